@@ -1,0 +1,266 @@
+//! Signals as plain data: one signal, and a set of them.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A signal that exists: 1 to 64 (signal(7)). The real-time ones are `RTMIN` (34) and up; 32 and 33
+/// belong to the C library, and nothing good comes of sending them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Signal(u8);
+
+/// There is no such signal.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no signal {0:?}")]
+pub struct UnknownSignal(pub(crate) String);
+
+macro_rules! names {
+    ($($name:ident = $number:ident, $doc:literal;)*) => {
+        impl Signal {
+            $(#[doc = $doc] pub const $name: Signal = Signal(libc::$number as u8);)*
+        }
+        /// Every signal with a name of its own.
+        const NAMES: &[(Signal, &str)] = &[$((Signal::$name, stringify!($name)),)*];
+    };
+}
+
+names! {
+    HUP = SIGHUP, "Hangup; by custom: reload.";
+    INT = SIGINT, "Interrupt from the keyboard.";
+    QUIT = SIGQUIT, "Quit from the keyboard; dumps core.";
+    ILL = SIGILL, "Illegal instruction.";
+    TRAP = SIGTRAP, "Trace or breakpoint trap.";
+    ABRT = SIGABRT, "Abort.";
+    BUS = SIGBUS, "Bad memory access.";
+    FPE = SIGFPE, "Arithmetic error.";
+    KILL = SIGKILL, "Kill; cannot be caught.";
+    USR1 = SIGUSR1, "The program's own.";
+    SEGV = SIGSEGV, "Invalid memory reference.";
+    USR2 = SIGUSR2, "The program's own.";
+    PIPE = SIGPIPE, "Write to a pipe nobody reads.";
+    ALRM = SIGALRM, "A timer of alarm(2).";
+    TERM = SIGTERM, "Please terminate.";
+    CHLD = SIGCHLD, "A child ended, stopped or went on.";
+    CONT = SIGCONT, "Go on if stopped.";
+    STOP = SIGSTOP, "Stop; cannot be caught.";
+    TSTP = SIGTSTP, "Stop from the terminal.";
+    TTIN = SIGTTIN, "Background read from the terminal.";
+    TTOU = SIGTTOU, "Background write to the terminal.";
+    URG = SIGURG, "Urgent data on a socket.";
+    XCPU = SIGXCPU, "CPU time limit exceeded.";
+    XFSZ = SIGXFSZ, "File size limit exceeded.";
+    VTALRM = SIGVTALRM, "A virtual timer.";
+    PROF = SIGPROF, "A profiling timer.";
+    WINCH = SIGWINCH, "The terminal's size changed.";
+    IO = SIGIO, "I/O is possible.";
+    PWR = SIGPWR, "Power failure.";
+    SYS = SIGSYS, "Bad system call.";
+}
+
+/// Names that other systems and shells use for the same signals.
+const ALIASES: &[(Signal, &str)] = &[(Signal::ABRT, "IOT"), (Signal::IO, "POLL"), (Signal::CHLD, "CLD")];
+
+/// The first and last real-time signal that programs may use (glibc and musl keep those before).
+const RTMIN: u8 = 34;
+const RTMAX: u8 = 64;
+
+impl Signal {
+    /// The signal with this number, if it exists.
+    ///
+    /// # Errors
+    /// [`UnknownSignal`] unless `raw` is between 1 and 64.
+    pub fn from_raw(raw: i32) -> Result<Signal, UnknownSignal> {
+        match u8::try_from(raw) {
+            Ok(number @ 1..=RTMAX) => Ok(Signal(number)),
+            _ => Err(UnknownSignal(raw.to_string())),
+        }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn as_raw(self) -> i32 {
+        self.0 as i32
+    }
+
+    /// Whether the default action ends the process, with or without a core dump.
+    #[must_use]
+    pub const fn is_fatal(self) -> bool {
+        !matches!(
+            self,
+            Signal::CHLD
+                | Signal::CONT
+                | Signal::STOP
+                | Signal::TSTP
+                | Signal::TTIN
+                | Signal::TTOU
+                | Signal::URG
+                | Signal::WINCH
+        )
+    }
+
+    /// Every signal, in the order of the numbers.
+    pub fn all() -> impl Iterator<Item = Signal> {
+        (1..=RTMAX).map(Signal)
+    }
+}
+
+impl FromStr for Signal {
+    type Err = UnknownSignal;
+
+    /// Understands `TERM`, `SIGTERM`, `sigterm`, `15`, `RTMIN`, `RTMIN+3` and `RTMAX-1`.
+    fn from_str(text: &str) -> Result<Signal, UnknownSignal> {
+        let unknown = || UnknownSignal(text.to_owned());
+        let upper = text.trim().to_ascii_uppercase();
+        if let Ok(raw) = upper.parse::<i32>() {
+            return Signal::from_raw(raw).map_err(|_| unknown());
+        }
+        let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+        if let Some(&(signal, _)) = NAMES.iter().chain(ALIASES).find(|(_, known)| *known == name) {
+            return Ok(signal);
+        }
+        let number = if let Some(offset) = name.strip_prefix("RTMIN") {
+            offset_of(offset, '+').and_then(|n| RTMIN.checked_add(n))
+        } else if let Some(offset) = name.strip_prefix("RTMAX") {
+            offset_of(offset, '-').and_then(|n| RTMAX.checked_sub(n))
+        } else {
+            None
+        };
+        match number {
+            Some(number @ RTMIN..=RTMAX) => Ok(Signal(number)),
+            _ => Err(unknown()),
+        }
+    }
+}
+
+/// The n of `+n` (or `-n`), 0 for nothing.
+fn offset_of(text: &str, sign: char) -> Option<u8> {
+    match text.strip_prefix(sign) {
+        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().ok(),
+        Some(_) => None,
+        None => text.is_empty().then_some(0),
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((_, name)) = NAMES.iter().find(|(signal, _)| signal == self) {
+            return f.pad(&format!("SIG{name}"));
+        }
+        match self.0 {
+            RTMIN => f.pad("SIGRTMIN"),
+            number @ RTMIN.. => f.pad(&format!("SIGRTMIN+{}", number - RTMIN)),
+            number => f.pad(&format!("signal {number}")),
+        }
+    }
+}
+
+impl fmt::Debug for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A set of signals, in the kernel's own form: bit n-1 stands for signal n.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SignalSet(u64);
+
+impl SignalSet {
+    /// No signal.
+    pub const EMPTY: SignalSet = SignalSet(0);
+    /// All 64.
+    pub const ALL: SignalSet = SignalSet(u64::MAX);
+
+    /// This set and `signal`.
+    #[must_use]
+    pub const fn with(self, signal: Signal) -> SignalSet {
+        SignalSet(self.0 | SignalSet::bit(signal))
+    }
+
+    /// This set without `signal`.
+    #[must_use]
+    pub const fn without(self, signal: Signal) -> SignalSet {
+        SignalSet(self.0 & !SignalSet::bit(signal))
+    }
+
+    /// Whether `signal` is in it.
+    #[must_use]
+    pub const fn contains(self, signal: Signal) -> bool {
+        self.0 & SignalSet::bit(signal) != 0
+    }
+
+    /// Whether nothing is in it.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Its members, in the order of their numbers.
+    pub fn iter(self) -> impl Iterator<Item = Signal> {
+        Signal::all().filter(move |&signal| self.contains(signal))
+    }
+
+    /// The kernel's 64 bits.
+    #[must_use]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// The set that these 64 bits say.
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> SignalSet {
+        SignalSet(bits)
+    }
+
+    const fn bit(signal: Signal) -> u64 {
+        1 << (signal.0 - 1)
+    }
+}
+
+impl FromIterator<Signal> for SignalSet {
+    fn from_iter<I: IntoIterator<Item = Signal>>(signals: I) -> SignalSet {
+        signals.into_iter().fold(SignalSet::EMPTY, SignalSet::with)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_is_understood() {
+        for signal in Signal::all().filter(|s| !matches!(s.as_raw(), 16 | 32 | 33)) {
+            assert_eq!(signal.to_string().parse(), Ok(signal));
+            assert_eq!(signal.as_raw().to_string().parse(), Ok(signal));
+        }
+    }
+
+    #[test]
+    fn the_spellings_of_people() {
+        for text in ["TERM", "SIGTERM", "sigterm", "15", " term "] {
+            assert_eq!(text.parse(), Ok(Signal::TERM), "{text}");
+        }
+        assert_eq!("RTMIN+3".parse(), Signal::from_raw(37));
+        assert_eq!("SIGRTMAX-1".parse(), Signal::from_raw(63));
+        assert_eq!("RTMAX".parse(), Signal::from_raw(64));
+    }
+
+    #[test]
+    fn what_does_not_exist_is_refused() {
+        for text in [
+            "", "SIG", "NOPE", "0", "-1", "65", "RTMIN+31", "RTMAX-31", "RTMIN-1", "RTMIN+", "RTMIN++1", "9 9",
+        ] {
+            assert_eq!(text.parse::<Signal>(), Err(UnknownSignal(text.to_owned())));
+        }
+        assert!(Signal::from_raw(0).is_err());
+        assert!(Signal::from_raw(65).is_err());
+        assert!(Signal::from_raw(i32::MIN).is_err());
+    }
+
+    #[test]
+    fn a_set_holds_what_was_put_in() {
+        let set: SignalSet = [Signal::TERM, Signal::HUP].into_iter().collect();
+        assert_eq!(set.iter().collect::<Vec<_>>(), [Signal::HUP, Signal::TERM]);
+        assert!(!set.without(Signal::TERM).contains(Signal::TERM));
+        assert_eq!(SignalSet::ALL.iter().count(), 64);
+        assert!(SignalSet::EMPTY.is_empty());
+    }
+}
