@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 
 pub mod exit;
+pub mod lifecycle;
 pub mod signal;
 pub mod time;
 

@@ -1,0 +1,368 @@
+//! What the host decides once and the table obeys: when a start counts, when an end is answered by
+//! another start, how long to wait, and when to give up.
+//!
+//! A [`Policy`] is plain data, shared by all instances of a group and passed to the table with
+//! every input. So it can be exchanged while processes run: no state remembers a part of it.
+
+use std::time::Duration;
+
+use super::stop::StopLadder;
+use crate::exit::Exit;
+use crate::signal::{Signal, SignalSet};
+
+/// The rules one process is supervised by. The defaults are supervisord's, except that a crash
+/// loop is bounded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// When a started process counts as running.
+    pub startup: Startup,
+    /// Whether a process that ran and ended by itself is started again.
+    pub restart: Restart,
+    /// Which ends are expected (for [`Restart::OnUnexpected`], and for the report).
+    pub expected: ExpectedExits,
+    /// How many failed starts in a row are answered by another try: `n` allows `n + 1` spawns.
+    pub start_retries: u32,
+    /// Whether a spawn error that trying again cannot mend (no such program) is retried all the
+    /// same. supervisord does, and so does the default: the program may yet be installed.
+    pub retry_permanent: bool,
+    /// The wait before the n-th try after n failed starts.
+    pub backoff: Backoff,
+    /// The wait before a process that ran and ended is started again, by the number of such
+    /// restarts since it was last stable. The default is none.
+    pub restart_delay: Backoff,
+    /// How many automatic restarts are allowed within a window; `None` for no bound.
+    pub crash_budget: Option<CrashBudget>,
+    /// An uptime after which earlier crashes are forgotten. The default is 60 s.
+    pub stable_after: Duration,
+    /// How long a `Fatal` process rests before it gets another chance; `None` for ever.
+    pub cool_off: Option<Duration>,
+    /// How a process is stopped.
+    pub stop: StopLadder,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy {
+            startup: Startup::Grace(Duration::from_secs(1)),
+            restart: Restart::OnUnexpected,
+            expected: ExpectedExits::default(),
+            start_retries: 3,
+            retry_permanent: true,
+            backoff: Backoff::Linear {
+                step: Duration::from_secs(1),
+                cap: Duration::MAX,
+            },
+            restart_delay: Backoff::NONE,
+            crash_budget: Some(CrashBudget {
+                max: 10,
+                window: Duration::from_secs(10),
+            }),
+            stable_after: Duration::from_secs(60),
+            cool_off: None,
+            stop: StopLadder::default(),
+        }
+    }
+}
+
+impl Policy {
+    /// Whether this policy means something.
+    ///
+    /// # Errors
+    /// The first thing in it that does not; see [`PolicyError`].
+    pub fn validate(&self) -> Result<(), PolicyError> {
+        for backoff in [self.backoff, self.restart_delay] {
+            backoff.validate()?;
+        }
+        if let Some(budget) = self.crash_budget {
+            budget.validate()?;
+        }
+        self.stop.validate()
+    }
+
+    /// Whether a process that ran is started again after it ended so by itself.
+    pub(super) fn restarts_after(&self, exit: Exit) -> bool {
+        match self.restart {
+            Restart::Always => true,
+            Restart::OnUnexpected => !self.expected.contains(exit),
+            Restart::Never => false,
+        }
+    }
+}
+
+/// What is wrong with a [`Policy`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PolicyError {
+    /// Jitter takes a part away from a delay, and no more than all of it.
+    #[error("a jitter of {0} %: it can be 100 % at most")]
+    Jitter(u8),
+    /// A sliding window without a length never holds more than one crash.
+    #[error("a crash window of zero length")]
+    CrashWindow,
+    /// Each crash of the window is remembered, so their number is limited.
+    #[error("a crash budget of {0}: it can be {max} at most", max = CrashBudget::LIMIT)]
+    CrashBudget(u16),
+    /// A ladder is climbed by people who wait.
+    #[error("a stop ladder of {0} rungs: it can have {max} at most", max = StopLadder::LIMIT)]
+    StopLadder(usize),
+}
+
+/// When a started process counts as running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Startup {
+    /// It has lived this long after exec succeeded; zero: as soon as exec has succeeded.
+    Grace(Duration),
+    /// It says so (the host passes it on as [`Input::Ready`](super::Input::Ready)), and must
+    /// within this time; if it does not, it is stopped and the start has failed.
+    Notify {
+        /// How long it may take.
+        timeout: Duration,
+    },
+}
+
+impl Startup {
+    pub(super) fn limit(self) -> Duration {
+        match self {
+            Startup::Grace(time) | Startup::Notify { timeout: time } => time,
+        }
+    }
+}
+
+/// Whether a process that reached `Running` and ended by itself is started again. Failed starts
+/// are another matter: they are retried whatever this says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// Always.
+    Always,
+    /// Unless it ended as expected.
+    OnUnexpected,
+    /// Never.
+    Never,
+}
+
+/// The ends that count as expected: a set of codes, and perhaps signals. The default is code 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpectedExits {
+    codes: [u64; 4],
+    signals: SignalSet,
+}
+
+impl Default for ExpectedExits {
+    fn default() -> ExpectedExits {
+        ExpectedExits::none().code(0)
+    }
+}
+
+impl ExpectedExits {
+    /// Nothing is expected, not even code 0.
+    #[must_use]
+    pub const fn none() -> ExpectedExits {
+        ExpectedExits {
+            codes: [0; 4],
+            signals: SignalSet::EMPTY,
+        }
+    }
+
+    /// These, and `code`.
+    #[must_use]
+    pub const fn code(mut self, code: u8) -> ExpectedExits {
+        self.codes[(code >> 6) as usize] |= 1 << (code & 63);
+        self
+    }
+
+    /// These, and death by `signal`.
+    #[must_use]
+    pub const fn signal(mut self, signal: Signal) -> ExpectedExits {
+        self.signals = self.signals.with(signal);
+        self
+    }
+
+    /// Whether `exit` is one of them.
+    #[must_use]
+    pub const fn contains(&self, exit: Exit) -> bool {
+        match exit {
+            Exit::Code(code) => self.codes[(code >> 6) as usize] & (1 << (code & 63)) != 0,
+            Exit::Signal { signal, .. } => self.signals.contains(signal),
+            Exit::Unknown => false,
+        }
+    }
+}
+
+/// How long to wait before another try. All forms saturate; the n of the n-th try begins at 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Backoff {
+    /// Always the same.
+    Fixed(Duration),
+    /// n times `step`, at most `cap`. supervisord's is one second a try.
+    Linear {
+        /// What each try adds.
+        step: Duration,
+        /// The longest wait.
+        cap: Duration,
+    },
+    /// `first`, and twice the one before each time, at most `cap`; then up to `jitter` percent
+    /// of it, drawn from the instance's seed, taken away, so that a hundred instances that failed
+    /// together do not come back together.
+    Exponential {
+        /// The first wait.
+        first: Duration,
+        /// The longest wait.
+        cap: Duration,
+        /// 0 to 100.
+        jitter: u8,
+    },
+}
+
+impl Backoff {
+    /// No wait at all.
+    pub const NONE: Backoff = Backoff::Fixed(Duration::ZERO);
+
+    /// The wait before the `n`-th try; `random` is any number, used for the jitter alone.
+    #[must_use]
+    pub fn delay(self, n: u32, random: u64) -> Duration {
+        match self {
+            Backoff::Fixed(wait) => wait,
+            Backoff::Linear { step, cap } => step.saturating_mul(n).min(cap),
+            Backoff::Exponential { first, cap, jitter } => {
+                let doublings = n.saturating_sub(1).min(127);
+                let wait = first.as_nanos().saturating_mul(1 << doublings).min(cap.as_nanos());
+                // Beyond 584 years nobody can tell: clocks end there.
+                let wait = u64::try_from(wait).unwrap_or(u64::MAX);
+                let most = u128::from(wait) * u128::from(jitter.min(100)) / 100;
+                let taken = (u128::from(random) * (most + 1)) >> 64;
+                Duration::from_nanos(wait.saturating_sub(u64::try_from(taken).unwrap_or(wait)))
+            }
+        }
+    }
+
+    fn validate(self) -> Result<(), PolicyError> {
+        match self {
+            Backoff::Exponential { jitter, .. } if jitter > 100 => Err(PolicyError::Jitter(jitter)),
+            Backoff::Exponential { .. } | Backoff::Fixed(_) | Backoff::Linear { .. } => Ok(()),
+        }
+    }
+}
+
+/// At most `max` automatic restarts of a process that ran within any `window`; one more, and it
+/// is given up (the rule of Erlang's supervisors).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CrashBudget {
+    /// How many are allowed; 0 allows none.
+    pub max: u16,
+    /// The length of the sliding window.
+    pub window: Duration,
+}
+
+impl CrashBudget {
+    /// The largest `max`.
+    pub const LIMIT: u16 = 1_000;
+
+    fn validate(self) -> Result<(), PolicyError> {
+        if self.window.is_zero() {
+            return Err(PolicyError::CrashWindow);
+        }
+        if self.max > CrashBudget::LIMIT {
+            return Err(PolicyError::CrashBudget(self.max));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn linear_is_supervisords() {
+        let backoff = Policy::default().backoff;
+        assert_eq!(
+            (1..=3).map(|n| backoff.delay(n, 0)).collect::<Vec<_>>(),
+            [SECOND, SECOND * 2, SECOND * 3]
+        );
+    }
+
+    #[test]
+    fn exponential_doubles_up_to_its_cap_and_never_overflows() {
+        let backoff = Backoff::Exponential {
+            first: SECOND,
+            cap: SECOND * 10,
+            jitter: 0,
+        };
+        let waits: Vec<_> = (1..=6).map(|n| backoff.delay(n, u64::MAX).as_secs()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 10, 10]);
+        let endless = Backoff::Exponential {
+            first: SECOND,
+            cap: Duration::MAX,
+            jitter: 100,
+        };
+        assert_eq!(endless.delay(u32::MAX, 0), Duration::from_nanos(u64::MAX));
+        assert_eq!(endless.delay(u32::MAX, u64::MAX), Duration::ZERO);
+    }
+
+    #[test]
+    fn jitter_only_takes_away_and_only_so_much() {
+        let backoff = Backoff::Exponential {
+            first: SECOND,
+            cap: SECOND * 60,
+            jitter: 25,
+        };
+        for random in [0, 1, u64::MAX / 2, u64::MAX] {
+            let wait = backoff.delay(1, random);
+            assert!(wait <= SECOND && wait >= SECOND * 3 / 4, "{wait:?}");
+        }
+        assert_eq!(backoff.delay(1, u64::MAX), SECOND * 3 / 4);
+    }
+
+    #[test]
+    fn expected_exits_hold_every_code_and_signal() {
+        for code in 0..=255 {
+            let only = ExpectedExits::none().code(code);
+            assert_eq!(
+                (0..=255).filter(|&c| only.contains(Exit::Code(c))).collect::<Vec<_>>(),
+                [code]
+            );
+        }
+        let term = ExpectedExits::default().signal(Signal::TERM);
+        assert!(term.contains(Exit::Signal {
+            signal: Signal::TERM,
+            core: false
+        }));
+        assert!(!term.contains(Exit::Signal {
+            signal: Signal::KILL,
+            core: false
+        }));
+        assert!(!term.contains(Exit::Unknown));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        let with = |change: fn(&mut Policy)| {
+            let mut policy = Policy::default();
+            change(&mut policy);
+            policy.validate()
+        };
+        assert_eq!(with(|_| ()), Ok(()));
+        let wild = |jitter| Backoff::Exponential {
+            first: SECOND,
+            cap: SECOND,
+            jitter,
+        };
+        assert_eq!(wild(100).validate(), Ok(()));
+        assert_eq!(
+            with(|p| p.backoff = Backoff::Exponential {
+                first: SECOND,
+                cap: SECOND,
+                jitter: 101
+            }),
+            Err(PolicyError::Jitter(101))
+        );
+        let budget = |max, window| Some(CrashBudget { max, window }).map(CrashBudget::validate);
+        assert_eq!(budget(3, Duration::ZERO), Some(Err(PolicyError::CrashWindow)));
+        assert_eq!(budget(1_001, SECOND), Some(Err(PolicyError::CrashBudget(1_001))));
+        assert_eq!(budget(0, SECOND), Some(Ok(())));
+    }
+}

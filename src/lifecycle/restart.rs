@@ -1,0 +1,176 @@
+//! What is counted from one run to the next, and what that says about another try.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::policy::{CrashBudget, Policy};
+use crate::time::Instant;
+
+/// The memory of one lifecycle: two budgets, kept apart, and the source of its jitter.
+#[derive(Clone, Debug)]
+pub(super) struct Counters {
+    /// Failed starts in a row.
+    pub(super) failed_starts: u32,
+    /// Automatic restarts since it was last stable.
+    pub(super) restarts: u32,
+    /// When those of the window happened. Room for all of them is reserved when the lifecycle is
+    /// made, so that a restart allocates nothing.
+    crashes: VecDeque<Instant>,
+    random: u64,
+}
+
+impl Counters {
+    pub(super) fn new(policy: &Policy, seed: u64) -> Counters {
+        let room = policy
+            .crash_budget
+            .map_or(0, |budget| budget.max.min(CrashBudget::LIMIT));
+        Counters {
+            failed_starts: 0,
+            restarts: 0,
+            crashes: VecDeque::with_capacity(room.into()),
+            random: seed,
+        }
+    }
+
+    /// A start by hand: everything is forgiven.
+    pub(super) fn forget(&mut self) {
+        self.failed_starts = 0;
+        self.forget_crashes();
+    }
+
+    /// Counts a failed start: the wait before the next, or `None` if no try is left.
+    pub(super) fn start_failed(&mut self, policy: &Policy) -> Option<Duration> {
+        self.failed_starts = self.failed_starts.saturating_add(1);
+        if self.failed_starts > policy.start_retries {
+            return None;
+        }
+        let random = self.draw();
+        Some(policy.backoff.delay(self.failed_starts, random))
+    }
+
+    /// A run of this length ended: a stable one clears the slate.
+    pub(super) fn ran_for(&mut self, uptime: Duration, policy: &Policy) {
+        if uptime >= policy.stable_after {
+            self.forget_crashes();
+        }
+    }
+
+    /// Counts an automatic restart: the wait before it, or `None` if the budget is used up.
+    pub(super) fn crashed(&mut self, policy: &Policy, now: Instant) -> Option<Duration> {
+        if let Some(budget) = policy.crash_budget {
+            self.spend(budget, now).then_some(())?;
+        }
+        self.restarts = self.restarts.saturating_add(1);
+        let random = self.draw();
+        Some(policy.restart_delay.delay(self.restarts, random))
+    }
+
+    /// Whether one more crash fits into the window that ends now.
+    fn spend(&mut self, budget: CrashBudget, now: Instant) -> bool {
+        while let Some(&oldest) = self.crashes.front() {
+            if now.saturating_duration_since(oldest) <= budget.window {
+                break;
+            }
+            self.crashes.pop_front();
+        }
+        let fits = self.crashes.len() < usize::from(budget.max);
+        if fits {
+            self.crashes.push_back(now);
+        }
+        fits
+    }
+
+    fn forget_crashes(&mut self) {
+        self.restarts = 0;
+        self.crashes.clear();
+    }
+
+    /// The next number of the sequence that the seed begins (splitmix64's: any seed will do, and
+    /// neighbouring seeds have nothing in common).
+    fn draw(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_nanos(seconds * 1_000_000_000)
+    }
+
+    fn policy(max: u16, window: u64) -> Policy {
+        Policy {
+            crash_budget: Some(CrashBudget {
+                max,
+                window: Duration::from_secs(window),
+            }),
+            ..Policy::default()
+        }
+    }
+
+    #[test]
+    fn n_retries_allow_n_more_tries() {
+        let policy = Policy {
+            start_retries: 2,
+            ..Policy::default()
+        };
+        let mut counters = Counters::new(&policy, 0);
+        let waits: Vec<_> = (0..4).map(|_| counters.start_failed(&policy)).collect();
+        assert_eq!(
+            waits,
+            [Some(Duration::from_secs(1)), Some(Duration::from_secs(2)), None, None]
+        );
+        counters.forget();
+        assert_eq!(counters.start_failed(&policy), Some(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn the_window_slides() {
+        let policy = policy(2, 10);
+        let mut counters = Counters::new(&policy, 0);
+        let fits: Vec<_> = [0, 5, 10, 11, 14, 16]
+            .map(|s| counters.crashed(&policy, at(s)).is_some())
+            .to_vec();
+        // 0 has left the window at 11, 5 at 16; a crash that did not fit is not remembered.
+        assert_eq!(fits, [true, true, false, true, false, true]);
+    }
+
+    #[test]
+    fn no_budget_is_no_bound_and_zero_is_none() {
+        let mut counters = Counters::new(&Policy::default(), 0);
+        let unbounded = Policy {
+            crash_budget: None,
+            ..Policy::default()
+        };
+        assert!((0..1_000).all(|_| counters.crashed(&unbounded, at(0)).is_some()));
+        assert_eq!(counters.crashed(&policy(0, 1), at(0)), None);
+    }
+
+    #[test]
+    fn a_stable_run_clears_the_slate() {
+        let policy = policy(1, 1_000);
+        let mut counters = Counters::new(&policy, 0);
+        assert!(counters.crashed(&policy, at(0)).is_some());
+        counters.ran_for(Duration::from_secs(59), &policy);
+        assert!(counters.crashed(&policy, at(1)).is_none());
+        counters.ran_for(Duration::from_secs(60), &policy);
+        assert!(counters.crashed(&policy, at(2)).is_some());
+        assert_eq!(counters.restarts, 1);
+    }
+
+    #[test]
+    fn counting_a_crash_allocates_nothing() {
+        let policy = policy(CrashBudget::LIMIT, 10);
+        let mut counters = Counters::new(&policy, 0);
+        let room = counters.crashes.capacity();
+        while counters.crashed(&policy, at(0)).is_some() {}
+        assert_eq!(counters.crashes.len(), 1_000);
+        assert_eq!(counters.crashes.capacity(), room);
+    }
+}

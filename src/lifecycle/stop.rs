@@ -1,0 +1,142 @@
+//! The way down: a ladder of signals, each with the time it is given, and SIGKILL at its end.
+
+use std::time::Duration;
+
+use super::policy::PolicyError;
+use crate::signal::Signal;
+
+/// Whom a signal of a ladder reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Scope {
+    /// The process that was spawned, alone.
+    Process,
+    /// Its process group: whatever it started that did not leave the group. The command must make
+    /// a group (or a session) of its own.
+    ProcessGroup,
+}
+
+/// One rung: a signal, whom it reaches, and how long to wait for its effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rung {
+    /// What is sent. SIGCONT follows it, or a stopped process would never see it.
+    pub signal: Signal,
+    /// Who gets it.
+    pub scope: Scope,
+    /// How long before the next rung; zero climbs on at the next turn of the loop.
+    pub wait: Duration,
+}
+
+/// How a process is stopped: rung by rung, then SIGKILL. Without a rung, SIGKILL at once.
+///
+/// With a scope beyond the process anywhere in it, the stop is over when nothing of that scope is
+/// alive, not when the process itself has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StopLadder {
+    /// From the first to the last before SIGKILL.
+    pub rungs: Vec<Rung>,
+    /// Whom the final SIGKILL reaches.
+    pub kill: Scope,
+    /// How long SIGKILL may take before the process is reported as unkillable (it is waited for
+    /// all the same): a process in uninterruptible sleep does not die of it.
+    pub patience: Duration,
+}
+
+impl Default for StopLadder {
+    /// SIGTERM, ten seconds, SIGKILL; all to the process alone. supervisord's default.
+    fn default() -> StopLadder {
+        StopLadder::signal(Signal::TERM, Scope::Process, Duration::from_secs(10))
+    }
+}
+
+impl StopLadder {
+    /// The largest number of rungs.
+    pub const LIMIT: usize = 16;
+
+    /// One signal, then SIGKILL, both with the same scope.
+    #[must_use]
+    pub fn signal(signal: Signal, scope: Scope, wait: Duration) -> StopLadder {
+        StopLadder {
+            rungs: vec![Rung { signal, scope, wait }],
+            ..StopLadder::kill(scope)
+        }
+    }
+
+    /// SIGKILL at once.
+    #[must_use]
+    pub const fn kill(scope: Scope) -> StopLadder {
+        StopLadder {
+            rungs: Vec::new(),
+            kill: scope,
+            patience: Duration::from_secs(5),
+        }
+    }
+
+    /// The widest scope in it: what has to be gone before a stop is over.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        self.rungs.iter().map(|rung| rung.scope).fold(self.kill, Scope::max)
+    }
+
+    /// What the rung with this number sends, to whom, and the wait after it; beyond the last one
+    /// that is SIGKILL.
+    pub(super) fn rung(&self, number: usize) -> Rung {
+        let last = Rung {
+            signal: Signal::KILL,
+            scope: self.kill,
+            wait: self.patience,
+        };
+        self.rungs.get(number).copied().unwrap_or(last)
+    }
+
+    pub(super) fn validate(&self) -> Result<(), PolicyError> {
+        match self.rungs.len() {
+            0..=StopLadder::LIMIT => Ok(()),
+            rungs => Err(PolicyError::StopLadder(rungs)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sigkill_is_the_rung_after_the_last() {
+        let ladder = StopLadder::signal(Signal::HUP, Scope::ProcessGroup, Duration::from_secs(3));
+        assert_eq!(ladder.rung(0).signal, Signal::HUP);
+        for beyond in [1, 2, usize::MAX] {
+            assert_eq!(ladder.rung(beyond).signal, Signal::KILL);
+        }
+        assert_eq!(StopLadder::kill(Scope::Process).rung(0).signal, Signal::KILL);
+    }
+
+    #[test]
+    fn the_widest_scope_decides_when_a_stop_is_over() {
+        let mut ladder = StopLadder::default();
+        assert_eq!(ladder.scope(), Scope::Process);
+        ladder.kill = Scope::ProcessGroup;
+        assert_eq!(ladder.scope(), Scope::ProcessGroup);
+        ladder.kill = Scope::Process;
+        ladder.rungs[0].scope = Scope::ProcessGroup;
+        assert_eq!(ladder.scope(), Scope::ProcessGroup);
+    }
+
+    #[test]
+    fn a_ladder_has_an_end() {
+        let rung = Rung {
+            signal: Signal::TERM,
+            scope: Scope::Process,
+            wait: Duration::ZERO,
+        };
+        let of = |rungs| {
+            StopLadder {
+                rungs: vec![rung; rungs],
+                ..StopLadder::default()
+            }
+            .validate()
+        };
+        assert_eq!(of(StopLadder::LIMIT), Ok(()));
+        assert_eq!(of(StopLadder::LIMIT + 1), Err(PolicyError::StopLadder(17)));
+    }
+}

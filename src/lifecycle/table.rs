@@ -1,0 +1,475 @@
+//! The transition table: every state, every input, and what comes of it.
+//!
+//! [`Turn::step`] is the table, and has no wildcard arm: whoever adds a state or an input is sent
+//! here by the compiler. Below it are the words it is written in, each a few lines. All decisions
+//! that need counting are in `restart.rs`, all that need the ladder's shape in `stop.rs`.
+
+use std::time::Duration;
+
+use super::policy::{Policy, Restart, Startup};
+use super::state::{Cause, Failed, Failure, Left, State, Stopping, Transition, Wanted};
+use super::stop::Scope;
+use super::{Action, Input, Lifecycle, Reaction, Reply};
+use crate::exit::{Exit, Pid};
+use crate::time::Instant;
+
+/// The first wait before looking again whether anything of a scope is alive; it doubles with each
+/// look up to [`LOOK_MOST`], since nothing in the kernel tells when a process group has become empty.
+const LOOK_FIRST: Duration = Duration::from_millis(1);
+const LOOK_MOST: Duration = Duration::from_millis(256);
+
+/// One input being taken in.
+pub(super) struct Turn<'a> {
+    life: &'a mut Lifecycle,
+    policy: &'a Policy,
+    now: Instant,
+    reaction: Reaction,
+}
+
+impl<'a> Turn<'a> {
+    pub(super) fn new(life: &'a mut Lifecycle, policy: &'a Policy, now: Instant) -> Turn<'a> {
+        Turn {
+            life,
+            policy,
+            now,
+            reaction: Reaction::NOTHING,
+        }
+    }
+
+    pub(super) fn take(mut self, input: Input) -> Reaction {
+        let early = input == Input::Timeout && self.life.deadline().is_none_or(|at| self.now < at);
+        if !early {
+            self.reaction.reply = self.step(input);
+        }
+        self.reaction
+    }
+
+    /// The table. [`Input::Timeout`] comes here only when the state's deadline has passed.
+    fn step(&mut self, input: Input) -> Reply {
+        use Input as I;
+        use State as S;
+        match (self.life.state, input) {
+            // At rest: nothing is alive.
+            (S::Stopped | S::Exited { .. } | S::Backoff { .. } | S::Fatal { .. }, I::Start | I::Restart) => {
+                self.start(Cause::Requested)
+            }
+            (S::Stopped | S::Exited { .. }, I::Stop | I::Kill) => self.stay_down(),
+            (S::Backoff { .. }, I::Stop | I::Kill) => self.call_off(),
+            (
+                S::Fatal {
+                    until: Instant::NEVER, ..
+                },
+                I::Stop | I::Kill,
+            ) => self.stay_down(),
+            (S::Fatal { .. }, I::Stop | I::Kill) => self.call_off(),
+            (S::Backoff { .. }, I::Timeout) => self.launch(Cause::DelayOver),
+            (S::Fatal { .. }, I::Timeout) => self.start(Cause::CoolOffOver),
+
+            // The spawn has been decided and not yet been reported.
+            (S::Starting { pid: None, .. }, I::Start | I::Restart) => self.wish(Wanted::Up),
+            (S::Starting { pid: None, .. }, I::Stop | I::Kill) => self.wish(Wanted::Down),
+            (S::Starting { pid: None, .. }, I::Spawned(pid)) => self.spawned(pid),
+            (S::Starting { .. }, I::SpawnFailed { errno, permanent }) => {
+                self.start_failed(Failure::Spawn { errno, permanent })
+            }
+
+            // Alive, in its grace.
+            (S::Starting { pid: Some(_), .. }, I::Start) => Reply::Already,
+            (
+                S::Starting {
+                    pid: Some(pid), since, ..
+                },
+                I::Stop,
+            ) => self.stop(pid, since, Wanted::Down),
+            (
+                S::Starting {
+                    pid: Some(pid), since, ..
+                },
+                I::Restart,
+            ) => self.stop(pid, since, Wanted::Up),
+            (
+                S::Starting {
+                    pid: Some(pid), since, ..
+                },
+                I::Kill,
+            ) => self.kill(pid, since),
+            (
+                S::Starting {
+                    pid: Some(pid),
+                    since,
+                    until,
+                },
+                I::Exited(exit),
+            ) => self.ended_in_grace(exit, pid, since, until),
+            (
+                S::Starting {
+                    pid: Some(pid), since, ..
+                },
+                I::Ready,
+            ) => self.run(pid, since, Cause::Ready),
+            (
+                S::Starting {
+                    pid: Some(pid), since, ..
+                },
+                I::Failed(failure),
+            ) => self.stop_failed(pid, since, Failed { failure, ran: false }),
+            (
+                S::Starting {
+                    pid: Some(pid), since, ..
+                },
+                I::Timeout,
+            ) => match self.policy.startup {
+                Startup::Grace(_) => self.run(pid, since, Cause::GraceOver),
+                Startup::Notify { .. } => self.stop_failed(
+                    pid,
+                    since,
+                    Failed {
+                        failure: Failure::StartTimeout,
+                        ran: false,
+                    },
+                ),
+            },
+
+            // Up.
+            (S::Running { .. }, I::Start) => Reply::Already,
+            (S::Running { pid, since }, I::Stop) => self.stop(pid, since, Wanted::Down),
+            (S::Running { pid, since }, I::Restart) => self.stop(pid, since, Wanted::Up),
+            (S::Running { pid, since }, I::Kill) => self.kill(pid, since),
+            (S::Running { since, .. }, I::Exited(exit)) => self.ended(exit, since),
+            (S::Running { pid, since }, I::Failed(failure)) => {
+                self.stop_failed(pid, since, Failed { failure, ran: true })
+            }
+
+            // On the way down.
+            (S::Stopping(stopping), I::Start | I::Restart) => self.start_after(stopping),
+            (S::Stopping(_), I::Stop) => self.wish(Wanted::Down),
+            (S::Stopping(stopping), I::Kill) => self.kill_now(stopping),
+            (S::Stopping(stopping @ Stopping { left: Left::Leader, .. }), I::Exited(exit)) => {
+                self.leader_ended(stopping, exit)
+            }
+            (
+                S::Stopping(Stopping {
+                    left: Left::Others { exit, .. },
+                    since,
+                    failed,
+                    ..
+                }),
+                I::Empty,
+            ) => self.gone(exit, since, failed),
+            (S::Stopping(stopping), I::Timeout) => self.climb_or_look(stopping),
+
+            // What means nothing there, or nothing any more.
+            (
+                S::Stopped | S::Exited { .. } | S::Backoff { .. } | S::Fatal { .. },
+                I::Spawned(_) | I::SpawnFailed { .. } | I::Exited(_) | I::Empty | I::Ready | I::Failed(_),
+            )
+            | (S::Stopped | S::Exited { .. } | S::Running { .. }, I::Timeout)
+            | (S::Starting { pid: None, .. }, I::Exited(_) | I::Ready | I::Failed(_) | I::Timeout)
+            | (S::Starting { pid: Some(_), .. }, I::Spawned(_))
+            | (S::Starting { .. }, I::Empty)
+            | (S::Running { .. }, I::Spawned(_) | I::SpawnFailed { .. } | I::Empty | I::Ready)
+            | (S::Stopping(_), I::Spawned(_) | I::SpawnFailed { .. } | I::Ready | I::Failed(_))
+            | (
+                S::Stopping(Stopping {
+                    left: Left::Others { .. },
+                    ..
+                }),
+                I::Exited(_),
+            )
+            | (S::Stopping(Stopping { left: Left::Leader, .. }), I::Empty) => Reply::Ignored,
+        }
+    }
+
+    // Wishes.
+
+    /// Remembers a wish that the state cannot fulfil by itself.
+    fn wish(&mut self, wanted: Wanted) -> Reply {
+        if self.life.wanted == wanted {
+            return Reply::Already;
+        }
+        self.life.wanted = wanted;
+        match wanted {
+            Wanted::Up => Reply::Queued,
+            Wanted::Down => Reply::Accepted,
+        }
+    }
+
+    /// Nothing is alive and nothing is going to be.
+    fn stay_down(&mut self) -> Reply {
+        self.life.wanted = Wanted::Down;
+        Reply::Already
+    }
+
+    /// Nothing is alive, and what was going to be is called off.
+    fn call_off(&mut self) -> Reply {
+        self.life.wanted = Wanted::Down;
+        self.life.counters.forget();
+        self.go(State::Stopped, Cause::Requested)
+    }
+
+    // Up.
+
+    /// A start that is exempt from every budget.
+    fn start(&mut self, cause: Cause) -> Reply {
+        self.life.wanted = Wanted::Up;
+        self.life.counters.forget();
+        self.launch(cause)
+    }
+
+    fn launch(&mut self, cause: Cause) -> Reply {
+        self.life.runs = self.life.runs.saturating_add(1);
+        self.reaction.action = Some(Action::Spawn);
+        self.go(
+            State::Starting {
+                pid: None,
+                since: self.now,
+                until: Instant::NEVER,
+            },
+            cause,
+        )
+    }
+
+    fn spawned(&mut self, pid: Pid) -> Reply {
+        let limit = self.policy.startup.limit();
+        let since = self.now;
+        self.life.state = State::Starting {
+            pid: Some(pid),
+            since,
+            until: since.saturating_add(limit),
+        };
+        if self.life.wanted == Wanted::Down {
+            return self.stop(pid, since, Wanted::Down);
+        }
+        if self.policy.startup == Startup::Grace(Duration::ZERO) {
+            return self.run(pid, since, Cause::GraceOver);
+        }
+        Reply::Accepted
+    }
+
+    fn run(&mut self, pid: Pid, since: Instant, cause: Cause) -> Reply {
+        self.life.counters.failed_starts = 0;
+        self.go(State::Running { pid, since }, cause)
+    }
+
+    // Ends.
+
+    /// Whether the exit or the end of the grace is seen first must make no difference.
+    fn ended_in_grace(&mut self, exit: Exit, pid: Pid, since: Instant, until: Instant) -> Reply {
+        match self.policy.startup {
+            Startup::Grace(_) if self.now >= until => {
+                self.run(pid, since, Cause::GraceOver);
+                self.ended(exit, since)
+            }
+            Startup::Grace(_) | Startup::Notify { .. } => self.start_failed(Failure::Ended(exit)),
+        }
+    }
+
+    fn ended(&mut self, exit: Exit, since: Instant) -> Reply {
+        let expected = self.policy.expected.contains(exit);
+        self.go(State::Exited { exit, expected }, Cause::Ended { exit, expected });
+        self.life
+            .counters
+            .ran_for(self.now.saturating_duration_since(since), self.policy);
+        if self.policy.restarts_after(exit) {
+            self.restart(Failure::Ended(exit))
+        } else {
+            Reply::Accepted
+        }
+    }
+
+    fn restart(&mut self, failure: Failure) -> Reply {
+        match self.life.counters.crashed(self.policy, self.now) {
+            None => self.give_up(failure, Cause::CrashBudgetUsedUp),
+            Some(Duration::ZERO) => self.launch(Cause::Restart),
+            Some(wait) => {
+                let until = self.now.saturating_add(wait);
+                self.go(State::Backoff { until, failure }, Cause::Restart)
+            }
+        }
+    }
+
+    fn start_failed(&mut self, failure: Failure) -> Reply {
+        if self.life.wanted == Wanted::Down {
+            return self.go(State::Stopped, Cause::Failed(failure));
+        }
+        let wait = self.life.counters.start_failed(self.policy);
+        let until = self.now.saturating_add(wait.unwrap_or_default());
+        self.go(State::Backoff { until, failure }, Cause::Failed(failure));
+        match (wait, failure) {
+            (None, _) => self.give_up(failure, Cause::RetriesUsedUp),
+            (Some(_), Failure::Spawn { permanent: true, .. }) if !self.policy.retry_permanent => {
+                self.give_up(failure, Cause::Permanent)
+            }
+            (Some(_), _) => Reply::Accepted,
+        }
+    }
+
+    fn give_up(&mut self, failure: Failure, cause: Cause) -> Reply {
+        let until = self
+            .policy
+            .cool_off
+            .map_or(Instant::NEVER, |rest| self.now.saturating_add(rest));
+        self.go(State::Fatal { until, failure }, cause)
+    }
+
+    // Down.
+
+    fn stop(&mut self, pid: Pid, since: Instant, then: Wanted) -> Reply {
+        self.life.wanted = then;
+        self.descend(pid, since, None, Cause::Requested)
+    }
+
+    fn kill(&mut self, pid: Pid, since: Instant) -> Reply {
+        self.life.wanted = Wanted::Down;
+        let stopping = Stopping {
+            pid,
+            since,
+            failed: None,
+            rung: 0,
+            until: Instant::NEVER,
+            left: Left::Leader,
+        };
+        self.go(State::Stopping(stopping), Cause::Requested);
+        self.climb(stopping, u8::MAX)
+    }
+
+    fn stop_failed(&mut self, pid: Pid, since: Instant, failed: Failed) -> Reply {
+        self.descend(pid, since, Some(failed), Cause::Failed(failed.failure))
+    }
+
+    fn descend(&mut self, pid: Pid, since: Instant, failed: Option<Failed>, cause: Cause) -> Reply {
+        let stopping = Stopping {
+            pid,
+            since,
+            failed,
+            rung: 0,
+            until: Instant::NEVER,
+            left: Left::Leader,
+        };
+        self.go(State::Stopping(stopping), cause);
+        self.climb(stopping, 0)
+    }
+
+    /// A start during the way down: remembered, and exempt from the judgement of a failure.
+    fn start_after(&mut self, stopping: Stopping) -> Reply {
+        self.life.state = State::Stopping(Stopping {
+            failed: None,
+            ..stopping
+        });
+        if stopping.failed.is_some() {
+            self.life.wanted = Wanted::Up;
+            return Reply::Queued;
+        }
+        self.wish(Wanted::Up)
+    }
+
+    fn kill_now(&mut self, stopping: Stopping) -> Reply {
+        self.life.wanted = Wanted::Down;
+        if self.is_last(stopping.rung) {
+            Reply::Already
+        } else {
+            self.climb(stopping, u8::MAX)
+        }
+    }
+
+    fn climb_or_look(&mut self, stopping: Stopping) -> Reply {
+        if self.now < stopping.until {
+            return self.look(stopping);
+        }
+        if self.is_last(stopping.rung) {
+            self.reaction.action = Some(Action::ReportUnkillable);
+            self.life.state = State::Stopping(Stopping {
+                until: Instant::NEVER,
+                ..stopping
+            });
+            return Reply::Accepted;
+        }
+        self.climb(stopping, stopping.rung.saturating_add(1))
+    }
+
+    fn climb(&mut self, stopping: Stopping, number: u8) -> Reply {
+        let rung = self.policy.stop.rung(number.into());
+        self.reaction.action = Some(Action::Signal {
+            signal: rung.signal,
+            scope: rung.scope,
+        });
+        let until = self.now.saturating_add(rung.wait);
+        self.life.state = State::Stopping(Stopping {
+            rung: number,
+            until,
+            ..stopping
+        });
+        Reply::Accepted
+    }
+
+    fn is_last(&self, rung: u8) -> bool {
+        usize::from(rung) >= self.policy.stop.rungs.len()
+    }
+
+    fn leader_ended(&mut self, stopping: Stopping, exit: Exit) -> Reply {
+        match self.policy.stop.scope() {
+            Scope::Process => self.gone(exit, stopping.since, stopping.failed),
+            Scope::ProcessGroup => {
+                let left = Left::Others {
+                    exit,
+                    look_at: self.now,
+                    looks: 0,
+                };
+                self.look(Stopping { left, ..stopping })
+            }
+        }
+    }
+
+    fn look(&mut self, stopping: Stopping) -> Reply {
+        let left = match stopping.left {
+            Left::Leader => Left::Leader,
+            Left::Others { exit, looks, .. } => {
+                self.reaction.action = Some(Action::Look {
+                    scope: self.policy.stop.scope(),
+                    looks,
+                });
+                let wait = LOOK_FIRST.saturating_mul(1 << looks.min(16)).min(LOOK_MOST);
+                Left::Others {
+                    exit,
+                    look_at: self.now.saturating_add(wait),
+                    looks: looks.saturating_add(1),
+                }
+            }
+        };
+        self.life.state = State::Stopping(Stopping { left, ..stopping });
+        Reply::Accepted
+    }
+
+    /// Nothing is left of what was stopped: the only way out of `Stopping`.
+    fn gone(&mut self, exit: Exit, since: Instant, failed: Option<Failed>) -> Reply {
+        match (self.life.wanted, failed) {
+            (Wanted::Down, _) => {
+                self.life.counters.forget();
+                self.go(State::Stopped, Cause::Gone)
+            }
+            (Wanted::Up, None) => self.start(Cause::Requested),
+            (Wanted::Up, Some(Failed { failure, ran: false })) => self.start_failed(failure),
+            (Wanted::Up, Some(Failed { failure, ran: true })) => {
+                self.go(State::Exited { exit, expected: false }, Cause::Failed(failure));
+                self.life
+                    .counters
+                    .ran_for(self.now.saturating_duration_since(since), self.policy);
+                // However it died of being stopped: it failed, and that is never expected.
+                match self.policy.restart {
+                    Restart::Always | Restart::OnUnexpected => self.restart(failure),
+                    Restart::Never => Reply::Accepted,
+                }
+            }
+        }
+    }
+
+    fn go(&mut self, to: State, cause: Cause) -> Reply {
+        self.reaction.push(Transition {
+            from: self.life.state.name(),
+            to: to.name(),
+            cause,
+        });
+        self.life.state = to;
+        Reply::Accepted
+    }
+}
