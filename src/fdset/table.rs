@@ -1,0 +1,299 @@
+//! The books of an [`FdSet`](super::FdSet): entries by name and by descriptor number.
+//!
+//! Slots with a generation each, as in any generational arena, and over them chains by descriptor
+//! number. A `HashMap` would do for the second but allocates now and then although it doesn't grow;
+//! a vector as long as the highest number can't be reserved in advance. No syscalls here.
+
+use std::mem;
+use std::os::fd::RawFd;
+
+use super::{Entry, Interest, Token};
+
+/// The end of a chain, and of the list of free slots.
+const NONE: u32 = u32::MAX;
+
+/// All operations are O(1), but for growing.
+#[derive(Debug)]
+pub(super) struct Table {
+    slots: Vec<Slot>,
+    /// The first free slot; the others hang on its `next`.
+    free: u32,
+    /// How many hang there.
+    vacant: usize,
+    /// How many slots hold an entry.
+    len: usize,
+    /// The first slot of each chain: a power of two, no fewer than the slots there is room for.
+    buckets: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    /// That of the entry, or of the next one if the slot is free.
+    generation: u32,
+    /// The next slot of the same chain, or the next free one.
+    next: u32,
+    /// Nothing if the slot is free.
+    held: Option<(RawFd, Interest)>,
+}
+
+impl Table {
+    pub(super) const fn new() -> Table {
+        Table {
+            slots: Vec::new(),
+            free: NONE,
+            vacant: 0,
+            len: 0,
+            buckets: Vec::new(),
+        }
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Makes room for this many more entries.
+    pub(super) fn reserve(&mut self, additional: usize) {
+        self.slots.reserve(additional.saturating_sub(self.vacant));
+        if self.buckets.len() < self.slots.capacity() {
+            self.rehash();
+        }
+    }
+
+    /// The name of the entry that is inserted next.
+    pub(super) fn next_token(&self) -> Token {
+        match self.slots.get(self.free as usize) {
+            Some(slot) => Token {
+                slot: self.free,
+                generation: slot.generation,
+            },
+            None => Token {
+                slot: self.slots.len() as u32,
+                generation: 1,
+            },
+        }
+    }
+
+    /// Puts an entry into the first free slot, or a new one, and names it by [`Table::next_token`].
+    /// There must be no entry of the same number.
+    pub(super) fn insert(&mut self, fd: RawFd, interest: Interest) -> Entry {
+        self.reserve(1);
+        let token = self.next_token();
+        let bucket = self.bucket(fd);
+        let next = mem::replace(&mut self.buckets[bucket], token.slot);
+        let held = Some((fd, interest));
+        match self.slots.get_mut(token.slot as usize) {
+            Some(slot) => {
+                self.free = slot.next;
+                self.vacant -= 1;
+                slot.next = next;
+                slot.held = held;
+            }
+            None => self.slots.push(Slot {
+                generation: token.generation,
+                next,
+                held,
+            }),
+        }
+        self.len += 1;
+        Entry { fd, interest, token }
+    }
+
+    /// Takes the entry of this name out, and its slot frees up for one of the next generation.
+    pub(super) fn remove(&mut self, token: Token) -> Option<Entry> {
+        let entry = self.get(token)?;
+        self.unlink(token.slot, entry.fd);
+        self.len -= 1;
+        let slot = &mut self.slots[token.slot as usize];
+        slot.held = None;
+        // A slot that has used up its generations stays empty for ever: no name is given twice.
+        if let Some(generation) = slot.generation.checked_add(1) {
+            slot.generation = generation;
+            slot.next = mem::replace(&mut self.free, token.slot);
+            self.vacant += 1;
+        }
+        Some(entry)
+    }
+
+    pub(super) fn token_of(&self, fd: RawFd) -> Option<Token> {
+        let mut index = *self.buckets.get(self.bucket(fd))?;
+        while let Some(slot) = self.slots.get(index as usize) {
+            if slot.held.is_some_and(|(held, _)| held == fd) {
+                return Some(Token {
+                    slot: index,
+                    generation: slot.generation,
+                });
+            }
+            index = slot.next;
+        }
+        None
+    }
+
+    pub(super) fn get(&self, token: Token) -> Option<Entry> {
+        let slot = self.slots.get(token.slot as usize)?;
+        let (fd, interest) = slot.held.filter(|_| slot.generation == token.generation)?;
+        Some(Entry { fd, interest, token })
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = Entry> + '_ {
+        (0..).zip(&self.slots).filter_map(|(index, slot)| {
+            let (fd, interest) = slot.held?;
+            let token = Token {
+                slot: index,
+                generation: slot.generation,
+            };
+            Some(Entry { fd, interest, token })
+        })
+    }
+
+    /// The kernel gives the lowest free number, so numbers are dense and need no mixing.
+    fn bucket(&self, fd: RawFd) -> usize {
+        fd as usize & self.buckets.len().wrapping_sub(1)
+    }
+
+    /// Takes the slot, which holds `fd`, out of its chain.
+    fn unlink(&mut self, index: u32, fd: RawFd) {
+        let after = self.slots[index as usize].next;
+        let bucket = self.bucket(fd);
+        if self.buckets[bucket] == index {
+            self.buckets[bucket] = after;
+            return;
+        }
+        let mut before = self.buckets[bucket];
+        while self.slots[before as usize].next != index {
+            before = self.slots[before as usize].next;
+        }
+        self.slots[before as usize].next = after;
+    }
+
+    /// Makes as many buckets as there may be slots, and hangs every entry into its own.
+    fn rehash(&mut self) {
+        self.buckets.clear();
+        self.buckets.resize(self.slots.capacity().next_power_of_two(), NONE);
+        for index in 0..self.slots.len() {
+            if let Some((fd, _)) = self.slots[index].held {
+                let bucket = self.bucket(fd);
+                self.slots[index].next = mem::replace(&mut self.buckets[bucket], index as u32);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Random, every_sequence};
+
+    /// The same with a list that is searched every time.
+    #[derive(Default)]
+    struct Model {
+        entries: Vec<Entry>,
+        every_token: Vec<Token>,
+    }
+
+    /// One call to both, chosen by `choice`: insert, or remove by a name that may be stale.
+    fn step(table: &mut Table, model: &mut Model, choice: usize, numbers: usize) {
+        let (fd, names) = ((choice % numbers) as RawFd * 4, model.every_token.len());
+        let known = model.entries.iter().position(|entry| entry.fd == fd);
+        match (choice / numbers, known) {
+            (0, None) => {
+                let entry = table.insert(fd, Interest::READ);
+                assert_eq!((entry.fd, entry.interest), (fd, Interest::READ));
+                assert!(!model.every_token.contains(&entry.token), "no name is given twice");
+                model.entries.push(entry);
+                model.every_token.push(entry.token);
+            }
+            (1, Some(known)) => {
+                let entry = model.entries.swap_remove(known);
+                assert_eq!(table.remove(entry.token), Some(entry));
+            }
+            (2, _) if names > 0 => {
+                let token = model.every_token[choice % names];
+                let known = model.entries.iter().position(|entry| entry.token == token);
+                assert_eq!(table.remove(token), known.map(|known| model.entries.swap_remove(known)));
+            }
+            _ => {}
+        }
+        check(table, model, numbers);
+    }
+
+    fn check(table: &Table, model: &Model, numbers: usize) {
+        assert_eq!(table.len(), model.entries.len());
+        let mut listed: Vec<Entry> = table.iter().collect();
+        let mut expected = model.entries.clone();
+        listed.sort_by_key(|entry| entry.fd);
+        expected.sort_by_key(|entry| entry.fd);
+        assert_eq!(listed, expected);
+        for fd in -1..=numbers as RawFd * 4 {
+            let token = expected.iter().find(|entry| entry.fd == fd).map(|entry| entry.token);
+            assert_eq!(table.token_of(fd), token);
+        }
+        for &token in &model.every_token {
+            let entry = expected.iter().find(|entry| entry.token == token).copied();
+            assert_eq!(table.get(token), entry);
+        }
+        assert_eq!(table.slots.len(), table.len() + table.vacant);
+    }
+
+    #[test]
+    fn every_short_sequence_does_as_the_model_does() {
+        every_sequence(9, 5, |sequence| {
+            let (mut table, mut model) = (Table::new(), Model::default());
+            for &choice in sequence {
+                step(&mut table, &mut model, choice, 3);
+            }
+        });
+    }
+
+    #[test]
+    fn long_random_sequences_do_as_the_model_does() {
+        for (seed, numbers) in [(1, 2), (2, 9), (3, 40)] {
+            let (mut table, mut model, mut random) = (Table::new(), Model::default(), Random::new(seed));
+            for _ in 0..2_000 {
+                step(
+                    &mut table,
+                    &mut model,
+                    random.below(numbers as u64 * 3) as usize,
+                    numbers,
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_slot_whose_generations_are_used_up_is_never_used_again() {
+        let mut table = Table::new();
+        let first = table.insert(3, Interest::READ);
+        table.remove(first.token);
+        table.slots[0].generation = u32::MAX;
+        let last = table.insert(3, Interest::READ);
+        assert_eq!(
+            last.token,
+            Token {
+                slot: 0,
+                generation: u32::MAX
+            }
+        );
+        table.remove(last.token);
+        assert_eq!(table.insert(3, Interest::READ).token, Token { slot: 1, generation: 1 });
+        assert_eq!(table.get(last.token), None);
+        assert_eq!((table.len(), table.vacant), (1, 0));
+    }
+
+    #[test]
+    fn within_what_was_reserved_nothing_is_allocated() {
+        let mut table = Table::new();
+        table.insert(0, Interest::READ);
+        table.reserve(99);
+        let room = |table: &Table| (table.slots.capacity(), table.buckets.capacity());
+        let reserved = room(&table);
+        for round in 0..5 {
+            let tokens: Vec<_> = (1..100)
+                .map(|fd| table.insert(fd << round, Interest::READ).token)
+                .collect();
+            tokens
+                .into_iter()
+                .for_each(|token| assert!(table.remove(token).is_some()));
+        }
+        assert_eq!(room(&table), reserved);
+    }
+}

@@ -1,0 +1,112 @@
+//! signalfd(2) and the thread's signal mask: what rustix does not wrap.
+//!
+//! The syscalls are made by number, not through the C library, for the mask's sake: glibc's
+//! `pthread_sigmask` drops its own signals (32 and 33) from every set, so it could not put back
+//! exactly what was there.
+
+use std::io;
+use std::mem;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+use libc::{c_int, c_long};
+
+use crate::signal::SignalSet;
+
+/// How long one record is: every read of a signalfd gives a multiple of it.
+const RECORD: usize = mem::size_of::<libc::signalfd_siginfo>();
+
+/// A new signalfd for `set`: CLOEXEC, non-blocking (Linux 2.6.27).
+pub(crate) fn create(set: SignalSet) -> io::Result<OwnedFd> {
+    let mask = KernelSet::new(set);
+    let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+    // SAFETY: the kernel reads `KernelSet::SIZE` bytes at the pointer, which is how long the live
+    // local `mask` is; -1 asks for a new descriptor, so no existing one is concerned.
+    let fd = unsafe { libc::syscall(libc::SYS_signalfd4, -1, ptr::from_ref(&mask.0), KernelSet::SIZE, flags) };
+    let fd = RawFd::try_from(checked(fd)?).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just made this descriptor and nobody else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Takes the first pending record; `None` if no signal is pending.
+pub(crate) fn read(fd: BorrowedFd<'_>) -> io::Result<Option<libc::signalfd_siginfo>> {
+    let mut bytes = [0u8; RECORD];
+    match rustix::io::retry_on_intr(|| rustix::io::read(fd, &mut bytes)) {
+        Ok(RECORD) => {}
+        Ok(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
+        Err(rustix::io::Errno::AGAIN) => return Ok(None),
+        Err(errno) => return Err(errno.into()),
+    }
+    // SAFETY: both types have the same size (the compiler checks it), the bytes are initialised,
+    // and the structure consists of integers and padding: every pattern of bits is a value of it.
+    Ok(Some(unsafe {
+        mem::transmute::<[u8; RECORD], libc::signalfd_siginfo>(bytes)
+    }))
+}
+
+/// Adds `set` to the calling thread's mask and returns the mask before that.
+pub(crate) fn block(set: SignalSet) -> io::Result<SignalSet> {
+    change_mask(libc::SIG_BLOCK, set)
+}
+
+/// Makes `set` the calling thread's mask and returns the mask before that.
+pub(crate) fn set_mask(set: SignalSet) -> io::Result<SignalSet> {
+    change_mask(libc::SIG_SETMASK, set)
+}
+
+fn change_mask(how: c_int, set: SignalSet) -> io::Result<SignalSet> {
+    let new = KernelSet::new(set);
+    let mut old = KernelSet::new(SignalSet::EMPTY);
+    // SAFETY: the kernel reads `KernelSet::SIZE` bytes of `new` and writes as many to `old`; both
+    // are live locals of just that length. Which signals a thread blocks is no matter of memory.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            how,
+            ptr::from_ref(&new.0),
+            ptr::from_mut(&mut old.0),
+            KernelSet::SIZE,
+        )
+    };
+    checked(done).map(|_| old.get())
+}
+
+/// The kernel's `sigset_t`: 64 bits in words of its own size, the lowest signals first. That is a
+/// `u64`, but on a 32-bit big-endian machine its two halves stand the other way round.
+struct KernelSet(u64);
+
+impl KernelSet {
+    const SIZE: usize = mem::size_of::<u64>();
+    const SWAPPED: bool = cfg!(all(target_pointer_width = "32", target_endian = "big"));
+
+    const fn new(set: SignalSet) -> KernelSet {
+        KernelSet(if KernelSet::SWAPPED {
+            set.bits().rotate_left(32)
+        } else {
+            set.bits()
+        })
+    }
+
+    const fn get(&self) -> SignalSet {
+        SignalSet::from_bits(if KernelSet::SWAPPED {
+            self.0.rotate_left(32)
+        } else {
+            self.0
+        })
+    }
+}
+
+fn checked(result: c_long) -> io::Result<c_long> {
+    if result == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(result)
+}
+
+/// Sends `signal` to the calling thread alone: no other test of the process may see it.
+#[cfg(test)]
+pub(crate) fn raise(signal: crate::signal::Signal) {
+    // SAFETY: raise(3) takes a number and touches no memory of ours.
+    let result = unsafe { libc::raise(signal.as_raw()) };
+    assert_eq!(result, 0);
+}
