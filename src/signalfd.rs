@@ -214,6 +214,12 @@ mod tests {
     }
 
     #[test]
+    fn a_child_does_not_get_it() {
+        let signals = SignalFd::new(SignalSet::EMPTY).unwrap();
+        assert_eq!(rustix::io::fcntl_getfd(&signals), Ok(rustix::io::FdFlags::CLOEXEC));
+    }
+
+    #[test]
     fn it_can_be_sent_to_another_thread() {
         fn assert_send<T: Send + Sync>() {}
         assert_send::<SignalFd>();
