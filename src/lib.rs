@@ -2,9 +2,12 @@
 #![deny(unsafe_code)]
 #![cfg(target_os = "linux")]
 
+pub mod child;
+pub mod command;
 pub mod exit;
 pub mod fdset;
 pub mod lifecycle;
+pub mod pidfd;
 pub mod signal;
 pub mod signalfd;
 pub mod time;
@@ -16,3 +19,7 @@ mod deadlines;
 mod sys;
 #[cfg(test)]
 mod testing;
+
+pub use child::{Child, Pipes};
+pub use command::{Command, CommandError, OpenFile, Program, SpawnError, Spawner, Stdio, Step};
+pub use pidfd::PidFd;

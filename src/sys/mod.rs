@@ -5,3 +5,13 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod signalfd;
+pub(crate) mod arch;
+pub(crate) mod child;
+pub(crate) mod clone;
+pub(crate) mod guarded;
+pub(crate) mod nr;
+pub(crate) mod process;
+pub(crate) mod script;
+pub(crate) mod stack;
+pub(crate) mod users;
+pub(crate) mod wait;

@@ -1,0 +1,158 @@
+//! A child that was started by a [`Command`](crate::Command), and the parent's ends of its pipes.
+//!
+//! The standard library's `Child` leaves a zombie behind when it is dropped. This one leaves nothing:
+//! forgetting a child ends it. Who wants to keep it takes the pidfd out.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::Timespec;
+
+use crate::exit::{ExitRecord, Pid};
+use crate::pidfd::PidFd;
+use crate::signal::Signal;
+use crate::sys::guarded::{Abandon, Guarded};
+
+/// How long dropping a child waits for it to be gone after SIGKILL. That is a matter of microseconds,
+/// but for a process that hangs in the kernel.
+const DROP_WAIT: Duration = Duration::from_secs(1);
+
+/// A running (or ended, and not yet reaped) child.
+///
+/// Dropping it sends SIGKILL, waits for at most a second, and reaps; [`Child::into_pidfd`],
+/// [`Child::into_parts`] and [`Child::detach`] opt out of that.
+#[derive(Debug)]
+pub struct Child {
+    /// The writing end of the pipe that is the child's standard input, if that was piped. As all
+    /// three: close-on-exec, blocking.
+    pub stdin: Option<OwnedFd>,
+    /// The reading end of the pipe that is its standard output.
+    pub stdout: Option<OwnedFd>,
+    /// The reading end of the pipe that is its standard error.
+    pub stderr: Option<OwnedFd>,
+    process: Guarded<PidFd>,
+    record: Option<ExitRecord>,
+}
+
+/// The parent's ends of a child's pipes.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Pipes {
+    /// To be written: its standard input.
+    pub stdin: Option<OwnedFd>,
+    /// To be read: its standard output.
+    pub stdout: Option<OwnedFd>,
+    /// To be read: its standard error.
+    pub stderr: Option<OwnedFd>,
+}
+
+impl Child {
+    pub(crate) fn new(pidfd: PidFd, pipes: Pipes) -> Child {
+        let Pipes { stdin, stdout, stderr } = pipes;
+        Child {
+            stdin,
+            stdout,
+            stderr,
+            process: Guarded::new(pidfd),
+            record: None,
+        }
+    }
+
+    /// Its number, for showing.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.process.pid()
+    }
+
+    /// Its pidfd, readable when it has ended.
+    #[must_use]
+    pub fn pidfd(&self) -> &PidFd {
+        &self.process
+    }
+
+    /// Takes the pidfd out and closes the pipes. The child lives on and is the caller's to reap.
+    #[must_use]
+    pub fn into_pidfd(self) -> PidFd {
+        self.process.into_inner()
+    }
+
+    /// Takes the pidfd and the pipes out. The child lives on and is the caller's to reap.
+    #[must_use]
+    pub fn into_parts(self) -> (PidFd, Pipes) {
+        let Child {
+            stdin,
+            stdout,
+            stderr,
+            process,
+            ..
+        } = self;
+        (process.into_inner(), Pipes { stdin, stdout, stderr })
+    }
+
+    /// Lets the child go on by itself. When it ends it stays a zombie until this process ends too, or
+    /// somebody waits for any child.
+    pub fn detach(self) {
+        drop(self.into_pidfd());
+    }
+
+    /// Reaps the child if it has ended; `None` while it lives. After that, the same record again.
+    /// Does not block.
+    ///
+    /// # Errors
+    /// As [`PidFd::reap`].
+    pub fn try_wait(&mut self) -> io::Result<Option<ExitRecord>> {
+        if self.record.is_none() {
+            self.record = self.process.reap()?;
+        }
+        Ok(self.record)
+    }
+
+    /// Closes the child's standard input, if it is a pipe still held here, waits for its end and reaps
+    /// it. Blocks for as long as it lives.
+    ///
+    /// # Errors
+    /// As [`PidFd::reap`].
+    pub fn wait(&mut self) -> io::Result<ExitRecord> {
+        self.stdin = None;
+        match self.record {
+            Some(record) => Ok(record),
+            None => Ok(*self.record.insert(self.process.wait_and_reap()?)),
+        }
+    }
+
+    /// Sends SIGKILL, unless the child was already reaped. It is still to be waited for.
+    ///
+    /// # Errors
+    /// `EPERM` if it belongs to somebody else by now.
+    pub fn kill(&mut self) -> io::Result<()> {
+        match self.process.signal(Signal::KILL) {
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            result => result,
+        }
+    }
+}
+
+impl Abandon for PidFd {
+    /// SIGKILL, a bounded wait, reap. Nothing can be done about errors: where the signal may not be sent, or
+    /// the process hangs in the kernel, it stays.
+    fn abandon(&self) {
+        if matches!(self.reap(), Ok(Some(_))) {
+            return;
+        }
+        if self.signal(Signal::KILL).is_err() {
+            return;
+        }
+        let deadline = Instant::now() + DROP_WAIT;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let ended = Timespec::try_from(left).is_ok_and(|left| self.ends_within(left).unwrap_or(false));
+            if ended {
+                let _ = self.reap();
+            }
+            if ended || left.is_zero() {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The child's environment: the host's, with changes, or nothing but what is said.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+
+/// Changes to the host's environment, in std's semantics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Environment {
+    clear: bool,
+    changes: BTreeMap<OsString, Option<OsString>>,
+}
+
+impl Environment {
+    pub(super) fn set(&mut self, key: &OsStr, value: &OsStr) {
+        self.changes.insert(key.to_owned(), Some(value.to_owned()));
+    }
+
+    pub(super) fn remove(&mut self, key: &OsStr) {
+        if self.clear {
+            self.changes.remove(key);
+        } else {
+            self.changes.insert(key.to_owned(), None);
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.clear = true;
+        self.changes.clear();
+    }
+
+    /// The keys that were named.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &OsStr> {
+        self.changes.keys().map(OsString::as_os_str)
+    }
+
+    /// What it comes to, given the host's environment.
+    pub(super) fn resolve(&self, host: impl Iterator<Item = (OsString, OsString)>) -> BTreeMap<OsString, OsString> {
+        let mut all: BTreeMap<_, _> = if self.clear { BTreeMap::new() } else { host.collect() };
+        for (key, value) in &self.changes {
+            match value {
+                Some(value) => all.insert(key.clone(), value.clone()),
+                None => all.remove(key),
+            };
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host() -> impl Iterator<Item = (OsString, OsString)> {
+        [("A", "1"), ("B", "2")]
+            .into_iter()
+            .map(|(key, value)| (key.into(), value.into()))
+    }
+
+    fn resolved(environment: &Environment) -> Vec<String> {
+        let entry = |(key, value): (OsString, OsString)| format!("{}={}", key.display(), value.display());
+        environment.resolve(host()).into_iter().map(entry).collect()
+    }
+
+    #[test]
+    fn changes_apply_to_what_the_host_has() {
+        let mut environment = Environment::default();
+        assert_eq!(resolved(&environment), ["A=1", "B=2"]);
+        environment.set("B".as_ref(), "3".as_ref());
+        environment.set("C".as_ref(), "".as_ref());
+        environment.remove("A".as_ref());
+        assert_eq!(resolved(&environment), ["B=3", "C="]);
+    }
+
+    #[test]
+    fn clear_forgets_the_host_and_what_was_said_before() {
+        let mut environment = Environment::default();
+        environment.set("X".as_ref(), "0".as_ref());
+        environment.clear();
+        environment.set("Y".as_ref(), "1".as_ref());
+        assert_eq!(resolved(&environment), ["Y=1"]);
+        environment.remove("Y".as_ref());
+        assert!(resolved(&environment).is_empty());
+    }
+}

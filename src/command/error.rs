@@ -1,0 +1,455 @@
+//! Why a command could not be started: which step failed, with which errno, on what.
+//!
+//! Two kinds. A [`CommandError`] is the caller's: the command can't be right, whatever the system does, and
+//! nothing has happened. A [`SpawnError`] is the kernel's: something was tried, and left nothing behind.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::os::fd::RawFd;
+use std::path::{Path, PathBuf};
+
+/// What was being done when it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Step {
+    /// Checking the command; nothing was started. See [`SpawnError::command_error`].
+    Check,
+    /// Preparing to spawn: the child's stack, the reserved descriptors.
+    Prepare,
+    /// Making a pipe for a standard stream.
+    Pipe,
+    /// clone3(2) or clone(2).
+    Clone,
+    /// Starting in a cgroup (CLONE_INTO_CGROUP, Linux 5.7).
+    Cgroup,
+    /// Giving the child a descriptor table of its own.
+    Unshare,
+    /// Opening a file for a descriptor of the child.
+    Open,
+    /// Putting a descriptor where the child expects it.
+    Descriptor,
+    /// Closing what the child is not to have.
+    CloseDescriptors,
+    /// setsid(2).
+    Session,
+    /// setpgid(2).
+    ProcessGroup,
+    /// Making a terminal the controlling one (TIOCSCTTY).
+    ControllingTerminal,
+    /// Becoming the terminal's foreground process group (TIOCSPGRP).
+    Foreground,
+    /// setpriority(2).
+    Nice,
+    /// sched_setaffinity(2).
+    Affinity,
+    /// Writing `/proc/self/oom_score_adj`.
+    OomScore,
+    /// A resource limit (prlimit(2)).
+    Limit,
+    /// umask(2).
+    Umask,
+    /// chroot(2).
+    Chroot,
+    /// setgroups(2), or reading it back.
+    Groups,
+    /// setresgid(2), or reading it back.
+    Gid,
+    /// setresuid(2), reading it back, or finding that the old user could be had again.
+    Uid,
+    /// A capability set (capabilities(7)).
+    Capabilities,
+    /// chdir(2), as the user that the child became.
+    CurrentDir,
+    /// PR_SET_NO_NEW_PRIVS.
+    NoNewPrivileges,
+    /// PR_SET_PDEATHSIG; or the parent was gone by then (`ESRCH`).
+    ParentDeathSignal,
+    /// A signal's disposition (sigaction(2)).
+    SignalDisposition,
+    /// The signal mask, or finding out the child's own pid.
+    SignalMask,
+    /// execve(2).
+    Exec,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Step::Check => "check the command",
+            Step::Prepare => "prepare",
+            Step::Pipe => "make a pipe",
+            Step::Clone => "clone",
+            Step::Cgroup => "start in cgroup",
+            Step::Unshare => "unshare the descriptor table",
+            Step::Open => "open",
+            Step::Descriptor => "place descriptor",
+            Step::CloseDescriptors => "close descriptors",
+            Step::Session => "setsid",
+            Step::ProcessGroup => "set process group",
+            Step::ControllingTerminal => "set controlling terminal",
+            Step::Foreground => "become the foreground process group",
+            Step::Nice => "set nice value",
+            Step::Affinity => "set CPU affinity",
+            Step::OomScore => "set oom_score_adj",
+            Step::Limit => "set resource limit",
+            Step::Umask => "umask",
+            Step::Chroot => "chroot to",
+            Step::Groups => "set supplementary groups",
+            Step::Gid => "set gid",
+            Step::Uid => "set uid",
+            Step::Capabilities => "set capabilities",
+            Step::CurrentDir => "change directory to",
+            Step::NoNewPrivileges => "set no_new_privs",
+            Step::ParentDeathSignal => "set parent-death signal",
+            Step::SignalDisposition => "reset signal dispositions",
+            Step::SignalMask => "set signal mask",
+            Step::Exec => "execve",
+        })
+    }
+}
+
+/// What a step was about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    Path(PathBuf),
+    Value(String),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Subject::Path(path) => write!(f, "{path:?}"),
+            Subject::Value(value) => f.write_str(value),
+        }
+    }
+}
+
+/// A step of a spawn that failed. No child, no zombie and no descriptor of it is left.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SpawnError {
+    program: OsString,
+    cause: Box<Cause>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum Cause {
+    Kernel {
+        step: Step,
+        errno: i32,
+        subject: Option<Subject>,
+    },
+    Command(CommandError),
+}
+
+impl SpawnError {
+    pub(crate) fn new(program: OsString, step: Step, errno: i32, subject: Option<Subject>) -> SpawnError {
+        SpawnError {
+            program,
+            cause: Box::new(Cause::Kernel { step, errno, subject }),
+        }
+    }
+
+    /// A command that was refused before anything happened.
+    pub(crate) fn refused(program: OsString, error: CommandError) -> SpawnError {
+        SpawnError {
+            program,
+            cause: Box::new(Cause::Command(error)),
+        }
+    }
+
+    /// What was being done.
+    #[must_use]
+    pub fn step(&self) -> Step {
+        match &*self.cause {
+            Cause::Kernel { step, .. } => *step,
+            Cause::Command(_) => Step::Check,
+        }
+    }
+
+    /// What the kernel said (errno(3)); `EINVAL` for [`Step::Check`].
+    #[must_use]
+    pub fn errno(&self) -> i32 {
+        match &*self.cause {
+            Cause::Kernel { errno, .. } => *errno,
+            Cause::Command(_) => libc::EINVAL,
+        }
+    }
+
+    /// The file or directory concerned, where there is one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match &*self.cause {
+            Cause::Kernel {
+                subject: Some(Subject::Path(path)),
+                ..
+            } => Some(path),
+            Cause::Kernel { .. } | Cause::Command(_) => None,
+        }
+    }
+
+    /// What the step was about, as text: a path, an id, the name of a limit.
+    #[must_use]
+    pub fn subject(&self) -> Option<String> {
+        match &*self.cause {
+            Cause::Kernel {
+                subject: Some(Subject::Path(path)),
+                ..
+            } => Some(path.display().to_string()),
+            Cause::Kernel {
+                subject: Some(Subject::Value(value)),
+                ..
+            } => Some(value.clone()),
+            Cause::Kernel { subject: None, .. } | Cause::Command(_) => None,
+        }
+    }
+
+    /// The program as the command names it.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        Path::new(&self.program)
+    }
+
+    /// What is wrong with the command, if that is why ([`Step::Check`]).
+    #[must_use]
+    pub fn command_error(&self) -> Option<&CommandError> {
+        match &*self.cause {
+            Cause::Command(error) => Some(error),
+            Cause::Kernel { .. } => None,
+        }
+    }
+
+    /// Whether the same command may well succeed a little later: the system was short of something
+    /// (processes, memory, descriptors), or the program was being written.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match &*self.cause {
+            Cause::Kernel { errno, .. } => matches!(
+                *errno,
+                libc::EAGAIN
+                    | libc::ENOMEM
+                    | libc::EMFILE
+                    | libc::ENFILE
+                    | libc::ETXTBSY
+                    | libc::EINTR
+                    | libc::ENOSPC
+                    | libc::EBUSY
+            ),
+            Cause::Command(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot start {:?}: ", self.program)?;
+        match &*self.cause {
+            Cause::Kernel { step, errno, subject } => {
+                write!(f, "{step}")?;
+                if let Some(subject) = subject {
+                    write!(f, " {subject}")?;
+                }
+                write!(f, ": {}", Errno(*errno))
+            }
+            Cause::Command(error) => error.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("SpawnError");
+        debug.field("program", &self.program);
+        match &*self.cause {
+            Cause::Kernel { step, errno, subject } => debug
+                .field("step", step)
+                .field("errno", errno)
+                .field("subject", subject),
+            Cause::Command(error) => debug.field("error", error),
+        };
+        debug.finish()
+    }
+}
+
+impl std::error::Error for SpawnError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.command_error().map(|error| error as _)
+    }
+}
+
+impl From<SpawnError> for io::Error {
+    /// Has the kind of the errno, and the [`SpawnError`] inside ([`io::Error::get_ref`]).
+    fn from(error: SpawnError) -> io::Error {
+        io::Error::new(io::Error::from_raw_os_error(error.errno()).kind(), error)
+    }
+}
+
+/// An errno in words, with its name where that is one of those that a spawn meets.
+struct Errno(i32);
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = io::Error::from_raw_os_error(self.0).to_string();
+        let words = text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words);
+        match NAMES.iter().find(|(errno, _)| *errno == self.0) {
+            Some((_, name)) => write!(f, "{words} ({name})"),
+            None => write!(f, "{words} (errno {})", self.0),
+        }
+    }
+}
+
+macro_rules! errno_names {
+    ($($name:ident)*) => { &[$((libc::$name, stringify!($name)),)*] };
+}
+
+const NAMES: &[(i32, &str)] = errno_names! {
+    EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG ENOEXEC EBADF ECHILD EAGAIN ENOMEM EACCES EFAULT ENOTBLK EBUSY EEXIST
+    ENODEV ENOTDIR EISDIR EINVAL ENFILE EMFILE ENOTTY ETXTBSY EFBIG ENOSPC ESPIPE EROFS ENAMETOOLONG ENOSYS ELOOP
+    EOVERFLOW ELIBBAD EOPNOTSUPP ETIMEDOUT ESTALE EDQUOT EXDEV ERANGE
+};
+
+/// What is wrong with a command. Nothing was started.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// The program's name is empty.
+    #[error("the program's name is empty")]
+    EmptyProgram,
+    /// A text that the kernel ends at the first NUL byte contains one.
+    #[error("{what} contains a NUL byte: {text:?}")]
+    NulByte {
+        /// Which one.
+        what: &'static str,
+        /// The text.
+        text: OsString,
+    },
+    /// The key of an environment variable is empty or contains `=`.
+    #[error("not a key for the environment: {key:?}")]
+    EnvKey {
+        /// The key.
+        key: OsString,
+    },
+    /// A umask with other bits than the nine permissions.
+    #[error("not a umask: {mask:#o}")]
+    Umask {
+        /// The mask.
+        mask: u32,
+    },
+    /// A file mode with other bits than 0o7777.
+    #[error("not a file mode: {mode:#o}")]
+    FileMode {
+        /// The mode.
+        mode: u32,
+    },
+    /// The user database has no such user.
+    #[error("there is no user {name:?}")]
+    NoSuchUser {
+        /// The name.
+        name: String,
+    },
+    /// The user database could not be read.
+    #[error("cannot look up user {name:?}: {}", Errno(*errno))]
+    UserLookup {
+        /// The name.
+        name: String,
+        /// Why not (errno(3)).
+        errno: i32,
+    },
+    /// A uid or gid of -1, which the kernel takes for "leave it as it is".
+    #[error("{what} -1 means no id")]
+    NoId {
+        /// `"uid"`, `"gid"` or `"supplementary group"`.
+        what: &'static str,
+    },
+    /// More supplementary groups than the kernel takes (65,536).
+    #[error("{count} supplementary groups are too many")]
+    TooManyGroups {
+        /// How many.
+        count: usize,
+    },
+    /// A process group with a negative number.
+    #[error("not a process group: {group}")]
+    ProcessGroup {
+        /// The number.
+        group: i32,
+    },
+    /// A new session begins with a process group of its own; it can't join another's.
+    #[error("a new session can't be in process group {group}")]
+    SessionInGroup {
+        /// The group.
+        group: i32,
+    },
+    /// A descriptor number that is negative, or that is a standard stream's.
+    #[error("not a number for a passed descriptor: {target}")]
+    Target {
+        /// The number.
+        target: RawFd,
+    },
+    /// Two descriptors for the same number.
+    #[error("two descriptors for number {target}")]
+    DuplicateTarget {
+        /// The number.
+        target: RawFd,
+    },
+    /// A setting is out of the range that the kernel knows.
+    #[error("{what} out of range: {value}")]
+    OutOfRange {
+        /// Which setting.
+        what: &'static str,
+        /// Its value.
+        value: i64,
+    },
+    /// A setting that needs another one.
+    #[error("{what} needs {needs}")]
+    Needs {
+        /// Which setting.
+        what: &'static str,
+        /// What it needs.
+        needs: &'static str,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_reads_like_a_sentence() {
+        let path = Subject::Path("/no/such".into());
+        let error = SpawnError::new("/no/such".into(), Step::Exec, libc::ENOENT, Some(path));
+        let text = r#"cannot start "/no/such": execve "/no/such": No such file or directory (ENOENT)"#;
+        assert_eq!(error.to_string(), text);
+        let io = io::Error::from(error.clone());
+        assert_eq!(io.kind(), io::ErrorKind::NotFound);
+        assert_eq!(io.to_string(), text);
+        assert_eq!(io.get_ref().and_then(|inner| inner.downcast_ref()), Some(&error));
+    }
+
+    #[test]
+    fn a_command_error_keeps_its_words() {
+        let error = SpawnError::refused("x".into(), CommandError::Umask { mask: 0o1000 });
+        assert_eq!(error.to_string(), r#"cannot start "x": not a umask: 0o1000"#);
+        assert_eq!(
+            (error.step(), error.errno(), error.is_transient()),
+            (Step::Check, libc::EINVAL, false)
+        );
+    }
+
+    #[test]
+    fn shortage_passes_and_absence_stays() {
+        let error = |errno| SpawnError::new("x".into(), Step::Clone, errno, None);
+        for errno in [
+            libc::EAGAIN,
+            libc::ENOMEM,
+            libc::EMFILE,
+            libc::ENFILE,
+            libc::ETXTBSY,
+            libc::EINTR,
+        ] {
+            assert!(error(errno).is_transient(), "{errno}");
+        }
+        for errno in [libc::ENOENT, libc::EACCES, libc::EPERM, libc::ENOEXEC, libc::ENOSYS] {
+            assert!(!error(errno).is_transient(), "{errno}");
+        }
+    }
+}

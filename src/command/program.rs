@@ -1,0 +1,366 @@
+//! A command, compiled: checked, looked up, and lowered to the system calls of the child.
+//!
+//! All that can be decided is decided here, once. What a spawn adds is descriptors: which numbers its
+//! pipes have got, and which way they take into the child (see `plan`). The order of the steps is a
+//! matter of rights: what needs the host's comes first; ids go from groups to gid to uid; what is to
+//! happen with the target user's rights alone comes after.
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::error::{CommandError, SpawnError, Step, Subject};
+use super::identity::{Host, Ids};
+use super::stdio::{Kind, OpenFile, Stdio};
+use super::{Command, Passed};
+use crate::sys::script::{Image, Script, Text};
+
+/// A compiled [`Command`], to be started by a [`Spawner`](super::Spawner) any number of times. Starting it
+/// again allocates nothing.
+///
+/// The environment is that of the host at the time of compilation, and so are the ids of a user named
+/// by [`Command::user`]. The program itself is searched, and files are opened, at each spawn.
+#[derive(Debug)]
+pub struct Program {
+    name: OsString,
+    labels: Vec<Label>,
+    pub(super) descriptors: Vec<Descriptor>,
+    /// The steps of the command, after those about descriptors.
+    pub(super) body: Script,
+    /// The steps of the spawn at hand; holds the paths of files.
+    pub(super) prelude: Script,
+    /// Copies of descriptors that had to get out of the way, for the spawn at hand.
+    pub(super) moved: Vec<OwnedFd>,
+    /// Where each of `descriptors` comes from, in the spawn at hand.
+    pub(super) sources: Vec<RawFd>,
+    pub(super) changes_ids: bool,
+    candidates: usize,
+}
+
+/// What to call a step that failed.
+#[derive(Debug)]
+struct Label {
+    step: Step,
+    subject: Option<Subject>,
+}
+
+/// The labels that every program has, in this order.
+pub(super) const UNSHARE: usize = 0;
+pub(super) const CLOSE: usize = 1;
+
+/// One descriptor of the child.
+#[derive(Debug)]
+pub(super) struct Descriptor {
+    pub target: RawFd,
+    pub source: Source,
+    pub label: usize,
+}
+
+/// Where it comes from.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// The host's of the same number. The standard streams are left as they are; another one must be
+    /// there, and is let through execve.
+    Inherit,
+    Null,
+    /// The child's end of the pipe for its standard stream of this number.
+    Pipe(usize),
+    Given(Arc<OwnedFd>),
+    File {
+        path: Text,
+        flags: i32,
+        mode: u32,
+    },
+    /// Whatever the child's standard output is.
+    Stdout,
+}
+
+/// The number of steps that one descriptor can take at the most, and of those about all together.
+const STEPS_EACH: usize = 4;
+const STEPS_ALL: usize = 8;
+
+impl Program {
+    pub(super) fn new(command: &Command) -> Result<Program, CommandError> {
+        let host = Host::current();
+        let ids = command.identity.resolve(&host)?;
+        let environment = environment(command)?;
+        let mut program = Program {
+            name: command.program.clone(),
+            labels: Vec::new(),
+            descriptors: Vec::new(),
+            body: Script::default(),
+            prelude: Script::default(),
+            moved: Vec::new(),
+            sources: Vec::new(),
+            changes_ids: ids.any(),
+            candidates: 0,
+        };
+        program.label(Step::Unshare, None);
+        program.label(Step::CloseDescriptors, None);
+        program.lower_descriptors(command)?;
+        program.lower_session(command, ids.drops(&host))?;
+        program.lower_places_and_ids(command, &ids, &host)?;
+        program.lower_signals(command);
+        program.lower_image(command, &environment)?;
+        Ok(program)
+    }
+
+    /// The error that a failed step amounts to.
+    pub(super) fn error(&self, label: usize, errno: i32) -> SpawnError {
+        let (step, subject) = match self.labels.get(label) {
+            Some(label) => (label.step, label.subject.clone()),
+            None => (Step::Clone, None),
+        };
+        let nowhere = step == Step::Exec && self.candidates > 1 && matches!(errno, libc::ENOENT | libc::ENOTDIR);
+        let subject = if nowhere {
+            Some(Subject::Path(PathBuf::from(&self.name)))
+        } else {
+            subject
+        };
+        SpawnError::new(self.name.clone(), step, errno, subject)
+    }
+
+    /// The error of something that went wrong in the parent.
+    pub(super) fn parent_error(&self, step: Step, errno: i32) -> SpawnError {
+        SpawnError::new(self.name.clone(), step, errno, None)
+    }
+
+    /// The program as the command names it.
+    #[must_use]
+    pub fn name(&self) -> &OsStr {
+        &self.name
+    }
+
+    /// The highest descriptor number that the child gets.
+    pub(super) fn last_target(&self) -> RawFd {
+        self.descriptors
+            .iter()
+            .map(|descriptor| descriptor.target)
+            .max()
+            .unwrap_or(2)
+    }
+
+    /// Whether some descriptor other than `own` is going to be put at number `fd`.
+    pub(super) fn overwrites(&self, fd: RawFd, own: RawFd) -> bool {
+        let is_put = |descriptor: &Descriptor| !matches!(descriptor.source, Source::Inherit);
+        fd != own
+            && self
+                .descriptors
+                .iter()
+                .any(|descriptor| descriptor.target == fd && is_put(descriptor))
+    }
+
+    fn label(&mut self, step: Step, subject: Option<Subject>) -> usize {
+        self.labels.push(Label { step, subject });
+        self.labels.len() - 1
+    }
+
+    fn value(&mut self, step: Step, value: impl ToString) -> usize {
+        self.label(step, Some(Subject::Value(value.to_string())))
+    }
+
+    fn path(&mut self, step: Step, path: &Path) -> usize {
+        self.label(step, Some(Subject::Path(path.to_owned())))
+    }
+
+    fn lower_descriptors(&mut self, command: &Command) -> Result<(), CommandError> {
+        for (target, stdio) in (0..).zip(&command.stdio) {
+            self.lower_descriptor(target, stdio)?;
+        }
+        for Passed { target, stdio } in &command.passed {
+            if *target < 3 || stdio.0 == Kind::Piped {
+                return Err(CommandError::Target { target: *target });
+            }
+            if self.descriptors.iter().any(|descriptor| descriptor.target == *target) {
+                return Err(CommandError::DuplicateTarget { target: *target });
+            }
+            self.lower_descriptor(*target, stdio)?;
+        }
+        self.descriptors.sort_by_key(|descriptor| descriptor.target);
+        let count = self.descriptors.len();
+        self.prelude.reserve(count * STEPS_EACH + STEPS_ALL);
+        self.moved.reserve(count);
+        self.sources.reserve(count);
+        Ok(())
+    }
+
+    fn lower_descriptor(&mut self, target: RawFd, stdio: &Stdio) -> Result<(), CommandError> {
+        let stream = usize::try_from(target).unwrap_or(usize::MAX);
+        let (source, label) = match &stdio.0 {
+            Kind::File(file) => (self.lower_file(file)?, self.path(Step::Open, &file.path)),
+            other => {
+                let source = match other {
+                    Kind::Null => Source::Null,
+                    Kind::Piped => Source::Pipe(stream),
+                    Kind::Stdout if target != 1 => Source::Stdout,
+                    Kind::Given(fd) => Source::Given(Arc::clone(fd)),
+                    Kind::Inherit | Kind::Stdout | Kind::File(_) => Source::Inherit,
+                };
+                (source, self.value(Step::Descriptor, target))
+            }
+        };
+        self.descriptors.push(Descriptor { target, source, label });
+        Ok(())
+    }
+
+    fn lower_file(&mut self, file: &OpenFile) -> Result<Source, CommandError> {
+        if file.mode > 0o7777 {
+            return Err(CommandError::FileMode { mode: file.mode });
+        }
+        let path = self.prelude.text(&c_string("a file's path", file.path.as_os_str())?);
+        Ok(Source::File {
+            path,
+            flags: file.flags(),
+            mode: file.mode,
+        })
+    }
+
+    fn lower_session(&mut self, command: &Command, drops: bool) -> Result<(), CommandError> {
+        let group = command.process_group;
+        if let Some(group) = group.filter(|&group| group < 0) {
+            return Err(CommandError::ProcessGroup { group });
+        }
+        let joins = group.filter(|&group| group != 0);
+        match (command.setsid, joins) {
+            (Some(true), Some(group)) => return Err(CommandError::SessionInGroup { group }),
+            (Some(true), None) => self.new_session(),
+            (None, None) if drops => self.new_session(),
+            (None | Some(false), _) => {
+                if let Some(group) = group {
+                    let label = self.value(Step::ProcessGroup, group);
+                    self.body.process_group(label, group);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn new_session(&mut self) {
+        let label = self.label(Step::Session, None);
+        self.body.new_session(label);
+    }
+
+    fn lower_places_and_ids(&mut self, command: &Command, ids: &Ids, host: &Host) -> Result<(), CommandError> {
+        if let Some(mask) = command.umask {
+            if mask > 0o777 {
+                return Err(CommandError::Umask { mask });
+            }
+            let label = self.value(Step::Umask, format_args!("{mask:#o}"));
+            self.body.umask(label, mask);
+        }
+        if let Some(path) = &command.chroot {
+            let label = self.path(Step::Chroot, path);
+            self.body
+                .change_root(label, &c_string("the root directory", path.as_os_str())?);
+        }
+        self.lower_ids(ids, host);
+        if let Some(path) = &command.current_dir {
+            let label = self.path(Step::CurrentDir, path);
+            self.body
+                .change_directory(label, &c_string("the working directory", path.as_os_str())?);
+        }
+        if command.no_new_privileges.unwrap_or(ids.drops(host)) {
+            let label = self.label(Step::NoNewPrivileges, None);
+            self.body.no_new_privileges(label);
+        }
+        Ok(())
+    }
+
+    fn lower_ids(&mut self, ids: &Ids, host: &Host) {
+        if let Some(groups) = &ids.groups {
+            let label = self.value(Step::Groups, format_args!("{groups:?}"));
+            self.body.groups(label, groups);
+        }
+        if let Some(gid) = ids.gid {
+            let label = self.value(Step::Gid, gid);
+            self.body.gid(label, gid);
+        }
+        if let Some(uid) = ids.uid {
+            let label = self.value(Step::Uid, uid);
+            self.body.uid(label, uid);
+            if ids.drops(host) {
+                self.body.cannot_become(label, host.uid);
+            }
+        }
+    }
+
+    fn lower_signals(&mut self, command: &Command) {
+        let label = self.label(Step::SignalDisposition, None);
+        self.body.dispositions(label, command.ignored_signals);
+    }
+
+    fn lower_image(
+        &mut self,
+        command: &Command,
+        environment: &BTreeMap<OsString, OsString>,
+    ) -> Result<(), CommandError> {
+        if command.program.is_empty() {
+            return Err(CommandError::EmptyProgram);
+        }
+        let first = command.arg0.as_ref().unwrap_or(&command.program);
+        let argv = std::iter::once(first)
+            .chain(&command.args)
+            .map(|arg| c_string("an argument", arg));
+        let argv = argv.collect::<Result<Vec<_>, _>>()?;
+        let env = environment
+            .iter()
+            .map(|(key, value)| env_entry(key, value))
+            .collect::<Result<Vec<_>, _>>()?;
+        let path = environment.get(OsStr::new("PATH")).map(OsString::as_os_str);
+        let mut candidates = Vec::new();
+        for path in candidates_for(&command.program, path) {
+            let text = c_string("the program's name", path.as_os_str())?;
+            candidates.push((self.path(Step::Exec, &path), text));
+        }
+        self.candidates = candidates.len();
+        let label = self.label(Step::SignalMask, None);
+        let image = Image {
+            candidates: &candidates,
+            argv: &argv,
+            env: &env,
+            pid_key: None,
+        };
+        self.body.execute(label, command.signal_mask, &image);
+        Ok(())
+    }
+}
+
+/// What execve is to be tried with: the program itself if there is a slash in it, else the program in each
+/// directory of `path`, of which an empty one is the working directory.
+fn candidates_for(program: &OsStr, path: Option<&OsStr>) -> Vec<PathBuf> {
+    if program.as_bytes().contains(&b'/') {
+        return vec![PathBuf::from(program)];
+    }
+    let path = path.unwrap_or(OsStr::new("/bin:/usr/bin")).as_bytes();
+    path.split(|&byte| byte == b':')
+        .map(|directory| Path::new(OsStr::from_bytes(directory)).join(program))
+        .collect()
+}
+
+/// The child's environment, and whether its keys are keys.
+fn environment(command: &Command) -> Result<BTreeMap<OsString, OsString>, CommandError> {
+    for key in command.env.keys() {
+        if key.is_empty() || key.as_bytes().contains(&b'=') {
+            return Err(CommandError::EnvKey { key: key.to_owned() });
+        }
+        c_string("an environment key", key)?;
+    }
+    Ok(command.env.resolve(std::env::vars_os()))
+}
+
+fn env_entry(key: &OsStr, value: &OsStr) -> Result<CString, CommandError> {
+    let mut entry = key.to_owned();
+    entry.push("=");
+    entry.push(value);
+    c_string("an environment variable", &entry)
+}
+
+fn c_string(what: &'static str, text: &OsStr) -> Result<CString, CommandError> {
+    CString::new(text.as_bytes()).map_err(|error| CommandError::NulByte {
+        what,
+        text: OsString::from_vec(error.into_vec()),
+    })
+}

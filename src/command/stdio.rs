@@ -1,0 +1,180 @@
+//! What a descriptor of the child is to be.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where a standard stream (or a passed descriptor) of the child comes from or goes to.
+///
+/// It can be used for any number of spawns: a given descriptor is shared, a file is opened anew each time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stdio(pub(super) Kind);
+
+/// The kinds. A given descriptor is equal to itself only, not to another one of the same number.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Kind {
+    #[default]
+    Inherit,
+    Null,
+    Piped,
+    Stdout,
+    File(OpenFile),
+    Given(Arc<OwnedFd>),
+}
+
+impl PartialEq for Kind {
+    fn eq(&self, other: &Kind) -> bool {
+        match (self, other) {
+            (Kind::Inherit, Kind::Inherit)
+            | (Kind::Null, Kind::Null)
+            | (Kind::Piped, Kind::Piped)
+            | (Kind::Stdout, Kind::Stdout) => true,
+            (Kind::File(mine), Kind::File(theirs)) => mine == theirs,
+            (Kind::Given(mine), Kind::Given(theirs)) => Arc::ptr_eq(mine, theirs),
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Kind {}
+
+impl Stdio {
+    /// The host's own descriptor of the same number.
+    #[must_use]
+    pub fn inherit() -> Stdio {
+        Stdio(Kind::Inherit)
+    }
+
+    /// `/dev/null`, for reading and writing.
+    #[must_use]
+    pub fn null() -> Stdio {
+        Stdio(Kind::Null)
+    }
+
+    /// A pipe, made anew for each spawn; the host gets the other end in its [`Child`](crate::Child).
+    /// For the three standard streams only.
+    #[must_use]
+    pub fn piped() -> Stdio {
+        Stdio(Kind::Piped)
+    }
+
+    /// Wherever the child's standard output goes: the same open file, as by `2>&1` in a shell.
+    #[must_use]
+    pub fn stdout() -> Stdio {
+        Stdio(Kind::Stdout)
+    }
+
+    /// A file that is read.
+    pub fn read(path: impl AsRef<Path>) -> Stdio {
+        OpenFile::read(path).into()
+    }
+
+    /// A file that is written at its end, created if it isn't there: what a log wants.
+    pub fn append(path: impl AsRef<Path>) -> Stdio {
+        OpenFile::append(path).into()
+    }
+
+    /// A file that is emptied and written, created if it isn't there.
+    pub fn truncate(path: impl AsRef<Path>) -> Stdio {
+        OpenFile::truncate(path).into()
+    }
+}
+
+impl From<OpenFile> for Stdio {
+    fn from(file: OpenFile) -> Stdio {
+        Stdio(Kind::File(file))
+    }
+}
+
+impl From<Arc<OwnedFd>> for Stdio {
+    /// This descriptor, whatever it is.
+    fn from(fd: Arc<OwnedFd>) -> Stdio {
+        Stdio(Kind::Given(fd))
+    }
+}
+
+impl From<OwnedFd> for Stdio {
+    fn from(fd: OwnedFd) -> Stdio {
+        Arc::new(fd).into()
+    }
+}
+
+impl From<File> for Stdio {
+    fn from(file: File) -> Stdio {
+        OwnedFd::from(file).into()
+    }
+}
+
+/// A file that is opened for each spawn, by the child: after it has a descriptor table of its own, and before chroot, the
+/// change of directory and the change of ids. So a relative path is relative to the host's working
+/// directory, the host's permissions decide, and a created file belongs to the host's user. The
+/// host's umask applies to its mode.
+///
+/// A FIFO that nobody reads is an error (`ENXIO`) when opened for writing, instead of a wait in which the host would
+/// take part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenFile {
+    pub(super) path: PathBuf,
+    pub(super) access: Access,
+    pub(super) create: bool,
+    pub(super) mode: u32,
+}
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    Read,
+    Append,
+    Truncate,
+}
+
+impl OpenFile {
+    /// For reading; it must exist.
+    pub fn read(path: impl AsRef<Path>) -> OpenFile {
+        OpenFile::new(path.as_ref(), Access::Read, false)
+    }
+
+    /// For writing at its end; created if it isn't there.
+    pub fn append(path: impl AsRef<Path>) -> OpenFile {
+        OpenFile::new(path.as_ref(), Access::Append, true)
+    }
+
+    /// For writing from the beginning, emptied; created if it isn't there.
+    pub fn truncate(path: impl AsRef<Path>) -> OpenFile {
+        OpenFile::new(path.as_ref(), Access::Truncate, true)
+    }
+
+    /// Whether to create it if it isn't there.
+    #[must_use]
+    pub fn create(mut self, create: bool) -> OpenFile {
+        self.create = create;
+        self
+    }
+
+    /// The permissions of a created file, before the host's umask; 0o666 if not said.
+    #[must_use]
+    pub fn mode(mut self, mode: u32) -> OpenFile {
+        self.mode = mode;
+        self
+    }
+
+    fn new(path: &Path, access: Access, create: bool) -> OpenFile {
+        OpenFile {
+            path: path.to_owned(),
+            access,
+            create,
+            mode: 0o666,
+        }
+    }
+
+    /// The flags of open(2).
+    pub(super) fn flags(&self) -> i32 {
+        let access = match self.access {
+            Access::Read => libc::O_RDONLY,
+            Access::Append => libc::O_WRONLY | libc::O_APPEND,
+            Access::Truncate => libc::O_WRONLY | libc::O_TRUNC,
+        };
+        access | if self.create { libc::O_CREAT } else { 0 }
+    }
+}

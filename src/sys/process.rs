@@ -1,0 +1,110 @@
+//! Calls about processes that rustix has not, or not with these flags.
+
+use std::ffi::c_int;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::{Mutex, PoisonError};
+
+use super::{arch, nr};
+
+/// pidfd_send_signal(2); signal 0 only asks whether it could be sent.
+pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: c_int, group: bool) -> io::Result<()> {
+    let flags = if group { libc::PIDFD_SIGNAL_PROCESS_GROUP } else { 0 };
+    let args = [pidfd.as_raw_fd() as usize, signal as usize, 0, flags as usize, 0, 0];
+    // SAFETY: numbers only; a null siginfo means what kill(2) would send.
+    check(unsafe { arch::syscall(libc::SYS_pidfd_send_signal, &args) }).map(drop)
+}
+
+/// The result of a raw call as Rust has it.
+fn check(result: isize) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(result.wrapping_neg() as c_int))
+}
+
+/// Whether close_range(2) is there, and no filter forbids it. Asked with a range that can hold no
+/// descriptor, so nothing is closed.
+pub(crate) fn has_close_range() -> bool {
+    let none = u32::MAX as usize;
+    // SAFETY: closes nothing: no descriptor has that number.
+    unsafe { arch::syscall(nr::CLOSE_RANGE, &[none, none, 0, 0, 0, 0]) == 0 }
+}
+
+/// The effective user id of this process.
+pub(crate) fn effective_uid() -> u32 {
+    // SAFETY: takes nothing, can't fail.
+    unsafe { libc::geteuid() }
+}
+
+/// The effective group id of this process.
+pub(crate) fn effective_gid() -> u32 {
+    // SAFETY: takes nothing, can't fail.
+    unsafe { libc::getegid() }
+}
+
+/// How many spawns of other ids are under way in this process, and what its dumpable flag was before
+/// the first of them.
+static DUMPABLE: Mutex<(u32, usize)> = Mutex::new((0, 0));
+
+/// Keeps the process's dumpable flag (prctl(2)) as it was.
+///
+/// A `set*id` in a child that shares our memory clears the flag of that memory, which is ours too. It
+/// is saved before the clone and restored by the parent when the child has its own memory: the child
+/// restoring it would open our memory to its new user. The flag belongs to the process and not to a
+/// thread, and with two threads at it the second would save what the first one's child had cleared;
+/// hence the one static of the crate. The lock is not held while a child is made.
+#[derive(Debug)]
+pub(crate) struct KeepDumpable(());
+
+impl KeepDumpable {
+    pub(crate) fn new() -> KeepDumpable {
+        let mut state = DUMPABLE.lock().unwrap_or_else(PoisonError::into_inner);
+        let (count, saved) = &mut *state;
+        if *count == 0 {
+            *saved = dumpable();
+        }
+        *count += 1;
+        KeepDumpable(())
+    }
+}
+
+impl Drop for KeepDumpable {
+    fn drop(&mut self) {
+        let mut state = DUMPABLE.lock().unwrap_or_else(PoisonError::into_inner);
+        let (count, saved) = &mut *state;
+        *count = count.saturating_sub(1);
+        if dumpable() != *saved {
+            // SAFETY: numbers only. The kernel refuses 2 ("root only"), which then was and is there.
+            unsafe { arch::syscall(libc::SYS_prctl, &[libc::PR_SET_DUMPABLE as usize, *saved, 0, 0, 0, 0]) };
+        }
+    }
+}
+
+fn dumpable() -> usize {
+    // SAFETY: numbers only; can't fail.
+    let flag = unsafe { arch::syscall(libc::SYS_prctl, &[libc::PR_GET_DUMPABLE as usize, 0, 0, 0, 0, 0]) };
+    usize::try_from(flag).unwrap_or(0)
+}
+
+/// The highest descriptor number that a close one by one has to reach: the highest that is open, as
+/// /proc tells, with some room for what other threads open meanwhile; without /proc, the limit.
+///
+/// Not the limit alone: where it is a thousand million, as in some containers, that would take
+/// minutes. Not the list alone: it is old by the time it is used.
+pub(crate) fn highest_descriptor() -> u32 {
+    const ROOM: u32 = 1024;
+    let listed = std::fs::read_dir("/proc/self/fd").ok().and_then(|entries| {
+        entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+            .max()
+    });
+    let limit = u32::try_from(
+        rustix::process::getrlimit(rustix::process::Resource::Nofile)
+            .current
+            .unwrap_or(0),
+    )
+    .unwrap_or(u32::MAX);
+    match listed {
+        Some(highest) => highest.saturating_add(ROOM).max(limit.min(64 * 1024)),
+        None => limit,
+    }
+}

@@ -1,0 +1,347 @@
+//! The child program: what the child is to do, as a flat list of system calls.
+//!
+//! Safe code in the parent builds it. Every constructor here knows its call: it takes values, keeps
+//! whatever memory the call reads, and writes down number, arguments and what to make of the result.
+//! So a step that is in a script is a step that is safe to run, and the child can be a loop.
+//!
+//! Rejected: closures in the child (`pre_exec`), since nothing can check what they do with memory that
+//! is the parent's; an enum of settings interpreted in the child, since the interpreter would be code that must not
+//! allocate, panic or call libc, and much more of it than a loop.
+
+use std::ffi::{CStr, CString, c_int, c_long, c_uint};
+use std::os::fd::RawFd;
+
+use super::nr;
+use crate::signal::{Signal, SignalSet};
+
+/// One system call and what becomes of its result.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Step {
+    pub(super) nr: c_long,
+    pub(super) args: [usize; 6],
+    pub(super) then: Then,
+    /// What the parent calls this step when it failed.
+    pub(super) label: usize,
+}
+
+/// What the child makes of a result.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Then {
+    /// An error ends the child.
+    Succeed,
+    /// Nothing: the step is a courtesy.
+    Tolerate,
+    /// An error ends the child, but for EBADF: the host had closed that descriptor itself.
+    TolerateMissing,
+    /// It is a descriptor, to be moved to this number.
+    Place(usize),
+    /// Any other value ends the child.
+    Equal(isize),
+    /// Anything but the parent's pid ends the child.
+    Parent,
+    /// Success ends the child: it could do what it must not be able to.
+    Refuse,
+    /// A number to be stored as an int at this address.
+    Number(usize),
+    /// A number to be written in decimal at this address.
+    Decimal(usize),
+    /// Do the same to every descriptor up to this one.
+    UpTo(usize),
+    /// An execve that came back: go on with the next candidate, or end the child.
+    Search,
+}
+
+/// A path that a script holds: the index of its buffer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Text(usize);
+
+/// A list of steps and the memory they point to.
+///
+/// Buffers are vectors of words, for their alignment, and are never touched again after their
+/// address was taken (and its provenance exposed, for the kernel).
+#[derive(Debug, Default)]
+pub(crate) struct Script {
+    steps: Vec<Step>,
+    held: Vec<Vec<u64>>,
+}
+
+/// The longest decimal pid, and its NUL.
+const DECIMAL: [u8; 11] = [0; 11];
+
+/// What execve gets.
+#[derive(Debug)]
+pub(crate) struct Image<'a> {
+    /// The paths to try, each with its label.
+    pub candidates: &'a [(usize, CString)],
+    pub argv: &'a [CString],
+    pub env: &'a [CString],
+    /// An environment key (with its `=`) whose value is to be the child's own pid.
+    pub pid_key: Option<&'a CStr>,
+}
+
+impl Script {
+    /// Forgets the steps and keeps the buffers, so that a [`Text`] stays good.
+    pub(crate) fn clear(&mut self) {
+        self.steps.clear();
+    }
+
+    /// Makes room for `steps` in all.
+    pub(crate) fn reserve(&mut self, steps: usize) {
+        self.steps.reserve(steps.saturating_sub(self.steps.len()));
+    }
+
+    pub(crate) fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// Keeps a path for later steps.
+    pub(crate) fn text(&mut self, path: &CStr) -> Text {
+        self.hold(path.to_bytes_with_nul());
+        Text(self.held.len() - 1)
+    }
+
+    // Descriptors.
+
+    /// openat(2) with O_NONBLOCK, so that a FIFO nobody reads is an error (ENXIO) instead of a wait in
+    /// which the parent would take part; the flag is cleared when it has served. O_NOCTTY: a terminal
+    /// must not become the child's by being a log file.
+    pub(crate) fn open(&mut self, label: usize, path: Text, flags: c_int, mode: c_uint, target: RawFd) {
+        let all = flags | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_LARGEFILE;
+        let args = [
+            libc::AT_FDCWD as usize,
+            self.address(path),
+            all as usize,
+            mode as usize,
+            0,
+            0,
+        ];
+        self.push(label, libc::SYS_openat, args, Then::Place(target as usize));
+        let args = [
+            target as usize,
+            libc::F_SETFL as usize,
+            (flags & libc::O_APPEND) as usize,
+            0,
+            0,
+            0,
+        ];
+        self.push(label, libc::SYS_fcntl, args, Then::Succeed);
+    }
+
+    /// dup3(2) without O_CLOEXEC; or, dup3 refusing equal numbers, clears the flag.
+    pub(crate) fn duplicate(&mut self, label: usize, from: RawFd, to: RawFd) {
+        if from == to {
+            self.call(label, libc::SYS_fcntl, &[to as usize, libc::F_SETFD as usize, 0]);
+        } else {
+            self.call(label, libc::SYS_dup3, &[from as usize, to as usize, 0]);
+        }
+    }
+
+    /// Lets a descriptor through execve, if it is open at all.
+    pub(crate) fn inherit(&mut self, label: usize, fd: RawFd) {
+        let args = [fd as usize, libc::F_SETFD as usize, 0, 0, 0, 0];
+        self.push(label, libc::SYS_fcntl, args, Then::TolerateMissing);
+    }
+
+    /// close_range(2) from `first` to `last`.
+    pub(crate) fn close_range(&mut self, label: usize, first: c_uint, last: c_uint) {
+        self.call(label, nr::CLOSE_RANGE, &[first as usize, last as usize, 0]);
+    }
+
+    /// A descriptor table of the child's own, without the numbers from `first` up.
+    pub(crate) fn unshare_below(&mut self, label: usize, first: c_uint) {
+        let flags = libc::CLOSE_RANGE_UNSHARE as usize;
+        self.call(label, nr::CLOSE_RANGE, &[first as usize, c_uint::MAX as usize, flags]);
+    }
+
+    /// Closes `first` to `last` one by one, for kernels and filters without close_range(2).
+    pub(crate) fn close_each(&mut self, label: usize, first: c_uint, last: c_uint) {
+        if first <= last {
+            self.push(
+                label,
+                libc::SYS_close,
+                [first as usize, 0, 0, 0, 0, 0],
+                Then::UpTo(last as usize),
+            );
+        }
+    }
+
+    // Session, process group, terminal.
+
+    pub(crate) fn new_session(&mut self, label: usize) {
+        self.call(label, libc::SYS_setsid, &[]);
+    }
+
+    pub(crate) fn process_group(&mut self, label: usize, group: i32) {
+        self.call(label, libc::SYS_setpgid, &[0, group as usize]);
+    }
+
+    // Ids. Each is read back: a kernel or filter that says yes and does nothing must not go unnoticed.
+
+    pub(crate) fn umask(&mut self, label: usize, mask: u32) {
+        self.push(label, libc::SYS_umask, [mask as usize, 0, 0, 0, 0, 0], Then::Succeed);
+    }
+
+    pub(crate) fn groups(&mut self, label: usize, groups: &[u32]) {
+        let list: Vec<u8> = groups.iter().flat_map(|group| group.to_ne_bytes()).collect();
+        let address = self.hold(&list);
+        self.call(label, nr::SETGROUPS, &[groups.len(), address]);
+        self.push(label, nr::GETGROUPS, [0; 6], Then::Equal(groups.len() as isize));
+    }
+
+    pub(crate) fn gid(&mut self, label: usize, gid: u32) {
+        self.call(label, nr::SETRESGID, &[gid as usize; 3]);
+        self.push(label, nr::GETGID, [0; 6], Then::Equal(gid as isize));
+        self.push(label, nr::GETEGID, [0; 6], Then::Equal(gid as isize));
+    }
+
+    pub(crate) fn uid(&mut self, label: usize, uid: u32) {
+        self.call(label, nr::SETRESUID, &[uid as usize; 3]);
+        self.push(label, nr::GETUID, [0; 6], Then::Equal(uid as isize));
+        self.push(label, nr::GETEUID, [0; 6], Then::Equal(uid as isize));
+    }
+
+    /// Checks that the child can't become `uid` again.
+    pub(crate) fn cannot_become(&mut self, label: usize, uid: u32) {
+        let keep = u32::MAX as usize;
+        self.push(label, nr::SETRESUID, [keep, uid as usize, keep, 0, 0, 0], Then::Refuse);
+    }
+
+    // Places.
+
+    pub(crate) fn change_root(&mut self, label: usize, path: &CStr) {
+        let address = self.hold(path.to_bytes_with_nul());
+        self.call(label, libc::SYS_chroot, &[address]);
+        let slash = self.hold(b"/\0");
+        self.call(label, libc::SYS_chdir, &[slash]);
+    }
+
+    pub(crate) fn change_directory(&mut self, label: usize, path: &CStr) {
+        let address = self.hold(path.to_bytes_with_nul());
+        self.call(label, libc::SYS_chdir, &[address]);
+    }
+
+    // Privileges.
+
+    pub(crate) fn no_new_privileges(&mut self, label: usize) {
+        self.call(label, libc::SYS_prctl, &[libc::PR_SET_NO_NEW_PRIVS as usize, 1]);
+    }
+
+    // Signals.
+
+    /// The default action for every signal but those in `ignored`, which are ignored. One by one, for
+    /// CLONE_CLEAR_SIGHAND leaves what the host ignores, and Rust programs ignore SIGPIPE.
+    pub(crate) fn dispositions(&mut self, label: usize, ignored: SignalSet) {
+        let default = self.hold(&[0; 64]);
+        let ignore = self.hold(&SigAction::IGNORE.to_bytes());
+        for signal in Signal::all().filter(|&signal| signal != Signal::KILL && signal != Signal::STOP) {
+            let action = if ignored.contains(signal) { ignore } else { default };
+            let args = [signal.as_raw() as usize, action, 0, size_of::<u64>(), 0, 0];
+            self.push(label, libc::SYS_rt_sigaction, args, Then::Succeed);
+        }
+    }
+
+    /// The last steps: the signal mask, now that nothing but execve is left, and the program.
+    pub(crate) fn execute(&mut self, label: usize, mask: SignalSet, image: &Image<'_>) {
+        let argv: Vec<usize> = image
+            .argv
+            .iter()
+            .map(|arg| self.hold(arg.to_bytes_with_nul()))
+            .collect();
+        let mut env: Vec<usize> = image
+            .env
+            .iter()
+            .map(|entry| self.hold(entry.to_bytes_with_nul()))
+            .collect();
+        if let Some(key) = image.pid_key {
+            let entry = self.hold(&[key.to_bytes(), &DECIMAL].concat());
+            self.push(
+                label,
+                libc::SYS_getpid,
+                [0; 6],
+                Then::Decimal(entry.wrapping_add(key.to_bytes().len())),
+            );
+            env.push(entry);
+        }
+        let (argv, env) = (self.hold_table(&argv), self.hold_table(&env));
+        let mask = self.hold(&mask.bits().to_ne_bytes());
+        let args = [libc::SIG_SETMASK as usize, mask, 0, size_of::<u64>(), 0, 0];
+        self.push(label, libc::SYS_rt_sigprocmask, args, Then::Succeed);
+        for (label, path) in image.candidates {
+            let path = self.hold(path.to_bytes_with_nul());
+            self.push(*label, libc::SYS_execve, [path, argv, env, 0, 0, 0], Then::Search);
+        }
+    }
+
+    // How the above is put together.
+
+    /// A step of up to three arguments that must succeed.
+    pub(super) fn call(&mut self, label: usize, nr: c_long, args: &[usize]) {
+        let mut all = [0; 6];
+        for (slot, &arg) in all.iter_mut().zip(args) {
+            *slot = arg;
+        }
+        self.push(label, nr, all, Then::Succeed);
+    }
+
+    pub(super) fn push(&mut self, label: usize, nr: c_long, args: [usize; 6], then: Then) {
+        self.steps.push(Step { nr, args, then, label });
+    }
+
+    /// Keeps a copy of `bytes`, and at least one zero byte after it; its address.
+    pub(super) fn hold(&mut self, bytes: &[u8]) -> usize {
+        let mut words: Vec<u64> = bytes.chunks(8).map(word_of).collect();
+        words.push(0);
+        let address = words.as_mut_ptr().expose_provenance();
+        self.held.push(words);
+        address
+    }
+
+    /// Keeps an array of pointers, with a null after the last.
+    fn hold_table(&mut self, pointers: &[usize]) -> usize {
+        let bytes: Vec<u8> = pointers.iter().flat_map(|pointer| pointer.to_ne_bytes()).collect();
+        self.hold(&bytes)
+    }
+
+    /// Where a path lies. A `Text` of another script finds some other buffer or a null, and is not unsafe.
+    fn address(&mut self, text: Text) -> usize {
+        self.held
+            .get_mut(text.0)
+            .map_or(0, |words| words.as_mut_ptr().expose_provenance())
+    }
+}
+
+/// Up to eight bytes in memory order.
+fn word_of(chunk: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    for (slot, &byte) in word.iter_mut().zip(chunk) {
+        *slot = byte;
+    }
+    u64::from_ne_bytes(word)
+}
+
+/// The beginning of the kernel's `struct sigaction`; all that follows is zero.
+struct SigAction {
+    words: [usize; 2],
+}
+
+impl SigAction {
+    #[cfg(not(any(target_arch = "mips", target_arch = "mips64")))]
+    const IGNORE: SigAction = SigAction {
+        words: [libc::SIG_IGN, 0],
+    };
+    /// Here the flags (an int) come first, and the handler at the next pointer-sized place.
+    #[cfg(any(target_arch = "mips", target_arch = "mips64"))]
+    const IGNORE: SigAction = SigAction {
+        words: [0, libc::SIG_IGN],
+    };
+
+    fn to_bytes(&self) -> [u8; 64] {
+        let mut bytes = [0; 64];
+        let words = self.words.iter().flat_map(|word| word.to_ne_bytes());
+        for (slot, byte) in bytes.iter_mut().zip(words) {
+            *slot = byte;
+        }
+        bytes
+    }
+}

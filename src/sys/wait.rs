@@ -1,0 +1,117 @@
+//! waitid(2) on a pidfd, raw: only the system call itself tells what the process used (the C library's
+//! function has no such argument, and rustix's neither that nor the pid).
+
+use std::ffi::c_int;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+use super::arch;
+use crate::exit::{Exit, Usage};
+use crate::signal::Signal;
+
+/// Whether to look or to take, and whether to wait for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// See whether it ended; it stays a zombie.
+    Peek,
+    /// Reap it if it ended.
+    Reap,
+    /// Reap it when it ends.
+    Block,
+}
+
+/// `None`: alive. ECHILD: not a child, or not any more.
+pub(crate) fn wait(pidfd: BorrowedFd<'_>, how: Wait) -> io::Result<Option<(Exit, Usage)>> {
+    let options = libc::WEXITED
+        | match how {
+            Wait::Peek => libc::WNOHANG | libc::WNOWAIT,
+            Wait::Reap => libc::WNOHANG,
+            Wait::Block => 0,
+        };
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    let args = [
+        libc::P_PIDFD as usize,
+        pidfd.as_raw_fd() as usize,
+        info.as_mut_ptr() as usize,
+        options as usize,
+        usage.as_mut_ptr() as usize,
+        0,
+    ];
+    loop {
+        // SAFETY: the pointers are to locals of the types that waitid(2) writes.
+        let result = unsafe { arch::syscall(libc::SYS_waitid, &args) };
+        match result.wrapping_neg() as c_int {
+            libc::EINTR => {}
+            errno @ 1.. => return Err(io::Error::from_raw_os_error(errno)),
+            _ => break,
+        }
+    }
+    // SAFETY: zeroed, and filled by the kernel; every bit pattern of both is valid. The accessors read
+    // fields that waitid sets (or that are still zero).
+    let (info, usage, pid, status) = unsafe {
+        let info = info.assume_init();
+        (info, usage.assume_init(), info.si_pid(), info.si_status())
+    };
+    Ok((pid != 0).then(|| (exit_of(info.si_code, status), usage_of(&usage))))
+}
+
+fn exit_of(code: c_int, status: c_int) -> Exit {
+    match (code, Signal::from_raw(status)) {
+        (libc::CLD_EXITED, _) => Exit::Code(status as u8),
+        (libc::CLD_KILLED, Ok(signal)) => Exit::Signal { signal, core: false },
+        (libc::CLD_DUMPED, Ok(signal)) => Exit::Signal { signal, core: true },
+        _ => Exit::Unknown,
+    }
+}
+
+fn usage_of(raw: &libc::rusage) -> Usage {
+    // The kernel counts the resident set in KiB.
+    Usage {
+        user: duration_of(raw.ru_utime),
+        system: duration_of(raw.ru_stime),
+        max_rss: u64::try_from(raw.ru_maxrss).unwrap_or(0).saturating_mul(1024),
+        major_faults: u64::try_from(raw.ru_majflt).unwrap_or(0),
+        minor_faults: u64::try_from(raw.ru_minflt).unwrap_or(0),
+    }
+}
+
+fn duration_of(time: libc::timeval) -> Duration {
+    let seconds = Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0));
+    seconds + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or(0))
+}
+
+/// How a process ended that somebody else reaped: the kernel remembers it for whoever holds a pidfd
+/// (PIDFD_GET_INFO with PIDFD_INFO_EXIT, Linux 6.15).
+pub(crate) fn remembered_exit(pidfd: BorrowedFd<'_>) -> Exit {
+    let mut info = MaybeUninit::<libc::pidfd_info>::zeroed();
+    // SAFETY: plain integers, for which zero is valid.
+    let mut info = unsafe {
+        (*info.as_mut_ptr()).mask = u64::from(libc::PIDFD_INFO_EXIT);
+        info.assume_init()
+    };
+    let args = [
+        pidfd.as_raw_fd() as usize,
+        libc::PIDFD_GET_INFO as usize,
+        (&raw mut info) as usize,
+        0,
+        0,
+        0,
+    ];
+    // SAFETY: the request carries the structure's size, and the structure is a local.
+    let result = unsafe { arch::syscall(libc::SYS_ioctl, &args) };
+    if result < 0 || info.mask & u64::from(libc::PIDFD_INFO_EXIT) == 0 {
+        return Exit::Unknown;
+    }
+    let status = info.exit_code;
+    match (libc::WIFEXITED(status), Signal::from_raw(libc::WTERMSIG(status))) {
+        (true, _) => Exit::Code(libc::WEXITSTATUS(status) as u8),
+        (false, Ok(signal)) => Exit::Signal {
+            signal,
+            core: libc::WCOREDUMP(status),
+        },
+        (false, Err(_)) => Exit::Unknown,
+    }
+}
