@@ -58,6 +58,11 @@ impl Token {
         (self.generation as u64) << 32 | self.slot as u64
     }
 
+    /// The entry's place: unique among the entries that there are, and small.
+    pub(crate) const fn index(self) -> usize {
+        self.slot as usize
+    }
+
     /// The token that this number says. Of a number that was none, it is a token that no set knows,
     /// which every call refuses.
     #[must_use]

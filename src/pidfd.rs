@@ -65,9 +65,9 @@ impl PidFd {
     ///
     /// # Errors
     /// None that a valid pidfd would meet.
-    pub fn peek(&self) -> io::Result<Option<Exit>> {
+    pub fn peek(&self) -> io::Result<Option<ExitRecord>> {
         let ended = self.wait(Wait::Peek)?;
-        Ok(ended.map(|(exit, _)| exit))
+        Ok(ended.map(|end| self.record(end)))
     }
 
     /// Takes the exit status, after which the process is gone and its number free; `None` while it lives.
@@ -80,6 +80,14 @@ impl PidFd {
     pub fn reap(&self) -> io::Result<Option<ExitRecord>> {
         let ended = self.wait(Wait::Reap)?;
         Ok(ended.map(|end| self.record(end)))
+    }
+
+    /// Another descriptor of the same process.
+    ///
+    /// # Errors
+    /// `EMFILE`: the host has as many descriptors as it may.
+    pub fn try_clone(&self) -> io::Result<PidFd> {
+        Ok(PidFd::new(self.fd.try_clone()?, self.pid))
     }
 
     /// Waits for the end of the process and reaps it. Blocks, for as long as it takes.

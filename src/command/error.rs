@@ -19,6 +19,8 @@ pub enum Step {
     Prepare,
     /// Making a pipe for a standard stream.
     Pipe,
+    /// Adding the child to the supervisor's set (EPOLL_CTL_ADD).
+    Watch,
     /// clone3(2) or clone(2).
     Clone,
     /// Starting in a cgroup (CLONE_INTO_CGROUP, Linux 5.7).
@@ -79,6 +81,7 @@ impl fmt::Display for Step {
             Step::Check => "check the command",
             Step::Prepare => "prepare",
             Step::Pipe => "make a pipe",
+            Step::Watch => "watch the child",
             Step::Clone => "clone",
             Step::Cgroup => "start in cgroup",
             Step::Unshare => "unshare the descriptor table",

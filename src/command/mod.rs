@@ -5,6 +5,7 @@
 //! that a child is to make; a [`Spawner`] runs that, as often as wanted. Everything is declared: no closure of the
 //! host runs in the child, since nothing could check that it leaves the host's memory alone.
 
+mod compare;
 mod env;
 pub mod error;
 mod identity;
