@@ -6,20 +6,28 @@ pub mod child;
 pub mod command;
 pub mod exit;
 pub mod fdset;
+pub mod group;
 pub mod lifecycle;
 pub mod pidfd;
 pub mod signal;
 pub mod signalfd;
+pub mod supervisor;
 pub mod time;
 pub mod timerfd;
 
-// The supervisor is what drives it; without one only its tests do.
-#[cfg_attr(not(test), expect(dead_code))]
 mod deadlines;
+mod proc;
 mod sys;
 #[cfg(test)]
 mod testing;
 
 pub use child::{Child, Pipes};
 pub use command::{Command, CommandError, OpenFile, Program, SpawnError, Spawner, Stdio, Step};
+pub use exit::{Exit, ExitRecord, Pid, Usage};
+pub use fdset::FdSet;
+pub use lifecycle::{Lifecycle, Policy, StateName};
 pub use pidfd::PidFd;
+pub use signal::{Signal, SignalSet};
+pub use signalfd::{MaskGuard, SignalFd};
+pub use supervisor::{Error, Event, GroupId, GroupSpec, InstanceId, Supervisor, Target};
+pub use timerfd::{Clock, TimerFd};

@@ -1,0 +1,180 @@
+//! Where groups and instances live: slots that are used again, behind ids that are not.
+//!
+//! An id carries the generation of its slot, so the id of something removed never means its
+//! successor. A slot whose generations are used up is retired.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+/// The place of a `T` in an [`Arena`], and which of its inhabitants is meant.
+pub struct Id<T> {
+    index: u32,
+    generation: u32,
+    what: PhantomData<fn() -> T>,
+}
+
+impl<T> Id<T> {
+    const fn new(index: u32, generation: u32) -> Id<T> {
+        Id {
+            index,
+            generation,
+            what: PhantomData,
+        }
+    }
+
+    /// The slot's number: unique among the living.
+    pub(super) const fn index(self) -> u32 {
+        self.index
+    }
+}
+
+// Derives would ask the same of T.
+impl<T> Clone for Id<T> {
+    fn clone(&self) -> Id<T> {
+        *self
+    }
+}
+impl<T> Copy for Id<T> {}
+impl<T> PartialEq for Id<T> {
+    fn eq(&self, other: &Id<T>) -> bool {
+        (self.index, self.generation) == (other.index, other.generation)
+    }
+}
+impl<T> Eq for Id<T> {}
+impl<T> std::hash::Hash for Id<T> {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (self.index, self.generation).hash(state);
+    }
+}
+impl<T> PartialOrd for Id<T> {
+    fn partial_cmp(&self, other: &Id<T>) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl<T> Ord for Id<T> {
+    fn cmp(&self, other: &Id<T>) -> std::cmp::Ordering {
+        (self.index, self.generation).cmp(&(other.index, other.generation))
+    }
+}
+impl<T> fmt::Debug for Id<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}.{}", self.index, self.generation)
+    }
+}
+
+/// Slots for `T`, named by `Id<Key>`: the key is a public marker, `T` may be private.
+pub(super) struct Arena<Key, T> {
+    slots: Vec<Slot<T>>,
+    free: Vec<u32>,
+    key: PhantomData<fn() -> Key>,
+}
+
+struct Slot<T> {
+    generation: u32,
+    value: Option<T>,
+}
+
+impl<Key, T> Arena<Key, T> {
+    pub(super) const fn new() -> Arena<Key, T> {
+        Arena {
+            slots: Vec::new(),
+            free: Vec::new(),
+            key: PhantomData,
+        }
+    }
+
+    pub(super) fn insert(&mut self, value: T) -> Id<Key> {
+        while let Some(index) = self.free.pop() {
+            if let Some(slot) = self.slots.get_mut(index as usize) {
+                slot.value = Some(value);
+                return Id::new(index, slot.generation);
+            }
+        }
+        let index = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+        self.slots.push(Slot {
+            generation: 0,
+            value: Some(value),
+        });
+        Id::new(index, 0)
+    }
+
+    pub(super) fn remove(&mut self, id: Id<Key>) -> Option<T> {
+        let slot = self
+            .slots
+            .get_mut(id.index as usize)
+            .filter(|slot| slot.generation == id.generation)?;
+        let value = slot.value.take()?;
+        if let Some(next) = slot.generation.checked_add(1) {
+            slot.generation = next;
+            self.free.push(id.index);
+        }
+        Some(value)
+    }
+
+    pub(super) fn get(&self, id: Id<Key>) -> Option<&T> {
+        self.slots
+            .get(id.index as usize)
+            .filter(|slot| slot.generation == id.generation)?
+            .value
+            .as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, id: Id<Key>) -> Option<&mut T> {
+        self.slots
+            .get_mut(id.index as usize)
+            .filter(|slot| slot.generation == id.generation)?
+            .value
+            .as_mut()
+    }
+
+    /// The id of whoever lives in this slot now.
+    pub(super) fn id_at(&self, index: u32) -> Option<Id<Key>> {
+        let slot = self.slots.get(index as usize)?;
+        slot.value.as_ref().map(|_| Id::new(index, slot.generation))
+    }
+
+    /// How many slots there are, used or not.
+    pub(super) fn slots(&self) -> u32 {
+        u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = Id<Key>> + '_ {
+        (0..self.slots()).filter_map(|index| self.id_at(index))
+    }
+
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.slots.iter_mut().filter_map(|slot| slot.value.as_mut())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_outlives_what_it_named_without_naming_another() {
+        let mut arena: Arena<(), &str> = Arena::new();
+        let first = arena.insert("first");
+        assert_eq!(arena.remove(first), Some("first"));
+        assert_eq!(arena.remove(first), None);
+        let second = arena.insert("second");
+        assert_eq!(second.index(), first.index());
+        assert_ne!(second, first);
+        assert_eq!(arena.get(first), None);
+        assert_eq!(arena.get_mut(first), None);
+        assert_eq!(arena.get(second), Some(&"second"));
+        assert_eq!(arena.ids().collect::<Vec<_>>(), [second]);
+    }
+
+    #[test]
+    fn a_worn_out_slot_is_retired() {
+        let mut arena: Arena<(), u8> = Arena::new();
+        let id = arena.insert(1);
+        arena.slots[0].generation = u32::MAX;
+        let last = Id::new(id.index(), u32::MAX);
+        assert_eq!(arena.remove(last), Some(1));
+        let next = arena.insert(2);
+        assert_ne!(next.index(), last.index());
+        assert_eq!(arena.get(last), None);
+    }
+}

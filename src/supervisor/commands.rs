@@ -1,0 +1,303 @@
+//! What a host can ask for, on groups and instances.
+
+use std::sync::Arc;
+
+use super::driver::{Driver, SLICE};
+use super::error::{Error, SpecError};
+use super::instance::{Group, Instance};
+use super::kernel::Kernel;
+use super::spec::{GroupSpec, check_count};
+use super::{GroupId, GroupStatus, InstanceId, Name, Outcome, Request, Status, Target};
+use crate::command::Program;
+use crate::group::{Effect, Plan};
+use crate::lifecycle::{Scope, StateName, Wanted};
+use crate::signal::Signal;
+
+impl<K: Kernel> Driver<K> {
+    pub(super) fn add(&mut self, spec: GroupSpec) -> Result<GroupId, Error> {
+        self.check_open()?;
+        check_count(spec.instances)?;
+        spec.policy.validate().map_err(SpecError::from)?;
+        let (shared, own) = programs(&spec, 0..spec.instances)?;
+        let instances = spec.instances;
+        let id = self.groups.insert(Group::new(spec, shared));
+        self.enlist(id, own);
+        self.set_target(id, instances);
+        Ok(id)
+    }
+
+    pub(super) fn request(&mut self, target: Target, request: Request) -> Result<Outcome, Error> {
+        let members = self.members(target)?;
+        if request.wants_up() {
+            self.check_open()?;
+            self.check_staying(target)?;
+        }
+        self.set_wanted(target, if request.wants_up() { Wanted::Up } else { Wanted::Down });
+        Ok(self.ask_all(&members, request))
+    }
+
+    pub(super) fn signal(&mut self, target: Target, signal: Signal) -> Result<Outcome, Error> {
+        let mut outcome = Outcome::default();
+        for id in self.members(target)? {
+            let process = self.instances.get(id).and_then(|instance| instance.process.as_ref());
+            let sent = process.map(|process| self.kernel.signal(process, signal, Scope::Process));
+            match (sent, target) {
+                (None, Target::Instance(id)) => return Err(Error::NotAlive(id)),
+                (Some(Err(source)), Target::Instance(instance)) => {
+                    return Err(Error::Signal {
+                        instance,
+                        signal,
+                        source,
+                    });
+                }
+                (None, _) => outcome.already += 1,
+                (Some(Ok(())), _) => outcome.accepted += 1,
+                (Some(Err(source)), _) => {
+                    outcome.failed += 1;
+                    self.signal_failed(id, signal, &source);
+                }
+            }
+        }
+        Ok(outcome)
+    }
+
+    pub(super) fn scale(&mut self, id: GroupId, target: u32) -> Result<Outcome, Error> {
+        check_count(target)?;
+        self.check_open()?;
+        self.check_staying(Target::Group(id))?;
+        let group = self.group(id)?;
+        let missing = group.roster.scaling(target).missing;
+        let (_, own) = programs(&group.spec(target), missing)?;
+        Ok(self.scale_with(id, target, own))
+    }
+
+    pub(super) fn remove(&mut self, id: GroupId) -> Result<Outcome, Error> {
+        let group = self.groups.get_mut(id).ok_or(Error::UnknownGroup(id))?;
+        group.leaving = true;
+        group.wanted = Wanted::Down;
+        let outcome = self.scale_with(id, 0, Vec::new());
+        self.remove_if_empty(id);
+        Ok(outcome)
+    }
+
+    pub(super) fn plan(&self, id: GroupId, spec: &GroupSpec) -> Result<Plan, Error> {
+        let group = self.group(id)?;
+        let from = group.roster.target();
+        Ok(Plan::new(group.policy != spec.policy, from, spec.instances, |number| {
+            let (old, new) = (group.commands.of(number), spec.commands.of(number));
+            if old == new {
+                Effect::None
+            } else if old.differs_only_in_environment(&new) {
+                Effect::AtNextStart
+            } else {
+                Effect::Restart
+            }
+        }))
+    }
+
+    pub(super) fn reload(&mut self, id: GroupId, spec: GroupSpec) -> Result<Plan, Error> {
+        self.check_open()?;
+        self.check_staying(Target::Group(id))?;
+        check_count(spec.instances)?;
+        spec.policy.validate().map_err(SpecError::from)?;
+        let plan = self.plan(id, &spec)?;
+        let (shared, own) = programs(&spec, 0..spec.instances)?;
+        let target = spec.instances;
+        let group = self.groups.get_mut(id).ok_or(Error::UnknownGroup(id))?;
+        let roster = std::mem::replace(&mut group.roster, crate::group::Roster::new());
+        let wanted = group.wanted;
+        *group = Group {
+            roster,
+            wanted,
+            ..Group::new(spec, shared)
+        };
+        self.exchange(id, target, own);
+        let restart: Vec<_> = plan
+            .restarts()
+            .filter_map(|number| self.group(id).ok()?.roster.get(number))
+            .collect();
+        self.ask_alive(&restart, Request::Restart);
+        Ok(plan)
+    }
+
+    pub(super) fn shutdown(&mut self) -> Outcome {
+        self.closing = true;
+        self.set_wanted(Target::All, Wanted::Down);
+        let everyone: Vec<_> = self.instances.ids().collect();
+        self.ask_all(&everyone, Request::Stop)
+    }
+
+    pub(super) fn status(&self, id: InstanceId) -> Option<Status> {
+        let instance = self.instances.get(id)?;
+        let state = *instance.life.state();
+        let history = &instance.history;
+        Some(Status {
+            instance: id,
+            group: instance.group,
+            name: instance.name.clone(),
+            state,
+            wanted: instance.life.wanted(),
+            pending: instance.pending,
+            pid: state.pid(),
+            uptime: state
+                .since()
+                .map(|since| self.kernel.now().saturating_duration_since(since)),
+            runs: instance.life.runs(),
+            failed_starts: instance.life.failed_starts(),
+            restarts: instance.life.restarts(),
+            started_at: history.started_at,
+            ended_at: history.ended_at,
+            lasted: history.lasted,
+            last_exit: history.last_exit,
+            last_error: history.last_error.clone(),
+        })
+    }
+
+    pub(super) fn group_status(&self, id: GroupId) -> Option<GroupStatus> {
+        let group = self.groups.get(id)?;
+        Some(GroupStatus {
+            group: id,
+            name: Arc::clone(&group.name),
+            target: group.roster.target(),
+            wanted: group.wanted,
+            instances: group.roster.iter().collect(),
+            leaving: group.leaving,
+        })
+    }
+
+    // What the commands are made of.
+
+    fn group(&self, id: GroupId) -> Result<&Group, Error> {
+        self.groups.get(id).ok_or(Error::UnknownGroup(id))
+    }
+
+    const fn check_open(&self) -> Result<(), Error> {
+        if self.closing { Err(Error::ShuttingDown) } else { Ok(()) }
+    }
+
+    fn check_staying(&self, target: Target) -> Result<(), Error> {
+        let id = match target {
+            Target::All => return Ok(()),
+            Target::Group(id) => id,
+            Target::Instance(id) => self.instances.get(id).ok_or(Error::UnknownInstance(id))?.group,
+        };
+        if self.group(id)?.leaving {
+            Err(Error::Leaving(id))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whom a command concerns, by number.
+    fn members(&self, target: Target) -> Result<Vec<InstanceId>, Error> {
+        match target {
+            Target::All => Ok(self.instances.ids().collect()),
+            Target::Group(id) => Ok(self.group(id)?.roster.iter().collect()),
+            Target::Instance(id) => match self.instances.get(id) {
+                Some(_) => Ok(vec![id]),
+                None => Err(Error::UnknownInstance(id)),
+            },
+        }
+    }
+
+    /// Whether instances that come later are to be up is decided for whole groups alone.
+    fn set_wanted(&mut self, target: Target, wanted: Wanted) {
+        match target {
+            Target::All => self.groups.values_mut().for_each(|group| group.wanted = wanted),
+            Target::Group(id) => {
+                if let Some(group) = self.groups.get_mut(id) {
+                    group.wanted = wanted;
+                }
+            }
+            Target::Instance(_) => {}
+        }
+    }
+
+    fn ask_all(&mut self, ids: &[InstanceId], request: Request) -> Outcome {
+        let mut budget = SLICE;
+        let mut outcome = Outcome::default();
+        for &id in ids {
+            outcome.count(self.ask(id, request, &mut budget));
+        }
+        outcome
+    }
+
+    fn ask_alive(&mut self, ids: &[InstanceId], request: Request) {
+        let alive: Vec<_> = ids.iter().copied().filter(|&id| self.is_up(id)).collect();
+        self.ask_all(&alive, request);
+    }
+
+    /// Whether an instance is alive or about to be.
+    fn is_up(&self, id: InstanceId) -> bool {
+        self.instances.get(id).is_some_and(|instance| {
+            let state = instance.life.state().name();
+            (state.is_alive() || state == StateName::Backoff) && instance.life.wanted() == Wanted::Up
+        })
+    }
+
+    fn scale_with(&mut self, id: GroupId, target: u32, missing: Vec<(u32, Option<Program>)>) -> Outcome {
+        let Some(group) = self.groups.get(id) else {
+            return Outcome::default();
+        };
+        let wanted = group.wanted;
+        let scaling = group.roster.scaling(target);
+        let made = self.enlist(id, missing);
+        self.set_target(id, target);
+        let mut outcome = self.ask_all(&scaling.leaving, Request::Stop);
+        if wanted == Wanted::Up {
+            let coming: Vec<_> = scaling.recalled.into_iter().chain(made).collect();
+            outcome = outcome.and(self.ask_all(&coming, Request::Start));
+        }
+        outcome
+    }
+
+    /// A reload's new programs go to who is there, and to who is missing.
+    fn exchange(&mut self, id: GroupId, target: u32, own: Vec<(u32, Option<Program>)>) {
+        let mut missing = Vec::new();
+        for (number, program) in own {
+            let present = self.groups.get(id).and_then(|group| group.roster.get(number));
+            match present.and_then(|member| self.instances.get_mut(member)) {
+                Some(instance) => instance.program = program,
+                None => missing.push((number, program)),
+            }
+        }
+        self.scale_with(id, target, missing);
+    }
+
+    fn set_target(&mut self, id: GroupId, target: u32) {
+        if let Some(group) = self.groups.get_mut(id) {
+            group.roster.set_target(target);
+        }
+    }
+
+    fn enlist(&mut self, id: GroupId, members: Vec<(u32, Option<Program>)>) -> Vec<InstanceId> {
+        let mut made = Vec::new();
+        let Some(group) = self.groups.get_mut(id) else {
+            return made;
+        };
+        for (number, program) in members {
+            let name = Name {
+                group: Arc::clone(&group.name),
+                number,
+            };
+            self.seed = self.seed.wrapping_add(1);
+            let instance = self
+                .instances
+                .insert(Instance::new(id, name, &group.policy, self.seed, program));
+            group.roster.put(number, instance);
+            made.push(instance);
+        }
+        self.reserve(made.len());
+        made
+    }
+}
+
+/// The program that all instances share, or these instances' own.
+type Programs = (Option<Program>, Vec<(u32, Option<Program>)>);
+
+fn programs(spec: &GroupSpec, numbers: impl IntoIterator<Item = u32>) -> Result<Programs, SpecError> {
+    let each = spec.has_one_each();
+    let shared = if each { None } else { Some(spec.compile(0)?) };
+    let own = |number| Ok((number, if each { Some(spec.compile(number)?) } else { None }));
+    Ok((shared, numbers.into_iter().map(own).collect::<Result<_, SpecError>>()?))
+}

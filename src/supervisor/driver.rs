@@ -1,0 +1,417 @@
+//! The driver: feeds what happens to the lifecycles, and carries out what they decide.
+//!
+//! It is written against the [`Kernel`] seam, reads the clock once a call, and never blocks. Work
+//! without a natural end (a command for thousands, a thousand deadlines at once) is done in slices
+//! of [`SLICE`]; while something is left, the timer is armed for the past, so the set stays readable.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::arena::Arena;
+use super::event::{Event, Events, TransitionEvent};
+use super::instance::{Group, Instance};
+use super::kernel::Kernel;
+use super::{GroupId, InGroups, InInstances, InstanceId, Request};
+use crate::deadlines::Deadlines;
+use crate::exit::Pid;
+use crate::lifecycle::{Action, Cause, Failure, Input, Reaction, Reply, Scope, StateName, Transition};
+use crate::signal::Signal;
+use crate::time::Instant;
+
+/// How much is done in one go: 64 spawns take some eight milliseconds.
+pub(super) const SLICE: u32 = 64;
+
+/// See the [module](self).
+pub(super) struct Driver<K: Kernel> {
+    pub(super) kernel: K,
+    pub(super) groups: Arena<InGroups, Group>,
+    pub(super) instances: Arena<InInstances, Instance<K::Process>>,
+    pub(super) events: Events,
+    /// When each instance has to be looked at again, by its slot.
+    pub(super) deadlines: Deadlines,
+    /// Whose pending request is next.
+    waiting: VecDeque<InstanceId>,
+    /// How many instances have a process.
+    alive: usize,
+    /// What the jitter of the next instance is drawn from.
+    pub(super) seed: u64,
+    pub(super) closing: bool,
+    now: Instant,
+}
+
+/// Whether a call found something to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Progress {
+    /// Nothing: the call was spurious, and harmless.
+    Nothing,
+    /// What was due is done.
+    Done,
+    /// There is more; the set stays readable until it is done.
+    More,
+}
+
+impl<K: Kernel> Driver<K> {
+    pub(super) fn new(kernel: K, events: Events, seed: u64) -> Driver<K> {
+        Driver {
+            now: kernel.now(),
+            kernel,
+            groups: Arena::new(),
+            instances: Arena::new(),
+            events,
+            deadlines: Deadlines::new(),
+            waiting: VecDeque::new(),
+            alive: 0,
+            seed,
+            closing: false,
+        }
+    }
+
+    /// Begins a call: the one reading of the clock.
+    pub(super) fn wake(&mut self) {
+        self.now = self.kernel.now();
+    }
+
+    /// Ends a call: the timer is armed for whatever comes next.
+    pub(super) fn settle(&mut self) -> io::Result<()> {
+        let next = if self.waiting.is_empty() {
+            self.deadlines.earliest()
+        } else {
+            Some(Instant::ZERO)
+        };
+        self.kernel.arm(next)
+    }
+
+    /// Whether nothing is alive and nothing waits.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.alive == 0 && self.waiting.is_empty()
+    }
+
+    /// Makes room for instances that have just been made, so that no restart has to.
+    pub(super) fn reserve(&mut self, made: usize) {
+        self.kernel.reserve(made);
+        self.deadlines.reserve(self.instances.slots());
+        let room = self.instances.slots() as usize;
+        self.waiting.reserve(room.saturating_sub(self.waiting.len()));
+    }
+
+    // Requests.
+
+    /// Asks an instance for something: now, while the budget lasts and nothing waits before it.
+    pub(super) fn ask(&mut self, id: InstanceId, request: Request, budget: &mut u32) -> Reply {
+        let Some(instance) = self.instances.get_mut(id) else {
+            return Reply::Ignored;
+        };
+        let Some(earlier) = instance.pending else {
+            if *budget > 0 {
+                *budget -= 1;
+                return self.feed(id, request.input());
+            }
+            instance.pending = Some(request);
+            self.waiting.push_back(id);
+            return Reply::Queued;
+        };
+        instance.pending = Some(earlier.then(request).unwrap_or(request));
+        if earlier.then(request).is_none() {
+            // The two can't be said as one: the earlier one takes its turn now.
+            self.feed(id, earlier.input());
+        }
+        Reply::Queued
+    }
+
+    // What happens.
+
+    /// Whatever is due: deadlines first, then requests that wait, each at most a slice of them.
+    pub(super) fn run_due(&mut self) -> Progress {
+        let mut done = 0;
+        while done < SLICE {
+            let Some(index) = self.deadlines.pop_due(self.now) else {
+                break;
+            };
+            if let Some(id) = self.instances.id_at(index) {
+                self.feed(id, Input::Timeout);
+            }
+            done += 1;
+        }
+        for _ in 0..SLICE {
+            let Some(id) = self.waiting.pop_front() else { break };
+            if let Some(request) = self.instances.get_mut(id).and_then(|instance| instance.pending.take()) {
+                self.feed(id, request.input());
+            }
+            done += 1;
+        }
+        let more = !self.waiting.is_empty() || self.deadlines.earliest().is_some_and(|at| at <= self.now);
+        match (done, more) {
+            (_, true) => Progress::More,
+            (0, false) => Progress::Nothing,
+            (_, false) => Progress::Done,
+        }
+    }
+
+    /// The descriptor of an instance's process is ready.
+    pub(super) fn process_ready(&mut self, id: InstanceId) -> io::Result<Progress> {
+        let Some(instance) = self.instances.get_mut(id) else {
+            return Ok(Progress::Nothing);
+        };
+        let Some(process) = &mut instance.process else {
+            return Ok(Progress::Nothing);
+        };
+        let policy = self.groups.get(instance.group).map(|group| &group.policy);
+        let hold = instance.life.state().name() == StateName::Stopping
+            && policy.is_some_and(|policy| policy.stop.scope() >= Scope::ProcessGroup);
+        let Some(record) = self.kernel.collect(process, hold)? else {
+            return Ok(Progress::Nothing);
+        };
+        instance.history.last_exit = Some(record);
+        self.feed(id, Input::Exited(record.exit));
+        Ok(Progress::Done)
+    }
+
+    /// Gives an input to a lifecycle and carries out what it decides, until nothing follows.
+    pub(super) fn feed(&mut self, id: InstanceId, input: Input) -> Reply {
+        let mut reply = None;
+        let mut next = Some(input);
+        while let Some(input) = next {
+            let Some(instance) = self.instances.get_mut(id) else {
+                break;
+            };
+            let Some(group) = self.groups.get(instance.group) else {
+                break;
+            };
+            let before = instance.life.state().name().is_alive();
+            let reaction = instance.life.handle(&group.policy, input, self.now);
+            let after = instance.life.state().name().is_alive();
+            self.alive = (self.alive + usize::from(after)).saturating_sub(usize::from(before));
+            reply.get_or_insert(reaction.reply);
+            next = self.carry_out(id, &reaction);
+        }
+        self.follow_up(id);
+        reply.unwrap_or(Reply::Ignored)
+    }
+
+    /// Does what a reaction says, and returns what became of it.
+    fn carry_out(&mut self, id: InstanceId, reaction: &Reaction) -> Option<Input> {
+        let ended = reaction
+            .transitions()
+            .any(Transition::ends_run)
+            .then(|| self.bury(id))
+            .flatten();
+        // A spawn comes before the telling, so that the way into Starting can name the process.
+        let answer = (reaction.action == Some(Action::Spawn)).then(|| self.spawn(id));
+        self.tell(id, reaction, ended);
+        match reaction.action? {
+            Action::Spawn => answer,
+            Action::Signal { signal, scope } => {
+                self.send(id, signal, scope);
+                None
+            }
+            Action::Look { scope, looks } => self.is_empty(id, scope, looks).then_some(Input::Empty),
+            Action::ReportUnkillable => {
+                let instance = self.instances.get(id)?;
+                let (name, pid) = (instance.name.clone(), instance.life.state().pid());
+                self.events.push(Event::Unkillable {
+                    instance: id,
+                    name,
+                    pid,
+                });
+                None
+            }
+        }
+    }
+
+    /// A run is over: lets go of its process.
+    fn bury(&mut self, id: InstanceId) -> Option<Pid> {
+        let wall = self.kernel.wall();
+        let instance = self.instances.get_mut(id)?;
+        instance.history.ended(self.now, wall);
+        let process = instance.process.take()?;
+        let pid = self.kernel.pid(&process);
+        self.kernel.release(process, Duration::ZERO);
+        Some(pid)
+    }
+
+    fn spawn(&mut self, id: InstanceId) -> Input {
+        let wall = self.kernel.wall();
+        // Every instance has a program, its own or its group's; without one nothing can be started.
+        let nothing = Input::SpawnFailed {
+            errno: Errno::NOENT.raw_os_error(),
+            permanent: true,
+        };
+        let Some(instance) = self.instances.get_mut(id) else {
+            return nothing;
+        };
+        let shared = self
+            .groups
+            .get_mut(instance.group)
+            .and_then(|group| group.program.as_mut());
+        let Some(program) = instance.program.as_mut().or(shared) else {
+            return nothing;
+        };
+        let spawned = self.kernel.spawn(program, id.index());
+        instance.history.began(self.now, wall);
+        match spawned {
+            Ok((process, pipes)) => {
+                let pid = self.kernel.pid(&process);
+                instance.process = Some(process);
+                instance.pipes = Some(pipes);
+                Input::Spawned(pid)
+            }
+            Err(error) => {
+                let input = Input::SpawnFailed {
+                    errno: error.errno(),
+                    permanent: !error.is_transient(),
+                };
+                instance.history.last_error = Some(error);
+                input
+            }
+        }
+    }
+
+    /// Tells the host, transition by transition. `ended` is the process that ended with one of them.
+    fn tell(&mut self, id: InstanceId, reaction: &Reaction, ended: Option<Pid>) {
+        let wall = self.kernel.wall();
+        let Some(instance) = self.instances.get(id) else { return };
+        let current = instance.process.as_ref().map(|process| self.kernel.pid(process));
+        let starts = reaction
+            .transitions()
+            .filter(|step| step.to == StateName::Starting)
+            .count();
+        let mut run = instance.life.runs().saturating_sub(starts as u64);
+        for step in reaction.transitions() {
+            let pid = match step {
+                Transition {
+                    to: StateName::Starting,
+                    ..
+                } => current,
+                Transition { from, .. } if from.is_alive() => ended.or(current),
+                Transition { .. } => None,
+            };
+            run += u64::from(step.to == StateName::Starting);
+            self.events.push(Event::Transition(TransitionEvent {
+                instance: id,
+                group: instance.group,
+                name: instance.name.clone(),
+                from: step.from,
+                to: step.to,
+                cause: step.cause,
+                pid,
+                run,
+                at: self.now,
+                wall,
+                exit: instance
+                    .history
+                    .last_exit
+                    .filter(|_| step.ends_run() && ended.is_some()),
+                error: match step.cause {
+                    Cause::Failed(Failure::Spawn { .. }) => instance.history.last_error.clone(),
+                    _ => None,
+                },
+            }));
+        }
+    }
+
+    /// A rung of the ladder. SIGCONT follows, or a stopped process would never see it.
+    fn send(&mut self, id: InstanceId, signal: Signal, scope: Scope) {
+        let Some(process) = self.instances.get(id).and_then(|instance| instance.process.as_ref()) else {
+            return;
+        };
+        let mut sent = self.kernel.signal(process, signal, scope);
+        if sent.is_ok() && signal != Signal::KILL {
+            sent = self.kernel.signal(process, Signal::CONT, scope);
+        }
+        if let Err(error) = sent {
+            self.signal_failed(id, signal, &error);
+        }
+    }
+
+    pub(super) fn signal_failed(&mut self, id: InstanceId, signal: Signal, error: &io::Error) {
+        if let Some(instance) = self.instances.get(id) {
+            let (name, errno) = (instance.name.clone(), error.raw_os_error().unwrap_or_default());
+            self.events.push(Event::SignalFailed {
+                instance: id,
+                name,
+                signal,
+                errno,
+            });
+        }
+    }
+
+    /// Whether nothing of this scope is alive; what can't be known counts as alive.
+    fn is_empty(&mut self, id: InstanceId, scope: Scope, looks: u8) -> bool {
+        let process = self.instances.get(id).and_then(|instance| instance.process.as_ref());
+        process.is_none_or(|process| self.kernel.is_empty(process, scope, looks).unwrap_or(false))
+    }
+
+    /// After whatever happened to an instance: its deadline, and whether it may go.
+    fn follow_up(&mut self, id: InstanceId) {
+        let Some(instance) = self.instances.get(id) else { return };
+        match instance.life.deadline() {
+            Some(at) => self.deadlines.set(id.index(), at),
+            None => self.deadlines.clear(id.index()),
+        }
+        let at_rest = !instance.life.state().name().is_alive() && instance.pending.is_none();
+        let leaves = self
+            .groups
+            .get(instance.group)
+            .is_none_or(|group| group.roster.leaves(instance.name.number));
+        if at_rest && leaves {
+            self.dismiss(id);
+        }
+    }
+
+    fn dismiss(&mut self, id: InstanceId) {
+        let Some(instance) = self.instances.remove(id) else {
+            return;
+        };
+        self.deadlines.clear(id.index());
+        let Some(group) = self.groups.get_mut(instance.group) else {
+            return;
+        };
+        group.roster.take(instance.name.number);
+        self.remove_if_empty(instance.group);
+    }
+
+    /// A group that is leaving goes with its last instance.
+    pub(super) fn remove_if_empty(&mut self, id: GroupId) {
+        if self
+            .groups
+            .get(id)
+            .is_some_and(|group| group.leaving && group.roster.is_empty())
+        {
+            if let Some(group) = self.groups.remove(id) {
+                self.events.push(Event::GroupRemoved {
+                    group: id,
+                    name: group.name,
+                });
+            }
+        }
+    }
+}
+
+/// How long [`Drop`] waits for processes that were sent SIGKILL, all together.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
+
+impl<K: Kernel> Drop for Driver<K> {
+    /// Leaves no child and no zombie: everything gets SIGKILL, then everything is reaped.
+    fn drop(&mut self) {
+        let until = self.kernel.now().saturating_add(LAST_PATIENCE);
+        for instance in self.instances.values_mut() {
+            let scope = self
+                .groups
+                .get(instance.group)
+                .map_or(Scope::Process, |group| group.policy.stop.scope());
+            if let Some(process) = &instance.process {
+                // Who may not be signalled is waited for like the others, and no longer.
+                let _refused = self.kernel.signal(process, Signal::KILL, scope);
+            }
+        }
+        for instance in self.instances.values_mut() {
+            if let Some(process) = instance.process.take() {
+                let patience = until.saturating_duration_since(self.kernel.now());
+                self.kernel.release(process, patience);
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What can be wrong with a request, before anything has been done about it.
+
+use std::io;
+use std::os::fd::RawFd;
+
+use super::{GroupId, InstanceId};
+use crate::command::CommandError;
+use crate::lifecycle::PolicyError;
+use crate::signal::Signal;
+
+/// Why a call of the [`Supervisor`](super::Supervisor) did nothing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No such group, or no longer.
+    #[error("there is no group {0:?}")]
+    UnknownGroup(GroupId),
+    /// No such instance, or no longer.
+    #[error("there is no instance {0:?}")]
+    UnknownInstance(InstanceId),
+    /// The group is being removed, and takes no more wishes.
+    #[error("group {0:?} is being removed")]
+    Leaving(GroupId),
+    /// [`shutdown`](super::Supervisor::shutdown) was called: nothing is started any more.
+    #[error("shutting down: nothing is started any more")]
+    ShuttingDown,
+    /// The descriptor is not one of the set: foreign, closed, or an event that is out of date.
+    #[error("descriptor {0} is not in the set")]
+    UnknownFd(RawFd),
+    /// There is no process that the signal could go to.
+    #[error("instance {0:?} has no process")]
+    NotAlive(InstanceId),
+    /// The kernel refused to deliver a signal (kill(2)).
+    #[error("cannot send {signal} to instance {instance:?}: {source}")]
+    Signal {
+        /// To whom.
+        instance: InstanceId,
+        /// What.
+        signal: Signal,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The group cannot be as described.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// The kernel refused a descriptor operation that the set or its timer needs.
+    #[error("the descriptor set failed: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// What is wrong with a [`GroupSpec`](super::GroupSpec).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpecError {
+    /// A group has at least one instance.
+    #[error("a group of no instances")]
+    NoInstances,
+    /// More than [`GroupSpec::MOST_INSTANCES`](super::GroupSpec::MOST_INSTANCES).
+    #[error("{0} instances: a group can have {max} at most", max = super::GroupSpec::MOST_INSTANCES)]
+    TooManyInstances(u32),
+    /// A command cannot be run as it is described.
+    #[error("instance {number}: {error}")]
+    Command {
+        /// Whose.
+        number: u32,
+        /// What is wrong with it.
+        error: CommandError,
+    },
+    /// The policy stops a process group, and the command makes none: the signals would reach the
+    /// host's own.
+    #[error("instance {number}: the stop ladder's scope is a process group, and the command makes none of its own")]
+    NoProcessGroup {
+        /// Whose command.
+        number: u32,
+    },
+    /// The policy makes no sense.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+}

@@ -1,0 +1,109 @@
+//! One supervised process and its group, as the driver keeps them.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::spec::{Commands, GroupSpec};
+use super::{GroupId, InstanceId, Name, Request};
+use crate::child::Pipes;
+use crate::command::{Program, SpawnError};
+use crate::exit::ExitRecord;
+use crate::group::Roster;
+use crate::lifecycle::{Lifecycle, Policy, Wanted};
+use crate::time::Instant;
+
+/// One supervised process.
+pub(super) struct Instance<P> {
+    pub(super) group: GroupId,
+    pub(super) name: Name,
+    pub(super) life: Lifecycle,
+    /// What is alive, or whose group is not yet known to be gone.
+    pub(super) process: Option<P>,
+    /// The host's ends of the last run's piped streams, until it takes them.
+    pub(super) pipes: Option<Pipes>,
+    /// Its own program, where the group's instances have one each.
+    pub(super) program: Option<Program>,
+    /// What waits for its turn.
+    pub(super) pending: Option<Request>,
+    pub(super) history: History,
+}
+
+/// What is remembered of the last run.
+#[derive(Default)]
+pub(super) struct History {
+    pub(super) started_at: Option<SystemTime>,
+    pub(super) ended_at: Option<SystemTime>,
+    /// How long it lasted, if it is over.
+    pub(super) lasted: Option<Duration>,
+    pub(super) last_exit: Option<ExitRecord>,
+    pub(super) last_error: Option<SpawnError>,
+    start: Instant,
+}
+
+impl History {
+    pub(super) fn began(&mut self, now: Instant, wall: SystemTime) {
+        self.start = now;
+        self.started_at = Some(wall);
+        self.ended_at = None;
+        self.lasted = None;
+        self.last_error = None;
+    }
+
+    pub(super) fn ended(&mut self, now: Instant, wall: SystemTime) {
+        self.ended_at = Some(wall);
+        self.lasted = Some(now.saturating_duration_since(self.start));
+    }
+}
+
+impl<P> Instance<P> {
+    pub(super) fn new(group: GroupId, name: Name, policy: &Policy, seed: u64, program: Option<Program>) -> Instance<P> {
+        Instance {
+            group,
+            name,
+            life: Lifecycle::new(policy, seed),
+            process: None,
+            pipes: None,
+            program,
+            pending: None,
+            history: History::default(),
+        }
+    }
+}
+
+/// Processes of one command.
+pub(super) struct Group {
+    pub(super) name: Arc<str>,
+    pub(super) commands: Commands,
+    pub(super) policy: Policy,
+    /// The program that all instances share, if they do.
+    pub(super) program: Option<Program>,
+    pub(super) roster: Roster<InstanceId>,
+    /// Whether instances that are added are to be started.
+    pub(super) wanted: Wanted,
+    /// It is to vanish with its last instance.
+    pub(super) leaving: bool,
+}
+
+impl Group {
+    pub(super) fn new(spec: GroupSpec, program: Option<Program>) -> Group {
+        Group {
+            name: spec.name,
+            commands: spec.commands,
+            policy: spec.policy,
+            program,
+            roster: Roster::new(),
+            wanted: Wanted::Down,
+            leaving: false,
+        }
+    }
+
+    /// Its description as it stands, for `instances` instances.
+    pub(super) fn spec(&self, instances: u32) -> GroupSpec {
+        GroupSpec {
+            name: self.name.clone(),
+            commands: self.commands.clone(),
+            instances,
+            policy: self.policy.clone(),
+        }
+    }
+}

@@ -1,0 +1,489 @@
+//! The supervisor: groups of processes, driven by whoever owns the event loop.
+//!
+//! A host adds groups, asks for things, waits on the supervisor's descriptors in its own way and
+//! calls back when one is ready. Everything happens inside these calls: there is no thread, no
+//! signal handler and no global state. No call blocks, except that spawning takes until exec has
+//! happened (see [`Command`](crate::Command)).
+//!
+//! There are two ways to wait, and they can be changed at any time:
+//!
+//! 1. The supervisor is one descriptor ([`AsFd`]), readable when there is something to do: then
+//!    call [`Supervisor::dispatch`].
+//! 2. Each descriptor by itself ([`Supervisor::fds`]): when one is readable, call
+//!    [`Supervisor::process_ready`] with its number. They come and go with the processes; a host
+//!    follows them by [`Supervisor::next_fd_change`].
+//!
+//! # Example
+//!
+//! ```
+//! use pidherd::{Command, Event, GroupSpec, Policy, StateName, Supervisor};
+//! use rustix::event::{PollFd, PollFlags, poll};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut supervisor = Supervisor::new()?;
+//! let command = Command::new("/bin/sh").args(["-c", "exit 3"]);
+//! let group = supervisor.add(GroupSpec::new("job", command).policy(Policy { start_retries: 0, ..Policy::default() }))?;
+//! supervisor.start(group)?;
+//!
+//! let mut states = Vec::new();
+//! while states.last() != Some(&StateName::Fatal) {
+//!     poll(&mut [PollFd::new(&supervisor, PollFlags::IN)], None)?;
+//!     supervisor.dispatch()?;
+//!     while let Some(event) = supervisor.next_event() {
+//!         if let Event::Transition(step) = event {
+//!             states.push(step.to);
+//!         }
+//!     }
+//! }
+//! assert_eq!(states, [StateName::Starting, StateName::Backoff, StateName::Fatal]);
+//! # Ok(())
+//! # }
+//! ```
+
+mod arena;
+mod commands;
+mod driver;
+mod error;
+mod event;
+mod instance;
+mod kernel;
+mod request;
+mod spec;
+mod status;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
+
+pub use arena::Id;
+pub use driver::Progress;
+pub use error::{Error, SpecError};
+pub use event::{Event, Name, TransitionEvent};
+pub use request::{Outcome, Request};
+pub use spec::GroupSpec;
+pub use status::{GroupStatus, Status};
+
+use crate::child::Pipes;
+use crate::command::Spawner;
+use crate::fdset::{Change, FdSet, Token};
+use crate::group::Plan;
+use crate::signal::Signal;
+use crate::signalfd::SignalFd;
+use crate::time::Instant;
+use crate::timerfd::Clock;
+use driver::{Driver, SLICE};
+use event::Events;
+use kernel::{Linux, Source};
+
+/// What a [`GroupId`] points into.
+#[doc(hidden)]
+pub struct InGroups;
+/// What an [`InstanceId`] points into.
+#[doc(hidden)]
+pub struct InInstances;
+
+/// A group of this supervisor. It never means another one, not even after the group was removed.
+pub type GroupId = Id<InGroups>;
+/// An instance of this supervisor: one place in a group, whichever process fills it. It never means
+/// another one.
+pub type InstanceId = Id<InInstances>;
+
+/// Whom a command concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// Every instance of every group.
+    All,
+    /// Every instance of a group; and whether instances that are added later are to be up.
+    Group(GroupId),
+    /// One instance.
+    Instance(InstanceId),
+}
+
+impl From<GroupId> for Target {
+    fn from(id: GroupId) -> Target {
+        Target::Group(id)
+    }
+}
+
+impl From<InstanceId> for Target {
+    fn from(id: InstanceId) -> Target {
+        Target::Instance(id)
+    }
+}
+
+/// Groups of processes, and the descriptors to watch them by; see the [module](self).
+///
+/// Dropping it leaves no child and no zombie: everything that is alive gets SIGKILL and is reaped,
+/// which may take up to two seconds. For a graceful end, call [`Supervisor::shutdown`] first and
+/// go on dispatching until [`Supervisor::is_down`].
+pub struct Supervisor {
+    driver: Driver<Linux>,
+    /// Reused by every dispatch.
+    ready: Vec<Token>,
+}
+
+/// Settings of a [`Supervisor`] that it has from the start.
+#[derive(Debug)]
+pub struct Builder {
+    clock: Clock,
+    signals: Option<SignalFd>,
+    events: usize,
+    seed: Option<u64>,
+}
+
+impl Default for Builder {
+    fn default() -> Builder {
+        Builder {
+            clock: Clock::Monotonic,
+            signals: None,
+            events: 4_096,
+            seed: None,
+        }
+    }
+}
+
+impl Builder {
+    /// The clock that graces, delays and waits are measured by; the monotonic one by default, which
+    /// stands still while the machine is suspended.
+    #[must_use]
+    pub const fn clock(mut self, clock: Clock) -> Builder {
+        self.clock = clock;
+        self
+    }
+
+    /// Signals to the host's process, to be told as [`Event::Signal`]. They must be blocked in every
+    /// thread, by a [`MaskGuard`](crate::MaskGuard) before the first is made.
+    #[must_use]
+    pub fn signals(mut self, signals: SignalFd) -> Builder {
+        self.signals = Some(signals);
+        self
+    }
+
+    /// How many events are kept for a host that does not fetch them: 4,096 by default.
+    #[must_use]
+    pub const fn event_capacity(mut self, events: usize) -> Builder {
+        self.events = events;
+        self
+    }
+
+    /// What the jitter of delays is drawn from; by default something that differs from process to
+    /// process. The same seed gives the same delays.
+    #[must_use]
+    pub const fn seed(mut self, seed: u64) -> Builder {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Makes the supervisor.
+    ///
+    /// # Errors
+    /// The kernel refuses an epoll, a timerfd or the memory for a stack (EMFILE, ENFILE, ENOMEM).
+    pub fn build(self) -> io::Result<Supervisor> {
+        let linux = Linux::new(self.clock, Spawner::new()?, self.signals)?;
+        let seed = self
+            .seed
+            .unwrap_or_else(|| self.clock.now().as_nanos() ^ u64::from(std::process::id()) << 32);
+        let driver = Driver::new(linux, Events::new(self.events), seed);
+        Ok(Supervisor {
+            driver,
+            ready: Vec::with_capacity(SLICE as usize),
+        })
+    }
+}
+
+impl Supervisor {
+    /// A supervisor with the default settings.
+    ///
+    /// # Errors
+    /// As [`Builder::build`].
+    pub fn new() -> io::Result<Supervisor> {
+        Supervisor::builder().build()
+    }
+
+    /// Settings to choose.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    // Groups.
+
+    /// Adds a group. Nothing is started yet.
+    ///
+    /// # Errors
+    /// [`Error::Spec`] if the group cannot be as described: everything about it is checked here,
+    /// and with an error nothing has happened. [`Error::ShuttingDown`].
+    pub fn add(&mut self, spec: GroupSpec) -> Result<GroupId, Error> {
+        self.call(|driver| driver.add(spec))
+    }
+
+    /// Stops a group and removes it when the last of its instances is gone, which
+    /// [`Event::GroupRemoved`] tells. From now on it takes no more starts.
+    ///
+    /// # Errors
+    /// [`Error::UnknownGroup`].
+    pub fn remove(&mut self, group: GroupId) -> Result<Outcome, Error> {
+        self.call(|driver| driver.remove(group))
+    }
+
+    /// Changes the number of instances. Those with the highest numbers go first; the others keep
+    /// their processes. New ones are started if the group was last asked to be up.
+    ///
+    /// # Errors
+    /// [`Error::UnknownGroup`], [`Error::Leaving`], [`Error::ShuttingDown`]; [`Error::Spec`] for a
+    /// number that cannot be, or if the command of a new number is wrong. Nothing has changed then.
+    pub fn scale(&mut self, group: GroupId, instances: u32) -> Result<Outcome, Error> {
+        self.call(|driver| driver.scale(group, instances))
+    }
+
+    /// What [`Supervisor::reload`] would do.
+    ///
+    /// # Errors
+    /// [`Error::UnknownGroup`].
+    pub fn plan(&self, group: GroupId, spec: &GroupSpec) -> Result<Plan, Error> {
+        self.driver.plan(group, spec)
+    }
+
+    /// Makes a group as described, with as little disturbance as possible: a policy changes in place,
+    /// an environment at the next start, and only those whose command changed are restarted.
+    ///
+    /// # Errors
+    /// [`Error::UnknownGroup`], [`Error::Leaving`], [`Error::ShuttingDown`]; [`Error::Spec`] if the
+    /// description is wrong. Everything goes on as it was then.
+    pub fn reload(&mut self, group: GroupId, spec: GroupSpec) -> Result<Plan, Error> {
+        self.call(|driver| driver.reload(group, spec))
+    }
+
+    // Commands.
+
+    /// Starts what is not up: whatever its state, with all counters at zero. During a stop it is
+    /// remembered, and done when the old process is gone.
+    ///
+    /// A program that cannot be started is not an error of this call: it is a failed start, told as
+    /// an event and retried under the policy.
+    ///
+    /// # Errors
+    /// [`Error::UnknownGroup`], [`Error::UnknownInstance`], [`Error::Leaving`],
+    /// [`Error::ShuttingDown`]. Nothing has been done then.
+    pub fn start(&mut self, target: impl Into<Target>) -> Result<Outcome, Error> {
+        self.call(|driver| driver.request(target.into(), Request::Start))
+    }
+
+    /// Stops what is up, by its policy's ladder. A second stop changes nothing: deadlines stay.
+    ///
+    /// # Errors
+    /// [`Error::UnknownGroup`], [`Error::UnknownInstance`].
+    pub fn stop(&mut self, target: impl Into<Target>) -> Result<Outcome, Error> {
+        self.call(|driver| driver.request(target.into(), Request::Stop))
+    }
+
+    /// Stops what is up and starts it again when it is gone; starts what is not up.
+    ///
+    /// # Errors
+    /// As [`Supervisor::start`].
+    pub fn restart(&mut self, target: impl Into<Target>) -> Result<Outcome, Error> {
+        self.call(|driver| driver.request(target.into(), Request::Restart))
+    }
+
+    /// Stops what is up by SIGKILL, now, also in the middle of a graceful stop.
+    ///
+    /// # Errors
+    /// [`Error::UnknownGroup`], [`Error::UnknownInstance`].
+    pub fn kill(&mut self, target: impl Into<Target>) -> Result<Outcome, Error> {
+        self.call(|driver| driver.request(target.into(), Request::Kill))
+    }
+
+    /// Sends a signal to processes (not to their groups), whatever it does to them.
+    ///
+    /// # Errors
+    /// [`Error::UnknownGroup`], [`Error::UnknownInstance`]; for a single instance
+    /// [`Error::NotAlive`] and [`Error::Signal`], which for many are counted in the [`Outcome`].
+    pub fn signal(&mut self, target: impl Into<Target>, signal: Signal) -> Result<Outcome, Error> {
+        self.call(|driver| driver.signal(target.into(), signal))
+    }
+
+    /// Stops everything gracefully, and starts nothing any more. The host goes on dispatching until
+    /// [`Supervisor::is_down`]; to lose patience, [`Supervisor::kill`] with [`Target::All`].
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the timer cannot be armed; everything has been asked to stop all the same.
+    pub fn shutdown(&mut self) -> Result<Outcome, Error> {
+        self.call(|driver| Ok(driver.shutdown()))
+    }
+
+    /// Whether [`Supervisor::shutdown`] was called and nothing is alive any more.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        self.driver.closing && self.driver.is_quiet()
+    }
+
+    // The event loop.
+
+    /// All descriptors, for a host that waits on each by itself: level-triggered, for what their
+    /// entries say. The set is an epoll too, the one that `as_fd` gives.
+    #[must_use]
+    pub fn fds(&self) -> &FdSet {
+        &self.driver.kernel.fds
+    }
+
+    /// The descriptor of an entry of the set, to register it; `None` if the token is out of date.
+    #[must_use]
+    pub fn fd(&self, token: Token) -> Option<BorrowedFd<'_>> {
+        match self.driver.kernel.source(token)? {
+            Source::Timer => Some(self.driver.kernel.timer_fd()),
+            Source::Signals => self.driver.kernel.signal_fd(),
+            Source::Process(slot) => {
+                let instance = self.driver.instances.get(self.driver.instances.id_at(slot)?)?;
+                instance.process.as_ref().map(AsFd::as_fd)
+            }
+        }
+    }
+
+    /// Begins or ends a log of changes to the set; see [`FdSet::track_changes`].
+    pub fn track_fd_changes(&mut self, on: bool) {
+        self.driver.kernel.fds.track_changes(on);
+    }
+
+    /// The oldest change of the set that the host has not seen; see [`FdSet::next_change`].
+    pub fn next_fd_change(&mut self) -> Option<Change> {
+        self.driver.kernel.fds.next_change()
+    }
+
+    /// Does what a descriptor of the set that became ready calls for.
+    ///
+    /// A call too many is harmless, and answered by [`Progress::Nothing`].
+    ///
+    /// # Errors
+    /// [`Error::UnknownFd`] for a number that is not in the set (any more): it is not ours, or was
+    /// removed while its event waited in the host's batch. [`Error::Io`].
+    pub fn process_ready(&mut self, fd: RawFd) -> Result<Progress, Error> {
+        let token = self.fds().token_of(fd).ok_or(Error::UnknownFd(fd))?;
+        self.call(|driver| Ok(process(driver, token)?))
+    }
+
+    /// The same for a host that has registered tokens instead of numbers
+    /// ([`Token::to_raw`](crate::fdset::Token::to_raw)): one that is out of date is harmless, and
+    /// answered by [`Progress::Nothing`].
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn process_token(&mut self, token: Token) -> Result<Progress, Error> {
+        self.call(|driver| Ok(process(driver, token)?))
+    }
+
+    /// Does whatever is due, a bounded part of it: if there is more, the descriptor stays readable.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: the kernel refused to tell what is ready, or to arm the timer.
+    pub fn dispatch(&mut self) -> Result<Progress, Error> {
+        let mut ready = std::mem::take(&mut self.ready);
+        let result = self.call(|driver| {
+            driver.kernel.fds.ready(&mut ready)?;
+            let full = ready.len() == ready.capacity();
+            let mut progress = Progress::Nothing;
+            for &token in &ready {
+                progress = progress.max(process(driver, token)?);
+            }
+            Ok(if full { Progress::More } else { progress })
+        });
+        self.ready = ready;
+        result
+    }
+
+    /// The oldest event that the host has not seen.
+    pub fn next_event(&mut self) -> Option<Event> {
+        self.driver.events.pop()
+    }
+
+    /// How many events had to be dropped, ever, because nobody fetched them in time.
+    #[must_use]
+    pub const fn dropped_events(&self) -> u64 {
+        self.driver.events.dropped()
+    }
+
+    // How things stand.
+
+    /// How an instance stands.
+    #[must_use]
+    pub fn status(&self, instance: InstanceId) -> Option<Status> {
+        self.driver.status(instance)
+    }
+
+    /// How a group stands.
+    #[must_use]
+    pub fn group(&self, group: GroupId) -> Option<GroupStatus> {
+        self.driver.group_status(group)
+    }
+
+    /// All groups.
+    pub fn groups(&self) -> impl Iterator<Item = GroupId> + '_ {
+        self.driver.groups.ids()
+    }
+
+    /// All instances of all groups.
+    pub fn instances(&self) -> impl Iterator<Item = InstanceId> + '_ {
+        self.driver.instances.ids()
+    }
+
+    /// The host's ends of the piped streams of an instance's last run. They can be taken once a run;
+    /// those that are not taken are closed when the next run begins.
+    pub fn take_pipes(&mut self, instance: InstanceId) -> Option<Pipes> {
+        self.driver.instances.get_mut(instance)?.pipes.take()
+    }
+
+    /// The time on the supervisor's clock.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        kernel::Kernel::now(&self.driver.kernel)
+    }
+
+    /// Every call that changes something: one reading of the clock, and the timer armed at the end.
+    fn call<T>(&mut self, act: impl FnOnce(&mut Driver<Linux>) -> Result<T, Error>) -> Result<T, Error> {
+        self.driver.wake();
+        let result = act(&mut self.driver);
+        self.driver.settle()?;
+        result
+    }
+}
+
+impl AsFd for Supervisor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fds().as_fd()
+    }
+}
+
+impl std::fmt::Debug for Supervisor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (groups, instances) = (self.groups().count(), self.instances().count());
+        f.debug_struct("Supervisor")
+            .field("groups", &groups)
+            .field("instances", &instances)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How many signals are read in one go.
+const SIGNALS: usize = 32;
+
+/// Does what the entry with this token calls for.
+fn process(driver: &mut Driver<Linux>, token: Token) -> io::Result<Progress> {
+    match driver.kernel.source(token) {
+        None => Ok(Progress::Nothing),
+        Some(Source::Timer) => {
+            driver.kernel.acknowledge_timer()?;
+            Ok(driver.run_due())
+        }
+        Some(Source::Signals) => {
+            for read in 0..SIGNALS {
+                match driver.kernel.read_signal()? {
+                    Some(signal) => driver.events.push(Event::Signal(signal)),
+                    None => return Ok(if read == 0 { Progress::Nothing } else { Progress::Done }),
+                }
+            }
+            Ok(Progress::More)
+        }
+        Some(Source::Process(slot)) => match driver.instances.id_at(slot) {
+            Some(id) => driver.process_ready(id),
+            None => Ok(Progress::Nothing),
+        },
+    }
+}

@@ -1,0 +1,129 @@
+//! What the host hands in: a group, that is a command, how many of it, and the rules.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::error::SpecError;
+use crate::command::{Command, Program};
+use crate::lifecycle::{Policy, Scope};
+
+/// A group to be: `instances` processes of one command, under one policy.
+///
+/// ```
+/// use pidherd::{Command, GroupSpec};
+///
+/// let web = GroupSpec::new("web", Command::new("/bin/sleep").arg("1000")).instances(3);
+///
+/// // Instances that differ in a number:
+/// let workers = GroupSpec::with("worker", |number| {
+///     Command::new("/usr/bin/worker").arg("--port").arg((8000 + number).to_string())
+/// });
+/// ```
+#[derive(Clone)]
+pub struct GroupSpec {
+    pub(super) name: Arc<str>,
+    pub(super) commands: Commands,
+    pub(super) instances: u32,
+    pub(super) policy: Policy,
+}
+
+/// One command for all instances, or one for each.
+#[derive(Clone)]
+pub(super) enum Commands {
+    Same(Command),
+    Each(Arc<dyn Fn(u32) -> Command + Send + Sync>),
+}
+
+impl Commands {
+    pub(super) fn of(&self, number: u32) -> Command {
+        match self {
+            Commands::Same(command) => command.clone(),
+            Commands::Each(make) => make(number),
+        }
+    }
+}
+
+impl GroupSpec {
+    /// The most instances a group can have.
+    pub const MOST_INSTANCES: u32 = 100_000;
+
+    /// A group of one instance under the default [`Policy`]. The name is for showing.
+    #[must_use]
+    pub fn new(name: &str, command: Command) -> GroupSpec {
+        GroupSpec {
+            name: name.into(),
+            commands: Commands::Same(command),
+            instances: 1,
+            policy: Policy::default(),
+        }
+    }
+
+    /// A group whose instances run different commands: `make` gets the instance's number, from 0
+    /// up. It is called in the host's process when an instance is made, never in a child.
+    #[must_use]
+    pub fn with(name: &str, make: impl Fn(u32) -> Command + Send + Sync + 'static) -> GroupSpec {
+        let commands = Commands::Each(Arc::new(make));
+        GroupSpec {
+            name: name.into(),
+            commands,
+            instances: 1,
+            policy: Policy::default(),
+        }
+    }
+
+    /// How many instances: 1 to [`GroupSpec::MOST_INSTANCES`].
+    #[must_use]
+    pub fn instances(mut self, instances: u32) -> GroupSpec {
+        self.instances = instances;
+        self
+    }
+
+    /// The rules they are supervised by.
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> GroupSpec {
+        self.policy = policy;
+        self
+    }
+
+    /// The command of the instance with this number.
+    #[must_use]
+    pub fn command(&self, number: u32) -> Command {
+        self.commands.of(number)
+    }
+
+    /// Whether its instances have a program each.
+    pub(super) const fn has_one_each(&self) -> bool {
+        matches!(self.commands, Commands::Each(_))
+    }
+
+    /// The program of one instance, checked against the policy.
+    pub(super) fn compile(&self, number: u32) -> Result<Program, SpecError> {
+        let command = self.command(number);
+        let program = command
+            .compile()
+            .map_err(|error| SpecError::Command { number, error })?;
+        if self.policy.stop.scope() >= Scope::ProcessGroup && !command.leads_process_group() {
+            return Err(SpecError::NoProcessGroup { number });
+        }
+        Ok(program)
+    }
+}
+
+pub(super) fn check_count(instances: u32) -> Result<(), SpecError> {
+    match instances {
+        0 => Err(SpecError::NoInstances),
+        1..=GroupSpec::MOST_INSTANCES => Ok(()),
+        too_many => Err(SpecError::TooManyInstances(too_many)),
+    }
+}
+
+impl fmt::Debug for GroupSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupSpec")
+            .field("name", &self.name)
+            .field("command", &self.command(0))
+            .field("instances", &self.instances)
+            .field("policy", &self.policy)
+            .finish()
+    }
+}
