@@ -4,7 +4,6 @@
 //! rustix wraps is called through rustix, from the layers above; here stands only what it has not.
 #![allow(unsafe_code)]
 
-pub(crate) mod signalfd;
 pub(crate) mod arch;
 pub(crate) mod child;
 pub(crate) mod clone;
@@ -12,6 +11,7 @@ pub(crate) mod guarded;
 pub(crate) mod nr;
 pub(crate) mod process;
 pub(crate) mod script;
+pub(crate) mod signalfd;
 pub(crate) mod stack;
 pub(crate) mod users;
 pub(crate) mod wait;

@@ -1,0 +1,43 @@
+//! The smallest host: three workers kept alive on an epoll of one's own, until SIGINT or SIGTERM.
+use pidherd::fdset::Change;
+use pidherd::{Command, Event, GroupSpec, MaskGuard, Signal, SignalFd, SignalSet, Supervisor};
+use rustix::event::epoll::{CreateFlags, EventData, EventFlags, add, create, delete, wait};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let signals: SignalSet = [Signal::INT, Signal::TERM].into_iter().collect();
+    let _restored = MaskGuard::block(signals)?;
+    let mut supervisor = Supervisor::builder().signals(SignalFd::new(signals)?).build()?;
+    let command = Command::new("sleep").arg("3").process_group(0);
+    let group = supervisor.add(GroupSpec::new("worker", command).instances(3))?;
+    supervisor.start(group)?;
+
+    let epoll = create(CreateFlags::CLOEXEC)?;
+    supervisor.track_fd_changes(true);
+    let mut ready = Vec::with_capacity(64);
+    while !supervisor.is_down() {
+        while let Some(change) = supervisor.next_fd_change() {
+            match change {
+                Change::Added(entry) => {
+                    let data = EventData::new_u64(entry.fd as u64);
+                    supervisor
+                        .fd(entry.token)
+                        .map_or(Ok(()), |fd| add(&epoll, fd, data, EventFlags::IN))?;
+                }
+                Change::Removed { fd, .. } => delete(&epoll, fd).unwrap_or_default(),
+            }
+        }
+        ready.clear();
+        wait(&epoll, rustix::buffer::spare_capacity(&mut ready), None)?;
+        for event in &ready {
+            supervisor.process_ready(event.data.u64() as i32)?;
+        }
+        while let Some(event) = supervisor.next_event() {
+            match event {
+                Event::Transition(t) => println!("{} {} -> {}: {}", t.name, t.from, t.to, t.cause),
+                Event::Signal(_) => drop(supervisor.shutdown()?),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
