@@ -47,7 +47,7 @@ impl<I: Copy> Roster<I> {
         self.members.iter().copied().flatten()
     }
 
-    pub(crate) const fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 

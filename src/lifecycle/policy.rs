@@ -360,9 +360,9 @@ mod tests {
             }),
             Err(PolicyError::Jitter(101))
         );
-        let budget = |max, window| Some(CrashBudget { max, window }).map(CrashBudget::validate);
-        assert_eq!(budget(3, Duration::ZERO), Some(Err(PolicyError::CrashWindow)));
-        assert_eq!(budget(1_001, SECOND), Some(Err(PolicyError::CrashBudget(1_001))));
-        assert_eq!(budget(0, SECOND), Some(Ok(())));
+        let budget = |max, window| CrashBudget { max, window }.validate();
+        assert_eq!(budget(3, Duration::ZERO), Err(PolicyError::CrashWindow));
+        assert_eq!(budget(1_001, SECOND), Err(PolicyError::CrashBudget(1_001)));
+        assert_eq!(budget(0, SECOND), Ok(()));
     }
 }

@@ -30,14 +30,14 @@ pub struct GroupSpec {
 /// One command for all instances, or one for each.
 #[derive(Clone)]
 pub(super) enum Commands {
-    Same(Command),
+    Same(Box<Command>),
     Each(Arc<dyn Fn(u32) -> Command + Send + Sync>),
 }
 
 impl Commands {
     pub(super) fn of(&self, number: u32) -> Command {
         match self {
-            Commands::Same(command) => command.clone(),
+            Commands::Same(command) => Command::clone(command),
             Commands::Each(make) => make(number),
         }
     }
@@ -52,7 +52,7 @@ impl GroupSpec {
     pub fn new(name: &str, command: Command) -> GroupSpec {
         GroupSpec {
             name: name.into(),
-            commands: Commands::Same(command),
+            commands: Commands::Same(Box::new(command)),
             instances: 1,
             policy: Policy::default(),
         }
