@@ -1,0 +1,146 @@
+//! Where a test may be, and what it may do there.
+
+use std::env;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use super::wait::wait_until;
+
+/// What the line begins with that says why a test did nothing.
+pub const SKIPPED: &str = "SKIPPED: ";
+
+/// Whether this is root. If not, says aloud what is not tested: `if !root_or_skip("...") { return; }`.
+#[must_use]
+pub fn root_or_skip(why: &str) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        skipped(&format!("needs root: {why}"));
+    }
+    root
+}
+
+/// Says aloud, past the harness's capture, that something is not tested, and why.
+pub fn skipped(why: &str) {
+    let name = std::thread::current().name().unwrap_or("a test").to_owned();
+    let _nobody_listens = writeln!(io::stderr(), "{SKIPPED}{name}: {why}");
+}
+
+/// A new directory under the system's temporary one.
+pub fn tempdir() -> TempDir {
+    let path = env::temp_dir().join(format!("pidherd-test-{}-{}", process::id(), new_count()));
+    fs::create_dir(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    TempDir(path)
+}
+
+/// Removed with all that is in it when this is dropped.
+#[derive(Debug)]
+pub struct TempDir(PathBuf);
+
+impl TempDir {
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The path of a file in it.
+    pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            eprintln!("{} stays: {error}", self.0.display());
+        }
+    }
+}
+
+/// Where cgroup v2 is mounted, if it is.
+pub fn cgroup_root() -> Option<PathBuf> {
+    let places = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(PathBuf::from);
+    places
+        .into_iter()
+        .find(|place| place.join("cgroup.controllers").exists())
+}
+
+/// A new, empty cgroup; `None`, said aloud, where none can be made.
+pub fn test_cgroup() -> Option<TestCgroup> {
+    let Some(root) = cgroup_root() else {
+        skipped("needs cgroup v2, which is not mounted");
+        return None;
+    };
+    let path = root.join(format!("{}{}", cgroup_prefix(process::id()), new_count()));
+    match fs::create_dir(&path) {
+        Ok(()) => Some(TestCgroup(path)),
+        Err(error) => {
+            skipped(&format!("needs a cgroup, but {}: {error}", path.display()));
+            None
+        }
+    }
+}
+
+/// Emptied by `cgroup.kill` and removed when this is dropped.
+#[derive(Debug)]
+pub struct TestCgroup(PathBuf);
+
+impl TestCgroup {
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Whether a process is in it, or in one below it.
+    pub fn is_populated(&self) -> bool {
+        let events = fs::read_to_string(self.0.join("cgroup.events")).unwrap_or_default();
+        events.lines().any(|line| line == "populated 1")
+    }
+}
+
+impl Drop for TestCgroup {
+    fn drop(&mut self) {
+        let _gone_or_too_old = fs::write(self.0.join("cgroup.kill"), "1");
+        if !std::thread::panicking() {
+            wait_until("the test's cgroup is empty", Duration::from_secs(5), || {
+                !self.is_populated()
+            });
+        }
+        remove_tree(&self.0);
+    }
+}
+
+/// The test cgroups that process `pid` has made and that still exist.
+pub fn cgroups_left(pid: u32) -> Vec<PathBuf> {
+    let Some(root) = cgroup_root() else { return Vec::new() };
+    let entries = fs::read_dir(root).into_iter().flatten().flatten();
+    let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&cgroup_prefix(pid)));
+    ours.map(|entry| entry.path()).collect()
+}
+
+/// Removes them; whatever was in them must be dead by now.
+pub fn remove_cgroups(pid: u32) {
+    cgroups_left(pid).iter().for_each(|path| remove_tree(path));
+}
+
+fn cgroup_prefix(pid: u32) -> String {
+    format!("pidherd-test-{pid}-")
+}
+
+/// The files of a cgroup cannot be removed, the directories can, from the bottom up.
+fn remove_tree(path: &Path) {
+    let below = fs::read_dir(path).into_iter().flatten().flatten();
+    below
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .for_each(|path| remove_tree(&path));
+    if let Err(error) = fs::remove_dir(path) {
+        eprintln!("{} stays: {error}", path.display());
+    }
+}
+
+fn new_count() -> u32 {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    COUNT.fetch_add(1, Ordering::Relaxed)
+}

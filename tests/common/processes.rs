@@ -1,0 +1,112 @@
+//! Other processes, as /proc shows them.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::{MARKER, wait};
+
+/// The numbers of all processes there are.
+pub fn all() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").expect("/proc").flatten();
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+/// Every process that carries this marker, the calling one left out.
+pub fn marked(marker: &str) -> Vec<u32> {
+    let others = all().into_iter().filter(|&pid| pid != std::process::id());
+    others.filter(|&pid| carries(pid, marker)).collect()
+}
+
+/// The children of the calling process, dead ones too.
+pub fn children() -> Vec<u32> {
+    let parent = std::process::id().to_string();
+    all()
+        .into_iter()
+        .filter(|&pid| stat_field(pid, 1).as_ref() == Some(&parent))
+        .collect()
+}
+
+/// The state letter of proc_pid_stat(5), `None` if there is no such process.
+pub fn state(pid: u32) -> Option<char> {
+    stat_field(pid, 0)?.chars().next()
+}
+
+/// One line about a process.
+pub fn describe(pid: u32) -> String {
+    let command = fs::read(path(pid, "cmdline")).unwrap_or_default();
+    let command = String::from_utf8_lossy(&command).replace('\0', " ");
+    let name = fs::read_to_string(path(pid, "comm")).unwrap_or_default();
+    let state = state(pid).unwrap_or('?');
+    format!("pid {pid} ({}) in state {state}: {command}", name.trim_end())
+}
+
+/// What every process of the test does, for whoever must find out why it hangs.
+pub fn report(marker: &str) -> String {
+    let mut report = String::new();
+    for pid in marked(marker) {
+        let _infallible = writeln!(report, "{}", describe(pid));
+        let threads = fs::read_dir(path(pid, "task")).into_iter().flatten().flatten();
+        for thread in threads.map(|entry| entry.path()) {
+            let read = |name| fs::read_to_string(thread.join(name)).unwrap_or_default();
+            let (name, sleeps_in, call) = (read("comm"), read("wchan"), read("syscall"));
+            let _infallible = writeln!(
+                report,
+                "  {} in {sleeps_in}, syscall {}",
+                name.trim_end(),
+                call.trim_end()
+            );
+        }
+    }
+    report
+}
+
+/// Kills all that carry the marker, and tells which those were.
+pub fn kill_marked(marker: &str) -> Vec<u32> {
+    let mut killed = Vec::new();
+    // One that forks while the others are killed leaves one behind, so look again.
+    while let Some(&pid) = marked(marker).first() {
+        kill(pid, marker);
+        if killed.contains(&pid) {
+            break;
+        }
+        killed.push(pid);
+    }
+    killed
+}
+
+/// The look at the marker comes after the pidfd is open: the number may be another's by then, what
+/// the pidfd stands for may not.
+fn kill(pid: u32, marker: &str) {
+    let Some(raw) = Pid::from_raw(pid as i32) else { return };
+    if let Ok(pidfd) = pidfd_open(raw, PidfdFlags::empty()) {
+        if carries(pid, marker) && pidfd_send_signal(&pidfd, Signal::KILL).is_ok() {
+            wait::wait_readable(&pidfd, Duration::from_secs(5));
+        }
+    }
+}
+
+/// Whether its environment has the marker. A process that is gone, dead or not ours has none.
+fn carries(pid: u32, marker: &str) -> bool {
+    let environment = fs::read(path(pid, "environ")).unwrap_or_default();
+    let wanted = format!("{MARKER}={marker}");
+    environment
+        .split(|&byte| byte == 0)
+        .any(|entry| entry == wanted.as_bytes())
+}
+
+/// The n-th field after the name, which may itself hold spaces and parentheses.
+fn stat_field(pid: u32, n: usize) -> Option<String> {
+    let stat = fs::read_to_string(path(pid, "stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_ascii_whitespace().nth(n).map(str::to_owned)
+}
+
+fn path(pid: u32, name: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/{name}"))
+}
