@@ -220,3 +220,10 @@ impl Lifecycle {
         self.runs
     }
 }
+
+#[cfg(test)]
+mod blessed;
+#[cfg(test)]
+mod cases;
+#[cfg(test)]
+mod matrix;
