@@ -118,9 +118,7 @@ pub enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Spawn { errno, .. } => {
-                write!(f, "could not be spawned: {}", std::io::Error::from_raw_os_error(*errno))
-            }
+            Failure::Spawn { errno, .. } => write!(f, "could not be spawned (errno {errno})"),
             Failure::Ended(exit) => exit.fmt(f),
             Failure::StartTimeout => f.write_str("not ready in time"),
             Failure::NotReady => f.write_str("readiness descriptor closed without a message"),

@@ -45,138 +45,69 @@ impl<'a> Turn<'a> {
     }
 
     /// The table. [`Input::Timeout`] comes here only when the state's deadline has passed.
+    #[rustfmt::skip] // One line a rule.
     fn step(&mut self, input: Input) -> Reply {
         use Input as I;
+        use Startup as U;
         use State as S;
         match (self.life.state, input) {
             // At rest: nothing is alive.
-            (S::Stopped | S::Exited { .. } | S::Backoff { .. } | S::Fatal { .. }, I::Start | I::Restart) => {
-                self.start(Cause::Requested)
-            }
-            (S::Stopped | S::Exited { .. }, I::Stop | I::Kill) => self.stay_down(),
-            (S::Backoff { .. }, I::Stop | I::Kill) => self.call_off(),
-            (
-                S::Fatal {
-                    until: Instant::NEVER, ..
-                },
-                I::Stop | I::Kill,
-            ) => self.stay_down(),
-            (S::Fatal { .. }, I::Stop | I::Kill) => self.call_off(),
-            (S::Backoff { .. }, I::Timeout) => self.launch(Cause::DelayOver),
-            (S::Fatal { .. }, I::Timeout) => self.start(Cause::CoolOffOver),
+            (S::Stopped | S::Exited { .. } | S::Backoff { .. } | S::Fatal { .. }, I::Start | I::Restart)
+                                                                   => self.start(Cause::Requested),
+            (S::Stopped | S::Exited { .. },          I::Stop | I::Kill) => self.stay_down(),
+            (S::Fatal { until: Instant::NEVER, .. }, I::Stop | I::Kill) => self.stay_down(),
+            (S::Fatal { .. } | S::Backoff { .. },    I::Stop | I::Kill) => self.call_off(),
+            (S::Backoff { .. },                      I::Timeout)   => self.launch(Cause::DelayOver),
+            (S::Fatal { .. },                        I::Timeout)   => self.start(Cause::CoolOffOver),
 
             // The spawn has been decided and not yet been reported.
             (S::Starting { pid: None, .. }, I::Start | I::Restart) => self.wish(Wanted::Up),
-            (S::Starting { pid: None, .. }, I::Stop | I::Kill) => self.wish(Wanted::Down),
-            (S::Starting { pid: None, .. }, I::Spawned(pid)) => self.spawned(pid),
-            (S::Starting { .. }, I::SpawnFailed { errno, permanent }) => {
-                self.start_failed(Failure::Spawn { errno, permanent })
-            }
+            (S::Starting { pid: None, .. }, I::Stop | I::Kill)     => self.wish(Wanted::Down),
+            (S::Starting { pid: None, .. }, I::Spawned(pid))       => self.spawned(pid),
+            (S::Starting { .. }, I::SpawnFailed { errno, permanent }) => self.not_spawned(errno, permanent),
 
             // Alive, in its grace.
-            (S::Starting { pid: Some(_), .. }, I::Start) => Reply::Already,
-            (
-                S::Starting {
-                    pid: Some(pid), since, ..
-                },
-                I::Stop,
-            ) => self.stop(pid, since, Wanted::Down),
-            (
-                S::Starting {
-                    pid: Some(pid), since, ..
-                },
-                I::Restart,
-            ) => self.stop(pid, since, Wanted::Up),
-            (
-                S::Starting {
-                    pid: Some(pid), since, ..
-                },
-                I::Kill,
-            ) => self.kill(pid, since),
-            (
-                S::Starting {
-                    pid: Some(pid),
-                    since,
-                    until,
-                },
-                I::Exited(exit),
-            ) => self.ended_in_grace(exit, pid, since, until),
-            (
-                S::Starting {
-                    pid: Some(pid), since, ..
-                },
-                I::Ready,
-            ) => self.run(pid, since, Cause::Ready),
-            (
-                S::Starting {
-                    pid: Some(pid), since, ..
-                },
-                I::Failed(failure),
-            ) => self.stop_failed(pid, since, Failed { failure, ran: false }),
-            (
-                S::Starting {
-                    pid: Some(pid), since, ..
-                },
-                I::Timeout,
-            ) => match self.policy.startup {
-                Startup::Grace(_) => self.run(pid, since, Cause::GraceOver),
-                Startup::Notify { .. } => self.stop_failed(
-                    pid,
-                    since,
-                    Failed {
-                        failure: Failure::StartTimeout,
-                        ran: false,
-                    },
-                ),
+            (S::Starting { pid: Some(_), .. },               I::Start)        => Reply::Already,
+            (S::Starting { pid: Some(pid), since, .. },      I::Stop)         => self.stop(pid, since, Wanted::Down),
+            (S::Starting { pid: Some(pid), since, .. },      I::Restart)      => self.stop(pid, since, Wanted::Up),
+            (S::Starting { pid: Some(pid), since, .. },      I::Kill)         => self.kill(pid, since),
+            (S::Starting { pid: Some(pid), since, until },   I::Exited(exit)) => self.ended_early(exit, pid, since, until),
+            (S::Starting { pid: Some(pid), since, .. },      I::Ready)        => self.run(pid, since, Cause::Ready),
+            (S::Starting { pid: Some(pid), since, .. },      I::Failed(why))  => self.fail(pid, since, why, false),
+            (S::Starting { pid: Some(pid), since, .. },      I::Timeout)      => match self.policy.startup {
+                U::Grace(_)      => self.run(pid, since, Cause::GraceOver),
+                U::Notify { .. } => self.fail(pid, since, Failure::StartTimeout, false),
             },
 
             // Up.
-            (S::Running { .. }, I::Start) => Reply::Already,
-            (S::Running { pid, since }, I::Stop) => self.stop(pid, since, Wanted::Down),
-            (S::Running { pid, since }, I::Restart) => self.stop(pid, since, Wanted::Up),
-            (S::Running { pid, since }, I::Kill) => self.kill(pid, since),
-            (S::Running { since, .. }, I::Exited(exit)) => self.ended(exit, since),
-            (S::Running { pid, since }, I::Failed(failure)) => {
-                self.stop_failed(pid, since, Failed { failure, ran: true })
-            }
+            (S::Running { .. },         I::Start)        => Reply::Already,
+            (S::Running { pid, since }, I::Stop)         => self.stop(pid, since, Wanted::Down),
+            (S::Running { pid, since }, I::Restart)      => self.stop(pid, since, Wanted::Up),
+            (S::Running { pid, since }, I::Kill)         => self.kill(pid, since),
+            (S::Running { since, .. },  I::Exited(exit)) => self.ended(exit, since),
+            (S::Running { pid, since }, I::Failed(why))  => self.fail(pid, since, why, true),
 
             // On the way down.
             (S::Stopping(stopping), I::Start | I::Restart) => self.start_after(stopping),
-            (S::Stopping(_), I::Stop) => self.wish(Wanted::Down),
-            (S::Stopping(stopping), I::Kill) => self.kill_now(stopping),
-            (S::Stopping(stopping @ Stopping { left: Left::Leader, .. }), I::Exited(exit)) => {
-                self.leader_ended(stopping, exit)
-            }
-            (
-                S::Stopping(Stopping {
-                    left: Left::Others { exit, .. },
-                    since,
-                    failed,
-                    ..
-                }),
-                I::Empty,
-            ) => self.gone(exit, since, failed),
-            (S::Stopping(stopping), I::Timeout) => self.climb_or_look(stopping),
+            (S::Stopping(_),        I::Stop)               => self.wish(Wanted::Down),
+            (S::Stopping(stopping), I::Kill)               => self.kill_now(stopping),
+            (S::Stopping(stopping), I::Timeout)            => self.climb_or_look(stopping),
+            (S::Stopping(stopping @ Stopping { left: Left::Leader, .. }), I::Exited(exit))
+                                                           => self.leader_ended(stopping, exit),
+            (S::Stopping(stopping @ Stopping { left: Left::Others { exit, .. }, .. }), I::Empty)
+                                                           => self.gone(stopping, exit),
 
             // What means nothing there, or nothing any more.
-            (
-                S::Stopped | S::Exited { .. } | S::Backoff { .. } | S::Fatal { .. },
-                I::Spawned(_) | I::SpawnFailed { .. } | I::Exited(_) | I::Empty | I::Ready | I::Failed(_),
-            )
-            | (S::Stopped | S::Exited { .. } | S::Running { .. }, I::Timeout)
-            | (S::Starting { pid: None, .. }, I::Exited(_) | I::Ready | I::Failed(_) | I::Timeout)
+            (S::Stopped | S::Exited { .. } | S::Running { .. },              I::Timeout)
+            | (S::Stopped | S::Exited { .. } | S::Backoff { .. } | S::Fatal { .. },
+               I::Spawned(_) | I::SpawnFailed { .. } | I::Exited(_) | I::Empty | I::Ready | I::Failed(_))
+            | (S::Starting { pid: None, .. },    I::Exited(_) | I::Ready | I::Failed(_) | I::Timeout)
             | (S::Starting { pid: Some(_), .. }, I::Spawned(_))
-            | (S::Starting { .. }, I::Empty)
-            | (S::Running { .. }, I::Spawned(_) | I::SpawnFailed { .. } | I::Empty | I::Ready)
-            | (S::Stopping(_), I::Spawned(_) | I::SpawnFailed { .. } | I::Ready | I::Failed(_))
-            | (
-                S::Stopping(Stopping {
-                    left: Left::Others { .. },
-                    ..
-                }),
-                I::Exited(_),
-            )
-            | (S::Stopping(Stopping { left: Left::Leader, .. }), I::Empty) => Reply::Ignored,
+            | (S::Starting { .. },               I::Empty)
+            | (S::Running { .. },  I::Spawned(_) | I::SpawnFailed { .. } | I::Empty | I::Ready)
+            | (S::Stopping(_),     I::Spawned(_) | I::SpawnFailed { .. } | I::Ready | I::Failed(_))
+            | (S::Stopping(Stopping { left: Left::Others { .. }, .. }), I::Exited(_))
+            | (S::Stopping(Stopping { left: Left::Leader, .. }),        I::Empty) => Reply::Ignored,
         }
     }
 
@@ -254,7 +185,7 @@ impl<'a> Turn<'a> {
     // Ends.
 
     /// Whether the exit or the end of the grace is seen first must make no difference.
-    fn ended_in_grace(&mut self, exit: Exit, pid: Pid, since: Instant, until: Instant) -> Reply {
+    fn ended_early(&mut self, exit: Exit, pid: Pid, since: Instant, until: Instant) -> Reply {
         match self.policy.startup {
             Startup::Grace(_) if self.now >= until => {
                 self.run(pid, since, Cause::GraceOver);
@@ -286,6 +217,10 @@ impl<'a> Turn<'a> {
                 self.go(State::Backoff { until, failure }, Cause::Restart)
             }
         }
+    }
+
+    fn not_spawned(&mut self, errno: i32, permanent: bool) -> Reply {
+        self.start_failed(Failure::Spawn { errno, permanent })
     }
 
     fn start_failed(&mut self, failure: Failure) -> Reply {
@@ -333,8 +268,9 @@ impl<'a> Turn<'a> {
         self.climb(stopping, u8::MAX)
     }
 
-    fn stop_failed(&mut self, pid: Pid, since: Instant, failed: Failed) -> Reply {
-        self.descend(pid, since, Some(failed), Cause::Failed(failed.failure))
+    /// It is alive and of no use: down with it, and then it is judged as if it had ended.
+    fn fail(&mut self, pid: Pid, since: Instant, failure: Failure, ran: bool) -> Reply {
+        self.descend(pid, since, Some(Failed { failure, ran }), Cause::Failed(failure))
     }
 
     fn descend(&mut self, pid: Pid, since: Instant, failed: Option<Failed>, cause: Cause) -> Reply {
@@ -408,7 +344,7 @@ impl<'a> Turn<'a> {
 
     fn leader_ended(&mut self, stopping: Stopping, exit: Exit) -> Reply {
         match self.policy.stop.scope() {
-            Scope::Process => self.gone(exit, stopping.since, stopping.failed),
+            Scope::Process => self.gone(stopping, exit),
             Scope::ProcessGroup => {
                 let left = Left::Others {
                     exit,
@@ -441,8 +377,8 @@ impl<'a> Turn<'a> {
     }
 
     /// Nothing is left of what was stopped: the only way out of `Stopping`.
-    fn gone(&mut self, exit: Exit, since: Instant, failed: Option<Failed>) -> Reply {
-        match (self.life.wanted, failed) {
+    fn gone(&mut self, stopping: Stopping, exit: Exit) -> Reply {
+        match (self.life.wanted, stopping.failed) {
             (Wanted::Down, _) => {
                 self.life.counters.forget();
                 self.go(State::Stopped, Cause::Gone)
@@ -453,7 +389,7 @@ impl<'a> Turn<'a> {
                 self.go(State::Exited { exit, expected: false }, Cause::Failed(failure));
                 self.life
                     .counters
-                    .ran_for(self.now.saturating_duration_since(since), self.policy);
+                    .ran_for(self.now.saturating_duration_since(stopping.since), self.policy);
                 // However it died of being stopped: it failed, and that is never expected.
                 match self.policy.restart {
                     Restart::Always | Restart::OnUnexpected => self.restart(failure),
