@@ -179,6 +179,7 @@ fn going_up() -> Vec<Shape> {
     let running = |uptime| State::Running {
         pid: PID,
         since: earlier(uptime),
+        until: Instant::NEVER,
     };
     let late = starting(earlier(SECOND * 2), earlier(SECOND));
     vec![

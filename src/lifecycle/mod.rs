@@ -47,6 +47,8 @@ pub use policy::{Backoff, CrashBudget, ExpectedExits, Policy, PolicyError, Resta
 pub use state::{Cause, Failed, Failure, Left, State, StateName, Stopping, Transition, Wanted};
 pub use stop::{Rung, Scope, StopLadder};
 
+use std::time::Duration;
+
 use crate::exit::{Exit, Pid};
 use crate::signal::Signal;
 use crate::time::Instant;
@@ -82,6 +84,10 @@ pub enum Input {
     Empty,
     /// The process says that it is ready.
     Ready,
+    /// The process says that it is alive: its watchdog begins anew.
+    Alive,
+    /// The process says that its start, or its end, takes at least this long from now on.
+    Extend(Duration),
     /// The process is alive and has failed: it is stopped, and then judged as if it had ended.
     Failed(Failure),
     /// The deadline has passed.

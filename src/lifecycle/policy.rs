@@ -16,6 +16,9 @@ use crate::signal::{Signal, SignalSet};
 pub struct Policy {
     /// When a started process counts as running.
     pub startup: Startup,
+    /// How long a running process may be silent ([`Input::Alive`](super::Input::Alive)) before it counts
+    /// as hung, is stopped and judged as a crash; `None` for any time.
+    pub watchdog: Option<Duration>,
     /// Whether a process that ran and ended by itself is started again.
     pub restart: Restart,
     /// Which ends are expected (for [`Restart::OnUnexpected`], and for the report).
@@ -44,6 +47,7 @@ impl Default for Policy {
     fn default() -> Policy {
         Policy {
             startup: Startup::Grace(Duration::from_secs(1)),
+            watchdog: None,
             restart: Restart::OnUnexpected,
             expected: ExpectedExits::default(),
             start_retries: 3,

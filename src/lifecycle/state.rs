@@ -26,6 +26,8 @@ pub enum State {
         pid: Pid,
         /// When it was spawned: uptime counts from there.
         since: Instant,
+        /// When it counts as hung unless it is heard of before; [`Instant::NEVER`] without a watchdog.
+        until: Instant,
     },
     /// On the way down, by request or because it failed without ending.
     Stopping(Stopping),
@@ -214,8 +216,11 @@ impl State {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let at = match *self {
-            State::Stopped | State::Running { .. } | State::Exited { .. } => Instant::NEVER,
-            State::Starting { until, .. } | State::Backoff { until, .. } | State::Fatal { until, .. } => until,
+            State::Stopped | State::Exited { .. } => Instant::NEVER,
+            State::Starting { until, .. }
+            | State::Running { until, .. }
+            | State::Backoff { until, .. }
+            | State::Fatal { until, .. } => until,
             State::Stopping(Stopping {
                 until,
                 left: Left::Leader,

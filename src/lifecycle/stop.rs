@@ -14,6 +14,9 @@ pub enum Scope {
     /// Its process group: whatever it started that did not leave the group. The command must make
     /// a group (or a session) of its own.
     ProcessGroup,
+    /// Its cgroup: whatever it started, directly or not, whatever that did to get away. The group must
+    /// have been given a directory for cgroups.
+    Cgroup,
 }
 
 /// One rung: a signal, whom it reaches, and how long to wait for its effect.

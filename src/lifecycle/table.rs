@@ -73,6 +73,7 @@ impl<'a> Turn<'a> {
             (S::Starting { pid: Some(pid), since, .. },      I::Kill)         => self.kill(pid, since),
             (S::Starting { pid: Some(pid), since, until },   I::Exited(exit)) => self.ended_early(exit, pid, since, until),
             (S::Starting { pid: Some(pid), since, .. },      I::Ready)        => self.run(pid, since, Cause::Ready),
+            (S::Starting { pid: Some(pid), since, until },   I::Extend(by))   => self.extend_start(pid, since, until, by),
             (S::Starting { pid: Some(pid), since, .. },      I::Failed(why))  => self.fail(pid, since, why, false),
             (S::Starting { pid: Some(pid), since, .. },      I::Timeout)      => match self.policy.startup {
                 U::Grace(_)      => self.run(pid, since, Cause::GraceOver),
@@ -80,17 +81,20 @@ impl<'a> Turn<'a> {
             },
 
             // Up.
-            (S::Running { .. },         I::Start)        => Reply::Already,
-            (S::Running { pid, since }, I::Stop)         => self.stop(pid, since, Wanted::Down),
-            (S::Running { pid, since }, I::Restart)      => self.stop(pid, since, Wanted::Up),
-            (S::Running { pid, since }, I::Kill)         => self.kill(pid, since),
-            (S::Running { since, .. },  I::Exited(exit)) => self.ended(exit, since),
-            (S::Running { pid, since }, I::Failed(why))  => self.fail(pid, since, why, true),
+            (S::Running { .. },             I::Start)        => Reply::Already,
+            (S::Running { pid, since, .. }, I::Stop)         => self.stop(pid, since, Wanted::Down),
+            (S::Running { pid, since, .. }, I::Restart)      => self.stop(pid, since, Wanted::Up),
+            (S::Running { pid, since, .. }, I::Kill)         => self.kill(pid, since),
+            (S::Running { since, .. },      I::Exited(exit)) => self.ended(exit, since),
+            (S::Running { pid, since, .. }, I::Alive)        => self.watch(pid, since),
+            (S::Running { pid, since, .. }, I::Failed(why))  => self.fail(pid, since, why, true),
+            (S::Running { pid, since, .. }, I::Timeout)      => self.fail(pid, since, Failure::Watchdog, true),
 
             // On the way down.
             (S::Stopping(stopping), I::Start | I::Restart) => self.start_after(stopping),
             (S::Stopping(_),        I::Stop)               => self.wish(Wanted::Down),
             (S::Stopping(stopping), I::Kill)               => self.kill_now(stopping),
+            (S::Stopping(stopping), I::Extend(by))         => self.extend_stop(stopping, by),
             (S::Stopping(stopping), I::Timeout)            => self.climb_or_look(stopping),
             (S::Stopping(stopping @ Stopping { left: Left::Leader, .. }), I::Exited(exit))
                                                            => self.leader_ended(stopping, exit),
@@ -98,14 +102,15 @@ impl<'a> Turn<'a> {
                                                            => self.gone(stopping, exit),
 
             // What means nothing there, or nothing any more.
-            (S::Stopped | S::Exited { .. } | S::Running { .. },              I::Timeout)
+            (S::Stopped | S::Exited { .. },      I::Timeout)
             | (S::Stopped | S::Exited { .. } | S::Backoff { .. } | S::Fatal { .. },
-               I::Spawned(_) | I::SpawnFailed { .. } | I::Exited(_) | I::Empty | I::Ready | I::Failed(_))
-            | (S::Starting { pid: None, .. },    I::Exited(_) | I::Ready | I::Failed(_) | I::Timeout)
+               I::Spawned(_) | I::SpawnFailed { .. } | I::Exited(_) | I::Empty | I::Ready | I::Alive
+               | I::Extend(_) | I::Failed(_))
+            | (S::Starting { pid: None, .. },    I::Exited(_) | I::Ready | I::Extend(_) | I::Failed(_) | I::Timeout)
             | (S::Starting { pid: Some(_), .. }, I::Spawned(_))
-            | (S::Starting { .. },               I::Empty)
-            | (S::Running { .. },  I::Spawned(_) | I::SpawnFailed { .. } | I::Empty | I::Ready)
-            | (S::Stopping(_),     I::Spawned(_) | I::SpawnFailed { .. } | I::Ready | I::Failed(_))
+            | (S::Starting { .. },               I::Empty | I::Alive)
+            | (S::Running { .. },  I::Spawned(_) | I::SpawnFailed { .. } | I::Empty | I::Ready | I::Extend(_))
+            | (S::Stopping(_),     I::Spawned(_) | I::SpawnFailed { .. } | I::Ready | I::Alive | I::Failed(_))
             | (S::Stopping(Stopping { left: Left::Others { .. }, .. }), I::Exited(_))
             | (S::Stopping(Stopping { left: Left::Leader, .. }),        I::Empty) => Reply::Ignored,
         }
@@ -179,7 +184,47 @@ impl<'a> Turn<'a> {
 
     fn run(&mut self, pid: Pid, since: Instant, cause: Cause) -> Reply {
         self.life.counters.failed_starts = 0;
-        self.go(State::Running { pid, since }, cause)
+        let until = self.silence_ends();
+        self.go(State::Running { pid, since, until }, cause)
+    }
+
+    /// It has been heard of.
+    fn watch(&mut self, pid: Pid, since: Instant) -> Reply {
+        let until = self.silence_ends();
+        self.life.state = State::Running { pid, since, until };
+        Reply::Accepted
+    }
+
+    fn silence_ends(&self) -> Instant {
+        self.policy
+            .watchdog
+            .map_or(Instant::NEVER, |silence| self.now.saturating_add(silence))
+    }
+
+    /// Only a start that has to be reported can take longer: a grace is the host's own measure.
+    fn extend_start(&mut self, pid: Pid, since: Instant, until: Instant, by: Duration) -> Reply {
+        match self.policy.startup {
+            Startup::Grace(_) => Reply::Ignored,
+            Startup::Notify { .. } => {
+                let until = until.max(self.now.saturating_add(by));
+                self.life.state = State::Starting {
+                    pid: Some(pid),
+                    since,
+                    until,
+                };
+                Reply::Accepted
+            }
+        }
+    }
+
+    /// Once SIGKILL has been sent, nobody is asked any more.
+    fn extend_stop(&mut self, stopping: Stopping, by: Duration) -> Reply {
+        if self.is_last(stopping.rung) {
+            return Reply::Ignored;
+        }
+        let until = stopping.until.max(self.now.saturating_add(by));
+        self.life.state = State::Stopping(Stopping { until, ..stopping });
+        Reply::Accepted
     }
 
     // Ends.
@@ -345,7 +390,7 @@ impl<'a> Turn<'a> {
     fn leader_ended(&mut self, stopping: Stopping, exit: Exit) -> Reply {
         match self.policy.stop.scope() {
             Scope::Process => self.gone(stopping, exit),
-            Scope::ProcessGroup => {
+            Scope::ProcessGroup | Scope::Cgroup => {
                 let left = Left::Others {
                     exit,
                     look_at: self.now,

@@ -264,13 +264,13 @@ impl Kernel for Linux {
         match (&process.watch, scope) {
             (Watch::Alive(_), _) => Ok(false),
             (Watch::Reaped(_), _) | (Watch::Group | Watch::Zombie, Scope::Process) => Ok(true),
-            (Watch::Group, Scope::ProcessGroup) => {
+            (Watch::Group, Scope::ProcessGroup | Scope::Cgroup) => {
                 let probe = process.pidfd.signal_group(None);
                 // A zombie that its parent doesn't reap answers too. Reading all of /proc to tell is
                 // for those few groups that stay.
                 Ok(is_errno(&probe, Errno::SRCH) || (looks >= CAREFUL_LOOK && !group_lives(process)?))
             }
-            (Watch::Zombie, Scope::ProcessGroup) => Ok(!group_lives(process)?),
+            (Watch::Zombie, Scope::ProcessGroup | Scope::Cgroup) => Ok(!group_lives(process)?),
         }
     }
 
@@ -304,7 +304,7 @@ const LAST_PATIENCE: Duration = Duration::from_secs(1);
 fn deliver(process: &Watched, signal: Signal, scope: Scope) -> io::Result<()> {
     let sent = match scope {
         Scope::Process => process.pidfd.signal(signal),
-        Scope::ProcessGroup => match deliver_to_group(process, signal) {
+        Scope::ProcessGroup | Scope::Cgroup => match deliver_to_group(process, signal) {
             // The leader may have left its group, and has to be told all the same.
             sent if signal == Signal::KILL || is_errno(&sent, Errno::SRCH) => process.pidfd.signal(signal).or(sent),
             sent => sent,
