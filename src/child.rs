@@ -25,12 +25,14 @@ const DROP_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Child {
     /// The writing end of the pipe that is the child's standard input, if that was piped. As all
-    /// three: close-on-exec, blocking.
+    /// four: close-on-exec, blocking.
     pub stdin: Option<OwnedFd>,
     /// The reading end of the pipe that is its standard output.
     pub stdout: Option<OwnedFd>,
     /// The reading end of the pipe that is its standard error.
     pub stderr: Option<OwnedFd>,
+    /// The reading end of the pipe that was passed with [`Command::fd`](crate::Command::fd).
+    pub extra: Option<OwnedFd>,
     process: Guarded<PidFd>,
     record: Option<ExitRecord>,
 }
@@ -45,15 +47,23 @@ pub struct Pipes {
     pub stdout: Option<OwnedFd>,
     /// To be read: its standard error.
     pub stderr: Option<OwnedFd>,
+    /// To be read: its further pipe.
+    pub extra: Option<OwnedFd>,
 }
 
 impl Child {
     pub(crate) fn new(pidfd: PidFd, pipes: Pipes) -> Child {
-        let Pipes { stdin, stdout, stderr } = pipes;
+        let Pipes {
+            stdin,
+            stdout,
+            stderr,
+            extra,
+        } = pipes;
         Child {
             stdin,
             stdout,
             stderr,
+            extra,
             process: Guarded::new(pidfd),
             record: None,
         }
@@ -84,10 +94,19 @@ impl Child {
             stdin,
             stdout,
             stderr,
+            extra,
             process,
             ..
         } = self;
-        (process.into_inner(), Pipes { stdin, stdout, stderr })
+        (
+            process.into_inner(),
+            Pipes {
+                stdin,
+                stdout,
+                stderr,
+                extra,
+            },
+        )
     }
 
     /// Lets the child go on by itself. When it ends it stays a zombie until this process ends too, or

@@ -22,7 +22,7 @@ mod sys;
 mod testing;
 
 pub use child::{Child, Pipes};
-pub use command::{Command, CommandError, OpenFile, Program, SpawnError, Spawner, Stdio, Step};
+pub use command::{Capabilities, Command, CommandError, OpenFile, Program, Resource, SpawnError, Spawner, Stdio, Step};
 pub use exit::{Exit, ExitRecord, Pid, Usage};
 pub use fdset::FdSet;
 pub use lifecycle::{Lifecycle, Policy, StateName};

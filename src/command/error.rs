@@ -394,6 +394,12 @@ pub enum CommandError {
         /// The number.
         target: RawFd,
     },
+    /// A second pipe beside those of the standard streams.
+    #[error("a second pipe, as descriptor {target}")]
+    SecondPipe {
+        /// Its number.
+        target: RawFd,
+    },
     /// A setting is out of the range that the kernel knows.
     #[error("{what} out of range: {value}")]
     OutOfRange {

@@ -5,12 +5,15 @@
 //! that a child is to make; a [`Spawner`] runs that, as often as wanted. Everything is declared: no closure of the
 //! host runs in the child, since nothing could check that it leaves the host's memory alone.
 
+mod capability;
 mod compare;
 mod env;
 pub mod error;
 mod identity;
+mod lower;
 mod plan;
 mod program;
+mod settings;
 mod slots;
 mod spawner;
 mod stdio;
@@ -19,8 +22,10 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
+pub use capability::Capabilities;
 pub use error::{CommandError, SpawnError, Step};
 pub use program::Program;
+pub use settings::Resource;
 pub use spawner::Spawner;
 pub use stdio::{OpenFile, Stdio};
 
@@ -28,6 +33,7 @@ use crate::child::Child;
 use crate::signal::SignalSet;
 use env::Environment;
 use identity::Identity;
+use settings::Settings;
 
 /// A program, its arguments, and everything that is to be set before it runs. The names are those of
 /// [`std::process::Command`] where that has them.
@@ -59,6 +65,7 @@ pub struct Command {
     no_new_privileges: Option<bool>,
     signal_mask: SignalSet,
     ignored_signals: SignalSet,
+    settings: Settings,
 }
 
 /// A descriptor beyond the standard streams.
@@ -88,6 +95,7 @@ impl Command {
             no_new_privileges: None,
             signal_mask: SignalSet::EMPTY,
             ignored_signals: SignalSet::EMPTY,
+            settings: Settings::default(),
         }
     }
 

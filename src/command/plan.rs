@@ -30,7 +30,7 @@ pub(super) enum Path {
 /// The pipes of a spawn: the child's ends by stream, and the parent's.
 #[derive(Debug, Default)]
 pub(super) struct Ends {
-    pub child: [Option<OwnedFd>; 3],
+    pub child: [Option<OwnedFd>; 4],
     pub parent: Pipes,
 }
 
@@ -50,7 +50,8 @@ pub(super) fn open_pipes(program: &Program) -> Result<Ends, SpawnError> {
         match stream {
             0 => ends.parent.stdin = Some(parent),
             1 => ends.parent.stdout = Some(parent),
-            _ => ends.parent.stderr = Some(parent),
+            2 => ends.parent.stderr = Some(parent),
+            _ => ends.parent.extra = Some(parent),
         }
     }
     Ok(ends)
@@ -64,6 +65,7 @@ pub(super) fn plan(
     close_range: bool,
 ) -> Result<Path, SpawnError> {
     program.prelude.clear();
+    program.clean_capabilities();
     let path = if close_range && find_short_ways(program, ends, slots) {
         program.prelude.unshare_below(UNSHARE, UNSHARE_FROM as u32);
         Path::Short

@@ -13,10 +13,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::{CommandError, SpawnError, Step, Subject};
-use super::identity::{Host, Ids};
+use super::identity::Host;
 use super::stdio::{Kind, OpenFile, Stdio};
 use super::{Command, Passed};
 use crate::sys::script::{Image, Script, Text};
+use crate::sys::settings::{CapabilityBuffer, CapabilitySets};
 
 /// A compiled [`Command`], to be started by a [`Spawner`](super::Spawner) any number of times. Starting it
 /// again allocates nothing.
@@ -37,6 +38,10 @@ pub struct Program {
     /// Where each of `descriptors` comes from, in the spawn at hand.
     pub(super) sources: Vec<RawFd>,
     pub(super) changes_ids: bool,
+    pub(super) cgroup: Option<Arc<OwnedFd>>,
+    /// The inheritable capabilities of the child.
+    pub(super) inheritable: u64,
+    capability_buffer: CapabilityBuffer,
     candidates: usize,
 }
 
@@ -50,6 +55,7 @@ struct Label {
 /// The labels that every program has, in this order.
 pub(super) const UNSHARE: usize = 0;
 pub(super) const CLOSE: usize = 1;
+pub(super) const INHERITABLE: usize = 2;
 
 /// One descriptor of the child.
 #[derive(Debug)]
@@ -66,7 +72,7 @@ pub(super) enum Source {
     /// there, and is let through execve.
     Inherit,
     Null,
-    /// The child's end of the pipe for its standard stream of this number.
+    /// The child's end of the pipe for its standard stream of this number, or for [`EXTRA`].
     Pipe(usize),
     Given(Arc<OwnedFd>),
     File {
@@ -78,6 +84,9 @@ pub(super) enum Source {
     Stdout,
 }
 
+/// The stream of the one pipe that isn't a standard one.
+pub(super) const EXTRA: usize = 3;
+
 /// The number of steps that one descriptor can take at the most, and of those about all together.
 const STEPS_EACH: usize = 4;
 const STEPS_ALL: usize = 8;
@@ -87,24 +96,29 @@ impl Program {
         let host = Host::current();
         let ids = command.identity.resolve(&host)?;
         let environment = environment(command)?;
+        let settings = &command.settings;
+        let mut prelude = Script::default();
+        let capability_buffer = prelude.capability_buffer();
         let mut program = Program {
             name: command.program.clone(),
             labels: Vec::new(),
             descriptors: Vec::new(),
             body: Script::default(),
-            prelude: Script::default(),
+            prelude,
             moved: Vec::new(),
             sources: Vec::new(),
             changes_ids: ids.any(),
+            cgroup: settings.cgroup.as_ref().map(|cgroup| Arc::clone(&cgroup.0)),
+            inheritable: (settings.inheritable | settings.ambient).bits(),
+            capability_buffer,
             candidates: 0,
         };
         program.label(Step::Unshare, None);
         program.label(Step::CloseDescriptors, None);
+        program.value(Step::Capabilities, "(inheritable)");
         program.lower_descriptors(command)?;
-        program.lower_session(command, ids.drops(&host))?;
-        program.lower_places_and_ids(command, &ids, &host)?;
-        program.lower_signals(command);
-        program.lower_image(command, &environment)?;
+        program.lower_settings(command, &ids, &host)?;
+        program.lower_image(command, environment)?;
         Ok(program)
     }
 
@@ -153,16 +167,32 @@ impl Program {
                 .any(|descriptor| descriptor.target == fd && is_put(descriptor))
     }
 
-    fn label(&mut self, step: Step, subject: Option<Subject>) -> usize {
+    /// Steps that make the inheritable set what it is to be, and the ambient set empty, if they aren't. The
+    /// child begins with the sets of the thread that makes it, which may have changed since the last time.
+    pub(super) fn clean_capabilities(&mut self) {
+        let current = CapabilitySets::current();
+        if current.inheritable != 0 {
+            self.prelude.clear_ambient(INHERITABLE);
+        }
+        if current.inheritable != self.inheritable {
+            let sets = CapabilitySets {
+                inheritable: self.inheritable,
+                ..current
+            };
+            self.prelude.set_capabilities(INHERITABLE, self.capability_buffer, sets);
+        }
+    }
+
+    pub(super) fn label(&mut self, step: Step, subject: Option<Subject>) -> usize {
         self.labels.push(Label { step, subject });
         self.labels.len() - 1
     }
 
-    fn value(&mut self, step: Step, value: impl ToString) -> usize {
+    pub(super) fn value(&mut self, step: Step, value: impl ToString) -> usize {
         self.label(step, Some(Subject::Value(value.to_string())))
     }
 
-    fn path(&mut self, step: Step, path: &Path) -> usize {
+    pub(super) fn path(&mut self, step: Step, path: &Path) -> usize {
         self.label(step, Some(Subject::Path(path.to_owned())))
     }
 
@@ -171,11 +201,15 @@ impl Program {
             self.lower_descriptor(target, stdio)?;
         }
         for Passed { target, stdio } in &command.passed {
-            if *target < 3 || stdio.0 == Kind::Piped {
+            if *target < 3 {
                 return Err(CommandError::Target { target: *target });
             }
             if self.descriptors.iter().any(|descriptor| descriptor.target == *target) {
                 return Err(CommandError::DuplicateTarget { target: *target });
+            }
+            let piped = |descriptor: &Descriptor| matches!(descriptor.source, Source::Pipe(EXTRA));
+            if stdio.0 == Kind::Piped && self.descriptors.iter().any(piped) {
+                return Err(CommandError::SecondPipe { target: *target });
             }
             self.lower_descriptor(*target, stdio)?;
         }
@@ -188,7 +222,7 @@ impl Program {
     }
 
     fn lower_descriptor(&mut self, target: RawFd, stdio: &Stdio) -> Result<(), CommandError> {
-        let stream = usize::try_from(target).unwrap_or(usize::MAX);
+        let stream = usize::try_from(target).unwrap_or(EXTRA).min(EXTRA);
         let (source, label) = match &stdio.0 {
             Kind::File(file) => (self.lower_file(file)?, self.path(Step::Open, &file.path)),
             other => {
@@ -196,7 +230,7 @@ impl Program {
                     Kind::Null => Source::Null,
                     Kind::Piped => Source::Pipe(stream),
                     Kind::Stdout if target != 1 => Source::Stdout,
-                    Kind::Given(fd) => Source::Given(Arc::clone(fd)),
+                    Kind::Given(fd) => Source::Given(Arc::clone(&fd.0)),
                     Kind::Inherit | Kind::Stdout | Kind::File(_) => Source::Inherit,
                 };
                 (source, self.value(Step::Descriptor, target))
@@ -218,84 +252,10 @@ impl Program {
         })
     }
 
-    fn lower_session(&mut self, command: &Command, drops: bool) -> Result<(), CommandError> {
-        let group = command.process_group;
-        if let Some(group) = group.filter(|&group| group < 0) {
-            return Err(CommandError::ProcessGroup { group });
-        }
-        let joins = group.filter(|&group| group != 0);
-        match (command.setsid, joins) {
-            (Some(true), Some(group)) => return Err(CommandError::SessionInGroup { group }),
-            (Some(true), None) => self.new_session(),
-            (None, None) if drops => self.new_session(),
-            (None | Some(false), _) => {
-                if let Some(group) = group {
-                    let label = self.value(Step::ProcessGroup, group);
-                    self.body.process_group(label, group);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn new_session(&mut self) {
-        let label = self.label(Step::Session, None);
-        self.body.new_session(label);
-    }
-
-    fn lower_places_and_ids(&mut self, command: &Command, ids: &Ids, host: &Host) -> Result<(), CommandError> {
-        if let Some(mask) = command.umask {
-            if mask > 0o777 {
-                return Err(CommandError::Umask { mask });
-            }
-            let label = self.value(Step::Umask, format_args!("{mask:#o}"));
-            self.body.umask(label, mask);
-        }
-        if let Some(path) = &command.chroot {
-            let label = self.path(Step::Chroot, path);
-            self.body
-                .change_root(label, &c_string("the root directory", path.as_os_str())?);
-        }
-        self.lower_ids(ids, host);
-        if let Some(path) = &command.current_dir {
-            let label = self.path(Step::CurrentDir, path);
-            self.body
-                .change_directory(label, &c_string("the working directory", path.as_os_str())?);
-        }
-        if command.no_new_privileges.unwrap_or(ids.drops(host)) {
-            let label = self.label(Step::NoNewPrivileges, None);
-            self.body.no_new_privileges(label);
-        }
-        Ok(())
-    }
-
-    fn lower_ids(&mut self, ids: &Ids, host: &Host) {
-        if let Some(groups) = &ids.groups {
-            let label = self.value(Step::Groups, format_args!("{groups:?}"));
-            self.body.groups(label, groups);
-        }
-        if let Some(gid) = ids.gid {
-            let label = self.value(Step::Gid, gid);
-            self.body.gid(label, gid);
-        }
-        if let Some(uid) = ids.uid {
-            let label = self.value(Step::Uid, uid);
-            self.body.uid(label, uid);
-            if ids.drops(host) {
-                self.body.cannot_become(label, host.uid);
-            }
-        }
-    }
-
-    fn lower_signals(&mut self, command: &Command) {
-        let label = self.label(Step::SignalDisposition, None);
-        self.body.dispositions(label, command.ignored_signals);
-    }
-
     fn lower_image(
         &mut self,
         command: &Command,
-        environment: &BTreeMap<OsString, OsString>,
+        mut environment: BTreeMap<OsString, OsString>,
     ) -> Result<(), CommandError> {
         if command.program.is_empty() {
             return Err(CommandError::EmptyProgram);
@@ -305,6 +265,11 @@ impl Program {
             .chain(&command.args)
             .map(|arg| c_string("an argument", arg));
         let argv = argv.collect::<Result<Vec<_>, _>>()?;
+        let listens = command.settings.listen_fds;
+        if listens > 0 {
+            environment.insert("LISTEN_FDS".into(), listens.to_string().into());
+            environment.remove(OsStr::new("LISTEN_PID"));
+        }
         let env = environment
             .iter()
             .map(|(key, value)| env_entry(key, value))
@@ -321,7 +286,7 @@ impl Program {
             candidates: &candidates,
             argv: &argv,
             env: &env,
-            pid_key: None,
+            pid_key: (listens > 0).then_some(c"LISTEN_PID="),
         };
         self.body.execute(label, command.signal_mask, &image);
         Ok(())
@@ -358,7 +323,7 @@ fn env_entry(key: &OsStr, value: &OsStr) -> Result<CString, CommandError> {
     c_string("an environment variable", &entry)
 }
 
-fn c_string(what: &'static str, text: &OsStr) -> Result<CString, CommandError> {
+pub(super) fn c_string(what: &'static str, text: &OsStr) -> Result<CString, CommandError> {
     CString::new(text.as_bytes()).map_err(|error| CommandError::NulByte {
         what,
         text: OsString::from_vec(error.into_vec()),

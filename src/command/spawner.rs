@@ -2,6 +2,7 @@
 //! the kernel can do.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::error::{SpawnError, Step};
@@ -35,10 +36,10 @@ pub struct Spawner {
 const BUSY_TRIES: u32 = 4;
 const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
-/// One attempt that came to nothing: the label of the step (none: the clone itself) and the errno.
-struct Failure {
-    label: Option<usize>,
-    errno: i32,
+/// One attempt that came to nothing: a step of the child (by its label), or the making of the child.
+enum Failure {
+    Child { label: usize, errno: i32 },
+    Clone { errno: i32 },
 }
 
 impl Spawner {
@@ -99,11 +100,8 @@ impl Spawner {
         drop(child);
         match born? {
             Ok(pidfd) => Ok(Child::new(pidfd, parent)),
-            Err(Failure {
-                label: Some(label),
-                errno,
-            }) => Err(program.error(label, errno)),
-            Err(Failure { label: None, errno }) => Err(program.parent_error(Step::Clone, errno)),
+            Err(Failure::Child { label, errno }) => Err(program.error(label, errno)),
+            Err(Failure::Clone { errno }) => Err(program.parent_error(clone_step(program, errno), errno)),
         }
     }
 
@@ -114,12 +112,16 @@ impl Spawner {
             self.last_path = Some(path);
         }
         let _dumpable = program.changes_ids.then(KeepDumpable::new);
+        let cgroup = program.cgroup.as_ref().map(|directory| directory.as_fd());
         let mut method = self.method;
         loop {
+            if cgroup.is_some() && method == Method::Clone {
+                return Err(Failure::Clone { errno: libc::ENOSYS });
+            }
             let birth = Birth {
                 method,
                 share_descriptors: path == Path::Short,
-                cgroup: None,
+                cgroup,
                 steps: [program.prelude.steps(), program.body.steps()],
             };
             match give_birth(&mut self.stack, &birth) {
@@ -128,21 +130,26 @@ impl Spawner {
                     return outcome(born);
                 }
                 Err(errno) => match method.after(errno) {
-                    Some(next) => method = next,
-                    None => return Err(Failure { label: None, errno }),
+                    Some(next) if cgroup.is_none() || next != Method::Clone => method = next,
+                    Some(_) | None => return Err(Failure::Clone { errno }),
                 },
             }
         }
     }
 }
 
+/// What was refused when the child could not be made. A shortage is a shortage, with a cgroup or without.
+fn clone_step(program: &Program, errno: i32) -> Step {
+    match (&program.cgroup, errno) {
+        (None, _) | (Some(_), libc::EAGAIN | libc::ENOMEM) => Step::Clone,
+        (Some(_), _) => Step::Cgroup,
+    }
+}
+
 /// A child that runs its program; or why not, after it was reaped.
 fn outcome(born: Born) -> Result<PidFd, Failure> {
     let Some(pid) = Pid::new(born.pid) else {
-        return Err(Failure {
-            label: None,
-            errno: libc::ECHILD,
-        });
+        return Err(Failure::Clone { errno: libc::ECHILD });
     };
     let pidfd = PidFd::new(born.pidfd, pid);
     match born.failure {
@@ -150,10 +157,7 @@ fn outcome(born: Born) -> Result<PidFd, Failure> {
         Some((label, errno)) => {
             // It is exiting: this waits for the last bit of that. An error can only mean that it is gone.
             let _ = pidfd.wait_and_reap();
-            Err(Failure {
-                label: Some(label),
-                errno,
-            })
+            Err(Failure::Child { label, errno })
         }
     }
 }

@@ -11,8 +11,8 @@ use std::sync::Arc;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stdio(pub(super) Kind);
 
-/// The kinds. A given descriptor is equal to itself only, not to another one of the same number.
-#[derive(Clone, Debug, Default)]
+/// The kinds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Kind {
     #[default]
     Inherit,
@@ -20,24 +20,20 @@ pub(super) enum Kind {
     Piped,
     Stdout,
     File(OpenFile),
-    Given(Arc<OwnedFd>),
+    Given(Shared),
 }
 
-impl PartialEq for Kind {
-    fn eq(&self, other: &Kind) -> bool {
-        match (self, other) {
-            (Kind::Inherit, Kind::Inherit)
-            | (Kind::Null, Kind::Null)
-            | (Kind::Piped, Kind::Piped)
-            | (Kind::Stdout, Kind::Stdout) => true,
-            (Kind::File(mine), Kind::File(theirs)) => mine == theirs,
-            (Kind::Given(mine), Kind::Given(theirs)) => Arc::ptr_eq(mine, theirs),
-            _ => false,
-        }
+/// A given descriptor. It is equal to itself only, not to another one of the same number.
+#[derive(Clone, Debug)]
+pub(super) struct Shared(pub(super) Arc<OwnedFd>);
+
+impl PartialEq for Shared {
+    fn eq(&self, other: &Shared) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl Eq for Kind {}
+impl Eq for Shared {}
 
 impl Stdio {
     /// The host's own descriptor of the same number.
@@ -53,7 +49,7 @@ impl Stdio {
     }
 
     /// A pipe, made anew for each spawn; the host gets the other end in its [`Child`](crate::Child).
-    /// For the three standard streams only.
+    /// For the three standard streams and one further descriptor.
     #[must_use]
     pub fn piped() -> Stdio {
         Stdio(Kind::Piped)
@@ -90,7 +86,7 @@ impl From<OpenFile> for Stdio {
 impl From<Arc<OwnedFd>> for Stdio {
     /// This descriptor, whatever it is.
     fn from(fd: Arc<OwnedFd>) -> Stdio {
-        Stdio(Kind::Given(fd))
+        Stdio(Kind::Given(Shared(fd)))
     }
 }
 

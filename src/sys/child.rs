@@ -76,9 +76,6 @@ unsafe fn perform(step: &Step, run: *mut Run, tried: &mut Tried) -> c_int {
         let errno = if result < 0 { result.wrapping_neg() as c_int } else { 0 };
         match step.then {
             Then::Succeed => errno,
-            Then::Tolerate => 0,
-            Then::TolerateMissing if errno == libc::EBADF => 0,
-            Then::TolerateMissing => errno,
             Then::Place(target) if errno == 0 => place(result as usize, target),
             Then::Number(address) if errno == 0 => {
                 std::ptr::with_exposed_provenance_mut::<c_int>(address).write_unaligned(result as c_int);

@@ -11,6 +11,7 @@ pub(crate) mod guarded;
 pub(crate) mod nr;
 pub(crate) mod process;
 pub(crate) mod script;
+pub(crate) mod settings;
 pub(crate) mod signalfd;
 pub(crate) mod stack;
 pub(crate) mod users;

@@ -28,6 +28,17 @@ pub(crate) fn has_close_range() -> bool {
     unsafe { arch::syscall(nr::CLOSE_RANGE, &[none, none, 0, 0, 0, 0]) == 0 }
 }
 
+/// Whether a capability exists and is in this thread's bounding set.
+pub(crate) fn is_in_bounding_set(capability: usize) -> bool {
+    // SAFETY: numbers only.
+    unsafe {
+        arch::syscall(
+            libc::SYS_prctl,
+            &[libc::PR_CAPBSET_READ as usize, capability, 0, 0, 0, 0],
+        ) == 1
+    }
+}
+
 /// The effective user id of this process.
 pub(crate) fn effective_uid() -> u32 {
     // SAFETY: takes nothing, can't fail.

@@ -30,10 +30,6 @@ pub(crate) struct Step {
 pub(crate) enum Then {
     /// An error ends the child.
     Succeed,
-    /// Nothing: the step is a courtesy.
-    Tolerate,
-    /// An error ends the child, but for EBADF: the host had closed that descriptor itself.
-    TolerateMissing,
     /// It is a descriptor, to be moved to this number.
     Place(usize),
     /// Any other value ends the child.
@@ -58,8 +54,8 @@ pub(crate) struct Text(usize);
 
 /// A list of steps and the memory they point to.
 ///
-/// Buffers are vectors of words, for their alignment, and are never touched again after their
-/// address was taken (and its provenance exposed, for the kernel).
+/// Buffers are vectors of words, for their alignment, and never grow, so that their address (whose
+/// provenance is exposed, for the kernel) stays good.
 #[derive(Debug, Default)]
 pub(crate) struct Script {
     steps: Vec<Step>,
@@ -110,7 +106,7 @@ impl Script {
         let all = flags | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_LARGEFILE;
         let args = [
             libc::AT_FDCWD as usize,
-            self.address(path),
+            self.address_of(path.0),
             all as usize,
             mode as usize,
             0,
@@ -135,12 +131,6 @@ impl Script {
         } else {
             self.call(label, libc::SYS_dup3, &[from as usize, to as usize, 0]);
         }
-    }
-
-    /// Lets a descriptor through execve, if it is open at all.
-    pub(crate) fn inherit(&mut self, label: usize, fd: RawFd) {
-        let args = [fd as usize, libc::F_SETFD as usize, 0, 0, 0, 0];
-        self.push(label, libc::SYS_fcntl, args, Then::TolerateMissing);
     }
 
     /// close_range(2) from `first` to `last`.
@@ -292,9 +282,22 @@ impl Script {
     pub(super) fn hold(&mut self, bytes: &[u8]) -> usize {
         let mut words: Vec<u64> = bytes.chunks(8).map(word_of).collect();
         words.push(0);
-        let address = words.as_mut_ptr().expose_provenance();
+        let index = self.hold_words(words);
+        self.address_of(index)
+    }
+
+    /// Keeps these words; the index of the buffer.
+    pub(super) fn hold_words(&mut self, words: Vec<u64>) -> usize {
         self.held.push(words);
-        address
+        self.held.len() - 1
+    }
+
+    /// Writes `words` over the beginning of a buffer; its address.
+    pub(super) fn rewrite(&mut self, index: usize, words: &[u64]) -> usize {
+        for (slot, &word) in self.held.get_mut(index).into_iter().flatten().zip(words) {
+            *slot = word;
+        }
+        self.address_of(index)
     }
 
     /// Keeps an array of pointers, with a null after the last.
@@ -303,11 +306,10 @@ impl Script {
         self.hold(&bytes)
     }
 
-    /// Where a path lies. A `Text` of another script finds some other buffer or a null, and is not unsafe.
-    fn address(&mut self, text: Text) -> usize {
-        self.held
-            .get_mut(text.0)
-            .map_or(0, |words| words.as_mut_ptr().expose_provenance())
+    /// Where a buffer lies, or null if there is none of that index: a child gets EFAULT for that.
+    fn address_of(&mut self, index: usize) -> usize {
+        let buffer = self.held.get_mut(index);
+        buffer.map_or(0, |words| words.as_mut_ptr().expose_provenance())
     }
 }
 

@@ -1,74 +1,18 @@
 //! What a child gets, and what is left behind when it comes to nothing, against the real kernel.
 
-mod alone;
-
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use alone::{Leaks, alone};
+use crate::alone::{Leaks, alone};
+use crate::helpers::{Scratch, cat_status, output, root, sh, status};
 use pidherd::exit::Exit;
 use pidherd::signal::{Signal, SignalSet};
 use pidherd::{Command, Spawner, Stdio, Step};
-
-/// Runs it with its standard output piped, and gives what it wrote.
-fn output(command: Command) -> String {
-    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-    let mut text = String::new();
-    File::from(child.stdout.take().unwrap())
-        .read_to_string(&mut text)
-        .unwrap();
-    let record = child.wait().unwrap();
-    assert!(record.exit.success(), "{record:?}");
-    text
-}
-
-fn sh(script: &str) -> Command {
-    Command::new("/bin/sh").arg("-c").arg(script)
-}
-
-/// One line of the /proc/self/status of a child.
-fn status(command: Command, key: &str) -> String {
-    let text = output(command);
-    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-    line.unwrap_or_else(|| panic!("no {key} in {text}"))
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
-}
-
-fn cat_status() -> Command {
-    Command::new("/bin/cat").arg("/proc/self/status")
-}
-
-/// A directory of the test's own, removed at the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Scratch {
-        let path = std::env::temp_dir().join(format!("pidherd-{}-{name}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir(&path).unwrap();
-        Scratch(path)
-    }
-
-    fn file(&self, name: &str, content: &str, mode: u32) -> PathBuf {
-        let path = self.0.join(name);
-        fs::write(&path, content).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        path
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 #[test]
 fn exit_codes_and_signals_come_back() {
@@ -166,7 +110,7 @@ fn a_forbidden_program_is_the_better_explanation() {
 
 #[test]
 fn failures_name_the_step_and_leave_nothing() {
-    alone("failures_name_the_step_and_leave_nothing", || {
+    alone("basics::failures_name_the_step_and_leave_nothing", || {
         let scratch = Scratch::new("failures");
         let forbidden = scratch.file("forbidden", "#!/bin/sh\n", 0o644);
         let garbage = scratch.file("garbage", "\x01\x02\x03 no program", 0o755);
@@ -374,7 +318,7 @@ fn pipe() -> (File, OwnedFd) {
 
 #[test]
 fn signals_begin_clean_or_as_asked() {
-    alone("signals_begin_clean_or_as_asked", || {
+    alone("basics::signals_begin_clean_or_as_asked", || {
         // SAFETY: plain calls with valid arguments, in a process of this test's own.
         unsafe {
             libc::signal(libc::SIGPIPE, libc::SIG_IGN);
@@ -465,18 +409,9 @@ fn the_working_directory_is_entered_as_the_new_user() {
     assert_eq!((error.step(), error.errno()), (Step::CurrentDir, libc::EACCES));
 }
 
-fn root(test: &str) -> bool {
-    // SAFETY: takes nothing.
-    let root = unsafe { libc::geteuid() } == 0;
-    if !root {
-        eprintln!("SKIPPED: {test} needs root");
-    }
-    root
-}
-
 #[test]
 fn the_parent_is_left_as_it_was() {
-    alone("the_parent_is_left_as_it_was", || {
+    alone("basics::the_parent_is_left_as_it_was", || {
         let state = || {
             // SAFETY: plain calls with valid arguments; umask is put back at once.
             unsafe {
@@ -526,7 +461,7 @@ fn the_parent_is_left_as_it_was() {
 
 #[test]
 fn eight_threads_with_a_spawner_each() {
-    alone("eight_threads_with_a_spawner_each", || {
+    alone("basics::eight_threads_with_a_spawner_each", || {
         let leaks = Leaks::snapshot();
         std::thread::scope(|scope| {
             for thread in 0..8u8 {
@@ -565,7 +500,7 @@ fn eight_threads_with_a_spawner_each() {
 
 #[test]
 fn many_open_descriptors() {
-    alone("many_open_descriptors", || {
+    alone("basics::many_open_descriptors", || {
         let mut limit = libc::rlimit {
             rlim_cur: 0,
             rlim_max: 0,
@@ -605,7 +540,7 @@ fn many_open_descriptors() {
 
 #[test]
 fn dropping_a_child_ends_and_reaps_it() {
-    alone("dropping_a_child_ends_and_reaps_it", || {
+    alone("basics::dropping_a_child_ends_and_reaps_it", || {
         let leaks = Leaks::snapshot();
         let child = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
         drop(child);

@@ -1,0 +1,231 @@
+//! From settings to steps, in the order that rights demand: what needs the host's rights, the ids, what is
+//! to happen with the rights of the target user.
+
+use super::Command;
+use super::capability::Capabilities;
+use super::error::{CommandError, Step};
+use super::identity::{Host, Ids};
+use super::program::{Program, c_string};
+use super::settings::Settings;
+use crate::sys::settings::CapabilitySets;
+use std::os::fd::RawFd;
+
+/// More CPUs than any kernel can be built for.
+const CPUS_MAX: usize = 65_536;
+
+impl Program {
+    pub(super) fn lower_settings(&mut self, command: &Command, ids: &Ids, host: &Host) -> Result<(), CommandError> {
+        let settings = &command.settings;
+        let drops = ids.drops(host);
+        self.lower_session(command, drops)?;
+        self.lower_terminal(settings)?;
+        self.lower_scheduling(settings)?;
+        self.lower_limits(settings)?;
+        self.lower_umask(command)?;
+        self.lower_bounding(settings, ids);
+        self.lower_chroot(command)?;
+        self.lower_ids(ids);
+        self.lower_capabilities(settings, ids, host);
+        self.lower_current_dir(command)?;
+        if command.no_new_privileges.unwrap_or(drops) {
+            let label = self.label(Step::NoNewPrivileges, None);
+            self.body.no_new_privileges(label);
+        }
+        if let Some(signal) = settings.parent_death_signal {
+            let label = self.value(Step::ParentDeathSignal, signal);
+            self.body.parent_death_signal(label, signal);
+        }
+        let label = self.label(Step::SignalDisposition, None);
+        self.body.dispositions(label, command.ignored_signals);
+        Ok(())
+    }
+
+    fn lower_session(&mut self, command: &Command, drops: bool) -> Result<(), CommandError> {
+        let group = command.process_group;
+        if let Some(group) = group.filter(|&group| group < 0) {
+            return Err(CommandError::ProcessGroup { group });
+        }
+        let terminal = command.settings.controlling_terminal.is_some();
+        if terminal && command.setsid == Some(false) {
+            return Err(CommandError::Needs {
+                what: "a controlling terminal",
+                needs: "a new session",
+            });
+        }
+        let asked = command.setsid == Some(true) || terminal;
+        match group.filter(|&group| group != 0) {
+            Some(group) if asked => return Err(CommandError::SessionInGroup { group }),
+            Some(_) => {}
+            None => {
+                let by_default = command.setsid.is_none() && drops && command.settings.foreground.is_none();
+                if asked || by_default {
+                    let label = self.label(Step::Session, None);
+                    self.body.new_session(label);
+                    return Ok(());
+                }
+            }
+        }
+        if let Some(group) = group {
+            let label = self.value(Step::ProcessGroup, group);
+            self.body.process_group(label, group);
+        }
+        Ok(())
+    }
+
+    fn lower_terminal(&mut self, settings: &Settings) -> Result<(), CommandError> {
+        if let Some(fd) = settings.controlling_terminal {
+            let label = self.terminal(Step::ControllingTerminal, fd)?;
+            self.body.controlling_terminal(label, fd);
+        }
+        if let Some(fd) = settings.foreground {
+            let label = self.terminal(Step::Foreground, fd)?;
+            self.body.foreground(label, fd);
+        }
+        Ok(())
+    }
+
+    /// A label for a step on one of the child's descriptors.
+    fn terminal(&mut self, step: Step, fd: RawFd) -> Result<usize, CommandError> {
+        if !self.descriptors.iter().any(|descriptor| descriptor.target == fd) {
+            return Err(CommandError::Target { target: fd });
+        }
+        Ok(self.value(step, format_args!("with descriptor {fd}")))
+    }
+
+    fn lower_scheduling(&mut self, settings: &Settings) -> Result<(), CommandError> {
+        if let Some(nice) = settings.nice {
+            in_range("nice value", nice, -20..=19)?;
+            let label = self.value(Step::Nice, nice);
+            self.body.nice(label, nice);
+        }
+        if let Some(cpus) = &settings.affinity {
+            if cpus.is_empty() {
+                return Err(CommandError::Needs {
+                    what: "CPU affinity",
+                    needs: "a CPU",
+                });
+            }
+            if let Some(&cpu) = cpus.iter().find(|&&cpu| cpu >= CPUS_MAX) {
+                let value = i64::try_from(cpu).unwrap_or(i64::MAX);
+                return Err(CommandError::OutOfRange { what: "CPU", value });
+            }
+            let label = self.value(Step::Affinity, format_args!("{cpus:?}"));
+            self.body.affinity(label, cpus);
+        }
+        if let Some(value) = settings.oom_score_adj {
+            in_range("oom_score_adj", value, -1000..=1000)?;
+            let label = self.value(Step::OomScore, value);
+            let scratch = self.last_target().saturating_add(1);
+            self.body.oom_score_adj(label, value, scratch);
+        }
+        Ok(())
+    }
+
+    fn lower_limits(&mut self, settings: &Settings) -> Result<(), CommandError> {
+        for &(resource, soft, hard) in &settings.limits {
+            if soft > hard {
+                let value = i64::try_from(soft).unwrap_or(i64::MAX);
+                return Err(CommandError::OutOfRange {
+                    what: "soft limit (above the hard one)",
+                    value,
+                });
+            }
+            let label = self.value(Step::Limit, format_args!("{resource:?} to {soft}, at most {hard}"));
+            self.body.limit(label, resource.as_raw(), soft, hard);
+        }
+        Ok(())
+    }
+
+    fn lower_umask(&mut self, command: &Command) -> Result<(), CommandError> {
+        let Some(mask) = command.umask else { return Ok(()) };
+        if mask > 0o777 {
+            return Err(CommandError::Umask { mask });
+        }
+        let label = self.value(Step::Umask, format_args!("{mask:#o}"));
+        self.body.umask(label, mask);
+        Ok(())
+    }
+
+    fn lower_chroot(&mut self, command: &Command) -> Result<(), CommandError> {
+        let Some(path) = &command.chroot else { return Ok(()) };
+        let label = self.path(Step::Chroot, path);
+        self.body
+            .change_root(label, &c_string("the root directory", path.as_os_str())?);
+        Ok(())
+    }
+
+    fn lower_current_dir(&mut self, command: &Command) -> Result<(), CommandError> {
+        let Some(path) = &command.current_dir else {
+            return Ok(());
+        };
+        let label = self.path(Step::CurrentDir, path);
+        self.body
+            .change_directory(label, &c_string("the working directory", path.as_os_str())?);
+        Ok(())
+    }
+
+    /// The bounding set needs CAP_SETPCAP, so it comes before the ids; and ambient capabilities need a
+    /// permitted set that survives them.
+    fn lower_bounding(&mut self, settings: &Settings, ids: &Ids) {
+        if let Some(keep) = settings.bounding {
+            let label = self.value(Step::Capabilities, "(bounding)");
+            self.body.limit_bounding(label, keep.bits());
+        }
+        if !settings.ambient.is_empty() && ids.uid.is_some() {
+            let label = self.value(Step::Capabilities, "(to be kept)");
+            self.body.keep_capabilities(label);
+        }
+    }
+
+    fn lower_ids(&mut self, ids: &Ids) {
+        if let Some(groups) = &ids.groups {
+            let label = self.value(Step::Groups, format_args!("{groups:?}"));
+            self.body.groups(label, groups);
+        }
+        if let Some(gid) = ids.gid {
+            let label = self.value(Step::Gid, gid);
+            self.body.gid(label, gid);
+        }
+        if let Some(uid) = ids.uid {
+            let label = self.value(Step::Uid, uid);
+            self.body.uid(label, uid);
+        }
+    }
+
+    /// What is left after the ids: the ambient set and what carries it. The check that the old user can't be
+    /// had again comes last: a host that isn't root but has CAP_SETUID loses that only here.
+    fn lower_capabilities(&mut self, settings: &Settings, ids: &Ids, host: &Host) {
+        let ambient = settings.ambient.bits();
+        let drops = ids.drops(host);
+        if drops {
+            let label = self.value(Step::Capabilities, "(permitted)");
+            let inheritable = self.inheritable;
+            let sets = CapabilitySets {
+                effective: ambient,
+                permitted: ambient,
+                inheritable,
+            };
+            let buffer = self.body.capability_buffer();
+            self.body.set_capabilities(label, buffer, sets);
+        }
+        if ambient != 0 {
+            let label = self.value(Step::Capabilities, "(ambient)");
+            self.body.raise_ambient(label, ambient);
+        }
+        if drops && !settings.ambient.contains(Capabilities::SETUID) {
+            let label = self.value(Step::Uid, "for good");
+            self.body.cannot_become(label, host.uid);
+        }
+    }
+}
+
+fn in_range(what: &'static str, value: i32, range: std::ops::RangeInclusive<i32>) -> Result<(), CommandError> {
+    if range.contains(&value) {
+        Ok(())
+    } else {
+        Err(CommandError::OutOfRange {
+            what,
+            value: value.into(),
+        })
+    }
+}

@@ -1,0 +1,248 @@
+//! More constructors of steps: terminals, scheduling, limits, capabilities.
+
+use std::ffi::{c_int, c_ulong};
+use std::os::fd::RawFd;
+
+use super::script::{Script, Then};
+use super::{arch, process};
+use crate::signal::Signal;
+
+/// The three sets of capset(2), one bit a capability.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CapabilitySets {
+    pub effective: u64,
+    pub permitted: u64,
+    pub inheritable: u64,
+}
+
+/// The argument of capset(2) that a script holds, to be written anew before each run: the index of its buffer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CapabilityBuffer(usize);
+
+/// `_LINUX_CAPABILITY_VERSION_3`, with the pid 0 for the caller.
+const VERSION: [u32; 2] = [0x2008_0522, 0];
+
+impl CapabilitySets {
+    /// Those of the calling thread (capget(2)), which a child of it begins with.
+    pub(crate) fn current() -> CapabilitySets {
+        let (mut header, mut data) = (VERSION, [0u32; 6]);
+        let args = [(&raw mut header) as usize, (&raw mut data) as usize, 0, 0, 0, 0];
+        // SAFETY: a header and two structures of three words, as version 3 has it. On failure the data
+        // stays zero.
+        unsafe { arch::syscall(libc::SYS_capget, &args) };
+        let [
+            effective,
+            permitted,
+            inheritable,
+            effective_high,
+            permitted_high,
+            inheritable_high,
+        ] = data;
+        let join = |low, high| u64::from(low) | u64::from(high) << 32;
+        CapabilitySets {
+            effective: join(effective, effective_high),
+            permitted: join(permitted, permitted_high),
+            inheritable: join(inheritable, inheritable_high),
+        }
+    }
+
+    /// Header and data of capset(2), one after the other.
+    fn to_words(self) -> [u64; 4] {
+        let half = |word: u64, high: bool| if high { (word >> 32) as u32 } else { word as u32 };
+        let [version, pid] = VERSION;
+        let halves = [
+            [version, pid],
+            [half(self.effective, false), half(self.permitted, false)],
+            [half(self.inheritable, false), half(self.effective, true)],
+            [half(self.permitted, true), half(self.inheritable, true)],
+        ];
+        halves.map(|[first, second]| {
+            let mut bytes = [0; 8];
+            let pair = first.to_ne_bytes().into_iter().chain(second.to_ne_bytes());
+            for (slot, byte) in bytes.iter_mut().zip(pair) {
+                *slot = byte;
+            }
+            u64::from_ne_bytes(bytes)
+        })
+    }
+}
+
+/// The header is eight bytes, the data follows it.
+const CAPABILITY_DATA: usize = 8;
+
+impl Script {
+    // Terminal.
+
+    /// TIOCSCTTY on one of the child's descriptors. It never steals a terminal from another session.
+    pub(crate) fn controlling_terminal(&mut self, label: usize, fd: RawFd) {
+        self.call(label, libc::SYS_ioctl, &[fd as usize, libc::TIOCSCTTY as usize, 0]);
+    }
+
+    /// TIOCSPGRP with the child's own process group. SIGTTOU, which a background process would get for
+    /// it, is blocked with all others.
+    pub(crate) fn foreground(&mut self, label: usize, fd: RawFd) {
+        let group = self.hold(&[0; size_of::<c_int>()]);
+        self.push(label, libc::SYS_getpgid, [0; 6], Then::Number(group));
+        self.call(label, libc::SYS_ioctl, &[fd as usize, libc::TIOCSPGRP as usize, group]);
+    }
+
+    // Scheduling and limits.
+
+    pub(crate) fn nice(&mut self, label: usize, nice: i32) {
+        self.call(
+            label,
+            libc::SYS_setpriority,
+            &[libc::PRIO_PROCESS as usize, 0, nice as usize],
+        );
+    }
+
+    /// sched_setaffinity(2): exactly these CPUs.
+    pub(crate) fn affinity(&mut self, label: usize, cpus: &[usize]) {
+        let bits = c_ulong::BITS as usize;
+        let length = cpus.iter().max().map_or(1, |&last| last / bits + 1);
+        let mut mask: Vec<c_ulong> = vec![0; length];
+        for &cpu in cpus {
+            if let Some(word) = mask.get_mut(cpu / bits) {
+                *word |= 1 << (cpu % bits);
+            }
+        }
+        let bytes: Vec<u8> = mask.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let address = self.hold(&bytes);
+        self.call(label, libc::SYS_sched_setaffinity, &[0, bytes.len(), address]);
+    }
+
+    /// Writes `value` to the child's own oom_score_adj. `scratch` is a descriptor number that is free by
+    /// then. (With CLONE_VFORK the kernel doesn't apply it to the parent, whose memory it still is.)
+    pub(crate) fn oom_score_adj(&mut self, label: usize, value: i32, scratch: RawFd) {
+        let path = self.hold(b"/proc/self/oom_score_adj\0");
+        let text = value.to_string();
+        let (bytes, length) = (self.hold(text.as_bytes()), text.len());
+        let flags = (libc::O_WRONLY | libc::O_CLOEXEC) as usize;
+        let args = [libc::AT_FDCWD as usize, path, flags, 0, 0, 0];
+        self.push(label, libc::SYS_openat, args, Then::Place(scratch as usize));
+        self.call(label, libc::SYS_write, &[scratch as usize, bytes, length]);
+        self.call(label, libc::SYS_close, &[scratch as usize]);
+    }
+
+    /// prlimit(2) with 64 bits on every architecture; `u64::MAX` is "unlimited".
+    pub(crate) fn limit(&mut self, label: usize, resource: u32, soft: u64, hard: u64) {
+        let pair = self.hold(&[soft.to_ne_bytes(), hard.to_ne_bytes()].concat());
+        self.push(
+            label,
+            libc::SYS_prlimit64,
+            [0, resource as usize, pair, 0, 0, 0],
+            Then::Succeed,
+        );
+    }
+
+    // Capabilities.
+
+    /// A place for the argument of capset(2).
+    pub(crate) fn capability_buffer(&mut self) -> CapabilityBuffer {
+        CapabilityBuffer(self.hold_words(CapabilitySets::default().to_words().to_vec()))
+    }
+
+    /// capset(2). The sets are written into the buffer now; nothing is allocated.
+    pub(crate) fn set_capabilities(&mut self, label: usize, buffer: CapabilityBuffer, sets: CapabilitySets) {
+        let address = self.rewrite(buffer.0, &sets.to_words());
+        self.call(
+            label,
+            libc::SYS_capset,
+            &[address, address.wrapping_add(CAPABILITY_DATA)],
+        );
+    }
+
+    /// Empties the ambient set.
+    pub(crate) fn clear_ambient(&mut self, label: usize) {
+        let args = [
+            libc::PR_CAP_AMBIENT as usize,
+            libc::PR_CAP_AMBIENT_CLEAR_ALL as usize,
+            0,
+            0,
+            0,
+            0,
+        ];
+        self.push(label, libc::SYS_prctl, args, Then::Succeed);
+    }
+
+    /// Adds each of these to the ambient set.
+    pub(crate) fn raise_ambient(&mut self, label: usize, set: u64) {
+        for capability in bits(set) {
+            let args = [
+                libc::PR_CAP_AMBIENT as usize,
+                libc::PR_CAP_AMBIENT_RAISE as usize,
+                capability,
+                0,
+                0,
+                0,
+            ];
+            self.push(label, libc::SYS_prctl, args, Then::Succeed);
+        }
+    }
+
+    /// Takes everything but `keep` out of the bounding set, as far as it is in there now.
+    pub(crate) fn limit_bounding(&mut self, label: usize, keep: u64) {
+        for capability in bits(!keep).filter(|&capability| process::is_in_bounding_set(capability)) {
+            self.call(label, libc::SYS_prctl, &[libc::PR_CAPBSET_DROP as usize, capability]);
+        }
+    }
+
+    /// Lets the permitted set survive the change of the uid; execve undoes it.
+    pub(crate) fn keep_capabilities(&mut self, label: usize) {
+        self.call(label, libc::SYS_prctl, &[libc::PR_SET_KEEPCAPS as usize, 1]);
+    }
+
+    // The parent's death.
+
+    /// PR_SET_PDEATHSIG; and a look whether the parent is there still, which will not be told again.
+    pub(crate) fn parent_death_signal(&mut self, label: usize, signal: Signal) {
+        self.call(
+            label,
+            libc::SYS_prctl,
+            &[libc::PR_SET_PDEATHSIG as usize, signal.as_raw() as usize],
+        );
+        self.push(label, libc::SYS_getppid, [0; 6], Then::Parent);
+    }
+}
+
+/// The numbers of the bits that are set.
+fn bits(set: u64) -> impl Iterator<Item = usize> {
+    (0..64).filter(move |bit| set & 1 << bit != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capset_gets_what_capget_gave() {
+        let sets = CapabilitySets {
+            effective: 1 << 40 | 2,
+            permitted: 3 << 40 | 2,
+            inheritable: 1 << 33,
+        };
+        let mut bytes = Vec::new();
+        for word in sets.to_words() {
+            bytes.extend(word.to_ne_bytes());
+        }
+        let words: Vec<u32> = bytes
+            .chunks(4)
+            .map(|four| u32::from_ne_bytes(four.try_into().unwrap()))
+            .collect();
+        assert_eq!(words, [0x2008_0522, 0, 2, 2, 0, 1 << 8, 3 << 8, 2]);
+    }
+
+    #[test]
+    fn the_thread_has_the_sets_that_proc_tells() {
+        let sets = CapabilitySets::current();
+        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        for (key, set) in [
+            ("CapEff:", sets.effective),
+            ("CapPrm:", sets.permitted),
+            ("CapInh:", sets.inheritable),
+        ] {
+            let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+            assert_eq!(u64::from_str_radix(line.trim(), 16).unwrap(), set, "{key}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Kernels and filters that refuse what the library would rather use.
