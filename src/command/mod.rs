@@ -17,6 +17,8 @@ mod settings;
 mod slots;
 mod spawner;
 mod stdio;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::RawFd;

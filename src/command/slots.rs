@@ -69,6 +69,11 @@ impl Slots {
         Some(slot.as_raw_fd())
     }
 
+    #[cfg(test)]
+    pub(super) fn numbers(&self) -> Vec<RawFd> {
+        self.slots.iter().map(AsRawFd::as_raw_fd).collect()
+    }
+
     /// Puts `/dev/null` back into every slot. One where that isn't possible (the host lowered its limit
     /// of descriptors below it) is given up and closed: it must not keep a pipe open.
     pub(super) fn empty(&mut self) {

@@ -25,7 +25,7 @@ use crate::sys::stack::Stack;
 pub struct Spawner {
     stack: Stack,
     slots: Slots,
-    method: Method,
+    pub(super) method: Method,
     close_range: bool,
     #[cfg(test)]
     pub(super) last_path: Option<Path>,
@@ -87,6 +87,11 @@ impl Spawner {
                 return Err(error);
             }
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn slot_numbers(&self) -> Vec<std::os::fd::RawFd> {
+        self.slots.numbers()
     }
 
     /// One try, after which the slots are empty again and nothing but the child is left of it.

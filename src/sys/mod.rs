@@ -10,6 +10,8 @@ pub(crate) mod clone;
 pub(crate) mod guarded;
 pub(crate) mod nr;
 pub(crate) mod process;
+#[cfg(test)]
+pub(crate) mod refuse;
 pub(crate) mod script;
 pub(crate) mod settings;
 pub(crate) mod signalfd;

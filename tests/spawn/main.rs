@@ -3,5 +3,6 @@
 mod alone;
 mod basics;
 mod helpers;
-mod refused;
+
 mod settings;
+mod shortage;

@@ -1,0 +1,295 @@
+//! Which way a spawn took, and what it does where the kernel refuses its first choice.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use super::plan::Path;
+use super::slots::{SLOTS_FROM, UNSHARE_FROM};
+use super::{Command, Program, SpawnError, Spawner, Stdio, Step};
+use crate::exit::Exit;
+use crate::sys::clone::Method;
+use crate::sys::nr;
+use crate::sys::refuse::refusing;
+
+const BEST: Method = if cfg!(pidherd_portable) {
+    Method::Clone
+} else {
+    Method::Clone3
+};
+
+fn sh(script: &str) -> Command {
+    Command::new("/bin/sh").arg("-c").arg(script)
+}
+
+/// Lists the descriptors after having read all of its input, so the input must end.
+fn echo_and_list() -> Command {
+    sh("cat; cd /proc/self/fd; echo *; echo err >&2")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+}
+
+fn talk(spawner: &mut Spawner, program: &mut Program) -> Result<String, SpawnError> {
+    let mut child = spawner.spawn(program)?;
+    File::from(child.stdin.take().unwrap()).write_all(b"in\n").unwrap();
+    let (mut out, mut err) = (String::new(), String::new());
+    File::from(child.stdout.take().unwrap())
+        .read_to_string(&mut out)
+        .unwrap();
+    File::from(child.stderr.take().unwrap())
+        .read_to_string(&mut err)
+        .unwrap();
+    assert_eq!(child.wait().unwrap().exit, Exit::Code(0));
+    assert_eq!(err, "err\n");
+    Ok(out)
+}
+
+/// A descriptor with a number that no slot has.
+fn high() -> Arc<OwnedFd> {
+    let null = File::open("/dev/null").unwrap();
+    Arc::new(rustix::io::fcntl_dupfd_cloexec(&null, 500).unwrap())
+}
+
+fn given(command: Command, count: i32) -> Command {
+    (0..count).fold(command, |command, n| command.fd(3 + n, high()))
+}
+
+#[test]
+fn what_fits_takes_the_short_path() {
+    let mut spawner = Spawner::new().unwrap();
+    for command in [
+        echo_and_list(),
+        given(echo_and_list(), 1),
+        sh("").stdin(Stdio::null()),
+        given(sh("").stdin(Stdio::null()).stderr(Stdio::append("/dev/null")), 3),
+    ] {
+        let mut program = command.compile().unwrap();
+        let _ = spawner.spawn(&mut program).unwrap();
+        assert_eq!(spawner.last_path, Some(Path::Short), "{command:?}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_takes_the_plain_path() {
+    let mut spawner = Spawner::new().unwrap();
+    for (command, list) in [
+        (given(echo_and_list(), 5), "0 1 2 3 4 5 6 7 8"),
+        (given(echo_and_list(), 4).fd(20, Stdio::null()), "0 1 2 20 3 4 5 6 7"),
+        (echo_and_list().fd(SLOTS_FROM, high()), "0 1 2 3 32"),
+        (echo_and_list().fd(700, high()), "0 1 2 3 700"),
+    ] {
+        let mut program = command.compile().unwrap();
+        for _ in 0..2 {
+            assert_eq!(talk(&mut spawner, &mut program).unwrap(), format!("in\n{list}\n"));
+            assert_eq!(spawner.last_path, Some(Path::Plain), "{command:?}");
+        }
+    }
+}
+
+#[test]
+fn targets_may_be_the_numbers_of_sources() {
+    let mut spawner = Spawner::new().unwrap();
+    let make = |text: &str, from| {
+        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        File::from(write).write_all(text.as_bytes()).unwrap();
+        Arc::new(rustix::io::fcntl_dupfd_cloexec(&read, from).unwrap())
+    };
+    for (from, path) in [(3, Path::Short), (300, Path::Plain)] {
+        let (one, two) = (make("one ", from), make("two ", from));
+        let (first, second) = (one.as_raw_fd(), two.as_raw_fd());
+        let path = if first < SLOTS_FROM && second < SLOTS_FROM {
+            path
+        } else {
+            Path::Plain
+        };
+        let command = sh(&format!("cat /proc/self/fd/{first} /proc/self/fd/{second}")).stdout(Stdio::piped());
+        let mut program = command.fd(first, two).fd(second, one).compile().unwrap();
+        let mut child = spawner.spawn(&mut program).unwrap();
+        let mut text = String::new();
+        File::from(child.stdout.take().unwrap())
+            .read_to_string(&mut text)
+            .unwrap();
+        assert_eq!((text.as_str(), spawner.last_path), ("two one ", Some(path)));
+    }
+}
+
+#[test]
+fn a_spawner_without_slots_takes_the_plain_path() {
+    let mut spawners: Vec<Spawner> = (0..12).map(|_| Spawner::new().unwrap()).collect();
+    let mut last = spawners.pop().unwrap();
+    let mut program = given(echo_and_list(), 1).compile().unwrap();
+    // Pipes may happen to lie low; the passed descriptor doesn't.
+    assert_eq!(talk(&mut last, &mut program).unwrap(), "in\n0 1 2 3 4\n");
+    assert_eq!(last.last_path, Some(Path::Plain));
+}
+
+#[test]
+fn slots_hold_nothing_between_spawns() {
+    let mut spawner = Spawner::new().unwrap();
+    let mut good = given(echo_and_list(), 1).compile().unwrap();
+    let mut bad = given(echo_and_list(), 1).current_dir("/no/such").compile().unwrap();
+    for _ in 0..3 {
+        talk(&mut spawner, &mut good).unwrap();
+        assert_eq!(spawner.spawn(&mut bad).unwrap_err().step(), Step::CurrentDir);
+        for slot in spawner.slot_numbers() {
+            assert!((SLOTS_FROM..UNSHARE_FROM).contains(&slot));
+            let target = std::fs::read_link(format!("/proc/self/fd/{slot}")).unwrap();
+            assert_eq!(target.to_str(), Some("/dev/null"));
+        }
+    }
+}
+
+#[test]
+fn clone3_refused_is_clone() {
+    for errno in [libc::ENOSYS, libc::EPERM, libc::EINVAL, libc::E2BIG] {
+        refusing(libc::SYS_clone3, errno, || {
+            let mut spawner = Spawner::new().unwrap();
+            let mut program = given(echo_and_list(), 1).compile().unwrap();
+            for _ in 0..2 {
+                assert_eq!(talk(&mut spawner, &mut program).unwrap(), "in\n0 1 2 3 4\n");
+                assert_eq!((spawner.method, spawner.last_path), (Method::Clone, Some(Path::Short)));
+            }
+        });
+    }
+}
+
+#[test]
+fn handlers_are_reset_by_every_method() {
+    for method in [Method::Clone3, Method::Clone3KeepingHandlers, Method::Clone] {
+        let mut spawner = Spawner::new().unwrap();
+        spawner.method = method;
+        // The standard library has handlers for SIGSEGV and SIGBUS, and ignores SIGPIPE.
+        let cat = Command::new("/bin/cat").arg("/proc/self/status").stdout(Stdio::piped());
+        let mut program = cat.compile().unwrap();
+        let mut child = spawner.spawn(&mut program).unwrap();
+        let mut text = String::new();
+        File::from(child.stdout.take().unwrap())
+            .read_to_string(&mut text)
+            .unwrap();
+        for key in ["SigBlk", "SigIgn", "SigCgt"] {
+            assert!(text.contains(&format!("{key}:\t0000000000000000\n")), "{key} in {text}");
+        }
+        let used = if cfg!(pidherd_portable) { Method::Clone } else { method };
+        assert_eq!(spawner.method, used);
+    }
+}
+
+#[test]
+fn close_range_refused_is_close() {
+    let odd = high();
+    let list = "in\n0 1 2 3 4\n";
+    for errno in [libc::ENOSYS, libc::EPERM] {
+        // Before the spawner looks, and after.
+        let mut late = Spawner::new().unwrap();
+        refusing(nr::CLOSE_RANGE, errno, || {
+            let mut early = Spawner::new().unwrap();
+            let mut program = given(echo_and_list(), 1).compile().unwrap();
+            for spawner in [&mut early, &mut late] {
+                for _ in 0..2 {
+                    assert_eq!(talk(spawner, &mut program).unwrap(), list);
+                    assert_eq!((spawner.method, spawner.last_path), (BEST, Some(Path::Plain)));
+                }
+            }
+        });
+    }
+    drop(odd);
+}
+
+#[test]
+fn a_cgroup_needs_clone3() {
+    let directory = File::open("/sys/fs/cgroup").unwrap();
+    let command = sh("").cgroup(OwnedFd::from(directory));
+    for errno in [libc::ENOSYS, libc::EPERM] {
+        refusing(libc::SYS_clone3, errno, || {
+            let error = command.spawn().unwrap_err();
+            let errno = if cfg!(pidherd_portable) { libc::ENOSYS } else { errno };
+            assert_eq!((error.step(), error.errno()), (Step::Cgroup, errno));
+            let mut spawner = Spawner::new().unwrap();
+            let _ = spawner.spawn(&mut sh("").compile().unwrap()).unwrap();
+            assert_eq!(
+                spawner.spawn(&mut command.compile().unwrap()).unwrap_err().errno(),
+                libc::ENOSYS
+            );
+        });
+    }
+}
+
+#[test]
+fn a_shortage_passes() {
+    let mut spawner = Spawner::new().unwrap();
+    let mut program = given(echo_and_list(), 1).compile().unwrap();
+    for errno in [libc::EAGAIN, libc::ENOMEM, libc::ENFILE] {
+        let nr = if cfg!(pidherd_portable) {
+            libc::SYS_clone
+        } else {
+            libc::SYS_clone3
+        };
+        refusing(nr, errno, || {
+            let error = spawner.spawn(&mut program).unwrap_err();
+            assert_eq!(
+                (error.step(), error.errno(), error.is_transient()),
+                (Step::Clone, errno, true)
+            );
+        });
+        assert_eq!(talk(&mut spawner, &mut program).unwrap(), "in\n0 1 2 3 4\n");
+    }
+}
+
+#[test]
+fn an_id_change_that_did_not_happen_is_noticed() {
+    let command = sh("echo not reached").uid(12345).gid(12346).groups(&[1, 2, 3]);
+    for (nr, step) in [
+        (nr::SETGROUPS, Step::Groups),
+        (nr::SETRESGID, Step::Gid),
+        (nr::SETRESUID, Step::Uid),
+    ] {
+        refusing(nr, 0, || {
+            let error = command.spawn().unwrap_err();
+            assert_eq!((error.step(), error.errno()), (step, libc::EPERM), "{error}");
+        });
+    }
+}
+
+#[test]
+fn each_step_of_the_child_can_fail_and_says_so() {
+    let command = sh("")
+        .setsid(true)
+        .umask(0o22)
+        .nice(1)
+        .cpu_affinity(&[0])
+        .limit(super::Resource::Core, 0, 0)
+        .current_dir("/")
+        .no_new_privileges(false)
+        .stdin(Stdio::null());
+    let mut spawner = Spawner::new().unwrap();
+    let mut program = command.compile().unwrap();
+    for (nr, step) in [
+        (libc::SYS_dup3, Step::Descriptor),
+        (libc::SYS_setsid, Step::Session),
+        (libc::SYS_umask, Step::Umask),
+        (libc::SYS_setpriority, Step::Nice),
+        (libc::SYS_sched_setaffinity, Step::Affinity),
+        (libc::SYS_prlimit64, Step::Limit),
+        (libc::SYS_chdir, Step::CurrentDir),
+        (libc::SYS_rt_sigaction, Step::SignalDisposition),
+        (libc::SYS_execve, Step::Exec),
+    ] {
+        refusing(nr, libc::EDOM, || {
+            let error = spawner.spawn(&mut program).unwrap_err();
+            assert_eq!((error.step(), error.errno()), (step, libc::EDOM), "{error}");
+        });
+        assert!(spawner.spawn(&mut program).unwrap().wait().unwrap().exit.success());
+    }
+}
+
+#[test]
+fn spawners_and_programs_change_threads() {
+    fn send<T: Send>() {}
+    send::<Spawner>();
+    send::<Program>();
+    send::<Command>();
+    send::<crate::Child>();
+    send::<SpawnError>();
+}

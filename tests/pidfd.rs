@@ -1,0 +1,129 @@
+//! What a pidfd tells before, at and after the end of its process.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use pidherd::exit::Exit;
+use pidherd::signal::Signal;
+use pidherd::{Command, PidFd, Stdio};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+fn start(script: &str) -> PidFd {
+    Command::new("/bin/sh")
+        .arg("-c")
+        .arg(script)
+        .process_group(0)
+        .spawn()
+        .unwrap()
+        .into_pidfd()
+}
+
+fn readable(pidfd: &PidFd, timeout: Duration) -> bool {
+    let timeout = Timespec::try_from(timeout).unwrap();
+    let fd = pidfd.as_fd();
+    poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)).unwrap() == 1
+}
+
+const LONG: Duration = Duration::from_secs(20);
+
+#[test]
+fn readable_when_it_ended_and_from_then_on() {
+    let pidfd = start("exec sleep 1000");
+    assert!(!readable(&pidfd, Duration::ZERO));
+    assert_eq!((pidfd.peek().unwrap(), pidfd.reap().unwrap()), (None, None));
+    pidfd.signal(Signal::TERM).unwrap();
+    assert!(readable(&pidfd, LONG));
+    let end = Exit::Signal {
+        signal: Signal::TERM,
+        core: false,
+    };
+    assert_eq!((pidfd.peek().unwrap(), pidfd.peek().unwrap()), (Some(end), Some(end)));
+    pidfd.signal(Signal::KILL).unwrap();
+    let record = pidfd.reap().unwrap().unwrap();
+    assert_eq!((record.exit, record.pid), (end, pidfd.pid()));
+    assert!(record.usage.max_rss > 0);
+    assert!(readable(&pidfd, Duration::ZERO));
+    assert_eq!(
+        pidfd.signal(Signal::KILL).unwrap_err().raw_os_error(),
+        Some(libc::ESRCH)
+    );
+}
+
+#[test]
+fn reaping_twice_and_peeking_after_it_is_harmless() {
+    let pidfd = start("exit 7");
+    assert!(readable(&pidfd, LONG));
+    assert_eq!(pidfd.reap().unwrap().unwrap().exit, Exit::Code(7));
+    let again = pidfd.reap().unwrap().unwrap();
+    assert!(matches!(again.exit, Exit::Code(7) | Exit::Unknown), "{again:?}");
+    assert_eq!(again.usage, pidherd::exit::Usage::default());
+    assert!(matches!(pidfd.peek().unwrap(), Some(Exit::Code(7) | Exit::Unknown)));
+}
+
+#[test]
+fn reaped_by_somebody_else() {
+    for (script, exit) in [
+        ("exit 9", Exit::Code(9)),
+        (
+            "kill -KILL $$",
+            Exit::Signal {
+                signal: Signal::KILL,
+                core: false,
+            },
+        ),
+    ] {
+        let pidfd = start(script);
+        let pid = i32::try_from(pidfd.pid().as_raw()).unwrap();
+        // SAFETY: waits for a child of ours, without wanting its status.
+        assert_eq!(unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) }, pid);
+        let peeked = pidfd.peek().unwrap().unwrap();
+        assert!(peeked == exit || peeked == Exit::Unknown, "{peeked:?}");
+        assert_eq!(pidfd.reap().unwrap().unwrap().exit, peeked);
+    }
+}
+
+#[test]
+fn a_group_outlives_its_leader() {
+    let mut child = Command::new("/bin/sh")
+        .arg("-c")
+        .arg("sleep 1000 >/dev/null & echo")
+        .stdout(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    assert!(child.wait().unwrap().exit.success());
+    let leader = child.into_pidfd();
+    match leader.signal_group(None) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            eprintln!("SKIPPED: a_group_outlives_its_leader needs Linux 6.9");
+        }
+        result => {
+            result.unwrap();
+            leader.signal_group(Some(Signal::KILL)).unwrap();
+            while leader.signal_group(None).is_ok() {
+                std::thread::yield_now();
+            }
+            assert_eq!(leader.signal_group(None).unwrap_err().raw_os_error(), Some(libc::ESRCH));
+        }
+    }
+}
+
+#[test]
+fn every_code() {
+    for code in 0..=255u8 {
+        let pidfd = start(&format!("exit {code}"));
+        assert!(readable(&pidfd, LONG));
+        assert_eq!(pidfd.reap().unwrap().unwrap().exit, Exit::Code(code));
+    }
+}
+
+#[test]
+fn a_child_waited_for_twice_says_the_same() {
+    let mut child = Command::new("/bin/sh").args(["-c", "exit 3"]).spawn().unwrap();
+    let record = child.wait().unwrap();
+    assert_eq!(
+        (child.wait().unwrap(), child.try_wait().unwrap()),
+        (record, Some(record))
+    );
+    child.kill().unwrap();
+}

@@ -1,1 +1,0 @@
-//! Kernels and filters that refuse what the library would rather use.

@@ -1,0 +1,162 @@
+//! A host at its limits, under signals, with other threads at work.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
+
+use pidherd::{Command, Spawner, Stdio, Step};
+
+use crate::alone::{Leaks, alone};
+use crate::helpers::{root, sh};
+
+/// Opens descriptors until `left` more would be possible.
+fn exhaust(left: usize) -> Vec<OwnedFd> {
+    let limit = libc::rlimit {
+        rlim_cur: 256,
+        rlim_max: 4096,
+    };
+    // SAFETY: a valid structure.
+    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    let mut all = Vec::new();
+    while let Ok(file) = File::open("/dev/null") {
+        all.push(OwnedFd::from(file));
+    }
+    all.truncate(all.len() - left);
+    all
+}
+
+#[test]
+fn out_of_descriptors() {
+    alone("shortage::out_of_descriptors", || {
+        let mut spawner = Spawner::new().unwrap();
+        let piped = || sh("").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let plain = Command::new("/bin/true");
+        let cases = [
+            (0, plain.clone(), Step::Clone),
+            (0, piped(), Step::Pipe),
+            (3, piped(), Step::Pipe),
+            (4, piped(), Step::Clone),
+        ];
+        let mut cases: Vec<_> = cases
+            .map(|(left, command, step)| (left, command.compile().unwrap(), step))
+            .into();
+        let mut healthy = piped().compile().unwrap();
+        let before = Leaks::snapshot();
+        for (left, program, step) in &mut cases {
+            let taken = exhaust(*left);
+            let error = spawner.spawn(program).unwrap_err();
+            drop(taken);
+            assert_eq!((error.step(), error.errno()), (*step, libc::EMFILE), "{error}");
+            assert!(error.is_transient());
+            before.compare();
+            assert!(spawner.spawn(&mut healthy).unwrap().wait().unwrap().exit.success());
+        }
+        before.compare();
+    });
+}
+
+#[test]
+fn out_of_processes() {
+    if !root("out_of_processes") {
+        return;
+    }
+    alone("shortage::out_of_processes", || {
+        let limit = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        // SAFETY: valid arguments; this process is here for this test only. With a uid of its own that has
+        // no other process, its limit is reached at once.
+        unsafe {
+            libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit);
+            assert_eq!(libc::setresgid(54_321, 54_321, 54_321), 0);
+            assert_eq!(libc::setresuid(54_321, 54_321, 54_321), 0);
+        }
+        let mut spawner = Spawner::new().unwrap();
+        let mut program = Command::new("/bin/true").stdin(Stdio::piped()).compile().unwrap();
+        let before = Leaks::snapshot();
+        let error = spawner.spawn(&mut program).unwrap_err();
+        assert_eq!(
+            (error.step(), error.errno(), error.is_transient()),
+            (Step::Clone, libc::EAGAIN, true)
+        );
+        before.compare();
+    });
+}
+
+#[test]
+fn golang_22315_a_program_that_is_being_written() {
+    let scratch = crate::helpers::Scratch::new("busy");
+    let path = scratch.0.join("busy");
+    std::fs::copy("/bin/true", &path).unwrap();
+    let writer = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+    let error = Command::new(&path).spawn().unwrap_err();
+    assert_eq!(
+        (error.step(), error.errno(), error.is_transient()),
+        (Step::Exec, libc::ETXTBSY, true)
+    );
+    drop(writer);
+    assert!(Command::new(&path).spawn().unwrap().wait().unwrap().exit.success());
+}
+
+static OWNER: AtomicI32 = AtomicI32::new(0);
+static HANDLED: AtomicUsize = AtomicUsize::new(0);
+static STRAYED: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn handler(_: libc::c_int) {
+    // SAFETY: takes nothing.
+    let here = unsafe { libc::syscall(libc::SYS_getpid) } as i32;
+    let count = if here == OWNER.load(Ordering::Relaxed) {
+        &HANDLED
+    } else {
+        &STRAYED
+    };
+    count.fetch_add(1, Ordering::Relaxed);
+}
+
+/// glibc BZ 14750: a handler of the parent that runs in the child runs on the parent's memory.
+#[test]
+fn bz14750_signal_storm_with_busy_threads() {
+    alone("shortage::bz14750_signal_storm_with_busy_threads", || {
+        // SAFETY: installs a handler that only adds to atomics.
+        unsafe {
+            OWNER.store(libc::getpid(), Ordering::Relaxed);
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = handler as *const () as usize;
+            action.sa_flags = libc::SA_RESTART;
+            libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut());
+        }
+        let done = AtomicBool::new(false);
+        let before = Leaks::snapshot();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        // To the process group's own pid: any thread, and children in the same group don't get it.
+                        // SAFETY: numbers only.
+                        unsafe { libc::kill(libc::getpid(), libc::SIGUSR1) };
+                        std::hint::black_box(vec![1u8; 10_000]);
+                    }
+                });
+            }
+            let spawning: Vec<_> = (0..4u8)
+                .map(|thread| {
+                    scope.spawn(move || {
+                        let mut spawner = Spawner::new().unwrap();
+                        let mut program = sh(&format!("exit {thread}")).compile().unwrap();
+                        for _ in 0..200 {
+                            let record = spawner.spawn(&mut program).unwrap().wait().unwrap();
+                            assert_eq!(record.exit.code(), Some(thread));
+                        }
+                    })
+                })
+                .collect();
+            let results: Vec<_> = spawning.into_iter().map(|thread| thread.join()).collect();
+            done.store(true, Ordering::Relaxed);
+            assert!(results.iter().all(Result::is_ok));
+        });
+        assert!(HANDLED.load(Ordering::Relaxed) > 0);
+        assert_eq!(STRAYED.load(Ordering::Relaxed), 0);
+        before.compare();
+    });
+}
