@@ -12,16 +12,20 @@ use std::thread;
 use std::time::Duration;
 
 use common::oracle::FOUND;
-use common::{LIMIT, isolated, isolated_outcome, processes};
+use common::{Failure, Isolation, SOON, isolated, processes};
 use pidherd::fdset::{FdSet, Interest};
 use pidherd::signal::{Signal, SignalSet};
-use pidherd::signalfd::MaskGuard;
+use pidherd::signalfd::{MaskGuard, SignalFd};
 use rustix::fs::Mode;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 
+fn outcome(body: impl FnOnce()) -> Result<String, Failure> {
+    Isolation::new().outcome(body)
+}
+
 /// Plants a fault in an isolated process; the oracle must say just this about it.
 fn planted(expected: &str, fault: impl FnOnce()) {
-    let failure = isolated_outcome(LIMIT, fault).expect_err("the fault was not found");
+    let failure = outcome(fault).expect_err("the fault was not found");
     let found: Vec<&str> = failure
         .output
         .lines()
@@ -59,7 +63,7 @@ fn a_clean_test_passes() {
 fn a_zombie_is_found() {
     planted("a zombie is left: pid ", || {
         let pid = Command::new("true").spawn().unwrap().id();
-        assert!(common::wait_gone(pid, LIMIT));
+        assert!(common::wait_gone(pid, SOON));
     });
 }
 
@@ -78,7 +82,7 @@ fn a_descendant_that_is_nobodys_child_is_found() {
 
 #[test]
 fn whatever_a_test_leaves_is_killed_by_the_harness() {
-    let failure = isolated_outcome(LIMIT, || {
+    let failure = outcome(|| {
         println!("\nleft behind: {}", sleeper().spawn().unwrap().id());
     });
     let output = failure.expect_err("a child is left").output;
@@ -163,7 +167,7 @@ fn a_cgroup_is_found() {
     if !common::root_or_skip("makes a cgroup") {
         return;
     }
-    let left = isolated_outcome(LIMIT, || mem::forget(common::test_cgroup()));
+    let left = outcome(|| mem::forget(common::test_cgroup()));
     let Err(failure) = left else { return };
     let found = failure.output.lines().filter_map(|line| line.strip_prefix(FOUND));
     let path = found
@@ -175,7 +179,7 @@ fn a_cgroup_is_found() {
 
 #[test]
 fn a_hang_is_ended_by_the_watchdog_which_says_what_hung() {
-    let outcome = isolated_outcome(Duration::from_millis(500), || {
+    let outcome = Isolation::new().limit(Duration::from_millis(500)).outcome(|| {
         drop(sleeper().spawn());
         loop {
             thread::park();
@@ -194,25 +198,36 @@ fn a_hang_is_ended_by_the_watchdog_which_says_what_hung() {
 
 #[test]
 fn a_failed_assertion_is_a_failure_with_its_words() {
-    let failure = isolated_outcome(LIMIT, || panic!("these very words")).expect_err("it panicked");
+    let failure = outcome(|| panic!("these very words")).expect_err("it panicked");
     assert!(failure.output.contains("these very words"), "{failure}");
     assert!(failure.how.contains("exit status: 101"), "{failure}");
 }
 
 #[test]
 fn a_test_that_leaves_early_is_a_failure() {
-    let failure = isolated_outcome(LIMIT, || std::process::exit(0)).expect_err("it never came to its end");
+    let failure = outcome(|| std::process::exit(0)).expect_err("it never came to its end");
     assert!(failure.how.contains("never came to the end"), "{failure}");
 }
 
 #[test]
 fn what_is_skipped_is_said() {
-    let output = isolated_outcome(LIMIT, || common::skipped("nothing; such a line gets through")).unwrap();
+    let output = outcome(|| common::skipped("nothing; such a line gets through")).unwrap();
     let said: Vec<&str> = common::skips(&output).collect();
     assert_eq!(
         said,
         ["SKIPPED: what_is_skipped_is_said: nothing; such a line gets through"]
     );
+}
+
+#[test]
+fn signals_can_be_blocked_in_all_threads() {
+    let set = SignalSet::EMPTY.with(Signal::TERM);
+    Isolation::new().blocked(set).run(|| {
+        let signals = SignalFd::new(set).unwrap();
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).unwrap();
+        assert!(common::wait_readable(&signals, SOON));
+        assert_eq!(signals.read().unwrap().map(|info| info.signal), Some(Signal::TERM));
+    });
 }
 
 #[test]
@@ -226,7 +241,7 @@ fn a_file_is_waited_for_without_sleeping() {
             std::fs::write(&written, "one\ntwo\n")
         });
         assert_eq!(
-            common::wait_for_content(&path, LIMIT, |text| text.contains("two")),
+            common::wait_for_content(&path, SOON, |text| text.contains("two")),
             "one\ntwo\n"
         );
         writer.join().unwrap().unwrap();

@@ -13,8 +13,8 @@
 //! and its body runs in a fresh process: the test binary again, told to run this one test. Output,
 //! filters and parallelism stay those of cargo test (or nextest). When the body is done, the
 //! [oracle](oracle) compares the process with what it was before; a watchdog outside kills what hangs
-//! and says what it was doing. The body's thread is not the only one: the harness's own waits beside
-//! it, so a signal sent to the process is to be expected there too.
+//! and says what it was doing. The body's thread is not the only one, the harness's own waits beside it:
+//! for signals sent to the process see [`Isolation::blocked`].
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 
 pub mod oracle;
@@ -27,12 +27,14 @@ use std::env;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
+use std::mem::MaybeUninit;
 use std::os::unix::process::CommandExt;
 use std::process::{self, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use pidherd::signal::SignalSet;
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
@@ -46,6 +48,10 @@ pub const MARKER: &str = "PIDHERD_TEST_MARKER";
 /// How long a test may take before the watchdog ends it, unless it says otherwise.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
+/// How long a test may wait for what is about to happen: less than [`LIMIT`], so that the wait fails
+/// and says for what, before the watchdog does.
+pub const SOON: Duration = Duration::from_secs(20);
+
 /// The line by which the inner process says that the body ran and the oracle found nothing.
 const DONE: &str = "isolated: done";
 
@@ -55,26 +61,74 @@ thread_local! {
 
 /// Runs the whole body of a test in a process of its own, under the oracle and the watchdog.
 pub fn isolated(body: impl FnOnce()) {
-    isolated_within(LIMIT, body);
+    Isolation::new().run(body);
 }
 
-/// The same with another limit for the watchdog.
-pub fn isolated_within(limit: Duration, body: impl FnOnce()) {
-    if let Err(failure) = isolated_outcome(limit, body) {
-        panic!("{failure}");
-    }
+/// The same, with another limit for the watchdog or other signals blocked.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "nothing is run yet"]
+pub struct Isolation {
+    limit: Duration,
+    blocked: SignalSet,
 }
 
-/// The same for a test of the harness itself, which wants to see the failure, or what was printed.
-pub fn isolated_outcome(limit: Duration, body: impl FnOnce()) -> Result<String, Failure> {
-    if env::var_os(MARKER).is_some() {
-        run_here(body);
+impl Isolation {
+    pub fn new() -> Isolation {
+        Isolation {
+            limit: LIMIT,
+            blocked: SignalSet::EMPTY,
+        }
     }
-    assert!(
-        !USED.replace(true),
-        "isolated() must be the whole test: the second one would never run"
-    );
-    run_outside(limit)
+
+    /// How long the test may take.
+    pub fn limit(self, limit: Duration) -> Isolation {
+        Isolation { limit, ..self }
+    }
+
+    /// Starts the process with these signals blocked, in all its threads. (Those blocked by the body
+    /// are blocked in its thread alone, and the harness's own would take what is sent to the process.)
+    pub fn blocked(self, blocked: SignalSet) -> Isolation {
+        Isolation { blocked, ..self }
+    }
+
+    pub fn run(self, body: impl FnOnce()) {
+        if let Err(failure) = self.outcome(body) {
+            panic!("{failure}");
+        }
+    }
+
+    /// For a test of the harness itself: what was printed, or how it failed.
+    pub fn outcome(self, body: impl FnOnce()) -> Result<String, Failure> {
+        if env::var_os(MARKER).is_some() {
+            run_here(body);
+        }
+        assert!(
+            !USED.replace(true),
+            "this must be the whole test: the second one would never run"
+        );
+        self.run_outside()
+    }
+
+    /// In the outer process: starts the inner one and waits for it.
+    fn run_outside(self) -> Result<String, Failure> {
+        let marker = new_marker();
+        let mut output = capture().expect("a memfd for the output");
+        let mut command = inner_command(&marker, &output);
+        block_in(&mut command, self.blocked);
+        let mut child = command.spawn().expect("this test's own binary");
+        let hung = !wait::wait_gone(child.id(), self.limit);
+        let report = hung.then(|| processes::report(&marker));
+        let _already_gone = child.kill();
+        let status = child.wait().expect("a child of ours");
+        let left = processes::kill_marked(&marker);
+        places::remove_cgroups(child.id());
+        let output = take_output(&mut output).expect("the output that was captured");
+        pass_on(&output);
+        match verdict(status, report, self.limit, &left, &output) {
+            None => Ok(output),
+            Some(how) => Err(Failure { how, output }),
+        }
+    }
 }
 
 /// How an isolated test failed.
@@ -103,25 +157,6 @@ fn run_here(body: impl FnOnce()) -> ! {
     oracle.end();
     println!("\n{DONE}");
     process::exit(0);
-}
-
-/// In the outer process: starts the inner one and waits for it.
-fn run_outside(limit: Duration) -> Result<String, Failure> {
-    let marker = new_marker();
-    let mut output = capture().expect("a memfd for the output");
-    let mut child = inner_command(&marker, &output).spawn().expect("this test's own binary");
-    let hung = !wait::wait_gone(child.id(), limit);
-    let report = hung.then(|| processes::report(&marker));
-    let _already_gone = child.kill();
-    let status = child.wait().expect("a child of ours");
-    let left = processes::kill_marked(&marker);
-    places::remove_cgroups(child.id());
-    let output = take_output(&mut output).expect("the output that was captured");
-    pass_on(&output);
-    match verdict(status, report, limit, &left, &output) {
-        None => Ok(output),
-        Some(how) => Err(Failure { how, output }),
-    }
 }
 
 /// What is wrong, if anything.
@@ -158,6 +193,33 @@ fn inner_command(marker: &str, output: &File) -> Command {
         .stdout(output.try_clone().expect("a copy of the memfd"))
         .stderr(output.try_clone().expect("a copy of the memfd"));
     command
+}
+
+/// The standard library empties the mask of what it starts, so this is done behind it.
+fn block_in(command: &mut Command, signals: SignalSet) {
+    if signals.is_empty() {
+        return;
+    }
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset initialises all of the set it is given.
+    let mut set = unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        set.assume_init()
+    };
+    for signal in signals.iter() {
+        // SAFETY: the set is a live, initialised local, and the number is that of a signal.
+        unsafe { libc::sigaddset(&mut set, signal.as_raw()) };
+    }
+    let block = move || {
+        // SAFETY: the set is the closure's own copy; no old mask is asked for.
+        match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) } {
+            0 => Ok(()),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
+    };
+    // SAFETY: between fork and exec it calls pthread_sigmask alone, which is async-signal-safe, and
+    // allocates nothing unless that fails.
+    unsafe { command.pre_exec(block) };
 }
 
 fn new_marker() -> String {

@@ -70,6 +70,7 @@ const PURE_TYPES: &[&str] = &[
     "std::time::Duration",
     "std::time::SystemTime",
     "std::process::ExitStatus",
+    "std::io::Error",
     "std::io::ErrorKind",
 ];
 

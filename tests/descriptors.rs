@@ -1,0 +1,183 @@
+//! The descriptors in the hands of a host: its own epoll, its own child, its own signals.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::process::Command;
+
+use common::{Isolation, SOON, isolated};
+use pidherd::exit::Pid;
+use pidherd::fdset::{Change, FdSet, Interest, Token};
+use pidherd::signal::{Signal, SignalSet};
+use pidherd::signalfd::{MaskGuard, SignalFd};
+use pidherd::time::Instant;
+use pidherd::timerfd::{Clock, TimerFd};
+use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
+
+/// A host that registers each descriptor by itself, told by the change log alone.
+struct Host(OwnedFd);
+
+impl Host {
+    fn new() -> Host {
+        Host(epoll::create(epoll::CreateFlags::CLOEXEC).unwrap())
+    }
+
+    fn follow(&self, set: &mut FdSet) {
+        while let Some(change) = set.next_change() {
+            match change {
+                Change::Added(entry) => {
+                    // SAFETY: an entry's descriptor is open until its `Removed`, which is taken later,
+                    // has been dropped; the borrow ends in this block.
+                    let fd = unsafe { BorrowedFd::borrow_raw(entry.fd) };
+                    let data = epoll::EventData::new_u64(entry.token.to_raw());
+                    let flags = epoll::EventFlags::from_bits_retain(entry.interest.bits());
+                    epoll::add(&self.0, fd, data, flags).unwrap();
+                }
+                Change::Removed { fd, .. } => epoll::delete(&self.0, &fd).unwrap(),
+            }
+        }
+    }
+
+    fn ready(&self) -> BTreeSet<u64> {
+        let mut events = [const { MaybeUninit::<epoll::Event>::uninit() }; 64];
+        let (events, _) = epoll::wait(&self.0, &mut events, Some(&Timespec::default())).unwrap();
+        events.iter().map(|event| event.data.u64()).collect()
+    }
+}
+
+/// What is in the set, or could be.
+struct Source {
+    fd: Option<OwnedFd>,
+    token: Option<Token>,
+}
+
+impl Source {
+    fn new() -> Source {
+        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
+        Source {
+            fd: Some(fd),
+            token: None,
+        }
+    }
+
+    /// Adds or removes it, makes it readable or not.
+    fn change(&mut self, set: &mut FdSet, what: u64) {
+        let Some(fd) = &self.fd else { return };
+        match (what, self.token) {
+            (0, None) => self.token = Some(set.add(fd.as_fd(), Interest::READ).unwrap()),
+            (1, Some(token)) => {
+                set.remove(token, self.fd.take().unwrap()).unwrap();
+                *self = Source::new();
+            }
+            (2, _) => drop(rustix::io::write(fd, &1u64.to_ne_bytes())),
+            (3, _) => drop(rustix::io::read(fd, &mut [0u8; 8])),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn both_ways_in_tell_the_same() {
+    isolated(|| {
+        let mut set = FdSet::new().unwrap();
+        let (one, each) = (Host::new(), Host::new());
+        epoll::add(&one.0, &set, epoll::EventData::new_u64(0), epoll::EventFlags::IN).unwrap();
+        let mut sources: Vec<Source> = (0..12).map(|_| Source::new()).collect();
+        let mut random = 1u64;
+        for round in 0..20_000 {
+            // xorshift64
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let (which, what) = ((random >> 40) as usize % sources.len(), (random >> 20) % 4);
+            sources[which].change(&mut set, what);
+            // The log begins in mid-life, and waits for a few changes before it is followed.
+            if round < 100 || random % 4 > 0 {
+                continue;
+            }
+            set.track_changes(true);
+            each.follow(&mut set);
+            let mut tokens = Vec::new();
+            set.ready(&mut tokens).unwrap();
+            let tokens: BTreeSet<u64> = tokens.into_iter().map(Token::to_raw).collect();
+            assert_eq!(each.ready(), tokens);
+            assert_eq!(!one.ready().is_empty(), !tokens.is_empty());
+        }
+    });
+}
+
+#[test]
+fn a_number_does_not_come_back_before_the_host_let_go() {
+    isolated(|| {
+        let mut set = FdSet::new().unwrap();
+        set.track_changes(true);
+        let source = Source::new().fd.unwrap();
+        let number = source.as_raw_fd();
+        let token = set.add(source.as_fd(), Interest::READ).unwrap();
+        set.remove(token, source).unwrap();
+        let others: Vec<OwnedFd> = (0..100).map(|_| Source::new().fd.unwrap()).collect();
+        assert!(others.iter().all(|other| other.as_raw_fd() != number));
+        while let Some(change) = set.next_change() {
+            drop(change);
+        }
+        assert_eq!(lowest_free(), number);
+    });
+}
+
+fn lowest_free() -> RawFd {
+    Source::new().fd.unwrap().as_raw_fd()
+}
+
+#[test]
+fn a_timer_and_signals_wait_in_one_set() {
+    let child_signal = SignalSet::EMPTY.with(Signal::CHLD);
+    Isolation::new().blocked(child_signal).run(|| {
+        let mut set = FdSet::new().unwrap();
+        let mut timer = TimerFd::new(Clock::Boottime).unwrap();
+        let signals = SignalFd::new(child_signal).unwrap();
+        let timer_token = set.add(timer.as_fd(), Interest::READ).unwrap();
+        let signal_token = set.add(signals.as_fd(), Interest::READ).unwrap();
+        let mut ready = Vec::with_capacity(1);
+
+        let mut child = Command::new("sh").args(["-c", "exit 3"]).spawn().unwrap();
+        assert!(common::wait_readable(&set, SOON));
+        set.ready(&mut ready).unwrap();
+        assert_eq!(ready, [signal_token]);
+        let info = signals.read().unwrap().unwrap();
+        assert_eq!(
+            (info.signal, info.code, info.status),
+            (Signal::CHLD, libc::CLD_EXITED, 3)
+        );
+        assert_eq!(info.sender.map(Pid::as_raw), Some(child.id()));
+        child.wait().unwrap();
+
+        timer.arm(Some(Instant::ZERO)).unwrap();
+        assert!(common::wait_readable(&set, SOON));
+        set.ready(&mut ready).unwrap();
+        assert_eq!(ready, [timer_token]);
+        set.remove(timer_token, timer.into()).unwrap();
+        set.remove(signal_token, signals.into()).unwrap();
+        set.ready(&mut ready).unwrap();
+        assert!(ready.is_empty() && set.is_empty());
+    });
+}
+
+#[test]
+#[cfg(target_env = "gnu")]
+fn what_the_sender_attached_arrives() {
+    isolated(|| {
+        let set = SignalSet::EMPTY.with(Signal::USR1);
+        let _blocked = MaskGuard::block(set).unwrap();
+        let signals = SignalFd::new(set).unwrap();
+        let value = libc::sigval {
+            sival_ptr: std::ptr::without_provenance_mut(7),
+        };
+        // SAFETY: the thread is this one, alive; the value is a number and nobody follows it.
+        let result = unsafe { libc::pthread_sigqueue(libc::pthread_self(), libc::SIGUSR1, value) };
+        assert_eq!(result, 0);
+        let info = signals.read().unwrap().unwrap();
+        assert_eq!((info.signal, info.code, info.value), (Signal::USR1, libc::SI_QUEUE, 7));
+    });
+}
