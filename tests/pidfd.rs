@@ -30,14 +30,14 @@ const LONG: Duration = Duration::from_secs(20);
 fn readable_when_it_ended_and_from_then_on() {
     let pidfd = start("exec sleep 1000");
     assert!(!readable(&pidfd, Duration::ZERO));
-    assert_eq!((pidfd.peek().unwrap(), pidfd.reap().unwrap()), (None, None));
+    assert_eq!((pidfd.peek().unwrap().map(|record| record.exit), pidfd.reap().unwrap()), (None, None));
     pidfd.signal(Signal::TERM).unwrap();
     assert!(readable(&pidfd, LONG));
     let end = Exit::Signal {
         signal: Signal::TERM,
         core: false,
     };
-    assert_eq!((pidfd.peek().unwrap(), pidfd.peek().unwrap()), (Some(end), Some(end)));
+    assert_eq!((pidfd.peek().unwrap().map(|record| record.exit), pidfd.peek().unwrap().map(|record| record.exit)), (Some(end), Some(end)));
     pidfd.signal(Signal::KILL).unwrap();
     let record = pidfd.reap().unwrap().unwrap();
     assert_eq!((record.exit, record.pid), (end, pidfd.pid()));
@@ -57,7 +57,7 @@ fn reaping_twice_and_peeking_after_it_is_harmless() {
     let again = pidfd.reap().unwrap().unwrap();
     assert!(matches!(again.exit, Exit::Code(7) | Exit::Unknown), "{again:?}");
     assert_eq!(again.usage, pidherd::exit::Usage::default());
-    assert!(matches!(pidfd.peek().unwrap(), Some(Exit::Code(7) | Exit::Unknown)));
+    assert!(matches!(pidfd.peek().unwrap().map(|record| record.exit), Some(Exit::Code(7) | Exit::Unknown)));
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn reaped_by_somebody_else() {
         let pid = i32::try_from(pidfd.pid().as_raw()).unwrap();
         // SAFETY: waits for a child of ours, without wanting its status.
         assert_eq!(unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) }, pid);
-        let peeked = pidfd.peek().unwrap().unwrap();
+        let peeked = pidfd.peek().unwrap().map(|record| record.exit).unwrap();
         assert!(peeked == exit || peeked == Exit::Unknown, "{peeked:?}");
         assert_eq!(pidfd.reap().unwrap().unwrap().exit, peeked);
     }
