@@ -30,14 +30,23 @@ const LONG: Duration = Duration::from_secs(20);
 fn readable_when_it_ended_and_from_then_on() {
     let pidfd = start("exec sleep 1000");
     assert!(!readable(&pidfd, Duration::ZERO));
-    assert_eq!((pidfd.peek().unwrap().map(|record| record.exit), pidfd.reap().unwrap()), (None, None));
+    assert_eq!(
+        (pidfd.peek().unwrap().map(|record| record.exit), pidfd.reap().unwrap()),
+        (None, None)
+    );
     pidfd.signal(Signal::TERM).unwrap();
     assert!(readable(&pidfd, LONG));
     let end = Exit::Signal {
         signal: Signal::TERM,
         core: false,
     };
-    assert_eq!((pidfd.peek().unwrap().map(|record| record.exit), pidfd.peek().unwrap().map(|record| record.exit)), (Some(end), Some(end)));
+    assert_eq!(
+        (
+            pidfd.peek().unwrap().map(|record| record.exit),
+            pidfd.peek().unwrap().map(|record| record.exit)
+        ),
+        (Some(end), Some(end))
+    );
     pidfd.signal(Signal::KILL).unwrap();
     let record = pidfd.reap().unwrap().unwrap();
     assert_eq!((record.exit, record.pid), (end, pidfd.pid()));
@@ -57,7 +66,10 @@ fn reaping_twice_and_peeking_after_it_is_harmless() {
     let again = pidfd.reap().unwrap().unwrap();
     assert!(matches!(again.exit, Exit::Code(7) | Exit::Unknown), "{again:?}");
     assert_eq!(again.usage, pidherd::exit::Usage::default());
-    assert!(matches!(pidfd.peek().unwrap().map(|record| record.exit), Some(Exit::Code(7) | Exit::Unknown)));
+    assert!(matches!(
+        pidfd.peek().unwrap().map(|record| record.exit),
+        Some(Exit::Code(7) | Exit::Unknown)
+    ));
 }
 
 #[test]
