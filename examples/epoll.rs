@@ -7,28 +7,25 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let signals: SignalSet = [Signal::INT, Signal::TERM].into_iter().collect();
     let _restored = MaskGuard::block(signals)?;
     let mut supervisor = Supervisor::builder().signals(SignalFd::new(signals)?).build()?;
-    let command = Command::new("sleep").arg("3").process_group(0);
-    let group = supervisor.add(GroupSpec::new("worker", command).instances(3))?;
-    supervisor.start(group)?;
+    let sleep = Command::new("sleep").arg("3").process_group(0);
+    let workers = supervisor.add(GroupSpec::new("worker", sleep).instances(3))?;
+    supervisor.start(workers)?;
 
     let epoll = create(CreateFlags::CLOEXEC)?;
     supervisor.track_fd_changes(true);
     let mut ready = Vec::with_capacity(64);
     while !supervisor.is_down() {
         while let Some(change) = supervisor.next_fd_change() {
-            match change {
-                Change::Added(entry) => {
-                    let data = EventData::new_u64(entry.fd as u64);
-                    supervisor
-                        .fd(entry.token)
-                        .map_or(Ok(()), |fd| add(&epoll, fd, data, EventFlags::IN))?;
+            match (&change, supervisor.fd(change.token())) {
+                (Change::Added(entry), Some(fd)) => {
+                    add(&epoll, fd, EventData::new_u64(entry.fd as u64), EventFlags::IN)?
                 }
-                Change::Removed { fd, .. } => delete(&epoll, fd).unwrap_or_default(),
+                (Change::Added(_), None) => {} // It is gone already.
+                (Change::Removed { fd, .. }, _) => drop(delete(&epoll, fd)),
             }
         }
-        ready.clear();
         wait(&epoll, rustix::buffer::spare_capacity(&mut ready), None)?;
-        for event in &ready {
+        for event in ready.drain(..) {
             supervisor.process_ready(event.data.u64() as i32)?;
         }
         while let Some(event) = supervisor.next_event() {

@@ -113,6 +113,17 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// The entry's name.
+    #[must_use]
+    pub const fn token(&self) -> Token {
+        match self {
+            Change::Added(entry) => entry.token,
+            Change::Removed { token, .. } => *token,
+        }
+    }
+}
+
 /// The set has no entry of this name with this descriptor. Nothing was changed, and the descriptor is
 /// in here, still open.
 #[derive(Debug, thiserror::Error)]

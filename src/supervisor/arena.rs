@@ -6,7 +6,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-/// The place of a `T` in an [`Arena`], and which of its inhabitants is meant.
+/// The place of a `T` among its kind, and which of its inhabitants is meant.
 pub struct Id<T> {
     index: u32,
     generation: u32,
