@@ -1,6 +1,6 @@
 //! The smallest host: three workers kept alive on an epoll of one's own, until SIGINT or SIGTERM.
-use pidherd::fdset::Change;
 use pidherd::{Command, Event, GroupSpec, MaskGuard, Signal, SignalFd, SignalSet, Supervisor};
+use pidherd::{fdset::Change, lifecycle::Restart};
 use rustix::event::epoll::{CreateFlags, EventData, EventFlags, add, create, delete, wait};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -8,7 +8,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let _restored = MaskGuard::block(signals)?;
     let mut supervisor = Supervisor::builder().signals(SignalFd::new(signals)?).build()?;
     let sleep = Command::new("sleep").arg("3").process_group(0);
-    let workers = supervisor.add(GroupSpec::new("worker", sleep).instances(3))?;
+    let workers = supervisor.add(GroupSpec::new("worker", sleep).instances(3).restart(Restart::Always))?;
     supervisor.start(workers)?;
 
     let epoll = create(CreateFlags::CLOEXEC)?;

@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::error::SpecError;
 use crate::command::{Command, Program};
-use crate::lifecycle::{Policy, Scope};
+use crate::lifecycle::{Policy, Restart, Scope, Startup, StopLadder};
 
 /// A group to be: `instances` processes of one command, under one policy.
 ///
@@ -82,6 +83,27 @@ impl GroupSpec {
     #[must_use]
     pub fn policy(mut self, policy: Policy) -> GroupSpec {
         self.policy = policy;
+        self
+    }
+
+    /// Whether an instance that ran and ended by itself is started again: this much of the policy.
+    #[must_use]
+    pub fn restart(mut self, restart: Restart) -> GroupSpec {
+        self.policy.restart = restart;
+        self
+    }
+
+    /// How long an instance must live to count as running: this much of the policy.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> GroupSpec {
+        self.policy.startup = Startup::Grace(grace);
+        self
+    }
+
+    /// How an instance is stopped: this much of the policy.
+    #[must_use]
+    pub fn stop(mut self, ladder: StopLadder) -> GroupSpec {
+        self.policy.stop = ladder;
         self
     }
 
