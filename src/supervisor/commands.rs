@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use super::driver::{Driver, SLICE};
 use super::error::{Error, SpecError};
+use super::history::History;
 use super::instance::{Group, Instance};
 use super::kernel::Kernel;
 use super::spec::{GroupSpec, check_count};
 use super::{GroupId, GroupStatus, InstanceId, Name, Outcome, Request, Status, Target};
 use crate::command::Program;
 use crate::group::{Effect, Plan};
-use crate::lifecycle::{Scope, StateName, Wanted};
+use crate::lifecycle::{Lifecycle, Scope, StateName, Wanted};
 use crate::signal::Signal;
 
 impl<K: Kernel> Driver<K> {
@@ -146,8 +147,8 @@ impl<K: Kernel> Driver<K> {
             failed_starts: instance.life.failed_starts(),
             restarts: instance.life.restarts(),
             started_at: history.started_at,
-            ended_at: history.ended_at,
-            lasted: history.lasted,
+            ended_at: history.over.map(|(at, _)| at),
+            lasted: history.over.map(|(_, lasted)| lasted),
             last_exit: history.last_exit,
             last_error: history.last_error.clone(),
         })
@@ -276,14 +277,17 @@ impl<K: Kernel> Driver<K> {
             return made;
         };
         for (number, program) in members {
+            self.seed = self.seed.wrapping_add(1);
             let name = Name {
                 group: Arc::clone(&group.name),
                 number,
             };
-            self.seed = self.seed.wrapping_add(1);
-            let instance = self
-                .instances
-                .insert(Instance::new(id, name, &group.policy, self.seed, program));
+            let life = Lifecycle::new(&group.policy, self.seed);
+            let instance = Instance {
+                program,
+                ..Instance::new(id, name, life, History::new(self.kept_runs))
+            };
+            let instance = self.instances.insert(instance);
             group.roster.put(number, instance);
             made.push(instance);
         }

@@ -12,17 +12,21 @@ use rustix::io::Errno;
 
 use super::arena::Arena;
 use super::event::{Event, Events, TransitionEvent};
+use super::history::End;
 use super::instance::{Group, Instance};
 use super::kernel::Kernel;
 use super::{GroupId, InGroups, InInstances, InstanceId, Request};
 use crate::deadlines::Deadlines;
 use crate::exit::Pid;
-use crate::lifecycle::{Action, Cause, Failure, Input, Reaction, Reply, Scope, StateName, Transition};
+use crate::lifecycle::{Action, Cause, Failure, Input, Reaction, Reply, Scope, State, StateName, Transition};
 use crate::signal::Signal;
 use crate::time::Instant;
 
 /// How much is done in one go: 64 spawns take some eight milliseconds.
 pub(super) const SLICE: u32 = 64;
+
+/// How many runs of each instance are remembered unless the host wants otherwise.
+pub(super) const KEPT_RUNS: usize = 5;
 
 /// See the [module](self).
 pub(super) struct Driver<K: Kernel> {
@@ -39,6 +43,8 @@ pub(super) struct Driver<K: Kernel> {
     /// What the jitter of the next instance is drawn from.
     pub(super) seed: u64,
     pub(super) closing: bool,
+    /// How many runs of each instance are remembered.
+    pub(super) kept_runs: usize,
     now: Instant,
 }
 
@@ -66,6 +72,7 @@ impl<K: Kernel> Driver<K> {
             alive: 0,
             seed,
             closing: false,
+            kept_runs: KEPT_RUNS,
         }
     }
 
@@ -180,23 +187,23 @@ impl<K: Kernel> Driver<K> {
             let Some(group) = self.groups.get(instance.group) else {
                 break;
             };
-            let before = instance.life.state().name().is_alive();
+            let before = *instance.life.state();
             let reaction = instance.life.handle(&group.policy, input, self.now);
             let after = instance.life.state().name().is_alive();
-            self.alive = (self.alive + usize::from(after)).saturating_sub(usize::from(before));
+            self.alive = (self.alive + usize::from(after)).saturating_sub(usize::from(before.name().is_alive()));
             reply.get_or_insert(reaction.reply);
-            next = self.carry_out(id, &reaction);
+            next = self.carry_out(id, &reaction, &before);
         }
         self.follow_up(id);
         reply.unwrap_or(Reply::Ignored)
     }
 
     /// Does what a reaction says, and returns what became of it.
-    fn carry_out(&mut self, id: InstanceId, reaction: &Reaction) -> Option<Input> {
+    fn carry_out(&mut self, id: InstanceId, reaction: &Reaction, before: &State) -> Option<Input> {
         let ended = reaction
             .transitions()
             .any(Transition::ends_run)
-            .then(|| self.bury(id))
+            .then(|| self.bury(id, reaction, before))
             .flatten();
         // A spawn comes before the telling, so that the way into Starting can name the process.
         let answer = (reaction.action == Some(Action::Spawn)).then(|| self.spawn(id));
@@ -222,11 +229,19 @@ impl<K: Kernel> Driver<K> {
     }
 
     /// A run is over: lets go of its process.
-    fn bury(&mut self, id: InstanceId) -> Option<Pid> {
+    fn bury(&mut self, id: InstanceId, reaction: &Reaction, before: &State) -> Option<Pid> {
         let wall = self.kernel.wall();
         let instance = self.instances.get_mut(id)?;
-        instance.history.ended(self.now, wall);
-        let process = instance.process.take()?;
+        let number = instance.life.runs().saturating_sub(starts(reaction));
+        let process = instance.process.take();
+        let exit = instance.history.last_exit.filter(|_| process.is_some());
+        let end = match (exit, &instance.history.last_error, self.groups.get(instance.group)) {
+            (Some(record), _, Some(group)) => End::of(before, record.exit, &group.policy.stop),
+            (None, Some(error), _) => End::NotSpawned(error.clone()),
+            (_, _, _) => End::Unknown,
+        };
+        instance.history.ended(number, end, exit, self.now, wall);
+        let process = process?;
         let pid = self.kernel.pid(&process);
         self.kernel.release(process, Duration::ZERO);
         Some(pid)
@@ -274,11 +289,7 @@ impl<K: Kernel> Driver<K> {
         let wall = self.kernel.wall();
         let Some(instance) = self.instances.get(id) else { return };
         let current = instance.process.as_ref().map(|process| self.kernel.pid(process));
-        let starts = reaction
-            .transitions()
-            .filter(|step| step.to == StateName::Starting)
-            .count();
-        let mut run = instance.life.runs().saturating_sub(starts as u64);
+        let mut run = instance.life.runs().saturating_sub(starts(reaction));
         for step in reaction.transitions() {
             let pid = match step {
                 Transition {
@@ -388,6 +399,14 @@ impl<K: Kernel> Driver<K> {
             }
         }
     }
+}
+
+/// How many runs a reaction begins.
+fn starts(reaction: &Reaction) -> u64 {
+    reaction
+        .transitions()
+        .map(|step| u64::from(step.to == StateName::Starting))
+        .sum()
 }
 
 /// How long [`Drop`] waits for processes that were sent SIGKILL, all together.

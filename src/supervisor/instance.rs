@@ -1,16 +1,14 @@
 //! One supervised process and its group, as the driver keeps them.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
+use super::history::History;
 use super::spec::{Commands, GroupSpec};
 use super::{GroupId, InstanceId, Name, Request};
 use crate::child::Pipes;
-use crate::command::{Program, SpawnError};
-use crate::exit::ExitRecord;
+use crate::command::Program;
 use crate::group::Roster;
 use crate::lifecycle::{Lifecycle, Policy, Wanted};
-use crate::time::Instant;
 
 /// One supervised process.
 pub(super) struct Instance<P> {
@@ -28,44 +26,17 @@ pub(super) struct Instance<P> {
     pub(super) history: History,
 }
 
-/// What is remembered of the last run.
-#[derive(Default)]
-pub(super) struct History {
-    pub(super) started_at: Option<SystemTime>,
-    pub(super) ended_at: Option<SystemTime>,
-    /// How long it lasted, if it is over.
-    pub(super) lasted: Option<Duration>,
-    pub(super) last_exit: Option<ExitRecord>,
-    pub(super) last_error: Option<SpawnError>,
-    start: Instant,
-}
-
-impl History {
-    pub(super) fn began(&mut self, now: Instant, wall: SystemTime) {
-        self.start = now;
-        self.started_at = Some(wall);
-        self.ended_at = None;
-        self.lasted = None;
-        self.last_error = None;
-    }
-
-    pub(super) fn ended(&mut self, now: Instant, wall: SystemTime) {
-        self.ended_at = Some(wall);
-        self.lasted = Some(now.saturating_duration_since(self.start));
-    }
-}
-
 impl<P> Instance<P> {
-    pub(super) fn new(group: GroupId, name: Name, policy: &Policy, seed: u64, program: Option<Program>) -> Instance<P> {
+    pub(super) fn new(group: GroupId, name: Name, life: Lifecycle, history: History) -> Instance<P> {
         Instance {
             group,
             name,
-            life: Lifecycle::new(policy, seed),
+            life,
             process: None,
             pipes: None,
-            program,
+            program: None,
             pending: None,
-            history: History::default(),
+            history,
         }
     }
 }

@@ -45,6 +45,7 @@ mod commands;
 mod driver;
 mod error;
 mod event;
+mod history;
 mod instance;
 mod kernel;
 mod request;
@@ -58,6 +59,7 @@ pub use arena::Id;
 pub use driver::Progress;
 pub use error::{Error, SpecError};
 pub use event::{Event, Name, TransitionEvent};
+pub use history::{End, Run};
 pub use request::{Outcome, Request};
 pub use spec::GroupSpec;
 pub use status::{GroupStatus, Status};
@@ -70,9 +72,12 @@ use crate::signal::Signal;
 use crate::signalfd::SignalFd;
 use crate::time::Instant;
 use crate::timerfd::Clock;
-use driver::{Driver, SLICE};
+use driver::{Driver, KEPT_RUNS, SLICE};
 use event::Events;
 use kernel::{Linux, Source};
+
+/// The most runs of each instance that can be remembered.
+const MOST_RUNS: usize = 1_000;
 
 /// What a [`GroupId`] points into.
 #[doc(hidden)]
@@ -127,6 +132,7 @@ pub struct Builder {
     clock: Clock,
     signals: Option<SignalFd>,
     events: usize,
+    runs: usize,
     seed: Option<u64>,
 }
 
@@ -136,6 +142,7 @@ impl Default for Builder {
             clock: Clock::Monotonic,
             signals: None,
             events: 4_096,
+            runs: KEPT_RUNS,
             seed: None,
         }
     }
@@ -165,6 +172,13 @@ impl Builder {
         self
     }
 
+    /// How many runs of each instance are remembered ([`Supervisor::runs`]): 5 by default, 1,000 at most.
+    #[must_use]
+    pub const fn remembered_runs(mut self, runs: usize) -> Builder {
+        self.runs = if runs > MOST_RUNS { MOST_RUNS } else { runs };
+        self
+    }
+
     /// What the jitter of delays is drawn from; by default something that differs from process to
     /// process. The same seed gives the same delays.
     #[must_use]
@@ -182,7 +196,8 @@ impl Builder {
         let seed = self
             .seed
             .unwrap_or_else(|| self.clock.now().as_nanos() ^ u64::from(std::process::id()) << 32);
-        let driver = Driver::new(linux, Events::new(self.events), seed);
+        let mut driver = Driver::new(linux, Events::new(self.events), seed);
+        driver.kept_runs = self.runs;
         Ok(Supervisor {
             driver,
             ready: Vec::with_capacity(SLICE as usize),
@@ -406,6 +421,15 @@ impl Supervisor {
     #[must_use]
     pub fn status(&self, instance: InstanceId) -> Option<Status> {
         self.driver.status(instance)
+    }
+
+    /// The last runs of an instance that are over, the oldest first, each with the cause of its end.
+    pub fn runs(&self, instance: InstanceId) -> impl DoubleEndedIterator<Item = &Run> {
+        self.driver
+            .instances
+            .get(instance)
+            .into_iter()
+            .flat_map(|instance| instance.history.runs())
     }
 
     /// How a group stands.
