@@ -233,3 +233,5 @@ mod blessed;
 mod cases;
 #[cfg(test)]
 mod matrix;
+#[cfg(test)]
+mod tests;

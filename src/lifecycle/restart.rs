@@ -7,7 +7,7 @@ use super::policy::{CrashBudget, Policy};
 use crate::time::Instant;
 
 /// The memory of one lifecycle: two budgets, kept apart, and the source of its jitter.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Counters {
     /// Failed starts in a row.
     pub(super) failed_starts: u32,

@@ -1,0 +1,254 @@
+//! The cases that tell a right implementation from a naive one, with every step and its time.
+
+use std::time::Duration;
+
+use super::super::{Input, Policy, Reply, Restart, Scope, Startup, StateName, StopLadder};
+use super::world::{Program, SECOND, SLEEP, World, always};
+use crate::exit::Exit;
+use crate::signal::Signal;
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// Everything that happens in so many seconds.
+fn story(policy: Policy, program: Program, seconds: f64) -> Vec<String> {
+    let mut world = World::started(policy, program);
+    world.until(seconds);
+    world.told()
+}
+
+fn grace_zero(restart: Restart) -> Policy {
+    Policy {
+        startup: Startup::Grace(Duration::ZERO),
+        restart,
+        ..Policy::default()
+    }
+}
+
+#[test]
+fn a_quick_exit_is_a_failed_start_whatever_code_and_policy() {
+    for code in [0, 1] {
+        let policy = Policy {
+            restart: Restart::Never,
+            ..Policy::default()
+        };
+        let backoff = format!("BACKOFF, exited with code {code}");
+        assert_eq!(
+            story(policy, Program::ends(ms(200), code), 1_000.0),
+            [
+                "0 STARTING, requested",
+                &format!("0.2 {backoff}"),
+                "1.2 STARTING, delay over",
+                &format!("1.4 {backoff}"),
+                "3.4 STARTING, delay over",
+                &format!("3.6 {backoff}"),
+                "6.6 STARTING, delay over",
+                &format!("6.8 {backoff}"),
+                "6.8 FATAL, no try left",
+            ]
+        );
+    }
+}
+
+#[test]
+fn without_a_grace_an_exit_is_never_a_failed_start() {
+    assert_eq!(
+        story(
+            grace_zero(Restart::OnUnexpected),
+            Program::ends(Duration::ZERO, 0),
+            1_000.0
+        ),
+        [
+            "0 STARTING, requested",
+            "0 RUNNING, grace over",
+            "0 EXITED, exited with code 0, as expected"
+        ]
+    );
+}
+
+#[test]
+fn without_a_grace_a_crash_loop_is_bounded_by_its_budget() {
+    let mut world = World::started(grace_zero(Restart::Always), Program::ends(Duration::ZERO, 1));
+    world.until(1_000.0);
+    assert_eq!(world.life.life.runs(), 11, "ten restarts in ten seconds");
+    let told = world.told();
+    assert_eq!(
+        told[told.len() - 3..],
+        [
+            "0 RUNNING, grace over",
+            "0 EXITED, exited with code 1",
+            "0 FATAL, crashed too often"
+        ]
+    );
+}
+
+#[test]
+fn without_a_grace_a_missing_program_is_a_failed_start_all_the_same() {
+    let program = Program {
+        missing: Some((libc::ENOENT, true)),
+        ..SLEEP
+    };
+    let policy = Policy {
+        start_retries: 1,
+        ..grace_zero(Restart::Always)
+    };
+    let backoff = "BACKOFF, could not be spawned: No such file or directory (os error 2)";
+    assert_eq!(
+        story(policy, program, 1_000.0),
+        [
+            "0 STARTING, requested",
+            &format!("0 {backoff}"),
+            "1 STARTING, delay over",
+            &format!("1 {backoff}"),
+            "1 FATAL, no try left",
+        ]
+    );
+}
+
+#[test]
+fn a_stop_in_backoff_zeroes_the_counter() {
+    let mut world = World::started(Policy::default(), Program::ends(ms(200), 1));
+    world.until(2.0);
+    assert_eq!(world.life.life.failed_starts(), 2);
+    world.told();
+    assert_eq!(world.ask(Input::Stop), Reply::Accepted);
+    assert_eq!(world.life.life.failed_starts(), 0);
+    world.until(100.0);
+    assert_eq!(world.told(), ["2 STOPPED, requested"], "the timer never fires");
+    assert_eq!(world.ask(Input::Start), Reply::Accepted);
+    world.until(101.2);
+    assert_eq!(
+        world.told(),
+        [
+            "100 STARTING, requested",
+            "100.2 BACKOFF, exited with code 1",
+            "101.2 STARTING, delay over"
+        ]
+    );
+}
+
+#[test]
+fn a_start_during_a_stop_waits_for_the_end() {
+    let program = Program {
+        obeys: Some((SECOND * 2, Exit::Code(0))),
+        ..SLEEP
+    };
+    let mut world = World::started(Policy::default(), program);
+    world.until(5.0);
+    assert_eq!(world.ask(Input::Stop), Reply::Accepted);
+    world.until(6.0);
+    assert_eq!(world.ask(Input::Start), Reply::Queued);
+    assert_eq!(world.ask(Input::Start), Reply::Already);
+    world.until(20.0);
+    assert_eq!(
+        world.told(),
+        [
+            "0 STARTING, requested",
+            "1 RUNNING, grace over",
+            "5 STOPPING, requested",
+            "5 SIGTERM to Process",
+            "7 STARTING, requested",
+            "8 RUNNING, grace over"
+        ]
+    );
+    assert_eq!(world.life.life.runs(), 2);
+}
+
+#[test]
+fn a_stopped_process_is_not_restarted_whatever_its_code() {
+    let program = Program {
+        obeys: Some((ms(10), Exit::Code(3))),
+        ..SLEEP
+    };
+    let mut world = World::started(always(), program);
+    world.until(2.0);
+    world.ask(Input::Stop);
+    world.until(1_000.0);
+    assert_eq!(
+        world.told()[2..],
+        [
+            "2 STOPPING, requested",
+            "2 SIGTERM to Process",
+            "2.01 STOPPED, nothing left of it"
+        ]
+    );
+}
+
+#[test]
+fn a_handler_that_takes_its_time_is_not_killed() {
+    for millis in [0, 9_999, 10_000] {
+        let program = Program {
+            obeys: Some((ms(millis), Exit::Code(0))),
+            ..SLEEP
+        };
+        let mut world = World::started(Policy::default(), program);
+        world.deadline_first = false;
+        world.until(2.0);
+        world.ask(Input::Stop);
+        world.until(1_000.0);
+        assert_eq!(world.state(), StateName::Stopped);
+        assert!(!world.told().iter().any(|line| line.contains("SIGKILL")));
+    }
+}
+
+#[test]
+fn a_group_is_stopped_when_nothing_of_it_is_left() {
+    let program = Program { others: true, ..SLEEP };
+    let policy = Policy {
+        stop: StopLadder::signal(Signal::TERM, Scope::ProcessGroup, SECOND * 3),
+        ..Policy::default()
+    };
+    let mut world = World::started(policy, program);
+    world.until(2.0);
+    world.ask(Input::Stop);
+    world.until(4.999);
+    assert_eq!(world.state(), StateName::Stopping);
+    assert!(!world.life.truth.leader, "its leader has long ended");
+    world.until(1_000.0);
+    let told = world.told();
+    assert_eq!(
+        told[2..5],
+        [
+            "2 STOPPING, requested",
+            "2 SIGTERM to ProcessGroup",
+            "5 SIGKILL to ProcessGroup"
+        ]
+    );
+    // Seen at the next look, which is 256 ms away at the most.
+    let (at, what) = told[5].split_once(' ').unwrap();
+    assert!((5.0..=5.256).contains(&at.parse().unwrap()), "{at}");
+    assert_eq!(what, "STOPPED, nothing left of it");
+    assert_eq!(told.len(), 6);
+}
+
+#[test]
+fn stopping_two_of_four_and_starting_them_again_leaves_the_others_alone() {
+    let slow = Program {
+        obeys: Some((SECOND * 2, Exit::Code(0))),
+        ..SLEEP
+    };
+    let mut herd = [SLEEP, SLEEP, SLEEP, slow].map(|program| World::started(Policy::default(), program));
+    herd.iter_mut().for_each(|world| world.until(2.0));
+    herd[2..]
+        .iter_mut()
+        .for_each(|world| assert_eq!(world.ask(Input::Stop), Reply::Accepted));
+    herd.iter_mut().for_each(|world| world.until(3.0));
+    assert_eq!(
+        [herd[2].state(), herd[3].state()],
+        [StateName::Stopped, StateName::Stopping]
+    );
+    let replies = herd.each_mut().map(|world| world.ask(Input::Start));
+    assert_eq!(
+        replies,
+        [Reply::Already, Reply::Already, Reply::Accepted, Reply::Queued]
+    );
+    herd.iter_mut().for_each(|world| world.until(10.0));
+    assert_eq!(herd.each_ref().map(World::state), [StateName::Running; 4]);
+    assert_eq!(herd.each_ref().map(|world| world.life.life.runs()), [1, 1, 2, 2]);
+    assert_eq!(
+        herd[3].told()[4..],
+        ["4 STARTING, requested", "5 RUNNING, grace over"],
+        "once the one that was being stopped is gone"
+    );
+}

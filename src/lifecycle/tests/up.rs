@@ -1,0 +1,417 @@
+//! The way up, and ends that nobody asked for: the rules, one test for each.
+
+use std::time::Duration;
+
+use super::super::{
+    Action, Backoff, CrashBudget, Failure, Input, Policy, Reply, Restart, Startup, State, StateName, Wanted,
+};
+use super::world::{Program, SECOND, SLEEP, World, always};
+use crate::exit::Exit;
+use crate::signal::Signal;
+use crate::time::Instant;
+
+const AT_ONCE: Startup = Startup::Grace(Duration::ZERO);
+
+fn crashing() -> Program {
+    Program::ends(SECOND * 2, 1)
+}
+
+fn notify(seconds: u64) -> Policy {
+    Policy {
+        startup: Startup::Notify {
+            timeout: SECOND * seconds as u32,
+        },
+        ..Policy::default()
+    }
+}
+
+// Starts.
+
+#[test]
+fn a_start_at_rest_spawns_with_all_counters_zero() {
+    let stopped = World::new(Policy::default(), SLEEP);
+    let mut exited = World::started(
+        Policy {
+            restart: Restart::Never,
+            ..Policy::default()
+        },
+        crashing(),
+    );
+    exited.until(2.0);
+    assert_eq!(exited.state(), StateName::Exited);
+    let mut fatal = World::started(Policy::default(), Program::refused());
+    fatal.until(100.0);
+    assert_eq!(fatal.state(), StateName::Fatal);
+    assert_eq!(fatal.life.life.failed_starts(), 4);
+    for (world, runs) in [(stopped, 0), (exited, 1), (fatal, 4)] {
+        for input in [Input::Start, Input::Restart] {
+            let mut world = world.clone();
+            let reaction = world
+                .life
+                .handle(&world.policy.clone(), input, Instant::from_nanos(200_000_000_000));
+            assert_eq!(
+                (reaction.reply, reaction.action),
+                (Reply::Accepted, Some(Action::Spawn))
+            );
+            assert_eq!(world.life.life.failed_starts(), 0);
+            assert_eq!(world.life.life.restarts(), 0);
+            assert_eq!(world.life.life.runs(), runs + 1);
+            assert_eq!(world.life.life.wanted(), Wanted::Up);
+        }
+    }
+}
+
+#[test]
+fn a_failed_spawn_is_retried_while_there_are_tries() {
+    let mut world = World::started(
+        Policy {
+            start_retries: 0,
+            ..Policy::default()
+        },
+        Program::refused(),
+    );
+    let failed = "could not be spawned: Resource temporarily unavailable (os error 11)";
+    assert_eq!(
+        world.told(),
+        [
+            "0 STARTING, requested",
+            &format!("0 BACKOFF, {failed}"),
+            "0 FATAL, no try left"
+        ]
+    );
+    world.policy.start_retries = 2;
+    world.ask(Input::Start);
+    world.until(1_000.0);
+    assert_eq!(world.life.life.runs(), 1 + 3, "n retries allow n + 1 spawns");
+}
+
+#[test]
+fn a_permanent_failure_is_retried_unless_the_policy_knows_better() {
+    let missing = Program {
+        missing: Some((libc::ENOENT, true)),
+        ..SLEEP
+    };
+    for (program, retry_permanent, gives_up) in [
+        (missing, true, false),
+        (missing, false, true),
+        (Program::refused(), true, false),
+        (Program::refused(), false, false),
+    ] {
+        let policy = Policy {
+            retry_permanent,
+            ..Policy::default()
+        };
+        let mut world = World::started(policy, program);
+        assert_eq!(world.state() == StateName::Fatal, gives_up);
+        let told = world.told();
+        assert_eq!(told[told.len() - 1] == "0 FATAL, trying again cannot help", gives_up);
+        assert!(told[1].starts_with("0 BACKOFF, could not be spawned"));
+    }
+}
+
+#[test]
+fn a_start_that_lives_through_its_grace_is_running_and_forgiven() {
+    let mut world = World::started(Policy::default(), Program::ends(SECOND / 2, 1));
+    world.until(1.0);
+    world.program = SLEEP;
+    assert_eq!(world.life.life.failed_starts(), 1);
+    world.until(3.0);
+    assert_eq!(world.state(), StateName::Running);
+    assert_eq!(world.life.life.failed_starts(), 0);
+}
+
+#[test]
+fn readiness_ends_a_start_before_its_time() {
+    let ready = Program {
+        ready: Some(SECOND * 3),
+        ..SLEEP
+    };
+    for policy in [
+        notify(5),
+        Policy {
+            startup: Startup::Grace(SECOND * 5),
+            ..Policy::default()
+        },
+    ] {
+        let mut world = World::started(policy, ready);
+        world.until(100.0);
+        assert_eq!(world.told(), ["0 STARTING, requested", "3 RUNNING, ready"]);
+    }
+}
+
+#[test]
+fn who_is_not_ready_in_time_is_stopped_and_has_failed_to_start() {
+    let mut world = World::started(notify(5), SLEEP);
+    world.until(6.0);
+    assert_eq!(
+        world.told(),
+        [
+            "0 STARTING, requested",
+            "5 STOPPING, not ready in time",
+            "5 SIGTERM to Process",
+            "5 BACKOFF, not ready in time",
+            "6 STARTING, delay over",
+        ]
+    );
+    assert_eq!(world.life.life.failed_starts(), 1);
+}
+
+#[test]
+fn who_should_get_ready_and_ends_has_failed_however_long_it_took() {
+    for deadline_first in [false, true] {
+        let mut world = World::started(notify(5), Program::ends(SECOND * 5, 0));
+        world.deadline_first = deadline_first;
+        world.until(5.0);
+        let told = world.told();
+        assert_eq!(world.state(), StateName::Backoff);
+        assert!(!told.iter().any(|line| line.contains("RUNNING")));
+    }
+}
+
+#[test]
+fn who_closes_its_readiness_descriptor_has_failed_to_start() {
+    let mut world = World::started(notify(5), SLEEP);
+    assert_eq!(
+        world.answer(Input::Failed(Failure::NotReady)).1,
+        [
+            "0 STOPPING, readiness descriptor closed without a message",
+            "0 SIGTERM to Process"
+        ]
+    );
+    assert_eq!(
+        world.story(0.0),
+        ["0 BACKOFF, readiness descriptor closed without a message"]
+    );
+}
+
+#[test]
+fn an_end_at_the_end_of_the_grace_is_the_same_in_either_order() {
+    let stories = [false, true].map(|deadline_first| {
+        let mut world = World::started(always(), Program::ends(SECOND, 7));
+        world.deadline_first = deadline_first;
+        world.until(1.0);
+        world.told()
+    });
+    assert_eq!(stories[0], stories[1]);
+    assert_eq!(
+        stories[0],
+        [
+            "0 STARTING, requested",
+            "1 RUNNING, grace over",
+            "1 EXITED, exited with code 7",
+            "1 STARTING, restart policy"
+        ]
+    );
+}
+
+#[test]
+fn a_moment_before_the_end_of_the_grace_it_is_a_failed_start() {
+    let mut world = World::started(always(), Program::ends(SECOND - Duration::from_nanos(1), 7));
+    world.until(1.0);
+    assert_eq!(world.state(), StateName::Backoff);
+}
+
+#[test]
+fn an_uptime_counts_from_the_spawn() {
+    let mut world = World::started(Policy::default(), SLEEP);
+    world.until(5.0);
+    let since = world.life.life.state().since().unwrap();
+    assert_eq!(since, Instant::from_nanos(77_000_000_000));
+}
+
+// Backoff and Fatal.
+
+#[test]
+fn a_start_in_backoff_is_at_once_and_forgives() {
+    let mut world = World::started(Policy::default(), Program::ends(SECOND / 2, 1));
+    world.until(0.7);
+    let (reply, told) = world.answer(Input::Start);
+    assert_eq!((reply, &told[0][..]), (Reply::Accepted, "0.7 STARTING, requested"));
+    assert_eq!(world.life.life.failed_starts(), 0);
+    assert_eq!(
+        world.story(2.1),
+        ["1.2 BACKOFF, exited with code 1"],
+        "its old timer is dead"
+    );
+}
+
+#[test]
+fn a_fatal_one_rests_for_its_cool_off_and_is_forgiven() {
+    let policy = Policy {
+        start_retries: 0,
+        cool_off: Some(SECOND * 60),
+        ..Policy::default()
+    };
+    let mut world = World::started(policy, Program::refused());
+    world.told();
+    world.until(60.0);
+    let told = world.told();
+    assert_eq!(told[0], "60 STARTING, cool-off over");
+    assert_eq!(told[told.len() - 1], "60 FATAL, no try left");
+    assert_eq!(world.life.life.failed_starts(), 1);
+    assert_eq!(
+        world.answer(Input::Stop),
+        (Reply::Accepted, vec!["60 STOPPED, requested".into()])
+    );
+    assert_eq!(world.story(1_000.0), [""; 0]);
+}
+
+#[test]
+fn a_fatal_one_without_a_cool_off_stays_so() {
+    let policy = Policy {
+        start_retries: 0,
+        ..Policy::default()
+    };
+    let mut world = World::started(policy, Program::refused());
+    assert_eq!(world.life.life.deadline(), None);
+    assert_eq!(world.answer(Input::Stop), (Reply::Already, vec![]));
+    assert_eq!(
+        (world.state(), world.life.life.wanted()),
+        (StateName::Fatal, Wanted::Down)
+    );
+}
+
+// Ends.
+
+#[test]
+fn the_policy_decides_which_ends_are_answered_by_a_restart() {
+    let killed = Exit::Signal {
+        signal: Signal::SEGV,
+        core: true,
+    };
+    for (exit, restarted) in [
+        (Exit::Code(0), [true, false, false]),
+        (Exit::Code(1), [true, true, false]),
+        (killed, [true, true, false]),
+        (Exit::Unknown, [true, true, false]),
+    ] {
+        let policies = [Restart::Always, Restart::OnUnexpected, Restart::Never];
+        for (restart, restarted) in policies.into_iter().zip(restarted) {
+            let program = Program {
+                ends: Some((SECOND * 2, exit)),
+                ..SLEEP
+            };
+            let policy = Policy {
+                restart,
+                ..Policy::default()
+            };
+            let mut world = World::started(policy, program);
+            world.until(2.0);
+            let reached = if restarted {
+                StateName::Starting
+            } else {
+                StateName::Exited
+            };
+            assert_eq!(world.state(), reached, "{exit} under {restart:?}");
+            assert_eq!(world.told()[2], format!("2 EXITED, {}", ended(exit)));
+        }
+    }
+}
+
+fn ended(exit: Exit) -> String {
+    let expected = if exit == Exit::Code(0) { ", as expected" } else { "" };
+    format!("{exit}{expected}")
+}
+
+#[test]
+fn what_is_left_exited_tells_how() {
+    let policy = Policy {
+        restart: Restart::Never,
+        ..Policy::default()
+    };
+    for (code, expected) in [(0, true), (1, false)] {
+        let mut world = World::started(policy.clone(), Program::ends(SECOND * 2, code));
+        world.until(3.0);
+        let exit = Exit::Code(code);
+        assert_eq!(*world.life.life.state(), State::Exited { exit, expected });
+        assert_eq!(world.answer(Input::Kill), (Reply::Already, vec![]));
+    }
+}
+
+#[test]
+fn a_restart_may_have_to_wait() {
+    let policy = Policy {
+        restart_delay: Backoff::Linear {
+            step: SECOND,
+            cap: SECOND * 60,
+        },
+        ..Policy::default()
+    };
+    let mut world = World::started(policy, crashing());
+    world.until(7.0);
+    assert_eq!(
+        world.told(),
+        [
+            "0 STARTING, requested",
+            "1 RUNNING, grace over",
+            "2 EXITED, exited with code 1",
+            "2 BACKOFF, restart policy",
+            "3 STARTING, delay over",
+            "4 RUNNING, grace over",
+            "5 EXITED, exited with code 1",
+            "5 BACKOFF, restart policy",
+            "7 STARTING, delay over",
+        ]
+    );
+    assert_eq!(world.life.life.restarts(), 2);
+}
+
+#[test]
+fn crashes_beyond_the_budget_are_fatal_and_a_start_by_hand_forgives_them() {
+    let policy = Policy {
+        startup: AT_ONCE,
+        crash_budget: Some(CrashBudget {
+            max: 2,
+            window: SECOND * 10,
+        }),
+        ..Policy::default()
+    };
+    let mut world = World::started(policy, crashing());
+    world.until(100.0);
+    let told = world.told();
+    assert_eq!(
+        told[told.len() - 2..],
+        ["6 EXITED, exited with code 1", "6 FATAL, crashed too often"]
+    );
+    assert_eq!(world.life.life.restarts(), 2);
+    world.ask(Input::Start);
+    assert_eq!(world.life.life.restarts(), 0);
+    world.until(105.9);
+    assert_eq!(world.life.life.restarts(), 2);
+    assert_eq!(world.state(), StateName::Running);
+}
+
+#[test]
+fn crashes_that_are_far_apart_are_no_loop() {
+    let policy = Policy {
+        startup: AT_ONCE,
+        crash_budget: Some(CrashBudget {
+            max: 2,
+            window: SECOND * 3,
+        }),
+        ..Policy::default()
+    };
+    let mut world = World::started(policy, crashing());
+    world.until(100.0);
+    assert_eq!(world.state(), StateName::Running);
+    assert_eq!(world.life.life.runs(), 51);
+}
+
+#[test]
+fn a_stable_run_is_forgiven_earlier_crashes() {
+    let policy = Policy {
+        crash_budget: Some(CrashBudget {
+            max: 1,
+            window: SECOND * 1_000,
+        }),
+        stable_after: SECOND * 60,
+        ..Policy::default()
+    };
+    for (uptime, reached) in [(59, StateName::Fatal), (60, StateName::Starting)] {
+        let mut world = World::started(policy.clone(), crashing());
+        world.until(1.5);
+        world.program = Program::ends(SECOND * uptime, 1);
+        world.until(2.0 + f64::from(uptime));
+        assert_eq!(world.state(), reached);
+    }
+}
