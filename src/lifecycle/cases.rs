@@ -200,7 +200,10 @@ const FIRST: Stopping = Stopping {
     until: later(Duration::from_secs(10)),
     left: Left::Leader,
 };
-const KILLED: Stopping = Stopping { rung: 2, ..FIRST };
+const KILLED: Stopping = Stopping {
+    rung: Stopping::SIGKILL,
+    ..FIRST
+};
 const FAILED_TO_START: Stopping = Stopping {
     failed: Some(Failed {
         failure: Failure::StartTimeout,

@@ -8,8 +8,9 @@ use std::fmt::Write as _;
 
 use super::cases::{Ask, CHOICES, Shape, policies, shapes};
 use super::{
-    Action, Cause, Failure, Left, Lifecycle, Policy, Reaction, Reply, Startup, State, Stopping, Transition, Wanted,
+    Action, Cause, Failure, Input, Left, Lifecycle, Policy, Reply, Scope, Startup, State, Stopping, Transition, Wanted,
 };
+use crate::signal::Signal;
 use crate::time::Instant;
 
 const PREFACE: &str = "\
@@ -19,7 +20,7 @@ Every process here has failed to start once and has crashed once before. A state
 one with a \"but\" shows only what is different. FATAL lasts for the cool-off, or else for ever.
 
   process, group               whom the stop ladder reaches, at the widest
-  rungs, no rungs              before its SIGKILL; a policy may be exchanged in the midst of a stop
+  rungs, no rungs              before its SIGKILL, which else is the first
   grace, no grace, notify      what makes a start a success
   retries, no retries          left after a failed start
   any failure, passing ones    are retried
@@ -99,30 +100,40 @@ fn tree(outcomes: &[Outcome], choices: &'static [&'static [&'static str]]) -> An
 
 fn outcome(shape: &Shape, ask: Ask, policy: &Policy) -> Outcome {
     let (reaction, life) = shape.meet(ask, policy);
+    let action = match reaction.action {
+        None => "",
+        Some(Action::Spawn) => "spawn",
+        Some(Action::Look { .. }) => "look",
+        Some(Action::ReportUnkillable) => "report it",
+        Some(Action::Signal { signal, scope }) => rung(shape, ask, (signal, scope), policy, &life),
+    };
     Outcome {
         reply: reaction.reply,
-        action: action(&reaction, &life, policy),
+        action,
         steps: reaction.transitions().map(step).collect(),
         changes: changes(&shape.life, &life, policy, ask.at).join(", "),
     }
 }
 
-fn action(reaction: &Reaction, life: &Lifecycle, policy: &Policy) -> &'static str {
-    match (reaction.action, life.state) {
-        (None, _) => "",
-        (Some(Action::Spawn), _) => "spawn",
-        (Some(Action::Look { .. }), _) => "look",
-        (Some(Action::ReportUnkillable), _) => "report it",
-        (Some(Action::Signal { signal, scope }), State::Stopping(Stopping { rung, .. })) => {
-            let expected = policy.stop.rung(rung.into());
-            assert_eq!((signal, scope), (expected.signal, expected.scope));
-            match rung {
-                0 => "first rung",
-                1 => "second rung",
-                _ => "SIGKILL",
-            }
-        }
-        (Some(Action::Signal { .. }), _) => panic!("a signal without a stop"),
+/// Names the rung that was climbed, and makes sure that it is the one which the state names.
+fn rung(shape: &Shape, ask: Ask, sent: (Signal, Scope), policy: &Policy, life: &Lifecycle) -> &'static str {
+    let State::Stopping(Stopping { rung, until, .. }) = life.state else {
+        panic!("a signal without a stop");
+    };
+    let (number, expected) = policy.stop.rung(rung);
+    assert_eq!(sent, (expected.signal, expected.scope));
+    assert_eq!(number, rung);
+    assert_eq!(until.saturating_duration_since(ask.at), expected.wait);
+    // A ladder without rungs begins with its end.
+    let begins = !matches!(shape.life.state, State::Stopping(_)) && ask.input != Input::Kill;
+    if begins {
+        assert_eq!(number, policy.stop.rung(0).0);
+        return "first rung";
+    }
+    match rung {
+        Stopping::SIGKILL => "SIGKILL",
+        1 => "second rung",
+        _ => panic!("back to the first rung"),
     }
 }
 
@@ -183,25 +194,21 @@ fn news(before: &State, after: &State, policy: &Policy, now: Instant) -> Vec<Str
             assert_eq!(*until, rest);
             vec![]
         }
-        (State::Stopping(before), State::Stopping(after)) => stopping_news(before, after, policy, now),
-        (_, State::Stopping(after)) => {
-            assert_eq!(wait(after.until), policy.stop.rung(after.rung.into()).wait);
-            vec![]
-        }
-        (_, State::Starting { pid: None, .. } | State::Stopped | State::Running { .. } | State::Exited { .. }) => {
-            vec![]
-        }
+        (State::Stopping(before), State::Stopping(after)) => stopping_news(before, after, now),
+        (
+            _,
+            State::Starting { pid: None, .. }
+            | State::Stopping(_)
+            | State::Stopped
+            | State::Running { .. }
+            | State::Exited { .. },
+        ) => vec![],
     }
 }
 
-fn stopping_news(before: &Stopping, after: &Stopping, policy: &Policy, now: Instant) -> Vec<String> {
+fn stopping_news(before: &Stopping, after: &Stopping, now: Instant) -> Vec<String> {
     let mut news = Vec::new();
-    if before.rung != after.rung {
-        assert_eq!(
-            after.until.saturating_duration_since(now),
-            policy.stop.rung(after.rung.into()).wait
-        );
-    } else if before.until != after.until {
+    if before.rung == after.rung && before.until != after.until {
         assert_eq!(after.until, Instant::NEVER);
         news.push("no rung left".into());
     }

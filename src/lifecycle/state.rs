@@ -7,7 +7,7 @@ use crate::time::Instant;
 
 /// Where one supervised process stands. What only makes sense in one state lives in that state:
 /// there is no stale pid and no deadline that belongs to nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     /// Never started, or stopped on request.
     Stopped,
@@ -55,7 +55,7 @@ pub enum State {
 }
 
 /// The way down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Stopping {
     /// The process that was spawned, ended or not.
     pub pid: Pid,
@@ -63,7 +63,7 @@ pub struct Stopping {
     pub since: Instant,
     /// `None` for a request; otherwise what it failed at while alive.
     pub failed: Option<Failed>,
-    /// The rung that was climbed last; the ladder's length and beyond stand for SIGKILL.
+    /// The rung that was climbed last, or [`Stopping::SIGKILL`].
     pub rung: u8,
     /// When the next rung is due; [`Instant::NEVER`] after the last.
     pub until: Instant,
@@ -71,8 +71,14 @@ pub struct Stopping {
     pub left: Left,
 }
 
+impl Stopping {
+    /// The number of the rung at the end of every ladder. It is not the ladder's length: the ladder
+    /// may be exchanged for a longer or a shorter one in the midst of a stop.
+    pub const SIGKILL: u8 = u8::MAX;
+}
+
 /// A process that is alive and has failed all the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Failed {
     /// At what.
     pub failure: Failure,
@@ -81,7 +87,7 @@ pub struct Failed {
 }
 
 /// What is left of a process that is being stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Left {
     /// The process itself, at least.
     Leader,

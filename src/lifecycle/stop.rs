@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::policy::PolicyError;
+use super::state::Stopping;
 use crate::signal::Signal;
 
 /// Whom a signal of a ladder reaches.
@@ -81,15 +82,19 @@ impl StopLadder {
         self.rungs.iter().map(|rung| rung.scope).fold(self.kill, Scope::max)
     }
 
-    /// What the rung with this number sends, to whom, and the wait after it; beyond the last one
-    /// that is SIGKILL.
-    pub(super) fn rung(&self, number: usize) -> Rung {
+    /// What is sent at the rung with this number, to whom, and the wait after it. Where the ladder
+    /// has no such rung, that is SIGKILL, whose number comes with it.
+    pub(super) fn rung(&self, number: u8) -> (u8, Rung) {
         let last = Rung {
             signal: Signal::KILL,
             scope: self.kill,
             wait: self.patience,
         };
-        self.rungs.get(number).copied().unwrap_or(last)
+        let mut rungs = self.rungs.iter().take(StopLadder::LIMIT);
+        match rungs.nth(number.into()) {
+            Some(rung) => (number, *rung),
+            None => (Stopping::SIGKILL, last),
+        }
     }
 
     pub(super) fn validate(&self) -> Result<(), PolicyError> {
@@ -107,11 +112,29 @@ mod tests {
     #[test]
     fn sigkill_is_the_rung_after_the_last() {
         let ladder = StopLadder::signal(Signal::HUP, Scope::ProcessGroup, Duration::from_secs(3));
-        assert_eq!(ladder.rung(0).signal, Signal::HUP);
-        for beyond in [1, 2, usize::MAX] {
-            assert_eq!(ladder.rung(beyond).signal, Signal::KILL);
+        assert_eq!(ladder.rung(0), (0, ladder.rungs[0]));
+        let sigkill = Rung {
+            signal: Signal::KILL,
+            scope: Scope::ProcessGroup,
+            wait: ladder.patience,
+        };
+        for beyond in [1, 2, Stopping::SIGKILL] {
+            assert_eq!(ladder.rung(beyond), (Stopping::SIGKILL, sigkill));
         }
-        assert_eq!(StopLadder::kill(Scope::Process).rung(0).signal, Signal::KILL);
+        assert_eq!(
+            StopLadder::kill(Scope::ProcessGroup).rung(0),
+            (Stopping::SIGKILL, sigkill)
+        );
+    }
+
+    #[test]
+    fn sigkill_is_reached_on_a_ladder_of_any_length() {
+        // Too long to be valid; but nothing forces a host to ask.
+        let mut ladder = StopLadder::default();
+        ladder.rungs = vec![ladder.rungs[0]; 300];
+        assert_eq!(ladder.rung(15).0, 15);
+        assert_eq!(ladder.rung(16).0, Stopping::SIGKILL);
+        assert_eq!(ladder.rung(Stopping::SIGKILL).1.signal, Signal::KILL);
     }
 
     #[test]

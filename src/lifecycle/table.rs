@@ -310,7 +310,7 @@ impl<'a> Turn<'a> {
             left: Left::Leader,
         };
         self.go(State::Stopping(stopping), Cause::Requested);
-        self.climb(stopping, u8::MAX)
+        self.climb(stopping, Stopping::SIGKILL)
     }
 
     /// It is alive and of no use: down with it, and then it is judged as if it had ended.
@@ -346,10 +346,10 @@ impl<'a> Turn<'a> {
 
     fn kill_now(&mut self, stopping: Stopping) -> Reply {
         self.life.wanted = Wanted::Down;
-        if self.is_last(stopping.rung) {
+        if stopping.rung == Stopping::SIGKILL {
             Reply::Already
         } else {
-            self.climb(stopping, u8::MAX)
+            self.climb(stopping, Stopping::SIGKILL)
         }
     }
 
@@ -357,7 +357,7 @@ impl<'a> Turn<'a> {
         if self.now < stopping.until {
             return self.look(stopping);
         }
-        if self.is_last(stopping.rung) {
+        if stopping.rung == Stopping::SIGKILL {
             self.reaction.action = Some(Action::ReportUnkillable);
             self.life.state = State::Stopping(Stopping {
                 until: Instant::NEVER,
@@ -369,7 +369,7 @@ impl<'a> Turn<'a> {
     }
 
     fn climb(&mut self, stopping: Stopping, number: u8) -> Reply {
-        let rung = self.policy.stop.rung(number.into());
+        let (number, rung) = self.policy.stop.rung(number);
         self.reaction.action = Some(Action::Signal {
             signal: rung.signal,
             scope: rung.scope,
@@ -381,10 +381,6 @@ impl<'a> Turn<'a> {
             ..stopping
         });
         Reply::Accepted
-    }
-
-    fn is_last(&self, rung: u8) -> bool {
-        usize::from(rung) >= self.policy.stop.rungs.len()
     }
 
     fn leader_ended(&mut self, stopping: Stopping, exit: Exit) -> Reply {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::{
-    Action, CrashBudget, Failure, Input, Policy, Reply, Restart, Rung, Scope, State, StateName, StopLadder,
+    Action, CrashBudget, Failure, Input, Policy, Reply, Restart, Rung, Scope, State, StateName, StopLadder, Stopping,
 };
 use super::world::{Program, SECOND, SLEEP, World, always};
 use crate::exit::Exit;
@@ -249,6 +249,42 @@ fn looks_for_others_become_rarer_and_never_stop() {
     assert!(waits[10..].iter().all(|&wait| wait == 256));
 }
 
+#[test]
+fn a_policy_may_be_exchanged_in_the_midst_of_a_stop() {
+    let rung = Rung {
+        signal: Signal::TERM,
+        scope: Scope::Process,
+        wait: SECOND,
+    };
+    let of = |rungs| Policy {
+        stop: StopLadder {
+            rungs: vec![rung; rungs],
+            ..StopLadder::default()
+        },
+        ..Policy::default()
+    };
+    // Shorter: what was the middle is now beyond the end, and SIGKILL has not been sent.
+    for (before, climbed, after) in [(1, 0, 0), (3, 1, 1), (3, 2, 0)] {
+        let mut world = World::started(of(before), Program::deaf());
+        world.ask(Input::Stop);
+        world.until(f64::from(climbed) + 0.5);
+        world.policy = of(after);
+        let killed = world.story(10.0);
+        assert_eq!(killed.len(), 2, "{killed:?}");
+        assert!(killed[0].ends_with("SIGKILL to Process"));
+    }
+    // Longer: SIGKILL has been sent, and what is new comes too late.
+    let stuck = Program {
+        stuck: true,
+        ..Program::deaf()
+    };
+    let mut world = World::started(of(0), stuck);
+    world.ask(Input::Stop);
+    world.policy = of(3);
+    assert_eq!(world.ask(Input::Kill), Reply::Already);
+    assert_eq!(world.story(1_000.0), ["5 unkillable"]);
+}
+
 // What means nothing.
 
 #[test]
@@ -270,4 +306,27 @@ fn what_makes_no_sense_changes_nothing() {
     }
     assert_eq!(world.state(), StateName::Running);
     assert_eq!(world.answer(Input::Start), (Reply::Already, vec![]));
+}
+
+#[test]
+fn the_last_rung_is_sigkill_however_long_a_ladder_is() {
+    // Too long to be valid; nothing forces a host to ask.
+    let mut policy = Policy::default();
+    policy.stop.rungs = vec![policy.stop.rungs[0]; 300];
+    let now = Instant::from_nanos(1);
+    let mut life = World::new(Policy::default(), SLEEP).life;
+    life.handle(&policy, Input::Start, now);
+    life.handle(&policy, Input::Spawned(life.pid()), now);
+    let killed = life.handle(&policy, Input::Kill, now);
+    assert_eq!(
+        killed.action,
+        Some(Action::Signal {
+            signal: Signal::KILL,
+            scope: Scope::Process
+        })
+    );
+    let State::Stopping(Stopping { rung, .. }) = *life.life.state() else {
+        panic!("{life:?}")
+    };
+    assert_eq!(rung, Stopping::SIGKILL);
 }

@@ -128,8 +128,10 @@ impl Watched {
                 truth.unborn = true;
             }
             Some(Action::Signal { signal, scope }) => {
-                let _ = stopping.expect("only what is being stopped gets a signal");
-                if signal == Signal::KILL && scope == policy.stop.kill {
+                let Stopping { rung, .. } = stopping.expect("only what is being stopped gets a signal");
+                if rung == Stopping::SIGKILL {
+                    assert!(!truth.killed, "SIGKILL goes once");
+                    assert_eq!((signal, scope), (Signal::KILL, policy.stop.kill));
                     truth.killed = true;
                 }
             }
@@ -161,6 +163,7 @@ impl Watched {
                 assert_eq!(life.wanted, Wanted::Up);
             }
             State::Stopping(stopping) => {
+                assert_eq!(stopping.rung == Stopping::SIGKILL, truth.killed);
                 assert!(!truth.reported || stopping.until == Instant::NEVER);
             }
             State::Exited { .. } | State::Fatal { .. } => (),
