@@ -345,9 +345,9 @@ impl<'a> Turn<'a> {
     }
 
     fn kill_now(&mut self, stopping: Stopping) -> Reply {
-        self.life.wanted = Wanted::Down;
+        let reply = self.wish(Wanted::Down);
         if stopping.rung == Stopping::SIGKILL {
-            Reply::Already
+            reply
         } else {
             self.climb(stopping, Stopping::SIGKILL)
         }

@@ -89,6 +89,19 @@ fn a_kill_goes_to_the_end_of_the_ladder_from_everywhere() {
 }
 
 #[test]
+fn a_kill_takes_back_a_queued_start_and_says_so() {
+    let stuck = Program {
+        stuck: true,
+        ..Program::deaf()
+    };
+    let mut world = World::started(Policy::default(), stuck);
+    world.ask(Input::Kill);
+    assert_eq!(world.ask(Input::Start), Reply::Queued);
+    assert_eq!(world.ask(Input::Kill), Reply::Accepted);
+    assert_eq!(world.ask(Input::Kill), Reply::Already);
+}
+
+#[test]
 fn what_sigkill_does_not_end_is_reported_once_and_waited_for() {
     let stuck = Program {
         stuck: true,
