@@ -270,6 +270,7 @@ impl<'a> Turn<'a> {
 
     fn start_failed(&mut self, failure: Failure) -> Reply {
         if self.life.wanted == Wanted::Down {
+            self.life.counters.forget();
             return self.go(State::Stopped, Cause::Failed(failure));
         }
         let wait = self.life.counters.start_failed(self.policy);

@@ -160,6 +160,24 @@ fn a_wish_while_the_spawn_is_under_way_is_kept_too() {
 }
 
 #[test]
+fn a_spawn_that_fails_when_it_is_not_wanted_any_more_is_no_reason_to_try_again() {
+    let now = Instant::from_nanos(1);
+    let policy = Policy::default();
+    let failed = Input::SpawnFailed {
+        errno: libc::EAGAIN,
+        permanent: false,
+    };
+    let mut life = World::new(policy.clone(), SLEEP).life;
+    life.handle(&policy, Input::Start, now);
+    life.handle(&policy, failed, now);
+    life.handle(&policy, Input::Timeout, now.saturating_add(SECOND));
+    life.handle(&policy, Input::Stop, now.saturating_add(SECOND));
+    life.handle(&policy, failed, now.saturating_add(SECOND));
+    assert_eq!(*life.life.state(), State::Stopped);
+    assert_eq!(life.life.failed_starts(), 0, "as after any other stop");
+}
+
+#[test]
 fn a_failure_while_running_is_a_crash_with_a_cause_of_its_own() {
     for (restart, after) in [
         (Restart::Always, vec!["3 STARTING, restart policy"]),
