@@ -71,7 +71,8 @@ pub enum Input {
     Kill,
     /// [`Action::Spawn`] succeeded: exec has happened.
     Spawned(Pid),
-    /// It did not; or exec failed after the pid was known.
+    /// It did not; or exec failed after the pid was known, which is then the process's end, and no
+    /// [`Input::Exited`] follows.
     SpawnFailed {
         /// The kernel's reason.
         errno: i32,

@@ -98,6 +98,9 @@ impl<'a> Turn<'a> {
             (S::Stopping(stopping), I::Timeout)            => self.climb_or_look(stopping),
             (S::Stopping(stopping @ Stopping { left: Left::Leader, .. }), I::Exited(exit))
                                                            => self.leader_ended(stopping, exit),
+            // Exec failed after all: that was its end, and it had no time to leave others.
+            (S::Stopping(stopping @ Stopping { left: Left::Leader, .. }), I::SpawnFailed { .. })
+                                                           => self.gone(stopping, Exit::Unknown),
             (S::Stopping(stopping @ Stopping { left: Left::Others { exit, .. }, .. }), I::Empty)
                                                            => self.gone(stopping, exit),
 
@@ -110,8 +113,8 @@ impl<'a> Turn<'a> {
             | (S::Starting { pid: Some(_), .. }, I::Spawned(_))
             | (S::Starting { .. },               I::Empty | I::Alive)
             | (S::Running { .. },  I::Spawned(_) | I::SpawnFailed { .. } | I::Empty | I::Ready | I::Extend(_))
-            | (S::Stopping(_),     I::Spawned(_) | I::SpawnFailed { .. } | I::Ready | I::Alive | I::Failed(_))
-            | (S::Stopping(Stopping { left: Left::Others { .. }, .. }), I::Exited(_))
+            | (S::Stopping(_),     I::Spawned(_) | I::Ready | I::Alive | I::Failed(_))
+            | (S::Stopping(Stopping { left: Left::Others { .. }, .. }), I::SpawnFailed { .. } | I::Exited(_))
             | (S::Stopping(Stopping { left: Left::Leader, .. }),        I::Empty) => Reply::Ignored,
         }
     }

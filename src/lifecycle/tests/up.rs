@@ -110,6 +110,29 @@ fn a_permanent_failure_is_retried_unless_the_policy_knows_better() {
 }
 
 #[test]
+fn exec_may_fail_after_the_pid_was_known() {
+    for before_failing in [vec![], vec![Input::Stop], vec![Input::Restart], vec![Input::Kill]] {
+        let mut world = World::started(Policy::default(), Program::deaf());
+        before_failing.into_iter().for_each(|input| {
+            world.ask(input);
+        });
+        let wanted = world.life.life.wanted();
+        world.process_is_gone();
+        world.program = Program::refused();
+        let failed = Input::SpawnFailed {
+            errno: libc::ENOEXEC,
+            permanent: true,
+        };
+        assert_eq!(world.ask(failed), Reply::Accepted);
+        let reached = match wanted {
+            Wanted::Up => StateName::Backoff,
+            Wanted::Down => StateName::Stopped,
+        };
+        assert_eq!(world.state(), reached);
+    }
+}
+
+#[test]
 fn a_start_that_lives_through_its_grace_is_running_and_forgiven() {
     let mut world = World::started(Policy::default(), Program::ends(SECOND / 2, 1));
     world.until(1.0);
