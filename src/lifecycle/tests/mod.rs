@@ -3,12 +3,14 @@
 //! [`watched`] holds what is true of every step whatever the policy; everything else drives
 //! lifecycles through it. [`up`], [`down`] and [`naive`] say what happens in cases that somebody
 //! thought of, in the virtual time of [`world`]. [`sequences`] tries every order of inputs up to a
-//! depth; from wherever it comes to, a stop must lead down and a start up ([`reach`]).
+//! depth, and [`walk`] goes where nobody thought of; from wherever they come to, a stop must lead
+//! down and a start up ([`reach`]).
 
 mod down;
 mod naive;
 mod reach;
 mod sequences;
 mod up;
+mod walk;
 mod watched;
 mod world;

@@ -1,0 +1,206 @@
+//! A long random walk: policies that nobody would write, exchanged at any time, a world that does
+//! what it likes, and lies.
+//!
+//! `PIDHERD_SEED=… cargo test --lib random_walk` replays one episode, `PIDHERD_STEPS=…` makes the
+//! walk longer.
+
+use std::time::Duration;
+
+use super::super::{
+    Backoff, CrashBudget, ExpectedExits, Failure, Input, Policy, Restart, Rung, Scope, Startup, StopLadder,
+};
+use super::reach::{Spawn, comes_down, comes_up};
+use super::watched::Watched;
+use crate::exit::Exit;
+use crate::signal::Signal;
+use crate::time::Instant;
+
+const STEPS: u64 = 300_000;
+const EPISODE: u64 = 300;
+
+#[test]
+fn random_walk() {
+    let number = |name| {
+        std::env::var(name)
+            .ok()
+            .map(|text: String| text.parse::<u64>().unwrap())
+    };
+    if let Some(seed) = number("PIDHERD_SEED") {
+        return episode(seed);
+    }
+    for seed in 0..number("PIDHERD_STEPS").unwrap_or(STEPS).div_ceil(EPISODE) {
+        episode(seed);
+    }
+}
+
+fn episode(seed: u64) {
+    let _replay = Replay(seed);
+    let mut dice = Dice(seed);
+    let mut policy = dice.policy();
+    let mut it = Watched::new(&policy, seed);
+    let mut now = match dice.below(20) {
+        0 => Instant::NEVER.saturating_sub(dice.duration().max(Duration::from_nanos(1))),
+        _ => Instant::from_nanos(dice.below(1 << 50)),
+    };
+    for _ in 0..EPISODE {
+        if dice.below(50) == 0 {
+            policy = dice.policy();
+        }
+        now = dice.later(&it, now);
+        let input = dice.input(&it);
+        it.handle(&policy, input, now);
+        if dice.below(10) == 0 {
+            let spawn = dice.of(&[Spawn::Succeeds, Spawn::Fails]);
+            comes_down(it.clone(), &policy, now, spawn);
+            comes_up(it.clone(), &policy, now);
+        }
+    }
+}
+
+/// Tells how to see a failure again.
+struct Replay(u64);
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("PIDHERD_SEED={} cargo test --lib random_walk", self.0);
+        }
+    }
+}
+
+/// splitmix64.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.roll() % end
+    }
+
+    fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+        let choice = self.below(choices.len() as u64);
+        choices[usize::try_from(choice).unwrap()]
+    }
+
+    fn duration(&mut self) -> Duration {
+        let random = self.below(10_000);
+        self.of(&[
+            Duration::ZERO,
+            Duration::from_nanos(1),
+            Duration::from_millis(1),
+            Duration::from_millis(random),
+            Duration::from_secs(1),
+            Duration::from_secs(10),
+            Duration::from_secs(100_000),
+            Duration::from_nanos(u64::MAX),
+            Duration::MAX,
+        ])
+    }
+
+    fn backoff(&mut self) -> Backoff {
+        let (first, cap) = (self.duration(), self.duration());
+        let jitter = u8::try_from(self.below(101)).unwrap();
+        self.of(&[
+            Backoff::NONE,
+            Backoff::Fixed(first),
+            Backoff::Linear { step: first, cap },
+            Backoff::Exponential { first, cap, jitter },
+        ])
+    }
+
+    fn policy(&mut self) -> Policy {
+        let limit = self.duration();
+        let budget = CrashBudget {
+            max: self.of(&[0, 1, 2, 5, CrashBudget::LIMIT]),
+            window: self.duration().max(Duration::from_nanos(1)),
+        };
+        let rest = self.duration();
+        let policy = Policy {
+            startup: self.of(&[Startup::Grace(limit), Startup::Notify { timeout: limit }]),
+            restart: self.of(&[Restart::Always, Restart::OnUnexpected, Restart::Never]),
+            expected: self.of(&[ExpectedExits::none(), ExpectedExits::default()]),
+            start_retries: self.of(&[0, 1, 3, u32::MAX]),
+            retry_permanent: self.of(&[false, true]),
+            backoff: self.backoff(),
+            restart_delay: self.backoff(),
+            crash_budget: self.of(&[None, Some(budget)]),
+            stable_after: self.duration(),
+            cool_off: self.of(&[None, Some(rest)]),
+            stop: self.ladder(),
+        };
+        policy.validate().unwrap();
+        policy
+    }
+
+    fn ladder(&mut self) -> StopLadder {
+        let kill = self.of(&[Scope::Process, Scope::ProcessGroup]);
+        let rungs = self.of(&[0, 1, 1, 2, 3, StopLadder::LIMIT as u64]);
+        let rung = |dice: &mut Dice| Rung {
+            signal: dice.of(&[Signal::TERM, Signal::INT, Signal::KILL]),
+            // Not wider than the SIGKILL at the end.
+            scope: dice.of(&[Scope::Process, kill]),
+            wait: dice.duration(),
+        };
+        StopLadder {
+            rungs: (0..rungs).map(|_| rung(self)).collect(),
+            kill,
+            patience: self.duration(),
+        }
+    }
+
+    /// Often the deadline, or just before it, or long after it.
+    fn later(&mut self, it: &Watched, now: Instant) -> Instant {
+        let deadline = it.life.deadline().unwrap_or(now);
+        let then = match self.below(8) {
+            0..3 => deadline,
+            3 => deadline.saturating_sub(Duration::from_nanos(1)),
+            4 => deadline.saturating_add(self.duration().min(Duration::from_secs(100_000))),
+            5 => now.saturating_add(Duration::from_millis(self.below(3_000))),
+            _ => now,
+        };
+        // Never is never reached.
+        then.max(now)
+            .min(Instant::NEVER.saturating_sub(Duration::from_nanos(1)))
+    }
+
+    /// Mostly what may happen next, sometimes what may not.
+    fn input(&mut self, it: &Watched) -> Input {
+        let exit = self.of(&[Exit::Code(0), Exit::Code(1), Exit::Unknown]);
+        let failure = self.of(&[Failure::Watchdog, Failure::NotReady]);
+        let permanent = self.below(2) == 0;
+        let spawn_failed = Input::SpawnFailed { errno: 2, permanent };
+        let asked = self.of(&[Input::Start, Input::Stop, Input::Restart, Input::Kill]);
+        let spawned = Input::Spawned(it.pid());
+        let anything = [
+            asked,
+            spawned,
+            spawn_failed,
+            Input::Exited(exit),
+            Input::Empty,
+            Input::Ready,
+            Input::Failed(failure),
+            Input::Timeout,
+        ];
+        match self.below(10) {
+            0 => self.of(&anything),
+            1 | 2 => asked,
+            3..6 => Input::Timeout,
+            _ if it.truth.unborn => self.of(&[spawned, spawned, spawned, spawn_failed]),
+            _ if it.truth.leader => self.of(&[
+                Input::Exited(exit),
+                Input::Ready,
+                Input::Failed(failure),
+                Input::Timeout,
+            ]),
+            _ if it.truth.others => self.of(&[Input::Empty, Input::Timeout]),
+            _ => self.of(&[Input::Start, Input::Timeout]),
+        }
+    }
+}
