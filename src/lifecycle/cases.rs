@@ -78,6 +78,7 @@ fn policy(class: &[usize]) -> Policy {
         restart_delay: [Backoff::NONE, Backoff::Fixed(SECOND * 7)][delay],
         cool_off: [None, Some(SECOND * 90)][cool_off],
         stop: ladder([Scope::Process, Scope::ProcessGroup][scope], rungs == 0),
+        watchdog: Some(SECOND * 20),
         ..Policy::default()
     }
 }
@@ -181,6 +182,11 @@ fn going_up() -> Vec<Shape> {
         since: earlier(uptime),
         until: Instant::NEVER,
     };
+    let watched = State::Running {
+        pid: PID,
+        since: earlier(SECOND),
+        until: later(SECOND),
+    };
     let late = starting(earlier(SECOND * 2), earlier(SECOND));
     vec![
         shape("STARTING, not spawned yet", unborn, Wanted::Up),
@@ -189,6 +195,7 @@ fn going_up() -> Vec<Shape> {
         shape("STARTING, alive, its time over and not yet noticed", late, Wanted::Up).like("STARTING, alive"),
         shape("RUNNING", running(SECOND), Wanted::Up),
         shape("RUNNING, long enough to be stable", running(SECOND * 60), Wanted::Up).like("RUNNING"),
+        shape("RUNNING, watched", watched, Wanted::Up).like("RUNNING"),
     ]
 }
 
@@ -299,6 +306,8 @@ impl Shape {
             ("exited", "unexpected", exited(1)),
             ("empty", "", Input::Empty),
             ("ready", "", Input::Ready),
+            ("alive", "", Input::Alive),
+            ("extend", "", Input::Extend(SECOND * 30)),
             ("failed", "", Input::Failed(Failure::Watchdog)),
         ]
         .map(|(words, kind, input)| Ask {

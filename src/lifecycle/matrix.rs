@@ -176,6 +176,13 @@ fn news(before: &State, after: &State, policy: &Policy, now: Instant) -> Vec<Str
     let wait = |until: Instant| until.saturating_duration_since(now);
     match (before, after) {
         (
+            State::Starting { pid: Some(_), .. },
+            State::Starting {
+                pid: Some(_), until, ..
+            },
+        )
+        | (State::Running { .. }, State::Running { until, .. }) => vec![format!("for {:?} more", wait(*until))],
+        (
             _,
             State::Starting {
                 pid: Some(_), until, ..
@@ -209,8 +216,10 @@ fn news(before: &State, after: &State, policy: &Policy, now: Instant) -> Vec<Str
 fn stopping_news(before: &Stopping, after: &Stopping, now: Instant) -> Vec<String> {
     let mut news = Vec::new();
     if before.rung == after.rung && before.until != after.until {
-        assert_eq!(after.until, Instant::NEVER);
-        news.push("no rung left".into());
+        news.push(match after.until {
+            Instant::NEVER => "no rung left".into(),
+            until => format!("next rung in {:?}", until.saturating_duration_since(now)),
+        });
     }
     if before.failed != after.failed {
         assert_eq!(after.failed, None);

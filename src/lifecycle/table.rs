@@ -222,7 +222,7 @@ impl<'a> Turn<'a> {
 
     /// Once SIGKILL has been sent, nobody is asked any more.
     fn extend_stop(&mut self, stopping: Stopping, by: Duration) -> Reply {
-        if self.is_last(stopping.rung) {
+        if stopping.rung == Stopping::SIGKILL {
             return Reply::Ignored;
         }
         let until = stopping.until.max(self.now.saturating_add(by));

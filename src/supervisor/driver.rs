@@ -191,6 +191,7 @@ impl<K: Kernel> Driver<K> {
             let reaction = instance.life.handle(&group.policy, input, self.now);
             let after = instance.life.state().name().is_alive();
             self.alive = (self.alive + usize::from(after)).saturating_sub(usize::from(before.name().is_alive()));
+            instance.history.asked_to_kill |= input == Input::Kill;
             reply.get_or_insert(reaction.reply);
             next = self.carry_out(id, &reaction, &before);
         }
@@ -236,7 +237,9 @@ impl<K: Kernel> Driver<K> {
         let process = instance.process.take();
         let exit = instance.history.last_exit.filter(|_| process.is_some());
         let end = match (exit, &instance.history.last_error, self.groups.get(instance.group)) {
-            (Some(record), _, Some(group)) => End::of(before, record.exit, &group.policy.stop),
+            (Some(record), _, Some(group)) => {
+                End::of(before, record.exit, &group.policy.stop, instance.history.asked_to_kill)
+            }
             (None, Some(error), _) => End::NotSpawned(error.clone()),
             (_, _, _) => End::Unknown,
         };

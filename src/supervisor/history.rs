@@ -82,12 +82,12 @@ impl fmt::Display for End {
 
 impl End {
     /// Why the run of a process that was in this state ended as it did.
-    pub(super) fn of(before: &State, exit: Exit, ladder: &StopLadder) -> End {
+    pub(super) fn of(before: &State, exit: Exit, ladder: &StopLadder, asked_to_kill: bool) -> End {
         match before {
             State::Stopping(Stopping {
                 failed: Some(failed), ..
             }) => End::of_failure(failed.failure),
-            State::Stopping(stopping) if timed_out(stopping, exit, ladder) => End::StopTimeout,
+            State::Stopping(stopping) if !asked_to_kill && timed_out(stopping, exit, ladder) => End::StopTimeout,
             State::Stopping(_) => End::Stopped,
             State::Stopped
             | State::Starting { .. }
@@ -120,7 +120,7 @@ impl End {
 
 /// Whether it was the ladder's own SIGKILL that ended it, after all its rungs.
 fn timed_out(stopping: &Stopping, exit: Exit, ladder: &StopLadder) -> bool {
-    let climbed = !ladder.rungs.is_empty() && usize::from(stopping.rung) == ladder.rungs.len();
+    let climbed = !ladder.rungs.is_empty() && stopping.rung == Stopping::SIGKILL;
     climbed && exit.signal() == Some(Signal::KILL)
 }
 
@@ -147,6 +147,8 @@ pub(super) struct History {
     pub(super) last_exit: Option<ExitRecord>,
     /// When the last run ended and how long it had lasted, unless there is one.
     pub(super) over: Option<(SystemTime, Duration)>,
+    /// The host asked for SIGKILL.
+    pub(super) asked_to_kill: bool,
     start: Instant,
     runs: VecDeque<Run>,
     most: usize,
@@ -161,6 +163,7 @@ impl History {
             last_error: None,
             last_exit: None,
             over: None,
+            asked_to_kill: false,
             start: Instant::ZERO,
             runs,
             most,
@@ -172,6 +175,7 @@ impl History {
         self.started_at = Some(wall);
         self.last_error = None;
         self.over = None;
+        self.asked_to_kill = false;
     }
 
     pub(super) fn ended(&mut self, number: u64, end: End, exit: Option<ExitRecord>, now: Instant, wall: SystemTime) {
@@ -228,7 +232,7 @@ mod tests {
             since: Instant::ZERO,
             until: Instant::NEVER,
         };
-        let of = |state: &State, exit| End::of(state, exit, &ladder);
+        let of = |state: &State, exit| End::of(state, exit, &ladder, false);
         assert_eq!(of(&running, Exit::Code(3)), End::Exited(3));
         assert_eq!(of(&running, killed), End::KilledFromOutside(Signal::KILL));
         let segv = |core| Exit::Signal {
@@ -266,13 +270,14 @@ mod tests {
             End::Stopped,
             "somebody was faster than the ladder"
         );
-        assert_eq!(of(&stopping(1, None), killed), End::StopTimeout);
-        assert_eq!(of(&stopping(u8::MAX, None), killed), End::Stopped, "killed by request");
+        assert_eq!(of(&stopping(Stopping::SIGKILL, None), killed), End::StopTimeout);
+        let by_request = End::of(&stopping(Stopping::SIGKILL, None), killed, &ladder, true);
+        assert_eq!(by_request, End::Stopped);
         assert_eq!(of(&stopping(0, Some(Failure::Watchdog)), killed), End::Watchdog);
         assert_eq!(of(&stopping(1, Some(Failure::StartTimeout)), killed), End::StartTimeout);
         let none = StopLadder::kill(Scope::Process);
         assert_eq!(
-            End::of(&stopping(0, None), killed, &none),
+            End::of(&stopping(Stopping::SIGKILL, None), killed, &none, false),
             End::Stopped,
             "a ladder without rungs"
         );

@@ -93,7 +93,7 @@ fn without_a_grace_a_missing_program_is_a_failed_start_all_the_same() {
         start_retries: 1,
         ..grace_zero(Restart::Always)
     };
-    let backoff = "BACKOFF, could not be spawned: No such file or directory (os error 2)";
+    let backoff = "BACKOFF, could not be spawned (errno 2)";
     assert_eq!(
         story(policy, program, 1_000.0),
         [

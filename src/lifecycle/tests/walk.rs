@@ -121,9 +121,10 @@ impl Dice {
             max: self.of(&[0, 1, 2, 5, CrashBudget::LIMIT]),
             window: self.duration().max(Duration::from_nanos(1)),
         };
-        let rest = self.duration();
+        let (rest, silence) = (self.duration(), self.duration());
         let policy = Policy {
             startup: self.of(&[Startup::Grace(limit), Startup::Notify { timeout: limit }]),
+            watchdog: self.of(&[None, Some(silence)]),
             restart: self.of(&[Restart::Always, Restart::OnUnexpected, Restart::Never]),
             expected: self.of(&[ExpectedExits::none(), ExpectedExits::default()]),
             start_retries: self.of(&[0, 1, 3, u32::MAX]),
@@ -176,6 +177,7 @@ impl Dice {
         let failure = self.of(&[Failure::Watchdog, Failure::NotReady]);
         let permanent = self.below(2) == 0;
         let spawn_failed = Input::SpawnFailed { errno: 2, permanent };
+        let extension = self.duration();
         let asked = self.of(&[Input::Start, Input::Stop, Input::Restart, Input::Kill]);
         let spawned = Input::Spawned(it.pid());
         let anything = [
@@ -185,6 +187,8 @@ impl Dice {
             Input::Exited(exit),
             Input::Empty,
             Input::Ready,
+            Input::Alive,
+            Input::Extend(extension),
             Input::Failed(failure),
             Input::Timeout,
         ];
@@ -196,6 +200,8 @@ impl Dice {
             _ if it.truth.leader => self.of(&[
                 Input::Exited(exit),
                 Input::Ready,
+                Input::Alive,
+                Input::Extend(extension),
                 Input::Failed(failure),
                 Input::Timeout,
             ]),

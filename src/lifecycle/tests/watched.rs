@@ -42,7 +42,8 @@ impl Truth {
             Input::Spawned(_) => !self.unborn,
             // Exec may fail in a process that is known already.
             Input::SpawnFailed { .. } => !self.unborn && !self.leader,
-            Input::Exited(_) | Input::Ready | Input::Failed(_) => !self.leader,
+            Input::Exited(_) | Input::Ready | Input::Alive | Input::Failed(_) => !self.leader,
+            Input::Extend(_) => !self.leader && !self.others,
             Input::Empty => !self.others,
             Input::Start | Input::Stop | Input::Restart | Input::Kill | Input::Timeout => false,
         }
@@ -104,7 +105,7 @@ impl Watched {
                 Input::Exited(_) => truth.leader = false,
                 Input::Empty => truth.others = false,
                 Input::Start | Input::Stop | Input::Restart | Input::Kill => (),
-                Input::Ready | Input::Failed(_) | Input::Timeout => (),
+                Input::Ready | Input::Alive | Input::Extend(_) | Input::Failed(_) | Input::Timeout => (),
             }
         }
         let stopping = match self.life.state {
