@@ -33,7 +33,13 @@ pub struct Child {
     pub stderr: Option<OwnedFd>,
     /// The reading end of the pipe that was passed with [`Command::fd`](crate::Command::fd).
     pub extra: Option<OwnedFd>,
-    process: Guarded<PidFd>,
+    process: Guarded<Process>,
+}
+
+/// The process, and how it ended if it was reaped here.
+#[derive(Debug)]
+struct Process {
+    pidfd: PidFd,
     record: Option<ExitRecord>,
 }
 
@@ -64,27 +70,26 @@ impl Child {
             stdout,
             stderr,
             extra,
-            process: Guarded::new(pidfd),
-            record: None,
+            process: Guarded::new(Process { pidfd, record: None }),
         }
     }
 
     /// Its number, for showing.
     #[must_use]
     pub fn pid(&self) -> Pid {
-        self.process.pid()
+        self.process.pidfd.pid()
     }
 
     /// Its pidfd, readable when it has ended.
     #[must_use]
     pub fn pidfd(&self) -> &PidFd {
-        &self.process
+        &self.process.pidfd
     }
 
     /// Takes the pidfd out and closes the pipes. The child lives on and is the caller's to reap.
     #[must_use]
     pub fn into_pidfd(self) -> PidFd {
-        self.process.into_inner()
+        self.process.into_inner().pidfd
     }
 
     /// Takes the pidfd and the pipes out. The child lives on and is the caller's to reap.
@@ -99,7 +104,7 @@ impl Child {
             ..
         } = self;
         (
-            process.into_inner(),
+            process.into_inner().pidfd,
             Pipes {
                 stdin,
                 stdout,
@@ -121,10 +126,10 @@ impl Child {
     /// # Errors
     /// As [`PidFd::reap`].
     pub fn try_wait(&mut self) -> io::Result<Option<ExitRecord>> {
-        if self.record.is_none() {
-            self.record = self.process.reap()?;
+        if self.process.record.is_none() {
+            self.process.record = self.process.pidfd.reap()?;
         }
-        Ok(self.record)
+        Ok(self.process.record)
     }
 
     /// Closes the child's standard input, if it is a pipe still held here, waits for its end and reaps
@@ -134,10 +139,12 @@ impl Child {
     /// As [`PidFd::reap`].
     pub fn wait(&mut self) -> io::Result<ExitRecord> {
         self.stdin = None;
-        match self.record {
-            Some(record) => Ok(record),
-            None => Ok(*self.record.insert(self.process.wait_and_reap()?)),
-        }
+        let record = match self.process.record {
+            Some(record) => record,
+            None => self.process.pidfd.wait_and_reap()?,
+        };
+        self.process.record = Some(record);
+        Ok(record)
     }
 
     /// Sends SIGKILL, unless the child was already reaped. It is still to be waited for.
@@ -145,29 +152,29 @@ impl Child {
     /// # Errors
     /// `EPERM` if it belongs to somebody else by now.
     pub fn kill(&mut self) -> io::Result<()> {
-        match self.process.signal(Signal::KILL) {
+        match self.process.pidfd.signal(Signal::KILL) {
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
             result => result,
         }
     }
 }
 
-impl Abandon for PidFd {
+impl Abandon for Process {
     /// SIGKILL, a bounded wait, reap. Nothing can be done about errors: where the signal may not be sent, or
     /// the process hangs in the kernel, it stays.
     fn abandon(&self) {
-        if matches!(self.reap(), Ok(Some(_))) {
+        if self.record.is_some() || matches!(self.pidfd.reap(), Ok(Some(_))) {
             return;
         }
-        if self.signal(Signal::KILL).is_err() {
+        if self.pidfd.signal(Signal::KILL).is_err() {
             return;
         }
         let deadline = Instant::now() + DROP_WAIT;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let ended = Timespec::try_from(left).is_ok_and(|left| self.ends_within(left).unwrap_or(false));
+            let ended = Timespec::try_from(left).is_ok_and(|left| self.pidfd.ends_within(left).unwrap_or(false));
             if ended {
-                let _ = self.reap();
+                let _ = self.pidfd.reap();
             }
             if ended || left.is_zero() {
                 return;

@@ -3,7 +3,7 @@
 //! for `None` in every method.
 
 use std::mem::ManuallyDrop;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 
 /// What is to be done with a value that was dropped without having been taken out.
 pub(crate) trait Abandon {
@@ -31,6 +31,12 @@ impl<T: Abandon> Deref for Guarded<T> {
 
     fn deref(&self) -> &T {
         &self.0
+    }
+}
+
+impl<T: Abandon> DerefMut for Guarded<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
     }
 }
 

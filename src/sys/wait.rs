@@ -59,12 +59,16 @@ pub(crate) fn wait(pidfd: BorrowedFd<'_>, how: Wait) -> io::Result<Option<(Exit,
 }
 
 fn exit_of(code: c_int, status: c_int) -> Exit {
-    match (code, Signal::from_raw(status)) {
-        (libc::CLD_EXITED, _) => Exit::Code(status as u8),
-        (libc::CLD_KILLED, Ok(signal)) => Exit::Signal { signal, core: false },
-        (libc::CLD_DUMPED, Ok(signal)) => Exit::Signal { signal, core: true },
+    match code {
+        libc::CLD_EXITED => Exit::Code(status as u8),
+        libc::CLD_KILLED => killed_by(status, false),
+        libc::CLD_DUMPED => killed_by(status, true),
         _ => Exit::Unknown,
     }
+}
+
+fn killed_by(signal: c_int, core: bool) -> Exit {
+    Signal::from_raw(signal).map_or(Exit::Unknown, |signal| Exit::Signal { signal, core })
 }
 
 fn usage_of(raw: &libc::rusage) -> Usage {
@@ -106,12 +110,9 @@ pub(crate) fn remembered_exit(pidfd: BorrowedFd<'_>) -> Exit {
         return Exit::Unknown;
     }
     let status = info.exit_code;
-    match (libc::WIFEXITED(status), Signal::from_raw(libc::WTERMSIG(status))) {
-        (true, _) => Exit::Code(libc::WEXITSTATUS(status) as u8),
-        (false, Ok(signal)) => Exit::Signal {
-            signal,
-            core: libc::WCOREDUMP(status),
-        },
-        (false, Err(_)) => Exit::Unknown,
+    if libc::WIFEXITED(status) {
+        Exit::Code(libc::WEXITSTATUS(status) as u8)
+    } else {
+        killed_by(libc::WTERMSIG(status), libc::WCOREDUMP(status))
     }
 }

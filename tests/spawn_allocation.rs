@@ -1,0 +1,73 @@
+//! Starting a compiled program again allocates nothing, whatever it is made of.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+
+use pidherd::{Command, Spawner, Stdio};
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: passes everything on to the system's allocator; the counter is a thread's own and needs no
+// destructor.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: as promised by the caller.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as promised by the caller.
+        unsafe { System.dealloc(block, layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: as promised by the caller.
+        unsafe { System.realloc(block, layout, size) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// How many allocations a third spawn makes, from the call to the running child, and until it is reaped.
+fn allocations(command: Command) -> usize {
+    let mut spawner = Spawner::new().unwrap();
+    let mut program = command.compile().unwrap();
+    let mut last = 0;
+    for _ in 0..3 {
+        let before = ALLOCATIONS.with(Cell::get);
+        let mut child = spawner.spawn(&mut program).unwrap();
+        let record = child.wait().unwrap();
+        drop(child);
+        last = ALLOCATIONS.with(Cell::get) - before;
+        assert!(record.exit.success());
+    }
+    last
+}
+
+#[test]
+fn a_restart_allocates_nothing() {
+    let piped = Command::new("true")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::append("/dev/null"));
+    assert_eq!(allocations(piped.clone()), 0);
+    let null = || OwnedFd::from(File::open("/dev/null").unwrap());
+    // The plain path, with descriptors that have to get out of the way.
+    let many = (3..24).fold(piped.stderr(Stdio::null()), |command, target| {
+        command.fd(target, null())
+    });
+    assert_eq!(allocations(many), 0);
+    let error = || Command::new("/no/such").spawn();
+    let before = ALLOCATIONS.with(Cell::get);
+    assert!(error().is_err());
+    assert!(ALLOCATIONS.with(Cell::get) > before, "the counter counts");
+}
