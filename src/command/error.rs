@@ -229,14 +229,7 @@ impl SpawnError {
         match &*self.cause {
             Cause::Kernel { errno, .. } => matches!(
                 *errno,
-                libc::EAGAIN
-                    | libc::ENOMEM
-                    | libc::EMFILE
-                    | libc::ENFILE
-                    | libc::ETXTBSY
-                    | libc::EINTR
-                    | libc::ENOSPC
-                    | libc::EBUSY
+                libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::ETXTBSY | libc::EINTR | libc::ENOSPC
             ),
             Cause::Command(_) => false,
         }

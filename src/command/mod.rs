@@ -248,9 +248,9 @@ impl Command {
         self
     }
 
-    /// A session of the child's own (setsid(2)), without a controlling terminal. If nothing is said: when it runs as another,
-    /// unprivileged user, and no other process group is asked for; else it could type
-    /// into the host's terminal (TIOCSTI).
+    /// A session of the child's own (setsid(2)), without a controlling terminal. If nothing is
+    /// said: when it runs as another, unprivileged user, and no other process group is asked for;
+    /// else it could type into the host's terminal (TIOCSTI).
     #[must_use]
     pub fn setsid(mut self, setsid: bool) -> Command {
         self.setsid = Some(setsid);

@@ -109,8 +109,8 @@ impl Command {
         self
     }
 
-    /// A resource limit (setrlimit(2)), [`Resource::UNLIMITED`] for none; the host's if not said. Set while still privileged, so that it may be
-    /// above the host's.
+    /// A resource limit (setrlimit(2)), [`Resource::UNLIMITED`] for none; the host's if not said.
+    /// Set while still privileged, so that it may be above the host's.
     #[must_use]
     pub fn limit(mut self, resource: Resource, soft: u64, hard: u64) -> Command {
         self.settings.limits.push((resource, soft, hard));
@@ -164,9 +164,10 @@ impl Command {
         self
     }
 
-    /// The cgroup (v2) that the child is born in, by a descriptor of its directory (CLONE_INTO_CGROUP, Linux 5.7). There is no
-    /// other way to get it there that a fork bomb couldn't win against: where the kernel can't, that is
-    /// an error at [`Step::Cgroup`](super::Step::Cgroup).
+    /// The cgroup (v2) that the child is born in, by a descriptor of its directory
+    /// (CLONE_INTO_CGROUP, Linux 5.7). There is no other way to get it there that a fork bomb
+    /// couldn't win against: where the kernel can't, that is an error at
+    /// [`Step::Cgroup`](super::Step::Cgroup).
     #[must_use]
     pub fn cgroup(mut self, directory: impl Into<Arc<OwnedFd>>) -> Command {
         self.settings.cgroup = Some(Shared(directory.into()));

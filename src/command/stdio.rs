@@ -102,10 +102,10 @@ impl From<File> for Stdio {
     }
 }
 
-/// A file that is opened for each spawn, by the child: after it has a descriptor table of its own, and before chroot, the
-/// change of directory and the change of ids. So a relative path is relative to the host's working
-/// directory, the host's permissions decide, and a created file belongs to the host's user. The
-/// host's umask applies to its mode.
+/// A file that is opened for each spawn, by the child: after it has a descriptor table of its own,
+/// and before chroot, the change of directory and the change of ids. So a relative path is relative
+/// to the host's working directory, the host's permissions decide, and a created file belongs to
+/// the host's user. The host's umask applies to its mode.
 ///
 /// A FIFO that nobody reads is an error (`ENXIO`) when opened for writing, instead of a wait in which the host would
 /// take part.

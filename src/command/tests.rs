@@ -141,6 +141,7 @@ fn slots_hold_nothing_between_spawns() {
     }
 }
 
+/// moby#42680: clone3 refused with EPERM by a container's filter.
 #[test]
 fn clone3_refused_is_clone() {
     for errno in [libc::ENOSYS, libc::EPERM, libc::EINVAL, libc::E2BIG] {

@@ -178,3 +178,54 @@ fn set_mask(new: *const u64, old: *mut u64) {
     // With these arguments the call can't fail.
     unsafe { arch::syscall(NR, &args) };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::script::{Image, Script};
+    use super::*;
+    use crate::signal::SignalSet;
+    use std::os::fd::AsFd;
+
+    /// A full life of the child, up to an execve that fails.
+    fn script() -> Script {
+        let mut script = Script::default();
+        script.dispositions(1, SignalSet::EMPTY);
+        let image = Image {
+            candidates: &[(7, c"/no/such".to_owned())],
+            argv: &[],
+            env: &[],
+            pid_key: Some(c"PID="),
+        };
+        script.execute(2, SignalSet::EMPTY, &image);
+        script
+    }
+
+    #[test]
+    fn the_child_uses_a_small_part_of_its_stack() {
+        for method in [Method::Clone3, Method::Clone] {
+            let mut stack = Stack::new().unwrap();
+            let (bottom, size) = (stack.bottom().cast::<u8>(), stack.size());
+            // SAFETY: the whole stack, which nobody uses.
+            unsafe { bottom.write_bytes(0xa5, size) };
+            let script = script();
+            let steps = [script.steps(), &[]];
+            let birth = Birth {
+                method,
+                share_descriptors: false,
+                cgroup: None,
+                steps,
+            };
+            let born = match give_birth(&mut stack, &birth) {
+                Err(libc::ENOSYS) if cfg!(pidherd_portable) => continue,
+                born => born.unwrap(),
+            };
+            assert_eq!(born.failure, Some((7, libc::ENOENT)));
+            super::super::wait::wait(born.pidfd.as_fd(), super::super::wait::Wait::Block).unwrap();
+            // SAFETY: initialized above, and the child is gone.
+            let bytes = unsafe { std::slice::from_raw_parts(bottom, size) };
+            let untouched = bytes.iter().take_while(|&&byte| byte == 0xa5).count();
+            assert!(untouched > size / 2, "{untouched} of {size} bytes untouched");
+            assert!(untouched < size, "it ran on this stack");
+        }
+    }
+}

@@ -108,6 +108,7 @@ fn a_forbidden_program_is_the_better_explanation() {
     assert_eq!(error.path(), Some(scratch.0.join("probe").as_path()));
 }
 
+/// libuv#274: a zombie after a failed exec.
 #[test]
 fn failures_name_the_step_and_leave_nothing() {
     alone("basics::failures_name_the_step_and_leave_nothing", || {
@@ -268,6 +269,7 @@ fn a_fifo_without_reader_is_an_error_and_no_wait() {
     assert_eq!((error.step(), error.errno()), (Step::Open, libc::ENXIO));
 }
 
+/// systemd#30266: descriptors that leak to the child.
 #[test]
 fn only_declared_descriptors_reach_the_child() {
     // Not close-on-exec, on purpose.
@@ -316,6 +318,7 @@ fn pipe() -> (File, OwnedFd) {
     unsafe { (File::from_raw_fd(fds[1]), OwnedFd::from_raw_fd(fds[0])) }
 }
 
+/// rust#25784: SIGPIPE ignored in the child. znc#1590: the host's mask in the child.
 #[test]
 fn signals_begin_clean_or_as_asked() {
     alone("basics::signals_begin_clean_or_as_asked", || {
@@ -409,6 +412,7 @@ fn the_working_directory_is_entered_as_the_new_user() {
     assert_eq!((error.step(), error.errno()), (Step::CurrentDir, libc::EACCES));
 }
 
+/// bun#33060: the host's dumpable flag cleared by the child's change of ids.
 #[test]
 fn the_parent_is_left_as_it_was() {
     alone("basics::the_parent_is_left_as_it_was", || {
@@ -538,6 +542,7 @@ fn many_open_descriptors() {
     });
 }
 
+/// tokio#2685: a zombie after a child was dropped.
 #[test]
 fn dropping_a_child_ends_and_reaps_it() {
     alone("basics::dropping_a_child_ends_and_reaps_it", || {

@@ -42,6 +42,32 @@ fn limits_nice_affinity_and_oom() {
 }
 
 #[test]
+fn who_drops_privileges_gets_a_session() {
+    if !root("who_drops_privileges_gets_a_session") {
+        return;
+    }
+    let session = |command: Command| {
+        let text = output(command.arg("/proc/self/stat"));
+        let pid: i32 = text.split_whitespace().next().unwrap().parse().unwrap();
+        let rest: Vec<&str> = text.rsplit(')').next().unwrap().split_whitespace().collect();
+        (pid, rest[2].parse::<i32>().unwrap(), rest[3].parse::<i32>().unwrap())
+    };
+    let cat = || Command::new("/bin/cat");
+    for command in [
+        cat().user("nobody"),
+        cat().uid(1),
+        cat().user("nobody").process_group(0),
+    ] {
+        let (pid, group, session) = session(command);
+        assert_eq!((group, session), (pid, pid));
+    }
+    for command in [cat().user("root"), cat().gid(1), cat().user("nobody").setsid(false)] {
+        let (pid, _, session) = session(command);
+        assert_ne!(session, pid);
+    }
+}
+
+#[test]
 fn capabilities_are_empty_or_as_asked() {
     if !root("capabilities_are_empty_or_as_asked") {
         return;
@@ -143,6 +169,7 @@ fn a_further_pipe() {
     assert_eq!(two.unwrap_err(), CommandError::SecondPipe { target: 10 });
 }
 
+/// golang#27505: it is the thread that counts.
 #[test]
 fn the_parents_death_is_a_signal() {
     alone("settings::the_parents_death_is_a_signal", || {

@@ -25,6 +25,7 @@ fn exhaust(left: usize) -> Vec<OwnedFd> {
     all
 }
 
+/// bun#40080: EMFILE at the pidfd left the child running.
 #[test]
 fn out_of_descriptors() {
     alone("shortage::out_of_descriptors", || {
