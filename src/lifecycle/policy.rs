@@ -109,6 +109,9 @@ pub enum PolicyError {
     /// A ladder is climbed by people who wait.
     #[error("a stop ladder of {0} rungs: it can have {max} at most", max = StopLadder::LIMIT)]
     StopLadder(usize),
+    /// A stop is over when nothing of the widest scope is alive, so SIGKILL must reach that far.
+    #[error("a final SIGKILL that reaches less than a rung before it")]
+    KillScope,
 }
 
 /// When a started process counts as running.

@@ -39,7 +39,7 @@ pub struct Rung {
 pub struct StopLadder {
     /// From the first to the last before SIGKILL.
     pub rungs: Vec<Rung>,
-    /// Whom the final SIGKILL reaches.
+    /// Whom the final SIGKILL reaches: no fewer than any rung does.
     pub kill: Scope,
     /// How long SIGKILL may take before the process is reported as unkillable (it is waited for
     /// all the same): a process in uninterruptible sleep does not die of it.
@@ -98,10 +98,13 @@ impl StopLadder {
     }
 
     pub(super) fn validate(&self) -> Result<(), PolicyError> {
-        match self.rungs.len() {
-            0..=StopLadder::LIMIT => Ok(()),
-            rungs => Err(PolicyError::StopLadder(rungs)),
+        if self.rungs.len() > StopLadder::LIMIT {
+            return Err(PolicyError::StopLadder(self.rungs.len()));
         }
+        if self.kill < self.scope() {
+            return Err(PolicyError::KillScope);
+        }
+        Ok(())
     }
 }
 
@@ -164,5 +167,21 @@ mod tests {
         };
         assert_eq!(of(StopLadder::LIMIT), Ok(()));
         assert_eq!(of(StopLadder::LIMIT + 1), Err(PolicyError::StopLadder(17)));
+    }
+
+    #[test]
+    fn sigkill_must_reach_whoever_is_waited_for() {
+        let of = |rung, kill| {
+            StopLadder {
+                kill,
+                ..StopLadder::signal(Signal::TERM, rung, Duration::ZERO)
+            }
+            .validate()
+        };
+        for scope in [Scope::Process, Scope::ProcessGroup] {
+            assert_eq!(of(scope, Scope::ProcessGroup), Ok(()));
+            assert_eq!(of(Scope::Process, scope), Ok(()));
+        }
+        assert_eq!(of(Scope::ProcessGroup, Scope::Process), Err(PolicyError::KillScope));
     }
 }
