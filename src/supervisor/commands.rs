@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::driver::{Driver, SLICE};
+use super::driver::Driver;
 use super::error::{Error, SpecError};
 use super::history::History;
 use super::instance::{Group, Instance};
@@ -215,7 +215,7 @@ impl<K: Kernel> Driver<K> {
     }
 
     fn ask_all(&mut self, ids: &[InstanceId], request: Request) -> Outcome {
-        let mut budget = SLICE;
+        let mut budget = K::SLICE;
         let mut outcome = Outcome::default();
         for &id in ids {
             outcome.count(self.ask(id, request, &mut budget));

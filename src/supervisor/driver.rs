@@ -2,7 +2,7 @@
 //!
 //! It is written against the [`Kernel`] seam, reads the clock once a call, and never blocks. Work
 //! without a natural end (a command for thousands, a thousand deadlines at once) is done in slices
-//! of [`SLICE`]; while something is left, the timer is armed for the past, so the set stays readable.
+//! of [`Kernel::SLICE`]; while something is left, the timer is armed for the past, so the set stays readable.
 
 use std::collections::VecDeque;
 use std::io;
@@ -21,9 +21,6 @@ use crate::exit::Pid;
 use crate::lifecycle::{Action, Cause, Failure, Input, Reaction, Reply, Scope, State, StateName, Transition};
 use crate::signal::Signal;
 use crate::time::Instant;
-
-/// How much is done in one go: 64 spawns take some eight milliseconds.
-pub(super) const SLICE: u32 = 64;
 
 /// How many runs of each instance are remembered unless the host wants otherwise.
 pub(super) const KEPT_RUNS: usize = 5;
@@ -133,7 +130,7 @@ impl<K: Kernel> Driver<K> {
     /// Whatever is due: deadlines first, then requests that wait, each at most a slice of them.
     pub(super) fn run_due(&mut self) -> Progress {
         let mut done = 0;
-        while done < SLICE {
+        while done < K::SLICE {
             let Some(index) = self.deadlines.pop_due(self.now) else {
                 break;
             };
@@ -142,7 +139,7 @@ impl<K: Kernel> Driver<K> {
             }
             done += 1;
         }
-        for _ in 0..SLICE {
+        for _ in 0..K::SLICE {
             let Some(id) = self.waiting.pop_front() else { break };
             if let Some(request) = self.instances.get_mut(id).and_then(|instance| instance.pending.take()) {
                 self.feed(id, request.input());

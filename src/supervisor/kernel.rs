@@ -29,6 +29,9 @@ pub(super) trait Kernel {
     /// A child that is being watched.
     type Process;
 
+    /// How much is done in one go: 64 spawns take some eight milliseconds.
+    const SLICE: u32 = 64;
+
     fn now(&self) -> Instant;
     fn wall(&self) -> SystemTime;
 

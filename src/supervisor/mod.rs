@@ -72,9 +72,9 @@ use crate::signal::Signal;
 use crate::signalfd::SignalFd;
 use crate::time::Instant;
 use crate::timerfd::Clock;
-use driver::{Driver, KEPT_RUNS, SLICE};
+use driver::{Driver, KEPT_RUNS};
 use event::Events;
-use kernel::{Linux, Source};
+use kernel::{Kernel, Linux, Source};
 
 /// The most runs of each instance that can be remembered.
 const MOST_RUNS: usize = 1_000;
@@ -200,7 +200,7 @@ impl Builder {
         driver.kept_runs = self.runs;
         Ok(Supervisor {
             driver,
-            ready: Vec::with_capacity(SLICE as usize),
+            ready: Vec::with_capacity(Linux::SLICE as usize),
         })
     }
 }
@@ -457,7 +457,7 @@ impl Supervisor {
     /// The time on the supervisor's clock.
     #[must_use]
     pub fn now(&self) -> Instant {
-        kernel::Kernel::now(&self.driver.kernel)
+        self.driver.kernel.now()
     }
 
     /// Every call that changes something: one reading of the clock, and the timer armed at the end.
