@@ -1,0 +1,302 @@
+//! A host for tests: waits for a supervisor's descriptors in either of the two ways, and remembers
+//! all that it was told.
+//!
+//! It never sleeps. A test says what is to come ([`Host::until`]), and the host turns until it has
+//! come; what must not come is shown by [`Host::nothing_for`], or by an event that comes later. Children
+//! tell what they are at by a line on their standard output, and wait for one on their input.
+#![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use pidherd::fdset::Change;
+use pidherd::lifecycle::{Backoff, Policy, Restart, Rung, Scope, Startup, StateName, StopLadder};
+use pidherd::supervisor::{Status, TransitionEvent};
+use pidherd::{Command, Event, GroupId, GroupSpec, InstanceId, Pipes, Signal, Stdio, Supervisor};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
+use rustix::io::Errno;
+
+use super::common::wait_readable;
+
+/// How long anything may take that is not a matter of time.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A supervisor, somebody who waits for it, and what it told.
+pub struct Host {
+    pub supervisor: Supervisor,
+    pub events: Vec<Event>,
+    way: Way,
+    pipes: HashMap<InstanceId, Pipes>,
+}
+
+/// How a host waits.
+enum Way {
+    /// For the one descriptor of the set.
+    One,
+    /// For each descriptor by itself, registered as the change log says.
+    Each(OwnedFd),
+}
+
+impl Host {
+    /// One that waits for the one descriptor.
+    pub fn new() -> Host {
+        Host::with(Supervisor::new().unwrap())
+    }
+
+    pub fn with(supervisor: Supervisor) -> Host {
+        Host {
+            supervisor,
+            events: Vec::new(),
+            way: Way::One,
+            pipes: HashMap::new(),
+        }
+    }
+
+    /// One that has an epoll of its own with each descriptor in it.
+    pub fn with_own_epoll() -> Host {
+        let mut host = Host::new();
+        host.way = Way::Each(epoll::create(epoll::CreateFlags::CLOEXEC).unwrap());
+        host.supervisor.track_fd_changes(true);
+        host
+    }
+
+    /// Waits until something is ready, and does what that calls for; whether something was.
+    pub fn turn(&mut self, limit: Duration) -> bool {
+        self.follow_changes();
+        let ready = match &self.way {
+            Way::One => readable(&self.supervisor, limit),
+            Way::Each(own) => readable(own, limit),
+        };
+        if ready {
+            self.process();
+        }
+        self.take_events();
+        ready
+    }
+
+    fn process(&mut self) {
+        let Way::Each(own) = &self.way else {
+            self.supervisor.dispatch().unwrap();
+            return;
+        };
+        let mut ready = Vec::with_capacity(64);
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        epoll::wait(own, rustix::buffer::spare_capacity(&mut ready), Some(&at_once)).unwrap();
+        for event in &ready {
+            self.supervisor.process_ready(event.data.u64() as i32).unwrap();
+        }
+    }
+
+    fn follow_changes(&mut self) {
+        let Way::Each(own) = &self.way else { return };
+        while let Some(change) = self.supervisor.next_fd_change() {
+            match change {
+                Change::Added(entry) => {
+                    // Of what came and went in between only the second entry has a descriptor.
+                    let Some(fd) = self.supervisor.fd(entry.token) else {
+                        continue;
+                    };
+                    let flags = epoll::EventFlags::from_bits_retain(entry.interest.bits());
+                    epoll::add(own, fd, epoll::EventData::new_u64(entry.fd as u64), flags).unwrap();
+                }
+                Change::Removed { fd, .. } => match epoll::delete(own, &fd) {
+                    Ok(()) | Err(Errno::NOENT) => drop(fd),
+                    Err(errno) => panic!("{errno}"),
+                },
+            }
+        }
+    }
+
+    /// Takes what the supervisor has to tell.
+    pub fn take_events(&mut self) {
+        while let Some(event) = self.supervisor.next_event() {
+            self.events.push(event);
+        }
+    }
+
+    /// Turns until this holds; panics with the events so far if it never does.
+    pub fn until(&mut self, what: &str, mut holds: impl FnMut(&Host) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        self.take_events();
+        while !holds(self) {
+            let left = end.saturating_duration_since(Instant::now());
+            if !self.turn(left) && left.is_zero() {
+                panic!("waited in vain until {what}; events: {}", self.story());
+            }
+        }
+    }
+
+    /// Turns until an instance is in this state.
+    pub fn until_state(&mut self, id: InstanceId, state: StateName) {
+        self.until(&format!("{id:?} is {state}"), |host| host.state(id) == state);
+    }
+
+    /// Turns until the last of an instance's steps led to this state, which it may have left in the
+    /// same turn.
+    pub fn until_reached(&mut self, id: InstanceId, state: StateName) {
+        self.until(&format!("{id:?} was {state}"), |host| host.states(id).contains(&state));
+    }
+
+    /// Asserts that nothing becomes ready in this time.
+    pub fn nothing_for(&mut self, time: Duration) {
+        assert!(!self.turn(time), "nothing was to happen; events: {}", self.story());
+    }
+
+    /// Stops everything by the ladders, and turns until all is down.
+    pub fn shut_down(&mut self) {
+        self.supervisor.shutdown().unwrap();
+        self.until("all is down", |host| host.supervisor.is_down());
+        self.take_events();
+    }
+
+    // What there is.
+
+    /// Adds a group; its instances by number.
+    pub fn add(&mut self, spec: GroupSpec) -> (GroupId, Vec<InstanceId>) {
+        let group = self.supervisor.add(spec).unwrap();
+        (group, self.supervisor.group(group).unwrap().instances)
+    }
+
+    /// Adds a group of one, and starts it.
+    pub fn start(&mut self, command: Command, policy: Policy) -> InstanceId {
+        let (_, instances) = self.add(GroupSpec::new("one", command).policy(policy));
+        self.supervisor.start(instances[0]).unwrap();
+        self.take_events();
+        instances[0]
+    }
+
+    pub fn status(&self, id: InstanceId) -> Status {
+        self.supervisor.status(id).unwrap()
+    }
+
+    pub fn state(&self, id: InstanceId) -> StateName {
+        self.status(id).state.name()
+    }
+
+    /// The number of its process, which must be there.
+    pub fn pid(&self, id: InstanceId) -> u32 {
+        self.status(id).pid.unwrap().as_raw()
+    }
+
+    /// All steps of an instance so far.
+    pub fn steps(&self, id: InstanceId) -> Vec<&TransitionEvent> {
+        self.all_steps().filter(|step| step.instance == id).collect()
+    }
+
+    pub fn all_steps(&self) -> impl Iterator<Item = &TransitionEvent> {
+        self.events.iter().filter_map(|event| match event {
+            Event::Transition(step) => Some(step),
+            _ => None,
+        })
+    }
+
+    /// The states that an instance has reached, in order. That each step began where the one before
+    /// ended is checked on the way.
+    pub fn states(&self, id: InstanceId) -> Vec<StateName> {
+        let steps = self.steps(id);
+        for pair in steps.windows(2) {
+            assert_eq!(pair[0].to, pair[1].from, "{}", self.story());
+            assert!(pair[0].at <= pair[1].at, "{}", self.story());
+        }
+        steps.iter().map(|step| step.to).collect()
+    }
+
+    /// All events, a line each.
+    pub fn story(&self) -> String {
+        let line = |event: &Event| match event {
+            Event::Transition(step) => format!(
+                "\n  {} {} -> {} run {} pid {:?}: {}",
+                step.name, step.from, step.to, step.run, step.pid, step.cause
+            ),
+            other => format!("\n  {other:?}"),
+        };
+        self.events.iter().map(line).collect()
+    }
+
+    // Talking with children, whose streams must be piped for that.
+
+    /// The next line that an instance's process writes, without its end.
+    pub fn line(&mut self, id: InstanceId) -> String {
+        let mut line = Vec::new();
+        loop {
+            let stdout = self.pipes(id).stdout.as_ref().expect("a piped stdout");
+            assert!(wait_readable(stdout, PATIENCE), "no line from {id:?}");
+            let mut byte = [0];
+            let read = rustix::io::read(stdout, &mut byte).unwrap();
+            assert!(
+                read == 1,
+                "{id:?} closed its output after {:?}",
+                String::from_utf8_lossy(&line)
+            );
+            if byte == *b"\n" {
+                return String::from_utf8(line).unwrap();
+            }
+            line.push(byte[0]);
+        }
+    }
+
+    /// Writes an empty line to an instance's process: whatever it waits for may go on.
+    pub fn go_on(&mut self, id: InstanceId) {
+        let stdin = self.pipes(id).stdin.as_ref().expect("a piped stdin");
+        assert_eq!(rustix::io::write(stdin, b"\n"), Ok(1));
+    }
+
+    /// The streams of the last run.
+    pub fn pipes(&mut self, id: InstanceId) -> &Pipes {
+        if let Some(pipes) = self.supervisor.take_pipes(id) {
+            self.pipes.insert(id, pipes);
+        }
+        self.pipes.get(&id).expect("piped streams")
+    }
+}
+
+/// Like [`wait_readable`], but of no time at all it makes one look.
+fn readable(fd: impl AsFd, limit: Duration) -> bool {
+    wait_readable(fd, limit)
+}
+
+/// A shell script, its standard input and output piped to the host.
+pub fn sh(script: &str) -> Command {
+    quiet_sh(script).stdin(Stdio::piped()).stdout(Stdio::piped())
+}
+
+/// A shell script that reads nothing.
+pub fn quiet_sh(script: &str) -> Command {
+    Command::new("/bin/sh").arg("-c").arg(script)
+}
+
+/// A process that stays and does nothing.
+pub fn sleeper() -> Command {
+    Command::new("/bin/sleep").arg("1000")
+}
+
+/// The policy of most tests: running as soon as exec succeeded, and left alone when it has ended.
+pub fn at_once() -> Policy {
+    Policy {
+        startup: Startup::Grace(Duration::ZERO),
+        restart: Restart::Never,
+        ..Policy::default()
+    }
+}
+
+/// The same, restarted whenever it has ended, without a bound.
+pub fn for_ever() -> Policy {
+    Policy {
+        restart: Restart::Always,
+        crash_budget: None,
+        ..at_once()
+    }
+}
+
+/// One rung of SIGTERM with this wait, then SIGKILL, all with this scope.
+pub fn term(scope: Scope, wait: Duration) -> StopLadder {
+    StopLadder::signal(Signal::TERM, scope, wait)
+}
+
+pub const fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// Longer than any test: what is given so long is to come about in another way.
+pub const LONG: Duration = Duration::from_secs(1000);
