@@ -11,8 +11,8 @@ use std::fs;
 use std::time::Duration;
 
 use StateName::{Backoff as BackOff, Exited, Fatal, Running, Starting, Stopped, Stopping};
-use common::{isolated, processes, root_or_skip, skipped, tempdir, wait_gone, wait_until};
-use host::{Host, LONG, PATIENCE, at_once, for_ever, ms, quiet_sh, sh, sleeper, term};
+use common::{SOON, isolated, processes, root_or_skip, skipped, tempdir, wait_gone, wait_until};
+use host::{Host, LONG, at_once, for_ever, ms, quiet_sh, sh, sleeper, term};
 use pidherd::exit::Exit;
 use pidherd::lifecycle::{
     Backoff, Cause, CrashBudget, Failure, Left, Policy, Restart, Scope, Startup, State, StateName,
@@ -252,7 +252,7 @@ fn a_stopped_process_leaves_through_its_handler_without_sigkill() {
         let id = host.start(sh("trap 'exit 5' TERM; echo ready; kill -STOP $$; read never"), policy);
         assert_eq!(host.line(id), "ready");
         let pid = host.pid(id);
-        wait_until("it has stopped itself", PATIENCE, || processes::state(pid) == Some('T'));
+        wait_until("it has stopped itself", SOON, || processes::state(pid) == Some('T'));
         host.supervisor.stop(id).unwrap();
         host.until_state(id, Stopped);
         assert_eq!(host.states(id), [Starting, Running, Stopping, Stopped]);
@@ -274,7 +274,7 @@ fn relatives(host: &mut Host, id: pidherd::InstanceId) -> [u32; 2] {
     let line = host.line(id);
     let pids: Vec<u32> = line.split(' ').map(|pid| pid.parse().unwrap()).collect();
     let runs_sleep = |pid: u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n");
-    wait_until("they have begun", PATIENCE, || pids.iter().all(|&pid| runs_sleep(pid)));
+    wait_until("they have begun", SOON, || pids.iter().all(|&pid| runs_sleep(pid)));
     pids.try_into().unwrap()
 }
 
@@ -295,7 +295,7 @@ fn a_group_is_stopped_when_its_last_member_is_gone_and_a_session_of_its_own_surv
             State::Stopping(stopping) => matches!(stopping.left, Left::Others { .. }),
             _ => false,
         });
-        assert!(wait_gone(leader, PATIENCE));
+        assert!(wait_gone(leader, SOON));
         assert_eq!(host.state(id), Stopping);
         assert!(processes::state(member).is_some_and(|state| state != 'Z'));
 
@@ -351,7 +351,7 @@ fn the_hosts_own_children_keep_their_statuses() {
         // One that has ended before there is a supervisor, one that is waited for in another thread
         // meanwhile, one that outlives it.
         let mut early = own("exit 7");
-        assert!(wait_gone(early.id(), PATIENCE));
+        assert!(wait_gone(early.id(), SOON));
         let mut meanwhile = own("kill -USR1 $$");
         let waiter = std::thread::spawn(move || meanwhile.wait().unwrap());
         let mut late = own("read go; exit 9");

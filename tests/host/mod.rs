@@ -17,10 +17,7 @@ use pidherd::{Command, Event, GroupId, GroupSpec, InstanceId, Pipes, Signal, Std
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::Errno;
 
-use super::common::wait_readable;
-
-/// How long anything may take that is not a matter of time.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+use super::common::{SOON, wait_readable};
 
 /// A supervisor, somebody who waits for it, and what it told.
 pub struct Host {
@@ -65,8 +62,8 @@ impl Host {
     pub fn turn(&mut self, limit: Duration) -> bool {
         self.follow_changes();
         let ready = match &self.way {
-            Way::One => readable(&self.supervisor, limit),
-            Way::Each(own) => readable(own, limit),
+            Way::One => wait_readable(&self.supervisor, limit),
+            Way::Each(own) => wait_readable(own, limit),
         };
         if ready {
             self.process();
@@ -117,7 +114,7 @@ impl Host {
 
     /// Turns until this holds; panics with the events so far if it never does.
     pub fn until(&mut self, what: &str, mut holds: impl FnMut(&Host) -> bool) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + SOON;
         self.take_events();
         while !holds(self) {
             let left = end.saturating_duration_since(Instant::now());
@@ -221,7 +218,7 @@ impl Host {
         let mut line = Vec::new();
         loop {
             let stdout = self.pipes(id).stdout.as_ref().expect("a piped stdout");
-            assert!(wait_readable(stdout, PATIENCE), "no line from {id:?}");
+            assert!(wait_readable(stdout, SOON), "no line from {id:?}");
             let mut byte = [0];
             let read = rustix::io::read(stdout, &mut byte).unwrap();
             assert!(
@@ -249,11 +246,6 @@ impl Host {
         }
         self.pipes.get(&id).expect("piped streams")
     }
-}
-
-/// Like [`wait_readable`], but of no time at all it makes one look.
-fn readable(fd: impl AsFd, limit: Duration) -> bool {
-    wait_readable(fd, limit)
 }
 
 /// A shell script, its standard input and output piped to the host.

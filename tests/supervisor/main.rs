@@ -1,0 +1,8 @@
+//! The supervisor as its host sees it, against the real kernel.
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../host/mod.rs"]
+mod host;
+
+mod requests;

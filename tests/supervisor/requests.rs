@@ -1,0 +1,512 @@
+//! Whatever a host asks for that cannot be: a typed error, and nothing has happened.
+
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pidherd::fdset::{Change, Token};
+use pidherd::lifecycle::{Backoff, CrashBudget, Policy, PolicyError, Rung, Scope, StateName, StopLadder};
+use pidherd::supervisor::{Progress, SpecError};
+use pidherd::{Command, CommandError, Error, GroupId, GroupSpec, InstanceId, Signal, Stdio, Step, Supervisor, Target};
+
+use super::common::{SOON, isolated, root_or_skip, tempdir, wait_gone};
+use super::host::{Host, LONG, at_once, ms, sh, sleeper, term};
+
+fn spec(command: Command) -> GroupSpec {
+    GroupSpec::new("x", command)
+}
+
+fn with_policy(policy: Policy) -> GroupSpec {
+    spec(sleeper()).policy(policy)
+}
+
+/// Every description that cannot be, and what is wrong with it.
+fn wrong() -> Vec<(GroupSpec, SpecError)> {
+    let in_command = |number, error| SpecError::Command { number, error };
+    let nul = |what, text: &str| {
+        let text = text.into();
+        in_command(0, CommandError::NulByte { what, text })
+    };
+    let key = |key: &str| in_command(0, CommandError::EnvKey { key: key.into() });
+    let rung = Rung {
+        signal: Signal::TERM,
+        scope: Scope::Process,
+        wait: ms(1),
+    };
+    let group_scope = Policy {
+        stop: StopLadder::kill(Scope::ProcessGroup),
+        ..Policy::default()
+    };
+    let jitter = Backoff::Exponential {
+        first: ms(1),
+        cap: ms(1),
+        jitter: 101,
+    };
+    vec![
+        (spec(Command::new("")), in_command(0, CommandError::EmptyProgram)),
+        (spec(Command::new("a\0b")), nul("program", "a\0b")),
+        (spec(sleeper().arg("a\0b")), nul("argument", "a\0b")),
+        (spec(sleeper().env("KEY", "a\0b")), nul("environment", "a\0b")),
+        (spec(sleeper().env("a\0b", "")), nul("environment", "a\0b")),
+        (spec(sleeper().env("", "x")), key("")),
+        (spec(sleeper().env("a=b", "x")), key("a=b")),
+        (spec(sleeper()).instances(0), SpecError::NoInstances),
+        (
+            spec(sleeper()).instances(GroupSpec::MOST_INSTANCES + 1),
+            SpecError::TooManyInstances(GroupSpec::MOST_INSTANCES + 1),
+        ),
+        (
+            GroupSpec::with("x", |n| Command::new(if n == 2 { "" } else { "/bin/true" })).instances(3),
+            in_command(2, CommandError::EmptyProgram),
+        ),
+        (
+            with_policy(group_scope.clone()),
+            SpecError::NoProcessGroup { number: 0 },
+        ),
+        (
+            GroupSpec::with("x", |n| if n == 1 { sleeper() } else { sleeper().setsid(true) })
+                .instances(2)
+                .policy(group_scope),
+            SpecError::NoProcessGroup { number: 1 },
+        ),
+        (
+            with_policy(Policy {
+                backoff: jitter,
+                ..Policy::default()
+            }),
+            PolicyError::Jitter(101).into(),
+        ),
+        (
+            with_policy(Policy {
+                crash_budget: Some(CrashBudget {
+                    max: 1,
+                    window: Duration::ZERO,
+                }),
+                ..Policy::default()
+            }),
+            PolicyError::CrashWindow.into(),
+        ),
+        (
+            with_policy(Policy {
+                stop: StopLadder {
+                    rungs: vec![rung; 17],
+                    ..StopLadder::default()
+                },
+                ..Policy::default()
+            }),
+            PolicyError::StopLadder(17).into(),
+        ),
+    ]
+}
+
+/// The error of a call that was refused for its description.
+fn refused<T: std::fmt::Debug>(result: Result<T, Error>) -> SpecError {
+    match result {
+        Err(Error::Spec(error)) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Compares by words where the wording of a subject is the command's own affair.
+fn assert_same(found: &SpecError, expected: &SpecError) {
+    match (found, expected) {
+        (
+            SpecError::Command {
+                number,
+                error: CommandError::NulByte { text, .. },
+            },
+            SpecError::Command {
+                number: wanted,
+                error: CommandError::NulByte { text: wanted_text, .. },
+            },
+        ) => {
+            assert_eq!(number, wanted);
+            assert!(text.to_string_lossy().contains(&*wanted_text.to_string_lossy()));
+        }
+        _ => assert_eq!(found, expected),
+    }
+    assert!(!found.to_string().is_empty());
+}
+
+#[test]
+fn a_group_that_cannot_be_is_refused_and_nothing_has_happened() {
+    isolated(|| {
+        let mut host = Host::new();
+        for (spec, expected) in wrong() {
+            assert_same(&refused(host.supervisor.add(spec)), &expected);
+        }
+        assert_eq!(host.supervisor.groups().count(), 0);
+        assert_eq!(host.supervisor.instances().count(), 0);
+        host.nothing_for(Duration::ZERO);
+        assert_eq!(host.story(), "");
+    });
+}
+
+#[test]
+fn a_reload_that_cannot_be_leaves_everything_as_it_was() {
+    isolated(|| {
+        let mut host = Host::new();
+        let (group, ids) = host.add(spec(sleeper()).instances(2).policy(at_once()));
+        host.supervisor.start(group).unwrap();
+        let pids: Vec<u32> = ids.iter().map(|&id| host.pid(id)).collect();
+        host.take_events();
+        let told = host.events.len();
+        for (spec, expected) in wrong() {
+            assert_same(&refused(host.supervisor.reload(group, spec)), &expected);
+        }
+        for (count, expected) in [
+            (0, SpecError::NoInstances),
+            (100_001, SpecError::TooManyInstances(100_001)),
+        ] {
+            assert_eq!(refused(host.supervisor.scale(group, count)), expected);
+        }
+        host.nothing_for(Duration::ZERO);
+        assert_eq!(host.events.len(), told, "{}", host.story());
+        assert_eq!(ids.iter().map(|&id| host.pid(id)).collect::<Vec<_>>(), pids);
+        let unchanged = host
+            .supervisor
+            .plan(group, &spec(sleeper()).instances(2).policy(at_once()));
+        assert!(unchanged.unwrap().is_empty());
+    });
+}
+
+#[test]
+fn a_command_that_is_wrong_only_for_a_new_number_is_refused_before_scaling() {
+    isolated(|| {
+        let mut host = Host::new();
+        let odd = GroupSpec::with("x", |n| Command::new(if n < 2 { "/bin/true" } else { "" })).instances(2);
+        let (group, ids) = host.add(odd);
+        let error = refused(host.supervisor.scale(group, 4));
+        let expected = SpecError::Command {
+            number: 2,
+            error: CommandError::EmptyProgram,
+        };
+        assert_eq!(error, expected);
+        let status = host.supervisor.group(group).unwrap();
+        assert_eq!((status.target, status.instances), (2, ids));
+    });
+}
+
+/// That every call refuses these ids by name, and changes nothing.
+fn assert_unknown(supervisor: &mut Supervisor, group: GroupId, instance: InstanceId) {
+    let unknown = |target: Target, result: Result<(), Error>| match (target, result) {
+        (Target::Group(id), Err(Error::UnknownGroup(named))) => assert_eq!(id, named),
+        (Target::Instance(id), Err(Error::UnknownInstance(named))) => assert_eq!(id, named),
+        other => panic!("{other:?}"),
+    };
+    for target in [Target::from(group), Target::from(instance)] {
+        unknown(target, supervisor.start(target).map(drop));
+        unknown(target, supervisor.stop(target).map(drop));
+        unknown(target, supervisor.restart(target).map(drop));
+        unknown(target, supervisor.kill(target).map(drop));
+        unknown(target, supervisor.signal(target, Signal::KILL).map(drop));
+    }
+    unknown(group.into(), supervisor.scale(group, 1).map(drop));
+    unknown(group.into(), supervisor.remove(group).map(drop));
+    unknown(group.into(), supervisor.plan(group, &spec(sleeper())).map(drop));
+    unknown(group.into(), supervisor.reload(group, spec(sleeper())).map(drop));
+    assert!(supervisor.group(group).is_none());
+    assert!(supervisor.status(instance).is_none());
+    assert!(supervisor.take_pipes(instance).is_none());
+}
+
+#[test]
+fn ids_of_what_was_removed_are_refused_by_every_call_even_when_their_places_are_taken_again() {
+    isolated(|| {
+        let mut host = Host::new();
+        let (group, ids) = host.add(spec(sleeper()).policy(at_once()));
+        host.supervisor.start(group).unwrap();
+        host.supervisor.remove(group).unwrap();
+        host.until("the group is gone", |host| host.supervisor.groups().count() == 0);
+        assert_unknown(&mut host.supervisor, group, ids[0]);
+
+        let (successor, successors) = host.add(spec(sleeper()).policy(at_once()));
+        host.supervisor.start(successor).unwrap();
+        host.take_events();
+        let told = host.events.len();
+        assert_unknown(&mut host.supervisor, group, ids[0]);
+        host.nothing_for(Duration::ZERO);
+        assert_eq!(host.events.len(), told, "{}", host.story());
+        assert_eq!(host.state(successors[0]), StateName::Running);
+    });
+}
+
+#[test]
+fn the_id_of_an_instance_that_was_scaled_away_is_refused() {
+    isolated(|| {
+        let mut host = Host::new();
+        let (group, ids) = host.add(spec(sleeper()).instances(2).policy(at_once()));
+        host.supervisor.scale(group, 1).unwrap();
+        assert!(matches!(
+            host.supervisor.start(ids[1]),
+            Err(Error::UnknownInstance(id)) if id == ids[1]
+        ));
+        host.supervisor.scale(group, 2).unwrap();
+        assert!(host.supervisor.stop(ids[1]).is_err(), "its successor is another one");
+    });
+}
+
+#[test]
+fn a_number_that_is_not_of_the_set_is_refused_and_a_call_too_many_is_harmless() {
+    isolated(|| {
+        let mut host = Host::new();
+        let id = host.start(sleeper(), at_once());
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        rustix::io::write(&writer, b"x").unwrap();
+        let closed = rustix::io::dup(&reader).unwrap().as_raw_fd();
+        let own_epoll = host.supervisor.as_fd().as_raw_fd();
+        host.take_events();
+        let told = host.events.len();
+        for foreign in [
+            -1,
+            i32::MIN,
+            i32::MAX,
+            0,
+            2,
+            reader.as_raw_fd(),
+            writer.as_raw_fd(),
+            closed,
+            own_epoll,
+        ] {
+            match host.supervisor.process_ready(foreign) {
+                Err(Error::UnknownFd(fd)) => assert_eq!(fd, foreign),
+                other => panic!("{foreign}: {other:?}"),
+            }
+        }
+        for raw in [0, 1, u64::MAX, 1 << 32, 7 << 32 | 1] {
+            let token = Token::from_raw(raw);
+            if host.supervisor.fds().get(token).is_none() {
+                assert_eq!(host.supervisor.process_token(token).unwrap(), Progress::Nothing);
+            }
+        }
+        // Nothing of this is ready.
+        let entries: Vec<_> = host.supervisor.fds().iter().collect();
+        assert_eq!(entries.len(), 2, "the process and the timer");
+        for entry in entries {
+            assert_eq!(host.supervisor.process_ready(entry.fd).unwrap(), Progress::Nothing);
+            assert_eq!(host.supervisor.process_token(entry.token).unwrap(), Progress::Nothing);
+        }
+        assert_eq!(host.supervisor.dispatch().unwrap(), Progress::Nothing);
+        host.take_events();
+        assert_eq!(host.events.len(), told, "{}", host.story());
+        assert_eq!(host.state(id), StateName::Running);
+    });
+}
+
+#[test]
+fn a_number_that_was_used_again_is_refused_and_its_new_owner_unharmed() {
+    isolated(|| {
+        let mut host = Host::new();
+        let id = host.start(sleeper(), at_once());
+        let timer = |entry: &pidherd::fdset::Entry| Some(entry.fd) == host.supervisor.fds().iter().map(|e| e.fd).min();
+        let entry = host.supervisor.fds().iter().find(|entry| !timer(entry)).unwrap();
+        host.supervisor.kill(id).unwrap();
+        host.until_state(id, StateName::Stopped);
+        // The lowest free number is given out first.
+        let mut pipes = Vec::new();
+        while pipes
+            .last()
+            .is_none_or(|(reader, _): &(std::os::fd::OwnedFd, _)| reader.as_raw_fd() < entry.fd)
+        {
+            pipes.push(rustix::pipe::pipe().unwrap());
+        }
+        let owners = pipes.iter().flat_map(|(reader, writer)| [reader, writer]);
+        assert!(owners.into_iter().any(|fd| fd.as_raw_fd() == entry.fd));
+        assert!(matches!(
+            host.supervisor.process_ready(entry.fd),
+            Err(Error::UnknownFd(_))
+        ));
+        assert_eq!(host.supervisor.process_token(entry.token).unwrap(), Progress::Nothing);
+
+        // And when the new owner is another process of ours, the old name does not mean it.
+        drop(pipes);
+        let id = host.start(sleeper(), at_once());
+        assert!(host.supervisor.fds().token_of(entry.fd).is_some());
+        assert_eq!(host.supervisor.process_token(entry.token).unwrap(), Progress::Nothing);
+        assert_eq!(host.state(id), StateName::Running);
+    });
+}
+
+#[test]
+fn a_removed_descriptor_keeps_its_number_until_the_host_has_seen_the_change() {
+    isolated(|| {
+        let mut host = Host::new();
+        let id = host.start(sleeper(), at_once());
+        host.supervisor.track_fd_changes(true);
+        let added: Vec<_> = std::iter::from_fn(|| host.supervisor.next_fd_change()).collect();
+        assert_eq!(added.len(), 2);
+        host.supervisor.kill(id).unwrap();
+        host.until_state(id, StateName::Stopped);
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        let Some(Change::Removed { token, fd }) = host.supervisor.next_fd_change() else {
+            panic!("it was removed");
+        };
+        assert!(added.iter().any(|change| change.token() == token));
+        assert!(reader.as_raw_fd() != fd.as_raw_fd() && writer.as_raw_fd() != fd.as_raw_fd());
+        assert!(host.supervisor.next_fd_change().is_none());
+    });
+}
+
+/// Commands that cannot be started as things are, with step, errno and path.
+fn missing_and_forbidden(directory: &Path) -> Vec<(Command, Step, i32, PathBuf)> {
+    let missing = directory.join("missing");
+    let file = directory.join("file");
+    fs::write(&file, "#!/bin/sh\n").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let log = missing.join("log");
+    let below_a_file = file.join("log");
+    vec![
+        (Command::new(&missing), Step::Exec, libc::ENOENT, missing.clone()),
+        (Command::new(&file), Step::Exec, libc::EACCES, file.clone()),
+        (
+            sleeper().current_dir(&missing),
+            Step::CurrentDir,
+            libc::ENOENT,
+            missing.clone(),
+        ),
+        (
+            sleeper().current_dir(&file),
+            Step::CurrentDir,
+            libc::ENOTDIR,
+            file.clone(),
+        ),
+        (
+            sleeper().stdout(Stdio::append(&log)),
+            Step::Open,
+            libc::ENOENT,
+            log.clone(),
+        ),
+        (
+            sleeper().stderr(Stdio::truncate(directory)),
+            Step::Open,
+            libc::EISDIR,
+            directory.to_owned(),
+        ),
+        (
+            sleeper().stdin(Stdio::read(&below_a_file)),
+            Step::Open,
+            libc::ENOTDIR,
+            below_a_file,
+        ),
+    ]
+}
+
+/// That starting it fails so, as event and status tell.
+fn assert_fails(host: &mut Host, command: Command, step: Step, errno: i32, path: &Path) {
+    let policy = Policy {
+        start_retries: 0,
+        ..Policy::default()
+    };
+    let id = host.start(command, policy);
+    assert_eq!(
+        host.states(id),
+        [StateName::Starting, StateName::Backoff, StateName::Fatal]
+    );
+    let told = host.steps(id)[1].error.clone().unwrap();
+    assert_eq!((told.step(), told.errno(), told.path()), (step, errno, Some(path)));
+    assert!(told.to_string().contains(&format!("{path:?}")), "{told}");
+    let status = host.status(id);
+    assert_eq!(status.last_error, Some(told));
+    assert_eq!((status.pid, status.last_exit, status.runs), (None, None, 1));
+}
+
+#[test]
+fn what_is_missing_or_forbidden_is_told_with_step_path_and_errno() {
+    isolated(|| {
+        let directory = tempdir();
+        let mut host = Host::new();
+        for (command, step, errno, path) in missing_and_forbidden(directory.path()) {
+            assert_fails(&mut host, command, step, errno, &path);
+        }
+        host.nothing_for(Duration::ZERO);
+        // And a healthy one works afterwards.
+        let id = host.start(sleeper(), at_once());
+        assert_eq!(host.state(id), StateName::Running);
+    });
+}
+
+#[test]
+fn a_directory_that_the_target_user_may_not_enter_is_told() {
+    if !root_or_skip("it starts a process as somebody else") {
+        return;
+    }
+    isolated(|| {
+        let directory = tempdir();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        let command = sleeper().uid(65534).gid(65534).current_dir(directory.path());
+        let mut host = Host::new();
+        assert_fails(&mut host, command, Step::CurrentDir, libc::EACCES, directory.path());
+    });
+}
+
+#[test]
+fn a_signal_that_does_not_exist_cannot_be_said() {
+    for raw in [i32::MIN, -1, 0, 65, i32::MAX] {
+        assert!(Signal::from_raw(raw).is_err());
+    }
+    for name in ["", "SIG", "FOO", "SIGRTMIN+31", "0", "-1", "65"] {
+        assert!(name.parse::<Signal>().is_err(), "{name}");
+    }
+}
+
+#[test]
+fn a_signal_without_a_process_to_go_to_is_an_error_and_for_many_a_count() {
+    isolated(|| {
+        let mut host = Host::new();
+        let (group, ids) = host.add(spec(sh("trap 'echo hup' HUP; echo ready; while :; do read x; done")).instances(2));
+        assert!(matches!(
+            host.supervisor.signal(ids[0], Signal::HUP),
+            Err(Error::NotAlive(id)) if id == ids[0]
+        ));
+        host.supervisor.start(ids[1]).unwrap();
+        assert_eq!(host.line(ids[1]), "ready");
+        let outcome = host.supervisor.signal(group, Signal::HUP).unwrap();
+        assert_eq!((outcome.accepted, outcome.already, outcome.failed), (1, 1, 0));
+        assert_eq!(host.line(ids[1]), "hup");
+        assert_eq!(host.supervisor.signal(ids[1], Signal::HUP).unwrap().accepted, 1);
+        assert_eq!(host.line(ids[1]), "hup");
+
+        // A zombie takes signals: that it has ended is not known before its descriptor was processed.
+        let pid = host.pid(ids[1]);
+        host.supervisor.signal(ids[1], Signal::KILL).unwrap();
+        assert!(wait_gone(pid, SOON));
+        assert_eq!(host.supervisor.signal(ids[1], Signal::HUP).unwrap().accepted, 1);
+    });
+}
+
+#[test]
+fn nothing_is_started_any_more_after_a_shutdown_nor_in_a_group_that_is_leaving() {
+    isolated(|| {
+        let mut host = Host::new();
+        let policy = Policy {
+            stop: term(Scope::Process, LONG),
+            ..at_once()
+        };
+        let slow = sh("trap 'echo asked; read go; exit 0' TERM; echo ready; read never");
+        let (group, ids) = host.add(spec(slow).policy(policy));
+        let other = host.start(sleeper(), at_once());
+        host.supervisor.start(group).unwrap();
+        assert_eq!(host.line(ids[0]), "ready");
+
+        host.supervisor.remove(group).unwrap();
+        assert_eq!(host.line(ids[0]), "asked");
+        let leaving = |result: Result<(), Error>| assert!(matches!(result, Err(Error::Leaving(id)) if id == group));
+        leaving(host.supervisor.start(group).map(drop));
+        leaving(host.supervisor.start(ids[0]).map(drop));
+        leaving(host.supervisor.restart(ids[0]).map(drop));
+        leaving(host.supervisor.scale(group, 3).map(drop));
+        leaving(host.supervisor.reload(group, spec(sleeper())).map(drop));
+
+        host.supervisor.shutdown().unwrap();
+        let closed = |result: Result<(), Error>| assert!(matches!(result, Err(Error::ShuttingDown)), "{result:?}");
+        closed(host.supervisor.add(spec(sleeper())).map(drop));
+        closed(host.supervisor.start(other).map(drop));
+        closed(host.supervisor.restart(Target::All).map(drop));
+        assert!(!host.supervisor.is_down());
+        host.go_on(ids[0]);
+        host.until("all is down", |host| host.supervisor.is_down());
+        assert_eq!(host.status(other).runs, 1);
+    });
+}
