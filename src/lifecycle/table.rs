@@ -47,9 +47,7 @@ impl<'a> Turn<'a> {
     /// The table. [`Input::Timeout`] comes here only when the state's deadline has passed.
     #[rustfmt::skip] // One line a rule.
     fn step(&mut self, input: Input) -> Reply {
-        use Input as I;
-        use Startup as U;
-        use State as S;
+        use super::{Input as I, Startup as U, State as S};
         match (self.life.state, input) {
             // At rest: nothing is alive.
             (S::Stopped | S::Exited { .. } | S::Backoff { .. } | S::Fatal { .. }, I::Start | I::Restart)
