@@ -43,6 +43,7 @@
 #![deny(unsafe_code)]
 #![cfg(target_os = "linux")]
 
+pub mod cgroup;
 pub mod child;
 pub mod command;
 pub mod exit;

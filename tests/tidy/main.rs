@@ -34,6 +34,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("timerfd", &["sys"]),
     ("signalfd", &["sys"]),
     ("fdset", &["sys"]),
+    ("cgroup", &["sys"]),
     ("pidfd", &["sys"]),
     ("child", &["sys", "pidfd"]),
     ("command", &["sys", "pidfd", "child"]),

@@ -1,0 +1,264 @@
+//! Who is in a cgroup, and how to reach all of them and nobody else.
+
+use std::collections::BTreeSet;
+use std::ffi::CStr;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::iter::Peekable;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::thread;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::process::{Pid as RawPid, PidfdFlags, pidfd_open};
+
+use super::tree;
+use crate::signal::Signal;
+use crate::sys::process::send_signal;
+
+/// How many processes are held by pidfds at a time.
+const BATCH: usize = 64;
+
+/// After this many rounds, in which new processes kept appearing, killing them one by one is given up.
+const MOST_ROUNDS: u32 = 256;
+
+/// So many rounds in a row without a new process, and all of them have got their signal. One is not
+/// enough: a child is listed a moment after its fork can't be stopped any more.
+const QUIET_ROUNDS: u32 = 4;
+
+const FREEZE: &CStr = c"cgroup.freeze";
+
+/// Who is in a cgroup.
+#[derive(Default)]
+pub(super) struct Members {
+    /// Their numbers as seen from here, each once, in order.
+    pub numbers: BTreeSet<u32>,
+    /// Whether there are more, in a PID namespace that is not to be seen from here.
+    pub hidden: bool,
+}
+
+impl Members {
+    /// Those of a cgroup and of all below it.
+    pub fn below(cgroup: BorrowedFd<'_>) -> io::Result<Members> {
+        let mut all = Members::default();
+        let enter = |dir: BorrowedFd<'_>| {
+            if let Some(mut list) = List::open(dir)? {
+                let here = list.read()?;
+                all.hidden |= here.hidden;
+                all.numbers.extend(here.numbers);
+            }
+            Ok(())
+        };
+        tree::walk(cgroup, enter, |_, _| Ok(()))?;
+        Ok(all)
+    }
+
+    fn parse(content: &[u8]) -> Members {
+        let mut members = Members::default();
+        let lines = content.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+        for number in lines.filter_map(|line| std::str::from_utf8(line).ok()?.parse().ok()) {
+            match number {
+                0 => members.hidden = true,
+                _ => drop(members.numbers.insert(number)),
+            }
+        }
+        members
+    }
+}
+
+/// The `cgroup.procs` of one cgroup: to be read twice without a descriptor more.
+struct List(File);
+
+impl List {
+    /// `None` if the cgroup was removed.
+    fn open(cgroup: BorrowedFd<'_>) -> io::Result<Option<List>> {
+        match tree::open_file(cgroup, c"cgroup.procs") {
+            Ok(fd) => Ok(Some(List(fd.into()))),
+            Err(Errno::NOENT | Errno::NODEV) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn read(&mut self) -> io::Result<Members> {
+        let mut content = Vec::new();
+        self.0.rewind()?;
+        match self.0.read_to_end(&mut content) {
+            Ok(_) => Ok(Members::parse(&content)),
+            Err(error) => match Errno::from_io_error(&error) {
+                // Removed; or a threaded cgroup, whose processes the domain above it lists.
+                Some(Errno::NODEV | Errno::OPNOTSUPP) => Ok(Members::default()),
+                _ => Err(error),
+            },
+        }
+    }
+}
+
+/// What became of a signal to many.
+#[derive(Default)]
+pub(super) struct Sent {
+    pub reached: BTreeSet<u32>,
+    /// The first refusal.
+    pub refused: Option<io::Error>,
+}
+
+/// Sends a signal to everybody in a cgroup and below.
+pub(super) fn signal_each(cgroup: BorrowedFd<'_>, signal: Signal) -> io::Result<Sent> {
+    let mut sent = Sent::default();
+    tree::walk(cgroup, |dir| signal_in(dir, signal, &mut sent), |_, _| Ok(()))?;
+    Ok(sent)
+}
+
+fn signal_in(cgroup: BorrowedFd<'_>, signal: Signal, sent: &mut Sent) -> io::Result<()> {
+    let Some(mut list) = List::open(cgroup)? else {
+        return Ok(());
+    };
+    let mut numbers = list.read()?.numbers.into_iter().peekable();
+    while numbers.peek().is_some() {
+        let held = hold(&mut numbers)?;
+        // The order decides: pidfd, list, alive. Alive now is alive all the time since the pidfd was
+        // opened, so the number was its own when the list was read.
+        let still = list.read()?.numbers;
+        for (number, pidfd) in held.iter().filter(|(number, _)| still.contains(number)) {
+            if sent.reached.contains(number) || has_ended(pidfd)? {
+                continue;
+            }
+            match send_signal(pidfd.as_fd(), signal.as_raw(), false) {
+                Ok(()) => drop(sent.reached.insert(*number)),
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::SRCH) => {}
+                Err(error) => drop(sent.refused.get_or_insert(error)),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Takes as many numbers as there may be pidfds at a time, and opens those.
+fn hold(numbers: &mut Peekable<impl Iterator<Item = u32>>) -> io::Result<Vec<(u32, OwnedFd)>> {
+    let mut held = Vec::with_capacity(BATCH);
+    while let Some(&number) = numbers.peek().filter(|_| held.len() < BATCH) {
+        match i32::try_from(number).ok().and_then(RawPid::from_raw) {
+            None => {}
+            Some(pid) => match pidfd_open(pid, PidfdFlags::empty()) {
+                Ok(pidfd) => held.push((number, pidfd)),
+                // It has ended meanwhile; or the number is a thread's by now, which both others say.
+                Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) => {}
+                Err(Errno::MFILE | Errno::NFILE) if !held.is_empty() => break,
+                Err(errno) => return Err(errno.into()),
+            },
+        }
+        numbers.next();
+    }
+    Ok(held)
+}
+
+/// Whether the process has ended, be it a zombie or gone.
+fn has_ended(pidfd: &OwnedFd) -> io::Result<bool> {
+    let at_once = Timespec::default();
+    let ready = retry_on_intr(|| poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&at_once)))?;
+    Ok(ready > 0)
+}
+
+/// What `cgroup.kill` does, for kernels that haven't got it.
+///
+/// Nobody in a frozen cgroup gets so far as to fork again, and SIGKILL reaches them all the same. Without
+/// that, a process that forks all the time would always be a child ahead.
+pub(super) fn kill_each(cgroup: BorrowedFd<'_>) -> io::Result<()> {
+    let _thawed_at_the_end = Freeze::new(cgroup);
+    let mut known = BTreeSet::new();
+    let mut quiet = 0;
+    for _ in 0..MOST_ROUNDS {
+        let sent = signal_each(cgroup, Signal::KILL)?;
+        let left = Members::below(cgroup)?;
+        if left.numbers.is_empty() && !left.hidden {
+            return Ok(());
+        }
+        quiet = if left.numbers.is_subset(&known) { quiet + 1 } else { 0 };
+        known.extend(sent.reached);
+        if quiet == QUIET_ROUNDS {
+            return match sent.refused {
+                Some(error) => Err(error),
+                None if left.hidden => Err(Remaining(left).into()),
+                None => Ok(()),
+            };
+        }
+        // Whoever got the signal must run to die of it.
+        thread::yield_now();
+    }
+    Err(Remaining(Members::below(cgroup)?).into())
+}
+
+/// Keeps a cgroup frozen, unless somebody else had frozen it before or it can't be.
+struct Freeze<'a>(Option<BorrowedFd<'a>>);
+
+impl<'a> Freeze<'a> {
+    fn new(cgroup: BorrowedFd<'a>) -> Freeze<'a> {
+        let thawed = tree::read(cgroup, FREEZE).is_ok_and(|content| content.starts_with(b"0"));
+        let frozen = thawed && tree::write(cgroup, FREEZE, b"1").is_ok();
+        Freeze(frozen.then_some(cgroup))
+    }
+}
+
+impl Drop for Freeze<'_> {
+    fn drop(&mut self) {
+        if let Some(cgroup) = self.0 {
+            let _removed = tree::write(cgroup, FREEZE, b"0");
+        }
+    }
+}
+
+/// Who could not be killed.
+struct Remaining(Members);
+
+impl fmt::Display for Remaining {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 8;
+        let Members { numbers, hidden } = &self.0;
+        write!(f, "{} processes remain in the cgroup", numbers.len())?;
+        for (place, number) in numbers.iter().take(SHOWN).enumerate() {
+            write!(f, "{}{number}", if place == 0 { ": " } else { ", " })?;
+        }
+        if numbers.len() > SHOWN {
+            write!(f, " and so on")?;
+        }
+        if *hidden {
+            write!(f, ", and others in a PID namespace that can't be seen from here")?;
+        }
+        Ok(())
+    }
+}
+
+impl From<Remaining> for io::Error {
+    fn from(remaining: Remaining) -> io::Error {
+        io::Error::new(io::ErrorKind::ResourceBusy, remaining.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_may_be_unsorted_and_name_some_twice() {
+        let members = Members::parse(b"30\n7\n30\n0\n12\n");
+        assert_eq!(members.numbers.into_iter().collect::<Vec<_>>(), [7, 12, 30]);
+        assert!(members.hidden);
+        let members = Members::parse(b"");
+        assert!(members.numbers.is_empty() && !members.hidden);
+    }
+
+    #[test]
+    fn what_remains_is_said() {
+        let members = Members {
+            numbers: (1..=10).collect(),
+            hidden: true,
+        };
+        let error = io::Error::from(Remaining(members));
+        assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
+        assert_eq!(
+            error.to_string(),
+            "10 processes remain in the cgroup: 1, 2, 3, 4, 5, 6, 7, 8 and so on, and others in a PID namespace \
+             that can't be seen from here"
+        );
+    }
+}

@@ -1,0 +1,524 @@
+//! A whole tree of processes by one handle: a cgroup for each instance.
+//!
+//! A process group loses whoever calls `setsid`, a parent loses whoever is forked twice. A cgroup
+//! (cgroups(7), version 2) loses nobody: what is started in one stays in it with all its
+//! descendants, and the kernel says when the last of them is gone. So this is the only scope in which
+//! "all of it is dead" is a fact and not a guess.
+//!
+//! Three files of the kernel's do the work. `cgroup.kill` (Linux 5.14) kills the subtree, with every fork
+//! that races with it. `cgroup.events` says whether anything lives there, and tells an epoll when that
+//! changes. `cgroup.procs` lists who is there, for all other signals. They are reached through directory
+//! descriptors and never through paths: a path may be renamed or mounted over between two calls.
+//!
+//! Where a number comes out of `cgroup.procs`, it may be a stranger's by the time it is used. It is
+//! therefore turned into a pidfd first, then looked for in the list once more, and the pidfd asked whether its
+//! process is still alive. If so, it was alive while the list was read, the number was its own, and it
+//! was this cgroup that it was listed in.
+//!
+//! Which directory may be used is for the host to say ([`CgroupDir`]): it is *delegated*, by an
+//! administrator or a service manager that leaves it alone from then on. To look for one, or to move
+//! the host itself, was rejected: a library that rearranges the machine's cgroups is at war with
+//! whoever else does. Neither are limits set here: the host may write them into the directory or,
+//! between [`CgroupDir::leaf`] and the first start, into the leaf. Nor are processes moved by
+//! their number: a child begins its life in its cgroup (CLONE_INTO_CGROUP, Linux 5.7), or a fork
+//! before the move would escape.
+//!
+//! Nothing in this module blocks, but for moments in which the kernel has its cgroup lock taken. To be
+//! killed takes a process a while, so [`Cgroup::kill`] comes back before it is dead.
+//!
+//! ```no_run
+//! use pidherd::cgroup::{Cgroup, CgroupDir};
+//! use pidherd::fdset::{FdSet, Interest};
+//! use std::os::fd::AsFd;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let dir = CgroupDir::open("/sys/fs/cgroup/my-service")?;
+//! let leaf = dir.leaf("web-0")?;
+//! // ... start something in leaf.fd() ...
+//! let mut set = FdSet::new()?;
+//! let events = leaf.events()?;
+//! let token = set.add(events.as_fd(), Interest::PRIORITY)?;
+//! leaf.kill()?;
+//! // ... when the set says that `token` is ready:
+//! if !Cgroup::acknowledge(&events)? {
+//!     set.remove(token, events)?;
+//!     leaf.remove()?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+use std::ffi::{CStr, CString, OsStr};
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, CWD, FsWord, Mode, fstat, fstatfs, mkdirat, statat, unlinkat};
+use rustix::io::Errno;
+
+use crate::exit::Pid;
+use crate::signal::Signal;
+use members::Members;
+
+pub use error::CgroupError;
+
+mod error;
+mod members;
+mod name;
+mod tree;
+
+/// What fstatfs(2) says of the two versions' file systems.
+const CGROUP2_SUPER_MAGIC: FsWord = 0x6367_7270;
+const CGROUP_SUPER_MAGIC: FsWord = 0x0027_e0eb;
+
+/// How many names are tried for the directory that shows whether one can be made.
+const PROBE_NAMES: u32 = 16;
+
+/// A directory of the cgroup v2 hierarchy that has been delegated to the host, in which each instance
+/// can have a cgroup of its own.
+///
+/// A clone is the same directory, by the same descriptor. Two are equal if they are the same
+/// directory, however they were come by.
+#[derive(Clone)]
+pub struct CgroupDir {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    fd: OwnedFd,
+    /// As it was given, for messages.
+    path: PathBuf,
+    identity: Identity,
+    /// The file that kills. The tests name one that isn't there.
+    kill_file: &'static CStr,
+}
+
+/// The device and the inode: which directory it is.
+type Identity = (u64, u64);
+
+impl CgroupDir {
+    /// Opens a directory and finds out whether it will do, so that whoever configures it hears of it,
+    /// and not whoever wants to stop something later.
+    ///
+    /// To be certain, it makes a cgroup called `pidherd-probe-PID-N` there, and removes it again: permission
+    /// bits do not tell of a read-only mount, a security module or a limit.
+    ///
+    /// It may have controllers enabled for its children (`cgroup.subtree_control`). A host that is not
+    /// root can start a child in it only if it may also write to `cgroup.procs` of the nearest
+    /// common ancestor of the directory and its own cgroup: it should itself live in what was
+    /// delegated.
+    ///
+    /// # Errors
+    /// [`CgroupError`]: it does not exist, is no directory, no cgroup or one of version 1; it can't be
+    /// written to; or it is threaded, and a cgroup in it can hold no process.
+    pub fn open(path: impl AsRef<Path>) -> Result<CgroupDir, CgroupError> {
+        let path = path.as_ref();
+        CgroupDir::checked(tree::open_path(CWD, path), path.to_owned())
+    }
+
+    /// The same for a directory that is open already, maybe with `O_PATH`. The descriptor is not kept
+    /// but opened again.
+    ///
+    /// # Errors
+    /// As [`open`](CgroupDir::open). Errors call the directory what /proc does.
+    pub fn from_fd(fd: impl AsFd) -> Result<CgroupDir, CgroupError> {
+        let fd = fd.as_fd();
+        let link = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+        let path = std::fs::read_link(&link).unwrap_or(link);
+        CgroupDir::checked(tree::open(fd, c"."), path)
+    }
+
+    /// As it was given, or as /proc said if it was given by descriptor. For showing.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    /// Makes the cgroup `name` in it, or takes over the one that is there.
+    ///
+    /// One that is there was made by the host, which may have set limits: they stay. Or it was left
+    /// behind by a supervisor that was killed: **whatever lives in it is killed**. That takes a moment;
+    /// [`Cgroup::is_populated`] tells, and [`Cgroup::clear`] tidies up afterwards. If nothing lives in
+    /// it, it is cleared at once. In either case it is thawed if it was frozen.
+    ///
+    /// So two instances must not have the same name. It is a file name of 255 bytes at most, none that the
+    /// kernel may give to a file of its own (`cgroup.procs`, `memory.max`: those before whose first dot
+    /// stands `cgroup` or a controller), and without a line feed.
+    ///
+    /// # Errors
+    /// [`CgroupError::Name`] for a name that can't be; [`CgroupError::Own`] if the calling process
+    /// itself is in it; [`CgroupError::Limit`]; what [`open`](CgroupDir::open) says, if
+    /// things have changed since; and what cleaning it up meets.
+    ///
+    /// ```no_run
+    /// # use pidherd::cgroup::{CgroupDir, CgroupError};
+    /// # fn main() -> Result<(), CgroupError> {
+    /// let dir = CgroupDir::open("/sys/fs/cgroup/my-service")?;
+    /// let leaf = dir.leaf("web-0")?;
+    /// assert!(matches!(dir.leaf("memory.max"), Err(CgroupError::Name { .. })));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn leaf(&self, name: impl AsRef<OsStr>) -> Result<Cgroup, CgroupError> {
+        let name = name::checked(name.as_ref())?;
+        let path = self.inner.path.join(name::as_os_str(&name));
+        let made = match mkdirat(&self.inner.fd, &name, Mode::from_raw_mode(0o755)) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
+            Err(Errno::NOENT) => {
+                return Err(CgroupError::Missing {
+                    path: self.path().into(),
+                });
+            }
+            Err(errno) => return Err(CgroupError::failed(&path, "make", errno)),
+        };
+        let leaf = self.opened(name.clone(), &path);
+        match (&leaf, made) {
+            // Nothing shall be left behind, and there is nothing in it.
+            (Err(_), true) => drop(unlinkat(&self.inner.fd, &name, AtFlags::REMOVEDIR)),
+            (Ok(leaf), false) => leaf.take_over()?,
+            (Ok(_), true) | (Err(_), false) => {}
+        }
+        leaf
+    }
+
+    fn opened(&self, name: CString, path: &Path) -> Result<Cgroup, CgroupError> {
+        let fd = tree::open(self.as_fd(), &name).map_err(|errno| CgroupError::failed(path, "open", errno))?;
+        check_type(fd.as_fd(), path, CAN_HOLD_PROCESSES)?;
+        let identity = identity(&fd).map_err(|errno| CgroupError::failed(path, "look at", errno))?;
+        Ok(Cgroup {
+            dir: self.clone(),
+            name,
+            fd,
+            identity,
+        })
+    }
+
+    fn checked(fd: Result<OwnedFd, Errno>, path: PathBuf) -> Result<CgroupDir, CgroupError> {
+        let fd = fd.map_err(|errno| CgroupError::failed(&path, "open", errno))?;
+        check_version(fd.as_fd(), &path)?;
+        check_type(fd.as_fd(), &path, CAN_HOLD_LEAVES)?;
+        probe(fd.as_fd(), &path)?;
+        let identity = identity(&fd).map_err(|errno| CgroupError::failed(&path, "look at", errno))?;
+        Ok(CgroupDir::new(fd, path, identity, c"cgroup.kill"))
+    }
+
+    fn new(fd: OwnedFd, path: PathBuf, identity: Identity, kill_file: &'static CStr) -> CgroupDir {
+        let inner = Arc::new(Inner {
+            fd,
+            path,
+            identity,
+            kill_file,
+        });
+        CgroupDir { inner }
+    }
+}
+
+impl AsFd for CgroupDir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.fd.as_fd()
+    }
+}
+
+impl PartialEq for CgroupDir {
+    fn eq(&self, other: &CgroupDir) -> bool {
+        self.inner.identity == other.inner.identity
+    }
+}
+
+impl Eq for CgroupDir {}
+
+impl Hash for CgroupDir {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.inner.identity.hash(state);
+    }
+}
+
+impl fmt::Debug for CgroupDir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CgroupDir").field(&self.inner.path).finish()
+    }
+}
+
+/// One cgroup in a [`CgroupDir`], and whatever cgroups its processes may make below it.
+///
+/// Dropping it neither kills anything nor removes the cgroup: [`kill`](Cgroup::kill) and
+/// [`remove`](Cgroup::remove) do. A program that leaves one behind finds it again by its name.
+///
+/// Once it has been removed, here or by somebody else, all calls but [`events`](Cgroup::events) say what is said
+/// of an empty one.
+pub struct Cgroup {
+    dir: CgroupDir,
+    name: CString,
+    fd: OwnedFd,
+    identity: Identity,
+}
+
+impl Cgroup {
+    /// The directory it is in.
+    #[must_use]
+    pub fn dir(&self) -> &CgroupDir {
+        &self.dir
+    }
+
+    /// Its name in the directory.
+    #[must_use]
+    pub fn name(&self) -> &OsStr {
+        name::as_os_str(&self.name)
+    }
+
+    /// Where it is, for showing.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.dir.path().join(self.name())
+    }
+
+    /// Its directory, for CLONE_INTO_CGROUP (clone3(2), Linux 5.7).
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Whether any process is alive in it or below. Zombies don't count.
+    ///
+    /// # Errors
+    /// `EMFILE`, `ENFILE` or `ENOMEM`: there was no descriptor to look with.
+    pub fn is_populated(&self) -> io::Result<bool> {
+        self.event(b"populated")
+    }
+
+    /// Whether it is frozen, by its own `cgroup.freeze` or by that of one above it (Linux 5.2).
+    ///
+    /// A child that is started in a frozen cgroup freezes before it runs, and whoever waits for its
+    /// exec, as the spawn of this library does, waits until it is thawed.
+    ///
+    /// # Errors
+    /// As [`is_populated`](Cgroup::is_populated).
+    pub fn is_frozen(&self) -> io::Result<bool> {
+        self.event(b"frozen")
+    }
+
+    /// A descriptor of `cgroup.events` that becomes ready when [`is_populated`](Cgroup::is_populated)
+    /// (or `is_frozen`) next changes; close-on-exec.
+    ///
+    /// What it is ready for is `EPOLLPRI` ([`Interest::PRIORITY`](crate::fdset::Interest::PRIORITY)), which
+    /// brings `EPOLLERR` with it. It stays ready until [`acknowledge`](Cgroup::acknowledge) has read
+    /// it. Don't wait for `EPOLLIN`: it is always readable. Every copy of it, and every call of
+    /// this, has a notice of its own.
+    ///
+    /// What happened before the call is not reported: ask `is_populated` after it. Changes come
+    /// together, 10 ms apart at the least, so the last one may be reported that much late; and one
+    /// may be reported that was undone meanwhile. Removing the cgroup is not reported. The
+    /// descriptor outlives it, but belongs taken out of a set before.
+    ///
+    /// # Errors
+    /// `ENOENT` if the cgroup was removed; `EMFILE`, `ENFILE`, `ENOMEM`.
+    pub fn events(&self) -> io::Result<OwnedFd> {
+        let events = tree::open_file(self.fd(), c"cgroup.events")?;
+        Cgroup::acknowledge(&events)?;
+        Ok(events)
+    }
+
+    /// Reads a descriptor that [`events`](Cgroup::events) gave, which is then ready only at the next
+    /// change, and says whether the cgroup is populated. Harmless when nothing has changed. Of a cgroup that
+    /// was removed it says that it is not.
+    ///
+    /// # Errors
+    /// `InvalidData` if it isn't such a descriptor; otherwise none that it would meet.
+    pub fn acknowledge(events: impl AsFd) -> io::Result<bool> {
+        let mut content = [0; 256];
+        match rustix::io::retry_on_intr(|| rustix::io::pread(&events, &mut content[..], 0)) {
+            Ok(length) => tree::flag(&content[..length], b"populated"),
+            Err(Errno::NODEV) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Kills every process in it and below, and whatever they are forking meanwhile. They die a moment
+    /// later; [`events`](Cgroup::events) tells when.
+    ///
+    /// Before Linux 5.14 there is no `cgroup.kill`. Then the cgroup is frozen, every process killed by a pidfd of
+    /// its own, again and again until no other one appears, and thawed.
+    ///
+    /// # Errors
+    /// `EACCES`, `EPERM` if the cgroup belongs to somebody else by now. Before 5.14 also `EPERM`, if no
+    /// process could be signalled; `EMFILE`; and an error of the kind `ResourceBusy` that names those who remain,
+    /// if there is no end of them, or some are in a PID namespace that is not to be seen from here.
+    pub fn kill(&self) -> io::Result<()> {
+        match tree::write(self.fd(), self.dir.inner.kill_file, b"1") {
+            Err(Errno::NOENT) => members::kill_each(self.fd()),
+            Err(Errno::NODEV) => Ok(()),
+            result => Ok(result?),
+        }
+    }
+
+    /// Sends `signal` to every process in it and below, and says how many it reached.
+    ///
+    /// It reaches no stranger, but who is forked while it is under way may be missed, and processes
+    /// in a PID namespace that can't be seen from here are skipped. To end everything, there is
+    /// [`kill`](Cgroup::kill). With n processes it makes about 4 n system calls and takes at most 64
+    /// descriptors at a time, or as few as there are.
+    ///
+    /// # Errors
+    /// As with kill(2), a process that may not be signalled (`EPERM`) is an error only if no other was
+    /// reached. `EMFILE`, `ENFILE`: not even four descriptors were to be had. Some
+    /// may have been reached by then.
+    pub fn signal(&self, signal: Signal) -> io::Result<u32> {
+        let sent = members::signal_each(self.fd(), signal)?;
+        match sent.refused {
+            Some(error) if sent.reached.is_empty() => Err(error),
+            _ => Ok(u32::try_from(sent.reached.len()).unwrap_or(u32::MAX)),
+        }
+    }
+
+    /// Who is in it and below, for showing: sorted, without those in a PID namespace that can't be
+    /// seen from here.
+    ///
+    /// # Errors
+    /// `EMFILE`, `ENFILE`, `ENOMEM`.
+    pub fn processes(&self) -> io::Result<Vec<Pid>> {
+        let numbers = Members::below(self.fd())?.numbers;
+        Ok(numbers.into_iter().filter_map(Pid::new).collect())
+    }
+
+    /// Makes it ready for another process after it became empty: removes the cgroups that its processes have
+    /// made below it, disables the controllers they enabled for those, which would keep the kernel from
+    /// starting a process here, and thaws it. Limits stay.
+    ///
+    /// # Errors
+    /// `EBUSY` while something lives in it, and then nothing has changed; `EACCES`, `EPERM` if something in
+    /// it belongs to somebody else; `EMFILE`, `ENFILE`.
+    pub fn clear(&self) -> io::Result<()> {
+        if self.is_populated()? {
+            return Err(Errno::BUSY.into());
+        }
+        tree::remove_below(self.fd())?;
+        tree::disable_controllers(self.fd())?;
+        self.thaw()
+    }
+
+    /// Removes it and the cgroups that its processes have made below it. If it is gone already, that
+    /// is as well, even if its name stands for another one by now.
+    ///
+    /// # Errors
+    /// `EBUSY` while something lives in it, and then nothing has changed; `EACCES`, `EPERM`, `EROFS` if it
+    /// may not be removed; `EMFILE`, `ENFILE`.
+    pub fn remove(&self) -> io::Result<()> {
+        if !self.is_in_place()? {
+            return Ok(());
+        }
+        if self.is_populated()? {
+            return Err(Errno::BUSY.into());
+        }
+        tree::remove_below(self.fd())?;
+        match unlinkat(&self.dir.inner.fd, &self.name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn event(&self, key: &[u8]) -> io::Result<bool> {
+        match tree::read(self.fd(), c"cgroup.events") {
+            Ok(content) => tree::flag(&content, key),
+            Err(Errno::NOENT | Errno::NODEV) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Whether the name still stands for this very cgroup.
+    fn is_in_place(&self) -> io::Result<bool> {
+        match statat(&self.dir.inner.fd, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok((stat.st_dev, stat.st_ino) == self.identity),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn thaw(&self) -> io::Result<()> {
+        match tree::write(self.fd(), c"cgroup.freeze", b"0") {
+            // Before 5.2 nothing freezes.
+            Ok(()) | Err(Errno::NOENT | Errno::NODEV) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Of what a supervisor before this one has left, nothing shall live on.
+    fn take_over(&self) -> Result<(), CgroupError> {
+        let own = std::process::id();
+        let failed = |doing| {
+            let path = self.path();
+            move |error| CgroupError::failed_with(&path, doing, &error)
+        };
+        if !self.is_populated().map_err(failed("look at"))? {
+            return self.clear().map_err(failed("clear"));
+        }
+        let members = Members::below(self.fd()).map_err(failed("look at"))?;
+        if members.numbers.contains(&own) {
+            return Err(CgroupError::Own { path: self.path() });
+        }
+        self.kill().map_err(failed("kill what is left in"))?;
+        self.thaw().map_err(failed("thaw"))
+    }
+}
+
+impl AsFd for Cgroup {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd()
+    }
+}
+
+impl fmt::Debug for Cgroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Cgroup").field(&self.path()).finish()
+    }
+}
+
+fn identity(fd: &OwnedFd) -> Result<Identity, Errno> {
+    let stat = fstat(fd)?;
+    Ok((stat.st_dev, stat.st_ino))
+}
+
+fn check_version(fd: BorrowedFd<'_>, path: &Path) -> Result<(), CgroupError> {
+    let path = path.to_owned();
+    match fstatfs(fd) {
+        Ok(stat) if stat.f_type == CGROUP2_SUPER_MAGIC => Ok(()),
+        Ok(stat) if stat.f_type == CGROUP_SUPER_MAGIC => Err(CgroupError::Version1 { path }),
+        Ok(_) => Err(CgroupError::NotACgroup { path }),
+        Err(errno) => Err(CgroupError::failed(&path, "look at", errno)),
+    }
+}
+
+/// The types (`cgroup.type`, Linux 4.14) of a cgroup that may hold processes.
+const CAN_HOLD_PROCESSES: &[&[u8]] = &[b"domain", b"domain threaded"];
+/// The types of one whose children may.
+const CAN_HOLD_LEAVES: &[&[u8]] = &[b"domain"];
+
+fn check_type(fd: BorrowedFd<'_>, path: &Path, accepted: &[&[u8]]) -> Result<(), CgroupError> {
+    match tree::read(fd, c"cgroup.type") {
+        Ok(content) if accepted.contains(&content.trim_ascii_end()) => Ok(()),
+        Ok(_) => Err(CgroupError::Threaded { path: path.to_owned() }),
+        // The root of the hierarchy has no type.
+        Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(CgroupError::failed(path, "look at", errno)),
+    }
+}
+
+/// Makes a cgroup in it and removes it.
+fn probe(fd: BorrowedFd<'_>, path: &Path) -> Result<(), CgroupError> {
+    for number in 0..PROBE_NAMES {
+        let name = format!("pidherd-probe-{}-{number}", std::process::id());
+        return match mkdirat(fd, &name, Mode::from_raw_mode(0o755)) {
+            Ok(()) => unlinkat(fd, &name, AtFlags::REMOVEDIR)
+                .map_err(|errno| CgroupError::failed(&path.join(&name), "remove", errno)),
+            // Another thread's probe, or one whose process was killed at it.
+            Err(Errno::EXIST) => continue,
+            // Full, but it may be written to: the leaves may be those that are there already.
+            Err(Errno::AGAIN) => Ok(()),
+            Err(errno) => Err(CgroupError::failed(path, "write to", errno)),
+        };
+    }
+    Err(CgroupError::failed(path, "write to", Errno::EXIST))
+}

@@ -1,0 +1,162 @@
+//! The files of one cgroup, and the way through the cgroups below it.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, unlinkat};
+use rustix::io::{Errno, retry_on_intr};
+
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// Opens a directory by a path that the host gave, which may lead through symlinks.
+pub(super) fn open_path(at: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
+    retry_on_intr(|| openat(at, path, DIRECTORY, Mode::empty()))
+}
+
+/// Opens a directory in another.
+pub(super) fn open(at: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+    retry_on_intr(|| openat(at, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()))
+}
+
+/// Opens a file of a cgroup for reading.
+pub(super) fn open_file(cgroup: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+    openat(cgroup, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// The content of a small file of a cgroup.
+pub(super) fn read(cgroup: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u8>, Errno> {
+    const MOST: usize = 4096;
+    let file = open_file(cgroup, name)?;
+    let mut content = vec![0; MOST];
+    let length = retry_on_intr(|| rustix::io::read(&file, &mut content[..]))?;
+    content.truncate(length);
+    Ok(content)
+}
+
+/// Writes to a file of a cgroup, which takes it whole or not at all.
+pub(super) fn write(cgroup: BorrowedFd<'_>, name: &CStr, content: &[u8]) -> Result<(), Errno> {
+    let file = openat(cgroup, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    retry_on_intr(|| rustix::io::write(&file, content)).map(drop)
+}
+
+/// What the line with this key says in a file of keys and flags, as `cgroup.events` is.
+pub(super) fn flag(content: &[u8], key: &[u8]) -> io::Result<bool> {
+    let mut values = content.split(|&byte| byte == b'\n').filter_map(|line| {
+        let value = line.strip_prefix(key)?.strip_prefix(b" ")?;
+        Some(value != b"0")
+    });
+    values.next().ok_or_else(|| {
+        let key = String::from_utf8_lossy(key);
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("cgroup.events says nothing of {key:?}"),
+        )
+    })
+}
+
+/// Disables whatever controllers are enabled for the children, of whom there are none any more.
+pub(super) fn disable_controllers(cgroup: BorrowedFd<'_>) -> io::Result<()> {
+    const FILE: &CStr = c"cgroup.subtree_control";
+    let enabled = match read(cgroup, FILE) {
+        Ok(enabled) => enabled,
+        Err(Errno::NOENT | Errno::NODEV) => return Ok(()),
+        Err(errno) => return Err(errno.into()),
+    };
+    let mut request = Vec::new();
+    for controller in enabled.split(u8::is_ascii_whitespace).filter(|name| !name.is_empty()) {
+        request.extend_from_slice(b"-");
+        request.extend_from_slice(controller);
+        request.push(b' ');
+    }
+    if request.is_empty() {
+        return Ok(());
+    }
+    Ok(write(cgroup, FILE, &request)?)
+}
+
+/// Removes every cgroup below this one. Nothing lives in them, or it is `EBUSY`.
+pub(super) fn remove_below(cgroup: BorrowedFd<'_>) -> io::Result<()> {
+    let leave = |parent: BorrowedFd<'_>, name: &CStr| match unlinkat(parent, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    };
+    walk(cgroup, |_| Ok(()), leave)
+}
+
+/// Calls `enter` with the cgroup and each one below it, from the top down; and `leave` with each one
+/// below it, from the bottom up, as a name in its parent. Who disappears on the way is passed over.
+///
+/// It goes up again through `..` and keeps one directory open at a time: how deep it gets is for the
+/// program in the cgroup to say, and it shall not be able to exhaust the descriptors or the stack of who
+/// wants to kill it. Nothing in this file system can be renamed, so `..` is where it came from. Each
+/// directory is listed once, so it comes to an end even if somebody makes new ones meanwhile.
+pub(super) fn walk(
+    cgroup: BorrowedFd<'_>,
+    mut enter: impl FnMut(BorrowedFd<'_>) -> io::Result<()>,
+    mut leave: impl FnMut(BorrowedFd<'_>, &CStr) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut here = match open(cgroup, c".") {
+        // Removed.
+        Err(Errno::NOENT) => return Ok(()),
+        opened => opened?,
+    };
+    enter(here.as_fd())?;
+    let mut levels = vec![Level::of(here.as_fd(), CString::default())?];
+    while let Some(level) = levels.last_mut() {
+        if let Some(name) = level.below.pop() {
+            here = match open(here.as_fd(), &name) {
+                Err(Errno::NOENT) => continue,
+                opened => opened?,
+            };
+            enter(here.as_fd())?;
+            levels.push(Level::of(here.as_fd(), name)?);
+        } else if let Some(done) = levels.pop().filter(|_| !levels.is_empty()) {
+            here = open(here.as_fd(), c"..")?;
+            leave(here.as_fd(), &done.name)?;
+        }
+    }
+    Ok(())
+}
+
+/// A cgroup on the way down.
+struct Level {
+    name: CString,
+    /// Those in it that have not been entered.
+    below: Vec<CString>,
+}
+
+impl Level {
+    fn of(cgroup: BorrowedFd<'_>, name: CString) -> io::Result<Level> {
+        let mut below = Vec::new();
+        let mut listing = match Dir::read_from(cgroup) {
+            Err(Errno::NOENT) => return Ok(Level { name, below }),
+            opened => opened?,
+        };
+        while let Some(entry) = listing.read() {
+            let entry = entry?;
+            let name = entry.file_name();
+            if entry.file_type() == FileType::Directory && name != c"." && name != c".." {
+                below.push(name.to_owned());
+            }
+        }
+        Ok(Level { name, below })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_is_found_by_its_whole_key() {
+        let content = b"xpopulated 1\npopulated 0\nfrozen 1\n";
+        assert!(!flag(content, b"populated").unwrap());
+        assert!(flag(content, b"frozen").unwrap());
+        for broken in [&b""[..], b"populated", b"populated1", b"frozen 1\n"] {
+            let error = flag(broken, b"populated").unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        }
+    }
+}
