@@ -50,6 +50,7 @@ pub mod exit;
 pub mod fdset;
 pub mod group;
 pub mod lifecycle;
+pub mod notify;
 pub mod pidfd;
 pub mod signal;
 pub mod signalfd;

@@ -1,12 +1,28 @@
-//! What only /proc tells: whether a process group has a member that is not a zombie.
+//! What only /proc tells: whether a process group has a member that is not a zombie, and whose
+//! descendant a process is.
 //!
 //! A signal to a group also "reaches" zombies that nobody reaps, so the signal alone cannot tell a
 //! group that refuses to die from one that is dead and unburied.
+//!
+//! Everything here is about numbers, so it is about whoever has the number at the moment of the look.
+//! /proc must be that of the own PID namespace, and must not be mounted with a `hidepid` that hides
+//! the processes in question (proc(5)).
 
-use std::fs;
-use std::io;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::iter;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::str;
 
 use crate::exit::Pid;
+
+/// How many generations [`lineage`] looks back, the process itself counted.
+const GENERATIONS: usize = 64;
+
+/// Longer than a line of /proc/PID/stat is up to and including its 22nd field.
+const STAT_ROOM: usize = 1024;
 
 /// Whether any process of this group is alive. Reads all of /proc: for those few cases in which
 /// nothing else can tell.
@@ -30,27 +46,108 @@ pub(crate) fn group_lives(group: Pid) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Whether this line of /proc/PID/stat is that of a living member of the group. The name before
-/// the state is in parentheses, and may hold anything, parentheses too (proc_pid_stat(5)).
+/// The process itself, then its parent, and so on upwards: 64 of them at the most, three system calls
+/// each, no allocation. It ends early where the line breaks off.
+///
+/// That is so at once for a process that is gone; its number alone comes. On the way up a process may
+/// end and its number be given away; but then it belongs to one that is younger than the child, which
+/// no ancestor is, and the walk ends there.
+pub(crate) fn lineage(pid: Pid) -> impl Iterator<Item = Pid> {
+    let ancestors = iter::once_with(move || ancestors(pid)).flatten();
+    iter::once(pid).chain(ancestors).take(GENERATIONS)
+}
+
+fn ancestors(pid: Pid) -> impl Iterator<Item = Pid> {
+    let parent = origin(pid).and_then(parent_of);
+    iter::successors(parent, |&(_, own)| parent_of(own)).map(|(pid, _)| pid)
+}
+
+/// The parent of a process of this origin, and the parent's own origin.
+fn parent_of(child: Origin) -> Option<(Pid, Origin)> {
+    let pid = child.parent?;
+    let own = origin(pid)?;
+    (own.started <= child.started).then_some((pid, own))
+}
+
+/// Where a process comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Origin {
+    /// `None` of one whose parent is outside of this PID namespace.
+    parent: Option<Pid>,
+    /// Clock ticks since boot.
+    started: u64,
+}
+
+/// `None`: there is no such process, or none that may be seen.
+fn origin(pid: Pid) -> Option<Origin> {
+    let mut path = [0; "/proc/4294967295/stat".len()];
+    let room = path.len();
+    let mut rest = &mut path[..];
+    write!(rest, "/proc/{pid}/stat").ok()?;
+    let length = room - rest.len();
+    let mut file = File::open(str::from_utf8(&path[..length]).ok()?).ok()?;
+    let mut stat = [0; STAT_ROOM];
+    let length = file.read(&mut stat).ok()?;
+    origin_of(&stat[..length])
+}
+
+fn origin_of(stat: &[u8]) -> Option<Origin> {
+    let mut fields = fields(stat)?;
+    let mut number = |skip| str::from_utf8(fields.nth(skip)?).ok()?.parse::<u64>().ok();
+    // After the state the fourth field of proc_pid_stat(5), then the 22nd.
+    let parent = number(1)?;
+    let started = number(17)?;
+    Some(Origin {
+        parent: Pid::new(u32::try_from(parent).ok()?),
+        started,
+    })
+}
+
+/// The path of a process's cgroup in the unified hierarchy, below the root of the own cgroup namespace
+/// (cgroups(7)). `None` if the process is gone or there is no such hierarchy.
+pub(crate) fn cgroup(pid: Pid) -> Option<PathBuf> {
+    cgroup_of(&fs::read(format!("/proc/{pid}/cgroup")).ok()?)
+}
+
+fn cgroup_of(lines: &[u8]) -> Option<PathBuf> {
+    let path = lines
+        .split(|&byte| byte == b'\n')
+        .find_map(|line| line.strip_prefix(b"0::"))?;
+    Some(OsString::from_vec(path.to_vec()).into())
+}
+
+/// Whether this line of /proc/PID/stat is that of a living member of the group.
 fn lives_in(stat: &[u8], group: Pid) -> bool {
-    let Some(end) = stat.iter().rposition(|&byte| byte == b')') else {
+    let Some(mut fields) = fields(stat) else {
         return false;
     };
-    let mut fields = stat[end + 1..]
-        .split(u8::is_ascii_whitespace)
-        .filter(|field| !field.is_empty());
     let alive = fields.next().is_some_and(|state| !matches!(state, b"Z" | b"X" | b"x"));
-    let group_field = fields.nth(1).and_then(|field| std::str::from_utf8(field).ok());
+    let group_field = fields.nth(1).and_then(|field| str::from_utf8(field).ok());
     alive && group_field == Some(group.to_string().as_str())
+}
+
+/// The fields of a line of /proc/PID/stat from the third, the state, on. The name before it is in
+/// parentheses, and may hold anything, parentheses too (proc_pid_stat(5)).
+fn fields(stat: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
+    let end = stat.iter().rposition(|&byte| byte == b')')?;
+    let fields = stat[end + 1..].split(u8::is_ascii_whitespace);
+    Some(fields.filter(|field| !field.is_empty()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::{CommandExt, parent_id};
+    use std::process::{Command, Stdio};
+
     use super::*;
+
+    fn pid(raw: u32) -> Pid {
+        Pid::new(raw).unwrap()
+    }
 
     #[test]
     fn reads_state_and_group_whatever_the_name() {
-        let group = Pid::new(77).unwrap();
+        let group = pid(77);
         for (stat, lives) in [
             (&b"5 (sleep) S 1 77 77 0 -1"[..], true),
             (b"5 (a) Z 1 77 (b) R 1 77 3", true),
@@ -68,6 +165,83 @@ mod tests {
     #[test]
     fn the_own_group_lives() {
         let own = rustix::process::getpgrp().as_raw_nonzero().get();
-        assert!(group_lives(Pid::new(own.try_into().unwrap()).unwrap()).unwrap());
+        assert!(group_lives(pid(own.try_into().unwrap())).unwrap());
+    }
+
+    #[test]
+    fn reads_parent_and_start_whatever_the_name() {
+        let numbers = "7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22000 23 24";
+        for (name, parent) in [("(sleep)", 4), ("(a) S 1 2 (b)", 4), ("()", 4), ("(x)", 0)] {
+            let stat = format!("3 {name} S {parent} 5 6 {numbers}");
+            let expected = Origin {
+                parent: Pid::new(parent),
+                started: 22000,
+            };
+            assert_eq!(origin_of(stat.as_bytes()), Some(expected), "{stat}");
+        }
+        for stat in [
+            "",
+            "nonsense",
+            "3 (x)",
+            "3 (x) S",
+            "3 (x) S 4",
+            "3 (x) S y 5 6",
+            "3 (x) S -1 5 6 7",
+        ] {
+            assert_eq!(origin_of(stat.as_bytes()), None, "{stat}");
+        }
+        let huge = format!("3 (x) S 4294967296 5 6 {numbers}");
+        assert_eq!(origin_of(huge.as_bytes()), None);
+    }
+
+    #[test]
+    fn a_lineage_begins_with_the_process_and_goes_up() {
+        let own = std::process::id();
+        let parent = parent_id();
+        let mut shell = Command::new("sh")
+            .args(["-c", "sleep 1000 & echo $!; wait"])
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        io::BufRead::read_line(&mut io::BufReader::new(shell.stdout.take().unwrap()), &mut line).unwrap();
+        let grandchild = line.trim().parse().unwrap();
+        let found: Vec<u32> = lineage(pid(grandchild)).map(Pid::as_raw).take(4).collect();
+        let group = rustix::process::Pid::from_child(&shell);
+        rustix::process::kill_process_group(group, rustix::process::Signal::KILL).unwrap();
+        shell.wait().unwrap();
+        assert_eq!(found, [grandchild, shell.id(), own, parent]);
+    }
+
+    #[test]
+    fn of_a_process_that_is_gone_nothing_but_the_number_is_known() {
+        let mut child = Command::new("true").spawn().unwrap();
+        let gone = pid(child.id());
+        child.wait().unwrap();
+        assert_eq!(lineage(gone).collect::<Vec<_>>(), [gone]);
+        assert_eq!(cgroup(gone), None);
+    }
+
+    #[test]
+    fn a_number_given_to_a_younger_process_is_no_parent() {
+        let own = pid(std::process::id());
+        let started = origin(own).unwrap().started;
+        let child = |started| Origin {
+            parent: Some(own),
+            started,
+        };
+        assert_eq!(parent_of(child(started)).map(|(pid, _)| pid), Some(own));
+        assert_eq!(parent_of(child(started - 1)), None);
+        assert_eq!(parent_of(Origin { parent: None, started }), None);
+    }
+
+    #[test]
+    fn a_cgroup_is_that_of_the_unified_hierarchy() {
+        let path = |lines: &str| cgroup_of(lines.as_bytes());
+        assert_eq!(path("0::/a/b c\n"), Some("/a/b c".into()));
+        assert_eq!(path("4:cpu:/x\n1:name=systemd:/y\n0::/z\n"), Some("/z".into()));
+        assert_eq!(path("4:cpu:/x\n10::/y\n"), None);
+        assert_eq!(path(""), None);
     }
 }

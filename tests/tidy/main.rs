@@ -31,6 +31,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // The kernel.
     ("sys", &[]),
     ("proc", &["sys"]),
+    ("notify", &["sys", "proc"]),
     ("timerfd", &["sys"]),
     ("signalfd", &["sys"]),
     ("fdset", &["sys"]),

@@ -1,0 +1,41 @@
+//! What a supervised process says about itself: that it is ready, that it is still alive.
+//!
+//! From outside, a process that has been executed looks the same whether it serves or still reads
+//! its configuration. Two protocols tell, and both are here:
+//!
+//! 1. **A descriptor** ([`ReadyFd`], s6's): the child writes a newline to it when it is ready. It says
+//!    nothing else, cannot be forged, and needs no library, not even a second process.
+//! 2. **Messages** ([`NotifySocket`], systemd's sd_notify(3)): datagrams to the socket that
+//!    `NOTIFY_SOCKET` names. Beside readiness they tell of stopping, of a watchdog, of a start that
+//!    takes longer, and a line of status. Any process that finds the address may send some.
+//!
+//! So of a message only its sender counts, as the kernel names it (`SCM_CREDENTIALS`, unix(7)), and a
+//! message is only heard if the sender is the supervised process, a descendant of it, or a member of
+//! its cgroup; see [`Credentials`]. What follows from that:
+//!
+//! - A sender that is gone when its message is read has no ancestors any more, and is ignored, but for
+//!   the supervised process itself. `systemd-notify` waits until its message was read; in scripts that
+//!   send by other means, the shell's child may be too quick.
+//! - A sender's number may have been given to another process by the time of the look. For that to
+//!   do harm, the numbers must have gone all the way round while the message waited.
+//! - Whoever has CAP_SYS_ADMIN may name another's pid. `systemd-notify` does, as root, and names its
+//!   parent.
+//!
+//! One socket serves all children. One for each, whose address would tell whose a message is, was
+//! rejected: it is a descriptor more for every instance, and an address is no secret. So was
+//! `SO_PASSPIDFD` (Linux 6.5), which would close the second gap by opening a descriptor for every
+//! message, a stranger's too. `MAINPID=` is refused: what a child is, is known from its pidfd, and no
+//! message can make the supervisor signal anybody else. Descriptors are not stored (`FDSTORE=1`); those
+//! that come with a message are closed, which is also the answer that `BARRIER=1` waits for.
+//!
+//! Nothing in this module blocks, and nothing that a child sends makes it allocate.
+
+mod notice;
+mod ready;
+mod sender;
+mod socket;
+
+pub use notice::{Garbage, Notice, Notices, STATUS_MAX, parse};
+pub use ready::{Readiness, ReadyFd};
+pub use sender::Credentials;
+pub use socket::{BadPath, Buffer, Counts, DATAGRAM_MAX, Datagram, NotifySocket, Received};

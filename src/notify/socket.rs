@@ -1,0 +1,353 @@
+//! The socket that messages are sent to.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+
+use super::notice::{self, Notice, Notices};
+use super::sender::Credentials;
+use crate::exit::Pid;
+use crate::sys::datagram::{self, Arrival};
+
+/// The longest message that is read, in bytes; systemd's limit too.
+pub const DATAGRAM_MAX: usize = 4096;
+
+/// The longest path that every sender can put into a `sockaddr_un`, its NUL included.
+const PATH_MAX: usize = 107;
+
+/// Who may send to a socket that has a path: everybody who reaches it.
+const FILE_MODE: u32 = 0o666;
+
+/// A socket that takes messages in systemd's notify protocol: one for all children of a supervisor.
+///
+/// Children find it by the environment variable [`NotifySocket::VARIABLE`]. It is close-on-exec and
+/// non-blocking, and readable when a message waits. The kernel queues only a few
+/// (`net.unix.max_dgram_qlen`); then senders wait.
+///
+/// ```
+/// use std::os::linux::net::SocketAddrExt;
+/// use std::os::unix::ffi::OsStrExt;
+/// use std::os::unix::net::{SocketAddr, UnixDatagram};
+/// use pidherd::notify::{Buffer, Notice, NotifySocket, Received};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut socket = NotifySocket::new()?;
+///
+/// // What a child does, with the address from its environment:
+/// let name = socket.address().as_bytes().strip_prefix(b"@").expect("it is abstract");
+/// let address = SocketAddr::from_abstract_name(name)?;
+/// UnixDatagram::unbound()?.send_to_addr(b"READY=1\nSTATUS=Up.", &address)?;
+///
+/// // What the supervisor does when the socket is readable:
+/// let mut buffer = Buffer::new();
+/// let own = std::process::id();
+/// let whose = |pid: pidherd::Pid| (pid.as_raw() == own).then_some("our own");
+/// match socket.receive(&mut buffer, |sender| sender.find_by_pid(whose))? {
+///     Received::Message(message) => {
+///         assert_eq!(message.owner, "our own");
+///         assert!(message.notices().eq([Notice::Ready, Notice::Status("Up.")]));
+///     }
+///     Received::Ignored | Received::Nothing => panic!("there was a message"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct NotifySocket {
+    /// Dropped before the descriptor is closed.
+    file: Option<BoundFile>,
+    fd: OwnedFd,
+    address: OsString,
+    counts: Counts,
+}
+
+/// What has come in, and why some of it was not heard. The numbers only grow, and stay at the
+/// greatest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Datagrams, whatever became of them.
+    pub received: u64,
+    /// Those longer than [`DATAGRAM_MAX`], which were ignored.
+    pub truncated: u64,
+    /// Those ignored because the kernel names no process: the sender is in a PID namespace that
+    /// cannot be seen from here.
+    pub nameless: u64,
+    /// Those ignored because nobody's process sent them, or one that was gone when they were read.
+    pub strangers: u64,
+    /// Those that came with descriptors, which were closed.
+    pub descriptors: u64,
+    /// Lines that mean nothing in messages that were heard; a message that means nothing as a whole
+    /// counts as one.
+    pub garbage: u64,
+}
+
+impl NotifySocket {
+    /// The environment variable that tells a child the [address](NotifySocket::address).
+    pub const VARIABLE: &'static str = "NOTIFY_SOCKET";
+
+    /// A socket with an abstract address that the kernel chooses. Abstract addresses belong to the
+    /// network namespace, and every process in it can send.
+    ///
+    /// # Errors
+    /// EMFILE, ENFILE, ENOBUFS, ENOMEM; ENOSPC if all abstract addresses are taken.
+    pub fn new() -> io::Result<NotifySocket> {
+        let fd = unbound()?;
+        rustix::net::bind(&fd, &SocketAddrUnix::new_unnamed())?;
+        let bound = SocketAddrUnix::try_from(rustix::net::getsockname(&fd)?)?;
+        let name = bound.abstract_name().ok_or(Errno::ADDRNOTAVAIL)?;
+        let address = OsString::from_vec([b"@", name].concat());
+        Ok(NotifySocket::with(fd, address, None))
+    }
+
+    /// A socket at this path, for children that are in another network namespace or see the file
+    /// system from another root (they must then be told the path as they see it).
+    ///
+    /// Every user may send to it who can reach it (mode 0666, whatever the umask): the directory
+    /// decides who that is. The directory must not be writable for others, who could put something
+    /// else in its place. A socket that nobody has open any more, as a killed supervisor leaves it, is
+    /// replaced. The file is removed when this is dropped, unless it is another's by then.
+    ///
+    /// # Errors
+    /// `InvalidInput` with [`BadPath`] inside, for a path that is relative, too long or contains a
+    /// NUL; EADDRINUSE if there is something at the path, be it a socket in use or another file; ENOENT,
+    /// EACCES, EROFS and others as bind(2) says, also if /proc is not mounted. Nothing is left behind then.
+    pub fn bind(path: impl AsRef<Path>) -> io::Result<NotifySocket> {
+        let path = path.as_ref();
+        let bytes = path.as_os_str().as_bytes();
+        if !path.is_absolute() || bytes.len() > PATH_MAX || bytes.contains(&0) {
+            let bad = BadPath(path.to_owned());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, bad));
+        }
+        let address = SocketAddrUnix::new(path)?;
+        let fd = unbound()?;
+        match rustix::net::bind(&fd, &address) {
+            Err(Errno::ADDRINUSE) if is_abandoned(path, &address)? => {
+                fs::remove_file(path)?;
+                rustix::net::bind(&fd, &address)?;
+            }
+            bound => bound?,
+        }
+        let file = BoundFile::find(path)?;
+        file.open_to_all()?;
+        Ok(NotifySocket::with(fd, path.into(), Some(file)))
+    }
+
+    fn with(fd: OwnedFd, address: OsString, file: Option<BoundFile>) -> NotifySocket {
+        NotifySocket {
+            file,
+            fd,
+            address,
+            counts: Counts::default(),
+        }
+    }
+
+    /// What [`NotifySocket::VARIABLE`] has to be for a child: `@` and the abstract name, or the path.
+    #[must_use]
+    pub fn address(&self) -> &OsStr {
+        &self.address
+    }
+
+    /// What has come in so far.
+    #[must_use]
+    pub const fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Takes one datagram, if one waits. `whose` finds the owner of the sender; see [`Credentials`].
+    /// Never blocks, and does no more than that: whoever calls in a loop sets a bound, and the
+    /// socket stays readable.
+    ///
+    /// The sender is looked up before the next message is taken, so `systemd-notify`, which waits until
+    /// the message after its own was taken, is always still there.
+    ///
+    /// # Errors
+    /// What recvmsg(2) says: ENOBUFS, ENOMEM. There is no error that a sender could bring about.
+    pub fn receive<'b, T>(
+        &mut self,
+        buffer: &'b mut Buffer,
+        whose: impl FnOnce(Credentials) -> Option<T>,
+    ) -> io::Result<Received<'b, T>> {
+        let Some(arrival) = datagram::receive(self.fd.as_fd(), &mut buffer.0)? else {
+            return Ok(Received::Nothing);
+        };
+        let text = &buffer.0[..arrival.length];
+        let Some((sender, owner)) = self.admit(&arrival, whose) else {
+            return Ok(Received::Ignored);
+        };
+        let notices = notice::parse(text);
+        add(&mut self.counts.garbage, notices.clone().filter(Result::is_err).count());
+        Ok(Received::Message(Datagram { sender, owner, notices }))
+    }
+
+    /// Whether a datagram is to be heard, and from whom; counts it in any case.
+    fn admit<T>(
+        &mut self,
+        arrival: &Arrival,
+        whose: impl FnOnce(Credentials) -> Option<T>,
+    ) -> Option<(Credentials, T)> {
+        let counts = &mut self.counts;
+        add(&mut counts.received, 1);
+        add(&mut counts.descriptors, arrival.descriptors.into());
+        if arrival.truncated {
+            add(&mut counts.truncated, 1);
+            return None;
+        }
+        let Some(sender) = arrival.sender.and_then(credentials) else {
+            add(&mut counts.nameless, 1);
+            return None;
+        };
+        let Some(owner) = whose(sender) else {
+            add(&mut counts.strangers, 1);
+            return None;
+        };
+        Some((sender, owner))
+    }
+}
+
+impl AsFd for NotifySocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// What [`NotifySocket::receive`] has taken from the socket.
+#[derive(Clone, Debug)]
+pub enum Received<'b, T> {
+    /// Nothing: no datagram waits.
+    Nothing,
+    /// A datagram that is not to be heard. It was counted, and there may be more.
+    Ignored,
+    /// A message of a process that belongs to somebody.
+    Message(Datagram<'b, T>),
+}
+
+/// One message.
+#[derive(Clone, Debug)]
+pub struct Datagram<'b, T> {
+    /// Who sent it.
+    pub sender: Credentials,
+    /// Whose process that is.
+    pub owner: T,
+    notices: Notices<'b>,
+}
+
+impl<'b, T> Datagram<'b, T> {
+    /// What it says, in its order; 512 at the most. They borrow nothing but the [`Buffer`].
+    pub fn notices(&self) -> impl Iterator<Item = Notice<'b>> + use<'b, T> {
+        self.notices.clone().filter_map(Result::ok)
+    }
+}
+
+/// Room for one message; 4 KiB, which may well be on the stack.
+pub struct Buffer([u8; DATAGRAM_MAX]);
+
+impl Buffer {
+    /// An empty one.
+    #[must_use]
+    pub const fn new() -> Buffer {
+        Buffer([0; DATAGRAM_MAX])
+    }
+}
+
+impl Default for Buffer {
+    fn default() -> Buffer {
+        Buffer::new()
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffer").finish_non_exhaustive()
+    }
+}
+
+/// A socket cannot be bound to this path, or not all senders could reach it there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} cannot be a notify socket's path: it must be absolute, at most 107 bytes long and without a NUL")]
+pub struct BadPath(pub PathBuf);
+
+/// Credentials are asked for before there is an address, so no message can come without.
+fn unbound() -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
+    sockopt::set_socket_passcred(&fd, true)?;
+    Ok(fd)
+}
+
+/// Whether there is a socket at this path that nobody has open. To connect to anything but a socket is
+/// refused in the same way, hence the look at what it is.
+fn is_abandoned(path: &Path, address: &SocketAddrUnix) -> io::Result<bool> {
+    let is_socket = fs::symlink_metadata(path)?.file_type().is_socket();
+    Ok(is_socket && rustix::net::connect(unbound()?, address) == Err(Errno::CONNREFUSED))
+}
+
+/// The file of a bound socket, which it removes when it is dropped.
+///
+/// It knows it by its inode too. An open socket holds on to that, so as long as this is dropped first,
+/// nobody else can have got the number.
+#[derive(Debug)]
+struct BoundFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl BoundFile {
+    /// What has just been bound to this path.
+    fn find(path: &Path) -> io::Result<BoundFile> {
+        let found = fs::symlink_metadata(path)?;
+        Ok(BoundFile {
+            path: path.to_owned(),
+            device: found.dev(),
+            inode: found.ino(),
+        })
+    }
+
+    fn is(&self, found: &fs::Metadata) -> bool {
+        (found.dev(), found.ino()) == (self.device, self.inode)
+    }
+
+    /// Lets every user send to it. That is done to the file that was found, not to the path: a link
+    /// put in its place is not followed.
+    fn open_to_all(&self) -> io::Result<()> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(&self.path, flags, Mode::empty())?;
+        let file = format!("/proc/self/fd/{}", opened.as_raw_fd());
+        let found = fs::metadata(&file)?;
+        if !self.is(&found) || !found.file_type().is_socket() {
+            return Err(Errno::STALE.into());
+        }
+        fs::set_permissions(&file, fs::Permissions::from_mode(FILE_MODE))
+    }
+}
+
+impl Drop for BoundFile {
+    fn drop(&mut self) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|found| self.is(&found)) {
+            let _nobody_to_tell = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// `None` for pid 0: a process that has no number here.
+fn credentials(raw: libc::ucred) -> Option<Credentials> {
+    Some(Credentials {
+        pid: Pid::new(u32::try_from(raw.pid).ok()?)?,
+        uid: raw.uid,
+        gid: raw.gid,
+    })
+}
+
+fn add(count: &mut u64, more: usize) {
+    *count = count.saturating_add(more as u64);
+}
