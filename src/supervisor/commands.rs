@@ -28,10 +28,12 @@ impl<K: Kernel> Driver<K> {
     }
 
     pub(super) fn request(&mut self, target: Target, request: Request) -> Result<Outcome, Error> {
-        let members = self.members(target)?;
+        let mut members = self.members(target)?;
         if request.wants_up() {
             self.check_open()?;
             self.check_staying(target)?;
+            // A wish for many does not call back who is leaving: it would stay beyond the target.
+            members.retain(|&id| !self.leaves(id));
         }
         self.set_wanted(target, if request.wants_up() { Wanted::Up } else { Wanted::Down });
         Ok(self.ask_all(&members, request))
@@ -182,11 +184,19 @@ impl<K: Kernel> Driver<K> {
             Target::Group(id) => id,
             Target::Instance(id) => self.instances.get(id).ok_or(Error::UnknownInstance(id))?.group,
         };
-        if self.group(id)?.leaving {
-            Err(Error::Leaving(id))
-        } else {
-            Ok(())
+        match target {
+            _ if self.group(id)?.leaving => Err(Error::Leaving(id)),
+            Target::Instance(instance) if self.leaves(instance) => Err(Error::LeavingInstance(instance)),
+            Target::All | Target::Group(_) | Target::Instance(_) => Ok(()),
         }
+    }
+
+    /// Whether an instance is to go, since its group was scaled down or is being removed.
+    pub(super) fn leaves(&self, id: InstanceId) -> bool {
+        self.instances.get(id).is_none_or(|instance| {
+            let group = self.groups.get(instance.group);
+            group.is_none_or(|group| group.roster.leaves(instance.name.number))
+        })
     }
 
     /// Whom a command concerns, by number.

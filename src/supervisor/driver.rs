@@ -363,11 +363,7 @@ impl<K: Kernel> Driver<K> {
             None => self.deadlines.clear(id.index()),
         }
         let at_rest = !instance.life.state().name().is_alive() && instance.pending.is_none();
-        let leaves = self
-            .groups
-            .get(instance.group)
-            .is_none_or(|group| group.roster.leaves(instance.name.number));
-        if at_rest && leaves {
+        if at_rest && self.leaves(id) {
             self.dismiss(id);
         }
     }

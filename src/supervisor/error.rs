@@ -21,6 +21,9 @@ pub enum Error {
     /// The group is being removed, and takes no more wishes.
     #[error("group {0:?} is being removed")]
     Leaving(GroupId),
+    /// Its group was scaled down: the instance is being stopped for good.
+    #[error("instance {0:?} is leaving its group")]
+    LeavingInstance(InstanceId),
     /// [`shutdown`](super::Supervisor::shutdown) was called: nothing is started any more.
     #[error("shutting down: nothing is started any more")]
     ShuttingDown,

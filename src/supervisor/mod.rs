@@ -276,9 +276,12 @@ impl Supervisor {
     /// A program that cannot be started is not an error of this call: it is a failed start, told as
     /// an event and retried under the policy.
     ///
+    /// Who is leaving, because its group was scaled down or is being removed, is not called back:
+    /// that is an error for one of them, and a command for many passes them over.
+    ///
     /// # Errors
     /// [`Error::UnknownGroup`], [`Error::UnknownInstance`], [`Error::Leaving`],
-    /// [`Error::ShuttingDown`]. Nothing has been done then.
+    /// [`Error::LeavingInstance`], [`Error::ShuttingDown`]. Nothing has been done then.
     pub fn start(&mut self, target: impl Into<Target>) -> Result<Outcome, Error> {
         self.call(|driver| driver.request(target.into(), Request::Start))
     }
