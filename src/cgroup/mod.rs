@@ -185,6 +185,14 @@ impl CgroupDir {
         leaf
     }
 
+    /// Whether [`leaf`](CgroupDir::leaf) would take this name.
+    ///
+    /// # Errors
+    /// [`CgroupError::Name`].
+    pub fn check_name(name: impl AsRef<OsStr>) -> Result<(), CgroupError> {
+        name::checked(name.as_ref()).map(drop)
+    }
+
     fn opened(&self, name: CString, path: &Path) -> Result<Cgroup, CgroupError> {
         let fd = tree::open(self.as_fd(), &name).map_err(|errno| CgroupError::failed(path, "open", errno))?;
         check_type(fd.as_fd(), path, CAN_HOLD_PROCESSES)?;

@@ -2,7 +2,7 @@
 //! the kernel can do.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use super::error::{SpawnError, Step};
@@ -71,9 +71,17 @@ impl Spawner {
     /// # Errors
     /// The step that failed, and its errno.
     pub fn spawn(&mut self, program: &mut Program) -> Result<Child, SpawnError> {
+        self.spawn_in(program, None)
+    }
+
+    /// The same, in this cgroup instead of the one that the command names, if it names one.
+    ///
+    /// # Errors
+    /// As [`spawn`](Spawner::spawn).
+    pub fn spawn_in(&mut self, program: &mut Program, cgroup: Option<BorrowedFd<'_>>) -> Result<Child, SpawnError> {
         let mut busy = 0;
         loop {
-            let error = match self.attempt(program) {
+            let error = match self.attempt(program, cgroup) {
                 Ok(child) => return Ok(child),
                 Err(error) => error,
             };
@@ -95,10 +103,10 @@ impl Spawner {
     }
 
     /// One try, after which the slots are empty again and nothing but the child is left of it.
-    fn attempt(&mut self, program: &mut Program) -> Result<Child, SpawnError> {
+    fn attempt(&mut self, program: &mut Program, cgroup: Option<BorrowedFd<'_>>) -> Result<Child, SpawnError> {
         let ends = plan::open_pipes(program)?;
         let planned = plan::plan(program, &ends, &mut self.slots, self.close_range);
-        let born = planned.map(|path| self.give_birth(program, path));
+        let born = planned.map(|path| self.give_birth(program, path, cgroup));
         self.slots.empty();
         program.moved.clear();
         let plan::Ends { child, parent } = ends;
@@ -106,18 +114,21 @@ impl Spawner {
         match born? {
             Ok(pidfd) => Ok(Child::new(pidfd, parent)),
             Err(Failure::Child { label, errno }) => Err(program.error(label, errno)),
-            Err(Failure::Clone { errno }) => Err(program.parent_error(clone_step(program, errno), errno)),
+            Err(Failure::Clone { errno }) => {
+                let in_cgroup = cgroup.is_some() || program.cgroup.is_some();
+                Err(program.parent_error(clone_step(in_cgroup, errno), errno))
+            }
         }
     }
 
     /// Makes the child in the best way that the kernel lets us, and remembers which that was.
-    fn give_birth(&mut self, program: &Program, path: Path) -> Result<PidFd, Failure> {
+    fn give_birth(&mut self, program: &Program, path: Path, cgroup: Option<BorrowedFd<'_>>) -> Result<PidFd, Failure> {
         #[cfg(test)]
         {
             self.last_path = Some(path);
         }
         let _dumpable = program.changes_ids.then(KeepDumpable::new);
-        let cgroup = program.cgroup.as_ref().map(|directory| directory.as_fd());
+        let cgroup = cgroup.or(program.cgroup.as_ref().map(|directory| directory.as_fd()));
         let mut method = self.method;
         loop {
             if cgroup.is_some() && method == Method::Clone {
@@ -144,10 +155,10 @@ impl Spawner {
 }
 
 /// What was refused when the child could not be made. A shortage is a shortage, with a cgroup or without.
-fn clone_step(program: &Program, errno: i32) -> Step {
-    match (&program.cgroup, errno) {
-        (None, _) | (Some(_), libc::EAGAIN | libc::ENOMEM) => Step::Clone,
-        (Some(_), _) => Step::Cgroup,
+fn clone_step(in_cgroup: bool, errno: i32) -> Step {
+    match (in_cgroup, errno) {
+        (false, _) | (true, libc::EAGAIN | libc::ENOMEM) => Step::Clone,
+        (true, _) => Step::Cgroup,
     }
 }
 

@@ -82,6 +82,12 @@ impl StopLadder {
         self.rungs.iter().map(|rung| rung.scope).fold(self.kill, Scope::max)
     }
 
+    /// Whether any of its signals has this very scope.
+    #[must_use]
+    pub fn has(&self, scope: Scope) -> bool {
+        self.kill == scope || self.rungs.iter().any(|rung| rung.scope == scope)
+    }
+
     /// What is sent at the rung with this number, to whom, and the wait after it. Where the ladder
     /// has no such rung, that is SIGKILL, whose number comes with it.
     pub(super) fn rung(&self, number: u8) -> (u8, Rung) {

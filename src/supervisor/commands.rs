@@ -7,6 +7,7 @@ use super::error::{Error, SpecError};
 use super::history::History;
 use super::instance::{Group, Instance};
 use super::kernel::Kernel;
+use super::leaves::Home;
 use super::spec::{GroupSpec, check_count};
 use super::{GroupId, GroupStatus, InstanceId, Name, Outcome, Request, Status, Target};
 use crate::command::Program;
@@ -17,8 +18,8 @@ use crate::signal::Signal;
 impl<K: Kernel> Driver<K> {
     pub(super) fn add(&mut self, spec: GroupSpec) -> Result<GroupId, Error> {
         self.check_open()?;
-        check_count(spec.instances)?;
-        spec.policy.validate().map_err(SpecError::from)?;
+        spec.check()?;
+        self.check_cgroup(&spec, None)?;
         let (shared, own) = programs(&spec, 0..spec.instances)?;
         let instances = spec.instances;
         let id = self.groups.insert(Group::new(spec, shared));
@@ -88,7 +89,9 @@ impl<K: Kernel> Driver<K> {
         let from = group.roster.target();
         Ok(Plan::new(group.policy != spec.policy, from, spec.instances, |number| {
             let (old, new) = (group.commands.of(number), spec.commands.of(number));
-            if old == new {
+            if group.cgroup != spec.cgroup {
+                Effect::Restart
+            } else if old == new {
                 Effect::None
             } else if old.differs_only_in_environment(&new) {
                 Effect::AtNextStart
@@ -101,8 +104,8 @@ impl<K: Kernel> Driver<K> {
     pub(super) fn reload(&mut self, id: GroupId, spec: GroupSpec) -> Result<Plan, Error> {
         self.check_open()?;
         self.check_staying(Target::Group(id))?;
-        check_count(spec.instances)?;
-        spec.policy.validate().map_err(SpecError::from)?;
+        spec.check()?;
+        self.check_cgroup(&spec, Some(id))?;
         let plan = self.plan(id, &spec)?;
         let (shared, own) = programs(&spec, 0..spec.instances)?;
         let target = spec.instances;
@@ -199,6 +202,19 @@ impl<K: Kernel> Driver<K> {
         })
     }
 
+    /// Two groups must not take each other's cgroups over.
+    fn check_cgroup(&self, spec: &GroupSpec, own: Option<GroupId>) -> Result<(), SpecError> {
+        let mut others = self
+            .groups
+            .ids()
+            .filter(|&id| Some(id) != own)
+            .filter_map(|id| self.groups.get(id));
+        match others.any(|other| spec.cgroup.is_some() && other.cgroup == spec.cgroup && other.name == spec.name) {
+            true => Err(SpecError::CgroupTaken(spec.name.to_string())),
+            false => Ok(()),
+        }
+    }
+
     /// Whom a command concerns, by number.
     fn members(&self, target: Target) -> Result<Vec<InstanceId>, Error> {
         match target {
@@ -266,9 +282,14 @@ impl<K: Kernel> Driver<K> {
     fn exchange(&mut self, id: GroupId, target: u32, own: Vec<(u32, Option<Program>)>) {
         let mut missing = Vec::new();
         for (number, program) in own {
-            let present = self.groups.get(id).and_then(|group| group.roster.get(number));
+            let Some(group) = self.groups.get(id) else { return };
+            let present = group.roster.get(number);
             match present.and_then(|member| self.instances.get_mut(member)) {
-                Some(instance) => instance.program = program,
+                Some(instance) => {
+                    let directory = group.cgroup.as_ref();
+                    instance.home = directory.map(|directory| Home::new(directory, &group.name, number));
+                    instance.program = program;
+                }
                 None => missing.push((number, program)),
             }
         }
@@ -293,8 +314,13 @@ impl<K: Kernel> Driver<K> {
                 number,
             };
             let life = Lifecycle::new(&group.policy, self.seed);
+            let home = group
+                .cgroup
+                .as_ref()
+                .map(|directory| Home::new(directory, &name.group, number));
             let instance = Instance {
                 program,
+                home,
                 ..Instance::new(id, name, life, History::new(self.kept_runs))
             };
             let instance = self.instances.insert(instance);

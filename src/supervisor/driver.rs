@@ -14,7 +14,7 @@ use super::arena::Arena;
 use super::event::{Event, Events, TransitionEvent};
 use super::history::End;
 use super::instance::{Group, Instance};
-use super::kernel::Kernel;
+use super::kernel::{Kernel, Seen};
 use super::{GroupId, InGroups, InInstances, InstanceId, Request};
 use crate::deadlines::Deadlines;
 use crate::exit::Pid;
@@ -165,11 +165,16 @@ impl<K: Kernel> Driver<K> {
         let policy = self.groups.get(instance.group).map(|group| &group.policy);
         let hold = instance.life.state().name() == StateName::Stopping
             && policy.is_some_and(|policy| policy.stop.scope() >= Scope::ProcessGroup);
-        let Some(record) = self.kernel.collect(process, hold)? else {
-            return Ok(Progress::Nothing);
-        };
-        instance.history.last_exit = Some(record);
-        self.feed(id, Input::Exited(record.exit));
+        match self.kernel.collect(process, hold)? {
+            Seen::Nothing => return Ok(Progress::Nothing),
+            Seen::Ended(record) => {
+                instance.history.last_exit = Some(record);
+                self.feed(id, Input::Exited(record.exit));
+            }
+            Seen::Empty => {
+                self.feed(id, Input::Empty);
+            }
+        }
         Ok(Progress::Done)
     }
 
@@ -264,7 +269,7 @@ impl<K: Kernel> Driver<K> {
         let Some(program) = instance.program.as_mut().or(shared) else {
             return nothing;
         };
-        let spawned = self.kernel.spawn(program, id.index());
+        let spawned = self.kernel.spawn(program, instance.home.as_ref(), id.index());
         instance.history.began(self.now, wall);
         match spawned {
             Ok((process, pipes)) => {
@@ -428,5 +433,6 @@ impl<K: Kernel> Drop for Driver<K> {
                 self.kernel.release(process, patience);
             }
         }
+        self.kernel.close(until);
     }
 }

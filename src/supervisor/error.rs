@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::RawFd;
 
 use super::{GroupId, InstanceId};
+use crate::cgroup::CgroupError;
 use crate::command::CommandError;
 use crate::lifecycle::PolicyError;
 use crate::signal::Signal;
@@ -76,6 +77,15 @@ pub enum SpecError {
         /// Whose command.
         number: u32,
     },
+    /// The policy stops a cgroup, and the group was given no directory for cgroups.
+    #[error("the stop ladder's scope is a cgroup, and the group has no directory for cgroups")]
+    NoCgroup,
+    /// The group's name can't be a part of a cgroup's.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    /// Another group of the same name has its cgroups in the same directory.
+    #[error("another group {0:?} has its cgroups in the same directory")]
+    CgroupTaken(String),
     /// The policy makes no sense.
     #[error(transparent)]
     Policy(#[from] PolicyError),

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use super::history::History;
+use super::leaves::Home;
 use super::spec::{Commands, GroupSpec};
 use super::{GroupId, InstanceId, Name, Request};
+use crate::cgroup::CgroupDir;
 use crate::child::Pipes;
 use crate::command::Program;
 use crate::group::Roster;
@@ -21,6 +23,8 @@ pub(super) struct Instance<P> {
     pub(super) pipes: Option<Pipes>,
     /// Its own program, where the group's instances have one each.
     pub(super) program: Option<Program>,
+    /// Where its cgroup is to be, if it is to have one.
+    pub(super) home: Option<Home>,
     /// What waits for its turn.
     pub(super) pending: Option<Request>,
     pub(super) history: History,
@@ -35,6 +39,7 @@ impl<P> Instance<P> {
             process: None,
             pipes: None,
             program: None,
+            home: None,
             pending: None,
             history,
         }
@@ -48,6 +53,8 @@ pub(super) struct Group {
     pub(super) policy: Policy,
     /// The program that all instances share, if they do.
     pub(super) program: Option<Program>,
+    /// The directory for its instances' cgroups, if they are to have any.
+    pub(super) cgroup: Option<CgroupDir>,
     pub(super) roster: Roster<InstanceId>,
     /// Whether instances that are added are to be started.
     pub(super) wanted: Wanted,
@@ -61,6 +68,7 @@ impl Group {
             name: spec.name,
             commands: spec.commands,
             policy: spec.policy,
+            cgroup: spec.cgroup,
             program,
             roster: Roster::new(),
             wanted: Wanted::Down,
@@ -73,6 +81,7 @@ impl Group {
         GroupSpec {
             name: self.name.clone(),
             commands: self.commands.clone(),
+            cgroup: self.cgroup.clone(),
             instances,
             policy: self.policy.clone(),
         }

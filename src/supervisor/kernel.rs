@@ -12,7 +12,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid as RawPid, Signal as RawSignal, kill_process_group};
 
-use crate::child::Pipes;
+use super::leaves::{Home, Leaf, Leaves};
+use crate::cgroup::CgroupError;
+use crate::child::{Child, Pipes};
+use crate::command::error::Subject;
 use crate::command::{Program, SpawnError, Spawner, Step};
 use crate::exit::{ExitRecord, Pid};
 use crate::fdset::{FdSet, Interest, Token};
@@ -36,12 +39,17 @@ pub(super) trait Kernel {
     fn wall(&self) -> SystemTime;
 
     /// Spawns for the instance in slot `owner`, and watches; on an error nothing is left of it.
-    fn spawn(&mut self, program: &mut Program, owner: u32) -> Result<(Self::Process, Pipes), SpawnError>;
+    fn spawn(
+        &mut self,
+        program: &mut Program,
+        home: Option<&Home>,
+        owner: u32,
+    ) -> Result<(Self::Process, Pipes), SpawnError>;
     fn pid(&self, process: &Self::Process) -> Pid;
 
-    /// Reaps the process if it has ended and stops watching it; `None` if it is alive. With `hold`
-    /// its process group stays within reach afterwards.
-    fn collect(&mut self, process: &mut Self::Process, hold: bool) -> io::Result<Option<ExitRecord>>;
+    /// Looks what a ready descriptor of a process means. If the process has ended it is reaped; with
+    /// `hold` the others of its scope stay within reach afterwards.
+    fn collect(&mut self, process: &mut Self::Process, hold: bool) -> io::Result<Seen>;
 
     /// Makes room for this many processes more.
     fn reserve(&mut self, additional: usize);
@@ -56,8 +64,22 @@ pub(super) trait Kernel {
     /// `patience` has passed.
     fn release(&mut self, process: Self::Process, patience: Duration);
 
+    /// The end: cleans up what is left of those that were released, waiting no longer than until then.
+    fn close(&mut self, until: Instant);
+
     /// Wakes the host up at this time; in the past means at once.
     fn arm(&mut self, at: Option<Instant>) -> io::Result<()>;
+}
+
+/// What a ready descriptor of a process means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// Nothing (any more).
+    Nothing,
+    /// The process has ended.
+    Ended(ExitRecord),
+    /// Nothing of its cgroup is alive.
+    Empty,
 }
 
 /// The real kernel.
@@ -70,12 +92,15 @@ pub(super) struct Linux {
     signals: Option<(SignalFd, Token)>,
     /// The slot of the instance each entry of the set belongs to, by the entry's place.
     owners: Vec<u32>,
+    leaves: Leaves,
 }
 
 /// A child, and how far it has been taken apart.
 pub(super) struct Watched {
     pidfd: PidFd,
     watch: Watch,
+    leaf: Option<Leaf>,
+    owner: u32,
 }
 
 enum Watch {
@@ -89,9 +114,13 @@ enum Watch {
     Zombie,
 }
 
-impl AsFd for Watched {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+impl Watched {
+    /// The descriptor of the set's entry with this token, if it is one of this process.
+    pub(super) fn fd(&self, token: Token) -> Option<BorrowedFd<'_>> {
+        match self.watch {
+            Watch::Alive(own) | Watch::Reaped(own) if own == token => Some(self.pidfd.as_fd()),
+            _ => self.leaf.as_ref()?.events_fd(token),
+        }
     }
 }
 
@@ -123,6 +152,7 @@ impl Linux {
             timer_token,
             signals,
             owners: Vec::new(),
+            leaves: Leaves::default(),
         })
     }
 
@@ -163,6 +193,32 @@ impl Linux {
 
     pub(super) fn signal_fd(&self) -> Option<BorrowedFd<'_>> {
         self.signals.as_ref().map(|(signals, _)| signals.as_fd())
+    }
+
+    /// Puts a new child into the set; on an error nothing is left of it.
+    fn watch(&mut self, child: Child, program: &Program) -> Result<(PidFd, Token, Pipes), SpawnError> {
+        let (pidfd, pipes) = child.into_parts();
+        match self.fds.add(pidfd.as_fd(), Interest::READ) {
+            Ok(token) => Ok((pidfd, token, pipes)),
+            Err(error) => {
+                let _gone = pidfd.signal(Signal::KILL);
+                wait_for_end(&pidfd, LAST_PATIENCE);
+                let errno = error.raw_os_error().unwrap_or_default();
+                Err(SpawnError::new(program.name().to_owned(), Step::Watch, errno, None))
+            }
+        }
+    }
+
+    /// A process that is being stopped has ended: reaps it, and keeps others of its scope within reach.
+    fn keep_others(&mut self, process: &mut Watched, token: Token) -> io::Result<Option<ExitRecord>> {
+        let record = self.keep_group(process, token)?;
+        if let (Some(_), Some(leaf)) = (record, &mut process.leaf) {
+            // Without a descriptor to tell, looking from time to time does.
+            if let Ok(token) = leaf.watch(&mut self.fds) {
+                self.own(token, process.owner);
+            }
+        }
+        Ok(record)
     }
 
     /// Takes a process that has ended out of the set, and keeps another descriptor of it.
@@ -214,24 +270,35 @@ impl Kernel for Linux {
         SystemTime::now()
     }
 
-    fn spawn(&mut self, program: &mut Program, owner: u32) -> Result<(Watched, Pipes), SpawnError> {
-        let (pidfd, pipes) = self.spawner.spawn(program)?.into_parts();
-        match self.fds.add(pidfd.as_fd(), Interest::READ) {
-            Ok(token) => {
+    fn spawn(
+        &mut self,
+        program: &mut Program,
+        home: Option<&Home>,
+        owner: u32,
+    ) -> Result<(Watched, Pipes), SpawnError> {
+        let leaf = match home.map(|home| self.leaves.make(home)).transpose() {
+            Ok(leaf) => leaf,
+            Err(error) => return Err(homeless(program, &error)),
+        };
+        let spawned = self.spawner.spawn_in(program, leaf.as_ref().map(Leaf::fd));
+        let watched = spawned.and_then(|child| self.watch(child, program));
+        match watched {
+            Ok((pidfd, token, pipes)) => {
                 self.own(token, owner);
+                let watch = Watch::Alive(token);
                 Ok((
                     Watched {
                         pidfd,
-                        watch: Watch::Alive(token),
+                        watch,
+                        leaf,
+                        owner,
                     },
                     pipes,
                 ))
             }
             Err(error) => {
-                let _gone = pidfd.signal(Signal::KILL);
-                wait_for_end(&pidfd, LAST_PATIENCE);
-                let errno = error.raw_os_error().unwrap_or_default();
-                Err(SpawnError::new(program.name().to_owned(), Step::Watch, errno, None))
+                leaf.into_iter().for_each(|leaf| self.leaves.bury(leaf, &mut self.fds));
+                Err(error)
             }
         }
     }
@@ -240,22 +307,29 @@ impl Kernel for Linux {
         process.pidfd.pid()
     }
 
-    fn collect(&mut self, process: &mut Watched, hold: bool) -> io::Result<Option<ExitRecord>> {
-        match process.watch {
-            Watch::Alive(token) if hold => self.keep_group(process, token),
-            Watch::Alive(token) => {
-                let record = process.pidfd.reap()?;
-                if record.is_some() {
+    fn collect(&mut self, process: &mut Watched, hold: bool) -> io::Result<Seen> {
+        match (&process.watch, &process.leaf) {
+            (&Watch::Alive(token), _) => {
+                let record = if hold {
+                    self.keep_others(process, token)?
+                } else {
+                    process.pidfd.reap()?
+                };
+                if record.is_some() && !hold {
                     process.watch = Watch::Reaped(token);
                 }
-                Ok(record)
+                Ok(record.map_or(Seen::Nothing, Seen::Ended))
             }
-            Watch::Reaped(_) | Watch::Group | Watch::Zombie => Ok(None),
+            (Watch::Group | Watch::Zombie, Some(leaf)) if leaf.changed()? => Ok(Seen::Empty),
+            (Watch::Reaped(_) | Watch::Group | Watch::Zombie, _) => Ok(Seen::Nothing),
         }
     }
 
     fn signal(&mut self, process: &Watched, signal: Signal, scope: Scope) -> io::Result<()> {
-        deliver(process, signal, scope)
+        match (scope, &process.leaf) {
+            (Scope::Cgroup, Some(leaf)) => leaf.signal(signal),
+            (Scope::Process | Scope::ProcessGroup | Scope::Cgroup, _) => deliver(process, signal, scope),
+        }
     }
 
     fn reserve(&mut self, additional: usize) {
@@ -264,6 +338,9 @@ impl Kernel for Linux {
     }
 
     fn is_empty(&mut self, process: &Watched, scope: Scope, looks: u8) -> io::Result<bool> {
+        if let (Scope::Cgroup, Some(leaf)) = (scope, &process.leaf) {
+            return leaf.is_empty();
+        }
         match (&process.watch, scope) {
             (Watch::Alive(_), _) => Ok(false),
             (Watch::Reaped(_), _) | (Watch::Group | Watch::Zombie, Scope::Process) => Ok(true),
@@ -278,7 +355,7 @@ impl Kernel for Linux {
     }
 
     fn release(&mut self, process: Watched, patience: Duration) {
-        let Watched { pidfd, watch } = process;
+        let Watched { pidfd, watch, leaf, .. } = process;
         match watch {
             Watch::Alive(token) => {
                 let _gone = pidfd.signal(Signal::KILL);
@@ -290,6 +367,12 @@ impl Kernel for Linux {
             // It has ended, so this takes no time; and nothing can be done about an error.
             Watch::Zombie => drop(pidfd.reap()),
         }
+        leaf.into_iter().for_each(|leaf| self.leaves.bury(leaf, &mut self.fds));
+    }
+
+    fn close(&mut self, until: Instant) {
+        let clock = self.clock;
+        self.leaves.close(|| until.saturating_duration_since(clock.now()));
     }
 
     fn arm(&mut self, at: Option<Instant>) -> io::Result<()> {
@@ -327,6 +410,12 @@ fn deliver_to_group(process: &Watched, signal: Signal) -> io::Result<()> {
         }
         Watch::Alive(_) | Watch::Zombie | Watch::Reaped(_) | Watch::Group => sent,
     }
+}
+
+/// The cgroup that a program was to be started in could not be made.
+fn homeless(program: &Program, error: &CgroupError) -> SpawnError {
+    let subject = error.path().map(|path| Subject::Path(path.to_owned()));
+    SpawnError::new(program.name().to_owned(), Step::Cgroup, error.errno(), subject)
 }
 
 fn group_lives(process: &Watched) -> io::Result<bool> {

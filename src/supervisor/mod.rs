@@ -48,6 +48,7 @@ mod event;
 mod history;
 mod instance;
 mod kernel;
+mod leaves;
 mod request;
 mod spec;
 mod status;
@@ -351,7 +352,7 @@ impl Supervisor {
             Source::Signals => self.driver.kernel.signal_fd(),
             Source::Process(slot) => {
                 let instance = self.driver.instances.get(self.driver.instances.id_at(slot)?)?;
-                instance.process.as_ref().map(AsFd::as_fd)
+                instance.process.as_ref()?.fd(token)
             }
         }
     }

@@ -1,0 +1,195 @@
+//! Stopping all of it: what a process started, whatever that did to get away.
+
+mod common;
+mod host;
+
+use StateName::{Exited, Running, Starting, Stopped, Stopping};
+use common::{SOON, TestCgroup, isolated, processes, root_or_skip, skipped, test_cgroup, wait_until};
+use host::{Host, at_once, ms, quiet_sh, sh, sleeper, term};
+use pidherd::cgroup::{CgroupDir, CgroupError};
+use pidherd::lifecycle::{Policy, Restart, Scope, StateName, StopLadder};
+use pidherd::supervisor::SpecError;
+use pidherd::{Error, GroupSpec};
+
+/// A shell that goes on SIGTERM, and a pipeline of those who got away from it: in sessions of their own,
+/// forked twice, deaf to SIGTERM.
+const FUGITIVES: &str = "for n in 1 2 3; do (setsid sh -c 'trap \"\" TERM; sleep 1000 & sleep 1000' &) ; done; \
+                         trap 'exit 0' TERM; echo ready; read never";
+
+fn in_cgroup(body: impl FnOnce(&TestCgroup, CgroupDir)) {
+    isolated(|| {
+        let Some(cgroup) = root_or_skip("it makes cgroups").then(test_cgroup).flatten() else {
+            return skipped("there is no cgroup v2 to write to");
+        };
+        let directory = CgroupDir::open(cgroup.path()).unwrap();
+        body(&cgroup, directory);
+    });
+}
+
+fn policy(wait: u64) -> Policy {
+    Policy {
+        stop: term(Scope::Cgroup, ms(wait)),
+        ..at_once()
+    }
+}
+
+fn inhabitants(cgroup: &TestCgroup, leaf: &str) -> usize {
+    let procs = std::fs::read_to_string(cgroup.path().join(leaf).join("cgroup.procs"));
+    procs.unwrap_or_default().lines().count()
+}
+
+fn stop_reaches_all_of_a_tree(host: fn() -> Host) {
+    in_cgroup(|cgroup, directory| {
+        let mut host = host();
+        let spec = GroupSpec::new("tree", sh(FUGITIVES))
+            .policy(policy(100))
+            .cgroup(directory);
+        let id = host.add(spec).1[0];
+        host.supervisor.start(id).unwrap();
+        host.until_state(id, Running);
+        assert_eq!(host.line(id), "ready");
+        wait_until("all fugitives are there", SOON, || inhabitants(cgroup, "tree-0") == 10);
+        host.supervisor.stop(id).unwrap();
+        host.until_state(id, Stopped);
+        assert_eq!(host.states(id), [Starting, Running, Stopping, Stopped]);
+        assert!(!cgroup.path().join("tree-0").exists(), "the cgroup goes with the run");
+        drop(host);
+        assert!(processes::children().is_empty());
+    });
+}
+
+#[test]
+fn whoever_starts_a_session_of_its_own_dies_under_a_cgroup_scope() {
+    stop_reaches_all_of_a_tree(Host::new);
+}
+
+#[test]
+fn the_end_of_a_tree_is_told_to_an_epoll_of_the_hosts_own() {
+    stop_reaches_all_of_a_tree(Host::with_own_epoll);
+}
+
+#[test]
+fn a_stop_lasts_until_the_last_one_has_left_by_itself() {
+    in_cgroup(|cgroup, directory| {
+        let mut host = Host::new();
+        let script = "(setsid sh -c 'trap \"sleep 0.1; exit\" TERM; sleep 1000 & wait' &); trap 'exit 0' TERM; echo ready; read never";
+        let policy = Policy {
+            stop: term(Scope::Cgroup, host::LONG),
+            ..at_once()
+        };
+        let id = host
+            .add(GroupSpec::new("tree", sh(script)).policy(policy).cgroup(directory))
+            .1[0];
+        host.supervisor.start(id).unwrap();
+        assert_eq!(host.line(id), "ready");
+        wait_until("they are there", SOON, || inhabitants(cgroup, "tree-0") == 3);
+        host.supervisor.restart(id).unwrap();
+        host.until("it is up again", |host| host.status(id).runs == 2);
+        host.take_events();
+        assert_eq!(host.states(id), [Starting, Running, Stopping, Starting, Running]);
+        assert!(!host.story().contains("SIGKILL"));
+        host.shut_down();
+    });
+}
+
+#[test]
+fn what_a_run_leaves_behind_dies_with_it() {
+    in_cgroup(|cgroup, directory| {
+        let mut host = Host::new();
+        let script = "(setsid sleep 1000 &); read go; exit 0";
+        let policy = Policy {
+            restart: Restart::Never,
+            ..policy(100)
+        };
+        let id = host
+            .add(GroupSpec::new("tree", sh(script)).policy(policy).cgroup(directory))
+            .1[0];
+        host.supervisor.start(id).unwrap();
+        wait_until("it left somebody", SOON, || inhabitants(cgroup, "tree-0") == 2);
+        host.go_on(id);
+        host.until_state(id, Exited);
+        wait_until("nobody is left", SOON, || inhabitants(cgroup, "tree-0") == 0);
+        drop(host);
+        assert!(!cgroup.path().join("tree-0").exists());
+    });
+}
+
+#[test]
+fn dropping_the_supervisor_leaves_nothing_of_a_tree() {
+    in_cgroup(|cgroup, directory| {
+        let mut host = Host::new();
+        let spec = GroupSpec::new("tree", sh(FUGITIVES))
+            .instances(3)
+            .policy(policy(100))
+            .cgroup(directory);
+        let (group, instances) = host.add(spec);
+        host.supervisor.start(group).unwrap();
+        instances.iter().for_each(|&id| assert_eq!(host.line(id), "ready"));
+        wait_until("all are there", SOON, || {
+            (0..3).all(|n| inhabitants(cgroup, &format!("tree-{n}")) == 10)
+        });
+        drop(host);
+        assert_eq!(
+            std::fs::read_dir(cgroup.path())
+                .unwrap()
+                .filter(|e| e.as_ref().unwrap().path().is_dir())
+                .count(),
+            0
+        );
+    });
+}
+
+#[test]
+fn what_an_earlier_supervisor_left_is_taken_over_and_killed() {
+    in_cgroup(|cgroup, directory| {
+        let leaf = directory.leaf("tree-0").unwrap();
+        let mut spawner = pidherd::Spawner::new().unwrap();
+        let mut left = spawner
+            .spawn_in(&mut sleeper().compile().unwrap(), Some(leaf.fd()))
+            .unwrap();
+        let mut host = Host::new();
+        let id = host
+            .add(GroupSpec::new("tree", sleeper()).policy(policy(100)).cgroup(directory))
+            .1[0];
+        host.supervisor.start(id).unwrap();
+        host.until_state(id, Running);
+        assert!(!left.wait().unwrap().exit.success());
+        assert_eq!(inhabitants(cgroup, "tree-0"), 1, "{}", host.story());
+        host.shut_down();
+    });
+}
+
+#[test]
+fn a_cgroup_that_cannot_be_made_is_a_failed_start_that_says_so() {
+    in_cgroup(|cgroup, directory| {
+        std::fs::write(cgroup.path().join("cgroup.max.descendants"), "0").unwrap();
+        let mut host = Host::new();
+        let id = host
+            .add(GroupSpec::new("tree", sleeper()).policy(policy(100)).cgroup(directory))
+            .1[0];
+        host.supervisor.start(id).unwrap();
+        let error = host.status(id).last_error.unwrap();
+        assert_eq!(error.step(), pidherd::Step::Cgroup);
+        assert_eq!(error.path(), Some(cgroup.path().join("tree-0").as_path()));
+        assert!(error.is_transient(), "{error}");
+        host.shut_down();
+    });
+}
+
+#[test]
+fn a_scope_without_a_cgroup_and_a_cgroup_without_a_name_are_refused() {
+    in_cgroup(|_, directory| {
+        let mut host = Host::new();
+        let mut refused = |spec: GroupSpec| match host.supervisor.add(spec).unwrap_err() {
+            Error::Spec(error) => error,
+            other => panic!("{other}"),
+        };
+        let spec = |name| GroupSpec::new(name, quiet_sh("exit")).stop(StopLadder::kill(Scope::Cgroup));
+        assert_eq!(refused(spec("tree")), SpecError::NoCgroup);
+        let error = refused(spec("a/b").cgroup(directory.clone()));
+        assert!(matches!(error, SpecError::Cgroup(CgroupError::Name { .. })), "{error}");
+        host.add(spec("tree").cgroup(directory.clone()));
+        let error = host.supervisor.add(spec("tree").cgroup(directory)).unwrap_err();
+        assert!(matches!(error, Error::Spec(SpecError::CgroupTaken(_))), "{error}");
+    });
+}
