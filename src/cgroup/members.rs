@@ -9,8 +9,7 @@ use std::iter::Peekable;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::Errno;
 use rustix::process::{Pid as RawPid, PidfdFlags, pidfd_open};
 
 use super::tree;
@@ -68,11 +67,11 @@ impl Members {
 }
 
 /// The `cgroup.procs` of one cgroup: to be read twice without a descriptor more.
-struct List(File);
+pub(super) struct List(File);
 
 impl List {
     /// `None` if the cgroup was removed.
-    fn open(cgroup: BorrowedFd<'_>) -> io::Result<Option<List>> {
+    pub fn open(cgroup: BorrowedFd<'_>) -> io::Result<Option<List>> {
         match tree::open_file(cgroup, c"cgroup.procs") {
             Ok(fd) => Ok(Some(List(fd.into()))),
             Err(Errno::NOENT | Errno::NODEV) => Ok(None),
@@ -113,14 +112,25 @@ fn signal_in(cgroup: BorrowedFd<'_>, signal: Signal, sent: &mut Sent) -> io::Res
     let Some(mut list) = List::open(cgroup)? else {
         return Ok(());
     };
-    let mut numbers = list.read()?.numbers.into_iter().peekable();
+    let numbers = list.read()?.numbers;
+    signal_listed(&mut list, numbers, signal, sent)
+}
+
+/// The same for these numbers, which were in the list a moment ago.
+pub(super) fn signal_listed(
+    list: &mut List,
+    numbers: impl IntoIterator<Item = u32>,
+    signal: Signal,
+    sent: &mut Sent,
+) -> io::Result<()> {
+    let mut numbers = numbers.into_iter().peekable();
     while numbers.peek().is_some() {
         let held = hold(&mut numbers)?;
-        // The order decides: pidfd, list, alive. Alive now is alive all the time since the pidfd was
-        // opened, so the number was its own when the list was read.
+        // The order decides: pidfd, list, signal. Whoever is alive to get the signal has been alive since
+        // the pidfd was opened: the number was its own when the list was read, so it is the one in it.
         let still = list.read()?.numbers;
         for (number, pidfd) in held.iter().filter(|(number, _)| still.contains(number)) {
-            if sent.reached.contains(number) || has_ended(pidfd)? {
+            if sent.reached.contains(number) {
                 continue;
             }
             match send_signal(pidfd.as_fd(), signal.as_raw(), false) {
@@ -150,13 +160,6 @@ fn hold(numbers: &mut Peekable<impl Iterator<Item = u32>>) -> io::Result<Vec<(u3
         numbers.next();
     }
     Ok(held)
-}
-
-/// Whether the process has ended, be it a zombie or gone.
-fn has_ended(pidfd: &OwnedFd) -> io::Result<bool> {
-    let at_once = Timespec::default();
-    let ready = retry_on_intr(|| poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&at_once)))?;
-    Ok(ready > 0)
 }
 
 /// What `cgroup.kill` does, for kernels that haven't got it.

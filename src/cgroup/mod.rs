@@ -10,10 +10,10 @@
 //! changes. `cgroup.procs` lists who is there, for all other signals. They are reached through directory
 //! descriptors and never through paths: a path may be renamed or mounted over between two calls.
 //!
-//! Where a number comes out of `cgroup.procs`, it may be a stranger's by the time it is used. It is
-//! therefore turned into a pidfd first, then looked for in the list once more, and the pidfd asked whether its
-//! process is still alive. If so, it was alive while the list was read, the number was its own, and it
-//! was this cgroup that it was listed in.
+//! A number that comes out of `cgroup.procs` may be a stranger's by the time it is used. It is
+//! therefore turned into a pidfd first, and then looked for in the list once more. A signal through the
+//! pidfd reaches one process or nobody, and a process that it still reaches had its number all the
+//! while: it is the one that was in the list.
 //!
 //! Which directory may be used is for the host to say ([`CgroupDir`]): it is *delegated*, by an
 //! administrator or a service manager that leaves it alone from then on. To look for one, or to move
@@ -68,6 +68,8 @@ pub use error::CgroupError;
 mod error;
 mod members;
 mod name;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 /// What fstatfs(2) says of the two versions' file systems.
@@ -367,7 +369,7 @@ impl Cgroup {
     ///
     /// It reaches no stranger, but who is forked while it is under way may be missed, and processes
     /// in a PID namespace that can't be seen from here are skipped. To end everything, there is
-    /// [`kill`](Cgroup::kill). With n processes it makes about 4 n system calls and takes at most 64
+    /// [`kill`](Cgroup::kill). With n processes it makes about 3 n system calls and takes at most 64
     /// descriptors at a time, or as few as there are.
     ///
     /// # Errors

@@ -17,6 +17,7 @@
 //! for signals sent to the process see [`Isolation::blocked`].
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 
+pub mod cgroups;
 pub mod oracle;
 pub mod places;
 pub mod processes;

@@ -1,0 +1,146 @@
+//! What can't be seen from outside: the way of kernels without `cgroup.kill`, and a number that has been
+//! given to somebody else.
+
+#[path = "../../tests/common/mod.rs"]
+mod common;
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+use std::time::Duration;
+
+use super::members::{List, Sent, signal_listed};
+use super::*;
+use common::cgroups::{FORKING_CHAINS, members, run_in, sleepers};
+use common::{TestCgroup, isolated, test_cgroup, wait_gone, wait_readable, wait_until};
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A directory on a kernel that has no `cgroup.kill`.
+fn without_kill_file() -> Option<(TestCgroup, CgroupDir)> {
+    let cgroup = test_cgroup()?;
+    let fd = tree::open_path(CWD, cgroup.path()).unwrap();
+    let identity = identity(&fd).unwrap();
+    let dir = CgroupDir::new(fd, cgroup.path().into(), identity, c"cgroup.no-such-file");
+    Some((cgroup, dir))
+}
+
+fn wait_empty(leaf: &Cgroup) {
+    wait_until("the cgroup is empty", LIMIT, || !leaf.is_populated().unwrap());
+}
+
+#[test]
+fn one_by_one_reaches_the_whole_tree() {
+    isolated(|| {
+        let Some((_cgroup, dir)) = without_kill_file() else {
+            return;
+        };
+        let leaf = dir.leaf("leaf").unwrap();
+        let script = r#"
+            mkdir -p "$0/a/b"
+            trap "" TERM
+            setsid sh -c 'echo $$ >"$0/a/b/cgroup.procs"; exec sleep 1000' "$0" &
+            (setsid sleep 1000 &)
+            exec sleep 1000"#;
+        let mut child = run_in(&leaf.path(), script);
+        let there = sleepers(&leaf.path(), 3);
+        leaf.kill().unwrap();
+        wait_empty(&leaf);
+        for pid in there {
+            assert!(wait_gone(pid, LIMIT));
+        }
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
+        assert!(!leaf.is_frozen().unwrap());
+        leaf.kill().unwrap();
+        leaf.remove().unwrap();
+        leaf.kill().unwrap();
+    });
+}
+
+#[test]
+fn one_by_one_outruns_whoever_forks_all_the_time() {
+    isolated(|| {
+        let Some((_cgroup, dir)) = without_kill_file() else {
+            return;
+        };
+        for _ in 0..10 {
+            let leaf = dir.leaf("leaf").unwrap();
+            let mut child = run_in(&leaf.path(), FORKING_CHAINS);
+            let sleeper = sleepers(&leaf.path(), 1);
+            let first = members(&leaf.path());
+            wait_until("others have taken their places", LIMIT, || {
+                members(&leaf.path()).intersection(&first).eq(&sleeper)
+            });
+            leaf.kill().unwrap();
+            wait_empty(&leaf);
+            assert_eq!(child.wait().unwrap().signal(), Some(9));
+            leaf.remove().unwrap();
+        }
+    });
+}
+
+#[test]
+fn what_was_left_is_killed_one_by_one_too() {
+    isolated(|| {
+        let Some((_cgroup, dir)) = without_kill_file() else {
+            return;
+        };
+        let mut child = run_in(&dir.leaf("leaf").unwrap().path(), "exec sleep 1000");
+        sleepers(&dir.path().join("leaf"), 1);
+        let leaf = dir.leaf("leaf").unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
+        wait_empty(&leaf);
+        leaf.remove().unwrap();
+    });
+}
+
+/// Whom somebody else has frozen is killed, and the cgroup left as it was.
+#[test]
+fn a_freeze_that_was_there_stays() {
+    isolated(|| {
+        let Some((_cgroup, dir)) = without_kill_file() else {
+            return;
+        };
+        let leaf = dir.leaf("leaf").unwrap();
+        let mut child = run_in(&leaf.path(), "exec sleep 1000");
+        sleepers(&leaf.path(), 1);
+        fs::write(leaf.path().join("cgroup.freeze"), "1").unwrap();
+        leaf.kill().unwrap();
+        child.wait().unwrap();
+        wait_empty(&leaf);
+        assert!(leaf.is_frozen().unwrap());
+        leaf.clear().unwrap();
+        assert!(!leaf.is_frozen().unwrap());
+        leaf.remove().unwrap();
+    });
+}
+
+/// Supervisor forums call it "it killed my database": the number in the list was a member's when it was read,
+/// and is a stranger's when it is used.
+#[test]
+fn a_recycled_number_is_not_signalled() {
+    isolated(|| {
+        let Some((_cgroup, dir)) = without_kill_file() else {
+            return;
+        };
+        let leaf = dir.leaf("leaf").unwrap();
+        let mut stranger = Command::new("sleep").arg("1000").spawn().unwrap();
+        let mut member = run_in(&leaf.path(), "exec sleep 1000");
+        sleepers(&leaf.path(), 1);
+        let mut list = List::open(leaf.fd()).unwrap().unwrap();
+        let mut sent = Sent::default();
+        let listed = [stranger.id(), member.id(), u32::MAX, i32::MAX as u32];
+        signal_listed(&mut list, listed, Signal::KILL, &mut sent).unwrap();
+        assert_eq!(sent.reached.into_iter().collect::<Vec<_>>(), [member.id()]);
+        assert!(sent.refused.is_none());
+        assert_eq!(member.wait().unwrap().signal(), Some(9));
+        let raw = rustix::process::Pid::from_raw(stranger.id() as i32).unwrap();
+        let pidfd = rustix::process::pidfd_open(raw, rustix::process::PidfdFlags::empty()).unwrap();
+        assert!(!wait_readable(&pidfd, Duration::ZERO));
+        // The first fatal signal is the one that counts.
+        rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::TERM).unwrap();
+        assert_eq!(stranger.wait().unwrap().signal(), Some(15));
+        wait_empty(&leaf);
+        leaf.remove().unwrap();
+    });
+}
