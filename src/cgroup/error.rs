@@ -50,6 +50,12 @@ pub enum CgroupError {
         /// Which.
         path: PathBuf,
     },
+    /// There is a cgroup of this name already.
+    #[error("cgroup {path:?} is there already")]
+    Exists {
+        /// Which.
+        path: PathBuf,
+    },
     /// A cgroup can't, or shouldn't, have this name.
     #[error("{name:?} is no name for a cgroup: {why}")]
     Name {
@@ -93,6 +99,7 @@ impl CgroupError {
             | CgroupError::Version1 { path }
             | CgroupError::NotWritable { path, .. }
             | CgroupError::Threaded { path }
+            | CgroupError::Exists { path }
             | CgroupError::Own { path }
             | CgroupError::Limit { path }
             | CgroupError::Failed { path, .. } => Some(path),
@@ -109,7 +116,7 @@ impl CgroupError {
             CgroupError::NotACgroup { .. } | CgroupError::Version1 { .. } | CgroupError::Name { .. } => libc::EINVAL,
             CgroupError::NotWritable { errno, .. } | CgroupError::Failed { errno, .. } => *errno,
             CgroupError::Threaded { .. } => libc::EOPNOTSUPP,
-            CgroupError::Own { .. } => libc::EBUSY,
+            CgroupError::Own { .. } | CgroupError::Exists { .. } => libc::EBUSY,
             CgroupError::Limit { .. } => libc::EAGAIN,
         }
     }

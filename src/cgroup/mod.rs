@@ -139,7 +139,8 @@ impl CgroupDir {
         &self.inner.path
     }
 
-    /// Makes the cgroup `name` in it, or takes over the one that is there.
+    /// Makes the cgroup `name` in it, or takes over the one that is there. To clone children into, prefer
+    /// [`make`](CgroupDir::make).
     ///
     /// One that is there was made by the host, which may have set limits: they stay. Or it was left
     /// behind by a supervisor that was killed: **whatever lives in it is killed**. That takes a moment;
@@ -165,26 +166,45 @@ impl CgroupDir {
     /// # }
     /// ```
     pub fn leaf(&self, name: impl AsRef<OsStr>) -> Result<Cgroup, CgroupError> {
+        match self.make(name.as_ref()) {
+            Err(CgroupError::Exists { path }) => {
+                let leaf = self.opened(name::checked(name.as_ref())?, &path)?;
+                leaf.take_over()?;
+                Ok(leaf)
+            }
+            made => made,
+        }
+    }
+
+    /// Makes the cgroup `name` in it; there must be none of that name.
+    ///
+    /// This is what a child is to be cloned into. A cgroup that `cgroup.kill` was ever written to is
+    /// not fit for that: the kernel compares how often the new child's cgroup was killed with how often its
+    /// parent's was, takes the difference for a kill that raced with the fork, and kills the
+    /// child (seen on Linux 6.18). A cgroup of the same name made anew is as good as any.
+    ///
+    /// # Errors
+    /// [`CgroupError::Exists`], and what [`leaf`](CgroupDir::leaf) says of the rest.
+    pub fn make(&self, name: impl AsRef<OsStr>) -> Result<Cgroup, CgroupError> {
         let name = name::checked(name.as_ref())?;
         let path = self.inner.path.join(name::as_os_str(&name));
-        let made = match mkdirat(&self.inner.fd, &name, Mode::from_raw_mode(0o755)) {
-            Ok(()) => true,
-            Err(Errno::EXIST) => false,
-            Err(Errno::NOENT) => {
-                return Err(CgroupError::Missing {
-                    path: self.path().into(),
-                });
-            }
-            Err(errno) => return Err(CgroupError::failed(&path, "make", errno)),
-        };
+        self.make_directory(&name, &path)?;
         let leaf = self.opened(name.clone(), &path);
-        match (&leaf, made) {
+        if leaf.is_err() {
             // Nothing shall be left behind, and there is nothing in it.
-            (Err(_), true) => drop(unlinkat(&self.inner.fd, &name, AtFlags::REMOVEDIR)),
-            (Ok(leaf), false) => leaf.take_over()?,
-            (Ok(_), true) | (Err(_), false) => {}
+            let _nobody_minds = unlinkat(&self.inner.fd, &name, AtFlags::REMOVEDIR);
         }
         leaf
+    }
+
+    fn make_directory(&self, name: &CStr, path: &Path) -> Result<(), CgroupError> {
+        mkdirat(&self.inner.fd, name, Mode::from_raw_mode(0o755)).map_err(|errno| match errno {
+            Errno::EXIST => CgroupError::Exists { path: path.to_owned() },
+            Errno::NOENT => CgroupError::Missing {
+                path: self.path().to_owned(),
+            },
+            errno => CgroupError::failed(path, "make", errno),
+        })
     }
 
     /// Whether [`leaf`](CgroupDir::leaf) would take this name.

@@ -86,17 +86,40 @@ pub(super) struct Leaves {
 impl Leaves {
     /// How many of the dead are looked at in one go.
     const SLICE: usize = 16;
+    /// How many names more are tried while those who had the first are dying.
+    const NAMES: u32 = 8;
 
-    /// The leaf for a run. What an earlier one left in it is killed.
+    /// The leaf for a run, made anew: a cgroup that was killed once kills whoever is cloned into it. Where the
+    /// name is still taken by the dying, a number is added to it.
     pub(super) fn make(&mut self, home: &Home) -> Result<Leaf, CgroupError> {
         self.sweep();
-        // Whoever waits under this name is taken over, and must not be removed from under the run.
-        self.dead
-            .retain(|cgroup| cgroup.name() != home.name.as_str() || *cgroup.dir() != home.dir);
+        let mut made = self.replace(&home.dir, &home.name);
+        for number in 1..=Leaves::NAMES {
+            match made {
+                Err(CgroupError::Exists { .. }) => {}
+                Ok(_) | Err(_) => break,
+            }
+            made = self.replace(&home.dir, &format!("{}.{number}", home.name));
+        }
         Ok(Leaf {
-            cgroup: home.dir.leaf(&home.name)?,
+            cgroup: made?,
             events: None,
         })
+    }
+
+    /// Makes a cgroup, in the place of one that nobody lives in. Whoever lives there is killed; and that
+    /// takes a while.
+    fn replace(&mut self, directory: &CgroupDir, name: &str) -> Result<Cgroup, CgroupError> {
+        match directory.make(name) {
+            Err(CgroupError::Exists { .. }) => {
+                let old = directory.leaf(name)?;
+                self.dead
+                    .retain(|cgroup| cgroup.name() != name || cgroup.dir() != directory);
+                self.dead.extend(unless_removed(old));
+                directory.make(name)
+            }
+            made => made,
+        }
     }
 
     /// A run is over: whatever is left of it dies.
