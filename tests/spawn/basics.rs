@@ -272,24 +272,20 @@ fn a_fifo_without_reader_is_an_error_and_no_wait() {
 /// systemd#30266: descriptors that leak to the child.
 #[test]
 fn only_declared_descriptors_reach_the_child() {
-    // Not close-on-exec, on purpose.
-    let leak = File::open("/dev/null").unwrap();
-    // SAFETY: duplicates a descriptor that is open.
-    let high = unsafe { libc::fcntl(leak.as_raw_fd(), libc::F_DUPFD, 900) };
-    assert!(high >= 900);
-    let list = || {
-        Command::new("/bin/sh")
-            .arg("-c")
-            .arg("cd /proc/self/fd; echo *")
-            .stdin(Stdio::null())
-    };
-    // The shell's own descriptor for expanding `*` is the one after the last.
-    assert_eq!(output(list()), "0 1 2 3\n");
-    let given: Arc<OwnedFd> = Arc::new(leak.into());
-    let command = list().fd(3, Arc::clone(&given)).fd(7, Arc::clone(&given)).fd(40, given);
-    assert_eq!(output(command), "0 1 2 3 4 40 7\n");
-    // SAFETY: our own duplicate.
-    unsafe { libc::close(high) };
+    alone("basics::only_declared_descriptors_reach_the_child", || {
+        let leak = File::open("/dev/null").unwrap();
+        for least in [4, 20, 60, 900] {
+            // Not close-on-exec, on purpose. SAFETY: duplicates a descriptor that is open.
+            assert!(unsafe { libc::fcntl(leak.as_raw_fd(), libc::F_DUPFD, least) } >= least);
+        }
+        let list = || sh("cd /proc/self/fd; echo *").stdin(Stdio::null());
+        let given: Arc<OwnedFd> = Arc::new(leak.into());
+        // The shell's own descriptor for expanding `*` is the first that is free.
+        assert_eq!(output(list()), "0 1 2 3\n");
+        let short = list().fd(3, Arc::clone(&given)).fd(30, Arc::clone(&given));
+        assert_eq!(output(short.clone()), "0 1 2 3 30 4\n");
+        assert_eq!(output(short.fd(70, given)), "0 1 2 3 30 4 70\n");
+    });
 }
 
 #[test]
