@@ -57,7 +57,8 @@ mod tests {
     }
 
     fn resolved(environment: &Environment) -> Vec<String> {
-        let entry = |(key, value): (OsString, OsString)| format!("{}={}", key.display(), value.display());
+        let entry =
+            |(key, value): (OsString, OsString)| format!("{}={}", key.to_str().unwrap(), value.to_str().unwrap());
         environment.resolve(host()).into_iter().map(entry).collect()
     }
 
