@@ -11,7 +11,7 @@ use super::{Command, Program, SpawnError, Spawner, Stdio, Step};
 use crate::exit::Exit;
 use crate::sys::clone::Method;
 use crate::sys::nr;
-use crate::sys::refuse::refusing;
+use crate::sys::refuse::{keep_capabilities_across_ids, refusing};
 
 const BEST: Method = if cfg!(pidherd_portable) {
     Method::Clone
@@ -255,6 +255,30 @@ fn an_id_change_that_did_not_happen_is_noticed() {
             assert_eq!((error.step(), error.errno()), (step, libc::EPERM), "{error}");
         });
     }
+}
+
+#[test]
+fn a_user_that_could_be_had_again_is_noticed() {
+    if crate::sys::process::effective_uid() != 0 {
+        eprintln!("SKIPPED: a_user_that_could_be_had_again_is_noticed needs root");
+        return;
+    }
+    let command = sh("").uid(12345).gid(12346);
+    // Where the kernel takes no capabilities away by itself, the child gives them up.
+    let careful = std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            keep_capabilities_across_ids();
+            command.spawn().map(|mut child| child.wait().unwrap().exit)
+        });
+        thread.join().unwrap()
+    });
+    assert_eq!(careful, Ok(Exit::Code(0)));
+    // And where that does nothing either, the child must not start.
+    refusing(libc::SYS_capset, 0, || {
+        keep_capabilities_across_ids();
+        let error = command.spawn().unwrap_err();
+        assert_eq!((error.step(), error.errno()), (Step::Uid, libc::EPERM), "{error}");
+    });
 }
 
 #[test]

@@ -181,6 +181,7 @@ fn set_mask(new: *const u64, old: *mut u64) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::refuse::refusing;
     use super::super::script::{Image, Script};
     use super::*;
     use crate::signal::SignalSet;
@@ -198,6 +199,24 @@ mod tests {
         };
         script.execute(2, SignalSet::EMPTY, &image);
         script
+    }
+
+    #[test]
+    fn a_refusal_leaves_errno_alone() {
+        refusing(libc::SYS_clone, libc::EAGAIN, || {
+            let mut stack = Stack::new().unwrap();
+            let birth = Birth {
+                method: Method::Clone,
+                share_descriptors: false,
+                cgroup: None,
+                steps: [&[], &[]],
+            };
+            // SAFETY: this thread's own errno.
+            unsafe { *libc::__errno_location() = 4242 };
+            assert_eq!(give_birth(&mut stack, &birth).unwrap_err(), libc::EAGAIN);
+            // SAFETY: as above.
+            assert_eq!(unsafe { *libc::__errno_location() }, 4242);
+        });
     }
 
     #[test]

@@ -51,3 +51,11 @@ pub(crate) fn refusing<T: Send>(nr: c_long, errno: c_int, body: impl FnOnce() ->
         thread.join().unwrap()
     })
 }
+
+/// From now on, changes of ids take no capabilities from this thread and its children
+/// (SECBIT_NO_SETUID_FIXUP); needs CAP_SETPCAP.
+pub(crate) fn keep_capabilities_across_ids() {
+    const NO_SETUID_FIXUP: libc::c_ulong = 1 << 2;
+    // SAFETY: numbers only.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, NO_SETUID_FIXUP) }, 0);
+}
