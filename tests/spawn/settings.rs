@@ -381,6 +381,11 @@ fn bad_commands_are_refused_before_anything_happens() {
         let spawned = command.spawn().unwrap_err();
         assert_eq!((spawned.step(), spawned.command_error()), (Step::Check, Some(&error)));
     }
+}
+
+#[test]
+fn nul_bytes_are_refused_wherever_they_are() {
+    let new = || Command::new("/bin/true");
     for command in [
         Command::new("a\0b"),
         new().arg("a\0b"),
