@@ -3,11 +3,22 @@
 use std::fmt::Write;
 use std::fs;
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::{MARKER, wait};
+
+/// Fields of proc_pid_stat(5), counted from the one after the name.
+const STATE: usize = 0;
+const PARENT: usize = 1;
+const START_TIME: usize = 19;
+const MEMORY_SIZE: usize = 20;
+const ENVIRONMENT_END: usize = 48;
+
+/// How many milliseconds an execve is given to come to its end.
+const PATIENCE: u32 = 1000;
 
 /// The numbers of all processes there are.
 pub fn all() -> Vec<u32> {
@@ -17,9 +28,13 @@ pub fn all() -> Vec<u32> {
         .collect()
 }
 
-/// Every process that carries this marker, the calling one left out.
+/// Every process that carries this marker, the calling one left out. Who carries it is no older than
+/// the caller.
 pub fn marked(marker: &str) -> Vec<u32> {
-    let others = all().into_iter().filter(|&pid| pid != std::process::id());
+    let own = std::process::id();
+    let born = |pid| stat_field(pid, START_TIME)?.parse::<u64>().ok();
+    let since = born(own);
+    let others = all().into_iter().filter(|&pid| pid != own && born(pid) >= since);
     others.filter(|&pid| carries(pid, marker)).collect()
 }
 
@@ -28,13 +43,13 @@ pub fn children() -> Vec<u32> {
     let parent = std::process::id().to_string();
     all()
         .into_iter()
-        .filter(|&pid| stat_field(pid, 1).as_ref() == Some(&parent))
+        .filter(|&pid| stat_field(pid, PARENT).as_ref() == Some(&parent))
         .collect()
 }
 
 /// The state letter of proc_pid_stat(5), `None` if there is no such process.
 pub fn state(pid: u32) -> Option<char> {
-    stat_field(pid, 0)?.chars().next()
+    stat_field(pid, STATE)?.chars().next()
 }
 
 /// One line about a process.
@@ -93,11 +108,26 @@ fn kill(pid: u32, marker: &str) {
 
 /// Whether its environment has the marker. A process that is gone, dead or not ours has none.
 fn carries(pid: u32, marker: &str) -> bool {
-    let environment = fs::read(path(pid, "environ")).unwrap_or_default();
     let wanted = format!("{MARKER}={marker}");
-    environment
-        .split(|&byte| byte == 0)
-        .any(|entry| entry == wanted.as_bytes())
+    for _ in 0..PATIENCE {
+        match fs::read(path(pid, "environ")) {
+            Ok(environment) if environment.is_empty() && is_in_exec(pid) => thread::sleep(Duration::from_millis(1)),
+            Ok(environment) => {
+                return environment
+                    .split(|&byte| byte == 0)
+                    .any(|entry| entry == wanted.as_bytes());
+            }
+            Err(_) => return false,
+        }
+    }
+    false
+}
+
+/// Whether it has got its new memory from execve, and its environment not yet: the end of that is 0
+/// then. Kernel threads and zombies have no memory at all.
+fn is_in_exec(pid: u32) -> bool {
+    let field = |n| stat_field(pid, n).unwrap_or_default();
+    field(MEMORY_SIZE) != "0" && field(ENVIRONMENT_END) == "0"
 }
 
 /// The n-th field after the name, which may itself hold spaces and parentheses.
