@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use super::restart::Counters;
 use super::{
-    Backoff, CrashBudget, Failed, Failure, Input, Left, Lifecycle, Policy, Reaction, Restart, Rung, Scope, Startup,
-    State, StopLadder, Stopping, Wanted,
+    Backoff, Cause, CrashBudget, Failed, Failure, Input, Left, Lifecycle, Policy, Reaction, Restart, Rung, Scope,
+    Startup, State, StopLadder, Stopping, Wanted,
 };
 use crate::exit::{Exit, Pid};
 use crate::signal::Signal;
@@ -347,6 +347,17 @@ impl Shape {
         let mut life = self.life.clone();
         let reaction = life.handle(policy, ask.input, ask.at);
         (reaction, life)
+    }
+}
+
+/// A cause in words that are the same everywhere.
+pub(super) fn because(cause: Cause) -> String {
+    match cause {
+        // Its words are the C library's.
+        Cause::Failed(Failure::Spawn { .. }) => "not spawned".into(),
+        Cause::Failed(Failure::Ended(_)) | Cause::Ended { expected: false, .. } => "ended".into(),
+        Cause::Ended { expected: true, .. } => "ended as expected".into(),
+        cause => cause.to_string(),
     }
 }
 

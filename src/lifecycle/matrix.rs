@@ -6,10 +6,8 @@
 
 use std::fmt::Write as _;
 
-use super::cases::{Ask, CHOICES, Shape, policies, shapes};
-use super::{
-    Action, Cause, Failure, Input, Left, Lifecycle, Policy, Reply, Scope, Startup, State, Stopping, Transition, Wanted,
-};
+use super::cases::{Ask, CHOICES, Shape, because, policies, shapes};
+use super::{Action, Input, Left, Lifecycle, Policy, Reply, Scope, Startup, State, Stopping, Transition, Wanted};
 use crate::signal::Signal;
 use crate::time::Instant;
 
@@ -139,16 +137,6 @@ fn rung(shape: &Shape, ask: Ask, sent: (Signal, Scope), policy: &Policy, life: &
 
 fn step(step: Transition) -> String {
     format!("-> {} ({}) ", step.to, because(step.cause))
-}
-
-fn because(cause: Cause) -> String {
-    match cause {
-        // Its words are the C library's.
-        Cause::Failed(Failure::Spawn { .. }) => "not spawned".into(),
-        Cause::Failed(Failure::Ended(_)) | Cause::Ended { expected: false, .. } => "ended".into(),
-        Cause::Ended { expected: true, .. } => "ended as expected".into(),
-        cause => cause.to_string(),
-    }
 }
 
 fn changes(before: &Lifecycle, after: &Lifecycle, policy: &Policy, now: Instant) -> Vec<String> {

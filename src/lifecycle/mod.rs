@@ -9,8 +9,13 @@
 //! What is *wanted* is kept apart from what *is*: a start while the process is still being stopped
 //! is remembered, and never makes a second incarnation.
 //!
-//! The whole behaviour is one `match` in `table.rs`. What it answers to each input in each state
-//! is written out in [`TRANSITIONS`], which a test keeps current:
+//! The whole behaviour is one `match` in `table.rs`. These are the states, and the ways between
+//! them that it takes:
+//!
+#![doc = include_str!("states.svg")]
+//!
+//! What it answers to each input in each state is written out in [`TRANSITIONS`]. Both are
+//! generated from the table, and a test keeps them current:
 //!
 //! ```text
 #![doc = include_str!("transitions.txt")]
@@ -232,6 +237,8 @@ impl Lifecycle {
 mod blessed;
 #[cfg(test)]
 mod cases;
+#[cfg(test)]
+mod graph;
 #[cfg(test)]
 mod matrix;
 #[cfg(test)]

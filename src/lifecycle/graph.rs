@@ -1,0 +1,227 @@
+//! Draws `states.svg`: the states, and every way between them that the table takes.
+//!
+//! Which ways there are, and why they are taken, comes from running the table on all
+//! [`cases`](super::cases). Where they are drawn is laid out by hand, since no layout engine does
+//! it so well for seven states; a way that has no place, or a place without a way, fails the test.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use super::cases::{Ask, because, policies, shapes};
+use super::{Cause, Failure, Input, StateName, Transition};
+
+/// A point, in the units of the drawing.
+type Point = (i32, i32);
+
+/// Each state, and the middle of its box.
+const STATES: [(StateName, Point); 7] = [
+    (StateName::Stopping, (540, 80)),
+    (StateName::Stopped, (140, 320)),
+    (StateName::Starting, (540, 320)),
+    (StateName::Running, (940, 320)),
+    (StateName::Fatal, (140, 580)),
+    (StateName::Backoff, (540, 580)),
+    (StateName::Exited, (940, 580)),
+];
+const WIDTH: i32 = 132;
+const HEIGHT: i32 = 44;
+
+/// A way between two states, as a cubic curve.
+struct Way {
+    from: StateName,
+    to: StateName,
+    curve: [Point; 4],
+    /// Where the causes stand: the first one's baseline, and which end of it.
+    label: (Point, Anchor),
+}
+
+#[derive(Clone, Copy)]
+enum Anchor {
+    Start,
+    Middle,
+    End,
+}
+
+const fn way(from: StateName, to: StateName, curve: [Point; 4], label: (i32, i32, Anchor)) -> Way {
+    let (x, y, anchor) = label;
+    Way {
+        from,
+        to,
+        curve,
+        label: ((x, y), anchor),
+    }
+}
+
+const fn straight(from: StateName, to: StateName, ends: [Point; 2], label: (i32, i32, Anchor)) -> Way {
+    way(from, to, [ends[0], ends[0], ends[1], ends[1]], label)
+}
+
+#[rustfmt::skip]
+const WAYS: [Way; 19] = {
+    use Anchor::{End, Middle, Start};
+    use StateName::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
+    [
+        straight(Stopped, Starting, [(206, 308), (474, 308)], (290, 300, Middle)),
+        straight(Starting, Stopped, [(474, 332), (206, 332)], (290, 350, Middle)),
+        straight(Starting, Running, [(606, 320), (874, 320)], (740, 296, Middle)),
+        straight(Starting, Stopping, [(560, 298), (560, 102)], (570, 150, Start)),
+        straight(Stopping, Starting, [(520, 102), (520, 298)], (511, 205, End)),
+        straight(Starting, Backoff, [(552, 342), (552, 558)], (562, 440, Start)),
+        straight(Backoff, Starting, [(524, 558), (524, 342)], (514, 440, End)),
+        straight(Running, Exited, [(940, 342), (940, 558)], (950, 455, Start)),
+        straight(Exited, Starting, [(880, 558), (604, 342)], (752, 428, Start)),
+        straight(Exited, Backoff, [(874, 586), (606, 586)], (740, 604, Middle)),
+        straight(Backoff, Fatal, [(474, 588), (206, 588)], (340, 606, Middle)),
+        straight(Fatal, Stopped, [(112, 558), (112, 342)], (102, 455, End)),
+        way(Running, Stopping, [(900, 298), (870, 180), (760, 90), (606, 88)], (850, 236, End)),
+        way(Stopping, Exited, [(606, 70), (960, 30), (1190, 300), (1006, 575)], (1080, 330, Start)),
+        way(Stopping, Stopped, [(474, 80), (300, 85), (160, 160), (140, 298)], (200, 140, End)),
+        way(Stopping, Backoff, [(490, 102), (330, 200), (330, 460), (490, 558)], (380, 226, End)),
+        way(Backoff, Stopped, [(474, 570), (400, 540), (220, 430), (180, 342)], (200, 405, End)),
+        way(Fatal, Starting, [(180, 558), (230, 470), (400, 400), (490, 342)], (226, 532, Start)),
+        way(Exited, Fatal, [(920, 602), (860, 720), (220, 720), (150, 602)], (535, 708, Middle)),
+    ]
+};
+
+/// A background of its own, so that it can be read on a dark page; no style sheet, since it would
+/// hold for the whole page that the drawing is put into.
+const HEAD: &str = "\
+<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 1150 730\" role=\"img\" font-family=\"sans-serif\">
+<title>The states of a process, and what leads from one to another</title>
+<marker id=\"head\" viewBox=\"0 0 10 10\" refX=\"9\" refY=\"5\" markerWidth=\"7\" markerHeight=\"7\" orient=\"auto\">
+<path d=\"M0,0 L10,5 L0,10 z\" fill=\"#57606a\"/>
+</marker>
+<rect width=\"1150\" height=\"730\" rx=\"12\" fill=\"#ffffff\"/>
+";
+const WAYS_GROUP: &str = "<g fill=\"none\" stroke=\"#57606a\" stroke-width=\"1.6\">\n";
+const CAUSES_GROUP: &str =
+    "<g font-size=\"14\" fill=\"#24292f\" stroke=\"#ffffff\" stroke-width=\"4\" paint-order=\"stroke\">\n";
+const BOXES_GROUP: &str = "<g stroke=\"#24292f\" stroke-width=\"1.5\">\n";
+const NAMES_GROUP: &str = "<g font-size=\"16\" font-weight=\"bold\" fill=\"#24292f\" text-anchor=\"middle\">\n";
+
+#[test]
+fn states_svg_is_what_the_table_does() {
+    super::blessed::compare("states.svg", include_str!("states.svg"), &drawing());
+}
+
+/// Why a way is taken.
+#[derive(Default)]
+struct Why {
+    wishes: Vec<&'static str>,
+    causes: BTreeSet<String>,
+}
+
+impl Why {
+    fn add(&mut self, ask: Ask, step: Transition) {
+        match word(ask, step) {
+            None if self.wishes.contains(&ask.words) => (),
+            None => self.wishes.push(ask.words),
+            Some(cause) => {
+                self.causes.insert(cause);
+            }
+        }
+    }
+
+    /// The wishes in one line, the causes in one each.
+    fn lines(&self) -> Vec<String> {
+        let wishes = Some(self.wishes.join(", ")).filter(|wishes| !wishes.is_empty());
+        wishes.into_iter().chain(self.causes.iter().cloned()).collect()
+    }
+}
+
+/// Every way that is taken at all.
+fn ways() -> BTreeMap<(StateName, StateName), Why> {
+    let policies = policies();
+    let mut ways: BTreeMap<_, Why> = BTreeMap::new();
+    for shape in shapes() {
+        for ask in shape.asks() {
+            let met = policies.iter().map(|policy| shape.meet(ask, policy).0);
+            for step in met.flat_map(|reaction| reaction.transitions()) {
+                ways.entry((step.from, step.to)).or_default().add(ask, step);
+            }
+        }
+    }
+    ways
+}
+
+/// A cause, unless it is the very wish that came in.
+fn word(ask: Ask, step: Transition) -> Option<String> {
+    let is_wish = matches!(ask.input, Input::Start | Input::Stop | Input::Restart | Input::Kill);
+    match (step.cause, step.to) {
+        (Cause::Requested, _) if is_wish => None,
+        (Cause::Requested, StateName::Starting) => Some("wanted again".into()),
+        (Cause::Requested, _) => Some("not wanted any more".into()),
+        (Cause::Ended { .. }, _) => Some("ended".into()),
+        // One of the ways to fail while alive stands for all.
+        (Cause::Failed(Failure::Watchdog), _) => Some("failed".into()),
+        (cause, _) => Some(because(cause)),
+    }
+}
+
+fn drawing() -> String {
+    let taken = ways();
+    let drawn: BTreeSet<_> = WAYS.iter().map(|way| (way.from, way.to)).collect();
+    assert_eq!(
+        drawn,
+        taken.keys().copied().collect(),
+        "a way without a place, or a place without a way"
+    );
+    let group = |head: &str, lines: Vec<String>| format!("{head}{}</g>\n", lines.concat());
+    let svg = [
+        HEAD.into(),
+        group(WAYS_GROUP, WAYS.iter().map(Way::line).collect()),
+        group(
+            CAUSES_GROUP,
+            WAYS.iter()
+                .map(|way| way.causes(&taken[&(way.from, way.to)].lines()))
+                .collect(),
+        ),
+        group(BOXES_GROUP, STATES.map(box_of).into()),
+        group(NAMES_GROUP, STATES.map(name_of).into()),
+        "</svg>\n".into(),
+    ];
+    svg.concat()
+}
+
+fn box_of((name, (x, y)): (StateName, Point)) -> String {
+    let (left, top, fill) = (x - WIDTH / 2, y - HEIGHT / 2, fill(name));
+    format!("<rect x=\"{left}\" y=\"{top}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" rx=\"10\" fill=\"{fill}\"/>\n")
+}
+
+fn name_of((name, (x, y)): (StateName, Point)) -> String {
+    format!("<text x=\"{x}\" y=\"{}\">{name}</text>\n", y + 6)
+}
+
+impl Way {
+    fn line(&self) -> String {
+        let [(x0, y0), (x1, y1), (x2, y2), (x3, y3)] = self.curve;
+        format!("<path marker-end=\"url(#head)\" d=\"M{x0},{y0} C{x1},{y1} {x2},{y2} {x3},{y3}\"/>\n")
+    }
+
+    fn causes(&self, causes: &[String]) -> String {
+        let ((x, y), anchor) = self.label;
+        let anchor = match anchor {
+            Anchor::Start => "start",
+            Anchor::Middle => "middle",
+            Anchor::End => "end",
+        };
+        let mut text = String::new();
+        for (cause, y) in causes.iter().zip((y..).step_by(17)) {
+            let _ = writeln!(
+                text,
+                "<text text-anchor=\"{anchor}\" x=\"{x}\" y=\"{y}\">{cause}</text>"
+            );
+        }
+        text
+    }
+}
+
+/// Green where a process may be alive.
+fn fill(name: StateName) -> &'static str {
+    match name {
+        StateName::Starting | StateName::Running | StateName::Stopping => "#d2f4d3",
+        StateName::Stopped | StateName::Exited => "#e6e9ed",
+        StateName::Backoff => "#fff0c2",
+        StateName::Fatal => "#ffd9d6",
+    }
+}
