@@ -89,6 +89,8 @@ pub(super) struct World {
     now: Instant,
     process: Option<Process>,
     others: bool,
+    /// Every state that was entered.
+    pub(super) been: Vec<StateName>,
     told: Vec<String>,
 }
 
@@ -106,6 +108,7 @@ impl World {
             now: BEGINNING,
             process: None,
             others: false,
+            been: Vec::new(),
             told: Vec::new(),
         }
     }
@@ -142,6 +145,7 @@ impl World {
     pub(super) fn ask(&mut self, input: Input) -> Reply {
         let reaction = self.life.handle(&self.policy, input, self.now);
         for step in reaction.transitions() {
+            self.been.push(step.to);
             self.tell(format!("{}, {}", step.to, step.cause));
         }
         if let Some(action) = reaction.action {
