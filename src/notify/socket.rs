@@ -63,8 +63,8 @@ const FILE_MODE: u32 = 0o666;
 /// ```
 #[derive(Debug)]
 pub struct NotifySocket {
-    /// Dropped before the descriptor is closed.
-    file: Option<BoundFile>,
+    /// Kept for being dropped, before the descriptor is closed.
+    _file: Option<BoundFile>,
     fd: OwnedFd,
     address: OsString,
     counts: Counts,
@@ -144,7 +144,7 @@ impl NotifySocket {
 
     fn with(fd: OwnedFd, address: OsString, file: Option<BoundFile>) -> NotifySocket {
         NotifySocket {
-            file,
+            _file: file,
             fd,
             address,
             counts: Counts::default(),

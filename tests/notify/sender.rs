@@ -1,0 +1,269 @@
+//! Who is believed: the process itself, its descendants, the members of its cgroup, and nobody else.
+
+use std::env;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use pidherd::notify::{Buffer, Credentials, Notice, NotifySocket};
+
+use super::common::{isolated, root_or_skip, tempdir, test_cgroup};
+use super::systemd::installed;
+use super::{DEPTH, SOON, connected, finish, hear, hear_own, only, own_pid, send, sender};
+
+/// Where a receiver in a namespace of its own binds its socket.
+const PLACE: &str = "PIDHERD_TEST_PLACE";
+
+/// Nobody's user id, who has no rights at all.
+const NOBODY: u32 = 65534;
+
+fn by_pid(known: u32) -> impl FnOnce(Credentials) -> Option<u32> {
+    move |sender| sender.find_by_pid(only(known))
+}
+
+/// The same command, run by another.
+fn under(wrapper: &[&str], command: &Command) -> Command {
+    let mut wrapped = Command::new(wrapper[0]);
+    wrapped
+        .args(&wrapper[1..])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null());
+    wrapped
+}
+
+#[test]
+fn a_child_is_believed_and_a_stranger_is_not() {
+    isolated(|| {
+        let mut socket = NotifySocket::new().unwrap();
+        let mut buffer = Buffer::new();
+        let child = sender(&socket, "READY=1").spawn().unwrap();
+        let (credentials, owner, notices) = hear(&mut socket, &mut buffer, by_pid(child.id())).unwrap();
+        assert_eq!(owner, child.id());
+        assert_eq!(credentials.pid.as_raw(), child.id());
+        assert_eq!(credentials.uid, rustix::process::getuid().as_raw());
+        assert_eq!(credentials.gid, rustix::process::getgid().as_raw());
+        assert_eq!(notices, [Notice::Ready]);
+
+        // To that child its sibling is a stranger, and so is its parent.
+        let sibling = sender(&socket, "nonsense").spawn().unwrap();
+        assert!(hear(&mut socket, &mut buffer, by_pid(child.id())).is_none());
+        send(&socket, b"nonsense");
+        assert!(hear(&mut socket, &mut buffer, by_pid(child.id())).is_none());
+        assert_eq!(socket.counts().strangers, 2);
+        assert_eq!(socket.counts().garbage, 0, "a stranger's nonsense is not looked at");
+        finish(child);
+        finish(sibling);
+    });
+}
+
+#[test]
+fn a_descendant_is_believed_within_64_generations() {
+    isolated(|| {
+        let mut socket = NotifySocket::new().unwrap();
+        let mut buffer = Buffer::new();
+        for (depth, believed) in [(1, true), (63, true), (64, false)] {
+            let child = sender(&socket, "WATCHDOG=1")
+                .env(DEPTH, depth.to_string())
+                .spawn()
+                .unwrap();
+            let heard = hear(&mut socket, &mut buffer, by_pid(child.id()));
+            if let Some((credentials, ..)) = &heard {
+                assert_ne!(credentials.pid.as_raw(), child.id());
+            }
+            assert_eq!(heard.is_some(), believed, "{depth} generations down");
+            finish(child);
+        }
+        assert_eq!(socket.counts().strangers, 1);
+    });
+}
+
+#[test]
+fn of_those_that_are_gone_only_the_process_itself_is_believed() {
+    isolated(|| {
+        let mut socket = NotifySocket::new().unwrap();
+        let mut buffer = Buffer::new();
+        for (depth, believed) in [("0", true), ("1", false)] {
+            let child = sender(&socket, "STOPPING=1").env(DEPTH, depth).spawn().unwrap();
+            let pid = child.id();
+            finish(child);
+            let heard = hear(&mut socket, &mut buffer, by_pid(pid));
+            assert_eq!(heard.is_some(), believed, "{depth} generations down");
+        }
+        assert_eq!(socket.counts().strangers, 1);
+    });
+}
+
+#[test]
+fn a_zombie_still_has_a_parent() {
+    isolated(|| {
+        let mut socket = NotifySocket::new().unwrap();
+        let mut child = sender(&socket, "STOPPING=1").spawn().unwrap();
+        drop(child.stdin.take());
+        assert!(super::common::wait_gone(child.id(), SOON));
+        assert!(hear(&mut socket, &mut Buffer::new(), by_pid(own_pid())).is_some());
+        child.wait().unwrap();
+    });
+}
+
+#[test]
+fn an_orphan_is_believed_by_its_cgroup() {
+    isolated(|| {
+        let Some(cgroup) = test_cgroup() else { return };
+        let name = cgroup.path().file_name().unwrap();
+        let mut socket = NotifySocket::new().unwrap();
+        let script = format!("echo $$ >{}/cgroup.procs; \"$@\" <&0 &", cgroup.path().display());
+        let command = under(&["sh", "-c", &script, "sh"], &sender(&socket, "READY=1"));
+        let mut shell = { command }.spawn().unwrap();
+        let (stdin, pid) = (shell.stdin.take(), shell.id());
+        assert!(shell.wait().unwrap().success());
+
+        let in_it = |sender: Credentials| {
+            assert_eq!(sender.find_by_pid(only(pid)), None, "its parent is gone");
+            assert_eq!(sender.find_by_cgroup(|_| None::<()>), None);
+            sender.find_by_cgroup(|path| path.ends_with(name).then(|| path.to_owned()))
+        };
+        let mut buffer = Buffer::new();
+        let (_, path, notices) = hear(&mut socket, &mut buffer, in_it).expect("it is in there");
+        assert_eq!(notices, [Notice::Ready]);
+        assert!(path.starts_with("/"));
+
+        send(&socket, b"READY=1");
+        assert!(
+            hear(&mut socket, &mut buffer, in_it).is_none(),
+            "the test itself is not in there"
+        );
+        drop(stdin);
+    });
+}
+
+#[test]
+fn another_user_may_send() {
+    isolated(|| {
+        if !installed() || !root_or_skip("a child with another user id") {
+            return;
+        }
+        let place = tempdir();
+        for socket in [NotifySocket::new(), NotifySocket::bind(place.join("notify"))] {
+            let mut socket = socket.unwrap();
+            let mut child = nobody_sends(&socket);
+            let mut buffer = Buffer::new();
+            let (credentials, ..) = hear(&mut socket, &mut buffer, by_pid(child.id())).unwrap();
+            assert_eq!((credentials.uid, credentials.gid), (NOBODY, NOBODY));
+            assert!(child.wait().unwrap().success());
+        }
+    });
+}
+
+/// The test binary may stand where nobody else can go, so the system's own program has to do.
+fn nobody_sends(socket: &NotifySocket) -> std::process::Child {
+    Command::new("systemd-notify")
+        .args(["--no-block", "STOPPING=1"])
+        .env(NotifySocket::VARIABLE, socket.address())
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn a_path_leads_out_of_a_network_namespace() {
+    isolated(|| {
+        if !root_or_skip("a network namespace") {
+            return;
+        }
+        let place = tempdir();
+        let mut socket = NotifySocket::bind(place.join("notify")).unwrap();
+        let child = under(&["unshare", "--net"], &sender(&socket, "READY=1"))
+            .spawn()
+            .unwrap();
+        assert!(hear(&mut socket, &mut Buffer::new(), by_pid(child.id())).is_some());
+        finish(child);
+    });
+}
+
+#[test]
+fn a_child_in_a_pid_namespace_is_known_by_its_number_here() {
+    isolated(|| {
+        if !root_or_skip("a PID namespace") {
+            return;
+        }
+        let mut socket = NotifySocket::new().unwrap();
+        let command = sender(&socket, "READY=1");
+        let child = under(&["unshare", "--pid", "--fork"], &command).spawn().unwrap();
+        let mut buffer = Buffer::new();
+        let (credentials, ..) = hear(&mut socket, &mut buffer, by_pid(child.id())).unwrap();
+        assert_ne!(credentials.pid.as_raw(), 1, "that is its number there");
+        finish(child);
+    });
+}
+
+#[test]
+fn a_sender_outside_of_the_pid_namespace_is_nameless() {
+    isolated(|| {
+        if !root_or_skip("a PID namespace") {
+            return;
+        }
+        let place = tempdir();
+        let path = place.join("notify");
+        let mut receiver = Command::new("unshare")
+            .args(["--pid", "--fork", "--kill-child"])
+            .arg(env::current_exe().unwrap())
+            .args([
+                "sender::child_that_receives",
+                "--exact",
+                "--ignored",
+                "--nocapture",
+                "--test-threads=1",
+            ])
+            .env(PLACE, &path)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(receiver.stdout.take().unwrap())
+            .lines()
+            .map(Result::unwrap);
+        assert!(lines.any(|line| line.ends_with("bound")));
+        let there = connected(path.as_os_str()).unwrap();
+        there.send(b"READY=1").unwrap();
+        assert!(lines.any(|line| line == "nameless"));
+        lines.for_each(drop);
+        assert!(receiver.wait().unwrap().success());
+    });
+}
+
+#[test]
+#[ignore = "no test, but what another runs as its child"]
+fn child_that_receives() {
+    let Some(place) = env::var_os(PLACE) else { return };
+    let mut socket = NotifySocket::bind(PathBuf::from(place)).unwrap();
+    println!("bound");
+    let mut buffer = Buffer::new();
+    let heard = hear(&mut socket, &mut buffer, |_| -> Option<()> {
+        panic!("nobody is asked")
+    });
+    assert!(heard.is_none());
+    let counts = socket.counts();
+    assert_eq!((counts.received, counts.nameless, counts.strangers), (1, 1, 0));
+    println!("nameless");
+}
+
+#[test]
+fn whoever_asks_about_himself_is_found_where_he_is() {
+    isolated(|| {
+        let mut socket = NotifySocket::new().unwrap();
+        send(&socket, b"READY=1");
+        let wanted = fs::read_to_string("/proc/self/cgroup").unwrap();
+        let Some(wanted) = wanted.lines().find_map(|line| line.strip_prefix("0::")) else {
+            return;
+        };
+        let whose = |sender: Credentials| sender.find_by_cgroup(|path| (path == Path::new(wanted)).then_some(()));
+        assert!(hear(&mut socket, &mut Buffer::new(), whose).is_some());
+        send(&socket, b"READY=1");
+        assert_eq!(hear_own(&mut socket, &mut Buffer::new()), [Notice::Ready]);
+    });
+}
