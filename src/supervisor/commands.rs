@@ -117,6 +117,7 @@ impl<K: Kernel> Driver<K> {
             wanted,
             ..Group::new(spec, shared)
         };
+        self.rename(id);
         self.exchange(id, target, own);
         let restart: Vec<_> = plan
             .restarts()
@@ -276,6 +277,16 @@ impl<K: Kernel> Driver<K> {
             outcome = outcome.and(self.ask_all(&coming, Request::Start));
         }
         outcome
+    }
+
+    /// Instances are called after their group.
+    fn rename(&mut self, id: GroupId) {
+        let Some(group) = self.groups.get(id) else { return };
+        for member in group.roster.iter() {
+            if let Some(instance) = self.instances.get_mut(member) {
+                instance.name.group = Arc::clone(&group.name);
+            }
+        }
     }
 
     /// A reload's new programs go to who is there, and to who is missing.
