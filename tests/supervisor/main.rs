@@ -5,4 +5,5 @@ mod common;
 #[path = "../host/mod.rs"]
 mod host;
 
+mod groups;
 mod requests;

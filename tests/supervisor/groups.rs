@@ -1,0 +1,320 @@
+//! Groups as units: scaled, reloaded, removed; and instances one by one.
+
+use std::time::Duration;
+
+use pidherd::group::Effect;
+use pidherd::lifecycle::{Policy, Restart, Scope, Startup, StateName, Wanted};
+use pidherd::{Command, Error, Event, GroupId, GroupSpec, InstanceId, Signal, Target};
+
+use super::common::{isolated, processes};
+use super::host::{Host, LONG, at_once, ms, sh, sleeper, term};
+use StateName::{Running, Starting, Stopped, Stopping};
+
+/// A shell that wants to be told to go on before it obeys SIGTERM.
+fn slow_to_stop() -> Command {
+    sh("trap 'echo asked; read go; exit 0' TERM; echo ready; read never")
+}
+
+fn patient() -> Policy {
+    Policy {
+        stop: term(Scope::Process, LONG),
+        ..at_once()
+    }
+}
+
+/// A group that is up, its processes ready.
+fn ready(host: &mut Host, spec: GroupSpec) -> (GroupId, Vec<InstanceId>) {
+    let (group, ids) = host.add(spec);
+    host.supervisor.start(group).unwrap();
+    ids.iter().for_each(|&id| assert_eq!(host.line(id), "ready"));
+    (group, ids)
+}
+
+fn pids(host: &Host, ids: &[InstanceId]) -> Vec<u32> {
+    ids.iter().map(|&id| host.pid(id)).collect()
+}
+
+fn are(host: &Host, ids: &[InstanceId], state: StateName) -> bool {
+    ids.iter().all(|&id| host.state(id) == state)
+}
+
+#[test]
+fn scaled_down_the_highest_numbers_go_and_scaled_up_new_ones_come() {
+    isolated(|| {
+        let mut host = Host::new();
+        let (group, ids) = host.add(GroupSpec::new("x", sleeper()).instances(3).policy(at_once()));
+        host.supervisor.start(group).unwrap();
+        let before = pids(&host, &ids);
+        assert_eq!(host.supervisor.scale(group, 1).unwrap().accepted, 2);
+        host.until("two are gone", |host| host.supervisor.instances().count() == 1);
+        assert_eq!(host.supervisor.group(group).unwrap().instances, ids[..1]);
+        assert_eq!(host.states(ids[2]), [Starting, Running, Stopping, Stopped]);
+        assert_eq!(host.supervisor.scale(group, 1).unwrap().total(), 0);
+
+        assert_eq!(host.supervisor.scale(group, 3).unwrap().accepted, 2);
+        let now = host.supervisor.group(group).unwrap().instances;
+        let numbers: Vec<u32> = now.iter().map(|&id| host.status(id).name.number).collect();
+        assert_eq!(numbers, [0, 1, 2]);
+        assert!(are(&host, &now, Running));
+        assert_eq!(host.pid(now[0]), before[0]);
+        assert_eq!(processes::children().len(), 3);
+    });
+}
+
+#[test]
+fn instances_that_are_added_are_up_only_if_the_group_is_to_be() {
+    isolated(|| {
+        let mut host = Host::new();
+        let (group, ids) = host.add(GroupSpec::new("x", sleeper()).policy(at_once()));
+        host.supervisor.start(ids[0]).unwrap();
+        host.supervisor.scale(group, 2).unwrap();
+        let ids = host.supervisor.group(group).unwrap().instances;
+        assert_eq!((host.state(ids[0]), host.state(ids[1])), (Running, Stopped));
+
+        let outcome = host.supervisor.start(group).unwrap();
+        assert_eq!((outcome.accepted, outcome.already), (1, 1));
+        host.supervisor.stop(group).unwrap();
+        host.supervisor.scale(group, 3).unwrap();
+        host.until("all are down", |host| {
+            host.supervisor.instances().all(|id| host.state(id) == Stopped)
+        });
+        assert_eq!(host.supervisor.group(group).unwrap().wanted, Wanted::Down);
+        host.nothing_for(Duration::ZERO);
+    });
+}
+
+#[test]
+fn a_group_is_one_and_its_instances_are_their_own() {
+    isolated(|| {
+        let mut host = Host::new();
+        let spec = GroupSpec::new("x", sleeper()).instances(3).policy(at_once());
+        let (group, ids) = host.add(spec.clone());
+        let (_, others) = host.add(spec);
+        host.supervisor.start(Target::All).unwrap();
+        let (before, other_pids) = (pids(&host, &ids), pids(&host, &others));
+
+        assert_eq!(host.supervisor.stop(ids[1]).unwrap().accepted, 1);
+        host.until_state(ids[1], Stopped);
+        assert_eq!((host.pid(ids[0]), host.pid(ids[2])), (before[0], before[2]));
+
+        assert_eq!(host.supervisor.restart(group).unwrap().accepted, 3);
+        host.until("all are up again", |host| are(host, &ids, Running));
+        let after = pids(&host, &ids);
+        assert!(after.iter().all(|pid| !before.contains(pid)));
+        assert_eq!(pids(&host, &others), other_pids);
+
+        assert_eq!(host.supervisor.kill(group).unwrap().accepted, 3);
+        host.until("all are down", |host| are(host, &ids, Stopped));
+        for &id in &ids {
+            assert_eq!(host.status(id).last_exit.unwrap().exit.signal(), Some(Signal::KILL));
+        }
+        assert_eq!(pids(&host, &others), other_pids);
+    });
+}
+
+#[test]
+fn who_leaves_a_group_is_not_called_back_by_a_start() {
+    isolated(|| {
+        let mut host = Host::new();
+        let spec = GroupSpec::new("x", slow_to_stop()).instances(2).policy(patient());
+        let (group, ids) = ready(&mut host, spec);
+        host.supervisor.scale(group, 1).unwrap();
+        assert_eq!(host.line(ids[1]), "asked");
+        for target in [group.into(), Target::All] {
+            let outcome = host.supervisor.start(target).unwrap();
+            assert_eq!((outcome.already, outcome.total()), (1, 1));
+        }
+        for result in [host.supervisor.start(ids[1]), host.supervisor.restart(ids[1])] {
+            assert!(matches!(result, Err(Error::LeavingInstance(id)) if id == ids[1]));
+        }
+        host.go_on(ids[1]);
+        host.until("it is gone", |host| host.supervisor.status(ids[1]).is_none());
+        assert_eq!(host.states(ids[1]), [Starting, Running, Stopping, Stopped]);
+        assert_eq!(processes::children(), pids(&host, &ids[..1]));
+    });
+}
+
+#[test]
+fn a_group_that_is_being_removed_is_not_called_back_by_a_start_for_all() {
+    isolated(|| {
+        let mut host = Host::new();
+        let (group, ids) = ready(&mut host, GroupSpec::new("x", slow_to_stop()).policy(patient()));
+        host.supervisor.remove(group).unwrap();
+        assert_eq!(host.line(ids[0]), "asked");
+        assert_eq!(host.supervisor.start(Target::All).unwrap().total(), 0);
+        assert_eq!(host.supervisor.restart(Target::All).unwrap().total(), 0);
+        host.go_on(ids[0]);
+        host.until("it is gone", |host| host.supervisor.groups().count() == 0);
+        assert_eq!(host.states(ids[0]), [Starting, Running, Stopping, Stopped]);
+    });
+}
+
+/// How often the host was told that this group is gone.
+fn removals(host: &Host, group: GroupId) -> usize {
+    let told = |event: &&Event| matches!(event, Event::GroupRemoved { group: id, .. } if *id == group);
+    host.events.iter().filter(told).count()
+}
+
+#[test]
+fn a_group_is_removed_with_its_last_instance_and_told_once() {
+    isolated(|| {
+        let mut host = Host::new();
+        let (idle, _) = host.add(GroupSpec::new("idle", sleeper()).instances(100));
+        host.supervisor.remove(idle).unwrap();
+        host.until("the idle group is gone", |host| removals(host, idle) == 1);
+
+        let (group, ids) = ready(
+            &mut host,
+            GroupSpec::new("x", slow_to_stop()).instances(2).policy(patient()),
+        );
+        assert_eq!(host.supervisor.remove(group).unwrap().accepted, 2);
+        assert_eq!(host.supervisor.remove(group).unwrap().accepted, 0);
+        for (left, &id) in [(1, &ids[0]), (0, &ids[1])] {
+            assert_eq!(removals(&host, group), 0);
+            assert!(host.supervisor.group(group).unwrap().leaving);
+            assert_eq!(host.line(id), "asked");
+            host.go_on(id);
+            host.until("one more is gone", |host| host.supervisor.instances().count() == left);
+        }
+        assert!(host.supervisor.group(group).is_none());
+        assert!(matches!(host.events.last(), Some(Event::GroupRemoved { name, .. }) if &**name == "x"));
+        assert_eq!(removals(&host, group), 1);
+    });
+}
+
+/// A shell that says a word of its environment and then stays.
+fn coloured(color: &str) -> Command {
+    sh("echo $COLOR; read never").env("COLOR", color)
+}
+
+#[test]
+fn a_reload_changes_a_policy_in_place_and_an_environment_at_the_next_start() {
+    isolated(|| {
+        let mut host = Host::new();
+        let old = GroupSpec::new("x", coloured("red")).policy(at_once());
+        let (group, ids) = host.add(old.clone());
+        host.supervisor.start(group).unwrap();
+        assert_eq!(host.line(ids[0]), "red");
+        let pid = host.pid(ids[0]);
+        assert!(host.supervisor.reload(group, old).unwrap().is_empty());
+
+        let policy = Policy {
+            restart: Restart::Always,
+            ..at_once()
+        };
+        let new = GroupSpec::new("x", coloured("blue")).policy(policy);
+        let plan = host.supervisor.plan(group, &new).unwrap();
+        assert_eq!((plan.policy, plan.scale), (true, None));
+        assert_eq!(plan.instances, [(0, Effect::AtNextStart)]);
+        assert_eq!(host.supervisor.reload(group, new).unwrap(), plan);
+        host.nothing_for(ms(30));
+        assert_eq!(host.pid(ids[0]), pid);
+
+        // The new policy restarts it, with the new environment.
+        host.supervisor.signal(ids[0], Signal::KILL).unwrap();
+        host.until("it runs again", |host| host.status(ids[0]).runs == 2);
+        assert_eq!(host.line(ids[0]), "blue");
+    });
+}
+
+#[test]
+fn a_reload_restarts_only_those_whose_command_changed_and_scales() {
+    isolated(|| {
+        let command = |n: u32, second: &str| {
+            let argument = if n == 1 { second.to_owned() } else { n.to_string() };
+            sh("echo $0; read never").arg(argument)
+        };
+        let old = GroupSpec::with("x", move |n| command(n, "old"))
+            .instances(3)
+            .policy(at_once());
+        let new = GroupSpec::with("x", move |n| command(n, "new"))
+            .instances(4)
+            .policy(at_once());
+        let mut host = Host::new();
+        let (group, ids) = host.add(old);
+        host.supervisor.start(group).unwrap();
+        let words: Vec<String> = ids.iter().map(|&id| host.line(id)).collect();
+        assert_eq!(words, ["0", "old", "2"]);
+        let before = pids(&host, &ids);
+
+        let plan = host.supervisor.reload(group, new).unwrap();
+        assert_eq!((plan.policy, plan.scale), (false, Some((3, 4))));
+        assert_eq!(plan.instances, [(1, Effect::Restart)]);
+        host.until("number 1 runs again", |host| host.status(ids[1]).runs == 2);
+        let now = host.supervisor.group(group).unwrap().instances;
+        assert_eq!((now.len(), &now[..3]), (4, &ids[..]));
+        assert_eq!((host.line(now[1]), host.line(now[3])), ("new".into(), "3".into()));
+        assert_eq!((host.pid(ids[0]), host.pid(ids[2])), (before[0], before[2]));
+    });
+}
+
+#[test]
+fn a_reload_starts_nobody_who_was_stopped() {
+    isolated(|| {
+        let mut host = Host::new();
+        let (group, ids) = host.add(GroupSpec::new("x", sleeper()).instances(2).policy(at_once()));
+        host.supervisor.start(group).unwrap();
+        host.supervisor.stop(ids[0]).unwrap();
+        host.until_state(ids[0], Stopped);
+        let other = GroupSpec::new("x", sleeper().arg("1")).instances(2).policy(at_once());
+        assert_eq!(host.supervisor.reload(group, other).unwrap().restarts().count(), 2);
+        host.until("number 1 runs again", |host| host.status(ids[1]).runs == 2);
+        assert_eq!(host.state(ids[0]), Stopped);
+    });
+}
+
+#[test]
+fn a_reload_under_another_name_is_told_under_that_name() {
+    isolated(|| {
+        let mut host = Host::new();
+        let (group, ids) = host.add(GroupSpec::new("old", sleeper()).policy(at_once()));
+        host.supervisor
+            .reload(group, GroupSpec::new("new", sleeper()).policy(at_once()))
+            .unwrap();
+        host.supervisor.start(group).unwrap();
+        host.take_events();
+        assert_eq!(&*host.supervisor.group(group).unwrap().name, "new");
+        assert_eq!(host.status(ids[0]).name.to_string(), "new:0");
+        assert_eq!(host.steps(ids[0])[0].name.to_string(), "new:0");
+    });
+}
+
+#[test]
+fn a_policy_that_changes_during_a_stop_cannot_lose_it() {
+    isolated(|| {
+        let mut host = Host::new();
+        let spec = |policy| GroupSpec::new("x", slow_to_stop()).policy(policy);
+        let (group, ids) = ready(&mut host, spec(patient()));
+        host.supervisor.stop(group).unwrap();
+        assert_eq!(host.line(ids[0]), "asked");
+        let other = Policy {
+            startup: Startup::Grace(LONG),
+            stop: pidherd::lifecycle::StopLadder::kill(Scope::Process),
+            ..at_once()
+        };
+        assert!(host.supervisor.reload(group, spec(other)).unwrap().policy);
+        host.go_on(ids[0]);
+        host.until_state(ids[0], Stopped);
+        assert_eq!(host.states(ids[0]), [Starting, Running, Stopping, Stopped]);
+    });
+}
+
+#[test]
+fn a_reload_to_a_wider_scope_stops_an_old_process_that_leads_no_group() {
+    isolated(|| {
+        let mut host = Host::new();
+        let old = sh("trap 'exit 4' TERM; echo ready; read never");
+        let (group, ids) = ready(&mut host, GroupSpec::new("x", old.clone()).policy(at_once()));
+        let wider = Policy {
+            stop: term(Scope::ProcessGroup, LONG),
+            ..at_once()
+        };
+        let new = GroupSpec::new("x", old.process_group(0)).policy(wider);
+        let plan = host.supervisor.reload(group, new).unwrap();
+        assert_eq!((plan.policy, plan.instances), (true, vec![(0, Effect::Restart)]));
+        host.until("it runs again", |host| host.status(ids[0]).runs == 2);
+        assert_eq!(host.states(ids[0])[..4], [Starting, Running, Stopping, Starting]);
+        assert_eq!(host.status(ids[0]).last_exit.unwrap().exit.code(), Some(4));
+        assert_eq!(host.line(ids[0]), "ready");
+    });
+}
