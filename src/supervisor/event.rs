@@ -104,10 +104,13 @@ pub(super) struct Events {
     dropped: u64,
 }
 
+/// The most events that room is reserved for in advance; a queue that may hold more grows to it.
+const RESERVED: usize = 4_096;
+
 impl Events {
     pub(super) fn new(capacity: usize) -> Events {
         Events {
-            queue: VecDeque::with_capacity(capacity),
+            queue: VecDeque::with_capacity(capacity.min(RESERVED)),
             capacity,
             dropped: 0,
         }
