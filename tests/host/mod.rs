@@ -7,6 +7,7 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 
 use std::collections::HashMap;
+use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -284,6 +285,13 @@ pub fn for_ever() -> Policy {
 /// One rung of SIGTERM with this wait, then SIGKILL, all with this scope.
 pub fn term(scope: Scope, wait: Duration) -> StopLadder {
     StopLadder::signal(Signal::TERM, scope, wait)
+}
+
+/// Whether the kernel is of this version or later.
+pub fn kernel_since(major: u32, minor: u32) -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split('.').map(|number| number.parse().unwrap_or(0));
+    (numbers.next(), numbers.next()) >= (Some(major), Some(minor))
 }
 
 pub const fn ms(milliseconds: u64) -> Duration {

@@ -6,4 +6,5 @@ mod common;
 mod host;
 
 mod groups;
+mod reports;
 mod requests;
