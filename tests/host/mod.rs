@@ -54,9 +54,20 @@ impl Host {
     /// One that has an epoll of its own with each descriptor in it.
     pub fn with_own_epoll() -> Host {
         let mut host = Host::new();
-        host.way = Way::Each(epoll::create(epoll::CreateFlags::CLOEXEC).unwrap());
-        host.supervisor.track_fd_changes(true);
+        host.wait_for_each();
         host
+    }
+
+    /// From now on, waits for each descriptor by itself.
+    pub fn wait_for_each(&mut self) {
+        self.way = Way::Each(epoll::create(epoll::CreateFlags::CLOEXEC).unwrap());
+        self.supervisor.track_fd_changes(true);
+    }
+
+    /// From now on, waits for the one descriptor.
+    pub fn wait_for_one(&mut self) {
+        self.way = Way::One;
+        self.supervisor.track_fd_changes(false);
     }
 
     /// Waits until something is ready, and does what that calls for; whether something was.

@@ -6,5 +6,6 @@ mod common;
 mod host;
 
 mod groups;
+mod loops;
 mod reports;
 mod requests;
