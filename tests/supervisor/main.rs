@@ -5,6 +5,7 @@ mod common;
 #[path = "../host/mod.rs"]
 mod host;
 
+mod endings;
 mod groups;
 mod loops;
 mod reports;

@@ -1,0 +1,285 @@
+//! How it ends: by a shutdown through the loop, by a drop, by a panic. Nobody is left, ever.
+//!
+//! That no child and no zombie is left is what the oracle of every test checks at its end; here are
+//! the ends that are hard to bring about.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process;
+use std::time::Duration;
+
+use pidherd::lifecycle::{Backoff, Left, Policy, Scope, State, StateName, StopLadder};
+use pidherd::{Command, GroupSpec, InstanceId, Signal, Target};
+
+use super::common::{SOON, isolated, processes, wait_gone, wait_until};
+use super::host::{Host, LONG, at_once, for_ever, ms, sh, sleeper, term};
+use StateName::{Fatal, Running, Starting, Stopped, Stopping};
+
+fn group_policy() -> Policy {
+    Policy {
+        stop: term(Scope::ProcessGroup, LONG),
+        ..at_once()
+    }
+}
+
+/// A shell with a child in its group, both deaf to SIGTERM. It writes the child's number.
+fn deaf_family() -> Command {
+    sh("trap '' TERM; sleep 1000 >/dev/null & echo $!; read never; wait").process_group(0)
+}
+
+/// The same, but the shell obeys.
+fn deaf_child() -> Command {
+    sh("(trap '' TERM; exec sleep 1000 >/dev/null) & trap 'exit 0' TERM; echo $!; read never").process_group(0)
+}
+
+/// Reads the number of a child's child, once that runs its program.
+fn child_of(host: &mut Host, id: InstanceId) -> u32 {
+    let pid: u32 = host.line(id).parse().unwrap();
+    let name = format!("/proc/{pid}/comm");
+    wait_until("it has begun", SOON, || {
+        std::fs::read_to_string(&name).is_ok_and(|name| name == "sleep\n")
+    });
+    pid
+}
+
+/// Processes in every condition that is hard to end; their numbers.
+fn hard_to_end(host: &mut Host) -> Vec<u32> {
+    let mut pids = Vec::new();
+    let deaf = host.start(sh("trap '' TERM HUP INT; echo ready; read never"), at_once());
+    assert_eq!(host.line(deaf), "ready");
+
+    let stopped = host.start(sleeper(), at_once());
+    host.supervisor.signal(stopped, Signal::STOP).unwrap();
+    let pid = host.pid(stopped);
+    wait_until("it is stopped", SOON, || processes::state(pid) == Some('T'));
+
+    // On its way down, and not minding.
+    let stopping = host.start(sh("trap '' TERM; echo ready; read never"), group_free());
+    assert_eq!(host.line(stopping), "ready");
+    host.supervisor.stop(stopping).unwrap();
+
+    let family = host.start(deaf_family(), group_policy());
+    pids.push(child_of(host, family));
+
+    // The leader is gone and reaped, its child is not.
+    let orphan = host.start(deaf_child(), group_policy());
+    pids.push(child_of(host, orphan));
+    host.supervisor.stop(orphan).unwrap();
+    host.until("its leader is gone", |host| {
+        matches!(host.status(orphan).state, State::Stopping(stopping) if matches!(stopping.left, Left::Others { .. }))
+    });
+
+    // Dead, and nobody has looked yet.
+    let dead = host.start(sleeper(), for_ever());
+    host.supervisor.signal(dead, Signal::KILL).unwrap();
+    assert!(wait_gone(host.pid(dead), SOON));
+
+    pids.extend([deaf, stopped, stopping, family, dead].map(|id| host.pid(id)));
+    pids
+}
+
+/// One that waits for ever for the process alone.
+fn group_free() -> Policy {
+    Policy {
+        stop: term(Scope::Process, LONG),
+        ..at_once()
+    }
+}
+
+fn assert_gone(pids: &[u32]) {
+    for &pid in pids {
+        assert!(wait_gone(pid, SOON), "{}", processes::describe(pid));
+    }
+    assert_eq!(processes::children(), []);
+}
+
+#[test]
+fn a_drop_leaves_nobody_whatever_they_are_at() {
+    isolated(|| {
+        let mut host = Host::new();
+        let pids = hard_to_end(&mut host);
+        assert_eq!(pids.len(), 7);
+        drop(host);
+        assert_gone(&pids);
+    });
+}
+
+#[test]
+fn a_drop_leaves_nobody_of_hundreds_with_some_still_queued() {
+    isolated(|| {
+        let mut host = Host::new();
+        let (group, _) = host.add(GroupSpec::new("x", sleeper()).instances(300).policy(at_once()));
+        host.supervisor.start(group).unwrap();
+        host.turn(Duration::ZERO);
+        assert_eq!(processes::children().len(), 128);
+        drop(host);
+        assert_gone(&[]);
+    });
+}
+
+#[test]
+fn a_drop_with_a_change_log_that_nobody_read_leaves_no_descriptor() {
+    isolated(|| {
+        let mut host = Host::new();
+        host.supervisor.track_fd_changes(true);
+        let (group, ids) = host.add(GroupSpec::new("x", sleeper()).instances(3).policy(for_ever()));
+        host.supervisor.start(group).unwrap();
+        host.supervisor.signal(group, Signal::KILL).unwrap();
+        host.until("all run again", |host| ids.iter().all(|&id| host.status(id).runs == 2));
+        drop(host);
+    });
+}
+
+#[test]
+fn a_panic_that_the_host_catches_leaves_nobody() {
+    isolated(|| {
+        let mut pids = Vec::new();
+        let caught = catch_unwind(AssertUnwindSafe(|| {
+            let mut host = Host::new();
+            pids = hard_to_end(&mut host);
+            panic!("this one is meant");
+        }));
+        assert!(caught.is_err());
+        assert_gone(&pids);
+    });
+}
+
+#[test]
+fn a_panic_that_ends_the_host_leaves_nobody() {
+    const STAGE: &str = "PIDHERD_TEST_STAGE";
+    isolated(|| {
+        if std::env::var_os(STAGE).is_some() {
+            let mut host = Host::new();
+            println!("\npids: {:?}", hard_to_end(&mut host));
+            panic!("this one is meant");
+        }
+        // This very test once more, in a process that is to die of it.
+        let test = std::thread::current().name().unwrap().to_owned();
+        let output = process::Command::new(std::env::current_exe().unwrap())
+            .args([&test, "--exact", "--nocapture", "--test-threads=1"])
+            .env(STAGE, "panic")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(101), "{text}");
+        let line = text.lines().find_map(|line| line.strip_prefix("pids: ["));
+        let pids = line.unwrap_or_else(|| panic!("{text}")).trim_end_matches(']');
+        let pids: Vec<u32> = pids.split(", ").map(|pid| pid.parse().unwrap()).collect();
+        assert_eq!(pids.len(), 7);
+        assert_gone(&pids);
+    });
+}
+
+#[test]
+fn a_shutdown_through_the_loop_ends_each_by_its_ladder_and_starts_nothing() {
+    isolated(|| {
+        let mut host = Host::with_own_epoll();
+        let quick = |scope| Policy {
+            stop: term(scope, ms(50)),
+            ..at_once()
+        };
+        let obedient = host.start(sh("trap 'exit 4' TERM; echo ready; read never"), for_ever());
+        assert_eq!(host.line(obedient), "ready");
+        let deaf = host.start(sh("trap '' TERM; echo ready; read never"), quick(Scope::Process));
+        assert_eq!(host.line(deaf), "ready");
+        let family = host.start(deaf_family(), quick(Scope::ProcessGroup));
+        let child = child_of(&mut host, family);
+        let waiting = Policy {
+            backoff: Backoff::Fixed(LONG),
+            ..at_once()
+        };
+        let waiting = host.start(Command::new("/no/such"), waiting);
+        let given_up = Policy {
+            start_retries: 0,
+            ..at_once()
+        };
+        let given_up = host.start(Command::new("/no/such"), given_up);
+        let (_, never) = host.add(GroupSpec::new("never", sleeper()));
+        assert!(!host.supervisor.is_down());
+
+        let outcome = host.supervisor.shutdown().unwrap();
+        assert_eq!((outcome.accepted, outcome.already), (4, 2));
+        assert!(!host.supervisor.is_down());
+        assert_eq!(
+            host.supervisor.shutdown().unwrap().already,
+            6,
+            "a second one changes nothing"
+        );
+        host.until("all is down", |host| host.supervisor.is_down());
+
+        let up_and_down = [Starting, Running, Stopping, Stopped];
+        for id in [obedient, deaf, family] {
+            assert_eq!(host.states(id), up_and_down, "{}", host.story());
+        }
+        let exit = |id| host.status(id).last_exit.unwrap().exit;
+        assert_eq!(exit(obedient).code(), Some(4));
+        assert_eq!(
+            (exit(deaf).signal(), exit(family).signal()),
+            (Some(Signal::KILL), Some(Signal::KILL))
+        );
+        assert!(wait_gone(child, SOON));
+        assert_eq!(host.state(waiting), Stopped);
+        assert_eq!(host.state(given_up), Fatal);
+        assert!(host.states(never[0]).is_empty());
+        assert_eq!(processes::children(), []);
+        host.nothing_for(ms(30));
+        assert_eq!(host.supervisor.fds().len(), 1, "the timer");
+    });
+}
+
+#[test]
+fn an_impatient_host_kills_in_the_middle_of_a_shutdown() {
+    isolated(|| {
+        let mut host = Host::new();
+        let deaf = sh("trap '' TERM; echo ready; read never");
+        let (group, ids) = host.add(GroupSpec::new("x", deaf).instances(3).policy(group_free()));
+        host.supervisor.start(group).unwrap();
+        ids.iter().for_each(|&id| assert_eq!(host.line(id), "ready"));
+        host.supervisor.shutdown().unwrap();
+        host.nothing_for(ms(30));
+        assert_eq!(host.supervisor.kill(Target::All).unwrap().accepted, 3);
+        host.until("all is down", |host| host.supervisor.is_down());
+    });
+}
+
+#[test]
+fn a_start_that_is_remembered_is_forgotten_at_a_shutdown() {
+    isolated(|| {
+        let mut host = Host::new();
+        let slow = sh("trap 'echo asked; read go; exit 0' TERM; echo ready; read never");
+        let id = host.start(slow, group_free());
+        assert_eq!(host.line(id), "ready");
+        host.supervisor.restart(id).unwrap();
+        assert_eq!(host.line(id), "asked");
+        host.supervisor.shutdown().unwrap();
+        host.go_on(id);
+        host.until("all is down", |host| host.supervisor.is_down());
+        assert_eq!(host.states(id), [Starting, Running, Stopping, Stopped]);
+    });
+}
+
+#[test]
+fn a_supervisor_without_anything_is_down_at_once() {
+    isolated(|| {
+        let mut host = Host::new();
+        assert!(!host.supervisor.is_down(), "nobody has asked");
+        host.supervisor.shutdown().unwrap();
+        assert!(host.supervisor.is_down());
+    });
+}
+
+#[test]
+fn a_ladder_without_rungs_kills_at_once() {
+    isolated(|| {
+        let mut host = Host::new();
+        let policy = Policy {
+            stop: StopLadder::kill(Scope::ProcessGroup),
+            ..at_once()
+        };
+        let id = host.start(deaf_family(), policy);
+        let child = child_of(&mut host, id);
+        host.supervisor.stop(id).unwrap();
+        host.until_state(id, Stopped);
+        assert_eq!(host.status(id).last_exit.unwrap().exit.signal(), Some(Signal::KILL));
+        assert!(wait_gone(child, SOON));
+    });
+}
