@@ -63,6 +63,9 @@ mod proc;
 mod sys;
 #[cfg(test)]
 mod testing;
+// Tests in the library share what those in tests/ use.
+#[cfg(test)]
+extern crate self as pidherd;
 
 pub use child::{Child, Pipes};
 pub use command::{Capabilities, Command, CommandError, OpenFile, Program, Resource, SpawnError, Spawner, Stdio, Step};

@@ -1,6 +1,7 @@
 //! What can't be seen from outside: the way of kernels without `cgroup.kill`, and a number that has been
 //! given to somebody else.
 
+#[allow(unsafe_code)]
 #[path = "../../tests/common/mod.rs"]
 mod common;
 
