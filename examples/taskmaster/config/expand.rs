@@ -1,0 +1,181 @@
+//! `%(name)s` in values, as supervisord (that is, Python's `%` operator) expands it.
+//!
+//! Only what its documentation promises: a name in parentheses, then `s`, or `d` for numbers, with an
+//! optional width that a leading zero fills with zeros and a minus aligns to the left. `%%` is a
+//! percent sign. Anything else is an error: a `%` that is passed on unseen would change its meaning
+//! the day somebody adds a name after it.
+
+use std::collections::BTreeMap;
+
+/// What a name stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// Expands with `s`.
+    Text(String),
+    /// Expands with `s` and `d`.
+    Number(u32),
+}
+
+/// The names that may be used, and what they stand for.
+#[derive(Clone, Debug, Default)]
+pub struct Scope(BTreeMap<String, Value>);
+
+impl Scope {
+    /// Adds or replaces a name.
+    pub fn set(&mut self, name: impl Into<String>, value: Value) {
+        self.0.insert(name.into(), value);
+    }
+
+    /// `template` with every name replaced.
+    ///
+    /// # Errors
+    /// One sentence about the first thing that could not be expanded.
+    pub fn expand(&self, template: &str) -> Result<String, String> {
+        let mut out = String::with_capacity(template.len());
+        let mut rest = template;
+        while let Some((before, after)) = rest.split_once('%') {
+            out.push_str(before);
+            rest = self.expand_one(after, &mut out)?;
+        }
+        out.push_str(rest);
+        Ok(out)
+    }
+
+    /// Expands what stands behind one percent sign, and returns what comes after it.
+    fn expand_one<'a>(&self, after: &'a str, out: &mut String) -> Result<&'a str, String> {
+        if let Some(rest) = after.strip_prefix('%') {
+            out.push('%');
+            return Ok(rest);
+        }
+        let stray = || "a lone \"%\": write \"%%\" for a percent sign".to_owned();
+        let (name, format) = after
+            .strip_prefix('(')
+            .and_then(|open| open.split_once(')'))
+            .ok_or_else(stray)?;
+        let value = self.0.get(name).ok_or_else(|| self.unknown(name))?;
+        let letter = format
+            .find(|c: char| c.is_ascii_alphabetic())
+            .ok_or_else(|| unfinished(name))?;
+        let (width, rest) = format.split_at(letter);
+        let layout = Layout::parse(width).ok_or_else(|| unfinished(name))?;
+        let mut rest = rest.chars();
+        match (rest.next(), value) {
+            (Some('s'), Value::Text(text)) => layout.put(text, false, out),
+            (Some('s'), Value::Number(number)) => layout.put(&number.to_string(), false, out),
+            (Some('d'), Value::Number(number)) => layout.put(&number.to_string(), true, out),
+            (Some('d'), Value::Text(_)) => return Err(format!("%({name})d: {name} is no number, use %({name})s")),
+            _ => return Err(unfinished(name)),
+        }
+        Ok(rest.as_str())
+    }
+
+    fn unknown(&self, name: &str) -> String {
+        if let Some(variable) = name.strip_prefix("ENV_") {
+            return format!("%({name})s: the environment has no {variable}");
+        }
+        let known: Vec<&str> = self
+            .0
+            .keys()
+            .map(String::as_str)
+            .filter(|known| !known.starts_with("ENV_"))
+            .collect();
+        format!(
+            "%({name})s is not known here (but {} and ENV_... are)",
+            known.join(", ")
+        )
+    }
+}
+
+fn unfinished(name: &str) -> String {
+    format!("%({name}) must be followed by \"s\" or \"d\", or by a width and one of them")
+}
+
+/// The widest that a width may make a value.
+const WIDEST: usize = 255;
+
+/// What stands between the name and the letter.
+struct Layout {
+    left: bool,
+    zeros: bool,
+    width: usize,
+}
+
+impl Layout {
+    fn parse(text: &str) -> Option<Layout> {
+        let digits = text.trim_start_matches(['-', '0']);
+        let flags = text.get(..text.len() - digits.len())?;
+        let width = if digits.is_empty() { 0 } else { digits.parse().ok()? };
+        let only_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
+        let layout = Layout {
+            left: flags.contains('-'),
+            zeros: flags.contains('0'),
+            width,
+        };
+        (only_digits && width <= WIDEST).then_some(layout)
+    }
+
+    fn put(&self, text: &str, numeric: bool, out: &mut String) {
+        let width = self.width;
+        let padded = match (self.left, self.zeros && numeric) {
+            (true, _) => format!("{text:<width$}"),
+            (false, true) => format!("{text:0>width$}"),
+            (false, false) => format!("{text:>width$}"),
+        };
+        out.push_str(&padded);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope() -> Scope {
+        let mut scope = Scope::default();
+        scope.set("program_name", Value::Text("web".to_owned()));
+        scope.set("process_num", Value::Number(7));
+        scope.set("ENV_HOME", Value::Text("/home/me".to_owned()));
+        scope
+    }
+
+    #[test]
+    fn names_are_replaced() {
+        for (template, expected) in [
+            ("", ""),
+            ("plain", "plain"),
+            ("%(program_name)s", "web"),
+            ("%(program_name)s_%(process_num)02d", "web_07"),
+            ("%(process_num)d%(process_num)s", "77"),
+            ("<%(process_num)3d>", "<  7>"),
+            ("<%(process_num)-3d>", "<7  >"),
+            ("<%(process_num)03s>", "<  7>"),
+            ("<%(program_name)5s>", "<  web>"),
+            ("%(ENV_HOME)s/x", "/home/me/x"),
+            ("100%%", "100%"),
+            ("%%(program_name)s", "%(program_name)s"),
+            ("é%(program_name)sé", "éwebé"),
+        ] {
+            assert_eq!(scope().expand(template).as_deref(), Ok(expected), "{template}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_expanded_is_refused() {
+        for (template, word) in [
+            ("50% off", "lone"),
+            ("date +%H", "lone"),
+            ("%", "lone"),
+            ("%(program_name", "lone"),
+            ("%(program_name)", "followed"),
+            ("%(program_name)x", "followed"),
+            ("%(process_num)2.5d", "followed"),
+            ("%(process_num)999999999d", "followed"),
+            ("%(process_num)99999999999999999999999d", "followed"),
+            ("%(program_name)d", "no number"),
+            ("%(nobody)s", "process_num, program_name"),
+            ("%(ENV_NOPE)s", "has no NOPE"),
+        ] {
+            let error = scope().expand(template).unwrap_err();
+            assert!(error.contains(word), "{template}: {error}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Who a `user` is: /etc/passwd and /etc/group, read as text.
+//!
+//! Asking the C library instead would also know users of LDAP and the like, but may load code and
+//! open sockets in a supervisor that is to stay small; a user that is missing here is an error
+//! before anything starts, never a program that runs as somebody else.
+
+use std::fs;
+
+/// One line of /etc/passwd, and the groups that list the user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub uid: u32,
+    /// Its primary group.
+    pub gid: u32,
+    /// All its groups, the primary one first.
+    pub groups: Vec<u32>,
+}
+
+/// The text of /etc/passwd and /etc/group.
+#[derive(Clone, Debug, Default)]
+pub struct Accounts {
+    /// /etc/passwd
+    pub passwd: String,
+    /// /etc/group
+    pub group: String,
+}
+
+impl Accounts {
+    /// This machine's. A file that can't be read counts as empty: then there are no users.
+    pub fn of_system() -> Accounts {
+        let read = |path| {
+            fs::read(path)
+                .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+                .unwrap_or_default()
+        };
+        Accounts {
+            passwd: read("/etc/passwd"),
+            group: read("/etc/group"),
+        }
+    }
+
+    /// The user with this name or number.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn find(&self, wanted: &str) -> Result<User, String> {
+        let number: Option<u32> = wanted.parse().ok();
+        let is_wanted = |user: &User| number.map_or(user.name == wanted, |number| user.uid == number);
+        let found = self.passwd.lines().filter_map(|line| self.user(line)).find(is_wanted);
+        found.ok_or_else(|| "there is no such user".to_owned())
+    }
+
+    /// The home directory of the user with this name.
+    pub fn home(&self, name: &str) -> Option<&str> {
+        let line = self.passwd.lines().find(|line| line.split(':').next() == Some(name))?;
+        line.split(':').nth(5)
+    }
+
+    fn user(&self, line: &str) -> Option<User> {
+        let mut fields = line.split(':');
+        let name = fields.next().filter(|name| !name.is_empty())?.to_owned();
+        let uid = fields.nth(1)?.parse().ok()?;
+        let gid = fields.next()?.parse().ok()?;
+        let mut groups = vec![gid];
+        groups.extend(self.groups_listing(&name).filter(|&other| other != gid));
+        Some(User { name, uid, gid, groups })
+    }
+
+    fn groups_listing<'a>(&'a self, name: &'a str) -> impl Iterator<Item = u32> + 'a {
+        self.group.lines().filter_map(move |line| {
+            let mut fields = line.split(':').skip(2);
+            let gid = fields.next()?.parse().ok()?;
+            fields.next()?.split(',').any(|member| member == name).then_some(gid)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accounts() -> Accounts {
+        Accounts {
+            passwd: "root:x:0:0:root:/root:/bin/sh\n# x\n\nbad:x:y:z\nann:x:1000:100:Ann:/home/ann:/bin/sh\n"
+                .to_owned(),
+            group: "root:x:0:\nusers:x:100:ann\nwheel:x:10:bob,ann\nann2:x:11:annette\n".to_owned(),
+        }
+    }
+
+    #[test]
+    fn by_name_and_by_number() {
+        let ann = User {
+            name: "ann".to_owned(),
+            uid: 1000,
+            gid: 100,
+            groups: vec![100, 10],
+        };
+        assert_eq!(accounts().find("ann"), Ok(ann.clone()));
+        assert_eq!(accounts().find("1000"), Ok(ann));
+        assert_eq!(accounts().home("ann"), Some("/home/ann"));
+    }
+
+    #[test]
+    fn nobody_else() {
+        for wanted in ["", "Ann", "bob", "bad", "1001", "-1", "4294967295", "#", "x"] {
+            assert!(accounts().find(wanted).is_err(), "{wanted}");
+        }
+        assert_eq!(accounts().home("bob"), None);
+        assert!(Accounts::default().find("root").is_err());
+    }
+}

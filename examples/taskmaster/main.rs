@@ -1,0 +1,13 @@
+//! Taskmaster.
+mod config;
+fn main() {
+    let path = std::env::args().nth(1).unwrap_or_default();
+    match config::load(std::path::Path::new(&path)) {
+        Ok(config) => println!("{config:#?}"),
+        Err(errors) => {
+            for e in errors {
+                println!("{e}")
+            }
+        }
+    }
+}
