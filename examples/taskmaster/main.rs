@@ -1,5 +1,8 @@
 //! Taskmaster.
 mod config;
+mod control;
+mod names;
+mod output;
 fn main() {
     let path = std::env::args().nth(1).unwrap_or_default();
     match config::load(std::path::Path::new(&path)) {

@@ -1,0 +1,249 @@
+//! The command line on standard input: from bytes to lines to commands.
+//!
+//! Another program may be at the other end. So a line may come in pieces or many at once, may end in
+//! CRLF, may be no text at all, and may never end; none of that may cost more memory than one
+//! [`LONGEST_LINE`], and each bad line gets one answer of one line.
+
+use pidherd::signal::Signal;
+
+/// Longer lines are no commands, whatever they are.
+pub const LONGEST_LINE: usize = 4096;
+
+/// What `help` answers.
+pub const HELP: &[&str] = &[
+    "status [NAME]        how it is: state, pid, uptime, last exit",
+    "start NAME           start what is down",
+    "stop NAME            ask it to stop; killed if it takes too long",
+    "restart NAME         stop, then start",
+    "signal SIG NAME      send a signal: HUP, SIGUSR1, 10",
+    "scale GROUP N        keep N instances of it",
+    "reload               read the configuration again, and do what changed",
+    "shutdown             stop everything, then end",
+    "help                 this",
+    "A NAME is a process (group:process, or one word where both are the same), a group (group:*) or all.",
+];
+
+/// One command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// `status [NAME]`
+    Status(Option<String>),
+    /// `start NAME`
+    Start(String),
+    /// `stop NAME`
+    Stop(String),
+    /// `restart NAME`
+    Restart(String),
+    /// `signal SIG NAME`
+    Signal(Signal, String),
+    /// `scale GROUP N`
+    Scale(String, u32),
+    /// `reload`
+    Reload,
+    /// `shutdown`
+    Shutdown,
+    /// `help`
+    Help,
+}
+
+impl Command {
+    /// Understands one line; `None` if it is blank.
+    ///
+    /// # Errors
+    /// One line that says what is wrong.
+    pub fn parse(line: &str) -> Result<Option<Command>, String> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let Some((&verb, arguments)) = words.split_first() else {
+            return Ok(None);
+        };
+        let command = match (verb, arguments) {
+            ("status", []) => Command::Status(None),
+            ("status", [name]) => Command::Status(Some((*name).to_owned())),
+            ("start", [name]) => Command::Start((*name).to_owned()),
+            ("stop", [name]) => Command::Stop((*name).to_owned()),
+            ("restart", [name]) => Command::Restart((*name).to_owned()),
+            ("signal", [signal, name]) => Command::Signal(parse_signal(signal)?, (*name).to_owned()),
+            ("scale", [group, count]) => Command::Scale((*group).to_owned(), parse_count(count)?),
+            ("reload", []) => Command::Reload,
+            ("shutdown", []) => Command::Shutdown,
+            ("help", []) => Command::Help,
+            _ => return Err(misuse(verb)),
+        };
+        Ok(Some(command))
+    }
+}
+
+fn parse_signal(text: &str) -> Result<Signal, String> {
+    text.parse::<Signal>().map_err(|error| error.to_string())
+}
+
+fn parse_count(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(0) => Err("a group can't be scaled to 0: stop it instead".to_owned()),
+        Ok(count @ 1..=crate::config::MOST_INSTANCES) => Ok(count),
+        Ok(_) => Err(format!(
+            "{text} instances are too many: at most {}",
+            crate::config::MOST_INSTANCES
+        )),
+        Err(_) => Err(format!("{text:?} is no number of instances")),
+    }
+}
+
+/// A known command with the wrong arguments gets its usage, anything else a pointer to the list.
+fn misuse(verb: &str) -> String {
+    let is_it = |line: &&&str| line.split(' ').next() == Some(verb);
+    match HELP
+        .iter()
+        .take(HELP.len() - 1)
+        .find(is_it)
+        .and_then(|line| line.split_once("  "))
+    {
+        Some((usage, _)) => format!("usage: {usage}"),
+        None => format!("unknown command {verb:?}, try help"),
+    }
+}
+
+/// Cuts a stream of bytes into lines.
+#[derive(Debug, Default)]
+pub struct Lines {
+    pending: Vec<u8>,
+    /// The line that is coming in is too long, and is thrown away up to its end.
+    skipping: bool,
+}
+
+/// A line, or what it is instead.
+pub type Line = Result<String, String>;
+
+impl Lines {
+    /// Takes in what was read, and hands every line that is now complete to `each`.
+    pub fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(Line)) {
+        let mut rest = bytes;
+        while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
+            let (line, after) = rest.split_at(end);
+            self.take_in(line);
+            each(self.complete());
+            rest = after.get(1..).unwrap_or_default();
+        }
+        self.take_in(rest);
+    }
+
+    /// The last line, if the stream ended without ending it.
+    pub fn finish(&mut self) -> Option<Line> {
+        (self.skipping || !self.pending.is_empty()).then(|| self.complete())
+    }
+
+    fn take_in(&mut self, bytes: &[u8]) {
+        self.skipping |= self.pending.len() + bytes.len() > LONGEST_LINE;
+        if self.skipping {
+            self.pending.clear();
+        } else {
+            self.pending.extend_from_slice(bytes);
+        }
+    }
+
+    fn complete(&mut self) -> Line {
+        let line = std::mem::take(&mut self.pending);
+        if std::mem::take(&mut self.skipping) {
+            return Err(format!("a line of more than {LONGEST_LINE} bytes is no command"));
+        }
+        String::from_utf8(line).map_err(|_| "a line that is not UTF-8 is no command".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands() {
+        let web = || "web:*".to_owned();
+        for (line, command) in [
+            ("status", Command::Status(None)),
+            ("status web:*", Command::Status(Some(web()))),
+            ("start web:*", Command::Start(web())),
+            ("  stop\tweb:* \r", Command::Stop(web())),
+            ("restart web:*", Command::Restart(web())),
+            ("signal HUP web:*", Command::Signal(Signal::HUP, web())),
+            ("signal 9 web:*", Command::Signal(Signal::KILL, web())),
+            ("scale web 5", Command::Scale("web".to_owned(), 5)),
+            ("reload", Command::Reload),
+            ("shutdown", Command::Shutdown),
+            ("help", Command::Help),
+        ] {
+            assert_eq!(Command::parse(line), Ok(Some(command)), "{line:?}");
+        }
+        assert_eq!(Command::parse(" \t\r"), Ok(None));
+    }
+
+    #[test]
+    fn bad_commands_get_one_line() {
+        for (line, answer) in [
+            ("dance", "unknown command \"dance\", try help"),
+            ("START web", "unknown command \"START\", try help"),
+            ("A", "unknown command \"A\", try help"),
+            ("start", "usage: start NAME"),
+            ("start a b", "usage: start NAME"),
+            ("status a b", "usage: status [NAME]"),
+            ("signal web", "usage: signal SIG NAME"),
+            ("signal NOPE web", "there is no signal \"NOPE\""),
+            ("scale web", "usage: scale GROUP N"),
+            ("scale web many", "\"many\" is no number of instances"),
+            ("scale web -1", "\"-1\" is no number of instances"),
+            ("scale web 0", "a group can't be scaled to 0: stop it instead"),
+            (
+                "scale web 4000000000",
+                "4000000000 instances are too many: at most 100000",
+            ),
+            ("shutdown now", "usage: shutdown"),
+            ("\u{1b}[A", "unknown command \"\\u{1b}[A\", try help"),
+        ] {
+            assert_eq!(Command::parse(line), Err(answer.to_owned()), "{line:?}");
+        }
+    }
+
+    fn lines(pieces: &[&[u8]]) -> Vec<Line> {
+        let mut lines = Lines::default();
+        let mut seen = Vec::new();
+        for piece in pieces {
+            lines.feed(piece, |line| seen.push(line));
+        }
+        seen.extend(lines.finish());
+        seen
+    }
+
+    #[test]
+    fn lines_come_in_any_pieces() {
+        let whole = [
+            Ok("one".to_owned()),
+            Ok("two\r".to_owned()),
+            Ok(String::new()),
+            Ok("three".to_owned()),
+        ];
+        assert_eq!(lines(&[b"one\ntwo\r\n\nthree"]), whole);
+        assert_eq!(lines(&[b"o", b"ne\ntwo", b"\r", b"\n\n", b"", b"three\n"]), whole);
+        assert_eq!(lines(&[]), []);
+    }
+
+    #[test]
+    fn endless_lines_cost_no_memory() {
+        let mut reader = Lines::default();
+        for _ in 0..1000 {
+            reader.feed(&[b'x'; 1000], |_| unreachable!());
+            assert!(reader.pending.capacity() <= 2 * LONGEST_LINE);
+        }
+        let mut seen = Vec::new();
+        reader.feed(b"x\nstatus\n", |line| seen.push(line));
+        assert!(seen[0].as_ref().unwrap_err().contains("4096"));
+        assert_eq!(seen[1], Ok("status".to_owned()));
+        let longest = [b'x'; LONGEST_LINE];
+        assert!(lines(&[&longest, b"\n"])[0].is_ok());
+        assert!(lines(&[&longest, b"x"])[0].is_err());
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_one_bad_line() {
+        let seen = lines(&[b"stat\xffus\nstatus\n"]);
+        assert!(seen[0].is_err());
+        assert_eq!(seen[1], Ok("status".to_owned()));
+    }
+}
