@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 mod expand;
 mod ini;
@@ -127,7 +127,7 @@ pub fn load(path: &Path) -> Result<Config, Vec<String>> {
     let bytes = std::fs::read(path).map_err(|error| vec![format!("cannot read {shown}: {error}")])?;
     let text = String::from_utf8(bytes).map_err(|_| vec![format!("{shown} is not UTF-8")])?;
     let problems = |problems: Vec<Problem>| problems.iter().map(|problem| format!("{shown}: {problem}")).collect();
-    parse(&text, &Rc::new(World::around(path))).map_err(problems)
+    parse(&text, &Arc::new(World::around(path))).map_err(problems)
 }
 
 impl World {
@@ -152,7 +152,7 @@ impl World {
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn parse(text: &str, world: &Rc<World>) -> Result<Config, Vec<Problem>> {
+pub fn parse(text: &str, world: &Arc<World>) -> Result<Config, Vec<Problem>> {
     let sections = ini::sections(text)?;
     let mut draft = Draft::new(world, &sections);
     for section in &sections {
@@ -182,7 +182,7 @@ struct Findings {
 
 /// A configuration in the making.
 struct Draft<'a> {
-    world: &'a Rc<World>,
+    world: &'a Arc<World>,
     sections: &'a [ini::Section],
     groups: Vec<Group>,
     /// Which `[group:x]` has which program.
@@ -191,7 +191,7 @@ struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    fn new(world: &'a Rc<World>, sections: &'a [ini::Section]) -> Draft<'a> {
+    fn new(world: &'a Arc<World>, sections: &'a [ini::Section]) -> Draft<'a> {
         Draft {
             world,
             sections,

@@ -5,7 +5,7 @@
 //! file does.
 
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pidherd::signal::Signal;
@@ -108,7 +108,7 @@ pub struct Instance {
 #[derive(Clone, Debug)]
 struct Recipe {
     section: String,
-    world: Rc<World>,
+    world: Arc<World>,
     scope: Scope,
     first: u32,
     process_name: String,
@@ -125,7 +125,7 @@ impl Program {
         section: &Section,
         name: &str,
         group: &str,
-        world: &Rc<World>,
+        world: &Arc<World>,
         findings: &mut Findings,
     ) -> Option<Program> {
         let mut scope = outer_scope(world);
@@ -216,7 +216,7 @@ fn kill_as_group(text: &str, stopasgroup: bool) -> Result<bool, String> {
 }
 
 impl Recipe {
-    fn read(keys: &mut Keys<'_>, world: &Rc<World>, numprocs: u32) -> Recipe {
+    fn read(keys: &mut Keys<'_>, world: &Arc<World>, numprocs: u32) -> Recipe {
         let first = |text: &str| {
             let first = values::count(text)?;
             first
@@ -226,7 +226,7 @@ impl Recipe {
         };
         Recipe {
             section: keys.section.name.clone(),
-            world: Rc::clone(world),
+            world: Arc::clone(world),
             scope: keys.scope.clone(),
             first: keys.optional("numprocs_start", first).unwrap_or(0),
             process_name: keys.raw("process_name").unwrap_or("%(program_name)s").to_owned(),

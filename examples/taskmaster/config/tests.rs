@@ -4,9 +4,9 @@ use super::*;
 use pidherd::signal::Signal;
 use std::time::Duration;
 
-fn world() -> Rc<World> {
+fn world() -> Arc<World> {
     let environment = [("HOME", "/home/me"), ("COLOUR", "green"), ("OFTEN", "false")];
-    Rc::new(World {
+    Arc::new(World {
         here: "/etc/herd".to_owned(),
         host: "box".to_owned(),
         environment: environment

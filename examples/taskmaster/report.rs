@@ -1,0 +1,252 @@
+//! A transition as people and programs read it: one line of text, or one JSON object.
+
+use std::time::Duration;
+
+use pidherd::exit::Exit;
+use pidherd::lifecycle::StateName;
+use serde_json::Value;
+
+use crate::names;
+
+/// One process went from one state to another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// When, since the taskmaster started.
+    pub at: Duration,
+    /// The process's group.
+    pub group: String,
+    /// Its name in the group.
+    pub process: String,
+    /// The state left.
+    pub from: StateName,
+    /// The state reached.
+    pub to: StateName,
+    /// The process concerned, if there is or was one.
+    pub pid: Option<u32>,
+    /// Why.
+    pub cause: String,
+    /// The how-manieth run this belongs to.
+    pub run: u64,
+    /// How the process ended, if it did.
+    pub exit: Option<Exit>,
+}
+
+impl Report {
+    /// The object for the event file, without the newline.
+    pub fn json(&self) -> String {
+        let process = format!("{}:{}", self.group, self.process);
+        format!(
+            r#"{{"t": {:.3}, "process": {}, "from": "{}", "to": "{}", "pid": {}, "cause": {}, "run": {}, "exit": {}}}"#,
+            self.at.as_secs_f64(),
+            Value::from(process),
+            self.from,
+            self.to,
+            self.pid.map_or(Value::Null, Value::from),
+            Value::from(self.cause.as_str()),
+            self.run,
+            self.exit.map_or("null".to_owned(), exit_json),
+        )
+    }
+
+    /// The line for people. `width` is how much room names get.
+    pub fn text(&self, width: usize, colours: bool) -> String {
+        let name = names::shown(&self.group, &self.process);
+        let paint = if colours { colour_of(self.to) } else { "" };
+        let plain = if colours { PLAIN } else { "" };
+        let detail = match (self.to, self.pid) {
+            (StateName::Starting, Some(pid)) => format!("pid {pid}"),
+            (StateName::Running, _) => String::new(),
+            _ => self.cause.clone(),
+        };
+        let line = format!(
+            "{:8.3}  {name:<width$}  {:<8} -> {paint}{:<8}{plain}  {detail}",
+            self.at.as_secs_f64(),
+            self.from,
+            self.to,
+        );
+        line.trim_end().to_owned()
+    }
+}
+
+/// An ending as the event file has it. Where nobody knows how it ended, there is nothing to say.
+fn exit_json(exit: Exit) -> String {
+    match exit {
+        Exit::Code(code) => format!(r#"{{"code": {code}}}"#),
+        Exit::Signal { signal, core } => format!(r#"{{"signal": "{signal}", "core": {core}}}"#),
+        _ => "null".to_owned(),
+    }
+}
+
+const PLAIN: &str = "\x1b[0m";
+
+/// Green is well, yellow is on the way, red is trouble, grey is down.
+pub fn colour_of(state: StateName) -> &'static str {
+    match state {
+        StateName::Running => "\x1b[32m",
+        StateName::Starting | StateName::Stopping => "\x1b[33m",
+        StateName::Backoff => "\x1b[35m",
+        StateName::Fatal => "\x1b[1;31m",
+        StateName::Exited => "\x1b[36m",
+        StateName::Stopped => "\x1b[90m",
+    }
+}
+
+/// `text` in bold, if that is wanted.
+pub fn bold(text: &str, colours: bool) -> String {
+    if colours {
+        format!("\x1b[1m{text}{PLAIN}")
+    } else {
+        text.to_owned()
+    }
+}
+
+/// One line of `status`.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The process, as it can be typed.
+    pub name: String,
+    /// Its state.
+    pub state: StateName,
+    /// What there is to say about it.
+    pub detail: String,
+}
+
+/// The rows in columns.
+pub fn table(rows: &[Row], colours: bool) -> Vec<String> {
+    let width = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
+    let line = |row: &Row| {
+        let (paint, plain) = if colours {
+            (colour_of(row.state), PLAIN)
+        } else {
+            ("", "")
+        };
+        format!("{:<width$}   {paint}{:<8}{plain}   {}", row.name, row.state, row.detail)
+            .trim_end()
+            .to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
+/// A time as clocks show it: `0:00:05`, `3 days, 1:02:03`.
+pub fn clock(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    let clock = format!("{hours}:{minutes:02}:{:02}", seconds % 60);
+    match days {
+        0 => clock,
+        1 => format!("1 day, {clock}"),
+        days => format!("{days} days, {clock}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pidherd::signal::Signal;
+
+    fn report() -> Report {
+        Report {
+            at: Duration::from_micros(1_234_567),
+            group: "web".to_owned(),
+            process: "web_0".to_owned(),
+            from: StateName::Starting,
+            to: StateName::Backoff,
+            pid: Some(12),
+            cause: "exited with code 3".to_owned(),
+            run: 1,
+            exit: Some(Exit::Code(3)),
+        }
+    }
+
+    fn parsed(report: &Report) -> Value {
+        serde_json::from_str(&report.json()).unwrap()
+    }
+
+    #[test]
+    fn the_event_file_has_exactly_these_keys() {
+        assert_eq!(
+            report().json(),
+            r#"{"t": 1.235, "process": "web:web_0", "from": "STARTING", "to": "BACKOFF", "pid": 12, "cause": "exited with code 3", "run": 1, "exit": {"code": 3}}"#
+        );
+        assert_eq!(parsed(&report()).as_object().unwrap().len(), 8);
+    }
+
+    #[test]
+    fn every_ending_and_none() {
+        let with = |exit| parsed(&Report { exit, ..report() })["exit"].clone();
+        assert_eq!(with(None), Value::Null);
+        assert_eq!(with(Some(Exit::Unknown)), Value::Null);
+        let killed = Exit::Signal {
+            signal: Signal::KILL,
+            core: false,
+        };
+        assert_eq!(
+            with(Some(killed)),
+            serde_json::json!({"signal": "SIGKILL", "core": false})
+        );
+        assert_eq!(parsed(&Report { pid: None, ..report() })["pid"], Value::Null);
+    }
+
+    #[test]
+    fn no_name_and_no_cause_breaks_the_format() {
+        let nasty = Report {
+            process: "a\"b\\c\u{7f}é".to_owned(),
+            cause: "cannot start \"/x\ny\"".to_owned(),
+            ..report()
+        };
+        assert!(!nasty.json().contains('\n'));
+        assert_eq!(parsed(&nasty)["process"], "web:a\"b\\c\u{7f}é");
+        assert_eq!(parsed(&nasty)["cause"], "cannot start \"/x\ny\"");
+    }
+
+    #[test]
+    fn lines_stand_in_columns() {
+        let started = Report {
+            to: StateName::Starting,
+            from: StateName::Stopped,
+            exit: None,
+            ..report()
+        };
+        assert_eq!(
+            started.text(9, false),
+            "   1.235  web:web_0  STOPPED  -> STARTING  pid 12"
+        );
+        assert_eq!(
+            report().text(9, false),
+            "   1.235  web:web_0  STARTING -> BACKOFF   exited with code 3"
+        );
+        let up = Report {
+            from: StateName::Starting,
+            to: StateName::Running,
+            process: "web".to_owned(),
+            ..report()
+        };
+        assert_eq!(up.text(9, false), "   1.235  web        STARTING -> RUNNING");
+        assert!(up.text(9, true).contains("\x1b[32mRUNNING \x1b[0m"));
+    }
+
+    #[test]
+    fn tables_are_as_wide_as_their_longest_name() {
+        let row = |name: &str, state, detail: &str| Row {
+            name: name.to_owned(),
+            state,
+            detail: detail.to_owned(),
+        };
+        let rows = [
+            row("a", StateName::Running, "pid 1"),
+            row("long:name", StateName::Stopped, ""),
+        ];
+        assert_eq!(
+            table(&rows, false),
+            ["a           RUNNING    pid 1", "long:name   STOPPED"]
+        );
+        assert!(table(&[], false).is_empty());
+    }
+
+    #[test]
+    fn clocks() {
+        assert_eq!(clock(Duration::from_millis(5_900)), "0:00:05");
+        assert_eq!(clock(Duration::from_secs(86_400 + 3_723)), "1 day, 1:02:03");
+        assert_eq!(clock(Duration::from_secs(2 * 86_400)), "2 days, 0:00:00");
+    }
+}
