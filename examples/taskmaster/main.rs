@@ -1,17 +1,192 @@
-//! Taskmaster.
+//! Taskmaster: a supervisor one could replace supervisord by, on pidherd and a bare epoll loop.
+//!
+//! ```text
+//! taskmaster [--events FILE] [CONFIG]        without CONFIG: a demonstration
+//! ```
+//!
+//! It reads a supervisord-style configuration, takes commands on standard input, reloads on SIGHUP
+//! and stops everything on SIGTERM or SIGINT (a second one kills at once). Answers are on standard
+//! output, one line each (`ok: ...`, `error: ...`, or a table); the log is on standard error.
+//!
+//! It ends with 0 when everything was stopped as asked, with 1 when something had to be given up (it
+//! survived SIGKILL, or somebody lost patience), and with 2 when it was called wrongly or the
+//! configuration has a mistake: then nothing was started.
+//!
+//! Where to look first: `app` is the loop, `herd` what it drives, `spec` how a configuration becomes
+//! the library's. The rest knows nothing of processes.
+
+mod app;
 mod config;
+mod console;
 mod control;
+mod demo;
+mod herd;
 mod names;
 mod output;
 mod report;
-fn main() {
-    let path = std::env::args().nth(1).unwrap_or_default();
-    match config::load(std::path::Path::new(&path)) {
-        Ok(config) => println!("{config:#?}"),
-        Err(errors) => {
-            for e in errors {
-                println!("{e}")
+mod spec;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use pidherd::{MaskGuard, Signal, SignalFd, SignalSet};
+
+use app::App;
+use config::{Config, World};
+use console::Console;
+use demo::{Tour, WELCOME};
+use herd::Herd;
+
+const USAGE: &str = "usage: taskmaster [--events FILE] [CONFIG]";
+
+/// Not all went well.
+const GIVEN_UP: u8 = 1;
+/// Nothing was even begun.
+const REFUSED: u8 = 2;
+
+/// A panic's own status is 101; ours say who is to look into it.
+fn main() -> ExitCode {
+    let arguments = match Arguments::parse(std::env::args_os().skip(1)) {
+        Ok(Some(arguments)) => arguments,
+        Ok(None) => return help(),
+        Err(error) => return refuse(&[error, USAGE.to_owned()]),
+    };
+    // Blocked before anything else, so that no signal is lost and none hits us half-way.
+    let listening = SignalSet::from_iter([Signal::HUP, Signal::TERM, Signal::INT]);
+    let Ok(_mask) = MaskGuard::block(listening) else {
+        return refuse(&["cannot block signals".to_owned()]);
+    };
+    match prepare(&arguments, listening) {
+        Err(errors) => refuse(&errors),
+        Ok(app) => match app.run() {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(GIVEN_UP),
+            Err(error) => {
+                complain(&format!("cannot go on: {error}"));
+                ExitCode::from(GIVEN_UP)
+            }
+        },
+    }
+}
+
+/// Reads, checks and opens everything; nothing has been started when this returns.
+fn prepare(arguments: &Arguments, listening: SignalSet) -> Result<App, Vec<String>> {
+    let said = |what: &str, error: std::io::Error| vec![format!("{what}: {error}")];
+    let demonstrates = arguments.config.is_none();
+    let config = match &arguments.config {
+        Some(path) => config::load(path)?,
+        None => demonstration()?,
+    };
+    let mut console = Console::new(arguments.events.as_deref(), demonstrates).map_err(|error| {
+        let path = arguments.events.as_deref().unwrap_or(Path::new(""));
+        said(&format!("cannot write events to {}", path.display()), error)
+    })?;
+    config.notes.iter().for_each(|note| console.note(note));
+    let herd = Herd::new(&config).map_err(|error| vec![error])?;
+    let signals = SignalFd::new(listening).map_err(|error| said("cannot take signals", error))?;
+    let mut tour = None;
+    if demonstrates {
+        WELCOME.iter().for_each(|line| console.say(line));
+        tour = Some(Tour::new().map_err(|error| said("cannot make a timer", error))?);
+    }
+    App::new(herd, signals, console, arguments.config.clone(), tour).map_err(|error| said("cannot begin", error))
+}
+
+fn demonstration() -> Result<Config, Vec<String>> {
+    let world = Arc::new(World::around(Path::new("demo.conf")));
+    config::parse(demo::CONFIGURATION, &world).map_err(|problems| problems.iter().map(ToString::to_string).collect())
+}
+
+/// The command line, understood.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Arguments {
+    events: Option<PathBuf>,
+    config: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// `None` if only help is wanted.
+    fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Arguments>, String> {
+        let mut parsed = Arguments::default();
+        let mut arguments = arguments.peekable();
+        let mut options = true;
+        while let Some(argument) = arguments.next() {
+            let text = argument.to_string_lossy();
+            match text.as_ref() {
+                "-h" | "--help" if options => return Ok(None),
+                "--" if options => options = false,
+                "--events" if options => {
+                    let file = arguments.next().ok_or("--events wants a file")?;
+                    parsed.events = Some(file.into());
+                }
+                _ if options && text.starts_with("--events=") => {
+                    parsed.events = Some(text["--events=".len()..].into());
+                }
+                _ if options && text.starts_with('-') && text.len() > 1 => {
+                    return Err(format!("unknown option {text:?}"));
+                }
+                _ if parsed.config.is_some() => {
+                    return Err(format!("one configuration is enough, and {text:?} is another"));
+                }
+                _ => parsed.config = Some(argument.into()),
             }
         }
+        Ok(Some(parsed))
+    }
+}
+
+fn help() -> ExitCode {
+    println!("{USAGE}\n\nWithout CONFIG it demonstrates itself. Commands on standard input, one a line:");
+    control::HELP.iter().for_each(|line| println!("  {line}"));
+    ExitCode::SUCCESS
+}
+
+fn refuse(errors: &[String]) -> ExitCode {
+    errors.iter().for_each(|error| complain(error));
+    ExitCode::from(REFUSED)
+}
+
+fn complain(line: &str) {
+    eprintln!("taskmaster: {line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Option<Arguments>, String> {
+        Arguments::parse(arguments.iter().map(OsString::from))
+    }
+
+    fn arguments(events: Option<&str>, config: Option<&str>) -> Result<Option<Arguments>, String> {
+        Ok(Some(Arguments {
+            events: events.map(PathBuf::from),
+            config: config.map(PathBuf::from),
+        }))
+    }
+
+    #[test]
+    fn the_command_line() {
+        assert_eq!(parse(&[]), arguments(None, None));
+        assert_eq!(parse(&["a.conf"]), arguments(None, Some("a.conf")));
+        assert_eq!(
+            parse(&["--events", "e", "a.conf"]),
+            arguments(Some("e"), Some("a.conf"))
+        );
+        assert_eq!(parse(&["a.conf", "--events=e"]), arguments(Some("e"), Some("a.conf")));
+        assert_eq!(parse(&["--", "--events"]), arguments(None, Some("--events")));
+        assert_eq!(parse(&["a.conf", "--help"]), Ok(None));
+        for wrong in [&["--events"][..], &["--nope"], &["-x"], &["a", "b"]] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn the_demonstration_is_a_sound_configuration() {
+        let config = demonstration().unwrap();
+        assert_eq!(config.groups.len(), 5);
+        assert_eq!(config.notes, Vec::<String>::new());
     }
 }

@@ -53,9 +53,10 @@ impl Report {
         let name = names::shown(&self.group, &self.process);
         let paint = if colours { colour_of(self.to) } else { "" };
         let plain = if colours { PLAIN } else { "" };
-        let detail = match (self.to, self.pid) {
-            (StateName::Starting, Some(pid)) => format!("pid {pid}"),
-            (StateName::Running, _) => String::new(),
+        let detail = match (self.to, self.pid, self.exit) {
+            (StateName::Starting, Some(pid), _) => format!("pid {pid}"),
+            (StateName::Running, ..) => String::new(),
+            (StateName::Stopped, _, Some(exit)) => exit.to_string(),
             _ => self.cause.clone(),
         };
         let line = format!(
@@ -222,6 +223,16 @@ mod tests {
             ..report()
         };
         assert_eq!(up.text(9, false), "   1.235  web        STARTING -> RUNNING");
+        let down = Report {
+            from: StateName::Stopping,
+            to: StateName::Stopped,
+            cause: "gone".to_owned(),
+            ..report()
+        };
+        assert_eq!(
+            down.text(9, false),
+            "   1.235  web:web_0  STOPPING -> STOPPED   exited with code 3"
+        );
         assert!(up.text(9, true).contains("\x1b[32mRUNNING \x1b[0m"));
     }
 

@@ -21,8 +21,7 @@ mod users;
 mod values;
 
 pub use self::program::{Instance, Program};
-pub use self::users::{Accounts, User};
-pub use self::values::signal;
+pub use self::users::Accounts;
 
 /// More instances of one program than this are taken for a slip of the pen.
 pub const MOST_INSTANCES: u32 = 100_000;
@@ -44,7 +43,7 @@ pub struct Group {
     /// Lower ones start first and are stopped last.
     pub priority: i32,
     /// Its programs, in the order in which they are started.
-    pub programs: Vec<Program>,
+    pub programs: Vec<Arc<Program>>,
 }
 
 /// Whether a program that ended by itself is started again.
@@ -175,7 +174,7 @@ pub fn parse(text: &str, world: &Arc<World>) -> Result<Config, Vec<Problem>> {
 
 /// What came up while reading: problems stop everything, notes are only told.
 #[derive(Default)]
-struct Findings {
+pub struct Findings {
     problems: Vec<Problem>,
     notes: Vec<String>,
 }
@@ -244,7 +243,7 @@ impl<'a> Draft<'a> {
         };
         if let Some(group) = self.groups.iter_mut().find(|known| known.name == program.group) {
             if self.members.contains_key(own) {
-                group.programs.push(program);
+                group.programs.push(Arc::new(program));
             } else {
                 let message = format!("[group:{own}] has the same name but not this program");
                 self.findings.problems.push(Problem::in_section(&section.name, message));
@@ -253,7 +252,7 @@ impl<'a> Draft<'a> {
             self.groups.push(Group {
                 name: program.group.clone(),
                 priority: program.priority,
-                programs: vec![program],
+                programs: vec![Arc::new(program)],
             });
         }
     }

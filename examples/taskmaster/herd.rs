@@ -1,0 +1,474 @@
+//! The herd: the programs of the configuration as groups of the library, by name.
+//!
+//! A group of the configuration may hold several programs, a group of the library holds instances of
+//! one command. So there is one [`Member`] a program, and what a NAME means is worked out here: all
+//! instances of a member are addressed as a group, so that those which `scale` adds later follow.
+
+use std::collections::{HashSet, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use pidherd::supervisor::Outcome;
+use pidherd::time::Instant;
+use pidherd::{Error, Event, GroupId, InstanceId, Signal, Supervisor, Target};
+
+use crate::config::{Config, Program};
+use crate::report::Report;
+use crate::{names, spec};
+
+mod closing;
+mod reload;
+mod status;
+
+/// Something to tell.
+#[derive(Debug)]
+pub enum News {
+    /// A transition.
+    Report(Report),
+    /// Anything else worth a line.
+    Note(String),
+}
+
+/// What is done to processes by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Start what is down.
+    Start,
+    /// Stop what is up.
+    Stop,
+    /// One after the other.
+    Restart,
+    /// Send a signal.
+    Signal(Signal),
+}
+
+/// All programs, and the supervisor that runs them.
+#[derive(Debug)]
+pub struct Herd {
+    supervisor: Supervisor,
+    /// In the order in which they are started.
+    members: Vec<Member>,
+    began: Instant,
+    news: VecDeque<News>,
+    /// What survived SIGKILL.
+    unkillable: HashSet<InstanceId>,
+    closing: closing::Closing,
+}
+
+/// One program.
+#[derive(Debug)]
+struct Member {
+    id: GroupId,
+    program: Arc<Program>,
+    /// The group's priority, then the program's.
+    priority: (i32, i32),
+    /// What its processes are called, by number.
+    names: Vec<String>,
+    /// A reload removed it, and it is being stopped.
+    leaving: bool,
+    /// It came in a reload that also removed this group, which bears the same name: it starts when
+    /// that one is gone.
+    after: Option<GroupId>,
+}
+
+/// One process of a member.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    member: usize,
+    number: u32,
+    id: InstanceId,
+}
+
+impl Herd {
+    /// The programs of `config`, not started yet.
+    ///
+    /// # Errors
+    /// One line: the kernel refuses what a supervisor needs, or a program cannot be as described.
+    pub fn new(config: &Config) -> Result<Herd, String> {
+        let supervisor = Supervisor::new().map_err(|error| format!("cannot supervise: {error}"))?;
+        let began = supervisor.now();
+        let mut herd = Herd {
+            supervisor,
+            members: Vec::new(),
+            began,
+            news: VecDeque::new(),
+            unkillable: HashSet::new(),
+            closing: closing::Closing::default(),
+        };
+        for (priority, program) in with_priorities(config) {
+            herd.add(priority, program)?;
+        }
+        Ok(herd)
+    }
+
+    /// Starts every program that wants to be started by itself.
+    pub fn autostart(&mut self) {
+        let autostarted = |member: &&Member| member.program.autostart;
+        let ids: Vec<GroupId> = self
+            .members
+            .iter()
+            .filter(autostarted)
+            .map(|member| member.id)
+            .collect();
+        for id in ids {
+            let started = self.supervisor.start(id);
+            self.take_in(started.map(drop));
+        }
+    }
+
+    /// Does to `text` what `verb` says, and says in one line what came of it.
+    ///
+    /// # Errors
+    /// One line: nothing was done.
+    pub fn apply(&mut self, verb: Verb, text: &str) -> Result<String, String> {
+        let mut places = self.select(text)?;
+        if matches!(verb, Verb::Start | Verb::Restart) {
+            self.check_startable(&places)?;
+            places.retain(|place| !self.members[place.member].leaving);
+        }
+        let mut targets = self.targets(&places);
+        if matches!(verb, Verb::Stop) {
+            targets.reverse();
+        }
+        let mut tally = Tally::default();
+        let mut refusal = None;
+        for target in targets {
+            let answer = match verb {
+                Verb::Start => self.supervisor.start(target),
+                Verb::Stop => self.supervisor.stop(target),
+                Verb::Restart => self.supervisor.restart(target),
+                Verb::Signal(signal) => self.supervisor.signal(target, signal),
+            };
+            self.collect();
+            match answer {
+                Ok(outcome) => tally.add(outcome),
+                Err(error) => refusal = Some(plainly(&error, text)),
+            }
+        }
+        match refusal {
+            Some(refusal) if tally.total() == 0 => Err(refusal),
+            _ => tally.line(verb, text),
+        }
+    }
+
+    /// Changes how many instances a program has, and says in one line from what to what.
+    ///
+    /// # Errors
+    /// One line: nothing was done.
+    pub fn scale(&mut self, text: &str, count: u32) -> Result<String, String> {
+        let index = self.scalable(text)?;
+        let member = &self.members[index];
+        if count > 1 && !member.program.can_scale() {
+            let name = &member.program.name;
+            return Err(format!(
+                "{name} can't be scaled: its process_name has no %(process_num)d in it"
+            ));
+        }
+        let last = count.saturating_sub(1);
+        member.program.instance(last).map_err(|problem| problem.to_string())?;
+        let before = self.supervisor.group(member.id).map_or(0, |group| group.target);
+        let id = member.id;
+        self.members[index].name_all(count);
+        let scaled = self.supervisor.scale(id, count);
+        self.collect();
+        scaled.map_err(|error| plainly(&error, text))?;
+        Ok(format!("scale {text}: from {before} to {count}"))
+    }
+
+    /// Lets the supervisor do what is due.
+    ///
+    /// # Errors
+    /// The kernel refuses what an event loop is made of: there is no going on.
+    pub fn dispatch(&mut self) -> io::Result<()> {
+        let progress = self.supervisor.dispatch();
+        self.collect();
+        self.advance_closing();
+        progress.map(drop).map_err(io::Error::other)
+    }
+
+    /// The oldest news that was not told yet.
+    pub fn next_news(&mut self) -> Option<News> {
+        self.news.pop_front()
+    }
+
+    /// How wide the longest name is.
+    pub fn widest_name(&self) -> usize {
+        let width = |member: &Member| {
+            let shown = member
+                .names
+                .iter()
+                .map(|name| names::shown(&member.program.group, name).chars().count());
+            shown.max().unwrap_or(0)
+        };
+        self.members.iter().map(width).max().unwrap_or(0)
+    }
+
+    fn add(&mut self, priority: (i32, i32), program: Arc<Program>) -> Result<usize, String> {
+        let spec = spec::group(&program, program.numprocs);
+        let id = self
+            .supervisor
+            .add(spec)
+            .map_err(|error| format!("[program:{}]: {error}", program.name))?;
+        let mut member = Member {
+            id,
+            program,
+            priority,
+            names: Vec::new(),
+            leaving: false,
+            after: None,
+        };
+        member.name_all(member.program.numprocs);
+        self.members.push(member);
+        Ok(self.members.len() - 1)
+    }
+
+    fn select(&self, text: &str) -> Result<Vec<Place>, String> {
+        let places = self.places();
+        let pairs = places.iter().map(|place| {
+            let member = &self.members[place.member];
+            (member.program.group.as_str(), member.name(place.number))
+        });
+        let chosen = names::select(text, pairs)?;
+        Ok(chosen
+            .into_iter()
+            .filter_map(|index| places.get(index).copied())
+            .collect())
+    }
+
+    /// Every process there is, in the order in which they are started.
+    fn places(&self) -> Vec<Place> {
+        let of = |(member, Member { id, .. }): (usize, &Member)| {
+            let ids = self
+                .supervisor
+                .group(*id)
+                .map(|group| group.instances)
+                .unwrap_or_default();
+            let place = move |id| {
+                let number = self.supervisor.status(id)?.name.number;
+                Some(Place { member, number, id })
+            };
+            ids.into_iter().filter_map(place).collect::<Vec<_>>()
+        };
+        self.members.iter().enumerate().flat_map(of).collect()
+    }
+
+    /// Whole members as groups, others process by process.
+    fn targets(&self, places: &[Place]) -> Vec<Target> {
+        let mut targets = Vec::new();
+        for places in places.chunk_by(|a, b| a.member == b.member) {
+            let Some(member) = places.first().and_then(|place| self.members.get(place.member)) else {
+                continue;
+            };
+            let all = self
+                .supervisor
+                .group(member.id)
+                .map_or(0, |group| group.instances.len());
+            if places.len() == all {
+                targets.push(Target::Group(member.id));
+            } else {
+                targets.extend(places.iter().map(|place| Target::Instance(place.id)));
+            }
+        }
+        targets
+    }
+
+    fn check_startable(&self, places: &[Place]) -> Result<(), String> {
+        if self.is_closing() {
+            return Err("shutting down: nothing is started any more".to_owned());
+        }
+        if !places.is_empty() && places.iter().all(|place| self.members[place.member].leaving) {
+            return Err("it is no longer in the configuration".to_owned());
+        }
+        Ok(())
+    }
+
+    /// The one program that `scale text` can mean.
+    fn scalable(&self, text: &str) -> Result<usize, String> {
+        if self.is_closing() {
+            return Err("shutting down: nothing is started any more".to_owned());
+        }
+        let wanted = text.strip_suffix(":*").unwrap_or(text);
+        let staying = || self.members.iter().enumerate().filter(|(_, member)| !member.leaving);
+        let in_group: Vec<usize> = staying()
+            .filter(|(_, member)| member.program.group == wanted)
+            .map(|(index, _)| index)
+            .collect();
+        match in_group.as_slice() {
+            [one] => Ok(*one),
+            [] => staying()
+                .find(|(_, member)| member.program.name == wanted)
+                .map(|(index, _)| index)
+                .ok_or_else(|| format!("there is no group {wanted:?}")),
+            _ => Err(format!(
+                "the group {wanted:?} has several programs: scale one of them by its name"
+            )),
+        }
+    }
+
+    /// Takes in what a call to the supervisor brought about; an error becomes a note.
+    fn take_in(&mut self, result: Result<(), Error>) {
+        self.collect();
+        if let Err(error) = result {
+            self.news.push_back(News::Note(error.to_string()));
+        }
+    }
+
+    fn collect(&mut self) {
+        while let Some(event) = self.supervisor.next_event() {
+            self.interpret(event);
+        }
+    }
+
+    fn interpret(&mut self, event: Event) {
+        match event {
+            Event::Transition(step) => {
+                let Some(member) = self.members.iter().find(|member| member.id == step.group) else {
+                    return;
+                };
+                let cause = step
+                    .error
+                    .as_ref()
+                    .map_or_else(|| step.cause.to_string(), ToString::to_string);
+                self.news.push_back(News::Report(Report {
+                    at: step.at.saturating_duration_since(self.began),
+                    group: member.program.group.clone(),
+                    process: member.name(step.name.number).to_owned(),
+                    from: step.from,
+                    to: step.to,
+                    pid: step.pid.map(|pid| pid.as_raw()),
+                    cause,
+                    run: step.run,
+                    exit: step.exit.map(|record| record.exit),
+                }));
+            }
+            Event::Unkillable { instance, name, pid } => {
+                self.unkillable.insert(instance);
+                let pid = pid.map_or(String::new(), |pid| format!(" (pid {pid})"));
+                self.note(format!("{}, number {}{pid}, survives SIGKILL", name.group, name.number));
+            }
+            Event::SignalFailed {
+                name, signal, errno, ..
+            } => {
+                let reason = io::Error::from_raw_os_error(errno);
+                self.note(format!(
+                    "{signal} can't be sent to {}, number {}: {reason}",
+                    name.group, name.number
+                ));
+            }
+            Event::GroupRemoved { group, .. } => self.forget(group),
+            _ => {}
+        }
+    }
+
+    fn note(&mut self, line: String) {
+        self.news.push_back(News::Note(line));
+    }
+
+    /// A member is gone for good; whoever waited for its name may start.
+    fn forget(&mut self, gone: GroupId) {
+        self.members.retain(|member| member.id != gone);
+        let waiting = self.members.iter_mut().filter(|member| member.after == Some(gone));
+        let free: Vec<GroupId> = waiting.map(|member| (member.id, member.after.take()).0).collect();
+        for id in free {
+            if !self.is_closing() {
+                let started = self.supervisor.start(id);
+                self.take_in(started.map(drop));
+            }
+        }
+    }
+}
+
+impl AsFd for Herd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.supervisor.as_fd()
+    }
+}
+
+impl Member {
+    fn name(&self, number: u32) -> &str {
+        self.names.get(number as usize).map_or("?", String::as_str)
+    }
+
+    /// Makes sure that the first `count` processes have names.
+    fn name_all(&mut self, count: u32) {
+        for number in self.names.len() as u32..count {
+            let name = self.program.process_name(number);
+            self.names
+                .push(name.unwrap_or_else(|_| format!("{}_{number}", self.program.name)));
+        }
+    }
+}
+
+/// The programs of a configuration with the priorities that order them.
+fn with_priorities(config: &Config) -> impl Iterator<Item = ((i32, i32), Arc<Program>)> + '_ {
+    config.groups.iter().flat_map(|group| {
+        group
+            .programs
+            .iter()
+            .map(|program| ((group.priority, program.priority), Arc::clone(program)))
+    })
+}
+
+/// The library's error in the words of whoever typed `text`.
+fn plainly(error: &Error, text: &str) -> String {
+    match error {
+        Error::NotAlive(_) => format!("{text} is not running"),
+        Error::Leaving(_) => format!("{text} is no longer in the configuration"),
+        Error::Signal { signal, source, .. } => format!("{signal} can't be sent to {text}: {source}"),
+        other => other.to_string(),
+    }
+}
+
+/// What came of a command, over everything it meant.
+#[derive(Debug, Default)]
+struct Tally {
+    accepted: u32,
+    already: u32,
+    queued: u32,
+    failed: u32,
+}
+
+impl Tally {
+    fn add(&mut self, outcome: Outcome) {
+        self.accepted += outcome.accepted;
+        self.already += outcome.already;
+        self.queued += outcome.queued;
+        self.failed += outcome.failed;
+    }
+
+    fn total(&self) -> u32 {
+        self.accepted + self.already + self.queued + self.failed
+    }
+
+    fn line(&self, verb: Verb, text: &str) -> Result<String, String> {
+        let (verb, already) = match verb {
+            Verb::Start => ("start".to_owned(), "already up"),
+            Verb::Stop => ("stop".to_owned(), "already down"),
+            Verb::Restart => ("restart".to_owned(), "already on its way"),
+            Verb::Signal(_) if self.accepted + self.failed == 0 => return Err(format!("nothing of {text} is running")),
+            Verb::Signal(signal) => (format!("signal {signal}"), "not running"),
+        };
+        let counts = [
+            (self.accepted, "accepted"),
+            (self.already, already),
+            (self.queued, "queued"),
+            (self.failed, "failed"),
+        ];
+        let total = self.total();
+        let part = |(count, word): (u32, &str)| {
+            if total == 1 {
+                word.to_owned()
+            } else {
+                format!("{count} {word}")
+            }
+        };
+        let parts: Vec<String> = counts.into_iter().filter(|&(count, _)| count > 0).map(part).collect();
+        let parts = if parts.is_empty() {
+            "there is nothing".to_owned()
+        } else {
+            parts.join(", ")
+        };
+        Ok(format!("{verb} {text}: {parts}"))
+    }
+}

@@ -1,0 +1,76 @@
+//! How things stand, in the words of `status`.
+
+use std::time::Duration;
+
+use pidherd::lifecycle::{Failure, State};
+use pidherd::supervisor::Status;
+
+use super::Herd;
+use crate::names;
+use crate::report::{Row, clock};
+
+impl Herd {
+    /// A row for each process that `text` means, or for all.
+    ///
+    /// # Errors
+    /// One line: it means none.
+    pub fn status(&self, text: Option<&str>) -> Result<Vec<Row>, String> {
+        let places = text.map_or_else(|| Ok(self.places()), |text| self.select(text))?;
+        let row = |place: &super::Place| {
+            let member = self.members.get(place.member)?;
+            let status = self.supervisor.status(place.id)?;
+            Some(Row {
+                name: names::shown(&member.program.group, member.name(place.number)),
+                state: status.state.name(),
+                detail: self.detail(&status, member.program.startretries),
+            })
+        };
+        Ok(places.iter().filter_map(row).collect())
+    }
+
+    fn detail(&self, status: &Status, retries: u32) -> String {
+        match &status.state {
+            State::Starting { .. } | State::Running { .. } => alive(status),
+            State::Stopping(_) if self.unkillable.contains(&status.instance) => {
+                format!("{}, survives SIGKILL", alive(status))
+            }
+            State::Stopping(_) => format!("{}, asked to stop", alive(status)),
+            State::Exited { exit, expected } => {
+                let verdict = if *expected { "as expected" } else { "not expected" };
+                format!("{exit}, {verdict}{}", lasted(status))
+            }
+            State::Backoff { until, failure } => {
+                let wait = until.saturating_duration_since(self.supervisor.now()).as_secs_f64();
+                let failed = status.failed_starts;
+                format!("{}; retry {failed} of {retries} in {wait:.1} s", why(status, failure))
+            }
+            State::Fatal { failure, .. } => format!("{}; given up", why(status, failure)),
+            State::Stopped => match &status.last_exit {
+                None if status.runs == 0 => "not started".to_owned(),
+                None => "stopped".to_owned(),
+                Some(record) => format!("{}{}", record.exit, lasted(status)),
+            },
+        }
+    }
+}
+
+fn alive(status: &Status) -> String {
+    let uptime = clock(status.uptime.unwrap_or_default());
+    match status.pid {
+        Some(pid) => format!("pid {pid}, uptime {uptime}"),
+        None => format!("uptime {uptime}"),
+    }
+}
+
+fn lasted(status: &Status) -> String {
+    let lasted = status.lasted.filter(|&lasted| lasted >= Duration::from_secs(1));
+    lasted.map_or(String::new(), |lasted| format!(", after {}", clock(lasted)))
+}
+
+/// Why it is down. For a failed spawn the library's own sentence, which names the step and the path.
+fn why(status: &Status, failure: &Failure) -> String {
+    match (failure, &status.last_error) {
+        (Failure::Spawn { .. }, Some(error)) => error.to_string(),
+        _ => failure.to_string(),
+    }
+}

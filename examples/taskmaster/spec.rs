@@ -1,0 +1,100 @@
+//! From the configuration's terms to the library's: a program becomes a [`GroupSpec`].
+
+use std::sync::Arc;
+
+use pidherd::lifecycle::{ExpectedExits, Restart, Rung, Scope, Startup, StopLadder};
+use pidherd::{Command, GroupSpec, OpenFile, Policy, Stdio};
+
+use crate::config::{AutoRestart, Instance, Log, Program};
+use crate::names;
+
+/// The library's group for `instances` instances of `program`.
+pub fn group(program: &Arc<Program>, instances: u32) -> GroupSpec {
+    let recipe = Arc::clone(program);
+    let name = names::shown(&program.group, &program.name);
+    GroupSpec::with(&name, move |number| command(&recipe, number))
+        .instances(instances)
+        .policy(policy(program))
+}
+
+/// The command of the instance with this number.
+///
+/// A number that the recipe fails for was refused before it came here; should one slip through, the
+/// empty command that stands for it is refused by the library in turn.
+fn command(program: &Program, number: u32) -> Command {
+    program
+        .instance(number)
+        .map_or_else(|_| Command::new(""), |instance| command_of(program, &instance))
+}
+
+fn command_of(program: &Program, instance: &Instance) -> Command {
+    let (path, arguments) = instance
+        .argv
+        .split_first()
+        .map_or(("", &[][..]), |(path, rest)| (path.as_str(), rest));
+    let mut command = Command::new(path)
+        .args(arguments)
+        .env("SUPERVISOR_ENABLED", "1")
+        .env("SUPERVISOR_PROCESS_NAME", &instance.name)
+        .env("SUPERVISOR_GROUP_NAME", &program.group)
+        .envs(instance.environment.iter().map(|(key, value)| (key, value)))
+        // The commands on our own standard input are not for them.
+        .stdin(Stdio::null())
+        .stdout(stdio(&instance.stdout))
+        .stderr(if program.redirect_stderr {
+            Stdio::stdout()
+        } else {
+            stdio(&instance.stderr)
+        });
+    if let Some(directory) = &instance.directory {
+        command = command.current_dir(directory);
+    }
+    if let Some(umask) = program.umask {
+        command = command.umask(umask);
+    }
+    match program
+        .user
+        .as_ref()
+        .filter(|user| user.uid != rustix::process::getuid().as_raw())
+    {
+        // A stranger gets a session of its own, and with it a process group.
+        Some(user) => command.uid(user.uid).gid(user.gid).groups(&user.groups).setsid(true),
+        // Ctrl-C at our terminal is for us alone.
+        None => command.process_group(0),
+    }
+}
+
+fn stdio(log: &Log) -> Stdio {
+    match log {
+        Log::Discard => Stdio::null(),
+        Log::Inherit => Stdio::inherit(),
+        Log::File(path) => OpenFile::append(path).into(),
+    }
+}
+
+fn policy(program: &Program) -> Policy {
+    let scope = |as_group| if as_group { Scope::ProcessGroup } else { Scope::Process };
+    let ask = Rung {
+        signal: program.stopsignal,
+        scope: scope(program.stopasgroup),
+        wait: program.stopwaitsecs,
+    };
+    Policy {
+        startup: Startup::Grace(program.startsecs),
+        start_retries: program.startretries,
+        restart: match program.autorestart {
+            AutoRestart::Always => Restart::Always,
+            AutoRestart::Unexpected => Restart::OnUnexpected,
+            AutoRestart::Never => Restart::Never,
+        },
+        expected: program
+            .exitcodes
+            .iter()
+            .fold(ExpectedExits::none(), |exits, &code| exits.code(code)),
+        stop: StopLadder {
+            rungs: vec![ask],
+            ..StopLadder::kill(scope(program.killasgroup))
+        },
+        ..Policy::default()
+    }
+}
