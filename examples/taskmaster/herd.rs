@@ -127,7 +127,11 @@ impl Herd {
             self.check_startable(&places)?;
             places.retain(|place| !self.members[place.member].leaving);
         }
-        let mut targets = self.targets(&places);
+        let mut targets = match (verb, places.as_slice()) {
+            // Of one process the supervisor tells more.
+            (Verb::Signal(_), [one]) => vec![Target::Instance(one.id)],
+            _ => self.targets(&places),
+        };
         if matches!(verb, Verb::Stop) {
             targets.reverse();
         }

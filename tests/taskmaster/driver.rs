@@ -16,6 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, Mode};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use serde_json::Value;
 
@@ -47,6 +48,27 @@ pub fn binary() -> &'static Path {
         );
         binary
     })
+}
+
+/// What a taskmaster leaves that ends by itself.
+pub struct Ended {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+/// Runs it to its end, without anything on standard input.
+pub fn run_to_end(arguments: &[&OsStr]) -> Ended {
+    let output = Command::new(binary())
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    Ended {
+        code: output.status.code(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
 }
 
 /// A directory of its own, gone at the end.
@@ -160,7 +182,7 @@ impl Taskmaster {
     /// Starts it in `dir` with these arguments; its events come through a FIFO, as they happen.
     pub fn spawn(dir: Dir, arguments: &[&OsStr]) -> Taskmaster {
         let mut command = Command::new(binary());
-        command.arg("--events").arg(fifo(&dir)).args(arguments);
+        command.arg("--events").arg(fifo(&dir, "events")).args(arguments);
         Taskmaster::run(dir, command)
     }
 
@@ -340,6 +362,12 @@ impl Taskmaster {
         assert_eq!(self.ended().code(), Some(0), "{}", self.transcript());
     }
 
+    /// The same for a herd whose programs leave something behind.
+    pub fn shut_down_among_orphans(mut self) {
+        self.say("shutdown");
+        assert_eq!(self.ended_among_orphans().code(), Some(0), "{}", self.transcript());
+    }
+
     /// Waits for its end, and reads all that it said; insists that nothing of it is left.
     pub fn ended(&mut self) -> ExitStatus {
         let status = self.ended_among_orphans();
@@ -387,17 +415,16 @@ impl Drop for Taskmaster {
     }
 }
 
-/// A FIFO for events in `dir`.
-pub fn fifo(dir: &Dir) -> PathBuf {
-    let path = dir.path("events");
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        &path,
-        rustix::fs::FileType::Fifo,
-        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
-        0,
-    )
-    .unwrap();
+/// Says that something could not be tested, where it is seen: the test runner hides what tests print.
+pub fn aloud(what: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {what}");
+}
+
+/// A FIFO of this name in `dir`.
+pub fn fifo(dir: &Dir, name: &str) -> PathBuf {
+    let path = dir.path(name);
+    let mode = Mode::RUSR | Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, mode, 0).unwrap();
     path
 }
 

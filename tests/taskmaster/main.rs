@@ -1,3 +1,12 @@
 //! The taskmaster example as other programs see it: its command line is a contract.
 
+mod commands;
+mod configuration;
+mod demonstration;
 mod driver;
+mod ending;
+mod events;
+mod recordings;
+mod reloading;
+mod standard_streams;
+mod tracing;

@@ -4,18 +4,16 @@
 //! The recordings and what they are: `tests/fixtures/supervisord/README.md`. All four run at the
 //! same time; the timelines are real time, and the longest takes sixteen seconds.
 
-#[path = "taskmaster/driver.rs"]
-mod driver;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use driver::{Dir, Event, Taskmaster};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+
+use crate::driver::{Dir, Event, Taskmaster};
 
 #[test]
 fn every_process_goes_through_the_states_that_supervisord_recorded() {

@@ -1,0 +1,217 @@
+//! The commands on standard input, and their answers.
+
+use crate::driver::{Taskmaster, fifo};
+
+const HERD: &str = "\
+[program:api]
+command=sleep 1000
+startsecs=0
+[program:web]
+command=sleep 1000
+process_name=%(program_name)s_%(process_num)d
+numprocs=3
+startsecs=0
+[program:idle]
+command=sleep 1000
+autostart=false
+startsecs=0
+";
+
+/// A herd whose six processes are up, but for `idle`.
+fn herd() -> Taskmaster {
+    let mut herd = Taskmaster::start(HERD);
+    for process in ["api:api", "web:web_0", "web:web_1", "web:web_2"] {
+        herd.reached(process, "RUNNING");
+    }
+    herd
+}
+
+#[test]
+fn status_shows_name_state_and_what_there_is_to_say() {
+    let mut herd = herd();
+    let lines = herd.status(5);
+    let columns: Vec<Vec<&str>> = lines.iter().map(|line| line.split_whitespace().collect()).collect();
+    let names: Vec<(&str, &str)> = columns.iter().map(|words| (words[0], words[1])).collect();
+    assert_eq!(
+        names,
+        [
+            ("api", "RUNNING"),
+            ("idle", "STOPPED"),
+            ("web:web_0", "RUNNING"),
+            ("web:web_1", "RUNNING"),
+            ("web:web_2", "RUNNING")
+        ]
+    );
+    let pid = herd.pid_of("api:api").to_string();
+    assert_eq!(columns[0][2..], ["pid", &format!("{pid},"), "uptime", "0:00:00"]);
+    assert_eq!(columns[1][2..], ["not", "started"]);
+    assert!(herd.ask("status api").starts_with("api   RUNNING "));
+    herd.say("status web:*");
+    assert!((0..3).all(|_| herd.answer().starts_with("web:web_")));
+    herd.shut_down();
+}
+
+#[test]
+fn what_is_not_understood_gets_one_line_and_changes_nothing() {
+    let mut herd = herd();
+    for (line, answer) in [
+        ("dance", "error: unknown command \"dance\", try help"),
+        ("start", "error: usage: start NAME"),
+        ("start nobody", "error: there is no process \"nobody\""),
+        ("stop nobody:*", "error: there is no group \"nobody\""),
+        ("status nobody", "error: there is no process \"nobody\""),
+        (
+            "restart web",
+            "error: there is no process \"web\", but a group \"web:*\"",
+        ),
+        ("signal NOPE api", "error: there is no signal \"NOPE\""),
+        ("signal HUP nobody", "error: there is no process \"nobody\""),
+        ("signal HUP idle", "error: idle is not running"),
+        ("scale nobody 3", "error: there is no group \"nobody\""),
+        ("scale web none", "error: \"none\" is no number of instances"),
+        ("scale web 0", "error: a group can't be scaled to 0: stop it instead"),
+        (
+            "scale api 2",
+            "error: api can't be scaled: its process_name has no %(process_num)d in it",
+        ),
+    ] {
+        assert_eq!(herd.ask(line), answer, "{line}");
+    }
+    assert_eq!(herd.events.len(), 8, "{}", herd.transcript());
+    herd.shut_down();
+}
+
+#[test]
+fn a_process_is_started_stopped_and_restarted() {
+    let mut herd = herd();
+    assert_eq!(herd.ask("start idle"), "ok: start idle: accepted");
+    let first = herd.reached("idle:idle", "RUNNING").pid;
+    assert_eq!(herd.ask("start idle"), "ok: start idle: already up");
+    assert_eq!(herd.ask("restart idle:idle"), "ok: restart idle:idle: accepted");
+    herd.reached("idle:idle", "STOPPING");
+    let second = herd.reached("idle:idle", "RUNNING").pid;
+    assert_ne!(first, second);
+    assert_eq!(herd.ask("stop idle"), "ok: stop idle: accepted");
+    herd.reached("idle:idle", "STOPPED");
+    assert_eq!(herd.ask("stop idle"), "ok: stop idle: already down");
+    assert_eq!(herd.ask("status idle"), "idle   STOPPED    killed by SIGTERM");
+    assert_eq!(herd.ask("restart idle"), "ok: restart idle: accepted");
+    herd.reached("idle:idle", "RUNNING");
+    herd.shut_down();
+}
+
+#[test]
+fn groups_and_all_are_driven_as_a_unit() {
+    let mut herd = herd();
+    assert_eq!(herd.ask("stop web:web_1"), "ok: stop web:web_1: accepted");
+    herd.reached("web:web_1", "STOPPED");
+    assert_eq!(herd.ask("stop web:*"), "ok: stop web:*: 2 accepted, 1 already down");
+    herd.reached("web:web_0", "STOPPED");
+    herd.reached("web:web_2", "STOPPED");
+    assert_eq!(herd.ask("start all"), "ok: start all: 4 accepted, 1 already up");
+    herd.reached("idle:idle", "RUNNING");
+    assert_eq!(herd.ask("stop all"), "ok: stop all: 5 accepted");
+    herd.reached("api:api", "STOPPED");
+    herd.shut_down();
+}
+
+#[test]
+fn a_start_while_it_is_being_stopped_is_remembered() {
+    let mut herd = Taskmaster::start(
+        "[program:slow]\ncommand=sh -c \"trap 'read x < leave; exit 0' TERM; echo ready >&2; while :; do sleep 0.1; done\"\n\
+         stderr_logfile=/dev/stderr\nstartsecs=0\nkillasgroup=true\n",
+    );
+    let leave = fifo(&herd.dir, "leave");
+    herd.complaint("ready");
+    assert_eq!(herd.ask("stop slow"), "ok: stop slow: accepted");
+    herd.reached("slow:slow", "STOPPING");
+    assert_eq!(herd.ask("start slow"), "ok: start slow: queued");
+    std::fs::write(leave, "now\n").unwrap();
+    let again = herd.reached("slow:slow", "STARTING");
+    assert_eq!((again.from.as_str(), again.run), ("STOPPING", 2));
+    assert!(!herd.states("slow:slow").contains(&"STOPPED".to_owned()));
+    herd.ask("signal KILL slow");
+    herd.shut_down_among_orphans();
+}
+
+#[test]
+fn signals_reach_whom_they_are_sent_to() {
+    let mut herd = herd();
+    assert_eq!(
+        herd.ask("signal USR1 web:web_0"),
+        "ok: signal SIGUSR1 web:web_0: accepted"
+    );
+    let ended = herd.reached("web:web_0", "EXITED");
+    assert_eq!(ended.exit, serde_json::json!({"signal": "SIGUSR1", "core": false}));
+    herd.reached("web:web_0", "RUNNING");
+    assert_eq!(herd.ask("signal 0 api"), "error: there is no signal \"0\"");
+    assert_eq!(
+        herd.ask("signal sigcont all"),
+        "ok: signal SIGCONT all: 4 accepted, 1 not running"
+    );
+    herd.shut_down();
+}
+
+#[test]
+fn scaling_keeps_the_pids_of_those_who_stay() {
+    let mut herd = herd();
+    let pids: Vec<u32> = (0..3).map(|number| herd.pid_of(&format!("web:web_{number}"))).collect();
+    assert_eq!(herd.ask("scale web 5"), "ok: scale web: from 3 to 5");
+    herd.reached("web:web_3", "RUNNING");
+    herd.reached("web:web_4", "RUNNING");
+    assert_eq!(herd.ask("scale web:* 2"), "ok: scale web:*: from 5 to 2");
+    for gone in ["web:web_4", "web:web_3", "web:web_2"] {
+        herd.reached(gone, "STOPPED");
+    }
+    assert_eq!(herd.ask("status web:web_2"), "error: there is no process \"web:web_2\"");
+    herd.say("status web:*");
+    for pid in &pids[..2] {
+        assert!(herd.answer().contains(&format!("pid {pid},")));
+    }
+    herd.shut_down();
+}
+
+#[test]
+fn several_programs_of_one_group() {
+    let mut herd = Taskmaster::start(
+        "[group:g]\nprograms=a,b\n[program:a]\ncommand=sleep 1000\nstartsecs=0\n\
+         [program:b]\ncommand=sleep 1000\nprocess_name=b%(process_num)d\nnumprocs=2\nstartsecs=0\n",
+    );
+    for process in ["g:a", "g:b0", "g:b1"] {
+        herd.reached(process, "RUNNING");
+    }
+    assert_eq!(
+        herd.ask("status a"),
+        "error: there is no process \"a\", but there is \"g:a\""
+    );
+    assert_eq!(
+        herd.ask("scale g 3"),
+        "error: the group \"g\" has several programs: scale one of them by its name"
+    );
+    assert_eq!(herd.ask("scale b 1"), "ok: scale b: from 2 to 1");
+    herd.reached("g:b1", "STOPPED");
+    assert_eq!(herd.ask("stop g:*"), "ok: stop g:*: 2 accepted");
+    herd.reached("g:a", "STOPPED");
+    herd.shut_down();
+}
+
+#[test]
+fn help_names_every_command() {
+    let mut herd = herd();
+    herd.say("help");
+    herd.say("status idle");
+    let mut text = String::new();
+    loop {
+        let line = herd.answer();
+        if line.starts_with("idle ") {
+            break;
+        }
+        text.push_str(&line);
+    }
+    for command in [
+        "status", "start", "stop", "restart", "signal", "scale", "reload", "shutdown", "help",
+    ] {
+        assert!(text.contains(command), "{command}");
+    }
+    herd.shut_down();
+}

@@ -1,0 +1,116 @@
+//! The ways to end: the command, signals, and what the exit status says.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::driver::Taskmaster;
+
+const POLITE: &str = "[program:a]\ncommand=sleep 1000\nstartsecs=0\n";
+/// Says when it is ready to ignore the signal.
+const DEAF: &str = "[program:deaf]\ncommand=sh -c \"trap '' TERM; echo no ears >&2; while :; do sleep 0.1; done\"\n\
+                    stderr_logfile=/dev/stderr\nstopwaitsecs=1000\nkillasgroup=true\nstartsecs=0\n";
+
+#[test]
+fn the_command_stops_everything_and_ends_with_0() {
+    let mut herd = Taskmaster::start(POLITE);
+    herd.reached("a:a", "RUNNING");
+    assert_eq!(herd.ask("shutdown"), "ok: shutdown: begun");
+    herd.reached("a:a", "STOPPED");
+    assert_eq!(herd.ended().code(), Some(0));
+}
+
+#[test]
+fn term_and_int_stop_everything_gracefully() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut herd = Taskmaster::start(POLITE);
+        herd.reached("a:a", "RUNNING");
+        herd.signal(signal);
+        let stopped = herd.reached("a:a", "STOPPED");
+        assert_eq!(stopped.exit, serde_json::json!({"signal": "SIGTERM", "core": false}));
+        assert_eq!(herd.ended().code(), Some(0));
+    }
+}
+
+#[test]
+fn a_second_signal_kills_at_once_and_the_exit_status_says_so() {
+    let mut herd = Taskmaster::start(DEAF);
+    herd.complaint("no ears");
+    herd.signal(Signal::TERM);
+    herd.reached("deaf:deaf", "STOPPING");
+    let began = Instant::now();
+    herd.signal(Signal::INT);
+    let stopped = herd.reached("deaf:deaf", "STOPPED");
+    assert_eq!(stopped.exit, serde_json::json!({"signal": "SIGKILL", "core": false}));
+    assert_eq!(herd.ended().code(), Some(1));
+    assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_second_shutdown_hurries_nobody() {
+    let mut herd = Taskmaster::start(DEAF);
+    herd.complaint("no ears");
+    assert_eq!(herd.ask("shutdown"), "ok: shutdown: begun");
+    assert_eq!(herd.ask("shutdown"), "ok: shutdown: under way");
+    for line in ["start deaf", "restart all", "scale deaf 1"] {
+        assert_eq!(herd.ask(line), "error: shutting down: nothing is started any more");
+    }
+    assert_eq!(herd.ask("reload"), "error: shutting down: nothing is changed any more");
+    assert!(herd.ask("status").starts_with("deaf   STOPPING   pid "));
+    assert_eq!(herd.ask("signal KILL deaf"), "ok: signal SIGKILL deaf: accepted");
+    herd.reached("deaf:deaf", "STOPPED");
+    herd.ended_among_orphans();
+}
+
+#[test]
+fn who_ignores_the_stop_signal_is_killed_when_its_time_is_over() {
+    let mut herd = Taskmaster::start(&DEAF.replace("1000", "1"));
+    herd.complaint("no ears");
+    herd.say("shutdown");
+    let asked = herd.reached("deaf:deaf", "STOPPING");
+    let stopped = herd.reached("deaf:deaf", "STOPPED");
+    assert_eq!(stopped.exit, serde_json::json!({"signal": "SIGKILL", "core": false}));
+    let waited = stopped.t - asked.t;
+    assert!((1.0..3.0).contains(&waited), "{waited}");
+    assert_eq!(herd.ended().code(), Some(0), "as configured is as asked");
+}
+
+#[test]
+fn the_highest_priority_number_goes_first() {
+    let mut herd = Taskmaster::start(
+        "[program:base]\ncommand=sleep 1000\npriority=1\nstartsecs=0\n\
+         [program:top]\ncommand=sleep 1000\nstartsecs=0\n\
+         [program:middle]\ncommand=sleep 1000\npriority=5\nstartsecs=0\n",
+    );
+    for process in ["base:base", "top:top", "middle:middle"] {
+        herd.reached(process, "RUNNING");
+    }
+    herd.say("shutdown");
+    assert_eq!(herd.ended().code(), Some(0));
+    let order = |state: &str| -> Vec<String> {
+        let events = herd.events.iter().filter(|event| event.to == state);
+        events
+            .map(|event| event.process.split(':').next().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(order("STARTING"), ["base", "middle", "top"]);
+    assert_eq!(order("STOPPING"), ["top", "middle", "base"]);
+    assert_eq!(order("STOPPED"), ["top", "middle", "base"]);
+}
+
+#[test]
+fn a_herd_that_is_down_already_ends_at_once() {
+    Taskmaster::start("[program:a]\ncommand=sleep 1000\nautostart=false\n").shut_down();
+    let mut empty = Taskmaster::start("");
+    assert_eq!(empty.ask("status"), "ok: status: there is nothing");
+    empty.shut_down();
+}
+
+#[test]
+fn what_waits_for_another_try_is_stopped_at_once() {
+    let mut herd = Taskmaster::start("[program:a]\ncommand=/no/such/program\nstartretries=1000\n");
+    herd.reached("a:a", "BACKOFF");
+    herd.signal(Signal::TERM);
+    herd.reached("a:a", "STOPPED");
+    assert_eq!(herd.ended().code(), Some(0));
+}

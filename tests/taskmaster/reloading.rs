@@ -1,0 +1,200 @@
+//! Reloading: by command and by signal, and how little it disturbs.
+
+use std::fs;
+
+use rustix::process::Signal;
+
+use crate::driver::Taskmaster;
+
+const ONE: &str = "[program:one]\ncommand=sleep 1001\nstartsecs=0\n";
+const TWO: &str = "[program:two]\ncommand=sleep 1002\nstartsecs=0\n";
+
+fn herd(config: &str) -> Taskmaster {
+    let mut herd = Taskmaster::start(config);
+    for name in ["one", "two"] {
+        if config.contains(&format!("[program:{name}]")) {
+            herd.reached(&format!("{name}:{name}"), "RUNNING");
+        }
+    }
+    herd
+}
+
+fn rewrite(herd: &Taskmaster, config: &str) {
+    fs::write(herd.dir.path("herd.conf"), config).unwrap();
+}
+
+#[test]
+fn what_is_new_starts_what_is_gone_stops_what_is_the_same_stays() {
+    let mut herd = herd(&format!("{ONE}{TWO}"));
+    rewrite(
+        &herd,
+        &format!("{TWO}[program:three]\ncommand=sleep 1003\nstartsecs=0\n"),
+    );
+    assert_eq!(
+        herd.ask("reload"),
+        "ok: reload: 1 added, 1 removed, 0 changed, 1 unchanged"
+    );
+    herd.reached("one:one", "STOPPED");
+    herd.reached("three:three", "RUNNING");
+    assert_eq!(herd.states("two:two"), ["STARTING", "RUNNING"]);
+    assert_eq!(herd.ask("status one"), "error: there is no process \"one\"");
+    assert_eq!(
+        herd.ask("reload"),
+        "ok: reload: 0 added, 0 removed, 0 changed, 2 unchanged"
+    );
+    herd.shut_down();
+}
+
+#[test]
+fn a_broken_file_changes_nothing() {
+    let mut herd = herd(&format!("{ONE}{TWO}"));
+    rewrite(&herd, &format!("{ONE}startsecs=never\n[program:two]\n"));
+    let answer = herd.ask("reload");
+    assert!(answer.starts_with("error: nothing is changed: "), "{answer}");
+    assert!(
+        answer.contains("[program:one] startsecs=\"never\"") && answer.ends_with("(and 1 more)"),
+        "{answer}"
+    );
+    herd.complaint("[program:two]: command=... is missing");
+    fs::remove_file(herd.dir.path("herd.conf")).unwrap();
+    assert!(herd.ask("reload").contains("No such file"));
+    assert_eq!(herd.status(2).iter().filter(|line| line.contains("RUNNING")).count(), 2);
+    assert_eq!(herd.events.len(), 4);
+    herd.shut_down();
+}
+
+#[test]
+fn a_changed_command_restarts_and_nothing_else_does() {
+    let says = |name: &str, word: &str| {
+        let command = format!("sh -c \"echo {name} is {word} >&2; exec sleep 1000\"");
+        format!("[program:{name}]\ncommand={command}\nstderr_logfile=/dev/stderr\nstartsecs=0\n")
+    };
+    let mut herd = herd(&format!("{}{}", says("one", "old"), says("two", "$NEW")));
+    let pid = herd.pid_of("two:two");
+    rewrite(
+        &herd,
+        &format!(
+            "{}{}stopwaitsecs=77\nenvironment=NEW=\"new\"\n",
+            says("one", "new"),
+            says("two", "$NEW")
+        ),
+    );
+    assert_eq!(
+        herd.ask("reload"),
+        "ok: reload: 0 added, 0 removed, 2 changed, 0 unchanged"
+    );
+    let again = herd.reached("one:one", "STARTING");
+    assert_eq!((again.from.as_str(), again.run), ("STOPPING", 2));
+    herd.complaint("one is new");
+    assert!(herd.ask("status two").contains(&format!(" pid {pid},")));
+    assert_eq!(herd.ask("restart two"), "ok: restart two: accepted");
+    herd.complaint("two is new");
+    herd.shut_down();
+}
+
+#[test]
+fn numbers_follow_the_file_only_where_the_file_changed() {
+    let web = |count: u32| {
+        format!("[program:web]\ncommand=sleep 1000\nprocess_name=w%(process_num)d\nnumprocs={count}\nstartsecs=0\n")
+    };
+    let mut herd = Taskmaster::start(&web(2));
+    herd.reached("web:w1", "RUNNING");
+    assert_eq!(herd.ask("scale web 3"), "ok: scale web: from 2 to 3");
+    herd.reached("web:w2", "RUNNING");
+    assert_eq!(
+        herd.ask("reload"),
+        "ok: reload: 0 added, 0 removed, 0 changed, 1 unchanged"
+    );
+    let pid = herd.pid_of("web:w0");
+    rewrite(&herd, &web(1));
+    assert_eq!(
+        herd.ask("reload"),
+        "ok: reload: 0 added, 0 removed, 1 changed, 0 unchanged"
+    );
+    herd.reached("web:w1", "STOPPED");
+    herd.reached("web:w2", "STOPPED");
+    rewrite(&herd, &web(4));
+    assert_eq!(
+        herd.ask("reload"),
+        "ok: reload: 0 added, 0 removed, 1 changed, 0 unchanged"
+    );
+    herd.reached("web:w3", "RUNNING");
+    assert_eq!(herd.pid_of("web:w0"), pid);
+    herd.shut_down();
+}
+
+#[test]
+fn who_had_given_up_gets_another_chance_with_a_new_command() {
+    let mut herd = Taskmaster::start("[program:one]\ncommand=/no/such/program\nstartretries=0\nstartsecs=0\n");
+    herd.reached("one:one", "FATAL");
+    rewrite(&herd, ONE);
+    assert_eq!(
+        herd.ask("reload"),
+        "ok: reload: 0 added, 0 removed, 1 changed, 0 unchanged"
+    );
+    herd.reached("one:one", "RUNNING");
+    assert_eq!(herd.ask("stop one"), "ok: stop one: accepted");
+    herd.reached("one:one", "STOPPED");
+    rewrite(&herd, &ONE.replace("1001", "1011"));
+    assert_eq!(
+        herd.ask("reload"),
+        "ok: reload: 0 added, 0 removed, 1 changed, 0 unchanged"
+    );
+    assert!(
+        herd.ask("status").contains("STOPPED"),
+        "what was stopped on request stays so"
+    );
+    herd.shut_down();
+}
+
+#[test]
+fn who_comes_back_waits_until_the_old_one_is_gone() {
+    let deaf = "[program:one]\ncommand=sh -c \"trap '' TERM; echo ready >&2; while :; do sleep 0.1; done\"\n\
+                stderr_logfile=/dev/stderr\nstopwaitsecs=1\nkillasgroup=true\nstartsecs=0\n";
+    let mut herd = Taskmaster::start(deaf);
+    herd.complaint("ready");
+    rewrite(&herd, "");
+    assert_eq!(
+        herd.ask("reload"),
+        "ok: reload: 0 added, 1 removed, 0 changed, 0 unchanged"
+    );
+    herd.reached("one:one", "STOPPING");
+    assert_eq!(herd.ask("start one"), "error: it is no longer in the configuration");
+    rewrite(&herd, ONE);
+    assert_eq!(
+        herd.ask("reload"),
+        "ok: reload: 1 added, 0 removed, 0 changed, 0 unchanged"
+    );
+    herd.reached("one:one", "STOPPED");
+    let back = herd.reached("one:one", "STARTING");
+    assert_eq!(back.run, 1);
+    herd.reached("one:one", "RUNNING");
+    herd.shut_down();
+}
+
+#[test]
+fn a_program_that_moves_to_a_group_gets_its_name() {
+    let mut herd = herd(ONE);
+    rewrite(&herd, &format!("{ONE}[group:g]\nprograms=one\n"));
+    assert_eq!(
+        herd.ask("reload"),
+        "ok: reload: 1 added, 1 removed, 0 changed, 0 unchanged"
+    );
+    herd.reached("one:one", "STOPPED");
+    herd.reached("g:one", "RUNNING");
+    herd.shut_down();
+}
+
+#[test]
+fn hangup_reloads() {
+    let mut herd = herd(ONE);
+    rewrite(&herd, &format!("{ONE}{TWO}"));
+    herd.signal(Signal::HUP);
+    herd.reached("two:two", "RUNNING");
+    herd.complaint("reload: 1 added, 0 removed, 0 changed, 1 unchanged");
+    rewrite(&herd, "junk");
+    herd.signal(Signal::HUP);
+    herd.complaint("nothing is changed");
+    assert_eq!(herd.states("one:one"), ["STARTING", "RUNNING"]);
+    herd.shut_down();
+}

@@ -1,0 +1,175 @@
+//! What the taskmaster asks of the kernel, seen from outside by strace.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::driver::{Dir, Taskmaster, aloud, binary, fifo};
+
+/// Whether strace is here and may trace.
+fn strace_works() -> bool {
+    let works = Command::new("strace")
+        .args(["-o", "/dev/null", "true"])
+        .stderr(Stdio::null())
+        .status();
+    let works = works.is_ok_and(|status| status.success());
+    if !works {
+        aloud("strace is missing or may not trace");
+    }
+    works
+}
+
+/// The calls in a trace, by whom: `(pid, call)`. What was interrupted is put together again.
+fn calls(trace: &Path) -> Vec<(u32, String)> {
+    let mut calls: Vec<(u32, String)> = Vec::new();
+    for line in fs::read_to_string(trace).unwrap().lines() {
+        let Some((pid, call)) = line.split_once(' ') else {
+            continue;
+        };
+        let (pid, call) = (pid.parse().unwrap(), call.trim_start());
+        if call.starts_with("+++") || call.starts_with("---") {
+            continue;
+        }
+        match call.split_once(" resumed>") {
+            Some((_, rest)) => {
+                let begun = calls.iter_mut().rev().find(|(who, _)| *who == pid);
+                begun.unwrap().1.push_str(rest);
+            }
+            None => calls.push((pid, call.replace(" <unfinished ...>", ""))),
+        }
+    }
+    calls
+}
+
+fn name(call: &str) -> &str {
+    call.split('(').next().unwrap()
+}
+
+#[test]
+fn every_spawn_is_a_clone3_with_a_pidfd_and_every_reap_by_it() {
+    if !strace_works() {
+        return;
+    }
+    let dir = Dir::new();
+    fifo(&dir, "events");
+    let trace = dir.path("trace");
+    // None of these starts a process of its own.
+    let config = dir.file(
+        "herd.conf",
+        "[program:still]\ncommand=sleep 1000\nprocess_name=%(process_num)d\nnumprocs=3\nstartsecs=0\n\
+         [program:short]\ncommand=sleep 0.1\nautorestart=unexpected\nstartsecs=0\n\
+         [program:missing]\ncommand=/no/such/program\nstartretries=1\n\
+         [program:deaf]\ncommand=sleep 1000\nstopsignal=CONT\nstopwaitsecs=1\nstopasgroup=true\nstartsecs=0\n",
+    );
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "-v", "-e", "trace=process,signal", "-o"])
+        .arg(&trace);
+    command
+        .arg(binary())
+        .arg("--events")
+        .arg(dir.path("events"))
+        .arg(&config);
+    let mut herd = Taskmaster::run(dir, command);
+    herd.reached("short:short", "EXITED");
+    herd.reached("missing:missing", "FATAL");
+    herd.say("signal KILL still:1");
+    herd.reached("still:1", "EXITED");
+    herd.reached("still:1", "RUNNING");
+    herd.say("shutdown");
+    assert_eq!(herd.ended().code(), Some(0), "{}", herd.transcript());
+    let calls = calls(&trace);
+    let supervisor = calls[0].0;
+    let own: Vec<&str> = calls
+        .iter()
+        .filter(|(pid, _)| *pid == supervisor)
+        .map(|(_, call)| call.as_str())
+        .collect();
+    judge(
+        &own,
+        herd.events
+            .iter()
+            .filter(|event| event.to == "STARTING" && event.pid.is_some())
+            .count(),
+    );
+}
+
+/// `spawned` processes were seen to start; one program could not be started, twice.
+fn judge(own: &[&str], spawned: usize) {
+    for call in own {
+        assert!(
+            !matches!(
+                name(call),
+                "fork" | "vfork" | "clone" | "wait4" | "waitpid" | "kill" | "tkill" | "pidfd_open"
+            ),
+            "{call}"
+        );
+        assert!(!(name(call) == "rt_sigaction" && call.contains("SIGCHLD")), "{call}");
+        assert!(!(name(call) == "tgkill"), "{call}");
+    }
+    let of = |wanted: &str| -> Vec<&&str> { own.iter().filter(|call| name(call) == wanted).collect() };
+    let clones = of("clone3");
+    assert!(
+        clones
+            .iter()
+            .all(|call| call.contains("CLONE_PIDFD") && call.contains("CLONE_VFORK")),
+        "{clones:#?}"
+    );
+    assert_eq!(clones.len(), spawned + 2, "{clones:#?}");
+    let waits = of("waitid");
+    assert!(waits.iter().all(|call| call.contains("waitid(P_PIDFD, ")), "{waits:#?}");
+    let reaps = waits
+        .iter()
+        .filter(|call| !call.contains("WNOWAIT") && call.contains("si_pid="))
+        .count();
+    assert_eq!(reaps, spawned + 2, "{waits:#?}");
+    assert!(of("pidfd_send_signal").len() >= 5);
+}
+
+#[test]
+fn an_idle_taskmaster_with_a_hundred_children_makes_no_syscall() {
+    if !strace_works() {
+        return;
+    }
+    let mut herd = Taskmaster::start(
+        "[program:many]\ncommand=sleep 1000\nprocess_name=%(process_num)02d\nnumprocs=100\nstartsecs=1\n",
+    );
+    for number in 0..100 {
+        herd.reached(&format!("many:{number:02}"), "RUNNING");
+    }
+    // An answer to the last line: from here on there is nothing to do.
+    herd.ask("status many:99");
+    let trace = herd.dir.path("trace");
+    let mut strace = attach(&herd, &trace);
+    herd.listen_until(Instant::now() + Duration::from_secs(10));
+    kill_process(Pid::from_child(&strace), Signal::INT).unwrap();
+    strace.wait().unwrap();
+    let seen = fs::read_to_string(&trace).unwrap();
+    // What it was waiting in when strace came is still what it waits in.
+    let waiting: Vec<&str> = seen.lines().collect();
+    assert!(
+        waiting.len() == 1 && waiting[0].contains("epoll_") && waiting[0].contains("detached"),
+        "{seen}"
+    );
+    herd.shut_down();
+}
+
+/// strace on a taskmaster that is at work already; it is attached when this returns.
+fn attach(herd: &Taskmaster, trace: &Path) -> Child {
+    use std::io::{BufRead, BufReader};
+    let mut command = Command::new("strace");
+    command
+        .arg("-f")
+        .arg("-o")
+        .arg(trace)
+        .arg("-p")
+        .arg(herd.pid().as_raw_nonzero().to_string());
+    let mut strace = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(strace.stderr.take().unwrap()).lines();
+    let attached = said.next().unwrap().unwrap();
+    assert!(attached.contains("attached"), "{attached}");
+    strace
+}
