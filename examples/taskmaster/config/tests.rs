@@ -23,7 +23,7 @@ fn config(text: &str) -> Config {
     parse(text, &world()).unwrap()
 }
 
-fn program(text: &str) -> Program {
+fn program(text: &str) -> Arc<Program> {
     config(&format!("[program:web]\n{text}"))
         .groups
         .remove(0)
