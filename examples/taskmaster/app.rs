@@ -213,7 +213,9 @@ impl App {
             }
         }
         for line in seen {
-            self.take_over()?;
+            if line != Ok(String::new()) {
+                self.take_over()?;
+            }
             self.obey_line(line);
         }
         Ok(())

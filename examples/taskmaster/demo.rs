@@ -21,8 +21,10 @@ pub const WELCOME: &[&str] = &[
     "  flaky     crashes every few seconds, and is started again",
     "  doomed    can't be started at all",
     "  stubborn  ignores SIGTERM",
-    "",
 ];
+
+/// What is said besides to somebody who can type.
+pub const INVITATION: &str = "Watch for a quarter of a minute, or type a command to take over: try help.";
 
 /// One stop of the tour.
 #[derive(Debug)]

@@ -27,6 +27,7 @@ mod report;
 mod spec;
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ use pidherd::{MaskGuard, Signal, SignalFd, SignalSet};
 use app::App;
 use config::{Config, World};
 use console::Console;
-use demo::{Tour, WELCOME};
+use demo::{INVITATION, Tour, WELCOME};
 use herd::Herd;
 
 const USAGE: &str = "usage: taskmaster [--events FILE] [CONFIG]";
@@ -89,6 +90,10 @@ fn prepare(arguments: &Arguments, listening: SignalSet) -> Result<App, Vec<Strin
     let mut tour = None;
     if demonstrates {
         WELCOME.iter().for_each(|line| console.say(line));
+        if std::io::stdin().is_terminal() {
+            console.say(INVITATION);
+        }
+        console.say("");
         tour = Some(Tour::new().map_err(|error| said("cannot make a timer", error))?);
     }
     App::new(herd, signals, console, arguments.config.clone(), tour).map_err(|error| said("cannot begin", error))
