@@ -310,6 +310,25 @@ impl Herd {
         }
     }
 
+    /// Whether the processes of a member, `count` of them, would all have names of their own.
+    fn check_new_names(&self, index: usize, count: u32) -> Result<(), String> {
+        let member = &self.members[index];
+        let siblings: Vec<&Member> = self
+            .members
+            .iter()
+            .filter(|other| other.id != member.id && other.program.group == member.program.group)
+            .collect();
+        let taken = |name: &String| siblings.iter().any(|other| other.names.contains(name));
+        let new = (member.names.len() as u32..count).filter_map(|number| member.program.process_name(number).ok());
+        match new.into_iter().filter(|_| !siblings.is_empty()).find(taken) {
+            Some(name) => Err(format!(
+                "there is a process {:?} already",
+                names::shown(&member.program.group, &name)
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// Takes in what a call to the supervisor brought about; an error becomes a note.
     fn take_in(&mut self, result: Result<(), Error>) {
         self.collect();

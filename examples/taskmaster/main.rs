@@ -47,56 +47,69 @@ const GIVEN_UP: u8 = 1;
 /// Nothing was even begun.
 const REFUSED: u8 = 2;
 
-/// A panic's own status is 101; ours say who is to look into it.
 fn main() -> ExitCode {
-    let arguments = match Arguments::parse(std::env::args_os().skip(1)) {
-        Ok(Some(arguments)) => arguments,
-        Ok(None) => return help(),
-        Err(error) => return refuse(&[error, USAGE.to_owned()]),
+    match Arguments::parse(std::env::args_os().skip(1)) {
+        Ok(Some(arguments)) => supervise(&arguments),
+        Ok(None) => help(),
+        Err(error) => refuse(&[error, USAGE.to_owned()]),
+    }
+}
+
+fn supervise(arguments: &Arguments) -> ExitCode {
+    let (config, console) = match read(arguments) {
+        Ok(read) => read,
+        Err(errors) => return refuse(&errors),
     };
-    // Blocked before anything else, so that no signal is lost and none hits us half-way.
+    // From here on signals wait for the loop. Until here they end us, since a FIFO may wait for its
+    // reader, and nothing has been started.
     let listening = SignalSet::from_iter([Signal::HUP, Signal::TERM, Signal::INT]);
     let Ok(_mask) = MaskGuard::block(listening) else {
         return refuse(&["cannot block signals".to_owned()]);
     };
-    match prepare(&arguments, listening) {
-        Err(errors) => refuse(&errors),
-        Ok(app) => match app.run() {
-            Ok(true) => ExitCode::SUCCESS,
-            Ok(false) => ExitCode::from(GIVEN_UP),
-            Err(error) => {
-                complain(&format!("cannot go on: {error}"));
-                ExitCode::from(GIVEN_UP)
-            }
-        },
+    let app = match assemble(arguments, &config, console, listening) {
+        Ok(app) => app,
+        Err(error) => return refuse(&[error]),
+    };
+    match app.run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(GIVEN_UP),
+        Err(error) => {
+            complain(&format!("cannot go on: {error}"));
+            ExitCode::from(GIVEN_UP)
+        }
     }
 }
 
-/// Reads, checks and opens everything; nothing has been started when this returns.
-fn prepare(arguments: &Arguments, listening: SignalSet) -> Result<App, Vec<String>> {
-    let said = |what: &str, error: std::io::Error| vec![format!("{what}: {error}")];
-    let demonstrates = arguments.config.is_none();
+/// Reads and checks the configuration, and opens the event file.
+fn read(arguments: &Arguments) -> Result<(Config, Console), Vec<String>> {
     let config = match &arguments.config {
         Some(path) => config::load(path)?,
         None => demonstration()?,
     };
-    let mut console = Console::new(arguments.events.as_deref(), demonstrates).map_err(|error| {
-        let path = arguments.events.as_deref().unwrap_or(Path::new(""));
-        said(&format!("cannot write events to {}", path.display()), error)
+    let events = arguments.events.as_deref();
+    let mut console = Console::new(events, arguments.config.is_none()).map_err(|error| {
+        let path = events.unwrap_or(Path::new("")).display();
+        vec![format!("cannot write events to {path}: {error}")]
     })?;
     config.notes.iter().for_each(|note| console.note(note));
-    let herd = Herd::new(&config).map_err(|error| vec![error])?;
-    let signals = SignalFd::new(listening).map_err(|error| said("cannot take signals", error))?;
+    Ok((config, console))
+}
+
+/// Makes everything that runs; nothing has been started when this returns.
+fn assemble(arguments: &Arguments, config: &Config, mut console: Console, listening: SignalSet) -> Result<App, String> {
+    let herd = Herd::new(config)?;
+    let signals = SignalFd::new(listening).map_err(|error| format!("cannot take signals: {error}"))?;
     let mut tour = None;
-    if demonstrates {
+    if arguments.config.is_none() {
         WELCOME.iter().for_each(|line| console.say(line));
         if std::io::stdin().is_terminal() {
             console.say(INVITATION);
         }
         console.say("");
-        tour = Some(Tour::new().map_err(|error| said("cannot make a timer", error))?);
+        tour = Some(Tour::new().map_err(|error| format!("cannot make a timer: {error}"))?);
     }
-    App::new(herd, signals, console, arguments.config.clone(), tour).map_err(|error| said("cannot begin", error))
+    let app = App::new(herd, signals, console, arguments.config.clone(), tour);
+    app.map_err(|error| format!("cannot begin: {error}"))
 }
 
 fn demonstration() -> Result<Config, Vec<String>> {

@@ -174,7 +174,7 @@ fn scaling_keeps_the_pids_of_those_who_stay() {
 #[test]
 fn several_programs_of_one_group() {
     let mut herd = Taskmaster::start(
-        "[group:g]\nprograms=a,b\n[program:a]\ncommand=sleep 1000\nstartsecs=0\n\
+        "[group:g]\nprograms=a,b,b2\n[program:b2]\ncommand=sleep 1000\nautostart=false\n[program:a]\ncommand=sleep 1000\nstartsecs=0\n\
          [program:b]\ncommand=sleep 1000\nprocess_name=b%(process_num)d\nnumprocs=2\nstartsecs=0\n",
     );
     for process in ["g:a", "g:b0", "g:b1"] {
@@ -188,9 +188,10 @@ fn several_programs_of_one_group() {
         herd.ask("scale g 3"),
         "error: the group \"g\" has several programs: scale one of them by its name"
     );
+    assert_eq!(herd.ask("scale b 3"), "error: there is a process \"g:b2\" already");
     assert_eq!(herd.ask("scale b 1"), "ok: scale b: from 2 to 1");
     herd.reached("g:b1", "STOPPED");
-    assert_eq!(herd.ask("stop g:*"), "ok: stop g:*: 2 accepted");
+    assert_eq!(herd.ask("stop g:*"), "ok: stop g:*: 2 accepted, 1 already down");
     herd.reached("g:a", "STOPPED");
     herd.shut_down();
 }
