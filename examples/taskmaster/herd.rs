@@ -171,6 +171,7 @@ impl Herd {
         }
         let last = count.saturating_sub(1);
         member.program.instance(last).map_err(|problem| problem.to_string())?;
+        self.check_new_names(index, count)?;
         let before = self.supervisor.group(member.id).map_or(0, |group| group.target);
         let id = member.id;
         self.members[index].name_all(count);
