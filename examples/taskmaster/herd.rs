@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use pidherd::supervisor::Outcome;
+use pidherd::supervisor::Name;
 use pidherd::time::Instant;
 use pidherd::{Error, Event, GroupId, InstanceId, Signal, Supervisor, Target};
 
@@ -19,7 +19,11 @@ use crate::{names, spec};
 
 mod closing;
 mod reload;
+mod select;
 mod status;
+mod tally;
+
+use tally::Tally;
 
 /// Something to tell.
 #[derive(Debug)]
@@ -70,14 +74,6 @@ struct Member {
     /// It came in a reload that also removed this group, which bears the same name: it starts when
     /// that one is gone.
     after: Option<GroupId>,
-}
-
-/// One process of a member.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    member: usize,
-    number: u32,
-    id: InstanceId,
 }
 
 impl Herd {
@@ -228,108 +224,6 @@ impl Herd {
         Ok(self.members.len() - 1)
     }
 
-    fn select(&self, text: &str) -> Result<Vec<Place>, String> {
-        let places = self.places();
-        let pairs = places.iter().map(|place| {
-            let member = &self.members[place.member];
-            (member.program.group.as_str(), member.name(place.number))
-        });
-        let chosen = names::select(text, pairs)?;
-        Ok(chosen
-            .into_iter()
-            .filter_map(|index| places.get(index).copied())
-            .collect())
-    }
-
-    /// Every process there is, in the order in which they are started.
-    fn places(&self) -> Vec<Place> {
-        let of = |(member, Member { id, .. }): (usize, &Member)| {
-            let ids = self
-                .supervisor
-                .group(*id)
-                .map(|group| group.instances)
-                .unwrap_or_default();
-            let place = move |id| {
-                let number = self.supervisor.status(id)?.name.number;
-                Some(Place { member, number, id })
-            };
-            ids.into_iter().filter_map(place).collect::<Vec<_>>()
-        };
-        self.members.iter().enumerate().flat_map(of).collect()
-    }
-
-    /// Whole members as groups, others process by process.
-    fn targets(&self, places: &[Place]) -> Vec<Target> {
-        let mut targets = Vec::new();
-        for places in places.chunk_by(|a, b| a.member == b.member) {
-            let Some(member) = places.first().and_then(|place| self.members.get(place.member)) else {
-                continue;
-            };
-            let all = self
-                .supervisor
-                .group(member.id)
-                .map_or(0, |group| group.instances.len());
-            if places.len() == all {
-                targets.push(Target::Group(member.id));
-            } else {
-                targets.extend(places.iter().map(|place| Target::Instance(place.id)));
-            }
-        }
-        targets
-    }
-
-    fn check_startable(&self, places: &[Place]) -> Result<(), String> {
-        if self.is_closing() {
-            return Err("shutting down: nothing is started any more".to_owned());
-        }
-        if !places.is_empty() && places.iter().all(|place| self.members[place.member].leaving) {
-            return Err("it is no longer in the configuration".to_owned());
-        }
-        Ok(())
-    }
-
-    /// The one program that `scale text` can mean.
-    fn scalable(&self, text: &str) -> Result<usize, String> {
-        if self.is_closing() {
-            return Err("shutting down: nothing is started any more".to_owned());
-        }
-        let wanted = text.strip_suffix(":*").unwrap_or(text);
-        let staying = || self.members.iter().enumerate().filter(|(_, member)| !member.leaving);
-        let in_group: Vec<usize> = staying()
-            .filter(|(_, member)| member.program.group == wanted)
-            .map(|(index, _)| index)
-            .collect();
-        match in_group.as_slice() {
-            [one] => Ok(*one),
-            [] => staying()
-                .find(|(_, member)| member.program.name == wanted)
-                .map(|(index, _)| index)
-                .ok_or_else(|| format!("there is no group {wanted:?}")),
-            _ => Err(format!(
-                "the group {wanted:?} has several programs: scale one of them by its name"
-            )),
-        }
-    }
-
-    /// Whether the processes of a member, `count` of them, would all have names of their own.
-    fn check_new_names(&self, index: usize, count: u32) -> Result<(), String> {
-        let member = &self.members[index];
-        let siblings: Vec<&Member> = self
-            .members
-            .iter()
-            .filter(|other| other.id != member.id && other.program.group == member.program.group)
-            .collect();
-        let taken = |name: &String| siblings.iter().any(|other| other.names.contains(name));
-        let new = (member.names.len() as u32..count).filter_map(|number| member.program.process_name(number).ok());
-        match new.into_iter().filter(|_| !siblings.is_empty()).find(taken) {
-            Some(name) => Err(format!(
-                "there is a process {:?} already",
-                names::shown(&member.program.group, &name)
-            )),
-            None => Ok(()),
-        }
-    }
-
     /// Takes in what a call to the supervisor brought about; an error becomes a note.
     fn take_in(&mut self, result: Result<(), Error>) {
         self.collect();
@@ -369,19 +263,32 @@ impl Herd {
             Event::Unkillable { instance, name, pid } => {
                 self.unkillable.insert(instance);
                 let pid = pid.map_or(String::new(), |pid| format!(" (pid {pid})"));
-                self.note(format!("{}, number {}{pid}, survives SIGKILL", name.group, name.number));
+                self.note(format!("{}{pid} survives SIGKILL", self.shown(instance, &name)));
             }
             Event::SignalFailed {
-                name, signal, errno, ..
+                instance,
+                name,
+                signal,
+                errno,
+                ..
             } => {
                 let reason = io::Error::from_raw_os_error(errno);
                 self.note(format!(
-                    "{signal} can't be sent to {}, number {}: {reason}",
-                    name.group, name.number
+                    "{signal} can't be sent to {}: {reason}",
+                    self.shown(instance, &name)
                 ));
             }
             Event::GroupRemoved { group, .. } => self.forget(group),
             _ => {}
+        }
+    }
+
+    /// An instance as it can be typed; as the library calls it, should it be gone.
+    fn shown(&self, id: InstanceId, name: &Name) -> String {
+        let group = self.supervisor.status(id).map(|status| status.group);
+        match self.members.iter().find(|member| Some(member.id) == group) {
+            Some(member) => names::shown(&member.program.group, member.name(name.number)),
+            None => format!("{name}"),
         }
     }
 
@@ -414,6 +321,14 @@ impl Member {
         self.names.get(number as usize).map_or("?", String::as_str)
     }
 
+    /// Names all processes anew, after the program has changed: `count` of them, and those who are
+    /// still leaving.
+    fn rename(&mut self, count: u32) {
+        let known = self.names.len() as u32;
+        self.names.clear();
+        self.name_all(count.max(known));
+    }
+
     /// Makes sure that the first `count` processes have names.
     fn name_all(&mut self, count: u32) {
         for number in self.names.len() as u32..count {
@@ -441,58 +356,5 @@ fn plainly(error: &Error, text: &str) -> String {
         Error::Leaving(_) => format!("{text} is no longer in the configuration"),
         Error::Signal { signal, source, .. } => format!("{signal} can't be sent to {text}: {source}"),
         other => other.to_string(),
-    }
-}
-
-/// What came of a command, over everything it meant.
-#[derive(Debug, Default)]
-struct Tally {
-    accepted: u32,
-    already: u32,
-    queued: u32,
-    failed: u32,
-}
-
-impl Tally {
-    fn add(&mut self, outcome: Outcome) {
-        self.accepted += outcome.accepted;
-        self.already += outcome.already;
-        self.queued += outcome.queued;
-        self.failed += outcome.failed;
-    }
-
-    fn total(&self) -> u32 {
-        self.accepted + self.already + self.queued + self.failed
-    }
-
-    fn line(&self, verb: Verb, text: &str) -> Result<String, String> {
-        let (verb, already) = match verb {
-            Verb::Start => ("start".to_owned(), "already up"),
-            Verb::Stop => ("stop".to_owned(), "already down"),
-            Verb::Restart => ("restart".to_owned(), "already on its way"),
-            Verb::Signal(_) if self.accepted + self.failed == 0 => return Err(format!("nothing of {text} is running")),
-            Verb::Signal(signal) => (format!("signal {signal}"), "not running"),
-        };
-        let counts = [
-            (self.accepted, "accepted"),
-            (self.already, already),
-            (self.queued, "queued"),
-            (self.failed, "failed"),
-        ];
-        let total = self.total();
-        let part = |(count, word): (u32, &str)| {
-            if total == 1 {
-                word.to_owned()
-            } else {
-                format!("{count} {word}")
-            }
-        };
-        let parts: Vec<String> = counts.into_iter().filter(|&(count, _)| count > 0).map(part).collect();
-        let parts = if parts.is_empty() {
-            "there is nothing".to_owned()
-        } else {
-            parts.join(", ")
-        };
-        Ok(format!("{verb} {text}: {parts}"))
     }
 }

@@ -186,6 +186,27 @@ fn a_program_that_moves_to_a_group_gets_its_name() {
 }
 
 #[test]
+fn what_is_down_is_removed_at_once() {
+    let mut herd = herd(&format!(
+        "{ONE}[program:idle]\ncommand=sleep 1000\nautostart=false\n\
+         [program:lost]\ncommand=/no/such/program\nstartretries=0\n\
+         [program:trying]\ncommand=/no/such/program\nstartretries=1000\n"
+    ));
+    herd.reached("lost:lost", "FATAL");
+    herd.reached("trying:trying", "BACKOFF");
+    rewrite(&herd, ONE);
+    assert_eq!(
+        herd.ask("reload"),
+        "ok: reload: 0 added, 3 removed, 0 changed, 1 unchanged"
+    );
+    herd.reached("trying:trying", "STOPPED");
+    herd.say("status");
+    assert!(herd.answer().starts_with("one   RUNNING "));
+    assert_eq!(herd.ask("status idle"), "error: there is no process \"idle\"");
+    herd.shut_down();
+}
+
+#[test]
 fn hangup_reloads() {
     let mut herd = herd(ONE);
     rewrite(&herd, &format!("{ONE}{TWO}"));

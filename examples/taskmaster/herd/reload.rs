@@ -115,8 +115,7 @@ impl Herd {
         let member = &mut self.members[index];
         member.priority = priority;
         member.program = program;
-        member.names.clear();
-        member.name_all(target.max(current));
+        member.rename(target);
         let plan = self.supervisor.reload(id, spec);
         self.collect();
         let plan = plan.map_err(|error| plainly(&error, &old.name))?;

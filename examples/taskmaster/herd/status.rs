@@ -6,6 +6,7 @@ use pidherd::lifecycle::{Failure, State};
 use pidherd::supervisor::Status;
 
 use super::Herd;
+use super::select::Place;
 use crate::names;
 use crate::report::{Row, clock};
 
@@ -16,7 +17,7 @@ impl Herd {
     /// One line: it means none.
     pub fn status(&self, text: Option<&str>) -> Result<Vec<Row>, String> {
         let places = text.map_or_else(|| Ok(self.places()), |text| self.select(text))?;
-        let row = |place: &super::Place| {
+        let row = |place: &Place| {
             let member = self.members.get(place.member)?;
             let status = self.supervisor.status(place.id)?;
             Some(Row {

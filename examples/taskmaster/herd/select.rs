@@ -1,0 +1,118 @@
+//! Whom a NAME means: from the word that was typed to what the supervisor can be asked about.
+
+use pidherd::{InstanceId, Target};
+
+use super::{Herd, Member};
+use crate::names;
+
+/// One process of a member.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) member: usize,
+    pub(super) number: u32,
+    pub(super) id: InstanceId,
+}
+
+impl Herd {
+    pub(super) fn select(&self, text: &str) -> Result<Vec<Place>, String> {
+        let places = self.places();
+        let pairs = places.iter().map(|place| {
+            let member = &self.members[place.member];
+            (member.program.group.as_str(), member.name(place.number))
+        });
+        let chosen = names::select(text, pairs)?;
+        Ok(chosen
+            .into_iter()
+            .filter_map(|index| places.get(index).copied())
+            .collect())
+    }
+
+    /// Every process there is, in the order in which they are started.
+    pub(super) fn places(&self) -> Vec<Place> {
+        let of = |(member, Member { id, .. }): (usize, &Member)| {
+            let ids = self
+                .supervisor
+                .group(*id)
+                .map(|group| group.instances)
+                .unwrap_or_default();
+            let place = move |id| {
+                let number = self.supervisor.status(id)?.name.number;
+                Some(Place { member, number, id })
+            };
+            ids.into_iter().filter_map(place).collect::<Vec<_>>()
+        };
+        self.members.iter().enumerate().flat_map(of).collect()
+    }
+
+    /// Whole members as groups, others process by process.
+    pub(super) fn targets(&self, places: &[Place]) -> Vec<Target> {
+        let mut targets = Vec::new();
+        for places in places.chunk_by(|a, b| a.member == b.member) {
+            let Some(member) = places.first().and_then(|place| self.members.get(place.member)) else {
+                continue;
+            };
+            let all = self
+                .supervisor
+                .group(member.id)
+                .map_or(0, |group| group.instances.len());
+            if places.len() == all {
+                targets.push(Target::Group(member.id));
+            } else {
+                targets.extend(places.iter().map(|place| Target::Instance(place.id)));
+            }
+        }
+        targets
+    }
+
+    pub(super) fn check_startable(&self, places: &[Place]) -> Result<(), String> {
+        if self.is_closing() {
+            return Err("shutting down: nothing is started any more".to_owned());
+        }
+        if !places.is_empty() && places.iter().all(|place| self.members[place.member].leaving) {
+            return Err("it is no longer in the configuration".to_owned());
+        }
+        Ok(())
+    }
+
+    /// The one program that `scale text` can mean.
+    pub(super) fn scalable(&self, text: &str) -> Result<usize, String> {
+        if self.is_closing() {
+            return Err("shutting down: nothing is started any more".to_owned());
+        }
+        let wanted = text.strip_suffix(":*").unwrap_or(text);
+        let staying = || self.members.iter().enumerate().filter(|(_, member)| !member.leaving);
+        let in_group: Vec<usize> = staying()
+            .filter(|(_, member)| member.program.group == wanted)
+            .map(|(index, _)| index)
+            .collect();
+        match in_group.as_slice() {
+            [one] => Ok(*one),
+            [] => staying()
+                .find(|(_, member)| member.program.name == wanted)
+                .map(|(index, _)| index)
+                .ok_or_else(|| format!("there is no group {wanted:?}")),
+            _ => Err(format!(
+                "the group {wanted:?} has several programs: scale one of them by its name"
+            )),
+        }
+    }
+
+    /// Whether the processes of a member, `count` of them, would all have names of their own.
+    pub(super) fn check_new_names(&self, index: usize, count: u32) -> Result<(), String> {
+        let member = &self.members[index];
+        let siblings: Vec<&Member> = self
+            .members
+            .iter()
+            .filter(|other| other.id != member.id && other.program.group == member.program.group)
+            .collect();
+        let taken = |name: &String| siblings.iter().any(|other| other.names.contains(name));
+        let new = (member.names.len() as u32..count).filter_map(|number| member.program.process_name(number).ok());
+        match new.into_iter().filter(|_| !siblings.is_empty()).find(taken) {
+            Some(name) => Err(format!(
+                "there is a process {:?} already",
+                names::shown(&member.program.group, &name)
+            )),
+            None => Ok(()),
+        }
+    }
+}
