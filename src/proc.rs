@@ -46,6 +46,19 @@ pub(crate) fn group_lives(group: Pid) -> io::Result<bool> {
     Ok(false)
 }
 
+/// Whether a process that has not been reaped has begun to end: it closes its descriptors a little
+/// before its end is told.
+pub(crate) fn is_ending(pid: Pid) -> bool {
+    // PF_EXITING of the kernel's sched.h, in the ninth field of proc_pid_stat(5).
+    const EXITING: u64 = 0x4;
+    let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let Some(mut fields) = fields(&stat) else { return true };
+    let flags = fields
+        .nth(6)
+        .and_then(|field| str::from_utf8(field).ok()?.parse::<u64>().ok());
+    flags.is_some_and(|flags| flags & EXITING != 0)
+}
+
 /// The process itself, then its parent, and so on upwards: 64 of them at the most, three system calls
 /// each, no allocation. It ends early where the line breaks off.
 ///

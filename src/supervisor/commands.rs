@@ -7,12 +7,11 @@ use super::error::{Error, SpecError};
 use super::history::History;
 use super::instance::{Group, Instance};
 use super::kernel::Kernel;
-use super::leaves::Home;
 use super::spec::{GroupSpec, check_count};
 use super::{GroupId, GroupStatus, InstanceId, Name, Outcome, Request, Status, Target};
 use crate::command::Program;
 use crate::group::{Effect, Plan};
-use crate::lifecycle::{Lifecycle, Scope, StateName, Wanted};
+use crate::lifecycle::{Input, Lifecycle, Reply, Scope, StateName, Wanted};
 use crate::signal::Signal;
 
 impl<K: Kernel> Driver<K> {
@@ -20,7 +19,7 @@ impl<K: Kernel> Driver<K> {
         self.check_open()?;
         spec.check()?;
         self.check_cgroup(&spec, None)?;
-        let (shared, own) = programs(&spec, 0..spec.instances)?;
+        let (shared, own) = self.programs(&spec, 0..spec.instances)?;
         let instances = spec.instances;
         let id = self.groups.insert(Group::new(spec, shared));
         self.enlist(id, own);
@@ -65,13 +64,24 @@ impl<K: Kernel> Driver<K> {
         Ok(outcome)
     }
 
+    /// The host has learnt something about an instance.
+    pub(super) fn report(&mut self, id: InstanceId, input: Input) -> Result<(), Error> {
+        if self.instances.get(id).is_none() {
+            return Err(Error::UnknownInstance(id));
+        }
+        match self.feed(id, input) {
+            Reply::Ignored => Err(Error::NotAlive(id)),
+            Reply::Accepted | Reply::Already | Reply::Queued => Ok(()),
+        }
+    }
+
     pub(super) fn scale(&mut self, id: GroupId, target: u32) -> Result<Outcome, Error> {
         check_count(target)?;
         self.check_open()?;
         self.check_staying(Target::Group(id))?;
         let group = self.group(id)?;
         let missing = group.roster.scaling(target).missing;
-        let (_, own) = programs(&group.spec(target), missing)?;
+        let (_, own) = self.programs(&group.spec(target), missing)?;
         Ok(self.scale_with(id, target, own))
     }
 
@@ -89,7 +99,7 @@ impl<K: Kernel> Driver<K> {
         let from = group.roster.target();
         Ok(Plan::new(group.policy != spec.policy, from, spec.instances, |number| {
             let (old, new) = (group.commands.of(number), spec.commands.of(number));
-            if group.cgroup != spec.cgroup {
+            if group.cgroup != spec.cgroup || group.voice != spec.voice {
                 Effect::Restart
             } else if old == new {
                 Effect::None
@@ -107,7 +117,7 @@ impl<K: Kernel> Driver<K> {
         spec.check()?;
         self.check_cgroup(&spec, Some(id))?;
         let plan = self.plan(id, &spec)?;
-        let (shared, own) = programs(&spec, 0..spec.instances)?;
+        let (shared, own) = self.programs(&spec, 0..spec.instances)?;
         let target = spec.instances;
         let group = self.groups.get_mut(id).ok_or(Error::UnknownGroup(id))?;
         let roster = std::mem::replace(&mut group.roster, crate::group::Roster::new());
@@ -157,6 +167,7 @@ impl<K: Kernel> Driver<K> {
             lasted: history.over.map(|(_, lasted)| lasted),
             last_exit: history.last_exit,
             last_error: history.last_error.clone(),
+            says: instance.says.clone(),
         })
     }
 
@@ -297,8 +308,7 @@ impl<K: Kernel> Driver<K> {
             let present = group.roster.get(number);
             match present.and_then(|member| self.instances.get_mut(member)) {
                 Some(instance) => {
-                    let directory = group.cgroup.as_ref();
-                    instance.home = directory.map(|directory| Home::new(directory, &group.name, number));
+                    instance.place = group.place(number);
                     instance.program = program;
                 }
                 None => missing.push((number, program)),
@@ -325,30 +335,29 @@ impl<K: Kernel> Driver<K> {
                 number,
             };
             let life = Lifecycle::new(&group.policy, self.seed);
-            let home = group
-                .cgroup
-                .as_ref()
-                .map(|directory| Home::new(directory, &name.group, number));
+            let place = group.place(number);
             let instance = Instance {
                 program,
-                home,
+                place,
                 ..Instance::new(id, name, life, History::new(self.kept_runs))
             };
             let instance = self.instances.insert(instance);
             group.roster.put(number, instance);
             made.push(instance);
         }
-        self.reserve(made.len());
+        let speakers = if group.voice.socket { made.len() } else { 0 };
+        self.reserve(made.len(), speakers);
         made
+    }
+
+    fn programs(&self, spec: &GroupSpec, numbers: impl IntoIterator<Item = u32>) -> Result<Programs, SpecError> {
+        let each = spec.has_one_each();
+        let compile = |number| spec.compile(number, self.socket.as_deref());
+        let shared = if each { None } else { Some(compile(0)?) };
+        let own = |number| Ok((number, if each { Some(compile(number)?) } else { None }));
+        Ok((shared, numbers.into_iter().map(own).collect::<Result<_, SpecError>>()?))
     }
 }
 
 /// The program that all instances share, or these instances' own.
 type Programs = (Option<Program>, Vec<(u32, Option<Program>)>);
-
-fn programs(spec: &GroupSpec, numbers: impl IntoIterator<Item = u32>) -> Result<Programs, SpecError> {
-    let each = spec.has_one_each();
-    let shared = if each { None } else { Some(spec.compile(0)?) };
-    let own = |number| Ok((number, if each { Some(spec.compile(number)?) } else { None }));
-    Ok((shared, numbers.into_iter().map(own).collect::<Result<_, SpecError>>()?))
-}

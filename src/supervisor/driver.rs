@@ -4,7 +4,8 @@
 //! without a natural end (a command for thousands, a thousand deadlines at once) is done in slices
 //! of [`Kernel::SLICE`]; while something is left, the timer is armed for the past, so the set stays readable.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::ffi::OsString;
 use std::io;
 use std::time::Duration;
 
@@ -42,6 +43,10 @@ pub(super) struct Driver<K: Kernel> {
     pub(super) closing: bool,
     /// How many runs of each instance are remembered.
     pub(super) kept_runs: usize,
+    /// The notify socket's address, if there is one.
+    pub(super) socket: Option<OsString>,
+    /// Whose messages are heard: processes that have not been reaped.
+    pub(super) speakers: HashMap<Pid, InstanceId>,
     now: Instant,
 }
 
@@ -70,6 +75,8 @@ impl<K: Kernel> Driver<K> {
             seed,
             closing: false,
             kept_runs: KEPT_RUNS,
+            socket: None,
+            speakers: HashMap::new(),
         }
     }
 
@@ -94,7 +101,8 @@ impl<K: Kernel> Driver<K> {
     }
 
     /// Makes room for instances that have just been made, so that no restart has to.
-    pub(super) fn reserve(&mut self, made: usize) {
+    pub(super) fn reserve(&mut self, made: usize, speakers: usize) {
+        self.speakers.reserve(speakers);
         self.kernel.reserve(made);
         self.deadlines.reserve(self.instances.slots());
         let room = self.instances.slots() as usize;
@@ -168,11 +176,18 @@ impl<K: Kernel> Driver<K> {
         match self.kernel.collect(process, hold)? {
             Seen::Nothing => return Ok(Progress::Nothing),
             Seen::Ended(record) => {
+                self.speakers.remove(&record.pid);
                 instance.history.last_exit = Some(record);
                 self.feed(id, Input::Exited(record.exit));
             }
             Seen::Empty => {
                 self.feed(id, Input::Empty);
+            }
+            Seen::Ready => {
+                self.feed(id, Input::Ready);
+            }
+            Seen::NotReady => {
+                self.feed(id, Input::Failed(Failure::NotReady));
             }
         }
         Ok(Progress::Done)
@@ -262,20 +277,23 @@ impl<K: Kernel> Driver<K> {
         let Some(instance) = self.instances.get_mut(id) else {
             return nothing;
         };
-        let shared = self
-            .groups
-            .get_mut(instance.group)
-            .and_then(|group| group.program.as_mut());
+        let group = self.groups.get_mut(instance.group);
+        let speaks = group.as_ref().is_some_and(|group| group.voice.socket);
+        let shared = group.and_then(|group| group.program.as_mut());
         let Some(program) = instance.program.as_mut().or(shared) else {
             return nothing;
         };
-        let spawned = self.kernel.spawn(program, instance.home.as_ref(), id.index());
+        let spawned = self.kernel.spawn(program, &instance.place, id.index());
         instance.history.began(self.now, wall);
         match spawned {
             Ok((process, pipes)) => {
                 let pid = self.kernel.pid(&process);
                 instance.process = Some(process);
                 instance.pipes = Some(pipes);
+                instance.says = None;
+                if speaks {
+                    self.speakers.insert(pid, id);
+                }
                 Input::Spawned(pid)
             }
             Err(error) => {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::history::History;
-use super::leaves::Home;
-use super::spec::{Commands, GroupSpec};
+use super::leaves::{Home, Place};
+use super::spec::{Commands, GroupSpec, Voice};
 use super::{GroupId, InstanceId, Name, Request};
 use crate::cgroup::CgroupDir;
 use crate::child::Pipes;
@@ -23,8 +23,10 @@ pub(super) struct Instance<P> {
     pub(super) pipes: Option<Pipes>,
     /// Its own program, where the group's instances have one each.
     pub(super) program: Option<Program>,
-    /// Where its cgroup is to be, if it is to have one.
-    pub(super) home: Option<Home>,
+    /// What its runs are given.
+    pub(super) place: Place,
+    /// What it last said about itself.
+    pub(super) says: Option<Arc<str>>,
     /// What waits for its turn.
     pub(super) pending: Option<Request>,
     pub(super) history: History,
@@ -39,7 +41,8 @@ impl<P> Instance<P> {
             process: None,
             pipes: None,
             program: None,
-            home: None,
+            place: Place::default(),
+            says: None,
             pending: None,
             history,
         }
@@ -55,6 +58,8 @@ pub(super) struct Group {
     pub(super) program: Option<Program>,
     /// The directory for its instances' cgroups, if they are to have any.
     pub(super) cgroup: Option<CgroupDir>,
+    /// How its instances can say something about themselves.
+    pub(super) voice: Voice,
     pub(super) roster: Roster<InstanceId>,
     /// Whether instances that are added are to be started.
     pub(super) wanted: Wanted,
@@ -69,10 +74,22 @@ impl Group {
             commands: spec.commands,
             policy: spec.policy,
             cgroup: spec.cgroup,
+            voice: spec.voice,
             program,
             roster: Roster::new(),
             wanted: Wanted::Down,
             leaving: false,
+        }
+    }
+
+    /// What the runs of the instance with this number are given.
+    pub(super) fn place(&self, number: u32) -> Place {
+        Place {
+            home: self
+                .cgroup
+                .as_ref()
+                .map(|directory| Home::new(directory, &self.name, number)),
+            ready_fd: self.voice.ready_fd.is_some(),
         }
     }
 
@@ -82,6 +99,7 @@ impl Group {
             name: self.name.clone(),
             commands: self.commands.clone(),
             cgroup: self.cgroup.clone(),
+            voice: self.voice,
             instances,
             policy: self.policy.clone(),
         }

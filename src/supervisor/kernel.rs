@@ -6,13 +6,14 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid as RawPid, Signal as RawSignal, kill_process_group};
 
-use super::leaves::{Home, Leaf, Leaves};
+use super::leaves::{Leaf, Leaves, Place};
 use crate::cgroup::CgroupError;
 use crate::child::{Child, Pipes};
 use crate::command::error::Subject;
@@ -20,6 +21,7 @@ use crate::command::{Program, SpawnError, Spawner, Step};
 use crate::exit::{ExitRecord, Pid};
 use crate::fdset::{FdSet, Interest, Token};
 use crate::lifecycle::Scope;
+use crate::notify::{Counts, NotifySocket, Readiness, ReadyFd};
 use crate::pidfd::PidFd;
 use crate::proc;
 use crate::signal::Signal;
@@ -39,12 +41,8 @@ pub(super) trait Kernel {
     fn wall(&self) -> SystemTime;
 
     /// Spawns for the instance in slot `owner`, and watches; on an error nothing is left of it.
-    fn spawn(
-        &mut self,
-        program: &mut Program,
-        home: Option<&Home>,
-        owner: u32,
-    ) -> Result<(Self::Process, Pipes), SpawnError>;
+    fn spawn(&mut self, program: &mut Program, place: &Place, owner: u32)
+    -> Result<(Self::Process, Pipes), SpawnError>;
     fn pid(&self, process: &Self::Process) -> Pid;
 
     /// Looks what a ready descriptor of a process means. If the process has ended it is reaped; with
@@ -80,6 +78,10 @@ pub(super) enum Seen {
     Ended(ExitRecord),
     /// Nothing of its cgroup is alive.
     Empty,
+    /// It says that it is ready.
+    Ready,
+    /// It will never say so.
+    NotReady,
 }
 
 /// The real kernel.
@@ -93,6 +95,7 @@ pub(super) struct Linux {
     /// The slot of the instance each entry of the set belongs to, by the entry's place.
     owners: Vec<u32>,
     leaves: Leaves,
+    notify: Option<(NotifySocket, Token)>,
 }
 
 /// A child, and how far it has been taken apart.
@@ -100,6 +103,8 @@ pub(super) struct Watched {
     pidfd: PidFd,
     watch: Watch,
     leaf: Option<Leaf>,
+    /// Where it says that it is ready, until it has.
+    ready: Option<(ReadyFd, Token)>,
     owner: u32,
 }
 
@@ -119,7 +124,10 @@ impl Watched {
     pub(super) fn fd(&self, token: Token) -> Option<BorrowedFd<'_>> {
         match self.watch {
             Watch::Alive(own) | Watch::Reaped(own) if own == token => Some(self.pidfd.as_fd()),
-            _ => self.leaf.as_ref()?.events_fd(token),
+            _ => match &self.ready {
+                Some((ready, own)) if *own == token => Some(ready.as_fd()),
+                _ => self.leaf.as_ref()?.events_fd(token),
+            },
         }
     }
 }
@@ -128,6 +136,7 @@ impl Watched {
 pub(super) enum Source {
     Timer,
     Signals,
+    Notify,
     /// The process of the instance in this slot.
     Process(u32),
 }
@@ -153,6 +162,7 @@ impl Linux {
             signals,
             owners: Vec::new(),
             leaves: Leaves::default(),
+            notify: None,
         })
     }
 
@@ -164,6 +174,7 @@ impl Linux {
         }
         match &self.signals {
             Some((_, signals)) if *signals == token => Some(Source::Signals),
+            _ if self.notify.as_ref().is_some_and(|(_, notify)| *notify == token) => Some(Source::Notify),
             _ => self.owners.get(token.index()).copied().map(Source::Process),
         }
     }
@@ -187,6 +198,28 @@ impl Linux {
         }
     }
 
+    /// Makes the notify socket, if there is none, at this path or an address of the kernel's choice.
+    pub(super) fn listen(&mut self, path: Option<&Path>) -> io::Result<()> {
+        if self.notify.is_none() {
+            let socket = path.map_or_else(NotifySocket::new, NotifySocket::bind)?;
+            let token = self.fds.add(socket.as_fd(), Interest::READ)?;
+            self.notify = Some((socket, token));
+        }
+        Ok(())
+    }
+
+    pub(super) fn socket(&mut self) -> Option<&mut NotifySocket> {
+        self.notify.as_mut().map(|(socket, _)| socket)
+    }
+
+    pub(super) fn notify_counts(&self) -> Option<Counts> {
+        self.notify.as_ref().map(|(socket, _)| socket.counts())
+    }
+
+    pub(super) fn notify_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.notify.as_ref().map(|(socket, _)| socket.as_fd())
+    }
+
     pub(super) fn timer_fd(&self) -> BorrowedFd<'_> {
         self.timer.as_fd()
     }
@@ -203,9 +236,40 @@ impl Linux {
             Err(error) => {
                 let _gone = pidfd.signal(Signal::KILL);
                 wait_for_end(&pidfd, LAST_PATIENCE);
-                let errno = error.raw_os_error().unwrap_or_default();
-                Err(SpawnError::new(program.name().to_owned(), Step::Watch, errno, None))
+                Err(unwatched(program, &error))
             }
+        }
+    }
+
+    fn watch_readiness(&mut self, pipe: OwnedFd) -> io::Result<(ReadyFd, Token)> {
+        let ready = ReadyFd::new(pipe)?;
+        let token = self.fds.add(ready.as_fd(), Interest::READ)?;
+        Ok((ready, token))
+    }
+
+    fn abandon(&mut self, token: Token, pidfd: PidFd) {
+        let _gone = pidfd.signal(Signal::KILL);
+        wait_for_end(&pidfd, LAST_PATIENCE);
+        self.forget(token, pidfd);
+    }
+
+    /// What a process says about its readiness. It is asked before its end is looked for: who says it and
+    /// ends has said it.
+    fn hear_readiness(&mut self, process: &mut Watched) -> io::Result<Seen> {
+        let Some((mut ready, token)) = process.ready.take() else {
+            return Ok(Seen::Nothing);
+        };
+        let said = ready.read()?;
+        if said == Readiness::Waiting {
+            process.ready = Some((ready, token));
+            return Ok(Seen::Nothing);
+        }
+        drop(self.fds.remove(token, OwnedFd::from(ready)));
+        match said {
+            Readiness::Ready => Ok(Seen::Ready),
+            // Who is ending closes everything: that it ends will be told by how it ended.
+            Readiness::Closed if proc::is_ending(process.pidfd.pid()) => Ok(Seen::Nothing),
+            Readiness::Closed | Readiness::Waiting => Ok(Seen::NotReady),
         }
     }
 
@@ -270,27 +334,37 @@ impl Kernel for Linux {
         SystemTime::now()
     }
 
-    fn spawn(
-        &mut self,
-        program: &mut Program,
-        home: Option<&Home>,
-        owner: u32,
-    ) -> Result<(Watched, Pipes), SpawnError> {
-        let leaf = match home.map(|home| self.leaves.make(home)).transpose() {
+    fn spawn(&mut self, program: &mut Program, place: &Place, owner: u32) -> Result<(Watched, Pipes), SpawnError> {
+        let leaf = match place.home.as_ref().map(|home| self.leaves.make(home)).transpose() {
             Ok(leaf) => leaf,
             Err(error) => return Err(homeless(program, &error)),
         };
         let spawned = self.spawner.spawn_in(program, leaf.as_ref().map(Leaf::fd));
         let watched = spawned.and_then(|child| self.watch(child, program));
+        let watched = watched.and_then(|(pidfd, token, mut pipes)| {
+            let ready = place.ready_fd.then(|| pipes.extra.take()).flatten();
+            let ready = ready.map(|pipe| self.watch_readiness(pipe)).transpose();
+            match ready {
+                Ok(ready) => Ok((pidfd, token, ready, pipes)),
+                Err(error) => {
+                    self.abandon(token, pidfd);
+                    Err(unwatched(program, &error))
+                }
+            }
+        });
         match watched {
-            Ok((pidfd, token, pipes)) => {
+            Ok((pidfd, token, ready, pipes)) => {
                 self.own(token, owner);
+                if let Some((_, token)) = &ready {
+                    self.own(*token, owner);
+                }
                 let watch = Watch::Alive(token);
                 Ok((
                     Watched {
                         pidfd,
                         watch,
                         leaf,
+                        ready,
                         owner,
                     },
                     pipes,
@@ -308,6 +382,10 @@ impl Kernel for Linux {
     }
 
     fn collect(&mut self, process: &mut Watched, hold: bool) -> io::Result<Seen> {
+        let said = self.hear_readiness(process)?;
+        if said != Seen::Nothing {
+            return Ok(said);
+        }
         match (&process.watch, &process.leaf) {
             (&Watch::Alive(token), _) => {
                 let record = if hold {
@@ -355,7 +433,16 @@ impl Kernel for Linux {
     }
 
     fn release(&mut self, process: Watched, patience: Duration) {
-        let Watched { pidfd, watch, leaf, .. } = process;
+        let Watched {
+            pidfd,
+            watch,
+            leaf,
+            ready,
+            ..
+        } = process;
+        if let Some((ready, token)) = ready {
+            drop(self.fds.remove(token, OwnedFd::from(ready)));
+        }
         match watch {
             Watch::Alive(token) => {
                 let _gone = pidfd.signal(Signal::KILL);
@@ -410,6 +497,12 @@ fn deliver_to_group(process: &Watched, signal: Signal) -> io::Result<()> {
         }
         Watch::Alive(_) | Watch::Zombie | Watch::Reaped(_) | Watch::Group => sent,
     }
+}
+
+/// A child could not be added to the set.
+fn unwatched(program: &Program, error: &io::Error) -> SpawnError {
+    let errno = error.raw_os_error().unwrap_or_default();
+    SpawnError::new(program.name().to_owned(), Step::Watch, errno, None)
 }
 
 /// The cgroup that a program was to be started in could not be made.

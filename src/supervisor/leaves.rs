@@ -13,7 +13,16 @@ use crate::cgroup::{Cgroup, CgroupDir, CgroupError};
 use crate::fdset::{FdSet, Interest, Token};
 use crate::signal::Signal;
 
-/// Where an instance's leaf is to be: chosen once, used by every run.
+/// What a run is given besides its program: chosen once, used by every run of an instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Its cgroup is to be there.
+    pub(super) home: Option<Home>,
+    /// Its further pipe tells when it is ready.
+    pub(super) ready_fd: bool,
+}
+
+/// Where an instance's leaf is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Home {
     pub(super) dir: CgroupDir,

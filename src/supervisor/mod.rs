@@ -52,9 +52,11 @@ mod leaves;
 mod request;
 mod spec;
 mod status;
+mod voices;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::path::PathBuf;
 
 pub use arena::Id;
 pub use driver::Progress;
@@ -69,6 +71,8 @@ use crate::child::Pipes;
 use crate::command::Spawner;
 use crate::fdset::{Change, FdSet, Token};
 use crate::group::Plan;
+use crate::lifecycle::Input;
+use crate::notify::Counts;
 use crate::signal::Signal;
 use crate::signalfd::SignalFd;
 use crate::time::Instant;
@@ -125,6 +129,8 @@ pub struct Supervisor {
     driver: Driver<Linux>,
     /// Reused by every dispatch.
     ready: Vec<Token>,
+    /// Where the notify socket is to be.
+    notify_path: Option<PathBuf>,
 }
 
 /// Settings of a [`Supervisor`] that it has from the start.
@@ -135,6 +141,7 @@ pub struct Builder {
     events: usize,
     runs: usize,
     seed: Option<u64>,
+    notify_path: Option<PathBuf>,
 }
 
 impl Default for Builder {
@@ -144,6 +151,7 @@ impl Default for Builder {
             signals: None,
             events: 4_096,
             runs: KEPT_RUNS,
+            notify_path: None,
             seed: None,
         }
     }
@@ -180,6 +188,15 @@ impl Builder {
         self
     }
 
+    /// Where the socket for [`GroupSpec::notify_socket`] is to be: for children in another network namespace,
+    /// which do not see the abstract address that it has by default. See
+    /// [`NotifySocket::bind`](crate::notify::NotifySocket::bind).
+    #[must_use]
+    pub fn notify_path(mut self, path: impl Into<PathBuf>) -> Builder {
+        self.notify_path = Some(path.into());
+        self
+    }
+
     /// What the jitter of delays is drawn from; by default something that differs from process to
     /// process. The same seed gives the same delays.
     #[must_use]
@@ -202,6 +219,7 @@ impl Builder {
         Ok(Supervisor {
             driver,
             ready: Vec::with_capacity(Linux::SLICE as usize),
+            notify_path: self.notify_path,
         })
     }
 }
@@ -229,6 +247,7 @@ impl Supervisor {
     /// [`Error::Spec`] if the group cannot be as described: everything about it is checked here,
     /// and with an error nothing has happened. [`Error::ShuttingDown`].
     pub fn add(&mut self, spec: GroupSpec) -> Result<GroupId, Error> {
+        self.listen_for(&spec)?;
         self.call(|driver| driver.add(spec))
     }
 
@@ -266,6 +285,7 @@ impl Supervisor {
     /// [`Error::UnknownGroup`], [`Error::Leaving`], [`Error::ShuttingDown`]; [`Error::Spec`] if the
     /// description is wrong. Everything goes on as it was then.
     pub fn reload(&mut self, group: GroupId, spec: GroupSpec) -> Result<Plan, Error> {
+        self.listen_for(&spec)?;
         self.call(|driver| driver.reload(group, spec))
     }
 
@@ -320,6 +340,24 @@ impl Supervisor {
         self.call(|driver| driver.signal(target.into(), signal))
     }
 
+    /// Tells that an instance is ready, for a host that learns it in a way of its own. With
+    /// [`Startup::Notify`](crate::lifecycle::Startup::Notify) it counts as running from now on.
+    ///
+    /// # Errors
+    /// [`Error::UnknownInstance`]; [`Error::NotAlive`] unless it is starting.
+    pub fn report_ready(&mut self, instance: InstanceId) -> Result<(), Error> {
+        self.call(|driver| driver.report(instance, Input::Ready))
+    }
+
+    /// Tells that an instance is alive, for a host that learns it in a way of its own: its
+    /// [watchdog](crate::lifecycle::Policy::watchdog) begins anew.
+    ///
+    /// # Errors
+    /// [`Error::UnknownInstance`]; [`Error::NotAlive`] unless it is running.
+    pub fn report_alive(&mut self, instance: InstanceId) -> Result<(), Error> {
+        self.call(|driver| driver.report(instance, Input::Alive))
+    }
+
     /// Stops everything gracefully, and starts nothing any more. The host goes on dispatching until
     /// [`Supervisor::is_down`]; to lose patience, [`Supervisor::kill`] with [`Target::All`].
     ///
@@ -350,6 +388,7 @@ impl Supervisor {
         match self.driver.kernel.source(token)? {
             Source::Timer => Some(self.driver.kernel.timer_fd()),
             Source::Signals => self.driver.kernel.signal_fd(),
+            Source::Notify => self.driver.kernel.notify_fd(),
             Source::Process(slot) => {
                 let instance = self.driver.instances.get(self.driver.instances.id_at(slot)?)?;
                 instance.process.as_ref()?.fd(token)
@@ -458,10 +497,26 @@ impl Supervisor {
         self.driver.instances.get_mut(instance)?.pipes.take()
     }
 
+    /// What has come in at the notify socket, and what of it was not heard; `None` if no group has wanted
+    /// one.
+    #[must_use]
+    pub fn notify_counts(&self) -> Option<Counts> {
+        self.driver.kernel.notify_counts()
+    }
+
     /// The time on the supervisor's clock.
     #[must_use]
     pub fn now(&self) -> Instant {
         self.driver.kernel.now()
+    }
+
+    /// The notify socket is made when the first group wants it.
+    fn listen_for(&mut self, spec: &GroupSpec) -> Result<(), Error> {
+        if spec.voice.socket && self.driver.socket.is_none() {
+            self.driver.kernel.listen(self.notify_path.as_deref())?;
+            self.driver.socket = self.driver.kernel.socket().map(|socket| socket.address().to_owned());
+        }
+        Ok(())
     }
 
     /// Every call that changes something: one reading of the clock, and the timer armed at the end.
@@ -509,6 +564,7 @@ fn process(driver: &mut Driver<Linux>, token: Token) -> io::Result<Progress> {
             }
             Ok(Progress::More)
         }
+        Some(Source::Notify) => driver.hear(),
         Some(Source::Process(slot)) => match driver.instances.id_at(slot) {
             Some(id) => driver.process_ready(id),
             None => Ok(Progress::Nothing),

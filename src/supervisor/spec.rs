@@ -1,14 +1,17 @@
 //! What the host hands in: a group, that is a command, how many of it, and the rules.
 
+use std::ffi::OsStr;
 use std::fmt;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::SpecError;
 use super::leaves::Home;
 use crate::cgroup::CgroupDir;
-use crate::command::{Command, Program};
+use crate::command::{Command, Program, Stdio};
 use crate::lifecycle::{Policy, Restart, Scope, Startup, StopLadder};
+use crate::notify::NotifySocket;
 
 /// A group to be: `instances` processes of one command, under one policy.
 ///
@@ -29,6 +32,16 @@ pub struct GroupSpec {
     pub(super) instances: u32,
     pub(super) policy: Policy,
     pub(super) cgroup: Option<CgroupDir>,
+    pub(super) voice: Voice,
+}
+
+/// How instances can say something about themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Voice {
+    /// By a newline to this descriptor.
+    pub(super) ready_fd: Option<RawFd>,
+    /// By messages to the supervisor's socket.
+    pub(super) socket: bool,
 }
 
 /// One command for all instances, or one for each.
@@ -60,6 +73,7 @@ impl GroupSpec {
             instances: 1,
             policy: Policy::default(),
             cgroup: None,
+            voice: Voice::default(),
         }
     }
 
@@ -74,6 +88,7 @@ impl GroupSpec {
             instances: 1,
             policy: Policy::default(),
             cgroup: None,
+            voice: Voice::default(),
         }
     }
 
@@ -88,6 +103,24 @@ impl GroupSpec {
     #[must_use]
     pub fn policy(mut self, policy: Policy) -> GroupSpec {
         self.policy = policy;
+        self
+    }
+
+    /// Gives each instance a pipe at this descriptor number: it writes a newline there when it is ready (s6's
+    /// protocol). With [`Startup::Notify`] it counts as running only then; closing the pipe before is
+    /// a failed start.
+    #[must_use]
+    pub fn ready_fd(mut self, number: RawFd) -> GroupSpec {
+        self.voice.ready_fd = Some(number);
+        self
+    }
+
+    /// Tells each instance the supervisor's socket in `NOTIFY_SOCKET` (systemd's protocol, sd_notify(3)), and with a
+    /// [watchdog](Policy::watchdog) its time in `WATCHDOG_USEC`. Heard are READY, STATUS, EXTEND_TIMEOUT_USEC and
+    /// WATCHDOG, from the process itself and its descendants; see [`notify`](crate::notify).
+    #[must_use]
+    pub fn notify_socket(mut self, yes: bool) -> GroupSpec {
+        self.voice.socket = yes;
         self
     }
 
@@ -135,6 +168,19 @@ impl GroupSpec {
         matches!(self.commands, Commands::Each(_))
     }
 
+    fn with_voice(&self, mut command: Command, socket: Option<&OsStr>) -> Command {
+        if let Some(number) = self.voice.ready_fd {
+            command = command.fd(number, Stdio::piped());
+        }
+        if let (true, Some(address)) = (self.voice.socket, socket) {
+            command = command.env(NotifySocket::VARIABLE, address);
+            if let Some(silence) = self.policy.watchdog {
+                command = command.env("WATCHDOG_USEC", silence.as_micros().to_string());
+            }
+        }
+        command
+    }
+
     /// What concerns the group as a whole.
     pub(super) fn check(&self) -> Result<(), SpecError> {
         check_count(self.instances)?;
@@ -150,8 +196,10 @@ impl GroupSpec {
     }
 
     /// The program of one instance, checked against the policy.
-    pub(super) fn compile(&self, number: u32) -> Result<Program, SpecError> {
-        let command = self.command(number);
+    ///
+    /// `socket` is the address of the supervisor's, if there is one.
+    pub(super) fn compile(&self, number: u32, socket: Option<&OsStr>) -> Result<Program, SpecError> {
+        let command = self.with_voice(self.command(number), socket);
         let program = command
             .compile()
             .map_err(|error| SpecError::Command { number, error })?;

@@ -45,6 +45,8 @@ pub struct Status {
     pub last_exit: Option<ExitRecord>,
     /// Why the last spawn failed, if it did.
     pub last_error: Option<SpawnError>,
+    /// What it last said about itself (`STATUS=` to the notify socket), in this run.
+    pub says: Option<Arc<str>>,
 }
 
 /// How a group stands.

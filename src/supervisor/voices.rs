@@ -1,0 +1,57 @@
+//! What instances say about themselves, taken to their lifecycles.
+
+use std::io;
+use std::time::Duration;
+
+use super::InstanceId;
+use super::driver::{Driver, Progress};
+use super::kernel::Linux;
+use crate::lifecycle::{Failure, Input};
+use crate::notify::{Buffer, Notice, Received};
+
+/// How many messages are read in one go.
+const MESSAGES: usize = 32;
+
+/// What a process may ask for at a time. It may ask again; but somebody has to be there to do it.
+const LONGEST_EXTENSION: Duration = Duration::from_secs(3_600);
+
+impl Driver<Linux> {
+    /// The notify socket is readable.
+    pub(super) fn hear(&mut self) -> io::Result<Progress> {
+        let mut buffer = Buffer::new();
+        for heard in 0..MESSAGES {
+            let Some(socket) = self.kernel.socket() else {
+                return Ok(Progress::Nothing);
+            };
+            let speakers = &self.speakers;
+            let whose = |pid| speakers.get(&pid).copied();
+            match socket.receive(&mut buffer, |sender| sender.find_by_pid(whose))? {
+                Received::Nothing if heard == 0 => return Ok(Progress::Nothing),
+                Received::Nothing => return Ok(Progress::Done),
+                Received::Ignored => {}
+                Received::Message(message) => {
+                    message
+                        .notices()
+                        .for_each(|notice| self.take_notice(message.owner, notice));
+                }
+            }
+        }
+        Ok(Progress::More)
+    }
+
+    fn take_notice(&mut self, id: InstanceId, notice: Notice<'_>) {
+        match notice {
+            Notice::Ready => drop(self.feed(id, Input::Ready)),
+            Notice::Watchdog => drop(self.feed(id, Input::Alive)),
+            Notice::WatchdogTrigger => drop(self.feed(id, Input::Failed(Failure::Watchdog))),
+            Notice::ExtendTimeout(by) => drop(self.feed(id, Input::Extend(by.min(LONGEST_EXTENSION)))),
+            Notice::Status(text) => {
+                if let Some(instance) = self.instances.get_mut(id) {
+                    instance.says = (!text.is_empty()).then(|| text.into());
+                }
+            }
+            // How it ends is seen, not believed; and the times of a watchdog are the host's to say.
+            _ => {}
+        }
+    }
+}
