@@ -1,0 +1,228 @@
+//! What instances say about themselves, and what comes of it.
+
+mod common;
+mod host;
+
+use std::os::unix::net::UnixDatagram;
+use std::process::Command as StdCommand;
+use std::time::Duration;
+
+use StateName::{Backoff as BackOff, Exited, Fatal, Running, Starting, Stopped, Stopping};
+use common::{isolated, skipped};
+use host::{Host, LONG, at_once, ms, sh, term};
+use pidherd::lifecycle::{Cause, Failure, Policy, Restart, Scope, Startup, StateName};
+use pidherd::supervisor::End;
+use pidherd::{Error, GroupSpec, InstanceId};
+
+fn notify(timeout: Duration) -> Policy {
+    Policy {
+        startup: Startup::Notify { timeout },
+        start_retries: 0,
+        stop: term(Scope::Process, LONG),
+        ..at_once()
+    }
+}
+
+fn start(host: &mut Host, spec: GroupSpec) -> InstanceId {
+    let id = host.add(spec).1[0];
+    host.supervisor.start(id).unwrap();
+    host.take_events();
+    id
+}
+
+#[test]
+fn a_newline_on_its_descriptor_makes_it_running() {
+    isolated(|| {
+        for mut host in [Host::new(), Host::with_own_epoll()] {
+            let script = "echo begun; read go; printf x >&3; echo more >&3; exec 3>&-; read never";
+            let id = start(
+                &mut host,
+                GroupSpec::new("a", sh(script)).policy(notify(LONG)).ready_fd(3),
+            );
+            assert_eq!((host.line(id).as_str(), host.state(id)), ("begun", Starting));
+            host.go_on(id);
+            host.until_state(id, Running);
+            assert_eq!(host.steps(id).last().unwrap().cause, Cause::Ready);
+            host.shut_down();
+        }
+    });
+}
+
+#[test]
+fn whoever_says_it_is_ready_and_ends_was_running() {
+    isolated(|| {
+        let mut host = Host::new();
+        let policy = Policy {
+            restart: Restart::Never,
+            ..notify(LONG)
+        };
+        let id = start(
+            &mut host,
+            GroupSpec::new("a", sh("echo >&3; exit 3")).policy(policy).ready_fd(3),
+        );
+        host.until_state(id, Exited);
+        assert_eq!(host.states(id), [Starting, Running, Exited]);
+    });
+}
+
+#[test]
+fn whoever_gives_the_descriptor_up_has_failed_to_start() {
+    isolated(|| {
+        let mut host = Host::new();
+        let id = start(
+            &mut host,
+            GroupSpec::new("a", sh("exec 3>&-; read never"))
+                .policy(notify(LONG))
+                .ready_fd(3),
+        );
+        host.until_state(id, Fatal);
+        assert_eq!(host.states(id), [Starting, Stopping, BackOff, Fatal]);
+        assert_eq!(host.supervisor.runs(id).last().unwrap().end, End::NotReady);
+    });
+}
+
+#[test]
+fn whoever_ends_without_a_word_is_judged_by_its_end() {
+    isolated(|| {
+        for _ in 0..30 {
+            let mut host = Host::new();
+            let id = start(
+                &mut host,
+                GroupSpec::new("a", sh("exit 7")).policy(notify(LONG)).ready_fd(3),
+            );
+            host.until_state(id, Fatal);
+            assert_eq!(host.states(id), [Starting, BackOff, Fatal]);
+            assert_eq!(host.supervisor.runs(id).last().unwrap().end, End::Exited(7));
+        }
+    });
+}
+
+#[test]
+fn whoever_is_not_ready_in_time_is_stopped() {
+    isolated(|| {
+        let mut host = Host::new();
+        let id = start(
+            &mut host,
+            GroupSpec::new("a", sh("yes >&3 & read never; kill $!")).policy(notify(ms(50))),
+        );
+        host.until_state(id, Fatal);
+        assert_eq!(host.states(id), [Starting, Stopping, BackOff, Fatal]);
+        let cause = Cause::Failed(Failure::StartTimeout);
+        assert_eq!(host.steps(id)[1].cause, cause);
+        assert_eq!(host.supervisor.runs(id).last().unwrap().end, End::StartTimeout);
+    });
+}
+
+#[test]
+fn a_flood_without_a_newline_is_no_readiness_and_no_burden() {
+    isolated(|| {
+        let mut host = Host::new();
+        let script = "while :; do printf xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx >&3; done";
+        let id = start(
+            &mut host,
+            GroupSpec::new("a", sh(script)).policy(notify(ms(100))).ready_fd(3),
+        );
+        host.until_state(id, Fatal);
+        assert_eq!(host.states(id), [Starting, Stopping, BackOff, Fatal]);
+    });
+}
+
+/// A shell that sends each line it reads to the notify socket by way of this process.
+fn speaker() -> GroupSpec {
+    GroupSpec::new(
+        "a",
+        sh("echo \"$NOTIFY_SOCKET $WATCHDOG_USEC\"; while read line; do echo \"$line\"; done"),
+    )
+    .notify_socket(true)
+}
+
+fn has_systemd_notify() -> bool {
+    StdCommand::new("systemd-notify")
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
+
+#[test]
+fn systemd_notify_makes_it_running() {
+    if !has_systemd_notify() {
+        return skipped("there is no systemd-notify");
+    }
+    isolated(|| {
+        let mut host = Host::new();
+        let script = "systemd-notify --status='Reading maps.'; echo read; read go; systemd-notify --ready; read never";
+        let id = start(
+            &mut host,
+            GroupSpec::new("a", sh(script)).policy(notify(LONG)).notify_socket(true),
+        );
+        host.until("it has said what it does", |host| host.status(id).says.is_some());
+        assert_eq!(host.status(id).says.as_deref(), Some("Reading maps."));
+        assert_eq!(host.state(id), Starting);
+        assert_eq!(host.line(id), "read");
+        host.go_on(id);
+        host.until_state(id, Running);
+        assert_eq!(host.steps(id).last().unwrap().cause, Cause::Ready);
+        host.shut_down();
+    });
+}
+
+#[test]
+fn a_stranger_is_not_heard() {
+    isolated(|| {
+        let mut host = Host::new();
+        let id = start(&mut host, speaker().policy(notify(ms(300))));
+        let line = host.line(id);
+        let address = line.split(' ').next().unwrap().strip_prefix('@').unwrap();
+        use std::os::linux::net::SocketAddrExt;
+        let address = std::os::unix::net::SocketAddr::from_abstract_name(address).unwrap();
+        let socket = UnixDatagram::unbound().unwrap();
+        socket.send_to_addr(b"READY=1", &address).unwrap();
+        host.until_state(id, Fatal);
+        assert_eq!(host.states(id), [Starting, Stopping, BackOff, Fatal]);
+        let counts = host.supervisor.notify_counts().unwrap();
+        assert_eq!((counts.received, counts.strangers), (1, 1));
+    });
+}
+
+#[test]
+fn whoever_is_silent_for_too_long_is_taken_for_hung() {
+    isolated(|| {
+        let mut host = Host::new();
+        let policy = Policy {
+            watchdog: Some(ms(150)),
+            restart: Restart::Never,
+            ..at_once()
+        };
+        let policy = Policy {
+            stop: term(Scope::Process, LONG),
+            ..policy
+        };
+        let id = start(&mut host, speaker().policy(policy));
+        assert!(host.line(id).ends_with(" 150000"));
+        let begun = host.status(id).uptime.unwrap();
+        for _ in 0..3 {
+            host.nothing_for(ms(60));
+            host.supervisor.report_alive(id).unwrap();
+        }
+        host.until_state(id, Exited);
+        assert_eq!(host.states(id), [Starting, Running, Stopping, Exited]);
+        let run = host.supervisor.runs(id).last().unwrap();
+        assert_eq!(run.end, End::Watchdog);
+        assert!(run.lasted >= begun + ms(3 * 60 + 150), "{:?}", run.lasted);
+        assert!(matches!(host.supervisor.report_alive(id), Err(Error::NotAlive(_))));
+    });
+}
+
+#[test]
+fn a_host_may_say_for_it_that_it_is_ready() {
+    isolated(|| {
+        let mut host = Host::new();
+        let id = start(&mut host, GroupSpec::new("a", sh("read never")).policy(notify(LONG)));
+        host.supervisor.report_ready(id).unwrap();
+        host.take_events();
+        assert_eq!(host.states(id), [Starting, Running]);
+        assert!(matches!(host.supervisor.report_ready(id), Err(Error::NotAlive(_))));
+        host.shut_down();
+        host.until_state(id, Stopped);
+    });
+}
