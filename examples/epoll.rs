@@ -10,7 +10,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let sleep = Command::new("sleep").arg("3").process_group(0);
     let workers = supervisor.add(GroupSpec::new("worker", sleep).instances(3).restart(Restart::Always))?;
     supervisor.start(workers)?;
-
     let epoll = create(CreateFlags::CLOEXEC)?;
     supervisor.track_fd_changes(true);
     let mut ready = Vec::with_capacity(64);
@@ -18,10 +17,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         while let Some(change) = supervisor.next_fd_change() {
             match (&change, supervisor.fd(change.token())) {
                 (Change::Added(entry), Some(fd)) => {
-                    add(&epoll, fd, EventData::new_u64(entry.fd as u64), EventFlags::IN)?
+                    let wanted = EventFlags::from_bits_retain(entry.interest.bits());
+                    add(&epoll, fd, EventData::new_u64(entry.fd as u64), wanted)?;
                 }
-                (Change::Added(_), None) => {} // It is gone already.
                 (Change::Removed { fd, .. }, _) => drop(delete(&epoll, fd)),
+                (Change::Added(_), None) => {} // It is gone already.
             }
         }
         wait(&epoll, rustix::buffer::spare_capacity(&mut ready), None)?;
