@@ -91,8 +91,12 @@ impl Watched {
         if self.truth.rules_out(input) {
             assert_eq!(reaction.reply, Reply::Ignored, "{input:?} is impossible in {before:?}");
         }
+        let was_alive = self.truth.is_alive();
         self.keep_account(policy, input, &reaction);
         self.is_consistent(now);
+        let ends = reaction.transitions().filter(|step| step.ends_run()).count();
+        let is_over = !self.truth.is_alive() || reaction.action == Some(Action::Spawn);
+        assert_eq!(ends, usize::from(was_alive && is_over), "{input:?} in {before:?}");
         reaction
     }
 
@@ -182,8 +186,6 @@ impl Step<'_> {
             at = to;
         }
         assert_eq!(at, self.after.state.name());
-        let ends = self.reaction.transitions().filter(|step| step.ends_run()).count();
-        assert!(ends <= 1);
     }
 
     fn changes_nothing_unless_it_says_so(&self) {

@@ -162,7 +162,10 @@ impl World {
     /// Lets time pass up to so many seconds after the beginning.
     pub(super) fn until(&mut self, seconds: f64) {
         let end = BEGINNING.saturating_add(Duration::from_secs_f64(seconds));
+        let mut events = 0;
         while let Some((at, input)) = self.next().filter(|(at, _)| *at <= end) {
+            events += 1;
+            assert!(events < 10_000, "no end of it: {:?}", self.life);
             self.now = self.now.max(at);
             match input {
                 Input::Exited(_) => self.process = None,
