@@ -288,7 +288,8 @@ impl Program {
             env: &env,
             pid_key: (listens > 0).then_some(c"LISTEN_PID="),
         };
-        self.body.execute(label, command.signal_mask, &image);
+        self.body
+            .execute(label, command.signal_mask, command.ignored_signals, &image);
         Ok(())
     }
 }

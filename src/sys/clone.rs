@@ -197,7 +197,7 @@ mod tests {
             env: &[],
             pid_key: Some(c"PID="),
         };
-        script.execute(2, SignalSet::EMPTY, &image);
+        script.execute(2, SignalSet::EMPTY, SignalSet::EMPTY, &image);
         script
     }
 

@@ -220,19 +220,42 @@ impl Script {
     // Signals.
 
     /// The default action for every signal but those in `ignored`, which are ignored. One by one, for
-    /// CLONE_CLEAR_SIGHAND leaves what the host ignores, and Rust programs ignore SIGPIPE.
+    /// CLONE_CLEAR_SIGHAND leaves what the host ignores, and Rust programs ignore SIGPIPE. The terminal's
+    /// stop signals have to wait for [`Script::mask`].
     pub(crate) fn dispositions(&mut self, label: usize, ignored: SignalSet) {
         let default = self.hold(&[0; 64]);
         let ignore = self.hold(&SigAction::IGNORE.to_bytes());
         for signal in Signal::all().filter(|&signal| signal != Signal::KILL && signal != Signal::STOP) {
-            let action = if ignored.contains(signal) { ignore } else { default };
-            let args = [signal.as_raw() as usize, action, 0, size_of::<u64>(), 0, 0];
-            self.push(label, libc::SYS_rt_sigaction, args, Then::Succeed);
+            let waits = STOP_SIGNALS.contains(&signal);
+            let action = if waits || ignored.contains(signal) {
+                ignore
+            } else {
+                default
+            };
+            self.disposition(label, signal, action);
+        }
+    }
+
+    fn disposition(&mut self, label: usize, signal: Signal, action: usize) {
+        let args = [signal.as_raw() as usize, action, 0, size_of::<u64>(), 0, 0];
+        self.push(label, libc::SYS_rt_sigaction, args, Then::Succeed);
+    }
+
+    /// The signal mask, and then the stop signals' default action, as late as possible: one that came
+    /// since the clone has waited behind the mask. It would stop the child here, short of its exec, and
+    /// with it the host, which waits for that. While the signal is ignored it is lost instead.
+    fn mask(&mut self, label: usize, mask: SignalSet, ignored: SignalSet) {
+        let mask = self.hold(&mask.bits().to_ne_bytes());
+        let args = [libc::SIG_SETMASK as usize, mask, 0, size_of::<u64>(), 0, 0];
+        self.push(label, libc::SYS_rt_sigprocmask, args, Then::Succeed);
+        let default = self.hold(&[0; 64]);
+        for signal in STOP_SIGNALS.into_iter().filter(|&signal| !ignored.contains(signal)) {
+            self.disposition(label, signal, default);
         }
     }
 
     /// The last steps: the signal mask, now that nothing but execve is left, and the program.
-    pub(crate) fn execute(&mut self, label: usize, mask: SignalSet, image: &Image<'_>) {
+    pub(crate) fn execute(&mut self, label: usize, mask: SignalSet, ignored: SignalSet, image: &Image<'_>) {
         let argv: Vec<usize> = image
             .argv
             .iter()
@@ -254,9 +277,7 @@ impl Script {
             env.push(entry);
         }
         let (argv, env) = (self.hold_table(&argv), self.hold_table(&env));
-        let mask = self.hold(&mask.bits().to_ne_bytes());
-        let args = [libc::SIG_SETMASK as usize, mask, 0, size_of::<u64>(), 0, 0];
-        self.push(label, libc::SYS_rt_sigprocmask, args, Then::Succeed);
+        self.mask(label, mask, ignored);
         for (label, path) in image.candidates {
             let path = self.hold(path.to_bytes_with_nul());
             self.push(*label, libc::SYS_execve, [path, argv, env, 0, 0, 0], Then::Search);
@@ -321,6 +342,9 @@ fn word_of(chunk: &[u8]) -> u64 {
     }
     u64::from_ne_bytes(word)
 }
+
+/// What a terminal stops its jobs with.
+const STOP_SIGNALS: [Signal; 3] = [Signal::TSTP, Signal::TTIN, Signal::TTOU];
 
 /// The beginning of the kernel's `struct sigaction`; all that follows is zero.
 struct SigAction {
