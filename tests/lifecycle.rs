@@ -317,6 +317,38 @@ fn a_group_is_stopped_when_its_last_member_is_gone_and_a_session_of_its_own_surv
 }
 
 #[test]
+fn a_successor_meets_nobody_of_its_predecessors_group() {
+    isolated(|| {
+        let directory = tempdir();
+        let script = format!(
+            "cd {}; if [ -e member ] && grep -q '^State:.[^ZX]' /proc/$(cat member)/status; then echo met; fi 2>/dev/null
+             (trap '' TERM; exec sleep 1000 >/dev/null) & echo $! >member
+             trap 'exit 0' TERM; echo ready; read never",
+            directory.path().display()
+        );
+        let policy = Policy {
+            stop: term(Scope::ProcessGroup, ms(60)),
+            ..for_ever()
+        };
+        let mut host = Host::new();
+        let id = host.start(sh(&script).process_group(0), policy);
+        assert_eq!(host.line(id), "ready");
+        let member: u32 = fs::read_to_string(directory.join("member"))
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        let name = format!("/proc/{member}/comm");
+        wait_until("it is deaf", SOON, || {
+            fs::read_to_string(&name).is_ok_and(|name| name == "sleep\n")
+        });
+        host.supervisor.restart(id).unwrap();
+        host.until("it runs again", |host| host.status(id).runs == 2);
+        assert_eq!(host.line(id), "ready");
+    });
+}
+
+#[test]
 fn a_second_stop_extends_no_deadline_and_a_kill_shortens_it() {
     isolated(|| {
         let policy = Policy {

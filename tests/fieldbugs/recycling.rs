@@ -1,0 +1,247 @@
+//! Process ids that are used again. In a PID namespace of the test's own nobody else starts
+//! processes, so a bystander can be given just the number that a child had.
+//!
+//! bazel#11910, ponyc#5765: a kill that came after the reap hit a stranger.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process;
+
+use pidherd::lifecycle::{Left, Policy, Scope, State, StateName};
+use pidherd::{InstanceId, PidFd, Signal, Target};
+use rustix::process::{Pid, WaitOptions, waitpid};
+
+use super::common::{SOON, isolated, processes, root_or_skip, wait_gone};
+use super::host::{Host, LONG, at_once, ms, quiet_sh, sh, sleeper, term};
+use StateName::{Exited, Running, Stopped, Stopping};
+
+/// Runs a test as the first process of a PID namespace, with a /proc that shows it.
+fn in_namespace(body: impl FnOnce()) {
+    const STAGE: &str = "PIDHERD_TEST_NAMESPACE";
+    if std::env::var_os(STAGE).is_some() {
+        mount_proc();
+        return isolated(body);
+    }
+    if !root_or_skip("it makes a PID namespace") {
+        return;
+    }
+    isolated(|| {
+        unshare(libc::CLONE_NEWPID);
+        let test = std::thread::current().name().unwrap().to_owned();
+        let output = process::Command::new(std::env::current_exe().unwrap())
+            .args([&test, "--exact", "--nocapture", "--test-threads=1"])
+            .env(STAGE, "inside")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success() && text.contains("isolated: done"),
+            "{text}{errors}"
+        );
+    });
+}
+
+fn unshare(what: libc::c_int) {
+    // SAFETY: a number; nothing that Rust relies on is unshared.
+    let done = unsafe { libc::unshare(what) };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+}
+
+fn mount_proc() {
+    let mount = |source: &std::ffi::CStr, target: &std::ffi::CStr, flags| {
+        // SAFETY: strings that end, and no data.
+        let done = unsafe {
+            libc::mount(
+                source.as_ptr(),
+                target.as_ptr(),
+                source.as_ptr(),
+                flags,
+                std::ptr::null(),
+            )
+        };
+        assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+    };
+    assert_eq!(process::id(), 1);
+    // The session and group it came with are not of the namespace.
+    rustix::process::setsid().unwrap();
+    unshare(libc::CLONE_NEWNS);
+    mount(c"none", c"/", libc::MS_REC | libc::MS_PRIVATE);
+    mount(c"proc", c"/proc", 0);
+}
+
+/// Somebody who has nothing to do with the library, at this number and as the leader of a group.
+struct Bystander(process::Child);
+
+impl Bystander {
+    fn at(pid: u32) -> Bystander {
+        fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
+        let child = process::Command::new("sleep")
+            .arg("1000")
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        assert_eq!(child.id(), pid, "the number is free again, and given to the next");
+        Bystander(child)
+    }
+
+    /// Nothing has happened to it, and nothing is about to: it can still be told apart from one
+    /// that was signalled, since the first deadly signal would be its status.
+    fn assert_unharmed(mut self) {
+        assert_eq!(self.0.try_wait().unwrap(), None);
+        let state = processes::state(self.0.id());
+        assert!(matches!(state, Some('S' | 'R' | 'D')), "{state:?}");
+        let quit = rustix::process::Signal::QUIT;
+        rustix::process::kill_process(Pid::from_raw(self.0.id() as i32).unwrap(), quit).unwrap();
+        let status = self.0.wait().unwrap();
+        assert_eq!(
+            std::os::unix::process::ExitStatusExt::signal(&status),
+            Some(libc::SIGQUIT)
+        );
+    }
+}
+
+/// Everything that can be done to a process.
+fn try_everything(pidfd: &PidFd) {
+    for signal in [Signal::TERM, Signal::STOP, Signal::KILL] {
+        assert!(pidfd.signal(signal).is_err());
+        assert!(pidfd.signal_group(Some(signal)).is_err());
+    }
+    assert!(pidfd.signal_group(None).is_err());
+    assert!(pidfd.peek().unwrap().is_some());
+    assert!(pidfd.reap().unwrap().is_some());
+}
+
+#[test]
+fn bazel_11910_ponyc_5765_kill_after_reap_hits_a_stranger() {
+    in_namespace(|| {
+        let mut child = quiet_sh("exit 3").process_group(0).spawn().unwrap();
+        child.wait().unwrap();
+        let bystander = Bystander::at(child.pid().as_raw());
+        try_everything(child.pidfd());
+        child.kill().unwrap();
+        assert_eq!(child.wait().unwrap().exit.code(), Some(3));
+        drop(child);
+        bystander.assert_unharmed();
+    });
+}
+
+#[test]
+fn a_child_that_somebody_else_has_reaped_is_no_stranger_when_dropped() {
+    in_namespace(|| {
+        let child = quiet_sh("exit 3").process_group(0).spawn().unwrap();
+        let pid = child.pid().as_raw();
+        steal(pid);
+        let bystander = Bystander::at(pid);
+        try_everything(child.pidfd());
+        drop(child);
+        bystander.assert_unharmed();
+    });
+}
+
+/// Reaps a child of the library's, which nobody should.
+fn steal(pid: u32) {
+    assert!(wait_gone(pid, SOON));
+    waitpid(Pid::from_raw(pid as i32), WaitOptions::empty()).unwrap();
+}
+
+/// Everything a host can ask for.
+fn ask_for_everything(host: &mut Host, id: InstanceId) {
+    for target in [id.into(), Target::Group(host.status(id).group), Target::All] {
+        for signal in [Signal::TERM, Signal::STOP, Signal::KILL] {
+            let _not_alive = host.supervisor.signal(target, signal);
+        }
+        host.supervisor.stop(target).unwrap();
+        host.supervisor.kill(target).unwrap();
+    }
+}
+
+fn grouped() -> Policy {
+    Policy {
+        stop: term(Scope::ProcessGroup, ms(30)),
+        ..at_once()
+    }
+}
+
+#[test]
+fn whatever_is_asked_of_an_instance_that_has_ended_no_stranger_hears_of_it() {
+    in_namespace(|| {
+        let mut host = Host::new();
+        let id = host.start(quiet_sh("exit 3").process_group(0), grouped());
+        let pid = host.pid(id);
+        host.until_state(id, Exited);
+        let bystander = Bystander::at(pid);
+        ask_for_everything(&mut host, id);
+        host.shut_down();
+        drop(host);
+        bystander.assert_unharmed();
+    });
+}
+
+#[test]
+fn whatever_is_asked_of_an_instance_that_somebody_else_has_reaped_no_stranger_hears_of_it() {
+    in_namespace(|| {
+        let mut host = Host::new();
+        let id = host.start(quiet_sh("exit 3").process_group(0), grouped());
+        let dropped = host.start(quiet_sh("exit 3").process_group(0), grouped());
+        let pids = [host.pid(id), host.pid(dropped)];
+        for pid in pids {
+            steal(pid);
+        }
+        let bystanders = pids.map(Bystander::at);
+        assert_eq!(host.state(id), Running, "nobody has looked yet");
+        ask_for_everything(&mut host, id);
+        host.until_state(id, Stopped);
+        drop(host);
+        for bystander in bystanders {
+            bystander.assert_unharmed();
+        }
+    });
+}
+
+#[test]
+fn a_group_that_has_become_empty_is_no_strangers_when_the_next_rung_is_due() {
+    in_namespace(|| {
+        let mut host = Host::new();
+        let script = "(trap '' TERM; exec sleep 1000 >/dev/null) & trap 'exit 0' TERM; echo $!; read never";
+        let id = host.start(sh(script).process_group(0), grouped());
+        let member: u32 = host.line(id).parse().unwrap();
+        let pid = host.pid(id);
+        host.supervisor.stop(id).unwrap();
+        host.until("the leader is gone", |host| {
+            matches!(host.status(id).state, State::Stopping(stopping) if matches!(stopping.left, Left::Others { .. }))
+        });
+        // We are the namespace's first process, so orphans are ours to reap.
+        let member = Pid::from_raw(member as i32).unwrap();
+        rustix::process::kill_process(member, rustix::process::Signal::KILL).unwrap();
+        waitpid(Some(member), WaitOptions::empty()).unwrap();
+        // Before 6.9 the unreaped leader keeps its number; since then the number is free.
+        let bystander = processes::state(pid).is_none().then(|| Bystander::at(pid));
+        host.supervisor.kill(id).unwrap();
+        host.until_state(id, Stopped);
+        assert_eq!(host.states(id).last(), Some(&Stopped));
+        drop(host);
+        if let Some(bystander) = bystander {
+            bystander.assert_unharmed();
+        }
+    });
+}
+
+#[test]
+fn an_instance_that_is_dropped_in_the_middle_of_a_group_stop_kills_no_stranger() {
+    in_namespace(|| {
+        let mut host = Host::new();
+        let patient = Policy {
+            stop: term(Scope::ProcessGroup, LONG),
+            ..at_once()
+        };
+        let id = host.start(sleeper().process_group(0), patient);
+        let pid = host.pid(id);
+        host.supervisor.stop(id).unwrap();
+        assert_eq!(host.state(id), Stopping);
+        steal(pid);
+        let bystander = Bystander::at(pid);
+        drop(host);
+        bystander.assert_unharmed();
+    });
+}
