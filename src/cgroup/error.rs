@@ -43,9 +43,9 @@ pub enum CgroupError {
         /// `EACCES`, `EPERM` or `EROFS`.
         errno: i32,
     },
-    /// A threaded cgroup, or the root of a threaded subtree: a cgroup in it can hold threads, but no
-    /// process.
-    #[error("cgroup {path:?} is threaded: no process could be started there")]
+    /// A threaded cgroup, or the root of a threaded subtree: what is in it can hold threads, but keeps no
+    /// processes apart that could be listed or killed.
+    #[error("cgroup {path:?} is of a threaded subtree, which keeps no processes apart")]
     Threaded {
         /// Which.
         path: PathBuf,

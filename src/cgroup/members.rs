@@ -1,7 +1,6 @@
 //! Who is in a cgroup, and how to reach all of them and nobody else.
 
 use std::collections::BTreeSet;
-use std::ffi::CStr;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -25,8 +24,6 @@ const MOST_ROUNDS: u32 = 256;
 /// So many rounds in a row without a new process, and all of them have got their signal. One is not
 /// enough: a child is listed a moment after its fork can't be stopped any more.
 const QUIET_ROUNDS: u32 = 4;
-
-const FREEZE: &CStr = c"cgroup.freeze";
 
 /// Who is in a cgroup.
 #[derive(Default)]
@@ -165,7 +162,7 @@ fn hold(numbers: &mut Peekable<impl Iterator<Item = u32>>) -> io::Result<Vec<(u3
 /// What `cgroup.kill` does, for kernels that haven't got it.
 ///
 /// Nobody in a frozen cgroup gets so far as to fork again, and SIGKILL reaches them all the same. Without
-/// that, a process that forks all the time would always be a child ahead.
+/// that, enough processors could fork faster than one can list and kill.
 pub(super) fn kill_each(cgroup: BorrowedFd<'_>) -> io::Result<()> {
     let _thawed_at_the_end = Freeze::new(cgroup);
     let mut known = BTreeSet::new();
@@ -196,8 +193,8 @@ struct Freeze<'a>(Option<BorrowedFd<'a>>);
 
 impl<'a> Freeze<'a> {
     fn new(cgroup: BorrowedFd<'a>) -> Freeze<'a> {
-        let thawed = tree::read(cgroup, FREEZE).is_ok_and(|content| content.starts_with(b"0"));
-        let frozen = thawed && tree::write(cgroup, FREEZE, b"1").is_ok();
+        let thawed = tree::is_frozen(cgroup).is_ok_and(|frozen| !frozen);
+        let frozen = thawed && tree::freeze(cgroup, true).is_ok();
         Freeze(frozen.then_some(cgroup))
     }
 }
@@ -205,7 +202,7 @@ impl<'a> Freeze<'a> {
 impl Drop for Freeze<'_> {
     fn drop(&mut self) {
         if let Some(cgroup) = self.0 {
-            let _removed = tree::write(cgroup, FREEZE, b"0");
+            let _removed = tree::freeze(cgroup, false);
         }
     }
 }

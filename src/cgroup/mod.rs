@@ -317,22 +317,27 @@ impl Cgroup {
     /// # Errors
     /// `EMFILE`, `ENFILE` or `ENOMEM`: there was no descriptor to look with.
     pub fn is_populated(&self) -> io::Result<bool> {
-        self.event(b"populated")
+        match tree::read(self.fd(), c"cgroup.events") {
+            Ok(content) => tree::is_populated(&content),
+            Err(Errno::NOENT | Errno::NODEV) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
-    /// Whether it is frozen, by its own `cgroup.freeze` or by that of one above it (Linux 5.2).
+    /// Whether it is to be frozen, by its own `cgroup.freeze` or by that of one above it (Linux 5.2), as
+    /// far up as is mounted.
     ///
     /// A child that is started in a frozen cgroup freezes before it runs, and whoever waits for its
-    /// exec, as the spawn of this library does, waits until it is thawed.
+    /// exec, as the spawn of this library does, waits until it is thawed or killed.
     ///
     /// # Errors
     /// As [`is_populated`](Cgroup::is_populated).
     pub fn is_frozen(&self) -> io::Result<bool> {
-        self.event(b"frozen")
+        tree::is_frozen(self.fd())
     }
 
     /// A descriptor of `cgroup.events` that becomes ready when [`is_populated`](Cgroup::is_populated)
-    /// (or `is_frozen`) next changes; close-on-exec.
+    /// next changes; close-on-exec.
     ///
     /// What it is ready for is `EPOLLPRI` ([`Interest::PRIORITY`](crate::fdset::Interest::PRIORITY)), which
     /// brings `EPOLLERR` with it. It stays ready until [`acknowledge`](Cgroup::acknowledge) has read
@@ -340,8 +345,8 @@ impl Cgroup {
     /// this, has a notice of its own.
     ///
     /// What happened before the call is not reported: ask `is_populated` after it. Changes come
-    /// together, 10 ms apart at the least, so the last one may be reported that much late; and one
-    /// may be reported that was undone meanwhile. Removing the cgroup is not reported. The
+    /// together, 10 ms apart at the least, so the last one may be reported that much late; and what is
+    /// reported may have been undone meanwhile, or be a freeze. Removing the cgroup is not reported. The
     /// descriptor outlives it, but belongs taken out of a set before.
     ///
     /// # Errors
@@ -361,7 +366,7 @@ impl Cgroup {
     pub fn acknowledge(events: impl AsFd) -> io::Result<bool> {
         let mut content = [0; 256];
         match rustix::io::retry_on_intr(|| rustix::io::pread(&events, &mut content[..], 0)) {
-            Ok(length) => tree::flag(&content[..length], b"populated"),
+            Ok(length) => tree::is_populated(&content[..length]),
             Err(Errno::NODEV) => Ok(false),
             Err(errno) => Err(errno.into()),
         }
@@ -427,7 +432,7 @@ impl Cgroup {
         }
         tree::remove_below(self.fd())?;
         tree::disable_controllers(self.fd())?;
-        self.thaw()
+        tree::freeze(self.fd(), false)
     }
 
     /// Removes it and the cgroups that its processes have made below it. If it is gone already, that
@@ -450,27 +455,11 @@ impl Cgroup {
         }
     }
 
-    fn event(&self, key: &[u8]) -> io::Result<bool> {
-        match tree::read(self.fd(), c"cgroup.events") {
-            Ok(content) => tree::flag(&content, key),
-            Err(Errno::NOENT | Errno::NODEV) => Ok(false),
-            Err(errno) => Err(errno.into()),
-        }
-    }
-
     /// Whether the name still stands for this very cgroup.
     fn is_in_place(&self) -> io::Result<bool> {
         match statat(&self.dir.inner.fd, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok((stat.st_dev, stat.st_ino) == self.identity),
             Err(Errno::NOENT) => Ok(false),
-            Err(errno) => Err(errno.into()),
-        }
-    }
-
-    fn thaw(&self) -> io::Result<()> {
-        match tree::write(self.fd(), c"cgroup.freeze", b"0") {
-            // Before 5.2 nothing freezes.
-            Ok(()) | Err(Errno::NOENT | Errno::NODEV) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -490,7 +479,7 @@ impl Cgroup {
             return Err(CgroupError::Own { path: self.path() });
         }
         self.kill().map_err(failed("kill what is left in"))?;
-        self.thaw().map_err(failed("thaw"))
+        tree::freeze(self.fd(), false).map_err(failed("thaw"))
     }
 }
 

@@ -10,6 +10,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::fs::inotify;
+
 use super::members::{List, Sent, signal_listed};
 use super::*;
 use common::cgroups::{FORKING_CHAINS, members, run_in, sleepers};
@@ -95,6 +97,27 @@ fn what_was_left_is_killed_one_by_one_too() {
     });
 }
 
+#[test]
+fn it_is_frozen_meanwhile() {
+    isolated(|| {
+        let Some((_cgroup, dir)) = without_kill_file() else {
+            return;
+        };
+        let leaf = dir.leaf("leaf").unwrap();
+        let mut child = run_in(&leaf.path(), "exec sleep 1000");
+        sleepers(&leaf.path(), 1);
+        let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
+        let watch = inotify::init(flags).unwrap();
+        let file = leaf.path().join("cgroup.freeze");
+        inotify::add_watch(&watch, file, inotify::WatchFlags::MODIFY).unwrap();
+        leaf.kill().unwrap();
+        assert!(wait_readable(&watch, Duration::ZERO));
+        child.wait().unwrap();
+        wait_empty(&leaf);
+        leaf.remove().unwrap();
+    });
+}
+
 /// Whom somebody else has frozen is killed, and the cgroup left as it was.
 #[test]
 fn a_freeze_that_was_there_stays() {
@@ -116,8 +139,7 @@ fn a_freeze_that_was_there_stays() {
     });
 }
 
-/// Supervisor forums call it "it killed my database": the number in the list was a member's when it was read,
-/// and is a stranger's when it is used.
+/// The number was a member's when the list was read, and is a stranger's when it is used.
 #[test]
 fn a_recycled_number_is_not_signalled() {
     isolated(|| {

@@ -8,6 +8,8 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, unlinkat};
 use rustix::io::{Errno, retry_on_intr};
 
+const FREEZE: &CStr = c"cgroup.freeze";
+
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// Opens a directory by a path that the host gave, which may lead through symlinks.
@@ -41,19 +43,45 @@ pub(super) fn write(cgroup: BorrowedFd<'_>, name: &CStr, content: &[u8]) -> Resu
     retry_on_intr(|| rustix::io::write(&file, content)).map(drop)
 }
 
-/// What the line with this key says in a file of keys and flags, as `cgroup.events` is.
-pub(super) fn flag(content: &[u8], key: &[u8]) -> io::Result<bool> {
-    let mut values = content.split(|&byte| byte == b'\n').filter_map(|line| {
-        let value = line.strip_prefix(key)?.strip_prefix(b" ")?;
-        Some(value != b"0")
-    });
-    values.next().ok_or_else(|| {
-        let key = String::from_utf8_lossy(key);
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("cgroup.events says nothing of {key:?}"),
-        )
-    })
+/// What a `cgroup.events` with this content says.
+pub(super) fn is_populated(content: &[u8]) -> io::Result<bool> {
+    let mut lines = content.split(|&byte| byte == b'\n');
+    let value = lines.find_map(|line| line.strip_prefix(b"populated "));
+    match value {
+        Some(value) => Ok(value != b"0"),
+        None => {
+            let error = "not the cgroup.events of a cgroup";
+            Err(io::Error::new(io::ErrorKind::InvalidData, error))
+        }
+    }
+}
+
+/// Whether this cgroup or one above it is to be frozen.
+///
+/// The `frozen` of `cgroup.events` can't be asked: when processes die while their tree is being thawed, it
+/// stays at 1, though whatever comes next runs (seen on Linux 6.18).
+pub(super) fn is_frozen(cgroup: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut above;
+    let mut here = cgroup;
+    loop {
+        match read(here, FREEZE) {
+            Ok(content) if content.starts_with(b"0") => {}
+            Ok(_) => return Ok(true),
+            // The root can't be frozen, and what it is mounted on is no cgroup.
+            Err(Errno::NOENT | Errno::NODEV) => return Ok(false),
+            Err(errno) => return Err(errno.into()),
+        }
+        above = open(here, c"..")?;
+        here = above.as_fd();
+    }
+}
+
+/// Freezes a cgroup, or thaws it. Before Linux 5.2, and once it was removed, there is nothing to do.
+pub(super) fn freeze(cgroup: BorrowedFd<'_>, frozen: bool) -> io::Result<()> {
+    match write(cgroup, FREEZE, if frozen { b"1" } else { b"0" }) {
+        Ok(()) | Err(Errno::NOENT | Errno::NODEV) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// Disables whatever controllers are enabled for the children, of whom there are none any more.
@@ -150,12 +178,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flag_is_found_by_its_whole_key() {
-        let content = b"xpopulated 1\npopulated 0\nfrozen 1\n";
-        assert!(!flag(content, b"populated").unwrap());
-        assert!(flag(content, b"frozen").unwrap());
+    fn only_the_whole_line_counts() {
+        assert!(is_populated(b"populated 1\nfrozen 0\n").unwrap());
+        assert!(!is_populated(b"xpopulated 1\npopulated 0\nfrozen 1\n").unwrap());
         for broken in [&b""[..], b"populated", b"populated1", b"frozen 1\n"] {
-            let error = flag(broken, b"populated").unwrap_err();
+            let error = is_populated(broken).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         }
     }

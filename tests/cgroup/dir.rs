@@ -2,13 +2,16 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use pidherd::cgroup::{CgroupDir, CgroupError};
+use pidherd::signal::Signal;
 
+use crate::common::cgroups::{run_in, sleepers};
 use crate::common::{self, isolated, root_or_skip, skipped, tempdir, test_cgroup, wait_until};
-use crate::{LIMIT, delegated};
+use crate::{LIMIT, delegated, wait_empty};
 
 fn refusal(path: impl AsRef<Path>) -> CgroupError {
     CgroupDir::open(path).expect_err("a directory that will not do")
@@ -247,17 +250,32 @@ fn somebody_elses_directory_is_not_writable() {
 fn a_user_can_use_what_was_delegated_to_it() {
     isolated(|| {
         if let Some(path) = std::env::var_os(AS_NOBODY) {
-            let leaf = CgroupDir::open(path).unwrap().leaf("leaf").unwrap();
-            leaf.kill().unwrap();
-            assert_eq!(leaf.signal(pidherd::Signal::TERM).unwrap(), 0);
-            leaf.clear().unwrap();
-            return leaf.remove().unwrap();
+            return use_as_nobody(Path::new(&path));
         }
         let Some((cgroup, _)) = delegated() else { return };
         if root_or_skip("becoming nobody") {
             std::os::unix::fs::chown(cgroup.path(), Some(65534), Some(65534)).unwrap();
+            let script = r#"
+                until [ -d "$0/leaf" ]; do sleep 0.01; done
+                echo $$ >"$0/leaf/cgroup.procs"
+                exec sleep 1000"#;
+            let mut roots = run_in(cgroup.path(), script);
             let name = "dir::a_user_can_use_what_was_delegated_to_it";
             assert!(as_nobody(name, cgroup.path()));
+            assert_eq!(roots.wait().unwrap().signal(), Some(9));
         }
     });
+}
+
+/// A process of root's comes in there. It can't be signalled, but killed: the cgroup is nobody's.
+fn use_as_nobody(path: &Path) {
+    let leaf = CgroupDir::open(path).unwrap().leaf("leaf").unwrap();
+    sleepers(&leaf.path(), 1);
+    let error = leaf.signal(Signal::TERM).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+    leaf.kill().unwrap();
+    wait_empty(&leaf, leaf.events().unwrap());
+    assert_eq!(leaf.signal(Signal::TERM).unwrap(), 0);
+    leaf.clear().unwrap();
+    leaf.remove().unwrap();
 }
