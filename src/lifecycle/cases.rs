@@ -23,12 +23,13 @@ const SECOND: Duration = Duration::from_secs(1);
 const PID: Pid = Pid::new(7).unwrap();
 
 /// The choices that make a class of policies. Those that decide whether others matter come first.
-pub(super) const CHOICES: [&[&str]; 9] = [
+pub(super) const CHOICES: [&[&str]; 10] = [
     &["process", "group"],
     &["grace", "no grace", "notify"],
     &["always", "unexpected", "never"],
     &["retries", "no retries"],
     &["any failure", "passing ones"],
+    &["shortages count", "shortages don't"],
     &["budget", "no budget"],
     &["no delay", "delay"],
     &["no cool-off", "cool-off"],
@@ -54,6 +55,7 @@ fn policy(class: &[usize]) -> Policy {
         restart,
         retries,
         permanent,
+        shortages,
         budget,
         delay,
         cool_off,
@@ -71,6 +73,7 @@ fn policy(class: &[usize]) -> Policy {
         restart: [Restart::Always, Restart::OnUnexpected, Restart::Never][restart],
         start_retries: [3, 1][retries],
         retry_permanent: permanent == 0,
+        count_shortages: shortages == 0,
         crash_budget: Some(CrashBudget {
             max: [10, 1][budget],
             window: SECOND * 10,
@@ -122,7 +125,7 @@ pub(super) fn shapes() -> Vec<Shape> {
 fn shape(words: &'static str, state: State, wanted: Wanted) -> Shape {
     let policy = Policy::default();
     let mut counters = Counters::new(&policy, 0);
-    counters.start_failed(&policy);
+    counters.start_failed(&policy, false);
     counters.crashed(&policy, NOW);
     let life = Lifecycle {
         state,

@@ -22,6 +22,7 @@ one with a \"but\" shows only what is different. FATAL lasts for the cool-off, o
   grace, no grace, notify      what makes a start a success
   retries, no retries          left after a failed start
   any failure, passing ones    are retried
+  shortages count, don't       against the retries
   always, unexpected, never    which ends are answered by a restart
   budget, no budget            left for another crash
   delay, no delay              before a restart

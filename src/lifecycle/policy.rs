@@ -28,6 +28,10 @@ pub struct Policy {
     /// Whether a spawn error that trying again cannot mend (no such program) is retried all the
     /// same. supervisord does, and so does the default: the program may yet be installed.
     pub retry_permanent: bool,
+    /// Whether a spawn error that may pass by itself (EAGAIN, ENOMEM, EMFILE) uses up a start retry. By
+    /// default it does not: a machine that is short of something is no fault of the program's, and to
+    /// give up for good would outlast the shortage. The wait before each try grows all the same.
+    pub count_shortages: bool,
     /// The wait before the n-th try after n failed starts.
     pub backoff: Backoff,
     /// The wait before a process that ran and ended is started again, by the number of such
@@ -52,6 +56,7 @@ impl Default for Policy {
             expected: ExpectedExits::default(),
             start_retries: 3,
             retry_permanent: true,
+            count_shortages: false,
             backoff: Backoff::Linear {
                 step: Duration::from_secs(1),
                 cap: Duration::MAX,

@@ -11,6 +11,8 @@ use crate::time::Instant;
 pub(super) struct Counters {
     /// Failed starts in a row.
     pub(super) failed_starts: u32,
+    /// Those of them that count.
+    tries_used: u32,
     /// Automatic restarts since it was last stable.
     pub(super) restarts: u32,
     /// When those of the window happened. Room for all of them is reserved when the lifecycle is
@@ -26,6 +28,7 @@ impl Counters {
             .map_or(0, |budget| budget.max.min(CrashBudget::LIMIT));
         Counters {
             failed_starts: 0,
+            tries_used: 0,
             restarts: 0,
             crashes: VecDeque::with_capacity(room.into()),
             random: seed,
@@ -34,14 +37,23 @@ impl Counters {
 
     /// A start by hand: everything is forgiven.
     pub(super) fn forget(&mut self) {
-        self.failed_starts = 0;
+        self.started();
         self.forget_crashes();
     }
 
-    /// Counts a failed start: the wait before the next, or `None` if no try is left.
-    pub(super) fn start_failed(&mut self, policy: &Policy) -> Option<Duration> {
+    /// A start went well.
+    pub(super) fn started(&mut self) {
+        (self.failed_starts, self.tries_used) = (0, 0);
+    }
+
+    /// Counts a failed start: the wait before the next, or `None` if no try is left. A shortage uses none up
+    /// unless the policy says so.
+    pub(super) fn start_failed(&mut self, policy: &Policy, shortage: bool) -> Option<Duration> {
         self.failed_starts = self.failed_starts.saturating_add(1);
-        if self.failed_starts > policy.start_retries {
+        if policy.count_shortages || !shortage {
+            self.tries_used = self.tries_used.saturating_add(1);
+        }
+        if self.tries_used > policy.start_retries {
             return None;
         }
         let random = self.draw();
@@ -121,13 +133,30 @@ mod tests {
             ..Policy::default()
         };
         let mut counters = Counters::new(&policy, 0);
-        let waits: Vec<_> = (0..4).map(|_| counters.start_failed(&policy)).collect();
+        let waits: Vec<_> = (0..4).map(|_| counters.start_failed(&policy, false)).collect();
         assert_eq!(
             waits,
             [Some(Duration::from_secs(1)), Some(Duration::from_secs(2)), None, None]
         );
         counters.forget();
-        assert_eq!(counters.start_failed(&policy), Some(Duration::from_secs(1)));
+        assert_eq!(counters.start_failed(&policy, false), Some(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn a_shortage_uses_no_try_up_but_makes_the_wait_longer() {
+        let patient = Policy {
+            start_retries: 0,
+            ..Policy::default()
+        };
+        let mut counters = Counters::new(&patient, 0);
+        let waits: Vec<_> = (0..3).map(|_| counters.start_failed(&patient, true)).collect();
+        assert_eq!(waits, [1, 2, 3].map(|seconds| Some(Duration::from_secs(seconds))));
+        assert_eq!(counters.start_failed(&patient, false), None);
+        let strict = Policy {
+            count_shortages: true,
+            ..patient
+        };
+        assert_eq!(Counters::new(&strict, 0).start_failed(&strict, true), None);
     }
 
     #[test]

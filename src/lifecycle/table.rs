@@ -184,7 +184,7 @@ impl<'a> Turn<'a> {
     }
 
     fn run(&mut self, pid: Pid, since: Instant, cause: Cause) -> Reply {
-        self.life.counters.failed_starts = 0;
+        self.life.counters.started();
         let until = self.silence_ends();
         self.go(State::Running { pid, since, until }, cause)
     }
@@ -274,7 +274,8 @@ impl<'a> Turn<'a> {
             self.life.counters.forget();
             return self.go(State::Stopped, Cause::Failed(failure));
         }
-        let wait = self.life.counters.start_failed(self.policy);
+        let shortage = matches!(failure, Failure::Spawn { permanent: false, .. });
+        let wait = self.life.counters.start_failed(self.policy, shortage);
         let until = self.now.saturating_add(wait.unwrap_or_default());
         self.go(State::Backoff { until, failure }, Cause::Failed(failure));
         match (wait, failure) {

@@ -19,7 +19,7 @@ use super::kernel::{Kernel, Seen};
 use super::{GroupId, InGroups, InInstances, InstanceId, Request};
 use crate::deadlines::Deadlines;
 use crate::exit::Pid;
-use crate::lifecycle::{Action, Cause, Failure, Input, Reaction, Reply, Scope, State, StateName, Transition};
+use crate::lifecycle::{Action, Cause, Failure, Input, Reaction, Reply, Scope, Startup, State, StateName, Transition};
 use crate::signal::Signal;
 use crate::time::Instant;
 
@@ -173,6 +173,8 @@ impl<K: Kernel> Driver<K> {
         let policy = self.groups.get(instance.group).map(|group| &group.policy);
         let hold = instance.life.state().name() == StateName::Stopping
             && policy.is_some_and(|policy| policy.stop.scope() >= Scope::ProcessGroup);
+        let notifies = policy.is_some_and(|policy| matches!(policy.startup, Startup::Notify { .. }));
+        let awaited = notifies && instance.life.state().name() == StateName::Starting;
         match self.kernel.collect(process, hold)? {
             Seen::Nothing => return Ok(Progress::Nothing),
             Seen::Ended(record) => {
@@ -186,9 +188,11 @@ impl<K: Kernel> Driver<K> {
             Seen::Ready => {
                 self.feed(id, Input::Ready);
             }
-            Seen::NotReady => {
+            // Who need not say anything may close what it could have said it with.
+            Seen::NotReady if awaited => {
                 self.feed(id, Input::Failed(Failure::NotReady));
             }
+            Seen::NotReady => {}
         }
         Ok(Progress::Done)
     }

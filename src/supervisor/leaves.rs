@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use rustix::io::Errno;
+
 use crate::cgroup::{Cgroup, CgroupDir, CgroupError};
 use crate::fdset::{FdSet, Interest, Token};
 use crate::signal::Signal;
@@ -110,10 +112,18 @@ impl Leaves {
             }
             made = self.replace(&home.dir, &format!("{}.{number}", home.name));
         }
-        Ok(Leaf {
-            cgroup: made?,
-            events: None,
-        })
+        let cgroup = made?;
+        if cgroup.is_frozen().unwrap_or(false) {
+            // Who is cloned into it stands still before exec, and so would the host.
+            let _nobody_minds = cgroup.remove();
+            let (doing, path) = ("start anything in frozen", cgroup.path());
+            return Err(CgroupError::Failed {
+                doing,
+                path,
+                errno: Errno::BUSY.raw_os_error(),
+            });
+        }
+        Ok(Leaf { cgroup, events: None })
     }
 
     /// Makes a cgroup, in the place of one that nobody lives in. Whoever lives there is killed; and that

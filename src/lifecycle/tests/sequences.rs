@@ -193,7 +193,7 @@ fn everything_holds_with_readiness() {
         stop: group_ladder(),
         ..Policy::default()
     };
-    assert_eq!(explore(&policy), [StateName::Exited, StateName::Backoff]);
+    assert_eq!(explore(&policy), [StateName::Exited]);
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn a_failed_spawn_is_retried_while_there_are_tries() {
         },
         Program::refused(),
     );
-    let failed = "could not be spawned (errno 11)";
+    let failed = "could not be spawned (errno 13)";
     assert_eq!(
         world.told(),
         [
@@ -86,16 +86,36 @@ fn a_failed_spawn_is_retried_while_there_are_tries() {
 }
 
 #[test]
-fn a_permanent_failure_is_retried_unless_the_policy_knows_better() {
-    let missing = Program {
-        missing: Some((libc::ENOENT, true)),
+fn a_shortage_is_waited_out_however_long_it_takes() {
+    let short = Program {
+        missing: Some((libc::EAGAIN, false)),
         ..SLEEP
     };
+    let policy = |count_shortages| Policy {
+        start_retries: 1,
+        count_shortages,
+        ..Policy::default()
+    };
+    let mut patient = World::started(policy(false), short);
+    patient.until(1_000.0);
+    assert_eq!(patient.state(), StateName::Backoff);
+    assert!(patient.life.life.runs() > 40, "{}", patient.life.life.runs());
+    let mut strict = World::started(policy(true), short);
+    strict.until(1_000.0);
+    assert_eq!((strict.state(), strict.life.life.runs()), (StateName::Fatal, 2));
+}
+
+#[test]
+fn a_permanent_failure_is_retried_unless_the_policy_knows_better() {
+    let [missing, short] = [(libc::ENOENT, true), (libc::EAGAIN, false)].map(|missing| Program {
+        missing: Some(missing),
+        ..SLEEP
+    });
     for (program, retry_permanent, gives_up) in [
         (missing, true, false),
         (missing, false, true),
-        (Program::refused(), true, false),
-        (Program::refused(), false, false),
+        (short, true, false),
+        (short, false, false),
     ] {
         let policy = Policy {
             retry_permanent,

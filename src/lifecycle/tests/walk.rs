@@ -129,6 +129,7 @@ impl Dice {
             expected: self.of(&[ExpectedExits::none(), ExpectedExits::default()]),
             start_retries: self.of(&[0, 1, 3, u32::MAX]),
             retry_permanent: self.of(&[false, true]),
+            count_shortages: self.of(&[false, true]),
             backoff: self.backoff(),
             restart_delay: self.backoff(),
             crash_budget: self.of(&[None, Some(budget)]),

@@ -64,10 +64,10 @@ impl Program {
         Program { obeys: None, ..SLEEP }
     }
 
-    /// It cannot be spawned just now.
+    /// It may not be executed.
     pub(super) fn refused() -> Program {
         Program {
-            missing: Some((libc::EAGAIN, false)),
+            missing: Some((libc::EACCES, true)),
             ..SLEEP
         }
     }
