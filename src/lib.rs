@@ -12,9 +12,10 @@
 //!  group       command -> child          what to run; a spawned child that owns its pidfd
 //!    |             |
 //! lifecycle     fdset, timerfd, signalfd raw descriptors for any epoll; deadlines behind a timerfd
-//!  (pure)          |
-//!    \            sys                    all unsafe code: clone3, waitid, signalfd
-//!     time, exit, signal                 plain data, used by everyone
+//!  (pure)       cgroup, notify          whole trees of processes; what processes say of themselves
+//!    \             |
+//!     \           sys                    all unsafe code: clone3, waitid, signalfd
+//!      time, exit, signal                plain data, used by everyone
 //! ```
 //!
 //! Every layer is public and useful alone. To spawn and to wait, [`Command`] and [`Child`] are enough;
