@@ -4,7 +4,10 @@
 //! restarted; the supervisor carries it out.
 
 mod plan;
+mod rolling;
 mod roster;
 
 pub use plan::{Effect, Plan};
+pub(crate) use rolling::Roll;
+pub use rolling::Rolling;
 pub(crate) use roster::Roster;

@@ -78,7 +78,7 @@ impl<K: Kernel> Driver<K> {
     pub(super) fn scale(&mut self, id: GroupId, target: u32) -> Result<Outcome, Error> {
         check_count(target)?;
         self.check_open()?;
-        self.check_staying(Target::Group(id))?;
+        self.check_size(id)?;
         let group = self.group(id)?;
         let missing = group.roster.scaling(target).missing;
         let (_, own) = self.programs(&group.spec(target), missing)?;
@@ -88,6 +88,7 @@ impl<K: Kernel> Driver<K> {
     pub(super) fn remove(&mut self, id: GroupId) -> Result<Outcome, Error> {
         let group = self.groups.get_mut(id).ok_or(Error::UnknownGroup(id))?;
         group.leaving = true;
+        group.roll = None;
         group.wanted = Wanted::Down;
         let outcome = self.scale_with(id, 0, Vec::new());
         self.remove_if_empty(id);
@@ -113,7 +114,7 @@ impl<K: Kernel> Driver<K> {
 
     pub(super) fn reload(&mut self, id: GroupId, spec: GroupSpec) -> Result<Plan, Error> {
         self.check_open()?;
-        self.check_staying(Target::Group(id))?;
+        self.check_size(id)?;
         spec.check()?;
         self.check_cgroup(&spec, Some(id))?;
         let plan = self.plan(id, &spec)?;
@@ -185,11 +186,11 @@ impl<K: Kernel> Driver<K> {
 
     // What the commands are made of.
 
-    fn group(&self, id: GroupId) -> Result<&Group, Error> {
+    pub(super) fn group(&self, id: GroupId) -> Result<&Group, Error> {
         self.groups.get(id).ok_or(Error::UnknownGroup(id))
     }
 
-    const fn check_open(&self) -> Result<(), Error> {
+    pub(super) const fn check_open(&self) -> Result<(), Error> {
         if self.closing { Err(Error::ShuttingDown) } else { Ok(()) }
     }
 
@@ -252,7 +253,7 @@ impl<K: Kernel> Driver<K> {
         }
     }
 
-    fn ask_all(&mut self, ids: &[InstanceId], request: Request) -> Outcome {
+    pub(super) fn ask_all(&mut self, ids: &[InstanceId], request: Request) -> Outcome {
         let mut budget = K::SLICE;
         let mut outcome = Outcome::default();
         for &id in ids {
@@ -267,14 +268,14 @@ impl<K: Kernel> Driver<K> {
     }
 
     /// Whether an instance is alive or about to be.
-    fn is_up(&self, id: InstanceId) -> bool {
+    pub(super) fn is_up(&self, id: InstanceId) -> bool {
         self.instances.get(id).is_some_and(|instance| {
             let state = instance.life.state().name();
             (state.is_alive() || state == StateName::Backoff) && instance.life.wanted() == Wanted::Up
         })
     }
 
-    fn scale_with(&mut self, id: GroupId, target: u32, missing: Vec<(u32, Option<Program>)>) -> Outcome {
+    pub(super) fn scale_with(&mut self, id: GroupId, target: u32, missing: Vec<(u32, Option<Program>)>) -> Outcome {
         let Some(group) = self.groups.get(id) else {
             return Outcome::default();
         };
@@ -350,7 +351,11 @@ impl<K: Kernel> Driver<K> {
         made
     }
 
-    fn programs(&self, spec: &GroupSpec, numbers: impl IntoIterator<Item = u32>) -> Result<Programs, SpecError> {
+    pub(super) fn programs(
+        &self,
+        spec: &GroupSpec,
+        numbers: impl IntoIterator<Item = u32>,
+    ) -> Result<Programs, SpecError> {
         let each = spec.has_one_each();
         let compile = |number| spec.compile(number, self.socket.as_deref());
         let shared = if each { None } else { Some(compile(0)?) };

@@ -348,6 +348,10 @@ impl<K: Kernel> Driver<K> {
                 },
             }));
         }
+        let group = instance.group;
+        for step in reaction.transitions() {
+            self.rolled_through(id, group, step.to);
+        }
     }
 
     /// A rung of the ladder. SIGCONT follows, or a stopped process would never see it.
@@ -389,10 +393,12 @@ impl<K: Kernel> Driver<K> {
             Some(at) => self.deadlines.set(id.index(), at),
             None => self.deadlines.clear(id.index()),
         }
+        let group = instance.group;
         let at_rest = !instance.life.state().name().is_alive() && instance.pending.is_none();
         if at_rest && self.leaves(id) {
             self.dismiss(id);
         }
+        self.roll_on(group);
     }
 
     fn dismiss(&mut self, id: InstanceId) {
@@ -404,6 +410,9 @@ impl<K: Kernel> Driver<K> {
             return;
         };
         group.roster.take(instance.name.number);
+        if let Some((roll, _)) = &mut group.roll {
+            roll.left(id);
+        }
         self.remove_if_empty(instance.group);
     }
 

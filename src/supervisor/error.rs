@@ -25,6 +25,12 @@ pub enum Error {
     /// Its group was scaled down: the instance is being stopped for good.
     #[error("instance {0:?} is leaving its group")]
     LeavingInstance(InstanceId),
+    /// The group is being restarted a few at a time; until that is over its size is fixed.
+    #[error("group {0:?} is in a rolling restart")]
+    Rolling(GroupId),
+    /// A rolling restart during which none may be down never gets anywhere.
+    #[error("a rolling restart with none unavailable")]
+    NoneUnavailable,
     /// [`shutdown`](super::Supervisor::shutdown) was called: nothing is started any more.
     #[error("shutting down: nothing is started any more")]
     ShuttingDown,

@@ -41,6 +41,15 @@ pub enum Event {
     },
     /// A signal of the supervisor's [`SignalFd`](crate::SignalFd) arrived at the host's process.
     Signal(SignalInfo),
+    /// A rolling restart is over.
+    Rolled {
+        /// Of which group.
+        group: GroupId,
+        /// Its name.
+        name: Arc<str>,
+        /// Who did not come up again, which ended it early.
+        failed: Option<InstanceId>,
+    },
     /// The last instance of a group that was to be removed is gone, and so is the group.
     GroupRemoved {
         /// Which; the id means nothing any more.

@@ -9,7 +9,7 @@ use super::{GroupId, InstanceId, Name, Request};
 use crate::cgroup::CgroupDir;
 use crate::child::Pipes;
 use crate::command::Program;
-use crate::group::Roster;
+use crate::group::{Roll, Roster};
 use crate::lifecycle::{Lifecycle, Policy, Wanted};
 
 /// One supervised process.
@@ -65,6 +65,8 @@ pub(super) struct Group {
     pub(super) wanted: Wanted,
     /// It is to vanish with its last instance.
     pub(super) leaving: bool,
+    /// It is being restarted a few at a time; and how many there are to be afterwards.
+    pub(super) roll: Option<(Roll<InstanceId>, u32)>,
 }
 
 impl Group {
@@ -79,6 +81,7 @@ impl Group {
             roster: Roster::new(),
             wanted: Wanted::Down,
             leaving: false,
+            roll: None,
         }
     }
 

@@ -50,6 +50,7 @@ mod instance;
 mod kernel;
 mod leaves;
 mod request;
+mod rolling;
 mod spec;
 mod status;
 mod voices;
@@ -70,7 +71,7 @@ pub use status::{GroupStatus, Status};
 use crate::child::Pipes;
 use crate::command::Spawner;
 use crate::fdset::{Change, FdSet, Token};
-use crate::group::Plan;
+use crate::group::{Plan, Rolling};
 use crate::lifecycle::Input;
 use crate::notify::Counts;
 use crate::signal::Signal;
@@ -329,6 +330,17 @@ impl Supervisor {
     /// [`Error::UnknownGroup`], [`Error::UnknownInstance`].
     pub fn kill(&mut self, target: impl Into<Target>) -> Result<Outcome, Error> {
         self.call(|driver| driver.request(target.into(), Request::Kill))
+    }
+
+    /// Restarts what is up in a group a few at a time; [`Event::Rolled`] tells when that is over. What is
+    /// not up stays so.
+    ///
+    /// # Errors
+    /// [`Error::UnknownGroup`], [`Error::Leaving`], [`Error::ShuttingDown`]; [`Error::Rolling`] if one is
+    /// under way, during which [`scale`](Supervisor::scale) and [`reload`](Supervisor::reload) are refused
+    /// too; [`Error::NoneUnavailable`]; [`Error::Spec`] if there would be too many.
+    pub fn rolling_restart(&mut self, group: GroupId, rolling: Rolling) -> Result<Outcome, Error> {
+        self.call(|driver| driver.roll(group, rolling))
     }
 
     /// Sends a signal to processes (not to their groups), whatever it does to them.

@@ -1,0 +1,142 @@
+//! Groups that are restarted a few at a time.
+
+mod common;
+mod host;
+
+use std::fs;
+
+use StateName::{Running, Stopping};
+use common::{isolated, tempdir};
+use host::{Host, LONG, at_once, ms, sleeper, term};
+use pidherd::group::Rolling;
+use pidherd::lifecycle::{Policy, Scope, Startup, StateName};
+use pidherd::{Command, Error, Event, GroupId, GroupSpec, InstanceId};
+
+fn policy() -> Policy {
+    Policy {
+        startup: Startup::Grace(ms(20)),
+        start_retries: 0,
+        stop: term(Scope::Process, LONG),
+        ..at_once()
+    }
+}
+
+fn group_of(host: &mut Host, instances: u32) -> (GroupId, Vec<InstanceId>, Vec<u32>) {
+    let (group, ids) = host.add(GroupSpec::new("web", sleeper()).instances(instances).policy(policy()));
+    host.supervisor.start(group).unwrap();
+    ids.iter().for_each(|&id| host.until_state(id, Running));
+    let pids = ids.iter().map(|&id| host.pid(id)).collect();
+    (group, ids, pids)
+}
+
+fn rolled(host: &Host) -> Option<Option<InstanceId>> {
+    host.events.iter().find_map(|event| match event {
+        Event::Rolled { failed, .. } => Some(*failed),
+        _ => None,
+    })
+}
+
+/// The fewest that were running at any time after the first event with this number.
+fn fewest(host: &Host, from: usize, mut running: i32) -> i32 {
+    let mut fewest = running;
+    for step in host.all_steps().skip(from) {
+        running += i32::from(step.to == Running) - i32::from(step.from == Running);
+        fewest = fewest.min(running);
+    }
+    fewest
+}
+
+#[test]
+fn all_are_restarted_and_no_more_than_allowed_are_down() {
+    isolated(|| {
+        for (max_unavailable, surge, least) in [(1, 0, 3), (2, 0, 2), (1, 1, 4), (9, 0, 0)] {
+            let mut host = Host::new();
+            let (group, ids, before) = group_of(&mut host, 4);
+            let from = host.all_steps().count();
+            host.supervisor
+                .rolling_restart(group, Rolling { max_unavailable, surge })
+                .unwrap();
+            assert!(matches!(host.supervisor.scale(group, 9), Err(Error::Rolling(_))));
+            host.until("it is over", |host| rolled(host).is_some());
+            assert_eq!(rolled(&host), Some(None));
+            host.until("nobody is left over", |host| {
+                host.supervisor.group(group).unwrap().instances == ids
+            });
+            let after: Vec<u32> = ids.iter().map(|&id| host.pid(id)).collect();
+            assert!(
+                before.iter().zip(&after).all(|(old, new)| old != new),
+                "{before:?} {after:?}"
+            );
+            assert_eq!(
+                fewest(&host, from, 4),
+                least,
+                "{max_unavailable} {surge}{}",
+                host.story()
+            );
+            host.shut_down();
+        }
+    });
+}
+
+#[test]
+fn it_ends_at_the_first_that_does_not_come_up_again() {
+    isolated(|| {
+        let directory = tempdir();
+        let broken = directory.join("broken");
+        let mut host = Host::new();
+        let path = broken.to_str().unwrap().to_owned();
+        let script = "test $0 != 1 || test ! -e $1 || exit 1; exec sleep 1000";
+        let spec = GroupSpec::with("web", move |number| {
+            Command::new("/bin/sh").args(["-c", script, &number.to_string(), &path])
+        });
+        // A busy machine may need a while for a shell to find out.
+        let (group, ids) = host.add(spec.instances(4).policy(policy()).grace(ms(500)));
+        host.supervisor.start(group).unwrap();
+        ids.iter().for_each(|&id| host.until_state(id, Running));
+        let before: Vec<u32> = ids.iter().map(|&id| host.pid(id)).collect();
+        fs::write(&broken, "").unwrap();
+        host.supervisor.rolling_restart(group, Rolling::default()).unwrap();
+        host.until("it is over", |host| rolled(host).is_some());
+        assert_eq!(rolled(&host), Some(Some(ids[1])));
+        assert_ne!(host.pid(ids[0]), before[0]);
+        assert_eq!([host.pid(ids[2]), host.pid(ids[3])], [before[2], before[3]]);
+        assert!(host.steps(ids[2]).iter().all(|step| step.to != Stopping));
+        host.shut_down();
+    });
+}
+
+#[test]
+fn what_cannot_roll_is_refused() {
+    isolated(|| {
+        let mut host = Host::new();
+        let (group, _, _) = group_of(&mut host, 2);
+        let none = Rolling {
+            max_unavailable: 0,
+            surge: 1,
+        };
+        assert!(matches!(
+            host.supervisor.rolling_restart(group, none),
+            Err(Error::NoneUnavailable)
+        ));
+        let many = Rolling {
+            max_unavailable: 1,
+            surge: u32::MAX,
+        };
+        assert!(matches!(
+            host.supervisor.rolling_restart(group, many),
+            Err(Error::Spec(_))
+        ));
+        host.supervisor.rolling_restart(group, Rolling::default()).unwrap();
+        assert!(matches!(
+            host.supervisor.rolling_restart(group, Rolling::default()),
+            Err(Error::Rolling(_))
+        ));
+        // Whoever removes or stops the group ends it.
+        host.supervisor.remove(group).unwrap();
+        host.until("it is gone", |host| host.supervisor.group(group).is_none());
+        assert!(matches!(
+            host.supervisor.rolling_restart(group, Rolling::default()),
+            Err(Error::UnknownGroup(_))
+        ));
+    });
+}
