@@ -202,4 +202,14 @@ mod tests {
         assert_eq!(counters.crashes.len(), 1_000);
         assert_eq!(counters.crashes.capacity(), room);
     }
+
+    #[test]
+    fn the_jitter_is_splitmix64s_sequence() {
+        let mut counters = Counters::new(&Policy::default(), 0);
+        let drawn = [(); 3].map(|()| counters.draw());
+        assert_eq!(
+            drawn,
+            [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f]
+        );
+    }
 }

@@ -325,3 +325,21 @@ impl fmt::Display for Cause {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_may_be_alive_in_three_of_the_states() {
+        let alive = [StateName::Starting, StateName::Running, StateName::Stopping];
+        let dead = [
+            StateName::Stopped,
+            StateName::Exited,
+            StateName::Backoff,
+            StateName::Fatal,
+        ];
+        assert!(alive.into_iter().all(StateName::is_alive));
+        assert!(!dead.into_iter().any(StateName::is_alive));
+    }
+}
