@@ -1,0 +1,67 @@
+//! The command line.
+
+use super::Case;
+use super::contenders::Name;
+
+/// How long to run, and what.
+#[derive(Debug)]
+pub struct Options {
+    pub blocks: usize,
+    pub rounds_a_block: usize,
+    /// Keeps the environments small, for a look whether it works at all.
+    pub small: bool,
+    words: Vec<String>,
+    only: Vec<String>,
+}
+
+/// A few minutes on two cores.
+const ROUNDS: usize = 600;
+const BLOCKS: usize = 6;
+
+impl Options {
+    /// `--rounds N`; words of which one has to be in a case's name; `--only NAME`, a contender. Cargo says `--bench` when it is one; without
+    /// (`cargo test --benches`) a look has to do.
+    pub fn from_args() -> Options {
+        let mut args = std::env::args().skip(1);
+        let (mut rounds, mut small) = (ROUNDS, true);
+        let (mut words, mut only) = (Vec::new(), Vec::new());
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "--bench" => small = false,
+                "--rounds" => rounds = args.next().and_then(|text| text.parse().ok()).unwrap_or_else(usage),
+                "--only" => only.push(args.next().unwrap_or_else(usage)),
+                word if word.starts_with('-') => usage(),
+                word => words.push(word.to_owned()),
+            }
+        }
+        if small {
+            rounds = 2;
+        }
+        let blocks = BLOCKS.min(rounds);
+        Options {
+            blocks,
+            rounds_a_block: rounds.div_ceil(blocks.max(1)),
+            small,
+            words,
+            only,
+        }
+    }
+
+    pub fn rounds(&self) -> usize {
+        self.blocks * self.rounds_a_block
+    }
+
+    pub fn cases(&self) -> impl Iterator<Item = Case> + '_ {
+        let wanted = |case: &Case| self.words.is_empty() || self.words.iter().any(|word| case.name().contains(word));
+        Case::ALL.into_iter().filter(wanted)
+    }
+
+    pub fn wants(&self, name: Name) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == name.as_str())
+    }
+}
+
+fn usage<T>() -> T {
+    eprintln!("usage: cargo bench --bench spawn -- [--rounds N] [--only CONTENDER]... [CASE]...");
+    std::process::exit(2);
+}
