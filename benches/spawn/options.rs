@@ -15,7 +15,7 @@ pub struct Options {
 }
 
 /// A few minutes on two cores.
-const ROUNDS: usize = 600;
+const ROUNDS: usize = 300;
 const BLOCKS: usize = 6;
 
 impl Options {
