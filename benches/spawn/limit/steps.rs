@@ -27,7 +27,8 @@ struct Held {
     argv: [usize; 2],
     env: [usize; 1],
     groups: [u32; 1],
-    action: [u64; 4],
+    default: [usize; 4],
+    ignore: [usize; 4],
     mask: u64,
     header: [u32; 2],
     no_capabilities: [u32; 6],
@@ -47,7 +48,8 @@ impl Steps {
             argv: [0; 2],
             env: [0],
             groups: [GID],
-            action: [0; 4],
+            default: [0; 4],
+            ignore: [libc::SIG_IGN, 0, 0, 0],
             mask: 0,
             header: [0x2008_0522, 0],
             no_capabilities: [0; 6],
@@ -130,14 +132,21 @@ impl Steps {
         self.add(libc::SYS_prctl, &[libc::PR_SET_NO_NEW_PRIVS as usize, 1]);
     }
 
-    /// All signals to their default, one by one, for CLONE_CLEAR_SIGHAND leaves the ignored ones.
+    /// All signals to their default, one by one, for CLONE_CLEAR_SIGHAND leaves the ignored ones; the stop
+    /// signals only after the mask has let go of those that came since the clone.
     fn signals_and_program(&mut self) {
-        let action = self.held.action.as_ptr() as usize;
+        let default = self.held.default.as_ptr() as usize;
+        let ignore = self.held.ignore.as_ptr() as usize;
+        let stops = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
         for signal in (1..=64).filter(|&signal| signal != libc::SIGKILL && signal != libc::SIGSTOP) {
+            let action = if stops.contains(&signal) { ignore } else { default };
             self.add(libc::SYS_rt_sigaction, &[signal as usize, action, 0, 8]);
         }
         let mask = (&raw const self.held.mask) as usize;
         self.add(libc::SYS_rt_sigprocmask, &[libc::SIG_SETMASK as usize, mask, 0, 8]);
+        for signal in stops {
+            self.add(libc::SYS_rt_sigaction, &[signal as usize, default, 0, 8]);
+        }
         let Held { path, argv, env, .. } = &*self.held;
         let image = [path.as_ptr() as usize, argv.as_ptr() as usize, env.as_ptr() as usize];
         self.add(libc::SYS_execve, &image);
