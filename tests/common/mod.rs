@@ -18,6 +18,7 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 
 pub mod cgroups;
+pub mod elf;
 pub mod oracle;
 pub mod places;
 pub mod processes;

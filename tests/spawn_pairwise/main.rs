@@ -1,0 +1,151 @@
+//! Every setting of a command against every other one, as the child really is.
+//!
+//! A child is started with one combination of settings, and what /proc says about it is compared, fact
+//! by fact, with what a model says that it should be. The combinations hold every pair of values of any two
+//! settings; the test checks that itself.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod host;
+mod model;
+mod observe;
+mod pairs;
+mod settings;
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::Duration;
+
+use common::{Isolation, elf, root_or_skip};
+use host::{Host, Terminal, spoil_this_thread};
+use model::Model;
+use observe::Facts;
+use pairs::{Combination, Random};
+use pidherd::{Child, CommandError, SpawnError, Spawner};
+use settings::{SPACE, command};
+
+/// How many combinations at least; more than the pairs need.
+const COMBINATIONS: usize = 640;
+const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
+
+#[test]
+fn a_child_is_what_was_asked_for() {
+    if !elf::runs_or_skip() || !root_or_skip("ids, capabilities, chroot") {
+        return;
+    }
+    Isolation::new().limit(Duration::from_secs(180)).run(|| {
+        let before = std::env::current_dir().unwrap();
+        let host = Host::new();
+        // Masks and capabilities are a thread's own, and go with it.
+        let outcome = thread::scope(|scope| scope.spawn(|| try_all(&host)).join());
+        drop(host);
+        std::env::set_current_dir(before).unwrap();
+        if let Err(panic) = outcome {
+            std::panic::resume_unwind(panic);
+        }
+    });
+}
+
+fn try_all(host: &Host) {
+    spoil_this_thread();
+    let rows = SPACE.combinations(COMBINATIONS, &mut Random(SEED));
+    let mut spawner = Spawner::new().unwrap();
+    let mut covered = BTreeSet::new();
+    let mut failures = Vec::new();
+    let mut left_out = 0;
+    for row in &rows {
+        if !host.can(row) {
+            left_out += 1;
+            continue;
+        }
+        match try_one(row, host, &mut spawner) {
+            Ok(()) => covered.extend(row.pairs()),
+            Err(difference) => failures.push(format!("with\n{row}{difference}")),
+        }
+    }
+    assert!(
+        failures.is_empty(),
+        "{} of {} combinations, of which the first:\n{}",
+        failures.len(),
+        rows.len(),
+        failures[0]
+    );
+    let possible: BTreeSet<_> = SPACE.pairs().filter(|pair| !SPACE.excludes(*pair)).collect();
+    if left_out == 0 {
+        assert_eq!(covered, possible);
+    }
+    println!(
+        "{} combinations of {} settings, {} pairs of values, {left_out} left out",
+        rows.len(),
+        SPACE.parameters.len(),
+        covered.len(),
+    );
+}
+
+/// Starts it and compares; what differs.
+fn try_one(row: &Combination, host: &Host, spawner: &mut Spawner) -> Result<(), String> {
+    let terminal = Terminal::new();
+    let before = observe::descriptors("/proc/self");
+    let child = start(row, host, &terminal, spawner).map_err(|error| error.to_string())?;
+    let expected = Model::facts(row, host, &terminal, &child);
+    let seen = observe::child(child.pid().as_raw());
+    drop(child);
+    let mut different = differences(&expected, &seen);
+    if observe::descriptors("/proc/self") != before {
+        different.push_str("the host's descriptors changed\n");
+    }
+    // SAFETY: takes a number.
+    if unsafe { libc::prctl(libc::PR_GET_DUMPABLE) } != 1 {
+        different.push_str("the host's dumpable flag changed\n");
+    }
+    if different.is_empty() { Ok(()) } else { Err(different) }
+}
+
+fn start(row: &Combination, host: &Host, terminal: &Terminal, spawner: &mut Spawner) -> Result<Child, SpawnError> {
+    let command = command(row, host, terminal);
+    match row.get("started by") {
+        "its command" => command.spawn(),
+        how => {
+            let mut program = command.compile().expect("a command without faults");
+            if how == "a spawner again" {
+                drop(spawner.spawn(&mut program)?);
+                // A terminal hangs up when the first session on it ends.
+                if matches!(row.get("session"), "terminal" | "foreground") {
+                    return self::command(row, host, terminal).spawn();
+                }
+            }
+            spawner.spawn(&mut program)
+        }
+    }
+}
+
+fn differences(expected: &Facts, seen: &Facts) -> String {
+    let names: BTreeSet<&String> = expected.keys().chain(seen.keys()).collect();
+    let different = names.into_iter().filter(|&name| expected.get(name) != seen.get(name));
+    different
+        .map(|name| format!("{name} is {:?}, should be {:?}\n", seen.get(name), expected.get(name)))
+        .collect()
+}
+
+#[test]
+fn what_excludes_each_other_is_refused() {
+    if !elf::runs_or_skip() || !root_or_skip("as the other test here") {
+        return;
+    }
+    Isolation::new().run(|| {
+        let before = std::env::current_dir().unwrap();
+        let host = Host::new();
+        let group = host.other_group();
+        let mut random = Random(SEED);
+        let excluded: Vec<_> = SPACE.pairs().filter(|pair| SPACE.excludes(*pair)).collect();
+        assert_eq!(excluded.len(), 3);
+        for pair in excluded {
+            let mut rows = std::iter::repeat_with(|| SPACE.with(pair, &mut random));
+            let row = rows.find(|row| host.can(row)).unwrap();
+            let error = command(&row, &host, &Terminal::new()).compile().unwrap_err();
+            assert_eq!(error, CommandError::SessionInGroup { group }, "{row}");
+        }
+        drop(host);
+        std::env::set_current_dir(before).unwrap();
+    });
+}

@@ -1,0 +1,137 @@
+//! A process as /proc shows it from outside, as facts by name.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::thread;
+use std::time::Instant;
+
+use crate::common::{SOON, elf, processes};
+
+pub type Facts = BTreeMap<String, String>;
+
+/// The lines of proc_pid_status(5) that are compared as they are.
+const STATUS: &[&str] = &[
+    "Umask",
+    "PPid",
+    "Uid",
+    "Gid",
+    "Groups",
+    "Threads",
+    "SigBlk",
+    "SigIgn",
+    "SigCgt",
+    "CapInh",
+    "CapPrm",
+    "CapEff",
+    "CapBnd",
+    "CapAmb",
+    "NoNewPrivs",
+    "Seccomp",
+    "Cpus_allowed_list",
+];
+
+/// Where fields of proc_pid_stat(5) are, counted from the one after the name.
+const STAT: &[(&str, usize)] = &[
+    ("group", 2),
+    ("session", 3),
+    ("terminal", 4),
+    ("foreground", 5),
+    ("nice", 16),
+];
+
+/// All about the calling process that its children may take over.
+pub fn host() -> Facts {
+    facts("/proc/self")
+}
+
+/// All about a child that runs [`elf::WAITING`], when it has got that far.
+pub fn child(pid: u32) -> Facts {
+    let death_signal = wait_for_report(pid);
+    let mut facts = facts(&format!("/proc/{pid}"));
+    facts.insert("parent's death".into(), death_signal.to_string());
+    // What depends on the pid alone is told as such.
+    for (name, _) in STAT {
+        let value = facts.get_mut(*name).unwrap();
+        if *value == pid.to_string() {
+            "self".clone_into(value);
+        }
+    }
+    facts
+}
+
+/// Waits until the program runs: it says so in its own memory. Its parent-death signal.
+fn wait_for_report(pid: u32) -> u32 {
+    let memory = File::open(format!("/proc/{pid}/mem")).expect("the right to look into a child's memory");
+    let end = Instant::now() + SOON;
+    loop {
+        let mut report = [0; 8];
+        // The parent goes on when the old memory is left, before there is anything in the new one (EIO).
+        let _not_yet = memory.read_exact_at(&mut report, elf::REPORT);
+        let [running, death_signal] = [0, 4].map(|at| u32::from_ne_bytes(report[at..at + 4].try_into().unwrap()));
+        if running == 1 {
+            return death_signal;
+        }
+        assert!(Instant::now() < end, "no report: {}", processes::describe(pid));
+        thread::yield_now();
+    }
+}
+
+fn facts(directory: &str) -> Facts {
+    let read = |name: &str| fs::read_to_string(format!("{directory}/{name}")).unwrap();
+    let link = |name: &str| fs::read_link(format!("{directory}/{name}")).unwrap();
+    let mut facts = Facts::new();
+    for (name, value) in read("status").lines().filter_map(|line| line.split_once(':')) {
+        if STATUS.contains(&name) {
+            facts.insert(name.into(), value.split_whitespace().collect::<Vec<_>>().join(" "));
+        }
+    }
+    let stat = read("stat");
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    facts.extend(STAT.iter().map(|&(name, at)| (name.into(), fields[at].into())));
+    for line in read("limits").lines().skip(1) {
+        let (name, values) = line.split_at(26);
+        let values: Vec<&str> = values.split_whitespace().take(2).collect();
+        facts.insert(format!("limit {}", name.trim()), values.join(" "));
+    }
+    for name in ["cwd", "root", "exe"] {
+        facts.insert(name.into(), link(name).display().to_string());
+    }
+    for name in ["oom_score_adj", "cgroup"] {
+        facts.insert(name.into(), read(name).trim().into());
+    }
+    facts.insert("argv".into(), read("cmdline"));
+    facts.insert("environment".into(), sorted(read("environ").split_terminator('\0')));
+    for (number, what) in descriptors(directory) {
+        facts.insert(format!("descriptor {number}"), what);
+    }
+    facts
+}
+
+/// The entries of an environment, in an order that does not matter.
+pub fn sorted<'a>(entries: impl Iterator<Item = &'a str>) -> String {
+    let mut entries: Vec<&str> = entries.collect();
+    entries.sort_unstable();
+    format!("{entries:?}")
+}
+
+/// Every open descriptor but the one that lists them: what it is, and its flags in octal.
+pub fn descriptors(directory: &str) -> BTreeMap<u32, String> {
+    let list = fs::read_dir(format!("{directory}/fd")).unwrap();
+    let names = list.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let seen = names.filter_map(|name| {
+        let target = fs::read_link(format!("{directory}/fd/{name}")).ok()?;
+        let info = fs::read_to_string(format!("{directory}/fdinfo/{name}")).ok()?;
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
+        Some((
+            name.parse().unwrap(),
+            described(&target.display().to_string(), flags.trim()),
+        ))
+    });
+    seen.collect()
+}
+
+/// How [`descriptors`] tells what a descriptor is.
+pub fn described(target: &str, flags: &str) -> String {
+    format!("{target} {}", flags.trim_start_matches('0'))
+}

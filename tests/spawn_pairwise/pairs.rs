@@ -1,0 +1,169 @@
+//! Combinations of settings in which every pair of values occurs.
+//!
+//! A fault that needs one certain value of each of two settings is found by any set of combinations that
+//! has all pairs; the full product of thirty settings would never end. Greedy: each row begins with a
+//! pair that has not occurred yet, and then takes setting by setting, in random order, the value that
+//! brings the most new pairs. What follows the rows that are needed is random, for threes and fours.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// A setting and the values that are tried.
+pub type Parameter = (&'static str, &'static [&'static str]);
+
+/// One value of one setting: the setting's index, and the value's.
+pub type Choice = (usize, usize);
+
+/// A value for every setting.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Combination {
+    parameters: &'static [Parameter],
+    values: Vec<usize>,
+}
+
+impl Combination {
+    /// The value of the setting of this name.
+    pub fn get(&self, name: &str) -> &'static str {
+        let mut all = self.parameters.iter().zip(&self.values);
+        let found = all.find(|((parameter, _), _)| *parameter == name);
+        let ((_, values), &value) = found.unwrap_or_else(|| panic!("no setting {name:?}"));
+        values[value]
+    }
+
+    /// Every pair of values that occurs in it.
+    pub fn pairs(&self) -> impl Iterator<Item = (Choice, Choice)> + '_ {
+        let choices = |from| self.values.iter().copied().enumerate().skip(from);
+        choices(0).flat_map(move |first| choices(first.0 + 1).map(move |second| (first, second)))
+    }
+}
+
+impl fmt::Display for Combination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut all = self.parameters.iter().zip(&self.values);
+        all.try_for_each(|((name, values), &value)| writeln!(f, "  {name}: {}", values[value]))
+    }
+}
+
+/// The settings, and which pairs of values exclude each other.
+#[derive(Clone, Copy)]
+pub struct Space {
+    pub parameters: &'static [Parameter],
+    pub excluded: fn((&str, &str), (&str, &str)) -> bool,
+    /// A value that takes long, so that it is rare in the combinations that no pair needs.
+    pub slow: (&'static str, &'static str),
+}
+
+impl Space {
+    /// `count` combinations (or more, if that takes more) without an excluded pair, in which every
+    /// other pair occurs.
+    pub fn combinations(&self, count: usize, random: &mut Random) -> Vec<Combination> {
+        let mut missing: BTreeSet<(Choice, Choice)> = self.pairs().filter(|pair| !self.excludes(*pair)).collect();
+        let mut rows = Vec::new();
+        while !missing.is_empty() || rows.len() < count {
+            let seed = missing.first().copied();
+            let row = self.row(seed, &missing, random);
+            if missing.is_empty() && row.get(self.slow.0) == self.slow.1 && random.below(16) > 0 {
+                continue;
+            }
+            row.pairs().for_each(|pair| {
+                missing.remove(&pair);
+            });
+            rows.push(row);
+        }
+        rows
+    }
+
+    /// Every pair of values of two settings.
+    pub fn pairs(&self) -> impl Iterator<Item = (Choice, Choice)> + '_ {
+        let choices = |of: usize| (0..self.parameters[of].1.len()).map(move |value| (of, value));
+        let settings = 0..self.parameters.len();
+        settings
+            .flat_map(move |first| (first + 1..self.parameters.len()).map(move |second| (first, second)))
+            .flat_map(move |(first, second)| choices(first).flat_map(move |a| choices(second).map(move |b| (a, b))))
+    }
+
+    /// Whether the two exclude each other.
+    pub fn excludes(&self, (first, second): (Choice, Choice)) -> bool {
+        let named = |(setting, value): Choice| (self.parameters[setting].0, self.parameters[setting].1[value]);
+        (self.excluded)(named(first), named(second)) || (self.excluded)(named(second), named(first))
+    }
+
+    /// A combination with this pair, excluded or not, and whatever goes with both.
+    pub fn with(&self, pair: (Choice, Choice), random: &mut Random) -> Combination {
+        self.row(Some(pair), &BTreeSet::new(), random)
+    }
+
+    fn row(
+        &self,
+        seed: Option<(Choice, Choice)>,
+        missing: &BTreeSet<(Choice, Choice)>,
+        random: &mut Random,
+    ) -> Combination {
+        let mut taken: Vec<Choice> = seed.into_iter().flat_map(|(first, second)| [first, second]).collect();
+        let mut left: Vec<usize> = (0..self.parameters.len())
+            .filter(|&setting| taken.iter().all(|&(known, _)| known != setting))
+            .collect();
+        while !left.is_empty() {
+            let setting = left.swap_remove(random.below(left.len()));
+            let value = self.best_value(setting, &taken, missing, random);
+            taken.push((setting, value));
+        }
+        taken.sort_unstable();
+        Combination {
+            parameters: self.parameters,
+            values: taken.into_iter().map(|(_, value)| value).collect(),
+        }
+    }
+
+    fn best_value(
+        &self,
+        setting: usize,
+        taken: &[Choice],
+        missing: &BTreeSet<(Choice, Choice)>,
+        random: &mut Random,
+    ) -> usize {
+        let ordered = |a: Choice, b: Choice| if a < b { (a, b) } else { (b, a) };
+        let possible = (0..self.parameters[setting].1.len())
+            .map(|value| (setting, value))
+            .filter(|&choice| !taken.iter().any(|&other| self.excludes((choice, other))));
+        let rated = possible.map(|choice| {
+            let gain = |other: &&Choice| missing.contains(&ordered(choice, **other));
+            (taken.iter().filter(gain).count(), random.below(1 << 16), choice.1)
+        });
+        let (.., value) = rated.max().expect("a value that goes with the others");
+        value
+    }
+}
+
+/// xorshift64*, the same every time.
+pub struct Random(pub u64);
+
+impl Random {
+    /// A number below `end`.
+    pub fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let number = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
+        usize::try_from(number).expect("31 bits") % end
+    }
+}
+
+#[test]
+fn the_generator_misses_no_pair() {
+    let space = Space {
+        parameters: &[
+            ("a", &["0", "1", "2"]),
+            ("b", &["0", "1"]),
+            ("c", &["0", "1", "2", "3"]),
+        ],
+        excluded: |first, second| (first, second) == (("a", "2"), ("b", "1")),
+        slow: ("a", "1"),
+    };
+    let rows = space.combinations(0, &mut Random(1));
+    assert!((12..=18).contains(&rows.len()), "{} rows", rows.len());
+    let covered: BTreeSet<_> = rows.iter().flat_map(Combination::pairs).collect();
+    let possible: BTreeSet<_> = space.pairs().filter(|pair| !space.excludes(*pair)).collect();
+    assert_eq!(space.pairs().count() - possible.len(), 1);
+    assert_eq!(covered, possible);
+}

@@ -1,0 +1,333 @@
+//! The settings, their values, and a command that asks for a combination of them.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use pidherd::signal::{Signal, SignalSet};
+use pidherd::{Capabilities, Command, OpenFile, Resource, Stdio};
+
+use crate::host::{Host, Terminal};
+use crate::pairs::{Combination, Parameter, Space};
+
+/// All settings, with a value of "none" where the setting isn't touched.
+pub const SPACE: Space = Space {
+    parameters: PARAMETERS,
+    excluded: |first, second| {
+        matches!(
+            (first, second),
+            (("session", "new" | "terminal" | "foreground"), ("group", "another"))
+        )
+    },
+    // The kernel waits for a grace period when it moves something into a cgroup.
+    slow: ("cgroup", "own"),
+};
+
+const PARAMETERS: &[Parameter] = &[
+    ("started by", &["its command", "a spawner", "a spawner again"]),
+    ("program", &["absolute", "in PATH", "relative"]),
+    ("arg0", &["none", "other"]),
+    ("args", &["none", "three"]),
+    ("environment", &["none", "changed", "only", "empty"]),
+    ("stdin", &["none", "null", "piped", "file", "given", "given high"]),
+    ("stdout", &["none", "null", "piped", "append", "truncate", "given high"]),
+    ("stderr", &["none", "null", "piped", "append", "stdout", "given"]),
+    (
+        "passed",
+        &[
+            "none",
+            "one",
+            "pipe",
+            "inherited",
+            "many",
+            "high",
+            "own number",
+            "swapped",
+        ],
+    ),
+    ("listen", &["none", "one", "two"]),
+    ("session", &["none", "new", "the host's", "terminal", "foreground"]),
+    ("group", &["none", "own", "another"]),
+    ("uid", &["none", "12345", "0", "nobody"]),
+    ("gid", &["none", "23456"]),
+    ("groups", &["none", "empty", "three"]),
+    ("no_new_privs", &["none", "yes", "no"]),
+    ("bounding", &["none", "some", "empty"]),
+    ("inheritable", &["none", "some", "the host's"]),
+    ("ambient", &["none", "some", "with SETUID"]),
+    ("signal mask", &["none", "some", "all"]),
+    ("ignored signals", &["none", "some", "all"]),
+    ("umask", &["none", "027", "777"]),
+    ("nice", &["none", "7", "-3"]),
+    ("affinity", &["none", "first", "last"]),
+    ("oom score", &["none", "321", "1000"]),
+    ("limits", &["none", "few files", "all"]),
+    ("chroot", &["none", "yes"]),
+    ("directory", &["none", "absolute", "relative"]),
+    ("parent's death", &["none", "USR1", "KILL"]),
+    ("cgroup", CGROUPS),
+];
+
+/// A birth in a cgroup takes clone3, which the portable path hasn't.
+const CGROUPS: &[&str] = if cfg!(pidherd_portable) {
+    &["none"]
+} else {
+    &["none", "own"]
+};
+
+/// A value that the table has and the code doesn't know.
+pub fn unknown(value: &str) -> ! {
+    panic!("no such value: {value:?}")
+}
+
+pub fn capabilities(value: &str) -> Capabilities {
+    match value {
+        "none" | "empty" => Capabilities::empty(),
+        "some" => Capabilities::NET_BIND_SERVICE | Capabilities::KILL,
+        "the host's" => Capabilities::KILL | Capabilities::NET_RAW,
+        "with SETUID" => Capabilities::SETUID | Capabilities::CHOWN,
+        other => unknown(other),
+    }
+}
+
+pub fn signals(value: &str) -> SignalSet {
+    match value {
+        "none" => SignalSet::EMPTY,
+        "some" => SignalSet::EMPTY.with(Signal::TERM).with(Signal::PIPE),
+        "all" => SignalSet::ALL,
+        other => unknown(other),
+    }
+}
+
+/// What is set of limits: the name in /proc, soft, hard. Never above what the host has.
+pub fn limits(value: &str, host: &Host) -> Vec<(Resource, &'static str, u64, u64)> {
+    let all = [
+        (Resource::OpenFiles, "Max open files", 40, 64),
+        (Resource::Cpu, "Max cpu time", 100, 200),
+        (Resource::FileSize, "Max file size", 1 << 30, 1 << 31),
+        (Resource::Data, "Max data size", 1 << 24, 1 << 25),
+        (Resource::Stack, "Max stack size", 1 << 20, 1 << 23),
+        (Resource::Core, "Max core file size", 0, Resource::UNLIMITED),
+        (Resource::Processes, "Max processes", 5000, 6000),
+        (Resource::LockedMemory, "Max locked memory", 4096, 65536),
+        (Resource::AddressSpace, "Max address space", 1 << 28, 1 << 33),
+        (Resource::PendingSignals, "Max pending signals", 100, 200),
+        (Resource::MessageQueues, "Max msgqueue size", 4096, 8192),
+        (Resource::Nice, "Max nice priority", 25, 30),
+        (Resource::RealtimePriority, "Max realtime priority", 7, 9),
+        (Resource::RealtimeTime, "Max realtime timeout", 1_000_000, 2_000_000),
+    ];
+    let taken = match value {
+        "none" => 0,
+        "few files" => 1,
+        "all" => all.len(),
+        other => unknown(other),
+    };
+    let below = |(resource, name, soft, hard): (Resource, &'static str, u64, u64)| {
+        let most = host.hard_limit(name);
+        (resource, name, soft.min(most), hard.min(most))
+    };
+    all.into_iter().take(taken).map(below).collect()
+}
+
+/// The program as the command names it.
+pub fn program(combination: &Combination, host: &Host) -> String {
+    match combination.get("program") {
+        "absolute" => format!("{}/probe", base(combination, host)),
+        "in PATH" => "probe".to_owned(),
+        "relative" => "./probe".to_owned(),
+        other => unknown(other),
+    }
+}
+
+/// What PATH says where the program is to be found by it.
+pub fn search_path(combination: &Combination, host: &Host) -> String {
+    format!("/no/such:{}/", base(combination, host))
+}
+
+/// The host's directory, as the child sees it.
+fn base<'a>(combination: &Combination, host: &'a Host) -> &'a str {
+    match combination.get("chroot") {
+        "none" => host.directory(),
+        _ => "",
+    }
+}
+
+/// The command that asks for all of it.
+pub fn command(combination: &Combination, host: &Host, terminal: &Terminal) -> Command {
+    let get = |name| combination.get(name);
+    let mut command = image(Command::new(program(combination, host)), combination, host);
+    command = streams(command, combination, host);
+    command = passed(command, get("passed"), host);
+    command = identity(command, combination);
+    command = places(command, combination, host);
+    command = scheduling(command, combination, host);
+    command = session(command, combination, host, terminal);
+    for n in 0..match get("listen") {
+        "none" => 0,
+        "one" => 1,
+        "two" => 2,
+        other => unknown(other),
+    } {
+        command = command.listen_fd(Arc::clone(&host.sockets[n]));
+    }
+    command = match get("parent's death") {
+        "none" => command,
+        "USR1" => command.parent_death_signal(Signal::USR1),
+        "KILL" => command.parent_death_signal(Signal::KILL),
+        other => unknown(other),
+    };
+    match get("cgroup") {
+        "none" => command,
+        _ => command.cgroup(Arc::clone(&host.cgroup().directory)),
+    }
+}
+
+fn image(mut command: Command, combination: &Combination, host: &Host) -> Command {
+    command = match combination.get("environment") {
+        "none" => command,
+        "changed" => command
+            .env("PIDHERD_A", "1")
+            .env("PIDHERD_A", "2=3")
+            .env_remove("PATH")
+            .env("PIDHERD_EMPTY", ""),
+        "only" => command
+            .env("LOST", "x")
+            .env_clear()
+            .envs([("B", "x"), ("LISTEN_PID", "1")]),
+        "empty" => command.env_clear(),
+        other => unknown(other),
+    };
+    if combination.get("program") == "in PATH" {
+        command = command.env("PATH", search_path(combination, host));
+    }
+    if combination.get("arg0") != "none" {
+        command = command.arg0("other");
+    }
+    match combination.get("args") {
+        "none" => command,
+        _ => command.arg("a b").args(["", "ä"]),
+    }
+}
+
+fn streams(command: Command, combination: &Combination, host: &Host) -> Command {
+    let stream = |name| match combination.get(name) {
+        "none" => None,
+        "null" => Some(Stdio::null()),
+        "piped" => Some(Stdio::piped()),
+        "file" => Some(Stdio::read(&host.file)),
+        "append" => Some(OpenFile::append(&host.file).mode(0o600).into()),
+        "truncate" => Some(Stdio::truncate(&host.file)),
+        "stdout" => Some(Stdio::stdout()),
+        "given" => Some(Arc::clone(&host.low).into()),
+        "given high" => Some(Arc::clone(&host.high).into()),
+        other => unknown(other),
+    };
+    let command = stream("stdin").into_iter().fold(command, Command::stdin);
+    let command = stream("stdout").into_iter().fold(command, Command::stdout);
+    stream("stderr").into_iter().fold(command, Command::stderr)
+}
+
+/// What number 3 and up are; 3 and 4 are left to passed sockets, and [`Terminal::TARGET`] to the terminal.
+fn passed(command: Command, value: &str, host: &Host) -> Command {
+    let same = |fd: &Arc<OwnedFd>| Arc::clone(fd);
+    match value {
+        "none" => command,
+        "one" => command.fd(5, same(&host.high)),
+        "pipe" => command.fd(9, Stdio::piped()),
+        "inherited" => command.fd(host.leaked.as_raw_fd(), Stdio::inherit()),
+        "many" => command
+            .fd(10, Stdio::append(&host.file))
+            .fd(5, same(&host.high))
+            .fd(6, same(&host.low))
+            .fd(7, Stdio::null())
+            .fd(8, Stdio::stdout())
+            .fd(12, same(&host.high)),
+        "high" => command.fd(70, same(&host.low)),
+        "own number" => command.fd(host.low.as_raw_fd(), same(&host.low)),
+        "swapped" => command
+            .fd(host.low.as_raw_fd(), same(&host.other_low))
+            .fd(host.other_low.as_raw_fd(), same(&host.low)),
+        other => unknown(other),
+    }
+}
+
+fn identity(mut command: Command, combination: &Combination) -> Command {
+    command = match combination.get("uid") {
+        "none" => command,
+        "nobody" => command.user("nobody"),
+        number => command.uid(number.parse().unwrap()),
+    };
+    command = match combination.get("gid") {
+        "none" => command,
+        number => command.gid(number.parse().unwrap()),
+    };
+    command = match combination.get("groups") {
+        "none" => command,
+        "empty" => command.groups(&[]),
+        _ => command.groups(&[23456, 8, 7]),
+    };
+    command = match combination.get("no_new_privs") {
+        "none" => command,
+        value => command.no_new_privileges(value == "yes"),
+    };
+    command = match combination.get("bounding") {
+        "none" => command,
+        value => command.bounding_capabilities(capabilities(value)),
+    };
+    command
+        .inheritable_capabilities(capabilities(combination.get("inheritable")))
+        .ambient_capabilities(capabilities(combination.get("ambient")))
+}
+
+fn places(mut command: Command, combination: &Combination, host: &Host) -> Command {
+    if combination.get("chroot") != "none" {
+        command = command.chroot(host.directory());
+    }
+    match combination.get("directory") {
+        "none" => command,
+        "relative" => command.current_dir("inside"),
+        _ => command.current_dir(format!("{}/inside", base(combination, host))),
+    }
+}
+
+fn scheduling(mut command: Command, combination: &Combination, host: &Host) -> Command {
+    let number = |name| Some(combination.get(name)).filter(|&value| value != "none");
+    if let Some(mask) = number("umask") {
+        command = command.umask(u32::from_str_radix(mask, 8).unwrap());
+    }
+    if let Some(nice) = number("nice") {
+        command = command.nice(nice.parse().unwrap());
+    }
+    if let Some(score) = number("oom score") {
+        command = command.oom_score_adj(score.parse().unwrap());
+    }
+    if let Some(which) = number("affinity") {
+        command = command.cpu_affinity(&[host.cpu(which)]);
+    }
+    for (resource, _, soft, hard) in limits(combination.get("limits"), host) {
+        command = command.limit(resource, soft, hard);
+    }
+    command
+        .signal_mask(signals(combination.get("signal mask")))
+        .ignored_signals(signals(combination.get("ignored signals")))
+}
+
+fn session(mut command: Command, combination: &Combination, host: &Host, terminal: &Terminal) -> Command {
+    command = match combination.get("group") {
+        "none" => command,
+        "own" => command.process_group(0),
+        "another" => command.process_group(host.other_group()),
+        other => unknown(other),
+    };
+    let on_terminal = |command: Command| command.fd(Terminal::TARGET, Arc::clone(&terminal.slave));
+    match combination.get("session") {
+        "none" => command,
+        "new" => command.setsid(true),
+        "the host's" => command.setsid(false),
+        "terminal" => on_terminal(command).controlling_terminal(Terminal::TARGET),
+        "foreground" => on_terminal(command)
+            .controlling_terminal(Terminal::TARGET)
+            .foreground(Terminal::TARGET),
+        other => unknown(other),
+    }
+}
