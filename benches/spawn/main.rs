@@ -65,7 +65,7 @@ const FORKS_EVERY: usize = 16;
 
 fn main() {
     let options = Options::from_args();
-    let program = program::Program::new();
+    let program = program::Program::nothing();
     println!("child: {}; pid {}", program.describe(), std::process::id());
     let mut lines: Vec<Line> = options.cases().map(|case| Line::new(case, program.path())).collect();
     for line in &mut lines {

@@ -1,5 +1,6 @@
 //! The child: the smallest program there is. What it takes to load and to end is part of every number,
 //! so it must be next to nothing.
+#![allow(dead_code)] // Each benchmark uses one of two programs.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,7 +8,11 @@ use std::path::{Path, PathBuf};
 
 /// `mov edi, 0; mov eax, 60 (exit); syscall`.
 #[cfg(target_arch = "x86_64")]
-const CODE: [u8; 12] = [0xbf, 0, 0, 0, 0, 0xb8, 60, 0, 0, 0, 0x0f, 0x05];
+const NOTHING: [u8; 12] = [0xbf, 0, 0, 0, 0, 0xb8, 60, 0, 0, 0, 0x0f, 0x05];
+
+/// `mov eax, 34 (pause); syscall`, and again.
+#[cfg(target_arch = "x86_64")]
+const SLEEPER: [u8; 9] = [0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7];
 
 /// Where the one segment is mapped.
 const BASE: u64 = 0x40_0000;
@@ -17,16 +22,39 @@ const HEADERS: u64 = 64 + 56;
 #[derive(Debug)]
 pub struct Program {
     path: PathBuf,
+    args: &'static [&'static str],
     directory: Option<PathBuf>,
 }
 
 impl Program {
-    /// Writes it, or takes `/bin/true` where that can't be.
-    pub fn new() -> Program {
-        write().unwrap_or_else(|| Program {
-            path: PathBuf::from("/bin/true"),
+    /// One that ends at once. Writes it, or takes `/bin/true` where that can't be.
+    pub fn nothing() -> Program {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(program) = write(&NOTHING) {
+            return program;
+        }
+        Program::installed("/bin/true", &[])
+    }
+
+    /// One that sleeps until it is killed; or `/bin/sleep`.
+    pub fn sleeper() -> Program {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(program) = write(&SLEEPER) {
+            return program;
+        }
+        Program::installed("/bin/sleep", &["1000000"])
+    }
+
+    fn installed(path: &str, args: &'static [&'static str]) -> Program {
+        Program {
+            path: PathBuf::from(path),
+            args,
             directory: None,
-        })
+        }
+    }
+
+    pub fn args(&self) -> &'static [&'static str] {
+        self.args
     }
 
     pub fn path(&self) -> &Path {
@@ -35,8 +63,8 @@ impl Program {
 
     pub fn describe(&self) -> &'static str {
         match self.directory {
-            Some(_) => "a static program of one system call",
-            None => "/bin/true (dynamically linked: its start outweighs the spawn)",
+            Some(_) => "a static program of a few instructions",
+            None => "dynamically linked, whose start outweighs the spawn",
         }
     }
 }
@@ -51,22 +79,18 @@ impl Drop for Program {
 
 /// In a directory that other users may enter: one case runs it as one.
 #[cfg(target_arch = "x86_64")]
-fn write() -> Option<Program> {
+fn write(code: &[u8]) -> Option<Program> {
     let directory = std::env::temp_dir().join(format!("pidherd-bench-{}", std::process::id()));
     fs::create_dir(&directory).ok()?;
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).ok()?;
-    let path = directory.join("nothing");
-    fs::write(&path, image(&CODE)).ok()?;
+    let path = directory.join("program");
+    fs::write(&path, image(code)).ok()?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).ok()?;
     Some(Program {
         path,
+        args: &[],
         directory: Some(directory),
     })
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn write() -> Option<Program> {
-    None
 }
 
 /// An ELF file of one loadable segment: headers and code (elf(5)).
