@@ -65,7 +65,7 @@ pub(super) fn plan(
     close_range: bool,
 ) -> Result<Path, SpawnError> {
     program.prelude.clear();
-    program.clean_capabilities();
+    program.clean_capabilities()?;
     let path = if close_range && find_short_ways(program, ends, slots) {
         program.prelude.unshare_below(UNSHARE, UNSHARE_FROM as u32);
         Path::Short

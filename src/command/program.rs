@@ -168,9 +168,10 @@ impl Program {
     }
 
     /// Steps that make the inheritable set what it is to be, and the ambient set empty, if they aren't. The
-    /// child begins with the sets of the thread that makes it, which may have changed since the last time.
-    pub(super) fn clean_capabilities(&mut self) {
-        let current = CapabilitySets::current();
+    /// child begins with the sets of the thread that makes it, which may have changed since the last time. Where
+    /// they can't be known nothing is started: it might pass on what nobody asked for.
+    pub(super) fn clean_capabilities(&mut self) -> Result<(), SpawnError> {
+        let current = CapabilitySets::current().map_err(|errno| self.error(INHERITABLE, errno))?;
         if current.inheritable != 0 {
             self.prelude.clear_ambient(INHERITABLE);
         }
@@ -181,6 +182,7 @@ impl Program {
             };
             self.prelude.set_capabilities(INHERITABLE, self.capability_buffer, sets);
         }
+        Ok(())
     }
 
     pub(super) fn label(&mut self, step: Step, subject: Option<Subject>) -> usize {

@@ -24,12 +24,17 @@ const VERSION: [u32; 2] = [0x2008_0522, 0];
 
 impl CapabilitySets {
     /// Those of the calling thread (capget(2)), which a child of it begins with.
-    pub(crate) fn current() -> CapabilitySets {
+    ///
+    /// # Errors
+    /// The errno of a filter; the kernel itself never refuses this.
+    pub(crate) fn current() -> Result<CapabilitySets, c_int> {
         let (mut header, mut data) = (VERSION, [0u32; 6]);
         let args = [(&raw mut header) as usize, (&raw mut data) as usize, 0, 0, 0, 0];
-        // SAFETY: a header and two structures of three words, as version 3 has it. On failure the data
-        // stays zero.
-        unsafe { arch::syscall(libc::SYS_capget, &args) };
+        // SAFETY: a header and two structures of three words, as version 3 has it.
+        let result = unsafe { arch::syscall(libc::SYS_capget, &args) };
+        if result < 0 {
+            return Err(result.wrapping_neg() as c_int);
+        }
         let [
             effective,
             permitted,
@@ -39,11 +44,11 @@ impl CapabilitySets {
             inheritable_high,
         ] = data;
         let join = |low, high| u64::from(low) | u64::from(high) << 32;
-        CapabilitySets {
+        Ok(CapabilitySets {
             effective: join(effective, effective_high),
             permitted: join(permitted, permitted_high),
             inheritable: join(inheritable, inheritable_high),
-        }
+        })
     }
 
     /// Header and data of capset(2), one after the other.
@@ -234,7 +239,7 @@ mod tests {
 
     #[test]
     fn the_thread_has_the_sets_that_proc_tells() {
-        let sets = CapabilitySets::current();
+        let sets = CapabilitySets::current().unwrap();
         let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
         for (key, set) in [
             ("CapEff:", sets.effective),
