@@ -1,0 +1,218 @@
+//! The system calls of a spawn, the errnos that they document, and what must come of each.
+
+use std::ffi::{c_int, c_long};
+
+use pidherd::Step;
+
+use crate::notifier::{Call, Fault, Known};
+
+const CLOSE_RANGE: c_long = 436;
+
+/// What is asked about, with the errnos of the manual pages, and those of old kernels and of filters.
+///
+/// Not close, munmap and waitid: an errno in place of what they do is nothing that a kernel does; and not what
+/// can't fail (the signal mask of the parent, its dumpable flag).
+pub const CALLS: &[(c_long, &[c_int])] = &[
+    (
+        libc::SYS_openat,
+        &[
+            libc::EMFILE,
+            libc::ENFILE,
+            libc::ENOMEM,
+            libc::EACCES,
+            libc::EINTR,
+            libc::ENOSPC,
+        ],
+    ),
+    (libc::SYS_fcntl, &[libc::EMFILE, libc::EINVAL]),
+    (libc::SYS_pipe2, &[libc::EMFILE, libc::ENFILE, libc::ENOMEM]),
+    (libc::SYS_dup3, &[libc::EBUSY, libc::EINTR, libc::EMFILE, libc::EBADF]),
+    (
+        libc::SYS_clone3,
+        &[
+            libc::EAGAIN,
+            libc::ENOMEM,
+            libc::ENOSPC,
+            libc::EPERM,
+            libc::ENOSYS,
+            libc::EINVAL,
+            libc::E2BIG,
+        ],
+    ),
+    (
+        libc::SYS_clone,
+        &[libc::EAGAIN, libc::ENOMEM, libc::ENOSPC, libc::EPERM],
+    ),
+    (
+        CLOSE_RANGE,
+        &[libc::EMFILE, libc::ENOMEM, libc::EINVAL, libc::ENOSYS, libc::EPERM],
+    ),
+    (libc::SYS_capget, &[libc::EPERM, libc::EINVAL]),
+    (libc::SYS_capset, &[libc::EPERM, libc::EINVAL]),
+    (libc::SYS_prctl, &[libc::EINVAL, libc::EPERM]),
+    (libc::SYS_setsid, &[libc::EPERM]),
+    (
+        libc::SYS_setpgid,
+        &[libc::EACCES, libc::EINVAL, libc::EPERM, libc::ESRCH],
+    ),
+    (libc::SYS_getpgid, &[libc::EPERM, libc::ESRCH]),
+    (libc::SYS_ioctl, &[libc::EPERM, libc::ENOTTY, libc::EIO]),
+    (libc::SYS_setpriority, &[libc::EACCES, libc::EPERM, libc::ESRCH]),
+    (libc::SYS_sched_setaffinity, &[libc::EINVAL, libc::EPERM]),
+    (libc::SYS_write, &[libc::EACCES, libc::EINVAL, libc::EINTR]),
+    (libc::SYS_prlimit64, &[libc::EINVAL, libc::EPERM]),
+    (libc::SYS_umask, &[libc::ENOSYS]),
+    (libc::SYS_chroot, &[libc::EACCES, libc::EPERM, libc::EIO, libc::ENOMEM]),
+    (libc::SYS_chdir, &[libc::EACCES, libc::EIO, libc::ENOMEM, libc::ELOOP]),
+    (libc::SYS_setgroups, &[libc::EPERM, libc::EINVAL, libc::ENOMEM]),
+    (libc::SYS_getgroups, &[libc::EINVAL]),
+    (libc::SYS_setresgid, &[libc::EPERM, libc::EINVAL]),
+    (libc::SYS_setresuid, &[libc::EPERM, libc::EAGAIN, libc::EINVAL]),
+    (libc::SYS_getuid, &[libc::ENOSYS]),
+    (libc::SYS_geteuid, &[libc::ENOSYS]),
+    (libc::SYS_getgid, &[libc::ENOSYS]),
+    (libc::SYS_getegid, &[libc::ENOSYS]),
+    (libc::SYS_getpid, &[libc::ENOSYS]),
+    (libc::SYS_getppid, &[libc::ENOSYS]),
+    (libc::SYS_rt_sigaction, &[libc::EINVAL]),
+    (libc::SYS_rt_sigprocmask, &[libc::EINVAL]),
+    (
+        libc::SYS_execve,
+        &[
+            libc::E2BIG,
+            libc::EACCES,
+            libc::EAGAIN,
+            libc::EIO,
+            libc::ELOOP,
+            libc::EMFILE,
+            libc::ENFILE,
+            libc::ENOENT,
+            libc::ENOEXEC,
+            libc::ENOMEM,
+            libc::ENOTDIR,
+            libc::EPERM,
+            libc::ETXTBSY,
+        ],
+    ),
+    (libc::SYS_mmap, &[libc::ENOMEM, libc::EAGAIN]),
+    (libc::SYS_mprotect, &[libc::ENOMEM, libc::EACCES]),
+];
+
+/// Which of them belong to a spawn: all of a child's, and of the parent's what makes pipes, slots, the stack
+/// and the child.
+pub fn counts(call: &Call) -> bool {
+    const STACK: u64 = 32 * 1024;
+    let own = match call.nr {
+        libc::SYS_openat | libc::SYS_pipe2 | libc::SYS_dup3 | libc::SYS_clone3 | libc::SYS_clone => true,
+        CLOSE_RANGE | libc::SYS_capget => true,
+        libc::SYS_fcntl => call.args[1] == libc::F_DUPFD_CLOEXEC as u64,
+        libc::SYS_mmap => call.args[3] & libc::MAP_STACK as u64 != 0,
+        libc::SYS_mprotect => call.args[1] == STACK,
+        _ => false,
+    };
+    own || call.in_child
+}
+
+/// What must come of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// There is another way, or it doesn't matter.
+    Started,
+    /// One of these steps, with this errno. (A descriptor can be placed for itself, for a file, or to be
+    /// written to.)
+    Fails([Step; 3], c_int),
+    /// Either of the two, as the descriptors happen to lie.
+    Depends(Step, c_int),
+}
+
+/// What must come of `fault` in `call`.
+pub fn outcome(call: &Call, fault: Fault) -> Outcome {
+    let (Fault::Once { errno, .. } | Fault::ForGood { errno, .. }) = fault;
+    let once = matches!(fault, Fault::Once { .. });
+    let fails = |step| Outcome::Fails([step; 3], errno);
+    let with = |step, errno| Outcome::Fails([step; 3], errno);
+    if !call.in_child {
+        return in_parent(call, errno, once);
+    }
+    match call.nr {
+        CLOSE_RANGE if matches!(errno, libc::ENOSYS | libc::EPERM | libc::EINVAL) => Outcome::Started,
+        CLOSE_RANGE if call.args[2] != 0 => fails(Step::Unshare),
+        CLOSE_RANGE => fails(Step::CloseDescriptors),
+        libc::SYS_execve if errno == libc::ETXTBSY && once => Outcome::Started,
+        libc::SYS_execve => fails(Step::Exec),
+        // Nobody can become the old user again, as it should be.
+        libc::SYS_setresuid if call.args[0] as u32 == u32::MAX => Outcome::Started,
+        libc::SYS_setresuid => fails(Step::Uid),
+        libc::SYS_getuid | libc::SYS_geteuid => with(Step::Uid, libc::EPERM),
+        libc::SYS_setresgid => fails(Step::Gid),
+        libc::SYS_getgid | libc::SYS_getegid => with(Step::Gid, libc::EPERM),
+        libc::SYS_setgroups => fails(Step::Groups),
+        libc::SYS_getgroups => with(Step::Groups, libc::EPERM),
+        libc::SYS_getppid => with(Step::ParentDeathSignal, libc::ESRCH),
+        libc::SYS_openat if call.path == Known::OomScore => fails(Step::OomScore),
+        libc::SYS_openat => fails(Step::Open),
+        libc::SYS_write => fails(Step::OomScore),
+        libc::SYS_dup3 => Outcome::Fails([Step::Descriptor, Step::Open, Step::OomScore], errno),
+        libc::SYS_fcntl if call.args[1] == libc::F_SETFL as u64 => fails(Step::Open),
+        libc::SYS_fcntl => Outcome::Fails([Step::Descriptor, Step::Open, Step::OomScore], errno),
+        libc::SYS_ioctl if call.args[1] == libc::TIOCSCTTY => fails(Step::ControllingTerminal),
+        libc::SYS_ioctl | libc::SYS_getpgid => fails(Step::Foreground),
+        libc::SYS_prctl => fails(step_of_prctl(call.args[0] as c_int)),
+        libc::SYS_capset => fails(Step::Capabilities),
+        libc::SYS_setsid => fails(Step::Session),
+        libc::SYS_setpgid => fails(Step::ProcessGroup),
+        libc::SYS_setpriority => fails(Step::Nice),
+        libc::SYS_sched_setaffinity => fails(Step::Affinity),
+        libc::SYS_prlimit64 => fails(Step::Limit),
+        libc::SYS_umask => fails(Step::Umask),
+        libc::SYS_chroot => fails(Step::Chroot),
+        libc::SYS_rt_sigaction => fails(Step::SignalDisposition),
+        libc::SYS_rt_sigprocmask | libc::SYS_getpid => fails(Step::SignalMask),
+        libc::SYS_chdir => Outcome::Fails([Step::CurrentDir, Step::CurrentDir, Step::Chroot], errno),
+        other => panic!("a child has no reason to make call {other}"),
+    }
+}
+
+fn in_parent(call: &Call, errno: c_int, once: bool) -> Outcome {
+    let fails = |step| Outcome::Fails([step; 3], errno);
+    match call.nr {
+        libc::SYS_mmap | libc::SYS_mprotect => fails(Step::Prepare),
+        libc::SYS_openat if call.path == Known::OwnDescriptors || (errno == libc::EINTR && once) => Outcome::Started,
+        libc::SYS_openat => fails(Step::Prepare),
+        libc::SYS_pipe2 => fails(Step::Pipe),
+        // Slots that can't be had, filled or restored are done without.
+        libc::SYS_fcntl if matches!(call.args[2], 32 | 64) && once => Outcome::Started,
+        libc::SYS_fcntl if matches!(call.args[2], 32 | 64) => Outcome::Depends(Step::Descriptor, errno),
+        libc::SYS_fcntl => fails(Step::Descriptor),
+        libc::SYS_dup3 | CLOSE_RANGE => Outcome::Started,
+        libc::SYS_clone3 if matches!(errno, libc::ENOSYS | libc::EPERM | libc::EINVAL | libc::E2BIG) => {
+            Outcome::Started
+        }
+        libc::SYS_clone3 | libc::SYS_clone => fails(Step::Clone),
+        libc::SYS_capget => fails(Step::Capabilities),
+        other => panic!("call {other} of the parent is not counted"),
+    }
+}
+
+fn step_of_prctl(operation: c_int) -> Step {
+    match operation {
+        libc::PR_SET_NO_NEW_PRIVS => Step::NoNewPrivileges,
+        libc::PR_SET_PDEATHSIG => Step::ParentDeathSignal,
+        libc::PR_CAPBSET_DROP | libc::PR_SET_KEEPCAPS | libc::PR_CAP_AMBIENT => Step::Capabilities,
+        other => panic!("a child has no reason for prctl {other}"),
+    }
+}
+
+/// Whether it may pass by itself.
+pub fn passes(errno: c_int) -> bool {
+    [
+        libc::EAGAIN,
+        libc::ENOMEM,
+        libc::EMFILE,
+        libc::ENFILE,
+        libc::ETXTBSY,
+        libc::EINTR,
+        libc::ENOSPC,
+    ]
+    .contains(&errno)
+}

@@ -1,0 +1,314 @@
+//! Every system call of a spawn fails, the parent's and the child's: each of them, with each errno that
+//! it documents, once and for good. What comes of it is a child all the same, or an error that names
+//! the step; nothing is left behind, and the next spawn goes well.
+
+mod calls;
+#[path = "../common/mod.rs"]
+mod common;
+mod notifier;
+
+use std::collections::BTreeMap;
+use std::ffi::{CStr, c_long};
+use std::fs::{self, File, OpenOptions};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use calls::{CALLS, Outcome, counts, outcome, passes};
+use common::{Isolation, TempDir, elf, isolated, root_or_skip, skipped, tempdir};
+use notifier::{Call, Fault, Notifier, install};
+use pidherd::exit::Exit;
+use pidherd::signal::Signal;
+use pidherd::{Capabilities, Child, Command, Resource, SpawnError, Stdio, Step};
+use rustix::io::fcntl_dupfd_cloexec;
+
+/// Of many calls of one kind in a row (a disposition for each signal) only the first so many fail.
+const OF_A_KIND: usize = 4;
+
+#[test]
+fn every_call_of_a_spawn_can_fail() {
+    if !elf::runs_or_skip() || !root_or_skip("ids, chroot, and a filter") {
+        return;
+    }
+    Isolation::new().limit(Duration::from_secs(300)).run(|| {
+        let place = tempdir();
+        elf::install(&place.join("exit"), elf::EXITING);
+        let notifier = Notifier::new(counts);
+        let (send, receive) = mpsc::channel();
+        thread::scope(|scope| {
+            let notifier = &notifier;
+            let answering = scope.spawn(move || {
+                let (listener, asking) = receive.recv().unwrap();
+                notifier.answer(&listener, asking);
+            });
+            let failing = scope.spawn(|| {
+                let numbers: Vec<c_long> = CALLS.iter().map(|&(nr, _)| nr).collect();
+                // SAFETY: takes nothing.
+                let asking = unsafe { libc::gettid() };
+                send.send((install(&numbers), asking.cast_unsigned())).unwrap();
+                fail_everything(notifier, &place);
+            });
+            let outcome = failing.join();
+            answering.join().unwrap();
+            if let Err(panic) = outcome {
+                std::panic::resume_unwind(panic);
+            }
+        });
+    });
+}
+
+fn fail_everything(notifier: &Notifier, place: &TempDir) {
+    let high = fcntl_dupfd_cloexec(File::open("/dev/null").unwrap(), 700).unwrap();
+    let given = Arc::new(high);
+    let (mut sites, mut faults) = (0, 0);
+    let mut numbers = BTreeMap::<c_long, usize>::new();
+    for make in [streams, privileges, surroundings, group, plain_path] {
+        let mut seen = Vec::new();
+        let command = make(place, &given);
+        let child = notifier.during(None, &mut seen, || command.spawn());
+        assert!(exits_well(child.unwrap()), "{command:?}");
+        drop(command);
+        let mut of_a_kind = BTreeMap::<(c_long, bool), usize>::new();
+        for (at, call) in seen.clone().iter().enumerate() {
+            let count = of_a_kind.entry((call.nr, call.in_child)).or_default();
+            *count += 1;
+            if *count > OF_A_KIND {
+                continue;
+            }
+            sites += 1;
+            *numbers.entry(call.nr).or_default() += 1;
+            let errnos = CALLS.iter().find(|&&(nr, _)| nr == call.nr).unwrap().1;
+            for &errno in errnos {
+                for fault in [Fault::Once { at, errno }, Fault::ForGood { at, errno }] {
+                    if endless(call, fault) {
+                        continue;
+                    }
+                    faults += 1;
+                    try_fault(notifier, &make(place, &given), call, fault);
+                }
+            }
+        }
+    }
+    let never: Vec<&c_long> = CALLS
+        .iter()
+        .map(|(nr, _)| nr)
+        .filter(|nr| !numbers.contains_key(nr))
+        .collect();
+    let other_way = if cfg!(pidherd_portable) {
+        libc::SYS_clone3
+    } else {
+        libc::SYS_clone
+    };
+    assert_eq!(never, [&other_way], "calls of the table that no spawn made");
+    println!("{sites} calls of {} kinds failed {faults} times", numbers.len());
+}
+
+/// The standard library opens files again and again as long as that is interrupted.
+fn endless(call: &Call, fault: Fault) -> bool {
+    let interrupted = matches!(fault, Fault::ForGood { errno, .. } if errno == libc::EINTR);
+    !call.in_child && call.nr == libc::SYS_openat && interrupted
+}
+
+fn try_fault(notifier: &Notifier, command: &Command, call: &Call, fault: Fault) {
+    let context = || format!("{call:?} with {fault:?} in {command:?}");
+    let before = descriptors();
+    let mut seen = Vec::new();
+    let result = notifier.during(Some(fault), &mut seen, || command.spawn());
+    let (Fault::Once { at, .. } | Fault::ForGood { at, .. }) = fault;
+    let reached = seen.get(at).map(|failed| (failed.nr, failed.in_child));
+    assert_eq!(reached, Some((call.nr, call.in_child)), "{}", context());
+    judge(result, outcome(call, fault), &context);
+    assert_eq!(descriptors(), before, "{}", context());
+    assert!(no_child_left(), "a child is left: {}", context());
+    // SAFETY: takes a number.
+    assert_eq!(unsafe { libc::prctl(libc::PR_GET_DUMPABLE) }, 1, "{}", context());
+    assert!(exits_well(command.spawn().unwrap()), "{}", context());
+}
+
+fn judge(result: Result<Child, SpawnError>, expected: Outcome, context: &dyn Fn() -> String) {
+    match (result, expected) {
+        (Ok(child), Outcome::Started | Outcome::Depends(..)) => assert!(exits_well(child), "{}", context()),
+        (Err(error), Outcome::Fails(steps, errno)) => {
+            assert!(steps.contains(&error.step()), "{error}, not {steps:?}: {}", context());
+            assert_eq!(error.errno(), errno, "{error}: {}", context());
+            assert_eq!(error.is_transient(), passes(errno), "{error}: {}", context());
+        }
+        (Err(error), Outcome::Depends(step, errno)) => {
+            assert_eq!((error.step(), error.errno()), (step, errno), "{error}: {}", context());
+        }
+        (result, Outcome::Started | Outcome::Fails(..)) => panic!("{result:?} instead of {expected:?}: {}", context()),
+    }
+}
+
+/// All the commands exit with 55.
+fn exits_well(mut child: Child) -> bool {
+    child.wait().unwrap().exit == Exit::Code(b'7')
+}
+
+fn descriptors() -> BTreeMap<String, String> {
+    let list = fs::read_dir("/proc/self/fd").unwrap();
+    let entries = list.filter_map(|entry| {
+        let path = entry.unwrap().path();
+        let target = fs::read_link(&path).ok()?;
+        Some((path.display().to_string(), target.display().to_string()))
+    });
+    entries.filter(|(_, target)| !target.ends_with("/fd")).collect()
+}
+
+fn no_child_left() -> bool {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    waitid(WaitId::All, options).is_err_and(|errno| errno == rustix::io::Errno::CHILD)
+}
+
+fn command(place: &TempDir) -> Command {
+    Command::new(place.join("exit")).arg("7")
+}
+
+/// Pipes, files and passed descriptors on the short path.
+fn streams(place: &TempDir, given: &Arc<OwnedFd>) -> Command {
+    command(place)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::append(place.join("log")))
+        .stderr(Stdio::stdout())
+        .fd(5, Arc::clone(given))
+        .fd(6, Stdio::null())
+        .fd(9, Stdio::piped())
+}
+
+/// Ids, capabilities, a root directory.
+fn privileges(place: &TempDir, _: &Arc<OwnedFd>) -> Command {
+    Command::new("/exit")
+        .arg("7")
+        .chroot(place.path())
+        .current_dir("/")
+        .uid(12345)
+        .gid(12346)
+        .groups(&[1, 12346])
+        .bounding_capabilities(Capabilities::all().difference(Capabilities::KILL))
+        .inheritable_capabilities(Capabilities::CHOWN)
+        .ambient_capabilities(Capabilities::NET_BIND_SERVICE)
+        .no_new_privileges(true)
+        .parent_death_signal(Signal::KILL)
+}
+
+/// A terminal of its own, scheduling, limits, a passed socket.
+fn surroundings(place: &TempDir, given: &Arc<OwnedFd>) -> Command {
+    let (terminal, other_side) = terminal();
+    command(place)
+        .stdin(terminal)
+        .fd(20, other_side)
+        .controlling_terminal(0)
+        .foreground(0)
+        .nice(3)
+        .cpu_affinity(&[0])
+        .oom_score_adj(500)
+        .limit(Resource::Core, 0, 0)
+        .umask(0o27)
+        .current_dir("/")
+        .listen_fd(Arc::clone(given))
+}
+
+fn group(place: &TempDir, _: &Arc<OwnedFd>) -> Command {
+    command(place).process_group(0)
+}
+
+/// A target beyond the slots, and sources that are in each other's way.
+fn plain_path(place: &TempDir, given: &Arc<OwnedFd>) -> Command {
+    let own = given.as_raw_fd();
+    let other = Arc::new(fcntl_dupfd_cloexec(given, 750).unwrap());
+    let number = other.as_raw_fd();
+    command(place)
+        .stdin(Stdio::null())
+        .fd(own, other)
+        .fd(number, Arc::clone(given))
+}
+
+/// A new one each time: it hangs up when its session ends, or when the other side is closed.
+fn terminal() -> (File, OwnedFd) {
+    // SAFETY: opens a new terminal; each number is checked before use, the name's buffer has the length said.
+    let (master, name) = unsafe {
+        let master = libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC);
+        assert!(master >= 0);
+        assert_eq!((libc::grantpt(master), libc::unlockpt(master)), (0, 0));
+        let mut name = [0; 64];
+        assert_eq!(libc::ptsname_r(master, name.as_mut_ptr(), name.len()), 0);
+        let name = CStr::from_ptr(name.as_ptr()).to_str().unwrap().to_owned();
+        (OwnedFd::from_raw_fd(master), name)
+    };
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).custom_flags(libc::O_NOCTTY);
+    (options.open(name).unwrap(), master)
+}
+
+#[test]
+fn the_limit_of_a_cgroup_is_a_shortage() {
+    if !root_or_skip("a cgroup with a limit") {
+        return;
+    }
+    isolated(|| {
+        let Some(limited) = Limited::new() else { return };
+        let mut spawner = pidherd::Spawner::new().unwrap();
+        let mut program = Command::new("true").stdin(Stdio::piped()).compile().unwrap();
+        // All threads of this process, and no more.
+        limited.enter();
+        limited.allow(&limited.read("pids.current"));
+        let before = descriptors();
+        for _ in 0..3 {
+            let error = spawner.spawn(&mut program).unwrap_err();
+            let seen = (error.step(), error.errno(), error.is_transient());
+            assert_eq!(seen, (Step::Clone, libc::EAGAIN, true));
+            assert_eq!(descriptors(), before);
+            assert!(no_child_left());
+        }
+        limited.allow("max");
+        assert!(spawner.spawn(&mut program).unwrap().wait().unwrap().exit.success());
+    });
+}
+
+/// A cgroup of the first version's controller for pids, below the one that this process is in.
+struct Limited {
+    own: PathBuf,
+    path: PathBuf,
+}
+
+impl Limited {
+    fn new() -> Option<Limited> {
+        let list = fs::read_to_string("/proc/self/cgroup").unwrap();
+        let own = list
+            .lines()
+            .find_map(|line| line.split_once(":pids:/"))
+            .map(|(_, own)| own);
+        let own = Path::new("/sys/fs/cgroup/pids").join(own.unwrap_or("."));
+        let path = own.join(format!("pidherd-test-{}", std::process::id()));
+        match fs::create_dir(&path) {
+            Ok(()) => Some(Limited { own, path }),
+            Err(error) => {
+                skipped(&format!("needs a pids cgroup, but {}: {error}", path.display()));
+                None
+            }
+        }
+    }
+
+    fn enter(&self) {
+        fs::write(self.path.join("cgroup.procs"), std::process::id().to_string()).unwrap();
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path.join(name)).unwrap()
+    }
+
+    fn allow(&self, most: &str) {
+        fs::write(self.path.join("pids.max"), most).unwrap();
+    }
+}
+
+impl Drop for Limited {
+    fn drop(&mut self) {
+        fs::write(self.own.join("cgroup.procs"), std::process::id().to_string()).unwrap();
+        fs::remove_dir(&self.path).unwrap();
+    }
+}

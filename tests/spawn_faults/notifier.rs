@@ -1,0 +1,206 @@
+//! A kernel whose n-th system call fails: seccomp's user notifications (seccomp_unotify(2)).
+//!
+//! A filter can't count, and it can't be taken back. So the filter of one thread, and of its children,
+//! asks another thread about every call of interest, and that answers "go on", or with an errno.
+
+use std::ffi::{CStr, c_int, c_long};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+/// A call that was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    pub nr: c_long,
+    pub args: [u64; 6],
+    pub in_child: bool,
+    /// The path of an openat(2), as long as it is one of those that matter here.
+    pub path: Known,
+}
+
+impl Call {
+    fn is_like(&self, other: &Call) -> bool {
+        (self.nr, self.in_child) == (other.nr, other.in_child)
+    }
+}
+
+/// What is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    Null,
+    OwnDescriptors,
+    OomScore,
+    Other,
+}
+
+/// What is to go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The call of this index (counted from the arming on), once.
+    Once { at: usize, errno: c_int },
+    /// That one, and all of the same number after it, of the same process.
+    ForGood { at: usize, errno: c_int },
+}
+
+/// More calls than one spawn makes. The answering thread must not allocate: who asks may hold a lock of
+/// the allocator's.
+const MOST: usize = 2048;
+
+struct State {
+    armed: bool,
+    fault: Option<Fault>,
+    seen: Vec<Call>,
+}
+
+/// What the two threads share.
+pub struct Notifier {
+    counts: fn(&Call) -> bool,
+    state: Mutex<State>,
+}
+
+impl Notifier {
+    /// Only calls that `counts` says yes to are counted, and can fail.
+    pub fn new(counts: fn(&Call) -> bool) -> Notifier {
+        let state = State {
+            armed: false,
+            fault: None,
+            seen: Vec::with_capacity(MOST),
+        };
+        Notifier {
+            counts,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Runs `body` with this fault; the calls that it made, into `seen`.
+    pub fn during<T>(&self, fault: Option<Fault>, seen: &mut Vec<Call>, body: impl FnOnce() -> T) -> T {
+        seen.clear();
+        seen.reserve(MOST);
+        self.set(true, fault, |calls| calls.clear());
+        let result = body();
+        self.set(false, None, |calls| seen.extend_from_slice(calls));
+        result
+    }
+
+    fn set(&self, armed: bool, fault: Option<Fault>, with_calls: impl FnOnce(&mut Vec<Call>)) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.armed = armed;
+        state.fault = fault;
+        with_calls(&mut state.seen);
+    }
+
+    /// Answers until nobody is left who could ask.
+    pub fn answer(&self, listener: &OwnedFd, asking: u32) {
+        loop {
+            let mut fds = [PollFd::new(listener, PollFlags::IN)];
+            poll(&mut fds, None).unwrap();
+            if !fds[0].revents().contains(PollFlags::IN) {
+                return;
+            }
+            let mut notice = MaybeUninit::<libc::seccomp_notif>::zeroed();
+            // SAFETY: a zeroed structure of the kind that the request fills. Whoever asks waits in the
+            // kernel for the answer, on memory that is ours too, so the path can be read.
+            let (notice, call) = unsafe {
+                if libc::ioctl(
+                    listener.as_raw_fd(),
+                    libc::SECCOMP_IOCTL_NOTIF_RECV,
+                    notice.as_mut_ptr(),
+                ) != 0
+                {
+                    continue;
+                }
+                let notice = notice.assume_init();
+                (notice, call(&notice, asking))
+            };
+            let errno = self.judge(call);
+            let mut answer = libc::seccomp_notif_resp {
+                id: notice.id,
+                val: 0,
+                error: -errno,
+                flags: 0,
+            };
+            if errno == 0 {
+                answer.flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
+            }
+            // SAFETY: the answer to the notice just received. It may be gone by now.
+            unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut answer) };
+        }
+    }
+
+    fn judge(&self, call: Call) -> c_int {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !state.armed || !(self.counts)(&call) || state.seen.len() == MOST {
+            return 0;
+        }
+        let index = state.seen.len();
+        state.seen.push(call);
+        match state.fault {
+            Some(Fault::Once { at, errno }) if at == index => errno,
+            Some(Fault::ForGood { at, errno }) if at <= index && state.seen[at].is_like(&call) => errno,
+            _ => 0,
+        }
+    }
+}
+
+/// # Safety
+/// The task must wait for the answer and share this process's memory if it opens something.
+unsafe fn call(notice: &libc::seccomp_notif, asking: u32) -> Call {
+    let nr = c_long::from(notice.data.nr);
+    let args = notice.data.args;
+    let shares_memory = notice.pid == asking || nr == libc::SYS_openat;
+    let path = if nr == libc::SYS_openat && shares_memory {
+        // SAFETY: as promised: a path that the caller keeps until the call is done.
+        match unsafe { CStr::from_ptr(std::ptr::with_exposed_provenance(args[1] as usize)) }.to_bytes() {
+            b"/dev/null" => Known::Null,
+            b"/proc/self/fd" => Known::OwnDescriptors,
+            b"/proc/self/oom_score_adj" => Known::OomScore,
+            _ => Known::Other,
+        }
+    } else {
+        Known::Other
+    };
+    Call {
+        nr,
+        args,
+        in_child: notice.pid != asking,
+        path,
+    }
+}
+
+/// From now on, these calls of this thread and its children are asked about at the listener.
+pub fn install(numbers: &[c_long]) -> OwnedFd {
+    let step = |code: u32, jt: usize, jf: usize, k| libc::sock_filter {
+        code: u16::try_from(code).unwrap(),
+        jt: u8::try_from(jt).unwrap(),
+        jf: u8::try_from(jf).unwrap(),
+        k,
+    };
+    let mut filter = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0)];
+    for (index, &nr) in numbers.iter().enumerate() {
+        let to_end = numbers.len() - index;
+        let nr = u32::try_from(nr).unwrap();
+        filter.push(step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, to_end, 0, nr));
+    }
+    let ret = libc::BPF_RET | libc::BPF_K;
+    filter.push(step(ret, 0, 0, libc::SECCOMP_RET_ALLOW));
+    filter.push(step(ret, 0, 0, libc::SECCOMP_RET_USER_NOTIF));
+    let program = libc::sock_fprog {
+        len: u16::try_from(filter.len()).unwrap(),
+        filter: filter.as_mut_ptr(),
+    };
+    // SAFETY: a valid program of the length said, which the kernel copies; the result is a new descriptor.
+    unsafe {
+        let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        let fd = libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flags,
+            &raw const program,
+        );
+        assert!(fd >= 0, "seccomp: {}", std::io::Error::last_os_error());
+        OwnedFd::from_raw_fd(c_int::try_from(fd).unwrap())
+    }
+}
