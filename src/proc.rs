@@ -8,6 +8,8 @@
 //! /proc must be that of the own PID namespace, and must not be mounted with a `hidepid` that hides
 //! the processes in question (proc(5)).
 
+pub(crate) mod own;
+
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};

@@ -169,6 +169,36 @@ impl SignalSet {
     /// All 64.
     pub const ALL: SignalSet = SignalSet(u64::MAX);
 
+    /// What a container's init passes on to the process it was made for: everything that somebody may
+    /// have meant for that, so all but
+    ///
+    /// - KILL and STOP, which nobody can pass on;
+    /// - CHLD, which is about init's own children;
+    /// - ILL, TRAP, ABRT, BUS, FPE, SEGV and SYS, by which the kernel tells a process of its own faults: one
+    ///   that blocks them cannot be helped, and the child is not to die of init's;
+    /// - PIPE, TTIN and TTOU, by which it tells of what the process itself has read or written: init may
+    ///   have written to a standard error that nobody reads;
+    /// - 32 and 33, the C library's own.
+    ///
+    /// TSTP is in it, since CONT is: who stops the one means to stop the other, and can undo it. HUP,
+    /// WINCH and the real-time signals are in it, too.
+    pub const FORWARDABLE: SignalSet = SignalSet::ALL
+        .without(Signal::KILL)
+        .without(Signal::STOP)
+        .without(Signal::CHLD)
+        .without(Signal::ILL)
+        .without(Signal::TRAP)
+        .without(Signal::ABRT)
+        .without(Signal::BUS)
+        .without(Signal::FPE)
+        .without(Signal::SEGV)
+        .without(Signal::SYS)
+        .without(Signal::PIPE)
+        .without(Signal::TTIN)
+        .without(Signal::TTOU)
+        .without(Signal(32))
+        .without(Signal(33));
+
     /// This set and `signal`.
     #[must_use]
     pub const fn with(self, signal: Signal) -> SignalSet {
@@ -262,5 +292,14 @@ mod tests {
         assert!(!set.without(Signal::TERM).contains(Signal::TERM));
         assert_eq!(SignalSet::ALL.iter().count(), 64);
         assert!(SignalSet::EMPTY.is_empty());
+    }
+
+    #[test]
+    fn what_is_passed_on_is_what_others_send() {
+        let kept: Vec<i32> = Signal::all()
+            .filter(|&signal| !SignalSet::FORWARDABLE.contains(signal))
+            .map(Signal::as_raw)
+            .collect();
+        assert_eq!(kept, [4, 5, 6, 7, 8, 9, 11, 13, 17, 19, 21, 22, 31, 32, 33]);
     }
 }

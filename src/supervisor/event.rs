@@ -50,6 +50,8 @@ pub enum Event {
         /// Who did not come up again, which ended it early.
         failed: Option<InstanceId>,
     },
+    /// An orphan that had been [adopted](super::Builder::adopt_orphans) has ended, and was reaped.
+    Orphan(ExitRecord),
     /// The last instance of a group that was to be removed is gone, and so is the group.
     GroupRemoved {
         /// Which; the id means nothing any more.

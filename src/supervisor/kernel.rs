@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid as RawPid, Signal as RawSignal, kill_process_group};
 
 use super::leaves::{Leaf, Leaves, Place};
+use super::orphans::Orphans;
 use crate::cgroup::CgroupError;
 use crate::child::{Child, Pipes};
 use crate::command::error::Subject;
@@ -96,6 +97,7 @@ pub(super) struct Linux {
     owners: Vec<u32>,
     leaves: Leaves,
     notify: Option<(NotifySocket, Token)>,
+    pub(super) orphans: Option<Orphans>,
 }
 
 /// A child, and how far it has been taken apart.
@@ -130,6 +132,11 @@ impl Watched {
             },
         }
     }
+
+    /// Its number, as long as that is kept for it.
+    pub(super) fn unreaped(&self) -> Option<Pid> {
+        matches!(self.watch, Watch::Alive(_) | Watch::Zombie).then(|| self.pidfd.pid())
+    }
 }
 
 /// Whose descriptor became ready.
@@ -137,6 +144,7 @@ pub(super) enum Source {
     Timer,
     Signals,
     Notify,
+    Orphans,
     /// The process of the instance in this slot.
     Process(u32),
 }
@@ -163,6 +171,7 @@ impl Linux {
             owners: Vec::new(),
             leaves: Leaves::default(),
             notify: None,
+            orphans: None,
         })
     }
 
@@ -175,6 +184,7 @@ impl Linux {
         match &self.signals {
             Some((_, signals)) if *signals == token => Some(Source::Signals),
             _ if self.notify.as_ref().is_some_and(|(_, notify)| *notify == token) => Some(Source::Notify),
+            _ if self.orphans.as_ref().is_some_and(|orphans| orphans.fd(token).is_some()) => Some(Source::Orphans),
             _ => self.owners.get(token.index()).copied().map(Source::Process),
         }
     }
@@ -196,6 +206,11 @@ impl Linux {
             Some((signals, _)) => signals.read(),
             None => Ok(None),
         }
+    }
+
+    pub(super) fn adopt_orphans(&mut self) -> io::Result<()> {
+        self.orphans = Some(Orphans::new(&mut self.fds)?);
+        Ok(())
     }
 
     /// Makes the notify socket, if there is none, at this path or an address of the kernel's choice.

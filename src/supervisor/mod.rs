@@ -49,6 +49,7 @@ mod history;
 mod instance;
 mod kernel;
 mod leaves;
+mod orphans;
 mod request;
 mod rolling;
 mod spec;
@@ -64,6 +65,7 @@ pub use driver::Progress;
 pub use error::{Error, SpecError};
 pub use event::{Event, Name, TransitionEvent};
 pub use history::{End, Run};
+pub use orphans::{AdoptError, Hold, OrphanCounts, Spared};
 pub use request::{Outcome, Request};
 pub use spec::GroupSpec;
 pub use status::{GroupStatus, Status};
@@ -143,6 +145,7 @@ pub struct Builder {
     runs: usize,
     seed: Option<u64>,
     notify_path: Option<PathBuf>,
+    adopt: bool,
 }
 
 impl Default for Builder {
@@ -154,6 +157,7 @@ impl Default for Builder {
             runs: KEPT_RUNS,
             notify_path: None,
             seed: None,
+            adopt: false,
         }
     }
 }
@@ -209,9 +213,13 @@ impl Builder {
     /// Makes the supervisor.
     ///
     /// # Errors
-    /// The kernel refuses an epoll, a timerfd or the memory for a stack (EMFILE, ENFILE, ENOMEM).
+    /// The kernel refuses an epoll, a timerfd or the memory for a stack (EMFILE, ENFILE, ENOMEM). For [`Builder::adopt_orphans`]
+    /// see there.
     pub fn build(self) -> io::Result<Supervisor> {
-        let linux = Linux::new(self.clock, Spawner::new()?, self.signals)?;
+        let mut linux = Linux::new(self.clock, Spawner::new()?, self.signals)?;
+        if self.adopt {
+            linux.adopt_orphans()?;
+        }
         let seed = self
             .seed
             .unwrap_or_else(|| self.clock.now().as_nanos() ^ u64::from(std::process::id()) << 32);
@@ -401,6 +409,7 @@ impl Supervisor {
             Source::Timer => Some(self.driver.kernel.timer_fd()),
             Source::Signals => self.driver.kernel.signal_fd(),
             Source::Notify => self.driver.kernel.notify_fd(),
+            Source::Orphans => self.driver.kernel.orphans.as_ref()?.fd(token),
             Source::Process(slot) => {
                 let instance = self.driver.instances.get(self.driver.instances.id_at(slot)?)?;
                 instance.process.as_ref()?.fd(token)
@@ -577,6 +586,7 @@ fn process(driver: &mut Driver<Linux>, token: Token) -> io::Result<Progress> {
             Ok(Progress::More)
         }
         Some(Source::Notify) => driver.hear(),
+        Some(Source::Orphans) => driver.reap_orphans(),
         Some(Source::Process(slot)) => match driver.instances.id_at(slot) {
             Some(id) => driver.process_ready(id),
             None => Ok(Progress::Nothing),

@@ -8,5 +8,6 @@ mod host;
 mod endings;
 mod groups;
 mod loops;
+mod orphans;
 mod reports;
 mod requests;

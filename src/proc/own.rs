@@ -1,0 +1,211 @@
+//! What /proc tells about this very process: its children, the pidfds it holds, and what its threads do
+//! with a signal.
+//!
+//! All of it is about numbers of /proc's own PID namespace, so it is of use only where that is the
+//! process's ([`is_ours`]).
+
+use std::fs;
+use std::io;
+use std::os::fd::RawFd;
+use std::path::Path;
+use std::process;
+
+use super::origin;
+use crate::exit::Pid;
+use crate::signal::Signal;
+
+/// Whether /proc is mounted, and is that of the own PID namespace.
+pub(crate) fn is_ours() -> bool {
+    fs::read_link("/proc/self").is_ok_and(|name| name.as_os_str() == process::id().to_string().as_str())
+}
+
+/// All children, zombies too, those of every thread.
+///
+/// The kernel lists them one after the other while they come and go (proc_pid_children(5)): one that
+/// another thread reaps meanwhile may hide its neighbour.
+pub(crate) fn children() -> io::Result<Vec<Pid>> {
+    match children_of_threads() {
+        // A thread that has ended has left its children to another; or the kernel has no such lists.
+        Err(error) if is_gone(&error) => children_by_parent(),
+        listed => listed,
+    }
+}
+
+fn children_of_threads() -> io::Result<Vec<Pid>> {
+    let mut children = Vec::new();
+    for thread in fs::read_dir("/proc/self/task")? {
+        let list = fs::read_to_string(thread?.path().join("children"))?;
+        children.extend(list.split_ascii_whitespace().filter_map(pid_of));
+    }
+    Ok(children)
+}
+
+/// The same where CONFIG_PROC_CHILDREN is off: asks every process there is.
+fn children_by_parent() -> io::Result<Vec<Pid>> {
+    let own = Pid::new(process::id());
+    let mut children = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let pid = entry?.file_name().to_str().and_then(pid_of);
+        let is_child = |&pid: &Pid| origin(pid).is_some_and(|origin| origin.parent == own);
+        children.extend(pid.filter(is_child));
+    }
+    Ok(children)
+}
+
+/// The processes that this one holds a pidfd of, as long as they have not been reaped. Descriptors that
+/// `passed_over` says yes to are not looked at.
+pub(crate) fn held_by_pidfd(passed_over: impl Fn(RawFd) -> bool) -> io::Result<Vec<Pid>> {
+    let mut held = Vec::new();
+    // Of one that was reaped the kernel says -1.
+    each_descriptor("[pidfd]", passed_over, |info| {
+        held.extend(field(info, "Pid:").and_then(pid_of))
+    })?;
+    Ok(held)
+}
+
+/// Whether this process has a signalfd that reads `signal`.
+pub(crate) fn has_signalfd_for(signal: Signal) -> io::Result<bool> {
+    let mut found = false;
+    each_descriptor(
+        "[signalfd]",
+        |_| false,
+        |info| found |= has_bit(info, "sigmask:", signal),
+    )?;
+    Ok(found)
+}
+
+/// Whether every thread blocks `signal`.
+pub(crate) fn is_blocked(signal: Signal) -> io::Result<bool> {
+    for thread in fs::read_dir("/proc/self/task")? {
+        match fs::read_to_string(thread?.path().join("status")) {
+            Ok(status) if !has_bit(&status, "SigBlk:", signal) => return Ok(false),
+            Err(error) if !is_gone(&error) => return Err(error),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(true)
+}
+
+/// Whether this process ignores `signal`.
+pub(crate) fn is_ignored(signal: Signal) -> io::Result<bool> {
+    Ok(has_bit(&fs::read_to_string("/proc/self/status")?, "SigIgn:", signal))
+}
+
+/// Calls `look` with what fdinfo has about each descriptor of a kind, which the end of its link tells.
+/// The kind first: to tell about a large epoll takes the kernel longer than all the rest.
+fn each_descriptor(kind: &str, passed_over: impl Fn(RawFd) -> bool, mut look: impl FnMut(&str)) -> io::Result<()> {
+    for entry in fs::read_dir("/proc/self/fd")? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        if name.parse().is_ok_and(&passed_over) {
+            continue;
+        }
+        let link = match fs::read_link(entry.path()) {
+            Err(error) if !is_gone(&error) => return Err(error),
+            link => link.unwrap_or_default(),
+        };
+        if !link.to_string_lossy().ends_with(kind) {
+            continue;
+        }
+        match fs::read_to_string(Path::new("/proc/self/fdinfo").join(name)) {
+            Ok(info) => look(&info),
+            Err(error) if is_gone(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Whether what was to be looked at went while it was looked at.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
+}
+
+/// The rest of the line that begins so.
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
+}
+
+/// Whether a signal is in a set that /proc shows, in hexadecimal digits.
+fn has_bit(text: &str, name: &str, signal: Signal) -> bool {
+    let bits = field(text, name).and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    bits.is_some_and(|bits| bits >> (signal.as_raw() - 1) & 1 == 1)
+}
+
+fn pid_of(digits: &str) -> Option<Pid> {
+    Pid::new(digits.parse().ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+    use std::process::Command;
+
+    use rustix::process::{PidfdFlags, pidfd_open};
+
+    use super::*;
+    use crate::signal::SignalSet;
+    use crate::signalfd::{MaskGuard, SignalFd};
+
+    #[test]
+    fn children_are_found_in_either_way_dead_or_alive() {
+        let mut sleeper = Command::new("sleep").arg("1000").spawn().unwrap();
+        let mut zombie = Command::new("true").spawn().unwrap();
+        let expected = [&sleeper, &zombie].map(|child| Pid::new(child.id()).unwrap());
+        for list in [children, children_of_threads, children_by_parent] {
+            // Threads and children of other tests may end while they are listed.
+            let all_in = |found: Vec<Pid>| expected.iter().all(|pid| found.contains(pid));
+            assert!((0..1000).any(|_| list().is_ok_and(all_in)));
+        }
+        sleeper.kill().unwrap();
+        sleeper.wait().unwrap();
+        zombie.wait().unwrap();
+        let left = children().unwrap();
+        assert!(expected.iter().all(|pid| !left.contains(pid)), "{left:?}");
+    }
+
+    #[test]
+    fn who_is_held_is_known_until_reaped() {
+        let mut child = Command::new("true").spawn().unwrap();
+        let pid = Pid::new(child.id()).unwrap();
+        let held = || held_by_pidfd(|_| false).unwrap().contains(&pid);
+        assert!(!held());
+        let pidfd = pidfd_open(rustix::process::Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+        assert!(held());
+        assert!(!held_by_pidfd(|fd| fd == pidfd.as_raw_fd()).unwrap().contains(&pid));
+        child.wait().unwrap();
+        assert!(!held());
+    }
+
+    #[test]
+    fn signals_are_seen_where_they_are_read_and_ignored() {
+        let rare = Signal::from_raw(60).unwrap();
+        assert!(!has_signalfd_for(rare).unwrap());
+        let signals = SignalFd::new(SignalSet::EMPTY.with(rare)).unwrap();
+        assert!(has_signalfd_for(rare).unwrap());
+        drop(signals);
+        assert!(is_ignored(Signal::PIPE).unwrap(), "as the runtime does it");
+        assert!(!is_ignored(rare).unwrap());
+    }
+
+    #[test]
+    fn one_thread_that_blocks_a_signal_is_not_all_of_them() {
+        let _guard = MaskGuard::block(SignalSet::EMPTY.with(Signal::WINCH)).unwrap();
+        assert!(!is_blocked(Signal::WINCH).unwrap());
+    }
+
+    #[test]
+    fn the_fields_are_read_as_they_stand() {
+        let status = "Name:\tx\nSigBlk:\t0000000000010000\nPid:\t7\nNSpid:\t8\n";
+        assert!(has_bit(status, "SigBlk:", Signal::CHLD));
+        assert!(!has_bit(status, "SigBlk:", Signal::CONT) && !has_bit(status, "SigIgn:", Signal::CHLD));
+        assert_eq!(field(status, "Pid:").and_then(pid_of), Pid::new(7));
+        assert_eq!(field("Pid:\t-1\n", "Pid:").and_then(pid_of), None);
+    }
+
+    #[test]
+    fn proc_is_that_of_this_namespace() {
+        assert!(is_ours());
+    }
+}
