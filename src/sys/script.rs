@@ -343,8 +343,8 @@ fn word_of(chunk: &[u8]) -> u64 {
     u64::from_ne_bytes(word)
 }
 
-/// What a terminal stops its jobs with.
-const STOP_SIGNALS: [Signal; 3] = [Signal::TSTP, Signal::TTIN, Signal::TTOU];
+/// What a terminal stops its jobs with; last the one that others send, too.
+const STOP_SIGNALS: [Signal; 3] = [Signal::TTIN, Signal::TTOU, Signal::TSTP];
 
 /// The beginning of the kernel's `struct sigaction`; all that follows is zero.
 struct SigAction {
