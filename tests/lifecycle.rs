@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use StateName::{Backoff as BackOff, Exited, Fatal, Running, Starting, Stopped, Stopping};
 use common::{SOON, isolated, processes, root_or_skip, skipped, tempdir, wait_gone, wait_until};
-use host::{Host, LONG, at_once, for_ever, ms, quiet_sh, sh, sleeper, term};
+use host::{Host, LONG, at_once, for_ever, ms, quiet_sh, sh, sleeper, term, wait_for_sleep};
 use pidherd::exit::Exit;
 use pidherd::lifecycle::{
     Backoff, Cause, CrashBudget, Failure, Left, Policy, Restart, Scope, Startup, State, StateName,
@@ -273,8 +273,7 @@ fn family() -> Command {
 fn relatives(host: &mut Host, id: pidherd::InstanceId) -> [u32; 2] {
     let line = host.line(id);
     let pids: Vec<u32> = line.split(' ').map(|pid| pid.parse().unwrap()).collect();
-    let runs_sleep = |pid: u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n");
-    wait_until("they have begun", SOON, || pids.iter().all(|&pid| runs_sleep(pid)));
+    pids.iter().for_each(|&pid| wait_for_sleep(pid));
     pids.try_into().unwrap()
 }
 
@@ -338,10 +337,7 @@ fn a_successor_meets_nobody_of_its_predecessors_group() {
             .trim()
             .parse()
             .unwrap();
-        let name = format!("/proc/{member}/comm");
-        wait_until("it is deaf", SOON, || {
-            fs::read_to_string(&name).is_ok_and(|name| name == "sleep\n")
-        });
+        wait_for_sleep(member);
         host.supervisor.restart(id).unwrap();
         host.until("it runs again", |host| host.status(id).runs == 2);
         assert_eq!(host.line(id), "ready");

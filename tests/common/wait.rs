@@ -41,7 +41,8 @@ pub fn wait_gone(pid: u32, limit: Duration) -> bool {
     let raw = Pid::from_raw(i32::try_from(pid).expect("a pid")).expect("a pid");
     match pidfd_open(raw, PidfdFlags::empty()) {
         Ok(pidfd) => wait_readable(pidfd, limit),
-        Err(Errno::SRCH) => true,
+        // EINVAL is what kernels before 6.9 say of a number that is somebody's group only, or just being freed.
+        Err(Errno::SRCH | Errno::INVAL) => true,
         Err(errno) => panic!("pidfd_open({pid}): {errno}"),
     }
 }

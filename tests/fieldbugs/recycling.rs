@@ -3,8 +3,6 @@
 //!
 //! bazel#11910, ponyc#5765: a kill that came after the reap hit a stranger.
 
-use std::fs;
-use std::os::unix::process::CommandExt;
 use std::process;
 
 use pidherd::lifecycle::{Left, Policy, Scope, State, StateName};
@@ -12,7 +10,7 @@ use pidherd::{InstanceId, PidFd, Signal, Target};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::common::{SOON, isolated, processes, root_or_skip, wait_gone};
-use super::host::{Host, LONG, at_once, ms, quiet_sh, sh, sleeper, term};
+use super::host::{Host, LONG, at_once, ms, quiet_sh, sh, sleeper, term, wait_for_sleep};
 use StateName::{Exited, Running, Stopped, Stopping};
 
 /// Runs a test as the first process of a PID namespace, with a /proc that shows it.
@@ -71,33 +69,45 @@ fn mount_proc() {
 }
 
 /// Somebody who has nothing to do with the library, at this number and as the leader of a group.
-struct Bystander(process::Child);
+struct Bystander(Pid);
 
 impl Bystander {
     fn at(pid: u32) -> Bystander {
-        fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
-        let child = process::Command::new("sleep")
-            .arg("1000")
-            .process_group(0)
-            .spawn()
-            .unwrap();
-        assert_eq!(child.id(), pid, "the number is free again, and given to the next");
-        Bystander(child)
+        Bystander(Pid::from_raw(start_at(pid as i32)).unwrap())
     }
 
-    /// Nothing has happened to it, and nothing is about to: it can still be told apart from one
-    /// that was signalled, since the first deadly signal would be its status.
-    fn assert_unharmed(mut self) {
-        assert_eq!(self.0.try_wait().unwrap(), None);
-        let state = processes::state(self.0.id());
-        assert!(matches!(state, Some('S' | 'R' | 'D')), "{state:?}");
-        let quit = rustix::process::Signal::QUIT;
-        rustix::process::kill_process(Pid::from_raw(self.0.id() as i32).unwrap(), quit).unwrap();
-        let status = self.0.wait().unwrap();
-        assert_eq!(
-            std::os::unix::process::ExitStatusExt::signal(&status),
-            Some(libc::SIGQUIT)
-        );
+    /// Nothing has happened to it, and nothing is about to: the signal that ends it is ours.
+    fn assert_unharmed(self) {
+        let options = WaitOptions::NOHANG | WaitOptions::UNTRACED;
+        assert!(waitpid(Some(self.0), options).unwrap().is_none());
+        rustix::process::kill_process(self.0, rustix::process::Signal::QUIT).unwrap();
+        let (_, status) = waitpid(Some(self.0), WaitOptions::empty()).unwrap().unwrap();
+        assert_eq!(status.terminating_signal(), Some(libc::SIGQUIT));
+    }
+}
+
+/// Forks a sleeper that gets this very number (clone3 with set_tid, Linux 5.5).
+fn start_at(pid: i32) -> i32 {
+    let argv = [c"/bin/sleep".as_ptr(), c"1000".as_ptr(), std::ptr::null()];
+    // flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup
+    let tid = (&raw const pid).expose_provenance() as u64;
+    let args: [u64; 11] = [0, 0, 0, 0, libc::SIGCHLD as u64, 0, 0, 0, tid, 1, 0];
+    // SAFETY: a fork; the child makes system calls only, on memory that was there before.
+    unsafe {
+        match libc::syscall(libc::SYS_clone3, args.as_ptr(), size_of_val(&args)) {
+            0 => {
+                libc::setpgid(0, 0);
+                libc::execv(argv[0], argv.as_ptr());
+                libc::_exit(127)
+            }
+            made => {
+                let error = std::io::Error::last_os_error();
+                assert_eq!(made, i64::from(pid), "the number is free again: {error}");
+                // Whoever comes first.
+                libc::setpgid(pid, pid);
+                pid
+            }
+        }
     }
 }
 
@@ -206,6 +216,7 @@ fn a_group_that_has_become_empty_is_no_strangers_when_the_next_rung_is_due() {
         let script = "(trap '' TERM; exec sleep 1000 >/dev/null) & trap 'exit 0' TERM; echo $!; read never";
         let id = host.start(sh(script).process_group(0), grouped());
         let member: u32 = host.line(id).parse().unwrap();
+        wait_for_sleep(member);
         let pid = host.pid(id);
         host.supervisor.stop(id).unwrap();
         host.until("the leader is gone", |host| {

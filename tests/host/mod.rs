@@ -18,7 +18,7 @@ use pidherd::{Command, Event, GroupId, GroupSpec, InstanceId, Pipes, Signal, Std
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::Errno;
 
-use super::common::{SOON, wait_readable};
+use super::common::{SOON, wait_readable, wait_until};
 
 /// A supervisor, somebody who waits for it, and what it told.
 pub struct Host {
@@ -268,6 +268,14 @@ pub fn sh(script: &str) -> Command {
 /// A shell script that reads nothing.
 pub fn quiet_sh(script: &str) -> Command {
     Command::new("/bin/sh").arg("-c").arg(script)
+}
+
+/// Waits until a child's child runs its sleep: what its shell had to set up for it is set up then.
+pub fn wait_for_sleep(pid: u32) {
+    let name = format!("/proc/{pid}/comm");
+    wait_until("it sleeps", SOON, || {
+        fs::read_to_string(&name).is_ok_and(|name| name == "sleep\n")
+    });
 }
 
 /// A process that stays and does nothing.

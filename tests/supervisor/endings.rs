@@ -11,7 +11,7 @@ use pidherd::lifecycle::{Backoff, Left, Policy, Scope, State, StateName, StopLad
 use pidherd::{Command, GroupSpec, InstanceId, Signal, Target};
 
 use super::common::{SOON, isolated, processes, wait_gone, wait_until};
-use super::host::{Host, LONG, at_once, for_ever, ms, sh, sleeper, term};
+use super::host::{Host, LONG, at_once, for_ever, ms, sh, sleeper, term, wait_for_sleep};
 use StateName::{Fatal, Running, Starting, Stopped, Stopping};
 
 fn group_policy() -> Policy {
@@ -33,11 +33,8 @@ fn deaf_child() -> Command {
 
 /// Reads the number of a child's child, once that runs its program.
 fn child_of(host: &mut Host, id: InstanceId) -> u32 {
-    let pid: u32 = host.line(id).parse().unwrap();
-    let name = format!("/proc/{pid}/comm");
-    wait_until("it has begun", SOON, || {
-        std::fs::read_to_string(&name).is_ok_and(|name| name == "sleep\n")
-    });
+    let pid = host.line(id).parse().unwrap();
+    wait_for_sleep(pid);
     pid
 }
 
@@ -281,5 +278,24 @@ fn a_ladder_without_rungs_kills_at_once() {
         host.until_state(id, Stopped);
         assert_eq!(host.status(id).last_exit.unwrap().exit.signal(), Some(Signal::KILL));
         assert!(wait_gone(child, SOON));
+    });
+}
+
+#[test]
+fn a_group_can_be_stopped_by_a_real_time_signal() {
+    isolated(|| {
+        let mut host = Host::new();
+        let signal: Signal = "RTMIN+3".parse().unwrap();
+        let policy = Policy {
+            stop: StopLadder::signal(signal, Scope::ProcessGroup, LONG),
+            ..at_once()
+        };
+        let script = format!("trap 'exit 4' {}; echo ready; read never", signal.as_raw());
+        let id = host.start(sh(&script).process_group(0), policy);
+        assert_eq!(host.line(id), "ready");
+        host.supervisor.stop(id).unwrap();
+        host.until_state(id, Stopped);
+        assert_eq!(host.status(id).last_exit.unwrap().exit.code(), Some(4));
+        assert_eq!(host.all_steps().count(), host.events.len(), "{}", host.story());
     });
 }
