@@ -1,0 +1,217 @@
+//! Eight threads that spawn, eight that allocate, and signals all the while.
+//!
+//! `PIDHERD_STRESS_SPAWNS` says how many children; ci/stress asks for a hundred thousand.
+
+mod common;
+
+use std::ffi::{OsStr, c_int};
+use std::fs::File;
+use std::hint::black_box;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Isolation, TempDir, elf, tempdir};
+use pidherd::exit::Exit;
+use pidherd::{Child, Command, Program, Spawner, Stdio};
+
+const THREADS: usize = 8;
+/// How many children of a thread are there at a time.
+const AT_ONCE: usize = 4;
+const SPAWNS: usize = 4_000;
+/// More often than a spawn takes.
+const SIGNALS_EVERY: Duration = Duration::from_micros(80);
+const LIMIT: Duration = Duration::from_secs(1800);
+
+/// An errno that no call leaves behind.
+const ERRNO: c_int = 4242;
+
+static OWNER: AtomicI32 = AtomicI32::new(0);
+static HANDLED: AtomicU64 = AtomicU64::new(0);
+static STRAYED: AtomicU64 = AtomicU64::new(0);
+
+#[test]
+fn every_status_is_right_and_nothing_is_left() {
+    if !elf::runs_or_skip() {
+        return;
+    }
+    Isolation::new().limit(LIMIT).run(|| {
+        let spawns = std::env::var("PIDHERD_STRESS_SPAWNS").map_or(SPAWNS, |text| text.parse().unwrap());
+        let place = tempdir();
+        elf::install(&place.join("exit"), elf::EXITING);
+        let handlers = handle_signals();
+        let storm = Storm::begin();
+        let done = AtomicBool::new(false);
+        let began = Instant::now();
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| allocate_until(&done));
+            }
+            scope.spawn(|| signal_until(&done));
+            let (done, place) = (&done, &place);
+            let spawning: Vec<_> = (0..THREADS)
+                .map(|thread| scope.spawn(move || spawn_and_check(place, thread, spawns / THREADS)))
+                .collect();
+            let results: Vec<_> = spawning.into_iter().map(|thread| thread.join()).collect();
+            done.store(true, Ordering::Relaxed);
+            assert!(results.iter().all(Result::is_ok));
+        });
+        storm.end();
+        restore_handlers(&handlers);
+        let (handled, strayed) = (HANDLED.load(Ordering::Relaxed), STRAYED.load(Ordering::Relaxed));
+        assert!(handled > spawns as u64 / 100, "{handled} signals are no storm");
+        assert_eq!(strayed, 0, "handlers that ran in a child");
+        println!("{spawns} children and {handled} signals in {:?}", began.elapsed());
+    });
+}
+
+/// A command of one of several kinds, with this exit code: the program takes it from the first byte of
+/// its argument, which is NUL in an empty one.
+fn command(place: &TempDir, thread: usize, code: u8) -> Command {
+    let bytes = [code];
+    let argument = OsStr::from_bytes(if code == 0 { &[] } else { &bytes });
+    varied(Command::new(place.join("exit")).arg(argument), thread)
+}
+
+fn varied(command: Command, thread: usize) -> Command {
+    let root = rustix::process::geteuid().is_root();
+    match thread % 4 {
+        0 => command,
+        1 => command.stdin(Stdio::piped()).stdout(Stdio::piped()),
+        2 if root => command.uid(12345).gid(12346).groups(&[1, 2]),
+        2 => command.setsid(true),
+        _ => command
+            .umask(0o77)
+            .current_dir("/")
+            .fd(70, File::open("/dev/null").unwrap()),
+    }
+}
+
+fn spawn_and_check(place: &TempDir, thread: usize, count: usize) {
+    let mut spawner = Spawner::new().unwrap();
+    let codes: Vec<u8> = (0..=u8::MAX)
+        .filter(|&code| usize::from(code) % THREADS == thread)
+        .collect();
+    let mut programs: Vec<(u8, Program)> = codes
+        .into_iter()
+        .map(|code| (code, command(place, thread, code).compile().unwrap()))
+        .collect();
+    let mut running: Vec<(u8, Child)> = Vec::new();
+    let kinds = programs.len();
+    for n in 0..count {
+        let (code, program) = &mut programs[n % kinds];
+        set_errno(ERRNO);
+        let child = spawner.spawn(program);
+        assert_eq!(errno(), ERRNO);
+        running.push((*code, child.unwrap()));
+        if running.len() == AT_ONCE || n + 1 == count {
+            running.drain(..).for_each(|(code, child)| check(code, child));
+        }
+    }
+}
+
+fn check(code: u8, mut child: Child) {
+    if let Some(output) = child.stdout.take() {
+        let mut text = Vec::new();
+        File::from(output).read_to_end(&mut text).unwrap();
+        assert!(text.is_empty());
+    }
+    assert_eq!(child.wait().unwrap().exit, Exit::Code(code));
+}
+
+fn allocate_until(done: &AtomicBool) {
+    let mut size = 16;
+    let mut kept = Vec::new();
+    while !done.load(Ordering::Relaxed) {
+        kept.push(black_box(vec![1u8; size]));
+        size = if size > 200_000 { 16 } else { size * 3 };
+        if kept.len() > 50 {
+            kept.clear();
+            // Two processors are to be shared with all the others.
+            thread::yield_now();
+        }
+    }
+}
+
+/// SIGUSR1 at the process; any of its threads takes it.
+fn signal_until(done: &AtomicBool) {
+    while !done.load(Ordering::Relaxed) {
+        // SAFETY: numbers only; there is a handler for it.
+        unsafe { libc::kill(libc::getpid(), libc::SIGUSR1) };
+        thread::sleep(SIGNALS_EVERY);
+    }
+}
+
+/// Counts where it runs. A raw call leaves errno alone.
+extern "C" fn count(_: c_int) {
+    // SAFETY: takes nothing, and can't fail.
+    let here = unsafe { libc::syscall(libc::SYS_getpid) } as i32;
+    let counter = if here == OWNER.load(Ordering::Relaxed) {
+        &HANDLED
+    } else {
+        &STRAYED
+    };
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+fn handle_signals() -> [(c_int, libc::sigaction); 2] {
+    // SAFETY: takes nothing.
+    OWNER.store(unsafe { libc::getpid() }, Ordering::Relaxed);
+    [libc::SIGALRM, libc::SIGUSR1].map(|signal| {
+        // SAFETY: zeroed structures are valid; the handler only adds to atomics.
+        unsafe {
+            let (mut new, mut old): (libc::sigaction, libc::sigaction) = std::mem::zeroed();
+            new.sa_sigaction = count as extern "C" fn(c_int) as usize;
+            new.sa_flags = libc::SA_RESTART;
+            assert_eq!(libc::sigaction(signal, &raw const new, &raw mut old), 0);
+            (signal, old)
+        }
+    })
+}
+
+fn restore_handlers(before: &[(c_int, libc::sigaction)]) {
+    for (signal, action) in before {
+        // SAFETY: what was in force before.
+        assert_eq!(unsafe { libc::sigaction(*signal, action, std::ptr::null_mut()) }, 0);
+    }
+}
+
+/// A timer of the process that sends SIGALRM.
+struct Storm(());
+
+impl Storm {
+    fn begin() -> Storm {
+        Storm::every(SIGNALS_EVERY);
+        Storm(())
+    }
+
+    fn end(self) {
+        Storm::every(Duration::ZERO);
+    }
+
+    fn every(interval: Duration) {
+        let time = libc::timeval {
+            tv_sec: 0,
+            tv_usec: interval.subsec_micros().into(),
+        };
+        let timer = libc::itimerval {
+            it_interval: time,
+            it_value: time,
+        };
+        // SAFETY: a valid structure, and nothing asked back.
+        let result = unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
+        assert_eq!(result, 0);
+    }
+}
+
+fn errno() -> c_int {
+    // SAFETY: this thread's own.
+    unsafe { *libc::__errno_location() }
+}
+
+fn set_errno(value: c_int) {
+    // SAFETY: this thread's own.
+    unsafe { *libc::__errno_location() = value };
+}
