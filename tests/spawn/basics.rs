@@ -3,12 +3,12 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::alone::{Leaks, alone};
+use crate::common::{Oracle, SOON, isolated, wait_readable};
 use crate::helpers::{Scratch, cat_status, output, root, sh, status};
 use pidherd::exit::Exit;
 use pidherd::signal::{Signal, SignalSet};
@@ -111,7 +111,7 @@ fn a_forbidden_program_is_the_better_explanation() {
 /// libuv#274: a zombie after a failed exec.
 #[test]
 fn failures_name_the_step_and_leave_nothing() {
-    alone("basics::failures_name_the_step_and_leave_nothing", || {
+    isolated(|| {
         let scratch = Scratch::new("failures");
         let forbidden = scratch.file("forbidden", "#!/bin/sh\n", 0o644);
         let garbage = scratch.file("garbage", "\x01\x02\x03 no program", 0o755);
@@ -154,7 +154,7 @@ fn failures_name_the_step_and_leave_nothing() {
         ];
         let mut spawner = Spawner::new().unwrap();
         let mut programs: Vec<_> = cases.iter().map(|case| case.0.compile().unwrap()).collect();
-        let before = Leaks::snapshot();
+        let before = Oracle::begin();
         for ((_, step, errno, path), program) in cases.iter().zip(&mut programs) {
             for _ in 0..3 {
                 let error = spawner.spawn(program).unwrap_err();
@@ -163,7 +163,7 @@ fn failures_name_the_step_and_leave_nothing() {
                 assert!(!error.is_transient());
             }
         }
-        before.compare();
+        before.end();
         assert!(ok().spawn().unwrap().wait().unwrap().exit.success());
     });
 }
@@ -272,12 +272,16 @@ fn a_fifo_without_reader_is_an_error_and_no_wait() {
 /// systemd#30266: descriptors that leak to the child.
 #[test]
 fn only_declared_descriptors_reach_the_child() {
-    alone("basics::only_declared_descriptors_reach_the_child", || {
+    isolated(|| {
         let leak = File::open("/dev/null").unwrap();
-        for least in [4, 20, 60, 900] {
-            // Not close-on-exec, on purpose. SAFETY: duplicates a descriptor that is open.
-            assert!(unsafe { libc::fcntl(leak.as_raw_fd(), libc::F_DUPFD, least) } >= least);
-        }
+        let _leaked = [4, 20, 60, 900].map(|least| {
+            // Not close-on-exec, on purpose. SAFETY: duplicates a descriptor that is open; the copy is ours.
+            unsafe {
+                let copy = libc::fcntl(leak.as_raw_fd(), libc::F_DUPFD, least);
+                assert!(copy >= least);
+                OwnedFd::from_raw_fd(copy)
+            }
+        });
         let list = || sh("cd /proc/self/fd; echo *").stdin(Stdio::null());
         let given: Arc<OwnedFd> = Arc::new(leak.into());
         // The shell's own descriptor for expanding `*` is the first that is free.
@@ -309,7 +313,6 @@ fn pipe() -> (File, OwnedFd) {
     let mut fds = [0; 2];
     // SAFETY: an array of two.
     assert_eq!(unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) }, 0);
-    use std::os::fd::FromRawFd;
     // SAFETY: just made.
     unsafe { (File::from_raw_fd(fds[1]), OwnedFd::from_raw_fd(fds[0])) }
 }
@@ -317,22 +320,26 @@ fn pipe() -> (File, OwnedFd) {
 /// rust#25784: SIGPIPE ignored in the child. znc#1590: the host's mask in the child.
 #[test]
 fn signals_begin_clean_or_as_asked() {
-    alone("basics::signals_begin_clean_or_as_asked", || {
-        // SAFETY: plain calls with valid arguments, in a process of this test's own.
-        unsafe {
-            libc::signal(libc::SIGPIPE, libc::SIG_IGN);
-            libc::signal(libc::SIGHUP, libc::SIG_IGN);
-            let mut set = std::mem::zeroed();
-            libc::sigemptyset(&raw mut set);
-            libc::sigaddset(&raw mut set, libc::SIGTERM);
-            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
-        }
+    isolated(|| {
+        let set_action_and_mask = |action, how| {
+            // SAFETY: plain calls with valid arguments, in a process of this test's own.
+            unsafe {
+                libc::signal(libc::SIGHUP, action);
+                let mut set = std::mem::zeroed();
+                libc::sigemptyset(&raw mut set);
+                libc::sigaddset(&raw mut set, libc::SIGTERM);
+                libc::pthread_sigmask(how, &raw const set, std::ptr::null_mut());
+            }
+        };
+        // Besides, every Rust program ignores SIGPIPE.
+        set_action_and_mask(libc::SIG_IGN, libc::SIG_BLOCK);
         assert_eq!(status(cat_status(), "SigIgn"), "0000000000000000");
         assert_eq!(status(cat_status(), "SigBlk"), "0000000000000000");
         let set = SignalSet::EMPTY.with(Signal::HUP).with(Signal::TERM);
         let bits = format!("{:016x}", set.bits());
         assert_eq!(status(cat_status().ignored_signals(set), "SigIgn"), bits);
         assert_eq!(status(cat_status().signal_mask(set), "SigBlk"), bits);
+        set_action_and_mask(libc::SIG_DFL, libc::SIG_UNBLOCK);
     });
 }
 
@@ -411,7 +418,7 @@ fn the_working_directory_is_entered_as_the_new_user() {
 /// bun#33060: the host's dumpable flag cleared by the child's change of ids.
 #[test]
 fn the_parent_is_left_as_it_was() {
-    alone("basics::the_parent_is_left_as_it_was", || {
+    isolated(|| {
         let state = || {
             // SAFETY: plain calls with valid arguments; umask is put back at once.
             unsafe {
@@ -444,7 +451,7 @@ fn the_parent_is_left_as_it_was() {
         let mut bad = base.current_dir("/no/such").compile().unwrap();
         let before = state();
         assert_eq!(before.2, 1);
-        let leaks = Leaks::snapshot();
+        let leaks = Oracle::begin();
         for _ in 0..20 {
             // SAFETY: this thread's own errno.
             unsafe { *libc::__errno_location() = 4242 };
@@ -455,14 +462,14 @@ fn the_parent_is_left_as_it_was() {
             assert_eq!(outcomes.1.unwrap_err().step(), Step::CurrentDir);
             assert_eq!(state(), before);
         }
-        leaks.compare();
+        leaks.end();
     });
 }
 
 #[test]
 fn eight_threads_with_a_spawner_each() {
-    alone("basics::eight_threads_with_a_spawner_each", || {
-        let leaks = Leaks::snapshot();
+    isolated(|| {
+        let leaks = Oracle::begin();
         std::thread::scope(|scope| {
             for thread in 0..8u8 {
                 scope.spawn(move || {
@@ -492,7 +499,7 @@ fn eight_threads_with_a_spawner_each() {
                 });
             }
         });
-        leaks.compare();
+        leaks.end();
         // SAFETY: takes a number.
         assert_eq!(unsafe { libc::prctl(libc::PR_GET_DUMPABLE) }, 1);
     });
@@ -500,14 +507,16 @@ fn eight_threads_with_a_spawner_each() {
 
 #[test]
 fn many_open_descriptors() {
-    alone("basics::many_open_descriptors", || {
+    isolated(|| {
         let mut limit = libc::rlimit {
             rlim_cur: 0,
             rlim_max: 0,
         };
+        let before;
         // SAFETY: a valid structure.
         unsafe {
             libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+            before = limit;
             limit.rlim_cur = limit.rlim_max.min(20_000);
             libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
         }
@@ -520,7 +529,7 @@ fn many_open_descriptors() {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut program = command.compile().unwrap();
-        let leaks = Leaks::snapshot();
+        let leaks = Oracle::begin();
         for _ in 0..5 {
             let mut child = spawner.spawn(&mut program).unwrap();
             File::from(child.stdin.take().unwrap()).write_all(b"in\n").unwrap();
@@ -534,20 +543,24 @@ fn many_open_descriptors() {
             assert_eq!((out.as_str(), err.as_str()), ("in\n0 1 2 3\n", "\n"));
             assert!(child.wait().unwrap().exit.success());
         }
-        leaks.compare();
+        leaks.end();
+        // SAFETY: as above.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const before) };
     });
 }
 
 /// tokio#2685: a zombie after a child was dropped.
 #[test]
 fn dropping_a_child_ends_and_reaps_it() {
-    alone("basics::dropping_a_child_ends_and_reaps_it", || {
-        let leaks = Leaks::snapshot();
+    isolated(|| {
+        let leaks = Oracle::begin();
         let child = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
         drop(child);
-        leaks.compare();
+        leaks.end();
         let pidfd = Command::new("/bin/sleep").arg("1000").spawn().unwrap().into_pidfd();
         assert_eq!(pidfd.peek().unwrap(), None);
         pidfd.signal(Signal::KILL).unwrap();
+        assert!(wait_readable(&pidfd, SOON));
+        assert_eq!(pidfd.reap().unwrap().unwrap().exit.signal(), Some(Signal::KILL));
     });
 }

@@ -1,7 +1,8 @@
 //! Spawning, against the real kernel.
 
-mod alone;
 mod basics;
+#[path = "../common/mod.rs"]
+mod common;
 mod helpers;
 
 mod settings;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pidherd::signal::Signal;
 use pidherd::{Capabilities, Command, CommandError, Resource, Stdio, Step};
 
-use crate::alone::alone;
+use crate::common::isolated;
 use crate::helpers::{Scratch, cat_status, output, root, sh, status};
 
 #[test]
@@ -107,38 +107,43 @@ fn what_the_host_left_inheritable_stays_in_the_host() {
     if !root("what_the_host_left_inheritable_stays_in_the_host") {
         return;
     }
-    alone("settings::what_the_host_left_inheritable_stays_in_the_host", || {
-        let kill = Capabilities::KILL.bits() as u32;
-        let mut header = [0x2008_0522u32, 0];
-        let mut data = [0u32; 6];
-        // SAFETY: a header and the two structures of version 3; then plain numbers.
-        unsafe {
-            assert_eq!(
-                libc::syscall(libc::SYS_capget, header.as_mut_ptr(), data.as_mut_ptr()),
-                0
-            );
-            data[2] |= kill;
-            assert_eq!(
-                libc::syscall(libc::SYS_capset, header.as_mut_ptr(), data.as_mut_ptr()),
-                0
-            );
-            assert_eq!(
-                libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, 5, 0, 0),
-                0
-            );
-        }
-        for key in ["CapInh", "CapAmb"] {
-            assert_eq!(status(cat_status(), key), "0000000000000000", "{key}");
-        }
-        assert_eq!(
-            status(cat_status().inheritable_capabilities(Capabilities::KILL), "CapAmb"),
-            "0000000000000000"
-        );
-        assert_eq!(
-            status(cat_status().ambient_capabilities(Capabilities::KILL), "CapAmb"),
-            "0000000000000020"
-        );
+    isolated(|| {
+        // Capabilities are a thread's own.
+        std::thread::scope(|scope| scope.spawn(spoil_and_look).join()).unwrap();
     });
+}
+
+fn spoil_and_look() {
+    let kill = Capabilities::KILL.bits() as u32;
+    let mut header = [0x2008_0522u32, 0];
+    let mut data = [0u32; 6];
+    // SAFETY: a header and the two structures of version 3; then plain numbers.
+    unsafe {
+        assert_eq!(
+            libc::syscall(libc::SYS_capget, header.as_mut_ptr(), data.as_mut_ptr()),
+            0
+        );
+        data[2] |= kill;
+        assert_eq!(
+            libc::syscall(libc::SYS_capset, header.as_mut_ptr(), data.as_mut_ptr()),
+            0
+        );
+        assert_eq!(
+            libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, 5, 0, 0),
+            0
+        );
+    }
+    for key in ["CapInh", "CapAmb"] {
+        assert_eq!(status(cat_status(), key), "0000000000000000", "{key}");
+    }
+    assert_eq!(
+        status(cat_status().inheritable_capabilities(Capabilities::KILL), "CapAmb"),
+        "0000000000000000"
+    );
+    assert_eq!(
+        status(cat_status().ambient_capabilities(Capabilities::KILL), "CapAmb"),
+        "0000000000000020"
+    );
 }
 
 #[test]
@@ -172,7 +177,7 @@ fn a_further_pipe() {
 /// golang#27505: it is the thread that counts.
 #[test]
 fn the_parents_death_is_a_signal() {
-    alone("settings::the_parents_death_is_a_signal", || {
+    isolated(|| {
         let spawn = || {
             let command = Command::new("/bin/sleep").arg("1000").parent_death_signal(Signal::USR1);
             command.spawn().unwrap()

@@ -6,17 +6,27 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 
 use pidherd::{Command, Spawner, Stdio, Step};
 
-use crate::alone::{Leaks, alone};
+use crate::common::{Oracle, isolated};
 use crate::helpers::{root, sh};
+
+/// The limit of before, after the soft one was set to this.
+fn limit(resource: libc::__rlimit_resource_t, soft: u64) -> u64 {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: a valid structure.
+    unsafe {
+        assert_eq!(libc::getrlimit(resource, &raw mut limit), 0);
+        let before = limit.rlim_cur;
+        limit.rlim_cur = soft;
+        assert_eq!(libc::setrlimit(resource, &raw const limit), 0);
+        before
+    }
+}
 
 /// Opens descriptors until `left` more would be possible.
 fn exhaust(left: usize) -> Vec<OwnedFd> {
-    let limit = libc::rlimit {
-        rlim_cur: 256,
-        rlim_max: 4096,
-    };
-    // SAFETY: a valid structure.
-    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
     let mut all = Vec::new();
     while let Ok(file) = File::open("/dev/null") {
         all.push(OwnedFd::from(file));
@@ -28,7 +38,7 @@ fn exhaust(left: usize) -> Vec<OwnedFd> {
 /// bun#40080: EMFILE at the pidfd left the child running.
 #[test]
 fn out_of_descriptors() {
-    alone("shortage::out_of_descriptors", || {
+    isolated(|| {
         let mut spawner = Spawner::new().unwrap();
         let piped = || sh("").stdin(Stdio::piped()).stdout(Stdio::piped());
         let plain = Command::new("/bin/true");
@@ -42,17 +52,19 @@ fn out_of_descriptors() {
             .map(|(left, command, step)| (left, command.compile().unwrap(), step))
             .into();
         let mut healthy = piped().compile().unwrap();
-        let before = Leaks::snapshot();
+        let files = limit(libc::RLIMIT_NOFILE, 256);
+        let before = Oracle::begin();
         for (left, program, step) in &mut cases {
             let taken = exhaust(*left);
             let error = spawner.spawn(program).unwrap_err();
             drop(taken);
             assert_eq!((error.step(), error.errno()), (*step, libc::EMFILE), "{error}");
             assert!(error.is_transient());
-            before.compare();
+            assert_eq!(before.findings(), [""; 0]);
             assert!(spawner.spawn(&mut healthy).unwrap().wait().unwrap().exit.success());
         }
-        before.compare();
+        before.end();
+        limit(libc::RLIMIT_NOFILE, files);
     });
 }
 
@@ -61,27 +73,34 @@ fn out_of_processes() {
     if !root("out_of_processes") {
         return;
     }
-    alone("shortage::out_of_processes", || {
-        let limit = libc::rlimit {
-            rlim_cur: 0,
-            rlim_max: 0,
-        };
-        // SAFETY: valid arguments; this process is here for this test only. With a uid of its own that has
-        // no other process, its limit is reached at once.
-        unsafe {
-            libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit);
-            assert_eq!(libc::setresgid(54_321, 54_321, 54_321), 0);
-            assert_eq!(libc::setresuid(54_321, 54_321, 54_321), 0);
-        }
+    isolated(|| {
         let mut spawner = Spawner::new().unwrap();
         let mut program = Command::new("/bin/true").stdin(Stdio::piped()).compile().unwrap();
-        let before = Leaks::snapshot();
-        let error = spawner.spawn(&mut program).unwrap_err();
-        assert_eq!(
-            (error.step(), error.errno(), error.is_transient()),
-            (Step::Clone, libc::EAGAIN, true)
-        );
-        before.compare();
+        let mut healthy = sh("exit 3").compile().unwrap();
+        std::thread::scope(|scope| {
+            let unprivileged = scope.spawn(|| {
+                // With a uid of its own that has no other process, the limit is reached at once. Raw calls
+                // change this thread alone, and the limit is looked at in the thread that clones.
+                // SAFETY: numbers only; the thread ends before the test does.
+                unsafe {
+                    assert_eq!(libc::syscall(libc::SYS_setresgid, 54_321, 54_321, 54_321), 0);
+                    assert_eq!(libc::syscall(libc::SYS_setresuid, 54_321, 54_321, 54_321), 0);
+                    assert_eq!(libc::prctl(libc::PR_SET_DUMPABLE, 1), 0);
+                }
+                let before = Oracle::begin();
+                let processes = limit(libc::RLIMIT_NPROC, 0);
+                let error = spawner.spawn(&mut program).unwrap_err();
+                assert_eq!(
+                    (error.step(), error.errno(), error.is_transient()),
+                    (Step::Clone, libc::EAGAIN, true)
+                );
+                limit(libc::RLIMIT_NPROC, processes);
+                before.end();
+                let record = spawner.spawn(&mut healthy).unwrap().wait().unwrap();
+                assert_eq!(record.exit.code(), Some(3));
+            });
+            unprivileged.join().unwrap();
+        });
     });
 }
 
@@ -118,18 +137,17 @@ extern "C" fn handler(_: libc::c_int) {
 /// glibc BZ 14750: a handler of the parent that runs in the child runs on the parent's memory.
 #[test]
 fn bz14750_signal_storm_with_busy_threads() {
-    alone("shortage::bz14750_signal_storm_with_busy_threads", || {
-        // SAFETY: installs a handler that only adds to atomics, in a process group of this process's own.
+    isolated(|| {
+        // SAFETY: installs a handler that only adds to atomics; this process has a group of its own.
         unsafe {
             OWNER.store(libc::getpid(), Ordering::Relaxed);
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = handler as *const () as usize;
             action.sa_flags = libc::SA_RESTART;
-            assert_eq!(libc::setpgid(0, 0), 0);
             libc::sigaction(libc::SIGURG, &raw const action, std::ptr::null_mut());
         }
         let done = AtomicBool::new(false);
-        let before = Leaks::snapshot();
+        let before = Oracle::begin();
         std::thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
@@ -159,6 +177,8 @@ fn bz14750_signal_storm_with_busy_threads() {
         });
         assert!(HANDLED.load(Ordering::Relaxed) > 0);
         assert_eq!(STRAYED.load(Ordering::Relaxed), 0);
-        before.compare();
+        before.end();
+        // SAFETY: the default action.
+        unsafe { libc::signal(libc::SIGURG, libc::SIG_DFL) };
     });
 }
