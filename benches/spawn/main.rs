@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench --bench spawn                                     a few minutes
 //! cargo bench --bench spawn -- --rounds 2000 plain              longer, and only cases with "plain" in their name
+//! cargo bench --bench spawn -- --only pidherd --only limit      only these contenders
 //! ```
 //!
 //! All contenders take turns in one process, in an order that is shuffled for each round, so that whatever else the

@@ -75,7 +75,6 @@ mod bare {
         }
 
         fn spawn(&mut self) -> usize {
-            call(libc::SYS_capget, self.steps.capget());
             let dumpable = (self.case == Case::Ids).then(dumpable);
             call(libc::SYS_getpid, [0; 5]);
             let pidfd = self.clone();
@@ -122,12 +121,14 @@ mod bare {
 
         fn run(&mut self) {
             if self.case != Case::TwoPipes {
+                call(libc::SYS_capget, self.steps.capget());
                 let pidfd = self.spawn();
                 reap(pidfd);
                 close(pidfd);
                 return;
             }
             let ([input, output], child) = self.pipes();
+            call(libc::SYS_capget, self.steps.capget());
             let high = self.place(child);
             let pidfd = self.spawn();
             for (slot, _) in self.slots.into_iter().zip(high).filter(|&(_, high)| high) {
