@@ -58,6 +58,12 @@ impl PidFd {
         process::send_signal(self.as_fd(), signal.map_or(0, Signal::as_raw), true)
     }
 
+    /// Whether it is alive or a zombie, so that its number is nobody else's.
+    pub(crate) fn is_unreaped(&self) -> bool {
+        let asked = process::send_signal(self.as_fd(), 0, false);
+        !matches!(asked, Err(error) if error.raw_os_error() == Some(libc::ESRCH))
+    }
+
     /// How the process ended, or `None` while it lives. It stays a zombie, and can be asked again.
     ///
     /// After it was reaped, here or by somebody else, the answer comes from what the kernel remembers

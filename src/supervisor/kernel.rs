@@ -11,7 +11,6 @@ use std::time::{Duration, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid as RawPid, Signal as RawSignal, kill_process_group};
 
 use super::leaves::{Leaf, Leaves, Place};
 use super::orphans::Orphans;
@@ -27,6 +26,7 @@ use crate::pidfd::PidFd;
 use crate::proc;
 use crate::signal::Signal;
 use crate::signalfd::{SignalFd, SignalInfo};
+use crate::sys::process::{number_is_taken, signal_group_by_number};
 use crate::time::Instant;
 use crate::timerfd::{Clock, TimerFd};
 
@@ -443,7 +443,9 @@ impl Kernel for Linux {
                 // for those few groups that stay.
                 Ok(is_errno(&probe, Errno::SRCH) || (looks >= CAREFUL_LOOK && !group_lives(process)?))
             }
-            (Watch::Zombie, Scope::ProcessGroup | Scope::Cgroup) => Ok(!group_lives(process)?),
+            (Watch::Zombie, Scope::ProcessGroup | Scope::Cgroup) => {
+                Ok(!keeps_number(process) || !group_lives(process)?)
+            }
         }
     }
 
@@ -504,14 +506,23 @@ fn deliver(process: &Watched, signal: Signal, scope: Scope) -> io::Result<()> {
 fn deliver_to_group(process: &Watched, signal: Signal) -> io::Result<()> {
     let sent = process.pidfd.signal_group(Some(signal));
     match process.watch {
-        // Before 6.9, by number: it is this group's as long as its leader has not been reaped.
+        // Before 6.9, by number.
         Watch::Alive(_) | Watch::Zombie if is_errno(&sent, Errno::INVAL) => {
-            let group = raw_group(process).ok_or(Errno::SRCH)?;
-            let signal = RawSignal::from_named_raw(signal.as_raw()).ok_or(Errno::INVAL)?;
-            Ok(kill_process_group(group, signal)?)
+            if keeps_number(process) {
+                signal_group_by_number(process.pidfd.pid(), signal.as_raw())
+            } else {
+                Err(Errno::SRCH.into())
+            }
         }
         Watch::Alive(_) | Watch::Zombie | Watch::Reaped(_) | Watch::Group => sent,
     }
+}
+
+/// Whether a number still means this process and its group. It does while the process is unreaped; and
+/// if somebody else has reaped it (a host that ignores SIGCHLD, or waits for any child), while nobody
+/// has the number: what lives of the group keeps it from being given to another process.
+fn keeps_number(process: &Watched) -> bool {
+    process.pidfd.is_unreaped() || !number_is_taken(process.pidfd.pid())
 }
 
 /// A child could not be added to the set.
@@ -528,10 +539,6 @@ fn homeless(program: &Program, error: &CgroupError) -> SpawnError {
 
 fn group_lives(process: &Watched) -> io::Result<bool> {
     proc::group_lives(process.pidfd.pid())
-}
-
-fn raw_group(process: &Watched) -> Option<RawPid> {
-    RawPid::from_raw(i32::try_from(process.pidfd.pid().as_raw()).ok()?)
 }
 
 /// Waits until the process has ended, or `patience` has passed, and reaps it.

@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::{Mutex, PoisonError};
 
 use super::{arch, nr};
+use crate::exit::Pid;
 
 /// pidfd_send_signal(2); signal 0 only asks whether it could be sent.
 pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: c_int, group: bool) -> io::Result<()> {
@@ -13,6 +14,27 @@ pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: c_int, group: bool) -> 
     let args = [pidfd.as_raw_fd() as usize, signal as usize, 0, flags as usize, 0, 0];
     // SAFETY: numbers only; a null siginfo means what kill(2) would send.
     check(unsafe { arch::syscall(libc::SYS_pidfd_send_signal, &args) }).map(drop)
+}
+
+/// Signals the process group of this number (kill(2)).
+pub(crate) fn signal_group_by_number(group: Pid, signal: c_int) -> io::Result<()> {
+    // 1 would mean everybody; nobody's child has that number.
+    if group.as_raw() <= 1 {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    kill((group.as_raw() as isize).wrapping_neg(), signal)
+}
+
+/// Whether a process has this number.
+pub(crate) fn number_is_taken(number: Pid) -> bool {
+    let asked = kill(number.as_raw() as isize, 0);
+    !matches!(asked, Err(error) if error.raw_os_error() == Some(libc::ESRCH))
+}
+
+fn kill(target: isize, signal: c_int) -> io::Result<()> {
+    let args = [target as usize, signal as usize, 0, 0, 0, 0];
+    // SAFETY: numbers only.
+    check(unsafe { arch::syscall(libc::SYS_kill, &args) }).map(drop)
 }
 
 /// The result of a raw call as Rust has it.
