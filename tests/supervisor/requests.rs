@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pidherd::fdset::{Change, Token};
-use pidherd::lifecycle::{Backoff, CrashBudget, Policy, PolicyError, Rung, Scope, StateName, StopLadder};
+use pidherd::lifecycle::{Backoff, CrashBudget, Policy, PolicyError, Scope, StateName, StopLadder};
 use pidherd::supervisor::{Progress, SpecError};
 use pidherd::{Command, CommandError, Error, GroupId, GroupSpec, InstanceId, Signal, Stdio, Step, Supervisor, Target};
 
@@ -18,86 +18,103 @@ fn spec(command: Command) -> GroupSpec {
     GroupSpec::new("x", command)
 }
 
-fn with_policy(policy: Policy) -> GroupSpec {
-    spec(sleeper()).policy(policy)
-}
-
 /// Every description that cannot be, and what is wrong with it.
 fn wrong() -> Vec<(GroupSpec, SpecError)> {
-    let in_command = |number, error| SpecError::Command { number, error };
-    let nul = |what, text: &str| {
-        let text = text.into();
-        in_command(0, CommandError::NulByte { what, text })
+    let commands = wrong_commands().into_iter().map(|(command, error)| {
+        let number = 0;
+        (spec(command), SpecError::Command { number, error })
+    });
+    let policies = wrong_policies()
+        .into_iter()
+        .map(|(policy, error)| (spec(sleeper()).policy(policy), error.into()));
+    commands.chain(policies).chain(wrong_groups()).collect()
+}
+
+fn wrong_commands() -> Vec<(Command, CommandError)> {
+    let nul = |what, text: &str| CommandError::NulByte {
+        what,
+        text: text.into(),
     };
-    let key = |key: &str| in_command(0, CommandError::EnvKey { key: key.into() });
-    let rung = Rung {
-        signal: Signal::TERM,
-        scope: Scope::Process,
-        wait: ms(1),
-    };
-    let group_scope = Policy {
-        stop: StopLadder::kill(Scope::ProcessGroup),
-        ..Policy::default()
+    let key = |key: &str| CommandError::EnvKey { key: key.into() };
+    vec![
+        (Command::new(""), CommandError::EmptyProgram),
+        (Command::new("a\0b"), nul("program", "a\0b")),
+        (sleeper().arg("a\0b"), nul("argument", "a\0b")),
+        (sleeper().arg0("a\0b"), nul("argument", "a\0b")),
+        (sleeper().current_dir("a\0b"), nul("directory", "a\0b")),
+        (sleeper().stdout(Stdio::append("a\0b")), nul("file", "a\0b")),
+        (sleeper().env("KEY", "a\0b"), nul("environment", "a\0b")),
+        (sleeper().env("a\0b", ""), nul("environment", "a\0b")),
+        (sleeper().env("", "x"), key("")),
+        (sleeper().env("a=b", "x"), key("a=b")),
+    ]
+}
+
+fn wrong_policies() -> Vec<(Policy, PolicyError)> {
+    let with = |change: &dyn Fn(&mut Policy)| {
+        let mut policy = Policy::default();
+        change(&mut policy);
+        policy
     };
     let jitter = Backoff::Exponential {
         first: ms(1),
         cap: ms(1),
         jitter: 101,
     };
+    let budget = |max, window| Some(CrashBudget { max, window });
+    let too_narrow = StopLadder {
+        kill: Scope::Process,
+        ..term(Scope::ProcessGroup, ms(1))
+    };
+    let rungs = vec![term(Scope::Process, ms(1)).rungs[0]; 17];
     vec![
-        (spec(Command::new("")), in_command(0, CommandError::EmptyProgram)),
-        (spec(Command::new("a\0b")), nul("program", "a\0b")),
-        (spec(sleeper().arg("a\0b")), nul("argument", "a\0b")),
-        (spec(sleeper().env("KEY", "a\0b")), nul("environment", "a\0b")),
-        (spec(sleeper().env("a\0b", "")), nul("environment", "a\0b")),
-        (spec(sleeper().env("", "x")), key("")),
-        (spec(sleeper().env("a=b", "x")), key("a=b")),
+        (with(&|policy| policy.backoff = jitter), PolicyError::Jitter(101)),
+        (with(&|policy| policy.restart_delay = jitter), PolicyError::Jitter(101)),
+        (
+            with(&|policy| policy.crash_budget = budget(1, Duration::ZERO)),
+            PolicyError::CrashWindow,
+        ),
+        (
+            with(&|policy| policy.crash_budget = budget(1_001, LONG)),
+            PolicyError::CrashBudget(1_001),
+        ),
+        (
+            with(&|policy| policy.stop.rungs = rungs.clone()),
+            PolicyError::StopLadder(17),
+        ),
+        (with(&|policy| policy.stop = too_narrow.clone()), PolicyError::KillScope),
+    ]
+}
+
+fn wrong_groups() -> Vec<(GroupSpec, SpecError)> {
+    let too_many = GroupSpec::MOST_INSTANCES + 1;
+    let kill = |scope| Policy {
+        stop: StopLadder::kill(scope),
+        ..Policy::default()
+    };
+    let each = |make: fn(u32) -> Command| GroupSpec::with("x", make).instances(3);
+    vec![
         (spec(sleeper()).instances(0), SpecError::NoInstances),
         (
-            spec(sleeper()).instances(GroupSpec::MOST_INSTANCES + 1),
-            SpecError::TooManyInstances(GroupSpec::MOST_INSTANCES + 1),
+            spec(sleeper()).instances(too_many),
+            SpecError::TooManyInstances(too_many),
         ),
         (
-            GroupSpec::with("x", |n| Command::new(if n == 2 { "" } else { "/bin/true" })).instances(3),
-            in_command(2, CommandError::EmptyProgram),
+            each(|n| Command::new(if n == 2 { "" } else { "/bin/true" })),
+            SpecError::Command {
+                number: 2,
+                error: CommandError::EmptyProgram,
+            },
         ),
         (
-            with_policy(group_scope.clone()),
+            spec(sleeper()).policy(kill(Scope::ProcessGroup)),
             SpecError::NoProcessGroup { number: 0 },
         ),
         (
-            GroupSpec::with("x", |n| if n == 1 { sleeper() } else { sleeper().setsid(true) })
-                .instances(2)
-                .policy(group_scope),
+            each(|n| sleeper().setsid(n != 1)).policy(kill(Scope::ProcessGroup)),
             SpecError::NoProcessGroup { number: 1 },
         ),
-        (
-            with_policy(Policy {
-                backoff: jitter,
-                ..Policy::default()
-            }),
-            PolicyError::Jitter(101).into(),
-        ),
-        (
-            with_policy(Policy {
-                crash_budget: Some(CrashBudget {
-                    max: 1,
-                    window: Duration::ZERO,
-                }),
-                ..Policy::default()
-            }),
-            PolicyError::CrashWindow.into(),
-        ),
-        (
-            with_policy(Policy {
-                stop: StopLadder {
-                    rungs: vec![rung; 17],
-                    ..StopLadder::default()
-                },
-                ..Policy::default()
-            }),
-            PolicyError::StopLadder(17).into(),
-        ),
+        (spec(sleeper()).policy(kill(Scope::Cgroup)), SpecError::NoCgroup),
     ]
 }
 
