@@ -171,10 +171,15 @@ fn handle_signals() -> [(c_int, libc::sigaction); 2] {
     })
 }
 
+/// One that is still on its way to another thread is thrown away by its being ignored first: the action
+/// of before would end the process.
 fn restore_handlers(before: &[(c_int, libc::sigaction)]) {
     for (signal, action) in before {
-        // SAFETY: what was in force before.
-        assert_eq!(unsafe { libc::sigaction(*signal, action, std::ptr::null_mut()) }, 0);
+        // SAFETY: to ignore, and then what was in force before.
+        unsafe {
+            libc::signal(*signal, libc::SIG_IGN);
+            assert_eq!(libc::sigaction(*signal, action, std::ptr::null_mut()), 0);
+        }
     }
 }
 
