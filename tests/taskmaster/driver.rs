@@ -9,7 +9,6 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
@@ -26,28 +25,9 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The environment variable that marks every process of a test.
 const MARKER: &str = "PIDHERD_TASKMASTER_TEST";
 
-/// The example's binary, as current as its source: `cargo test` builds it, but not when it is asked
-/// for a single test file.
+/// The example's binary.
 pub fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let here = std::env::current_exe().unwrap();
-        let profile = here.parent().and_then(Path::parent).unwrap();
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--example", "taskmaster", "--target-dir"]);
-        cargo.arg(profile.parent().unwrap());
-        match profile.file_name().and_then(OsStr::to_str) {
-            Some("debug") | None => {}
-            Some(name) => drop(cargo.args(["--profile", name])),
-        }
-        let built = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status();
-        let binary = profile.join("examples/taskmaster");
-        assert!(
-            built.is_ok_and(|status| status.success()) || binary.exists(),
-            "cannot build the taskmaster example"
-        );
-        binary
-    })
+    super::example::binary("taskmaster")
 }
 
 /// What a taskmaster leaves that ends by itself.

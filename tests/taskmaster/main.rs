@@ -1,5 +1,8 @@
 //! The taskmaster example as other programs see it: its command line is a contract.
 
+#[path = "../common/example.rs"]
+mod example;
+
 mod commands;
 mod configuration;
 mod demonstration;
