@@ -64,6 +64,8 @@ pub struct Herd {
 #[derive(Debug)]
 struct Member {
     id: GroupId,
+    /// What the library calls it: its name, or another one while somebody who leaves still has that.
+    alias: String,
     program: Arc<Program>,
     /// The group's priority, then the program's.
     priority: (i32, i32),
@@ -71,8 +73,8 @@ struct Member {
     names: Vec<String>,
     /// A reload removed it, and it is being stopped.
     leaving: bool,
-    /// It came in a reload that also removed this group, which bears the same name: it starts when
-    /// that one is gone.
+    /// It came in a reload that also removed this group, which bears the same name: it does not start
+    /// before that one is gone.
     after: Option<GroupId>,
 }
 
@@ -121,7 +123,7 @@ impl Herd {
         let mut places = self.select(text)?;
         if matches!(verb, Verb::Start | Verb::Restart) {
             self.check_startable(&places)?;
-            places.retain(|place| !self.members[place.member].leaving);
+            places.retain(|place| self.members[place.member].may_start());
         }
         let mut targets = match (verb, places.as_slice()) {
             // Of one process the supervisor tells more.
@@ -206,13 +208,14 @@ impl Herd {
     }
 
     fn add(&mut self, priority: (i32, i32), program: Arc<Program>) -> Result<usize, String> {
-        let spec = spec::group(&program, program.numprocs);
+        let alias = self.free_alias(&program);
         let id = self
             .supervisor
-            .add(spec)
+            .add(spec::group(&program, &alias, program.numprocs))
             .map_err(|error| format!("[program:{}]: {error}", program.name))?;
         let mut member = Member {
             id,
+            alias,
             program,
             priority,
             names: Vec::new(),
@@ -222,6 +225,16 @@ impl Herd {
         member.name_all(member.program.numprocs);
         self.members.push(member);
         Ok(self.members.len() - 1)
+    }
+
+    fn free_alias(&self, program: &Program) -> String {
+        let name = names::shown(&program.group, &program.name);
+        let is_free = |alias: &String| self.members.iter().all(|member| member.alias != *alias);
+        let others = (2..).map(|number| format!("{name}~{number}"));
+        std::iter::once(name.clone())
+            .chain(others)
+            .find(is_free)
+            .unwrap_or(name)
     }
 
     /// Takes in what a call to the supervisor brought about; an error becomes a note.
@@ -241,6 +254,8 @@ impl Herd {
     fn interpret(&mut self, event: Event) {
         match event {
             Event::Transition(step) => {
+                // Something ended it after all.
+                self.unkillable.remove(&step.instance);
                 let Some(member) = self.members.iter().find(|member| member.id == step.group) else {
                     return;
                 };
@@ -300,9 +315,14 @@ impl Herd {
     fn forget(&mut self, gone: GroupId) {
         self.members.retain(|member| member.id != gone);
         let waiting = self.members.iter_mut().filter(|member| member.after == Some(gone));
-        let free: Vec<GroupId> = waiting.map(|member| (member.id, member.after.take()).0).collect();
-        for id in free {
-            if !self.is_closing() {
+        let free: Vec<(GroupId, bool)> = waiting
+            .map(|member| {
+                member.after = None;
+                (member.id, member.program.autostart)
+            })
+            .collect();
+        for (id, autostart) in free {
+            if autostart && !self.is_closing() {
                 let started = self.supervisor.start(id);
                 self.take_in(started.map(drop));
             }
@@ -317,6 +337,10 @@ impl AsFd for Herd {
 }
 
 impl Member {
+    fn may_start(&self) -> bool {
+        !self.leaving && self.after.is_none()
+    }
+
     fn name(&self, number: u32) -> &str {
         self.names.get(number as usize).map_or("?", String::as_str)
     }

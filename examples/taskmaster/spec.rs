@@ -5,16 +5,26 @@ use std::sync::Arc;
 use pidherd::lifecycle::{ExpectedExits, Restart, Rung, Scope, Startup, StopLadder};
 use pidherd::{Command, GroupSpec, OpenFile, Policy, Stdio};
 
-use crate::config::{AutoRestart, Instance, Log, Program};
-use crate::names;
+use crate::config::{AutoRestart, Instance, Log, Program, Readiness};
 
-/// The library's group for `instances` instances of `program`.
-pub fn group(program: &Arc<Program>, instances: u32) -> GroupSpec {
+/// What a service manager above us says to us, and to nobody that we start.
+const NOT_FOR_THEM: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+
+/// The library's group called `name` for `instances` instances of `program`.
+pub fn group(program: &Arc<Program>, name: &str, instances: u32) -> GroupSpec {
     let recipe = Arc::clone(program);
-    let name = names::shown(&program.group, &program.name);
-    GroupSpec::with(&name, move |number| command(&recipe, number))
+    let spec = GroupSpec::with(name, move |number| command(&recipe, number))
         .instances(instances)
-        .policy(policy(program))
+        .policy(policy(program));
+    let spec = match program.beyond.readiness {
+        Readiness::Grace => spec,
+        Readiness::Notify => spec.notify_socket(true),
+        Readiness::Fd(number) => spec.ready_fd(number),
+    };
+    match &program.beyond.cgroup {
+        Some(directory) => spec.cgroup(directory.clone()),
+        None => spec,
+    }
 }
 
 /// The command of the instance with this number.
@@ -32,8 +42,11 @@ fn command_of(program: &Program, instance: &Instance) -> Command {
         .argv
         .split_first()
         .map_or(("", &[][..]), |(path, rest)| (path.as_str(), rest));
-    let mut command = Command::new(path)
-        .args(arguments)
+    let mut command = Command::new(path).args(arguments);
+    for variable in NOT_FOR_THEM {
+        command = command.env_remove(variable);
+    }
+    command = command
         .env("SUPERVISOR_ENABLED", "1")
         .env("SUPERVISOR_PROCESS_NAME", &instance.name)
         .env("SUPERVISOR_GROUP_NAME", &program.group)
@@ -73,14 +86,14 @@ fn stdio(log: &Log) -> Stdio {
 }
 
 fn policy(program: &Program) -> Policy {
-    let scope = |as_group| if as_group { Scope::ProcessGroup } else { Scope::Process };
-    let ask = Rung {
-        signal: program.stopsignal,
-        scope: scope(program.stopasgroup),
-        wait: program.stopwaitsecs,
-    };
     Policy {
-        startup: Startup::Grace(program.startsecs),
+        startup: match program.beyond.readiness {
+            Readiness::Grace => Startup::Grace(program.startsecs),
+            Readiness::Notify | Readiness::Fd(_) => Startup::Notify {
+                timeout: program.beyond.readysecs,
+            },
+        },
+        watchdog: program.beyond.watchdogsecs,
         start_retries: program.startretries,
         restart: match program.autorestart {
             AutoRestart::Always => Restart::Always,
@@ -91,10 +104,25 @@ fn policy(program: &Program) -> Policy {
             .exitcodes
             .iter()
             .fold(ExpectedExits::none(), |exits, &code| exits.code(code)),
-        stop: StopLadder {
-            rungs: vec![ask],
-            ..StopLadder::kill(scope(program.killasgroup))
-        },
+        stop: ladder(program),
         ..Policy::default()
+    }
+}
+
+fn ladder(program: &Program) -> StopLadder {
+    let scope = |as_group| if as_group { Scope::ProcessGroup } else { Scope::Process };
+    let ask = Rung {
+        signal: program.stopsignal,
+        scope: scope(program.stopasgroup),
+        wait: program.stopwaitsecs,
+    };
+    // Where there is a cgroup, nothing gets away from the last signal.
+    let kill = match program.beyond.cgroup {
+        Some(_) => Scope::Cgroup,
+        None => scope(program.killasgroup),
+    };
+    StopLadder {
+        rungs: vec![ask],
+        ..StopLadder::kill(kill)
     }
 }

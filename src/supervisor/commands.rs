@@ -100,7 +100,9 @@ impl<K: Kernel> Driver<K> {
         let from = group.roster.target();
         Ok(Plan::new(group.policy != spec.policy, from, spec.instances, |number| {
             let (old, new) = (group.commands.of(number), spec.commands.of(number));
-            if group.cgroup != spec.cgroup || group.voice != spec.voice {
+            // A process was told its watchdog's time when it was started, and keeps to that.
+            let other_watchdog = spec.voice.socket && group.policy.watchdog != spec.policy.watchdog;
+            if group.cgroup != spec.cgroup || group.voice != spec.voice || other_watchdog {
                 Effect::Restart
             } else if old == new {
                 Effect::None

@@ -6,7 +6,8 @@
 //! spawn: it may be different by then, and the library's error names the step and the path.
 //!
 //! The modules: `ini` knows lines, `values` single values, `expand` the `%(name)s`, `users`
-//! accounts, `program` one `[program:x]`; this one puts groups together. Sections and keys that
+//! accounts, `program` one `[program:x]`, `beyond` the keys that supervisord does not have; this one
+//! puts groups together. Sections and keys that
 //! are not known become notes, so that a file written for supervisord works as it is.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,12 +15,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+mod beyond;
 mod expand;
 mod ini;
 mod program;
 mod users;
 mod values;
 
+pub use self::beyond::Readiness;
 pub use self::program::{Instance, Program};
 pub use self::users::Accounts;
 
@@ -177,6 +180,7 @@ pub fn parse(text: &str, world: &Arc<World>) -> Result<Config, Vec<Problem>> {
 pub struct Findings {
     problems: Vec<Problem>,
     notes: Vec<String>,
+    cgroups: beyond::Opened,
 }
 
 /// A configuration in the making.

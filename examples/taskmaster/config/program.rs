@@ -8,8 +8,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pidherd::cgroup::{CgroupDir, CgroupError};
 use pidherd::signal::Signal;
 
+use super::beyond::{self, Beyond};
 use super::expand::{Scope, Value};
 use super::ini::Section;
 use super::users::User;
@@ -24,7 +26,7 @@ const START_RETRIES: u32 = 3;
 /// supervisord's default for `stopwaitsecs`.
 const STOP_WAIT: Duration = Duration::from_secs(10);
 
-/// The keys that a program may have.
+/// The keys of supervisord that a program may have.
 const KEYS: &[&str] = &[
     "command",
     "process_name",
@@ -84,6 +86,8 @@ pub struct Program {
     pub redirect_stderr: bool,
     /// How many instances there are.
     pub numprocs: u32,
+    /// The keys that supervisord does not have.
+    pub beyond: Beyond,
     recipe: Recipe,
 }
 
@@ -132,12 +136,13 @@ impl Program {
         scope.set("program_name", Value::Text(name.to_owned()));
         scope.set("group_name", Value::Text(group.to_owned()));
         let before = findings.problems.len();
-        let mut keys = Keys::new(section, &scope, KEYS, findings);
+        let mut keys = Keys::new(section, &scope, &[KEYS, beyond::KEYS].concat(), findings);
         let name = keys.title(name);
         let numprocs = keys.optional("numprocs", values::instances).unwrap_or(1);
         let recipe = Recipe::read(&mut keys, world, numprocs);
         let stopasgroup = keys.optional("stopasgroup", values::boolean).unwrap_or(false);
         let program = Program {
+            beyond: Beyond::read(&mut keys, group, &name),
             name,
             group: group.to_owned(),
             priority: keys.optional("priority", values::priority).unwrap_or(PRIORITY),
@@ -375,6 +380,35 @@ impl<'a> Keys<'a> {
         self.optional(key, parse)
     }
 
+    /// Whether the section has this key.
+    pub fn has(&self, key: &str) -> bool {
+        self.raw(key).is_some()
+    }
+
+    /// Something is wrong with a value that looked well by itself.
+    pub fn complain(&mut self, key: &str, message: &str) {
+        let value = self.raw(key).unwrap_or_default();
+        self.findings
+            .problems
+            .push(Problem::of_value(&self.section.name, key, value, message));
+    }
+
+    /// Something about a key is worth a line.
+    pub fn note(&mut self, key: &str, line: &str) {
+        self.findings
+            .notes
+            .push(format!("[{}] {key}: {line}", self.section.name));
+    }
+
+    /// This directory, opened once for all who name it.
+    ///
+    /// # Errors
+    /// It can't hold cgroups.
+    pub fn open_cgroup(&mut self, path: PathBuf) -> Result<CgroupDir, CgroupError> {
+        let opened = self.findings.cgroups.entry(path);
+        opened.or_insert_with_key(|path| CgroupDir::open(path)).clone()
+    }
+
     fn raw(&self, key: &str) -> Option<&'a str> {
         self.section.get(key)
     }
@@ -391,11 +425,7 @@ impl<'a> Keys<'a> {
     fn raw_log(&mut self, key: &str) -> String {
         let value = self.raw(key).unwrap_or_default();
         if value.eq_ignore_ascii_case("auto") {
-            let note = format!(
-                "[{}] {key}: AUTO is not supported, the output is discarded",
-                self.section.name
-            );
-            self.findings.notes.push(note);
+            self.note(key, "AUTO is not supported, the output is discarded");
         }
         value.to_owned()
     }

@@ -1,11 +1,12 @@
 //! What single values mean: from the text behind a `=` to plain data, or one clause that says what
 //! is wrong with it. Nothing here knows sections or keys; who calls adds those to the message.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use pidherd::signal::Signal;
 
-use super::{AutoRestart, Log};
+use super::{AutoRestart, Log, Readiness};
 
 /// `true`, `false` and their other spellings.
 pub fn boolean(text: &str) -> Result<bool, String> {
@@ -53,6 +54,32 @@ pub fn autorestart(text: &str) -> Result<AutoRestart, String> {
         Ok(true) => Ok(AutoRestart::Always),
         Ok(false) => Ok(AutoRestart::Never),
         Err(_) => Err("expected true, false or unexpected".to_owned()),
+    }
+}
+
+/// The numbers a readiness descriptor may have: none of the standard streams, and within everybody's limits.
+const READY_FDS: std::ops::RangeInclusive<i32> = 3..=255;
+
+/// `grace`, `notify` or `fd:N`.
+pub fn readiness(text: &str) -> Result<Readiness, String> {
+    match (text, text.strip_prefix("fd:").map(str::parse)) {
+        ("grace", _) => Ok(Readiness::Grace),
+        ("notify", _) => Ok(Readiness::Notify),
+        (_, Some(Ok(number))) if READY_FDS.contains(&number) => Ok(Readiness::Fd(number)),
+        (_, Some(_)) => Err(format!(
+            "expected a descriptor from {} to {}",
+            READY_FDS.start(),
+            READY_FDS.end()
+        )),
+        (_, None) => Err("expected grace, notify or fd:N".to_owned()),
+    }
+}
+
+/// A path from the root.
+pub fn absolute(text: &str) -> Result<PathBuf, String> {
+    match PathBuf::from(text) {
+        path if path.is_absolute() => Ok(path),
+        _ => Err("must be an absolute path".to_owned()),
     }
 }
 
@@ -223,6 +250,31 @@ mod tests {
         for text in ["", "8", "1000", "-22", "+22", "rwx"] {
             assert!(umask(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn ways_to_be_ready() {
+        assert_eq!(readiness("grace"), Ok(Readiness::Grace));
+        assert_eq!(readiness("notify"), Ok(Readiness::Notify));
+        assert_eq!(readiness("fd:3"), Ok(Readiness::Fd(3)));
+        assert_eq!(readiness("fd:255"), Ok(Readiness::Fd(255)));
+        for text in [
+            "",
+            "Notify",
+            "fd",
+            "fd:",
+            "fd:2",
+            "fd:-1",
+            "fd:256",
+            "fd:x",
+            "fd:99999999999",
+            "3",
+        ] {
+            assert!(readiness(text).is_err(), "{text}");
+        }
+        assert!(readiness("fd:1").unwrap_err().contains("from 3 to 255"));
+        assert_eq!(absolute("/x"), Ok("/x".into()));
+        assert!(absolute("x").is_err() && absolute("").is_err());
     }
 
     #[test]

@@ -71,6 +71,9 @@ impl Herd {
         if !places.is_empty() && places.iter().all(|place| self.members[place.member].leaving) {
             return Err("it is no longer in the configuration".to_owned());
         }
+        if !places.is_empty() && places.iter().all(|place| !self.members[place.member].may_start()) {
+            return Err("the old one is still being stopped".to_owned());
+        }
         Ok(())
     }
 

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use pidherd::lifecycle::{Failure, State};
+use pidherd::lifecycle::{Failed, Failure, Left, State, Stopping};
 use pidherd::supervisor::Status;
 
 use super::Herd;
 use super::select::Place;
+use crate::config::{Program, Readiness};
 use crate::names;
 use crate::report::{Row, clock};
 
@@ -23,19 +24,35 @@ impl Herd {
             Some(Row {
                 name: names::shown(&member.program.group, member.name(place.number)),
                 state: status.state.name(),
-                detail: self.detail(&status, member.program.startretries),
+                detail: self.detail(&status, &member.program),
             })
         };
         Ok(places.iter().filter_map(row).collect())
     }
 
-    fn detail(&self, status: &Status, retries: u32) -> String {
+    fn detail(&self, status: &Status, program: &Program) -> String {
+        let retries = program.startretries;
         match &status.state {
-            State::Starting { .. } | State::Running { .. } => alive(status),
+            State::Starting { .. } if program.beyond.readiness != Readiness::Grace => {
+                format!("{}, not ready yet{}", alive(status), says(status))
+            }
+            State::Starting { .. } | State::Running { .. } => format!("{}{}", alive(status), says(status)),
             State::Stopping(_) if self.unkillable.contains(&status.instance) => {
                 format!("{}, survives SIGKILL", alive(status))
             }
-            State::Stopping(_) => format!("{}, asked to stop", alive(status)),
+            State::Stopping(Stopping {
+                left: Left::Others { exit, .. },
+                ..
+            }) => {
+                format!("{exit}, but what it has started is alive")
+            }
+            State::Stopping(Stopping {
+                failed: Some(Failed { failure, .. }),
+                ..
+            }) => {
+                format!("{}, being stopped: {failure}", alive(status))
+            }
+            State::Stopping(_) => format!("{}, asked to stop{}", alive(status), says(status)),
             State::Exited { exit, expected } => {
                 let verdict = if *expected { "as expected" } else { "not expected" };
                 format!("{exit}, {verdict}{}", lasted(status))
@@ -60,6 +77,20 @@ fn alive(status: &Status) -> String {
     match status.pid {
         Some(pid) => format!("pid {pid}, uptime {uptime}"),
         None => format!("uptime {uptime}"),
+    }
+}
+
+/// More of what a process says about itself does not fit into a line.
+const LONGEST_WORDS: usize = 60;
+
+/// What a process says about itself, in quotes: it may say anything, and nothing of it shall reach a terminal.
+fn says(status: &Status) -> String {
+    let Some(words) = &status.says else {
+        return String::new();
+    };
+    match words.char_indices().nth(LONGEST_WORDS) {
+        Some((end, _)) => format!(", says {:?}...", words.get(..end).unwrap_or_default()),
+        None => format!(", says {words:?}"),
     }
 }
 
