@@ -10,6 +10,7 @@ use std::time::Duration;
 use StateName::{Backoff as BackOff, Exited, Fatal, Running, Starting, Stopped, Stopping};
 use common::{isolated, skipped};
 use host::{Host, LONG, at_once, ms, sh, term};
+use pidherd::group::Effect;
 use pidherd::lifecycle::{Cause, Failure, Policy, Restart, Scope, Startup, StateName};
 use pidherd::supervisor::End;
 use pidherd::{Error, GroupSpec, InstanceId};
@@ -210,6 +211,33 @@ fn whoever_is_silent_for_too_long_is_taken_for_hung() {
         assert_eq!(run.end, End::Watchdog);
         assert!(run.lasted >= begun + ms(3 * 60 + 150), "{:?}", run.lasted);
         assert!(matches!(host.supervisor.report_alive(id), Err(Error::NotAlive(_))));
+    });
+}
+
+#[test]
+fn whoever_was_told_another_time_is_restarted_with_the_new_one() {
+    isolated(|| {
+        let mut host = Host::new();
+        let spec = |watchdog, socket| {
+            let policy = Policy {
+                watchdog,
+                ..notify(LONG)
+            };
+            GroupSpec::new("a", sh("read never"))
+                .policy(policy)
+                .notify_socket(socket)
+        };
+        let effect = |host: &Host, group, new: &GroupSpec| {
+            let plan = host.supervisor.plan(group, new).unwrap();
+            assert!(plan.policy);
+            plan.instances
+        };
+        let told = host.add(spec(Some(ms(1000)), true)).0;
+        for watchdog in [None, Some(ms(2000))] {
+            assert_eq!(effect(&host, told, &spec(watchdog, true)), [(0, Effect::Restart)]);
+        }
+        let untold = host.add(spec(Some(ms(1000)), false)).0;
+        assert_eq!(effect(&host, untold, &spec(None, false)), []);
     });
 }
 

@@ -210,6 +210,10 @@ impl App {
                 }
                 self.stdin = Stdin::Ended;
                 seen.extend(self.lines.finish());
+                if io::IsTerminal::is_terminal(&io::stdin()) {
+                    self.console
+                        .note("the end of the commands, but not of the programs: Ctrl-C or SIGTERM stops them");
+                }
             }
         }
         for line in seen {

@@ -12,6 +12,10 @@
 //! survived SIGKILL, or somebody lost patience), and with 2 when it was called wrongly or the
 //! configuration has a mistake: then nothing was started.
 //!
+//! The sections and keys are supervisord's, as far as processes are concerned; what it does not know is
+//! ignored, with a note. `config::beyond` has the keys that are not supervisord's: readiness, watchdogs
+//! and cgroups.
+//!
 //! Where to look first: `app` is the loop, `herd` what it drives, `spec` how a configuration becomes
 //! the library's. The rest knows nothing of processes.
 

@@ -4,26 +4,7 @@
 use std::ffi::OsStr;
 use std::fs;
 
-use crate::driver::{Dir, Taskmaster, aloud, run_to_end};
-
-/// Runs a configuration that must be refused; a program in it would leave a mark.
-fn refused(config: &str) -> String {
-    let dir = Dir::new();
-    let mark = dir.path("mark");
-    let healthy = format!("[program:healthy]\ncommand=touch {}\n", mark.display());
-    let file = dir.file("herd.conf", &format!("{healthy}{config}"));
-    let events = dir.path("events.jsonl");
-    let ended = run_to_end(&[OsStr::new("--events"), events.as_os_str(), file.as_os_str()]);
-    assert_eq!((ended.code, ended.out.as_str()), (Some(2), ""), "{}", ended.err);
-    assert!(!mark.exists(), "something was started");
-    assert!(fs::read_to_string(events).unwrap_or_default().is_empty());
-    assert!(
-        ended.err.lines().all(|line| line.starts_with("taskmaster: ")),
-        "{}",
-        ended.err
-    );
-    ended.err
-}
+use crate::driver::{Dir, Taskmaster, aloud, refused, run_to_end};
 
 #[test]
 fn a_bad_value_names_section_key_and_value_and_starts_nothing() {
@@ -34,6 +15,11 @@ fn a_bad_value_names_section_key_and_value_and_starts_nothing() {
         "umask=9",
         "user=no-such-user",
         "exitcodes=256",
+        "readiness=eventually",
+        "readiness=fd:2",
+        "readysecs=0",
+        "watchdogsecs=5",
+        "cgroup=relative",
     ] {
         let (key, value) = line.split_once('=').unwrap();
         let errors = refused(&format!("[program:web]\ncommand=true\n{line}\n"));

@@ -51,6 +51,25 @@ pub fn run_to_end(arguments: &[&OsStr]) -> Ended {
     }
 }
 
+/// Runs a configuration that must be refused; a program in it would leave a mark.
+pub fn refused(config: &str) -> String {
+    let dir = Dir::new();
+    let mark = dir.path("mark");
+    let healthy = format!("[program:healthy]\ncommand=touch {}\n", mark.display());
+    let file = dir.file("herd.conf", &format!("{healthy}{config}"));
+    let events = dir.path("events.jsonl");
+    let ended = run_to_end(&[OsStr::new("--events"), events.as_os_str(), file.as_os_str()]);
+    assert_eq!((ended.code, ended.out.as_str()), (Some(2), ""), "{}", ended.err);
+    assert!(!mark.exists(), "something was started");
+    assert!(fs::read_to_string(events).unwrap_or_default().is_empty());
+    assert!(
+        ended.err.lines().all(|line| line.starts_with("taskmaster: ")),
+        "{}",
+        ended.err
+    );
+    ended.err
+}
+
 /// A directory of its own, gone at the end.
 pub struct Dir(PathBuf);
 
@@ -282,6 +301,13 @@ impl Taskmaster {
     pub fn states(&self, process: &str) -> Vec<String> {
         let of_it = self.events.iter().filter(|event| event.process == process);
         of_it.map(|event| event.to.clone()).collect()
+    }
+
+    /// Its processes that are alive and have `word` in their command lines.
+    pub fn living(&self, word: &str) -> Vec<String> {
+        let mut living = marked(&self.marker);
+        living.retain(|process| process.contains(word));
+        living
     }
 
     pub fn signal(&self, signal: Signal) {

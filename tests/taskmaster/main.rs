@@ -3,6 +3,10 @@
 #[path = "../common/example.rs"]
 mod example;
 
+#[path = "../common/mod.rs"]
+mod common;
+
+mod beyond;
 mod commands;
 mod configuration;
 mod demonstration;

@@ -6,6 +6,7 @@
 //! the day somebody adds a name after it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What a name stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,13 +18,31 @@ pub enum Value {
 }
 
 /// The names that may be used, and what they stand for.
+///
+/// Each of a thousand processes has one of its own, and all of them know the whole environment: so that
+/// is shared, and a clone copies only what was set since.
 #[derive(Clone, Debug, Default)]
-pub struct Scope(BTreeMap<String, Value>);
+pub struct Scope {
+    outer: Arc<BTreeMap<String, Value>>,
+    own: BTreeMap<String, Value>,
+}
 
 impl Scope {
+    /// A scope in which these names are known from the outset.
+    pub fn around(outer: BTreeMap<String, Value>) -> Scope {
+        Scope {
+            outer: Arc::new(outer),
+            own: BTreeMap::new(),
+        }
+    }
+
     /// Adds or replaces a name.
     pub fn set(&mut self, name: impl Into<String>, value: Value) {
-        self.0.insert(name.into(), value);
+        self.own.insert(name.into(), value);
+    }
+
+    fn get(&self, name: &str) -> Option<&Value> {
+        self.own.get(name).or_else(|| self.outer.get(name))
     }
 
     /// `template` with every name replaced.
@@ -52,7 +71,7 @@ impl Scope {
             .strip_prefix('(')
             .and_then(|open| open.split_once(')'))
             .ok_or_else(stray)?;
-        let value = self.0.get(name).ok_or_else(|| self.unknown(name))?;
+        let value = self.get(name).ok_or_else(|| self.unknown(name))?;
         let letter = format
             .find(|c: char| c.is_ascii_alphabetic())
             .ok_or_else(|| unfinished(name))?;
@@ -73,12 +92,9 @@ impl Scope {
         if let Some(variable) = name.strip_prefix("ENV_") {
             return format!("%({name})s: the environment has no {variable}");
         }
-        let known: Vec<&str> = self
-            .0
-            .keys()
-            .map(String::as_str)
-            .filter(|known| !known.starts_with("ENV_"))
-            .collect();
+        let mut known: Vec<&str> = self.own.keys().chain(self.outer.keys()).map(String::as_str).collect();
+        known.retain(|known| !known.starts_with("ENV_"));
+        known.sort_unstable();
         format!(
             "%({name})s is not known here (but {} and ENV_... are)",
             known.join(", ")
@@ -130,7 +146,12 @@ mod tests {
     use super::*;
 
     fn scope() -> Scope {
-        let mut scope = Scope::default();
+        let outer = [("ENV_HOME", "/away"), ("here", "/etc")];
+        let mut scope = Scope::around(
+            outer
+                .map(|(name, text)| (name.to_owned(), Value::Text(text.to_owned())))
+                .into(),
+        );
         scope.set("program_name", Value::Text("web".to_owned()));
         scope.set("process_num", Value::Number(7));
         scope.set("ENV_HOME", Value::Text("/home/me".to_owned()));
@@ -149,7 +170,7 @@ mod tests {
             ("<%(process_num)-3d>", "<7  >"),
             ("<%(process_num)03s>", "<  7>"),
             ("<%(program_name)5s>", "<  web>"),
-            ("%(ENV_HOME)s/x", "/home/me/x"),
+            ("%(ENV_HOME)s%(here)s", "/home/me/etc"),
             ("100%%", "100%"),
             ("%%(program_name)s", "%(program_name)s"),
             ("é%(program_name)sé", "éwebé"),
@@ -171,7 +192,7 @@ mod tests {
             ("%(process_num)999999999d", "followed"),
             ("%(process_num)99999999999999999999999d", "followed"),
             ("%(program_name)d", "no number"),
-            ("%(nobody)s", "process_num, program_name"),
+            ("%(nobody)s", "here, process_num, program_name"),
             ("%(ENV_NOPE)s", "has no NOPE"),
         ] {
             let error = scope().expand(template).unwrap_err();

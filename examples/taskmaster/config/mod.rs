@@ -187,6 +187,8 @@ pub struct Findings {
 struct Draft<'a> {
     world: &'a Arc<World>,
     sections: &'a [ini::Section],
+    /// What every section knows.
+    scope: expand::Scope,
     groups: Vec<Group>,
     /// Which `[group:x]` has which program.
     members: BTreeMap<String, String>,
@@ -198,6 +200,7 @@ impl<'a> Draft<'a> {
         Draft {
             world,
             sections,
+            scope: program::outer_scope(world),
             groups: Vec::new(),
             members: BTreeMap::new(),
             findings: Findings::default(),
@@ -205,8 +208,7 @@ impl<'a> Draft<'a> {
     }
 
     fn group(&mut self, section: &ini::Section, name: &str) {
-        let scope = program::outer_scope(self.world);
-        let mut keys = program::Keys::new(section, &scope, &["programs", "priority"], &mut self.findings);
+        let mut keys = program::Keys::new(section, &self.scope, &["programs", "priority"], &mut self.findings);
         let name = keys.title(name);
         let members = keys.required("programs", values::names).unwrap_or_default();
         let priority = keys.optional("priority", values::priority).unwrap_or(program::PRIORITY);
@@ -242,7 +244,7 @@ impl<'a> Draft<'a> {
     fn program(&mut self, section: &ini::Section, name: &str) {
         let own = name.trim();
         let group = self.members.get(own).map_or(own, String::as_str);
-        let Some(program) = Program::read(section, own, group, self.world, &mut self.findings) else {
+        let Some(program) = Program::read(section, own, group, self.world, &self.scope, &mut self.findings) else {
             return;
         };
         if let Some(group) = self.groups.iter_mut().find(|known| known.name == program.group) {

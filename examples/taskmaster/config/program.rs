@@ -4,6 +4,7 @@
 //! the file and expanded when an instance is asked for: `scale` may ask for more of them than the
 //! file does.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -130,9 +131,10 @@ impl Program {
         name: &str,
         group: &str,
         world: &Arc<World>,
+        outer: &Scope,
         findings: &mut Findings,
     ) -> Option<Program> {
-        let mut scope = outer_scope(world);
+        let mut scope = outer.clone();
         scope.set("program_name", Value::Text(name.to_owned()));
         scope.set("group_name", Value::Text(group.to_owned()));
         let before = findings.problems.len();
@@ -310,13 +312,15 @@ impl Recipe {
 
 /// The names that every section may use.
 pub fn outer_scope(world: &World) -> Scope {
-    let mut scope = Scope::default();
-    scope.set("here", Value::Text(world.here.clone()));
-    scope.set("host_node_name", Value::Text(world.host.clone()));
-    for (key, value) in &world.environment {
-        scope.set(format!("ENV_{key}"), Value::Text(value.clone()));
-    }
-    scope
+    let text = |text: &String| Value::Text(text.clone());
+    let mut names: BTreeMap<String, Value> = world
+        .environment
+        .iter()
+        .map(|(key, value)| (format!("ENV_{key}"), text(value)))
+        .collect();
+    names.insert("here".to_owned(), text(&world.here));
+    names.insert("host_node_name".to_owned(), text(&world.host));
+    Scope::around(names)
 }
 
 /// A section as the reader of one kind of section sees it: asks for keys, collects what is wrong.

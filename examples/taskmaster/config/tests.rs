@@ -162,6 +162,15 @@ fn a_bad_value_names_section_key_and_value() {
         "directory=%(ENV_NOPE)s",
         "directory=~nobody-here/x",
         "stdout_logfile=%",
+        "readiness=maybe",
+        "readiness=fd:0",
+        "readysecs=0",
+        "readysecs=x",
+        "watchdogsecs=-1",
+        "watchdogsecs=3",
+        "cgroup=relative",
+        "cgroup=/no/such/cgroup",
+        "cgroup=/",
         "stderr_logfile=a\0b",
     ] {
         let (key, value) = line.split_once('=').unwrap();
@@ -256,6 +265,31 @@ fn the_environment_expands_in_any_value() {
     let web = program("command=paint %(ENV_COLOUR)s %(ENV_SHADE)s\nenvironment=SHADE=dark\nautorestart=%(ENV_OFTEN)s");
     assert_eq!(web.instance(0).unwrap().argv, words(&["paint", "green", "dark"]));
     assert_eq!(web.autorestart, AutoRestart::Never);
+}
+
+#[test]
+fn readiness_and_watchdogs() {
+    let beyond = |text: &str| program(&format!("command=a\n{text}")).beyond.clone();
+    let default = beyond("");
+    assert_eq!((default.readiness, default.watchdogsecs), (Readiness::Grace, None));
+    assert_eq!(default.readysecs, Duration::from_secs(60));
+    assert_eq!(default.cgroup, None);
+    let notify = beyond("readiness=notify\nreadysecs=5\nwatchdogsecs=7\n");
+    assert_eq!(notify.readiness, Readiness::Notify);
+    assert_eq!(
+        (notify.readysecs, notify.watchdogsecs),
+        (Duration::from_secs(5), Some(Duration::from_secs(7)))
+    );
+    assert_eq!(beyond("readiness=fd:3\nwatchdogsecs=0").watchdogsecs, None);
+    let found = problems("[program:a]\ncommand=a\nreadiness=fd:3\nwatchdogsecs=2\n");
+    assert_eq!(
+        found,
+        ["[program:a] watchdogsecs=\"2\": a watchdog needs readiness=notify"]
+    );
+    let found = problems("[program:a]\ncommand=a\nreadiness=x\nwatchdogsecs=2\n");
+    assert_eq!(found.len(), 1, "{found:?}");
+    let idle = config("[program:a]\ncommand=a\nreadysecs=5\n");
+    assert_eq!(idle.notes.len(), 1);
 }
 
 #[test]
