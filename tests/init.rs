@@ -95,7 +95,7 @@ fn a_thousand_orphans_are_reaped_while_it_runs() {
              n=0; while [ $n -lt 1000 ]; do (printf x >&9 &); n=$((n+1)); done
              try=0
              while grep -qs '^State:.Z' /proc/[0-9]*/status; do
-                 try=$((try+1)); [ $try -lt 500 ] || exit 1
+                 try=$((try+1)); [ $try -lt 2000 ] || exit 1
                  sleep 0.01
              done
              set -- /proc/[0-9]*; [ $# -le 3 ] || exit 2

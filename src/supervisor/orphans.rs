@@ -206,12 +206,14 @@ impl Spared {
     /// # Errors
     /// ECHILD: it is no child of this process, or no longer. EMFILE, ENFILE, ENOMEM: no pidfd can be had.
     pub fn spare(&self, pid: u32) -> io::Result<()> {
-        let pidfd = Pid::new(pid).map_or(Err(Errno::CHILD.into()), open)?;
-        if !is_child(&pidfd) {
-            return Err(Errno::CHILD.into());
+        match Pid::new(pid).map_or(Err(Errno::SRCH.into()), open) {
+            Ok(pidfd) if is_child(&pidfd) => {
+                self.lock().children.push(pidfd);
+                Ok(())
+            }
+            Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(error),
+            Ok(_) | Err(_) => Err(Errno::CHILD.into()),
         }
-        self.lock().children.push(pidfd);
-        Ok(())
     }
 
     /// Puts off all reaping of orphans while the guard lives.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::process::Command as StdCommand;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -356,9 +357,16 @@ fn it_is_refused_where_it_cannot_work() {
 #[test]
 fn a_signal_that_another_thread_may_take_is_refused() {
     isolated(|| {
-        let _guard = MaskGuard::block(CHLD).unwrap();
-        let refused = refusal(Supervisor::builder().adopt_orphans(true).build());
-        assert_eq!(refused, AdoptError::NotBlocked, "the harness's thread does not");
+        // A thread that is being started blocks everything for a moment; this one has been.
+        let (started, wait) = (Barrier::new(2), Barrier::new(2));
+        thread::scope(|scope| {
+            scope.spawn(|| (started.wait(), wait.wait()));
+            started.wait();
+            let _guard = MaskGuard::block(CHLD).unwrap();
+            let refused = refusal(Supervisor::builder().adopt_orphans(true).build());
+            assert_eq!(refused, AdoptError::NotBlocked);
+            wait.wait();
+        });
     });
 }
 
