@@ -1,11 +1,17 @@
 //! The keys that supervisord does not have: readiness, watchdogs and cgroups.
 
 use std::fs;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Instant;
+
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketType, sendmsg_addr,
+    socket,
+};
 
 use crate::common::{TestCgroup, root_or_skip, skipped, test_cgroup};
 use crate::driver::{Dir, PATIENCE, Taskmaster, binary, fifo, refused};
@@ -24,14 +30,27 @@ fn says(words: &str) -> String {
     format!("{WORDS}={words} {} --exact beyond::our_own_client", ours.display())
 }
 
-/// No test but a program, for who has set the variable.
+/// No test but a program, for who has set the variable. Who says something and is gone when it is read is
+/// a stranger; so it stays until its message was read, which closes the descriptor that comes after it.
 #[test]
 fn our_own_client() {
     let Ok(words) = std::env::var(WORDS) else { return };
     let address = std::env::var("NOTIFY_SOCKET").unwrap();
-    let address = SocketAddr::from_abstract_name(address.strip_prefix('@').unwrap()).unwrap();
-    let socket = UnixDatagram::unbound().unwrap();
-    socket.send_to_addr(words.as_bytes(), &address).unwrap();
+    let address = SocketAddrUnix::new_abstract_name(&address.as_bytes()[1..]).unwrap();
+    let socket = socket(AddressFamily::UNIX, SocketType::DGRAM, None).unwrap();
+    let (ours, theirs) = rustix::pipe::pipe().unwrap();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [theirs.as_fd()];
+    assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+    let say = |words: &str, control: &mut SendAncillaryBuffer<'_, '_, '_>| {
+        let words = [IoSlice::new(words.as_bytes())];
+        sendmsg_addr(&socket, &address, &words, control, SendFlags::empty()).unwrap()
+    };
+    say(&words, &mut SendAncillaryBuffer::default());
+    say("BARRIER=1", &mut control);
+    drop(theirs);
+    assert_eq!(rustix::io::read(ours, &mut [0; 1]), Ok(0));
 }
 
 /// `[program:name]` with a script, and with more lines.
