@@ -102,6 +102,7 @@ impl App {
         self.console.set_width(self.herd.widest_name());
         self.herd.autostart();
         loop {
+            self.herd.start_some();
             self.tell_news();
             if self.herd.is_over() {
                 break;
@@ -120,7 +121,7 @@ impl App {
     fn turn(&mut self) -> io::Result<()> {
         let mut events = [const { MaybeUninit::uninit() }; 16];
         let no_time = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let limit = (self.stdin == Stdin::Plain).then_some(&no_time);
+        let limit = (self.stdin == Stdin::Plain || self.herd.is_starting()).then_some(&no_time);
         let (ready, _) = match epoll::wait(&self.epoll, &mut events, limit) {
             Err(Errno::INTR) => return Ok(()),
             other => other?,

@@ -25,6 +25,9 @@ mod tally;
 
 use tally::Tally;
 
+/// How many programs are started in one go.
+const STARTS: usize = 8;
+
 /// Something to tell.
 #[derive(Debug)]
 pub enum News {
@@ -55,6 +58,8 @@ pub struct Herd {
     members: Vec<Member>,
     began: Instant,
     news: VecDeque<News>,
+    /// Whose turn to be started has not come yet.
+    to_start: VecDeque<GroupId>,
     /// What survived SIGKILL.
     unkillable: HashSet<InstanceId>,
     closing: closing::Closing,
@@ -91,6 +96,7 @@ impl Herd {
             members: Vec::new(),
             began,
             news: VecDeque::new(),
+            to_start: VecDeque::new(),
             unkillable: HashSet::new(),
             closing: closing::Closing::default(),
         };
@@ -100,18 +106,30 @@ impl Herd {
         Ok(herd)
     }
 
-    /// Starts every program that wants to be started by itself.
+    /// From now on, every program that wants to be started by itself waits for its turn.
     pub fn autostart(&mut self) {
-        let autostarted = |member: &&Member| member.program.autostart;
-        let ids: Vec<GroupId> = self
-            .members
-            .iter()
-            .filter(autostarted)
-            .map(|member| member.id)
-            .collect();
-        for id in ids {
+        let autostarted = self.members.iter().filter(|member| member.program.autostart);
+        self.to_start.extend(autostarted.map(|member| member.id));
+    }
+
+    /// Whether somebody waits to be started.
+    pub fn is_starting(&self) -> bool {
+        !self.to_start.is_empty()
+    }
+
+    /// Starts the next few of those who wait for it: a thousand at once would keep signals and commands waiting.
+    pub fn start_some(&mut self) {
+        for _ in 0..STARTS {
+            let Some(id) = self.to_start.pop_front() else { return };
             let started = self.supervisor.start(id);
             self.take_in(started.map(drop));
+        }
+    }
+
+    /// Starts all of them: what comes next means the herd as it is to be.
+    fn start_rest(&mut self) {
+        while self.is_starting() {
+            self.start_some();
         }
     }
 
@@ -121,6 +139,7 @@ impl Herd {
     /// One line: nothing was done.
     pub fn apply(&mut self, verb: Verb, text: &str) -> Result<String, String> {
         let mut places = self.select(text)?;
+        self.start_rest();
         if matches!(verb, Verb::Start | Verb::Restart) {
             self.check_startable(&places)?;
             places.retain(|place| self.members[place.member].may_start());
@@ -160,6 +179,7 @@ impl Herd {
     /// One line: nothing was done.
     pub fn scale(&mut self, text: &str, count: u32) -> Result<String, String> {
         let index = self.scalable(text)?;
+        self.start_rest();
         let member = &self.members[index];
         if count > 1 && !member.program.can_scale() {
             let name = &member.program.name;
@@ -323,8 +343,7 @@ impl Herd {
             .collect();
         for (id, autostart) in free {
             if autostart && !self.is_closing() {
-                let started = self.supervisor.start(id);
-                self.take_in(started.map(drop));
+                self.to_start.push_back(id);
             }
         }
     }

@@ -1,10 +1,12 @@
 //! The ways to end: the command, signals, and what the exit status says.
 
+use std::fs::File;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::driver::Taskmaster;
+use crate::driver::{Dir, Taskmaster, binary};
 
 const POLITE: &str = "[program:a]\ncommand=sleep 1000\nstartsecs=0\n";
 /// Says when it is ready to ignore the signal.
@@ -96,6 +98,23 @@ fn the_highest_priority_number_goes_first() {
     assert_eq!(order("STARTING"), ["base", "middle", "top"]);
     assert_eq!(order("STOPPING"), ["top", "middle", "base"]);
     assert_eq!(order("STOPPED"), ["top", "middle", "base"]);
+}
+
+#[test]
+fn a_herd_that_is_being_started_hears_what_it_is_told() {
+    let dir = Dir::new();
+    let program = |number| format!("[program:p{number}]\ncommand=sleep 1000\nstartsecs=0\n");
+    let config = dir.file("herd.conf", &(0..100).map(program).collect::<String>());
+    let lines = dir.file("lines", "shutdown\n");
+    let output = Command::new(binary())
+        .arg(config)
+        .stdin(File::open(lines).unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let log = String::from_utf8(output.stderr).unwrap();
+    let started = log.lines().filter(|line| line.contains("-> STARTING")).count();
+    assert!((1..100).contains(&started), "{log}");
 }
 
 #[test]

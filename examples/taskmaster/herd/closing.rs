@@ -29,6 +29,7 @@ impl Herd {
         if self.closing.begun {
             return;
         }
+        self.to_start.clear();
         let mut tiers: Vec<(i32, i32)> = self.members.iter().map(|member| member.priority).collect();
         tiers.sort_unstable();
         tiers.dedup();
@@ -43,6 +44,7 @@ impl Herd {
 
     /// Stops everything with SIGKILL, now.
     pub fn kill_all(&mut self) {
+        self.to_start.clear();
         self.closing = Closing {
             begun: true,
             forced: true,

@@ -34,6 +34,7 @@ impl Herd {
         }
         // A herd of its own that never starts anything: whatever is wrong with one comes up here.
         drop(Herd::new(config)?);
+        self.start_rest();
         let programs: Vec<_> = with_priorities(config).collect();
         let mut changes = Changes {
             removed: self.remove_missing(config),
@@ -83,8 +84,7 @@ impl Herd {
         let member = &mut self.members[index];
         member.after = after;
         if member.program.autostart && after.is_none() {
-            let started = self.supervisor.start(member.id);
-            self.take_in(started.map(drop));
+            self.to_start.push_back(member.id);
         }
         Ok(())
     }
