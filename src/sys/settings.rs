@@ -238,6 +238,18 @@ mod tests {
     }
 
     #[test]
+    fn a_mask_of_cpus_is_as_long_as_the_last_needs() {
+        let mut script = Script::default();
+        script.affinity(0, &[1, 64, 130]);
+        let [step] = script.steps() else { panic!("{script:?}") };
+        assert_eq!((step.nr, step.args[1]), (libc::SYS_sched_setaffinity, 24));
+        let address = std::ptr::with_exposed_provenance::<u64>(step.args[2]);
+        // SAFETY: a buffer of the script's with the length that it says.
+        let mask = unsafe { std::slice::from_raw_parts(address, 3) };
+        assert_eq!(mask, [2, 1, 4]);
+    }
+
+    #[test]
     fn the_thread_has_the_sets_that_proc_tells() {
         let sets = CapabilitySets::current().unwrap();
         let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();

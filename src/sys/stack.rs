@@ -92,4 +92,12 @@ mod tests {
         assert!(guard.contains(" ---p "), "{guard}");
         assert_eq!(stack.top() as usize - bottom, stack.size());
     }
+
+    #[test]
+    fn its_memory_is_given_back() {
+        // What is given back is taken again.
+        let places = (0..1000).map(|_| Stack::new().unwrap().bottom() as usize);
+        let different: std::collections::BTreeSet<usize> = places.collect();
+        assert!(different.len() < 500, "{} of 1000", different.len());
+    }
 }

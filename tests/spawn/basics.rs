@@ -108,6 +108,16 @@ fn a_forbidden_program_is_the_better_explanation() {
     assert_eq!(error.path(), Some(scratch.0.join("probe").as_path()));
 }
 
+#[test]
+fn a_program_that_is_nowhere_is_called_by_its_name() {
+    let command = Command::new("no-such-program").env("PATH", "/no/such:/usr/nowhere");
+    let program = command.compile().unwrap();
+    assert_eq!(program.name(), "no-such-program");
+    let error = command.spawn().unwrap_err();
+    assert_eq!((error.step(), error.errno()), (Step::Exec, libc::ENOENT));
+    assert_eq!(error.path(), Some(Path::new("no-such-program")));
+}
+
 /// libuv#274: a zombie after a failed exec.
 #[test]
 fn failures_name_the_step_and_leave_nothing() {

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 
 use pidherd::signal::Signal;
-use pidherd::{Capabilities, Command, CommandError, Resource, Stdio, Step};
+use pidherd::{Capabilities, Command, CommandError, OpenFile, Resource, Stdio, Step};
 
 use crate::common::isolated;
 use crate::helpers::{Scratch, cat_status, output, root, sh, status};
@@ -385,6 +385,38 @@ fn bad_commands_are_refused_before_anything_happens() {
         assert_eq!(command.compile().unwrap_err(), error);
         let spawned = command.spawn().unwrap_err();
         assert_eq!((spawned.step(), spawned.command_error()), (Step::Check, Some(&error)));
+    }
+}
+
+#[test]
+fn the_ends_of_each_range() {
+    let new = || Command::new("/bin/true");
+    let file = |mode| new().stdout(OpenFile::append("/dev/null").mode(mode));
+    for command in [
+        new().nice(-20),
+        new().nice(19),
+        new().oom_score_adj(-1000),
+        new().oom_score_adj(1000),
+        new().umask(0o777),
+        new().cpu_affinity(&[65_535]),
+        new().groups(&[1; 65_536]),
+        new().limit(Resource::Core, 1, 1),
+        file(0o7777),
+    ] {
+        assert!(command.compile().is_ok(), "{command:?}");
+    }
+    let out = |what, value| CommandError::OutOfRange { what, value };
+    for (command, error) in [
+        (new().nice(-21), out("nice value", -21)),
+        (new().oom_score_adj(1001), out("oom_score_adj", 1001)),
+        (new().cpu_affinity(&[0, 65_536]), out("CPU", 65_536)),
+        (
+            new().groups(&[1; 65_537]),
+            CommandError::TooManyGroups { count: 65_537 },
+        ),
+        (file(0o10000), CommandError::FileMode { mode: 0o10000 }),
+    ] {
+        assert_eq!(command.compile().unwrap_err(), error);
     }
 }
 

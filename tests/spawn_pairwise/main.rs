@@ -85,14 +85,15 @@ fn try_all(host: &Host) {
 /// Starts it and compares; what differs.
 fn try_one(row: &Combination, host: &Host, spawner: &mut Spawner) -> Result<(), String> {
     let terminal = Terminal::new();
-    let before = observe::descriptors("/proc/self");
+    let before = observe::thread();
     let child = start(row, host, &terminal, spawner).map_err(|error| error.to_string())?;
     let expected = Model::facts(row, host, &terminal, &child);
     let seen = observe::child(child.pid().as_raw());
     drop(child);
     let mut different = differences(&expected, &seen);
-    if observe::descriptors("/proc/self") != before {
-        different.push_str("the host's descriptors changed\n");
+    let after = observe::thread();
+    if after != before {
+        different.push_str(&format!("the host changed:\n{}", differences(&before, &after)));
     }
     // SAFETY: takes a number.
     if unsafe { libc::prctl(libc::PR_GET_DUMPABLE) } != 1 {

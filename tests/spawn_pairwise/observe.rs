@@ -45,6 +45,17 @@ pub fn host() -> Facts {
     facts("/proc/self")
 }
 
+/// What a spawn must leave alone in the thread that calls it, and in its process.
+pub fn thread() -> Facts {
+    let mut facts = status("/proc/thread-self");
+    facts.extend(
+        descriptors("/proc/self")
+            .into_iter()
+            .map(|(number, what)| (format!("descriptor {number}"), what)),
+    );
+    facts
+}
+
 /// All about a child that runs [`elf::WAITING`], when it has got that far.
 pub fn child(pid: u32) -> Facts {
     let death_signal = wait_for_report(pid);
@@ -80,12 +91,7 @@ fn wait_for_report(pid: u32) -> u32 {
 fn facts(directory: &str) -> Facts {
     let read = |name: &str| fs::read_to_string(format!("{directory}/{name}")).unwrap();
     let link = |name: &str| fs::read_link(format!("{directory}/{name}")).unwrap();
-    let mut facts = Facts::new();
-    for (name, value) in read("status").lines().filter_map(|line| line.split_once(':')) {
-        if STATUS.contains(&name) {
-            facts.insert(name.into(), value.split_whitespace().collect::<Vec<_>>().join(" "));
-        }
-    }
+    let mut facts = status(directory);
     let stat = read("stat");
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     facts.extend(STAT.iter().map(|&(name, at)| (name.into(), fields[at].into())));
@@ -106,6 +112,15 @@ fn facts(directory: &str) -> Facts {
         facts.insert(format!("descriptor {number}"), what);
     }
     facts
+}
+
+fn status(directory: &str) -> Facts {
+    let text = fs::read_to_string(format!("{directory}/status")).unwrap();
+    let lines = text.lines().filter_map(|line| line.split_once(':'));
+    let watched = lines.filter(|(name, _)| STATUS.contains(name));
+    watched
+        .map(|(name, value)| (name.into(), value.split_whitespace().collect::<Vec<_>>().join(" ")))
+        .collect()
 }
 
 /// The entries of an environment, in an order that does not matter.
