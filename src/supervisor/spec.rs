@@ -173,6 +173,8 @@ impl GroupSpec {
             command = command.fd(number, Stdio::piped());
         }
         if let (true, Some(address)) = (self.voice.socket, socket) {
+            // A host that is watched itself has these for itself.
+            command = command.env_remove("WATCHDOG_PID").env_remove("WATCHDOG_USEC");
             command = command.env(NotifySocket::VARIABLE, address);
             if let Some(silence) = self.policy.watchdog {
                 command = command.env("WATCHDOG_USEC", silence.as_micros().to_string());
