@@ -20,7 +20,7 @@ const DROP_WAIT: Duration = Duration::from_secs(1);
 
 /// A running (or ended, and not yet reaped) child.
 ///
-/// Dropping it sends SIGKILL, waits for at most a second, and reaps; [`Child::into_pidfd`],
+/// Dropping it sends SIGKILL (to the process, not to what it started), waits for at most a second, and reaps; [`Child::into_pidfd`],
 /// [`Child::into_parts`] and [`Child::detach`] opt out of that.
 #[derive(Debug)]
 pub struct Child {

@@ -118,6 +118,9 @@ pub struct Usage {
     /// CPU time spent in the kernel.
     pub system: Duration,
     /// The largest resident set, in bytes.
+    ///
+    /// Never less than the host's own was when it spawned the process: the kernel counts the memory before
+    /// exec, which is the host's. For the peak of a small process, look at its cgroup's `memory.peak`.
     pub max_rss: u64,
     /// Page faults that needed I/O.
     pub major_faults: u64,

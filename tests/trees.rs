@@ -202,3 +202,29 @@ fn a_scope_without_a_cgroup_and_a_cgroup_without_a_name_are_refused() {
         assert!(matches!(error, Error::Spec(SpecError::CgroupTaken(_))), "{error}");
     });
 }
+
+#[test]
+fn what_a_process_leaves_in_its_group_when_it_ends_by_itself_is_killed() {
+    isolated(|| {
+        let mut host = Host::new();
+        let policy = Policy {
+            stop: term(Scope::ProcessGroup, host::LONG),
+            ..at_once()
+        };
+        let command = sh("sleep 1000 & sleep 1000 & echo ready; read go; exit 1").process_group(0);
+        let id = host.start(command, policy);
+        assert_eq!(host.line(id), "ready");
+        let group = host.pid(id);
+        host.go_on(id);
+        host.until_state(id, Exited);
+        let members = || {
+            let of_group = |pid: &u32| {
+                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+                let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+                fields.get(2) == Some(&group.to_string().as_str()) && fields[0] != "Z"
+            };
+            processes::all().iter().filter(|pid| of_group(pid)).count()
+        };
+        wait_until("nobody of the group is left", SOON, || members() == 0);
+    });
+}

@@ -16,7 +16,7 @@ pub enum Effect {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Plan {
-    /// The policy changes, in place: nobody is restarted for that.
+    /// The policy, or the group's name, changes in place: nobody is restarted for that.
     pub policy: bool,
     /// The number of instances changes from the first to the second.
     pub scale: Option<(u32, u32)>,

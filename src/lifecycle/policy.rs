@@ -79,6 +79,9 @@ impl Policy {
     /// # Errors
     /// The first thing in it that does not; see [`PolicyError`].
     pub fn validate(&self) -> Result<(), PolicyError> {
+        if self.watchdog.is_some_and(|silence| silence.is_zero()) {
+            return Err(PolicyError::Watchdog);
+        }
         for backoff in [self.backoff, self.restart_delay] {
             backoff.validate()?;
         }
@@ -105,6 +108,9 @@ pub enum PolicyError {
     /// Jitter takes a part away from a delay, and no more than all of it.
     #[error("a jitter of {0} %: it can be 100 % at most")]
     Jitter(u8),
+    /// Nobody is never silent.
+    #[error("a watchdog of no time")]
+    Watchdog,
     /// A sliding window without a length never holds more than one crash.
     #[error("a crash window of zero length")]
     CrashWindow,

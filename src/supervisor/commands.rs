@@ -96,9 +96,14 @@ impl<K: Kernel> Driver<K> {
     }
 
     pub(super) fn plan(&self, id: GroupId, spec: &GroupSpec) -> Result<Plan, Error> {
+        self.check_open()?;
+        self.check_size(id)?;
+        spec.check()?;
+        self.check_cgroup(spec, Some(id))?;
         let group = self.group(id)?;
         let from = group.roster.target();
-        Ok(Plan::new(group.policy != spec.policy, from, spec.instances, |number| {
+        let policy = group.policy != spec.policy || group.name != spec.name;
+        Ok(Plan::new(policy, from, spec.instances, |number| {
             let (old, new) = (group.commands.of(number), spec.commands.of(number));
             // A process was told its watchdog's time when it was started, and keeps to that.
             let other_watchdog = spec.voice.socket && group.policy.watchdog != spec.policy.watchdog;
@@ -115,10 +120,6 @@ impl<K: Kernel> Driver<K> {
     }
 
     pub(super) fn reload(&mut self, id: GroupId, spec: GroupSpec) -> Result<Plan, Error> {
-        self.check_open()?;
-        self.check_size(id)?;
-        spec.check()?;
-        self.check_cgroup(&spec, Some(id))?;
         let plan = self.plan(id, &spec)?;
         let (shared, own) = self.programs(&spec, 0..spec.instances)?;
         let target = spec.instances;

@@ -171,14 +171,19 @@ impl<K: Kernel> Driver<K> {
             return Ok(Progress::Nothing);
         };
         let policy = self.groups.get(instance.group).map(|group| &group.policy);
-        let hold = instance.life.state().name() == StateName::Stopping
-            && policy.is_some_and(|policy| policy.stop.scope() >= Scope::ProcessGroup);
+        let scope = policy.map_or(Scope::Process, |policy| policy.stop.scope());
+        let stopping = instance.life.state().name() == StateName::Stopping;
+        let hold = scope == Scope::ProcessGroup || stopping && scope == Scope::Cgroup;
         let notifies = policy.is_some_and(|policy| matches!(policy.startup, Startup::Notify { .. }));
         let awaited = notifies && instance.life.state().name() == StateName::Starting;
         match self.kernel.collect(process, hold)? {
             Seen::Nothing => return Ok(Progress::Nothing),
             Seen::Ended(record) => {
                 self.speakers.remove(&record.pid);
+                if scope == Scope::ProcessGroup && !stopping {
+                    // Nobody else will ever end what a process left in its group when it ended by itself.
+                    let _nobody_left = self.kernel.signal(process, Signal::KILL, scope);
+                }
                 instance.history.last_exit = Some(record);
                 self.feed(id, Input::Exited(record.exit));
             }

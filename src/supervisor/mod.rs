@@ -13,6 +13,10 @@
 //!    [`Supervisor::process_ready`] with its number. They come and go with the processes; a host
 //!    follows them by [`Supervisor::next_fd_change`].
 //!
+//! A loop that is edge-triggered calls until the answer is [`Progress::Nothing`]. With tokio, an `AsyncFd`
+//! over a duplicate (`supervisor.as_fd().try_clone_to_owned()`) leaves the supervisor itself free to be
+//! called: after `readable()`, dispatch, and clear the readiness only on [`Progress::Nothing`].
+//!
 //! # Example
 //!
 //! ```
@@ -57,7 +61,7 @@ mod status;
 mod voices;
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::PathBuf;
 
 pub use arena::Id;
@@ -94,10 +98,11 @@ pub struct InGroups;
 #[doc(hidden)]
 pub struct InInstances;
 
-/// A group of this supervisor. It never means another one, not even after the group was removed.
+/// A group of the supervisor that gave the id, and of no other. It never means another one of that, not even
+/// after the group was removed.
 pub type GroupId = Id<InGroups>;
-/// An instance of this supervisor: one place in a group, whichever process fills it. It never means
-/// another one.
+/// An instance of the supervisor that gave the id: one place in a group, whichever process fills it. It
+/// never means another one of that.
 pub type InstanceId = Id<InInstances>;
 
 /// Whom a command concerns.
@@ -282,7 +287,7 @@ impl Supervisor {
     /// What [`Supervisor::reload`] would do.
     ///
     /// # Errors
-    /// [`Error::UnknownGroup`].
+    /// As [`Supervisor::reload`], but for commands that cannot be run: those are found there.
     pub fn plan(&self, group: GroupId, spec: &GroupSpec) -> Result<Plan, Error> {
         self.driver.plan(group, spec)
     }
@@ -513,7 +518,9 @@ impl Supervisor {
     }
 
     /// The host's ends of the piped streams of an instance's last run. They can be taken once a run;
-    /// those that are not taken are closed when the next run begins.
+    /// those that are not taken are closed when the next run begins. So take them at the transition to
+    /// `Starting`: at that to `Exited` the next run may have begun already. They are blocking, and not in
+    /// the set.
     pub fn take_pipes(&mut self, instance: InstanceId) -> Option<Pipes> {
         self.driver.instances.get_mut(instance)?.pipes.take()
     }
@@ -546,6 +553,12 @@ impl Supervisor {
         let result = act(&mut self.driver);
         self.driver.settle()?;
         result
+    }
+}
+
+impl AsRawFd for Supervisor {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
     }
 }
 

@@ -52,7 +52,7 @@ impl Request {
 pub struct Outcome {
     /// For how many it took effect.
     pub accepted: u32,
-    /// How many were already as asked.
+    /// How many were already as asked; of a signal: how many have no process that it could go to.
     pub already: u32,
     /// For how many it is remembered: behind a stop that is under way, or behind the requests of
     /// thousands of others.

@@ -99,7 +99,8 @@ impl GroupSpec {
         self
     }
 
-    /// The rules they are supervised by.
+    /// The rules they are supervised by, all of them: also what [`restart`](GroupSpec::restart),
+    /// [`grace`](GroupSpec::grace) and [`stop`](GroupSpec::stop) said before.
     #[must_use]
     pub fn policy(mut self, policy: Policy) -> GroupSpec {
         self.policy = policy;

@@ -124,7 +124,7 @@ impl Dice {
         let (rest, silence) = (self.duration(), self.duration());
         let policy = Policy {
             startup: self.of(&[Startup::Grace(limit), Startup::Notify { timeout: limit }]),
-            watchdog: self.of(&[None, Some(silence)]),
+            watchdog: self.of(&[None, Some(silence.max(Duration::from_nanos(1)))]),
             restart: self.of(&[Restart::Always, Restart::OnUnexpected, Restart::Never]),
             expected: self.of(&[ExpectedExits::none(), ExpectedExits::default()]),
             start_retries: self.of(&[0, 1, 3, u32::MAX]),
