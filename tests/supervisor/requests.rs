@@ -341,6 +341,7 @@ fn a_number_that_was_used_again_is_refused_and_its_new_owner_unharmed() {
         drop(pipes);
         let id = host.start(sleeper(), at_once());
         assert!(host.supervisor.fds().token_of(entry.fd).is_some());
+        assert!(host.supervisor.fd(entry.token).is_none());
         assert_eq!(host.supervisor.process_token(entry.token).unwrap(), Progress::Nothing);
         assert_eq!(host.state(id), StateName::Running);
     });
@@ -360,7 +361,11 @@ fn a_removed_descriptor_keeps_its_number_until_the_host_has_seen_the_change() {
         let Some(Change::Removed { token, fd }) = host.supervisor.next_fd_change() else {
             panic!("it was removed");
         };
-        assert!(added.iter().any(|change| change.token() == token));
+        let number = added.iter().find_map(|change| match change {
+            Change::Added(entry) if entry.token == token => Some(entry.fd),
+            _ => None,
+        });
+        assert_eq!(number, Some(fd.as_raw_fd()));
         assert!(reader.as_raw_fd() != fd.as_raw_fd() && writer.as_raw_fd() != fd.as_raw_fd());
         assert!(host.supervisor.next_fd_change().is_none());
     });
