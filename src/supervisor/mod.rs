@@ -45,6 +45,7 @@
 //! ```
 
 mod arena;
+mod builder;
 mod commands;
 mod driver;
 mod error;
@@ -65,6 +66,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::PathBuf;
 
 pub use arena::Id;
+pub use builder::Builder;
 pub use driver::Progress;
 pub use error::{Error, SpecError};
 pub use event::{Event, Name, TransitionEvent};
@@ -75,21 +77,14 @@ pub use spec::GroupSpec;
 pub use status::{GroupStatus, Status};
 
 use crate::child::Pipes;
-use crate::command::Spawner;
 use crate::fdset::{Change, FdSet, Token};
 use crate::group::{Plan, Rolling};
 use crate::lifecycle::Input;
 use crate::notify::Counts;
 use crate::signal::Signal;
-use crate::signalfd::SignalFd;
 use crate::time::Instant;
-use crate::timerfd::Clock;
-use driver::{Driver, KEPT_RUNS};
-use event::Events;
+use driver::Driver;
 use kernel::{Kernel, Linux, Source};
-
-/// The most runs of each instance that can be remembered.
-const MOST_RUNS: usize = 1_000;
 
 /// What a [`GroupId`] points into.
 #[doc(hidden)]
@@ -139,103 +134,6 @@ pub struct Supervisor {
     ready: Vec<Token>,
     /// Where the notify socket is to be.
     notify_path: Option<PathBuf>,
-}
-
-/// Settings of a [`Supervisor`] that it has from the start.
-#[derive(Debug)]
-pub struct Builder {
-    clock: Clock,
-    signals: Option<SignalFd>,
-    events: usize,
-    runs: usize,
-    seed: Option<u64>,
-    notify_path: Option<PathBuf>,
-    adopt: bool,
-}
-
-impl Default for Builder {
-    fn default() -> Builder {
-        Builder {
-            clock: Clock::Monotonic,
-            signals: None,
-            events: 4_096,
-            runs: KEPT_RUNS,
-            notify_path: None,
-            seed: None,
-            adopt: false,
-        }
-    }
-}
-
-impl Builder {
-    /// The clock that graces, delays and waits are measured by; the monotonic one by default, which
-    /// stands still while the machine is suspended.
-    #[must_use]
-    pub const fn clock(mut self, clock: Clock) -> Builder {
-        self.clock = clock;
-        self
-    }
-
-    /// Signals to the host's process, to be told as [`Event::Signal`]. They must be blocked in every
-    /// thread, by a [`MaskGuard`](crate::MaskGuard) before the first is made.
-    #[must_use]
-    pub fn signals(mut self, signals: SignalFd) -> Builder {
-        self.signals = Some(signals);
-        self
-    }
-
-    /// How many events are kept for a host that does not fetch them: 4,096 by default.
-    #[must_use]
-    pub const fn event_capacity(mut self, events: usize) -> Builder {
-        self.events = events;
-        self
-    }
-
-    /// How many runs of each instance are remembered ([`Supervisor::runs`]): 5 by default, 1,000 at most.
-    #[must_use]
-    pub const fn remembered_runs(mut self, runs: usize) -> Builder {
-        self.runs = if runs > MOST_RUNS { MOST_RUNS } else { runs };
-        self
-    }
-
-    /// Where the socket for [`GroupSpec::notify_socket`] is to be: for children in another network namespace,
-    /// which do not see the abstract address that it has by default. See
-    /// [`NotifySocket::bind`](crate::notify::NotifySocket::bind).
-    #[must_use]
-    pub fn notify_path(mut self, path: impl Into<PathBuf>) -> Builder {
-        self.notify_path = Some(path.into());
-        self
-    }
-
-    /// What the jitter of delays is drawn from; by default something that differs from process to
-    /// process. The same seed gives the same delays.
-    #[must_use]
-    pub const fn seed(mut self, seed: u64) -> Builder {
-        self.seed = Some(seed);
-        self
-    }
-
-    /// Makes the supervisor.
-    ///
-    /// # Errors
-    /// The kernel refuses an epoll, a timerfd or the memory for a stack (EMFILE, ENFILE, ENOMEM). For [`Builder::adopt_orphans`]
-    /// see there.
-    pub fn build(self) -> io::Result<Supervisor> {
-        let mut linux = Linux::new(self.clock, Spawner::new()?, self.signals)?;
-        if self.adopt {
-            linux.adopt_orphans()?;
-        }
-        let seed = self
-            .seed
-            .unwrap_or_else(|| self.clock.now().as_nanos() ^ u64::from(std::process::id()) << 32);
-        let mut driver = Driver::new(linux, Events::new(self.events), seed);
-        driver.kept_runs = self.runs;
-        Ok(Supervisor {
-            driver,
-            ready: Vec::with_capacity(Linux::SLICE as usize),
-            notify_path: self.notify_path,
-        })
-    }
 }
 
 impl Supervisor {

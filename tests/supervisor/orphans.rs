@@ -23,6 +23,9 @@ fn adopting(body: impl FnOnce(Host)) {
     Isolation::new().blocked(CHLD).run(|| {
         body(Host::with(adopter()));
         set_child_subreaper(None).unwrap();
+        // Whoever ended last may have said so after the last look.
+        let last = SignalFd::new(CHLD).unwrap();
+        while last.read().unwrap().is_some() {}
     });
 }
 
