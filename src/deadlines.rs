@@ -90,6 +90,19 @@ impl Deadlines {
         Some(first.key)
     }
 
+    /// The deadline of `key`, if it has one.
+    #[cfg(test)]
+    pub(crate) fn of(&self, key: u32) -> Option<Instant> {
+        let place = *self.position.get(key as usize).filter(|&&place| place != NOWHERE)?;
+        self.heap.get(place as usize).map(|due| due.at)
+    }
+
+    /// How many there are.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
     /// Removes the entry at `place`; the last one takes its place and finds its own.
     fn take(&mut self, place: usize) {
         let gone = self.heap.swap_remove(place);

@@ -133,6 +133,18 @@ impl CgroupDir {
         CgroupDir::checked(tree::open(fd, c"."), path)
     }
 
+    /// One that is told apart from others by a number and is good for nothing else.
+    #[cfg(test)]
+    pub(crate) fn pretended(number: u64) -> CgroupDir {
+        let inner = Inner {
+            fd: std::fs::File::open("/dev/null").unwrap().into(),
+            path: PathBuf::from(format!("/pretended/{number}")),
+            identity: (0, number),
+            kill_file: c"cgroup.kill",
+        };
+        CgroupDir { inner: Arc::new(inner) }
+    }
+
     /// As it was given, or as /proc said if it was given by descriptor. For showing.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -148,6 +148,13 @@ impl Program {
         &self.name
     }
 
+    /// The value of this environment key in the child, where it is text.
+    #[cfg(test)]
+    pub(crate) fn env_value(&self, key: &str) -> Option<String> {
+        let mut texts = self.body.texts().filter_map(|text| String::from_utf8(text).ok());
+        texts.find_map(|text| Some(text.strip_prefix(key)?.strip_prefix('=')?.to_owned()))
+    }
+
     /// The highest descriptor number that the child gets.
     pub(super) fn last_target(&self) -> RawFd {
         self.descriptors

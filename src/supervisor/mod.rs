@@ -57,6 +57,8 @@ mod leaves;
 mod orphans;
 mod request;
 mod rolling;
+#[cfg(test)]
+mod sim;
 mod spec;
 mod status;
 mod voices;

@@ -321,6 +321,15 @@ impl Script {
         self.address_of(index)
     }
 
+    /// Every text that is kept, without what fills its last word.
+    #[cfg(test)]
+    pub(crate) fn texts(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
+        self.held.iter().map(|words| {
+            let bytes = words.iter().flat_map(|word| word.to_ne_bytes());
+            bytes.take_while(|&byte| byte != 0).collect()
+        })
+    }
+
     /// Keeps an array of pointers, with a null after the last.
     fn hold_table(&mut self, pointers: &[usize]) -> usize {
         let bytes: Vec<u8> = pointers.iter().flat_map(|pointer| pointer.to_ne_bytes()).collect();

@@ -1,0 +1,62 @@
+//! Chance that can be repeated: the same seed, the same simulation.
+//!
+//! Nothing here goes on from one step to the next. Each step draws from a seed of its own, made of
+//! the episode's seed and the step's number; so a step does the same kind of thing when others
+//! before it are left out, and a failing episode can be shortened by leaving steps out.
+
+use std::time::Duration;
+
+use crate::testing::Random;
+
+/// A source of decisions.
+pub(super) struct Chance(Random);
+
+/// An event with the probability of one in this many; zero is never.
+pub(super) type OneIn = u64;
+
+impl Chance {
+    pub(super) fn new(seed: u64) -> Chance {
+        Chance(Random::new(mix(seed, 0) | 1))
+    }
+
+    /// A number below `bound`.
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
+        self.0.below(bound)
+    }
+
+    pub(super) fn happens(&mut self, one_in: OneIn) -> bool {
+        one_in != 0 && self.below(one_in) == 0
+    }
+
+    pub(super) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len() as u64) as usize]
+    }
+
+    /// One of these, if there are any.
+    pub(super) fn find<T: Copy>(&mut self, from: &[T]) -> Option<T> {
+        (!from.is_empty()).then(|| self.pick(from))
+    }
+
+    /// A time between an instant and minutes, every magnitude as likely as the others.
+    pub(super) fn time(&mut self) -> Duration {
+        let magnitude = self.below(12) as u32;
+        Duration::from_nanos(self.below(10u64.pow(magnitude)))
+    }
+
+    pub(super) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last as u64 + 1) as usize);
+        }
+    }
+}
+
+/// A seed made of two: neighbours have nothing in common (splitmix64's finish).
+pub(super) const fn mix(seed: u64, number: u64) -> u64 {
+    let mut mixed = seed
+        ^ number
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .wrapping_add(0x2545_f491_4f6c_dd1d);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}

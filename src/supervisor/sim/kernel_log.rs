@@ -1,0 +1,251 @@
+//! What was asked of the kernel in a step: whether it had to be, and whether it was right.
+
+use std::time::Duration;
+
+use super::act::Act;
+use super::host::{Broken, Host};
+use super::model::{Attempt, Group, Instance};
+use super::oracle::{before, ensure};
+use super::recipe::Label;
+use super::world::{Did, Sight};
+use crate::exit::Pid;
+use crate::lifecycle::{Policy, Scope, State, Wanted};
+use crate::signal::Signal;
+use crate::supervisor::Request;
+use crate::time::Instant;
+
+/// Takes what happened over into the model, in the order in which it happened.
+pub(super) fn check(host: &mut Host) -> Result<(), Broken> {
+    let log = std::mem::take(&mut host.world.borrow_mut().log);
+    let mut result = Ok(());
+    for (place, did) in log.iter().enumerate() {
+        result = result.and_then(|()| one(host, did, &log[..place], log.get(place + 1)));
+    }
+    host.world.borrow_mut().log = log;
+    result
+}
+
+fn one(host: &mut Host, did: &Did, earlier: &[Did], next: Option<&Did>) -> Result<(), Broken> {
+    host.tally.saw(did);
+    if let Some(slot) = passing(host, did) {
+        host.model.passing.push(slot);
+        return Ok(());
+    }
+    match *did {
+        Did::Spawn { owner, label, made } => spawned(host, owner, label, made),
+        Did::Collect {
+            owner,
+            serial,
+            hold,
+            result: Ok(Sight::Ended(exit)),
+        } => {
+            if let Some(attempt) = host.attempt_mut(serial) {
+                attempt.exit = Some(exit);
+            }
+            held(host, owner, hold)
+        }
+        Did::Signal {
+            serial, signal, failed, ..
+        } => {
+            if let Some(attempt) = host.attempt_mut(serial) {
+                attempt.killed |= signal == Signal::KILL;
+                attempt.refused += u32::from(failed.is_some());
+            }
+            signalled(host, did, earlier, next)
+        }
+        Did::Release {
+            owner,
+            serial,
+            abandons,
+        } => released(host, owner, serial, abandons, earlier),
+        Did::Collect { .. } | Did::Look { .. } | Did::Arm { .. } => Ok(()),
+    }
+}
+
+/// Who was made for a restart that was over at once is gone already.
+fn passing(host: &Host, did: &Did) -> Option<u32> {
+    let (Did::Spawn { owner: slot, .. } | Did::Signal { owner: slot, .. } | Did::Release { owner: slot, .. }) = *did
+    else {
+        return None;
+    };
+    (matches!(host.act, Act::Roll(..)) && owner(host, slot).is_err()).then_some(slot)
+}
+
+/// Whoever lives in this slot, or has just left it.
+fn owner(host: &Host, owner: u32) -> Result<(&Instance, &Group), Broken> {
+    let instance = host
+        .model
+        .instances
+        .iter()
+        .find(|instance| instance.id.index() == owner)
+        .ok_or("something was done for an instance that is not there")?;
+    let group = host.model.group(instance.group).ok_or("its group is gone")?;
+    Ok((instance, group))
+}
+
+/// Only who is wanted is spawned, and by the newest description.
+fn spawned(host: &mut Host, slot: u32, label: Label, made: Result<(u64, Pid), i32>) -> Result<(), Broken> {
+    let (instance, group) = owner(host, slot)?;
+    ensure(instance.wish == Wanted::Up, || {
+        format!("{:?} is spawned, and is not wanted", instance.id)
+    })?;
+    let expected = group.recipe.label(group.name, instance.number);
+    ensure(label == expected, || {
+        format!("{:?} is spawned as {label:?}, and should be {expected:?}", instance.id)
+    })?;
+    let (id, epoch, speaks) = (instance.id, group.epoch, group.recipe.socket);
+    let attempt = Attempt {
+        serial: made.map_or(0, |(serial, _)| serial),
+        pid: made.ok().map(|(_, pid)| pid),
+        at: host.woken,
+        epoch,
+        exit: None,
+        killed: false,
+        speaks,
+        refused: 0,
+    };
+    let instance = host.model.instances.iter_mut().find(|instance| instance.id == id);
+    instance.ok_or("it is not there")?.attempts.push(attempt);
+    Ok(())
+}
+
+/// The others stay within reach exactly where a run is not over before they are gone.
+fn held(host: &Host, slot: u32, hold: bool) -> Result<(), Broken> {
+    let (instance, group) = owner(host, slot)?;
+    let Some(before) = before(host, instance.id).filter(|before| before.pending.is_none()) else {
+        return Ok(());
+    };
+    let stopping = matches!(before.state, State::Stopping(_));
+    let expected = match group.policy.stop.scope() {
+        Scope::Process => false,
+        Scope::ProcessGroup => true,
+        Scope::Cgroup => stopping,
+    };
+    ensure(hold == expected, || {
+        format!("{:?} is collected with hold {hold}", instance.id)
+    })
+}
+
+/// Where the policy stops a group, nobody of it outlives a run: neither a stop, nor the end of the
+/// process by itself, as far as the kernel lets it be killed.
+fn released(host: &Host, slot: u32, serial: u64, abandons: bool, earlier: &[Did]) -> Result<(), Broken> {
+    let (instance, group) = owner(host, slot)?;
+    let stopping = before(host, instance.id).is_some_and(|before| matches!(before.state, State::Stopping(_)));
+    let refused = earlier
+        .iter()
+        .any(|did| matches!(did, Did::Signal { serial: other, failed: Some(_), .. } if *other == serial));
+    let concerned = match group.policy.stop.scope() {
+        Scope::Process => false,
+        Scope::ProcessGroup => stopping || !refused,
+        Scope::Cgroup => stopping,
+    };
+    ensure(!(abandons && concerned), || {
+        format!(
+            "the run of {:?} is over, and others of its group are alive",
+            instance.id
+        )
+    })
+}
+
+fn signalled(host: &Host, did: &Did, earlier: &[Did], next: Option<&Did>) -> Result<(), Broken> {
+    let Did::Signal {
+        owner: slot,
+        serial,
+        signal,
+        scope,
+        failed,
+        at,
+    } = *did
+    else {
+        return Ok(());
+    };
+    if matches!(host.act, Act::Signal(..)) {
+        return Ok(());
+    }
+    let (instance, group) = owner(host, slot)?;
+    if cleans_up(host, instance, group, serial) {
+        return ensure(signal == Signal::KILL && scope == Scope::ProcessGroup, || {
+            format!("{:?} has ended, and {signal} goes to those it left", instance.id)
+        });
+    }
+    if signal == Signal::KILL {
+        not_killed_early(host, instance, group, at)?;
+    }
+    let of_it = |did: &&Did| matches!(did, Did::Signal { serial: other, .. } if *other == serial);
+    let last = earlier.iter().rfind(of_it);
+    let is_first = last.is_none();
+    first_rung(host, instance, group, is_first, (signal, scope))?;
+    // A process that is stopped sees nothing before it goes on.
+    let goes_on =
+        |did: &&Did| matches!(did, Did::Signal { serial: other, signal: Signal::CONT, .. } if *other == serial);
+    let must_go_on = failed.is_none() && !matches!(signal, Signal::KILL | Signal::CONT);
+    ensure(!must_go_on || next.as_ref().is_some_and(goes_on), || {
+        format!("{signal} to {:?} is not followed by SIGCONT", instance.id)
+    })
+}
+
+/// What a process leaves in its group when it ends by itself is killed, if the policy stops groups.
+fn cleans_up(host: &Host, instance: &Instance, group: &Group, serial: u64) -> bool {
+    let ended = instance
+        .attempts
+        .last()
+        .is_some_and(|last| last.serial == serial && last.exit.is_some());
+    let stopping = before(host, instance.id).is_some_and(|before| matches!(before.state, State::Stopping(_)));
+    ended && !stopping && group.policy.stop.scope() == Scope::ProcessGroup
+}
+
+/// SIGKILL was asked for, or every rung before it has been given its time.
+fn not_killed_early(host: &Host, instance: &Instance, group: &Group, at: Instant) -> Result<(), Broken> {
+    if was_to_be_killed(host, instance) {
+        return Ok(());
+    }
+    let run = instance.attempts.len();
+    let (since, epoch, _) = instance
+        .stopping
+        .filter(|&(_, _, of)| of == run)
+        .unwrap_or((host.woken, group.epoch, run));
+    let earliest = since.saturating_add(patience(&group.policy));
+    ensure(epoch != group.epoch || at >= earliest, || {
+        format!(
+            "SIGKILL goes to {:?} at {at:?}, and is due at {earliest:?}",
+            instance.id
+        )
+    })
+}
+
+fn was_to_be_killed(host: &Host, instance: &Instance) -> bool {
+    let waits = before(host, instance.id).is_some_and(|before| before.pending == Some(Request::Kill));
+    waits || matches!(host.act, Act::Ask(_, Request::Kill))
+}
+
+/// How long the ladder takes up to its first SIGKILL.
+fn patience(policy: &Policy) -> Duration {
+    let before_kill = policy.stop.rungs.iter().take_while(|rung| rung.signal != Signal::KILL);
+    before_kill.fold(Duration::ZERO, |sum, rung| sum.saturating_add(rung.wait))
+}
+
+/// A stop begins with the first rung of the ladder.
+fn first_rung(
+    host: &Host,
+    instance: &Instance,
+    group: &Group,
+    is_first: bool,
+    sent: (Signal, Scope),
+) -> Result<(), Broken> {
+    let was_up = before(host, instance.id)
+        .is_some_and(|before| matches!(before.state, State::Starting { .. } | State::Running { .. }));
+    if !is_first || !was_up || was_to_be_killed(host, instance) {
+        return Ok(());
+    }
+    let ladder = &group.policy.stop;
+    let expected = ladder
+        .rungs
+        .first()
+        .map_or((Signal::KILL, ladder.kill), |rung| (rung.signal, rung.scope));
+    ensure(sent == expected, || {
+        format!(
+            "the stop of {:?} begins with {sent:?} instead of {expected:?}",
+            instance.id
+        )
+    })
+}

@@ -1,0 +1,383 @@
+//! What the host has asked for, kept apart from the driver: who is to be there, who is to be up,
+//! what it is to run, and what has been seen of it.
+//!
+//! It knows what the commands promise, and nothing of how they are carried out: no states, no
+//! deadlines, no queue. After each step the driver is held against it.
+
+use super::recipe::{Draft, Label, Recipe};
+use crate::exit::{Exit, Pid};
+use crate::group::{Effect, Rolling};
+use crate::lifecycle::{Policy, StateName, Wanted};
+use crate::supervisor::{Error, GroupId, InstanceId, Request, Target};
+use crate::time::Instant;
+
+/// The host's side of the story.
+#[derive(Default)]
+pub(super) struct Model {
+    pub(super) groups: Vec<Group>,
+    pub(super) instances: Vec<Instance>,
+    /// Gone, but there may be events of them on the way.
+    pub(super) departed: Vec<Instance>,
+    pub(super) closing: bool,
+    /// The slots of instances that came and went in one step.
+    pub(super) passing: Vec<u32>,
+    /// Ids that mean nothing any more.
+    pub(super) old_groups: Vec<GroupId>,
+    pub(super) old_instances: Vec<InstanceId>,
+}
+
+pub(super) struct Group {
+    pub(super) id: GroupId,
+    pub(super) name: &'static str,
+    pub(super) recipe: Recipe,
+    pub(super) policy: Policy,
+    /// Counts the changes of the policy.
+    pub(super) epoch: u32,
+    pub(super) target: u32,
+    /// While it is restarted a few at a time: how many there are to be afterwards.
+    pub(super) after_roll: Option<u32>,
+    pub(super) wanted: Wanted,
+    pub(super) leaving: bool,
+}
+
+pub(super) struct Instance {
+    pub(super) id: InstanceId,
+    pub(super) group: GroupId,
+    pub(super) number: u32,
+    pub(super) wish: Wanted,
+    /// Every spawn, successful or not; the n-th run is the n-th of them.
+    pub(super) attempts: Vec<Attempt>,
+    /// When it began to be stopped, under which policy, in which run.
+    pub(super) stopping: Option<(Instant, u32, usize)>,
+    /// The state that the last event told of; `None` where events were dropped.
+    pub(super) told: Option<StateName>,
+    /// The run that the last event was about; `None` where events were dropped.
+    pub(super) run: Option<u64>,
+    /// Failed starts in a row, as told, and the run of the first; `None` where events were dropped.
+    pub(super) failures: Option<u32>,
+    pub(super) first_failure: u64,
+    /// Restarts since it was last asked for, as told: when, and into which run.
+    pub(super) crashes: Vec<(Instant, u64)>,
+}
+
+/// One spawn.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attempt {
+    pub(super) serial: u64,
+    /// `None` if it failed.
+    pub(super) pid: Option<Pid>,
+    pub(super) at: Instant,
+    /// The policy's age then.
+    pub(super) epoch: u32,
+    /// How it ended, if it was collected.
+    pub(super) exit: Option<Exit>,
+    /// Whether SIGKILL was sent, or at least tried.
+    pub(super) killed: bool,
+    /// Whether it may talk to the supervisor's socket.
+    pub(super) speaks: bool,
+    /// How many signals to it could not be delivered.
+    pub(super) refused: u32,
+}
+
+/// Why a command must be refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    UnknownGroup,
+    UnknownInstance,
+    Leaving,
+    ShuttingDown,
+    Spec,
+    Rolling,
+    Other,
+}
+
+impl Refusal {
+    pub(super) fn of(error: &Error) -> Refusal {
+        match error {
+            Error::UnknownGroup(_) => Refusal::UnknownGroup,
+            Error::UnknownInstance(_) => Refusal::UnknownInstance,
+            Error::Leaving(_) | Error::LeavingInstance(_) => Refusal::Leaving,
+            Error::ShuttingDown => Refusal::ShuttingDown,
+            Error::Spec(_) | Error::NoneUnavailable => Refusal::Spec,
+            Error::Rolling(_) => Refusal::Rolling,
+            Error::UnknownFd(_) | Error::NotAlive(_) | Error::Signal { .. } | Error::Io(_) => Refusal::Other,
+        }
+    }
+}
+
+/// Whom a command may touch; everyone else must be left as he is.
+pub(super) type Concerned = Vec<InstanceId>;
+
+/// What a reload is to say before it is done.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Expected {
+    pub(super) policy: bool,
+    pub(super) scale: Option<(u32, u32)>,
+    pub(super) instances: Vec<(u32, Effect)>,
+}
+
+impl Model {
+    pub(super) fn group(&self, id: GroupId) -> Option<&Group> {
+        self.groups.iter().find(|group| group.id == id)
+    }
+
+    pub(super) fn group_mut(&mut self, id: GroupId) -> Option<&mut Group> {
+        self.groups.iter_mut().find(|group| group.id == id)
+    }
+
+    pub(super) fn instance(&self, id: InstanceId) -> Option<&Instance> {
+        self.instances.iter().find(|instance| instance.id == id)
+    }
+
+    /// Whether an instance is on its way out, because of its number.
+    pub(super) fn leaves(&self, instance: &Instance) -> bool {
+        self.group(instance.group)
+            .is_none_or(|group| instance.number >= group.target)
+    }
+
+    fn members(&self, target: Target) -> Result<Vec<usize>, Refusal> {
+        let all = 0..self.instances.len();
+        match target {
+            Target::All => Ok(all.collect()),
+            Target::Group(id) => {
+                self.group(id).ok_or(Refusal::UnknownGroup)?;
+                Ok(all.filter(|&place| self.instances[place].group == id).collect())
+            }
+            Target::Instance(id) => {
+                let place = self.instances.iter().position(|instance| instance.id == id);
+                Ok(vec![place.ok_or(Refusal::UnknownInstance)?])
+            }
+        }
+    }
+
+    /// Whom a signal concerns.
+    pub(super) fn audience(&self, target: Target) -> Result<Concerned, Refusal> {
+        let members = self.members(target)?;
+        Ok(members.iter().map(|&place| self.instances[place].id).collect())
+    }
+
+    /// A request to be up or down. Who is leaving takes no wish to be up.
+    pub(super) fn ask(&mut self, target: Target, request: Request) -> Result<Concerned, Refusal> {
+        let mut members = self.members(target)?;
+        let up = request.wants_up();
+        if up {
+            self.check_open()?;
+            if let Target::Group(id) = target {
+                self.check_staying(id)?;
+            }
+            members.retain(|&place| !self.leaves(&self.instances[place]));
+            if members.is_empty() && matches!(target, Target::Instance(_)) {
+                return Err(Refusal::Leaving);
+            }
+        }
+        let wish = if up { Wanted::Up } else { Wanted::Down };
+        for group in &mut self.groups {
+            let meant = match target {
+                Target::All => true,
+                Target::Group(id) => group.id == id,
+                Target::Instance(_) => false,
+            };
+            if meant && !(up && group.leaving) {
+                group.wanted = wish;
+            }
+        }
+        Ok(self.wish(&members, wish))
+    }
+
+    fn wish(&mut self, members: &[usize], wish: Wanted) -> Concerned {
+        for &place in members {
+            self.instances[place].wish = wish;
+        }
+        members.iter().map(|&place| self.instances[place].id).collect()
+    }
+
+    pub(super) fn check_open(&self) -> Result<(), Refusal> {
+        if self.closing {
+            Err(Refusal::ShuttingDown)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn check_staying(&self, id: GroupId) -> Result<(), Refusal> {
+        let group = self.group(id).ok_or(Refusal::UnknownGroup)?;
+        if group.leaving { Err(Refusal::Leaving) } else { Ok(()) }
+    }
+
+    /// A group that is being restarted a few at a time keeps its size.
+    fn check_size(&self, id: GroupId) -> Result<(), Refusal> {
+        self.check_staying(id)?;
+        let rolls = self.group(id).is_some_and(|group| group.after_roll.is_some());
+        if rolls { Err(Refusal::Rolling) } else { Ok(()) }
+    }
+
+    /// `inhabited` says whether its cgroups are in use by others, whatever their groups are called now.
+    pub(super) fn add(&self, draft: &Draft, inhabited: bool) -> Result<(), Refusal> {
+        self.check_open()?;
+        self.check_draft(draft, None, inhabited)
+    }
+
+    /// Two groups of one name can't have their cgroups in one directory.
+    fn check_draft(&self, draft: &Draft, own: Option<GroupId>, inhabited: bool) -> Result<(), Refusal> {
+        let mut others = self.groups.iter().filter(|group| Some(group.id) != own);
+        let place = |recipe: &Recipe, name| recipe.cgroup.map(|directory| (directory, name));
+        let own_place = place(&draft.recipe, draft.name);
+        let taken = own_place.is_some() && others.any(|group| place(&group.recipe, group.name) == own_place);
+        if draft.flawed || taken || inhabited {
+            Err(Refusal::Spec)
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(super) fn scale(&mut self, id: GroupId, target: u32) -> Result<Concerned, Refusal> {
+        if target == 0 {
+            return Err(Refusal::Spec);
+        }
+        self.check_open()?;
+        self.check_size(id)?;
+        Ok(self.resize(id, target))
+    }
+
+    pub(super) fn remove(&mut self, id: GroupId) -> Result<Concerned, Refusal> {
+        let group = self.group_mut(id).ok_or(Refusal::UnknownGroup)?;
+        group.leaving = true;
+        group.after_roll = None;
+        group.wanted = Wanted::Down;
+        Ok(self.resize(id, 0))
+    }
+
+    /// Who is beyond the target goes; who was and no longer is may stay after all.
+    fn resize(&mut self, id: GroupId, target: u32) -> Concerned {
+        let Some(group) = self.group_mut(id) else {
+            return Vec::new();
+        };
+        let before = std::mem::replace(&mut group.target, target);
+        let wanted = group.wanted;
+        let with = |model: &Model, wanted: &dyn Fn(u32) -> bool| {
+            let places = 0..model.instances.len();
+            let is_meant = |&place: &usize| model.instances[place].group == id && wanted(model.instances[place].number);
+            places.filter(is_meant).collect::<Vec<_>>()
+        };
+        let leaving = with(self, &|number| number >= target);
+        let mut concerned = self.wish(&leaving, Wanted::Down);
+        if wanted == Wanted::Up {
+            let recalled = with(self, &|number| (before..target).contains(&number));
+            concerned.extend(self.wish(&recalled, Wanted::Up));
+        }
+        concerned
+    }
+
+    pub(super) fn reload(
+        &mut self,
+        id: GroupId,
+        draft: &Draft,
+        inhabited: bool,
+    ) -> Result<(Expected, Concerned), Refusal> {
+        self.check_open()?;
+        self.check_size(id)?;
+        self.check_draft(draft, Some(id), inhabited)?;
+        let expected = self.expect(id, draft).ok_or(Refusal::UnknownGroup)?;
+        let group = self.group_mut(id).ok_or(Refusal::UnknownGroup)?;
+        group.epoch += u32::from(group.policy != draft.policy);
+        group.policy.clone_from(&draft.policy);
+        group.recipe = draft.recipe;
+        group.name = draft.name;
+        let mut concerned = self.resize(id, draft.instances);
+        let restarted = |&(number, effect): &(u32, Effect)| (effect == Effect::Restart).then_some(number);
+        let numbers: Vec<u32> = expected.instances.iter().filter_map(restarted).collect();
+        let up = self.instances.iter().filter(|instance| {
+            instance.group == id && instance.wish == Wanted::Up && numbers.contains(&instance.number)
+        });
+        concerned.extend(up.map(|instance| instance.id));
+        Ok((expected, concerned))
+    }
+
+    /// A few more for the time, all of them to be up; the others have their turn.
+    pub(super) fn roll(&mut self, id: GroupId, rolling: Rolling) -> Result<(), Refusal> {
+        self.check_open()?;
+        self.check_size(id)?;
+        if rolling.max_unavailable == 0 {
+            return Err(Refusal::Spec);
+        }
+        let target = self.group(id).map_or(0, |group| group.target);
+        self.resize(id, target + rolling.surge);
+        let extra = |instance: &&mut Instance| instance.group == id && instance.number >= target;
+        let staying = target + rolling.surge;
+        for instance in self.instances.iter_mut().filter(extra) {
+            instance.wish = if instance.number < staying {
+                Wanted::Up
+            } else {
+                Wanted::Down
+            };
+        }
+        if let Some(group) = self.group_mut(id) {
+            group.after_roll = Some(target);
+        }
+        Ok(())
+    }
+
+    /// A restart a few at a time is over: who was there for the time goes.
+    pub(super) fn rolled(&mut self, id: GroupId) {
+        if let Some(target) = self.group_mut(id).and_then(|group| group.after_roll.take()) {
+            self.resize(id, target);
+        }
+    }
+
+    fn expect(&self, id: GroupId, draft: &Draft) -> Option<Expected> {
+        let group = self.group(id)?;
+        let (was, is) = (group.policy.watchdog, draft.policy.watchdog);
+        let told_another = group.recipe.socket != draft.recipe.socket || (draft.recipe.socket && was != is);
+        let effect = |number| {
+            let (old, new) = (group.recipe.label("", number), draft.recipe.label("", number));
+            let command = |label: Label| (label.version, label.number, label.leads, label.home, label.ready_fd);
+            if told_another || command(old) != command(new) {
+                Some((number, Effect::Restart))
+            } else if old != new {
+                Some((number, Effect::AtNextStart))
+            } else {
+                None
+            }
+        };
+        Some(Expected {
+            policy: group.policy != draft.policy || group.name != draft.name,
+            scale: (group.target != draft.instances).then_some((group.target, draft.instances)),
+            instances: (0..group.target.min(draft.instances)).filter_map(effect).collect(),
+        })
+    }
+
+    pub(super) fn shutdown(&mut self) -> Concerned {
+        self.closing = true;
+        self.groups.iter_mut().for_each(|group| group.wanted = Wanted::Down);
+        let everyone: Vec<usize> = (0..self.instances.len()).collect();
+        self.wish(&everyone, Wanted::Down)
+    }
+
+    /// Events were dropped: what comes next may follow on anything.
+    pub(super) fn lose_track(&mut self) {
+        for instance in self.instances.iter_mut().chain(&mut self.departed) {
+            instance.told = None;
+            instance.run = None;
+            instance.failures = None;
+            instance.crashes.clear();
+        }
+    }
+}
+
+impl Instance {
+    pub(super) fn new(id: InstanceId, group: GroupId, number: u32, wish: Wanted) -> Instance {
+        Instance {
+            id,
+            group,
+            number,
+            wish,
+            attempts: Vec::new(),
+            stopping: None,
+            told: Some(StateName::Stopped),
+            run: Some(0),
+            failures: Some(0),
+            first_failure: 0,
+            crashes: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! The events, as the host fetches them: late, in portions, and with gaps where the queue was full.
+//!
+//! They must tell what happened without contradicting each other or the world: each instance's
+//! steps hang together, each run is a spawn, each end is the end that the process had.
+
+use super::host::{Broken, Host};
+use super::model::{Attempt, Group, Instance};
+use super::oracle::ensure;
+use crate::lifecycle::{Cause, Failure, Policy, Restart, Startup, StateName, Transition};
+use crate::supervisor::{Event, InstanceId, TransitionEvent};
+
+/// Fetches at most so many events and checks each.
+pub(super) fn drain(host: &mut Host, most: usize) -> Result<(), Broken> {
+    let dropped = host.driver.events.dropped();
+    if dropped != host.dropped {
+        host.dropped = dropped;
+        host.model.lose_track();
+    }
+    for _ in 0..most {
+        let Some(event) = host.driver.events.pop() else {
+            return caught_up(host);
+        };
+        host.trace(|_| format!("{:>16} {event:?}", "event"));
+        one(host, &event).map_err(|broken| format!("{broken}: {event:?}"))?;
+    }
+    Ok(())
+}
+
+/// Who has fetched everything knows how things stand.
+fn caught_up(host: &mut Host) -> Result<(), Broken> {
+    host.model.departed.clear();
+    for known in &host.model.instances {
+        let state = host
+            .driver
+            .instances
+            .get(known.id)
+            .map(|instance| instance.life.state().name());
+        ensure(known.told.is_none() || known.told == state, || {
+            format!(
+                "{:?} is {state:?}, and the last event told of {:?}",
+                known.id, known.told
+            )
+        })?;
+        let runs = known.attempts.len() as u64;
+        ensure(known.run.is_none_or(|run| run == runs), || {
+            format!("{:?} has had {runs} runs, and {:?} were told", known.id, known.run)
+        })?;
+    }
+    Ok(())
+}
+
+fn one(host: &mut Host, event: &Event) -> Result<(), Broken> {
+    match event {
+        Event::Transition(step) => transition(host, step),
+        Event::Unkillable { instance, pid, .. } => {
+            let killed = |attempt: &Attempt| attempt.killed && attempt.pid == *pid;
+            ensure(attempts(host, *instance)?.iter().any(killed), || {
+                "nobody has tried to kill it".into()
+            })
+        }
+        Event::SignalFailed { instance, .. } => {
+            let refused = |attempt: &Attempt| attempt.refused > 0;
+            ensure(attempts(host, *instance)?.iter().any(refused), || {
+                "no signal to it failed".into()
+            })
+        }
+        Event::GroupRemoved { group, .. } => {
+            let gone = host.driver.groups.get(*group).is_none() && host.model.old_groups.contains(group);
+            ensure(gone, || "it is there".into())
+        }
+        Event::Rolled { group, failed, .. } => {
+            let known = host.model.group(*group).is_some() || host.model.old_groups.contains(group);
+            ensure(known, || "nobody knows this group".into())?;
+            match failed {
+                Some(failed) if find(host, *failed).is_none() => passing(host, *failed),
+                _ => Ok(()),
+            }
+        }
+        Event::Signal(_) | Event::Orphan(_) => Err("it has nothing to do with this world".into()),
+    }
+}
+
+fn find(host: &mut Host, id: InstanceId) -> Option<&mut Instance> {
+    let all = host.model.instances.iter_mut().chain(&mut host.model.departed);
+    all.into_iter().find(|instance| instance.id == id)
+}
+
+/// One that came and went in the step that began a restart.
+fn passing(host: &Host, id: InstanceId) -> Result<(), Broken> {
+    ensure(host.model.passing.contains(&id.index()), || {
+        "nobody knows this instance".into()
+    })
+}
+
+fn attempts(host: &mut Host, id: InstanceId) -> Result<&[Attempt], Broken> {
+    let instance = find(host, id).ok_or("nobody knows this instance")?;
+    Ok(&instance.attempts)
+}
+
+fn transition(host: &mut Host, event: &TransitionEvent) -> Result<(), Broken> {
+    ensure(host.tally.told(event), || "there is no such step".into())?;
+    let now = host.world.borrow().now;
+    let in_order = host.told_at <= event.at && event.at <= now;
+    ensure(in_order, || format!("after an event of {:?}, at {now:?}", host.told_at))?;
+    host.told_at = event.at;
+    let Some(known) = find(host, event.instance) else {
+        return passing(host, event.instance);
+    };
+    ensure((known.group, known.number) == (event.group, event.name.number), || {
+        "it is another's".into()
+    })?;
+    follows(known, event)?;
+    known.told = Some(event.to);
+    known.run = Some(event.run);
+    tells_the_truth(known, event)?;
+    let group = known.group;
+    let strict = host.model.group(group).is_none_or(|group| group.policy.count_shortages);
+    let known = find(host, event.instance).ok_or("it has vanished")?;
+    count_failures(known, event, strict);
+    let (id, group) = (known.id, known.group);
+    let Some(group) = host.model.groups.iter().find(|known| known.id == group) else {
+        return Ok(());
+    };
+    let all = host.model.instances.iter().chain(&host.model.departed);
+    let known = all.into_iter().find(|known| known.id == id).ok_or("it has vanished")?;
+    obeys_the_policy(known, group, event)
+}
+
+/// It goes on where the last one ended.
+fn follows(known: &Instance, event: &TransitionEvent) -> Result<(), Broken> {
+    ensure(known.told.is_none_or(|told| told == event.from), || {
+        format!("the event before told of {:?}", known.told)
+    })?;
+    let runs = known.attempts.len() as u64;
+    let begins = u64::from(event.to == StateName::Starting);
+    ensure(known.run.is_none_or(|run| run + begins == event.run), || {
+        format!("the event before was about run {:?}", known.run)
+    })?;
+    ensure(event.run <= runs && event.run >= begins, || {
+        format!("there were {runs} runs")
+    })
+}
+
+/// The process, its end and its error are those of the run.
+fn tells_the_truth(known: &Instance, event: &TransitionEvent) -> Result<(), Broken> {
+    let attempt = |run: u64| known.attempts.get(usize::try_from(run).ok()?.checked_sub(1)?);
+    let this = attempt(event.run);
+    let concerns = event.to == StateName::Starting || event.from.is_alive();
+    let pid = this.filter(|_| concerns).and_then(|attempt| attempt.pid);
+    ensure(event.pid == pid, || format!("the process is {pid:?}"))?;
+    let step = Transition {
+        from: event.from,
+        to: event.to,
+        cause: event.cause,
+    };
+    // With a step from one run to the next it is the earlier one that ends.
+    let ended = if event.to == StateName::Starting {
+        attempt(event.run.wrapping_sub(1))
+    } else {
+        this
+    };
+    let ended = ended.filter(|attempt| step.ends_run() && attempt.pid.is_some());
+    let record = ended.and_then(|attempt| Some((attempt.pid?, attempt.exit?)));
+    ensure(ended.is_some() == record.is_some(), || "it was never collected".into())?;
+    ensure(event.exit.map(|record| (record.pid, record.exit)) == record, || {
+        format!("it ended like this: {record:?}")
+    })?;
+    let unspawned = matches!(event.cause, Cause::Failed(Failure::Spawn { .. }));
+    ensure(event.error.is_some() == unspawned, || {
+        "the error is missing, or another's".into()
+    })?;
+    ensure(!unspawned || this.is_some_and(|attempt| attempt.pid.is_none()), || {
+        "it was spawned".into()
+    })
+}
+
+/// Failed starts in a row, and restarts, since the last that was asked for.
+fn count_failures(known: &mut Instance, event: &TransitionEvent, strict: bool) {
+    let shortage = matches!(event.cause, Cause::Failed(Failure::Spawn { permanent: false, .. }));
+    let anew = matches!(event.cause, Cause::Requested | Cause::CoolOffOver | Cause::Gone);
+    if anew {
+        known.crashes.clear();
+    }
+    if anew || event.to == StateName::Running {
+        known.failures = Some(0);
+        known.first_failure = 0;
+    }
+    if event.to == StateName::Backoff && matches!(event.cause, Cause::Failed(_)) {
+        let counts = u32::from(strict || !shortage);
+        known.failures = known.failures.map(|failures| failures + counts);
+        if known.first_failure == 0 {
+            known.first_failure = event.run;
+        }
+    }
+    if event.cause == Cause::Restart {
+        known.crashes.push((event.at, crashed(event)));
+    }
+}
+
+/// The run that is answered by a restart.
+fn crashed(event: &TransitionEvent) -> u64 {
+    event.run.saturating_sub(u64::from(event.to == StateName::Starting))
+}
+
+/// As far as it has not been changed meanwhile.
+fn obeys_the_policy(known: &Instance, group: &Group, event: &TransitionEvent) -> Result<(), Broken> {
+    let policy = &group.policy;
+    let since = |run: u64| {
+        let attempt = known.attempts.get(usize::try_from(run).ok()?.checked_sub(1)?);
+        attempt.filter(|attempt| attempt.epoch == group.epoch)
+    };
+    match event.cause {
+        Cause::GraceOver => {
+            let uptime = since(event.run).map(|attempt| event.at.saturating_duration_since(attempt.at));
+            let enough = match policy.startup {
+                Startup::Grace(grace) => uptime.is_none_or(|uptime| uptime >= grace),
+                Startup::Notify { .. } => uptime.is_none(),
+            };
+            ensure(enough, || "the grace was not over".into())
+        }
+        Cause::Failed(_) | Cause::RetriesUsedUp if since(known.first_failure).is_some() => {
+            let Some(failures) = known.failures.filter(|&failures| failures > 0) else {
+                return Ok(());
+            };
+            let allowed = policy.start_retries.saturating_add(1);
+            let all_used = event.cause != Cause::RetriesUsedUp || failures == allowed;
+            ensure(failures <= allowed && all_used, || {
+                format!("{failures} starts failed, {allowed} are allowed")
+            })
+        }
+        Cause::Restart => {
+            let never = policy.restart == Restart::Never && since(crashed(event)).is_some();
+            ensure(!never, || "it is never to be restarted".into())?;
+            within_the_budget(known, policy, |run| since(run).is_some())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn within_the_budget(known: &Instance, policy: &Policy, unchanged: impl Fn(u64) -> bool) -> Result<(), Broken> {
+    let (Some(budget), Some(&(now, _))) = (policy.crash_budget, known.crashes.last()) else {
+        return Ok(());
+    };
+    // A run that counts as stable clears the window.
+    if policy.stable_after <= budget.window {
+        return Ok(());
+    }
+    let recent = known
+        .crashes
+        .iter()
+        .filter(|&&(at, run)| now.saturating_duration_since(at) <= budget.window && unchanged(run));
+    let recent = recent.count();
+    ensure(recent <= budget.max.into(), || {
+        format!("{recent} restarts, {} are allowed", budget.max)
+    })
+}
