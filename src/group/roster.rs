@@ -80,6 +80,12 @@ impl<I: Copy> Roster<I> {
         }
     }
 
+    /// The numbers that a new target gives a place to: those that are missing, and those of who was
+    /// going and has been passed over by changes since.
+    pub(crate) fn newcomers(&self, target: u32) -> impl Iterator<Item = u32> + '_ {
+        (0..target).filter(|&number| self.leaves(number) || self.get(number).is_none())
+    }
+
     pub(crate) const fn set_target(&mut self, target: u32) {
         self.target = target;
     }

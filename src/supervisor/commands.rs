@@ -80,9 +80,8 @@ impl<K: Kernel> Driver<K> {
         self.check_open()?;
         self.check_size(id)?;
         let group = self.group(id)?;
-        let missing = group.roster.scaling(target).missing;
-        let (_, own) = self.programs(&group.spec(target), missing)?;
-        Ok(self.scale_with(id, target, own))
+        let (_, own) = self.programs(&group.spec(target), group.roster.newcomers(target))?;
+        Ok(self.exchange(id, target, own))
     }
 
     pub(super) fn remove(&mut self, id: GroupId) -> Result<Outcome, Error> {
@@ -304,11 +303,11 @@ impl<K: Kernel> Driver<K> {
         }
     }
 
-    /// A reload's new programs go to who is there, and to who is missing.
-    fn exchange(&mut self, id: GroupId, target: u32, own: Vec<(u32, Option<Program>)>) {
+    /// New programs go to who is there, and to who is missing.
+    pub(super) fn exchange(&mut self, id: GroupId, target: u32, own: Vec<(u32, Option<Program>)>) -> Outcome {
         let mut missing = Vec::new();
         for (number, program) in own {
-            let Some(group) = self.groups.get(id) else { return };
+            let Some(group) = self.groups.get(id) else { break };
             let present = group.roster.get(number);
             match present.and_then(|member| self.instances.get_mut(member)) {
                 Some(instance) => {
@@ -318,7 +317,7 @@ impl<K: Kernel> Driver<K> {
                 None => missing.push((number, program)),
             }
         }
-        self.scale_with(id, target, missing);
+        self.scale_with(id, target, missing)
     }
 
     fn set_target(&mut self, id: GroupId, target: u32) {

@@ -24,13 +24,10 @@ impl<K: Kernel> Driver<K> {
         let more = target.saturating_add(rolling.surge);
         check_count(more)?;
         let members: Vec<_> = (0..target).filter_map(|number| group.roster.get(number)).collect();
-        let missing: Vec<_> = (target..more)
-            .filter(|&number| group.roster.get(number).is_none())
-            .collect();
-        let (_, own) = self.programs(&group.spec(more), missing)?;
+        let (_, own) = self.programs(&group.spec(more), group.roster.newcomers(more))?;
         let alive: Vec<_> = members.into_iter().filter(|&member| self.is_up(member)).collect();
         let queued = u32::try_from(alive.len()).unwrap_or(u32::MAX);
-        self.scale_with(id, more, own);
+        self.exchange(id, more, own);
         let extra = self.members_from(id, target);
         if let Some(group) = self.groups.get_mut(id) {
             group.roll = Some((Roll::new(rolling, alive, extra.clone()), target));

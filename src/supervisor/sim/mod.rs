@@ -27,6 +27,7 @@ mod campaign;
 mod chance;
 mod climate;
 mod ending;
+mod found;
 mod host;
 mod kernel_log;
 mod model;

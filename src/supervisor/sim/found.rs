@@ -1,0 +1,184 @@
+//! Situations that were found to go wrong, each played again step by step, under all oracles.
+
+use std::time::Duration;
+
+use super::act::Act;
+use super::chance::Chance;
+use super::climate::Climate;
+use super::host::Host;
+use super::recipe::{Draft, Recipe};
+use super::world::{Did, World};
+use crate::group::Rolling;
+use crate::lifecycle::{Backoff, Input, Policy, Scope, Startup, StateName, StopLadder};
+use crate::signal::Signal;
+use crate::supervisor::{GroupId, InstanceId, Request, Target};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A host in a kind world, who does as he is told.
+struct Scene {
+    host: Host,
+}
+
+/// Instances of one command that count as running at once.
+fn draft(instances: u32) -> Draft {
+    Draft {
+        name: "web",
+        recipe: Recipe {
+            each: false,
+            versions: [1; 3],
+            env: 1,
+            leads: false,
+            cgroup: None,
+            ready_fd: false,
+            socket: false,
+        },
+        instances,
+        policy: Policy {
+            startup: Startup::Grace(Duration::ZERO),
+            backoff: Backoff::Fixed(SECOND),
+            ..Policy::default()
+        },
+        flawed: false,
+    }
+}
+
+/// Of another version.
+fn changed(draft: &Draft) -> Draft {
+    let mut draft = draft.clone();
+    draft.recipe.versions = [2; 3];
+    draft
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let mut world = World::new(1);
+        world.climate = Climate::KIND;
+        Scene {
+            host: Host::new(world, 4_096, None),
+        }
+    }
+
+    fn act(&mut self, act: Act) {
+        let played = self.host.step(act, Chance::new(1));
+        played.unwrap_or_else(|broken| panic!("{broken}"));
+    }
+
+    fn add(&mut self, draft: &Draft) -> GroupId {
+        self.act(Act::Add(Box::new(draft.clone())));
+        self.host.model.groups.last().unwrap().id
+    }
+
+    fn reload(&mut self, group: GroupId, draft: &Draft) {
+        self.act(Act::Reload(group, Box::new(draft.clone())));
+    }
+
+    fn ask(&mut self, target: impl Into<Target>, request: Request) {
+        self.act(Act::Ask(target.into(), request));
+    }
+
+    /// Asks, and lets everybody have his turn.
+    fn ask_at_leisure(&mut self, target: impl Into<Target>, request: Request) {
+        self.ask(target, request);
+        self.handle_all();
+    }
+
+    fn weather(&mut self, change: impl FnOnce(&mut Climate)) {
+        let mut climate = self.host.world.borrow().climate;
+        change(&mut climate);
+        self.act(Act::Weather(climate));
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let until = self.host.world.borrow().now.saturating_add(time);
+        self.act(Act::Pass(until));
+    }
+
+    /// Time passes, and what it brings is handled.
+    fn wait(&mut self, time: Duration) {
+        self.pass(time);
+        self.handle_all();
+    }
+
+    /// Whatever is readable.
+    fn handle_all(&mut self) {
+        loop {
+            let (ready, timer) = {
+                let world = self.host.world.borrow();
+                let ready = world.processes.iter().find(|process| process.is_ready());
+                (ready.map(|process| process.serial), world.timer_is_ready())
+            };
+            match (ready, timer) {
+                (Some(serial), _) => self.act(Act::Ready { serial }),
+                (None, true) => self.act(Act::Timer),
+                (None, false) => return,
+            }
+        }
+    }
+
+    fn id(&self, group: GroupId, number: u32) -> InstanceId {
+        let group = self.host.driver.groups.get(group).unwrap();
+        group.roster.get(number).unwrap()
+    }
+
+    fn state(&self, group: GroupId, number: u32) -> StateName {
+        let instance = self.host.driver.instances.get(self.id(group, number)).unwrap();
+        instance.life.state().name()
+    }
+
+    fn states(&self, group: GroupId) -> Vec<StateName> {
+        let roster = &self.host.driver.groups.get(group).unwrap().roster;
+        (0..roster.target()).map(|number| self.state(group, number)).collect()
+    }
+
+    /// Whose processes heed no signal but SIGKILL.
+    fn defies(&mut self, group: GroupId, number: u32) {
+        let instance = self.host.driver.instances.get(self.id(group, number)).unwrap();
+        let serial = instance.process.as_ref().unwrap().serial;
+        self.host.world.borrow_mut().process_mut(serial).unwrap().defy();
+    }
+
+    /// How many processes were asked for in the last step.
+    fn spawns(&self) -> usize {
+        let world = self.host.world.borrow();
+        world.log.iter().filter(|did| matches!(did, Did::Spawn { .. })).count()
+    }
+}
+
+#[test]
+fn who_is_called_back_into_a_larger_group_runs_what_the_group_runs_now() {
+    let mut scene = Scene::new();
+    let mut each = draft(2);
+    each.recipe.each = true;
+    let group = scene.add(&each);
+    scene.ask(group, Request::Start);
+    scene.defies(group, 1);
+    let one = Draft { instances: 1, ..each };
+    scene.reload(group, &one);
+    scene.reload(group, &changed(&one));
+    scene.act(Act::Scale(group, 2));
+    // The ladder takes ten seconds; then it is spawned again, and the oracle looks as what.
+    scene.wait(SECOND * 11);
+    assert_eq!(scene.states(group), [StateName::Running; 2]);
+}
+
+#[test]
+fn who_is_called_back_for_a_rolling_restart_runs_what_the_group_runs_now() {
+    let mut scene = Scene::new();
+    let mut each = draft(2);
+    each.recipe.each = true;
+    let group = scene.add(&each);
+    scene.ask(group, Request::Start);
+    scene.defies(group, 1);
+    let one = Draft { instances: 1, ..each };
+    scene.reload(group, &one);
+    scene.reload(group, &changed(&one));
+    let surge = Rolling {
+        max_unavailable: 1,
+        surge: 1,
+    };
+    scene.act(Act::Roll(group, surge));
+    scene.wait(SECOND * 11);
+    scene.wait(SECOND);
+    assert_eq!(scene.states(group), [StateName::Running]);
+}
