@@ -269,11 +269,19 @@ impl<K: Kernel> Driver<K> {
         self.ask_all(&alive, request);
     }
 
-    /// Whether an instance is alive or about to be.
+    /// Whether an instance is alive or about to be, and no pending request will change that.
     pub(super) fn is_up(&self, id: InstanceId) -> bool {
         self.instances.get(id).is_some_and(|instance| {
             let state = instance.life.state().name();
-            (state.is_alive() || state == StateName::Backoff) && instance.life.wanted() == Wanted::Up
+            (state.is_alive() || state == StateName::Backoff) && self.is_wanted(id)
+        })
+    }
+
+    /// Whether an instance is to be up, by the last that was asked for.
+    pub(super) fn is_wanted(&self, id: InstanceId) -> bool {
+        self.instances.get(id).is_some_and(|instance| {
+            let wanted = instance.life.wanted() == Wanted::Up;
+            instance.pending.map_or(wanted, Request::wants_up)
         })
     }
 

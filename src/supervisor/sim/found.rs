@@ -182,3 +182,20 @@ fn who_is_called_back_for_a_rolling_restart_runs_what_the_group_runs_now() {
     scene.wait(SECOND);
     assert_eq!(scene.states(group), [StateName::Running]);
 }
+
+#[test]
+fn a_reload_does_not_call_back_who_is_stopped_as_soon_as_it_is_his_turn() {
+    let mut scene = Scene::new();
+    let group = scene.add(&draft(5));
+    scene.ask_at_leisure(group, Request::Start);
+    for request in [Request::Stop, Request::Kill] {
+        // Three at once, and two that wait for their turn.
+        scene.ask(group, request);
+        scene.reload(group, &changed(&draft(5)));
+        scene.handle_all();
+        scene.wait(SECOND);
+        assert_eq!(scene.states(group), [StateName::Stopped; 5]);
+        scene.reload(group, &draft(5));
+        scene.ask_at_leisure(group, Request::Start);
+    }
+}
