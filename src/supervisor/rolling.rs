@@ -32,7 +32,12 @@ impl<K: Kernel> Driver<K> {
         if let Some(group) = self.groups.get_mut(id) {
             group.roll = Some((Roll::new(rolling, alive, extra.clone()), target));
         }
-        self.ask_all(&extra, Request::Start);
+        let not_asked: Vec<_> = extra
+            .iter()
+            .copied()
+            .filter(|&member| !self.is_wanted(member))
+            .collect();
+        self.ask_all(&not_asked, Request::Start);
         for &member in &extra {
             self.rolled_to(member);
         }

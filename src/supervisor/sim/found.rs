@@ -199,3 +199,17 @@ fn a_reload_does_not_call_back_who_is_stopped_as_soon_as_it_is_his_turn() {
         scene.ask_at_leisure(group, Request::Start);
     }
 }
+
+#[test]
+fn a_rolling_restart_starts_whom_it_adds_once() {
+    let mut scene = Scene::new();
+    let group = scene.add(&draft(1));
+    scene.ask(group, Request::Start);
+    scene.weather(|climate| climate.spawn_fails = 1);
+    let surge = Rolling {
+        max_unavailable: 1,
+        surge: 1,
+    };
+    scene.act(Act::Roll(group, surge));
+    assert_eq!(scene.spawns(), 1);
+}
