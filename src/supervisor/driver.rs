@@ -34,8 +34,10 @@ pub(super) struct Driver<K: Kernel> {
     pub(super) events: Events,
     /// When each instance has to be looked at again, by its slot.
     pub(super) deadlines: Deadlines,
-    /// Whose pending request is next.
+    /// Whose pending request is next. Some may have had their turn since.
     waiting: VecDeque<InstanceId>,
+    /// How many instances have a request that is pending.
+    pending: usize,
     /// How many instances have a process.
     alive: usize,
     /// What the jitter of the next instance is drawn from.
@@ -71,6 +73,7 @@ impl<K: Kernel> Driver<K> {
             events,
             deadlines: Deadlines::new(),
             waiting: VecDeque::new(),
+            pending: 0,
             alive: 0,
             seed,
             closing: false,
@@ -87,7 +90,7 @@ impl<K: Kernel> Driver<K> {
 
     /// Ends a call: the timer is armed for whatever comes next.
     pub(super) fn settle(&mut self) -> io::Result<()> {
-        let next = if self.waiting.is_empty() {
+        let next = if self.pending == 0 {
             self.deadlines.earliest()
         } else {
             Some(Instant::ZERO)
@@ -97,7 +100,7 @@ impl<K: Kernel> Driver<K> {
 
     /// Whether nothing is alive and nothing waits.
     pub(super) fn is_quiet(&self) -> bool {
-        self.alive == 0 && self.waiting.is_empty()
+        self.alive == 0 && self.pending == 0
     }
 
     /// Makes room for instances that have just been made, so that no restart has to.
@@ -122,6 +125,7 @@ impl<K: Kernel> Driver<K> {
                 return self.feed(id, request.input());
             }
             instance.pending = Some(request);
+            self.pending += 1;
             self.waiting.push_back(id);
             return Reply::Queued;
         };
@@ -133,7 +137,21 @@ impl<K: Kernel> Driver<K> {
         Reply::Queued
     }
 
-    // What happens.
+    /// Lets a pending request take its turn, and says whether there was one.
+    fn take_turn(&mut self, id: InstanceId) -> bool {
+        let pending = self.instances.get_mut(id).and_then(|instance| instance.pending.take());
+        if let Some(request) = pending {
+            self.pending = self.pending.saturating_sub(1);
+            self.feed(id, request.input());
+        }
+        if self.pending == 0 {
+            self.waiting.clear();
+        }
+        pending.is_some()
+    }
+
+    // What happens. What was asked for before comes first: nothing is started, because of a delay that
+    // is over or a process that has ended, when its stop is pending.
 
     /// Whatever is due: deadlines first, then requests that wait, each at most a slice of them.
     pub(super) fn run_due(&mut self) -> Progress {
@@ -143,18 +161,17 @@ impl<K: Kernel> Driver<K> {
                 break;
             };
             if let Some(id) = self.instances.id_at(index) {
+                self.take_turn(id);
                 self.feed(id, Input::Timeout);
             }
             done += 1;
         }
         for _ in 0..K::SLICE {
             let Some(id) = self.waiting.pop_front() else { break };
-            if let Some(request) = self.instances.get_mut(id).and_then(|instance| instance.pending.take()) {
-                self.feed(id, request.input());
-            }
+            self.take_turn(id);
             done += 1;
         }
-        let more = !self.waiting.is_empty() || self.deadlines.earliest().is_some_and(|at| at <= self.now);
+        let more = self.pending > 0 || self.deadlines.earliest().is_some_and(|at| at <= self.now);
         match (done, more) {
             (_, true) => Progress::More,
             (0, false) => Progress::Nothing,
@@ -164,11 +181,16 @@ impl<K: Kernel> Driver<K> {
 
     /// The descriptor of an instance's process is ready.
     pub(super) fn process_ready(&mut self, id: InstanceId) -> io::Result<Progress> {
+        let nothing = if self.take_turn(id) {
+            Progress::Done
+        } else {
+            Progress::Nothing
+        };
         let Some(instance) = self.instances.get_mut(id) else {
-            return Ok(Progress::Nothing);
+            return Ok(nothing);
         };
         let Some(process) = &mut instance.process else {
-            return Ok(Progress::Nothing);
+            return Ok(nothing);
         };
         let policy = self.groups.get(instance.group).map(|group| &group.policy);
         let scope = policy.map_or(Scope::Process, |policy| policy.stop.scope());
@@ -177,7 +199,7 @@ impl<K: Kernel> Driver<K> {
         let notifies = policy.is_some_and(|policy| matches!(policy.startup, Startup::Notify { .. }));
         let awaited = notifies && instance.life.state().name() == StateName::Starting;
         match self.kernel.collect(process, hold)? {
-            Seen::Nothing => return Ok(Progress::Nothing),
+            Seen::Nothing => return Ok(nothing),
             Seen::Ended(record) => {
                 self.speakers.remove(&record.pid);
                 if scope == Scope::ProcessGroup && !stopping {

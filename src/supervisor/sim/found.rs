@@ -201,6 +201,34 @@ fn a_reload_does_not_call_back_who_is_stopped_as_soon_as_it_is_his_turn() {
 }
 
 #[test]
+fn nobody_is_started_whose_stop_waits_for_its_turn() {
+    let mut scene = Scene::new();
+    let group = scene.add(&draft(5));
+    scene.weather(|climate| climate.spawn_fails = 1);
+    scene.ask_at_leisure(group, Request::Start);
+    assert_eq!(scene.states(group), [StateName::Backoff; 5]);
+    // The delay of all five is over when the host comes to ask.
+    scene.pass(SECOND);
+    scene.act(Act::Shutdown);
+    scene.handle_all();
+    assert_eq!(scene.states(group), [StateName::Stopped; 5]);
+}
+
+#[test]
+fn nobody_is_started_again_whose_stop_waits_for_its_turn() {
+    let mut scene = Scene::new();
+    let mut always = draft(5);
+    always.policy.restart = crate::lifecycle::Restart::Always;
+    let group = scene.add(&always);
+    scene.ask_at_leisure(group, Request::Start);
+    scene.act(Act::Signal(Target::Group(group), Signal::KILL));
+    scene.act(Act::Shutdown);
+    // All five have ended meanwhile.
+    scene.handle_all();
+    assert_eq!(scene.states(group), [StateName::Stopped; 5]);
+}
+
+#[test]
 fn a_rolling_restart_starts_whom_it_adds_once() {
     let mut scene = Scene::new();
     let group = scene.add(&draft(1));
