@@ -217,14 +217,22 @@ impl<K: Kernel> Driver<K> {
         })
     }
 
-    /// Two groups must not take each other's cgroups over.
+    /// Two groups must not take each other's cgroups over. What lives in one keeps it, however its group
+    /// is called meanwhile.
     fn check_cgroup(&self, spec: &GroupSpec, own: Option<GroupId>) -> Result<(), SpecError> {
-        let mut others = self
-            .groups
-            .ids()
-            .filter(|&id| Some(id) != own)
-            .filter_map(|id| self.groups.get(id));
-        match others.any(|other| spec.cgroup.is_some() && other.cgroup == spec.cgroup && other.name == spec.name) {
+        let Some(directory) = &spec.cgroup else { return Ok(()) };
+        let is_other = |id: GroupId| Some(id) != own;
+        let mut groups = self.groups.ids().filter(|&id| is_other(id));
+        let mut instances = self.instances.ids().filter_map(|id| self.instances.get(id));
+        let named = groups.any(|id| {
+            let group = self.groups.get(id);
+            group.is_some_and(|group| group.cgroup.as_ref() == Some(directory) && group.name == spec.name)
+        });
+        let inhabited = instances.any(|instance| {
+            let home = instance.lives_in.as_ref().filter(|_| is_other(instance.group));
+            home.is_some_and(|home| home.dir == *directory && home.is_of(&spec.name))
+        });
+        match named || inhabited {
             true => Err(SpecError::CgroupTaken(spec.name.to_string())),
             false => Ok(()),
         }

@@ -283,6 +283,7 @@ impl<K: Kernel> Driver<K> {
         let instance = self.instances.get_mut(id)?;
         let number = instance.life.runs().saturating_sub(starts(reaction));
         let process = instance.process.take();
+        instance.lives_in = None;
         let exit = instance.history.last_exit.filter(|_| process.is_some());
         let end = match (exit, &instance.history.last_error, self.groups.get(instance.group)) {
             (Some(record), _, Some(group)) => {
@@ -320,6 +321,7 @@ impl<K: Kernel> Driver<K> {
             Ok((process, pipes)) => {
                 let pid = self.kernel.pid(&process);
                 instance.process = Some(process);
+                instance.lives_in = instance.place.home.clone();
                 instance.pipes = Some(pipes);
                 instance.says = None;
                 if speaks {

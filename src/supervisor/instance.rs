@@ -27,6 +27,8 @@ pub(super) struct Instance<P> {
     pub(super) place: Place,
     /// What it last said about itself.
     pub(super) says: Option<Arc<str>>,
+    /// Where the process lives that there is: its place may have been changed since.
+    pub(super) lives_in: Option<Arc<Home>>,
     /// What waits for its turn.
     pub(super) pending: Option<Request>,
     pub(super) history: History,
@@ -43,6 +45,7 @@ impl<P> Instance<P> {
             program: None,
             place: Place::default(),
             says: None,
+            lives_in: None,
             pending: None,
             history,
         }
@@ -91,7 +94,7 @@ impl Group {
             home: self
                 .cgroup
                 .as_ref()
-                .map(|directory| Home::new(directory, &self.name, number)),
+                .map(|directory| Arc::new(Home::new(directory, &self.name, number))),
             ready_fd: self.voice.ready_fd.is_some(),
         }
     }

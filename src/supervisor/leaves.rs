@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -19,7 +20,7 @@ use crate::signal::Signal;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
     /// Its cgroup is to be there.
-    pub(super) home: Option<Home>,
+    pub(super) home: Option<Arc<Home>>,
     /// Its further pipe tells when it is ready.
     pub(super) ready_fd: bool,
 }
@@ -38,6 +39,11 @@ impl Home {
             dir: dir.clone(),
             name: format!("{group}-{number}"),
         }
+    }
+
+    /// Whether it is that of an instance of a group so called.
+    pub(super) fn is_of(&self, group: &str) -> bool {
+        self.name.rsplit_once('-').is_some_and(|(own, _)| own == group)
     }
 }
 

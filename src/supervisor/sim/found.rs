@@ -229,6 +229,30 @@ fn nobody_is_started_again_whose_stop_waits_for_its_turn() {
 }
 
 #[test]
+fn a_cgroup_is_his_who_lives_in_it_whatever_his_group_is_called() {
+    let mut scene = Scene::new();
+    let mut web = draft(1);
+    web.recipe.cgroup = Some(0);
+    let group = scene.add(&web);
+    scene.ask(group, Request::Start);
+    let renamed = Draft {
+        name: "mail",
+        ..web.clone()
+    };
+    scene.reload(group, &renamed);
+    // Refused, as the model says; the process in web-0 would have been killed.
+    scene.act(Act::Add(Box::new(web.clone())));
+    assert_eq!(scene.host.model.groups.len(), 1);
+    // From its next start on it lives in mail-0.
+    scene.ask(group, Request::Restart);
+    scene.wait(SECOND);
+    let other = scene.add(&web);
+    scene.ask(other, Request::Start);
+    assert_eq!(scene.state(group, 0), StateName::Running);
+    assert_eq!(scene.state(other, 0), StateName::Running);
+}
+
+#[test]
 fn a_rolling_restart_starts_whom_it_adds_once() {
     let mut scene = Scene::new();
     let group = scene.add(&draft(1));
