@@ -347,9 +347,10 @@ impl<'a> Turn<'a> {
         self.wish(Wanted::Up)
     }
 
+    /// Once is enough, as long as it may yet work; when it has not, whoever asks again may know why.
     fn kill_now(&mut self, stopping: Stopping) -> Reply {
         let reply = self.wish(Wanted::Down);
-        if stopping.rung == Stopping::SIGKILL {
+        if stopping.rung == Stopping::SIGKILL && stopping.until != Instant::NEVER {
             reply
         } else {
             self.climb(stopping, Stopping::SIGKILL)

@@ -29,6 +29,8 @@ pub(super) struct Truth {
     pub(super) killed: bool,
     /// It was reported as unkillable.
     pub(super) reported: bool,
+    /// Nothing more will be done about it by itself.
+    pub(super) given_up: bool,
 }
 
 impl Truth {
@@ -135,7 +137,12 @@ impl Watched {
             Some(Action::Signal { signal, scope }) => {
                 let Stopping { rung, .. } = stopping.expect("only what is being stopped gets a signal");
                 if rung == Stopping::SIGKILL {
-                    assert!(!truth.killed, "SIGKILL goes once");
+                    let again = truth.given_up && input == Input::Kill;
+                    assert!(
+                        !truth.killed || again,
+                        "SIGKILL goes once, and again if that was in vain"
+                    );
+                    truth.reported = false;
                     assert_eq!((signal, scope), (Signal::KILL, policy.stop.kill));
                     truth.killed = true;
                 }
@@ -146,6 +153,7 @@ impl Watched {
                 truth.reported = true;
             }
         }
+        truth.given_up = stopping.is_some_and(|stopping| stopping.until == Instant::NEVER);
     }
 
     fn is_consistent(&self, now: Instant) {

@@ -253,6 +253,24 @@ fn a_cgroup_is_his_who_lives_in_it_whatever_his_group_is_called() {
 }
 
 #[test]
+fn a_kill_that_was_refused_can_be_asked_for_again() {
+    let mut scene = Scene::new();
+    let group = scene.add(&draft(1));
+    scene.ask(group, Request::Start);
+    scene.weather(|climate| climate.signal_fails = 1);
+    scene.ask(group, Request::Kill);
+    scene.weather(|climate| climate.signal_fails = 0);
+    // As long as it may work, once is enough.
+    scene.ask(group, Request::Kill);
+    scene.wait(SECOND);
+    assert_eq!(scene.state(group, 0), StateName::Stopping);
+    scene.wait(SECOND * 5);
+    scene.ask(group, Request::Kill);
+    scene.handle_all();
+    assert_eq!(scene.state(group, 0), StateName::Stopped);
+}
+
+#[test]
 fn a_rolling_restart_starts_whom_it_adds_once() {
     let mut scene = Scene::new();
     let group = scene.add(&draft(1));
