@@ -47,7 +47,7 @@ impl<'a> Turn<'a> {
     /// The table. [`Input::Timeout`] comes here only when the state's deadline has passed.
     #[rustfmt::skip] // One line a rule.
     fn step(&mut self, input: Input) -> Reply {
-        use super::{Input as I, Startup as U, State as S};
+        use super::{Input as I, State as S};
         match (self.life.state, input) {
             // At rest: nothing is alive.
             (S::Stopped | S::Exited { .. } | S::Backoff { .. } | S::Fatal { .. }, I::Start | I::Restart)
@@ -73,10 +73,7 @@ impl<'a> Turn<'a> {
             (S::Starting { pid: Some(pid), since, .. },      I::Ready)        => self.run(pid, since, Cause::Ready),
             (S::Starting { pid: Some(pid), since, until },   I::Extend(by))   => self.extend_start(pid, since, until, by),
             (S::Starting { pid: Some(pid), since, .. },      I::Failed(why))  => self.fail(pid, since, why, false),
-            (S::Starting { pid: Some(pid), since, .. },      I::Timeout)      => match self.policy.startup {
-                U::Grace(_)      => self.run(pid, since, Cause::GraceOver),
-                U::Notify { .. } => self.fail(pid, since, Failure::StartTimeout, false),
-            },
+            (S::Starting { pid: Some(pid), since, until },   I::Timeout)      => self.start_over(pid, since, until),
 
             // Up.
             (S::Running { .. },             I::Start)        => Reply::Already,
@@ -230,10 +227,28 @@ impl<'a> Turn<'a> {
 
     // Ends.
 
+    /// When a start is over. The policy that began it may have been exchanged for a more patient one.
+    fn start_ends(&self, since: Instant, until: Instant) -> Instant {
+        until.max(since.saturating_add(self.policy.startup.limit()))
+    }
+
+    fn start_over(&mut self, pid: Pid, since: Instant, until: Instant) -> Reply {
+        let until = self.start_ends(since, until);
+        match self.policy.startup {
+            _ if self.now < until => {
+                let pid = Some(pid);
+                self.life.state = State::Starting { pid, since, until };
+                Reply::Accepted
+            }
+            Startup::Grace(_) => self.run(pid, since, Cause::GraceOver),
+            Startup::Notify { .. } => self.fail(pid, since, Failure::StartTimeout, false),
+        }
+    }
+
     /// Whether the exit or the end of the grace is seen first must make no difference.
     fn ended_early(&mut self, exit: Exit, pid: Pid, since: Instant, until: Instant) -> Reply {
         match self.policy.startup {
-            Startup::Grace(_) if self.now >= until => {
+            Startup::Grace(_) if self.now >= self.start_ends(since, until) => {
                 self.run(pid, since, Cause::GraceOver);
                 self.ended(exit, since)
             }

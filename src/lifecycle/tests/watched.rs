@@ -274,12 +274,14 @@ impl Step<'_> {
     }
 
     fn goes_on(&self) -> bool {
+        let later = self.after.deadline().is_none_or(|at| at > self.now);
         if let (State::Stopping(before), State::Stopping(after)) = (self.before.state, self.after.state) {
             let climbs = after.rung > before.rung;
             let gives_up = self.reaction.action == Some(Action::ReportUnkillable);
-            let later = self.after.deadline().is_none_or(|at| at > self.now);
             return climbs || gives_up || later;
         }
-        self.before.state.name() != self.after.state.name()
+        // By a policy that was exchanged for a more patient one, it is not time yet.
+        let waits = matches!(self.after.state, State::Starting { .. } | State::Running { .. }) && later;
+        waits || self.before.state.name() != self.after.state.name()
     }
 }

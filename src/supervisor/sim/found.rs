@@ -271,6 +271,21 @@ fn a_kill_that_was_refused_can_be_asked_for_again() {
 }
 
 #[test]
+fn a_start_has_the_time_that_the_policy_gives_it_now() {
+    let mut scene = Scene::new();
+    let mut spec = draft(1);
+    spec.policy.startup = Startup::Grace(SECOND);
+    let group = scene.add(&spec);
+    scene.ask(group, Request::Start);
+    spec.policy.startup = Startup::Notify { timeout: SECOND * 30 };
+    scene.reload(group, &spec);
+    scene.wait(SECOND * 29);
+    assert_eq!(scene.state(group, 0), StateName::Starting);
+    scene.act(Act::Tell(scene.id(group, 0), Input::Ready));
+    assert_eq!(scene.state(group, 0), StateName::Running);
+}
+
+#[test]
 fn a_rolling_restart_starts_whom_it_adds_once() {
     let mut scene = Scene::new();
     let group = scene.add(&draft(1));
