@@ -83,7 +83,7 @@ impl<'a> Turn<'a> {
             (S::Running { since, .. },      I::Exited(exit)) => self.ended(exit, since),
             (S::Running { pid, since, .. }, I::Alive)        => self.watch(pid, since),
             (S::Running { pid, since, .. }, I::Failed(why))  => self.fail(pid, since, why, true),
-            (S::Running { pid, since, .. }, I::Timeout)      => self.fail(pid, since, Failure::Watchdog, true),
+            (S::Running { pid, since, .. }, I::Timeout)      => self.silent(pid, since),
 
             // On the way down.
             (S::Stopping(stopping), I::Start | I::Restart) => self.start_after(stopping),
@@ -191,6 +191,14 @@ impl<'a> Turn<'a> {
         let until = self.silence_ends();
         self.life.state = State::Running { pid, since, until };
         Reply::Accepted
+    }
+
+    /// The policy may have been exchanged for one that does not mind.
+    fn silent(&mut self, pid: Pid, since: Instant) -> Reply {
+        match self.policy.watchdog {
+            Some(_) => self.fail(pid, since, Failure::Watchdog, true),
+            None => self.watch(pid, since),
+        }
     }
 
     fn silence_ends(&self) -> Instant {

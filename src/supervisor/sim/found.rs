@@ -286,6 +286,20 @@ fn a_start_has_the_time_that_the_policy_gives_it_now() {
 }
 
 #[test]
+fn nobody_is_stopped_for_his_silence_once_the_policy_does_not_mind_it() {
+    let mut scene = Scene::new();
+    let mut spec = draft(1);
+    spec.policy.watchdog = Some(SECOND);
+    let group = scene.add(&spec);
+    scene.ask(group, Request::Start);
+    spec.policy.watchdog = None;
+    scene.reload(group, &spec);
+    scene.wait(SECOND);
+    assert_eq!(scene.state(group, 0), StateName::Running);
+    assert_eq!(scene.host.world.borrow().armed, None);
+}
+
+#[test]
 fn a_rolling_restart_starts_whom_it_adds_once() {
     let mut scene = Scene::new();
     let group = scene.add(&draft(1));
