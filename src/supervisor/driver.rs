@@ -116,6 +116,10 @@ impl<K: Kernel> Driver<K> {
 
     /// Asks an instance for something: now, while the budget lasts and nothing waits before it.
     pub(super) fn ask(&mut self, id: InstanceId, request: Request, budget: &mut u32) -> Reply {
+        // A rolling restart that ends in the middle of a command sends away whom it had added.
+        if request.wants_up() && self.leaves(id) {
+            return Reply::Ignored;
+        }
         let Some(instance) = self.instances.get_mut(id) else {
             return Reply::Ignored;
         };

@@ -300,6 +300,26 @@ fn nobody_is_stopped_for_his_silence_once_the_policy_does_not_mind_it() {
 }
 
 #[test]
+fn a_rolling_restart_that_ends_in_a_command_is_not_called_back_by_it() {
+    let mut scene = Scene::new();
+    let group = scene.add(&draft(5));
+    scene.ask_at_leisure(group, Request::Start);
+    let surge = Rolling {
+        max_unavailable: 1,
+        surge: 1,
+    };
+    scene.weather(|climate| climate.call_takes_long = 0);
+    scene.act(Act::Roll(group, surge));
+    // The stop of the one under way ends the restart, and sends the sixth away; whose start was asked for
+    // in the same breath.
+    scene.ask(group, Request::Kill);
+    scene.ask(group, Request::Start);
+    scene.handle_all();
+    scene.wait(SECOND);
+    assert_eq!(scene.states(group), [StateName::Running; 5]);
+}
+
+#[test]
 fn a_rolling_restart_starts_whom_it_adds_once() {
     let mut scene = Scene::new();
     let group = scene.add(&draft(1));
