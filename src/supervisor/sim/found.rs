@@ -332,3 +332,23 @@ fn a_rolling_restart_starts_whom_it_adds_once() {
     scene.act(Act::Roll(group, surge));
     assert_eq!(scene.spawns(), 1);
 }
+
+#[test]
+fn a_ladder_that_became_shorter_still_ends_in_sigkill() {
+    let mut scene = Scene::new();
+    let mut spec = draft(1);
+    let rung = StopLadder::signal(Signal::TERM, Scope::Process, SECOND);
+    spec.policy.stop = StopLadder {
+        rungs: vec![rung.rungs[0]; 3],
+        ..rung
+    };
+    let group = scene.add(&spec);
+    scene.ask(group, Request::Start);
+    scene.defies(group, 0);
+    scene.ask(group, Request::Stop);
+    scene.wait(SECOND);
+    spec.policy.stop.rungs.truncate(1);
+    scene.reload(group, &spec);
+    scene.wait(SECOND);
+    assert_eq!(scene.state(group, 0), StateName::Stopped);
+}

@@ -74,7 +74,6 @@ fn run(seed: u64, steps: u64) {
 }
 
 #[test]
-#[ignore = "finds what is mended next"]
 fn every_promise_is_kept_whatever_happens() {
     if let Some(seed) = from_environment("PIDHERD_SIM_SEED") {
         let episode = Episode { seed, meddler: None };
@@ -88,7 +87,6 @@ fn every_promise_is_kept_whatever_happens() {
 }
 
 #[test]
-#[ignore = "finds what is mended next"]
 fn every_promise_is_kept_in_a_run_that_nobody_has_seen() {
     use std::hash::{BuildHasher, RandomState};
     let fresh = RandomState::new().hash_one(std::process::id());
