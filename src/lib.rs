@@ -72,7 +72,7 @@ pub use child::{Child, Pipes};
 pub use command::{Capabilities, Command, CommandError, OpenFile, Program, Resource, SpawnError, Spawner, Stdio, Step};
 pub use exit::{Exit, ExitRecord, Pid, Usage};
 pub use fdset::FdSet;
-pub use lifecycle::{Lifecycle, Policy, Restart, StateName};
+pub use lifecycle::{Backoff, CrashBudget, Lifecycle, Policy, Restart, Scope, Startup, StateName, StopLadder};
 pub use pidfd::PidFd;
 pub use signal::{Signal, SignalSet};
 pub use signalfd::{MaskGuard, SignalFd};

@@ -373,7 +373,8 @@ impl Supervisor {
         result
     }
 
-    /// The oldest event that the host has not seen.
+    /// The oldest event that the host has not seen. Commands bring events, too, without making the descriptor
+    /// readable: fetch them after every call.
     pub fn next_event(&mut self) -> Option<Event> {
         self.driver.events.pop()
     }

@@ -300,23 +300,24 @@ fn nobody_is_stopped_for_his_silence_once_the_policy_does_not_mind_it() {
 }
 
 #[test]
-fn a_rolling_restart_that_ends_in_a_command_is_not_called_back_by_it() {
+fn whom_a_rolling_restart_sends_away_in_the_middle_of_a_command_is_not_called_back_by_it() {
     let mut scene = Scene::new();
-    let group = scene.add(&draft(5));
-    scene.ask_at_leisure(group, Request::Start);
+    let group = scene.add(&draft(6));
+    scene.weather(|climate| climate.spawn_fails = 1);
+    scene.ask(scene.id(group, 0), Request::Start);
+    scene.weather(|climate| climate.spawn_fails = 0);
     let surge = Rolling {
         max_unavailable: 1,
         surge: 1,
     };
-    scene.weather(|climate| climate.call_takes_long = 0);
     scene.act(Act::Roll(group, surge));
-    // The stop of the one under way ends the restart, and sends the sixth away; whose start was asked for
-    // in the same breath.
     scene.ask(group, Request::Kill);
+    // The first, in its backoff, is stopped at once when it is asked to start: that ends the rolling restart
+    // before the seventh, whose kill waits for its turn, is asked.
     scene.ask(group, Request::Start);
     scene.handle_all();
     scene.wait(SECOND);
-    assert_eq!(scene.states(group), [StateName::Running; 5]);
+    assert_eq!(scene.states(group), [StateName::Running; 6]);
 }
 
 #[test]
