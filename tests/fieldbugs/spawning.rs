@@ -9,7 +9,7 @@ use pidherd::lifecycle::{Backoff, Cause, Failure, Policy, Scope, StateName};
 use pidherd::{Command, GroupSpec, Signal, SignalFd, SignalSet, Stdio, Step, Supervisor};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::common::{Isolation, SOON, isolated, processes, tempdir, wait_gone};
+use super::common::{Isolation, SOON, isolated, processes, tempdir, wait_gone, wait_until};
 use super::host::{Host, LONG, at_once, ms, quiet_sh, sh, sleeper, term, wait_for_sleep};
 use StateName::{Backoff as BackOff, Exited, Running, Stopped};
 
@@ -244,10 +244,14 @@ fn systemd_30266_fds_leak_to_the_child() {
         let (group, _) = host.add(GroupSpec::new("others", piped).instances(20).policy(at_once()));
         host.supervisor.start(group).unwrap();
         let id = host.start(sleeper(), at_once());
-        let open = fs::read_dir(format!("/proc/{}/fd", host.pid(id))).unwrap();
-        let mut numbers: Vec<_> = open.map(|entry| entry.unwrap().file_name()).collect();
-        numbers.sort_unstable();
-        assert_eq!(numbers, ["0", "1", "2"]);
+        let directory = format!("/proc/{}/fd", host.pid(id));
+        // While it is being linked, it opens libraries of its own.
+        wait_until("it has the three standard streams alone", SOON, || {
+            let open = fs::read_dir(&directory).unwrap();
+            let mut numbers: Vec<_> = open.map(|entry| entry.unwrap().file_name()).collect();
+            numbers.sort_unstable();
+            numbers == ["0", "1", "2"]
+        });
     });
 }
 

@@ -90,6 +90,9 @@ fn every_promise_is_kept_whatever_happens() {
 fn every_promise_is_kept_in_a_run_that_nobody_has_seen() {
     use std::hash::{BuildHasher, RandomState};
     let fresh = RandomState::new().hash_one(std::process::id());
-    let steps = from_environment("PIDHERD_SIM_STEPS").unwrap_or(STEPS / 10);
-    run(fresh, steps);
+    // A new seed finds new things, and not when somebody waits for other tests.
+    match from_environment("PIDHERD_SIM_STEPS") {
+        Some(steps) => run(fresh, steps),
+        None => eprintln!("SKIPPED: a seed that nobody has seen: PIDHERD_SIM_STEPS says how far to go (ci/sim)"),
+    }
 }
