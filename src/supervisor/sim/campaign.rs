@@ -138,6 +138,7 @@ impl std::fmt::Display for Failure {
 /// Runs episodes, each with a seed made of this one, until so many steps are done.
 pub(super) fn run(seed: u64, steps: u64) -> Result<Tally, Failure> {
     let mut tally = Tally::default();
+    let mut told = 0;
     for number in 0.. {
         if tally.steps >= steps {
             break;
@@ -147,6 +148,32 @@ pub(super) fn run(seed: u64, steps: u64) -> Result<Tally, Failure> {
             meddler: None,
         };
         tally.add(&episode.run()?);
+        if tally.steps / PROGRESS > told {
+            told = tally.steps / PROGRESS;
+            println!("{seed:#x}: {} steps", tally.steps);
+        }
+    }
+    Ok(tally)
+}
+
+/// How often a long run says how far it has come.
+const PROGRESS: u64 = 10_000_000;
+
+/// The same on every processor, for a run that is long enough.
+pub(super) fn run_everywhere(seed: u64, steps: u64) -> Result<Tally, Failure> {
+    let processors = std::thread::available_parallelism().map_or(1, |number| number.get() as u64);
+    if steps < PROGRESS || processors == 1 {
+        return run(seed, steps);
+    }
+    let share = steps.div_ceil(processors);
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let each = |number: u64| scope.spawn(move || run(mix(seed, !number), share));
+        let threads: Vec<_> = (0..processors).map(each).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let mut tally = Tally::default();
+    for result in results {
+        tally.add(&result?);
     }
     Ok(tally)
 }

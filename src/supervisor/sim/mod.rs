@@ -19,7 +19,7 @@
 //!
 //! ```text
 //! PIDHERD_SIM_SEED=0x1234 cargo test --lib sim      repeats one episode
-//! PIDHERD_SIM_STEPS=100000000 cargo test --release --lib sim      runs long
+//! bash ci/sim 100000000                             runs long
 //! ```
 
 mod act;
@@ -34,6 +34,7 @@ mod model;
 mod oracle;
 mod process;
 mod recipe;
+mod sabotage;
 mod stream;
 mod tally;
 mod world;
@@ -58,7 +59,7 @@ fn from_environment(key: &str) -> Option<u64> {
 
 fn run(seed: u64, steps: u64) {
     println!("the simulation's seed is {seed:#x}");
-    match campaign::run(seed, steps) {
+    match campaign::run_everywhere(seed, steps) {
         Ok(tally) => {
             println!("{tally}");
             assert_eq!(tally.missing(), [""; 0], "not met in {} steps", tally.steps);
