@@ -49,7 +49,7 @@ impl Builder {
         self
     }
 
-    /// Signals to the host's process, to be told as [`Event::Signal`]. They must be blocked in every
+    /// Signals to the host's process, to be told as [`Event::Signal`](super::Event::Signal). They must be blocked in every
     /// thread, by a [`MaskGuard`](crate::MaskGuard) before the first is made.
     #[must_use]
     pub fn signals(mut self, signals: SignalFd) -> Builder {
@@ -71,7 +71,7 @@ impl Builder {
         self
     }
 
-    /// Where the socket for [`GroupSpec::notify_socket`] is to be: for children in another network namespace,
+    /// Where the socket for [`GroupSpec::notify_socket`](super::GroupSpec::notify_socket) is to be: for children in another network namespace,
     /// which do not see the abstract address that it has by default. See
     /// [`NotifySocket::bind`](crate::notify::NotifySocket::bind).
     #[must_use]
