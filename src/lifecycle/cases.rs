@@ -261,11 +261,27 @@ fn others_left() -> Vec<Shape> {
         look_at: later(Duration::from_millis(1)),
         looks: 1,
     };
+    let long_left = Left::Others {
+        exit: Exit::Code(0),
+        look_at: later(Duration::from_millis(256)),
+        looks: 24,
+    };
     let base = "STOPPING, others left";
-    let shape = |words, stopping, wanted| shape(words, State::Stopping(Stopping { left, ..stopping }), wanted);
+    let state = |stopping| State::Stopping(Stopping { left, ..stopping });
+    let still_there = State::Stopping(Stopping {
+        left: long_left,
+        ..KILLED
+    });
+    let shape = |words, stopping, wanted| shape(words, state(stopping), wanted);
     vec![
         shape(base, FIRST, Wanted::Down),
         shape("STOPPING, others left, SIGKILL sent", KILLED, Wanted::Down).like(base),
+        self::shape(
+            "STOPPING, others left, SIGKILL sent and in vain",
+            still_there,
+            Wanted::Down,
+        )
+        .like("STOPPING, others left, SIGKILL sent"),
         shape("STOPPING, others left, wanted again", FIRST, Wanted::Up).like(base),
         shape(
             "STOPPING, others left, since its start failed",

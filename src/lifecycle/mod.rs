@@ -117,7 +117,7 @@ pub enum Action {
     Look {
         /// Of what.
         scope: Scope,
-        /// How many times it has been looked for before: a careful look may cost more.
+        /// How many times it has been looked for before, of the last few dozen: a careful look may cost more.
         looks: u8,
     },
     /// Tell the host that SIGKILL has not worked within the ladder's patience.

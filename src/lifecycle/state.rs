@@ -97,7 +97,7 @@ pub enum Left {
         exit: Exit,
         /// When to look next.
         look_at: Instant,
-        /// How many times it has been looked for.
+        /// How many times it has been looked for, of the last few dozen.
         looks: u8,
     },
 }

@@ -11,12 +11,17 @@ use super::state::{Cause, Failed, Failure, Left, State, Stopping, Transition, Wa
 use super::stop::Scope;
 use super::{Action, Input, Lifecycle, Reaction, Reply};
 use crate::exit::{Exit, Pid};
+use crate::signal::Signal;
 use crate::time::Instant;
 
-/// The first wait before looking again whether anything of a scope is alive; it doubles with each
-/// look up to [`LOOK_MOST`], since nothing in the kernel tells when a process group has become empty.
+/// The first wait before looking again whether anything of a scope is alive. It doubles with each of so
+/// many looks, up to 256 ms, since nothing in the kernel tells when a process group has become empty.
 const LOOK_FIRST: Duration = Duration::from_millis(1);
-const LOOK_MOST: Duration = Duration::from_millis(256);
+const LOOKS_RARE: u8 = 8;
+
+/// So many of the rare looks after SIGKILL, or four seconds, it is sent again. Who is still there was out of
+/// its reach: of a scope that the ladder was given later, or of an owner whom the host may kill only now.
+const LOOKS_PER_SIGKILL: u8 = 16;
 
 /// One input being taken in.
 pub(super) struct Turn<'a> {
@@ -425,20 +430,32 @@ impl<'a> Turn<'a> {
     }
 
     fn look(&mut self, stopping: Stopping) -> Reply {
-        let left = match stopping.left {
-            Left::Leader => Left::Leader,
-            Left::Others { exit, looks, .. } => {
-                self.reaction.action = Some(Action::Look {
-                    scope: self.policy.stop.scope(),
-                    looks,
-                });
-                let wait = LOOK_FIRST.saturating_mul(1 << looks.min(16)).min(LOOK_MOST);
-                Left::Others {
-                    exit,
-                    look_at: self.now.saturating_add(wait),
-                    looks: looks.saturating_add(1),
-                }
+        let Left::Others { exit, looks, .. } = stopping.left else {
+            return Reply::Accepted;
+        };
+        let killed = stopping.rung == Stopping::SIGKILL;
+        let in_vain = killed && looks >= LOOKS_RARE + LOOKS_PER_SIGKILL;
+        let looks = if killed && !in_vain {
+            looks
+        } else {
+            looks.min(LOOKS_RARE)
+        };
+        self.reaction.action = Some(if in_vain {
+            Action::Signal {
+                signal: Signal::KILL,
+                scope: self.policy.stop.kill,
             }
+        } else {
+            Action::Look {
+                scope: self.policy.stop.scope(),
+                looks,
+            }
+        });
+        let wait = LOOK_FIRST.saturating_mul(1 << looks.min(LOOKS_RARE));
+        let left = Left::Others {
+            exit,
+            look_at: self.now.saturating_add(wait),
+            looks: looks.saturating_add(1),
         };
         self.life.state = State::Stopping(Stopping { left, ..stopping });
         Reply::Accepted

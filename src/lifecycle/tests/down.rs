@@ -272,12 +272,43 @@ fn looks_for_others_become_rarer_and_never_stop() {
         let at = life.life.deadline().unwrap();
         waits.push(at.saturating_duration_since(now).as_millis());
         now = at;
-        let looks = u8::try_from(looks).unwrap_or(u8::MAX);
+        let looks = looks.min(8) as u8;
         let reaction = life.handle(&policy, Input::Timeout, now);
         assert_eq!(reaction.action, Some(Action::Look { scope, looks }));
     }
     assert_eq!(waits[..10], [1, 2, 4, 8, 16, 32, 64, 128, 256, 256]);
     assert!(waits[10..].iter().all(|&wait| wait == 256));
+}
+
+#[test]
+fn sigkill_goes_again_to_those_whom_it_did_not_reach() {
+    // The ladder is widened when SIGKILL has been sent to the process alone.
+    let narrow = Policy {
+        stop: StopLadder::kill(Scope::Process),
+        ..Policy::default()
+    };
+    let wide = Policy {
+        stop: StopLadder::kill(Scope::ProcessGroup),
+        ..Policy::default()
+    };
+    let mut now = Instant::from_nanos(1);
+    let mut life = World::new(narrow.clone(), SLEEP).life;
+    life.handle(&narrow, Input::Start, now);
+    life.handle(&narrow, Input::Spawned(life.pid()), now);
+    life.handle(&narrow, Input::Stop, now);
+    life.handle(&wide, Input::Exited(Exit::Code(0)), now);
+    let mut killed = Vec::new();
+    for _ in 0..100 {
+        now = life.life.deadline().expect("it is not forgotten");
+        let action = life.handle(&wide, Input::Timeout, now).action;
+        if let Some(Action::Signal { signal, scope }) = action {
+            assert_eq!((signal, scope), (Signal::KILL, Scope::ProcessGroup));
+            killed.push(now.as_nanos() / 1_000_000);
+        }
+    }
+    let looks = 16 * 256;
+    assert_eq!(killed[..2], [255 + looks, 255 + 2 * looks]);
+    assert_eq!(killed.len(), 5);
 }
 
 #[test]

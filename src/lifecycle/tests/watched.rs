@@ -27,6 +27,8 @@ pub(super) struct Truth {
     pub(super) others: bool,
     /// SIGKILL was sent, as the ladder's end.
     pub(super) killed: bool,
+    /// So many looks ago.
+    pub(super) looks: u8,
     /// It was reported as unkillable.
     pub(super) reported: bool,
     /// Nothing more will be done about it by itself.
@@ -126,7 +128,7 @@ impl Watched {
             })
         );
         if stopping.is_none() {
-            (truth.killed, truth.reported) = (false, false);
+            (truth.killed, truth.looks, truth.reported) = (false, 0, false);
         }
         match reaction.action {
             None => (),
@@ -137,17 +139,27 @@ impl Watched {
             Some(Action::Signal { signal, scope }) => {
                 let Stopping { rung, .. } = stopping.expect("only what is being stopped gets a signal");
                 if rung == Stopping::SIGKILL {
-                    let again = truth.given_up && input == Input::Kill;
+                    let again = match input {
+                        Input::Kill => truth.given_up,
+                        Input::Timeout => truth.others && truth.looks >= 15,
+                        _ => false,
+                    };
                     assert!(
                         !truth.killed || again,
                         "SIGKILL goes once, and again if that was in vain"
                     );
-                    truth.reported = false;
+                    truth.reported &= input != Input::Kill;
+                    // Whoever asks is no reason to put off what comes by itself.
+                    truth.looks *= u8::from(input == Input::Kill);
                     assert_eq!((signal, scope), (Signal::KILL, policy.stop.kill));
                     truth.killed = true;
                 }
             }
-            Some(Action::Look { .. }) => assert!(truth.others, "looks for others, and the process itself is alive"),
+            Some(Action::Look { .. }) => {
+                assert!(truth.others, "looks for others, and the process itself is alive");
+                truth.looks = truth.looks.saturating_add(u8::from(truth.killed));
+                assert!(truth.looks <= 32, "SIGKILL has been in vain for too long");
+            }
             Some(Action::ReportUnkillable) => {
                 assert!(truth.killed && !truth.reported, "reported once, after SIGKILL");
                 truth.reported = true;

@@ -6,12 +6,14 @@ use super::act::Act;
 use super::chance::Chance;
 use super::climate::Climate;
 use super::host::Host;
+use super::process::Member;
 use super::recipe::{Draft, Recipe};
 use super::world::{Did, World};
 use crate::group::Rolling;
 use crate::lifecycle::{Backoff, Input, Policy, Scope, Startup, StateName, StopLadder};
 use crate::signal::Signal;
 use crate::supervisor::{GroupId, InstanceId, Request, Target};
+use crate::time::Instant;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -136,6 +138,21 @@ impl Scene {
         let instance = self.host.driver.instances.get(self.id(group, number)).unwrap();
         let serial = instance.process.as_ref().unwrap().serial;
         self.host.world.borrow_mut().process_mut(serial).unwrap().defy();
+    }
+
+    /// Whose process has a child that ends of SIGKILL alone.
+    fn has_a_deaf_child(&mut self, group: GroupId, number: u32) {
+        let instance = self.host.driver.instances.get(self.id(group, number)).unwrap();
+        let serial = instance.process.as_ref().unwrap().serial;
+        let child = Member {
+            in_group: true,
+            ends: Instant::NEVER,
+            obeys: false,
+            is_reaped: true,
+            alive: true,
+        };
+        let mut world = self.host.world.borrow_mut();
+        world.process_mut(serial).unwrap().others.push(child);
     }
 
     /// How many processes were asked for in the last step.
@@ -267,6 +284,26 @@ fn a_kill_that_was_refused_can_be_asked_for_again() {
     scene.wait(SECOND * 5);
     scene.ask(group, Request::Kill);
     scene.handle_all();
+    assert_eq!(scene.state(group, 0), StateName::Stopped);
+}
+
+#[test]
+fn who_was_out_of_reach_of_sigkill_gets_it_when_he_is_within() {
+    let mut scene = Scene::new();
+    let mut leader = draft(1);
+    leader.recipe.leads = true;
+    let group = scene.add(&leader);
+    scene.ask(group, Request::Start);
+    scene.has_a_deaf_child(group, 0);
+    // The process alone is to be killed; then the policy is one for the whole of its group.
+    scene.ask(group, Request::Kill);
+    leader.policy.stop = StopLadder::kill(Scope::ProcessGroup);
+    scene.reload(group, &leader);
+    scene.handle_all();
+    assert_eq!(scene.state(group, 0), StateName::Stopping);
+    for _ in 0..30 {
+        scene.wait(SECOND);
+    }
     assert_eq!(scene.state(group, 0), StateName::Stopped);
 }
 

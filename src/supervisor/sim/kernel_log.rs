@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::act::Act;
-use super::host::{Broken, Host};
+use super::host::{Broken, Host, Snapshot};
 use super::model::{Attempt, Group, Instance};
 use super::oracle::{before, ensure};
 use super::recipe::Label;
 use super::world::{Did, Sight};
 use crate::exit::Pid;
-use crate::lifecycle::{Policy, Scope, State, Wanted};
+use crate::lifecycle::{Left, Policy, Scope, State, Stopping, Wanted};
 use crate::signal::Signal;
 use crate::supervisor::Request;
 use crate::time::Instant;
@@ -194,9 +194,10 @@ fn cleans_up(host: &Host, instance: &Instance, group: &Group, serial: u64) -> bo
     ended && !stopping && group.policy.stop.scope() == Scope::ProcessGroup
 }
 
-/// SIGKILL was asked for, or every rung before it has been given its time.
+/// SIGKILL was asked for, or it goes again to those that are left, or every rung before it has been given its
+/// time.
 fn not_killed_early(host: &Host, instance: &Instance, group: &Group, at: Instant) -> Result<(), Broken> {
-    if was_to_be_killed(host, instance) {
+    if was_to_be_killed(host, instance) || was_killed(host, instance) {
         return Ok(());
     }
     let run = instance.attempts.len();
@@ -211,6 +212,14 @@ fn not_killed_early(host: &Host, instance: &Instance, group: &Group, at: Instant
             instance.id
         )
     })
+}
+
+fn was_killed(host: &Host, instance: &Instance) -> bool {
+    let left = |before: &Snapshot| match before.state {
+        State::Stopping(stopping) => stopping.rung == Stopping::SIGKILL && stopping.left != Left::Leader,
+        _ => false,
+    };
+    before(host, instance.id).is_some_and(left)
 }
 
 fn was_to_be_killed(host: &Host, instance: &Instance) -> bool {
