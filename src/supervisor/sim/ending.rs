@@ -8,7 +8,7 @@ use super::act::Act;
 use super::chance::Chance;
 use super::host::{Broken, Host, Snapshot, snapshots};
 use super::oracle::ensure;
-use super::process::SOON;
+use super::process::{Phase, SOON};
 use super::tally::Tally;
 use super::world::Did;
 use crate::group::Rolling;
@@ -135,10 +135,7 @@ impl Host {
     fn is_complete(&self) -> Result<(), Broken> {
         let targets: u32 = self.model.groups.iter().map(|group| group.target).sum();
         let world = self.world.borrow();
-        let alive = world
-            .processes
-            .iter()
-            .filter(|process| process.is_watched() && !process.is_ready());
+        let alive = world.processes.iter().filter(|process| process.phase == Phase::Alive);
         ensure(
             alive.count() == targets as usize && world.processes.len() == targets as usize,
             || format!("{targets} processes are asked for: {:?}", world.processes),
