@@ -178,9 +178,17 @@ mod tests {
     }
 
     #[test]
-    fn the_own_group_lives() {
-        let own = rustix::process::getpgrp().as_raw_nonzero().get();
-        assert!(group_lives(pid(own.try_into().unwrap())).unwrap());
+    fn a_group_lives_while_anybody_in_it_does() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("1000")
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let group = pid(child.id());
+        assert!(group_lives(group).unwrap());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!group_lives(group).unwrap());
     }
 
     #[test]

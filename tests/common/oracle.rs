@@ -136,8 +136,10 @@ fn snapshot() -> BTreeMap<String, String> {
         "nice".into(),
         format!("{:?}", rustix::process::getpriority_process(None)),
     );
-    facts.insert("session".into(), format!("{:?}", rustix::process::getsid(None)));
-    facts.insert("process group".into(), format!("{:?}", rustix::process::getpgrp()));
+    // SAFETY: these only tell. (Not rustix's: zero, for one outside of the PID namespace, is none to it.)
+    let (session, group) = unsafe { (libc::getsid(0), libc::getpgrp()) };
+    facts.insert("session".into(), session.to_string());
+    facts.insert("process group".into(), group.to_string());
     facts
 }
 
