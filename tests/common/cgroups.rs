@@ -1,12 +1,97 @@
-//! Processes in a cgroup, for tests that are not about how they got there.
+//! Processes in a cgroup, for tests that are not about how they got there; and whether there can be any.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
+use std::io;
+use std::mem;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::wait::wait_until;
+
+/// What fstatfs(2) says of cgroup v2.
+const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
+/// clone3(2); libc's has a type in which it overflows.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// What this machine doesn't let its cgroups do that the tests need, if anything; found out in a new one,
+/// and without the library. That one can be made is no proof: it may lie outside of what this process may move
+/// others into.
+pub fn lacking(cgroup: &Path) -> Option<String> {
+    usable(cgroup).err().map(|(what, error)| format!("{what}: {error}"))
+}
+
+/// Whether this is cgroup v2, and not only called so.
+pub fn is_mounted(place: &Path) -> bool {
+    rustix::fs::statfs(place).is_ok_and(|kind| kind.f_type as u64 == CGROUP2_SUPER_MAGIC)
+}
+
+fn usable(cgroup: &Path) -> Result<(), (&'static str, io::Error)> {
+    let refused = |what| move |error| (what, error);
+    let below = cgroup.join("probe");
+    fs::create_dir(&below).map_err(refused("a cgroup below another"))?;
+    let result = (|| {
+        moved_into(&below).map_err(refused("moving a process there"))?;
+        cloned_into(&below).map_err(refused("cloning a process into it"))
+    })();
+    fs::remove_dir(&below).map_err(refused("removing it again"))?;
+    result
+}
+
+/// Moves a process there, freezes it, thaws it and ends it.
+fn moved_into(cgroup: &Path) -> io::Result<()> {
+    let mut sleeper = Command::new("/bin/sleep").arg("1000").stdin(Stdio::null()).spawn()?;
+    let moved = fs::write(cgroup.join("cgroup.procs"), sleeper.id().to_string())
+        .and_then(|()| expected(members(cgroup).contains(&sleeper.id()), "it is not listed"))
+        .and_then(|()| fs::write(cgroup.join("cgroup.freeze"), "1"))
+        .and_then(|()| fs::write(cgroup.join("cgroup.freeze"), "0"));
+    sleeper.kill()?;
+    sleeper.wait()?;
+    moved?;
+    let end = Instant::now() + Duration::from_secs(5);
+    while fs::read_to_string(cgroup.join("cgroup.events"))?.contains("populated 1") {
+        expected(Instant::now() < end, "it stays populated")?;
+    }
+    Ok(())
+}
+
+/// Whether a child that is born there lives long enough to end by itself.
+fn cloned_into(cgroup: &Path) -> io::Result<()> {
+    if cfg!(pidherd_portable) {
+        return Ok(());
+    }
+    let directory = File::open(cgroup)?;
+    // SAFETY: all of it are numbers, and zero is "nothing asked for".
+    let mut args: libc::clone_args = unsafe { mem::zeroed() };
+    args.flags = CLONE_INTO_CGROUP;
+    args.exit_signal = libc::SIGCHLD as u64;
+    args.cgroup = directory.as_raw_fd() as u64;
+    // SAFETY: without CLONE_VM it is a fork, and the child does nothing but end.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &args, mem::size_of_val(&args)) };
+    if pid == 0 {
+        // SAFETY: it doesn't return.
+        unsafe { libc::_exit(0) };
+    }
+    if pid < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut status = 0;
+    // SAFETY: the status is ours to write to, and the child ours to reap.
+    if unsafe { libc::waitpid(pid as libc::pid_t, &mut status, 0) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    expected(status == 0, &format!("its wait status is {status:#x}"))
+}
+
+fn expected(is_so: bool, otherwise: &str) -> io::Result<()> {
+    if is_so {
+        Ok(())
+    } else {
+        Err(io::Error::other(otherwise.to_owned()))
+    }
+}
 
 /// Starts a shell that moves itself into the cgroup and then becomes the shell that runs `script`, in
 /// which `$0` is the cgroup's directory.

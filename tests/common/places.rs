@@ -8,6 +8,7 @@ use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use super::cgroups;
 use super::wait::wait_until;
 
 /// What the line begins with that says why a test did nothing.
@@ -64,7 +65,7 @@ pub fn cgroup_root() -> Option<PathBuf> {
     let places = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(PathBuf::from);
     places
         .into_iter()
-        .find(|place| place.join("cgroup.controllers").exists())
+        .find(|place| cgroups::is_mounted(place) && place.join("cgroup.controllers").exists())
 }
 
 /// A new, empty cgroup; `None`, said aloud, where none can be made.
@@ -74,13 +75,16 @@ pub fn test_cgroup() -> Option<TestCgroup> {
         return None;
     };
     let path = root.join(format!("{}{}", cgroup_prefix(process::id()), new_count()));
-    match fs::create_dir(&path) {
-        Ok(()) => Some(TestCgroup(path)),
-        Err(error) => {
-            skipped(&format!("needs a cgroup, but {}: {error}", path.display()));
-            None
-        }
-    }
+    let lacking = match fs::create_dir(&path) {
+        Ok(()) => cgroups::lacking(&path),
+        Err(error) => Some(error.to_string()),
+    };
+    let Some(lacking) = lacking else {
+        return Some(TestCgroup(path));
+    };
+    skipped(&format!("needs cgroups, but in {}: {lacking}", path.display()));
+    let _never_made = fs::remove_dir(&path);
+    None
 }
 
 /// Emptied by `cgroup.kill` and removed when this is dropped.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pidherd::signal::Signal;
 use pidherd::{Capabilities, Command, CommandError, OpenFile, Resource, Stdio, Step};
 
-use crate::common::isolated;
+use crate::common::{isolated, test_cgroup};
 use crate::helpers::{Scratch, cat_status, output, root, sh, status};
 
 #[test]
@@ -277,24 +277,10 @@ int main(void) { char path[4096]; return !getcwd(path, sizeof path) || fputs(pat
 
 #[test]
 fn born_in_a_cgroup() {
-    let Some(root) = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
-        .iter()
-        .map(std::path::Path::new)
-        .find(|root| root.join("cgroup.procs").exists())
-    else {
-        eprintln!("SKIPPED: born_in_a_cgroup needs cgroup v2");
-        return;
-    };
-    let own = root.join(format!("pidherd-test-{}", std::process::id()));
-    if let Err(error) = fs::create_dir(&own) {
-        eprintln!("SKIPPED: born_in_a_cgroup: {error}");
-        return;
-    }
-    let directory = Arc::new(OwnedFd::from(File::open(&own).unwrap()));
-    let result = std::panic::catch_unwind(|| {
-        let cat = Command::new("/bin/cat")
-            .arg("/proc/self/cgroup")
-            .cgroup(Arc::clone(&directory));
+    isolated(|| {
+        let Some(cgroup) = test_cgroup() else { return };
+        let directory = Arc::new(OwnedFd::from(File::open(cgroup.path()).unwrap()));
+        let cat = Command::new("/bin/cat").arg("/proc/self/cgroup").cgroup(directory);
         if cfg!(pidherd_portable) {
             let error = cat.spawn().unwrap_err();
             assert_eq!((error.step(), error.errno()), (Step::Cgroup, libc::ENOSYS));
@@ -302,20 +288,15 @@ fn born_in_a_cgroup() {
         }
         let text = output(cat);
         let line = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap();
-        assert!(line.ends_with(own.file_name().unwrap().to_str().unwrap()), "{text}");
-    });
-    fs::remove_dir(&own).unwrap();
-    result.unwrap();
-    if !cfg!(pidherd_portable) {
-        let error = Command::new("/bin/true")
-            .cgroup(File::open("/tmp").map(OwnedFd::from).unwrap())
-            .spawn()
-            .unwrap_err();
+        let name = cgroup.path().file_name().unwrap();
+        assert!(line.ends_with(name.to_str().unwrap()), "{text}");
+        let no_cgroup = File::open("/tmp").map(OwnedFd::from).unwrap();
+        let error = Command::new("/bin/true").cgroup(no_cgroup).spawn().unwrap_err();
         assert_eq!(
             (error.step(), error.errno(), error.is_transient()),
             (Step::Cgroup, libc::EBADF, false)
         );
-    }
+    });
 }
 
 #[test]
