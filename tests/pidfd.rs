@@ -1,5 +1,7 @@
 //! What a pidfd tells before, at and after the end of its process.
 
+mod common;
+
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -7,6 +9,8 @@ use pidherd::exit::Exit;
 use pidherd::signal::Signal;
 use pidherd::{Command, PidFd, Stdio};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use common::{isolated, skipped};
 
 fn start(script: &str) -> PidFd {
     Command::new("/bin/sh")
@@ -96,28 +100,37 @@ fn reaped_by_somebody_else() {
 
 #[test]
 fn a_group_outlives_its_leader() {
-    let mut child = Command::new("/bin/sh")
-        .arg("-c")
-        .arg("sleep 1000 >/dev/null & echo")
-        .stdout(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .unwrap();
-    assert!(child.wait().unwrap().exit.success());
-    let leader = child.into_pidfd();
-    match leader.signal_group(None) {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            eprintln!("SKIPPED: a_group_outlives_its_leader needs Linux 6.9");
-        }
-        result => {
-            result.unwrap();
-            leader.signal_group(Some(Signal::KILL)).unwrap();
-            while leader.signal_group(None).is_ok() {
-                std::thread::yield_now();
+    isolated(|| {
+        // Whom the leader leaves behind is of its group until it is reaped, and not every init does that.
+        rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1)).unwrap();
+        let child = Command::new("/bin/sh")
+            .arg("-c")
+            .arg("sleep 1000 >/dev/null & echo $!")
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let (leader, pipes) = child.into_parts();
+        let said = std::io::read_to_string(std::fs::File::from(pipes.stdout.unwrap())).unwrap();
+        let left = rustix::process::Pid::from_raw(said.trim().parse().unwrap()).unwrap();
+        assert!(readable(&leader, LONG));
+        assert!(leader.reap().unwrap().unwrap().exit.success());
+        let reap = || rustix::process::waitpid(Some(left), rustix::process::WaitOptions::empty());
+        match leader.signal_group(None) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                skipped("it needs Linux 6.9");
+                rustix::process::kill_process(left, rustix::process::Signal::KILL).unwrap();
+                reap().unwrap();
             }
-            assert_eq!(leader.signal_group(None).unwrap_err().raw_os_error(), Some(libc::ESRCH));
+            result => {
+                result.unwrap();
+                leader.signal_group(Some(Signal::KILL)).unwrap();
+                reap().unwrap();
+                assert_eq!(leader.signal_group(None).unwrap_err().raw_os_error(), Some(libc::ESRCH));
+            }
         }
-    }
+        rustix::process::set_child_subreaper(None).unwrap();
+    });
 }
 
 #[test]

@@ -14,12 +14,17 @@ use super::wait::wait_until;
 /// What the line begins with that says why a test did nothing.
 pub const SKIPPED: &str = "SKIPPED: ";
 
-/// Whether this is root. If not, says aloud what is not tested: `if !root_or_skip("...") { return; }`.
+/// Whether this is root, and not one whom a container has left hardly any of its capabilities. If not, says
+/// aloud what is not tested: `if !root_or_skip("...") { return; }`.
 #[must_use]
 pub fn root_or_skip(why: &str) -> bool {
-    let root = rustix::process::geteuid().is_root();
+    const CAP_SYS_ADMIN: u32 = 21;
+    let status = fs::read_to_string("/proc/thread-self/status").expect("/proc");
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let capabilities = u64::from_str_radix(line.unwrap_or_default().trim(), 16).unwrap_or(0);
+    let root = rustix::process::geteuid().is_root() && capabilities >> CAP_SYS_ADMIN & 1 == 1;
     if !root {
-        skipped(&format!("needs root: {why}"));
+        skipped(&format!("needs root and CAP_SYS_ADMIN: {why}"));
     }
     root
 }

@@ -64,10 +64,5 @@ impl Drop for Scratch {
 
 /// Whether this is root; says so aloud if the test is skipped for want of it.
 pub fn root(test: &str) -> bool {
-    // SAFETY: takes nothing.
-    let root = unsafe { libc::geteuid() } == 0;
-    if !root {
-        eprintln!("SKIPPED: {test} needs root");
-    }
-    root
+    crate::common::root_or_skip(test)
 }
