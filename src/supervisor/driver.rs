@@ -26,6 +26,9 @@ use crate::time::Instant;
 /// How many runs of each instance are remembered unless the host wants otherwise.
 pub(super) const KEPT_RUNS: usize = 5;
 
+/// How many times a process may have to be looked at until its end is seen: its readiness comes first.
+const MESSAGES: u32 = 2;
+
 /// See the [module](self).
 pub(super) struct Driver<K: Kernel> {
     pub(super) kernel: K,
@@ -126,7 +129,7 @@ impl<K: Kernel> Driver<K> {
         let Some(earlier) = instance.pending else {
             if *budget > 0 {
                 *budget -= 1;
-                return self.feed(id, request.input());
+                return self.obey(id, request);
             }
             instance.pending = Some(request);
             self.pending += 1;
@@ -136,7 +139,7 @@ impl<K: Kernel> Driver<K> {
         instance.pending = Some(earlier.then(request).unwrap_or(request));
         if earlier.then(request).is_none() {
             // The two can't be said as one: the earlier one takes its turn now.
-            self.feed(id, earlier.input());
+            self.obey(id, earlier);
         }
         Reply::Queued
     }
@@ -146,12 +149,34 @@ impl<K: Kernel> Driver<K> {
         let pending = self.instances.get_mut(id).and_then(|instance| instance.pending.take());
         if let Some(request) = pending {
             self.pending = self.pending.saturating_sub(1);
-            self.feed(id, request.input());
+            self.obey(id, request);
         }
         if self.pending == 0 {
             self.waiting.clear();
         }
         pending.is_some()
+    }
+
+    /// Whoever is to be started and has just ended, unseen, is seen first: it is not "already" running.
+    fn obey(&mut self, id: InstanceId, request: Request) -> Reply {
+        // Its readiness may have to be heard before its end.
+        for _ in 0..MESSAGES {
+            if request != Request::Start || !self.has_ended(id) {
+                break;
+            }
+            // Whatever fails is tried again when its descriptor is ready.
+            let _later = self.process_ready(id);
+        }
+        self.feed(id, request.input())
+    }
+
+    /// Whether the process of an instance that is up has ended, and nobody has been told.
+    fn has_ended(&self, id: InstanceId) -> bool {
+        self.instances.get(id).is_some_and(|instance| {
+            let is_up = matches!(instance.life.state().name(), StateName::Starting | StateName::Running);
+            let process = instance.process.as_ref().filter(|_| is_up);
+            process.is_some_and(|process| self.kernel.has_ended(process))
+        })
     }
 
     // What happens. What was asked for before comes first: nothing is started, because of a delay that
@@ -253,6 +278,9 @@ impl<K: Kernel> Driver<K> {
 
     /// Does what a reaction says, and returns what became of it.
     fn carry_out(&mut self, id: InstanceId, reaction: &Reaction, before: &State) -> Option<Input> {
+        if reaction.transitions().any(|step| step.to == StateName::Stopping) {
+            self.look_before_stop(id);
+        }
         let ended = reaction
             .transitions()
             .any(Transition::ends_run)
@@ -281,6 +309,14 @@ impl<K: Kernel> Driver<K> {
         }
     }
 
+    /// Who is stopped may have ended by itself: then that is what its run is remembered for.
+    fn look_before_stop(&mut self, id: InstanceId) {
+        if let Some(instance) = self.instances.get_mut(id) {
+            let process = instance.process.as_ref();
+            instance.history.ended_before = process.is_some_and(|process| self.kernel.has_ended(process));
+        }
+    }
+
     /// A run is over: lets go of its process.
     fn bury(&mut self, id: InstanceId, reaction: &Reaction, before: &State) -> Option<Pid> {
         let wall = self.kernel.wall();
@@ -290,6 +326,7 @@ impl<K: Kernel> Driver<K> {
         instance.lives_in = None;
         let exit = instance.history.last_exit.filter(|_| process.is_some());
         let end = match (exit, &instance.history.last_error, self.groups.get(instance.group)) {
+            (Some(record), _, _) if instance.history.ended_before => End::of_exit(record.exit),
             (Some(record), _, Some(group)) => {
                 End::of(before, record.exit, &group.policy.stop, instance.history.asked_to_kill)
             }

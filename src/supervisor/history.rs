@@ -81,7 +81,8 @@ impl fmt::Display for End {
 }
 
 impl End {
-    /// Why the run of a process that was in this state ended as it did.
+    /// Why the run of a process that was in this state, and was not found dead when its stop began, ended as
+    /// it did.
     pub(super) fn of(before: &State, exit: Exit, ladder: &StopLadder, asked_to_kill: bool) -> End {
         match before {
             State::Stopping(Stopping {
@@ -108,7 +109,8 @@ impl End {
         }
     }
 
-    const fn of_exit(exit: Exit) -> End {
+    /// Why it ended, if nobody had to do with it but itself.
+    pub(super) const fn of_exit(exit: Exit) -> End {
         match exit {
             Exit::Code(code) => End::Exited(code),
             Exit::Signal { signal, core } if core || is_fault(signal) => End::Crashed { signal, core },
@@ -149,6 +151,8 @@ pub(super) struct History {
     pub(super) over: Option<(SystemTime, Duration)>,
     /// The host asked for SIGKILL.
     pub(super) asked_to_kill: bool,
+    /// When its stop began it had ended already, and nobody had been told.
+    pub(super) ended_before: bool,
     start: Instant,
     runs: VecDeque<Run>,
     most: usize,
@@ -164,6 +168,7 @@ impl History {
             last_exit: None,
             over: None,
             asked_to_kill: false,
+            ended_before: false,
             start: Instant::ZERO,
             runs,
             most,
@@ -176,6 +181,7 @@ impl History {
         self.last_error = None;
         self.over = None;
         self.asked_to_kill = false;
+        self.ended_before = false;
     }
 
     pub(super) fn ended(&mut self, number: u64, end: End, exit: Option<ExitRecord>, now: Instant, wall: SystemTime) {

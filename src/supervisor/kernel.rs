@@ -50,6 +50,9 @@ pub(super) trait Kernel {
     /// `hold` the others of its scope stay within reach afterwards.
     fn collect(&mut self, process: &mut Self::Process, hold: bool) -> io::Result<Seen>;
 
+    /// Whether the process itself has ended, collected or not.
+    fn has_ended(&self, process: &Self::Process) -> bool;
+
     /// Makes room for this many processes more.
     fn reserve(&mut self, additional: usize);
 
@@ -415,6 +418,13 @@ impl Kernel for Linux {
             }
             (Watch::Group | Watch::Zombie, Some(leaf)) if leaf.changed()? => Ok(Seen::Empty),
             (Watch::Reaped(_) | Watch::Group | Watch::Zombie, _) => Ok(Seen::Nothing),
+        }
+    }
+
+    fn has_ended(&self, process: &Watched) -> bool {
+        match process.watch {
+            Watch::Alive(_) => matches!(process.pidfd.peek(), Ok(Some(_))),
+            Watch::Reaped(_) | Watch::Group | Watch::Zombie => true,
         }
     }
 

@@ -8,11 +8,12 @@ use std::process;
 use std::time::Duration;
 
 use pidherd::lifecycle::{Backoff, Left, Policy, Scope, State, StateName, StopLadder};
+use pidherd::supervisor::{End, Outcome};
 use pidherd::{Command, GroupSpec, InstanceId, Signal, Target};
 
 use super::common::{SOON, isolated, processes, wait_gone, wait_until};
 use super::host::{Host, LONG, at_once, for_ever, ms, sh, sleeper, term, wait_for_sleep};
-use StateName::{Fatal, Running, Starting, Stopped, Stopping};
+use StateName::{Exited, Fatal, Running, Starting, Stopped, Stopping};
 
 fn group_policy() -> Policy {
     Policy {
@@ -297,5 +298,49 @@ fn a_group_can_be_stopped_by_a_real_time_signal() {
         host.until_state(id, Stopped);
         assert_eq!(host.status(id).last_exit.unwrap().exit.code(), Some(4));
         assert_eq!(host.all_steps().count(), host.events.len(), "{}", host.story());
+    });
+}
+
+/// Somebody else kills it, and nobody tells the supervisor before it is asked for something.
+fn killed_unseen(host: &mut Host) -> InstanceId {
+    let id = host.start(sleeper(), at_once());
+    let pid = host.pid(id);
+    let raw = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(raw, rustix::process::Signal::KILL).unwrap();
+    assert!(wait_gone(pid, SOON));
+    assert_eq!(host.state(id), Running);
+    id
+}
+
+#[test]
+fn who_has_ended_before_his_stop_is_remembered_for_that() {
+    isolated(|| {
+        let mut host = Host::new();
+        let requests: [fn(&mut Host, InstanceId) -> Outcome; 4] = [
+            |host, id| host.supervisor.stop(id).unwrap(),
+            |host, id| host.supervisor.kill(id).unwrap(),
+            |host, id| host.supervisor.restart(id).unwrap(),
+            |host, _| host.supervisor.shutdown().unwrap(),
+        ];
+        for request in requests {
+            let id = killed_unseen(&mut host);
+            request(&mut host, id);
+            host.until("its run is over", |host| host.supervisor.runs(id).next().is_some());
+            let run = host.supervisor.runs(id).next().unwrap();
+            assert_eq!(run.end, End::KilledFromOutside(Signal::KILL));
+        }
+    });
+}
+
+#[test]
+fn who_has_ended_is_started_though_nobody_has_seen_it() {
+    isolated(|| {
+        let mut host = Host::new();
+        let id = killed_unseen(&mut host);
+        assert_eq!(host.supervisor.start(id).unwrap().accepted, 1);
+        assert_eq!((host.state(id), host.status(id).runs), (Running, 2));
+        let states = [Starting, Running, Exited, Starting, Running];
+        host.until_state(id, Running);
+        assert_eq!(host.states(id), states);
     });
 }

@@ -426,6 +426,13 @@ impl Kernel for Fake {
         })
     }
 
+    fn has_ended(&self, process: &Handle) -> bool {
+        let world = self.0.borrow();
+        world
+            .process(process.serial)
+            .is_none_or(|process| process.phase != Phase::Alive)
+    }
+
     fn reserve(&mut self, _additional: usize) {}
 
     fn signal(&mut self, process: &Handle, signal: Signal, scope: Scope) -> io::Result<()> {
