@@ -1,7 +1,7 @@
 //! The smallest host: three workers kept alive on an epoll of one's own, until SIGINT or SIGTERM.
-use pidherd::{Command, Event, GroupSpec, MaskGuard, Signal, SignalFd, SignalSet, Supervisor};
-use pidherd::{fdset::Change, lifecycle::Restart};
+use pidherd::{Command, Event, GroupSpec, MaskGuard, Restart, Signal, SignalFd, SignalSet, Supervisor, fdset::Change};
 use rustix::event::epoll::{CreateFlags, EventData, EventFlags, add, create, delete, wait};
+use rustix::{buffer::spare_capacity, io::retry_on_intr};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let signals: SignalSet = [Signal::INT, Signal::TERM].into_iter().collect();
@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 (Change::Added(_), None) => {} // It is gone already.
             }
         }
-        wait(&epoll, rustix::buffer::spare_capacity(&mut ready), None)?;
+        retry_on_intr(|| wait(&epoll, spare_capacity(&mut ready), None))?;
         for event in ready.drain(..) {
             supervisor.process_ready(event.data.u64() as i32)?;
         }

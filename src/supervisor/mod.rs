@@ -13,9 +13,9 @@
 //!    [`Supervisor::process_ready`] with its number. They come and go with the processes; a host
 //!    follows them by [`Supervisor::next_fd_change`].
 //!
-//! A loop that is edge-triggered calls until the answer is [`Progress::Nothing`]. With tokio, an `AsyncFd`
-//! over a duplicate (`supervisor.as_fd().try_clone_to_owned()`) leaves the supervisor itself free to be
-//! called: after `readable()`, dispatch, and clear the readiness only on [`Progress::Nothing`].
+//! A loop that is edge-triggered calls until the answer is [`Progress::Nothing`]. That of tokio is:
+//! `examples/tokio.rs` puts the supervisor into an `AsyncFd`, and clears its readiness only then. A wait may
+//! end with `EINTR` when nothing has happened (a host that is stopped and goes on): it is to be repeated.
 //!
 //! # Example
 //!

@@ -1,15 +1,17 @@
 //! The examples' binaries, for tests that drive them.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 /// The binary of this example, as current as its source: `cargo test` builds it, but not when it is asked
-/// for a single test file. There is one example to a test binary.
-pub fn binary(name: &str) -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| build(name))
+/// for a single test file.
+pub fn binary(name: &'static str) -> &'static Path {
+    static BUILT: Mutex<BTreeMap<&str, &Path>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    built.entry(name).or_insert_with(|| Box::leak(build(name).into()))
 }
 
 fn build(name: &str) -> PathBuf {
