@@ -1,30 +1,28 @@
 //! Where groups and instances live: slots that are used again, behind ids that are not.
 //!
 //! An id carries the generation of its slot, so the id of something removed never means its
-//! successor. A slot whose generations are used up is retired.
+//! successor, and the number of its arena, so it means nobody in another. A slot whose generations are used
+//! up is retired.
 
 use std::fmt;
 use std::marker::PhantomData;
 
 /// The place of a `T` among its kind, and which of its inhabitants is meant.
 pub struct Id<T> {
+    home: u32,
     index: u32,
     generation: u32,
     what: PhantomData<fn() -> T>,
 }
 
 impl<T> Id<T> {
-    const fn new(index: u32, generation: u32) -> Id<T> {
-        Id {
-            index,
-            generation,
-            what: PhantomData,
-        }
-    }
-
     /// The slot's number: unique among the living.
     pub(super) const fn index(self) -> u32 {
         self.index
+    }
+
+    const fn parts(self) -> (u32, u32, u32) {
+        (self.home, self.index, self.generation)
     }
 }
 
@@ -37,13 +35,13 @@ impl<T> Clone for Id<T> {
 impl<T> Copy for Id<T> {}
 impl<T> PartialEq for Id<T> {
     fn eq(&self, other: &Id<T>) -> bool {
-        (self.index, self.generation) == (other.index, other.generation)
+        self.parts() == other.parts()
     }
 }
 impl<T> Eq for Id<T> {}
 impl<T> std::hash::Hash for Id<T> {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        (self.index, self.generation).hash(state);
+        self.parts().hash(state);
     }
 }
 impl<T> PartialOrd for Id<T> {
@@ -53,7 +51,7 @@ impl<T> PartialOrd for Id<T> {
 }
 impl<T> Ord for Id<T> {
     fn cmp(&self, other: &Id<T>) -> std::cmp::Ordering {
-        (self.index, self.generation).cmp(&(other.index, other.generation))
+        self.parts().cmp(&other.parts())
     }
 }
 impl<T> fmt::Debug for Id<T> {
@@ -64,6 +62,7 @@ impl<T> fmt::Debug for Id<T> {
 
 /// Slots for `T`, named by `Id<Key>`: the key is a public marker, `T` may be private.
 pub(super) struct Arena<Key, T> {
+    home: u32,
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
     key: PhantomData<fn() -> Key>,
@@ -75,8 +74,10 @@ struct Slot<T> {
 }
 
 impl<Key, T> Arena<Key, T> {
-    pub(super) const fn new() -> Arena<Key, T> {
+    /// `home` tells its ids from those of other arenas.
+    pub(super) const fn new(home: u32) -> Arena<Key, T> {
         Arena {
+            home,
             slots: Vec::new(),
             free: Vec::new(),
             key: PhantomData,
@@ -87,7 +88,8 @@ impl<Key, T> Arena<Key, T> {
         while let Some(index) = self.free.pop() {
             if let Some(slot) = self.slots.get_mut(index as usize) {
                 slot.value = Some(value);
-                return Id::new(index, slot.generation);
+                let generation = slot.generation;
+                return self.id(index, generation);
             }
         }
         let index = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
@@ -95,14 +97,20 @@ impl<Key, T> Arena<Key, T> {
             generation: 0,
             value: Some(value),
         });
-        Id::new(index, 0)
+        self.id(index, 0)
+    }
+
+    const fn id(&self, index: u32, generation: u32) -> Id<Key> {
+        Id {
+            home: self.home,
+            index,
+            generation,
+            what: PhantomData,
+        }
     }
 
     pub(super) fn remove(&mut self, id: Id<Key>) -> Option<T> {
-        let slot = self
-            .slots
-            .get_mut(id.index as usize)
-            .filter(|slot| slot.generation == id.generation)?;
+        let slot = self.slot_mut(id)?;
         let value = slot.value.take()?;
         if let Some(next) = slot.generation.checked_add(1) {
             slot.generation = next;
@@ -112,25 +120,25 @@ impl<Key, T> Arena<Key, T> {
     }
 
     pub(super) fn get(&self, id: Id<Key>) -> Option<&T> {
-        self.slots
-            .get(id.index as usize)
-            .filter(|slot| slot.generation == id.generation)?
-            .value
-            .as_ref()
+        let slot = self.slots.get(id.index as usize)?;
+        let is_meant = (self.home, slot.generation) == (id.home, id.generation);
+        slot.value.as_ref().filter(|_| is_meant)
     }
 
     pub(super) fn get_mut(&mut self, id: Id<Key>) -> Option<&mut T> {
-        self.slots
-            .get_mut(id.index as usize)
-            .filter(|slot| slot.generation == id.generation)?
-            .value
-            .as_mut()
+        self.slot_mut(id)?.value.as_mut()
+    }
+
+    fn slot_mut(&mut self, id: Id<Key>) -> Option<&mut Slot<T>> {
+        let slot = self.slots.get_mut(id.index as usize)?;
+        let is_meant = (self.home, slot.generation) == (id.home, id.generation);
+        is_meant.then_some(slot)
     }
 
     /// The id of whoever lives in this slot now.
     pub(super) fn id_at(&self, index: u32) -> Option<Id<Key>> {
         let slot = self.slots.get(index as usize)?;
-        slot.value.as_ref().map(|_| Id::new(index, slot.generation))
+        slot.value.as_ref().map(|_| self.id(index, slot.generation))
     }
 
     /// How many slots there are, used or not.
@@ -153,7 +161,7 @@ mod tests {
 
     #[test]
     fn an_id_outlives_what_it_named_without_naming_another() {
-        let mut arena: Arena<(), &str> = Arena::new();
+        let mut arena: Arena<(), &str> = Arena::new(0);
         let first = arena.insert("first");
         assert_eq!(arena.remove(first), Some("first"));
         assert_eq!(arena.remove(first), None);
@@ -167,11 +175,20 @@ mod tests {
     }
 
     #[test]
+    fn an_id_means_nobody_in_another_arena() {
+        let (mut ours, mut theirs): (Arena<(), u8>, Arena<(), u8>) = (Arena::new(0), Arena::new(1));
+        let (here, there) = (ours.insert(1), theirs.insert(2));
+        assert_ne!(here, there);
+        assert_eq!((ours.get(there), theirs.get_mut(here)), (None, None));
+        assert_eq!((ours.remove(there), ours.get(here)), (None, Some(&1)));
+    }
+
+    #[test]
     fn a_worn_out_slot_is_retired() {
-        let mut arena: Arena<(), u8> = Arena::new();
+        let mut arena: Arena<(), u8> = Arena::new(0);
         let id = arena.insert(1);
         arena.slots[0].generation = u32::MAX;
-        let last = Id::new(id.index(), u32::MAX);
+        let last = arena.id(id.index(), u32::MAX);
         assert_eq!(arena.remove(last), Some(1));
         let next = arena.insert(2);
         assert_ne!(next.index(), last.index());

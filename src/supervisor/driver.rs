@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
 use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -68,11 +69,14 @@ pub enum Progress {
 
 impl<K: Kernel> Driver<K> {
     pub(super) fn new(kernel: K, events: Events, seed: u64) -> Driver<K> {
+        // So that an id of another supervisor is unknown here.
+        static DRIVERS: AtomicU32 = AtomicU32::new(0);
+        let home = DRIVERS.fetch_add(1, Ordering::Relaxed);
         Driver {
             now: kernel.now(),
             kernel,
-            groups: Arena::new(),
-            instances: Arena::new(),
+            groups: Arena::new(home),
+            instances: Arena::new(home),
             events,
             deadlines: Deadlines::new(),
             waiting: VecDeque::new(),
