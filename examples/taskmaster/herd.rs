@@ -295,7 +295,9 @@ impl Herd {
                     exit: step.exit.map(|record| record.exit),
                 }));
             }
-            Event::Unkillable { instance, name, pid } => {
+            Event::Unkillable {
+                instance, name, pid, ..
+            } => {
                 self.unkillable.insert(instance);
                 let pid = pid.map_or(String::new(), |pid| format!(" (pid {pid})"));
                 self.note(format!("{}{pid} survives SIGKILL", self.shown(instance, &name)));

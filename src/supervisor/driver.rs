@@ -302,11 +302,11 @@ impl<K: Kernel> Driver<K> {
             Action::Look { scope, looks } => self.is_empty(id, scope, looks).then_some(Input::Empty),
             Action::ReportUnkillable => {
                 let instance = self.instances.get(id)?;
-                let (name, pid) = (instance.name.clone(), instance.life.state().pid());
                 self.events.push(Event::Unkillable {
                     instance: id,
-                    name,
-                    pid,
+                    group: instance.group,
+                    name: instance.name.clone(),
+                    pid: instance.life.state().pid(),
                 });
                 None
             }
@@ -444,12 +444,12 @@ impl<K: Kernel> Driver<K> {
 
     pub(super) fn signal_failed(&mut self, id: InstanceId, signal: Signal, error: &io::Error) {
         if let Some(instance) = self.instances.get(id) {
-            let (name, errno) = (instance.name.clone(), error.raw_os_error().unwrap_or_default());
             self.events.push(Event::SignalFailed {
                 instance: id,
-                name,
+                group: instance.group,
+                name: instance.name.clone(),
                 signal,
-                errno,
+                errno: error.raw_os_error().unwrap_or_default(),
             });
         }
     }

@@ -23,6 +23,8 @@ pub enum Event {
     Unkillable {
         /// Which.
         instance: InstanceId,
+        /// Its group.
+        group: GroupId,
         /// Its group's name and its number in it.
         name: Name,
         /// Its process.
@@ -32,6 +34,8 @@ pub enum Event {
     SignalFailed {
         /// To whom.
         instance: InstanceId,
+        /// Its group.
+        group: GroupId,
         /// Its group's name and its number in it.
         name: Name,
         /// What was sent.
