@@ -18,6 +18,9 @@ use crate::sys::guarded::{Abandon, Guarded};
 /// but for a process that hangs in the kernel.
 const DROP_WAIT: Duration = Duration::from_secs(1);
 
+/// The longest single wait: more than this is waited for in turns, however long it is.
+const ONE_POLL: Duration = Duration::from_secs(3_600);
+
 /// A running (or ended, and not yet reaped) child.
 ///
 /// Dropping it sends SIGKILL (to the process, not to what it started), waits for at most a second, and reaps; [`Child::into_pidfd`],
@@ -145,6 +148,29 @@ impl Child {
         };
         self.process.record = Some(record);
         Ok(record)
+    }
+
+    /// Waits for the child's end, but no longer than this, and reaps it; `None` if it lives on. Blocks. The
+    /// child's standard input stays open.
+    ///
+    /// # Errors
+    /// As [`PidFd::reap`], and what poll(2) says.
+    pub fn wait_timeout(&mut self, limit: Duration) -> io::Result<Option<ExitRecord>> {
+        let end = Instant::now().checked_add(limit);
+        loop {
+            if let Some(record) = self.try_wait()? {
+                return Ok(Some(record));
+            }
+            let left = end.map_or(ONE_POLL, |end| end.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return Ok(None);
+            }
+            let left = Timespec::try_from(left.min(ONE_POLL)).map_err(|_| io::ErrorKind::InvalidInput)?;
+            match self.process.pidfd.ends_within(left) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                ended => drop(ended?),
+            }
+        }
     }
 
     /// Sends SIGKILL, unless the child was already reaped. It is still to be waited for.

@@ -152,3 +152,15 @@ fn a_child_waited_for_twice_says_the_same() {
     );
     child.kill().unwrap();
 }
+
+#[test]
+fn a_child_is_waited_for_no_longer_than_that() {
+    let mut child = Command::new("/bin/cat").stdin(Stdio::piped()).spawn().unwrap();
+    assert_eq!(child.wait_timeout(Duration::ZERO).unwrap(), None);
+    assert_eq!(child.wait_timeout(Duration::from_millis(1)).unwrap(), None);
+    assert!(child.stdin.is_some(), "it is not closed, or it would have ended");
+    child.kill().unwrap();
+    let record = child.wait_timeout(Duration::MAX).unwrap().unwrap();
+    assert_eq!(record.exit.signal(), Some(Signal::KILL));
+    assert_eq!(child.wait_timeout(Duration::ZERO).unwrap(), Some(record));
+}
