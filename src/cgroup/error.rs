@@ -116,7 +116,8 @@ impl CgroupError {
             CgroupError::NotACgroup { .. } | CgroupError::Version1 { .. } | CgroupError::Name { .. } => libc::EINVAL,
             CgroupError::NotWritable { errno, .. } | CgroupError::Failed { errno, .. } => *errno,
             CgroupError::Threaded { .. } => libc::EOPNOTSUPP,
-            CgroupError::Own { .. } | CgroupError::Exists { .. } => libc::EBUSY,
+            CgroupError::Exists { .. } => libc::EEXIST,
+            CgroupError::Own { .. } => libc::EBUSY,
             CgroupError::Limit { .. } => libc::EAGAIN,
         }
     }

@@ -116,6 +116,8 @@ impl fmt::Display for Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
     Path(PathBuf),
+    /// A program that is in none of PATH's directories.
+    Nowhere(PathBuf),
     Value(String),
 }
 
@@ -123,6 +125,7 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Subject::Path(path) => write!(f, "{path:?}"),
+            Subject::Nowhere(path) => write!(f, "{path:?}, searched for in PATH"),
             Subject::Value(value) => f.write_str(value),
         }
     }
@@ -184,7 +187,7 @@ impl SpawnError {
     pub fn path(&self) -> Option<&Path> {
         match &*self.cause {
             Cause::Kernel {
-                subject: Some(Subject::Path(path)),
+                subject: Some(Subject::Path(path) | Subject::Nowhere(path)),
                 ..
             } => Some(path),
             Cause::Kernel { .. } | Cause::Command(_) => None,
@@ -196,7 +199,7 @@ impl SpawnError {
     pub fn subject(&self) -> Option<String> {
         match &*self.cause {
             Cause::Kernel {
-                subject: Some(Subject::Path(path)),
+                subject: Some(Subject::Path(path) | Subject::Nowhere(path)),
                 ..
             } => Some(path.display().to_string()),
             Cause::Kernel {

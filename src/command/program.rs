@@ -130,7 +130,7 @@ impl Program {
         };
         let nowhere = step == Step::Exec && self.candidates > 1 && matches!(errno, libc::ENOENT | libc::ENOTDIR);
         let subject = if nowhere {
-            Some(Subject::Path(PathBuf::from(&self.name)))
+            Some(Subject::Nowhere(PathBuf::from(&self.name)))
         } else {
             subject
         };

@@ -116,6 +116,12 @@ fn a_program_that_is_nowhere_is_called_by_its_name() {
     let error = command.spawn().unwrap_err();
     assert_eq!((error.step(), error.errno()), (Step::Exec, libc::ENOENT));
     assert_eq!(error.path(), Some(Path::new("no-such-program")));
+    assert!(
+        error
+            .to_string()
+            .contains(r#"execve "no-such-program", searched for in PATH: No such file"#),
+        "{error}"
+    );
 }
 
 /// libuv#274: a zombie after a failed exec.
