@@ -171,6 +171,10 @@ impl<K: Kernel> Driver<K> {
             // Whatever fails is tried again when its descriptor is ready.
             let _later = self.process_ready(id);
         }
+        // Its end may have been the last that a rolling restart waited for, which sends it away.
+        if request.wants_up() && self.leaves(id) {
+            return Reply::Ignored;
+        }
         self.feed(id, request.input())
     }
 

@@ -372,6 +372,32 @@ fn a_rolling_restart_starts_whom_it_adds_once() {
 }
 
 #[test]
+fn whom_a_rolling_restart_sends_away_when_his_end_is_seen_is_not_started() {
+    let mut scene = Scene::new();
+    let mut always = draft(5);
+    always.policy.restart = crate::lifecycle::Restart::Always;
+    always.policy.startup = Startup::Grace(Duration::from_nanos(1));
+    let group = scene.add(&always);
+    let surge = Rolling {
+        max_unavailable: 2,
+        surge: 2,
+    };
+    scene.act(Act::Roll(group, surge));
+    scene.act(Act::Signal(Target::Group(group), Signal::KILL));
+    scene.pass(SECOND);
+    // The one end is seen; the other waits to be, behind a start that waits as well.
+    let first = scene.host.world.borrow().processes[0].serial;
+    scene.act(Act::Ready { serial: first });
+    scene.ask(group, Request::Start);
+    let last = scene.id(group, 6);
+    scene.act(Act::Knock(last));
+    for _ in 0..5 {
+        scene.wait(SECOND);
+    }
+    assert_eq!(scene.states(group), [StateName::Running; 5]);
+}
+
+#[test]
 fn a_ladder_that_became_shorter_still_ends_in_sigkill() {
     let mut scene = Scene::new();
     let mut spec = draft(1);
