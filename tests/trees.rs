@@ -17,9 +17,6 @@ const FUGITIVES: &str = "for n in 1 2 3; do (setsid sh -c 'trap \"\" TERM; sleep
                          trap 'exit 0' TERM; echo ready; read never";
 
 fn in_cgroup(body: impl FnOnce(&TestCgroup, CgroupDir)) {
-    if cfg!(pidherd_portable) {
-        return skipped("without clone3 nothing is started in a cgroup");
-    }
     isolated(|| {
         let Some(cgroup) = root_or_skip("it makes cgroups").then(test_cgroup).flatten() else {
             return skipped("there is no cgroup v2 to write to");

@@ -20,8 +20,8 @@
 //! the host itself, was rejected: a library that rearranges the machine's cgroups is at war with
 //! whoever else does. Neither are limits set here: the host may write them into the directory or,
 //! between [`CgroupDir::leaf`] and the first start, into the leaf. Nor are processes moved by
-//! their number: a child begins its life in its cgroup (CLONE_INTO_CGROUP, Linux 5.7), or a fork
-//! before the move would escape.
+//! their number: a child begins its life in its cgroup (CLONE_INTO_CGROUP, Linux 5.7) or enters it before its
+//! program runs, or a fork before the move would escape.
 //!
 //! Nothing in this module blocks, but for moments in which the kernel has its cgroup lock taken. To be
 //! killed takes a process a while, so [`Cgroup::kill`] comes back before it is dead.
@@ -73,7 +73,7 @@ mod tests;
 mod tree;
 
 /// What fstatfs(2) says of the two versions' file systems.
-const CGROUP2_SUPER_MAGIC: FsWord = 0x6367_7270;
+pub(crate) const CGROUP2_SUPER_MAGIC: FsWord = 0x6367_7270;
 const CGROUP_SUPER_MAGIC: FsWord = 0x0027_e0eb;
 
 /// How many names are tried for the directory that shows whether one can be made.

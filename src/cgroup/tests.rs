@@ -5,7 +5,8 @@
 #[path = "../../tests/common/mod.rs"]
 mod common;
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use rustix::fs::inotify;
 
 use super::members::{List, Sent, signal_listed};
 use super::*;
+use crate::sys::refuse::refusing;
 use common::cgroups::{FORKING_CHAINS, members, run_in, sleepers};
 use common::{TestCgroup, isolated, test_cgroup, wait_gone, wait_readable, wait_until};
 
@@ -165,5 +167,42 @@ fn a_recycled_number_is_not_signalled() {
         assert_eq!(stranger.wait().unwrap().signal(), Some(15));
         wait_empty(&leaf);
         leaf.remove().unwrap();
+    });
+}
+
+/// On a kernel without CLONE_INTO_CGROUP, or behind a filter, it comes to the same.
+#[test]
+fn without_clone3_a_child_enters_its_cgroup_itself() {
+    isolated(|| {
+        let Some(cgroup) = test_cgroup() else { return };
+        let dir = CgroupDir::open(cgroup.path()).unwrap();
+        for errno in [libc::ENOSYS, libc::EPERM, libc::EINVAL, libc::E2BIG] {
+            let leaf = dir.make("leaf").unwrap();
+            refusing(libc::SYS_clone3, errno, || {
+                let mut spawner = crate::Spawner::new().unwrap();
+                let script = "(setsid sleep 1000 &) ; exec sleep 1000";
+                let command = crate::Command::new("/bin/sh").args(["-c", script]);
+                let mut program = command.compile().unwrap();
+                for _ in 0..2 {
+                    spawner.spawn_in(&mut program, Some(leaf.fd())).unwrap().detach();
+                }
+                sleepers(&leaf.path(), 4);
+                let error = spawner.spawn_in(&mut program, Some(File::open("/tmp").unwrap().as_fd()));
+                let error = error.unwrap_err();
+                assert_eq!((error.step(), error.errno()), (crate::Step::Cgroup, libc::EBADF));
+            });
+            leaf.kill().unwrap();
+            wait_empty(&leaf);
+            leaf.remove().unwrap();
+            while rustix::process::wait(rustix::process::WaitOptions::empty()).is_ok() {}
+        }
+        let removed = dir.make("removed").unwrap();
+        removed.remove().unwrap();
+        refusing(libc::SYS_clone3, libc::ENOSYS, || {
+            let mut spawner = crate::Spawner::new().unwrap();
+            let mut program = crate::Command::new("/bin/true").compile().unwrap();
+            let error = spawner.spawn_in(&mut program, Some(removed.fd())).unwrap_err();
+            assert_eq!(error.step(), crate::Step::Cgroup, "{error}");
+        });
     });
 }

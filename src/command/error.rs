@@ -23,7 +23,7 @@ pub enum Step {
     Watch,
     /// clone3(2) or clone(2).
     Clone,
-    /// Starting in a cgroup (CLONE_INTO_CGROUP, Linux 5.7).
+    /// Starting in a cgroup (CLONE_INTO_CGROUP, Linux 5.7), or entering it (`cgroup.procs`).
     Cgroup,
     /// Giving the child a descriptor table of its own.
     Unshare,

@@ -15,7 +15,7 @@ use rustix::io::fcntl_dupfd_cloexec;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::error::{SpawnError, Step};
-use super::program::{CLOSE, Program, Source, UNSHARE};
+use super::program::{CGROUP, CLOSE, Program, Source, UNSHARE};
 use super::slots::{SLOTS_FROM, Slots, UNSHARE_FROM};
 use crate::child::Pipes;
 use crate::sys::process::highest_descriptor;
@@ -57,14 +57,19 @@ pub(super) fn open_pipes(program: &Program) -> Result<Ends, SpawnError> {
     Ok(ends)
 }
 
-/// Finds a way for every descriptor and writes the steps of it into the program's prelude.
+/// Finds a way for every descriptor and writes the steps of it into the program's prelude. The first of all
+/// is to enter the cgroup with this `cgroup.procs`, if the child has to do that itself.
 pub(super) fn plan(
     program: &mut Program,
     ends: &Ends,
     slots: &mut Slots,
     close_range: bool,
+    entrance: Option<BorrowedFd<'_>>,
 ) -> Result<Path, SpawnError> {
     program.prelude.clear();
+    if let Some(procs) = entrance {
+        program.prelude.enter_cgroup(CGROUP, procs.as_raw_fd(), program.zero);
+    }
     program.clean_capabilities()?;
     let path = if close_range && find_short_ways(program, ends, slots) {
         program.prelude.unshare_below(UNSHARE, UNSHARE_FROM as u32);

@@ -42,6 +42,8 @@ pub struct Program {
     /// The inheritable capabilities of the child.
     pub(super) inheritable: u64,
     capability_buffer: CapabilityBuffer,
+    /// What a process writes to `cgroup.procs` to get there itself.
+    pub(super) zero: Text,
     candidates: usize,
 }
 
@@ -56,6 +58,7 @@ struct Label {
 pub(super) const UNSHARE: usize = 0;
 pub(super) const CLOSE: usize = 1;
 pub(super) const INHERITABLE: usize = 2;
+pub(super) const CGROUP: usize = 3;
 
 /// One descriptor of the child.
 #[derive(Debug)]
@@ -89,7 +92,7 @@ pub(super) const EXTRA: usize = 3;
 
 /// The number of steps that one descriptor can take at the most, and of those about all together.
 const STEPS_EACH: usize = 4;
-const STEPS_ALL: usize = 8;
+const STEPS_ALL: usize = 9;
 
 impl Program {
     pub(super) fn new(command: &Command) -> Result<Program, CommandError> {
@@ -99,6 +102,7 @@ impl Program {
         let settings = &command.settings;
         let mut prelude = Script::default();
         let capability_buffer = prelude.capability_buffer();
+        let zero = prelude.text(c"0");
         let mut program = Program {
             name: command.program.clone(),
             labels: Vec::new(),
@@ -111,11 +115,13 @@ impl Program {
             cgroup: settings.cgroup.as_ref().map(|cgroup| Arc::clone(&cgroup.0)),
             inheritable: (settings.inheritable | settings.ambient).bits(),
             capability_buffer,
+            zero,
             candidates: 0,
         };
         program.label(Step::Unshare, None);
         program.label(Step::CloseDescriptors, None);
         program.value(Step::Capabilities, "(inheritable)");
+        program.label(Step::Cgroup, None);
         program.lower_descriptors(command)?;
         program.lower_settings(command, &ids, &host)?;
         program.lower_image(command, environment)?;

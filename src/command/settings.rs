@@ -165,9 +165,9 @@ impl Command {
     }
 
     /// The cgroup (v2) that the child is born in, by a descriptor of its directory
-    /// (CLONE_INTO_CGROUP, Linux 5.7). There is no other way to get it there that a fork bomb
-    /// couldn't win against: where the kernel can't, that is an error at
-    /// [`Step::Cgroup`](super::Step::Cgroup).
+    /// (CLONE_INTO_CGROUP, Linux 5.7). Where the kernel can't do that, or a filter is in the way, the child
+    /// enters it itself, before it does anything else: that takes longer (the kernel stops all forks
+    /// meanwhile), and the program is there all the same before it can fork.
     #[must_use]
     pub fn cgroup(mut self, directory: impl Into<Arc<OwnedFd>>) -> Command {
         self.settings.cgroup = Some(Shared(directory.into()));

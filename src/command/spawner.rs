@@ -2,13 +2,17 @@
 //! the kernel can do.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags, fstatfs, openat};
+use rustix::io::{Errno, retry_on_intr};
 
 use super::error::{SpawnError, Step};
 use super::plan::{self, Path};
 use super::program::Program;
 use super::slots::Slots;
+use crate::cgroup::CGROUP2_SUPER_MAGIC;
 use crate::child::Child;
 use crate::exit::Pid;
 use crate::pidfd::PidFd;
@@ -27,6 +31,9 @@ pub struct Spawner {
     slots: Slots,
     pub(super) method: Method,
     close_range: bool,
+    /// Whether the kernel is known to start nobody in a cgroup (CLONE_INTO_CGROUP): the child then enters
+    /// it itself, before anything else.
+    enters_cgroups: bool,
     #[cfg(test)]
     pub(super) last_path: Option<Path>,
 }
@@ -38,8 +45,15 @@ const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
 /// One attempt that came to nothing: a step of the child (by its label), or the making of the child.
 enum Failure {
-    Child { label: usize, errno: i32 },
-    Clone { errno: i32 },
+    Child {
+        label: usize,
+        errno: i32,
+    },
+    Clone {
+        errno: i32,
+    },
+    /// Nobody is born in a cgroup on this kernel, or behind this filter.
+    IntoCgroup,
 }
 
 impl Spawner {
@@ -53,6 +67,7 @@ impl Spawner {
             slots: Slots::new()?,
             method: Method::Clone3,
             close_range: has_close_range(),
+            enters_cgroups: false,
             #[cfg(test)]
             last_path: None,
         })
@@ -79,11 +94,21 @@ impl Spawner {
     /// # Errors
     /// As [`spawn`](Spawner::spawn).
     pub fn spawn_in(&mut self, program: &mut Program, cgroup: Option<BorrowedFd<'_>>) -> Result<Child, SpawnError> {
+        let own = program.cgroup.clone();
+        let cgroup = cgroup.or(own.as_ref().map(|directory| directory.as_fd()));
         let mut busy = 0;
         loop {
-            let error = match self.attempt(program, cgroup) {
-                Ok(child) => return Ok(child),
-                Err(error) => error,
+            let error = match self.attempt(program, cgroup)? {
+                Ok(pidfd) => return Ok(pidfd),
+                Err(Failure::IntoCgroup) => {
+                    self.enters_cgroups = true;
+                    continue;
+                }
+                Err(Failure::Child { label, errno }) => program.error(label, errno),
+                Err(Failure::Clone { errno }) => {
+                    let in_cgroup = cgroup.is_some() && !self.enters_cgroups;
+                    program.parent_error(clone_step(in_cgroup, errno), errno)
+                }
             };
             let refused = matches!(error.errno(), libc::ENOSYS | libc::EPERM | libc::EINVAL);
             if self.close_range && refused && matches!(error.step(), Step::Unshare | Step::CloseDescriptors) {
@@ -103,22 +128,25 @@ impl Spawner {
     }
 
     /// One try, after which the slots are empty again and nothing but the child is left of it.
-    fn attempt(&mut self, program: &mut Program, cgroup: Option<BorrowedFd<'_>>) -> Result<Child, SpawnError> {
+    fn attempt(
+        &mut self,
+        program: &mut Program,
+        cgroup: Option<BorrowedFd<'_>>,
+    ) -> Result<Result<Child, Failure>, SpawnError> {
+        let entrance = match cgroup.filter(|_| self.enters_cgroups) {
+            Some(directory) => Some(open_entrance(program, directory)?),
+            None => None,
+        };
+        let born_in = cgroup.filter(|_| entrance.is_none());
         let ends = plan::open_pipes(program)?;
-        let planned = plan::plan(program, &ends, &mut self.slots, self.close_range);
-        let born = planned.map(|path| self.give_birth(program, path, cgroup));
+        let entrance = entrance.as_ref().map(|procs| procs.as_fd());
+        let planned = plan::plan(program, &ends, &mut self.slots, self.close_range, entrance);
+        let born = planned.map(|path| self.give_birth(program, path, born_in));
         self.slots.empty();
         program.moved.clear();
         let plan::Ends { child, parent } = ends;
         drop(child);
-        match born? {
-            Ok(pidfd) => Ok(Child::new(pidfd, parent)),
-            Err(Failure::Child { label, errno }) => Err(program.error(label, errno)),
-            Err(Failure::Clone { errno }) => {
-                let in_cgroup = cgroup.is_some() || program.cgroup.is_some();
-                Err(program.parent_error(clone_step(in_cgroup, errno), errno))
-            }
-        }
+        Ok(born?.map(|pidfd| Child::new(pidfd, parent)))
     }
 
     /// Makes the child in the best way that the kernel lets us, and remembers which that was.
@@ -128,11 +156,10 @@ impl Spawner {
             self.last_path = Some(path);
         }
         let _dumpable = program.changes_ids.then(KeepDumpable::new);
-        let cgroup = cgroup.or(program.cgroup.as_ref().map(|directory| directory.as_fd()));
         let mut method = self.method;
         loop {
             if cgroup.is_some() && method == Method::Clone {
-                return Err(Failure::Clone { errno: libc::ENOSYS });
+                return Err(Failure::IntoCgroup);
             }
             let birth = Birth {
                 method,
@@ -145,13 +172,24 @@ impl Spawner {
                     self.method = method;
                     return outcome(born);
                 }
-                Err(errno) => match method.after(errno) {
-                    Some(next) if cgroup.is_none() || next != Method::Clone => method = next,
-                    Some(_) | None => return Err(Failure::Clone { errno }),
-                },
+                Err(errno) => method = method.after(errno).ok_or(Failure::Clone { errno })?,
             }
         }
     }
+}
+
+/// The file of a cgroup that lets processes in.
+fn open_entrance(program: &Program, cgroup: BorrowedFd<'_>) -> Result<OwnedFd, SpawnError> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let entrance = match fstatfs(cgroup) {
+        Ok(place) if place.f_type == CGROUP2_SUPER_MAGIC => {
+            retry_on_intr(|| openat(cgroup, c"cgroup.procs", flags, Mode::empty()))
+        }
+        // What clone3 says of it.
+        Ok(_) => Err(Errno::BADF),
+        Err(errno) => Err(errno),
+    };
+    entrance.map_err(|errno| program.parent_error(Step::Cgroup, errno.raw_os_error()))
 }
 
 /// What was refused when the child could not be made. A shortage is a shortage, with a cgroup or without.

@@ -201,25 +201,6 @@ fn close_range_refused_is_close() {
 }
 
 #[test]
-fn a_cgroup_needs_clone3() {
-    let directory = File::open("/sys/fs/cgroup").unwrap();
-    let command = sh("").cgroup(OwnedFd::from(directory));
-    for errno in [libc::ENOSYS, libc::EPERM] {
-        refusing(libc::SYS_clone3, errno, || {
-            let error = command.spawn().unwrap_err();
-            let errno = if cfg!(pidherd_portable) { libc::ENOSYS } else { errno };
-            assert_eq!((error.step(), error.errno()), (Step::Cgroup, errno));
-            let mut spawner = Spawner::new().unwrap();
-            let _ = spawner.spawn(&mut sh("").compile().unwrap()).unwrap();
-            assert_eq!(
-                spawner.spawn(&mut command.compile().unwrap()).unwrap_err().errno(),
-                libc::ENOSYS
-            );
-        });
-    }
-}
-
-#[test]
 fn a_shortage_passes() {
     let mut spawner = Spawner::new().unwrap();
     let mut program = given(echo_and_list(), 1).compile().unwrap();

@@ -97,6 +97,12 @@ impl Script {
         Text(self.held.len() - 1)
     }
 
+    /// Writes "0", which stands for the writer, to this descriptor of a `cgroup.procs`. `zero` holds the text.
+    pub(crate) fn enter_cgroup(&mut self, label: usize, procs: RawFd, zero: Text) {
+        let address = self.address_of(zero.0);
+        self.call(label, libc::SYS_write, &[procs as usize, address, 1]);
+    }
+
     // Descriptors.
 
     /// openat(2) with O_NONBLOCK, so that a FIFO nobody reads is an error (ENXIO) instead of a wait in

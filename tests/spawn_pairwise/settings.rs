@@ -64,15 +64,8 @@ const PARAMETERS: &[Parameter] = &[
     ("chroot", &["none", "yes"]),
     ("directory", &["none", "absolute", "relative"]),
     ("parent's death", &["none", "USR1", "KILL"]),
-    ("cgroup", CGROUPS),
+    ("cgroup", &["none", "own"]),
 ];
-
-/// A birth in a cgroup takes clone3, which the portable path hasn't.
-const CGROUPS: &[&str] = if cfg!(pidherd_portable) {
-    &["none"]
-} else {
-    &["none", "own"]
-};
 
 /// A value that the table has and the code doesn't know.
 pub fn unknown(value: &str) -> ! {

@@ -170,10 +170,6 @@ fn a_service_managers_own_socket_is_not_handed_on() {
 const FUGITIVE: &str = "(setsid sh -c 'trap \\\"\\\" TERM; echo escaped >&2; sleep 1000 & sleep 1000' &); ";
 
 fn cgroup() -> Option<TestCgroup> {
-    if cfg!(pidherd_portable) {
-        skipped("without clone3 nothing is started in a cgroup");
-        return None;
-    }
     root_or_skip("it makes cgroups").then(test_cgroup).flatten()
 }
 
