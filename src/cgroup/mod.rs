@@ -61,6 +61,7 @@ use rustix::io::Errno;
 
 use crate::exit::Pid;
 use crate::signal::Signal;
+use crate::sys::nr::CGROUP2_SUPER_MAGIC;
 use members::Members;
 
 pub use error::CgroupError;
@@ -72,8 +73,7 @@ mod name;
 mod tests;
 mod tree;
 
-/// What fstatfs(2) says of the two versions' file systems.
-pub(crate) const CGROUP2_SUPER_MAGIC: FsWord = 0x6367_7270;
+/// What fstatfs(2) says of version 1's file systems.
 const CGROUP_SUPER_MAGIC: FsWord = 0x0027_e0eb;
 
 /// How many names are tried for the directory that shows whether one can be made.

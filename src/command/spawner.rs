@@ -12,11 +12,11 @@ use super::error::{SpawnError, Step};
 use super::plan::{self, Path};
 use super::program::Program;
 use super::slots::Slots;
-use crate::cgroup::CGROUP2_SUPER_MAGIC;
 use crate::child::Child;
 use crate::exit::Pid;
 use crate::pidfd::PidFd;
 use crate::sys::clone::{Birth, Born, Method, give_birth};
+use crate::sys::nr::CGROUP2_SUPER_MAGIC;
 use crate::sys::process::{KeepDumpable, has_close_range};
 use crate::sys::stack::Stack;
 
@@ -38,9 +38,9 @@ pub struct Spawner {
     pub(super) last_path: Option<Path>,
 }
 
-/// How often a program that is being written (ETXTBSY) is tried, and how long after the first time.
-/// Another thread's fork may hold it open for writing until its own exec: a matter of microseconds.
-const BUSY_TRIES: u32 = 4;
+/// How long a program that is being written (ETXTBSY) is waited for before the one other try. Another thread's
+/// fork may hold it open for writing until its own exec: a matter of microseconds. What takes longer is a
+/// shortage.
 const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
 /// One attempt that came to nothing: a step of the child (by its label), or the making of the child.
@@ -77,7 +77,8 @@ impl Spawner {
     /// zombie, no descriptor.
     ///
     /// Blocks until the child has called execve: microseconds as a rule, but a file on a dead network
-    /// file system blocks it for as long as that hangs, uninterruptibly. A child that is killed
+    /// file system blocks it for as long as that hangs, uninterruptibly; and for a millisecond if the
+    /// program is being written (ETXTBSY), which another thread's fork can look like. A child that is killed
     /// before it could call execve counts as started; its pidfd tells.
     ///
     /// Allocates nothing, unless it fails. The calling thread is the parent as far as
@@ -96,7 +97,7 @@ impl Spawner {
     pub fn spawn_in(&mut self, program: &mut Program, cgroup: Option<BorrowedFd<'_>>) -> Result<Child, SpawnError> {
         let own = program.cgroup.clone();
         let cgroup = cgroup.or(own.as_ref().map(|directory| directory.as_fd()));
-        let mut busy = 0;
+        let mut was_busy = false;
         loop {
             let error = match self.attempt(program, cgroup)? {
                 Ok(pidfd) => return Ok(pidfd),
@@ -113,9 +114,9 @@ impl Spawner {
             let refused = matches!(error.errno(), libc::ENOSYS | libc::EPERM | libc::EINVAL);
             if self.close_range && refused && matches!(error.step(), Step::Unshare | Step::CloseDescriptors) {
                 self.close_range = false;
-            } else if error.step() == Step::Exec && error.errno() == libc::ETXTBSY && busy < BUSY_TRIES {
-                std::thread::sleep(BUSY_PAUSE * 2u32.pow(busy));
-                busy += 1;
+            } else if error.step() == Step::Exec && error.errno() == libc::ETXTBSY && !was_busy {
+                std::thread::sleep(BUSY_PAUSE);
+                was_busy = true;
             } else {
                 return Err(error);
             }

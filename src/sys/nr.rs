@@ -1,4 +1,6 @@
-//! System call numbers that have another name where ids were once 16 bits wide.
+//! Numbers that libc doesn't have, or not by the same name everywhere.
+//!
+//! The calls about ids have another name where ids were once 16 bits wide.
 
 use std::ffi::c_long;
 
@@ -26,3 +28,6 @@ ids! {
 
 /// close_range(2), Linux 5.9; not in libc for every target, but the same number on all.
 pub(crate) const CLOSE_RANGE: c_long = 436;
+
+/// What fstatfs(2) says of cgroup v2; libc's has another type on some targets.
+pub(crate) const CGROUP2_SUPER_MAGIC: rustix::fs::FsWord = 0x6367_7270;
