@@ -8,11 +8,11 @@ use std::process::Command as StdCommand;
 use std::time::Duration;
 
 use StateName::{Backoff as BackOff, Exited, Fatal, Running, Starting, Stopped, Stopping};
-use common::{isolated, skipped};
+use common::{SOON, isolated, skipped, wait_readable};
 use host::{Host, LONG, at_once, ms, sh, term};
 use pidherd::group::Effect;
 use pidherd::lifecycle::{Cause, Failure, Policy, Restart, Scope, Startup, StateName};
-use pidherd::supervisor::End;
+use pidherd::supervisor::{End, Progress};
 use pidherd::{Error, GroupSpec, InstanceId};
 
 fn notify(timeout: Duration) -> Policy {
@@ -252,5 +252,73 @@ fn a_host_may_say_for_it_that_it_is_ready() {
         assert!(matches!(host.supervisor.report_ready(id), Err(Error::NotAlive(_))));
         host.shut_down();
         host.until_state(id, Stopped);
+    });
+}
+
+/// The timer may be the first that a host turns to, and the host may have been busy meanwhile.
+#[test]
+fn who_has_spoken_in_time_is_not_taken_for_silent() {
+    if !has_systemd_notify() {
+        return skipped("there is no systemd-notify");
+    }
+    isolated(|| {
+        let mut host = Host::new();
+        let script = "echo up; read go; systemd-notify --no-block WATCHDOG=1; echo said; read never";
+        let policy = Policy {
+            watchdog: Some(ms(1_000)),
+            stop: term(Scope::Process, LONG),
+            ..at_once()
+        };
+        let id = start(
+            &mut host,
+            GroupSpec::new("a", sh(script)).notify_socket(true).policy(policy),
+        );
+        assert_eq!(host.line(id), "up");
+        host.go_on(id);
+        assert_eq!(host.line(id), "said");
+        let timer = host.supervisor.fds().iter().next().unwrap();
+        assert!(wait_readable(host.supervisor.fd(timer.token).unwrap(), SOON));
+        host.supervisor.process_ready(timer.fd).unwrap();
+        assert_eq!(host.state(id), Running);
+        host.until_state(id, Exited);
+        assert_eq!(host.supervisor.runs(id).last().unwrap().end, End::Watchdog);
+    });
+}
+
+/// An epoll that is edge-triggered tells of what came once, however much of it was read.
+#[test]
+fn all_that_was_said_is_read_before_there_is_nothing_to_do() {
+    isolated(|| {
+        let mut host = Host::new();
+        let script = "printf '%20000s\\n' x >&3; echo said; read never";
+        let id = start(
+            &mut host,
+            GroupSpec::new("a", sh(script)).policy(notify(LONG)).ready_fd(3),
+        );
+        assert_eq!(host.line(id), "said");
+        while host.supervisor.dispatch().unwrap() != Progress::Nothing {}
+        assert_eq!(host.state(id), Running);
+        host.shut_down();
+    });
+}
+
+#[test]
+fn a_watchdog_that_comes_with_a_reload_watches_who_is_up() {
+    isolated(|| {
+        let mut host = Host::new();
+        let spec = |watchdog| {
+            let policy = Policy {
+                watchdog,
+                stop: term(Scope::Process, LONG),
+                ..at_once()
+            };
+            GroupSpec::new("a", sh("echo up; read never")).policy(policy)
+        };
+        let (group, ids) = host.add(spec(None));
+        host.supervisor.start(group).unwrap();
+        assert_eq!(host.line(ids[0]), "up");
+        host.supervisor.reload(group, spec(Some(ms(100)))).unwrap();
+        host.until_state(ids[0], Exited);
+        assert_eq!(host.supervisor.runs(ids[0]).last().unwrap().end, End::Watchdog);
     });
 }

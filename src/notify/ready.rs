@@ -84,16 +84,22 @@ impl ReadyFd {
     /// # Errors
     /// What read(2) says; of a pipe there is no error that a child could bring about.
     pub fn read(&mut self) -> io::Result<Readiness> {
+        Ok(self.read_portion()?.unwrap_or(Readiness::Waiting))
+    }
+
+    /// The same; `None` if what was read meant nothing, and there may be more.
+    pub(crate) fn read_portion(&mut self) -> io::Result<Option<Readiness>> {
         if self.heard == Readiness::Waiting {
             let mut portion = [0; PORTION];
             self.heard = match rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut portion)) {
                 Ok(0) => Readiness::Closed,
                 Ok(length) if portion[..length].contains(&b'\n') => Readiness::Ready,
-                Ok(_) | Err(Errno::AGAIN) => Readiness::Waiting,
+                Ok(_) => return Ok(None),
+                Err(Errno::AGAIN) => Readiness::Waiting,
                 Err(errno) => return Err(errno.into()),
             };
         }
-        Ok(self.heard)
+        Ok(Some(self.heard))
     }
 }
 

@@ -15,10 +15,15 @@ use crate::lifecycle::{Input, Lifecycle, Reply, Scope, StateName, Wanted};
 use crate::signal::Signal;
 
 impl<K: Kernel> Driver<K> {
-    pub(super) fn add(&mut self, spec: GroupSpec) -> Result<GroupId, Error> {
+    /// Whether a group like this can be added.
+    pub(super) fn check_new(&self, spec: &GroupSpec) -> Result<(), Error> {
         self.check_open()?;
         spec.check()?;
-        self.check_cgroup(&spec, None)?;
+        Ok(self.check_cgroup(spec, None)?)
+    }
+
+    pub(super) fn add(&mut self, spec: GroupSpec) -> Result<GroupId, Error> {
+        self.check_new(&spec)?;
         let (shared, own) = self.programs(&spec, 0..spec.instances)?;
         let instances = spec.instances;
         let id = self.groups.insert(Group::new(spec, shared));
@@ -124,7 +129,7 @@ impl<K: Kernel> Driver<K> {
         let target = spec.instances;
         let group = self.groups.get_mut(id).ok_or(Error::UnknownGroup(id))?;
         let roster = std::mem::replace(&mut group.roster, crate::group::Roster::new());
-        let wanted = group.wanted;
+        let (wanted, watchdog) = (group.wanted, group.policy.watchdog);
         *group = Group {
             roster,
             wanted,
@@ -132,6 +137,9 @@ impl<K: Kernel> Driver<K> {
         };
         self.rename(id);
         self.exchange(id, target, own);
+        if self.group(id)?.policy.watchdog != watchdog {
+            self.watch_anew(id);
+        }
         let restart: Vec<_> = plan
             .restarts()
             .filter_map(|number| self.group(id).ok()?.roster.get(number))
@@ -307,6 +315,14 @@ impl<K: Kernel> Driver<K> {
             outcome = outcome.and(self.ask_all(&coming, Request::Start));
         }
         outcome
+    }
+
+    /// Whoever is up is watched as the policy says now, and from now on.
+    fn watch_anew(&mut self, id: GroupId) {
+        let members: Vec<_> = self.group(id).map_or(Vec::new(), |group| group.roster.iter().collect());
+        for member in members {
+            self.feed(member, Input::Alive);
+        }
     }
 
     /// Instances are called after their group.

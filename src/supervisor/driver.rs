@@ -1,8 +1,8 @@
 //! The driver: feeds what happens to the lifecycles, and carries out what they decide.
 //!
-//! It is written against the [`Kernel`] seam, reads the clock once a call, and never blocks. Work
-//! without a natural end (a command for thousands, a thousand deadlines at once) is done in slices
-//! of [`Kernel::SLICE`]; while something is left, the timer is armed for the past, so the set stays readable.
+//! It is written against the [`Kernel`] seam, reads the clock once a call and after each spawn, and never blocks.
+//! Work without a natural end (a command for thousands, a thousand deadlines at once) is done in slices of
+//! [`Kernel::SLICE`]; while something is left, the timer is armed for the past, so the set stays readable.
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
@@ -53,6 +53,8 @@ pub(super) struct Driver<K: Kernel> {
     pub(super) socket: Option<OsString>,
     /// Whose messages are heard: processes that have not been reaped.
     pub(super) speakers: HashMap<Pid, InstanceId>,
+    /// When the call began, and what time it is: spawning takes some.
+    woken: Instant,
     now: Instant,
 }
 
@@ -73,6 +75,7 @@ impl<K: Kernel> Driver<K> {
         static DRIVERS: AtomicU32 = AtomicU32::new(0);
         let home = DRIVERS.fetch_add(1, Ordering::Relaxed);
         Driver {
+            woken: kernel.now(),
             now: kernel.now(),
             kernel,
             groups: Arena::new(home),
@@ -90,9 +93,10 @@ impl<K: Kernel> Driver<K> {
         }
     }
 
-    /// Begins a call: the one reading of the clock.
+    /// Begins a call: the one reading of the clock, but for one after each spawn.
     pub(super) fn wake(&mut self) {
         self.now = self.kernel.now();
+        self.woken = self.now;
     }
 
     /// Ends a call: the timer is armed for whatever comes next.
@@ -194,11 +198,12 @@ impl<K: Kernel> Driver<K> {
     pub(super) fn run_due(&mut self) -> Progress {
         let mut done = 0;
         while done < K::SLICE {
-            let Some(index) = self.deadlines.pop_due(self.now) else {
+            let Some(index) = self.deadlines.pop_due(self.woken) else {
                 break;
             };
             if let Some(id) = self.instances.id_at(index) {
                 self.take_turn(id);
+                self.look_before_silence(id);
                 self.feed(id, Input::Timeout);
             }
             done += 1;
@@ -208,11 +213,29 @@ impl<K: Kernel> Driver<K> {
             self.take_turn(id);
             done += 1;
         }
-        let more = self.pending > 0 || self.deadlines.earliest().is_some_and(|at| at <= self.now);
+        let more = self.pending > 0 || self.deadlines.earliest().is_some_and(|at| at <= self.woken);
         match (done, more) {
             (_, true) => Progress::More,
             (0, false) => Progress::Nothing,
             (_, false) => Progress::Done,
+        }
+    }
+
+    /// Who is about to be judged by his silence may have spoken, or ended, and nobody has looked.
+    fn look_before_silence(&mut self, id: InstanceId) {
+        let Some(instance) = self.instances.get(id) else { return };
+        let notifies = || {
+            let group = self.groups.get(instance.group);
+            group.is_some_and(|group| matches!(group.policy.startup, Startup::Notify { .. }))
+        };
+        let is_judged = match instance.life.state().name() {
+            StateName::Running => true,
+            StateName::Starting => notifies(),
+            _ => false,
+        };
+        if is_judged {
+            // Whatever fails is tried again when its descriptor is ready.
+            let _later = self.process_ready(id);
         }
     }
 
@@ -256,7 +279,7 @@ impl<K: Kernel> Driver<K> {
             Seen::NotReady if awaited => {
                 self.feed(id, Input::Failed(Failure::NotReady));
             }
-            Seen::NotReady => {}
+            Seen::NotReady | Seen::Noise => {}
         }
         Ok(Progress::Done)
     }
@@ -294,9 +317,10 @@ impl<K: Kernel> Driver<K> {
             .any(Transition::ends_run)
             .then(|| self.bury(id, reaction, before))
             .flatten();
+        let at = self.now;
         // A spawn comes before the telling, so that the way into Starting can name the process.
         let answer = (reaction.action == Some(Action::Spawn)).then(|| self.spawn(id));
-        self.tell(id, reaction, ended);
+        self.tell(id, reaction, ended, at);
         match reaction.action? {
             Action::Spawn => answer,
             Action::Signal { signal, scope } => {
@@ -365,6 +389,8 @@ impl<K: Kernel> Driver<K> {
             return nothing;
         };
         let spawned = self.kernel.spawn(program, &instance.place, id.index());
+        // It takes its time, and those that wait for their turn are not to be charged with that.
+        self.now = self.kernel.now();
         instance.history.began(self.now, wall);
         match spawned {
             Ok((process, pipes)) => {
@@ -390,7 +416,7 @@ impl<K: Kernel> Driver<K> {
     }
 
     /// Tells the host, transition by transition. `ended` is the process that ended with one of them.
-    fn tell(&mut self, id: InstanceId, reaction: &Reaction, ended: Option<Pid>) {
+    fn tell(&mut self, id: InstanceId, reaction: &Reaction, ended: Option<Pid>, at: Instant) {
         let wall = self.kernel.wall();
         let Some(instance) = self.instances.get(id) else { return };
         let current = instance.process.as_ref().map(|process| self.kernel.pid(process));
@@ -414,7 +440,7 @@ impl<K: Kernel> Driver<K> {
                 cause: step.cause,
                 pid,
                 run,
-                at: self.now,
+                at,
                 wall,
                 exit: instance
                     .history

@@ -82,6 +82,8 @@ pub(super) enum Seen {
     Ended(ExitRecord),
     /// Nothing of its cgroup is alive.
     Empty,
+    /// It says something that means nothing, and may have said more.
+    Noise,
     /// It says that it is ready.
     Ready,
     /// It will never say so.
@@ -277,18 +279,19 @@ impl Linux {
         let Some((mut ready, token)) = process.ready.take() else {
             return Ok(Seen::Nothing);
         };
-        let said = ready.read()?;
-        if said == Readiness::Waiting {
-            process.ready = Some((ready, token));
-            return Ok(Seen::Nothing);
-        }
-        drop(self.fds.remove(token, OwnedFd::from(ready)));
+        let said = ready.read_portion();
         match said {
-            Readiness::Ready => Ok(Seen::Ready),
-            // Who is ending closes everything: that it ends will be told by how it ended.
-            Readiness::Closed if proc::is_ending(process.pidfd.pid()) => Ok(Seen::Nothing),
-            Readiness::Closed | Readiness::Waiting => Ok(Seen::NotReady),
+            Ok(Some(Readiness::Ready | Readiness::Closed)) => drop(self.fds.remove(token, OwnedFd::from(ready))),
+            Ok(Some(Readiness::Waiting) | None) | Err(_) => process.ready = Some((ready, token)),
         }
+        Ok(match said? {
+            None => Seen::Noise,
+            Some(Readiness::Waiting) => Seen::Nothing,
+            Some(Readiness::Ready) => Seen::Ready,
+            // Who is ending closes everything: that it ends will be told by how it ended.
+            Some(Readiness::Closed) if proc::is_ending(process.pidfd.pid()) => Seen::Nothing,
+            Some(Readiness::Closed) => Seen::NotReady,
+        })
     }
 
     /// A process that is being stopped has ended: reaps it, and keeps others of its scope within reach.

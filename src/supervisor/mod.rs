@@ -161,6 +161,7 @@ impl Supervisor {
     /// [`Error::Spec`] if the group cannot be as described: everything about it is checked here,
     /// and with an error nothing has happened. [`Error::ShuttingDown`].
     pub fn add(&mut self, spec: GroupSpec) -> Result<GroupId, Error> {
+        self.driver.check_new(&spec)?;
         self.listen_for(&spec)?;
         self.call(|driver| driver.add(spec))
     }
@@ -199,6 +200,7 @@ impl Supervisor {
     /// [`Error::UnknownGroup`], [`Error::Leaving`], [`Error::ShuttingDown`]; [`Error::Spec`] if the
     /// description is wrong. Everything goes on as it was then.
     pub fn reload(&mut self, group: GroupId, spec: GroupSpec) -> Result<Plan, Error> {
+        self.driver.plan(group, &spec)?;
         self.listen_for(&spec)?;
         self.call(|driver| driver.reload(group, spec))
     }
@@ -363,11 +365,15 @@ impl Supervisor {
         let result = self.call(|driver| {
             driver.kernel.fds.ready(&mut ready)?;
             let full = ready.len() == ready.capacity();
-            let mut progress = Progress::Nothing;
+            let mut result = Ok(if full { Progress::More } else { Progress::Nothing });
             for &token in &ready {
-                progress = progress.max(process(driver, token)?);
+                // Nobody waits behind one whose descriptor fails again and again.
+                result = match (result, process(driver, token)) {
+                    (Ok(before), Ok(progress)) => Ok(progress.max(before)),
+                    (Err(error), _) | (_, Err(error)) => Err(error),
+                };
             }
-            Ok(if full { Progress::More } else { progress })
+            Ok(result?)
         });
         self.ready = ready;
         result
@@ -488,7 +494,10 @@ fn process(driver: &mut Driver<Linux>, token: Token) -> io::Result<Progress> {
         None => Ok(Progress::Nothing),
         Some(Source::Timer) => {
             driver.kernel.acknowledge_timer()?;
-            Ok(driver.run_due())
+            // What was said before a deadline counts, though the timer may be the first to be seen. If that
+            // fails, the socket's own turn will tell.
+            let heard = driver.hear_all().unwrap_or(Progress::Nothing);
+            Ok(driver.run_due().max(heard))
         }
         Some(Source::Signals) => {
             for read in 0..SIGNALS {

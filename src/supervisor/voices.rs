@@ -12,10 +12,24 @@ use crate::notify::{Buffer, Notice, Received};
 /// How many messages are read in one go.
 const MESSAGES: usize = 32;
 
+/// More messages than a datagram socket's queue holds as a rule (`net.unix.max_dgram_qlen`).
+const LONGEST_QUEUE: usize = 1_024;
+
 /// What a process may ask for at a time. It may ask again; but somebody has to be there to do it.
 const LONGEST_EXTENSION: Duration = Duration::from_secs(3_600);
 
 impl Driver<Linux> {
+    /// Whatever waits in the notify socket, and that is bounded: nobody's deadline may pass for what others say.
+    pub(super) fn hear_all(&mut self) -> io::Result<Progress> {
+        for _ in 0..LONGEST_QUEUE / MESSAGES {
+            match self.hear()? {
+                Progress::More => {}
+                heard => return Ok(heard),
+            }
+        }
+        Ok(Progress::More)
+    }
+
     /// The notify socket is readable.
     pub(super) fn hear(&mut self) -> io::Result<Progress> {
         let mut buffer = Buffer::new();

@@ -328,10 +328,16 @@ impl Host {
 
     fn reload(&mut self, id: GroupId, draft: &Draft) -> Result<Touched, Broken> {
         let inhabited = self.is_inhabited(Some(id), draft);
+        // Whose silence counts from another moment on, or not any more.
+        let watched = self.model.group(id).map(|group| group.policy.watchdog);
+        let members = self.model.instances.iter().filter(|known| known.group == id);
+        let others = watched.is_some_and(|watched| watched != draft.policy.watchdog);
+        let watched: Vec<_> = members.filter(|_| others).map(|known| known.id).collect();
         let expected = self.model.reload(id, draft, inhabited);
         let result = self.call(|driver| driver.reload(id, draft.spec()));
         match (result, expected) {
-            (Ok(plan), Ok((expected, concerned))) => {
+            (Ok(plan), Ok((expected, mut concerned))) => {
+                concerned.extend(watched);
                 let said = super::model::Expected {
                     policy: plan.policy,
                     scale: plan.scale,

@@ -32,7 +32,7 @@ fn one(host: &mut Host, did: &Did, earlier: &[Did], next: Option<&Did>) -> Resul
         return Ok(());
     }
     match *did {
-        Did::Spawn { owner, label, made } => spawned(host, owner, label, made),
+        Did::Spawn { owner, label, at, made } => spawned(host, owner, label, at, made),
         Did::Collect {
             owner,
             serial,
@@ -84,7 +84,7 @@ fn owner(host: &Host, owner: u32) -> Result<(&Instance, &Group), Broken> {
 }
 
 /// Only who is wanted is spawned, and by the newest description.
-fn spawned(host: &mut Host, slot: u32, label: Label, made: Result<(u64, Pid), i32>) -> Result<(), Broken> {
+fn spawned(host: &mut Host, slot: u32, label: Label, at: Instant, made: Result<(u64, Pid), i32>) -> Result<(), Broken> {
     let (instance, group) = owner(host, slot)?;
     ensure(instance.wish == Wanted::Up, || {
         format!("{:?} is spawned, and is not wanted", instance.id)
@@ -97,7 +97,7 @@ fn spawned(host: &mut Host, slot: u32, label: Label, made: Result<(u64, Pid), i3
     let attempt = Attempt {
         serial: made.map_or(0, |(serial, _)| serial),
         pid: made.ok().map(|(_, pid)| pid),
-        at: host.woken,
+        at,
         epoch,
         exit: None,
         killed: false,

@@ -163,7 +163,7 @@ fn in_its_time(host: &Host, known: &Instance) -> Result<(), Broken> {
         )
     };
     let said_so = matches!(host.act, Act::Tell(..)) || host.world.borrow().log.iter().any(said);
-    let uptime = host.woken.saturating_duration_since(since);
+    let uptime = host.world.borrow().now.saturating_duration_since(since);
     let limit = match (now, group.policy.startup) {
         (State::Running { .. }, _) if said_so => return Ok(()),
         (State::Running { .. }, Startup::Grace(grace)) => grace,

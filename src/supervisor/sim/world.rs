@@ -55,6 +55,8 @@ pub(super) enum Did {
     Spawn {
         owner: u32,
         label: Label,
+        /// When it had been done.
+        at: Instant,
         /// The process, or the errno.
         made: Result<(u64, Pid), i32>,
     },
@@ -384,7 +386,8 @@ impl Kernel for Fake {
             speaks: place.ready_fd,
         };
         let made = world.spawn(place, owner);
-        world.log.push(Did::Spawn { owner, label, made });
+        let at = world.now;
+        world.log.push(Did::Spawn { owner, label, at, made });
         let (serial, _) = made.map_err(|errno| SpawnError::new(program.name().to_owned(), Step::Exec, errno, None))?;
         let handle = Handle {
             serial,
