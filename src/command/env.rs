@@ -3,6 +3,17 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
+/// What a service manager told the host, of the host: a child that believed it would speak for the host, or
+/// take the host's sockets for its own.
+const OF_THE_HOST: [&str; 6] = [
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+];
+
 /// Changes to the host's environment, in std's semantics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Environment {
@@ -33,9 +44,11 @@ impl Environment {
         self.changes.keys().map(OsString::as_os_str)
     }
 
-    /// What it comes to, given the host's environment.
+    /// What it comes to, given the host's environment, from which nothing of [`OF_THE_HOST`] is inherited.
     pub(super) fn resolve(&self, host: impl Iterator<Item = (OsString, OsString)>) -> BTreeMap<OsString, OsString> {
-        let mut all: BTreeMap<_, _> = if self.clear { BTreeMap::new() } else { host.collect() };
+        let is_ours = |key: &OsString| OF_THE_HOST.iter().any(|ours| key == ours);
+        let inherited = host.filter(|(key, _)| !self.clear && !is_ours(key));
+        let mut all: BTreeMap<_, _> = inherited.collect();
         for (key, value) in &self.changes {
             match value {
                 Some(value) => all.insert(key.clone(), value.clone()),
@@ -81,5 +94,20 @@ mod tests {
         assert_eq!(resolved(&environment), ["Y=1"]);
         environment.remove("Y".as_ref());
         assert!(resolved(&environment).is_empty());
+    }
+
+    #[test]
+    fn what_the_host_was_told_of_itself_is_not_passed_on_by_itself() {
+        let told = || {
+            OF_THE_HOST
+                .into_iter()
+                .chain(["HOME"])
+                .map(|key| (key.into(), "of the host".into()))
+        };
+        let mut environment = Environment::default();
+        let keys = |environment: &Environment| environment.resolve(told()).into_keys().collect::<Vec<_>>();
+        assert_eq!(keys(&environment), ["HOME"]);
+        environment.set(OsStr::new("NOTIFY_SOCKET"), OsStr::new("its own"));
+        assert_eq!(keys(&environment), ["HOME", "NOTIFY_SOCKET"]);
     }
 }

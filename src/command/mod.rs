@@ -127,7 +127,8 @@ impl Command {
     }
 
     /// Sets a variable of the child's environment. What is not said is taken from the host's
-    /// environment when the command is compiled.
+    /// environment when the command is compiled; but for what a service manager has told the host of itself
+    /// (`NOTIFY_SOCKET`, `WATCHDOG_*`, `LISTEN_*`), which is not inherited.
     #[must_use]
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Command {
         self.env.set(key.as_ref(), value.as_ref());
