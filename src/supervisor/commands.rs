@@ -144,7 +144,7 @@ impl<K: Kernel> Driver<K> {
             .restarts()
             .filter_map(|number| self.group(id).ok()?.roster.get(number))
             .collect();
-        self.ask_alive(&restart, Request::Restart);
+        self.ask_hopeful(&restart, Request::Restart);
         Ok(plan)
     }
 
@@ -280,9 +280,16 @@ impl<K: Kernel> Driver<K> {
         outcome
     }
 
-    fn ask_alive(&mut self, ids: &[InstanceId], request: Request) {
-        let alive: Vec<_> = ids.iter().copied().filter(|&id| self.is_up(id)).collect();
-        self.ask_all(&alive, request);
+    /// Asks those that are up, and those that were given up and are wanted all the same: the command may have
+    /// been what was wrong.
+    fn ask_hopeful(&mut self, ids: &[InstanceId], request: Request) {
+        let has_given_up = |id| {
+            let instance = self.instances.get(id);
+            instance.is_some_and(|instance| instance.life.state().name() == StateName::Fatal) && self.is_wanted(id)
+        };
+        let hopeful = |&id: &InstanceId| self.is_up(id) || has_given_up(id);
+        let hopeful: Vec<_> = ids.iter().copied().filter(hopeful).collect();
+        self.ask_all(&hopeful, request);
     }
 
     /// Whether an instance is alive or about to be, and no pending request will change that.

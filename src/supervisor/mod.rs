@@ -194,7 +194,8 @@ impl Supervisor {
     }
 
     /// Makes a group as described, with as little disturbance as possible: a policy changes in place,
-    /// an environment at the next start, and only those whose command changed are restarted.
+    /// an environment at the next start, and only those whose command changed are restarted. Of these, whoever
+    /// is wanted and was given up gets another chance; who was stopped, or has ended and was left so, stays.
     ///
     /// # Errors
     /// [`Error::UnknownGroup`], [`Error::Leaving`], [`Error::ShuttingDown`]; [`Error::Spec`] if the

@@ -8,7 +8,7 @@ use pidherd::{Command, Error, Event, GroupId, GroupSpec, InstanceId, Signal, Tar
 
 use super::common::{isolated, processes};
 use super::host::{Host, LONG, at_once, ms, sh, sleeper, term};
-use StateName::{Running, Starting, Stopped, Stopping};
+use StateName::{Fatal, Running, Starting, Stopped, Stopping};
 
 /// A shell that wants to be told to go on before it obeys SIGTERM.
 fn slow_to_stop() -> Command {
@@ -245,6 +245,35 @@ fn a_reload_restarts_only_those_whose_command_changed_and_scales() {
         assert_eq!((now.len(), &now[..3]), (4, &ids[..]));
         assert_eq!((host.line(now[1]), host.line(now[3])), ("new".into(), "3".into()));
         assert_eq!((host.pid(ids[0]), host.pid(ids[2])), (before[0], before[2]));
+    });
+}
+
+#[test]
+fn a_reload_gives_another_chance_to_whom_its_command_had_doomed() {
+    isolated(|| {
+        let mut host = Host::new();
+        let policy = || Policy {
+            start_retries: 0,
+            ..at_once()
+        };
+        let (group, ids) = host.add(GroupSpec::new("a", Command::new("/no/such")).policy(policy()));
+        host.supervisor.start(group).unwrap();
+        host.until_state(ids[0], Fatal);
+        host.supervisor
+            .reload(group, GroupSpec::new("a", sleeper()).policy(policy()))
+            .unwrap();
+        host.until_state(ids[0], Running);
+        // Who is not wanted stays as he is.
+        host.supervisor
+            .reload(group, GroupSpec::new("a", Command::new("/no/such")).policy(policy()))
+            .unwrap();
+        host.until_state(ids[0], Fatal);
+        host.supervisor.stop(group).unwrap();
+        host.supervisor
+            .reload(group, GroupSpec::new("a", sleeper()).policy(policy()))
+            .unwrap();
+        host.take_events();
+        assert_eq!((host.state(ids[0]), host.status(ids[0]).runs), (Fatal, 3));
     });
 }
 
