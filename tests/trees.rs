@@ -8,7 +8,7 @@ use common::{SOON, TestCgroup, isolated, processes, root_or_skip, skipped, test_
 use host::{Host, at_once, ms, quiet_sh, sh, sleeper, term};
 use pidherd::cgroup::{CgroupDir, CgroupError};
 use pidherd::lifecycle::{Policy, Restart, Scope, StateName, StopLadder};
-use pidherd::supervisor::SpecError;
+use pidherd::supervisor::{End, SpecError};
 use pidherd::{Error, GroupSpec};
 
 /// A shell that goes on SIGTERM, and a pipeline of those who got away from it: in sessions of their own,
@@ -116,9 +116,10 @@ fn what_a_run_leaves_behind_dies_with_it() {
         wait_until("it left somebody", SOON, || inhabitants(cgroup, "tree-0") == 2);
         host.go_on(id);
         host.until_state(id, Exited);
-        wait_until("nobody is left", SOON, || inhabitants(cgroup, "tree-0") == 0);
-        drop(host);
+        // It is over when all of it is over.
         assert!(!cgroup.path().join("tree-0").exists());
+        assert_eq!(host.states(id), [Starting, Running, Stopping, Exited]);
+        assert_eq!(host.supervisor.runs(id).last().unwrap().end, End::Exited(0));
     });
 }
 

@@ -228,6 +228,14 @@ const FAILED_LATER: Stopping = Stopping {
     }),
     ..FIRST
 };
+/// With others left; SIGKILL was sent to them.
+const ENDED: Stopping = Stopping {
+    failed: Some(Failed {
+        failure: Failure::Ended(Exit::Code(0)),
+        ran: true,
+    }),
+    ..KILLED
+};
 
 fn going_down() -> Vec<Shape> {
     let middle = Stopping { rung: 1, ..FIRST };
@@ -283,6 +291,7 @@ fn others_left() -> Vec<Shape> {
         )
         .like("STOPPING, others left, SIGKILL sent"),
         shape("STOPPING, others left, wanted again", FIRST, Wanted::Up).like(base),
+        shape("STOPPING, others left when it ended by itself", ENDED, Wanted::Up).like(base),
         shape(
             "STOPPING, others left, since its start failed",
             FAILED_TO_START,
@@ -323,6 +332,7 @@ impl Shape {
             ("spawn failed", "permanent", spawn_failed(true)),
             ("exited", "expected", exited(0)),
             ("exited", "unexpected", exited(1)),
+            ("exited", "leaving others", Input::ExitedLeaving(Exit::Code(1))),
             ("empty", "", Input::Empty),
             ("ready", "", Input::Ready),
             ("alive", "", Input::Alive),

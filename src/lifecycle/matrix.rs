@@ -126,7 +126,8 @@ fn rung(shape: &Shape, ask: Ask, sent: (Signal, Scope), policy: &Policy, life: &
         if (before.rung, before.until) == (Stopping::SIGKILL, until));
     assert!(again || until.saturating_duration_since(ask.at) == expected.wait);
     // A ladder without rungs begins with its end.
-    let begins = !matches!(shape.life.state, State::Stopping(_)) && ask.input != Input::Kill;
+    let at_once = matches!(ask.input, Input::Kill | Input::ExitedLeaving(_));
+    let begins = !matches!(shape.life.state, State::Stopping(_)) && !at_once;
     if begins {
         assert_eq!(number, policy.stop.rung(0).0);
         return "first rung";

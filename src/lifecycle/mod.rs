@@ -86,6 +86,8 @@ pub enum Input {
     },
     /// The process ended.
     Exited(Exit),
+    /// The process ended by itself, and others of the stop's scope live on: the run is over when they are gone.
+    ExitedLeaving(Exit),
     /// Nothing of the stop's scope is alive (the answer to [`Action::Look`]).
     Empty,
     /// The process says that it is ready.

@@ -61,7 +61,7 @@ pub struct Stopping {
     pub pid: Pid,
     /// When it was spawned.
     pub since: Instant,
-    /// `None` for a request; otherwise what it failed at while alive.
+    /// `None` for a request; otherwise what it failed at while alive, or how it ended when it left others.
     pub failed: Option<Failed>,
     /// The rung that was climbed last, or [`Stopping::SIGKILL`].
     pub rung: u8,
@@ -77,7 +77,7 @@ impl Stopping {
     pub const SIGKILL: u8 = u8::MAX;
 }
 
-/// A process that is alive and has failed all the same.
+/// A process that is alive, or survived by those it started, and has failed all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Failed {
     /// At what.

@@ -14,7 +14,8 @@ pub enum Scope {
     Process,
     /// Its process group: whatever it started that did not leave the group. The command must make
     /// a group (or a session) of its own; that alone does not widen a stop, only a scope does. With
-    /// it, what a process leaves in its group when it ends by itself gets SIGKILL.
+    /// it, or with a wider one, what a process leaves behind when it ends by itself gets SIGKILL, and its end
+    /// is judged when nothing of it is alive.
     ProcessGroup,
     /// Its cgroup: whatever it started, directly or not, whatever that did to get away. The group must
     /// have been given a directory for cgroups.

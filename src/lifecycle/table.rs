@@ -75,6 +75,8 @@ impl<'a> Turn<'a> {
             (S::Starting { pid: Some(pid), since, .. },      I::Restart)      => self.stop(pid, since, Wanted::Up),
             (S::Starting { pid: Some(pid), since, .. },      I::Kill)         => self.kill(pid, since),
             (S::Starting { pid: Some(pid), since, until },   I::Exited(exit)) => self.ended_early(exit, pid, since, until),
+            (S::Starting { pid: Some(pid), since, until },   I::ExitedLeaving(exit))
+                                                                              => self.ended_early_leaving(exit, pid, since, until),
             (S::Starting { pid: Some(pid), since, .. },      I::Ready)        => self.run(pid, since, Cause::Ready),
             (S::Starting { pid: Some(pid), since, until },   I::Extend(by))   => self.extend_start(pid, since, until, by),
             (S::Starting { pid: Some(pid), since, .. },      I::Failed(why))  => self.fail(pid, since, why, false),
@@ -86,6 +88,7 @@ impl<'a> Turn<'a> {
             (S::Running { pid, since, .. }, I::Restart)      => self.stop(pid, since, Wanted::Up),
             (S::Running { pid, since, .. }, I::Kill)         => self.kill(pid, since),
             (S::Running { since, .. },      I::Exited(exit)) => self.ended(exit, since),
+            (S::Running { pid, since, .. }, I::ExitedLeaving(exit)) => self.ended_leaving(exit, pid, since, true),
             (S::Running { pid, since, .. }, I::Alive)        => self.watch(pid, since),
             (S::Running { pid, since, .. }, I::Failed(why))  => self.fail(pid, since, why, true),
             (S::Running { pid, since, .. }, I::Timeout)      => self.silent(pid, since),
@@ -96,7 +99,7 @@ impl<'a> Turn<'a> {
             (S::Stopping(stopping), I::Kill)               => self.kill_now(stopping),
             (S::Stopping(stopping), I::Extend(by))         => self.extend_stop(stopping, by),
             (S::Stopping(stopping), I::Timeout)            => self.climb_or_look(stopping),
-            (S::Stopping(stopping @ Stopping { left: Left::Leader, .. }), I::Exited(exit))
+            (S::Stopping(stopping @ Stopping { left: Left::Leader, .. }), I::Exited(exit) | I::ExitedLeaving(exit))
                                                            => self.leader_ended(stopping, exit),
             // Exec failed after all: that was its end, and it had no time to leave others.
             (S::Stopping(stopping @ Stopping { left: Left::Leader, .. }), I::SpawnFailed { .. })
@@ -107,14 +110,16 @@ impl<'a> Turn<'a> {
             // What means nothing there, or nothing any more.
             (S::Stopped | S::Exited { .. },      I::Timeout)
             | (S::Stopped | S::Exited { .. } | S::Backoff { .. } | S::Fatal { .. },
-               I::Spawned(_) | I::SpawnFailed { .. } | I::Exited(_) | I::Empty | I::Ready | I::Alive
-               | I::Extend(_) | I::Failed(_))
-            | (S::Starting { pid: None, .. },    I::Exited(_) | I::Ready | I::Extend(_) | I::Failed(_) | I::Timeout)
+               I::Spawned(_) | I::SpawnFailed { .. } | I::Exited(_) | I::ExitedLeaving(_) | I::Empty | I::Ready
+               | I::Alive | I::Extend(_) | I::Failed(_))
+            | (S::Starting { pid: None, .. },
+               I::Exited(_) | I::ExitedLeaving(_) | I::Ready | I::Extend(_) | I::Failed(_) | I::Timeout)
             | (S::Starting { pid: Some(_), .. }, I::Spawned(_))
             | (S::Starting { .. },               I::Empty | I::Alive)
             | (S::Running { .. },  I::Spawned(_) | I::SpawnFailed { .. } | I::Empty | I::Ready | I::Extend(_))
             | (S::Stopping(_),     I::Spawned(_) | I::Ready | I::Alive | I::Failed(_))
-            | (S::Stopping(Stopping { left: Left::Others { .. }, .. }), I::SpawnFailed { .. } | I::Exited(_))
+            | (S::Stopping(Stopping { left: Left::Others { .. }, .. }),
+               I::SpawnFailed { .. } | I::Exited(_) | I::ExitedLeaving(_))
             | (S::Stopping(Stopping { left: Left::Leader, .. }),        I::Empty) => Reply::Ignored,
         }
     }
@@ -267,6 +272,39 @@ impl<'a> Turn<'a> {
             }
             Startup::Grace(_) | Startup::Notify { .. } => self.start_failed(Failure::Ended(exit)),
         }
+    }
+
+    /// The same when others are left.
+    fn ended_early_leaving(&mut self, exit: Exit, pid: Pid, since: Instant, until: Instant) -> Reply {
+        let ran = match self.policy.startup {
+            Startup::Grace(_) => self.now >= self.start_ends(since, until),
+            Startup::Notify { .. } => false,
+        };
+        if ran {
+            self.run(pid, since, Cause::GraceOver);
+        }
+        self.ended_leaving(exit, pid, since, ran)
+    }
+
+    /// It would be doubled if it were started again beside those that it has left: they are killed, and then
+    /// its end is judged.
+    fn ended_leaving(&mut self, exit: Exit, pid: Pid, since: Instant, ran: bool) -> Reply {
+        let failure = Failure::Ended(exit);
+        let left = Left::Others {
+            exit,
+            look_at: self.now.saturating_add(LOOK_FIRST),
+            looks: 1,
+        };
+        let stopping = Stopping {
+            pid,
+            since,
+            failed: Some(Failed { failure, ran }),
+            rung: 0,
+            until: Instant::NEVER,
+            left,
+        };
+        self.go(State::Stopping(stopping), Cause::Failed(failure));
+        self.climb(stopping, Stopping::SIGKILL)
     }
 
     fn ended(&mut self, exit: Exit, since: Instant) -> Reply {
@@ -470,6 +508,13 @@ impl<'a> Turn<'a> {
             }
             (Wanted::Up, None) => self.start(Cause::Requested),
             (Wanted::Up, Some(Failed { failure, ran: false })) => self.start_failed(failure),
+            (
+                Wanted::Up,
+                Some(Failed {
+                    failure: Failure::Ended(exit),
+                    ran: true,
+                }),
+            ) => self.ended(exit, stopping.since),
             (Wanted::Up, Some(Failed { failure, ran: true })) => {
                 self.go(State::Exited { exit, expected: false }, Cause::Failed(failure));
                 self.life

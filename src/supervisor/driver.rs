@@ -27,6 +27,9 @@ use crate::time::Instant;
 /// How many runs of each instance are remembered unless the host wants otherwise.
 pub(super) const KEPT_RUNS: usize = 5;
 
+/// As if it had been looked for others for long: zombies that nobody reaps are nobody.
+const CAREFULLY: u8 = u8::MAX;
+
 /// How many times a process may have to be looked at until its end is seen: its readiness comes first.
 const MESSAGES: u32 = 2;
 
@@ -255,19 +258,18 @@ impl<K: Kernel> Driver<K> {
         let policy = self.groups.get(instance.group).map(|group| &group.policy);
         let scope = policy.map_or(Scope::Process, |policy| policy.stop.scope());
         let stopping = instance.life.state().name() == StateName::Stopping;
-        let hold = scope == Scope::ProcessGroup || stopping && scope == Scope::Cgroup;
+        let hold = scope > Scope::Process;
         let notifies = policy.is_some_and(|policy| matches!(policy.startup, Startup::Notify { .. }));
         let awaited = notifies && instance.life.state().name() == StateName::Starting;
         match self.kernel.collect(process, hold)? {
             Seen::Nothing => return Ok(nothing),
             Seen::Ended(record) => {
                 self.speakers.remove(&record.pid);
-                if scope == Scope::ProcessGroup && !stopping {
-                    // Nobody else will ever end what a process left in its group when it ended by itself.
-                    let _nobody_left = self.kernel.signal(process, Signal::KILL, scope);
-                }
+                // What can't be known counts as alive.
+                let alone = stopping || !hold || self.kernel.is_empty(process, scope, CAREFULLY).unwrap_or(false);
                 instance.history.last_exit = Some(record);
-                self.feed(id, Input::Exited(record.exit));
+                let input = if alone { Input::Exited } else { Input::ExitedLeaving };
+                self.feed(id, input(record.exit));
             }
             Seen::Empty => {
                 self.feed(id, Input::Empty);

@@ -9,7 +9,8 @@ use crate::command::CommandError;
 use crate::lifecycle::PolicyError;
 use crate::signal::Signal;
 
-/// Why a call of the [`Supervisor`](super::Supervisor) did nothing.
+/// Why a call of the [`Supervisor`](super::Supervisor) did nothing; but for [`Error::Io`], which may be about what
+/// comes after it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -46,6 +46,8 @@ pub enum Event {
     /// A signal of the supervisor's [`SignalFd`](crate::SignalFd) arrived at the host's process.
     Signal(SignalInfo),
     /// A rolling restart is over.
+    ///
+    /// Of a group that is removed meanwhile [`Event::GroupRemoved`] tells alone.
     Rolled {
         /// Of which group.
         group: GroupId,

@@ -119,6 +119,9 @@ impl GroupSpec {
     /// Tells each instance the supervisor's socket in `NOTIFY_SOCKET` (systemd's protocol, sd_notify(3)), and with a
     /// [watchdog](Policy::watchdog) its time in `WATCHDOG_USEC`. Heard are READY, STATUS, EXTEND_TIMEOUT_USEC and
     /// WATCHDOG, from the process itself and its descendants; see [`notify`](crate::notify).
+    ///
+    /// It is for programs that are trusted: with EXTEND_TIMEOUT_USEC, an hour at a time and as often as they
+    /// like, they put off the next rung of their stop ladder. [`kill`](super::Supervisor::kill) does not listen.
     #[must_use]
     pub fn notify_socket(mut self, yes: bool) -> GroupSpec {
         self.voice.socket = yes;
@@ -127,7 +130,9 @@ impl GroupSpec {
 
     /// Gives each instance a cgroup of its own in this directory, called `NAME-NUMBER`. It is made for a run
     /// and removed after it, and whatever the process leaves behind in it is killed: also what started a
-    /// session of its own, which no other scope of a stop reaches.
+    /// session of its own, which no other scope of a stop reaches. With [`Scope::Cgroup`] in the stop ladder the
+    /// run is over when it is empty; with another scope its last inhabitants may die, and it be removed,
+    /// after the end of the run.
     ///
     /// One descriptor more is kept for each running instance. A cgroup of that name that is there
     /// already is taken over, and what lives in it is killed.

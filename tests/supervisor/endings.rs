@@ -344,3 +344,47 @@ fn who_has_ended_is_started_though_nobody_has_seen_it() {
         assert_eq!(host.states(id), states);
     });
 }
+
+#[test]
+fn nobody_is_started_beside_those_that_his_predecessor_left() {
+    isolated(|| {
+        let mut host = Host::new();
+        let policy = Policy {
+            stop: term(Scope::ProcessGroup, LONG),
+            ..for_ever()
+        };
+        let script = "sleep 1000 >/dev/null & echo $!; read go; exit 3";
+        let id = host.start(sh(script).process_group(0), policy);
+        let left = host.line(id).parse().unwrap();
+        host.go_on(id);
+        host.until("it is there again", |host| host.status(id).runs == 2);
+        assert!(wait_gone(left, Duration::ZERO));
+        assert_eq!(host.supervisor.runs(id).next().unwrap().end, End::Exited(3));
+        let states = [Starting, Running, Stopping, Exited, Starting, Running];
+        host.take_events();
+        assert_eq!(host.states(id), states);
+    });
+}
+
+/// The way to be judged is not a way out: who is not wanted any more is not started again.
+#[test]
+fn who_is_stopped_while_he_is_being_cleaned_up_after_stays_down() {
+    isolated(|| {
+        let mut host = Host::new();
+        let policy = Policy {
+            stop: term(Scope::ProcessGroup, LONG),
+            ..for_ever()
+        };
+        let script = "sleep 1000 >/dev/null & echo $!; read go; exit 3";
+        let id = host.start(sh(script).process_group(0), policy);
+        let pid = host.pid(id);
+        host.line(id);
+        host.go_on(id);
+        assert!(wait_gone(pid, SOON));
+        host.until_state(id, Stopping);
+        host.supervisor.stop(id).unwrap();
+        host.until_state(id, Stopped);
+        assert_eq!(host.status(id).runs, 1);
+        assert_eq!(host.supervisor.runs(id).next().unwrap().end, End::Exited(3));
+    });
+}

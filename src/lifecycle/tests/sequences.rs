@@ -59,6 +59,7 @@ impl Place {
             failed(true),
             Input::Exited(Exit::Code(0)),
             Input::Exited(Exit::Code(1)),
+            Input::ExitedLeaving(Exit::Code(1)),
             Input::Empty,
             Input::Ready,
             Input::Failed(Failure::Watchdog),

@@ -186,6 +186,7 @@ impl Dice {
             spawned,
             spawn_failed,
             Input::Exited(exit),
+            Input::ExitedLeaving(exit),
             Input::Empty,
             Input::Ready,
             Input::Alive,
@@ -200,6 +201,7 @@ impl Dice {
             _ if it.truth.unborn => self.of(&[spawned, spawned, spawned, spawn_failed]),
             _ if it.truth.leader => self.of(&[
                 Input::Exited(exit),
+                Input::ExitedLeaving(exit),
                 Input::Ready,
                 Input::Alive,
                 Input::Extend(extension),

@@ -46,7 +46,7 @@ impl Truth {
             Input::Spawned(_) => !self.unborn,
             // Exec may fail in a process that is known already.
             Input::SpawnFailed { .. } => !self.unborn && !self.leader,
-            Input::Exited(_) | Input::Ready | Input::Alive | Input::Failed(_) => !self.leader,
+            Input::Exited(_) | Input::ExitedLeaving(_) | Input::Ready | Input::Alive | Input::Failed(_) => !self.leader,
             Input::Extend(_) => !self.leader && !self.others,
             Input::Empty => !self.others,
             Input::Start | Input::Stop | Input::Restart | Input::Kill | Input::Timeout => false,
@@ -110,7 +110,7 @@ impl Watched {
             match input {
                 Input::Spawned(_) => (truth.unborn, truth.leader) = (false, true),
                 Input::SpawnFailed { .. } => (truth.unborn, truth.leader) = (false, false),
-                Input::Exited(_) => truth.leader = false,
+                Input::Exited(_) | Input::ExitedLeaving(_) => truth.leader = false,
                 Input::Empty => truth.others = false,
                 Input::Start | Input::Stop | Input::Restart | Input::Kill => (),
                 Input::Ready | Input::Alive | Input::Extend(_) | Input::Failed(_) | Input::Timeout => (),

@@ -53,11 +53,7 @@ fn one(host: &mut Host, did: &Did, earlier: &[Did], next: Option<&Did>) -> Resul
             }
             signalled(host, did, earlier, next)
         }
-        Did::Release {
-            owner,
-            serial,
-            abandons,
-        } => released(host, owner, serial, abandons, earlier),
+        Did::Release { owner, abandons, .. } => released(host, owner, abandons),
         Did::Collect { .. } | Did::Look { .. } | Did::Arm { .. } => Ok(()),
     }
 }
@@ -112,33 +108,20 @@ fn spawned(host: &mut Host, slot: u32, label: Label, at: Instant, made: Result<(
 /// The others stay within reach exactly where a run is not over before they are gone.
 fn held(host: &Host, slot: u32, hold: bool) -> Result<(), Broken> {
     let (instance, group) = owner(host, slot)?;
-    let Some(before) = before(host, instance.id).filter(|before| before.pending.is_none()) else {
+    if before(host, instance.id).is_none_or(|before| before.pending.is_some()) {
         return Ok(());
-    };
-    let stopping = matches!(before.state, State::Stopping(_));
-    let expected = match group.policy.stop.scope() {
-        Scope::Process => false,
-        Scope::ProcessGroup => true,
-        Scope::Cgroup => stopping,
-    };
+    }
+    let expected = group.policy.stop.scope() > Scope::Process;
     ensure(hold == expected, || {
         format!("{:?} is collected with hold {hold}", instance.id)
     })
 }
 
 /// Where the policy stops a group, nobody of it outlives a run: neither a stop, nor the end of the
-/// process by itself, as far as the kernel lets it be killed.
-fn released(host: &Host, slot: u32, serial: u64, abandons: bool, earlier: &[Did]) -> Result<(), Broken> {
+/// process by itself.
+fn released(host: &Host, slot: u32, abandons: bool) -> Result<(), Broken> {
     let (instance, group) = owner(host, slot)?;
-    let stopping = before(host, instance.id).is_some_and(|before| matches!(before.state, State::Stopping(_)));
-    let refused = earlier
-        .iter()
-        .any(|did| matches!(did, Did::Signal { serial: other, failed: Some(_), .. } if *other == serial));
-    let concerned = match group.policy.stop.scope() {
-        Scope::Process => false,
-        Scope::ProcessGroup => stopping || !refused,
-        Scope::Cgroup => stopping,
-    };
+    let concerned = group.policy.stop.scope() > Scope::Process;
     ensure(!(abandons && concerned), || {
         format!(
             "the run of {:?} is over, and others of its group are alive",
@@ -164,7 +147,7 @@ fn signalled(host: &Host, did: &Did, earlier: &[Did], next: Option<&Did>) -> Res
     }
     let (instance, group) = owner(host, slot)?;
     if cleans_up(host, instance, group, serial) {
-        return ensure(signal == Signal::KILL && scope == Scope::ProcessGroup, || {
+        return ensure(signal == Signal::KILL && scope == group.policy.stop.kill, || {
             format!("{:?} has ended, and {signal} goes to those it left", instance.id)
         });
     }
@@ -191,7 +174,7 @@ fn cleans_up(host: &Host, instance: &Instance, group: &Group, serial: u64) -> bo
         .last()
         .is_some_and(|last| last.serial == serial && last.exit.is_some());
     let stopping = before(host, instance.id).is_some_and(|before| matches!(before.state, State::Stopping(_)));
-    ended && !stopping && group.policy.stop.scope() == Scope::ProcessGroup
+    ended && !stopping && group.policy.stop.scope() > Scope::Process
 }
 
 /// SIGKILL was asked for, or it goes again to those that are left, or every rung before it has been given its
