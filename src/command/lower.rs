@@ -130,7 +130,12 @@ impl Program {
                     value,
                 });
             }
-            let label = self.value(Step::Limit, format_args!("{resource:?} to {soft}, at most {hard}"));
+            let words = |limit: u64| match limit {
+                super::Resource::UNLIMITED => "unlimited".to_owned(),
+                limit => limit.to_string(),
+            };
+            let (least, most) = (words(soft), words(hard));
+            let label = self.value(Step::Limit, format_args!("{resource:?} to {least}, at most {most}"));
             self.body.limit(label, resource.as_raw(), soft, hard);
         }
         Ok(())

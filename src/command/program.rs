@@ -275,6 +275,7 @@ impl Program {
         if command.program.is_empty() {
             return Err(CommandError::EmptyProgram);
         }
+        c_string("the program's name", &command.program)?;
         let first = command.arg0.as_ref().unwrap_or(&command.program);
         let argv = std::iter::once(first)
             .chain(&command.args)

@@ -157,6 +157,10 @@ impl Supervisor {
 
     /// Adds a group. Nothing is started yet.
     ///
+    /// The commands are compiled here, each instance's own if they differ
+    /// ([`GroupSpec::with`]): that looks up their users, which may ask a name service, and takes the memory
+    /// of an environment for each. For thousands, give ids instead of names.
+    ///
     /// # Errors
     /// [`Error::Spec`] if the group cannot be as described: everything about it is checked here,
     /// and with an error nothing has happened. [`Error::ShuttingDown`].
