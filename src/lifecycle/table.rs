@@ -75,8 +75,7 @@ impl<'a> Turn<'a> {
             (S::Starting { pid: Some(pid), since, .. },      I::Restart)      => self.stop(pid, since, Wanted::Up),
             (S::Starting { pid: Some(pid), since, .. },      I::Kill)         => self.kill(pid, since),
             (S::Starting { pid: Some(pid), since, until },   I::Exited(exit)) => self.ended_early(exit, pid, since, until),
-            (S::Starting { pid: Some(pid), since, until },   I::ExitedLeaving(exit))
-                                                                              => self.ended_early_leaving(exit, pid, since, until),
+            (S::Starting { pid: Some(pid), since, until },   I::ExitedLeaving(exit)) => self.left_early(exit, pid, since, until),
             (S::Starting { pid: Some(pid), since, .. },      I::Ready)        => self.run(pid, since, Cause::Ready),
             (S::Starting { pid: Some(pid), since, until },   I::Extend(by))   => self.extend_start(pid, since, until, by),
             (S::Starting { pid: Some(pid), since, .. },      I::Failed(why))  => self.fail(pid, since, why, false),
@@ -88,7 +87,7 @@ impl<'a> Turn<'a> {
             (S::Running { pid, since, .. }, I::Restart)      => self.stop(pid, since, Wanted::Up),
             (S::Running { pid, since, .. }, I::Kill)         => self.kill(pid, since),
             (S::Running { since, .. },      I::Exited(exit)) => self.ended(exit, since),
-            (S::Running { pid, since, .. }, I::ExitedLeaving(exit)) => self.ended_leaving(exit, pid, since, true),
+            (S::Running { pid, since, .. }, I::ExitedLeaving(exit)) => self.left(exit, pid, since, true),
             (S::Running { pid, since, .. }, I::Alive)        => self.watch(pid, since),
             (S::Running { pid, since, .. }, I::Failed(why))  => self.fail(pid, since, why, true),
             (S::Running { pid, since, .. }, I::Timeout)      => self.silent(pid, since),
@@ -112,14 +111,13 @@ impl<'a> Turn<'a> {
             | (S::Stopped | S::Exited { .. } | S::Backoff { .. } | S::Fatal { .. },
                I::Spawned(_) | I::SpawnFailed { .. } | I::Exited(_) | I::ExitedLeaving(_) | I::Empty | I::Ready
                | I::Alive | I::Extend(_) | I::Failed(_))
-            | (S::Starting { pid: None, .. },
-               I::Exited(_) | I::ExitedLeaving(_) | I::Ready | I::Extend(_) | I::Failed(_) | I::Timeout)
+            | (S::Starting { pid: None, .. }, I::Exited(_) | I::ExitedLeaving(_) | I::Ready | I::Extend(_))
+            | (S::Starting { pid: None, .. }, I::Failed(_) | I::Timeout)
             | (S::Starting { pid: Some(_), .. }, I::Spawned(_))
             | (S::Starting { .. },               I::Empty | I::Alive)
             | (S::Running { .. },  I::Spawned(_) | I::SpawnFailed { .. } | I::Empty | I::Ready | I::Extend(_))
             | (S::Stopping(_),     I::Spawned(_) | I::Ready | I::Alive | I::Failed(_))
-            | (S::Stopping(Stopping { left: Left::Others { .. }, .. }),
-               I::SpawnFailed { .. } | I::Exited(_) | I::ExitedLeaving(_))
+            | (S::Stopping(Stopping { left: Left::Others { .. }, .. }), I::SpawnFailed { .. } | I::Exited(_) | I::ExitedLeaving(_))
             | (S::Stopping(Stopping { left: Left::Leader, .. }),        I::Empty) => Reply::Ignored,
         }
     }
@@ -274,8 +272,8 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// The same when others are left.
-    fn ended_early_leaving(&mut self, exit: Exit, pid: Pid, since: Instant, until: Instant) -> Reply {
+    /// The same when it has left others.
+    fn left_early(&mut self, exit: Exit, pid: Pid, since: Instant, until: Instant) -> Reply {
         let ran = match self.policy.startup {
             Startup::Grace(_) => self.now >= self.start_ends(since, until),
             Startup::Notify { .. } => false,
@@ -283,12 +281,12 @@ impl<'a> Turn<'a> {
         if ran {
             self.run(pid, since, Cause::GraceOver);
         }
-        self.ended_leaving(exit, pid, since, ran)
+        self.left(exit, pid, since, ran)
     }
 
     /// It would be doubled if it were started again beside those that it has left: they are killed, and then
     /// its end is judged.
-    fn ended_leaving(&mut self, exit: Exit, pid: Pid, since: Instant, ran: bool) -> Reply {
+    fn left(&mut self, exit: Exit, pid: Pid, since: Instant, ran: bool) -> Reply {
         let failure = Failure::Ended(exit);
         let left = Left::Others {
             exit,
