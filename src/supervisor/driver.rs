@@ -27,9 +27,6 @@ use crate::time::Instant;
 /// How many runs of each instance are remembered unless the host wants otherwise.
 pub(super) const KEPT_RUNS: usize = 5;
 
-/// As if it had been looked for others for long: zombies that nobody reaps are nobody.
-const CAREFULLY: u8 = u8::MAX;
-
 /// How many times a process may have to be looked at until its end is seen: its readiness comes first.
 const MESSAGES: u32 = 2;
 
@@ -266,7 +263,7 @@ impl<K: Kernel> Driver<K> {
             Seen::Ended(record) => {
                 self.speakers.remove(&record.pid);
                 // What can't be known counts as alive.
-                let alone = stopping || !hold || self.kernel.is_empty(process, scope, CAREFULLY).unwrap_or(false);
+                let alone = stopping || !hold || self.kernel.is_empty(process, scope, 0).unwrap_or(false);
                 instance.history.last_exit = Some(record);
                 let input = if alone { Input::Exited } else { Input::ExitedLeaving };
                 self.feed(id, input(record.exit));
