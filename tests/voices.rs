@@ -83,6 +83,32 @@ fn whoever_gives_the_descriptor_up_has_failed_to_start() {
 }
 
 #[test]
+fn whoever_need_not_say_anything_may_give_the_descriptor_up() {
+    isolated(|| {
+        // By its policy it was running at once, or the host has said so for it.
+        for (policy, reported) in [(at_once(), false), (notify(LONG), true)] {
+            let mut host = Host::new();
+            let script = "echo begun; read go; exec 3>&-; echo closed; read never";
+            let id = start(&mut host, GroupSpec::new("a", sh(script)).policy(policy).ready_fd(3));
+            assert_eq!(host.line(id), "begun");
+            if reported {
+                host.supervisor.report_ready(id).unwrap();
+            } else {
+                host.until_state(id, Running);
+            }
+            let watched = host.supervisor.fds().len();
+            host.go_on(id);
+            assert_eq!(host.line(id), "closed");
+            host.until("it is not listened to any more", |host| {
+                host.supervisor.fds().len() < watched
+            });
+            assert_eq!(host.states(id), [Starting, Running]);
+            host.shut_down();
+        }
+    });
+}
+
+#[test]
 fn whoever_ends_without_a_word_is_judged_by_its_end() {
     isolated(|| {
         for _ in 0..30 {

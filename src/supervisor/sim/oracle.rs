@@ -144,11 +144,15 @@ fn in_its_time(host: &Host, known: &Instance) -> Result<(), Broken> {
         .get(known.id)
         .map(|instance| *instance.life.state());
     if let (State::Running { .. }, Some(State::Stopping(stopping))) = (before.state, now) {
-        let silent = stopping
-            .failed
-            .is_some_and(|failed| failed.failure == Failure::Watchdog);
-        let minds = group.policy.watchdog.is_some() || matches!(host.act, Act::Tell(..));
-        return ensure(!silent || minds, || format!("{:?} may be silent", known.id));
+        let failure = stopping.failed.map(|failed| failed.failure);
+        let told = matches!(host.act, Act::Tell(..));
+        return match failure {
+            Some(Failure::Watchdog) => ensure(told || group.policy.watchdog.is_some(), || {
+                format!("{:?} may be silent", known.id)
+            }),
+            Some(Failure::NotReady) => ensure(told, || format!("{:?} need not say that it is ready", known.id)),
+            _ => Ok(()),
+        };
     }
     let (State::Starting { since, .. }, Some(now)) = (before.state, now) else {
         return Ok(());
