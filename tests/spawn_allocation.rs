@@ -1,11 +1,17 @@
-//! Starting a compiled program again allocates nothing, whatever it is made of.
+//! Starting a compiled program again allocates nothing, whatever it is made of, and neither does a
+//! supervisor that does so.
+
+mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
-use pidherd::{Command, Spawner, Stdio};
+use common::{SOON, isolated, wait_readable};
+use pidherd::lifecycle::{Backoff, Cause, Policy, Restart, Startup};
+use pidherd::{Command, Event, GroupSpec, Spawner, Stdio, Supervisor};
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
@@ -71,4 +77,39 @@ fn a_restart_allocates_nothing() {
     let before = ALLOCATIONS.with(Cell::get);
     assert!(error().is_err());
     assert!(ALLOCATIONS.with(Cell::get) > before, "the counter counts");
+}
+
+/// How many allocations a supervisor makes from here on until it has restarted so many.
+fn allocations_of_restarts(supervisor: &mut Supervisor, restarts: usize) -> usize {
+    let (mut seen, mut all) = (0, 0);
+    while seen < restarts {
+        assert!(wait_readable(&*supervisor, SOON));
+        let before = ALLOCATIONS.with(Cell::get);
+        supervisor.dispatch().unwrap();
+        while let Some(event) = supervisor.next_event() {
+            let restarted = matches!(event, Event::Transition(step) if step.cause == Cause::Restart);
+            seen += usize::from(restarted);
+        }
+        all += ALLOCATIONS.with(Cell::get) - before;
+    }
+    all
+}
+
+#[test]
+fn a_supervisor_that_starts_and_restarts_hundreds_allocates_nothing() {
+    isolated(|| {
+        let mut supervisor = Supervisor::new().unwrap();
+        let policy = Policy {
+            startup: Startup::Grace(Duration::ZERO),
+            restart: Restart::Always,
+            restart_delay: Backoff::Fixed(Duration::from_millis(1)),
+            crash_budget: None,
+            ..Policy::default()
+        };
+        let group = GroupSpec::new("a", Command::new("/bin/true")).instances(200);
+        let group = supervisor.add(group.policy(policy)).unwrap();
+        // The command itself may allocate; it starts the first few, and leaves the others to the loop.
+        supervisor.start(group).unwrap();
+        assert_eq!(allocations_of_restarts(&mut supervisor, 500), 0);
+    });
 }

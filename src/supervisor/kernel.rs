@@ -440,7 +440,9 @@ impl Kernel for Linux {
 
     fn reserve(&mut self, additional: usize) {
         self.fds.reserve(additional);
-        self.owners.reserve(additional);
+        // By place in the set, where not only processes have theirs.
+        let places = self.fds.len() + additional;
+        self.owners.reserve(places.saturating_sub(self.owners.len()));
     }
 
     fn is_empty(&mut self, process: &Watched, scope: Scope, looks: u8) -> io::Result<bool> {
