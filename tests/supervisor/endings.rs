@@ -240,6 +240,27 @@ fn an_impatient_host_kills_in_the_middle_of_a_shutdown() {
 }
 
 #[test]
+fn a_run_that_was_killed_remembers_by_whom() {
+    isolated(|| {
+        let mut host = Host::new();
+        let policy = Policy {
+            stop: term(Scope::Process, ms(50)),
+            ..at_once()
+        };
+        let id = host.start(sh("trap '' TERM; echo ready; read never"), policy);
+        assert_eq!(host.line(id), "ready");
+        host.supervisor.kill(id).unwrap();
+        host.until_state(id, Stopped);
+        host.supervisor.start(id).unwrap();
+        assert_eq!(host.line(id), "ready");
+        host.supervisor.stop(id).unwrap();
+        host.until_state(id, Stopped);
+        let ends: Vec<&End> = host.supervisor.runs(id).map(|run| &run.end).collect();
+        assert_eq!(ends, [&End::Stopped, &End::StopTimeout]);
+    });
+}
+
+#[test]
 fn a_start_that_is_remembered_is_forgotten_at_a_shutdown() {
     isolated(|| {
         let mut host = Host::new();
