@@ -12,7 +12,7 @@ use super::world::{Did, World};
 use crate::group::Rolling;
 use crate::lifecycle::{Backoff, Input, Policy, Scope, Startup, StateName, StopLadder};
 use crate::signal::Signal;
-use crate::supervisor::{GroupId, InstanceId, Request, Target};
+use crate::supervisor::{Event, GroupId, InstanceId, Request, Target};
 use crate::time::Instant;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -160,6 +160,26 @@ impl Scene {
         let world = self.host.world.borrow();
         world.log.iter().filter(|did| matches!(did, Did::Spawn { .. })).count()
     }
+
+    /// What was sent in the last step.
+    fn sent(&self) -> Vec<Signal> {
+        let world = self.host.world.borrow();
+        let signals = world.log.iter().filter_map(|did| match did {
+            Did::Signal { signal, .. } => Some(*signal),
+            _ => None,
+        });
+        signals.collect()
+    }
+
+    /// Which signals could not be sent, as it is told. The events are gone then.
+    fn told_refused(&mut self) -> Vec<Signal> {
+        let events = std::iter::from_fn(|| self.host.driver.events.pop());
+        let refused = events.filter_map(|event| match event {
+            Event::SignalFailed { signal, .. } => Some(signal),
+            _ => None,
+        });
+        refused.collect()
+    }
 }
 
 #[test]
@@ -285,6 +305,25 @@ fn a_kill_that_was_refused_can_be_asked_for_again() {
     scene.ask(group, Request::Kill);
     scene.handle_all();
     assert_eq!(scene.state(group, 0), StateName::Stopped);
+}
+
+#[test]
+fn a_signal_that_is_refused_is_told_and_nothing_follows_it() {
+    let mut scene = Scene::new();
+    let group = scene.add(&draft(1));
+    scene.ask(group, Request::Start);
+    scene.weather(|climate| climate.signal_fails = 1);
+    for (request, signal) in [(Request::Stop, Signal::TERM), (Request::Kill, Signal::KILL)] {
+        scene.ask(group, request);
+        assert_eq!(scene.sent(), [signal]);
+        assert_eq!(scene.told_refused(), [signal]);
+    }
+    // One that may be sent is not told, and who is killed need not be woken for it.
+    scene.weather(|climate| climate.signal_fails = 0);
+    scene.wait(SECOND * 5);
+    scene.ask(group, Request::Kill);
+    assert_eq!(scene.sent(), [Signal::KILL]);
+    assert!(scene.told_refused().is_empty());
 }
 
 #[test]
