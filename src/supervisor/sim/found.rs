@@ -10,7 +10,7 @@ use super::process::Member;
 use super::recipe::{Draft, Recipe};
 use super::world::{Did, World};
 use crate::group::Rolling;
-use crate::lifecycle::{Backoff, Input, Policy, Scope, Startup, StateName, StopLadder};
+use crate::lifecycle::{Backoff, Input, Policy, Restart, Scope, Startup, StateName, StopLadder};
 use crate::signal::Signal;
 use crate::supervisor::{Event, GroupId, InstanceId, Request, Target};
 use crate::time::Instant;
@@ -238,6 +238,26 @@ fn a_reload_does_not_call_back_who_is_stopped_as_soon_as_it_is_his_turn() {
 }
 
 #[test]
+fn a_reload_starts_who_waits_for_his_delay_and_leaves_who_has_ended() {
+    let mut scene = Scene::new();
+    let mut once = draft(1);
+    once.policy.restart = Restart::Never;
+    let group = scene.add(&once);
+    scene.ask(group, Request::Start);
+    scene.act(Act::Signal(Target::Group(group), Signal::KILL));
+    scene.handle_all();
+    assert_eq!(scene.state(group, 0), StateName::Exited);
+    scene.reload(group, &changed(&once));
+    assert_eq!((scene.spawns(), scene.state(group, 0)), (0, StateName::Exited));
+    scene.weather(|climate| climate.spawn_fails = 1);
+    scene.ask(group, Request::Start);
+    assert_eq!(scene.state(group, 0), StateName::Backoff);
+    // With another command it may well succeed.
+    scene.reload(group, &once);
+    assert_eq!(scene.spawns(), 1);
+}
+
+#[test]
 fn nobody_is_started_whose_stop_waits_for_its_turn() {
     let mut scene = Scene::new();
     let group = scene.add(&draft(5));
@@ -255,7 +275,7 @@ fn nobody_is_started_whose_stop_waits_for_its_turn() {
 fn nobody_is_started_again_whose_stop_waits_for_its_turn() {
     let mut scene = Scene::new();
     let mut always = draft(5);
-    always.policy.restart = crate::lifecycle::Restart::Always;
+    always.policy.restart = Restart::Always;
     let group = scene.add(&always);
     scene.ask_at_leisure(group, Request::Start);
     scene.act(Act::Signal(Target::Group(group), Signal::KILL));
