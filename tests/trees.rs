@@ -43,13 +43,13 @@ fn names(cgroup: &TestCgroup, leaf: &str) -> Vec<String> {
     procs.lines().map(name).collect()
 }
 
-fn stop_reaches_all_of_a_tree(host: fn() -> Host) {
+fn stop_reaches_all_of_a_tree(host: fn() -> Host, change: fn(GroupSpec) -> GroupSpec) {
     in_cgroup(|cgroup, directory| {
         let mut host = host();
         let spec = GroupSpec::new("tree", sh(FUGITIVES))
             .policy(policy(100))
             .cgroup(directory);
-        let id = host.add(spec).1[0];
+        let id = host.add(change(spec)).1[0];
         host.supervisor.start(id).unwrap();
         host.until_state(id, Running);
         assert_eq!(host.line(id), "ready");
@@ -65,12 +65,17 @@ fn stop_reaches_all_of_a_tree(host: fn() -> Host) {
 
 #[test]
 fn whoever_starts_a_session_of_its_own_dies_under_a_cgroup_scope() {
-    stop_reaches_all_of_a_tree(Host::new);
+    stop_reaches_all_of_a_tree(Host::new, |spec| spec);
 }
 
 #[test]
 fn the_end_of_a_tree_is_told_to_an_epoll_of_the_hosts_own() {
-    stop_reaches_all_of_a_tree(Host::with_own_epoll);
+    stop_reaches_all_of_a_tree(Host::with_own_epoll, |spec| spec);
+}
+
+#[test]
+fn the_end_of_a_tree_that_holds_on_to_its_readiness_descriptor_is_told_all_the_same() {
+    stop_reaches_all_of_a_tree(Host::with_own_epoll, |spec| spec.ready_fd(3));
 }
 
 #[test]
