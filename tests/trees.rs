@@ -7,7 +7,7 @@ use StateName::{Exited, Running, Starting, Stopped, Stopping};
 use common::{SOON, TestCgroup, isolated, processes, root_or_skip, skipped, test_cgroup, wait_until};
 use host::{Host, at_once, ms, quiet_sh, sh, sleeper, term};
 use pidherd::cgroup::{CgroupDir, CgroupError};
-use pidherd::lifecycle::{Policy, Restart, Scope, StateName, StopLadder};
+use pidherd::lifecycle::{Left, Policy, Restart, Scope, State, StateName, StopLadder};
 use pidherd::supervisor::{End, SpecError};
 use pidherd::{Error, GroupSpec};
 
@@ -102,6 +102,35 @@ fn a_stop_lasts_until_the_last_one_has_left_by_itself() {
         assert_eq!(host.states(id), [Starting, Running, Stopping, Starting, Running]);
         assert!(!host.story().contains("SIGKILL"));
         host.shut_down();
+    });
+}
+
+#[test]
+fn a_call_too_many_does_not_end_a_stop() {
+    in_cgroup(|cgroup, directory| {
+        let mut host = Host::new();
+        let policy = Policy {
+            stop: term(Scope::Cgroup, host::LONG),
+            ..at_once()
+        };
+        let spec = GroupSpec::new("tree", sh(FUGITIVES)).policy(policy).cgroup(directory);
+        let id = host.add(spec).1[0];
+        host.supervisor.start(id).unwrap();
+        assert_eq!(host.line(id), "ready");
+        wait_until("all fugitives are there", SOON, || inhabitants(cgroup, "tree-0") == 10);
+        host.supervisor.stop(id).unwrap();
+        host.until(
+            "the leader is gone",
+            |host| matches!(host.status(id).state, State::Stopping(stopping) if stopping.left != Left::Leader),
+        );
+        let fds: Vec<_> = host.supervisor.fds().iter().map(|entry| entry.fd).collect();
+        assert_eq!(fds.len(), 2, "the timer, and what tells of the cgroup");
+        for fd in fds {
+            host.supervisor.process_ready(fd).unwrap();
+        }
+        assert_eq!(host.state(id), Stopping);
+        host.supervisor.kill(id).unwrap();
+        host.until_state(id, Stopped);
     });
 }
 
