@@ -10,7 +10,7 @@ use pidherd::{InstanceId, PidFd, Signal, Target};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::common::{SOON, isolated, processes, root_or_skip, wait_gone};
-use super::host::{Host, LONG, at_once, ms, quiet_sh, sh, sleeper, term, wait_for_sleep};
+use super::host::{Host, LONG, at_once, kernel_since, ms, quiet_sh, sh, sleeper, term, wait_for_sleep};
 use StateName::{Exited, Running, Stopped, Stopping};
 
 /// Runs a test as the first process of a PID namespace, with a /proc that shows it.
@@ -228,6 +228,7 @@ fn a_group_that_has_become_empty_is_no_strangers_when_the_next_rung_is_due() {
         waitpid(Some(member), WaitOptions::empty()).unwrap();
         // Before 6.9 the unreaped leader keeps its number; since then the number is free.
         let bystander = processes::state(pid).is_none().then(|| Bystander::at(pid));
+        assert_eq!(bystander.is_some(), kernel_since(6, 9));
         host.supervisor.kill(id).unwrap();
         host.until_state(id, Stopped);
         assert_eq!(host.states(id).last(), Some(&Stopped));
