@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use pidherd::fdset::Change;
 use pidherd::lifecycle::{Backoff, Policy, Restart, Rung, Scope, Startup, StateName, StopLadder};
 use pidherd::supervisor::{Status, TransitionEvent};
-use pidherd::{Command, Event, GroupId, GroupSpec, InstanceId, Pipes, Signal, Stdio, Supervisor};
+use pidherd::{Command, Error, Event, GroupId, GroupSpec, InstanceId, Pipes, Signal, Stdio, Supervisor};
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::Errno;
 
@@ -93,7 +93,11 @@ impl Host {
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
         epoll::wait(own, rustix::buffer::spare_capacity(&mut ready), Some(&at_once)).unwrap();
         for event in &ready {
-            self.supervisor.process_ready(event.data.u64() as i32).unwrap();
+            match self.supervisor.process_ready(event.data.u64() as i32) {
+                // What was done for another one of the batch may have removed it.
+                Ok(_) | Err(Error::UnknownFd(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
         }
     }
 
