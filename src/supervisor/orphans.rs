@@ -350,19 +350,33 @@ impl Driver<Linux> {
         let mut left = own::children()?.into_iter().filter(|pid| !own.contains(pid));
         let mut held = HashSet::new();
         loop {
-            let (ended, more) = open_ended(left.by_ref().filter(|pid| !held.contains(pid)))?;
+            let (mut ended, mut more) = open_ended(left.by_ref().filter(|pid| !held.contains(pid)))?;
             if ended.is_empty() {
                 return Ok((Vec::new(), more));
             }
-            let passed_over =
-                |fd| self.kernel.fds.token_of(fd).is_some() || ended.iter().any(|own| own.as_fd().as_raw_fd() == fd);
-            held.extend(own::held_by_pidfd(passed_over)?);
+            let holders = match self.held_by_others(&ended) {
+                // As many have ended as there were descriptors, or nearly.
+                Err(_) if ended.len() > 1 => {
+                    ended.truncate(ended.len().saturating_sub(ROOM).max(1));
+                    more = true;
+                    self.held_by_others(&ended)?
+                }
+                found => found?,
+            };
+            held.extend(holders);
             let orphans = ended.iter().filter(|pidfd| !held.contains(&pidfd.pid()));
             let reaped: Vec<ExitRecord> = orphans.filter_map(reap).collect();
             if !reaped.is_empty() {
                 return Ok((reaped, more));
             }
         }
+    }
+
+    /// Whom this process holds a pidfd of, besides these and those in the set.
+    fn held_by_others(&self, ended: &[PidFd]) -> io::Result<Vec<Pid>> {
+        own::held_by_pidfd(|fd| {
+            self.kernel.fds.token_of(fd).is_some() || ended.iter().any(|own| own.as_fd().as_raw_fd() == fd)
+        })
     }
 
     /// The numbers of all processes of this supervisor that have not been reaped.

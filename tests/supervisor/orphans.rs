@@ -320,6 +320,22 @@ fn without_a_free_descriptor_it_is_put_off() {
     });
 }
 
+#[test]
+fn as_many_as_there_are_free_descriptors_are_reaped() {
+    adopting(|mut host| {
+        let before = rustix::process::getrlimit(Resource::Nofile);
+        // With some of these numbers not one descriptor is left when all six have been looked at.
+        for (round, free) in (1..).zip(5..14) {
+            leave_orphans(&host, 6, 0);
+            let next = std::fs::File::open("/dev/null").unwrap();
+            let current = Some(std::os::fd::AsRawFd::as_raw_fd(&next) as u64 + 1 + free);
+            rustix::process::setrlimit(Resource::Nofile, Rlimit { current, ..before }).unwrap();
+            until_reaped(&mut host, round * 6);
+            rustix::process::setrlimit(Resource::Nofile, before).unwrap();
+        }
+    });
+}
+
 fn refusal(supervisor: io::Result<Supervisor>) -> AdoptError {
     let error = supervisor.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
