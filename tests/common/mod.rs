@@ -154,11 +154,22 @@ fn run_here(body: impl FnOnce()) -> ! {
     // Whoever interrupts the tests leaves none of them running: this process goes when the thread
     // that waits for it does.
     set_parent_process_death_signal(Some(Signal::KILL)).expect("prctl");
+    heed_all_signals();
     let oracle = Oracle::begin();
     body();
     oracle.end();
     println!("\n{DONE}");
     process::exit(0);
+}
+
+/// Whoever runs the tests in the background may have had them ignore SIGINT and SIGQUIT, which what is started
+/// here would inherit.
+fn heed_all_signals() {
+    const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
+    for signal in SIGNALS.filter(|&signal| signal != libc::SIGPIPE) {
+        // SAFETY: no handler; numbers that can't be are refused. (SIGPIPE is the standard library's to ignore.)
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
 }
 
 /// What is wrong, if anything.
