@@ -34,6 +34,7 @@ fn usable(cgroup: &Path) -> Result<(), (&'static str, io::Error)> {
     fs::create_dir(&below).map_err(refused("a cgroup below another"))?;
     let result = (|| {
         moved_into(&below).map_err(refused("moving a process there"))?;
+        entered(&below).map_err(refused("a shell that moves itself there"))?;
         cloned_into(&below).map_err(refused("cloning a process into it"))
     })();
     fs::remove_dir(&below).map_err(refused("removing it again"))?;
@@ -50,11 +51,31 @@ fn moved_into(cgroup: &Path) -> io::Result<()> {
     sleeper.kill()?;
     sleeper.wait()?;
     moved?;
-    let end = Instant::now() + Duration::from_secs(5);
-    while fs::read_to_string(cgroup.join("cgroup.events"))?.contains("populated 1") {
-        expected(Instant::now() < end, "it stays populated")?;
+    let events = || fs::read_to_string(cgroup.join("cgroup.events")).unwrap_or_default();
+    let is_empty = within(Duration::from_secs(2), || events().contains("populated 0"));
+    expected(is_empty, "it stays populated")
+}
+
+/// Whether [`run_in`] leads to what [`sleepers`] finds.
+fn entered(cgroup: &Path) -> io::Result<()> {
+    let mut shell = run_in(cgroup, "exec sleep 1000");
+    let is_there = within(Duration::from_secs(2), || members(cgroup).into_iter().any(sleeps));
+    let _already_gone = shell.kill();
+    shell.wait()?;
+    expected(is_there, "nobody who sleeps is listed there")?;
+    let is_empty = || members(cgroup).is_empty();
+    expected(within(Duration::from_secs(2), is_empty), "who has ended stays listed")
+}
+
+fn within(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + limit;
+    while !holds() {
+        if Instant::now() > end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
-    Ok(())
+    true
 }
 
 /// Whether a child that is born there lives long enough to end by itself.
