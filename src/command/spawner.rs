@@ -100,7 +100,7 @@ impl Spawner {
         let mut was_busy = false;
         loop {
             let error = match self.attempt(program, cgroup)? {
-                Ok(pidfd) => return Ok(pidfd),
+                Ok(child) => return Ok(child),
                 Err(Failure::IntoCgroup) => {
                     self.enters_cgroups = true;
                     continue;

@@ -165,8 +165,10 @@ impl Supervisor {
     /// [`Error::Spec`] if the group cannot be as described: everything about it is checked here,
     /// and with an error nothing has happened. [`Error::ShuttingDown`].
     pub fn add(&mut self, spec: GroupSpec) -> Result<GroupId, Error> {
-        self.driver.check_new(&spec)?;
-        self.listen_for(&spec)?;
+        if self.lacks_socket(&spec) {
+            self.driver.check_new(&spec)?;
+            self.listen()?;
+        }
         self.call(|driver| driver.add(spec))
     }
 
@@ -205,8 +207,10 @@ impl Supervisor {
     /// [`Error::UnknownGroup`], [`Error::Leaving`], [`Error::ShuttingDown`]; [`Error::Spec`] if the
     /// description is wrong. Everything goes on as it was then.
     pub fn reload(&mut self, group: GroupId, spec: GroupSpec) -> Result<Plan, Error> {
-        self.driver.plan(group, &spec)?;
-        self.listen_for(&spec)?;
+        if self.lacks_socket(&spec) {
+            self.driver.plan(group, &spec)?;
+            self.listen()?;
+        }
         self.call(|driver| driver.reload(group, spec))
     }
 
@@ -451,11 +455,13 @@ impl Supervisor {
     }
 
     /// The notify socket is made when the first group wants it.
-    fn listen_for(&mut self, spec: &GroupSpec) -> Result<(), Error> {
-        if spec.voice.socket && self.driver.socket.is_none() {
-            self.driver.kernel.listen(self.notify_path.as_deref())?;
-            self.driver.socket = self.driver.kernel.socket().map(|socket| socket.address().to_owned());
-        }
+    const fn lacks_socket(&self, spec: &GroupSpec) -> bool {
+        spec.voice.socket && self.driver.socket.is_none()
+    }
+
+    fn listen(&mut self) -> Result<(), Error> {
+        self.driver.kernel.listen(self.notify_path.as_deref())?;
+        self.driver.socket = self.driver.kernel.socket().map(|socket| socket.address().to_owned());
         Ok(())
     }
 

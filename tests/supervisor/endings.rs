@@ -366,16 +366,21 @@ fn who_has_ended_is_started_though_nobody_has_seen_it() {
     });
 }
 
+/// It writes the number of one in its group whom it leaves behind when it ends, to be started again.
+fn leaves_a_sleeper(host: &mut Host) -> InstanceId {
+    let policy = Policy {
+        stop: term(Scope::ProcessGroup, LONG),
+        ..for_ever()
+    };
+    let script = "sleep 1000 >/dev/null & echo $!; read go; exit 3";
+    host.start(sh(script).process_group(0), policy)
+}
+
 #[test]
 fn nobody_is_started_beside_those_that_his_predecessor_left() {
     isolated(|| {
         let mut host = Host::new();
-        let policy = Policy {
-            stop: term(Scope::ProcessGroup, LONG),
-            ..for_ever()
-        };
-        let script = "sleep 1000 >/dev/null & echo $!; read go; exit 3";
-        let id = host.start(sh(script).process_group(0), policy);
+        let id = leaves_a_sleeper(&mut host);
         let left = host.line(id).parse().unwrap();
         host.go_on(id);
         host.until("it is there again", |host| host.status(id).runs == 2);
@@ -392,12 +397,7 @@ fn nobody_is_started_beside_those_that_his_predecessor_left() {
 fn who_is_stopped_while_he_is_being_cleaned_up_after_stays_down() {
     isolated(|| {
         let mut host = Host::new();
-        let policy = Policy {
-            stop: term(Scope::ProcessGroup, LONG),
-            ..for_ever()
-        };
-        let script = "sleep 1000 >/dev/null & echo $!; read go; exit 3";
-        let id = host.start(sh(script).process_group(0), policy);
+        let id = leaves_a_sleeper(&mut host);
         let pid = host.pid(id);
         host.line(id);
         host.go_on(id);
