@@ -13,7 +13,7 @@ use source::{Tree, text};
 /// The longest function, in lines, from `fn` to the closing brace.
 const LONGEST_FUNCTION: usize = 70;
 /// The longest file, in lines.
-const LONGEST_FILE: usize = 600;
+const LONGEST_FILE: usize = 800;
 
 /// Plain data, open to every layer.
 const DATA: &[&str] = &["time", "signal", "exit"];
