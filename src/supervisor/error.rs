@@ -1,7 +1,6 @@
 //! What can be wrong with a request, before anything has been done about it.
 
 use std::io;
-use std::os::fd::RawFd;
 
 use super::{GroupId, InstanceId};
 use crate::cgroup::CgroupError;
@@ -35,9 +34,6 @@ pub enum Error {
     /// [`shutdown`](super::Supervisor::shutdown) was called: nothing is started any more.
     #[error("shutting down: nothing is started any more")]
     ShuttingDown,
-    /// The descriptor is not one of the set: foreign, closed, or an event that is out of date.
-    #[error("descriptor {0} is not in the set")]
-    UnknownFd(RawFd),
     /// There is no process that the signal could go to.
     #[error("instance {0:?} has no process")]
     NotAlive(InstanceId),

@@ -345,18 +345,21 @@ impl Supervisor {
 
     /// Does what a descriptor of the set that became ready calls for.
     ///
-    /// A call too many is harmless, and answered by [`Progress::Nothing`].
+    /// A call too many is harmless, and answered by [`Progress::Nothing`]. So is a number that is not in the
+    /// set: an earlier call of the same batch removes an entry whose event still waits in the batch, and the
+    /// kernel may have given the number to another descriptor meanwhile.
     ///
     /// # Errors
-    /// [`Error::UnknownFd`] for a number that is not in the set (any more): it is not ours, or was
-    /// removed while its event waited in the host's batch. [`Error::Io`].
+    /// [`Error::Io`].
     pub fn process_ready(&mut self, fd: RawFd) -> Result<Progress, Error> {
-        let token = self.fds().token_of(fd).ok_or(Error::UnknownFd(fd))?;
-        self.call(|driver| Ok(process(driver, token)?))
+        match self.fds().token_of(fd) {
+            Some(token) => self.process_token(token),
+            None => Ok(Progress::Nothing),
+        }
     }
 
     /// The same for a host that has registered tokens instead of numbers
-    /// ([`Token::to_raw`](crate::fdset::Token::to_raw)): one that is out of date is harmless, and
+    /// ([`Token::to_raw`](crate::fdset::Token::to_raw)). A token that is out of date, or of another set, is
     /// answered by [`Progress::Nothing`].
     ///
     /// # Errors

@@ -93,11 +93,7 @@ impl Host {
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
         epoll::wait(own, rustix::buffer::spare_capacity(&mut ready), Some(&at_once)).unwrap();
         for event in &ready {
-            match self.supervisor.process_ready(event.data.u64() as i32) {
-                // What was done for another one of the batch may have removed it.
-                Ok(_) | Err(Error::UnknownFd(_)) => {}
-                Err(error) => panic!("{error}"),
-            }
+            self.supervisor.process_ready(event.data.u64() as i32).unwrap();
         }
     }
 

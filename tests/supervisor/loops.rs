@@ -1,12 +1,13 @@
 //! The supervisor in its host's loop: two ways of waiting, and turns for everybody.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::Duration;
 
-use pidherd::fdset::Token;
-use pidherd::lifecycle::{CrashBudget, Policy, Scope, StateName, StopLadder};
+use pidherd::fdset::{Change, Token};
+use pidherd::lifecycle::{Backoff, CrashBudget, Policy, Scope, Startup, StateName, StopLadder};
 use pidherd::supervisor::Progress;
 use pidherd::{GroupSpec, Supervisor};
+use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 
 use super::common::{SOON, isolated, processes, wait_readable};
@@ -151,10 +152,7 @@ fn the_ready_ones_of_one_batch_may_come_in_any_order_and_twice() {
         // What the host was told of one, it does for all, backwards, over and over. A number of the batch
         // may belong to the successor of another by then.
         for fd in batch.iter().rev().chain(&batch).chain(&batch) {
-            match host.supervisor.process_ready(*fd) {
-                Ok(_) | Err(pidherd::Error::UnknownFd(_)) => {}
-                Err(error) => panic!("{error}"),
-            }
+            host.supervisor.process_ready(*fd).unwrap();
         }
         host.until("all run again", |host| ids.iter().all(|&id| host.status(id).runs == 2));
         assert!(
@@ -162,6 +160,75 @@ fn the_ready_ones_of_one_batch_may_come_in_any_order_and_twice() {
                 .all(|&id| host.state(id) == Running && !before.contains(&host.pid(id)))
         );
         assert_eq!(processes::children().len(), 20);
+    });
+}
+
+/// A host with registrations of its own, as README shows it: what a call refuses ends it. Entries are named by
+/// their number, or by their token.
+fn documented_loop(
+    host: &mut Host,
+    by_token: bool,
+    mut until: impl FnMut(&Host) -> bool,
+) -> Result<(), pidherd::Error> {
+    let own = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+    host.supervisor.track_fd_changes(true);
+    while !until(host) {
+        let supervisor = &mut host.supervisor;
+        while let Some(change) = supervisor.next_fd_change() {
+            match (&change, supervisor.fd(change.token())) {
+                (Change::Added(entry), Some(fd)) => {
+                    let data = if by_token {
+                        entry.token.to_raw()
+                    } else {
+                        entry.fd as u64
+                    };
+                    let flags = epoll::EventFlags::from_bits_retain(entry.interest.bits());
+                    epoll::add(&own, fd, epoll::EventData::new_u64(data), flags).unwrap();
+                }
+                (Change::Removed { fd, .. }, _) => drop(epoll::delete(&own, fd)),
+                (Change::Added(_), None) => {}
+            }
+        }
+        assert!(wait_readable(&own, SOON), "{}", host.story());
+        let mut ready = Vec::with_capacity(64);
+        epoll::wait(&own, spare_capacity(&mut ready), Some(&Timespec::default())).unwrap();
+        for event in &ready {
+            let _progress = match by_token {
+                true => host.supervisor.process_token(Token::from_raw(event.data.u64()))?,
+                false => host.supervisor.process_ready(event.data.u64() as i32)?,
+            };
+        }
+        host.take_events();
+    }
+    host.supervisor.track_fd_changes(false);
+    Ok(())
+}
+
+#[test]
+fn the_documented_loop_goes_on_when_a_call_removes_an_entry_of_the_same_batch() {
+    isolated(|| {
+        for by_token in [false, true] {
+            let mut host = Host::new();
+            let notify = Policy {
+                startup: Startup::Notify { timeout: LONG },
+                start_retries: u32::MAX,
+                backoff: Backoff::NONE,
+                ..for_ever()
+            };
+            // The pidfd and the readiness pipe become readable together, and the first call removes both.
+            let silent = GroupSpec::new("silent", quiet_sh("exit 1")).ready_fd(3).policy(notify);
+            let (group, ids) = host.add(silent.instances(30));
+            host.supervisor.start(group).unwrap();
+            let runs = |host: &Host| ids.iter().map(|&id| host.status(id).runs).sum::<u64>();
+            documented_loop(&mut host, by_token, |host| runs(host) > 600).unwrap();
+
+            // A number that is closed, foreign or no number at all is no reason to end either.
+            for fd in [-1, 0, RawFd::MAX, host.supervisor.as_raw_fd()] {
+                assert_eq!(host.supervisor.process_ready(fd).unwrap(), Progress::Nothing);
+            }
+            host.supervisor.shutdown().unwrap();
+            documented_loop(&mut host, by_token, |host| host.supervisor.is_down()).unwrap();
+        }
     });
 }
 
