@@ -1,14 +1,18 @@
-//! What a fleet costs: thousands of sleepers started, all alive at once, and stopped again.
+//! Measures the cost of a fleet: thousands of sleeping children are started, all of them live at the same
+//! time, and all are stopped again.
 //!
 //! ```text
-//! cargo bench --bench fleet               5,000 of them, three times
-//! cargo bench --bench fleet -- 15000      takes a limit of 15,200 descriptors
+//! cargo bench --bench fleet               5,000 children, three times
+//! cargo bench --bench fleet -- 15000      needs a limit of at least 15,200 descriptors
 //! ```
 //!
-//! Here the cost of a spawn meets its own consequence: each child that lives keeps a pidfd, and whatever copies
-//! the descriptor table copies all of them. A supervisor does more than spawn: pidherd's [`Supervisor`] keeps a
-//! state, a history and deadlines for each, tells every transition, and reaps. Its [`Spawner`] alone stands beside it.
-//! Each contender has the machine for itself for one run; they take turns, and the median counts.
+//! Each living child keeps a pidfd open. A spawn that copies the descriptor table copies all of these pidfds,
+//! so each child makes the next spawns more expensive. This benchmark measures that effect.
+//!
+//! A [`Supervisor`] does more than spawn: it keeps a state, a history and deadlines for each instance,
+//! reports every transition, and reaps. The benchmark therefore also measures pidherd's [`Spawner`] alone.
+//!
+//! Only one contender runs at a time. The contenders take turns, and the table shows the median of the runs.
 
 #[path = "spawn/program.rs"]
 mod program;
@@ -24,10 +28,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// How long starting all took, and stopping all.
+/// The time to start all children, and the time to stop all of them.
 type Times = (Duration, Duration);
 
-/// A way to keep a fleet: how it is called, and what it does with a program so many times.
+/// A contender's name in the table, and the function that starts and stops this many children of a program.
 type Contender = (&'static str, fn(&Program, usize) -> Result<Times>);
 
 const CONTENDERS: [Contender; 5] = [
@@ -41,7 +45,7 @@ const CONTENDERS: [Contender; 5] = [
 const FLEET: usize = 5_000;
 const RUNS: usize = 3;
 
-/// Descriptors beside the fleet's.
+/// The number of descriptors that the benchmark needs in addition to one for each child.
 const ROOM: u64 = 200;
 
 fn main() -> Result<()> {
@@ -91,19 +95,19 @@ fn print_row(name: &str, fleet: usize, times: Vec<std::result::Result<Times, Str
     );
 }
 
-/// The soft limit, after it was made equal to the hard one.
+/// Raises the soft limit of open descriptors to the hard limit, and returns the soft limit.
 fn raise_limit() -> u64 {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: maximum,
         maximum,
     };
-    // Refused or not, what counts is what it is then.
+    // The kernel may refuse the new limit. The limit in force is read below in any case.
     let _ = setrlimit(Resource::Nofile, raised);
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// One group, started and stopped as a host does it: commands, events, one descriptor to wait for.
+/// Starts and stops one group in the way of a host: with commands, events, and one descriptor to wait for.
 fn supervisor(program: &Program, fleet: usize) -> Result<Times> {
     let mut supervisor = Supervisor::new()?;
     let command = Command::new(program.path()).args(program.args()).env_clear();
@@ -114,15 +118,15 @@ fn supervisor(program: &Program, fleet: usize) -> Result<Times> {
     let group = supervisor.add(spec)?;
     let began = Instant::now();
     supervisor.start(group)?;
-    until_all_are(&mut supervisor, StateName::Running, fleet)?;
+    wait_until_all_are(&mut supervisor, StateName::Running, fleet)?;
     let started = began.elapsed();
     let began = Instant::now();
     supervisor.stop(group)?;
-    until_all_are(&mut supervisor, StateName::Stopped, fleet)?;
+    wait_until_all_are(&mut supervisor, StateName::Stopped, fleet)?;
     Ok((started, began.elapsed()))
 }
 
-fn until_all_are(supervisor: &mut Supervisor, state: StateName, fleet: usize) -> Result<()> {
+fn wait_until_all_are(supervisor: &mut Supervisor, state: StateName, fleet: usize) -> Result<()> {
     let mut there = 0;
     loop {
         while let Some(event) = supervisor.next_event() {
@@ -145,7 +149,7 @@ fn until_all_are(supervisor: &mut Supervisor, state: StateName, fleet: usize) ->
     }
 }
 
-/// The bare minimum: a spawner, and a child each.
+/// Starts the children with a spawner alone, and keeps one [`Child`] for each.
 fn spawner(program: &Program, fleet: usize) -> Result<Times> {
     let mut spawner = Spawner::new()?;
     let mut compiled = Command::new(program.path())
@@ -167,7 +171,8 @@ fn spawner(program: &Program, fleet: usize) -> Result<Times> {
     Ok((started, began.elapsed()))
 }
 
-/// Without a descriptor for each child there is no table to copy, and nothing to wait for either.
+/// The standard library keeps no descriptor for a child, so a spawn copies a small table. The caller has no
+/// descriptor to wait for.
 fn std_process(program: &Program, fleet: usize) -> Result<Times> {
     let mut command = std::process::Command::new(program.path());
     command.args(program.args()).env_clear();

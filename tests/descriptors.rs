@@ -1,4 +1,5 @@
-//! The descriptors in the hands of a host: its own epoll, its own child, its own signals.
+//! The library's descriptors in the hands of a host: in its own epoll instance, next to its own child and its
+//! own signals.
 
 mod common;
 
@@ -16,7 +17,7 @@ use pidherd::time::Instant;
 use pidherd::timerfd::{Clock, TimerFd};
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 
-/// A host that registers each descriptor by itself, told by the change log alone.
+/// A host that registers each descriptor on its own, and knows the descriptors only from the change log.
 struct Host(OwnedFd);
 
 impl Host {
@@ -28,8 +29,8 @@ impl Host {
         while let Some(change) = set.next_change() {
             match change {
                 Change::Added(entry) => {
-                    // SAFETY: an entry's descriptor is open until its `Removed`, which is taken later,
-                    // has been dropped; the borrow ends in this block.
+                    // SAFETY: an entry's descriptor stays open until its `Removed` has been taken from the
+                    // log and dropped. That happens later than this block, in which the borrow ends.
                     let fd = unsafe { BorrowedFd::borrow_raw(entry.fd) };
                     let data = epoll::EventData::new_u64(entry.token.to_raw());
                     let flags = epoll::EventFlags::from_bits_retain(entry.interest.bits());
@@ -47,7 +48,7 @@ impl Host {
     }
 }
 
-/// What is in the set, or could be.
+/// A descriptor that may be in the set.
 struct Source {
     fd: Option<OwnedFd>,
     token: Option<Token>,
@@ -62,7 +63,7 @@ impl Source {
         }
     }
 
-    /// Adds or removes it, makes it readable or not.
+    /// Adds or removes the descriptor, or makes it readable or not readable.
     fn change(&mut self, set: &mut FdSet, what: u64) {
         let Some(fd) = &self.fd else { return };
         match (what, self.token) {
@@ -79,7 +80,7 @@ impl Source {
 }
 
 #[test]
-fn both_ways_in_tell_the_same() {
+fn the_set_and_its_single_descriptors_report_the_same_readiness() {
     isolated(|| {
         let mut set = FdSet::new().unwrap();
         let (one, each) = (Host::new(), Host::new());
@@ -93,7 +94,8 @@ fn both_ways_in_tell_the_same() {
             random ^= random << 17;
             let (which, what) = ((random >> 40) as usize % sources.len(), (random >> 20) % 4);
             sources[which].change(&mut set, what);
-            // The log begins in mid-life, and waits for a few changes before it is followed.
+            // The change log starts after some changes, and collects several changes before the host reads
+            // it.
             if round < 100 || random % 4 > 0 {
                 continue;
             }
@@ -109,7 +111,7 @@ fn both_ways_in_tell_the_same() {
 }
 
 #[test]
-fn a_number_does_not_come_back_before_the_host_let_go() {
+fn a_descriptor_number_is_not_reused_before_the_host_drops_its_removal() {
     isolated(|| {
         let mut set = FdSet::new().unwrap();
         set.track_changes(true);
@@ -166,7 +168,7 @@ fn a_timer_and_signals_wait_in_one_set() {
 
 #[test]
 #[cfg(target_env = "gnu")]
-fn what_the_sender_attached_arrives() {
+fn the_value_of_a_queued_signal_arrives() {
     isolated(|| {
         let set = SignalSet::EMPTY.with(Signal::USR1);
         let _blocked = MaskGuard::block(set).unwrap();
@@ -174,7 +176,7 @@ fn what_the_sender_attached_arrives() {
         let value = libc::sigval {
             sival_ptr: std::ptr::without_provenance_mut(7),
         };
-        // SAFETY: the thread is this one, alive; the value is a number and nobody follows it.
+        // SAFETY: the thread is the current one. The value is a number that is never dereferenced.
         let result = unsafe { libc::pthread_sigqueue(libc::pthread_self(), libc::SIGUSR1, value) };
         assert_eq!(result, 0);
         let info = signals.read().unwrap().unwrap();

@@ -1,5 +1,5 @@
-//! The harness catches what it is there to catch: each fault planted once, in a process whose
-//! failure is asserted.
+//! Tests of the test harness itself. Each fault that the harness must detect is planted in a process of its
+//! own, and the test asserts that the process fails.
 
 mod common;
 
@@ -23,18 +23,19 @@ fn outcome(body: impl FnOnce()) -> Result<String, Failure> {
     Isolation::new().outcome(body)
 }
 
-/// Plants a fault in an isolated process; the oracle must say just this about it.
+/// Plants a fault in an isolated process. The oracle must report exactly one finding that starts with
+/// `expected`.
 fn planted(expected: &str, fault: impl FnOnce()) {
-    let failure = outcome(fault).expect_err("the fault was not found");
+    let failure = outcome(fault).expect_err("the oracle did not find the fault");
     let found: Vec<&str> = failure
         .output
         .lines()
         .filter_map(|line| line.strip_prefix(FOUND))
         .collect();
-    assert_eq!(found.len(), 1, "one fault, one finding: {failure}");
+    assert_eq!(found.len(), 1, "one fault must give one finding: {failure}");
     assert!(
         found[0].starts_with(expected),
-        "{expected:?} is not what was found: {failure}"
+        "the finding does not start with {expected:?}: {failure}"
     );
 }
 
@@ -73,7 +74,7 @@ fn a_living_child_is_found() {
 }
 
 #[test]
-fn a_descendant_that_is_nobodys_child_is_found() {
+fn an_orphaned_descendant_is_found() {
     planted("a descendant is left: pid ", || {
         let script = "setsid sleep 1000 </dev/null >/dev/null 2>&1 &";
         assert!(Command::new("sh").args(["-c", script]).status().unwrap().success());
@@ -81,7 +82,7 @@ fn a_descendant_that_is_nobodys_child_is_found() {
 }
 
 #[test]
-fn whatever_a_test_leaves_is_killed_by_the_harness() {
+fn the_harness_kills_every_process_that_a_test_leaves() {
     let failure = outcome(|| {
         println!("\nleft behind: {}", sleeper().spawn().unwrap().id());
     });
@@ -94,13 +95,13 @@ fn whatever_a_test_leaves_is_killed_by_the_harness() {
 }
 
 #[test]
-fn a_descriptor_is_found() {
+fn an_open_descriptor_is_found() {
     planted("descriptor ", || mem::forget(FdSet::new()));
 }
 
 #[test]
-fn a_registration_is_found() {
-    // The epoll and the pipe are there before and after; what one has of the other is not.
+fn an_epoll_registration_is_found() {
+    // The epoll instance and the pipe are open before and after. Only the registration is new.
     isolated(|| {
         let (reader, _writer) = rustix::pipe::pipe().unwrap();
         let mut set = FdSet::new().unwrap();
@@ -112,29 +113,29 @@ fn a_registration_is_found() {
 }
 
 #[test]
-fn a_mask_is_found() {
+fn a_changed_signal_mask_is_found() {
     planted("SigBlk was ", || {
         mem::forget(MaskGuard::block(SignalSet::EMPTY.with(Signal::USR1)))
     });
 }
 
 #[test]
-fn a_disposition_is_found() {
+fn a_changed_disposition_is_found() {
     planted("SigIgn was ", || {
-        // SAFETY: ignoring a signal installs no function of ours.
+        // SAFETY: ignoring a signal installs no handler.
         unsafe { libc::signal(libc::SIGUSR1, libc::SIG_IGN) };
     });
 }
 
 #[test]
-fn a_umask_is_found() {
+fn a_changed_umask_is_found() {
     planted("Umask was ", || {
         rustix::process::umask(Mode::from_raw_mode(0o123));
     });
 }
 
 #[test]
-fn a_thread_is_found() {
+fn a_running_thread_is_found() {
     planted("Threads was ", || drop(thread::spawn(thread::park)));
 }
 
@@ -146,12 +147,12 @@ fn a_cleared_dumpable_flag_is_found() {
 }
 
 #[test]
-fn a_working_directory_is_found() {
+fn a_changed_working_directory_is_found() {
     planted("cwd was ", || std::env::set_current_dir("/proc").unwrap());
 }
 
 #[test]
-fn a_limit_is_found() {
+fn a_changed_limit_is_found() {
     planted("limit Max core file size", || {
         let limits = rustix::process::getrlimit(Resource::Core);
         let other = Rlimit {
@@ -163,7 +164,7 @@ fn a_limit_is_found() {
 }
 
 #[test]
-fn a_cgroup_is_found() {
+fn a_leftover_cgroup_is_found() {
     if !common::root_or_skip("makes a cgroup") {
         return;
     }
@@ -174,18 +175,18 @@ fn a_cgroup_is_found() {
         .filter_map(|found| found.strip_prefix("a cgroup is left: "))
         .next();
     let path = Path::new(path.expect("the finding"));
-    assert!(!path.exists(), "the harness removes what it has found");
+    assert!(!path.exists(), "the harness did not remove the cgroup");
 }
 
 #[test]
-fn a_hang_is_ended_by_the_watchdog_which_says_what_hung() {
+fn the_watchdog_ends_a_hanging_test_and_reports_its_processes() {
     let outcome = Isolation::new().limit(Duration::from_millis(500)).outcome(|| {
         drop(sleeper().spawn());
         loop {
             thread::park();
         }
     });
-    let failure = outcome.expect_err("it can't have ended");
+    let failure = outcome.expect_err("a hanging test did not fail");
     assert!(
         failure
             .how
@@ -193,30 +194,27 @@ fn a_hang_is_ended_by_the_watchdog_which_says_what_hung() {
         "{failure}"
     );
     assert!(failure.how.contains("sleep 1000"), "{failure}");
-    assert!(failure.how.contains("a_hang_is_ended"), "{failure}");
+    assert!(failure.how.contains("the_watchdog_ends"), "{failure}");
 }
 
 #[test]
-fn a_failed_assertion_is_a_failure_with_its_words() {
-    let failure = outcome(|| panic!("these very words")).expect_err("it panicked");
-    assert!(failure.output.contains("these very words"), "{failure}");
+fn a_failed_assertion_is_reported_with_its_message() {
+    let failure = outcome(|| panic!("the message")).expect_err("a panicking test did not fail");
+    assert!(failure.output.contains("the message"), "{failure}");
     assert!(failure.how.contains("exit status: 101"), "{failure}");
 }
 
 #[test]
-fn a_test_that_leaves_early_is_a_failure() {
-    let failure = outcome(|| std::process::exit(0)).expect_err("it never came to its end");
+fn a_test_that_exits_before_its_end_fails() {
+    let failure = outcome(|| std::process::exit(0)).expect_err("a test that exited early did not fail");
     assert!(failure.how.contains("never came to the end"), "{failure}");
 }
 
 #[test]
-fn what_is_skipped_is_said() {
-    let output = outcome(|| common::skipped("nothing; such a line gets through")).unwrap();
+fn a_skipped_test_is_reported() {
+    let output = outcome(|| common::skipped("only an example")).unwrap();
     let said: Vec<&str> = common::skips(&output).collect();
-    assert_eq!(
-        said,
-        ["SKIPPED: what_is_skipped_is_said: nothing; such a line gets through"]
-    );
+    assert_eq!(said, ["SKIPPED: a_skipped_test_is_reported: only an example"]);
 }
 
 #[test]
@@ -231,7 +229,7 @@ fn signals_can_be_blocked_in_all_threads() {
 }
 
 #[test]
-fn a_file_is_waited_for_without_sleeping() {
+fn wait_for_content_returns_after_the_file_is_complete() {
     isolated(|| {
         let directory = common::tempdir();
         let path = directory.join("file");

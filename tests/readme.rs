@@ -1,11 +1,11 @@
-//! What README shows is what there is.
+//! The README's code is the same as the example's.
 
 #[test]
-fn the_host_in_the_readme_is_the_example_and_has_forty_lines() {
+fn the_readme_shows_the_epoll_example_which_has_at_most_forty_lines() {
     let (readme, example) = (include_str!("../README.md"), include_str!("../examples/epoll.rs"));
     assert!(example.lines().count() <= 40, "{} lines", example.lines().count());
     assert!(
         readme.contains(&format!("```rust\n{example}```\n")),
-        "README shows another host than examples/epoll.rs"
+        "README.md and examples/epoll.rs show different code"
     );
 }

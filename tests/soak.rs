@@ -1,6 +1,7 @@
-//! Nothing grows: descriptors, memory and threads are the same after thousands of restarts.
+//! Resources do not grow: descriptors, memory and threads are the same after thousands of restarts.
 //!
-//! `cargo test` does a few thousand. `ci/soak` does many more, by `PIDHERD_SOAK_STARTS`.
+//! `cargo test` makes a few thousand starts. `PIDHERD_SOAK_STARTS` sets another number; `ci/soak` uses it for
+//! longer runs.
 
 mod common;
 mod host;
@@ -13,56 +14,60 @@ use host::{at_once, for_ever, ms, quiet_sh, sh, sleeper, term};
 use pidherd::lifecycle::{Backoff, Policy, Scope, StateName, StopLadder};
 use pidherd::{Command, Event, GroupSpec, Stdio, Supervisor, Target};
 
-/// How far the resident memory may be from what it was: the allocator's moods, and no more, however
-/// many the restarts.
-const MOODS: u64 = 512 * 1024;
+/// How much more resident memory is accepted, in bytes. The allocator's use varies a little, but not with the
+/// number of restarts.
+const TOLERANCE: u64 = 512 * 1024;
 
 fn starts() -> u64 {
     let asked = std::env::var("PIDHERD_SOAK_STARTS").ok();
     asked.map_or(2_000, |number| number.parse().expect("a number of starts"))
 }
 
-/// What this process has.
+/// The resources of this process.
 #[derive(Clone, Copy, Debug)]
-struct Holdings {
+struct Resources {
     descriptors: usize,
     threads: usize,
     resident: u64,
 }
 
-impl Holdings {
-    fn now() -> Holdings {
+impl Resources {
+    fn now() -> Resources {
         let count = |path| fs::read_dir(path).unwrap().count();
         let status = fs::read_to_string("/proc/self/status").unwrap();
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = resident.and_then(|text| text.trim().strip_suffix(" kB")).unwrap();
-        Holdings {
+        Resources {
             descriptors: count("/proc/self/fd"),
             threads: count("/proc/self/task"),
             resident: 1024 * kib.parse::<u64>().unwrap(),
         }
     }
 
-    fn assert_no_more_than(&self, before: &Holdings) {
+    fn assert_no_more_than(&self, before: &Resources) {
         assert_eq!(
             (self.descriptors, self.threads),
             (before.descriptors, before.threads),
             "{self:?}, after {before:?}"
         );
-        assert!(self.resident <= before.resident + MOODS, "{self:?}, after {before:?}");
+        assert!(
+            self.resident <= before.resident + TOLERANCE,
+            "{self:?}, after {before:?}"
+        );
     }
 }
 
-/// A supervisor that is asked for the same again and again.
+/// A supervisor that gets the same commands again and again.
 struct Soaked(Supervisor);
 
 impl Soaked {
-    /// With a queue that has soon been used in its full length.
+    /// Creates the supervisor with a small event queue, so that the warm-up rounds fill the queue once.
     fn new() -> Soaked {
         Soaked(Supervisor::builder().event_capacity(256).build().unwrap())
     }
 
-    /// Dispatches until this holds of the supervisor and the number of starts seen; that number.
+    /// Dispatches until `holds`, which gets the supervisor and the number of starts so far. Returns the
+    /// number of starts.
     fn until(&mut self, mut holds: impl FnMut(&Supervisor, u64) -> bool) -> u64 {
         let mut starts = 0;
         loop {
@@ -73,18 +78,18 @@ impl Soaked {
             if holds(&self.0, starts) {
                 return starts;
             }
-            assert!(wait_readable(&self.0, SOON), "it stands still");
+            assert!(wait_readable(&self.0, SOON), "no event within the time limit");
             self.0.dispatch().unwrap();
         }
     }
 
     /// Whether all instances are in this state.
     fn are(supervisor: &Supervisor, state: StateName) -> bool {
-        let status = |id| supervisor.status(id).expect("it is of the supervisor");
+        let status = |id| supervisor.status(id).expect("the instance is unknown");
         supervisor.instances().all(|id| status(id).state.name() == state)
     }
 
-    /// Starts everything, lets it start again so often, and stops it.
+    /// Starts all instances, waits for this many starts (with restarts), and stops all instances.
     fn round(&mut self, starts: u64) -> u64 {
         self.0.start(Target::All).unwrap();
         let seen = self.until(|_, seen| seen >= starts);
@@ -93,26 +98,27 @@ impl Soaked {
     }
 }
 
-/// Runs rounds until there were starts enough, and compares after each what there is while everything
-/// is at rest. The first rounds are for whatever is allocated once.
+/// Runs rounds until there were enough starts. After each round, when all instances are stopped, it compares
+/// the resources with those before. The first two rounds are not compared: they allocate what is allocated
+/// once.
 fn soak<R: FnMut() -> u64>(make: impl FnOnce() -> R) {
     let limit = Duration::from_secs(60 + starts() / 50);
     Isolation::new().limit(limit).run(|| {
         let mut round = make();
         round();
         round();
-        let before = Holdings::now();
+        let before = Resources::now();
         let mut done = 0;
         while done < starts() {
             done += round();
-            Holdings::now().assert_no_more_than(&before);
+            Resources::now().assert_no_more_than(&before);
         }
-        println!("{done} starts; before: {before:?}, after: {:?}", Holdings::now());
+        println!("{done} starts; before: {before:?}, after: {:?}", Resources::now());
     });
 }
 
 #[test]
-fn crashes_leave_nothing() {
+fn crashes_leave_no_resources() {
     soak(|| {
         let mut soaked = Soaked::new();
         let policy = Policy {
@@ -126,7 +132,7 @@ fn crashes_leave_nothing() {
 }
 
 #[test]
-fn failed_starts_leave_nothing() {
+fn failed_starts_leave_no_resources() {
     soak(|| {
         let mut soaked = Soaked::new();
         let policy = Policy {
@@ -144,13 +150,13 @@ fn failed_starts_leave_nothing() {
     });
 }
 
-/// A shell with a child in its group that does not mind SIGTERM.
+/// A shell with a child in its process group that ignores SIGTERM.
 fn family() -> Command {
     sh("(trap '' TERM; exec sleep 1000 >/dev/null) & trap 'exit 0' TERM; echo ready; read never").process_group(0)
 }
 
 #[test]
-fn groups_that_come_and_go_leave_nothing() {
+fn added_and_removed_groups_leave_no_resources() {
     soak(|| {
         let mut soaked = Soaked::new();
         let mut tracked = false;
@@ -177,7 +183,7 @@ fn groups_that_come_and_go_leave_nothing() {
             supervisor.restart(group).unwrap();
             supervisor.remove(group).unwrap();
             let starts = soaked.until(|supervisor, _| supervisor.groups().count() == 0);
-            // A round is worth more than its starts.
+            // A round does far more work than its few starts, so it counts as more of them.
             starts * 20
         }
     });

@@ -1,5 +1,5 @@
-//! Starting a compiled program again allocates nothing, whatever it is made of, and neither does a
-//! supervisor that does so.
+//! A spawn of a compiled program allocates no memory, whatever its settings are. A restart by a supervisor
+//! allocates none either.
 
 mod common;
 
@@ -19,23 +19,23 @@ thread_local! {
 
 struct Counting;
 
-// SAFETY: passes everything on to the system's allocator; the counter is a thread's own and needs no
+// SAFETY: all calls are passed on to the system's allocator. The counter is thread-local and has no
 // destructor.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: as promised by the caller.
+        // SAFETY: the caller keeps the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: as promised by the caller.
+        // SAFETY: the caller keeps the contract of `dealloc`.
         unsafe { System.dealloc(block, layout) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: as promised by the caller.
+        // SAFETY: the caller keeps the contract of `realloc`.
         unsafe { System.realloc(block, layout, size) }
     }
 }
@@ -43,8 +43,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// How many allocations spawns make, the first one too, from the call to the running child, and until it is
-/// reaped.
+/// The number of allocations of three spawns of a compiled command, including the first one, each from the
+/// call until the child is reaped.
 fn allocations(command: Command) -> usize {
     let mut spawner = Spawner::new().unwrap();
     let mut program = command.compile().unwrap();
@@ -68,7 +68,7 @@ fn a_restart_allocates_nothing() {
         .stderr(Stdio::append("/dev/null"));
     assert_eq!(allocations(piped.clone()), 0);
     let null = || OwnedFd::from(File::open("/dev/null").unwrap());
-    // The plain path, with descriptors that have to get out of the way.
+    // So many descriptors need the slower way to pass them, and some must be moved out of the way first.
     let many = (3..24).fold(piped.stderr(Stdio::null()), |command, target| {
         command.fd(target, null())
     });
@@ -76,10 +76,13 @@ fn a_restart_allocates_nothing() {
     let error = || Command::new("/no/such").spawn();
     let before = ALLOCATIONS.with(Cell::get);
     assert!(error().is_err());
-    assert!(ALLOCATIONS.with(Cell::get) > before, "the counter counts");
+    assert!(
+        ALLOCATIONS.with(Cell::get) > before,
+        "the counter did not count the allocations of an error"
+    );
 }
 
-/// How many allocations a supervisor makes from here on until it has restarted so many.
+/// The number of allocations that a supervisor makes until it has made this many restarts.
 fn allocations_of_restarts(supervisor: &mut Supervisor, restarts: usize) -> usize {
     let (mut seen, mut all) = (0, 0);
     while seen < restarts {
@@ -96,7 +99,7 @@ fn allocations_of_restarts(supervisor: &mut Supervisor, restarts: usize) -> usiz
 }
 
 #[test]
-fn a_supervisor_that_starts_and_restarts_hundreds_allocates_nothing() {
+fn a_supervisor_that_restarts_hundreds_of_instances_allocates_nothing() {
     isolated(|| {
         let mut supervisor = Supervisor::new().unwrap();
         let policy = Policy {
@@ -108,7 +111,8 @@ fn a_supervisor_that_starts_and_restarts_hundreds_allocates_nothing() {
         };
         let group = GroupSpec::new("a", Command::new("/bin/true")).instances(200);
         let group = supervisor.add(group.policy(policy)).unwrap();
-        // The command itself may allocate; it starts the first few, and leaves the others to the loop.
+        // The command `start` may allocate. It starts only the first few instances; the event loop starts the
+        // others.
         supervisor.start(group).unwrap();
         assert_eq!(allocations_of_restarts(&mut supervisor, 500), 0);
     });

@@ -1,6 +1,6 @@
-//! Eight threads that spawn, eight that allocate, and signals all the while.
+//! Eight threads spawn and eight threads allocate, while signals arrive at a high rate.
 //!
-//! `PIDHERD_STRESS_SPAWNS` says how many children; ci/stress asks for a hundred thousand.
+//! `PIDHERD_STRESS_SPAWNS` sets the number of children. ci/stress uses a hundred thousand.
 
 mod common;
 
@@ -18,14 +18,14 @@ use pidherd::exit::Exit;
 use pidherd::{Child, Command, Program, Spawner, Stdio};
 
 const THREADS: usize = 8;
-/// How many children of a thread are there at a time.
+/// The number of children that each thread has at the same time.
 const AT_ONCE: usize = 4;
 const SPAWNS: usize = 4_000;
-/// More often than a spawn takes.
+/// The interval between two signals. It is shorter than a spawn.
 const SIGNALS_EVERY: Duration = Duration::from_micros(80);
 const LIMIT: Duration = Duration::from_secs(1800);
 
-/// An errno that no call leaves behind.
+/// An errno that no call sets.
 const ERRNO: c_int = 4242;
 
 static OWNER: AtomicI32 = AtomicI32::new(0);
@@ -33,7 +33,7 @@ static HANDLED: AtomicU64 = AtomicU64::new(0);
 static STRAYED: AtomicU64 = AtomicU64::new(0);
 
 #[test]
-fn every_status_is_right_and_nothing_is_left() {
+fn every_status_is_right_under_signals_and_allocations() {
     if !elf::runs_or_skip() {
         return;
     }
@@ -61,14 +61,14 @@ fn every_status_is_right_and_nothing_is_left() {
         storm.end();
         restore_handlers(&handlers);
         let (handled, strayed) = (HANDLED.load(Ordering::Relaxed), STRAYED.load(Ordering::Relaxed));
-        assert!(handled > spawns as u64 / 100, "{handled} signals are no storm");
-        assert_eq!(strayed, 0, "handlers that ran in a child");
+        assert!(handled > spawns as u64 / 100, "only {handled} signals were handled");
+        assert_eq!(strayed, 0, "a signal handler ran in a child");
         println!("{spawns} children and {handled} signals in {:?}", began.elapsed());
     });
 }
 
-/// A command of one of several kinds, with this exit code: the program takes it from the first byte of
-/// its argument, which is NUL in an empty one.
+/// One of several kinds of commands, with this exit code. The program takes the code from the first byte of
+/// its argument. The code 0 needs an empty argument, of which the first byte is the final NUL.
 fn command(place: &TempDir, thread: usize, code: u8) -> Command {
     let bytes = [code];
     let argument = OsStr::from_bytes(if code == 0 { &[] } else { &bytes });
@@ -129,24 +129,24 @@ fn allocate_until(done: &AtomicBool) {
         size = if size > 200_000 { 16 } else { size * 3 };
         if kept.len() > 50 {
             kept.clear();
-            // Two processors are to be shared with all the others.
+            // The threads have to share two processors with all the others.
             thread::yield_now();
         }
     }
 }
 
-/// SIGUSR1 at the process; any of its threads takes it.
+/// Sends SIGUSR1 to the process. Any of its threads takes it.
 fn signal_until(done: &AtomicBool) {
     while !done.load(Ordering::Relaxed) {
-        // SAFETY: numbers only; there is a handler for it.
+        // SAFETY: kill(2) takes only numbers, and the signal has a handler.
         unsafe { libc::kill(libc::getpid(), libc::SIGUSR1) };
         thread::sleep(SIGNALS_EVERY);
     }
 }
 
-/// Counts where it runs. A raw call leaves errno alone.
+/// Counts in which process the handler ran. A raw system call leaves errno unchanged.
 extern "C" fn count(_: c_int) {
-    // SAFETY: takes nothing, and can't fail.
+    // SAFETY: getpid(2) has no arguments and can't fail.
     let here = unsafe { libc::syscall(libc::SYS_getpid) } as i32;
     let counter = if here == OWNER.load(Ordering::Relaxed) {
         &HANDLED
@@ -157,10 +157,10 @@ extern "C" fn count(_: c_int) {
 }
 
 fn handle_signals() -> [(c_int, libc::sigaction); 2] {
-    // SAFETY: takes nothing.
+    // SAFETY: getpid(2) has no arguments.
     OWNER.store(unsafe { libc::getpid() }, Ordering::Relaxed);
     [libc::SIGALRM, libc::SIGUSR1].map(|signal| {
-        // SAFETY: zeroed structures are valid; the handler only adds to atomics.
+        // SAFETY: zeroed structures are valid. The handler only adds to atomic variables.
         unsafe {
             let (mut new, mut old): (libc::sigaction, libc::sigaction) = std::mem::zeroed();
             new.sa_sigaction = count as extern "C" fn(c_int) as usize;
@@ -171,11 +171,11 @@ fn handle_signals() -> [(c_int, libc::sigaction); 2] {
     })
 }
 
-/// One that is still on its way to another thread is thrown away by its being ignored first: the action
-/// of before would end the process.
+/// Restores the dispositions. A signal may still be pending for another thread, and the original action would
+/// end the process. Ignoring the signal first discards it.
 fn restore_handlers(before: &[(c_int, libc::sigaction)]) {
     for (signal, action) in before {
-        // SAFETY: to ignore, and then what was in force before.
+        // SAFETY: the first call ignores the signal, and the second restores the disposition that was in force.
         unsafe {
             libc::signal(*signal, libc::SIG_IGN);
             assert_eq!(libc::sigaction(*signal, action, std::ptr::null_mut()), 0);
@@ -183,7 +183,7 @@ fn restore_handlers(before: &[(c_int, libc::sigaction)]) {
     }
 }
 
-/// A timer of the process that sends SIGALRM.
+/// An interval timer of the process that sends SIGALRM.
 struct Storm(());
 
 impl Storm {
@@ -205,18 +205,18 @@ impl Storm {
             it_interval: time,
             it_value: time,
         };
-        // SAFETY: a valid structure, and nothing asked back.
+        // SAFETY: the structure is valid, and the old value is not requested.
         let result = unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
         assert_eq!(result, 0);
     }
 }
 
 fn errno() -> c_int {
-    // SAFETY: this thread's own.
+    // SAFETY: the pointer is valid and belongs to this thread.
     unsafe { *libc::__errno_location() }
 }
 
 fn set_errno(value: c_int) {
-    // SAFETY: this thread's own.
+    // SAFETY: the pointer is valid and belongs to this thread.
     unsafe { *libc::__errno_location() = value };
 }

@@ -1,5 +1,5 @@
-//! Who takes part. Each is set up once for a case, as its documentation recommends for whoever starts
-//! the same thing often, and then timed on one spawn after the other.
+//! The contenders. Each is set up once for a case, in the way that its documentation recommends for repeated
+//! spawns of the same program. Then each of its spawns is timed on its own.
 
 use std::ffi::CString;
 use std::io;
@@ -51,20 +51,21 @@ impl Name {
 pub trait Contender {
     fn name(&self) -> Name;
 
-    /// Whether it has to fork for this case.
+    /// Whether this contender uses fork(2) for this case.
     fn forks(&self) -> bool {
         false
     }
 
-    /// Starts the program and reaps it; whatever was opened for it is closed. Ends the benchmark if it doesn't succeed.
+    /// Starts the program, reaps it, and closes every descriptor that was opened for it. Ends the benchmark
+    /// if any of this fails.
     fn run(&mut self);
 }
 
-/// All that can do one case.
+/// All contenders that support one case.
 pub struct Line {
     pub case: Case,
     pub contenders: Vec<Box<dyn Contender>>,
-    /// Who can't, and why.
+    /// The contenders that do not support the case, and the reason.
     pub unable: Vec<(Name, String)>,
     random: u64,
 }
@@ -79,7 +80,7 @@ impl Line {
         };
         if case == Case::Ids && !rustix::process::geteuid().is_root() {
             line.unable = Name::ALL
-                .map(|name| (name, "changing ids takes root".to_owned()))
+                .map(|name| (name, "changing ids needs root".to_owned()))
                 .into();
             return line;
         }
@@ -99,7 +100,8 @@ impl Line {
         }
     }
 
-    /// Fisher and Yates, with Marsaglia's xorshift: who goes after whom must not be always the same.
+    /// Shuffles the contenders, so that no contender always runs after the same other one. (The shuffle is by
+    /// Fisher and Yates, the numbers are from Marsaglia's xorshift.)
     pub fn shuffle(&mut self) {
         for last in (1..self.contenders.len()).rev() {
             self.random ^= self.random << 13;
@@ -111,7 +113,7 @@ impl Line {
     }
 }
 
-/// A measurement of something that fails is none.
+/// Ends the benchmark if the operation failed: the time of a failed operation is meaningless.
 pub fn must<T, E: std::fmt::Display>(name: Name, result: Result<T, E>) -> T {
     result.unwrap_or_else(|error| give_up(name, &error.to_string()))
 }
@@ -158,21 +160,21 @@ impl Contender for This {
     }
 }
 
-// The standard library, and what stands on it.
+// The standard library, and the two libraries that are built on it.
 
-/// What a hook may do after fork: umask(2) is async-signal-safe.
+/// The hook that runs in the child after fork. umask(2) is async-signal-safe.
 fn set_umask() -> io::Result<()> {
-    // SAFETY: takes a number, can't fail.
+    // SAFETY: umask(2) takes a number and can't fail.
     unsafe { libc::umask(UMASK) };
     Ok(())
 }
 
-/// The standard library forks when it has a hook to run or ids to change.
+/// Whether the standard library forks for this case. It does if the command has a hook or other ids.
 fn std_forks(case: Case) -> bool {
     matches!(case, Case::UmaskAndDirectory | Case::Ids)
 }
 
-/// The same settings in two dialects.
+/// Makes the same settings on the builders of std and of tokio, which have the same method names.
 macro_rules! set_up {
     ($command:expr, $case:expr) => {
         $command.env_clear();
@@ -268,7 +270,8 @@ impl AsyncProcess {
     fn new(case: Case, path: &Path) -> AsyncProcess {
         let mut command = std::process::Command::new(path);
         set_up!(command, case);
-        // It has no hooks of its own, and takes the standard library's; but not its streams.
+        // async-process has no hooks of its own. It takes over the hooks of std's command, but not its
+        // streams.
         let mut command = async_process::Command::from(command);
         if case == Case::TwoPipes {
             command.stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -299,7 +302,7 @@ fn check(name: Name, status: io::Result<std::process::ExitStatus>) {
     }
 }
 
-// posix_spawn(3), with the signals as a clean child has them.
+// posix_spawn(3), with default signal dispositions and an empty signal mask in the child.
 
 struct PosixSpawn {
     case: Case,
@@ -311,15 +314,15 @@ impl PosixSpawn {
     fn new(case: Case, path: &Path) -> Result<PosixSpawn, String> {
         match case {
             Case::Plain | Case::TwoPipes => {}
-            Case::UmaskAndDirectory => return Err("it has no umask".to_owned()),
-            Case::Ids => return Err("it has no ids".to_owned()),
+            Case::UmaskAndDirectory => return Err("it cannot set a umask".to_owned()),
+            Case::Ids => return Err("it cannot change ids".to_owned()),
         }
         let path = CString::new(path.as_os_str().as_bytes()).map_err(|error| error.to_string())?;
         let mut attributes = MaybeUninit::uninit();
         let mut set = MaybeUninit::uninit();
         let flags = libc::POSIX_SPAWN_SETSIGDEF | libc::POSIX_SPAWN_SETSIGMASK;
-        // SAFETY: each call initializes what its first argument points to, or works on what is initialized; with
-        // these arguments none of them can fail.
+        // SAFETY: each call either initializes the object behind its first argument, or works on an
+        // initialized object. None of the calls can fail with these arguments.
         let attributes = unsafe {
             libc::posix_spawnattr_init(attributes.as_mut_ptr());
             let mut attributes = attributes.assume_init();
@@ -337,7 +340,8 @@ impl PosixSpawn {
         let argv = [self.path.as_ptr().cast_mut(), std::ptr::null_mut()];
         let env = [std::ptr::null_mut()];
         let mut pid = 0;
-        // SAFETY: strings end with a NUL, tables with a null; attributes and actions are initialized.
+        // SAFETY: the strings end with a NUL and the tables with a null pointer. Attributes and actions are
+        // initialized.
         let error = unsafe {
             libc::posix_spawn(
                 &mut pid,
@@ -354,14 +358,14 @@ impl PosixSpawn {
         pid
     }
 
-    /// With a pipe as standard input and one as standard output; the parent's ends.
+    /// Spawns with a pipe as standard input and another as standard output, and returns the parent's ends.
     fn spawn_with_pipes(&self) -> (libc::pid_t, [std::os::fd::OwnedFd; 2]) {
         use rustix::pipe::{PipeFlags, pipe_with};
         use std::os::fd::AsRawFd;
         let (input, parent_input) = must(Name::PosixSpawn, pipe_with(PipeFlags::CLOEXEC));
         let (parent_output, output) = must(Name::PosixSpawn, pipe_with(PipeFlags::CLOEXEC));
         let mut actions = MaybeUninit::uninit();
-        // SAFETY: initialized first, destroyed last.
+        // SAFETY: the actions are initialized first and destroyed last.
         let pid = unsafe {
             libc::posix_spawn_file_actions_init(actions.as_mut_ptr());
             libc::posix_spawn_file_actions_adddup2(actions.as_mut_ptr(), input.as_raw_fd(), 0);
@@ -388,7 +392,7 @@ impl Contender for PosixSpawn {
             Case::Plain | Case::UmaskAndDirectory | Case::Ids => (self.spawn(std::ptr::null()), None),
         };
         let mut status = 0;
-        // SAFETY: waits for the child just made, and writes its status to a local.
+        // SAFETY: the call waits for the child made above, and writes its status to a local variable.
         let reaped = unsafe { libc::waitpid(pid, &mut status, 0) };
         if reaped != pid || status != 0 {
             give_up(Name::PosixSpawn, &format!("waitpid: {reaped}, status {status}"));

@@ -1,4 +1,4 @@
-//! What the host is like: how many descriptors it has open, how much memory it uses.
+//! The environments: how many descriptors the host has open, and how much memory it uses.
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -6,11 +6,12 @@ use std::os::fd::OwnedFd;
 
 use super::options::Options;
 
-/// One environment. The descriptors come on top of the few that the contenders themselves keep.
+/// One environment.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Clone, Copy)]
 pub struct Environment {
-    /// Bytes.
+    /// The memory that the host uses, in bytes.
     pub memory: usize,
+    /// The number of open descriptors, without the few that the contenders themselves keep.
     pub descriptors: usize,
 }
 
@@ -18,7 +19,7 @@ pub const GIB: usize = 1 << 30;
 pub const FEW: usize = 10;
 pub const MANY: usize = 15_000;
 
-/// What the contenders and the standard streams need beside the crowd.
+/// The number of descriptors that the contenders and the standard streams need in addition.
 const ROOM: u64 = 200;
 
 impl Environment {
@@ -38,7 +39,8 @@ impl Environment {
         all
     }
 
-    /// Each with an open file of its own, as pidfds have: copying a table touches every one of them.
+    /// Opens the descriptors. Each has an open file description of its own, as pidfds have: to copy such a
+    /// table, the kernel must touch every one of them.
     pub fn fill_descriptors(&self) -> Vec<OwnedFd> {
         let made = (0..self.descriptors).map(|_| eventfd(0, EventfdFlags::CLOEXEC));
         made.collect::<Result<_, _>>().unwrap_or_else(|error| {
@@ -48,19 +50,19 @@ impl Environment {
     }
 }
 
-/// The soft limit, after it was made equal to the hard one.
+/// Raises the soft limit of open descriptors to the hard limit, and returns the soft limit.
 fn raise_limit() -> u64 {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: maximum,
         maximum,
     };
-    // Refused or not, what counts is what it is then.
+    // The kernel may refuse the new limit. The limit in force is read below in any case.
     let _ = setrlimit(Resource::Nofile, raised);
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// Memory that is really there.
+/// Resident memory: every page is written to, so the kernel really maps it.
 #[derive(Debug)]
 pub struct Memory {
     pub size: usize,

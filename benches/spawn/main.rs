@@ -1,23 +1,27 @@
-//! What a spawn costs: from the decision to start a program to the end of the program, reaped.
+//! Measures the cost of a spawn: the time from the start of the call until the program has ended and is
+//! reaped.
 //!
 //! ```text
 //! cargo bench --bench spawn                                     a few minutes
-//! cargo bench --bench spawn -- --rounds 2000 plain              longer, and only cases with "plain" in their name
+//! cargo bench --bench spawn -- --rounds 2000 plain              longer; only cases with "plain" in the name
 //! cargo bench --bench spawn -- --only pidherd --only limit      only these contenders
 //! ```
 //!
-//! All contenders take turns in one process, in an order that is shuffled for each round, so that whatever else the
-//! machine does hits all of them alike. The environments (open descriptors, resident memory) take turns too, in
-//! blocks. Each timed spawn follows an untimed one of the same contender: that is how a host spawns, and
-//! nobody pays for the 15,000 files that the one before it walked through the caches.
+//! All contenders take turns in one process, in an order that is shuffled for each round. So other work on
+//! the machine affects all of them alike. The environments (open descriptors, resident memory) take turns
+//! too, in blocks.
 //!
-//! What is compared are medians; the lower quartile stands beside them. On a machine that is busy with something
-//! else, both tell more of that than of spawning, unless the benchmark goes first: `chrt --fifo 1 cargo bench ...`.
+//! Each timed spawn follows an untimed one of the same contender, for two reasons. A host spawns repeatedly,
+//! so its caches are warm. And a contender that copies a table of 15,000 files evicts much of the cache,
+//! which would slow down the next contender.
 //!
-//! *The limit* makes the same system calls as the library, in parent and child, from a bare loop: what
-//! is left above it is what the library costs.
+//! The medians are compared; the lower quartile is printed beside them. On a busy machine both measure mostly
+//! the other work, unless the benchmark has a higher priority: `chrt --fifo 1 cargo bench ...`.
 //!
-//! Nothing here fails because something is slow: it prints targets and verdicts.
+//! The contender *limit* makes the same system calls as the library, in parent and child, from a bare loop.
+//! The difference between the two is the cost of the library's own code.
+//!
+//! The benchmark prints targets and verdicts. It never fails because something is slow.
 
 mod contenders;
 mod environment;
@@ -33,7 +37,7 @@ use environment::{Environment, Memory};
 use options::Options;
 use report::{Report, Samples};
 
-/// What is asked of the child.
+/// The settings that the child gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Case {
     Plain,
@@ -55,13 +59,14 @@ impl Case {
     }
 }
 
-/// The settings of the cases.
+/// The values of these settings.
 const UMASK: u32 = 0o027;
 const DIRECTORY: &str = "/";
 const UID: u32 = 65_534;
 const GID: u32 = 65_534;
 
-/// Contenders that fork a gigabyte take part in one round of this many: they need a hundred times as long.
+/// A fork with 1 GiB of memory takes a hundred times as long as any other spawn. So a forking contender takes
+/// part in only one of this many rounds.
 const FORKS_EVERY: usize = 16;
 
 fn main() {
@@ -89,7 +94,7 @@ fn main() {
     Report::new(&samples, &lines, &environments).print();
 }
 
-/// All environments once.
+/// Runs one block of rounds in each environment.
 fn run_block(options: &Options, block: usize, order: &[&Environment], lines: &mut [Line], samples: &mut Samples) {
     let mut memory: Option<Memory> = None;
     for &environment in order {
@@ -108,7 +113,7 @@ fn run_block(options: &Options, block: usize, order: &[&Environment], lines: &mu
     }
 }
 
-/// Each contender once.
+/// Runs each contender once.
 fn run_round(environment: &Environment, number: usize, line: &mut Line, samples: &mut Samples) {
     line.shuffle();
     for contender in &mut line.contenders {
@@ -117,7 +122,7 @@ fn run_round(environment: &Environment, number: usize, line: &mut Line, samples:
             continue;
         }
         if !slow {
-            // Untimed, so that nobody pays for what the one before it did to caches and page tables.
+            // The untimed spawn refills the caches that the contender before has evicted.
             contender.run();
         }
         let began = Instant::now();

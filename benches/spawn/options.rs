@@ -3,24 +3,27 @@
 use super::Case;
 use super::contenders::Name;
 
-/// How long to run, and what.
+/// The number of rounds, the size of the environments, and the cases and contenders to run.
 #[derive(Debug)]
 pub struct Options {
     pub blocks: usize,
     pub rounds_a_block: usize,
-    /// Keeps the environments small, for a look whether it works at all.
+    /// Whether the environments are small. Then a run shows only that the benchmark works.
     pub small: bool,
     words: Vec<String>,
     only: Vec<String>,
 }
 
-/// A few minutes on two cores.
+/// The default number of rounds. It takes a few minutes on two cores.
 const ROUNDS: usize = 300;
 const BLOCKS: usize = 6;
 
 impl Options {
-    /// `--rounds N`; words of which one has to be in a case's name; `--only NAME`, a contender. Cargo says `--bench` when it is one; without
-    /// (`cargo test --benches`) a look has to do.
+    /// Reads the command line: `--rounds N`, `--only NAME` for a contender, and words. A case runs if its
+    /// name contains one of the words.
+    ///
+    /// Cargo passes `--bench` for a benchmark. `cargo test --benches` does not; then the environments are
+    /// small and there are only two rounds.
     pub fn from_args() -> Options {
         let mut args = std::env::args().skip(1);
         let (mut rounds, mut small) = (ROUNDS, true);

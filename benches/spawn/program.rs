@@ -1,24 +1,24 @@
-//! The child: the smallest program there is. What it takes to load and to end is part of every number,
-//! so it must be next to nothing.
+//! The child's program: the smallest possible one. The time to load and end it is a part of every
+//! measurement, so it must be as short as possible.
 #![allow(dead_code)] // Each benchmark uses one of two programs.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// `mov edi, 0; mov eax, 60 (exit); syscall`.
+/// The machine code `mov edi, 0; mov eax, 60 (exit); syscall`.
 #[cfg(target_arch = "x86_64")]
 const NOTHING: [u8; 12] = [0xbf, 0, 0, 0, 0, 0xb8, 60, 0, 0, 0, 0x0f, 0x05];
 
-/// `mov eax, 34 (pause); syscall`, and again.
+/// The machine code `mov eax, 34 (pause); syscall`, with a jump back to the system call.
 #[cfg(target_arch = "x86_64")]
 const SLEEPER: [u8; 9] = [0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7];
 
-/// Where the one segment is mapped.
+/// The address where the only segment is mapped.
 const BASE: u64 = 0x40_0000;
 const HEADERS: u64 = 64 + 56;
 
-/// A program file, removed when dropped if it was written here.
+/// The path of a program. If the benchmark wrote the file, it is removed on drop.
 #[derive(Debug)]
 pub struct Program {
     path: PathBuf,
@@ -27,7 +27,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// One that ends at once. Writes it, or takes `/bin/true` where that can't be.
+    /// A program that ends at once: a file written for it, or `/bin/true` if it cannot be written.
     pub fn nothing() -> Program {
         #[cfg(target_arch = "x86_64")]
         if let Some(program) = write(&NOTHING) {
@@ -36,7 +36,8 @@ impl Program {
         Program::installed("/bin/true", &[])
     }
 
-    /// One that sleeps until it is killed; or `/bin/sleep`.
+    /// A program that sleeps until it is killed: a file written for it, or `/bin/sleep` if it cannot be
+    /// written.
     pub fn sleeper() -> Program {
         #[cfg(target_arch = "x86_64")]
         if let Some(program) = write(&SLEEPER) {
@@ -64,7 +65,7 @@ impl Program {
     pub fn describe(&self) -> &'static str {
         match self.directory {
             Some(_) => "a static program of a few instructions",
-            None => "dynamically linked, whose start outweighs the spawn",
+            None => "a dynamically linked program; its start takes longer than the spawn",
         }
     }
 }
@@ -77,7 +78,7 @@ impl Drop for Program {
     }
 }
 
-/// In a directory that other users may enter: one case runs it as one.
+/// Writes the program to a directory that every user may enter, because one case runs it as another user.
 #[cfg(target_arch = "x86_64")]
 fn write(code: &[u8]) -> Option<Program> {
     let directory = std::env::temp_dir().join(format!("pidherd-bench-{}", std::process::id()));
@@ -93,13 +94,13 @@ fn write(code: &[u8]) -> Option<Program> {
     })
 }
 
-/// An ELF file of one loadable segment: headers and code (elf(5)).
+/// Builds an ELF file with one loadable segment, which holds the headers and the code (elf(5)).
 #[cfg(target_arch = "x86_64")]
 fn image(code: &[u8]) -> Vec<u8> {
     let length = HEADERS + code.len() as u64;
     let mut bytes = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let mut put = |value: u64, size: usize| bytes.extend(&value.to_le_bytes()[..size]);
-    // The file header: an executable for x86_64, its entry, where the program headers are, flags and sizes.
+    // The file header: type (executable), machine (x86_64), version, entry, offsets, flags and sizes.
     let header = [
         (2, 2),
         (62, 2),
@@ -115,7 +116,7 @@ fn image(code: &[u8]) -> Vec<u8> {
         (0, 2),
         (0, 2),
     ];
-    // The segment: loadable, to be read and run; offset, addresses, sizes, alignment.
+    // The segment: type (loadable), rights (read and execute), offset, addresses, sizes, alignment.
     let segment = [
         (1, 4),
         (5, 4),

@@ -1,4 +1,4 @@
-//! Medians, tables, ratios, verdicts.
+//! Prints the table of medians, and the ratios with their targets.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use super::Case;
 use super::contenders::{Line, Name};
 use super::environment::{Environment, FEW, GIB, MANY};
 
-/// Everything measured.
+/// The measured times of all spawns.
 #[derive(Debug, Default)]
 pub struct Samples(BTreeMap<(Case, Environment, Name), Vec<Duration>>);
 
@@ -30,7 +30,7 @@ impl Samples {
     }
 }
 
-/// Microseconds.
+/// The summary of the times of one table cell, in microseconds.
 #[derive(Clone, Copy, Debug)]
 struct Cell {
     median: f64,
@@ -38,7 +38,7 @@ struct Cell {
     samples: usize,
 }
 
-/// What is printed at the end.
+/// The report that is printed at the end.
 pub struct Report<'a> {
     cells: BTreeMap<(Case, Environment, Name), Cell>,
     lines: &'a [Line],
@@ -113,7 +113,8 @@ impl<'a> Report<'a> {
         println!("\n{missed} missed");
     }
 
-    /// What is compared with what, and the target.
+    /// The ratios to print: a description, the cell above the line, the cell below it, and the target (at
+    /// most).
     fn wanted(&self) -> Vec<(String, Key, Key, f64)> {
         let mut all = Vec::new();
         for line in self.lines {
@@ -147,7 +148,7 @@ impl<'a> Report<'a> {
         all
     }
 
-    /// How the cost grows with descriptors and memory.
+    /// The ratios that show how the cost grows with descriptors and memory.
     fn grown(&self, case: Case) -> Vec<(String, Key, Key, f64)> {
         let this = |environment| (case, environment, Name::This);
         let mut all = Vec::new();

@@ -1,5 +1,5 @@
-//! Programs of a few instructions, written out byte by byte: static, so that they run under any root
-//! directory, and started in no time.
+//! Programs of a few instructions, written byte by byte. They are static, so they run below any root
+//! directory, and they start very fast.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,10 +7,10 @@ use std::path::Path;
 
 use super::places::skipped;
 
-/// Where [`WAITING`] says that it runs (a word that becomes 1), and after that its parent-death signal.
+/// The address of the word that [`WAITING`] sets to 1 once it runs. The next word is its parent-death signal.
 pub const REPORT: u64 = 0x40_0800;
 
-/// Asks for its parent-death signal, reports, and waits for signals for ever.
+/// Reads its parent-death signal, sets the word at [`REPORT`], and waits for signals for ever.
 pub const WAITING: &[u8] = &[
     0xb8, 157, 0, 0, 0, // mov eax, prctl
     0xbf, 2, 0, 0, 0, // mov edi, PR_GET_PDEATHSIG
@@ -30,7 +30,7 @@ pub const EXITING: &[u8] = &[
     0x0f, 0x05, // syscall
 ];
 
-/// Whether these programs run here; if not, says so aloud.
+/// Whether these programs run on this machine. If not, reports the test as skipped.
 #[must_use]
 pub fn runs_or_skip() -> bool {
     let runs = cfg!(all(target_arch = "x86_64", target_pointer_width = "64"));
@@ -40,7 +40,7 @@ pub fn runs_or_skip() -> bool {
     runs
 }
 
-/// Makes `path` a program of this code: one segment of one page, to be read, written and run.
+/// Writes a program with this code to `path`. It has one segment of one page, with all rights.
 pub fn install(path: &Path, code: &[u8]) {
     const BASE: u64 = 0x40_0000;
     const HEADERS: u64 = 64 + 56;
@@ -49,14 +49,14 @@ pub fn install(path: &Path, code: &[u8]) {
     file.resize(16, 0);
     let halves = |file: &mut Vec<u8>, values: &[u16]| values.iter().for_each(|v| file.extend(v.to_le_bytes()));
     let words = |file: &mut Vec<u8>, values: &[u64]| values.iter().for_each(|v| file.extend(v.to_le_bytes()));
-    // An executable for x86_64, version 1; entry, program headers, no sections.
+    // The file header: an executable for x86_64, version 1; entry, program headers, no sections.
     halves(&mut file, &[2, 62, 1, 0]);
     words(&mut file, &[BASE + HEADERS, 64, 0]);
     halves(&mut file, &[0, 0, 64, 56, 1, 0, 0, 0]);
-    // The segment: to be loaded, all rights; offset, addresses, sizes, alignment.
+    // The segment: type (loadable), all rights; offset, addresses, sizes, alignment.
     halves(&mut file, &[1, 0, 7, 0]);
     words(&mut file, &[0, BASE, BASE, length, 0x1000, 0x1000]);
     file.extend(code);
     fs::write(path, file).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("permissions of a file of ours");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("cannot make the program executable");
 }

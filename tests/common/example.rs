@@ -1,4 +1,4 @@
-//! The examples' binaries, for tests that drive them.
+//! Builds the examples for the tests that run them.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-/// The binary of this example, as current as its source: `cargo test` builds it, but not when it is asked
-/// for a single test file.
+/// The path of the example's binary, built from the current sources. `cargo test` alone builds the examples,
+/// but `cargo test --test NAME` does not.
 pub fn binary(name: &'static str) -> &'static Path {
     static BUILT: Mutex<BTreeMap<&str, &Path>> = Mutex::new(BTreeMap::new());
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);

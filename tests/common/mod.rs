@@ -1,7 +1,7 @@
-//! What all tests against the real kernel share.
+//! The parts that all tests against the real kernel share.
 //!
-//! Whoever spawns, masks or changes limits can only be checked in a process of its own: the tests of
-//! one binary run in threads, and share descriptors, dispositions and children. So a test says
+//! A test that spawns, masks signals or changes limits needs a process of its own: the tests of one binary
+//! run in threads, and share descriptors, dispositions and children. Such a test is written like this:
 //!
 //! ```ignore
 //! #[test]
@@ -10,11 +10,13 @@
 //! }
 //! ```
 //!
-//! and its body runs in a fresh process: the test binary again, told to run this one test. Output,
-//! filters and parallelism stay those of cargo test (or nextest). When the body is done, the
-//! [oracle](oracle) compares the process with what it was before; a watchdog outside kills what hangs
-//! and says what it was doing. The body's thread is not the only one, the harness's own waits beside it:
-//! for signals sent to the process see [`Isolation::blocked`].
+//! Its body runs in a new process, which is the same test binary with only this one test selected. Output,
+//! filters and parallelism work as usual with cargo test (or nextest). After the body, the [oracle](oracle)
+//! compares the process with its state before the test. A watchdog in the outer process kills a test that
+//! hangs, and reports what its processes were doing.
+//!
+//! The body's thread is not the only thread of the new process: the test harness's main thread waits beside
+//! it. For signals that are sent to the process, see [`Isolation::blocked`].
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 
 pub mod cgroups;
@@ -44,17 +46,17 @@ pub use oracle::Oracle;
 pub use places::{TempDir, TestCgroup, cgroup_root, root_or_skip, skipped, tempdir, test_cgroup};
 pub use wait::{wait_for_content, wait_gone, wait_readable, wait_until};
 
-/// The environment variable that marks every process of a test; its value is the test's own.
+/// The environment variable that marks every process of a test. Each test has a value of its own.
 pub const MARKER: &str = "PIDHERD_TEST_MARKER";
 
-/// How long a test may take before the watchdog ends it, unless it says otherwise.
+/// The default time after which the watchdog ends a test.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
-/// How long a test may wait for what is about to happen: less than [`LIMIT`], so that the wait fails
-/// and says for what, before the watchdog does.
+/// The time that a test may wait for an event that is about to happen. It is shorter than [`LIMIT`], so that
+/// the wait fails first and its message names the event.
 pub const SOON: Duration = Duration::from_secs(20);
 
-/// The line by which the inner process says that the body ran and the oracle found nothing.
+/// The line that the inner process prints when the body has run and the oracle has found nothing.
 const DONE: &str = "isolated: done";
 
 thread_local! {
@@ -66,9 +68,9 @@ pub fn isolated(body: impl FnOnce()) {
     Isolation::new().run(body);
 }
 
-/// The same, with another limit for the watchdog or other signals blocked.
+/// An isolated run with another limit for the watchdog or with other signals blocked.
 #[derive(Clone, Copy, Debug)]
-#[must_use = "nothing is run yet"]
+#[must_use = "the test runs only when `run` is called"]
 pub struct Isolation {
     limit: Duration,
     blocked: SignalSet,
@@ -82,13 +84,14 @@ impl Isolation {
         }
     }
 
-    /// How long the test may take.
+    /// Sets the time after which the watchdog ends the test.
     pub fn limit(self, limit: Duration) -> Isolation {
         Isolation { limit, ..self }
     }
 
-    /// Starts the process with these signals blocked, in all its threads. (Those blocked by the body
-    /// are blocked in its thread alone, and the harness's own would take what is sent to the process.)
+    /// Starts the process with these signals blocked in all its threads. (A signal that the body blocks is
+    /// blocked in the body's thread only. The harness's thread would take such a signal if it is sent to the
+    /// process.)
     pub fn blocked(self, blocked: SignalSet) -> Isolation {
         Isolation { blocked, ..self }
     }
@@ -99,32 +102,32 @@ impl Isolation {
         }
     }
 
-    /// For a test of the harness itself: what was printed, or how it failed.
+    /// Returns what the test printed, or how it failed. This is for tests of the harness itself.
     pub fn outcome(self, body: impl FnOnce()) -> Result<String, Failure> {
         if env::var_os(MARKER).is_some() {
             run_here(body);
         }
         assert!(
             !USED.replace(true),
-            "this must be the whole test: the second one would never run"
+            "a test must not isolate twice: the second body would never run"
         );
         self.run_outside()
     }
 
-    /// In the outer process: starts the inner one and waits for it.
+    /// Starts the inner process and waits for it. This runs in the outer process.
     fn run_outside(self) -> Result<String, Failure> {
         let marker = new_marker();
-        let mut output = capture().expect("a memfd for the output");
+        let mut output = capture().expect("cannot create a memfd for the output");
         let mut command = inner_command(&marker, &output);
         block_in(&mut command, self.blocked);
-        let mut child = command.spawn().expect("this test's own binary");
+        let mut child = command.spawn().expect("cannot start this test binary again");
         let hung = !wait::wait_gone(child.id(), self.limit);
         let report = hung.then(|| processes::report(&marker));
         let _already_gone = child.kill();
-        let status = child.wait().expect("a child of ours");
+        let status = child.wait().expect("cannot wait for the inner process");
         let left = processes::kill_marked(&marker);
         places::remove_cgroups(child.id());
-        let output = take_output(&mut output).expect("the output that was captured");
+        let output = take_output(&mut output).expect("cannot read the captured output");
         pass_on(&output);
         match verdict(status, report, self.limit, &left, &output) {
             None => Ok(output),
@@ -136,9 +139,9 @@ impl Isolation {
 /// How an isolated test failed.
 #[derive(Debug)]
 pub struct Failure {
-    /// In a word or two; what the test printed is not in it.
+    /// The reason in a few words, without the test's output.
     pub how: String,
-    /// All that was printed.
+    /// Everything that the test printed.
     pub output: String,
 }
 
@@ -148,13 +151,13 @@ impl fmt::Display for Failure {
     }
 }
 
-/// In the inner process: the body, and the oracle around it. What panics here is reported by the
-/// harness of this process, whose exit status then tells.
+/// Runs the body between the oracle's two snapshots. This runs in the inner process. The harness of this
+/// process reports a panic, and its exit status shows it.
 fn run_here(body: impl FnOnce()) -> ! {
-    // Whoever interrupts the tests leaves none of them running: this process goes when the thread
-    // that waits for it does.
+    // When the tests are interrupted, none of them keeps running: this process is killed when the thread that
+    // waits for it ends.
     set_parent_process_death_signal(Some(Signal::KILL)).expect("prctl");
-    heed_all_signals();
+    reset_dispositions();
     let oracle = Oracle::begin();
     body();
     oracle.end();
@@ -162,17 +165,18 @@ fn run_here(body: impl FnOnce()) -> ! {
     process::exit(0);
 }
 
-/// Whoever runs the tests in the background may have had them ignore SIGINT and SIGQUIT, which what is started
-/// here would inherit.
-fn heed_all_signals() {
+/// Resets the dispositions of all signals. A shell that runs the tests in the background makes them ignore
+/// SIGINT and SIGQUIT, and the processes that a test starts would inherit that.
+fn reset_dispositions() {
     const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
     for signal in SIGNALS.filter(|&signal| signal != libc::SIGPIPE) {
-        // SAFETY: no handler; numbers that can't be are refused. (SIGPIPE is the standard library's to ignore.)
+        // SAFETY: the call installs no handler. The kernel refuses numbers that are no signals. (SIGPIPE is
+        // left out: the standard library ignores it on purpose.)
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
 }
 
-/// What is wrong, if anything.
+/// What is wrong with the result of an inner process. `None` if nothing is.
 fn verdict(status: ExitStatus, report: Option<String>, limit: Duration, left: &[u32], output: &str) -> Option<String> {
     if let Some(report) = report {
         return Some(format!(
@@ -188,14 +192,14 @@ fn verdict(status: ExitStatus, report: Option<String>, limit: Duration, left: &[
     (!left.is_empty()).then(|| format!("marked processes outlived it: {left:?}"))
 }
 
-/// The same binary, told to run the test that this thread runs.
+/// A command that runs this test binary with only the test of the current thread.
 fn inner_command(marker: &str, output: &File) -> Command {
     let thread = thread::current();
     let test = thread
         .name()
         .filter(|&name| name != "main")
-        .expect("a thread named after its test");
-    let mut command = Command::new(env::current_exe().expect("the path of this binary"));
+        .expect("the thread has no test's name");
+    let mut command = Command::new(env::current_exe().expect("cannot read the path of this binary"));
     command
         .args([test, "--exact", "--include-ignored", "--nocapture", "--test-threads=1"])
         .env(MARKER, marker)
@@ -203,35 +207,36 @@ fn inner_command(marker: &str, output: &File) -> Command {
         .env_remove("RUST_TEST_THREADS")
         .process_group(0)
         .stdin(Stdio::null())
-        .stdout(output.try_clone().expect("a copy of the memfd"))
-        .stderr(output.try_clone().expect("a copy of the memfd"));
+        .stdout(output.try_clone().expect("cannot duplicate the memfd"))
+        .stderr(output.try_clone().expect("cannot duplicate the memfd"));
     command
 }
 
-/// The standard library empties the mask of what it starts, so this is done behind it.
+/// Blocks the signals in the child. The standard library empties the signal mask of a child before it runs
+/// the hook, so the hook can block them.
 fn block_in(command: &mut Command, signals: SignalSet) {
     if signals.is_empty() {
         return;
     }
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigemptyset initialises all of the set it is given.
+    // SAFETY: sigemptyset initialises the whole set that it gets.
     let mut set = unsafe {
         libc::sigemptyset(set.as_mut_ptr());
         set.assume_init()
     };
     for signal in signals.iter() {
-        // SAFETY: the set is a live, initialised local, and the number is that of a signal.
+        // SAFETY: the set is an initialised local variable, and the number is a valid signal's.
         unsafe { libc::sigaddset(&mut set, signal.as_raw()) };
     }
     let block = move || {
-        // SAFETY: the set is the closure's own copy; no old mask is asked for.
+        // SAFETY: the set is the closure's own copy. The old mask is not requested.
         match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) } {
             0 => Ok(()),
             errno => Err(io::Error::from_raw_os_error(errno)),
         }
     };
-    // SAFETY: between fork and exec it calls pthread_sigmask alone, which is async-signal-safe, and
-    // allocates nothing unless that fails.
+    // SAFETY: between fork and exec the hook calls only pthread_sigmask, which is async-signal-safe. It
+    // allocates nothing unless that call fails.
     unsafe { command.pre_exec(block) };
 }
 
@@ -241,7 +246,8 @@ fn new_marker() -> String {
     format!("{}-{count}", process::id())
 }
 
-/// A file in memory: unlike a pipe it neither fills up nor is kept open by who should be gone.
+/// A file in memory for the output. Unlike a pipe it does not fill up, and a process that should have ended
+/// cannot delay the end of file.
 fn capture() -> io::Result<File> {
     Ok(memfd_create("test output", MemfdFlags::CLOEXEC)?.into())
 }
@@ -253,16 +259,16 @@ fn take_output(file: &mut File) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// What an isolated test has skipped is said aloud, past the harness's capture; the rest only to
-/// whoever asked for it.
+/// Prints the test's output, which the harness captures. The `SKIPPED:` lines also go straight to standard
+/// error, where the harness does not capture them.
 fn pass_on(output: &str) {
     for skip in skips(output) {
-        let _nobody_listens = writeln!(io::stderr(), "{skip}");
+        let _ignored = writeln!(io::stderr(), "{skip}");
     }
     print!("{output}");
 }
 
-/// What was said to be skipped; the harness may have left its own words before it on the line.
+/// The `SKIPPED:` messages in an output. The harness may have printed text before them on the same line.
 pub fn skips(output: &str) -> impl Iterator<Item = &str> {
     output
         .lines()

@@ -1,4 +1,4 @@
-//! What every test checks when it ends: nothing is left, and the process is as it was.
+//! The checks at the end of every test: nothing is left, and the process is in the same state as before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -10,10 +10,10 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::{MARKER, places, processes, wait};
 
-/// What each line begins with that tells of a finding.
+/// The prefix of each line that reports a finding.
 pub const FOUND: &str = "the oracle found: ";
 
-/// How long what ends on its own time may take: a thread after its join, a process after its kill.
+/// The time that a thread after its join, and a process after its kill, may take to disappear from /proc.
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// The lines of /proc/thread-self/status that must not change.
@@ -38,9 +38,9 @@ const STATUS: &[&str] = &[
     "Threads",
 ];
 
-/// The process as it was when the test began.
+/// The state of the process at the start of the test.
 #[derive(Debug)]
-#[must_use = "the checks are made by `end`"]
+#[must_use = "only `end` makes the checks"]
 pub struct Oracle {
     before: BTreeMap<String, String>,
 }
@@ -50,13 +50,13 @@ impl Oracle {
         Oracle { before: snapshot() }
     }
 
-    /// Panics with all that is not as it should be.
+    /// Panics with all findings.
     pub fn end(self) {
         let findings = self.findings();
         assert!(findings.is_empty(), "{FOUND}{}", findings.join(&format!("\n{FOUND}")));
     }
 
-    /// All that is not as it should be, a line each.
+    /// All findings, one on each line.
     pub fn findings(&self) -> Vec<String> {
         let mut findings = children_left();
         findings.extend(marked_left());
@@ -69,7 +69,8 @@ impl Oracle {
         findings
     }
 
-    /// A thread that was joined is still listed for a moment: so look until nothing has changed.
+    /// The differences to the state at the start. A joined thread stays in /proc for a moment, so a
+    /// difference in the number of threads is read again until it disappears.
     fn changes(&self) -> Vec<String> {
         let end = Instant::now() + SETTLE;
         loop {
@@ -83,7 +84,7 @@ impl Oracle {
     }
 }
 
-/// Any child, alive or dead: at the end the kernel must know of none.
+/// Reports every child, alive or zombie. At the end of a test the kernel must know no child of this process.
 fn children_left() -> Vec<String> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     if waitid(WaitId::All, options).is_err_and(|errno| errno == Errno::CHILD) {
@@ -97,13 +98,13 @@ fn children_left() -> Vec<String> {
         })
         .collect();
     if findings.is_empty() {
-        findings.push("a child is left that /proc does not show".to_owned());
+        findings.push("a child is left, but /proc does not show it".to_owned());
     }
     findings
 }
 
-/// Processes of this test that are nobody's child any more. They may be about to end: whoever was
-/// killed as a stranger's child is waited for by nobody here.
+/// Reports processes of this test that are no children of this process. Each gets some time to end: if a test
+/// killed an orphan, no parent in the test waited for its end.
 fn marked_left() -> Vec<String> {
     let Ok(marker) = env::var(MARKER) else {
         return Vec::new();
@@ -118,7 +119,7 @@ fn marked_left() -> Vec<String> {
         .collect()
 }
 
-/// Everything about this process that a test must leave alone, by name.
+/// All facts about this process that a test must not change, by name.
 fn snapshot() -> BTreeMap<String, String> {
     let mut facts = status_facts();
     facts.extend(descriptor_facts());
@@ -136,7 +137,8 @@ fn snapshot() -> BTreeMap<String, String> {
         "nice".into(),
         format!("{:?}", rustix::process::getpriority_process(None)),
     );
-    // SAFETY: these only tell. (Not rustix's: zero, for one outside of the PID namespace, is none to it.)
+    // SAFETY: the calls only return numbers. (rustix's functions cannot return 0, which the kernel returns for a
+    // session or a group outside of the PID namespace.)
     let (session, group) = unsafe { (libc::getsid(0), libc::getpgrp()) };
     facts.insert("session".into(), session.to_string());
     facts.insert("process group".into(), group.to_string());
@@ -152,7 +154,7 @@ fn status_facts() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// What each descriptor stands for, and what each epoll has registered.
+/// The file behind each descriptor, and the registrations of each epoll instance.
 fn descriptor_facts() -> BTreeMap<String, String> {
     let own_listing = format!("/proc/{}/fd", std::process::id());
     let mut facts = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! Where a test may be, and what it may do there.
+//! The places that a test uses (directories, cgroups), and the rights that it needs there.
 
 use std::env;
 use std::fs;
@@ -11,11 +11,11 @@ use std::time::Duration;
 use super::cgroups;
 use super::wait::wait_until;
 
-/// What the line begins with that says why a test did nothing.
+/// The prefix of a line that explains why a test did nothing.
 pub const SKIPPED: &str = "SKIPPED: ";
 
-/// Whether this is root, and not one whom a container has left hardly any of its capabilities. If not, says
-/// aloud what is not tested: `if !root_or_skip("...") { return; }`.
+/// Whether this process is root and has CAP_SYS_ADMIN. (A container may leave root hardly any capabilities.)
+/// If not, reports on standard error what is not tested. Usage: `if !root_or_skip("...") { return; }`.
 #[must_use]
 pub fn root_or_skip(why: &str) -> bool {
     const CAP_SYS_ADMIN: u32 = 21;
@@ -29,20 +29,20 @@ pub fn root_or_skip(why: &str) -> bool {
     root
 }
 
-/// Says aloud, past the harness's capture, that something is not tested, and why.
+/// Reports on standard error, where the harness does not capture it, that something is not tested, and why.
 pub fn skipped(why: &str) {
     let name = std::thread::current().name().unwrap_or("a test").to_owned();
-    let _nobody_listens = writeln!(io::stderr(), "{SKIPPED}{name}: {why}");
+    let _ignored = writeln!(io::stderr(), "{SKIPPED}{name}: {why}");
 }
 
-/// A new directory under the system's temporary one.
+/// Creates a new directory below the system's temporary directory.
 pub fn tempdir() -> TempDir {
     let path = env::temp_dir().join(format!("pidherd-test-{}-{}", process::id(), new_count()));
     fs::create_dir(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     TempDir(path)
 }
 
-/// Removed with all that is in it when this is dropped.
+/// A directory that is removed with its content on drop.
 #[derive(Debug)]
 pub struct TempDir(PathBuf);
 
@@ -51,7 +51,7 @@ impl TempDir {
         &self.0
     }
 
-    /// The path of a file in it.
+    /// The path of a file in the directory.
     pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
         self.0.join(name)
     }
@@ -60,12 +60,12 @@ impl TempDir {
 impl Drop for TempDir {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.0) {
-            eprintln!("{} stays: {error}", self.0.display());
+            eprintln!("cannot remove {}: {error}", self.0.display());
         }
     }
 }
 
-/// Where cgroup v2 is mounted, if it is.
+/// The mount point of cgroup v2. `None` if it is not mounted.
 pub fn cgroup_root() -> Option<PathBuf> {
     let places = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(PathBuf::from);
     places
@@ -73,7 +73,7 @@ pub fn cgroup_root() -> Option<PathBuf> {
         .find(|place| cgroups::is_mounted(place) && place.join("cgroup.controllers").exists())
 }
 
-/// A new, empty cgroup; `None`, said aloud, where none can be made.
+/// Creates a new, empty cgroup. If it cannot be created or used, reports that as skipped and returns `None`.
 pub fn test_cgroup() -> Option<TestCgroup> {
     let Some(root) = cgroup_root() else {
         skipped("needs cgroup v2, which is not mounted");
@@ -92,7 +92,7 @@ pub fn test_cgroup() -> Option<TestCgroup> {
     None
 }
 
-/// Emptied by `cgroup.kill` and removed when this is dropped.
+/// A cgroup that is emptied with `cgroup.kill` and removed on drop.
 #[derive(Debug)]
 pub struct TestCgroup(PathBuf);
 
@@ -101,7 +101,7 @@ impl TestCgroup {
         &self.0
     }
 
-    /// Whether a process is in it, or in one below it.
+    /// Whether the cgroup, or one below it, contains a process.
     pub fn is_populated(&self) -> bool {
         let events = fs::read_to_string(self.0.join("cgroup.events")).unwrap_or_default();
         events.lines().any(|line| line == "populated 1")
@@ -120,7 +120,7 @@ impl Drop for TestCgroup {
     }
 }
 
-/// The test cgroups that process `pid` has made and that still exist.
+/// The test cgroups that process `pid` has created and that still exist.
 pub fn cgroups_left(pid: u32) -> Vec<PathBuf> {
     let Some(root) = cgroup_root() else { return Vec::new() };
     let entries = fs::read_dir(root).into_iter().flatten().flatten();
@@ -128,7 +128,7 @@ pub fn cgroups_left(pid: u32) -> Vec<PathBuf> {
     ours.map(|entry| entry.path()).collect()
 }
 
-/// Removes them; whatever was in them must be dead by now.
+/// Removes the test cgroups that process `pid` has created. They must contain no process any more.
 pub fn remove_cgroups(pid: u32) {
     cgroups_left(pid).iter().for_each(|path| remove_tree(path));
 }
@@ -137,7 +137,8 @@ fn cgroup_prefix(pid: u32) -> String {
     format!("pidherd-test-{pid}-")
 }
 
-/// The files of a cgroup cannot be removed, the directories can, from the bottom up.
+/// Removes a cgroup and all cgroups below it, bottom up. The files in a cgroup cannot be removed; they go
+/// with the directory.
 fn remove_tree(path: &Path) {
     let below = fs::read_dir(path).into_iter().flatten().flatten();
     below
@@ -145,7 +146,7 @@ fn remove_tree(path: &Path) {
         .filter(|path| path.is_dir())
         .for_each(|path| remove_tree(&path));
     if let Err(error) = fs::remove_dir(path) {
-        eprintln!("{} stays: {error}", path.display());
+        eprintln!("cannot remove {}: {error}", path.display());
     }
 }
 

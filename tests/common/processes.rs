@@ -1,4 +1,4 @@
-//! Other processes, as /proc shows them.
+//! Facts about other processes, read from /proc.
 
 use std::fmt::Write;
 use std::fs;
@@ -10,17 +10,17 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::{MARKER, wait};
 
-/// Fields of proc_pid_stat(5), counted from the one after the name.
+/// The indexes of fields in proc_pid_stat(5), counted from the first one after the name.
 const STATE: usize = 0;
 const PARENT: usize = 1;
 const START_TIME: usize = 19;
 const MEMORY_SIZE: usize = 20;
 const ENVIRONMENT_END: usize = 48;
 
-/// How many milliseconds an execve is given to come to its end.
+/// How many milliseconds to wait for a process that is in the middle of an execve(2).
 const PATIENCE: u32 = 1000;
 
-/// The numbers of all processes there are.
+/// The PIDs of all processes.
 pub fn all() -> Vec<u32> {
     let entries = fs::read_dir("/proc").expect("/proc").flatten();
     entries
@@ -28,8 +28,8 @@ pub fn all() -> Vec<u32> {
         .collect()
 }
 
-/// Every process that carries this marker, the calling one left out. Who carries it is no older than
-/// the caller.
+/// Every process that carries this marker, except the calling one. Such a process is not older than the
+/// caller.
 pub fn marked(marker: &str) -> Vec<u32> {
     let own = std::process::id();
     let born = |pid| stat_field(pid, START_TIME)?.parse::<u64>().ok();
@@ -38,7 +38,7 @@ pub fn marked(marker: &str) -> Vec<u32> {
     others.filter(|&pid| carries(pid, marker)).collect()
 }
 
-/// The children of the calling process, dead ones too.
+/// The children of the calling process, including zombies.
 pub fn children() -> Vec<u32> {
     let parent = std::process::id().to_string();
     all()
@@ -47,12 +47,12 @@ pub fn children() -> Vec<u32> {
         .collect()
 }
 
-/// The state letter of proc_pid_stat(5), `None` if there is no such process.
+/// The state letter of proc_pid_stat(5). `None` if there is no such process.
 pub fn state(pid: u32) -> Option<char> {
     stat_field(pid, STATE)?.chars().next()
 }
 
-/// One line about a process.
+/// Describes a process in one line.
 pub fn describe(pid: u32) -> String {
     let command = fs::read(path(pid, "cmdline")).unwrap_or_default();
     let command = String::from_utf8_lossy(&command).replace('\0', " ");
@@ -61,7 +61,7 @@ pub fn describe(pid: u32) -> String {
     format!("pid {pid} ({}) in state {state}: {command}", name.trim_end())
 }
 
-/// What every process of the test does, for whoever must find out why it hangs.
+/// Describes what each process of the test is doing, to find out why the test hangs.
 pub fn report(marker: &str) -> String {
     let mut report = String::new();
     for pid in marked(marker) {
@@ -81,10 +81,10 @@ pub fn report(marker: &str) -> String {
     report
 }
 
-/// Kills all that carry the marker, and tells which those were.
+/// Kills every process that carries the marker, and returns their PIDs.
 pub fn kill_marked(marker: &str) -> Vec<u32> {
     let mut killed = Vec::new();
-    // One that forks while the others are killed leaves one behind, so look again.
+    // A process that forks meanwhile leaves a new process behind, so the list is read again.
     while let Some(&pid) = marked(marker).first() {
         kill(pid, marker);
         if killed.contains(&pid) {
@@ -95,8 +95,8 @@ pub fn kill_marked(marker: &str) -> Vec<u32> {
     killed
 }
 
-/// The look at the marker comes after the pidfd is open: the number may be another's by then, what
-/// the pidfd stands for may not.
+/// Kills a process that carries the marker. The marker is read after the pidfd is open: the PID may be reused
+/// until then, but the pidfd keeps referring to the same process.
 fn kill(pid: u32, marker: &str) {
     let Some(raw) = Pid::from_raw(pid as i32) else { return };
     if let Ok(pidfd) = pidfd_open(raw, PidfdFlags::empty()) {
@@ -106,7 +106,8 @@ fn kill(pid: u32, marker: &str) {
     }
 }
 
-/// Whether its environment has the marker. A process that is gone, dead or not ours has none.
+/// Whether the environment of the process contains the marker. The answer is "no" for a process that is gone,
+/// a zombie or another user's.
 fn carries(pid: u32, marker: &str) -> bool {
     let wanted = format!("{MARKER}={marker}");
     for _ in 0..PATIENCE {
@@ -123,14 +124,14 @@ fn carries(pid: u32, marker: &str) -> bool {
     false
 }
 
-/// Whether it has got its new memory from execve, and its environment not yet: the end of that is 0
-/// then. Kernel threads and zombies have no memory at all.
+/// Whether the process is in the middle of an execve(2): it has its new memory, but not its environment yet.
+/// Until then the end of the environment is 0. Kernel threads and zombies have no memory at all.
 fn is_in_exec(pid: u32) -> bool {
     let field = |n| stat_field(pid, n).unwrap_or_default();
     field(MEMORY_SIZE) != "0" && field(ENVIRONMENT_END) == "0"
 }
 
-/// The n-th field after the name, which may itself hold spaces and parentheses.
+/// The n-th field after the name. (The name itself may contain spaces and parentheses.)
 fn stat_field(pid: u32, n: usize) -> Option<String> {
     let stat = fs::read_to_string(path(pid, "stat")).ok()?;
     let (_, fields) = stat.rsplit_once(')')?;

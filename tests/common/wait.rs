@@ -1,8 +1,8 @@
-//! Waiting for events, never for a while.
+//! Waits for events, never for a fixed time.
 //!
-//! Whatever the kernel tells by a descriptor is waited for by a descriptor. For the rest there is
-//! [`wait_until`], which looks again every few milliseconds: it costs a test a moment, and no test is
-//! right or wrong by how long that moment is.
+//! If the kernel reports an event on a descriptor, the test waits for the descriptor. For the rest there is
+//! [`wait_until`], which checks a condition every few milliseconds. The length of that interval decides only
+//! how long a test takes, never its result.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -15,11 +15,11 @@ use rustix::fs::inotify;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-/// How often [`wait_until`] looks.
+/// The time between two checks of [`wait_until`].
 const INTERVAL: Duration = Duration::from_millis(2);
 
-/// Waits until the descriptor is readable (or has an error or a hangup); whether it came to that
-/// within the limit.
+/// Waits until the descriptor is readable (or has an error or a hangup). Returns `false` if the limit passes
+/// first.
 pub fn wait_readable(fd: impl AsFd, limit: Duration) -> bool {
     let end = Instant::now() + limit;
     loop {
@@ -36,27 +36,30 @@ pub fn wait_readable(fd: impl AsFd, limit: Duration) -> bool {
     }
 }
 
-/// Waits until the process has ended: it is a zombie, or gone. Whether it did within the limit.
+/// Waits until the process has ended, so that it is a zombie or gone. Returns `false` if the limit passes
+/// first.
 pub fn wait_gone(pid: u32, limit: Duration) -> bool {
     let raw = Pid::from_raw(i32::try_from(pid).expect("a pid")).expect("a pid");
     match pidfd_open(raw, PidfdFlags::empty()) {
         Ok(pidfd) => wait_readable(pidfd, limit),
-        // EINVAL is what kernels before 6.9 say of a number that is somebody's group only, or just being freed.
+        // Kernels before 6.9 return EINVAL for a number that belongs only to a process group, or that is just
+        // being freed.
         Err(Errno::SRCH | Errno::INVAL) => true,
         Err(errno) => panic!("pidfd_open({pid}): {errno}"),
     }
 }
 
-/// Waits until `condition` holds, for state that has no event. Panics with `what` at the limit.
+/// Waits until `condition` holds, for a state that has no event. Panics with `what` after the limit.
 pub fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + limit;
     while !condition() {
-        assert!(Instant::now() < end, "waited {limit:?} in vain: {what}");
+        assert!(Instant::now() < end, "still false after {limit:?}: {what}");
         thread::sleep(INTERVAL);
     }
 }
 
-/// Waits until the file exists and its content is such, and returns it. Panics at the limit.
+/// Waits until the file exists and its content satisfies `wanted`, and returns the content. Panics after the
+/// limit.
 pub fn wait_for_content(path: &Path, limit: Duration, wanted: impl Fn(&str) -> bool) -> String {
     let directory = path.parent().expect("a file in a directory");
     let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).expect("inotify");
@@ -64,7 +67,7 @@ pub fn wait_for_content(path: &Path, limit: Duration, wanted: impl Fn(&str) -> b
     inotify::add_watch(&watch, directory, events).expect("a watch on the directory");
     let end = Instant::now() + limit;
     loop {
-        // The watch came first, so whatever is written after this look makes it readable.
+        // The watch is older than this read, so every later write makes the watch readable.
         let content = fs::read_to_string(path).unwrap_or_default();
         if wanted(&content) {
             return content;
@@ -72,8 +75,8 @@ pub fn wait_for_content(path: &Path, limit: Duration, wanted: impl Fn(&str) -> b
         let left = end.saturating_duration_since(Instant::now());
         assert!(
             wait_readable(&watch, left),
-            "waited {limit:?} in vain for {}; it has: {content}",
-            path.display()
+            "{} does not have the expected content after {limit:?}, but: {content}",
+            path.display(),
         );
         let _taken = rustix::io::read(&watch, &mut [0u8; 4096]);
     }

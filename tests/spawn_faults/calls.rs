@@ -1,4 +1,5 @@
-//! The system calls of a spawn, the errnos that they document, and what must come of each.
+//! The system calls of a spawn, the errnos that their manual pages document, and the expected outcome of each
+//! failure.
 
 use std::ffi::{c_int, c_long};
 
@@ -8,10 +9,11 @@ use crate::notifier::{Call, Fault, Known};
 
 const CLOSE_RANGE: c_long = 436;
 
-/// What is asked about, with the errnos of the manual pages, and those of old kernels and of filters.
+/// The calls that fail, with the errnos from the manual pages, from old kernels and from seccomp filters.
 ///
-/// Not close, munmap and waitid: an errno in place of what they do is nothing that a kernel does; and not what
-/// can't fail (the signal mask of the parent, its dumpable flag).
+/// Three kinds of calls are missing. close(2), munmap(2) and waitid(2): no kernel returns an errno without
+/// doing the operation, so the test would be unrealistic. Calls that can't fail: the parent's sigprocmask(2),
+/// and the prctl(2) for its dumpable flag.
 pub const CALLS: &[(c_long, &[c_int])] = &[
     (
         libc::SYS_openat,
@@ -98,8 +100,8 @@ pub const CALLS: &[(c_long, &[c_int])] = &[
     (libc::SYS_mprotect, &[libc::ENOMEM, libc::EACCES]),
 ];
 
-/// Which of them belong to a spawn: all of a child's, and of the parent's what makes pipes, slots, the stack
-/// and the child.
+/// Whether a call belongs to the spawn: every call of the child, and the parent's calls that create pipes,
+/// slots, the stack and the child.
 pub fn counts(call: &Call) -> bool {
     const STACK: u64 = 32 * 1024;
     let own = match call.nr {
@@ -113,19 +115,20 @@ pub fn counts(call: &Call) -> bool {
     own || call.in_child
 }
 
-/// What must come of it.
+/// The expected outcome of a failed call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// There is another way, or it doesn't matter.
+    /// The child starts, because the failure is worked around or does not matter.
     Started,
-    /// One of these steps, with this errno. (A descriptor can be placed for itself, for a file, or to be
-    /// written to.)
+    /// The spawn fails with one of these steps and this errno. (One call may serve different steps: a
+    /// descriptor is placed for its own sake, for a file to be opened, or for a file to be written to.)
     Fails([Step; 3], c_int),
-    /// Either of the two, as the descriptors happen to lie.
+    /// The child starts, or the spawn fails with this step and errno. It depends on the numbers of the
+    /// descriptors.
     Depends(Step, c_int),
 }
 
-/// What must come of `fault` in `call`.
+/// The expected outcome if `call` fails with `fault`.
 pub fn outcome(call: &Call, fault: Fault) -> Outcome {
     let (Fault::Once { errno, .. } | Fault::ForGood { errno, .. }) = fault;
     let once = matches!(fault, Fault::Once { .. });
@@ -140,7 +143,7 @@ pub fn outcome(call: &Call, fault: Fault) -> Outcome {
         CLOSE_RANGE => fails(Step::CloseDescriptors),
         libc::SYS_execve if errno == libc::ETXTBSY && once => Outcome::Started,
         libc::SYS_execve => fails(Step::Exec),
-        // Nobody can become the old user again, as it should be.
+        // This call tries to become the old user again. It must fail.
         libc::SYS_setresuid if call.args[0] as u32 == u32::MAX => Outcome::Started,
         libc::SYS_setresuid => fails(Step::Uid),
         libc::SYS_getuid | libc::SYS_geteuid => with(Step::Uid, libc::EPERM),
@@ -169,7 +172,7 @@ pub fn outcome(call: &Call, fault: Fault) -> Outcome {
         libc::SYS_rt_sigaction => fails(Step::SignalDisposition),
         libc::SYS_rt_sigprocmask | libc::SYS_getpid => fails(Step::SignalMask),
         libc::SYS_chdir => Outcome::Fails([Step::CurrentDir, Step::CurrentDir, Step::Chroot], errno),
-        other => panic!("a child has no reason to make call {other}"),
+        other => panic!("unexpected system call {other} in the child"),
     }
 }
 
@@ -180,7 +183,7 @@ fn in_parent(call: &Call, errno: c_int, once: bool) -> Outcome {
         libc::SYS_openat if call.path == Known::OwnDescriptors || (errno == libc::EINTR && once) => Outcome::Started,
         libc::SYS_openat => fails(Step::Prepare),
         libc::SYS_pipe2 => fails(Step::Pipe),
-        // Slots that can't be had, filled or restored are done without.
+        // The spawn works without slots. It needs no slot that it can't create, fill or restore.
         libc::SYS_fcntl if matches!(call.args[2], 32 | 64) && once => Outcome::Started,
         libc::SYS_fcntl if matches!(call.args[2], 32 | 64) => Outcome::Depends(Step::Descriptor, errno),
         libc::SYS_fcntl => fails(Step::Descriptor),
@@ -190,7 +193,7 @@ fn in_parent(call: &Call, errno: c_int, once: bool) -> Outcome {
         }
         libc::SYS_clone3 | libc::SYS_clone => fails(Step::Clone),
         libc::SYS_capget => fails(Step::Capabilities),
-        other => panic!("call {other} of the parent is not counted"),
+        other => panic!("unexpected system call {other} in the parent"),
     }
 }
 
@@ -199,12 +202,12 @@ fn step_of_prctl(operation: c_int) -> Step {
         libc::PR_SET_NO_NEW_PRIVS => Step::NoNewPrivileges,
         libc::PR_SET_PDEATHSIG => Step::ParentDeathSignal,
         libc::PR_CAPBSET_DROP | libc::PR_SET_KEEPCAPS | libc::PR_CAP_AMBIENT => Step::Capabilities,
-        other => panic!("a child has no reason for prctl {other}"),
+        other => panic!("unexpected prctl {other} in the child"),
     }
 }
 
-/// Whether it may pass by itself.
-pub fn passes(errno: c_int) -> bool {
+/// Whether the error is transient, so that a later spawn may succeed.
+pub fn is_transient(errno: c_int) -> bool {
     [
         libc::EAGAIN,
         libc::ENOMEM,

@@ -1,6 +1,8 @@
-//! Every system call of a spawn fails, the parent's and the child's: each of them, with each errno that
-//! it documents, once and for good. What comes of it is a child all the same, or an error that names
-//! the step; nothing is left behind, and the next spawn goes well.
+//! Makes every system call of a spawn fail, in the parent and in the child: each call, with each errno that
+//! its manual page documents, once and permanently.
+//!
+//! The spawn must either succeed all the same, or return an error that names the step. It must leave nothing
+//! behind, and the next spawn must succeed.
 
 mod calls;
 #[path = "../common/mod.rs"]
@@ -17,7 +19,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use calls::{CALLS, Outcome, counts, outcome, passes};
+use calls::{CALLS, Outcome, counts, is_transient, outcome};
 use common::{Isolation, TempDir, elf, isolated, root_or_skip, skipped, tempdir};
 use notifier::{Call, Fault, Notifier, install};
 use pidherd::exit::Exit;
@@ -25,12 +27,13 @@ use pidherd::signal::Signal;
 use pidherd::{Capabilities, Child, Command, Resource, SpawnError, Stdio, Step};
 use rustix::io::fcntl_dupfd_cloexec;
 
-/// Of many calls of one kind in a row (a disposition for each signal) only the first so many fail.
-const OF_A_KIND: usize = 4;
+/// A spawn makes many calls of some kinds (for example one for each signal). Only this many of each kind
+/// fail.
+const MOST_OF_A_KIND: usize = 4;
 
 #[test]
 fn every_call_of_a_spawn_can_fail() {
-    if !elf::runs_or_skip() || !root_or_skip("ids, chroot, and a filter") {
+    if !elf::runs_or_skip() || !root_or_skip("changes ids and the root directory, and installs a filter") {
         return;
     }
     Isolation::new().limit(Duration::from_secs(300)).run(|| {
@@ -46,7 +49,7 @@ fn every_call_of_a_spawn_can_fail() {
             });
             let failing = scope.spawn(|| {
                 let numbers: Vec<c_long> = CALLS.iter().map(|&(nr, _)| nr).collect();
-                // SAFETY: takes nothing.
+                // SAFETY: gettid(2) has no arguments.
                 let asking = unsafe { libc::gettid() };
                 send.send((install(&numbers), asking.cast_unsigned())).unwrap();
                 fail_everything(notifier, &place);
@@ -65,7 +68,7 @@ fn fail_everything(notifier: &Notifier, place: &TempDir) {
     let given = Arc::new(high);
     let (mut sites, mut faults) = (0, 0);
     let mut numbers = BTreeMap::<c_long, usize>::new();
-    for make in [streams, privileges, surroundings, group, plain_path] {
+    for make in [streams, privileges, surroundings, group, whole_table] {
         let mut seen = Vec::new();
         let command = make(place, &given);
         let child = notifier.during(None, &mut seen, || command.spawn());
@@ -75,7 +78,7 @@ fn fail_everything(notifier: &Notifier, place: &TempDir) {
         for (at, call) in seen.clone().iter().enumerate() {
             let count = of_a_kind.entry((call.nr, call.in_child)).or_default();
             *count += 1;
-            if *count > OF_A_KIND {
+            if *count > MOST_OF_A_KIND {
                 continue;
             }
             sites += 1;
@@ -83,7 +86,7 @@ fn fail_everything(notifier: &Notifier, place: &TempDir) {
             let errnos = CALLS.iter().find(|&&(nr, _)| nr == call.nr).unwrap().1;
             for &errno in errnos {
                 for fault in [Fault::Once { at, errno }, Fault::ForGood { at, errno }] {
-                    if endless(call, fault) {
+                    if is_retried_for_ever(call, fault) {
                         continue;
                     }
                     faults += 1;
@@ -102,12 +105,12 @@ fn fail_everything(notifier: &Notifier, place: &TempDir) {
     } else {
         libc::SYS_clone
     };
-    assert_eq!(never, [&other_way], "calls of the table that no spawn made");
+    assert_eq!(never, [&other_way], "the table has calls that no spawn made");
     println!("{sites} calls of {} kinds failed {faults} times", numbers.len());
 }
 
-/// The standard library opens files again and again as long as that is interrupted.
-fn endless(call: &Call, fault: Fault) -> bool {
+/// Whether the fault makes the standard library loop for ever: it repeats an interrupted open(2).
+fn is_retried_for_ever(call: &Call, fault: Fault) -> bool {
     let interrupted = matches!(fault, Fault::ForGood { errno, .. } if errno == libc::EINTR);
     !call.in_child && call.nr == libc::SYS_openat && interrupted
 }
@@ -120,21 +123,21 @@ fn try_fault(notifier: &Notifier, command: &Command, call: &Call, fault: Fault) 
     let (Fault::Once { at, .. } | Fault::ForGood { at, .. }) = fault;
     let reached = seen.get(at).map(|failed| (failed.nr, failed.in_child));
     assert_eq!(reached, Some((call.nr, call.in_child)), "{}", context());
-    judge(result, outcome(call, fault), &context);
+    assert_outcome(result, outcome(call, fault), &context);
     assert_eq!(descriptors(), before, "{}", context());
     assert!(no_child_left(), "a child is left: {}", context());
-    // SAFETY: takes a number.
+    // SAFETY: prctl(2) takes only numbers here.
     assert_eq!(unsafe { libc::prctl(libc::PR_GET_DUMPABLE) }, 1, "{}", context());
     assert!(exits_well(command.spawn().unwrap()), "{}", context());
 }
 
-fn judge(result: Result<Child, SpawnError>, expected: Outcome, context: &dyn Fn() -> String) {
+fn assert_outcome(result: Result<Child, SpawnError>, expected: Outcome, context: &dyn Fn() -> String) {
     match (result, expected) {
         (Ok(child), Outcome::Started | Outcome::Depends(..)) => assert!(exits_well(child), "{}", context()),
         (Err(error), Outcome::Fails(steps, errno)) => {
             assert!(steps.contains(&error.step()), "{error}, not {steps:?}: {}", context());
             assert_eq!(error.errno(), errno, "{error}: {}", context());
-            assert_eq!(error.is_transient(), passes(errno), "{error}: {}", context());
+            assert_eq!(error.is_transient(), is_transient(errno), "{error}: {}", context());
         }
         (Err(error), Outcome::Depends(step, errno)) => {
             assert_eq!((error.step(), error.errno()), (step, errno), "{error}: {}", context());
@@ -143,7 +146,7 @@ fn judge(result: Result<Child, SpawnError>, expected: Outcome, context: &dyn Fn(
     }
 }
 
-/// All the commands exit with 55.
+/// Whether the child exits with the code that all the commands ask for.
 fn exits_well(mut child: Child) -> bool {
     child.wait().unwrap().exit == Exit::Code(b'7')
 }
@@ -168,7 +171,8 @@ fn command(place: &TempDir) -> Command {
     Command::new(place.join("exit")).arg("7")
 }
 
-/// Pipes, files and passed descriptors on the short path.
+/// A command with pipes, files and passed descriptors, for which the child copies only a part of the
+/// descriptor table.
 fn streams(place: &TempDir, given: &Arc<OwnedFd>) -> Command {
     command(place)
         .stdin(Stdio::piped())
@@ -179,7 +183,7 @@ fn streams(place: &TempDir, given: &Arc<OwnedFd>) -> Command {
         .fd(9, Stdio::piped())
 }
 
-/// Ids, capabilities, a root directory.
+/// A command with other ids, other capabilities and another root directory.
 fn privileges(place: &TempDir, _: &Arc<OwnedFd>) -> Command {
     Command::new("/exit")
         .arg("7")
@@ -195,7 +199,7 @@ fn privileges(place: &TempDir, _: &Arc<OwnedFd>) -> Command {
         .parent_death_signal(Signal::KILL)
 }
 
-/// A terminal of its own, scheduling, limits, a passed socket.
+/// A command with a controlling terminal, scheduling settings, limits and a passed socket.
 fn surroundings(place: &TempDir, given: &Arc<OwnedFd>) -> Command {
     let (terminal, other_side) = terminal();
     command(place)
@@ -216,8 +220,9 @@ fn group(place: &TempDir, _: &Arc<OwnedFd>) -> Command {
     command(place).process_group(0)
 }
 
-/// A target beyond the slots, and sources that are in each other's way.
-fn plain_path(place: &TempDir, given: &Arc<OwnedFd>) -> Command {
+/// A command for which the child copies the whole descriptor table: two targets have high numbers, and each
+/// one's source is the other's target.
+fn whole_table(place: &TempDir, given: &Arc<OwnedFd>) -> Command {
     let own = given.as_raw_fd();
     let other = Arc::new(fcntl_dupfd_cloexec(given, 750).unwrap());
     let number = other.as_raw_fd();
@@ -227,9 +232,10 @@ fn plain_path(place: &TempDir, given: &Arc<OwnedFd>) -> Command {
         .fd(number, Arc::clone(given))
 }
 
-/// A new one each time: it hangs up when its session ends, or when the other side is closed.
+/// Opens a new terminal for each spawn, because a terminal hangs up when its session ends or its other side
+/// is closed.
 fn terminal() -> (File, OwnedFd) {
-    // SAFETY: opens a new terminal; each number is checked before use, the name's buffer has the length said.
+    // SAFETY: each result is checked before use, and the buffer for the name has the given length.
     let (master, name) = unsafe {
         let master = libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC);
         assert!(master >= 0);
@@ -245,15 +251,15 @@ fn terminal() -> (File, OwnedFd) {
 }
 
 #[test]
-fn the_limit_of_a_cgroup_is_a_shortage() {
-    if !root_or_skip("a cgroup with a limit") {
+fn the_process_limit_of_a_cgroup_gives_a_transient_error() {
+    if !root_or_skip("creates a cgroup with a limit") {
         return;
     }
     isolated(|| {
         let Some(limited) = Limited::new() else { return };
         let mut spawner = pidherd::Spawner::new().unwrap();
         let mut program = Command::new("true").stdin(Stdio::piped()).compile().unwrap();
-        // All threads of this process, and no more.
+        // The limit equals the present number of threads of this process.
         limited.enter();
         limited.allow(&limited.read("pids.current"));
         let before = descriptors();
@@ -269,7 +275,7 @@ fn the_limit_of_a_cgroup_is_a_shortage() {
     });
 }
 
-/// A cgroup of the first version's controller for pids, below the one that this process is in.
+/// A cgroup of the version 1 controller `pids`, below the cgroup of this process.
 struct Limited {
     own: PathBuf,
     path: PathBuf,

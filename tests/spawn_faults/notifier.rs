@@ -1,7 +1,8 @@
-//! A kernel whose n-th system call fails: seccomp's user notifications (seccomp_unotify(2)).
+//! Makes the n-th system call of a thread fail, with seccomp's user notifications (seccomp_unotify(2)).
 //!
-//! A filter can't count, and it can't be taken back. So the filter of one thread, and of its children,
-//! asks another thread about every call of interest, and that answers "go on", or with an errno.
+//! A seccomp filter can't count calls, and it can't be removed. So the filter of one thread, and of its
+//! children, sends a notification for every call in the list. Another thread answers each notification: the
+//! call continues, or it fails with an errno.
 
 use std::ffi::{CStr, c_int, c_long};
 use std::mem::MaybeUninit;
@@ -10,13 +11,13 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-/// A call that was made.
+/// A system call of the observed thread or of its child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
     pub nr: c_long,
     pub args: [u64; 6],
     pub in_child: bool,
-    /// The path of an openat(2), as long as it is one of those that matter here.
+    /// The path that an openat(2) opens.
     pub path: Known,
 }
 
@@ -26,7 +27,7 @@ impl Call {
     }
 }
 
-/// What is opened.
+/// The paths that the tests distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Known {
     Null,
@@ -35,17 +36,18 @@ pub enum Known {
     Other,
 }
 
-/// What is to go wrong.
+/// The fault to inject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The call of this index (counted from the arming on), once.
+    /// The call with this index fails once. (The index counts from the start of [`Notifier::during`].)
     Once { at: usize, errno: c_int },
-    /// That one, and all of the same number after it, of the same process.
+    /// The call with this index fails, and so do all later calls with the same number in the same process.
     ForGood { at: usize, errno: c_int },
 }
 
-/// More calls than one spawn makes. The answering thread must not allocate: who asks may hold a lock of
-/// the allocator's.
+/// The largest number of calls that are recorded; a spawn makes fewer. The answering thread must not
+/// allocate, because the observed thread may hold a lock of the allocator, so the list has its full size from
+/// the start.
 const MOST: usize = 2048;
 
 struct State {
@@ -54,14 +56,14 @@ struct State {
     seen: Vec<Call>,
 }
 
-/// What the two threads share.
+/// The state that the observed thread and the answering thread share.
 pub struct Notifier {
     counts: fn(&Call) -> bool,
     state: Mutex<State>,
 }
 
 impl Notifier {
-    /// Only calls that `counts` says yes to are counted, and can fail.
+    /// Only calls for which `counts` returns `true` are counted and can fail.
     pub fn new(counts: fn(&Call) -> bool) -> Notifier {
         let state = State {
             armed: false,
@@ -74,7 +76,7 @@ impl Notifier {
         }
     }
 
-    /// Runs `body` with this fault; the calls that it made, into `seen`.
+    /// Runs `body` with this fault, and stores the calls that it made in `seen`.
     pub fn during<T>(&self, fault: Option<Fault>, seen: &mut Vec<Call>, body: impl FnOnce() -> T) -> T {
         seen.clear();
         seen.reserve(MOST);
@@ -91,7 +93,7 @@ impl Notifier {
         with_calls(&mut state.seen);
     }
 
-    /// Answers until nobody is left who could ask.
+    /// Answers notifications until no process with the filter is left.
     pub fn answer(&self, listener: &OwnedFd, asking: u32) {
         loop {
             let mut fds = [PollFd::new(listener, PollFlags::IN)];
@@ -100,8 +102,8 @@ impl Notifier {
                 return;
             }
             let mut notice = MaybeUninit::<libc::seccomp_notif>::zeroed();
-            // SAFETY: a zeroed structure of the kind that the request fills. Whoever asks waits in the
-            // kernel for the answer, on memory that is ours too, so the path can be read.
+            // SAFETY: the request fills a zeroed structure of the right type. The process that made the call
+            // waits in the kernel for the answer and shares this memory, so its path can be read.
             let (notice, call) = unsafe {
                 if libc::ioctl(
                     listener.as_raw_fd(),
@@ -114,7 +116,7 @@ impl Notifier {
                 let notice = notice.assume_init();
                 (notice, call(&notice, asking))
             };
-            let errno = self.judge(call);
+            let errno = self.errno_for(call);
             let mut answer = libc::seccomp_notif_resp {
                 id: notice.id,
                 val: 0,
@@ -124,12 +126,13 @@ impl Notifier {
             if errno == 0 {
                 answer.flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
             }
-            // SAFETY: the answer to the notice just received. It may be gone by now.
+            // SAFETY: this answers the notification just received. The process may be gone by now; then the
+            // kernel returns an error.
             unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut answer) };
         }
     }
 
-    fn judge(&self, call: Call) -> c_int {
+    fn errno_for(&self, call: Call) -> c_int {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if !state.armed || !(self.counts)(&call) || state.seen.len() == MOST {
             return 0;
@@ -145,13 +148,13 @@ impl Notifier {
 }
 
 /// # Safety
-/// The task must wait for the answer and share this process's memory if it opens something.
+/// The process must be waiting for the answer. If it opens a file, it must share this process's memory.
 unsafe fn call(notice: &libc::seccomp_notif, asking: u32) -> Call {
     let nr = c_long::from(notice.data.nr);
     let args = notice.data.args;
     let shares_memory = notice.pid == asking || nr == libc::SYS_openat;
     let path = if nr == libc::SYS_openat && shares_memory {
-        // SAFETY: as promised: a path that the caller keeps until the call is done.
+        // SAFETY: the caller guarantees that the path is valid until the call is answered.
         match unsafe { CStr::from_ptr(std::ptr::with_exposed_provenance(args[1] as usize)) }.to_bytes() {
             b"/dev/null" => Known::Null,
             b"/proc/self/fd" => Known::OwnDescriptors,
@@ -169,7 +172,8 @@ unsafe fn call(notice: &libc::seccomp_notif, asking: u32) -> Call {
     }
 }
 
-/// From now on, these calls of this thread and its children are asked about at the listener.
+/// Installs the filter for the calling thread and its later children, and returns the descriptor that
+/// receives the notifications.
 pub fn install(numbers: &[c_long]) -> OwnedFd {
     let step = |code: u32, jt: usize, jf: usize, k| libc::sock_filter {
         code: u16::try_from(code).unwrap(),
@@ -190,7 +194,8 @@ pub fn install(numbers: &[c_long]) -> OwnedFd {
         len: u16::try_from(filter.len()).unwrap(),
         filter: filter.as_mut_ptr(),
     };
-    // SAFETY: a valid program of the length said, which the kernel copies; the result is a new descriptor.
+    // SAFETY: the program is valid and has the given length. The kernel copies it. The result is a new
+    // descriptor.
     unsafe {
         let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
         assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);

@@ -1,5 +1,5 @@
-//! A host that a child must not look like: it has signals blocked, ignored and handled, inheritable and
-//! ambient capabilities, and descriptors that anybody would inherit.
+//! A host with many properties that a child must not inherit: signals that are blocked, ignored and handled,
+//! inheritable and ambient capabilities, and descriptors without close-on-exec.
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_int};
@@ -16,24 +16,24 @@ use crate::common::{TempDir, TestCgroup, elf, tempdir, test_cgroup};
 use crate::observe::{self, Facts};
 use crate::pairs::Combination;
 
-/// What the commands refer to.
+/// The objects that the commands refer to.
 pub struct Host {
     directory: TempDir,
-    /// Whom a child can join in his process group.
+    /// The leader of a process group that a child can join.
     leader: Child,
     cgroup: Option<Cgroup>,
-    /// Descriptors below the slots, and above.
+    /// Two descriptors with numbers below those of the slots, and one above them.
     pub low: Arc<OwnedFd>,
     pub other_low: Arc<OwnedFd>,
     pub high: Arc<OwnedFd>,
     pub sockets: [Arc<OwnedFd>; 2],
-    /// Not close-on-exec.
+    /// Descriptors without close-on-exec.
     pub leaked: OwnedFd,
     _leaked_too: Vec<OwnedFd>,
-    /// To be read, and to be written.
+    /// The path of a file that a child can read or write.
     pub file: PathBuf,
     pub nobody: User,
-    /// What /proc says about the host itself.
+    /// The facts about the host itself in /proc.
     pub facts: Facts,
     _signals: Dispositions,
 }
@@ -45,7 +45,7 @@ pub struct Cgroup {
 }
 
 impl Host {
-    /// Changes the directory; whoever makes a host changes it back.
+    /// Creates a host. This changes the working directory; the caller must restore it.
     pub fn new() -> Host {
         let directory = tempdir();
         fs::create_dir(directory.join("inside")).unwrap();
@@ -83,12 +83,12 @@ impl Host {
         i32::try_from(self.leader.id()).unwrap()
     }
 
-    /// Panics where there is none; see [`Host::can`].
+    /// Panics if there is no cgroup; see [`Host::can`].
     pub fn cgroup(&self) -> &Cgroup {
-        self.cgroup.as_ref().expect("a cgroup")
+        self.cgroup.as_ref().expect("the host has no cgroup")
     }
 
-    /// Whether it has what the combination takes.
+    /// Whether the host has everything that the combination needs.
     pub fn can(&self, combination: &Combination) -> bool {
         combination.get("cgroup") == "none" || self.cgroup.is_some()
     }
@@ -99,7 +99,7 @@ impl Host {
         hard.parse().unwrap_or(u64::MAX)
     }
 
-    /// The first or the last that the host may run on.
+    /// The first or the last CPU on which the host may run.
     pub fn cpu(&self, which: &str) -> usize {
         let list = &self.facts["Cpus_allowed_list"];
         let mut numbers = list.split([',', '-']).map(|number| number.parse().unwrap());
@@ -129,7 +129,7 @@ impl Cgroup {
     }
 }
 
-/// A user as id(1) knows it.
+/// A user's ids, as id(1) prints them.
 pub struct User {
     pub uid: u32,
     pub gid: u32,
@@ -153,7 +153,7 @@ impl User {
     }
 }
 
-/// A terminal for one session: it hangs up when that ends.
+/// A terminal. It serves only one session, because it hangs up when the session ends.
 pub struct Terminal {
     pub slave: Arc<OwnedFd>,
     pub device: u64,
@@ -161,11 +161,11 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Its number in the child.
+    /// The number of the terminal's descriptor in the child.
     pub const TARGET: RawFd = 11;
 
     pub fn new() -> Terminal {
-        // SAFETY: opens a new terminal; each number is checked before use, the name's buffer has the length said.
+        // SAFETY: each result is checked before use, and the buffer for the name has the given length.
         let (master, name) = unsafe {
             let master = libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC);
             assert!(master >= 0);
@@ -187,7 +187,7 @@ impl Terminal {
 }
 
 fn duplicate(file: &File, how: c_int, at: RawFd) -> OwnedFd {
-    // SAFETY: duplicates a descriptor that is open, and the new one is nobody's yet.
+    // SAFETY: the source is open, and nothing else owns the new descriptor yet.
     unsafe {
         let copy = libc::fcntl(file.as_raw_fd(), how, at);
         assert!(copy >= at);
@@ -195,7 +195,7 @@ fn duplicate(file: &File, how: c_int, at: RawFd) -> OwnedFd {
     }
 }
 
-/// Changed actions of the process's signals; those of before come back.
+/// Changed dispositions of the process's signals. They are restored on drop.
 struct Dispositions(BTreeMap<c_int, libc::sigaction>);
 
 impl Dispositions {
@@ -221,14 +221,15 @@ impl Dispositions {
 impl Drop for Dispositions {
     fn drop(&mut self) {
         for (&signal, before) in &self.0 {
-            // SAFETY: an action that was in force before.
+            // SAFETY: the disposition was in force before.
             assert_eq!(unsafe { libc::sigaction(signal, before, std::ptr::null_mut()) }, 0);
         }
     }
 }
 
 fn set_action(signal: c_int, action: usize) -> libc::sigaction {
-    // SAFETY: zeroed structures are valid; the action is none, to ignore, or a handler that does nothing.
+    // SAFETY: zeroed structures are valid. The disposition is SIG_DFL, SIG_IGN, or a handler that does
+    // nothing.
     unsafe {
         let (mut new, mut old): (libc::sigaction, libc::sigaction) = std::mem::zeroed();
         new.sa_sigaction = action;
@@ -237,12 +238,14 @@ fn set_action(signal: c_int, action: usize) -> libc::sigaction {
     }
 }
 
-/// Blocks signals and makes capabilities inheritable and ambient, in the calling thread for good.
-pub fn spoil_this_thread() {
+/// Blocks signals, and makes capabilities inheritable and ambient. The changes stay for the life of the
+/// calling thread.
+pub fn change_this_thread() {
     const KILL: libc::c_ulong = 5;
     const NET_RAW: libc::c_ulong = 13;
     let (mut header, mut data) = ([0x2008_0522u32, 0], [0u32; 6]);
-    // SAFETY: a valid set; a header and the two structures of version 3; then plain numbers.
+    // SAFETY: the set is initialised first. The header and the two structures are those of version 3. All
+    // other arguments are numbers.
     unsafe {
         let mut set = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);

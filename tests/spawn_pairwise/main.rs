@@ -1,8 +1,8 @@
-//! Every setting of a command against every other one, as the child really is.
+//! Tests every setting of a command in combination with every other one.
 //!
-//! A child is started with one combination of settings, and what /proc says about it is compared, fact
-//! by fact, with what a model says that it should be. The combinations hold every pair of values of any two
-//! settings; the test checks that itself.
+//! The test starts a child with one combination of settings, reads its state from /proc, and compares each
+//! fact with the one that a model predicts. The combinations contain every pair of values of any two
+//! settings; the test checks that too.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -17,26 +17,26 @@ use std::thread;
 use std::time::Duration;
 
 use common::{Isolation, elf, root_or_skip};
-use host::{Host, Terminal, spoil_this_thread};
+use host::{Host, Terminal, change_this_thread};
 use model::Model;
 use observe::Facts;
 use pairs::{Combination, Random};
 use pidherd::{Child, CommandError, SpawnError, Spawner};
 use settings::{SPACE, command};
 
-/// How many combinations at least; more than the pairs need.
+/// The least number of combinations. It is larger than the pairs need.
 const COMBINATIONS: usize = 640;
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
 #[test]
-fn a_child_is_what_was_asked_for() {
-    if !elf::runs_or_skip() || !root_or_skip("ids, capabilities, chroot") {
+fn a_child_has_all_the_settings_of_its_command() {
+    if !elf::runs_or_skip() || !root_or_skip("changes ids, capabilities and the root directory") {
         return;
     }
     Isolation::new().limit(Duration::from_secs(180)).run(|| {
         let before = std::env::current_dir().unwrap();
         let host = Host::new();
-        // Masks and capabilities are a thread's own, and go with it.
+        // A thread has its own mask and its own capabilities, so the changes end with the thread.
         let outcome = thread::scope(|scope| scope.spawn(|| try_all(&host)).join());
         drop(host);
         std::env::set_current_dir(before).unwrap();
@@ -47,7 +47,7 @@ fn a_child_is_what_was_asked_for() {
 }
 
 fn try_all(host: &Host) {
-    spoil_this_thread();
+    change_this_thread();
     let rows = SPACE.combinations(COMBINATIONS, &mut Random(SEED));
     let mut spawner = Spawner::new().unwrap();
     let mut covered = BTreeSet::new();
@@ -65,7 +65,7 @@ fn try_all(host: &Host) {
     }
     assert!(
         failures.is_empty(),
-        "{} of {} combinations, of which the first:\n{}",
+        "{} of {} combinations fail; the first is:\n{}",
         failures.len(),
         rows.len(),
         failures[0]
@@ -82,7 +82,7 @@ fn try_all(host: &Host) {
     );
 }
 
-/// Starts it and compares; what differs.
+/// Starts a child with this combination and compares it with the model. Returns the differences as an error.
 fn try_one(row: &Combination, host: &Host, spawner: &mut Spawner) -> Result<(), String> {
     let terminal = Terminal::new();
     let before = observe::thread();
@@ -93,11 +93,14 @@ fn try_one(row: &Combination, host: &Host, spawner: &mut Spawner) -> Result<(), 
     let mut different = differences(&expected, &seen);
     let after = observe::thread();
     if after != before {
-        different.push_str(&format!("the host changed:\n{}", differences(&before, &after)));
+        different.push_str(&format!(
+            "the spawn changed the host:\n{}",
+            differences(&before, &after)
+        ));
     }
-    // SAFETY: takes a number.
+    // SAFETY: prctl(2) takes only numbers here.
     if unsafe { libc::prctl(libc::PR_GET_DUMPABLE) } != 1 {
-        different.push_str("the host's dumpable flag changed\n");
+        different.push_str("the spawn changed the host's dumpable flag\n");
     }
     if different.is_empty() { Ok(()) } else { Err(different) }
 }
@@ -107,10 +110,10 @@ fn start(row: &Combination, host: &Host, terminal: &Terminal, spawner: &mut Spaw
     match row.get("started by") {
         "its command" => command.spawn(),
         how => {
-            let mut program = command.compile().expect("a command without faults");
+            let mut program = command.compile().expect("the command is invalid");
             if how == "a spawner again" {
                 drop(spawner.spawn(&mut program)?);
-                // A terminal hangs up when the first session on it ends.
+                // A terminal hangs up when its session ends, so the second child needs a new one.
                 if matches!(row.get("session"), "terminal" | "foreground") {
                     return self::command(row, host, terminal).spawn();
                 }
@@ -129,8 +132,8 @@ fn differences(expected: &Facts, seen: &Facts) -> String {
 }
 
 #[test]
-fn what_excludes_each_other_is_refused() {
-    if !elf::runs_or_skip() || !root_or_skip("as the other test here") {
+fn settings_that_exclude_each_other_are_refused() {
+    if !elf::runs_or_skip() || !root_or_skip("changes ids, capabilities and the root directory") {
         return;
     }
     Isolation::new().run(|| {

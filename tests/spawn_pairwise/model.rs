@@ -1,5 +1,5 @@
-//! What a child must look like, by the manual pages and by what the methods of `Command` promise; nothing
-//! in here comes from how the library does it.
+//! Predicts the state of a child from the manual pages and from the documentation of `Command`. Nothing here
+//! repeats the library's implementation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -15,8 +15,8 @@ use crate::settings;
 /// SIGKILL and SIGSTOP can be neither blocked nor ignored.
 const UNTOUCHABLE: u64 = 1 << 8 | 1 << 18;
 
-/// The child that was asked for. Of the started one only what has no other source is taken: its pid, and what
-/// the parent's ends of its pipes are connected to.
+/// The predicted child. Only two facts are taken from the started child, because they have no other source:
+/// its pid, and the pipes of which the parent holds the other ends.
 pub struct Model<'a> {
     combination: &'a Combination,
     host: &'a Host,
@@ -28,7 +28,7 @@ pub struct Model<'a> {
 
 impl Model<'_> {
     pub fn facts(combination: &Combination, host: &Host, terminal: &Terminal, child: &Child) -> Facts {
-        // What nothing is said about is the host's.
+        // Facts that the command does not set are inherited from the host.
         let inherited = |name: &String| !name.starts_with("descriptor ");
         let facts = host.facts.clone().into_iter().filter(|(name, _)| inherited(name));
         let mut model = Model {
@@ -139,8 +139,8 @@ impl Model<'_> {
         self.set("NoNewPrivs", u32::from(none_new));
     }
 
-    /// What execve makes of them (capabilities(7)): root gets what is bounding or inheritable, anybody else
-    /// what is ambient.
+    /// The capabilities after execve(2), by the rules of capabilities(7): root gets the bounding and the
+    /// inheritable ones, any other user gets the ambient ones.
     fn capabilities(&mut self) {
         let bits = |name| settings::capabilities(self.combination.get(name)).bits();
         let ambient = bits("ambient");
@@ -198,7 +198,7 @@ impl Model<'_> {
             let device = self.terminal.device;
             let (major, minor) = (libc::major(device), libc::minor(device));
             self.set("terminal", minor & 0xff | major << 8 | (minor & !0xff) << 12);
-            // The kernel makes the session's leader the foreground at once.
+            // The kernel makes the group of the session's leader the foreground process group at once.
             self.set("foreground", "self");
         }
     }
@@ -301,7 +301,7 @@ impl Model<'_> {
         }
     }
 
-    /// The same open file as the host's, without close-on-exec.
+    /// The host's open file with this number, without close-on-exec.
     fn of_host(&self, fd: i32) -> String {
         let own = &self.own_descriptors[&u32::try_from(fd).unwrap()];
         let (target, flags) = own.rsplit_once(' ').unwrap();
@@ -309,7 +309,7 @@ impl Model<'_> {
         described(target, &format!("{flags:o}"))
     }
 
-    /// The other end of what the parent holds.
+    /// The child's end of a pipe, derived from the end that the parent holds.
     fn pipe(&self, stream: usize) -> String {
         let Child {
             stdin,
@@ -319,10 +319,11 @@ impl Model<'_> {
             ..
         } = self.child;
         let ends = [stdin, stdout, stderr, extra];
-        let own = self.of_host(ends[stream].as_ref().expect("the parent's end").as_raw_fd());
+        let own = self.of_host(ends[stream].as_ref().expect("the child has no such pipe").as_raw_fd());
         described(own.split(' ').next().unwrap(), if stream == 0 { "" } else { "1" })
     }
 
+    /// The file that a command opens for a stream.
     fn opened(&self, how: &str) -> String {
         const LARGE: i32 = 0o100_000;
         let file = self.host.file.to_str().unwrap();

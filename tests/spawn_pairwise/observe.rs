@@ -1,4 +1,4 @@
-//! A process as /proc shows it from outside, as facts by name.
+//! Reads the state of a process from /proc, as facts by name.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -10,7 +10,7 @@ use crate::common::{SOON, elf, processes};
 
 pub type Facts = BTreeMap<String, String>;
 
-/// The lines of proc_pid_status(5) that are compared as they are.
+/// The lines of proc_pid_status(5) that are compared literally.
 const STATUS: &[&str] = &[
     "Umask",
     "PPid",
@@ -31,7 +31,7 @@ const STATUS: &[&str] = &[
     "Cpus_allowed_list",
 ];
 
-/// Where fields of proc_pid_stat(5) are, counted from the one after the name.
+/// The indexes of fields in proc_pid_stat(5), counted from the first one after the name.
 const STAT: &[(&str, usize)] = &[
     ("group", 2),
     ("session", 3),
@@ -40,12 +40,12 @@ const STAT: &[(&str, usize)] = &[
     ("nice", 16),
 ];
 
-/// All about the calling process that its children may take over.
+/// All facts about the calling process that its children may inherit.
 pub fn host() -> Facts {
     facts("/proc/self")
 }
 
-/// What a spawn must leave alone in the thread that calls it, and in its process.
+/// The facts about the calling thread and its process that a spawn must not change.
 pub fn thread() -> Facts {
     let mut facts = status("/proc/thread-self");
     facts.extend(
@@ -56,12 +56,12 @@ pub fn thread() -> Facts {
     facts
 }
 
-/// All about a child that runs [`elf::WAITING`], when it has got that far.
+/// All facts about a child that runs [`elf::WAITING`], read once the program runs.
 pub fn child(pid: u32) -> Facts {
     let death_signal = wait_for_report(pid);
     let mut facts = facts(&format!("/proc/{pid}"));
     facts.insert("parent's death".into(), death_signal.to_string());
-    // What depends on the pid alone is told as such.
+    // A value that equals the child's pid differs for each child, so it is replaced by a word.
     for (name, _) in STAT {
         let value = facts.get_mut(*name).unwrap();
         if *value == pid.to_string() {
@@ -71,19 +71,24 @@ pub fn child(pid: u32) -> Facts {
     facts
 }
 
-/// Waits until the program runs: it says so in its own memory. Its parent-death signal.
+/// Waits until the program runs, which it reports in its own memory, and returns its parent-death signal.
 fn wait_for_report(pid: u32) -> u32 {
-    let memory = File::open(format!("/proc/{pid}/mem")).expect("the right to look into a child's memory");
+    let memory = File::open(format!("/proc/{pid}/mem")).expect("cannot open the child's memory");
     let end = Instant::now() + SOON;
     loop {
         let mut report = [0; 8];
-        // The parent goes on when the old memory is left, before there is anything in the new one (EIO).
+        // The parent continues as soon as the child has left the old memory. The new memory is empty at
+        // first; then the read fails with EIO.
         let _not_yet = memory.read_exact_at(&mut report, elf::REPORT);
         let [running, death_signal] = [0, 4].map(|at| u32::from_ne_bytes(report[at..at + 4].try_into().unwrap()));
         if running == 1 {
             return death_signal;
         }
-        assert!(Instant::now() < end, "no report: {}", processes::describe(pid));
+        assert!(
+            Instant::now() < end,
+            "the program does not report that it runs: {}",
+            processes::describe(pid)
+        );
         thread::yield_now();
     }
 }
@@ -123,14 +128,14 @@ fn status(directory: &str) -> Facts {
         .collect()
 }
 
-/// The entries of an environment, in an order that does not matter.
+/// The entries of an environment in sorted order, because their order does not matter.
 pub fn sorted<'a>(entries: impl Iterator<Item = &'a str>) -> String {
     let mut entries: Vec<&str> = entries.collect();
     entries.sort_unstable();
     format!("{entries:?}")
 }
 
-/// Every open descriptor but the one that lists them: what it is, and its flags in octal.
+/// Every open descriptor, with its file and its flags in octal, except the one that lists the directory.
 pub fn descriptors(directory: &str) -> BTreeMap<u32, String> {
     let list = fs::read_dir(format!("{directory}/fd")).unwrap();
     let names = list.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -146,7 +151,7 @@ pub fn descriptors(directory: &str) -> BTreeMap<u32, String> {
     seen.collect()
 }
 
-/// How [`descriptors`] tells what a descriptor is.
+/// The text by which [`descriptors`] describes a descriptor.
 pub fn described(target: &str, flags: &str) -> String {
     format!("{target} {}", flags.trim_start_matches('0'))
 }

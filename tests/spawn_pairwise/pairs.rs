@@ -1,20 +1,22 @@
-//! Combinations of settings in which every pair of values occurs.
+//! Generates combinations of settings that contain every pair of values.
 //!
-//! A fault that needs one certain value of each of two settings is found by any set of combinations that
-//! has all pairs; the full product of thirty settings would never end. Greedy: each row begins with a
-//! pair that has not occurred yet, and then takes setting by setting, in random order, the value that
-//! brings the most new pairs. What follows the rows that are needed is random, for threes and fours.
+//! A fault that needs one certain value of each of two settings appears in any set of combinations that
+//! contains all pairs. The full product of thirty settings would be far too large.
+//!
+//! The algorithm is greedy. Each row begins with a pair that has not occurred yet. Then it goes through the
+//! other settings in random order, and takes the value that adds the most new pairs. After the rows that the
+//! pairs need, it adds random rows; they may contain a fault that needs three or four values.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// A setting and the values that are tried.
+/// A setting's name, and the values to try.
 pub type Parameter = (&'static str, &'static [&'static str]);
 
-/// One value of one setting: the setting's index, and the value's.
+/// One value of one setting, as the indexes of setting and value.
 pub type Choice = (usize, usize);
 
-/// A value for every setting.
+/// One value for every setting.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Combination {
     parameters: &'static [Parameter],
@@ -22,7 +24,7 @@ pub struct Combination {
 }
 
 impl Combination {
-    /// The value of the setting of this name.
+    /// The value of the setting with this name.
     pub fn get(&self, name: &str) -> &'static str {
         let mut all = self.parameters.iter().zip(&self.values);
         let found = all.find(|((parameter, _), _)| *parameter == name);
@@ -30,7 +32,7 @@ impl Combination {
         values[value]
     }
 
-    /// Every pair of values that occurs in it.
+    /// Every pair of values in this combination.
     pub fn pairs(&self) -> impl Iterator<Item = (Choice, Choice)> + '_ {
         let choices = |from| self.values.iter().copied().enumerate().skip(from);
         choices(0).flat_map(move |first| choices(first.0 + 1).map(move |second| (first, second)))
@@ -44,18 +46,17 @@ impl fmt::Display for Combination {
     }
 }
 
-/// The settings, and which pairs of values exclude each other.
+/// The settings, and the pairs of values that exclude each other.
 #[derive(Clone, Copy)]
 pub struct Space {
     pub parameters: &'static [Parameter],
     pub excluded: fn((&str, &str), (&str, &str)) -> bool,
-    /// A value that takes long, so that it is rare in the combinations that no pair needs.
+    /// A slow value. It is rare in the combinations that no pair needs.
     pub slow: (&'static str, &'static str),
 }
 
 impl Space {
-    /// `count` combinations (or more, if that takes more) without an excluded pair, in which every
-    /// other pair occurs.
+    /// At least `count` combinations that contain every pair except the excluded ones.
     pub fn combinations(&self, count: usize, random: &mut Random) -> Vec<Combination> {
         let mut missing: BTreeSet<(Choice, Choice)> = self.pairs().filter(|pair| !self.excludes(*pair)).collect();
         let mut rows = Vec::new();
@@ -73,7 +74,7 @@ impl Space {
         rows
     }
 
-    /// Every pair of values of two settings.
+    /// All pairs of values of two different settings, excluded or not.
     pub fn pairs(&self) -> impl Iterator<Item = (Choice, Choice)> + '_ {
         let choices = |of: usize| (0..self.parameters[of].1.len()).map(move |value| (of, value));
         let settings = 0..self.parameters.len();
@@ -82,13 +83,13 @@ impl Space {
             .flat_map(move |(first, second)| choices(first).flat_map(move |a| choices(second).map(move |b| (a, b))))
     }
 
-    /// Whether the two exclude each other.
+    /// Whether the two values exclude each other.
     pub fn excludes(&self, (first, second): (Choice, Choice)) -> bool {
         let named = |(setting, value): Choice| (self.parameters[setting].0, self.parameters[setting].1[value]);
         (self.excluded)(named(first), named(second)) || (self.excluded)(named(second), named(first))
     }
 
-    /// A combination with this pair, excluded or not, and whatever goes with both.
+    /// A combination with this pair, excluded or not. Its other values are random.
     pub fn with(&self, pair: (Choice, Choice), random: &mut Random) -> Combination {
         self.row(Some(pair), &BTreeSet::new(), random)
     }
@@ -130,16 +131,16 @@ impl Space {
             let gain = |other: &&Choice| missing.contains(&ordered(choice, **other));
             (taken.iter().filter(gain).count(), random.below(1 << 16), choice.1)
         });
-        let (.., value) = rated.max().expect("a value that goes with the others");
+        let (.., value) = rated.max().expect("every value of the setting is excluded");
         value
     }
 }
 
-/// xorshift64*, the same every time.
+/// The generator xorshift64*, which gives the same numbers for the same seed.
 pub struct Random(pub u64);
 
 impl Random {
-    /// A number below `end`.
+    /// A random number below `end`.
     pub fn below(&mut self, end: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -150,7 +151,7 @@ impl Random {
 }
 
 #[test]
-fn the_generator_misses_no_pair() {
+fn the_combinations_contain_every_pair() {
     let space = Space {
         parameters: &[
             ("a", &["0", "1", "2"]),

@@ -1,4 +1,4 @@
-//! The settings, their values, and a command that asks for a combination of them.
+//! The settings, their values, and a command with a combination of them.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use pidherd::{Capabilities, Command, OpenFile, Resource, Stdio};
 use crate::host::{Host, Terminal};
 use crate::pairs::{Combination, Parameter, Space};
 
-/// All settings, with a value of "none" where the setting isn't touched.
+/// All settings. The value "none" leaves a setting unchanged.
 pub const SPACE: Space = Space {
     parameters: PARAMETERS,
     excluded: |first, second| {
@@ -18,7 +18,7 @@ pub const SPACE: Space = Space {
             (("session", "new" | "terminal" | "foreground"), ("group", "another"))
         )
     },
-    // The kernel waits for a grace period when it moves something into a cgroup.
+    // Moving a process into a cgroup is slow, because the kernel waits for an RCU grace period.
     slow: ("cgroup", "own"),
 };
 
@@ -67,9 +67,9 @@ const PARAMETERS: &[Parameter] = &[
     ("cgroup", &["none", "own"]),
 ];
 
-/// A value that the table has and the code doesn't know.
+/// Panics: the table contains a value that the code does not handle.
 pub fn unknown(value: &str) -> ! {
-    panic!("no such value: {value:?}")
+    panic!("the code does not handle the value: {value:?}")
 }
 
 pub fn capabilities(value: &str) -> Capabilities {
@@ -91,7 +91,8 @@ pub fn signals(value: &str) -> SignalSet {
     }
 }
 
-/// What is set of limits: the name in /proc, soft, hard. Never above what the host has.
+/// The limits to set, with their name in /proc, the soft and the hard value. No value exceeds the host's hard
+/// limit.
 pub fn limits(value: &str, host: &Host) -> Vec<(Resource, &'static str, u64, u64)> {
     let all = [
         (Resource::OpenFiles, "Max open files", 40, 64),
@@ -122,7 +123,7 @@ pub fn limits(value: &str, host: &Host) -> Vec<(Resource, &'static str, u64, u64
     all.into_iter().take(taken).map(below).collect()
 }
 
-/// The program as the command names it.
+/// The program's name in the command.
 pub fn program(combination: &Combination, host: &Host) -> String {
     match combination.get("program") {
         "absolute" => format!("{}/probe", base(combination, host)),
@@ -132,12 +133,12 @@ pub fn program(combination: &Combination, host: &Host) -> String {
     }
 }
 
-/// What PATH says where the program is to be found by it.
+/// The value of PATH with which the program is found.
 pub fn search_path(combination: &Combination, host: &Host) -> String {
     format!("/no/such:{}/", base(combination, host))
 }
 
-/// The host's directory, as the child sees it.
+/// The host's directory as a path in the child.
 fn base<'a>(combination: &Combination, host: &'a Host) -> &'a str {
     match combination.get("chroot") {
         "none" => host.directory(),
@@ -145,7 +146,7 @@ fn base<'a>(combination: &Combination, host: &'a Host) -> &'a str {
     }
 }
 
-/// The command that asks for all of it.
+/// A command with all settings of the combination.
 pub fn command(combination: &Combination, host: &Host, terminal: &Terminal) -> Command {
     let get = |name| combination.get(name);
     let mut command = image(Command::new(program(combination, host)), combination, host);
@@ -220,7 +221,8 @@ fn streams(command: Command, combination: &Combination, host: &Host) -> Command 
     stream("stderr").into_iter().fold(command, Command::stderr)
 }
 
-/// What number 3 and up are; 3 and 4 are left to passed sockets, and [`Terminal::TARGET`] to the terminal.
+/// Sets the passed descriptors. The numbers 3 and 4 are left free for sockets, and [`Terminal::TARGET`] for
+/// the terminal.
 fn passed(command: Command, value: &str, host: &Host) -> Command {
     let same = |fd: &Arc<OwnedFd>| Arc::clone(fd);
     match value {

@@ -1,8 +1,9 @@
-//! The limit: what the kernel takes for the calls that the library makes, with nothing around them.
+//! The contender *limit*: the time that the kernel needs for the system calls that the library makes, without
+//! any code around them.
 //!
-//! Parent and child make the same system calls in the same order (strace shows it) as the library does for
-//! a case: those that make the child, and those that make it clean, exact and safe. The child's are
-//! a table that is walked; nothing is checked but that the child ended well.
+//! In each case, parent and child make the same system calls in the same order as the library does (strace
+//! shows them). The child's calls are a table, and the child makes them in a loop. The only check is that the
+//! child ended with status 0.
 
 #[cfg(target_arch = "x86_64")]
 mod raw;
@@ -19,17 +20,18 @@ mod bare {
     use crate::Case;
     use crate::contenders::{Contender, Name, give_up, must};
 
-    /// The numbers below this are what the child copies of the descriptor table.
+    /// The child copies only the descriptors below this number.
     const UNSHARE_FROM: usize = 64;
     const SLOTS_FROM: usize = 32;
 
-    /// One case, made ready.
+    /// The limit for one case.
     pub struct Limit {
         case: Case,
         steps: Steps,
         stack: Stack,
-        /// `/dev/null`, and two of its copies at low numbers. They are never closed.
+        /// `/dev/null`.
         null: usize,
+        /// Two copies of `/dev/null` at numbers that the child copies. They are never closed.
         slots: [usize; 2],
     }
 
@@ -56,13 +58,14 @@ mod bare {
             })
         }
 
-        /// A pipe as standard input and one as standard output: parent's and child's ends.
+        /// Makes one pipe for standard input and one for standard output. Returns the parent's ends and the
+        /// child's.
         fn pipes(&mut self) -> ([usize; 2], [usize; 2]) {
             let (input, output) = (pipe(), pipe());
             ([input[1], output[0]], [input[0], output[1]])
         }
 
-        /// Brings what lies high into slots; whether that was needed.
+        /// Copies each end with a high number into a slot. Returns for each end whether that was needed.
         fn place(&mut self, child: [usize; 2]) -> [bool; 2] {
             let high = child.map(|end| end >= UNSHARE_FROM);
             for (((end, slot), high), step) in child.into_iter().zip(self.slots).zip(high).zip([INPUT, OUTPUT]) {
@@ -153,7 +156,7 @@ mod bare {
         call(libc::SYS_prctl, [libc::PR_GET_DUMPABLE as usize, 0, 0, 0, 0])
     }
 
-    /// As the library does: status and resource usage.
+    /// Reaps the child with its status and resource usage, as the library does.
     fn reap(pidfd: usize) {
         let (mut info, mut usage) = ([0u64; 16], [0u64; 18]);
         let (info_at, usage_at) = ((&raw mut info) as usize, (&raw mut usage) as usize);
@@ -176,14 +179,14 @@ mod bare {
 #[cfg(target_arch = "x86_64")]
 pub use bare::Limit;
 
-/// Elsewhere nobody competes.
+/// On other architectures this contender does not exist.
 #[cfg(not(target_arch = "x86_64"))]
 pub struct Limit(std::convert::Infallible);
 
 #[cfg(not(target_arch = "x86_64"))]
 impl Limit {
     pub fn new(_: crate::Case, _: &std::path::Path) -> Result<Limit, String> {
-        Err("written for x86_64".to_owned())
+        Err("it is written for x86_64 only".to_owned())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Instructions: a system call, clone3, and the child's loop.
+//! The assembly code: a system call, clone3, and the child's loop.
 
 use std::arch::asm;
 use std::ffi::{c_long, c_void};
@@ -6,10 +6,11 @@ use std::ffi::{c_long, c_void};
 use super::steps::Step;
 use crate::contenders::{Name, give_up};
 
-/// A call of the parent, whose pointers are valid, and which has to succeed.
+/// Makes a system call in the parent. Ends the benchmark if the call fails.
 #[inline(always)]
 pub fn call(nr: c_long, args: [usize; 5]) -> usize {
-    // SAFETY: the callers, all in this module's parent, pass addresses of locals or of what they own.
+    // SAFETY: all callers are in this module's parent. They pass addresses of local variables or of memory
+    // that they own.
     let result = unsafe { syscall(nr as usize, args) };
     if result < 0 {
         give_up(Name::Limit, &format!("system call {nr}: errno {}", -result));
@@ -18,11 +19,11 @@ pub fn call(nr: c_long, args: [usize; 5]) -> usize {
 }
 
 /// # Safety
-/// Whatever the call asks for.
+/// The arguments are valid for the call.
 #[inline(always)]
 unsafe fn syscall(nr: usize, args: [usize; 5]) -> isize {
     let result: isize;
-    // SAFETY: the kernel's calling convention.
+    // SAFETY: the registers follow the kernel's calling convention.
     unsafe {
         asm!(
             "syscall",
@@ -35,7 +36,7 @@ unsafe fn syscall(nr: usize, args: [usize; 5]) -> isize {
     result
 }
 
-/// `struct clone_args`, its first version.
+/// `struct clone_args` of clone3(2), in its first version.
 #[repr(C)]
 pub struct CloneArgs {
     pub flags: u64,
@@ -48,7 +49,7 @@ pub struct CloneArgs {
     pub tls: u64,
 }
 
-/// What the child does, and with what it came to an end if it couldn't.
+/// The child's system calls, and the error of the call that failed (0 if none did).
 #[repr(C)]
 pub struct Run {
     first: *const Step,
@@ -67,7 +68,7 @@ impl Run {
     }
 }
 
-/// Memory for the child's few frames; never given back.
+/// The memory for the child's stack. It is never unmapped.
 pub struct Stack(*mut c_void);
 
 impl Stack {
@@ -76,10 +77,10 @@ impl Stack {
     pub fn new() -> Stack {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK;
         let protection = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a fresh mapping at an address of the kernel's choice.
+        // SAFETY: the kernel chooses a free address for the mapping.
         let base = unsafe { libc::mmap(std::ptr::null_mut(), Stack::SIZE, protection, flags, -1, 0) };
         if base == libc::MAP_FAILED {
-            give_up(Name::Limit, "no memory for a stack");
+            give_up(Name::Limit, "cannot map a stack");
         }
         Stack(base)
     }
@@ -89,11 +90,12 @@ impl Stack {
     }
 }
 
-/// The child's pid, or `-errno`.
+/// Returns the child's pid, or `-errno`.
 pub fn clone3(args: &CloneArgs, _stack: &mut Stack, run: &mut Run) -> isize {
     let result: isize;
-    // SAFETY: the child finds its function and its argument in registers, runs on the stack in `args`,
-    // which is ours alone, and does not return; the parent waits (CLONE_VFORK) until it has left this memory.
+    // SAFETY: the child finds its function and its argument in registers, and the function does not return.
+    // The child runs on the stack in `args`, which nothing else uses. CLONE_VFORK makes the parent wait until
+    // the child has left this memory.
     unsafe {
         asm!(
             "syscall",
@@ -117,12 +119,12 @@ pub fn clone3(args: &CloneArgs, _stack: &mut Stack, run: &mut Run) -> isize {
     result
 }
 
-/// Walks the steps; the last is execve.
+/// Makes the system calls of `run` in order. The last one is execve(2).
 ///
 /// # Safety
-/// `run` is valid, and so is all that its steps point to.
+/// `run` and everything that its steps point to are valid.
 unsafe extern "C" fn child(run: *mut Run) -> ! {
-    // SAFETY: as promised. Nothing here can panic, allocates or locks.
+    // SAFETY: the caller guarantees valid pointers. The code neither panics nor allocates nor takes a lock.
     unsafe {
         let mut step = (*run).first;
         while step != (*run).end {

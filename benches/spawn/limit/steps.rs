@@ -1,4 +1,4 @@
-//! The child's system calls for each case.
+//! The system calls that the child makes in each case.
 
 use std::ffi::{CString, c_long};
 use std::os::unix::ffi::OsStrExt;
@@ -14,13 +14,13 @@ pub struct Step {
     pub may_fail: bool,
 }
 
-/// A list of calls and the memory that they point to.
+/// A list of system calls and the memory that their arguments point to.
 pub struct Steps {
     list: Vec<Step>,
     held: Box<Held>,
 }
 
-/// The memory. Boxed, it stays where it is.
+/// The memory behind the arguments. It is boxed, so that its address stays the same.
 struct Held {
     path: CString,
     directory: CString,
@@ -35,7 +35,7 @@ struct Held {
     own_capabilities: [u32; 6],
 }
 
-/// Which steps copy the ends of pipes to their places.
+/// The indexes of the steps that copy the pipes' ends to standard input and standard output.
 pub const INPUT: usize = 1;
 pub const OUTPUT: usize = 2;
 
@@ -75,12 +75,12 @@ impl Steps {
         &self.list
     }
 
-    /// Says where the descriptor that such a step copies comes from.
+    /// Sets the descriptor that a step copies.
     pub fn set_source(&mut self, step: usize, fd: usize) {
         self.list[step].args[0] = fd;
     }
 
-    /// The parent's look at its own capabilities.
+    /// The arguments of the capget(2) with which the parent reads its own capabilities.
     pub fn capget(&mut self) -> [usize; 5] {
         let Held {
             header,
@@ -96,7 +96,8 @@ impl Steps {
         ]
     }
 
-    /// A small table of its own, what goes where, and nothing else.
+    /// Gives the child a small descriptor table of its own, copies the pipes' ends to their places, and
+    /// closes all other descriptors.
     fn descriptors(&mut self, case: Case) {
         let unshare = libc::CLOSE_RANGE_UNSHARE as usize;
         let last = u32::MAX as usize;
@@ -108,7 +109,8 @@ impl Steps {
         self.add(libc::SYS_close_range, &[3, last]);
     }
 
-    /// Another user, read back, who can't go back, gains no privileges and has no hold on our terminal.
+    /// Leaves the host's session and terminal, changes the user and the groups and reads them back, drops all
+    /// capabilities, tries to become root again (which the kernel must refuse), and forbids new privileges.
     fn ids(&mut self) {
         let (uid, gid) = (UID as usize, GID as usize);
         let groups = self.held.groups.as_ptr() as usize;
@@ -132,8 +134,9 @@ impl Steps {
         self.add(libc::SYS_prctl, &[libc::PR_SET_NO_NEW_PRIVS as usize, 1]);
     }
 
-    /// All signals to their default, one by one, for CLONE_CLEAR_SIGHAND leaves the ignored ones; the stop
-    /// signals only after the mask has let go of those that came since the clone.
+    /// Resets every signal to its default one by one, because CLONE_CLEAR_SIGHAND leaves ignored signals
+    /// ignored. The stop signals stay ignored until the mask is empty: a stop signal that arrived since the
+    /// clone must not stop the child.
     fn signals_and_program(&mut self) {
         let default = self.held.default.as_ptr() as usize;
         let ignore = self.held.ignore.as_ptr() as usize;
