@@ -1,86 +1,87 @@
 //! All deadlines of a supervisor, earliest first: an indexed binary heap.
 //!
-//! One timerfd serves any number of deadlines if something knows the earliest. Each instance has at
-//! most one deadline at a time and changes it often (a stop replaces a grace), so a change must find
-//! the old entry: `position` says where in the heap a key stands. The alternatives were tried on
-//! paper: a `BinaryHeap` with dead entries grows without a bound under changes; a `BTreeMap` allocates
-//! nodes on a path that must not; a timer wheel rounds.
+//! One timerfd serves any number of deadlines as long as the earliest is known. Each instance has at most one
+//! deadline at a time, and changes it often (for example when a stop replaces a start's grace period). So a
+//! change must find the old entry quickly: `position` has the heap index of each key.
 //!
-//! Deadlines at the same instant come out in the order of their keys, so that a simulation always
-//! sees the same order.
+//! Three alternatives were rejected. A `BinaryHeap` with dead entries grows without bound under changes. A
+//! `BTreeMap` allocates nodes, but a change must not allocate. A timer wheel rounds the times.
+//!
+//! Deadlines at the same instant come out in the order of their keys, so a simulation always sees the same
+//! order.
 
 use crate::time::Instant;
 
-/// The place of a key that has no deadline.
-const NOWHERE: u32 = u32::MAX;
+/// The index of a key without a deadline.
+const NO_INDEX: u32 = u32::MAX;
 
-/// Deadlines by key. Keys are small numbers (an arena's indices): memory is that of the largest key
-/// ever set. Every operation is O(log n) at most, and nothing is allocated for keys within what was
-/// reserved.
+/// Deadlines by key. Keys are small numbers (an arena's indices), because the memory grows with the largest
+/// key ever set. Every operation takes at most O(log n). It does not allocate for keys within the reserved
+/// capacity.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
-    /// A heap: no entry is before its parent, which stands at half its place.
-    heap: Vec<Due>,
-    /// Where in `heap` a key's entry stands, or [`NOWHERE`].
+    /// A binary heap: no entry is earlier than its parent.
+    heap: Vec<Entry>,
+    /// The index of each key's entry in `heap`, or [`NO_INDEX`].
     position: Vec<u32>,
 }
 
-/// Ordered by time, then by key.
+/// A heap entry. Entries are ordered by time, then by key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Due {
+struct Entry {
     at: Instant,
     key: u32,
 }
 
 impl Deadlines {
-    /// None yet.
+    /// Creates an empty collection.
     pub(crate) fn new() -> Deadlines {
         Deadlines::default()
     }
 
-    /// Makes room: no later call allocates as long as the keys are below `keys`.
+    /// Reserves capacity: no later call allocates as long as the keys are below `keys`.
     pub(crate) fn reserve(&mut self, keys: u32) {
         let keys = keys as usize;
         if self.position.len() < keys {
-            self.position.resize(keys, NOWHERE);
+            self.position.resize(keys, NO_INDEX);
         }
         self.heap.reserve(keys.saturating_sub(self.heap.len()));
     }
 
-    /// Gives `key` this deadline instead of any it had; [`Instant::NEVER`] is none.
+    /// Sets the deadline of `key`, and replaces an older one. [`Instant::NEVER`] removes it.
     pub(crate) fn set(&mut self, key: u32, at: Instant) {
         if at == Instant::NEVER {
             return self.clear(key);
         }
         self.reserve(key.saturating_add(1));
-        let place = match self.position[key as usize] {
-            NOWHERE => {
-                self.heap.push(Due { at, key });
+        let index = match self.position[key as usize] {
+            NO_INDEX => {
+                self.heap.push(Entry { at, key });
                 self.heap.len() - 1
             }
-            place => {
-                self.heap[place as usize].at = at;
-                place as usize
+            index => {
+                self.heap[index as usize].at = at;
+                index as usize
             }
         };
-        let place = self.rise(place);
-        self.sink(place);
+        let index = self.sift_up(index);
+        self.sift_down(index);
     }
 
-    /// Takes the deadline of `key` away, if it has one.
+    /// Removes the deadline of `key`, if it has one.
     pub(crate) fn clear(&mut self, key: u32) {
         match self.position.get(key as usize) {
-            None | Some(&NOWHERE) => {}
-            Some(&place) => self.take(place as usize),
+            None | Some(&NO_INDEX) => {}
+            Some(&index) => self.take(index as usize),
         }
     }
 
     /// The earliest deadline.
     pub(crate) fn earliest(&self) -> Option<Instant> {
-        self.heap.first().map(|due| due.at)
+        self.heap.first().map(|entry| entry.at)
     }
 
-    /// Takes the earliest deadline away and says whose it was, if it is not after `now`.
+    /// Removes the earliest deadline and returns its key. `None` if that deadline is after `now`.
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<u32> {
         let first = *self.heap.first()?;
         if first.at > now {
@@ -93,68 +94,68 @@ impl Deadlines {
     /// The deadline of `key`, if it has one.
     #[cfg(test)]
     pub(crate) fn of(&self, key: u32) -> Option<Instant> {
-        let place = *self.position.get(key as usize).filter(|&&place| place != NOWHERE)?;
-        self.heap.get(place as usize).map(|due| due.at)
+        let index = *self.position.get(key as usize).filter(|&&index| index != NO_INDEX)?;
+        self.heap.get(index as usize).map(|entry| entry.at)
     }
 
-    /// How many there are.
+    /// The number of deadlines.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.heap.len()
     }
 
-    /// Removes the entry at `place`; the last one takes its place and finds its own.
-    fn take(&mut self, place: usize) {
-        let gone = self.heap.swap_remove(place);
-        self.position[gone.key as usize] = NOWHERE;
-        if place < self.heap.len() {
-            let place = self.rise(place);
-            self.sink(place);
+    /// Removes the entry at `index`. The last entry takes its place, and is then moved to the right one.
+    fn take(&mut self, index: usize) {
+        let gone = self.heap.swap_remove(index);
+        self.position[gone.key as usize] = NO_INDEX;
+        if index < self.heap.len() {
+            let index = self.sift_up(index);
+            self.sift_down(index);
         }
     }
 
-    /// Moves the entry at `place` up until its parent is not after it; returns where it stands then.
-    fn rise(&mut self, mut place: usize) -> usize {
-        let due = self.heap[place];
-        while place > 0 {
-            let parent = (place - 1) / 2;
-            if self.heap[parent] <= due {
+    /// Moves the entry at `index` up until its parent is not later, and returns its new index.
+    fn sift_up(&mut self, mut index: usize) -> usize {
+        let entry = self.heap[index];
+        while index > 0 {
+            let parent = (index - 1) / 2;
+            if self.heap[parent] <= entry {
                 break;
             }
-            self.put(place, self.heap[parent]);
-            place = parent;
+            self.put(index, self.heap[parent]);
+            index = parent;
         }
-        self.put(place, due);
-        place
+        self.put(index, entry);
+        index
     }
 
-    /// Moves the entry at `place` down until none of its children is before it.
-    fn sink(&mut self, mut place: usize) {
-        let due = self.heap[place];
-        while let Some(child) = self.earlier_child(place) {
-            if due <= self.heap[child] {
+    /// Moves the entry at `index` down until none of its children is earlier.
+    fn sift_down(&mut self, mut index: usize) {
+        let entry = self.heap[index];
+        while let Some(child) = self.earlier_child(index) {
+            if entry <= self.heap[child] {
                 break;
             }
-            self.put(place, self.heap[child]);
-            place = child;
+            self.put(index, self.heap[child]);
+            index = child;
         }
-        self.put(place, due);
+        self.put(index, entry);
     }
 
-    fn earlier_child(&self, place: usize) -> Option<usize> {
-        let left = 2 * place + 1;
+    fn earlier_child(&self, index: usize) -> Option<usize> {
+        let left = 2 * index + 1;
         let right = left + 1;
-        let left_due = self.heap.get(left)?;
+        let left_entry = self.heap.get(left)?;
         match self.heap.get(right) {
-            Some(right_due) if right_due < left_due => Some(right),
+            Some(right_entry) if right_entry < left_entry => Some(right),
             _ => Some(left),
         }
     }
 
-    fn put(&mut self, place: usize, due: Due) {
-        self.heap[place] = due;
-        // There are no more entries than keys, and a key has 32 bits.
-        self.position[due.key as usize] = place as u32;
+    fn put(&mut self, index: usize, entry: Entry) {
+        self.heap[index] = entry;
+        // A heap index fits into 32 bits, because there is at most one entry for each 32-bit key.
+        self.position[entry.key as usize] = index as u32;
     }
 }
 
@@ -164,7 +165,7 @@ mod tests {
     use crate::testing::{Random, every_sequence};
     use std::collections::BTreeMap;
 
-    /// The same by looking at everything every time.
+    /// The model: the same deadlines, found by a search through all of them.
     #[derive(Default)]
     struct Model(BTreeMap<u32, Instant>);
 
@@ -189,7 +190,7 @@ mod tests {
         }
     }
 
-    /// One call to both, chosen by `choice`; then they must agree.
+    /// Makes the same call on both; `choice` selects it. Then both must have the same content.
     fn step(real: &mut Deadlines, model: &mut Model, choice: u64, keys: u32, times: u64) {
         let key = (choice % u64::from(keys)) as u32;
         let choice = choice / u64::from(keys);
@@ -214,17 +215,17 @@ mod tests {
     fn check(real: &Deadlines, model: &Model) {
         assert_eq!(real.earliest(), model.earliest());
         assert_eq!(real.heap.len(), model.0.len());
-        for (place, due) in real.heap.iter().enumerate() {
-            assert_eq!(model.0.get(&due.key), Some(&due.at));
-            assert_eq!(real.position[due.key as usize] as usize, place);
-            assert!(place == 0 || real.heap[(place - 1) / 2] < *due);
+        for (index, entry) in real.heap.iter().enumerate() {
+            assert_eq!(model.0.get(&entry.key), Some(&entry.at));
+            assert_eq!(real.position[entry.key as usize] as usize, index);
+            assert!(index == 0 || real.heap[(index - 1) / 2] < *entry);
         }
-        let placed = real.position.iter().filter(|&&place| place != NOWHERE).count();
+        let placed = real.position.iter().filter(|&&index| index != NO_INDEX).count();
         assert_eq!(placed, real.heap.len());
     }
 
     #[test]
-    fn every_short_sequence_does_as_the_model_does() {
+    fn every_short_sequence_of_calls_agrees_with_the_model() {
         const KEYS: u32 = 3;
         const TIMES: u64 = 3;
         let choices = KEYS as usize * TIMES as usize * 3;
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn long_random_sequences_do_as_the_model_does() {
+    fn long_random_sequences_of_calls_agree_with_the_model() {
         for (seed, keys, times) in [(1, 2, 3), (2, 7, 5), (3, 50, 20), (4, 50, 1_000_000)] {
             let (mut real, mut model, mut random) = (Deadlines::new(), Model::default(), Random::new(seed));
             for _ in 0..20_000 {
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn within_what_was_reserved_nothing_is_allocated() {
+    fn keys_within_the_reserved_capacity_allocate_nothing() {
         let mut deadlines = Deadlines::new();
         deadlines.reserve(100);
         let room = |deadlines: &Deadlines| (deadlines.heap.capacity(), deadlines.position.capacity());
@@ -265,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_was_never_set_may_be_cleared() {
+    fn clearing_a_key_without_a_deadline_does_nothing() {
         let mut deadlines = Deadlines::new();
         deadlines.clear(0);
         deadlines.clear(u32::MAX);

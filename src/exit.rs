@@ -1,4 +1,4 @@
-//! How a process ended, and what it used up until then.
+//! The exit status of a process, and the resources that it used.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use crate::signal::Signal;
 
-/// A process id, for showing.
+/// The number of a process, for display only.
 ///
-/// The library never acts on one: a number may be recycled, a pidfd may not. So there is no way to
-/// make a `Pid` out of a number.
+/// The library never acts on a number, because the kernel may give it to another process. It acts on a pidfd,
+/// which always refers to the same process. For this reason there is no public way to make a `Pid` from a
+/// number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pid(NonZeroU32);
 
 impl Pid {
-    /// The id that the kernel gave, or `None` where the number names no process.
+    /// The id for a number from the kernel. `None` for 0, which is no process.
     pub(crate) const fn new(raw: u32) -> Option<Pid> {
         match NonZeroU32::new(raw) {
             Some(raw) => Some(Pid(raw)),
@@ -24,7 +25,7 @@ impl Pid {
         }
     }
 
-    /// The number.
+    /// The process id as a number.
     #[must_use]
     pub const fn as_raw(self) -> u32 {
         self.0.get()
@@ -43,31 +44,32 @@ impl fmt::Display for Pid {
     }
 }
 
-/// How a process ended.
+/// The exit status of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Exit {
-    /// It called `_exit` with this code (0 to 255).
+    /// The process exited with this code (0 to 255); see _exit(2).
     Code(u8),
-    /// A signal killed it.
+    /// A signal killed the process.
     Signal {
-        /// Which one.
+        /// The signal that killed it.
         signal: Signal,
-        /// Whether it left a core dump.
+        /// Whether the kernel wrote a core dump.
         core: bool,
     },
-    /// It is gone, and nothing can tell how: somebody else reaped it, on a kernel before 6.15.
+    /// The process is gone and its status is lost: on kernels before 6.15 this happens if another part of the
+    /// host's process reaped it.
     Unknown,
 }
 
 impl Exit {
-    /// Whether it ended with code 0.
+    /// Whether the process exited with code 0.
     #[must_use]
     pub const fn success(self) -> bool {
         matches!(self, Exit::Code(0))
     }
 
-    /// The code, if it ended with one.
+    /// The exit code. `None` if the process did not exit by itself.
     #[must_use]
     pub const fn code(self) -> Option<u8> {
         match self {
@@ -76,7 +78,7 @@ impl Exit {
         }
     }
 
-    /// The signal, if one killed it.
+    /// The signal that killed the process. `None` if it exited by itself.
     #[must_use]
     pub const fn signal(self) -> Option<Signal> {
         match self {
@@ -85,7 +87,7 @@ impl Exit {
         }
     }
 
-    /// The standard library's form, core-dump bit included; `None` for [`Exit::Unknown`].
+    /// The status as the standard library's type, with the core-dump bit. `None` for [`Exit::Unknown`].
     #[must_use]
     pub fn to_std(self) -> Option<ExitStatus> {
         let raw = match self {
@@ -103,13 +105,13 @@ impl fmt::Display for Exit {
             Exit::Code(code) => write!(f, "exited with code {code}"),
             Exit::Signal { signal, core: false } => write!(f, "killed by {signal}"),
             Exit::Signal { signal, core: true } => write!(f, "killed by {signal}, core dumped"),
-            Exit::Unknown => f.write_str("ended, nobody knows how"),
+            Exit::Unknown => f.write_str("ended with an unknown status"),
         }
     }
 }
 
-/// What a process used between its start and its end, its own reaped children included
-/// (getrusage(2), as `waitid` reports it).
+/// The resources that a process used from its start to its end, including those of its own children that it
+/// reaped (getrusage(2), as `waitid` reports it).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
@@ -119,25 +121,26 @@ pub struct Usage {
     pub system: Duration,
     /// The largest resident set, in bytes.
     ///
-    /// Never less than the host's own was when it spawned the process: the kernel counts the memory before
-    /// exec, which is the host's. For the peak of a small process, look at its cgroup's `memory.peak`.
+    /// The value is never smaller than the host's own resident set at the time of the spawn: until exec, the
+    /// child runs in the host's memory, and the kernel counts that. The peak of a small process is in the
+    /// `memory.peak` of its cgroup.
     pub max_rss: u64,
-    /// Page faults that needed I/O.
+    /// The number of page faults that needed I/O.
     pub major_faults: u64,
-    /// Page faults that needed none.
+    /// The number of page faults that needed no I/O.
     pub minor_faults: u64,
 }
 
-/// What reaping a process told.
+/// The result of reaping a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ExitRecord {
-    /// Who it was. The number may by now be somebody else's.
+    /// The process's number. It is free again, so another process may have it by now.
     pub pid: Pid,
-    /// How it ended.
+    /// The exit status.
     pub exit: Exit,
-    /// What it used; all zero where the kernel could not tell ([`Exit::Unknown`], or reaped by
-    /// somebody else).
+    /// The resources that the process used. All fields are zero if the kernel could not report them: for
+    /// [`Exit::Unknown`], or if another part of the host's process did the reaping.
     pub usage: Usage,
 }
 
@@ -146,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_and_signal_survives_the_way_to_std() {
+    fn every_code_and_signal_converts_to_the_std_status() {
         for code in 0..=u8::MAX {
             let status = Exit::Code(code).to_std().unwrap();
             assert_eq!(status.code(), Some(i32::from(code)));

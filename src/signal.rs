@@ -1,14 +1,14 @@
-//! Signals as plain data: one signal, and a set of them.
+//! Signals as plain data: a single signal, and a set of signals.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A signal that exists: 1 to 64 (signal(7)). The real-time ones are `RTMIN` (34) and up; 32 and 33
-/// belong to the C library, and nothing good comes of sending them.
+/// A signal with a number from 1 to 64 (signal(7)). Real-time signals begin at `RTMIN` (34). The C library
+/// uses 32 and 33 internally; do not send them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Signal(u8);
 
-/// There is no such signal.
+/// The error for a text or a number that is no signal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no signal {0:?}")]
 pub struct UnknownSignal(pub(crate) String);
@@ -18,29 +18,29 @@ macro_rules! names {
         impl Signal {
             $(#[doc = $doc] pub const $name: Signal = Signal(libc::$number as u8);)*
         }
-        /// Every signal with a name of its own.
+        /// Every signal that has a name.
         const NAMES: &[(Signal, &str)] = &[$((Signal::$name, stringify!($name)),)*];
     };
 }
 
 names! {
-    HUP = SIGHUP, "Hangup; by custom: reload.";
+    HUP = SIGHUP, "Hangup. By convention, daemons reload their configuration.";
     INT = SIGINT, "Interrupt from the keyboard.";
-    QUIT = SIGQUIT, "Quit from the keyboard; dumps core.";
+    QUIT = SIGQUIT, "Quit from the keyboard, with a core dump.";
     ILL = SIGILL, "Illegal instruction.";
     TRAP = SIGTRAP, "Trace or breakpoint trap.";
     ABRT = SIGABRT, "Abort.";
     BUS = SIGBUS, "Bad memory access.";
     FPE = SIGFPE, "Arithmetic error.";
     KILL = SIGKILL, "Kill; cannot be caught.";
-    USR1 = SIGUSR1, "The program's own.";
+    USR1 = SIGUSR1, "User-defined signal 1.";
     SEGV = SIGSEGV, "Invalid memory reference.";
-    USR2 = SIGUSR2, "The program's own.";
-    PIPE = SIGPIPE, "Write to a pipe nobody reads.";
-    ALRM = SIGALRM, "A timer of alarm(2).";
-    TERM = SIGTERM, "Please terminate.";
-    CHLD = SIGCHLD, "A child ended, stopped or went on.";
-    CONT = SIGCONT, "Go on if stopped.";
+    USR2 = SIGUSR2, "User-defined signal 2.";
+    PIPE = SIGPIPE, "Write to a pipe without a reader.";
+    ALRM = SIGALRM, "A timer of alarm(2) expired.";
+    TERM = SIGTERM, "Request to terminate.";
+    CHLD = SIGCHLD, "A child ended, stopped or continued.";
+    CONT = SIGCONT, "Continue if stopped.";
     STOP = SIGSTOP, "Stop; cannot be caught.";
     TSTP = SIGTSTP, "Stop from the terminal.";
     TTIN = SIGTTIN, "Background read from the terminal.";
@@ -48,23 +48,23 @@ names! {
     URG = SIGURG, "Urgent data on a socket.";
     XCPU = SIGXCPU, "CPU time limit exceeded.";
     XFSZ = SIGXFSZ, "File size limit exceeded.";
-    VTALRM = SIGVTALRM, "A virtual timer.";
-    PROF = SIGPROF, "A profiling timer.";
+    VTALRM = SIGVTALRM, "A virtual timer expired.";
+    PROF = SIGPROF, "A profiling timer expired.";
     WINCH = SIGWINCH, "The terminal's size changed.";
     IO = SIGIO, "I/O is possible.";
     PWR = SIGPWR, "Power failure.";
     SYS = SIGSYS, "Bad system call.";
 }
 
-/// Names that other systems and shells use for the same signals.
+/// Names that other systems and shells use for some signals.
 const ALIASES: &[(Signal, &str)] = &[(Signal::ABRT, "IOT"), (Signal::IO, "POLL"), (Signal::CHLD, "CLD")];
 
-/// The first and last real-time signal that programs may use (glibc and musl keep those before).
+/// The first and the last real-time signal for programs. (glibc and musl reserve the numbers before `RTMIN`.)
 const RTMIN: u8 = 34;
 const RTMAX: u8 = 64;
 
 impl Signal {
-    /// The signal with this number, if it exists.
+    /// The signal with this number.
     ///
     /// # Errors
     /// [`UnknownSignal`] unless `raw` is between 1 and 64.
@@ -75,13 +75,13 @@ impl Signal {
         }
     }
 
-    /// Its number.
+    /// The signal's number.
     #[must_use]
     pub const fn as_raw(self) -> i32 {
         self.0 as i32
     }
 
-    /// Whether the default action ends the process, with or without a core dump.
+    /// Whether the default action ends the process, with or without a core dump; see signal(7).
     #[must_use]
     pub const fn is_fatal(self) -> bool {
         !matches!(
@@ -97,7 +97,7 @@ impl Signal {
         )
     }
 
-    /// Every signal, in the order of the numbers.
+    /// Every signal, in ascending order of the numbers.
     pub fn all() -> impl Iterator<Item = Signal> {
         (1..=RTMAX).map(Signal)
     }
@@ -106,7 +106,7 @@ impl Signal {
 impl FromStr for Signal {
     type Err = UnknownSignal;
 
-    /// Understands `TERM`, `SIGTERM`, `sigterm`, `15`, `RTMIN`, `RTMIN+3` and `RTMAX-1`.
+    /// Parses `TERM`, `SIGTERM`, `sigterm`, `15`, `RTMIN`, `RTMIN+3` and `RTMAX-1`.
     fn from_str(text: &str) -> Result<Signal, UnknownSignal> {
         let unknown = || UnknownSignal(text.to_owned());
         let upper = text.trim().to_ascii_uppercase();
@@ -131,7 +131,7 @@ impl FromStr for Signal {
     }
 }
 
-/// The n of `+n` (or `-n`), 0 for nothing.
+/// The number in `+n` (or `-n`). An empty text gives 0.
 fn offset_of(text: &str, sign: char) -> Option<u8> {
     match text.strip_prefix(sign) {
         Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().ok(),
@@ -159,29 +159,29 @@ impl fmt::Debug for Signal {
     }
 }
 
-/// A set of signals, in the kernel's own form: bit n-1 stands for signal n.
+/// A set of signals. It has the kernel's representation: bit n-1 stands for signal n.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SignalSet(u64);
 
 impl SignalSet {
-    /// No signal.
+    /// The set without any signal.
     pub const EMPTY: SignalSet = SignalSet(0);
-    /// All 64.
+    /// The set of all 64 signals.
     pub const ALL: SignalSet = SignalSet(u64::MAX);
 
-    /// What a container's init passes on to the process it was made for: everything that somebody may
-    /// have meant for that, so all but
+    /// The signals that the init process of a container forwards to its main child. It is every signal that
+    /// another process may have sent for the child. These are not in the set:
     ///
-    /// - KILL and STOP, which nobody can pass on;
-    /// - CHLD, which is about init's own children;
-    /// - ILL, TRAP, ABRT, BUS, FPE, SEGV and SYS, by which the kernel tells a process of its own faults: one
-    ///   that blocks them cannot be helped, and the child is not to die of init's;
-    /// - PIPE, TTIN and TTOU, by which it tells of what the process itself has read or written: init may
-    ///   have written to a standard error that nobody reads;
-    /// - 32 and 33, the C library's own.
+    /// - KILL and STOP, because a process can't catch them and so can't forward them.
+    /// - CHLD, because it reports changes of init's own children.
+    /// - ILL, TRAP, ABRT, BUS, FPE, SEGV and SYS, because the kernel sends them for a fault of the process
+    ///   itself. A fault in init must not end the child.
+    /// - PIPE, TTIN and TTOU, because the kernel sends them for a read or write of the process itself. For
+    ///   example, init may write to a standard error without a reader.
+    /// - 32 and 33, because the C library uses them.
     ///
-    /// TSTP is in it, since CONT is: who stops the one means to stop the other, and can undo it. HUP,
-    /// WINCH and the real-time signals are in it, too.
+    /// TSTP and CONT are both in the set, so a child that was stopped with one can be continued with the
+    /// other. HUP, WINCH and the real-time signals are in the set, too.
     pub const FORWARDABLE: SignalSet = SignalSet::ALL
         .without(Signal::KILL)
         .without(Signal::STOP)
@@ -199,42 +199,42 @@ impl SignalSet {
         .without(Signal(32))
         .without(Signal(33));
 
-    /// This set and `signal`.
+    /// This set with `signal` added.
     #[must_use]
     pub const fn with(self, signal: Signal) -> SignalSet {
         SignalSet(self.0 | SignalSet::bit(signal))
     }
 
-    /// This set without `signal`.
+    /// This set with `signal` removed.
     #[must_use]
     pub const fn without(self, signal: Signal) -> SignalSet {
         SignalSet(self.0 & !SignalSet::bit(signal))
     }
 
-    /// Whether `signal` is in it.
+    /// Whether the set contains `signal`.
     #[must_use]
     pub const fn contains(self, signal: Signal) -> bool {
         self.0 & SignalSet::bit(signal) != 0
     }
 
-    /// Whether nothing is in it.
+    /// Whether the set contains no signal.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Its members, in the order of their numbers.
+    /// The signals in the set, in ascending order of the numbers.
     pub fn iter(self) -> impl Iterator<Item = Signal> {
         Signal::all().filter(move |&signal| self.contains(signal))
     }
 
-    /// The kernel's 64 bits.
+    /// The set as the kernel's 64-bit mask.
     #[must_use]
     pub const fn bits(self) -> u64 {
         self.0
     }
 
-    /// The set that these 64 bits say.
+    /// The set with the signals of the kernel's 64-bit mask.
     #[must_use]
     pub const fn from_bits(bits: u64) -> SignalSet {
         SignalSet(bits)
@@ -256,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_printed_is_understood() {
+    fn every_displayed_name_parses_to_the_same_signal() {
         for signal in Signal::all().filter(|s| !matches!(s.as_raw(), 16 | 32 | 33)) {
             assert_eq!(signal.to_string().parse(), Ok(signal));
             assert_eq!(signal.as_raw().to_string().parse(), Ok(signal));
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn the_spellings_of_people() {
+    fn common_spellings_are_parsed() {
         for text in ["TERM", "SIGTERM", "sigterm", "15", " term "] {
             assert_eq!(text.parse(), Ok(Signal::TERM), "{text}");
         }
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_exist_is_refused() {
+    fn unknown_signals_are_refused() {
         for text in [
             "", "SIG", "NOPE", "0", "-1", "65", "RTMIN+31", "RTMAX-31", "RTMIN-1", "RTMIN+", "RTMIN++1", "9 9",
         ] {
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_holds_what_was_put_in() {
+    fn a_set_contains_exactly_the_added_signals() {
         let set: SignalSet = [Signal::TERM, Signal::HUP].into_iter().collect();
         assert_eq!(set.iter().collect::<Vec<_>>(), [Signal::HUP, Signal::TERM]);
         assert!(!set.without(Signal::TERM).contains(Signal::TERM));
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_passed_on_is_what_others_send() {
+    fn faults_and_own_signals_are_not_forwardable() {
         let kept: Vec<i32> = Signal::all()
             .filter(|&signal| !SignalSet::FORWARDABLE.contains(signal))
             .map(Signal::as_raw)

@@ -1,4 +1,4 @@
-//! What several modules' tests share.
+//! Helpers that the unit tests of several modules share.
 
 /// Numbers that look random and are the same in every run (xorshift64).
 pub(crate) struct Random(u64);

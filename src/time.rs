@@ -1,22 +1,24 @@
-//! Points in time as the library sees them: nanoseconds on a clock that only goes forward.
+//! Points in time as nanoseconds on a monotonic clock.
 //!
-//! The pure layers never read a clock: an [`Instant`] comes in as an argument. That is why this is
-//! not [`std::time::Instant`], which cannot be made out of a number, and so not by a simulation.
-//! Durations are the standard library's. Wall-clock stamps are [`std::time::SystemTime`] and are
-//! only ever shown, never computed with.
+//! The pure layers never read a clock: they get an [`Instant`] as an argument. A simulation must be able to
+//! make instants from numbers. [`std::time::Instant`] does not allow that, so the crate has a type of its
+//! own.
+//!
+//! Durations are the standard library's. A wall-clock time is a [`std::time::SystemTime`]; it is only
+//! displayed and never used in a computation.
 
 use std::time::Duration;
 
-/// A point in time, in nanoseconds since an origin that only the clock knows.
+/// A point in time, in nanoseconds since the clock's origin.
 ///
-/// Instants of one clock can be compared and subtracted; arithmetic saturates and never panics.
+/// Only instants of the same clock can be compared or subtracted. Arithmetic saturates and never panics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(u64);
 
 impl Instant {
     /// The clock's origin.
     pub const ZERO: Instant = Instant(0);
-    /// A point that is never reached (584 years after the origin).
+    /// An instant that is never reached (584 years after the origin).
     pub const NEVER: Instant = Instant(u64::MAX);
 
     /// The instant `nanos` nanoseconds after the clock's origin.
@@ -25,27 +27,27 @@ impl Instant {
         Instant(nanos)
     }
 
-    /// Nanoseconds since the clock's origin.
+    /// The number of nanoseconds since the clock's origin.
     #[must_use]
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
 
-    /// The instant that is `by` later, or [`Instant::NEVER`] if that is beyond it.
+    /// The instant that is `by` later, at most [`Instant::NEVER`].
     #[must_use]
     pub fn saturating_add(self, by: Duration) -> Instant {
         let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
         Instant(self.0.saturating_add(nanos))
     }
 
-    /// The instant that is `by` earlier, or [`Instant::ZERO`] if that is before it.
+    /// The instant that is `by` earlier, at least [`Instant::ZERO`].
     #[must_use]
     pub fn saturating_sub(self, by: Duration) -> Instant {
         let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
         Instant(self.0.saturating_sub(nanos))
     }
 
-    /// How long after `earlier` this is; zero if it is not after it.
+    /// The time from `earlier` to this instant. Zero if this instant is not after `earlier`.
     #[must_use]
     pub const fn saturating_duration_since(self, earlier: Instant) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

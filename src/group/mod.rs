@@ -1,7 +1,8 @@
-//! What makes processes a group: how many there are to be, and what a new description changes.
+//! The decisions about a group: its number of instances, the effect of a changed description, and the order
+//! of a rolling restart.
 //!
-//! Pure, like [`lifecycle`](crate::lifecycle): here it is decided who comes, who goes and who is
-//! restarted; the supervisor carries it out.
+//! This module is pure, like [`lifecycle`](crate::lifecycle). It decides which instances are created, stopped
+//! and restarted. The supervisor carries the decisions out.
 
 mod plan;
 mod rolling;

@@ -1,31 +1,33 @@
-//! What a new description of a group changes, said before it is done.
+//! The comparison of a group with its new description, before a reload is carried out.
 
-/// What a changed command means for an instance that is there already.
+/// The effect of a changed command on an existing instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Effect {
-    /// Nothing has changed for it.
+    /// Nothing changes for the instance.
     None,
-    /// It runs on as it is; its next start is by the new description (a changed environment).
+    /// The running process is not affected. The next start uses the new description (for example a changed
+    /// environment).
     AtNextStart,
-    /// It has to be restarted to become what is described (a changed command).
+    /// The instance must be restarted to match the new description (for example a changed program).
     Restart,
 }
 
-/// What a reload does.
+/// The changes that a reload makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Plan {
-    /// The policy, or the group's name, changes in place: nobody is restarted for that.
+    /// Whether the policy or the group's name changes. Such a change restarts no instance.
     pub policy: bool,
-    /// The number of instances changes from the first to the second.
+    /// The old and the new number of instances. `None` if the number does not change.
     pub scale: Option<(u32, u32)>,
-    /// What becomes of each instance that stays, by number; those with [`Effect::None`] left out.
+    /// The effect on each instance that stays, by number. Instances with [`Effect::None`] are left out.
     pub instances: Vec<(u32, Effect)>,
 }
 
 impl Plan {
-    /// Compares: `effect` says what the new description means for the instance with a number.
+    /// Plans a change from `from` to `to` instances. `effect` returns the effect on the instance with a
+    /// number.
     pub(crate) fn new(policy: bool, from: u32, to: u32, effect: impl Fn(u32) -> Effect) -> Plan {
         let staying = 0..from.min(to);
         let instances = staying
@@ -39,13 +41,13 @@ impl Plan {
         }
     }
 
-    /// Whether nothing changes at all.
+    /// Whether the reload changes nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         !self.policy && self.scale.is_none() && self.instances.is_empty()
     }
 
-    /// The numbers of the instances that have to be restarted.
+    /// The numbers of the instances that must be restarted.
     pub fn restarts(&self) -> impl Iterator<Item = u32> + '_ {
         self.instances
             .iter()
@@ -59,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_only_what_changes() {
+    fn a_plan_contains_only_what_changes() {
         let plan = Plan::new(false, 3, 3, |_| Effect::None);
         assert!(plan.is_empty());
         let plan = Plan::new(true, 3, 2, |number| {

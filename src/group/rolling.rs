@@ -1,22 +1,24 @@
-//! Restarting a group a few at a time, so that most of it is up throughout.
+//! Rolling restart: the instances of a group are restarted a few at a time, so that most of them are always
+//! up.
 
 use std::collections::VecDeque;
 
 use crate::lifecycle::StateName;
 
-/// How a group is restarted a few at a time. It stops at the first instance that does not come up
-/// again; those that have not had their turn go on as they are.
+/// The settings of a rolling restart. The restart ends at the first instance that does not come up again. The
+/// instances that were not restarted yet keep running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rolling {
-    /// How many may be down at a time; at least 1.
+    /// How many instances may be down at the same time; at least 1.
     pub max_unavailable: u32,
-    /// How many are started before the first is stopped, and stopped after the last: with as many as
-    /// may be down, as many as ever are up throughout. They have the numbers after the last.
+    /// How many additional instances are started before the first one is restarted, and stopped after the
+    /// last one. Their numbers follow those of the group. If `surge` is at least `max_unavailable`, the group
+    /// always has its full number of running instances.
     pub surge: u32,
 }
 
 impl Default for Rolling {
-    /// One at a time, none started before.
+    /// One instance at a time, without additional instances.
     fn default() -> Rolling {
         Rolling {
             max_unavailable: 1,
@@ -25,14 +27,17 @@ impl Default for Rolling {
     }
 }
 
-/// A rolling restart that is under way.
+/// A rolling restart in progress.
 #[derive(Debug)]
 pub(crate) struct Roll<I> {
-    /// Who has to be up before anybody is restarted.
+    /// The additional instances that must be up before the first instance is restarted.
     awaited: Vec<I>,
+    /// The instances that are still to be restarted.
     waiting: VecDeque<I>,
+    /// The instances that are being restarted, at most `most` of them.
     under_way: Vec<I>,
     most: usize,
+    /// The first instance that did not come up.
     failed: Option<I>,
 }
 
@@ -47,7 +52,7 @@ impl<I: Copy + PartialEq> Roll<I> {
         }
     }
 
-    /// Who is to be restarted now; to be asked until it is nobody.
+    /// The next instance to restart now. The caller repeats the call until it returns `None`.
     pub(crate) fn next(&mut self) -> Option<I> {
         if !self.awaited.is_empty() || self.under_way.len() >= self.most {
             return None;
@@ -57,7 +62,7 @@ impl<I: Copy + PartialEq> Roll<I> {
         Some(next)
     }
 
-    /// A member has reached a state.
+    /// Records that a member has reached a state.
     pub(crate) fn reached(&mut self, member: I, state: StateName) {
         let concerned = self.under_way.contains(&member) || self.awaited.contains(&member);
         match state {
@@ -75,7 +80,7 @@ impl<I: Copy + PartialEq> Roll<I> {
         self.awaited.retain(|&other| other != member);
     }
 
-    /// A member is gone for good.
+    /// Records that a member was removed from the group.
     pub(crate) fn left(&mut self, member: I) {
         self.waiting.retain(|&other| other != member);
         self.under_way.retain(|&other| other != member);
@@ -86,7 +91,7 @@ impl<I: Copy + PartialEq> Roll<I> {
         self.awaited.is_empty() && self.waiting.is_empty() && self.under_way.is_empty()
     }
 
-    /// Who did not come up again.
+    /// The instance that did not come up again.
     pub(crate) const fn failed(&self) -> Option<I> {
         self.failed
     }
@@ -112,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_are_down_than_may_be() {
+    fn at_most_max_unavailable_instances_are_down() {
         let mut roll = roll(2, &[]);
         assert_eq!(all(&mut roll), [0, 1]);
         roll.reached(1, StateName::Stopping);
@@ -130,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_at_the_first_that_does_not_come_up() {
+    fn the_restart_ends_at_the_first_instance_that_does_not_come_up() {
         for state in [
             StateName::Backoff,
             StateName::Fatal,
@@ -140,10 +145,14 @@ mod tests {
             let mut roll = roll(2, &[]);
             assert_eq!(all(&mut roll), [0, 1]);
             roll.reached(3, state);
-            assert_eq!(roll.failed(), None, "whose turn has not come is no concern of it");
+            assert_eq!(
+                roll.failed(),
+                None,
+                "an instance that is not being restarted does not count"
+            );
             roll.reached(0, state);
             assert_eq!(all(&mut roll), []);
-            assert!(!roll.is_over(), "1 is under way");
+            assert!(!roll.is_over(), "instance 1 is still being restarted");
             roll.reached(1, StateName::Running);
             assert!(roll.is_over());
             assert_eq!(roll.failed(), Some(0));
@@ -151,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_stopped_before_the_additional_ones_are_up() {
+    fn no_instance_is_restarted_before_the_additional_ones_are_up() {
         let mut roll = roll(1, &[4, 5]);
         roll.reached(4, StateName::Running);
         assert_eq!(all(&mut roll), []);
@@ -164,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_is_not_waited_for() {
+    fn a_removed_instance_is_not_awaited() {
         let mut roll = roll(1, &[]);
         assert_eq!(all(&mut roll), [0]);
         (0..4).for_each(|member| roll.left(member));

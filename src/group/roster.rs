@@ -1,23 +1,23 @@
-//! Who belongs to a group, by number.
+//! The members of a group, by number.
 //!
-//! The one rule: a member whose number is below the target is to stay, and any other is to go. So
-//! nothing has to remember who is leaving, and a change of mind needs no undoing.
+//! There is only one rule: a member stays if its number is below the target, and goes otherwise. So the group
+//! stores no list of leaving members, and a new target needs no undoing of an older one.
 
-/// Members by number, and how many there are to be.
+/// The members by number, and the target number of members.
 #[derive(Debug)]
 pub(crate) struct Roster<I> {
     members: Vec<Option<I>>,
     target: u32,
 }
 
-/// What a new target means.
+/// The changes that a new target requires.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Scaling<I> {
-    /// Who is to go, the highest number first.
+    /// The members that must go, the highest number first.
     pub(crate) leaving: Vec<I>,
-    /// Who was going, and is to stay after all.
+    /// The members that were going and now stay.
     pub(crate) recalled: Vec<I>,
-    /// Which numbers are to be filled.
+    /// The numbers for which a member must be created.
     pub(crate) missing: Vec<u32>,
 }
 
@@ -33,7 +33,7 @@ impl<I: Copy> Roster<I> {
         self.target
     }
 
-    /// Whether the member with this number is to go.
+    /// Whether the member with this number must go.
     pub(crate) const fn leaves(&self, number: u32) -> bool {
         number >= self.target
     }
@@ -42,7 +42,7 @@ impl<I: Copy> Roster<I> {
         self.members.get(number as usize).copied().flatten()
     }
 
-    /// Members from the lowest number up, those who are leaving included.
+    /// All members in ascending order, including the ones that are going.
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = I> + '_ {
         self.members.iter().copied().flatten()
     }
@@ -68,7 +68,7 @@ impl<I: Copy> Roster<I> {
         }
     }
 
-    /// What `target` would mean; [`Roster::set_target`] makes it so.
+    /// The changes that `target` would require. Only [`Roster::set_target`] sets it.
     pub(crate) fn scaling(&self, target: u32) -> Scaling<I> {
         let end = u32::try_from(self.members.len()).unwrap_or(u32::MAX);
         Scaling {
@@ -80,8 +80,8 @@ impl<I: Copy> Roster<I> {
         }
     }
 
-    /// The numbers that a new target gives a place to: those that are missing, and those of who was
-    /// going and has been passed over by changes since.
+    /// The numbers below a new target that need a program: numbers without a member, and numbers of members
+    /// that are going. (A member that is going may run an outdated command, because reloads skip it.)
     pub(crate) fn newcomers(&self, target: u32) -> impl Iterator<Item = u32> + '_ {
         (0..target).filter(|&number| self.leaves(number) || self.get(number).is_none())
     }
@@ -118,8 +118,8 @@ mod tests {
     }
 
     #[test]
-    fn who_was_going_is_recalled_before_anyone_new_is_made() {
-        // 4 -> 2, and number 3 is already gone, when the target becomes 5.
+    fn a_leaving_member_is_recalled_instead_of_being_replaced() {
+        // The target changed from 4 to 2, number 3 is gone already, and the target becomes 5.
         let scaling = roster(&[0, 1, 2], 2).scaling(5);
         assert_eq!(
             scaling,
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_below_the_last_recalls_nobody() {
+    fn a_lower_target_recalls_no_member() {
         let scaling = roster(&[0, 1, 2, 3], 2).scaling(1);
         assert_eq!(
             scaling,
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_empty_when_the_last_has_left() {
+    fn a_roster_is_empty_after_its_last_member_left() {
         let mut roster = roster(&[0, 1, 2], 0);
         for number in [1, 2, 7, 0] {
             assert!(!roster.is_empty());

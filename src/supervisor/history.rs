@@ -75,7 +75,7 @@ impl fmt::Display for End {
             End::StartTimeout => f.write_str("stopped, not ready in time"),
             End::NotReady => f.write_str("stopped, readiness descriptor closed without a message"),
             End::Watchdog => f.write_str("stopped, watchdog missed"),
-            End::Unknown => f.write_str("ended, nobody knows how"),
+            End::Unknown => f.write_str("ended with an unknown status"),
         }
     }
 }

@@ -1,16 +1,17 @@
-//! A value whose owner wants something done with it when it is forgotten, but not when it is taken
-//! out. A type with a `Drop` of its own can't be moved out of; an `Option` in it would need an answer
-//! for `None` in every method.
+//! A value for which cleanup runs when it is dropped, but not when it is moved out.
+//!
+//! Rust does not allow moving out of a type with its own `Drop`. An `Option` around the value would allow it,
+//! but then every method would have to handle `None`.
 
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 
-/// What is to be done with a value that was dropped without having been taken out.
+/// The cleanup for a value that is dropped and was not moved out.
 pub(crate) trait Abandon {
     fn abandon(&self);
 }
 
-/// Calls [`Abandon::abandon`] when dropped, unless [`Guarded::into_inner`] took the value out.
+/// A wrapper that calls [`Abandon::abandon`] on drop, unless [`Guarded::into_inner`] moved the value out.
 #[derive(Debug)]
 pub(crate) struct Guarded<T: Abandon>(ManuallyDrop<T>);
 
@@ -21,7 +22,7 @@ impl<T: Abandon> Guarded<T> {
 
     pub(crate) fn into_inner(self) -> T {
         let mut this = ManuallyDrop::new(self);
-        // SAFETY: `this` is never dropped and not used again, so the value has one owner: the caller.
+        // SAFETY: `this` is never dropped and not used again, so the returned value is the only owner.
         unsafe { ManuallyDrop::take(&mut this.0) }
     }
 }
@@ -43,7 +44,8 @@ impl<T: Abandon> DerefMut for Guarded<T> {
 impl<T: Abandon> Drop for Guarded<T> {
     fn drop(&mut self) {
         self.0.abandon();
-        // SAFETY: dropped once: `into_inner` prevents this drop, and nothing uses the value after it.
+        // SAFETY: the value is dropped only once. `into_inner` prevents this drop, and no code uses the value
+        // after it.
         unsafe { ManuallyDrop::drop(&mut self.0) }
     }
 }

@@ -1,7 +1,8 @@
-//! The border to the kernel: all `unsafe` of the crate lives here and nowhere else.
+//! The system calls: all `unsafe` code of the crate is in this module.
 //!
-//! Wrappers have no policy: borrowed descriptors in, owned ones out, the errno as it came. Whatever
-//! rustix wraps is called through rustix, from the layers above; here stands only what it has not.
+//! The wrappers contain no policy: they take borrowed descriptors, return owned ones, and report the errno
+//! unchanged. If rustix wraps a call, the upper layers call rustix directly. This module contains only the
+//! calls that rustix lacks.
 #![allow(unsafe_code)]
 
 pub(crate) mod arch;

@@ -1,6 +1,6 @@
-//! Numbers that libc doesn't have, or not by the same name everywhere.
+//! Numbers that libc lacks, or that have different names on different targets.
 //!
-//! The calls about ids have another name where ids were once 16 bits wide.
+//! The calls about ids have other names on architectures where ids once had 16 bits.
 
 use std::ffi::c_long;
 
@@ -26,8 +26,9 @@ ids! {
     GETEGID = SYS_getegid or SYS_getegid32;
 }
 
-/// close_range(2), Linux 5.9; not in libc for every target, but the same number on all.
+/// close_range(2), since Linux 5.9. libc lacks it on some targets; the number is the same on all.
 pub(crate) const CLOSE_RANGE: c_long = 436;
 
-/// What fstatfs(2) says of cgroup v2; libc's has another type on some targets.
+/// The file system type that statfs(2) returns for cgroup v2. libc's constant has another type on some
+/// targets.
 pub(crate) const CGROUP2_SUPER_MAGIC: rustix::fs::FsWord = 0x6367_7270;

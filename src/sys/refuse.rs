@@ -1,9 +1,9 @@
-//! For tests: a kernel that refuses a system call, made by a seccomp filter of the calling thread.
+//! A helper for tests: the kernel refuses a system call, through a seccomp filter of the calling thread.
 
 use std::ffi::{c_int, c_long};
 
-/// From now on, `nr` gives `errno` in this thread and its children; with an errno of 0 it says that all
-/// went well and does nothing.
+/// Makes the system call `nr` fail with `errno` in this thread and in its children, for good. With an errno
+/// of 0, the call does nothing and reports success.
 pub(crate) fn refuse(nr: c_long, errno: c_int) {
     let instruction = |code: u32, jt, jf, k| libc::sock_filter {
         code: code as u16,
@@ -31,7 +31,7 @@ pub(crate) fn refuse(nr: c_long, errno: c_int) {
         len: filter.len() as u16,
         filter: filter.as_mut_ptr(),
     };
-    // SAFETY: a valid program of the length said, which the kernel copies.
+    // SAFETY: the program is valid and has the given length. The kernel copies it.
     unsafe {
         assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
         assert_eq!(
@@ -41,7 +41,7 @@ pub(crate) fn refuse(nr: c_long, errno: c_int) {
     }
 }
 
-/// Runs `body` in a thread of its own, where `nr` gives `errno`.
+/// Runs `body` in a new thread, in which `nr` fails with `errno`.
 pub(crate) fn refusing<T: Send>(nr: c_long, errno: c_int, body: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
@@ -52,10 +52,10 @@ pub(crate) fn refusing<T: Send>(nr: c_long, errno: c_int, body: impl FnOnce() ->
     })
 }
 
-/// From now on, changes of ids take no capabilities from this thread and its children
-/// (SECBIT_NO_SETUID_FIXUP); needs CAP_SETPCAP.
+/// From now on, a change of ids in this thread and its children keeps all capabilities
+/// (SECBIT_NO_SETUID_FIXUP). This needs CAP_SETPCAP.
 pub(crate) fn keep_capabilities_across_ids() {
     const NO_SETUID_FIXUP: libc::c_ulong = 1 << 2;
-    // SAFETY: numbers only.
+    // SAFETY: prctl(2) takes only numbers here.
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, NO_SETUID_FIXUP) }, 0);
 }

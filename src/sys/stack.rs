@@ -1,14 +1,14 @@
-//! The stack of a child between clone and exec: its own mapping with a guard page below it, so that an
-//! overrun kills the child instead of scribbling over the parent.
+//! The stack of a child between clone and exec. It is a mapping of its own with a guard page below it: a
+//! stack overflow kills the child and does not overwrite the parent's memory.
 
 use std::ffi::c_void;
 use std::io;
 use std::ptr::NonNull;
 
-/// Enough for the child's loop in a debug build, many times over.
+/// The usable size in bytes. The child's loop needs only a small part of it, even in a debug build.
 const USABLE: usize = 32 * 1024;
 
-/// One mapping, used by one child at a time.
+/// A stack, used by one child at a time.
 #[derive(Debug)]
 pub(crate) struct Stack {
     base: NonNull<c_void>,
@@ -16,7 +16,7 @@ pub(crate) struct Stack {
     size: usize,
 }
 
-// SAFETY: the mapping belongs to this value alone, and no thread has a tie to it.
+// SAFETY: this value alone owns the mapping, and the mapping is not bound to a thread.
 unsafe impl Send for Stack {}
 
 impl Stack {
@@ -24,14 +24,14 @@ impl Stack {
         let guard = page_size();
         let size = USABLE.next_multiple_of(guard);
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK;
-        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches nothing.
+        // SAFETY: the kernel chooses a free address for the anonymous mapping.
         let base = unsafe { libc::mmap(std::ptr::null_mut(), guard + size, libc::PROT_NONE, flags, -1, 0) };
         let base = match NonNull::new(base) {
             Some(base) if base.as_ptr() != libc::MAP_FAILED => base,
             _ => return Err(io::Error::last_os_error()),
         };
         let stack = Stack { base, guard, size };
-        // SAFETY: the range lies within the mapping just made, and nobody uses it yet.
+        // SAFETY: the range is inside the new mapping, and no code uses it yet.
         match unsafe { libc::mprotect(stack.bottom(), size, libc::PROT_READ | libc::PROT_WRITE) } {
             0 => Ok(stack),
             _ => Err(io::Error::last_os_error()),
@@ -43,12 +43,12 @@ impl Stack {
         self.base.as_ptr().wrapping_byte_add(self.guard)
     }
 
-    /// How many bytes are usable, from [`Stack::bottom`] up.
+    /// The number of usable bytes, starting at [`Stack::bottom`].
     pub(crate) fn size(&self) -> usize {
         self.size
     }
 
-    /// The first address above it: where a stack that grows down begins.
+    /// The first address above the stack, where a stack that grows down begins.
     pub(crate) fn top(&self) -> *mut c_void {
         self.bottom().wrapping_byte_add(self.size)
     }
@@ -56,15 +56,16 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        // SAFETY: the very mapping that `new` made; no child runs on it, since a spawn returns only
-        // when its child has left it. It can't fail for a whole mapping.
+        // SAFETY: this is the whole mapping that `new` made, so the call can't fail. No child runs on it,
+        // because a spawn returns only after its child has left the stack.
         unsafe { libc::munmap(self.base.as_ptr(), self.guard + self.size) };
     }
 }
 
-/// sysconf(3) can't fail for this name; 64 KiB is the largest page there is.
+/// The page size in bytes. sysconf(3) can't fail for this name; otherwise the result is 64 KiB, the largest
+/// page size of any architecture.
 fn page_size() -> usize {
-    // SAFETY: takes a number, reads the auxiliary vector.
+    // SAFETY: the call takes a number and reads the auxiliary vector.
     usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(64 * 1024)
 }
 
@@ -73,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_has_a_guard_page_below() {
+    fn a_stack_has_a_guard_page_below() {
         let stack = Stack::new().unwrap();
         let bottom = stack.bottom() as usize;
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
@@ -88,16 +89,20 @@ mod tests {
                 );
                 (from..to).contains(&(bottom - 1))
             })
-            .expect("the page below is mapped");
+            .expect("the page below the stack is not mapped");
         assert!(guard.contains(" ---p "), "{guard}");
         assert_eq!(stack.top() as usize - bottom, stack.size());
     }
 
     #[test]
-    fn its_memory_is_given_back() {
-        // What is given back is taken again.
+    fn a_dropped_stack_is_unmapped() {
+        // The kernel reuses the address of an unmapped stack.
         let places = (0..1000).map(|_| Stack::new().unwrap().bottom() as usize);
         let different: std::collections::BTreeSet<usize> = places.collect();
-        assert!(different.len() < 500, "{} of 1000", different.len());
+        assert!(
+            different.len() < 500,
+            "{} different addresses for 1000 stacks",
+            different.len()
+        );
     }
 }

@@ -1,7 +1,7 @@
-//! What differs from one architecture to the next: a raw system call, and `clone3`.
+//! The code that depends on the architecture: a raw system call, and `clone3`.
 //!
-//! x86_64 has both in assembly. Everything else, and a build with `--cfg pidherd_portable`, asks the
-//! C library: assembly that nobody has run is worth less than none.
+//! For x86_64 both are written in assembly. All other architectures, and a build with `--cfg
+//! pidherd_portable`, use the C library instead, because assembly that was never run cannot be trusted.
 
 #[cfg(all(target_arch = "x86_64", target_pointer_width = "64", not(pidherd_portable)))]
 mod x86_64;
@@ -13,10 +13,10 @@ mod portable;
 #[cfg(not(all(target_arch = "x86_64", target_pointer_width = "64", not(pidherd_portable))))]
 pub(crate) use portable::{clone3, syscall};
 
-/// What a child starts with: a function that never returns, on a stack of its own.
+/// The function that a child runs on its own stack. It never returns.
 pub(crate) type Entry = unsafe extern "C" fn(*mut std::ffi::c_void) -> !;
 
-/// `struct clone_args` of clone3(2), up to Linux 5.7. (libc lacks it on some targets.)
+/// `struct clone_args` of clone3(2), as of Linux 5.7. (libc lacks it on some targets.)
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(crate) struct CloneArgs {
@@ -34,7 +34,7 @@ pub(crate) struct CloneArgs {
 }
 
 impl CloneArgs {
-    /// The size of the first version (Linux 5.3): all a kernel needs to know when the later fields are zero.
+    /// The size of the first version (Linux 5.3). It is enough if all later fields are zero.
     pub const SIZE_FIRST: usize = 64;
     /// The size with `cgroup` (Linux 5.7).
     pub const SIZE_CGROUP: usize = 88;
