@@ -1,10 +1,11 @@
-//! The cases that the table tells apart: shapes of states, inputs with their times, and classes of
-//! policies. [`matrix`](super::matrix) writes all of them down and [`graph`](super::graph) draws
-//! them, from the same runs, so that neither can show what the table does not do.
+//! The cases that the table distinguishes: state shapes, timed inputs, and classes of policies.
 //!
-//! Nothing here knows what matters where. Every shape meets every input under every combination
-//! of policy choices; what makes no difference is merged afterwards, by comparing outcomes. So a
-//! policy that begins to matter somewhere shows up there by itself.
+//! [`matrix`](super::matrix) writes all of them to a text file, and [`graph`](super::graph) draws them. Both
+//! run the table on the same cases, so neither can show something that the table does not do.
+//!
+//! The cases contain no knowledge about what matters where. Every shape gets every input under every
+//! combination of policy choices. Afterwards, combinations with equal outcomes are merged. So if a policy
+//! starts to matter in some case, the text shows it without any change here.
 
 use std::time::Duration;
 
@@ -17,18 +18,18 @@ use crate::exit::{Exit, Pid};
 use crate::signal::Signal;
 use crate::time::Instant;
 
-/// The time at which inputs come in, unless they are about a deadline.
+/// The time of all inputs that do not depend on a deadline.
 pub(super) const NOW: Instant = Instant::from_nanos(1_000_000_000_000);
 const SECOND: Duration = Duration::from_secs(1);
 const PID: Pid = Pid::new(7).unwrap();
 
-/// The choices that make a class of policies. Those that decide whether others matter come first.
+/// The choices that make a class of policies. The first choice decides whether remaining processes matter.
 pub(super) const CHOICES: [&[&str]; 10] = [
     &["process", "group"],
     &["grace", "no grace", "notify"],
     &["always", "unexpected", "never"],
     &["retries", "no retries"],
-    &["any failure", "passing ones"],
+    &["any failure", "transient ones"],
     &["shortages count", "shortages don't"],
     &["budget", "no budget"],
     &["no delay", "delay"],
@@ -36,13 +37,13 @@ pub(super) const CHOICES: [&[&str]; 10] = [
     &["rungs", "no rungs"],
 ];
 
-/// A policy for each combination of choices, the last choice changing fastest.
+/// One policy for each combination of choices. The last choice changes fastest.
 pub(super) fn policies() -> Vec<Policy> {
     let mut classes = vec![vec![]];
-    for words in CHOICES {
+    for options in CHOICES {
         classes = classes
             .iter()
-            .flat_map(|class| (0..words.len()).map(|choice| [&class[..], &[choice]].concat()))
+            .flat_map(|class| (0..options.len()).map(|choice| [&class[..], &[choice]].concat()))
             .collect();
     }
     classes.iter().map(|class| policy(class)).collect()
@@ -62,7 +63,7 @@ fn policy(class: &[usize]) -> Policy {
         rungs,
     ] = class
     else {
-        panic!("a choice without a meaning");
+        panic!("CHOICES and the policy's fields differ");
     };
     Policy {
         startup: [
@@ -104,15 +105,15 @@ fn ladder(scope: Scope, has_rungs: bool) -> StopLadder {
     }
 }
 
-/// One state to try everything on.
+/// A state to which every input is applied.
 pub(super) struct Shape {
-    pub(super) words: &'static str,
-    /// The shape it differs from in little, if there is one: the matrix shows the difference.
+    pub(super) name: &'static str,
+    /// A similar shape, if there is one. Then the matrix shows only the differences to that shape.
     pub(super) like: Option<&'static str>,
     pub(super) life: Lifecycle,
 }
 
-/// Every shape of every state that the table tells apart.
+/// Every state shape that the table distinguishes.
 pub(super) fn shapes() -> Vec<Shape> {
     let mut all = resting();
     all.extend(going_up());
@@ -121,8 +122,9 @@ pub(super) fn shapes() -> Vec<Shape> {
     all
 }
 
-/// All have failed to start once and have crashed once before, so that it shows what is forgotten.
-fn shape(words: &'static str, state: State, wanted: Wanted) -> Shape {
+/// Creates a shape with one failed start and one crash in its counters, so that a reset of the counters is
+/// visible.
+fn shape(name: &'static str, state: State, wanted: Wanted) -> Shape {
     let policy = Policy::default();
     let mut counters = Counters::new(&policy, 0);
     counters.start_failed(&policy, false);
@@ -133,17 +135,13 @@ fn shape(words: &'static str, state: State, wanted: Wanted) -> Shape {
         counters,
         runs: 1,
     };
-    Shape {
-        words,
-        like: None,
-        life,
-    }
+    Shape { name, like: None, life }
 }
 
 impl Shape {
-    fn like(self, words: &'static str) -> Shape {
+    fn like(self, name: &'static str) -> Shape {
         Shape {
-            like: Some(words),
+            like: Some(name),
             ..self
         }
     }
@@ -162,15 +160,15 @@ fn resting() -> Vec<Shape> {
     let fatal = |until| State::Fatal { until, failure };
     vec![
         shape("STOPPED", State::Stopped, Wanted::Down),
-        shape("EXITED, and left so by the policy", exited, Wanted::Up),
+        shape("EXITED, not restarted by the policy", exited, Wanted::Up),
         shape("BACKOFF", backoff, Wanted::Up),
-        shape("FATAL, for ever", fatal(Instant::NEVER), Wanted::Up),
+        shape("FATAL, without a cool-off", fatal(Instant::NEVER), Wanted::Up),
         shape("FATAL, with a cool-off", fatal(later(SECOND)), Wanted::Up),
     ]
 }
 
 fn going_up() -> Vec<Shape> {
-    let unborn = State::Starting {
+    let pending = State::Starting {
         pid: None,
         since: NOW,
         until: Instant::NEVER,
@@ -185,20 +183,20 @@ fn going_up() -> Vec<Shape> {
         since: earlier(uptime),
         until: Instant::NEVER,
     };
-    let watched = State::Running {
+    let with_watchdog = State::Running {
         pid: PID,
         since: earlier(SECOND),
         until: later(SECOND),
     };
     let late = starting(earlier(SECOND * 2), earlier(SECOND));
     vec![
-        shape("STARTING, not spawned yet", unborn, Wanted::Up),
-        shape("STARTING, not spawned yet, not wanted any more", unborn, Wanted::Down),
+        shape("STARTING, spawn pending", pending, Wanted::Up),
+        shape("STARTING, spawn pending, stop requested", pending, Wanted::Down),
         shape("STARTING, alive", starting(NOW, later(SECOND)), Wanted::Up),
-        shape("STARTING, alive, its time over and not yet noticed", late, Wanted::Up).like("STARTING, alive"),
+        shape("STARTING, alive, deadline passed", late, Wanted::Up).like("STARTING, alive"),
         shape("RUNNING", running(SECOND), Wanted::Up),
-        shape("RUNNING, long enough to be stable", running(SECOND * 60), Wanted::Up).like("RUNNING"),
-        shape("RUNNING, watched", watched, Wanted::Up).like("RUNNING"),
+        shape("RUNNING, stable", running(SECOND * 60), Wanted::Up).like("RUNNING"),
+        shape("RUNNING, with a watchdog", with_watchdog, Wanted::Up).like("RUNNING"),
     ]
 }
 
@@ -228,7 +226,7 @@ const FAILED_LATER: Stopping = Stopping {
     }),
     ..FIRST
 };
-/// With others left; SIGKILL was sent to them.
+/// A process that exited by itself and left other processes, to which SIGKILL was sent.
 const ENDED: Stopping = Stopping {
     failed: Some(Failed {
         failure: Failure::Ended(Exit::Code(0)),
@@ -244,22 +242,17 @@ fn going_down() -> Vec<Shape> {
         ..KILLED
     };
     let base = "STOPPING";
-    let shape = |words, stopping, wanted| shape(words, State::Stopping(stopping), wanted);
+    let shape = |name, stopping, wanted| shape(name, State::Stopping(stopping), wanted);
     vec![
         shape(base, FIRST, Wanted::Down),
         shape("STOPPING, second rung", middle, Wanted::Down).like(base),
         shape("STOPPING, SIGKILL sent", KILLED, Wanted::Down).like(base),
         shape("STOPPING, reported as unkillable", reported, Wanted::Down).like("STOPPING, SIGKILL sent"),
-        shape("STOPPING, wanted again", FIRST, Wanted::Up).like(base),
-        shape("STOPPING, SIGKILL sent, wanted again", KILLED, Wanted::Up).like("STOPPING, wanted again"),
-        shape("STOPPING, since its start failed", FAILED_TO_START, Wanted::Up).like(base),
-        shape("STOPPING, since it failed while running", FAILED_LATER, Wanted::Up).like(base),
-        shape(
-            "STOPPING, since it failed, not wanted any more",
-            FAILED_LATER,
-            Wanted::Down,
-        )
-        .like(base),
+        shape("STOPPING, start queued", FIRST, Wanted::Up).like(base),
+        shape("STOPPING, SIGKILL sent, start queued", KILLED, Wanted::Up).like("STOPPING, start queued"),
+        shape("STOPPING, after a failed start", FAILED_TO_START, Wanted::Up).like(base),
+        shape("STOPPING, after a failure while running", FAILED_LATER, Wanted::Up).like(base),
+        shape("STOPPING, after a failure, stop requested", FAILED_LATER, Wanted::Down).like(base),
     ]
 }
 
@@ -280,26 +273,26 @@ fn others_left() -> Vec<Shape> {
         left: long_left,
         ..KILLED
     });
-    let shape = |words, stopping, wanted| shape(words, state(stopping), wanted);
+    let shape = |name, stopping, wanted| shape(name, state(stopping), wanted);
     vec![
         shape(base, FIRST, Wanted::Down),
         shape("STOPPING, others left, SIGKILL sent", KILLED, Wanted::Down).like(base),
         self::shape(
-            "STOPPING, others left, SIGKILL sent and in vain",
+            "STOPPING, others left, SIGKILL sent without success",
             still_there,
             Wanted::Down,
         )
         .like("STOPPING, others left, SIGKILL sent"),
-        shape("STOPPING, others left, wanted again", FIRST, Wanted::Up).like(base),
-        shape("STOPPING, others left when it ended by itself", ENDED, Wanted::Up).like(base),
+        shape("STOPPING, others left, start queued", FIRST, Wanted::Up).like(base),
+        shape("STOPPING, others left, after an exit by itself", ENDED, Wanted::Up).like(base),
         shape(
-            "STOPPING, others left, since its start failed",
+            "STOPPING, others left, after a failed start",
             FAILED_TO_START,
             Wanted::Up,
         )
         .like(base),
         shape(
-            "STOPPING, others left, since it failed while running",
+            "STOPPING, others left, after a failure while running",
             FAILED_LATER,
             Wanted::Up,
         )
@@ -307,28 +300,28 @@ fn others_left() -> Vec<Shape> {
     ]
 }
 
-/// An input, and the moment it comes in.
+/// An input and its time.
 #[derive(Clone, Copy)]
-pub(super) struct Ask {
-    pub(super) words: &'static str,
-    /// Tells those of the same words apart.
+pub(super) struct TimedInput {
+    pub(super) name: &'static str,
+    /// The kind distinguishes inputs of the same name.
     pub(super) kind: &'static str,
     pub(super) input: Input,
     pub(super) at: Instant,
 }
 
 impl Shape {
-    /// Every input; Timeout at each moment that means something in this state.
-    pub(super) fn asks(&self) -> Vec<Ask> {
+    /// Every input. A timeout comes at each moment that matters in this state.
+    pub(super) fn inputs(&self) -> Vec<TimedInput> {
         let exited = |code| Input::Exited(Exit::Code(code));
         let spawn_failed = |permanent| Input::SpawnFailed { errno: 2, permanent };
-        let mut asks: Vec<Ask> = [
+        let mut inputs: Vec<TimedInput> = [
             ("start", "", Input::Start),
             ("stop", "", Input::Stop),
             ("restart", "", Input::Restart),
             ("kill", "", Input::Kill),
             ("spawned", "", Input::Spawned(PID)),
-            ("spawn failed", "passing", spawn_failed(false)),
+            ("spawn failed", "transient", spawn_failed(false)),
             ("spawn failed", "permanent", spawn_failed(true)),
             ("exited", "expected", exited(0)),
             ("exited", "unexpected", exited(1)),
@@ -339,18 +332,18 @@ impl Shape {
             ("extend", "", Input::Extend(SECOND * 30)),
             ("failed", "", Input::Failed(Failure::Watchdog)),
         ]
-        .map(|(words, kind, input)| Ask {
-            words,
+        .map(|(name, kind, input)| TimedInput {
+            name,
             kind,
             input,
             at: NOW,
         })
         .into();
-        asks.extend(self.timeouts());
-        asks
+        inputs.extend(self.timeouts());
+        inputs
     }
 
-    fn timeouts(&self) -> Vec<Ask> {
+    fn timeouts(&self) -> Vec<TimedInput> {
         let moments = match *self.life.state() {
             State::Stopping(Stopping {
                 until,
@@ -362,8 +355,8 @@ impl Shape {
                 _ => vec![("due", NOW)],
             },
         };
-        let timeout = |(kind, at)| Ask {
-            words: "timeout",
+        let timeout = |(kind, at)| TimedInput {
+            name: "timeout",
             kind,
             input: Input::Timeout,
             at,
@@ -371,18 +364,18 @@ impl Shape {
         moments.into_iter().map(timeout).collect()
     }
 
-    /// What comes of it.
-    pub(super) fn meet(&self, ask: Ask, policy: &Policy) -> (Reaction, Lifecycle) {
+    /// Applies an input, and returns the reaction and the lifecycle after it.
+    pub(super) fn apply(&self, timed: TimedInput, policy: &Policy) -> (Reaction, Lifecycle) {
         let mut life = self.life.clone();
-        let reaction = life.handle(policy, ask.input, ask.at);
+        let reaction = life.handle(policy, timed.input, timed.at);
         (reaction, life)
     }
 }
 
-/// A cause in words that are the same everywhere.
-pub(super) fn because(cause: Cause) -> String {
+/// A cause as text that is the same on every machine.
+pub(super) fn cause_text(cause: Cause) -> String {
     match cause {
-        // Its words are the C library's.
+        // The full text contains the errno's text, which comes from the C library.
         Cause::Failed(Failure::Spawn { .. }) => "not spawned".into(),
         Cause::Failed(Failure::Ended(_)) | Cause::Ended { expected: false, .. } => "ended".into(),
         Cause::Ended { expected: true, .. } => "ended as expected".into(),

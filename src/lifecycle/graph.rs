@@ -1,19 +1,19 @@
-//! Draws `states.svg`: the states, and every way between them that the table takes.
+//! Draws `states.svg`: the states, and every transition between them that the table makes.
 //!
-//! Which ways there are, and why they are taken, comes from running the table on all
-//! [`cases`](super::cases). Where they are drawn is laid out by hand, since no layout engine does
-//! it so well for seven states; a way that has no place, or a place without a way, fails the test.
+//! The transitions and their causes come from running the table on all [`cases`](super::cases). The positions
+//! are set by hand, cause_text no layout engine draws seven states as clearly. The test fails if a transition
+//! has no position, or a position no transition.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::cases::{Ask, because, policies, shapes};
+use super::cases::{TimedInput, cause_text, policies, shapes};
 use super::{Cause, Failure, Input, StateName, Transition};
 
-/// A point, in the units of the drawing.
+/// A point in the units of the drawing.
 type Point = (i32, i32);
 
-/// Each state, and the middle of its box.
+/// Each state, and the centre of its box.
 const STATES: [(StateName, Point); 7] = [
     (StateName::Stopping, (540, 80)),
     (StateName::Stopped, (140, 320)),
@@ -26,12 +26,12 @@ const STATES: [(StateName, Point); 7] = [
 const WIDTH: i32 = 132;
 const HEIGHT: i32 = 44;
 
-/// A way between two states, as a cubic curve.
-struct Way {
+/// A transition between two states, drawn as a cubic curve.
+struct Edge {
     from: StateName,
     to: StateName,
     curve: [Point; 4],
-    /// Where the causes stand: the first one's baseline, and which end of it.
+    /// The position of the list of causes: the baseline of its first line, and the text's anchor.
     label: (Point, Anchor),
 }
 
@@ -42,9 +42,9 @@ enum Anchor {
     End,
 }
 
-const fn way(from: StateName, to: StateName, curve: [Point; 4], label: (i32, i32, Anchor)) -> Way {
+const fn edge(from: StateName, to: StateName, curve: [Point; 4], label: (i32, i32, Anchor)) -> Edge {
     let (x, y, anchor) = label;
-    Way {
+    Edge {
         from,
         to,
         curve,
@@ -52,12 +52,12 @@ const fn way(from: StateName, to: StateName, curve: [Point; 4], label: (i32, i32
     }
 }
 
-const fn straight(from: StateName, to: StateName, ends: [Point; 2], label: (i32, i32, Anchor)) -> Way {
-    way(from, to, [ends[0], ends[0], ends[1], ends[1]], label)
+const fn straight(from: StateName, to: StateName, ends: [Point; 2], label: (i32, i32, Anchor)) -> Edge {
+    edge(from, to, [ends[0], ends[0], ends[1], ends[1]], label)
 }
 
 #[rustfmt::skip]
-const WAYS: [Way; 19] = {
+const EDGES: [Edge; 19] = {
     use Anchor::{End, Middle, Start};
     use StateName::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
     [
@@ -73,18 +73,18 @@ const WAYS: [Way; 19] = {
         straight(Exited, Backoff, [(874, 586), (606, 586)], (740, 604, Middle)),
         straight(Backoff, Fatal, [(474, 588), (206, 588)], (340, 606, Middle)),
         straight(Fatal, Stopped, [(112, 558), (112, 342)], (102, 455, End)),
-        way(Running, Stopping, [(900, 298), (870, 180), (760, 90), (606, 88)], (850, 236, End)),
-        way(Stopping, Exited, [(606, 70), (960, 30), (1190, 300), (1006, 575)], (1080, 330, Start)),
-        way(Stopping, Stopped, [(474, 80), (300, 85), (160, 160), (140, 298)], (200, 140, End)),
-        way(Stopping, Backoff, [(490, 102), (330, 200), (330, 460), (490, 558)], (380, 226, End)),
-        way(Backoff, Stopped, [(474, 570), (400, 540), (220, 430), (180, 342)], (200, 405, End)),
-        way(Fatal, Starting, [(180, 558), (230, 470), (400, 400), (490, 342)], (226, 532, Start)),
-        way(Exited, Fatal, [(920, 602), (860, 720), (220, 720), (150, 602)], (535, 708, Middle)),
+        edge(Running, Stopping, [(900, 298), (870, 180), (760, 90), (606, 88)], (850, 236, End)),
+        edge(Stopping, Exited, [(606, 70), (960, 30), (1190, 300), (1006, 575)], (1080, 330, Start)),
+        edge(Stopping, Stopped, [(474, 80), (300, 85), (160, 160), (140, 298)], (200, 140, End)),
+        edge(Stopping, Backoff, [(490, 102), (330, 200), (330, 460), (490, 558)], (380, 226, End)),
+        edge(Backoff, Stopped, [(474, 570), (400, 540), (220, 430), (180, 342)], (200, 405, End)),
+        edge(Fatal, Starting, [(180, 558), (230, 470), (400, 400), (490, 342)], (226, 532, Start)),
+        edge(Exited, Fatal, [(920, 602), (860, 720), (220, 720), (150, 602)], (535, 708, Middle)),
     ]
 };
 
-/// A background of its own, so that it can be read on a dark page; no style sheet, since it would
-/// hold for the whole page that the drawing is put into.
+/// The drawing has its own background, so that it is readable on a dark page. It has no style sheet, cause_text
+/// a style sheet would affect the whole page that contains the drawing.
 const HEAD: &str = "\
 <svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 1150 730\" role=\"img\" font-family=\"sans-serif\">
 <title>The states of a process, and what leads from one to another</title>
@@ -93,87 +93,88 @@ const HEAD: &str = "\
 </marker>
 <rect width=\"1150\" height=\"730\" rx=\"12\" fill=\"#ffffff\"/>
 ";
-const WAYS_GROUP: &str = "<g fill=\"none\" stroke=\"#57606a\" stroke-width=\"1.6\">\n";
+const EDGES_GROUP: &str = "<g fill=\"none\" stroke=\"#57606a\" stroke-width=\"1.6\">\n";
 const CAUSES_GROUP: &str =
     "<g font-size=\"14\" fill=\"#24292f\" stroke=\"#ffffff\" stroke-width=\"4\" paint-order=\"stroke\">\n";
 const BOXES_GROUP: &str = "<g stroke=\"#24292f\" stroke-width=\"1.5\">\n";
 const NAMES_GROUP: &str = "<g font-size=\"16\" font-weight=\"bold\" fill=\"#24292f\" text-anchor=\"middle\">\n";
 
 #[test]
-fn states_svg_is_what_the_table_does() {
-    super::blessed::compare("states.svg", include_str!("states.svg"), &drawing());
+fn states_svg_agrees_with_the_table() {
+    super::golden::compare("states.svg", include_str!("states.svg"), &drawing());
 }
 
-/// Why a way is taken.
+/// The reasons for a transition.
 #[derive(Default)]
-struct Why {
-    wishes: Vec<&'static str>,
+struct Reasons {
+    commands: Vec<&'static str>,
     causes: BTreeSet<String>,
 }
 
-impl Why {
-    fn add(&mut self, ask: Ask, step: Transition) {
-        match word(ask, step) {
-            None if self.wishes.contains(&ask.words) => (),
-            None => self.wishes.push(ask.words),
+impl Reasons {
+    fn add(&mut self, timed: TimedInput, step: Transition) {
+        match cause_of(timed, step) {
+            None if self.commands.contains(&timed.name) => (),
+            None => self.commands.push(timed.name),
             Some(cause) => {
                 self.causes.insert(cause);
             }
         }
     }
 
-    /// The wishes in one line, the causes in one each.
+    /// All commands in one line, and each cause in a line of its own.
     fn lines(&self) -> Vec<String> {
-        let wishes = Some(self.wishes.join(", ")).filter(|wishes| !wishes.is_empty());
-        wishes.into_iter().chain(self.causes.iter().cloned()).collect()
+        let commands = Some(self.commands.join(", ")).filter(|commands| !commands.is_empty());
+        commands.into_iter().chain(self.causes.iter().cloned()).collect()
     }
 }
 
-/// Every way that is taken at all.
-fn ways() -> BTreeMap<(StateName, StateName), Why> {
+/// Every transition that the table makes.
+fn edges() -> BTreeMap<(StateName, StateName), Reasons> {
     let policies = policies();
-    let mut ways: BTreeMap<_, Why> = BTreeMap::new();
+    let mut edges: BTreeMap<_, Reasons> = BTreeMap::new();
     for shape in shapes() {
-        for ask in shape.asks() {
-            let met = policies.iter().map(|policy| shape.meet(ask, policy).0);
-            for step in met.flat_map(|reaction| reaction.transitions()) {
-                ways.entry((step.from, step.to)).or_default().add(ask, step);
+        for timed in shape.inputs() {
+            let reactions = policies.iter().map(|policy| shape.apply(timed, policy).0);
+            for step in reactions.flat_map(|reaction| reaction.transitions()) {
+                edges.entry((step.from, step.to)).or_default().add(timed, step);
             }
         }
     }
-    ways
+    edges
 }
 
-/// A cause, unless it is the very wish that came in.
-fn word(ask: Ask, step: Transition) -> Option<String> {
-    let is_wish = matches!(ask.input, Input::Start | Input::Stop | Input::Restart | Input::Kill);
+/// The cause's text. `None` if the cause is the command itself.
+fn cause_of(timed: TimedInput, step: Transition) -> Option<String> {
+    let is_command = matches!(timed.input, Input::Start | Input::Stop | Input::Restart | Input::Kill);
     match (step.cause, step.to) {
-        (Cause::Requested, _) if is_wish => None,
-        (Cause::Requested, StateName::Starting) => Some("wanted again".into()),
-        (Cause::Requested, _) => Some("not wanted any more".into()),
+        (Cause::Requested, _) if is_command => None,
+        (Cause::Requested, StateName::Starting) => Some("queued start".into()),
+        (Cause::Requested, _) => Some("queued stop".into()),
         (Cause::Ended { .. }, _) => Some("ended".into()),
-        // One of the ways to fail while alive stands for all.
+        // One kind of failure while alive stands for all of them.
         (Cause::Failed(Failure::Watchdog), _) => Some("failed".into()),
-        (cause, _) => Some(because(cause)),
+        (cause, _) => Some(cause_text(cause)),
     }
 }
 
 fn drawing() -> String {
-    let taken = ways();
-    let drawn: BTreeSet<_> = WAYS.iter().map(|way| (way.from, way.to)).collect();
+    let transitions = edges();
+    let drawn: BTreeSet<_> = EDGES.iter().map(|edge| (edge.from, edge.to)).collect();
     assert_eq!(
         drawn,
-        taken.keys().copied().collect(),
-        "a way without a place, or a place without a way"
+        transitions.keys().copied().collect(),
+        "a transition without a position, or a position without a transition"
     );
     let group = |head: &str, lines: Vec<String>| format!("{head}{}</g>\n", lines.concat());
     let svg = [
         HEAD.into(),
-        group(WAYS_GROUP, WAYS.iter().map(Way::line).collect()),
+        group(EDGES_GROUP, EDGES.iter().map(Edge::line).collect()),
         group(
             CAUSES_GROUP,
-            WAYS.iter()
-                .map(|way| way.causes(&taken[&(way.from, way.to)].lines()))
+            EDGES
+                .iter()
+                .map(|edge| edge.causes(&transitions[&(edge.from, edge.to)].lines()))
                 .collect(),
         ),
         group(BOXES_GROUP, STATES.map(box_of).into()),
@@ -192,7 +193,7 @@ fn name_of((name, (x, y)): (StateName, Point)) -> String {
     format!("<text x=\"{x}\" y=\"{}\">{name}</text>\n", y + 6)
 }
 
-impl Way {
+impl Edge {
     fn line(&self) -> String {
         let [(x0, y0), (x1, y1), (x2, y2), (x3, y3)] = self.curve;
         format!("<path marker-end=\"url(#head)\" d=\"M{x0},{y0} C{x1},{y1} {x2},{y2} {x3},{y3}\"/>\n")
@@ -216,7 +217,7 @@ impl Way {
     }
 }
 
-/// Green where a process may be alive.
+/// The fill colour. It is green for the states in which a process may be alive.
 fn fill(name: StateName) -> &'static str {
     match name {
         StateName::Starting | StateName::Running | StateName::Stopping => "#d2f4d3",

@@ -1,75 +1,76 @@
-//! Writes `transitions.txt`: what the table does, for people to read.
+//! Writes `transitions.txt`: the table's behaviour as text for people.
 //!
-//! A change of behaviour shows up there as a change of text, next to the change of code that made
-//! it, and is reviewed like an API. The text is not written by hand, because it would then say what
-//! somebody meant; and it is more than the table in `table.rs`, whose words have to be run.
+//! A change of behaviour appears there as a change of text, next to the change of code, and is reviewed like
+//! an API. The text is generated, cause_text a text written by hand could describe the intention and not the
+//! behaviour.
 
 use std::fmt::Write as _;
 
-use super::cases::{Ask, CHOICES, Shape, because, policies, shapes};
+use super::cases::{CHOICES, Shape, TimedInput, cause_text, policies, shapes};
 use super::{Action, Input, Left, Lifecycle, Policy, Reply, Scope, Startup, State, Stopping, Transition, Wanted};
 use crate::signal::Signal;
 use crate::time::Instant;
 
 const PREFACE: &str = "\
-Each input in each state: the reply, what has to be done, the steps with their causes, and what
-else has changed. Where [policies] are named, they make the difference; nowhere else does any.
-Every process here has failed to start once and has crashed once before. A state given as another
-one with a \"but\" shows only what is different. FATAL lasts for the cool-off, or else for ever.
+Each input in each state: the reply, the action to carry out, the transitions with their causes, and
+all other changes. A line with [policies] holds only under these policies; a line without holds under
+every policy. Each process here has one failed start and one crash in its counters. A state that is
+described as another one with a \"but\" shows only the differences. FATAL lasts for the policy's
+cool-off, or for ever without one.
 
-  process, group               whom the stop ladder reaches, at the widest
-  rungs, no rungs              before its SIGKILL, which else is the first
-  grace, no grace, notify      what makes a start a success
-  retries, no retries          left after a failed start
-  any failure, passing ones    are retried
-  shortages count, don't       against the retries
-  always, unexpected, never    which ends are answered by a restart
-  budget, no budget            left for another crash
-  delay, no delay              before a restart
+  process, group                  the widest scope of the stop ladder
+  rungs, no rungs                 whether the ladder has rungs before its SIGKILL
+  grace, no grace, notify         when a start is successful
+  retries, no retries             whether a retry is left after a failed start
+  any failure, transient ones     which failed spawns are retried
+  shortages count, don't          whether a shortage of resources uses up a retry
+  always, unexpected, never       after which exits the process is restarted
+  budget, no budget               whether the crash budget allows another crash
+  delay, no delay                 whether a restart waits
 ";
 
 #[test]
-fn transitions_txt_is_what_the_table_does() {
-    super::blessed::compare("transitions.txt", super::TRANSITIONS, &matrix());
+fn transitions_txt_agrees_with_the_table() {
+    super::golden::compare("transitions.txt", super::TRANSITIONS, &matrix());
 }
 
 fn matrix() -> String {
     let policies = policies();
     let shapes = shapes();
-    let answered: Vec<(&Shape, Vec<(Ask, Answer)>)> =
+    let answered: Vec<(&Shape, Vec<(TimedInput, Answer)>)> =
         shapes.iter().map(|shape| (shape, answers(shape, &policies))).collect();
     let mut text = String::from(PREFACE);
     for (shape, answers) in &answered {
         let like = shape
             .like
-            .map(|like| answered.iter().find(|(other, _)| other.words == like).unwrap());
+            .map(|like| answered.iter().find(|(other, _)| other.name == like).unwrap());
         text.push_str(&section(shape, answers, like.map(|(_, answers)| &answers[..])));
     }
     text
 }
 
-fn answers(shape: &Shape, policies: &[Policy]) -> Vec<(Ask, Answer)> {
-    let answer = |ask| {
-        let outcomes: Vec<Outcome> = policies.iter().map(|policy| outcome(shape, ask, policy)).collect();
-        (ask, tree(&outcomes, &CHOICES))
+fn answers(shape: &Shape, policies: &[Policy]) -> Vec<(TimedInput, Answer)> {
+    let answer = |input| {
+        let outcomes: Vec<Outcome> = policies.iter().map(|policy| outcome(shape, input, policy)).collect();
+        (input, tree(&outcomes, &CHOICES))
     };
-    shape.asks().into_iter().map(answer).collect()
+    shape.inputs().into_iter().map(answer).collect()
 }
 
-// What comes of an input.
+// The outcome of an input.
 
-/// By policy: a tree in which a choice stands only where it matters.
+/// The outcomes by policy, as a tree that contains a choice only where it matters.
 #[derive(PartialEq)]
 enum Answer {
     Always(Outcome),
     Depends {
         choices: &'static [&'static str],
-        /// Those that lead to the same are together.
+        /// The choices, grouped by equal outcome.
         branches: Vec<(Vec<usize>, Answer)>,
     },
 }
 
-/// In words, so that what reads the same is the same.
+/// An outcome as text. Outcomes with the same text are equal.
 #[derive(Clone, PartialEq)]
 struct Outcome {
     reply: Reply,
@@ -78,7 +79,8 @@ struct Outcome {
     changes: String,
 }
 
-/// `outcomes` has one entry for each combination of `choices`, the last choice changing fastest.
+/// Builds the tree. `outcomes` has one entry for each combination of `choices`; the last choice changes
+/// fastest.
 fn tree(outcomes: &[Outcome], choices: &'static [&'static [&'static str]]) -> Answer {
     let [choices, others @ ..] = choices else {
         return Answer::Always(outcomes[0].clone());
@@ -97,36 +99,36 @@ fn tree(outcomes: &[Outcome], choices: &'static [&'static [&'static str]]) -> An
     }
 }
 
-fn outcome(shape: &Shape, ask: Ask, policy: &Policy) -> Outcome {
-    let (reaction, life) = shape.meet(ask, policy);
+fn outcome(shape: &Shape, input: TimedInput, policy: &Policy) -> Outcome {
+    let (reaction, life) = shape.apply(input, policy);
     let action = match reaction.action {
         None => "",
         Some(Action::Spawn) => "spawn",
         Some(Action::Look { .. }) => "look",
         Some(Action::ReportUnkillable) => "report it",
-        Some(Action::Signal { signal, scope }) => rung(shape, ask, (signal, scope), policy, &life),
+        Some(Action::Signal { signal, scope }) => rung(shape, input, (signal, scope), policy, &life),
     };
     Outcome {
         reply: reaction.reply,
         action,
         steps: reaction.transitions().map(step).collect(),
-        changes: changes(&shape.life, &life, policy, ask.at).join(", "),
+        changes: changes(&shape.life, &life, policy, input.at).join(", "),
     }
 }
 
-/// Names the rung that was climbed, and makes sure that it is the one which the state names.
-fn rung(shape: &Shape, ask: Ask, sent: (Signal, Scope), policy: &Policy, life: &Lifecycle) -> &'static str {
+/// The name of the rung of the sent signal. Also asserts that the state contains the same rung.
+fn rung(shape: &Shape, input: TimedInput, sent: (Signal, Scope), policy: &Policy, life: &Lifecycle) -> &'static str {
     let State::Stopping(Stopping { rung, until, .. }) = life.state else {
-        panic!("a signal without a stop");
+        panic!("a signal was sent outside of a stop");
     };
     let (number, expected) = policy.stop.rung(rung);
     assert_eq!(sent, (expected.signal, expected.scope));
     assert_eq!(number, rung);
     let again = matches!(shape.life.state, State::Stopping(before)
         if (before.rung, before.until) == (Stopping::SIGKILL, until));
-    assert!(again || until.saturating_duration_since(ask.at) == expected.wait);
-    // A ladder without rungs begins with its end.
-    let at_once = matches!(ask.input, Input::Kill | Input::ExitedLeaving(_));
+    assert!(again || until.saturating_duration_since(input.at) == expected.wait);
+    // A kill skips the ladder's rungs.
+    let at_once = matches!(input.input, Input::Kill | Input::ExitedLeaving(_));
     let begins = !matches!(shape.life.state, State::Stopping(_)) && !at_once;
     if begins {
         assert_eq!(number, policy.stop.rung(0).0);
@@ -135,18 +137,18 @@ fn rung(shape: &Shape, ask: Ask, sent: (Signal, Scope), policy: &Policy, life: &
     match rung {
         Stopping::SIGKILL => "SIGKILL",
         1 => "second rung",
-        _ => panic!("back to the first rung"),
+        _ => panic!("a stop went back to the first rung"),
     }
 }
 
 fn step(step: Transition) -> String {
-    format!("-> {} ({}) ", step.to, because(step.cause))
+    format!("-> {} ({}) ", step.to, cause_text(step.cause))
 }
 
 fn changes(before: &Lifecycle, after: &Lifecycle, policy: &Policy, now: Instant) -> Vec<String> {
     let mut changes = Vec::new();
     if before.state != after.state {
-        changes.extend(news(&before.state, &after.state, policy, now));
+        changes.extend(state_changes(&before.state, &after.state, policy, now));
     }
     if before.wanted != after.wanted {
         changes.push(format!("wanted {}", wanted(after)));
@@ -163,8 +165,8 @@ fn changes(before: &Lifecycle, after: &Lifecycle, policy: &Policy, now: Instant)
     changes
 }
 
-/// What is new in the state's data, apart from pids.
-fn news(before: &State, after: &State, policy: &Policy, now: Instant) -> Vec<String> {
+/// The changes of the state's data, except pids.
+fn state_changes(before: &State, after: &State, policy: &Policy, now: Instant) -> Vec<String> {
     let wait = |until: Instant| until.saturating_duration_since(now);
     match (before, after) {
         (
@@ -193,7 +195,7 @@ fn news(before: &State, after: &State, policy: &Policy, now: Instant) -> Vec<Str
             assert_eq!(*until, rest);
             vec![]
         }
-        (State::Stopping(before), State::Stopping(after)) => stopping_news(before, after, now),
+        (State::Stopping(before), State::Stopping(after)) => stopping_changes(before, after, now),
         (
             _,
             State::Starting { pid: None, .. }
@@ -205,25 +207,25 @@ fn news(before: &State, after: &State, policy: &Policy, now: Instant) -> Vec<Str
     }
 }
 
-fn stopping_news(before: &Stopping, after: &Stopping, now: Instant) -> Vec<String> {
-    let mut news = Vec::new();
+fn stopping_changes(before: &Stopping, after: &Stopping, now: Instant) -> Vec<String> {
+    let mut changes = Vec::new();
     if before.rung == after.rung && before.until != after.until {
-        news.push(match after.until {
+        changes.push(match after.until {
             Instant::NEVER => "no rung left".into(),
             until => format!("next rung in {:?}", until.saturating_duration_since(now)),
         });
     }
     if before.failed != after.failed {
         assert_eq!(after.failed, None);
-        news.push("failure forgiven".into());
+        changes.push("failure cleared".into());
     }
     match after.left {
         Left::Others { look_at, .. } if before.left != after.left => {
-            news.push(format!("next look in {:?}", look_at.saturating_duration_since(now)));
+            changes.push(format!("next look in {:?}", look_at.saturating_duration_since(now)));
         }
         Left::Leader | Left::Others { .. } => (),
     }
-    news
+    changes
 }
 
 fn wanted(life: &Lifecycle) -> &'static str {
@@ -233,33 +235,33 @@ fn wanted(life: &Lifecycle) -> &'static str {
     }
 }
 
-// How it is written down.
+// The text.
 
-fn section(shape: &Shape, answers: &[(Ask, Answer)], like: Option<&[(Ask, Answer)]>) -> String {
-    let mut groups: Vec<(Vec<Ask>, &Answer)> = Vec::new();
-    for (ask, answer) in answers {
+fn section(shape: &Shape, answers: &[(TimedInput, Answer)], like: Option<&[(TimedInput, Answer)]>) -> String {
+    let mut groups: Vec<(Vec<TimedInput>, &Answer)> = Vec::new();
+    for (input, answer) in answers {
         let there = like.and_then(|like| {
             like.iter()
-                .find(|(other, _)| (other.words, other.kind) == (ask.words, ask.kind))
+                .find(|(other, _)| (other.name, other.kind) == (input.name, input.kind))
         });
         if there.is_some_and(|(_, there)| there == answer) {
             continue;
         }
         match groups.iter_mut().find(|(_, other)| *other == answer) {
-            Some((asks, _)) => asks.push(*ask),
-            None => groups.push((vec![*ask], answer)),
+            Some((inputs, _)) => inputs.push(*input),
+            None => groups.push((vec![*input], answer)),
         }
     }
-    // What is ignored comes last: it is the least to know.
+    // Ignored inputs come last, cause_text they are the least interesting ones.
     groups.sort_by_key(|(_, answer)| answer.is_ignored());
-    let mut text = format!("\n{} (wanted {})", shape.words, wanted(&shape.life));
+    let mut text = format!("\n{} (wanted {})", shape.name, wanted(&shape.life));
     let _ = match shape.like {
         Some(like) => writeln!(text, ": as {like}, but"),
         None => writeln!(text),
     };
     let mut lines: Vec<(String, Option<&Outcome>)> = Vec::new();
-    for (asks, answer) in groups {
-        answer.lines(&inputs(&asks, answers), &mut lines);
+    for (inputs, answer) in groups {
+        answer.lines(&input_names(&inputs, answers), &mut lines);
     }
     let answered = lines.iter().filter(|(_, outcome)| outcome.is_some());
     let width = answered.map(|(first, _)| first.len()).max().unwrap_or(0);
@@ -269,15 +271,15 @@ fn section(shape: &Shape, answers: &[(Ask, Answer)], like: Option<&[(Ask, Answer
     text
 }
 
-/// Names inputs; the kind only where other kinds are answered otherwise.
-fn inputs(asks: &[Ask], all: &[(Ask, Answer)]) -> String {
+/// The names of the inputs. The kind is added only if other kinds of the same input have another outcome.
+fn input_names(inputs: &[TimedInput], all: &[(TimedInput, Answer)]) -> String {
     let mut words: Vec<String> = Vec::new();
-    for ask in asks {
-        let here = asks.iter().filter(|other| other.words == ask.words).count();
-        let anywhere = all.iter().filter(|(other, _)| other.words == ask.words).count();
+    for input in inputs {
+        let here = inputs.iter().filter(|other| other.name == input.name).count();
+        let anywhere = all.iter().filter(|(other, _)| other.name == input.name).count();
         words.push(match here == anywhere {
-            true => ask.words.to_string(),
-            false => format!("{} ({})", ask.words, ask.kind),
+            true => input.name.to_string(),
+            false => format!("{} ({})", input.name, input.kind),
         });
     }
     words.dedup();
@@ -289,7 +291,7 @@ impl Answer {
         matches!(self, Answer::Always(outcome) if outcome.reply == Reply::Ignored)
     }
 
-    /// What stands in the first column, and what stands right of it.
+    /// Appends the lines: the text of the first column, and the outcome beside it.
     fn lines<'a>(&'a self, inputs: &str, lines: &mut Vec<(String, Option<&'a Outcome>)>) {
         match self {
             Answer::Always(_) if self.is_ignored() => lines.push((format!("ignored: {inputs}"), None)),

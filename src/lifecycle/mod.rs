@@ -236,9 +236,9 @@ impl Lifecycle {
 }
 
 #[cfg(test)]
-mod blessed;
-#[cfg(test)]
 mod cases;
+#[cfg(test)]
+mod golden;
 #[cfg(test)]
 mod graph;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The way down, and wishes that come in the midst of something: the rules, one test for each.
+//! Stops, and commands that arrive while another one is being carried out: one test for each rule.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::signal::Signal;
 use crate::time::Instant;
 
 #[test]
-fn a_stop_climbs_the_ladder_and_ends_with_sigkill() {
+fn a_stop_sends_each_rung_of_the_ladder_and_ends_with_sigkill() {
     let rung = |signal, wait| Rung {
         signal,
         scope: Scope::Process,
@@ -29,12 +29,12 @@ fn a_stop_climbs_the_ladder_and_ends_with_sigkill() {
         ..Policy::default()
     };
     for at in [0.5, 5.0] {
-        let mut world = World::started(policy.clone(), Program::deaf());
-        world.until(at);
-        let (reply, told) = world.answer(Input::Stop);
+        let mut world = World::started(policy.clone(), Program::ignores_signals());
+        world.run_until(at);
+        let (reply, log) = world.send_and_log(Input::Stop);
         assert_eq!(reply, Reply::Accepted);
         assert_eq!(
-            [told, world.story(100.0)].concat(),
+            [log, world.log_until(100.0)].concat(),
             [
                 format!("{at} STOPPING, requested"),
                 format!("{at} SIGHUP to Process"),
@@ -48,76 +48,83 @@ fn a_stop_climbs_the_ladder_and_ends_with_sigkill() {
 }
 
 #[test]
-fn a_ladder_without_rungs_is_sigkill_at_once() {
+fn a_ladder_without_rungs_sends_sigkill_at_once() {
     let policy = Policy {
         stop: StopLadder::kill(Scope::ProcessGroup),
         ..Policy::default()
     };
-    let mut world = World::started(policy, Program::deaf());
+    let mut world = World::started(policy, Program::ignores_signals());
     assert_eq!(
-        world.answer(Input::Stop).1,
+        world.send_and_log(Input::Stop).1,
         ["0 STOPPING, requested", "0 SIGKILL to ProcessGroup"]
     );
-    assert_eq!(world.ask(Input::Kill), Reply::Already);
-    assert_eq!(world.story(0.0), ["0 STOPPED, nothing left of it"]);
+    assert_eq!(world.send(Input::Kill), Reply::Already);
+    assert_eq!(world.log_until(0.0), ["0 STOPPED, nothing left of it"]);
 }
 
 #[test]
-fn a_second_stop_extends_nothing() {
-    let mut world = World::started(Policy::default(), Program::deaf());
-    world.until(2.0);
-    world.ask(Input::Stop);
-    world.until(11.9);
-    assert_eq!(world.answer(Input::Stop), (Reply::Already, vec![]));
-    assert_eq!(world.story(12.0)[0], "12 SIGKILL to Process");
+fn a_second_stop_does_not_extend_the_deadline() {
+    let mut world = World::started(Policy::default(), Program::ignores_signals());
+    world.run_until(2.0);
+    world.send(Input::Stop);
+    world.run_until(11.9);
+    assert_eq!(world.send_and_log(Input::Stop), (Reply::Already, vec![]));
+    assert_eq!(world.log_until(12.0)[0], "12 SIGKILL to Process");
 }
 
 #[test]
-fn a_kill_goes_to_the_end_of_the_ladder_from_everywhere() {
+fn a_kill_sends_sigkill_at_once_in_every_living_state() {
     for (started, stopped) in [(0.5, false), (5.0, false), (5.0, true)] {
-        let mut world = World::started(Policy::default(), Program::deaf());
-        world.until(started);
+        let mut world = World::started(Policy::default(), Program::ignores_signals());
+        world.run_until(started);
         if stopped {
-            world.ask(Input::Stop);
+            world.send(Input::Stop);
         }
-        let (reply, told) = world.answer(Input::Kill);
+        let (reply, log) = world.send_and_log(Input::Kill);
         assert_eq!(reply, Reply::Accepted);
-        assert_eq!(told[told.len() - 1], format!("{started} SIGKILL to Process"));
-        assert_eq!(world.answer(Input::Kill), (Reply::Already, vec![]), "SIGKILL goes once");
-        assert_eq!(world.story(started), [format!("{started} STOPPED, nothing left of it")]);
+        assert_eq!(log[log.len() - 1], format!("{started} SIGKILL to Process"));
+        assert_eq!(
+            world.send_and_log(Input::Kill),
+            (Reply::Already, vec![]),
+            "SIGKILL must be sent once"
+        );
+        assert_eq!(
+            world.log_until(started),
+            [format!("{started} STOPPED, nothing left of it")]
+        );
     }
 }
 
 #[test]
-fn a_kill_takes_back_a_queued_start_and_says_so() {
+fn a_kill_cancels_a_queued_start_and_is_accepted() {
     let stuck = Program {
-        stuck: true,
-        ..Program::deaf()
+        survives_sigkill: true,
+        ..Program::ignores_signals()
     };
     let mut world = World::started(Policy::default(), stuck);
-    world.ask(Input::Kill);
-    assert_eq!(world.ask(Input::Start), Reply::Queued);
-    assert_eq!(world.ask(Input::Kill), Reply::Accepted);
-    assert_eq!(world.ask(Input::Kill), Reply::Already);
+    world.send(Input::Kill);
+    assert_eq!(world.send(Input::Start), Reply::Queued);
+    assert_eq!(world.send(Input::Kill), Reply::Accepted);
+    assert_eq!(world.send(Input::Kill), Reply::Already);
 }
 
 #[test]
-fn what_sigkill_does_not_end_is_reported_once_and_waited_for() {
+fn a_process_that_survives_sigkill_is_reported_once_and_awaited() {
     let stuck = Program {
-        stuck: true,
-        ..Program::deaf()
+        survives_sigkill: true,
+        ..Program::ignores_signals()
     };
     let mut world = World::started(Policy::default(), stuck);
-    world.ask(Input::Kill);
-    assert_eq!(world.story(1_000.0), ["5 unkillable"]);
+    world.send(Input::Kill);
+    assert_eq!(world.log_until(1_000.0), ["5 unkillable"]);
     assert_eq!(world.state(), StateName::Stopping);
-    assert_eq!(world.life.life.deadline(), None);
-    assert_eq!(world.ask(Input::Exited(Exit::Unknown)), Reply::Accepted);
+    assert_eq!(world.checked.life.deadline(), None);
+    assert_eq!(world.send(Input::Exited(Exit::Unknown)), Reply::Accepted);
     assert_eq!(world.state(), StateName::Stopped);
 }
 
 #[test]
-fn a_wish_to_be_up_again_is_kept_until_it_is_taken_back() {
+fn a_start_during_a_stop_stays_queued_until_a_stop_cancels_it() {
     for (wishes, reached) in [
         (vec![Input::Stop, Input::Start], StateName::Starting),
         (vec![Input::Restart], StateName::Starting),
@@ -128,19 +135,19 @@ fn a_wish_to_be_up_again_is_kept_until_it_is_taken_back() {
         (vec![Input::Restart, Input::Kill], StateName::Stopped),
         (vec![Input::Restart, Input::Stop, Input::Start], StateName::Starting),
     ] {
-        let mut world = World::started(Policy::default(), Program::deaf());
-        world.until(2.0);
+        let mut world = World::started(Policy::default(), Program::ignores_signals());
+        world.run_until(2.0);
         for &wish in &wishes {
-            world.ask(wish);
+            world.send(wish);
         }
-        world.process_is_gone();
-        world.ask(Input::Exited(Exit::Code(0)));
+        world.remove_process();
+        world.send(Input::Exited(Exit::Code(0)));
         assert_eq!(world.state(), reached, "{wishes:?}");
     }
 }
 
 #[test]
-fn a_wish_while_the_spawn_is_under_way_is_kept_too() {
+fn a_command_during_a_spawn_takes_effect_after_it() {
     let now = Instant::from_nanos(1);
     let policy = Policy::default();
     for (wishes, reached) in [
@@ -149,36 +156,36 @@ fn a_wish_while_the_spawn_is_under_way_is_kept_too() {
         (vec![Input::Stop, Input::Start], StateName::Starting),
         (vec![Input::Restart], StateName::Starting),
     ] {
-        let mut life = World::new(policy.clone(), SLEEP).life;
-        life.handle(&policy, Input::Start, now);
+        let mut checked = World::new(policy.clone(), SLEEP).checked;
+        checked.handle(&policy, Input::Start, now);
         for &wish in &wishes {
-            life.handle(&policy, wish, now);
+            checked.handle(&policy, wish, now);
         }
-        life.handle(&policy, Input::Spawned(life.pid()), now);
-        assert_eq!(life.life.state().name(), reached, "{wishes:?}");
+        checked.handle(&policy, Input::Spawned(checked.pid()), now);
+        assert_eq!(checked.life.state().name(), reached, "{wishes:?}");
     }
 }
 
 #[test]
-fn a_spawn_that_fails_when_it_is_not_wanted_any_more_is_no_reason_to_try_again() {
+fn a_spawn_that_fails_after_a_stop_is_not_retried() {
     let now = Instant::from_nanos(1);
     let policy = Policy::default();
     let failed = Input::SpawnFailed {
         errno: libc::EAGAIN,
         permanent: false,
     };
-    let mut life = World::new(policy.clone(), SLEEP).life;
-    life.handle(&policy, Input::Start, now);
-    life.handle(&policy, failed, now);
-    life.handle(&policy, Input::Timeout, now.saturating_add(SECOND));
-    life.handle(&policy, Input::Stop, now.saturating_add(SECOND));
-    life.handle(&policy, failed, now.saturating_add(SECOND));
-    assert_eq!(*life.life.state(), State::Stopped);
-    assert_eq!(life.life.failed_starts(), 0, "as after any other stop");
+    let mut checked = World::new(policy.clone(), SLEEP).checked;
+    checked.handle(&policy, Input::Start, now);
+    checked.handle(&policy, failed, now);
+    checked.handle(&policy, Input::Timeout, now.saturating_add(SECOND));
+    checked.handle(&policy, Input::Stop, now.saturating_add(SECOND));
+    checked.handle(&policy, failed, now.saturating_add(SECOND));
+    assert_eq!(*checked.life.state(), State::Stopped);
+    assert_eq!(checked.life.failed_starts(), 0, "a stop resets the counter");
 }
 
 #[test]
-fn a_failure_while_running_is_a_crash_with_a_cause_of_its_own() {
+fn a_failure_while_running_is_a_crash_with_its_own_cause() {
     for (restart, after) in [
         (Restart::Always, vec!["3 STARTING, restart policy"]),
         (Restart::OnUnexpected, vec!["3 STARTING, restart policy"]),
@@ -188,37 +195,37 @@ fn a_failure_while_running_is_a_crash_with_a_cause_of_its_own() {
             restart,
             ..Policy::default()
         };
-        let obeys = Some((SECOND, Exit::Code(0)));
-        let mut world = World::started(policy, Program { obeys, ..SLEEP });
-        world.until(2.0);
-        world.told();
-        world.ask(Input::Failed(Failure::Watchdog));
-        world.until(3.0);
-        let told = world.told();
+        let on_signal = Some((SECOND, Exit::Code(0)));
+        let mut world = World::started(policy, Program { on_signal, ..SLEEP });
+        world.run_until(2.0);
+        world.take_log();
+        world.send(Input::Failed(Failure::Watchdog));
+        world.run_until(3.0);
+        let log = world.take_log();
         assert_eq!(
-            told[..3],
+            log[..3],
             [
                 "2 STOPPING, watchdog missed",
                 "2 SIGTERM to Process",
                 "3 EXITED, watchdog missed"
             ]
         );
-        assert_eq!(told[3..], after);
+        assert_eq!(log[3..], after);
     }
 }
 
 #[test]
-fn a_failure_while_running_spends_the_crash_budget() {
+fn a_failure_while_running_counts_against_the_crash_budget() {
     let policy = Policy {
         crash_budget: Some(CrashBudget { max: 0, window: SECOND }),
         ..Policy::default()
     };
     let mut world = World::started(policy, SLEEP);
-    world.until(2.0);
-    world.ask(Input::Failed(Failure::Watchdog));
-    world.until(2.0);
+    world.run_until(2.0);
+    world.send(Input::Failed(Failure::Watchdog));
+    world.run_until(2.0);
     assert_eq!(
-        *world.life.life.state(),
+        *world.checked.life.state(),
         State::Fatal {
             until: Instant::NEVER,
             failure: Failure::Watchdog
@@ -227,53 +234,53 @@ fn a_failure_while_running_spends_the_crash_budget() {
 }
 
 #[test]
-fn a_start_forgives_the_failure_that_is_being_stopped_for() {
-    let deaf = Program::deaf();
+fn a_start_clears_the_failure_that_caused_the_stop() {
+    let deaf = Program::ignores_signals();
     for (failure, at) in [(Failure::Watchdog, 2.0), (Failure::NotReady, 0.5)] {
         let mut world = World::started(always(), deaf);
-        world.until(at);
-        world.ask(Input::Failed(failure));
-        assert_eq!(world.answer(Input::Start), (Reply::Queued, vec![]));
-        world.process_is_gone();
-        let (_, told) = world.answer(Input::Exited(Exit::Code(1)));
-        assert_eq!(told, [format!("{at} STARTING, requested")]);
+        world.run_until(at);
+        world.send(Input::Failed(failure));
+        assert_eq!(world.send_and_log(Input::Start), (Reply::Queued, vec![]));
+        world.remove_process();
+        let (_, log) = world.send_and_log(Input::Exited(Exit::Code(1)));
+        assert_eq!(log, [format!("{at} STARTING, requested")]);
     }
 }
 
 #[test]
-fn a_stop_takes_back_the_restart_that_a_failure_would_lead_to() {
-    let mut world = World::started(always(), Program::deaf());
-    world.until(2.0);
-    world.ask(Input::Failed(Failure::Watchdog));
-    assert_eq!(world.answer(Input::Stop), (Reply::Accepted, vec![]));
+fn a_stop_cancels_the_restart_after_a_failure() {
+    let mut world = World::started(always(), Program::ignores_signals());
+    world.run_until(2.0);
+    world.send(Input::Failed(Failure::Watchdog));
+    assert_eq!(world.send_and_log(Input::Stop), (Reply::Accepted, vec![]));
     assert_eq!(
-        world.story(100.0),
+        world.log_until(100.0),
         ["12 SIGKILL to Process", "12 STOPPED, nothing left of it"]
     );
 }
 
 #[test]
-fn looks_for_others_become_rarer_and_never_stop() {
+fn checks_for_remaining_processes_become_rarer_and_never_end() {
     let policy = Policy {
         stop: StopLadder::signal(Signal::TERM, Scope::ProcessGroup, Duration::MAX),
         ..Policy::default()
     };
     let now = Instant::from_nanos(1);
-    let mut life = World::new(policy.clone(), SLEEP).life;
-    life.handle(&policy, Input::Start, now);
-    life.handle(&policy, Input::Spawned(life.pid()), now);
-    life.handle(&policy, Input::Stop, now);
-    let first = life.handle(&policy, Input::Exited(Exit::Code(0)), now);
+    let mut checked = World::new(policy.clone(), SLEEP).checked;
+    checked.handle(&policy, Input::Start, now);
+    checked.handle(&policy, Input::Spawned(checked.pid()), now);
+    checked.handle(&policy, Input::Stop, now);
+    let first = checked.handle(&policy, Input::Exited(Exit::Code(0)), now);
     let scope = Scope::ProcessGroup;
     assert_eq!(first.action, Some(Action::Look { scope, looks: 0 }));
     let mut waits = Vec::new();
     let mut now = now;
     for looks in 1..=300_u32 {
-        let at = life.life.deadline().unwrap();
+        let at = checked.life.deadline().unwrap();
         waits.push(at.saturating_duration_since(now).as_millis());
         now = at;
         let looks = looks.min(8) as u8;
-        let reaction = life.handle(&policy, Input::Timeout, now);
+        let reaction = checked.handle(&policy, Input::Timeout, now);
         assert_eq!(reaction.action, Some(Action::Look { scope, looks }));
     }
     assert_eq!(waits[..10], [1, 2, 4, 8, 16, 32, 64, 128, 256, 256]);
@@ -281,8 +288,8 @@ fn looks_for_others_become_rarer_and_never_stop() {
 }
 
 #[test]
-fn sigkill_goes_again_to_those_whom_it_did_not_reach() {
-    // The ladder is widened when SIGKILL has been sent to the process alone.
+fn sigkill_is_repeated_while_processes_of_the_scope_remain() {
+    // The policy gets a wider scope after SIGKILL was sent to the process alone.
     let narrow = Policy {
         stop: StopLadder::kill(Scope::Process),
         ..Policy::default()
@@ -292,15 +299,15 @@ fn sigkill_goes_again_to_those_whom_it_did_not_reach() {
         ..Policy::default()
     };
     let mut now = Instant::from_nanos(1);
-    let mut life = World::new(narrow.clone(), SLEEP).life;
-    life.handle(&narrow, Input::Start, now);
-    life.handle(&narrow, Input::Spawned(life.pid()), now);
-    life.handle(&narrow, Input::Stop, now);
-    life.handle(&wide, Input::Exited(Exit::Code(0)), now);
+    let mut checked = World::new(narrow.clone(), SLEEP).checked;
+    checked.handle(&narrow, Input::Start, now);
+    checked.handle(&narrow, Input::Spawned(checked.pid()), now);
+    checked.handle(&narrow, Input::Stop, now);
+    checked.handle(&wide, Input::Exited(Exit::Code(0)), now);
     let mut killed = Vec::new();
     for _ in 0..100 {
-        now = life.life.deadline().expect("it is not forgotten");
-        let action = life.handle(&wide, Input::Timeout, now).action;
+        now = checked.life.deadline().expect("the checks must continue");
+        let action = checked.handle(&wide, Input::Timeout, now).action;
         if let Some(Action::Signal { signal, scope }) = action {
             assert_eq!((signal, scope), (Signal::KILL, Scope::ProcessGroup));
             killed.push(now.as_nanos() / 1_000_000);
@@ -312,7 +319,7 @@ fn sigkill_goes_again_to_those_whom_it_did_not_reach() {
 }
 
 #[test]
-fn a_policy_may_be_exchanged_in_the_midst_of_a_stop() {
+fn a_policy_may_be_replaced_during_a_stop() {
     let rung = Rung {
         signal: Signal::TERM,
         scope: Scope::Process,
@@ -325,36 +332,36 @@ fn a_policy_may_be_exchanged_in_the_midst_of_a_stop() {
         },
         ..Policy::default()
     };
-    // Shorter: what was the middle is now beyond the end, and SIGKILL has not been sent.
+    // The new ladder is shorter: the current rung does not exist any more, and SIGKILL has not states sent.
     for (before, climbed, after) in [(1, 0, 0), (3, 1, 1), (3, 2, 0)] {
-        let mut world = World::started(of(before), Program::deaf());
-        world.ask(Input::Stop);
-        world.until(f64::from(climbed) + 0.5);
+        let mut world = World::started(of(before), Program::ignores_signals());
+        world.send(Input::Stop);
+        world.run_until(f64::from(climbed) + 0.5);
         world.policy = of(after);
-        let killed = world.story(10.0);
+        let killed = world.log_until(10.0);
         assert_eq!(killed.len(), 2, "{killed:?}");
         assert!(killed[0].ends_with("SIGKILL to Process"));
     }
-    // Longer: SIGKILL has been sent, and what is new comes too late.
+    // The new ladder is longer, but SIGKILL has states sent already, so the new rungs are not used.
     let stuck = Program {
-        stuck: true,
-        ..Program::deaf()
+        survives_sigkill: true,
+        ..Program::ignores_signals()
     };
     let mut world = World::started(of(0), stuck);
-    world.ask(Input::Stop);
+    world.send(Input::Stop);
     world.policy = of(3);
-    assert_eq!(world.ask(Input::Kill), Reply::Already);
-    assert_eq!(world.story(1_000.0), ["5 unkillable"]);
+    assert_eq!(world.send(Input::Kill), Reply::Already);
+    assert_eq!(world.log_until(1_000.0), ["5 unkillable"]);
 }
 
-// What means nothing.
+// Inputs without a meaning.
 
 #[test]
-fn what_makes_no_sense_changes_nothing() {
+fn an_input_that_is_impossible_in_a_state_is_ignored() {
     let mut world = World::started(Policy::default(), SLEEP);
-    world.until(2.0);
+    world.run_until(2.0);
     let nonsense = [
-        Input::Spawned(world.life.pid()),
+        Input::Spawned(world.checked.pid()),
         Input::SpawnFailed {
             errno: libc::ENOENT,
             permanent: true,
@@ -364,22 +371,22 @@ fn what_makes_no_sense_changes_nothing() {
         Input::Timeout,
     ];
     for input in nonsense {
-        assert_eq!(world.answer(input), (Reply::Ignored, vec![]), "{input:?}");
+        assert_eq!(world.send_and_log(input), (Reply::Ignored, vec![]), "{input:?}");
     }
     assert_eq!(world.state(), StateName::Running);
-    assert_eq!(world.answer(Input::Start), (Reply::Already, vec![]));
+    assert_eq!(world.send_and_log(Input::Start), (Reply::Already, vec![]));
 }
 
 #[test]
-fn the_last_rung_is_sigkill_however_long_a_ladder_is() {
-    // Too long to be valid; nothing forces a host to ask.
+fn the_last_rung_is_sigkill_even_on_an_overlong_ladder() {
+    // The ladder is too long to be valid, but a host may use a policy without validating it.
     let mut policy = Policy::default();
     policy.stop.rungs = vec![policy.stop.rungs[0]; 300];
     let now = Instant::from_nanos(1);
-    let mut life = World::new(Policy::default(), SLEEP).life;
-    life.handle(&policy, Input::Start, now);
-    life.handle(&policy, Input::Spawned(life.pid()), now);
-    let killed = life.handle(&policy, Input::Kill, now);
+    let mut checked = World::new(Policy::default(), SLEEP).checked;
+    checked.handle(&policy, Input::Start, now);
+    checked.handle(&policy, Input::Spawned(checked.pid()), now);
+    let killed = checked.handle(&policy, Input::Kill, now);
     assert_eq!(
         killed.action,
         Some(Action::Signal {
@@ -387,8 +394,8 @@ fn the_last_rung_is_sigkill_however_long_a_ladder_is() {
             scope: Scope::Process
         })
     );
-    let State::Stopping(Stopping { rung, .. }) = *life.life.state() else {
-        panic!("{life:?}")
+    let State::Stopping(Stopping { rung, .. }) = *checked.life.state() else {
+        panic!("{checked:?}")
     };
     assert_eq!(rung, Stopping::SIGKILL);
 }

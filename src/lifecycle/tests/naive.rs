@@ -1,4 +1,4 @@
-//! The cases that tell a right implementation from a naive one, with every step and its time.
+//! Cases in which a naive implementation fails, with every step and its time.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// Everything that happens in so many seconds.
+/// The log of a world that runs for this many seconds.
 fn story(policy: Policy, program: Program, seconds: f64) -> Vec<String> {
     let mut world = World::started(policy, program);
-    world.until(seconds);
-    world.told()
+    world.run_until(seconds);
+    world.take_log()
 }
 
 fn grace_zero(restart: Restart) -> Policy {
@@ -27,7 +27,7 @@ fn grace_zero(restart: Restart) -> Policy {
 }
 
 #[test]
-fn a_quick_exit_is_a_failed_start_whatever_code_and_policy() {
+fn a_quick_exit_is_a_failed_start_for_every_code_and_policy() {
     for code in [0, 1] {
         let policy = Policy {
             restart: Restart::Never,
@@ -70,11 +70,15 @@ fn without_a_grace_an_exit_is_never_a_failed_start() {
 #[test]
 fn without_a_grace_a_crash_loop_is_bounded_by_its_budget() {
     let mut world = World::started(grace_zero(Restart::Always), Program::ends(Duration::ZERO, 1));
-    world.until(1_000.0);
-    assert_eq!(world.life.life.runs(), 11, "ten restarts in ten seconds");
-    let told = world.told();
+    world.run_until(1_000.0);
     assert_eq!(
-        told[told.len() - 3..],
+        world.checked.life.runs(),
+        11,
+        "the budget must allow ten restarts in ten seconds"
+    );
+    let log = world.take_log();
+    assert_eq!(
+        log[log.len() - 3..],
         [
             "0 RUNNING, grace over",
             "0 EXITED, exited with code 1",
@@ -84,9 +88,9 @@ fn without_a_grace_a_crash_loop_is_bounded_by_its_budget() {
 }
 
 #[test]
-fn without_a_grace_a_missing_program_is_a_failed_start_all_the_same() {
+fn without_a_grace_a_missing_program_is_still_a_failed_start() {
     let program = Program {
-        missing: Some((libc::ENOENT, true)),
+        spawn_error: Some((libc::ENOENT, true)),
         ..SLEEP
     };
     let policy = Policy {
@@ -107,19 +111,23 @@ fn without_a_grace_a_missing_program_is_a_failed_start_all_the_same() {
 }
 
 #[test]
-fn a_stop_in_backoff_zeroes_the_counter() {
+fn a_stop_in_backoff_resets_the_counter() {
     let mut world = World::started(Policy::default(), Program::ends(ms(200), 1));
-    world.until(2.0);
-    assert_eq!(world.life.life.failed_starts(), 2);
-    world.told();
-    assert_eq!(world.ask(Input::Stop), Reply::Accepted);
-    assert_eq!(world.life.life.failed_starts(), 0);
-    world.until(100.0);
-    assert_eq!(world.told(), ["2 STOPPED, requested"], "the timer never fires");
-    assert_eq!(world.ask(Input::Start), Reply::Accepted);
-    world.until(101.2);
+    world.run_until(2.0);
+    assert_eq!(world.checked.life.failed_starts(), 2);
+    world.take_log();
+    assert_eq!(world.send(Input::Stop), Reply::Accepted);
+    assert_eq!(world.checked.life.failed_starts(), 0);
+    world.run_until(100.0);
     assert_eq!(
-        world.told(),
+        world.take_log(),
+        ["2 STOPPED, requested"],
+        "the backoff deadline must not fire"
+    );
+    assert_eq!(world.send(Input::Start), Reply::Accepted);
+    world.run_until(101.2);
+    assert_eq!(
+        world.take_log(),
         [
             "100 STARTING, requested",
             "100.2 BACKOFF, exited with code 1",
@@ -131,18 +139,18 @@ fn a_stop_in_backoff_zeroes_the_counter() {
 #[test]
 fn a_start_during_a_stop_waits_for_the_end() {
     let program = Program {
-        obeys: Some((SECOND * 2, Exit::Code(0))),
+        on_signal: Some((SECOND * 2, Exit::Code(0))),
         ..SLEEP
     };
     let mut world = World::started(Policy::default(), program);
-    world.until(5.0);
-    assert_eq!(world.ask(Input::Stop), Reply::Accepted);
-    world.until(6.0);
-    assert_eq!(world.ask(Input::Start), Reply::Queued);
-    assert_eq!(world.ask(Input::Start), Reply::Already);
-    world.until(20.0);
+    world.run_until(5.0);
+    assert_eq!(world.send(Input::Stop), Reply::Accepted);
+    world.run_until(6.0);
+    assert_eq!(world.send(Input::Start), Reply::Queued);
+    assert_eq!(world.send(Input::Start), Reply::Already);
+    world.run_until(20.0);
     assert_eq!(
-        world.told(),
+        world.take_log(),
         [
             "0 STARTING, requested",
             "1 RUNNING, grace over",
@@ -152,21 +160,21 @@ fn a_start_during_a_stop_waits_for_the_end() {
             "8 RUNNING, grace over"
         ]
     );
-    assert_eq!(world.life.life.runs(), 2);
+    assert_eq!(world.checked.life.runs(), 2);
 }
 
 #[test]
-fn a_stopped_process_is_not_restarted_whatever_its_code() {
+fn a_stopped_process_is_not_restarted_after_any_exit_code() {
     let program = Program {
-        obeys: Some((ms(10), Exit::Code(3))),
+        on_signal: Some((ms(10), Exit::Code(3))),
         ..SLEEP
     };
     let mut world = World::started(always(), program);
-    world.until(2.0);
-    world.ask(Input::Stop);
-    world.until(1_000.0);
+    world.run_until(2.0);
+    world.send(Input::Stop);
+    world.run_until(1_000.0);
     assert_eq!(
-        world.told()[2..],
+        world.take_log()[2..],
         [
             "2 STOPPING, requested",
             "2 SIGTERM to Process",
@@ -176,79 +184,82 @@ fn a_stopped_process_is_not_restarted_whatever_its_code() {
 }
 
 #[test]
-fn a_handler_that_takes_its_time_is_not_killed() {
+fn a_process_that_exits_within_the_stop_time_gets_no_sigkill() {
     for millis in [0, 9_999, 10_000] {
         let program = Program {
-            obeys: Some((ms(millis), Exit::Code(0))),
+            on_signal: Some((ms(millis), Exit::Code(0))),
             ..SLEEP
         };
         let mut world = World::started(Policy::default(), program);
         world.deadline_first = false;
-        world.until(2.0);
-        world.ask(Input::Stop);
-        world.until(1_000.0);
+        world.run_until(2.0);
+        world.send(Input::Stop);
+        world.run_until(1_000.0);
         assert_eq!(world.state(), StateName::Stopped);
-        assert!(!world.told().iter().any(|line| line.contains("SIGKILL")));
+        assert!(!world.take_log().iter().any(|line| line.contains("SIGKILL")));
     }
 }
 
 #[test]
-fn a_group_is_stopped_when_nothing_of_it_is_left() {
-    let program = Program { others: true, ..SLEEP };
+fn a_process_group_is_stopped_when_no_process_of_it_is_left() {
+    let program = Program {
+        leaves_others: true,
+        ..SLEEP
+    };
     let policy = Policy {
         stop: StopLadder::signal(Signal::TERM, Scope::ProcessGroup, SECOND * 3),
         ..Policy::default()
     };
     let mut world = World::started(policy, program);
-    world.until(2.0);
-    world.ask(Input::Stop);
-    world.until(4.999);
+    world.run_until(2.0);
+    world.send(Input::Stop);
+    world.run_until(4.999);
     assert_eq!(world.state(), StateName::Stopping);
-    assert!(!world.life.truth.leader, "its leader has long ended");
-    world.until(1_000.0);
-    let told = world.told();
+    assert!(!world.checked.model.leader, "the leader must have exited");
+    world.run_until(1_000.0);
+    let log = world.take_log();
     assert_eq!(
-        told[2..5],
+        log[2..5],
         [
             "2 STOPPING, requested",
             "2 SIGTERM to ProcessGroup",
             "5 SIGKILL to ProcessGroup"
         ]
     );
-    // Seen at the next look, which is 256 ms away at the most.
-    let (at, what) = told[5].split_once(' ').unwrap();
+    // The empty group is noticed at the next check, which is at most 256 ms later.
+    let (at, what) = log[5].split_once(' ').unwrap();
     assert!((5.0..=5.256).contains(&at.parse().unwrap()), "{at}");
     assert_eq!(what, "STOPPED, nothing left of it");
-    assert_eq!(told.len(), 6);
+    assert_eq!(log.len(), 6);
 }
 
 #[test]
-fn stopping_two_of_four_and_starting_them_again_leaves_the_others_alone() {
+fn stopping_and_starting_two_of_four_instances_does_not_affect_the_others() {
     let slow = Program {
-        obeys: Some((SECOND * 2, Exit::Code(0))),
+        on_signal: Some((SECOND * 2, Exit::Code(0))),
         ..SLEEP
     };
     let mut herd = [SLEEP, SLEEP, SLEEP, slow].map(|program| World::started(Policy::default(), program));
-    herd.iter_mut().for_each(|world| world.until(2.0));
+    herd.iter_mut().for_each(|world| world.run_until(2.0));
     herd[2..]
         .iter_mut()
-        .for_each(|world| assert_eq!(world.ask(Input::Stop), Reply::Accepted));
-    herd.iter_mut().for_each(|world| world.until(3.0));
+        .for_each(|world| assert_eq!(world.send(Input::Stop), Reply::Accepted));
+    herd.iter_mut().for_each(|world| world.run_until(3.0));
     assert_eq!(
         [herd[2].state(), herd[3].state()],
         [StateName::Stopped, StateName::Stopping]
     );
-    let replies = herd.each_mut().map(|world| world.ask(Input::Start));
+    let replies = herd.each_mut().map(|world| world.send(Input::Start));
     assert_eq!(
         replies,
         [Reply::Already, Reply::Already, Reply::Accepted, Reply::Queued]
     );
-    herd.iter_mut().for_each(|world| world.until(10.0));
+    herd.iter_mut().for_each(|world| world.run_until(10.0));
     assert_eq!(herd.each_ref().map(World::state), [StateName::Running; 4]);
-    assert_eq!(herd.each_ref().map(|world| world.life.life.runs()), [1, 1, 2, 2]);
+    assert_eq!(herd.each_ref().map(|world| world.checked.life.runs()), [1, 1, 2, 2]);
     assert_eq!(
-        herd[3].told()[4..],
+        herd[3].take_log()[4..],
         ["4 STARTING, requested", "5 RUNNING, grace over"],
-        "once the one that was being stopped is gone"
+        "the start must wait until the stopped process is gone"
     );
 }

@@ -1,17 +1,18 @@
-//! Wherever a lifecycle is: a stop ends it and a start begins it, if the world does its part.
+//! From every state, a stop ends the process and a start brings it up, provided that the kernel and the
+//! process behave normally.
 
 use super::super::{Action, Input, Policy, Reply, StateName, Wanted};
-use super::watched::{Truth, Watched};
+use super::checked::{Checked, Model};
 use crate::exit::Exit;
 use crate::signal::Signal;
 use crate::time::Instant;
 
-/// So often those of a group are still there.
-const LOOKS: usize = 20;
-/// More than the longest valid ladder and all looks take.
-const PATIENCE: usize = 64;
+/// How many checks find a remaining process of the group before the group is empty.
+const LOOKS_BEFORE_EMPTY: usize = 20;
+/// The largest number of inputs. It is more than the longest valid ladder and all checks need.
+const MOST_INPUTS: usize = 64;
 
-/// Whether a spawn that is under way succeeds.
+/// The result of a spawn that is pending.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Spawn {
     Succeeds,
@@ -23,68 +24,73 @@ const KILLED: Exit = Exit::Signal {
     core: false,
 };
 
-/// Stops it. The process is deaf and dies of SIGKILL alone, if the ladder ever gets there, and those
-/// of its group stay a while longer.
-pub(super) fn comes_down(mut it: Watched, policy: &Policy, mut now: Instant, spawn: Spawn) {
-    let resting = !it.truth.is_alive();
-    it.handle(policy, Input::Stop, now);
+/// Stops the lifecycle and asserts that it gets down. The process exits only after SIGKILL, and the other
+/// processes of its group live a little longer.
+pub(super) fn assert_stop_succeeds(mut checked: Checked, policy: &Policy, mut now: Instant, spawn: Spawn) {
+    let resting = !checked.model.is_alive();
+    checked.handle(policy, Input::Stop, now);
     let mut looks = 0;
-    for _ in 0..PATIENCE {
-        if !it.truth.is_alive() {
+    for _ in 0..MOST_INPUTS {
+        if !checked.model.is_alive() {
             let down = [StateName::Stopped, StateName::Exited, StateName::Fatal];
-            let state = it.life.state().name();
+            let state = checked.life.state().name();
             assert!(
                 if resting {
                     down.contains(&state)
                 } else {
                     state == StateName::Stopped
                 },
-                "{it:?}"
+                "{checked:?}"
             );
-            assert_eq!((it.life.wanted(), it.life.deadline()), (Wanted::Down, None));
+            assert_eq!((checked.life.wanted(), checked.life.deadline()), (Wanted::Down, None));
             return;
         }
-        let (at, input) = match (it.truth, it.life.deadline()) {
-            (Truth { unborn: true, .. }, _) => (now, answer(&it, spawn)),
-            (Truth { killed: false, .. }, Some(at)) if looks < LOOKS => (now.max(at), Input::Timeout),
-            (Truth { leader: true, .. }, _) => (now, Input::Exited(KILLED)),
-            (Truth { killed: true, .. }, Some(at)) if looks < LOOKS => (now.max(at), Input::Timeout),
+        let (at, input) = match (checked.model, checked.life.deadline()) {
+            (
+                Model {
+                    spawn_pending: true, ..
+                },
+                _,
+            ) => (now, spawn_result(&checked, spawn)),
+            (Model { killed: false, .. }, Some(at)) if looks < LOOKS_BEFORE_EMPTY => (now.max(at), Input::Timeout),
+            (Model { leader: true, .. }, _) => (now, Input::Exited(KILLED)),
+            (Model { killed: true, .. }, Some(at)) if looks < LOOKS_BEFORE_EMPTY => (now.max(at), Input::Timeout),
             _ => (now, Input::Empty),
         };
         now = at;
-        let reaction = it.handle(policy, input, now);
+        let reaction = checked.handle(policy, input, now);
         assert_eq!(reaction.reply, Reply::Accepted, "{input:?}");
-        assert_eq!(it.life.wanted(), Wanted::Down);
+        assert_eq!(checked.life.wanted(), Wanted::Down);
         looks += usize::from(matches!(reaction.action, Some(Action::Look { .. })));
     }
-    panic!("still not down: {it:?}");
+    panic!("the stop did not end the process: {checked:?}");
 }
 
-/// Starts it. What is being stopped goes away sooner or later.
-pub(super) fn comes_up(mut it: Watched, policy: &Policy, now: Instant) {
-    let lives_on = matches!(it.life.state().name(), StateName::Starting | StateName::Running);
-    let runs = it.life.runs() + u64::from(!lives_on);
-    it.handle(policy, Input::Start, now);
+/// Starts the lifecycle and asserts that it gets up. A process that is being stopped exits at some point.
+pub(super) fn assert_start_succeeds(mut checked: Checked, policy: &Policy, now: Instant) {
+    let lives_on = matches!(checked.life.state().name(), StateName::Starting | StateName::Running);
+    let runs = checked.life.runs() + u64::from(!lives_on);
+    checked.handle(policy, Input::Start, now);
     for _ in 0..5 {
-        assert_eq!(it.life.wanted(), Wanted::Up);
-        let name = it.life.state().name();
-        if matches!(name, StateName::Starting | StateName::Running) && it.truth.leader {
-            assert_eq!(it.life.runs(), runs, "one incarnation a wish");
+        assert_eq!(checked.life.wanted(), Wanted::Up);
+        let name = checked.life.state().name();
+        if matches!(name, StateName::Starting | StateName::Running) && checked.model.leader {
+            assert_eq!(checked.life.runs(), runs, "a start must spawn exactly one process");
             return;
         }
-        let input = match it.truth {
-            truth if truth.unborn => answer(&it, Spawn::Succeeds),
-            truth if truth.leader => Input::Exited(KILLED),
+        let input = match checked.model {
+            model if model.spawn_pending => spawn_result(&checked, Spawn::Succeeds),
+            model if model.leader => Input::Exited(KILLED),
             _ => Input::Empty,
         };
-        assert_eq!(it.handle(policy, input, now).reply, Reply::Accepted, "{input:?}");
+        assert_eq!(checked.handle(policy, input, now).reply, Reply::Accepted, "{input:?}");
     }
-    panic!("still not up: {it:?}");
+    panic!("the start did not bring the process up: {checked:?}");
 }
 
-fn answer(it: &Watched, spawn: Spawn) -> Input {
+fn spawn_result(checked: &Checked, spawn: Spawn) -> Input {
     match spawn {
-        Spawn::Succeeds => Input::Spawned(it.pid()),
+        Spawn::Succeeds => Input::Spawned(checked.pid()),
         Spawn::Fails => Input::SpawnFailed {
             errno: libc::EAGAIN,
             permanent: false,

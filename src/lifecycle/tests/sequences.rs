@@ -1,7 +1,8 @@
-//! Every order of inputs up to a depth, truths and lies, now and when the deadline has come.
+//! Tries every order of inputs up to a depth: possible and impossible inputs, at once and at the deadline.
 //!
-//! Orders that lead to the same lifecycle at the same time go on as one, so the depth is one that
-//! matters: whatever can be reached in so many steps has been there, and met every input.
+//! Orders that lead to the same lifecycle at the same time are continued only once. This keeps the number of
+//! nodes small, so the depth can be large enough: every node that can be reached in [`DEPTH`] steps is
+//! visited and gets every input.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -11,8 +12,8 @@ use super::super::{
     Backoff, CrashBudget, Failure, Input, Lifecycle, Policy, Restart, Rung, Scope, Startup, State, StateName,
     StopLadder, Wanted,
 };
-use super::reach::{Spawn, comes_down, comes_up};
-use super::watched::{Truth, Watched};
+use super::checked::{Checked, Model};
+use super::reach::{Spawn, assert_start_succeeds, assert_stop_succeeds};
 use crate::exit::Exit;
 use crate::signal::Signal;
 use crate::time::Instant;
@@ -20,32 +21,33 @@ use crate::time::Instant;
 const SECOND: Duration = Duration::from_secs(1);
 const DEPTH: usize = 8;
 
-/// One place that can be reached, and the last step of a shortest way to it.
+/// A lifecycle that can be reached, and the last step of a shortest path to checked.
 #[derive(Clone)]
-struct Place {
-    it: Watched,
+struct Node {
+    checked: Checked,
     now: Instant,
-    came: Option<(usize, Input)>,
+    parent: Option<(usize, Input)>,
 }
 
-/// What tells places apart.
-type Key = (State, Wanted, Counters, u64, Truth, Instant);
+/// The data by which two nodes differ.
+type Key = (State, Wanted, Counters, u64, Model, Instant);
 
-impl Place {
+impl Node {
     fn key(&self) -> Key {
         let Lifecycle {
             state,
             wanted,
             counters,
             runs,
-        } = self.it.life.clone();
-        (state, wanted, counters, runs, self.it.truth, self.now)
+        } = self.checked.life.clone();
+        (state, wanted, counters, runs, self.checked.model, self.now)
     }
 
-    /// Every input now; what depends on the time also at the deadline, or much later without one.
+    /// Every input at the present time. The inputs that depend on the time are also tried at the deadline, or
+    /// much later if there is none.
     fn steps(&self) -> Vec<(Instant, Input)> {
         let failed = |permanent| Input::SpawnFailed { errno: 2, permanent };
-        let later = match self.it.life.deadline() {
+        let later = match self.checked.life.deadline() {
             Some(at) => at.max(self.now),
             None => self.now.saturating_add(SECOND * 100),
         };
@@ -54,7 +56,7 @@ impl Place {
             Input::Stop,
             Input::Restart,
             Input::Kill,
-            Input::Spawned(self.it.pid()),
+            Input::Spawned(self.checked.pid()),
             failed(false),
             failed(true),
             Input::Exited(Exit::Code(0)),
@@ -76,35 +78,35 @@ impl Place {
     }
 }
 
-/// Goes everywhere, and tells which states are never rested in.
+/// Visits every reachable node, checks checked, and returns the states that no node has.
 fn explore(policy: &Policy) -> Vec<StateName> {
-    let start = Place {
-        it: Watched::new(policy, 0),
+    let start = Node {
+        checked: Checked::new(policy, 0),
         now: Instant::from_nanos(1),
-        came: None,
+        parent: None,
     };
     let mut known = HashSet::from([start.key()]);
-    let mut places = vec![start];
-    let mut fresh = 0..1;
+    let mut nodes = vec![start];
+    let mut new = 0..1;
     for _ in 0..DEPTH {
-        for from in fresh.clone() {
-            for (now, input) in places[from].steps() {
-                let place = go(&places, from, now, input, policy);
-                if known.insert(place.key()) {
-                    places.push(place);
+        for from in new.clone() {
+            for (now, input) in nodes[from].steps() {
+                let node = step(&nodes, from, now, input, policy);
+                if known.insert(node.key()) {
+                    nodes.push(node);
                 }
             }
         }
-        fresh = fresh.end..places.len();
+        new = new.end..nodes.len();
     }
-    for at in 0..places.len() {
-        let _way = Way { places: &places, at };
-        let Place { it, now, .. } = &places[at];
-        comes_down(it.clone(), policy, *now, Spawn::Succeeds);
-        comes_down(it.clone(), policy, *now, Spawn::Fails);
-        comes_up(it.clone(), policy, *now);
+    for at in 0..nodes.len() {
+        let _print_path = PrintPath { nodes: &nodes, at };
+        let Node { checked, now, .. } = &nodes[at];
+        assert_stop_succeeds(checked.clone(), policy, *now, Spawn::Succeeds);
+        assert_stop_succeeds(checked.clone(), policy, *now, Spawn::Fails);
+        assert_start_succeeds(checked.clone(), policy, *now);
     }
-    let is_reached = |name| places.iter().any(|place| place.it.life.state().name() == name);
+    let is_reached = |name| nodes.iter().any(|node| node.checked.life.state().name() == name);
     ALL.into_iter().filter(|name| !is_reached(*name)).collect()
 }
 
@@ -118,34 +120,34 @@ const ALL: [StateName; 7] = [
     StateName::Fatal,
 ];
 
-fn go(places: &[Place], from: usize, now: Instant, input: Input, policy: &Policy) -> Place {
-    let _way = Way { places, at: from };
-    let mut it = places[from].it.clone();
-    it.handle(policy, input, now);
-    Place {
-        it,
+fn step(nodes: &[Node], from: usize, now: Instant, input: Input, policy: &Policy) -> Node {
+    let _print_path = PrintPath { nodes, at: from };
+    let mut checked = nodes[from].checked.clone();
+    checked.handle(policy, input, now);
+    Node {
+        checked,
         now,
-        came: Some((from, input)),
+        parent: Some((from, input)),
     }
 }
 
-/// Tells the way to a place if it turns out to be a bad one.
-struct Way<'a> {
-    places: &'a [Place],
+/// Prints the path to a node if a check fails there.
+struct PrintPath<'a> {
+    nodes: &'a [Node],
     at: usize,
 }
 
-impl Drop for Way<'_> {
+impl Drop for PrintPath<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let mut way = Vec::new();
+            let mut path = Vec::new();
             let mut at = self.at;
-            while let Some((from, input)) = self.places[at].came {
-                way.push(format!("{:?} at {:?}", input, self.places[at].now));
+            while let Some((from, input)) = self.nodes[at].parent {
+                path.push(format!("{:?} at {:?}", input, self.nodes[at].now));
                 at = from;
             }
-            way.reverse();
-            eprintln!("after {way:#?}");
+            path.reverse();
+            eprintln!("after {path:#?}");
         }
     }
 }
@@ -166,12 +168,12 @@ fn budget(max: u16) -> Option<CrashBudget> {
 }
 
 #[test]
-fn everything_holds_under_the_default_policy() {
+fn all_rules_hold_under_the_default_policy() {
     assert_eq!(explore(&Policy::default()), []);
 }
 
 #[test]
-fn everything_holds_with_groups_and_delays() {
+fn all_rules_hold_with_process_groups_and_delays() {
     let policy = Policy {
         restart: Restart::Always,
         start_retries: 1,
@@ -185,7 +187,7 @@ fn everything_holds_with_groups_and_delays() {
 }
 
 #[test]
-fn everything_holds_with_readiness() {
+fn all_rules_hold_with_readiness() {
     let policy = Policy {
         startup: Startup::Notify { timeout: SECOND },
         restart: Restart::Always,
@@ -198,7 +200,7 @@ fn everything_holds_with_readiness() {
 }
 
 #[test]
-fn everything_holds_when_nothing_takes_any_time() {
+fn all_rules_hold_when_all_times_are_zero() {
     let policy = Policy {
         startup: Startup::Grace(Duration::ZERO),
         restart: Restart::Always,
@@ -216,7 +218,7 @@ fn everything_holds_when_nothing_takes_any_time() {
 }
 
 #[test]
-fn everything_holds_when_everything_takes_for_ever() {
+fn all_rules_hold_when_all_times_are_infinite() {
     let policy = Policy {
         startup: Startup::Grace(Duration::MAX),
         restart: Restart::Never,

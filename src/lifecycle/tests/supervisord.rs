@@ -1,8 +1,8 @@
-//! What supervisord 4.2.5 was seen to do, and what the table does in its place.
+//! Behaviour that was recorded from supervisord 4.2.5, and the table's behaviour in the same cases.
 //!
-//! Each case is one program of a recorded run: how it was configured, what it does, what was asked
-//! of it and when. The sequence of states is supervisord's word for word; its times are not, since
-//! it looks once a second.
+//! Each case is one program of a recorded run: its configuration, its behaviour, and the commands with their
+//! times. The sequence of states must be exactly the recorded one. The times differ, because supervisord
+//! checks its programs only once a second.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use StateName::{
 
 const MS: Duration = Duration::from_millis(1);
 
-/// supervisord's settings, by its names.
+/// The settings under supervisord's names.
 struct Conf {
     startsecs: u32,
     startretries: u32,
@@ -47,24 +47,24 @@ impl Conf {
     }
 }
 
-/// The states of a program that is started at once, and asked for things at these seconds.
-fn states(conf: &Conf, program: Program, asked: &[(f64, Input)], end: f64) -> Vec<StateName> {
+/// The states of a program that is started at once and gets these commands at these seconds.
+fn states(conf: &Conf, program: Program, commands: &[(f64, Input)], end: f64) -> Vec<StateName> {
     let mut world = World::started(conf.policy(), program);
-    for &(at, input) in asked {
-        world.until(at);
-        world.ask(input);
+    for &(at, input) in commands {
+        world.run_until(at);
+        world.send(input);
     }
-    world.until(end);
-    world.been
+    world.run_until(end);
+    world.states
 }
 
 const FAILED: [StateName; 2] = [STARTING, BACKOFF];
 
 #[test]
-fn around_the_start_grace() {
+fn exits_around_the_start_grace() {
     let quick = |code| Program::ends(MS * 200, code);
     let missing = Program {
-        missing: Some((libc::ENOENT, true)),
+        spawn_error: Some((libc::ENOENT, true)),
         ..SLEEP
     };
     let never = Conf {
@@ -110,7 +110,7 @@ fn around_the_start_grace() {
 }
 
 #[test]
-fn ends_of_what_was_running() {
+fn exits_of_running_programs() {
     let killed = |signal| Program {
         ends: Some((SECOND * 2, Exit::Signal { signal, core: false })),
         ..SLEEP
@@ -143,7 +143,7 @@ fn ends_of_what_was_running() {
 fn stops_in_every_state() {
     let stop = |at| (at, Input::Stop);
     let odd_code = Program {
-        obeys: Some((MS * 10, Exit::Code(3))),
+        on_signal: Some((MS * 10, Exit::Code(3))),
         ..SLEEP
     };
     let always = Conf {
@@ -162,9 +162,15 @@ fn stops_in_every_state() {
     let stopped = vec![STARTING, RUNNING, STOPPING, STOPPED];
     let again = [&stopped[..], &[STARTING, RUNNING]].concat();
     let backoff = [FAILED.repeat(3), vec![STOPPED]].concat();
-    for (name, conf, program, asked, expected) in [
+    for (name, conf, program, commands, expected) in [
         ("polite", &CONF, SLEEP, vec![stop(3.0), (7.0, Input::Start)], again),
-        ("deaf", &hasty, Program::deaf(), vec![stop(3.0)], stopped.clone()),
+        (
+            "deaf",
+            &hasty,
+            Program::ignores_signals(),
+            vec![stop(3.0)],
+            stopped.clone(),
+        ),
         ("odd-code", &always, odd_code, vec![stop(3.0)], stopped),
         (
             "stopped-in-backoff",
@@ -181,6 +187,6 @@ fn stops_in_every_state() {
             vec![STARTING, STOPPING, STOPPED],
         ),
     ] {
-        assert_eq!(states(conf, program, &asked, 11.0), expected, "{name}");
+        assert_eq!(states(conf, program, &commands, 11.0), expected, "{name}");
     }
 }

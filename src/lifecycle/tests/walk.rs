@@ -1,16 +1,16 @@
-//! A long random walk: policies that nobody would write, exchanged at any time, a world that does
-//! what it likes, and lies.
+//! A long random walk: unusual policies that are replaced at any time, random behaviour of the process, and
+//! impossible inputs.
 //!
-//! `PIDHERD_SEED=… cargo test --lib random_walk` replays one episode, `PIDHERD_STEPS=…` makes the
-//! walk longer.
+//! `PIDHERD_SEED=… cargo test --lib random_walk` repeats one episode. `PIDHERD_STEPS=…` sets another number
+//! of steps.
 
 use std::time::Duration;
 
 use super::super::{
     Backoff, CrashBudget, ExpectedExits, Failure, Input, Policy, Restart, Rung, Scope, Startup, StopLadder,
 };
-use super::reach::{Spawn, comes_down, comes_up};
-use super::watched::Watched;
+use super::checked::Checked;
+use super::reach::{Spawn, assert_start_succeeds, assert_stop_succeeds};
 use crate::exit::Exit;
 use crate::signal::Signal;
 use crate::time::Instant;
@@ -37,7 +37,7 @@ fn episode(seed: u64) {
     let _replay = Replay(seed);
     let mut dice = Dice(seed);
     let mut policy = dice.policy();
-    let mut it = Watched::new(&policy, seed);
+    let mut checked = Checked::new(&policy, seed);
     let mut now = match dice.below(20) {
         0 => Instant::NEVER.saturating_sub(dice.duration().max(Duration::from_nanos(1))),
         _ => Instant::from_nanos(dice.below(1 << 50)),
@@ -46,18 +46,18 @@ fn episode(seed: u64) {
         if dice.below(50) == 0 {
             policy = dice.policy();
         }
-        now = dice.later(&it, now);
-        let input = dice.input(&it);
-        it.handle(&policy, input, now);
+        now = dice.later(&checked, now);
+        let input = dice.input(&checked);
+        checked.handle(&policy, input, now);
         if dice.below(10) == 0 {
             let spawn = dice.of(&[Spawn::Succeeds, Spawn::Fails]);
-            comes_down(it.clone(), &policy, now, spawn);
-            comes_up(it.clone(), &policy, now);
+            assert_stop_succeeds(checked.clone(), &policy, now, spawn);
+            assert_start_succeeds(checked.clone(), &policy, now);
         }
     }
 }
 
-/// Tells how to see a failure again.
+/// Prints the command that repeats a failed episode.
 struct Replay(u64);
 
 impl Drop for Replay {
@@ -146,7 +146,7 @@ impl Dice {
         let rungs = self.of(&[0, 1, 1, 2, 3, StopLadder::LIMIT as u64]);
         let rung = |dice: &mut Dice| Rung {
             signal: dice.of(&[Signal::TERM, Signal::INT, Signal::KILL]),
-            // Not wider than the SIGKILL at the end.
+            // A scope must not be wider than that of the SIGKILL at the end.
             scope: dice.of(&[Scope::Process, kill]),
             wait: dice.duration(),
         };
@@ -157,9 +157,9 @@ impl Dice {
         }
     }
 
-    /// Often the deadline, or just before it, or long after it.
-    fn later(&mut self, it: &Watched, now: Instant) -> Instant {
-        let deadline = it.life.deadline().unwrap_or(now);
+    /// A later time: often the deadline, or just before checked, or long after checked.
+    fn later(&mut self, checked: &Checked, now: Instant) -> Instant {
+        let deadline = checked.life.deadline().unwrap_or(now);
         let then = match self.below(8) {
             0..3 => deadline,
             3 => deadline.saturating_sub(Duration::from_nanos(1)),
@@ -167,22 +167,22 @@ impl Dice {
             5 => now.saturating_add(Duration::from_millis(self.below(3_000))),
             _ => now,
         };
-        // Never is never reached.
+        // The instant NEVER must not be reached.
         then.max(now)
             .min(Instant::NEVER.saturating_sub(Duration::from_nanos(1)))
     }
 
-    /// Mostly what may happen next, sometimes what may not.
-    fn input(&mut self, it: &Watched) -> Input {
+    /// Mostly a possible input, sometimes an impossible one.
+    fn input(&mut self, checked: &Checked) -> Input {
         let exit = self.of(&[Exit::Code(0), Exit::Code(1), Exit::Unknown]);
         let failure = self.of(&[Failure::Watchdog, Failure::NotReady]);
         let permanent = self.below(2) == 0;
         let spawn_failed = Input::SpawnFailed { errno: 2, permanent };
         let extension = self.duration();
-        let asked = self.of(&[Input::Start, Input::Stop, Input::Restart, Input::Kill]);
-        let spawned = Input::Spawned(it.pid());
-        let anything = [
-            asked,
+        let command = self.of(&[Input::Start, Input::Stop, Input::Restart, Input::Kill]);
+        let spawned = Input::Spawned(checked.pid());
+        let any_input = [
+            command,
             spawned,
             spawn_failed,
             Input::Exited(exit),
@@ -195,11 +195,11 @@ impl Dice {
             Input::Timeout,
         ];
         match self.below(10) {
-            0 => self.of(&anything),
-            1 | 2 => asked,
+            0 => self.of(&any_input),
+            1 | 2 => command,
             3..6 => Input::Timeout,
-            _ if it.truth.unborn => self.of(&[spawned, spawned, spawned, spawn_failed]),
-            _ if it.truth.leader => self.of(&[
+            _ if checked.model.spawn_pending => self.of(&[spawned, spawned, spawned, spawn_failed]),
+            _ if checked.model.leader => self.of(&[
                 Input::Exited(exit),
                 Input::ExitedLeaving(exit),
                 Input::Ready,
@@ -208,7 +208,7 @@ impl Dice {
                 Input::Failed(failure),
                 Input::Timeout,
             ]),
-            _ if it.truth.others => self.of(&[Input::Empty, Input::Timeout]),
+            _ if checked.model.others => self.of(&[Input::Empty, Input::Timeout]),
             _ => self.of(&[Input::Start, Input::Timeout]),
         }
     }

@@ -1,12 +1,12 @@
-//! A small world in virtual time: one lifecycle, and a program that behaves as described.
+//! A simulated world in virtual time: one lifecycle, and a program with a given behaviour.
 //!
-//! Time jumps from one thing that is due to the next. What happened is told as lines of text, with
-//! seconds since the beginning, so that a test reads like the story it checks.
+//! Time jumps from one event to the next. Each event is logged as a line of text, with the seconds since the
+//! beginning, so a test compares the log with the expected lines.
 
 use std::time::Duration;
 
 use super::super::{Action, Input, Policy, Reply, Restart, Scope, StateName};
-use super::watched::Watched;
+use super::checked::Checked;
 use crate::exit::Exit;
 use crate::signal::Signal;
 use crate::time::Instant;
@@ -20,36 +20,36 @@ pub(super) fn always() -> Policy {
     }
 }
 
-/// What each process of a world does.
+/// The behaviour of each process in a world.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Program {
-    /// The spawn fails with this errno; for good, or not.
-    pub(super) missing: Option<(i32, bool)>,
-    /// It ends by itself, this long after it was spawned.
+    /// The spawn fails with this errno, which is permanent or not.
+    pub(super) spawn_error: Option<(i32, bool)>,
+    /// The process exits by itself, this long after its spawn.
     pub(super) ends: Option<(Duration, Exit)>,
-    /// It says that it is ready.
+    /// The process reports readiness, this long after its spawn.
     pub(super) ready: Option<Duration>,
-    /// It ends this long after any signal but SIGKILL; `None`: it is deaf.
-    pub(super) obeys: Option<(Duration, Exit)>,
-    /// It does not even die of SIGKILL.
-    pub(super) stuck: bool,
-    /// It leaves others in its process group, which die of SIGKILL alone.
-    pub(super) others: bool,
+    /// The process exits this long after any signal except SIGKILL. With `None` it ignores them.
+    pub(super) on_signal: Option<(Duration, Exit)>,
+    /// The process survives even SIGKILL.
+    pub(super) survives_sigkill: bool,
+    /// The process leaves other processes in its process group, which only SIGKILL ends.
+    pub(super) leaves_others: bool,
 }
 
 pub(super) const SLEEP: Program = Program {
-    missing: None,
+    spawn_error: None,
     ends: None,
     ready: None,
-    obeys: Some((
+    on_signal: Some((
         Duration::ZERO,
         Exit::Signal {
             signal: Signal::TERM,
             core: false,
         },
     )),
-    stuck: false,
-    others: false,
+    survives_sigkill: false,
+    leaves_others: false,
 };
 
 impl Program {
@@ -60,14 +60,17 @@ impl Program {
         }
     }
 
-    pub(super) fn deaf() -> Program {
-        Program { obeys: None, ..SLEEP }
+    pub(super) fn ignores_signals() -> Program {
+        Program {
+            on_signal: None,
+            ..SLEEP
+        }
     }
 
-    /// It may not be executed.
-    pub(super) fn refused() -> Program {
+    /// A program that this user may not execute.
+    pub(super) fn not_executable() -> Program {
         Program {
-            missing: Some((libc::EACCES, true)),
+            spawn_error: Some((libc::EACCES, true)),
             ..SLEEP
         }
     }
@@ -82,71 +85,71 @@ struct Process {
 #[derive(Clone, Debug)]
 pub(super) struct World {
     pub(super) policy: Policy,
-    pub(super) life: Watched,
+    pub(super) checked: Checked,
     pub(super) program: Program,
-    /// Which is seen first, of a deadline and an end at the same instant.
+    /// Which event comes first if a deadline and an exit are at the same instant.
     pub(super) deadline_first: bool,
     now: Instant,
     process: Option<Process>,
     others: bool,
     /// Every state that was entered.
-    pub(super) been: Vec<StateName>,
-    told: Vec<String>,
+    pub(super) states: Vec<StateName>,
+    log: Vec<String>,
 }
 
-/// Not zero, so that nothing works by accident.
+/// The time at the beginning. It is not zero, because a zero could hide a mistake.
 const BEGINNING: Instant = Instant::from_nanos(77_000_000_000);
 
 impl World {
     pub(super) fn new(policy: Policy, program: Program) -> World {
         policy.validate().unwrap();
         World {
-            life: Watched::new(&policy, 0),
+            checked: Checked::new(&policy, 0),
             policy,
             program,
             deadline_first: true,
             now: BEGINNING,
             process: None,
             others: false,
-            been: Vec::new(),
-            told: Vec::new(),
+            states: Vec::new(),
+            log: Vec::new(),
         }
     }
 
-    /// One that has been asked to start.
+    /// A world in which the process was started.
     pub(super) fn started(policy: Policy, program: Program) -> World {
         let mut world = World::new(policy, program);
-        assert_eq!(world.ask(Input::Start), Reply::Accepted);
+        assert_eq!(world.send(Input::Start), Reply::Accepted);
         world
     }
 
-    /// What has happened since this was asked last.
-    pub(super) fn told(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.told)
+    /// Returns the log since the last call.
+    pub(super) fn take_log(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.log)
     }
 
-    /// What happens from here on, up to so many seconds after the beginning.
-    pub(super) fn story(&mut self, seconds: f64) -> Vec<String> {
-        self.told();
-        self.until(seconds);
-        self.told()
+    /// Runs until this many seconds after the beginning, and returns the log of that time.
+    pub(super) fn log_until(&mut self, seconds: f64) -> Vec<String> {
+        self.take_log();
+        self.run_until(seconds);
+        self.take_log()
     }
 
-    /// What is answered to a wish, and what happens at once.
-    pub(super) fn answer(&mut self, input: Input) -> (Reply, Vec<String>) {
-        self.told();
-        (self.ask(input), self.told())
+    /// Sends an input, and returns the reply and the log of what happened at once.
+    pub(super) fn send_and_log(&mut self, input: Input) -> (Reply, Vec<String>) {
+        self.take_log();
+        (self.send(input), self.take_log())
     }
 
     pub(super) fn state(&self) -> StateName {
-        self.life.life.state().name()
+        self.checked.life.state().name()
     }
 
-    pub(super) fn ask(&mut self, input: Input) -> Reply {
-        let reaction = self.life.handle(&self.policy, input, self.now);
+    pub(super) fn send(&mut self, input: Input) -> Reply {
+        let reaction = self.checked.handle(&self.policy, input, self.now);
         for step in reaction.transitions() {
-            self.been.push(step.to);
-            self.tell(format!("{}, {}", step.to, step.cause));
+            self.states.push(step.to);
+            self.append(format!("{}, {}", step.to, step.cause));
         }
         if let Some(action) = reaction.action {
             self.carry_out(action);
@@ -154,31 +157,31 @@ impl World {
         reaction.reply
     }
 
-    /// It is dead, and nobody has been told yet.
-    pub(super) fn process_is_gone(&mut self) {
+    /// Removes the process. The lifecycle does not know it yet.
+    pub(super) fn remove_process(&mut self) {
         assert!(self.process.take().is_some());
     }
 
-    /// Lets time pass up to so many seconds after the beginning.
-    pub(super) fn until(&mut self, seconds: f64) {
+    /// Runs until this many seconds after the beginning.
+    pub(super) fn run_until(&mut self, seconds: f64) {
         let end = BEGINNING.saturating_add(Duration::from_secs_f64(seconds));
         let mut events = 0;
         while let Some((at, input)) = self.next().filter(|(at, _)| *at <= end) {
             events += 1;
-            assert!(events < 10_000, "no end of it: {:?}", self.life);
+            assert!(events < 10_000, "too many events: {:?}", self.checked);
             self.now = self.now.max(at);
             match input {
                 Input::Exited(_) => self.process = None,
                 Input::Ready => self.process.iter_mut().for_each(|process| process.ready = None),
                 _ => (),
             }
-            self.ask(input);
+            self.send(input);
         }
         self.now = end;
     }
 
     fn next(&self) -> Option<(Instant, Input)> {
-        let deadline = self.life.life.deadline().map(|at| (at, Input::Timeout));
+        let deadline = self.checked.life.deadline().map(|at| (at, Input::Timeout));
         let ready = self.process.and_then(|process| process.ready);
         let ends = self.process.and_then(|process| process.ends);
         let events = [
@@ -197,21 +200,21 @@ impl World {
         match action {
             Action::Spawn => self.spawn(),
             Action::Signal { signal, scope } => {
-                self.tell(format!("{signal} to {scope:?}"));
+                self.append(format!("{signal} to {scope:?}"));
                 self.signal(signal, scope);
             }
             Action::Look { .. } if self.others => (),
             Action::Look { .. } => {
-                self.ask(Input::Empty);
+                self.send(Input::Empty);
             }
-            Action::ReportUnkillable => self.tell("unkillable".into()),
+            Action::ReportUnkillable => self.append("unkillable".into()),
         }
     }
 
     fn spawn(&mut self) {
-        assert!(self.process.is_none() && !self.others, "a second incarnation");
-        if let Some((errno, permanent)) = self.program.missing {
-            self.ask(Input::SpawnFailed { errno, permanent });
+        assert!(self.process.is_none() && !self.others, "a second process was spawned");
+        if let Some((errno, permanent)) = self.program.spawn_error {
+            self.send(Input::SpawnFailed { errno, permanent });
             return;
         }
         self.process = Some(Process {
@@ -221,29 +224,29 @@ impl World {
                 .map(|(after, exit)| (self.now.saturating_add(after), exit)),
             ready: self.program.ready.map(|after| self.now.saturating_add(after)),
         });
-        self.ask(Input::Spawned(self.life.pid()));
+        self.send(Input::Spawned(self.checked.pid()));
     }
 
     fn signal(&mut self, signal: Signal, scope: Scope) {
         let dies = match signal {
-            Signal::KILL if self.program.stuck => None,
+            Signal::KILL if self.program.survives_sigkill => None,
             Signal::KILL => Some((Duration::ZERO, Exit::Signal { signal, core: false })),
-            _ => self.program.obeys,
+            _ => self.program.on_signal,
         };
         let Some((after, exit)) = dies else { return };
         let at = self.now.saturating_add(after);
         match &mut self.process {
             Some(process) => {
                 process.ends = process.ends.filter(|(ends, _)| *ends <= at).or(Some((at, exit)));
-                self.others = self.program.others && !(scope == Scope::ProcessGroup && signal == Signal::KILL);
+                self.others = self.program.leaves_others && !(scope == Scope::ProcessGroup && signal == Signal::KILL);
             }
             None if scope == Scope::ProcessGroup && signal == Signal::KILL => self.others = false,
             None => (),
         }
     }
 
-    fn tell(&mut self, what: String) {
+    fn append(&mut self, what: String) {
         let seconds = self.now.saturating_duration_since(BEGINNING).as_secs_f64();
-        self.told.push(format!("{seconds} {what}"));
+        self.log.push(format!("{seconds} {what}"));
     }
 }

@@ -1,7 +1,7 @@
-//! A lifecycle that is checked at every step, against what is true of all of them.
+//! A lifecycle that is checked at every step against the rules that hold for all steps.
 //!
-//! It keeps its own account of what is alive, made only from what was told and what was asked for.
-//! An input that this account rules out is a lie: the table must see through it by itself.
+//! It keeps a model of the processes that are alive, made only from the accepted inputs and the requested
+//! actions. An input that the model rules out is impossible, and the table must ignore it.
 
 use super::super::{
     Action, Input, Left, Lifecycle, Policy, Reaction, Reply, State, StateName, Stopping, Transition, Wanted,
@@ -11,41 +11,41 @@ use crate::signal::Signal;
 use crate::time::Instant;
 
 #[derive(Clone, Debug)]
-pub(super) struct Watched {
+pub(super) struct Checked {
     pub(super) life: Lifecycle,
-    pub(super) truth: Truth,
+    pub(super) model: Model,
 }
 
-/// What is there.
+/// The processes that exist according to the inputs and actions so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Truth {
-    /// A spawn was asked for and is not answered.
-    pub(super) unborn: bool,
+pub(super) struct Model {
+    /// A spawn was requested, and its result is pending.
+    pub(super) spawn_pending: bool,
     /// The process is alive.
     pub(super) leader: bool,
-    /// It has ended, and somebody looks for others of its scope.
+    /// The process has exited, and the table checks for other processes of its scope.
     pub(super) others: bool,
-    /// SIGKILL was sent, as the ladder's end.
+    /// SIGKILL was sent at the end of the ladder.
     pub(super) killed: bool,
-    /// So many looks ago.
+    /// The number of checks for other processes since SIGKILL.
     pub(super) looks: u8,
-    /// It was reported as unkillable.
+    /// The process was reported as unkillable.
     pub(super) reported: bool,
-    /// Nothing more will be done about it by itself.
+    /// The table has no further deadline for the stop.
     pub(super) given_up: bool,
 }
 
-impl Truth {
-    /// Whether a process may be alive that is not to be doubled.
+impl Model {
+    /// Whether a process may be alive, so that no other may be spawned.
     pub(super) fn is_alive(self) -> bool {
-        self.unborn || self.leader || self.others
+        self.spawn_pending || self.leader || self.others
     }
 
     fn rules_out(self, input: Input) -> bool {
         match input {
-            Input::Spawned(_) => !self.unborn,
-            // Exec may fail in a process that is known already.
-            Input::SpawnFailed { .. } => !self.unborn && !self.leader,
+            Input::Spawned(_) => !self.spawn_pending,
+            // A spawn may also fail in exec, after the process is known.
+            Input::SpawnFailed { .. } => !self.spawn_pending && !self.leader,
             Input::Exited(_) | Input::ExitedLeaving(_) | Input::Ready | Input::Alive | Input::Failed(_) => !self.leader,
             Input::Extend(_) => !self.leader && !self.others,
             Input::Empty => !self.others,
@@ -54,7 +54,7 @@ impl Truth {
     }
 }
 
-/// One step, for the checks.
+/// The data of one step, for the checks.
 struct Step<'a> {
     before: &'a Lifecycle,
     input: Input,
@@ -63,20 +63,20 @@ struct Step<'a> {
     after: &'a Lifecycle,
 }
 
-impl Watched {
-    pub(super) fn new(policy: &Policy, seed: u64) -> Watched {
-        Watched {
+impl Checked {
+    pub(super) fn new(policy: &Policy, seed: u64) -> Checked {
+        Checked {
             life: Lifecycle::new(policy, seed),
-            truth: Truth::default(),
+            model: Model::default(),
         }
     }
 
-    /// The pid of the spawn that is under way, or was last.
+    /// The pid of the pending spawn, or of the last one.
     pub(super) fn pid(&self) -> Pid {
         Pid::new(u32::try_from(self.life.runs()).unwrap().max(1)).unwrap()
     }
 
-    /// Takes an input in and checks the step.
+    /// Handles an input and checks the step.
     pub(super) fn handle(&mut self, policy: &Policy, input: Input, now: Instant) -> Reaction {
         let before = self.life.clone();
         let reaction = self.life.handle(policy, input, now);
@@ -87,31 +87,35 @@ impl Watched {
             reaction: &reaction,
             after: &self.life,
         };
-        step.chains();
-        step.changes_nothing_unless_it_says_so();
-        step.obeys();
-        step.spawns_when_it_says_so();
-        step.is_in_time();
-        if self.truth.rules_out(input) {
-            assert_eq!(reaction.reply, Reply::Ignored, "{input:?} is impossible in {before:?}");
+        step.assert_continuous();
+        step.assert_only_accepted_inputs_change_state();
+        step.assert_command_is_remembered();
+        step.assert_spawn_enters_starting();
+        step.assert_timeout_makes_progress();
+        if self.model.rules_out(input) {
+            assert_eq!(
+                reaction.reply,
+                Reply::Ignored,
+                "{input:?} is impossible in {before:?} and must be ignored"
+            );
         }
-        let was_alive = self.truth.is_alive();
-        self.keep_account(policy, input, &reaction);
-        self.is_consistent(now);
+        let was_alive = self.model.is_alive();
+        self.update_model(policy, input, &reaction);
+        self.assert_consistent(now);
         let ends = reaction.transitions().filter(|step| step.ends_run()).count();
-        let is_over = !self.truth.is_alive() || reaction.action == Some(Action::Spawn);
+        let is_over = !self.model.is_alive() || reaction.action == Some(Action::Spawn);
         assert_eq!(ends, usize::from(was_alive && is_over), "{input:?} in {before:?}");
         reaction
     }
 
-    fn keep_account(&mut self, policy: &Policy, input: Input, reaction: &Reaction) {
-        let truth = &mut self.truth;
+    fn update_model(&mut self, policy: &Policy, input: Input, reaction: &Reaction) {
+        let model = &mut self.model;
         if reaction.reply != Reply::Ignored {
             match input {
-                Input::Spawned(_) => (truth.unborn, truth.leader) = (false, true),
-                Input::SpawnFailed { .. } => (truth.unborn, truth.leader) = (false, false),
-                Input::Exited(_) | Input::ExitedLeaving(_) => truth.leader = false,
-                Input::Empty => truth.others = false,
+                Input::Spawned(_) => (model.spawn_pending, model.leader) = (false, true),
+                Input::SpawnFailed { .. } => (model.spawn_pending, model.leader) = (false, false),
+                Input::Exited(_) | Input::ExitedLeaving(_) => model.leader = false,
+                Input::Empty => model.others = false,
                 Input::Start | Input::Stop | Input::Restart | Input::Kill => (),
                 Input::Ready | Input::Alive | Input::Extend(_) | Input::Failed(_) | Input::Timeout => (),
             }
@@ -120,7 +124,7 @@ impl Watched {
             State::Stopping(stopping) => Some(stopping),
             _ => None,
         };
-        truth.others = matches!(
+        model.others = matches!(
             stopping,
             Some(Stopping {
                 left: Left::Others { .. },
@@ -128,57 +132,57 @@ impl Watched {
             })
         );
         if stopping.is_none() {
-            (truth.killed, truth.looks, truth.reported) = (false, 0, false);
+            (model.killed, model.looks, model.reported) = (false, 0, false);
         }
         match reaction.action {
             None => (),
             Some(Action::Spawn) => {
-                assert!(!truth.is_alive(), "a second incarnation beside {truth:?}");
-                truth.unborn = true;
+                assert!(!model.is_alive(), "a second process was spawned beside {model:?}");
+                model.spawn_pending = true;
             }
             Some(Action::Signal { signal, scope }) => {
-                let Stopping { rung, .. } = stopping.expect("only what is being stopped gets a signal");
+                let Stopping { rung, .. } = stopping.expect("a signal was sent outside of a stop");
                 if rung == Stopping::SIGKILL {
                     let again = match input {
-                        Input::Kill => truth.given_up,
-                        Input::Timeout => truth.others && truth.looks >= 15,
+                        Input::Kill => model.given_up,
+                        Input::Timeout => model.others && model.looks >= 15,
                         _ => false,
                     };
-                    assert!(
-                        !truth.killed || again,
-                        "SIGKILL goes once, and again if that was in vain"
-                    );
-                    truth.reported &= input != Input::Kill;
-                    // Whoever asks is no reason to put off what comes by itself.
-                    truth.looks *= u8::from(input == Input::Kill);
+                    assert!(!model.killed || again, "SIGKILL was sent again too early");
+                    model.reported &= input != Input::Kill;
+                    // A kill command must not delay the repetition of SIGKILL.
+                    model.looks *= u8::from(input == Input::Kill);
                     assert_eq!((signal, scope), (Signal::KILL, policy.stop.kill));
-                    truth.killed = true;
+                    model.killed = true;
                 }
             }
             Some(Action::Look { .. }) => {
-                assert!(truth.others, "looks for others, and the process itself is alive");
-                truth.looks = truth.looks.saturating_add(u8::from(truth.killed));
-                assert!(truth.looks <= 32, "SIGKILL has been in vain for too long");
+                assert!(
+                    model.others,
+                    "a check for other processes while the process itself is alive"
+                );
+                model.looks = model.looks.saturating_add(u8::from(model.killed));
+                assert!(model.looks <= 32, "SIGKILL was not repeated in time");
             }
             Some(Action::ReportUnkillable) => {
-                assert!(truth.killed && !truth.reported, "reported once, after SIGKILL");
-                truth.reported = true;
+                assert!(model.killed && !model.reported, "reported without SIGKILL, or twice");
+                model.reported = true;
             }
         }
-        truth.given_up = stopping.is_some_and(|stopping| stopping.until == Instant::NEVER);
+        model.given_up = stopping.is_some_and(|stopping| stopping.until == Instant::NEVER);
     }
 
-    fn is_consistent(&self, now: Instant) {
-        let Watched { life, truth } = self;
+    fn assert_consistent(&self, now: Instant) {
+        let Checked { life, model } = self;
         let alive = matches!(
             life.state,
             State::Starting { pid: Some(_), .. }
                 | State::Running { .. }
                 | State::Stopping(Stopping { left: Left::Leader, .. })
         );
-        let unborn = matches!(life.state, State::Starting { pid: None, .. });
-        assert_eq!((unborn, alive), (truth.unborn, truth.leader), "{life:?}");
-        assert_eq!(life.state.pid(), (alive || truth.others).then(|| self.pid()));
+        let spawn_pending = matches!(life.state, State::Starting { pid: None, .. });
+        assert_eq!((spawn_pending, alive), (model.spawn_pending, model.leader), "{life:?}");
+        assert_eq!(life.state.pid(), (alive || model.others).then(|| self.pid()));
         assert!(life.state.since().is_none_or(|since| since <= now));
         let zero = (life.failed_starts(), life.restarts()) == (0, 0);
         match life.state {
@@ -188,8 +192,8 @@ impl Watched {
                 assert_eq!(life.wanted, Wanted::Up);
             }
             State::Stopping(stopping) => {
-                assert_eq!(stopping.rung == Stopping::SIGKILL, truth.killed);
-                assert!(!truth.reported || stopping.until == Instant::NEVER);
+                assert_eq!(stopping.rung == Stopping::SIGKILL, model.killed);
+                assert!(!model.reported || stopping.until == Instant::NEVER);
             }
             State::Exited { .. } | State::Fatal { .. } => (),
         }
@@ -198,17 +202,17 @@ impl Watched {
 
 impl Step<'_> {
     /// The transitions lead from the state before to the state after, without a gap.
-    fn chains(&self) {
+    fn assert_continuous(&self) {
         let mut at = self.before.state.name();
         for Transition { from, to, .. } in self.reaction.transitions() {
             assert_eq!(from, at);
-            assert_ne!(from, to, "a step leads somewhere");
+            assert_ne!(from, to, "a transition must change the state");
             at = to;
         }
         assert_eq!(at, self.after.state.name());
     }
 
-    fn changes_nothing_unless_it_says_so(&self) {
+    fn assert_only_accepted_inputs_change_state(&self) {
         let Step {
             before,
             input,
@@ -224,17 +228,17 @@ impl Step<'_> {
         assert_eq!((after.runs, &after.counters), (before.runs, &before.counters));
         assert_eq!(after.deadline(), before.deadline());
         match (reaction.reply, after.state) {
-            // A start forgives what it is stopped for.
+            // A start clears the failure that caused the stop.
             (Reply::Queued, State::Stopping(stopping)) => {
-                let mut forgiven = before.state;
-                if let State::Stopping(before) = &mut forgiven {
+                let mut cleared = before.state;
+                if let State::Stopping(before) = &mut cleared {
                     before.failed = None;
                 }
-                assert_eq!(State::Stopping(stopping), forgiven);
+                assert_eq!(State::Stopping(stopping), cleared);
             }
             _ => assert_eq!(after.state, before.state),
         }
-        // Only at rest does it come to nothing what is wanted.
+        // Without a process, a stop or a kill changes only what is wanted.
         let at_rest = matches!(
             after.state.name(),
             StateName::Stopped | StateName::Exited | StateName::Fatal
@@ -245,8 +249,8 @@ impl Step<'_> {
         }
     }
 
-    /// No wish is lost or ignored.
-    fn obeys(&self) {
+    /// Every command is remembered.
+    fn assert_command_is_remembered(&self) {
         let wanted = match self.input {
             Input::Start | Input::Restart => Wanted::Up,
             Input::Stop | Input::Kill => Wanted::Down,
@@ -256,8 +260,8 @@ impl Step<'_> {
         assert_eq!(self.after.wanted, wanted);
     }
 
-    /// A spawn is asked for exactly when Starting is entered, which is the last step, and counted.
-    fn spawns_when_it_says_so(&self) {
+    /// A step requests a spawn exactly if its last transition enters Starting, and then counts a run.
+    fn assert_spawn_enters_starting(&self) {
         let mut steps: Vec<Transition> = self.reaction.transitions().collect();
         let spawns = steps.pop().is_some_and(|step| step.to == StateName::Starting);
         assert!(steps.iter().all(|step| step.to != StateName::Starting));
@@ -265,9 +269,9 @@ impl Step<'_> {
         assert_eq!(self.after.runs - self.before.runs, u64::from(spawns));
     }
 
-    /// A timeout does something exactly when one is due, and so much that it cannot go on for ever
-    /// at the same instant.
-    fn is_in_time(&self) {
+    /// A timeout is accepted exactly if a deadline has passed. It must make progress, so that it can't repeat
+    /// for ever at the same instant.
+    fn assert_timeout_makes_progress(&self) {
         if self.input != Input::Timeout {
             return;
         }
@@ -276,8 +280,8 @@ impl Step<'_> {
         assert_eq!(self.reaction.reply, reply);
         if due {
             assert!(
-                self.goes_on(),
-                "{:?} at {:?} leads to {:?}",
+                self.makes_progress(),
+                "no progress: {:?} at {:?} leads to {:?}",
                 self.before,
                 self.now,
                 self.after
@@ -285,14 +289,14 @@ impl Step<'_> {
         }
     }
 
-    fn goes_on(&self) -> bool {
+    fn makes_progress(&self) -> bool {
         let later = self.after.deadline().is_none_or(|at| at > self.now);
         if let (State::Stopping(before), State::Stopping(after)) = (self.before.state, self.after.state) {
-            let climbs = after.rung > before.rung;
+            let next_rung = after.rung > before.rung;
             let gives_up = self.reaction.action == Some(Action::ReportUnkillable);
-            return climbs || gives_up || later;
+            return next_rung || gives_up || later;
         }
-        // By a policy that was exchanged for a more patient one, it is not time yet.
+        // A new policy with a longer time may have replaced the old one, so the deadline moves.
         let waits = matches!(self.after.state, State::Starting { .. } | State::Running { .. }) && later;
         waits || self.before.state.name() != self.after.state.name()
     }
