@@ -162,7 +162,8 @@ impl Deadlines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Random, every_sequence};
+    use crate::random::Random;
+    use crate::testing::every_sequence;
     use std::collections::BTreeMap;
 
     /// The model: the same deadlines, found by a search through all of them.

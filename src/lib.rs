@@ -61,6 +61,7 @@ pub mod timerfd;
 
 mod deadlines;
 mod proc;
+mod random;
 mod sys;
 #[cfg(test)]
 mod testing;

@@ -86,17 +86,13 @@ fn the_set_and_its_single_descriptors_report_the_same_readiness() {
         let (one, each) = (Host::new(), Host::new());
         epoll::add(&one.0, &set, epoll::EventData::new_u64(0), epoll::EventFlags::IN).unwrap();
         let mut sources: Vec<Source> = (0..12).map(|_| Source::new()).collect();
-        let mut random = 1u64;
+        let mut random = fastrand::Rng::with_seed(1);
         for round in 0..20_000 {
-            // xorshift64
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            let (which, what) = ((random >> 40) as usize % sources.len(), (random >> 20) % 4);
-            sources[which].change(&mut set, what);
+            let which = random.usize(..sources.len());
+            sources[which].change(&mut set, random.u64(..4));
             // The change log starts after some changes, and collects several changes before the host reads
             // it.
-            if round < 100 || random % 4 > 0 {
+            if round < 100 || random.u64(..4) > 0 {
                 continue;
             }
             set.track_changes(true);

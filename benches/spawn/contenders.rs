@@ -67,7 +67,7 @@ pub struct Line {
     pub contenders: Vec<Box<dyn Contender>>,
     /// The contenders that do not support the case, and the reason.
     pub unable: Vec<(Name, String)>,
-    random: u64,
+    random: fastrand::Rng,
 }
 
 impl Line {
@@ -76,7 +76,7 @@ impl Line {
             case,
             contenders: Vec::new(),
             unable: Vec::new(),
-            random: 0x9e37_79b9_7f4a_7c15,
+            random: fastrand::Rng::with_seed(1),
         };
         if case == Case::Ids && !rustix::process::geteuid().is_root() {
             line.unable = Name::ALL
@@ -100,16 +100,9 @@ impl Line {
         }
     }
 
-    /// Shuffles the contenders, so that no contender always runs after the same other one. (The shuffle is by
-    /// Fisher and Yates, the numbers are from Marsaglia's xorshift.)
+    /// Shuffles the contenders, so that no contender always runs after the same other one.
     pub fn shuffle(&mut self) {
-        for last in (1..self.contenders.len()).rev() {
-            self.random ^= self.random << 13;
-            self.random ^= self.random >> 7;
-            self.random ^= self.random << 17;
-            let other = self.random % (last as u64 + 1);
-            self.contenders.swap(last, other as usize);
-        }
+        self.random.shuffle(&mut self.contenders);
     }
 }
 

@@ -181,7 +181,8 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Random, every_sequence};
+    use crate::random::Random;
+    use crate::testing::every_sequence;
 
     /// The same with a list that is searched every time.
     #[derive(Default)]

@@ -1,7 +1,8 @@
 //! The set against a naive model of it, on real descriptors. Compiled under `#[cfg(test)]` alone.
 
 use super::*;
-use crate::testing::{Random, every_sequence};
+use crate::random::Random;
+use crate::testing::every_sequence;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::policy::{CrashBudget, Policy};
+use crate::random::Random;
 use crate::time::Instant;
 
 /// The memory of one lifecycle: two budgets, kept apart, and the source of its jitter.
@@ -18,7 +19,7 @@ pub(super) struct Counters {
     /// When those of the window happened. Room for all of them is reserved when the lifecycle is
     /// made, so that a restart allocates nothing.
     crashes: VecDeque<Instant>,
-    random: u64,
+    random: Random,
 }
 
 impl Counters {
@@ -31,7 +32,7 @@ impl Counters {
             tries_used: 0,
             restarts: 0,
             crashes: VecDeque::with_capacity(room.into()),
-            random: seed,
+            random: Random::new(seed),
         }
     }
 
@@ -56,7 +57,7 @@ impl Counters {
         if self.tries_used > policy.start_retries {
             return None;
         }
-        let random = self.draw();
+        let random = self.random.next_u64();
         Some(policy.backoff.delay(self.failed_starts, random))
     }
 
@@ -73,7 +74,7 @@ impl Counters {
             self.spend(budget, now).then_some(())?;
         }
         self.restarts = self.restarts.saturating_add(1);
-        let random = self.draw();
+        let random = self.random.next_u64();
         Some(policy.restart_delay.delay(self.restarts, random))
     }
 
@@ -95,16 +96,6 @@ impl Counters {
     fn forget_crashes(&mut self) {
         self.restarts = 0;
         self.crashes.clear();
-    }
-
-    /// The next number of the sequence that the seed begins (splitmix64's: any seed will do, and
-    /// neighbouring seeds have nothing in common).
-    fn draw(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
     }
 }
 
@@ -201,15 +192,5 @@ mod tests {
         while counters.crashed(&policy, at(0)).is_some() {}
         assert_eq!(counters.crashes.len(), 1_000);
         assert_eq!(counters.crashes.capacity(), room);
-    }
-
-    #[test]
-    fn the_jitter_is_splitmix64s_sequence() {
-        let mut counters = Counters::new(&Policy::default(), 0);
-        let drawn = [(); 3].map(|()| counters.draw());
-        assert_eq!(
-            drawn,
-            [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f]
-        );
     }
 }

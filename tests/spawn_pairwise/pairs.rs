@@ -10,6 +10,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use fastrand::Rng;
+
 /// A setting's name, and the values to try.
 pub type Parameter = (&'static str, &'static [&'static str]);
 
@@ -57,13 +59,13 @@ pub struct Space {
 
 impl Space {
     /// At least `count` combinations that contain every pair except the excluded ones.
-    pub fn combinations(&self, count: usize, random: &mut Random) -> Vec<Combination> {
+    pub fn combinations(&self, count: usize, random: &mut Rng) -> Vec<Combination> {
         let mut missing: BTreeSet<(Choice, Choice)> = self.pairs().filter(|pair| !self.excludes(*pair)).collect();
         let mut rows = Vec::new();
         while !missing.is_empty() || rows.len() < count {
             let seed = missing.first().copied();
             let row = self.row(seed, &missing, random);
-            if missing.is_empty() && row.get(self.slow.0) == self.slow.1 && random.below(16) > 0 {
+            if missing.is_empty() && row.get(self.slow.0) == self.slow.1 && random.u8(..16) > 0 {
                 continue;
             }
             row.pairs().for_each(|pair| {
@@ -90,7 +92,7 @@ impl Space {
     }
 
     /// A combination with this pair, excluded or not. Its other values are random.
-    pub fn with(&self, pair: (Choice, Choice), random: &mut Random) -> Combination {
+    pub fn with(&self, pair: (Choice, Choice), random: &mut Rng) -> Combination {
         self.row(Some(pair), &BTreeSet::new(), random)
     }
 
@@ -98,14 +100,14 @@ impl Space {
         &self,
         seed: Option<(Choice, Choice)>,
         missing: &BTreeSet<(Choice, Choice)>,
-        random: &mut Random,
+        random: &mut Rng,
     ) -> Combination {
         let mut taken: Vec<Choice> = seed.into_iter().flat_map(|(first, second)| [first, second]).collect();
         let mut left: Vec<usize> = (0..self.parameters.len())
             .filter(|&setting| taken.iter().all(|&(known, _)| known != setting))
             .collect();
         while !left.is_empty() {
-            let setting = left.swap_remove(random.below(left.len()));
+            let setting = left.swap_remove(random.usize(..left.len()));
             let value = self.best_value(setting, &taken, missing, random);
             taken.push((setting, value));
         }
@@ -121,7 +123,7 @@ impl Space {
         setting: usize,
         taken: &[Choice],
         missing: &BTreeSet<(Choice, Choice)>,
-        random: &mut Random,
+        random: &mut Rng,
     ) -> usize {
         let ordered = |a: Choice, b: Choice| if a < b { (a, b) } else { (b, a) };
         let possible = (0..self.parameters[setting].1.len())
@@ -129,24 +131,10 @@ impl Space {
             .filter(|&choice| !taken.iter().any(|&other| self.excludes((choice, other))));
         let rated = possible.map(|choice| {
             let gain = |other: &&Choice| missing.contains(&ordered(choice, **other));
-            (taken.iter().filter(gain).count(), random.below(1 << 16), choice.1)
+            (taken.iter().filter(gain).count(), random.u16(..), choice.1)
         });
         let (.., value) = rated.max().expect("every value of the setting is excluded");
         value
-    }
-}
-
-/// The generator xorshift64*, which gives the same numbers for the same seed.
-pub struct Random(pub u64);
-
-impl Random {
-    /// A random number below `end`.
-    pub fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        let number = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
-        usize::try_from(number).expect("31 bits") % end
     }
 }
 
@@ -161,7 +149,7 @@ fn the_combinations_contain_every_pair() {
         excluded: |first, second| (first, second) == (("a", "2"), ("b", "1")),
         slow: ("a", "1"),
     };
-    let rows = space.combinations(0, &mut Random(1));
+    let rows = space.combinations(0, &mut Rng::with_seed(1));
     assert!((12..=18).contains(&rows.len()), "{} rows", rows.len());
     let covered: BTreeSet<_> = rows.iter().flat_map(Combination::pairs).collect();
     let possible: BTreeSet<_> = space.pairs().filter(|pair| !space.excludes(*pair)).collect();

@@ -12,6 +12,7 @@ use super::super::{
 use super::checked::Checked;
 use super::reach::{Spawn, assert_start_succeeds, assert_stop_succeeds};
 use crate::exit::Exit;
+use crate::random::Random;
 use crate::signal::Signal;
 use crate::time::Instant;
 
@@ -35,7 +36,7 @@ fn random_walk() {
 
 fn episode(seed: u64) {
     let _replay = Replay(seed);
-    let mut dice = Dice(seed);
+    let mut dice = Dice(Random::new(seed));
     let mut policy = dice.policy();
     let mut checked = Checked::new(&policy, seed);
     let mut now = match dice.below(20) {
@@ -68,20 +69,12 @@ impl Drop for Replay {
     }
 }
 
-/// splitmix64.
-struct Dice(u64);
+/// A source of random policies, times and inputs.
+struct Dice(Random);
 
 impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
     fn below(&mut self, end: u64) -> u64 {
-        self.roll() % end
+        self.0.below(end)
     }
 
     fn of<T: Copy>(&mut self, choices: &[T]) -> T {

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::testing::Random;
+use crate::random::{self, Random};
 
 /// A source of decisions.
 pub(super) struct Chance(Random);
@@ -16,7 +16,7 @@ pub(super) type OneIn = u64;
 
 impl Chance {
     pub(super) fn new(seed: u64) -> Chance {
-        Chance(Random::new(mix(seed, 0) | 1))
+        Chance(Random::new(seed))
     }
 
     /// A number below `bound`.
@@ -50,13 +50,7 @@ impl Chance {
     }
 }
 
-/// A seed made of two: neighbours have nothing in common (splitmix64's finish).
+/// Combines two seeds. Neighbouring numbers give unrelated results.
 pub(super) const fn mix(seed: u64, number: u64) -> u64 {
-    let mut mixed = seed
-        ^ number
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            .wrapping_add(0x2545_f491_4f6c_dd1d);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
+    random::mix(seed ^ Random::new(number).next_u64())
 }
