@@ -2,6 +2,7 @@
 use pidherd::{Command, Event, GroupSpec, MaskGuard, Restart, Signal, SignalFd, SignalSet, Supervisor, fdset::Change};
 use rustix::event::epoll::{CreateFlags, EventData, EventFlags, add, create, delete, wait};
 use rustix::{buffer::spare_capacity, io::retry_on_intr};
+use std::io::{Write, stdout};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let signals: SignalSet = [Signal::INT, Signal::TERM].into_iter().collect();
@@ -10,6 +11,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let sleep = Command::new("sleep").arg("3").process_group(0);
     let workers = supervisor.add(GroupSpec::new("worker", sleep).instances(3).restart(Restart::Always))?;
     supervisor.start(workers)?;
+    run(supervisor)
+}
+
+pub(crate) fn run(mut supervisor: Supervisor) -> Result<(), Box<dyn std::error::Error>> {
     let epoll = create(CreateFlags::CLOEXEC)?;
     supervisor.track_fd_changes(true);
     let mut ready = Vec::with_capacity(64);
@@ -20,8 +25,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     let wanted = EventFlags::from_bits_retain(entry.interest.bits());
                     add(&epoll, fd, EventData::new_u64(entry.fd as u64), wanted)?;
                 }
+                (Change::Added(_), None) => {} // It was removed again before the host saw it.
                 (Change::Removed { fd, .. }, _) => drop(delete(&epoll, fd)),
-                (Change::Added(_), None) => {} // It is gone already.
             }
         }
         retry_on_intr(|| wait(&epoll, spare_capacity(&mut ready), None))?;
@@ -30,7 +35,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         while let Some(event) = supervisor.next_event() {
             match event {
-                Event::Transition(t) => println!("{} {} -> {}: {}", t.name, t.from, t.to, t.cause),
+                Event::Transition(t) => drop(writeln!(stdout(), "{} {} -> {}: {}", t.name, t.from, t.to, t.cause)),
                 Event::Signal(_) => drop(supervisor.shutdown()?),
                 _ => {}
             }

@@ -1,10 +1,12 @@
-//! A host on tokio: three workers kept alive, and whatever else the runtime does beside it.
+//! A host on tokio: three workers kept alive, beside the other tasks of the runtime, until SIGINT or SIGTERM.
+use std::io::{Write, stdout};
+
 use pidherd::supervisor::Progress;
 use pidherd::{Command, Event, GroupSpec, MaskGuard, Restart, Signal, SignalFd, SignalSet, Supervisor};
 use tokio::io::{Interest, unix::AsyncFd};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // Before there are threads: a mask is each thread's own, and inherited.
+    // The mask comes before any thread: each thread has a mask of its own, and inherits it from the thread that starts it.
     let signals: SignalSet = [Signal::INT, Signal::TERM].into_iter().collect();
     let _restored = MaskGuard::block(signals)?;
     let mut supervisor = Supervisor::builder().signals(SignalFd::new(signals)?).build()?;
@@ -12,25 +14,29 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let workers = supervisor.add(GroupSpec::new("worker", sleep).instances(3).restart(Restart::Always))?;
     supervisor.start(workers)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    runtime.block_on(supervise(supervisor))
+    runtime.block_on(run(supervisor))
 }
 
-async fn supervise(supervisor: Supervisor) -> Result<(), Box<dyn std::error::Error>> {
-    // SAFETY: its descriptor is the same for as long as it lives, and AsyncFd owns it.
+/// Drives the supervisor until it is down.
+pub async fn run(supervisor: Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+    // SAFETY: AsyncFd owns the supervisor, and the supervisor keeps its descriptor for as long as it lives.
     let mut supervisor = unsafe { AsyncFd::register_with_interest(supervisor, Interest::READABLE) }?;
     while !supervisor.get_ref().is_down() {
         let mut ready = supervisor.readable_mut().await?;
-        // Tokio is told of changes alone: the readiness lasts until there is nothing left to do.
+        // The reactor is edge-triggered: the readiness is cleared only when nothing is left to do.
         if ready.get_inner_mut().dispatch()? == Progress::Nothing {
             ready.clear_ready();
         }
         while let Some(event) = supervisor.get_mut().next_event() {
             match event {
-                Event::Transition(t) => println!("{} {} -> {}: {}", t.name, t.from, t.to, t.cause),
+                // A closed standard output is no reason to end.
+                Event::Transition(t) => drop(writeln!(stdout(), "{} {} -> {}: {}", t.name, t.from, t.to, t.cause)),
                 Event::Signal(_) => drop(supervisor.get_mut().shutdown()?),
                 _ => {}
             }
         }
+        // As long as there is work `readable_mut` returns at once: without this no other task would have a turn.
+        tokio::task::yield_now().await;
     }
     Ok(())
 }

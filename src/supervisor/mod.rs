@@ -14,7 +14,8 @@
 //!    follows them by [`Supervisor::next_fd_change`].
 //!
 //! A loop that is edge-triggered calls until the answer is [`Progress::Nothing`]. That of tokio is:
-//! `examples/tokio.rs` puts the supervisor into an `AsyncFd`, and clears its readiness only then. A wait may
+//! `examples/tokio.rs` puts the supervisor into an `AsyncFd`, and clears its readiness only then. It yields to the
+//! runtime between two calls: in a crash storm there is always more to do, and other tasks would never run. A wait may
 //! end with `EINTR` when nothing has happened (a host that is stopped and goes on): it is to be repeated.
 //!
 //! # Example

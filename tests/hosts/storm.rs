@@ -1,0 +1,173 @@
+//! A crash storm: what runs in it, how it is counted and how it ends.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pidherd::lifecycle::{Backoff, Policy, Restart, Scope, Startup, StopLadder};
+use pidherd::{Command, GroupSpec, Signal, SignalFd, SignalSet, Supervisor};
+use rustix::pipe::pipe;
+
+use super::common::{self, Isolation, SOON, TestCgroup, wait_readable};
+
+/// How many instances are restarted at once.
+pub const INSTANCES: u32 = 50;
+
+/// The signal that ends a host.
+const END: SignalSet = SignalSet::EMPTY.with(Signal::TERM);
+
+/// How many descriptors a host of this many instances may have open at a time. An instance has at most four: a pidfd, a
+/// readiness pipe, its cgroup and that one's events. What a restart replaces stays open until the host has
+/// followed the change, so each counts twice.
+const MOST_DESCRIPTORS: usize = 2 * 4 * INSTANCES as usize + 50;
+
+/// How long a storm lasts.
+#[derive(Clone, Copy, Debug)]
+pub enum Length {
+    /// Until there were as many runs.
+    Runs(usize),
+    /// Until this time has passed.
+    Time(Duration),
+}
+
+impl Length {
+    /// A bounded number of runs, or the time that `PIDHERD_STORM_SECONDS` sets.
+    pub fn of_a_test() -> Length {
+        match std::env::var("PIDHERD_STORM_SECONDS") {
+            Ok(seconds) => Length::Time(Duration::from_secs(seconds.parse().expect("a number of seconds"))),
+            Err(_) => Length::Runs(600),
+        }
+    }
+
+    fn limit(self) -> Duration {
+        common::LIMIT
+            + match self {
+                Length::Runs(_) => Duration::ZERO,
+                Length::Time(time) => time,
+            }
+    }
+}
+
+/// Where each run of an instance leaves a byte.
+#[derive(Clone)]
+pub struct Tally(Arc<OwnedFd>);
+
+impl Tally {
+    /// A shell script whose standard output is counted: it writes one byte.
+    pub fn sh(&self, script: &str) -> Command {
+        self.count(Command::new("/bin/sh").arg("-c").arg(script))
+    }
+
+    /// A command that writes one byte to its standard output.
+    pub fn count(&self, command: Command) -> Command {
+        command.stdout(Arc::clone(&self.0))
+    }
+}
+
+/// Restarted at once and without a bound, whether its start failed or it ran.
+pub fn churning(startup: Startup) -> Policy {
+    Policy {
+        startup,
+        restart: Restart::Always,
+        start_retries: u32::MAX,
+        backoff: Backoff::NONE,
+        crash_budget: None,
+        stop: StopLadder::kill(Scope::Process),
+        ..Policy::default()
+    }
+}
+
+/// Ready as soon as exec has succeeded.
+pub const AT_ONCE: Startup = Startup::Grace(Duration::ZERO);
+
+/// Ready when the process has written to its readiness descriptor.
+pub const NOTIFY: Startup = Startup::Notify {
+    timeout: Duration::from_secs(1000),
+};
+
+/// What runs in a storm.
+pub struct Storm {
+    pub groups: Vec<GroupSpec>,
+    /// The cgroup in which the instances have theirs.
+    pub cgroup: Option<TestCgroup>,
+}
+
+impl From<Vec<GroupSpec>> for Storm {
+    fn from(groups: Vec<GroupSpec>) -> Storm {
+        Storm { groups, cgroup: None }
+    }
+}
+
+/// Runs a host in a storm of these groups, in a process of its own, and ends it by SIGTERM. The host must not fail, must
+/// never have more descriptors open than its instances need, and leaves nothing.
+pub fn weather<S: Into<Storm>>(
+    host: impl FnOnce(Supervisor) -> Result<(), Box<dyn std::error::Error>>,
+    storm: impl FnOnce(&Tally) -> S,
+) {
+    let length = Length::of_a_test();
+    Isolation::new().limit(length.limit()).blocked(END).run(|| {
+        let (reader, writer) = pipe().unwrap();
+        let tally = Tally(Arc::new(writer));
+        let watch = thread::spawn(move || watch(&reader, length));
+        let signals = SignalFd::new(END).unwrap();
+        let mut supervisor = Supervisor::builder().signals(signals).build().unwrap();
+        let Storm { groups, cgroup } = storm(&tally).into();
+        for group in groups {
+            let group = supervisor.add(group).unwrap();
+            supervisor.start(group).unwrap();
+        }
+        let ended = host(supervisor);
+        drop(tally);
+        let seen = watch.join().unwrap();
+        println!("{seen:?}");
+        assert!(ended.is_ok(), "{ended:?}, after {seen:?}");
+        assert!(seen.descriptors <= MOST_DESCRIPTORS, "{seen:?}");
+        if let Some(cgroup) = cgroup {
+            let below = fs::read_dir(cgroup.path()).unwrap().flatten();
+            let left: Vec<_> = below.filter(|entry| entry.path().is_dir()).collect();
+            assert!(left.is_empty(), "{left:?}");
+        }
+    });
+}
+
+/// What was seen of a host from another thread.
+#[derive(Debug)]
+#[allow(dead_code, reason = "shown when a test fails")]
+struct Seen {
+    runs: usize,
+    /// The most that were open at a time.
+    descriptors: usize,
+}
+
+/// Counts the runs until the storm is over, ends the host, and reads on until nothing holds the pipe any more.
+fn watch(reader: &OwnedFd, length: Length) -> Seen {
+    let began = Instant::now();
+    let mut seen = Seen {
+        runs: 0,
+        descriptors: 0,
+    };
+    let mut told = false;
+    loop {
+        assert!(wait_readable(reader.as_fd(), SOON), "the host stands still: {seen:?}");
+        match rustix::io::read(reader, &mut [0; 64]).unwrap() {
+            0 => return seen,
+            read => seen.runs += read,
+        }
+        seen.descriptors = seen.descriptors.max(open_descriptors());
+        let is_over = match length {
+            Length::Runs(runs) => seen.runs >= runs,
+            Length::Time(time) => began.elapsed() >= time,
+        };
+        if is_over && !told {
+            told = true;
+            let own = rustix::process::getpid();
+            rustix::process::kill_process(own, rustix::process::Signal::TERM).unwrap();
+        }
+    }
+}
+
+fn open_descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count()
+}

@@ -1,0 +1,169 @@
+//! Each host in each storm.
+
+use std::cell::Cell;
+use std::error::Error;
+use std::rc::Rc;
+
+use pidherd::cgroup::CgroupDir;
+use pidherd::{Command, GroupSpec, Policy, Scope, StopLadder, Supervisor};
+
+use super::common::test_cgroup;
+use super::storm::{AT_ONCE, INSTANCES, NOTIFY, Storm, Tally, churning, weather};
+use super::{epoll_host, tokio_host};
+
+/// A group of this many instances of a command, restarted at once whenever one ends.
+fn group(name: &str, command: Command, instances: u32) -> GroupSpec {
+    GroupSpec::new(name, command)
+        .instances(instances)
+        .policy(churning(AT_ONCE))
+}
+
+fn crashes(tally: &Tally) -> Vec<GroupSpec> {
+    vec![group("crash", tally.sh("echo; exit 1"), INSTANCES)]
+}
+
+/// The shortest life there is: one write and the end.
+fn echoes(tally: &Tally) -> Vec<GroupSpec> {
+    vec![group("echo", tally.count(Command::new("echo")), INSTANCES)]
+}
+
+/// Half of them end without a word, so that the pidfd and the readiness pipe become readable together; the others
+/// are ready for a moment.
+fn readiness(tally: &Tally) -> Vec<GroupSpec> {
+    let notify = |name, script| {
+        let group = GroupSpec::new(name, tally.sh(script)).instances(INSTANCES / 2);
+        group.ready_fd(3).policy(churning(NOTIFY))
+    };
+    vec![
+        notify("silent", "echo; exit 1"),
+        notify("ready", "echo >&3; echo; exit 1"),
+    ]
+}
+
+/// Starts that fail need no process to end: their work never waits for anything.
+fn missing_programs(tally: &Tally) -> Vec<GroupSpec> {
+    let missing = group("missing", Command::new("/no/such/program"), INSTANCES / 5);
+    vec![missing, group("crash", tally.sh("echo; exit 1"), INSTANCES * 4 / 5)]
+}
+
+/// Each run leaves a process in a session of its own behind, which ends soon.
+fn sessions(tally: &Tally) -> Vec<GroupSpec> {
+    let script = "setsid sh -c 'exit 0' >/dev/null & echo; exit 1";
+    vec![group("session", tally.sh(script), INSTANCES)]
+}
+
+/// Each run leaves a process in a session of its own behind, which only the end of its cgroup ends. Without cgroups it
+/// is a storm of crashes.
+fn cgroups(tally: &Tally) -> Storm {
+    let Some(cgroup) = test_cgroup() else {
+        return crashes(tally).into();
+    };
+    let directory = CgroupDir::open(cgroup.path()).unwrap();
+    let script = "setsid sleep 1000 >/dev/null 2>&1 & echo; exit 1";
+    let grouped = |name, scope| {
+        let policy = Policy {
+            stop: StopLadder::kill(scope),
+            ..churning(AT_ONCE)
+        };
+        let group = GroupSpec::new(name, tally.sh(script)).instances(INSTANCES / 2);
+        group.policy(policy).cgroup(directory.clone())
+    };
+    Storm {
+        groups: vec![grouped("process", Scope::Process), grouped("cgroup", Scope::Cgroup)],
+        cgroup: Some(cgroup),
+    }
+}
+
+/// The host on tokio. The first runtime of a process makes descriptors that stay: one is made here, before anything is
+/// compared.
+fn tokio() -> impl FnOnce(Supervisor) -> Result<(), Box<dyn Error>> {
+    drop(runtime());
+    |supervisor| runtime()?.block_on(tokio_host::run(supervisor))
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_io().build()
+}
+
+#[test]
+fn the_epoll_host_survives_crashes() {
+    weather(epoll_host::run, crashes);
+}
+
+#[test]
+fn the_epoll_host_survives_the_shortest_lives() {
+    weather(epoll_host::run, echoes);
+}
+
+#[test]
+fn the_epoll_host_survives_readiness_descriptors() {
+    weather(epoll_host::run, readiness);
+}
+
+#[test]
+fn the_epoll_host_survives_missing_programs() {
+    weather(epoll_host::run, missing_programs);
+}
+
+#[test]
+fn the_epoll_host_survives_grandchildren_in_sessions() {
+    weather(epoll_host::run, sessions);
+}
+
+#[test]
+fn the_epoll_host_survives_cgroups() {
+    weather(epoll_host::run, cgroups);
+}
+
+#[test]
+fn the_tokio_host_survives_crashes() {
+    weather(tokio(), crashes);
+}
+
+#[test]
+fn the_tokio_host_survives_the_shortest_lives() {
+    weather(tokio(), echoes);
+}
+
+#[test]
+fn the_tokio_host_survives_readiness_descriptors() {
+    weather(tokio(), readiness);
+}
+
+#[test]
+fn the_tokio_host_survives_missing_programs() {
+    weather(tokio(), missing_programs);
+}
+
+#[test]
+fn the_tokio_host_survives_grandchildren_in_sessions() {
+    weather(tokio(), sessions);
+}
+
+#[test]
+fn the_tokio_host_survives_cgroups() {
+    weather(tokio(), cgroups);
+}
+
+#[test]
+fn a_task_beside_the_tokio_host_has_its_turns() {
+    drop(runtime());
+    let beside = |supervisor| {
+        let turns = Rc::new(Cell::new(0));
+        let counted = Rc::clone(&turns);
+        let local = tokio::task::LocalSet::new();
+        let ended = local.block_on(&runtime()?, async move {
+            tokio::task::spawn_local(async move {
+                loop {
+                    counted.set(counted.get() + 1);
+                    tokio::task::yield_now().await;
+                }
+            });
+            tokio_host::run(supervisor).await
+        });
+        println!("the other task had {} turns", turns.get());
+        assert!(turns.get() >= 10, "{} turns", turns.get());
+        ended
+    };
+    weather(beside, echoes);
+}
