@@ -134,6 +134,7 @@ impl Spawner {
         program: &mut Program,
         cgroup: Option<BorrowedFd<'_>>,
     ) -> Result<Result<Child, Failure>, SpawnError> {
+        let inherited = plan::Inherited::new(program, &self.slots)?;
         let entrance = match cgroup.filter(|_| self.enters_cgroups) {
             Some(directory) => Some(open_entrance(program, directory)?),
             None => None,
@@ -141,7 +142,7 @@ impl Spawner {
         let born_in = cgroup.filter(|_| entrance.is_none());
         let ends = plan::open_pipes(program)?;
         let entrance = entrance.as_ref().map(|procs| procs.as_fd());
-        let planned = plan::plan(program, &ends, &mut self.slots, self.close_range, entrance);
+        let planned = plan::plan(program, &inherited, &ends, &mut self.slots, self.close_range, entrance);
         let born = planned.map(|path| self.give_birth(program, path, born_in));
         self.slots.empty();
         program.moved.clear();

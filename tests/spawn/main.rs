@@ -7,3 +7,4 @@ mod helpers;
 
 mod settings;
 mod shortage;
+mod streams;
