@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::error::{SpawnError, Step};
+use super::error::{SpawnError, Step, Subject};
 use super::program::{CGROUP, CLOSE, Descriptor, Program, Source, UNSHARE};
 use super::slots::{Occupied, SLOTS_FROM, Slots, UNSHARE_FROM};
 use crate::child::Pipes;
@@ -94,8 +94,10 @@ pub(super) fn open_pipes(program: &Program) -> Result<Ends, SpawnError> {
         let Source::Pipe(stream) = descriptor.source else {
             continue;
         };
-        let (read, write) =
-            pipe_with(PipeFlags::CLOEXEC).map_err(|error| program.parent_error(Step::Pipe, error.raw_os_error()))?;
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| {
+            let subject = Subject::Stream(descriptor.target);
+            program.parent_error(Step::Pipe, error.raw_os_error(), Some(subject))
+        })?;
         let (child, parent) = if stream == 0 { (read, write) } else { (write, read) };
         if let Some(end) = ends.child.get_mut(stream) {
             *end = Some(child);
