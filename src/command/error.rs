@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
+use super::capability::Capabilities;
 use crate::errno::ErrnoText;
 
 /// What was being done when it failed.
@@ -340,6 +341,15 @@ const NAMES: &[(i32, &str)] = errno_names! {
     EOVERFLOW ELIBBAD EOPNOTSUPP ETIMEDOUT ESTALE EDQUOT EXDEV ERANGE
 };
 
+/// Capabilities by their names.
+struct Names(Capabilities);
+
+impl fmt::Display for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        bitflags::parser::to_writer(&self.0, f)
+    }
+}
+
 /// What is wrong with a command. Nothing was started.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -436,6 +446,14 @@ pub enum CommandError {
         what: &'static str,
         /// Its value.
         value: i64,
+    },
+    /// Ambient or inheritable capabilities that the bounding set of the same command leaves out.
+    #[error("{what} capabilities that the bounding set leaves out: {}", Names(*.beyond))]
+    BeyondBounding {
+        /// `"ambient"` or `"inheritable"`.
+        what: &'static str,
+        /// The capabilities.
+        beyond: Capabilities,
     },
     /// A setting that needs another one.
     #[error("{what} needs {needs}")]
