@@ -31,6 +31,7 @@ use bitflags::bitflags;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
+use crate::sys::descriptors::above_standard;
 use table::Table;
 
 mod table;
@@ -186,7 +187,7 @@ impl FdSet {
     /// What epoll_create1(2) says: EMFILE, ENFILE, ENOMEM.
     pub fn new() -> io::Result<FdSet> {
         Ok(FdSet {
-            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            epoll: above_standard(epoll::create(epoll::CreateFlags::CLOEXEC)?)?,
             table: Table::new(),
             changes: None,
         })

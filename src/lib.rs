@@ -60,6 +60,7 @@ pub mod time;
 pub mod timerfd;
 
 mod deadlines;
+mod errno;
 mod proc;
 mod random;
 mod sys;
@@ -71,6 +72,7 @@ extern crate self as pidherd;
 
 pub use child::{Child, Pipes};
 pub use command::{Capabilities, Command, CommandError, OpenFile, Program, Resource, SpawnError, Spawner, Stdio, Step};
+pub use errno::SetupError;
 pub use exit::{Exit, ExitRecord, Pid, Usage};
 pub use fdset::FdSet;
 pub use lifecycle::{Backoff, CrashBudget, Lifecycle, Policy, Restart, Scope, Startup, StateName, StopLadder};

@@ -63,7 +63,7 @@ impl SignalFd {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, CannotBeCaught(signal)));
             }
         }
-        let fd = sys::signalfd::create(set)?;
+        let fd = sys::descriptors::above_standard(sys::signalfd::create(set)?)?;
         Ok(SignalFd { fd, set })
     }
 

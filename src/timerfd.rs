@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::time::{ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
+use crate::sys::descriptors::above_standard;
 use crate::time::Instant;
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
@@ -87,7 +88,11 @@ impl TimerFd {
             Clock::Boottime => TimerfdClockId::Boottime,
         };
         let fd = rustix::time::timerfd_create(id, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
-        Ok(TimerFd { fd, clock, armed: None })
+        Ok(TimerFd {
+            fd: above_standard(fd)?,
+            clock,
+            armed: None,
+        })
     }
 
     /// The clock that its deadlines are on.

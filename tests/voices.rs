@@ -3,6 +3,7 @@
 mod common;
 mod host;
 
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command as StdCommand;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use StateName::{Backoff as BackOff, Exited, Fatal, Running, Starting, Stopped, S
 use common::{SOON, isolated, skipped, wait_readable};
 use host::{Host, LONG, at_once, ms, sh, term};
 use pidherd::group::Effect;
-use pidherd::lifecycle::{Cause, Failure, Policy, Restart, Scope, Startup, StateName};
+use pidherd::lifecycle::{Backoff, Cause, Failure, Policy, Restart, Scope, Startup, StateName};
 use pidherd::supervisor::{End, Progress};
 use pidherd::{Error, GroupSpec, InstanceId};
 
@@ -190,6 +191,80 @@ fn systemd_notify_makes_it_running() {
         host.until_state(id, Running);
         assert_eq!(host.steps(id).last().unwrap().cause, Cause::Ready);
         host.shut_down();
+    });
+}
+
+/// WATCHDOG_USEC is a number that sd_watchdog_enabled(3) accepts, or it is not there.
+#[test]
+fn a_watchdog_at_the_edges_is_told_as_a_number_above_zero_or_not_at_all() {
+    isolated(|| {
+        const MOST: u64 = u64::MAX - 1;
+        for (silence, told) in [
+            (Duration::MAX, ""),
+            // To systemd, the greatest number stands for infinity.
+            (Duration::from_micros(u64::MAX), ""),
+            (Duration::from_micros(u64::MAX) + Duration::from_nanos(1), ""),
+            (Duration::from_micros(MOST), "18446744073709551614"),
+            (
+                Duration::from_micros(MOST) + Duration::from_nanos(999),
+                "18446744073709551614",
+            ),
+            (Duration::from_secs(3600), "3600000000"),
+            // The supervisor's patience is never shorter than what the process is told, but for what is too short
+            // to be told.
+            (Duration::from_nanos(1_500_000_999), "1500000"),
+            (Duration::from_nanos(999), "1"),
+            (Duration::from_nanos(1), "1"),
+        ] {
+            // The shell lives long enough to say it, whatever the watchdog thinks of that.
+            let policy = Policy {
+                watchdog: Some(silence),
+                startup: Startup::Notify { timeout: LONG },
+                ..at_once()
+            };
+            let mut host = Host::new();
+            let id = start(&mut host, speaker().policy(policy));
+            let line = host.line(id);
+            assert_eq!(line.split_once(' ').unwrap().1, told, "{silence:?}");
+            host.supervisor.kill(id).unwrap();
+            host.until_state(id, Stopped);
+        }
+    });
+}
+
+/// Nothing overflows, nothing fires, and nothing spins: a time that is never over is a state like any other.
+#[test]
+fn times_that_are_never_over_are_never_over() {
+    isolated(|| {
+        let forever = [
+            Duration::MAX,
+            Duration::from_nanos(u64::MAX),
+            Duration::from_secs(1 << 40),
+        ];
+        for time in forever {
+            let policy = Policy {
+                watchdog: Some(time),
+                startup: Startup::Grace(time),
+                backoff: Backoff::Fixed(time),
+                start_retries: 1,
+                cool_off: Some(time),
+                stable_after: time,
+                stop: term(Scope::Process, LONG),
+                ..at_once()
+            };
+            let mut host = Host::new();
+            let alive = start(
+                &mut host,
+                GroupSpec::new("a", sh("echo; read never")).policy(policy.clone()),
+            );
+            host.line(alive);
+            let ended = start(&mut host, GroupSpec::new("b", sh("exit 1")).policy(policy));
+            host.until_state(ended, BackOff);
+            assert_eq!(host.state(alive), Starting);
+            let supervisor = host.supervisor.as_fd();
+            assert!(!wait_readable(&supervisor, ms(50)), "nothing is due: {time:?}");
+            host.shut_down();
+        }
     });
 }
 

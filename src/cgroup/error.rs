@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+use crate::errno::ErrnoText;
+
 /// Why a directory, or a leaf in it, will not do. Nothing was left behind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -166,7 +168,7 @@ fn words(errno: i32) -> String {
     if errno == 0 {
         return "it never became empty".to_owned();
     }
-    io::Error::from_raw_os_error(errno).to_string()
+    ErrnoText(errno).to_string()
 }
 
 #[cfg(test)]
@@ -180,11 +182,11 @@ mod tests {
             (Errno::NOENT, r#"there is no cgroup "/sys/fs/cgroup/x""#),
             (
                 Errno::ROFS,
-                r#"cannot write to cgroup "/sys/fs/cgroup/x": Read-only file system (os error 30)"#,
+                r#"cannot write to cgroup "/sys/fs/cgroup/x": Read-only file system"#,
             ),
             (
                 Errno::MFILE,
-                r#"cannot thaw cgroup "/sys/fs/cgroup/x": Too many open files (os error 24)"#,
+                r#"cannot thaw cgroup "/sys/fs/cgroup/x": Too many open files"#,
             ),
         ] {
             let error = CgroupError::failed(path, "thaw", errno);

@@ -8,23 +8,27 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, unlinkat};
 use rustix::io::{Errno, retry_on_intr};
 
+use crate::sys::descriptors::above_standard;
+
 const FREEZE: &CStr = c"cgroup.freeze";
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// Opens a directory by a path that the host gave, which may lead through symlinks.
 pub(super) fn open_path(at: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
-    retry_on_intr(|| openat(at, path, DIRECTORY, Mode::empty()))
+    above_standard(retry_on_intr(|| openat(at, path, DIRECTORY, Mode::empty()))?)
 }
 
 /// Opens a directory in another.
 pub(super) fn open(at: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
-    retry_on_intr(|| openat(at, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()))
+    let flags = DIRECTORY | OFlags::NOFOLLOW;
+    above_standard(retry_on_intr(|| openat(at, name, flags, Mode::empty()))?)
 }
 
 /// Opens a file of a cgroup for reading.
 pub(super) fn open_file(cgroup: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
-    openat(cgroup, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    above_standard(openat(cgroup, name, flags, Mode::empty())?)
 }
 
 /// The content of a small file of a cgroup.

@@ -9,6 +9,9 @@ use std::io;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
+use super::capability::Capabilities;
+use crate::errno::ErrnoText;
+
 /// What was being done when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -116,17 +119,40 @@ impl fmt::Display for Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
     Path(PathBuf),
+    /// A file that is to be this descriptor of the child.
+    File(PathBuf, RawFd),
+    /// This descriptor of the child.
+    Stream(RawFd),
     /// A program that is in none of PATH's directories.
     Nowhere(PathBuf),
     Value(String),
+    /// The operation of the preparations that failed, and its object.
+    Setup(&'static str, &'static str),
 }
 
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Subject::Path(path) => write!(f, "{path:?}"),
+            Subject::File(path, target) => write!(f, "{path:?} for {}", Stream(*target)),
+            Subject::Stream(target) => write!(f, "for {}", Stream(*target)),
             Subject::Nowhere(path) => write!(f, "{path:?}, searched for in PATH"),
             Subject::Value(value) => f.write_str(value),
+            Subject::Setup(operation, object) => write!(f, "{operation} {object}"),
+        }
+    }
+}
+
+/// What to call a descriptor of the child.
+struct Stream(RawFd);
+
+impl fmt::Display for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => f.write_str("stdin"),
+            1 => f.write_str("stdout"),
+            2 => f.write_str("stderr"),
+            number => write!(f, "descriptor {number}"),
         }
     }
 }
@@ -185,29 +211,37 @@ impl SpawnError {
     /// The file or directory concerned, where there is one.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
-        match &*self.cause {
-            Cause::Kernel {
-                subject: Some(Subject::Path(path) | Subject::Nowhere(path)),
-                ..
-            } => Some(path),
-            Cause::Kernel { .. } | Cause::Command(_) => None,
+        match self.about()? {
+            Subject::Path(path) | Subject::File(path, _) | Subject::Nowhere(path) => Some(path),
+            Subject::Setup(_, object) => Some(Path::new(object)).filter(|path| path.is_absolute()),
+            Subject::Stream(_) | Subject::Value(_) => None,
         }
     }
 
     /// What the step was about, as text: a path, an id, the name of a limit.
     #[must_use]
     pub fn subject(&self) -> Option<String> {
+        Some(match self.about()? {
+            Subject::Path(path) | Subject::File(path, _) | Subject::Nowhere(path) => path.display().to_string(),
+            Subject::Stream(target) => Stream(*target).to_string(),
+            Subject::Value(value) => value.clone(),
+            Subject::Setup(_, object) => (*object).to_owned(),
+        })
+    }
+
+    fn about(&self) -> Option<&Subject> {
         match &*self.cause {
-            Cause::Kernel {
-                subject: Some(Subject::Path(path) | Subject::Nowhere(path)),
-                ..
-            } => Some(path.display().to_string()),
-            Cause::Kernel {
-                subject: Some(Subject::Value(value)),
-                ..
-            } => Some(value.clone()),
-            Cause::Kernel { subject: None, .. } | Cause::Command(_) => None,
+            Cause::Kernel { subject, .. } => subject.as_ref(),
+            Cause::Command(_) => None,
         }
+    }
+
+    /// The same error with this as its object.
+    pub(crate) fn about_path(mut self, path: PathBuf) -> SpawnError {
+        if let Cause::Kernel { subject, .. } = &mut *self.cause {
+            *subject = Some(Subject::Path(path));
+        }
+        self
     }
 
     /// The program as the command names it.
@@ -244,9 +278,10 @@ impl fmt::Display for SpawnError {
         write!(f, "cannot start {:?}: ", self.program)?;
         match &*self.cause {
             Cause::Kernel { step, errno, subject } => {
-                write!(f, "{step}")?;
-                if let Some(subject) = subject {
-                    write!(f, " {subject}")?;
+                match subject {
+                    None => step.fmt(f)?,
+                    Some(setup @ Subject::Setup(..)) => setup.fmt(f)?,
+                    Some(subject) => write!(f, "{step} {subject}")?,
                 }
                 write!(f, ": {}", Errno(*errno))
             }
@@ -283,16 +318,15 @@ impl From<SpawnError> for io::Error {
     }
 }
 
-/// An errno in words, with its name where that is one of those that a spawn meets.
+/// An errno as text, with its name where that is one of those that a spawn meets.
 struct Errno(i32);
 
 impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = io::Error::from_raw_os_error(self.0).to_string();
-        let words = text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words);
+        ErrnoText(self.0).fmt(f)?;
         match NAMES.iter().find(|(errno, _)| *errno == self.0) {
-            Some((_, name)) => write!(f, "{words} ({name})"),
-            None => write!(f, "{words} (errno {})", self.0),
+            Some((_, name)) => write!(f, " ({name})"),
+            None => Ok(()),
         }
     }
 }
@@ -306,6 +340,15 @@ const NAMES: &[(i32, &str)] = errno_names! {
     ENODEV ENOTDIR EISDIR EINVAL ENFILE EMFILE ENOTTY ETXTBSY EFBIG ENOSPC ESPIPE EROFS ENAMETOOLONG ENOSYS ELOOP
     EOVERFLOW ELIBBAD EOPNOTSUPP ETIMEDOUT ESTALE EDQUOT EXDEV ERANGE
 };
+
+/// Capabilities by their names.
+struct Names(Capabilities);
+
+impl fmt::Display for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        bitflags::parser::to_writer(&self.0, f)
+    }
+}
 
 /// What is wrong with a command. Nothing was started.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -404,6 +447,14 @@ pub enum CommandError {
         /// Its value.
         value: i64,
     },
+    /// Ambient or inheritable capabilities that the bounding set of the same command leaves out.
+    #[error("{what} capabilities that the bounding set leaves out: {}", Names(*.beyond))]
+    BeyondBounding {
+        /// `"ambient"` or `"inheritable"`.
+        what: &'static str,
+        /// The capabilities.
+        beyond: Capabilities,
+    },
     /// A setting that needs another one.
     #[error("{what} needs {needs}")]
     Needs {
@@ -428,6 +479,24 @@ mod tests {
         assert_eq!(io.kind(), io::ErrorKind::NotFound);
         assert_eq!(io.to_string(), text);
         assert_eq!(io.get_ref().and_then(|inner| inner.downcast_ref()), Some(&error));
+    }
+
+    #[test]
+    fn it_names_the_object_of_the_step() {
+        let text = |step, errno, subject| SpawnError::new("web".into(), step, errno, Some(subject)).to_string();
+        assert_eq!(
+            text(Step::Open, libc::EACCES, Subject::File("/var/log/web.log".into(), 1)),
+            r#"cannot start "web": open "/var/log/web.log" for stdout: Permission denied (EACCES)"#
+        );
+        assert_eq!(
+            text(Step::Pipe, libc::EMFILE, Subject::Stream(9)),
+            r#"cannot start "web": make a pipe for descriptor 9: Too many open files (EMFILE)"#
+        );
+        // An errno that a spawn does not usually meet has its text alone.
+        assert_eq!(
+            text(Step::Exec, libc::ENOTCONN, Subject::Path("/mnt/web".into())),
+            r#"cannot start "web": execve "/mnt/web": Transport endpoint is not connected"#
+        );
     }
 
     #[test]

@@ -22,6 +22,7 @@ impl Program {
         self.lower_scheduling(settings)?;
         self.lower_limits(settings)?;
         self.lower_umask(command)?;
+        check_bounding(settings)?;
         self.lower_bounding(settings, ids);
         self.lower_chroot(command)?;
         self.lower_ids(ids);
@@ -222,6 +223,20 @@ impl Program {
             self.body.cannot_become(label, host.uid);
         }
     }
+}
+
+/// The kernel lets a process keep and pass on an inheritable or ambient capability that its bounding set has lost.
+fn check_bounding(settings: &Settings) -> Result<(), CommandError> {
+    let Some(bounding) = settings.bounding else {
+        return Ok(());
+    };
+    for (what, set) in [("ambient", settings.ambient), ("inheritable", settings.inheritable)] {
+        let beyond = set.difference(bounding);
+        if !beyond.is_empty() {
+            return Err(CommandError::BeyondBounding { what, beyond });
+        }
+    }
+    Ok(())
 }
 
 fn in_range(what: &'static str, value: i32, range: std::ops::RangeInclusive<i32>) -> Result<(), CommandError> {

@@ -34,6 +34,7 @@ pub use stdio::{OpenFile, Stdio};
 use crate::child::Child;
 use crate::signal::SignalSet;
 use env::Environment;
+use error::Subject;
 use identity::Identity;
 use settings::Settings;
 
@@ -318,9 +319,10 @@ impl Command {
     pub fn spawn(&self) -> Result<Child, SpawnError> {
         let refused = |error| SpawnError::refused(self.program.clone(), error);
         let mut program = self.compile().map_err(refused)?;
-        let mut spawner = Spawner::new().map_err(|error| {
-            let errno = error.raw_os_error().unwrap_or(libc::EIO);
-            SpawnError::new(self.program.clone(), Step::Prepare, errno, None)
+        let mut spawner = Spawner::set_up().map_err(|error| {
+            let (operation, object) = error.subject();
+            let subject = Subject::Setup(operation, object);
+            SpawnError::new(self.program.clone(), Step::Prepare, error.errno(), Some(subject))
         })?;
         spawner.spawn(&mut program)
     }

@@ -5,6 +5,9 @@
 //! fits below number 64. What doesn't fit takes the plain path: a private copy of the whole table, as
 //! fork makes it.
 //!
+//! Numbers that the child inherits are looked at before anything is opened for it, and the library's own
+//! descriptors stay away from those of the standard streams, even if the host has closed these.
+//!
 //! Both end the same way: each source is copied to its target, and everything else is closed. A source is
 //! never where another descriptor is to be put: on the short path a slot, on the plain path a copy above the
 //! last target keeps it out of the way.
@@ -14,10 +17,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::error::{SpawnError, Step};
-use super::program::{CGROUP, CLOSE, Program, Source, UNSHARE};
-use super::slots::{SLOTS_FROM, Slots, UNSHARE_FROM};
+use super::error::{SpawnError, Step, Subject};
+use super::program::{CGROUP, CLOSE, Descriptor, Program, Source, UNSHARE};
+use super::slots::{Occupied, SLOTS_FROM, Slots, UNSHARE_FROM};
 use crate::child::Pipes;
+use crate::sys::descriptors::{FIRST, flags_of};
 use crate::sys::process::highest_descriptor;
 
 /// The way descriptors take.
@@ -34,6 +38,55 @@ pub(super) struct Ends {
     pub parent: Pipes,
 }
 
+/// What the host has under the numbers that a child inherits. It is looked at before the spawn opens anything: a
+/// pipe or the pidfd would get a number that the host has closed, and the child would get it in turn.
+#[derive(Debug)]
+pub(super) struct Inherited {
+    /// The flags of the standard streams, or `None` for one that is closed.
+    streams: [Option<i32>; FIRST as usize],
+    /// Keeps the numbers of closed ones from everything else while the child is made.
+    _occupied: Occupied,
+}
+
+impl Inherited {
+    /// # Errors
+    /// `EBADF` for a descriptor that the child can't have, since the host hasn't got it.
+    pub(super) fn new(program: &Program, slots: &Slots) -> Result<Inherited, SpawnError> {
+        let streams = [0, 1, 2].map(flags_of);
+        let [_, stdout, _] = streams;
+        let inherits = |descriptor: &Descriptor| matches!(descriptor.source, Source::Inherit);
+        let inherits_stdout = || program.descriptors.iter().any(|own| own.target == 1 && inherits(own));
+        for descriptor in &program.descriptors {
+            let Descriptor { target, ref source, .. } = *descriptor;
+            let is_there = match source {
+                // A standard stream that the host has closed is closed in the child, as after fork and exec.
+                Source::Inherit if target < FIRST => true,
+                Source::Inherit => flags_of(target).is_some() && !slots.owns(target),
+                Source::Stdout => stdout.is_some() || !inherits_stdout(),
+                Source::Null | Source::Pipe(_) | Source::Given(_) | Source::File { .. } => true,
+            };
+            if !is_there {
+                return Err(program.error(descriptor.label, libc::EBADF));
+            }
+        }
+        let occupied = if streams.contains(&None) {
+            slots.occupy_standard()
+        } else {
+            Occupied::default()
+        };
+        Ok(Inherited {
+            streams,
+            _occupied: occupied,
+        })
+    }
+
+    /// Whether the host's descriptor of this number would be closed by execve.
+    fn is_close_on_exec(&self, number: RawFd) -> bool {
+        let flags = usize::try_from(number).ok().and_then(|number| self.streams.get(number));
+        matches!(flags, Some(Some(flags)) if flags & libc::FD_CLOEXEC != 0)
+    }
+}
+
 /// Makes the pipes that the program asks for.
 pub(super) fn open_pipes(program: &Program) -> Result<Ends, SpawnError> {
     let mut ends = Ends::default();
@@ -41,8 +94,10 @@ pub(super) fn open_pipes(program: &Program) -> Result<Ends, SpawnError> {
         let Source::Pipe(stream) = descriptor.source else {
             continue;
         };
-        let (read, write) =
-            pipe_with(PipeFlags::CLOEXEC).map_err(|error| program.parent_error(Step::Pipe, error.raw_os_error()))?;
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| {
+            let subject = Subject::Stream(descriptor.target);
+            program.parent_error(Step::Pipe, error.raw_os_error(), Some(subject))
+        })?;
         let (child, parent) = if stream == 0 { (read, write) } else { (write, read) };
         if let Some(end) = ends.child.get_mut(stream) {
             *end = Some(child);
@@ -61,6 +116,7 @@ pub(super) fn open_pipes(program: &Program) -> Result<Ends, SpawnError> {
 /// is to enter the cgroup with this `cgroup.procs`, if the child has to do that itself.
 pub(super) fn plan(
     program: &mut Program,
+    inherited: &Inherited,
     ends: &Ends,
     slots: &mut Slots,
     close_range: bool,
@@ -79,7 +135,7 @@ pub(super) fn plan(
         find_plain_ways(program, ends, slots)?;
         Path::Plain
     };
-    write_placing(program);
+    write_placing(program, inherited);
     write_closing(program, close_range);
     Ok(path)
 }
@@ -169,7 +225,7 @@ fn source_of<'a>(source: &'a Source, ends: &'a Ends, null: Option<BorrowedFd<'a>
 }
 
 /// A source for every target; copies of standard output last, when that is in place.
-fn write_placing(program: &mut Program) {
+fn write_placing(program: &mut Program, inherited: &Inherited) {
     let Program {
         descriptors,
         sources,
@@ -180,7 +236,9 @@ fn write_placing(program: &mut Program) {
         let (label, target) = (descriptor.label, descriptor.target);
         match descriptor.source {
             Source::File { path, flags, mode } => prelude.open(label, path, flags, mode, target),
-            Source::Inherit if target > 2 => prelude.duplicate(label, target, target),
+            Source::Inherit if target >= FIRST || inherited.is_close_on_exec(target) => {
+                prelude.duplicate(label, target, target);
+            }
             Source::Inherit | Source::Stdout => {}
             Source::Null | Source::Given(_) | Source::Pipe(_) => prelude.duplicate(label, source, target),
         }

@@ -144,8 +144,8 @@ impl Program {
     }
 
     /// The error of something that went wrong in the parent.
-    pub(super) fn parent_error(&self, step: Step, errno: i32) -> SpawnError {
-        SpawnError::new(self.name.clone(), step, errno, None)
+    pub(super) fn parent_error(&self, step: Step, errno: i32, subject: Option<Subject>) -> SpawnError {
+        SpawnError::new(self.name.clone(), step, errno, subject)
     }
 
     /// The program as the command names it.
@@ -239,7 +239,10 @@ impl Program {
     fn lower_descriptor(&mut self, target: RawFd, stdio: &Stdio) -> Result<(), CommandError> {
         let stream = usize::try_from(target).unwrap_or(EXTRA).min(EXTRA);
         let (source, label) = match &stdio.0 {
-            Kind::File(file) => (self.lower_file(file)?, self.path(Step::Open, &file.path)),
+            Kind::File(file) => {
+                let subject = Subject::File(file.path.clone(), target);
+                (self.lower_file(file)?, self.label(Step::Open, Some(subject)))
+            }
             other => {
                 let source = match other {
                     Kind::Null => Source::Null,

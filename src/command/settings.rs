@@ -143,6 +143,10 @@ impl Command {
     }
 
     /// The capabilities that the child can ever have (the bounding set); the host's if not said.
+    ///
+    /// An ambient or inheritable capability beyond it is refused when the command is compiled
+    /// ([`CommandError::BeyondBounding`](crate::CommandError::BeyondBounding)): by itself, the bounding set limits
+    /// only what a program file can bring.
     #[must_use]
     pub fn bounding_capabilities(mut self, set: Capabilities) -> Command {
         self.settings.bounding = Some(set);

@@ -11,6 +11,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::io::{DupFlags, dup3, fcntl_dupfd_cloexec};
 
+use crate::sys::descriptors::{FIRST, above_standard};
+
 /// The first descriptor number that a child on the short path doesn't get a copy of. The kernel copies
 /// descriptor tables in multiples of this.
 pub(super) const UNSHARE_FROM: RawFd = 64;
@@ -20,6 +22,9 @@ pub(super) const SLOTS_FROM: RawFd = 32;
 
 /// Three standard streams, and one more. Eight spawners fit into one process.
 const SLOTS: usize = 4;
+
+/// Descriptors of `/dev/null` under numbers of standard streams that the host has closed.
+pub(super) type Occupied = [Option<OwnedFd>; FIRST as usize];
 
 #[derive(Debug)]
 pub(super) struct Slots {
@@ -35,7 +40,10 @@ impl Slots {
     /// that many descriptors.
     pub(super) fn new() -> io::Result<Slots> {
         let opened = OwnedFd::from(OpenOptions::new().read(true).write(true).open("/dev/null")?);
-        let null = fcntl_dupfd_cloexec(&opened, UNSHARE_FROM).unwrap_or(opened);
+        let null = match fcntl_dupfd_cloexec(&opened, UNSHARE_FROM) {
+            Ok(null) => null,
+            Err(_) => above_standard(opened)?,
+        };
         let mut slots = Vec::with_capacity(SLOTS);
         while slots.len() < SLOTS {
             match fcntl_dupfd_cloexec(&null, SLOTS_FROM) {
@@ -67,6 +75,25 @@ impl Slots {
         dup3(source, slot, DupFlags::CLOEXEC).ok()?;
         self.filled += 1;
         Some(slot.as_raw_fd())
+    }
+
+    /// Whether this is a number of the spawner's own, which nothing of the host has.
+    pub(super) fn owns(&self, number: RawFd) -> bool {
+        let own = self.slots.iter().chain([&self.null]);
+        own.map(AsRawFd::as_raw_fd).any(|own| own == number)
+    }
+
+    /// Takes those of the numbers 0, 1 and 2 that are free, so that no other descriptor of this spawn gets them.
+    pub(super) fn occupy_standard(&self) -> Occupied {
+        let mut occupied = Occupied::default();
+        for place in &mut occupied {
+            match fcntl_dupfd_cloexec(&self.null, 0) {
+                Ok(lowest) if lowest.as_raw_fd() < FIRST => *place = Some(lowest),
+                // None of them is free, or the limit keeps everything else from them too.
+                Ok(_) | Err(_) => break,
+            }
+        }
+        occupied
     }
 
     #[cfg(test)]

@@ -2,17 +2,19 @@
 //! the kernel can do.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, fstatfs, openat};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::error::{SpawnError, Step};
+use super::error::{SpawnError, Step, Subject};
 use super::plan::{self, Path};
 use super::program::Program;
 use super::slots::Slots;
 use crate::child::Child;
+use crate::errno::SetupError;
 use crate::exit::Pid;
 use crate::pidfd::PidFd;
 use crate::sys::clone::{Birth, Born, Method, give_birth};
@@ -60,11 +62,17 @@ impl Spawner {
     /// Maps the child's stack and reserves descriptors.
     ///
     /// # Errors
-    /// Of mmap(2), or of opening `/dev/null`.
+    /// A [`SetupError`]: the stack can't be mapped (ENOMEM), or `/dev/null` can't be opened (EMFILE, ENFILE; ENOENT
+    /// where there is no `/dev`).
     pub fn new() -> io::Result<Spawner> {
+        Ok(Spawner::set_up()?)
+    }
+
+    /// The same with the error as it is.
+    pub(super) fn set_up() -> Result<Spawner, SetupError> {
         Ok(Spawner {
-            stack: Stack::new()?,
-            slots: Slots::new()?,
+            stack: Stack::new().map_err(|error| SetupError::new("map", "a stack for the child", &error))?,
+            slots: Slots::new().map_err(|error| SetupError::new("open", "/dev/null", &error))?,
             method: Method::Clone3,
             close_range: has_close_range(),
             enters_cgroups: false,
@@ -108,8 +116,12 @@ impl Spawner {
                 Err(Failure::Child { label, errno }) => program.error(label, errno),
                 Err(Failure::Clone { errno }) => {
                     let in_cgroup = cgroup.is_some() && !self.enters_cgroups;
-                    program.parent_error(clone_step(in_cgroup, errno), errno)
+                    program.parent_error(clone_step(in_cgroup, errno), errno, None)
                 }
+            };
+            let error = match cgroup.filter(|_| error.step() == Step::Cgroup) {
+                Some(directory) => error.about_path(path_of(directory)),
+                None => error,
             };
             let refused = matches!(error.errno(), libc::ENOSYS | libc::EPERM | libc::EINVAL);
             if self.close_range && refused && matches!(error.step(), Step::Unshare | Step::CloseDescriptors) {
@@ -134,6 +146,7 @@ impl Spawner {
         program: &mut Program,
         cgroup: Option<BorrowedFd<'_>>,
     ) -> Result<Result<Child, Failure>, SpawnError> {
+        let inherited = plan::Inherited::new(program, &self.slots)?;
         let entrance = match cgroup.filter(|_| self.enters_cgroups) {
             Some(directory) => Some(open_entrance(program, directory)?),
             None => None,
@@ -141,7 +154,7 @@ impl Spawner {
         let born_in = cgroup.filter(|_| entrance.is_none());
         let ends = plan::open_pipes(program)?;
         let entrance = entrance.as_ref().map(|procs| procs.as_fd());
-        let planned = plan::plan(program, &ends, &mut self.slots, self.close_range, entrance);
+        let planned = plan::plan(program, &inherited, &ends, &mut self.slots, self.close_range, entrance);
         let born = planned.map(|path| self.give_birth(program, path, born_in));
         self.slots.empty();
         program.moved.clear();
@@ -190,7 +203,16 @@ fn open_entrance(program: &Program, cgroup: BorrowedFd<'_>) -> Result<OwnedFd, S
         Ok(_) => Err(Errno::BADF),
         Err(errno) => Err(errno),
     };
-    entrance.map_err(|errno| program.parent_error(Step::Cgroup, errno.raw_os_error()))
+    entrance.map_err(|errno| {
+        let subject = Subject::Path(path_of(cgroup));
+        program.parent_error(Step::Cgroup, errno.raw_os_error(), Some(subject))
+    })
+}
+
+/// What to call an open directory in a message.
+fn path_of(directory: BorrowedFd<'_>) -> PathBuf {
+    let link = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
+    std::fs::read_link(&link).unwrap_or(link)
 }
 
 /// What was refused when the child could not be made. A shortage is a shortage, with a cgroup or without.

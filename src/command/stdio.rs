@@ -36,7 +36,13 @@ impl PartialEq for Shared {
 impl Eq for Shared {}
 
 impl Stdio {
-    /// The host's own descriptor of the same number.
+    /// The host's own descriptor of the same number. The child has it even if it is close-on-exec in the host.
+    ///
+    /// What the host has under the number is looked at when the spawn begins, before the library opens anything.
+    /// A standard stream that is closed in the host is closed in the child, as after fork and exec: the first file
+    /// that the program opens then becomes that stream, so a host without standard streams had better say
+    /// [`Stdio::null`]. Any other number that is not open is an error, `EBADF` at
+    /// [`Step::Descriptor`](crate::Step::Descriptor).
     #[must_use]
     pub fn inherit() -> Stdio {
         Stdio(Kind::Inherit)
@@ -55,7 +61,9 @@ impl Stdio {
         Stdio(Kind::Piped)
     }
 
-    /// Wherever the child's standard output goes: the same open file, as by `2>&1` in a shell.
+    /// Wherever the child's standard output goes: the same open file, as by `2>&1` in a shell. `EBADF` at
+    /// [`Step::Descriptor`](crate::Step::Descriptor) if the child has no standard output, because it inherits
+    /// one that is closed in the host.
     #[must_use]
     pub fn stdout() -> Stdio {
         Stdio(Kind::Stdout)

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::errno::ErrnoText;
 use crate::exit::{Exit, Pid};
 use crate::time::Instant;
 
@@ -126,7 +127,7 @@ pub enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Spawn { errno, .. } => write!(f, "could not be spawned (errno {errno})"),
+            Failure::Spawn { errno, .. } => write!(f, "could not be spawned: {}", ErrnoText(*errno)),
             Failure::Ended(exit) => exit.fmt(f),
             Failure::StartTimeout => f.write_str("not ready in time"),
             Failure::NotReady => f.write_str("readiness descriptor closed without a message"),
@@ -329,6 +330,17 @@ impl fmt::Display for Cause {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failed_spawn_is_explained_in_words() {
+        let failed = |errno| {
+            let permanent = false;
+            Cause::Failed(Failure::Spawn { errno, permanent }).to_string()
+        };
+        assert_eq!(failed(24), "could not be spawned: Too many open files");
+        assert_eq!(failed(2), "could not be spawned: No such file or directory");
+        assert_eq!(failed(107), "could not be spawned: Transport endpoint is not connected");
+    }
 
     #[test]
     fn a_process_may_be_alive_in_three_of_the_states() {

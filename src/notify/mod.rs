@@ -35,6 +35,7 @@ mod ready;
 mod sender;
 mod socket;
 
+pub(crate) use notice::watchdog_usec;
 pub use notice::{Garbage, Notice, Notices, STATUS_MAX, parse};
 pub use ready::{Readiness, ReadyFd};
 pub use sender::Credentials;

@@ -149,6 +149,13 @@ fn time(value: &str) -> Result<Duration, Garbage> {
     }
 }
 
+/// The same the other way: a time as `WATCHDOG_USEC` has it, rounded down; `None` for one that is never over, as
+/// sd_watchdog_enabled(3) has it. Zero would be no watchdog, so the shortest is one microsecond.
+pub(crate) fn watchdog_usec(time: Duration) -> Option<u64> {
+    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    (micros != u64::MAX).then_some(micros.max(1))
+}
+
 /// The text may end up on a terminal, which must not take orders from it.
 fn status(value: &str) -> Result<&str, Garbage> {
     if value.chars().any(|c| c.is_control() && c != '\t') {

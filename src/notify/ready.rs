@@ -7,6 +7,8 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
+use crate::sys::descriptors::above_standard;
+
 /// How much is read in one call.
 const PORTION: usize = 4096;
 
@@ -58,7 +60,7 @@ impl ReadyFd {
     /// EMFILE, ENFILE: the process, or the system, has as many descriptors as it may.
     pub fn pipe() -> io::Result<(ReadyFd, OwnedFd)> {
         let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-        Ok((ReadyFd::new(reader)?, writer))
+        Ok((ReadyFd::new(above_standard(reader)?)?, above_standard(writer)?))
     }
 
     /// The reading end of a pipe (or of a socket pair) that the host has made. It is made

@@ -17,6 +17,7 @@ use super::notice::{self, Notice, Notices};
 use super::sender::Credentials;
 use crate::exit::Pid;
 use crate::sys::datagram::{self, Arrival};
+use crate::sys::descriptors::above_standard;
 
 /// The longest message that is read, in bytes; systemd's limit too.
 pub const DATAGRAM_MAX: usize = 4096;
@@ -281,7 +282,7 @@ fn unbound() -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
     sockopt::set_socket_passcred(&fd, true)?;
-    Ok(fd)
+    Ok(above_standard(fd)?)
 }
 
 /// Whether there is a socket at this path that nobody has open. To connect to anything but a socket is

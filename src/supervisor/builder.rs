@@ -8,6 +8,7 @@ use super::driver::{Driver, KEPT_RUNS};
 use super::event::Events;
 use super::kernel::{Kernel, Linux};
 use crate::command::Spawner;
+use crate::errno::SetupError;
 use crate::signalfd::SignalFd;
 use crate::timerfd::Clock;
 
@@ -91,10 +92,13 @@ impl Builder {
     /// Makes the supervisor.
     ///
     /// # Errors
-    /// The kernel refuses an epoll, a timerfd or the memory for a stack (EMFILE, ENFILE, ENOMEM). For [`Builder::adopt_orphans`]
+    /// A [`SetupError`]: the kernel refuses an epoll, a timerfd, `/dev/null` or the memory for a stack (EMFILE, ENFILE,
+    /// ENOMEM; ENOENT where there is no `/dev`). For [`Builder::adopt_orphans`]
     /// see there.
     pub fn build(self) -> io::Result<Supervisor> {
-        let mut linux = Linux::new(self.clock, Spawner::new()?, self.signals)?;
+        let spawner = Spawner::new()?;
+        let mut linux = Linux::new(self.clock, spawner, self.signals)
+            .map_err(|error| SetupError::new("make", "the supervisor's epoll and timerfd", &error))?;
         if self.adopt {
             linux.adopt_orphans()?;
         }

@@ -5,6 +5,7 @@ use std::io;
 use super::{GroupId, InstanceId};
 use crate::cgroup::CgroupError;
 use crate::command::CommandError;
+use crate::errno::Reason;
 use crate::lifecycle::PolicyError;
 use crate::signal::Signal;
 
@@ -38,7 +39,7 @@ pub enum Error {
     #[error("instance {0:?} has no process")]
     NotAlive(InstanceId),
     /// The kernel refused to deliver a signal (kill(2)).
-    #[error("cannot send {signal} to instance {instance:?}: {source}")]
+    #[error("cannot send {signal} to instance {instance:?}: {}", Reason(.source))]
     Signal {
         /// To whom.
         instance: InstanceId,
@@ -51,7 +52,7 @@ pub enum Error {
     #[error(transparent)]
     Spec(#[from] SpecError),
     /// The kernel refused a descriptor operation that the set or its timer needs.
-    #[error("the descriptor set failed: {0}")]
+    #[error("the descriptor set failed: {}", Reason(.0))]
     Io(#[from] io::Error),
 }
 

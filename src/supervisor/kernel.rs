@@ -542,14 +542,16 @@ fn keeps_number(process: &Watched) -> bool {
 
 /// A child could not be added to the set.
 fn unwatched(program: &Program, error: &io::Error) -> SpawnError {
-    let errno = error.raw_os_error().unwrap_or_default();
+    let errno = error.raw_os_error().unwrap_or(libc::EIO);
     SpawnError::new(program.name().to_owned(), Step::Watch, errno, None)
 }
 
 /// The cgroup that a program was to be started in could not be made.
 fn homeless(program: &Program, error: &CgroupError) -> SpawnError {
     let subject = error.path().map(|path| Subject::Path(path.to_owned()));
-    SpawnError::new(program.name().to_owned(), Step::Cgroup, error.errno(), subject)
+    // What is left of an earlier run has not gone: there is no errno for that.
+    let errno = Some(error.errno()).filter(|&errno| errno != 0).unwrap_or(libc::EBUSY);
+    SpawnError::new(program.name().to_owned(), Step::Cgroup, errno, subject)
 }
 
 fn group_lives(process: &Watched) -> io::Result<bool> {

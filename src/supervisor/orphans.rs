@@ -52,6 +52,7 @@ use crate::pidfd::PidFd;
 use crate::proc::own;
 use crate::signal::{Signal, SignalSet};
 use crate::signalfd::SignalFd;
+use crate::sys::descriptors::above_standard;
 use crate::sys::wait::{Wait, wait};
 
 /// How many orphans are reaped in one go. As many descriptors are open for a moment.
@@ -268,7 +269,7 @@ impl Orphans {
         check()?;
         let signals = SignalFd::new(SignalSet::EMPTY.with(Signal::CHLD))?;
         // Rung already: there may be orphans from before.
-        let bell = eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let bell = above_standard(eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)?;
         let orphans = Orphans {
             signals_token: fds.add(signals.as_fd(), Interest::READ)?,
             bell_token: fds.add(bell.as_fd(), Interest::READ)?,
@@ -430,7 +431,7 @@ fn open_ended(children: impl Iterator<Item = Pid>) -> io::Result<(Vec<PidFd>, bo
 }
 
 fn open(pid: Pid) -> io::Result<PidFd> {
-    let fd = pidfd_open(raw(pid).ok_or(Errno::SRCH)?, PidfdFlags::empty())?;
+    let fd = above_standard(pidfd_open(raw(pid).ok_or(Errno::SRCH)?, PidfdFlags::empty())?)?;
     Ok(PidFd::new(fd, pid))
 }
 

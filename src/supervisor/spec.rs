@@ -11,7 +11,7 @@ use super::leaves::Home;
 use crate::cgroup::CgroupDir;
 use crate::command::{Command, Program, Stdio};
 use crate::lifecycle::{Policy, Restart, Scope, Startup, StopLadder};
-use crate::notify::NotifySocket;
+use crate::notify::{NotifySocket, watchdog_usec};
 
 /// A group to be: `instances` processes of one command, under one policy.
 ///
@@ -117,7 +117,8 @@ impl GroupSpec {
     }
 
     /// Tells each instance the supervisor's socket in `NOTIFY_SOCKET` (systemd's protocol, sd_notify(3)), and with a
-    /// [watchdog](Policy::watchdog) its time in `WATCHDOG_USEC`. Heard are READY, STATUS, EXTEND_TIMEOUT_USEC and
+    /// [watchdog](Policy::watchdog) its time in `WATCHDOG_USEC`: microseconds, at least
+    /// one; not set if there are more of them than 64 bits hold, as of `Duration::MAX`. Heard are READY, STATUS, EXTEND_TIMEOUT_USEC and
     /// WATCHDOG, from the process itself and its descendants; see [`notify`](crate::notify).
     ///
     /// It is for programs that are trusted: with EXTEND_TIMEOUT_USEC, an hour at a time and as often as they
@@ -182,8 +183,8 @@ impl GroupSpec {
             // A host that is watched itself has these for itself.
             command = command.env_remove("WATCHDOG_PID").env_remove("WATCHDOG_USEC");
             command = command.env(NotifySocket::VARIABLE, address);
-            if let Some(silence) = self.policy.watchdog {
-                command = command.env("WATCHDOG_USEC", silence.as_micros().to_string());
+            if let Some(usec) = self.policy.watchdog.and_then(watchdog_usec) {
+                command = command.env("WATCHDOG_USEC", usec.to_string());
             }
         }
         command

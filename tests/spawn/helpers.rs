@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
@@ -65,4 +66,23 @@ impl Drop for Scratch {
 /// Whether this is root; says so aloud if the test is skipped for want of it.
 pub fn root(test: &str) -> bool {
     crate::common::root_or_skip(test)
+}
+
+/// The descriptor flags of this number; `None` if it is not open.
+pub fn fd_flags(number: RawFd) -> Option<i32> {
+    // SAFETY: numbers only.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    (flags >= 0).then_some(flags)
+}
+
+pub fn set_fd_flags(number: RawFd, flags: i32) {
+    // SAFETY: numbers only.
+    assert_eq!(unsafe { libc::fcntl(number, libc::F_SETFD, flags) }, 0);
+}
+
+/// All that comes through a pipe, as text.
+pub fn read_to_end(pipe: OwnedFd) -> String {
+    let mut text = String::new();
+    File::from(pipe).read_to_string(&mut text).unwrap();
+    text
 }

@@ -3,7 +3,9 @@
 mod basics;
 #[path = "../common/mod.rs"]
 mod common;
+mod errors;
 mod helpers;
 
 mod settings;
 mod shortage;
+mod streams;

@@ -102,6 +102,52 @@ fn capabilities_are_empty_or_as_asked() {
     );
 }
 
+/// What the bounding set leaves out the child can't have by another set either.
+#[test]
+fn capabilities_beyond_the_bounding_set_are_refused() {
+    let (chown, raw, kill) = (Capabilities::CHOWN, Capabilities::NET_RAW, Capabilities::KILL);
+    let bounded = || Command::new("/bin/true").bounding_capabilities(chown | kill);
+    let beyond = |what, beyond| CommandError::BeyondBounding { what, beyond };
+    // A capability that this library has no name for is one all the same.
+    let nameless = Capabilities::from_bits_retain(1 << 50);
+    let none = Command::new("/bin/true").bounding_capabilities(Capabilities::empty());
+    for (command, error) in [
+        (bounded().ambient_capabilities(raw), beyond("ambient", raw)),
+        (bounded().ambient_capabilities(chown | raw), beyond("ambient", raw)),
+        (bounded().inheritable_capabilities(raw), beyond("inheritable", raw)),
+        (bounded().ambient_capabilities(nameless), beyond("ambient", nameless)),
+        (none.clone().ambient_capabilities(chown), beyond("ambient", chown)),
+        (
+            none.inheritable_capabilities(chown | kill),
+            beyond("inheritable", chown | kill),
+        ),
+        // In whatever order it is said, and for whatever user.
+        (
+            Command::new("/bin/true")
+                .uid(65534)
+                .ambient_capabilities(raw)
+                .bounding_capabilities(chown),
+            beyond("ambient", raw),
+        ),
+    ] {
+        assert_eq!(command.compile().unwrap_err(), error, "{command:?}");
+        assert_eq!(command.spawn().unwrap_err().step(), Step::Check);
+    }
+    let text = beyond("ambient", chown | raw).to_string();
+    assert_eq!(
+        text,
+        "ambient capabilities that the bounding set leaves out: CHOWN | NET_RAW"
+    );
+    for command in [
+        bounded().ambient_capabilities(chown),
+        bounded().inheritable_capabilities(chown | kill),
+        bounded(),
+        Command::new("/bin/true").ambient_capabilities(raw),
+    ] {
+        assert!(command.compile().is_ok(), "{command:?}");
+    }
+}
+
 #[test]
 fn what_the_host_left_inheritable_stays_in_the_host() {
     if !root("what_the_host_left_inheritable_stays_in_the_host") {

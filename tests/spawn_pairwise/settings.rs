@@ -16,6 +16,15 @@ pub const SPACE: Space = Space {
         matches!(
             (first, second),
             (("session", "new" | "terminal" | "foreground"), ("group", "another"))
+                | (
+                    ("bounding", "some"),
+                    ("inheritable", "the host's") | ("ambient", "with SETUID")
+                )
+                | (("bounding", "empty"), ("inheritable" | "ambient", "some"))
+                | (
+                    ("bounding", "empty"),
+                    ("inheritable", "the host's") | ("ambient", "with SETUID")
+                )
         )
     },
     // Moving a process into a cgroup is slow, because the kernel waits for an RCU grace period.

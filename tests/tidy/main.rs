@@ -16,7 +16,7 @@ const LONGEST_FUNCTION: usize = 70;
 const LONGEST_FILE: usize = 800;
 
 /// Plain data, open to every layer.
-const DATA: &[&str] = &["time", "signal", "exit", "random"];
+const DATA: &[&str] = &["time", "signal", "exit", "errno", "random"];
 
 /// Who may import whom, beside plain data: only what stands above it in this list, and no more than
 /// what is said here. The supervisor, errors and the crate's root may know everything.
@@ -24,6 +24,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("time", &[]),
     ("signal", &[]),
     ("exit", &[]),
+    ("errno", &[]),
     ("random", &[]),
     // Pure.
     ("lifecycle", &[]),
