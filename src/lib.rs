@@ -50,6 +50,7 @@ pub mod command;
 pub mod exit;
 pub mod fdset;
 pub mod group;
+pub mod launcher;
 pub mod lifecycle;
 pub mod notify;
 pub mod pidfd;
@@ -71,10 +72,14 @@ mod testing;
 extern crate self as pidherd;
 
 pub use child::{Child, Pipes};
-pub use command::{Capabilities, Command, CommandError, OpenFile, Program, Resource, SpawnError, Spawner, Stdio, Step};
+pub use command::{
+    Capabilities, Command, CommandError, OpenFile, Program, Resource, SpawnError, SpawnProgress, Spawner, Spawning,
+    Stdio, Step,
+};
 pub use errno::SetupError;
 pub use exit::{Exit, ExitRecord, Pid, Usage};
 pub use fdset::FdSet;
+pub use launcher::{LaunchId, Launcher};
 pub use lifecycle::{Backoff, CrashBudget, Lifecycle, Policy, Restart, Scope, Startup, StateName, StopLadder};
 pub use pidfd::PidFd;
 pub use signal::{Signal, SignalSet};

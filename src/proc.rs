@@ -51,14 +51,22 @@ pub(crate) fn group_lives(group: Pid) -> io::Result<bool> {
 /// Whether a process that has not been reaped has begun to end: it closes its descriptors a little
 /// before its end is told.
 pub(crate) fn is_ending(pid: Pid) -> bool {
-    // PF_EXITING of the kernel's sched.h, in the ninth field of proc_pid_stat(5).
-    const EXITING: u64 = 0x4;
-    let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let Some(mut fields) = fields(&stat) else { return true };
-    let flags = fields
-        .nth(6)
-        .and_then(|field| str::from_utf8(field).ok()?.parse::<u64>().ok());
-    flags.is_some_and(|flags| flags & EXITING != 0)
+    const PF_EXITING: u64 = 0x4;
+    flags(pid).is_none_or(|flags| flags & PF_EXITING != 0)
+}
+
+/// Whether a process that has not been reaped has called no execve that succeeded since its birth. False if that cannot
+/// be known.
+pub(crate) fn has_never_executed(pid: Pid) -> bool {
+    const PF_FORKNOEXEC: u64 = 0x40;
+    flags(pid).is_some_and(|flags| flags & PF_FORKNOEXEC != 0)
+}
+
+/// The flags of a process as in the kernel's sched.h, from the ninth field of proc_pid_stat(5).
+fn flags(pid: Pid) -> Option<u64> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let field = fields(&stat)?.nth(6)?;
+    str::from_utf8(field).ok()?.parse().ok()
 }
 
 /// The process itself, then its parent, and so on upwards: 64 of them at the most, three system calls

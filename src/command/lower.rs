@@ -5,7 +5,7 @@ use super::Command;
 use super::capability::Capabilities;
 use super::error::{CommandError, Step};
 use super::identity::{Host, Ids};
-use super::program::{Program, c_string};
+use super::program::{Lowering, c_string, last_target};
 use super::settings::Settings;
 use crate::sys::settings::CapabilitySets;
 use std::os::fd::RawFd;
@@ -13,7 +13,7 @@ use std::os::fd::RawFd;
 /// More CPUs than any kernel can be built for.
 const CPUS_MAX: usize = 65_536;
 
-impl Program {
+impl Lowering {
     pub(super) fn lower_settings(&mut self, command: &Command, ids: &Ids, host: &Host) -> Result<(), CommandError> {
         let settings = &command.settings;
         let drops = ids.drops(host);
@@ -116,7 +116,7 @@ impl Program {
         if let Some(value) = settings.oom_score_adj {
             in_range("oom_score_adj", value, -1000..=1000)?;
             let label = self.value(Step::OomScore, value);
-            let scratch = self.last_target().saturating_add(1);
+            let scratch = last_target(&self.descriptors).saturating_add(1);
             self.body.oom_score_adj(label, value, scratch);
         }
         Ok(())
@@ -211,8 +211,7 @@ impl Program {
                 permitted: ambient,
                 inheritable,
             };
-            let buffer = self.body.capability_buffer();
-            self.body.set_capabilities(label, buffer, sets);
+            self.body.set_capabilities(label, sets);
         }
         if ambient != 0 {
             let label = self.value(Step::Capabilities, "(ambient)");

@@ -28,7 +28,7 @@ pub use capability::Capabilities;
 pub use error::{CommandError, SpawnError, Step};
 pub use program::Program;
 pub use settings::Resource;
-pub use spawner::Spawner;
+pub use spawner::{SpawnProgress, Spawner, Spawning};
 pub use stdio::{OpenFile, Stdio};
 
 use crate::child::Child;

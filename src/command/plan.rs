@@ -18,24 +18,20 @@ use rustix::io::fcntl_dupfd_cloexec;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::error::{SpawnError, Step, Subject};
-use super::program::{CGROUP, CLOSE, Descriptor, Program, Source, UNSHARE};
+use super::program::{CGROUP, CLOSE, Compiled, Descriptor, Source, UNSHARE};
 use super::slots::{Occupied, SLOTS_FROM, Slots, UNSHARE_FROM};
 use crate::child::Pipes;
 use crate::sys::descriptors::{FIRST, flags_of};
 use crate::sys::process::highest_descriptor;
+use crate::sys::script::Prelude;
 
-/// The way descriptors take.
+/// Which descriptor table the child begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Path {
-    Short,
-    Plain,
-}
-
-/// The pipes of a spawn: the child's ends by stream, and the parent's.
-#[derive(Debug, Default)]
-pub(super) struct Ends {
-    pub child: [Option<OwnedFd>; 4],
-    pub parent: Pipes,
+pub(super) enum FdTable {
+    /// That of the host, of which it then unshares the low end.
+    Unshared,
+    /// A copy of all of it.
+    Copied,
 }
 
 /// What the host has under the numbers that a child inherits. It is looked at before the spawn opens anything: a
@@ -45,13 +41,13 @@ pub(super) struct Inherited {
     /// The flags of the standard streams, or `None` for one that is closed.
     streams: [Option<i32>; FIRST as usize],
     /// Keeps the numbers of closed ones from everything else while the child is made.
-    _occupied: Occupied,
+    occupied: Occupied,
 }
 
 impl Inherited {
     /// # Errors
     /// `EBADF` for a descriptor that the child can't have, since the host hasn't got it.
-    pub(super) fn new(program: &Program, slots: &Slots) -> Result<Inherited, SpawnError> {
+    pub(super) fn new(program: &Compiled, slots: &Slots) -> Result<Inherited, SpawnError> {
         let streams = [0, 1, 2].map(flags_of);
         let [_, stdout, _] = streams;
         let inherits = |descriptor: &Descriptor| matches!(descriptor.source, Source::Inherit);
@@ -74,10 +70,7 @@ impl Inherited {
         } else {
             Occupied::default()
         };
-        Ok(Inherited {
-            streams,
-            _occupied: occupied,
-        })
+        Ok(Inherited { streams, occupied })
     }
 
     /// Whether the host's descriptor of this number would be closed by execve.
@@ -87,9 +80,9 @@ impl Inherited {
     }
 }
 
-/// Makes the pipes that the program asks for.
-pub(super) fn open_pipes(program: &Program) -> Result<Ends, SpawnError> {
-    let mut ends = Ends::default();
+/// Makes the pipes that the program asks for. The child's ends go to the staging; the parent's are returned.
+pub(super) fn open_pipes(program: &Compiled, staging: &mut Staging) -> Result<Pipes, SpawnError> {
+    let mut pipes = Pipes::default();
     for descriptor in &program.descriptors {
         let Source::Pipe(stream) = descriptor.source else {
             continue;
@@ -99,168 +92,184 @@ pub(super) fn open_pipes(program: &Program) -> Result<Ends, SpawnError> {
             program.parent_error(Step::Pipe, error.raw_os_error(), Some(subject))
         })?;
         let (child, parent) = if stream == 0 { (read, write) } else { (write, read) };
-        if let Some(end) = ends.child.get_mut(stream) {
+        if let Some(end) = staging.ends.get_mut(stream) {
             *end = Some(child);
         }
         match stream {
-            0 => ends.parent.stdin = Some(parent),
-            1 => ends.parent.stdout = Some(parent),
-            2 => ends.parent.stderr = Some(parent),
-            _ => ends.parent.extra = Some(parent),
+            0 => pipes.stdin = Some(parent),
+            1 => pipes.stdout = Some(parent),
+            2 => pipes.stderr = Some(parent),
+            _ => pipes.extra = Some(parent),
         }
     }
-    Ok(ends)
+    Ok(pipes)
 }
 
-/// Finds a way for every descriptor and writes the steps of it into the program's prelude. The first of all
+/// The descriptors of one spawn, in the parent. They stay open until the child has a descriptor table of its own.
+#[derive(Debug)]
+pub(super) struct Staging {
+    /// The source of each descriptor of the program, in its order.
+    sources: Vec<RawFd>,
+    /// Copies of descriptors that had to get out of the way.
+    moved: Vec<OwnedFd>,
+    /// Slots that are filled.
+    slots: Vec<OwnedFd>,
+    /// The child's ends of the pipes.
+    ends: [Option<OwnedFd>; 4],
+    /// The `cgroup.procs` through which the child enters a cgroup.
+    pub(super) entrance: Option<OwnedFd>,
+    /// What lies under the numbers of standard streams that the host has closed.
+    occupied: Occupied,
+}
+
+impl Staging {
+    pub(super) fn new() -> Staging {
+        let room = 8;
+        Staging {
+            sources: Vec::with_capacity(room),
+            moved: Vec::with_capacity(room),
+            slots: Vec::with_capacity(room),
+            ends: [const { None }; 4],
+            entrance: None,
+            occupied: Occupied::default(),
+        }
+    }
+
+    /// Closes everything. The child must have a descriptor table of its own, or must not exist.
+    pub(super) fn clear(&mut self, slots: &mut Slots) {
+        self.moved.clear();
+        self.empty_slots(slots);
+        self.ends = [const { None }; 4];
+        self.entrance = None;
+        self.occupied = Occupied::default();
+    }
+
+    fn empty_slots(&mut self, slots: &mut Slots) {
+        self.slots.drain(..).for_each(|slot| slots.give_back(slot));
+    }
+}
+
+/// Finds a way for every descriptor and writes the steps of it into the prelude. The first of all
 /// is to enter the cgroup with this `cgroup.procs`, if the child has to do that itself.
 pub(super) fn plan(
-    program: &mut Program,
-    inherited: &Inherited,
-    ends: &Ends,
+    program: &Compiled,
+    prelude: &mut Prelude,
+    inherited: Inherited,
+    staging: &mut Staging,
     slots: &mut Slots,
     close_range: bool,
-    entrance: Option<BorrowedFd<'_>>,
-) -> Result<Path, SpawnError> {
-    program.prelude.clear();
-    if let Some(procs) = entrance {
-        program.prelude.enter_cgroup(CGROUP, procs.as_raw_fd(), program.zero);
+) -> Result<FdTable, SpawnError> {
+    prelude.begin(&program.script, program.prelude_steps());
+    if let Some(procs) = &staging.entrance {
+        prelude.enter_cgroup(CGROUP, procs.as_raw_fd(), program.zero);
     }
-    program.clean_capabilities()?;
-    let path = if close_range && find_short_ways(program, ends, slots) {
-        program.prelude.unshare_below(UNSHARE, UNSHARE_FROM as u32);
-        Path::Short
+    program.clean_capabilities(prelude)?;
+    let table = if close_range && find_short_ways(program, staging, slots) {
+        prelude.unshare_below(UNSHARE, UNSHARE_FROM as u32);
+        FdTable::Unshared
     } else {
-        slots.empty();
-        find_plain_ways(program, ends, slots)?;
-        Path::Plain
+        staging.empty_slots(slots);
+        find_plain_ways(program, staging, slots)?;
+        FdTable::Copied
     };
-    write_placing(program, inherited);
-    write_closing(program, close_range);
-    Ok(path)
+    write_placing(program, prelude, staging, &inherited);
+    staging.occupied = inherited.occupied;
+    write_closing(program, prelude, close_range);
+    write_opening(program, prelude);
+    Ok(table)
 }
 
 /// Stands for "no source": the step that puts it there makes it.
 const NONE: RawFd = -1;
 
 /// Whether every source is, or could be brought, below [`UNSHARE_FROM`].
-fn find_short_ways(program: &mut Program, ends: &Ends, slots: &mut Slots) -> bool {
-    let last = program.last_target();
-    if last >= SLOTS_FROM {
+fn find_short_ways(program: &Compiled, staging: &mut Staging, slots: &mut Slots) -> bool {
+    if program.last_target() >= SLOTS_FROM {
         return false;
     }
-    let mut sources = std::mem::take(&mut program.sources);
-    sources.clear();
-    let ways = program
-        .descriptors
-        .iter()
-        .map(|descriptor| match source_of(&descriptor.source, ends, None) {
-            Some(fd) if usable_as_it_is(program, fd.as_raw_fd(), descriptor.target) => Some(fd.as_raw_fd()),
-            Some(fd) => slots.fill(fd),
+    staging.sources.clear();
+    for descriptor in &program.descriptors {
+        let source = match source_of(&descriptor.source, &staging.ends, None) {
+            None if matches!(descriptor.source, Source::Null) => slots.low_null(),
             None => Some(NONE),
-        });
-    let mut complete = true;
-    for way in ways {
-        complete &= way.is_some();
-        sources.push(way.unwrap_or(NONE));
-    }
-    let wants_null = program
-        .descriptors
-        .iter()
-        .any(|descriptor| matches!(descriptor.source, Source::Null));
-    complete &= !wants_null || slots.free() > 0;
-    if let Some(null) = slots.low_null() {
-        for (descriptor, source) in program.descriptors.iter().zip(&mut sources) {
-            if matches!(descriptor.source, Source::Null) {
-                *source = null;
-            }
+            Some(fd) if usable_as_it_is(program, fd.as_raw_fd(), descriptor.target) => Some(fd.as_raw_fd()),
+            Some(fd) => slots.fill(fd).map(|slot| {
+                let number = slot.as_raw_fd();
+                staging.slots.push(slot);
+                number
+            }),
+        };
+        match source {
+            Some(source) => staging.sources.push(source),
+            None => return false,
         }
     }
-    program.sources = sources;
-    complete
+    true
 }
 
-fn usable_as_it_is(program: &Program, fd: RawFd, target: RawFd) -> bool {
+fn usable_as_it_is(program: &Compiled, fd: RawFd, target: RawFd) -> bool {
     fd < UNSHARE_FROM && !program.overwrites(fd, target)
 }
 
 /// Sources stay where they are, but for those in the way.
-fn find_plain_ways(program: &mut Program, ends: &Ends, slots: &Slots) -> Result<(), SpawnError> {
+fn find_plain_ways(program: &Compiled, staging: &mut Staging, slots: &Slots) -> Result<(), SpawnError> {
     let above = program.last_target().saturating_add(1);
-    let mut sources = std::mem::take(&mut program.sources);
-    let mut moved = std::mem::take(&mut program.moved);
-    sources.clear();
-    let mut failed = None;
+    staging.sources.clear();
     for descriptor in &program.descriptors {
-        let source = match source_of(&descriptor.source, ends, Some(slots.null())) {
+        let source = match source_of(&descriptor.source, &staging.ends, Some(slots.null())) {
             None => NONE,
             Some(fd) if !program.overwrites(fd.as_raw_fd(), descriptor.target) => fd.as_raw_fd(),
             Some(fd) => match fcntl_dupfd_cloexec(fd, above) {
                 Ok(copy) => {
                     let number = copy.as_raw_fd();
-                    moved.push(copy);
+                    staging.moved.push(copy);
                     number
                 }
-                Err(error) => {
-                    failed = Some(program.error(descriptor.label, error.raw_os_error()));
-                    NONE
-                }
+                Err(error) => return Err(program.error(descriptor.label, error.raw_os_error())),
             },
         };
-        sources.push(source);
+        staging.sources.push(source);
     }
-    program.sources = sources;
-    program.moved = moved;
-    failed.map_or(Ok(()), Err)
+    Ok(())
 }
 
 /// The descriptor that is to be copied to a target, if it is one.
-fn source_of<'a>(source: &'a Source, ends: &'a Ends, null: Option<BorrowedFd<'a>>) -> Option<BorrowedFd<'a>> {
+fn source_of<'a>(
+    source: &'a Source,
+    ends: &'a [Option<OwnedFd>; 4],
+    null: Option<BorrowedFd<'a>>,
+) -> Option<BorrowedFd<'a>> {
     match source {
         Source::Inherit | Source::Stdout | Source::File { .. } => None,
         Source::Null => null,
         Source::Given(fd) => Some(fd.as_fd()),
-        Source::Pipe(stream) => ends.child.get(*stream)?.as_ref().map(AsFd::as_fd),
+        Source::Pipe(stream) => ends.get(*stream)?.as_ref().map(AsFd::as_fd),
     }
 }
 
-/// A source for every target; copies of standard output last, when that is in place.
-fn write_placing(program: &mut Program, inherited: &Inherited) {
-    let Program {
-        descriptors,
-        sources,
-        prelude,
-        ..
-    } = program;
-    for (descriptor, &source) in descriptors.iter().zip(sources.iter()) {
+/// A source for every target that has one.
+fn write_placing(program: &Compiled, prelude: &mut Prelude, staging: &Staging, inherited: &Inherited) {
+    for (descriptor, &source) in program.descriptors.iter().zip(&staging.sources) {
         let (label, target) = (descriptor.label, descriptor.target);
         match descriptor.source {
-            Source::File { path, flags, mode } => prelude.open(label, path, flags, mode, target),
             Source::Inherit if target >= FIRST || inherited.is_close_on_exec(target) => {
                 prelude.duplicate(label, target, target);
             }
-            Source::Inherit | Source::Stdout => {}
             Source::Null | Source::Given(_) | Source::Pipe(_) => prelude.duplicate(label, source, target),
+            Source::Inherit | Source::Stdout | Source::File { .. } => {}
         }
-    }
-    for descriptor in descriptors
-        .iter()
-        .filter(|descriptor| matches!(descriptor.source, Source::Stdout))
-    {
-        prelude.duplicate(descriptor.label, 1, descriptor.target);
     }
 }
 
-/// Closes what lies between the targets and after the last.
-fn write_closing(program: &mut Program, close_range: bool) {
-    let Program {
-        descriptors, prelude, ..
-    } = program;
+/// Closes every number that has not been placed. It comes before files are opened, which can take long: until then the
+/// child has copies of descriptors that other children and the host wait for the end of.
+fn write_closing(program: &Compiled, prelude: &mut Prelude, close_range: bool) {
+    let placed = program.descriptors.iter().filter(|descriptor| match descriptor.source {
+        Source::Inherit | Source::Null | Source::Given(_) | Source::Pipe(_) => true,
+        Source::File { .. } | Source::Stdout => false,
+    });
     let mut next = 0;
-    for target in descriptors
-        .iter()
-        .filter_map(|descriptor| u32::try_from(descriptor.target).ok())
-    {
+    for target in placed.filter_map(|descriptor| u32::try_from(descriptor.target).ok()) {
         if target > next {
             if close_range {
                 prelude.close_range(CLOSE, next, target - 1);
@@ -274,5 +283,18 @@ fn write_closing(program: &mut Program, close_range: bool) {
         prelude.close_range(CLOSE, next, u32::MAX);
     } else {
         prelude.close_each(CLOSE, next, highest_descriptor());
+    }
+}
+
+/// Opens files, and then copies standard output, which may be one of them.
+fn write_opening(program: &Compiled, prelude: &mut Prelude) {
+    for descriptor in &program.descriptors {
+        if let Source::File { path, flags, mode } = descriptor.source {
+            prelude.open(descriptor.label, path, flags, mode, descriptor.target);
+        }
+    }
+    let copies = program.descriptors.iter();
+    for copy in copies.filter(|descriptor| matches!(descriptor.source, Source::Stdout)) {
+        prelude.duplicate(copy.label, 1, copy.target);
     }
 }

@@ -16,34 +16,44 @@ use super::error::{CommandError, SpawnError, Step, Subject};
 use super::identity::Host;
 use super::stdio::{Kind, OpenFile, Stdio};
 use super::{Command, Passed};
-use crate::sys::script::{Image, Script, Text};
-use crate::sys::settings::{CapabilityBuffer, CapabilitySets};
+use crate::sys::script::{Image, Prelude, Script, Text};
+use crate::sys::settings::CapabilitySets;
 
-/// A compiled [`Command`], to be started by a [`Spawner`](super::Spawner) any number of times. Starting it
-/// again allocates nothing.
+/// A compiled [`Command`], to be started by a [`Spawner`](super::Spawner) any number of times, also several times at
+/// once. Starting it again allocates nothing. A clone is another handle to the same program.
 ///
 /// The environment is that of the host at the time of compilation, and so are the ids of a user named
 /// by [`Command::user`]. The program itself is searched, and files are opened, at each spawn.
+#[derive(Clone, Debug)]
+pub struct Program(pub(super) Arc<Compiled>);
+
+/// What the handles of a program share. Nothing changes it.
 #[derive(Debug)]
-pub struct Program {
+pub(super) struct Compiled {
     name: OsString,
     labels: Vec<Label>,
     pub(super) descriptors: Vec<Descriptor>,
-    /// The steps of the command, after those about descriptors.
-    pub(super) body: Script,
-    /// The steps of the spawn at hand; holds the paths of files.
-    pub(super) prelude: Script,
-    /// Copies of descriptors that had to get out of the way, for the spawn at hand.
-    pub(super) moved: Vec<OwnedFd>,
-    /// Where each of `descriptors` comes from, in the spawn at hand.
-    pub(super) sources: Vec<RawFd>,
+    /// The steps of the command, after those about descriptors; holds the paths of files.
+    pub(super) script: Arc<Script>,
     pub(super) changes_ids: bool,
+    /// Whether a spawn must wait for exec: the command does what only a child of vfork(2) can do.
+    pub(super) waits_for_exec: bool,
     pub(super) cgroup: Option<Arc<OwnedFd>>,
     /// The inheritable capabilities of the child.
-    pub(super) inheritable: u64,
-    capability_buffer: CapabilityBuffer,
-    /// What a process writes to `cgroup.procs` to get there itself.
+    inheritable: u64,
+    /// The text that a process writes to `cgroup.procs` to enter a cgroup itself.
     pub(super) zero: Text,
+    candidates: usize,
+}
+
+/// A program in the making.
+#[derive(Debug)]
+pub(super) struct Lowering {
+    labels: Vec<Label>,
+    pub(super) descriptors: Vec<Descriptor>,
+    pub(super) body: Script,
+    /// The inheritable capabilities of the child.
+    pub(super) inheritable: u64,
     candidates: usize,
 }
 
@@ -100,34 +110,56 @@ impl Program {
         let ids = command.identity.resolve(&host)?;
         let environment = environment(command)?;
         let settings = &command.settings;
-        let mut prelude = Script::default();
-        let capability_buffer = prelude.capability_buffer();
-        let zero = prelude.text(c"0");
-        let mut program = Program {
-            name: command.program.clone(),
+        let mut lowering = Lowering {
             labels: Vec::new(),
             descriptors: Vec::new(),
             body: Script::default(),
-            prelude,
-            moved: Vec::new(),
-            sources: Vec::new(),
-            changes_ids: ids.any(),
-            cgroup: settings.cgroup.as_ref().map(|cgroup| Arc::clone(&cgroup.0)),
             inheritable: (settings.inheritable | settings.ambient).bits(),
-            capability_buffer,
-            zero,
             candidates: 0,
         };
-        program.label(Step::Unshare, None);
-        program.label(Step::CloseDescriptors, None);
-        program.value(Step::Capabilities, "(inheritable)");
-        program.label(Step::Cgroup, None);
-        program.lower_descriptors(command)?;
-        program.lower_settings(command, &ids, &host)?;
-        program.lower_image(command, environment)?;
-        Ok(program)
+        let zero = lowering.body.text(c"0");
+        lowering.label(Step::Unshare, None);
+        lowering.label(Step::CloseDescriptors, None);
+        lowering.value(Step::Capabilities, "(inheritable)");
+        lowering.label(Step::Cgroup, None);
+        lowering.lower_descriptors(command)?;
+        lowering.lower_settings(command, &ids, &host)?;
+        lowering.lower_image(command, environment)?;
+        let compiled = Compiled {
+            name: command.program.clone(),
+            labels: lowering.labels,
+            descriptors: lowering.descriptors,
+            script: Arc::new(lowering.body),
+            changes_ids: ids.any(),
+            waits_for_exec: settings.oom_score_adj.is_some(),
+            cgroup: settings.cgroup.as_ref().map(|cgroup| Arc::clone(&cgroup.0)),
+            inheritable: lowering.inheritable,
+            zero,
+            candidates: lowering.candidates,
+        };
+        Ok(Program(Arc::new(compiled)))
     }
 
+    /// The program as the command names it.
+    #[must_use]
+    pub fn name(&self) -> &OsStr {
+        &self.0.name
+    }
+
+    /// The error of something that went wrong in the parent.
+    pub(crate) fn parent_error(&self, step: Step, errno: i32) -> SpawnError {
+        self.0.parent_error(step, errno, None)
+    }
+
+    /// The value of this environment key in the child, where it is text.
+    #[cfg(test)]
+    pub(crate) fn env_value(&self, key: &str) -> Option<String> {
+        let mut texts = self.0.script.texts().filter_map(|text| String::from_utf8(text).ok());
+        texts.find_map(|text| Some(text.strip_prefix(key)?.strip_prefix('=')?.to_owned()))
+    }
+}
+
+impl Compiled {
     /// The error that a failed step amounts to.
     pub(super) fn error(&self, label: usize, errno: i32) -> SpawnError {
         let (step, subject) = match self.labels.get(label) {
@@ -148,26 +180,9 @@ impl Program {
         SpawnError::new(self.name.clone(), step, errno, subject)
     }
 
-    /// The program as the command names it.
-    #[must_use]
-    pub fn name(&self) -> &OsStr {
-        &self.name
-    }
-
-    /// The value of this environment key in the child, where it is text.
-    #[cfg(test)]
-    pub(crate) fn env_value(&self, key: &str) -> Option<String> {
-        let mut texts = self.body.texts().filter_map(|text| String::from_utf8(text).ok());
-        texts.find_map(|text| Some(text.strip_prefix(key)?.strip_prefix('=')?.to_owned()))
-    }
-
     /// The highest descriptor number that the child gets.
     pub(super) fn last_target(&self) -> RawFd {
-        self.descriptors
-            .iter()
-            .map(|descriptor| descriptor.target)
-            .max()
-            .unwrap_or(2)
+        last_target(&self.descriptors)
     }
 
     /// Whether some descriptor other than `own` is going to be put at number `fd`.
@@ -180,24 +195,31 @@ impl Program {
                 .any(|descriptor| descriptor.target == fd && is_put(descriptor))
     }
 
-    /// Steps that make the inheritable set what it is to be, and the ambient set empty, if they aren't. The
-    /// child begins with the sets of the thread that makes it, which may have changed since the last time. Where
-    /// they can't be known nothing is started: it might pass on what nobody asked for.
-    pub(super) fn clean_capabilities(&mut self) -> Result<(), SpawnError> {
+    /// The most steps that a prelude of this program can have.
+    pub(super) fn prelude_steps(&self) -> usize {
+        self.descriptors.len() * STEPS_EACH + STEPS_ALL
+    }
+
+    /// Steps that make the inheritable set of the child what it is to be, and its ambient set empty, if they differ.
+    /// The child begins with the sets of the thread that spawns it, which may have changed since the last spawn. If
+    /// they cannot be read, nothing is started: the child might inherit a capability that the command does not name.
+    pub(super) fn clean_capabilities(&self, prelude: &mut Prelude) -> Result<(), SpawnError> {
         let current = CapabilitySets::current().map_err(|errno| self.error(INHERITABLE, errno))?;
         if current.inheritable != 0 {
-            self.prelude.clear_ambient(INHERITABLE);
+            prelude.clear_ambient(INHERITABLE);
         }
         if current.inheritable != self.inheritable {
             let sets = CapabilitySets {
                 inheritable: self.inheritable,
                 ..current
             };
-            self.prelude.set_capabilities(INHERITABLE, self.capability_buffer, sets);
+            prelude.set_capabilities(INHERITABLE, sets);
         }
         Ok(())
     }
+}
 
+impl Lowering {
     pub(super) fn label(&mut self, step: Step, subject: Option<Subject>) -> usize {
         self.labels.push(Label { step, subject });
         self.labels.len() - 1
@@ -229,10 +251,6 @@ impl Program {
             self.lower_descriptor(*target, stdio)?;
         }
         self.descriptors.sort_by_key(|descriptor| descriptor.target);
-        let count = self.descriptors.len();
-        self.prelude.reserve(count * STEPS_EACH + STEPS_ALL);
-        self.moved.reserve(count);
-        self.sources.reserve(count);
         Ok(())
     }
 
@@ -262,7 +280,7 @@ impl Program {
         if file.mode > 0o7777 {
             return Err(CommandError::FileMode { mode: file.mode });
         }
-        let path = self.prelude.text(&c_string("a file's path", file.path.as_os_str())?);
+        let path = self.body.text(&c_string("a file's path", file.path.as_os_str())?);
         Ok(Source::File {
             path,
             flags: file.flags(),
@@ -311,6 +329,12 @@ impl Program {
             .execute(label, command.signal_mask, command.ignored_signals, &image);
         Ok(())
     }
+}
+
+/// The highest of these targets; the standard streams count always.
+pub(super) fn last_target(descriptors: &[Descriptor]) -> RawFd {
+    let targets = descriptors.iter().map(|descriptor| descriptor.target);
+    targets.max().unwrap_or(2)
 }
 
 /// What execve is to be tried with: the program itself if there is a slash in it, else the program in each

@@ -2,8 +2,9 @@
 //!
 //! A child's first step throws away every number from [`UNSHARE_FROM`] up, and copies what is below.
 //! So whatever it is to have must be below at that moment, and not where something else is to be put.
-//! Each slot is a descriptor of `/dev/null` in between; the parent copies a source over it, makes the
-//! child, and puts `/dev/null` back, or the end of a pipe would stay open in the host.
+//! Each slot is a descriptor of `/dev/null` in between. The parent copies a source over it, makes the
+//! child, and puts `/dev/null` back as soon as the child has a descriptor table of its own; else the end of a pipe
+//! would stay open in the host. Several children can be in between at the same time, each with slots of its own.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -20,19 +21,25 @@ pub(super) const UNSHARE_FROM: RawFd = 64;
 /// Where slots begin: targets are below.
 pub(super) const SLOTS_FROM: RawFd = 32;
 
-/// Three standard streams, and one more. Eight spawners fit into one process.
+/// Three standard streams and one more descriptor, for one child. Six spawners fit into one process.
 const SLOTS: usize = 4;
 
 /// Descriptors of `/dev/null` under numbers of standard streams that the host has closed.
 pub(super) type Occupied = [Option<OwnedFd>; FIRST as usize];
+/// The most slots of a spawner with children in flight.
+const MOST_SLOTS: usize = 20;
 
 #[derive(Debug)]
 pub(super) struct Slots {
     /// `/dev/null`, above all slots if possible.
     null: OwnedFd,
-    slots: Vec<OwnedFd>,
-    /// How many are filled, from the first on.
-    filled: usize,
+    /// `/dev/null` at a low number. It is never anything else, because a child in flight may copy it at any time.
+    low_null: Option<OwnedFd>,
+    free: Vec<OwnedFd>,
+    /// How many there are, those in use included.
+    made: usize,
+    /// The numbers of those in use, counted from [`SLOTS_FROM`].
+    in_use: u32,
 }
 
 impl Slots {
@@ -44,14 +51,16 @@ impl Slots {
             Ok(null) => null,
             Err(_) => above_standard(opened)?,
         };
-        let mut slots = Vec::with_capacity(SLOTS);
-        while slots.len() < SLOTS {
-            match fcntl_dupfd_cloexec(&null, SLOTS_FROM) {
-                Ok(slot) if slot.as_raw_fd() < UNSHARE_FROM => slots.push(slot),
-                Ok(_) | Err(_) => break,
-            }
-        }
-        Ok(Slots { null, slots, filled: 0 })
+        let low_null = low(&null);
+        let mut slots = Slots {
+            null,
+            low_null,
+            free: Vec::with_capacity(MOST_SLOTS),
+            made: 0,
+            in_use: 0,
+        };
+        while slots.made < SLOTS && slots.reserve_another() {}
+        Ok(slots)
     }
 
     /// `/dev/null` at any number.
@@ -59,28 +68,52 @@ impl Slots {
         self.null.as_fd()
     }
 
-    /// `/dev/null` at a low number: the last slot, if there is one that isn't filled.
+    /// `/dev/null` at a low number, if there is a low number left for it.
     pub(super) fn low_null(&self) -> Option<RawFd> {
-        self.slots.get(self.filled..)?.last().map(AsRawFd::as_raw_fd)
+        self.low_null.as_ref().map(AsRawFd::as_raw_fd)
     }
 
-    /// How many are not filled.
-    pub(super) fn free(&self) -> usize {
-        self.slots.len() - self.filled
+    /// A slot with a copy of `source`, close-on-exec. `None` if all slots are in use, and no more can be had.
+    pub(super) fn fill(&mut self, source: BorrowedFd<'_>) -> Option<OwnedFd> {
+        if self.free.is_empty() && self.made < MOST_SLOTS {
+            self.reserve_another();
+        }
+        let mut slot = self.free.pop()?;
+        match dup3(source, &mut slot, DupFlags::CLOEXEC) {
+            Ok(()) => {
+                self.in_use |= bit(slot.as_raw_fd());
+                Some(slot)
+            }
+            Err(_) => {
+                self.give_back(slot);
+                None
+            }
+        }
     }
 
-    /// Copies `source` into a free slot, close-on-exec; the slot's number.
-    pub(super) fn fill(&mut self, source: BorrowedFd<'_>) -> Option<RawFd> {
-        let slot = self.slots.get_mut(self.filled)?;
-        dup3(source, slot, DupFlags::CLOEXEC).ok()?;
-        self.filled += 1;
-        Some(slot.as_raw_fd())
+    /// Puts `/dev/null` back into a slot. One where that isn't possible (the host lowered its limit
+    /// of descriptors below it) is given up and closed: it must not keep a pipe open.
+    pub(super) fn give_back(&mut self, mut slot: OwnedFd) {
+        self.in_use &= !bit(slot.as_raw_fd());
+        if dup3(&self.null, &mut slot, DupFlags::CLOEXEC).is_ok() {
+            self.free.push(slot);
+        } else {
+            self.made = self.made.saturating_sub(1);
+        }
+    }
+
+    fn reserve_another(&mut self) -> bool {
+        let slot = low(&self.null);
+        self.made += usize::from(slot.is_some());
+        let reserved = slot.is_some();
+        self.free.extend(slot);
+        reserved
     }
 
     /// Whether this is a number of the spawner's own, which nothing of the host has.
     pub(super) fn owns(&self, number: RawFd) -> bool {
-        let own = self.slots.iter().chain([&self.null]);
-        own.map(AsRawFd::as_raw_fd).any(|own| own == number)
+        let own = self.free.iter().chain(&self.low_null).chain([&self.null]);
+        self.in_use & bit(number) != 0 || own.map(AsRawFd::as_raw_fd).any(|own| own == number)
     }
 
     /// Takes those of the numbers 0, 1 and 2 that are free, so that no other descriptor of this spawn gets them.
@@ -98,21 +131,18 @@ impl Slots {
 
     #[cfg(test)]
     pub(super) fn numbers(&self) -> Vec<RawFd> {
-        self.slots.iter().map(AsRawFd::as_raw_fd).collect()
+        self.low_null.iter().chain(&self.free).map(AsRawFd::as_raw_fd).collect()
     }
+}
 
-    /// Puts `/dev/null` back into every slot. One where that isn't possible (the host lowered its limit
-    /// of descriptors below it) is given up and closed: it must not keep a pipe open.
-    pub(super) fn empty(&mut self) {
-        while self.filled > 0 {
-            self.filled -= 1;
-            let restored = self
-                .slots
-                .get_mut(self.filled)
-                .is_some_and(|slot| dup3(&self.null, slot, DupFlags::CLOEXEC).is_ok());
-            if !restored && self.filled < self.slots.len() {
-                drop(self.slots.swap_remove(self.filled));
-            }
-        }
-    }
+/// The bit of a slot's number in a mask; none for another number.
+fn bit(number: RawFd) -> u32 {
+    let place = u32::try_from(number - SLOTS_FROM).ok();
+    place.and_then(|place| 1u32.checked_shl(place)).unwrap_or(0)
+}
+
+/// Another descriptor of `/dev/null`, at a number for a slot.
+fn low(null: &OwnedFd) -> Option<OwnedFd> {
+    let slot = fcntl_dupfd_cloexec(null, SLOTS_FROM).ok()?;
+    (slot.as_raw_fd() < UNSHARE_FROM).then_some(slot)
 }

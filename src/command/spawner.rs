@@ -1,65 +1,105 @@
-//! What starts programs: a stack for the child, the slots for its descriptors, and the memory of what
-//! the kernel can do.
+//! What starts programs: the memory that children use until their exec, the slots for their descriptors, and what is
+//! known of the kernel.
+//!
+//! A spawn is either synchronous ([`Spawner::spawn`]) or in flight ([`Spawner::begin`]); see
+//! [`flight`](crate::sys::flight) for what that means for the memory that parent and child share.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, fstatfs, openat};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::error::{SpawnError, Step, Subject};
-use super::plan::{self, Path};
-use super::program::Program;
+use super::plan::{self, FdTable, Inherited, Staging};
+use super::program::{Compiled, Program};
 use super::slots::Slots;
-use crate::child::Child;
+use crate::child::{Child, Pipes};
 use crate::errno::SetupError;
 use crate::exit::Pid;
 use crate::pidfd::PidFd;
-use crate::sys::clone::{Birth, Born, Method, give_birth};
+use crate::proc;
+use crate::sys::clone::{CloneRequest, Cloned, Method, clone_child};
+use crate::sys::flight::Flight;
 use crate::sys::nr::CGROUP2_SUPER_MAGIC;
 use crate::sys::process::{KeepDumpable, has_close_range};
-use crate::sys::stack::Stack;
+use crate::sys::script::Script;
 
-/// Starts [`Program`]s, one at a time. Each thread that spawns has its own.
+/// Starts [`Program`]s. Each thread that spawns has its own.
 ///
-/// It keeps five descriptors: `/dev/null`, and four reserved numbers between 32 and 63 through
-/// which pipes and passed descriptors get into a child when the host has many descriptors open. Where it can't have
-/// them, spawning works all the same, at the cost of fork's copy of the descriptor table.
+/// It keeps six descriptors: `/dev/null`, and five reserved numbers between 32 and 63 through
+/// which pipes and passed descriptors get into a child when the host has many descriptors open; up to sixteen more
+/// once several children with pipes were in flight at the same time. If it cannot have
+/// them, a spawn works all the same, at the cost of fork's copy of the descriptor table.
 #[derive(Debug)]
 pub struct Spawner {
-    stack: Stack,
     slots: Slots,
+    idle: Vec<Box<Launch>>,
     pub(super) method: Method,
     close_range: bool,
-    /// Whether the kernel is known to start nobody in a cgroup (CLONE_INTO_CGROUP): the child then enters
+    /// Whether the kernel is known to start no child in a cgroup (CLONE_INTO_CGROUP): the child then enters
     /// it itself, before anything else.
     enters_cgroups: bool,
+    /// The script of a launch that is not used.
+    nothing: Arc<Script>,
     #[cfg(test)]
-    pub(super) last_path: Option<Path>,
+    pub(super) last_table: Option<FdTable>,
 }
 
-/// How long a program that is being written (ETXTBSY) is waited for before the one other try. Another thread's
-/// fork may hold it open for writing until its own exec: a matter of microseconds. What takes longer is a
-/// shortage.
-const BUSY_PAUSE: Duration = Duration::from_millis(1);
+/// How many times a child waits a millisecond for a program that is being written (ETXTBSY), while the host waits.
+const PAUSES: u32 = 1;
 
-/// One attempt that came to nothing: a step of the child (by its label), or the making of the child.
-enum Failure {
-    Child {
-        label: usize,
-        errno: i32,
-    },
-    Clone {
-        errno: i32,
-    },
-    /// Nobody is born in a cgroup on this kernel, or behind this filter.
+/// The same while the host goes on.
+const PAUSES_IN_FLIGHT: u32 = 16;
+
+/// All that one child uses before its program runs, in the parent's memory and descriptor table.
+#[derive(Debug)]
+struct Launch {
+    flight: Flight,
+    staging: Staging,
+    program: Option<Program>,
+    /// The cgroup that the child enters itself.
+    entered: Option<PathBuf>,
+    /// While a child changes its ids.
+    dumpable: Option<KeepDumpable>,
+}
+
+/// A child that exists, and of which it is not known yet whether its program runs: [`Spawner::begin`] made it, and
+/// [`Spawner::finish`] tells.
+///
+/// Dropping it sends SIGKILL, waits for at most a second, and reaps, like dropping a [`Child`]. If the child hangs in the
+/// kernel and survives that, the memory that it uses is leaked.
+#[derive(Debug)]
+pub struct Spawning {
+    child: Child,
+    launch: Box<Launch>,
+}
+
+/// How far a spawn in flight has come.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SpawnProgress {
+    /// The child has not called execve yet, or execve takes its time.
+    InFlight(Spawning),
+    /// The program runs, or has run.
+    Running(Child),
+    /// A step of the child failed. The child was reaped, and nothing is left of it.
+    Failed(SpawnError),
+    /// The child was killed before its program could run. It can be waited for like any child.
+    Killed(Child),
+}
+
+/// Why no child was made.
+enum Refusal {
+    Clone(SpawnError),
+    /// The kernel, or a filter, makes no child in a cgroup: it has to enter the cgroup itself.
     IntoCgroup,
 }
 
 impl Spawner {
-    /// Maps the child's stack and reserves descriptors.
+    /// Maps the stack for a child and reserves descriptors.
     ///
     /// # Errors
     /// A [`SetupError`]: the stack can't be mapped (ENOMEM), or `/dev/null` can't be opened (EMFILE, ENFILE; ENOENT
@@ -71,13 +111,16 @@ impl Spawner {
     /// The same with the error as it is.
     pub(super) fn set_up() -> Result<Spawner, SetupError> {
         Ok(Spawner {
-            stack: Stack::new().map_err(|error| SetupError::new("map", "a stack for the child", &error))?,
             slots: Slots::new().map_err(|error| SetupError::new("open", "/dev/null", &error))?,
+            idle: vec![Box::new(
+                Launch::new().map_err(|error| SetupError::new("map", "a stack for the child", &error))?,
+            )],
             method: Method::Clone3,
             close_range: has_close_range(),
             enters_cgroups: false,
+            nothing: Arc::default(),
             #[cfg(test)]
-            last_path: None,
+            last_table: None,
         })
     }
 
@@ -86,15 +129,16 @@ impl Spawner {
     ///
     /// Blocks until the child has called execve: microseconds as a rule, but a file on a dead network
     /// file system blocks it for as long as that hangs, uninterruptibly; and for a millisecond if the
-    /// program is being written (ETXTBSY), which another thread's fork can look like. A child that is killed
+    /// program is being written (ETXTBSY), which another thread's fork can look like. [`Spawner::begin`] does not wait.
+    /// A child that is killed
     /// before it could call execve counts as started; its pidfd tells.
     ///
-    /// Allocates nothing, unless it fails. The calling thread is the parent as far as
-    /// [`Command::parent_death_signal`](super::Command::parent_death_signal) goes.
+    /// Allocates nothing, unless it fails or the program has more descriptors than any before. The calling thread is the
+    /// parent as far as [`Command::parent_death_signal`](super::Command::parent_death_signal) goes.
     ///
     /// # Errors
     /// The step that failed, and its errno.
-    pub fn spawn(&mut self, program: &mut Program) -> Result<Child, SpawnError> {
+    pub fn spawn(&mut self, program: &Program) -> Result<Child, SpawnError> {
         self.spawn_in(program, None)
     }
 
@@ -102,37 +146,91 @@ impl Spawner {
     ///
     /// # Errors
     /// As [`spawn`](Spawner::spawn).
-    pub fn spawn_in(&mut self, program: &mut Program, cgroup: Option<BorrowedFd<'_>>) -> Result<Child, SpawnError> {
-        let own = program.cgroup.clone();
-        let cgroup = cgroup.or(own.as_ref().map(|directory| directory.as_fd()));
-        let mut was_busy = false;
-        loop {
-            let error = match self.attempt(program, cgroup)? {
-                Ok(child) => return Ok(child),
-                Err(Failure::IntoCgroup) => {
-                    self.enters_cgroups = true;
-                    continue;
-                }
-                Err(Failure::Child { label, errno }) => program.error(label, errno),
-                Err(Failure::Clone { errno }) => {
-                    let in_cgroup = cgroup.is_some() && !self.enters_cgroups;
-                    program.parent_error(clone_step(in_cgroup, errno), errno, None)
-                }
-            };
-            let error = match cgroup.filter(|_| error.step() == Step::Cgroup) {
-                Some(directory) => error.about_path(path_of(directory)),
-                None => error,
-            };
-            let refused = matches!(error.errno(), libc::ENOSYS | libc::EPERM | libc::EINVAL);
-            if self.close_range && refused && matches!(error.step(), Step::Unshare | Step::CloseDescriptors) {
-                self.close_range = false;
-            } else if error.step() == Step::Exec && error.errno() == libc::ETXTBSY && !was_busy {
-                std::thread::sleep(BUSY_PAUSE);
-                was_busy = true;
-            } else {
-                return Err(error);
+    pub fn spawn_in(&mut self, program: &Program, cgroup: Option<BorrowedFd<'_>>) -> Result<Child, SpawnError> {
+        let mut launch = self.launch(program)?;
+        let child = self.launch_and_wait(&mut launch, program, cgroup);
+        self.take_back(launch);
+        child
+    }
+
+    /// Starts the program and returns as soon as the process exists. Whether its program runs, or which step failed, is
+    /// told by [`Spawner::finish`]: a failure makes the pidfd readable, since the child ends; a success is only seen by
+    /// asking. Does not wait for the child, however long its execve takes.
+    ///
+    /// Until then the child uses descriptors of the host: one that the command inherits must stay open and what it is.
+    /// The signal mask and everything else of the calling thread can change.
+    ///
+    /// It waits like [`Spawner::spawn`] where nothing else works: without clone3(2) (before Linux 5.3, behind filters
+    /// that refuse it, on architectures other than x86_64), and for a command with
+    /// [`oom_score_adj`](super::Command::oom_score_adj), which the kernel would give to the host as well (a child of
+    /// vfork(2) is exempt). Then the first [`Spawner::finish`] tells the outcome.
+    ///
+    /// # Errors
+    /// As [`spawn`](Spawner::spawn), for what fails in the host: pipes, descriptors, clone3. What fails in the child is
+    /// told by [`Spawner::finish`].
+    pub fn begin(&mut self, program: &Program) -> Result<Spawning, SpawnError> {
+        self.begin_in(program, None)
+    }
+
+    /// The same, in this cgroup instead of the one that the command names, if it names one.
+    ///
+    /// # Errors
+    /// As [`begin`](Spawner::begin).
+    pub fn begin_in(&mut self, program: &Program, cgroup: Option<BorrowedFd<'_>>) -> Result<Spawning, SpawnError> {
+        let mut launch = self.launch(program)?;
+        let child = if program.0.waits_for_exec || self.method == Method::Clone {
+            self.launch_and_wait(&mut launch, program, cgroup)
+        } else {
+            self.launch_in_flight(&mut launch, program, cgroup)
+        };
+        match child {
+            Ok(child) => Ok(Spawning { child, launch }),
+            Err(error) => {
+                self.take_back(launch);
+                Err(error)
             }
         }
+    }
+
+    /// How far a spawn in flight has come. Does not block.
+    pub fn finish(&mut self, mut spawning: Spawning) -> SpawnProgress {
+        let Spawning { child, launch } = &mut spawning;
+        if launch.flight.has_unshared() {
+            launch.staging.clear(&mut self.slots);
+        }
+        if launch.flight.is_in_use() {
+            return SpawnProgress::InFlight(spawning);
+        }
+        if let (Some((label, errno)), Some(program)) = (launch.flight.failure(), &launch.program) {
+            // It has no memory any more, and may take a moment to close its files.
+            return match child.try_wait() {
+                Ok(None) => SpawnProgress::InFlight(spawning),
+                Ok(Some(_)) | Err(_) => {
+                    let error = launch.error(program, label, errno);
+                    self.learn(&error);
+                    self.take_back(spawning.launch);
+                    SpawnProgress::Failed(error)
+                }
+            };
+        }
+        let was_killed = was_killed(child, launch.flight.has_reached_exec());
+        self.take_back(spawning.launch);
+        if was_killed {
+            SpawnProgress::Killed(spawning.child)
+        } else {
+            SpawnProgress::Running(spawning.child)
+        }
+    }
+
+    /// Makes room for this many spawns in flight at once, so that none of them allocates.
+    ///
+    /// # Errors
+    /// Of mmap(2): each takes nine pages of address space.
+    pub fn reserve(&mut self, in_flight: usize) -> io::Result<()> {
+        while self.idle.len() < in_flight {
+            self.idle.push(Box::new(Launch::new()?));
+        }
+        Ok(())
     }
 
     #[cfg(test)]
@@ -140,60 +238,239 @@ impl Spawner {
         self.slots.numbers()
     }
 
-    /// One try, after which the slots are empty again and nothing but the child is left of it.
-    fn attempt(
-        &mut self,
-        program: &mut Program,
-        cgroup: Option<BorrowedFd<'_>>,
-    ) -> Result<Result<Child, Failure>, SpawnError> {
-        let inherited = plan::Inherited::new(program, &self.slots)?;
-        let entrance = match cgroup.filter(|_| self.enters_cgroups) {
-            Some(directory) => Some(open_entrance(program, directory)?),
-            None => None,
-        };
-        let born_in = cgroup.filter(|_| entrance.is_none());
-        let ends = plan::open_pipes(program)?;
-        let entrance = entrance.as_ref().map(|procs| procs.as_fd());
-        let planned = plan::plan(program, &inherited, &ends, &mut self.slots, self.close_range, entrance);
-        let born = planned.map(|path| self.give_birth(program, path, born_in));
-        self.slots.empty();
-        program.moved.clear();
-        let plan::Ends { child, parent } = ends;
-        drop(child);
-        Ok(born?.map(|pidfd| Child::new(pidfd, parent)))
+    fn launch(&mut self, program: &Program) -> Result<Box<Launch>, SpawnError> {
+        match self.idle.pop() {
+            Some(launch) => Ok(launch),
+            None => Launch::new().map(Box::new).map_err(|error| {
+                let errno = error.raw_os_error().unwrap_or(libc::ENOMEM);
+                program.parent_error(Step::Prepare, errno)
+            }),
+        }
     }
 
-    /// Makes the child in the best way that the kernel lets us, and remembers which that was.
-    fn give_birth(&mut self, program: &Program, path: Path, cgroup: Option<BorrowedFd<'_>>) -> Result<PidFd, Failure> {
+    /// A launch is over: its child has let go of the memory, or was not made. One that a child still uses is forgotten.
+    fn take_back(&mut self, mut launch: Box<Launch>) {
+        launch.staging.clear(&mut self.slots);
+        if launch.flight.is_in_use() {
+            return;
+        }
+        launch.flight.clear(&self.nothing);
+        launch.program = None;
+        launch.dumpable = None;
+        self.idle.push(launch);
+    }
+
+    /// Spawns, and waits until the program runs or nothing is left of the child.
+    fn launch_and_wait(
+        &mut self,
+        launch: &mut Launch,
+        program: &Program,
+        cgroup: Option<BorrowedFd<'_>>,
+    ) -> Result<Child, SpawnError> {
+        loop {
+            let error = match self.attempt(launch, program, cgroup, false)? {
+                Ok((pidfd, pipes)) => match launch.flight.failure() {
+                    None => return Ok(Child::new(pidfd, pipes)),
+                    Some((label, errno)) => {
+                        // It is exiting: this waits for the last bit of that. An error can only mean that it is gone.
+                        let _ = pidfd.wait_and_reap();
+                        launch.error(program, label, errno)
+                    }
+                },
+                Err(Refusal::IntoCgroup) => continue,
+                Err(Refusal::Clone(error)) => error,
+            };
+            if !self.learn(&error) {
+                return Err(error);
+            }
+        }
+    }
+
+    fn launch_in_flight(
+        &mut self,
+        launch: &mut Launch,
+        program: &Program,
+        cgroup: Option<BorrowedFd<'_>>,
+    ) -> Result<Child, SpawnError> {
+        launch.program = Some(program.clone());
+        loop {
+            if self.method == Method::Clone {
+                return self.launch_and_wait(launch, program, cgroup);
+            }
+            match self.attempt(launch, program, cgroup, true)? {
+                Ok((pidfd, pipes)) => return Ok(Child::new(pidfd, pipes)),
+                Err(Refusal::IntoCgroup) => {}
+                Err(Refusal::Clone(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// Whether an error says that the kernel, or a filter, has no close_range(2) after all; then another way is taken
+    /// from now on.
+    fn learn(&mut self, error: &SpawnError) -> bool {
+        let refused = matches!(error.errno(), libc::ENOSYS | libc::EPERM | libc::EINVAL);
+        let concerned = matches!(error.step(), Step::Unshare | Step::CloseDescriptors);
+        let learned = self.close_range && refused && concerned;
+        self.close_range &= !learned;
+        learned
+    }
+
+    /// One try. If there is a child afterwards, it may still use the staging.
+    fn attempt(
+        &mut self,
+        launch: &mut Launch,
+        program: &Program,
+        cgroup: Option<BorrowedFd<'_>>,
+        in_flight: bool,
+    ) -> Result<Result<(PidFd, Pipes), Refusal>, SpawnError> {
+        let cgroup = cgroup.or(program.0.cgroup.as_ref().map(|directory| directory.as_fd()));
+        let inherited = Inherited::new(&program.0, &self.slots)?;
+        launch.entered = None;
+        if let Some(directory) = cgroup.filter(|_| self.enters_cgroups) {
+            launch.staging.entrance = Some(open_entrance(&program.0, directory)?);
+            launch.entered = Some(path_of(directory));
+        }
+        let born_in = cgroup.filter(|_| !self.enters_cgroups);
+        let prepared = self.prepare(launch, &program.0, inherited);
+        let made = prepared.map(|(table, pipes)| {
+            let pidfd = self.clone_child(launch, &program.0, table, born_in, in_flight)?;
+            Ok((pidfd, pipes))
+        });
+        let uses_staging = in_flight && matches!(made, Ok(Ok(_)));
+        if !uses_staging {
+            launch.staging.clear(&mut self.slots);
+        }
+        if launch.dumpable.is_some() && !uses_staging {
+            launch.dumpable = None;
+        }
+        made
+    }
+
+    /// Pipes, and the steps that bring descriptors into the child.
+    fn prepare(
+        &mut self,
+        launch: &mut Launch,
+        program: &Compiled,
+        inherited: Inherited,
+    ) -> Result<(FdTable, Pipes), SpawnError> {
+        let pipes = plan::open_pipes(program, &mut launch.staging)?;
+        let busy = || program.parent_error(Step::Prepare, libc::EBUSY, None);
+        let Launch { flight, staging, .. } = launch;
+        let prelude = flight.prelude().ok_or_else(busy)?;
+        let table = plan::plan(program, prelude, inherited, staging, &mut self.slots, self.close_range)?;
+        Ok((table, pipes))
+    }
+
+    /// Makes the child in the best way that the kernel allows, and remembers which that was.
+    fn clone_child(
+        &mut self,
+        launch: &mut Launch,
+        program: &Compiled,
+        table: FdTable,
+        cgroup: Option<BorrowedFd<'_>>,
+        in_flight: bool,
+    ) -> Result<PidFd, Refusal> {
         #[cfg(test)]
         {
-            self.last_path = Some(path);
+            self.last_table = Some(table);
         }
-        let _dumpable = program.changes_ids.then(KeepDumpable::new);
+        launch.dumpable = program.changes_ids.then(KeepDumpable::new);
         let mut method = self.method;
         loop {
             if cgroup.is_some() && method == Method::Clone {
-                return Err(Failure::IntoCgroup);
+                self.enters_cgroups = true;
+                return Err(Refusal::IntoCgroup);
             }
-            let birth = Birth {
+            let request = CloneRequest {
                 method,
-                share_descriptors: path == Path::Short,
+                share_descriptors: table == FdTable::Unshared,
                 cgroup,
-                steps: [program.prelude.steps(), program.body.steps()],
+                in_flight,
+                pauses: if in_flight { PAUSES_IN_FLIGHT } else { PAUSES },
             };
-            match give_birth(&mut self.stack, &birth) {
-                Ok(born) => {
+            let errno = match clone_child(&mut launch.flight, &request) {
+                Ok(Cloned { pid, pidfd }) => {
                     self.method = method;
-                    return outcome(born);
+                    match Pid::new(pid) {
+                        Some(pid) => return Ok(PidFd::new(pidfd, pid)),
+                        None => libc::ECHILD,
+                    }
                 }
-                Err(errno) => method = method.after(errno).ok_or(Failure::Clone { errno })?,
-            }
+                Err(errno) => match method.after(errno) {
+                    Some(other) => {
+                        method = other;
+                        continue;
+                    }
+                    None => errno,
+                },
+            };
+            let error = program.parent_error(clone_step(cgroup.is_some(), errno), errno, None);
+            let error = match cgroup.filter(|_| error.step() == Step::Cgroup) {
+                Some(directory) => error.about_path(path_of(directory)),
+                None => error,
+            };
+            return Err(Refusal::Clone(error));
         }
     }
 }
 
+impl Launch {
+    fn new() -> io::Result<Launch> {
+        Ok(Launch {
+            flight: Flight::new()?,
+            staging: Staging::new(),
+            program: None,
+            entered: None,
+            dumpable: None,
+        })
+    }
+}
+
+impl Launch {
+    /// The error of a step that failed in the child.
+    fn error(&self, program: &Program, label: usize, errno: i32) -> SpawnError {
+        let error = program.0.error(label, errno);
+        match self.entered.as_ref().filter(|_| error.step() == Step::Cgroup) {
+            Some(path) => error.about_path(path.clone()),
+            None => error,
+        }
+    }
+}
+
+impl Spawning {
+    /// The PID of the child, for display.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.child.pid()
+    }
+
+    /// The pidfd of the child. It becomes readable when the child has ended, also because a step failed, and not when
+    /// its program begins to run.
+    #[must_use]
+    pub fn pidfd(&self) -> &PidFd {
+        self.child.pidfd()
+    }
+
+    /// Whether [`Spawner::finish`] has something to tell. Makes no system call; a failed step can take a moment longer.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        !self.launch.flight.is_in_use()
+    }
+}
+
+/// Whether a child that called no step in vain has ended before its program ran. The kernel keeps for a zombie whether
+/// it has ever executed a program.
+fn was_killed(child: &Child, has_reached_exec: bool) -> bool {
+    if !has_reached_exec {
+        return true;
+    }
+    let ended = child.pidfd().peek();
+    let by_signal = matches!(ended, Ok(Some(record)) if record.exit.signal().is_some());
+    by_signal && proc::has_never_executed(child.pid())
+}
+
 /// The file of a cgroup that lets processes in.
-fn open_entrance(program: &Program, cgroup: BorrowedFd<'_>) -> Result<OwnedFd, SpawnError> {
+fn open_entrance(program: &Compiled, cgroup: BorrowedFd<'_>) -> Result<OwnedFd, SpawnError> {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
     let entrance = match fstatfs(cgroup) {
         Ok(place) if place.f_type == CGROUP2_SUPER_MAGIC => {
@@ -209,7 +486,7 @@ fn open_entrance(program: &Program, cgroup: BorrowedFd<'_>) -> Result<OwnedFd, S
     })
 }
 
-/// What to call an open directory in a message.
+/// The path of an open directory, for a message.
 fn path_of(directory: BorrowedFd<'_>) -> PathBuf {
     let link = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
     std::fs::read_link(&link).unwrap_or(link)
@@ -220,21 +497,5 @@ fn clone_step(in_cgroup: bool, errno: i32) -> Step {
     match (in_cgroup, errno) {
         (false, _) | (true, libc::EAGAIN | libc::ENOMEM) => Step::Clone,
         (true, _) => Step::Cgroup,
-    }
-}
-
-/// A child that runs its program; or why not, after it was reaped.
-fn outcome(born: Born) -> Result<PidFd, Failure> {
-    let Some(pid) = Pid::new(born.pid) else {
-        return Err(Failure::Clone { errno: libc::ECHILD });
-    };
-    let pidfd = PidFd::new(born.pidfd, pid);
-    match born.failure {
-        None => Ok(pidfd),
-        Some((label, errno)) => {
-            // It is exiting: this waits for the last bit of that. An error can only mean that it is gone.
-            let _ = pidfd.wait_and_reap();
-            Err(Failure::Child { label, errno })
-        }
     }
 }

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
-use super::plan::Path;
+use super::plan::FdTable;
 use super::slots::{SLOTS_FROM, UNSHARE_FROM};
 use super::{Command, Program, SpawnError, Spawner, Stdio, Step};
 use crate::exit::Exit;
@@ -67,7 +67,7 @@ fn what_fits_takes_the_short_path() {
     ] {
         let mut program = command.compile().unwrap();
         let _ = spawner.spawn(&mut program).unwrap();
-        assert_eq!(spawner.last_path, Some(Path::Short), "{command:?}");
+        assert_eq!(spawner.last_table, Some(FdTable::Unshared), "{command:?}");
     }
 }
 
@@ -75,7 +75,10 @@ fn what_fits_takes_the_short_path() {
 fn what_does_not_fit_takes_the_plain_path() {
     let mut spawner = Spawner::new().unwrap();
     for (command, list) in [
-        (given(echo_and_list(), 5), "0 1 2 3 4 5 6 7 8"),
+        (
+            given(echo_and_list(), 21),
+            "0 1 10 11 12 13 14 15 16 17 18 19 2 20 21 22 23 3 4 5 6 7 8 9",
+        ),
         (given(echo_and_list(), 4).fd(20, Stdio::null()), "0 1 2 20 3 4 5 6 7"),
         (echo_and_list().fd(SLOTS_FROM, high()), "0 1 2 3 32"),
         (echo_and_list().fd(700, high()), "0 1 2 3 700"),
@@ -83,7 +86,7 @@ fn what_does_not_fit_takes_the_plain_path() {
         let mut program = command.compile().unwrap();
         for _ in 0..2 {
             assert_eq!(talk(&mut spawner, &mut program).unwrap(), format!("in\n{list}\n"));
-            assert_eq!(spawner.last_path, Some(Path::Plain), "{command:?}");
+            assert_eq!(spawner.last_table, Some(FdTable::Copied), "{command:?}");
         }
     }
 }
@@ -96,13 +99,13 @@ fn targets_may_be_the_numbers_of_sources() {
         File::from(write).write_all(text.as_bytes()).unwrap();
         Arc::new(rustix::io::fcntl_dupfd_cloexec(&read, from).unwrap())
     };
-    for (from, path) in [(3, Path::Short), (300, Path::Plain)] {
+    for (from, path) in [(3, FdTable::Unshared), (300, FdTable::Copied)] {
         let (one, two) = (make("one ", from), make("two ", from));
         let (first, second) = (one.as_raw_fd(), two.as_raw_fd());
         let path = if first < SLOTS_FROM && second < SLOTS_FROM {
             path
         } else {
-            Path::Plain
+            FdTable::Copied
         };
         let command = sh(&format!("cat /proc/self/fd/{first} /proc/self/fd/{second}")).stdout(Stdio::piped());
         let mut program = command.fd(first, two).fd(second, one).compile().unwrap();
@@ -111,7 +114,7 @@ fn targets_may_be_the_numbers_of_sources() {
         File::from(child.stdout.take().unwrap())
             .read_to_string(&mut text)
             .unwrap();
-        assert_eq!((text.as_str(), spawner.last_path), ("two one ", Some(path)));
+        assert_eq!((text.as_str(), spawner.last_table), ("two one ", Some(path)));
     }
 }
 
@@ -122,7 +125,7 @@ fn a_spawner_without_slots_takes_the_plain_path() {
     let mut program = given(echo_and_list(), 1).compile().unwrap();
     // Pipes may happen to lie low; the passed descriptor doesn't.
     assert_eq!(talk(&mut last, &mut program).unwrap(), "in\n0 1 2 3 4\n");
-    assert_eq!(last.last_path, Some(Path::Plain));
+    assert_eq!(last.last_table, Some(FdTable::Copied));
 }
 
 #[test]
@@ -150,7 +153,10 @@ fn clone3_refused_is_clone() {
             let mut program = given(echo_and_list(), 1).compile().unwrap();
             for _ in 0..2 {
                 assert_eq!(talk(&mut spawner, &mut program).unwrap(), "in\n0 1 2 3 4\n");
-                assert_eq!((spawner.method, spawner.last_path), (Method::Clone, Some(Path::Short)));
+                assert_eq!(
+                    (spawner.method, spawner.last_table),
+                    (Method::Clone, Some(FdTable::Unshared))
+                );
             }
         });
     }
@@ -192,7 +198,7 @@ fn close_range_refused_is_close() {
             for spawner in [&mut early, &mut late] {
                 for _ in 0..2 {
                     assert_eq!(talk(spawner, &mut program).unwrap(), list);
-                    assert_eq!((spawner.method, spawner.last_path), (BEST, Some(Path::Plain)));
+                    assert_eq!((spawner.method, spawner.last_table), (BEST, Some(FdTable::Copied)));
                 }
             }
         });

@@ -42,8 +42,7 @@ pub(super) trait Kernel {
     fn wall(&self) -> SystemTime;
 
     /// Spawns for the instance in slot `owner`, and watches; on an error nothing is left of it.
-    fn spawn(&mut self, program: &mut Program, place: &Place, owner: u32)
-    -> Result<(Self::Process, Pipes), SpawnError>;
+    fn spawn(&mut self, program: &Program, place: &Place, owner: u32) -> Result<(Self::Process, Pipes), SpawnError>;
     fn pid(&self, process: &Self::Process) -> Pid;
 
     /// Looks what a ready descriptor of a process means. If the process has ended it is reaped; with
@@ -355,7 +354,7 @@ impl Kernel for Linux {
         SystemTime::now()
     }
 
-    fn spawn(&mut self, program: &mut Program, place: &Place, owner: u32) -> Result<(Watched, Pipes), SpawnError> {
+    fn spawn(&mut self, program: &Program, place: &Place, owner: u32) -> Result<(Watched, Pipes), SpawnError> {
         let leaf = match place.home.as_ref().map(|home| self.leaves.make(home)).transpose() {
             Ok(leaf) => leaf,
             Err(error) => return Err(homeless(program, &error)),

@@ -1,27 +1,55 @@
 //! What runs between clone and exec: a loop over steps that were compiled in the parent.
 //!
-//! The child shares the parent's memory, and the thread that made it waits until it has called
-//! execve or exit. So nothing here allocates, locks, panics, unwinds, calls into the C library
+//! The child shares the parent's memory until it has called execve or has ended, and the parent may run meanwhile. So
+//! nothing here allocates, locks, panics, unwinds, calls into the C library
 //! (wrappers write the parent's errno) or returns. Indexing and arithmetic that could panic are
 //! written with pointers and wrapping operations for that reason. Decisions belong to the parent: a
 //! step says what to call and what to make of the result, and the child does just that.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_int, c_long, c_void};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 
 use super::arch::syscall;
-use super::script::{Step, Then};
+use super::script::{DECIMAL, LONGEST_PID_KEY, Own, Step, Then};
 
-/// What the parent hands to the child, and what it gets back.
+/// What the parent hands to the child, and what it gets back. Parent and child use it at the same time: the parent
+/// writes before the clone only, and reads afterwards only what is atomic.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Run {
     /// Two lists of steps, run one after the other: that of this spawn, then that of the command.
     pub parts: [Part; 2],
-    /// Who the parent is, to be compared with getppid(2).
+    /// The parent's pid, to be compared with getppid(2).
     pub parent: isize,
-    /// Where the failed step's label and errno go; an errno of 0 says that nothing failed.
-    pub failed_label: usize,
-    pub failed_errno: c_int,
+    /// The environment of a child whose own pid is in it ([`Own::Environment`]).
+    pub environment: *const usize,
+    /// The entry of that environment with the pid; the digits come behind the key, whose length is `pid_key`.
+    pub pid_entry: [u8; LONGEST_PID_KEY + DECIMAL],
+    pub pid_key: usize,
+    /// A number of the child's ([`Then::Number`]).
+    pub number: c_int,
+    /// How many times the child waits a millisecond for a program that is being written (ETXTBSY).
+    pub pauses: u32,
+    /// Not zero while the child uses this memory: the kernel clears it when the child has called execve or has ended
+    /// (CLONE_CHILD_CLEARTID).
+    pub in_use: AtomicU32,
+    /// How far the child has come: one of [`Stage`].
+    pub stage: AtomicU32,
+    /// The failed step's label and errno; an errno of 0 says that nothing failed.
+    pub failed_label: AtomicUsize,
+    pub failed_errno: AtomicI32,
+}
+
+/// How far a child has come, as numbers that grow.
+pub(crate) struct Stage;
+
+impl Stage {
+    /// It uses the parent's descriptor table.
+    pub(crate) const SHARED: u32 = 0;
+    /// It has a descriptor table of its own.
+    pub(crate) const UNSHARED: u32 = 1;
+    /// It has called execve at least once.
+    pub(crate) const EXECUTES: u32 = 2;
 }
 
 /// The steps in `[first, end)`.
@@ -30,6 +58,13 @@ pub(crate) struct Run {
 pub(crate) struct Part {
     pub first: *const Step,
     pub end: *const Step,
+}
+
+impl Part {
+    pub(crate) const EMPTY: Part = Part {
+        first: std::ptr::null(),
+        end: std::ptr::null(),
+    };
 }
 
 /// An execve that failed in a way that lets the search go on.
@@ -72,29 +107,65 @@ pub(crate) unsafe extern "C" fn enter(run: *mut c_void) -> ! {
 unsafe fn perform(step: &Step, run: *mut Run, tried: &mut Tried) -> c_int {
     // SAFETY: the script's constructors put valid arguments into every step, and `run` is valid.
     unsafe {
-        let result = syscall(step.nr, &step.args);
+        let mut args = step.args;
+        match step.own {
+            Own::None => {}
+            Own::Number(index) => args
+                .as_mut_ptr()
+                .wrapping_add(index)
+                .write((&raw const (*run).number) as usize),
+            Own::Environment => args.as_mut_ptr().wrapping_add(2).write((*run).environment as usize),
+        }
+        if matches!(step.then, Then::Search) {
+            (*run).stage.store(Stage::EXECUTES, Ordering::Release);
+        }
+        let result = syscall(step.nr, &args);
         let errno = if result < 0 { result.wrapping_neg() as c_int } else { 0 };
         match step.then {
             Then::Succeed => errno,
+            Then::Unshared if errno == 0 => {
+                (*run).stage.store(Stage::UNSHARED, Ordering::Release);
+                0
+            }
             Then::Place(target) if errno == 0 => place(result as usize, target),
-            Then::Number(address) if errno == 0 => {
-                std::ptr::with_exposed_provenance_mut::<c_int>(address).write_unaligned(result as c_int);
+            Then::Number if errno == 0 => {
+                (*run).number = result as c_int;
                 0
             }
-            Then::Decimal(address) if errno == 0 => {
-                decimal(std::ptr::with_exposed_provenance_mut(address), result as usize);
+            Then::Decimal if errno == 0 => {
+                let entry = (&raw mut (*run).pid_entry).cast::<u8>();
+                decimal(entry.wrapping_add((*run).pid_key), result as usize);
                 0
             }
-            Then::Place(_) | Then::Number(_) | Then::Decimal(_) => errno,
+            Then::Place(_) | Then::Number | Then::Decimal | Then::Unshared => errno,
             Then::Equal(wanted) if result == wanted => 0,
             Then::Parent if result == (*run).parent => 0,
             Then::Parent => libc::ESRCH,
             Then::Refuse if errno != 0 => 0,
             Then::Equal(_) | Then::Refuse => libc::EPERM,
             Then::UpTo(end) => close_up_to(step, end),
-            Then::Search => search(step.label, errno, tried),
+            Then::Search => {
+                let errno = wait_while_busy(step.nr, &args, errno, (*run).pauses);
+                search(step.label, errno, tried)
+            }
         }
     }
+}
+
+/// Repeats an execve of a program that is being written, a millisecond after each try. Another thread's fork can hold
+/// the file open for writing until its own exec, which is a matter of microseconds.
+unsafe fn wait_while_busy(nr: c_long, args: &[usize; 6], mut errno: c_int, mut pauses: u32) -> c_int {
+    while errno == libc::ETXTBSY && pauses != 0 {
+        pauses = pauses.wrapping_sub(1);
+        let pause = [0isize, 1_000_000];
+        // SAFETY: a `struct timespec` on this stack: two words, seconds and nanoseconds; and the very call that came
+        // back before.
+        unsafe {
+            syscall(libc::SYS_nanosleep, &[(&raw const pause) as usize, 0, 0, 0, 0, 0]);
+            errno = syscall(nr, args).wrapping_neg() as c_int;
+        }
+    }
+    errno
 }
 
 /// Moves a freshly opened descriptor to the number where the program expects it.
@@ -158,8 +229,8 @@ unsafe fn decimal(to: *mut u8, mut number: usize) {
 unsafe fn fail(run: *mut Run, label: usize, errno: c_int) -> ! {
     // SAFETY: `run` is valid; exit_group takes a number and does not return.
     unsafe {
-        (*run).failed_label = label;
-        (*run).failed_errno = errno;
+        (*run).failed_label.store(label, Ordering::Relaxed);
+        (*run).failed_errno.store(errno, Ordering::Release);
         loop {
             syscall(libc::SYS_exit_group, &[127, 0, 0, 0, 0, 0]);
         }

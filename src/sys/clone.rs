@@ -1,5 +1,6 @@
-//! Making a child: one clone that shares memory with the parent, which waits until the child has
-//! called execve or exit (vfork(2)'s bargain, on a stack of the child's own).
+//! Making a child: one clone that shares memory with the parent. The parent either waits until the child has called
+//! execve or has ended (the bargain of vfork(2), on a stack of the child's own), or goes on at once; see
+//! [`flight`](super::flight).
 //!
 //! Never fork: its cost is that of the parent's memory. Never posix_spawn: it copies the parent's
 //! descriptor table, can't say which step failed, and has no place for most settings.
@@ -8,9 +9,8 @@ use std::ffi::{c_int, c_long, c_void};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::arch::{self, CloneArgs};
-use super::child::{self, Part, Run};
-use super::script::Step;
-use super::stack::Stack;
+use super::child;
+use super::flight::{Flight, Lent};
 
 /// Handlers of the parent become default actions in the child (Linux 5.5). libc has it as a c_int, in
 /// which it doesn't fit: its value there is 0.
@@ -44,106 +44,109 @@ impl Method {
     }
 }
 
-/// What to make.
+/// What kind of child to make.
 #[derive(Debug)]
-pub(crate) struct Birth<'a> {
+pub(crate) struct CloneRequest<'a> {
     pub method: Method,
     /// Share the parent's descriptor table, for the child's first step to unshare the low end of it.
     pub share_descriptors: bool,
     pub cgroup: Option<BorrowedFd<'a>>,
-    /// The steps of this spawn, and then those of the command.
-    pub steps: [&'a [Step]; 2],
+    /// Return at once instead of waiting until the child has called execve or has ended. Only clone3(2) can do that.
+    pub in_flight: bool,
+    /// How many times the child waits a millisecond for a program that is being written.
+    pub pauses: u32,
 }
 
-/// A child that called execve, or that came to nothing.
+/// A child that exists.
 #[derive(Debug)]
-pub(crate) struct Born {
+pub(crate) struct Cloned {
     pub pid: u32,
     pub pidfd: OwnedFd,
-    /// The label and errno of the step that failed. The child is then dead or about to be.
-    pub failure: Option<(usize, c_int)>,
 }
 
-/// Makes a child and lets it run its steps. Returns when it has called execve, or has died.
+/// Makes a child and lets it run the prelude of this flight and then its script.
+///
+/// With [`CloneRequest::in_flight`] it returns as soon as the child exists. Else it returns when the child has called
+/// execve or has ended, and [`Flight::failure`] tells whether a step failed; the child is then dead or about to be.
 ///
 /// # Errors
-/// The errno with which the kernel refused to make one.
-pub(crate) fn give_birth(stack: &mut Stack, birth: &Birth<'_>) -> Result<Born, c_int> {
-    let mut run = Run {
-        parts: birth.steps.map(part),
-        // SAFETY: takes nothing, changes nothing.
-        parent: unsafe { arch::syscall(libc::SYS_getpid, &[0; 6]) },
-        failed_label: 0,
-        failed_errno: 0,
-    };
+/// The errno with which the kernel refused to make a child; EBUSY if a child uses the flight.
+pub(crate) fn clone_child(flight: &mut Flight, request: &CloneRequest<'_>) -> Result<Cloned, c_int> {
+    if flight.is_in_use() {
+        return Err(libc::EBUSY);
+    }
+    let in_flight = request.in_flight && request.method != Method::Clone;
+    let lent = flight.prepare(in_flight, request.pauses);
     let mut pidfd: c_int = -1;
     let mask = block_signals();
-    let pid = match birth.method {
-        Method::Clone => clone(stack, birth, &mut run, &mut pidfd),
-        Method::Clone3 | Method::Clone3KeepingHandlers => clone3(stack, birth, &mut run, &mut pidfd),
+    let pid = match request.method {
+        Method::Clone => clone(&lent, request, &mut pidfd),
+        Method::Clone3 | Method::Clone3KeepingHandlers => clone3(&lent, request, &mut pidfd),
     };
     restore_signals(mask);
     let errno = pid.wrapping_neg() as c_int;
     let (Ok(pid @ 1..), true) = (u32::try_from(pid), pidfd >= 0) else {
+        flight.take_back();
         return Err(errno.max(1));
     };
-    // SAFETY: the kernel just made this descriptor for us, and nobody else knows it.
+    // SAFETY: the kernel just made this descriptor for this call, and nothing else knows its number.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    let failure = (run.failed_errno != 0).then_some((run.failed_label, run.failed_errno));
-    Ok(Born { pid, pidfd, failure })
+    Ok(Cloned { pid, pidfd })
 }
 
-fn part(steps: &[Step]) -> Part {
-    let range = steps.as_ptr_range();
-    Part {
-        first: range.start,
-        end: range.end,
-    }
-}
+const FLAGS: c_int = libc::CLONE_PIDFD | libc::CLONE_VM;
 
-const FLAGS: c_int = libc::CLONE_PIDFD | libc::CLONE_VM | libc::CLONE_VFORK;
-
-fn clone3(stack: &mut Stack, birth: &Birth<'_>, run: *mut Run, pidfd: *mut c_int) -> isize {
+fn clone3(lent: &Lent, request: &CloneRequest<'_>, pidfd: *mut c_int) -> isize {
     let mut args = CloneArgs {
         flags: FLAGS as u64,
         pidfd: pidfd.expose_provenance() as u64,
         exit_signal: libc::SIGCHLD as u64,
-        stack: stack.bottom().expose_provenance() as u64,
-        stack_size: stack.size() as u64,
+        stack: lent.stack_bottom.expose_provenance() as u64,
+        stack_size: lent.stack_size as u64,
         ..CloneArgs::default()
     };
     let mut size = CloneArgs::SIZE_FIRST;
-    if birth.method == Method::Clone3 {
+    if request.in_flight {
+        args.flags |= libc::CLONE_CHILD_CLEARTID as u64;
+        args.child_tid = lent.in_use.expose_provenance() as u64;
+    } else {
+        args.flags |= libc::CLONE_VFORK as u64;
+    }
+    if request.method == Method::Clone3 {
         args.flags |= CLONE_CLEAR_SIGHAND;
     }
-    if birth.share_descriptors {
+    if request.share_descriptors {
         args.flags |= libc::CLONE_FILES as u64;
     }
-    if let Some(cgroup) = birth.cgroup {
+    if let Some(cgroup) = request.cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
         size = CloneArgs::SIZE_CGROUP;
     }
-    // SAFETY: the stack is ours alone (`&mut`) and unused; `pidfd` and `run` are locals of the caller,
-    // which is suspended by CLONE_VFORK until the child has left this memory; the steps are borrowed
-    // for as long.
-    unsafe { arch::clone3(&args, size, child::enter, run.cast()) }
+    // SAFETY: the flight owns the stack, the record, the steps and all that they point to. No other child uses them,
+    // and the flight neither frees nor changes them before the child has let go. With CLONE_VFORK that is before this
+    // returns; else the kernel zeroes the flight's word. The kernel writes `pidfd`, a local of the caller, before this
+    // returns.
+    unsafe { arch::clone3(&args, size, child::enter, lent.run.cast()) }
 }
 
 /// The same by the C library's clone(3), which passes the pidfd through the `parent_tid` argument.
-fn clone(stack: &mut Stack, birth: &Birth<'_>, run: *mut Run, pidfd: *mut c_int) -> isize {
+fn clone(lent: &Lent, request: &CloneRequest<'_>, pidfd: *mut c_int) -> isize {
     extern "C" fn enter(run: *mut c_void) -> c_int {
         // SAFETY: the pointer that was passed to clone below, still valid as described there.
         unsafe { child::enter(run) }
     }
-    let shared = if birth.share_descriptors { libc::CLONE_FILES } else { 0 };
-    let flags = FLAGS | shared | libc::SIGCHLD;
-    // SAFETY: as for clone3: an unused stack of our own, given by its top, and results and steps that
-    // outlive the child's use of them. The wrapper writes this thread's errno; it is put back.
+    let shared = if request.share_descriptors {
+        libc::CLONE_FILES
+    } else {
+        0
+    };
+    let flags = FLAGS | libc::CLONE_VFORK | shared | libc::SIGCHLD;
+    // SAFETY: as for clone3 with CLONE_VFORK. The wrapper writes this thread's errno; it is put back.
     unsafe {
         let errno = libc::__errno_location();
         let before = *errno;
-        let pid = libc::clone(enter, stack.top(), flags, run.cast(), pidfd);
+        let pid = libc::clone(enter, lent.stack_top, flags, lent.run.cast(), pidfd);
         let failure = *errno;
         *errno = before;
         if pid < 0 { -(failure as isize) } else { pid as isize }
@@ -181,14 +184,25 @@ fn set_mask(new: *const u64, old: *mut u64) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+    use std::sync::Arc;
+
     use super::super::refuse::refusing;
     use super::super::script::{Image, Script};
+    use super::super::wait::{Wait, wait};
     use super::*;
     use crate::signal::SignalSet;
-    use std::os::fd::AsFd;
 
-    /// A full life of the child, up to an execve that fails.
-    fn script() -> Script {
+    const VFORK: CloneRequest<'_> = CloneRequest {
+        method: Method::Clone,
+        share_descriptors: false,
+        cgroup: None,
+        in_flight: false,
+        pauses: 0,
+    };
+
+    /// All that a child does, up to an execve that fails.
+    fn flight() -> Flight {
         let mut script = Script::default();
         script.dispositions(1, SignalSet::EMPTY);
         let image = Image {
@@ -198,22 +212,18 @@ mod tests {
             pid_key: Some(c"PID="),
         };
         script.execute(2, SignalSet::EMPTY, SignalSet::EMPTY, &image);
-        script
+        let mut flight = Flight::new().unwrap();
+        flight.prelude().unwrap().begin(&Arc::new(script), 0);
+        flight
     }
 
     #[test]
     fn a_refusal_leaves_errno_alone() {
         refusing(libc::SYS_clone, libc::EAGAIN, || {
-            let mut stack = Stack::new().unwrap();
-            let birth = Birth {
-                method: Method::Clone,
-                share_descriptors: false,
-                cgroup: None,
-                steps: [&[], &[]],
-            };
+            let mut flight = flight();
             // SAFETY: this thread's own errno.
             unsafe { *libc::__errno_location() = 4242 };
-            assert_eq!(give_birth(&mut stack, &birth).unwrap_err(), libc::EAGAIN);
+            assert_eq!(clone_child(&mut flight, &VFORK).unwrap_err(), libc::EAGAIN);
             // SAFETY: as above.
             assert_eq!(unsafe { *libc::__errno_location() }, 4242);
         });
@@ -222,29 +232,52 @@ mod tests {
     #[test]
     fn the_child_uses_a_small_part_of_its_stack() {
         for method in [Method::Clone3, Method::Clone] {
-            let mut stack = Stack::new().unwrap();
-            let (bottom, size) = (stack.bottom().cast::<u8>(), stack.size());
-            // SAFETY: the whole stack, which nobody uses.
+            let mut flight = flight();
+            let lent = flight.prepare(false, 0);
+            let (bottom, size) = (lent.stack_bottom.cast::<u8>(), lent.stack_size);
+            // SAFETY: the whole stack, which no child uses.
             unsafe { bottom.write_bytes(0xa5, size) };
-            let script = script();
-            let steps = [script.steps(), &[]];
-            let birth = Birth {
-                method,
-                share_descriptors: false,
-                cgroup: None,
-                steps,
-            };
-            let born = match give_birth(&mut stack, &birth) {
+            let request = CloneRequest { method, ..VFORK };
+            let cloned = match clone_child(&mut flight, &request) {
                 Err(libc::ENOSYS) if cfg!(pidherd_portable) => continue,
-                born => born.unwrap(),
+                cloned => cloned.unwrap(),
             };
-            assert_eq!(born.failure, Some((7, libc::ENOENT)));
-            super::super::wait::wait(born.pidfd.as_fd(), super::super::wait::Wait::Block).unwrap();
+            assert_eq!(flight.failure(), Some((7, libc::ENOENT)));
+            wait(cloned.pidfd.as_fd(), Wait::Block).unwrap();
             // SAFETY: initialized above, and the child is gone.
             let bytes = unsafe { std::slice::from_raw_parts(bottom, size) };
             let untouched = bytes.iter().take_while(|&&byte| byte == 0xa5).count();
             assert!(untouched > size / 2, "{untouched} of {size} bytes untouched");
             assert!(untouched < size, "it ran on this stack");
         }
+    }
+
+    #[test]
+    fn a_child_in_flight_lets_go_when_it_ends() {
+        let mut flight = flight();
+        let request = CloneRequest {
+            method: Method::Clone3,
+            in_flight: true,
+            ..VFORK
+        };
+        for _ in 0..100 {
+            let cloned = match clone_child(&mut flight, &request) {
+                Err(libc::ENOSYS) if cfg!(pidherd_portable) => return,
+                cloned => cloned.unwrap(),
+            };
+            wait(cloned.pidfd.as_fd(), Wait::Block).unwrap();
+            assert!(!flight.is_in_use());
+            assert_eq!(flight.failure(), Some((7, libc::ENOENT)));
+        }
+    }
+
+    #[test]
+    fn a_flight_serves_one_child_at_a_time() {
+        let mut flight = flight();
+        flight.prepare(true, 0);
+        assert!(flight.prelude().is_none());
+        assert_eq!(clone_child(&mut flight, &VFORK).unwrap_err(), libc::EBUSY);
+        flight.take_back();
+        assert!(clone_child(&mut flight, &VFORK).is_ok());
     }
 }

@@ -104,7 +104,9 @@ impl Drop for KeepDumpable {
         let mut state = DUMPABLE.lock().unwrap_or_else(PoisonError::into_inner);
         let (count, saved) = &mut *state;
         *count = count.saturating_sub(1);
-        if dumpable() != *saved {
+        // While another child may be about to change its ids, it shares this memory: to restore the flag would open
+        // the memory to the user that the child becomes.
+        if *count == 0 && dumpable() != *saved {
             // SAFETY: numbers only. The kernel refuses 2 ("root only"), which then was and is there.
             unsafe { arch::syscall(libc::SYS_prctl, &[libc::PR_SET_DUMPABLE as usize, *saved, 0, 0, 0, 0]) };
         }

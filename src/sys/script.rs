@@ -10,19 +10,35 @@
 
 use std::ffi::{CStr, CString, c_int, c_long, c_uint};
 use std::os::fd::RawFd;
+use std::sync::Arc;
 
 use super::nr;
+use super::settings::{CAPABILITY_DATA, CAPABILITY_WORDS, CapabilitySets};
 use crate::signal::{Signal, SignalSet};
 
 /// One system call and what becomes of its result.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[repr(C)]
 pub(crate) struct Step {
     pub(super) nr: c_long,
     pub(super) args: [usize; 6],
     pub(super) then: Then,
-    /// What the parent calls this step when it failed.
+    /// Which argument differs from one spawn to the next, if one does.
+    pub(super) own: Own,
+    /// The name under which the parent looks this step up when it failed.
     pub(super) label: usize,
+}
+
+/// An argument whose value belongs to one spawn, not to the script. Several children can run one script at the same
+/// time, so the child must not write into the memory of the script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Own {
+    /// No argument.
+    None,
+    /// The argument with this index is the address of the spawn's number ([`Then::Number`]).
+    Number(usize),
+    /// The third argument is the spawn's own environment, which ends with its own pid ([`Then::Decimal`]).
+    Environment,
 }
 
 /// What the child makes of a result.
@@ -38,10 +54,12 @@ pub(crate) enum Then {
     Parent,
     /// Success ends the child: it could do what it must not be able to.
     Refuse,
-    /// A number to be stored as an int at this address.
-    Number(usize),
-    /// A number to be written in decimal at this address.
-    Decimal(usize),
+    /// A number to be stored as the spawn's number.
+    Number,
+    /// A number to be written in decimal behind the key of the spawn's own environment entry.
+    Decimal,
+    /// The child has a descriptor table of its own from now on; the parent may change its own.
+    Unshared,
     /// Do the same to every descriptor up to this one.
     UpTo(usize),
     /// An execve that came back: go on with the next candidate, or end the child.
@@ -52,7 +70,8 @@ pub(crate) enum Then {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Text(usize);
 
-/// A list of steps and the memory they point to.
+/// The steps of a command and the memory that they point to. The same script serves every spawn of the command, also
+/// several at the same time, so neither the parent nor a child changes it once it is complete.
 ///
 /// Buffers are vectors of words, for their alignment, and never grow, so that their address (whose
 /// provenance is exposed, for the kernel) stays good.
@@ -60,10 +79,23 @@ pub(crate) struct Text(usize);
 pub(crate) struct Script {
     steps: Vec<Step>,
     held: Vec<Vec<u64>>,
+    own_environment: Option<OwnEnvironment>,
+}
+
+/// An environment that contains the pid of the child, and so is another one for each spawn.
+#[derive(Debug)]
+pub(crate) struct OwnEnvironment {
+    /// The addresses of the other entries.
+    pub(super) entries: Vec<usize>,
+    /// The key of the entry with the pid, and `=`.
+    pub(super) key: CString,
 }
 
 /// The longest decimal pid, and its NUL.
-const DECIMAL: [u8; 11] = [0; 11];
+pub(crate) const DECIMAL: usize = 11;
+
+/// The longest key of the entry with the pid.
+pub(crate) const LONGEST_PID_KEY: usize = 20;
 
 /// What execve gets.
 #[derive(Debug)]
@@ -72,34 +104,54 @@ pub(crate) struct Image<'a> {
     pub candidates: &'a [(usize, CString)],
     pub argv: &'a [CString],
     pub env: &'a [CString],
-    /// An environment key (with its `=`) whose value is to be the child's own pid.
+    /// An environment key (with its `=`) whose value is to be the child's own pid. At most [`LONGEST_PID_KEY`] bytes.
     pub pid_key: Option<&'a CStr>,
 }
 
-impl Script {
-    /// Forgets the steps and keeps the buffers, so that a [`Text`] stays good.
-    pub(crate) fn clear(&mut self) {
-        self.steps.clear();
+/// The steps of one spawn, which the child runs before those of the script: its descriptors, its cgroup, what it must
+/// not inherit. They point into the script and into this value.
+#[derive(Debug)]
+pub(crate) struct Prelude {
+    script: Arc<Script>,
+    steps: Vec<Step>,
+    /// The argument of capset(2).
+    capabilities: Box<[u64; CAPABILITY_WORDS]>,
+}
+
+impl Prelude {
+    pub(crate) fn new() -> Prelude {
+        Prelude {
+            script: Arc::default(),
+            steps: Vec::new(),
+            capabilities: Box::default(),
+        }
     }
 
-    /// Makes room for `steps` in all.
-    pub(crate) fn reserve(&mut self, steps: usize) {
-        self.steps.reserve(steps.saturating_sub(self.steps.len()));
+    /// Begins the prelude of a spawn of `script`. It allocates nothing if an earlier one was as long.
+    pub(crate) fn begin(&mut self, script: &Arc<Script>, steps: usize) {
+        self.steps.clear();
+        self.steps.reserve(steps);
+        self.script = Arc::clone(script);
+    }
+
+    /// Gives the script up: a program that is not used any more must not stay in memory for a prelude that is not
+    /// used either.
+    pub(crate) fn end(&mut self, nothing: &Arc<Script>) {
+        self.steps.clear();
+        self.script = Arc::clone(nothing);
     }
 
     pub(crate) fn steps(&self) -> &[Step] {
         &self.steps
     }
 
-    /// Keeps a path for later steps.
-    pub(crate) fn text(&mut self, path: &CStr) -> Text {
-        self.hold(path.to_bytes_with_nul());
-        Text(self.held.len() - 1)
+    pub(crate) fn script(&self) -> &Script {
+        &self.script
     }
 
     /// Writes "0", which stands for the writer, to this descriptor of a `cgroup.procs`. `zero` holds the text.
     pub(crate) fn enter_cgroup(&mut self, label: usize, procs: RawFd, zero: Text) {
-        let address = self.address_of(zero.0);
+        let address = self.script.address_of(zero.0);
         self.call(label, libc::SYS_write, &[procs as usize, address, 1]);
     }
 
@@ -112,7 +164,7 @@ impl Script {
         let all = flags | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_LARGEFILE;
         let args = [
             libc::AT_FDCWD as usize,
-            self.address_of(path.0),
+            self.script.address_of(path.0),
             all as usize,
             mode as usize,
             0,
@@ -147,7 +199,8 @@ impl Script {
     /// A descriptor table of the child's own, without the numbers from `first` up.
     pub(crate) fn unshare_below(&mut self, label: usize, first: c_uint) {
         let flags = libc::CLOSE_RANGE_UNSHARE as usize;
-        self.call(label, nr::CLOSE_RANGE, &[first as usize, c_uint::MAX as usize, flags]);
+        let args = [first as usize, c_uint::MAX as usize, flags, 0, 0, 0];
+        self.push(label, nr::CLOSE_RANGE, args, Then::Unshared);
     }
 
     /// Closes `first` to `last` one by one, for kernels and filters without close_range(2).
@@ -160,6 +213,62 @@ impl Script {
                 Then::UpTo(last as usize),
             );
         }
+    }
+
+    // Capabilities.
+
+    /// capset(2).
+    pub(crate) fn set_capabilities(&mut self, label: usize, sets: CapabilitySets) {
+        *self.capabilities = sets.to_words();
+        let address = self.capabilities.as_mut_ptr().expose_provenance();
+        let args = [address, address.wrapping_add(CAPABILITY_DATA)];
+        self.call(label, libc::SYS_capset, &args);
+    }
+
+    /// Empties the ambient set.
+    pub(crate) fn clear_ambient(&mut self, label: usize) {
+        let args = [libc::PR_CAP_AMBIENT as usize, libc::PR_CAP_AMBIENT_CLEAR_ALL as usize];
+        self.call(label, libc::SYS_prctl, &args);
+    }
+
+    fn call(&mut self, label: usize, nr: c_long, args: &[usize]) {
+        self.push(label, nr, padded(args), Then::Succeed);
+    }
+
+    fn push(&mut self, label: usize, nr: c_long, args: [usize; 6], then: Then) {
+        let own = Own::None;
+        self.steps.push(Step {
+            nr,
+            args,
+            then,
+            own,
+            label,
+        });
+    }
+}
+
+/// Up to six arguments, and zeros after them.
+fn padded(args: &[usize]) -> [usize; 6] {
+    let mut all = [0; 6];
+    for (slot, &arg) in all.iter_mut().zip(args) {
+        *slot = arg;
+    }
+    all
+}
+
+impl Script {
+    pub(crate) fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    pub(crate) fn own_environment(&self) -> Option<&OwnEnvironment> {
+        self.own_environment.as_ref()
+    }
+
+    /// Keeps a path for later steps.
+    pub(crate) fn text(&mut self, path: &CStr) -> Text {
+        self.hold(path.to_bytes_with_nul());
+        Text(self.held.len() - 1)
     }
 
     // Session, process group, terminal.
@@ -267,64 +376,56 @@ impl Script {
             .iter()
             .map(|arg| self.hold(arg.to_bytes_with_nul()))
             .collect();
-        let mut env: Vec<usize> = image
+        let env: Vec<usize> = image
             .env
             .iter()
             .map(|entry| self.hold(entry.to_bytes_with_nul()))
             .collect();
-        if let Some(key) = image.pid_key {
-            let entry = self.hold(&[key.to_bytes(), &DECIMAL].concat());
-            self.push(
-                label,
-                libc::SYS_getpid,
-                [0; 6],
-                Then::Decimal(entry.wrapping_add(key.to_bytes().len())),
-            );
-            env.push(entry);
-        }
-        let (argv, env) = (self.hold_table(&argv), self.hold_table(&env));
+        let argv = self.hold_table(&argv);
+        let (env, own) = match image.pid_key {
+            None => (self.hold_table(&env), Own::None),
+            Some(key) => {
+                self.push(label, libc::SYS_getpid, [0; 6], Then::Decimal);
+                let (entries, key) = (env, key.to_owned());
+                self.own_environment = Some(OwnEnvironment { entries, key });
+                (0, Own::Environment)
+            }
+        };
         self.mask(label, mask, ignored);
         for (label, path) in image.candidates {
             let path = self.hold(path.to_bytes_with_nul());
-            self.push(*label, libc::SYS_execve, [path, argv, env, 0, 0, 0], Then::Search);
+            self.push_own(*label, libc::SYS_execve, [path, argv, env, 0, 0, 0], Then::Search, own);
         }
     }
 
     // How the above is put together.
 
-    /// A step of up to three arguments that must succeed.
+    /// A step that must succeed.
     pub(super) fn call(&mut self, label: usize, nr: c_long, args: &[usize]) {
-        let mut all = [0; 6];
-        for (slot, &arg) in all.iter_mut().zip(args) {
-            *slot = arg;
-        }
-        self.push(label, nr, all, Then::Succeed);
+        self.push(label, nr, padded(args), Then::Succeed);
     }
 
     pub(super) fn push(&mut self, label: usize, nr: c_long, args: [usize; 6], then: Then) {
-        self.steps.push(Step { nr, args, then, label });
+        self.push_own(label, nr, args, then, Own::None);
+    }
+
+    pub(super) fn push_own(&mut self, label: usize, nr: c_long, args: [usize; 6], then: Then, own: Own) {
+        self.steps.push(Step {
+            nr,
+            args,
+            then,
+            own,
+            label,
+        });
     }
 
     /// Keeps a copy of `bytes`, and at least one zero byte after it; its address.
     pub(super) fn hold(&mut self, bytes: &[u8]) -> usize {
         let mut words: Vec<u64> = bytes.chunks(8).map(word_of).collect();
         words.push(0);
-        let index = self.hold_words(words);
-        self.address_of(index)
-    }
-
-    /// Keeps these words; the index of the buffer.
-    pub(super) fn hold_words(&mut self, words: Vec<u64>) -> usize {
+        let address = words.as_mut_ptr().expose_provenance();
         self.held.push(words);
-        self.held.len() - 1
-    }
-
-    /// Writes `words` over the beginning of a buffer; its address.
-    pub(super) fn rewrite(&mut self, index: usize, words: &[u64]) -> usize {
-        for (slot, &word) in self.held.get_mut(index).into_iter().flatten().zip(words) {
-            *slot = word;
-        }
-        self.address_of(index)
+        address
     }
 
     /// Every text that is kept, without what fills its last word.
@@ -342,10 +443,10 @@ impl Script {
         self.hold(&bytes)
     }
 
-    /// Where a buffer lies, or null if there is none of that index: a child gets EFAULT for that.
-    fn address_of(&mut self, index: usize) -> usize {
-        let buffer = self.held.get_mut(index);
-        buffer.map_or(0, |words| words.as_mut_ptr().expose_provenance())
+    /// The address of a buffer, or null if there is none with that index: the system call then fails with EFAULT.
+    fn address_of(&self, index: usize) -> usize {
+        let buffer = self.held.get(index);
+        buffer.map_or(0, |words| words.as_ptr().expose_provenance())
     }
 }
 

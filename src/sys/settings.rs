@@ -3,7 +3,7 @@
 use std::ffi::{c_int, c_ulong};
 use std::os::fd::RawFd;
 
-use super::script::{Script, Then};
+use super::script::{Own, Script, Then};
 use super::{arch, process};
 use crate::signal::Signal;
 
@@ -14,10 +14,6 @@ pub(crate) struct CapabilitySets {
     pub permitted: u64,
     pub inheritable: u64,
 }
-
-/// The argument of capset(2) that a script holds, to be written anew before each run: the index of its buffer.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct CapabilityBuffer(usize);
 
 /// `_LINUX_CAPABILITY_VERSION_3`, with the pid 0 for the caller.
 const VERSION: [u32; 2] = [0x2008_0522, 0];
@@ -52,7 +48,7 @@ impl CapabilitySets {
     }
 
     /// Header and data of capset(2), one after the other.
-    fn to_words(self) -> [u64; 4] {
+    pub(super) fn to_words(self) -> [u64; CAPABILITY_WORDS] {
         let half = |word: u64, high: bool| if high { (word >> 32) as u32 } else { word as u32 };
         let [version, pid] = VERSION;
         let halves = [
@@ -73,7 +69,10 @@ impl CapabilitySets {
 }
 
 /// The header is eight bytes, the data follows it.
-const CAPABILITY_DATA: usize = 8;
+pub(super) const CAPABILITY_DATA: usize = 8;
+
+/// The number of words that both take together.
+pub(super) const CAPABILITY_WORDS: usize = 4;
 
 impl Script {
     // Terminal.
@@ -86,9 +85,9 @@ impl Script {
     /// TIOCSPGRP with the child's own process group. SIGTTOU, which a background process would get for
     /// it, is blocked with all others.
     pub(crate) fn foreground(&mut self, label: usize, fd: RawFd) {
-        let group = self.hold(&[0; size_of::<c_int>()]);
-        self.push(label, libc::SYS_getpgid, [0; 6], Then::Number(group));
-        self.call(label, libc::SYS_ioctl, &[fd as usize, libc::TIOCSPGRP as usize, group]);
+        self.push(label, libc::SYS_getpgid, [0; 6], Then::Number);
+        let args = [fd as usize, libc::TIOCSPGRP as usize, 0, 0, 0, 0];
+        self.push_own(label, libc::SYS_ioctl, args, Then::Succeed, Own::Number(2));
     }
 
     // Scheduling and limits.
@@ -142,32 +141,15 @@ impl Script {
 
     // Capabilities.
 
-    /// A place for the argument of capset(2).
-    pub(crate) fn capability_buffer(&mut self) -> CapabilityBuffer {
-        CapabilityBuffer(self.hold_words(CapabilitySets::default().to_words().to_vec()))
-    }
-
-    /// capset(2). The sets are written into the buffer now; nothing is allocated.
-    pub(crate) fn set_capabilities(&mut self, label: usize, buffer: CapabilityBuffer, sets: CapabilitySets) {
-        let address = self.rewrite(buffer.0, &sets.to_words());
+    /// capset(2).
+    pub(crate) fn set_capabilities(&mut self, label: usize, sets: CapabilitySets) {
+        let bytes: Vec<u8> = sets.to_words().iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let address = self.hold(&bytes);
         self.call(
             label,
             libc::SYS_capset,
             &[address, address.wrapping_add(CAPABILITY_DATA)],
         );
-    }
-
-    /// Empties the ambient set.
-    pub(crate) fn clear_ambient(&mut self, label: usize) {
-        let args = [
-            libc::PR_CAP_AMBIENT as usize,
-            libc::PR_CAP_AMBIENT_CLEAR_ALL as usize,
-            0,
-            0,
-            0,
-            0,
-        ];
-        self.push(label, libc::SYS_prctl, args, Then::Succeed);
     }
 
     /// Adds each of these to the ambient set.

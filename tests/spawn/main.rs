@@ -5,6 +5,7 @@ mod basics;
 mod common;
 mod errors;
 mod helpers;
+mod in_flight;
 
 mod settings;
 mod shortage;

@@ -97,7 +97,7 @@ fn without_a_grace_a_missing_program_is_still_a_failed_start() {
         start_retries: 1,
         ..grace_zero(Restart::Always)
     };
-    let backoff = "BACKOFF, could not be spawned (errno 2)";
+    let backoff = "BACKOFF, could not be spawned: No such file or directory";
     assert_eq!(
         story(policy, program, 1_000.0),
         [

@@ -70,7 +70,7 @@ fn a_failed_spawn_is_retried_until_no_retry_is_left() {
         },
         Program::not_executable(),
     );
-    let failed = "could not be spawned (errno 13)";
+    let failed = "could not be spawned: Permission denied";
     assert_eq!(
         world.take_log(),
         [

@@ -371,12 +371,7 @@ impl Kernel for Fake {
         self.0.borrow().wall
     }
 
-    fn spawn(
-        &mut self,
-        program: &mut Program,
-        place: &leaves::Place,
-        owner: u32,
-    ) -> Result<(Handle, Pipes), SpawnError> {
+    fn spawn(&mut self, program: &Program, place: &leaves::Place, owner: u32) -> Result<(Handle, Pipes), SpawnError> {
         let mut world = self.0.borrow_mut();
         let label = Label::of(program, place);
         let home = place.home.as_ref();
