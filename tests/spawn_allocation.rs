@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::{SOON, isolated, wait_readable};
 use pidherd::lifecycle::{Backoff, Cause, Policy, Restart, Startup};
-use pidherd::{Command, Event, GroupSpec, Spawner, Stdio, Supervisor};
+use pidherd::{Command, Event, GroupSpec, SpawnProgress, Spawner, Stdio, Supervisor};
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
@@ -43,15 +43,33 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// The number of allocations of three spawns of a compiled command, including the first one, each from the
-/// call until the child is reaped.
-fn allocations(command: Command) -> usize {
+/// How many allocations spawns make after this many others, from the call to the running child, and until it is
+/// reaped; those that wait for exec, and those in flight.
+fn allocations(command: Command, others: usize) -> usize {
     let mut spawner = Spawner::new().unwrap();
-    let mut program = command.compile().unwrap();
+    let program = command.compile().unwrap();
+    for _ in 0..others {
+        assert!(spawner.spawn(&program).unwrap().wait().unwrap().exit.success());
+    }
     let mut all = 0;
     for _ in 0..3 {
         let before = ALLOCATIONS.with(Cell::get);
-        let mut child = spawner.spawn(&mut program).unwrap();
+        let mut progress = SpawnProgress::InFlight(spawner.begin(&program).unwrap());
+        while let SpawnProgress::InFlight(spawning) = progress {
+            std::thread::yield_now();
+            progress = spawner.finish(spawning);
+        }
+        let SpawnProgress::Running(mut child) = progress else {
+            panic!("{progress:?}");
+        };
+        let record = child.wait().unwrap();
+        drop(child);
+        all += ALLOCATIONS.with(Cell::get) - before;
+        assert!(record.exit.success());
+    }
+    for _ in 0..3 {
+        let before = ALLOCATIONS.with(Cell::get);
+        let mut child = spawner.spawn(&program).unwrap();
         let record = child.wait().unwrap();
         drop(child);
         all += ALLOCATIONS.with(Cell::get) - before;
@@ -66,13 +84,13 @@ fn a_restart_allocates_nothing() {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::append("/dev/null"));
-    assert_eq!(allocations(piped.clone()), 0);
+    assert_eq!(allocations(piped.clone(), 0), 0);
     let null = || OwnedFd::from(File::open("/dev/null").unwrap());
     // So many descriptors need the slower way to pass them, and some must be moved out of the way first.
     let many = (3..24).fold(piped.stderr(Stdio::null()), |command, target| {
         command.fd(target, null())
     });
-    assert_eq!(allocations(many), 0);
+    assert_eq!(allocations(many, 1), 0);
     let error = || Command::new("/no/such").spawn();
     let before = ALLOCATIONS.with(Cell::get);
     assert!(error().is_err());

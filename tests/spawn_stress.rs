@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use common::{Isolation, TempDir, elf, tempdir};
 use pidherd::exit::Exit;
-use pidherd::{Child, Command, Program, Spawner, Stdio};
+use pidherd::{Child, Command, Program, SpawnProgress, Spawner, Spawning, Stdio};
 
 const THREADS: usize = 8;
 /// The number of children that each thread has at the same time.
@@ -99,16 +99,38 @@ fn spawn_and_check(place: &TempDir, thread: usize, count: usize) {
         .map(|code| (code, command(place, thread, code).compile().unwrap()))
         .collect();
     let mut running: Vec<(u8, Child)> = Vec::new();
+    let mut in_flight: Vec<(u8, Spawning)> = Vec::new();
     let kinds = programs.len();
     for n in 0..count {
         let (code, program) = &mut programs[n % kinds];
         set_errno(ERRNO);
-        let child = spawner.spawn(program);
-        assert_eq!(errno(), ERRNO);
-        running.push((*code, child.unwrap()));
-        if running.len() == AT_ONCE || n + 1 == count {
-            running.drain(..).for_each(|(code, child)| check(code, child));
+        // Half of them wait for exec, half are in flight, several at a time.
+        if n / AT_ONCE % 2 == 0 {
+            let child = spawner.spawn(program);
+            assert_eq!(errno(), ERRNO);
+            running.push((*code, child.unwrap()));
+        } else {
+            let spawning = spawner.begin(program);
+            assert_eq!(errno(), ERRNO);
+            in_flight.push((*code, spawning.unwrap()));
         }
+        if running.len() + in_flight.len() == AT_ONCE || n + 1 == count {
+            running.drain(..).for_each(|(code, child)| check(code, child));
+            for (code, spawning) in in_flight.drain(..) {
+                check(code, finish(&mut spawner, spawning));
+            }
+        }
+    }
+}
+
+fn finish(spawner: &mut Spawner, mut spawning: Spawning) -> Child {
+    loop {
+        match spawner.finish(spawning) {
+            SpawnProgress::InFlight(still) => spawning = still,
+            SpawnProgress::Running(child) => return child,
+            other => panic!("{other:?}"),
+        }
+        thread::yield_now();
     }
 }
 

@@ -21,12 +21,13 @@ pub(super) const UNSHARE_FROM: RawFd = 64;
 /// Where slots begin: targets are below.
 pub(super) const SLOTS_FROM: RawFd = 32;
 
-/// Three standard streams and one more descriptor, for one child. Six spawners fit into one process.
+/// How many are kept: three standard streams and one more descriptor, for one child. Six spawners fit into one process.
 const SLOTS: usize = 4;
 
 /// Descriptors of `/dev/null` under numbers of standard streams that the host has closed.
 pub(super) type Occupied = [Option<OwnedFd>; FIRST as usize];
-/// The most slots of a spawner with children in flight.
+
+/// The most that a spawner uses at a time, for several children in flight or one with many descriptors.
 const MOST_SLOTS: usize = 20;
 
 #[derive(Debug)]
@@ -92,10 +93,11 @@ impl Slots {
     }
 
     /// Puts `/dev/null` back into a slot. One where that isn't possible (the host lowered its limit
-    /// of descriptors below it) is given up and closed: it must not keep a pipe open.
+    /// of descriptors below it) is given up and closed: it must not keep a pipe open. So is one more than are kept.
     pub(super) fn give_back(&mut self, mut slot: OwnedFd) {
         self.in_use &= !bit(slot.as_raw_fd());
-        if dup3(&self.null, &mut slot, DupFlags::CLOEXEC).is_ok() {
+        let is_kept = self.free.len() < SLOTS && dup3(&self.null, &mut slot, DupFlags::CLOEXEC).is_ok();
+        if is_kept {
             self.free.push(slot);
         } else {
             self.made = self.made.saturating_sub(1);

@@ -31,7 +31,7 @@ use crate::sys::script::Script;
 ///
 /// It keeps six descriptors: `/dev/null`, and five reserved numbers between 32 and 63 through
 /// which pipes and passed descriptors get into a child when the host has many descriptors open; up to sixteen more
-/// once several children with pipes were in flight at the same time. If it cannot have
+/// while several children with pipes are in flight. If it cannot have
 /// them, a spawn works all the same, at the cost of fork's copy of the descriptor table.
 #[derive(Debug)]
 pub struct Spawner {

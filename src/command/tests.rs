@@ -77,9 +77,12 @@ fn what_does_not_fit_takes_the_plain_path() {
     for (command, list) in [
         (
             given(echo_and_list(), 21),
-            "0 1 10 11 12 13 14 15 16 17 18 19 2 20 21 22 23 3 4 5 6 7 8 9",
+            "0 1 10 11 12 13 14 15 16 17 18 19 2 20 21 22 23 24 3 4 5 6 7 8 9",
         ),
-        (given(echo_and_list(), 4).fd(20, Stdio::null()), "0 1 2 20 3 4 5 6 7"),
+        (
+            given(echo_and_list(), 20).fd(25, Stdio::null()),
+            "0 1 10 11 12 13 14 15 16 17 18 19 2 20 21 22 23 25 3 4 5 6 7 8 9",
+        ),
         (echo_and_list().fd(SLOTS_FROM, high()), "0 1 2 3 32"),
         (echo_and_list().fd(700, high()), "0 1 2 3 700"),
     ] {

@@ -108,6 +108,9 @@ pub(crate) struct Image<'a> {
     pub pid_key: Option<&'a CStr>,
 }
 
+/// Room for the steps of a spawn with a few descriptors.
+const USUAL_STEPS: usize = 32;
+
 /// The steps of one spawn, which the child runs before those of the script: its descriptors, its cgroup, what it must
 /// not inherit. They point into the script and into this value.
 #[derive(Debug)]
@@ -122,7 +125,7 @@ impl Prelude {
     pub(crate) fn new() -> Prelude {
         Prelude {
             script: Arc::default(),
-            steps: Vec::new(),
+            steps: Vec::with_capacity(USUAL_STEPS),
             capabilities: Box::default(),
         }
     }

@@ -22,7 +22,7 @@ use host::{Host, Terminal, change_this_thread};
 use model::Model;
 use observe::Facts;
 use pairs::Combination;
-use pidherd::{Child, CommandError, SpawnError, Spawner};
+use pidherd::{Child, CommandError, Program, SpawnError, SpawnProgress, Spawner};
 use settings::{SPACE, command};
 
 /// The least number of combinations. It is larger than the pairs need.
@@ -111,16 +111,35 @@ fn start(row: &Combination, host: &Host, terminal: &Terminal, spawner: &mut Spaw
     match row.get("started by") {
         "its command" => command.spawn(),
         how => {
-            let mut program = command.compile().expect("the command is invalid");
+            let program = command.compile().expect("the command is invalid");
             if how == "a spawner again" {
-                drop(spawner.spawn(&mut program)?);
+                drop(spawner.spawn(&program)?);
                 // A terminal hangs up when its session ends, so the second child needs a new one.
                 if matches!(row.get("session"), "terminal" | "foreground") {
                     return self::command(row, host, terminal).spawn();
                 }
             }
-            spawner.spawn(&mut program)
+            if how == "a spawner in flight" {
+                return in_flight(spawner, &program);
+            }
+            spawner.spawn(&program)
         }
+    }
+}
+
+/// Begins a spawn, and asks until it is over.
+fn in_flight(spawner: &mut Spawner, program: &Program) -> Result<Child, SpawnError> {
+    let mut progress = SpawnProgress::InFlight(spawner.begin(program)?);
+    loop {
+        progress = match progress {
+            SpawnProgress::InFlight(spawning) => {
+                std::thread::yield_now();
+                spawner.finish(spawning)
+            }
+            SpawnProgress::Running(child) | SpawnProgress::Killed(child) => return Ok(child),
+            SpawnProgress::Failed(error) => return Err(error),
+            other => panic!("{other:?}"),
+        };
     }
 }
 

@@ -32,7 +32,10 @@ pub const SPACE: Space = Space {
 };
 
 const PARAMETERS: &[Parameter] = &[
-    ("started by", &["its command", "a spawner", "a spawner again"]),
+    (
+        "started by",
+        &["its command", "a spawner", "a spawner again", "a spawner in flight"],
+    ),
     ("program", &["absolute", "in PATH", "relative"]),
     ("arg0", &["none", "other"]),
     ("args", &["none", "three"]),
