@@ -40,7 +40,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cgroup", &["sys"]),
     ("pidfd", &["sys"]),
     ("child", &["sys", "pidfd"]),
-    ("command", &["sys", "pidfd", "child"]),
+    ("command", &["sys", "proc", "pidfd", "child"]),
+    ("launcher", &["command", "child", "timerfd"]),
 ];
 const TOP: &[&str] = &["supervisor", "error"];
 
