@@ -326,7 +326,8 @@ impl FdSet {
         let room = tokens.capacity().min(BATCH);
         let mut events = [const { MaybeUninit::<epoll::Event>::uninit() }; BATCH];
         // With no time to wait there is nothing for a signal to interrupt, so no EINTR.
-        let (events, _) = epoll::wait(&self.epoll, &mut events[..room], Some(&Timespec::default()))?;
+        let events = events.get_mut(..room).unwrap_or_default();
+        let (events, _) = epoll::wait(&self.epoll, events, Some(&Timespec::default()))?;
         let reported = events.iter().map(|event| Token::from_raw(event.data.u64()));
         // A token that the set doesn't know is of a descriptor closed behind its back.
         tokens.extend(reported.filter(|&token| self.get(token).is_some()));

@@ -42,6 +42,21 @@
 //! - At no instant are two processes of one instance alive.
 //! - Dropping a [`Supervisor`] or a [`Child`] leaves no process and no zombie.
 #![deny(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::disallowed_methods,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::indexing_slicing,
+        clippy::string_slice,
+        clippy::print_stdout,
+        clippy::print_stderr,
+        reason = "the library neither panics nor prints"
+    )
+)]
 #![cfg(target_os = "linux")]
 
 pub mod cgroup;

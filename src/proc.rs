@@ -108,10 +108,10 @@ fn origin(pid: Pid) -> Option<Origin> {
     let mut rest = &mut path[..];
     write!(rest, "/proc/{pid}/stat").ok()?;
     let length = room - rest.len();
-    let mut file = File::open(str::from_utf8(&path[..length]).ok()?).ok()?;
+    let mut file = File::open(str::from_utf8(path.get(..length)?).ok()?).ok()?;
     let mut stat = [0; STAT_ROOM];
     let length = file.read(&mut stat).ok()?;
-    origin_of(&stat[..length])
+    origin_of(stat.get(..length)?)
 }
 
 fn origin_of(stat: &[u8]) -> Option<Origin> {
@@ -153,7 +153,7 @@ fn lives_in(stat: &[u8], group: Pid) -> bool {
 /// parentheses, and may hold anything, parentheses too (proc_pid_stat(5)).
 fn fields(stat: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
     let end = stat.iter().rposition(|&byte| byte == b')')?;
-    let fields = stat[end + 1..].split(u8::is_ascii_whitespace);
+    let fields = stat.get(end + 1..)?.split(u8::is_ascii_whitespace);
     Some(fields.filter(|field| !field.is_empty()))
 }
 

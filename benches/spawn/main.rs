@@ -23,6 +23,8 @@
 //!
 //! The benchmark prints targets and verdicts. It never fails because something is slow.
 
+mod case;
+mod contender;
 mod contenders;
 mod environment;
 mod limit;
@@ -36,34 +38,6 @@ use contenders::Line;
 use environment::{Environment, Memory};
 use options::Options;
 use report::{Report, Samples};
-
-/// The settings that the child gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Case {
-    Plain,
-    UmaskAndDirectory,
-    TwoPipes,
-    Ids,
-}
-
-impl Case {
-    const ALL: [Case; 4] = [Case::Plain, Case::UmaskAndDirectory, Case::TwoPipes, Case::Ids];
-
-    fn name(self) -> &'static str {
-        match self {
-            Case::Plain => "plain",
-            Case::UmaskAndDirectory => "umask+cwd",
-            Case::TwoPipes => "two-pipes",
-            Case::Ids => "uid+gid",
-        }
-    }
-}
-
-/// The values of these settings.
-const UMASK: u32 = 0o027;
-const DIRECTORY: &str = "/";
-const UID: u32 = 65_534;
-const GID: u32 = 65_534;
 
 /// A fork with 1 GiB of memory takes a hundred times as long as any other spawn. So a forking contender takes
 /// part in only one of this many rounds.

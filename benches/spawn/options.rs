@@ -1,7 +1,7 @@
 //! The command line.
 
-use super::Case;
-use super::contenders::Name;
+use super::case::Case;
+use super::contender::Name;
 
 /// The number of rounds, the size of the environments, and the cases and contenders to run.
 #[derive(Debug)]

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::Case;
-use super::contenders::{Line, Name};
+use super::case::Case;
+use super::contender::Name;
+use super::contenders::Line;
 use super::environment::{Environment, FEW, GIB, MANY};
 
 /// The measured times of all spawns.

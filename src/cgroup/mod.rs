@@ -378,7 +378,7 @@ impl Cgroup {
     pub fn acknowledge(events: impl AsFd) -> io::Result<bool> {
         let mut content = [0; 256];
         match rustix::io::retry_on_intr(|| rustix::io::pread(&events, &mut content[..], 0)) {
-            Ok(length) => tree::is_populated(&content[..length]),
+            Ok(length) => tree::is_populated(content.get(..length).unwrap_or_default()),
             Err(Errno::NODEV) => Ok(false),
             Err(errno) => Err(errno.into()),
         }

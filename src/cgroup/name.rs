@@ -48,14 +48,17 @@ pub(super) fn as_os_str(name: &CStr) -> &OsStr {
 }
 
 fn wrong_with(name: &[u8]) -> Option<&'static str> {
-    let dot = name.iter().position(|&byte| byte == b'.');
+    let before_dot = name
+        .iter()
+        .position(|&byte| byte == b'.')
+        .and_then(|dot| name.get(..dot));
     match name {
         b"" => Some("it is empty"),
         b"." | b".." => Some("it stands for another directory"),
         _ if name.contains(&b'/') => Some("it contains a slash"),
         _ if name.contains(&b'\n') => Some("it contains a line feed"),
         _ if name.len() > LONGEST => Some("it is longer than 255 bytes"),
-        _ if dot.is_some_and(|dot| RESERVED.contains(&&name[..dot])) => Some("the kernel has files of such names"),
+        _ if before_dot.is_some_and(|prefix| RESERVED.contains(&prefix)) => Some("the kernel has files of such names"),
         _ => None,
     }
 }

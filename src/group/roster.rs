@@ -56,7 +56,9 @@ impl<I: Copy> Roster<I> {
         if self.members.len() <= index {
             self.members.resize(index + 1, None);
         }
-        self.members[index] = Some(member);
+        if let Some(slot) = self.members.get_mut(index) {
+            *slot = Some(member);
+        }
     }
 
     pub(crate) fn take(&mut self, number: u32) {

@@ -184,6 +184,7 @@ impl ExpectedExits {
 
     /// These, and `code`.
     #[must_use]
+    #[allow(clippy::indexing_slicing, reason = "a u8 that is shifted right by 6 is at most 3")]
     pub const fn code(mut self, code: u8) -> ExpectedExits {
         self.codes[(code >> 6) as usize] |= 1 << (code & 63);
         self
@@ -198,6 +199,7 @@ impl ExpectedExits {
 
     /// Whether `exit` is one of them.
     #[must_use]
+    #[allow(clippy::indexing_slicing, reason = "a u8 that is shifted right by 6 is at most 3")]
     pub const fn contains(&self, exit: Exit) -> bool {
         match exit {
             Exit::Code(code) => self.codes[(code >> 6) as usize] & (1 << (code & 63)) != 0,

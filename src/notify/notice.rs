@@ -99,7 +99,7 @@ impl<'a> Iterator for Notices<'a> {
         while !self.rest.is_empty() {
             let is_end = |byte: &u8| matches!(byte, b'\n' | b'\r');
             let end = self.rest.iter().position(is_end).unwrap_or(self.rest.len());
-            let line = &self.rest[..end];
+            let line = self.rest.get(..end).unwrap_or_default();
             self.rest = self.rest.get(end + 1..).unwrap_or_default();
             if let Some(meaning) = meaning(line).transpose() {
                 return Some(meaning);
@@ -162,7 +162,7 @@ fn status(value: &str) -> Result<&str, Garbage> {
         return Err(Garbage::Value);
     }
     let end = (0..=value.len().min(STATUS_MAX)).rfind(|&end| value.is_char_boundary(end));
-    Ok(&value[..end.unwrap_or(0)])
+    Ok(end.and_then(|end| value.get(..end)).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -95,7 +95,7 @@ impl ReadyFd {
             let mut portion = [0; PORTION];
             self.heard = match rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut portion)) {
                 Ok(0) => Readiness::Closed,
-                Ok(length) if portion[..length].contains(&b'\n') => Readiness::Ready,
+                Ok(length) if portion.iter().take(length).any(|&byte| byte == b'\n') => Readiness::Ready,
                 Ok(_) => return Ok(None),
                 Err(Errno::AGAIN) => Readiness::Waiting,
                 Err(errno) => return Err(errno.into()),

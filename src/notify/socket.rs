@@ -181,7 +181,7 @@ impl NotifySocket {
         let Some(arrival) = datagram::receive(self.fd.as_fd(), &mut buffer.0)? else {
             return Ok(Received::Nothing);
         };
-        let text = &buffer.0[..arrival.length];
+        let text = buffer.0.get(..arrival.length).unwrap_or_default();
         let Some((sender, owner)) = self.admit(&arrival, whose) else {
             return Ok(Received::Ignored);
         };

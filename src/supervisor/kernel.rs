@@ -198,7 +198,9 @@ impl Linux {
         if self.owners.len() <= token.index() {
             self.owners.resize(token.index() + 1, owner);
         }
-        self.owners[token.index()] = owner;
+        if let Some(slot) = self.owners.get_mut(token.index()) {
+            *slot = owner;
+        }
     }
 
     pub(super) fn acknowledge_timer(&mut self) -> io::Result<bool> {

@@ -4,7 +4,7 @@ use std::arch::asm;
 use std::ffi::{c_long, c_void};
 
 use super::steps::Step;
-use crate::contenders::{Name, give_up};
+use crate::contender::{Name, give_up};
 
 /// Makes a system call in the parent. Ends the benchmark if the call fails.
 #[inline(always)]

@@ -4,7 +4,7 @@ use std::ffi::{CString, c_long};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::{Case, DIRECTORY, GID, UID, UMASK};
+use crate::case::{Case, DIRECTORY, GID, UID, UMASK};
 
 #[repr(C)]
 #[derive(Clone, Copy)]
