@@ -15,7 +15,8 @@ use common::{SOON, isolated, processes, root_or_skip, skipped, tempdir, wait_gon
 use host::{Host, LONG, at_once, for_ever, ms, quiet_sh, sh, sleeper, term, wait_for_sleep};
 use pidherd::exit::Exit;
 use pidherd::lifecycle::{
-    Backoff, Cause, CrashBudget, Failure, Left, Policy, Restart, Rung, Scope, Startup, State, StateName, StopLadder,
+    Backoff, Cause, CrashBudget, ExpectedExits, Failure, Left, Policy, Restart, Rung, Scope, Startup, State, StateName,
+    StopLadder,
 };
 use pidherd::{Clock, Command, GroupSpec, Signal, Step};
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
@@ -118,6 +119,34 @@ fn without_a_grace_a_crash_loop_ends_with_its_budget() {
         assert_eq!(steps.last().unwrap().cause, Cause::CrashBudgetUsedUp);
         assert_eq!(host.status(id).runs, 11);
         host.nothing_for(ms(50));
+    });
+}
+
+#[test]
+fn expected_exits_use_up_no_crash_budget_and_a_loop_of_them_is_slowed_down() {
+    isolated(|| {
+        let policy = Policy {
+            crash_budget: Some(CrashBudget { max: 2, window: LONG }),
+            ..for_ever()
+        };
+        let mut host = Host::new();
+        let lasting = host.start(quiet_sh("sleep 0.05; exit 0"), policy.clone());
+        let hasty = host.start(quiet_sh("exit 0"), policy.clone());
+        let expected = ExpectedExits::none().signal(Signal::TERM);
+        let by_signal = host.start(quiet_sh("kill $$"), Policy { expected, ..policy });
+        let ids = [lasting, hasty, by_signal];
+        host.until("each has had six runs", |host| {
+            ids.iter().all(|&id| host.status(id).runs >= 6)
+        });
+        for id in ids {
+            let loops = [Starting, Running, Exited, BackOff].repeat(5);
+            assert_eq!(host.states(id)[..20], loops, "{}", host.story());
+            for (exited, next) in (2..).step_by(4).zip((4..20).step_by(4)) {
+                let steps = host.steps(id);
+                let pause = steps[next].at.saturating_duration_since(steps[exited].at);
+                assert!(pause >= ms(100), "run {} began after {pause:?}", steps[next].run);
+            }
+        }
     });
 }
 

@@ -197,6 +197,7 @@ fn going_up() -> Vec<Shape> {
         shape("STARTING, alive", starting(NOW, later(SECOND)), Wanted::Up),
         shape("STARTING, alive, its time over and not yet noticed", late, Wanted::Up).like("STARTING, alive"),
         shape("RUNNING", running(SECOND), Wanted::Up),
+        shape("RUNNING, for less than a second", running(SECOND / 2), Wanted::Up).like("RUNNING"),
         shape("RUNNING, long enough to be stable", running(SECOND * 60), Wanted::Up).like("RUNNING"),
         shape("RUNNING, watched", watched, Wanted::Up).like("RUNNING"),
     ]

@@ -425,6 +425,35 @@ fn crashes_beyond_the_budget_are_fatal_and_a_start_by_hand_forgives_them() {
 }
 
 #[test]
+fn a_loop_of_expected_exits_is_slowed_down_and_never_given_up() {
+    let policy = Policy {
+        startup: AT_ONCE,
+        crash_budget: Some(CrashBudget {
+            max: 2,
+            window: SECOND * 1_000,
+        }),
+        ..always()
+    };
+    // Each run, and the pause after a brief one.
+    for (millis, pause) in [(0, 100), (300, 100), (999, 100), (1_000, 0), (5_000, 0)] {
+        let mut world = World::started(policy.clone(), Program::ends(Duration::from_millis(millis), 0));
+        world.until(99.999);
+        assert_eq!(
+            world.life.life.runs(),
+            100_000_u64.div_ceil(millis + pause),
+            "{millis} ms"
+        );
+    }
+    // A crash in the midst of them is counted as ever.
+    let mut world = World::started(policy, Program::ends(SECOND, 0));
+    world.until(50.5);
+    world.program = Program::ends(SECOND, 1);
+    world.until(100.0);
+    let told = world.told();
+    assert_eq!(told[told.len() - 1], "54 FATAL, crashed too often");
+}
+
+#[test]
 fn crashes_that_are_far_apart_are_no_loop() {
     let policy = Policy {
         startup: AT_ONCE,
