@@ -97,6 +97,12 @@ impl Signal {
         )
     }
 
+    /// Whether the default action stops the process: STOP, TSTP, TTIN and TTOU.
+    #[must_use]
+    pub const fn is_stop(self) -> bool {
+        matches!(self, Signal::STOP | Signal::TSTP | Signal::TTIN | Signal::TTOU)
+    }
+
     /// Every signal, in ascending order of the numbers.
     pub fn all() -> impl Iterator<Item = Signal> {
         (1..=RTMAX).map(Signal)

@@ -15,7 +15,8 @@ use common::{SOON, isolated, processes, root_or_skip, skipped, tempdir, wait_gon
 use host::{Host, LONG, at_once, for_ever, ms, quiet_sh, sh, sleeper, term, wait_for_sleep};
 use pidherd::exit::Exit;
 use pidherd::lifecycle::{
-    Backoff, Cause, CrashBudget, Failure, Left, Policy, Restart, Scope, Startup, State, StateName,
+    Backoff, Cause, CrashBudget, ExpectedExits, Failure, Left, Policy, Restart, Rung, Scope, Startup, State, StateName,
+    StopLadder,
 };
 use pidherd::{Clock, Command, GroupSpec, Signal, Step};
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
@@ -118,6 +119,34 @@ fn without_a_grace_a_crash_loop_ends_with_its_budget() {
         assert_eq!(steps.last().unwrap().cause, Cause::CrashBudgetUsedUp);
         assert_eq!(host.status(id).runs, 11);
         host.nothing_for(ms(50));
+    });
+}
+
+#[test]
+fn expected_exits_use_up_no_crash_budget_and_a_loop_of_them_is_slowed_down() {
+    isolated(|| {
+        let policy = Policy {
+            crash_budget: Some(CrashBudget { max: 2, window: LONG }),
+            ..for_ever()
+        };
+        let mut host = Host::new();
+        let lasting = host.start(quiet_sh("sleep 0.05; exit 0"), policy.clone());
+        let hasty = host.start(quiet_sh("exit 0"), policy.clone());
+        let expected = ExpectedExits::none().signal(Signal::TERM);
+        let by_signal = host.start(quiet_sh("kill $$"), Policy { expected, ..policy });
+        let ids = [lasting, hasty, by_signal];
+        host.until("each has had six runs", |host| {
+            ids.iter().all(|&id| host.status(id).runs >= 6)
+        });
+        for id in ids {
+            let loops = [Starting, Running, Exited, BackOff].repeat(5);
+            assert_eq!(host.states(id)[..20], loops, "{}", host.story());
+            for (exited, next) in (2..).step_by(4).zip((4..20).step_by(4)) {
+                let steps = host.steps(id);
+                let pause = steps[next].at.saturating_duration_since(steps[exited].at);
+                assert!(pause >= ms(100), "run {} began after {pause:?}", steps[next].run);
+            }
+        }
     });
 }
 
@@ -257,6 +286,82 @@ fn a_stopped_process_leaves_through_its_handler_without_sigkill() {
         host.until_state(id, Stopped);
         assert_eq!(host.states(id), [Starting, Running, Stopping, Stopped]);
         assert_eq!(host.status(id).last_exit.unwrap().exit, Exit::Code(5));
+    });
+}
+
+/// A ladder of these rungs, each with this wait, then SIGKILL, all with this scope.
+fn ladder(signals: &[Signal], scope: Scope, wait: Duration) -> StopLadder {
+    let rung = |&signal: &Signal| Rung { signal, scope, wait };
+    StopLadder {
+        rungs: signals.iter().map(rung).collect(),
+        ..StopLadder::kill(scope)
+    }
+}
+
+#[test]
+fn a_stop_signal_in_a_ladder_reaches_its_handler() {
+    isolated(|| {
+        for (signal, scope) in [
+            (Signal::TSTP, Scope::Process),
+            (Signal::TTIN, Scope::Process),
+            (Signal::TTOU, Scope::ProcessGroup),
+        ] {
+            let mut host = Host::new();
+            let policy = Policy {
+                stop: ladder(&[signal, Signal::TERM], scope, SOON / 4),
+                ..at_once()
+            };
+            let name = signal.to_string();
+            let name = name.trim_start_matches("SIG");
+            let command = sh(&format!("trap 'exit 9' {name}; echo ready; read never")).process_group(0);
+            let (group, ids) = host.add(GroupSpec::new("x", command).instances(20).policy(policy));
+            host.supervisor.start(group).unwrap();
+            ids.iter().for_each(|&id| assert_eq!(host.line(id), "ready"));
+            host.supervisor.stop(group).unwrap();
+            host.until("all are stopped", |host| {
+                ids.iter().all(|&id| host.state(id) == Stopped)
+            });
+            let by_handler = |&&id: &&pidherd::InstanceId| host.status(id).last_exit.unwrap().exit == Exit::Code(9);
+            assert_eq!(ids.iter().filter(by_handler).count(), 20, "{signal}");
+        }
+    });
+}
+
+#[test]
+fn a_stopped_process_acts_on_a_stop_signal_that_it_handles() {
+    isolated(|| {
+        let policy = Policy {
+            stop: ladder(&[Signal::TSTP], Scope::Process, LONG),
+            ..at_once()
+        };
+        let mut host = Host::new();
+        let id = host.start(sh("trap 'exit 5' TSTP; echo ready; kill -STOP $$; read never"), policy);
+        assert_eq!(host.line(id), "ready");
+        let pid = host.pid(id);
+        wait_until("it has stopped itself", SOON, || processes::state(pid) == Some('T'));
+        host.supervisor.stop(id).unwrap();
+        host.until_state(id, Stopped);
+        assert_eq!(host.status(id).last_exit.unwrap().exit, Exit::Code(5));
+    });
+}
+
+#[test]
+fn a_process_that_a_rung_has_stopped_goes_on_at_the_next() {
+    isolated(|| {
+        for first in [Signal::TSTP, Signal::STOP] {
+            let mut host = Host::new();
+            let policy = Policy {
+                stop: ladder(&[first, Signal::TERM], Scope::Process, ms(100)),
+                ..at_once()
+            };
+            let id = host.start(obedient(6), policy);
+            assert_eq!(host.line(id), "ready");
+            let pid = host.pid(id);
+            host.supervisor.stop(id).unwrap();
+            wait_until("it is stopped", SOON, || processes::state(pid) == Some('T'));
+            host.until_state(id, Stopped);
+            assert_eq!(host.status(id).last_exit.unwrap().exit, Exit::Code(6), "{first}");
+        }
     });
 }
 

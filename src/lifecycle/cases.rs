@@ -195,6 +195,7 @@ fn going_up() -> Vec<Shape> {
         shape("STARTING, alive", starting(NOW, later(SECOND)), Wanted::Up),
         shape("STARTING, alive, deadline passed", late, Wanted::Up).like("STARTING, alive"),
         shape("RUNNING", running(SECOND), Wanted::Up),
+        shape("RUNNING, for less than a second", running(SECOND / 2), Wanted::Up).like("RUNNING"),
         shape("RUNNING, stable", running(SECOND * 60), Wanted::Up).like("RUNNING"),
         shape("RUNNING, with a watchdog", with_watchdog, Wanted::Up).like("RUNNING"),
     ]

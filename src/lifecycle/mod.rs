@@ -108,11 +108,11 @@ pub enum Input {
 pub enum Action {
     /// Spawn the process; the answer is [`Input::Spawned`] or [`Input::SpawnFailed`].
     Spawn,
-    /// Send this, and SIGCONT after it unless it is SIGKILL.
+    /// Send this, and SIGCONT with it in the order that [`Rung::sequence`] gives.
     Signal {
-        /// What.
+        /// The signal of the rung.
         signal: Signal,
-        /// To whom.
+        /// The processes that it is sent to.
         scope: Scope,
     },
     /// Look whether anything of this scope is alive; [`Input::Empty`] if not, nothing otherwise.

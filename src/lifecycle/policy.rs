@@ -35,9 +35,11 @@ pub struct Policy {
     /// The wait before the n-th try after n failed starts.
     pub backoff: Backoff,
     /// The wait before a process that ran and ended is started again, by the number of such
-    /// restarts since it was last stable. The default is none.
+    /// restarts since it was last stable. The default is none. After an expected exit of a run that was shorter than
+    /// [`Policy::BRIEF_RUN`] it is at least [`Policy::BRIEF_RUN_PAUSE`].
     pub restart_delay: Backoff,
-    /// How many automatic restarts are allowed within a window; `None` for no bound.
+    /// How many restarts after a crash are allowed within a window; `None` for no bound. An [expected](Policy::expected)
+    /// exit is no crash: it uses up nothing, and a loop of such exits is slowed down and never given up.
     pub crash_budget: Option<CrashBudget>,
     /// An uptime after which earlier crashes are forgotten. The default is 60 s.
     pub stable_after: Duration,
@@ -74,6 +76,13 @@ impl Default for Policy {
 }
 
 impl Policy {
+    /// A run that is shorter than this and ends as expected is followed by a pause: 1 s.
+    pub const BRIEF_RUN: Duration = Duration::from_secs(1);
+
+    /// The shortest wait before the restart after a brief run that ended as expected: 100 ms. A program that has
+    /// nothing to do and exits at once would occupy a processor otherwise, since no budget bounds such restarts.
+    pub const BRIEF_RUN_PAUSE: Duration = Duration::from_millis(100);
+
     /// Whether this policy means something.
     ///
     /// # Errors
@@ -265,8 +274,9 @@ impl Backoff {
     }
 }
 
-/// At most `max` automatic restarts of a process that ran within any `window`; one more, and it
-/// is given up (the rule of Erlang's supervisors).
+/// At most `max` automatic restarts after a crash within any `window`; one more crash, and the process is given up
+/// (the rule of Erlang's supervisors). A crash is an exit that the policy does not [expect](Policy::expected), or a
+/// missed watchdog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CrashBudget {
     /// How many are allowed; 0 allows none.

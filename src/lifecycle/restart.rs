@@ -68,14 +68,29 @@ impl Counters {
         }
     }
 
-    /// Counts an automatic restart: the wait before it, or `None` if the budget is used up.
+    /// Counts an automatic restart after a crash: the wait before it, or `None` if the budget is used up.
     pub(super) fn crashed(&mut self, policy: &Policy, now: Instant) -> Option<Duration> {
         if let Some(budget) = policy.crash_budget {
             self.spend(budget, now).then_some(())?;
         }
+        Some(self.restarted(policy))
+    }
+
+    /// Counts an automatic restart after an expected exit: the wait before it. The exit uses up no budget, so a
+    /// pause after each brief run slows a loop of them down.
+    pub(super) fn ended_as_expected(&mut self, policy: &Policy, uptime: Duration) -> Duration {
+        let shortest = match uptime < Policy::BRIEF_RUN {
+            true => Policy::BRIEF_RUN_PAUSE,
+            false => Duration::ZERO,
+        };
+        self.restarted(policy).max(shortest)
+    }
+
+    /// The policy's wait before one more restart.
+    fn restarted(&mut self, policy: &Policy) -> Duration {
         self.restarts = self.restarts.saturating_add(1);
         let random = self.random.next_u64();
-        Some(policy.restart_delay.delay(self.restarts, random))
+        policy.restart_delay.delay(self.restarts, random)
     }
 
     /// Whether one more crash fits into the window that ends now.
@@ -101,6 +116,7 @@ impl Counters {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Backoff;
     use super::*;
 
     fn at(seconds: u64) -> Instant {
@@ -170,6 +186,25 @@ mod tests {
         };
         assert!((0..1_000).all(|_| counters.crashed(&unbounded, at(0)).is_some()));
         assert_eq!(counters.crashed(&policy(0, 1), at(0)), None);
+    }
+
+    #[test]
+    fn an_expected_exit_uses_up_no_budget_and_waits_after_a_brief_run() {
+        let policy = policy(1, 1_000);
+        let mut counters = Counters::new(&policy, 0);
+        let (brief, long) = (Policy::BRIEF_RUN - Duration::from_nanos(1), Policy::BRIEF_RUN);
+        for _ in 0..100 {
+            assert_eq!(counters.ended_as_expected(&policy, brief), Policy::BRIEF_RUN_PAUSE);
+            assert_eq!(counters.ended_as_expected(&policy, long), Duration::ZERO);
+        }
+        assert_eq!(counters.restarts, 200);
+        assert!(counters.crashed(&policy, at(0)).is_some());
+        assert!(counters.crashed(&policy, at(0)).is_none());
+        let patient = Policy {
+            restart_delay: Backoff::Fixed(Duration::from_secs(3)),
+            ..policy
+        };
+        assert_eq!(counters.ended_as_expected(&patient, brief), Duration::from_secs(3));
     }
 
     #[test]

@@ -22,15 +22,31 @@ pub enum Scope {
     Cgroup,
 }
 
-/// One rung: a signal, whom it reaches, and how long to wait for its effect.
+/// One rung: a signal, the processes that it is sent to, and how long to wait for its effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rung {
-    /// What is sent. SIGCONT follows it, or a stopped process would never see it.
+    /// The signal. SIGCONT is sent with it, since a stopped process acts on no other signal; see
+    /// [`Rung::sequence`].
     pub signal: Signal,
     /// Who gets it.
     pub scope: Scope,
     /// How long before the next rung; zero climbs on at the next turn of the loop.
     pub wait: Duration,
+}
+
+impl Rung {
+    /// The signals that are sent for a rung with this signal, in their order.
+    ///
+    /// SIGCONT follows the signal, so that a stopped process acts on it. It comes before TSTP, TTIN and TTOU: the
+    /// kernel discards a stop signal that is pending when SIGCONT is sent, and a handler of it would not run (signal(7)).
+    /// STOP, CONT and KILL are sent alone: they take effect on a stopped process too.
+    pub fn sequence(signal: Signal) -> impl Iterator<Item = Signal> {
+        let alone = matches!(signal, Signal::STOP | Signal::CONT | Signal::KILL);
+        let before = !alone && signal.is_stop();
+        let after = !alone && !before;
+        let cont = |goes: bool| goes.then_some(Signal::CONT);
+        cont(before).into_iter().chain([signal]).chain(cont(after))
+    }
 }
 
 /// How a process is stopped: rung by rung, then SIGKILL. Without a rung, SIGKILL at once.
@@ -146,6 +162,19 @@ mod tests {
         assert_eq!(ladder.rung(15).0, 15);
         assert_eq!(ladder.rung(16).0, Stopping::SIGKILL);
         assert_eq!(ladder.rung(Stopping::SIGKILL).1.signal, Signal::KILL);
+    }
+
+    #[test]
+    fn sigcont_goes_with_every_signal_that_a_stopped_process_would_not_act_on() {
+        let sent = |signal| Rung::sequence(signal).collect::<Vec<_>>();
+        for signal in Signal::all() {
+            let expected = match signal {
+                Signal::KILL | Signal::STOP | Signal::CONT => vec![signal],
+                Signal::TSTP | Signal::TTIN | Signal::TTOU => vec![Signal::CONT, signal],
+                _ => vec![signal, Signal::CONT],
+            };
+            assert_eq!(sent(signal), expected);
+        }
     }
 
     #[test]

@@ -308,25 +308,31 @@ impl<'a> Turn<'a> {
     fn ended(&mut self, exit: Exit, since: Instant) -> Reply {
         let expected = self.policy.expected.contains(exit);
         self.go(State::Exited { exit, expected }, Cause::Ended { exit, expected });
-        self.life
-            .counters
-            .ran_for(self.now.saturating_duration_since(since), self.policy);
-        if self.policy.restarts_after(exit) {
-            self.restart(Failure::Ended(exit))
-        } else {
-            Reply::Accepted
+        let uptime = self.now.saturating_duration_since(since);
+        self.life.counters.ran_for(uptime, self.policy);
+        match (self.policy.restarts_after(exit), expected) {
+            (false, _) => Reply::Accepted,
+            (true, true) => {
+                let wait = self.life.counters.ended_as_expected(self.policy, uptime);
+                self.restart_after(wait, Failure::Ended(exit))
+            }
+            (true, false) => self.crashed(Failure::Ended(exit)),
         }
     }
 
-    fn restart(&mut self, failure: Failure) -> Reply {
+    fn crashed(&mut self, failure: Failure) -> Reply {
         match self.life.counters.crashed(self.policy, self.now) {
             None => self.give_up(failure, Cause::CrashBudgetUsedUp),
-            Some(Duration::ZERO) => self.launch(Cause::Restart),
-            Some(wait) => {
-                let until = self.now.saturating_add(wait);
-                self.go(State::Backoff { until, failure }, Cause::Restart)
-            }
+            Some(wait) => self.restart_after(wait, failure),
         }
+    }
+
+    fn restart_after(&mut self, wait: Duration, failure: Failure) -> Reply {
+        if wait.is_zero() {
+            return self.launch(Cause::Restart);
+        }
+        let until = self.now.saturating_add(wait);
+        self.go(State::Backoff { until, failure }, Cause::Restart)
     }
 
     fn not_spawned(&mut self, errno: i32, permanent: bool) -> Reply {
@@ -520,7 +526,7 @@ impl<'a> Turn<'a> {
                     .ran_for(self.now.saturating_duration_since(stopping.since), self.policy);
                 // However it died of being stopped: it failed, and that is never expected.
                 match self.policy.restart {
-                    Restart::Always | Restart::OnUnexpected => self.restart(failure),
+                    Restart::Always | Restart::OnUnexpected => self.crashed(failure),
                     Restart::Never => Reply::Accepted,
                 }
             }

@@ -20,7 +20,9 @@ use super::kernel::{Kernel, Seen};
 use super::{GroupId, InGroups, InInstances, InstanceId, Request};
 use crate::deadlines::Deadlines;
 use crate::exit::Pid;
-use crate::lifecycle::{Action, Cause, Failure, Input, Reaction, Reply, Scope, Startup, State, StateName, Transition};
+use crate::lifecycle::{
+    Action, Cause, Failure, Input, Reaction, Reply, Rung, Scope, Startup, State, StateName, Transition,
+};
 use crate::signal::Signal;
 use crate::time::Instant;
 
@@ -457,16 +459,13 @@ impl<K: Kernel> Driver<K> {
         }
     }
 
-    /// A rung of the ladder. SIGCONT follows, or a stopped process would never see it.
+    /// Sends the signals of a rung, up to the first that the kernel refuses.
     fn send(&mut self, id: InstanceId, signal: Signal, scope: Scope) {
         let Some(process) = self.instances.get(id).and_then(|instance| instance.process.as_ref()) else {
             return;
         };
-        let mut sent = self.kernel.signal(process, signal, scope);
-        if sent.is_ok() && signal != Signal::KILL {
-            sent = self.kernel.signal(process, Signal::CONT, scope);
-        }
-        if let Err(error) = sent {
+        let mut sequence = Rung::sequence(signal);
+        if let Err(error) = sequence.try_for_each(|signal| self.kernel.signal(process, signal, scope)) {
             self.signal_failed(id, signal, &error);
         }
     }

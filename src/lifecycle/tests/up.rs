@@ -425,6 +425,35 @@ fn crashes_beyond_the_budget_are_fatal_and_a_start_resets_the_count() {
 }
 
 #[test]
+fn a_loop_of_expected_exits_is_slowed_down_and_never_given_up() {
+    let policy = Policy {
+        startup: AT_ONCE,
+        crash_budget: Some(CrashBudget {
+            max: 2,
+            window: SECOND * 1_000,
+        }),
+        ..always()
+    };
+    // The length of each run, and the pause after a brief one.
+    for (millis, pause) in [(0, 100), (300, 100), (999, 100), (1_000, 0), (5_000, 0)] {
+        let mut world = World::started(policy.clone(), Program::ends(Duration::from_millis(millis), 0));
+        world.run_until(99.999);
+        assert_eq!(
+            world.checked.life.runs(),
+            100_000_u64.div_ceil(millis + pause),
+            "{millis} ms"
+        );
+    }
+    // Crashes among the expected exits still count.
+    let mut world = World::started(policy, Program::ends(SECOND, 0));
+    world.run_until(50.5);
+    world.program = Program::ends(SECOND, 1);
+    world.run_until(100.0);
+    let log = world.take_log();
+    assert_eq!(log[log.len() - 1], "54 FATAL, crashed too often");
+}
+
+#[test]
 fn crashes_outside_the_window_do_not_count() {
     let policy = Policy {
         startup: AT_ONCE,

@@ -19,13 +19,13 @@ pub(super) fn check(host: &mut Host) -> Result<(), Broken> {
     let log = std::mem::take(&mut host.world.borrow_mut().log);
     let mut result = Ok(());
     for (place, did) in log.iter().enumerate() {
-        result = result.and_then(|()| one(host, did, &log[..place], log.get(place + 1)));
+        result = result.and_then(|()| one(host, did, &log[..place], &log[place + 1..]));
     }
     host.world.borrow_mut().log = log;
     result
 }
 
-fn one(host: &mut Host, did: &Did, earlier: &[Did], next: Option<&Did>) -> Result<(), Broken> {
+fn one(host: &mut Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(), Broken> {
     host.tally.saw(did);
     if let Some(slot) = passing(host, did) {
         host.model.passing.push(slot);
@@ -51,7 +51,7 @@ fn one(host: &mut Host, did: &Did, earlier: &[Did], next: Option<&Did>) -> Resul
                 attempt.killed |= signal == Signal::KILL;
                 attempt.refused += u32::from(failed.is_some());
             }
-            signalled(host, did, earlier, next)
+            signalled(host, did, earlier, later)
         }
         Did::Release { owner, abandons, .. } => released(host, owner, abandons),
         Did::Collect { .. } | Did::Look { .. } | Did::Arm { .. } => Ok(()),
@@ -130,7 +130,7 @@ fn released(host: &Host, slot: u32, abandons: bool) -> Result<(), Broken> {
     })
 }
 
-fn signalled(host: &Host, did: &Did, earlier: &[Did], next: Option<&Did>) -> Result<(), Broken> {
+fn signalled(host: &Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(), Broken> {
     let Did::Signal {
         owner: slot,
         serial,
@@ -154,16 +154,37 @@ fn signalled(host: &Host, did: &Did, earlier: &[Did], next: Option<&Did>) -> Res
     if signal == Signal::KILL {
         not_killed_early(host, instance, group, at)?;
     }
-    let of_it = |did: &&Did| matches!(did, Did::Signal { serial: other, .. } if *other == serial);
-    let last = earlier.iter().rfind(of_it);
-    let is_first = last.is_none();
+    if signal == Signal::CONT {
+        return Ok(());
+    }
+    let to_it = |did: &Did| match did {
+        Did::Signal {
+            serial: other, signal, ..
+        } if *other == serial => Some(*signal),
+        _ => None,
+    };
+    let precedes = earlier.last().and_then(to_it) == Some(Signal::CONT);
+    let own_cont = usize::from(precedes && signal.is_stop() && signal != Signal::STOP);
+    let is_first = earlier.iter().filter_map(to_it).count() == own_cont;
     first_rung(host, instance, group, is_first, (signal, scope))?;
-    // A process that is stopped sees nothing before it goes on.
-    let goes_on =
-        |did: &&Did| matches!(did, Did::Signal { serial: other, signal: Signal::CONT, .. } if *other == serial);
-    let must_go_on = failed.is_none() && !matches!(signal, Signal::KILL | Signal::CONT);
-    ensure(!must_go_on || next.as_ref().is_some_and(goes_on), || {
-        format!("{signal} to {:?} is not followed by SIGCONT", instance.id)
+    if failed.is_some() {
+        return Ok(());
+    }
+    let follows = later.first().and_then(to_it) == Some(Signal::CONT);
+    // That of another rung, whose time has come. If it is refused, the signal of that rung is not sent.
+    let is_refused = matches!(later.first(), Some(Did::Signal { failed: Some(_), .. }));
+    let is_anothers = is_refused || later.get(1).and_then(to_it).is_some_and(Signal::is_stop);
+    let goes_on = match signal {
+        Signal::KILL | Signal::STOP => true,
+        // SIGCONT takes back a stop signal that is pending.
+        Signal::TSTP | Signal::TTIN | Signal::TTOU => precedes && (!follows || is_anothers),
+        _ => follows,
+    };
+    ensure(goes_on, || {
+        format!(
+            "{signal} to {:?}: SIGCONT before it: {precedes}, after it: {follows}",
+            instance.id
+        )
     })
 }
 

@@ -56,8 +56,10 @@ pub(super) struct Instance {
     /// Failed starts in a row, as told, and the run of the first; `None` where events were dropped.
     pub(super) failures: Option<u32>,
     pub(super) first_failure: u64,
-    /// Restarts since it was last asked for, as told: when, and into which run.
+    /// Restarts after a crash since it was last asked for, as told: when, and into which run.
     pub(super) crashes: Vec<(Instant, u64)>,
+    /// Whether the last end that was told of was expected; `None` where events were dropped.
+    pub(super) as_expected: Option<bool>,
 }
 
 /// One spawn.
@@ -360,6 +362,7 @@ impl Model {
             instance.run = None;
             instance.failures = None;
             instance.crashes.clear();
+            instance.as_expected = None;
         }
     }
 }
@@ -378,6 +381,7 @@ impl Instance {
             failures: Some(0),
             first_failure: 0,
             crashes: Vec::new(),
+            as_expected: None,
         }
     }
 }

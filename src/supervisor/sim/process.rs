@@ -241,7 +241,8 @@ impl FakeProcess {
             Signal::STOP => self.stopped = true,
             Signal::CONT => {
                 self.stopped = false;
-                if let Some(unseen) = self.unseen.take() {
+                // A stop signal that is pending is taken back.
+                if let Some(unseen) = self.unseen.take().filter(|signal| !signal.is_stop()) {
                     self.heed(unseen, now);
                 }
             }
@@ -270,7 +271,12 @@ impl FakeProcess {
     }
 
     fn heed(&mut self, signal: Signal, now: Instant) {
-        if let Some((after, exit)) = self.obeys.filter(|_| signal.is_fatal()) {
+        let Some((after, exit)) = self.obeys else {
+            self.stopped |= signal.is_stop();
+            return;
+        };
+        // One that obeys has a handler for the signals that would stop it, too.
+        if signal.is_fatal() || signal.is_stop() {
             let at = now.saturating_add(after);
             self.told = true;
             if self.ends.is_none_or(|(ends, _)| at < ends) {

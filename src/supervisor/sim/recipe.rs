@@ -304,7 +304,14 @@ fn any_ladder(chance: &mut Chance) -> StopLadder {
 fn any_rung(chance: &mut Chance, widest: Scope) -> Rung {
     let wait = chance.time();
     Rung {
-        signal: chance.pick(&[Signal::TERM, Signal::TERM, Signal::INT, Signal::STOP, Signal::KILL]),
+        signal: chance.pick(&[
+            Signal::TERM,
+            Signal::TERM,
+            Signal::INT,
+            Signal::TSTP,
+            Signal::STOP,
+            Signal::KILL,
+        ]),
         scope: any_scope(chance, widest),
         wait: chance.pick(&[Duration::ZERO, wait, wait, wait, wait, Duration::MAX]),
     }

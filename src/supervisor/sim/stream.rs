@@ -192,8 +192,12 @@ fn count_failures(known: &mut Instance, event: &TransitionEvent, strict: bool) {
             known.first_failure = event.run;
         }
     }
-    if event.cause == Cause::Restart {
-        known.crashes.push((event.at, crashed(event)));
+    match event.cause {
+        Cause::Ended { expected, .. } => known.as_expected = Some(expected),
+        Cause::Failed(_) => known.as_expected = Some(false),
+        // An expected exit is no crash.
+        Cause::Restart if known.as_expected == Some(false) => known.crashes.push((event.at, crashed(event))),
+        _ => {}
     }
 }
 
@@ -231,10 +235,25 @@ fn obeys_the_policy(known: &Instance, group: &Group, event: &TransitionEvent) ->
         Cause::Restart => {
             let never = policy.restart == Restart::Never && since(crashed(event)).is_some();
             ensure(!never, || "it is never to be restarted".into())?;
+            pauses_after_a_brief_run(known, event)?;
             within_the_budget(known, policy, |run| since(run).is_some())
         }
+        Cause::CrashBudgetUsedUp => ensure(known.as_expected != Some(true), || "it has ended as expected".into()),
         _ => Ok(()),
     }
+}
+
+/// A loop of expected exits never occupies the host.
+fn pauses_after_a_brief_run(known: &Instance, event: &TransitionEvent) -> Result<(), Broken> {
+    let place = usize::try_from(crashed(event)).ok().and_then(|run| run.checked_sub(1));
+    let uptime = place
+        .and_then(|place| known.attempts.get(place))
+        .map(|attempt| event.at.saturating_duration_since(attempt.at));
+    let is_brief = uptime.is_some_and(|uptime| uptime < Policy::BRIEF_RUN);
+    ensure(
+        !(known.as_expected == Some(true) && is_brief) || event.to == StateName::Backoff,
+        || format!("it ended as expected after {uptime:?}, and is started again at once"),
+    )
 }
 
 fn within_the_budget(known: &Instance, policy: &Policy, unchanged: impl Fn(u64) -> bool) -> Result<(), Broken> {
