@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::Timespec;
 
 use crate::exit::{ExitRecord, Pid};
+use crate::owner::Owner;
 use crate::pidfd::PidFd;
 use crate::signal::Signal;
 use crate::sys::guarded::{Abandon, Guarded};
@@ -25,6 +26,9 @@ const ONE_POLL: Duration = Duration::from_secs(3_600);
 ///
 /// Dropping it sends SIGKILL (to the process, not to what it started), waits for at most a second, and reaps; [`Child::into_pidfd`],
 /// [`Child::into_parts`] and [`Child::detach`] opt out of that.
+///
+/// It belongs to the process that started it. In a copy that fork(2) made, calls that wait or signal fail with
+/// [`OtherProcess`](crate::OtherProcess) inside, and dropping it closes the copy's descriptors and does nothing else.
 #[derive(Debug)]
 pub struct Child {
     /// The writing end of the pipe that is the child's standard input, if that was piped. As all
@@ -42,6 +46,7 @@ pub struct Child {
 /// The process, and how it ended if it was reaped here.
 #[derive(Debug)]
 struct Process {
+    owner: Owner,
     pidfd: PidFd,
     record: Option<ExitRecord>,
 }
@@ -73,7 +78,11 @@ impl Child {
             stdout,
             stderr,
             extra,
-            process: Guarded::new(Process { pidfd, record: None }),
+            process: Guarded::new(Process {
+                owner: Owner::this_process(),
+                pidfd,
+                record: None,
+            }),
         }
     }
 
@@ -129,6 +138,7 @@ impl Child {
     /// # Errors
     /// As [`PidFd::reap`].
     pub fn try_wait(&mut self) -> io::Result<Option<ExitRecord>> {
+        self.process.owner.check()?;
         if self.process.record.is_none() {
             self.process.record = self.process.pidfd.reap()?;
         }
@@ -141,6 +151,7 @@ impl Child {
     /// # Errors
     /// As [`PidFd::reap`].
     pub fn wait(&mut self) -> io::Result<ExitRecord> {
+        self.process.owner.check()?;
         self.stdin = None;
         let record = match self.process.record {
             Some(record) => record,
@@ -178,6 +189,7 @@ impl Child {
     /// # Errors
     /// `EPERM` if it belongs to somebody else by now.
     pub fn kill(&mut self) -> io::Result<()> {
+        self.process.owner.check()?;
         match self.process.pidfd.signal(Signal::KILL) {
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
             result => result,
@@ -189,6 +201,9 @@ impl Abandon for Process {
     /// SIGKILL, a bounded wait, reap. Nothing can be done about errors: where the signal may not be sent, or
     /// the process hangs in the kernel, it stays.
     fn abandon(&self) {
+        if !self.owner.is_here() {
+            return;
+        }
         if self.record.is_some() || matches!(self.pidfd.reap(), Ok(Some(_))) {
             return;
         }

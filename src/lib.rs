@@ -61,6 +61,7 @@ pub mod timerfd;
 
 mod deadlines;
 mod errno;
+mod owner;
 mod proc;
 mod random;
 mod sys;
@@ -76,6 +77,7 @@ pub use errno::SetupError;
 pub use exit::{Exit, ExitRecord, Pid, Usage};
 pub use fdset::FdSet;
 pub use lifecycle::{Backoff, CrashBudget, Lifecycle, Policy, Restart, Scope, Startup, StateName, StopLadder};
+pub use owner::OtherProcess;
 pub use pidfd::PidFd;
 pub use signal::{Signal, SignalSet};
 pub use signalfd::{MaskGuard, SignalFd};

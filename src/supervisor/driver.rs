@@ -548,8 +548,12 @@ fn starts(reaction: &Reaction) -> u64 {
 const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
 impl<K: Kernel> Drop for Driver<K> {
-    /// Leaves no child and no zombie: everything gets SIGKILL, then everything is reaped.
+    /// Leaves no child and no zombie: everything gets SIGKILL, then everything is reaped. In a copy of the process
+    /// the descriptors are closed with the fields, and the children are left to the original.
     fn drop(&mut self) {
+        if !self.kernel.is_ours() {
+            return;
+        }
         let until = self.kernel.now().saturating_add(LAST_PATIENCE);
         for instance in self.instances.values_mut() {
             let scope = self

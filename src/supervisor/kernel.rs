@@ -22,6 +22,7 @@ use crate::exit::{ExitRecord, Pid};
 use crate::fdset::{FdSet, Interest, Token};
 use crate::lifecycle::Scope;
 use crate::notify::{Counts, NotifySocket, Readiness, ReadyFd};
+use crate::owner::Owner;
 use crate::pidfd::PidFd;
 use crate::proc;
 use crate::signal::Signal;
@@ -71,6 +72,9 @@ pub(super) trait Kernel {
 
     /// Wakes the host up at this time; in the past means at once.
     fn arm(&mut self, at: Option<Instant>) -> io::Result<()>;
+
+    /// Whether the processes are the calling process's own.
+    fn is_ours(&self) -> bool;
 }
 
 /// What a ready descriptor of a process means.
@@ -92,6 +96,7 @@ pub(super) enum Seen {
 
 /// The real kernel.
 pub(super) struct Linux {
+    pub(super) owner: Owner,
     pub(super) fds: FdSet,
     spawner: Spawner,
     clock: Clock,
@@ -167,6 +172,7 @@ impl Linux {
             None => None,
         };
         Ok(Linux {
+            owner: Owner::this_process(),
             fds,
             spawner,
             clock,
@@ -496,6 +502,10 @@ impl Kernel for Linux {
 
     fn arm(&mut self, at: Option<Instant>) -> io::Result<()> {
         self.timer.arm(at)
+    }
+
+    fn is_ours(&self) -> bool {
+        self.owner.is_here()
     }
 }
 

@@ -48,6 +48,7 @@ use super::kernel::Linux;
 use super::{Builder, Error, Event, Progress, Supervisor};
 use crate::exit::{ExitRecord, Pid};
 use crate::fdset::{FdSet, Interest, Token};
+use crate::owner::Owner;
 use crate::pidfd::PidFd;
 use crate::proc::own;
 use crate::signal::{Signal, SignalSet};
@@ -120,6 +121,7 @@ pub struct OrphanCounts {
 pub struct Spared(Arc<Shared>);
 
 struct Shared {
+    owner: Owner,
     state: Mutex<State>,
     /// An eventfd; rung for one more look.
     bell: OwnedFd,
@@ -186,6 +188,7 @@ impl Spared {
     /// # Errors
     /// Those of [`Command::spawn`] and of [`Spared::spare`].
     pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
+        self.0.owner.check()?;
         let _hold = self.hold();
         let mut child = command.spawn()?;
         match self.spare(child.id()) {
@@ -206,7 +209,9 @@ impl Spared {
     ///
     /// # Errors
     /// ECHILD: it is no child of this process, or no longer. EMFILE, ENFILE, ENOMEM: no pidfd can be had.
+    /// [`OtherProcess`](crate::OtherProcess) inside: the calling process is a copy that fork(2) made.
     pub fn spare(&self, pid: u32) -> io::Result<()> {
+        self.0.owner.check()?;
         match Pid::new(pid).map_or(Err(Errno::SRCH.into()), open) {
             Ok(pidfd) if is_child(&pidfd) => {
                 self.lock().children.push(pidfd);
@@ -219,7 +224,10 @@ impl Spared {
 
     /// Puts off all reaping of orphans while the guard lives.
     pub fn hold(&self) -> Hold<'_> {
-        self.lock().holds += 1;
+        // In a copy of the process nothing is reaped, and another thread may have held the lock when it was made.
+        if self.0.owner.is_here() {
+            self.lock().holds += 1;
+        }
         Hold(self)
     }
 
@@ -235,8 +243,11 @@ impl Spared {
 
 impl Drop for Hold<'_> {
     fn drop(&mut self) {
+        if !self.0.0.owner.is_here() {
+            return;
+        }
         let mut state = self.0.lock();
-        state.holds -= 1;
+        state.holds = state.holds.saturating_sub(1);
         if state.holds == 0 && std::mem::take(&mut state.missed) {
             self.0.ring();
         }
@@ -275,6 +286,7 @@ impl Orphans {
             bell_token: fds.add(bell.as_fd(), Interest::READ)?,
             signals,
             spared: Spared(Arc::new(Shared {
+                owner: Owner::this_process(),
                 state: Mutex::default(),
                 bell,
             })),

@@ -10,6 +10,7 @@ pub(crate) mod child;
 pub(crate) mod clone;
 pub(crate) mod datagram;
 pub(crate) mod descriptors;
+pub(crate) mod fork;
 pub(crate) mod guarded;
 pub(crate) mod nr;
 pub(crate) mod process;

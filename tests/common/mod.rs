@@ -21,6 +21,7 @@
 
 pub mod cgroups;
 pub mod elf;
+pub mod fork;
 pub mod oracle;
 pub mod places;
 pub mod processes;

@@ -32,14 +32,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("deadlines", &[]),
     // The kernel.
     ("sys", &[]),
+    ("owner", &["sys"]),
     ("proc", &["sys"]),
-    ("notify", &["sys", "proc"]),
-    ("timerfd", &["sys"]),
-    ("signalfd", &["sys"]),
-    ("fdset", &["sys"]),
+    ("notify", &["sys", "owner", "proc"]),
+    ("timerfd", &["sys", "owner"]),
+    ("signalfd", &["sys", "owner"]),
+    ("fdset", &["sys", "owner"]),
     ("cgroup", &["sys"]),
     ("pidfd", &["sys"]),
-    ("child", &["sys", "pidfd"]),
+    ("child", &["sys", "owner", "pidfd"]),
     ("command", &["sys", "pidfd", "child"]),
 ];
 const TOP: &[&str] = &["supervisor", "error"];

@@ -472,6 +472,10 @@ impl Kernel for Fake {
 
     fn close(&mut self, _until: Instant) {}
 
+    fn is_ours(&self) -> bool {
+        true
+    }
+
     fn arm(&mut self, at: Option<Instant>) -> io::Result<()> {
         let mut world = self.0.borrow_mut();
         let climate = world.climate;
