@@ -7,8 +7,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use rustix::event::Timespec;
-
 use crate::exit::{ExitRecord, Pid};
 use crate::owner::Owner;
 use crate::pidfd::PidFd;
@@ -19,8 +17,8 @@ use crate::sys::guarded::{Abandon, Guarded};
 /// but for a process that hangs in the kernel.
 const DROP_WAIT: Duration = Duration::from_secs(1);
 
-/// The longest single wait: more than this is waited for in turns, however long it is.
-const ONE_POLL: Duration = Duration::from_secs(3_600);
+/// Stands for a wait without a bound, which no time of the clock says.
+const VERY_LONG: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 
 /// A running (or ended, and not yet reaped) child.
 ///
@@ -161,27 +159,20 @@ impl Child {
         Ok(record)
     }
 
-    /// Waits for the child's end, but no longer than this, and reaps it; `None` if it lives on. Blocks. The
-    /// child's standard input stays open.
+    /// Waits for the child's end, but no longer than this, and reaps it; `None` if it lives on, or has ended and a tracer
+    /// (ptrace(2)) holds it. Blocks; signal handlers that run meanwhile make it neither shorter nor longer. The child's
+    /// standard input stays open.
     ///
     /// # Errors
     /// As [`PidFd::reap`], and what poll(2) says.
     pub fn wait_timeout(&mut self, limit: Duration) -> io::Result<Option<ExitRecord>> {
-        let end = Instant::now().checked_add(limit);
-        loop {
-            if let Some(record) = self.try_wait()? {
-                return Ok(Some(record));
-            }
-            let left = end.map_or(ONE_POLL, |end| end.saturating_duration_since(Instant::now()));
-            if left.is_zero() {
-                return Ok(None);
-            }
-            let left = Timespec::try_from(left.min(ONE_POLL)).map_err(|_| io::ErrorKind::InvalidInput)?;
-            match self.process.pidfd.ends_within(left) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                ended => drop(ended?),
-            }
+        self.process.owner.check()?;
+        if self.process.record.is_none() {
+            let now = Instant::now();
+            let until = now.checked_add(limit).unwrap_or(now + VERY_LONG);
+            self.process.record = self.process.pidfd.reap_until(until)?;
         }
+        Ok(self.process.record)
     }
 
     /// Sends SIGKILL, unless the child was already reaped. It is still to be waited for.
@@ -210,16 +201,6 @@ impl Abandon for Process {
         if self.pidfd.signal(Signal::KILL).is_err() {
             return;
         }
-        let deadline = Instant::now() + DROP_WAIT;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let ended = Timespec::try_from(left).is_ok_and(|left| self.pidfd.ends_within(left).unwrap_or(false));
-            if ended {
-                let _ = self.pidfd.reap();
-            }
-            if ended || left.is_zero() {
-                return;
-            }
-        }
+        let _stays = self.pidfd.reap_until(Instant::now() + DROP_WAIT);
     }
 }

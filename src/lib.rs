@@ -62,6 +62,7 @@ pub mod timerfd;
 mod deadlines;
 mod errno;
 mod owner;
+mod poll;
 mod proc;
 mod random;
 mod sys;

@@ -87,9 +87,21 @@ fn duration_of(time: libc::timeval) -> Duration {
     seconds + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or(0))
 }
 
-/// How a process ended that somebody else reaped: the kernel remembers it for whoever holds a pidfd
-/// (PIDFD_GET_INFO with PIDFD_INFO_EXIT, Linux 6.15).
-pub(crate) fn remembered_exit(pidfd: BorrowedFd<'_>) -> Exit {
+/// What the kernel remembers of a process that this one can't wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Remembered {
+    /// How it ended.
+    Exit(Exit),
+    /// Nothing yet: the process has not been reaped, and the kernel keeps its status when it is.
+    NotYet,
+    /// Nothing, and that stays so: the kernel is too old.
+    Nothing,
+}
+
+/// How a process ended that was reaped without a wait for its pidfd: the kernel remembers it for each holder of one
+/// (PIDFD_GET_INFO with PIDFD_INFO_EXIT, Linux 6.15). Linux 6.13 and 6.14 have the request without that; they answer
+/// that there is nothing yet until the process is reaped, and `ESRCH` afterwards.
+pub(crate) fn remembered_exit(pidfd: BorrowedFd<'_>) -> Remembered {
     let mut info = MaybeUninit::<libc::pidfd_info>::zeroed();
     // SAFETY: plain integers, for which zero is valid.
     let mut info = unsafe {
@@ -106,13 +118,16 @@ pub(crate) fn remembered_exit(pidfd: BorrowedFd<'_>) -> Exit {
     ];
     // SAFETY: the request carries the structure's size, and the structure is a local.
     let result = unsafe { arch::syscall(libc::SYS_ioctl, &args) };
-    if result < 0 || info.mask & u64::from(libc::PIDFD_INFO_EXIT) == 0 {
-        return Exit::Unknown;
+    if result < 0 {
+        return Remembered::Nothing;
+    }
+    if info.mask & u64::from(libc::PIDFD_INFO_EXIT) == 0 {
+        return Remembered::NotYet;
     }
     let status = info.exit_code;
-    if libc::WIFEXITED(status) {
+    Remembered::Exit(if libc::WIFEXITED(status) {
         Exit::Code(libc::WEXITSTATUS(status) as u8)
     } else {
         killed_by(libc::WTERMSIG(status), libc::WCOREDUMP(status))
-    }
+    })
 }

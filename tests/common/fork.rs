@@ -18,6 +18,7 @@ pub fn in_fork(body: impl FnOnce()) -> bool {
     }
     let mut status = 0;
     // SAFETY: the status is a local, and the child is ours to reap.
-    while unsafe { libc::waitpid(pid, &raw mut status, 0) } < 0 {}
+    let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+    assert_eq!(waited, pid, "waitpid: {}", std::io::Error::last_os_error());
     status == 0
 }

@@ -25,6 +25,7 @@ pub mod fork;
 pub mod oracle;
 pub mod places;
 pub mod processes;
+pub mod tracer;
 pub mod wait;
 
 use std::cell::Cell;

@@ -33,14 +33,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     // The kernel.
     ("sys", &[]),
     ("owner", &["sys"]),
+    ("poll", &[]),
     ("proc", &["sys"]),
     ("notify", &["sys", "owner", "proc"]),
     ("timerfd", &["sys", "owner"]),
     ("signalfd", &["sys", "owner"]),
     ("fdset", &["sys", "owner"]),
-    ("cgroup", &["sys"]),
-    ("pidfd", &["sys"]),
-    ("child", &["sys", "owner", "pidfd"]),
+    ("cgroup", &["sys", "poll"]),
+    ("pidfd", &["sys", "poll"]),
+    ("child", &["sys", "owner", "poll", "pidfd"]),
     ("command", &["sys", "pidfd", "child"]),
 ];
 const TOP: &[&str] = &["supervisor", "error"];
