@@ -334,8 +334,13 @@ impl FdSet {
         }
         let room = tokens.capacity().min(BATCH);
         let mut events = [const { MaybeUninit::<epoll::Event>::uninit() }; BATCH];
-        // With no time to wait there is nothing for a signal to interrupt, so no EINTR.
-        let (events, _) = epoll::wait(&self.epoll, &mut events[..room], Some(&Timespec::default()))?;
+        // A look without a wait can hardly be interrupted by a signal; where it is, it is repeated.
+        let (events, _) = loop {
+            match epoll::wait(&self.epoll, &mut events[..room], Some(&Timespec::default())) {
+                Err(Errno::INTR) => {}
+                looked => break looked?,
+            }
+        };
         let reported = events.iter().map(|event| Token::from_raw(event.data.u64()));
         // A token that the set doesn't know is of a descriptor closed behind its back.
         tokens.extend(reported.filter(|&token| self.get(token).is_some()));

@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 use super::notice::{self, Notice, Notices};
@@ -295,7 +295,8 @@ fn unbound() -> io::Result<OwnedFd> {
 /// refused in the same way, hence the look at what it is.
 fn is_abandoned(path: &Path, address: &SocketAddrUnix) -> io::Result<bool> {
     let is_socket = fs::symlink_metadata(path)?.file_type().is_socket();
-    Ok(is_socket && rustix::net::connect(unbound()?, address) == Err(Errno::CONNREFUSED))
+    let probe = unbound()?;
+    Ok(is_socket && retry_on_intr(|| rustix::net::connect(&probe, address)) == Err(Errno::CONNREFUSED))
 }
 
 /// The file of a bound socket, which it removes when it is dropped.
@@ -330,7 +331,7 @@ impl BoundFile {
     /// put in its place is not followed.
     fn open_to_all(&self) -> io::Result<()> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = rustix::fs::open(&self.path, flags, Mode::empty())?;
+        let opened = retry_on_intr(|| rustix::fs::open(&self.path, flags, Mode::empty()))?;
         let file = format!("/proc/self/fd/{}", opened.as_raw_fd());
         let found = fs::metadata(&file)?;
         if !self.is(&found) || !found.file_type().is_socket() {

@@ -428,6 +428,14 @@ impl Linux {
         Ok(())
     }
 
+    /// What is left in the cgroup of a run that is over dies, and the cgroup is removed.
+    fn bury(&mut self, leaf: Option<Leaf>) {
+        if let Some(leaf) = leaf {
+            let now = self.clock.now();
+            self.leaves.bury(leaf, &mut self.fds, now);
+        }
+    }
+
     fn forget(&mut self, token: Token, pidfd: PidFd) {
         // A refusal would mean that the entry is gone already; dropping the descriptor closes it.
         drop(self.fds.remove(token, OwnedFd::from(pidfd)));
@@ -446,7 +454,8 @@ impl Kernel for Linux {
     }
 
     fn spawn(&mut self, program: &mut Program, place: &Place, owner: u32) -> Result<(Watched, Pipes), SpawnError> {
-        let leaf = match place.home.as_ref().map(|home| self.leaves.make(home)).transpose() {
+        let now = self.clock.now();
+        let leaf = match place.home.as_ref().map(|home| self.leaves.make(home, now)).transpose() {
             Ok(leaf) => leaf,
             Err(error) => return Err(homeless(program, &error)),
         };
@@ -482,7 +491,7 @@ impl Kernel for Linux {
                 ))
             }
             Err(error) => {
-                leaf.into_iter().for_each(|leaf| self.leaves.bury(leaf, &mut self.fds));
+                self.bury(leaf);
                 Err(error)
             }
         }
@@ -563,7 +572,7 @@ impl Kernel for Linux {
             // It has ended, so this takes no time; and nothing can be done about an error.
             Watch::Zombie => drop(pidfd.reap()),
         }
-        leaf.into_iter().for_each(|leaf| self.leaves.bury(leaf, &mut self.fds));
+        self.bury(leaf);
     }
 
     fn close(&mut self, until: Instant) {
@@ -572,10 +581,16 @@ impl Kernel for Linux {
     }
 
     fn look_at(&self) -> Option<Instant> {
-        self.looks.earliest()
+        let orphans = self.orphans.as_ref().and_then(Orphans::look_at);
+        let looks = [self.looks.earliest(), self.leaves.sweep_at(), orphans];
+        looks.into_iter().flatten().min()
     }
 
     fn look_again(&mut self, now: Instant) -> Option<u32> {
+        self.leaves.sweep(now);
+        if let Some(orphans) = &mut self.orphans {
+            orphans.look_again(now);
+        }
         self.looks.pop_due(now)
     }
 

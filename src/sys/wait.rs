@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use super::arch;
-use crate::exit::{Exit, Usage};
+use crate::exit::{Exit, Pid, Usage};
 use crate::signal::Signal;
 
 /// Whether to look or to take, and whether to wait for it.
@@ -30,11 +30,32 @@ pub(crate) fn wait(pidfd: BorrowedFd<'_>, how: Wait) -> io::Result<Option<(Exit,
             Wait::Reap => libc::WNOHANG,
             Wait::Block => 0,
         };
+    let ended = waitid(libc::P_PIDFD, pidfd.as_raw_fd() as usize, options)?;
+    Ok(ended.map(|ended| (ended.exit, ended.usage)))
+}
+
+/// Any child that is a zombie, which it stays; the same one each time. `None` if there is none.
+pub(crate) fn ended_child() -> io::Result<Option<Pid>> {
+    match waitid(libc::P_ALL, 0, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT) {
+        Ok(ended) => Ok(ended.and_then(|ended| Pid::new(ended.pid))),
+        Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What waitid tells of a child that has ended.
+struct Ended {
+    pid: u32,
+    exit: Exit,
+    usage: Usage,
+}
+
+fn waitid(kind: libc::idtype_t, id: usize, options: c_int) -> io::Result<Option<Ended>> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
     let args = [
-        libc::P_PIDFD as usize,
-        pidfd.as_raw_fd() as usize,
+        kind as usize,
+        id,
         info.as_mut_ptr() as usize,
         options as usize,
         usage.as_mut_ptr() as usize,
@@ -55,7 +76,12 @@ pub(crate) fn wait(pidfd: BorrowedFd<'_>, how: Wait) -> io::Result<Option<(Exit,
         let info = info.assume_init();
         (info, usage.assume_init(), info.si_pid(), info.si_status())
     };
-    Ok((pid != 0).then(|| (exit_of(info.si_code, status), usage_of(&usage))))
+    let ended = u32::try_from(pid).ok().filter(|&pid| pid != 0);
+    Ok(ended.map(|pid| Ended {
+        pid,
+        exit: exit_of(info.si_code, status),
+        usage: usage_of(&usage),
+    }))
 }
 
 fn exit_of(code: c_int, status: c_int) -> Exit {

@@ -22,6 +22,7 @@
 pub mod cgroups;
 pub mod elf;
 pub mod fork;
+pub mod interrupt;
 pub mod oracle;
 pub mod places;
 pub mod processes;
