@@ -157,7 +157,7 @@ fn spawner(program: &Program, fleet: usize) -> Result<Times> {
         .env_clear()
         .compile()?;
     let began = Instant::now();
-    let children: std::result::Result<Vec<Child>, _> = (0..fleet).map(|_| spawner.spawn(&mut compiled)).collect();
+    let children: std::result::Result<Vec<Child>, _> = (0..fleet).map(|_| spawner.spawn(&compiled)).collect();
     let mut children = children?;
     let started = began.elapsed();
     let began = Instant::now();

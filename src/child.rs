@@ -7,9 +7,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use rustix::event::Timespec;
-
 use crate::exit::{ExitRecord, Pid};
+use crate::owner::Owner;
 use crate::pidfd::PidFd;
 use crate::signal::Signal;
 use crate::sys::guarded::{Abandon, Guarded};
@@ -18,13 +17,16 @@ use crate::sys::guarded::{Abandon, Guarded};
 /// but for a process that hangs in the kernel.
 const DROP_WAIT: Duration = Duration::from_secs(1);
 
-/// The longest single wait: more than this is waited for in turns, however long it is.
-const ONE_POLL: Duration = Duration::from_secs(3_600);
+/// Stands for a wait without a bound, which no time of the clock says.
+const VERY_LONG: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 
 /// A running (or ended, and not yet reaped) child.
 ///
 /// Dropping it sends SIGKILL (to the process, not to what it started), waits for at most a second, and reaps; [`Child::into_pidfd`],
 /// [`Child::into_parts`] and [`Child::detach`] opt out of that.
+///
+/// It belongs to the process that started it. In a copy that fork(2) made, calls that wait or signal fail with
+/// [`OtherProcess`](crate::OtherProcess) inside, and dropping it closes the copy's descriptors and does nothing else.
 #[derive(Debug)]
 pub struct Child {
     /// The writing end of the pipe that is the child's standard input, if that was piped. As all
@@ -42,6 +44,7 @@ pub struct Child {
 /// The process, and how it ended if it was reaped here.
 #[derive(Debug)]
 struct Process {
+    owner: Owner,
     pidfd: PidFd,
     record: Option<ExitRecord>,
 }
@@ -73,7 +76,11 @@ impl Child {
             stdout,
             stderr,
             extra,
-            process: Guarded::new(Process { pidfd, record: None }),
+            process: Guarded::new(Process {
+                owner: Owner::this_process(),
+                pidfd,
+                record: None,
+            }),
         }
     }
 
@@ -129,6 +136,7 @@ impl Child {
     /// # Errors
     /// As [`PidFd::reap`].
     pub fn try_wait(&mut self) -> io::Result<Option<ExitRecord>> {
+        self.process.owner.check()?;
         if self.process.record.is_none() {
             self.process.record = self.process.pidfd.reap()?;
         }
@@ -141,6 +149,7 @@ impl Child {
     /// # Errors
     /// As [`PidFd::reap`].
     pub fn wait(&mut self) -> io::Result<ExitRecord> {
+        self.process.owner.check()?;
         self.stdin = None;
         let record = match self.process.record {
             Some(record) => record,
@@ -150,27 +159,20 @@ impl Child {
         Ok(record)
     }
 
-    /// Waits for the child's end, but no longer than this, and reaps it; `None` if it lives on. Blocks. The
-    /// child's standard input stays open.
+    /// Waits for the child's end, but no longer than this, and reaps it; `None` if it lives on, or has ended and a tracer
+    /// (ptrace(2)) holds it. Blocks; signal handlers that run meanwhile make it neither shorter nor longer. The child's
+    /// standard input stays open.
     ///
     /// # Errors
     /// As [`PidFd::reap`], and what poll(2) says.
     pub fn wait_timeout(&mut self, limit: Duration) -> io::Result<Option<ExitRecord>> {
-        let end = Instant::now().checked_add(limit);
-        loop {
-            if let Some(record) = self.try_wait()? {
-                return Ok(Some(record));
-            }
-            let left = end.map_or(ONE_POLL, |end| end.saturating_duration_since(Instant::now()));
-            if left.is_zero() {
-                return Ok(None);
-            }
-            let left = Timespec::try_from(left.min(ONE_POLL)).map_err(|_| io::ErrorKind::InvalidInput)?;
-            match self.process.pidfd.ends_within(left) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                ended => drop(ended?),
-            }
+        self.process.owner.check()?;
+        if self.process.record.is_none() {
+            let now = Instant::now();
+            let until = now.checked_add(limit).unwrap_or(now + VERY_LONG);
+            self.process.record = self.process.pidfd.reap_until(until)?;
         }
+        Ok(self.process.record)
     }
 
     /// Sends SIGKILL, unless the child was already reaped. It is still to be waited for.
@@ -178,6 +180,7 @@ impl Child {
     /// # Errors
     /// `EPERM` if it belongs to somebody else by now.
     pub fn kill(&mut self) -> io::Result<()> {
+        self.process.owner.check()?;
         match self.process.pidfd.signal(Signal::KILL) {
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
             result => result,
@@ -189,22 +192,15 @@ impl Abandon for Process {
     /// SIGKILL, a bounded wait, reap. Nothing can be done about errors: where the signal may not be sent, or
     /// the process hangs in the kernel, it stays.
     fn abandon(&self) {
+        if !self.owner.is_here() {
+            return;
+        }
         if self.record.is_some() || matches!(self.pidfd.reap(), Ok(Some(_))) {
             return;
         }
         if self.pidfd.signal(Signal::KILL).is_err() {
             return;
         }
-        let deadline = Instant::now() + DROP_WAIT;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let ended = Timespec::try_from(left).is_ok_and(|left| self.pidfd.ends_within(left).unwrap_or(false));
-            if ended {
-                let _ = self.pidfd.reap();
-            }
-            if ended || left.is_zero() {
-                return;
-            }
-        }
+        let _stays = self.pidfd.reap_until(Instant::now() + DROP_WAIT);
     }
 }

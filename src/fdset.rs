@@ -31,6 +31,7 @@ use bitflags::bitflags;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
+use crate::owner::Owner;
 use crate::sys::descriptors::above_standard;
 use table::Table;
 
@@ -125,10 +126,10 @@ impl Change {
     }
 }
 
-/// The set has no entry of this name with this descriptor. Nothing was changed, and the descriptor is
-/// in here, still open.
+/// The set has no entry of this name with this descriptor, or was made in another process. Nothing was changed, and the
+/// descriptor is in here, still open.
 #[derive(Debug, thiserror::Error)]
-#[error("{token:?} does not stand for descriptor {}", .fd.as_raw_fd())]
+#[error("{token:?} does not stand for descriptor {} in a set of this process", .fd.as_raw_fd())]
 pub struct StaleToken {
     token: Token,
     fd: OwnedFd,
@@ -149,6 +150,9 @@ impl StaleToken {
 }
 
 /// A set of descriptors to wait for, and an epoll that waits for all of them.
+///
+/// It belongs to the process that made it. A copy that fork(2) made shares the epoll with the original, so it can neither
+/// change it nor ask it; dropping the copy changes nothing.
 ///
 /// ```
 /// use std::os::fd::AsFd;
@@ -174,6 +178,7 @@ impl StaleToken {
 /// ```
 #[derive(Debug)]
 pub struct FdSet {
+    owner: Owner,
     epoll: OwnedFd,
     table: Table,
     /// What the host has not seen yet; `None` if it doesn't want to know.
@@ -187,6 +192,7 @@ impl FdSet {
     /// What epoll_create1(2) says: EMFILE, ENFILE, ENOMEM.
     pub fn new() -> io::Result<FdSet> {
         Ok(FdSet {
+            owner: Owner::this_process(),
             epoll: above_standard(epoll::create(epoll::CreateFlags::CLOEXEC)?)?,
             table: Table::new(),
             changes: None,
@@ -199,8 +205,9 @@ impl FdSet {
     /// What epoll_ctl(2) says: EPERM for what cannot be waited for (a plain file), ENOSPC above
     /// `/proc/sys/fs/epoll/max_user_watches`, ENOMEM, ELOOP. EEXIST also if the set has an entry of the
     /// same number, whose descriptor must then have been closed without being removed. After an
-    /// error the set is as it was.
+    /// error the set is as it was. [`OtherProcess`](crate::OtherProcess) inside, in a copy that fork(2) made.
     pub fn add(&mut self, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<Token> {
+        self.owner.check()?;
         if self.token_of(fd.as_raw_fd()).is_some() {
             return Err(Errno::EXIST.into());
         }
@@ -221,9 +228,9 @@ impl FdSet {
     ///
     /// # Errors
     /// [`StaleToken`] with the descriptor inside, if `token` is not the name of an entry with this
-    /// descriptor's number.
+    /// descriptor's number; and in a copy that fork(2) made, whatever the token.
     pub fn remove(&mut self, token: Token, fd: OwnedFd) -> Result<(), StaleToken> {
-        if self.get(token).is_none_or(|entry| entry.fd != fd.as_raw_fd()) {
+        if !self.owner.is_here() || self.get(token).is_none_or(|entry| entry.fd != fd.as_raw_fd()) {
             return Err(StaleToken { token, fd });
         }
         // ENOENT: the caller had closed the descriptor that was registered, and this one only has
@@ -317,17 +324,24 @@ impl FdSet {
     /// time it is used, if what was done for another removed it; [`FdSet::get`] tells.
     ///
     /// # Errors
-    /// What epoll_wait(2) says; there is no error that a caller could bring about.
+    /// [`OtherProcess`](crate::OtherProcess) inside, in a copy that fork(2) made; else what epoll_wait(2) says, where
+    /// there is no error that a caller could bring about.
     pub fn ready(&self, tokens: &mut Vec<Token>) -> io::Result<()> {
+        self.owner.check()?;
         tokens.clear();
         if tokens.capacity() == 0 {
             tokens.reserve(DEFAULT_ROOM);
         }
         let room = tokens.capacity().min(BATCH);
         let mut events = [const { MaybeUninit::<epoll::Event>::uninit() }; BATCH];
-        // With no time to wait there is nothing for a signal to interrupt, so no EINTR.
         let events = events.get_mut(..room).unwrap_or_default();
-        let (events, _) = epoll::wait(&self.epoll, events, Some(&Timespec::default()))?;
+        // A look without a wait can hardly be interrupted by a signal; where it is, it is repeated.
+        let (events, _) = loop {
+            match epoll::wait(&self.epoll, &mut *events, Some(&Timespec::default())) {
+                Err(Errno::INTR) => {}
+                looked => break looked?,
+            }
+        };
         let reported = events.iter().map(|event| Token::from_raw(event.data.u64()));
         // A token that the set doesn't know is of a descriptor closed behind its back.
         tokens.extend(reported.filter(|&token| self.get(token).is_some()));

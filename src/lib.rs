@@ -77,6 +77,8 @@ pub mod timerfd;
 
 mod deadlines;
 mod errno;
+mod owner;
+mod poll;
 mod proc;
 mod random;
 mod sys;
@@ -96,6 +98,7 @@ pub use exit::{Exit, ExitRecord, Pid, Usage};
 pub use fdset::FdSet;
 pub use launcher::{LaunchId, Launcher};
 pub use lifecycle::{Backoff, CrashBudget, Lifecycle, Policy, Restart, Scope, Startup, StateName, StopLadder};
+pub use owner::OtherProcess;
 pub use pidfd::PidFd;
 pub use signal::{Signal, SignalSet};
 pub use signalfd::{MaskGuard, SignalFd};

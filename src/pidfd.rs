@@ -9,13 +9,26 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 
 use crate::exit::{Exit, ExitRecord, Pid, Usage};
+use crate::poll::{is_ready, wait_for};
 use crate::signal::Signal;
 use crate::sys::process;
-use crate::sys::wait::{self, Wait};
+use crate::sys::wait::{self, Remembered, Wait};
+
+/// How long a look waits for a status that the kernel is just about to have: the process has been reaped by another
+/// thread, or by the kernel, and that takes microseconds.
+const STATUS_WAIT: Duration = Duration::from_millis(20);
+
+/// How long a wait without a bound goes on for the status of a process that has ended and is not this one's child. Its
+/// own parent may never reap it.
+const STATUS_LIMIT: Duration = Duration::from_secs(10);
+
+/// The first and the longest pause between two looks at a process that has ended, and whose status is not to be had.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(128));
 
 /// A pidfd (pidfd_open(2)) together with the number its process had when it started.
 ///
@@ -66,26 +79,29 @@ impl PidFd {
 
     /// How the process ended, or `None` while it lives. It stays a zombie, and can be asked again.
     ///
-    /// After it was reaped, here or by somebody else, the answer comes from what the kernel remembers
-    /// (Linux 6.15), or is [`Exit::Unknown`]. Does not block.
+    /// After it was reaped, here or elsewhere, the answer comes from what the kernel remembers
+    /// (Linux 6.15), or is [`Exit::Unknown`]. Does not block, but for up to 20 ms where the process has ended and the
+    /// kernel is just about to have its status.
+    ///
+    /// The pidfd may be readable and the answer `None`: while a tracer (ptrace(2)) holds the process that has ended, and,
+    /// where the process is not a child of this one, until its parent has reaped it. Look again after a while then.
     ///
     /// # Errors
     /// None that a valid pidfd would meet.
     pub fn peek(&self) -> io::Result<Option<ExitRecord>> {
-        let ended = self.wait(Wait::Peek)?;
-        Ok(ended.map(|end| self.record(end)))
+        self.look_and_wait(Wait::Peek)
     }
 
     /// Takes the exit status, after which the process is gone and its number free; `None` while it lives.
     ///
     /// Reaping twice is harmless: the second time the exit is that which the kernel remembers (Linux
-    /// 6.15) or [`Exit::Unknown`], and the usage is zero. Does not block.
+    /// 6.15) or [`Exit::Unknown`], and the usage is zero. When it blocks, and when the answer is `None` though the pidfd
+    /// is readable, is the same as for [`peek`](PidFd::peek).
     ///
     /// # Errors
     /// None that a valid pidfd would meet.
     pub fn reap(&self) -> io::Result<Option<ExitRecord>> {
-        let ended = self.wait(Wait::Reap)?;
-        Ok(ended.map(|end| self.record(end)))
+        self.look_and_wait(Wait::Reap)
     }
 
     /// Another descriptor of the same process.
@@ -98,36 +114,94 @@ impl PidFd {
 
     /// Waits for the end of the process and reaps it. Blocks, for as long as it takes.
     pub(crate) fn wait_and_reap(&self) -> io::Result<ExitRecord> {
-        let ended = self.wait(Wait::Block)?;
-        Ok(self.record(ended.unwrap_or((Exit::Unknown, Usage::default()))))
-    }
-
-    /// Whether the process ends within `timeout`. A signal that interrupts the wait ends it early.
-    pub(crate) fn ends_within(&self, timeout: Timespec) -> io::Result<bool> {
-        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
-        Ok(poll(&mut fds, Some(&timeout))? > 0)
-    }
-
-    fn wait(&self, how: Wait) -> io::Result<Option<(Exit, Usage)>> {
-        match wait::wait(self.as_fd(), how) {
-            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => self.ended_elsewhere(how),
-            result => result,
+        match wait::wait(self.as_fd(), Wait::Block) {
+            Ok(Some(end)) => return Ok(self.record(end)),
+            Err(error) if error.raw_os_error() != Some(libc::ECHILD) => return Err(error),
+            Ok(None) | Err(_) => {}
         }
+        wait_for(self, PollFlags::IN, None)?;
+        let ended = self.reap_until(Instant::now() + STATUS_LIMIT)?;
+        Ok(ended.unwrap_or_else(|| self.unknown()))
     }
 
-    /// Not our child (any more): alive as long as its pidfd isn't readable.
-    fn ended_elsewhere(&self, how: Wait) -> io::Result<Option<(Exit, Usage)>> {
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
-        let timeout = (how != Wait::Block).then_some(&at_once);
+    /// Waits for the end of the process, no longer than `until`, and reaps it. Blocks.
+    ///
+    /// That the pidfd is readable is no answer yet: where the status is not to be had, looks follow each other at
+    /// intervals that grow.
+    pub(crate) fn reap_until(&self, until: Instant) -> io::Result<Option<ExitRecord>> {
+        let (mut pause, longest) = PAUSES;
         loop {
-            match poll(&mut fds, timeout) {
-                Ok(0) => return Ok(None),
-                Ok(_) => return Ok(Some((wait::remembered_exit(self.as_fd()), Usage::default()))),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+            match self.look(Wait::Reap)? {
+                Look::Ended(record) => return Ok(Some(record)),
+                Look::Alive => {
+                    if !wait_for(self, PollFlags::IN, Some(until))? {
+                        return Ok(None);
+                    }
+                }
+                Look::Held | Look::Unreaped => {
+                    let now = Instant::now();
+                    if now >= until {
+                        return Ok(None);
+                    }
+                    self.pause_until((now + pause).min(until))?;
+                    pause = (pause * 2).min(longest);
+                }
             }
         }
+    }
+
+    /// Looks, and waits a moment where the kernel is just about to have the status.
+    fn look_and_wait(&self, how: Wait) -> io::Result<Option<ExitRecord>> {
+        match self.look(how)? {
+            Look::Ended(record) => Ok(Some(record)),
+            Look::Alive | Look::Held => Ok(None),
+            Look::Unreaped => {
+                self.pause_until(Instant::now() + STATUS_WAIT)?;
+                Ok(match self.look(how)? {
+                    Look::Ended(record) => Some(record),
+                    Look::Alive | Look::Held | Look::Unreaped => None,
+                })
+            }
+        }
+    }
+
+    /// Waits until the process has been reaped, which a pidfd tells by a hangup (Linux 6.9), or until then.
+    fn pause_until(&self, until: Instant) -> io::Result<()> {
+        wait_for(self, PollFlags::empty(), Some(until)).map(drop)
+    }
+
+    /// One look, which never waits.
+    pub(crate) fn look(&self, how: Wait) -> io::Result<Look> {
+        let waited = wait::wait(self.as_fd(), how);
+        if !matches!(waited, Ok(Some(_))) && !is_ready(self, PollFlags::IN)? {
+            return Ok(Look::Alive);
+        }
+        // It may have ended between the two calls.
+        let waited = match waited {
+            Ok(None) => wait::wait(self.as_fd(), how),
+            waited => waited,
+        };
+        match waited {
+            Ok(Some(end)) => Ok(Look::Ended(self.record(end))),
+            Ok(None) => Ok(Look::Held),
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(self.remembered()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The same of a process that has ended and is not our child, or not any more.
+    fn remembered(&self) -> Look {
+        let exit = match wait::remembered_exit(self.as_fd()) {
+            Remembered::Exit(exit) => exit,
+            Remembered::NotYet => return Look::Unreaped,
+            Remembered::Nothing => Exit::Unknown,
+        };
+        Look::Ended(self.record((exit, Usage::default())))
+    }
+
+    /// What is said of a process that has ended in a way that cannot be found out.
+    pub(crate) fn unknown(&self) -> ExitRecord {
+        self.record((Exit::Unknown, Usage::default()))
     }
 
     fn record(&self, (exit, usage): (Exit, Usage)) -> ExitRecord {
@@ -137,6 +211,21 @@ impl PidFd {
             usage,
         }
     }
+}
+
+/// What a look at a process found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// It has not ended.
+    Alive,
+    /// It has ended and is a child of this process, and its status is not to be had yet: a tracer holds it.
+    Held,
+    /// It has ended and is not a child of this process, or not any more, and its status is not to be had before it has
+    /// been reaped elsewhere. For a child that another thread or the kernel itself reaps, that is a matter of
+    /// microseconds.
+    Unreaped,
+    /// It has ended like this.
+    Ended(ExitRecord),
 }
 
 impl AsFd for PidFd {

@@ -12,11 +12,13 @@ pub(crate) mod own;
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::iter;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::str;
+
+use rustix::io::retry_on_intr;
 
 use crate::exit::Pid;
 
@@ -108,9 +110,9 @@ fn origin(pid: Pid) -> Option<Origin> {
     let mut rest = &mut path[..];
     write!(rest, "/proc/{pid}/stat").ok()?;
     let length = room - rest.len();
-    let mut file = File::open(str::from_utf8(path.get(..length)?).ok()?).ok()?;
+    let file = File::open(str::from_utf8(path.get(..length)?).ok()?).ok()?;
     let mut stat = [0; STAT_ROOM];
-    let length = file.read(&mut stat).ok()?;
+    let length = retry_on_intr(|| rustix::io::read(&file, &mut stat)).ok()?;
     origin_of(stat.get(..length)?)
 }
 

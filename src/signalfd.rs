@@ -12,8 +12,8 @@
 //! - It survives exec. A child that shall start clean needs it reset; `Command` does that.
 //! - Standard signals coalesce: two SIGHUPs before the first read are one record. A SIGCHLD means
 //!   "look at the children", never "one child ended". (The library itself needs no SIGCHLD.)
-//! - A signalfd gives the signals of whoever *reads* it, not of whoever made it: after a fork the
-//!   child must make its own.
+//! - A signalfd gives the signals of the process that *reads* it, and an epoll waits for those of the process that
+//!   *registered* it. After a fork(2) the copy must make its own; reading the original's is refused there.
 //! - A signal that is blocked here never reaches handlers that other libraries have installed.
 
 use std::fmt;
@@ -22,6 +22,7 @@ use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::exit::Pid;
+use crate::owner::{OtherProcess, Owner};
 use crate::signal::{Signal, SignalSet};
 use crate::sys;
 
@@ -47,6 +48,7 @@ use crate::sys;
 /// ```
 #[derive(Debug)]
 pub struct SignalFd {
+    owner: Owner,
     fd: OwnedFd,
     set: SignalSet,
 }
@@ -64,7 +66,14 @@ impl SignalFd {
             }
         }
         let fd = sys::descriptors::above_standard(sys::signalfd::create(set)?)?;
-        Ok(SignalFd { fd, set })
+        let owner = Owner::this_process();
+        Ok(SignalFd { owner, fd, set })
+    }
+
+    /// An epoll in which it was registered before a fork(2) tells of the original's signals, and a read takes those of
+    /// the reader: so in a copy of the process it is of no use.
+    pub(crate) fn check_owner(&self) -> Result<(), OtherProcess> {
+        self.owner.check()
     }
 
     /// The signals that it was made for.
@@ -77,8 +86,10 @@ impl SignalFd {
     /// numbers come first, and signals sent to the thread before those sent to the process.
     ///
     /// # Errors
-    /// What read(2) says; there is no error that a caller could bring about.
+    /// [`OtherProcess`](crate::OtherProcess) inside, in a copy that fork(2) made; else what read(2) says, where there
+    /// is no error that a caller could bring about.
     pub fn read(&self) -> io::Result<Option<SignalInfo>> {
+        self.check_owner()?;
         let Some(raw) = sys::signalfd::read(self.fd.as_fd())? else {
             return Ok(None);
         };
@@ -135,7 +146,8 @@ pub struct CannotBeCaught(pub Signal);
 /// that was there (rt_sigprocmask(2)).
 ///
 /// It belongs to its thread and cannot be sent to another. Guards in one thread nest: drop them in
-/// the reverse order of their making, or an outer one is undone by an inner one.
+/// the reverse order of their making, or an outer one is undone by an inner one. A copy that fork(2) made has a mask of
+/// its own, the same as its original's at first; to drop the guard there puts back the copy's mask alone.
 ///
 /// ```compile_fail
 /// let guard = pidherd::signalfd::MaskGuard::block(pidherd::signal::SignalSet::ALL).unwrap();

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::time::{ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
+use crate::owner::Owner;
 use crate::sys::descriptors::above_standard;
 use crate::time::Instant;
 
@@ -57,6 +58,9 @@ impl Clock {
 /// It is close-on-exec and non-blocking; nothing here ever waits. It stays readable until the
 /// deadline is acknowledged or replaced.
 ///
+/// A copy that fork(2) made shares the timer with the original, so its calls fail with
+/// [`OtherProcess`](crate::OtherProcess) inside.
+///
 /// ```
 /// use std::time::Duration;
 /// use pidherd::timerfd::{Clock, TimerFd};
@@ -70,6 +74,7 @@ impl Clock {
 /// ```
 #[derive(Debug)]
 pub struct TimerFd {
+    owner: Owner,
     fd: OwnedFd,
     clock: Clock,
     /// What the kernel has been told, or nothing once that has fired and was acknowledged.
@@ -89,6 +94,7 @@ impl TimerFd {
         };
         let fd = rustix::time::timerfd_create(id, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
         Ok(TimerFd {
+            owner: Owner::this_process(),
             fd: above_standard(fd)?,
             clock,
             armed: None,
@@ -114,9 +120,10 @@ impl TimerFd {
     /// acknowledged yet is forgotten.
     ///
     /// # Errors
-    /// What timerfd_settime(2) says; there is no error that a caller could bring about. The timer
-    /// then stays as it was.
+    /// [`OtherProcess`](crate::OtherProcess) inside; else what timerfd_settime(2) says, where there is no error that a
+    /// caller could bring about. The timer then stays as it was.
     pub fn arm(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        self.owner.check()?;
         let deadline = deadline.filter(|&deadline| deadline != Instant::NEVER);
         if deadline == self.armed {
             return Ok(());
@@ -142,8 +149,10 @@ impl TimerFd {
     /// between the two.
     ///
     /// # Errors
-    /// What read(2) says; there is no error that a caller could bring about.
+    /// [`OtherProcess`](crate::OtherProcess) inside; else what read(2) says, where there is no error that a caller
+    /// could bring about.
     pub fn acknowledge(&mut self) -> io::Result<bool> {
+        self.owner.check()?;
         let mut expirations = [0u8; 8];
         match rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut expirations)) {
             Ok(_) => {

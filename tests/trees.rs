@@ -4,20 +4,30 @@ mod common;
 mod host;
 
 use StateName::{Exited, Running, Starting, Stopped, Stopping};
-use common::{SOON, TestCgroup, isolated, processes, root_or_skip, skipped, test_cgroup, wait_until};
+use common::interrupt::Interrupts;
+use common::{Isolation, SOON, TestCgroup, isolated, processes, root_or_skip, skipped, test_cgroup, wait_until};
 use host::{Host, at_once, ms, quiet_sh, sh, sleeper, term};
 use pidherd::cgroup::{CgroupDir, CgroupError};
 use pidherd::lifecycle::{Left, Policy, Restart, Scope, State, StateName, StopLadder};
 use pidherd::supervisor::{End, SpecError};
-use pidherd::{Error, GroupSpec};
+use pidherd::{Error, Event, GroupSpec, InstanceId, Signal, SignalSet};
 
 /// A shell that goes on SIGTERM, and a pipeline of those who got away from it: in sessions of their own,
 /// forked twice, deaf to SIGTERM.
 const FUGITIVES: &str = "for n in 1 2 3; do (setsid sh -c 'trap \"\" TERM; sleep 1000 & sleep 1000' &) ; done; \
                          trap 'exit 0' TERM; echo ready; read never";
 
+/// A shell that goes on SIGTERM, and a process in a session of its own with much memory, which takes a while to be freed
+/// when the process is killed.
+const SLOW_TO_DIE: &str = "(setsid sh -c 'head -c 200000000 /dev/zero | tail -c 200000000 | sleep 1000' &); \
+                           trap 'exit 0' TERM; echo ready; read never";
+
 fn in_cgroup(body: impl FnOnce(&TestCgroup, CgroupDir)) {
-    isolated(|| {
+    in_cgroup_with(Isolation::new(), body);
+}
+
+fn in_cgroup_with(isolation: Isolation, body: impl FnOnce(&TestCgroup, CgroupDir)) {
+    isolation.run(|| {
         let Some(cgroup) = root_or_skip("it makes cgroups").then(test_cgroup).flatten() else {
             return skipped("there is no cgroup v2 to write to");
         };
@@ -188,7 +198,7 @@ fn what_an_earlier_supervisor_left_is_taken_over_and_killed() {
         let leaf = directory.leaf("tree-0").unwrap();
         let mut spawner = pidherd::Spawner::new().unwrap();
         let mut left = spawner
-            .spawn_in(&mut sleeper().compile().unwrap(), Some(leaf.fd()))
+            .spawn_in(&sleeper().compile().unwrap(), Some(leaf.fd()))
             .unwrap();
         let mut host = Host::new();
         let id = host
@@ -261,5 +271,90 @@ fn what_a_process_leaves_in_its_group_when_it_ends_by_itself_is_killed() {
             processes::all().iter().filter(|pid| of_group(pid)).count()
         };
         wait_until("nobody of the group is left", SOON, || members() == 0);
+    });
+}
+
+/// Starts [`SLOW_TO_DIE`] under this scope and waits until it has its memory.
+fn start_slow(host: &mut Host, scope: Scope, cgroup: &TestCgroup, directory: CgroupDir) -> InstanceId {
+    let policy = Policy {
+        stop: term(scope, host::LONG),
+        ..at_once()
+    };
+    let spec = GroupSpec::new("slow", sh(SLOW_TO_DIE)).policy(policy).cgroup(directory);
+    let id = host.add(spec).1[0];
+    host.supervisor.start(id).unwrap();
+    assert_eq!(host.line(id), "ready");
+    host.until_state(id, Running);
+    let has_much = |pid: &u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = resident.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kilobytes.is_some_and(|kilobytes| kilobytes > 150_000)
+    };
+    let leaf = cgroup.path().join("slow-0");
+    wait_until("its memory is there", SOON, || {
+        common::cgroups::members(&leaf).iter().any(has_much)
+    });
+    id
+}
+
+#[test]
+fn a_cgroup_whose_last_process_dies_late_is_removed_when_it_is_dead() {
+    in_cgroup(|cgroup, directory| {
+        for mut host in [Host::new(), Host::with_own_epoll()] {
+            let id = start_slow(&mut host, Scope::Process, cgroup, directory.clone());
+            let group = host.status(id).group;
+            host.supervisor.remove(group).unwrap();
+            let is_removed = |event: &Event| matches!(event, Event::GroupRemoved { .. });
+            host.until("the group is removed", |host| host.events.iter().any(is_removed));
+            assert!(cgroup.path().join("slow-0").exists(), "what lives there is dying");
+            // The host waits and is woken up; it makes no call of its own accord.
+            host.until("its cgroup is removed", |_| !cgroup.path().join("slow-0").exists());
+            host.nothing_for(ms(50));
+        }
+    });
+}
+
+#[test]
+fn a_drop_under_a_storm_of_signals_waits_for_what_dies_slowly() {
+    let alarm = SignalSet::EMPTY.with(Signal::ALRM);
+    in_cgroup_with(Isolation::new().blocked(alarm), |cgroup, directory| {
+        for scope in [Scope::Process, Scope::Cgroup] {
+            let mut host = Host::new();
+            start_slow(&mut host, scope, cgroup, directory.clone());
+            let interrupts = Interrupts::begin();
+            drop(host);
+            drop(interrupts);
+            assert!(!cgroup.path().join("slow-0").exists(), "{scope:?}");
+        }
+    });
+}
+
+#[test]
+fn every_call_goes_on_under_a_storm_of_signals() {
+    let alarm = SignalSet::EMPTY.with(Signal::ALRM);
+    in_cgroup_with(Isolation::new().blocked(alarm), |cgroup, directory| {
+        let _interrupts = Interrupts::begin();
+        let mut child = sh("read go").spawn().unwrap();
+        let began = std::time::Instant::now();
+        assert_eq!(child.wait_timeout(ms(50)).unwrap(), None);
+        assert!(began.elapsed() >= ms(50));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        for mut host in [Host::new(), Host::with_own_epoll()] {
+            let spec = GroupSpec::new("tree", sh(FUGITIVES))
+                .policy(policy(100))
+                .cgroup(directory.clone());
+            let id = host.add(spec.notify_socket(true).ready_fd(3)).1[0];
+            for run in 1..=3 {
+                host.supervisor.start(id).unwrap();
+                assert_eq!(host.line(id), "ready");
+                wait_until("all fugitives are there", SOON, || inhabitants(cgroup, "tree-0") == 10);
+                host.supervisor.stop(id).unwrap();
+                host.until_state(id, Stopped);
+                assert_eq!(host.status(id).runs, run, "{}", host.story());
+            }
+            host.shut_down();
+        }
     });
 }

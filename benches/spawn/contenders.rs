@@ -89,7 +89,7 @@ impl Contender for This {
     }
 
     fn run(&mut self) {
-        let mut child = must(Name::This, self.spawner.spawn(&mut self.program));
+        let mut child = must(Name::This, self.spawner.spawn(&self.program));
         let record = must(Name::This, child.wait());
         if !record.exit.success() {
             give_up(Name::This, &record.exit.to_string());

@@ -56,7 +56,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, FsWord, Mode, fstat, fstatfs, mkdirat, statat, unlinkat};
+use rustix::fs::{AtFlags, CWD, FsWord, fstat, fstatfs, statat};
 use rustix::io::Errno;
 
 use crate::exit::Pid;
@@ -204,13 +204,13 @@ impl CgroupDir {
         let leaf = self.opened(name.clone(), &path);
         if leaf.is_err() {
             // Nothing shall be left behind, and there is nothing in it.
-            let _nobody_minds = unlinkat(&self.inner.fd, &name, AtFlags::REMOVEDIR);
+            let _nobody_minds = tree::remove(self.as_fd(), &name);
         }
         leaf
     }
 
     fn make_directory(&self, name: &CStr, path: &Path) -> Result<(), CgroupError> {
-        mkdirat(&self.inner.fd, name, Mode::from_raw_mode(0o755)).map_err(|errno| match errno {
+        tree::make(self.as_fd(), name).map_err(|errno| match errno {
             Errno::EXIST => CgroupError::Exists { path: path.to_owned() },
             Errno::NOENT => CgroupError::Missing {
                 path: self.path().to_owned(),
@@ -461,7 +461,7 @@ impl Cgroup {
             return Err(Errno::BUSY.into());
         }
         tree::remove_below(self.fd())?;
-        match unlinkat(&self.dir.inner.fd, &self.name, AtFlags::REMOVEDIR) {
+        match tree::remove(self.dir.as_fd(), &self.name) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
@@ -540,10 +540,10 @@ fn check_type(fd: BorrowedFd<'_>, path: &Path, accepted: &[&[u8]]) -> Result<(),
 /// Makes a cgroup in it and removes it.
 fn probe(fd: BorrowedFd<'_>, path: &Path) -> Result<(), CgroupError> {
     for number in 0..PROBE_NAMES {
-        let name = format!("pidherd-probe-{}-{number}", std::process::id());
-        return match mkdirat(fd, &name, Mode::from_raw_mode(0o755)) {
-            Ok(()) => unlinkat(fd, &name, AtFlags::REMOVEDIR)
-                .map_err(|errno| CgroupError::failed(&path.join(&name), "remove", errno)),
+        let text = format!("pidherd-probe-{}-{number}", std::process::id());
+        let name = name::checked(OsStr::new(&text))?;
+        return match tree::make(fd, &name) {
+            Ok(()) => tree::remove(fd, &name).map_err(|errno| CgroupError::failed(&path.join(&text), "remove", errno)),
             // Another thread's probe, or one whose process was killed at it.
             Err(Errno::EXIST) => continue,
             // Full, but it may be written to: the leaves may be those that are there already.

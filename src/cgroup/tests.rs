@@ -182,12 +182,12 @@ fn without_clone3_a_child_enters_its_cgroup_itself() {
                 let mut spawner = crate::Spawner::new().unwrap();
                 let script = "(setsid sleep 1000 &) ; exec sleep 1000";
                 let command = crate::Command::new("/bin/sh").args(["-c", script]);
-                let mut program = command.compile().unwrap();
+                let program = command.compile().unwrap();
                 for _ in 0..2 {
-                    spawner.spawn_in(&mut program, Some(leaf.fd())).unwrap().detach();
+                    spawner.spawn_in(&program, Some(leaf.fd())).unwrap().detach();
                 }
                 sleepers(&leaf.path(), 4);
-                let error = spawner.spawn_in(&mut program, Some(File::open("/tmp").unwrap().as_fd()));
+                let error = spawner.spawn_in(&program, Some(File::open("/tmp").unwrap().as_fd()));
                 let error = error.unwrap_err();
                 assert_eq!((error.step(), error.errno()), (crate::Step::Cgroup, libc::EBADF));
             });
@@ -200,8 +200,8 @@ fn without_clone3_a_child_enters_its_cgroup_itself() {
         removed.remove().unwrap();
         refusing(libc::SYS_clone3, libc::ENOSYS, || {
             let mut spawner = crate::Spawner::new().unwrap();
-            let mut program = crate::Command::new("/bin/true").compile().unwrap();
-            let error = spawner.spawn_in(&mut program, Some(removed.fd())).unwrap_err();
+            let program = crate::Command::new("/bin/true").compile().unwrap();
+            let error = spawner.spawn_in(&program, Some(removed.fd())).unwrap_err();
             assert_eq!(error.step(), crate::Step::Cgroup, "{error}");
         });
     });

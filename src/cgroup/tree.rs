@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, mkdirat, openat, unlinkat};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::sys::descriptors::above_standard;
@@ -28,7 +28,7 @@ pub(super) fn open(at: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
 /// Opens a file of a cgroup for reading.
 pub(super) fn open_file(cgroup: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    above_standard(openat(cgroup, name, flags, Mode::empty())?)
+    above_standard(retry_on_intr(|| openat(cgroup, name, flags, Mode::empty()))?)
 }
 
 /// The content of a small file of a cgroup.
@@ -43,8 +43,19 @@ pub(super) fn read(cgroup: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u8>, Errno
 
 /// Writes to a file of a cgroup, which takes it whole or not at all.
 pub(super) fn write(cgroup: BorrowedFd<'_>, name: &CStr, content: &[u8]) -> Result<(), Errno> {
-    let file = openat(cgroup, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = retry_on_intr(|| openat(cgroup, name, flags, Mode::empty()))?;
     retry_on_intr(|| rustix::io::write(&file, content)).map(drop)
+}
+
+/// Makes a cgroup in another.
+pub(super) fn make(parent: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
+    retry_on_intr(|| mkdirat(parent, name, Mode::from_raw_mode(0o755)))
+}
+
+/// Removes a cgroup in another.
+pub(super) fn remove(parent: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
+    retry_on_intr(|| unlinkat(parent, name, AtFlags::REMOVEDIR))
 }
 
 /// What a `cgroup.events` with this content says.
@@ -110,7 +121,7 @@ pub(super) fn disable_controllers(cgroup: BorrowedFd<'_>) -> io::Result<()> {
 
 /// Removes every cgroup below this one. Nothing lives in them, or it is `EBUSY`.
 pub(super) fn remove_below(cgroup: BorrowedFd<'_>) -> io::Result<()> {
-    let leave = |parent: BorrowedFd<'_>, name: &CStr| match unlinkat(parent, name, AtFlags::REMOVEDIR) {
+    let leave = |parent: BorrowedFd<'_>, name: &CStr| match remove(parent, name) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(errno.into()),
     };

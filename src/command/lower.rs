@@ -7,7 +7,7 @@ use super::error::{CommandError, Step};
 use super::identity::{Host, Ids};
 use super::program::{Lowering, c_string, last_target};
 use super::settings::Settings;
-use crate::sys::settings::CapabilitySets;
+use crate::sys::capabilities::CapabilitySets;
 use std::os::fd::RawFd;
 
 /// More CPUs than any kernel can be built for.

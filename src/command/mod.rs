@@ -318,12 +318,12 @@ impl Command {
     /// As [`Command::compile`] and [`Spawner::spawn`].
     pub fn spawn(&self) -> Result<Child, SpawnError> {
         let refused = |error| SpawnError::refused(self.program.clone(), error);
-        let mut program = self.compile().map_err(refused)?;
+        let program = self.compile().map_err(refused)?;
         let mut spawner = Spawner::set_up().map_err(|error| {
             let (operation, object) = error.subject();
             let subject = Subject::Setup(operation, object);
             SpawnError::new(self.program.clone(), Step::Prepare, error.errno(), Some(subject))
         })?;
-        spawner.spawn(&mut program)
+        spawner.spawn(&program)
     }
 }

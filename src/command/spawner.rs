@@ -36,6 +36,7 @@ use crate::sys::script::Script;
 #[derive(Debug)]
 pub struct Spawner {
     slots: Slots,
+    #[expect(clippy::vec_box, reason = "a spawn in flight is moved often, and a launch is large")]
     idle: Vec<Box<Launch>>,
     pub(super) method: Method,
     close_range: bool,

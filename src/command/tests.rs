@@ -65,8 +65,8 @@ fn what_fits_takes_the_short_path() {
         sh("").stdin(Stdio::null()),
         given(sh("").stdin(Stdio::null()).stderr(Stdio::append("/dev/null")), 3),
     ] {
-        let mut program = command.compile().unwrap();
-        let _ = spawner.spawn(&mut program).unwrap();
+        let program = command.compile().unwrap();
+        let _ = spawner.spawn(&program).unwrap();
         assert_eq!(spawner.last_table, Some(FdTable::Unshared), "{command:?}");
     }
 }
@@ -111,8 +111,8 @@ fn targets_may_be_the_numbers_of_sources() {
             FdTable::Copied
         };
         let command = sh(&format!("cat /proc/self/fd/{first} /proc/self/fd/{second}")).stdout(Stdio::piped());
-        let mut program = command.fd(first, two).fd(second, one).compile().unwrap();
-        let mut child = spawner.spawn(&mut program).unwrap();
+        let program = command.fd(first, two).fd(second, one).compile().unwrap();
+        let mut child = spawner.spawn(&program).unwrap();
         let mut text = String::new();
         File::from(child.stdout.take().unwrap())
             .read_to_string(&mut text)
@@ -135,10 +135,10 @@ fn a_spawner_without_slots_takes_the_plain_path() {
 fn slots_hold_nothing_between_spawns() {
     let mut spawner = Spawner::new().unwrap();
     let mut good = given(echo_and_list(), 1).compile().unwrap();
-    let mut bad = given(echo_and_list(), 1).current_dir("/no/such").compile().unwrap();
+    let bad = given(echo_and_list(), 1).current_dir("/no/such").compile().unwrap();
     for _ in 0..3 {
         talk(&mut spawner, &mut good).unwrap();
-        assert_eq!(spawner.spawn(&mut bad).unwrap_err().step(), Step::CurrentDir);
+        assert_eq!(spawner.spawn(&bad).unwrap_err().step(), Step::CurrentDir);
         for slot in spawner.slot_numbers() {
             assert!((SLOTS_FROM..UNSHARE_FROM).contains(&slot));
             let target = std::fs::read_link(format!("/proc/self/fd/{slot}")).unwrap();
@@ -172,8 +172,8 @@ fn handlers_are_reset_by_every_method() {
         spawner.method = method;
         // The standard library has handlers for SIGSEGV and SIGBUS, and ignores SIGPIPE.
         let cat = Command::new("/bin/cat").arg("/proc/self/status").stdout(Stdio::piped());
-        let mut program = cat.compile().unwrap();
-        let mut child = spawner.spawn(&mut program).unwrap();
+        let program = cat.compile().unwrap();
+        let mut child = spawner.spawn(&program).unwrap();
         let mut text = String::new();
         File::from(child.stdout.take().unwrap())
             .read_to_string(&mut text)
@@ -220,7 +220,7 @@ fn a_shortage_passes() {
             libc::SYS_clone3
         };
         refusing(nr, errno, || {
-            let error = spawner.spawn(&mut program).unwrap_err();
+            let error = spawner.spawn(&program).unwrap_err();
             assert_eq!(
                 (error.step(), error.errno(), error.is_transient()),
                 (Step::Clone, errno, true)
@@ -285,7 +285,7 @@ fn each_step_of_the_child_can_fail_and_says_so() {
         .no_new_privileges(false)
         .stdin(Stdio::null());
     let mut spawner = Spawner::new().unwrap();
-    let mut program = command.compile().unwrap();
+    let program = command.compile().unwrap();
     for (nr, step) in [
         (libc::SYS_dup3, Step::Descriptor),
         (libc::SYS_setsid, Step::Session),
@@ -298,10 +298,10 @@ fn each_step_of_the_child_can_fail_and_says_so() {
         (libc::SYS_execve, Step::Exec),
     ] {
         refusing(nr, libc::EDOM, || {
-            let error = spawner.spawn(&mut program).unwrap_err();
+            let error = spawner.spawn(&program).unwrap_err();
             assert_eq!((error.step(), error.errno()), (step, libc::EDOM), "{error}");
         });
-        assert!(spawner.spawn(&mut program).unwrap().wait().unwrap().exit.success());
+        assert!(spawner.spawn(&program).unwrap().wait().unwrap().exit.success());
     }
 }
 

@@ -7,6 +7,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
+use crate::owner::Owner;
 use crate::sys::descriptors::above_standard;
 
 /// How much is read in one call.
@@ -37,6 +38,7 @@ const PORTION: usize = 4096;
 /// ```
 #[derive(Debug)]
 pub struct ReadyFd {
+    owner: Owner,
     fd: OwnedFd,
     heard: Readiness,
 }
@@ -72,6 +74,7 @@ impl ReadyFd {
         let flags = rustix::fs::fcntl_getfl(&fd)?;
         rustix::fs::fcntl_setfl(&fd, flags | OFlags::NONBLOCK)?;
         Ok(ReadyFd {
+            owner: Owner::this_process(),
             fd,
             heard: Readiness::Waiting,
         })
@@ -84,13 +87,15 @@ impl ReadyFd {
     /// more is read. Until then the descriptor stays readable as long as there is more.
     ///
     /// # Errors
-    /// What read(2) says; of a pipe there is no error that a child could bring about.
+    /// [`OtherProcess`](crate::OtherProcess) inside, in a copy that fork(2) made, which would take what the original
+    /// waits for; else what read(2) says, and of a pipe there is no error that a child could bring about.
     pub fn read(&mut self) -> io::Result<Readiness> {
         Ok(self.read_portion()?.unwrap_or(Readiness::Waiting))
     }
 
     /// The same; `None` if what was read meant nothing, and there may be more.
     pub(crate) fn read_portion(&mut self) -> io::Result<Option<Readiness>> {
+        self.owner.check()?;
         if self.heard == Readiness::Waiting {
             let mut portion = [0; PORTION];
             self.heard = match rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut portion)) {

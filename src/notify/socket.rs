@@ -10,12 +10,13 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 use super::notice::{self, Notice, Notices};
 use super::sender::Credentials;
 use crate::exit::Pid;
+use crate::owner::Owner;
 use crate::sys::datagram::{self, Arrival};
 use crate::sys::descriptors::above_standard;
 
@@ -64,6 +65,7 @@ const FILE_MODE: u32 = 0o666;
 /// ```
 #[derive(Debug)]
 pub struct NotifySocket {
+    owner: Owner,
     /// Kept for being dropped, before the descriptor is closed.
     _file: Option<BoundFile>,
     fd: OwnedFd,
@@ -116,7 +118,8 @@ impl NotifySocket {
     /// Every user may send to it who can reach it (mode 0666, whatever the umask): the directory
     /// decides who that is. The directory must not be writable for others, who could put something
     /// else in its place. A socket that nobody has open any more, as a killed supervisor leaves it, is
-    /// replaced. The file is removed when this is dropped, unless it is another's by then.
+    /// replaced. The file is removed when this is dropped, unless it is another's by then, or this is a copy that fork(2)
+    /// made.
     ///
     /// # Errors
     /// `InvalidInput` with [`BadPath`] inside, for a path that is relative, too long or contains a
@@ -145,6 +148,7 @@ impl NotifySocket {
 
     fn with(fd: OwnedFd, address: OsString, file: Option<BoundFile>) -> NotifySocket {
         NotifySocket {
+            owner: Owner::this_process(),
             _file: file,
             fd,
             address,
@@ -172,12 +176,14 @@ impl NotifySocket {
     /// the message after its own was taken, is always still there.
     ///
     /// # Errors
-    /// What recvmsg(2) says: ENOBUFS, ENOMEM. There is no error that a sender could bring about.
+    /// [`OtherProcess`](crate::OtherProcess) inside, in a copy that fork(2) made, which would take the original's
+    /// messages; else what recvmsg(2) says: ENOBUFS, ENOMEM. There is no error that a sender could bring about.
     pub fn receive<'b, T>(
         &mut self,
         buffer: &'b mut Buffer,
         whose: impl FnOnce(Credentials) -> Option<T>,
     ) -> io::Result<Received<'b, T>> {
+        self.owner.check()?;
         let Some(arrival) = datagram::receive(self.fd.as_fd(), &mut buffer.0)? else {
             return Ok(Received::Nothing);
         };
@@ -289,7 +295,8 @@ fn unbound() -> io::Result<OwnedFd> {
 /// refused in the same way, hence the look at what it is.
 fn is_abandoned(path: &Path, address: &SocketAddrUnix) -> io::Result<bool> {
     let is_socket = fs::symlink_metadata(path)?.file_type().is_socket();
-    Ok(is_socket && rustix::net::connect(unbound()?, address) == Err(Errno::CONNREFUSED))
+    let probe = unbound()?;
+    Ok(is_socket && retry_on_intr(|| rustix::net::connect(&probe, address)) == Err(Errno::CONNREFUSED))
 }
 
 /// The file of a bound socket, which it removes when it is dropped.
@@ -298,6 +305,7 @@ fn is_abandoned(path: &Path, address: &SocketAddrUnix) -> io::Result<bool> {
 /// nobody else can have got the number.
 #[derive(Debug)]
 struct BoundFile {
+    owner: Owner,
     path: PathBuf,
     device: u64,
     inode: u64,
@@ -308,6 +316,7 @@ impl BoundFile {
     fn find(path: &Path) -> io::Result<BoundFile> {
         let found = fs::symlink_metadata(path)?;
         Ok(BoundFile {
+            owner: Owner::this_process(),
             path: path.to_owned(),
             device: found.dev(),
             inode: found.ino(),
@@ -322,7 +331,7 @@ impl BoundFile {
     /// put in its place is not followed.
     fn open_to_all(&self) -> io::Result<()> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = rustix::fs::open(&self.path, flags, Mode::empty())?;
+        let opened = retry_on_intr(|| rustix::fs::open(&self.path, flags, Mode::empty()))?;
         let file = format!("/proc/self/fd/{}", opened.as_raw_fd());
         let found = fs::metadata(&file)?;
         if !self.is(&found) || !found.file_type().is_socket() {
@@ -334,7 +343,7 @@ impl BoundFile {
 
 impl Drop for BoundFile {
     fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|found| self.is(&found)) {
+        if self.owner.is_here() && fs::symlink_metadata(&self.path).is_ok_and(|found| self.is(&found)) {
             let _nobody_to_tell = fs::remove_file(&self.path);
         }
     }

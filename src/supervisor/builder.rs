@@ -93,9 +93,12 @@ impl Builder {
     ///
     /// # Errors
     /// A [`SetupError`]: the kernel refuses an epoll, a timerfd, `/dev/null` or the memory for a stack (EMFILE, ENFILE,
-    /// ENOMEM; ENOENT where there is no `/dev`). For [`Builder::adopt_orphans`]
-    /// see there.
+    /// ENOMEM; ENOENT where there is no `/dev`). [`OtherProcess`](crate::OtherProcess) inside: the [`SignalFd`] was made
+    /// in another process. For [`Builder::adopt_orphans`] see there.
     pub fn build(self) -> io::Result<Supervisor> {
+        if let Some(signals) = &self.signals {
+            signals.check_owner()?;
+        }
         let spawner = Spawner::new()?;
         let mut linux = Linux::new(self.clock, spawner, self.signals)
             .map_err(|error| SetupError::new("make", "the supervisor's epoll and timerfd", &error))?;

@@ -104,7 +104,8 @@ impl<K: Kernel> Driver<K> {
     /// Ends a call: the timer is armed for whatever comes next.
     pub(super) fn settle(&mut self) -> io::Result<()> {
         let next = if self.pending == 0 {
-            self.deadlines.earliest()
+            let looks = self.kernel.look_at();
+            self.deadlines.earliest().into_iter().chain(looks).min()
         } else {
             Some(Instant::ZERO)
         };
@@ -198,7 +199,7 @@ impl<K: Kernel> Driver<K> {
 
     /// Whatever is due: deadlines first, then requests that wait, each at most a slice of them.
     pub(super) fn run_due(&mut self) -> Progress {
-        let mut done = 0;
+        let mut done = self.look_again();
         while done < K::SLICE {
             let Some(index) = self.deadlines.pop_due(self.woken) else {
                 break;
@@ -215,12 +216,29 @@ impl<K: Kernel> Driver<K> {
             self.take_turn(id);
             done += 1;
         }
-        let more = self.pending > 0 || self.deadlines.earliest().is_some_and(|at| at <= self.woken);
+        let next = self.deadlines.earliest().into_iter().chain(self.kernel.look_at()).min();
+        let more = self.pending > 0 || next.is_some_and(|at| at <= self.woken);
         match (done, more) {
             (_, true) => Progress::More,
             (0, false) => Progress::Nothing,
             (_, false) => Progress::Done,
         }
+    }
+
+    /// Collects processes that had ended before and were to be looked at again, at most a slice of them.
+    fn look_again(&mut self) -> u32 {
+        let mut looked = 0;
+        while looked < K::SLICE {
+            let Some(index) = self.kernel.look_again(self.woken) else {
+                break;
+            };
+            if let Some(id) = self.instances.id_at(index) {
+                // Where it fails, the kernel's side sets the next look.
+                let _later = self.process_ready(id);
+            }
+            looked += 1;
+        }
+        looked
     }
 
     /// Who is about to be judged by his silence may have spoken, or ended, and nobody has looked.
@@ -547,8 +565,12 @@ fn starts(reaction: &Reaction) -> u64 {
 const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
 impl<K: Kernel> Drop for Driver<K> {
-    /// Leaves no child and no zombie: everything gets SIGKILL, then everything is reaped.
+    /// Leaves no child and no zombie: everything gets SIGKILL, then everything is reaped. In a copy of the process
+    /// the descriptors are closed with the fields, and the children are left to the original.
     fn drop(&mut self) {
+        if !self.kernel.is_ours() {
+            return;
+        }
         let until = self.kernel.now().saturating_add(LAST_PATIENCE);
         for instance in self.instances.values_mut() {
             let scope = self

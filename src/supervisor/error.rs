@@ -7,6 +7,7 @@ use crate::cgroup::CgroupError;
 use crate::command::CommandError;
 use crate::errno::Reason;
 use crate::lifecycle::PolicyError;
+use crate::owner::OtherProcess;
 use crate::signal::Signal;
 
 /// Why a call of the [`Supervisor`](super::Supervisor) did nothing; but for [`Error::Io`], which may be about what
@@ -48,12 +49,23 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// The supervisor was built in another process, of which the calling process is a copy (fork(2)). The children are
+    /// that process's, and so are the signals that it waits for. A host that becomes a daemon builds the supervisor
+    /// afterwards.
+    #[error("the supervisor was built in another process: a copy that fork(2) made cannot use it")]
+    OtherProcess,
     /// The group cannot be as described.
     #[error(transparent)]
     Spec(#[from] SpecError),
     /// The kernel refused a descriptor operation that the set or its timer needs.
     #[error("the descriptor set failed: {}", Reason(.0))]
     Io(#[from] io::Error),
+}
+
+impl From<OtherProcess> for Error {
+    fn from(_: OtherProcess) -> Error {
+        Error::OtherProcess
+    }
 }
 
 /// What is wrong with a [`GroupSpec`](super::GroupSpec).

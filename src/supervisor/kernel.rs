@@ -9,7 +9,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::leaves::{Leaf, Leaves, Place};
@@ -18,15 +17,18 @@ use crate::cgroup::CgroupError;
 use crate::child::{Child, Pipes};
 use crate::command::error::Subject;
 use crate::command::{Program, SpawnError, Spawner, Step};
+use crate::deadlines::Deadlines;
 use crate::exit::{ExitRecord, Pid};
 use crate::fdset::{FdSet, Interest, Token};
 use crate::lifecycle::Scope;
 use crate::notify::{Counts, NotifySocket, Readiness, ReadyFd};
-use crate::pidfd::PidFd;
+use crate::owner::Owner;
+use crate::pidfd::{Look, PidFd};
 use crate::proc;
 use crate::signal::Signal;
 use crate::signalfd::{SignalFd, SignalInfo};
 use crate::sys::process::{number_is_taken, signal_group_by_number};
+use crate::sys::wait::Wait;
 use crate::time::Instant;
 use crate::timerfd::{Clock, TimerFd};
 
@@ -46,7 +48,8 @@ pub(super) trait Kernel {
     fn pid(&self, process: &Self::Process) -> Pid;
 
     /// Looks what a ready descriptor of a process means. If the process has ended it is reaped; with
-    /// `hold` the others of its scope stay within reach afterwards.
+    /// `hold` the others of its scope stay within reach afterwards. Where its status is not to be had yet, it is looked
+    /// at again later ([`Kernel::look_again`]), and no descriptor of it stays readable meanwhile.
     fn collect(&mut self, process: &mut Self::Process, hold: bool) -> io::Result<Seen>;
 
     /// Whether the process itself has ended, collected or not.
@@ -68,8 +71,18 @@ pub(super) trait Kernel {
     /// The end: cleans up what is left of those that were released, waiting no longer than until then.
     fn close(&mut self, until: Instant);
 
+    /// When there is something to look at again that no descriptor tells of, if there is.
+    fn look_at(&self) -> Option<Instant>;
+
+    /// Does what was put off until now. The answer is the slot of an instance whose process is to be collected, if there
+    /// is one that is due; each is named once, and again when another look was in vain.
+    fn look_again(&mut self, now: Instant) -> Option<u32>;
+
     /// Wakes the host up at this time; in the past means at once.
     fn arm(&mut self, at: Option<Instant>) -> io::Result<()>;
+
+    /// Whether the processes are the calling process's own.
+    fn is_ours(&self) -> bool;
 }
 
 /// What a ready descriptor of a process means.
@@ -91,6 +104,7 @@ pub(super) enum Seen {
 
 /// The real kernel.
 pub(super) struct Linux {
+    pub(super) owner: Owner,
     pub(super) fds: FdSet,
     spawner: Spawner,
     clock: Clock,
@@ -100,6 +114,8 @@ pub(super) struct Linux {
     /// The slot of the instance each entry of the set belongs to, by the entry's place.
     owners: Vec<u32>,
     leaves: Leaves,
+    /// When a process is to be looked at again that has ended and has no status yet, by the slot of its instance.
+    looks: Deadlines,
     notify: Option<(NotifySocket, Token)>,
     pub(super) orphans: Option<Orphans>,
 }
@@ -117,9 +133,12 @@ pub(super) struct Watched {
 enum Watch {
     /// Alive, as far as anyone has looked; in the set.
     Alive(Token),
+    /// It has ended, and its status is not to be had yet. Another descriptor of it is kept, out of the set, since a pidfd
+    /// stays readable; it has been looked at so many times in vain.
+    Late(u32),
     /// Reaped; to be taken out of the set.
     Reaped(Token),
-    /// Reaped and out of the set; another descriptor of it is kept to reach its group.
+    /// Reaped and out of the set; another descriptor of it is kept, to reach its group.
     Group,
     /// The same for kernels before 6.9: a zombie that keeps its number, and so its group's.
     Zombie,
@@ -139,7 +158,7 @@ impl Watched {
 
     /// Its number, as long as that is kept for it.
     pub(super) fn unreaped(&self) -> Option<Pid> {
-        matches!(self.watch, Watch::Alive(_) | Watch::Zombie).then(|| self.pidfd.pid())
+        matches!(self.watch, Watch::Alive(_) | Watch::Late(_) | Watch::Zombie).then(|| self.pidfd.pid())
     }
 }
 
@@ -166,6 +185,7 @@ impl Linux {
             None => None,
         };
         Ok(Linux {
+            owner: Owner::this_process(),
             fds,
             spawner,
             clock,
@@ -174,6 +194,7 @@ impl Linux {
             signals,
             owners: Vec::new(),
             leaves: Leaves::default(),
+            looks: Deadlines::new(),
             notify: None,
             orphans: None,
         })
@@ -296,8 +317,8 @@ impl Linux {
     }
 
     /// A process that is being stopped has ended: reaps it, and keeps others of its scope within reach.
-    fn keep_others(&mut self, process: &mut Watched, token: Token) -> io::Result<Option<ExitRecord>> {
-        let record = self.keep_group(process, token)?;
+    fn keep_others(&mut self, process: &mut Watched) -> io::Result<Option<ExitRecord>> {
+        let record = self.keep_group(process)?;
         if let (Some(_), Some(leaf)) = (record, &mut process.leaf) {
             // Without a descriptor to tell, looking from time to time does.
             if let Ok(token) = leaf.watch(&mut self.fds) {
@@ -308,35 +329,112 @@ impl Linux {
     }
 
     /// Takes a process that has ended out of the set, and keeps another descriptor of it.
-    fn keep_group(&mut self, process: &mut Watched, token: Token) -> io::Result<Option<ExitRecord>> {
+    fn keep_group(&mut self, process: &mut Watched) -> io::Result<Option<ExitRecord>> {
         // Since 6.9 a pidfd reaches the group for as long as it has members. Before, only the
         // number does, and only an unreaped leader keeps that from being given to a stranger.
         let by_pidfd = !is_errno(&process.pidfd.signal_group(None), Errno::INVAL);
-        let record = if by_pidfd {
-            process.pidfd.reap()?
-        } else {
-            process.pidfd.peek()?
-        };
-        if record.is_none() {
+        let Some(record) = self.look(process, if by_pidfd { Wait::Reap } else { Wait::Peek })? else {
             return Ok(None);
-        }
-        let kept = match process.pidfd.try_clone() {
-            Ok(kept) => kept,
-            Err(error) => {
-                // No descriptor is left to wait with: nothing that can't be watched is left alive.
-                let _gone = self.signal(process, Signal::KILL, Scope::ProcessGroup);
-                process.watch = Watch::Reaped(token);
-                return if process.pidfd.reap()?.is_some() {
-                    Ok(record)
-                } else {
-                    Err(error)
-                };
-            }
         };
-        let watched = std::mem::replace(&mut process.pidfd, kept);
+        if let Err(error) = self.take_out(process) {
+            let Watch::Alive(token) = process.watch else {
+                return Err(error);
+            };
+            // No descriptor is left to wait with: nothing that can't be watched is left alive.
+            let _gone = self.signal(process, Signal::KILL, Scope::ProcessGroup);
+            process.watch = Watch::Reaped(token);
+            return if process.pidfd.reap()?.is_some() {
+                Ok(Some(record))
+            } else {
+                Err(error)
+            };
+        }
         process.watch = if by_pidfd { Watch::Group } else { Watch::Zombie };
-        self.forget(token, watched);
+        Ok(Some(record))
+    }
+
+    /// Looks whether a process has ended. One whose status is not to be had yet is taken out of the set, where its
+    /// descriptor would stay readable, and looked at again when some time has passed.
+    fn look(&mut self, process: &mut Watched, how: Wait) -> io::Result<Option<ExitRecord>> {
+        let looked = process.pidfd.look(how);
+        if let Ok(Look::Ended(record)) = looked {
+            return Ok(Some(record));
+        }
+        let before = match process.watch {
+            Watch::Late(looks) => Some(looks),
+            Watch::Alive(_) | Watch::Reaped(_) | Watch::Group | Watch::Zombie => None,
+        };
+        let looks = match (before, &looked) {
+            // Not a child of this process, and its parent does not reap it.
+            (Some(MOST_LOOKS..), Ok(Look::Unreaped)) => return Ok(Some(process.pidfd.unknown())),
+            (Some(looks), _) => looks.saturating_add(1),
+            (None, Ok(Look::Held | Look::Unreaped)) if self.take_out(process).is_ok() => 0,
+            // It is alive; or no descriptor is free, and the one in the set has to stay.
+            (None, _) => return looked.map(|_| None),
+        };
+        process.watch = Watch::Late(looks);
+        looked.map(|_| None)
+    }
+
+    /// After a process was collected, or was to be: one that can't be yet is looked at again.
+    fn set_look(&mut self, process: &Watched) {
+        match process.watch {
+            Watch::Late(looks) => {
+                let wait = LOOK_FIRST.saturating_mul(1 << looks.min(LOOKS_GROW));
+                self.looks.set(process.owner, self.clock.now().saturating_add(wait));
+            }
+            Watch::Alive(_) | Watch::Reaped(_) | Watch::Group | Watch::Zombie => self.looks.clear(process.owner),
+        }
+    }
+
+    /// What there is to see of a process: what it says, then its end, then the end of its cgroup.
+    fn see(&mut self, process: &mut Watched, hold: bool) -> io::Result<Seen> {
+        let said = self.hear_readiness(process)?;
+        if said != Seen::Nothing {
+            return Ok(said);
+        }
+        match (&process.watch, &process.leaf) {
+            (Watch::Alive(_) | Watch::Late(_), _) => {
+                let record = if hold {
+                    self.keep_others(process)?
+                } else {
+                    self.reap(process)?
+                };
+                Ok(record.map_or(Seen::Nothing, Seen::Ended))
+            }
+            (Watch::Group | Watch::Zombie, Some(leaf)) if leaf.changed()? => Ok(Seen::Empty),
+            (Watch::Reaped(_) | Watch::Group | Watch::Zombie, _) => Ok(Seen::Nothing),
+        }
+    }
+
+    /// Reaps a process that has ended, and keeps nothing of it within reach.
+    fn reap(&mut self, process: &mut Watched) -> io::Result<Option<ExitRecord>> {
+        let record = self.look(process, Wait::Reap)?;
+        if record.is_some() {
+            process.watch = match process.watch {
+                Watch::Alive(token) | Watch::Reaped(token) => Watch::Reaped(token),
+                Watch::Late(_) | Watch::Group | Watch::Zombie => Watch::Group,
+            };
+        }
         Ok(record)
+    }
+
+    /// Exchanges the descriptor of a process that is in the set for another one that is not.
+    fn take_out(&mut self, process: &mut Watched) -> io::Result<()> {
+        if let Watch::Alive(token) = process.watch {
+            let kept = process.pidfd.try_clone()?;
+            let watched = std::mem::replace(&mut process.pidfd, kept);
+            self.forget(token, watched);
+        }
+        Ok(())
+    }
+
+    /// What is left in the cgroup of a run that is over dies, and the cgroup is removed.
+    fn bury(&mut self, leaf: Option<Leaf>) {
+        if let Some(leaf) = leaf {
+            let now = self.clock.now();
+            self.leaves.bury(leaf, &mut self.fds, now);
+        }
     }
 
     fn forget(&mut self, token: Token, pidfd: PidFd) {
@@ -357,7 +455,8 @@ impl Kernel for Linux {
     }
 
     fn spawn(&mut self, program: &Program, place: &Place, owner: u32) -> Result<(Watched, Pipes), SpawnError> {
-        let leaf = match place.home.as_ref().map(|home| self.leaves.make(home)).transpose() {
+        let now = self.clock.now();
+        let leaf = match place.home.as_ref().map(|home| self.leaves.make(home, now)).transpose() {
             Ok(leaf) => leaf,
             Err(error) => return Err(homeless(program, &error)),
         };
@@ -393,7 +492,7 @@ impl Kernel for Linux {
                 ))
             }
             Err(error) => {
-                leaf.into_iter().for_each(|leaf| self.leaves.bury(leaf, &mut self.fds));
+                self.bury(leaf);
                 Err(error)
             }
         }
@@ -404,30 +503,14 @@ impl Kernel for Linux {
     }
 
     fn collect(&mut self, process: &mut Watched, hold: bool) -> io::Result<Seen> {
-        let said = self.hear_readiness(process)?;
-        if said != Seen::Nothing {
-            return Ok(said);
-        }
-        match (&process.watch, &process.leaf) {
-            (&Watch::Alive(token), _) => {
-                let record = if hold {
-                    self.keep_others(process, token)?
-                } else {
-                    process.pidfd.reap()?
-                };
-                if record.is_some() && !hold {
-                    process.watch = Watch::Reaped(token);
-                }
-                Ok(record.map_or(Seen::Nothing, Seen::Ended))
-            }
-            (Watch::Group | Watch::Zombie, Some(leaf)) if leaf.changed()? => Ok(Seen::Empty),
-            (Watch::Reaped(_) | Watch::Group | Watch::Zombie, _) => Ok(Seen::Nothing),
-        }
+        let seen = self.see(process, hold);
+        self.set_look(process);
+        seen
     }
 
     fn has_ended(&self, process: &Watched) -> bool {
         match process.watch {
-            Watch::Alive(_) => matches!(process.pidfd.peek(), Ok(Some(_))),
+            Watch::Alive(_) | Watch::Late(_) => matches!(process.pidfd.look(Wait::Peek), Ok(Look::Ended(_))),
             Watch::Reaped(_) | Watch::Group | Watch::Zombie => true,
         }
     }
@@ -451,7 +534,7 @@ impl Kernel for Linux {
             return leaf.is_empty();
         }
         match (&process.watch, scope) {
-            (Watch::Alive(_), _) => Ok(false),
+            (Watch::Alive(_) | Watch::Late(_), _) => Ok(false),
             (Watch::Reaped(_), _) | (Watch::Group | Watch::Zombie, Scope::Process) => Ok(true),
             (Watch::Group, Scope::ProcessGroup | Scope::Cgroup) => {
                 let probe = process.pidfd.signal_group(None);
@@ -471,8 +554,9 @@ impl Kernel for Linux {
             watch,
             leaf,
             ready,
-            ..
+            owner,
         } = process;
+        self.looks.clear(owner);
         if let Some((ready, token)) = ready {
             drop(self.fds.remove(token, OwnedFd::from(ready)));
         }
@@ -482,12 +566,14 @@ impl Kernel for Linux {
                 wait_for_end(&pidfd, patience);
                 self.forget(token, pidfd);
             }
+            // It has ended: the wait is for the tracer.
+            Watch::Late(_) => wait_for_end(&pidfd, patience),
             Watch::Reaped(token) => self.forget(token, pidfd),
             Watch::Group => {}
             // It has ended, so this takes no time; and nothing can be done about an error.
             Watch::Zombie => drop(pidfd.reap()),
         }
-        leaf.into_iter().for_each(|leaf| self.leaves.bury(leaf, &mut self.fds));
+        self.bury(leaf);
     }
 
     fn close(&mut self, until: Instant) {
@@ -495,10 +581,36 @@ impl Kernel for Linux {
         self.leaves.close(|| until.saturating_duration_since(clock.now()));
     }
 
+    fn look_at(&self) -> Option<Instant> {
+        let orphans = self.orphans.as_ref().and_then(Orphans::look_at);
+        let looks = [self.looks.earliest(), self.leaves.sweep_at(), orphans];
+        looks.into_iter().flatten().min()
+    }
+
+    fn look_again(&mut self, now: Instant) -> Option<u32> {
+        self.leaves.sweep(now);
+        if let Some(orphans) = &mut self.orphans {
+            orphans.look_again(now);
+        }
+        self.looks.pop_due(now)
+    }
+
     fn arm(&mut self, at: Option<Instant>) -> io::Result<()> {
         self.timer.arm(at)
     }
+
+    fn is_ours(&self) -> bool {
+        self.owner.is_here()
+    }
 }
+
+/// When a process is looked at again that has ended and whose status is not to be had: the first wait, and how often it
+/// doubles.
+const LOOK_FIRST: Duration = Duration::from_millis(1);
+const LOOKS_GROW: u32 = 7;
+
+/// How many looks a process gets that is not a child of this one: ten seconds.
+const MOST_LOOKS: u32 = 84;
 
 /// From this look on, members of a group are looked at one by one.
 const CAREFUL_LOOK: u8 = 6;
@@ -523,14 +635,14 @@ fn deliver_to_group(process: &Watched, signal: Signal) -> io::Result<()> {
     let sent = process.pidfd.signal_group(Some(signal));
     match process.watch {
         // Before 6.9, by number.
-        Watch::Alive(_) | Watch::Zombie if is_errno(&sent, Errno::INVAL) => {
+        Watch::Alive(_) | Watch::Late(_) | Watch::Zombie if is_errno(&sent, Errno::INVAL) => {
             if keeps_number(process) {
                 signal_group_by_number(process.pidfd.pid(), signal.as_raw())
             } else {
                 Err(Errno::SRCH.into())
             }
         }
-        Watch::Alive(_) | Watch::Zombie | Watch::Reaped(_) | Watch::Group => sent,
+        Watch::Alive(_) | Watch::Late(_) | Watch::Zombie | Watch::Reaped(_) | Watch::Group => sent,
     }
 }
 
@@ -559,17 +671,9 @@ fn group_lives(process: &Watched) -> io::Result<bool> {
     proc::group_lives(process.pidfd.pid())
 }
 
-/// Waits until the process has ended, or `patience` has passed, and reaps it.
+/// Waits until the process has ended, or `patience` has passed, and reaps it. One that does not end stays.
 fn wait_for_end(pidfd: &PidFd, patience: Duration) {
-    let until = Clock::Monotonic.now().saturating_add(patience);
-    loop {
-        let left = until.saturating_duration_since(Clock::Monotonic.now());
-        let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
-        if poll(&mut fds, Timespec::try_from(left).ok().as_ref()) != Err(Errno::INTR) {
-            break;
-        }
-    }
-    drop(pidfd.reap());
+    drop(pidfd.reap_until(std::time::Instant::now() + patience));
 }
 
 fn is_errno<T>(result: &io::Result<T>, errno: Errno) -> bool {

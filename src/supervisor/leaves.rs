@@ -1,20 +1,23 @@
 //! The cgroups that instances live in, one leaf each under a directory of the host's.
 //!
 //! A leaf is made for a run and removed after it. What the process left behind in it is killed, and dies a
-//! moment later; until then the directory cannot be removed, and waits among the dead.
+//! moment later; until then the directory cannot be removed. It is then tried again at growing intervals, by the
+//! supervisor's timer: a descriptor for each that tells when it is empty could not be had when none is free.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
+use rustix::event::PollFlags;
 use rustix::io::Errno;
 
 use crate::cgroup::{Cgroup, CgroupDir, CgroupError};
 use crate::fdset::{FdSet, Interest, Token};
+use crate::poll::wait_for;
 use crate::signal::Signal;
+use crate::time::Instant;
 
 /// What a run is given besides its program: chosen once, used by every run of an instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,10 +97,19 @@ impl Leaf {
     }
 }
 
-/// Leaves that could not be removed yet.
+/// Leaves that could not be removed yet: what lives in them is dying.
 #[derive(Default)]
 pub(super) struct Leaves {
-    dead: Vec<Cgroup>,
+    /// By the time of the next attempt to remove them; the number tells those of one time apart.
+    dead: BTreeMap<(Instant, u64), Dead>,
+    buried: u64,
+}
+
+/// A cgroup whose run is over.
+struct Dead {
+    cgroup: Cgroup,
+    /// How long to wait before the attempt after the next one.
+    wait: Duration,
 }
 
 impl Leaves {
@@ -105,18 +117,21 @@ impl Leaves {
     const SLICE: usize = 16;
     /// How many names more are tried while those who had the first are dying.
     const NAMES: u32 = 8;
+    /// The first wait between two attempts to remove one; it doubles up to the longest. To be killed takes a process
+    /// microseconds, or as long as its memory takes to be freed.
+    const FIRST_WAIT: Duration = Duration::from_millis(1);
+    const LONGEST_WAIT: Duration = Duration::from_secs(4);
 
     /// The leaf for a run, made anew: a cgroup that was killed once kills whoever is cloned into it. Where the
     /// name is still taken by the dying, a number is added to it.
-    pub(super) fn make(&mut self, home: &Home) -> Result<Leaf, CgroupError> {
-        self.sweep();
-        let mut made = self.replace(&home.dir, &home.name);
+    pub(super) fn make(&mut self, home: &Home, now: Instant) -> Result<Leaf, CgroupError> {
+        let mut made = self.replace(&home.dir, &home.name, now);
         for number in 1..=Leaves::NAMES {
             match made {
                 Err(CgroupError::Exists { .. }) => {}
                 Ok(_) | Err(_) => break,
             }
-            made = self.replace(&home.dir, &format!("{}.{number}", home.name));
+            made = self.replace(&home.dir, &format!("{}.{number}", home.name), now);
         }
         let cgroup = made?;
         if cgroup.is_frozen().unwrap_or(false) {
@@ -134,43 +149,65 @@ impl Leaves {
 
     /// Makes a cgroup, in the place of one that nobody lives in. Whoever lives there is killed; and that
     /// takes a while.
-    fn replace(&mut self, directory: &CgroupDir, name: &str) -> Result<Cgroup, CgroupError> {
+    fn replace(&mut self, directory: &CgroupDir, name: &str, now: Instant) -> Result<Cgroup, CgroupError> {
         match directory.make(name) {
             Err(CgroupError::Exists { .. }) => {
                 let old = directory.leaf(name)?;
-                self.dead
-                    .retain(|cgroup| cgroup.name() != name || cgroup.dir() != directory);
-                self.dead.extend(unless_removed(old));
+                let is_another = |dead: &Dead| dead.cgroup.name() != name || dead.cgroup.dir() != directory;
+                self.dead.retain(|_, dead| is_another(dead));
+                self.remove_or_keep(old, Leaves::FIRST_WAIT, now);
                 directory.make(name)
             }
             made => made,
         }
     }
 
-    /// A run is over: whatever is left of it dies.
-    pub(super) fn bury(&mut self, leaf: Leaf, fds: &mut FdSet) {
+    /// A run is over: what is left of it dies. A leaf that can't be removed yet is tried again later.
+    pub(super) fn bury(&mut self, leaf: Leaf, fds: &mut FdSet, now: Instant) {
         if let Some((events, token)) = leaf.events {
             drop(fds.remove(token, events));
         }
-        self.sweep();
-        self.dead.extend(unless_removed(leaf.cgroup));
+        self.remove_or_keep(leaf.cgroup, Leaves::FIRST_WAIT, now);
     }
 
-    fn sweep(&mut self) {
-        let some = self.dead.len().min(Leaves::SLICE);
-        let again: Vec<_> = self.dead.drain(..some).filter_map(unless_removed).collect();
-        self.dead.extend(again);
+    fn remove_or_keep(&mut self, cgroup: Cgroup, wait: Duration, now: Instant) {
+        if let Some(cgroup) = unless_removed(cgroup) {
+            self.buried += 1;
+            let key = (now.saturating_add(wait), self.buried);
+            let wait = (wait * 2).min(Leaves::LONGEST_WAIT);
+            self.dead.insert(key, Dead { cgroup, wait });
+        }
     }
 
-    /// Removes the rest, and waits for those who are dying.
+    /// When the next one is to be tried again, if there is one.
+    pub(super) fn sweep_at(&self) -> Option<Instant> {
+        self.dead.first_key_value().map(|(&(at, _), _)| at)
+    }
+
+    /// Tries those again that are due, at most a slice of them.
+    pub(super) fn sweep(&mut self, now: Instant) {
+        for _ in 0..Leaves::SLICE {
+            if self.sweep_at().is_none_or(|at| at > now) {
+                return;
+            }
+            if let Some((_, dead)) = self.dead.pop_first() {
+                self.remove_or_keep(dead.cgroup, dead.wait, now);
+            }
+        }
+    }
+
+    /// Removes the rest, and waits for what is dying there until `patience` says that no time is left.
     pub(super) fn close(&mut self, patience: impl Fn() -> Duration) {
-        for cgroup in self.dead.drain(..) {
-            let mut left = Some(cgroup);
+        for dead in std::mem::take(&mut self.dead).into_values() {
+            let mut wait = Leaves::FIRST_WAIT;
+            let mut left = Some(dead.cgroup);
             while let Some(cgroup) = left.take().and_then(unless_removed) {
                 let patience = patience();
-                if patience.is_zero() || !changes_within(&cgroup, patience) {
+                if patience.is_zero() {
                     break;
                 }
+                wait_for_change(&cgroup, wait.min(patience));
+                wait = (wait * 2).min(Leaves::LONGEST_WAIT);
                 left = Some(cgroup);
             }
         }
@@ -187,11 +224,15 @@ fn unless_removed(cgroup: Cgroup) -> Option<Cgroup> {
     }
 }
 
-fn changes_within(cgroup: &Cgroup, patience: Duration) -> bool {
-    let Ok(events) = cgroup.events() else { return false };
-    if !cgroup.is_populated().unwrap_or(false) {
-        return true;
+/// Waits until the cgroup may be empty, no longer than this.
+fn wait_for_change(cgroup: &Cgroup, limit: Duration) {
+    let until = std::time::Instant::now() + limit;
+    // What happened before the descriptor was opened it does not tell, so that is asked for.
+    let told = match cgroup.events() {
+        Ok(events) if cgroup.is_populated().unwrap_or(true) => wait_for(&events, PollFlags::PRI, Some(until)).is_ok(),
+        Ok(_) | Err(_) => false,
+    };
+    if !told {
+        std::thread::sleep(until.saturating_duration_since(std::time::Instant::now()));
     }
-    let timeout = Timespec::try_from(patience).ok();
-    poll(&mut [PollFd::new(&events, PollFlags::PRI)], timeout.as_ref()).is_ok_and(|ready| ready > 0)
 }

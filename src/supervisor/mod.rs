@@ -131,6 +131,9 @@ impl From<InstanceId> for Target {
 /// Dropping it leaves no child and no zombie: everything that is alive gets SIGKILL and is reaped,
 /// which may take up to two seconds. For a graceful end, call [`Supervisor::shutdown`] first and
 /// go on dispatching until [`Supervisor::is_down`].
+///
+/// It belongs to the process that built it. In a copy that fork(2) made, its calls fail with
+/// [`Error::OtherProcess`], and dropping it closes the copy's descriptors and does nothing else.
 pub struct Supervisor {
     driver: Driver<Linux>,
     /// Reused by every dispatch.
@@ -197,6 +200,7 @@ impl Supervisor {
     /// # Errors
     /// As [`Supervisor::reload`], but for commands that cannot be run: those are found there.
     pub fn plan(&self, group: GroupId, spec: &GroupSpec) -> Result<Plan, Error> {
+        self.driver.kernel.owner.check()?;
         self.driver.plan(group, spec)
     }
 
@@ -464,6 +468,7 @@ impl Supervisor {
     }
 
     fn listen(&mut self) -> Result<(), Error> {
+        self.driver.kernel.owner.check()?;
         self.driver.kernel.listen(self.notify_path.as_deref())?;
         self.driver.socket = self.driver.kernel.socket().map(|socket| socket.address().to_owned());
         Ok(())
@@ -471,6 +476,7 @@ impl Supervisor {
 
     /// Every call that changes something: one reading of the clock, and the timer armed at the end.
     fn call<T>(&mut self, act: impl FnOnce(&mut Driver<Linux>) -> Result<T, Error>) -> Result<T, Error> {
+        self.driver.kernel.owner.check()?;
         self.driver.wake();
         let result = act(&mut self.driver);
         self.driver.settle()?;

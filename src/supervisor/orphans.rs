@@ -16,16 +16,19 @@
 //!    SIGCHLD for itself.
 //! 2. `waitid(P_ALL, WNOWAIT)` says whether there is any zombie at all. It names the same one again and
 //!    again for as long as that is not reaped, so it can't be asked for the others.
-//! 3. The list of children in /proc, without the supervisor's own; `waitid(P_PID, WNOWAIT)` says which
-//!    of them have ended.
+//! 3. The list of children in /proc, and that zombie, without the supervisor's own; `waitid(P_PID, WNOWAIT)` says
+//!    which of them have ended.
 //! 4. A pidfd of each: from here on no number can come to mean somebody else, even if another thread
 //!    reaps its own child now.
 //! 5. The pidfds that this process holds, from /proc. Who is among them is left alone.
 //! 6. `waitid(P_PIDFD)` reaps the rest. Who has been reaped meanwhile was somebody's, and is not told.
 //!
-//! Limits. Who is left alone and then forgotten (a pidfd closed without a wait) is reaped at the next
-//! look, and that comes with the next SIGCHLD or [`Supervisor::reap_orphans`]. So does one that the
-//! kernel's list left out, which happens while another thread reaps, and all when no descriptor is free.
+//! A look that fails, since no descriptor is free or for want of memory, is repeated at growing intervals by the
+//! supervisor's timer.
+//!
+//! Limits. A child that is left alone and then forgotten (its pidfd is closed without a wait) is reaped at the next
+//! look, and that comes with the next SIGCHLD or [`Supervisor::reap_orphans`]. So is one that the
+//! kernel's list left out, which happens while another thread reaps, unless it is the zombie that the kernel names.
 //! Children cloned with another signal than SIGCHLD are not seen until they become orphans. A second
 //! reader of SIGCHLD, or a thread that does not block it, is refused when the mode begins; one that comes
 //! later is not noticed, and takes signals away.
@@ -36,30 +39,38 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::process::{self, Child, Command};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{
     Pid as RawPid, PidfdFlags, WaitId, WaitIdOptions, getpid, pidfd_open, set_child_subreaper, waitid,
 };
 
 use super::driver::Driver;
-use super::kernel::Linux;
+use super::kernel::{Kernel, Linux};
 use super::{Builder, Error, Event, Progress, Supervisor};
 use crate::exit::{ExitRecord, Pid};
 use crate::fdset::{FdSet, Interest, Token};
+use crate::owner::Owner;
 use crate::pidfd::PidFd;
 use crate::proc::own;
 use crate::signal::{Signal, SignalSet};
 use crate::signalfd::SignalFd;
 use crate::sys::descriptors::above_standard;
-use crate::sys::wait::{Wait, wait};
+use crate::sys::wait::{Wait, ended_child, wait};
+use crate::time::Instant;
 
 /// How many orphans are reaped in one go. As many descriptors are open for a moment.
 const BATCH: usize = 64;
 
 /// How many descriptors it takes to look at what descriptors there are.
 const ROOM: usize = 2;
+
+/// How long after a look that failed the next one comes, and the longest that this grows to when looks fail one after the
+/// other.
+const FIRST_WAIT: Duration = Duration::from_millis(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(4);
 
 /// Looks without taking.
 const PEEK: WaitIdOptions = WaitIdOptions::EXITED
@@ -94,7 +105,8 @@ pub struct OrphanCounts {
     /// Reaped, ever.
     pub reaped: u64,
     /// How often a look was given up, because there were no more descriptors or no memory. Nothing is
-    /// lost: who has ended stays a zombie until the next one.
+    /// lost: a child that has ended stays a zombie until the next look, which comes by itself, after 10 ms at first and
+    /// up to 4 s later when looks fail one after the other.
     pub postponed: u64,
 }
 
@@ -120,6 +132,7 @@ pub struct OrphanCounts {
 pub struct Spared(Arc<Shared>);
 
 struct Shared {
+    owner: Owner,
     state: Mutex<State>,
     /// An eventfd; rung for one more look.
     bell: OwnedFd,
@@ -186,6 +199,7 @@ impl Spared {
     /// # Errors
     /// Those of [`Command::spawn`] and of [`Spared::spare`].
     pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
+        self.0.owner.check()?;
         let _hold = self.hold();
         let mut child = command.spawn()?;
         match self.spare(child.id()) {
@@ -206,7 +220,9 @@ impl Spared {
     ///
     /// # Errors
     /// ECHILD: it is no child of this process, or no longer. EMFILE, ENFILE, ENOMEM: no pidfd can be had.
+    /// [`OtherProcess`](crate::OtherProcess) inside: the calling process is a copy that fork(2) made.
     pub fn spare(&self, pid: u32) -> io::Result<()> {
+        self.0.owner.check()?;
         match Pid::new(pid).map_or(Err(Errno::SRCH.into()), open) {
             Ok(pidfd) if is_child(&pidfd) => {
                 self.lock().children.push(pidfd);
@@ -219,7 +235,10 @@ impl Spared {
 
     /// Puts off all reaping of orphans while the guard lives.
     pub fn hold(&self) -> Hold<'_> {
-        self.lock().holds += 1;
+        // In a copy of the process nothing is reaped, and another thread may have held the lock when it was made.
+        if self.0.owner.is_here() {
+            self.lock().holds += 1;
+        }
         Hold(self)
     }
 
@@ -229,14 +248,17 @@ impl Spared {
 
     fn ring(&self) {
         // Adding can only fail for a counter that is full, which has been rung loud enough.
-        let _rung = rustix::io::write(&self.0.bell, &1u64.to_ne_bytes());
+        let _rung = retry_on_intr(|| rustix::io::write(&self.0.bell, &1u64.to_ne_bytes()));
     }
 }
 
 impl Drop for Hold<'_> {
     fn drop(&mut self) {
+        if !self.0.0.owner.is_here() {
+            return;
+        }
         let mut state = self.0.lock();
-        state.holds -= 1;
+        state.holds = state.holds.saturating_sub(1);
         if state.holds == 0 && std::mem::take(&mut state.missed) {
             self.0.ring();
         }
@@ -262,6 +284,10 @@ pub(super) struct Orphans {
     bell_token: Token,
     spared: Spared,
     counts: OrphanCounts,
+    /// When a look that failed is to be repeated.
+    again: Option<Instant>,
+    /// How long to wait after the next look that fails.
+    wait: Duration,
 }
 
 impl Orphans {
@@ -275,10 +301,13 @@ impl Orphans {
             bell_token: fds.add(bell.as_fd(), Interest::READ)?,
             signals,
             spared: Spared(Arc::new(Shared {
+                owner: Owner::this_process(),
                 state: Mutex::default(),
                 bell,
             })),
             counts: OrphanCounts::default(),
+            again: None,
+            wait: FIRST_WAIT,
         };
         if process::id() != 1 {
             set_child_subreaper(Some(getpid()))?;
@@ -294,10 +323,35 @@ impl Orphans {
         (token == self.bell_token).then(|| self.spared.0.bell.as_fd())
     }
 
+    /// When a look is to be repeated, if one is.
+    pub(super) fn look_at(&self) -> Option<Instant> {
+        self.again
+    }
+
+    /// Calls for a look, if one was to be repeated by now.
+    pub(super) fn look_again(&mut self, now: Instant) {
+        if self.again.is_some_and(|at| at <= now) {
+            self.again = None;
+            self.spared.ring();
+        }
+    }
+
+    /// Notes whether a look failed, and sets the next one if it did.
+    fn looked(&mut self, failed: bool, now: Instant) {
+        if failed {
+            self.counts.postponed = self.counts.postponed.saturating_add(1);
+            self.again = Some(now.saturating_add(self.wait));
+            self.wait = (self.wait * 2).min(LONGEST_WAIT);
+        } else {
+            self.again = None;
+            self.wait = FIRST_WAIT;
+        }
+    }
+
     /// Takes what calls for a look. It comes before the look: what happens later calls again.
     fn acknowledge(&self) -> io::Result<()> {
         while self.signals.read()?.is_some() {}
-        match rustix::io::read(&self.spared.0.bell, &mut [0; 8]) {
+        match retry_on_intr(|| rustix::io::read(&self.spared.0.bell, &mut [0; 8])) {
             Ok(_) | Err(Errno::AGAIN) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
@@ -320,11 +374,12 @@ impl Driver<Linux> {
         state.children.retain(is_child);
         let looked = self.look();
         drop(state);
+        let now = self.kernel.now();
         let Some(orphans) = &mut self.kernel.orphans else {
             return Ok(Progress::Nothing);
         };
+        orphans.looked(looked.is_err(), now);
         let Ok((reaped, more)) = looked else {
-            orphans.counts.postponed += 1;
             return Ok(Progress::Nothing);
         };
         orphans.counts.reaped += reaped.len() as u64;
@@ -344,11 +399,15 @@ impl Driver<Linux> {
 
     /// One batch of orphans, reaped, and whether there may be more.
     fn look(&mut self) -> io::Result<(Vec<ExitRecord>, bool)> {
-        if !has_ended(WaitId::All)? {
+        let Some(named) = ended_child()? else {
             return Ok((Vec::new(), false));
-        }
+        };
         let own: HashSet<Pid> = self.own_processes();
-        let mut left = own::children()?.into_iter().filter(|pid| !own.contains(pid));
+        let mut children = own::children()?;
+        if !children.contains(&named) {
+            children.push(named);
+        }
+        let mut left = children.into_iter().filter(|pid| !own.contains(pid));
         let mut held = HashSet::new();
         loop {
             let (mut ended, mut more) = open_ended(left.by_ref().filter(|pid| !held.contains(pid)))?;
@@ -410,7 +469,7 @@ fn check() -> io::Result<()> {
 fn open_ended(children: impl Iterator<Item = Pid>) -> io::Result<(Vec<PidFd>, bool)> {
     let mut ended = Vec::new();
     for pid in children {
-        if !raw(pid).is_some_and(|pid| has_ended(WaitId::Pid(pid)).unwrap_or(false)) {
+        if !raw(pid).is_some_and(has_ended) {
             continue;
         }
         match open(pid) {
@@ -450,13 +509,9 @@ fn is_child(pidfd: &PidFd) -> bool {
     wait(pidfd.as_fd(), Wait::Peek).is_ok()
 }
 
-/// Whether a child, of those meant, is a zombie. No such child has not.
-fn has_ended(children: WaitId<'_>) -> io::Result<bool> {
-    match rustix::io::retry_on_intr(|| waitid(children.clone(), PEEK)) {
-        Ok(ended) => Ok(ended.is_some()),
-        Err(Errno::CHILD) => Ok(false),
-        Err(errno) => Err(errno.into()),
-    }
+/// Whether the child with this number is a zombie. What is no child is none.
+fn has_ended(pid: RawPid) -> bool {
+    matches!(retry_on_intr(|| waitid(WaitId::Pid(pid), PEEK)), Ok(Some(_)))
 }
 
 fn raw(pid: Pid) -> Option<RawPid> {

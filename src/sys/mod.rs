@@ -6,11 +6,13 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod arch;
+pub(crate) mod capabilities;
 pub(crate) mod child;
 pub(crate) mod clone;
 pub(crate) mod datagram;
 pub(crate) mod descriptors;
 pub(crate) mod flight;
+pub(crate) mod fork;
 pub(crate) mod guarded;
 pub(crate) mod nr;
 pub(crate) mod process;

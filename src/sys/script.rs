@@ -12,8 +12,8 @@ use std::ffi::{CStr, CString, c_int, c_long, c_uint};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
+use super::capabilities::{CAPABILITY_DATA, CAPABILITY_WORDS, CapabilitySets};
 use super::nr;
-use super::settings::{CAPABILITY_DATA, CAPABILITY_WORDS, CapabilitySets};
 use crate::signal::{Signal, SignalSet};
 
 /// One system call and what becomes of its result.

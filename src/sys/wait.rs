@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use super::arch;
-use crate::exit::{Exit, Usage};
+use crate::exit::{Exit, Pid, Usage};
 use crate::signal::Signal;
 
 /// Whether to look or to take, and whether to wait for it.
@@ -30,11 +30,32 @@ pub(crate) fn wait(pidfd: BorrowedFd<'_>, how: Wait) -> io::Result<Option<(Exit,
             Wait::Reap => libc::WNOHANG,
             Wait::Block => 0,
         };
+    let ended = waitid(libc::P_PIDFD, pidfd.as_raw_fd() as usize, options)?;
+    Ok(ended.map(|ended| (ended.exit, ended.usage)))
+}
+
+/// Any child that is a zombie, which it stays; the same one each time. `None` if there is none.
+pub(crate) fn ended_child() -> io::Result<Option<Pid>> {
+    match waitid(libc::P_ALL, 0, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT) {
+        Ok(ended) => Ok(ended.and_then(|ended| Pid::new(ended.pid))),
+        Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What waitid tells of a child that has ended.
+struct Ended {
+    pid: u32,
+    exit: Exit,
+    usage: Usage,
+}
+
+fn waitid(kind: libc::idtype_t, id: usize, options: c_int) -> io::Result<Option<Ended>> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
     let args = [
-        libc::P_PIDFD as usize,
-        pidfd.as_raw_fd() as usize,
+        kind as usize,
+        id,
         info.as_mut_ptr() as usize,
         options as usize,
         usage.as_mut_ptr() as usize,
@@ -55,7 +76,12 @@ pub(crate) fn wait(pidfd: BorrowedFd<'_>, how: Wait) -> io::Result<Option<(Exit,
         let info = info.assume_init();
         (info, usage.assume_init(), info.si_pid(), info.si_status())
     };
-    Ok((pid != 0).then(|| (exit_of(info.si_code, status), usage_of(&usage))))
+    let ended = u32::try_from(pid).ok().filter(|&pid| pid != 0);
+    Ok(ended.map(|pid| Ended {
+        pid,
+        exit: exit_of(info.si_code, status),
+        usage: usage_of(&usage),
+    }))
 }
 
 fn exit_of(code: c_int, status: c_int) -> Exit {
@@ -87,9 +113,21 @@ fn duration_of(time: libc::timeval) -> Duration {
     seconds + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or(0))
 }
 
-/// How a process ended that somebody else reaped: the kernel remembers it for whoever holds a pidfd
-/// (PIDFD_GET_INFO with PIDFD_INFO_EXIT, Linux 6.15).
-pub(crate) fn remembered_exit(pidfd: BorrowedFd<'_>) -> Exit {
+/// What the kernel remembers of a process that this one can't wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Remembered {
+    /// How it ended.
+    Exit(Exit),
+    /// Nothing yet: the process has not been reaped, and the kernel keeps its status when it is.
+    NotYet,
+    /// Nothing, and that stays so: the kernel is too old.
+    Nothing,
+}
+
+/// How a process ended that was reaped without a wait for its pidfd: the kernel remembers it for each holder of one
+/// (PIDFD_GET_INFO with PIDFD_INFO_EXIT, Linux 6.15). Linux 6.13 and 6.14 have the request without that; they answer
+/// that there is nothing yet until the process is reaped, and `ESRCH` afterwards.
+pub(crate) fn remembered_exit(pidfd: BorrowedFd<'_>) -> Remembered {
     let mut info = MaybeUninit::<libc::pidfd_info>::zeroed();
     // SAFETY: plain integers, for which zero is valid.
     let mut info = unsafe {
@@ -106,13 +144,16 @@ pub(crate) fn remembered_exit(pidfd: BorrowedFd<'_>) -> Exit {
     ];
     // SAFETY: the request carries the structure's size, and the structure is a local.
     let result = unsafe { arch::syscall(libc::SYS_ioctl, &args) };
-    if result < 0 || info.mask & u64::from(libc::PIDFD_INFO_EXIT) == 0 {
-        return Exit::Unknown;
+    if result < 0 {
+        return Remembered::Nothing;
+    }
+    if info.mask & u64::from(libc::PIDFD_INFO_EXIT) == 0 {
+        return Remembered::NotYet;
     }
     let status = info.exit_code;
-    if libc::WIFEXITED(status) {
+    Remembered::Exit(if libc::WIFEXITED(status) {
         Exit::Code(libc::WEXITSTATUS(status) as u8)
     } else {
         killed_by(libc::WTERMSIG(status), libc::WCOREDUMP(status))
-    }
+    })
 }

@@ -21,10 +21,13 @@
 
 pub mod cgroups;
 pub mod elf;
+pub mod fork;
+pub mod interrupt;
 pub mod lease;
 pub mod oracle;
 pub mod places;
 pub mod processes;
+pub mod tracer;
 pub mod wait;
 
 use std::cell::Cell;

@@ -89,13 +89,13 @@ fn the_path_of_the_child_is_searched() {
 fn a_program_installed_later_is_found_at_the_next_start() {
     let scratch = Scratch::new("later");
     let command = Command::new("probe").env("PATH", &scratch.0);
-    let mut program = command.compile().unwrap();
+    let program = command.compile().unwrap();
     let mut spawner = Spawner::new().unwrap();
-    let error = spawner.spawn(&mut program).unwrap_err();
+    let error = spawner.spawn(&program).unwrap_err();
     assert_eq!((error.step(), error.errno()), (Step::Exec, libc::ENOENT));
     assert_eq!(error.path(), Some(scratch.0.join("probe").as_path()));
     scratch.file("probe", "#!/bin/sh\nexit 7\n", 0o755);
-    assert_eq!(spawner.spawn(&mut program).unwrap().wait().unwrap().exit, Exit::Code(7));
+    assert_eq!(spawner.spawn(&program).unwrap().wait().unwrap().exit, Exit::Code(7));
 }
 
 #[test]
@@ -471,7 +471,7 @@ fn the_parent_is_left_as_it_was() {
         for _ in 0..20 {
             // SAFETY: this thread's own errno.
             unsafe { *libc::__errno_location() = 4242 };
-            let outcomes = (spawner.spawn(&mut good), spawner.spawn(&mut bad));
+            let outcomes = (spawner.spawn(&good), spawner.spawn(&bad));
             // SAFETY: as above.
             assert_eq!(unsafe { *libc::__errno_location() }, 4242);
             assert!(outcomes.0.unwrap().wait().unwrap().exit.success());
@@ -498,9 +498,9 @@ fn eight_threads_with_a_spawner_each() {
                     } else {
                         command
                     };
-                    let mut program = command.compile().unwrap();
+                    let program = command.compile().unwrap();
                     for round in 0..100 {
-                        let mut child = spawner.spawn(&mut program).unwrap();
+                        let mut child = spawner.spawn(&program).unwrap();
                         let text = format!("{thread}/{round}");
                         File::from(child.stdin.take().unwrap())
                             .write_all(text.as_bytes())
@@ -544,10 +544,10 @@ fn many_open_descriptors() {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let mut program = command.compile().unwrap();
+        let program = command.compile().unwrap();
         let leaks = Oracle::begin();
         for _ in 0..5 {
-            let mut child = spawner.spawn(&mut program).unwrap();
+            let mut child = spawner.spawn(&program).unwrap();
             File::from(child.stdin.take().unwrap()).write_all(b"in\n").unwrap();
             let (mut out, mut err) = (String::new(), String::new());
             File::from(child.stdout.take().unwrap())

@@ -324,7 +324,7 @@ fn a_launcher_tells_each_outcome_once_and_its_descriptor_wakes_for_it() {
                 lease.end();
                 hanging = 0;
             }
-            assert!(wait_readable(&launcher.as_fd(), SOON));
+            assert!(wait_readable(launcher.as_fd(), SOON));
             while let Some((id, outcome)) = launcher.finish() {
                 let wanted = expected.remove(&id).expect("told once");
                 let seen: Result<_, SpawnError> = outcome.map(|mut child| child.wait().unwrap().exit.code());
@@ -333,6 +333,6 @@ fn a_launcher_tells_each_outcome_once_and_its_descriptor_wakes_for_it() {
         }
         assert!(expected.is_empty());
         assert!(launcher.finish().is_none());
-        assert!(!wait_readable(&launcher.as_fd(), std::time::Duration::from_millis(1)));
+        assert!(!wait_readable(launcher.as_fd(), std::time::Duration::from_millis(1)));
     });
 }

@@ -199,10 +199,10 @@ fn sockets_are_passed_as_systemd_does() {
     let command = sh(script).listen_fd(null()).listen_fd(null()).env("LISTEN_PID", "1");
     assert_eq!(output(command.clone()), "2\nright\n0 1 2 3 4 5\n");
     // The pid is that of each child.
-    let mut program = command.stdout(Stdio::null()).compile().unwrap();
+    let program = command.stdout(Stdio::null()).compile().unwrap();
     let mut spawner = pidherd::Spawner::new().unwrap();
     for _ in 0..3 {
-        assert!(spawner.spawn(&mut program).unwrap().wait().unwrap().exit.success());
+        assert!(spawner.spawn(&program).unwrap().wait().unwrap().exit.success());
     }
 }
 

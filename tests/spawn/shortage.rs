@@ -61,7 +61,7 @@ fn out_of_descriptors() {
             assert_eq!((error.step(), error.errno()), (*step, libc::EMFILE), "{error}");
             assert!(error.is_transient());
             assert_eq!(before.findings(), [""; 0]);
-            assert!(spawner.spawn(&mut healthy).unwrap().wait().unwrap().exit.success());
+            assert!(spawner.spawn(&healthy).unwrap().wait().unwrap().exit.success());
         }
         before.end();
         limit(libc::RLIMIT_NOFILE, files);
@@ -75,7 +75,7 @@ fn out_of_processes() {
     }
     isolated(|| {
         let mut spawner = Spawner::new().unwrap();
-        let mut program = Command::new("/bin/true").stdin(Stdio::piped()).compile().unwrap();
+        let program = Command::new("/bin/true").stdin(Stdio::piped()).compile().unwrap();
         let mut healthy = sh("exit 3").compile().unwrap();
         std::thread::scope(|scope| {
             let unprivileged = scope.spawn(|| {
@@ -89,14 +89,14 @@ fn out_of_processes() {
                 }
                 let before = Oracle::begin();
                 let processes = limit(libc::RLIMIT_NPROC, 0);
-                let error = spawner.spawn(&mut program).unwrap_err();
+                let error = spawner.spawn(&program).unwrap_err();
                 assert_eq!(
                     (error.step(), error.errno(), error.is_transient()),
                     (Step::Clone, libc::EAGAIN, true)
                 );
                 limit(libc::RLIMIT_NPROC, processes);
                 before.end();
-                let record = spawner.spawn(&mut healthy).unwrap().wait().unwrap();
+                let record = spawner.spawn(&healthy).unwrap().wait().unwrap();
                 assert_eq!(record.exit.code(), Some(3));
             });
             unprivileged.join().unwrap();
@@ -163,9 +163,9 @@ fn bz14750_signal_storm_with_busy_threads() {
                 .map(|thread| {
                     scope.spawn(move || {
                         let mut spawner = Spawner::new().unwrap();
-                        let mut program = sh(&format!("exit {thread}")).compile().unwrap();
+                        let program = sh(&format!("exit {thread}")).compile().unwrap();
                         for _ in 0..200 {
-                            let record = spawner.spawn(&mut program).unwrap().wait().unwrap();
+                            let record = spawner.spawn(&program).unwrap().wait().unwrap();
                             assert_eq!(record.exit.code(), Some(thread));
                         }
                     })

@@ -201,7 +201,7 @@ fn try_all(places: &Places, closed: &[RawFd], flags: i32) {
                         command = command.fd(number, Arc::clone(&places.given));
                     }
                     let expected = streams.map(|(number, how)| places.expected(number, how, closed, stdout));
-                    let spawned = spawner.spawn(&mut command.compile().unwrap());
+                    let spawned = spawner.spawn(&command.compile().unwrap());
                     match (expected, spawned) {
                         ([Some(zero), Some(one), Some(two)], Ok(child)) => {
                             check(&child, &[zero, one, two], more, &context);
@@ -246,12 +246,12 @@ fn a_number_that_the_host_does_not_have_is_not_inherited() {
         }
         let mut spawner = Spawner::new().unwrap();
         for (number, command) in &commands {
-            check(*number, spawner.spawn(&mut command.compile().unwrap()));
+            check(*number, spawner.spawn(&command.compile().unwrap()));
         }
         // What the host has is inherited, whatever its flags are.
         let own = File::open("/dev/null").unwrap();
         let command = sleeper().fd(own.as_raw_fd(), Stdio::inherit());
-        let child = spawner.spawn(&mut command.compile().unwrap()).unwrap();
+        let child = spawner.spawn(&command.compile().unwrap()).unwrap();
         assert_eq!(descriptors(&child)[&own.as_raw_fd()], Path::new("/dev/null"));
     });
 }

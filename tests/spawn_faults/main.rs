@@ -258,20 +258,20 @@ fn the_process_limit_of_a_cgroup_gives_a_transient_error() {
     isolated(|| {
         let Some(limited) = Limited::new() else { return };
         let mut spawner = pidherd::Spawner::new().unwrap();
-        let mut program = Command::new("true").stdin(Stdio::piped()).compile().unwrap();
+        let program = Command::new("true").stdin(Stdio::piped()).compile().unwrap();
         // The limit equals the present number of threads of this process.
         limited.enter();
         limited.allow(&limited.read("pids.current"));
         let before = descriptors();
         for _ in 0..3 {
-            let error = spawner.spawn(&mut program).unwrap_err();
+            let error = spawner.spawn(&program).unwrap_err();
             let seen = (error.step(), error.errno(), error.is_transient());
             assert_eq!(seen, (Step::Clone, libc::EAGAIN, true));
             assert_eq!(descriptors(), before);
             assert!(no_child_left());
         }
         limited.allow("max");
-        assert!(spawner.spawn(&mut program).unwrap().wait().unwrap().exit.success());
+        assert!(spawner.spawn(&program).unwrap().wait().unwrap().exit.success());
     });
 }
 

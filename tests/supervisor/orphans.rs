@@ -321,6 +321,25 @@ fn without_a_free_descriptor_it_is_put_off() {
 }
 
 #[test]
+fn what_was_put_off_for_want_of_descriptors_is_done_when_there_are_some_again() {
+    adopting(|mut host| {
+        leave_orphans(&host, 10, 0);
+        let before = rustix::process::getrlimit(Resource::Nofile);
+        let next = std::fs::File::open("/dev/null").unwrap();
+        let current = Some(std::os::fd::AsRawFd::as_raw_fd(&next) as u64 + 1);
+        rustix::process::setrlimit(Resource::Nofile, Rlimit { current, ..before }).unwrap();
+        host.until("looks have failed", |host| {
+            host.supervisor.orphans().unwrap().postponed > 2
+        });
+        assert_eq!(reaped(&host), 0);
+        rustix::process::setrlimit(Resource::Nofile, before).unwrap();
+        // Nothing ends any more, and no call asks for a look.
+        until_reaped(&mut host, 10);
+        host.nothing_for(ms(50));
+    });
+}
+
+#[test]
 fn as_many_as_there_are_free_descriptors_are_reaped() {
     adopting(|mut host| {
         let before = rustix::process::getrlimit(Resource::Nofile);

@@ -55,6 +55,8 @@ pub(super) struct Snapshot {
     pub(super) state: State,
     pub(super) pending: Option<Request>,
     pub(super) serial: Option<u64>,
+    /// When its process is looked at again.
+    pub(super) look: Option<Instant>,
 }
 
 /// Whom a step may touch.
@@ -192,7 +194,7 @@ impl Host {
         let (mut collected, mut failed) = (false, false);
         for did in &self.world.borrow().log {
             if let Did::Collect { result, .. } = did {
-                collected |= !matches!(result, Ok(Sight::Nothing) | Err(_));
+                collected |= !matches!(result, Ok(Sight::Nothing | Sight::Late) | Err(_));
                 failed |= result.is_err();
             }
         }
@@ -407,7 +409,8 @@ impl Host {
 impl Snapshot {
     /// Whether something is due or waiting.
     pub(super) fn is_due(&self, now: Instant) -> bool {
-        self.pending.is_some() || self.state.deadline().is_some_and(|at| at <= now)
+        let next = self.state.deadline().into_iter().chain(self.look).min();
+        self.pending.is_some() || next.is_some_and(|at| at <= now)
     }
 }
 
@@ -420,6 +423,10 @@ pub(super) fn snapshots(driver: &Driver<Fake>) -> impl Iterator<Item = Snapshot>
             state: *instance.life.state(),
             pending: instance.pending,
             serial: instance.process.as_ref().map(|process| process.serial),
+            look: instance
+                .process
+                .as_ref()
+                .and_then(|process| driver.kernel.look_of(process)),
         })
     })
 }

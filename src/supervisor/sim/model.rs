@@ -102,7 +102,7 @@ impl Refusal {
             Error::ShuttingDown => Refusal::ShuttingDown,
             Error::Spec(_) | Error::NoneUnavailable => Refusal::Spec,
             Error::Rolling(_) => Refusal::Rolling,
-            Error::NotAlive(_) | Error::Signal { .. } | Error::Io(_) => Refusal::Other,
+            Error::NotAlive(_) | Error::Signal { .. } | Error::Io(_) | Error::OtherProcess => Refusal::Other,
         }
     }
 }

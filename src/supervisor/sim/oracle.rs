@@ -9,7 +9,7 @@ use super::act::Act;
 use super::host::{Broken, Host, Snapshot, Touched, snapshots};
 use super::kernel_log;
 use super::model::{Group, Instance};
-use super::process::Phase;
+use super::process::{FakeProcess, Phase};
 use super::recipe::Draft;
 use super::world::{Did, Sight};
 use crate::lifecycle::{Failure, Left, Startup, State, Stopping, Wanted};
@@ -388,6 +388,15 @@ fn the_whole(host: &Host) -> Result<(), Broken> {
             host.driver.deadlines.len()
         )
     })?;
+    let looked_at = |process: &FakeProcess| process.is_ready() || process.look.is_some_and(|at| at != Instant::NEVER);
+    let forgotten = world
+        .processes
+        .iter()
+        .find(|process| process.phase == Phase::Zombie && !looked_at(process));
+    ensure(forgotten.is_none(), || {
+        format!("nothing tells that this one has ended: {forgotten:?}")
+    })?;
+    let earliest = earliest.into_iter().chain(world.look_at()).min();
     let expected = if waits { Some(Instant::ZERO) } else { earliest };
     ensure(world.arm_failed || world.armed == expected, || {
         format!("the timer is armed for {:?}, and {expected:?} is next", world.armed)

@@ -80,6 +80,11 @@ pub(super) struct FakeProcess {
     said: Option<bool>,
     ends: Option<(Instant, Exit)>,
     stops: Option<Instant>,
+    /// Its status is not to be had before, though it has ended: a tracer holds it.
+    held: Option<Instant>,
+    /// When it is looked at again, its descriptor being out of the set; and how often that was in vain.
+    pub(super) look: Option<Instant>,
+    looks: u32,
     killed: Option<Instant>,
     obeys: Option<(Duration, Exit)>,
     dying: Duration,
@@ -123,6 +128,9 @@ impl FakeProcess {
             said: None,
             ends: habits.ends.map(|(after, exit)| (now.saturating_add(after), exit)),
             stops: habits.stops.map(|after| now.saturating_add(after)),
+            held: None,
+            look: None,
+            looks: 0,
             killed: None,
             obeys: habits.obeys,
             dying: habits.dying,
@@ -134,7 +142,9 @@ impl FakeProcess {
 
     /// Whether a descriptor of it is readable.
     pub(super) fn is_ready(&self) -> bool {
-        self.phase == Phase::Zombie || (self.phase == Phase::Held && self.news) || self.said.is_some()
+        (self.phase == Phase::Zombie && self.look.is_none())
+            || (self.phase == Phase::Held && self.news)
+            || self.said.is_some()
     }
 
     /// What it has said is heard.
@@ -145,10 +155,33 @@ impl FakeProcess {
     /// Whether a descriptor of it is in the set.
     pub(super) fn is_watched(&self) -> bool {
         match self.phase {
-            Phase::Alive | Phase::Zombie => true,
+            Phase::Alive => true,
+            Phase::Zombie => self.look.is_none() || self.said.is_some(),
             Phase::Held => self.home.is_some() || self.said.is_some(),
             Phase::Reaped => false,
         }
+    }
+
+    /// From now on a tracer holds what is left of it, until then.
+    pub(super) fn hold(&mut self, until: Instant) {
+        self.held.get_or_insert(until);
+    }
+
+    /// Whether it has ended and can't be collected.
+    pub(super) fn is_held(&self, now: Instant) -> bool {
+        self.phase == Phase::Zombie && self.held.is_some_and(|until| now < until)
+    }
+
+    /// Until when it is held.
+    pub(super) fn held_until(&self) -> Option<Instant> {
+        self.held.filter(|_| self.phase == Phase::Zombie)
+    }
+
+    /// It was looked at in vain: its descriptor goes out of the set, and another look follows.
+    pub(super) fn look_later(&mut self, now: Instant) {
+        let wait = Duration::from_millis(1 << self.looks.min(7));
+        self.look = Some(now.saturating_add(wait));
+        self.looks += 1;
     }
 
     /// The descriptor that tells of the cgroup has been read: whether nobody lives there.
@@ -177,6 +210,7 @@ impl FakeProcess {
         self.ends = self.ends.filter(|_| self.told).map(|(at, exit)| (at.min(soon), exit));
         self.obeys = self.obeys.map(|(_, exit)| (Duration::from_millis(10), exit));
         self.dying = self.dying.min(SOON);
+        self.held = self.held.map(|until| until.min(soon));
         self.killed = self.killed.map(|at| at.min(soon));
     }
 

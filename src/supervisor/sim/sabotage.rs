@@ -68,6 +68,17 @@ fn that_a_deadline_is_left_over() {
 }
 
 #[test]
+fn that_another_look_is_forgotten() {
+    let meddle = |host: &mut Host| {
+        let mut world = host.world.borrow_mut();
+        if let Some(process) = world.processes.iter_mut().find(|process| process.look.is_some()) {
+            process.look = Some(Instant::NEVER);
+        }
+    };
+    is_noticed(meddle, "nothing tells that this one has ended");
+}
+
+#[test]
 fn that_a_request_is_forgotten() {
     let meddle = |host: &mut Host| {
         let waits = snapshots(&host.driver).find(|now| now.pending == Some(Request::Stop));

@@ -67,7 +67,7 @@ const CAUSES: [&str; 16] = [
     "gone",
 ];
 
-const DEEDS: [&str; 17] = [
+const DEEDS: [&str; 18] = [
     "spawned",
     "spawn refused",
     "collected",
@@ -85,6 +85,7 @@ const DEEDS: [&str; 17] = [
     "told that a cgroup is empty",
     "told of readiness",
     "told that there will be none",
+    "found ended without a status",
 ];
 
 fn place(name: StateName) -> usize {
@@ -145,6 +146,7 @@ impl Tally {
                 (Ok(Sight::Empty), _) => 14,
                 (Ok(Sight::Ready), _) => 15,
                 (Ok(Sight::NotReady), _) => 16,
+                (Ok(Sight::Late), _) => 17,
             },
             Did::Signal { failed: None, .. } => 6,
             Did::Signal { failed: Some(_), .. } => 7,

@@ -95,6 +95,8 @@ pub(super) enum Did {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sight {
     Nothing,
+    /// It has ended, and its status is not to be had.
+    Late,
     Ended(Exit),
     Empty,
     Ready,
@@ -252,17 +254,24 @@ impl World {
             return Err(self.chance.pick(&[libc::EIO, libc::EMFILE, libc::ENOMEM]));
         }
         let is_late = self.chance.happens(climate.collect_is_late);
+        let held = is_late.then(|| self.now.saturating_add(self.chance.time()));
         let is_lost = hold && self.chance.happens(climate.group_is_lost);
         let now = self.now;
-        let Some(process) = self.process_mut(serial).filter(|process| process.is_ready()) else {
+        let is_worth_it = |process: &&mut FakeProcess| process.is_ready() || process.phase == Phase::Zombie;
+        let Some(process) = self.process_mut(serial).filter(is_worth_it) else {
             return Ok(Sight::Nothing);
         };
         if let Some(ready) = process.hear() {
             return Ok(if ready { Sight::Ready } else { Sight::NotReady });
         }
-        if is_late {
-            return Ok(Sight::Nothing);
+        if let Some(until) = held {
+            process.hold(until);
         }
+        if process.is_held(now) {
+            process.look_later(now);
+            return Ok(Sight::Late);
+        }
+        process.look = None;
         if process.phase == Phase::Held {
             return Ok(if process.acknowledge() {
                 Sight::Empty
@@ -331,7 +340,7 @@ impl World {
             self.wait_for_end(place, patience);
         }
         let process = self.processes.remove(place);
-        if process.phase == Phase::Alive {
+        if process.phase == Phase::Alive || process.is_held(self.now) {
             self.never(|| format!("process {} has outlived the driver", process.pid));
         }
         self.log.push(Did::Release {
@@ -352,11 +361,26 @@ impl World {
                 Some(_) | None => return self.pass(until),
             }
         }
+        if let Some(at) = self.processes[place].held_until() {
+            self.pass(at.min(until));
+        }
+    }
+
+    /// When a process is to be looked at again, if one is.
+    pub(super) fn look_at(&self) -> Option<Instant> {
+        self.processes.iter().filter_map(|process| process.look).min()
     }
 }
 
 /// From this look on the real kernel's seam tells zombies from the living.
 const CAREFUL_LOOK: u8 = 6;
+
+impl Fake {
+    /// When a process is looked at again that has ended and can't be collected.
+    pub(super) fn look_of(&self, process: &Handle) -> Option<Instant> {
+        self.0.borrow().process(process.serial)?.look
+    }
+}
 
 impl Kernel for Fake {
     type Process = Handle;
@@ -401,6 +425,12 @@ impl Kernel for Fake {
         let mut world = self.0.borrow_mut();
         let serial = process.serial;
         let result = world.collect(serial, hold);
+        let now = world.now;
+        let process = world.process_mut(serial);
+        if let Some(process) = process.filter(|process| process.look.is_some() && result != Ok(Sight::Late)) {
+            // What was found was something else, or nothing could be.
+            process.look_later(now);
+        }
         let (owner, pid) = world
             .process(serial)
             .map(|process| (process.owner, process.pid))
@@ -412,7 +442,7 @@ impl Kernel for Fake {
             result,
         });
         Ok(match result.map_err(io::Error::from_raw_os_error)? {
-            Sight::Nothing => Seen::Nothing,
+            Sight::Nothing | Sight::Late => Seen::Nothing,
             Sight::Empty => Seen::Empty,
             Sight::Ready => Seen::Ready,
             Sight::NotReady => Seen::NotReady,
@@ -428,7 +458,7 @@ impl Kernel for Fake {
         let world = self.0.borrow();
         world
             .process(process.serial)
-            .is_none_or(|process| process.phase != Phase::Alive)
+            .is_none_or(|process| process.phase != Phase::Alive && !process.is_held(world.now))
     }
 
     fn reserve(&mut self, _additional: usize) {}
@@ -466,6 +496,26 @@ impl Kernel for Fake {
     }
 
     fn close(&mut self, _until: Instant) {}
+
+    fn look_at(&self) -> Option<Instant> {
+        self.0.borrow().look_at()
+    }
+
+    fn look_again(&mut self, now: Instant) -> Option<u32> {
+        let mut world = self.0.borrow_mut();
+        let due = world
+            .processes
+            .iter_mut()
+            .filter(|process| process.look.is_some_and(|at| at <= now));
+        let first = due.min_by_key(|process| (process.look, process.owner))?;
+        // Like a deadline, it is told once.
+        first.look = Some(Instant::NEVER);
+        Some(first.owner)
+    }
+
+    fn is_ours(&self) -> bool {
+        true
+    }
 
     fn arm(&mut self, at: Option<Instant>) -> io::Result<()> {
         let mut world = self.0.borrow_mut();
