@@ -152,7 +152,7 @@ fn wait_until_all_are(supervisor: &mut Supervisor, state: StateName, fleet: usiz
 /// Starts the children with a spawner alone, and keeps one [`Child`] for each.
 fn spawner(program: &Program, fleet: usize) -> Result<Times> {
     let mut spawner = Spawner::new()?;
-    let mut compiled = Command::new(program.path())
+    let compiled = Command::new(program.path())
         .args(program.args())
         .env_clear()
         .compile()?;

@@ -463,8 +463,8 @@ fn the_parent_is_left_as_it_was() {
         } else {
             base
         };
-        let mut good = base.clone().compile().unwrap();
-        let mut bad = base.current_dir("/no/such").compile().unwrap();
+        let good = base.clone().compile().unwrap();
+        let bad = base.current_dir("/no/such").compile().unwrap();
         let before = state();
         assert_eq!(before.2, 1);
         let leaks = Oracle::begin();

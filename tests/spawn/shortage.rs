@@ -51,7 +51,7 @@ fn out_of_descriptors() {
         let mut cases: Vec<_> = cases
             .map(|(left, command, step)| (left, command.compile().unwrap(), step))
             .into();
-        let mut healthy = piped().compile().unwrap();
+        let healthy = piped().compile().unwrap();
         let files = limit(libc::RLIMIT_NOFILE, 256);
         let before = Oracle::begin();
         for (left, program, step) in &mut cases {
@@ -76,7 +76,7 @@ fn out_of_processes() {
     isolated(|| {
         let mut spawner = Spawner::new().unwrap();
         let program = Command::new("/bin/true").stdin(Stdio::piped()).compile().unwrap();
-        let mut healthy = sh("exit 3").compile().unwrap();
+        let healthy = sh("exit 3").compile().unwrap();
         std::thread::scope(|scope| {
             let unprivileged = scope.spawn(|| {
                 // With a uid of its own that has no other process, the limit is reached at once. Raw calls
