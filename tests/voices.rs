@@ -262,7 +262,7 @@ fn times_that_are_never_over_are_never_over() {
             host.until_state(ended, BackOff);
             assert_eq!(host.state(alive), Starting);
             let supervisor = host.supervisor.as_fd();
-            assert!(!wait_readable(&supervisor, ms(50)), "nothing is due: {time:?}");
+            assert!(!wait_readable(supervisor, ms(50)), "nothing is due: {time:?}");
             host.shut_down();
         }
     });
