@@ -5,6 +5,7 @@
 //! fault.
 
 mod modules;
+mod readme;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
