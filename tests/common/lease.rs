@@ -1,22 +1,24 @@
-//! A program whose execve hangs for as long as a test wants, without any privilege: an open of a file waits while
-//! another process or descriptor holds a write lease on it (fcntl(2), F_SETLEASE), up to
-//! /proc/sys/fs/lease-break-time, 45 seconds as a rule.
+//! Makes the execve(2) of a program hang for as long as a test wants, without any privilege.
+//!
+//! An open of a file waits while another descriptor holds a write lease on it (fcntl(2), F_SETLEASE). The kernel
+//! breaks the lease after /proc/sys/fs/lease-break-time, which is 45 seconds by default.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
-/// fcntl(2): which signal tells of an open. libc lacks it.
+/// The operation of fcntl(2) that sets the signal for an open. libc lacks it.
 const F_SETSIG: libc::c_int = 10;
 
-/// While this lives, an execve of the file hangs. It can be interrupted by SIGKILL.
+/// A lease on a file. While it exists, an execve of the file hangs; only SIGKILL interrupts it.
 pub struct Lease(File);
 
 impl Lease {
-    /// Takes the lease. No descriptor of the file may be open. The signal that tells of an open is ignored by this process.
+    /// Takes the lease. No other descriptor of the file may be open. The kernel reports an open with SIGURG, which this
+    /// process ignores.
     pub fn take(path: &Path) -> Lease {
-        let file = File::open(path).expect("the program");
-        // SAFETY: numbers only. SIGURG is ignored by default, unlike SIGIO.
+        let file = File::open(path).expect("cannot open the program");
+        // SAFETY: fcntl(2) takes only numbers here. SIGURG is ignored by default, unlike SIGIO.
         let taken = unsafe {
             libc::fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG);
             libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK)
@@ -25,7 +27,7 @@ impl Lease {
         Lease(file)
     }
 
-    /// Lets what hangs go on.
+    /// Gives up the lease, so that a hanging execve continues.
     pub fn end(self) {
         drop(self);
     }
