@@ -110,8 +110,6 @@ const KNOWN_ARROWS: &[(&str, &str)] = &[
     ("pidherd::supervisor::voices", "pidherd::supervisor"),
     ("pidherd::sys::arch::portable", "pidherd::sys::arch"),
     ("pidherd::sys::arch::x86_64", "pidherd::sys::arch"),
-    ("pidherd::sys::script", "pidherd::sys::settings"),
-    ("pidherd::sys::settings", "pidherd::sys::script"),
 ];
 
 /// The rooms that do no I/O, read no clock, and keep no state outside of their values.
