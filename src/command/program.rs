@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -182,12 +182,18 @@ impl Compiled {
 
     /// The highest descriptor number that the child gets.
     pub(super) fn last_target(&self) -> RawFd {
-        last_target(&self.descriptors)
+        let targets = self.descriptors.iter().map(|descriptor| descriptor.target);
+        targets.max().unwrap_or(2)
     }
 
     /// Whether some descriptor other than `own` is going to be put at number `fd`.
     pub(super) fn overwrites(&self, fd: RawFd, own: RawFd) -> bool {
-        let is_put = |descriptor: &Descriptor| !matches!(descriptor.source, Source::Inherit);
+        let is_put = |descriptor: &Descriptor| match &descriptor.source {
+            Source::Inherit => false,
+            // It is there already.
+            Source::Given(given) => given.as_raw_fd() != fd,
+            Source::Null | Source::Pipe(_) | Source::File { .. } | Source::Stdout => true,
+        };
         fd != own
             && self
                 .descriptors
@@ -220,6 +226,15 @@ impl Compiled {
 }
 
 impl Lowering {
+    /// The lowest number that is free in the child: that of no descriptor that it gets. A number above the last one
+    /// might be beyond the limit (RLIMIT_NOFILE).
+    pub(super) fn first_gap(&self) -> RawFd {
+        let targets = || self.descriptors.iter().map(|descriptor| descriptor.target);
+        // Targets are sorted, each occurs once, and the standard streams are always among them.
+        let taken = (0..).zip(targets()).take_while(|(number, target)| number == target);
+        RawFd::try_from(taken.count()).unwrap_or(RawFd::MAX)
+    }
+
     pub(super) fn label(&mut self, step: Step, subject: Option<Subject>) -> usize {
         self.labels.push(Label { step, subject });
         self.labels.len() - 1
@@ -329,12 +344,6 @@ impl Lowering {
             .execute(label, command.signal_mask, command.ignored_signals, &image);
         Ok(())
     }
-}
-
-/// The highest of these targets; the standard streams count always.
-pub(super) fn last_target(descriptors: &[Descriptor]) -> RawFd {
-    let targets = descriptors.iter().map(|descriptor| descriptor.target);
-    targets.max().unwrap_or(2)
 }
 
 /// What execve is to be tried with: the program itself if there is a slash in it, else the program in each
