@@ -166,13 +166,24 @@ impl Compiled {
             Some(label) => (label.step, label.subject.clone()),
             None => (Step::Clone, None),
         };
-        let nowhere = step == Step::Exec && self.candidates > 1 && matches!(errno, libc::ENOENT | libc::ENOTDIR);
-        let subject = if nowhere {
-            Some(Subject::Nowhere(PathBuf::from(&self.name)))
-        } else {
-            subject
-        };
         SpawnError::new(self.name.clone(), step, errno, subject)
+    }
+
+    /// The error that a failed step of the child amounts to, with what the child has found out about an execve.
+    pub(super) fn failed(&self, label: usize, errno: i32, inquiry: Option<(bool, Option<Vec<u8>>)>) -> SpawnError {
+        let error = self.error(label, errno);
+        let (found, interpreter) = inquiry.unwrap_or_default();
+        let is_absence = matches!(errno, libc::ENOENT | libc::ENOTDIR);
+        let subject = match (error.step(), error.path(), interpreter) {
+            (Step::Exec, Some(program), Some(interpreter)) => {
+                let interpreter = PathBuf::from(OsString::from_vec(interpreter));
+                Subject::Interpreted(program.to_owned(), Some(interpreter))
+            }
+            (Step::Exec, Some(program), None) if found && is_absence => Subject::Interpreted(program.to_owned(), None),
+            (Step::Exec, _, None) if self.candidates > 1 && is_absence => Subject::Nowhere(PathBuf::from(&self.name)),
+            _ => return error,
+        };
+        SpawnError::new(self.name.clone(), Step::Exec, errno, Some(subject))
     }
 
     /// The error of something that went wrong in the parent.

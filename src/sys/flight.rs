@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 
 use super::arch;
 use super::child::{Part, Run, Stage};
+use super::interpreter::Inquiry;
 use super::script::{DECIMAL, LONGEST_PID_KEY, Prelude, Script, Step};
 use super::stack::Stack;
 
@@ -58,6 +59,7 @@ impl Flight {
             stage: AtomicU32::new(Stage::SHARED),
             failed_label: AtomicUsize::new(0),
             failed_errno: AtomicI32::new(0),
+            inquiry: Inquiry::new(),
         });
         let parts = Parts {
             stack: Stack::new()?,
@@ -112,6 +114,17 @@ impl Flight {
         (errno != 0).then(|| (label.load(Ordering::Relaxed), errno))
     }
 
+    /// Of an execve that failed: whether the program is there and may be executed, and the path of the interpreter that
+    /// is at fault, if one is. `None` while a child uses this memory.
+    pub(crate) fn inquiry(&self) -> Option<(bool, Option<Vec<u8>>)> {
+        if self.is_in_use() {
+            return None;
+        }
+        // SAFETY: the record lives as long as this value, and no child writes to it any more.
+        let inquiry = unsafe { &(*self.run.as_ptr()).inquiry };
+        Some((inquiry.found(), inquiry.interpreter()))
+    }
+
     fn shared(&self) -> (&AtomicU32, &AtomicU32) {
         // SAFETY: as above.
         unsafe {
@@ -135,6 +148,7 @@ impl Flight {
             (*run).pauses = pauses;
             (*run).stage = AtomicU32::new(Stage::SHARED);
             (*run).failed_errno = AtomicI32::new(0);
+            (*run).inquiry = Inquiry::new();
             (*run).in_use = AtomicU32::new(u32::from(in_flight));
             if let Some(own) = script.own_environment() {
                 let entry = (&raw mut (*run).pid_entry).cast::<u8>();

@@ -14,6 +14,7 @@ pub(crate) mod descriptors;
 pub(crate) mod flight;
 pub(crate) mod fork;
 pub(crate) mod guarded;
+mod interpreter;
 pub(crate) mod nr;
 pub(crate) mod process;
 #[cfg(test)]

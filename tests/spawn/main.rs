@@ -7,6 +7,7 @@ mod errors;
 mod helpers;
 mod in_flight;
 
+mod search;
 mod settings;
 mod shortage;
 mod streams;
