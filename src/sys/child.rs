@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 
 use super::arch::syscall;
 use super::interpreter::{Inquiry, inquire, is_about_files, may_execute};
+use super::parent::Parent;
 use super::script::{DECIMAL, LONGEST_PID_KEY, Own, Step, Then};
 
 /// What the parent hands to the child, and what it gets back. Parent and child use it at the same time: the parent
@@ -20,8 +21,8 @@ use super::script::{DECIMAL, LONGEST_PID_KEY, Own, Step, Then};
 pub(crate) struct Run {
     /// Two lists of steps, run one after the other: that of this spawn, then that of the command.
     pub parts: [Part; 2],
-    /// The parent's pid, to be compared with getppid(2).
-    pub parent: isize,
+    /// The thread that makes the child, if the script asks for it.
+    pub parent: Parent,
     /// The environment of a child whose own pid is in it ([`Own::Environment`]).
     pub environment: *const usize,
     /// The entry of that environment with the pid; the digits come behind the key, whose length is `pid_key`.
@@ -141,8 +142,7 @@ unsafe fn perform(step: &Step, run: *mut Run, tried: &mut Tried) -> c_int {
             }
             Then::Place(_) | Then::Number | Then::Decimal | Then::Unshared => errno,
             Then::Equal(wanted) if result == wanted => 0,
-            Then::Parent if result == (*run).parent => 0,
-            Then::Parent => libc::ESRCH,
+            Then::Parent => (*run).parent.check(result),
             Then::Refuse if errno != 0 => 0,
             Then::Equal(_) | Then::Refuse => libc::EPERM,
             Then::UpTo(end) => close_up_to(step, end),

@@ -20,9 +20,9 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 
-use super::arch;
 use super::child::{Part, Run, Stage};
 use super::interpreter::Inquiry;
+use super::parent::Parent;
 use super::script::{DECIMAL, LONGEST_PID_KEY, Prelude, Script, Step};
 use super::stack::Stack;
 
@@ -49,7 +49,7 @@ impl Flight {
     pub(crate) fn new() -> io::Result<Flight> {
         let run = Box::new(Run {
             parts: [const { Part::EMPTY }; 2],
-            parent: 0,
+            parent: Parent::NONE,
             environment: std::ptr::null(),
             pid_entry: [0; LONGEST_PID_KEY + DECIMAL],
             pid_key: 0,
@@ -144,7 +144,9 @@ impl Flight {
         // SAFETY: no child uses the record (the caller), and nothing else points to it.
         unsafe {
             (*run).parts = lists;
-            (*run).parent = arch::syscall(libc::SYS_getpid, &[0; 6]);
+            if script.asks_for_parent {
+                (*run).parent = Parent::current();
+            }
             (*run).pauses = pauses;
             (*run).stage = AtomicU32::new(Stage::SHARED);
             (*run).failed_errno = AtomicI32::new(0);

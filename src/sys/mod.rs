@@ -16,6 +16,7 @@ pub(crate) mod fork;
 pub(crate) mod guarded;
 mod interpreter;
 pub(crate) mod nr;
+mod parent;
 pub(crate) mod process;
 #[cfg(test)]
 pub(crate) mod refuse;

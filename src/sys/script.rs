@@ -50,7 +50,7 @@ pub(crate) enum Then {
     Place(usize),
     /// Any other value ends the child.
     Equal(isize),
-    /// Anything but the parent's pid ends the child.
+    /// It is the pid of the parent. A parent that is gone ends the child.
     Parent,
     /// Success ends the child: it could do what it must not be able to.
     Refuse,
@@ -80,6 +80,7 @@ pub(crate) struct Script {
     steps: Vec<Step>,
     held: Vec<Vec<u64>>,
     own_environment: Option<OwnEnvironment>,
+    pub(super) asks_for_parent: bool,
 }
 
 /// An environment that contains the pid of the child, and so is another one for each spawn.
