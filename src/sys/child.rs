@@ -141,6 +141,8 @@ unsafe fn perform(step: &Step, run: *mut Run, tried: &mut Tried) -> c_int {
                 0
             }
             Then::Place(_) | Then::Number | Then::Decimal | Then::Unshared => errno,
+            Then::Written if errno == 0 => must_be_written(&args),
+            Then::Written => 0,
             Then::Equal(wanted) if result == wanted => 0,
             Then::Parent => (*run).parent.check(result),
             Then::Refuse if errno != 0 => 0,
@@ -185,6 +187,27 @@ unsafe fn wait_while_busy(nr: c_long, args: &[usize; 6], mut errno: c_int, mut p
         }
     }
     errno
+}
+
+/// ENXIO for a FIFO with neither a writer nor something to be read. tee(2) tells these apart and takes nothing: it says
+/// that there is nothing to wait for (0), or that there is (EAGAIN).
+unsafe fn must_be_written(args: &[usize; 6]) -> c_int {
+    let [fifo, ..] = *args;
+    let mut pipe: [c_int; 2] = [-1; 2];
+    // SAFETY: pipe2 writes two ints to a local array of two; the rest takes numbers.
+    unsafe {
+        let flags = libc::O_CLOEXEC as usize;
+        let made = syscall(libc::SYS_pipe2, &[(&raw mut pipe) as usize, flags, 0, 0, 0, 0]);
+        if made < 0 {
+            return made.wrapping_neg() as c_int;
+        }
+        let [read, write] = (&raw const pipe).read_volatile();
+        let flags = libc::SPLICE_F_NONBLOCK as usize;
+        let copied = syscall(libc::SYS_tee, &[fifo, write as usize, 1, flags, 0, 0]);
+        syscall(libc::SYS_close, &[read as usize, 0, 0, 0, 0, 0]);
+        syscall(libc::SYS_close, &[write as usize, 0, 0, 0, 0, 0]);
+        if copied == 0 { libc::ENXIO } else { 0 }
+    }
 }
 
 /// Moves a freshly opened descriptor to the number where the program expects it.

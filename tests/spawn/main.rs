@@ -4,6 +4,7 @@ mod basics;
 #[path = "../common/mod.rs"]
 mod common;
 mod errors;
+mod files;
 mod helpers;
 mod in_flight;
 
