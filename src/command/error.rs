@@ -125,6 +125,8 @@ pub(crate) enum Subject {
     Stream(RawFd),
     /// A program that is in none of PATH's directories.
     Nowhere(PathBuf),
+    /// A program that is there, and the interpreter that can't be executed, if it is known.
+    Interpreted(PathBuf, Option<PathBuf>),
     Value(String),
     /// The operation of the preparations that failed, and its object.
     Setup(&'static str, &'static str),
@@ -137,6 +139,8 @@ impl fmt::Display for Subject {
             Subject::File(path, target) => write!(f, "{path:?} for {}", Stream(*target)),
             Subject::Stream(target) => write!(f, "for {}", Stream(*target)),
             Subject::Nowhere(path) => write!(f, "{path:?}, searched for in PATH"),
+            Subject::Interpreted(path, Some(interpreter)) => write!(f, "{path:?} with interpreter {interpreter:?}"),
+            Subject::Interpreted(path, None) => write!(f, "{path:?} with an interpreter that is missing"),
             Subject::Value(value) => f.write_str(value),
             Subject::Setup(operation, object) => write!(f, "{operation} {object}"),
         }
@@ -212,9 +216,26 @@ impl SpawnError {
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match self.about()? {
-            Subject::Path(path) | Subject::File(path, _) | Subject::Nowhere(path) => Some(path),
+            Subject::Path(path) | Subject::File(path, _) | Subject::Nowhere(path) | Subject::Interpreted(path, _) => {
+                Some(path)
+            }
             Subject::Setup(_, object) => Some(Path::new(object)).filter(|path| path.is_absolute()),
             Subject::Stream(_) | Subject::Value(_) => None,
+        }
+    }
+
+    /// The interpreter that could not be executed, if that is why the program could not: of a script (`#!`) the path
+    /// in its first line, of a program the dynamic linker. [`path`](SpawnError::path) is that of the program.
+    #[must_use]
+    pub fn interpreter(&self) -> Option<&Path> {
+        match self.about()? {
+            Subject::Interpreted(_, interpreter) => interpreter.as_deref(),
+            Subject::Path(_)
+            | Subject::File(..)
+            | Subject::Stream(_)
+            | Subject::Nowhere(_)
+            | Subject::Value(_)
+            | Subject::Setup(..) => None,
         }
     }
 
@@ -222,7 +243,9 @@ impl SpawnError {
     #[must_use]
     pub fn subject(&self) -> Option<String> {
         Some(match self.about()? {
-            Subject::Path(path) | Subject::File(path, _) | Subject::Nowhere(path) => path.display().to_string(),
+            Subject::Path(path) | Subject::File(path, _) | Subject::Nowhere(path) | Subject::Interpreted(path, _) => {
+                path.display().to_string()
+            }
             Subject::Stream(target) => Stream(*target).to_string(),
             Subject::Value(value) => value.clone(),
             Subject::Setup(_, object) => (*object).to_owned(),

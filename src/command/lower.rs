@@ -5,7 +5,7 @@ use super::Command;
 use super::capability::Capabilities;
 use super::error::{CommandError, Step};
 use super::identity::{Host, Ids};
-use super::program::{Lowering, c_string, last_target};
+use super::program::{Lowering, c_string};
 use super::settings::Settings;
 use crate::sys::capabilities::CapabilitySets;
 use std::os::fd::RawFd;
@@ -116,7 +116,7 @@ impl Lowering {
         if let Some(value) = settings.oom_score_adj {
             in_range("oom_score_adj", value, -1000..=1000)?;
             let label = self.value(Step::OomScore, value);
-            let scratch = last_target(&self.descriptors).saturating_add(1);
+            let scratch = self.first_gap();
             self.body.oom_score_adj(label, value, scratch);
         }
         Ok(())

@@ -259,7 +259,7 @@ impl Command {
         self
     }
 
-    /// The process group to join (setpgid(2)); 0 for one of its own.
+    /// The process group to join (setpgid(2)), by its number in the PID namespace of the child; 0 for one of its own.
     #[must_use]
     pub fn process_group(mut self, group: i32) -> Command {
         self.process_group = Some(group);

@@ -9,12 +9,12 @@
 //! descriptors stay away from those of the standard streams, even if the host has closed these.
 //!
 //! Both end the same way: each source is copied to its target, and everything else is closed. A source is
-//! never where another descriptor is to be put: on the short path a slot, on the plain path a copy above the
-//! last target keeps it out of the way.
+//! never where another descriptor is to be put: on the short path a slot, on the plain path a copy at a
+//! number that is no target keeps it out of the way.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use rustix::io::fcntl_dupfd_cloexec;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::error::{SpawnError, Step, Subject};
@@ -213,13 +213,12 @@ fn usable_as_it_is(program: &Compiled, fd: RawFd, target: RawFd) -> bool {
 
 /// Sources stay where they are, but for those in the way.
 fn find_plain_ways(program: &Compiled, staging: &mut Staging, slots: &Slots) -> Result<(), SpawnError> {
-    let above = program.last_target().saturating_add(1);
     staging.sources.clear();
     for descriptor in &program.descriptors {
         let source = match source_of(&descriptor.source, &staging.ends, Some(slots.null())) {
             None => NONE,
             Some(fd) if !program.overwrites(fd.as_raw_fd(), descriptor.target) => fd.as_raw_fd(),
-            Some(fd) => match fcntl_dupfd_cloexec(fd, above) {
+            Some(fd) => match out_of_the_way(program, fd) {
                 Ok(copy) => {
                     let number = copy.as_raw_fd();
                     staging.moved.push(copy);
@@ -231,6 +230,20 @@ fn find_plain_ways(program: &Compiled, staging: &mut Staging, slots: &Slots) -> 
         staging.sources.push(source);
     }
     Ok(())
+}
+
+/// A copy of a descriptor at the lowest number at which nothing else will be put. A number above the last target might
+/// be beyond the limit (RLIMIT_NOFILE).
+fn out_of_the_way(program: &Compiled, fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let mut least = FIRST;
+    loop {
+        let copy = fcntl_dupfd_cloexec(fd, least)?;
+        let number = copy.as_raw_fd();
+        if !program.overwrites(number, NONE) {
+            return Ok(copy);
+        }
+        least = number.saturating_add(1);
+    }
 }
 
 /// The descriptor that is to be copied to a target, if it is one.

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -166,13 +166,24 @@ impl Compiled {
             Some(label) => (label.step, label.subject.clone()),
             None => (Step::Clone, None),
         };
-        let nowhere = step == Step::Exec && self.candidates > 1 && matches!(errno, libc::ENOENT | libc::ENOTDIR);
-        let subject = if nowhere {
-            Some(Subject::Nowhere(PathBuf::from(&self.name)))
-        } else {
-            subject
-        };
         SpawnError::new(self.name.clone(), step, errno, subject)
+    }
+
+    /// The error that a failed step of the child amounts to, with what the child has found out about an execve.
+    pub(super) fn failed(&self, label: usize, errno: i32, inquiry: Option<(bool, Option<Vec<u8>>)>) -> SpawnError {
+        let error = self.error(label, errno);
+        let (found, interpreter) = inquiry.unwrap_or_default();
+        let is_absence = matches!(errno, libc::ENOENT | libc::ENOTDIR);
+        let subject = match (error.step(), error.path(), interpreter) {
+            (Step::Exec, Some(program), Some(interpreter)) => {
+                let interpreter = PathBuf::from(OsString::from_vec(interpreter));
+                Subject::Interpreted(program.to_owned(), Some(interpreter))
+            }
+            (Step::Exec, Some(program), None) if found && is_absence => Subject::Interpreted(program.to_owned(), None),
+            (Step::Exec, _, None) if self.candidates > 1 && is_absence => Subject::Nowhere(PathBuf::from(&self.name)),
+            _ => return error,
+        };
+        SpawnError::new(self.name.clone(), Step::Exec, errno, Some(subject))
     }
 
     /// The error of something that went wrong in the parent.
@@ -182,12 +193,18 @@ impl Compiled {
 
     /// The highest descriptor number that the child gets.
     pub(super) fn last_target(&self) -> RawFd {
-        last_target(&self.descriptors)
+        let targets = self.descriptors.iter().map(|descriptor| descriptor.target);
+        targets.max().unwrap_or(2)
     }
 
     /// Whether some descriptor other than `own` is going to be put at number `fd`.
     pub(super) fn overwrites(&self, fd: RawFd, own: RawFd) -> bool {
-        let is_put = |descriptor: &Descriptor| !matches!(descriptor.source, Source::Inherit);
+        let is_put = |descriptor: &Descriptor| match &descriptor.source {
+            Source::Inherit => false,
+            // It is there already.
+            Source::Given(given) => given.as_raw_fd() != fd,
+            Source::Null | Source::Pipe(_) | Source::File { .. } | Source::Stdout => true,
+        };
         fd != own
             && self
                 .descriptors
@@ -220,6 +237,15 @@ impl Compiled {
 }
 
 impl Lowering {
+    /// The lowest number that is free in the child: that of no descriptor that it gets. A number above the last one
+    /// might be beyond the limit (RLIMIT_NOFILE).
+    pub(super) fn first_gap(&self) -> RawFd {
+        let targets = || self.descriptors.iter().map(|descriptor| descriptor.target);
+        // Targets are sorted, each occurs once, and the standard streams are always among them.
+        let taken = (0..).zip(targets()).take_while(|(number, target)| number == target);
+        RawFd::try_from(taken.count()).unwrap_or(RawFd::MAX)
+    }
+
     pub(super) fn label(&mut self, step: Step, subject: Option<Subject>) -> usize {
         self.labels.push(Label { step, subject });
         self.labels.len() - 1
@@ -329,12 +355,6 @@ impl Lowering {
             .execute(label, command.signal_mask, command.ignored_signals, &image);
         Ok(())
     }
-}
-
-/// The highest of these targets; the standard streams count always.
-pub(super) fn last_target(descriptors: &[Descriptor]) -> RawFd {
-    let targets = descriptors.iter().map(|descriptor| descriptor.target);
-    targets.max().unwrap_or(2)
 }
 
 /// What execve is to be tried with: the program itself if there is a slash in it, else the program in each

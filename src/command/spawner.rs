@@ -430,7 +430,7 @@ impl Launch {
 impl Launch {
     /// The error of a step that failed in the child.
     fn error(&self, program: &Program, label: usize, errno: i32) -> SpawnError {
-        let error = program.0.error(label, errno);
+        let error = program.0.failed(label, errno, self.flight.inquiry());
         match self.entered.as_ref().filter(|_| error.step() == Step::Cgroup) {
             Some(path) => error.about_path(path.clone()),
             None => error,

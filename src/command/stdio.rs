@@ -115,8 +115,11 @@ impl From<File> for Stdio {
 /// to the host's working directory, the host's permissions decide, and a created file belongs to
 /// the host's user. The host's umask applies to its mode.
 ///
-/// A FIFO that nobody reads is an error (`ENXIO`) when opened for writing, instead of a wait in which the host would
-/// take part.
+/// No file keeps the spawn waiting. A FIFO without its other side (to be written without a reader, to be read without a
+/// writer and with nothing in it) is an error, `ENXIO` at [`Step::Open`](crate::Step::Open), where a shell would wait.
+/// The program itself waits for what comes through a FIFO, as usual. A device is opened as with O_NONBLOCK (open(2)): a
+/// serial line without waiting for its carrier. A terminal does not become the controlling one. A directory can be
+/// opened for reading.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenFile {
     pub(super) path: PathBuf,

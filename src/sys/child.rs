@@ -10,6 +10,8 @@ use std::ffi::{c_int, c_long, c_void};
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 
 use super::arch::syscall;
+use super::interpreter::{Inquiry, inquire, is_about_files, may_execute};
+use super::parent::Parent;
 use super::script::{DECIMAL, LONGEST_PID_KEY, Own, Step, Then};
 
 /// What the parent hands to the child, and what it gets back. Parent and child use it at the same time: the parent
@@ -19,8 +21,8 @@ use super::script::{DECIMAL, LONGEST_PID_KEY, Own, Step, Then};
 pub(crate) struct Run {
     /// Two lists of steps, run one after the other: that of this spawn, then that of the command.
     pub parts: [Part; 2],
-    /// The parent's pid, to be compared with getppid(2).
-    pub parent: isize,
+    /// The thread that makes the child, if the script asks for it.
+    pub parent: Parent,
     /// The environment of a child whose own pid is in it ([`Own::Environment`]).
     pub environment: *const usize,
     /// The entry of that environment with the pid; the digits come behind the key, whose length is `pid_key`.
@@ -38,6 +40,8 @@ pub(crate) struct Run {
     /// The failed step's label and errno; an errno of 0 says that nothing failed.
     pub failed_label: AtomicUsize,
     pub failed_errno: AtomicI32,
+    /// What the child has found out about an execve that failed. The parent reads it when the child has let go.
+    pub inquiry: Inquiry,
 }
 
 /// How far a child has come, as numbers that grow.
@@ -67,9 +71,10 @@ impl Part {
     };
 }
 
-/// An execve that failed in a way that lets the search go on.
+/// The execve, of those that failed, that explains best why there is no program.
 struct Tried {
-    label: usize,
+    /// Null before the first.
+    step: *const Step,
     errno: c_int,
 }
 
@@ -81,7 +86,7 @@ struct Tried {
 pub(crate) unsafe extern "C" fn enter(run: *mut c_void) -> ! {
     let run = run.cast::<Run>();
     let mut tried = Tried {
-        label: 0,
+        step: std::ptr::null(),
         errno: libc::ENOENT,
     };
     // SAFETY: as promised by the caller; `part` and `step` stay within the lists.
@@ -93,13 +98,19 @@ pub(crate) unsafe extern "C" fn enter(run: *mut c_void) -> ! {
             while step != (*part).end {
                 let errno = perform(&*step, run, &mut tried);
                 if errno != 0 {
+                    if matches!((*step).then, Then::Search) {
+                        inquire_and_fail(run, Tried { step, errno });
+                    }
                     fail(run, (*step).label, errno);
                 }
                 step = step.wrapping_add(1);
             }
             part = part.wrapping_add(1);
         }
-        fail(run, tried.label, tried.errno)
+        if is_absence(tried.errno) {
+            look_again(run, &mut tried);
+        }
+        inquire_and_fail(run, tried)
     }
 }
 
@@ -107,15 +118,7 @@ pub(crate) unsafe extern "C" fn enter(run: *mut c_void) -> ! {
 unsafe fn perform(step: &Step, run: *mut Run, tried: &mut Tried) -> c_int {
     // SAFETY: the script's constructors put valid arguments into every step, and `run` is valid.
     unsafe {
-        let mut args = step.args;
-        match step.own {
-            Own::None => {}
-            Own::Number(index) => args
-                .as_mut_ptr()
-                .wrapping_add(index)
-                .write((&raw const (*run).number) as usize),
-            Own::Environment => args.as_mut_ptr().wrapping_add(2).write((*run).environment as usize),
-        }
+        let args = arguments(step, run);
         if matches!(step.then, Then::Search) {
             (*run).stage.store(Stage::EXECUTES, Ordering::Release);
         }
@@ -138,18 +141,36 @@ unsafe fn perform(step: &Step, run: *mut Run, tried: &mut Tried) -> c_int {
                 0
             }
             Then::Place(_) | Then::Number | Then::Decimal | Then::Unshared => errno,
+            Then::Written if errno == 0 => must_be_written(&args),
+            Then::Written => 0,
             Then::Equal(wanted) if result == wanted => 0,
-            Then::Parent if result == (*run).parent => 0,
-            Then::Parent => libc::ESRCH,
+            Then::Parent => (*run).parent.check(result),
             Then::Refuse if errno != 0 => 0,
             Then::Equal(_) | Then::Refuse => libc::EPERM,
             Then::UpTo(end) => close_up_to(step, end),
             Then::Search => {
                 let errno = wait_while_busy(step.nr, &args, errno, (*run).pauses);
-                search(step.label, errno, tried)
+                search(step, errno, tried)
             }
         }
     }
+}
+
+/// The arguments of a step, those that are the child's own included.
+unsafe fn arguments(step: &Step, run: *const Run) -> [usize; 6] {
+    let mut args = step.args;
+    // SAFETY: `run` is valid, and the constructors name an argument that there is.
+    unsafe {
+        match step.own {
+            Own::None => {}
+            Own::Number(index) => args
+                .as_mut_ptr()
+                .wrapping_add(index)
+                .write((&raw const (*run).number) as usize),
+            Own::Environment => args.as_mut_ptr().wrapping_add(2).write((*run).environment as usize),
+        }
+    }
+    args
 }
 
 /// Repeats an execve of a program that is being written, a millisecond after each try. Another thread's fork can hold
@@ -166,6 +187,27 @@ unsafe fn wait_while_busy(nr: c_long, args: &[usize; 6], mut errno: c_int, mut p
         }
     }
     errno
+}
+
+/// ENXIO for a FIFO with neither a writer nor something to be read. tee(2) tells these apart and takes nothing: it says
+/// that there is nothing to wait for (0), or that there is (EAGAIN).
+unsafe fn must_be_written(args: &[usize; 6]) -> c_int {
+    let [fifo, ..] = *args;
+    let mut pipe: [c_int; 2] = [-1; 2];
+    // SAFETY: pipe2 writes two ints to a local array of two; the rest takes numbers.
+    unsafe {
+        let flags = libc::O_CLOEXEC as usize;
+        let made = syscall(libc::SYS_pipe2, &[(&raw mut pipe) as usize, flags, 0, 0, 0, 0]);
+        if made < 0 {
+            return made.wrapping_neg() as c_int;
+        }
+        let [read, write] = (&raw const pipe).read_volatile();
+        let flags = libc::SPLICE_F_NONBLOCK as usize;
+        let copied = syscall(libc::SYS_tee, &[fifo, write as usize, 1, flags, 0, 0]);
+        syscall(libc::SYS_close, &[read as usize, 0, 0, 0, 0, 0]);
+        syscall(libc::SYS_close, &[write as usize, 0, 0, 0, 0, 0]);
+        if copied == 0 { libc::ENXIO } else { 0 }
+    }
 }
 
 /// Moves a freshly opened descriptor to the number where the program expects it.
@@ -194,16 +236,76 @@ unsafe fn close_up_to(step: &Step, end: usize) -> c_int {
     0
 }
 
-/// Whether the next candidate of the PATH is worth a try. A program that exists but may not be run is
-/// the better explanation at the end than one that doesn't exist.
-fn search(label: usize, errno: c_int, tried: &mut Tried) -> c_int {
+/// Decides whether the next candidate of the PATH is tried: an errno ends the search, 0 goes on.
+///
+/// Most errors are about one directory of the PATH. A dead network file system, a loop of symbolic links or a
+/// directory that may not be searched must not hide what the next directory has; shells go on as well. The search
+/// ends where the program was found and can't run, and where the system is short of something: to start another
+/// program of the same name would be worse than to start none.
+fn search(step: &Step, errno: c_int, tried: &mut Tried) -> c_int {
     match errno {
-        libc::EACCES => *tried = Tried { label, errno },
-        libc::ENOENT | libc::ENOTDIR if tried.errno != libc::EACCES => *tried = Tried { label, errno },
-        libc::ENOENT | libc::ENOTDIR => {}
-        _ => return errno,
+        libc::ENOEXEC | libc::ELIBBAD | libc::ETXTBSY | libc::E2BIG => return errno,
+        libc::ENOMEM | libc::EAGAIN | libc::EMFILE | libc::ENFILE | libc::EINTR | libc::EFAULT => return errno,
+        _ => {}
+    }
+    if tried.step.is_null() || weight(errno) > weight(tried.errno) {
+        *tried = Tried { step, errno };
     }
     0
+}
+
+/// How well an error explains that no program was found: best that one may not be run, worst that none is there.
+fn weight(errno: c_int) -> u8 {
+    match errno {
+        libc::EACCES | libc::EPERM => 2,
+        _ if is_absence(errno) => 0,
+        _ => 1,
+    }
+}
+
+fn is_absence(errno: c_int) -> bool {
+    matches!(errno, libc::ENOENT | libc::ENOTDIR)
+}
+
+/// Looks for a candidate that is there after all: then it is its interpreter that is not. One whose errno is
+/// not the one that was kept is tried once more.
+unsafe fn look_again(run: *const Run, tried: &mut Tried) {
+    // SAFETY: as in `enter`; the first argument of an execve is the address of a path.
+    unsafe {
+        let mut part = (&raw const (*run).parts).cast::<Part>();
+        let parts_end = part.wrapping_add(2);
+        while part != parts_end {
+            let mut step = (*part).first;
+            while step != (*part).end {
+                let [path, ..] = (*step).args;
+                if matches!((*step).then, Then::Search) && may_execute(path) {
+                    if step != tried.step {
+                        let args = arguments(&*step, run);
+                        let errno = syscall((*step).nr, &args).wrapping_neg() as c_int;
+                        *tried = Tried { step, errno };
+                    }
+                    return;
+                }
+                step = step.wrapping_add(1);
+            }
+            part = part.wrapping_add(1);
+        }
+    }
+}
+
+/// Reports the execve that explains best why there is no program, and ends the child.
+unsafe fn inquire_and_fail(run: *mut Run, tried: Tried) -> ! {
+    // SAFETY: `run` is valid, and a step that is not null is one of its steps.
+    unsafe {
+        if tried.step.is_null() {
+            fail(run, 0, tried.errno);
+        }
+        let [path, ..] = (*tried.step).args;
+        if is_about_files(tried.errno) {
+            inquire(path, tried.errno, &raw mut (*run).inquiry);
+        }
+        fail(run, (*tried.step).label, tried.errno)
+    }
 }
 
 /// Writes `number` and a NUL to `to`, which has room for the ten digits of any pid.
@@ -254,19 +356,85 @@ mod tests {
 
     #[test]
     fn a_forbidden_program_is_reported_rather_than_a_missing_one() {
+        assert_eq!(
+            searched(&[
+                libc::ENOENT,
+                libc::ESTALE,
+                libc::EACCES,
+                libc::ENOTDIR,
+                libc::ENOENT,
+                libc::EIO
+            ]),
+            (3, libc::EACCES)
+        );
+        assert_eq!(searched(&[libc::ENOENT, libc::ENOTDIR]), (1, libc::ENOENT));
+        assert_eq!(
+            searched(&[libc::ENOENT, libc::EIO, libc::ELOOP, libc::ENOENT]),
+            (2, libc::EIO)
+        );
+        assert_eq!(searched(&[libc::EIO, libc::ENOEXEC, libc::EACCES]), (2, libc::ENOEXEC));
+    }
+
+    /// What is reported of a search that meets these: which candidate, and the errno.
+    fn searched(errnos: &[c_int]) -> (usize, c_int) {
+        let step = |label| Step {
+            nr: libc::SYS_execve,
+            args: [0; 6],
+            own: Own::None,
+            then: Then::Search,
+            label,
+        };
+        let steps: Vec<Step> = (1..=errnos.len()).map(step).collect();
         let mut tried = Tried {
-            label: 0,
+            step: std::ptr::null(),
             errno: libc::ENOENT,
         };
-        for (label, errno) in [
-            (1, libc::ENOENT),
-            (2, libc::EACCES),
-            (3, libc::ENOTDIR),
-            (4, libc::ENOENT),
-        ] {
-            assert_eq!(search(label, errno, &mut tried), 0);
+        for (step, &errno) in steps.iter().zip(errnos) {
+            let end = search(step, errno, &mut tried);
+            if end != 0 {
+                return (step.label, end);
+            }
         }
-        assert_eq!((tried.label, tried.errno), (2, libc::EACCES));
-        assert_eq!(search(5, libc::ENOEXEC, &mut tried), libc::ENOEXEC);
+        // SAFETY: one of `steps`, which are still there.
+        (unsafe { (*tried.step).label }, tried.errno)
+    }
+
+    #[test]
+    fn what_is_about_one_directory_does_not_end_the_search() {
+        for errno in [
+            libc::ENOENT,
+            libc::ENOTDIR,
+            libc::EACCES,
+            libc::EPERM,
+            libc::ELOOP,
+            libc::ENAMETOOLONG,
+            libc::EIO,
+            libc::ESTALE,
+            libc::ENODEV,
+            libc::ENXIO,
+            libc::ETIMEDOUT,
+            libc::EHOSTDOWN,
+            libc::EHOSTUNREACH,
+            libc::ENOTCONN,
+            libc::ECONNABORTED,
+            libc::EREMOTEIO,
+            libc::ENOKEY,
+            libc::EUCLEAN,
+            libc::EINVAL,
+        ] {
+            assert_eq!(searched(&[errno, libc::ENOEXEC]), (2, libc::ENOEXEC), "{errno}");
+        }
+        for errno in [
+            libc::ENOEXEC,
+            libc::ETXTBSY,
+            libc::E2BIG,
+            libc::ENOMEM,
+            libc::EAGAIN,
+            libc::EMFILE,
+            libc::ENFILE,
+            libc::ELIBBAD,
+        ] {
+            assert_eq!(searched(&[libc::ENOENT, errno, libc::EACCES]), (2, errno), "{errno}");
+        }
     }
 }

@@ -20,8 +20,9 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 
-use super::arch;
 use super::child::{Part, Run, Stage};
+use super::interpreter::Inquiry;
+use super::parent::Parent;
 use super::script::{DECIMAL, LONGEST_PID_KEY, Prelude, Script, Step};
 use super::stack::Stack;
 
@@ -48,7 +49,7 @@ impl Flight {
     pub(crate) fn new() -> io::Result<Flight> {
         let run = Box::new(Run {
             parts: [const { Part::EMPTY }; 2],
-            parent: 0,
+            parent: Parent::NONE,
             environment: std::ptr::null(),
             pid_entry: [0; LONGEST_PID_KEY + DECIMAL],
             pid_key: 0,
@@ -58,6 +59,7 @@ impl Flight {
             stage: AtomicU32::new(Stage::SHARED),
             failed_label: AtomicUsize::new(0),
             failed_errno: AtomicI32::new(0),
+            inquiry: Inquiry::new(),
         });
         let parts = Parts {
             stack: Stack::new()?,
@@ -112,6 +114,17 @@ impl Flight {
         (errno != 0).then(|| (label.load(Ordering::Relaxed), errno))
     }
 
+    /// Of an execve that failed: whether the program is there and may be executed, and the path of the interpreter that
+    /// is at fault, if one is. `None` while a child uses this memory.
+    pub(crate) fn inquiry(&self) -> Option<(bool, Option<Vec<u8>>)> {
+        if self.is_in_use() {
+            return None;
+        }
+        // SAFETY: the record lives as long as this value, and no child writes to it any more.
+        let inquiry = unsafe { &(*self.run.as_ptr()).inquiry };
+        Some((inquiry.found(), inquiry.interpreter()))
+    }
+
     fn shared(&self) -> (&AtomicU32, &AtomicU32) {
         // SAFETY: as above.
         unsafe {
@@ -131,10 +144,13 @@ impl Flight {
         // SAFETY: no child uses the record (the caller), and nothing else points to it.
         unsafe {
             (*run).parts = lists;
-            (*run).parent = arch::syscall(libc::SYS_getpid, &[0; 6]);
+            if script.asks_for_parent {
+                (*run).parent = Parent::current();
+            }
             (*run).pauses = pauses;
             (*run).stage = AtomicU32::new(Stage::SHARED);
             (*run).failed_errno = AtomicI32::new(0);
+            (*run).inquiry = Inquiry::new();
             (*run).in_use = AtomicU32::new(u32::from(in_flight));
             if let Some(own) = script.own_environment() {
                 let entry = (&raw mut (*run).pid_entry).cast::<u8>();

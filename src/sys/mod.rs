@@ -14,7 +14,9 @@ pub(crate) mod descriptors;
 pub(crate) mod flight;
 pub(crate) mod fork;
 pub(crate) mod guarded;
+mod interpreter;
 pub(crate) mod nr;
+mod parent;
 pub(crate) mod process;
 #[cfg(test)]
 pub(crate) mod refuse;

@@ -46,11 +46,14 @@ pub(crate) enum Own {
 pub(crate) enum Then {
     /// An error ends the child.
     Succeed,
+    /// It says that the descriptor in the first argument is a FIFO, which must have a writer or something to be read;
+    /// or, by an error, that it is none.
+    Written,
     /// It is a descriptor, to be moved to this number.
     Place(usize),
     /// Any other value ends the child.
     Equal(isize),
-    /// Anything but the parent's pid ends the child.
+    /// It is the pid of the parent. A parent that is gone ends the child.
     Parent,
     /// Success ends the child: it could do what it must not be able to.
     Refuse,
@@ -80,6 +83,7 @@ pub(crate) struct Script {
     steps: Vec<Step>,
     held: Vec<Vec<u64>>,
     own_environment: Option<OwnEnvironment>,
+    pub(super) asks_for_parent: bool,
 }
 
 /// An environment that contains the pid of the child, and so is another one for each spawn.
@@ -160,8 +164,9 @@ impl Prelude {
 
     // Descriptors.
 
-    /// openat(2) with O_NONBLOCK, so that a FIFO nobody reads is an error (ENXIO) instead of a wait in
-    /// which the parent would take part; the flag is cleared when it has served. O_NOCTTY: a terminal
+    /// openat(2) with O_NONBLOCK, so that a FIFO without a reader is an error (ENXIO) instead of a wait in
+    /// which the parent would take part; the flag is cleared when it has served. The kernel opens a FIFO without a
+    /// writer all the same, and the program would find its end at once, so that is an error too. O_NOCTTY: a terminal
     /// must not become the child's by being a log file.
     pub(crate) fn open(&mut self, label: usize, path: Text, flags: c_int, mode: c_uint, target: RawFd) {
         let all = flags | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_LARGEFILE;
@@ -174,6 +179,10 @@ impl Prelude {
             0,
         ];
         self.push(label, libc::SYS_openat, args, Then::Place(target as usize));
+        if flags & libc::O_ACCMODE == libc::O_RDONLY {
+            let args = [target as usize, libc::F_GETPIPE_SZ as usize, 0, 0, 0, 0];
+            self.push(label, libc::SYS_fcntl, args, Then::Written);
+        }
         let args = [
             target as usize,
             libc::F_SETFL as usize,

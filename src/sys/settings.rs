@@ -115,7 +115,7 @@ impl Script {
 
     // The parent's death.
 
-    /// PR_SET_PDEATHSIG; and a look whether the parent is there still, which will not be told again.
+    /// PR_SET_PDEATHSIG; then a look whether the parent is still there: for one that has ended, no signal comes.
     pub(crate) fn parent_death_signal(&mut self, label: usize, signal: Signal) {
         self.call(
             label,
@@ -123,6 +123,7 @@ impl Script {
             &[libc::PR_SET_PDEATHSIG as usize, signal.as_raw() as usize],
         );
         self.push(label, libc::SYS_getppid, [0; 6], Then::Parent);
+        self.asks_for_parent = true;
     }
 }
 

@@ -13,7 +13,7 @@ use super::common::{SOON, TempDir, isolated, tempdir, wait_readable, wait_until}
 use super::helpers::{root, sh};
 
 /// Asks until the spawn is over.
-fn finish(spawner: &mut Spawner, spawning: Spawning) -> SpawnProgress {
+pub fn finish(spawner: &mut Spawner, spawning: Spawning) -> SpawnProgress {
     let mut progress = Some(SpawnProgress::InFlight(spawning));
     wait_until("the spawn is over", SOON, || {
         if let Some(SpawnProgress::InFlight(spawning)) = progress.take() {
@@ -24,7 +24,7 @@ fn finish(spawner: &mut Spawner, spawning: Spawning) -> SpawnProgress {
     progress.unwrap()
 }
 
-fn running(progress: SpawnProgress) -> Child {
+pub fn running(progress: SpawnProgress) -> Child {
     match progress {
         SpawnProgress::Running(child) => child,
         other => panic!("{other:?}"),

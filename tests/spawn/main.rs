@@ -4,9 +4,11 @@ mod basics;
 #[path = "../common/mod.rs"]
 mod common;
 mod errors;
+mod files;
 mod helpers;
 mod in_flight;
 
+mod search;
 mod settings;
 mod shortage;
 mod streams;

@@ -5,10 +5,11 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 
 use pidherd::signal::Signal;
-use pidherd::{Capabilities, Command, CommandError, OpenFile, Resource, Stdio, Step};
+use pidherd::{Capabilities, Command, CommandError, OpenFile, Resource, SpawnProgress, Stdio, Step};
 
-use crate::common::{isolated, test_cgroup};
+use crate::common::{isolated, skipped, test_cgroup};
 use crate::helpers::{Scratch, cat_status, output, root, sh, status};
+use crate::in_flight::{finish as outcome, running};
 
 #[test]
 fn limits_nice_affinity_and_oom() {
@@ -233,6 +234,75 @@ fn the_parents_death_is_a_signal() {
         assert_eq!(child.wait().unwrap().exit.signal(), Some(Signal::USR1));
         let child = spawn();
         assert_eq!(child.pidfd().peek().unwrap(), None);
+    });
+}
+
+/// A child in another PID namespace has no number for its parent: getppid(2) is 0 there.
+#[test]
+fn the_parents_death_is_a_signal_in_another_pid_namespace_too() {
+    if !root("the_parents_death_is_a_signal_in_another_pid_namespace_too") {
+        return;
+    }
+    isolated(|| {
+        let sleep = || Command::new("/bin/sleep").arg("1000");
+        let spawn_inside = move || {
+            // SAFETY: a number; it concerns the children of this thread alone, which starts no other thread.
+            assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWPID) }, 0);
+            let mut spawner = pidherd::Spawner::new().unwrap();
+            // The first process of a namespace is its init, whose end is that of all others.
+            let init = spawner.spawn(&sleep().compile().unwrap()).unwrap();
+            let program = sleep().parent_death_signal(Signal::USR1).compile().unwrap();
+            let synchronous = spawner.spawn(&program).unwrap();
+            let begun = spawner.begin(&program).unwrap();
+            let begun = running(outcome(&mut spawner, begun));
+            assert_eq!(synchronous.pidfd().peek().unwrap(), None);
+            (init, [synchronous, begun])
+        };
+        let (init, children) = std::thread::spawn(spawn_inside).join().unwrap();
+        for mut child in children {
+            assert_eq!(child.wait().unwrap().exit.signal(), Some(Signal::USR1));
+        }
+        drop(init);
+        let spawn_init = move || {
+            // SAFETY: as above.
+            assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWPID) }, 0);
+            sleep().parent_death_signal(Signal::KILL).spawn().unwrap()
+        };
+        let mut init = std::thread::spawn(spawn_init).join().unwrap();
+        assert_eq!(init.wait().unwrap().exit.signal(), Some(Signal::KILL));
+    });
+}
+
+/// The thread has ended before the child could ask for the signal, which then never comes.
+#[test]
+fn a_child_whose_parent_thread_has_ended_does_not_start() {
+    if cfg!(pidherd_portable) {
+        return skipped("the portable path waits for exec");
+    }
+    isolated(|| {
+        let Some(cgroup) = test_cgroup() else { return };
+        let directory = Arc::new(OwnedFd::from(File::open(cgroup.path()).unwrap()));
+        let command = Command::new("/bin/sleep").arg("1000").cgroup(directory);
+        let mut spawner = pidherd::Spawner::new().unwrap();
+        for (command, starts) in [
+            (command.clone().parent_death_signal(Signal::KILL), false),
+            (command, true),
+        ] {
+            let program = command.compile().unwrap();
+            fs::write(cgroup.path().join("cgroup.freeze"), "1").unwrap();
+            let begin = || spawner.begin(&program).unwrap();
+            let spawning = std::thread::scope(|scope| scope.spawn(begin).join().unwrap());
+            assert!(!spawning.is_finished(), "it is frozen");
+            fs::write(cgroup.path().join("cgroup.freeze"), "0").unwrap();
+            match outcome(&mut spawner, spawning) {
+                SpawnProgress::Running(child) => assert!(starts, "{child:?}"),
+                SpawnProgress::Failed(error) => {
+                    assert_eq!((error.step(), error.errno()), (Step::ParentDeathSignal, libc::ESRCH));
+                    assert!(!starts);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
     });
 }
 

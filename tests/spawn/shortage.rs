@@ -1,13 +1,14 @@
 //! A host at its limits, under signals, with other threads at work.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 
-use pidherd::{Command, Spawner, Stdio, Step};
+use pidherd::{Capabilities, Command, Resource, Signal, Spawner, Stdio, Step};
 
-use crate::common::{Oracle, isolated};
-use crate::helpers::{root, sh};
+use crate::common::{Oracle, elf, isolated, tempdir};
+use crate::helpers::{read_to_end, root, sh};
 
 /// The limit of before, after the soft one was set to this.
 fn limit(resource: libc::__rlimit_resource_t, soft: u64) -> u64 {
@@ -65,6 +66,80 @@ fn out_of_descriptors() {
         }
         before.end();
         limit(libc::RLIMIT_NOFILE, files);
+    });
+}
+
+/// Whatever number a setting needs for a moment, or a descriptor on its way, is one that the host may have.
+#[test]
+fn the_last_number_that_is_allowed_can_be_given() {
+    isolated(|| {
+        const LIMIT: u64 = 64;
+        let given = Arc::new(OwnedFd::from(File::open("/dev/null").unwrap()));
+        let at = |number| Arc::new(rustix::io::fcntl_dupfd_cloexec(&given, number).unwrap());
+        let (last, before_last) = (at(63), at(62));
+        assert_eq!((last.as_raw_fd(), before_last.as_raw_fd()), (63, 62));
+        let score = |command: Command| command.arg("/proc/self/oom_score_adj").oom_score_adj(321);
+        let cat = || Command::new("/bin/cat");
+        let many = |numbers: std::ops::Range<i32>| {
+            numbers.fold(cat(), |command, number| command.fd(number, Arc::clone(&given)))
+        };
+        let commands = [
+            // The scratch descriptor of oom_score_adj: above 63, above 40, between.
+            (score(cat().fd(63, Arc::clone(&given))), "321\n"),
+            (score(cat().fd(63, Arc::clone(&last))), "321\n"),
+            (score(cat().fd(63, Stdio::read("/dev/null"))), "321\n"),
+            (score(many(3..61)), "321\n"),
+            (score(many(3..40).fd(63, Stdio::null())), "321\n"),
+            // Descriptors that are in each other's way, below the last number.
+            (sh("").fd(63, Arc::clone(&before_last)).fd(62, Arc::clone(&last)), ""),
+            (sh("").fd(62, Arc::clone(&last)).fd(63, Stdio::piped()), ""),
+        ];
+        let mut spawner = Spawner::new().unwrap();
+        let mut programs = commands.map(|(command, text)| (command.stdout(Stdio::piped()).compile().unwrap(), text));
+        let before = limit(libc::RLIMIT_NOFILE, LIMIT);
+        for (program, text) in &mut programs {
+            let mut child = spawner.spawn(program).unwrap();
+            assert_eq!(read_to_end(child.stdout.take().unwrap()), *text);
+            assert!(child.wait().unwrap().exit.success());
+        }
+        // And one beyond is refused by the number that is meant.
+        let error = sh("").fd(64, Arc::clone(&given)).spawn().unwrap_err();
+        assert_eq!((error.step(), error.subject()), (Step::Descriptor, Some("64".into())));
+        limit(libc::RLIMIT_NOFILE, before);
+    });
+}
+
+/// The child may have as few descriptors as it likes: no setting needs one after the limit.
+#[test]
+fn a_child_may_be_allowed_no_descriptor_at_all() {
+    if !root("a_child_may_be_allowed_no_descriptor_at_all") || !elf::runs_or_skip() {
+        return;
+    }
+    isolated(|| {
+        let directory = tempdir();
+        elf::install(&directory.join("exit"), elf::EXITING);
+        let ends = |most: u64| {
+            let command = Command::new(directory.join("exit"))
+                .arg("7")
+                .limit(Resource::OpenFiles, most, most)
+                .oom_score_adj(300)
+                .nice(1)
+                .uid(65534)
+                .gid(65534)
+                .ambient_capabilities(Capabilities::KILL)
+                .umask(0o77)
+                .current_dir("/")
+                .setsid(true)
+                .parent_death_signal(Signal::KILL)
+                .stdin(Stdio::read("/dev/null"))
+                .stdout(Stdio::append(directory.join("log")))
+                .stderr(Stdio::stdout())
+                .fd(9, Stdio::null());
+            command.spawn().unwrap().wait().unwrap().exit.code()
+        };
+        for most in [0, 1, 3, 4, 64] {
+            assert_eq!(ends(most), Some(b'7'), "{most}");
+        }
     });
 }
 

@@ -10,7 +10,7 @@ mod common;
 mod notifier;
 
 use std::collections::BTreeMap;
-use std::ffi::{CStr, c_long};
+use std::ffi::{CStr, c_int, c_long};
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
@@ -39,25 +39,86 @@ fn every_call_of_a_spawn_can_fail() {
     Isolation::new().limit(Duration::from_secs(300)).run(|| {
         let place = tempdir();
         elf::install(&place.join("exit"), elf::EXITING);
-        let notifier = Notifier::new(counts);
-        let (send, receive) = mpsc::channel();
-        thread::scope(|scope| {
-            let notifier = &notifier;
-            let answering = scope.spawn(move || {
-                let (listener, asking) = receive.recv().unwrap();
-                notifier.answer(&listener, asking);
-            });
-            let failing = scope.spawn(|| {
-                let numbers: Vec<c_long> = CALLS.iter().map(|&(nr, _)| nr).collect();
-                // SAFETY: gettid(2) has no arguments.
-                let asking = unsafe { libc::gettid() };
-                send.send((install(&numbers), asking.cast_unsigned())).unwrap();
-                fail_everything(notifier, &place);
-            });
-            let outcome = failing.join();
-            answering.join().unwrap();
-            if let Err(panic) = outcome {
-                std::panic::resume_unwind(panic);
+        under_notifier(|notifier| fail_everything(notifier, &place));
+    });
+}
+
+/// Runs `body` in a thread whose system calls, and those of its children, can fail.
+fn under_notifier(body: impl FnOnce(&Notifier) + Send) {
+    let notifier = Notifier::new(counts);
+    let (send, receive) = mpsc::channel();
+    thread::scope(|scope| {
+        let notifier = &notifier;
+        let answering = scope.spawn(move || {
+            let (listener, asking) = receive.recv().unwrap();
+            notifier.answer(&listener, asking);
+        });
+        let failing = scope.spawn(move || {
+            let numbers: Vec<c_long> = CALLS.iter().map(|&(nr, _)| nr).collect();
+            // SAFETY: gettid(2) has no arguments.
+            let asking = unsafe { libc::gettid() };
+            send.send((install(&numbers), asking.cast_unsigned())).unwrap();
+            body(notifier);
+        });
+        let outcome = failing.join();
+        answering.join().unwrap();
+        if let Err(panic) = outcome {
+            std::panic::resume_unwind(panic);
+        }
+    });
+}
+
+/// What file systems answer that have lost their server, their disk or their key.
+const OF_DEAD_DIRECTORIES: &[c_int] = &[
+    libc::EIO,
+    libc::ESTALE,
+    libc::ETIMEDOUT,
+    libc::EHOSTDOWN,
+    libc::ENOTCONN,
+    libc::ECONNABORTED,
+    libc::ENODEV,
+    libc::ENXIO,
+    libc::ENOKEY,
+    libc::ELOOP,
+    libc::ENAMETOOLONG,
+    libc::EACCES,
+    libc::EPERM,
+    libc::ENOTDIR,
+];
+
+#[test]
+fn whatever_a_directory_of_path_answers_the_next_one_is_searched() {
+    if !elf::runs_or_skip() || !root_or_skip("a filter") {
+        return;
+    }
+    isolated(|| {
+        let place = tempdir();
+        elf::install(&place.join("exit"), elf::EXITING);
+        let here = place.path().display();
+        let searched = Command::new("exit").arg("7").env("PATH", format!("/one:{here}:{here}"));
+        under_notifier(|notifier| {
+            let mut seen = Vec::new();
+            let child = notifier.during(None, &mut seen, || searched.spawn());
+            assert!(exits_well(child.unwrap()));
+            let is_execve = |call: &Call| call.nr == libc::SYS_execve;
+            let first = seen.iter().position(is_execve).unwrap();
+            let second = first + 1 + seen[first + 1..].iter().position(is_execve).unwrap();
+            for &errno in OF_DEAD_DIRECTORIES {
+                // Before the directory that has it, and in its place before the next one.
+                for at in [first, second] {
+                    let fault = Some(Fault::Once { at, errno });
+                    let child = notifier.during(fault, &mut seen, || searched.spawn());
+                    assert!(exits_well(child.unwrap()), "{errno}");
+                }
+                let everywhere = Some(Fault::ForGood { at: first, errno });
+                let error = notifier.during(everywhere, &mut seen, || searched.spawn()).unwrap_err();
+                assert_eq!((error.step(), error.errno()), (Step::Exec, errno));
+            }
+            for errno in [libc::ENOEXEC, libc::ENOMEM, libc::EAGAIN, libc::ENFILE, libc::E2BIG] {
+                let fault = Some(Fault::Once { at: second, errno });
+                let error = notifier.during(fault, &mut seen, || searched.spawn()).unwrap_err();
+                let program = place.join("exit");
+                assert_eq!((error.errno(), error.path()), (errno, Some(program.as_path())));
             }
         });
     });

@@ -1,0 +1,223 @@
+//! Why an execve failed: the child finds out whether the program is there and which interpreter is at fault.
+//!
+//! execve(2) says "no such file" of a script whose interpreter is missing, and of a program whose dynamic linker
+//! is. Only the child can tell these from a program that is missing: it has the root, the directory and the rights
+//! with which the kernel looked. It follows the chain of interpreters as the kernel does, by system calls alone;
+//! see [`super::child`] for what code in the child must not do. The successful path never comes here.
+
+use std::ffi::{CStr, c_int};
+
+use super::arch::syscall;
+
+/// As much of a program as the kernel looks at to find its interpreter (BINPRM_BUF_SIZE).
+const HEAD: usize = 256;
+
+/// The kernel gives up (ELOOP) after this many interpreters of interpreters.
+const DEPTH: usize = 6;
+
+/// What has been found out.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Inquiry {
+    /// The program is there and may be executed.
+    found: bool,
+    /// The path of the interpreter that can't be executed, in one of the heads; or null.
+    interpreter: *const u8,
+    /// The beginnings of two files, the second one's path in the first. Each has room for a NUL after it.
+    heads: [[u8; HEAD + 1]; 2],
+}
+
+impl Inquiry {
+    pub(super) const fn new() -> Inquiry {
+        Inquiry {
+            found: false,
+            interpreter: std::ptr::null(),
+            heads: [[0; HEAD + 1]; 2],
+        }
+    }
+
+    /// Whether the program is there and may be executed. For the parent.
+    pub(super) fn found(&self) -> bool {
+        self.found
+    }
+
+    /// The interpreter at fault. For the parent.
+    pub(super) fn interpreter(&self) -> Option<Vec<u8>> {
+        let start = (self.interpreter as usize).wrapping_sub(self.heads.as_ptr() as usize);
+        let path = self
+            .heads
+            .as_flattened()
+            .get(start..)
+            .filter(|_| !self.interpreter.is_null())?;
+        let path = CStr::from_bytes_until_nul(path).ok()?;
+        Some(path.to_bytes().to_owned())
+    }
+}
+
+/// Whether execve can mean the file that it names, or one that this names in turn; the others are about the
+/// arguments, or a shortage.
+pub(super) fn is_about_files(errno: c_int) -> bool {
+    !matches!(
+        errno,
+        libc::E2BIG | libc::ENOMEM | libc::EAGAIN | libc::EMFILE | libc::ENFILE | libc::ETXTBSY | libc::EFAULT
+    )
+}
+
+/// Whether this user may execute what is at this path. (access(2) goes by the real ids, which in a child that has
+/// changed them are the effective ones.)
+///
+/// # Safety
+/// `path` is the address of a text that ends with a NUL.
+pub(super) unsafe fn may_execute(path: usize) -> bool {
+    let args = [libc::AT_FDCWD as usize, path, libc::X_OK as usize, 0, 0, 0];
+    // SAFETY: as promised.
+    unsafe { syscall(libc::SYS_faccessat, &args) == 0 }
+}
+
+/// Finds out why execve of `path` said `errno`.
+///
+/// # Safety
+/// `path` is the address of a text that ends with a NUL; `inquiry` is valid for reads and writes.
+pub(super) unsafe fn inquire(path: usize, errno: c_int, inquiry: *mut Inquiry) {
+    let (mut path, mut depth) = (path, 0usize);
+    // SAFETY: as promised; each further path lies in a head, with a NUL behind it.
+    unsafe {
+        let heads = (&raw mut (*inquiry).heads).cast::<[u8; HEAD + 1]>();
+        let mut interpreter = std::ptr::null::<u8>();
+        let mut at_fault = false;
+        while depth < DEPTH {
+            at_fault = !may_execute(path);
+            if at_fault {
+                break;
+            }
+            if depth == 0 {
+                (*inquiry).found = true;
+            }
+            let head = heads.wrapping_add(depth & 1).cast::<u8>();
+            match next(path, errno, head) {
+                Next::Interpreter(next) => interpreter = next,
+                Next::None => {
+                    // It has no form that the kernel knows.
+                    at_fault = errno == libc::ENOEXEC;
+                    break;
+                }
+                Next::Directory => {
+                    at_fault = true;
+                    break;
+                }
+            }
+            path = interpreter as usize;
+            depth = depth.wrapping_add(1);
+        }
+        if at_fault {
+            (*inquiry).interpreter = interpreter;
+        }
+    }
+}
+
+/// What the beginning of a file says.
+enum Next {
+    /// The path of its interpreter.
+    Interpreter(*const u8),
+    /// It needs none, or can't be read.
+    None,
+    Directory,
+}
+
+/// Reads the beginning of a file into `head` and finds the interpreter in it.
+unsafe fn next(path: usize, errno: c_int, head: *mut u8) -> Next {
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY;
+    // SAFETY: a path that ends with a NUL, and a head with room for HEAD bytes and one more.
+    unsafe {
+        let file = syscall(
+            libc::SYS_openat,
+            &[libc::AT_FDCWD as usize, path, flags as usize, 0, 0, 0],
+        );
+        if file < 0 {
+            return Next::None;
+        }
+        let length = syscall(libc::SYS_read, &[file as usize, head as usize, HEAD, 0, 0, 0]);
+        let next = if length == -(libc::EISDIR as isize) {
+            Next::Directory
+        } else if length < 2 {
+            Next::None
+        } else if byte(head, 0) == b'#' && byte(head, 1) == b'!' {
+            of_script(head, length as usize)
+        } else if errno == libc::ENOEXEC {
+            // A program for another machine: its linker has not been looked for.
+            Next::None
+        } else {
+            of_program(file as usize, head, length as usize)
+        };
+        syscall(libc::SYS_close, &[file as usize, 0, 0, 0, 0, 0]);
+        next
+    }
+}
+
+/// The interpreter in the first line of a script: what follows `#!` and blanks, up to the next blank.
+unsafe fn of_script(head: *mut u8, length: usize) -> Next {
+    let is_blank = |byte| byte == b' ' || byte == b'\t';
+    let mut start: usize = 2;
+    // SAFETY: `length` bytes were read into the head, and there is room for one more.
+    unsafe {
+        while start < length && is_blank(byte(head, start)) {
+            start = start.wrapping_add(1);
+        }
+        let mut end = start;
+        while end < length && !is_blank(byte(head, end)) && byte(head, end) != b'\n' && byte(head, end) != 0 {
+            end = end.wrapping_add(1);
+        }
+        // Without an end the name may be longer than what was read, and the kernel refuses it.
+        if end == start || end == HEAD {
+            return Next::None;
+        }
+        head.wrapping_add(end).write(0);
+    }
+    Next::Interpreter(head.wrapping_add(start))
+}
+
+/// The dynamic linker of a program of 64 bits: what its program header PT_INTERP names (elf(5)). It is one of the
+/// first.
+#[cfg(target_pointer_width = "64")]
+unsafe fn of_program(file: usize, head: *mut u8, length: usize) -> Next {
+    const PT_INTERP: u32 = 3;
+    const ENTRY: usize = 56;
+    // SAFETY: nothing is read from behind the `length` bytes that were read into the head.
+    unsafe {
+        let is_elf = byte(head, 0) == 0x7f && byte(head, 1) == b'E' && byte(head, 2) == b'L' && byte(head, 3) == b'F';
+        if length < 64 || !is_elf || byte(head, 4) != 2 {
+            return Next::None;
+        }
+        let mut entry = head.wrapping_add(32).cast::<u64>().read_unaligned() as usize;
+        let count = head.wrapping_add(56).cast::<u16>().read_unaligned() as usize;
+        let mut number: usize = 0;
+        while number < count && entry < length && length.wrapping_sub(entry) >= ENTRY {
+            let at = head.wrapping_add(entry);
+            if at.cast::<u32>().read_unaligned() == PT_INTERP {
+                let offset = at.wrapping_add(8).cast::<u64>().read_unaligned() as usize;
+                let size = at.wrapping_add(32).cast::<u64>().read_unaligned() as usize;
+                let size = if size > HEAD { HEAD } else { size };
+                let length = syscall(libc::SYS_pread64, &[file, head as usize, size, offset, 0, 0]);
+                if length <= 0 {
+                    return Next::None;
+                }
+                head.wrapping_add(length as usize).write(0);
+                return Next::Interpreter(head);
+            }
+            entry = entry.wrapping_add(ENTRY);
+            number = number.wrapping_add(1);
+        }
+    }
+    Next::None
+}
+
+#[cfg(not(target_pointer_width = "64"))]
+unsafe fn of_program(_: usize, _: *mut u8, _: usize) -> Next {
+    Next::None
+}
+
+/// One byte, read in a way that the compiler does not replace by a call into the C library.
+unsafe fn byte(head: *const u8, at: usize) -> u8 {
+    // SAFETY: the callers stay within what was read.
+    unsafe { head.wrapping_add(at).read_volatile() }
+}
