@@ -251,6 +251,7 @@ fn any_policy(chance: &mut Chance) -> Policy {
         startup,
         restart: chance.pick(&[Restart::Always, Restart::Always, Restart::OnUnexpected, Restart::Never]),
         expected,
+        early_exit_fails: chance.happens(2),
         start_retries: chance.pick(&[0, 1, 2, 3, u32::MAX]),
         retry_permanent: chance.happens(2),
         count_shortages: chance.happens(2),
