@@ -104,7 +104,12 @@ impl Recipe {
         let command = Command::new(format!("/{version}/{number}/{kind}"))
             .env_clear()
             .env("ENV", env.to_string());
-        if leads { command.process_group(0) } else { command }
+        match (leads, version % 2) {
+            // By default it makes one of its own.
+            (true, 0) => command,
+            (true, _) => command.process_group(0),
+            (false, _) => command.inherit_process_group(),
+        }
     }
 
     pub(super) fn random(chance: &mut Chance) -> Recipe {
