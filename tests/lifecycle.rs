@@ -39,49 +39,151 @@ fn slow_to_stop() -> Command {
 #[test]
 fn a_start_that_ends_in_its_grace_is_tried_again_then_given_up_and_never_exited() {
     isolated(|| {
-        let policy = Policy {
-            startup: Startup::Grace(LONG),
-            restart: Restart::Never,
-            start_retries: 3,
-            backoff: linear(ms(60)),
-            ..Policy::default()
-        };
-        let mut host = Host::new();
-        let id = host.start(quiet_sh("exit 0"), policy);
-        let mut waits = Vec::new();
-        host.until("it was given up", |host| {
-            if let State::Backoff { until, .. } = host.status(id).state {
-                let since = host.steps(id).last().unwrap().at;
-                let wait = until.saturating_duration_since(since);
-                if waits.last() != Some(&wait) {
-                    waits.push(wait);
-                }
+        given_up_after_four_tries(1, false);
+        // supervisord's rule, for a host that wants it.
+        given_up_after_four_tries(0, true);
+    });
+}
+
+fn given_up_after_four_tries(code: u8, early_exit_fails: bool) {
+    let policy = Policy {
+        startup: Startup::Grace(LONG),
+        restart: Restart::Never,
+        early_exit_fails,
+        start_retries: 3,
+        backoff: linear(ms(60)),
+        ..Policy::default()
+    };
+    let mut host = Host::new();
+    let id = host.start(quiet_sh(&format!("exit {code}")), policy);
+    let mut waits = Vec::new();
+    host.until("it was given up", |host| {
+        if let State::Backoff { until, .. } = host.status(id).state {
+            let since = host.steps(id).last().unwrap().at;
+            let wait = until.saturating_duration_since(since);
+            if waits.last() != Some(&wait) {
+                waits.push(wait);
             }
-            host.state(id) == Fatal
-        });
-        assert_eq!(
-            host.states(id),
-            [
-                Starting, BackOff, Starting, BackOff, Starting, BackOff, Starting, BackOff, Fatal
-            ]
-        );
-        assert_eq!(waits, [ms(60), ms(120), ms(180)]);
-        let steps = host.steps(id);
-        for (n, wait) in (1..).zip(waits) {
-            let waited = steps[2 * n].at.saturating_duration_since(steps[2 * n - 1].at);
-            assert!(waited >= wait, "try {n} came after {waited:?}");
-            assert_eq!(steps[2 * n].cause, Cause::DelayOver);
         }
-        let ended = Cause::Failed(Failure::Ended(Exit::Code(0)));
-        assert!(
-            steps
-                .iter()
-                .filter(|step| step.to == BackOff)
-                .all(|step| step.cause == ended)
+        host.state(id) == Fatal
+    });
+    assert_eq!(
+        host.states(id),
+        [
+            Starting, BackOff, Starting, BackOff, Starting, BackOff, Starting, BackOff, Fatal
+        ]
+    );
+    assert_eq!(waits, [ms(60), ms(120), ms(180)]);
+    let steps = host.steps(id);
+    for (n, wait) in (1..).zip(waits) {
+        let waited = steps[2 * n].at.saturating_duration_since(steps[2 * n - 1].at);
+        assert!(waited >= wait, "try {n} came after {waited:?}");
+        assert_eq!(steps[2 * n].cause, Cause::DelayOver);
+    }
+    let ended = Cause::Failed(Failure::Ended(Exit::Code(code)));
+    assert!(
+        steps
+            .iter()
+            .filter(|step| step.to == BackOff)
+            .all(|step| step.cause == ended)
+    );
+    assert_eq!(steps.last().unwrap().cause, Cause::RetriesUsedUp);
+    assert_eq!(host.status(id).runs, 4);
+    host.nothing_for(ms(50));
+}
+
+/// A job: it runs once, and has all the time in the world to be up.
+fn job() -> Policy {
+    Policy {
+        startup: Startup::Grace(LONG),
+        restart: Restart::Never,
+        backoff: linear(ms(10)),
+        ..Policy::default()
+    }
+}
+
+#[test]
+fn a_job_that_ends_as_expected_within_its_grace_is_done() {
+    isolated(|| {
+        let expecting = |expected| Policy { expected, ..job() };
+        let grouped = Policy {
+            stop: term(Scope::ProcessGroup, LONG),
+            ..job()
+        };
+        let leaving = "(trap '' TERM; exec sleep 1000 >/dev/null) & exit 0";
+        for (script, policy, through) in [
+            ("exit 0", job(), vec![Starting, Exited]),
+            (
+                "exit 3",
+                expecting(ExpectedExits::none().code(3)),
+                vec![Starting, Exited],
+            ),
+            (
+                "kill $$",
+                expecting(ExpectedExits::none().signal(Signal::TERM)),
+                vec![Starting, Exited],
+            ),
+            // What it leaves in its group is gone before it counts as done.
+            (leaving, grouped, vec![Starting, Stopping, Exited]),
+        ] {
+            let mut host = Host::new();
+            let id = host.start(quiet_sh(script).process_group(0), policy);
+            host.until_state(id, Exited);
+            assert_eq!(host.states(id), through, "{}", host.story());
+            let exit = host.status(id).last_exit.unwrap().exit;
+            assert_eq!(host.status(id).state, State::Exited { exit, expected: true });
+            assert_eq!(
+                host.steps(id).last().unwrap().cause,
+                Cause::Ended { exit, expected: true }
+            );
+            assert_eq!((host.status(id).runs, host.status(id).failed_starts), (1, 0));
+            assert_eq!(host.supervisor.runs(id).count(), 1);
+            assert_eq!(processes::children(), []);
+            host.nothing_for(ms(50));
+        }
+    });
+}
+
+#[test]
+fn a_job_that_fails_at_first_is_tried_again_until_it_is_done() {
+    isolated(|| {
+        let directory = tempdir();
+        let script = format!(
+            "cd {}; [ -e tried ] && exit 0; >tried; exit 1",
+            directory.path().display()
         );
-        assert_eq!(steps.last().unwrap().cause, Cause::RetriesUsedUp);
-        assert_eq!(host.status(id).runs, 4);
-        host.nothing_for(ms(50));
+        let mut host = Host::new();
+        let id = host.start(quiet_sh(&script), job());
+        host.until_state(id, Exited);
+        assert_eq!(host.states(id), [Starting, BackOff, Starting, Exited]);
+        assert_eq!(host.status(id).failed_starts, 0);
+    });
+}
+
+#[test]
+fn what_is_to_stay_has_failed_to_start_when_it_ends_within_its_grace() {
+    isolated(|| {
+        let silent = Startup::Notify { timeout: LONG };
+        for policy in [
+            Policy {
+                restart: Restart::Always,
+                ..job()
+            },
+            Policy {
+                restart: Restart::OnUnexpected,
+                ..job()
+            },
+            // It was to say that it is ready, and has not.
+            Policy {
+                startup: silent,
+                ..job()
+            },
+        ] {
+            let mut host = Host::new();
+            let id = host.start(quiet_sh("exit 0"), policy);
+            host.until_state(id, Fatal);
+            assert_eq!(host.states(id)[..3], [Starting, BackOff, Starting]);
+        }
     });
 }
 

@@ -94,6 +94,7 @@ fn policy(program: &Program) -> Policy {
             },
         },
         watchdog: program.beyond.watchdogsecs,
+        early_exit_fails: true,
         start_retries: program.startretries,
         restart: match program.autorestart {
             AutoRestart::Always => Restart::Always,

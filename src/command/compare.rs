@@ -1,13 +1,20 @@
 //! What a supervisor asks about a command.
 
-use super::Command;
+use super::{Command, ProcessGroup};
 
 impl Command {
-    /// Whether the child leads a process group of its own: only then can the group be signalled
+    /// Whether the command makes the child the leader of a process group: only then can the group be signalled
     /// without reaching the host.
     #[must_use]
     pub fn leads_process_group(&self) -> bool {
-        self.process_group == Some(0) || self.setsid == Some(true)
+        let has_session = self.setsid == Some(true) || self.settings.controlling_terminal.is_some();
+        self.process_group == Some(ProcessGroup::Number(0)) || has_session
+    }
+
+    /// The same command with a process group of its own, unless it says which process group it is to be in.
+    pub(crate) fn or_own_process_group(mut self) -> Command {
+        self.process_group.get_or_insert(ProcessGroup::Number(0));
+        self
     }
 
     /// Whether `other` is the same command but for the environment of its child.
@@ -32,6 +39,21 @@ mod tests {
         assert!(!command().process_group(77).leads_process_group());
         assert!(command().process_group(0).leads_process_group());
         assert!(command().setsid(true).leads_process_group());
+        assert!(command().controlling_terminal(0).leads_process_group());
+    }
+
+    #[test]
+    fn a_group_of_its_own_is_the_default_of_a_supervisor_alone() {
+        let command = || Command::new("a");
+        assert_eq!(command().or_own_process_group(), command().process_group(0));
+        for said in [
+            command().inherit_process_group(),
+            command().process_group(77),
+            command().process_group(0),
+        ] {
+            assert_eq!(said.clone().or_own_process_group(), said);
+        }
+        assert!(!command().inherit_process_group().leads_process_group());
     }
 
     #[test]

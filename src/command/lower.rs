@@ -1,12 +1,12 @@
 //! From settings to steps, in the order that rights demand: what needs the host's rights, the ids, what is
 //! to happen with the rights of the target user.
 
-use super::Command;
 use super::capability::Capabilities;
 use super::error::{CommandError, Step};
 use super::identity::{Host, Ids};
 use super::program::{Lowering, c_string};
 use super::settings::Settings;
+use super::{Command, ProcessGroup};
 use crate::sys::capabilities::CapabilitySets;
 use std::os::fd::RawFd;
 
@@ -42,10 +42,6 @@ impl Lowering {
     }
 
     fn lower_session(&mut self, command: &Command, drops: bool) -> Result<(), CommandError> {
-        let group = command.process_group;
-        if let Some(group) = group.filter(|&group| group < 0) {
-            return Err(CommandError::ProcessGroup { group });
-        }
         let terminal = command.settings.controlling_terminal.is_some();
         if terminal && command.setsid == Some(false) {
             return Err(CommandError::Needs {
@@ -54,6 +50,20 @@ impl Lowering {
             });
         }
         let asked = command.setsid == Some(true) || terminal;
+        let group = match command.process_group {
+            Some(ProcessGroup::Inherited) if asked => {
+                return Err(CommandError::Needs {
+                    what: "the host's process group",
+                    needs: "the host's session",
+                });
+            }
+            Some(ProcessGroup::Inherited) => return Ok(()),
+            Some(ProcessGroup::Number(group)) => Some(group),
+            None => None,
+        };
+        if let Some(group) = group.filter(|&group| group < 0) {
+            return Err(CommandError::ProcessGroup { group });
+        }
         match group.filter(|&group| group != 0) {
             Some(group) if asked => return Err(CommandError::SessionInGroup { group }),
             Some(_) => {}

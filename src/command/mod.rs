@@ -64,11 +64,20 @@ pub struct Command {
     umask: Option<u32>,
     identity: Identity,
     setsid: Option<bool>,
-    process_group: Option<i32>,
+    process_group: Option<ProcessGroup>,
     no_new_privileges: Option<bool>,
     signal_mask: SignalSet,
     ignored_signals: SignalSet,
     settings: Settings,
+}
+
+/// What a command says about its process group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ProcessGroup {
+    /// The host's.
+    Inherited,
+    /// The one with this number; 0 for one of its own.
+    Number(i32),
 }
 
 /// A descriptor beyond the standard streams.
@@ -251,7 +260,7 @@ impl Command {
     }
 
     /// A session of the child's own (setsid(2)), without a controlling terminal. If nothing is
-    /// said: when it runs as another, unprivileged user, and no other process group is asked for;
+    /// said: when it runs as another, unprivileged user, and neither the host's process group nor another one is asked for;
     /// else it could type into the host's terminal (TIOCSTI).
     #[must_use]
     pub fn setsid(mut self, setsid: bool) -> Command {
@@ -260,9 +269,20 @@ impl Command {
     }
 
     /// The process group to join (setpgid(2)), by its number in the PID namespace of the child; 0 for one of its own.
+    ///
+    /// If nothing is said, [`Command::spawn`] and [`Spawner::spawn`] leave the child in the host's process group, and a
+    /// [`Supervisor`](crate::Supervisor) gives it one of its own ([why](crate::GroupSpec#process-groups)).
     #[must_use]
     pub fn process_group(mut self, group: i32) -> Command {
-        self.process_group = Some(group);
+        self.process_group = Some(ProcessGroup::Number(group));
+        self
+    }
+
+    /// The host's process group, also under a [`Supervisor`](crate::Supervisor): for a program that is to get the signals
+    /// of the host's terminal, or that reads from the terminal while the host is in the foreground.
+    #[must_use]
+    pub fn inherit_process_group(mut self) -> Command {
+        self.process_group = Some(ProcessGroup::Inherited);
         self
     }
 

@@ -24,10 +24,11 @@ const SECOND: Duration = Duration::from_secs(1);
 const PID: Pid = Pid::new(7).unwrap();
 
 /// The choices that make a class of policies. The first choice decides whether remaining processes matter.
-pub(super) const CHOICES: [&[&str]; 10] = [
+pub(super) const CHOICES: [&[&str]; 11] = [
     &["process", "group"],
     &["grace", "no grace", "notify"],
     &["always", "unexpected", "never"],
+    &["early end", "early failure"],
     &["retries", "no retries"],
     &["any failure", "transient ones"],
     &["shortages count", "shortages don't"],
@@ -54,6 +55,7 @@ fn policy(class: &[usize]) -> Policy {
         scope,
         startup,
         restart,
+        early,
         retries,
         permanent,
         shortages,
@@ -72,6 +74,7 @@ fn policy(class: &[usize]) -> Policy {
             Startup::Notify { timeout: SECOND },
         ][startup],
         restart: [Restart::Always, Restart::OnUnexpected, Restart::Never][restart],
+        early_exit_fails: early == 1,
         start_retries: [3, 1][retries],
         retry_permanent: permanent == 0,
         count_shortages: shortages == 0,
@@ -195,7 +198,7 @@ fn going_up() -> Vec<Shape> {
         shape("STARTING, alive", starting(NOW, later(SECOND)), Wanted::Up),
         shape("STARTING, alive, deadline passed", late, Wanted::Up).like("STARTING, alive"),
         shape("RUNNING", running(SECOND), Wanted::Up),
-        shape("RUNNING, for less than a second", running(SECOND / 2), Wanted::Up).like("RUNNING"),
+        shape("RUNNING, brief", running(SECOND / 2), Wanted::Up).like("RUNNING"),
         shape("RUNNING, stable", running(SECOND * 60), Wanted::Up).like("RUNNING"),
         shape("RUNNING, with a watchdog", with_watchdog, Wanted::Up).like("RUNNING"),
     ]
@@ -232,6 +235,15 @@ const ENDED: Stopping = Stopping {
     failed: Some(Failed {
         failure: Failure::Ended(Exit::Code(0)),
         ran: true,
+    }),
+    ..KILLED
+};
+
+/// The same within its grace.
+const ENDED_EARLY: Stopping = Stopping {
+    failed: Some(Failed {
+        failure: Failure::Ended(Exit::Code(0)),
+        ran: false,
     }),
     ..KILLED
 };
@@ -286,6 +298,12 @@ fn others_left() -> Vec<Shape> {
         .like("STOPPING, others left, SIGKILL sent"),
         shape("STOPPING, others left, start queued", FIRST, Wanted::Up).like(base),
         shape("STOPPING, others left, after an exit by itself", ENDED, Wanted::Up).like(base),
+        shape(
+            "STOPPING, others left, after an exit by itself within the grace",
+            ENDED_EARLY,
+            Wanted::Up,
+        )
+        .like("STOPPING, others left, after an exit by itself"),
         shape(
             "STOPPING, others left, after a failed start",
             FAILED_TO_START,

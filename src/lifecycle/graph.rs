@@ -57,7 +57,7 @@ const fn straight(from: StateName, to: StateName, ends: [Point; 2], label: (i32,
 }
 
 #[rustfmt::skip]
-const EDGES: [Edge; 19] = {
+const EDGES: [Edge; 20] = {
     use Anchor::{End, Middle, Start};
     use StateName::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
     [
@@ -69,7 +69,8 @@ const EDGES: [Edge; 19] = {
         straight(Starting, Backoff, [(552, 342), (552, 558)], (562, 440, Start)),
         straight(Backoff, Starting, [(524, 558), (524, 342)], (514, 440, End)),
         straight(Running, Exited, [(940, 342), (940, 558)], (950, 455, Start)),
-        straight(Exited, Starting, [(880, 558), (604, 342)], (752, 428, Start)),
+        straight(Exited, Starting, [(874, 569), (590, 342)], (806, 534, End)),
+        straight(Starting, Exited, [(606, 334), (890, 558)], (768, 448, Start)),
         straight(Exited, Backoff, [(874, 586), (606, 586)], (740, 604, Middle)),
         straight(Backoff, Fatal, [(474, 588), (206, 588)], (340, 606, Middle)),
         straight(Fatal, Stopped, [(112, 558), (112, 342)], (102, 455, End)),

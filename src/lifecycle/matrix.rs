@@ -25,6 +25,7 @@ cool-off, or for ever without one.
   any failure, transient ones     which failed spawns are retried
   shortages count, don't          whether a shortage of resources uses up a retry
   always, unexpected, never       after which exits the process is restarted
+  early end, early failure        whether an expected exit within the grace is the end under never
   budget, no budget               whether the crash budget allows another crash
   delay, no delay                 whether a restart waits
 ";

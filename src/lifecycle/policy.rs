@@ -10,8 +10,8 @@ use super::stop::StopLadder;
 use crate::exit::Exit;
 use crate::signal::{Signal, SignalSet};
 
-/// The rules one process is supervised by. The defaults are supervisord's, except that a crash
-/// loop is bounded.
+/// The rules one process is supervised by. The defaults are supervisord's, with two exceptions: a crash loop is
+/// bounded ([`Policy::crash_budget`]), and a job may end at once ([`Policy::early_exit_fails`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// When a started process counts as running.
@@ -23,6 +23,11 @@ pub struct Policy {
     pub restart: Restart,
     /// Which ends are expected (for [`Restart::OnUnexpected`], and for the report).
     pub expected: ExpectedExits,
+    /// Whether an expected exit before the end of the grace is a failed start even under [`Restart::Never`], and is
+    /// retried. That is supervisord's rule. By default it is not: a job that does its work at once is done, and
+    /// `Exited`. Under the other rules the process is to stay, and such an exit is always a failed start; so is any
+    /// exit before a process has said that it is ready ([`Startup::Notify`]).
+    pub early_exit_fails: bool,
     /// How many failed starts in a row are answered by another try: `n` allows `n + 1` spawns.
     pub start_retries: u32,
     /// Whether a spawn error that trying again cannot mend (no such program) is retried all the
@@ -56,6 +61,7 @@ impl Default for Policy {
             watchdog: None,
             restart: Restart::OnUnexpected,
             expected: ExpectedExits::default(),
+            early_exit_fails: false,
             start_retries: 3,
             retry_permanent: true,
             count_shortages: false,
@@ -98,6 +104,15 @@ impl Policy {
             budget.validate()?;
         }
         self.stop.validate()
+    }
+
+    /// Whether this exit within the grace is the end of a job, and no failed start.
+    pub(super) fn is_done_early(&self, exit: Exit) -> bool {
+        let is_job = match (self.startup, self.restart) {
+            (Startup::Grace(_), Restart::Never) => !self.early_exit_fails,
+            (Startup::Grace(_), Restart::Always | Restart::OnUnexpected) | (Startup::Notify { .. }, _) => false,
+        };
+        is_job && self.expected.contains(exit)
     }
 
     /// Whether a process that ran is started again after it ended so by itself.
@@ -160,11 +175,13 @@ impl Startup {
 /// are another matter: they are retried whatever this says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restart {
-    /// Always.
+    /// Always. A loop of expected exits is slowed down ([`Policy::restart_delay`]), a crash loop is given up
+    /// ([`Policy::crash_budget`]).
     Always,
     /// Unless it ended as expected.
     OnUnexpected,
-    /// Never.
+    /// Never: a job that runs once. An expected exit is its end even within the grace
+    /// ([`Policy::early_exit_fails`]).
     Never,
 }
 

@@ -32,7 +32,8 @@ pub enum State {
     },
     /// On the way down, by request or because it failed without ending.
     Stopping(Stopping),
-    /// Ended by itself after it had been running, and left so by the policy.
+    /// Ended by itself and left so by the policy: after it had been running, or as a job that was done within its
+    /// grace.
     Exited {
         /// How it ended.
         exit: Exit,
@@ -284,7 +285,7 @@ pub enum Cause {
     Ready,
     /// It failed.
     Failed(Failure),
-    /// It ended by itself after it had been running.
+    /// It ended by itself after it had been running, or as a job that was done.
     Ended {
         /// How.
         exit: Exit,

@@ -12,10 +12,10 @@ use crate::signal::Signal;
 pub enum Scope {
     /// The process that was spawned, alone.
     Process,
-    /// Its process group: whatever it started that did not leave the group. The command must make
-    /// a group (or a session) of its own; that alone does not widen a stop, only a scope does. With
-    /// it, or with a wider one, what a process leaves behind when it ends by itself gets SIGKILL, and its end
-    /// is judged when nothing of it is alive.
+    /// Its process group: all that it started and that did not leave the group. The process must lead the group,
+    /// which a supervised process does by default. Leading one does not widen a stop, only a scope does. With this
+    /// scope or a wider one, the processes that are left when the process ends by itself get SIGKILL, and its end is
+    /// judged when none of them is alive.
     ProcessGroup,
     /// Its cgroup: whatever it started, directly or not, whatever that did to get away. The group must
     /// have been given a directory for cgroups.

@@ -268,8 +268,18 @@ impl<'a> Turn<'a> {
                 self.run(pid, since, Cause::GraceOver);
                 self.ended(exit, since)
             }
-            Startup::Grace(_) | Startup::Notify { .. } => self.start_failed(Failure::Ended(exit)),
+            Startup::Grace(_) | Startup::Notify { .. } => self.judge_early_end(exit),
         }
+    }
+
+    /// It has ended before it counted as running, and nothing of it is left.
+    fn judge_early_end(&mut self, exit: Exit) -> Reply {
+        if !self.policy.is_done_early(exit) {
+            return self.start_failed(Failure::Ended(exit));
+        }
+        self.life.counters.started();
+        let expected = true;
+        self.go(State::Exited { exit, expected }, Cause::Ended { exit, expected })
     }
 
     /// The same when it has left others.
@@ -511,14 +521,17 @@ impl<'a> Turn<'a> {
                 self.go(State::Stopped, Cause::Gone)
             }
             (Wanted::Up, None) => self.start(Cause::Requested),
-            (Wanted::Up, Some(Failed { failure, ran: false })) => self.start_failed(failure),
             (
                 Wanted::Up,
                 Some(Failed {
                     failure: Failure::Ended(exit),
-                    ran: true,
+                    ran,
                 }),
-            ) => self.ended(exit, stopping.since),
+            ) => match ran {
+                true => self.ended(exit, stopping.since),
+                false => self.judge_early_end(exit),
+            },
+            (Wanted::Up, Some(Failed { failure, ran: false })) => self.start_failed(failure),
             (Wanted::Up, Some(Failed { failure, ran: true })) => {
                 self.go(State::Exited { exit, expected: false }, Cause::Failed(failure));
                 self.life

@@ -473,7 +473,10 @@ impl<K: Kernel> Driver<K> {
         }
         let group = instance.group;
         for step in reaction.transitions() {
-            self.rolled_through(id, group, step.to);
+            let has_worked = matches!(step.cause, Cause::Ended { expected: true, .. });
+            // A job that is done has come up, if not for long.
+            let reached = if has_worked { StateName::Running } else { step.to };
+            self.rolled_through(id, group, reached);
         }
     }
 

@@ -86,8 +86,8 @@ pub enum SpecError {
         /// What is wrong with it.
         error: CommandError,
     },
-    /// The policy stops a process group, and the command makes none: the signals would reach the
-    /// host's own.
+    /// The policy stops a process group, and the command does not make the process lead one: the signals would reach
+    /// the host, or the processes of another group.
     #[error("instance {number}: the stop ladder's scope is a process group, and the command makes none of its own")]
     NoProcessGroup {
         /// Whose command.

@@ -25,6 +25,19 @@ use crate::notify::{NotifySocket, watchdog_usec};
 ///     Command::new("/usr/bin/worker").arg("--port").arg((8000 + number).to_string())
 /// });
 /// ```
+///
+/// # Process groups
+///
+/// Each instance leads a process group of its own unless its command says otherwise
+/// ([`Command::process_group`], [`Command::inherit_process_group`]). A terminal sends the signals of Ctrl-C, Ctrl-\\ and
+/// Ctrl-Z, and SIGHUP when it closes, to every process of its foreground process group. If the instances were in the
+/// host's group, Ctrl-C would end them first, and they would be restarted while the host begins its shutdown. In groups of
+/// their own they get no signal but the supervisor's, and a stop with [`Scope::ProcessGroup`] reaches what they started.
+///
+/// Two things follow. A process in a group of its own that reads from the terminal is stopped by SIGTTIN
+/// (credentials(7)): a command that talks to the terminal says [`Command::inherit_process_group`]. And a host that a
+/// terminal's signal ends before it drops its supervisor leaves its instances alive: handle the signal
+/// ([`Builder::signals`](super::Builder::signals)), or give the commands a parent-death signal.
 #[derive(Clone)]
 pub struct GroupSpec {
     pub(super) name: Arc<str>,
@@ -208,7 +221,8 @@ impl GroupSpec {
     ///
     /// `socket` is the address of the supervisor's, if there is one.
     pub(super) fn compile(&self, number: u32, socket: Option<&OsStr>) -> Result<Program, SpecError> {
-        let command = self.with_voice(self.command(number), socket);
+        let command = self.command(number).or_own_process_group();
+        let command = self.with_voice(command, socket);
         let program = command
             .compile()
             .map_err(|error| SpecError::Command { number, error })?;

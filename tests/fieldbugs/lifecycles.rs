@@ -59,7 +59,7 @@ fn supervisor_118_cannot_stop_in_backoff() {
             startup: Startup::Grace(LONG),
             ..policy
         };
-        let early = host.start(quiet_sh("exit 0"), early);
+        let early = host.start(quiet_sh("exit 1"), early);
         host.until_state(early, BackOff);
         assert_eq!(host.supervisor.stop(missing).unwrap().accepted, 1);
         assert_eq!(host.supervisor.kill(killed).unwrap().accepted, 1);

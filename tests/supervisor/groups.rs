@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use pidherd::group::Effect;
-use pidherd::lifecycle::{Policy, Restart, Scope, Startup, StateName, Wanted};
-use pidherd::{Command, Error, Event, GroupId, GroupSpec, InstanceId, Signal, Target};
+use pidherd::lifecycle::{Policy, Restart, Scope, Startup, StateName, StopLadder, Wanted};
+use pidherd::{Command, Error, Event, GroupId, GroupSpec, InstanceId, Signal, SignalFd, SignalSet, Supervisor, Target};
+use rustix::process::{Pid, Signal as RawSignal, getpgid, getsid, kill_current_process_group};
 
-use super::common::{isolated, processes};
-use super::host::{Host, LONG, at_once, ms, sh, sleeper, term};
-use StateName::{Fatal, Running, Starting, Stopped, Stopping};
+use super::common::{Isolation, SOON, isolated, processes, wait_gone};
+use super::host::{Host, LONG, at_once, for_ever, ms, sh, sleeper, term};
+use StateName::{Exited, Fatal, Running, Starting, Stopped, Stopping};
 
 /// A shell that wants to be told to go on before it obeys SIGTERM.
 fn slow_to_stop() -> Command {
@@ -333,7 +334,8 @@ fn a_reload_to_a_wider_scope_stops_an_old_process_that_leads_no_group() {
     isolated(|| {
         let mut host = Host::new();
         let old = sh("trap 'exit 4' TERM; echo ready; read never");
-        let (group, ids) = ready(&mut host, GroupSpec::new("x", old.clone()).policy(at_once()));
+        let of_the_host = old.clone().inherit_process_group();
+        let (group, ids) = ready(&mut host, GroupSpec::new("x", of_the_host).policy(at_once()));
         let wider = Policy {
             stop: term(Scope::ProcessGroup, LONG),
             ..at_once()
@@ -345,5 +347,83 @@ fn a_reload_to_a_wider_scope_stops_an_old_process_that_leads_no_group() {
         assert_eq!(host.states(ids[0])[..4], [Starting, Running, Stopping, Starting]);
         assert_eq!(host.status(ids[0]).last_exit.unwrap().exit.code(), Some(4));
         assert_eq!(host.line(ids[0]), "ready");
+    });
+}
+
+/// The process group and the session of a process.
+fn group_and_session(pid: u32) -> (u32, u32) {
+    let pid = Pid::from_raw(pid as i32);
+    let number = |pid: Pid| pid.as_raw_nonzero().get() as u32;
+    (number(getpgid(pid).unwrap()), number(getsid(pid).unwrap()))
+}
+
+#[test]
+fn an_instance_leads_a_process_group_of_its_own_unless_its_command_says_otherwise() {
+    isolated(|| {
+        let mut host = Host::new();
+        let (own_group, own_session) = group_and_session(std::process::id());
+        let leader = host.start(sleeper(), at_once());
+        let leader = host.pid(leader);
+        for (command, group, session) in [
+            (sleeper(), None, Some(own_session)),
+            (sleeper().setsid(false), None, Some(own_session)),
+            (sleeper().process_group(0), None, Some(own_session)),
+            (sleeper().setsid(true), None, None),
+            (sleeper().process_group(leader as i32), Some(leader), Some(own_session)),
+            (sleeper().inherit_process_group(), Some(own_group), Some(own_session)),
+        ] {
+            let id = host.start(command.clone(), at_once());
+            let pid = host.pid(id);
+            let expected = (group.unwrap_or(pid), session.unwrap_or(pid));
+            assert_eq!(group_and_session(pid), expected, "{command:?}");
+        }
+    });
+}
+
+#[test]
+fn a_stop_of_a_process_group_needs_no_word_about_it_in_the_command() {
+    isolated(|| {
+        let mut host = Host::new();
+        let policy = Policy {
+            stop: StopLadder::kill(Scope::ProcessGroup),
+            ..at_once()
+        };
+        let command = sh("sleep 1000 >/dev/null & echo $!; read never");
+        let id = host.start(command, policy);
+        let child: u32 = host.line(id).parse().unwrap();
+        host.supervisor.stop(id).unwrap();
+        host.until_state(id, Stopped);
+        assert!(wait_gone(child, SOON));
+    });
+}
+
+/// A terminal sends its signals to all processes of its foreground process group, which is the host's.
+#[test]
+fn a_signal_from_the_terminal_ends_no_instance_before_the_host_does() {
+    let signals: SignalSet = [Signal::INT, Signal::QUIT, Signal::HUP].into_iter().collect();
+    Isolation::new().blocked(signals).run(|| {
+        let read = SignalFd::new(signals).unwrap();
+        let mut host = Host::with(Supervisor::builder().signals(read).build().unwrap());
+        let always = Policy {
+            stop: term(Scope::Process, LONG),
+            ..for_ever()
+        };
+        let (group, ids) = host.add(GroupSpec::new("x", sleeper()).instances(3).policy(always));
+        host.supervisor.start(group).unwrap();
+        // What is in the host's group by choice shows that the signals arrive.
+        let in_our_group = host.start(sleeper().inherit_process_group(), at_once());
+        let before = pids(&host, &ids);
+        for signal in [RawSignal::INT, RawSignal::QUIT, RawSignal::HUP] {
+            kill_current_process_group(signal).unwrap();
+        }
+        let is_signal = |event: &&Event| matches!(event, Event::Signal(_));
+        host.until("the signals have arrived", |host| {
+            host.events.iter().filter(is_signal).count() == 3 && host.state(in_our_group) == Exited
+        });
+        assert_eq!(pids(&host, &ids), before);
+        host.shut_down();
+        for id in ids {
+            assert_eq!(host.states(id), [Starting, Running, Stopping, Stopped]);
+        }
     });
 }

@@ -107,11 +107,15 @@ fn wrong_groups() -> Vec<(GroupSpec, SpecError)> {
             },
         ),
         (
-            spec(sleeper()).policy(kill(Scope::ProcessGroup)),
+            spec(sleeper().inherit_process_group()).policy(kill(Scope::ProcessGroup)),
             SpecError::NoProcessGroup { number: 0 },
         ),
         (
-            each(|n| sleeper().setsid(n != 1)).policy(kill(Scope::ProcessGroup)),
+            each(|n| match n {
+                1 => sleeper().process_group(1),
+                _ => sleeper(),
+            })
+            .policy(kill(Scope::ProcessGroup)),
             SpecError::NoProcessGroup { number: 1 },
         ),
         (spec(sleeper()).policy(kill(Scope::Cgroup)), SpecError::NoCgroup),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::{Input, Policy, Reply, Restart, Scope, Startup, StateName, StopLadder};
+use super::super::{ExpectedExits, Input, Policy, Reply, Restart, Scope, Startup, StateName, StopLadder};
 use super::world::{Program, SECOND, SLEEP, World, always};
 use crate::exit::Exit;
 use crate::signal::Signal;
@@ -27,10 +27,11 @@ fn grace_zero(restart: Restart) -> Policy {
 }
 
 #[test]
-fn a_quick_exit_is_a_failed_start_for_every_code_and_policy() {
-    for code in [0, 1] {
+fn a_quick_exit_is_a_failed_start_for_every_code_under_the_rule_of_supervisord() {
+    for (code, early_exit_fails) in [(0, true), (1, true), (1, false)] {
         let policy = Policy {
             restart: Restart::Never,
+            early_exit_fails,
             ..Policy::default()
         };
         let backoff = format!("BACKOFF, exited with code {code}");
@@ -48,6 +49,37 @@ fn a_quick_exit_is_a_failed_start_for_every_code_and_policy() {
                 "6.8 FATAL, no try left",
             ]
         );
+    }
+}
+
+#[test]
+fn a_job_that_is_done_at_once_has_not_failed_to_start() {
+    let job = Policy {
+        restart: Restart::Never,
+        ..Policy::default()
+    };
+    let quick = Program::ends(ms(200), 0);
+    let done = ["0 STARTING, requested", "0.2 EXITED, exited with code 0, as expected"];
+    assert_eq!(story(job.clone(), quick, 1_000.0), done);
+    for policy in [
+        Policy {
+            restart: Restart::Always,
+            ..job.clone()
+        },
+        Policy {
+            restart: Restart::OnUnexpected,
+            ..job.clone()
+        },
+        Policy {
+            expected: ExpectedExits::none(),
+            ..job.clone()
+        },
+        Policy {
+            startup: Startup::Notify { timeout: SECOND },
+            ..job
+        },
+    ] {
+        assert_eq!(story(policy, quick, 0.5)[1], "0.2 BACKOFF, exited with code 0");
     }
 }
 

@@ -40,6 +40,7 @@ impl Conf {
             startup: Startup::Grace(SECOND * self.startsecs),
             restart: self.autorestart,
             expected: self.exitcodes,
+            early_exit_fails: true,
             start_retries: self.startretries,
             stop: StopLadder::signal(Signal::TERM, Scope::Process, SECOND * self.stopwaitsecs),
             ..Policy::default()

@@ -120,6 +120,7 @@ impl Dice {
             watchdog: self.of(&[None, Some(silence.max(Duration::from_nanos(1)))]),
             restart: self.of(&[Restart::Always, Restart::OnUnexpected, Restart::Never]),
             expected: self.of(&[ExpectedExits::none(), ExpectedExits::default()]),
+            early_exit_fails: self.of(&[false, true]),
             start_retries: self.of(&[0, 1, 3, u32::MAX]),
             retry_permanent: self.of(&[false, true]),
             count_shortages: self.of(&[false, true]),

@@ -104,7 +104,12 @@ impl Recipe {
         let command = Command::new(format!("/{version}/{number}/{kind}"))
             .env_clear()
             .env("ENV", env.to_string());
-        if leads { command.process_group(0) } else { command }
+        match (leads, version % 2) {
+            // By default it makes one of its own.
+            (true, 0) => command,
+            (true, _) => command.process_group(0),
+            (false, _) => command.inherit_process_group(),
+        }
     }
 
     pub(super) fn random(chance: &mut Chance) -> Recipe {
@@ -251,6 +256,7 @@ fn any_policy(chance: &mut Chance) -> Policy {
         startup,
         restart: chance.pick(&[Restart::Always, Restart::Always, Restart::OnUnexpected, Restart::Never]),
         expected,
+        early_exit_fails: chance.happens(2),
         start_retries: chance.pick(&[0, 1, 2, 3, u32::MAX]),
         retry_permanent: chance.happens(2),
         count_shortages: chance.happens(2),

@@ -213,6 +213,7 @@ fn obeys_the_policy(known: &Instance, group: &Group, event: &TransitionEvent) ->
         let attempt = known.attempts.get(usize::try_from(run).ok()?.checked_sub(1)?);
         attempt.filter(|attempt| attempt.epoch == group.epoch)
     };
+    judges_early_ends(group, event, since(event.run).is_some())?;
     match event.cause {
         Cause::GraceOver => {
             let uptime = since(event.run).map(|attempt| event.at.saturating_duration_since(attempt.at));
@@ -241,6 +242,22 @@ fn obeys_the_policy(known: &Instance, group: &Group, event: &TransitionEvent) ->
         Cause::CrashBudgetUsedUp => ensure(known.as_expected != Some(true), || "it has ended as expected".into()),
         _ => Ok(()),
     }
+}
+
+/// Within the grace an expected exit is the end of a job, and a failed start where the policy wants that or the
+/// process was to stay.
+fn judges_early_ends(group: &Group, event: &TransitionEvent, unchanged: bool) -> Result<(), Broken> {
+    let policy = &group.policy;
+    let (exit, is_done) = match (event.cause, event.to) {
+        (Cause::Ended { exit, .. }, StateName::Exited) if event.from == StateName::Starting => (exit, true),
+        (Cause::Failed(Failure::Ended(exit)), StateName::Backoff) => (exit, false),
+        _ => return Ok(()),
+    };
+    let is_job = policy.restart == Restart::Never && !policy.early_exit_fails;
+    let may_be_done = matches!(policy.startup, Startup::Grace(_)) && is_job && policy.expected.contains(exit);
+    ensure(!unchanged || may_be_done == is_done, || {
+        format!("it ended within its grace with {exit}, and a job may: {may_be_done}")
+    })
 }
 
 /// A loop of expected exits never occupies the host.

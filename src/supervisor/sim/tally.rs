@@ -31,6 +31,7 @@ const STEPS: &[(StateName, StateName)] = &[
     (StateName::Stopped, StateName::Starting),
     (StateName::Starting, StateName::Running),
     (StateName::Starting, StateName::Backoff),
+    (StateName::Starting, StateName::Exited),
     (StateName::Starting, StateName::Stopping),
     (StateName::Running, StateName::Exited),
     (StateName::Running, StateName::Stopping),
