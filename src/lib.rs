@@ -79,7 +79,7 @@ mod deadlines;
 mod errno;
 mod owner;
 mod poll;
-mod proc;
+mod procfs;
 mod random;
 mod sys;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::identity::{Host, Ids};
 use super::program::{Lowering, c_string};
 use super::settings::Settings;
 use super::{Command, ProcessGroup};
-use crate::sys::capabilities::CapabilitySets;
+use crate::sys::spawn::capabilities::CapabilitySets;
 use std::os::fd::RawFd;
 
 /// More CPUs than any kernel can be built for.

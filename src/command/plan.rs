@@ -23,7 +23,7 @@ use super::slots::{Occupied, SLOTS_FROM, Slots, UNSHARE_FROM};
 use crate::child::Pipes;
 use crate::sys::descriptors::{FIRST, flags_of};
 use crate::sys::process::highest_descriptor;
-use crate::sys::script::Prelude;
+use crate::sys::spawn::script::Prelude;
 
 /// Which descriptor table the child begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

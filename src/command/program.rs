@@ -16,8 +16,8 @@ use super::error::{CommandError, SpawnError, Step, Subject};
 use super::identity::Host;
 use super::stdio::{Kind, OpenFile, Stdio};
 use super::{Command, Passed};
-use crate::sys::capabilities::CapabilitySets;
-use crate::sys::script::{Image, Prelude, Script, Text};
+use crate::sys::spawn::capabilities::CapabilitySets;
+use crate::sys::spawn::script::{Image, Prelude, Script, Text};
 
 /// A compiled [`Command`], to be started by a [`Spawner`](super::Spawner) any number of times, also several times at
 /// once. Starting it again allocates nothing. A clone is another handle to the same program.

@@ -2,7 +2,7 @@
 //! known of the kernel.
 //!
 //! A spawn is either synchronous ([`Spawner::spawn`]) or in flight ([`Spawner::begin`]); see
-//! [`flight`](crate::sys::flight) for what that means for the memory that parent and child share.
+//! [`flight`](crate::sys::spawn::flight) for what that means for the memory that parent and child share.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -20,12 +20,12 @@ use crate::child::{Child, Pipes};
 use crate::errno::SetupError;
 use crate::exit::Pid;
 use crate::pidfd::PidFd;
-use crate::proc;
-use crate::sys::clone::{CloneRequest, Cloned, Method, clone_child};
-use crate::sys::flight::Flight;
+use crate::procfs;
 use crate::sys::nr::CGROUP2_SUPER_MAGIC;
 use crate::sys::process::{KeepDumpable, has_close_range};
-use crate::sys::script::Script;
+use crate::sys::spawn::clone::{CloneRequest, Cloned, Method, clone_child};
+use crate::sys::spawn::flight::Flight;
+use crate::sys::spawn::script::Script;
 
 /// Starts [`Program`]s. Each thread that spawns has its own.
 ///
@@ -467,7 +467,7 @@ fn was_killed(child: &Child, has_reached_exec: bool) -> bool {
     }
     let ended = child.pidfd().peek();
     let by_signal = matches!(ended, Ok(Some(record)) if record.exit.signal().is_some());
-    by_signal && proc::has_never_executed(child.pid())
+    by_signal && procfs::has_never_executed(child.pid())
 }
 
 /// The file of a cgroup that lets processes in.

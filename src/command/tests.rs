@@ -9,9 +9,9 @@ use super::plan::FdTable;
 use super::slots::{SLOTS_FROM, UNSHARE_FROM};
 use super::{Command, Program, SpawnError, Spawner, Stdio, Step};
 use crate::exit::Exit;
-use crate::sys::clone::Method;
 use crate::sys::nr;
 use crate::sys::refuse::{keep_capabilities_across_ids, refusing};
+use crate::sys::spawn::clone::Method;
 
 const BEST: Method = if cfg!(pidherd_portable) {
     Method::Clone

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::exit::Pid;
-use crate::proc;
+use crate::procfs;
 
 /// Who sent a message, as the kernel says (`SCM_CREDENTIALS`, unix(7)).
 ///
@@ -48,7 +48,7 @@ impl Credentials {
     /// `whose` must know only processes that have not been reaped, or it answers for the strangers
     /// that have their numbers now. See the [module](super) for the races that remain.
     pub fn find_by_pid<T>(&self, whose: impl FnMut(Pid) -> Option<T>) -> Option<T> {
-        proc::lineage(self.pid).find_map(whose)
+        procfs::lineage(self.pid).find_map(whose)
     }
 
     /// Asks for the sender's cgroup: its path in the unified hierarchy, seen from the root of the own
@@ -58,6 +58,6 @@ impl Credentials {
     /// Allocates the path. [`Path::starts_with`] compares by whole names, and so tells whether it is a
     /// certain cgroup or one below it.
     pub fn find_by_cgroup<T>(&self, whose: impl FnOnce(&Path) -> Option<T>) -> Option<T> {
-        whose(&proc::cgroup(self.pid)?)
+        whose(&procfs::cgroup(self.pid)?)
     }
 }

@@ -24,7 +24,7 @@ use crate::lifecycle::Scope;
 use crate::notify::{Counts, NotifySocket, Readiness, ReadyFd};
 use crate::owner::Owner;
 use crate::pidfd::{Look, PidFd};
-use crate::proc;
+use crate::procfs;
 use crate::signal::Signal;
 use crate::signalfd::{SignalFd, SignalInfo};
 use crate::sys::process::{number_is_taken, signal_group_by_number};
@@ -311,7 +311,7 @@ impl Linux {
             Some(Readiness::Waiting) => Seen::Nothing,
             Some(Readiness::Ready) => Seen::Ready,
             // Who is ending closes everything: that it ends will be told by how it ended.
-            Some(Readiness::Closed) if proc::is_ending(process.pidfd.pid()) => Seen::Nothing,
+            Some(Readiness::Closed) if procfs::is_ending(process.pidfd.pid()) => Seen::Nothing,
             Some(Readiness::Closed) => Seen::NotReady,
         })
     }
@@ -668,7 +668,7 @@ fn homeless(program: &Program, error: &CgroupError) -> SpawnError {
 }
 
 fn group_lives(process: &Watched) -> io::Result<bool> {
-    proc::group_lives(process.pidfd.pid())
+    procfs::group_lives(process.pidfd.pid())
 }
 
 /// Waits until the process has ended, or `patience` has passed, and reaps it. One that does not end stays.

@@ -54,7 +54,7 @@ use crate::exit::{ExitRecord, Pid};
 use crate::fdset::{FdSet, Interest, Token};
 use crate::owner::Owner;
 use crate::pidfd::PidFd;
-use crate::proc::own;
+use crate::procfs::self_;
 use crate::signal::{Signal, SignalSet};
 use crate::signalfd::SignalFd;
 use crate::sys::descriptors::above_standard;
@@ -403,7 +403,7 @@ impl Driver<Linux> {
             return Ok((Vec::new(), false));
         };
         let own: HashSet<Pid> = self.own_processes();
-        let mut children = own::children()?;
+        let mut children = self_::children()?;
         if !children.contains(&named) {
             children.push(named);
         }
@@ -434,7 +434,7 @@ impl Driver<Linux> {
 
     /// Whom this process holds a pidfd of, besides these and those in the set.
     fn held_by_others(&self, ended: &[PidFd]) -> io::Result<Vec<Pid>> {
-        own::held_by_pidfd(|fd| {
+        self_::held_by_pidfd(|fd| {
             self.kernel.fds.token_of(fd).is_some() || ended.iter().any(|own| own.as_fd().as_raw_fd() == fd)
         })
     }
@@ -451,13 +451,13 @@ impl Driver<Linux> {
 
 /// Whether the mode can work here.
 fn check() -> io::Result<()> {
-    let wrong = if !own::is_ours() {
+    let wrong = if !self_::is_ours() {
         AdoptError::NoProc
-    } else if own::is_ignored(Signal::CHLD)? {
+    } else if self_::is_ignored(Signal::CHLD)? {
         AdoptError::Ignored
-    } else if !own::is_blocked(Signal::CHLD)? {
+    } else if !self_::is_blocked(Signal::CHLD)? {
         AdoptError::NotBlocked
-    } else if own::has_signalfd_for(Signal::CHLD)? {
+    } else if self_::has_signalfd_for(Signal::CHLD)? {
         AdoptError::Taken
     } else {
         return Ok(());

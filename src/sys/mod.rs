@@ -6,23 +6,15 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod arch;
-pub(crate) mod capabilities;
-pub(crate) mod child;
-pub(crate) mod clone;
 pub(crate) mod datagram;
 pub(crate) mod descriptors;
-pub(crate) mod flight;
 pub(crate) mod fork;
 pub(crate) mod guarded;
-mod interpreter;
 pub(crate) mod nr;
-mod parent;
 pub(crate) mod process;
 #[cfg(test)]
 pub(crate) mod refuse;
-pub(crate) mod script;
-pub(crate) mod settings;
 pub(crate) mod signalfd;
-pub(crate) mod stack;
+pub(crate) mod spawn;
 pub(crate) mod users;
 pub(crate) mod wait;

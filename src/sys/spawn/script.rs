@@ -13,8 +13,8 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use super::capabilities::{CAPABILITY_DATA, CAPABILITY_WORDS, CapabilitySets};
-use super::nr;
 use crate::signal::{Signal, SignalSet};
+use crate::sys::nr;
 
 /// One system call and what becomes of its result.
 #[derive(Clone, Debug)]

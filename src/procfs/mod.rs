@@ -8,7 +8,7 @@
 //! /proc must be that of the own PID namespace, and must not be mounted with a `hidepid` that hides
 //! the processes in question (proc(5)).
 
-pub(crate) mod own;
+pub(crate) mod self_;
 
 use std::ffi::OsString;
 use std::fs::{self, File};

@@ -2,7 +2,7 @@
 
 use std::ffi::c_int;
 
-use super::arch;
+use crate::sys::arch;
 
 /// The three sets of capset(2), one bit a capability.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

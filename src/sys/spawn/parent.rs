@@ -9,7 +9,7 @@
 
 use std::ffi::c_int;
 
-use super::arch::syscall;
+use crate::sys::arch::syscall;
 
 /// The parent of a child.
 #[derive(Clone, Copy, Debug)]

@@ -4,9 +4,9 @@ use std::ffi::c_ulong;
 use std::os::fd::RawFd;
 
 use super::capabilities::{CAPABILITY_DATA, CapabilitySets};
-use super::process;
 use super::script::{Own, Script, Then};
 use crate::signal::Signal;
+use crate::sys::process;
 
 impl Script {
     // Terminal.

@@ -8,9 +8,9 @@
 use std::ffi::{c_int, c_long, c_void};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use super::arch::{self, CloneArgs};
 use super::child;
 use super::flight::{Flight, Lent};
+use crate::sys::arch::{self, CloneArgs};
 
 /// Handlers of the parent become default actions in the child (Linux 5.5). libc has it as a c_int, in
 /// which it doesn't fit: its value there is 0.
@@ -187,11 +187,11 @@ mod tests {
     use std::os::fd::AsFd;
     use std::sync::Arc;
 
-    use super::super::refuse::refusing;
     use super::super::script::{Image, Script};
-    use super::super::wait::{Wait, wait};
     use super::*;
     use crate::signal::SignalSet;
+    use crate::sys::refuse::refusing;
+    use crate::sys::wait::{Wait, wait};
 
     const VFORK: CloneRequest<'_> = CloneRequest {
         method: Method::Clone,

@@ -7,7 +7,7 @@
 
 use std::ffi::{CStr, c_int};
 
-use super::arch::syscall;
+use crate::sys::arch::syscall;
 
 /// As much of a program as the kernel looks at to find its interpreter (BINPRM_BUF_SIZE).
 const HEAD: usize = 256;

@@ -9,10 +9,10 @@
 use std::ffi::{c_int, c_long, c_void};
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 
-use super::arch::syscall;
 use super::interpreter::{Inquiry, inquire, is_about_files, may_execute};
 use super::parent::Parent;
 use super::script::{DECIMAL, LONGEST_PID_KEY, Own, Step, Then};
+use crate::sys::arch::syscall;
 
 /// What the parent hands to the child, and what it gets back. Parent and child use it at the same time: the parent
 /// writes before the clone only, and reads afterwards only what is atomic.
