@@ -37,14 +37,14 @@ impl fmt::Display for Reason<'_> {
 /// ```
 /// use pidherd::{SetupError, Supervisor};
 ///
-/// fn explain() -> std::io::Result<Supervisor> {
-///     Supervisor::new().inspect_err(|error| {
+/// match Supervisor::new() {
+///     Ok(supervisor) => drop(supervisor),
+///     Err(error) => {
 ///         let setup = error.get_ref().and_then(|inner| inner.downcast_ref::<SetupError>());
 ///         // For example: cannot open /dev/null: No such file or directory
 ///         eprintln!("{error}, errno {:?}", setup.map(SetupError::errno));
-///     })
+///     }
 /// }
-/// # explain().map(drop)
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot {operation} {object}: {}", ErrnoText(*.errno))]

@@ -44,15 +44,23 @@ impl Environment {
         self.changes.keys().map(OsString::as_os_str)
     }
 
-    /// What it comes to, given the host's environment, from which nothing of [`OF_THE_HOST`] is inherited.
-    pub(super) fn resolve(&self, host: impl Iterator<Item = (OsString, OsString)>) -> BTreeMap<OsString, OsString> {
+    /// What it comes to, given the host's environment, from which nothing of [`OF_THE_HOST`] is inherited. `implied` is
+    /// what follows from other settings, in place of what is inherited; the changes come last.
+    pub(super) fn resolve(
+        &self,
+        host: impl Iterator<Item = (OsString, OsString)>,
+        implied: &[(&str, Option<OsString>)],
+    ) -> BTreeMap<OsString, OsString> {
         let is_ours = |key: &OsString| OF_THE_HOST.iter().any(|ours| key == ours);
         let inherited = host.filter(|(key, _)| !self.clear && !is_ours(key));
         let mut all: BTreeMap<_, _> = inherited.collect();
-        for (key, value) in &self.changes {
+        let implied = implied.iter().filter(|_| !self.clear);
+        let implied = implied.map(|(key, value)| (OsString::from(key), value));
+        let changes = self.changes.iter().map(|(key, value)| (key.clone(), value));
+        for (key, value) in implied.chain(changes) {
             match value {
-                Some(value) => all.insert(key.clone(), value.clone()),
-                None => all.remove(key),
+                Some(value) => all.insert(key, value.clone()),
+                None => all.remove(&key),
             };
         }
         all
@@ -72,7 +80,7 @@ mod tests {
     fn resolved(environment: &Environment) -> Vec<String> {
         let entry =
             |(key, value): (OsString, OsString)| format!("{}={}", key.to_str().unwrap(), value.to_str().unwrap());
-        environment.resolve(host()).into_iter().map(entry).collect()
+        environment.resolve(host(), &[]).into_iter().map(entry).collect()
     }
 
     #[test]
@@ -83,6 +91,28 @@ mod tests {
         environment.set("C".as_ref(), "".as_ref());
         environment.remove("A".as_ref());
         assert_eq!(resolved(&environment), ["B=3", "C="]);
+    }
+
+    #[test]
+    fn what_other_settings_imply_comes_between_the_host_and_the_changes() {
+        let implied = [
+            ("A", Some("implied".into())),
+            ("B", None),
+            ("C", Some("implied".into())),
+        ];
+        let resolved = |environment: &Environment| {
+            let all = environment.resolve(host(), &implied).into_iter();
+            all.map(|(key, value)| format!("{}={}", key.to_str().unwrap(), value.to_str().unwrap()))
+                .collect::<Vec<_>>()
+        };
+        let mut environment = Environment::default();
+        assert_eq!(resolved(&environment), ["A=implied", "C=implied"]);
+        environment.set("A".as_ref(), "said".as_ref());
+        environment.set("B".as_ref(), "said".as_ref());
+        environment.remove("C".as_ref());
+        assert_eq!(resolved(&environment), ["A=said", "B=said"]);
+        environment.clear();
+        assert!(resolved(&environment).is_empty());
     }
 
     #[test]
@@ -105,7 +135,7 @@ mod tests {
                 .map(|key| (key.into(), "of the host".into()))
         };
         let mut environment = Environment::default();
-        let keys = |environment: &Environment| environment.resolve(told()).into_keys().collect::<Vec<_>>();
+        let keys = |environment: &Environment| environment.resolve(told(), &[]).into_keys().collect::<Vec<_>>();
         assert_eq!(keys(&environment), ["HOME"]);
         environment.set(OsStr::new("NOTIFY_SOCKET"), OsStr::new("its own"));
         assert_eq!(keys(&environment), ["HOME", "NOTIFY_SOCKET"]);

@@ -1,6 +1,6 @@
 //! Who a child runs as.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 
 use super::error::CommandError;
 use crate::sys::{process, users};
@@ -21,6 +21,16 @@ pub(super) struct Ids {
     pub gid: Option<u32>,
     /// The list to set, or `None` to leave it.
     pub groups: Option<Vec<u32>>,
+    /// The user by whose name the command runs.
+    pub login: Option<Login>,
+}
+
+/// What login(1) would tell a user's processes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Login {
+    pub name: String,
+    pub home: OsString,
+    pub shell: OsString,
 }
 
 /// NGROUPS_MAX.
@@ -61,9 +71,10 @@ impl Identity {
     /// Looks up the user, and decides on the supplementary groups.
     pub(super) fn resolve(&self, host: &Host) -> Result<Ids, CommandError> {
         let user = self.user.as_deref().map(look_up).transpose()?;
-        let uid = self.uid.or(user.as_ref().map(|user| user.uid));
-        let gid = self.gid.or(user.as_ref().map(|user| user.gid));
-        let listed = self.groups.clone().or(user.map(|user| user.groups));
+        let (account, listed) = user.map(|user| (user.account, user.groups)).unzip();
+        let uid = self.uid.or(account.as_ref().map(|account| account.uid));
+        let gid = self.gid.or(account.as_ref().map(|account| account.gid));
+        let listed = self.groups.clone().or(listed);
         let groups = match listed {
             Some(groups) => Some(groups),
             None if uid.is_some() || gid.is_some() => Some(vec![gid.unwrap_or(host.gid)]),
@@ -78,7 +89,17 @@ impl Identity {
             return Err(CommandError::TooManyGroups { count: groups.len() });
         }
         let groups = groups.filter(|groups| !already(host, gid, groups));
-        Ok(Ids { uid, gid, groups })
+        let login = self.user.clone().zip(account).map(|(name, account)| Login {
+            name,
+            home: account.home,
+            shell: account.shell,
+        });
+        Ok(Ids {
+            uid,
+            gid,
+            groups,
+            login,
+        })
     }
 }
 
@@ -139,7 +160,8 @@ mod tests {
             Ids {
                 uid: Some(1000),
                 gid: None,
-                groups: Some(vec![0])
+                groups: Some(vec![0]),
+                login: None,
             }
         );
         let identity = Identity {
@@ -159,6 +181,8 @@ mod tests {
         let ids = identity.resolve(&ROOT).unwrap();
         assert_eq!((ids.uid, ids.gid), (Some(0), Some(0)));
         assert!(ids.groups.unwrap().contains(&0));
+        let login = ids.login.unwrap();
+        assert_eq!((login.name.as_str(), login.home.to_str()), ("root", Some("/root")));
     }
 
     #[test]

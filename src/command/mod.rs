@@ -88,8 +88,19 @@ struct Passed {
 }
 
 impl Command {
-    /// To run `program`. Without a slash in it, it is searched in the `PATH` that the child will have
-    /// (in `/bin:/usr/bin` if it has none), at each spawn anew.
+    /// To run `program`.
+    ///
+    /// *With a slash in it* it is a path, looked up by the child: inside its root directory, as the user that it runs
+    /// as, and, if it is relative, in its working directory. So a relative program with [`Command::current_dir`] is
+    /// looked for in the new directory, as the standard library and posix_spawn(3) do.
+    ///
+    /// *Without a slash* it is searched in the directories of the `PATH` that the child will have (in `/bin:/usr/bin`
+    /// if it has none), at each spawn anew, as execvp(3) does: an empty name in `PATH`, also that of an empty `PATH`, is
+    /// the working directory of the child. A directory that cannot be searched is passed over, whatever the reason. The
+    /// search ends at the first file that can be executed, and at one that is found and can't run (`ENOEXEC`,
+    /// `ETXTBSY`, `E2BIG`); a script or a program whose interpreter is missing is passed over.
+    ///
+    /// A host that runs with privileges names its programs by absolute paths.
     pub fn new(program: impl AsRef<OsStr>) -> Command {
         Command {
             program: program.as_ref().to_owned(),
@@ -138,7 +149,10 @@ impl Command {
 
     /// Sets a variable of the child's environment. What is not said is taken from the host's
     /// environment when the command is compiled; but for what a service manager has told the host of itself
-    /// (`NOTIFY_SOCKET`, `WATCHDOG_*`, `LISTEN_*`), which is not inherited.
+    /// (`NOTIFY_SOCKET`, `WATCHDOG_*`, `LISTEN_*`), which is not inherited, and for what follows from other settings:
+    /// [`Command::user`] brings `USER`, `LOGNAME`, `HOME` and `SHELL`, [`Command::current_dir`] and [`Command::chroot`]
+    /// bring `PWD`. What this method or [`Command::env_remove`] says of a variable goes before all that, in whatever
+    /// order they are called.
     #[must_use]
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Command {
         self.env.set(key.as_ref(), value.as_ref());
@@ -166,7 +180,8 @@ impl Command {
         self
     }
 
-    /// Nothing of the host's environment, and nothing that was set before this call.
+    /// Nothing of the host's environment, nothing that follows from other settings, and nothing that was set before this
+    /// call.
     #[must_use]
     pub fn env_clear(mut self) -> Command {
         self.env.clear();
@@ -174,7 +189,11 @@ impl Command {
     }
 
     /// The child's working directory, entered as the user that it runs as, and inside its root directory.
-    /// Without: the host's, or `/` with [`Command::chroot`].
+    /// Without: the host's, or `/` with [`Command::chroot`]. A relative program is looked for in it (see
+    /// [`Command::new`]); relative paths of [`OpenFile`] are not: those are the host's.
+    ///
+    /// `PWD` becomes this path if it is absolute (or relative to `/`, with [`Command::chroot`]) and without `.` and
+    /// `..`; else the child has no `PWD`, since that of the host would be wrong. See [`Command::env`].
     #[must_use]
     pub fn current_dir(mut self, path: impl AsRef<Path>) -> Command {
         self.current_dir = Some(path.as_ref().to_owned());
@@ -229,6 +248,10 @@ impl Command {
     /// Runs as this user: uid, primary group and all supplementary groups are those of the user
     /// database (getpwnam(3), getgrouplist(3)) at the time of [`Command::compile`]. [`Command::uid`],
     /// [`Command::gid`] and [`Command::groups`] replace a part of it.
+    ///
+    /// The child's `USER`, `LOGNAME`, `HOME` and `SHELL` are those of this user too, as for a service of systemd
+    /// with `User=`, unless the command says something else of them (see [`Command::env`]). [`Command::uid`] alone
+    /// leaves them as they are in the host.
     #[must_use]
     pub fn user(mut self, name: impl Into<String>) -> Command {
         self.identity.user = Some(name.into());

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::{CommandError, SpawnError, Step, Subject};
-use super::identity::Host;
+use super::identity::{Host, Login};
 use super::stdio::{Kind, OpenFile, Stdio};
 use super::{Command, Passed};
 use crate::sys::spawn::capabilities::CapabilitySets;
@@ -22,8 +22,8 @@ use crate::sys::spawn::script::{Image, Prelude, Script, Text};
 /// A compiled [`Command`], to be started by a [`Spawner`](super::Spawner) any number of times, also several times at
 /// once. Starting it again allocates nothing. A clone is another handle to the same program.
 ///
-/// The environment is that of the host at the time of compilation, and so are the ids of a user named
-/// by [`Command::user`]. The program itself is searched, and files are opened, at each spawn.
+/// The environment is that of the host at the time of compilation, and so are the ids and the home directory of a user
+/// named by [`Command::user`]. The program itself is searched, and files are opened, at each spawn.
 #[derive(Clone, Debug)]
 pub struct Program(pub(super) Arc<Compiled>);
 
@@ -108,7 +108,7 @@ impl Program {
     pub(super) fn new(command: &Command) -> Result<Program, CommandError> {
         let host = Host::current();
         let ids = command.identity.resolve(&host)?;
-        let environment = environment(command)?;
+        let environment = environment(command, ids.login.as_ref())?;
         let settings = &command.settings;
         let mut lowering = Lowering {
             labels: Vec::new(),
@@ -370,14 +370,39 @@ fn candidates_for(program: &OsStr, path: Option<&OsStr>) -> Vec<PathBuf> {
 }
 
 /// The child's environment, and whether its keys are keys.
-fn environment(command: &Command) -> Result<BTreeMap<OsString, OsString>, CommandError> {
+fn environment(command: &Command, login: Option<&Login>) -> Result<BTreeMap<OsString, OsString>, CommandError> {
     for key in command.env.keys() {
         if key.is_empty() || key.as_bytes().contains(&b'=') {
             return Err(CommandError::EnvKey { key: key.to_owned() });
         }
         c_string("an environment key", key)?;
     }
-    Ok(command.env.resolve(std::env::vars_os()))
+    let mut implied = Vec::new();
+    if let Some(login) = login {
+        implied.push(("USER", Some(OsString::from(&login.name))));
+        implied.push(("LOGNAME", Some(OsString::from(&login.name))));
+        implied.push(("HOME", Some(login.home.clone())));
+        implied.push(("SHELL", Some(login.shell.clone())));
+    }
+    if command.current_dir.is_some() || command.chroot.is_some() {
+        implied.push(("PWD", working_directory(command)));
+    }
+    Ok(command.env.resolve(std::env::vars_os(), &implied))
+}
+
+/// The absolute path of the child's working directory, as `PWD` has it (environ(7)): without `.` and `..`. `None` if the
+/// command does not tell.
+fn working_directory(command: &Command) -> Option<OsString> {
+    let directory = command.current_dir.as_deref().unwrap_or(Path::new("/"));
+    let mut components = directory.as_os_str().as_bytes().split(|&byte| byte == b'/');
+    if components.any(|component| component == b"." || component == b"..") {
+        return None;
+    }
+    match &command.chroot {
+        // It begins at the new root.
+        Some(_) => Some(Path::new("/").join(directory).into_os_string()),
+        None => directory.is_absolute().then(|| directory.as_os_str().to_owned()),
+    }
 }
 
 fn env_entry(key: &OsStr, value: &OsStr) -> Result<CString, CommandError> {

@@ -3,6 +3,7 @@
 mod basics;
 #[path = "../common/mod.rs"]
 mod common;
+mod environment;
 mod errors;
 mod files;
 mod helpers;

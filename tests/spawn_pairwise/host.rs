@@ -134,6 +134,8 @@ pub struct User {
     pub uid: u32,
     pub gid: u32,
     pub groups: Vec<u32>,
+    pub home: String,
+    pub shell: String,
 }
 
 impl User {
@@ -145,7 +147,12 @@ impl User {
                 .map(|number| number.parse().unwrap())
                 .collect::<Vec<u32>>()
         };
+        let passwd = fs::read_to_string("/etc/passwd").unwrap();
+        let line = passwd.lines().find_map(|line| line.strip_prefix("nobody:")).unwrap();
+        let fields: Vec<&str> = line.split(':').collect();
         User {
+            home: fields[4].to_owned(),
+            shell: fields[5].to_owned(),
             uid: id("-u")[0],
             gid: id("-g")[0],
             groups: id("-G"),

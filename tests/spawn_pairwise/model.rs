@@ -78,6 +78,24 @@ impl Model<'_> {
             variables.retain(|(known, _)| known != key);
             variables.extend(value.map(|value| (key.to_owned(), value.to_owned())));
         };
+        if matches!(self.get("environment"), "none" | "changed") {
+            if self.get("uid") == "nobody" {
+                let values = ["nobody", "nobody", &self.host.nobody.home, &self.host.nobody.shell];
+                let keys = ["USER", "LOGNAME", "HOME", "SHELL"];
+                keys.into_iter()
+                    .zip(values)
+                    .for_each(|(key, value)| put(key, Some(value)));
+            }
+            match (self.get("directory"), self.get("chroot")) {
+                ("none", "none") => {}
+                ("none", _) => put("PWD", Some("/")),
+                ("relative", "none") => put("PWD", None),
+                _ => put(
+                    "PWD",
+                    Some(&format!("{}/inside", settings::base(self.combination, self.host))),
+                ),
+            }
+        }
         if self.get("environment") == "changed" {
             put("PIDHERD_A", Some("2=3"));
             put("PIDHERD_EMPTY", Some(""));

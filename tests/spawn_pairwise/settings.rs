@@ -151,7 +151,7 @@ pub fn search_path(combination: &Combination, host: &Host) -> String {
 }
 
 /// The host's directory as a path in the child.
-fn base<'a>(combination: &Combination, host: &'a Host) -> &'a str {
+pub fn base<'a>(combination: &Combination, host: &'a Host) -> &'a str {
     match combination.get("chroot") {
         "none" => host.directory(),
         _ => "",
