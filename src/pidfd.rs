@@ -52,13 +52,21 @@ impl PidFd {
         self.pid
     }
 
-    /// Sends `signal` to the process (pidfd_send_signal(2)). It can't reach a stranger.
+    /// Sends `signal` to the process (pidfd_send_signal(2)). It can't reach another process.
+    ///
+    /// Where that call is refused (`ENOSYS`, `EPERM`), as by the filter of a container, kill(2) does the same, provided that
+    /// the process is a child of this one that has not been reaped: then its number is not given again.
     ///
     /// # Errors
     /// `ESRCH` if it was reaped already (a zombie takes signals and ignores them), `EPERM` if it
     /// belongs to somebody else by now.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
-        process::send_signal(self.as_fd(), signal.as_raw(), false)
+        match process::send_signal(self.as_fd(), signal.as_raw(), false) {
+            Err(error) if is_refusal(&error) && self.is_own_child() => {
+                process::signal_by_number(self.pid, signal.as_raw())
+            }
+            sent => sent,
+        }
     }
 
     /// Sends `signal` to the process group that this process leads, or with `None` asks whether there
@@ -73,8 +81,16 @@ impl PidFd {
 
     /// Whether it is alive or a zombie, so that its number is nobody else's.
     pub(crate) fn is_unreaped(&self) -> bool {
-        let asked = process::send_signal(self.as_fd(), 0, false);
-        !matches!(asked, Err(error) if error.raw_os_error() == Some(libc::ESRCH))
+        match process::send_signal(self.as_fd(), 0, false) {
+            Ok(()) => true,
+            Err(error) if is_refusal(&error) => self.is_own_child(),
+            Err(_) => false,
+        }
+    }
+
+    /// Whether it is a child of this process that has not been reaped.
+    fn is_own_child(&self) -> bool {
+        wait::wait(self.as_fd(), Wait::Peek).is_ok()
     }
 
     /// How the process ended, or `None` while it lives. It stays a zombie, and can be asked again.
@@ -211,6 +227,11 @@ impl PidFd {
             usage,
         }
     }
+}
+
+/// Whether the kernel, or a filter, does not let this process do it; nothing is said about the process concerned.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM))
 }
 
 /// What a look at a process found.

@@ -5,7 +5,9 @@ mod host;
 
 use StateName::{Exited, Running, Starting, Stopped, Stopping};
 use common::interrupt::Interrupts;
-use common::{Isolation, SOON, TestCgroup, isolated, processes, root_or_skip, skipped, test_cgroup, wait_until};
+use common::{
+    Isolation, SOON, TestCgroup, elf, isolated, processes, root_or_skip, skipped, tempdir, test_cgroup, wait_until,
+};
 use host::{Host, at_once, ms, quiet_sh, sh, sleeper, term};
 use pidherd::cgroup::{CgroupDir, CgroupError};
 use pidherd::lifecycle::{Left, Policy, Restart, Scope, State, StateName, StopLadder};
@@ -111,6 +113,8 @@ fn a_stop_lasts_until_the_last_one_has_left_by_itself() {
         host.take_events();
         assert_eq!(host.states(id), [Starting, Running, Stopping, Starting, Running]);
         assert!(!host.story().contains("SIGKILL"));
+        // The second run may not have come as far as its trap, so it is not asked to go by SIGTERM.
+        host.supervisor.kill(id).unwrap();
         host.shut_down();
     });
 }
@@ -356,5 +360,77 @@ fn every_call_goes_on_under_a_storm_of_signals() {
             }
             host.shut_down();
         }
+    });
+}
+
+/// A script that moves itself to the cgroup in `$0` and goes on there.
+fn moves_away(place: &std::path::Path, then: &str) -> pidherd::Command {
+    let script = format!("echo $$ >'{}/cgroup.procs'; {then}", place.display());
+    sh(&script)
+}
+
+#[test]
+fn a_stop_and_a_kill_reach_an_instance_that_has_moved_itself_to_another_cgroup() {
+    in_cgroup(|cgroup, directory| {
+        let elsewhere = cgroup.path().join("elsewhere");
+        std::fs::create_dir(&elsewhere).unwrap();
+        let mut host = Host::new();
+        let policy = |wait| Policy {
+            stop: term(Scope::Cgroup, wait),
+            ..at_once()
+        };
+        let heeds = moves_away(&elsewhere, "trap 'exit 0' TERM; echo up; read never");
+        let defies = moves_away(&elsewhere, "trap '' TERM; echo up; read never");
+        for (name, command, wait) in [("heeds", heeds, host::LONG), ("defies", defies, ms(50))] {
+            let spec = GroupSpec::new(name, command)
+                .policy(policy(wait))
+                .cgroup(directory.clone());
+            let id = host.add(spec).1[0];
+            for kill in [false, true] {
+                host.supervisor.start(id).unwrap();
+                assert_eq!(host.line(id), "up");
+                host.until_state(id, Running);
+                let pid = host.pid(id);
+                assert!(common::cgroups::members(&elsewhere).contains(&pid));
+                match kill {
+                    false => host.supervisor.stop(id).unwrap(),
+                    true => host.supervisor.kill(id).unwrap(),
+                };
+                host.until_state(id, Stopped);
+                assert!(common::wait_gone(pid, SOON));
+            }
+        }
+        host.shut_down();
+        drop(host);
+        std::fs::remove_dir(elsewhere).unwrap();
+    });
+}
+
+#[test]
+fn a_stop_of_a_group_reaches_an_instance_that_has_left_its_group() {
+    if !elf::runs_or_skip() {
+        return;
+    }
+    isolated(|| {
+        let place = tempdir();
+        let program = place.join("leaving");
+        elf::install(&program, elf::LEAVING);
+        let mut host = Host::new();
+        let policy = Policy {
+            stop: term(Scope::ProcessGroup, host::LONG),
+            ..at_once()
+        };
+        let script = format!("sleep 1000 & exec {}", program.display());
+        let id = host.start(quiet_sh(&script).process_group(0), policy);
+        host.until_state(id, Running);
+        let pid = host.pid(id);
+        let group = |pid: u32| rustix::process::getpgid(rustix::process::Pid::from_raw(pid as i32)).unwrap();
+        wait_until("it has left its group", SOON, || {
+            group(pid) == rustix::process::getpgrp()
+        });
+        // What it has started stays in the group, so that the group is there to be signalled.
+        host.supervisor.stop(id).unwrap();
+        host.until_state(id, Stopped);
+        assert_eq!(host.status(id).last_exit.unwrap().exit.signal(), Some(Signal::TERM));
     });
 }

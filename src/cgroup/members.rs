@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid as RawPid, PidfdFlags, pidfd_open};
 
 use super::tree;
+use crate::proc;
 use crate::signal::Signal;
 use crate::sys::process::send_signal;
 
@@ -39,8 +40,7 @@ impl Members {
     pub fn below(cgroup: BorrowedFd<'_>) -> io::Result<Members> {
         let mut all = Members::default();
         let enter = |dir: BorrowedFd<'_>| {
-            if let Some(mut list) = List::open(dir)? {
-                let here = list.read()?;
+            if let Some((_, here)) = List::of(dir)? {
                 all.hidden |= here.hidden;
                 all.numbers.extend(here.numbers);
             }
@@ -61,16 +61,54 @@ impl Members {
         }
         members
     }
+
+    /// The processes of these threads. A thread that is gone has none any more.
+    fn of_threads(self) -> Members {
+        let numbers = self.numbers.into_iter().filter_map(proc::process_of_thread);
+        Members {
+            numbers: numbers.collect(),
+            hidden: self.hidden,
+        }
+    }
 }
 
-/// The `cgroup.procs` of one cgroup: to be read twice without a descriptor more.
-pub(super) struct List(File);
+/// The file that lists what is in one cgroup: to be read twice without a descriptor more.
+///
+/// That is `cgroup.procs`, which lists processes by their first threads. A process whose first thread had ended when it was
+/// moved there is in `cgroup.threads` alone (seen on Linux 6.18), with the threads that live.
+pub(super) struct List {
+    file: File,
+    lists_threads: bool,
+}
 
 impl List {
-    /// `None` if the cgroup was removed.
-    pub fn open(cgroup: BorrowedFd<'_>) -> io::Result<Option<List>> {
-        match tree::open_file(cgroup, c"cgroup.procs") {
-            Ok(fd) => Ok(Some(List(fd.into()))),
+    /// The list that has anything, and what it has. `None` if the cgroup was removed.
+    pub fn of(cgroup: BorrowedFd<'_>) -> io::Result<Option<(List, Members)>> {
+        let Some(mut list) = List::open(cgroup, false)? else {
+            return Ok(None);
+        };
+        let members = list.read()?;
+        if !members.numbers.is_empty() || members.hidden {
+            return Ok(Some((list, members)));
+        }
+        let Some(mut list) = List::open(cgroup, true)? else {
+            return Ok(None);
+        };
+        let members = list.read()?;
+        Ok(Some((list, members)))
+    }
+
+    fn open(cgroup: BorrowedFd<'_>, lists_threads: bool) -> io::Result<Option<List>> {
+        let name = if lists_threads {
+            c"cgroup.threads"
+        } else {
+            c"cgroup.procs"
+        };
+        match tree::open_file(cgroup, name) {
+            Ok(fd) => Ok(Some(List {
+                file: fd.into(),
+                lists_threads,
+            })),
             Err(Errno::NOENT | Errno::NODEV) => Ok(None),
             Err(errno) => Err(errno.into()),
         }
@@ -78,8 +116,9 @@ impl List {
 
     fn read(&mut self) -> io::Result<Members> {
         let mut content = Vec::new();
-        self.0.rewind()?;
-        match self.0.read_to_end(&mut content) {
+        self.file.rewind()?;
+        match self.file.read_to_end(&mut content) {
+            Ok(_) if self.lists_threads => Ok(Members::parse(&content).of_threads()),
             Ok(_) => Ok(Members::parse(&content)),
             Err(error) => match Errno::from_io_error(&error) {
                 // Removed; or a threaded cgroup, whose processes the domain above it lists.
@@ -94,23 +133,22 @@ impl List {
 #[derive(Default)]
 pub(super) struct Sent {
     pub reached: BTreeSet<u32>,
+    /// The processes that may not be signalled.
+    pub beyond: BTreeSet<u32>,
     /// The first refusal.
     pub refused: Option<io::Error>,
 }
 
-/// Sends a signal to everybody in a cgroup and below.
-pub(super) fn signal_each(cgroup: BorrowedFd<'_>, signal: Signal) -> io::Result<Sent> {
-    let mut sent = Sent::default();
-    tree::walk(cgroup, |dir| signal_in(dir, signal, &mut sent), |_, _| Ok(()))?;
-    Ok(sent)
+/// Sends a signal to each process in a cgroup and below, but for those that `sent` names already.
+pub(super) fn signal_each(cgroup: BorrowedFd<'_>, signal: Signal, sent: &mut Sent) -> io::Result<()> {
+    tree::walk(cgroup, |dir| signal_in(dir, signal, sent), |_, _| Ok(()))
 }
 
 fn signal_in(cgroup: BorrowedFd<'_>, signal: Signal, sent: &mut Sent) -> io::Result<()> {
-    let Some(mut list) = List::open(cgroup)? else {
-        return Ok(());
-    };
-    let numbers = list.read()?.numbers;
-    signal_listed(&mut list, numbers, signal, sent)
+    match List::of(cgroup)? {
+        Some((mut list, members)) => signal_listed(&mut list, members.numbers, signal, sent),
+        None => Ok(()),
+    }
 }
 
 /// The same for these numbers, which were in the list a moment ago.
@@ -133,7 +171,10 @@ pub(super) fn signal_listed(
             match send_signal(pidfd.as_fd(), signal.as_raw(), false) {
                 Ok(()) => drop(sent.reached.insert(*number)),
                 Err(error) if Errno::from_io_error(&error) == Some(Errno::SRCH) => {}
-                Err(error) => drop(sent.refused.get_or_insert(error)),
+                Err(error) => {
+                    sent.beyond.insert(*number);
+                    sent.refused.get_or_insert(error);
+                }
             }
         }
     }
@@ -168,13 +209,15 @@ pub(super) fn kill_each(cgroup: BorrowedFd<'_>) -> io::Result<()> {
     let mut known = BTreeSet::new();
     let mut quiet = 0;
     for _ in 0..MOST_ROUNDS {
-        let sent = signal_each(cgroup, Signal::KILL)?;
+        let mut sent = Sent::default();
+        signal_each(cgroup, Signal::KILL, &mut sent)?;
         let left = Members::below(cgroup)?;
         if left.numbers.is_empty() && !left.hidden {
             return Ok(());
         }
         quiet = if left.numbers.is_subset(&known) { quiet + 1 } else { 0 };
         known.extend(sent.reached);
+        known.extend(sent.beyond);
         if quiet == QUIET_ROUNDS {
             return match sent.refused {
                 Some(error) => Err(error),

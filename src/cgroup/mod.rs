@@ -62,7 +62,7 @@ use rustix::io::Errno;
 use crate::exit::Pid;
 use crate::signal::Signal;
 use crate::sys::nr::CGROUP2_SUPER_MAGIC;
-use members::Members;
+use members::{Members, Sent};
 
 pub use error::CgroupError;
 
@@ -387,18 +387,29 @@ impl Cgroup {
     /// Kills every process in it and below, and whatever they are forking meanwhile. They die a moment
     /// later; [`events`](Cgroup::events) tells when.
     ///
-    /// Before Linux 5.14 there is no `cgroup.kill`. Then the cgroup is frozen, every process killed by a pidfd of
-    /// its own, again and again until no other one appears, and thawed.
+    /// What is still there after `cgroup.kill` gets SIGKILL by a pidfd too: the kernel passes over a process whose first
+    /// thread has ended while others live (seen on Linux 6.18).
+    ///
+    /// Before Linux 5.14 there is no `cgroup.kill`, and it may be refused. Then the cgroup is frozen, every process killed
+    /// by a pidfd of its own, again and again until no other one appears, and thawed.
     ///
     /// # Errors
-    /// `EACCES`, `EPERM` if the cgroup belongs to somebody else by now. Before 5.14 also `EPERM`, if no
-    /// process could be signalled; `EMFILE`; and an error of the kind `ResourceBusy` that names those who remain,
+    /// `EACCES`, `EPERM`, `EROFS`: `cgroup.kill` may not be written to, and the processes could not be killed one by one
+    /// either. Before 5.14 `EPERM`, if a process may not be signalled, which only `cgroup.kill` could kill for a user who
+    /// is not root; `EMFILE`; and an error of the kind `ResourceBusy` that names the processes that remain,
     /// if there is no end of them, or some are in a PID namespace that is not to be seen from here.
     pub fn kill(&self) -> io::Result<()> {
         match tree::write(self.fd(), self.dir.inner.kill_file, b"1") {
+            Ok(()) => {
+                if self.is_populated().unwrap_or(true) {
+                    // What is reached is dying already, but for a few. So no failure here means that anything lives on.
+                    let _dying = members::signal_each(self.fd(), Signal::KILL, &mut Sent::default());
+                }
+                Ok(())
+            }
             Err(Errno::NOENT) => members::kill_each(self.fd()),
             Err(Errno::NODEV) => Ok(()),
-            result => Ok(result?),
+            Err(refused) => members::kill_each(self.fd()).map_err(|_| refused.into()),
         }
     }
 
@@ -414,11 +425,21 @@ impl Cgroup {
     /// reached. `EMFILE`, `ENFILE`: not even four descriptors were to be had. Some
     /// may have been reached by then.
     pub fn signal(&self, signal: Signal) -> io::Result<u32> {
-        let sent = members::signal_each(self.fd(), signal)?;
+        let mut sent = Sent::default();
+        members::signal_each(self.fd(), signal, &mut sent)?;
         match sent.refused {
             Some(error) if sent.reached.is_empty() => Err(error),
             _ => Ok(u32::try_from(sent.reached.len()).unwrap_or(u32::MAX)),
         }
+    }
+
+    /// The same, and whether `pid` was among the processes that it reached.
+    pub(crate) fn signal_with(&self, signal: Signal, pid: Pid) -> (bool, io::Result<()>) {
+        let mut sent = Sent::default();
+        let done = members::signal_each(self.fd(), signal, &mut sent);
+        let refused = sent.refused.filter(|_| sent.reached.is_empty());
+        let reached = sent.reached.contains(&pid.as_raw());
+        (reached, done.and(refused.map_or(Ok(()), Err)))
     }
 
     /// Who is in it and below, for showing: sorted, without those in a PID namespace that can't be

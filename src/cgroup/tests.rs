@@ -120,6 +120,61 @@ fn it_is_frozen_meanwhile() {
     });
 }
 
+/// So that the supervisor sends it no signal twice.
+#[test]
+fn which_processes_a_signal_has_reached_is_known() {
+    isolated(|| {
+        let Some((_cgroup, dir)) = without_kill_file() else {
+            return;
+        };
+        let leaf = dir.leaf("leaf").unwrap();
+        let mut child = run_in(&leaf.path(), "exec sleep 1000");
+        sleepers(&leaf.path(), 1);
+        let [there, elsewhere] = [child.id(), std::process::id()].map(|pid| Pid::new(pid).unwrap());
+        for (pid, expected) in [(there, true), (elsewhere, false)] {
+            let (reached, sent) = leaf.signal_with(Signal::CONT, pid);
+            sent.unwrap();
+            assert_eq!(reached, expected);
+        }
+        leaf.kill().unwrap();
+        child.wait().unwrap();
+        wait_empty(&leaf);
+        let (reached, sent) = leaf.signal_with(Signal::CONT, there);
+        assert!(!reached && sent.is_ok());
+        leaf.remove().unwrap();
+    });
+}
+
+/// Only `cgroup.kill` could do that.
+#[test]
+fn a_user_that_may_not_signal_a_process_is_told_so_at_once() {
+    isolated(|| {
+        let Some((_cgroup, dir)) = without_kill_file() else {
+            return;
+        };
+        if !common::root_or_skip("it becomes another user") {
+            return;
+        }
+        let leaf = dir.leaf("leaf").unwrap();
+        let mut roots = [(); 2].map(|()| run_in(&leaf.path(), "exec sleep 1000"));
+        sleepers(&leaf.path(), 2);
+        assert!(common::fork::in_fork(|| {
+            common::fork::become_nobody();
+            let error = leaf.kill().unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EPERM), "{error}");
+        }));
+        for child in &mut roots {
+            assert!(child.try_wait().unwrap().is_none());
+        }
+        leaf.kill().unwrap();
+        for child in &mut roots {
+            assert_eq!(child.wait().unwrap().signal(), Some(9));
+        }
+        wait_empty(&leaf);
+        leaf.remove().unwrap();
+    });
+}
+
 /// Whom somebody else has frozen is killed, and the cgroup left as it was.
 #[test]
 fn a_freeze_that_was_there_stays() {
@@ -152,7 +207,7 @@ fn a_recycled_number_is_not_signalled() {
         let mut stranger = Command::new("sleep").arg("1000").spawn().unwrap();
         let mut member = run_in(&leaf.path(), "exec sleep 1000");
         sleepers(&leaf.path(), 1);
-        let mut list = List::open(leaf.fd()).unwrap().unwrap();
+        let (mut list, _) = List::of(leaf.fd()).unwrap().unwrap();
         let mut sent = Sent::default();
         let listed = [stranger.id(), member.id(), u32::MAX, i32::MAX as u32];
         signal_listed(&mut list, listed, Signal::KILL, &mut sent).unwrap();

@@ -4,6 +4,10 @@
 //! A signal to a group also "reaches" zombies that nobody reaps, so the signal alone cannot tell a
 //! group that refuses to die from one that is dead and unburied.
 //!
+//! /proc/PID/stat is about the first thread of a process, the leader. Once that has ended it says `Z`, and has
+//! `PF_EXITING` among its flags, while other threads may live on. So either means the end of the process only where there
+//! is no other thread.
+//!
 //! Everything here is about numbers, so it is about whoever has the number at the moment of the look.
 //! /proc must be that of the own PID namespace, and must not be mounted with a `hidepid` that hides
 //! the processes in question (proc(5)).
@@ -32,7 +36,8 @@ const STAT_ROOM: usize = 1024;
 /// nothing else can tell.
 ///
 /// # Errors
-/// /proc is not mounted, or may not be read. A process that ends meanwhile is not an error.
+/// /proc is not mounted, or may not be read; there is no descriptor or no memory to read it with. A process that ends
+/// meanwhile is not an error.
 pub(crate) fn group_lives(group: Pid) -> io::Result<bool> {
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
@@ -40,35 +45,72 @@ pub(crate) fn group_lives(group: Pid) -> io::Result<bool> {
         if !is_process {
             continue;
         }
-        let Ok(stat) = fs::read(format!("/proc/{}/stat", name.to_string_lossy())) else {
-            continue;
-        };
-        if lives_in(&stat, group) {
-            return Ok(true);
+        match fs::read(format!("/proc/{}/stat", name.to_string_lossy())) {
+            Ok(stat) if lives_in(&stat, group) => return Ok(true),
+            Err(error) if is_shortage(&error) => return Err(error),
+            Ok(_) | Err(_) => {}
         }
     }
     Ok(false)
 }
 
-/// Whether a process that has not been reaped has begun to end: it closes its descriptors a little
-/// before its end is told.
+/// Whether nothing can be looked at for want of descriptors or memory.
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
+}
+
+/// Whether a process that has not been reaped has begun to end: it closes its descriptors a little before its end is
+/// told. A thread that ends does not end its process, so all threads are looked at where there are several.
 pub(crate) fn is_ending(pid: Pid) -> bool {
-    const PF_EXITING: u64 = 0x4;
-    flags(pid).is_none_or(|flags| flags & PF_EXITING != 0)
+    let Ok(stat) = fs::read(format!("/proc/{pid}/stat")) else {
+        return true;
+    };
+    if !is_exiting(&stat) {
+        return false;
+    }
+    has_one_thread(&stat) || all_threads(pid, is_exiting).unwrap_or(true)
+}
+
+/// Whether `holds` says yes to the stat of each thread of the process.
+fn all_threads(pid: Pid, holds: impl Fn(&[u8]) -> bool) -> io::Result<bool> {
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread that is gone meanwhile has ended.
+        if fs::read(thread?.path().join("stat")).is_ok_and(|stat| !holds(&stat)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Whether a process that has not been reaped has called no execve that succeeded since its birth. False if that cannot
 /// be known.
 pub(crate) fn has_never_executed(pid: Pid) -> bool {
     const PF_FORKNOEXEC: u64 = 0x40;
-    flags(pid).is_some_and(|flags| flags & PF_FORKNOEXEC != 0)
+    fs::read(format!("/proc/{pid}/stat")).is_ok_and(|stat| flags(&stat) & PF_FORKNOEXEC != 0)
 }
 
-/// The flags of a process as in the kernel's sched.h, from the ninth field of proc_pid_stat(5).
-fn flags(pid: Pid) -> Option<u64> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let field = fields(&stat)?.nth(6)?;
-    str::from_utf8(field).ok()?.parse().ok()
+/// Whether the thread with this stat has begun to end.
+fn is_exiting(stat: &[u8]) -> bool {
+    const PF_EXITING: u64 = 0x4;
+    flags(stat) & PF_EXITING != 0
+}
+
+/// The flags of a thread as in the kernel's sched.h, from the ninth field of proc_pid_stat(5); none where they are missing.
+fn flags(stat: &[u8]) -> u64 {
+    number(stat, 6).unwrap_or(0)
+}
+
+/// Whether the process with this stat has no more than one thread, dead or alive (the 20th field). One that does not say
+/// has one.
+fn has_one_thread(stat: &[u8]) -> bool {
+    number(stat, 17).is_none_or(|threads| threads <= 1)
+}
+
+/// The process that a thread belongs to, by their numbers; `None` if there is no such thread.
+pub(crate) fn process_of_thread(thread: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+    line.trim().parse().ok()
 }
 
 /// The process itself, then its parent, and so on upwards: 64 of them at the most, three system calls
@@ -143,12 +185,17 @@ fn cgroup_of(lines: &[u8]) -> Option<PathBuf> {
 
 /// Whether this line of /proc/PID/stat is that of a living member of the group.
 fn lives_in(stat: &[u8], group: Pid) -> bool {
-    let Some(mut fields) = fields(stat) else {
+    let Some(state) = fields(stat).and_then(|mut fields| fields.next()) else {
         return false;
     };
-    let alive = fields.next().is_some_and(|state| !matches!(state, b"Z" | b"X" | b"x"));
-    let group_field = fields.nth(1).and_then(|field| str::from_utf8(field).ok());
-    alive && group_field == Some(group.to_string().as_str())
+    let leader_lives = !matches!(state, b"Z" | b"X" | b"x");
+    number(stat, 2) == Some(group.as_raw().into()) && (leader_lives || !has_one_thread(stat))
+}
+
+/// The number that stands so many fields after the state.
+fn number(stat: &[u8], after: usize) -> Option<u64> {
+    let field = fields(stat)?.nth(after)?;
+    str::from_utf8(field).ok()?.parse().ok()
 }
 
 /// The fields of a line of /proc/PID/stat from the third, the state, on. The name before it is in
@@ -178,6 +225,10 @@ mod tests {
             (b"5 (a) Z 1 77 (b) R 1 77 3", true),
             (b"5 (sleep) Z 1 77 77 0 -1", false),
             (b"5 (x) X 1 77 77", false),
+            (b"5 (x) Z 1 77 77 0 -1 4 0 0 0 0 1 2 3 4 20 0 1 0 99", false),
+            (b"5 (x) Z 1 77 77 0 -1 4 0 0 0 0 1 2 3 4 20 0 0 0 99", false),
+            (b"5 (x) Z 1 77 77 0 -1 4 0 0 0 0 1 2 3 4 20 0 2 0 99", true),
+            (b"5 (x) Z 1 7 77 0 -1 4 0 0 0 0 1 2 3 4 20 0 2 0 99", false),
             (b"5 (sleep) S 1 7 77", false),
             (b"5 (sleep) S 1", false),
             (b"nonsense", false),
@@ -185,6 +236,32 @@ mod tests {
         ] {
             assert_eq!(lives_in(stat, group), lives, "{}", String::from_utf8_lossy(stat));
         }
+    }
+
+    #[test]
+    fn a_thread_belongs_to_its_process() {
+        let thread = std::fs::read_link("/proc/thread-self").unwrap();
+        let thread = thread.file_name().unwrap().to_str().unwrap().parse().unwrap();
+        let own = std::process::id();
+        assert_eq!([process_of_thread(thread), process_of_thread(own)], [Some(own); 2]);
+        assert_eq!(process_of_thread(u32::MAX), None);
+    }
+
+    #[test]
+    fn a_thread_that_ends_does_not_end_its_process() {
+        let (exiting, alone) = (
+            b"5 (x) Z 1 77 77 0 -1 4 0 0 0 0 1 2 3 4 20 0 1 0 99",
+            b"5 (x) S 1 77 77 0 -1 64 0 0 0 0 1 2 3 4 20 0 1 0 99",
+        );
+        assert!(is_exiting(exiting) && has_one_thread(exiting));
+        assert!(!is_exiting(alone) && has_one_thread(alone));
+        assert!(!has_one_thread(b"5 (x) Z 1 77 77 0 -1 4 0 0 0 0 1 2 3 4 20 0 2 0 99"));
+        let own = pid(std::process::id());
+        std::thread::scope(|scope| {
+            scope.spawn(|| assert!(!is_ending(own)));
+        });
+        assert!(!all_threads(own, is_exiting).unwrap());
+        assert!(all_threads(own, |stat| !stat.is_empty()).unwrap());
     }
 
     #[test]

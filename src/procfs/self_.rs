@@ -192,7 +192,8 @@ mod tests {
     #[test]
     fn one_thread_that_blocks_a_signal_is_not_all_of_them() {
         let _guard = MaskGuard::block(SignalSet::EMPTY.with(Signal::WINCH)).unwrap();
-        assert!(!is_blocked(Signal::WINCH).unwrap());
+        // The C library blocks all signals in a thread for the moment in which it starts another one.
+        assert!((0..1000).any(|_| !is_blocked(Signal::WINCH).unwrap()));
     }
 
     #[test]

@@ -330,9 +330,10 @@ impl Linux {
 
     /// Takes a process that has ended out of the set, and keeps another descriptor of it.
     fn keep_group(&mut self, process: &mut Watched) -> io::Result<Option<ExitRecord>> {
-        // Since 6.9 a pidfd reaches the group for as long as it has members. Before, only the
-        // number does, and only an unreaped leader keeps that from being given to a stranger.
-        let by_pidfd = !is_errno(&process.pidfd.signal_group(None), Errno::INVAL);
+        // Since 6.9 a pidfd reaches the group for as long as it has members. Before, and where a filter refuses that, only
+        // the number does, and only an unreaped leader keeps that from being given to another process.
+        let asked = process.pidfd.signal_group(None);
+        let by_pidfd = asked.is_ok() || is_errno(&asked, Errno::SRCH);
         let Some(record) = self.look(process, if by_pidfd { Wait::Reap } else { Wait::Peek })? else {
             return Ok(None);
         };
@@ -517,7 +518,7 @@ impl Kernel for Linux {
 
     fn signal(&mut self, process: &Watched, signal: Signal, scope: Scope) -> io::Result<()> {
         match (scope, &process.leaf) {
-            (Scope::Cgroup, Some(leaf)) => leaf.signal(signal),
+            (Scope::Cgroup, Some(leaf)) => deliver_to_leaf(process, leaf, signal),
             (Scope::Process | Scope::ProcessGroup | Scope::Cgroup, _) => deliver(process, signal, scope),
         }
     }
@@ -530,11 +531,12 @@ impl Kernel for Linux {
     }
 
     fn is_empty(&mut self, process: &Watched, scope: Scope, looks: u8) -> io::Result<bool> {
-        if let (Scope::Cgroup, Some(leaf)) = (scope, &process.leaf) {
-            return leaf.is_empty();
-        }
         match (&process.watch, scope) {
+            // Also where it has moved itself to another cgroup.
             (Watch::Alive(_) | Watch::Late(_), _) => Ok(false),
+            (Watch::Reaped(_) | Watch::Group | Watch::Zombie, Scope::Cgroup) if process.leaf.is_some() => {
+                process.leaf.as_ref().map_or(Ok(true), Leaf::is_empty)
+            }
             (Watch::Reaped(_), _) | (Watch::Group | Watch::Zombie, Scope::Process) => Ok(true),
             (Watch::Group, Scope::ProcessGroup | Scope::Cgroup) => {
                 let probe = process.pidfd.signal_group(None);
@@ -618,24 +620,45 @@ const CAREFUL_LOOK: u8 = 6;
 /// How long a process that had to be killed on the spot may take to die of it.
 const LAST_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Sends one signal. ESRCH, nobody there any more, is what a signal is for.
+/// Sends one signal. ESRCH, nothing is there any more, is what a signal is for.
 fn deliver(process: &Watched, signal: Signal, scope: Scope) -> io::Result<()> {
     let sent = match scope {
         Scope::Process => process.pidfd.signal(signal),
         Scope::ProcessGroup | Scope::Cgroup => match deliver_to_group(process, signal) {
-            // The leader may have left its group, and has to be told all the same.
-            sent if signal == Signal::KILL || is_errno(&sent, Errno::SRCH) => process.pidfd.signal(signal).or(sent),
+            // The leader may have left its group, and is of the scope all the same.
+            sent if signal == Signal::KILL || is_errno(&sent, Errno::SRCH) || has_left_group(process) => {
+                process.pidfd.signal(signal).or(sent)
+            }
             sent => sent,
         },
     };
     if is_errno(&sent, Errno::SRCH) { Ok(()) } else { sent }
 }
 
+/// Sends one signal to all of a cgroup, and to the process wherever it is: it may have moved itself to another one. It gets
+/// no signal twice but SIGKILL.
+fn deliver_to_leaf(process: &Watched, leaf: &Leaf, signal: Signal) -> io::Result<()> {
+    let (reached, sent) = leaf.signal(signal, process.pidfd.pid());
+    match process.watch {
+        Watch::Alive(_) | Watch::Late(_) if !reached => deliver(process, signal, Scope::Process).and(sent),
+        Watch::Alive(_) | Watch::Late(_) | Watch::Reaped(_) | Watch::Group | Watch::Zombie => sent,
+    }
+}
+
+/// Whether a process that leads a group from its start has gone over to another one (setpgid(2)). Of one that was reaped
+/// the number may be another's, and to signal it is in vain.
+fn has_left_group(process: &Watched) -> bool {
+    let raw = i32::try_from(process.pidfd.pid().as_raw())
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
+    raw.is_some_and(|pid| rustix::process::getpgid(Some(pid)).is_ok_and(|group| group != pid))
+}
+
 fn deliver_to_group(process: &Watched, signal: Signal) -> io::Result<()> {
     let sent = process.pidfd.signal_group(Some(signal));
     match process.watch {
-        // Before 6.9, by number.
-        Watch::Alive(_) | Watch::Late(_) | Watch::Zombie if is_errno(&sent, Errno::INVAL) => {
+        // By number before 6.9, and where a filter refuses it.
+        Watch::Alive(_) | Watch::Late(_) | Watch::Zombie if is_refused(&sent) => {
             if keeps_number(process) {
                 signal_group_by_number(process.pidfd.pid(), signal.as_raw())
             } else {
@@ -674,6 +697,13 @@ fn group_lives(process: &Watched) -> io::Result<bool> {
 /// Waits until the process has ended, or `patience` has passed, and reaps it. One that does not end stays.
 fn wait_for_end(pidfd: &PidFd, patience: Duration) {
     drop(pidfd.reap_until(std::time::Instant::now() + patience));
+}
+
+/// Whether the kernel, or a filter, does not know or allow a call; nothing is said about the process concerned.
+fn is_refused<T>(result: &io::Result<T>) -> bool {
+    [Errno::INVAL, Errno::NOSYS, Errno::PERM]
+        .iter()
+        .any(|&errno| is_errno(result, errno))
 }
 
 fn is_errno<T>(result: &io::Result<T>, errno: Errno) -> bool {

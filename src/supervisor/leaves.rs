@@ -14,6 +14,7 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 
 use crate::cgroup::{Cgroup, CgroupDir, CgroupError};
+use crate::exit::Pid;
 use crate::fdset::{FdSet, Interest, Token};
 use crate::poll::wait_for;
 use crate::signal::Signal;
@@ -62,11 +63,12 @@ impl Leaf {
         self.cgroup.fd()
     }
 
-    /// SIGKILL goes by the kernel's own way, which also catches who is just being forked.
-    pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
+    /// Signals what lives there, and says whether `pid` is known to have got it. SIGKILL goes by the kernel's own way,
+    /// which also catches what is just being forked.
+    pub(super) fn signal(&self, signal: Signal, pid: Pid) -> (bool, io::Result<()>) {
         match signal {
-            Signal::KILL => self.cgroup.kill(),
-            _ => self.cgroup.signal(signal).map(drop),
+            Signal::KILL => (false, self.cgroup.kill()),
+            _ => self.cgroup.signal_with(signal, pid),
         }
     }
 
@@ -216,6 +218,9 @@ impl Leaves {
 
 /// Kills whatever lives in a cgroup and removes it; gives it back if that has to wait.
 fn unless_removed(cgroup: Cgroup) -> Option<Cgroup> {
+    if cgroup.remove().is_ok() {
+        return None;
+    }
     // If it can't be killed it can't be removed either, and that is what counts.
     let _refused = cgroup.kill();
     match cgroup.remove() {

@@ -16,9 +16,14 @@ pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: c_int, group: bool) -> 
     check(unsafe { arch::syscall(libc::SYS_pidfd_send_signal, &args) }).map(drop)
 }
 
+/// Signals the process with this number (kill(2)). The caller knows that no other process has it.
+pub(crate) fn signal_by_number(pid: Pid, signal: c_int) -> io::Result<()> {
+    kill(pid.as_raw() as isize, signal)
+}
+
 /// Signals the process group of this number (kill(2)).
 pub(crate) fn signal_group_by_number(group: Pid, signal: c_int) -> io::Result<()> {
-    // 1 would mean everybody; nobody's child has that number.
+    // 1 would mean every process; no child has that number.
     if group.as_raw() <= 1 {
         return Err(io::Error::from_raw_os_error(libc::ESRCH));
     }

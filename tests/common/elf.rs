@@ -30,6 +30,57 @@ pub const EXITING: &[u8] = &[
     0x0f, 0x05, // syscall
 ];
 
+/// Ignores SIGTERM, starts a second thread and ends the first one, so that the leader of the process is a zombie in
+/// /proc while the process lives. The second thread reads a byte from descriptor 0, closes descriptor 3, and waits for
+/// signals for ever.
+pub const LEADERLESS: &[u8] = &[
+    0xb8, 13, 0, 0, 0, // mov eax, rt_sigaction
+    0xbf, 15, 0, 0, 0, // mov edi, SIGTERM
+    0xc7, 0x04, 0x25, 0x00, 0x09, 0x40, 0x00, 1, 0, 0, 0, // mov dword [ACTION], SIG_IGN
+    0xbe, 0x00, 0x09, 0x40, 0x00, // mov esi, ACTION
+    0x31, 0xd2, // xor edx, edx
+    0x41, 0xba, 8, 0, 0, 0, // mov r10d, 8
+    0x0f, 0x05, // syscall
+    0xb8, 56, 0, 0, 0, // mov eax, clone
+    0xbf, 0x00, 0x0f, 0x01, 0x00, // mov edi, CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD
+    0xbe, 0xf0, 0x0f, 0x40, 0x00, // mov esi, the end of the page
+    0x31, 0xd2, // xor edx, edx
+    0x45, 0x31, 0xd2, // xor r10d, r10d
+    0x45, 0x31, 0xc0, // xor r8d, r8d
+    0x0f, 0x05, // syscall
+    0x85, 0xc0, // test eax, eax
+    0x75, 0x23, // jnz to the exit
+    0x31, 0xff, // xor edi, edi
+    0xbe, 0x00, 0x0a, 0x40, 0x00, // mov esi, a byte
+    0xba, 1, 0, 0, 0, // mov edx, 1
+    0x0f, 0x05, // syscall: read
+    0xbf, 3, 0, 0, 0, // mov edi, 3
+    0xb8, 3, 0, 0, 0, // mov eax, close
+    0x0f, 0x05, // syscall
+    0xb8, 34, 0, 0, 0, // mov eax, pause
+    0x0f, 0x05, // syscall
+    0xeb, 0xf7, // jmp to the pause
+    0x31, 0xff, // xor edi, edi
+    0xb8, 60, 0, 0, 0, // mov eax, exit (of this thread)
+    0x0f, 0x05, // syscall
+];
+
+/// Goes over to its parent's process group and waits for signals for ever.
+pub const LEAVING: &[u8] = &[
+    0xb8, 110, 0, 0, 0, // mov eax, getppid
+    0x0f, 0x05, // syscall
+    0x89, 0xc7, // mov edi, eax
+    0xb8, 121, 0, 0, 0, // mov eax, getpgid
+    0x0f, 0x05, // syscall
+    0x89, 0xc6, // mov esi, eax
+    0x31, 0xff, // xor edi, edi
+    0xb8, 109, 0, 0, 0, // mov eax, setpgid
+    0x0f, 0x05, // syscall
+    0xb8, 34, 0, 0, 0, // mov eax, pause
+    0x0f, 0x05, // syscall
+    0xeb, 0xf7, // jmp to the pause
+];
+
 /// Whether these programs run on this machine. If not, reports the test as skipped.
 #[must_use]
 pub fn runs_or_skip() -> bool {

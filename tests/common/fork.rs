@@ -22,3 +22,10 @@ pub fn in_fork(body: impl FnOnce()) -> bool {
     assert_eq!(waited, pid, "waitpid: {}", std::io::Error::last_os_error());
     status == 0
 }
+
+/// Gives up all that root may do, for good: for a copy of the test's process.
+pub fn become_nobody() {
+    const NOBODY: libc::uid_t = 65_534;
+    // SAFETY: numbers only.
+    assert_eq!(unsafe { libc::setresuid(NOBODY, NOBODY, NOBODY) }, 0);
+}
