@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid as RawPid, PidfdFlags, pidfd_open};
 
 use super::tree;
-use crate::proc;
+use crate::procfs;
 use crate::signal::Signal;
 use crate::sys::process::send_signal;
 
@@ -64,7 +64,7 @@ impl Members {
 
     /// The processes of these threads. A thread that is gone has none any more.
     fn of_threads(self) -> Members {
-        let numbers = self.numbers.into_iter().filter_map(proc::process_of_thread);
+        let numbers = self.numbers.into_iter().filter_map(procfs::process_of_thread);
         Members {
             numbers: numbers.collect(),
             hidden: self.hidden,

@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(all(&mut roll), [0, 1]);
         roll.reached(1, StateName::Stopping);
         roll.reached(1, StateName::Starting);
-        assert_eq!(all(&mut roll), []);
+        assert!(all(&mut roll).is_empty());
         roll.reached(1, StateName::Running);
         assert_eq!(all(&mut roll), [2]);
         roll.reached(0, StateName::Running);
@@ -151,7 +151,7 @@ mod tests {
                 "an instance that is not being restarted does not count"
             );
             roll.reached(0, state);
-            assert_eq!(all(&mut roll), []);
+            assert!(all(&mut roll).is_empty());
             assert!(!roll.is_over(), "instance 1 is still being restarted");
             roll.reached(1, StateName::Running);
             assert!(roll.is_over());
@@ -163,7 +163,7 @@ mod tests {
     fn no_instance_is_restarted_before_the_additional_ones_are_up() {
         let mut roll = roll(1, &[4, 5]);
         roll.reached(4, StateName::Running);
-        assert_eq!(all(&mut roll), []);
+        assert!(all(&mut roll).is_empty());
         roll.reached(5, StateName::Running);
         assert_eq!(all(&mut roll), [0]);
         let mut roll = self::roll(1, &[4]);

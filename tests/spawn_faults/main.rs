@@ -57,7 +57,7 @@ fn under_notifier(body: impl FnOnce(&Notifier) + Send) {
             let numbers: Vec<c_long> = CALLS.iter().map(|&(nr, _)| nr).collect();
             // SAFETY: gettid(2) has no arguments.
             let asking = unsafe { libc::gettid() };
-            send.send((install(&numbers), asking.cast_unsigned())).unwrap();
+            send.send((install(&numbers), asking as u32)).unwrap();
             body(notifier);
         });
         let outcome = failing.join();
