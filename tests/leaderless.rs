@@ -143,8 +143,8 @@ fn a_cgroup_is_killed_with_what_lives_by_its_second_thread() {
         // kernel does not list it among the processes.
         let leaf = directory.make("leaf").unwrap();
         let mut spawner = pidherd::Spawner::new().unwrap();
-        let mut compiled = Command::new(program).compile().unwrap();
-        let mut born = spawner.spawn_in(&mut compiled, Some(leaf.fd())).unwrap();
+        let compiled = Command::new(program).compile().unwrap();
+        let mut born = spawner.spawn_in(&compiled, Some(leaf.fd())).unwrap();
         let mut moved = Command::new(program).spawn().unwrap();
         wait_leaderless(born.pid().as_raw());
         wait_leaderless(moved.pid().as_raw());
