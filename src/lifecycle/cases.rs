@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use super::restart::Counters;
 use super::{
-    Backoff, Cause, CrashBudget, Failed, Failure, Input, Left, Lifecycle, Policy, Reaction, Restart, Rung, Scope,
-    Startup, State, StopLadder, Stopping, Wanted,
+    Backoff, Cause, CrashBudget, Failed, Failure, Input, Left, Lifecycle, Policy, Prospect, Reaction, Restart, Rung,
+    Scope, Startup, State, StopLadder, Stopping, Wanted,
 };
 use crate::exit::{Exit, Pid};
 use crate::signal::Signal;
@@ -173,11 +173,19 @@ fn resting() -> Vec<Shape> {
 fn going_up() -> Vec<Shape> {
     let pending = State::Starting {
         pid: None,
+        executed: false,
         since: NOW,
         until: Instant::NEVER,
     };
+    let in_flight = |until| State::Starting {
+        pid: Some(PID),
+        executed: false,
+        since: NOW,
+        until,
+    };
     let starting = |since, until| State::Starting {
         pid: Some(PID),
+        executed: true,
         since,
         until,
     };
@@ -195,6 +203,7 @@ fn going_up() -> Vec<Shape> {
     vec![
         shape("STARTING, spawn pending", pending, Wanted::Up),
         shape("STARTING, spawn pending, stop requested", pending, Wanted::Down),
+        shape("STARTING, in flight", in_flight(Instant::NEVER), Wanted::Up),
         shape("STARTING, alive", starting(NOW, later(SECOND)), Wanted::Up),
         shape("STARTING, alive, deadline passed", late, Wanted::Up).like("STARTING, alive"),
         shape("RUNNING", running(SECOND), Wanted::Up),
@@ -208,6 +217,7 @@ const FIRST: Stopping = Stopping {
     pid: PID,
     since: NOW,
     failed: None,
+    prospect: Prospect::Open,
     rung: 0,
     until: later(Duration::from_secs(10)),
     left: Left::Leader,
@@ -340,6 +350,8 @@ impl Shape {
             ("restart", "", Input::Restart),
             ("kill", "", Input::Kill),
             ("spawned", "", Input::Spawned(PID)),
+            ("cloned", "", Input::Cloned(PID)),
+            ("executed", "", Input::Executed),
             ("spawn failed", "transient", spawn_failed(false)),
             ("spawn failed", "permanent", spawn_failed(true)),
             ("exited", "expected", exited(0)),
@@ -347,6 +359,8 @@ impl Shape {
             ("exited", "leaving others", Input::ExitedLeaving(Exit::Code(1))),
             ("empty", "", Input::Empty),
             ("ready", "", Input::Ready),
+            ("not ready", "", Input::NotReady),
+            ("ended before", "", Input::EndedBefore),
             ("alive", "", Input::Alive),
             ("extend", "", Input::Extend(SECOND * 30)),
             ("failed", "", Input::Failed(Failure::Watchdog)),

@@ -7,7 +7,9 @@
 use std::fmt::Write as _;
 
 use super::cases::{CHOICES, Shape, TimedInput, cause_text, policies, shapes};
-use super::{Action, Input, Left, Lifecycle, Policy, Reply, Scope, Startup, State, Stopping, Transition, Wanted};
+use super::{
+    Action, Input, Left, Lifecycle, Policy, Prospect, Reply, Scope, Startup, State, Stopping, Transition, Wanted,
+};
 use crate::signal::Signal;
 use crate::time::Instant;
 
@@ -77,6 +79,8 @@ struct Outcome {
     reply: Reply,
     action: &'static str,
     steps: String,
+    /// Why the run ended.
+    end: String,
     changes: String,
 }
 
@@ -113,6 +117,7 @@ fn outcome(shape: &Shape, input: TimedInput, policy: &Policy) -> Outcome {
         reply: reaction.reply,
         action,
         steps: reaction.transitions().map(step).collect(),
+        end: reaction.end.map_or(String::new(), |end| format!("{end:?}")),
         changes: changes(&shape.life, &life, policy, input.at).join(", "),
     }
 }
@@ -171,6 +176,27 @@ fn state_changes(before: &State, after: &State, policy: &Policy, now: Instant) -
     let wait = |until: Instant| until.saturating_duration_since(now);
     match (before, after) {
         (
+            _,
+            State::Starting {
+                pid: Some(_),
+                executed: false,
+                until,
+                ..
+            },
+        ) if matches!(policy.startup, Startup::Grace(_)) => {
+            assert_eq!(*until, Instant::NEVER);
+            vec!["until exec".into()]
+        }
+        (
+            State::Starting { executed: false, .. },
+            State::Starting {
+                executed: true, until, ..
+            },
+        ) => {
+            assert_eq!(wait(*until), policy.startup.limit());
+            vec!["executed".into()]
+        }
+        (
             State::Starting { pid: Some(_), .. },
             State::Starting {
                 pid: Some(_), until, ..
@@ -214,6 +240,13 @@ fn stopping_changes(before: &Stopping, after: &Stopping, now: Instant) -> Vec<St
         changes.push(match after.until {
             Instant::NEVER => "no rung left".into(),
             until => format!("next rung in {:?}", until.saturating_duration_since(now)),
+        });
+    }
+    if before.prospect != after.prospect {
+        changes.push(match after.prospect {
+            Prospect::Open => panic!("what is known of the end was forgotten"),
+            Prospect::KillRequested => "no timeout".into(),
+            Prospect::EndedBefore => "ended before".into(),
         });
     }
     if before.failed != after.failed {
@@ -324,14 +357,16 @@ fn line(first: &str, width: usize, outcome: Option<&Outcome>) -> String {
     };
     let reply = format!("{:?}", outcome.reply).to_lowercase();
     let steps = outcome.steps.trim_end();
-    let gap = if steps.is_empty() || outcome.changes.is_empty() {
-        ""
-    } else {
-        "; "
+    let end = match outcome.end.as_str() {
+        "" => String::new(),
+        end => format!("ends: {end}"),
     };
+    let parts = [steps, &end, &outcome.changes];
+    let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
     let text = format!(
-        "  {first:<width$}  {reply:<8}  {:<11}  {steps}{gap}{}",
-        outcome.action, outcome.changes
+        "  {first:<width$}  {reply:<8}  {:<11}  {}",
+        outcome.action,
+        parts.join("; ")
     );
     format!("{}\n", text.trim_end())
 }

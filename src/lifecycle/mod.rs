@@ -42,14 +42,16 @@
 //! assert_eq!(life.deadline(), Some(now.saturating_add(Duration::from_secs(1))));
 //! ```
 
+mod end;
 mod policy;
 mod restart;
 mod state;
 mod stop;
 mod table;
 
+pub use end::RunEnd;
 pub use policy::{Backoff, CrashBudget, ExpectedExits, Policy, PolicyError, Restart, Startup};
-pub use state::{Cause, Failed, Failure, Left, State, StateName, Stopping, Transition, Wanted};
+pub use state::{Cause, Failed, Failure, Left, Prospect, State, StateName, Stopping, Transition, Wanted};
 pub use stop::{Rung, Scope, StopLadder};
 
 use std::time::Duration;
@@ -74,10 +76,14 @@ pub enum Input {
     Restart,
     /// Be down, by SIGKILL now.
     Kill,
-    /// [`Action::Spawn`] succeeded: exec has happened.
+    /// [`Action::Spawn`] succeeded, and the process has executed its program.
     Spawned(Pid),
-    /// It did not; or exec failed after the pid was known, which is then the process's end, and no
-    /// [`Input::Exited`] follows.
+    /// The process exists, and has not executed its program yet: the spawn is in flight.
+    Cloned(Pid),
+    /// The process in flight has executed its program.
+    Executed,
+    /// The spawn failed: there is no process, or a step between its birth and its program failed. That is the end of the
+    /// process, and no [`Input::Exited`] follows.
     SpawnFailed {
         /// The kernel's reason.
         errno: i32,
@@ -92,6 +98,10 @@ pub enum Input {
     Empty,
     /// The process says that it is ready.
     Ready,
+    /// The process closed its readiness descriptor without a message. A failure only while readiness is awaited.
+    NotReady,
+    /// The process that is being stopped had ended by itself when its stop began.
+    EndedBefore,
     /// The process says that it is alive: its watchdog begins anew.
     Alive,
     /// The process says that its start, or its end, takes at least this long from now on.
@@ -106,7 +116,8 @@ pub enum Input {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Action {
-    /// Spawn the process; the answer is [`Input::Spawned`] or [`Input::SpawnFailed`].
+    /// Spawn the process. The answer is [`Input::Spawned`] or [`Input::SpawnFailed`]; or at first [`Input::Cloned`], and then
+    /// [`Input::Executed`] or [`Input::SpawnFailed`].
     Spawn,
     /// Send this, and SIGCONT with it in the order that [`Rung::sequence`] gives.
     Signal {
@@ -146,6 +157,8 @@ pub struct Reaction {
     pub reply: Reply,
     /// What has to be done now, after the transitions were told.
     pub action: Option<Action>,
+    /// Why the run ended, if the input ended one.
+    pub end: Option<RunEnd>,
     transitions: [Option<Transition>; Reaction::MOST],
 }
 
@@ -156,6 +169,7 @@ impl Reaction {
     const NOTHING: Reaction = Reaction {
         reply: Reply::Ignored,
         action: None,
+        end: None,
         transitions: [None; Reaction::MOST],
     };
 
@@ -196,6 +210,24 @@ impl Lifecycle {
     /// Takes an input in, under this policy, at this time. Never panics, whatever the order.
     pub fn handle(&mut self, policy: &Policy, input: Input, now: Instant) -> Reaction {
         table::Turn::new(self, policy, now).take(input)
+    }
+
+    /// Whether the process counts as running only when it reports that it is ready, and has not done so.
+    #[must_use]
+    pub const fn awaits_readiness(&self, policy: &Policy) -> bool {
+        matches!(self.state, State::Starting { .. }) && matches!(policy.startup, Startup::Notify { .. })
+    }
+
+    /// Whether the deadline judges the process for a message that did not come: what it has sent must be read before.
+    #[must_use]
+    pub const fn judges_silence(&self, policy: &Policy) -> bool {
+        matches!(self.state, State::Running { .. }) || self.awaits_readiness(policy)
+    }
+
+    /// Whether it makes a difference, when the process ends now, that others of the stop's scope are alive.
+    #[must_use]
+    pub fn judges_others(&self, policy: &Policy) -> bool {
+        policy.stop.scope() > Scope::Process && !matches!(self.state, State::Stopping(_))
     }
 
     /// Where it stands.

@@ -14,11 +14,13 @@ pub enum State {
     Stopped,
     /// Spawned, and not yet known to be healthy.
     Starting {
-        /// `None` until the spawn has been reported.
+        /// The process; `None` until the spawn has been reported.
         pid: Option<Pid>,
-        /// When the spawn was decided.
+        /// Whether the process has executed its program. Until then the spawn is in flight.
+        executed: bool,
+        /// When the spawn was decided, and from its report on, when that was.
         since: Instant,
-        /// When the grace ends, or the patience for a readiness message.
+        /// When the grace, which begins with the execution, or the timeout for readiness ends.
         until: Instant,
     },
     /// Up.
@@ -65,6 +67,8 @@ pub struct Stopping {
     pub since: Instant,
     /// `None` for a request; otherwise what it failed at while alive, or how it ended when it left others.
     pub failed: Option<Failed>,
+    /// What is known of the end of the process before it has ended.
+    pub prospect: Prospect,
     /// The rung that was climbed last, or [`Stopping::SIGKILL`].
     pub rung: u8,
     /// When the next rung is due; [`Instant::NEVER`] after the last.
@@ -77,6 +81,18 @@ impl Stopping {
     /// The number of the rung at the end of every ladder. It is not the ladder's length: the ladder
     /// may be exchanged for a longer or a shorter one in the midst of a stop.
     pub const SIGKILL: u8 = u8::MAX;
+}
+
+/// What is known, while a process is being stopped, of the cause of its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Prospect {
+    /// Nothing: the ladder, or the process itself, decides.
+    Open,
+    /// The host asked for SIGKILL, so SIGKILL is no timeout of the ladder.
+    KillRequested,
+    /// The process had ended by itself when its stop began.
+    EndedBefore,
 }
 
 /// A process that is alive, or survived by those it started, and has failed all the same.

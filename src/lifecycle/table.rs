@@ -6,8 +6,9 @@
 
 use std::time::Duration;
 
+use super::end::RunEnd;
 use super::policy::{Policy, Restart, Startup};
-use super::state::{Cause, Failed, Failure, Left, State, Stopping, Transition, Wanted};
+use super::state::{Cause, Failed, Failure, Left, Prospect, State, Stopping, Transition, Wanted};
 use super::stop::Scope;
 use super::{Action, Input, Lifecycle, Reaction, Reply};
 use crate::exit::{Exit, Pid};
@@ -67,6 +68,10 @@ impl<'a> Turn<'a> {
             (S::Starting { pid: None, .. }, I::Start | I::Restart) => self.wish(Wanted::Up),
             (S::Starting { pid: None, .. }, I::Stop | I::Kill)     => self.wish(Wanted::Down),
             (S::Starting { pid: None, .. }, I::Spawned(pid))       => self.spawned(pid),
+            (S::Starting { pid: None, .. }, I::Cloned(pid))        => self.cloned(pid),
+
+            // The process exists, and may not have executed its program yet.
+            (S::Starting { pid: Some(pid), executed: false, since, .. }, I::Executed) => self.executed(pid, since),
             (S::Starting { .. }, I::SpawnFailed { errno, permanent }) => self.not_spawned(errno, permanent),
 
             // Alive, in its grace.
@@ -74,12 +79,15 @@ impl<'a> Turn<'a> {
             (S::Starting { pid: Some(pid), since, .. },      I::Stop)         => self.stop(pid, since, Wanted::Down),
             (S::Starting { pid: Some(pid), since, .. },      I::Restart)      => self.stop(pid, since, Wanted::Up),
             (S::Starting { pid: Some(pid), since, .. },      I::Kill)         => self.kill(pid, since),
-            (S::Starting { pid: Some(pid), since, until },   I::Exited(exit)) => self.ended_early(exit, pid, since, until),
-            (S::Starting { pid: Some(pid), since, until },   I::ExitedLeaving(exit)) => self.left_early(exit, pid, since, until),
+            (S::Starting { pid: Some(_), executed: false, .. }, I::Exited(exit) | I::ExitedLeaving(exit))
+                                                                              => self.start_failed(Failure::Ended(exit)),
+            (S::Starting { pid: Some(pid), since, until, .. }, I::Exited(exit)) => self.ended_early(exit, pid, since, until),
+            (S::Starting { pid: Some(pid), since, until, .. }, I::ExitedLeaving(exit)) => self.left_early(exit, pid, since, until),
             (S::Starting { pid: Some(pid), since, .. },      I::Ready)        => self.run(pid, since, Cause::Ready),
-            (S::Starting { pid: Some(pid), since, until },   I::Extend(by))   => self.extend_start(pid, since, until, by),
+            (S::Starting { pid: Some(pid), since, .. },      I::NotReady)     => self.not_ready(pid, since),
+            (S::Starting { pid: Some(pid), executed, since, until }, I::Extend(by)) => self.extend_start(pid, executed, since, until, by),
             (S::Starting { pid: Some(pid), since, .. },      I::Failed(why))  => self.fail(pid, since, why, false),
-            (S::Starting { pid: Some(pid), since, until },   I::Timeout)      => self.start_over(pid, since, until),
+            (S::Starting { pid: Some(pid), executed, since, until }, I::Timeout) => self.start_over(pid, executed, since, until),
 
             // Up.
             (S::Running { .. },             I::Start)        => Reply::Already,
@@ -88,6 +96,8 @@ impl<'a> Turn<'a> {
             (S::Running { pid, since, .. }, I::Kill)         => self.kill(pid, since),
             (S::Running { since, .. },      I::Exited(exit)) => self.ended(exit, since),
             (S::Running { pid, since, .. }, I::ExitedLeaving(exit)) => self.left(exit, pid, since, true),
+            // The host or a message called the process ready before its program was executed.
+            (S::Running { since, .. },      I::SpawnFailed { .. }) => self.ready_without_program(since),
             (S::Running { pid, since, .. }, I::Alive)        => self.watch(pid, since),
             (S::Running { pid, since, .. }, I::Failed(why))  => self.fail(pid, since, why, true),
             (S::Running { pid, since, .. }, I::Timeout)      => self.silent(pid, since),
@@ -100,24 +110,29 @@ impl<'a> Turn<'a> {
             (S::Stopping(stopping), I::Timeout)            => self.climb_or_look(stopping),
             (S::Stopping(stopping @ Stopping { left: Left::Leader, .. }), I::Exited(exit) | I::ExitedLeaving(exit))
                                                            => self.leader_ended(stopping, exit),
-            // Exec failed after all: that was its end, and it had no time to leave others.
+            (S::Stopping(stopping @ Stopping { left: Left::Leader, .. }), I::EndedBefore)
+                                                           => self.ended_before(stopping),
+            // A step before the program failed: that was the end of the process, which had no time to leave others.
             (S::Stopping(stopping @ Stopping { left: Left::Leader, .. }), I::SpawnFailed { .. })
-                                                           => self.gone(stopping, Exit::Unknown),
+                                                           => self.not_executed(stopping),
             (S::Stopping(stopping @ Stopping { left: Left::Others { exit, .. }, .. }), I::Empty)
                                                            => self.gone(stopping, exit),
 
             // What means nothing there, or nothing any more.
             (S::Stopped | S::Exited { .. },      I::Timeout)
             | (S::Stopped | S::Exited { .. } | S::Backoff { .. } | S::Fatal { .. },
-               I::Spawned(_) | I::SpawnFailed { .. } | I::Exited(_) | I::ExitedLeaving(_) | I::Empty | I::Ready
-               | I::Alive | I::Extend(_) | I::Failed(_))
-            | (S::Starting { pid: None, .. }, I::Exited(_) | I::ExitedLeaving(_) | I::Ready | I::Extend(_))
+               I::Spawned(_) | I::Cloned(_) | I::Executed | I::SpawnFailed { .. } | I::Exited(_) | I::ExitedLeaving(_) | I::EndedBefore
+               | I::Empty | I::Ready | I::NotReady | I::Alive | I::Extend(_) | I::Failed(_))
+            | (S::Starting { pid: None, .. }, I::Executed | I::Exited(_) | I::ExitedLeaving(_) | I::Ready | I::NotReady | I::Extend(_))
             | (S::Starting { pid: None, .. }, I::Failed(_) | I::Timeout)
-            | (S::Starting { pid: Some(_), .. }, I::Spawned(_))
-            | (S::Starting { .. },               I::Empty | I::Alive)
-            | (S::Running { .. },  I::Spawned(_) | I::SpawnFailed { .. } | I::Empty | I::Ready | I::Extend(_))
-            | (S::Stopping(_),     I::Spawned(_) | I::Ready | I::Alive | I::Failed(_))
-            | (S::Stopping(Stopping { left: Left::Others { .. }, .. }), I::SpawnFailed { .. } | I::Exited(_) | I::ExitedLeaving(_))
+            | (S::Starting { pid: Some(_), .. }, I::Spawned(_) | I::Cloned(_))
+            | (S::Starting { pid: Some(_), executed: true, .. }, I::Executed)
+            | (S::Starting { .. },               I::EndedBefore | I::Empty | I::Alive)
+            | (S::Running { .. },  I::Spawned(_) | I::Cloned(_) | I::Executed | I::EndedBefore | I::Empty
+               | I::Ready | I::NotReady | I::Extend(_))
+            | (S::Stopping(_),     I::Spawned(_) | I::Cloned(_) | I::Executed | I::Ready | I::NotReady | I::Alive | I::Failed(_))
+            | (S::Stopping(Stopping { left: Left::Others { .. }, .. }),
+               I::SpawnFailed { .. } | I::Exited(_) | I::ExitedLeaving(_) | I::EndedBefore)
             | (S::Stopping(Stopping { left: Left::Leader, .. }),        I::Empty) => Reply::Ignored,
         }
     }
@@ -164,6 +179,7 @@ impl<'a> Turn<'a> {
         self.go(
             State::Starting {
                 pid: None,
+                executed: false,
                 since: self.now,
                 until: Instant::NEVER,
             },
@@ -172,19 +188,43 @@ impl<'a> Turn<'a> {
     }
 
     fn spawned(&mut self, pid: Pid) -> Reply {
-        let limit = self.policy.startup.limit();
-        let since = self.now;
+        match self.cloned(pid) {
+            Reply::Accepted if self.life.wanted == Wanted::Up => self.executed(pid, self.now),
+            stopped => stopped,
+        }
+    }
+
+    /// A timeout for readiness counts from the birth of the process, so that it also ends an execve that hangs. A grace
+    /// counts from the execution.
+    fn cloned(&mut self, pid: Pid) -> Reply {
+        let until = match self.policy.startup {
+            Startup::Grace(_) => Instant::NEVER,
+            Startup::Notify { timeout } => self.now.saturating_add(timeout),
+        };
         self.life.state = State::Starting {
             pid: Some(pid),
-            since,
-            until: since.saturating_add(limit),
+            executed: false,
+            since: self.now,
+            until,
         };
-        if self.life.wanted == Wanted::Down {
-            return self.stop(pid, since, Wanted::Down);
+        match self.life.wanted {
+            Wanted::Up => Reply::Accepted,
+            Wanted::Down => self.stop(pid, self.now, Wanted::Down),
         }
-        if self.policy.startup == Startup::Grace(Duration::ZERO) {
-            return self.run(pid, since, Cause::GraceOver);
-        }
+    }
+
+    fn executed(&mut self, pid: Pid, since: Instant) -> Reply {
+        let until = match self.policy.startup {
+            Startup::Grace(Duration::ZERO) => return self.run(pid, since, Cause::GraceOver),
+            Startup::Grace(grace) => self.now.saturating_add(grace),
+            Startup::Notify { timeout } => since.saturating_add(timeout),
+        };
+        self.life.state = State::Starting {
+            pid: Some(pid),
+            executed: true,
+            since,
+            until,
+        };
         Reply::Accepted
     }
 
@@ -216,18 +256,27 @@ impl<'a> Turn<'a> {
     }
 
     /// Only a start that has to be reported can take longer: a grace is the host's own measure.
-    fn extend_start(&mut self, pid: Pid, since: Instant, until: Instant, by: Duration) -> Reply {
+    fn extend_start(&mut self, pid: Pid, executed: bool, since: Instant, until: Instant, by: Duration) -> Reply {
         match self.policy.startup {
             Startup::Grace(_) => Reply::Ignored,
             Startup::Notify { .. } => {
                 let until = until.max(self.now.saturating_add(by));
                 self.life.state = State::Starting {
                     pid: Some(pid),
+                    executed,
                     since,
                     until,
                 };
                 Reply::Accepted
             }
+        }
+    }
+
+    /// The process may close a readiness descriptor that the policy does not wait for.
+    fn not_ready(&mut self, pid: Pid, since: Instant) -> Reply {
+        match self.policy.startup {
+            Startup::Grace(_) => Reply::Ignored,
+            Startup::Notify { .. } => self.fail(pid, since, Failure::NotReady, false),
         }
     }
 
@@ -248,12 +297,21 @@ impl<'a> Turn<'a> {
         until.max(since.saturating_add(self.policy.startup.limit()))
     }
 
-    fn start_over(&mut self, pid: Pid, since: Instant, until: Instant) -> Reply {
-        let until = self.start_ends(since, until);
+    fn start_over(&mut self, pid: Pid, executed: bool, since: Instant, until: Instant) -> Reply {
+        // The policy that the spawn began under may have been exchanged for one with a grace, which counts from exec.
+        let until = match self.policy.startup {
+            Startup::Grace(_) if !executed => Instant::NEVER,
+            Startup::Grace(_) | Startup::Notify { .. } => self.start_ends(since, until),
+        };
         match self.policy.startup {
             _ if self.now < until => {
                 let pid = Some(pid);
-                self.life.state = State::Starting { pid, since, until };
+                self.life.state = State::Starting {
+                    pid,
+                    executed,
+                    since,
+                    until,
+                };
                 Reply::Accepted
             }
             Startup::Grace(_) => self.run(pid, since, Cause::GraceOver),
@@ -278,6 +336,7 @@ impl<'a> Turn<'a> {
             return self.start_failed(Failure::Ended(exit));
         }
         self.life.counters.started();
+        self.ends(RunEnd::of_exit(exit));
         let expected = true;
         self.go(State::Exited { exit, expected }, Cause::Ended { exit, expected })
     }
@@ -307,6 +366,7 @@ impl<'a> Turn<'a> {
             pid,
             since,
             failed: Some(Failed { failure, ran }),
+            prospect: Prospect::Open,
             rung: 0,
             until: Instant::NEVER,
             left,
@@ -316,6 +376,7 @@ impl<'a> Turn<'a> {
     }
 
     fn ended(&mut self, exit: Exit, since: Instant) -> Reply {
+        self.ends(RunEnd::of_exit(exit));
         let expected = self.policy.expected.contains(exit);
         self.go(State::Exited { exit, expected }, Cause::Ended { exit, expected });
         let uptime = self.now.saturating_duration_since(since);
@@ -350,6 +411,7 @@ impl<'a> Turn<'a> {
     }
 
     fn start_failed(&mut self, failure: Failure) -> Reply {
+        self.ends(RunEnd::of_failure(failure));
         if self.life.wanted == Wanted::Down {
             self.life.counters.forget();
             return self.go(State::Stopped, Cause::Failed(failure));
@@ -388,6 +450,7 @@ impl<'a> Turn<'a> {
             pid,
             since,
             failed: None,
+            prospect: Prospect::KillRequested,
             rung: 0,
             until: Instant::NEVER,
             left: Left::Leader,
@@ -406,6 +469,7 @@ impl<'a> Turn<'a> {
             pid,
             since,
             failed,
+            prospect: Prospect::Open,
             rung: 0,
             until: Instant::NEVER,
             left: Left::Leader,
@@ -430,6 +494,14 @@ impl<'a> Turn<'a> {
     /// Once is enough, as long as it may yet work; when it has not, whoever asks again may know why.
     fn kill_now(&mut self, stopping: Stopping) -> Reply {
         let reply = self.wish(Wanted::Down);
+        let stopping = match stopping.prospect {
+            Prospect::Open => Stopping {
+                prospect: Prospect::KillRequested,
+                ..stopping
+            },
+            Prospect::KillRequested | Prospect::EndedBefore => stopping,
+        };
+        self.life.state = State::Stopping(stopping);
         if stopping.rung == Stopping::SIGKILL && stopping.until != Instant::NEVER {
             reply
         } else {
@@ -513,8 +585,31 @@ impl<'a> Turn<'a> {
         Reply::Accepted
     }
 
+    /// The program of a process that was called ready could not be executed after all.
+    fn ready_without_program(&mut self, since: Instant) -> Reply {
+        self.ends(RunEnd::NotSpawned);
+        self.ended(Exit::Unknown, since)
+    }
+
+    fn ended_before(&mut self, stopping: Stopping) -> Reply {
+        let prospect = Prospect::EndedBefore;
+        self.life.state = State::Stopping(Stopping { prospect, ..stopping });
+        Reply::Accepted
+    }
+
+    fn not_executed(&mut self, stopping: Stopping) -> Reply {
+        self.ends(RunEnd::NotSpawned);
+        self.gone(stopping, Exit::Unknown)
+    }
+
+    /// Notes why the run ended, unless that is known better already.
+    fn ends(&mut self, end: RunEnd) {
+        self.reaction.end.get_or_insert(end);
+    }
+
     /// Nothing is left of what was stopped: the only way out of `Stopping`.
     fn gone(&mut self, stopping: Stopping, exit: Exit) -> Reply {
+        self.ends(RunEnd::of_stop(&stopping, exit, &self.policy.stop));
         match (self.life.wanted, stopping.failed) {
             (Wanted::Down, _) => {
                 self.life.counters.forget();

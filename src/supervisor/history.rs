@@ -220,6 +220,7 @@ mod tests {
             pid: Pid::new(1).unwrap(),
             since: Instant::ZERO,
             failed: failed.map(|failure| Failed { failure, ran: true }),
+            prospect: crate::lifecycle::Prospect::Open,
             rung,
             until: Instant::NEVER,
             left: Left::Leader,

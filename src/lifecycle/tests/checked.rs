@@ -23,6 +23,8 @@ pub(super) struct Model {
     pub(super) spawn_pending: bool,
     /// The process is alive.
     pub(super) leader: bool,
+    /// The process is alive and has not executed its program.
+    pub(super) in_flight: bool,
     /// The process has exited, and the table checks for other processes of its scope.
     pub(super) others: bool,
     /// SIGKILL was sent at the end of the ladder.
@@ -43,10 +45,12 @@ impl Model {
 
     fn rules_out(self, input: Input) -> bool {
         match input {
-            Input::Spawned(_) => !self.spawn_pending,
+            Input::Spawned(_) | Input::Cloned(_) => !self.spawn_pending,
+            Input::Executed => !self.in_flight,
             // A spawn may also fail in exec, after the process is known.
             Input::SpawnFailed { .. } => !self.spawn_pending && !self.leader,
-            Input::Exited(_) | Input::ExitedLeaving(_) | Input::Ready | Input::Alive | Input::Failed(_) => !self.leader,
+            Input::Exited(_) | Input::ExitedLeaving(_) | Input::EndedBefore => !self.leader,
+            Input::Ready | Input::NotReady | Input::Alive | Input::Failed(_) => !self.leader,
             Input::Extend(_) => !self.leader && !self.others,
             Input::Empty => !self.others,
             Input::Start | Input::Stop | Input::Restart | Input::Kill | Input::Timeout => false,
@@ -105,6 +109,7 @@ impl Checked {
         let ends = reaction.transitions().filter(|step| step.ends_run()).count();
         let is_over = !self.model.is_alive() || reaction.action == Some(Action::Spawn);
         assert_eq!(ends, usize::from(was_alive && is_over), "{input:?} in {before:?}");
+        assert_eq!(reaction.end.is_some(), ends > 0, "{input:?} in {before:?}");
         reaction
     }
 
@@ -113,13 +118,18 @@ impl Checked {
         if reaction.reply != Reply::Ignored {
             match input {
                 Input::Spawned(_) => (model.spawn_pending, model.leader) = (false, true),
+                Input::Cloned(_) => (model.spawn_pending, model.leader, model.in_flight) = (false, true, true),
+                Input::Executed => model.in_flight = false,
                 Input::SpawnFailed { .. } => (model.spawn_pending, model.leader) = (false, false),
                 Input::Exited(_) | Input::ExitedLeaving(_) => model.leader = false,
+                Input::EndedBefore | Input::NotReady => (),
                 Input::Empty => model.others = false,
                 Input::Start | Input::Stop | Input::Restart | Input::Kill => (),
                 Input::Ready | Input::Alive | Input::Extend(_) | Input::Failed(_) | Input::Timeout => (),
             }
         }
+        // The news of the execution means nothing to a process that is being stopped, or is ready.
+        model.in_flight &= model.leader && matches!(self.life.state, State::Starting { .. });
         let stopping = match self.life.state {
             State::Stopping(stopping) => Some(stopping),
             _ => None,
@@ -188,6 +198,11 @@ impl Checked {
         match life.state {
             State::Stopped => assert!(life.wanted == Wanted::Down && zero, "{life:?}"),
             State::Starting { pid: None, until, .. } => assert_eq!(until, Instant::NEVER),
+            State::Starting {
+                pid: Some(_), executed, ..
+            } if executed == model.in_flight => {
+                panic!("executed is {executed}: {life:?}");
+            }
             State::Starting { pid: Some(_), .. } | State::Running { .. } | State::Backoff { .. } => {
                 assert_eq!(life.wanted, Wanted::Up);
             }
@@ -235,6 +250,14 @@ impl Step<'_> {
                     before.failed = None;
                 }
                 assert_eq!(State::Stopping(stopping), cleared);
+            }
+            // SIGKILL was sent already; that the host asked for it decides how the end is judged.
+            (Reply::Already, State::Stopping(stopping)) if *input == Input::Kill => {
+                let mut requested = before.state;
+                if let State::Stopping(before) = &mut requested {
+                    before.prospect = stopping.prospect;
+                }
+                assert_eq!(State::Stopping(stopping), requested);
             }
             _ => assert_eq!(after.state, before.state),
         }

@@ -362,10 +362,10 @@ fn an_input_that_is_impossible_in_a_state_is_ignored() {
     world.run_until(2.0);
     let nonsense = [
         Input::Spawned(world.checked.pid()),
-        Input::SpawnFailed {
-            errno: libc::ENOENT,
-            permanent: true,
-        },
+        Input::Cloned(world.checked.pid()),
+        Input::Executed,
+        Input::EndedBefore,
+        Input::NotReady,
         Input::Empty,
         Input::Ready,
         Input::Timeout,

@@ -8,6 +8,7 @@
 
 mod checked;
 mod down;
+mod in_flight;
 mod naive;
 mod reach;
 mod sequences;

@@ -57,6 +57,8 @@ impl Node {
             Input::Restart,
             Input::Kill,
             Input::Spawned(self.checked.pid()),
+            Input::Cloned(self.checked.pid()),
+            Input::Executed,
             failed(false),
             failed(true),
             Input::Exited(Exit::Code(0)),
@@ -64,6 +66,8 @@ impl Node {
             Input::ExitedLeaving(Exit::Code(1)),
             Input::Empty,
             Input::Ready,
+            Input::NotReady,
+            Input::EndedBefore,
             Input::Failed(Failure::Watchdog),
             Input::Timeout,
         ];

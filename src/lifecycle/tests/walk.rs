@@ -175,9 +175,14 @@ impl Dice {
         let extension = self.duration();
         let command = self.of(&[Input::Start, Input::Stop, Input::Restart, Input::Kill]);
         let spawned = Input::Spawned(checked.pid());
+        let cloned = Input::Cloned(checked.pid());
         let any_input = [
             command,
             spawned,
+            cloned,
+            Input::Executed,
+            Input::NotReady,
+            Input::EndedBefore,
             spawn_failed,
             Input::Exited(exit),
             Input::ExitedLeaving(exit),
@@ -192,11 +197,16 @@ impl Dice {
             0 => self.of(&any_input),
             1 | 2 => command,
             3..6 => Input::Timeout,
-            _ if checked.model.spawn_pending => self.of(&[spawned, spawned, spawned, spawn_failed]),
+            _ if checked.model.spawn_pending => self.of(&[spawned, cloned, cloned, spawn_failed]),
+            _ if checked.model.in_flight => {
+                self.of(&[Input::Executed, spawn_failed, Input::Exited(exit), Input::Ready])
+            }
             _ if checked.model.leader => self.of(&[
                 Input::Exited(exit),
                 Input::ExitedLeaving(exit),
                 Input::Ready,
+                Input::NotReady,
+                Input::EndedBefore,
                 Input::Alive,
                 Input::Extend(extension),
                 Input::Failed(failure),
