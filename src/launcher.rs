@@ -46,6 +46,8 @@ use rustix::event::epoll;
 
 use crate::child::Child;
 use crate::command::{Program, SpawnError, SpawnProgress, Spawner, Spawning, Step};
+use crate::errno::SetupError;
+use crate::sys::descriptors::above_standard;
 use crate::timerfd::{Clock, TimerFd};
 
 /// How long after a spawn began the word of the kernel is first looked at. A small program is executed by then.
@@ -79,22 +81,26 @@ pub struct Launcher {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LaunchId(u64);
 
+/// An epoll that waits for a timerfd.
+fn watch() -> io::Result<(OwnedFd, TimerFd)> {
+    let epoll = above_standard(epoll::create(epoll::CreateFlags::CLOEXEC)?)?;
+    let timer = TimerFd::new(Clock::Monotonic)?;
+    let data = epoll::EventData::new_u64(u64::MAX);
+    epoll::add(&epoll, &timer, data, epoll::EventFlags::IN)?;
+    Ok((epoll, timer))
+}
+
 impl Launcher {
     /// A launcher with nothing in flight.
     ///
     /// # Errors
-    /// As [`Spawner::new`]; and those of epoll_create1(2) and timerfd_create(2).
+    /// As [`Spawner::new`]; and a [`SetupError`] of epoll_create1(2) and timerfd_create(2) (EMFILE, ENFILE, ENOMEM).
     pub fn new() -> io::Result<Launcher> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let timer = TimerFd::new(Clock::Monotonic)?;
-        epoll::add(
-            &epoll,
-            &timer,
-            epoll::EventData::new_u64(u64::MAX),
-            epoll::EventFlags::IN,
-        )?;
+        let spawner = Spawner::new()?;
+        let (epoll, timer) =
+            watch().map_err(|error| SetupError::new("make", "the launcher's epoll and timerfd", &error))?;
         Ok(Launcher {
-            spawner: Spawner::new()?,
+            spawner,
             epoll,
             timer,
             in_flight: Vec::new(),
@@ -121,7 +127,7 @@ impl Launcher {
             Ok(()) => Ok(id),
             Err(error) => {
                 self.in_flight.pop();
-                Err(program.parent_error(Step::Watch, error.raw_os_error().unwrap_or_default()))
+                Err(program.parent_error(Step::Watch, error.raw_os_error().unwrap_or(libc::EIO)))
             }
         }
     }

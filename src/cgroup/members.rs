@@ -14,6 +14,7 @@ use rustix::process::{Pid as RawPid, PidfdFlags, pidfd_open};
 use super::tree;
 use crate::procfs;
 use crate::signal::Signal;
+use crate::sys::descriptors::above_standard;
 use crate::sys::process::send_signal;
 
 /// How many processes are held by pidfds at a time.
@@ -187,7 +188,7 @@ fn hold(numbers: &mut Peekable<impl Iterator<Item = u32>>) -> io::Result<Vec<(u3
     while let Some(&number) = numbers.peek().filter(|_| held.len() < BATCH) {
         match i32::try_from(number).ok().and_then(RawPid::from_raw) {
             None => {}
-            Some(pid) => match pidfd_open(pid, PidfdFlags::empty()) {
+            Some(pid) => match pidfd_open(pid, PidfdFlags::empty()).and_then(above_standard) {
                 Ok(pidfd) => held.push((number, pidfd)),
                 // It has ended meanwhile; or the number is a thread's by now, which both others say.
                 Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) => {}

@@ -19,9 +19,9 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::error::{SpawnError, Step, Subject};
 use super::program::{CGROUP, CLOSE, Compiled, Descriptor, Source, UNSHARE};
-use super::slots::{Occupied, SLOTS_FROM, Slots, UNSHARE_FROM};
+use super::slots::{SLOTS_FROM, Slots, UNSHARE_FROM};
 use crate::child::Pipes;
-use crate::sys::descriptors::{FIRST, flags_of};
+use crate::sys::descriptors::{FIRST, Occupied, flags_of, flags_of_stream, occupy_standard};
 use crate::sys::process::highest_descriptor;
 use crate::sys::spawn::script::Prelude;
 
@@ -48,7 +48,7 @@ impl Inherited {
     /// # Errors
     /// `EBADF` for a descriptor that the child can't have, since the host hasn't got it.
     pub(super) fn new(program: &Compiled, slots: &Slots) -> Result<Inherited, SpawnError> {
-        let streams = [0, 1, 2].map(flags_of);
+        let streams = [0, 1, 2].map(flags_of_stream);
         let [_, stdout, _] = streams;
         let inherits = |descriptor: &Descriptor| matches!(descriptor.source, Source::Inherit);
         let inherits_stdout = || program.descriptors.iter().any(|own| own.target == 1 && inherits(own));
@@ -66,7 +66,7 @@ impl Inherited {
             }
         }
         let occupied = if streams.contains(&None) {
-            slots.occupy_standard()
+            occupy_standard()
         } else {
             Occupied::default()
         };

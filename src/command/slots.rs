@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::io::{DupFlags, dup3, fcntl_dupfd_cloexec};
 
-use crate::sys::descriptors::{FIRST, above_standard};
+use crate::sys::descriptors::above_standard;
 
 /// The first descriptor number that a child on the short path doesn't get a copy of. The kernel copies
 /// descriptor tables in multiples of this.
@@ -23,9 +23,6 @@ pub(super) const SLOTS_FROM: RawFd = 32;
 
 /// How many are kept: three standard streams and one more descriptor, for one child. Six spawners fit into one process.
 const SLOTS: usize = 4;
-
-/// Descriptors of `/dev/null` under numbers of standard streams that the host has closed.
-pub(super) type Occupied = [Option<OwnedFd>; FIRST as usize];
 
 /// The most that a spawner uses at a time, for several children in flight or one with many descriptors.
 const MOST_SLOTS: usize = 20;
@@ -116,19 +113,6 @@ impl Slots {
     pub(super) fn owns(&self, number: RawFd) -> bool {
         let own = self.free.iter().chain(&self.low_null).chain([&self.null]);
         self.in_use & bit(number) != 0 || own.map(AsRawFd::as_raw_fd).any(|own| own == number)
-    }
-
-    /// Takes those of the numbers 0, 1 and 2 that are free, so that no other descriptor of this spawn gets them.
-    pub(super) fn occupy_standard(&self) -> Occupied {
-        let mut occupied = Occupied::default();
-        for place in &mut occupied {
-            match fcntl_dupfd_cloexec(&self.null, 0) {
-                Ok(lowest) if lowest.as_raw_fd() < FIRST => *place = Some(lowest),
-                // None of them is free, or the limit keeps everything else from them too.
-                Ok(_) | Err(_) => break,
-            }
-        }
-        occupied
     }
 
     #[cfg(test)]

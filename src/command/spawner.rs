@@ -244,7 +244,8 @@ impl Spawner {
             Some(launch) => Ok(launch),
             None => Launch::new().map(Box::new).map_err(|error| {
                 let errno = error.raw_os_error().unwrap_or(libc::ENOMEM);
-                program.parent_error(Step::Prepare, errno)
+                let subject = Subject::Setup("map", "a stack for the child");
+                program.0.parent_error(Step::Prepare, errno, Some(subject))
             }),
         }
     }

@@ -7,6 +7,7 @@
 use std::ffi::c_int;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
 use super::arch;
@@ -25,12 +26,51 @@ pub(crate) fn above_standard(fd: OwnedFd) -> Result<OwnedFd, Errno> {
     fcntl_dupfd_cloexec(&fd, FIRST)
 }
 
+/// The same for one that is in use already: it stays where it is if there is no other number for it.
+pub(crate) fn above_standard_if_possible(fd: OwnedFd) -> OwnedFd {
+    if fd.as_raw_fd() >= FIRST {
+        return fd;
+    }
+    fcntl_dupfd_cloexec(&fd, FIRST).unwrap_or(fd)
+}
+
 /// The flags of the descriptor of this number (F_GETFD), or `None` if it is not open.
 pub(crate) fn flags_of(number: RawFd) -> Option<c_int> {
-    let args = [number as usize, libc::F_GETFD as usize, 0, 0, 0, 0];
-    // SAFETY: numbers only; it changes nothing.
-    let flags = unsafe { arch::syscall(libc::SYS_fcntl, &args) };
-    c_int::try_from(flags).ok().filter(|&flags| flags >= 0)
+    fcntl(number, libc::F_GETFD)
+}
+
+/// The same for a standard stream of the host, or `None` if it is closed, or only [`Occupied`].
+pub(crate) fn flags_of_stream(number: RawFd) -> Option<c_int> {
+    let flags = flags_of(number)?;
+    let is_close_on_exec = flags & libc::FD_CLOEXEC != 0;
+    let is_path = || fcntl(number, libc::F_GETFL).is_some_and(|status| status & libc::O_PATH != 0);
+    (!is_close_on_exec || !is_path()).then_some(flags)
+}
+
+/// What keeps the numbers of closed standard streams from everything else: the kernel chooses the number of a pidfd, and
+/// of what other threads open.
+///
+/// It is opened with O_PATH, so that nothing can be read from it or written to it, and so that another spawn at the same
+/// time recognizes it: no host has such a standard stream.
+pub(crate) type Occupied = [Option<OwnedFd>; FIRST as usize];
+
+/// Takes those of the numbers 0, 1 and 2 that are free.
+pub(crate) fn occupy_standard() -> Occupied {
+    let mut occupied = Occupied::default();
+    for place in &mut occupied {
+        match open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(lowest) if lowest.as_raw_fd() < FIRST => *place = Some(lowest),
+            // None of them is free, or the limit keeps everything else from them too.
+            Ok(_) | Err(_) => break,
+        }
+    }
+    occupied
+}
+
+fn fcntl(number: RawFd, operation: c_int) -> Option<c_int> {
+    // SAFETY: numbers only; the operations that are asked for change nothing.
+    let result = unsafe { arch::syscall(libc::SYS_fcntl, &[number as usize, operation as usize, 0, 0, 0, 0]) };
+    c_int::try_from(result).ok().filter(|&result| result >= 0)
 }
 
 #[cfg(test)]

@@ -13,10 +13,11 @@ use pidherd::fdset::FdSet;
 use pidherd::notify::{NotifySocket, ReadyFd};
 use pidherd::signal::{Signal, SignalSet};
 use pidherd::timerfd::{Clock, TimerFd};
-use pidherd::{Child, Command, GroupSpec, MaskGuard, SignalFd, SpawnError, Spawner, Stdio, Step, Supervisor};
+use pidherd::{Child, Command, GroupSpec, Launcher, MaskGuard, SignalFd, SpawnError, Spawner, Stdio, Step, Supervisor};
 
 use crate::common::{SOON, isolated, processes, tempdir, test_cgroup, wait_until};
 use crate::helpers::{fd_flags, read_to_end, set_fd_flags, sh};
+use crate::in_flight::{finish, running};
 
 /// The three standard streams of the host, all of them files of this test, until this is dropped.
 struct Streams {
@@ -177,15 +178,16 @@ fn a_child_has_what_the_host_has_under_these_numbers_and_nothing_else() {
             directory: directory.path().to_owned(),
             given: Arc::new(rustix::io::fcntl_dupfd_cloexec(given, 100).unwrap()),
         };
+        let mut count = 0;
         for closed in subsets() {
             for flags in [0, libc::FD_CLOEXEC] {
-                with_streams(&files, &closed, flags, || try_all(&places, &closed, flags));
+                with_streams(&files, &closed, flags, || try_all(&places, &closed, flags, &mut count));
             }
         }
     });
 }
 
-fn try_all(places: &Places, closed: &[RawFd], flags: i32) {
+fn try_all(places: &Places, closed: &[RawFd], flags: i32, count: &mut usize) {
     let mut spawner = Spawner::new().unwrap();
     for stdin in ["inherit", "null", "piped"] {
         for stdout in ["inherit", "piped", "given"] {
@@ -201,7 +203,16 @@ fn try_all(places: &Places, closed: &[RawFd], flags: i32) {
                         command = command.fd(number, Arc::clone(&places.given));
                     }
                     let expected = streams.map(|(number, how)| places.expected(number, how, closed, stdout));
-                    let spawned = spawner.spawn(&command.compile().unwrap());
+                    let program = command.compile().unwrap();
+                    *count += 1;
+                    // Most are waited for, others are in flight.
+                    let spawned = if *count % 5 == 0 {
+                        spawner
+                            .begin(&program)
+                            .map(|begun| running(finish(&mut spawner, begun)))
+                    } else {
+                        spawner.spawn(&program)
+                    };
                     match (expected, spawned) {
                         ([Some(zero), Some(one), Some(two)], Ok(child)) => {
                             check(&child, &[zero, one, two], more, &context);
@@ -256,6 +267,55 @@ fn a_number_that_the_host_does_not_have_is_not_inherited() {
     });
 }
 
+/// Whatever the first spawn needs for itself, the second one does not take it for a stream of the host.
+#[test]
+fn a_spawn_in_flight_lends_the_next_one_no_stream() {
+    isolated(|| {
+        let directory = tempdir();
+        let files = files(directory.path());
+        for closed in subsets() {
+            with_streams(&files, &closed, 0, || begin_two(&closed));
+        }
+    });
+}
+
+fn begin_two(closed: &[RawFd]) {
+    let (mut one, mut other) = (Spawner::new().unwrap(), Spawner::new().unwrap());
+    let program = sleeper().compile().unwrap();
+    // Two of one spawner, and one of another.
+    let first = one.begin(&program).unwrap();
+    let second = one.begin(&program).unwrap();
+    let third = other.begin(&program).unwrap();
+    let copied = sleeper().stderr(Stdio::stdout()).compile().unwrap();
+    let copied = one.begin(&copied);
+    if closed.contains(&1) {
+        let error = copied.unwrap_err();
+        assert_eq!((error.step(), error.errno()), (Step::Descriptor, libc::EBADF));
+    } else {
+        drop(copied.unwrap());
+    }
+    let third = running(finish(&mut other, third));
+    for child in [
+        running(finish(&mut one, first)),
+        running(finish(&mut one, second)),
+        third,
+    ] {
+        let seen = descriptors(&child);
+        for number in 0..3 {
+            assert_eq!(
+                seen.contains_key(&number),
+                !closed.contains(&number),
+                "{number}: {seen:?}"
+            );
+        }
+        assert!(child.pidfd().as_raw_fd() > 2);
+    }
+    for number in 0..3 {
+        let open = fd_flags(number).is_some();
+        assert_eq!(open, !closed.contains(&number), "the host's {number}");
+    }
+}
+
 fn assert_closed(what: &str) {
     for number in 0..3 {
         assert_eq!(fd_flags(number), None, "{what} took {number}");
@@ -296,10 +356,14 @@ fn no_descriptor_of_the_library_becomes_a_standard_stream() {
                 leaf.remove().unwrap();
                 (directory, again, leaf, events)
             });
+            let launcher = Launcher::new().unwrap();
+            assert_closed("a Launcher");
             let child = sleeper().stdin(Stdio::piped()).spawn().unwrap();
             let copy = child.pidfd().try_clone().unwrap();
             assert_closed("a Child");
-            drop((fds, timer, signals, socket, bound, ready, spawner, leaf, child, copy));
+            drop((
+                fds, timer, signals, socket, bound, ready, spawner, leaf, launcher, child, copy,
+            ));
             supervise(cgroup.as_ref().map(|cgroup| cgroup.path()));
         });
     });

@@ -46,7 +46,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("pidfd", &["sys", "poll"]),
     ("child", &["sys", "owner", "poll", "pidfd"]),
     ("command", &["sys", "procfs", "pidfd", "child"]),
-    ("launcher", &["command", "child", "timerfd"]),
+    ("launcher", &["sys", "command", "child", "timerfd"]),
 ];
 const TOP_ROOMS: &[&str] = &["supervisor"];
 

@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use super::child;
 use super::flight::{Flight, Lent};
 use crate::sys::arch::{self, CloneArgs};
+use crate::sys::descriptors::above_standard_if_possible;
 
 /// Handlers of the parent become default actions in the child (Linux 5.5). libc has it as a c_int, in
 /// which it doesn't fit: its value there is 0.
@@ -91,6 +92,7 @@ pub(crate) fn clone_child(flight: &mut Flight, request: &CloneRequest<'_>) -> Re
     };
     // SAFETY: the kernel just made this descriptor for this call, and nothing else knows its number.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    let pidfd = above_standard_if_possible(pidfd);
     Ok(Cloned { pid, pidfd })
 }
 
