@@ -136,7 +136,8 @@ impl Command {
     /// The signal that the child gets when the *thread* that spawned it ends (PR_SET_PDEATHSIG). Set
     /// after the ids have changed, which would clear it; a program that gains privileges by execve
     /// clears it too. A child whose parent is gone by then doesn't start (`ESRCH` at
-    /// [`Step::ParentDeathSignal`](crate::Step::ParentDeathSignal)). It works in another PID namespace as well.
+    /// [`Step::ParentDeathSignal`](crate::Step::ParentDeathSignal)). It works in another PID namespace as well. That
+    /// the thread, and not the whole process, has ended too early is noticed with glibc and CONFIG_CHECKPOINT_RESTORE.
     #[must_use]
     pub fn parent_death_signal(mut self, signal: Signal) -> Command {
         self.settings.parent_death_signal = Some(signal);

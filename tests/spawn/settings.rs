@@ -279,6 +279,12 @@ fn a_child_whose_parent_thread_has_ended_does_not_start() {
     if cfg!(pidherd_portable) {
         return skipped("the portable path waits for exec");
     }
+    let mut address: *mut libc::c_int = std::ptr::null_mut();
+    // SAFETY: the kernel writes one pointer to a local.
+    let result = unsafe { libc::prctl(libc::PR_GET_TID_ADDRESS, &raw mut address) };
+    if result != 0 || !cfg!(target_env = "gnu") {
+        return skipped("needs glibc, and a kernel with CONFIG_CHECKPOINT_RESTORE");
+    }
     isolated(|| {
         let Some(cgroup) = test_cgroup() else { return };
         let directory = Arc::new(OwnedFd::from(File::open(cgroup.path()).unwrap()));
