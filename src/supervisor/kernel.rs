@@ -156,6 +156,11 @@ impl Watched {
         }
     }
 
+    /// Whether this process lives in its cgroup or below.
+    pub(super) fn houses(&self, pid: Pid) -> bool {
+        self.leaf.as_ref().is_some_and(|leaf| leaf.houses(pid))
+    }
+
     /// Its number, as long as that is kept for it.
     pub(super) fn unreaped(&self) -> Option<Pid> {
         matches!(self.watch, Watch::Alive(_) | Watch::Late(_) | Watch::Zombie).then(|| self.pidfd.pid())
@@ -250,8 +255,14 @@ impl Linux {
         Ok(())
     }
 
-    pub(super) fn socket(&mut self) -> Option<&mut NotifySocket> {
-        self.notify.as_mut().map(|(socket, _)| socket)
+    pub(super) fn socket(&self) -> Option<&NotifySocket> {
+        self.notify.as_ref().map(|(socket, _)| socket)
+    }
+
+    /// The notify socket, and the cgroups of those that may send to it.
+    pub(super) fn socket_and_leaves(&mut self) -> Option<(&mut NotifySocket, &Leaves)> {
+        let (socket, _) = self.notify.as_mut()?;
+        Some((socket, &self.leaves))
     }
 
     pub(super) fn notify_counts(&self) -> Option<Counts> {
@@ -480,6 +491,9 @@ impl Kernel for Linux {
                 if let Some((_, token)) = &ready {
                     self.own(*token, owner);
                 }
+                if let Some(leaf) = &leaf {
+                    self.leaves.move_in(leaf, owner);
+                }
                 let watch = Watch::Alive(token);
                 Ok((
                     Watched {
@@ -559,6 +573,9 @@ impl Kernel for Linux {
             owner,
         } = process;
         self.looks.clear(owner);
+        if let Some(leaf) = &leaf {
+            self.leaves.move_out(leaf, owner);
+        }
         if let Some((ready, token)) = ready {
             drop(self.fds.remove(token, OwnedFd::from(ready)));
         }

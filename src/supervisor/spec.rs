@@ -132,7 +132,8 @@ impl GroupSpec {
     /// Tells each instance the supervisor's socket in `NOTIFY_SOCKET` (systemd's protocol, sd_notify(3)), and with a
     /// [watchdog](Policy::watchdog) its time in `WATCHDOG_USEC`: microseconds, at least one; not set if there are more
     /// of them than 64 bits hold, as of `Duration::MAX`. Heard are READY, STATUS, EXTEND_TIMEOUT_USEC and WATCHDOG, from
-    /// the process itself and its descendants; see [`notify`](crate::notify).
+    /// the process itself, its descendants, and with a [`cgroup`](GroupSpec::cgroup) what lives in that: a
+    /// daemon that is no descendant any more; see [`notify`](crate::notify).
     ///
     /// It is for programs that are trusted: with EXTEND_TIMEOUT_USEC, an hour at a time and as often as they
     /// like, they put off the next rung of their stop ladder. [`kill`](super::Supervisor::kill) does not listen.
