@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::leaves::{Leaf, Leaves, Place};
 use super::orphans::Orphans;
-use crate::cgroup::CgroupError;
+use crate::cgroup::{CgroupError, CgroupUsage};
 use crate::child::{Child, Pipes};
 use crate::command::error::Subject;
 use crate::command::{Program, SpawnError, Spawner, Step};
@@ -63,6 +63,9 @@ pub(super) trait Kernel {
 
     /// Whether nothing of this scope is alive.
     fn is_empty(&mut self, process: &Self::Process, scope: Scope, looks: u8) -> io::Result<bool>;
+
+    /// What was used in the cgroup that a process was started in, if it was started in one of its own.
+    fn usage(&self, process: &Self::Process) -> Option<CgroupUsage>;
 
     /// Lets go of a process. One that has not been collected is killed, and waited for until
     /// `patience` has passed.
@@ -468,7 +471,8 @@ impl Kernel for Linux {
 
     fn spawn(&mut self, program: &Program, place: &Place, owner: u32) -> Result<(Watched, Pipes), SpawnError> {
         let now = self.clock.now();
-        let leaf = match place.home.as_ref().map(|home| self.leaves.make(home, now)).transpose() {
+        let mut make = |home| self.leaves.make(home, &place.files, now);
+        let leaf = match place.home.as_deref().map(&mut make).transpose() {
             Ok(leaf) => leaf,
             Err(error) => return Err(homeless(program, &error)),
         };
@@ -562,6 +566,10 @@ impl Kernel for Linux {
                 Ok(!keeps_number(process) || !group_lives(process)?)
             }
         }
+    }
+
+    fn usage(&self, process: &Watched) -> Option<CgroupUsage> {
+        process.leaf.as_ref().map(Leaf::usage)
     }
 
     fn release(&mut self, process: Watched, patience: Duration) {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
-use crate::cgroup::{Cgroup, CgroupDir, CgroupError};
+use crate::cgroup::{Cgroup, CgroupDir, CgroupError, CgroupFile, CgroupUsage};
 use crate::exit::Pid;
 use crate::fdset::{FdSet, Interest, Token};
 use crate::poll::wait_for;
@@ -27,6 +27,8 @@ use crate::time::Instant;
 pub(super) struct Place {
     /// Its cgroup is to be there.
     pub(super) home: Option<Arc<Home>>,
+    /// What is written into the files of its cgroup.
+    pub(super) files: Arc<[CgroupFile]>,
     /// Its further pipe tells when it is ready.
     pub(super) ready_fd: bool,
 }
@@ -76,6 +78,11 @@ impl Leaf {
 
     pub(super) fn is_empty(&self) -> io::Result<bool> {
         Ok(!self.cgroup.is_populated()?)
+    }
+
+    /// What was used there.
+    pub(super) fn usage(&self) -> CgroupUsage {
+        self.cgroup.usage()
     }
 
     /// Whether this process lives there or below; not if that can't be known.
@@ -139,7 +146,9 @@ impl Leaves {
 
     /// The leaf for a run, made anew: a cgroup that was killed once kills whoever is cloned into it. Where the
     /// name is still taken by the dying, a number is added to it.
-    pub(super) fn make(&mut self, home: &Home, now: Instant) -> Result<Leaf, CgroupError> {
+    ///
+    /// `files` are written before anything lives there. Where that fails nothing is left of it.
+    pub(super) fn make(&mut self, home: &Home, files: &[CgroupFile], now: Instant) -> Result<Leaf, CgroupError> {
         let mut made = self.replace(&home.dir, &home.name, now);
         for number in 1..=Leaves::NAMES {
             match made {
@@ -158,6 +167,10 @@ impl Leaves {
                 path,
                 errno: Errno::BUSY.raw_os_error(),
             });
+        }
+        if let Err(error) = cgroup.write_files(files) {
+            self.remove_or_keep(cgroup, Leaves::FIRST_WAIT, now);
+            return Err(error);
         }
         Ok(Leaf { cgroup, events: None })
     }
