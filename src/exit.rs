@@ -123,7 +123,8 @@ pub struct Usage {
     ///
     /// The value is never smaller than the host's own resident set at the time of the spawn: until exec, the
     /// child runs in the host's memory, and the kernel counts that. The peak of a small process is in the
-    /// `memory.peak` of its cgroup.
+    /// `memory.peak` of its cgroup, which the record of a run has
+    /// ([`Run::cgroup`](crate::supervisor::Run::cgroup)).
     pub max_rss: u64,
     /// The number of page faults that needed I/O.
     pub major_faults: u64,

@@ -9,12 +9,13 @@ use std::process::Command as StdCommand;
 use std::time::Duration;
 
 use StateName::{Backoff as BackOff, Exited, Fatal, Running, Starting, Stopped, Stopping};
-use common::{SOON, isolated, skipped, wait_readable};
+use common::{SOON, TestCgroup, isolated, root_or_skip, skipped, test_cgroup, wait_readable};
 use host::{Host, LONG, at_once, ms, sh, term};
+use pidherd::cgroup::CgroupDir;
 use pidherd::group::Effect;
 use pidherd::lifecycle::{Backoff, Cause, Failure, Policy, Restart, Scope, Startup, StateName};
 use pidherd::supervisor::{End, Progress};
-use pidherd::{Error, GroupSpec, InstanceId};
+use pidherd::{Error, GroupSpec, InstanceId, Target};
 
 fn notify(timeout: Duration) -> Policy {
     Policy {
@@ -421,5 +422,95 @@ fn a_watchdog_that_comes_with_a_reload_watches_who_is_up() {
         host.supervisor.reload(group, spec(Some(ms(100)))).unwrap();
         host.until_state(ids[0], Exited);
         assert_eq!(host.supervisor.runs(ids[0]).last().unwrap().end, End::Watchdog);
+    });
+}
+
+/// Runs a test that has a directory for cgroups, and systemd-notify.
+fn in_cgroup(body: impl FnOnce(&TestCgroup, CgroupDir)) {
+    if !has_systemd_notify() {
+        return skipped("there is no systemd-notify");
+    }
+    isolated(|| {
+        let Some(cgroup) = root_or_skip("it makes cgroups").then(test_cgroup).flatten() else {
+            return skipped("there is no cgroup v2 to write to");
+        };
+        let directory = CgroupDir::open(cgroup.path()).unwrap();
+        body(&cgroup, directory);
+    });
+}
+
+/// A script that starts a daemon, which is no descendant of it any more, and which says what `message` says.
+fn daemon(message: &str) -> pidherd::Command {
+    sh(&format!(
+        "(setsid sh -c 'systemd-notify {message}; sleep 1000' >/dev/null 2>&1 &); trap 'exit 0' TERM; read never"
+    ))
+}
+
+#[test]
+fn a_daemon_in_the_cgroup_of_an_instance_speaks_for_it() {
+    in_cgroup(|cgroup, directory| {
+        for mut host in [Host::new(), Host::with_own_epoll()] {
+            let spec = |name: &str, command| {
+                let spec = GroupSpec::new(name, command).policy(notify(LONG)).notify_socket(true);
+                spec.cgroup(directory.clone())
+            };
+            let ready = start(&mut host, spec("a", daemon("--ready")));
+            host.until_state(ready, Running);
+            assert_eq!(host.steps(ready).last().unwrap().cause, Cause::Ready);
+
+            // Each speaks for its own instance, also from a cgroup that it has made below.
+            let below = "d=$(sed -n 's/^0:://p' /proc/self/cgroup)";
+            let place = cgroup.path().parent().unwrap().display();
+            let script = format!(
+                "{below}; mkdir \"{place}$d/below\"; (setsid sh -c 'echo $$ >\"$0/below/cgroup.procs\"; \
+                 systemd-notify --status=here; sleep 1000' \"{place}$d\" >/dev/null 2>&1 &); read never"
+            );
+            let one = start(&mut host, spec("one", sh(&script)));
+            let other = start(&mut host, spec("other", daemon("--status=there")));
+            let says = |host: &Host, id| host.status(id).says.as_deref().map(str::to_owned);
+            host.until("both have said something", |host| {
+                says(host, one).is_some() && says(host, other).is_some()
+            });
+            assert_eq!(says(&host, one).as_deref(), Some("here"));
+            assert_eq!(says(&host, other).as_deref(), Some("there"));
+            host.supervisor.kill(Target::All).unwrap();
+            host.shut_down();
+        }
+    });
+}
+
+#[test]
+fn a_daemon_in_another_cgroup_of_the_same_name_is_a_stranger() {
+    in_cgroup(|cgroup, directory| {
+        let mut host = Host::new();
+        let elsewhere = cgroup.path().join("elsewhere");
+        std::fs::create_dir_all(elsewhere.join("a-0")).unwrap();
+        let script = format!(
+            "echo $$ >'{}/a-0/cgroup.procs'; systemd-notify --ready; sleep 1000",
+            elsewhere.display()
+        );
+        let address = |host: &Host| host.supervisor.notify_counts().is_some();
+        let spec = GroupSpec::new("a", sh("echo $NOTIFY_SOCKET; read never")).policy(notify(LONG));
+        let id = start(&mut host, spec.notify_socket(true).cgroup(directory));
+        assert!(address(&host));
+        let socket = host.line(id);
+        let mut stranger = StdCommand::new("setsid");
+        stranger.args(["sh", "-c", &script]).env("NOTIFY_SOCKET", socket);
+        let mut stranger = stranger.stdin(std::process::Stdio::null()).spawn().unwrap();
+        host.until("a stranger was heard", |host| {
+            host.supervisor.notify_counts().unwrap().strangers > 0
+        });
+        assert_eq!(host.state(id), Starting);
+        host.supervisor.kill(id).unwrap();
+        host.shut_down();
+        for pid in common::cgroups::members(&elsewhere) {
+            let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        }
+        stranger.wait().unwrap();
+        common::wait_until("it is empty", SOON, || {
+            std::fs::remove_dir(elsewhere.join("a-0")).is_ok()
+        });
+        std::fs::remove_dir(elsewhere).unwrap();
     });
 }

@@ -78,6 +78,39 @@ pub enum CgroupError {
         /// The one that could not be made.
         path: PathBuf,
     },
+    /// A file of a cgroup can't, or shouldn't, be written.
+    #[error("{name:?} is no file of a cgroup to write a limit into: {why}")]
+    FileName {
+        /// The file's name.
+        name: OsString,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// There is no such file: it is misspelt, or of a later kernel.
+    #[error("a cgroup has no file {path:?}")]
+    NoFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is of a controller that the cgroups in the directory do not have: it is not enabled in the
+    /// directory's `cgroup.subtree_control`, or not available at all.
+    #[error("the cgroups in {path:?} have no {controller} controller: its cgroup.subtree_control does not enable it")]
+    NoController {
+        /// The directory.
+        path: PathBuf,
+        /// The controller's name.
+        controller: String,
+    },
+    /// The kernel refused to write this value into a file.
+    #[error("cannot write {value:?} to {path:?}: {}", words(*.errno))]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The value, as text.
+        value: String,
+        /// Why not (errno(3)).
+        errno: i32,
+    },
     /// The kernel refused something else.
     #[error("cannot {doing} cgroup {path:?}: {}", words(*.errno))]
     Failed {
@@ -91,7 +124,7 @@ pub enum CgroupError {
 }
 
 impl CgroupError {
-    /// The directory concerned; `None` for a name that can't be one.
+    /// The directory or the file concerned; `None` for a name that can't be one.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match self {
@@ -104,8 +137,11 @@ impl CgroupError {
             | CgroupError::Exists { path }
             | CgroupError::Own { path }
             | CgroupError::Limit { path }
+            | CgroupError::NoFile { path }
+            | CgroupError::NoController { path, .. }
+            | CgroupError::File { path, .. }
             | CgroupError::Failed { path, .. } => Some(path),
-            CgroupError::Name { .. } => None,
+            CgroupError::Name { .. } | CgroupError::FileName { .. } => None,
         }
     }
 
@@ -113,10 +149,15 @@ impl CgroupError {
     #[must_use]
     pub fn errno(&self) -> i32 {
         match self {
-            CgroupError::Missing { .. } => libc::ENOENT,
+            CgroupError::Missing { .. } | CgroupError::NoFile { .. } | CgroupError::NoController { .. } => libc::ENOENT,
             CgroupError::NotADirectory { .. } => libc::ENOTDIR,
-            CgroupError::NotACgroup { .. } | CgroupError::Version1 { .. } | CgroupError::Name { .. } => libc::EINVAL,
-            CgroupError::NotWritable { errno, .. } | CgroupError::Failed { errno, .. } => *errno,
+            CgroupError::NotACgroup { .. }
+            | CgroupError::Version1 { .. }
+            | CgroupError::Name { .. }
+            | CgroupError::FileName { .. } => libc::EINVAL,
+            CgroupError::NotWritable { errno, .. }
+            | CgroupError::File { errno, .. }
+            | CgroupError::Failed { errno, .. } => *errno,
             CgroupError::Threaded { .. } => libc::EOPNOTSUPP,
             CgroupError::Exists { .. } => libc::EEXIST,
             CgroupError::Own { .. } => libc::EBUSY,

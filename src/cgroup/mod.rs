@@ -18,8 +18,11 @@
 //! Which directory may be used is for the host to say ([`CgroupDir`]): it is *delegated*, by an
 //! administrator or a service manager that leaves it alone from then on. To look for one, or to move
 //! the host itself, was rejected: a library that rearranges the machine's cgroups is at war with
-//! whoever else does. Neither are limits set here: the host may write them into the directory or,
-//! between [`CgroupDir::leaf`] and the first start, into the leaf. Nor are processes moved by
+//! whoever else does. Controllers are not enabled here either: that is for the host to do, in the
+//! `cgroup.subtree_control` of the directory. Limits for all instances together are written into the files of the
+//! directory. A cgroup that a supervisor gives to a run is made anew each time, so limits for each run are told to the
+//! supervisor ([`GroupSpec::cgroup_file`](crate::GroupSpec::cgroup_file)), which writes them before the program starts.
+//! Nor are processes moved by
 //! their number: a child begins its life in its cgroup (CLONE_INTO_CGROUP, Linux 5.7) or enters it before its
 //! program runs, or a fork before the move would escape.
 //!
@@ -62,11 +65,15 @@ use rustix::io::Errno;
 use crate::exit::Pid;
 use crate::signal::Signal;
 use crate::sys::nr::CGROUP2_SUPER_MAGIC;
+use files::Place;
 use members::{Members, Sent};
 
 pub use error::CgroupError;
+pub(crate) use files::CgroupFile;
+pub use files::CgroupUsage;
 
 mod error;
+mod files;
 mod members;
 mod name;
 #[cfg(test)]
@@ -227,6 +234,30 @@ impl CgroupDir {
         name::checked(name.as_ref()).map(drop)
     }
 
+    /// Whether these files can be written in a cgroup here: tried in one that is made for it and removed at once.
+    pub(crate) fn try_files(&self, files: &[CgroupFile]) -> Result<(), CgroupError> {
+        files.iter().try_for_each(CgroupFile::check)?;
+        if files.is_empty() {
+            return Ok(());
+        }
+        let probe = self.make_probe()?;
+        let written = probe.write_files(files);
+        let removed = probe
+            .remove()
+            .map_err(|error| CgroupError::failed_with(&probe.path(), "remove", &error));
+        written.and(removed)
+    }
+
+    fn make_probe(&self) -> Result<Cgroup, CgroupError> {
+        for text in probe_names() {
+            match self.make(&text) {
+                Err(CgroupError::Exists { .. }) => {}
+                made => return made,
+            }
+        }
+        Err(CgroupError::failed(self.path(), "write to", Errno::EXIST))
+    }
+
     fn opened(&self, name: CString, path: &Path) -> Result<Cgroup, CgroupError> {
         let fd = tree::open(self.as_fd(), &name).map_err(|errno| CgroupError::failed(path, "open", errno))?;
         check_type(fd.as_fd(), path, CAN_HOLD_PROCESSES)?;
@@ -346,6 +377,28 @@ impl Cgroup {
     /// As [`is_populated`](Cgroup::is_populated).
     pub fn is_frozen(&self) -> io::Result<bool> {
         tree::is_frozen(self.fd())
+    }
+
+    /// Writes the files one after the other, up to the first that is refused.
+    pub(crate) fn write_files(&self, files: &[CgroupFile]) -> Result<(), CgroupError> {
+        let path = self.path();
+        let (fd, path) = (self.fd(), path.as_path());
+        let directory = Place {
+            fd: self.dir.as_fd(),
+            path: self.dir.path(),
+        };
+        files
+            .iter()
+            .try_for_each(|file| file.write(Place { fd, path }, directory))
+    }
+
+    /// What was used in it and below it since it was made, as far as the kernel counts that. Of a cgroup that was removed
+    /// nothing is known.
+    ///
+    /// It reads three files. Does not block.
+    #[must_use]
+    pub fn usage(&self) -> CgroupUsage {
+        CgroupUsage::of(self.fd())
     }
 
     /// A descriptor of `cgroup.events` that becomes ready when [`is_populated`](Cgroup::is_populated)
@@ -558,10 +611,15 @@ fn check_type(fd: BorrowedFd<'_>, path: &Path, accepted: &[&[u8]]) -> Result<(),
     }
 }
 
+/// What a cgroup may be called that is made and removed again at once.
+fn probe_names() -> impl Iterator<Item = String> {
+    let own = std::process::id();
+    (0..PROBE_NAMES).map(move |number| format!("pidherd-probe-{own}-{number}"))
+}
+
 /// Makes a cgroup in it and removes it.
 fn probe(fd: BorrowedFd<'_>, path: &Path) -> Result<(), CgroupError> {
-    for number in 0..PROBE_NAMES {
-        let text = format!("pidherd-probe-{}-{number}", std::process::id());
+    for text in probe_names() {
         let name = name::checked(OsStr::new(&text))?;
         return match tree::make(fd, &name) {
             Ok(()) => tree::remove(fd, &name).map_err(|errno| CgroupError::failed(&path.join(&text), "remove", errno)),

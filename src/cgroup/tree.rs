@@ -45,7 +45,11 @@ pub(super) fn read(cgroup: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u8>, Errno
 pub(super) fn write(cgroup: BorrowedFd<'_>, name: &CStr, content: &[u8]) -> Result<(), Errno> {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
     let file = retry_on_intr(|| openat(cgroup, name, flags, Mode::empty()))?;
-    retry_on_intr(|| rustix::io::write(&file, content)).map(drop)
+    match retry_on_intr(|| rustix::io::write(&file, content))? {
+        written if written == content.len() => Ok(()),
+        // The kernel takes a page at the most.
+        _ => Err(Errno::FBIG),
+    }
 }
 
 /// Makes a cgroup in another.

@@ -28,7 +28,8 @@
 //! message can make the supervisor signal anybody else. Descriptors are not stored (`FDSTORE=1`); those
 //! that come with a message are closed, which is also the answer that `BARRIER=1` waits for.
 //!
-//! Nothing in this module blocks, and nothing that a child sends makes it allocate.
+//! Nothing in this module blocks, and nothing that a child sends makes it allocate, but for the path of the sender's
+//! cgroup where that is asked for.
 
 mod notice;
 mod ready;

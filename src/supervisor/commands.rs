@@ -111,7 +111,8 @@ impl<K: Kernel> Driver<K> {
             let (old, new) = (group.commands.of(number), spec.commands.of(number));
             // A process was told its watchdog's time when it was started, and keeps to that.
             let other_watchdog = spec.voice.socket && group.policy.watchdog != spec.policy.watchdog;
-            if group.cgroup != spec.cgroup || group.voice != spec.voice || other_watchdog {
+            let other_files = *group.cgroup_files != *spec.cgroup_files;
+            if group.cgroup != spec.cgroup || other_files || group.voice != spec.voice || other_watchdog {
                 Effect::Restart
             } else if old == new {
                 Effect::None

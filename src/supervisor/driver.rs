@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use super::arena::Arena;
 use super::event::{Event, Events, TransitionEvent};
-use super::history::End;
+use super::history::{End, Over};
 use super::instance::{Group, Instance};
 use super::kernel::{Kernel, Seen};
 use super::{GroupId, InGroups, InInstances, InstanceId, Request};
@@ -384,7 +384,10 @@ impl<K: Kernel> Driver<K> {
             (None, Some(error), _) => End::NotSpawned(error.clone()),
             (_, _, _) => End::Unknown,
         };
-        instance.history.ended(number, end, exit, self.now, wall);
+        let cgroup = process.as_ref().and_then(|process| self.kernel.usage(process));
+        instance
+            .history
+            .ended(number, Over { end, exit, cgroup }, self.now, wall);
         let process = process?;
         let pid = self.kernel.pid(&process);
         self.kernel.release(process, Duration::ZERO);

@@ -96,9 +96,13 @@ pub enum SpecError {
     /// The policy stops a cgroup, and the group was given no directory for cgroups.
     #[error("the stop ladder's scope is a cgroup, and the group has no directory for cgroups")]
     NoCgroup,
-    /// The group's name can't be a part of a cgroup's.
+    /// The group's name can't be a part of a cgroup's, or the files of its instances' cgroups can't be written as
+    /// described.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
+    /// A file of the instances' cgroups is to be written, and the group was given no directory for cgroups.
+    #[error("the cgroup file {0:?} is to be written, and the group has no directory for cgroups")]
+    CgroupFile(String),
     /// Another group of the same name has its cgroups in the same directory.
     #[error("another group {0:?} has its cgroups in the same directory")]
     CgroupTaken(String),

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
+use crate::cgroup::CgroupUsage;
 use crate::command::SpawnError;
 use crate::exit::{Exit, ExitRecord, Pid};
 use crate::lifecycle::{Failure, State, StopLadder, Stopping};
@@ -26,6 +27,10 @@ pub struct Run {
     pub lasted: Duration,
     /// How the process ended and what it used.
     pub exit: Option<ExitRecord>,
+    /// What the run used in its cgroup, if the group has [cgroups](super::GroupSpec::cgroup): with the processes that it
+    /// started, and exact about memory. Read when the run was over, before the cgroup was removed; with a stop whose scope
+    /// is not the cgroup, processes may have lived there still.
+    pub cgroup: Option<CgroupUsage>,
     /// Why.
     pub end: End,
 }
@@ -142,6 +147,13 @@ const fn is_fault(signal: Signal) -> bool {
     )
 }
 
+/// What is known of a run that is over.
+pub(super) struct Over {
+    pub(super) end: End,
+    pub(super) exit: Option<ExitRecord>,
+    pub(super) cgroup: Option<CgroupUsage>,
+}
+
 /// The run that there is, and the last few that were.
 pub(super) struct History {
     pub(super) started_at: Option<SystemTime>,
@@ -184,7 +196,9 @@ impl History {
         self.ended_before = false;
     }
 
-    pub(super) fn ended(&mut self, number: u64, end: End, exit: Option<ExitRecord>, now: Instant, wall: SystemTime) {
+    /// Notes a run that is over at this time, which was the `number`th.
+    pub(super) fn ended(&mut self, number: u64, over: Over, now: Instant, wall: SystemTime) {
+        let Over { end, exit, cgroup } = over;
         let lasted = now.saturating_duration_since(self.start);
         self.over = Some((wall, lasted));
         if self.runs.len() == self.most {
@@ -200,6 +214,7 @@ impl History {
             ended_at: wall,
             lasted,
             exit,
+            cgroup,
             end,
         });
     }
@@ -292,13 +307,18 @@ mod tests {
 
     #[test]
     fn only_the_last_few_are_kept() {
+        let over = || Over {
+            end: End::Stopped,
+            exit: None,
+            cgroup: None,
+        };
         let mut history = History::new(2);
         for number in 1..=3 {
-            history.ended(number, End::Stopped, None, Instant::ZERO, SystemTime::UNIX_EPOCH);
+            history.ended(number, over(), Instant::ZERO, SystemTime::UNIX_EPOCH);
         }
         assert_eq!(history.runs().map(|run| run.number).collect::<Vec<_>>(), [2, 3]);
         let mut none = History::new(0);
-        none.ended(1, End::Stopped, None, Instant::ZERO, SystemTime::UNIX_EPOCH);
+        none.ended(1, over(), Instant::ZERO, SystemTime::UNIX_EPOCH);
         assert_eq!(none.runs().count(), 0);
     }
 }

@@ -6,7 +6,7 @@ use super::history::History;
 use super::leaves::{Home, Place};
 use super::spec::{Commands, GroupSpec, Voice};
 use super::{GroupId, InstanceId, Name, Request};
-use crate::cgroup::CgroupDir;
+use crate::cgroup::{CgroupDir, CgroupFile};
 use crate::child::Pipes;
 use crate::command::Program;
 use crate::group::{Roll, Roster};
@@ -61,6 +61,8 @@ pub(super) struct Group {
     pub(super) program: Option<Program>,
     /// The directory for its instances' cgroups, if they are to have any.
     pub(super) cgroup: Option<CgroupDir>,
+    /// What is written into the files of each of them.
+    pub(super) cgroup_files: Arc<[CgroupFile]>,
     /// How its instances can say something about themselves.
     pub(super) voice: Voice,
     pub(super) roster: Roster<InstanceId>,
@@ -79,6 +81,7 @@ impl Group {
             commands: spec.commands,
             policy: spec.policy,
             cgroup: spec.cgroup,
+            cgroup_files: spec.cgroup_files.into(),
             voice: spec.voice,
             program,
             roster: Roster::new(),
@@ -95,6 +98,7 @@ impl Group {
                 .cgroup
                 .as_ref()
                 .map(|directory| Arc::new(Home::new(directory, &self.name, number))),
+            files: Arc::clone(&self.cgroup_files),
             ready_fd: self.voice.ready_fd.is_some(),
         }
     }
@@ -105,6 +109,7 @@ impl Group {
             name: self.name.clone(),
             commands: self.commands.clone(),
             cgroup: self.cgroup.clone(),
+            cgroup_files: self.cgroup_files.to_vec(),
             voice: self.voice,
             instances,
             policy: self.policy.clone(),

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::leaves::{Leaf, Leaves, Place};
 use super::orphans::Orphans;
-use crate::cgroup::CgroupError;
+use crate::cgroup::{CgroupError, CgroupUsage};
 use crate::child::{Child, Pipes};
 use crate::command::error::Subject;
 use crate::command::{Program, SpawnError, Spawner, Step};
@@ -63,6 +63,9 @@ pub(super) trait Kernel {
 
     /// Whether nothing of this scope is alive.
     fn is_empty(&mut self, process: &Self::Process, scope: Scope, looks: u8) -> io::Result<bool>;
+
+    /// What was used in the cgroup that a process was started in, if it was started in one of its own.
+    fn usage(&self, process: &Self::Process) -> Option<CgroupUsage>;
 
     /// Lets go of a process. One that has not been collected is killed, and waited for until
     /// `patience` has passed.
@@ -154,6 +157,11 @@ impl Watched {
                 _ => self.leaf.as_ref()?.events_fd(token),
             },
         }
+    }
+
+    /// Whether this process lives in its cgroup or below.
+    pub(super) fn houses(&self, pid: Pid) -> bool {
+        self.leaf.as_ref().is_some_and(|leaf| leaf.houses(pid))
     }
 
     /// Its number, as long as that is kept for it.
@@ -250,8 +258,14 @@ impl Linux {
         Ok(())
     }
 
-    pub(super) fn socket(&mut self) -> Option<&mut NotifySocket> {
-        self.notify.as_mut().map(|(socket, _)| socket)
+    pub(super) fn socket(&self) -> Option<&NotifySocket> {
+        self.notify.as_ref().map(|(socket, _)| socket)
+    }
+
+    /// The notify socket, and the cgroups of those that may send to it.
+    pub(super) fn socket_and_leaves(&mut self) -> Option<(&mut NotifySocket, &Leaves)> {
+        let (socket, _) = self.notify.as_mut()?;
+        Some((socket, &self.leaves))
     }
 
     pub(super) fn notify_counts(&self) -> Option<Counts> {
@@ -457,7 +471,8 @@ impl Kernel for Linux {
 
     fn spawn(&mut self, program: &Program, place: &Place, owner: u32) -> Result<(Watched, Pipes), SpawnError> {
         let now = self.clock.now();
-        let leaf = match place.home.as_ref().map(|home| self.leaves.make(home, now)).transpose() {
+        let mut make = |home| self.leaves.make(home, &place.files, now);
+        let leaf = match place.home.as_deref().map(&mut make).transpose() {
             Ok(leaf) => leaf,
             Err(error) => return Err(homeless(program, &error)),
         };
@@ -479,6 +494,9 @@ impl Kernel for Linux {
                 self.own(token, owner);
                 if let Some((_, token)) = &ready {
                     self.own(*token, owner);
+                }
+                if let Some(leaf) = &leaf {
+                    self.leaves.move_in(leaf, owner);
                 }
                 let watch = Watch::Alive(token);
                 Ok((
@@ -550,6 +568,10 @@ impl Kernel for Linux {
         }
     }
 
+    fn usage(&self, process: &Watched) -> Option<CgroupUsage> {
+        process.leaf.as_ref().map(Leaf::usage)
+    }
+
     fn release(&mut self, process: Watched, patience: Duration) {
         let Watched {
             pidfd,
@@ -559,6 +581,9 @@ impl Kernel for Linux {
             owner,
         } = process;
         self.looks.clear(owner);
+        if let Some(leaf) = &leaf {
+            self.leaves.move_out(leaf, owner);
+        }
         if let Some((ready, token)) = ready {
             drop(self.fds.remove(token, OwnedFd::from(ready)));
         }

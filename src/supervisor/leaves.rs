@@ -4,16 +4,18 @@
 //! moment later; until then the directory cannot be removed. It is then tried again at growing intervals, by the
 //! supervisor's timer: a descriptor for each that tells when it is empty could not be had when none is free.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
-use crate::cgroup::{Cgroup, CgroupDir, CgroupError};
+use crate::cgroup::{Cgroup, CgroupDir, CgroupError, CgroupFile, CgroupUsage};
 use crate::exit::Pid;
 use crate::fdset::{FdSet, Interest, Token};
 use crate::poll::wait_for;
@@ -25,6 +27,8 @@ use crate::time::Instant;
 pub(super) struct Place {
     /// Its cgroup is to be there.
     pub(super) home: Option<Arc<Home>>,
+    /// What is written into the files of its cgroup.
+    pub(super) files: Arc<[CgroupFile]>,
     /// Its further pipe tells when it is ready.
     pub(super) ready_fd: bool,
 }
@@ -76,6 +80,18 @@ impl Leaf {
         Ok(!self.cgroup.is_populated()?)
     }
 
+    /// What was used there.
+    pub(super) fn usage(&self) -> CgroupUsage {
+        self.cgroup.usage()
+    }
+
+    /// Whether this process lives there or below; not if that can't be known.
+    pub(super) fn houses(&self, pid: Pid) -> bool {
+        self.cgroup
+            .processes()
+            .is_ok_and(|inhabitants| inhabitants.contains(&pid))
+    }
+
     /// From now on the set tells when the leaf becomes empty. Whoever asks afterwards whether it is
     /// misses nothing.
     pub(super) fn watch(&mut self, fds: &mut FdSet) -> io::Result<Token> {
@@ -99,12 +115,16 @@ impl Leaf {
     }
 }
 
-/// Leaves that could not be removed yet: what lives in them is dying.
+/// The leaves of the runs that there are, by name; and those that could not be removed yet, since what lives in them is
+/// dying.
 #[derive(Default)]
 pub(super) struct Leaves {
     /// By the time of the next attempt to remove them; the number tells those of one time apart.
     dead: BTreeMap<(Instant, u64), Dead>,
     buried: u64,
+    /// The slots of the instances whose runs live in leaves of this name. Several may be of the same name, in different
+    /// directories.
+    inhabited: HashMap<OsString, Vec<u32>>,
 }
 
 /// A cgroup whose run is over.
@@ -126,7 +146,9 @@ impl Leaves {
 
     /// The leaf for a run, made anew: a cgroup that was killed once kills whoever is cloned into it. Where the
     /// name is still taken by the dying, a number is added to it.
-    pub(super) fn make(&mut self, home: &Home, now: Instant) -> Result<Leaf, CgroupError> {
+    ///
+    /// `files` are written before anything lives there. Where that fails nothing is left of it.
+    pub(super) fn make(&mut self, home: &Home, files: &[CgroupFile], now: Instant) -> Result<Leaf, CgroupError> {
         let mut made = self.replace(&home.dir, &home.name, now);
         for number in 1..=Leaves::NAMES {
             match made {
@@ -146,6 +168,10 @@ impl Leaves {
                 errno: Errno::BUSY.raw_os_error(),
             });
         }
+        if let Err(error) = cgroup.write_files(files) {
+            self.remove_or_keep(cgroup, Leaves::FIRST_WAIT, now);
+            return Err(error);
+        }
         Ok(Leaf { cgroup, events: None })
     }
 
@@ -162,6 +188,31 @@ impl Leaves {
             }
             made => made,
         }
+    }
+
+    /// The run of the instance in this slot lives there from now on.
+    pub(super) fn move_in(&mut self, leaf: &Leaf, owner: u32) {
+        let name = leaf.cgroup.name().to_owned();
+        self.inhabited.entry(name).or_default().push(owner);
+    }
+
+    /// It does not any more.
+    pub(super) fn move_out(&mut self, leaf: &Leaf, owner: u32) {
+        let name = leaf.cgroup.name();
+        if let Some(owners) = self.inhabited.get_mut(name) {
+            owners.retain(|&other| other != owner);
+            if owners.is_empty() {
+                self.inhabited.remove(name);
+            }
+        }
+    }
+
+    /// The slots of instances whose leaf may be this cgroup or one above it: it has the name of theirs. How a path in
+    /// /proc and a directory that the host has named belong together is not asked, since namespaces and mounts decide
+    /// that: the kernel's list of the leaf's members tells.
+    pub(super) fn candidates<'a>(&'a self, cgroup: &'a Path) -> impl Iterator<Item = u32> + 'a {
+        let names = cgroup.iter().filter_map(|name| self.inhabited.get(name));
+        names.flatten().copied()
     }
 
     /// A run is over: what is left of it dies. A leaf that can't be removed yet is tried again later.

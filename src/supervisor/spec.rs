@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::error::SpecError;
 use super::leaves::Home;
-use crate::cgroup::CgroupDir;
+use crate::cgroup::{CgroupDir, CgroupFile};
 use crate::command::{Command, Program, Stdio};
 use crate::lifecycle::{Policy, Restart, Scope, Startup, StopLadder};
 use crate::notify::{NotifySocket, watchdog_usec};
@@ -45,6 +45,7 @@ pub struct GroupSpec {
     pub(super) instances: u32,
     pub(super) policy: Policy,
     pub(super) cgroup: Option<CgroupDir>,
+    pub(super) cgroup_files: Vec<CgroupFile>,
     pub(super) voice: Voice,
 }
 
@@ -86,6 +87,7 @@ impl GroupSpec {
             instances: 1,
             policy: Policy::default(),
             cgroup: None,
+            cgroup_files: Vec::new(),
             voice: Voice::default(),
         }
     }
@@ -101,6 +103,7 @@ impl GroupSpec {
             instances: 1,
             policy: Policy::default(),
             cgroup: None,
+            cgroup_files: Vec::new(),
             voice: Voice::default(),
         }
     }
@@ -132,7 +135,8 @@ impl GroupSpec {
     /// Tells each instance the supervisor's socket in `NOTIFY_SOCKET` (systemd's protocol, sd_notify(3)), and with a
     /// [watchdog](Policy::watchdog) its time in `WATCHDOG_USEC`: microseconds, at least one; not set if there are more
     /// of them than 64 bits hold, as of `Duration::MAX`. Heard are READY, STATUS, EXTEND_TIMEOUT_USEC and WATCHDOG, from
-    /// the process itself and its descendants; see [`notify`](crate::notify).
+    /// the process itself, its descendants, and with a [`cgroup`](GroupSpec::cgroup) what lives in that: a
+    /// daemon that is no descendant any more; see [`notify`](crate::notify).
     ///
     /// It is for programs that are trusted: with EXTEND_TIMEOUT_USEC, an hour at a time and as often as they
     /// like, they put off the next rung of their stop ladder. [`kill`](super::Supervisor::kill) does not listen.
@@ -153,6 +157,41 @@ impl GroupSpec {
     #[must_use]
     pub fn cgroup(mut self, directory: CgroupDir) -> GroupSpec {
         self.cgroup = Some(directory);
+        self
+    }
+
+    /// Writes `value` into the file `name` of the [`cgroup`](GroupSpec::cgroup) of each run, after it is made and before the
+    /// program starts: a limit such as `memory.max`, `cpu.max` or `pids.max`, or any other file of cgroups(7). Files are
+    /// written in the order of these calls; the same one can be written several times (`io.max`, a line for each device).
+    ///
+    /// The file's controller must be enabled for the cgroups in the directory, in its `cgroup.subtree_control`. Whether
+    /// all can be written is found out when the group is added or reloaded, in a cgroup called `pidherd-probe-PID-N` that
+    /// is made for that and removed at once: a [`SpecError`](super::SpecError) tells of a file that does not exist, a
+    /// controller that is not enabled, or a value that the kernel refuses. A run whose cgroup takes them no longer is a
+    /// failed start, at the step [`Step::Cgroup`](crate::Step::Cgroup). A reload with other files restarts the instances.
+    ///
+    /// Refused are files that are no limits: `cgroup.procs`, `cgroup.threads`, `cgroup.kill`, `cgroup.freeze`,
+    /// `cgroup.type` and `cgroup.subtree_control`.
+    ///
+    /// ```no_run
+    /// use pidherd::cgroup::CgroupDir;
+    /// use pidherd::{Command, GroupSpec};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let directory = CgroupDir::open("/sys/fs/cgroup/my-service")?;
+    /// let worker = GroupSpec::new("worker", Command::new("/usr/bin/worker"))
+    ///     .cgroup(directory)
+    ///     .cgroup_file("memory.max", "200M")
+    ///     .cgroup_file("pids.max", "50");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn cgroup_file(mut self, name: impl AsRef<OsStr>, value: impl AsRef<[u8]>) -> GroupSpec {
+        self.cgroup_files.push(CgroupFile {
+            name: name.as_ref().to_owned(),
+            value: value.as_ref().to_owned(),
+        });
         self
     }
 
@@ -209,10 +248,14 @@ impl GroupSpec {
         self.policy.validate()?;
         match &self.cgroup {
             None if self.policy.stop.has(Scope::Cgroup) => Err(SpecError::NoCgroup),
-            None => Ok(()),
+            None => match self.cgroup_files.first() {
+                Some(file) => Err(SpecError::CgroupFile(file.name.to_string_lossy().into_owned())),
+                None => Ok(()),
+            },
             Some(directory) => {
                 let longest = Home::new(directory, &self.name, GroupSpec::MOST_INSTANCES);
-                Ok(CgroupDir::check_name(&longest.name)?)
+                CgroupDir::check_name(&longest.name)?;
+                Ok(directory.try_files(&self.cgroup_files)?)
             }
         }
     }

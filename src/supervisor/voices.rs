@@ -1,13 +1,15 @@
 //! What instances say about themselves, taken to their lifecycles.
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use super::InstanceId;
 use super::driver::{Driver, Progress};
 use super::kernel::Linux;
+use crate::exit::Pid;
 use crate::lifecycle::{Failure, Input};
-use crate::notify::{Buffer, Notice, Received};
+use crate::notify::{Buffer, Credentials, Notice, Received};
 
 /// How many messages are read in one go.
 const MESSAGES: usize = 32;
@@ -34,12 +36,27 @@ impl Driver<Linux> {
     pub(super) fn hear(&mut self) -> io::Result<Progress> {
         let mut buffer = Buffer::new();
         for heard in 0..MESSAGES {
-            let Some(socket) = self.kernel.socket() else {
+            let Some((socket, leaves)) = self.kernel.socket_and_leaves() else {
                 return Ok(Progress::Nothing);
             };
-            let speakers = &self.speakers;
+            let (speakers, instances) = (&self.speakers, &self.instances);
             let whose = |pid| speakers.get(&pid).copied();
-            match socket.receive(&mut buffer, |sender| sender.find_by_pid(whose))? {
+            // Of those that may speak, the one whose cgroup the sender lives in.
+            let houses = |id: &InstanceId, sender: Pid| {
+                let process = instances.get(*id).and_then(|instance| instance.process.as_ref());
+                process.is_some_and(|process| {
+                    let own = process.unreaped().and_then(whose);
+                    own == Some(*id) && process.houses(sender)
+                })
+            };
+            let find = |sender: Credentials| {
+                let by_cgroup = |path: &Path| {
+                    let mut ids = leaves.candidates(path).filter_map(|slot| instances.id_at(slot));
+                    ids.find(|id| houses(id, sender.pid))
+                };
+                sender.find_by_pid(whose).or_else(|| sender.find_by_cgroup(by_cgroup))
+            };
+            match socket.receive(&mut buffer, find)? {
                 Received::Nothing if heard == 0 => return Ok(Progress::Nothing),
                 Received::Nothing => return Ok(Progress::Done),
                 Received::Ignored => {}

@@ -14,6 +14,7 @@ use super::chance::Chance;
 use super::climate::Climate;
 use super::process::{FakeProcess, Phase, Place};
 use super::recipe::Label;
+use crate::cgroup::CgroupUsage;
 use crate::child::Pipes;
 use crate::command::{Program, SpawnError, Step};
 use crate::exit::{Exit, ExitRecord, Pid, Usage};
@@ -488,6 +489,10 @@ impl Kernel for Fake {
         let owner = world.process(process.serial).map_or(u32::MAX, |process| process.owner);
         world.log.push(Did::Look { owner, result });
         result.map_err(io::Error::from_raw_os_error)
+    }
+
+    fn usage(&self, _process: &Handle) -> Option<CgroupUsage> {
+        None
     }
 
     fn release(&mut self, mut process: Handle, patience: Duration) {
