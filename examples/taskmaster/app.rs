@@ -1,67 +1,52 @@
-//! The loop: one bare epoll, in which the herd, the signals, the commands and whoever reads slowly
-//! live side by side.
+//! The loop: one bare epoll for the supervisor, the signals, the commands, and the room for lines that are read slowly.
 //!
-//! The herd is one descriptor in it, the supervisor's. Level-triggered readiness does the rest:
-//! nothing that is left for the next turn is lost, and with nothing to do there is no turn at all.
+//! The herd is one descriptor in it, the supervisor's. With nothing to do there is no turn at all.
 
+use std::collections::VecDeque;
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use pidherd::{Signal, SignalFd};
-use rustix::event::{Timespec, epoll};
+use pidherd::SignalFd;
 use rustix::io::Errno;
 
 use crate::config;
-use crate::console::{Console, Place};
+use crate::console::{Channel, Console};
 use crate::control::{Command, HELP, Line, Lines};
 use crate::demo::Tour;
 use crate::herd::{Herd, News, Verb};
+use crate::input::{Input, Taken};
+use crate::poller::{Poller, Source};
+use crate::signals::{self, Meaning};
 
-/// Who is ready, as the number that rides in an epoll event.
-const HERD: u64 = 0;
-const SIGNALS: u64 = 1;
-const STDIN: u64 = 2;
-const TOUR: u64 = 3;
-/// The console's places are numbered from here.
-const PLACES: u64 = 4;
+/// How long the readers may take for the last lines without taking any.
+const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How much of standard input is read in one go.
-const CHUNK: usize = 4096;
+/// How long commands are carried out before the other sources have their turn: one `status` may be of thousands.
+const SLICE: Duration = Duration::from_millis(5);
 
 /// Everything at work.
 #[derive(Debug)]
 pub struct App {
-    epoll: OwnedFd,
+    poller: Poller,
     herd: Herd,
     signals: SignalFd,
     console: Console,
-    stdin: Stdin,
+    input: Input,
     lines: Lines,
+    /// Commands that were read and not yet carried out.
+    commands: VecDeque<Line>,
     /// Where the configuration is read from again; `None` in the demonstration.
     config: Option<PathBuf>,
     tour: Option<Tour>,
-    /// Which of the console's places epoll watches for room.
-    watched: [bool; Place::ALL.len()],
-}
-
-/// How standard input is waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stdin {
-    /// By epoll.
-    Watched,
-    /// Not at all: a plain file and /dev/null are always ready, and epoll refuses them.
-    Plain,
-    /// It has ended.
-    Ended,
 }
 
 impl App {
-    /// Puts everything into one epoll.
+    /// Puts everything together. Nothing is started.
     ///
     /// # Errors
-    /// The kernel refuses one of the descriptors.
+    /// The kernel refuses a descriptor, or to watch one.
     pub fn new(
         herd: Herd,
         signals: SignalFd,
@@ -69,28 +54,22 @@ impl App {
         config: Option<PathBuf>,
         tour: Option<Tour>,
     ) -> io::Result<App> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        watch(&epoll, herd.as_fd(), HERD, epoll::EventFlags::IN)?;
-        watch(&epoll, signals.as_fd(), SIGNALS, epoll::EventFlags::IN)?;
+        let mut poller = Poller::new()?;
+        poller.watch(Source::Herd, herd.as_fd(), true)?;
+        poller.watch(Source::Signals, signals.as_fd(), true)?;
         if let Some(tour) = &tour {
-            watch(&epoll, tour.as_fd(), TOUR, epoll::EventFlags::IN)?;
+            poller.watch(Source::Tour, tour.as_fd(), true)?;
         }
-        let stdin = match watch(&epoll, io::stdin().as_fd(), STDIN, epoll::EventFlags::IN) {
-            Ok(()) => Stdin::Watched,
-            Err(Errno::PERM) => Stdin::Plain,
-            Err(error) => return Err(error.into()),
-        };
-        let watched = [false; Place::ALL.len()];
         Ok(App {
-            epoll,
+            poller,
             herd,
             signals,
             console,
-            stdin,
+            input: Input::new()?,
             lines: Lines::default(),
+            commands: VecDeque::new(),
             config,
             tour,
-            watched,
         })
     }
 
@@ -104,51 +83,55 @@ impl App {
         loop {
             self.herd.start_some();
             self.tell_news();
+            self.obey_some()?;
             if self.herd.is_over() {
                 break;
             }
-            self.watch_for_room()?;
+            self.watch_for_room();
+            self.watch_for_commands();
             self.turn()?;
         }
         if self.tour.is_some() {
             self.console.announce("That is all.");
         }
-        self.console.finish();
+        self.finish()?;
         Ok(self.herd.went_well())
     }
 
-    /// Waits until somebody is ready, and serves them all.
+    /// Waits until something is ready, and serves it all.
     fn turn(&mut self) -> io::Result<()> {
-        let mut events = [const { MaybeUninit::uninit() }; 16];
-        let no_time = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let limit = (self.stdin == Stdin::Plain || self.herd.is_starting()).then_some(&no_time);
-        let (ready, _) = match epoll::wait(&self.epoll, &mut events, limit) {
-            Err(Errno::INTR) => return Ok(()),
-            other => other?,
-        };
-        for event in &*ready {
-            self.serve(event.data.u64())?;
+        let ready = self.poller.wait(self.longest_wait())?;
+        self.input.look(Instant::now());
+        for source in ready {
+            match source {
+                Source::Herd => self.herd.dispatch()?,
+                Source::Signals => self.read_signals()?,
+                Source::Input => self.read_commands()?,
+                Source::Tour => self.take_tour()?,
+                Source::Room(channel) => self.console.flush(channel),
+            }
         }
-        if self.stdin == Stdin::Plain {
+        if self.input.is_plain() {
             self.read_commands()?;
         }
         Ok(())
     }
 
-    fn serve(&mut self, who: u64) -> io::Result<()> {
-        match who {
-            HERD => self.herd.dispatch()?,
-            SIGNALS => self.read_signals()?,
-            STDIN => self.read_commands()?,
-            TOUR => self.take_tour()?,
-            place => {
-                let place = place
-                    .checked_sub(PLACES)
-                    .and_then(|index| Place::ALL.get(index as usize));
-                place.into_iter().for_each(|&place| self.console.flush(place));
-            }
+    /// How long the next turn may wait; `None` for as long as nothing happens.
+    fn longest_wait(&self) -> Option<Duration> {
+        let has_commands = !self.commands.is_empty() && self.console.has_room();
+        let reads_on = self.input.is_plain() && self.takes_commands();
+        if self.herd.is_starting() || has_commands || reads_on {
+            return Some(Duration::ZERO);
         }
-        Ok(())
+        let look_at = self.input.look_at()?;
+        Some(look_at.saturating_duration_since(Instant::now()))
+    }
+
+    /// Whether more commands are to be read. While the answers are not read they are not: the commands then wait
+    /// where they are, and the memory stays bounded without losing a line.
+    fn takes_commands(&self) -> bool {
+        self.commands.is_empty() && self.console.has_room()
     }
 
     fn tell_news(&mut self) {
@@ -158,39 +141,51 @@ impl App {
                 News::Note(line) => self.console.note(&line),
             }
         }
-        self.console.check_events();
+        self.console.check();
     }
 
     /// Asks epoll for the room that lines wait for, and only then.
-    fn watch_for_room(&mut self) -> io::Result<()> {
-        for (index, place) in Place::ALL.into_iter().enumerate() {
-            let wanted = self.console.is_waiting(place);
-            let Some(fd) = self.console.fd(place).filter(|_| wanted != self.watched[index]) else {
-                continue;
-            };
-            if wanted {
-                watch(&self.epoll, fd, PLACES + index as u64, epoll::EventFlags::OUT)?;
-            } else {
-                epoll::delete(&self.epoll, fd)?;
+    fn watch_for_room(&mut self) {
+        for channel in Channel::ALL {
+            let waits = self.console.is_waiting(channel);
+            let Some(fd) = self.console.fd(channel) else { continue };
+            if let Err(error) = self.poller.watch(Source::Room(channel), fd, waits) {
+                self.console.fail(channel, error);
             }
-            self.watched[index] = wanted;
         }
-        Ok(())
+    }
+
+    /// Asks epoll for commands, if they can be answered.
+    fn watch_for_commands(&mut self) {
+        let wanted = self.input.is_watched() && self.takes_commands();
+        match self.poller.watch(Source::Input, self.input.as_fd(), wanted) {
+            Ok(()) => {}
+            Err(Errno::PERM) => self.input.set_plain(),
+            // A lack of memory is no reason to end the supervision.
+            Err(_) => self.input.put_off(),
+        }
     }
 
     fn read_signals(&mut self) -> io::Result<()> {
+        let own_pid = std::process::id();
         while let Some(info) = self.signals.read()? {
-            match info.signal {
-                Signal::HUP => {
-                    let answer = self.reload().map(|line| format!("reload: {line}"));
-                    self.console.note(&answer.unwrap_or_else(|line| line));
-                }
-                signal if self.herd.is_closing() => {
-                    self.console.note(&format!("{signal} again: killing what is left"));
+            // A write without a reader brings SIGPIPE, and a write beyond the limit of a file's size SIGXFSZ. That write
+            // has failed, and its error is reported.
+            if info.sender.is_some_and(|sender| sender.as_raw() == own_pid) {
+                continue;
+            }
+            match signals::meaning(info.signal) {
+                Meaning::Reload => self.reload_and_reopen(),
+                Meaning::Reopen => self.reopen(),
+                Meaning::Continued => self.input.resume(),
+                Meaning::Note => self.console.note(&format!("{}: nothing is done about it", info.signal)),
+                Meaning::Shutdown if self.herd.is_closing() => {
+                    self.console
+                        .note(&format!("{} again: killing what is left", info.signal));
                     self.herd.kill_all();
                 }
-                signal => {
-                    self.console.note(&format!("{signal}: shutting down"));
+                Meaning::Shutdown => {
+                    self.console.note(&format!("{}: shutting down", info.signal));
                     self.herd.shut_down();
                 }
             }
@@ -198,37 +193,72 @@ impl App {
         Ok(())
     }
 
+    /// SIGHUP means both: scripts that rotate logs send it, and so does an administrator who changed the configuration.
+    fn reload_and_reopen(&mut self) {
+        let lines = self.open_anew();
+        lines.iter().for_each(|line| self.console.note(line));
+        let answer = self.reload().map(|line| format!("reload: {line}"));
+        self.console.note(&answer.unwrap_or_else(|line| line));
+    }
+
+    fn reopen(&mut self) {
+        let lines = self.open_anew();
+        if lines.is_empty() {
+            self.console
+                .note("nothing that the taskmaster writes was renamed; a program opens its log files when it starts");
+        }
+        lines.iter().for_each(|line| self.console.note(line));
+    }
+
+    fn open_anew(&mut self) -> Vec<String> {
+        // What epoll watches is about to be closed.
+        for channel in Channel::ALL {
+            if let Some(fd) = self.console.fd(channel) {
+                let _not_watched = self.poller.watch(Source::Room(channel), fd, false);
+            }
+        }
+        self.console.reopen()
+    }
+
     fn read_commands(&mut self) -> io::Result<()> {
-        let mut chunk = [0; CHUNK];
-        let mut seen: Vec<Line> = Vec::new();
-        match rustix::io::read(io::stdin(), &mut chunk) {
-            Err(Errno::INTR | Errno::AGAIN) => {}
-            Ok(read @ 1..) => self.lines.feed(&chunk[..read], |line| seen.push(line)),
-            // The end, or a terminal that is gone: neither is a reason to stop anything.
-            Ok(0) | Err(_) => {
-                if self.stdin == Stdin::Watched {
-                    epoll::delete(&self.epoll, io::stdin())?;
-                }
-                self.stdin = Stdin::Ended;
-                seen.extend(self.lines.finish());
-                if io::IsTerminal::is_terminal(&io::stdin()) {
+        if !self.takes_commands() {
+            return Ok(());
+        }
+        let commands = &mut self.commands;
+        match self.input.take() {
+            Taken::Nothing => {}
+            Taken::Bytes(bytes) => self.lines.feed(&bytes, |line| commands.push_back(line)),
+            Taken::End => {
+                commands.extend(self.lines.finish());
+                self.poller.watch(Source::Input, self.input.as_fd(), false)?;
+                if self.input.is_terminal() {
                     self.console
                         .note("the end of the commands, but not of the programs: Ctrl-C or SIGTERM stops them");
                 }
             }
         }
-        for line in seen {
+        Ok(())
+    }
+
+    /// Carries out some of the commands that were read, as long as there is room for answers.
+    fn obey_some(&mut self) -> io::Result<()> {
+        let end = Instant::now() + SLICE;
+        while self.console.has_room() {
+            let Some(line) = self.commands.pop_front() else { break };
             if line != Ok(String::new()) {
                 self.take_over()?;
             }
             self.obey_line(line);
+            if Instant::now() >= end {
+                break;
+            }
         }
         Ok(())
     }
 
-    /// Who types at a terminal has seen enough of the tour.
+    /// A command that is typed at a terminal ends the tour.
     fn take_over(&mut self) -> io::Result<()> {
-        if let Some(tour) = self.tour.as_mut().filter(|_| io::IsTerminal::is_terminal(&io::stdin())) {
+        if let Some(tour) = self.tour.as_mut().filter(|_| self.input.is_terminal()) {
             if tour.cancel()? {
                 self.console
                     .announce("The tour is over, it is all yours now: try help; shutdown ends it.");
@@ -281,13 +311,13 @@ impl App {
         self.console.answer(&answer);
     }
 
-    /// Reads the configuration again; with a broken one, all goes on as it was.
+    /// Reads the configuration again. With a mistake in it, everything goes on as it was.
     fn reload(&mut self) -> Result<String, String> {
         let path = self
             .config
             .as_deref()
             .ok_or("there is no configuration file to read again")?;
-        let config = config::load(path).map_err(|problems| {
+        let config = config::load_again(path).map_err(|problems| {
             let (first, others) = problems
                 .split_first()
                 .map_or(("", 0), |(first, rest)| (first.as_str(), rest.len()));
@@ -302,8 +332,38 @@ impl App {
         config.notes.iter().for_each(|note| self.console.note(note));
         self.herd.reload(&config)
     }
-}
 
-fn watch(epoll: &OwnedFd, fd: BorrowedFd<'_>, who: u64, what: epoll::EventFlags) -> Result<(), Errno> {
-    epoll::add(epoll, fd, epoll::EventData::new_u64(who), what)
+    /// Gives the readers time to take what waits. Another signal to end takes it away.
+    fn finish(&mut self) -> io::Result<()> {
+        self.poller.watch(Source::Herd, self.herd.as_fd(), false)?;
+        self.poller.watch(Source::Input, self.input.as_fd(), false)?;
+        if let Some(tour) = &self.tour {
+            self.poller.watch(Source::Tour, tour.as_fd(), false)?;
+        }
+        let mut until = Instant::now() + PATIENCE;
+        while Channel::ALL.into_iter().any(|channel| self.console.is_waiting(channel)) {
+            self.watch_for_room();
+            let left = until.saturating_duration_since(Instant::now());
+            let ready = self.poller.wait(Some(left))?;
+            if left.is_zero() || ready.contains(&Source::Signals) && self.is_told_to_end()? {
+                break;
+            }
+            for source in ready {
+                if let Source::Room(channel) = source {
+                    self.console.flush(channel);
+                    until = Instant::now() + PATIENCE;
+                }
+            }
+        }
+        self.console.abandon();
+        Ok(())
+    }
+
+    fn is_told_to_end(&self) -> io::Result<bool> {
+        let mut told = false;
+        while let Some(info) = self.signals.read()? {
+            told |= signals::meaning(info.signal) == Meaning::Shutdown;
+        }
+        Ok(told)
+    }
 }

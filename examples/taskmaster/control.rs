@@ -1,8 +1,8 @@
 //! The command line on standard input: from bytes to lines to commands.
 //!
-//! Another program may be at the other end. So a line may come in pieces or many at once, may end in
-//! CRLF, may be no text at all, and may never end; none of that may cost more memory than one
-//! [`LONGEST_LINE`], and each bad line gets one answer of one line.
+//! Another program may be at the other end. So a line may come in pieces or many at once, may end in CRLF, may be no text
+//! at all, and may never end. None of that costs more memory than a [`LONGEST_LINE`], and each bad line gets an answer of
+//! one line.
 
 use pidherd::signal::Signal;
 

@@ -1,7 +1,7 @@
-//! The demonstration: what a newcomer sees who runs the taskmaster without a configuration.
+//! The demonstration: what the taskmaster shows when it is run without a configuration.
 //!
-//! It is no mock-up. The configuration is an ordinary one, the tour types ordinary commands, and
-//! who sits at a terminal may type others in between.
+//! It is no mock-up: the configuration and the commands of the tour are ordinary ones. At a terminal, other commands may
+//! be typed in between.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,7 +13,7 @@ use pidherd::{Clock, TimerFd};
 /// The configuration.
 pub const CONFIGURATION: &str = include_str!("demo.conf");
 
-/// What is said first.
+/// The first lines.
 pub const WELCOME: &[&str] = &[
     "Five programs under one supervisor:",
     "  api       a healthy service",
@@ -23,10 +23,10 @@ pub const WELCOME: &[&str] = &[
     "  stubborn  ignores SIGTERM",
 ];
 
-/// What is said besides to somebody who can type.
+/// A further line, at a terminal.
 pub const INVITATION: &str = "Watch for a quarter of a minute, or type a command to take over: try help.";
 
-/// One stop of the tour.
+/// A step of the tour.
 #[derive(Debug)]
 pub struct Step {
     /// When, since the beginning.
@@ -97,7 +97,7 @@ impl Tour {
         Ok(step)
     }
 
-    /// Ends it: whoever types has taken over. Whether there was anything left to end.
+    /// Ends it. Whether there was anything left to end.
     ///
     /// # Errors
     /// The kernel refuses to disarm the timer.

@@ -1,16 +1,19 @@
-//! Taskmaster: a supervisor one could replace supervisord by, on pidherd and a bare epoll loop.
+//! Taskmaster: a supervisor that can replace supervisord, on pidherd and a bare epoll loop.
 //!
 //! ```text
 //! taskmaster [--events FILE] [CONFIG]        without CONFIG: a demonstration
 //! ```
 //!
-//! It reads a supervisord-style configuration, takes commands on standard input, reloads on SIGHUP
-//! and stops everything on SIGTERM or SIGINT (a second one kills at once). Answers are on standard
-//! output, one line each (`ok: ...`, `error: ...`, or a table); the log is on standard error.
+//! It reads a supervisord-style configuration and takes commands on standard input. Answers are on standard output, one
+//! line each (`ok: ...`, `error: ...`, or a table); the log is on standard error.
 //!
-//! It ends with 0 when everything was stopped as asked, with 1 when something had to be given up (it
-//! survived SIGKILL, or somebody lost patience), and with 2 when it was called wrongly or the
-//! configuration has a mistake: then nothing was started.
+//! Signals: SIGTERM, SIGINT and SIGQUIT stop everything, and a second one kills at once. SIGHUP reads the configuration
+//! again, SIGUSR2 opens the event file anew, and so does SIGHUP. Every other signal that can be caught is noted and
+//! survived. In the background of a terminal the taskmaster reads no commands.
+//!
+//! It ends with 0 when everything was stopped as asked, with 1 when something had to be given up (it survived SIGKILL, or
+//! a second signal cut the stop short), and with 2 when it was called wrongly or the configuration has a mistake: then
+//! nothing was started.
 //!
 //! The sections and keys are supervisord's, as far as processes are concerned; what it does not know is
 //! ignored, with a note. `config::beyond` has the keys that are not supervisord's: readiness, watchdogs
@@ -24,19 +27,23 @@ mod config;
 mod console;
 mod control;
 mod demo;
+mod files;
 mod herd;
+mod input;
 mod names;
 mod output;
+mod poller;
 mod report;
+mod signals;
 mod spec;
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use pidherd::{MaskGuard, Signal, SignalFd, SignalSet};
+use pidherd::{MaskGuard, SignalFd};
 
 use app::App;
 use config::{Config, World};
@@ -46,9 +53,9 @@ use herd::Herd;
 
 const USAGE: &str = "usage: taskmaster [--events FILE] [CONFIG]";
 
-/// Not all went well.
+/// The exit status when not all went well.
 const GIVEN_UP: u8 = 1;
-/// Nothing was even begun.
+/// The exit status when nothing was begun.
 const REFUSED: u8 = 2;
 
 fn main() -> ExitCode {
@@ -64,13 +71,7 @@ fn supervise(arguments: &Arguments) -> ExitCode {
         Ok(read) => read,
         Err(errors) => return refuse(&errors),
     };
-    // From here on signals wait for the loop. Until here they end us, since a FIFO may wait for its
-    // reader, and nothing has been started.
-    let listening = SignalSet::from_iter([Signal::HUP, Signal::TERM, Signal::INT]);
-    let Ok(_mask) = MaskGuard::block(listening) else {
-        return refuse(&["cannot block signals".to_owned()]);
-    };
-    let app = match assemble(arguments, &config, console, listening) {
+    let app = match assemble(arguments, &config, console) {
         Ok(app) => app,
         Err(error) => return refuse(&[error]),
     };
@@ -90,19 +91,17 @@ fn read(arguments: &Arguments) -> Result<(Config, Console), Vec<String>> {
         Some(path) => config::load(path)?,
         None => demonstration()?,
     };
-    let events = arguments.events.as_deref();
-    let mut console = Console::new(events, arguments.config.is_none()).map_err(|error| {
-        let path = events.unwrap_or(Path::new("")).display();
-        vec![format!("cannot write events to {path}: {error}")]
-    })?;
+    let console = Console::new(arguments.events.as_deref(), arguments.config.is_none());
+    let mut console = console.map_err(|error| vec![error])?;
     config.notes.iter().for_each(|note| console.note(note));
     Ok((config, console))
 }
 
 /// Makes everything that runs; nothing has been started when this returns.
-fn assemble(arguments: &Arguments, config: &Config, mut console: Console, listening: SignalSet) -> Result<App, String> {
+fn assemble(arguments: &Arguments, config: &Config, mut console: Console) -> Result<App, String> {
+    block_signals()?;
     let herd = Herd::new(config)?;
-    let signals = SignalFd::new(listening).map_err(|error| format!("cannot take signals: {error}"))?;
+    let signals = SignalFd::new(signals::taken()).map_err(|error| format!("cannot take signals: {error}"))?;
     let mut tour = None;
     if arguments.config.is_none() {
         WELCOME.iter().for_each(|line| console.say(line));
@@ -114,6 +113,16 @@ fn assemble(arguments: &Arguments, config: &Config, mut console: Console, listen
     }
     let app = App::new(herd, signals, console, arguments.config.clone(), tour);
     app.map_err(|error| format!("cannot begin: {error}"))
+}
+
+/// From here on signals wait for the loop. Until here they end the taskmaster, which may wait for the other end of a
+/// FIFO, and has started nothing.
+fn block_signals() -> Result<(), String> {
+    let blocked = signals::blocked();
+    let mask = MaskGuard::block(blocked).map_err(|error| format!("cannot block signals: {error}"))?;
+    // They stay blocked to the end. A signal that comes when everything is down must not change the exit status.
+    std::mem::forget(mask);
+    Ok(())
 }
 
 fn demonstration() -> Result<Config, Vec<String>> {
@@ -160,9 +169,15 @@ impl Arguments {
 }
 
 fn help() -> ExitCode {
-    println!("{USAGE}\n\nWithout CONFIG it demonstrates itself. Commands on standard input, one a line:");
-    control::HELP.iter().for_each(|line| println!("  {line}"));
-    ExitCode::SUCCESS
+    let mut text =
+        format!("{USAGE}\n\nWithout CONFIG it demonstrates itself. Commands on standard input, one a line:\n");
+    control::HELP
+        .iter()
+        .for_each(|line| text.push_str(&format!("  {line}\n")));
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(GIVEN_UP),
+    }
 }
 
 fn refuse(errors: &[String]) -> ExitCode {
@@ -170,8 +185,9 @@ fn refuse(errors: &[String]) -> ExitCode {
     ExitCode::from(REFUSED)
 }
 
+/// Standard error may be full or without a reader. The exit status is the same then.
 fn complain(line: &str) {
-    eprintln!("taskmaster: {line}");
+    let _unread = writeln!(std::io::stderr(), "taskmaster: {line}");
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A transition as people and programs read it: one line of text, or one JSON object.
+//! A transition as people and programs read it: a line of text, or a JSON object.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use crate::names;
 
-/// One process went from one state to another.
+/// A transition of a process from one state to another.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// When, since the taskmaster started.
+    /// The time since the taskmaster started.
     pub at: Duration,
     /// The process's group.
     pub group: String,
@@ -23,9 +23,9 @@ pub struct Report {
     pub to: StateName,
     /// The process concerned, if there is or was one.
     pub pid: Option<u32>,
-    /// Why.
+    /// The reason for the transition.
     pub cause: String,
-    /// The how-manieth run this belongs to.
+    /// The number of the run that this belongs to, from 1 up.
     pub run: u64,
     /// How the process ended, if it did.
     pub exit: Option<Exit>,
@@ -69,7 +69,7 @@ impl Report {
     }
 }
 
-/// An ending as the event file has it. Where nobody knows how it ended, there is nothing to say.
+/// An exit as the event file has it; `null` if the kernel did not tell how the process ended.
 fn exit_json(exit: Exit) -> String {
     match exit {
         Exit::Code(code) => format!(r#"{{"code": {code}}}"#),
@@ -101,14 +101,14 @@ pub fn bold(text: &str, colours: bool) -> String {
     }
 }
 
-/// One line of `status`.
+/// A line of `status`.
 #[derive(Clone, Debug)]
 pub struct Row {
     /// The process, as it can be typed.
     pub name: String,
     /// Its state.
     pub state: StateName,
-    /// What there is to say about it.
+    /// Its pid, exit or failure, in words.
     pub detail: String,
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pidherd::lifecycle::{ExpectedExits, Restart, Rung, Scope, Startup, StopLadder};
-use pidherd::{Command, GroupSpec, OpenFile, Policy, Stdio};
+use pidherd::{Command, GroupSpec, OpenFile, Policy, Signal, SignalSet, Stdio};
 
 use crate::config::{AutoRestart, Instance, Log, Program, Readiness};
 
@@ -59,6 +59,10 @@ fn command_of(program: &Program, instance: &Instance) -> Command {
         } else {
             stdio(&instance.stderr)
         });
+    if [&instance.stdout, &instance.stderr].contains(&&Log::Inherit) {
+        // A program is never in the foreground of the terminal, and with `stty tostop` its first line would stop it.
+        command = command.ignored_signals(SignalSet::EMPTY.with(Signal::TTOU));
+    }
     if let Some(directory) = &instance.directory {
         command = command.current_dir(directory);
     }

@@ -6,11 +6,13 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,11 +21,13 @@ use rustix::fs::{FileType, Mode};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use serde_json::Value;
 
+use crate::common::{processes, wait_readable, wait_until};
+
 /// No test waits longer than this for one thing.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The environment variable that marks every process of a test.
-const MARKER: &str = "PIDHERD_TASKMASTER_TEST";
+pub const MARKER: &str = "PIDHERD_TASKMASTER_TEST";
 
 /// The example's binary.
 pub fn binary() -> &'static Path {
@@ -166,6 +170,8 @@ pub struct Taskmaster {
     read_out: usize,
     read_err: usize,
     read_events: HashMap<String, usize>,
+    /// Held while its standard output is not to be read.
+    hush: Arc<Mutex<()>>,
     marker: String,
     pub dir: Dir,
 }
@@ -196,7 +202,12 @@ impl Taskmaster {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        listen(child.stdout.take().unwrap(), sender.clone(), Said::Out);
+        let hush = Arc::new(Mutex::new(()));
+        let out = Hushed {
+            from: child.stdout.take().unwrap(),
+            hush: Arc::clone(&hush),
+        };
+        listen(out, sender.clone(), Said::Out);
         listen(child.stderr.take().unwrap(), sender.clone(), Said::Err);
         let events = dir.path("events");
         if events.exists() {
@@ -216,6 +227,7 @@ impl Taskmaster {
             read_out: 0,
             read_err: 0,
             read_events: HashMap::new(),
+            hush,
             marker,
             dir,
         }
@@ -232,6 +244,41 @@ impl Taskmaster {
 
     pub fn write(&mut self, bytes: &[u8]) {
         self.stdin.as_mut().unwrap().write_all(bytes).unwrap();
+    }
+
+    /// Writes this while nothing reads its standard output, until it takes no more of it or has taken all. What is
+    /// left is written by a thread.
+    pub fn read_later(&mut self, bytes: &[u8]) {
+        let _unread = self.hush.lock().unwrap();
+        let mut stdin = self
+            .stdin
+            .as_ref()
+            .unwrap()
+            .as_fd()
+            .try_clone_to_owned()
+            .map(File::from)
+            .unwrap();
+        let bytes = bytes.to_owned();
+        let writer = thread::spawn(move || drop(stdin.write_all(&bytes)));
+        // It sleeps when it can do no more.
+        let pid = self.child.id();
+        let mut quiet = 0;
+        wait_until("it has done what it can", PATIENCE, || {
+            quiet = if processes::state(pid) == Some('S') {
+                quiet + 1
+            } else {
+                0
+            };
+            quiet > 50
+        });
+        drop(writer);
+    }
+
+    /// How many bytes of memory it has.
+    pub fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }
 
     pub fn close_stdin(&mut self) {
@@ -408,16 +455,7 @@ impl Drop for Taskmaster {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        for process in marked(&self.marker) {
-            if let Some(pid) = process
-                .split(' ')
-                .next()
-                .and_then(|pid| pid.parse().ok())
-                .and_then(Pid::from_raw)
-            {
-                let _ = rustix::process::kill_process(pid, Signal::KILL);
-            }
-        }
+        kill_marked(&self.marker);
     }
 }
 
@@ -434,6 +472,20 @@ pub fn fifo(dir: &Dir, name: &str) -> PathBuf {
     path
 }
 
+/// A reader that pauses while the lock is held.
+struct Hushed<R> {
+    from: R,
+    hush: Arc<Mutex<()>>,
+}
+
+impl<R: Read + AsFd> Read for Hushed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        wait_readable(&self.from, 10 * PATIENCE);
+        let _read = self.hush.lock().unwrap_or_else(PoisonError::into_inner);
+        self.from.read(buffer)
+    }
+}
+
 fn listen(from: impl Read + Send + 'static, to: Sender<Said>, wrap: fn(String) -> Said) {
     thread::spawn(move || listen_here(from, &to, wrap));
 }
@@ -445,8 +497,18 @@ fn listen_here(from: impl Read, to: &Sender<Said>, wrap: fn(String) -> Said) {
     }
 }
 
-/// The processes, zombies aside, that carry the marker in their environment.
-fn marked(marker: &str) -> Vec<String> {
+/// Kills the processes that carry the marker.
+pub fn kill_marked(marker: &str) {
+    for process in marked(marker) {
+        let pid = process.split(' ').next().and_then(|pid| pid.parse().ok());
+        if let Some(pid) = pid.and_then(Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+/// The processes, zombies aside, that carry the marker in their environment: `pid command line` each.
+pub fn marked(marker: &str) -> Vec<String> {
     let wanted = format!("{MARKER}={marker}");
     let processes = fs::read_dir("/proc").unwrap().flatten().filter(|entry| {
         let environment = fs::read(entry.path().join("environ")).unwrap_or_default();

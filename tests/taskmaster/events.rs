@@ -2,8 +2,10 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::Command;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::driver::{Dir, Event, Taskmaster, binary, fifo};
@@ -82,6 +84,148 @@ fn a_file_is_appended_to() {
     assert_eq!(first, "{\"before\": true}");
     let states: Vec<String> = rest.lines().map(|line| Event::parse(line).to).collect();
     assert_eq!(states, ["STARTING", "RUNNING", "STOPPING", "STOPPED"].repeat(2));
+}
+
+const ONE: &str = "[program:a]\ncommand=sleep 1000\nstartsecs=0\n";
+
+/// A taskmaster in `dir` with its events in the file or FIFO of this name there.
+fn with_events(dir: Dir, name: &str) -> Taskmaster {
+    let config = dir.file("herd.conf", ONE);
+    let mut command = Command::new(binary());
+    command.arg("--events").arg(dir.path(name)).arg(&config);
+    Taskmaster::run(dir, command)
+}
+
+/// The next line of a reader.
+fn next(reader: &mut BufReader<File>) -> Event {
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    Event::parse(line.trim_end())
+}
+
+#[test]
+fn a_fifo_is_written_on_when_another_reader_comes() {
+    let dir = Dir::new();
+    let path = fifo(&dir, "fifo");
+    let mut herd = with_events(dir, "fifo");
+    let mut reader = BufReader::new(File::open(&path).unwrap());
+    assert_eq!(next(&mut reader).to, "STARTING");
+    herd.complaint("-> RUNNING");
+    drop(reader);
+    for _ in 0..3 {
+        assert_eq!(herd.ask("restart a"), "ok: restart a: accepted");
+        herd.complaint("the event file cannot be written: Broken pipe");
+        herd.complaint("-> RUNNING");
+        let mut reader = BufReader::new(File::open(&path).unwrap());
+        assert!(herd.ask("restart a").starts_with("ok: "));
+        herd.complaint("the event file is written again: 3 lines are lost");
+        herd.complaint("-> RUNNING");
+        // The first reader may have left something in the FIFO.
+        let mut seen = Vec::new();
+        while seen.len() < 3 || seen.last() != Some(&"RUNNING".to_owned()) {
+            seen.push(next(&mut reader).to);
+        }
+        assert!(
+            seen.ends_with(&["STOPPING", "STARTING", "RUNNING"].map(str::to_owned)),
+            "{seen:?}"
+        );
+    }
+    herd.shut_down();
+}
+
+#[test]
+fn a_renamed_event_file_is_opened_anew_by_hup_and_by_usr2() {
+    for signal in [Signal::HUP, Signal::USR2] {
+        let dir = Dir::new();
+        let path = dir.path("log.jsonl");
+        let mut herd = with_events(dir, "log.jsonl");
+        herd.complaint("-> RUNNING");
+        let renamed = herd.dir.path("log.jsonl.1");
+        fs::rename(&path, &renamed).unwrap();
+        herd.ask("restart a");
+        herd.complaint("-> RUNNING");
+        herd.signal(signal);
+        herd.complaint(&format!("the event file is {} from now on", path.display()));
+        herd.ask("restart a");
+        herd.complaint("-> RUNNING");
+        assert_eq!(
+            states(&renamed),
+            ["STARTING", "RUNNING", "STOPPING", "STARTING", "RUNNING"]
+        );
+        assert_eq!(states(&path), ["STOPPING", "STARTING", "RUNNING"]);
+        // What was not renamed is written on.
+        herd.signal(signal);
+        herd.ask("restart a");
+        herd.complaint("-> RUNNING");
+        assert_eq!(states(&path), ["STOPPING", "STARTING", "RUNNING"].repeat(2));
+        herd.shut_down();
+    }
+}
+
+#[test]
+fn an_event_file_that_cannot_be_opened_anew_is_written_on() {
+    let dir = Dir::new();
+    let path = dir.path("log.jsonl");
+    let mut herd = with_events(dir, "log.jsonl");
+    herd.complaint("-> RUNNING");
+    let renamed = herd.dir.path("log.jsonl.1");
+    fs::rename(&path, &renamed).unwrap();
+    fs::create_dir(&path).unwrap();
+    herd.signal(Signal::USR2);
+    let line = herd.complaint("cannot open ");
+    assert!(
+        line.ends_with("/log.jsonl for the event file: Is a directory"),
+        "{line}"
+    );
+    herd.ask("restart a");
+    herd.complaint("-> RUNNING");
+    assert_eq!(states(&renamed).len(), 5);
+    // A FIFO without a reader is open at once, and is written to when there is one.
+    fs::remove_dir(&path).unwrap();
+    let path = fifo(&herd.dir, "log.jsonl");
+    herd.signal(Signal::USR2);
+    herd.complaint("the event file is ");
+    let mut reader = BufReader::new(File::open(&path).unwrap());
+    herd.ask("restart a");
+    assert_eq!(next(&mut reader).to, "STOPPING");
+    herd.shut_down();
+}
+
+/// The states that the events in a file lead to.
+fn states(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines().map(|line| Event::parse(line).to).collect()
+}
+
+#[test]
+fn events_that_are_not_read_are_counted() {
+    let dir = Dir::new();
+    let path = fifo(&dir, "fifo");
+    let config = dir.file(
+        "herd.conf",
+        "[program:a]\ncommand=/no/such/program\nstartretries=1000\n",
+    );
+    let mut command = Command::new(binary());
+    command.arg("--events").arg(&path).arg(&config);
+    let mut herd = Taskmaster::run(dir, command);
+    let reader = File::open(&path).unwrap();
+    let mut starts = 0;
+    while !herd.err.iter().any(|line| line.contains("the event file is not read")) {
+        herd.write("start a\n".repeat(50).as_bytes());
+        (0..50).for_each(|_| drop(herd.answer()));
+        starts += 50;
+        assert!(starts < 100_000);
+    }
+    herd.ask("stop a");
+    herd.complaint("-> STOPPED");
+    // Each transition is a line of the log, all of which is read, and an event.
+    let written = herd.err.iter().filter(|line| line.contains(" -> ")).count();
+    // The reader comes late.
+    let reader = std::thread::spawn(move || BufReader::new(reader).lines().map_while(Result::ok).count());
+    let line = herd.complaint("the event file is written again: ");
+    let lost: usize = line.split(' ').find_map(|word| word.parse().ok()).unwrap();
+    herd.shut_down();
+    assert_eq!(reader.join().unwrap() + lost, written, "{line}");
 }
 
 #[test]

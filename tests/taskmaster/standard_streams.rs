@@ -1,10 +1,13 @@
 //! Standard input, output and error in every shape that a parent may leave them in.
 
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::process::Command;
 
 use rustix::process::Signal;
 
-use crate::driver::{Dir, Taskmaster, binary, fifo};
+use crate::common::wait_for_content;
+use crate::driver::{Dir, PATIENCE, Taskmaster, binary, fifo};
 
 const HERD: &str =
     "[program:a]\ncommand=sleep 1000\nstartsecs=0\n[program:b]\ncommand=sleep 1000\nautostart=false\nstartsecs=0\n";
@@ -122,6 +125,130 @@ fn a_reader_that_sleeps_does_not_stop_the_supervision() {
     herd.reached("a:a", "RUNNING");
     herd.signal(Signal::TERM);
     assert_eq!(herd.ended().code(), Some(0));
+}
+
+#[test]
+fn answers_that_are_read_late_are_all_there() {
+    let program = |number| format!("[program:p{number:02}]\ncommand=true\nautostart=false\n");
+    let mut herd = Taskmaster::start(&(0..100).map(program).collect::<String>());
+    herd.read_later("status\n".repeat(600).as_bytes());
+    let lines: Vec<String> = (0..60_000).map(|_| herd.answer()).collect();
+    for (index, line) in lines.iter().enumerate() {
+        assert_eq!(line, &format!("p{:02}   STOPPED    not started", index % 100));
+    }
+    herd.shut_down();
+}
+
+#[test]
+fn commands_wait_while_the_answers_are_not_read() {
+    let name = |number| format!("{}{number:03}", "p".repeat(200));
+    let program = |number| format!("[program:{}]\ncommand=true\nautostart=false\n", name(number));
+    let mut herd = Taskmaster::start(&(0..500).map(program).collect::<String>());
+    // Far more than is kept for a reader: each answer has 110,000 bytes.
+    herd.read_later("status\n".repeat(800).as_bytes());
+    let memory = herd.memory();
+    assert!(memory < 64 << 20, "{memory} bytes");
+    for index in 0..10_000 {
+        assert_eq!(herd.answer(), format!("{}   STOPPED    not started", name(index % 500)));
+    }
+    herd.signal(Signal::TERM);
+    herd.complaint("shutting down");
+    assert_eq!(herd.ended().code(), Some(0));
+    assert_eq!(herd.out.len() % 500, 0, "the last answer is whole");
+}
+
+#[test]
+fn standard_error_is_written_on_when_another_reader_comes() {
+    let dir = Dir::new();
+    dir.file("herd.conf", HERD);
+    fifo(&dir, "events");
+    let log = fifo(&dir, "log");
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "exec \"$0\" --events events herd.conf 2> log"])
+        .arg(binary());
+    let mut herd = Taskmaster::run(dir, command);
+    let mut reader = BufReader::new(File::open(&log).unwrap());
+    for state in ["STARTING", "RUNNING"] {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        assert!(line.contains(&format!("-> {state}")), "{line}");
+    }
+    drop(reader);
+    herd.reached("a:a", "RUNNING");
+    for _ in 0..3 {
+        herd.ask("restart a");
+        herd.reached("a:a", "RUNNING");
+        // The answer comes after the line about the last step.
+        herd.ask("status a");
+        let reader = BufReader::new(File::open(&log).unwrap());
+        herd.ask("restart a");
+        let lines: Vec<String> = reader.lines().take(4).map(Result::unwrap).collect();
+        assert_eq!(lines[0], "taskmaster: 3 lines are lost here");
+        assert!(
+            lines[1].contains("RUNNING  -> STOPPING") && lines[3].contains("STARTING -> RUNNING"),
+            "{lines:?}"
+        );
+        herd.reached("a:a", "RUNNING");
+    }
+    herd.shut_down();
+}
+
+#[test]
+fn renamed_logs_are_opened_anew() {
+    let dir = Dir::new();
+    dir.file(
+        "herd.conf",
+        &format!(
+            "{HERD}[program:c]\ncommand=sh -c \"echo c\"\nautostart=false\nstdout_logfile=/dev/stdout\nstartsecs=0\n"
+        ),
+    );
+    fifo(&dir, "events");
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "exec \"$0\" --events events herd.conf > out 2> log"])
+        .arg(binary());
+    let mut herd = Taskmaster::run(dir, command);
+    herd.reached("a:a", "RUNNING");
+    let path = |name: &str| herd.dir.path(name);
+    let (out, log) = (path("out"), path("log"));
+    fs::rename(&out, path("out.1")).unwrap();
+    fs::rename(&log, path("log.1")).unwrap();
+    herd.signal(Signal::USR2);
+    wait_for_content(&log, PATIENCE, |text| text.contains("standard error is "));
+    herd.say("status a");
+    herd.say("start c");
+    herd.reached("c:c", "EXITED");
+    let text = wait_for_content(&out, PATIENCE, |text| text.lines().count() >= 3);
+    assert!(text.starts_with("a   RUNNING "), "{text}");
+    assert!(
+        text.contains("ok: start c: accepted\n") && text.contains("c\n"),
+        "{text}"
+    );
+    assert!(!fs::read_to_string(herd.dir.path("log.1")).unwrap().contains("c  "));
+    herd.shut_down();
+}
+
+#[test]
+fn a_refusal_has_its_exit_status_though_nothing_can_be_written() {
+    let dir = Dir::new();
+    dir.file("bad.conf", "[program:a]\n");
+    for (arguments, code) in [("bad.conf", 2), ("--nope", 2), ("--help", 1)] {
+        for output in [">/dev/full 2>&1", ">&- 2>&-", "2>&1 | true; exit ${PIPESTATUS[0]}"] {
+            if output.contains("PIPESTATUS") && arguments == "--help" {
+                continue;
+            }
+            let script = format!("\"$0\" {arguments} {output}");
+            let mut command = Command::new("bash");
+            let ended = command
+                .args(["-c", &script])
+                .arg(binary())
+                .current_dir(dir.path(""))
+                .status();
+            let expected = if output == ">&- 2>&-" && code == 1 { 0 } else { code };
+            assert_eq!(ended.unwrap().code(), Some(expected), "{arguments} {output}");
+        }
+    }
 }
 
 #[test]

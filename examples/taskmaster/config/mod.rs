@@ -26,6 +26,8 @@ pub use self::beyond::Readiness;
 pub use self::program::{Instance, Program};
 pub use self::users::Accounts;
 
+use crate::files::{self, Fifo};
+
 /// More instances of one program than this are taken for a slip of the pen.
 pub const MOST_INSTANCES: u32 = 100_000;
 
@@ -120,13 +122,25 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Reads and understands the file at `path`.
+/// Reads and understands the file at `path`. A FIFO is waited for.
 ///
 /// # Errors
 /// Everything that is wrong, one line each, with the file's name.
 pub fn load(path: &Path) -> Result<Config, Vec<String>> {
+    load_from(path, Fifo::Waited)
+}
+
+/// The same without ever waiting, for a reload: a FIFO is refused.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_again(path: &Path) -> Result<Config, Vec<String>> {
+    load_from(path, Fifo::Refused)
+}
+
+fn load_from(path: &Path, fifo: Fifo) -> Result<Config, Vec<String>> {
     let shown = path.display();
-    let bytes = std::fs::read(path).map_err(|error| vec![format!("cannot read {shown}: {error}")])?;
+    let bytes = files::read(path, fifo).map_err(|error| vec![error])?;
     let text = String::from_utf8(bytes).map_err(|_| vec![format!("{shown} is not UTF-8")])?;
     let problems = |problems: Vec<Problem>| problems.iter().map(|problem| format!("{shown}: {problem}")).collect();
     parse(&text, &Arc::new(World::around(path))).map_err(problems)
