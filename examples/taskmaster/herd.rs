@@ -1,21 +1,23 @@
 //! The herd: the programs of the configuration as groups of the library, by name.
 //!
-//! A group of the configuration may hold several programs, a group of the library holds instances of
-//! one command. So there is one [`Member`] a program, and what a NAME means is worked out here: all
-//! instances of a member are addressed as a group, so that those which `scale` adds later follow.
+//! A group of the configuration may hold several programs, a group of the library holds instances of one command. So
+//! there is one [`Member`] for each program, and what a NAME means is worked out here. All instances of a member are
+//! addressed as a group, so that instances which `scale` adds later are included.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use pidherd::supervisor::Name;
+use pidherd::lifecycle::{Cause, Failure, StateName};
+use pidherd::supervisor::{AdoptError, Builder, Name, SpecError, TransitionEvent};
 use pidherd::time::Instant;
 use pidherd::{Error, Event, GroupId, InstanceId, Signal, Supervisor, Target};
 
 use crate::config::{Config, Program};
+use crate::limits::OpenFiles;
 use crate::report::Report;
-use crate::{names, spec};
+use crate::{files, names, spec};
 
 mod closing;
 mod reload;
@@ -28,7 +30,20 @@ use tally::Tally;
 /// How many programs are started in one go.
 const STARTS: usize = 8;
 
-/// Something to tell.
+/// How many events are kept between two looks at them. A command for the most instances that a program may have brings a
+/// few for each; the library reserves memory for some thousands only.
+const MOST_EVENTS: usize = 1 << 20;
+
+/// What does not depend on the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// The limit of open files for the programs, if it is not the taskmaster's own.
+    pub open_files: Option<OpenFiles>,
+    /// Whether processes that lose their parent become children of the taskmaster, which then has to reap them.
+    pub adopts_orphans: bool,
+}
+
+/// Something for the log.
 #[derive(Debug)]
 pub enum News {
     /// A transition.
@@ -44,7 +59,7 @@ pub enum Verb {
     Start,
     /// Stop what is up.
     Stop,
-    /// One after the other.
+    /// Stop what is up, and start everything.
     Restart,
     /// Send a signal.
     Signal(Signal),
@@ -54,14 +69,20 @@ pub enum Verb {
 #[derive(Debug)]
 pub struct Herd {
     supervisor: Supervisor,
+    open_files: Option<OpenFiles>,
     /// In the order in which they are started.
     members: Vec<Member>,
     began: Instant,
     news: VecDeque<News>,
-    /// Whose turn to be started has not come yet.
+    /// The groups that are still to be started, in this order.
     to_start: VecDeque<GroupId>,
-    /// What survived SIGKILL.
+    /// The instances that survived SIGKILL.
     unkillable: HashSet<InstanceId>,
+    /// How many of an instance's failed starts in a row were for lack of something (memory, descriptors, processes):
+    /// those use up no retry.
+    shortages: HashMap<InstanceId, u32>,
+    /// How many events the library had dropped when that was last looked at.
+    dropped: u64,
     closing: closing::Closing,
 }
 
@@ -69,7 +90,7 @@ pub struct Herd {
 #[derive(Debug)]
 struct Member {
     id: GroupId,
-    /// What the library calls it: its name, or another one while somebody who leaves still has that.
+    /// Its name in the library: the program's, or another while a program that is being removed still has that.
     alias: String,
     program: Arc<Program>,
     /// The group's priority, then the program's.
@@ -88,16 +109,21 @@ impl Herd {
     ///
     /// # Errors
     /// One line: the kernel refuses what a supervisor needs, or a program cannot be as described.
-    pub fn new(config: &Config) -> Result<Herd, String> {
-        let supervisor = Supervisor::new().map_err(|error| format!("cannot supervise: {error}"))?;
+    pub fn new(config: &Config, terms: Terms) -> Result<Herd, String> {
+        let mut notes = VecDeque::new();
+        let supervisor = supervisor(terms.adopts_orphans, &mut notes);
+        let supervisor = supervisor.map_err(|error| format!("cannot supervise: {}", files::reason(error)))?;
         let began = supervisor.now();
         let mut herd = Herd {
             supervisor,
+            open_files: terms.open_files,
             members: Vec::new(),
             began,
-            news: VecDeque::new(),
+            news: notes,
             to_start: VecDeque::new(),
             unkillable: HashSet::new(),
+            shortages: HashMap::new(),
+            dropped: 0,
             closing: closing::Closing::default(),
         };
         for (priority, program) in with_priorities(config) {
@@ -112,28 +138,29 @@ impl Herd {
         self.to_start.extend(autostarted.map(|member| member.id));
     }
 
-    /// Whether somebody waits to be started.
+    /// Whether some programs are still to be started.
     pub fn is_starting(&self) -> bool {
         !self.to_start.is_empty()
     }
 
-    /// Starts the next few of those who wait for it: a thousand at once would keep signals and commands waiting.
+    /// Starts the next few of the programs that are to be started. A thousand at once would keep signals and commands
+    /// waiting.
     pub fn start_some(&mut self) {
         for _ in 0..STARTS {
             let Some(id) = self.to_start.pop_front() else { return };
             let started = self.supervisor.start(id);
-            self.take_in(started.map(drop));
+            self.take_in(started.map(drop), &self.called(id));
         }
     }
 
-    /// Starts all of them: what comes next means the herd as it is to be.
+    /// Starts all of them: the command that comes next means the herd as it is to be.
     fn start_rest(&mut self) {
         while self.is_starting() {
             self.start_some();
         }
     }
 
-    /// Does to `text` what `verb` says, and says in one line what came of it.
+    /// Does `verb` to the processes that `text` names, and returns in one line what came of it.
     ///
     /// # Errors
     /// One line: nothing was done.
@@ -145,7 +172,7 @@ impl Herd {
             places.retain(|place| self.members[place.member].may_start());
         }
         let mut targets = match (verb, places.as_slice()) {
-            // Of one process the supervisor tells more.
+            // For a single process the supervisor has an error of its own.
             (Verb::Signal(_), [one]) => vec![Target::Instance(one.id)],
             _ => self.targets(&places),
         };
@@ -164,7 +191,7 @@ impl Herd {
             self.collect();
             match answer {
                 Ok(outcome) => tally.add(outcome),
-                Err(error) => refusal = Some(plainly(&error, text)),
+                Err(error) => refusal = Some(self.plainly(&error, text)),
             }
         }
         match refusal {
@@ -173,7 +200,7 @@ impl Herd {
         }
     }
 
-    /// Changes how many instances a program has, and says in one line from what to what.
+    /// Changes how many instances a program has, and returns in one line from what to what.
     ///
     /// # Errors
     /// One line: nothing was done.
@@ -195,7 +222,7 @@ impl Herd {
         self.members[index].name_all(count);
         let scaled = self.supervisor.scale(id, count);
         self.collect();
-        scaled.map_err(|error| plainly(&error, text))?;
+        scaled.map_err(|error| self.plainly(&error, text))?;
         Ok(format!("scale {text}: from {before} to {count}"))
     }
 
@@ -210,7 +237,7 @@ impl Herd {
         progress.map(drop).map_err(io::Error::other)
     }
 
-    /// The oldest news that was not told yet.
+    /// The oldest news that was not fetched yet.
     pub fn next_news(&mut self) -> Option<News> {
         self.news.pop_front()
     }
@@ -231,8 +258,8 @@ impl Herd {
         let alias = self.free_alias(&program);
         let id = self
             .supervisor
-            .add(spec::group(&program, &alias, program.numprocs))
-            .map_err(|error| format!("[program:{}]: {error}", program.name))?;
+            .add(spec::group(&program, &alias, program.numprocs, self.open_files))
+            .map_err(|error| format!("[program:{}]: {}", program.name, of_program(&error, &program)))?;
         let mut member = Member {
             id,
             alias,
@@ -257,11 +284,12 @@ impl Herd {
             .unwrap_or(name)
     }
 
-    /// Takes in what a call to the supervisor brought about; an error becomes a note.
-    fn take_in(&mut self, result: Result<(), Error>) {
+    /// Takes in what a call to the supervisor about `text` brought about; an error becomes a note.
+    fn take_in(&mut self, result: Result<(), Error>, text: &str) {
         self.collect();
         if let Err(error) = result {
-            self.news.push_back(News::Note(error.to_string()));
+            let line = self.plainly(&error, text);
+            self.note(line);
         }
     }
 
@@ -269,32 +297,19 @@ impl Herd {
         while let Some(event) = self.supervisor.next_event() {
             self.interpret(event);
         }
+        let dropped = self.supervisor.dropped_events();
+        if dropped > self.dropped {
+            self.note(format!(
+                "{} events are lost: too many at a time",
+                dropped - self.dropped
+            ));
+            self.dropped = dropped;
+        }
     }
 
     fn interpret(&mut self, event: Event) {
         match event {
-            Event::Transition(step) => {
-                // Something ended it after all.
-                self.unkillable.remove(&step.instance);
-                let Some(member) = self.members.iter().find(|member| member.id == step.group) else {
-                    return;
-                };
-                let cause = step
-                    .error
-                    .as_ref()
-                    .map_or_else(|| step.cause.to_string(), ToString::to_string);
-                self.news.push_back(News::Report(Report {
-                    at: step.at.saturating_duration_since(self.began),
-                    group: member.program.group.clone(),
-                    process: member.name(step.name.number).to_owned(),
-                    from: step.from,
-                    to: step.to,
-                    pid: step.pid.map(|pid| pid.as_raw()),
-                    cause,
-                    run: step.run,
-                    exit: step.exit.map(|record| record.exit),
-                }));
-            }
+            Event::Transition(step) => self.report(&step),
             Event::Unkillable {
                 instance, name, pid, ..
             } => {
@@ -309,7 +324,7 @@ impl Herd {
                 errno,
                 ..
             } => {
-                let reason = io::Error::from_raw_os_error(errno);
+                let reason = files::reason(io::Error::from_raw_os_error(errno));
                 self.note(format!(
                     "{signal} can't be sent to {}: {reason}",
                     self.shown(instance, &name)
@@ -320,12 +335,86 @@ impl Herd {
         }
     }
 
+    fn report(&mut self, step: &TransitionEvent) {
+        // It ended after all, if it had survived SIGKILL.
+        self.unkillable.remove(&step.instance);
+        self.count_shortage(step);
+        let Some(member) = self.members.iter().find(|member| member.id == step.group) else {
+            return;
+        };
+        let cause = step
+            .error
+            .as_ref()
+            .map_or_else(|| step.cause.to_string(), ToString::to_string);
+        self.news.push_back(News::Report(Report {
+            at: step.at.saturating_duration_since(self.began),
+            group: member.program.group.clone(),
+            process: member.name(step.name.number).to_owned(),
+            from: step.from,
+            to: step.to,
+            pid: step.pid.map(|pid| pid.as_raw()),
+            cause,
+            run: step.run,
+            exit: step.exit.map(|record| record.exit),
+        }));
+    }
+
+    fn count_shortage(&mut self, step: &TransitionEvent) {
+        match (step.to, step.cause) {
+            (StateName::Backoff, Cause::Failed(Failure::Spawn { permanent: false, .. })) => {
+                *self.shortages.entry(step.instance).or_default() += 1;
+            }
+            (StateName::Backoff, _) | (StateName::Starting, Cause::DelayOver) | (_, Cause::Failed(_)) => {}
+            _ => drop(self.shortages.remove(&step.instance)),
+        }
+    }
+
     /// An instance as it can be typed; as the library calls it, should it be gone.
     fn shown(&self, id: InstanceId, name: &Name) -> String {
-        let group = self.supervisor.status(id).map(|status| status.group);
-        match self.members.iter().find(|member| Some(member.id) == group) {
-            Some(member) => names::shown(&member.program.group, member.name(name.number)),
-            None => format!("{name}"),
+        self.name_of(id).unwrap_or_else(|| name.to_string())
+    }
+
+    /// A program by its own name.
+    fn called(&self, id: GroupId) -> String {
+        let member = self.members.iter().find(|member| member.id == id);
+        member.map_or_else(|| "a program".to_owned(), |member| member.program.name.clone())
+    }
+
+    /// An instance as it can be typed.
+    fn name_of(&self, id: InstanceId) -> Option<String> {
+        let status = self.supervisor.status(id)?;
+        let member = self.members.iter().find(|member| member.id == status.group)?;
+        Some(names::shown(&member.program.group, member.name(status.name.number)))
+    }
+
+    /// The library's error in the words of the configuration. `text` is what the call was about.
+    fn plainly(&self, error: &Error, text: &str) -> String {
+        let name = |id: InstanceId| self.name_of(id).unwrap_or_else(|| text.to_owned());
+        match error {
+            Error::NotAlive(id) => format!("{} is not running", name(*id)),
+            Error::UnknownInstance(_) | Error::UnknownGroup(_) => format!("{text} is gone"),
+            Error::Leaving(_) => format!("{text} is no longer in the configuration"),
+            Error::LeavingInstance(id) => {
+                format!("{} is being stopped for good: its program was scaled down", name(*id))
+            }
+            Error::Rolling(_) => format!("{text} is being restarted a few instances at a time"),
+            Error::Signal {
+                instance,
+                signal,
+                source,
+            } => format!(
+                "{signal} can't be sent to {}: {}",
+                name(*instance),
+                files::reason(source)
+            ),
+            Error::Spec(_) => {
+                let program = self.members.iter().map(|member| &member.program);
+                match program.into_iter().find(|program| program.name == text) {
+                    Some(program) => format!("{text}: {}", of_program(error, program)),
+                    None => format!("{text}: {error}"),
+                }
+            }
+            other => other.to_string(),
         }
     }
 
@@ -333,7 +422,7 @@ impl Herd {
         self.news.push_back(News::Note(line));
     }
 
-    /// A member is gone for good; whoever waited for its name may start.
+    /// A member is gone for good. A program that waited for its name may start.
     fn forget(&mut self, gone: GroupId) {
         self.members.retain(|member| member.id != gone);
         let waiting = self.members.iter_mut().filter(|member| member.after == Some(gone));
@@ -366,8 +455,7 @@ impl Member {
         self.names.get(number as usize).map_or("?", String::as_str)
     }
 
-    /// Names all processes anew, after the program has changed: `count` of them, and those who are
-    /// still leaving.
+    /// Names all processes anew, after the program has changed: `count` of them, and the ones that still have to go.
     fn rename(&mut self, count: u32) {
         let known = self.names.len() as u32;
         self.names.clear();
@@ -394,12 +482,33 @@ fn with_priorities(config: &Config) -> impl Iterator<Item = ((i32, i32), Arc<Pro
     })
 }
 
-/// The library's error in the words of whoever typed `text`.
-fn plainly(error: &Error, text: &str) -> String {
-    match error {
-        Error::NotAlive(_) => format!("{text} is not running"),
-        Error::Leaving(_) => format!("{text} is no longer in the configuration"),
-        Error::Signal { signal, source, .. } => format!("{signal} can't be sent to {text}: {source}"),
-        other => other.to_string(),
+/// A supervisor, which adopts orphans if that is wanted and possible.
+fn supervisor(adopts_orphans: bool, notes: &mut VecDeque<News>) -> io::Result<Supervisor> {
+    let builder = || Supervisor::builder().event_capacity(MOST_EVENTS);
+    if !adopts_orphans {
+        return builder().build();
+    }
+    match Builder::adopt_orphans(builder(), true).build() {
+        Err(error) if is_adopt_error(&error) => {
+            notes.push_back(News::Note(format!("orphans are not adopted: {error}")));
+            builder().build()
+        }
+        other => other,
+    }
+}
+
+fn is_adopt_error(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|error| error.is::<AdoptError>())
+}
+
+/// What is wrong with a program, with the name of the process concerned.
+fn of_program(error: &Error, program: &Program) -> String {
+    let (number, text) = match error {
+        Error::Spec(SpecError::Command { number, error }) => (*number, error.to_string()),
+        other => return other.to_string(),
+    };
+    match program.process_name(number) {
+        Ok(name) => format!("{name}: {text}"),
+        Err(_) => text,
     }
 }

@@ -30,6 +30,7 @@ mod demo;
 mod files;
 mod herd;
 mod input;
+mod limits;
 mod names;
 mod output;
 mod poller;
@@ -43,13 +44,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use pidherd::{MaskGuard, SignalFd};
+use pidherd::{MaskGuard, Signal, SignalFd};
 
 use app::App;
 use config::{Config, World};
 use console::Console;
 use demo::{INVITATION, Tour, WELCOME};
-use herd::Herd;
+use herd::{Herd, Terms};
 
 const USAGE: &str = "usage: taskmaster [--events FILE] [CONFIG]";
 
@@ -99,8 +100,13 @@ fn read(arguments: &Arguments) -> Result<(Config, Console), Vec<String>> {
 
 /// Makes everything that runs; nothing has been started when this returns.
 fn assemble(arguments: &Arguments, config: &Config, mut console: Console) -> Result<App, String> {
-    block_signals()?;
-    let herd = Herd::new(config)?;
+    let adopts_orphans = adopts_orphans();
+    block_signals(adopts_orphans)?;
+    let terms = Terms {
+        open_files: limits::raise_open_files(None)?,
+        adopts_orphans,
+    };
+    let herd = Herd::new(config, terms)?;
     let signals = SignalFd::new(signals::taken()).map_err(|error| format!("cannot take signals: {error}"))?;
     let mut tour = None;
     if arguments.config.is_none() {
@@ -117,12 +123,21 @@ fn assemble(arguments: &Arguments, config: &Config, mut console: Console) -> Res
 
 /// From here on signals wait for the loop. Until here they end the taskmaster, which may wait for the other end of a
 /// FIFO, and has started nothing.
-fn block_signals() -> Result<(), String> {
-    let blocked = signals::blocked();
+fn block_signals(adopts_orphans: bool) -> Result<(), String> {
+    let mut blocked = signals::blocked();
+    if adopts_orphans {
+        blocked = blocked.with(Signal::CHLD);
+    }
     let mask = MaskGuard::block(blocked).map_err(|error| format!("cannot block signals: {error}"))?;
     // They stay blocked to the end. A signal that comes when everything is down must not change the exit status.
     std::mem::forget(mask);
     Ok(())
+}
+
+/// Whether processes that lose their parent become children of this one: init's do, and a subreaper's.
+fn adopts_orphans() -> bool {
+    let is_subreaper = || matches!(rustix::process::child_subreaper(), Ok(Some(_)));
+    std::process::id() == 1 || is_subreaper()
 }
 
 fn demonstration() -> Result<Config, Vec<String>> {

@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use pidherd::lifecycle::{ExpectedExits, Restart, Rung, Scope, Startup, StopLadder};
-use pidherd::{Command, GroupSpec, OpenFile, Policy, Signal, SignalSet, Stdio};
+use pidherd::{Command, GroupSpec, OpenFile, Policy, Resource, Signal, SignalSet, Stdio};
 
 use crate::config::{AutoRestart, Instance, Log, Program, Readiness};
+use crate::limits::OpenFiles;
 
 /// What a service manager above us says to us, and to nobody that we start.
 const NOT_FOR_THEM: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
-/// The library's group called `name` for `instances` instances of `program`.
-pub fn group(program: &Arc<Program>, name: &str, instances: u32) -> GroupSpec {
+/// The library's group called `name` for `instances` instances of `program`, with this limit of open files if it is not
+/// the taskmaster's own.
+pub fn group(program: &Arc<Program>, name: &str, instances: u32, open_files: Option<OpenFiles>) -> GroupSpec {
     let recipe = Arc::clone(program);
-    let spec = GroupSpec::with(name, move |number| command(&recipe, number))
+    let spec = GroupSpec::with(name, move |number| limited(command(&recipe, number), open_files))
         .instances(instances)
         .policy(policy(program));
     let spec = match program.beyond.readiness {
@@ -24,6 +26,13 @@ pub fn group(program: &Arc<Program>, name: &str, instances: u32) -> GroupSpec {
     match &program.beyond.cgroup {
         Some(directory) => spec.cgroup(directory.clone()),
         None => spec,
+    }
+}
+
+fn limited(command: Command, open_files: Option<OpenFiles>) -> Command {
+    match open_files {
+        Some(OpenFiles { soft, hard }) => command.limit(Resource::OpenFiles, soft, hard),
+        None => command,
     }
 }
 

@@ -1,5 +1,7 @@
 //! The commands on standard input, and their answers.
 
+use rustix::process::Signal;
+
 use crate::driver::{Taskmaster, fifo};
 
 const HERD: &str = "\
@@ -169,6 +171,34 @@ fn scaling_keeps_the_pids_of_those_who_stay() {
         assert!(herd.answer().contains(&format!("pid {pid},")));
     }
     herd.shut_down();
+}
+
+#[test]
+fn an_instance_that_is_on_its_way_out_is_named_by_its_name() {
+    let mut herd = Taskmaster::start(
+        "[program:web]\ncommand=sh -c \"trap '' TERM; echo ready >&2; while :; do sleep 0.1; done\"\n\
+         process_name=w%(process_num)d\nnumprocs=2\nstderr_logfile=/dev/stderr\nstartsecs=0\nstopwaitsecs=1000\n\
+         killasgroup=true\n",
+    );
+    (0..2).for_each(|_| drop(herd.complaint("ready")));
+    assert_eq!(herd.ask("scale web 1"), "ok: scale web: from 2 to 1");
+    herd.reached("web:w1", "STOPPING");
+    for verb in ["start", "restart"] {
+        assert_eq!(
+            herd.ask(&format!("{verb} web:w1")),
+            "error: web:w1 is being stopped for good: its program was scaled down"
+        );
+    }
+    assert_eq!(herd.ask("start web:*"), "ok: start web:*: already up");
+    assert_eq!(herd.ask("signal KILL web:w1"), "ok: signal SIGKILL web:w1: accepted");
+    herd.reached("web:w1", "STOPPED");
+    assert_eq!(herd.ask("start web:w1"), "error: there is no process \"web:w1\"");
+    assert_eq!(herd.ask("signal KILL web:w0"), "ok: signal SIGKILL web:w0: accepted");
+    herd.reached("web:w0", "EXITED");
+    herd.say("shutdown");
+    herd.reached("web:w0", "STOPPING");
+    herd.signal(Signal::TERM);
+    assert_eq!(herd.ended().code(), Some(1));
 }
 
 #[test]

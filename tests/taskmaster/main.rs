@@ -14,6 +14,7 @@ mod driver;
 mod ending;
 mod events;
 mod job_control;
+mod limits;
 mod recordings;
 mod reloading;
 mod signals;

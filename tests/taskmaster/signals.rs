@@ -1,11 +1,13 @@
 //! Signals: every one that can be caught and would end the taskmaster by default is taken.
 
+use std::fs;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use pidherd::signal;
 use rustix::process::Signal;
 
-use crate::common;
+use crate::common::{self, processes, root_or_skip, skipped, wait_gone, wait_until};
 use crate::driver::{Dir, PATIENCE, Taskmaster, binary, fifo};
 
 const HERD: &str = "[program:a]\ncommand=sleep 1000\nstartsecs=0\n";
@@ -102,4 +104,62 @@ fn a_signal_that_comes_when_everything_is_down_does_not_change_the_exit_status()
     }
     herd.complaint("standard output was not read to the end: ");
     assert_eq!(herd.ended().code(), Some(0));
+}
+
+/// Leaves an orphan that ends after a moment.
+const ORPHAN: &str = "[program:a]\n\
+    command=sh -c \"(sh -c 'echo $$ > %(here)s/orphan; exec sleep 0.1' &); exec sleep 1000\"\n\
+    startsecs=0\n";
+
+#[test]
+fn a_subreaper_reaps_orphans() {
+    let dir = Dir::new();
+    dir.file("herd.conf", ORPHAN);
+    fifo(&dir, "events");
+    let mut command = Command::new(binary());
+    command.args(["--events", "events", "herd.conf"]);
+    let adopt = || Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?);
+    // SAFETY: between fork and exec it makes system calls alone.
+    unsafe { command.pre_exec(adopt) };
+    let mut herd = Taskmaster::run(dir, command);
+    herd.reached("a:a", "RUNNING");
+    let path = herd.dir.path("orphan");
+    let orphan = common::wait_for_content(&path, PATIENCE, |text| text.ends_with('\n'));
+    let orphan: u32 = orphan.trim().parse().unwrap();
+    assert!(wait_gone(orphan, PATIENCE));
+    wait_until("the orphan is reaped", PATIENCE, || processes::state(orphan).is_none());
+    // Its own children are reaped as before.
+    herd.ask("signal KILL a");
+    herd.reached("a:a", "EXITED");
+    herd.reached("a:a", "RUNNING");
+    fs::write(herd.dir.path("herd.conf"), ORPHAN.replace("startsecs=0", "startsecs=1")).unwrap();
+    assert!(herd.ask("reload").contains("1 changed"));
+    herd.shut_down_among_orphans();
+}
+
+#[test]
+fn the_first_process_of_a_namespace_reaps_orphans() {
+    if !root_or_skip("it makes a PID namespace") {
+        return;
+    }
+    let unshare = ["--pid", "--fork", "--mount-proc", "--kill-child", "--"];
+    let probe = Command::new("unshare").args(unshare).arg("true").output();
+    if !probe.is_ok_and(|probe| probe.status.success()) {
+        return skipped("unshare makes no PID namespace");
+    }
+    let dir = Dir::new();
+    // The numbers are those of the namespace, so a program of it looks until the orphan is no longer there.
+    let watch = "[program:watch]\n\
+        command=sh -c \"until read orphan < orphan; do sleep 0.05; done 2>&-;\
+        while [ -e /proc/$orphan ]; do sleep 0.05; done; echo reaped; exec sleep 1000\"\n\
+        stdout_logfile=/dev/stdout\nstartsecs=0\n";
+    dir.file("herd.conf", &format!("{ORPHAN}{watch}"));
+    fifo(&dir, "events");
+    let mut command = Command::new("unshare");
+    command.args(unshare).arg(binary());
+    command.args(["--events", "events", "herd.conf"]);
+    let mut herd = Taskmaster::run(dir, command);
+    assert_eq!(herd.answer(), "reaped");
+    herd.say("shutdown");
+    assert_eq!(herd.ended_among_orphans().code(), Some(0), "{}", herd.transcript());
 }

@@ -1,11 +1,14 @@
 //! The end: everything is stopped, the highest priority number first, as supervisord does it.
 //!
-//! Programs of one priority are stopped at the same time, and only when they are gone those of the
-//! next lower number: what others depend on is given the lower number and outlives them.
+//! Programs of one priority are stopped at the same time, and those of the next lower number only when they are gone. So
+//! a program that others depend on is given the lower number, and outlives them.
 
 use pidherd::{GroupId, Target};
 
 use super::{Herd, Member};
+
+/// The end concerns all programs.
+const EVERYTHING: &str = "all";
 
 /// How far the end has come.
 #[derive(Debug, Default)]
@@ -51,18 +54,18 @@ impl Herd {
             ..Closing::default()
         };
         let stopped = self.supervisor.shutdown();
-        self.take_in(stopped.map(drop));
+        self.take_in(stopped.map(drop), EVERYTHING);
         let killed = self.supervisor.kill(Target::All);
-        self.take_in(killed.map(drop));
+        self.take_in(killed.map(drop), EVERYTHING);
     }
 
-    /// Whether the end is reached: all are down, but for those that nothing can kill.
+    /// Whether the end is reached: everything is down that can be killed.
     pub fn is_over(&self) -> bool {
         let all_asked = self.closing.begun && self.closing.tiers.is_empty();
         all_asked && (self.supervisor.is_down() || self.members.iter().all(|member| self.is_down(member)))
     }
 
-    /// Whether all went well: nobody lost patience, and nothing is left.
+    /// Whether all went well: no stop was cut short, and nothing is left.
     pub fn went_well(&self) -> bool {
         !self.closing.forced && self.unkillable.is_empty()
     }
@@ -84,9 +87,9 @@ impl Herd {
     fn stop_next_tier(&mut self) {
         self.closing.current = self.closing.tiers.pop();
         let Some(tier) = self.closing.current.filter(|_| !self.closing.tiers.is_empty()) else {
-            // The last ones, or none at all: the supervisor itself closes, too.
+            // For the last ones, or none at all, the supervisor itself shuts down.
             let stopped = self.supervisor.shutdown();
-            self.take_in(stopped.map(drop));
+            self.take_in(stopped.map(drop), EVERYTHING);
             return;
         };
         let ids: Vec<GroupId> = self
@@ -97,11 +100,11 @@ impl Herd {
             .collect();
         for id in ids {
             let stopped = self.supervisor.stop(id);
-            self.take_in(stopped.map(drop));
+            self.take_in(stopped.map(drop), &self.called(id));
         }
     }
 
-    /// Whether nothing of a member is alive, or about to be, or mortal.
+    /// Whether nothing of a member is alive or about to be, but for what survives SIGKILL.
     fn is_down(&self, member: &Member) -> bool {
         let Some(group) = self.supervisor.group(member.id) else {
             return true;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use pidherd::lifecycle::StateName;
 use pidherd::{GroupId, InstanceId};
 
-use super::{Herd, Member, plainly, with_priorities};
+use super::{Herd, Member, Terms, with_priorities};
 use crate::config::{Config, Program};
 use crate::spec;
 
@@ -33,7 +33,11 @@ impl Herd {
             return Err("shutting down: nothing is changed any more".to_owned());
         }
         // A herd of its own that never starts anything: whatever is wrong with one comes up here.
-        drop(Herd::new(config)?);
+        let terms = Terms {
+            open_files: self.open_files,
+            adopts_orphans: false,
+        };
+        drop(Herd::new(config, terms)?);
         self.start_rest();
         let programs: Vec<_> = with_priorities(config).collect();
         let mut changes = Changes {
@@ -69,7 +73,7 @@ impl Herd {
         }
         for &id in ids.iter().rev() {
             let removed = self.supervisor.remove(id);
-            self.take_in(removed.map(drop));
+            self.take_in(removed.map(drop), &self.called(id));
         }
         ids.len() as u32
     }
@@ -106,13 +110,13 @@ impl Herd {
         };
         let autostart = program.autostart;
         let member = &mut self.members[index];
-        let spec = spec::group(&program, &member.alias, target);
+        let spec = spec::group(&program, &member.alias, target, self.open_files);
         member.priority = priority;
         member.program = program;
         member.rename(target);
         let plan = self.supervisor.reload(id, spec);
         self.collect();
-        let plan = plan.map_err(|error| plainly(&error, &old.name))?;
+        let plan = plan.map_err(|error| self.plainly(&error, &old.name))?;
         if plan.is_empty() {
             changes.unchanged += 1;
             return Ok(());
@@ -142,7 +146,7 @@ impl Herd {
         let ended: Vec<InstanceId> = instances.into_iter().filter(ended).collect();
         for id in ended {
             let started = self.supervisor.start(id);
-            self.take_in(started.map(drop));
+            self.take_in(started.map(drop), &self.called(group));
         }
     }
 

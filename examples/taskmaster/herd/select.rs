@@ -1,4 +1,4 @@
-//! Whom a NAME means: from the word that was typed to what the supervisor can be asked about.
+//! Which processes a NAME means: from the word that was typed to the supervisor's targets.
 
 use pidherd::{InstanceId, Target};
 
@@ -77,7 +77,7 @@ impl Herd {
         Ok(())
     }
 
-    /// The one program that `scale text` can mean.
+    /// The program that `scale text` means.
     pub(super) fn scalable(&self, text: &str) -> Result<usize, String> {
         if self.is_closing() {
             return Err("shutting down: nothing is started any more".to_owned());

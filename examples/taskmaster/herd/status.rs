@@ -1,4 +1,4 @@
-//! How things stand, in the words of `status`.
+//! The state of each process, in the words of `status`.
 
 use std::time::Duration;
 
@@ -59,8 +59,9 @@ impl Herd {
             }
             State::Backoff { until, failure } => {
                 let wait = until.saturating_duration_since(self.supervisor.now()).as_secs_f64();
-                let failed = status.failed_starts;
-                format!("{}; retry {failed} of {retries} in {wait:.1} s", why(status, failure))
+                let shortages = self.shortages.get(&status.instance).copied().unwrap_or(0);
+                let retry = retry(failure, status.failed_starts.saturating_sub(shortages), retries);
+                format!("{}; {retry} in {wait:.1} s", why(status, failure))
             }
             State::Fatal { failure, .. } => format!("{}; given up", why(status, failure)),
             State::Stopped => match &status.last_exit {
@@ -72,6 +73,19 @@ impl Herd {
     }
 }
 
+/// What comes after the wait. `used` is how many failed starts count against the retries, the last one included.
+fn retry(failure: &Failure, used: u32, retries: u32) -> String {
+    match failure {
+        // A lack of memory or the like is no fault of the program's, and uses up no retry.
+        Failure::Spawn { permanent: false, .. } => "another try".to_owned(),
+        // It ran, and is restarted after a delay.
+        _ if used == 0 => "restart".to_owned(),
+        // The number of retries was lowered meanwhile.
+        _ if used > retries => "last retry".to_owned(),
+        _ => format!("retry {used} of {retries}"),
+    }
+}
+
 fn alive(status: &Status) -> String {
     let uptime = clock(status.uptime.unwrap_or_default());
     match status.pid {
@@ -80,10 +94,11 @@ fn alive(status: &Status) -> String {
     }
 }
 
-/// More of what a process says about itself does not fit into a line.
+/// More characters of a process's status text do not fit into a line.
 const LONGEST_WORDS: usize = 60;
 
-/// What a process says about itself, in quotes: it may say anything, and nothing of it shall reach a terminal.
+/// The status text of a process (`STATUS=` of the notify protocol), in quotes. It may hold anything, and none of its control
+/// characters may reach a terminal.
 fn says(status: &Status) -> String {
     let Some(words) = &status.says else {
         return String::new();
@@ -104,5 +119,26 @@ fn why(status: &Status, failure: &Failure) -> String {
     match (failure, &status.last_error) {
         (Failure::Spawn { .. }, Some(error)) => error.to_string(),
         _ => failure.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pidherd::exit::Exit;
+
+    #[test]
+    fn a_shortage_is_no_retry_and_no_retry_exceeds_its_number() {
+        let shortage = Failure::Spawn {
+            errno: 11,
+            permanent: false,
+        };
+        let ended = Failure::Ended(Exit::Code(1));
+        assert_eq!(retry(&shortage, 0, 3), "another try");
+        assert_eq!(retry(&shortage, 2, 3), "another try");
+        assert_eq!(retry(&ended, 1, 3), "retry 1 of 3");
+        assert_eq!(retry(&ended, 3, 3), "retry 3 of 3");
+        assert_eq!(retry(&ended, 2, 1), "last retry");
+        assert_eq!(retry(&ended, 0, 3), "restart");
     }
 }

@@ -1,10 +1,10 @@
-//! What came of a command, in one line.
+//! The outcome of a command, in a line.
 
 use pidherd::supervisor::Outcome;
 
 use super::Verb;
 
-/// What came of a command, over everything it meant.
+/// The outcome of a command, summed up over all processes that it meant.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     accepted: u32,
@@ -28,7 +28,7 @@ impl Tally {
     /// The answer.
     ///
     /// # Errors
-    /// The one kind of request that can come to nothing: a signal to what isn't running.
+    /// The only request that can come to nothing: a signal to what isn't running.
     pub(super) fn line(&self, verb: Verb, text: &str) -> Result<String, String> {
         let (verb, already) = match verb {
             Verb::Start => ("start".to_owned(), "already up"),
