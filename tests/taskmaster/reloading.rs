@@ -1,10 +1,11 @@
 //! Reloading: by command and by signal, and how little it disturbs.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 
 use rustix::process::Signal;
 
-use crate::driver::Taskmaster;
+use crate::driver::{Taskmaster, fifo};
 
 const ONE: &str = "[program:one]\ncommand=sleep 1001\nstartsecs=0\n";
 const TWO: &str = "[program:two]\ncommand=sleep 1002\nstartsecs=0\n";
@@ -217,5 +218,180 @@ fn hangup_reloads() {
     herd.signal(Signal::HUP);
     herd.complaint("nothing is changed");
     assert_eq!(herd.states("one:one"), ["STARTING", "RUNNING"]);
+    herd.shut_down();
+}
+
+#[test]
+fn what_had_given_up_gets_another_chance_with_any_change() {
+    let lost = |keys: &str| format!("[program:lost]\ncommand=/no/such/program\nstartretries=0\n{keys}");
+    let mut herd = Taskmaster::start(&lost(""));
+    herd.reached("lost:lost", "FATAL");
+    for (count, keys) in [
+        "environment=A=1",
+        "startsecs=2",
+        "directory=/",
+        "umask=077",
+        "exitcodes=0,1",
+        "autorestart=true",
+        "stopsignal=INT",
+        "stopwaitsecs=3",
+        "priority=5",
+        "stdout_logfile=%(here)s/log",
+        "redirect_stderr=true",
+        "startretries=0",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        rewrite(&herd, &lost(if keys.starts_with("startretries") { "" } else { keys }));
+        assert_eq!(
+            herd.ask("reload"),
+            "ok: reload: 0 added, 0 removed, 1 changed, 0 unchanged",
+            "{keys}"
+        );
+        assert_eq!(herd.reached("lost:lost", "STARTING").run, count as u64 + 2, "{keys}");
+        herd.reached("lost:lost", "FATAL");
+    }
+    let seen = herd.states("lost:lost").len();
+    assert_eq!(
+        herd.ask("reload"),
+        "ok: reload: 0 added, 0 removed, 0 changed, 1 unchanged"
+    );
+    assert!(herd.ask("status lost").starts_with("lost   FATAL "));
+    assert_eq!(
+        herd.states("lost:lost").len(),
+        seen,
+        "without a change there is no other chance"
+    );
+    herd.shut_down();
+}
+
+#[test]
+fn what_had_given_up_though_it_does_not_start_by_itself_gets_another_chance() {
+    let lost = "[program:lost]\ncommand=/no/such/program\nstartretries=0\nautostart=false\n";
+    let mut herd = Taskmaster::start(lost);
+    assert_eq!(herd.ask("start lost"), "ok: start lost: accepted");
+    herd.reached("lost:lost", "FATAL");
+    rewrite(&herd, &format!("{lost}environment=A=1\n"));
+    assert!(herd.ask("reload").contains("1 changed"));
+    assert_eq!(herd.reached("lost:lost", "STARTING").run, 2);
+    herd.shut_down();
+}
+
+#[test]
+fn what_had_failed_is_started_again_with_a_change_and_what_had_succeeded_is_not() {
+    let programs = |keys: &str| {
+        let program = |name, code| {
+            format!("[program:{name}]\ncommand=sh -c \"exit {code}\"\nautorestart=false\nstartsecs=0\n{keys}")
+        };
+        format!("{}{}", program("failed", 3), program("done", 0))
+    };
+    let mut herd = Taskmaster::start(&programs(""));
+    herd.reached("failed:failed", "EXITED");
+    herd.reached("done:done", "EXITED");
+    rewrite(&herd, &programs("environment=A=1\n"));
+    assert!(herd.ask("reload").contains("2 changed"));
+    assert_eq!(herd.reached("failed:failed", "EXITED").run, 2);
+    herd.ask("status all");
+    assert_eq!(herd.states("done:done"), ["STARTING", "RUNNING", "EXITED"]);
+    herd.shut_down();
+}
+
+#[test]
+fn autostart_that_is_turned_on_starts_what_is_down() {
+    let programs = |autostart: &str| {
+        let program =
+            |name: &str| format!("[program:{name}]\ncommand=sleep 1000\nautostart={autostart}\nstartsecs=0\n");
+        let web = "process_name=%(process_num)d\nnumprocs=2\n";
+        format!("{}{}{}{web}", program("idle"), program("stopped"), program("web"))
+    };
+    let mut herd = Taskmaster::start(&programs("false"));
+    herd.ask("start stopped");
+    herd.reached("stopped:stopped", "RUNNING");
+    herd.ask("stop stopped");
+    herd.reached("stopped:stopped", "STOPPED");
+    herd.ask("start web:1");
+    let pid = herd.reached("web:1", "RUNNING").pid;
+    rewrite(&herd, &programs("true"));
+    assert_eq!(
+        herd.ask("reload"),
+        "ok: reload: 0 added, 0 removed, 3 changed, 0 unchanged"
+    );
+    for process in ["idle:idle", "stopped:stopped", "web:0"] {
+        herd.reached(process, "RUNNING");
+    }
+    assert!(herd.ask("status web:1").contains(&format!("pid {},", pid.unwrap())));
+    herd.ask("scale web 3");
+    herd.reached("web:2", "RUNNING");
+    // Turned off again, it stops nothing.
+    rewrite(&herd, &programs("false"));
+    assert!(herd.ask("reload").contains("3 changed"));
+    assert_eq!(herd.status(5).iter().filter(|line| line.contains("RUNNING")).count(), 5);
+    herd.shut_down();
+}
+
+#[test]
+fn what_waits_for_an_old_one_to_go_is_not_started_by_a_change() {
+    let deaf = "[program:one]\ncommand=sh -c \"trap '' TERM; echo ready >&2; while :; do sleep 0.1; done\"\n\
+                stderr_logfile=/dev/stderr\nstopwaitsecs=1000\nkillasgroup=true\nstartsecs=0\n";
+    let mut herd = Taskmaster::start(&format!("{deaf}{TWO}"));
+    herd.complaint("ready");
+    rewrite(&herd, TWO);
+    assert!(herd.ask("reload").contains("1 removed"));
+    rewrite(&herd, &format!("{ONE}autostart=false\n{TWO}"));
+    assert!(herd.ask("reload").contains("1 added"));
+    rewrite(&herd, &format!("{ONE}{TWO}"));
+    assert!(herd.ask("reload").contains("1 changed"));
+    assert_eq!(herd.ask("start one"), "error: the old one is still being stopped");
+    let old = herd.pid_of("one:one");
+    herd.reached("one:one", "STOPPING");
+    crate::terminal::signal(old, Signal::KILL);
+    herd.reached("one:one", "STOPPED");
+    assert_eq!(herd.reached("one:one", "STARTING").run, 1);
+    herd.shut_down();
+}
+
+#[test]
+fn a_path_that_is_no_regular_file_any_more_is_refused_at_once() {
+    let mut herd = herd(&format!("{ONE}{TWO}"));
+    let path = herd.dir.path("herd.conf");
+    let gone = |herd: &Taskmaster| {
+        let path = herd.dir.path("herd.conf");
+        let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir(&path));
+    };
+    for (kind, reason) in [
+        ("fifo", "it is a FIFO, not a regular file"),
+        ("directory", "Is a directory"),
+        ("/dev/zero", "it is a device, not a regular file"),
+        ("/dev/tty", "it is a device, not a regular file"),
+        ("socket", "it is not a regular file"),
+        ("huge", "it is larger than 16 MiB"),
+        ("dangling", "No such file or directory"),
+        ("loop", "Too many levels of symbolic links"),
+    ] {
+        gone(&herd);
+        match kind {
+            "fifo" => drop(fifo(&herd.dir, "herd.conf")),
+            "directory" => fs::create_dir(&path).unwrap(),
+            "socket" => drop(std::os::unix::net::UnixListener::bind(&path).unwrap()),
+            "huge" => fs::File::create(&path).unwrap().set_len(1 << 40).unwrap(),
+            "dangling" => symlink("/no/such/file", &path).unwrap(),
+            "loop" => symlink("herd.conf", &path).unwrap(),
+            device => symlink(device, &path).unwrap(),
+        }
+        let asked = herd.ask("reload");
+        assert!(asked.starts_with("error: nothing is changed: cannot read "), "{asked}");
+        assert!(asked.ends_with(&format!("herd.conf: {reason}")), "{kind}: {asked}");
+        herd.signal(Signal::HUP);
+        let noted = herd.complaint("nothing is changed: ");
+        assert!(noted.ends_with(&format!("herd.conf: {reason}")), "{kind}: {noted}");
+    }
+    gone(&herd);
+    rewrite(&herd, &format!("{ONE}{TWO}"));
+    assert_eq!(
+        herd.ask("reload"),
+        "ok: reload: 0 added, 0 removed, 0 changed, 2 unchanged"
+    );
+    assert_eq!(herd.events.len(), 4, "nothing was touched");
     herd.shut_down();
 }
