@@ -1,46 +1,56 @@
-//! Supervise processes and groups of processes on Linux.
+//! Process supervision for Linux: spawn processes, watch them, stop them gracefully and then by force, restart them
+//! under a policy, and keep N instances of a command alive.
 //!
-//! You own the event loop; this crate owns the processes. Hand its descriptors to your epoll, call
-//! [`Supervisor::process_ready`] with the one that is ready, and read [`Event`]s. There is no thread, no
-//! signal handler, no global state, no `waitpid`, and no PID that could be somebody else's.
+//! The host owns the event loop, and this crate owns the processes. The host waits for the descriptors of a
+//! [`Supervisor`] in its own way, calls it when one is ready, and reads [`Event`]s. There are no threads, no signal
+//! handlers and no global state.
 //!
-//! # The map
+//! ```
+//! use pidherd::{Command, Event, GroupSpec, Restart, StateName, Supervisor};
+//! use rustix::event::{PollFd, PollFlags, poll};
 //!
-//! ```text
-//! supervisor      drives: feeds events, executes actions; arena, descriptors, deadlines
-//!    |        \
-//!  group       command -> child          what to run; a spawned child that owns its pidfd
-//!    |             |
-//! lifecycle     fdset, timerfd, signalfd raw descriptors for any epoll; deadlines behind a timerfd
-//!  (pure)       cgroup, notify          whole trees of processes; what processes say of themselves
-//!    \             |
-//!     \           sys                    all unsafe code: clone3, waitid, signalfd
-//!      time, exit, signal                plain data, used by everyone
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut supervisor = Supervisor::new()?;
+//! let worker = Command::new("sleep").arg("1000");
+//! let group = supervisor.add(GroupSpec::new("worker", worker).instances(3).restart(Restart::Always))?;
+//! supervisor.start(group)?;
+//!
+//! while !supervisor.is_down() {
+//!     poll(&mut [PollFd::new(&supervisor, PollFlags::IN)], None)?;
+//!     supervisor.dispatch()?;
+//!     while let Some(event) = supervisor.next_event() {
+//!         let Event::Transition(step) = event else { continue };
+//!         println!("{}: {} -> {} ({})", step.name, step.from, step.to, step.cause);
+//!         // A real host stops when it is told to, for example by a signal.
+//!         if step.to == StateName::Running {
+//!             supervisor.shutdown()?;
+//!         }
+//!     }
+//! }
+//! # Ok(())
+//! # }
 //! ```
 //!
-//! Every layer is public and useful alone. To spawn and to wait, [`Command`] and [`Child`] are enough;
-//! [`lifecycle`] is a pure state machine for a host with processes of another kind; [`FdSet`],
-//! [`TimerFd`] and [`SignalFd`] serve any loop. Most hosts want the [`Supervisor`]; its
-//! [module](supervisor) begins with an example.
+//! # What to read next
 //!
-//! # How a child's death is handled, in four reads
-//!
-//! 1. `supervisor/mod.rs`, `process`: the descriptor that is ready belongs to an instance.
-//! 2. `supervisor/driver.rs`, `process_ready`: its process is reaped through the pidfd, and the exit is fed
-//!    to the instance's lifecycle.
-//! 3. `lifecycle/table.rs`, `step`: state and input meet in one row of the table, which says what comes of
-//!    it: transitions to tell, and at most one action.
-//! 4. `supervisor/driver.rs`, `carry_out`: the action is done (a spawn, a signal), its result is the
-//!    next input, and what happened goes into the queue of events.
+//! - [`supervisor`]: groups of processes on an event loop, the two ways to wait, and what an edge-triggered host does.
+//! - [`GroupSpec`] and [`Policy`]: what to run, how many instances, when to restart, how to stop.
+//! - [`Command`]: everything that a process can be given, and [`Child`] for a host that needs a single process.
+//! - [`Launcher`]: spawns that do not hold the event loop, for a host without a supervisor.
+//! - [`cgroup`] and [`notify`]: whole trees of processes, and what processes report about themselves.
+//! - [`lifecycle`]: the states, and the pure transition table behind them.
+//! - [`PidFd`], [`FdSet`], [`TimerFd`] and [`SignalFd`]: the primitives. Each is useful alone.
+//! - [`architecture`]: how the crate is built, for contributors.
 //!
 //! # Guarantees
 //!
-//! - No call blocks, but for a spawn, which returns when exec has happened (see [`Command`]), and for
-//!   dropping what is alive, which waits a bounded time for SIGKILL to work.
-//! - No call panics, whatever the state or the order of calls. Wrong input is a typed error, before
-//!   anything has been done.
-//! - At no instant are two processes of one instance alive.
-//! - Dropping a [`Supervisor`] or a [`Child`] leaves no process and no zombie.
+//! - No call panics, whatever the state or the order of calls. Wrong input is a typed error, before anything has
+//!   happened.
+//! - Two processes of one instance are never alive at the same time.
+//! - Dropping a [`Supervisor`] or a [`Child`] leaves no process and no zombie. The drop waits a bounded time for SIGKILL
+//!   to take effect.
+//! - An exit is found with `waitid(P_PIDFD)` alone, so the exit status of another child of the host is never taken. A
+//!   signal goes through a pidfd, so it never reaches a process that was given a recycled PID.
 #![deny(unsafe_code)]
 #![cfg_attr(
     not(test),
