@@ -14,7 +14,7 @@ use pidherd::supervisor::{AdoptError, Builder, Name, SpecError, TransitionEvent}
 use pidherd::time::Instant;
 use pidherd::{Error, Event, GroupId, InstanceId, Signal, Supervisor, Target};
 
-use crate::config::{Config, Program};
+use crate::config::{Config, Group, Program, Supervisord};
 use crate::limits::OpenFiles;
 use crate::report::Report;
 use crate::{files, names, spec};
@@ -84,6 +84,10 @@ pub struct Herd {
     /// How many events the library had dropped when that was last looked at.
     dropped: u64,
     closing: closing::Closing,
+    /// What the taskmaster itself was started with.
+    own: Supervisord,
+    /// The groups of the configuration that have no program.
+    empty: Vec<String>,
 }
 
 /// One program.
@@ -125,6 +129,8 @@ impl Herd {
             shortages: HashMap::new(),
             dropped: 0,
             closing: closing::Closing::default(),
+            own: config.supervisord.clone(),
+            empty: empty_groups(config),
         };
         for (priority, program) in with_priorities(config) {
             herd.add(priority, program)?;
@@ -472,13 +478,19 @@ impl Member {
     }
 }
 
-/// The programs of a configuration with the priorities that order them.
+/// The groups of a configuration that have no process.
+fn empty_groups(config: &Config) -> Vec<String> {
+    let is_empty = |group: &&Group| group.programs.iter().all(|program| program.numprocs == 0);
+    let empty = config.groups.iter().filter(is_empty);
+    empty.map(|group| group.name.clone()).collect()
+}
+
+/// The programs of a configuration with the priorities that order them. A program of no processes is not there for
+/// the library.
 fn with_priorities(config: &Config) -> impl Iterator<Item = ((i32, i32), Arc<Program>)> + '_ {
     config.groups.iter().flat_map(|group| {
-        group
-            .programs
-            .iter()
-            .map(|program| ((group.priority, program.priority), Arc::clone(program)))
+        let programs = group.programs.iter().filter(|program| program.numprocs > 0);
+        programs.map(|program| ((group.priority, program.priority), Arc::clone(program)))
     })
 }
 

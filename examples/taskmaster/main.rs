@@ -15,9 +15,9 @@
 //! a second signal cut the stop short), and with 2 when it was called wrongly or the configuration has a mistake: then
 //! nothing was started.
 //!
-//! The sections and keys are supervisord's, as far as processes are concerned; what it does not know is
-//! ignored, with a note. `config::beyond` has the keys that are not supervisord's: readiness, watchdogs
-//! and cgroups.
+//! The sections and keys are supervisord's, and mean what they mean there, or the file is refused. Only what no
+//! program would notice is ignored, with a note. `config::supervisord` has the settings of the taskmaster itself, and
+//! `config::beyond` the keys that are not supervisord's: readiness, watchdogs, privileges and cgroups.
 //!
 //! Where to look first: `app` is the loop, `herd` what it drives, `spec` how a configuration becomes
 //! the library's. The rest knows nothing of processes.
@@ -33,6 +33,7 @@ mod input;
 mod limits;
 mod names;
 mod output;
+mod own;
 mod poller;
 mod report;
 mod signals;
@@ -68,10 +69,16 @@ fn main() -> ExitCode {
 }
 
 fn supervise(arguments: &Arguments) -> ExitCode {
-    let (config, console) = match read(arguments) {
+    let (config, mut console) = match read(arguments) {
         Ok(read) => read,
         Err(errors) => return refuse(&errors),
     };
+    let mut notes = Vec::new();
+    let _pid_file = match own::take_on(&config, &mut notes) {
+        Ok(pid_file) => pid_file,
+        Err(error) => return refuse(&[error]),
+    };
+    notes.iter().for_each(|note| console.note(note));
     let app = match assemble(arguments, &config, console) {
         Ok(app) => app,
         Err(error) => return refuse(&[error]),
@@ -92,7 +99,10 @@ fn read(arguments: &Arguments) -> Result<(Config, Console), Vec<String>> {
         Some(path) => config::load(path)?,
         None => demonstration()?,
     };
-    let console = Console::new(arguments.events.as_deref(), arguments.config.is_none());
+    // Absolute, because [supervisord] may change the directory, and the file may be opened again.
+    let events = arguments.events.as_deref().map(std::path::absolute);
+    let events = events.and_then(Result::ok).or_else(|| arguments.events.clone());
+    let console = Console::new(events.as_deref(), arguments.config.is_none());
     let mut console = console.map_err(|error| vec![error])?;
     config.notes.iter().for_each(|note| console.note(note));
     Ok((config, console))
@@ -103,7 +113,7 @@ fn assemble(arguments: &Arguments, config: &Config, mut console: Console) -> Res
     let adopts_orphans = adopts_orphans();
     block_signals(adopts_orphans)?;
     let terms = Terms {
-        open_files: limits::raise_open_files(None)?,
+        open_files: limits::raise_open_files(config.supervisord.minfds)?,
         adopts_orphans,
     };
     let herd = Herd::new(config, terms)?;

@@ -32,20 +32,22 @@ impl<'a> Name<'a> {
     }
 }
 
-/// The name under which a process is shown: one word where group and process have the same.
+/// The name under which a process is shown: one word where group and process have the same, unless that
+/// word means all processes.
 pub fn shown(group: &str, process: &str) -> String {
-    if group == process {
+    if group == process && group != "all" {
         group.to_owned()
     } else {
         format!("{group}:{process}")
     }
 }
 
-/// Which of `processes` (pairs of group and process) `text` means.
+/// Which of `processes` (pairs of group and process) `text` means. Of the groups in `empty` it may mean all
+/// processes, which are none.
 ///
 /// # Errors
 /// None of them; the line guesses what was meant.
-pub fn select<'a, P>(text: &str, processes: P) -> Result<Vec<usize>, String>
+pub fn select<'a, P>(text: &str, processes: P, empty: &[String]) -> Result<Vec<usize>, String>
 where
     P: Iterator<Item = (&'a str, &'a str)> + Clone,
 {
@@ -61,6 +63,7 @@ where
         return Ok(found);
     }
     Err(match name {
+        Name::Group(group) if empty.iter().any(|known| known == group) => return Ok(found),
         Name::Group(group) => format!("there is no group {group:?}"),
         _ => format!("there is no process {text:?}{}", guess(text, processes)),
     })
@@ -80,21 +83,28 @@ fn guess<'a>(text: &str, mut processes: impl Iterator<Item = (&'a str, &'a str)>
 mod tests {
     use super::*;
 
-    const TABLE: &[(&str, &str)] = &[("web", "web_0"), ("web", "web_1"), ("api", "api"), ("g", "api")];
+    const TABLE: &[(&str, &str)] = &[
+        ("web", "web_0"),
+        ("web", "web_1"),
+        ("api", "api"),
+        ("g", "api"),
+        ("all", "all"),
+    ];
 
     fn found(text: &str) -> Result<Vec<usize>, String> {
-        select(text, TABLE.iter().copied())
+        select(text, TABLE.iter().copied(), &["none".to_owned()])
     }
 
     #[test]
     fn names_find_what_they_mean() {
-        assert_eq!(found("all"), Ok(vec![0, 1, 2, 3]));
+        assert_eq!(found("all"), Ok(vec![0, 1, 2, 3, 4]));
         assert_eq!(found("web:*"), Ok(vec![0, 1]));
         assert_eq!(found("web:web_1"), Ok(vec![1]));
         assert_eq!(found("api"), Ok(vec![2]));
         assert_eq!(found("api:api"), Ok(vec![2]));
         assert_eq!(found("g:api"), Ok(vec![3]));
-        assert_eq!(select("all", std::iter::empty()), Ok(vec![]));
+        assert_eq!(found("none:*"), Ok(vec![]));
+        assert_eq!(select("all", std::iter::empty(), &[]), Ok(vec![]));
     }
 
     #[test]
@@ -108,7 +118,8 @@ mod tests {
             ("web:", "there is no process \"web:\""),
             (":", "there is no process \":\""),
             ("web:web_0:x", "there is no process \"web:web_0:x\""),
-            ("all:*", "there is no group \"all\""),
+            ("none", "there is no process \"none\""),
+            ("none:x", "there is no process \"none:x\""),
         ] {
             assert_eq!(found(text), Err(answer.to_owned()), "{text}");
         }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use pidherd::lifecycle::{ExpectedExits, Restart, Rung, Scope, Startup, StopLadder};
 use pidherd::{Command, GroupSpec, OpenFile, Policy, Resource, Signal, SignalSet, Stdio};
 
-use crate::config::{AutoRestart, Instance, Log, Program, Readiness};
+use crate::config::{AutoRestart, Instance, Log, Program, Readiness, Stream};
 use crate::limits::OpenFiles;
 
-/// What a service manager above us says to us, and to nobody that we start.
+/// What a service manager tells the taskmaster, and no program of it.
 const NOT_FOR_THEM: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
 /// The library's group called `name` for `instances` instances of `program`, with this limit of open files if it is not
@@ -55,20 +55,29 @@ fn command_of(program: &Program, instance: &Instance) -> Command {
     for variable in NOT_FOR_THEM {
         command = command.env_remove(variable);
     }
+    // The library sets it for another directory unless told otherwise; to supervisord it is a variable like any other.
+    command = match std::env::var_os("PWD") {
+        Some(directory) => command.env("PWD", directory),
+        None => command.env_remove("PWD"),
+    };
     command = command
         .env("SUPERVISOR_ENABLED", "1")
         .env("SUPERVISOR_PROCESS_NAME", &instance.name)
         .env("SUPERVISOR_GROUP_NAME", &program.group)
+        .envs(program.serverurl.iter().map(|url| ("SUPERVISOR_SERVER_URL", url)))
         .envs(instance.environment.iter().map(|(key, value)| (key, value)))
-        // The commands on our own standard input are not for them.
+        // The commands on the taskmaster's standard input are not for the programs.
         .stdin(Stdio::null())
-        .stdout(stdio(&instance.stdout))
+        .stdout(stdio(&instance.stdout, Stream::Out))
         .stderr(if program.redirect_stderr {
             Stdio::stdout()
         } else {
-            stdio(&instance.stderr)
-        });
-    if [&instance.stdout, &instance.stderr].contains(&&Log::Inherit) {
+            stdio(&instance.stderr, Stream::Err)
+        })
+        // The library sets it for another user unless told otherwise; supervisord does not set it at all.
+        .no_new_privileges(program.beyond.no_new_privs);
+    let is_own = |log: &Log| matches!(log, Log::Own(_));
+    if is_own(&instance.stdout) || is_own(&instance.stderr) {
         // A program is never in the foreground of the terminal, and with `stty tostop` its first line would stop it.
         command = command.ignored_signals(SignalSet::EMPTY.with(Signal::TTOU));
     }
@@ -83,17 +92,22 @@ fn command_of(program: &Program, instance: &Instance) -> Command {
         .as_ref()
         .filter(|user| user.uid != rustix::process::getuid().as_raw())
     {
-        // A stranger gets a session of its own, and with it a process group.
+        // Another user gets a session of its own, and with it a process group: in this one it could type
+        // into the taskmaster's terminal.
         Some(user) => command.uid(user.uid).gid(user.gid).groups(&user.groups).setsid(true),
-        // Ctrl-C at our terminal is for us alone.
+        // Ctrl-C at the terminal is for the taskmaster alone.
         None => command.process_group(0),
     }
 }
 
-fn stdio(log: &Log) -> Stdio {
+/// What the child has as `stream`.
+fn stdio(log: &Log, stream: Stream) -> Stdio {
     match log {
         Log::Discard => Stdio::null(),
-        Log::Inherit => Stdio::inherit(),
+        Log::Own(own) if *own == stream => Stdio::inherit(),
+        // Without a descriptor for the duplicate nothing can be started anyway.
+        Log::Own(own) => own.duplicate().map_or_else(Stdio::null, Stdio::from),
+        Log::Automatic(path) => OpenFile::append(path).mode(0o600).into(),
         Log::File(path) => OpenFile::append(path).into(),
     }
 }
@@ -130,7 +144,7 @@ fn ladder(program: &Program) -> StopLadder {
         scope: scope(program.stopasgroup),
         wait: program.stopwaitsecs,
     };
-    // Where there is a cgroup, nothing gets away from the last signal.
+    // Where there is a cgroup, no process gets away from the last signal.
     let kill = match program.beyond.cgroup {
         Some(_) => Scope::Cgroup,
         None => scope(program.killasgroup),

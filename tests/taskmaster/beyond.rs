@@ -240,7 +240,7 @@ fn who_comes_back_to_its_cgroup_waits_for_the_old_one() {
     let mut herd = Taskmaster::start(&config);
     herd.reached("a:a", "RUNNING");
     herd.complaint("escaped");
-    fs::write(herd.dir.path("herd.conf"), "").unwrap();
+    fs::write(herd.dir.path("herd.conf"), "[supervisord]\n").unwrap();
     assert!(herd.ask("reload").contains("1 removed"));
     fs::write(herd.dir.path("herd.conf"), config).unwrap();
     assert!(herd.ask("reload").contains("1 added"));

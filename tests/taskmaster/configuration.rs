@@ -3,15 +3,20 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::process::Command;
 
-use crate::driver::{Dir, Taskmaster, aloud, refused, run_to_end};
+use crate::driver::{Dir, Taskmaster, aloud, binary, fifo, refused, run_to_end};
 
 #[test]
 fn a_bad_value_names_section_key_and_value_and_starts_nothing() {
     for line in [
         "startsecs=soon",
         "stopsignal=SIGNOPE",
-        "numprocs=0",
+        "numprocs=100001",
+        "stdout_logfile=syslog",
+        "stderr_syslog=true",
+        "stdout_logfile=/dev/fd/9",
+        "no_new_privs=maybe",
         "umask=9",
         "user=no-such-user",
         "exitcodes=256",
@@ -32,19 +37,14 @@ fn a_bad_value_names_section_key_and_value_and_starts_nothing() {
 
 #[test]
 fn all_mistakes_are_told_at_once() {
-    let errors = refused("[program:web]\ncommand=\nstartsecs=x\n[group:g]\nprograms=nobody\n[program:db]\n");
+    let errors = refused("[program:web]\ncommand=\nstartsecs=x\n[group:g]\nprograms=missing\n[program:db]\n");
     for part in [
         "[program:web] startsecs=\"x\"",
-        "[group:g] programs=\"nobody\"",
+        "[group:g] programs=\"missing\"",
         "[program:db]: command",
     ] {
         assert!(errors.contains(part), "{part} in {errors}");
     }
-    let errors = refused("[program:healthy]\ncommand=true\n");
-    assert!(
-        errors.contains("[program:healthy]: this section is there twice"),
-        "{errors}"
-    );
     assert!(refused("[program:a]\ncommand\n").contains("line 4"));
 }
 
@@ -86,12 +86,207 @@ fn the_command_line_is_checked_first() {
 }
 
 #[test]
-fn what_is_unknown_is_noted_and_ignored() {
-    let mut herd =
-        Taskmaster::start("[supervisord]\nlogfile=x\n[program:a]\ncommand=sleep 1000\ncolour=red\nstartsecs=0\n");
-    herd.complaint("[supervisord]: unknown section, ignored");
-    herd.complaint("[program:a] colour: unknown key, ignored");
+fn what_no_program_would_notice_is_noted_and_ignored() {
+    let mut herd = Taskmaster::start(
+        "[supervisord]\nlogfile=x\nfrobnicate=1\n[unix_http_server]\nfile=/x\n[rpcinterface:supervisor]\nx=y\n[foo]\n\
+         [program:a]\ncommand=sleep 1000\ncolour=red\nstartsecs=0\n",
+    );
+    for line in [
+        "[unix_http_server]: ignored, there is no server",
+        "[rpcinterface:supervisor]: ignored",
+        "[foo]: unknown section, ignored",
+        "[supervisord] frobnicate: unknown key, ignored",
+        "[supervisord] logfile: ignored, the log is on standard error",
+        "[program:a] colour: unknown key, ignored",
+    ] {
+        herd.complaint(line);
+    }
     herd.reached("a:a", "RUNNING");
+    herd.shut_down();
+}
+
+#[test]
+fn a_section_that_cannot_be_obeyed_is_refused() {
+    for (text, word) in [
+        ("[programs:web]\ncommand=true\n", "write [program:NAME]"),
+        ("[program web]\ncommand=true\n", "write [program:NAME]"),
+        ("[Group:g]\nprograms=healthy\n", "write [group:NAME]"),
+        ("[fcgi-program:f]\ncommand=true\n", "FastCGI"),
+        ("[group:g]\nprograms=f\n[fcgi-program:f]\ncommand=true\n", "FastCGI"),
+        ("[eventlistener:e]\ncommand=true\n", "event listeners"),
+        ("[supervisord]\nstrip_ansi=true\n", "strip_ansi"),
+        ("[supervisord]\nuser=no-such-user\n", "no such user"),
+        ("[supervisor]\nuser=nobody\n", "write [supervisord]"),
+    ] {
+        let errors = refused(text);
+        assert_eq!(errors.lines().count(), 1, "{errors}");
+        assert!(errors.contains(word), "{word} in {errors}");
+    }
+}
+
+#[test]
+fn a_file_that_says_nothing_is_refused() {
+    for text in [
+        "",
+        "\n \n",
+        "; a comment\n# and another\n",
+        "[foo]\nx=y\n",
+        "[unix_http_server]\nfile=/x\n",
+    ] {
+        let dir = Dir::new();
+        let file = dir.file("herd.conf", text);
+        let ended = run_to_end(&[file.as_os_str()]);
+        assert_eq!(
+            (ended.code, ended.out.as_str()),
+            (Some(2), ""),
+            "{text:?}: {}",
+            ended.err
+        );
+        assert!(
+            ended.err.contains("there is no [supervisord]"),
+            "{text:?}: {}",
+            ended.err
+        );
+    }
+}
+
+#[test]
+fn an_emptied_file_stops_nothing() {
+    let mut herd = Taskmaster::start("[program:a]\ncommand=sleep 1000\nstartsecs=0\n");
+    let pid = herd.reached("a:a", "RUNNING").pid;
+    for text in ["", "# all gone\n", "[foo]\n"] {
+        fs::write(herd.dir.path("herd.conf"), text).unwrap();
+        let answer = herd.ask("reload");
+        assert!(
+            answer.starts_with("error: nothing is changed: ") && answer.contains("there is no [supervisord]"),
+            "{answer}"
+        );
+    }
+    herd.signal(rustix::process::Signal::HUP);
+    herd.complaint("there is no [supervisord]");
+    herd.complaint("nothing is changed");
+    assert!(herd.ask("status a").contains(&format!(" pid {},", pid.unwrap())));
+    // A file that says that there are no programs is another matter.
+    fs::write(herd.dir.path("herd.conf"), "[supervisord]\n").unwrap();
+    assert_eq!(
+        herd.ask("reload"),
+        "ok: reload: 0 added, 1 removed, 0 changed, 0 unchanged"
+    );
+    herd.shut_down();
+}
+
+#[test]
+fn a_mistake_in_an_environment_is_told_without_its_values() {
+    for line in [
+        "environment=hunter2",
+        "environment=PASSWORD=\"hunter2",
+        "environment=PASSWORD=%(hunter2)s",
+        "environment=PASSWORD=hunter2 A=hunter2",
+        "environment=A=1,\nhunter2",
+    ] {
+        for section in ["program:web", "supervisord"] {
+            let errors = refused(&format!("[{section}]\ncommand=true\n{line}\n"));
+            assert!(!errors.contains("hunter2"), "{errors}");
+            assert!(
+                errors.contains(&format!("[{section}] environment: ")) || errors.contains("line "),
+                "{errors}"
+            );
+        }
+    }
+    let mut herd = Taskmaster::start("[program:a]\ncommand=sleep 1000\nstartsecs=0\n");
+    herd.reached("a:a", "RUNNING");
+    let text = "[program:a]\ncommand=sleep 1000\nenvironment=PASSWORD=\"hunter2\n";
+    fs::write(herd.dir.path("herd.conf"), text).unwrap();
+    let answer = herd.ask("reload");
+    assert!(
+        answer.starts_with("error: ") && answer.contains("a quote is not closed"),
+        "{answer}"
+    );
+    assert!(!herd.transcript().contains("hunter2"), "{}", herd.transcript());
+    herd.shut_down();
+}
+
+#[test]
+fn a_command_is_split_as_supervisord_splits_it() {
+    let dir = Dir::new();
+    dir.file(
+        "herd.conf",
+        "[program:a]\nstdout_logfile=/dev/stdout\nstartsecs=0\nautorestart=false\n\
+         command=sh -c 'printf \"[%%s]\" \"$@\"; echo' x --colour %(ENV_COLOUR)s --port 80 \"\\$HOME \\`id\\` \\\"q\\\"\" a\\ b '' x#end ; a comment\n",
+    );
+    fifo(&dir, "events");
+    let mut command = Command::new(binary());
+    command.args(["--events", "events", "herd.conf"]).env("COLOUR", "#fff");
+    let mut herd = Taskmaster::run(dir, command);
+    assert_eq!(
+        herd.answer(),
+        r#"[--colour][#fff][--port][80][\$HOME \`id\` "q"][a b][][x#end]"#
+    );
+    herd.reached("a:a", "EXITED");
+    herd.shut_down();
+}
+
+#[test]
+fn a_section_that_is_there_twice_is_one() {
+    let mut herd = Taskmaster::start(
+        "[program:a]\ncommand=sleep 1000\nstartsecs=60\n[program:b]\ncommand=sleep 1000\nstartsecs=0\n\
+         [program:a]\nstartsecs=0\n",
+    );
+    herd.complaint("[program:a]: this section is there twice");
+    herd.reached("a:a", "RUNNING");
+    herd.reached("b:b", "RUNNING");
+    herd.shut_down();
+}
+
+#[test]
+fn a_program_runs_in_each_of_its_groups() {
+    let a = "[program:a]\ncommand=sleep 1000\nstartsecs=0\nprocess_name=a%(process_num)d\n";
+    let mut herd = Taskmaster::start(&format!(
+        "{a}[group:g]\nprograms=a\n[group:h]\nprograms=a,a\n[group:empty]\nprograms=\n[group:none]\n"
+    ));
+    let first = herd.reached("g:a0", "RUNNING").pid;
+    assert_ne!(first, herd.reached("h:a0", "RUNNING").pid);
+    assert_eq!(herd.ask("stop h:*"), "ok: stop h:*: accepted");
+    herd.reached("h:a0", "STOPPED");
+    assert!(herd.ask("status g:a0").contains(&format!(" pid {},", first.unwrap())));
+    for group in ["empty", "none"] {
+        assert_eq!(
+            herd.ask(&format!("start {group}:*")),
+            format!("ok: start {group}:*: there is nothing")
+        );
+    }
+    assert!(
+        herd.ask("scale a 2")
+            .starts_with("error: the program \"a\" is in several groups")
+    );
+    assert_eq!(herd.ask("scale g:a 2"), "ok: scale g:a: from 1 to 2");
+    herd.reached("g:a1", "RUNNING");
+    herd.shut_down();
+}
+
+#[test]
+fn numbers_below_zero_mean_none() {
+    let dir = Dir::new();
+    dir.file(
+        "herd.conf",
+        "[program:none]\ncommand=sleep 1000\nprocess_name=n%(process_num)d\nnumprocs=%(ENV_COUNT)s\nstartsecs=-1\n\
+         [program:less]\ncommand=sleep 1000\nnumprocs=-4\n\
+         [program:crash]\ncommand=sh -c \"exit 3\"\nstartretries=-1\n\
+         [program:short]\ncommand=true\nstartsecs=-1\n",
+    );
+    fifo(&dir, "events");
+    let mut command = Command::new(binary());
+    command.args(["--events", "events", "herd.conf"]).env("COUNT", "0");
+    let mut herd = Taskmaster::run(dir, command);
+    herd.reached("crash:crash", "FATAL");
+    assert_eq!(herd.states("crash:crash"), ["STARTING", "BACKOFF", "FATAL"]);
+    herd.reached("short:short", "EXITED");
+    assert_eq!(herd.status(2).len(), 2);
+    assert_eq!(herd.ask("start none:*"), "ok: start none:*: there is nothing");
+    let text = "[program:none]\ncommand=sleep 1000\nnumprocs=1\nstartsecs=0\n";
+    fs::write(herd.dir.path("herd.conf"), text).unwrap();
+    assert!(herd.ask("reload").starts_with("ok: reload: 1 added, 2 removed"));
+    herd.reached("none:none", "RUNNING");
     herd.shut_down();
 }
 
@@ -143,6 +338,27 @@ fn a_program_runs_as_its_user() {
     let log = fs::read_to_string(herd.dir.path("who.log")).unwrap();
     assert_eq!(log, format!("{}\n{}\n{}\n", nobody[2], nobody[3], nobody[3]));
     herd.shut_down();
+}
+
+#[test]
+fn a_program_of_another_user_may_gain_privileges_unless_told_otherwise() {
+    if !rustix::process::getuid().is_root() {
+        return aloud("privileges of another user: needs root");
+    }
+    let program = |name: &str, more: &str| {
+        let command = "command=sh -c \"grep NoNewPrivs /proc/self/status; exec sleep 1000\"";
+        format!("[program:{name}]\n{command}\nstartsecs=0\nstdout_logfile=/dev/stdout\n{more}\n")
+    };
+    for (more, expected) in [
+        ("user=nobody", "NoNewPrivs:\t0"),
+        ("user=nobody\nno_new_privs=true", "NoNewPrivs:\t1"),
+        ("no_new_privs=true", "NoNewPrivs:\t1"),
+        ("", "NoNewPrivs:\t0"),
+    ] {
+        let mut herd = Taskmaster::start(&program("a", more));
+        assert_eq!(herd.answer(), expected, "{more}");
+        herd.shut_down();
+    }
 }
 
 #[test]

@@ -120,7 +120,7 @@ fn a_herd_that_is_being_started_hears_what_it_is_told() {
 #[test]
 fn a_herd_that_is_down_already_ends_at_once() {
     Taskmaster::start("[program:a]\ncommand=sleep 1000\nautostart=false\n").shut_down();
-    let mut empty = Taskmaster::start("");
+    let mut empty = Taskmaster::start("[supervisord]\n");
     assert_eq!(empty.ask("status"), "ok: status: there is nothing");
     empty.shut_down();
 }

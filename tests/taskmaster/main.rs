@@ -15,6 +15,8 @@ mod ending;
 mod events;
 mod job_control;
 mod limits;
+mod outputs;
+mod own_process;
 mod recordings;
 mod reloading;
 mod signals;

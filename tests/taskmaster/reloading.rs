@@ -154,7 +154,7 @@ fn who_comes_back_waits_until_the_old_one_is_gone() {
                 stderr_logfile=/dev/stderr\nstopwaitsecs=1\nkillasgroup=true\nstartsecs=0\n";
     let mut herd = Taskmaster::start(deaf);
     herd.complaint("ready");
-    rewrite(&herd, "");
+    rewrite(&herd, "[supervisord]\n");
     assert_eq!(
         herd.ask("reload"),
         "ok: reload: 0 added, 1 removed, 0 changed, 0 unchanged"

@@ -3,10 +3,12 @@
 //! Only what its documentation promises: a name in parentheses, then `s`, or `d` for numbers, with an
 //! optional width that a leading zero fills with zeros and a minus aligns to the left. `%%` is a
 //! percent sign. Anything else is an error: a `%` that is passed on unseen would change its meaning
-//! the day somebody adds a name after it.
+//! on the day when a name is added after it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use super::raw::Raw;
 
 /// What a name stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +16,7 @@ pub enum Value {
     /// Expands with `s`.
     Text(String),
     /// Expands with `s` and `d`.
-    Number(u32),
+    Number(i64),
 }
 
 /// The names that may be used, and what they stand for.
@@ -41,27 +43,47 @@ impl Scope {
         self.own.insert(name.into(), value);
     }
 
+    /// Adds names that every scope cloned from this one shares.
+    pub fn share(&mut self, names: impl IntoIterator<Item = (String, Value)>) {
+        Arc::make_mut(&mut self.outer).extend(names);
+    }
+
     fn get(&self, name: &str) -> Option<&Value> {
         self.own.get(name).or_else(|| self.outer.get(name))
     }
 
-    /// `template` with every name replaced.
+    /// The text of `template` with every name replaced; `%(here)s` is the directory of its file.
     ///
     /// # Errors
     /// One sentence about the first thing that could not be expanded.
-    pub fn expand(&self, template: &str) -> Result<String, String> {
+    pub fn expand(&self, template: &Raw) -> Result<String, String> {
+        self.expand_text(&template.text, &template.source.here)
+    }
+
+    /// The same, and what comes of it once more. supervisord does that to the names of logs and to the
+    /// environment of `[supervisord]`, so that a percent sign is written `%%%%` there.
+    ///
+    /// # Errors
+    /// As [`Scope::expand`].
+    pub fn expand_twice(&self, template: &Raw) -> Result<String, String> {
+        let once = self.expand(template)?;
+        self.expand_text(&once, &template.source.here)
+            .map_err(|message| format!("{message} (this value is expanded twice: write \"%%%%\" for a percent sign)"))
+    }
+
+    fn expand_text(&self, template: &str, here: &str) -> Result<String, String> {
         let mut out = String::with_capacity(template.len());
         let mut rest = template;
         while let Some((before, after)) = rest.split_once('%') {
             out.push_str(before);
-            rest = self.expand_one(after, &mut out)?;
+            rest = self.expand_one(after, here, &mut out)?;
         }
         out.push_str(rest);
         Ok(out)
     }
 
     /// Expands what stands behind one percent sign, and returns what comes after it.
-    fn expand_one<'a>(&self, after: &'a str, out: &mut String) -> Result<&'a str, String> {
+    fn expand_one<'a>(&self, after: &'a str, here: &str, out: &mut String) -> Result<&'a str, String> {
         if let Some(rest) = after.strip_prefix('%') {
             out.push('%');
             return Ok(rest);
@@ -71,7 +93,9 @@ impl Scope {
             .strip_prefix('(')
             .and_then(|open| open.split_once(')'))
             .ok_or_else(stray)?;
-        let value = self.get(name).ok_or_else(|| self.unknown(name))?;
+        let here = (name == "here").then(|| Value::Text(here.to_owned()));
+        let value = here.as_ref().or_else(|| self.get(name));
+        let value = value.ok_or_else(|| self.unknown(name))?;
         let letter = format
             .find(|c: char| c.is_ascii_alphabetic())
             .ok_or_else(|| unfinished(name))?;
@@ -79,9 +103,9 @@ impl Scope {
         let layout = Layout::parse(width).ok_or_else(|| unfinished(name))?;
         let mut rest = rest.chars();
         match (rest.next(), value) {
-            (Some('s'), Value::Text(text)) => layout.put(text, false, out),
-            (Some('s'), Value::Number(number)) => layout.put(&number.to_string(), false, out),
-            (Some('d'), Value::Number(number)) => layout.put(&number.to_string(), true, out),
+            (Some('s'), Value::Text(text)) => layout.put(text, out),
+            (Some('s'), Value::Number(number)) => layout.put(&number.to_string(), out),
+            (Some('d'), Value::Number(number)) => layout.put_number(*number, out),
             (Some('d'), Value::Text(_)) => return Err(format!("%({name})d: {name} is no number, use %({name})s")),
             _ => return Err(unfinished(name)),
         }
@@ -94,6 +118,7 @@ impl Scope {
         }
         let mut known: Vec<&str> = self.own.keys().chain(self.outer.keys()).map(String::as_str).collect();
         known.retain(|known| !known.starts_with("ENV_"));
+        known.push("here");
         known.sort_unstable();
         format!(
             "%({name})s is not known here (but {} and ENV_... are)",
@@ -130,23 +155,32 @@ impl Layout {
         (only_digits && width <= WIDEST).then_some(layout)
     }
 
-    fn put(&self, text: &str, numeric: bool, out: &mut String) {
+    fn put(&self, text: &str, out: &mut String) {
         let width = self.width;
-        let padded = match (self.left, self.zeros && numeric) {
-            (true, _) => format!("{text:<width$}"),
-            (false, true) => format!("{text:0>width$}"),
-            (false, false) => format!("{text:>width$}"),
+        let padded = match self.left {
+            true => format!("{text:<width$}"),
+            false => format!("{text:>width$}"),
         };
         out.push_str(&padded);
+    }
+
+    fn put_number(&self, number: i64, out: &mut String) {
+        let width = self.width;
+        if self.zeros && !self.left {
+            out.push_str(&format!("{number:0width$}"));
+        } else {
+            self.put(&number.to_string(), out);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::raw::Source;
     use super::*;
 
     fn scope() -> Scope {
-        let outer = [("ENV_HOME", "/away"), ("here", "/etc")];
+        let outer = [("ENV_HOME", "/away")];
         let mut scope = Scope::around(
             outer
                 .map(|(name, text)| (name.to_owned(), Value::Text(text.to_owned())))
@@ -156,6 +190,17 @@ mod tests {
         scope.set("process_num", Value::Number(7));
         scope.set("ENV_HOME", Value::Text("/home/me".to_owned()));
         scope
+    }
+
+    fn raw(text: &str) -> Raw {
+        let source = Source {
+            here: "/etc".to_owned(),
+            ..Source::default()
+        };
+        Raw {
+            text: text.to_owned(),
+            source: Arc::new(source),
+        }
     }
 
     #[test]
@@ -175,8 +220,25 @@ mod tests {
             ("%%(program_name)s", "%(program_name)s"),
             ("é%(program_name)sé", "éwebé"),
         ] {
-            assert_eq!(scope().expand(template).as_deref(), Ok(expected), "{template}");
+            assert_eq!(scope().expand(&raw(template)).as_deref(), Ok(expected), "{template}");
         }
+    }
+
+    #[test]
+    fn numbers_may_be_negative() {
+        let mut scope = scope();
+        scope.set("process_num", Value::Number(-1));
+        let expanded = scope.expand(&raw("%(process_num)d|%(process_num)03d|%(process_num)4s"));
+        assert_eq!(expanded.as_deref(), Ok("-1|-01|  -1"));
+    }
+
+    #[test]
+    fn some_values_are_expanded_twice() {
+        assert_eq!(
+            scope().expand_twice(&raw("%%%%,%(here)s,%%(here)s")).as_deref(),
+            Ok("%,/etc,/etc")
+        );
+        assert!(scope().expand_twice(&raw("50%%")).unwrap_err().contains("%%%%"));
     }
 
     #[test]
@@ -192,10 +254,10 @@ mod tests {
             ("%(process_num)999999999d", "followed"),
             ("%(process_num)99999999999999999999999d", "followed"),
             ("%(program_name)d", "no number"),
-            ("%(nobody)s", "here, process_num, program_name"),
+            ("%(nothing)s", "here, process_num, program_name"),
             ("%(ENV_NOPE)s", "has no NOPE"),
         ] {
-            let error = scope().expand(template).unwrap_err();
+            let error = scope().expand(&raw(template)).unwrap_err();
             assert!(error.contains(word), "{template}: {error}");
         }
     }

@@ -1,147 +1,203 @@
 //! The file's outer form: sections, keys and values, before anything is known about their meaning.
 //!
-//! supervisord reads its file with Python's parser, whose dialect people's files are written in: a
-//! comment may follow a value, but only after whitespace (`a;b` is a value, `a ;b` is not); a line
-//! indented deeper than its key continues the value; keys may be indented; backslashes and quotes
-//! mean nothing yet. The `ini` crate reads a plainer language, in which an indented key continues
-//! the value above it and a backslash swallows the end of a line. So [`plain`] translates, one line
-//! for one line, and the crate does the rest.
+//! supervisord reads its file with Python's `RawConfigParser`, and existing files rely on that dialect:
 //!
-//! Other crates were looked at and left: those that know comments after a value cut at every `;`,
-//! and merge a section that is there twice, which here is an error.
+//! - A comment begins with `;` or `#` at the start of a line or after whitespace: `a;b` is a value,
+//!   `a ;b` is a value and a comment.
+//! - A line that is indented deeper than its key continues the value. Keys may be indented.
+//! - Backslashes and quotes have no meaning yet.
+//! - A section that is there twice is one section, and of two equal keys the last one counts, also
+//!   across included files.
+//! - `[DEFAULT]` gives every other section the keys that the section does not have itself.
+//!
+//! Crates for INI files were tried and rejected: none of them reads these rules, and the one that came
+//! closest needed a translation of the whole file that was longer than this parser.
+//!
+//! Messages name the line and never repeat it: a line may hold a password.
 
-use ini::{Ini, ParseOption};
+use std::sync::Arc;
 
-use super::Problem;
+use super::problem::Problem;
+use super::raw::{Entry, Raw, Section, Source};
 
-/// One `[section]`, with its keys in the file's order.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Section {
-    /// What stands between the brackets.
-    pub name: String,
-    /// Keys (in lower case, as supervisord sees them) and values.
-    pub entries: Vec<(String, String)>,
+/// The section that gives its keys to all others.
+const DEFAULT: &str = "DEFAULT";
+
+/// One or more files, merged in the order in which they were read.
+#[derive(Debug, Default)]
+pub struct Files {
+    sections: Vec<Section>,
+    defaults: Vec<Entry>,
+    /// What was understood in a way that may surprise, one line each.
+    pub notes: Vec<String>,
 }
 
-impl Section {
-    /// The value of `key`; the last one, as in supervisord, if it is there more than once.
-    pub fn get(&self, key: &str) -> Option<&str> {
-        let entry = self.entries.iter().rev().find(|(known, _)| known == key);
-        entry.map(|(_, value)| value.as_str())
-    }
-}
-
-/// The sections of a file, in its order.
-///
-/// # Errors
-/// Every line that is no INI, and every section that is there twice.
-pub fn sections(text: &str) -> Result<Vec<Section>, Vec<Problem>> {
-    let options = ParseOption {
-        enabled_quote: false,
-        enabled_escape: true,
-        enabled_indented_mutiline_value: true,
-        enabled_preserve_key_leading_whitespace: false,
-    };
-    let ini = Ini::load_from_str_opt(&plain(text)?, options)
-        .map_err(|error| vec![Problem::at_line(error.line, error.msg)])?;
-    let sections = ini.iter().filter_map(|(name, properties)| {
-        let entries = properties
-            .iter()
-            .map(|(key, value)| (key.to_lowercase(), value.to_owned()));
-        Some(Section {
-            name: name?.to_owned(),
-            entries: entries.collect(),
-        })
-    });
-    let sections: Vec<Section> = sections.collect();
-    match doubles(&sections) {
-        problems if problems.is_empty() => Ok(sections),
-        problems => Err(problems),
-    }
-}
-
-fn doubles(sections: &[Section]) -> Vec<Problem> {
-    let again = |(index, section): (usize, &Section)| {
-        let before = sections.iter().take(index).any(|other| other.name == section.name);
-        before.then(|| Problem::in_section(&section.name, "this section is there twice"))
-    };
-    sections.iter().enumerate().filter_map(again).collect()
-}
-
-/// What a line is to supervisord, and so to us.
-enum Line<'a> {
-    Blank,
-    Header(&'a str),
-    Key(&'a str),
-    Continued(&'a str),
-}
-
-/// The same file in the plainer language: comments gone, headers and keys at the margin,
-/// continuations indented by one space, backslashes doubled. Line numbers stay.
-fn plain(text: &str) -> Result<String, Vec<Problem>> {
-    let mut out = String::with_capacity(text.len());
-    let mut problems = Vec::new();
-    let mut place = Place::Outside;
-    for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-        match place.classify(line) {
-            Ok(Line::Blank) => {}
-            Ok(Line::Header(header)) => out.push_str(&escaped(header)),
-            Ok(Line::Key(entry)) => out.push_str(&escaped(entry)),
-            Ok(Line::Continued(more)) => {
-                out.push(' ');
-                out.push_str(&escaped(more));
-            }
-            Err(message) => problems.push(Problem::at_line(number + 1, message)),
+impl Files {
+    /// Adds the text of a file.
+    ///
+    /// # Errors
+    /// Every line that is no INI.
+    pub fn read(&mut self, text: &str, source: &Arc<Source>) -> Result<(), Vec<Problem>> {
+        let mut reader = Reader::new(self, source);
+        let lines = text.trim_start_matches('\u{feff}').lines().enumerate();
+        let problem = |(number, line)| {
+            let message = reader.line(number + 1, line).err()?;
+            Some(Problem::at_line(source, number + 1, message))
+        };
+        let problems: Vec<Problem> = lines.filter_map(problem).collect();
+        let entries = self.sections.iter_mut().flat_map(|section| &mut section.entries);
+        for (_, value) in entries.chain(&mut self.defaults) {
+            value.text.truncate(value.text.trim_end().len());
         }
-        out.push('\n');
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
-    if problems.is_empty() { Ok(out) } else { Err(problems) }
+
+    /// The section with this name, with the defaults that are known so far.
+    pub fn section(&self, name: &str) -> Option<Section> {
+        let section = self.sections.iter().find(|section| section.name == name)?;
+        Some(Section {
+            name: section.name.clone(),
+            source: Arc::clone(&section.source),
+            entries: section.entries.clone(),
+            defaults: Arc::new(self.defaults.clone()),
+        })
+    }
+
+    /// All sections but `[DEFAULT]`, in the order in which they were first seen, and the notes.
+    pub fn finish(mut self) -> (Vec<Section>, Vec<String>) {
+        let defaults = Arc::new(self.defaults);
+        for section in &mut self.sections {
+            section.defaults = Arc::clone(&defaults);
+        }
+        (self.sections, self.notes)
+    }
 }
 
-fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\")
+/// A reader in the middle of a file.
+struct Reader<'a> {
+    files: &'a mut Files,
+    source: &'a Arc<Source>,
+    place: Place,
+    /// The sections of this file.
+    seen: Vec<usize>,
 }
 
 /// Where in the file a line stands, as far as its meaning depends on it.
+#[derive(Clone, Copy)]
 enum Place {
     /// Before the first section.
     Outside,
-    /// Right after a section's header.
-    Section,
-    /// After a key that was indented so deep.
-    Key { indent: usize },
+    /// In a section, before its first key.
+    Header(Owner),
+    /// After a key that is indented by so many bytes.
+    Key(Owner, usize),
 }
 
-impl Place {
-    fn classify<'a>(&mut self, line: &'a str) -> Result<Line<'a>, String> {
-        let content = without_comment(line).trim();
-        if content.is_empty() {
-            return Ok(Line::Blank);
-        }
-        let depth = line.len() - line.trim_start().len();
-        if matches!(self, Place::Key { indent } if depth > *indent) {
-            return Ok(Line::Continued(content));
-        }
-        if content.starts_with('[') {
-            *self = Place::Section;
-            return header(content);
-        }
-        if matches!(self, Place::Outside) {
-            return Err(format!("{content:?} stands before the first [section]"));
-        }
-        *self = Place::Key { indent: depth };
-        match content.find(['=', ':']) {
-            None => Err(format!("{content:?} is neither a [section] nor key=value")),
-            Some(0) => Err(format!("{content:?} has no key")),
-            Some(_) => Ok(Line::Key(content)),
+/// The section that keys are added to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Defaults,
+    Section(usize),
+}
+
+impl<'a> Reader<'a> {
+    fn new(files: &'a mut Files, source: &'a Arc<Source>) -> Reader<'a> {
+        Reader {
+            files,
+            source,
+            place: Place::Outside,
+            seen: Vec::new(),
         }
     }
-}
 
-fn header(content: &str) -> Result<Line<'_>, String> {
-    match content.find(']') {
-        Some(end) if end + 1 == content.len() => Ok(Line::Header(content)),
-        _ => Err(format!("{content:?} is no [section]")),
+    fn line(&mut self, number: usize, line: &str) -> Result<(), String> {
+        let uncommented = without_comment(line);
+        let content = uncommented.trim();
+        if content.is_empty() {
+            // A blank line is a part of the value around it; a line that holds a comment is not.
+            if uncommented.len() == line.len() {
+                self.continue_value("");
+            }
+            return Ok(());
+        }
+        let indent = line.len() - line.trim_start().len();
+        if matches!(self.place, Place::Key(_, key) if indent > key) {
+            self.continue_value(content);
+            return Ok(());
+        }
+        if content.starts_with('[') {
+            return self.header(number, content);
+        }
+        let owner = match self.place {
+            Place::Outside => return Err("this line stands before the first [section]".to_owned()),
+            Place::Header(owner) | Place::Key(owner, _) => owner,
+        };
+        self.place = Place::Key(owner, indent);
+        let (key, value) = content
+            .split_once(['=', ':'])
+            .ok_or("this line is neither a [section] nor key=value")?;
+        let key = key.trim_end().to_lowercase();
+        if key.is_empty() {
+            return Err("there is no key before the value".to_owned());
+        }
+        let value = Raw {
+            text: value.trim_start().to_owned(),
+            source: Arc::clone(self.source),
+        };
+        self.entries(owner).push((key, value));
+        Ok(())
+    }
+
+    /// A header ends with the last `]` of its line; supervisord ignores what follows.
+    fn header(&mut self, number: usize, content: &str) -> Result<(), String> {
+        let name = content
+            .strip_prefix('[')
+            .and_then(|open| open.rsplit_once(']'))
+            .filter(|(name, _)| !name.is_empty());
+        let (name, rest) = name.ok_or("a [section] is not closed, or has no name")?;
+        if !rest.is_empty() {
+            let line = format!("line {number}: what follows [{name}] is ignored");
+            self.files.notes.push(line);
+        }
+        self.place = Place::Header(self.owner(name));
+        Ok(())
+    }
+
+    fn owner(&mut self, name: &str) -> Owner {
+        if name == DEFAULT {
+            return Owner::Defaults;
+        }
+        let sections = &mut self.files.sections;
+        let known = sections.iter().position(|section| section.name == name);
+        let index = known.unwrap_or(sections.len());
+        if known.is_none() {
+            sections.push(Section {
+                name: name.to_owned(),
+                source: Arc::clone(self.source),
+                ..Section::default()
+            });
+        }
+        if self.seen.contains(&index) {
+            let line = format!("[{name}]: this section is there twice, and the last of two equal keys counts");
+            self.files.notes.push(line);
+        }
+        self.seen.push(index);
+        Owner::Section(index)
+    }
+
+    fn continue_value(&mut self, more: &str) {
+        let Place::Key(owner, _) = self.place else { return };
+        if let Some((_, value)) = self.entries(owner).last_mut() {
+            value.text.push('\n');
+            value.text.push_str(more);
+        }
+    }
+
+    fn entries(&mut self, owner: Owner) -> &mut Vec<Entry> {
+        match owner {
+            Owner::Defaults => &mut self.files.defaults,
+            Owner::Section(index) => &mut self.files.sections[index].entries,
+        }
     }
 }
 
@@ -161,11 +217,26 @@ fn without_comment(line: &str) -> &str {
 mod tests {
     use super::*;
 
+    fn files(texts: &[&str]) -> Result<Files, Vec<Problem>> {
+        let mut files = Files::default();
+        for text in texts {
+            files.read(text, &Arc::default())?;
+        }
+        Ok(files)
+    }
+
     fn read(text: &str) -> Vec<(String, Vec<(String, String)>)> {
-        let sections = sections(text).unwrap();
+        let (sections, _) = files(&[text]).unwrap().finish();
+        let entries = |section: Section| {
+            section
+                .entries
+                .into_iter()
+                .map(|(key, value)| (key, value.text))
+                .collect()
+        };
         sections
             .into_iter()
-            .map(|section| (section.name, section.entries))
+            .map(|section| (section.name.clone(), entries(section)))
             .collect()
     }
 
@@ -174,7 +245,7 @@ mod tests {
     }
 
     fn complaint(text: &str) -> String {
-        let problems = sections(text).unwrap_err();
+        let problems = files(&[text]).unwrap_err();
         problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     }
 
@@ -212,10 +283,8 @@ mod tests {
 
     #[test]
     fn deeper_lines_continue_a_value() {
-        let text = "command=one\n  two ; why\n; in between\n\n\tthree\nnext=4";
-        let command = entries(text).remove(0).1;
-        assert_eq!(command.split_whitespace().collect::<Vec<_>>(), ["one", "two", "three"]);
-        assert_eq!(entries(text)[1], ("next".to_owned(), "4".to_owned()));
+        let text = "command=one\n  two ; why\n; in between\n\n\tthree\nnext=4\n\n";
+        assert_eq!(entries(text), pairs(&[("command", "one\ntwo\n\nthree"), ("next", "4")]));
     }
 
     #[test]
@@ -236,21 +305,48 @@ mod tests {
 
     #[test]
     fn the_last_of_two_equal_keys_counts() {
-        let section = sections("[s]\na=1\nA=2\n").unwrap().remove(0);
-        assert_eq!(section.get("a"), Some("2"));
+        let section = files(&["[s]\na=1\nA=2\n"]).unwrap().section("s").unwrap();
+        assert_eq!(section.get("a").unwrap().text, "2");
         assert_eq!(section.get("b"), None);
     }
 
     #[test]
-    fn every_bad_line_is_named() {
-        let text = "stray=1\n[ok]\na=1\njunk\n=2\n[open\n[s] junk\n";
-        let complaint = complaint(text);
-        let lines: Vec<&str> = complaint.lines().map(|line| line.split(':').next().unwrap()).collect();
-        assert_eq!(lines, ["line 1", "line 4", "line 5", "line 6", "line 7"]);
+    fn a_section_that_is_there_twice_is_one() {
+        let (sections, notes) = files(&["[a]\nx=1\ny=1\n[b]\n[a]\nx=2\n"]).unwrap().finish();
+        let names: Vec<&str> = sections.iter().map(|section| section.name.as_str()).collect();
+        assert_eq!(names, ["a", "b"]);
+        assert_eq!(sections[0].get("x").unwrap().text, "2");
+        assert_eq!(sections[0].get("y").unwrap().text, "1");
+        assert!(notes.len() == 1 && notes[0].starts_with("[a]: "), "{notes:?}");
+        let (sections, notes) = files(&["[a]\nx=1\n", "[a]\nx=2\n"]).unwrap().finish();
+        assert_eq!((sections.len(), notes.len()), (1, 0));
+        assert_eq!(sections[0].get("x").unwrap().text, "2");
     }
 
     #[test]
-    fn a_section_may_be_there_once() {
-        assert_eq!(complaint("[a]\n[b]\n[a]\n"), "[a]: this section is there twice");
+    fn defaults_fill_what_a_section_does_not_have() {
+        let text = "[a]\nx=1\n[DEFAULT]\nx=2\nuser=nobody\n[b]\n";
+        let (sections, _) = files(&[text, "[DEFAULT]\nuser=ann\n"]).unwrap().finish();
+        let value = |index: usize, key| sections[index].get(key).map(|value| value.text.as_str());
+        assert_eq!((value(0, "x"), value(1, "x")), (Some("1"), Some("2")));
+        assert_eq!((value(0, "user"), value(1, "user")), (Some("ann"), Some("ann")));
+        assert_eq!(sections.len(), 2);
+    }
+
+    #[test]
+    fn a_header_ends_with_the_last_bracket() {
+        assert_eq!(read("[a]b]\n")[0].0, "a]b");
+        let (sections, notes) = files(&["[a] b=1\n"]).unwrap().finish();
+        assert!(sections[0].entries.is_empty());
+        assert_eq!(notes, ["line 1: what follows [a] is ignored"]);
+    }
+
+    #[test]
+    fn every_bad_line_is_named_and_none_is_repeated() {
+        let text = "stray=1\n[ok]\na=1\nhunter2\n=hunter2\n[open\n[]\n";
+        let complaint = complaint(text);
+        let lines: Vec<&str> = complaint.lines().map(|line| line.split(':').next().unwrap()).collect();
+        assert_eq!(lines, ["line 1", "line 4", "line 5", "line 6", "line 7"]);
+        assert!(!complaint.contains("hunter2"), "{complaint}");
     }
 }

@@ -4,19 +4,23 @@
 //! the file and expanded when an instance is asked for: `scale` may ask for more of them than the
 //! file does.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pidherd::cgroup::{CgroupDir, CgroupError};
 use pidherd::signal::Signal;
 
+use super::automatic::Automatic;
 use super::beyond::{self, Beyond};
 use super::expand::{Scope, Value};
-use super::ini::Section;
+use super::keys::Keys;
+use super::problem::{Findings, Problem};
+use super::raw::{Raw, Section};
+use super::streams::{self, Destination, Stream};
 use super::users::User;
-use super::{AutoRestart, Findings, Log, Problem, World, values};
+use super::values::AutoRestart;
+use super::world::World;
+use super::{environment, values};
 
 /// supervisord's default for `priority`.
 pub const PRIORITY: i32 = 999;
@@ -50,6 +54,25 @@ const KEYS: &[&str] = &[
     "stderr_logfile",
     "redirect_stderr",
     "priority",
+    "serverurl",
+    "stdout_syslog",
+    "stderr_syslog",
+    "stdout_logfile_maxbytes",
+    "stdout_logfile_backups",
+    "stdout_capture_maxbytes",
+    "stdout_events_enabled",
+    "stderr_logfile_maxbytes",
+    "stderr_logfile_backups",
+    "stderr_capture_maxbytes",
+    "stderr_events_enabled",
+];
+
+/// The ends of those keys of an output that have no effect, and why.
+const IDLE: &[(&str, &str)] = &[
+    ("logfile_maxbytes", "ignored, a log is not rotated"),
+    ("logfile_backups", "ignored, a log is not rotated"),
+    ("capture_maxbytes", "ignored, there are no event listeners"),
+    ("events_enabled", "ignored, there are no event listeners"),
 ];
 
 /// One program. The fields are named after the keys, and mean what supervisord says they mean.
@@ -57,7 +80,7 @@ const KEYS: &[&str] = &[
 pub struct Program {
     /// The part behind the colon of its section.
     pub name: String,
-    /// The group whose name its processes bear.
+    /// The group that its processes belong to.
     pub group: String,
     /// Lower ones start first and are stopped last.
     pub priority: i32,
@@ -79,12 +102,14 @@ pub struct Program {
     pub stopasgroup: bool,
     /// Whether SIGKILL does.
     pub killasgroup: bool,
-    /// Whom it runs as, if not as the taskmaster's user.
+    /// The user that it runs as, if not the taskmaster's.
     pub user: Option<User>,
     /// Its umask, if not the taskmaster's.
     pub umask: Option<u32>,
     /// Whether its standard error goes where its standard output goes.
     pub redirect_stderr: bool,
+    /// What it finds as `SUPERVISOR_SERVER_URL`, if that is not the taskmaster's own.
+    pub serverurl: Option<String>,
     /// How many instances there are.
     pub numprocs: u32,
     /// The keys that supervisord does not have.
@@ -99,7 +124,7 @@ pub struct Instance {
     pub name: String,
     /// The program and its arguments; never empty.
     pub argv: Vec<String>,
-    /// What is added to the taskmaster's environment.
+    /// What is added to the taskmaster's environment: the variables of all programs, then its own ones.
     pub environment: Vec<(String, String)>,
     /// Where it runs, if not in the taskmaster's directory.
     pub directory: Option<PathBuf>,
@@ -109,39 +134,67 @@ pub struct Instance {
     pub stderr: Log,
 }
 
+/// Where a program's output goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Log {
+    /// Nowhere: the taskmaster's own output belongs to the process that drives it.
+    Discard,
+    /// To one of the taskmaster's own streams.
+    Own(Stream),
+    /// To the end of this file, which only its owner may read.
+    Automatic(PathBuf),
+    /// To the end of this file.
+    File(PathBuf),
+}
+
+/// What all programs of a configuration have in common.
+#[derive(Clone, Debug)]
+pub struct Common {
+    /// The surroundings.
+    pub world: Arc<World>,
+    /// The names that every section may use.
+    pub scope: Scope,
+    /// The environment of all programs.
+    pub environment: Arc<Vec<(String, String)>>,
+    /// Where automatic logs are.
+    pub automatic: Arc<Automatic>,
+}
+
 /// The values that are expanded for each instance, as the file has them.
 #[derive(Clone, Debug)]
 struct Recipe {
     section: String,
-    world: Arc<World>,
+    group: String,
+    common: Common,
     scope: Scope,
-    first: u32,
-    process_name: String,
-    command: String,
-    environment: String,
-    directory: Option<String>,
-    stdout: String,
-    stderr: String,
+    first: i64,
+    process_name: Raw,
+    command: Raw,
+    environment: Raw,
+    directory: Option<Raw>,
+    stdout: Raw,
+    stderr: Raw,
 }
 
 impl Program {
-    /// Reads `[program:name]`; what is wrong with it ends up in `findings`.
+    /// Reads `[program:name]` for `group`; what is wrong with it ends up in `findings`.
     pub fn read(
         section: &Section,
         name: &str,
         group: &str,
-        world: &Arc<World>,
-        outer: &Scope,
+        common: &Common,
         findings: &mut Findings,
     ) -> Option<Program> {
-        let mut scope = outer.clone();
+        let mut scope = common.scope.clone();
         scope.set("program_name", Value::Text(name.to_owned()));
         scope.set("group_name", Value::Text(group.to_owned()));
         let before = findings.problems.len();
         let mut keys = Keys::new(section, &scope, &[KEYS, beyond::KEYS].concat(), findings);
         let name = keys.title(name);
+        let redirect_stderr = keys.optional("redirect_stderr", values::boolean).unwrap_or(false);
+        check_outputs(&mut keys, redirect_stderr);
         let numprocs = keys.optional("numprocs", values::instances).unwrap_or(1);
-        let recipe = Recipe::read(&mut keys, world, numprocs);
+        let recipe = Recipe::read(&mut keys, group, common, redirect_stderr);
         let stopasgroup = keys.optional("stopasgroup", values::boolean).unwrap_or(false);
         let program = Program {
             beyond: Beyond::read(&mut keys, group, &name),
@@ -153,7 +206,9 @@ impl Program {
                 .optional("autorestart", values::autorestart)
                 .unwrap_or(AutoRestart::Unexpected),
             startsecs: keys.optional("startsecs", values::seconds).unwrap_or(START_SECONDS),
-            startretries: keys.optional("startretries", values::count).unwrap_or(START_RETRIES),
+            startretries: keys
+                .optional("startretries", values::count_from_zero)
+                .unwrap_or(START_RETRIES),
             exitcodes: keys
                 .optional("exitcodes", values::exit_codes)
                 .unwrap_or_else(|| vec![0]),
@@ -163,9 +218,10 @@ impl Program {
             killasgroup: keys
                 .optional("killasgroup", |text| kill_as_group(text, stopasgroup))
                 .unwrap_or(stopasgroup),
-            user: keys.optional("user", |text| world.accounts.find(text)),
+            user: keys.optional("user", |text| common.world.accounts.find(text)),
             umask: keys.optional("umask", values::umask),
-            redirect_stderr: keys.optional("redirect_stderr", values::boolean).unwrap_or(false),
+            redirect_stderr,
+            serverurl: keys.optional("serverurl", |text| Ok(server(text))).flatten(),
             numprocs,
             recipe,
         };
@@ -200,7 +256,19 @@ impl Program {
 
     /// Whether instances have names of their own, so that there may be more than one.
     pub fn can_scale(&self) -> bool {
-        self.recipe.process_name.contains("%(process_num)")
+        self.recipe.process_name.text.contains("%(process_num)")
+    }
+
+    /// Whether an output of it is an automatic log.
+    pub fn has_automatic_logs(&self) -> bool {
+        let is_automatic = |log: &Log| matches!(log, Log::Automatic(_));
+        self.instance(0)
+            .is_ok_and(|instance| is_automatic(&instance.stdout) || is_automatic(&instance.stderr))
+    }
+
+    /// Something is wrong with the program as a whole.
+    pub fn problem(&self, message: impl Into<String>) -> Problem {
+        Problem::in_named_section(&self.recipe.section, &self.recipe.command.source, message)
     }
 
     /// What would go wrong with the first or the last instance: better known now than at the start.
@@ -222,33 +290,62 @@ fn kill_as_group(text: &str, stopasgroup: bool) -> Result<bool, String> {
     }
 }
 
+/// A URL, or none if it is up to the taskmaster, which has no server.
+fn server(text: &str) -> Option<String> {
+    let text = text.trim();
+    (!text.is_empty() && !text.eq_ignore_ascii_case("auto")).then(|| text.to_owned())
+}
+
+/// The keys of both outputs that can't be obeyed, or have no effect.
+fn check_outputs(keys: &mut Keys<'_>, redirect_stderr: bool) {
+    for output in ["stdout", "stderr"] {
+        let is_redirected = output == "stderr" && redirect_stderr;
+        let syslog = format!("{output}_syslog");
+        if keys.optional(&syslog, values::boolean) == Some(true) && !is_redirected {
+            keys.complain(&syslog, streams::NO_SYSLOG);
+        }
+        let logfile = format!("{output}_logfile");
+        if is_redirected && keys.has(&logfile) {
+            keys.note(&logfile, "ignored, redirect_stderr is true");
+        }
+        for (end, why) in IDLE {
+            let key = format!("{output}_{end}");
+            // Where nothing is asked for, nothing is missing.
+            let asks = |raw: &Raw| !matches!(raw.text.to_lowercase().as_str(), "0" | "false" | "no" | "off");
+            if keys.raw(&key).is_some_and(asks) {
+                keys.note(&key, why);
+            }
+        }
+    }
+}
+
 impl Recipe {
-    fn read(keys: &mut Keys<'_>, world: &Arc<World>, numprocs: u32) -> Recipe {
-        let first = |text: &str| {
-            let first = values::count(text)?;
-            first
-                .checked_add(numprocs)
-                .map(|_| first)
-                .ok_or_else(|| "the numbers would become too large".to_owned())
-        };
+    fn read(keys: &mut Keys<'_>, group: &str, common: &Common, redirect_stderr: bool) -> Recipe {
+        let default = if common.automatic.by_default { "AUTO" } else { "NONE" };
+        let log = |key| keys.raw_or(key, default);
         Recipe {
             section: keys.section.name.clone(),
-            world: Arc::clone(world),
+            group: group.to_owned(),
+            common: common.clone(),
             scope: keys.scope.clone(),
-            first: keys.optional("numprocs_start", first).unwrap_or(0),
-            process_name: keys.raw("process_name").unwrap_or("%(program_name)s").to_owned(),
-            command: keys.raw_required("command").to_owned(),
-            environment: keys.raw("environment").unwrap_or_default().to_owned(),
-            directory: keys.raw("directory").map(str::to_owned),
-            stdout: keys.raw_log("stdout_logfile"),
-            stderr: keys.raw_log("stderr_logfile"),
+            stdout: log("stdout_logfile"),
+            stderr: if redirect_stderr {
+                Raw::default()
+            } else {
+                log("stderr_logfile")
+            },
+            first: keys.optional("numprocs_start", values::first_instance).unwrap_or(0),
+            process_name: keys.raw_or("process_name", "%(program_name)s"),
+            command: keys.raw_required("command"),
+            environment: keys.raw_or("environment", ""),
+            directory: keys.raw("directory").cloned(),
         }
     }
 
     fn scope_of(&self, index: u32, numprocs: u32) -> Scope {
         let mut scope = self.scope.clone();
-        scope.set("process_num", Value::Number(self.first.saturating_add(index)));
-        scope.set("numprocs", Value::Number(numprocs));
+        scope.set("process_num", Value::Number(self.first.saturating_add(index.into())));
+        scope.set("numprocs", Value::Number(numprocs.into()));
         scope
     }
 
@@ -258,25 +355,41 @@ impl Recipe {
 
     fn instance(&self, mut scope: Scope) -> Result<Instance, Problem> {
         let name = self.name(&scope)?;
-        let environment = self.value(&scope, "environment", &self.environment, values::environment)?;
-        for (key, value) in &environment {
+        let own = scope
+            .expand(&self.environment)
+            .map_err(|message| values::discreet(&message))
+            .and_then(|expanded| environment::parse(&expanded))
+            .map_err(|message| self.problem("environment", &self.environment, &message))?;
+        for (key, value) in &own {
             scope.set(format!("ENV_{key}"), Value::Text(value.clone()));
         }
-        let path = |key, text: &str| self.value(&scope, key, text, |text| self.at_home(text));
-        let stdout = path("stdout_logfile", &self.stdout)?;
-        let stderr = path("stderr_logfile", &self.stderr)?;
+        let of_all = self.common.environment.iter().cloned();
+        let of_all = of_all.filter(|(key, _)| own.iter().all(|(other, _)| other != key));
+        let environment = of_all.chain(own.iter().cloned()).collect();
+        let at_home = |text: &str| self.common.world.at_home(text);
+        let directory = self.directory.as_ref();
+        let directory = directory.map(|raw| self.value(&scope, "directory", raw, at_home));
         Ok(Instance {
-            argv: self.value(&scope, "command", &self.command, values::words)?,
-            directory: self
-                .directory
-                .as_deref()
-                .map(|text| path("directory", text))
-                .transpose()?
-                .map(PathBuf::from),
-            stdout: values::log(&stdout, &["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"]),
-            stderr: values::log(&stderr, &["/dev/stderr", "/dev/fd/2", "/proc/self/fd/2"]),
+            argv: self.value(&scope, "command", &self.command, values::command)?,
+            directory: directory.transpose()?.map(PathBuf::from),
+            stdout: self.log(&scope, "stdout", &self.stdout, &name)?,
+            stderr: self.log(&scope, "stderr", &self.stderr, &name)?,
             name,
             environment,
+        })
+    }
+
+    fn log(&self, scope: &Scope, channel: &'static str, raw: &Raw, process: &str) -> Result<Log, Problem> {
+        let at_home = |text: &str| self.common.world.at_home(text);
+        let destination = scope
+            .expand_twice(raw)
+            .and_then(|text| Destination::parse(&text, at_home))
+            .map_err(|message| self.problem(&format!("{channel}_logfile"), raw, &message))?;
+        Ok(match destination {
+            Destination::Discard => Log::Discard,
+            Destination::Own(stream) => Log::Own(stream),
+            Destination::File(path) => Log::File(path),
+            Destination::Automatic => Log::Automatic(self.common.automatic.path(&self.group, process, channel)),
         })
     }
 
@@ -284,153 +397,14 @@ impl Recipe {
         &self,
         scope: &Scope,
         key: &str,
-        text: &str,
+        raw: &Raw,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Result<T, Problem> {
-        let expanded = scope.expand(text).and_then(|expanded| parse(&expanded));
-        expanded.map_err(|message| self.problem(key, text, &message))
+        let expanded = scope.expand(raw).and_then(|expanded| parse(&expanded));
+        expanded.map_err(|message| self.problem(key, raw, &message))
     }
 
-    fn problem(&self, key: &str, value: &str, message: &str) -> Problem {
+    fn problem(&self, key: &str, value: &Raw, message: &str) -> Problem {
         Problem::of_value(&self.section, key, value, message)
-    }
-
-    /// `~` and `~name` at the front of a path replaced by that user's home.
-    fn at_home(&self, path: &str) -> Result<String, String> {
-        let Some(tilde) = path.strip_prefix('~') else {
-            return Ok(path.to_owned());
-        };
-        let (name, rest) = tilde.split_at(tilde.find('/').unwrap_or(tilde.len()));
-        let home = match name {
-            "" => self.world.environment.get("HOME").map(String::as_str),
-            name => self.world.accounts.home(name),
-        };
-        let home = home.ok_or_else(|| format!("nobody knows where ~{name} is"))?;
-        Ok(format!("{home}{rest}"))
-    }
-}
-
-/// The names that every section may use.
-pub fn outer_scope(world: &World) -> Scope {
-    let text = |text: &String| Value::Text(text.clone());
-    let mut names: BTreeMap<String, Value> = world
-        .environment
-        .iter()
-        .map(|(key, value)| (format!("ENV_{key}"), text(value)))
-        .collect();
-    names.insert("here".to_owned(), text(&world.here));
-    names.insert("host_node_name".to_owned(), text(&world.host));
-    Scope::around(names)
-}
-
-/// A section as the reader of one kind of section sees it: asks for keys, collects what is wrong.
-pub struct Keys<'a> {
-    section: &'a Section,
-    scope: &'a Scope,
-    findings: &'a mut Findings,
-}
-
-impl<'a> Keys<'a> {
-    /// Looks at the keys as such: which ones are not `known`, and what no value may hold.
-    pub fn new(section: &'a Section, scope: &'a Scope, known: &[&str], findings: &'a mut Findings) -> Keys<'a> {
-        for (key, value) in &section.entries {
-            if !known.contains(&key.as_str()) {
-                findings
-                    .notes
-                    .push(format!("[{}] {key}: unknown key, ignored", section.name));
-            } else if value.contains('\0') {
-                findings.problems.push(Problem::of_value(
-                    &section.name,
-                    key,
-                    value,
-                    "there is a NUL byte in it",
-                ));
-            }
-        }
-        Keys {
-            section,
-            scope,
-            findings,
-        }
-    }
-
-    /// The section's own name, behind the colon.
-    pub fn title(&mut self, name: &str) -> String {
-        values::name(name).unwrap_or_else(|message| {
-            self.findings
-                .problems
-                .push(Problem::in_section(&self.section.name, message));
-            name.to_owned()
-        })
-    }
-
-    /// What `parse` makes of the expanded value; `None` if it isn't there, or is wrong (which is noted).
-    pub fn optional<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
-        let text = self.section.get(key)?;
-        match self.scope.expand(text).and_then(|expanded| parse(&expanded)) {
-            Ok(value) => Some(value),
-            Err(message) => {
-                self.findings
-                    .problems
-                    .push(Problem::of_value(&self.section.name, key, text, message));
-                None
-            }
-        }
-    }
-
-    /// The same for a key that must be there.
-    pub fn required<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
-        self.raw_required(key);
-        self.optional(key, parse)
-    }
-
-    /// Whether the section has this key.
-    pub fn has(&self, key: &str) -> bool {
-        self.raw(key).is_some()
-    }
-
-    /// Something is wrong with a value that looked well by itself.
-    pub fn complain(&mut self, key: &str, message: &str) {
-        let value = self.raw(key).unwrap_or_default();
-        self.findings
-            .problems
-            .push(Problem::of_value(&self.section.name, key, value, message));
-    }
-
-    /// Something about a key is worth a line.
-    pub fn note(&mut self, key: &str, line: &str) {
-        self.findings
-            .notes
-            .push(format!("[{}] {key}: {line}", self.section.name));
-    }
-
-    /// This directory, opened once for all who name it.
-    ///
-    /// # Errors
-    /// It can't hold cgroups.
-    pub fn open_cgroup(&mut self, path: PathBuf) -> Result<CgroupDir, CgroupError> {
-        let opened = self.findings.cgroups.entry(path);
-        opened.or_insert_with_key(|path| CgroupDir::open(path)).clone()
-    }
-
-    fn raw(&self, key: &str) -> Option<&'a str> {
-        self.section.get(key)
-    }
-
-    fn raw_required(&mut self, key: &str) -> &'a str {
-        self.raw(key).unwrap_or_else(|| {
-            self.findings
-                .problems
-                .push(Problem::in_section(&self.section.name, format!("{key}=... is missing")));
-            ""
-        })
-    }
-
-    fn raw_log(&mut self, key: &str) -> String {
-        let value = self.raw(key).unwrap_or_default();
-        if value.eq_ignore_ascii_case("auto") {
-            self.note(key, "AUTO is not supported, the output is discarded");
-        }
-        value.to_owned()
     }
 }

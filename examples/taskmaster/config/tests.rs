@@ -1,8 +1,12 @@
 //! Whole configurations.
 
-use super::*;
-use pidherd::signal::Signal;
+use std::process::Command;
 use std::time::Duration;
+
+use pidherd::signal::Signal;
+
+use super::users::Accounts;
+use super::*;
 
 fn world() -> Arc<World> {
     let environment = [("HOME", "/home/me"), ("COLOUR", "green"), ("OFTEN", "false")];
@@ -16,10 +20,11 @@ fn world() -> Arc<World> {
             passwd: "ann:x:1000:100::/home/ann:/bin/sh\n".to_owned(),
             group: String::new(),
         },
+        ..World::default()
     })
 }
 
-fn config(text: &str) -> Config {
+pub(super) fn config(text: &str) -> Config {
     parse(text, &world()).unwrap()
 }
 
@@ -31,7 +36,7 @@ fn program(text: &str) -> Arc<Program> {
         .remove(0)
 }
 
-fn problems(text: &str) -> Vec<String> {
+pub(super) fn problems(text: &str) -> Vec<String> {
     parse(text, &world())
         .unwrap_err()
         .iter()
@@ -41,6 +46,53 @@ fn problems(text: &str) -> Vec<String> {
 
 fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|&word| word.to_owned()).collect()
+}
+
+/// Every text of up to `longest` symbols of an alphabet.
+pub(super) fn every_text(alphabet: &str, longest: usize) -> Vec<String> {
+    let mut texts = vec![String::new()];
+    for length in 0..longest {
+        let longer = texts.iter().filter(|text| text.chars().count() == length);
+        let longer = longer.flat_map(|text| alphabet.chars().map(move |symbol| format!("{text}{symbol}")));
+        texts.extend(longer.collect::<Vec<_>>());
+    }
+    texts
+}
+
+/// What Python makes of each text: a list of strings, or `None` for a ValueError. `None` as a whole where there is no
+/// Python to ask, which is said aloud.
+pub(super) fn asked_of_python(name: &str, expression: &str, texts: &[String]) -> Option<Vec<Option<Vec<String>>>> {
+    let script = format!(
+        "import json, shlex, sys\n\
+         def lexer(text):\n    made = shlex.shlex(text)\n    made.wordchars += '/.+-():'\n    return made\n\
+         for text in sys.stdin.buffer.read().decode().split('\\0')[:-1]:\n    try: print(json.dumps({expression}))\n    \
+         except ValueError: print('null')\n"
+    );
+    let input = std::env::temp_dir().join(format!("taskmaster-{name}-{}", std::process::id()));
+    let joined: String = texts.iter().map(|text| format!("{text}\0")).collect();
+    std::fs::write(&input, joined).unwrap();
+    let python = Command::new("python3")
+        .args(["-c", &script])
+        .stdin(std::fs::File::open(&input).unwrap())
+        .output();
+    std::fs::remove_file(&input).unwrap();
+    let Ok(output) = python else {
+        use std::io::Write;
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: {name} are not compared with shlex: there is no python3"
+        );
+        return None;
+    };
+    let answers = String::from_utf8(output.stdout).unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(answers.lines().count(), texts.len(), "{complaint}");
+    Some(
+        answers
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect(),
+    )
 }
 
 #[test]
@@ -99,7 +151,7 @@ fn every_key_is_understood() {
     );
     assert_eq!(second.directory, Some("/home/ann/web".into()));
     assert_eq!(second.stdout, Log::File("/etc/herd/809.log".into()));
-    assert_eq!(second.stderr, Log::Inherit);
+    assert_eq!(second.stderr, Log::Discard, "it is redirected");
     assert_eq!(web.names(), words(&["web_08", "web_09"]));
     assert_eq!(web.process_name(5), Ok("web_13".to_owned()));
 }
@@ -135,14 +187,10 @@ fn programs_outside_groups_are_groups() {
 fn a_bad_value_names_section_key_and_value() {
     for line in [
         "startsecs=soon",
-        "startsecs=-1",
-        "startretries=-1",
         "stopwaitsecs=1.5",
-        "numprocs=0",
-        "numprocs=-2",
         "numprocs=many",
-        "numprocs_start=-1",
-        "numprocs_start=4294967295",
+        "numprocs=100001",
+        "numprocs_start=99999999999",
         "autostart=perhaps",
         "autorestart=sometimes",
         "exitcodes=0,300",
@@ -151,17 +199,21 @@ fn a_bad_value_names_section_key_and_value() {
         "stopsignal=0",
         "stopasgroup=x",
         "killasgroup=x",
-        "user=nobody-here",
+        "user=no-such-user",
         "umask=999",
-        "environment=A",
-        "environment==x",
         "redirect_stderr=2",
         "priority=first",
         "process_name=a b",
         "process_name=%(nope)s",
         "directory=%(ENV_NOPE)s",
-        "directory=~nobody-here/x",
+        "directory=~no-such-user/x",
         "stdout_logfile=%",
+        "stdout_logfile=100%%",
+        "stdout_logfile=syslog",
+        "stderr_logfile=/dev/fd/7",
+        "stdout_syslog=true",
+        "stderr_syslog=perhaps",
+        "no_new_privs=x",
         "readiness=maybe",
         "readiness=fd:0",
         "readysecs=0",
@@ -195,7 +247,7 @@ fn all_problems_are_told_at_once() {
             "[program:a] startsecs=\"x\": expected a whole number",
             "[program:a] umask=\"x\": expected an octal number from 0 to 777",
             "[program:b]: command=... is missing",
-            "[program:c d]: \"c d\" can't be a name: no spaces, colons, slashes, brackets",
+            "[program:c d]: \"c d\" can't be a name: no spaces, colons, slashes",
         ]
     );
 }
@@ -205,50 +257,227 @@ fn names_that_would_collide_are_refused() {
     for (text, word) in [
         ("[program:a]\ncommand=a\nnumprocs=2\n", "process_num"),
         (
-            "[program:a]\ncommand=a\nprocess_name=%(process_num)s0%%\nnumprocs=2\n",
-            "",
-        ),
-        ("[program:a]\ncommand=a\n[program:a]\ncommand=b\n", "twice"),
-        (
-            "[program:a]\ncommand=a\n[group:a]\nprograms=b\n[program:b]\ncommand=b\n",
-            "same name",
+            "[program:a]\ncommand=a\nnumprocs=2\nprocess_name=%%(process_num)s\n",
+            "two of its processes",
         ),
         (
-            "[program:a]\ncommand=a\nprocess_name=x\n[program:b]\ncommand=b\nprocess_name=x\n[group:g]\nprograms=a,b\n",
-            "two processes",
+            "[program:a]\ncommand=a\nprocess_name=x%(process_num)d\nnumprocs=2\n\
+             [program:b]\ncommand=b\nprocess_name=x1\n[group:g]\nprograms=a,b\n",
+            "some of its processes",
         ),
-        ("[program:all]\ncommand=a\n", "more than one"),
+        ("[program:*]\ncommand=a\n", "more than one"),
         ("[program:]\ncommand=a\n", "missing"),
     ] {
-        if word.is_empty() {
-            assert_eq!(config(text).groups[0].programs[0].names(), ["00%", "10%"]);
-            continue;
+        let found = problems(text);
+        assert!(found.len() == 1 && found[0].contains(word), "{text}: {found:?}");
+    }
+    let text = "[program:a]\ncommand=a\nprocess_name=%(process_num)s0%%\nnumprocs=2\n";
+    assert_eq!(config(text).groups[0].programs[0].names(), ["00%", "10%"]);
+}
+
+/// The groups and their processes, as `group:process`, in order.
+fn processes(config: &Config) -> Vec<String> {
+    let of = |group: &Group| {
+        let programs = group.programs.iter().map(|program| program.names());
+        let names: Vec<String> = programs
+            .flatten()
+            .map(|name| format!("{}:{name}", group.name))
+            .collect();
+        if names.is_empty() {
+            vec![format!("{}:", group.name)]
+        } else {
+            names
         }
+    };
+    config.groups.iter().flat_map(of).collect()
+}
+
+const A_AND_B: &str = "[program:a]\ncommand=a\n[program:b]\ncommand=b\n";
+
+#[test]
+fn groups_are_what_they_are_to_supervisord() {
+    for (text, expected) in [
+        ("[group:g]\nprograms=a\n", &["b:b", "g:a"][..]),
+        (
+            "[group:g]\nprograms=a\n[group:h]\nprograms=a,b\n",
+            &["g:a", "h:a", "h:b"],
+        ),
+        ("[group:g]\nprograms=a,a\n", &["b:b", "g:a"]),
+        ("[group:g]\nprograms=\n", &["a:a", "b:b", "g:"]),
+        ("[group:g]\n", &["a:a", "b:b", "g:"]),
+        ("[group:g]\nprograms=a\n[group:g]\nprograms=b\n", &["a:a", "g:b"]),
+        // Two groups of one name: the first in the order of priorities counts.
+        ("[group:a]\nprograms=b\n", &["a:b"]),
+        ("[group:a]\nprograms=b\npriority=1000\n", &["a:a"]),
+        // Two processes of one name: the last one counts.
+        (
+            "[group:g]\nprograms=a,b\n[program:a]\nprocess_name=x\n[program:b]\nprocess_name=x\n",
+            &["g:x"],
+        ),
+        ("[program:a]\nnumprocs=0\n", &["a:", "b:b"]),
+        ("[program:a]\nnumprocs=-3\n", &["a:", "b:b"]),
+        (
+            "[program:a]\nnumprocs_start=-1\nprocess_name=x%(process_num)d\nnumprocs=2\n",
+            &["a:x-1", "a:x0", "b:b"],
+        ),
+        ("[program:all]\ncommand=c\n", &["a:a", "all:all", "b:b"]),
+    ] {
+        assert_eq!(processes(&config(&format!("{A_AND_B}{text}"))), expected, "{text}");
+    }
+    let text = "[group:g]\nprograms=b,a\n[program:a]\nprocess_name=x\n[program:b]\nprocess_name=x\n";
+    let config = config(&format!("{A_AND_B}{text}"));
+    assert_eq!(config.groups[0].programs[0].name, "a");
+    let not_run = "[program:b]: not run, its processes have the names of others in [group:g]";
+    assert!(config.notes.iter().any(|note| note == not_run), "{:?}", config.notes);
+}
+
+#[test]
+fn groups_name_programs_that_exist() {
+    for (text, word) in [
+        ("[group:g]\nprograms=a\n", "no [program:a]"),
+        ("[group:g]\nprograms=b,c d\n[program:b]\ncommand=b\n", "can't be a name"),
+        (
+            "[group:g]\nprograms=a\npriority=x\n[program:a]\ncommand=a\n",
+            "priority",
+        ),
+        ("[group:]\nprograms=a\n[program:a]\ncommand=a\n", "missing"),
+        (
+            "[fcgi-program:f]\ncommand=f\n[group:g]\nprograms=f\n",
+            "[fcgi-program:f]: FastCGI",
+        ),
+        ("[fcgi-program:f]\ncommand=f\n", "[fcgi-program:f]: FastCGI"),
+        (
+            "[group:g]\nprograms=a\n[group:h]\nprograms=a\n[program:a]\ncommand=\n",
+            "[program:a] command",
+        ),
+    ] {
         let found = problems(text);
         assert!(found.len() == 1 && found[0].contains(word), "{text}: {found:?}");
     }
 }
 
 #[test]
-fn groups_name_programs_that_exist_and_are_free() {
-    for (text, word) in [
-        ("[group:g]\nprograms=a\n", "no [program:a]"),
-        ("[group:g]\n", "missing"),
-        ("[group:g]\nprograms=\n", "at least one"),
-        (
-            "[group:g]\nprograms=a\npriority=x\n[program:a]\ncommand=a\n",
-            "priority",
-        ),
-        (
-            "[group:g]\nprograms=a\n[group:h]\nprograms=a\n[program:a]\ncommand=a\n",
-            "already",
-        ),
-        ("[group:g]\nprograms=a,a\n[program:a]\ncommand=a\n", "already"),
-        ("[group:]\nprograms=a\n[program:a]\ncommand=a\n", "missing"),
+fn a_file_that_says_nothing_is_refused() {
+    for text in [
+        "",
+        "\n\n",
+        "; nothing\n# at all\n",
+        "[foo]\nx=1\n",
+        "[supervisorctl]\n",
+        "[DEFAULT]\nuser=ann\n",
     ] {
         let found = problems(text);
-        assert!(found.len() == 1 && found[0].contains(word), "{text}: {found:?}");
+        assert!(
+            found.len() == 1 && found[0].contains("there is no [supervisord]"),
+            "{text}: {found:?}"
+        );
     }
+    for text in ["[supervisord]\n", "[group:g]\n"] {
+        assert_eq!(config(text).notes, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn sections_are_obeyed_ignored_with_a_note_or_refused() {
+    let text = "[supervisord]\n[unix_http_server]\nfile=/x\n[inet_http_server]\nport=1\n[supervisorctl]\n\
+                [rpcinterface:supervisor]\na=b\n[ctlplugin:x]\n[foo]\ncommand=x\n";
+    assert_eq!(config(text).notes.len(), 6);
+    for section in [
+        "programs:a",
+        "program a",
+        "Program:a",
+        "groups:g",
+        "eventlistener:e",
+        "fcgi-program:f",
+        "supervisor",
+        "includes",
+    ] {
+        let found = problems(&format!("[program:b]\ncommand=b\n[{section}]\ncommand=a\n"));
+        assert!(
+            found.len() == 1 && found[0].starts_with(&format!("[{section}]: ")),
+            "{section}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn defaults_of_all_sections_are_obeyed() {
+    let config =
+        config("[DEFAULT]\nuser=ann\npriority=7\n[supervisord]\n[program:a]\ncommand=a\npriority=8\n[group:g]\n");
+    assert_eq!(config.supervisord.user.as_ref().map(|user| user.uid), Some(1000));
+    let priorities: Vec<(&str, i32)> = config
+        .groups
+        .iter()
+        .map(|group| (group.name.as_str(), group.priority))
+        .collect();
+    assert_eq!(priorities, [("g", 7), ("a", 8)]);
+    assert!(config.groups[1].programs[0].user.is_some());
+}
+
+#[test]
+fn no_message_repeats_what_may_be_a_password() {
+    for text in [
+        "[program:a]\ncommand=a\nenvironment=hunter2\n",
+        "[program:a]\ncommand=a\nenvironment=A=\"hunter2\n",
+        "[program:a]\ncommand=a\nenvironment=A=%(hunter2)s\n",
+        "[program:a]\ncommand=a\nenvironment=A=\"50% hunter2\"\n",
+        "[program:a]\ncommand=a\nenvironment=A=\"hunter2\0\"\n",
+        "[program:a]\ncommand=a\nserverurl=http://user:hunter2@\0\n",
+        "[supervisord]\nenvironment=A=hunter2,hunter2\n",
+        "[supervisord]\nenvironment=A=\"%%(hunter2)s\"\n",
+        "[program:a]\ncommand=a\nenvironment=A=1,\nhunter2\n",
+        "hunter2\n",
+    ] {
+        let found = problems(text);
+        assert!(
+            !found.is_empty() && found.iter().all(|line| !line.contains("hunter2")),
+            "{text}: {found:?}"
+        );
+    }
+    assert_eq!(
+        problems("[program:a]\ncommand=a\nenvironment=A=%(ENV_NOPE)s\n"),
+        ["[program:a] environment: %(ENV_NOPE)s: the environment has no NOPE"]
+    );
+}
+
+#[test]
+fn what_has_no_effect_is_noted() {
+    let lines = "stdout_logfile_maxbytes=0\nstderr_logfile_backups=3\nstdout_events_enabled=true\n\
+                 stderr_capture_maxbytes=0\nstderr_events_enabled=false\nstderr_syslog=false\nserverurl=AUTO\n";
+    let config = config(&format!("[program:a]\ncommand=a\n{lines}"));
+    assert_eq!(
+        config.notes,
+        [
+            "[program:a] stdout_events_enabled: ignored, there are no event listeners",
+            "[program:a] stderr_logfile_backups: ignored, a log is not rotated",
+        ]
+    );
+}
+
+#[test]
+fn outputs_go_where_they_are_sent() {
+    let outputs = |lines: &str| {
+        let instance = program(&format!("command=a\n{lines}")).instance(0).unwrap();
+        (instance.stdout, instance.stderr)
+    };
+    let out = Log::Own(Stream::Out);
+    assert_eq!(
+        outputs("stdout_logfile=NONE\nstderr_logfile=/dev/stdout"),
+        (Log::Discard, out.clone())
+    );
+    assert_eq!(
+        outputs("stdout_logfile=/dev/fd/2\nstderr_logfile=/proc/self/fd/1"),
+        (Log::Own(Stream::Err), out)
+    );
+    // Of a redirected stream not even a bad file is looked at.
+    assert_eq!(outputs("redirect_stderr=true\nstderr_logfile=syslog").1, Log::Discard);
+    let (stdout, stderr) = outputs("stdout_logfile=AUTO");
+    assert!(matches!(stdout, Log::Automatic(path) if path.starts_with(std::env::temp_dir())));
+    assert_eq!(stderr, Log::Discard);
+    let config = config("[supervisord]\nchildlogdir=/tmp\n[program:a]\ncommand=a\nstderr_logfile=off\n");
+    let instance = config.groups[0].programs[0].instance(0).unwrap();
+    assert!(matches!(instance.stdout, Log::Automatic(path) if path.starts_with("/tmp/")));
+    assert_eq!(instance.stderr, Log::Discard);
 }
 
 #[test]

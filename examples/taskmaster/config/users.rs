@@ -1,8 +1,8 @@
-//! Who a `user` is: /etc/passwd and /etc/group, read as text.
+//! What a `user` is: /etc/passwd and /etc/group, read as text.
 //!
-//! Asking the C library instead would also know users of LDAP and the like, but may load code and
-//! open sockets in a supervisor that is to stay small; a user that is missing here is an error
-//! before anything starts, never a program that runs as somebody else.
+//! The C library also knows users of LDAP and the like, but it may load code and open sockets for that, in
+//! a supervisor that is to stay small. A user that is missing here is an error before anything
+//! starts, never a program that runs as another user.
 
 use std::fs;
 
@@ -59,6 +59,12 @@ impl Accounts {
         line.split(':').nth(5)
     }
 
+    /// The home directory of the first user with this number.
+    pub fn home_of(&self, uid: u32) -> Option<&str> {
+        let is_it = |line: &&str| line.split(':').nth(2) == Some(uid.to_string().as_str());
+        self.passwd.lines().find(is_it)?.split(':').nth(5)
+    }
+
     fn user(&self, line: &str) -> Option<User> {
         let mut fields = line.split(':');
         let name = fields.next().filter(|name| !name.is_empty())?.to_owned();
@@ -101,10 +107,11 @@ mod tests {
         assert_eq!(accounts().find("ann"), Ok(ann.clone()));
         assert_eq!(accounts().find("1000"), Ok(ann));
         assert_eq!(accounts().home("ann"), Some("/home/ann"));
+        assert_eq!((accounts().home_of(0), accounts().home_of(7)), (Some("/root"), None));
     }
 
     #[test]
-    fn nobody_else() {
+    fn no_other_names() {
         for wanted in ["", "Ann", "bob", "bad", "1001", "-1", "4294967295", "#", "x"] {
             assert!(accounts().find(wanted).is_err(), "{wanted}");
         }

@@ -1,12 +1,29 @@
 //! What single values mean: from the text behind a `=` to plain data, or one clause that says what
-//! is wrong with it. Nothing here knows sections or keys; who calls adds those to the message.
+//! is wrong with it. Nothing here knows sections or keys; the caller adds those to the message.
+//!
+//! Numbers are read as Python reads them, because supervisord does: `1_000` is a number, and a number may be
+//! negative where that makes no sense. supervisord then behaves as with 0, and so do these functions.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use pidherd::signal::Signal;
 
-use super::{AutoRestart, Log, Readiness};
+use super::words;
+
+/// More instances of one program than this are taken for a slip of the pen.
+pub const MOST_INSTANCES: u32 = 100_000;
+
+/// Whether a program that ended by itself is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AutoRestart {
+    /// Whatever it ended with.
+    Always,
+    /// Unless it ended with one of its `exitcodes`.
+    Unexpected,
+    /// Not at all.
+    Never,
+}
 
 /// `true`, `false` and their other spellings.
 pub fn boolean(text: &str) -> Result<bool, String> {
@@ -17,32 +34,67 @@ pub fn boolean(text: &str) -> Result<bool, String> {
     }
 }
 
-/// A whole number that is not negative.
+/// A whole number as Python reads it: a sign, digits, and single underscores between digits. One that
+/// is too large for the type is as large as the type allows.
+pub fn integer(text: &str) -> Result<i64, String> {
+    let text = text.trim();
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits.split('_').all(is_number) {
+        return Err("expected a whole number".to_owned());
+    }
+    let number = digits.replace('_', "").parse().unwrap_or(i64::MAX);
+    Ok(if negative { -number } else { number })
+}
+
+/// A whole number that is not negative, and fits.
 pub fn count(text: &str) -> Result<u32, String> {
-    match text.trim().parse::<i128>() {
-        Ok(number @ ..=-1) => Err(format!("must not be negative, and {number} is")),
-        Ok(number) => u32::try_from(number).map_err(|_| format!("must not be larger than {}", u32::MAX)),
-        Err(_) => Err("expected a whole number".to_owned()),
+    match integer(text)? {
+        number @ ..=-1 => Err(format!("must not be negative, and {number} is")),
+        number => u32::try_from(number).map_err(|_| format!("must not be larger than {}", u32::MAX)),
     }
 }
 
-/// A number of instances: at least one, and no more than anybody means.
-pub fn instances(text: &str) -> Result<u32, String> {
-    match count(text)? {
-        0 => Err("must be at least 1".to_owned()),
-        number @ 1..=super::MOST_INSTANCES => Ok(number),
-        _ => Err(format!("must not be larger than {}", super::MOST_INSTANCES)),
-    }
+/// A whole number; 0 if it is negative, and the largest one if it is too large.
+pub fn count_from_zero(text: &str) -> Result<u32, String> {
+    Ok(u32::try_from(integer(text)?.max(0)).unwrap_or(u32::MAX))
 }
 
-/// Whole seconds.
+/// Whole seconds, counted from zero as [`count_from_zero`].
 pub fn seconds(text: &str) -> Result<Duration, String> {
-    count(text).map(|seconds| Duration::from_secs(seconds.into()))
+    count_from_zero(text).map(|seconds| Duration::from_secs(seconds.into()))
+}
+
+/// A least value of a resource limit.
+pub fn limit(text: &str) -> Result<u64, String> {
+    Ok(integer(text)?.max(0).unsigned_abs())
+}
+
+/// A number of instances: none if it is negative, and no more than [`MOST_INSTANCES`].
+pub fn instances(text: &str) -> Result<u32, String> {
+    match count_from_zero(text)? {
+        number @ 0..=MOST_INSTANCES => Ok(number),
+        _ => Err(format!("must not be larger than {}", MOST_INSTANCES)),
+    }
+}
+
+/// The number of the first instance; may be negative.
+pub fn first_instance(text: &str) -> Result<i64, String> {
+    const WITHIN: std::ops::RangeInclusive<i64> = -(u32::MAX as i64)..=u32::MAX as i64;
+    let number = integer(text)?;
+    match WITHIN.contains(&number) {
+        true => Ok(number),
+        false => Err(format!("must be from {} to {}", WITHIN.start(), WITHIN.end())),
+    }
 }
 
 /// A priority; may be negative.
 pub fn priority(text: &str) -> Result<i32, String> {
-    text.trim().parse().map_err(|_| "expected a whole number".to_owned())
+    let within = integer(text)?.clamp(i32::MIN.into(), i32::MAX.into());
+    Ok(i32::try_from(within).unwrap_or_default())
 }
 
 /// `true`, `false` or `unexpected`.
@@ -54,24 +106,6 @@ pub fn autorestart(text: &str) -> Result<AutoRestart, String> {
         Ok(true) => Ok(AutoRestart::Always),
         Ok(false) => Ok(AutoRestart::Never),
         Err(_) => Err("expected true, false or unexpected".to_owned()),
-    }
-}
-
-/// The numbers a readiness descriptor may have: none of the standard streams, and within everybody's limits.
-const READY_FDS: std::ops::RangeInclusive<i32> = 3..=255;
-
-/// `grace`, `notify` or `fd:N`.
-pub fn readiness(text: &str) -> Result<Readiness, String> {
-    match (text, text.strip_prefix("fd:").map(str::parse)) {
-        ("grace", _) => Ok(Readiness::Grace),
-        ("notify", _) => Ok(Readiness::Notify),
-        (_, Some(Ok(number))) if READY_FDS.contains(&number) => Ok(Readiness::Fd(number)),
-        (_, Some(_)) => Err(format!(
-            "expected a descriptor from {} to {}",
-            READY_FDS.start(),
-            READY_FDS.end()
-        )),
-        (_, None) => Err("expected grace, notify or fd:N".to_owned()),
     }
 }
 
@@ -88,9 +122,9 @@ pub fn exit_codes(text: &str) -> Result<Vec<u8>, String> {
     if text.trim().is_empty() {
         return Ok(Vec::new());
     }
-    let code = |part: &str| part.trim().parse::<u8>();
-    let codes: Result<Vec<u8>, _> = text.split(',').map(code).collect();
-    codes.map_err(|_| "expected exit codes from 0 to 255, with commas between".to_owned())
+    let code = |part: &str| u8::try_from(integer(part).ok()?).ok();
+    let codes: Option<Vec<u8>> = text.split(',').map(code).collect();
+    codes.ok_or_else(|| "expected exit codes from 0 to 255, with commas between".to_owned())
 }
 
 /// A signal by name or number.
@@ -112,83 +146,42 @@ pub fn umask(text: &str) -> Result<u32, String> {
 /// things is refused.
 pub fn name(text: &str) -> Result<String, String> {
     let name = text.trim();
-    let bad = |symbol: char| symbol.is_whitespace() || symbol.is_control() || matches!(symbol, ':' | '/' | '[' | ']');
+    let bad = |symbol: char| symbol.is_whitespace() || symbol.is_control() || matches!(symbol, ':' | '/');
     match name {
         "" => Err("a name is missing".to_owned()),
-        "all" | "*" => Err(format!("{name:?} can't be a name, it means more than one process")),
-        _ if name.contains(bad) => Err(format!(
-            "{name:?} can't be a name: no spaces, colons, slashes, brackets"
-        )),
+        "*" => Err("\"*\" can't be a name, it means more than one process".to_owned()),
+        _ if name.contains(bad) => Err(format!("{name:?} can't be a name: no spaces, colons, slashes")),
         _ => Ok(name.to_owned()),
     }
 }
 
-/// Names with commas between.
+/// Names with commas between; there may be none.
 pub fn names(text: &str) -> Result<Vec<String>, String> {
-    let parts: Vec<&str> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
-    if parts.is_empty() {
-        Err("expected at least one name".to_owned())
-    } else {
-        parts.into_iter().map(name).collect()
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts.map(name).collect()
+}
+
+/// The words of a command.
+pub fn command(text: &str) -> Result<Vec<String>, String> {
+    match words::split(text)? {
+        words if words.is_empty() => Err("the command is empty".to_owned()),
+        words if words.first().is_some_and(String::is_empty) => Err("the program's name is empty".to_owned()),
+        words => Ok(words),
     }
 }
 
-/// The words of a command, split as a shell splits them.
-pub fn words(text: &str) -> Result<Vec<String>, String> {
-    match shell_words::split(text) {
-        Ok(words) if words.is_empty() => Err("the command is empty".to_owned()),
-        Ok(words) if words.first().is_some_and(String::is_empty) => Err("the program's name is empty".to_owned()),
-        Ok(words) => Ok(words),
-        Err(_) => Err("a quote is not closed".to_owned()),
+/// What went wrong with the expansion of a value that may hold a password. The name of a variable that is missing is
+/// told; anything else that the message repeats could be a part of the password.
+pub fn discreet(message: &str) -> String {
+    let is_variable = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let missing = message
+        .strip_prefix("%(ENV_")
+        .and_then(|rest| rest.split_once(')'))
+        .filter(|(name, rest)| is_variable(name) && rest.starts_with("s: the environment has no "));
+    match missing {
+        Some((name, _)) => format!("%(ENV_{name})s: the environment has no {name}"),
+        None => "a \"%\" in it can't be expanded: write \"%%\" for a percent sign".to_owned(),
     }
-}
-
-/// Where output goes. `inherits` is the standard stream that the taskmaster would pass on.
-pub fn log(text: &str, inherits: &[&str]) -> Log {
-    match text.to_ascii_lowercase().as_str() {
-        "" | "none" | "off" | "auto" => Log::Discard,
-        _ if inherits.contains(&text) => Log::Inherit,
-        _ => Log::File(text.into()),
-    }
-}
-
-/// `KEY="value",OTHER=value`: the values may be quoted, and must be where they hold a comma or a space.
-pub fn environment(text: &str) -> Result<Vec<(String, String)>, String> {
-    let mut pairs: Vec<(String, String)> = Vec::new();
-    let mut rest = text.trim_start();
-    while !rest.is_empty() {
-        let (key, after) = rest
-            .split_once('=')
-            .ok_or_else(|| format!("expected KEY=value at {rest:?}"))?;
-        let key = key.trim_end();
-        if key.is_empty() || key.contains(|c: char| c.is_whitespace() || matches!(c, ',' | '"' | '\'')) {
-            return Err(format!("{key:?} can't be the name of a variable"));
-        }
-        let (value, after) = variable_value(after.trim_start())?;
-        pairs.retain(|(known, _)| known != key);
-        pairs.push((key.to_owned(), value.to_owned()));
-        rest = match after.trim_start() {
-            "" => "",
-            after => after
-                .strip_prefix(',')
-                .ok_or_else(|| format!("expected a comma at {after:?}"))?
-                .trim_start(),
-        };
-    }
-    Ok(pairs)
-}
-
-/// One value, and what follows it.
-fn variable_value(text: &str) -> Result<(&str, &str), String> {
-    for quote in ['"', '\''] {
-        if let Some(quoted) = text.strip_prefix(quote) {
-            return quoted
-                .split_once(quote)
-                .ok_or_else(|| format!("the quote at {text:?} is not closed"));
-        }
-    }
-    let end = text.find(|c: char| c == ',' || c.is_whitespace()).unwrap_or(text.len());
-    Ok(text.split_at(end))
 }
 
 #[cfg(test)]
@@ -211,6 +204,7 @@ mod tests {
     #[test]
     fn numbers() {
         assert_eq!(count("0"), Ok(0));
+        assert_eq!(count(" +1_000 "), Ok(1000));
         assert_eq!(count("4294967295"), Ok(u32::MAX));
         for text in [
             "-1",
@@ -218,18 +212,31 @@ mod tests {
             "x",
             "1.5",
             "1 2",
+            "0x1",
+            "1__0",
+            "_1",
+            "1_",
+            "--1",
             "4294967296",
-            "99999999999999999999999999999999999999999999",
         ] {
             assert!(count(text).is_err(), "{text}");
         }
         assert!(count("-3").unwrap_err().contains("negative"));
-        assert_eq!(instances("1"), Ok(1));
-        assert!(instances("0").unwrap_err().contains("at least 1"));
-        assert!(instances("4000000000").unwrap_err().contains("larger"));
         assert_eq!(priority("-1"), Ok(-1));
+        assert_eq!(priority("99999999999999999999999999"), Ok(i32::MAX));
         assert!(priority("high").is_err());
         assert_eq!(seconds("10"), Ok(Duration::from_secs(10)));
+        assert_eq!((limit("1024"), limit("-1")), (Ok(1024), Ok(0)));
+    }
+
+    #[test]
+    fn what_supervisord_takes_for_nothing_is_zero() {
+        assert_eq!((seconds("-1"), count_from_zero("-9")), (Ok(Duration::ZERO), Ok(0)));
+        assert_eq!(count_from_zero("99999999999"), Ok(u32::MAX));
+        assert_eq!((instances("1"), instances("0"), instances("-2")), (Ok(1), Ok(0), Ok(0)));
+        assert!(instances("4000000000").unwrap_err().contains("larger"));
+        assert_eq!((first_instance("-1"), first_instance("7")), (Ok(-1), Ok(7)));
+        assert!(first_instance("99999999999").is_err());
     }
 
     #[test]
@@ -253,76 +260,42 @@ mod tests {
     }
 
     #[test]
-    fn ways_to_be_ready() {
-        assert_eq!(readiness("grace"), Ok(Readiness::Grace));
-        assert_eq!(readiness("notify"), Ok(Readiness::Notify));
-        assert_eq!(readiness("fd:3"), Ok(Readiness::Fd(3)));
-        assert_eq!(readiness("fd:255"), Ok(Readiness::Fd(255)));
-        for text in [
-            "",
-            "Notify",
-            "fd",
-            "fd:",
-            "fd:2",
-            "fd:-1",
-            "fd:256",
-            "fd:x",
-            "fd:99999999999",
-            "3",
-        ] {
-            assert!(readiness(text).is_err(), "{text}");
-        }
-        assert!(readiness("fd:1").unwrap_err().contains("from 3 to 255"));
+    fn paths_from_the_root() {
         assert_eq!(absolute("/x"), Ok("/x".into()));
         assert!(absolute("x").is_err() && absolute("").is_err());
     }
 
     #[test]
     fn names_are_unambiguous() {
-        assert_eq!(name(" web-1.x_y "), Ok("web-1.x_y".to_owned()));
-        for text in ["", " ", "a b", "a:b", "a/b", "a]", "all", "*", "a\0b", "a\nb"] {
+        for text in [" web-1.x_y ", "web[1]", "all"] {
+            assert_eq!(name(text), Ok(text.trim().to_owned()));
+        }
+        for text in ["", " ", "a b", "a:b", "a/b", "*", "a\0b", "a\nb"] {
             assert!(name(text).is_err(), "{text:?}");
         }
         assert_eq!(names("a, b,"), Ok(vec!["a".to_owned(), "b".to_owned()]));
-        assert!(names(" , ").is_err());
+        assert_eq!(names(" , "), Ok(vec![]));
+        assert!(names("a,b c").is_err());
     }
 
     #[test]
-    fn words_as_in_a_shell() {
-        assert_eq!(
-            words("/bin/sh -c 'a; b' \"c d\" e\\ f"),
-            Ok(["/bin/sh", "-c", "a; b", "c d", "e f"].map(str::to_owned).to_vec())
-        );
+    fn commands() {
+        assert_eq!(command("/bin/sh -c 'a; b'").unwrap(), ["/bin/sh", "-c", "a; b"]);
         for text in ["", "  \n", "''", "a 'b"] {
-            assert!(words(text).is_err(), "{text:?}");
+            assert!(command(text).is_err(), "{text:?}");
         }
     }
 
     #[test]
-    fn logs() {
-        for text in ["", "NONE", "none", "AUTO", "off"] {
-            assert_eq!(log(text, &[]), Log::Discard, "{text}");
-        }
-        assert_eq!(log("/dev/stdout", &["/dev/stdout"]), Log::Inherit);
-        assert_eq!(log("/var/log/x", &["/dev/stdout"]), Log::File("/var/log/x".into()));
-    }
-
-    #[test]
-    fn environments() {
-        let read = |text: &str| -> Vec<String> {
-            environment(text)
-                .unwrap()
-                .into_iter()
-                .map(|(key, value)| format!("{key}={value}"))
-                .collect()
-        };
-        assert_eq!(read("A=\"1,2\", B='x y' ,C=z,"), ["A=1,2", "B=x y", "C=z"]);
-        assert_eq!(read("A=1,\nB=2"), ["A=1", "B=2"]);
-        assert_eq!(read("A=,B=\"\",C=a=b"), ["A=", "B=", "C=a=b"]);
-        assert_eq!(read("A=1,B=2,A=3"), ["B=2", "A=3"]);
-        assert!(read("").is_empty());
-        for text in ["A", "=1", "A=1 B=2", "A=\"1", "A B=1", ",A=1", "A=\"1\"x"] {
-            assert!(environment(text).is_err(), "{text}");
+    fn a_discreet_message_repeats_no_value() {
+        let missing = "%(ENV_NOPE)s: the environment has no NOPE";
+        assert_eq!(discreet(missing), missing);
+        for message in [
+            "%(hunter2)s is not known here (but here and ENV_... are)",
+            "%(ENV_hun ter2)s: the environment has no hun ter2",
+            "%(hunter2) must be followed by \"s\" or \"d\", or by a width and one of them",
+        ] {
+            assert!(!discreet(message).contains("ter2"), "{message}");
         }
     }
 }

@@ -15,7 +15,7 @@ use pidherd::lifecycle::State;
 use pidherd::supervisor::Status;
 use pidherd::{GroupId, GroupSpec, InstanceId};
 
-use super::{Herd, Member, Terms, with_priorities};
+use super::{Herd, Member, Terms, empty_groups, with_priorities};
 use crate::config::{AutoRestart, Config, Program};
 use crate::spec;
 
@@ -60,6 +60,7 @@ impl Herd {
         if self.is_closing() {
             return Err("shutting down: nothing is changed any more".to_owned());
         }
+        self.own.check_reload(&config.supervisord)?;
         let terms = Terms {
             open_files: self.open_files,
             adopts_orphans: false,
@@ -84,6 +85,7 @@ impl Herd {
             self.introduce(priority, program, &mut changes);
         }
         self.sort_as(config);
+        self.empty = empty_groups(config);
         let Changes {
             added,
             removed,

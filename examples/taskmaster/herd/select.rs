@@ -20,7 +20,7 @@ impl Herd {
             let member = &self.members[place.member];
             (member.program.group.as_str(), member.name(place.number))
         });
-        let chosen = names::select(text, pairs)?;
+        let chosen = names::select(text, pairs, &self.empty)?;
         Ok(chosen
             .into_iter()
             .filter_map(|index| places.get(index).copied())
@@ -90,12 +90,30 @@ impl Herd {
             .collect();
         match in_group.as_slice() {
             [one] => Ok(*one),
-            [] => staying()
-                .find(|(_, member)| member.program.name == wanted)
-                .map(|(index, _)| index)
-                .ok_or_else(|| format!("there is no group {wanted:?}")),
+            [] => self.scalable_by_name(wanted),
             _ => Err(format!(
                 "the group {wanted:?} has several programs: scale one of them by its name"
+            )),
+        }
+    }
+
+    /// The one program called `wanted`, or `group:wanted` where several groups have it.
+    fn scalable_by_name(&self, wanted: &str) -> Result<usize, String> {
+        let (group, name) = match wanted.split_once(':') {
+            Some((group, name)) => (Some(group), name),
+            None => (None, wanted),
+        };
+        let is_meant = |member: &Member| {
+            !member.leaving && member.program.name == name && group.is_none_or(|group| member.program.group == group)
+        };
+        let meant: Vec<usize> = (0..self.members.len())
+            .filter(|&index| is_meant(&self.members[index]))
+            .collect();
+        match meant.as_slice() {
+            [one] => Ok(*one),
+            [] => Err(format!("there is no group {wanted:?}")),
+            _ => Err(format!(
+                "the program {wanted:?} is in several groups: scale GROUP:{wanted}"
             )),
         }
     }

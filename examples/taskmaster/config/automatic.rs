@@ -1,0 +1,138 @@
+//! Logs with names that the taskmaster makes up: `AUTO`.
+//!
+//! supervisord keeps the output of a program in `NAME-stdout---IDENTIFIER-RANDOM.log` in its `childlogdir`,
+//! readable by its owner alone, and removes the files of earlier runs when it starts, unless `nocleanup` is
+//! set. So it is here, with one exception: output that the configuration does not mention is kept only if
+//! it names a `childlogdir`, because without a client like supervisorctl a file in `/tmp` finds no reader.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use crate::files::reason;
+
+/// Where automatic logs are, and what they are called.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Automatic {
+    /// The directory.
+    pub directory: PathBuf,
+    /// A part of each name.
+    pub identifier: String,
+    /// Whether an output without a key of its own is automatic; else it is discarded.
+    pub by_default: bool,
+    /// Whether those of earlier runs stay.
+    pub nocleanup: bool,
+}
+
+/// What a name is made for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Owner {
+    directory: PathBuf,
+    identifier: String,
+    group: String,
+    process: String,
+    channel: &'static str,
+}
+
+/// The names that were made up. They stay for the life of the taskmaster: a process that is started again, also
+/// after a reload, goes on in its log.
+static NAMES: Mutex<BTreeMap<Owner, PathBuf>> = Mutex::new(BTreeMap::new());
+
+impl Automatic {
+    /// The log of this process; `channel` is `stdout` or `stderr`. The file is made when the process starts.
+    pub fn path(&self, group: &str, process: &str, channel: &'static str) -> PathBuf {
+        let owner = Owner {
+            directory: self.directory.clone(),
+            identifier: self.identifier.clone(),
+            group: group.to_owned(),
+            process: process.to_owned(),
+            channel,
+        };
+        let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+        let made_up = || {
+            let name = format!("{process}-{channel}---{}-{:08x}.log", self.identifier, random());
+            self.directory.join(name)
+        };
+        names.entry(owner).or_insert_with(made_up).clone()
+    }
+
+    /// Removes the logs of earlier runs. One line for each that could not be removed.
+    pub fn clean(&self) -> Vec<String> {
+        let entries = match std::fs::read_dir(&self.directory) {
+            Ok(entries) => entries,
+            Err(error) => return vec![format!("cannot read {}: {}", self.directory.display(), reason(error))],
+        };
+        let old = entries.flatten().map(|entry| entry.path());
+        let removed = old.filter(|path| self.is_one(path)).map(|path| {
+            let removed = std::fs::remove_file(&path);
+            removed.map_err(|error| format!("cannot remove {}: {}", path.display(), reason(error)))
+        });
+        removed.filter_map(Result::err).collect()
+    }
+
+    /// Whether a file is called like an automatic log, or like one that supervisord has rotated.
+    fn is_one(&self, path: &Path) -> bool {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let mark = format!("---{}-", self.identifier);
+        let Some((before, after)) = name.split_once(&mark) else {
+            return false;
+        };
+        let random = after.split_once(".log").map(|(random, _)| random);
+        !before.is_empty() && random.is_some_and(|random| !random.is_empty() && !random.contains(char::is_whitespace))
+    }
+}
+
+/// A number that can't be guessed, so that no other user can make the file first.
+fn random() -> u32 {
+    (RandomState::new().build_hasher().finish() >> 32) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn automatic(directory: &str) -> Automatic {
+        Automatic {
+            directory: directory.into(),
+            identifier: "here".to_owned(),
+            ..Automatic::default()
+        }
+    }
+
+    #[test]
+    fn a_process_keeps_its_log() {
+        let logs = automatic("/x");
+        let path = logs.path("g", "web_0", "stdout");
+        assert_eq!(logs.path("g", "web_0", "stdout"), path);
+        assert!(path.to_str().unwrap().starts_with("/x/web_0-stdout---here-"));
+        for other in [
+            logs.path("h", "web_0", "stdout"),
+            logs.path("g", "web_1", "stdout"),
+            logs.path("g", "web_0", "stderr"),
+            automatic("/y").path("g", "web_0", "stdout"),
+        ] {
+            assert_ne!(other, path);
+        }
+    }
+
+    #[test]
+    fn names_of_automatic_logs_are_told_from_others() {
+        let logs = automatic("/x");
+        for name in ["a-stdout---here-abc.log", "a---here-x.log.1", "a---here-x.log10"] {
+            assert!(logs.is_one(Path::new(name)), "{name}");
+        }
+        assert!(logs.is_one(&logs.path("g", "p", "stderr")));
+        for name in [
+            "a-stdout---there-abc.log",
+            "---here-abc.log",
+            "a---here-.log",
+            "a---here-a b.log",
+            "a---here-abc.txt",
+            "web.log",
+            "",
+        ] {
+            assert!(!logs.is_one(Path::new(name)), "{name}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What a section is, by its name.
+//!
+//! supervisord ignores every section that it does not know, and configurations carry such sections around.
+//! A section that was meant for supervisord and is misspelled is another matter: a program that does
+//! not run, or a user that is not switched to, should not be found out by accident. So a name that is close to
+//! one of supervisord's is refused, and any other is ignored with a note.
+
+/// What a section is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind<'a> {
+    /// `[supervisord]`
+    Supervisord,
+    /// `[include]`
+    Include,
+    /// `[program:x]`
+    Program(&'a str),
+    /// `[group:x]`
+    Group(&'a str),
+    /// `[fcgi-program:x]`
+    FastCgi(&'a str),
+    /// `[eventlistener:x]`
+    EventListener,
+    /// Servers, their clients and their plugins: nothing that a program would notice.
+    Service,
+    /// A name that is close to this one.
+    Misspelled(&'static str),
+    /// Anything else.
+    Foreign,
+}
+
+/// The names that may be misspelled, as `normal` makes them, and how they are spelled.
+const SPELLINGS: &[(&str, &str)] = &[
+    ("program", "[program:NAME]"),
+    ("prog", "[program:NAME]"),
+    ("group", "[group:NAME]"),
+    ("fcgiprogram", "[fcgi-program:NAME]"),
+    ("eventlistener", "[eventlistener:NAME]"),
+    ("include", "[include]"),
+    ("supervisord", "[supervisord]"),
+];
+
+impl<'a> Kind<'a> {
+    /// What a section with this name is.
+    pub fn of(name: &'a str) -> Kind<'a> {
+        const SERVICES: [&str; 2] = ["unix_http_server", "inet_http_server"];
+        const PLUGINS: [&str; 2] = ["rpcinterface", "ctlplugin"];
+        match name.split_once(':') {
+            Some(("program", name)) => Kind::Program(name.trim()),
+            Some(("group", name)) => Kind::Group(name.trim()),
+            Some(("fcgi-program", name)) => Kind::FastCgi(name.trim()),
+            Some(("eventlistener", _)) => Kind::EventListener,
+            Some((plugin, _)) if PLUGINS.contains(&plugin) => Kind::Service,
+            None if name == "supervisord" => Kind::Supervisord,
+            None if name == "include" => Kind::Include,
+            None if name == "supervisorctl" => Kind::Service,
+            _ if SERVICES.iter().any(|service| name.starts_with(service)) => Kind::Service,
+            _ => misspelled(name).map_or(Kind::Foreign, Kind::Misspelled),
+        }
+    }
+}
+
+/// The name that was meant, if it is likely that one was.
+fn misspelled(name: &str) -> Option<&'static str> {
+    let name = name.trim();
+    let word = name.split(':').next().unwrap_or(name);
+    let word = word.split_whitespace().next().unwrap_or(word);
+    let word = normal(word);
+    let near = |known: &str| distance(&word, known) <= if known.len() > 5 { 2 } else { known.len() / 5 };
+    let meant = SPELLINGS.iter().find(|(known, _)| near(known));
+    meant.map(|&(_, spelling)| spelling)
+}
+
+/// Without case and punctuation.
+fn normal(word: &str) -> String {
+    let letters = word.chars().filter(|symbol| symbol.is_alphanumeric());
+    letters.flat_map(char::to_lowercase).collect()
+}
+
+/// How many letters must be added, removed, replaced or exchanged with their neighbour to get from `a` to `b`.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    // One row for each number of letters of `a`, one column for each number of letters of `b`.
+    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_are_known_by_their_exact_names() {
+        for (name, kind) in [
+            ("supervisord", Kind::Supervisord),
+            ("include", Kind::Include),
+            ("program:web", Kind::Program("web")),
+            ("program: web ", Kind::Program("web")),
+            ("group:g", Kind::Group("g")),
+            ("fcgi-program:f", Kind::FastCgi("f")),
+            ("eventlistener:e", Kind::EventListener),
+            ("unix_http_server", Kind::Service),
+            ("inet_http_server:2", Kind::Service),
+            ("supervisorctl", Kind::Service),
+            ("rpcinterface:supervisor", Kind::Service),
+            ("ctlplugin:x", Kind::Service),
+        ] {
+            assert_eq!(Kind::of(name), kind, "{name}");
+        }
+    }
+
+    #[test]
+    fn misspelled_names_are_told_from_foreign_ones() {
+        for name in [
+            "programs:web",
+            "Program:web",
+            " program:web",
+            "program :web",
+            "program web",
+            "program",
+            "porgram:web",
+            "prog:web",
+            "pro_gram:web",
+            "groups:g",
+            "gruop:g",
+            "fcgi_program:f",
+            "event-listener:e",
+            "includes",
+            "Include",
+            "include:x",
+            "supervisor",
+            "SUPERVISORD",
+            "supervisord:x",
+        ] {
+            assert!(matches!(Kind::of(name), Kind::Misspelled(_)), "{name}");
+        }
+        for name in [
+            "x-timeline",
+            "foo",
+            "foo:bar",
+            "watcher:web",
+            "program_defaults",
+            "group-of-things",
+            "service",
+            "celery",
+            "",
+            ":",
+            " ",
+            "été:x",
+        ] {
+            assert_eq!(Kind::of(name), Kind::Foreign, "{name}");
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! `[supervisord]`: the taskmaster's own process, and what all programs get.
+//!
+//! ```text
+//! user                              the taskmaster becomes this user before it starts anything, and may not come back
+//! umask, directory                  the taskmaster's own, which programs inherit. supervisord applies them when it
+//!                                   becomes a daemon, so with nodaemon=true they have no effect, there as here
+//! environment                       in the environment of each program, below its own variables, and as %(ENV_X)s in
+//!                                   all other sections
+//! minfds, minprocs                  the least limits of open files and processes; the taskmaster does not start below
+//! childlogdir, identifier,          where AUTO logs are, what they are called, and whether those of earlier runs stay
+//!     nocleanup
+//! pidfile                           written at the start, removed at the end; without the key there is none
+//! strip_ansi                        refused if true: programs write their logs themselves
+//! nodaemon                          the taskmaster stays in the foreground, with either value
+//! silent                            the log is on standard error, so standard output has nothing of it anyway
+//! logfile*, loglevel,               without effect, with a note
+//!     profile_options
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::automatic::Automatic;
+use super::expand::Scope;
+use super::keys::Keys;
+use super::problem::Findings;
+use super::raw::Section;
+use super::users::User;
+use super::world::World;
+use super::{environment, values};
+
+/// The keys.
+const KEYS: &[&str] = &[
+    "user",
+    "umask",
+    "directory",
+    "environment",
+    "minfds",
+    "minprocs",
+    "childlogdir",
+    "identifier",
+    "nocleanup",
+    "pidfile",
+    "strip_ansi",
+    "nodaemon",
+    "silent",
+    "logfile",
+    "logfile_maxbytes",
+    "logfile_backups",
+    "loglevel",
+    "profile_options",
+];
+
+/// The keys without effect, and why.
+const IDLE: &[(&str, &str)] = &[
+    ("logfile", "ignored, the log is on standard error"),
+    ("logfile_maxbytes", "ignored, the log is on standard error"),
+    ("logfile_backups", "ignored, the log is on standard error"),
+    ("loglevel", "ignored, the log has one level"),
+    ("profile_options", "ignored, there is nothing to profile"),
+];
+
+/// supervisord's default for `identifier`.
+const IDENTIFIER: &str = "supervisor";
+
+/// What the section says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Supervisord {
+    /// The user that the taskmaster becomes.
+    pub user: Option<User>,
+    /// The taskmaster's umask, if it is not to keep its own.
+    pub umask: Option<u32>,
+    /// The taskmaster's working directory, if it is not to keep its own.
+    pub directory: Option<PathBuf>,
+    /// The least limit of open files.
+    pub minfds: Option<u64>,
+    /// The least limit of processes.
+    pub minprocs: Option<u64>,
+    /// The file that holds the taskmaster's pid.
+    pub pidfile: Option<PathBuf>,
+    /// What each program finds in its environment.
+    pub environment: Arc<Vec<(String, String)>>,
+    /// Where automatic logs are.
+    pub automatic: Arc<Automatic>,
+}
+
+impl Supervisord {
+    /// Reads the section; without one, what there is anyway.
+    pub fn read(section: &Section, world: &World, scope: &Scope, findings: &mut Findings) -> Supervisord {
+        let mut keys = Keys::new(section, scope, KEYS, findings);
+        for (key, why) in IDLE.iter().filter(|(key, _)| section.get(key).is_some()) {
+            keys.note(key, why);
+        }
+        let existing = |text: &str| existing_directory(&world.at_home(text)?);
+        let nodaemon = keys.optional("nodaemon", values::boolean);
+        if nodaemon == Some(false) {
+            keys.note("nodaemon", "the taskmaster stays in the foreground");
+        }
+        keys.optional("silent", values::boolean);
+        if keys.optional("strip_ansi", values::boolean) == Some(true) {
+            keys.complain(
+                "strip_ansi",
+                "programs write their logs themselves, so nothing can be taken out of them",
+            );
+        }
+        let mut read = Supervisord {
+            user: keys.optional("user", |text| world.accounts.find(text)),
+            umask: keys.optional("umask", values::umask),
+            directory: keys.optional("directory", existing),
+            minfds: keys.optional("minfds", values::limit),
+            minprocs: keys.optional("minprocs", values::limit),
+            pidfile: keys.optional("pidfile", |text| pidfile(&world.at_home(text)?, world)),
+            environment: Arc::new(variables(&mut keys)),
+            automatic: Arc::new(automatic(&mut keys, world, existing)),
+        };
+        if nodaemon == Some(true) {
+            let without_effect = "without effect, as with supervisord: it is applied to a daemon, and nodaemon=true";
+            if read.umask.take().is_some() {
+                keys.note("umask", without_effect);
+            }
+            if read.directory.take().is_some() {
+                keys.note("directory", without_effect);
+            }
+        }
+        read
+    }
+
+    /// Whether a taskmaster that was started as `self` can go on as `new`. The environment and the automatic logs
+    /// belong to the programs, so those may change at any time.
+    ///
+    /// # Errors
+    /// One line: a key that only a restart can change.
+    pub fn check_reload(&self, new: &Supervisord) -> Result<(), String> {
+        let changed = [
+            ("user", self.user != new.user),
+            ("umask", self.umask != new.umask),
+            ("directory", self.directory != new.directory),
+            ("minfds", self.minfds != new.minfds),
+            ("minprocs", self.minprocs != new.minprocs),
+            ("pidfile", self.pidfile != new.pidfile),
+        ];
+        match changed.into_iter().find(|(_, changed)| *changed) {
+            None => Ok(()),
+            Some((key, _)) => Err(format!(
+                "nothing is changed: [supervisord] {key} is another one, which takes a restart of the taskmaster"
+            )),
+        }
+    }
+}
+
+/// `environment`, without a word of it in any message.
+fn variables(keys: &mut Keys<'_>) -> Vec<(String, String)> {
+    let Some(raw) = keys.raw("environment") else {
+        return Vec::new();
+    };
+    let expanded = keys
+        .scope
+        .expand_twice(raw)
+        .map_err(|message| values::discreet(&message));
+    match expanded.and_then(|text| environment::parse(&text)) {
+        Ok(variables) => variables,
+        Err(message) => {
+            keys.complain("environment", &message);
+            Vec::new()
+        }
+    }
+}
+
+fn automatic(keys: &mut Keys<'_>, world: &World, existing: impl Fn(&str) -> Result<PathBuf, String>) -> Automatic {
+    let identifier = |text: &str| match text {
+        "" => Err("expected a name".to_owned()),
+        _ if text.contains(['/', '\0']) => Err("a name can't have a slash in it".to_owned()),
+        _ => Ok(text.to_owned()),
+    };
+    let directory = keys.optional("childlogdir", existing);
+    Automatic {
+        by_default: directory.is_some(),
+        directory: world.absolute(&directory.unwrap_or_else(std::env::temp_dir)),
+        identifier: keys
+            .optional("identifier", identifier)
+            .unwrap_or_else(|| IDENTIFIER.to_owned()),
+        nocleanup: keys.optional("nocleanup", values::boolean).unwrap_or(false),
+    }
+}
+
+fn existing_directory(text: &str) -> Result<PathBuf, String> {
+    match Path::new(text) {
+        path if path.is_dir() => Ok(path.to_owned()),
+        _ => Err("there is no such directory".to_owned()),
+    }
+}
+
+/// Only the directory must exist.
+fn pidfile(text: &str, world: &World) -> Result<PathBuf, String> {
+    let path = world.absolute(Path::new(text));
+    match path.parent() {
+        Some(parent) if parent.is_dir() && path.file_name().is_some() => Ok(path),
+        _ => Err("its directory does not exist".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{config, problems};
+    use super::*;
+
+    fn read(text: &str) -> Supervisord {
+        config(&format!("[supervisord]\n{text}")).supervisord
+    }
+
+    #[test]
+    fn every_key_is_understood() {
+        let own = read(
+            "user=ann\numask=027\ndirectory=/\nminfds=2000\nminprocs=300\nchildlogdir=/tmp\nidentifier=%(ENV_COLOUR)s\n\
+             nocleanup=true\npidfile=/tmp/herd.pid\nsilent=true\nstrip_ansi=false\n",
+        );
+        assert_eq!(own.user.as_ref().map(|user| user.uid), Some(1000));
+        assert_eq!(
+            (own.umask, own.directory.as_deref()),
+            (Some(0o027), Some(Path::new("/")))
+        );
+        assert_eq!((own.minfds, own.minprocs), (Some(2000), Some(300)));
+        assert_eq!(own.pidfile, Some("/tmp/herd.pid".into()));
+        let automatic = Automatic {
+            directory: "/tmp".into(),
+            identifier: "green".to_owned(),
+            by_default: true,
+            nocleanup: true,
+        };
+        assert_eq!(*own.automatic, automatic);
+        assert_eq!(problems("[supervisord]\nenvironment=B=\"100%%\"").len(), 1);
+        let own = read("environment=A=\"%(here)s\",B=\"100%%%%\"");
+        let variables = [("A", "/etc/herd"), ("B", "100%")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!(*own.environment, variables);
+        let silent = read("");
+        assert_eq!(silent.automatic.identifier, "supervisor");
+        assert_eq!((silent.user, silent.umask, silent.minfds), (None, None, None));
+        assert!(!silent.automatic.by_default);
+    }
+
+    #[test]
+    fn what_cannot_be_obeyed_is_refused() {
+        for (line, word) in [
+            ("user=no-such-user", "no such user"),
+            ("umask=9", "octal"),
+            ("directory=/no/such", "no such directory"),
+            ("childlogdir=/etc/passwd", "no such directory"),
+            ("pidfile=/no/such/pid", "does not exist"),
+            ("minfds=many", "whole number"),
+            ("minprocs=", "whole number"),
+            ("strip_ansi=true", "write their logs themselves"),
+            ("nodaemon=perhaps", "true or false"),
+            ("nocleanup=2", "true or false"),
+            ("identifier=a/b", "slash"),
+            ("environment=A", "variable 1"),
+            ("silent=x", "true or false"),
+        ] {
+            let found = problems(&format!("[supervisord]\n{line}\n"));
+            let place = format!("[supervisord] {}", line.split('=').next().unwrap());
+            assert!(
+                found.len() == 1 && found[0].starts_with(&place) && found[0].contains(word),
+                "{line}: {found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_supervisord_in_the_foreground_applies_neither_umask_nor_directory() {
+        let config = config("[supervisord]\nnodaemon=true\numask=077\ndirectory=/\n");
+        assert_eq!((config.supervisord.umask, config.supervisord.directory), (None, None));
+        assert_eq!(config.notes.len(), 2, "{:?}", config.notes);
+        assert_eq!(read("umask=077\nnodaemon=false").umask, Some(0o077));
+    }
+
+    #[test]
+    fn its_environment_is_below_that_of_the_programs() {
+        let text = "[supervisord]\nenvironment=SHADE=dark,COLOUR=red\n[program:a]\n\
+                    command=paint %(ENV_COLOUR)s %(ENV_SHADE)s\nenvironment=SHADE=light\n";
+        let instance = config(text).groups[0].programs[0].instance(0).unwrap();
+        assert_eq!(instance.argv, ["paint", "red", "light"]);
+        let mut variables = instance.environment;
+        variables.sort();
+        let expected = [("COLOUR", "red"), ("SHADE", "light")];
+        assert_eq!(
+            variables,
+            expected.map(|(key, value)| (key.to_owned(), value.to_owned()))
+        );
+    }
+
+    #[test]
+    fn a_reload_changes_what_belongs_to_programs() {
+        let before = read("user=ann\nenvironment=A=1\n");
+        assert_eq!(before.check_reload(&read("user=ann\nchildlogdir=/tmp\n")), Ok(()));
+        for text in ["", "user=ann\numask=022\n", "user=ann\nminfds=5000\n"] {
+            assert!(
+                before.check_reload(&read(text)).unwrap_err().contains("restart"),
+                "{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What `[supervisord]` says about the taskmaster's own process, put into effect.
+//!
+//! The order is supervisord's: first the user, then the limit of processes, the old logs, the directory, the umask and
+//! the pid file. All of it comes before the first program, and the programs inherit it. `limits` has the limit of open
+//! files, which is the taskmaster's own matter as well.
+//!
+//! The system calls that change ids change those of the calling thread. The taskmaster has no other one.
+
+use std::fs;
+use std::path::PathBuf;
+
+use pidherd::cgroup::CgroupDir;
+use rustix::fs::Mode;
+use rustix::process::{Gid, Resource, Rlimit, Uid, chdir, getrlimit, getuid, setrlimit, umask};
+use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
+
+use crate::config::{Config, Supervisord, User};
+use crate::files::reason;
+
+/// The pid file, removed when this is dropped.
+#[derive(Debug)]
+pub struct PidFile(Option<PathBuf>);
+
+/// Puts it into effect, once. The notes are about what can be done without.
+///
+/// # Errors
+/// One line: something of it is not possible.
+pub fn take_on(config: &Config, notes: &mut Vec<String>) -> Result<PidFile, String> {
+    let own = &config.supervisord;
+    if let Some(user) = own.user.as_ref().filter(|user| user.uid != getuid().as_raw()) {
+        become_user(user)?;
+        check_cgroups(config)?;
+    }
+    if let Some(least) = own.minprocs {
+        raise(Resource::Nproc, least).map_err(|error| format!("[supervisord] minprocs={least}: {error}"))?;
+    }
+    let programs = config.groups.iter().flat_map(|group| &group.programs);
+    if (own.automatic.by_default || programs.into_iter().any(|program| program.has_automatic_logs()))
+        && !own.automatic.nocleanup
+    {
+        notes.extend(own.automatic.clean());
+    }
+    if let Some(directory) = &own.directory {
+        let shown = directory.display();
+        chdir(directory)
+            .map_err(|error| format!("[supervisord] directory: cannot enter {shown}: {}", reason(error)))?;
+    }
+    if let Some(mask) = own.umask {
+        umask(Mode::from_raw_mode(mask));
+    }
+    Ok(PidFile::write(own, notes))
+}
+
+/// All ids and groups at once, so that there is no way back.
+fn become_user(user: &User) -> Result<(), String> {
+    let failed = |what: &str, why: &str| format!("[supervisord] user: cannot {what} {}: {why}", user.name);
+    if !getuid().is_root() {
+        return Err(failed("become", "only root can become another user"));
+    }
+    let groups: Vec<Gid> = user.groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
+    set_thread_groups(&groups).map_err(|error| failed("set the groups of", &reason(error)))?;
+    set_thread_gid(Gid::from_raw(user.gid)).map_err(|error| failed("set the group of", &reason(error)))?;
+    set_thread_uid(Uid::from_raw(user.uid)).map_err(|error| failed("become", &reason(error)))?;
+    Ok(())
+}
+
+/// The cgroup directories were looked at as root, and are used as another user.
+fn check_cgroups(config: &Config) -> Result<(), String> {
+    let programs = config.groups.iter().flat_map(|group| &group.programs);
+    for program in programs {
+        if let Some(directory) = &program.beyond.cgroup {
+            let opened = CgroupDir::open(directory.path());
+            opened.map_err(|error| format!("[program:{}] cgroup: {error}", program.name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Raises the soft limit to `least`, and the hard one if it is lower; a limit that is high enough stays.
+fn raise(resource: Resource, least: u64) -> Result<(), String> {
+    let now = getrlimit(resource);
+    let is_below = |limit: Option<u64>| limit.is_some_and(|limit| limit < least);
+    if !is_below(now.current) {
+        return Ok(());
+    }
+    let raised = Rlimit {
+        current: Some(least),
+        maximum: if is_below(now.maximum) {
+            Some(least)
+        } else {
+            now.maximum
+        },
+    };
+    setrlimit(resource, raised).map_err(|error| format!("cannot raise the limit: {}", reason(error)))
+}
+
+impl PidFile {
+    /// As with supervisord, a pid file that can't be written stops nothing.
+    fn write(own: &Supervisord, notes: &mut Vec<String>) -> PidFile {
+        let Some(path) = &own.pidfile else {
+            return PidFile(None);
+        };
+        match fs::write(path, format!("{}\n", std::process::id())) {
+            Ok(()) => PidFile(Some(path.clone())),
+            Err(error) => {
+                notes.push(format!(
+                    "[supervisord] pidfile: cannot write {}: {error}",
+                    path.display()
+                ));
+                PidFile(None)
+            }
+        }
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
