@@ -1,0 +1,261 @@
+"""Runs each configuration with supervisord and with the taskmaster, and compares what their programs were given.
+
+    python3 ci/supervisord.py SUPERVISORD TASKMASTER [NAME...]
+
+The first lines of a configuration are directives:
+
+    ; processes: GROUP:NAME ...       what runs, once each unless `runs` says otherwise
+    ; runs: GROUP:NAME=COUNT ...      what runs so often
+    ; environment: NAME=VALUE ...     what both find in their environment
+    ; limits: NOFILE=COUNT ...        the soft limits that both are started with
+    ; root                            only root can run it
+    ; daemon                          supervisord becomes a daemon
+    ; refused                         both refuse the file, with exit status 2
+
+Both run in the same directory, one after the other, so that paths are equal. The configurations run beside each other.
+"""
+
+import concurrent.futures
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+FIXTURES = Path("tests/fixtures/supervisord/side-by-side").resolve()
+# How long programs may take to appear, and how long after the last one another may appear that should not.
+PATIENCE = 20
+QUIET = 2
+
+
+def main():
+    supervisord, taskmaster = (os.path.abspath(program) for program in sys.argv[1:3])
+    wanted = tuple(sys.argv[3:]) or ("",)
+    names = sorted(path.stem for path in FIXTURES.glob("*.conf") if path.name.startswith(wanted))
+    if not names:
+        sys.exit(f"no configuration is called {' or '.join(wanted)}")
+    with tempfile.TemporaryDirectory(prefix="side-by-side-") as place:
+        os.chmod(place, 0o755)
+        one = lambda name: compare(name, Path(place) / name, supervisord, taskmaster)
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            results = list(pool.map(one, names))
+    width = max(map(len, names))
+    for name, (verdict, details) in zip(names, results):
+        print(f"   {name:<{width}}  {verdict}")
+        for detail in details:
+            print(f"      {detail}")
+    failed = [name for name, (verdict, _) in zip(names, results) if verdict == "DIFFERENT"]
+    skipped = sum(verdict.startswith("SKIPPED") for verdict, _ in results)
+    print(f"   {len(names)} configurations, {len(failed)} different, {skipped} skipped")
+    sys.exit(1 if failed else 0)
+
+
+def compare(name, place, supervisord, taskmaster):
+    """A verdict, and a line for each difference."""
+    directives = directives_of(FIXTURES / f"{name}.conf")
+    if "root" in directives and os.getuid() != 0:
+        return "SKIPPED: needs root", []
+    place.mkdir()
+    try:
+        theirs = run(directives, place, name, Supervisord(supervisord))
+        ours = run(directives, place, name, Taskmaster(taskmaster))
+    except Failed as failure:
+        return "DIFFERENT", [str(failure)]
+    lines = list(differences(theirs, ours, ""))
+    processes = len(theirs["processes"])
+    verdict = f"same: {processes} processes"
+    if "refused" in directives:
+        verdict = "refused by both"
+        if theirs["exit status"] != 2:
+            lines.append(f"exit status {theirs['exit status']}")
+    return ("DIFFERENT", lines) if lines else (verdict, [])
+
+
+class Failed(Exception):
+    pass
+
+
+def directives_of(path):
+    directives = {}
+    for line in path.read_text().splitlines():
+        found = re.fullmatch(r"; (processes|runs|environment|limits|root|daemon|refused)(?:: (.*))?", line)
+        if found:
+            directives[found[1]] = (found[2] or "").split()
+    return directives
+
+
+class Supervisord:
+    name = "supervisord"
+
+    def __init__(self, program):
+        self.program = program
+
+    def command(self, config, place, directives):
+        """Its own log and pid file are kept out of what is compared."""
+        foreground = [] if "daemon" in directives else ["--nodaemon", "--silent"]
+        files = ["--logfile", str(place / "supervisord.log"), "--pidfile", str(place / "supervisord.pid")]
+        return [self.program, "--configuration", config, *files, *foreground]
+
+    def pid(self, process, place, directives):
+        if "daemon" not in directives:
+            return process.pid
+        file = place / "supervisord.pid"
+        wait_for("its pid file", lambda: file.exists() and file.read_text().strip())
+        return int(file.read_text())
+
+
+class Taskmaster:
+    name = "taskmaster"
+
+    def __init__(self, program):
+        self.program = program
+
+    def command(self, config, place, directives):
+        return [self.program, config]
+
+    def pid(self, process, place, directives):
+        return process.pid
+
+
+def run(directives, place, name, supervisor):
+    """What came of one configuration."""
+    work = prepare(place)
+    records = place / "records"
+    environment = {
+        "PATH": f"{work}/bin:/usr/bin:/bin",
+        "HOME": "/root",
+        "LC_ALL": "C.UTF-8",
+        "RECORDS": str(records),
+        **dict(pair.split("=", 1) for pair in directives.get("environment", [])),
+    }
+    streams = {stream: open(place / f"{supervisor.name}.{stream}", "w+b") for stream in ("stdout", "stderr")}
+    command = supervisor.command(f"{name}.conf", place, directives)
+    process = subprocess.Popen(
+        command,
+        cwd=work,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        umask=0o022,
+        preexec_fn=lambda: limit(directives.get("limits", [])),
+        **streams,
+    )
+    try:
+        if "refused" in directives:
+            wait_for("its end", lambda: process.poll() is not None)
+            return {"exit status": process.returncode, "processes": {}}
+        pid = supervisor.pid(process, place, directives)
+        expected = {process: 1 for process in directives["processes"]}
+        counts = (entry.rsplit("=", 1) for entry in directives.get("runs", []))
+        expected.update({key: int(count) for key, count in counts})
+        runs = lambda: Counter(record.name.rsplit("@", 1)[0] for record in records.iterdir())
+        complete = lambda: not Counter(expected) - runs()
+        wait_for(f"all of {sorted(expected)}", complete)
+        # Nothing tells that no more will come.
+        time.sleep(QUIET)
+        os.kill(pid, signal.SIGTERM)
+        wait_for("its end", lambda: process.poll() is not None and not alive(pid))
+    except Failed as failure:
+        have = sorted(record.name for record in records.iterdir())
+        stderr = (place / f"{supervisor.name}.stderr").read_text(errors="replace").strip()
+        raise Failed(f"{supervisor.name}: {failure}; processes: {have}; {stderr[-2000:]}") from failure
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+    return {
+        "processes": processes_of(records),
+        "files": files_of(work),
+        "streams": {stream: lines_of(place / f"{supervisor.name}.{stream}") for stream in streams},
+    }
+
+
+def limit(limits):
+    for name, soft in (one.split("=") for one in limits):
+        which = getattr(resource, f"RLIMIT_{name}")
+        resource.setrlimit(which, (int(soft), resource.getrlimit(which)[1]))
+
+
+def wait_for(what, condition):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise Failed(f"waited too long for {what}")
+        time.sleep(0.02)
+
+
+def alive(pid):
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
+
+
+def prepare(place):
+    """A directory as it is before each run."""
+    for name in ("work", "records", "supervisord.log", "supervisord.pid"):
+        path = place / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    work = place / "work"
+    shutil.copytree(FIXTURES, work)
+    # supervisord opens its log as the user that it becomes.
+    place.chmod(0o777)
+    work.chmod(0o755)
+    for name in ("out", "open", "logs", "bin", "../records"):
+        (work / name).mkdir()
+        (work / name).chmod(0o777)
+    (work / "probe").rename(work / "bin/probe")
+    (work / "bin/probe-link").symlink_to("probe")
+    (work / "link-to-stdout").symlink_to("/dev/stdout")
+    for name in ("old-stdout---mine-abc.log", "old-stdout---mine-abc.log.1", "old-stdout---other-abc.log"):
+        (work / "logs" / name).write_text("old\n")
+    return work
+
+
+def processes_of(records):
+    processes = {}
+    for path in sorted(records.iterdir()):
+        processes.setdefault(path.name.rsplit("@", 1)[0], []).append(json.loads(path.read_text()))
+    return processes
+
+
+def files_of(work):
+    """Each file with its owner, its mode and its lines; those with a made-up name under what is not made up."""
+    files = {}
+    for path in sorted(path for path in work.rglob("*") if path.is_file() and not path.is_symlink()):
+        name = re.sub(r"(---mine-)\w+(\.log)", r"\1*\2", str(path.relative_to(work)))
+        stat = path.stat()
+        files[name] = [f"{stat.st_mode & 0o7777:04o} {stat.st_uid}:{stat.st_gid}", path.read_text()]
+    return files
+
+
+def lines_of(path):
+    """What the programs wrote on the supervisor's own stream; the order of different programs is open."""
+    return sorted(line for line in path.read_text(errors="replace").splitlines() if line.startswith("probe: "))
+
+
+def differences(theirs, ours, place):
+    if type(theirs) is dict and type(ours) is dict:
+        for key in sorted(theirs.keys() | ours.keys()):
+            at = f"{place}{key}: "
+            if key not in ours:
+                yield f"{at}only with supervisord: {theirs[key]!r}"
+            elif key not in theirs:
+                yield f"{at}only with the taskmaster: {ours[key]!r}"
+            else:
+                yield from differences(theirs[key], ours[key], at)
+    elif type(theirs) is list and type(ours) is list and len(theirs) == len(ours):
+        for one, other in zip(theirs, ours):
+            yield from differences(one, other, place)
+    elif theirs != ours:
+        yield f"{place}{theirs!r} with supervisord, {ours!r} with the taskmaster"
+
+
+main()
