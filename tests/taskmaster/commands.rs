@@ -195,6 +195,8 @@ fn an_instance_that_is_on_its_way_out_is_named_by_its_name() {
     assert_eq!(herd.ask("start web:w1"), "error: there is no process \"web:w1\"");
     assert_eq!(herd.ask("signal KILL web:w0"), "ok: signal SIGKILL web:w0: accepted");
     herd.reached("web:w0", "EXITED");
+    // Before its trap is set, SIGTERM would end the next run.
+    herd.complaint("ready");
     herd.say("shutdown");
     herd.reached("web:w0", "STOPPING");
     herd.signal(Signal::TERM);
