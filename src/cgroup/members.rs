@@ -8,14 +8,17 @@ use std::iter::Peekable;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread;
 
+use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::process::{Pid as RawPid, PidfdFlags, pidfd_open};
 
 use super::tree;
+use crate::exit::Pid;
+use crate::poll::is_ready;
 use crate::procfs;
 use crate::signal::Signal;
 use crate::sys::descriptors::above_standard;
-use crate::sys::process::send_signal;
+use crate::sys::process::{send_signal, signal_by_number};
 
 /// How many processes are held by pidfds at a time.
 const BATCH: usize = 64;
@@ -169,7 +172,7 @@ pub(super) fn signal_listed(
             if sent.reached.contains(number) {
                 continue;
             }
-            match send_signal(pidfd.as_fd(), signal.as_raw(), false) {
+            match send(pidfd, *number, signal) {
                 Ok(()) => drop(sent.reached.insert(*number)),
                 Err(error) if Errno::from_io_error(&error) == Some(Errno::SRCH) => {}
                 Err(error) => {
@@ -180,6 +183,22 @@ pub(super) fn signal_listed(
         }
     }
     Ok(())
+}
+
+/// Signals a process that is known to have had this number after its pidfd was opened.
+///
+/// Where pidfd_send_signal(2) is refused, as by the filter of a container, that is done by number, and right after the pidfd
+/// has told that the process has not ended: no other process has its number then.
+fn send(pidfd: &OwnedFd, number: u32, signal: Signal) -> io::Result<()> {
+    match send_signal(pidfd.as_fd(), signal.as_raw(), false) {
+        Err(refused) if matches!(Errno::from_io_error(&refused), Some(Errno::PERM | Errno::NOSYS)) => {
+            match Pid::new(number).filter(|_| !is_ready(pidfd, PollFlags::IN).unwrap_or(true)) {
+                Some(pid) => signal_by_number(pid, signal.as_raw()),
+                None => Err(Errno::SRCH.into()),
+            }
+        }
+        sent => sent,
+    }
 }
 
 /// Takes as many numbers as there may be pidfds at a time, and opens those.

@@ -13,7 +13,8 @@
 //! A number that comes out of `cgroup.procs` may be a stranger's by the time it is used. It is
 //! therefore turned into a pidfd first, and then looked for in the list once more. A signal through the
 //! pidfd reaches one process or nobody, and a process that it still reaches had its number all the
-//! while: it is the one that was in the list.
+//! while: it is the one that was in the list. Where a filter refuses such signals, kill(2) follows at once on the pidfd's
+//! word that the process has not ended.
 //!
 //! Which directory may be used is for the host to say ([`CgroupDir`]): it is *delegated*, by an
 //! administrator or a service manager that leaves it alone from then on. To look for one, or to move

@@ -42,7 +42,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("timerfd", &["sys", "owner"]),
     ("signalfd", &["sys", "owner"]),
     ("fdset", &["sys", "owner"]),
-    ("cgroup", &["sys", "procfs"]),
+    ("cgroup", &["sys", "poll", "procfs"]),
     ("pidfd", &["sys", "poll"]),
     ("child", &["sys", "owner", "poll", "pidfd"]),
     ("command", &["sys", "procfs", "pidfd", "child"]),
