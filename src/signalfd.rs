@@ -86,7 +86,7 @@ impl SignalFd {
     /// numbers come first, and signals sent to the thread before those sent to the process.
     ///
     /// # Errors
-    /// [`OtherProcess`](crate::OtherProcess) inside, in a copy that fork(2) made; else what read(2) says, where there
+    /// [`OtherProcess`] inside, in a copy that fork(2) made; else what read(2) says, where there
     /// is no error that a caller could bring about.
     pub fn read(&self) -> io::Result<Option<SignalInfo>> {
         self.check_owner()?;
