@@ -1,7 +1,7 @@
 //! A child that was started by a [`Command`](crate::Command), and the parent's ends of its pipes.
 //!
 //! The standard library's `Child` leaves a zombie behind when it is dropped. This one leaves nothing:
-//! forgetting a child ends it. Who wants to keep it takes the pidfd out.
+//! forgetting a child ends it. To keep it, take the pidfd out.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -125,7 +125,7 @@ impl Child {
     }
 
     /// Lets the child go on by itself. When it ends it stays a zombie until this process ends too, or
-    /// somebody waits for any child.
+    /// waits for any child.
     pub fn detach(self) {
         drop(self.into_pidfd());
     }
@@ -178,7 +178,7 @@ impl Child {
     /// Sends SIGKILL, unless the child was already reaped. It is still to be waited for.
     ///
     /// # Errors
-    /// `EPERM` if it belongs to somebody else by now.
+    /// `EPERM` if it belongs to another user by now.
     pub fn kill(&mut self) -> io::Result<()> {
         self.process.owner.check()?;
         match self.process.pidfd.signal(Signal::KILL) {

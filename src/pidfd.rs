@@ -1,11 +1,11 @@
 //! A child that was started here, by a descriptor instead of a number.
 //!
-//! A PID is free for somebody else as soon as its process has been reaped; a pidfd stays that of its process
-//! for ever. It becomes readable when the process ends, so any epoll can wait for it. Whatever is
-//! done to a process in this library is done through its pidfd.
+//! A PID can be given to another process as soon as its process has been reaped; a pidfd always refers to the same
+//! process. It becomes readable when the process ends, so any epoll can wait for it. Everything that this library does to a
+//! process is done through its pidfd.
 //!
-//! To look ([`PidFd::peek`]) and to take ([`PidFd::reap`]) are two things: a supervisor looks, reports, and
-//! takes when it is done with the process group whose leader the zombie keeps reserved.
+//! To look ([`PidFd::peek`]) and to reap ([`PidFd::reap`]) are two things: a supervisor looks, reports, and reaps when it
+//! is done with the process group, since the zombie of the leader keeps the number of the group reserved.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -59,7 +59,7 @@ impl PidFd {
     ///
     /// # Errors
     /// `ESRCH` if it was reaped already (a zombie takes signals and ignores them), `EPERM` if it
-    /// belongs to somebody else by now.
+    /// belongs to another user by now.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         match process::send_signal(self.as_fd(), signal.as_raw(), false) {
             Err(error) if is_refusal(&error) && self.is_own_child() => {
@@ -70,7 +70,7 @@ impl PidFd {
     }
 
     /// Sends `signal` to the process group that this process leads, or with `None` asks whether there
-    /// is anybody in it (Linux 6.9). Reaches the group even when the leader has been reaped.
+    /// is any process in it (Linux 6.9). Reaches the group even when the leader has been reaped.
     ///
     /// # Errors
     /// `ESRCH` if the group is empty, or the process led none; `EPERM` if none of it may be
@@ -79,7 +79,7 @@ impl PidFd {
         process::send_signal(self.as_fd(), signal.map_or(0, Signal::as_raw), true)
     }
 
-    /// Whether it is alive or a zombie, so that its number is nobody else's.
+    /// Whether it is alive or a zombie, so that no other process has its number.
     pub(crate) fn is_unreaped(&self) -> bool {
         match process::send_signal(self.as_fd(), 0, false) {
             Ok(()) => true,

@@ -1,9 +1,9 @@
 //! Signals that are read, not caught: a descriptor that becomes readable when one is pending.
 //!
-//! A supervisor must hear SIGTERM and SIGHUP. A handler would be global state: it interrupts the
+//! A supervisor must learn of SIGTERM and SIGHUP. A handler would be global state: it interrupts the
 //! host anywhere, may call next to nothing, and there is one per process for all libraries in it.
 //! A signalfd is one more descriptor in the loop that is there anyway. Its price is that the
-//! signals must be blocked, in every thread: whoever leaves one unblocked gets it the old way. So
+//! signals must be blocked in every thread: a thread that does not block one takes it in the usual way. So
 //! block them first thing in `main`, before any thread is started (threads inherit the mask), with
 //! a [`MaskGuard`], which also puts back what was there.
 //!
@@ -123,10 +123,10 @@ impl From<SignalFd> for OwnedFd {
 pub struct SignalInfo {
     /// Which one.
     pub signal: Signal,
-    /// Who sent it; for SIGCHLD, the child. `None` where the kernel names nobody: a signal of its
+    /// The sender; for SIGCHLD, the child. `None` where the kernel names no process: a signal of its
     /// own, or a sender outside of this PID namespace.
     pub sender: Option<Pid>,
-    /// The real user id of the sender, or of the child; 0 where the kernel names nobody.
+    /// The real user id of the sender, or of the child; 0 where the kernel names no process.
     pub uid: u32,
     /// How it came to be: `SI_USER` (0, kill), `SI_QUEUE` (-1), `SI_TKILL` (-6), `SI_KERNEL` (128),
     /// for SIGCHLD `CLD_EXITED` (1) to `CLD_CONTINUED` (6), and others.
@@ -201,8 +201,7 @@ impl MaskGuard {
 
 impl Drop for MaskGuard {
     fn drop(&mut self) {
-        // Setting a mask fails for a bad pointer or a bad `how` only; there is neither, and nobody
-        // to tell.
+        // Setting a mask fails for a bad pointer or a bad `how` only, and there is neither.
         let _restored = sys::signalfd::set_mask(self.before);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A timer that a loop can wait for without lending its timeout: the deadline is absolute, so there
 //! is no drift and nothing to compute again after an early wakeup. Relative and periodic timers were
-//! left out: whoever wants a period arms the next deadline, and then decides what a late one means.
+//! left out: for a period a host arms the next deadline, and decides what a late one means.
 //! So was the wall clock, which can be set: a jump would end every wait early or never.
 
 use std::io;
@@ -17,7 +17,7 @@ use crate::time::Instant;
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
-/// A clock that nobody can set (clock_gettime(2)). Both start at about boot, so [`Instant`]s of the
+/// A clock that cannot be set (clock_gettime(2)). Both start at about boot, so [`Instant`]s of the
 /// two must not be mixed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -130,7 +130,7 @@ impl TimerFd {
         }
         let it_value = match deadline {
             None => timespec(0),
-            // To the kernel 0 means "disarm", and whoever asks for 0 wants to be woken.
+            // To the kernel 0 means "disarm", and a caller that asks for 0 wants to be woken.
             Some(deadline) => timespec(deadline.as_nanos().max(1)),
         };
         let once = Itimerspec {

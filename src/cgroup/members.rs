@@ -1,4 +1,4 @@
-//! Who is in a cgroup, and how to reach all of them and nobody else.
+//! The processes in a cgroup, and how to signal all of them and no other one.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -30,7 +30,7 @@ const MOST_ROUNDS: u32 = 256;
 /// enough: a child is listed a moment after its fork can't be stopped any more.
 const QUIET_ROUNDS: u32 = 4;
 
-/// Who is in a cgroup.
+/// The processes in a cgroup.
 #[derive(Default)]
 pub(super) struct Members {
     /// Their numbers as seen from here, each once, in order.
@@ -165,8 +165,8 @@ pub(super) fn signal_listed(
     let mut numbers = numbers.into_iter().peekable();
     while numbers.peek().is_some() {
         let held = hold(&mut numbers)?;
-        // The order decides: pidfd, list, signal. Whoever is alive to get the signal has been alive since
-        // the pidfd was opened: the number was its own when the list was read, so it is the one in it.
+        // The order decides: pidfd, list, signal. A process that lives to get the signal has lived since the pidfd was
+        // opened. So the number was its own when the list was read, and it is the process in the list.
         let still = list.read()?.numbers;
         for (number, pidfd) in held.iter().filter(|(number, _)| still.contains(number)) {
             if sent.reached.contains(number) {
@@ -222,8 +222,8 @@ fn hold(numbers: &mut Peekable<impl Iterator<Item = u32>>) -> io::Result<Vec<(u3
 
 /// What `cgroup.kill` does, for kernels that haven't got it.
 ///
-/// Nobody in a frozen cgroup gets so far as to fork again, and SIGKILL reaches them all the same. Without
-/// that, enough processors could fork faster than one can list and kill.
+/// No process in a frozen cgroup gets so far as to fork again, and SIGKILL reaches it all the same. Without the freeze,
+/// processes on several processors could fork faster than one processor can list and kill.
 pub(super) fn kill_each(cgroup: BorrowedFd<'_>) -> io::Result<()> {
     let _thawed_at_the_end = Freeze::new(cgroup);
     let mut known = BTreeSet::new();
@@ -245,13 +245,13 @@ pub(super) fn kill_each(cgroup: BorrowedFd<'_>) -> io::Result<()> {
                 None => Ok(()),
             };
         }
-        // Whoever got the signal must run to die of it.
+        // A process must run to die of the signal.
         thread::yield_now();
     }
     Err(Remaining(Members::below(cgroup)?).into())
 }
 
-/// Keeps a cgroup frozen, unless somebody else had frozen it before or it can't be.
+/// Keeps a cgroup frozen, unless it was frozen before or can't be.
 struct Freeze<'a>(Option<BorrowedFd<'a>>);
 
 impl<'a> Freeze<'a> {
@@ -270,7 +270,7 @@ impl Drop for Freeze<'_> {
     }
 }
 
-/// Who could not be killed.
+/// The processes that could not be killed.
 struct Remaining(Members);
 
 impl fmt::Display for Remaining {

@@ -1,34 +1,30 @@
 //! A whole tree of processes by one handle: a cgroup for each instance.
 //!
-//! A process group loses whoever calls `setsid`, a parent loses whoever is forked twice. A cgroup
-//! (cgroups(7), version 2) loses nobody: what is started in one stays in it with all its
-//! descendants, and the kernel says when the last of them is gone. So this is the only scope in which
-//! "all of it is dead" is a fact and not a guess.
+//! A process leaves its process group when it calls `setsid`, and its parent when it is forked twice. It does not leave
+//! its cgroup (cgroups(7), version 2): what is started in one stays in it with all its descendants, and the kernel tells
+//! when the last of them is gone. So this is the only scope in which it is known that everything is dead.
 //!
-//! Three files of the kernel's do the work. `cgroup.kill` (Linux 5.14) kills the subtree, with every fork
-//! that races with it. `cgroup.events` says whether anything lives there, and tells an epoll when that
-//! changes. `cgroup.procs` lists who is there, for all other signals. They are reached through directory
-//! descriptors and never through paths: a path may be renamed or mounted over between two calls.
+//! Three files of the kernel do the work. `cgroup.kill` (Linux 5.14) kills the subtree, with every fork that races with
+//! it. `cgroup.events` tells whether anything lives there, and tells an epoll when that changes. `cgroup.procs` lists the
+//! processes, for all other signals. The files are opened relative to directory descriptors and never by paths: a path may
+//! be renamed or mounted over between two calls.
 //!
-//! A number that comes out of `cgroup.procs` may be a stranger's by the time it is used. It is
-//! therefore turned into a pidfd first, and then looked for in the list once more. A signal through the
-//! pidfd reaches one process or nobody, and a process that it still reaches had its number all the
-//! while: it is the one that was in the list. Where a filter refuses such signals, kill(2) follows at once on the pidfd's
-//! word that the process has not ended.
+//! A number from `cgroup.procs` may belong to another process by the time it is used. So a pidfd of that number is opened
+//! first, and then the number is looked for in the list once more. A signal through the pidfd reaches that process or
+//! none, and a process that it still reaches has had its number all the time: it is the one in the list. Where a filter
+//! refuses such signals, kill(2) is called right after the pidfd has shown that the process has not ended.
 //!
-//! Which directory may be used is for the host to say ([`CgroupDir`]): it is *delegated*, by an
-//! administrator or a service manager that leaves it alone from then on. To look for one, or to move
-//! the host itself, was rejected: a library that rearranges the machine's cgroups is at war with
-//! whoever else does. Controllers are not enabled here either: that is for the host to do, in the
+//! The host says which directory is used ([`CgroupDir`]): it is *delegated* by an administrator or by a service manager,
+//! which leaves it alone from then on. To look for one, or to move the host itself, was rejected: another program may
+//! manage the machine's cgroups. Controllers are not enabled here either: that is for the host to do, in the
 //! `cgroup.subtree_control` of the directory. Limits for all instances together are written into the files of the
 //! directory. A cgroup that a supervisor gives to a run is made anew each time, so limits for each run are told to the
 //! supervisor ([`GroupSpec::cgroup_file`](crate::GroupSpec::cgroup_file)), which writes them before the program starts.
-//! Nor are processes moved by
-//! their number: a child begins its life in its cgroup (CLONE_INTO_CGROUP, Linux 5.7) or enters it before its
-//! program runs, or a fork before the move would escape.
+//! Processes are not moved by their numbers either: a child is created in its cgroup (CLONE_INTO_CGROUP, Linux 5.7) or
+//! enters it before its program runs, since a fork before the move would escape.
 //!
-//! Nothing in this module blocks, but for moments in which the kernel has its cgroup lock taken. To be
-//! killed takes a process a while, so [`Cgroup::kill`] comes back before it is dead.
+//! Nothing in this module blocks, except for moments in which the kernel's cgroup lock is held. A killed process takes a
+//! while to die, so [`Cgroup::kill`] returns before it is dead.
 //!
 //! ```no_run
 //! use pidherd::cgroup::{Cgroup, CgroupDir};
@@ -110,8 +106,8 @@ struct Inner {
 type Identity = (u64, u64);
 
 impl CgroupDir {
-    /// Opens a directory and finds out whether it will do, so that whoever configures it hears of it,
-    /// and not whoever wants to stop something later.
+    /// Opens a directory and checks whether it can be used, so that an error comes when it is configured and not when
+    /// something is to be stopped later.
     ///
     /// To be certain, it makes a cgroup called `pidherd-probe-PID-N` there, and removes it again: permission
     /// bits do not tell of a read-only mount, a security module or a limit.
@@ -322,8 +318,7 @@ impl fmt::Debug for CgroupDir {
 /// Dropping it neither kills anything nor removes the cgroup: [`kill`](Cgroup::kill) and
 /// [`remove`](Cgroup::remove) do. A program that leaves one behind finds it again by its name.
 ///
-/// Once it has been removed, here or by somebody else, all calls but [`events`](Cgroup::events) say what is said
-/// of an empty one.
+/// Once it has been removed, here or elsewhere, all calls but [`events`](Cgroup::events) answer as for an empty one.
 pub struct Cgroup {
     dir: CgroupDir,
     name: CString,
@@ -371,8 +366,8 @@ impl Cgroup {
     /// Whether it is to be frozen, by its own `cgroup.freeze` or by that of one above it (Linux 5.2), as
     /// far up as is mounted.
     ///
-    /// A child that is started in a frozen cgroup freezes before it runs, and whoever waits for its
-    /// exec, as the spawn of this library does, waits until it is thawed or killed.
+    /// A child that is started in a frozen cgroup freezes before it runs. A caller that waits for its exec, as the spawn of
+    /// this library does, waits until it is thawed or killed.
     ///
     /// # Errors
     /// As [`is_populated`](Cgroup::is_populated).
@@ -449,8 +444,8 @@ impl Cgroup {
     ///
     /// # Errors
     /// `EACCES`, `EPERM`, `EROFS`: `cgroup.kill` may not be written to, and the processes could not be killed one by one
-    /// either. Before 5.14 `EPERM`, if a process may not be signalled, which only `cgroup.kill` could kill for a user who
-    /// is not root; `EMFILE`; and an error of the kind `ResourceBusy` that names the processes that remain,
+    /// either. Before 5.14 `EPERM`, if a process may not be signalled, which only `cgroup.kill` could kill for a user
+    /// other than root; `EMFILE`; and an error of the kind `ResourceBusy` that names the processes that remain,
     /// if there is no end of them, or some are in a PID namespace that is not to be seen from here.
     pub fn kill(&self) -> io::Result<()> {
         match tree::write(self.fd(), self.dir.inner.kill_file, b"1") {
@@ -469,9 +464,8 @@ impl Cgroup {
 
     /// Sends `signal` to every process in it and below, and says how many it reached.
     ///
-    /// It reaches no stranger, but who is forked while it is under way may be missed, and processes
-    /// in a PID namespace that can't be seen from here are skipped. To end everything, there is
-    /// [`kill`](Cgroup::kill). With n processes it makes about 3 n system calls and takes at most 64
+    /// It reaches no process outside. A process that is forked meanwhile may be missed, and processes in a PID namespace
+    /// that can't be seen from here are skipped. To end everything, use [`kill`](Cgroup::kill). With n processes it makes about 3 n system calls and takes at most 64
     /// descriptors at a time, or as few as there are.
     ///
     /// # Errors
@@ -496,8 +490,7 @@ impl Cgroup {
         (reached, done.and(refused.map_or(Ok(()), Err)))
     }
 
-    /// Who is in it and below, for showing: sorted, without those in a PID namespace that can't be
-    /// seen from here.
+    /// The processes in it and below, for showing: sorted, without those in a PID namespace that can't be seen from here.
     ///
     /// # Errors
     /// `EMFILE`, `ENFILE`, `ENOMEM`.
@@ -512,7 +505,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// `EBUSY` while something lives in it, and then nothing has changed; `EACCES`, `EPERM` if something in
-    /// it belongs to somebody else; `EMFILE`, `ENFILE`.
+    /// it belongs to another user; `EMFILE`, `ENFILE`.
     pub fn clear(&self) -> io::Result<()> {
         if self.is_populated()? {
             return Err(Errno::BUSY.into());

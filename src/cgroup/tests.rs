@@ -1,5 +1,5 @@
 //! What can't be seen from outside: the way of kernels without `cgroup.kill`, and a number that has been
-//! given to somebody else.
+//! given to another process.
 
 #[allow(unsafe_code)]
 #[path = "../../tests/common/mod.rs"]
@@ -175,7 +175,7 @@ fn a_user_that_may_not_signal_a_process_is_told_so_at_once() {
     });
 }
 
-/// Whom somebody else has frozen is killed, and the cgroup left as it was.
+/// What was frozen before is killed, and the cgroup stays frozen.
 #[test]
 fn a_freeze_that_was_there_stays() {
     isolated(|| {

@@ -103,7 +103,7 @@ pub(super) fn freeze(cgroup: BorrowedFd<'_>, frozen: bool) -> io::Result<()> {
     }
 }
 
-/// Disables whatever controllers are enabled for the children, of whom there are none any more.
+/// Disables all controllers that are enabled for the children. There are none any more.
 pub(super) fn disable_controllers(cgroup: BorrowedFd<'_>) -> io::Result<()> {
     const FILE: &CStr = c"cgroup.subtree_control";
     let enabled = match read(cgroup, FILE) {
@@ -133,12 +133,11 @@ pub(super) fn remove_below(cgroup: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// Calls `enter` with the cgroup and each one below it, from the top down; and `leave` with each one
-/// below it, from the bottom up, as a name in its parent. Who disappears on the way is passed over.
+/// below it, from the bottom up, as a name in its parent. What disappears on the way is passed over.
 ///
-/// It goes up again through `..` and keeps one directory open at a time: how deep it gets is for the
-/// program in the cgroup to say, and it shall not be able to exhaust the descriptors or the stack of who
-/// wants to kill it. Nothing in this file system can be renamed, so `..` is where it came from. Each
-/// directory is listed once, so it comes to an end even if somebody makes new ones meanwhile.
+/// It goes up again through `..` and keeps one directory open at a time: the program in the cgroup decides how deep it
+/// gets, and must not be able to exhaust the descriptors or the stack of the host. Nothing in this file system can be
+/// renamed, so `..` is the parent. Each directory is listed once, so the walk ends even if new ones are made meanwhile.
 pub(super) fn walk(
     cgroup: BorrowedFd<'_>,
     mut enter: impl FnMut(BorrowedFd<'_>) -> io::Result<()>,

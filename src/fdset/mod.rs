@@ -18,7 +18,7 @@
 //! - A host that keeps registrations of its own has the same duty. To it a removed descriptor is
 //!   handed over open ([`Change::Removed`]): its number cannot come back before the host let go.
 //!
-//! Readiness is level-triggered: a registration that comes late, and an event that nobody handled,
+//! Readiness is level-triggered: a registration that comes late, and an event that was not handled,
 //! lose nothing. Keying by number alone was rejected for the reason above; callbacks, because they
 //! turn the host's loop inside out. Nothing in this module blocks. epoll(7), Linux 2.6.27.
 
@@ -199,12 +199,12 @@ impl FdSet {
         })
     }
 
-    /// Adds a descriptor. Whoever owns it keeps it open until it is removed.
+    /// Adds a descriptor. Its owner keeps it open until it is removed.
     ///
     /// # Errors
     /// What epoll_ctl(2) says: EPERM for what cannot be waited for (a plain file), ENOSPC above
     /// `/proc/sys/fs/epoll/max_user_watches`, ENOMEM, ELOOP. EEXIST also if the set has an entry of the
-    /// same number, whose descriptor must then have been closed without being removed. After an
+    /// same number: its descriptor must then have been closed without being removed. After an
     /// error the set is as it was. [`OtherProcess`](crate::OtherProcess) inside, in a copy that fork(2) made.
     pub fn add(&mut self, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<Token> {
         self.owner.check()?;
@@ -277,7 +277,7 @@ impl FdSet {
     /// Turning it on logs every present entry as [`Change::Added`], so a host can be built from the log
     /// alone. Turning it off drops the log, and so closes the descriptors in it. Otherwise nothing
     /// happens. The host must take the changes, best after every call that may bring some: a log
-    /// that nobody reads keeps removed descriptors open.
+    /// that is not read keeps removed descriptors open.
     ///
     /// ```
     /// use pidherd::fdset::{Change, FdSet};

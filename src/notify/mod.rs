@@ -18,14 +18,14 @@
 //!   send by other means, the shell's child may be too quick.
 //! - A sender's number may have been given to another process by the time of the look. For that to
 //!   do harm, the numbers must have gone all the way round while the message waited.
-//! - Whoever has CAP_SYS_ADMIN may name another's pid. `systemd-notify` does, as root, and names its
+//! - A sender with CAP_SYS_ADMIN may name the pid of another process. `systemd-notify` does so as root, and names its
 //!   parent.
 //!
-//! One socket serves all children. One for each, whose address would tell whose a message is, was
-//! rejected: it is a descriptor more for every instance, and an address is no secret. So was
+//! One socket serves all children. One for each, with an address that tells the instance, was rejected: it is one more
+//! descriptor for every instance, and an address is no secret. So was
 //! `SO_PASSPIDFD` (Linux 6.5), which would close the second gap by opening a descriptor for every
 //! message, a stranger's too. `MAINPID=` is refused: what a child is, is known from its pidfd, and no
-//! message can make the supervisor signal anybody else. Descriptors are not stored (`FDSTORE=1`); those
+//! message can make the supervisor signal another process. Descriptors are not stored (`FDSTORE=1`); those
 //! that come with a message are closed, which is also the answer that `BARRIER=1` waits for.
 //!
 //! Nothing in this module blocks, and nothing that a child sends makes it allocate, but for the path of the sender's

@@ -18,8 +18,7 @@ pub enum Notice<'a> {
     /// `STOPPING=1`: it has begun to end.
     Stopping,
     /// `EXTEND_TIMEOUT_USEC=`: what is under way takes this long from now on, if no deadline is
-    /// later anyway. Never zero; as long as a `u64` of microseconds can say, so whoever heeds it
-    /// sets a bound.
+    /// later anyway. Never zero; up to the longest time in microseconds that a `u64` holds, so the host sets a bound.
     ExtendTimeout(Duration),
     /// `WATCHDOG=1`: it is alive.
     Watchdog,

@@ -1,14 +1,13 @@
-//! Whose process a sender is.
+//! Which instance the sender of a message belongs to.
 
 use std::path::Path;
 
 use crate::exit::Pid;
 use crate::procfs;
 
-/// Who sent a message, as the kernel says (`SCM_CREDENTIALS`, unix(7)).
+/// The sender of a message, as the kernel names it (`SCM_CREDENTIALS`, unix(7)).
 ///
-/// The two ways to find out whose process that is take the host's own knowledge as a function, which
-/// may answer with whatever stands for an owner:
+/// The two ways to find its owner, such as an instance, take a function that tells what the host knows:
 ///
 /// ```
 /// use pidherd::notify::{Buffer, NotifySocket, Received};
@@ -45,15 +44,15 @@ impl Credentials {
     /// Asks for the sender, its parent, and so on upwards, until there is an answer: at most 64
     /// generations, read from /proc. The sender itself costs no look at /proc.
     ///
-    /// `whose` must know only processes that have not been reaped, or it answers for the strangers
+    /// `whose` must know only processes that have not been reaped, or it answers for other processes
     /// that have their numbers now. See the [module](super) for the races that remain.
     pub fn find_by_pid<T>(&self, whose: impl FnMut(Pid) -> Option<T>) -> Option<T> {
         procfs::lineage(self.pid).find_map(whose)
     }
 
     /// Asks for the sender's cgroup: its path in the unified hierarchy, seen from the root of the own
-    /// cgroup namespace, as /proc/PID/cgroup has it (cgroups(7)). This finds those whose parent has
-    /// gone, as a daemon's. `None` without asking if the sender is gone.
+    /// cgroup namespace, as /proc/PID/cgroup has it (cgroups(7)). This also finds a process without a
+    /// parent, such as a daemon. `None` without asking if the sender is gone.
     ///
     /// Allocates the path. [`Path::starts_with`] compares by whole names, and so tells whether it is a
     /// certain cgroup or one below it.

@@ -26,7 +26,7 @@ pub const DATAGRAM_MAX: usize = 4096;
 /// The longest path that every sender can put into a `sockaddr_un`, its NUL included.
 const PATH_MAX: usize = 107;
 
-/// Who may send to a socket that has a path: everybody who reaches it.
+/// The mode of a socket that has a path: every process that reaches it may send.
 const FILE_MODE: u32 = 0o666;
 
 /// A socket that takes messages in systemd's notify protocol: one for all children of a supervisor.
@@ -85,7 +85,7 @@ pub struct Counts {
     /// Those ignored because the kernel names no process: the sender is in a PID namespace that
     /// cannot be seen from here.
     pub nameless: u64,
-    /// Those ignored because nobody's process sent them, or one that was gone when they were read.
+    /// Those ignored because the sender belongs to no owner, or was gone when they were read.
     pub strangers: u64,
     /// Those that came with descriptors, which were closed.
     pub descriptors: u64,
@@ -115,10 +115,9 @@ impl NotifySocket {
     /// A socket at this path, for children that are in another network namespace or see the file
     /// system from another root (they must then be told the path as they see it).
     ///
-    /// Every user may send to it who can reach it (mode 0666, whatever the umask): the directory
-    /// decides who that is. The directory must not be writable for others, who could put something
-    /// else in its place. A socket that nobody has open any more, as a killed supervisor leaves it, is
-    /// replaced. The file is removed when this is dropped, unless it is another's by then, or this is a copy that fork(2)
+    /// Every process that can reach it may send to it (mode 0666, whatever the umask): the directory decides which can.
+    /// The directory must not be writable for other users, which could put something else in its place. A socket that no
+    /// process has open any more, as a killed supervisor leaves it, is replaced. The file is removed when this is dropped, unless it is another's by then, or this is a copy that fork(2)
     /// made.
     ///
     /// # Errors
@@ -169,8 +168,7 @@ impl NotifySocket {
     }
 
     /// Takes one datagram, if one waits. `whose` finds the owner of the sender; see [`Credentials`].
-    /// Never blocks, and does no more than that: whoever calls in a loop sets a bound, and the
-    /// socket stays readable.
+    /// Never blocks, and does no more than that: a caller with a loop sets a bound, and the socket stays readable.
     ///
     /// The sender is looked up before the next message is taken, so `systemd-notify`, which waits until
     /// the message after its own was taken, is always still there.
@@ -196,7 +194,7 @@ impl NotifySocket {
         Ok(Received::Message(Datagram { sender, owner, notices }))
     }
 
-    /// Whether a datagram is to be heard, and from whom; counts it in any case.
+    /// The sender and the owner of a datagram, if it is accepted; counts it in any case.
     fn admit<T>(
         &mut self,
         arrival: &Arrival,
@@ -234,16 +232,16 @@ pub enum Received<'b, T> {
     Nothing,
     /// A datagram that is not to be heard. It was counted, and there may be more.
     Ignored,
-    /// A message of a process that belongs to somebody.
+    /// A message of a process that has an owner.
     Message(Datagram<'b, T>),
 }
 
 /// One message.
 #[derive(Clone, Debug)]
 pub struct Datagram<'b, T> {
-    /// Who sent it.
+    /// The sender.
     pub sender: Credentials,
-    /// Whose process that is.
+    /// What `whose` has answered for the sender.
     pub owner: T,
     notices: Notices<'b>,
 }
@@ -291,7 +289,7 @@ fn unbound() -> io::Result<OwnedFd> {
     Ok(above_standard(fd)?)
 }
 
-/// Whether there is a socket at this path that nobody has open. To connect to anything but a socket is
+/// Whether there is a socket at this path that no process has open. To connect to anything but a socket is
 /// refused in the same way, hence the look at what it is.
 fn is_abandoned(path: &Path, address: &SocketAddrUnix) -> io::Result<bool> {
     let is_socket = fs::symlink_metadata(path)?.file_type().is_socket();
@@ -301,8 +299,8 @@ fn is_abandoned(path: &Path, address: &SocketAddrUnix) -> io::Result<bool> {
 
 /// The file of a bound socket, which it removes when it is dropped.
 ///
-/// It knows it by its inode too. An open socket holds on to that, so as long as this is dropped first,
-/// nobody else can have got the number.
+/// It knows the file by its inode too. An open socket keeps that in use, so no other file can have got the number as long
+/// as this is dropped first.
 #[derive(Debug)]
 struct BoundFile {
     owner: Owner,

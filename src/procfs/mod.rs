@@ -1,14 +1,13 @@
-//! What only /proc tells: whether a process group has a member that is not a zombie, and whose
-//! descendant a process is.
+//! What only /proc tells: whether a process group has a member that is not a zombie, and the ancestors of a process.
 //!
-//! A signal to a group also "reaches" zombies that nobody reaps, so the signal alone cannot tell a
-//! group that refuses to die from one that is dead and unburied.
+//! A signal to a group also reaches zombies that are not reaped, so the signal alone cannot tell a group that is alive
+//! from one of zombies.
 //!
 //! /proc/PID/stat is about the first thread of a process, the leader. Once that has ended it says `Z`, and has
 //! `PF_EXITING` among its flags, while other threads may live on. So either means the end of the process only where there
 //! is no other thread.
 //!
-//! Everything here is about numbers, so it is about whoever has the number at the moment of the look.
+//! Everything here is about numbers, so it is about the process that has the number at the moment of the look.
 //! /proc must be that of the own PID namespace, and must not be mounted with a `hidepid` that hides
 //! the processes in question (proc(5)).
 
@@ -139,7 +138,7 @@ fn parent_of(child: Origin) -> Option<(Pid, Origin)> {
 /// Where a process comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Origin {
-    /// `None` of one whose parent is outside of this PID namespace.
+    /// `None` where the parent is outside of this PID namespace.
     parent: Option<Pid>,
     /// Clock ticks since boot.
     started: u64,

@@ -58,7 +58,7 @@ impl Home {
 /// The leaf of a run.
 pub(super) struct Leaf {
     cgroup: Cgroup,
-    /// The descriptor that tells when it is empty, while somebody waits for that.
+    /// The descriptor that tells when it is empty, while that is waited for.
     events: Option<(OwnedFd, Token)>,
 }
 
@@ -92,8 +92,7 @@ impl Leaf {
             .is_ok_and(|inhabitants| inhabitants.contains(&pid))
     }
 
-    /// From now on the set tells when the leaf becomes empty. Whoever asks afterwards whether it is
-    /// misses nothing.
+    /// From now on the set tells when the leaf becomes empty. What happened before, a look afterwards tells.
     pub(super) fn watch(&mut self, fds: &mut FdSet) -> io::Result<Token> {
         let events = self.cgroup.events()?;
         let token = fds.add(events.as_fd(), Interest::PRIORITY)?;
@@ -122,12 +121,12 @@ pub(super) struct Leaves {
     /// By the time of the next attempt to remove them; the number tells those of one time apart.
     dead: BTreeMap<(Instant, u64), Dead>,
     buried: u64,
-    /// The slots of the instances whose runs live in leaves of this name. Several may be of the same name, in different
+    /// The slots of the instances with runs in leaves of this name. Several leaves may have the same name, in different
     /// directories.
     inhabited: HashMap<OsString, Vec<u32>>,
 }
 
-/// A cgroup whose run is over.
+/// The cgroup of a run that is over.
 struct Dead {
     cgroup: Cgroup,
     /// How long to wait before the attempt after the next one.
@@ -137,15 +136,15 @@ struct Dead {
 impl Leaves {
     /// How many of the dead are looked at in one go.
     const SLICE: usize = 16;
-    /// How many names more are tried while those who had the first are dying.
+    /// How many more names are tried while the processes of an earlier run are dying under the first one.
     const NAMES: u32 = 8;
     /// The first wait between two attempts to remove one; it doubles up to the longest. To be killed takes a process
     /// microseconds, or as long as its memory takes to be freed.
     const FIRST_WAIT: Duration = Duration::from_millis(1);
     const LONGEST_WAIT: Duration = Duration::from_secs(4);
 
-    /// The leaf for a run, made anew: a cgroup that was killed once kills whoever is cloned into it. Where the
-    /// name is still taken by the dying, a number is added to it.
+    /// The leaf for a run, made anew: a child that is cloned into a cgroup that was killed once is killed too. Where
+    /// dying processes still occupy the name, a number is added to it.
     ///
     /// `files` are written before anything lives there. Where that fails nothing is left of it.
     pub(super) fn make(&mut self, home: &Home, files: &[CgroupFile], now: Instant) -> Result<Leaf, CgroupError> {
@@ -159,8 +158,8 @@ impl Leaves {
         }
         let cgroup = made?;
         if cgroup.is_frozen().unwrap_or(false) {
-            // Who is cloned into it stands still before exec, and so would the host.
-            let _nobody_minds = cgroup.remove();
+            // A child that is cloned into it would stand still before its exec, and the host with it.
+            let _removed = cgroup.remove();
             let (doing, path) = ("start anything in frozen", cgroup.path());
             return Err(CgroupError::Failed {
                 doing,
@@ -175,8 +174,7 @@ impl Leaves {
         Ok(Leaf { cgroup, events: None })
     }
 
-    /// Makes a cgroup, in the place of one that nobody lives in. Whoever lives there is killed; and that
-    /// takes a while.
+    /// Makes a cgroup, in the place of an empty one. What lives in an old one is killed, and that takes a while.
     fn replace(&mut self, directory: &CgroupDir, name: &str, now: Instant) -> Result<Cgroup, CgroupError> {
         match directory.make(name) {
             Err(CgroupError::Exists { .. }) => {
@@ -207,9 +205,9 @@ impl Leaves {
         }
     }
 
-    /// The slots of instances whose leaf may be this cgroup or one above it: it has the name of theirs. How a path in
-    /// /proc and a directory that the host has named belong together is not asked, since namespaces and mounts decide
-    /// that: the kernel's list of the leaf's members tells.
+    /// The slots of instances that may have this cgroup, or one above it, for their leaf: the names are the same. The path
+    /// in /proc is not compared with the directory that the host has named, since they depend on namespaces and mounts: the
+    /// kernel's list of the leaf's members decides.
     pub(super) fn candidates<'a>(&'a self, cgroup: &'a Path) -> impl Iterator<Item = u32> + 'a {
         let names = cgroup.iter().filter_map(|name| self.inhabited.get(name));
         names.flatten().copied()

@@ -13,7 +13,7 @@ pub(crate) struct Arrival {
     pub(crate) length: usize,
     /// There were more than the buffer has room for.
     pub(crate) truncated: bool,
-    /// Who sent it, if the socket has SO_PASSCRED.
+    /// The sender, if the socket has SO_PASSCRED.
     pub(crate) sender: Option<libc::ucred>,
     /// It carried descriptors; all of them are closed already.
     pub(crate) descriptors: bool,
@@ -92,7 +92,7 @@ fn open_control(header: &libc::msghdr) -> (Option<libc::ucred>, bool) {
         (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
             for place in 0..length / mem::size_of::<RawFd>() {
                 // SAFETY: within the bytes that the kernel wrote. Each number is of a descriptor that
-                // it has just opened for this process, and that nobody else knows of.
+                // it has just opened for this process, and that is known nowhere else.
                 drop(unsafe { OwnedFd::from_raw_fd(ptr::read_unaligned(data.cast::<RawFd>().add(place))) });
             }
             (None, true)

@@ -24,7 +24,7 @@ pub(crate) fn create(set: SignalSet) -> io::Result<OwnedFd> {
     // local `mask` is; -1 asks for a new descriptor, so no existing one is concerned.
     let fd = unsafe { libc::syscall(libc::SYS_signalfd4, -1, ptr::from_ref(&mask.0), KernelSet::SIZE, flags) };
     let fd = RawFd::try_from(checked(fd)?).map_err(io::Error::other)?;
-    // SAFETY: the kernel has just made this descriptor and nobody else knows its number.
+    // SAFETY: the kernel has just made this descriptor, and its number is known nowhere else.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
