@@ -143,8 +143,8 @@ pub struct CgroupUsage {
     /// The most memory that was in use at a time, in bytes, caches of files included: `memory.peak`, of the memory
     /// controller (Linux 5.19).
     pub memory_peak: Option<u64>,
-    /// The most processes and threads that there were at a time: `pids.peak`, of the pids controller (later than Linux
-    /// 6.1).
+    /// The most processes and threads that there were at a time: `pids.peak`, of the pids controller (Linux 6.1; not yet
+    /// 5.10).
     pub pids_peak: Option<u64>,
 }
 
