@@ -6,8 +6,10 @@ mod common;
 mod environment;
 mod errors;
 mod files;
+mod held;
 mod helpers;
 mod in_flight;
+mod launcher;
 
 mod search;
 mod settings;
