@@ -8,6 +8,7 @@ mod errors;
 mod files;
 mod held;
 mod helpers;
+mod host;
 mod in_flight;
 mod launcher;
 
