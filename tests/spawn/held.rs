@@ -2,6 +2,7 @@
 //! execve (a lease).
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
@@ -14,7 +15,11 @@ use crate::helpers::{fd_flags, read_to_end, root, set_fd_flags, sh};
 use crate::in_flight::{finish, running};
 
 /// A cgroup in which nothing runs until it is thawed.
-pub struct Frozen(TestCgroup);
+pub struct Frozen {
+    // Closed before the cgroup is removed.
+    switch: File,
+    cgroup: TestCgroup,
+}
 
 impl Frozen {
     /// `None`, and the test is skipped, where spawns are synchronous and where there are no cgroups.
@@ -23,23 +28,32 @@ impl Frozen {
             skipped("the portable path waits for exec");
             return None;
         }
-        let frozen = Frozen(test_cgroup()?);
-        frozen.freeze("1");
+        let cgroup = test_cgroup()?;
+        let switch = File::options()
+            .write(true)
+            .open(cgroup.path().join("cgroup.freeze"))
+            .unwrap();
+        let frozen = Frozen { switch, cgroup };
+        frozen.freeze();
         Some(frozen)
     }
 
+    pub fn freeze(&self) {
+        self.set("1");
+    }
+
     pub fn thaw(&self) {
-        self.freeze("0");
+        self.set("0");
     }
 
     /// The command, in this cgroup.
     pub fn hold(&self, command: Command) -> Program {
-        let directory = Arc::new(OwnedFd::from(File::open(self.0.path()).unwrap()));
+        let directory = Arc::new(OwnedFd::from(File::open(self.cgroup.path()).unwrap()));
         command.cgroup(directory).compile().unwrap()
     }
 
-    fn freeze(&self, state: &str) {
-        fs::write(self.0.path().join("cgroup.freeze"), state).unwrap();
+    fn set(&self, state: &str) {
+        (&self.switch).write_all(state.as_bytes()).unwrap();
     }
 }
 
