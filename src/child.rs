@@ -15,7 +15,7 @@ use crate::sys::guarded::{Abandon, Guarded};
 
 /// How long dropping a child waits for it to be gone after SIGKILL. That is a matter of microseconds,
 /// but for a process that hangs in the kernel.
-const DROP_WAIT: Duration = Duration::from_secs(1);
+pub(crate) const DROP_WAIT: Duration = Duration::from_secs(1);
 
 /// Stands for a wait without a bound, which no time of the clock says.
 const VERY_LONG: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
@@ -130,6 +130,16 @@ impl Child {
         drop(self.into_pidfd());
     }
 
+    /// What dropping it does, with another bound for the wait: several children together take no longer than one.
+    pub(crate) fn end_until(self, until: Instant) {
+        self.process.into_inner().end_until(until);
+    }
+
+    /// Whether this is the process that started it, and not a copy of that.
+    pub(crate) fn is_here(&self) -> bool {
+        self.process.owner.is_here()
+    }
+
     /// Reaps the child if it has ended; `None` while it lives. After that, the same record again.
     /// Does not block.
     ///
@@ -188,10 +198,10 @@ impl Child {
     }
 }
 
-impl Abandon for Process {
+impl Process {
     /// SIGKILL, a bounded wait, reap. Nothing can be done about errors: where the signal may not be sent, or
     /// the process hangs in the kernel, it stays.
-    fn abandon(&self) {
+    fn end_until(&self, until: Instant) {
         if !self.owner.is_here() {
             return;
         }
@@ -201,6 +211,12 @@ impl Abandon for Process {
         if self.pidfd.signal(Signal::KILL).is_err() {
             return;
         }
-        let _stays = self.pidfd.reap_until(Instant::now() + DROP_WAIT);
+        let _stays = self.pidfd.reap_until(until);
+    }
+}
+
+impl Abandon for Process {
+    fn abandon(&self) {
+        self.end_until(Instant::now() + DROP_WAIT);
     }
 }

@@ -39,15 +39,20 @@
 //! time that the execve took. A pipe that execve closes was rejected: it costs five more system calls a spawn.
 
 use std::io;
+use std::mem::take;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-use rustix::event::epoll;
+use rustix::event::{Timespec, epoll};
+use rustix::io::retry_on_intr;
 
-use crate::child::Child;
+use crate::child::{Child, DROP_WAIT};
 use crate::command::{Program, SpawnError, SpawnProgress, Spawner, Spawning, Step};
 use crate::errno::SetupError;
+use crate::owner::Owner;
+use crate::signal::Signal;
 use crate::sys::descriptors::above_standard;
+use crate::time::Instant;
 use crate::timerfd::{Clock, TimerFd};
 
 /// How long after a spawn began the word of the kernel is first looked at. A small program is executed by then.
@@ -56,24 +61,34 @@ pub(crate) const FIRST_LOOK: Duration = Duration::from_micros(100);
 /// The longest time between two looks.
 pub(crate) const RAREST_LOOK: Duration = Duration::from_millis(100);
 
-/// The time from one look to the next, after this one.
-pub(crate) fn next_look(pause: Duration) -> Duration {
-    (pause + pause / 2).min(RAREST_LOOK)
+/// The time from one look to the next, if the youngest spawn in flight began this long ago. It goes by the time and not by
+/// the number of looks, since a host may look each time that it is awake.
+pub(crate) fn pause_at_age(age: Duration) -> Duration {
+    (FIRST_LOOK + age / 2).min(RAREST_LOOK)
 }
 
 /// Starts programs without waiting for their execve; see the [module](self).
 ///
 /// It is a descriptor ([`AsFd`]), readable when [`Launcher::finish`] has something to do. It keeps an epoll, a timerfd and the
-/// descriptors of a [`Spawner`]. Dropping it kills and reaps what is in flight.
+/// descriptors of a [`Spawner`]. Dropping it kills and reaps what is in flight, and waits for that for a second at the most.
+///
+/// How many spawns are in flight at once is the host's choice. Each takes nine pages of address space and two of the
+/// mappings that the kernel allows a process (`/proc/sys/vm/max_map_count`); no more are in progress at a time than there
+/// are processors, so a few dozen are enough.
+///
+/// It belongs to the process that made it. In a copy that fork(2) made, nothing is in flight, [`Launcher::begin`] fails with
+/// `ECHILD` ([`Step::Watch`]), and dropping it closes the copy's descriptors and does nothing else.
 #[derive(Debug)]
 pub struct Launcher {
+    owner: Owner,
     spawner: Spawner,
     epoll: OwnedFd,
     timer: TimerFd,
     in_flight: Vec<(LaunchId, Spawning)>,
     /// Where the next look at those in flight begins.
     next: usize,
-    pause: Duration,
+    /// When the last spawn began.
+    latest: Instant,
     launches: u64,
 }
 
@@ -81,11 +96,17 @@ pub struct Launcher {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LaunchId(u64);
 
+/// What the timer's entry of the epoll carries; those of spawns carry their numbers.
+const TIMER: u64 = u64::MAX;
+
+/// How many events are taken from the epoll at a time.
+const BATCH: usize = 16;
+
 /// An epoll that waits for a timerfd.
 fn watch() -> io::Result<(OwnedFd, TimerFd)> {
     let epoll = above_standard(epoll::create(epoll::CreateFlags::CLOEXEC)?)?;
     let timer = TimerFd::new(Clock::Monotonic)?;
-    let data = epoll::EventData::new_u64(u64::MAX);
+    let data = epoll::EventData::new_u64(TIMER);
     epoll::add(&epoll, &timer, data, epoll::EventFlags::IN)?;
     Ok((epoll, timer))
 }
@@ -100,12 +121,13 @@ impl Launcher {
         let (epoll, timer) =
             watch().map_err(|error| SetupError::new("make", "the launcher's epoll and timerfd", &error))?;
         Ok(Launcher {
+            owner: Owner::this_process(),
             spawner,
             epoll,
             timer,
             in_flight: Vec::new(),
             next: 0,
-            pause: FIRST_LOOK,
+            latest: Clock::Monotonic.now(),
             launches: 0,
         })
     }
@@ -114,55 +136,67 @@ impl Launcher {
     /// [`Spawner::begin`] for the exceptions.
     ///
     /// # Errors
-    /// As [`Spawner::begin`]; and if the process cannot be watched ([`Step::Watch`]), it is killed.
+    /// As [`Spawner::begin`].
     pub fn begin(&mut self, program: &Program) -> Result<LaunchId, SpawnError> {
+        if !self.owner.is_here() {
+            return Err(program.parent_error(Step::Watch, libc::ECHILD));
+        }
         let spawning = self.spawner.begin(program)?;
         let id = LaunchId(self.launches);
         self.launches += 1;
-        let data = epoll::EventData::new_u64(id.0);
-        let watched = epoll::add(&self.epoll, spawning.pidfd(), data, epoll::EventFlags::IN);
+        self.watch(id, &spawning);
         self.in_flight.push((id, spawning));
-        self.pause = FIRST_LOOK;
-        match watched.map_err(io::Error::from).and_then(|()| self.arm()) {
-            Ok(()) => Ok(id),
-            Err(error) => {
-                self.in_flight.pop();
-                Err(program.parent_error(Step::Watch, error.raw_os_error().unwrap_or(libc::EIO)))
-            }
+        self.latest = Clock::Monotonic.now();
+        let look = self.latest.saturating_add(FIRST_LOOK);
+        // A look that comes earlier is not put off, or a host that begins one spawn after the other would never have it.
+        if self.timer.deadline().is_none_or(|earlier| earlier > look) {
+            // It can't fail for a timer of this value's own.
+            let _armed = self.timer.arm(Some(look));
         }
+        Ok(id)
     }
 
     /// A spawn that is over: the child whose program runs, or has run, or the step that failed. `None`: no other is over
-    /// yet. Call it until then each time the descriptor is readable. Does not block.
+    /// yet. Call it until then each time the descriptor is readable, or as often as is convenient. Does not block.
     ///
     /// A child that was killed before its program could run counts as started; its pidfd tells.
     pub fn finish(&mut self) -> Option<(LaunchId, Result<Child, SpawnError>)> {
+        if !self.owner.is_here() {
+            return None;
+        }
         while self.next < self.in_flight.len() {
             let (id, spawning) = self.in_flight.swap_remove(self.next);
             if !spawning.is_finished() {
                 self.put_back(id, spawning);
                 continue;
             }
-            // Before the child is handed out: the caller may close its pidfd, or keep a copy of it.
-            let _refused = epoll::delete(&self.epoll, spawning.pidfd());
-            match self.spawner.finish(spawning) {
-                SpawnProgress::Running(child) | SpawnProgress::Killed(child) => return Some((id, Ok(child))),
-                SpawnProgress::Failed(error) => return Some((id, Err(error))),
-                SpawnProgress::InFlight(spawning) => self.put_back(id, spawning),
+            if let Some(outcome) = self.conclude(id, spawning) {
+                return Some((id, outcome));
             }
         }
         self.next = 0;
         // Neither can fail for a timer of this value's own.
-        let _expired = self.timer.acknowledge();
+        let was_look = matches!(self.timer.acknowledge(), Ok(true));
+        if !was_look && !self.in_flight.is_empty() {
+            if let Some(outcome) = self.finish_ended() {
+                return Some(outcome);
+            }
+        }
         let _armed = self.arm();
-        self.pause = next_look(self.pause);
         None
     }
 
     /// The number of spawns that have begun, and that [`Launcher::finish`] has not returned.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.in_flight.len()
+        if self.owner.is_here() { self.in_flight.len() } else { 0 }
+    }
+
+    /// Lets the end of a child wake the host. Where the kernel does not let it (`/proc/sys/fs/epoll/max_user_watches`), the
+    /// timer does.
+    fn watch(&self, id: LaunchId, spawning: &Spawning) {
+        let data = epoll::EventData::new_u64(id.0);
+        let _refused = epoll::add(&self.epoll, spawning.pidfd(), data, epoll::EventFlags::IN);
     }
 
     fn put_back(&mut self, id: LaunchId, spawning: Spawning) {
@@ -172,9 +206,72 @@ impl Launcher {
         self.next += 1;
     }
 
+    /// The outcome of a spawn that is over, or `None` where it is not known yet after all.
+    fn conclude(&mut self, id: LaunchId, spawning: Spawning) -> Option<Result<Child, SpawnError>> {
+        // Before the child is handed out: the caller may close its pidfd, or keep a copy of it.
+        let _refused = epoll::delete(&self.epoll, spawning.pidfd());
+        match self.spawner.finish(spawning) {
+            SpawnProgress::Running(child) | SpawnProgress::Killed(child) => Some(Ok(child)),
+            SpawnProgress::Failed(error) => Some(Err(error)),
+            SpawnProgress::InFlight(spawning) => {
+                // One that has ended and can't be reaped is held by a tracer. Its pidfd stays readable, so only the timer
+                // looks at it.
+                if !spawning.has_ended() {
+                    self.watch(id, &spawning);
+                }
+                self.put_back(id, spawning);
+                None
+            }
+        }
+    }
+
+    /// Looks at those whose pidfds are readable. Their words should say the same; where they do not, the host must not be
+    /// woken for them again and again.
+    fn finish_ended(&mut self) -> Option<(LaunchId, Result<Child, SpawnError>)> {
+        let nothing = epoll::Event {
+            flags: epoll::EventFlags::empty(),
+            data: epoll::EventData::new_u64(TIMER),
+        };
+        let mut events = [nothing; BATCH];
+        let count = retry_on_intr(|| epoll::wait(&self.epoll, &mut events, Some(&Timespec::default()))).unwrap_or(0);
+        for event in events.iter().take(count) {
+            let ended = LaunchId(event.data.u64());
+            let Some(index) = self.in_flight.iter().position(|(id, _)| *id == ended) else {
+                continue;
+            };
+            self.next = index;
+            let (id, spawning) = self.in_flight.swap_remove(index);
+            let outcome = self.conclude(id, spawning);
+            self.next = 0;
+            if let Some(outcome) = outcome {
+                return Some((id, outcome));
+            }
+        }
+        None
+    }
+
     fn arm(&mut self) -> io::Result<()> {
-        let look = || Clock::Monotonic.now().saturating_add(self.pause);
+        let look = || {
+            let now = Clock::Monotonic.now();
+            now.saturating_add(pause_at_age(now.saturating_duration_since(self.latest)))
+        };
         self.timer.arm((!self.in_flight.is_empty()).then(look))
+    }
+}
+
+impl Drop for Launcher {
+    /// All are killed before one of them is waited for.
+    fn drop(&mut self) {
+        if !self.owner.is_here() {
+            return;
+        }
+        for (_, spawning) in &self.in_flight {
+            let _ended = spawning.pidfd().signal(Signal::KILL);
+        }
+        let until = std::time::Instant::now() + DROP_WAIT;
+        for (_, spawning) in take(&mut self.in_flight) {
+            spawning.end_until(until);
+        }
     }
 }
 
@@ -187,5 +284,50 @@ impl AsFd for Launcher {
 impl AsRawFd for Launcher {
     fn as_raw_fd(&self) -> RawFd {
         self.epoll.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Command;
+    use crate::exit::Exit;
+    use crate::poll::wait_for;
+    use rustix::event::PollFlags;
+
+    #[test]
+    fn looks_become_rarer_with_age() {
+        let micros = Duration::from_micros;
+        assert_eq!(pause_at_age(Duration::ZERO), FIRST_LOOK);
+        assert_eq!(pause_at_age(micros(100)), micros(150));
+        assert_eq!(pause_at_age(micros(250)), micros(225));
+        assert_eq!(pause_at_age(Duration::from_secs(3_600)), RAREST_LOOK);
+    }
+
+    /// A child that has ended is told of even if the kernel could not zero its word, and before the host has been woken in
+    /// vain more than once.
+    #[test]
+    fn an_ended_child_is_not_in_flight_whatever_its_word_says() {
+        let program = Command::new("/bin/sh").args(["-c", "exit 3"]).compile().unwrap();
+        let mut launcher = Launcher::new().unwrap();
+        for _ in 0..2 * BATCH {
+            launcher.begin(&program).unwrap();
+        }
+        for (_, spawning) in &mut launcher.in_flight {
+            wait_for(spawning.pidfd(), PollFlags::IN, None).unwrap();
+            assert!(spawning.is_finished());
+            spawning.pretend_in_flight();
+        }
+        let (mut told, mut calls) = (0, 0);
+        while launcher.in_flight() > 0 {
+            wait_for(&launcher, PollFlags::IN, None).unwrap();
+            while let Some((_, outcome)) = launcher.finish() {
+                assert_eq!(outcome.unwrap().wait().unwrap().exit, Exit::Code(3));
+                told += 1;
+            }
+            calls += 1;
+        }
+        assert_eq!(told, 2 * BATCH);
+        assert!(calls <= 10, "{calls}");
     }
 }

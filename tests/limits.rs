@@ -3,10 +3,13 @@
 mod common;
 mod host;
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use common::fork::in_fork;
 use common::{TestCgroup, cgroup_root, isolated, root_or_skip, skipped, test_cgroup};
 use host::{Host, at_once, for_ever, sh};
 use pidherd::cgroup::{CgroupDir, CgroupError};
@@ -14,7 +17,7 @@ use pidherd::group::Effect;
 use pidherd::lifecycle::StateName::{Exited, Fatal, Running};
 use pidherd::lifecycle::{Policy, Scope, StopLadder};
 use pidherd::supervisor::SpecError;
-use pidherd::{Error, GroupSpec, Signal, Step, Supervisor};
+use pidherd::{Command, Error, GroupSpec, Launcher, Signal, SpawnProgress, Spawner, Step, Supervisor};
 
 fn in_cgroup(body: impl FnOnce(&TestCgroup, CgroupDir)) {
     isolated(|| {
@@ -260,6 +263,40 @@ fn a_memory_limit_kills_and_the_peak_is_known() {
         let killed = host.status(ids[0]).last_exit.unwrap().exit;
         assert_eq!(killed.signal(), Some(Signal::KILL), "{killed}");
         host.shut_down();
+    });
+}
+
+/// The kernel kills what is too large, and everything that shares its memory. Until its execve a child in flight shares
+/// that of the host.
+#[test]
+fn a_limit_that_is_too_small_for_execve_does_not_end_the_host() {
+    with_controllers(&["memory"], |cgroup, directory| {
+        let small = cgroup.path().join("small");
+        let below = small.join("below");
+        fs::create_dir(&small).unwrap();
+        fs::write(small.join("memory.max"), "65536").unwrap();
+        let _absent = fs::write(small.join("memory.swap.max"), "0");
+        fs::write(small.join("cgroup.subtree_control"), "+memory").unwrap();
+        fs::create_dir(&below).unwrap();
+        for place in [&small, &below] {
+            let place = Arc::new(OwnedFd::from(File::open(place).unwrap()));
+            let large = (0..12).fold(Command::new("/bin/true"), |command, _| command.arg("x".repeat(100_000)));
+            let program = large.cgroup(place).compile().unwrap();
+            assert!(in_fork(|| {
+                // More than anything else that the kernel could kill there.
+                let _ballast = std::hint::black_box(vec![1u8; 30 << 20]);
+                let mut spawner = Spawner::new().unwrap();
+                let starts = match spawner.begin(&program) {
+                    Ok(spawning) => matches!(spawner.finish(spawning), SpawnProgress::Running(_)),
+                    Err(_) => false,
+                };
+                let launched = Launcher::new().unwrap().begin(&program).is_ok();
+                println!("a child in {}: {starts}, {launched}", cgroup.path().display());
+            }));
+        }
+        fs::remove_dir(&below).unwrap();
+        fs::remove_dir(&small).unwrap();
+        drop(directory);
     });
 }
 

@@ -9,10 +9,11 @@ use std::fs::File;
 use std::hint::black_box;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::storm::{self, Storm};
 use common::{Isolation, TempDir, elf, tempdir};
 use pidherd::exit::Exit;
 use pidherd::{Child, Command, Program, SpawnProgress, Spawner, Spawning, Stdio};
@@ -21,16 +22,10 @@ const THREADS: usize = 8;
 /// The number of children that each thread has at the same time.
 const AT_ONCE: usize = 4;
 const SPAWNS: usize = 4_000;
-/// The interval between two signals. It is shorter than a spawn.
-const SIGNALS_EVERY: Duration = Duration::from_micros(80);
 const LIMIT: Duration = Duration::from_secs(1800);
 
 /// An errno that no call sets.
 const ERRNO: c_int = 4242;
-
-static OWNER: AtomicI32 = AtomicI32::new(0);
-static HANDLED: AtomicU64 = AtomicU64::new(0);
-static STRAYED: AtomicU64 = AtomicU64::new(0);
 
 #[test]
 fn every_status_is_right_under_signals_and_allocations() {
@@ -41,7 +36,6 @@ fn every_status_is_right_under_signals_and_allocations() {
         let spawns = std::env::var("PIDHERD_STRESS_SPAWNS").map_or(SPAWNS, |text| text.parse().unwrap());
         let place = tempdir();
         elf::install(&place.join("exit"), elf::EXITING);
-        let handlers = handle_signals();
         let storm = Storm::begin();
         let done = AtomicBool::new(false);
         let began = Instant::now();
@@ -49,7 +43,7 @@ fn every_status_is_right_under_signals_and_allocations() {
             for _ in 0..THREADS {
                 scope.spawn(|| allocate_until(&done));
             }
-            scope.spawn(|| signal_until(&done));
+            scope.spawn(|| storm::signal_until(&done));
             let (done, place) = (&done, &place);
             let spawning: Vec<_> = (0..THREADS)
                 .map(|thread| scope.spawn(move || spawn_and_check(place, thread, spawns / THREADS)))
@@ -58,9 +52,7 @@ fn every_status_is_right_under_signals_and_allocations() {
             done.store(true, Ordering::Relaxed);
             assert!(results.iter().all(Result::is_ok));
         });
-        storm.end();
-        restore_handlers(&handlers);
-        let (handled, strayed) = (HANDLED.load(Ordering::Relaxed), STRAYED.load(Ordering::Relaxed));
+        let (handled, strayed) = storm.end();
         assert!(handled > spawns as u64 / 100, "only {handled} signals were handled");
         assert_eq!(strayed, 0, "a signal handler ran in a child");
         println!("{spawns} children and {handled} signals in {:?}", began.elapsed());
@@ -154,82 +146,6 @@ fn allocate_until(done: &AtomicBool) {
             // The threads have to share two processors with all the others.
             thread::yield_now();
         }
-    }
-}
-
-/// Sends SIGUSR1 to the process. Any of its threads takes it.
-fn signal_until(done: &AtomicBool) {
-    while !done.load(Ordering::Relaxed) {
-        // SAFETY: kill(2) takes only numbers, and the signal has a handler.
-        unsafe { libc::kill(libc::getpid(), libc::SIGUSR1) };
-        thread::sleep(SIGNALS_EVERY);
-    }
-}
-
-/// Counts in which process the handler ran. A raw system call leaves errno unchanged.
-extern "C" fn count(_: c_int) {
-    // SAFETY: getpid(2) has no arguments and can't fail.
-    let here = unsafe { libc::syscall(libc::SYS_getpid) } as i32;
-    let counter = if here == OWNER.load(Ordering::Relaxed) {
-        &HANDLED
-    } else {
-        &STRAYED
-    };
-    counter.fetch_add(1, Ordering::Relaxed);
-}
-
-fn handle_signals() -> [(c_int, libc::sigaction); 2] {
-    // SAFETY: getpid(2) has no arguments.
-    OWNER.store(unsafe { libc::getpid() }, Ordering::Relaxed);
-    [libc::SIGALRM, libc::SIGUSR1].map(|signal| {
-        // SAFETY: zeroed structures are valid. The handler only adds to atomic variables.
-        unsafe {
-            let (mut new, mut old): (libc::sigaction, libc::sigaction) = std::mem::zeroed();
-            new.sa_sigaction = count as extern "C" fn(c_int) as usize;
-            new.sa_flags = libc::SA_RESTART;
-            assert_eq!(libc::sigaction(signal, &raw const new, &raw mut old), 0);
-            (signal, old)
-        }
-    })
-}
-
-/// Restores the dispositions. A signal may still be pending for another thread, and the original action would
-/// end the process. Ignoring the signal first discards it.
-fn restore_handlers(before: &[(c_int, libc::sigaction)]) {
-    for (signal, action) in before {
-        // SAFETY: the first call ignores the signal, and the second restores the disposition that was in force.
-        unsafe {
-            libc::signal(*signal, libc::SIG_IGN);
-            assert_eq!(libc::sigaction(*signal, action, std::ptr::null_mut()), 0);
-        }
-    }
-}
-
-/// An interval timer of the process that sends SIGALRM.
-struct Storm(());
-
-impl Storm {
-    fn begin() -> Storm {
-        Storm::every(SIGNALS_EVERY);
-        Storm(())
-    }
-
-    fn end(self) {
-        Storm::every(Duration::ZERO);
-    }
-
-    fn every(interval: Duration) {
-        let time = libc::timeval {
-            tv_sec: 0,
-            tv_usec: interval.subsec_micros().into(),
-        };
-        let timer = libc::itimerval {
-            it_interval: time,
-            it_value: time,
-        };
-        // SAFETY: the structure is valid, and the old value is not requested.
-        let result = unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
-        assert_eq!(result, 0);
     }
 }
 

@@ -11,6 +11,7 @@ mod env;
 pub mod error;
 mod identity;
 mod lower;
+mod memory;
 mod plan;
 mod program;
 mod settings;

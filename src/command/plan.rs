@@ -13,13 +13,14 @@
 //! number that is no target keeps it out of the way.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
 
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::error::{SpawnError, Step, Subject};
 use super::program::{CGROUP, CLOSE, Compiled, Descriptor, Source, UNSHARE};
-use super::slots::{SLOTS_FROM, Slots, UNSHARE_FROM};
+use super::slots::{SLOTS_FROM, Slot, Slots, UNSHARE_FROM};
 use crate::child::Pipes;
 use crate::sys::descriptors::{FIRST, Occupied, flags_of, flags_of_stream, occupy_standard};
 use crate::sys::process::highest_descriptor;
@@ -113,12 +114,14 @@ pub(super) struct Staging {
     /// Copies of descriptors that had to get out of the way.
     moved: Vec<OwnedFd>,
     /// Slots that are filled.
-    slots: Vec<OwnedFd>,
+    slots: Vec<Slot>,
+    /// The spawner's `/dev/null`, if it is a source: the spawner can be dropped meanwhile.
+    null: Option<Arc<OwnedFd>>,
     /// The child's ends of the pipes.
     ends: [Option<OwnedFd>; 4],
     /// The `cgroup.procs` through which the child enters a cgroup.
     pub(super) entrance: Option<OwnedFd>,
-    /// What lies under the numbers of standard streams that the host has closed.
+    /// What lies under the numbers of standard streams that the host has closed, until the child has been made.
     occupied: Occupied,
 }
 
@@ -129,6 +132,7 @@ impl Staging {
             sources: Vec::with_capacity(room),
             moved: Vec::with_capacity(room),
             slots: Vec::with_capacity(room),
+            null: None,
             ends: [const { None }; 4],
             entrance: None,
             occupied: Occupied::default(),
@@ -139,8 +143,14 @@ impl Staging {
     pub(super) fn clear(&mut self, slots: &mut Slots) {
         self.moved.clear();
         self.empty_slots(slots);
+        self.null = None;
         self.ends = [const { None }; 4];
         self.entrance = None;
+        self.occupied = Occupied::default();
+    }
+
+    /// Gives the numbers of closed standard streams back to the host. The child closes its own.
+    pub(super) fn leave_streams(&mut self) {
         self.occupied = Occupied::default();
     }
 
@@ -190,7 +200,10 @@ fn find_short_ways(program: &Compiled, staging: &mut Staging, slots: &mut Slots)
     staging.sources.clear();
     for descriptor in &program.descriptors {
         let source = match source_of(&descriptor.source, &staging.ends, None) {
-            None if matches!(descriptor.source, Source::Null) => slots.low_null(),
+            None if matches!(descriptor.source, Source::Null) => slots.low_null().map(|null| {
+                staging.null = Some(Arc::clone(null));
+                null.as_raw_fd()
+            }),
             None => Some(NONE),
             Some(fd) if usable_as_it_is(program, fd.as_raw_fd(), descriptor.target) => Some(fd.as_raw_fd()),
             Some(fd) => slots.fill(fd).map(|slot| {
@@ -270,6 +283,14 @@ fn write_placing(program: &Compiled, prelude: &mut Prelude, staging: &Staging, i
             }
             Source::Null | Source::Given(_) | Source::Pipe(_) => prelude.duplicate(label, source, target),
             Source::Inherit | Source::Stdout | Source::File { .. } => {}
+        }
+    }
+    // The host may have taken the number of a closed stream when the child has its table.
+    for (number, stream) in (0..).zip(&inherited.streams) {
+        let inherits = |descriptor: &&Descriptor| matches!(descriptor.source, Source::Inherit);
+        let mut own = program.descriptors.iter().filter(inherits);
+        if stream.is_none() && own.any(|descriptor| descriptor.target == number) {
+            prelude.close_each(CLOSE, number as u32, number as u32);
         }
     }
 }

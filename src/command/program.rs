@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub(super) struct Compiled {
     pub(super) changes_ids: bool,
     /// Whether a spawn must wait for exec: the command does what only a child of vfork(2) can do.
     pub(super) waits_for_exec: bool,
-    pub(super) cgroup: Option<Arc<OwnedFd>>,
+    cgroup: Option<Arc<OwnedFd>>,
     /// The inheritable capabilities of the child.
     inheritable: u64,
     /// The text that a process writes to `cgroup.procs` to enter a cgroup itself.
@@ -160,6 +160,11 @@ impl Program {
 }
 
 impl Compiled {
+    /// The cgroup that the command names.
+    pub(super) fn cgroup(&self) -> Option<BorrowedFd<'_>> {
+        self.cgroup.as_ref().map(|directory| directory.as_fd())
+    }
+
     /// The error that a failed step amounts to.
     pub(super) fn error(&self, label: usize, errno: i32) -> SpawnError {
         let (step, subject) = match self.labels.get(label) {

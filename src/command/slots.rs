@@ -9,6 +9,8 @@
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::io::{DupFlags, dup3, fcntl_dupfd_cloexec};
 
@@ -31,13 +33,40 @@ const MOST_SLOTS: usize = 20;
 pub(super) struct Slots {
     /// `/dev/null`, above all slots if possible.
     null: OwnedFd,
-    /// `/dev/null` at a low number. It is never anything else, because a child in flight may copy it at any time.
-    low_null: Option<OwnedFd>,
+    /// `/dev/null` at a low number. A child in flight may copy it at any time, so it is never anything else, and it
+    /// outlives the spawner if a child needs it.
+    low_null: Option<Arc<OwnedFd>>,
     free: Vec<OwnedFd>,
-    /// How many there are, those in use included.
-    made: usize,
     /// The numbers of those in use, counted from [`SLOTS_FROM`].
-    in_use: u32,
+    in_use: Arc<AtomicU32>,
+}
+
+/// A slot with a copy of a source. Dropping it closes it, and the spawner can reserve another one in its place: a spawn
+/// in flight can be dropped without its spawner, and by another thread.
+#[derive(Debug)]
+pub(super) struct Slot {
+    // Closed before its mark is removed.
+    fd: OwnedFd,
+    mark: Mark,
+}
+
+/// The mark of a slot's number among those in use.
+#[derive(Debug)]
+struct Mark {
+    in_use: Arc<AtomicU32>,
+    bit: u32,
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        self.in_use.fetch_and(!self.bit, Ordering::Relaxed);
+    }
+}
+
+impl AsRawFd for Slot {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
 }
 
 impl Slots {
@@ -49,15 +78,14 @@ impl Slots {
             Ok(null) => null,
             Err(_) => above_standard(opened)?,
         };
-        let low_null = low(&null);
+        let low_null = low(&null).map(Arc::new);
         let mut slots = Slots {
             null,
             low_null,
             free: Vec::with_capacity(MOST_SLOTS),
-            made: 0,
-            in_use: 0,
+            in_use: Arc::default(),
         };
-        while slots.made < SLOTS && slots.reserve_another() {}
+        while slots.free.len() < SLOTS && slots.reserve_another() {}
         Ok(slots)
     }
 
@@ -67,21 +95,20 @@ impl Slots {
     }
 
     /// `/dev/null` at a low number, if there is a low number left for it.
-    pub(super) fn low_null(&self) -> Option<RawFd> {
-        self.low_null.as_ref().map(AsRawFd::as_raw_fd)
+    pub(super) fn low_null(&self) -> Option<&Arc<OwnedFd>> {
+        self.low_null.as_ref()
     }
 
     /// A slot with a copy of `source`, close-on-exec. `None` if all slots are in use, and no more can be had.
-    pub(super) fn fill(&mut self, source: BorrowedFd<'_>) -> Option<OwnedFd> {
-        if self.free.is_empty() && self.made < MOST_SLOTS {
+    pub(super) fn fill(&mut self, source: BorrowedFd<'_>) -> Option<Slot> {
+        if self.free.is_empty() && self.made() < MOST_SLOTS {
             self.reserve_another();
         }
-        let mut slot = self.free.pop()?;
-        match dup3(source, &mut slot, DupFlags::CLOEXEC) {
-            Ok(()) => {
-                self.in_use |= bit(slot.as_raw_fd());
-                Some(slot)
-            }
+        let mut fd = self.free.pop()?;
+        let filled = dup3(source, &mut fd, DupFlags::CLOEXEC);
+        let slot = self.mark(fd);
+        match filled {
+            Ok(()) => Some(slot),
             Err(_) => {
                 self.give_back(slot);
                 None
@@ -89,21 +116,38 @@ impl Slots {
         }
     }
 
-    /// Puts `/dev/null` back into a slot. One where that isn't possible (the host lowered its limit
-    /// of descriptors below it) is given up and closed: it must not keep a pipe open. So is one more than are kept.
-    pub(super) fn give_back(&mut self, mut slot: OwnedFd) {
-        self.in_use &= !bit(slot.as_raw_fd());
-        let is_kept = self.free.len() < SLOTS && dup3(&self.null, &mut slot, DupFlags::CLOEXEC).is_ok();
-        if is_kept {
-            self.free.push(slot);
-        } else {
-            self.made = self.made.saturating_sub(1);
+    fn mark(&self, fd: OwnedFd) -> Slot {
+        let bit = bit(fd.as_raw_fd());
+        self.in_use.fetch_or(bit, Ordering::Relaxed);
+        let in_use = Arc::clone(&self.in_use);
+        Slot {
+            fd,
+            mark: Mark { in_use, bit },
         }
+    }
+
+    /// Puts `/dev/null` back into a slot. One where that isn't possible (the host lowered its limit
+    /// of descriptors below it) is given up and closed: it must not keep a pipe open. So is one more than are kept, and
+    /// one of another spawner.
+    pub(super) fn give_back(&mut self, slot: Slot) {
+        let is_own = Arc::ptr_eq(&slot.mark.in_use, &self.in_use);
+        let Slot { mut fd, mark } = slot;
+        let is_kept = is_own && self.free.len() < SLOTS && dup3(&self.null, &mut fd, DupFlags::CLOEXEC).is_ok();
+        if is_kept {
+            self.free.push(fd);
+        } else {
+            drop(fd);
+        }
+        drop(mark);
+    }
+
+    /// How many there are, those in use included.
+    fn made(&self) -> usize {
+        self.free.len() + self.in_use.load(Ordering::Relaxed).count_ones() as usize
     }
 
     fn reserve_another(&mut self) -> bool {
         let slot = low(&self.null);
-        self.made += usize::from(slot.is_some());
         let reserved = slot.is_some();
         self.free.extend(slot);
         reserved
@@ -111,13 +155,16 @@ impl Slots {
 
     /// Whether this is a number of the spawner's own, which nothing of the host has.
     pub(super) fn owns(&self, number: RawFd) -> bool {
-        let own = self.free.iter().chain(&self.low_null).chain([&self.null]);
-        self.in_use & bit(number) != 0 || own.map(AsRawFd::as_raw_fd).any(|own| own == number)
+        let low_null = self.low_null.as_deref();
+        let own = self.free.iter().chain(low_null).chain([&self.null]);
+        let is_filled = self.in_use.load(Ordering::Relaxed) & bit(number) != 0;
+        is_filled || own.map(AsRawFd::as_raw_fd).any(|own| own == number)
     }
 
     #[cfg(test)]
     pub(super) fn numbers(&self) -> Vec<RawFd> {
-        self.low_null.iter().chain(&self.free).map(AsRawFd::as_raw_fd).collect()
+        let low_null = self.low_null.as_deref();
+        low_null.into_iter().chain(&self.free).map(AsRawFd::as_raw_fd).collect()
     }
 }
 

@@ -5,14 +5,17 @@
 //! [`flight`](crate::sys::spawn::flight) for what that means for the memory that parent and child share.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
+use rustix::event::PollFlags;
 use rustix::fs::{Mode, OFlags, fstatfs, openat};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::error::{SpawnError, Step, Subject};
+use super::memory;
 use super::plan::{self, FdTable, Inherited, Staging};
 use super::program::{Compiled, Program};
 use super::slots::Slots;
@@ -20,9 +23,10 @@ use crate::child::{Child, Pipes};
 use crate::errno::SetupError;
 use crate::exit::Pid;
 use crate::pidfd::PidFd;
+use crate::poll::is_ready;
 use crate::procfs;
 use crate::sys::nr::CGROUP2_SUPER_MAGIC;
-use crate::sys::process::{KeepDumpable, has_close_range};
+use crate::sys::process::{KeepDumpable, core_dump_ends_sharers, has_close_range};
 use crate::sys::spawn::clone::{CloneRequest, Cloned, Method, clone_child};
 use crate::sys::spawn::flight::Flight;
 use crate::sys::spawn::script::Script;
@@ -38,11 +42,15 @@ pub struct Spawner {
     slots: Slots,
     #[expect(clippy::vec_box, reason = "a spawn in flight is moved often, and a launch is large")]
     idle: Vec<Box<Launch>>,
+    /// How many idle ones are kept.
+    kept: usize,
     pub(super) method: Method,
     close_range: bool,
     /// Whether the kernel is known to start no child in a cgroup (CLONE_INTO_CGROUP): the child then enters
     /// it itself, before anything else.
     enters_cgroups: bool,
+    /// Whether the core dump of a child in flight would end the host.
+    forbids_dumps: bool,
     /// The script of a launch that is not used.
     nothing: Arc<Script>,
     #[cfg(test)]
@@ -54,6 +62,9 @@ const PAUSES: u32 = 1;
 
 /// The same while the host goes on.
 const PAUSES_IN_FLIGHT: u32 = 16;
+
+/// How many launches are kept for later spawns. More than these are in flight for a moment only, and each is nine pages.
+const KEPT: usize = 64;
 
 /// All that one child uses before its program runs, in the parent's memory and descriptor table.
 #[derive(Debug)]
@@ -118,7 +129,9 @@ impl Spawner {
             )],
             method: Method::Clone3,
             close_range: has_close_range(),
+            kept: KEPT,
             enters_cgroups: false,
+            forbids_dumps: core_dump_ends_sharers(),
             nothing: Arc::default(),
             #[cfg(test)]
             last_table: None,
@@ -161,10 +174,18 @@ impl Spawner {
     /// Until then the child uses descriptors of the host: one that the command inherits must stay open and what it is.
     /// The signal mask and everything else of the calling thread can change.
     ///
-    /// It waits like [`Spawner::spawn`] where nothing else works: without clone3(2) (before Linux 5.3, behind filters
-    /// that refuse it, on architectures other than x86_64), and for a command with
-    /// [`oom_score_adj`](super::Command::oom_score_adj), which the kernel would give to the host as well (a child of
-    /// vfork(2) is exempt). Then the first [`Spawner::finish`] tells the outcome.
+    /// It waits like [`Spawner::spawn`] where nothing else works; the first [`Spawner::finish`] then tells the outcome:
+    ///
+    /// - Without clone3(2): before Linux 5.3, behind filters that refuse it, on architectures other than x86_64.
+    /// - For a command with [`oom_score_adj`](super::Command::oom_score_adj), which the kernel would give to the host as
+    ///   well. A child of vfork(2) is exempt.
+    /// - In a cgroup that has a limit of memory (`memory.max`), or lies below one that has. If that cgroup is out of memory
+    ///   before the program runs, the kernel kills the child and everything that shares its memory, which is the host. A
+    ///   child of vfork(2) is exempt. A limit that is set while the child is in flight is not noticed.
+    ///
+    /// While a child that changes its ids is in flight, the process is not dumpable (PR_SET_DUMPABLE in prctl(2)): it dumps
+    /// no core, only root can trace it, and most of its `/proc/self` belongs to root. Before Linux 5.16 the same is true
+    /// while any child is in flight, since a core dump of the child would end the host.
     ///
     /// # Errors
     /// As [`spawn`](Spawner::spawn), for what fails in the host: pipes, descriptors, clone3. What fails in the child is
@@ -179,7 +200,9 @@ impl Spawner {
     /// As [`begin`](Spawner::begin).
     pub fn begin_in(&mut self, program: &Program, cgroup: Option<BorrowedFd<'_>>) -> Result<Spawning, SpawnError> {
         let mut launch = self.launch(program)?;
-        let child = if program.0.waits_for_exec || self.method == Method::Clone {
+        launch.program = Some(program.clone());
+        let waits = program.0.waits_for_exec || cgroup.or(program.0.cgroup()).is_some_and(memory::is_limited);
+        let child = if waits {
             self.launch_and_wait(&mut launch, program, cgroup)
         } else {
             self.launch_in_flight(&mut launch, program, cgroup)
@@ -194,8 +217,22 @@ impl Spawner {
     }
 
     /// How far a spawn in flight has come. Does not block.
+    ///
+    /// In a copy of the process that fork(2) made, the answer is [`SpawnProgress::Failed`] with `ECHILD`
+    /// ([`Step::Watch`]), and the child is left alone.
     pub fn finish(&mut self, mut spawning: Spawning) -> SpawnProgress {
         let Spawning { child, launch } = &mut spawning;
+        let Some(program) = launch.program.as_ref().filter(|_| !child.is_here()) else {
+            return self.finish_here(spawning);
+        };
+        SpawnProgress::Failed(program.parent_error(Step::Watch, libc::ECHILD))
+    }
+
+    fn finish_here(&mut self, mut spawning: Spawning) -> SpawnProgress {
+        let Spawning { child, launch } = &mut spawning;
+        if launch.flight.is_in_use() && has_ended(child) {
+            launch.flight.child_has_ended();
+        }
         if launch.flight.has_unshared() {
             launch.staging.clear(&mut self.slots);
         }
@@ -228,6 +265,7 @@ impl Spawner {
     /// # Errors
     /// Of mmap(2): each takes nine pages of address space.
     pub fn reserve(&mut self, in_flight: usize) -> io::Result<()> {
+        self.kept = self.kept.max(in_flight);
         while self.idle.len() < in_flight {
             self.idle.push(Box::new(Launch::new()?));
         }
@@ -253,7 +291,7 @@ impl Spawner {
     /// A launch is over: its child has let go of the memory, or was not made. One that a child still uses is forgotten.
     fn take_back(&mut self, mut launch: Box<Launch>) {
         launch.staging.clear(&mut self.slots);
-        if launch.flight.is_in_use() {
+        if launch.flight.is_in_use() || self.idle.len() >= self.kept {
             return;
         }
         launch.flight.clear(&self.nothing);
@@ -294,7 +332,6 @@ impl Spawner {
         program: &Program,
         cgroup: Option<BorrowedFd<'_>>,
     ) -> Result<Child, SpawnError> {
-        launch.program = Some(program.clone());
         loop {
             if self.method == Method::Clone {
                 return self.launch_and_wait(launch, program, cgroup);
@@ -325,7 +362,7 @@ impl Spawner {
         cgroup: Option<BorrowedFd<'_>>,
         in_flight: bool,
     ) -> Result<Result<(PidFd, Pipes), Refusal>, SpawnError> {
-        let cgroup = cgroup.or(program.0.cgroup.as_ref().map(|directory| directory.as_fd()));
+        let cgroup = cgroup.or(program.0.cgroup());
         let inherited = Inherited::new(&program.0, &self.slots)?;
         launch.entered = None;
         if let Some(directory) = cgroup.filter(|_| self.enters_cgroups) {
@@ -338,11 +375,11 @@ impl Spawner {
             let pidfd = self.clone_child(launch, &program.0, table, born_in, in_flight)?;
             Ok((pidfd, pipes))
         });
-        let uses_staging = in_flight && matches!(made, Ok(Ok(_)));
-        if !uses_staging {
+        launch.staging.leave_streams();
+        if launch.flight.has_unshared() {
             launch.staging.clear(&mut self.slots);
         }
-        if launch.dumpable.is_some() && !uses_staging {
+        if !launch.flight.is_in_use() {
             launch.dumpable = None;
         }
         made
@@ -376,7 +413,8 @@ impl Spawner {
         {
             self.last_table = Some(table);
         }
-        launch.dumpable = program.changes_ids.then(KeepDumpable::new);
+        let forbids = in_flight && self.forbids_dumps;
+        launch.dumpable = (program.changes_ids || forbids).then(|| KeepDumpable::new(forbids));
         let mut method = self.method;
         loop {
             if cgroup.is_some() && method == Method::Clone {
@@ -388,7 +426,11 @@ impl Spawner {
                 share_descriptors: table == FdTable::Unshared,
                 cgroup,
                 in_flight,
-                pauses: if in_flight { PAUSES_IN_FLIGHT } else { PAUSES },
+                pauses: if in_flight && method != Method::Clone {
+                    PAUSES_IN_FLIGHT
+                } else {
+                    PAUSES
+                },
             };
             let errno = match clone_child(&mut launch.flight, &request) {
                 Ok(Cloned { pid, pidfd }) => {
@@ -428,6 +470,16 @@ impl Launch {
     }
 }
 
+impl Drop for Launch {
+    /// A child that has survived the drop of its spawn may have other ids, or get them: this memory, which it shares,
+    /// must not become readable for their owner.
+    fn drop(&mut self) {
+        if let Some(dumpable) = self.dumpable.take_if(|_| self.flight.is_in_use()) {
+            dumpable.for_good();
+        }
+    }
+}
+
 impl Launch {
     /// The error of a step that failed in the child.
     fn error(&self, program: &Program, label: usize, errno: i32) -> SpawnError {
@@ -458,6 +510,26 @@ impl Spawning {
     pub fn is_finished(&self) -> bool {
         !self.launch.flight.is_in_use()
     }
+
+    /// Makes it look as if the kernel had not zeroed its word.
+    #[cfg(test)]
+    pub(crate) fn pretend_in_flight(&mut self) {
+        self.launch.flight.pretend_in_use();
+    }
+
+    /// Whether the child has ended. Then [`Spawner::finish`] has something to tell, unless a tracer holds it.
+    pub(crate) fn has_ended(&self) -> bool {
+        has_ended(&self.child)
+    }
+
+    /// What dropping it does, with another bound for the wait.
+    pub(crate) fn end_until(self, until: Instant) {
+        self.child.end_until(until);
+    }
+}
+
+fn has_ended(child: &Child) -> bool {
+    is_ready(child.pidfd(), PollFlags::IN).unwrap_or(false)
 }
 
 /// Whether a child that called no step in vain has ended before its program ran. The kernel keeps for a zombie whether

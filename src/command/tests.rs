@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::plan::FdTable;
 use super::slots::{SLOTS_FROM, UNSHARE_FROM};
-use super::{Command, Program, SpawnError, Spawner, Stdio, Step};
+use super::{Command, Program, SpawnError, SpawnProgress, Spawner, Stdio, Step};
 use crate::exit::Exit;
 use crate::sys::nr;
 use crate::sys::refuse::{keep_capabilities_across_ids, refusing};
@@ -313,4 +313,24 @@ fn spawners_and_programs_change_threads() {
     send::<Command>();
     send::<crate::Child>();
     send::<SpawnError>();
+}
+
+/// Spawns in flight that nothing finishes, or that another spawner does, take nothing from the spawner that began them.
+#[test]
+fn slots_come_back_however_a_spawn_in_flight_ends() {
+    let (mut spawner, mut other) = (Spawner::new().unwrap(), Spawner::new().unwrap());
+    let program = given(sh(""), 3).compile().unwrap();
+    for _ in 0..20 {
+        drop(spawner.begin(&program).unwrap());
+        assert_eq!(spawner.last_table, Some(FdTable::Unshared));
+        let mut progress = SpawnProgress::InFlight(spawner.begin(&program).unwrap());
+        assert_eq!(spawner.last_table, Some(FdTable::Unshared));
+        while let SpawnProgress::InFlight(spawning) = progress {
+            progress = other.finish(spawning);
+        }
+        let SpawnProgress::Running(mut child) = progress else {
+            panic!("{progress:?}");
+        };
+        assert!(child.wait().unwrap().exit.success());
+    }
 }

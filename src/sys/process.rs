@@ -1,7 +1,8 @@
 //! Calls about processes that rustix has not, or not with these flags.
 
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::{Mutex, PoisonError};
 
@@ -93,14 +94,23 @@ static DUMPABLE: Mutex<(u32, usize)> = Mutex::new((0, 0));
 pub(crate) struct KeepDumpable(());
 
 impl KeepDumpable {
-    pub(crate) fn new() -> KeepDumpable {
+    /// With `forbids`, the flag is also cleared for that time.
+    pub(crate) fn new(forbids: bool) -> KeepDumpable {
         let mut state = DUMPABLE.lock().unwrap_or_else(PoisonError::into_inner);
         let (count, saved) = &mut *state;
         if *count == 0 {
             *saved = dumpable();
         }
         *count += 1;
+        if forbids {
+            set_dumpable(0);
+        }
         KeepDumpable(())
+    }
+
+    /// Keeps the flag cleared for good: a child that has changed its ids cannot be ended, and shares this memory.
+    pub(crate) fn for_good(self) {
+        std::mem::forget(self);
     }
 }
 
@@ -112,10 +122,35 @@ impl Drop for KeepDumpable {
         // While another child may be about to change its ids, it shares this memory: to restore the flag would open
         // the memory to the user that the child becomes.
         if *count == 0 && dumpable() != *saved {
-            // SAFETY: numbers only. The kernel refuses 2 ("root only"), which then was and is there.
-            unsafe { arch::syscall(libc::SYS_prctl, &[libc::PR_SET_DUMPABLE as usize, *saved, 0, 0, 0, 0]) };
+            set_dumpable(*saved);
         }
     }
+}
+
+fn set_dumpable(flag: usize) {
+    // SAFETY: numbers only. The kernel refuses 2 ("root only"), which then was and is there.
+    unsafe { arch::syscall(libc::SYS_prctl, &[libc::PR_SET_DUMPABLE as usize, flag, 0, 0, 0, 0]) };
+}
+
+/// Whether the core dump of a process ends all others that share its memory, which was so before Linux 5.16.
+pub(crate) fn core_dump_ends_sharers() -> bool {
+    let mut names = MaybeUninit::<libc::utsname>::zeroed();
+    // SAFETY: uname(2) fills a local of the right type, and all zeros is a valid value of it.
+    let names = unsafe {
+        libc::uname(names.as_mut_ptr());
+        names.assume_init()
+    };
+    let release = names.release.map(|byte| byte as u8);
+    let release = CStr::from_bytes_until_nul(&release)
+        .ok()
+        .and_then(|text| text.to_str().ok());
+    release.and_then(version).is_some_and(|version| version < (5, 16))
+}
+
+/// The first two numbers of a kernel's release.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|byte: char| !byte.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 fn dumpable() -> usize {
@@ -146,5 +181,25 @@ pub(crate) fn highest_descriptor() -> u32 {
     match listed {
         Some(highest) => highest.saturating_add(ROOM).max(limit.min(64 * 1024)),
         None => limit,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_is_compared_by_its_version() {
+        for (release, expected) in [
+            ("5.10.46", Some((5, 10))),
+            ("5.16.0-rc1", Some((5, 16))),
+            ("6.1.0-18-amd64", Some((6, 1))),
+            ("7.2", Some((7, 2))),
+            ("5.9-rc2+", Some((5, 9))),
+            ("", None),
+            ("mine", None),
+        ] {
+            assert_eq!(version(release), expected, "{release}");
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! breaks the lease after /proc/sys/fs/lease-break-time, which is 45 seconds by default.
 
 use std::fs::File;
+use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
@@ -17,14 +18,22 @@ impl Lease {
     /// Takes the lease. No other descriptor of the file may be open. The kernel reports an open with SIGURG, which this
     /// process ignores.
     pub fn take(path: &Path) -> Lease {
-        let file = File::open(path).expect("cannot open the program");
+        Lease::try_take(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// The same. EAGAIN: the file is open, or executed.
+    pub fn try_take(path: &Path) -> io::Result<Lease> {
+        let file = File::open(path)?;
         // SAFETY: fcntl(2) takes only numbers here. SIGURG is ignored by default, unlike SIGIO.
         let taken = unsafe {
             libc::fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG);
             libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK)
         };
-        assert_eq!(taken, 0, "{}", std::io::Error::last_os_error());
-        Lease(file)
+        if taken == 0 {
+            Ok(Lease(file))
+        } else {
+            Err(io::Error::last_os_error())
+        }
     }
 
     /// Gives up the lease, so that a hanging execve continues.

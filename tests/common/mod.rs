@@ -27,6 +27,7 @@ pub mod lease;
 pub mod oracle;
 pub mod places;
 pub mod processes;
+pub mod storm;
 pub mod tracer;
 pub mod wait;
 

@@ -6,8 +6,11 @@ mod common;
 mod environment;
 mod errors;
 mod files;
+mod held;
 mod helpers;
+mod host;
 mod in_flight;
+mod launcher;
 
 mod search;
 mod settings;

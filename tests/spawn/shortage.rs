@@ -1,14 +1,17 @@
 //! A host at its limits, under signals, with other threads at work.
 
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 
-use pidherd::{Capabilities, Command, Resource, Signal, Spawner, Stdio, Step};
+use pidherd::{Capabilities, Command, Launcher, Resource, Signal, Spawner, Stdio, Step};
 
-use crate::common::{Oracle, elf, isolated, tempdir};
+use crate::common::{Oracle, SOON, elf, isolated, tempdir, wait_readable};
+use crate::held::{Frozen, high_numbers};
 use crate::helpers::{read_to_end, root, sh};
+use crate::in_flight::{finish, running};
 
 /// The limit of before, after the soft one was set to this.
 fn limit(resource: libc::__rlimit_resource_t, soft: u64) -> u64 {
@@ -176,6 +179,165 @@ fn out_of_processes() {
             });
             unprivileged.join().unwrap();
         });
+    });
+}
+
+/// The same with others in flight, which stay as they are.
+#[test]
+fn out_of_processes_while_others_are_in_flight() {
+    if !root("out_of_processes_while_others_are_in_flight") {
+        return;
+    }
+    isolated(|| {
+        let Some(frozen) = Frozen::new() else { return };
+        let (held, other) = (
+            frozen.hold(sh("exit 4")),
+            sh("exit 3").stdin(Stdio::piped()).compile().unwrap(),
+        );
+        let (mut spawner, mut launcher) = (Spawner::new().unwrap(), Launcher::new().unwrap());
+        let spawning: Vec<_> = (0..5).map(|_| spawner.begin(&held).unwrap()).collect();
+        launcher.begin(&held).unwrap();
+        std::thread::scope(|scope| {
+            let unprivileged = scope.spawn(|| {
+                // As in the test before: this thread alone belongs to a user that has no other process.
+                // SAFETY: numbers only; the thread ends before the test does.
+                unsafe {
+                    assert_eq!(libc::syscall(libc::SYS_setresgid, 54_321, 54_321, 54_321), 0);
+                    assert_eq!(libc::syscall(libc::SYS_setresuid, 54_321, 54_321, 54_321), 0);
+                    assert_eq!(libc::prctl(libc::PR_SET_DUMPABLE, 1), 0);
+                }
+                let processes = limit(libc::RLIMIT_NPROC, 0);
+                let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+                let before = descriptors();
+                for error in [spawner.begin(&other).unwrap_err(), launcher.begin(&other).unwrap_err()] {
+                    let seen = (error.step(), error.errno(), error.is_transient());
+                    assert_eq!(seen, (Step::Clone, libc::EAGAIN, true));
+                }
+                assert_eq!((descriptors(), launcher.in_flight()), (before, 1));
+                limit(libc::RLIMIT_NPROC, processes);
+                let begun = spawner.begin(&other).unwrap();
+                let record = running(finish(&mut spawner, begun)).wait().unwrap();
+                assert_eq!(record.exit.code(), Some(3));
+            });
+            unprivileged.join().unwrap();
+        });
+        frozen.thaw();
+        for spawning in spawning {
+            let record = running(finish(&mut spawner, spawning)).wait().unwrap();
+            assert_eq!(record.exit.code(), Some(4));
+        }
+        assert_eq!(next(&mut launcher).wait().unwrap().exit.code(), Some(4));
+    });
+}
+
+/// The next child of a launcher that runs.
+fn next(launcher: &mut Launcher) -> pidherd::Child {
+    loop {
+        assert!(wait_readable(&*launcher, SOON));
+        if let Some((_, child)) = launcher.finish() {
+            return child.unwrap();
+        }
+    }
+}
+
+/// What is in flight keeps its slots, and is finished without a single descriptor. A limit below the slots takes them from
+/// the spawner; then it copies the whole table.
+#[test]
+fn out_of_descriptors_while_others_are_in_flight() {
+    isolated(|| {
+        let Some(frozen) = Frozen::new() else { return };
+        let (mut spawner, mut launcher) = (Spawner::new().unwrap(), Launcher::new().unwrap());
+        let high = high_numbers();
+        let echo = |n: usize| {
+            sh(&format!("read line; echo {n} $line"))
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+        };
+        let talk = |n: usize, mut child: pidherd::Child| {
+            File::from(child.stdin.take().unwrap()).write_all(b"x\n").unwrap();
+            assert_eq!(read_to_end(child.stdout.take().unwrap()), format!("{n} x\n"));
+            assert!(child.wait().unwrap().exit.success());
+        };
+        for soft in [256, 33, 20] {
+            let held: Vec<_> = (0..12).map(|n| frozen.hold(echo(n))).collect();
+            let spawning: Vec<_> = held.iter().map(|program| spawner.begin(program).unwrap()).collect();
+            launcher.begin(&held[0]).unwrap();
+            let healthy = echo(50).compile().unwrap();
+            let files = limit(libc::RLIMIT_NOFILE, soft);
+            let taken = exhaust(0);
+            for error in [
+                spawner.begin(&healthy).unwrap_err(),
+                launcher.begin(&healthy).unwrap_err(),
+            ] {
+                assert_eq!(
+                    (error.step(), error.errno(), error.is_transient()),
+                    (Step::Pipe, libc::EMFILE, true)
+                );
+            }
+            frozen.thaw();
+            let children: Vec<_> = spawning
+                .into_iter()
+                .map(|spawning| running(finish(&mut spawner, spawning)))
+                .collect();
+            let launched = next(&mut launcher);
+            drop(taken);
+            limit(libc::RLIMIT_NOFILE, files);
+            children.into_iter().enumerate().for_each(|(n, child)| talk(n, child));
+            talk(0, launched);
+            let begun = spawner.begin(&healthy).unwrap();
+            talk(50, running(finish(&mut spawner, begun)));
+            talk(50, spawner.spawn(&healthy).unwrap());
+            frozen.freeze();
+        }
+        drop(high);
+    });
+}
+
+/// The size of this process in bytes.
+fn address_space() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+}
+
+/// No address space is left for another stack. Those in flight go on, and their stacks serve the next spawns.
+#[test]
+fn out_of_memory_for_stacks() {
+    isolated(|| {
+        let Some(frozen) = Frozen::new() else { return };
+        let held = frozen.hold(sh("exit 4"));
+        let free = sh("exit 3").compile().unwrap();
+        let (mut spawner, mut launcher) = (Spawner::new().unwrap(), Launcher::new().unwrap());
+        // More room than they need, so that nothing else asks for memory.
+        let (mut spawning, mut launched) = (Vec::with_capacity(8), 0);
+        spawning.push(spawner.begin(&held).unwrap());
+        launcher.begin(&held).unwrap();
+        let space = limit(libc::RLIMIT_AS, address_space());
+        let errors = [
+            spawner.begin(&free).map(drop),
+            launcher.begin(&free).map(drop),
+            spawner.spawn(&free).map(drop),
+        ];
+        let reserved = spawner.reserve(2).map_err(|error| error.raw_os_error());
+        frozen.thaw();
+        for spawning in spawning.drain(..) {
+            let record = running(finish(&mut spawner, spawning)).wait().unwrap();
+            launched += usize::from(record.exit.code() == Some(4));
+        }
+        let begun = spawner.begin(&free).unwrap();
+        let again = running(finish(&mut spawner, begun)).wait().unwrap();
+        limit(libc::RLIMIT_AS, space);
+        for error in errors {
+            let error = error.unwrap_err();
+            assert_eq!(
+                (error.step(), error.errno(), error.is_transient()),
+                (Step::Prepare, libc::ENOMEM, true)
+            );
+        }
+        assert_eq!(reserved, Err(Some(libc::ENOMEM)));
+        assert_eq!((launched, again.exit.code()), (1, Some(3)));
+        assert_eq!(next(&mut launcher).wait().unwrap().exit.code(), Some(4));
+        assert!(spawner.reserve(2).is_ok());
     });
 }
 

@@ -8,6 +8,7 @@ mod calls;
 #[path = "../common/mod.rs"]
 mod common;
 mod notifier;
+mod ways;
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_int, c_long};
@@ -21,11 +22,12 @@ use std::time::Duration;
 
 use calls::{CALLS, Outcome, counts, is_transient, outcome};
 use common::{Isolation, TempDir, elf, isolated, root_or_skip, skipped, tempdir};
-use notifier::{Call, Fault, Notifier, install};
+use notifier::{Call, Fault, Known, Notifier, Place, install};
 use pidherd::exit::Exit;
 use pidherd::signal::Signal;
-use pidherd::{Capabilities, Child, Command, Resource, SpawnError, Stdio, Step};
+use pidherd::{Capabilities, Child, Command, Resource, Stdio, Step};
 use rustix::io::fcntl_dupfd_cloexec;
+use ways::{Failure, Way};
 
 /// A spawn makes many calls of some kinds (for example one for each signal). Only this many of each kind
 /// fail.
@@ -33,13 +35,27 @@ const MOST_OF_A_KIND: usize = 4;
 
 #[test]
 fn every_call_of_a_spawn_can_fail() {
+    fails_everywhere(Way::Waiting, MOST_OF_A_KIND);
+}
+
+#[test]
+fn every_call_of_a_spawn_in_flight_can_fail() {
+    fails_everywhere(Way::InFlight, 2);
+}
+
+#[test]
+fn every_call_of_a_launch_can_fail() {
+    fails_everywhere(Way::Launched, 1);
+}
+
+fn fails_everywhere(way: Way, most_of_a_kind: usize) {
     if !elf::runs_or_skip() || !root_or_skip("changes ids and the root directory, and installs a filter") {
         return;
     }
     Isolation::new().limit(Duration::from_secs(300)).run(|| {
         let place = tempdir();
         elf::install(&place.join("exit"), elf::EXITING);
-        under_notifier(|notifier| fail_everything(notifier, &place));
+        under_notifier(|notifier| fail_everything(notifier, &place, way, most_of_a_kind));
     });
 }
 
@@ -103,6 +119,7 @@ fn whatever_a_directory_of_path_answers_the_next_one_is_searched() {
             let is_execve = |call: &Call| call.nr == libc::SYS_execve;
             let first = seen.iter().position(is_execve).unwrap();
             let second = first + 1 + seen[first + 1..].iter().position(is_execve).unwrap();
+            let (first, second) = (Place::of(&seen, first), Place::of(&seen, second));
             for &errno in OF_DEAD_DIRECTORIES {
                 // Before the directory that has it, and in its place before the next one.
                 for at in [first, second] {
@@ -124,26 +141,36 @@ fn whatever_a_directory_of_path_answers_the_next_one_is_searched() {
     });
 }
 
-fn fail_everything(notifier: &Notifier, place: &TempDir) {
+/// The commands whose calls fail. One that waits for exec in any way is of no use to the others.
+fn commands(way: Way) -> &'static [fn(&TempDir, &Arc<OwnedFd>) -> Command] {
+    match way {
+        Way::Waiting => &[streams, privileges, scored, group, whole_table],
+        Way::InFlight | Way::Launched => &[streams, privileges, surroundings, scored, group, whole_table],
+    }
+}
+
+fn fail_everything(notifier: &Notifier, place: &TempDir, way: Way, most_of_a_kind: usize) {
     let high = fcntl_dupfd_cloexec(File::open("/dev/null").unwrap(), 700).unwrap();
     let given = Arc::new(high);
     let (mut sites, mut faults) = (0, 0);
     let mut numbers = BTreeMap::<c_long, usize>::new();
-    for make in [streams, privileges, surroundings, group, whole_table] {
+    for make in commands(way) {
         let mut seen = Vec::new();
         let command = make(place, &given);
-        let child = notifier.during(None, &mut seen, || command.spawn());
+        let mut starter = None;
+        let child = notifier.during(None, &mut seen, || way.start(&command, &mut starter));
         assert!(exits_well(child.unwrap()), "{command:?}");
-        drop(command);
+        drop((command, starter));
         let mut of_a_kind = BTreeMap::<(c_long, bool), usize>::new();
-        for (at, call) in seen.clone().iter().enumerate() {
+        for (index, call) in seen.clone().iter().enumerate() {
             let count = of_a_kind.entry((call.nr, call.in_child)).or_default();
             *count += 1;
-            if *count > MOST_OF_A_KIND {
+            if *count > most_of_a_kind {
                 continue;
             }
             sites += 1;
             *numbers.entry(call.nr).or_default() += 1;
+            let at = Place::of(&seen, index);
             let errnos = CALLS.iter().find(|&&(nr, _)| nr == call.nr).unwrap().1;
             for &errno in errnos {
                 for fault in [Fault::Once { at, errno }, Fault::ForGood { at, errno }] {
@@ -151,22 +178,25 @@ fn fail_everything(notifier: &Notifier, place: &TempDir) {
                         continue;
                     }
                     faults += 1;
-                    try_fault(notifier, &make(place, &given), call, fault);
+                    try_fault(notifier, way, &make(place, &given), call, fault);
                 }
             }
         }
     }
-    let never: Vec<&c_long> = CALLS
+    let never: Vec<c_long> = CALLS
         .iter()
-        .map(|(nr, _)| nr)
+        .map(|&(nr, _)| nr)
         .filter(|nr| !numbers.contains_key(nr))
         .collect();
-    let other_way = if cfg!(pidherd_portable) {
+    let mut other_ways = vec![if cfg!(pidherd_portable) {
         libc::SYS_clone3
     } else {
         libc::SYS_clone
-    };
-    assert_eq!(never, [&other_way], "the table has calls that no spawn made");
+    }];
+    if way != Way::Launched {
+        other_ways.extend([libc::SYS_epoll_create1, libc::SYS_epoll_ctl, libc::SYS_timerfd_create]);
+    }
+    assert_eq!(never, other_ways, "the table has calls that no spawn made");
     println!("{sites} calls of {} kinds failed {faults} times", numbers.len());
 }
 
@@ -176,32 +206,46 @@ fn is_retried_for_ever(call: &Call, fault: Fault) -> bool {
     !call.in_child && call.nr == libc::SYS_openat && interrupted
 }
 
-fn try_fault(notifier: &Notifier, command: &Command, call: &Call, fault: Fault) {
+fn try_fault(notifier: &Notifier, way: Way, command: &Command, call: &Call, fault: Fault) {
     let context = || format!("{call:?} with {fault:?} in {command:?}");
     let before = descriptors();
-    let mut seen = Vec::new();
-    let result = notifier.during(Some(fault), &mut seen, || command.spawn());
-    let (Fault::Once { at, .. } | Fault::ForGood { at, .. }) = fault;
-    let reached = seen.get(at).map(|failed| (failed.nr, failed.in_child));
-    assert_eq!(reached, Some((call.nr, call.in_child)), "{}", context());
-    assert_outcome(result, outcome(call, fault), &context);
-    assert_eq!(descriptors(), before, "{}", context());
+    let (mut seen, mut starter) = (Vec::new(), None);
+    let result = notifier.during(Some(fault), &mut seen, || way.start(command, &mut starter));
+    assert!(fault.at().was_reached(&seen), "{}", context());
+    let in_flight = way != Way::Waiting && is_in_flight(&seen);
+    assert_outcome(result, outcome(call, fault, in_flight), &context);
     assert!(no_child_left(), "a child is left: {}", context());
     // SAFETY: prctl(2) takes only numbers here.
-    assert_eq!(unsafe { libc::prctl(libc::PR_GET_DUMPABLE) }, 1, "{}", context());
+    let dumpable = || unsafe { libc::prctl(libc::PR_GET_DUMPABLE) };
+    assert_eq!(dumpable(), 1, "{}", context());
+    if let Some(starter) = &mut starter {
+        starter.start(command, |child| assert!(exits_well(child), "{}", context()));
+    }
+    let own = descriptors().len() - before.len();
+    let most = if way == Way::Launched { 8 } else { 6 };
+    assert!(own <= most, "{own} descriptors are kept: {}", context());
+    drop(starter);
+    assert_eq!(descriptors(), before, "{}", context());
+    assert!(no_child_left(), "a child is left: {}", context());
+    assert_eq!(dumpable(), 1, "{}", context());
     assert!(exits_well(command.spawn().unwrap()), "{}", context());
 }
 
-fn assert_outcome(result: Result<Child, SpawnError>, expected: Outcome, context: &dyn Fn() -> String) {
+/// Whether the host has made a child that it did not wait for.
+fn is_in_flight(seen: &[Call]) -> bool {
+    !cfg!(pidherd_portable) && !seen.iter().any(|call| call.path == Known::OomScore)
+}
+
+fn assert_outcome(result: Result<Child, Failure>, expected: Outcome, context: &dyn Fn() -> String) {
     match (result, expected) {
         (Ok(child), Outcome::Started | Outcome::Depends(..)) => assert!(exits_well(child), "{}", context()),
         (Err(error), Outcome::Fails(steps, errno)) => {
-            assert!(steps.contains(&error.step()), "{error}, not {steps:?}: {}", context());
-            assert_eq!(error.errno(), errno, "{error}: {}", context());
-            assert_eq!(error.is_transient(), is_transient(errno), "{error}: {}", context());
+            assert!(steps.contains(&error.step), "{error:?}, not {steps:?}: {}", context());
+            assert_eq!(error.errno, errno, "{error:?}: {}", context());
+            assert_eq!(error.is_transient, is_transient(errno), "{error:?}: {}", context());
         }
         (Err(error), Outcome::Depends(step, errno)) => {
-            assert_eq!((error.step(), error.errno()), (step, errno), "{error}: {}", context());
+            assert_eq!((error.step, error.errno), (step, errno), "{error:?}: {}", context());
         }
         (result, Outcome::Started | Outcome::Fails(..)) => panic!("{result:?} instead of {expected:?}: {}", context()),
     }
@@ -260,6 +304,11 @@ fn privileges(place: &TempDir, _: &Arc<OwnedFd>) -> Command {
         .parent_death_signal(Signal::KILL)
 }
 
+/// The same with the one setting for which a spawn waits in any way.
+fn scored(place: &TempDir, given: &Arc<OwnedFd>) -> Command {
+    surroundings(place, given).oom_score_adj(500)
+}
+
 /// A command with a controlling terminal, scheduling settings, limits and a passed socket.
 fn surroundings(place: &TempDir, given: &Arc<OwnedFd>) -> Command {
     let (terminal, other_side) = terminal();
@@ -270,7 +319,6 @@ fn surroundings(place: &TempDir, given: &Arc<OwnedFd>) -> Command {
         .foreground(0)
         .nice(3)
         .cpu_affinity(&[0])
-        .oom_score_adj(500)
         .limit(Resource::Core, 0, 0)
         .umask(0o27)
         .current_dir("/")

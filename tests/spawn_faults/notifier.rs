@@ -4,6 +4,7 @@
 //! children, sends a notification for every call in the list. Another thread answers each notification: the
 //! call continues, or it fails with an errno.
 
+use std::cmp::Ordering;
 use std::ffi::{CStr, c_int, c_long};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -36,13 +37,58 @@ pub enum Known {
     Other,
 }
 
+/// One of the calls of a run: the n-th with this number in the parent, or in its children. Parent and child can run at
+/// the same time, so the order of all calls differs from run to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    nr: c_long,
+    in_child: bool,
+    nth: usize,
+}
+
+impl Place {
+    /// The place of the call with this index in the list of all calls.
+    pub fn of(seen: &[Call], index: usize) -> Place {
+        let Call { nr, in_child, .. } = seen[index];
+        let nth = seen[..index].iter().filter(|call| call.is_like(&seen[index])).count();
+        Place { nr, in_child, nth }
+    }
+
+    /// How the number of such calls compares with what leads to this place.
+    fn compare(self, seen: &[Call]) -> Ordering {
+        let alike = seen.iter().filter(|call| self.is_for(call)).count();
+        alike.cmp(&(self.nth + 1))
+    }
+
+    fn is_for(self, call: &Call) -> bool {
+        (call.nr, call.in_child) == (self.nr, self.in_child)
+    }
+
+    /// Whether the call at this place was made.
+    pub fn was_reached(self, seen: &[Call]) -> bool {
+        self.compare(seen).is_ge()
+    }
+}
+
 /// The fault to inject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The call with this index fails once. (The index counts from the start of [`Notifier::during`].)
-    Once { at: usize, errno: c_int },
-    /// The call with this index fails, and so do all later calls with the same number in the same process.
-    ForGood { at: usize, errno: c_int },
+    /// The call at this place fails once.
+    Once { at: Place, errno: c_int },
+    /// The call at this place fails, and so do all later calls with the same number in the same process.
+    ForGood { at: Place, errno: c_int },
+}
+
+impl Fault {
+    pub fn at(self) -> Place {
+        let (Fault::Once { at, .. } | Fault::ForGood { at, .. }) = self;
+        at
+    }
+
+    pub fn errno(self) -> c_int {
+        let (Fault::Once { errno, .. } | Fault::ForGood { errno, .. }) = self;
+        errno
+    }
 }
 
 /// The largest number of calls that are recorded; a spawn makes fewer. The answering thread must not
@@ -137,13 +183,15 @@ impl Notifier {
         if !state.armed || !(self.counts)(&call) || state.seen.len() == MOST {
             return 0;
         }
-        let index = state.seen.len();
         state.seen.push(call);
-        match state.fault {
-            Some(Fault::Once { at, errno }) if at == index => errno,
-            Some(Fault::ForGood { at, errno }) if at <= index && state.seen[at].is_like(&call) => errno,
-            _ => 0,
-        }
+        let Some(fault) = state.fault.filter(|fault| fault.at().is_for(&call)) else {
+            return 0;
+        };
+        let fails = match (fault, fault.at().compare(&state.seen)) {
+            (_, Ordering::Equal) | (Fault::ForGood { .. }, Ordering::Greater) => true,
+            (Fault::Once { .. }, Ordering::Greater) | (_, Ordering::Less) => false,
+        };
+        if fails { fault.errno() } else { 0 }
     }
 }
 

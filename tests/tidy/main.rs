@@ -45,8 +45,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("cgroup", &["sys", "poll", "procfs"]),
     ("pidfd", &["sys", "poll"]),
     ("child", &["sys", "owner", "poll", "pidfd"]),
-    ("command", &["sys", "procfs", "pidfd", "child"]),
-    ("launcher", &["sys", "command", "child", "timerfd"]),
+    ("command", &["sys", "poll", "procfs", "pidfd", "child"]),
+    ("launcher", &["sys", "owner", "command", "child", "timerfd"]),
 ];
 const TOP_ROOMS: &[&str] = &["supervisor"];
 

@@ -77,7 +77,7 @@ pub(crate) fn clone_child(flight: &mut Flight, request: &CloneRequest<'_>) -> Re
         return Err(libc::EBUSY);
     }
     let in_flight = request.in_flight && request.method != Method::Clone;
-    let lent = flight.prepare(in_flight, request.pauses);
+    let lent = flight.prepare(in_flight, request.share_descriptors, request.pauses);
     let mut pidfd: c_int = -1;
     let mask = block_signals();
     let pid = match request.method {
@@ -87,7 +87,10 @@ pub(crate) fn clone_child(flight: &mut Flight, request: &CloneRequest<'_>) -> Re
     restore_signals(mask);
     let errno = pid.wrapping_neg() as c_int;
     let (Ok(pid @ 1..), true) = (u32::try_from(pid), pidfd >= 0) else {
-        flight.take_back();
+        // A child without a pidfd is impossible (Linux 5.2). If there were one, the memory would be its own.
+        if pid < 0 {
+            flight.take_back();
+        }
         return Err(errno.max(1));
     };
     // SAFETY: the kernel just made this descriptor for this call, and nothing else knows its number.
@@ -235,7 +238,7 @@ mod tests {
     fn the_child_uses_a_small_part_of_its_stack() {
         for method in [Method::Clone3, Method::Clone] {
             let mut flight = flight();
-            let lent = flight.prepare(false, 0);
+            let lent = flight.prepare(false, true, 0);
             let (bottom, size) = (lent.stack_bottom.cast::<u8>(), lent.stack_size);
             // SAFETY: the whole stack, which no child uses.
             unsafe { bottom.write_bytes(0xa5, size) };
@@ -276,7 +279,7 @@ mod tests {
     #[test]
     fn a_flight_serves_one_child_at_a_time() {
         let mut flight = flight();
-        flight.prepare(true, 0);
+        flight.prepare(true, true, 0);
         assert!(flight.prelude().is_none());
         assert_eq!(clone_child(&mut flight, &VFORK).unwrap_err(), libc::EBUSY);
         flight.take_back();

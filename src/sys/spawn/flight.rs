@@ -9,7 +9,7 @@
 //! What can happen to the parent meanwhile:
 //!
 //! - *It drops the flight.* The memory is leaked on purpose: a process that hangs in the kernel may use it later.
-//! - *It forks.* The copy has its own copy of the memory, in which the word never changes, so nothing of it is reused.
+//! - *It forks.* The copy has its own copy of the memory, which no child uses.
 //! - *It calls execve or ends.* The child keeps the old memory alive until it lets go.
 //! - *It panics.* The flight is dropped like anything else, or the process ends.
 
@@ -25,6 +25,7 @@ use super::interpreter::Inquiry;
 use super::parent::Parent;
 use super::script::{DECIMAL, LONGEST_PID_KEY, Prelude, Script, Step};
 use super::stack::Stack;
+use crate::sys::fork::process_number;
 
 /// Everything that one child uses before its program runs. It serves one child after the other.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub(crate) struct Flight {
     /// Freed only when no child uses it.
     parts: ManuallyDrop<Parts>,
     run: NonNull<Run>,
+    /// The process that made the last child in flight.
+    maker: u64,
 }
 
 #[derive(Debug)]
@@ -69,6 +72,7 @@ impl Flight {
         Ok(Flight {
             parts: ManuallyDrop::new(parts),
             run: NonNull::from(Box::leak(run)),
+            maker: 0,
         })
     }
 
@@ -88,9 +92,10 @@ impl Flight {
         }
     }
 
-    /// Whether a child uses this memory.
+    /// Whether a child uses this memory. In a copy of the process that made the child, it is other memory, in which the
+    /// kernel leaves the word as it is.
     pub(crate) fn is_in_use(&self) -> bool {
-        self.shared().0.load(Ordering::Acquire) != 0
+        self.shared().0.load(Ordering::Acquire) != 0 && self.maker == process_number()
     }
 
     /// Whether the child no longer uses the parent's descriptor table.
@@ -133,10 +138,20 @@ impl Flight {
         }
     }
 
-    /// Prepares the record for a new child. `in_use` says that the child will use the memory while the parent runs.
+    /// The child of this flight has ended, as its pidfd tells, so nothing uses the memory. The kernel can have failed to
+    /// zero the word: where it could not bring the page back from swap, and before Linux 5.16 after a core dump.
+    pub(crate) fn child_has_ended(&mut self) {
+        self.take_back();
+    }
+
+    /// Prepares the record for a new child. `in_flight` says that the child will use the memory while the parent runs,
+    /// `shares_descriptors` that it begins with the parent's descriptor table.
     ///
     /// No child may use this memory.
-    pub(super) fn prepare(&mut self, in_flight: bool, pauses: u32) -> Lent {
+    pub(super) fn prepare(&mut self, in_flight: bool, shares_descriptors: bool, pauses: u32) -> Lent {
+        if in_flight {
+            self.maker = process_number();
+        }
         let parts: &mut Parts = &mut self.parts;
         let script = parts.prelude.script();
         let lists = [part(parts.prelude.steps()), part(script.steps())];
@@ -148,7 +163,11 @@ impl Flight {
                 (*run).parent = Parent::current();
             }
             (*run).pauses = pauses;
-            (*run).stage = AtomicU32::new(Stage::SHARED);
+            (*run).stage = AtomicU32::new(if shares_descriptors {
+                Stage::SHARED
+            } else {
+                Stage::UNSHARED
+            });
             (*run).failed_errno = AtomicI32::new(0);
             (*run).inquiry = Inquiry::new();
             (*run).in_use = AtomicU32::new(u32::from(in_flight));
@@ -169,6 +188,13 @@ impl Flight {
             stack_size: parts.stack.size(),
             stack_top: parts.stack.top(),
         }
+    }
+
+    /// Sets the word as if a child used the memory.
+    #[cfg(test)]
+    pub(crate) fn pretend_in_use(&mut self) {
+        self.maker = process_number();
+        self.shared().0.store(1, Ordering::Release);
     }
 
     /// No child was made, or the child has let go: the memory is free again.

@@ -1,0 +1,80 @@
+//! Whether a cgroup has a limit of memory (cgroup v2).
+//!
+//! When a cgroup is out of memory, the kernel kills a process in it, and with it every process that has the same memory.
+//! A child in flight has the memory of the host. It is in its cgroup already while execve copies its arguments, which
+//! count there: so a small limit would kill the host. The kernel spares a child of vfork(2) (since Linux 4.9), and lets
+//! its execve fail instead.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags, fstatfs, openat};
+use rustix::io::{Errno, read, retry_on_intr};
+
+use crate::sys::nr::CGROUP2_SUPER_MAGIC;
+
+/// More levels than this are not looked at.
+const DEEPEST: usize = 64;
+
+/// Whether this cgroup, or one above it, has a limit of memory; also if that cannot be found out.
+pub(super) fn is_limited(cgroup: BorrowedFd<'_>) -> bool {
+    let mut above: Option<OwnedFd> = None;
+    for _ in 0..DEEPEST {
+        let here = above.as_ref().map_or(cgroup, |above| above.as_fd());
+        match has_limit(here) {
+            Ok(false) => {}
+            Ok(true) | Err(_) => return true,
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let Ok(parent) = openat(here, c"..", flags, Mode::empty()) else {
+            return true;
+        };
+        if fstatfs(&parent).is_ok_and(|place| place.f_type != CGROUP2_SUPER_MAGIC) {
+            return false;
+        }
+        above = Some(parent);
+    }
+    true
+}
+
+/// Whether this cgroup has a limit of its own. It has no such file where the controller is off, and at the root.
+fn has_limit(cgroup: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = match retry_on_intr(|| openat(cgroup, c"memory.max", flags, Mode::empty())) {
+        Err(Errno::NOENT) => return Ok(false),
+        file => file?,
+    };
+    let mut text = [0; 8];
+    let length = retry_on_intr(|| read(&file, &mut text))?;
+    Ok(text.get(..length) != Some(b"max\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    /// Only the mount of cgroup v2 is left upwards, so any other directory stands for the highest cgroup.
+    #[test]
+    fn a_number_is_a_limit() {
+        let place = std::env::temp_dir().join(format!("pidherd-memory-{}", std::process::id()));
+        std::fs::create_dir(&place).unwrap();
+        let directory = File::open(&place).unwrap();
+        let limited = |text: Option<&str>| {
+            if let Some(text) = text {
+                std::fs::write(place.join("memory.max"), text).unwrap();
+            }
+            is_limited(directory.as_fd())
+        };
+        let answers = [
+            None,
+            Some("max\n"),
+            Some("65536\n"),
+            Some("9223372036854771712\n"),
+            Some(""),
+        ]
+        .map(limited);
+        let file = is_limited(File::open(place.join("memory.max")).unwrap().as_fd());
+        std::fs::remove_dir_all(&place).unwrap();
+        assert_eq!((answers, file), ([false, false, true, true, true], true));
+    }
+}
