@@ -8,7 +8,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let signals: SignalSet = [Signal::INT, Signal::TERM].into_iter().collect();
     let _restored = MaskGuard::block(signals)?;
     let mut supervisor = Supervisor::builder().signals(SignalFd::new(signals)?).build()?;
-    let sleep = Command::new("sleep").arg("3").process_group(0);
+    let sleep = Command::new("sleep").arg("3");
     let workers = supervisor.add(GroupSpec::new("worker", sleep).instances(3).restart(Restart::Always))?;
     supervisor.start(workers)?;
     run(supervisor)

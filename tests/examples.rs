@@ -36,6 +36,40 @@ fn hosts(name: &'static str) {
     });
 }
 
+/// Nothing reads its standard output any more: it supervises on.
+fn hosts_without_a_reader(name: &'static str) {
+    let binary = example::binary(name);
+    isolated(|| {
+        let mut host = Command::new(binary).stdout(Stdio::piped()).spawn().unwrap();
+        let mut reader = BufReader::new(host.stdout.take().unwrap());
+        reader.read_line(&mut String::new()).unwrap();
+        drop(reader);
+        let workers = || processes::children_of(host.id());
+        wait_until("the workers run", SOON, || workers().len() == 3);
+        // Their ends and starts are what it would write of.
+        for pid in workers() {
+            // It may have ended by itself.
+            let _killed = kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL);
+            wait_until("another one runs", SOON, || {
+                workers().len() == 3 && !workers().contains(&pid)
+            });
+        }
+        kill_process(Pid::from_child(&host), Signal::TERM).unwrap();
+        assert!(wait_gone(host.id(), SOON));
+        assert!(host.wait().unwrap().success());
+    });
+}
+
+#[test]
+fn epoll_without_a_reader() {
+    hosts_without_a_reader("epoll");
+}
+
+#[test]
+fn tokio_without_a_reader() {
+    hosts_without_a_reader("tokio");
+}
+
 #[test]
 fn epoll() {
     hosts("epoll");

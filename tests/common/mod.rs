@@ -28,6 +28,7 @@ pub mod oracle;
 pub mod places;
 pub mod processes;
 pub mod storm;
+pub mod terminal;
 pub mod tracer;
 pub mod wait;
 

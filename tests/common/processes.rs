@@ -40,7 +40,12 @@ pub fn marked(marker: &str) -> Vec<u32> {
 
 /// The children of the calling process, including zombies.
 pub fn children() -> Vec<u32> {
-    let parent = std::process::id().to_string();
+    children_of(std::process::id())
+}
+
+/// The children of a process, including zombies.
+pub fn children_of(parent: u32) -> Vec<u32> {
+    let parent = parent.to_string();
     all()
         .into_iter()
         .filter(|&pid| stat_field(pid, PARENT).as_ref() == Some(&parent))

@@ -55,7 +55,7 @@ impl Length {
 pub struct Tally(Arc<OwnedFd>);
 
 impl Tally {
-    /// A shell script whose standard output is counted: it writes one byte.
+    /// A shell script that writes one byte to its standard output, which is counted.
     pub fn sh(&self, script: &str) -> Command {
         self.count(Command::new("/bin/sh").arg("-c").arg(script))
     }
