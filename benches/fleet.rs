@@ -10,10 +10,23 @@
 //! so each child makes the next spawns more expensive. This benchmark measures that effect.
 //!
 //! A [`Supervisor`] does more than spawn: it keeps a state, a history and deadlines for each instance,
-//! reports every transition, and reaps. The benchmark therefore also measures pidherd's [`Spawner`] alone.
+//! reports every transition, and reaps. The benchmark therefore also measures pidherd's [`Spawner`] alone, which waits for
+//! each execve, and its [`Launcher`], which does not. The last columns tell how long one spawn holds the thread: the
+//! median, and the 99th percentile. *bare clone3 in flight* makes the system calls of a launcher without its code.
 //!
 //! Only one contender runs at a time. The contenders take turns, and the table shows the median of the runs.
 
+#[cfg(target_arch = "x86_64")]
+#[path = "fleet/bare.rs"]
+mod bare;
+#[cfg(target_arch = "x86_64")]
+#[allow(dead_code, reason = "one case is enough here")]
+#[path = "spawn/case.rs"]
+mod case;
+#[cfg(target_arch = "x86_64")]
+#[allow(dead_code, reason = "the other benchmark uses the rest")]
+#[path = "spawn/contender.rs"]
+mod contender;
 #[path = "spawn/program.rs"]
 mod program;
 
@@ -21,26 +34,40 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use pidherd::lifecycle::StateName;
-use pidherd::{Child, Command, Event, GroupSpec, Restart, Signal, Spawner, Supervisor};
+use pidherd::{Child, Command, Event, GroupSpec, Launcher, Restart, Signal, Spawner, Supervisor};
 use program::Program;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// The time to start all children, and the time to stop all of them.
-type Times = (Duration, Duration);
+/// What was measured in one run.
+#[derive(Default)]
+struct Times {
+    /// The time to start all children.
+    start: Duration,
+    /// The time to stop all of them.
+    stop: Duration,
+    /// How long each spawn held the thread.
+    held: Vec<Duration>,
+}
 
 /// A contender's name in the table, and the function that starts and stops this many children of a program.
 type Contender = (&'static str, fn(&Program, usize) -> Result<Times>);
 
-const CONTENDERS: [Contender; 5] = [
+const CONTENDERS: &[Contender] = &[
     ("pidherd, Supervisor", supervisor),
     ("pidherd, Spawner", spawner),
+    ("pidherd, Launcher", launcher),
+    #[cfg(target_arch = "x86_64")]
+    ("bare clone3 in flight", bare::in_flight),
     ("std (no pidfds)", std_process),
     ("tokio", tokio_process),
     ("async-process", async_process),
 ];
+
+/// The most children that are in flight at a time.
+const IN_FLIGHT: usize = 32;
 
 const FLEET: usize = 5_000;
 const RUNS: usize = 3;
@@ -61,10 +88,10 @@ fn main() -> Result<()> {
     let program = Program::sleeper();
     println!("{fleet} sleepers ({}); medians of {runs}\n", program.describe());
     println!(
-        "{:<20} {:>10} {:>10} {:>10} {:>10}",
-        "", "start, s", "starts/s", "stop, s", "stops/s"
+        "{:<22} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "", "start, s", "starts/s", "stop, s", "stops/s", "held, us", "99th, us"
     );
-    let mut times = vec![Vec::new(); CONTENDERS.len()];
+    let mut times: Vec<Vec<_>> = CONTENDERS.iter().map(|_| Vec::new()).collect();
     for _ in 0..runs {
         for ((_, run), times) in CONTENDERS.iter().zip(&mut times) {
             times.push(run(&program, fleet).map_err(|error| error.to_string()));
@@ -79,19 +106,32 @@ fn main() -> Result<()> {
 fn print_row(name: &str, fleet: usize, times: Vec<std::result::Result<Times, String>>) {
     let times: Vec<Times> = match times.into_iter().collect() {
         Ok(times) => times,
-        Err(error) => return println!("{name:<20} n/a: {error}"),
+        Err(error) => return println!("{name:<22} n/a: {error}"),
     };
-    let median = |pick: fn(&Times) -> Duration| {
+    let median = |pick: &dyn Fn(&Times) -> Duration| {
         let mut seconds: Vec<f64> = times.iter().map(|times| pick(times).as_secs_f64()).collect();
         seconds.sort_by(f64::total_cmp);
         seconds[seconds.len() / 2]
     };
-    let (start, stop) = (median(|times| times.0), median(|times| times.1));
+    let (start, stop) = (median(&|times| times.start), median(&|times| times.stop));
     let rate = |seconds: f64| fleet as f64 / seconds;
+    let held = |hundredths: usize| {
+        if times.iter().any(|times| times.held.is_empty()) {
+            return String::new();
+        }
+        let seconds = median(&|times| {
+            let mut held = times.held.clone();
+            held.sort_unstable();
+            held[held.len() * hundredths / 100]
+        });
+        format!("{:.1}", seconds * 1e6)
+    };
     println!(
-        "{name:<20} {start:>10.3} {:>10.0} {stop:>10.3} {:>10.0}",
+        "{name:<22} {start:>9.3} {:>9.0} {stop:>9.3} {:>9.0} {:>9} {:>9}",
         rate(start),
-        rate(stop)
+        rate(stop),
+        held(50),
+        held(99)
     );
 }
 
@@ -119,11 +159,15 @@ fn supervisor(program: &Program, fleet: usize) -> Result<Times> {
     let began = Instant::now();
     supervisor.start(group)?;
     wait_until_all_are(&mut supervisor, StateName::Running, fleet)?;
-    let started = began.elapsed();
+    let start = began.elapsed();
     let began = Instant::now();
     supervisor.stop(group)?;
     wait_until_all_are(&mut supervisor, StateName::Stopped, fleet)?;
-    Ok((started, began.elapsed()))
+    Ok(Times {
+        start,
+        stop: began.elapsed(),
+        ..Times::default()
+    })
 }
 
 fn wait_until_all_are(supervisor: &mut Supervisor, state: StateName, fleet: usize) -> Result<()> {
@@ -149,17 +193,54 @@ fn wait_until_all_are(supervisor: &mut Supervisor, state: StateName, fleet: usiz
     }
 }
 
+fn compile(program: &Program) -> Result<pidherd::Program> {
+    let command = Command::new(program.path()).args(program.args()).env_clear();
+    Ok(command.compile()?)
+}
+
 /// Starts the children with a spawner alone, and keeps one [`Child`] for each.
 fn spawner(program: &Program, fleet: usize) -> Result<Times> {
     let mut spawner = Spawner::new()?;
-    let compiled = Command::new(program.path())
-        .args(program.args())
-        .env_clear()
-        .compile()?;
+    let compiled = compile(program)?;
+    let (mut children, mut held) = (Vec::with_capacity(fleet), Vec::with_capacity(fleet));
     let began = Instant::now();
-    let children: std::result::Result<Vec<Child>, _> = (0..fleet).map(|_| spawner.spawn(&compiled)).collect();
-    let mut children = children?;
-    let started = began.elapsed();
+    for _ in 0..fleet {
+        let now = Instant::now();
+        children.push(spawner.spawn(&compiled)?);
+        held.push(now.elapsed());
+    }
+    let start = began.elapsed();
+    let stop = stop(children)?;
+    Ok(Times { start, stop, held })
+}
+
+/// The same with a launcher, and a poll loop as an event loop has one.
+fn launcher(program: &Program, fleet: usize) -> Result<Times> {
+    let mut launcher = Launcher::new()?;
+    let compiled = compile(program)?;
+    let (mut children, mut held) = (Vec::with_capacity(fleet), Vec::with_capacity(fleet));
+    let began = Instant::now();
+    while children.len() < fleet {
+        while launcher.in_flight() < IN_FLIGHT && held.len() < fleet {
+            let now = Instant::now();
+            launcher.begin(&compiled)?;
+            held.push(now.elapsed());
+        }
+        match poll(&mut [PollFd::new(&launcher, PollFlags::IN)], None) {
+            Err(rustix::io::Errno::INTR) => continue,
+            result => drop(result?),
+        }
+        while let Some((_, child)) = launcher.finish() {
+            children.push(child?);
+        }
+    }
+    let start = began.elapsed();
+    let stop = stop(children)?;
+    Ok(Times { start, stop, held })
+}
+
+/// Stops the children, and returns how long that took.
+fn stop(mut children: Vec<Child>) -> Result<Duration> {
     let began = Instant::now();
     for child in &children {
         child.pidfd().signal(Signal::TERM)?;
@@ -168,7 +249,7 @@ fn spawner(program: &Program, fleet: usize) -> Result<Times> {
         child.wait()?;
     }
     drop(children);
-    Ok((started, began.elapsed()))
+    Ok(began.elapsed())
 }
 
 /// The standard library keeps no descriptor for a child, so a spawn copies a small table. The caller has no
@@ -179,7 +260,7 @@ fn std_process(program: &Program, fleet: usize) -> Result<Times> {
     let began = Instant::now();
     let children: io::Result<Vec<_>> = (0..fleet).map(|_| command.spawn()).collect();
     let mut children = children?;
-    let started = began.elapsed();
+    let start = began.elapsed();
     let began = Instant::now();
     for child in &mut children {
         child.kill()?;
@@ -187,7 +268,11 @@ fn std_process(program: &Program, fleet: usize) -> Result<Times> {
     for child in &mut children {
         child.wait()?;
     }
-    Ok((started, began.elapsed()))
+    Ok(Times {
+        start,
+        stop: began.elapsed(),
+        ..Times::default()
+    })
 }
 
 fn tokio_process(program: &Program, fleet: usize) -> Result<Times> {
@@ -198,7 +283,7 @@ fn tokio_process(program: &Program, fleet: usize) -> Result<Times> {
         let began = Instant::now();
         let children: io::Result<Vec<_>> = (0..fleet).map(|_| command.spawn()).collect();
         let mut children = children?;
-        let started = began.elapsed();
+        let start = began.elapsed();
         let began = Instant::now();
         for child in &mut children {
             child.start_kill()?;
@@ -207,7 +292,11 @@ fn tokio_process(program: &Program, fleet: usize) -> Result<Times> {
             child.wait().await?;
         }
         drop(children);
-        Ok((started, began.elapsed()))
+        Ok(Times {
+            start,
+            stop: began.elapsed(),
+            ..Times::default()
+        })
     })
 }
 
@@ -217,7 +306,7 @@ fn async_process(program: &Program, fleet: usize) -> Result<Times> {
     let began = Instant::now();
     let children: io::Result<Vec<_>> = (0..fleet).map(|_| command.spawn()).collect();
     let mut children = children?;
-    let started = began.elapsed();
+    let start = began.elapsed();
     let began = Instant::now();
     for child in &mut children {
         child.kill()?;
@@ -229,5 +318,9 @@ fn async_process(program: &Program, fleet: usize) -> Result<Times> {
         io::Result::Ok(())
     })?;
     drop(children);
-    Ok((started, began.elapsed()))
+    Ok(Times {
+        start,
+        stop: began.elapsed(),
+        ..Times::default()
+    })
 }

@@ -1,18 +1,19 @@
-"""Runs each configuration with supervisord and with the taskmaster, and compares what their programs were given.
+"""Runs each configuration with supervisord and with the taskmaster, and compares the processes that they start.
 
     python3 ci/supervisord.py SUPERVISORD TASKMASTER [NAME...]
 
 The first lines of a configuration are directives:
 
-    ; processes: GROUP:NAME ...       what runs, once each unless `runs` says otherwise
-    ; runs: GROUP:NAME=COUNT ...      what runs so often
-    ; environment: NAME=VALUE ...     what both find in their environment
-    ; limits: NOFILE=COUNT ...        the soft limits that both are started with
-    ; root                            only root can run it
+    ; processes: GROUP:NAME ...       the expected processes, one of each unless `runs` has a count
+    ; runs: GROUP:NAME=COUNT ...      the expected number of a process
+    ; environment: NAME=VALUE ...     the environment of both programs
+    ; limits: NOFILE=COUNT ...        the soft limits of both programs
+    ; root                            the configuration needs root
     ; daemon                          supervisord becomes a daemon
     ; refused                         both refuse the file, with exit status 2
 
-Both run in the same directory, one after the other, so that paths are equal. The configurations run beside each other.
+Both programs run in the same directory, one after the other, so that the paths are equal. Several configurations run at
+the same time.
 """
 
 import concurrent.futures
@@ -30,7 +31,7 @@ from collections import Counter
 from pathlib import Path
 
 FIXTURES = Path("tests/fixtures/supervisord/side-by-side").resolve()
-# How long programs may take to appear, and how long after the last one another may appear that should not.
+# The time limit for the expected processes, and the time to wait for unexpected ones after that. Both in seconds.
 PATIENCE = 20
 QUIET = 2
 
@@ -40,7 +41,7 @@ def main():
     wanted = tuple(sys.argv[3:]) or ("",)
     names = sorted(path.stem for path in FIXTURES.glob("*.conf") if path.name.startswith(wanted))
     if not names:
-        sys.exit(f"no configuration is called {' or '.join(wanted)}")
+        sys.exit(f"no configuration has a name that begins with {' or '.join(wanted)}")
     with tempfile.TemporaryDirectory(prefix="side-by-side-") as place:
         os.chmod(place, 0o755)
         one = lambda name: compare(name, Path(place) / name, supervisord, taskmaster)
@@ -58,7 +59,7 @@ def main():
 
 
 def compare(name, place, supervisord, taskmaster):
-    """A verdict, and a line for each difference."""
+    """Returns a verdict, and a line for each difference."""
     directives = directives_of(FIXTURES / f"{name}.conf")
     if "root" in directives and os.getuid() != 0:
         return "SKIPPED: needs root", []
@@ -98,7 +99,7 @@ class Supervisord:
         self.program = program
 
     def command(self, config, place, directives):
-        """Its own log and pid file are kept out of what is compared."""
+        """The log and the pid file are outside of the compared directory."""
         foreground = [] if "daemon" in directives else ["--nodaemon", "--silent"]
         files = ["--logfile", str(place / "supervisord.log"), "--pidfile", str(place / "supervisord.pid")]
         return [self.program, "--configuration", config, *files, *foreground]
@@ -107,7 +108,7 @@ class Supervisord:
         if "daemon" not in directives:
             return process.pid
         file = place / "supervisord.pid"
-        wait_for("its pid file", lambda: file.exists() and file.read_text().strip())
+        wait_for("the pid file", lambda: file.exists() and file.read_text().strip())
         return int(file.read_text())
 
 
@@ -125,7 +126,7 @@ class Taskmaster:
 
 
 def run(directives, place, name, supervisor):
-    """What came of one configuration."""
+    """Returns the processes, files and output of one configuration."""
     work = prepare(place)
     records = place / "records"
     environment = {
@@ -148,7 +149,7 @@ def run(directives, place, name, supervisor):
     )
     try:
         if "refused" in directives:
-            wait_for("its end", lambda: process.poll() is not None)
+            wait_for("the end of the supervisor", lambda: process.poll() is not None)
             return {"exit status": process.returncode, "processes": {}}
         pid = supervisor.pid(process, place, directives)
         expected = {process: 1 for process in directives["processes"]}
@@ -157,10 +158,10 @@ def run(directives, place, name, supervisor):
         runs = lambda: Counter(record.name.rsplit("@", 1)[0] for record in records.iterdir())
         complete = lambda: not Counter(expected) - runs()
         wait_for(f"all of {sorted(expected)}", complete)
-        # Nothing tells that no more will come.
+        # No event reports that all processes have started.
         time.sleep(QUIET)
         os.kill(pid, signal.SIGTERM)
-        wait_for("its end", lambda: process.poll() is not None and not alive(pid))
+        wait_for("the end of the supervisor", lambda: process.poll() is not None and not alive(pid))
     except Failed as failure:
         have = sorted(record.name for record in records.iterdir())
         stderr = (place / f"{supervisor.name}.stderr").read_text(errors="replace").strip()
@@ -199,13 +200,13 @@ def alive(pid):
 
 
 def prepare(place):
-    """A directory as it is before each run."""
+    """Creates the directory in the same state for each run."""
     for name in ("work", "records", "supervisord.log", "supervisord.pid"):
         path = place / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     work = place / "work"
     shutil.copytree(FIXTURES, work)
-    # supervisord opens its log as the user that it becomes.
+    # supervisord opens its log after the change of the user.
     place.chmod(0o777)
     work.chmod(0o755)
     for name in ("out", "open", "logs", "bin", "../records"):
@@ -227,7 +228,7 @@ def processes_of(records):
 
 
 def files_of(work):
-    """Each file with its owner, its mode and its lines; those with a made-up name under what is not made up."""
+    """Returns the owner, mode and text of each file. The random part of a generated name is replaced by a star."""
     files = {}
     for path in sorted(path for path in work.rglob("*") if path.is_file() and not path.is_symlink()):
         name = re.sub(r"(---mine-)\w+(\.log)", r"\1*\2", str(path.relative_to(work)))
@@ -237,7 +238,7 @@ def files_of(work):
 
 
 def lines_of(path):
-    """What the programs wrote on the supervisor's own stream; the order of different programs is open."""
+    """Returns the lines of the programs on the supervisor's stream, sorted, because their order is undefined."""
     return sorted(line for line in path.read_text(errors="replace").splitlines() if line.startswith("probe: "))
 
 

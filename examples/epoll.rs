@@ -1,4 +1,4 @@
-//! The smallest host: three workers kept alive on an epoll of one's own, until SIGINT or SIGTERM.
+//! The smallest host: three workers kept alive on the host's own epoll, until SIGINT or SIGTERM.
 use pidherd::{Command, Event, GroupSpec, MaskGuard, Restart, Signal, SignalFd, SignalSet, Supervisor, fdset::Change};
 use rustix::event::epoll::{CreateFlags, EventData, EventFlags, add, create, delete, wait};
 use rustix::{buffer::spare_capacity, io::retry_on_intr};

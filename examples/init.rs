@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use pidherd::lifecycle::{Restart, Startup};
 use pidherd::supervisor::TransitionEvent;
 use pidherd::{Command, Event, Exit, GroupId, GroupSpec, MaskGuard, Policy, Signal, SignalFd};
-use pidherd::{SpawnError, StateName, Stdio, Step, Supervisor};
+use pidherd::{SpawnError, SpawnStep, StateName, Stdio, Supervisor};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 
@@ -232,8 +232,8 @@ fn status_of(step: &TransitionEvent) -> Option<u8> {
 /// As POSIX has it for shells. These errors of execve mean that there is no such program.
 fn status_of_failure(error: &SpawnError) -> u8 {
     match (error.step(), error.errno()) {
-        (Step::Exec, libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ENAMETOOLONG) => NOT_FOUND,
-        (Step::Exec, _) => CANNOT_EXECUTE,
+        (SpawnStep::Exec, libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ENAMETOOLONG) => NOT_FOUND,
+        (SpawnStep::Exec, _) => CANNOT_EXECUTE,
         _ => OWN_ERROR,
     }
 }

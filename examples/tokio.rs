@@ -6,7 +6,7 @@ use pidherd::{Command, Event, GroupSpec, MaskGuard, Restart, Signal, SignalFd, S
 use tokio::io::{Interest, unix::AsyncFd};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // The mask comes before any thread: each thread has a mask of its own, and inherits it from the thread that starts it.
+    // The mask is set before any thread starts, because a new thread inherits the mask of its creator.
     let signals: SignalSet = [Signal::INT, Signal::TERM].into_iter().collect();
     let _restored = MaskGuard::block(signals)?;
     let mut supervisor = Supervisor::builder().signals(SignalFd::new(signals)?).build()?;
@@ -19,23 +19,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 /// Drives the supervisor until it is down.
 pub async fn run(supervisor: Supervisor) -> Result<(), Box<dyn std::error::Error>> {
-    // SAFETY: AsyncFd owns the supervisor, and the supervisor keeps its descriptor for as long as it lives.
+    // SAFETY: AsyncFd owns the supervisor, and the supervisor keeps its descriptor open for as long as it lives.
     let mut supervisor = unsafe { AsyncFd::register_with_interest(supervisor, Interest::READABLE) }?;
     while !supervisor.get_ref().is_down() {
         let mut ready = supervisor.readable_mut().await?;
-        // The reactor is edge-triggered: the readiness is cleared only when nothing is left to do.
+        // The reactor is edge-triggered, so the readiness is cleared only when no work is left.
         if ready.get_inner_mut().dispatch()? == Progress::Nothing {
             ready.clear_ready();
         }
         while let Some(event) = supervisor.get_mut().next_event() {
             match event {
-                // A closed standard output is no reason to end.
+                // A closed standard output does not end the host.
                 Event::Transition(t) => drop(writeln!(stdout(), "{} {} -> {}: {}", t.name, t.from, t.to, t.cause)),
                 Event::Signal(_) => drop(supervisor.get_mut().shutdown()?),
                 _ => {}
             }
         }
-        // As long as there is work `readable_mut` returns at once: without this no other task would have a turn.
+        // While there is work, `readable_mut` returns at once. Without this yield no other task would run.
         tokio::task::yield_now().await;
     }
     Ok(())

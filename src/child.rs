@@ -130,9 +130,12 @@ impl Child {
         drop(self.into_pidfd());
     }
 
-    /// What dropping it does, with another bound for the wait: several children together take no longer than one.
-    pub(crate) fn end_until(self, until: Instant) {
-        self.process.into_inner().end_until(until);
+    /// What dropping it does, with another bound for the wait: several children together take no longer than one. Its
+    /// pidfd is left, for one that does not end in time.
+    pub(crate) fn end_until(self, until: Instant) -> PidFd {
+        let process = self.process.into_inner();
+        process.end_until(until);
+        process.pidfd
     }
 
     /// Whether this is the process that started it, and not a copy of that.
@@ -185,7 +188,7 @@ impl Child {
         Ok(self.process.record)
     }
 
-    /// Sends SIGKILL, unless the child was already reaped. It is still to be waited for.
+    /// Sends SIGKILL, unless the child was already reaped. The caller must still wait for the child.
     ///
     /// # Errors
     /// `EPERM` if it belongs to another user by now.
@@ -216,7 +219,7 @@ impl Process {
 }
 
 impl Abandon for Process {
-    fn abandon(&self) {
+    fn abandon(self) {
         self.end_until(Instant::now() + DROP_WAIT);
     }
 }

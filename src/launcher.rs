@@ -47,7 +47,7 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::retry_on_intr;
 
 use crate::child::{Child, DROP_WAIT};
-use crate::command::{Program, SpawnError, SpawnProgress, Spawner, Spawning, Step};
+use crate::command::{Program, SpawnError, SpawnProgress, SpawnStep, Spawner, Spawning};
 use crate::errno::SetupError;
 use crate::owner::Owner;
 use crate::signal::Signal;
@@ -77,7 +77,7 @@ pub(crate) fn pause_at_age(age: Duration) -> Duration {
 /// are processors, so a few dozen are enough.
 ///
 /// It belongs to the process that made it. In a copy that fork(2) made, nothing is in flight, [`Launcher::begin`] fails with
-/// `ECHILD` ([`Step::Watch`]), and dropping it closes the copy's descriptors and does nothing else.
+/// `ECHILD` ([`SpawnStep::Watch`]), and dropping it closes the copy's descriptors and does nothing else.
 #[derive(Debug)]
 pub struct Launcher {
     owner: Owner,
@@ -139,7 +139,7 @@ impl Launcher {
     /// As [`Spawner::begin`].
     pub fn begin(&mut self, program: &Program) -> Result<LaunchId, SpawnError> {
         if !self.owner.is_here() {
-            return Err(program.parent_error(Step::Watch, libc::ECHILD));
+            return Err(program.parent_error(SpawnStep::Watch, libc::ECHILD));
         }
         let spawning = self.spawner.begin(program)?;
         let id = LaunchId(self.launches);
@@ -156,10 +156,10 @@ impl Launcher {
         Ok(id)
     }
 
-    /// A spawn that is over: the child whose program runs, or has run, or the step that failed. `None`: no other is over
+    /// A spawn that is over: the child, if its program runs or has run, or the step that failed. `None`: no other is over
     /// yet. Call it until then each time the descriptor is readable, or as often as is convenient. Does not block.
     ///
-    /// A child that was killed before its program could run counts as started; its pidfd tells.
+    /// A child that was killed before its program could run counts as started; its pidfd shows the end.
     pub fn finish(&mut self) -> Option<(LaunchId, Result<Child, SpawnError>)> {
         if !self.owner.is_here() {
             return None;
@@ -225,7 +225,7 @@ impl Launcher {
         }
     }
 
-    /// Looks at those whose pidfds are readable. Their words should say the same; where they do not, the host must not be
+    /// Checks the spawns with readable pidfds. Their words should say the same; where they do not, the host must not be
     /// woken for them again and again.
     fn finish_ended(&mut self) -> Option<(LaunchId, Result<Child, SpawnError>)> {
         let nothing = epoll::Event {

@@ -69,6 +69,7 @@
 )]
 #![cfg(target_os = "linux")]
 
+pub mod architecture;
 pub mod cgroup;
 pub mod child;
 pub mod command;
@@ -86,11 +87,15 @@ pub mod time;
 pub mod timerfd;
 
 mod deadlines;
+mod engine;
 mod errno;
+mod linux;
 mod owner;
 mod poll;
 mod procfs;
 mod random;
+#[cfg(test)]
+mod sim;
 mod sys;
 #[cfg(test)]
 mod testing;
@@ -100,14 +105,14 @@ extern crate self as pidherd;
 
 pub use child::{Child, Pipes};
 pub use command::{
-    Capabilities, Command, CommandError, OpenFile, Program, Resource, SpawnError, SpawnProgress, Spawner, Spawning,
-    Stdio, Step,
+    Capabilities, Command, CommandError, OpenFile, Program, Resource, SpawnError, SpawnProgress, SpawnStep, Spawner,
+    Spawning, Stdio,
 };
 pub use errno::SetupError;
 pub use exit::{Exit, ExitRecord, Pid, Usage};
 pub use fdset::FdSet;
 pub use launcher::{LaunchId, Launcher};
-pub use lifecycle::{Backoff, CrashBudget, Lifecycle, Policy, Restart, Scope, Startup, StateName, StopLadder};
+pub use lifecycle::{CrashBudget, Delay, Lifecycle, Policy, Restart, Scope, Startup, StateName, StopLadder};
 pub use owner::OtherProcess;
 pub use pidfd::PidFd;
 pub use signal::{Signal, SignalSet};

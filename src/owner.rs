@@ -1,12 +1,12 @@
-//! Which process a value belongs to.
+//! The process that a value belongs to.
 //!
-//! fork(2) copies every value of a process, but not what the kernel keeps for it: the copy's children are not the
-//! original's, and an epoll, a timerfd and a pipe are shared by both. If the copy went on with them, it would take from
-//! the original: its children would be killed when the copy is dropped, its epoll emptied, its socket file removed.
-//! So whatever has something of the kernel to lose remembers the process that made it. In any other process its calls
-//! fail with [`OtherProcess`], and dropping it closes the copy's descriptors and does nothing else.
+//! fork(2) copies every value of a process, but not the kernel's objects behind it: the children of the original are
+//! not children of the copy, and an epoll, a timerfd and a pipe are shared by both. If the copy used them, it would
+//! damage the original: its children would be killed when the copy is dropped, its epoll emptied, its socket file
+//! removed. So each value with such objects remembers the process that made it. In any other process its calls fail
+//! with [`OtherProcess`], and dropping it only closes the copy's descriptors.
 //!
-//! A host that becomes a daemon does so before it makes any of this.
+//! A host that becomes a daemon must do so before it makes any of these values.
 
 use std::io;
 
@@ -42,7 +42,7 @@ impl Owner {
         Owner(process_number())
     }
 
-    /// Whether that is the calling process. Takes no system call.
+    /// Whether the value belongs to the calling process. Makes no system call.
     pub(crate) fn is_here(self) -> bool {
         self == Owner::this_process()
     }

@@ -1,4 +1,4 @@
-//! A child that was started here, by a descriptor instead of a number.
+//! A child of this process, by a descriptor instead of a number.
 //!
 //! A PID can be given to another process as soon as its process has been reaped; a pidfd always refers to the same
 //! process. It becomes readable when the process ends, so any epoll can wait for it. Everything that this library does to a
@@ -19,22 +19,21 @@ use crate::signal::Signal;
 use crate::sys::process;
 use crate::sys::wait::{self, Remembered, Wait};
 
-/// How long a look waits for a status that the kernel is just about to have: the process has been reaped by another
-/// thread, or by the kernel, and that takes microseconds.
+/// The longest wait for a status that the kernel is about to have: another thread or the kernel has reaped the
+/// process. This takes microseconds.
 const STATUS_WAIT: Duration = Duration::from_millis(20);
 
-/// How long a wait without a bound goes on for the status of a process that has ended and is not this one's child. Its
-/// own parent may never reap it.
+/// The limit of a wait without a bound for the status of a process that has ended and is not a child of this one. Its
+/// own parent can leave it unreaped for ever.
 const STATUS_LIMIT: Duration = Duration::from_secs(10);
 
-/// The first and the longest pause between two looks at a process that has ended, and whose status is not to be had.
+/// The shortest and the longest pause between two attempts to get the status of a process that has ended.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(128));
 
-/// A pidfd (pidfd_open(2)) together with the number its process had when it started.
+/// A pidfd (pidfd_open(2)) together with the number that its process had when it started.
 ///
-/// Readable (`EPOLLIN`) as soon as the process ended, and from then on: level-triggered, so it is
-/// never too late to wait for it. Dropping it neither ends nor reaps the process; see
-/// [`Child`](crate::Child) for that.
+/// Readable (`EPOLLIN`) from the end of the process on: level-triggered, so a late wait works too. Dropping the pidfd
+/// neither ends nor reaps the process; see [`Child`](crate::Child) for that.
 #[derive(Debug)]
 pub struct PidFd {
     fd: OwnedFd,
@@ -46,16 +45,17 @@ impl PidFd {
         PidFd { fd, pid }
     }
 
-    /// The number of the process, for showing. It is free for others once the process was reaped.
+    /// The number of the process, for display. It is free for other processes after the process was reaped.
     #[must_use]
     pub fn pid(&self) -> Pid {
         self.pid
     }
 
-    /// Sends `signal` to the process (pidfd_send_signal(2)). It can't reach another process.
+    /// Sends `signal` to the process (pidfd_send_signal(2)). It cannot reach another process.
     ///
-    /// Where that call is refused (`ENOSYS`, `EPERM`), as by the filter of a container, kill(2) does the same, provided that
-    /// the process is a child of this one that has not been reaped: then its number is not given again.
+    /// Where that call is refused (`ENOSYS`, `EPERM`), for example by the filter of a container, the library uses
+    /// kill(2). It does so only if the process is a child of this one that has not been reaped: then the number
+    /// cannot belong to another process.
     ///
     /// # Errors
     /// `ESRCH` if it was reaped already (a zombie takes signals and ignores them), `EPERM` if it
@@ -73,8 +73,8 @@ impl PidFd {
     /// is any process in it (Linux 6.9). Reaches the group even when the leader has been reaped.
     ///
     /// # Errors
-    /// `ESRCH` if the group is empty, or the process led none; `EPERM` if none of it may be
-    /// signalled; `EINVAL` on kernels before 6.9.
+    /// `ESRCH` if the group is empty, or the process led none; `EPERM` if the caller may not signal any member;
+    /// `EINVAL` on kernels before 6.9.
     pub fn signal_group(&self, signal: Option<Signal>) -> io::Result<()> {
         process::send_signal(self.as_fd(), signal.map_or(0, Signal::as_raw), true)
     }
@@ -93,42 +93,44 @@ impl PidFd {
         wait::wait(self.as_fd(), Wait::Peek).is_ok()
     }
 
-    /// How the process ended, or `None` while it lives. It stays a zombie, and can be asked again.
+    /// The exit status of the process, or `None` while it lives. The process stays a zombie, and the call can be
+    /// repeated.
     ///
-    /// After it was reaped, here or elsewhere, the answer comes from what the kernel remembers
-    /// (Linux 6.15), or is [`Exit::Unknown`]. Does not block, but for up to 20 ms where the process has ended and the
-    /// kernel is just about to have its status.
+    /// After the process was reaped, here or elsewhere, the status comes from the kernel's record (Linux 6.15), or is
+    /// [`Exit::Unknown`]. Does not block, except for up to 20 ms where the process has ended and the kernel is about
+    /// to have its status.
     ///
-    /// The pidfd may be readable and the answer `None`: while a tracer (ptrace(2)) holds the process that has ended, and,
-    /// where the process is not a child of this one, until its parent has reaped it. Look again after a while then.
+    /// The result can be `None` although the pidfd is readable: while a tracer (ptrace(2)) holds the ended process,
+    /// and, where the process is not a child of this one, until its parent has reaped it. Call again after a while
+    /// then.
     ///
     /// # Errors
-    /// None that a valid pidfd would meet.
+    /// None for a valid pidfd.
     pub fn peek(&self) -> io::Result<Option<ExitRecord>> {
         self.look_and_wait(Wait::Peek)
     }
 
-    /// Takes the exit status, after which the process is gone and its number free; `None` while it lives.
+    /// Takes the exit status. Afterwards the process is gone and its number is free. `None` while it lives.
     ///
-    /// Reaping twice is harmless: the second time the exit is that which the kernel remembers (Linux
-    /// 6.15) or [`Exit::Unknown`], and the usage is zero. When it blocks, and when the answer is `None` though the pidfd
-    /// is readable, is the same as for [`peek`](PidFd::peek).
+    /// Reaping twice is harmless: the second time the exit comes from the kernel's record (Linux 6.15) or is
+    /// [`Exit::Unknown`], and the usage is zero. The rules of [`peek`](PidFd::peek) about blocking, and about `None`
+    /// for a readable pidfd, apply.
     ///
     /// # Errors
-    /// None that a valid pidfd would meet.
+    /// None for a valid pidfd.
     pub fn reap(&self) -> io::Result<Option<ExitRecord>> {
         self.look_and_wait(Wait::Reap)
     }
 
-    /// Another descriptor of the same process.
+    /// Makes another descriptor of the same process.
     ///
     /// # Errors
-    /// `EMFILE`: the host has as many descriptors as it may.
+    /// `EMFILE`: the host has the maximum number of descriptors.
     pub fn try_clone(&self) -> io::Result<PidFd> {
         Ok(PidFd::new(self.fd.try_clone()?, self.pid))
     }
 
-    /// Waits for the end of the process and reaps it. Blocks, for as long as it takes.
+    /// Waits for the end of the process and reaps it. Blocks without a limit.
     pub(crate) fn wait_and_reap(&self) -> io::Result<ExitRecord> {
         match wait::wait(self.as_fd(), Wait::Block) {
             Ok(Some(end)) => return Ok(self.record(end)),
@@ -140,10 +142,9 @@ impl PidFd {
         Ok(ended.unwrap_or_else(|| self.unknown()))
     }
 
-    /// Waits for the end of the process, no longer than `until`, and reaps it. Blocks.
+    /// Waits for the end of the process, at most until `until`, and reaps it. Blocks.
     ///
-    /// That the pidfd is readable is no answer yet: where the status is not to be had, looks follow each other at
-    /// intervals that grow.
+    /// A readable pidfd can still lack its status. Then the status is requested again at growing intervals.
     pub(crate) fn reap_until(&self, until: Instant) -> io::Result<Option<ExitRecord>> {
         let (mut pause, longest) = PAUSES;
         loop {
@@ -166,7 +167,7 @@ impl PidFd {
         }
     }
 
-    /// Looks, and waits a moment where the kernel is just about to have the status.
+    /// Requests the status once, and waits a moment where the kernel is about to have it.
     fn look_and_wait(&self, how: Wait) -> io::Result<Option<ExitRecord>> {
         match self.look(how)? {
             Look::Ended(record) => Ok(Some(record)),
@@ -181,18 +182,19 @@ impl PidFd {
         }
     }
 
-    /// Waits until the process has been reaped, which a pidfd tells by a hangup (Linux 6.9), or until then.
+    /// Waits until the process has been reaped or the time has passed. A pidfd reports the reaping as a hangup (Linux
+    /// 6.9).
     fn pause_until(&self, until: Instant) -> io::Result<()> {
         wait_for(self, PollFlags::empty(), Some(until)).map(drop)
     }
 
-    /// One look, which never waits.
+    /// Requests the status once, without a wait.
     pub(crate) fn look(&self, how: Wait) -> io::Result<Look> {
         let waited = wait::wait(self.as_fd(), how);
         if !matches!(waited, Ok(Some(_))) && !is_ready(self, PollFlags::IN)? {
             return Ok(Look::Alive);
         }
-        // It may have ended between the two calls.
+        // The process can end between the two calls.
         let waited = match waited {
             Ok(None) => wait::wait(self.as_fd(), how),
             waited => waited,
@@ -205,7 +207,7 @@ impl PidFd {
         }
     }
 
-    /// The same of a process that has ended and is not our child, or not any more.
+    /// The status of a process that has ended and is not, or no longer, a child of this process.
     fn remembered(&self) -> Look {
         let exit = match wait::remembered_exit(self.as_fd()) {
             Remembered::Exit(exit) => exit,
@@ -215,7 +217,7 @@ impl PidFd {
         Look::Ended(self.record((exit, Usage::default())))
     }
 
-    /// What is said of a process that has ended in a way that cannot be found out.
+    /// The record for an ended process with an unknown status.
     pub(crate) fn unknown(&self) -> ExitRecord {
         self.record((Exit::Unknown, Usage::default()))
     }
@@ -229,23 +231,23 @@ impl PidFd {
     }
 }
 
-/// Whether the kernel, or a filter, does not let this process do it; nothing is said about the process concerned.
+/// Whether the kernel or a filter refuses this operation to the calling process, independent of the target.
 fn is_refusal(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM))
 }
 
-/// What a look at a process found.
+/// The result of one request for the status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
-    /// It has not ended.
+    /// The process has not ended.
     Alive,
-    /// It has ended and is a child of this process, and its status is not to be had yet: a tracer holds it.
+    /// The process has ended and is a child of this process, and its status is not available yet: a tracer holds it.
     Held,
-    /// It has ended and is not a child of this process, or not any more, and its status is not to be had before it has
-    /// been reaped elsewhere. For a child that another thread or the kernel itself reaps, that is a matter of
+    /// The process has ended and is not, or no longer, a child of this process. Its status is not available before it
+    /// has been reaped elsewhere. For a child that another thread or the kernel itself reaps, this takes
     /// microseconds.
     Unreaped,
-    /// It has ended like this.
+    /// The process has ended with this status.
     Ended(ExitRecord),
 }
 

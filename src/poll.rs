@@ -1,8 +1,8 @@
 //! Waiting for a descriptor: the one place where this library sleeps, and where `EINTR` is decided.
 //!
-//! A signal handler of the host interrupts poll(2), with `SA_RESTART` or without. That is no answer to what was asked,
-//! so the wait goes on, and only for the time that is left: a host with a handler that runs more often than the wait is
-//! long would otherwise never come to its end. Calls that do not wait are repeated by rustix's `retry_on_intr`.
+//! A signal handler of the host interrupts poll(2), with `SA_RESTART` or without. Then the wait goes on for the time
+//! that is left. A wait for the full time would never end if the handler ran more often than that time. Calls that do
+//! not wait are repeated by rustix's `retry_on_intr`.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-/// The longest single poll(2). More than this is waited for in turns, so that no time is too long for the kernel.
+/// The longest single poll(2). A longer wait is made in several calls, so that no time is too long for the kernel.
 const ONE_POLL: Duration = Duration::from_secs(3_600);
 
-/// Waits until the descriptor is ready for one of `events`, or has an error or a hangup; no longer than `until`, or
-/// without a bound. Whether it is ready.
+/// Waits until the descriptor is ready for one of `events`, or has an error or a hangup; at most until `until`.
+/// Returns whether it is ready.
 ///
-/// A time that has passed means a look without a wait. No events mean that only an error or a hangup counts.
+/// A time in the past means a check without a wait. With no events, only an error or a hangup counts.
 pub(crate) fn wait_for(fd: impl AsFd, events: PollFlags, until: Option<Instant>) -> io::Result<bool> {
     loop {
         let left = until.map_or(ONE_POLL, |until| until.saturating_duration_since(Instant::now()));

@@ -1,4 +1,4 @@
-//! Signals that are read, not caught: a descriptor that becomes readable when one is pending.
+//! Signals as data: a descriptor that becomes readable when a signal is pending.
 //!
 //! A supervisor must learn of SIGTERM and SIGHUP. A handler would be global state: it interrupts the
 //! host anywhere, may call next to nothing, and there is one per process for all libraries in it.
@@ -7,13 +7,14 @@
 //! block them first thing in `main`, before any thread is started (threads inherit the mask), with
 //! a [`MaskGuard`], which also puts back what was there.
 //!
-//! What the kernel does with such a mask is worth knowing:
+//! Rules of the kernel for such a mask:
 //!
-//! - It survives exec. A child that shall start clean needs it reset; `Command` does that.
-//! - Standard signals coalesce: two SIGHUPs before the first read are one record. A SIGCHLD means
-//!   "look at the children", never "one child ended". (The library itself needs no SIGCHLD.)
+//! - The mask survives exec. A child that must start clean needs it reset; `Command` does that.
+//! - Standard signals coalesce: two SIGHUPs before the first read are one record. A SIGCHLD means "look at the
+//!   children", never "one child ended". (The library itself needs no SIGCHLD.)
 //! - A signalfd gives the signals of the process that *reads* it, and an epoll waits for those of the process that
-//!   *registered* it. After a fork(2) the copy must make its own; reading the original's is refused there.
+//!   *registered* it. After a fork(2) the copy must make its own; a read of the original's descriptor is refused
+//!   there.
 //! - A signal that is blocked here never reaches handlers that other libraries have installed.
 
 use std::fmt;

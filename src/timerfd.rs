@@ -1,4 +1,4 @@
-//! One deadline behind a descriptor, and the clocks it may be on.
+//! One deadline behind a descriptor, and the clocks that it can use.
 //!
 //! A timer that a loop can wait for without lending its timeout: the deadline is absolute, so there
 //! is no drift and nothing to compute again after an early wakeup. Relative and periodic timers were

@@ -4,10 +4,12 @@ mod common;
 #[path = "common/example.rs"]
 mod example;
 
-use std::io::{BufRead, BufReader};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
-use common::{SOON, isolated, processes, wait_gone, wait_until};
+use common::{SOON, isolated, processes, tempdir, wait_for_content, wait_gone, wait_until};
+use rustix::fs::{CWD, FileType, Mode};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// It starts its three, survives being stopped for a while by a terminal, and stops all when told to.
@@ -78,4 +80,47 @@ fn epoll() {
 #[test]
 fn tokio() {
     hosts("tokio");
+}
+
+/// It runs no more than it may at a time, tells how each has ended, and takes lines as they come.
+#[test]
+fn launcher() {
+    let binary = example::binary("launcher");
+    isolated(|| {
+        let place = tempdir();
+        let (log, gate) = (place.join("log"), place.join("gate"));
+        rustix::fs::mknodat(CWD, &gate, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        let mut host = Command::new(binary)
+            .arg("2")
+            .current_dir(place.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = host.stdin.take().unwrap();
+        let mut lines = BufReader::new(host.stdout.take().unwrap()).lines().map(Result::unwrap);
+        input.write_all(b"exit 3\n").unwrap();
+        assert_eq!(lines.next().unwrap(), "exited with code 3: exit 3");
+        for _ in 0..6 {
+            input
+                .write_all(b"echo + >>log; read go <gate; echo - >>log; kill -KILL $$\n")
+                .unwrap();
+        }
+        input.write_all(b"/no/such; exit 4").unwrap();
+        drop(input);
+        wait_for_content(&log, SOON, |text| text == "+\n+\n");
+        let mut gate = File::options().read(true).write(true).open(&gate).unwrap();
+        gate.write_all(b"\n\n\n\n\n\n").unwrap();
+        let mut ends: Vec<String> = lines.map(|line| line.split(": ").next().unwrap().to_owned()).collect();
+        ends.sort_unstable();
+        assert_eq!(ends[0], "exited with code 4");
+        assert_eq!(ends.len(), 7);
+        assert!(ends[1..].iter().all(|end| end == "killed by SIGKILL"), "{ends:?}");
+        assert!(host.wait().unwrap().success());
+        let mut depth = 0;
+        for step in fs::read_to_string(&log).unwrap().lines() {
+            depth += if step == "+" { 1 } else { -1 };
+            assert!((0..=2).contains(&depth));
+        }
+    });
 }

@@ -190,7 +190,7 @@ fn the_watchdog_ends_a_hanging_test_and_reports_its_processes() {
     assert!(
         failure
             .how
-            .starts_with("the watchdog killed it, still running after 500ms"),
+            .starts_with("the watchdog killed the test, which still ran after 500ms"),
         "{failure}"
     );
     assert!(failure.how.contains("sleep 1000"), "{failure}");
@@ -207,7 +207,7 @@ fn a_failed_assertion_is_reported_with_its_message() {
 #[test]
 fn a_test_that_exits_before_its_end_fails() {
     let failure = outcome(|| std::process::exit(0)).expect_err("a test that exited early did not fail");
-    assert!(failure.how.contains("never came to the end"), "{failure}");
+    assert!(failure.how.contains("ended before the end of the test"), "{failure}");
 }
 
 #[test]

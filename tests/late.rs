@@ -1,4 +1,4 @@
-//! Ends whose status comes late: a tracer holds the process, or it is reaped elsewhere.
+//! Ends with a late status: a tracer holds the process, or it is reaped elsewhere.
 
 mod common;
 mod host;
@@ -24,7 +24,7 @@ fn traced(host: &mut Host, spec: GroupSpec) -> Option<(InstanceId, Tracer)> {
     Some((id, tracer))
 }
 
-/// Turns for this long, and says how often something was to be done.
+/// Runs the loop for this long, and returns how many turns found something to do.
 fn turns(host: &mut Host, time: Duration) -> u32 {
     let end = Instant::now() + time;
     let mut turns = 0;
@@ -62,7 +62,7 @@ fn a_host_sleeps_while_a_tracer_holds_an_ended_child() {
 }
 
 #[test]
-fn a_host_that_never_looks_at_the_timer_alone_learns_of_the_end_too() {
+fn a_host_that_never_handles_the_timer_alone_finds_the_end_too() {
     isolated(|| {
         let mut host = Host::new();
         let Some((id, tracer)) = traced(&mut host, GroupSpec::new("a", sh("echo up; read go")).policy(at_once()))
@@ -73,7 +73,7 @@ fn a_host_that_never_looks_at_the_timer_alone_learns_of_the_end_too() {
         assert!(wait_readable(host.supervisor.fd(process_token(&host)).unwrap(), SOON));
         host.supervisor.dispatch().unwrap();
         drop(tracer);
-        // A start looks for an end that has not been seen.
+        // A start looks for an end that was not handled yet.
         host.supervisor.start(id).unwrap();
         host.take_events();
         assert_eq!(host.status(id).runs, 2, "{}", host.story());
@@ -88,7 +88,7 @@ fn process_token(host: &Host) -> pidherd::fdset::Token {
 }
 
 #[test]
-fn a_stop_and_a_kill_are_over_when_the_tracer_lets_go() {
+fn a_stop_and_a_kill_end_when_the_tracer_detaches() {
     isolated(|| {
         let mut host = Host::new();
         let policy = Policy {
@@ -139,7 +139,7 @@ fn cpu_time() -> Duration {
 }
 
 /// Ends the tracer after this time, from another thread.
-fn let_go_after(tracer: Tracer, time: Duration) -> std::thread::JoinHandle<()> {
+fn detach_after(tracer: Tracer, time: Duration) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         std::thread::sleep(time);
         drop(tracer);
@@ -155,7 +155,7 @@ fn dropping_what_a_tracer_holds_waits_for_it_and_leaves_no_zombie() {
             return;
         };
         let pidfd = child.pidfd().try_clone().unwrap();
-        let letting_go = let_go_after(tracer, ms(200));
+        let letting_go = detach_after(tracer, ms(200));
         drop(child);
         letting_go.join().unwrap();
         assert!(common::processes::children().is_empty());
@@ -169,7 +169,7 @@ fn dropping_what_a_tracer_holds_waits_for_it_and_leaves_no_zombie() {
                 host.go_on(id);
                 turns(&mut host, ms(50));
             }
-            let letting_go = let_go_after(tracer, ms(200));
+            let letting_go = detach_after(tracer, ms(200));
             drop(host);
             letting_go.join().unwrap();
             assert!(common::processes::children().is_empty());
@@ -177,7 +177,7 @@ fn dropping_what_a_tracer_holds_waits_for_it_and_leaves_no_zombie() {
     });
 }
 
-/// Whether the kernel remembers how a process ended that was reaped elsewhere.
+/// Whether the kernel remembers the exit status of a process that was reaped elsewhere.
 fn remembers() -> bool {
     let remembers = kernel_since(6, 15);
     if !remembers {
@@ -187,7 +187,7 @@ fn remembers() -> bool {
 }
 
 #[test]
-fn the_status_of_a_process_that_is_not_a_child_is_told_when_its_parent_has_reaped_it() {
+fn the_status_of_a_process_that_is_not_a_child_is_known_when_its_parent_has_reaped_it() {
     isolated(|| {
         if !remembers() {
             return;
@@ -200,7 +200,7 @@ fn the_status_of_a_process_that_is_not_a_child_is_told_when_its_parent_has_reape
                 assert_eq!(rustix::io::read(&reader, &mut [0; 1]), Ok(1));
                 assert_eq!(pidfd.reap().unwrap().unwrap().exit, Exit::Code(5));
             });
-            // The copy is the child's brother.
+            // The copy is a sibling of the child.
             assert!(in_fork(|| {
                 assert_eq!((pidfd.peek().unwrap(), pidfd.reap().unwrap()), (None, None));
                 assert_eq!(rustix::io::write(&writer, b"x"), Ok(1));
@@ -215,12 +215,12 @@ fn the_status_of_a_process_that_is_not_a_child_is_told_when_its_parent_has_reape
     });
 }
 
-/// How many ends are looked at, or as many as there are in this time: without another look, one in some thousand was
-/// lost.
+/// The number of ends to check, or as many as occur within this time. Without another look, about one in some thousand
+/// was lost.
 const ENDS: u64 = 2_000;
 const TIME: Duration = Duration::from_secs(8);
 
-/// Lets instances end and be restarted until there have been enough ends, and checks the status of each.
+/// Restarts instances until there have been enough ends, and checks the status of each.
 fn every_status_is_known() {
     let mut host = Host::new();
     let (group, ids) = host.add(GroupSpec::new("a", quiet_sh("exit 7")).instances(4).policy(for_ever()));

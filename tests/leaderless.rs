@@ -1,4 +1,5 @@
-//! Processes whose first thread has ended while others go on: a zombie in /proc, and alive.
+//! Processes that continue after the end of their first thread, while other threads run. Such a process looks like a zombie in /proc, and is
+//! alive.
 
 mod common;
 mod host;
@@ -15,7 +16,7 @@ use pidherd::lifecycle::{Policy, Scope, Startup, StopLadder};
 use pidherd::supervisor::End;
 use pidherd::{Command, Exit, GroupSpec, Signal, Stdio};
 
-/// Runs a test that gets the path of a program whose first thread ends and which ignores SIGTERM.
+/// Runs a test that gets the path of a program that ends its first thread and ignores SIGTERM.
 fn leaderless(body: impl FnOnce(&PathBuf)) {
     if !elf::runs_or_skip() {
         return;
@@ -66,7 +67,7 @@ fn a_stop_of_a_group_is_not_over_while_a_thread_of_it_lives() {
         wait_leaderless(helper);
         host.supervisor.stop(id).unwrap();
         host.until_state(id, Stopped);
-        // It ignores SIGTERM, so that it took SIGKILL. It has got that, and is dead or dying.
+        // The process ignores SIGTERM, so it got SIGKILL and is dead or dying.
         assert!(wait_gone(helper, SOON));
         let steps = host.steps(id);
         let (stopping, stopped) = (steps[steps.len() - 2].at, steps[steps.len() - 1].at);
@@ -124,7 +125,7 @@ fn a_process_that_lives_by_its_second_thread_is_stopped_killed_and_dropped_like_
                     signal: Signal::KILL,
                     core: false,
                 };
-                // Linux 5.10 tells how the first thread ended.
+                // Linux 5.10 reports how the first thread ended.
                 let exit = host.status(id).last_exit.unwrap().exit;
                 assert!(exit == killed || exit == Exit::Code(0), "{exit}");
             }
@@ -141,8 +142,8 @@ fn a_cgroup_is_killed_with_what_lives_by_its_second_thread() {
             return skipped("there is no cgroup v2 to write to");
         };
         let directory = CgroupDir::open(cgroup.path()).unwrap();
-        // By the primitive alone, in the cgroup and in one below it: started there, and moved there afterwards, when the
-        // kernel does not list it among the processes.
+        // Killed by the primitive alone, in the cgroup and in one below it. A process is started in the lower cgroup,
+        // or moved there afterwards, when the kernel does not list it among the processes.
         let leaf = directory.make("leaf").unwrap();
         let mut spawner = pidherd::Spawner::new().unwrap();
         let compiled = Command::new(program).compile().unwrap();
@@ -160,7 +161,7 @@ fn a_cgroup_is_killed_with_what_lives_by_its_second_thread() {
         }
         wait_until("the cgroup is empty", SOON, || !leaf.is_populated().unwrap());
         leaf.remove().unwrap();
-        // By a stop ladder, and by the end of a run.
+        // Killed by a stop ladder, and by the end of a run.
         for stop in [StopLadder::kill(Scope::Cgroup), StopLadder::kill(Scope::Process)] {
             let mut host = Host::new();
             let script = format!("setsid {} & echo up; read never", program.display());

@@ -15,15 +15,15 @@ use common::{SOON, isolated, processes, root_or_skip, skipped, tempdir, wait_gon
 use host::{Host, LONG, at_once, for_ever, ms, quiet_sh, sh, sleeper, term, wait_for_sleep};
 use pidherd::exit::Exit;
 use pidherd::lifecycle::{
-    Backoff, Cause, CrashBudget, ExpectedExits, Failure, Left, Policy, Restart, Rung, Scope, Startup, State, StateName,
-    StopLadder,
+    Cause, CrashBudget, Delay, ExpectedExits, Failure, Policy, Remaining, Restart, Rung, Scope, Startup, State,
+    StateName, StopLadder,
 };
-use pidherd::{Clock, Command, GroupSpec, Signal, Step};
+use pidherd::{Clock, Command, GroupSpec, Signal, SpawnStep};
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 
 /// The n-th wait is n times this.
-fn linear(step: Duration) -> Backoff {
-    Backoff::Linear { step, cap: LONG }
+fn linear(step: Duration) -> Delay {
+    Delay::Linear { step, cap: LONG }
 }
 
 /// A shell that ends with this code when it gets SIGTERM, and says when it is prepared to.
@@ -269,7 +269,7 @@ fn without_a_grace_a_missing_program_is_a_failed_start_and_never_running() {
             let errno = libc::ENOENT;
             assert_eq!(step.cause, Cause::Failed(Failure::Spawn { errno, permanent: true }));
             let error = step.error.as_ref().unwrap();
-            assert_eq!((error.step(), error.errno()), (Step::Exec, errno));
+            assert_eq!((error.step(), error.errno()), (SpawnStep::Exec, errno));
             assert_eq!(step.pid, None);
             assert_eq!(step.exit, None);
         }
@@ -498,7 +498,7 @@ fn a_group_is_stopped_when_its_last_member_is_gone_and_a_session_of_its_own_surv
         let leader = host.pid(id);
         host.supervisor.stop(id).unwrap();
         host.until("the leader is gone", |host| match host.status(id).state {
-            State::Stopping(stopping) => matches!(stopping.left, Left::Others { .. }),
+            State::Stopping(stopping) => matches!(stopping.remaining, Remaining::Others { .. }),
             _ => false,
         });
         assert!(wait_gone(leader, SOON));
@@ -523,7 +523,7 @@ fn a_group_is_stopped_when_its_last_member_is_gone_and_a_session_of_its_own_surv
 }
 
 #[test]
-fn a_successor_meets_nobody_of_its_predecessors_group() {
+fn a_new_run_starts_after_all_processes_of_the_old_group_have_ended() {
     isolated(|| {
         let directory = tempdir();
         let script = format!(
@@ -613,7 +613,7 @@ fn the_hosts_own_children_keep_their_statuses() {
 }
 
 #[test]
-fn scaled_down_and_up_again_while_one_is_stopping_survivors_stay_and_nobody_is_doubled() {
+fn scaling_down_and_up_during_a_stop_keeps_the_survivors_and_duplicates_no_instance() {
     isolated(|| {
         let policy = Policy {
             stop: term(Scope::Process, LONG),
@@ -712,7 +712,7 @@ fn goes_its_way(host: &mut Host, id: pidherd::InstanceId, to: StateName) {
 
 #[test]
 fn a_wall_clock_set_days_and_years_forward_and_back_changes_nothing() {
-    // Other programs of the machine can see it for half a second, so nobody gets this unasked.
+    // Other programs of the machine can see the change for half a second, so the test runs only on request.
     if std::env::var_os("PIDHERD_TEST_SET_CLOCK").is_none() {
         return skipped("it sets the machine's clock; PIDHERD_TEST_SET_CLOCK=1 allows that");
     }
@@ -742,7 +742,7 @@ fn a_wall_clock_set_days_and_years_forward_and_back_changes_nothing() {
 }
 
 #[test]
-fn the_only_timer_is_on_a_clock_that_nobody_can_set() {
+fn the_only_timer_is_on_a_clock_that_cannot_be_set() {
     isolated(|| {
         let policy = Policy {
             startup: Startup::Grace(LONG),

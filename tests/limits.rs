@@ -1,4 +1,4 @@
-//! Limits in the cgroup of each run, and what is known of a run afterwards.
+//! Limits in the cgroup of each run, and the resources that a run used.
 
 mod common;
 mod host;
@@ -17,7 +17,7 @@ use pidherd::group::Effect;
 use pidherd::lifecycle::StateName::{Exited, Fatal, Running};
 use pidherd::lifecycle::{Policy, Scope, StopLadder};
 use pidherd::supervisor::SpecError;
-use pidherd::{Command, Error, GroupSpec, Launcher, Signal, SpawnProgress, Spawner, Step, Supervisor};
+use pidherd::{Command, Error, GroupSpec, Launcher, Signal, SpawnProgress, SpawnStep, Spawner, Supervisor};
 
 fn in_cgroup(body: impl FnOnce(&TestCgroup, CgroupDir)) {
     isolated(|| {
@@ -29,7 +29,7 @@ fn in_cgroup(body: impl FnOnce(&TestCgroup, CgroupDir)) {
     });
 }
 
-/// The same, where the cgroups in the directory have these controllers.
+/// Does the same as `in_cgroup`, with these controllers enabled in the directory.
 fn with_controllers(controllers: &[&str], body: impl FnOnce(&TestCgroup, CgroupDir)) {
     in_cgroup(|cgroup, directory| {
         for controller in controllers {
@@ -46,7 +46,7 @@ fn with_controllers(controllers: &[&str], body: impl FnOnce(&TestCgroup, CgroupD
     });
 }
 
-/// A group whose instances print the content of a file of their own cgroup, line by line, and wait.
+/// A group of instances that print the content of a file of their own cgroup, line by line, and wait.
 fn shows(file: &str, directory: &CgroupDir) -> GroupSpec {
     let script = format!(
         "echo \"$(cat \"{}$(sed -n 's/^0:://p' /proc/self/cgroup)/{file}\")\"; read never",
@@ -92,7 +92,7 @@ fn a_limit_is_in_force_before_the_program_starts_in_every_run() {
 }
 
 #[test]
-fn what_cannot_be_written_is_told_when_the_group_is_added() {
+fn a_file_that_cannot_be_written_is_an_error_when_the_group_is_added() {
     in_cgroup(|cgroup, directory| {
         let mut supervisor = Supervisor::new().unwrap();
         let mut refused = |name: &str, value: &str| {
@@ -118,7 +118,7 @@ fn what_cannot_be_written_is_told_when_the_group_is_added() {
                 .ends_with("cgroup.max.descendants\": Invalid argument"),
             "{error}"
         );
-        // To write nothing is to do nothing.
+        // An empty list of files needs no cgroup.
         assert!(matches!(
             refused("cgroup.max.descendants", ""),
             CgroupError::File { .. }
@@ -159,7 +159,13 @@ fn a_reload_with_other_limits_restarts_and_one_that_is_refused_changes_nothing()
         host.supervisor.start(group).unwrap();
         host.until_state(ids[0], Running);
         assert_eq!(host.line(ids[0]), "4");
-        assert!(host.supervisor.plan(group, &spec("4")).unwrap().instances.is_empty());
+        assert!(
+            host.supervisor
+                .plan_reload(group, &spec("4"))
+                .unwrap()
+                .instances
+                .is_empty()
+        );
         let error = host.supervisor.reload(group, spec("deep")).unwrap_err();
         assert!(
             matches!(error, Error::Spec(SpecError::Cgroup(CgroupError::File { .. }))),
@@ -172,7 +178,7 @@ fn a_reload_with_other_limits_restarts_and_one_that_is_refused_changes_nothing()
             host.status(ids[0]).runs == 2 && host.state(ids[0]) == Running
         });
         assert_eq!(host.line(ids[0]), "6");
-        // A larger group has them too.
+        // Instances that a scale adds have the limits too.
         host.supervisor.scale(group, 2).unwrap();
         let other = host.supervisor.group(group).unwrap().instances[1];
         host.until_state(other, Running);
@@ -186,7 +192,7 @@ fn what_a_run_used_is_read_before_its_cgroup_goes() {
     in_cgroup(|cgroup, directory| {
         for scope in [Scope::Process, Scope::Cgroup] {
             let mut host = Host::new();
-            // Most of it by a child that is nobody's to wait for.
+            // Most of the time is used by a child that its parent does not wait for.
             let busy = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done";
             let script = format!("(setsid sh -c '{busy}; echo done; sleep 1000' &); read go; exit 0");
             let policy = Policy {
@@ -235,7 +241,7 @@ fn a_memory_limit_kills_and_the_peak_is_known() {
             let spec = spec
                 .cgroup_file("memory.max", LIMIT.to_string())
                 .cgroup_file("pids.max", "20");
-            // Where there is swap it would take what is too much.
+            // Where there is swap, the process would be swapped out instead of killed.
             match Path::new("/proc/swaps").metadata() {
                 Ok(_) if fs::read_to_string("/proc/swaps").unwrap().lines().count() > 1 => {
                     spec.cgroup_file("memory.swap.max", "0")
@@ -266,7 +272,8 @@ fn a_memory_limit_kills_and_the_peak_is_known() {
     });
 }
 
-/// The kernel kills what is too large, and everything that shares its memory. Until its execve a child in flight shares
+/// The kernel kills a process that exceeds its limit, together with every process that shares its memory. A child in
+/// flight shares the memory of the host until its execve.
 /// that of the host.
 #[test]
 fn a_limit_that_is_too_small_for_execve_does_not_end_the_host() {
@@ -283,7 +290,7 @@ fn a_limit_that_is_too_small_for_execve_does_not_end_the_host() {
             let large = (0..12).fold(Command::new("/bin/true"), |command, _| command.arg("x".repeat(100_000)));
             let program = large.cgroup(place).compile().unwrap();
             assert!(in_fork(|| {
-                // More than anything else that the kernel could kill there.
+                // The host is larger than everything else that the kernel could kill there.
                 let _ballast = std::hint::black_box(vec![1u8; 30 << 20]);
                 let mut spawner = Spawner::new().unwrap();
                 let starts = match spawner.begin(&program) {
@@ -316,7 +323,7 @@ fn a_limit_that_can_no_longer_be_written_is_a_failed_start() {
         host.supervisor.start(id).unwrap();
         host.until_state(id, Fatal);
         let error = host.status(id).last_error.unwrap();
-        assert_eq!((error.step(), entries(cgroup)), (Step::Cgroup, 0), "{error}");
+        assert_eq!((error.step(), entries(cgroup)), (SpawnStep::Cgroup, 0), "{error}");
         fs::write(cgroup.path().join("cgroup.subtree_control"), "+pids").unwrap();
         host.supervisor.start(id).unwrap();
         host.until_state(id, Running);

@@ -1,4 +1,4 @@
-//! What a copy made by fork(2) does with values of the process that it was copied from: nothing.
+//! A copy that fork(2) made does nothing with values of the process that it was copied from.
 
 mod common;
 mod host;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::fork::in_fork;
 use common::{Isolation, SOON, isolated, tempdir, wait_readable};
-use host::{Host, at_once, sh, sleeper};
+use host::{Host, at_once, builder, sh, sleeper};
 use pidherd::fdset::Interest;
 use pidherd::group::Rolling;
 use pidherd::lifecycle::StateName::Running;
@@ -25,7 +25,7 @@ fn dropping_a_copy_of_a_supervisor_leaves_the_original_its_children_and_its_desc
     isolated(|| {
         let directory = tempdir();
         let socket = directory.join("notify");
-        let mut host = Host::with(Supervisor::builder().notify_path(&socket).build().unwrap());
+        let mut host = Host::with(builder().notify_path(&socket).build().unwrap());
         let spec = GroupSpec::new("a", sh("echo up; read go; exit 3"))
             .instances(3)
             .notify_socket(true);
@@ -56,7 +56,7 @@ fn dropping_a_copy_of_a_supervisor_leaves_the_original_its_children_and_its_desc
     });
 }
 
-/// What the epoll of a set has registered.
+/// The registrations in the epoll of a set.
 fn registrations(set: impl AsFd) -> usize {
     let info = format!("/proc/self/fdinfo/{}", set.as_fd().as_raw_fd());
     fs::read_to_string(info)
@@ -88,7 +88,7 @@ fn is_refused<T>(result: io::Result<T>) -> bool {
 }
 
 #[test]
-fn every_call_of_a_copy_of_a_supervisor_says_so_and_does_nothing() {
+fn every_call_of_a_copy_of_a_supervisor_is_refused_and_does_nothing() {
     isolated(|| {
         let mut host = Host::new();
         let (group, ids) = host.add(GroupSpec::new("a", sh("echo up; read go")).policy(at_once()));
@@ -102,7 +102,7 @@ fn every_call_of_a_copy_of_a_supervisor_says_so_and_does_nothing() {
             let spec = || GroupSpec::new("b", sleeper());
             other(supervisor.add(spec()).map(drop));
             other(supervisor.add(spec().notify_socket(true)).map(drop));
-            other(supervisor.plan(group, &spec()).map(drop));
+            other(supervisor.plan_reload(group, &spec()).map(drop));
             other(supervisor.reload(group, spec()).map(drop));
             other(supervisor.scale(group, 2).map(drop));
             other(supervisor.rolling_restart(group, Rolling::default()).map(drop));
@@ -128,9 +128,9 @@ fn every_call_of_a_copy_of_a_supervisor_says_so_and_does_nothing() {
     });
 }
 
-/// It is a copy of a copy that goes on, as with daemon(3), and its original may be gone.
+/// As after daemon(3), the host is a copy of a copy, and its original may be gone.
 #[test]
-fn a_host_that_becomes_a_daemon_after_building_is_told() {
+fn a_host_that_becomes_a_daemon_after_building_gets_an_error() {
     let signals = SignalSet::EMPTY.with(Signal::TERM);
     Isolation::new().blocked(signals).run(|| {
         let supervisor = Supervisor::builder().signals(SignalFd::new(signals).unwrap()).build();
@@ -141,7 +141,7 @@ fn a_host_that_becomes_a_daemon_after_building_is_told() {
                 assert!(matches!(supervisor.dispatch(), Err(Error::OtherProcess)));
                 let group = GroupSpec::new("a", sleeper());
                 assert!(matches!(supervisor.add(group), Err(Error::OtherProcess)));
-                // Built here, another one works.
+                // A supervisor that is built in this process works.
                 let mut host = Host::new();
                 let id = host.start(sh("exit 3"), at_once());
                 host.until("it has ended", |host| host.status(id).last_exit.is_some());

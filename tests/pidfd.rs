@@ -77,7 +77,7 @@ fn reaping_twice_and_peeking_after_it_is_harmless() {
 }
 
 #[test]
-fn reaped_by_somebody_else() {
+fn reaped_elsewhere() {
     for (script, exit) in [
         ("exit 9", Exit::Code(9)),
         (
@@ -101,7 +101,7 @@ fn reaped_by_somebody_else() {
 #[test]
 fn a_group_outlives_its_leader() {
     isolated(|| {
-        // Whom the leader leaves behind is of its group until it is reaped, and not every init does that.
+        // The remaining processes belong to the group until they are reaped, and not every init reaps them.
         rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1)).unwrap();
         let child = Command::new("/bin/sh")
             .arg("-c")
@@ -143,7 +143,7 @@ fn every_code() {
 }
 
 #[test]
-fn a_child_waited_for_twice_says_the_same() {
+fn a_second_wait_for_a_child_returns_the_same_status() {
     let mut child = Command::new("/bin/sh").args(["-c", "exit 3"]).spawn().unwrap();
     let record = child.wait().unwrap();
     assert_eq!(

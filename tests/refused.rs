@@ -1,4 +1,4 @@
-//! Supervision where a filter refuses what the library does first, as that of an old container does.
+//! Supervision under a filter that refuses the calls that the library tries first, as in an old container.
 
 mod common;
 #[allow(dead_code, reason = "the library's own tests use the rest")]
@@ -16,10 +16,10 @@ use pidherd::lifecycle::StateName::{Exited, Running, Stopped};
 use pidherd::lifecycle::{Policy, Scope};
 use pidherd::{Exit, GroupSpec, Signal};
 
-/// What a filter may say of a call that it does not know.
+/// The errnos that a filter may return for a call that it does not know.
 const ERRNOS: [i32; 2] = [libc::EPERM, libc::ENOSYS];
 
-/// Runs a test without pidfd_send_signal(2), once for each errno that it may give.
+/// Runs a test without pidfd_send_signal(2), once for each of these errnos.
 fn without_pidfd_signals(body: impl Fn() + Sync) {
     isolated(|| {
         for errno in ERRNOS {
@@ -97,7 +97,7 @@ fn children_and_supervisors_are_dropped_without_pidfd_signals() {
         let pid = child.pid().as_raw();
         drop(child);
         assert!(wait_gone(pid, SOON));
-        // A child that has been reaped is not signalled by its number.
+        // A child that was reaped is not signalled by number.
         let pidfd = sh("exit").spawn().unwrap().into_pidfd();
         wait_until("it has ended", SOON, || pidfd.reap().unwrap().is_some());
         assert!(pidfd.signal(Signal::KILL).is_err());

@@ -1,4 +1,4 @@
-//! Groups that are restarted a few at a time.
+//! Rolling restarts: the instances of a group are restarted a few at a time.
 
 mod common;
 mod host;
@@ -36,7 +36,7 @@ fn rolled(host: &Host) -> Option<Option<InstanceId>> {
     })
 }
 
-/// The fewest that were running at any time after the first event with this number.
+/// The smallest number of running instances at any time after the first event with this number.
 fn fewest(host: &Host, from: usize, mut running: i32) -> i32 {
     let mut fewest = running;
     for step in host.all_steps().skip(from) {
@@ -47,7 +47,7 @@ fn fewest(host: &Host, from: usize, mut running: i32) -> i32 {
 }
 
 #[test]
-fn all_are_restarted_and_no_more_than_allowed_are_down() {
+fn every_instance_is_restarted_and_no_more_than_allowed_are_down() {
     isolated(|| {
         for (max_unavailable, surge, least) in [(1, 0, 3), (2, 0, 2), (1, 1, 4), (9, 0, 0)] {
             let mut host = Host::new();
@@ -59,7 +59,7 @@ fn all_are_restarted_and_no_more_than_allowed_are_down() {
             assert!(matches!(host.supervisor.scale(group, 9), Err(Error::Rolling(_))));
             host.until("it is over", |host| rolled(host).is_some());
             assert_eq!(rolled(&host), Some(None));
-            host.until("nobody is left over", |host| {
+            host.until("no extra instance is left", |host| {
                 host.supervisor.group(group).unwrap().instances == ids
             });
             let after: Vec<u32> = ids.iter().map(|&id| host.pid(id)).collect();
@@ -79,7 +79,7 @@ fn all_are_restarted_and_no_more_than_allowed_are_down() {
 }
 
 #[test]
-fn it_ends_at_the_first_that_does_not_come_up_again() {
+fn a_rolling_restart_ends_at_the_first_instance_that_does_not_start() {
     isolated(|| {
         let directory = tempdir();
         let broken = directory.join("broken");
@@ -89,7 +89,7 @@ fn it_ends_at_the_first_that_does_not_come_up_again() {
         let spec = GroupSpec::with("web", move |number| {
             Command::new("/bin/sh").args(["-c", script, &number.to_string(), &path])
         });
-        // A busy machine may need a while for a shell to find out.
+        // On a busy machine a shell may need a while until its command fails.
         let (group, ids) = host.add(spec.instances(4).policy(policy()).grace(ms(500)));
         host.supervisor.start(group).unwrap();
         ids.iter().for_each(|&id| host.until_state(id, Running));
@@ -106,7 +106,7 @@ fn it_ends_at_the_first_that_does_not_come_up_again() {
 }
 
 #[test]
-fn what_cannot_roll_is_refused() {
+fn an_impossible_rolling_restart_is_refused() {
     isolated(|| {
         let mut host = Host::new();
         let (group, _, _) = group_of(&mut host, 2);
@@ -131,7 +131,7 @@ fn what_cannot_roll_is_refused() {
             host.supervisor.rolling_restart(group, Rolling::default()),
             Err(Error::Rolling(_))
         ));
-        // Whoever removes or stops the group ends it.
+        // Removing or stopping the group ends the rolling restart.
         host.supervisor.remove(group).unwrap();
         host.until("it is gone", |host| host.supervisor.group(group).is_none());
         assert!(matches!(

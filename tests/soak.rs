@@ -10,8 +10,8 @@ use std::fs;
 use std::time::Duration;
 
 use common::{Isolation, SOON, wait_readable};
-use host::{at_once, for_ever, ms, quiet_sh, sh, sleeper, term};
-use pidherd::lifecycle::{Backoff, Policy, Scope, StateName, StopLadder};
+use host::{at_once, builder, for_ever, ms, quiet_sh, sh, sleeper, term};
+use pidherd::lifecycle::{Delay, Policy, Scope, StateName, StopLadder};
 use pidherd::{Command, Event, GroupSpec, Stdio, Supervisor, Target};
 
 /// How much more resident memory is accepted, in bytes. The allocator's use varies a little, but not with the
@@ -63,7 +63,7 @@ struct Soaked(Supervisor);
 impl Soaked {
     /// Creates the supervisor with a small event queue, so that the warm-up rounds fill the queue once.
     fn new() -> Soaked {
-        Soaked(Supervisor::builder().event_capacity(256).build().unwrap())
+        Soaked(builder().event_capacity(256).build().unwrap())
     }
 
     /// Dispatches until `holds`, which gets the supervisor and the number of starts so far. Returns the
@@ -137,7 +137,7 @@ fn failed_starts_leave_no_resources() {
         let mut soaked = Soaked::new();
         let policy = Policy {
             start_retries: u32::MAX,
-            backoff: Backoff::NONE,
+            backoff: Delay::NONE,
             ..at_once()
         };
         let piped = |command: Command| command.stdout(Stdio::piped()).stdin(Stdio::piped());

@@ -10,8 +10,8 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use common::{SOON, isolated, wait_readable};
-use pidherd::lifecycle::{Backoff, Cause, Policy, Restart, Startup};
-use pidherd::{Command, Event, GroupSpec, SpawnProgress, Spawner, Stdio, Supervisor};
+use pidherd::lifecycle::{Cause, Delay, Policy, Restart, Startup};
+use pidherd::{Command, Event, GroupSpec, Launcher, SpawnProgress, Spawner, Stdio, Supervisor};
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
@@ -100,6 +100,27 @@ fn a_restart_allocates_nothing() {
     );
 }
 
+#[test]
+fn a_launcher_allocates_nothing_but_for_more_in_flight_than_before() {
+    let mut launcher = Launcher::new().unwrap();
+    let program = Command::new("true").stdin(Stdio::piped()).compile().unwrap();
+    let mut round = || {
+        for _ in 0..4 {
+            launcher.begin(&program).unwrap();
+        }
+        while launcher.in_flight() > 0 {
+            assert!(wait_readable(&launcher, SOON));
+            while let Some((_, child)) = launcher.finish() {
+                assert!(child.unwrap().wait().unwrap().exit.success());
+            }
+        }
+    };
+    round();
+    let before = ALLOCATIONS.with(Cell::get);
+    (0..5).for_each(|_| round());
+    assert_eq!(ALLOCATIONS.with(Cell::get), before);
+}
+
 /// The number of allocations that a supervisor makes until it has made this many restarts.
 fn allocations_of_restarts(supervisor: &mut Supervisor, restarts: usize) -> usize {
     let (mut seen, mut all) = (0, 0);
@@ -123,7 +144,7 @@ fn a_supervisor_that_restarts_hundreds_of_instances_allocates_nothing() {
         let policy = Policy {
             startup: Startup::Grace(Duration::ZERO),
             restart: Restart::Always,
-            restart_delay: Backoff::Fixed(Duration::from_millis(1)),
+            restart_delay: Delay::Fixed(Duration::from_millis(1)),
             crash_budget: None,
             ..Policy::default()
         };

@@ -28,7 +28,7 @@ const LIMIT: Duration = Duration::from_secs(1800);
 const ERRNO: c_int = 4242;
 
 #[test]
-fn every_status_is_right_under_signals_and_allocations() {
+fn every_status_is_correct_during_signals_and_allocations() {
     if !elf::runs_or_skip() {
         return;
     }
@@ -96,7 +96,7 @@ fn spawn_and_check(place: &TempDir, thread: usize, count: usize) {
     for n in 0..count {
         let (code, program) = &mut programs[n % kinds];
         set_errno(ERRNO);
-        // Half of them wait for exec, half are in flight, several at a time.
+        // Half of the spawns wait for exec. The others are in flight, several at a time.
         if n / AT_ONCE % 2 == 0 {
             let child = spawner.spawn(program);
             assert_eq!(errno(), ERRNO);
@@ -143,7 +143,7 @@ fn allocate_until(done: &AtomicBool) {
         size = if size > 200_000 { 16 } else { size * 3 };
         if kept.len() > 50 {
             kept.clear();
-            // The threads have to share two processors with all the others.
+            // All threads share two processors.
             thread::yield_now();
         }
     }

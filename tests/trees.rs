@@ -1,4 +1,4 @@
-//! Stopping all of it: what a process started, whatever that did to get away.
+//! Stops of whole process trees, including processes that left the session and the process group.
 
 mod common;
 mod host;
@@ -10,17 +10,17 @@ use common::{
 };
 use host::{Host, at_once, ms, quiet_sh, sh, sleeper, term};
 use pidherd::cgroup::{CgroupDir, CgroupError};
-use pidherd::lifecycle::{Left, Policy, Restart, Scope, State, StateName, StopLadder};
+use pidherd::lifecycle::{Policy, Remaining, Restart, Scope, State, StateName, StopLadder};
 use pidherd::supervisor::{End, SpecError};
 use pidherd::{Error, Event, GroupSpec, InstanceId, Signal, SignalSet};
 
-/// A shell that goes on SIGTERM, and a pipeline of those who got away from it: in sessions of their own,
-/// forked twice, deaf to SIGTERM.
-const FUGITIVES: &str = "for n in 1 2 3; do (setsid sh -c 'trap \"\" TERM; sleep 1000 & sleep 1000' &) ; done; \
+/// A shell that ends on SIGTERM, and a pipeline of processes out of its reach: each has a session of its own, was
+/// forked twice, and ignores SIGTERM.
+const ESCAPED: &str = "for n in 1 2 3; do (setsid sh -c 'trap \"\" TERM; sleep 1000 & sleep 1000' &) ; done; \
                          trap 'exit 0' TERM; echo ready; read never";
 
-/// A shell that goes on SIGTERM, and a process in a session of its own with much memory, which takes a while to be freed
-/// when the process is killed.
+/// A shell that ends on SIGTERM, and a process in a session of its own with much memory, which the kernel takes a while
+/// to free after SIGKILL.
 const SLOW_TO_DIE: &str = "(setsid sh -c 'head -c 200000000 /dev/zero | tail -c 200000000 | sleep 1000' &); \
                            trap 'exit 0' TERM; echo ready; read never";
 
@@ -58,7 +58,7 @@ fn names(cgroup: &TestCgroup, leaf: &str) -> Vec<String> {
 fn stop_reaches_all_of_a_tree(host: fn() -> Host, change: fn(GroupSpec) -> GroupSpec) {
     in_cgroup(|cgroup, directory| {
         let mut host = host();
-        let spec = GroupSpec::new("tree", sh(FUGITIVES))
+        let spec = GroupSpec::new("tree", sh(ESCAPED))
             .policy(policy(100))
             .cgroup(directory);
         let id = host.add(change(spec)).1[0];
@@ -76,22 +76,22 @@ fn stop_reaches_all_of_a_tree(host: fn() -> Host, change: fn(GroupSpec) -> Group
 }
 
 #[test]
-fn whoever_starts_a_session_of_its_own_dies_under_a_cgroup_scope() {
+fn a_cgroup_scope_kills_processes_in_sessions_of_their_own() {
     stop_reaches_all_of_a_tree(Host::new, |spec| spec);
 }
 
 #[test]
-fn the_end_of_a_tree_is_told_to_an_epoll_of_the_hosts_own() {
+fn the_end_of_a_tree_is_reported_to_an_epoll_of_the_host() {
     stop_reaches_all_of_a_tree(Host::with_own_epoll, |spec| spec);
 }
 
 #[test]
-fn the_end_of_a_tree_that_holds_on_to_its_readiness_descriptor_is_told_all_the_same() {
+fn the_end_of_a_tree_with_an_open_readiness_descriptor_is_reported() {
     stop_reaches_all_of_a_tree(Host::with_own_epoll, |spec| spec.ready_fd(3));
 }
 
 #[test]
-fn a_stop_lasts_until_the_last_one_has_left_by_itself() {
+fn a_stop_lasts_until_the_last_process_has_ended() {
     in_cgroup(|cgroup, directory| {
         let mut host = Host::new();
         let script = "(setsid sh -c 'trap \"sleep 0.1; exit\" TERM; sleep 1000 & wait' &); trap 'exit 0' TERM; echo ready; read never";
@@ -104,7 +104,7 @@ fn a_stop_lasts_until_the_last_one_has_left_by_itself() {
             .1[0];
         host.supervisor.start(id).unwrap();
         assert_eq!(host.line(id), "ready");
-        // Not before exec: what a shell has forked and not yet executed may swallow a signal.
+        // The test waits for execve, because a shell that has forked and not yet executed may lose a signal.
         wait_until("they are there", SOON, || {
             names(cgroup, "tree-0").contains(&"sleep\n".to_owned())
         });
@@ -113,21 +113,21 @@ fn a_stop_lasts_until_the_last_one_has_left_by_itself() {
         host.take_events();
         assert_eq!(host.states(id), [Starting, Running, Stopping, Starting, Running]);
         assert!(!host.story().contains("SIGKILL"));
-        // The second run may not have come as far as its trap, so it is not asked to go by SIGTERM.
+        // The second run may not have set its trap yet, so it is not stopped by SIGTERM.
         host.supervisor.kill(id).unwrap();
         host.shut_down();
     });
 }
 
 #[test]
-fn a_call_too_many_does_not_end_a_stop() {
+fn a_superfluous_call_does_not_end_a_stop() {
     in_cgroup(|cgroup, directory| {
         let mut host = Host::new();
         let policy = Policy {
             stop: term(Scope::Cgroup, host::LONG),
             ..at_once()
         };
-        let spec = GroupSpec::new("tree", sh(FUGITIVES)).policy(policy).cgroup(directory);
+        let spec = GroupSpec::new("tree", sh(ESCAPED)).policy(policy).cgroup(directory);
         let id = host.add(spec).1[0];
         host.supervisor.start(id).unwrap();
         assert_eq!(host.line(id), "ready");
@@ -135,7 +135,7 @@ fn a_call_too_many_does_not_end_a_stop() {
         host.supervisor.stop(id).unwrap();
         host.until(
             "the leader is gone",
-            |host| matches!(host.status(id).state, State::Stopping(stopping) if stopping.left != Left::Leader),
+            |host| matches!(host.status(id).state, State::Stopping(stopping) if stopping.remaining != Remaining::Leader),
         );
         let fds: Vec<_> = host.supervisor.fds().iter().map(|entry| entry.fd).collect();
         assert_eq!(fds.len(), 2, "the timer, and what tells of the cgroup");
@@ -161,10 +161,10 @@ fn what_a_run_leaves_behind_dies_with_it() {
             .add(GroupSpec::new("tree", sh(script)).policy(policy).cgroup(directory))
             .1[0];
         host.supervisor.start(id).unwrap();
-        wait_until("it left somebody", SOON, || inhabitants(cgroup, "tree-0") == 2);
+        wait_until("it left a process", SOON, || inhabitants(cgroup, "tree-0") == 2);
         host.go_on(id);
         host.until_state(id, Exited);
-        // It is over when all of it is over.
+        // The run ends when every process in its cgroup has ended.
         assert!(!cgroup.path().join("tree-0").exists());
         assert_eq!(host.states(id), [Starting, Running, Stopping, Exited]);
         assert_eq!(host.supervisor.runs(id).last().unwrap().end, End::Exited(0));
@@ -175,7 +175,7 @@ fn what_a_run_leaves_behind_dies_with_it() {
 fn dropping_the_supervisor_leaves_nothing_of_a_tree() {
     in_cgroup(|cgroup, directory| {
         let mut host = Host::new();
-        let spec = GroupSpec::new("tree", sh(FUGITIVES))
+        let spec = GroupSpec::new("tree", sh(ESCAPED))
             .instances(3)
             .policy(policy(100))
             .cgroup(directory);
@@ -218,7 +218,7 @@ fn what_an_earlier_supervisor_left_is_taken_over_and_killed() {
 }
 
 #[test]
-fn a_cgroup_that_cannot_be_made_is_a_failed_start_that_says_so() {
+fn a_cgroup_that_cannot_be_made_is_a_failed_start_with_a_cause() {
     in_cgroup(|cgroup, directory| {
         std::fs::write(cgroup.path().join("cgroup.max.descendants"), "0").unwrap();
         let mut host = Host::new();
@@ -227,7 +227,7 @@ fn a_cgroup_that_cannot_be_made_is_a_failed_start_that_says_so() {
             .1[0];
         host.supervisor.start(id).unwrap();
         let error = host.status(id).last_error.unwrap();
-        assert_eq!(error.step(), pidherd::Step::Cgroup);
+        assert_eq!(error.step(), pidherd::SpawnStep::Cgroup);
         assert_eq!(error.path(), Some(cgroup.path().join("tree-0").as_path()));
         assert!(error.is_transient(), "{error}");
         host.shut_down();
@@ -274,7 +274,7 @@ fn what_a_process_leaves_in_its_group_when_it_ends_by_itself_is_killed() {
             };
             processes::all().iter().filter(|pid| of_group(pid)).count()
         };
-        wait_until("nobody of the group is left", SOON, || members() == 0);
+        wait_until("no process of the group is left", SOON, || members() == 0);
     });
 }
 
@@ -311,7 +311,8 @@ fn a_cgroup_whose_last_process_dies_late_is_removed_when_it_is_dead() {
             host.supervisor.remove(group).unwrap();
             let is_removed = |event: &Event| matches!(event, Event::GroupRemoved { .. });
             host.until("the group is removed", |host| host.events.iter().any(is_removed));
-            // What lives there is dying, as a rule. The host waits and is woken up; it makes no call of its own accord.
+            // The process in the cgroup is usually still dying. The host waits for its next wakeup and makes no other
+            // call.
             host.until("its cgroup is removed", |_| !cgroup.path().join("slow-0").exists());
             host.nothing_for(ms(50));
         }
@@ -345,7 +346,7 @@ fn every_call_goes_on_under_a_storm_of_signals() {
         child.kill().unwrap();
         child.wait().unwrap();
         for mut host in [Host::new(), Host::with_own_epoll()] {
-            let spec = GroupSpec::new("tree", sh(FUGITIVES))
+            let spec = GroupSpec::new("tree", sh(ESCAPED))
                 .policy(policy(100))
                 .cgroup(directory.clone());
             let id = host.add(spec.notify_socket(true).ready_fd(3)).1[0];
@@ -362,7 +363,7 @@ fn every_call_goes_on_under_a_storm_of_signals() {
     });
 }
 
-/// A script that moves itself to the cgroup in `$0` and goes on there.
+/// A script that moves itself to the cgroup in `$0` and continues there.
 fn moves_away(place: &std::path::Path, then: &str) -> pidherd::Command {
     let script = format!("echo $$ >'{}/cgroup.procs'; {then}", place.display());
     sh(&script)
@@ -427,7 +428,7 @@ fn a_stop_of_a_group_reaches_an_instance_that_has_left_its_group() {
         wait_until("it has left its group", SOON, || {
             group(pid) == rustix::process::getpgrp()
         });
-        // What it has started stays in the group, so that the group is there to be signalled.
+        // A child stays in the group, so that the group can still be signalled.
         host.supervisor.stop(id).unwrap();
         host.until_state(id, Stopped);
         assert_eq!(host.status(id).last_exit.unwrap().exit.signal(), Some(Signal::TERM));

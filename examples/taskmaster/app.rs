@@ -1,6 +1,6 @@
-//! The loop: one bare epoll for the supervisor, the signals, the commands, and the room for lines that are read slowly.
+//! The main loop: one epoll for the supervisor, the signals, the commands, and outputs with waiting lines.
 //!
-//! The herd is one descriptor in it, the supervisor's. With nothing to do there is no turn at all.
+//! The supervisor is one descriptor in this epoll. An idle taskmaster makes no system call.
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,13 +20,14 @@ use crate::input::{Input, Taken};
 use crate::poller::{Poller, Source};
 use crate::signals::{self, Meaning};
 
-/// How long the readers may take for the last lines without taking any.
+/// How long the shutdown waits for a reader that takes no line.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long commands are carried out before the other sources have their turn: one `status` may be of thousands.
+/// How long one turn carries out commands before the other sources are served. One `status` may cover thousands of
+/// processes.
 const SLICE: Duration = Duration::from_millis(5);
 
-/// Everything at work.
+/// The taskmaster at work: the herd and all inputs and outputs.
 #[derive(Debug)]
 pub struct App {
     poller: Poller,
@@ -35,18 +36,18 @@ pub struct App {
     console: Console,
     input: Input,
     lines: Lines,
-    /// Commands that were read and not yet carried out.
+    /// The commands that were read and not yet carried out.
     commands: VecDeque<Line>,
-    /// Where the configuration is read from again; `None` in the demonstration.
+    /// The file that a reload reads. `None` in the demonstration.
     config: Option<PathBuf>,
     tour: Option<Tour>,
 }
 
 impl App {
-    /// Puts everything together. Nothing is started.
+    /// Assembles the parts. Nothing is started.
     ///
     /// # Errors
-    /// The kernel refuses a descriptor, or to watch one.
+    /// The kernel refuses to create a descriptor or to watch it.
     pub fn new(
         herd: Herd,
         signals: SignalFd,
@@ -73,10 +74,11 @@ impl App {
         })
     }
 
-    /// Starts what is to be started, and goes on until everything is down. Whether all went well.
+    /// Starts the programs with `autostart`, and runs until all programs are down. Returns whether the shutdown was
+    /// clean.
     ///
     /// # Errors
-    /// The kernel refuses something that a loop can't do without.
+    /// The kernel refuses a call that the loop needs.
     pub fn run(mut self) -> io::Result<bool> {
         self.console.set_width(self.herd.widest_name());
         self.herd.autostart();
@@ -92,13 +94,13 @@ impl App {
             self.turn()?;
         }
         if self.tour.is_some() {
-            self.console.announce("That is all.");
+            self.console.announce("All programs are stopped.");
         }
         self.finish()?;
         Ok(self.herd.went_well())
     }
 
-    /// Waits until something is ready, and serves it all.
+    /// Waits until a source is ready, and serves all ready sources.
     fn turn(&mut self) -> io::Result<()> {
         let ready = self.poller.wait(self.longest_wait())?;
         self.input.look(Instant::now());
@@ -117,7 +119,7 @@ impl App {
         Ok(())
     }
 
-    /// How long the next turn may wait; `None` for as long as nothing happens.
+    /// The longest wait of the next turn. `None` means no limit.
     fn longest_wait(&self) -> Option<Duration> {
         let has_commands = !self.commands.is_empty() && self.console.has_room();
         let reads_on = self.input.is_plain() && self.takes_commands();
@@ -128,8 +130,8 @@ impl App {
         Some(look_at.saturating_duration_since(Instant::now()))
     }
 
-    /// Whether more commands are to be read. While the answers are not read they are not: the commands then wait
-    /// where they are, and the memory stays bounded without losing a line.
+    /// Whether the loop reads more commands. It reads none while the answers are not read. The commands then wait in
+    /// the input, so the memory stays bounded and no line is lost.
     fn takes_commands(&self) -> bool {
         self.commands.is_empty() && self.console.has_room()
     }
@@ -144,7 +146,7 @@ impl App {
         self.console.check();
     }
 
-    /// Asks epoll for the room that lines wait for, and only then.
+    /// Watches the outputs that have waiting lines, and no others.
     fn watch_for_room(&mut self) {
         for channel in Channel::ALL {
             let waits = self.console.is_waiting(channel);
@@ -155,13 +157,13 @@ impl App {
         }
     }
 
-    /// Asks epoll for commands, if they can be answered.
+    /// Watches the input if the taskmaster can answer commands.
     fn watch_for_commands(&mut self) {
         let wanted = self.input.is_watched() && self.takes_commands();
         match self.poller.watch(Source::Input, self.input.as_fd(), wanted) {
             Ok(()) => {}
             Err(Errno::PERM) => self.input.set_plain(),
-            // A lack of memory is no reason to end the supervision.
+            // A lack of memory does not end the supervision.
             Err(_) => self.input.put_off(),
         }
     }
@@ -169,8 +171,8 @@ impl App {
     fn read_signals(&mut self) -> io::Result<()> {
         let own_pid = std::process::id();
         while let Some(info) = self.signals.read()? {
-            // A write without a reader brings SIGPIPE, and a write beyond the limit of a file's size SIGXFSZ. That write
-            // has failed, and its error is reported.
+            // A write without a reader raises SIGPIPE, and a write beyond the limit of the file size raises SIGXFSZ.
+            // The write also fails, and its error is reported.
             if info.sender.is_some_and(|sender| sender.as_raw() == own_pid) {
                 continue;
             }
@@ -178,10 +180,10 @@ impl App {
                 Meaning::Reload => self.reload_and_reopen(),
                 Meaning::Reopen => self.reopen(),
                 Meaning::Continued => self.input.resume(),
-                Meaning::Note => self.console.note(&format!("{}: nothing is done about it", info.signal)),
+                Meaning::Note => self.console.note(&format!("{}: ignored", info.signal)),
                 Meaning::Shutdown if self.herd.is_closing() => {
                     self.console
-                        .note(&format!("{} again: killing what is left", info.signal));
+                        .note(&format!("{} again: killing the remaining processes", info.signal));
                     self.herd.kill_all();
                 }
                 Meaning::Shutdown => {
@@ -193,7 +195,8 @@ impl App {
         Ok(())
     }
 
-    /// SIGHUP means both: scripts that rotate logs send it, and so does an administrator who changed the configuration.
+    /// SIGHUP reloads and reopens, because scripts that rotate logs send it, and administrators send it after a
+    /// change of the configuration.
     fn reload_and_reopen(&mut self) {
         let lines = self.open_anew();
         lines.iter().for_each(|line| self.console.note(line));
@@ -205,13 +208,13 @@ impl App {
         let lines = self.open_anew();
         if lines.is_empty() {
             self.console
-                .note("nothing that the taskmaster writes was renamed; a program opens its log files when it starts");
+                .note("no output file was renamed; a program opens its log files when it starts");
         }
         lines.iter().for_each(|line| self.console.note(line));
     }
 
     fn open_anew(&mut self) -> Vec<String> {
-        // What epoll watches is about to be closed.
+        // A reopened file replaces the descriptor that epoll watches.
         for channel in Channel::ALL {
             if let Some(fd) = self.console.fd(channel) {
                 let _not_watched = self.poller.watch(Source::Room(channel), fd, false);
@@ -233,14 +236,14 @@ impl App {
                 self.poller.watch(Source::Input, self.input.as_fd(), false)?;
                 if self.input.is_terminal() {
                     self.console
-                        .note("the end of the commands, but not of the programs: Ctrl-C or SIGTERM stops them");
+                        .note("standard input has ended; the programs run until Ctrl-C or SIGTERM");
                 }
             }
         }
         Ok(())
     }
 
-    /// Carries out some of the commands that were read, as long as there is room for answers.
+    /// Carries out waiting commands while there is room for answers and the slice lasts.
     fn obey_some(&mut self) -> io::Result<()> {
         let end = Instant::now() + SLICE;
         while self.console.has_room() {
@@ -256,12 +259,12 @@ impl App {
         Ok(())
     }
 
-    /// A command that is typed at a terminal ends the tour.
+    /// The first command that is typed at a terminal ends the tour.
     fn take_over(&mut self) -> io::Result<()> {
         if let Some(tour) = self.tour.as_mut().filter(|_| self.input.is_terminal()) {
             if tour.cancel()? {
                 self.console
-                    .announce("The tour is over, it is all yours now: try help; shutdown ends it.");
+                    .announce("The tour has ended. Type commands: help lists them, and shutdown stops all programs.");
             }
         }
         Ok(())
@@ -290,7 +293,7 @@ impl App {
     fn obey(&mut self, command: Command) {
         let answer = match command {
             Command::Status(name) => match self.herd.status(name.as_deref()) {
-                Ok(rows) if rows.is_empty() => Ok("status: there is nothing".to_owned()),
+                Ok(rows) if rows.is_empty() => Ok("status: no processes".to_owned()),
                 Ok(rows) => return self.console.table(&rows),
                 Err(error) => Err(error),
             },
@@ -300,10 +303,10 @@ impl App {
             Command::Signal(signal, name) => self.herd.apply(Verb::Signal(signal), &name),
             Command::Scale(group, count) => self.herd.scale(&group, count),
             Command::Reload => self.reload().map(|line| format!("reload: {line}")),
-            Command::Shutdown if self.herd.is_closing() => Ok("shutdown: under way".to_owned()),
+            Command::Shutdown if self.herd.is_closing() => Ok("shutdown: already in progress".to_owned()),
             Command::Shutdown => {
                 self.herd.shut_down();
-                Ok("shutdown: begun".to_owned())
+                Ok("shutdown: started".to_owned())
             }
             Command::Help => return HELP.iter().for_each(|line| self.console.say(line)),
         };
@@ -311,7 +314,7 @@ impl App {
         self.console.answer(&answer);
     }
 
-    /// Reads the configuration again. With a mistake in it, everything goes on as it was.
+    /// Reads the configuration again. If it has a mistake, nothing changes.
     fn reload(&mut self) -> Result<String, String> {
         let path = self
             .config
@@ -333,7 +336,7 @@ impl App {
         self.herd.reload(&config)
     }
 
-    /// Gives the readers time to take what waits. Another signal to end takes it away.
+    /// Gives the readers time to take the waiting lines. Another shutdown signal ends this wait.
     fn finish(&mut self) -> io::Result<()> {
         self.poller.watch(Source::Herd, self.herd.as_fd(), false)?;
         self.poller.watch(Source::Input, self.input.as_fd(), false)?;

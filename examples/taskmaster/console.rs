@@ -1,5 +1,5 @@
-//! Everything that the taskmaster writes: answers on standard output, the log on standard error, events in their file.
-//! The demonstration is made to be looked at, so its log is on standard output.
+//! All output of the taskmaster: answers on standard output, the log on standard error, and events in a file. The
+//! demonstration writes its log to standard output.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,33 +11,33 @@ use crate::files;
 use crate::output::{LossNotice, Output};
 use crate::report::{self, Report, Row};
 
-/// The three channels, each with where its lines go.
+/// The three channels and the destination of each one.
 #[derive(Debug)]
 pub struct Console {
     out: Sink,
     log: Sink,
     events: Option<Sink>,
-    /// The log goes to `out`, and is painted if that is a terminal.
+    /// Whether the log goes to standard output, in colours if that is a terminal.
     staged: bool,
     colours: bool,
     log_colours: bool,
-    /// How much room names get in the log.
+    /// The width of the column of names in the log.
     width: usize,
 }
 
 /// A kind of output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Channel {
-    /// Standard output.
+    /// Answers, on standard output.
     Out,
-    /// Standard error.
+    /// The log, on standard error.
     Log,
-    /// The event file.
+    /// Transitions, in the event file.
     Events,
 }
 
 impl Channel {
-    /// All three.
+    /// All channels, in the order of their numbers.
     pub const ALL: [Channel; 3] = [Channel::Out, Channel::Log, Channel::Events];
 
     fn name(self) -> &'static str {
@@ -49,7 +49,7 @@ impl Channel {
     }
 }
 
-/// An output, and the file behind it if it has a name.
+/// An output, and its file if it has a name.
 #[derive(Debug)]
 struct Sink {
     output: Output,
@@ -57,7 +57,7 @@ struct Sink {
 }
 
 impl Console {
-    /// Opens the event file, if there is to be one. A FIFO is waited for until it has a reader.
+    /// Opens the event file if there is one. For a FIFO, waits until it has a reader.
     ///
     /// # Errors
     /// One line: the event file can't be opened for appending, or no descriptor is free.
@@ -80,7 +80,7 @@ impl Console {
         })
     }
 
-    /// Makes room for names of this width in the log.
+    /// Sets the width of the column of names in the log.
     pub fn set_width(&mut self, width: usize) {
         self.width = width;
     }
@@ -95,12 +95,12 @@ impl Console {
         self.log_line(&text);
     }
 
-    /// Puts a line into the log.
+    /// Writes a line to the log.
     pub fn note(&mut self, line: &str) {
         self.log_line(&format!("taskmaster: {line}"));
     }
 
-    /// Answers a command.
+    /// Writes the answer to a command.
     pub fn answer(&mut self, answer: &Result<String, String>) {
         match answer {
             Ok(line) => self.say(&format!("ok: {line}")),
@@ -108,53 +108,53 @@ impl Console {
         }
     }
 
-    /// Answers with a table.
+    /// Writes a table as the answer to a command.
     pub fn table(&mut self, rows: &[Row]) {
         for line in report::table(rows, self.colours) {
             self.say(&line);
         }
     }
 
-    /// Answers with text as it is.
+    /// Writes a line without changes.
     pub fn say(&mut self, line: &str) {
         self.out.output.answer(line);
     }
 
-    /// The same in bold.
+    /// Writes a line in bold.
     pub fn announce(&mut self, line: &str) {
         self.say(&report::bold(line, self.colours));
     }
 
-    /// Whether another command can be answered.
+    /// Whether another answer fits.
     pub fn has_room(&self) -> bool {
         self.out.output.has_room()
     }
 
-    /// Whether lines wait for room in this sink.
+    /// Whether lines wait in this channel.
     pub fn is_waiting(&self, channel: Channel) -> bool {
         self.sink(channel).is_some_and(|sink| sink.output.is_waiting())
     }
 
-    /// There is room on this channel again.
+    /// Writes the waiting lines of a channel that has room again.
     pub fn flush(&mut self, channel: Channel) {
         if let Some(sink) = self.sink_mut(channel) {
             sink.output.flush();
         }
     }
 
-    /// The loop cannot wait for room in this sink.
+    /// Handles a channel that the loop cannot watch.
     pub fn fail(&mut self, channel: Channel, error: Errno) {
         if let Some(sink) = self.sink_mut(channel) {
             sink.output.fail(error);
         }
     }
 
-    /// The descriptor of this sink.
+    /// The descriptor of this channel. `None` if there is no event file.
     pub fn fd(&self, channel: Channel) -> Option<BorrowedFd<'_>> {
         self.sink(channel).map(|sink| sink.output.as_fd())
     }
 
-    /// Puts what went wrong with the other channels into the log.
+    /// Writes problems with the other channels to the log.
     pub fn check(&mut self) {
         for channel in [Channel::Out, Channel::Events] {
             let report = self.sink_mut(channel).and_then(|sink| sink.output.take_report());
@@ -164,7 +164,7 @@ impl Console {
         }
     }
 
-    /// Gives up what waits, at the end. The log gets a line about what the other channels have lost.
+    /// Discards the waiting lines at the end. The log gets a line about the losses of the other channels.
     pub fn abandon(&mut self) {
         for channel in [Channel::Out, Channel::Events] {
             let report = self.sink_mut(channel).and_then(|sink| sink.output.abandon());
@@ -174,15 +174,15 @@ impl Console {
         }
     }
 
-    /// Opens anew what was renamed or removed; a line about each file that was, and about each that cannot be opened
-    /// and is written on as it is.
+    /// Reopens each output after its file was renamed or removed. Returns a line for each reopened file, and for each
+    /// file that cannot be reopened and stays in use.
     pub fn reopen(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
         for channel in Channel::ALL {
             let reopened = self.sink_mut(channel).map(|sink| sink.reopen(channel));
             match reopened {
                 None | Some(Ok(None)) => {}
-                Some(Ok(Some(path))) => lines.push(format!("{} is {} from now on", channel.name(), path.display())),
+                Some(Ok(Some(path))) => lines.push(format!("{} was reopened as {}", channel.name(), path.display())),
                 Some(Err(error)) => lines.push(error),
             }
         }
@@ -220,13 +220,13 @@ impl Sink {
         let file = files::append(path).map_err(failed)?;
         Ok(Sink {
             output: Output::new(file.as_fd(), LossNotice::Report).map_err(failed)?,
-            // The working directory may change, and the file stays where it is.
+            // The path is made absolute, because the working directory may change.
             path: std::path::absolute(path).ok(),
         })
     }
 
-    /// A standard stream. If it is a regular file, its path is found out now: after a rename the kernel answers with the
-    /// new one.
+    /// A standard stream. The path of a regular file is read now, because the kernel returns the new path after a
+    /// rename.
     fn stream(fd: BorrowedFd<'_>, notice: LossNotice) -> io::Result<Sink> {
         Ok(Sink {
             output: Output::new(fd, notice)?,
@@ -234,7 +234,7 @@ impl Sink {
         })
     }
 
-    /// Opens the file anew, unless its name still means the same file. Returns the path then.
+    /// Reopens the file, unless its path still leads to the same file. Returns the path if it was reopened.
     fn reopen(&mut self, channel: Channel) -> Result<Option<&Path>, String> {
         let Some(path) = self
             .path
@@ -245,7 +245,7 @@ impl Sink {
         };
         let file = files::append_at_once(path).and_then(|file| {
             match channel {
-                // Programs that write to the taskmaster's own streams follow.
+                // Programs that write to the taskmaster's own streams get the new file too.
                 Channel::Out => rustix::stdio::dup2_stdout(&file)?,
                 Channel::Log => rustix::stdio::dup2_stderr(&file)?,
                 Channel::Events => {}

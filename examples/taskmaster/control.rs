@@ -1,56 +1,56 @@
-//! The command line on standard input: from bytes to lines to commands.
+//! The command line on standard input: bytes become lines, and lines become commands.
 //!
-//! Another program may be at the other end. So a line may come in pieces or many at once, may end in CRLF, may be no text
-//! at all, and may never end. None of that costs more memory than a [`LONGEST_LINE`], and each bad line gets an answer of
-//! one line.
+//! The peer may be another program. So a line may arrive in pieces, several lines may arrive at once, and a line may
+//! end in CRLF, contain no valid text, or never end. The memory use never exceeds one [`LONGEST_LINE`], and each bad
+//! line gets a one-line answer.
 
 use pidherd::signal::Signal;
 
-/// Longer lines are no commands, whatever they are.
+/// The length of the longest command, in bytes.
 pub const LONGEST_LINE: usize = 4096;
 
-/// What `help` answers.
+/// The answer to `help`.
 pub const HELP: &[&str] = &[
-    "status [NAME]        how it is: state, pid, uptime, last exit",
-    "start NAME           start what is down",
-    "stop NAME            ask it to stop; killed if it takes too long",
+    "status [NAME]        show state, pid, uptime and last exit",
+    "start NAME           start the processes that are down",
+    "stop NAME            stop processes; SIGKILL follows after stopwaitsecs",
     "restart NAME         stop, then start",
     "signal SIG NAME      send a signal: HUP, SIGUSR1, 10",
-    "scale GROUP N        keep N instances of it",
-    "reload               read the configuration again, and do what changed",
-    "shutdown             stop everything, then end",
-    "help                 this",
-    "A NAME is a process (group:process, or one word where both are the same), a group (group:*) or all.",
+    "scale GROUP N        change the number of instances to N",
+    "reload               read the configuration again, and apply the changes",
+    "shutdown             stop all programs, then exit",
+    "help                 show this list",
+    "A NAME is a process (group:process, or one word if both are equal), a group (group:*) or all.",
 ];
 
 /// One command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// `status [NAME]`
+    /// `status [NAME]`: shows the state of processes.
     Status(Option<String>),
-    /// `start NAME`
+    /// `start NAME`: starts processes.
     Start(String),
-    /// `stop NAME`
+    /// `stop NAME`: stops processes.
     Stop(String),
-    /// `restart NAME`
+    /// `restart NAME`: restarts processes.
     Restart(String),
-    /// `signal SIG NAME`
+    /// `signal SIG NAME`: sends a signal.
     Signal(Signal, String),
-    /// `scale GROUP N`
+    /// `scale GROUP N`: changes the number of instances.
     Scale(String, u32),
-    /// `reload`
+    /// `reload`: reads the configuration again.
     Reload,
-    /// `shutdown`
+    /// `shutdown`: stops all processes and ends.
     Shutdown,
-    /// `help`
+    /// `help`: lists the commands.
     Help,
 }
 
 impl Command {
-    /// Understands one line; `None` if it is blank.
+    /// Parses one line. Returns `None` for a blank line.
     ///
     /// # Errors
-    /// One line that says what is wrong.
+    /// One line that describes the mistake.
     pub fn parse(line: &str) -> Result<Option<Command>, String> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let Some((&verb, arguments)) = words.split_first() else {
@@ -85,11 +85,11 @@ fn parse_count(text: &str) -> Result<u32, String> {
             "{text} instances are too many: at most {}",
             crate::config::MOST_INSTANCES
         )),
-        Err(_) => Err(format!("{text:?} is no number of instances")),
+        Err(_) => Err(format!("{text:?} is not a number of instances")),
     }
 }
 
-/// A known command with the wrong arguments gets its usage, anything else a pointer to the list.
+/// The error for a bad command: the usage of a known command, or a pointer to `help`.
 fn misuse(verb: &str) -> String {
     let is_it = |line: &&&str| line.split(' ').next() == Some(verb);
     match HELP
@@ -103,19 +103,19 @@ fn misuse(verb: &str) -> String {
     }
 }
 
-/// Cuts a stream of bytes into lines.
+/// Splits a stream of bytes into lines.
 #[derive(Debug, Default)]
 pub struct Lines {
     pending: Vec<u8>,
-    /// The line that is coming in is too long, and is thrown away up to its end.
+    /// Whether the current line is too long, so that the rest of it is discarded.
     skipping: bool,
 }
 
-/// A line, or what it is instead.
+/// A line, or the error that stands for it.
 pub type Line = Result<String, String>;
 
 impl Lines {
-    /// Takes in what was read, and hands every line that is now complete to `each`.
+    /// Adds bytes, and passes each complete line to `each`.
     pub fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(Line)) {
         let mut rest = bytes;
         while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
@@ -127,7 +127,7 @@ impl Lines {
         self.take_in(rest);
     }
 
-    /// The last line, if the stream ended without ending it.
+    /// The last line, if the stream ended without a newline.
     pub fn finish(&mut self) -> Option<Line> {
         (self.skipping || !self.pending.is_empty()).then(|| self.complete())
     }
@@ -144,9 +144,9 @@ impl Lines {
     fn complete(&mut self) -> Line {
         let line = std::mem::take(&mut self.pending);
         if std::mem::take(&mut self.skipping) {
-            return Err(format!("a line of more than {LONGEST_LINE} bytes is no command"));
+            return Err(format!("a command must not be longer than {LONGEST_LINE} bytes"));
         }
-        String::from_utf8(line).map_err(|_| "a line that is not UTF-8 is no command".to_owned())
+        String::from_utf8(line).map_err(|_| "a command must be UTF-8".to_owned())
     }
 }
 
@@ -187,8 +187,8 @@ mod tests {
             ("signal web", "usage: signal SIG NAME"),
             ("signal NOPE web", "there is no signal \"NOPE\""),
             ("scale web", "usage: scale GROUP N"),
-            ("scale web many", "\"many\" is no number of instances"),
-            ("scale web -1", "\"-1\" is no number of instances"),
+            ("scale web many", "\"many\" is not a number of instances"),
+            ("scale web -1", "\"-1\" is not a number of instances"),
             ("scale web 0", "a group can't be scaled to 0: stop it instead"),
             (
                 "scale web 4000000000",
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn endless_lines_cost_no_memory() {
+    fn an_endless_line_uses_bounded_memory() {
         let mut reader = Lines::default();
         for _ in 0..1000 {
             reader.feed(&[b'x'; 1000], |_| unreachable!());
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_one_bad_line() {
+    fn bytes_that_are_not_text_are_one_bad_line() {
         let seen = lines(&[b"stat\xffus\nstatus\n"]);
         assert!(seen[0].is_err());
         assert_eq!(seen[1], Ok("status".to_owned()));

@@ -1,7 +1,7 @@
-//! The demonstration: what the taskmaster shows when it is run without a configuration.
+//! The demonstration, which runs without a configuration file.
 //!
-//! It is no mock-up: the configuration and the commands of the tour are ordinary ones. At a terminal, other commands may
-//! be typed in between.
+//! The configuration and the commands of the tour are ordinary ones. At a terminal, the user may type other commands
+//! in between.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,30 +10,30 @@ use std::time::Duration;
 use pidherd::time::Instant;
 use pidherd::{Clock, TimerFd};
 
-/// The configuration.
+/// The configuration of the demonstration.
 pub const CONFIGURATION: &str = include_str!("demo.conf");
 
-/// The first lines.
+/// The lines that the demonstration prints first.
 pub const WELCOME: &[&str] = &[
     "Five programs under one supervisor:",
     "  api       a healthy service",
     "  web       a group of three",
-    "  flaky     crashes every few seconds, and is started again",
-    "  doomed    can't be started at all",
+    "  flaky     crashes every few seconds, and is restarted",
+    "  doomed    cannot be started",
     "  stubborn  ignores SIGTERM",
 ];
 
-/// A further line, at a terminal.
-pub const INVITATION: &str = "Watch for a quarter of a minute, or type a command to take over: try help.";
+/// An additional line at a terminal.
+pub const INVITATION: &str = "The tour takes 15 seconds. Type a command to end it; help lists the commands.";
 
 /// A step of the tour.
 #[derive(Debug)]
 pub struct Step {
-    /// When, since the beginning.
+    /// The time since the start of the tour.
     at: Duration,
-    /// What it shows.
+    /// The text that introduces the step.
     pub says: &'static str,
-    /// The command that is typed.
+    /// The command of the step.
     pub types: &'static str,
 }
 
@@ -45,22 +45,30 @@ const fn step(millis: u64, types: &'static str, says: &'static str) -> Step {
     }
 }
 
-/// The whole tour: a time for everything, and nothing longer than a look at it.
+/// All steps of the tour, in order of time.
 const STEPS: &[Step] = &[
-    step(3_500, "status", "doomed has no try left, all others are up"),
+    step(3_500, "status", "doomed has failed, and all other programs are running"),
     step(
         5_000,
         "signal KILL web:web_1",
-        "one of three is killed, and replaced at once",
+        "kills one of three instances, which restarts at once",
     ),
-    step(6_500, "scale web 5", "two more; the others keep their pids"),
-    step(8_000, "scale web 3", "the last two leave again"),
-    step(9_000, "stop stubborn", "it won't listen: in two seconds it is killed"),
-    step(11_500, "status", "how things stand"),
-    step(12_500, "shutdown", "everything stops, and nothing is left behind"),
+    step(
+        6_500,
+        "scale web 5",
+        "starts two more instances; the others keep their PIDs",
+    ),
+    step(8_000, "scale web 3", "stops the last two instances"),
+    step(
+        9_000,
+        "stop stubborn",
+        "stubborn ignores SIGTERM, so it is killed after two seconds",
+    ),
+    step(11_500, "status", "shows the state of all processes"),
+    step(12_500, "shutdown", "stops all programs; no process is left"),
 ];
 
-/// The tour under way.
+/// The running tour.
 #[derive(Debug)]
 pub struct Tour {
     timer: TimerFd,
@@ -69,7 +77,7 @@ pub struct Tour {
 }
 
 impl Tour {
-    /// Begins now.
+    /// Starts the tour now.
     ///
     /// # Errors
     /// The kernel refuses a timerfd.
@@ -84,7 +92,7 @@ impl Tour {
         Ok(tour)
     }
 
-    /// The next step, if it is due: call this when the descriptor is readable.
+    /// The next step, if it is due. The caller calls this when the descriptor is readable.
     ///
     /// # Errors
     /// The kernel refuses to read or to arm the timer.
@@ -97,7 +105,7 @@ impl Tour {
         Ok(step)
     }
 
-    /// Ends it. Whether there was anything left to end.
+    /// Ends the tour. Returns whether steps were left.
     ///
     /// # Errors
     /// The kernel refuses to disarm the timer.

@@ -1,8 +1,8 @@
-//! Files opened without ever waiting: for the configuration, for the event file, and for the standard streams.
+//! Opens files without waiting: the configuration, the event file, and the standard streams.
 //!
-//! An open of a FIFO waits for the other end, and a read of a device may wait for anything. A supervisor that waits
-//! for a file supervises nothing, so everything here is opened with O_NONBLOCK. The exception is the first look at a
-//! FIFO, before anything was started: `taskmaster <(generate)` waits for its configuration as any program does.
+//! An open of a FIFO waits for the other end, and a read of a device may wait without limit. A waiting taskmaster
+//! cannot supervise, so every file is opened with O_NONBLOCK. The first read of a FIFO is an exception, because
+//! nothing has been started: `taskmaster <(generate)` waits for its configuration.
 
 use std::fmt::Display;
 use std::fs::File;
@@ -13,18 +13,18 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, stat};
 use rustix::io::Errno;
 
-/// A larger file is no configuration.
+/// The size of the largest configuration, in bytes.
 const LARGEST_CONFIGURATION: u64 = 16 << 20;
 
-/// Permissions of a file that is created, before the umask.
+/// The permissions of a new file, before the umask.
 const MODE: Mode = Mode::from_raw_mode(0o666);
 
-/// Whether a FIFO may be read.
+/// How the taskmaster treats a FIFO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fifo {
-    /// Nothing was started yet, so the taskmaster waits for its writer.
+    /// The taskmaster waits for the writer, because nothing was started yet.
     Waited,
-    /// The taskmaster is at work and cannot wait.
+    /// The taskmaster refuses the FIFO, because it must not wait while it supervises.
     Refused,
 }
 
@@ -41,14 +41,14 @@ pub fn read(path: &Path, fifo: Fifo) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// Reads one byte more than a configuration may have, at most.
+/// Reads at most one byte more than the largest configuration.
 fn read_bounded(path: &Path, fifo: Fifo) -> Result<Vec<u8>, String> {
-    // A look before the open, since to open a device may do something.
+    // The file type is checked before the open, because opening a device may have effects.
     let kind = readable(&stat(path).map_err(reason)?, fifo)?;
     let waits = kind == FileType::Fifo;
     let flags = if waits { OFlags::empty() } else { OFlags::NONBLOCK };
     let file = open(path, OFlags::RDONLY | flags).map_err(reason)?;
-    // And one after it, since the path may have come to mean another file.
+    // The file type is checked again after the open, because the path may lead to another file by then.
     let fifo = if waits { fifo } else { Fifo::Refused };
     readable(&fstat(&file).map_err(reason)?, fifo)?;
     let mut bytes = Vec::new();
@@ -57,7 +57,7 @@ fn read_bounded(path: &Path, fifo: Fifo) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// The type of a file that can hold a configuration.
+/// Returns the file type if such a file can contain a configuration.
 fn readable(stat: &Stat, fifo: Fifo) -> Result<FileType, String> {
     match file_type(stat) {
         FileType::Fifo if fifo == Fifo::Waited => Ok(FileType::Fifo),
@@ -69,7 +69,7 @@ fn readable(stat: &Stat, fifo: Fifo) -> Result<FileType, String> {
     }
 }
 
-/// The text of an error, without its number.
+/// The text of an error without its number.
 pub fn reason(error: impl Display) -> String {
     let text = error.to_string();
     match text.split_once(" (os error ") {
@@ -78,22 +78,23 @@ pub fn reason(error: impl Display) -> String {
     }
 }
 
-/// Opens a file to append to, created if it is not there. A FIFO is waited for until it has a reader.
+/// Opens a file for appending, and creates it if necessary. For a FIFO, waits until it has a reader.
 ///
 /// # Errors
-/// As open(2) answers.
+/// The errors of open(2).
 pub fn append(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, appending(), MODE)?)
 }
 
-/// The same without waiting: also a FIFO without a reader is open then, and a write to it fails until there is one.
+/// Opens a file for appending without waiting. A FIFO without a reader is opened too, and writes to it fail until a
+/// reader exists.
 ///
 /// # Errors
-/// As open(2) answers.
+/// The errors of open(2).
 pub fn append_at_once(path: &Path) -> io::Result<OwnedFd> {
     match rustix::fs::open(path, appending() | OFlags::NONBLOCK, MODE) {
         Err(Errno::NXIO) if stat(path).is_ok_and(|stat| file_type(&stat) == FileType::Fifo) => {
-            // An open for both reading and writing needs no other end, and then there is one for a moment.
+            // An open for reading and writing needs no other end, and provides a reader for the second open.
             let both = open(path, OFlags::RDWR | OFlags::NONBLOCK)?;
             Ok(open(&own(both.as_fd()), OFlags::WRONLY | OFlags::NONBLOCK)?)
         }
@@ -101,30 +102,30 @@ pub fn append_at_once(path: &Path) -> io::Result<OwnedFd> {
     }
 }
 
-/// Whether `path` still means the file that `fd` has open.
+/// Whether `path` still leads to the file that is open as `fd`.
 pub fn is_still(fd: BorrowedFd<'_>, path: &Path) -> bool {
     let same = |a: Stat, b: Stat| (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino);
     matches!((fstat(fd), stat(path)), (Ok(a), Ok(b)) if same(a, b))
 }
 
-/// The path of a regular file that is open as `fd`; `None` for anything else, and for a file that has no name.
+/// The path of the regular file that is open as `fd`. `None` for another type of file, and for a file without a name.
 pub fn path_of(fd: BorrowedFd<'_>) -> Option<PathBuf> {
     let path = std::fs::read_link(own(fd)).ok()?;
     (kind(fd) == Kind::Regular && is_still(fd, &path)).then_some(path)
 }
 
-/// What a descriptor stands for, as far as writing to it is concerned.
+/// The types of descriptors that differ in how a write may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A regular file, which never makes a write wait.
+    /// A regular file. A write never waits.
     Regular,
-    /// A socket.
+    /// A socket. A flag of send(2) prevents the wait.
     Socket,
-    /// Anything else.
+    /// Any other type, such as a pipe or a terminal.
     Other,
 }
 
-/// What `fd` stands for.
+/// The type of `fd`.
 pub fn kind(fd: BorrowedFd<'_>) -> Kind {
     match fstat(fd).map(|stat| file_type(&stat)) {
         Ok(FileType::RegularFile) => Kind::Regular,
@@ -133,14 +134,14 @@ pub fn kind(fd: BorrowedFd<'_>) -> Kind {
     }
 }
 
-/// The FIFO, pipe or terminal that is open as `fd`, opened once more with O_NONBLOCK.
+/// Opens the FIFO, pipe or terminal behind `fd` a second time, with O_NONBLOCK.
 ///
-/// The flag belongs to the open file description, which is shared with the shell and with whatever else was given it;
-/// so the flag of the first one stays as it is. Between poll(2) and a write another process may take the room, and a
-/// blocking write would wait then.
+/// The flag belongs to the open file description, which the taskmaster shares with the shell and other processes. So
+/// the flag of the first description stays unchanged. A check with poll(2) is not enough: another process may fill
+/// the room before the write, and then a blocking write waits.
 ///
 /// # Errors
-/// There is no second one: it is something else, or may not be opened (a terminal after su(1)).
+/// The file is of another type, or the taskmaster may not open it (for example a terminal after su(1)).
 pub fn non_blocking(fd: BorrowedFd<'_>, access: OFlags) -> io::Result<OwnedFd> {
     match file_type(&fstat(fd)?) {
         FileType::Fifo | FileType::CharacterDevice => Ok(open(&own(fd), access | OFlags::NONBLOCK)?),
@@ -156,7 +157,7 @@ fn appending() -> OFlags {
     OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOCTTY
 }
 
-/// The path by which this process reaches a descriptor of its own.
+/// The path in /proc for a descriptor of this process.
 fn own(fd: BorrowedFd<'_>) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }

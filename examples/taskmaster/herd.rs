@@ -1,7 +1,7 @@
-//! The herd: the programs of the configuration as groups of the library, by name.
+//! The herd: the programs of the configuration, as groups of the library, found by name.
 //!
-//! A group of the configuration may hold several programs, a group of the library holds instances of one command. So
-//! there is one [`Member`] for each program, and what a NAME means is worked out here. All instances of a member are
+//! A group of the configuration may contain several programs. A group of the library contains instances of one
+//! command. So the herd has one [`Member`] for each program, and it resolves each NAME to members. A whole member is
 //! addressed as a group, so that instances which `scale` adds later are included.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -11,108 +11,35 @@ use std::sync::Arc;
 
 use pidherd::lifecycle::{Cause, Failure, StateName};
 use pidherd::supervisor::{AdoptError, Builder, Name, SpecError, TransitionEvent};
-use pidherd::time::Instant;
-use pidherd::{Error, Event, GroupId, InstanceId, Signal, Supervisor, Target};
+use pidherd::{Error, Event, GroupId, InstanceId, Supervisor, Target};
 
-use crate::config::{Config, Group, Program, Supervisord};
-use crate::limits::OpenFiles;
+use crate::config::{Config, Program};
 use crate::report::Report;
 use crate::{files, names, spec};
 
 mod closing;
+mod model;
 mod reload;
 mod select;
 mod status;
 mod tally;
 
+use model::{Closing, Member, empty_groups, with_priorities};
+pub use model::{Herd, News, Terms, Verb};
 use tally::Tally;
 
-/// How many programs are started in one go.
+/// The number of programs that one turn of the loop starts.
 const STARTS: usize = 8;
 
-/// How many events are kept between two looks at them. A command for the most instances that a program may have brings a
-/// few for each; the library reserves memory for some thousands only.
+/// The number of events that the queue holds between two reads. A command for the largest number of instances of a
+/// program causes a few events for each instance. The library reserves memory for only some thousands.
 const MOST_EVENTS: usize = 1 << 20;
 
-/// What does not depend on the configuration.
-#[derive(Clone, Copy, Debug)]
-pub struct Terms {
-    /// The limit of open files for the programs, if it is not the taskmaster's own.
-    pub open_files: Option<OpenFiles>,
-    /// Whether processes that lose their parent become children of the taskmaster, which then has to reap them.
-    pub adopts_orphans: bool,
-}
-
-/// Something for the log.
-#[derive(Debug)]
-pub enum News {
-    /// A transition.
-    Report(Report),
-    /// Anything else worth a line.
-    Note(String),
-}
-
-/// What is done to processes by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verb {
-    /// Start what is down.
-    Start,
-    /// Stop what is up.
-    Stop,
-    /// Stop what is up, and start everything.
-    Restart,
-    /// Send a signal.
-    Signal(Signal),
-}
-
-/// All programs, and the supervisor that runs them.
-#[derive(Debug)]
-pub struct Herd {
-    supervisor: Supervisor,
-    open_files: Option<OpenFiles>,
-    /// In the order in which they are started.
-    members: Vec<Member>,
-    began: Instant,
-    news: VecDeque<News>,
-    /// The groups that are still to be started, in this order.
-    to_start: VecDeque<GroupId>,
-    /// The instances that survived SIGKILL.
-    unkillable: HashSet<InstanceId>,
-    /// How many of an instance's failed starts in a row were for lack of something (memory, descriptors, processes):
-    /// those use up no retry.
-    shortages: HashMap<InstanceId, u32>,
-    /// How many events the library had dropped when that was last looked at.
-    dropped: u64,
-    closing: closing::Closing,
-    /// What the taskmaster itself was started with.
-    own: Supervisord,
-    /// The groups of the configuration that have no program.
-    empty: Vec<String>,
-}
-
-/// One program.
-#[derive(Debug)]
-struct Member {
-    id: GroupId,
-    /// Its name in the library: the program's, or another while a program that is being removed still has that.
-    alias: String,
-    program: Arc<Program>,
-    /// The group's priority, then the program's.
-    priority: (i32, i32),
-    /// What its processes are called, by number.
-    names: Vec<String>,
-    /// A reload removed it, and it is being stopped.
-    leaving: bool,
-    /// It came in a reload that also removed this group, which bears the same name: it does not start
-    /// before that one is gone.
-    after: Option<GroupId>,
-}
-
 impl Herd {
-    /// The programs of `config`, not started yet.
+    /// Adds the programs of `config` without starting them.
     ///
     /// # Errors
-    /// One line: the kernel refuses what a supervisor needs, or a program cannot be as described.
+    /// One line: the kernel refuses what a supervisor needs, or the library refuses a program.
     pub fn new(config: &Config, terms: Terms) -> Result<Herd, String> {
         let mut notes = VecDeque::new();
         let supervisor = supervisor(terms.adopts_orphans, &mut notes);
@@ -128,7 +55,7 @@ impl Herd {
             unkillable: HashSet::new(),
             shortages: HashMap::new(),
             dropped: 0,
-            closing: closing::Closing::default(),
+            closing: Closing::default(),
             own: config.supervisord.clone(),
             empty: empty_groups(config),
         };
@@ -138,19 +65,18 @@ impl Herd {
         Ok(herd)
     }
 
-    /// From now on, every program that wants to be started by itself waits for its turn.
+    /// Puts every program with `autostart` into the queue of programs to start.
     pub fn autostart(&mut self) {
         let autostarted = self.members.iter().filter(|member| member.program.autostart);
         self.to_start.extend(autostarted.map(|member| member.id));
     }
 
-    /// Whether some programs are still to be started.
+    /// Whether programs still wait to be started.
     pub fn is_starting(&self) -> bool {
         !self.to_start.is_empty()
     }
 
-    /// Starts the next few of the programs that are to be started. A thousand at once would keep signals and commands
-    /// waiting.
+    /// Starts the next few waiting programs. Starting a thousand programs at once would delay signals and commands.
     pub fn start_some(&mut self) {
         for _ in 0..STARTS {
             let Some(id) = self.to_start.pop_front() else { return };
@@ -159,17 +85,17 @@ impl Herd {
         }
     }
 
-    /// Starts all of them: the command that comes next means the herd as it is to be.
+    /// Starts all waiting programs, because the next command refers to the complete herd.
     fn start_rest(&mut self) {
         while self.is_starting() {
             self.start_some();
         }
     }
 
-    /// Does `verb` to the processes that `text` names, and returns in one line what came of it.
+    /// Applies `verb` to the processes that `text` names, and returns the outcome in one line.
     ///
     /// # Errors
-    /// One line: nothing was done.
+    /// One line: the command changed nothing.
     pub fn apply(&mut self, verb: Verb, text: &str) -> Result<String, String> {
         let mut places = self.select(text)?;
         self.start_rest();
@@ -178,7 +104,7 @@ impl Herd {
             places.retain(|place| self.members[place.member].may_start());
         }
         let mut targets = match (verb, places.as_slice()) {
-            // For a single process the supervisor has an error of its own.
+            // For a single process the supervisor returns a more precise error.
             (Verb::Signal(_), [one]) => vec![Target::Instance(one.id)],
             _ => self.targets(&places),
         };
@@ -206,10 +132,10 @@ impl Herd {
         }
     }
 
-    /// Changes how many instances a program has, and returns in one line from what to what.
+    /// Changes the number of instances of a program, and returns the old and the new number in one line.
     ///
     /// # Errors
-    /// One line: nothing was done.
+    /// One line: the command changed nothing.
     pub fn scale(&mut self, text: &str, count: u32) -> Result<String, String> {
         let index = self.scalable(text)?;
         self.start_rest();
@@ -232,10 +158,10 @@ impl Herd {
         Ok(format!("scale {text}: from {before} to {count}"))
     }
 
-    /// Lets the supervisor do what is due.
+    /// Runs the supervisor's pending work.
     ///
     /// # Errors
-    /// The kernel refuses what an event loop is made of: there is no going on.
+    /// The kernel refuses a call that the event loop needs. The taskmaster cannot continue.
     pub fn dispatch(&mut self) -> io::Result<()> {
         let progress = self.supervisor.dispatch();
         self.collect();
@@ -243,12 +169,12 @@ impl Herd {
         progress.map(drop).map_err(io::Error::other)
     }
 
-    /// The oldest news that was not fetched yet.
+    /// Removes and returns the oldest entry for the log.
     pub fn next_news(&mut self) -> Option<News> {
         self.news.pop_front()
     }
 
-    /// How wide the longest name is.
+    /// The width of the longest name, in characters.
     pub fn widest_name(&self) -> usize {
         let width = |member: &Member| {
             let shown = member
@@ -290,7 +216,7 @@ impl Herd {
             .unwrap_or(name)
     }
 
-    /// Takes in what a call to the supervisor about `text` brought about; an error becomes a note.
+    /// Collects the events of a call to the supervisor about `text`. An error of the call becomes a note.
     fn take_in(&mut self, result: Result<(), Error>, text: &str) {
         self.collect();
         if let Err(error) = result {
@@ -306,7 +232,7 @@ impl Herd {
         let dropped = self.supervisor.dropped_events();
         if dropped > self.dropped {
             self.note(format!(
-                "{} events are lost: too many at a time",
+                "{} events were lost, because the event queue was full",
                 dropped - self.dropped
             ));
             self.dropped = dropped;
@@ -342,7 +268,7 @@ impl Herd {
     }
 
     fn report(&mut self, step: &TransitionEvent) {
-        // It ended after all, if it had survived SIGKILL.
+        // A process that survived SIGKILL may still end later.
         self.unkillable.remove(&step.instance);
         self.count_shortage(step);
         let Some(member) = self.members.iter().find(|member| member.id == step.group) else {
@@ -375,25 +301,25 @@ impl Herd {
         }
     }
 
-    /// An instance as it can be typed; as the library calls it, should it be gone.
+    /// The name of an instance as a user types it. For an instance that is gone, the library's name.
     fn shown(&self, id: InstanceId, name: &Name) -> String {
         self.name_of(id).unwrap_or_else(|| name.to_string())
     }
 
-    /// A program by its own name.
+    /// The name of the program that belongs to a group of the library.
     fn called(&self, id: GroupId) -> String {
         let member = self.members.iter().find(|member| member.id == id);
         member.map_or_else(|| "a program".to_owned(), |member| member.program.name.clone())
     }
 
-    /// An instance as it can be typed.
+    /// The name of an instance as a user types it. `None` if the instance is gone.
     fn name_of(&self, id: InstanceId) -> Option<String> {
         let status = self.supervisor.status(id)?;
         let member = self.members.iter().find(|member| member.id == status.group)?;
         Some(names::shown(&member.program.group, member.name(status.name.number)))
     }
 
-    /// The library's error in the words of the configuration. `text` is what the call was about.
+    /// Translates the library's error into the terms of the configuration. `text` is the name in the command.
     fn plainly(&self, error: &Error, text: &str) -> String {
         let name = |id: InstanceId| self.name_of(id).unwrap_or_else(|| text.to_owned());
         match error {
@@ -428,7 +354,7 @@ impl Herd {
         self.news.push_back(News::Note(line));
     }
 
-    /// A member is gone for good. A program that waited for its name may start.
+    /// Removes a member after its group is gone. A program that waited for the same name may start now.
     fn forget(&mut self, gone: GroupId) {
         self.members.retain(|member| member.id != gone);
         let waiting = self.members.iter_mut().filter(|member| member.after == Some(gone));
@@ -452,49 +378,7 @@ impl AsFd for Herd {
     }
 }
 
-impl Member {
-    fn may_start(&self) -> bool {
-        !self.leaving && self.after.is_none()
-    }
-
-    fn name(&self, number: u32) -> &str {
-        self.names.get(number as usize).map_or("?", String::as_str)
-    }
-
-    /// Names all processes anew, after the program has changed: `count` of them, and the ones that still have to go.
-    fn rename(&mut self, count: u32) {
-        let known = self.names.len() as u32;
-        self.names.clear();
-        self.name_all(count.max(known));
-    }
-
-    /// Makes sure that the first `count` processes have names.
-    fn name_all(&mut self, count: u32) {
-        for number in self.names.len() as u32..count {
-            let name = self.program.process_name(number);
-            self.names
-                .push(name.unwrap_or_else(|_| format!("{}_{number}", self.program.name)));
-        }
-    }
-}
-
-/// The groups of a configuration that have no process.
-fn empty_groups(config: &Config) -> Vec<String> {
-    let is_empty = |group: &&Group| group.programs.iter().all(|program| program.numprocs == 0);
-    let empty = config.groups.iter().filter(is_empty);
-    empty.map(|group| group.name.clone()).collect()
-}
-
-/// The programs of a configuration with the priorities that order them. A program of no processes is not there for
-/// the library.
-fn with_priorities(config: &Config) -> impl Iterator<Item = ((i32, i32), Arc<Program>)> + '_ {
-    config.groups.iter().flat_map(|group| {
-        let programs = group.programs.iter().filter(|program| program.numprocs > 0);
-        programs.map(|program| ((group.priority, program.priority), Arc::clone(program)))
-    })
-}
-
-/// A supervisor, which adopts orphans if that is wanted and possible.
+/// Creates a supervisor. It adopts orphans if that is wanted and possible.
 fn supervisor(adopts_orphans: bool, notes: &mut VecDeque<News>) -> io::Result<Supervisor> {
     let builder = || Supervisor::builder().event_capacity(MOST_EVENTS);
     if !adopts_orphans {
@@ -513,7 +397,7 @@ fn is_adopt_error(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|error| error.is::<AdoptError>())
 }
 
-/// What is wrong with a program, with the name of the process concerned.
+/// Describes what is wrong with a program, with the name of the process concerned.
 fn of_program(error: &Error, program: &Program) -> String {
     let (number, text) = match error {
         Error::Spec(SpecError::Command { number, error }) => (*number, error.to_string()),

@@ -1,12 +1,12 @@
-//! Standard input, read without ever waiting and without ever being stopped.
+//! Reads standard input without waiting, and without being stopped by the terminal.
 //!
-//! A process in the background of its terminal that reads from it is stopped by SIGTTIN. With that signal blocked the
-//! read fails with EIO instead, and takes nothing: the shell in the foreground gets what was typed. The kernel decides
-//! this at the read itself, so there is no moment between a look and a read in which the answer may change.
+//! The kernel stops a background process that reads its terminal with SIGTTIN. While that signal is blocked, the read
+//! fails with EIO and takes no input, so the foreground shell gets the input. The kernel checks this in the read
+//! itself, so there is no race between a check and a read.
 //!
-//! No event tells that a job has come to the foreground: SIGCONT comes for a job that was stopped, and from some shells
-//! (bash) for no other. So input that was refused is looked at again after a while, at growing intervals, and only as
-//! long as it is there. A background job without pending input makes no system call.
+//! No event reports that a job has come to the foreground. SIGCONT is sent to a stopped job, and by some shells
+//! (bash) to no other job. So refused input is checked again at growing intervals while it is present. A background
+//! job without pending input makes no system call.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,12 +18,12 @@ use rustix::io::Errno;
 
 use crate::files;
 
-/// The first wait before input that was refused is looked at again; each further wait is twice as long.
+/// The first delay before refused input is checked again. Each further delay is twice as long.
 const FIRST_LOOK: Duration = Duration::from_millis(50);
-/// The longest of these waits: how late a job notices that it has come to the foreground, at worst.
+/// The longest delay. A job notices at the latest after this time that it has come to the foreground.
 const LAST_LOOK: Duration = Duration::from_secs(1);
 
-/// How much is read in one go.
+/// The size of one read, in bytes.
 const CHUNK: usize = 4096;
 
 /// Standard input.
@@ -31,38 +31,38 @@ const CHUNK: usize = 4096;
 pub struct Input {
     fd: OwnedFd,
     state: State,
-    /// The next wait before another look.
+    /// The next delay before a check.
     wait: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// To be waited for by epoll.
+    /// Epoll watches it.
     Open,
-    /// Always ready: a regular file or the like, which epoll refuses.
+    /// It is always ready, because it is a regular file or similar. Epoll refuses such a file.
     Plain,
-    /// There is input, and it is for the process in the foreground; or it cannot be watched.
+    /// It has input that only a foreground process may read, or epoll cannot watch it at present.
     PutOff {
-        /// When to look again.
+        /// The time of the next check.
         look_at: Instant,
     },
-    /// At its end, or gone.
+    /// It is at its end or closed.
     Ended,
 }
 
-/// What a read brought.
+/// The result of a read.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// These bytes.
+    /// The bytes that were read.
     Bytes(Vec<u8>),
-    /// Nothing at present.
+    /// No input is present.
     Nothing,
-    /// Nothing any more.
+    /// The input has ended.
     End,
 }
 
 impl Input {
-    /// The standard input of this process.
+    /// Takes the standard input of this process.
     ///
     /// # Errors
     /// No descriptor is free.
@@ -84,22 +84,22 @@ impl Input {
         self.fd.is_terminal()
     }
 
-    /// Whether epoll is to watch it, as far as it is concerned.
+    /// Whether epoll must watch it.
     pub fn is_watched(&self) -> bool {
         self.state == State::Open
     }
 
-    /// Whether it can be read without waiting.
+    /// Whether a read never waits.
     pub fn is_plain(&self) -> bool {
         self.state == State::Plain
     }
 
-    /// Epoll refuses to watch it.
+    /// Records that epoll refuses to watch it.
     pub fn set_plain(&mut self) {
         self.state = State::Plain;
     }
 
-    /// When it has to be [looked at](Input::look) again, if at all.
+    /// The time of the next [check](Input::look). `None` if no check is needed.
     pub fn look_at(&self) -> Option<Instant> {
         match self.state {
             State::PutOff { look_at } => Some(look_at),
@@ -107,14 +107,14 @@ impl Input {
         }
     }
 
-    /// Looks again whether the process is in the foreground, if that is due.
+    /// Checks again whether the process is in the foreground, if the check is due.
     pub fn look(&mut self, now: Instant) {
         if self.look_at().is_some_and(|look_at| look_at <= now) {
             self.resume();
         }
     }
 
-    /// The process was continued, perhaps in the foreground.
+    /// Handles SIGCONT: the process may be in the foreground now.
     pub fn resume(&mut self) {
         if let State::PutOff { .. } = self.state {
             self.state = State::Open;
@@ -124,14 +124,14 @@ impl Input {
         }
     }
 
-    /// Epoll cannot watch it at present: it is to be looked at again after a while.
+    /// Records that epoll cannot watch it at present, so that it is checked later.
     pub fn put_off(&mut self) {
         let look_at = Instant::now() + self.wait;
         self.state = State::PutOff { look_at };
         self.wait = (self.wait * 2).min(LAST_LOOK);
     }
 
-    /// Reads what is there.
+    /// Reads the available input.
     pub fn take(&mut self) -> Taken {
         match self.state {
             State::Open if is_ready(self.fd.as_fd()) => {}
@@ -150,7 +150,7 @@ impl Input {
                 chunk.truncate(read);
                 Taken::Bytes(chunk)
             }
-            // A terminal that is gone counts as one that has ended.
+            // A terminal that is gone counts as an input that has ended.
             Ok(0) | Err(_) => {
                 self.state = State::Ended;
                 Taken::End
@@ -171,8 +171,8 @@ fn is_ready(fd: BorrowedFd<'_>) -> bool {
     matches!(poll(&mut fds, Some(&now)), Ok(1..))
 }
 
-/// Whether this is the process's controlling terminal, and is still there. A foreground process group of another PID
-/// namespace has no number here, which is answered by EOPNOTSUPP.
+/// Whether this is the process's controlling terminal and still exists. If the foreground process group belongs to
+/// another PID namespace, it has no number here, and the call fails with EOPNOTSUPP.
 fn is_controlling(fd: BorrowedFd<'_>) -> bool {
     matches!(rustix::termios::tcgetpgrp(fd), Ok(_) | Err(Errno::OPNOTSUPP))
 }
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_process_has_taken_is_not_waited_for() {
+    fn a_read_does_not_wait_for_input_that_another_process_took() {
         let (reader, writer) = pipe().unwrap();
         let mut input = input(reader);
         assert_eq!(input.take(), Taken::Nothing, "a blocking descriptor");
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_description_leaves_the_flags_of_the_first_alone() {
+    fn a_second_description_does_not_change_the_flags_of_the_first() {
         let (reader, writer) = pipe().unwrap();
         let second = files::non_blocking(reader.as_fd(), OFlags::RDONLY).unwrap();
         assert_eq!(rustix::io::read(&second, &mut [0; 1]), Err(Errno::AGAIN));

@@ -1,27 +1,26 @@
-//! The limit of open files (RLIMIT_NOFILE): as high as it goes for the taskmaster, as it was for the programs.
+//! The limit of open files (RLIMIT_NOFILE). It is raised for the taskmaster and restored for the programs.
 //!
-//! Each instance needs a descriptor or more in the taskmaster, so a soft limit of 1,024 ends at a thousand instances.
-//! The soft limit stays low by custom only for programs that use select(2), which the taskmaster does not. A program
-//! may use it, and gets the limit that it would have had without a taskmaster.
+//! Each instance needs at least one descriptor in the taskmaster, so a soft limit of 1,024 allows about a thousand
+//! instances. The soft limit is low by custom for programs that use select(2). The taskmaster does not use select(2).
+//! A program may use it, so it gets the limit that it would have without a taskmaster.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::files;
 
-/// The limit of open files that the programs get: the soft one and the hard one.
+/// The limits of open files for the programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenFiles {
-    /// Enforced by the kernel.
+    /// The soft limit, which the kernel enforces.
     pub soft: u64,
-    /// As far as a program may raise the soft one.
+    /// The hard limit. A program may raise its soft limit up to this value.
     pub hard: u64,
 }
 
-/// Raises the soft limit of this process to its hard limit. Returns the limit that the programs are to be given, where
-/// that is another one.
+/// Raises the soft limit of this process to its hard limit. Returns the limit for the programs if it differs.
 ///
-/// `minfds` is supervisord's key: the number of open files that must be possible, for the taskmaster and for each
-/// program. A limit below it is raised, also the hard one if the kernel permits it. Without the key the programs get
+/// `minfds` is supervisord's key: the number of open files that the taskmaster and each program must be able to have.
+/// A lower limit is raised. The hard limit is raised too if the kernel permits it. Without the key, the programs get
 /// the limit that this process was started with.
 ///
 /// # Errors
@@ -35,7 +34,7 @@ pub fn raise_open_files(minfds: Option<u64>) -> Result<Option<OpenFiles>, String
     };
     match setrlimit(Resource::Nofile, own.into()) {
         Ok(()) => Ok((programs != own).then_some(programs)),
-        // The limit is high enough. A filter that refuses the call is no reason to refuse to start.
+        // The limit is high enough. A filter that refuses the call does not prevent the start.
         Err(_) if programs == before => Ok(None),
         Err(error) => Err(format!(
             "cannot raise the limit of open files to {} (minfds): {}",
@@ -52,7 +51,7 @@ fn at_least(limit: OpenFiles, minimum: u64) -> OpenFiles {
     }
 }
 
-/// No limit is the largest number, in the library's terms.
+/// The library represents "no limit" as the largest number.
 impl From<Rlimit> for OpenFiles {
     fn from(limit: Rlimit) -> OpenFiles {
         OpenFiles {
@@ -86,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn no_limit_survives_the_conversion() {
+    fn an_unlimited_value_stays_unlimited() {
         for limit in [(7, 9), (7, u64::MAX), (u64::MAX, u64::MAX)] {
             let limit = OpenFiles {
                 soft: limit.0,

@@ -1,26 +1,25 @@
-//! Taskmaster: a supervisor that can replace supervisord, on pidherd and a bare epoll loop.
+//! Taskmaster: a replacement for supervisord, built on pidherd and an epoll loop.
 //!
 //! ```text
 //! taskmaster [--events FILE] [CONFIG]        without CONFIG: a demonstration
 //! ```
 //!
-//! It reads a supervisord-style configuration and takes commands on standard input. Answers are on standard output, one
-//! line each (`ok: ...`, `error: ...`, or a table); the log is on standard error.
+//! It reads a configuration in supervisord's format and takes commands on standard input. It writes answers to
+//! standard output, one line each (`ok: ...`, `error: ...`, or a table), and the log to standard error.
 //!
-//! Signals: SIGTERM, SIGINT and SIGQUIT stop everything, and a second one kills at once. SIGHUP reads the configuration
-//! again, SIGUSR2 opens the event file anew, and so does SIGHUP. Every other signal that can be caught is noted and
-//! survived. In the background of a terminal the taskmaster reads no commands.
+//! Signals: SIGTERM, SIGINT and SIGQUIT stop all programs, and a second such signal kills them at once. SIGHUP reads
+//! the configuration again and reopens the event file. SIGUSR2 reopens the event file. The taskmaster logs and
+//! survives every other signal that can be caught. As a background job of a terminal it reads no commands.
 //!
-//! It ends with 0 when everything was stopped as asked, with 1 when something had to be given up (it survived SIGKILL, or
-//! a second signal cut the stop short), and with 2 when it was called wrongly or the configuration has a mistake: then
-//! nothing was started.
+//! Exit status: 0 after a clean shutdown; 1 if a process survived SIGKILL or a second signal cut the stop short; 2 if
+//! the command line or the configuration has a mistake. With status 2, no program was started.
 //!
-//! The sections and keys are supervisord's, and mean what they mean there, or the file is refused. Only what no
-//! program would notice is ignored, with a note. `config::supervisord` has the settings of the taskmaster itself, and
-//! `config::beyond` the keys that are not supervisord's: readiness, watchdogs, privileges and cgroups.
+//! The sections and keys have the same meaning as in supervisord, or the file is refused. Only settings without an
+//! effect on programs are ignored, with a note. `config::supervisord` documents the settings of the taskmaster
+//! itself. `config::beyond` documents the keys that supervisord lacks: readiness, watchdogs, privileges and cgroups.
 //!
-//! Where to look first: `app` is the loop, `herd` what it drives, `spec` how a configuration becomes
-//! the library's. The rest knows nothing of processes.
+//! Good starting points: `app` is the loop, `herd` contains the programs that it runs, and `spec` translates a
+//! program of the configuration into the library's terms. The other modules know nothing of processes.
 
 mod app;
 mod config;
@@ -55,9 +54,9 @@ use herd::{Herd, Terms};
 
 const USAGE: &str = "usage: taskmaster [--events FILE] [CONFIG]";
 
-/// The exit status when not all went well.
+/// The exit status after a shutdown that was not clean.
 const GIVEN_UP: u8 = 1;
-/// The exit status when nothing was begun.
+/// The exit status after an error before any start.
 const REFUSED: u8 = 2;
 
 fn main() -> ExitCode {
@@ -87,7 +86,7 @@ fn supervise(arguments: &Arguments) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(GIVEN_UP),
         Err(error) => {
-            complain(&format!("cannot go on: {error}"));
+            complain(&format!("cannot continue: {error}"));
             ExitCode::from(GIVEN_UP)
         }
     }
@@ -99,7 +98,7 @@ fn read(arguments: &Arguments) -> Result<(Config, Console), Vec<String>> {
         Some(path) => config::load(path)?,
         None => demonstration()?,
     };
-    // Absolute, because [supervisord] may change the directory, and the file may be opened again.
+    // The path is made absolute, because [supervisord] may change the directory and the file may be opened again.
     let events = arguments.events.as_deref().map(std::path::absolute);
     let events = events.and_then(Result::ok).or_else(|| arguments.events.clone());
     let console = Console::new(events.as_deref(), arguments.config.is_none());
@@ -108,7 +107,7 @@ fn read(arguments: &Arguments) -> Result<(Config, Console), Vec<String>> {
     Ok((config, console))
 }
 
-/// Makes everything that runs; nothing has been started when this returns.
+/// Assembles all parts. No program has been started when this returns.
 fn assemble(arguments: &Arguments, config: &Config, mut console: Console) -> Result<App, String> {
     let adopts_orphans = adopts_orphans();
     block_signals(adopts_orphans)?;
@@ -117,7 +116,7 @@ fn assemble(arguments: &Arguments, config: &Config, mut console: Console) -> Res
         adopts_orphans,
     };
     let herd = Herd::new(config, terms)?;
-    let signals = SignalFd::new(signals::taken()).map_err(|error| format!("cannot take signals: {error}"))?;
+    let signals = SignalFd::new(signals::taken()).map_err(|error| format!("cannot read signals: {error}"))?;
     let mut tour = None;
     if arguments.config.is_none() {
         WELCOME.iter().for_each(|line| console.say(line));
@@ -125,26 +124,26 @@ fn assemble(arguments: &Arguments, config: &Config, mut console: Console) -> Res
             console.say(INVITATION);
         }
         console.say("");
-        tour = Some(Tour::new().map_err(|error| format!("cannot make a timer: {error}"))?);
+        tour = Some(Tour::new().map_err(|error| format!("cannot create a timer: {error}"))?);
     }
     let app = App::new(herd, signals, console, arguments.config.clone(), tour);
-    app.map_err(|error| format!("cannot begin: {error}"))
+    app.map_err(|error| format!("cannot start: {error}"))
 }
 
-/// From here on signals wait for the loop. Until here they end the taskmaster, which may wait for the other end of a
-/// FIFO, and has started nothing.
+/// Blocks the signals, so that the loop reads them. Before this call a signal ends the taskmaster. That is harmless,
+/// because no program has been started, and useful, because the taskmaster may wait for the other end of a FIFO.
 fn block_signals(adopts_orphans: bool) -> Result<(), String> {
     let mut blocked = signals::blocked();
     if adopts_orphans {
         blocked = blocked.with(Signal::CHLD);
     }
     let mask = MaskGuard::block(blocked).map_err(|error| format!("cannot block signals: {error}"))?;
-    // They stay blocked to the end. A signal that comes when everything is down must not change the exit status.
+    // The signals stay blocked until the process ends. A signal after the shutdown must not change the exit status.
     std::mem::forget(mask);
     Ok(())
 }
 
-/// Whether processes that lose their parent become children of this one: init's do, and a subreaper's.
+/// Whether orphans become children of this process. This is true for PID 1 and for a subreaper.
 fn adopts_orphans() -> bool {
     let is_subreaper = || matches!(rustix::process::child_subreaper(), Ok(Some(_)));
     std::process::id() == 1 || is_subreaper()
@@ -155,7 +154,7 @@ fn demonstration() -> Result<Config, Vec<String>> {
     config::parse(demo::CONFIGURATION, &world).map_err(|problems| problems.iter().map(ToString::to_string).collect())
 }
 
-/// The command line, understood.
+/// The parsed command line.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Arguments {
     events: Option<PathBuf>,
@@ -163,7 +162,7 @@ struct Arguments {
 }
 
 impl Arguments {
-    /// `None` if only help is wanted.
+    /// Parses the command line. Returns `None` if it asks for help.
     fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Arguments>, String> {
         let mut parsed = Arguments::default();
         let mut arguments = arguments.peekable();
@@ -174,7 +173,7 @@ impl Arguments {
                 "-h" | "--help" if options => return Ok(None),
                 "--" if options => options = false,
                 "--events" if options => {
-                    let file = arguments.next().ok_or("--events wants a file")?;
+                    let file = arguments.next().ok_or("--events needs a file")?;
                     parsed.events = Some(file.into());
                 }
                 _ if options && text.starts_with("--events=") => {
@@ -184,7 +183,7 @@ impl Arguments {
                     return Err(format!("unknown option {text:?}"));
                 }
                 _ if parsed.config.is_some() => {
-                    return Err(format!("one configuration is enough, and {text:?} is another"));
+                    return Err(format!("more than one configuration file: {text:?}"));
                 }
                 _ => parsed.config = Some(argument.into()),
             }
@@ -195,7 +194,7 @@ impl Arguments {
 
 fn help() -> ExitCode {
     let mut text =
-        format!("{USAGE}\n\nWithout CONFIG it demonstrates itself. Commands on standard input, one a line:\n");
+        format!("{USAGE}\n\nWithout CONFIG it runs a demonstration. Commands on standard input, one per line:\n");
     control::HELP
         .iter()
         .for_each(|line| text.push_str(&format!("  {line}\n")));
@@ -210,7 +209,7 @@ fn refuse(errors: &[String]) -> ExitCode {
     ExitCode::from(REFUSED)
 }
 
-/// Standard error may be full or without a reader. The exit status is the same then.
+/// Writes a line to standard error. An error of the write is ignored, because it must not change the exit status.
 fn complain(line: &str) {
     let _unread = writeln!(std::io::stderr(), "taskmaster: {line}");
 }
@@ -247,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn the_demonstration_is_a_sound_configuration() {
+    fn the_demonstration_is_a_valid_configuration() {
         let config = demonstration().unwrap();
         assert_eq!(config.groups.len(), 5);
         assert_eq!(config.notes, Vec::<String>::new());

@@ -1,18 +1,18 @@
-//! NAMEs: how a process, a group, or everything is addressed.
+//! NAMEs: the addresses of a process, of a group, or of all processes.
 
-/// What a NAME means, whether or not there is such a thing.
+/// The parsed form of a NAME. The process or group need not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Name<'a> {
-    /// `all`
+    /// `all`: every process.
     All,
-    /// `group:*`
+    /// `group:*`: every process of a group.
     Group(&'a str),
-    /// `group:process`, or one word for both.
+    /// `group:process`, or one word that stands for both.
     Process(&'a str, &'a str),
 }
 
 impl<'a> Name<'a> {
-    /// Understands a NAME; every text is one.
+    /// Parses a NAME. Every text is a valid NAME.
     pub fn parse(text: &'a str) -> Name<'a> {
         match text.split_once(':') {
             None if text == "all" => Name::All,
@@ -22,7 +22,7 @@ impl<'a> Name<'a> {
         }
     }
 
-    /// Whether it means this process.
+    /// Whether the NAME includes this process.
     pub fn means(self, group: &str, process: &str) -> bool {
         match self {
             Name::All => true,
@@ -32,8 +32,8 @@ impl<'a> Name<'a> {
     }
 }
 
-/// The name under which a process is shown: one word where group and process have the same, unless that
-/// word means all processes.
+/// The displayed name of a process. It is one word if group and process have the same name, unless that word is
+/// `all`.
 pub fn shown(group: &str, process: &str) -> String {
     if group == process && group != "all" {
         group.to_owned()
@@ -42,11 +42,11 @@ pub fn shown(group: &str, process: &str) -> String {
     }
 }
 
-/// Which of `processes` (pairs of group and process) `text` means. Of the groups in `empty` it may mean all
-/// processes, which are none.
+/// The indexes of the `processes` (pairs of group and process) that `text` includes. A group in `empty` exists and
+/// has no processes.
 ///
 /// # Errors
-/// None of them; the line guesses what was meant.
+/// `text` includes no process and no group. The message suggests a similar name.
 pub fn select<'a, P>(text: &str, processes: P, empty: &[String]) -> Result<Vec<usize>, String>
 where
     P: Iterator<Item = (&'a str, &'a str)> + Clone,
@@ -71,7 +71,7 @@ where
 
 fn guess<'a>(text: &str, mut processes: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> String {
     if processes.clone().any(|(group, _)| group == text) {
-        return format!(", but a group \"{text}:*\"");
+        return format!(", but there is a group \"{text}:*\"");
     }
     match processes.find(|&(_, process)| process == text) {
         Some((group, process)) => format!(", but there is \"{group}:{process}\""),
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn names_find_what_they_mean() {
+    fn a_name_selects_its_processes() {
         assert_eq!(found("all"), Ok(vec![0, 1, 2, 3, 4]));
         assert_eq!(found("web:*"), Ok(vec![0, 1]));
         assert_eq!(found("web:web_1"), Ok(vec![1]));
@@ -108,12 +108,12 @@ mod tests {
     }
 
     #[test]
-    fn names_that_mean_nothing_say_so() {
+    fn an_unknown_name_is_an_error() {
         for (text, answer) in [
             ("nope", "there is no process \"nope\""),
             ("nope:*", "there is no group \"nope\""),
             ("*", "there is no process \"*\""),
-            ("web", "there is no process \"web\", but a group \"web:*\""),
+            ("web", "there is no process \"web\", but there is a group \"web:*\""),
             ("web_1", "there is no process \"web_1\", but there is \"web:web_1\""),
             ("web:", "there is no process \"web:\""),
             (":", "there is no process \":\""),
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_shown_as_it_can_be_typed() {
+    fn a_displayed_name_can_be_typed() {
         for &(group, process) in TABLE {
             let index = TABLE.iter().position(|&pair| pair == (group, process)).unwrap();
             assert_eq!(found(&shown(group, process)), Ok(vec![index]));

@@ -1,14 +1,14 @@
-//! Lines that go out without ever holding up the loop.
+//! Writes lines without blocking the loop.
 //!
-//! The reader of the output may be slow, stopped with Ctrl-S, or gone. A supervisor that waits for its log supervises
-//! nothing, so a line is written only as far as there is room, and waits in a bounded queue until then.
+//! The reader of an output may be slow, stopped with Ctrl-S, or gone. A taskmaster that waits for its log cannot
+//! supervise. So a line is written only as far as there is room, and the rest waits in a bounded queue.
 //!
-//! Two kinds of lines differ in what happens at the bound. An answer is asked for, so the queue takes it, and the loop
-//! takes no further command until there is room ([`Output::has_room`]). A line of the log or an event comes unasked; it
-//! is dropped at the bound and counted. What a failed write takes away is counted too. No error is final: a FIFO may
-//! get another reader and a full disk may get room, so each new line is another try.
+//! Two kinds of lines differ at the bound of the queue. An answer is always queued, and the loop reads no further
+//! command until there is room ([`Output::has_room`]). A line of the log or an event is dropped at the bound and
+//! counted. Lines that a failed write loses are counted too. No error is permanent: a FIFO may get another reader,
+//! and a full disk may get room. So each new line causes another attempt.
 //!
-//! No loss is silent: [`LossNotice`].
+//! Every loss is reported: see [`LossNotice`].
 
 use std::collections::VecDeque;
 use std::io;
@@ -21,58 +21,58 @@ use rustix::net::SendFlags;
 
 use crate::files::{self, Kind};
 
-/// How many bytes of lines that come unasked may wait for a reader.
+/// The number of bytes of log lines and events that may wait for a reader.
 const MOST_UNASKED: usize = 1 << 20;
-/// How many bytes of answers may wait for a reader before no further command is taken.
+/// The number of bytes of answers that may wait for a reader before the loop stops reading commands.
 const MOST_ANSWERS: usize = 16 << 20;
-/// What a pipe has room for when poll(2) answers that it has room (PIPE_BUF, pipe(7)).
+/// The room that a pipe has when poll(2) reports it as writable, in bytes (PIPE_BUF, pipe(7)).
 const SURE_TO_FIT: usize = 4096;
 
-/// A file, pipe, socket or terminal to write lines to.
+/// A file, pipe, socket or terminal for lines.
 #[derive(Debug)]
 pub struct Output {
     fd: OwnedFd,
     way: Way,
     notice: LossNotice,
-    /// What is being written. A part of it may be out already.
+    /// The text that is being written. A part of it may be written already.
     current: Current,
     queue: VecDeque<Entry>,
-    /// The bytes of all lines that wait.
+    /// The size of all waiting lines.
     bytes: usize,
-    /// Whether the last line that was written lacks its end.
+    /// Whether the last written line is incomplete.
     torn: bool,
     health: Health,
-    /// How many lines were lost since the last report.
+    /// The number of lines that were lost since the last report.
     lost: u64,
     /// Whether the bound was reached since the last report.
     overflowed: bool,
 }
 
-/// Where the number of lost lines is written.
+/// The place where the number of lost lines is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LossNotice {
-    /// In a line in their place.
+    /// In the output itself, as a line in place of the lost lines.
     InPlace,
-    /// In the log, which gets it from [`Output::take_report`].
+    /// In the log, which gets the report from [`Output::take_report`].
     Report,
 }
 
-/// How to write without waiting.
+/// The method of writing without waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// A write never waits: the file is regular, or O_NONBLOCK is set.
+    /// write(2). It never waits, because the file is regular or O_NONBLOCK is set.
     Write,
-    /// A socket has a flag for it.
+    /// send(2) with the flag MSG_DONTWAIT, for a socket.
     Send,
-    /// A look whether there is room, and then a write of what fits for sure. Another process may take the room in
-    /// between, so this is for descriptors that allow nothing better.
+    /// poll(2), and then a write of at most the guaranteed room. Another process may use up the room between the two
+    /// calls, so this method is only for descriptors without a better one.
     Look,
 }
 
 #[derive(Debug)]
 enum Entry {
     Line(Vec<u8>),
-    /// So many lines are missing here.
+    /// The number of lines that are missing at this place.
     Gap(u64),
 }
 
@@ -80,11 +80,11 @@ enum Entry {
 struct Current {
     bytes: Vec<u8>,
     written: usize,
-    /// How many lines are lost if it is not written.
+    /// The number of lines that are lost if this text is not written.
     lines: u64,
-    /// How much of it counts in [`Output::bytes`].
+    /// The part of its size that counts in [`Output::bytes`].
     counted: usize,
-    /// Whether it begins with the missing end of the line before it.
+    /// Whether it begins with the missing newline of the previous line.
     mends: bool,
 }
 
@@ -99,7 +99,7 @@ enum Health {
 }
 
 impl Output {
-    /// Writes to what is open as `fd`.
+    /// Creates an output for the file that is open as `fd`.
     ///
     /// # Errors
     /// No descriptor is free.
@@ -129,7 +129,7 @@ impl Output {
         })
     }
 
-    /// Writes `text` and a newline, with a single write(2) where that is possible; drops it at the bound.
+    /// Writes `text` and a newline, with a single write(2) if possible. Drops the line at the bound.
     pub fn line(&mut self, text: &str) {
         if self.bytes + text.len() <= MOST_UNASKED {
             return self.push(text);
@@ -143,25 +143,25 @@ impl Output {
         }
     }
 
-    /// The same for a line that was asked for: it is never dropped for lack of room.
+    /// Writes `text` and a newline as an answer, which is never dropped at the bound.
     pub fn answer(&mut self, text: &str) {
         self.push(text);
     }
 
-    /// Whether more answers should be asked for. They should be also while nothing can be written, since a reader that
-    /// is gone must not keep commands waiting.
+    /// Whether there is room for more answers. The result is also true while writes fail, because commands must not
+    /// wait for a reader that is gone.
     pub fn has_room(&self) -> bool {
         self.is_failing() || self.bytes < MOST_ANSWERS
     }
 
-    /// Writes what waits, as far as there is room.
+    /// Writes the waiting lines as far as there is room.
     pub fn flush(&mut self) {
         while self.has_current() {
             match self.write_current() {
                 Ok(()) => self.health = Health::Well,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
-                    // There is a reader, which is slow.
+                    // The reader exists but is slow.
                     self.health = Health::Well;
                     return;
                 }
@@ -170,24 +170,26 @@ impl Output {
         }
     }
 
-    /// Whether something waits for room: then the loop calls [`Output::flush`] when there is some.
+    /// Whether lines wait for room. The loop then calls [`Output::flush`] when the descriptor is writable.
     pub fn is_waiting(&self) -> bool {
         let has_some = !self.queue.is_empty() || !self.current.bytes.is_empty();
         has_some && !self.is_failing()
     }
 
-    /// What has changed since the last call, as the rest of a sentence about this place.
+    /// The changes since the last call, as the second half of a sentence about this output.
     pub fn take_report(&mut self) -> Option<String> {
         if let Health::Failing { error, reported: false } = self.health {
             self.health = Health::Failing { error, reported: true };
             let reason = files::reason(error);
-            return Some(format!("cannot be written: {reason}; until it can, lines are lost"));
+            return Some(format!(
+                "cannot be written: {reason}; lines are lost until a write succeeds"
+            ));
         }
         if self.is_failing() || self.notice == LossNotice::InPlace {
             return None;
         }
         if std::mem::take(&mut self.overflowed) {
-            return Some("is not read: from now on lines are lost".to_owned());
+            return Some("is not read: lines are lost".to_owned());
         }
         match std::mem::take(&mut self.lost) {
             0 => None,
@@ -195,7 +197,7 @@ impl Output {
         }
     }
 
-    /// Gives up what waits, at the end; what was lost, as the rest of a sentence.
+    /// Discards the waiting lines at the end. Returns the loss, as the second half of a sentence.
     pub fn abandon(&mut self) -> Option<String> {
         self.discard();
         let gaps = self.queue.drain(..).map(|entry| entry.lines());
@@ -203,17 +205,17 @@ impl Output {
         (lost > 0).then(|| format!("was not read to the end: {} lost", count(lost)))
     }
 
-    /// Nothing can be written at present, for this reason: what waits is lost.
+    /// Records that writes fail for this reason. The waiting lines are lost.
     pub fn fail(&mut self, error: Errno) {
         self.discard();
         let reported = matches!(self.health, Health::Failing { error: before, reported: true } if before == error);
         self.health = Health::Failing { error, reported };
     }
 
-    /// Writes to another file from now on. A line that was begun is not finished there.
+    /// Continues with another file. The rest of an incomplete line is not written to it.
     ///
     /// # Errors
-    /// No descriptor is free; all goes on as before.
+    /// No descriptor is free. The output stays as it was.
     pub fn replace(&mut self, with: BorrowedFd<'_>) -> io::Result<()> {
         let Output { fd, way, .. } = Output::new(with, self.notice)?;
         (self.fd, self.way) = (fd, way);
@@ -241,7 +243,7 @@ impl Output {
         self.health != Health::Well
     }
 
-    /// Makes sure that there is something to write, if there is anything.
+    /// Takes the next text from the queue if necessary. Returns whether there is a text to write.
     fn has_current(&mut self) -> bool {
         while self.current.bytes.is_empty() {
             let Some(entry) = self.queue.pop_front() else {
@@ -273,7 +275,7 @@ impl Output {
         true
     }
 
-    /// Writes what there is room for.
+    /// Writes as much of the current text as there is room for.
     fn write_current(&mut self) -> Result<(), Errno> {
         let Current { bytes, written, .. } = &self.current;
         let rest = bytes.get(*written..).unwrap_or_default();
@@ -292,7 +294,7 @@ impl Output {
         Ok(())
     }
 
-    /// Turns everything that waits into a single gap.
+    /// Replaces all waiting lines with a single gap.
     fn discard(&mut self) {
         let current = std::mem::take(&mut self.current);
         self.torn |= current.written > 0 || current.mends;
@@ -305,7 +307,7 @@ impl Output {
 }
 
 impl Entry {
-    /// How many lines it stands for.
+    /// The number of lines in this entry.
     fn lines(&self) -> u64 {
         match self {
             Entry::Line(_) => 1,
@@ -323,7 +325,7 @@ impl AsFd for Output {
 fn has_room(fd: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    // A broken pipe counts as room: the write then fails and the error is the reason.
+    // A broken pipe counts as room. The write then fails and returns the reason.
     matches!(poll(&mut fds, Some(&now)), Ok(1..))
 }
 
@@ -345,7 +347,7 @@ mod tests {
         (reader.into(), Output::new(writer.as_fd(), LossNotice::Report).unwrap())
     }
 
-    /// Reads until nothing waits any more, and then to the end.
+    /// Reads until no line waits any more, and then to the end of the file.
     fn read_all(mut from: File, mut output: Output) -> String {
         let mut text = Vec::new();
         let mut chunk = [0; 1 << 16];
@@ -418,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_comes_back_gets_what_comes_next() {
+    fn a_returning_reader_gets_the_next_lines() {
         for notice in [LossNotice::Report, LossNotice::InPlace] {
             let (reader, writer) = rustix::pipe::pipe().unwrap();
             let mut output = Output::new(writer.as_fd(), notice).unwrap();
@@ -440,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_is_full_is_not_waited_for() {
+    fn a_full_socket_does_not_block() {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         let mut output = Output::new(ours.as_fd(), LossNotice::Report).unwrap();
         assert_eq!(output.way, Way::Send);

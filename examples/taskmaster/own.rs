@@ -1,10 +1,10 @@
-//! What `[supervisord]` says about the taskmaster's own process, put into effect.
+//! Applies the settings of `[supervisord]` to the taskmaster's own process.
 //!
-//! The order is supervisord's: first the user, then the limit of processes, the old logs, the directory, the umask and
-//! the pid file. All of it comes before the first program, and the programs inherit it. `limits` has the limit of open
-//! files, which is the taskmaster's own matter as well.
+//! The order is supervisord's: the user, the limit of processes, the old logs, the directory, the umask, and the pid
+//! file. All settings are applied before the first program starts, and the programs inherit them. The module `limits`
+//! sets the limit of open files.
 //!
-//! The system calls that change ids change those of the calling thread. The taskmaster has no other one.
+//! The system calls that change ids affect only the calling thread. The taskmaster has only one thread.
 
 use std::fs;
 use std::path::PathBuf;
@@ -17,14 +17,14 @@ use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 use crate::config::{Config, Supervisord, User};
 use crate::files::reason;
 
-/// The pid file, removed when this is dropped.
+/// The pid file. It is removed on drop.
 #[derive(Debug)]
 pub struct PidFile(Option<PathBuf>);
 
-/// Puts it into effect, once. The notes are about what can be done without.
+/// Applies the settings once. The notes mention settings that failed but are not essential.
 ///
 /// # Errors
-/// One line: something of it is not possible.
+/// One line: an essential setting cannot be applied.
 pub fn take_on(config: &Config, notes: &mut Vec<String>) -> Result<PidFile, String> {
     let own = &config.supervisord;
     if let Some(user) = own.user.as_ref().filter(|user| user.uid != getuid().as_raw()) {
@@ -51,7 +51,7 @@ pub fn take_on(config: &Config, notes: &mut Vec<String>) -> Result<PidFile, Stri
     Ok(PidFile::write(own, notes))
 }
 
-/// All ids and groups at once, so that there is no way back.
+/// Changes all ids and groups for good.
 fn become_user(user: &User) -> Result<(), String> {
     let failed = |what: &str, why: &str| format!("[supervisord] user: cannot {what} {}: {why}", user.name);
     if !getuid().is_root() {
@@ -64,7 +64,7 @@ fn become_user(user: &User) -> Result<(), String> {
     Ok(())
 }
 
-/// The cgroup directories were looked at as root, and are used as another user.
+/// Checks the cgroup directories as the new user, because they were opened as root.
 fn check_cgroups(config: &Config) -> Result<(), String> {
     let programs = config.groups.iter().flat_map(|group| &group.programs);
     for program in programs {
@@ -76,7 +76,8 @@ fn check_cgroups(config: &Config) -> Result<(), String> {
     Ok(())
 }
 
-/// Raises the soft limit to `least`, and the hard one if it is lower; a limit that is high enough stays.
+/// Raises the soft limit to `least`, and also the hard limit if it is lower. A limit that is high enough stays
+/// unchanged.
 fn raise(resource: Resource, least: u64) -> Result<(), String> {
     let now = getrlimit(resource);
     let is_below = |limit: Option<u64>| limit.is_some_and(|limit| limit < least);
@@ -95,7 +96,7 @@ fn raise(resource: Resource, least: u64) -> Result<(), String> {
 }
 
 impl PidFile {
-    /// As with supervisord, a pid file that can't be written stops nothing.
+    /// Writes the pid file. As in supervisord, a failure is not an error.
     fn write(own: &Supervisord, notes: &mut Vec<String>) -> PidFile {
         let Some(path) = &own.pidfile else {
             return PidFile(None);

@@ -1,4 +1,4 @@
-//! The epoll that everything in the taskmaster is waited for by.
+//! The epoll of the main loop.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use crate::console::Channel;
 
-/// What can become ready.
+/// A descriptor that epoll watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The supervisor.
@@ -19,7 +19,7 @@ pub enum Source {
     Signals,
     /// Standard input.
     Input,
-    /// The demonstration's timer.
+    /// The timer of the demonstration.
     Tour,
     /// Room for lines on a channel of the console.
     Room(Channel),
@@ -36,7 +36,7 @@ impl Source {
         Source::Room(Channel::Events),
     ];
 
-    /// The place in [`Source::ALL`], which is the number in an epoll event.
+    /// The index in [`Source::ALL`], which is the number in an epoll event.
     fn index(self) -> usize {
         Source::ALL.iter().position(|&source| source == self).unwrap_or(0)
     }
@@ -49,8 +49,8 @@ impl Source {
     }
 }
 
-/// An epoll that knows what it watches. Level-triggered readiness does the rest: nothing that is left for the next turn
-/// is lost.
+/// An epoll with a record of the watched sources. It is level-triggered, so work that one turn leaves over is
+/// reported again.
 #[derive(Debug)]
 pub struct Poller {
     epoll: OwnedFd,
@@ -58,7 +58,7 @@ pub struct Poller {
 }
 
 impl Poller {
-    /// An epoll that watches nothing.
+    /// Creates an epoll that watches no source.
     ///
     /// # Errors
     /// The kernel refuses an epoll.
@@ -69,10 +69,10 @@ impl Poller {
         })
     }
 
-    /// Watches `fd` from now on, or no longer.
+    /// Starts or stops watching `fd`.
     ///
     /// # Errors
-    /// As epoll_ctl(2); EPERM for what is always ready.
+    /// The errors of epoll_ctl(2). EPERM means that the descriptor is always ready.
     pub fn watch(&mut self, source: Source, fd: BorrowedFd<'_>, wanted: bool) -> Result<(), Errno> {
         let index = source.index();
         if self.watched[index] == wanted {
@@ -87,10 +87,10 @@ impl Poller {
         Ok(())
     }
 
-    /// Waits until something is ready, or for `limit` at most: no limit is no end.
+    /// Waits until a source is ready, or for at most `limit`. `None` means no limit.
     ///
     /// # Errors
-    /// As epoll_wait(2), but for EINTR: then nothing is ready.
+    /// The errors of epoll_wait(2), except EINTR. After EINTR no source is ready.
     pub fn wait(&self, limit: Option<Duration>) -> io::Result<Vec<Source>> {
         let mut events = [const { MaybeUninit::uninit() }; Source::ALL.len()];
         let limit = limit.map(whole_milliseconds);
@@ -104,7 +104,7 @@ impl Poller {
     }
 }
 
-/// Rounded up: with anything finer the wait takes epoll_pwait2(2), which Linux before 5.11 lacks.
+/// Rounds up to milliseconds. A finer timeout needs epoll_pwait2(2), which Linux before 5.11 lacks.
 fn whole_milliseconds(limit: Duration) -> Timespec {
     let millis = i64::try_from(limit.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
     Timespec {

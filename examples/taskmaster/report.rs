@@ -1,4 +1,4 @@
-//! A transition as people and programs read it: a line of text, or a JSON object.
+//! The formats of a transition: a line of text for people, and a JSON object for programs.
 
 use std::time::Duration;
 
@@ -11,28 +11,28 @@ use crate::names;
 /// A transition of a process from one state to another.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// The time since the taskmaster started.
+    /// The time since the start of the taskmaster.
     pub at: Duration,
-    /// The process's group.
+    /// The group of the process.
     pub group: String,
-    /// Its name in the group.
+    /// The name of the process in the group.
     pub process: String,
-    /// The state left.
+    /// The state before the transition.
     pub from: StateName,
-    /// The state reached.
+    /// The state after the transition.
     pub to: StateName,
-    /// The process concerned, if there is or was one.
+    /// The PID of the process. `None` if there was no process.
     pub pid: Option<u32>,
     /// The reason for the transition.
     pub cause: String,
-    /// The number of the run that this belongs to, from 1 up.
+    /// The number of the run, counted from 1.
     pub run: u64,
-    /// How the process ended, if it did.
+    /// The exit of the process. `None` if the transition is not an exit.
     pub exit: Option<Exit>,
 }
 
 impl Report {
-    /// The object for the event file, without the newline.
+    /// The JSON object for the event file, without a newline.
     pub fn json(&self) -> String {
         let process = format!("{}:{}", self.group, self.process);
         format!(
@@ -48,7 +48,7 @@ impl Report {
         )
     }
 
-    /// The line for people. `width` is how much room names get.
+    /// The line for people. `width` is the width of the column of names.
     pub fn text(&self, width: usize, colours: bool) -> String {
         let name = names::shown(&self.group, &self.process);
         let paint = if colours { colour_of(self.to) } else { "" };
@@ -69,7 +69,7 @@ impl Report {
     }
 }
 
-/// An exit as the event file has it; `null` if the kernel did not tell how the process ended.
+/// The exit in the format of the event file. `null` if the kernel did not report the exit status.
 fn exit_json(exit: Exit) -> String {
     match exit {
         Exit::Code(code) => format!(r#"{{"code": {code}}}"#),
@@ -80,7 +80,7 @@ fn exit_json(exit: Exit) -> String {
 
 const PLAIN: &str = "\x1b[0m";
 
-/// Green is well, yellow is on the way, red is trouble, grey is down.
+/// The colour of a state: green for a healthy one, yellow for a change in progress, red for a failure, grey for down.
 pub fn colour_of(state: StateName) -> &'static str {
     match state {
         StateName::Running => "\x1b[32m",
@@ -92,7 +92,7 @@ pub fn colour_of(state: StateName) -> &'static str {
     }
 }
 
-/// `text` in bold, if that is wanted.
+/// Makes `text` bold if `colours` is true.
 pub fn bold(text: &str, colours: bool) -> String {
     if colours {
         format!("\x1b[1m{text}{PLAIN}")
@@ -101,18 +101,18 @@ pub fn bold(text: &str, colours: bool) -> String {
     }
 }
 
-/// A line of `status`.
+/// A row of `status`.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// The process, as it can be typed.
+    /// The name of the process as a user types it.
     pub name: String,
-    /// Its state.
+    /// The state of the process.
     pub state: StateName,
-    /// Its pid, exit or failure, in words.
+    /// Its PID, exit or failure, in words.
     pub detail: String,
 }
 
-/// The rows in columns.
+/// Aligns the rows in columns.
 pub fn table(rows: &[Row], colours: bool) -> Vec<String> {
     let width = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
     let line = |row: &Row| {
@@ -128,7 +128,7 @@ pub fn table(rows: &[Row], colours: bool) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
-/// A time as clocks show it: `0:00:05`, `3 days, 1:02:03`.
+/// A duration in the format of a clock: `0:00:05`, `3 days, 1:02:03`.
 pub fn clock(time: Duration) -> String {
     let seconds = time.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn every_ending_and_none() {
+    fn every_kind_of_exit_has_a_format() {
         let with = |exit| parsed(&Report { exit, ..report() })["exit"].clone();
         assert_eq!(with(None), Value::Null);
         assert_eq!(with(Some(Exit::Unknown)), Value::Null);
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_stand_in_columns() {
+    fn lines_are_aligned_in_columns() {
         let started = Report {
             to: StateName::Starting,
             from: StateName::Stopped,

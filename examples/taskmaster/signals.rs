@@ -1,34 +1,34 @@
-//! The signals that the taskmaster takes, and what each of them means.
+//! The signals that the taskmaster handles.
 //!
-//! A taskmaster that a signal ends leaves its programs without a supervisor. So every signal that can be caught and
-//! whose default action is fatal is blocked and read from a signalfd. The kernel delivers a real fault of the process
-//! itself (SIGSEGV and its like) even while the signal is blocked; what is read here was sent by another process.
+//! If a signal ended the taskmaster, its programs would have no supervisor. So every signal that can be caught and
+//! has a fatal default action is blocked and read from a signalfd. The kernel delivers a fault of the process itself
+//! (for example SIGSEGV) even while the signal is blocked, so each signal that is read here was sent by a process.
 //!
-//! SIGTSTP keeps its default action, so that Ctrl-Z stops the taskmaster as it stops any job; the programs, each in a
-//! process group of its own, go on. SIGTTIN and SIGTTOU are blocked and never read: the kernel then answers a read from
-//! the background with EIO, and lets a write pass, instead of stopping the process (tty_check_change in the kernel's
-//! tty_jobctrl.c).
+//! SIGTSTP keeps its default action, so that Ctrl-Z stops the taskmaster like any job. The programs have process
+//! groups of their own and continue. SIGTTIN and SIGTTOU are blocked and never read. The kernel then fails a read
+//! from the background with EIO and permits a write, instead of stopping the process (tty_check_change in the
+//! kernel's tty_jobctrl.c).
 //!
-//! Out of reach are SIGKILL, SIGSTOP, and 32 and 33, which the C library keeps for itself.
+//! SIGKILL and SIGSTOP cannot be blocked. The C library reserves the signals 32 and 33.
 
 use pidherd::{Signal, SignalSet};
 
-/// What the taskmaster does about a signal.
+/// The taskmaster's reaction to a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
-    /// Stop everything, then end; the second one kills.
+    /// Stop all programs, then end. A second signal kills the programs.
     Shutdown,
     /// Read the configuration again.
     Reload,
-    /// Open anew what the taskmaster writes and what was renamed.
+    /// Reopen the output files that were renamed.
     Reopen,
-    /// The process was stopped and goes on.
+    /// The process continues after a stop.
     Continued,
-    /// A line in the log.
+    /// Write a line to the log.
     Note,
 }
 
-/// What `signal` means.
+/// The reaction to `signal`.
 pub fn meaning(signal: Signal) -> Meaning {
     match signal {
         Signal::TERM | Signal::INT | Signal::QUIT => Meaning::Shutdown,
@@ -53,7 +53,7 @@ pub fn blocked() -> SignalSet {
     taken().with(Signal::TTIN).with(Signal::TTOU)
 }
 
-/// Whether the C library keeps the signal for itself, in the midst of the real-time ones.
+/// Whether the C library reserves the signal. These signals lie among the real-time signals.
 fn is_reserved(signal: Signal) -> bool {
     matches!(signal.as_raw(), 32 | 33)
 }

@@ -1,4 +1,4 @@
-//! From the configuration's terms to the library's: a program becomes a [`GroupSpec`].
+//! Translates a program of the configuration into the library's [`GroupSpec`].
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use pidherd::{Command, GroupSpec, OpenFile, Policy, Resource, Signal, SignalSet,
 use crate::config::{AutoRestart, Instance, Log, Program, Readiness, Stream};
 use crate::limits::OpenFiles;
 
-/// What a service manager tells the taskmaster, and no program of it.
+/// Variables that a service manager sets for the taskmaster. They must not reach its programs.
 const NOT_FOR_THEM: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
-/// The library's group called `name` for `instances` instances of `program`, with this limit of open files if it is not
-/// the taskmaster's own.
+/// The library's group with the name `name` for `instances` instances of `program`. `open_files` is the limit of open
+/// files if it differs from the taskmaster's own.
 pub fn group(program: &Arc<Program>, name: &str, instances: u32, open_files: Option<OpenFiles>) -> GroupSpec {
     let recipe = Arc::clone(program);
     let spec = GroupSpec::with(name, move |number| limited(command(&recipe, number), open_files))
@@ -38,8 +38,8 @@ fn limited(command: Command, open_files: Option<OpenFiles>) -> Command {
 
 /// The command of the instance with this number.
 ///
-/// A number that the recipe fails for was refused before it came here; should one slip through, the
-/// empty command that stands for it is refused by the library in turn.
+/// Numbers without a valid command are refused earlier. For such a number this returns an empty command, which the
+/// library refuses.
 fn command(program: &Program, number: u32) -> Command {
     program
         .instance(number)
@@ -55,7 +55,7 @@ fn command_of(program: &Program, instance: &Instance) -> Command {
     for variable in NOT_FOR_THEM {
         command = command.env_remove(variable);
     }
-    // The library sets it for another directory unless told otherwise; to supervisord it is a variable like any other.
+    // The library sets PWD after a change of the directory. In supervisord, PWD is a variable like any other.
     command = match std::env::var_os("PWD") {
         Some(directory) => command.env("PWD", directory),
         None => command.env_remove("PWD"),
@@ -66,7 +66,7 @@ fn command_of(program: &Program, instance: &Instance) -> Command {
         .env("SUPERVISOR_GROUP_NAME", &program.group)
         .envs(program.serverurl.iter().map(|url| ("SUPERVISOR_SERVER_URL", url)))
         .envs(instance.environment.iter().map(|(key, value)| (key, value)))
-        // The commands on the taskmaster's standard input are not for the programs.
+        // The programs must not read the commands on the taskmaster's standard input.
         .stdin(Stdio::null())
         .stdout(stdio(&instance.stdout, Stream::Out))
         .stderr(if program.redirect_stderr {
@@ -74,11 +74,12 @@ fn command_of(program: &Program, instance: &Instance) -> Command {
         } else {
             stdio(&instance.stderr, Stream::Err)
         })
-        // The library sets it for another user unless told otherwise; supervisord does not set it at all.
+        // The library sets no_new_privs for another user by default. supervisord never sets it.
         .no_new_privileges(program.beyond.no_new_privs);
     let is_own = |log: &Log| matches!(log, Log::Own(_));
     if is_own(&instance.stdout) || is_own(&instance.stderr) {
-        // A program is never in the foreground of the terminal, and with `stty tostop` its first line would stop it.
+        // A program is never in the terminal's foreground. After `stty tostop`, SIGTTOU would stop it at its first
+        // line of output.
         command = command.ignored_signals(SignalSet::EMPTY.with(Signal::TTOU));
     }
     if let Some(directory) = &instance.directory {
@@ -92,20 +93,20 @@ fn command_of(program: &Program, instance: &Instance) -> Command {
         .as_ref()
         .filter(|user| user.uid != rustix::process::getuid().as_raw())
     {
-        // Another user gets a session of its own, and with it a process group: in this one it could type
-        // into the taskmaster's terminal.
+        // A program of another user gets a session of its own, which includes a process group. In the taskmaster's
+        // session it could insert input into the taskmaster's terminal.
         Some(user) => command.uid(user.uid).gid(user.gid).groups(&user.groups).setsid(true),
-        // Ctrl-C at the terminal is for the taskmaster alone.
+        // Ctrl-C at the terminal must reach only the taskmaster.
         None => command.process_group(0),
     }
 }
 
-/// What the child has as `stream`.
+/// The child's descriptor for `stream`.
 fn stdio(log: &Log, stream: Stream) -> Stdio {
     match log {
         Log::Discard => Stdio::null(),
         Log::Own(own) if *own == stream => Stdio::inherit(),
-        // Without a descriptor for the duplicate nothing can be started anyway.
+        // If no descriptor is free for the duplicate, the spawn fails anyway.
         Log::Own(own) => own.duplicate().map_or_else(Stdio::null, Stdio::from),
         Log::Automatic(path) => OpenFile::append(path).mode(0o600).into(),
         Log::File(path) => OpenFile::append(path).into(),
@@ -144,7 +145,7 @@ fn ladder(program: &Program) -> StopLadder {
         scope: scope(program.stopasgroup),
         wait: program.stopwaitsecs,
     };
-    // Where there is a cgroup, no process gets away from the last signal.
+    // With a cgroup, the last signal reaches every process in the cgroup.
     let kill = match program.beyond.cgroup {
         Some(_) => Scope::Cgroup,
         None => scope(program.killasgroup),

@@ -1,4 +1,4 @@
-//! Why a cgroup can't be used, said when it is configured.
+//! The reasons why a cgroup cannot be used, reported at configuration.
 
 use std::ffi::OsString;
 use std::io;
@@ -8,123 +8,123 @@ use rustix::io::Errno;
 
 use crate::errno::ErrnoText;
 
-/// Why a directory, or a leaf in it, will not do. Nothing was left behind.
+/// The reason why a directory, or a leaf in it, cannot be used. Nothing was left behind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CgroupError {
-    /// There is nothing of this path, or no longer.
+    /// The path does not exist, or does not exist any more.
     #[error("there is no cgroup {path:?}")]
     Missing {
-        /// What was looked for.
+        /// The missing path.
         path: PathBuf,
     },
-    /// A file, or a path through one.
+    /// The path is a file, or leads through one.
     #[error("{path:?} is not a directory")]
     NotADirectory {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
     },
-    /// A directory of another file system. Where both versions of cgroups are mounted, the one of version
-    /// 2 is often at `/sys/fs/cgroup/unified`.
+    /// The directory is in another file system. Where both versions of cgroups are mounted, version 2 is often at
+    /// `/sys/fs/cgroup/unified`.
     #[error("{path:?} is not in a cgroup file system")]
     NotACgroup {
-        /// Which.
+        /// The path of the directory.
         path: PathBuf,
     },
-    /// A cgroup of version 1, which has none of what is needed here.
+    /// The directory is a cgroup of version 1, which lacks the files that are needed here.
     #[error("{path:?} is a cgroup of version 1, and it takes version 2")]
     Version1 {
-        /// Which.
+        /// The path of the cgroup.
         path: PathBuf,
     },
-    /// No cgroup can be made or killed in it: not this user's, or mounted read-only.
+    /// No cgroup can be made or killed in the directory: it belongs to another user, or is mounted read-only.
     #[error("cannot write to cgroup {path:?}: {}", words(*.errno))]
     NotWritable {
-        /// Which.
+        /// The path of the cgroup.
         path: PathBuf,
         /// `EACCES`, `EPERM` or `EROFS`.
         errno: i32,
     },
-    /// A threaded cgroup, or the root of a threaded subtree: what is in it can hold threads, but keeps no
-    /// processes apart that could be listed or killed.
+    /// The directory is a threaded cgroup, or the root of a threaded subtree. The cgroups in it hold threads, and
+    /// cannot list or kill processes.
     #[error("cgroup {path:?} is of a threaded subtree, which keeps no processes apart")]
     Threaded {
-        /// Which.
+        /// The path of the cgroup.
         path: PathBuf,
     },
-    /// There is a cgroup of this name already.
+    /// A cgroup of this name exists already.
     #[error("cgroup {path:?} is there already")]
     Exists {
-        /// Which.
+        /// The path of the cgroup.
         path: PathBuf,
     },
-    /// A cgroup can't, or shouldn't, have this name.
+    /// A cgroup cannot or should not have this name.
     #[error("{name:?} is no name for a cgroup: {why}")]
     Name {
         /// The name.
         name: OsString,
-        /// What is wrong with it.
+        /// The fault of the name.
         why: &'static str,
     },
-    /// The calling process is in it, and would be killed with it.
+    /// The calling process is in the cgroup, and would be killed with it.
     #[error("cgroup {path:?} is the one that this process lives in")]
     Own {
-        /// Which.
+        /// The path of the cgroup.
         path: PathBuf,
     },
     /// One cgroup more is not allowed by `cgroup.max.descendants` or `cgroup.max.depth`, here or above.
     #[error("cannot make cgroup {path:?}: there are as many as are allowed, or it would be too deep")]
     Limit {
-        /// The one that could not be made.
+        /// The path of the cgroup that could not be made.
         path: PathBuf,
     },
-    /// A file of a cgroup can't, or shouldn't, be written.
+    /// A file of a cgroup cannot or should not be written.
     #[error("{name:?} is no file of a cgroup to write a limit into: {why}")]
     FileName {
         /// The file's name.
         name: OsString,
-        /// What is wrong with it.
+        /// The reason.
         why: &'static str,
     },
-    /// There is no such file: it is misspelt, or of a later kernel.
+    /// The file does not exist: its name is misspelt, or it needs a later kernel.
     #[error("a cgroup has no file {path:?}")]
     NoFile {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
     },
     /// The file is of a controller that the cgroups in the directory do not have: it is not enabled in the
     /// directory's `cgroup.subtree_control`, or not available at all.
     #[error("the cgroups in {path:?} have no {controller} controller: its cgroup.subtree_control does not enable it")]
     NoController {
-        /// The directory.
+        /// The path of the directory.
         path: PathBuf,
-        /// The controller's name.
+        /// The name of the controller.
         controller: String,
     },
     /// The kernel refused to write this value into a file.
     #[error("cannot write {value:?} to {path:?}: {}", words(*.errno))]
     File {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The value, as text.
+        /// The refused value, as text.
         value: String,
-        /// Why not (errno(3)).
+        /// The errno of the refusal (errno(3)).
         errno: i32,
     },
-    /// The kernel refused something else.
+    /// The kernel refused another operation.
     #[error("cannot {doing} cgroup {path:?}: {}", words(*.errno))]
     Failed {
-        /// What was being done, a verb.
+        /// The operation, a verb.
         doing: &'static str,
-        /// With what.
+        /// The path of the cgroup.
         path: PathBuf,
-        /// Why not (errno(3)); 0 if there is no errno for it.
+        /// The errno of the failure (errno(3)); 0 if there is none.
         errno: i32,
     },
 }
 
 impl CgroupError {
-    /// The directory or the file concerned; `None` for a name that can't be one.
+    /// The directory or the file concerned; `None` for an impossible name.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match self {
@@ -145,7 +145,7 @@ impl CgroupError {
         }
     }
 
-    /// What the kernel said, or would have (errno(3)).
+    /// The errno of the kernel, or the one that fits best (errno(3)).
     #[must_use]
     pub fn errno(&self) -> i32 {
         match self {
@@ -165,7 +165,7 @@ impl CgroupError {
         }
     }
 
-    /// What it means that `doing` this with the cgroup met this errno.
+    /// The error for this operation on the cgroup, which failed with this errno.
     pub(super) fn failed(path: &Path, doing: &'static str, errno: Errno) -> CgroupError {
         let path = path.to_owned();
         let raw = errno.raw_os_error();
@@ -184,7 +184,7 @@ impl CgroupError {
         }
     }
 
-    /// The same of an error that may have no errno.
+    /// Like `failed`, for an error that can lack an errno.
     pub(super) fn failed_with(path: &Path, doing: &'static str, error: &io::Error) -> CgroupError {
         match Errno::from_io_error(error) {
             Some(errno) => CgroupError::failed(path, doing, errno),
@@ -204,7 +204,7 @@ impl From<CgroupError> for io::Error {
     }
 }
 
-/// What this errno says.
+/// The text of this errno.
 fn words(errno: i32) -> String {
     if errno == 0 {
         return "it never became empty".to_owned();

@@ -1,8 +1,8 @@
-//! Files that a host wants written in a cgroup, and what the kernel counts in one.
+//! Files that the host sets in a cgroup, and the usage that the kernel counts in a cgroup.
 //!
-//! The kernel takes any value of a file that is there and says what it thinks of it, so nothing about values is known here
-//! but one thing: an empty one is written as an empty line, since to write nothing is to do nothing. Files that are no
-//! limits but actions are refused: they would kill, freeze or move what is to be started, or keep it from being started.
+//! The kernel checks the values, so this module does not. An empty value is written as an empty line, because a write
+//! of zero bytes does nothing. Files that are actions and not limits are refused: they would kill, freeze or move the
+//! process that is to be started, or prevent its start.
 
 use std::ffi::{CStr, CString, OsString};
 use std::os::fd::BorrowedFd;
@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use super::error::CgroupError;
 use super::tree;
 
-/// The controllers of version 2, which the names of their files begin with (cgroups(7)).
+/// The controllers of version 2. The names of their files begin with these (cgroups(7)).
 const CONTROLLERS: &[&str] = &[
     "cpu",
     "cpuset",
@@ -30,7 +30,7 @@ const CONTROLLERS: &[&str] = &[
     "rdma",
 ];
 
-/// Files of every cgroup by which something is done to it, and why each is refused.
+/// Files of every cgroup that are actions, and the reason why each is refused.
 const ACTIONS: &[(&[u8], &str)] = &[
     (b"cgroup.procs", "it moves processes"),
     (b"cgroup.threads", "it moves threads"),
@@ -43,14 +43,14 @@ const ACTIONS: &[(&[u8], &str)] = &[
     ),
 ];
 
-/// A directory, and where it is.
+/// A directory and its path.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
     pub fd: BorrowedFd<'a>,
     pub path: &'a Path,
 }
 
-/// A file and the value that is to be written into it.
+/// A file of a cgroup, and the value to write into it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CgroupFile {
     pub(crate) name: OsString,
@@ -58,7 +58,7 @@ pub(crate) struct CgroupFile {
 }
 
 impl CgroupFile {
-    /// Whether a file can have this name, and may be written; not whether there is one.
+    /// Checks whether a file can have this name and may be written. It does not check whether the file exists.
     pub(crate) fn check(&self) -> Result<(), CgroupError> {
         self.checked_name().map(drop)
     }
@@ -83,7 +83,7 @@ impl CgroupFile {
         }
     }
 
-    /// Writes it into a cgroup in this directory.
+    /// Writes the value into the file of a cgroup in this directory.
     pub(super) fn write(&self, cgroup: Place<'_>, directory: Place<'_>) -> Result<(), CgroupError> {
         let name = self.checked_name()?;
         let mut line = self.value.clone();
@@ -100,7 +100,7 @@ impl CgroupFile {
         })
     }
 
-    /// Why a cgroup has no such file.
+    /// The reason why a cgroup has no such file.
     fn missing(&self, cgroup: Place<'_>, directory: Place<'_>) -> CgroupError {
         let controller = self.controller().filter(|controller| {
             let enabled = tree::read(directory.fd, c"cgroup.subtree_control").unwrap_or_default();
@@ -119,7 +119,7 @@ impl CgroupFile {
         }
     }
 
-    /// The controller that the file is of, if one is known by what stands before the first dot.
+    /// The controller that the file belongs to, if the part before the first dot names a known one.
     fn controller(&self) -> Option<&'static str> {
         let before = self.name.as_bytes().split(|&byte| byte == b'.').next()?;
         CONTROLLERS
@@ -129,18 +129,18 @@ impl CgroupFile {
     }
 }
 
-/// What the processes of a cgroup have used together, those that have ended included ([`Cgroup::usage`](super::Cgroup::usage)). Each is `None`
-/// where the kernel does not count it.
+/// The resources that the processes of a cgroup have used together, including the processes that have ended
+/// ([`Cgroup::usage`](super::Cgroup::usage)). A field is `None` where the kernel does not count it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CgroupUsage {
-    /// CPU time, from `cpu.stat`: in every cgroup, also without the cpu controller.
+    /// CPU time, from `cpu.stat`. It is available in every cgroup, even without the cpu controller.
     pub cpu: Option<Duration>,
-    /// How much of it was spent in user mode.
+    /// The part of the CPU time in user mode.
     pub cpu_user: Option<Duration>,
-    /// How much of it was spent in the kernel.
+    /// The part of the CPU time in the kernel.
     pub cpu_system: Option<Duration>,
-    /// The most memory that was in use at a time, in bytes, caches of files included: `memory.peak`, of the memory
+    /// The largest amount of memory in use at one time, in bytes, including file caches: `memory.peak` of the memory
     /// controller (Linux 5.19).
     pub memory_peak: Option<u64>,
     /// The most processes and threads that there were at a time: `pids.peak`, of the pids controller (Linux 6.1; not yet
@@ -167,7 +167,7 @@ fn number_in(cgroup: BorrowedFd<'_>, file: &CStr) -> Option<u64> {
     str::from_utf8(&content).ok()?.trim().parse().ok()
 }
 
-/// The number after a key in a file of lines of a key and a number.
+/// The number after a key in a file of lines with a key and a number each.
 fn number_after(content: &[u8], key: &str) -> Option<u64> {
     let text = str::from_utf8(content).ok()?;
     let value = text

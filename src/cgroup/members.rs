@@ -76,10 +76,11 @@ impl Members {
     }
 }
 
-/// The file that lists what is in one cgroup: to be read twice without a descriptor more.
+/// The file that lists the processes of one cgroup. One descriptor serves both reads.
 ///
-/// That is `cgroup.procs`, which lists processes by their first threads. A process whose first thread had ended when it was
-/// moved there is in `cgroup.threads` alone (seen on Linux 6.18), with the threads that live.
+/// The file is `cgroup.procs`, which lists processes by their first threads. If the first thread of a process had
+/// ended when the process was moved into the cgroup, only `cgroup.threads` lists the process, by its live threads
+/// (seen on Linux 6.18).
 pub(super) struct List {
     file: File,
     lists_threads: bool,
@@ -125,7 +126,7 @@ impl List {
             Ok(_) if self.lists_threads => Ok(Members::parse(&content).of_threads()),
             Ok(_) => Ok(Members::parse(&content)),
             Err(error) => match Errno::from_io_error(&error) {
-                // Removed; or a threaded cgroup, whose processes the domain above it lists.
+                // The cgroup was removed; or it is threaded, and the domain above it lists its processes.
                 Some(Errno::NODEV | Errno::OPNOTSUPP) => Ok(Members::default()),
                 _ => Err(error),
             },
@@ -220,7 +221,7 @@ fn hold(numbers: &mut Peekable<impl Iterator<Item = u32>>) -> io::Result<Vec<(u3
     Ok(held)
 }
 
-/// What `cgroup.kill` does, for kernels that haven't got it.
+/// Does what `cgroup.kill` does, on kernels without it.
 ///
 /// No process in a frozen cgroup gets so far as to fork again, and SIGKILL reaches it all the same. Without the freeze,
 /// processes on several processors could fork faster than one processor can list and kill.

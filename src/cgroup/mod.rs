@@ -1,4 +1,4 @@
-//! A whole tree of processes by one handle: a cgroup for each instance.
+//! Control of a whole tree of processes by one handle: a cgroup for each instance.
 //!
 //! A process leaves its process group when it calls `setsid`, and its parent when it is forked twice. It does not leave
 //! its cgroup (cgroups(7), version 2): what is started in one stays in it with all its descendants, and the kernel tells
@@ -77,17 +77,17 @@ mod name;
 mod tests;
 mod tree;
 
-/// What fstatfs(2) says of version 1's file systems.
+/// The magic number of version 1 of the cgroup file system (fstatfs(2)).
 const CGROUP_SUPER_MAGIC: FsWord = 0x0027_e0eb;
 
-/// How many names are tried for the directory that shows whether one can be made.
+/// The number of names that are tried for the probe directory.
 const PROBE_NAMES: u32 = 16;
 
-/// A directory of the cgroup v2 hierarchy that has been delegated to the host, in which each instance
-/// can have a cgroup of its own.
+/// A directory of the cgroup v2 hierarchy that has been delegated to the host. Each instance can have a cgroup of its
+/// own in it.
 ///
-/// A clone is the same directory, by the same descriptor. Two are equal if they are the same
-/// directory, however they were come by.
+/// A clone is the same directory, by the same descriptor. Two values are equal if they are the same directory, even
+/// if they were opened in different ways.
 #[derive(Clone)]
 pub struct CgroupDir {
     inner: Arc<Inner>,
@@ -95,41 +95,40 @@ pub struct CgroupDir {
 
 struct Inner {
     fd: OwnedFd,
-    /// As it was given, for messages.
+    /// The path as it was given, for messages.
     path: PathBuf,
     identity: Identity,
-    /// The file that kills. The tests name one that isn't there.
+    /// The name of `cgroup.kill`. Tests name a file that does not exist.
     kill_file: &'static CStr,
 }
 
-/// The device and the inode: which directory it is.
+/// The device and the inode of a directory.
 type Identity = (u64, u64);
 
 impl CgroupDir {
     /// Opens a directory and checks whether it can be used, so that an error comes when it is configured and not when
     /// something is to be stopped later.
     ///
-    /// To be certain, it makes a cgroup called `pidherd-probe-PID-N` there, and removes it again: permission
-    /// bits do not tell of a read-only mount, a security module or a limit.
+    /// The check makes a cgroup called `pidherd-probe-PID-N` in the directory, and removes it again: permission bits
+    /// do not show a read-only mount, a security module or a limit.
     ///
-    /// It may have controllers enabled for its children (`cgroup.subtree_control`). A host that is not
-    /// root can start a child in it only if it may also write to `cgroup.procs` of the nearest
-    /// common ancestor of the directory and its own cgroup: it should itself live in what was
-    /// delegated.
+    /// The directory may have controllers enabled for its children (`cgroup.subtree_control`). A host that is not
+    /// root can start a child in it only if the host may also write to `cgroup.procs` of the nearest common ancestor
+    /// of the directory and its own cgroup. Therefore the host should itself live in the delegated tree.
     ///
     /// # Errors
-    /// [`CgroupError`]: it does not exist, is no directory, no cgroup or one of version 1; it can't be
-    /// written to; or it is threaded, and a cgroup in it can hold no process.
+    /// [`CgroupError`]: the path does not exist, is no directory, is no cgroup or is a cgroup of version 1; the
+    /// directory cannot be written to; or the cgroup is threaded, and a cgroup in it cannot hold a process.
     pub fn open(path: impl AsRef<Path>) -> Result<CgroupDir, CgroupError> {
         let path = path.as_ref();
         CgroupDir::checked(tree::open_path(CWD, path), path.to_owned())
     }
 
-    /// The same for a directory that is open already, maybe with `O_PATH`. The descriptor is not kept
-    /// but opened again.
+    /// Like [`open`](CgroupDir::open), for a directory that is already open, possibly with `O_PATH`. The directory is
+    /// opened again and the descriptor is not kept.
     ///
     /// # Errors
-    /// As [`open`](CgroupDir::open). Errors call the directory what /proc does.
+    /// As [`open`](CgroupDir::open). Errors name the directory by the path that /proc shows.
     pub fn from_fd(fd: impl AsFd) -> Result<CgroupDir, CgroupError> {
         let fd = fd.as_fd();
         let link = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
@@ -137,7 +136,7 @@ impl CgroupDir {
         CgroupDir::checked(tree::open(fd, c"."), path)
     }
 
-    /// One that is told apart from others by a number and is good for nothing else.
+    /// A value that differs from others by its number and has no other use.
     #[cfg(test)]
     pub(crate) fn pretended(number: u64) -> CgroupDir {
         let inner = Inner {
@@ -149,28 +148,28 @@ impl CgroupDir {
         CgroupDir { inner: Arc::new(inner) }
     }
 
-    /// As it was given, or as /proc said if it was given by descriptor. For showing.
+    /// The path as it was given, or the path from /proc if a descriptor was given. For display.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.inner.path
     }
 
-    /// Makes the cgroup `name` in it, or takes over the one that is there. To clone children into, prefer
-    /// [`make`](CgroupDir::make).
+    /// Makes the cgroup `name` in the directory, or takes over an existing one. To clone children into a cgroup,
+    /// prefer [`make`](CgroupDir::make).
     ///
-    /// One that is there was made by the host, which may have set limits: they stay. Or it was left
-    /// behind by a supervisor that was killed: **whatever lives in it is killed**. That takes a moment;
-    /// [`Cgroup::is_populated`] tells, and [`Cgroup::clear`] tidies up afterwards. If nothing lives in
-    /// it, it is cleared at once. In either case it is thawed if it was frozen.
+    /// An existing cgroup was made by the host, which can have set limits; the limits stay. Or a killed supervisor
+    /// left it behind: **every process that lives in it is killed**. The kill takes a moment;
+    /// [`Cgroup::is_populated`] shows the result, and [`Cgroup::clear`] cleans up afterwards. If no process lives in
+    /// the cgroup, it is cleared at once. In both cases a frozen cgroup is thawed.
     ///
-    /// So two instances must not have the same name. It is a file name of 255 bytes at most, none that the
-    /// kernel may give to a file of its own (`cgroup.procs`, `memory.max`: those before whose first dot
-    /// stands `cgroup` or a controller), and without a line feed.
+    /// Two instances must not have the same name. The name is a file name of at most 255 bytes without a line feed.
+    /// It must not be a name that the kernel can give to a file of its own: `cgroup` or a controller before the first
+    /// dot, as in `cgroup.procs` and `memory.max`.
     ///
     /// # Errors
-    /// [`CgroupError::Name`] for a name that can't be; [`CgroupError::Own`] if the calling process
-    /// itself is in it; [`CgroupError::Limit`]; what [`open`](CgroupDir::open) says, if
-    /// things have changed since; and what cleaning it up meets.
+    /// [`CgroupError::Name`] for an impossible name; [`CgroupError::Own`] if the calling process itself is in the
+    /// cgroup; [`CgroupError::Limit`]; the errors of [`open`](CgroupDir::open), if the directory has changed since;
+    /// and the errors of the cleanup.
     ///
     /// ```no_run
     /// # use pidherd::cgroup::{CgroupDir, CgroupError};
@@ -192,23 +191,23 @@ impl CgroupDir {
         }
     }
 
-    /// Makes the cgroup `name` in it; there must be none of that name.
+    /// Makes the cgroup `name` in the directory. No cgroup of that name may exist.
     ///
-    /// This is what a child is to be cloned into. A cgroup that `cgroup.kill` was ever written to is
-    /// not fit for that: the kernel compares how often the new child's cgroup was killed with how often its
-    /// parent's was, takes the difference for a kill that raced with the fork, and kills the
-    /// child (seen on Linux 6.18). A cgroup of the same name made anew is as good as any.
+    /// Children are cloned into such a cgroup. A cgroup that was ever killed through `cgroup.kill` is not suitable
+    /// for that: the kernel compares how often the new child's cgroup was killed with how often its parent's cgroup
+    /// was killed, takes the difference for a kill that raced with the fork, and kills the child (seen on Linux
+    /// 6.18). A new cgroup of the same name does not have this problem.
     ///
     /// # Errors
-    /// [`CgroupError::Exists`], and what [`leaf`](CgroupDir::leaf) says of the rest.
+    /// [`CgroupError::Exists`], and otherwise the errors of [`leaf`](CgroupDir::leaf).
     pub fn make(&self, name: impl AsRef<OsStr>) -> Result<Cgroup, CgroupError> {
         let name = name::checked(name.as_ref())?;
         let path = self.inner.path.join(name::as_os_str(&name));
         self.make_directory(&name, &path)?;
         let leaf = self.opened(name.clone(), &path);
         if leaf.is_err() {
-            // Nothing shall be left behind, and there is nothing in it.
-            let _nobody_minds = tree::remove(self.as_fd(), &name);
+            // The new cgroup is empty, so its removal is the cleanup; the first error is the one to report.
+            let _cleaned = tree::remove(self.as_fd(), &name);
         }
         leaf
     }
@@ -223,7 +222,7 @@ impl CgroupDir {
         })
     }
 
-    /// Whether [`leaf`](CgroupDir::leaf) would take this name.
+    /// Checks whether [`leaf`](CgroupDir::leaf) accepts this name.
     ///
     /// # Errors
     /// [`CgroupError::Name`].
@@ -231,7 +230,7 @@ impl CgroupDir {
         name::checked(name.as_ref()).map(drop)
     }
 
-    /// Whether these files can be written in a cgroup here: tried in one that is made for it and removed at once.
+    /// Checks whether these files can be written in a cgroup here. The check uses a temporary cgroup.
     pub(crate) fn try_files(&self, files: &[CgroupFile]) -> Result<(), CgroupError> {
         files.iter().try_for_each(CgroupFile::check)?;
         if files.is_empty() {
@@ -313,10 +312,10 @@ impl fmt::Debug for CgroupDir {
     }
 }
 
-/// One cgroup in a [`CgroupDir`], and whatever cgroups its processes may make below it.
+/// One cgroup in a [`CgroupDir`], and the cgroups that its processes make below it.
 ///
-/// Dropping it neither kills anything nor removes the cgroup: [`kill`](Cgroup::kill) and
-/// [`remove`](Cgroup::remove) do. A program that leaves one behind finds it again by its name.
+/// Dropping the value neither kills a process nor removes the cgroup: [`kill`](Cgroup::kill) and
+/// [`remove`](Cgroup::remove) do. A program that leaves a cgroup behind finds it again by its name.
 ///
 /// Once it has been removed, here or elsewhere, all calls but [`events`](Cgroup::events) answer as for an empty one.
 pub struct Cgroup {
@@ -327,34 +326,34 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// The directory it is in.
+    /// The directory that the cgroup is in.
     #[must_use]
     pub fn dir(&self) -> &CgroupDir {
         &self.dir
     }
 
-    /// Its name in the directory.
+    /// The name of the cgroup in the directory.
     #[must_use]
     pub fn name(&self) -> &OsStr {
         name::as_os_str(&self.name)
     }
 
-    /// Where it is, for showing.
+    /// The path of the cgroup, for display.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         self.dir.path().join(self.name())
     }
 
-    /// Its directory, for CLONE_INTO_CGROUP (clone3(2), Linux 5.7).
+    /// The descriptor of the cgroup's directory, for CLONE_INTO_CGROUP (clone3(2), Linux 5.7).
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 
-    /// Whether any process is alive in it or below. Zombies don't count.
+    /// Whether any process is alive in the cgroup or below it. Zombies do not count.
     ///
     /// # Errors
-    /// `EMFILE`, `ENFILE` or `ENOMEM`: there was no descriptor to look with.
+    /// `EMFILE`, `ENFILE` or `ENOMEM`: there was no descriptor to read the file with.
     pub fn is_populated(&self) -> io::Result<bool> {
         match tree::read(self.fd(), c"cgroup.events") {
             Ok(content) => tree::is_populated(&content),
@@ -363,8 +362,8 @@ impl Cgroup {
         }
     }
 
-    /// Whether it is to be frozen, by its own `cgroup.freeze` or by that of one above it (Linux 5.2), as
-    /// far up as is mounted.
+    /// Whether the cgroup is frozen or about to freeze, by its own `cgroup.freeze` or by that of a mounted ancestor
+    /// (Linux 5.2).
     ///
     /// A child that is started in a frozen cgroup freezes before it runs. A caller that waits for its exec, as the spawn of
     /// this library does, waits until it is thawed or killed.
@@ -375,7 +374,7 @@ impl Cgroup {
         tree::is_frozen(self.fd())
     }
 
-    /// Writes the files one after the other, up to the first that is refused.
+    /// Writes the files one after the other, up to the first one that the kernel refuses.
     pub(crate) fn write_files(&self, files: &[CgroupFile]) -> Result<(), CgroupError> {
         let path = self.path();
         let (fd, path) = (self.fd(), path.as_path());
@@ -388,27 +387,26 @@ impl Cgroup {
             .try_for_each(|file| file.write(Place { fd, path }, directory))
     }
 
-    /// What was used in it and below it since it was made, as far as the kernel counts that. Of a cgroup that was removed
-    /// nothing is known.
+    /// The resources that were used in the cgroup and below it since it was made, as far as the kernel counts them.
+    /// All values of a removed cgroup are `None`.
     ///
-    /// It reads three files. Does not block.
+    /// Reads three files. Does not block.
     #[must_use]
     pub fn usage(&self) -> CgroupUsage {
         CgroupUsage::of(self.fd())
     }
 
-    /// A descriptor of `cgroup.events` that becomes ready when [`is_populated`](Cgroup::is_populated)
-    /// next changes; close-on-exec.
+    /// A descriptor of `cgroup.events` that becomes ready when [`is_populated`](Cgroup::is_populated) next changes;
+    /// close-on-exec.
     ///
-    /// What it is ready for is `EPOLLPRI` ([`Interest::PRIORITY`](crate::fdset::Interest::PRIORITY)), which
-    /// brings `EPOLLERR` with it. It stays ready until [`acknowledge`](Cgroup::acknowledge) has read
-    /// it. Don't wait for `EPOLLIN`: it is always readable. Every copy of it, and every call of
-    /// this, has a notice of its own.
+    /// The event is `EPOLLPRI` ([`Interest::PRIORITY`](crate::fdset::Interest::PRIORITY)), together with `EPOLLERR`.
+    /// The descriptor stays ready until [`acknowledge`](Cgroup::acknowledge) has read it. Do not wait for `EPOLLIN`:
+    /// the file is always readable. Each open descriptor from this call has its own readiness.
     ///
-    /// What happened before the call is not reported: ask `is_populated` after it. Changes come
-    /// together, 10 ms apart at the least, so the last one may be reported that much late; and what is
-    /// reported may have been undone meanwhile, or be a freeze. Removing the cgroup is not reported. The
-    /// descriptor outlives it, but belongs taken out of a set before.
+    /// Changes before the call are not reported: call `is_populated` after it. The kernel reports changes at
+    /// intervals of at least 10 ms, so the last change can be reported that much later. A reported change can be a
+    /// freeze, or already undone. The removal of the cgroup is not reported. The descriptor outlives the cgroup; take
+    /// it out of a set before the removal.
     ///
     /// # Errors
     /// `ENOENT` if the cgroup was removed; `EMFILE`, `ENFILE`, `ENOMEM`.
@@ -418,12 +416,12 @@ impl Cgroup {
         Ok(events)
     }
 
-    /// Reads a descriptor that [`events`](Cgroup::events) gave, which is then ready only at the next
-    /// change, and says whether the cgroup is populated. Harmless when nothing has changed. Of a cgroup that
-    /// was removed it says that it is not.
+    /// Reads a descriptor from [`events`](Cgroup::events), and returns whether the cgroup is populated. Afterwards
+    /// the descriptor is ready only at the next change. The call is harmless when nothing has changed. It returns
+    /// `false` for a removed cgroup.
     ///
     /// # Errors
-    /// `InvalidData` if it isn't such a descriptor; otherwise none that it would meet.
+    /// `InvalidData` if the file is not a `cgroup.events`; no other error is expected.
     pub fn acknowledge(events: impl AsFd) -> io::Result<bool> {
         let mut content = [0; 256];
         match rustix::io::retry_on_intr(|| rustix::io::pread(&events, &mut content[..], 0)) {
@@ -433,14 +431,14 @@ impl Cgroup {
         }
     }
 
-    /// Kills every process in it and below, and whatever they are forking meanwhile. They die a moment
-    /// later; [`events`](Cgroup::events) tells when.
+    /// Kills every process in the cgroup and below it, including processes that are forked meanwhile. The processes
+    /// die a moment later; [`events`](Cgroup::events) reports when.
     ///
-    /// What is still there after `cgroup.kill` gets SIGKILL by a pidfd too: the kernel passes over a process whose first
-    /// thread has ended while others live (seen on Linux 6.18).
+    /// Processes that are still there after `cgroup.kill` get SIGKILL through a pidfd: the kernel skips a process
+    /// with an ended first thread while other threads live (seen on Linux 6.18).
     ///
-    /// Before Linux 5.14 there is no `cgroup.kill`, and it may be refused. Then the cgroup is frozen, every process killed
-    /// by a pidfd of its own, again and again until no other one appears, and thawed.
+    /// Before Linux 5.14 there is no `cgroup.kill`, and a write to it can be refused. Then the library freezes the
+    /// cgroup, kills every process through a pidfd until no other process appears, and thaws the cgroup.
     ///
     /// # Errors
     /// `EACCES`, `EPERM`, `EROFS`: `cgroup.kill` may not be written to, and the processes could not be killed one by one
@@ -451,7 +449,7 @@ impl Cgroup {
         match tree::write(self.fd(), self.dir.inner.kill_file, b"1") {
             Ok(()) => {
                 if self.is_populated().unwrap_or(true) {
-                    // What is reached is dying already, but for a few. So no failure here means that anything lives on.
+                    // All other processes are dying already, so a failure here does not mean that a process lives on.
                     let _dying = members::signal_each(self.fd(), Signal::KILL, &mut Sent::default());
                 }
                 Ok(())
@@ -462,16 +460,16 @@ impl Cgroup {
         }
     }
 
-    /// Sends `signal` to every process in it and below, and says how many it reached.
+    /// Sends `signal` to every process in the cgroup and below it, and returns the number of processes that it
+    /// reached.
     ///
     /// It reaches no process outside. A process that is forked meanwhile may be missed, and processes in a PID namespace
     /// that can't be seen from here are skipped. To end everything, use [`kill`](Cgroup::kill). With n processes it makes about 3 n system calls and takes at most 64
     /// descriptors at a time, or as few as there are.
     ///
     /// # Errors
-    /// As with kill(2), a process that may not be signalled (`EPERM`) is an error only if no other was
-    /// reached. `EMFILE`, `ENFILE`: not even four descriptors were to be had. Some
-    /// may have been reached by then.
+    /// As with kill(2), `EPERM` for a process is an error only if no other process was reached. `EMFILE`, `ENFILE`:
+    /// fewer than four descriptors were free. The signal can have reached some processes before the error.
     pub fn signal(&self, signal: Signal) -> io::Result<u32> {
         let mut sent = Sent::default();
         members::signal_each(self.fd(), signal, &mut sent)?;
@@ -481,7 +479,7 @@ impl Cgroup {
         }
     }
 
-    /// The same, and whether `pid` was among the processes that it reached.
+    /// Like `signal`; returns also whether the signal reached `pid`.
     pub(crate) fn signal_with(&self, signal: Signal, pid: Pid) -> (bool, io::Result<()>) {
         let mut sent = Sent::default();
         let done = members::signal_each(self.fd(), signal, &mut sent);
@@ -499,9 +497,9 @@ impl Cgroup {
         Ok(numbers.into_iter().filter_map(Pid::new).collect())
     }
 
-    /// Makes it ready for another process after it became empty: removes the cgroups that its processes have
-    /// made below it, disables the controllers they enabled for those, which would keep the kernel from
-    /// starting a process here, and thaws it. Limits stay.
+    /// Prepares an empty cgroup for another process. It removes the cgroups that the processes have made below it,
+    /// disables the controllers that they enabled for those, and thaws the cgroup. Such controllers would prevent a
+    /// new process in the cgroup. Limits stay.
     ///
     /// # Errors
     /// `EBUSY` while something lives in it, and then nothing has changed; `EACCES`, `EPERM` if something in
@@ -515,12 +513,12 @@ impl Cgroup {
         tree::freeze(self.fd(), false)
     }
 
-    /// Removes it and the cgroups that its processes have made below it. If it is gone already, that
-    /// is as well, even if its name stands for another one by now.
+    /// Removes the cgroup and the cgroups that its processes have made below it. The call succeeds if the cgroup is
+    /// already gone, even if a new cgroup has its name.
     ///
     /// # Errors
-    /// `EBUSY` while something lives in it, and then nothing has changed; `EACCES`, `EPERM`, `EROFS` if it
-    /// may not be removed; `EMFILE`, `ENFILE`.
+    /// `EBUSY` while a process lives in the cgroup; then nothing has changed. `EACCES`, `EPERM`, `EROFS` if the
+    /// removal is not allowed. `EMFILE`, `ENFILE`.
     pub fn remove(&self) -> io::Result<()> {
         if !self.is_in_place()? {
             return Ok(());
@@ -535,7 +533,7 @@ impl Cgroup {
         }
     }
 
-    /// Whether the name still stands for this very cgroup.
+    /// Whether the name still refers to this very cgroup.
     fn is_in_place(&self) -> io::Result<bool> {
         match statat(&self.dir.inner.fd, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok((stat.st_dev, stat.st_ino) == self.identity),
@@ -544,7 +542,7 @@ impl Cgroup {
         }
     }
 
-    /// Of what a supervisor before this one has left, nothing shall live on.
+    /// Kills the processes that an earlier supervisor left in the cgroup.
     fn take_over(&self) -> Result<(), CgroupError> {
         let own = std::process::id();
         let failed = |doing| {
@@ -590,9 +588,9 @@ fn check_version(fd: BorrowedFd<'_>, path: &Path) -> Result<(), CgroupError> {
     }
 }
 
-/// The types (`cgroup.type`, Linux 4.14) of a cgroup that may hold processes.
+/// The types (`cgroup.type`, Linux 4.14) of a cgroup that can hold processes.
 const CAN_HOLD_PROCESSES: &[&[u8]] = &[b"domain", b"domain threaded"];
-/// The types of one whose children may.
+/// The types of a cgroup that can have children which hold processes.
 const CAN_HOLD_LEAVES: &[&[u8]] = &[b"domain"];
 
 fn check_type(fd: BorrowedFd<'_>, path: &Path, accepted: &[&[u8]]) -> Result<(), CgroupError> {
@@ -605,21 +603,22 @@ fn check_type(fd: BorrowedFd<'_>, path: &Path, accepted: &[&[u8]]) -> Result<(),
     }
 }
 
-/// What a cgroup may be called that is made and removed again at once.
+/// The names that are tried for the probe cgroup.
 fn probe_names() -> impl Iterator<Item = String> {
     let own = std::process::id();
     (0..PROBE_NAMES).map(move |number| format!("pidherd-probe-{own}-{number}"))
 }
 
-/// Makes a cgroup in it and removes it.
+/// Makes a cgroup in the directory and removes it.
 fn probe(fd: BorrowedFd<'_>, path: &Path) -> Result<(), CgroupError> {
     for text in probe_names() {
         let name = name::checked(OsStr::new(&text))?;
         return match tree::make(fd, &name) {
             Ok(()) => tree::remove(fd, &name).map_err(|errno| CgroupError::failed(&path.join(&text), "remove", errno)),
-            // Another thread's probe, or one whose process was killed at it.
+            // The name belongs to a probe of another thread, or to one of a killed process.
             Err(Errno::EXIST) => continue,
-            // Full, but it may be written to: the leaves may be those that are there already.
+            // The limit on the number of cgroups is reached, but the directory is writable: the leaves can exist
+            // already.
             Err(Errno::AGAIN) => Ok(()),
             Err(errno) => Err(CgroupError::failed(path, "write to", errno)),
         };

@@ -1,15 +1,15 @@
-//! What a cgroup may be called.
+//! The names that a cgroup can have.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 
 use super::CgroupError;
 
-/// The kernel takes longer ones, but what lists directories with the C library can't.
+/// The kernel accepts longer names, but the C library cannot list them.
 const LONGEST: usize = 255;
 
-/// What stands before the first dot in the names of the kernel's own files, those of controllers that are not
-/// enabled, and those of version 1 included: enabling one later must not find its file's name taken.
+/// The part before the first dot in the names of the kernel's own files. Controllers that are not enabled, and those
+/// of version 1, are included: a controller that is enabled later must not find its file's name taken.
 const RESERVED: &[&[u8]] = &[
     b"cgroup",
     b"blkio",
@@ -31,7 +31,7 @@ const RESERVED: &[&[u8]] = &[
     b"rdma",
 ];
 
-/// The name as the kernel wants it, if it can be one.
+/// Converts the name for the kernel, if the name is possible.
 pub(super) fn checked(name: &OsStr) -> Result<CString, CgroupError> {
     let refused = |why| CgroupError::Name {
         name: name.to_owned(),

@@ -63,7 +63,7 @@ fn one_by_one_reaches_the_whole_tree() {
 }
 
 #[test]
-fn one_by_one_outruns_whoever_forks_all_the_time() {
+fn one_by_one_ends_a_tree_that_forks_all_the_time() {
     isolated(|| {
         let Some((_cgroup, dir)) = without_kill_file() else {
             return;
@@ -147,7 +147,7 @@ fn which_processes_a_signal_has_reached_is_known() {
 
 /// Only `cgroup.kill` could do that.
 #[test]
-fn a_user_that_may_not_signal_a_process_is_told_so_at_once() {
+fn a_user_that_may_not_signal_a_process_gets_an_error_at_once() {
     isolated(|| {
         let Some((_cgroup, dir)) = without_kill_file() else {
             return;
@@ -159,7 +159,7 @@ fn a_user_that_may_not_signal_a_process_is_told_so_at_once() {
         let mut roots = [(); 2].map(|()| run_in(&leaf.path(), "exec sleep 1000"));
         sleepers(&leaf.path(), 2);
         assert!(common::fork::in_fork(|| {
-            common::fork::become_nobody();
+            common::fork::drop_privileges();
             let error = leaf.kill().unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::EPERM), "{error}");
         }));
@@ -244,7 +244,7 @@ fn without_clone3_a_child_enters_its_cgroup_itself() {
                 sleepers(&leaf.path(), 4);
                 let error = spawner.spawn_in(&program, Some(File::open("/tmp").unwrap().as_fd()));
                 let error = error.unwrap_err();
-                assert_eq!((error.step(), error.errno()), (crate::Step::Cgroup, libc::EBADF));
+                assert_eq!((error.step(), error.errno()), (crate::SpawnStep::Cgroup, libc::EBADF));
             });
             leaf.kill().unwrap();
             wait_empty(&leaf);
@@ -257,7 +257,7 @@ fn without_clone3_a_child_enters_its_cgroup_itself() {
             let mut spawner = crate::Spawner::new().unwrap();
             let program = crate::Command::new("/bin/true").compile().unwrap();
             let error = spawner.spawn_in(&program, Some(removed.fd())).unwrap_err();
-            assert_eq!(error.step(), crate::Step::Cgroup, "{error}");
+            assert_eq!(error.step(), crate::SpawnStep::Cgroup, "{error}");
         });
     });
 }

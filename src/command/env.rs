@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_host_was_told_of_itself_is_not_passed_on_by_itself() {
+    fn variables_about_the_hosts_own_service_are_not_inherited() {
         let told = || {
             OF_THE_HOST
                 .into_iter()

@@ -1,7 +1,7 @@
-//! Why a command could not be started: which step failed, with which errno, on what.
+//! The reasons why a command could not be started: the failed step, its errno, and its object.
 //!
-//! Two kinds. A [`CommandError`] is the caller's: the command can't be right, whatever the system does, and
-//! nothing has happened. A [`SpawnError`] is the kernel's: something was tried, and left nothing behind.
+//! There are two kinds. A [`CommandError`] is a fault of the caller: the command cannot work on any system, and
+//! nothing has happened. A [`SpawnError`] is a failure of the system: something was tried, and nothing of it remains.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use super::capability::Capabilities;
 use crate::errno::ErrnoText;
 
-/// What was being done when it failed.
+/// The step at which a spawn failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Step {
+pub enum SpawnStep {
     /// Checking the command; nothing was started. See [`SpawnError::command_error`].
     Check,
     /// Preparing to spawn: the child's stack, the reserved descriptors.
@@ -34,7 +34,7 @@ pub enum Step {
     Open,
     /// Putting a descriptor where the child expects it.
     Descriptor,
-    /// Closing what the child is not to have.
+    /// Closing the descriptors that the child must not have.
     CloseDescriptors,
     /// setsid(2).
     Session,
@@ -60,7 +60,7 @@ pub enum Step {
     Groups,
     /// setresgid(2), or reading it back.
     Gid,
-    /// setresuid(2), reading it back, or finding that the old user could be had again.
+    /// setresuid(2), reading it back, or a child that could still become the old user.
     Uid,
     /// A capability set (capabilities(7)).
     Capabilities,
@@ -78,54 +78,54 @@ pub enum Step {
     Exec,
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for SpawnStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Step::Check => "check the command",
-            Step::Prepare => "prepare",
-            Step::Pipe => "make a pipe",
-            Step::Watch => "watch the child",
-            Step::Clone => "clone",
-            Step::Cgroup => "start in cgroup",
-            Step::Unshare => "unshare the descriptor table",
-            Step::Open => "open",
-            Step::Descriptor => "place descriptor",
-            Step::CloseDescriptors => "close descriptors",
-            Step::Session => "setsid",
-            Step::ProcessGroup => "set process group",
-            Step::ControllingTerminal => "set controlling terminal",
-            Step::Foreground => "become the foreground process group",
-            Step::Nice => "set nice value",
-            Step::Affinity => "set CPU affinity",
-            Step::OomScore => "set oom_score_adj",
-            Step::Limit => "set resource limit",
-            Step::Umask => "umask",
-            Step::Chroot => "chroot to",
-            Step::Groups => "set supplementary groups",
-            Step::Gid => "set gid",
-            Step::Uid => "set uid",
-            Step::Capabilities => "set capabilities",
-            Step::CurrentDir => "change directory to",
-            Step::NoNewPrivileges => "set no_new_privs",
-            Step::ParentDeathSignal => "set parent-death signal",
-            Step::SignalDisposition => "reset signal dispositions",
-            Step::SignalMask => "set signal mask",
-            Step::Exec => "execve",
+            SpawnStep::Check => "check the command",
+            SpawnStep::Prepare => "prepare",
+            SpawnStep::Pipe => "make a pipe",
+            SpawnStep::Watch => "watch the child",
+            SpawnStep::Clone => "clone",
+            SpawnStep::Cgroup => "start in cgroup",
+            SpawnStep::Unshare => "unshare the descriptor table",
+            SpawnStep::Open => "open",
+            SpawnStep::Descriptor => "place descriptor",
+            SpawnStep::CloseDescriptors => "close descriptors",
+            SpawnStep::Session => "setsid",
+            SpawnStep::ProcessGroup => "set process group",
+            SpawnStep::ControllingTerminal => "set controlling terminal",
+            SpawnStep::Foreground => "become the foreground process group",
+            SpawnStep::Nice => "set nice value",
+            SpawnStep::Affinity => "set CPU affinity",
+            SpawnStep::OomScore => "set oom_score_adj",
+            SpawnStep::Limit => "set resource limit",
+            SpawnStep::Umask => "umask",
+            SpawnStep::Chroot => "chroot to",
+            SpawnStep::Groups => "set supplementary groups",
+            SpawnStep::Gid => "set gid",
+            SpawnStep::Uid => "set uid",
+            SpawnStep::Capabilities => "set capabilities",
+            SpawnStep::CurrentDir => "change directory to",
+            SpawnStep::NoNewPrivileges => "set no_new_privs",
+            SpawnStep::ParentDeathSignal => "set parent-death signal",
+            SpawnStep::SignalDisposition => "reset signal dispositions",
+            SpawnStep::SignalMask => "set signal mask",
+            SpawnStep::Exec => "execve",
         })
     }
 }
 
-/// What a step was about.
+/// The object of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
     Path(PathBuf),
-    /// A file that is to be this descriptor of the child.
+    /// A file for this descriptor of the child.
     File(PathBuf, RawFd),
     /// This descriptor of the child.
     Stream(RawFd),
     /// A program that is in none of PATH's directories.
     Nowhere(PathBuf),
-    /// A program that is there, and the interpreter that can't be executed, if it is known.
+    /// An existing program, and the interpreter that cannot be executed, if it is known.
     Interpreted(PathBuf, Option<PathBuf>),
     Value(String),
     /// The operation of the preparations that failed, and its object.
@@ -147,7 +147,7 @@ impl fmt::Display for Subject {
     }
 }
 
-/// What to call a descriptor of the child.
+/// The name of a descriptor of the child, for messages.
 struct Stream(RawFd);
 
 impl fmt::Display for Stream {
@@ -171,7 +171,7 @@ pub struct SpawnError {
 #[derive(Clone, PartialEq, Eq)]
 enum Cause {
     Kernel {
-        step: Step,
+        step: SpawnStep,
         errno: i32,
         subject: Option<Subject>,
     },
@@ -179,7 +179,7 @@ enum Cause {
 }
 
 impl SpawnError {
-    pub(crate) fn new(program: OsString, step: Step, errno: i32, subject: Option<Subject>) -> SpawnError {
+    pub(crate) fn new(program: OsString, step: SpawnStep, errno: i32, subject: Option<Subject>) -> SpawnError {
         SpawnError {
             program,
             cause: Box::new(Cause::Kernel { step, errno, subject }),
@@ -194,16 +194,16 @@ impl SpawnError {
         }
     }
 
-    /// What was being done.
+    /// The step that failed.
     #[must_use]
-    pub fn step(&self) -> Step {
+    pub fn step(&self) -> SpawnStep {
         match &*self.cause {
             Cause::Kernel { step, .. } => *step,
-            Cause::Command(_) => Step::Check,
+            Cause::Command(_) => SpawnStep::Check,
         }
     }
 
-    /// What the kernel said (errno(3)); `EINVAL` for [`Step::Check`].
+    /// The errno of the kernel (errno(3)); `EINVAL` for [`SpawnStep::Check`].
     #[must_use]
     pub fn errno(&self) -> i32 {
         match &*self.cause {
@@ -224,8 +224,8 @@ impl SpawnError {
         }
     }
 
-    /// The interpreter that could not be executed, if that is why the program could not: of a script (`#!`) the path
-    /// in its first line, of a program the dynamic linker. [`path`](SpawnError::path) is that of the program.
+    /// The interpreter that could not be executed, if that is the reason of the failure: for a script (`#!`) the path
+    /// in its first line, for a program the dynamic linker. [`path`](SpawnError::path) is that of the program.
     #[must_use]
     pub fn interpreter(&self) -> Option<&Path> {
         match self.about()? {
@@ -239,7 +239,7 @@ impl SpawnError {
         }
     }
 
-    /// What the step was about, as text: a path, an id, the name of a limit.
+    /// The object of the step, as text: a path, an id, the name of a limit.
     #[must_use]
     pub fn subject(&self) -> Option<String> {
         Some(match self.about()? {
@@ -273,7 +273,7 @@ impl SpawnError {
         Path::new(&self.program)
     }
 
-    /// What is wrong with the command, if that is why ([`Step::Check`]).
+    /// The fault of the command, if that is the reason of the failure ([`SpawnStep::Check`]).
     #[must_use]
     pub fn command_error(&self) -> Option<&CommandError> {
         match &*self.cause {
@@ -282,8 +282,8 @@ impl SpawnError {
         }
     }
 
-    /// Whether the same command may well succeed a little later: the system was short of something
-    /// (processes, memory, descriptors), or the program was being written.
+    /// Whether the same command can succeed a little later: the system had a shortage (processes, memory,
+    /// descriptors), or the program was being written.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match &*self.cause {
@@ -373,7 +373,7 @@ impl fmt::Display for Names {
     }
 }
 
-/// What is wrong with a command. Nothing was started.
+/// The fault of a command. Nothing was started.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommandError {
@@ -383,7 +383,7 @@ pub enum CommandError {
     /// A text that the kernel ends at the first NUL byte contains one.
     #[error("{what} contains a NUL byte: {text:?}")]
     NulByte {
-        /// Which one.
+        /// The name of the text.
         what: &'static str,
         /// The text.
         text: OsString,
@@ -417,7 +417,7 @@ pub enum CommandError {
     UserLookup {
         /// The name.
         name: String,
-        /// Why not (errno(3)).
+        /// The errno of the look-up (errno(3)).
         errno: i32,
     },
     /// A uid or gid of -1, which the kernel takes for "leave it as it is".
@@ -429,7 +429,7 @@ pub enum CommandError {
     /// More supplementary groups than the kernel takes (65,536).
     #[error("{count} supplementary groups are too many")]
     TooManyGroups {
-        /// How many.
+        /// The number of groups.
         count: usize,
     },
     /// A process group with a negative number.
@@ -465,7 +465,7 @@ pub enum CommandError {
     /// A setting is out of the range that the kernel knows.
     #[error("{what} out of range: {value}")]
     OutOfRange {
-        /// Which setting.
+        /// The name of the setting.
         what: &'static str,
         /// Its value.
         value: i64,
@@ -481,9 +481,9 @@ pub enum CommandError {
     /// A setting that needs another one.
     #[error("{what} needs {needs}")]
     Needs {
-        /// Which setting.
+        /// The name of the setting.
         what: &'static str,
-        /// What it needs.
+        /// The missing setting.
         needs: &'static str,
     },
 }
@@ -495,7 +495,7 @@ mod tests {
     #[test]
     fn it_reads_like_a_sentence() {
         let path = Subject::Path("/no/such".into());
-        let error = SpawnError::new("/no/such".into(), Step::Exec, libc::ENOENT, Some(path));
+        let error = SpawnError::new("/no/such".into(), SpawnStep::Exec, libc::ENOENT, Some(path));
         let text = r#"cannot start "/no/such": execve "/no/such": No such file or directory (ENOENT)"#;
         assert_eq!(error.to_string(), text);
         let io = io::Error::from(error.clone());
@@ -508,16 +508,20 @@ mod tests {
     fn it_names_the_object_of_the_step() {
         let text = |step, errno, subject| SpawnError::new("web".into(), step, errno, Some(subject)).to_string();
         assert_eq!(
-            text(Step::Open, libc::EACCES, Subject::File("/var/log/web.log".into(), 1)),
+            text(
+                SpawnStep::Open,
+                libc::EACCES,
+                Subject::File("/var/log/web.log".into(), 1)
+            ),
             r#"cannot start "web": open "/var/log/web.log" for stdout: Permission denied (EACCES)"#
         );
         assert_eq!(
-            text(Step::Pipe, libc::EMFILE, Subject::Stream(9)),
+            text(SpawnStep::Pipe, libc::EMFILE, Subject::Stream(9)),
             r#"cannot start "web": make a pipe for descriptor 9: Too many open files (EMFILE)"#
         );
         // An errno that a spawn does not usually meet has its text alone.
         assert_eq!(
-            text(Step::Exec, libc::ENOTCONN, Subject::Path("/mnt/web".into())),
+            text(SpawnStep::Exec, libc::ENOTCONN, Subject::Path("/mnt/web".into())),
             r#"cannot start "web": execve "/mnt/web": Transport endpoint is not connected"#
         );
     }
@@ -528,13 +532,13 @@ mod tests {
         assert_eq!(error.to_string(), r#"cannot start "x": not a umask: 0o1000"#);
         assert_eq!(
             (error.step(), error.errno(), error.is_transient()),
-            (Step::Check, libc::EINVAL, false)
+            (SpawnStep::Check, libc::EINVAL, false)
         );
     }
 
     #[test]
     fn shortage_passes_and_absence_stays() {
-        let error = |errno| SpawnError::new("x".into(), Step::Clone, errno, None);
+        let error = |errno| SpawnError::new("x".into(), SpawnStep::Clone, errno, None);
         for errno in [
             libc::EAGAIN,
             libc::ENOMEM,

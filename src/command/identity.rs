@@ -1,4 +1,4 @@
-//! Who a child runs as.
+//! The user and the groups that a child runs as.
 
 use std::ffi::{CString, OsString};
 
@@ -21,7 +21,7 @@ pub(super) struct Ids {
     pub gid: Option<u32>,
     /// The list to set, or `None` to leave it.
     pub groups: Option<Vec<u32>>,
-    /// The user by whose name the command runs.
+    /// The entry of the user database that the command names.
     pub login: Option<Login>,
 }
 

@@ -1,12 +1,12 @@
 //! From settings to steps, in the order that rights demand: what needs the host's rights, the ids, what is
 //! to happen with the rights of the target user.
 
+use super::builder::{Command, ProcessGroup};
 use super::capability::Capabilities;
-use super::error::{CommandError, Step};
+use super::error::{CommandError, SpawnStep};
 use super::identity::{Host, Ids};
 use super::program::{Lowering, c_string};
-use super::settings::Settings;
-use super::{Command, ProcessGroup};
+use super::settings::{Resource, Settings};
 use crate::sys::spawn::capabilities::CapabilitySets;
 use std::os::fd::RawFd;
 
@@ -29,14 +29,14 @@ impl Lowering {
         self.lower_capabilities(settings, ids, host);
         self.lower_current_dir(command)?;
         if command.no_new_privileges.unwrap_or(drops) {
-            let label = self.label(Step::NoNewPrivileges, None);
+            let label = self.label(SpawnStep::NoNewPrivileges, None);
             self.body.no_new_privileges(label);
         }
         if let Some(signal) = settings.parent_death_signal {
-            let label = self.value(Step::ParentDeathSignal, signal);
+            let label = self.value(SpawnStep::ParentDeathSignal, signal);
             self.body.parent_death_signal(label, signal);
         }
-        let label = self.label(Step::SignalDisposition, None);
+        let label = self.label(SpawnStep::SignalDisposition, None);
         self.body.dispositions(label, command.ignored_signals);
         Ok(())
     }
@@ -70,14 +70,14 @@ impl Lowering {
             None => {
                 let by_default = command.setsid.is_none() && drops && command.settings.foreground.is_none();
                 if asked || by_default {
-                    let label = self.label(Step::Session, None);
+                    let label = self.label(SpawnStep::Session, None);
                     self.body.new_session(label);
                     return Ok(());
                 }
             }
         }
         if let Some(group) = group {
-            let label = self.value(Step::ProcessGroup, group);
+            let label = self.value(SpawnStep::ProcessGroup, group);
             self.body.process_group(label, group);
         }
         Ok(())
@@ -85,18 +85,18 @@ impl Lowering {
 
     fn lower_terminal(&mut self, settings: &Settings) -> Result<(), CommandError> {
         if let Some(fd) = settings.controlling_terminal {
-            let label = self.terminal(Step::ControllingTerminal, fd)?;
+            let label = self.terminal(SpawnStep::ControllingTerminal, fd)?;
             self.body.controlling_terminal(label, fd);
         }
         if let Some(fd) = settings.foreground {
-            let label = self.terminal(Step::Foreground, fd)?;
+            let label = self.terminal(SpawnStep::Foreground, fd)?;
             self.body.foreground(label, fd);
         }
         Ok(())
     }
 
     /// A label for a step on one of the child's descriptors.
-    fn terminal(&mut self, step: Step, fd: RawFd) -> Result<usize, CommandError> {
+    fn terminal(&mut self, step: SpawnStep, fd: RawFd) -> Result<usize, CommandError> {
         if !self.descriptors.iter().any(|descriptor| descriptor.target == fd) {
             return Err(CommandError::Target { target: fd });
         }
@@ -106,7 +106,7 @@ impl Lowering {
     fn lower_scheduling(&mut self, settings: &Settings) -> Result<(), CommandError> {
         if let Some(nice) = settings.nice {
             in_range("nice value", nice, -20..=19)?;
-            let label = self.value(Step::Nice, nice);
+            let label = self.value(SpawnStep::Nice, nice);
             self.body.nice(label, nice);
         }
         if let Some(cpus) = &settings.affinity {
@@ -120,12 +120,12 @@ impl Lowering {
                 let value = i64::try_from(cpu).unwrap_or(i64::MAX);
                 return Err(CommandError::OutOfRange { what: "CPU", value });
             }
-            let label = self.value(Step::Affinity, format_args!("{cpus:?}"));
+            let label = self.value(SpawnStep::Affinity, format_args!("{cpus:?}"));
             self.body.affinity(label, cpus);
         }
         if let Some(value) = settings.oom_score_adj {
             in_range("oom_score_adj", value, -1000..=1000)?;
-            let label = self.value(Step::OomScore, value);
+            let label = self.value(SpawnStep::OomScore, value);
             let scratch = self.first_gap();
             self.body.oom_score_adj(label, value, scratch);
         }
@@ -142,11 +142,14 @@ impl Lowering {
                 });
             }
             let words = |limit: u64| match limit {
-                super::Resource::UNLIMITED => "unlimited".to_owned(),
+                Resource::UNLIMITED => "unlimited".to_owned(),
                 limit => limit.to_string(),
             };
             let (least, most) = (words(soft), words(hard));
-            let label = self.value(Step::Limit, format_args!("{resource:?} to {least}, at most {most}"));
+            let label = self.value(
+                SpawnStep::Limit,
+                format_args!("{resource:?} to {least}, at most {most}"),
+            );
             self.body.limit(label, resource.as_raw(), soft, hard);
         }
         Ok(())
@@ -157,14 +160,14 @@ impl Lowering {
         if mask > 0o777 {
             return Err(CommandError::Umask { mask });
         }
-        let label = self.value(Step::Umask, format_args!("{mask:#o}"));
+        let label = self.value(SpawnStep::Umask, format_args!("{mask:#o}"));
         self.body.umask(label, mask);
         Ok(())
     }
 
     fn lower_chroot(&mut self, command: &Command) -> Result<(), CommandError> {
         let Some(path) = &command.chroot else { return Ok(()) };
-        let label = self.path(Step::Chroot, path);
+        let label = self.path(SpawnStep::Chroot, path);
         self.body
             .change_root(label, &c_string("the root directory", path.as_os_str())?);
         Ok(())
@@ -174,7 +177,7 @@ impl Lowering {
         let Some(path) = &command.current_dir else {
             return Ok(());
         };
-        let label = self.path(Step::CurrentDir, path);
+        let label = self.path(SpawnStep::CurrentDir, path);
         self.body
             .change_directory(label, &c_string("the working directory", path.as_os_str())?);
         Ok(())
@@ -184,26 +187,26 @@ impl Lowering {
     /// permitted set that survives them.
     fn lower_bounding(&mut self, settings: &Settings, ids: &Ids) {
         if let Some(keep) = settings.bounding {
-            let label = self.value(Step::Capabilities, "(bounding)");
+            let label = self.value(SpawnStep::Capabilities, "(bounding)");
             self.body.limit_bounding(label, keep.bits());
         }
         if !settings.ambient.is_empty() && ids.uid.is_some() {
-            let label = self.value(Step::Capabilities, "(to be kept)");
+            let label = self.value(SpawnStep::Capabilities, "(to be kept)");
             self.body.keep_capabilities(label);
         }
     }
 
     fn lower_ids(&mut self, ids: &Ids) {
         if let Some(groups) = &ids.groups {
-            let label = self.value(Step::Groups, format_args!("{groups:?}"));
+            let label = self.value(SpawnStep::Groups, format_args!("{groups:?}"));
             self.body.groups(label, groups);
         }
         if let Some(gid) = ids.gid {
-            let label = self.value(Step::Gid, gid);
+            let label = self.value(SpawnStep::Gid, gid);
             self.body.gid(label, gid);
         }
         if let Some(uid) = ids.uid {
-            let label = self.value(Step::Uid, uid);
+            let label = self.value(SpawnStep::Uid, uid);
             self.body.uid(label, uid);
         }
     }
@@ -214,7 +217,7 @@ impl Lowering {
         let ambient = settings.ambient.bits();
         let drops = ids.drops(host);
         if drops {
-            let label = self.value(Step::Capabilities, "(permitted)");
+            let label = self.value(SpawnStep::Capabilities, "(permitted)");
             let inheritable = self.inheritable;
             let sets = CapabilitySets {
                 effective: ambient,
@@ -224,11 +227,11 @@ impl Lowering {
             self.body.set_capabilities(label, sets);
         }
         if ambient != 0 {
-            let label = self.value(Step::Capabilities, "(ambient)");
+            let label = self.value(SpawnStep::Capabilities, "(ambient)");
             self.body.raise_ambient(label, ambient);
         }
         if drops && !settings.ambient.contains(Capabilities::SETUID) {
-            let label = self.value(Step::Uid, "for good");
+            let label = self.value(SpawnStep::Uid, "for good");
             self.body.cannot_become(label, host.uid);
         }
     }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::error::{SpawnError, Step, Subject};
+use super::error::{SpawnError, SpawnStep, Subject};
 use super::program::{CGROUP, CLOSE, Compiled, Descriptor, Source, UNSHARE};
 use super::slots::{SLOTS_FROM, Slot, Slots, UNSHARE_FROM};
 use crate::child::Pipes;
@@ -90,7 +90,7 @@ pub(super) fn open_pipes(program: &Compiled, staging: &mut Staging) -> Result<Pi
         };
         let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| {
             let subject = Subject::Stream(descriptor.target);
-            program.parent_error(Step::Pipe, error.raw_os_error(), Some(subject))
+            program.parent_error(SpawnStep::Pipe, error.raw_os_error(), Some(subject))
         })?;
         let (child, parent) = if stream == 0 { (read, write) } else { (write, read) };
         if let Some(end) = staging.ends.get_mut(stream) {

@@ -1,9 +1,9 @@
-//! A command, compiled: checked, looked up, and lowered to the system calls of the child.
+//! A compiled command: checked, looked up, and translated to the system calls of the child.
 //!
-//! All that can be decided is decided here, once. What a spawn adds is descriptors: which numbers its
-//! pipes have got, and which way they take into the child (see `plan`). The order of the steps is a
-//! matter of rights: what needs the host's comes first; ids go from groups to gid to uid; what is to
-//! happen with the target user's rights alone comes after.
+//! All decisions that are independent of a spawn are made here, once. A spawn adds the descriptors: the numbers of
+//! its pipes, and how they are placed in the child (see `plan`). Privileges determine the order of the steps: steps
+//! with the host's privileges come first; ids change from groups to gid to uid; steps with the target user's
+//! privileges come last.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
@@ -12,22 +12,22 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::error::{CommandError, SpawnError, Step, Subject};
+use super::builder::{Command, Passed};
+use super::error::{CommandError, SpawnError, SpawnStep, Subject};
 use super::identity::{Host, Login};
 use super::stdio::{Kind, OpenFile, Stdio};
-use super::{Command, Passed};
 use crate::sys::spawn::capabilities::CapabilitySets;
 use crate::sys::spawn::script::{Image, Prelude, Script, Text};
 
-/// A compiled [`Command`], to be started by a [`Spawner`](super::Spawner) any number of times, also several times at
-/// once. Starting it again allocates nothing. A clone is another handle to the same program.
+/// A compiled [`Command`]. A [`Spawner`](super::Spawner) starts it any number of times, also several times at once.
+/// Starting it again allocates nothing. A clone is another handle to the same program.
 ///
-/// The environment is that of the host at the time of compilation, and so are the ids and the home directory of a user
-/// named by [`Command::user`]. The program itself is searched, and files are opened, at each spawn.
+/// The environment is that of the host at the time of compilation, and so are the ids and the home directory of a
+/// user from [`Command::user`]. The program itself is searched, and files are opened, at each spawn.
 #[derive(Clone, Debug)]
 pub struct Program(pub(super) Arc<Compiled>);
 
-/// What the handles of a program share. Nothing changes it.
+/// The shared, immutable data of all handles of a program.
 #[derive(Debug)]
 pub(super) struct Compiled {
     name: OsString,
@@ -46,7 +46,7 @@ pub(super) struct Compiled {
     candidates: usize,
 }
 
-/// A program in the making.
+/// A program during its compilation.
 #[derive(Debug)]
 pub(super) struct Lowering {
     labels: Vec<Label>,
@@ -57,10 +57,10 @@ pub(super) struct Lowering {
     candidates: usize,
 }
 
-/// What to call a step that failed.
+/// The description of a step for its error.
 #[derive(Debug)]
 struct Label {
-    step: Step,
+    step: SpawnStep,
     subject: Option<Subject>,
 }
 
@@ -78,11 +78,11 @@ pub(super) struct Descriptor {
     pub label: usize,
 }
 
-/// Where it comes from.
+/// The source of a descriptor.
 #[derive(Debug)]
 pub(super) enum Source {
-    /// The host's of the same number. The standard streams are left as they are; another one must be
-    /// there, and is let through execve.
+    /// The host's descriptor of the same number. The standard streams stay unchanged. Another number must be open,
+    /// and close-on-exec is cleared for the child.
     Inherit,
     Null,
     /// The child's end of the pipe for its standard stream of this number, or for [`EXTRA`].
@@ -93,14 +93,14 @@ pub(super) enum Source {
         flags: i32,
         mode: u32,
     },
-    /// Whatever the child's standard output is.
+    /// The child's standard output.
     Stdout,
 }
 
-/// The stream of the one pipe that isn't a standard one.
+/// The index of the one pipe that is not a standard stream.
 pub(super) const EXTRA: usize = 3;
 
-/// The number of steps that one descriptor can take at the most, and of those about all together.
+/// The largest number of steps for one descriptor, and for all together in addition.
 const STEPS_EACH: usize = 4;
 const STEPS_ALL: usize = 9;
 
@@ -118,10 +118,10 @@ impl Program {
             candidates: 0,
         };
         let zero = lowering.body.text(c"0");
-        lowering.label(Step::Unshare, None);
-        lowering.label(Step::CloseDescriptors, None);
-        lowering.value(Step::Capabilities, "(inheritable)");
-        lowering.label(Step::Cgroup, None);
+        lowering.label(SpawnStep::Unshare, None);
+        lowering.label(SpawnStep::CloseDescriptors, None);
+        lowering.value(SpawnStep::Capabilities, "(inheritable)");
+        lowering.label(SpawnStep::Cgroup, None);
         lowering.lower_descriptors(command)?;
         lowering.lower_settings(command, &ids, &host)?;
         lowering.lower_image(command, environment)?;
@@ -146,8 +146,8 @@ impl Program {
         &self.0.name
     }
 
-    /// The error of something that went wrong in the parent.
-    pub(crate) fn parent_error(&self, step: Step, errno: i32) -> SpawnError {
+    /// The error of a failure in the parent.
+    pub(crate) fn parent_error(&self, step: SpawnStep, errno: i32) -> SpawnError {
         self.0.parent_error(step, errno, None)
     }
 
@@ -169,30 +169,34 @@ impl Compiled {
     pub(super) fn error(&self, label: usize, errno: i32) -> SpawnError {
         let (step, subject) = match self.labels.get(label) {
             Some(label) => (label.step, label.subject.clone()),
-            None => (Step::Clone, None),
+            None => (SpawnStep::Clone, None),
         };
         SpawnError::new(self.name.clone(), step, errno, subject)
     }
 
-    /// The error that a failed step of the child amounts to, with what the child has found out about an execve.
+    /// The error of a failed step of the child, with the child's findings about a failed execve.
     pub(super) fn failed(&self, label: usize, errno: i32, inquiry: Option<(bool, Option<Vec<u8>>)>) -> SpawnError {
         let error = self.error(label, errno);
         let (found, interpreter) = inquiry.unwrap_or_default();
         let is_absence = matches!(errno, libc::ENOENT | libc::ENOTDIR);
         let subject = match (error.step(), error.path(), interpreter) {
-            (Step::Exec, Some(program), Some(interpreter)) => {
+            (SpawnStep::Exec, Some(program), Some(interpreter)) => {
                 let interpreter = PathBuf::from(OsString::from_vec(interpreter));
                 Subject::Interpreted(program.to_owned(), Some(interpreter))
             }
-            (Step::Exec, Some(program), None) if found && is_absence => Subject::Interpreted(program.to_owned(), None),
-            (Step::Exec, _, None) if self.candidates > 1 && is_absence => Subject::Nowhere(PathBuf::from(&self.name)),
+            (SpawnStep::Exec, Some(program), None) if found && is_absence => {
+                Subject::Interpreted(program.to_owned(), None)
+            }
+            (SpawnStep::Exec, _, None) if self.candidates > 1 && is_absence => {
+                Subject::Nowhere(PathBuf::from(&self.name))
+            }
             _ => return error,
         };
-        SpawnError::new(self.name.clone(), Step::Exec, errno, Some(subject))
+        SpawnError::new(self.name.clone(), SpawnStep::Exec, errno, Some(subject))
     }
 
-    /// The error of something that went wrong in the parent.
-    pub(super) fn parent_error(&self, step: Step, errno: i32, subject: Option<Subject>) -> SpawnError {
+    /// The error of a failure in the parent, with its object.
+    pub(super) fn parent_error(&self, step: SpawnStep, errno: i32, subject: Option<Subject>) -> SpawnError {
         SpawnError::new(self.name.clone(), step, errno, subject)
     }
 
@@ -202,11 +206,11 @@ impl Compiled {
         targets.max().unwrap_or(2)
     }
 
-    /// Whether some descriptor other than `own` is going to be put at number `fd`.
+    /// Whether a descriptor other than `own` is placed at number `fd`.
     pub(super) fn overwrites(&self, fd: RawFd, own: RawFd) -> bool {
         let is_put = |descriptor: &Descriptor| match &descriptor.source {
             Source::Inherit => false,
-            // It is there already.
+            // The descriptor is already at its number.
             Source::Given(given) => given.as_raw_fd() != fd,
             Source::Null | Source::Pipe(_) | Source::File { .. } | Source::Stdout => true,
         };
@@ -251,16 +255,16 @@ impl Lowering {
         RawFd::try_from(taken.count()).unwrap_or(RawFd::MAX)
     }
 
-    pub(super) fn label(&mut self, step: Step, subject: Option<Subject>) -> usize {
+    pub(super) fn label(&mut self, step: SpawnStep, subject: Option<Subject>) -> usize {
         self.labels.push(Label { step, subject });
         self.labels.len() - 1
     }
 
-    pub(super) fn value(&mut self, step: Step, value: impl ToString) -> usize {
+    pub(super) fn value(&mut self, step: SpawnStep, value: impl ToString) -> usize {
         self.label(step, Some(Subject::Value(value.to_string())))
     }
 
-    pub(super) fn path(&mut self, step: Step, path: &Path) -> usize {
+    pub(super) fn path(&mut self, step: SpawnStep, path: &Path) -> usize {
         self.label(step, Some(Subject::Path(path.to_owned())))
     }
 
@@ -290,7 +294,7 @@ impl Lowering {
         let (source, label) = match &stdio.0 {
             Kind::File(file) => {
                 let subject = Subject::File(file.path.clone(), target);
-                (self.lower_file(file)?, self.label(Step::Open, Some(subject)))
+                (self.lower_file(file)?, self.label(SpawnStep::Open, Some(subject)))
             }
             other => {
                 let source = match other {
@@ -300,7 +304,7 @@ impl Lowering {
                     Kind::Given(fd) => Source::Given(Arc::clone(&fd.0)),
                     Kind::Inherit | Kind::Stdout | Kind::File(_) => Source::Inherit,
                 };
-                (source, self.value(Step::Descriptor, target))
+                (source, self.value(SpawnStep::Descriptor, target))
             }
         };
         self.descriptors.push(Descriptor { target, source, label });
@@ -346,10 +350,10 @@ impl Lowering {
         let mut candidates = Vec::new();
         for path in candidates_for(&command.program, path) {
             let text = c_string("the program's name", path.as_os_str())?;
-            candidates.push((self.path(Step::Exec, &path), text));
+            candidates.push((self.path(SpawnStep::Exec, &path), text));
         }
         self.candidates = candidates.len();
-        let label = self.label(Step::SignalMask, None);
+        let label = self.label(SpawnStep::SignalMask, None);
         let image = Image {
             candidates: &candidates,
             argv: &argv,
@@ -362,8 +366,8 @@ impl Lowering {
     }
 }
 
-/// What execve is to be tried with: the program itself if there is a slash in it, else the program in each
-/// directory of `path`, of which an empty one is the working directory.
+/// The paths for execve: the program itself if it contains a slash, otherwise the program in each directory of
+/// `path`. An empty directory is the working directory.
 fn candidates_for(program: &OsStr, path: Option<&OsStr>) -> Vec<PathBuf> {
     if program.as_bytes().contains(&b'/') {
         return vec![PathBuf::from(program)];
@@ -374,7 +378,7 @@ fn candidates_for(program: &OsStr, path: Option<&OsStr>) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The child's environment, and whether its keys are keys.
+/// Builds the child's environment and checks its keys.
 fn environment(command: &Command, login: Option<&Login>) -> Result<BTreeMap<OsString, OsString>, CommandError> {
     for key in command.env.keys() {
         if key.is_empty() || key.as_bytes().contains(&b'=') {
@@ -395,8 +399,8 @@ fn environment(command: &Command, login: Option<&Login>) -> Result<BTreeMap<OsSt
     Ok(command.env.resolve(std::env::vars_os(), &implied))
 }
 
-/// The absolute path of the child's working directory, as `PWD` has it (environ(7)): without `.` and `..`. `None` if the
-/// command does not tell.
+/// The absolute path of the child's working directory, for `PWD` (environ(7)): without `.` and `..`. `None` if the
+/// command does not determine it.
 fn working_directory(command: &Command) -> Option<OsString> {
     let directory = command.current_dir.as_deref().unwrap_or(Path::new("/"));
     let mut components = directory.as_os_str().as_bytes().split(|&byte| byte == b'/');
@@ -404,7 +408,7 @@ fn working_directory(command: &Command) -> Option<OsString> {
         return None;
     }
     match &command.chroot {
-        // It begins at the new root.
+        // The path begins at the new root.
         Some(_) => Some(Path::new("/").join(directory).into_os_string()),
         None => directory.is_absolute().then(|| directory.as_os_str().to_owned()),
     }

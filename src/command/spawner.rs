@@ -1,11 +1,12 @@
-//! What starts programs: the memory that children use until their exec, the slots for their descriptors, and what is
-//! known of the kernel.
+//! The spawner: it holds the memory that children use until their exec, the slots for their descriptors, and the
+//! known limits of the kernel.
 //!
 //! A spawn is either synchronous ([`Spawner::spawn`]) or in flight ([`Spawner::begin`]); see
 //! [`flight`](crate::sys::spawn::flight) for what that means for the memory that parent and child share.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::mem::forget;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,22 +15,25 @@ use rustix::event::PollFlags;
 use rustix::fs::{Mode, OFlags, fstatfs, openat};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::error::{SpawnError, Step, Subject};
+use super::error::{SpawnError, SpawnStep, Subject};
+use super::lost;
 use super::memory;
 use super::plan::{self, FdTable, Inherited, Staging};
 use super::program::{Compiled, Program};
 use super::slots::Slots;
-use crate::child::{Child, Pipes};
+use crate::child::{Child, DROP_WAIT, Pipes};
 use crate::errno::SetupError;
 use crate::exit::Pid;
 use crate::pidfd::PidFd;
 use crate::poll::is_ready;
 use crate::procfs;
+use crate::sys::guarded::{Abandon, Guarded};
 use crate::sys::nr::CGROUP2_SUPER_MAGIC;
 use crate::sys::process::{KeepDumpable, core_dump_ends_sharers, has_close_range};
 use crate::sys::spawn::clone::{CloneRequest, Cloned, Method, clone_child};
 use crate::sys::spawn::flight::Flight;
 use crate::sys::spawn::script::Script;
+use crate::sys::wait::{Wait, wait};
 
 /// Starts [`Program`]s. Each thread that spawns has its own.
 ///
@@ -72,28 +76,31 @@ struct Launch {
     flight: Flight,
     staging: Staging,
     program: Option<Program>,
-    /// The cgroup that the child enters itself.
+    /// The path of the cgroup that the child enters itself.
     entered: Option<PathBuf>,
-    /// While a child changes its ids.
+    /// Present while a child changes its ids.
     dumpable: Option<KeepDumpable>,
 }
 
-/// A child that exists, and of which it is not known yet whether its program runs: [`Spawner::begin`] made it, and
-/// [`Spawner::finish`] tells.
+/// A child that exists, and that has not yet been seen to run its program. [`Spawner::begin`] makes it, and
+/// [`Spawner::finish`] gives the result.
 ///
-/// Dropping it sends SIGKILL, waits for at most a second, and reaps, like dropping a [`Child`]. If the child hangs in the
-/// kernel and survives that, the memory that it uses is leaked.
+/// Dropping it sends SIGKILL, waits for at most a second, and reaps, like dropping a [`Child`]. What a child uses that
+/// survives this is kept until it lets go, and the next spawn of any spawner frees it and reaps the child.
 #[derive(Debug)]
-pub struct Spawning {
+pub struct Spawning(Guarded<Begun>);
+
+#[derive(Debug)]
+struct Begun {
     child: Child,
     launch: Box<Launch>,
 }
 
-/// How far a spawn in flight has come.
+/// The progress of a spawn in flight.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SpawnProgress {
-    /// The child has not called execve yet, or execve takes its time.
+    /// The child has not called execve yet, or its execve has not returned.
     InFlight(Spawning),
     /// The program runs, or has run.
     Running(Child),
@@ -103,7 +110,24 @@ pub enum SpawnProgress {
     Killed(Child),
 }
 
-/// Why no child was made.
+/// The resources of a child in flight, apart from the child itself.
+#[derive(Debug)]
+pub(crate) struct InFlight(Box<Launch>);
+
+/// The progress of a child in flight.
+#[derive(Debug)]
+pub(crate) enum Flown {
+    /// It is still in flight.
+    Not(InFlight),
+    /// It has executed its program.
+    Executed,
+    /// A step failed, and the child was reaped.
+    Failed(SpawnError),
+    /// It ended before its program was executed, and was not reaped.
+    Killed,
+}
+
+/// The reason why no child was made.
 enum Refusal {
     Clone(SpawnError),
     /// The kernel, or a filter, makes no child in a cgroup: it has to enter the cgroup itself.
@@ -120,7 +144,7 @@ impl Spawner {
         Ok(Spawner::set_up()?)
     }
 
-    /// The same with the error as it is.
+    /// Like `new`, with the unconverted error.
     pub(super) fn set_up() -> Result<Spawner, SetupError> {
         Ok(Spawner {
             slots: Slots::new().map_err(|error| SetupError::new("open", "/dev/null", &error))?,
@@ -138,17 +162,16 @@ impl Spawner {
         })
     }
 
-    /// Starts the program. When this returns, it has been executed, or nothing is left of it: no child, no
+    /// Starts the program. When this returns, the program has been executed, or nothing remains of the child: no
     /// zombie, no descriptor.
     ///
-    /// Blocks until the child has called execve: microseconds as a rule, but a file on a dead network
-    /// file system blocks it for as long as that hangs, uninterruptibly; and for a millisecond if the
-    /// program is being written (ETXTBSY), which another thread's fork can look like. [`Spawner::begin`] does not wait.
-    /// A child that is killed
-    /// before it could call execve counts as started; its pidfd tells.
+    /// Blocks until the child has called execve. This usually takes microseconds. A file on a dead network file
+    /// system blocks it uninterruptibly for as long as that hangs. A program that is being written (ETXTBSY; a fork
+    /// in another thread can have the same effect) blocks it for a millisecond. [`Spawner::begin`] does not wait. A
+    /// child that is killed before it could call execve counts as started; its pidfd shows the end.
     ///
-    /// Allocates nothing, unless it fails or the program has more descriptors than any before. The calling thread is the
-    /// parent as far as [`Command::parent_death_signal`](super::Command::parent_death_signal) goes.
+    /// Allocates nothing, unless it fails or the program has more descriptors than any before. The calling thread is
+    /// the parent for [`Command::parent_death_signal`](super::Command::parent_death_signal).
     ///
     /// # Errors
     /// The step that failed, and its errno.
@@ -156,7 +179,7 @@ impl Spawner {
         self.spawn_in(program, None)
     }
 
-    /// The same, in this cgroup instead of the one that the command names, if it names one.
+    /// Like [`spawn`](Spawner::spawn), in this cgroup instead of the one in the command.
     ///
     /// # Errors
     /// As [`spawn`](Spawner::spawn).
@@ -167,12 +190,13 @@ impl Spawner {
         child
     }
 
-    /// Starts the program and returns as soon as the process exists. Whether its program runs, or which step failed, is
-    /// told by [`Spawner::finish`]: a failure makes the pidfd readable, since the child ends; a success is only seen by
-    /// asking. Does not wait for the child, however long its execve takes.
+    /// Starts the program and returns as soon as the process exists. [`Spawner::finish`] then shows whether the
+    /// program runs, or which step failed. A failure makes the pidfd readable, since the child ends. A success makes
+    /// no descriptor readable, so the host must ask for it. Does not wait for the child, however long its execve
+    /// takes.
     ///
-    /// Until then the child uses descriptors of the host: one that the command inherits must stay open and what it is.
-    /// The signal mask and everything else of the calling thread can change.
+    /// Until then the child uses descriptors of the host: a descriptor that the command inherits must stay open and
+    /// unchanged. The signal mask and all other state of the calling thread can change.
     ///
     /// It waits like [`Spawner::spawn`] where nothing else works; the first [`Spawner::finish`] then tells the outcome:
     ///
@@ -188,13 +212,13 @@ impl Spawner {
     /// while any child is in flight, since a core dump of the child would end the host.
     ///
     /// # Errors
-    /// As [`spawn`](Spawner::spawn), for what fails in the host: pipes, descriptors, clone3. What fails in the child is
-    /// told by [`Spawner::finish`].
+    /// As [`spawn`](Spawner::spawn), for failures in the host: pipes, descriptors, clone3. [`Spawner::finish`]
+    /// returns the failures in the child.
     pub fn begin(&mut self, program: &Program) -> Result<Spawning, SpawnError> {
         self.begin_in(program, None)
     }
 
-    /// The same, in this cgroup instead of the one that the command names, if it names one.
+    /// Like [`begin`](Spawner::begin), in this cgroup instead of the one in the command.
     ///
     /// # Errors
     /// As [`begin`](Spawner::begin).
@@ -208,7 +232,7 @@ impl Spawner {
             self.launch_in_flight(&mut launch, program, cgroup)
         };
         match child {
-            Ok(child) => Ok(Spawning { child, launch }),
+            Ok(child) => Ok(Spawning(Guarded::new(Begun { child, launch }))),
             Err(error) => {
                 self.take_back(launch);
                 Err(error)
@@ -219,44 +243,67 @@ impl Spawner {
     /// How far a spawn in flight has come. Does not block.
     ///
     /// In a copy of the process that fork(2) made, the answer is [`SpawnProgress::Failed`] with `ECHILD`
-    /// ([`Step::Watch`]), and the child is left alone.
-    pub fn finish(&mut self, mut spawning: Spawning) -> SpawnProgress {
-        let Spawning { child, launch } = &mut spawning;
-        let Some(program) = launch.program.as_ref().filter(|_| !child.is_here()) else {
-            return self.finish_here(spawning);
-        };
-        SpawnProgress::Failed(program.parent_error(Step::Watch, libc::ECHILD))
+    /// ([`SpawnStep::Watch`]), and the child is left alone.
+    pub fn finish(&mut self, spawning: Spawning) -> SpawnProgress {
+        let Begun { child, launch } = spawning.0.into_inner();
+        if let Some(program) = launch.program.as_ref().filter(|_| !child.is_here()) {
+            return SpawnProgress::Failed(program.parent_error(SpawnStep::Watch, libc::ECHILD));
+        }
+        match self.look(InFlight(launch), child.pidfd()) {
+            Flown::Not(InFlight(launch)) => SpawnProgress::InFlight(Spawning(Guarded::new(Begun { child, launch }))),
+            Flown::Executed => SpawnProgress::Running(child),
+            Flown::Failed(error) => {
+                // It was reaped, and there is nothing to kill.
+                child.detach();
+                SpawnProgress::Failed(error)
+            }
+            Flown::Killed => SpawnProgress::Killed(child),
+        }
     }
 
-    fn finish_here(&mut self, mut spawning: Spawning) -> SpawnProgress {
-        let Spawning { child, launch } = &mut spawning;
-        if launch.flight.is_in_use() && has_ended(child) {
+    /// Like `finish`, for a caller that watches the child by itself. If a step failed, the child is reaped.
+    pub(crate) fn look(&mut self, in_flight: InFlight, pidfd: &PidFd) -> Flown {
+        let InFlight(mut launch) = in_flight;
+        if launch.flight.is_in_use() && has_ended(pidfd) {
             launch.flight.child_has_ended();
         }
         if launch.flight.has_unshared() {
             launch.staging.clear(&mut self.slots);
         }
         if launch.flight.is_in_use() {
-            return SpawnProgress::InFlight(spawning);
+            return Flown::Not(InFlight(launch));
         }
         if let (Some((label, errno)), Some(program)) = (launch.flight.failure(), &launch.program) {
-            // It has no memory any more, and may take a moment to close its files.
-            return match child.try_wait() {
-                Ok(None) => SpawnProgress::InFlight(spawning),
+            // The child has released the shared memory, and can take a moment to close its files.
+            return match pidfd.reap() {
+                Ok(None) => Flown::Not(InFlight(launch)),
                 Ok(Some(_)) | Err(_) => {
                     let error = launch.error(program, label, errno);
                     self.learn(&error);
-                    self.take_back(spawning.launch);
-                    SpawnProgress::Failed(error)
+                    self.take_back(launch);
+                    Flown::Failed(error)
                 }
             };
         }
-        let was_killed = was_killed(child, launch.flight.has_reached_exec());
-        self.take_back(spawning.launch);
-        if was_killed {
-            SpawnProgress::Killed(spawning.child)
+        let was_killed = was_killed(pidfd, launch.flight.has_reached_exec());
+        self.take_back(launch);
+        if was_killed { Flown::Killed } else { Flown::Executed }
+    }
+
+    /// Takes back what a child has used that was killed. If it has not ended yet, that is kept until it lets go.
+    pub(crate) fn abandon(&mut self, in_flight: InFlight, pidfd: io::Result<PidFd>) {
+        let InFlight(mut launch) = in_flight;
+        let Ok(pidfd) = pidfd else {
+            // No descriptor is free to wait with. A leak of the memory is harmless.
+            return forget(launch);
+        };
+        if launch.flight.is_in_use() && has_ended(&pidfd) {
+            launch.flight.child_has_ended();
+        }
+        if launch.flight.is_in_use() {
+            launch.keep_for(pidfd);
         } else {
-            SpawnProgress::Running(spawning.child)
+            self.take_back(launch);
         }
     }
 
@@ -278,17 +325,19 @@ impl Spawner {
     }
 
     fn launch(&mut self, program: &Program) -> Result<Box<Launch>, SpawnError> {
+        lost::free();
         match self.idle.pop() {
             Some(launch) => Ok(launch),
             None => Launch::new().map(Box::new).map_err(|error| {
                 let errno = error.raw_os_error().unwrap_or(libc::ENOMEM);
                 let subject = Subject::Setup("map", "a stack for the child");
-                program.0.parent_error(Step::Prepare, errno, Some(subject))
+                program.0.parent_error(SpawnStep::Prepare, errno, Some(subject))
             }),
         }
     }
 
-    /// A launch is over: its child has let go of the memory, or was not made. One that a child still uses is forgotten.
+    /// Takes back the resources of a launch: its child has released the memory, or was not made. If a child still
+    /// uses the memory, it is leaked.
     fn take_back(&mut self, mut launch: Box<Launch>) {
         launch.staging.clear(&mut self.slots);
         if launch.flight.is_in_use() || self.idle.len() >= self.kept {
@@ -300,7 +349,7 @@ impl Spawner {
         self.idle.push(launch);
     }
 
-    /// Spawns, and waits until the program runs or nothing is left of the child.
+    /// Spawns, and waits until the program runs or the child has ended.
     fn launch_and_wait(
         &mut self,
         launch: &mut Launch,
@@ -309,13 +358,9 @@ impl Spawner {
     ) -> Result<Child, SpawnError> {
         loop {
             let error = match self.attempt(launch, program, cgroup, false)? {
-                Ok((pidfd, pipes)) => match launch.flight.failure() {
-                    None => return Ok(Child::new(pidfd, pipes)),
-                    Some((label, errno)) => {
-                        // It is exiting: this waits for the last bit of that. An error can only mean that it is gone.
-                        let _ = pidfd.wait_and_reap();
-                        launch.error(program, label, errno)
-                    }
+                Ok((pidfd, pipes)) => match launch.outcome(program, pidfd, pipes) {
+                    Ok(child) => return Ok(child),
+                    Err(error) => error,
                 },
                 Err(Refusal::IntoCgroup) => continue,
                 Err(Refusal::Clone(error)) => error,
@@ -337,6 +382,11 @@ impl Spawner {
                 return self.launch_and_wait(launch, program, cgroup);
             }
             match self.attempt(launch, program, cgroup, true)? {
+                // It has turned out that clone3 is refused, and this one was waited for.
+                Ok((pidfd, pipes)) if self.method == Method::Clone => match launch.outcome(program, pidfd, pipes) {
+                    Err(error) if self.learn(&error) => {}
+                    outcome => return outcome,
+                },
                 Ok((pidfd, pipes)) => return Ok(Child::new(pidfd, pipes)),
                 Err(Refusal::IntoCgroup) => {}
                 Err(Refusal::Clone(error)) => return Err(error),
@@ -348,13 +398,13 @@ impl Spawner {
     /// from now on.
     fn learn(&mut self, error: &SpawnError) -> bool {
         let refused = matches!(error.errno(), libc::ENOSYS | libc::EPERM | libc::EINVAL);
-        let concerned = matches!(error.step(), Step::Unshare | Step::CloseDescriptors);
+        let concerned = matches!(error.step(), SpawnStep::Unshare | SpawnStep::CloseDescriptors);
         let learned = self.close_range && refused && concerned;
         self.close_range &= !learned;
         learned
     }
 
-    /// One try. If there is a child afterwards, it may still use the staging.
+    /// One attempt. If a child exists afterwards, it can still use the staging.
     fn attempt(
         &mut self,
         launch: &mut Launch,
@@ -393,7 +443,7 @@ impl Spawner {
         inherited: Inherited,
     ) -> Result<(FdTable, Pipes), SpawnError> {
         let pipes = plan::open_pipes(program, &mut launch.staging)?;
-        let busy = || program.parent_error(Step::Prepare, libc::EBUSY, None);
+        let busy = || program.parent_error(SpawnStep::Prepare, libc::EBUSY, None);
         let Launch { flight, staging, .. } = launch;
         let prelude = flight.prelude().ok_or_else(busy)?;
         let table = plan::plan(program, prelude, inherited, staging, &mut self.slots, self.close_range)?;
@@ -449,7 +499,7 @@ impl Spawner {
                 },
             };
             let error = program.parent_error(clone_step(cgroup.is_some(), errno), errno, None);
-            let error = match cgroup.filter(|_| error.step() == Step::Cgroup) {
+            let error = match cgroup.filter(|_| error.step() == SpawnStep::Cgroup) {
                 Some(directory) => error.about_path(path_of(directory)),
                 None => error,
             };
@@ -470,21 +520,46 @@ impl Launch {
     }
 }
 
-impl Drop for Launch {
-    /// A child that has survived the drop of its spawn may have other ids, or get them: this memory, which it shares,
-    /// must not become readable for their owner.
-    fn drop(&mut self) {
-        if let Some(dumpable) = self.dumpable.take_if(|_| self.flight.is_in_use()) {
-            dumpable.for_good();
+impl Launch {
+    /// Keeps what this child may still use.
+    fn keep_for(self: Box<Self>, pidfd: PidFd) {
+        let Launch { flight, dumpable, .. } = *self;
+        lost::keep(flight, dumpable, pidfd);
+    }
+}
+
+impl Abandon for Begun {
+    fn abandon(self) {
+        self.end_until(Instant::now() + DROP_WAIT);
+    }
+}
+
+impl Begun {
+    fn end_until(self, until: Instant) {
+        let pidfd = self.child.end_until(until);
+        if self.launch.flight.is_in_use() {
+            self.launch.keep_for(pidfd);
         }
     }
 }
 
 impl Launch {
+    /// What has become of a child that was waited for.
+    fn outcome(&self, program: &Program, pidfd: PidFd, pipes: Pipes) -> Result<Child, SpawnError> {
+        match self.flight.failure() {
+            None => Ok(Child::new(pidfd, pipes)),
+            Some((label, errno)) => {
+                // It is exiting: this waits for the last bit of that. An error can only mean that it is gone.
+                let _ = pidfd.wait_and_reap();
+                Err(self.error(program, label, errno))
+            }
+        }
+    }
+
     /// The error of a step that failed in the child.
     fn error(&self, program: &Program, label: usize, errno: i32) -> SpawnError {
         let error = program.0.failed(label, errno, self.flight.inquiry());
-        match self.entered.as_ref().filter(|_| error.step() == Step::Cgroup) {
+        match self.entered.as_ref().filter(|_| error.step() == SpawnStep::Cgroup) {
             Some(path) => error.about_path(path.clone()),
             None => error,
         }
@@ -495,68 +570,75 @@ impl Spawning {
     /// The PID of the child, for display.
     #[must_use]
     pub fn pid(&self) -> Pid {
-        self.child.pid()
+        self.0.child.pid()
     }
 
     /// The pidfd of the child. It becomes readable when the child has ended, also because a step failed, and not when
     /// its program begins to run.
     #[must_use]
     pub fn pidfd(&self) -> &PidFd {
-        self.child.pidfd()
+        self.0.child.pidfd()
     }
 
-    /// Whether [`Spawner::finish`] has something to tell. Makes no system call; a failed step can take a moment longer.
+    /// The child without its guard, and what it uses.
+    pub(crate) fn into_parts(self) -> (PidFd, Pipes, InFlight) {
+        let Begun { child, launch } = self.0.into_inner();
+        let (pidfd, pipes) = child.into_parts();
+        (pidfd, pipes, InFlight(launch))
+    }
+
+    /// Whether [`Spawner::finish`] has a result. Makes no system call; a failed step can take a moment longer.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        !self.launch.flight.is_in_use()
+        !self.0.launch.flight.is_in_use()
     }
 
     /// Makes it look as if the kernel had not zeroed its word.
     #[cfg(test)]
     pub(crate) fn pretend_in_flight(&mut self) {
-        self.launch.flight.pretend_in_use();
+        self.0.launch.flight.pretend_in_use();
     }
 
     /// Whether the child has ended. Then [`Spawner::finish`] has something to tell, unless a tracer holds it.
     pub(crate) fn has_ended(&self) -> bool {
-        has_ended(&self.child)
+        has_ended(self.0.child.pidfd())
     }
 
     /// What dropping it does, with another bound for the wait.
     pub(crate) fn end_until(self, until: Instant) {
-        self.child.end_until(until);
+        self.0.into_inner().end_until(until);
     }
 }
 
-fn has_ended(child: &Child) -> bool {
-    is_ready(child.pidfd(), PollFlags::IN).unwrap_or(false)
+fn has_ended(pidfd: &PidFd) -> bool {
+    is_ready(pidfd, PollFlags::IN).unwrap_or(false)
 }
 
-/// Whether a child that called no step in vain has ended before its program ran. The kernel keeps for a zombie whether
-/// it has ever executed a program.
-fn was_killed(child: &Child, has_reached_exec: bool) -> bool {
+/// Whether a child without a failed step has ended before its program ran. The kernel keeps this information for a
+/// zombie.
+fn was_killed(pidfd: &PidFd, has_reached_exec: bool) -> bool {
     if !has_reached_exec {
         return true;
     }
-    let ended = child.pidfd().peek();
-    let by_signal = matches!(ended, Ok(Some(record)) if record.exit.signal().is_some());
-    by_signal && procfs::has_never_executed(child.pid())
+    let ended = wait(pidfd.as_fd(), Wait::Peek);
+    let by_signal = matches!(ended, Ok(Some((exit, _))) if exit.signal().is_some());
+    by_signal && procfs::has_never_executed(pidfd.pid())
 }
 
-/// The file of a cgroup that lets processes in.
+/// Opens the file of a cgroup through which a process enters it.
 fn open_entrance(program: &Compiled, cgroup: BorrowedFd<'_>) -> Result<OwnedFd, SpawnError> {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
     let entrance = match fstatfs(cgroup) {
         Ok(place) if place.f_type == CGROUP2_SUPER_MAGIC => {
             retry_on_intr(|| openat(cgroup, c"cgroup.procs", flags, Mode::empty()))
         }
-        // What clone3 says of it.
+        // The same error as that of clone3.
         Ok(_) => Err(Errno::BADF),
         Err(errno) => Err(errno),
     };
     entrance.map_err(|errno| {
         let subject = Subject::Path(path_of(cgroup));
-        program.parent_error(Step::Cgroup, errno.raw_os_error(), Some(subject))
+        program.parent_error(SpawnStep::Cgroup, errno.raw_os_error(), Some(subject))
     })
 }
 
@@ -567,9 +649,9 @@ fn path_of(directory: BorrowedFd<'_>) -> PathBuf {
 }
 
 /// What was refused when the child could not be made. A shortage is a shortage, with a cgroup or without.
-fn clone_step(in_cgroup: bool, errno: i32) -> Step {
+fn clone_step(in_cgroup: bool, errno: i32) -> SpawnStep {
     match (in_cgroup, errno) {
-        (false, _) | (true, libc::EAGAIN | libc::ENOMEM) => Step::Clone,
-        (true, _) => Step::Cgroup,
+        (false, _) | (true, libc::EAGAIN | libc::ENOMEM) => SpawnStep::Clone,
+        (true, _) => SpawnStep::Cgroup,
     }
 }

@@ -1,17 +1,17 @@
-//! What a descriptor of the child is to be.
+//! The descriptors of a child.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Where a standard stream (or a passed descriptor) of the child comes from or goes to.
+/// The source or destination of a standard stream (or a passed descriptor) of the child.
 ///
 /// It can be used for any number of spawns: a given descriptor is shared, a file is opened anew each time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stdio(pub(super) Kind);
 
-/// The kinds.
+/// The kinds of descriptors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Kind {
     #[default]
@@ -38,11 +38,10 @@ impl Eq for Shared {}
 impl Stdio {
     /// The host's own descriptor of the same number. The child has it even if it is close-on-exec in the host.
     ///
-    /// What the host has under the number is looked at when the spawn begins, before the library opens anything.
-    /// A standard stream that is closed in the host is closed in the child, as after fork and exec: the first file
-    /// that the program opens then becomes that stream, so a host without standard streams had better say
-    /// [`Stdio::null`]. Any other number that is not open is an error, `EBADF` at
-    /// [`Step::Descriptor`](crate::Step::Descriptor).
+    /// The descriptor is inspected when the spawn begins, before the library opens a file. A standard stream that is
+    /// closed in the host is closed in the child, as after fork and exec: the first file that the program opens then
+    /// becomes that stream. A host without standard streams should use [`Stdio::null`]. Any other number that is not
+    /// open is an error, `EBADF` at [`SpawnStep::Descriptor`](crate::SpawnStep::Descriptor).
     #[must_use]
     pub fn inherit() -> Stdio {
         Stdio(Kind::Inherit)
@@ -54,32 +53,32 @@ impl Stdio {
         Stdio(Kind::Null)
     }
 
-    /// A pipe, made anew for each spawn; the host gets the other end in its [`Child`](crate::Child).
-    /// For the three standard streams and one further descriptor.
+    /// A pipe, made anew for each spawn; the host gets the other end in its [`Child`](crate::Child). Available for
+    /// the three standard streams and one further descriptor.
     #[must_use]
     pub fn piped() -> Stdio {
         Stdio(Kind::Piped)
     }
 
-    /// Wherever the child's standard output goes: the same open file, as by `2>&1` in a shell. `EBADF` at
-    /// [`Step::Descriptor`](crate::Step::Descriptor) if the child has no standard output, because it inherits
-    /// one that is closed in the host.
+    /// The child's standard output: the same open file, as with `2>&1` in a shell. `EBADF` at
+    /// [`SpawnStep::Descriptor`](crate::SpawnStep::Descriptor) if the child has no standard output, because it
+    /// inherits a stream that is closed in the host.
     #[must_use]
     pub fn stdout() -> Stdio {
         Stdio(Kind::Stdout)
     }
 
-    /// A file that is read.
+    /// A file for reading.
     pub fn read(path: impl AsRef<Path>) -> Stdio {
         OpenFile::read(path).into()
     }
 
-    /// A file that is written at its end, created if it isn't there: what a log wants.
+    /// A file for appending, for example a log. It is created if it does not exist.
     pub fn append(path: impl AsRef<Path>) -> Stdio {
         OpenFile::append(path).into()
     }
 
-    /// A file that is emptied and written, created if it isn't there.
+    /// A file for writing. It is truncated, and created if it does not exist.
     pub fn truncate(path: impl AsRef<Path>) -> Stdio {
         OpenFile::truncate(path).into()
     }
@@ -92,7 +91,7 @@ impl From<OpenFile> for Stdio {
 }
 
 impl From<Arc<OwnedFd>> for Stdio {
-    /// This descriptor, whatever it is.
+    /// Uses this descriptor. It can be of any type.
     fn from(fd: Arc<OwnedFd>) -> Stdio {
         Stdio(Kind::Given(Shared(fd)))
     }
@@ -110,16 +109,15 @@ impl From<File> for Stdio {
     }
 }
 
-/// A file that is opened for each spawn, by the child: after it has a descriptor table of its own,
-/// and before chroot, the change of directory and the change of ids. So a relative path is relative
-/// to the host's working directory, the host's permissions decide, and a created file belongs to
-/// the host's user. The host's umask applies to its mode.
+/// A file that the child opens at each spawn: after it has a descriptor table of its own, and before chroot, the
+/// change of directory and the change of ids. So a relative path is relative to the host's working directory, the
+/// host's permissions apply, and a created file belongs to the host's user. The host's umask applies to its mode.
 ///
-/// No file keeps the spawn waiting. A FIFO without its other side (to be written without a reader, to be read without a
-/// writer and with nothing in it) is an error, `ENXIO` at [`Step::Open`](crate::Step::Open), where a shell would wait.
-/// The program itself waits for what comes through a FIFO, as usual. A device is opened as with O_NONBLOCK (open(2)): a
-/// serial line without waiting for its carrier. A terminal does not become the controlling one. A directory can be
-/// opened for reading.
+/// Opening a file never waits. A FIFO without its other side (for writing without a reader, for reading without a
+/// writer and without data) is an error, `ENXIO` at [`SpawnStep::Open`](crate::SpawnStep::Open), where a shell would
+/// wait. The program itself waits for data in a FIFO, as usual. A device is opened as with O_NONBLOCK (open(2)): a
+/// serial line is opened without waiting for its carrier. A terminal does not become the controlling one. A directory
+/// can be opened for reading.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenFile {
     pub(super) path: PathBuf,
@@ -128,7 +126,7 @@ pub struct OpenFile {
     pub(super) mode: u32,
 }
 
-/// How a file is opened.
+/// The mode of opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
     Read,
@@ -137,29 +135,29 @@ pub(super) enum Access {
 }
 
 impl OpenFile {
-    /// For reading; it must exist.
+    /// Opens the file for reading; it must exist.
     pub fn read(path: impl AsRef<Path>) -> OpenFile {
         OpenFile::new(path.as_ref(), Access::Read, false)
     }
 
-    /// For writing at its end; created if it isn't there.
+    /// Opens the file for appending. It is created if it does not exist.
     pub fn append(path: impl AsRef<Path>) -> OpenFile {
         OpenFile::new(path.as_ref(), Access::Append, true)
     }
 
-    /// For writing from the beginning, emptied; created if it isn't there.
+    /// Opens the file for writing and truncates it. It is created if it does not exist.
     pub fn truncate(path: impl AsRef<Path>) -> OpenFile {
         OpenFile::new(path.as_ref(), Access::Truncate, true)
     }
 
-    /// Whether to create it if it isn't there.
+    /// Sets whether a missing file is created.
     #[must_use]
     pub fn create(mut self, create: bool) -> OpenFile {
         self.create = create;
         self
     }
 
-    /// The permissions of a created file, before the host's umask; 0o666 if not said.
+    /// Sets the permissions of a created file, before the host's umask. The default is 0o666.
     #[must_use]
     pub fn mode(mut self, mode: u32) -> OpenFile {
         self.mode = mode;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::plan::FdTable;
 use super::slots::{SLOTS_FROM, UNSHARE_FROM};
-use super::{Command, Program, SpawnError, SpawnProgress, Spawner, Stdio, Step};
+use super::{Command, Program, SpawnError, SpawnProgress, SpawnStep, Spawner, Stdio};
 use crate::exit::Exit;
 use crate::sys::nr;
 use crate::sys::refuse::{keep_capabilities_across_ids, refusing};
@@ -138,7 +138,7 @@ fn slots_hold_nothing_between_spawns() {
     let bad = given(echo_and_list(), 1).current_dir("/no/such").compile().unwrap();
     for _ in 0..3 {
         talk(&mut spawner, &mut good).unwrap();
-        assert_eq!(spawner.spawn(&bad).unwrap_err().step(), Step::CurrentDir);
+        assert_eq!(spawner.spawn(&bad).unwrap_err().step(), SpawnStep::CurrentDir);
         for slot in spawner.slot_numbers() {
             assert!((SLOTS_FROM..UNSHARE_FROM).contains(&slot));
             let target = std::fs::read_link(format!("/proc/self/fd/{slot}")).unwrap();
@@ -188,7 +188,7 @@ fn handlers_are_reset_by_every_method() {
 
 #[test]
 fn close_range_refused_is_close() {
-    // A number that nobody declared, and that execve would not close.
+    // A number that the command does not declare, and that execve does not close.
     let odd = high();
     rustix::io::fcntl_setfd(&odd, rustix::io::FdFlags::empty()).unwrap();
     let list = "in\n0 1 2 3 4\n";
@@ -223,7 +223,7 @@ fn a_shortage_passes() {
             let error = spawner.spawn(&program).unwrap_err();
             assert_eq!(
                 (error.step(), error.errno(), error.is_transient()),
-                (Step::Clone, errno, true)
+                (SpawnStep::Clone, errno, true)
             );
         });
         assert_eq!(talk(&mut spawner, &mut program).unwrap(), "in\n0 1 2 3 4\n");
@@ -238,9 +238,9 @@ fn an_id_change_that_did_not_happen_is_noticed() {
     }
     let command = sh("echo not reached").uid(12345).gid(12346).groups(&[1, 2, 3]);
     for (nr, step) in [
-        (nr::SETGROUPS, Step::Groups),
-        (nr::SETRESGID, Step::Gid),
-        (nr::SETRESUID, Step::Uid),
+        (nr::SETGROUPS, SpawnStep::Groups),
+        (nr::SETRESGID, SpawnStep::Gid),
+        (nr::SETRESUID, SpawnStep::Uid),
     ] {
         refusing(nr, 0, || {
             let error = command.spawn().unwrap_err();
@@ -269,12 +269,12 @@ fn a_user_that_could_be_had_again_is_noticed() {
     refusing(libc::SYS_capset, 0, || {
         keep_capabilities_across_ids();
         let error = command.spawn().unwrap_err();
-        assert_eq!((error.step(), error.errno()), (Step::Uid, libc::EPERM), "{error}");
+        assert_eq!((error.step(), error.errno()), (SpawnStep::Uid, libc::EPERM), "{error}");
     });
 }
 
 #[test]
-fn each_step_of_the_child_can_fail_and_says_so() {
+fn each_step_of_the_child_can_fail_and_is_named_in_the_error() {
     let command = sh("")
         .setsid(true)
         .umask(0o22)
@@ -287,15 +287,15 @@ fn each_step_of_the_child_can_fail_and_says_so() {
     let mut spawner = Spawner::new().unwrap();
     let program = command.compile().unwrap();
     for (nr, step) in [
-        (libc::SYS_dup3, Step::Descriptor),
-        (libc::SYS_setsid, Step::Session),
-        (libc::SYS_umask, Step::Umask),
-        (libc::SYS_setpriority, Step::Nice),
-        (libc::SYS_sched_setaffinity, Step::Affinity),
-        (libc::SYS_prlimit64, Step::Limit),
-        (libc::SYS_chdir, Step::CurrentDir),
-        (libc::SYS_rt_sigaction, Step::SignalDisposition),
-        (libc::SYS_execve, Step::Exec),
+        (libc::SYS_dup3, SpawnStep::Descriptor),
+        (libc::SYS_setsid, SpawnStep::Session),
+        (libc::SYS_umask, SpawnStep::Umask),
+        (libc::SYS_setpriority, SpawnStep::Nice),
+        (libc::SYS_sched_setaffinity, SpawnStep::Affinity),
+        (libc::SYS_prlimit64, SpawnStep::Limit),
+        (libc::SYS_chdir, SpawnStep::CurrentDir),
+        (libc::SYS_rt_sigaction, SpawnStep::SignalDisposition),
+        (libc::SYS_execve, SpawnStep::Exec),
     ] {
         refusing(nr, libc::EDOM, || {
             let error = spawner.spawn(&program).unwrap_err();

@@ -1,22 +1,22 @@
-//! Everything the library waits for, as one set of raw descriptors.
+//! The descriptors that the library waits for, as one set.
 //!
-//! A library that waits by itself takes the loop away from its host; one that starts threads takes
-//! more. This one only says which descriptors matter. A host uses the set in one of two ways:
+//! A library that waits by itself takes the loop away from its host, and a library that starts threads interferes
+//! even more. This library only provides the descriptors. A host uses the set in one of two ways:
 //!
-//! 1. **One descriptor.** The set is an epoll itself and implements [`AsFd`]: the host watches that
-//!    one. (Epolls nest, at most five deep; this one holds no other.)
-//! 2. **Each descriptor.** The host registers every [`Entry`] with an epoll, poll or io_uring of its
-//!    own, and follows the changes with [`FdSet::track_changes`].
+//! 1. **One descriptor.** The set is an epoll itself and implements [`AsFd`]: the host watches that one. (Epolls
+//!    nest, at most five deep; this one holds no other.)
+//! 2. **Each descriptor.** The host registers every [`Entry`] with an epoll, poll or io_uring of its own, and follows
+//!    the changes with [`FdSet::track_changes`].
 //!
-//! What could go wrong lies between a readiness that the kernel has reported and the call that
-//! handles it: meanwhile the descriptor may have been closed and its number given to another. So:
+//! Errors can happen between a readiness that the kernel has reported and the call that handles it: meanwhile the
+//! descriptor can be closed and its number given to another. Therefore:
 //!
-//! - An entry's name is a [`Token`], checked by generation, not a number that the kernel uses again.
-//! - A registration belongs to the open file description, not to the number, so it outlives a close
-//!   if a copy exists anywhere, and can then not be removed any more. The set takes a descriptor out
-//!   of its epoll before it closes it: that is why [`FdSet::remove`] asks for the descriptor itself.
-//! - A host that keeps registrations of its own has the same duty. To it a removed descriptor is
-//!   handed over open ([`Change::Removed`]): its number cannot come back before the host let go.
+//! - An entry's name is a [`Token`], checked by generation. It is not a number that the kernel uses again.
+//! - A registration belongs to the open file description, not to the number. It outlives a close if a copy of the
+//!   descriptor exists, and can then not be removed any more. So the set takes a descriptor out of its epoll before
+//!   it closes the descriptor: [`FdSet::remove`] takes the descriptor itself for this reason.
+//! - A host with registrations of its own has the same duty. It gets a removed descriptor open ([`Change::Removed`]):
+//!   the number is not used again before the host closes the descriptor.
 //!
 //! Readiness is level-triggered: a registration that comes late, and an event that was not handled,
 //! lose nothing. Keying by number alone was rejected for the reason above; callbacks, because they
@@ -27,7 +27,6 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use bitflags::bitflags;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
@@ -35,82 +34,28 @@ use crate::owner::Owner;
 use crate::sys::descriptors::above_standard;
 use table::Table;
 
+mod entry;
 mod table;
 
-/// How many events one [`FdSet::ready`] can take: they pass through 3 KiB of stack.
+pub use entry::{Entry, Interest, Token};
+
+/// The largest number of events of one [`FdSet::ready`]. They use 3 KiB of stack.
 const BATCH: usize = 256;
 
-/// The room that [`FdSet::ready`] makes in a vector that has none.
+/// The capacity that [`FdSet::ready`] gives a vector without one.
 const DEFAULT_ROOM: usize = 64;
 
-/// The name of one entry of one [`FdSet`], never given twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Token {
-    slot: u32,
-    /// Counts the entries that the slot has held; the first is 1.
-    generation: u32,
-}
-
-impl Token {
-    /// The token as a number, to ride in `epoll_event.data` or an io_uring's `user_data`.
-    ///
-    /// It is never below 2^32: a host may use those numbers for its own descriptors in the same loop.
-    #[must_use]
-    pub const fn to_raw(self) -> u64 {
-        (self.generation as u64) << 32 | self.slot as u64
-    }
-
-    /// The entry's place: unique among the entries that there are, and small.
-    pub(crate) const fn index(self) -> usize {
-        self.slot as usize
-    }
-
-    /// The token that this number says. Of a number that was none, it is a token that no set knows,
-    /// which every call refuses.
-    #[must_use]
-    pub const fn from_raw(raw: u64) -> Token {
-        Token {
-            slot: raw as u32,
-            generation: (raw >> 32) as u32,
-        }
-    }
-}
-
-bitflags! {
-    /// What an entry waits for. Errors and hangups are always reported besides (epoll_ctl(2)).
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-    pub struct Interest: u32 {
-        /// `EPOLLIN`: something to read; of a pidfd: the process has exited.
-        const READ = libc::EPOLLIN as u32;
-        /// `EPOLLOUT`: room to write.
-        const WRITE = libc::EPOLLOUT as u32;
-        /// `EPOLLPRI`: something exceptional; of a cgroup's `cgroup.events`: it has changed.
-        const PRIORITY = libc::EPOLLPRI as u32;
-    }
-}
-
-/// One descriptor that matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Entry {
-    /// Its number, open at least until the entry is removed.
-    pub fd: RawFd,
-    /// What to wait for.
-    pub interest: Interest,
-    /// Its name in the set.
-    pub token: Token,
-}
-
-/// What a host that has registrations of its own must follow.
+/// A change that a host with registrations of its own must follow.
 #[derive(Debug)]
 pub enum Change {
-    /// Register this, level-triggered.
+    /// Register this entry, level-triggered.
     Added(Entry),
-    /// Take `fd` out of the loop, then drop it: until then it is open, so its number is not used
-    /// again. Whether it is still readable is of no concern.
+    /// Take `fd` out of the loop, then drop it. Until then it is open, so its number is not used again. It does not
+    /// matter whether it is still readable.
     Removed {
-        /// The entry's name, which the set has already forgotten.
+        /// The entry's name, which the set does not know any more.
         token: Token,
-        /// The descriptor, the very number of the entry.
+        /// The descriptor with the number of the entry.
         fd: OwnedFd,
     },
 }
@@ -126,8 +71,8 @@ impl Change {
     }
 }
 
-/// The set has no entry of this name with this descriptor, or was made in another process. Nothing was changed, and the
-/// descriptor is in here, still open.
+/// The set has no entry of this name with this descriptor, or was made in another process. Nothing was changed, and
+/// the error holds the descriptor, still open.
 #[derive(Debug, thiserror::Error)]
 #[error("{token:?} does not stand for descriptor {} in a set of this process", .fd.as_raw_fd())]
 pub struct StaleToken {
@@ -136,13 +81,13 @@ pub struct StaleToken {
 }
 
 impl StaleToken {
-    /// The name that was not known.
+    /// The unknown name.
     #[must_use]
     pub const fn token(&self) -> Token {
         self.token
     }
 
-    /// The descriptor that was handed in.
+    /// The descriptor that the caller passed in.
     #[must_use]
     pub fn into_fd(self) -> OwnedFd {
         self.fd
@@ -151,9 +96,8 @@ impl StaleToken {
 
 /// A set of descriptors to wait for, and an epoll that waits for all of them.
 ///
-/// It belongs to the process that made it. A copy that fork(2) made shares the epoll with the original, so it can neither
-/// change it nor ask it; dropping the copy changes nothing.
-///
+/// The set belongs to the process that made it. A copy that fork(2) made shares the epoll with the original, so it
+/// can neither change it nor query it; dropping the copy changes nothing.
 /// ```
 /// use std::os::fd::AsFd;
 /// use std::os::unix::net::UnixStream;
@@ -181,15 +125,15 @@ pub struct FdSet {
     owner: Owner,
     epoll: OwnedFd,
     table: Table,
-    /// What the host has not seen yet; `None` if it doesn't want to know.
+    /// The changes that the host has not taken yet; `None` if the host does not track them.
     changes: Option<VecDeque<Change>>,
 }
 
 impl FdSet {
-    /// An empty set: a close-on-exec epoll, no change log.
+    /// Makes an empty set: a close-on-exec epoll, no change log.
     ///
     /// # Errors
-    /// What epoll_create1(2) says: EMFILE, ENFILE, ENOMEM.
+    /// The errors of epoll_create1(2): EMFILE, ENFILE, ENOMEM.
     pub fn new() -> io::Result<FdSet> {
         Ok(FdSet {
             owner: Owner::this_process(),
@@ -211,7 +155,7 @@ impl FdSet {
         if self.token_of(fd.as_raw_fd()).is_some() {
             return Err(Errno::EXIST.into());
         }
-        // Room first, then the kernel, then the books: nothing after the kernel's yes can fail.
+        // Memory first, then the kernel, then the table: after the kernel has accepted, nothing can fail.
         self.reserve(1);
         let token = self.table.next_token();
         let flags = epoll::EventFlags::from_bits_retain(interest.bits());
@@ -223,18 +167,18 @@ impl FdSet {
         Ok(entry.token)
     }
 
-    /// Removes an entry and closes its descriptor: first out of the epoll, then closed. With a change
-    /// log it is not closed but put into the log.
+    /// Removes an entry: takes its descriptor out of the epoll, then closes it. With a change log, the descriptor
+    /// goes into the log instead of being closed.
     ///
     /// # Errors
-    /// [`StaleToken`] with the descriptor inside, if `token` is not the name of an entry with this
-    /// descriptor's number; and in a copy that fork(2) made, whatever the token.
+    /// [`StaleToken`] with the descriptor inside, if `token` is not the name of an entry with this descriptor's
+    /// number; and in a copy that fork(2) made, for every token.
     pub fn remove(&mut self, token: Token, fd: OwnedFd) -> Result<(), StaleToken> {
         if !self.owner.is_here() || self.get(token).is_none_or(|entry| entry.fd != fd.as_raw_fd()) {
             return Err(StaleToken { token, fd });
         }
-        // ENOENT: the caller had closed the descriptor that was registered, and this one only has
-        // its number. Then there is nothing to take out, and the entry goes all the same.
+        // ENOENT: the caller had closed the registered descriptor, and this one only has its number. Then the epoll
+        // has nothing to take out, and the entry is removed nevertheless.
         let _absent = epoll::delete(&self.epoll, &fd);
         self.table.remove(token);
         if let Some(changes) = &mut self.changes {
@@ -260,13 +204,13 @@ impl FdSet {
         self.table.iter()
     }
 
-    /// How many entries there are.
+    /// The number of entries.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.table.len()
     }
 
-    /// Whether there is no entry.
+    /// Whether the set has no entries.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
@@ -279,6 +223,10 @@ impl FdSet {
     /// happens. The host must take the changes, best after every call that may bring some: a log
     /// that is not read keeps removed descriptors open.
     ///
+    /// Turning it on logs every present entry as [`Change::Added`], so a host can be built from the log alone.
+    /// Turning it off drops the log, and closes the descriptors in it. A call without a change of the setting does
+    /// nothing. The host should take the changes after every call that can cause some: the log keeps removed
+    /// descriptors open.
     /// ```
     /// use pidherd::fdset::{Change, FdSet};
     ///
@@ -302,13 +250,13 @@ impl FdSet {
         self.reserve(0);
     }
 
-    /// Takes the oldest change that the host has not seen yet.
+    /// Takes the oldest change from the log.
     pub fn next_change(&mut self) -> Option<Change> {
         self.changes.as_mut()?.pop_front()
     }
 
-    /// Makes room for this many more entries: adding them, removing any, and adding again allocate
-    /// nothing, as long as no more changes wait in the log than two for each entry there is room for.
+    /// Reserves memory for this many more entries. Up to that number, adding and removing entries does not allocate,
+    /// as long as the log holds at most two changes for each reserved entry.
     pub fn reserve(&mut self, additional: usize) {
         self.table.reserve(additional);
         if let Some(changes) = &mut self.changes {
@@ -317,15 +265,15 @@ impl FdSet {
         }
     }
 
-    /// Asks the epoll what is ready, and fills `tokens` with the names, nothing else left in it: as
-    /// many as it has capacity for (64 if it has none), 256 at the most. Never blocks.
+    /// Fills `tokens` with the names of the entries that are ready, after clearing it: as many as its capacity (64 if
+    /// it has none), at most 256. Never blocks.
     ///
-    /// What does not fit is there at the next call: entries come in turns. A name may be stale by the
-    /// time it is used, if what was done for another removed it; [`FdSet::get`] tells.
+    /// Further entries come at the next call: entries take turns. A name can be stale when it is used, if the work
+    /// for another entry has removed it; [`FdSet::get`] checks that.
     ///
     /// # Errors
-    /// [`OtherProcess`](crate::OtherProcess) inside, in a copy that fork(2) made; else what epoll_wait(2) says, where
-    /// there is no error that a caller could bring about.
+    /// [`OtherProcess`](crate::OtherProcess) inside, in a copy that fork(2) made; otherwise the errors of
+    /// epoll_wait(2). No caller can cause one.
     pub fn ready(&self, tokens: &mut Vec<Token>) -> io::Result<()> {
         self.owner.check()?;
         tokens.clear();
@@ -335,7 +283,7 @@ impl FdSet {
         let room = tokens.capacity().min(BATCH);
         let mut events = [const { MaybeUninit::<epoll::Event>::uninit() }; BATCH];
         let events = events.get_mut(..room).unwrap_or_default();
-        // A look without a wait can hardly be interrupted by a signal; where it is, it is repeated.
+        // A call without a wait is rarely interrupted by a signal; if it is, it is repeated.
         let (events, _) = loop {
             match epoll::wait(&self.epoll, &mut *events, Some(&Timespec::default())) {
                 Err(Errno::INTR) => {}
@@ -343,7 +291,7 @@ impl FdSet {
             }
         };
         let reported = events.iter().map(|event| Token::from_raw(event.data.u64()));
-        // A token that the set doesn't know is of a descriptor closed behind its back.
+        // An unknown token belongs to a descriptor that was closed without being removed from the set.
         tokens.extend(reported.filter(|&token| self.get(token).is_some()));
         Ok(())
     }

@@ -1,8 +1,8 @@
-//! The books of an [`FdSet`](super::FdSet): entries by name and by descriptor number.
+//! The table of an [`FdSet`](super::FdSet): entries by name and by descriptor number.
 //!
-//! Slots with a generation each, as in any generational arena, and over them chains by descriptor
-//! number. A `HashMap` would do for the second but allocates now and then although it doesn't grow;
-//! a vector as long as the highest number can't be reserved in advance. No syscalls here.
+//! Slots have a generation each, as in any generational arena, and are chained by descriptor number. A `HashMap` for
+//! the numbers was rejected because it sometimes allocates without growth. A vector as long as the highest number was
+//! rejected because it cannot be reserved in advance. No system calls here.
 #![allow(
     clippy::indexing_slicing,
     reason = "every index comes from the table itself; the tests compare all short sequences of calls with a model"
@@ -11,32 +11,32 @@
 use std::mem;
 use std::os::fd::RawFd;
 
-use super::{Entry, Interest, Token};
+use super::entry::{Entry, Interest, Token};
 
 /// The end of a chain, and of the list of free slots.
 const NONE: u32 = u32::MAX;
 
-/// All operations are O(1), but for growing.
+/// All operations are O(1), except for growth.
 #[derive(Debug)]
 pub(super) struct Table {
     slots: Vec<Slot>,
-    /// The first free slot; the others hang on its `next`.
+    /// The first free slot; its `next` leads to the other free slots.
     free: u32,
-    /// How many hang there.
+    /// The number of free slots.
     vacant: usize,
-    /// How many slots hold an entry.
+    /// The number of slots with an entry.
     len: usize,
-    /// The first slot of each chain: a power of two, no fewer than the slots there is room for.
+    /// The first slot of each chain. The length is a power of two, and at least the capacity for slots.
     buckets: Vec<u32>,
 }
 
 #[derive(Debug)]
 struct Slot {
-    /// That of the entry, or of the next one if the slot is free.
+    /// The generation of the entry, or of the next entry if the slot is free.
     generation: u32,
     /// The next slot of the same chain, or the next free one.
     next: u32,
-    /// Nothing if the slot is free.
+    /// `None` if the slot is free.
     held: Option<(RawFd, Interest)>,
 }
 
@@ -55,7 +55,7 @@ impl Table {
         self.len
     }
 
-    /// Makes room for this many more entries.
+    /// Reserves memory for this many more entries.
     pub(super) fn reserve(&mut self, additional: usize) {
         self.slots.reserve(additional.saturating_sub(self.vacant));
         if self.buckets.len() < self.slots.capacity() {
@@ -63,7 +63,7 @@ impl Table {
         }
     }
 
-    /// The name of the entry that is inserted next.
+    /// The name of the next entry.
     pub(super) fn next_token(&self) -> Token {
         match self.slots.get(self.free as usize) {
             Some(slot) => Token {
@@ -77,8 +77,8 @@ impl Table {
         }
     }
 
-    /// Puts an entry into the first free slot, or a new one, and names it by [`Table::next_token`].
-    /// There must be no entry of the same number.
+    /// Puts an entry into the first free slot, or into a new one, with the name from [`Table::next_token`]. No entry
+    /// of the same number may exist.
     pub(super) fn insert(&mut self, fd: RawFd, interest: Interest) -> Entry {
         self.reserve(1);
         let token = self.next_token();
@@ -102,14 +102,14 @@ impl Table {
         Entry { fd, interest, token }
     }
 
-    /// Takes the entry of this name out, and its slot frees up for one of the next generation.
+    /// Removes the entry of this name. Its slot becomes free for the next generation.
     pub(super) fn remove(&mut self, token: Token) -> Option<Entry> {
         let entry = self.get(token)?;
         self.unlink(token.slot, entry.fd);
         self.len -= 1;
         let slot = &mut self.slots[token.slot as usize];
         slot.held = None;
-        // A slot that has used up its generations stays empty for ever: no name is given twice.
+        // A slot without further generations stays empty for ever: no name is used twice.
         if let Some(generation) = slot.generation.checked_add(1) {
             slot.generation = generation;
             slot.next = mem::replace(&mut self.free, token.slot);
@@ -154,7 +154,7 @@ impl Table {
         fd as usize & self.buckets.len().wrapping_sub(1)
     }
 
-    /// Takes the slot, which holds `fd`, out of its chain.
+    /// Takes the slot of `fd` out of its chain.
     fn unlink(&mut self, index: u32, fd: RawFd) {
         let after = self.slots[index as usize].next;
         let bucket = self.bucket(fd);
@@ -169,7 +169,7 @@ impl Table {
         self.slots[before as usize].next = after;
     }
 
-    /// Makes as many buckets as there may be slots, and hangs every entry into its own.
+    /// Makes as many buckets as there can be slots, and chains every entry again.
     fn rehash(&mut self) {
         self.buckets.clear();
         self.buckets.resize(self.slots.capacity().next_power_of_two(), NONE);
@@ -188,14 +188,14 @@ mod tests {
     use crate::random::Random;
     use crate::testing::every_sequence;
 
-    /// The same with a list that is searched every time.
+    /// A model of the table: a list that is searched every time.
     #[derive(Default)]
     struct Model {
         entries: Vec<Entry>,
         every_token: Vec<Token>,
     }
 
-    /// One call to both, chosen by `choice`: insert, or remove by a name that may be stale.
+    /// Makes one call, chosen by `choice`, to the table and the model: insert, or remove by a name that can be stale.
     fn step(table: &mut Table, model: &mut Model, choice: usize, numbers: usize) {
         let (fd, names) = ((choice % numbers) as RawFd * 4, model.every_token.len());
         let known = model.entries.iter().position(|entry| entry.fd == fd);

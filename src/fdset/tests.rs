@@ -311,7 +311,7 @@ fn a_removed_descriptor_is_out_of_the_epoll_though_a_copy_lives_on() {
 }
 
 #[test]
-fn a_descriptor_closed_behind_the_sets_back_wakes_nobody_and_can_be_removed() {
+fn a_descriptor_closed_without_the_set_causes_no_wakeup_and_can_be_removed() {
     let mut set = FdSet::new().unwrap();
     let (first, second) = (Pipe::new(), Pipe::new());
     let number = first.number;

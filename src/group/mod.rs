@@ -8,7 +8,7 @@ mod plan;
 mod rolling;
 mod roster;
 
-pub use plan::{Effect, Plan};
+pub use plan::{Effect, ReloadPlan};
 pub(crate) use rolling::Roll;
 pub use rolling::Rolling;
 pub(crate) use roster::Roster;

@@ -16,7 +16,7 @@ pub enum Effect {
 /// The changes that a reload makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Plan {
+pub struct ReloadPlan {
     /// Whether the policy or the group's name changes. Such a change restarts no instance.
     pub policy: bool,
     /// The old and the new number of instances. `None` if the number does not change.
@@ -25,16 +25,16 @@ pub struct Plan {
     pub instances: Vec<(u32, Effect)>,
 }
 
-impl Plan {
+impl ReloadPlan {
     /// Plans a change from `from` to `to` instances. `effect` returns the effect on the instance with a
     /// number.
-    pub(crate) fn new(policy: bool, from: u32, to: u32, effect: impl Fn(u32) -> Effect) -> Plan {
+    pub(crate) fn new(policy: bool, from: u32, to: u32, effect: impl Fn(u32) -> Effect) -> ReloadPlan {
         let staying = 0..from.min(to);
         let instances = staying
             .map(|number| (number, effect(number)))
             .filter(|&(_, effect)| effect != Effect::None)
             .collect();
-        Plan {
+        ReloadPlan {
             policy,
             scale: (from != to).then_some((from, to)),
             instances,
@@ -62,9 +62,9 @@ mod tests {
 
     #[test]
     fn a_plan_contains_only_what_changes() {
-        let plan = Plan::new(false, 3, 3, |_| Effect::None);
+        let plan = ReloadPlan::new(false, 3, 3, |_| Effect::None);
         assert!(plan.is_empty());
-        let plan = Plan::new(true, 3, 2, |number| {
+        let plan = ReloadPlan::new(true, 3, 2, |number| {
             if number == 1 {
                 Effect::Restart
             } else {

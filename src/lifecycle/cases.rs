@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::restart::Counters;
 use super::{
-    Backoff, Cause, CrashBudget, Failed, Failure, Input, Left, Lifecycle, Policy, Prospect, Reaction, Restart, Rung,
+    Cause, CrashBudget, Delay, Failed, Failure, Input, Lifecycle, Policy, Prospect, Reaction, Remaining, Restart, Rung,
     Scope, Startup, State, StopLadder, Stopping, Wanted,
 };
 use crate::exit::{Exit, Pid};
@@ -82,7 +82,7 @@ fn policy(class: &[usize]) -> Policy {
             max: [10, 1][budget],
             window: SECOND * 10,
         }),
-        restart_delay: [Backoff::NONE, Backoff::Fixed(SECOND * 7)][delay],
+        restart_delay: [Delay::NONE, Delay::Fixed(SECOND * 7)][delay],
         cool_off: [None, Some(SECOND * 90)][cool_off],
         stop: ladder([Scope::Process, Scope::ProcessGroup][scope], rungs == 0),
         watchdog: Some(SECOND * 20),
@@ -220,7 +220,7 @@ const FIRST: Stopping = Stopping {
     prospect: Prospect::Open,
     rung: 0,
     until: later(Duration::from_secs(10)),
-    left: Left::Leader,
+    remaining: Remaining::Leader,
 };
 const KILLED: Stopping = Stopping {
     rung: Stopping::SIGKILL,
@@ -280,20 +280,20 @@ fn going_down() -> Vec<Shape> {
 }
 
 fn others_left() -> Vec<Shape> {
-    let left = Left::Others {
+    let remaining = Remaining::Others {
         exit: Exit::Code(0),
         look_at: later(Duration::from_millis(1)),
         looks: 1,
     };
-    let long_left = Left::Others {
+    let long_left = Remaining::Others {
         exit: Exit::Code(0),
         look_at: later(Duration::from_millis(256)),
         looks: 24,
     };
     let base = "STOPPING, others left";
-    let state = |stopping| State::Stopping(Stopping { left, ..stopping });
+    let state = |stopping| State::Stopping(Stopping { remaining, ..stopping });
     let still_there = State::Stopping(Stopping {
-        left: long_left,
+        remaining: long_left,
         ..KILLED
     });
     let shape = |name, stopping, wanted| shape(name, state(stopping), wanted);
@@ -352,6 +352,7 @@ impl Shape {
             ("spawned", "", Input::Spawned(PID)),
             ("cloned", "", Input::Cloned(PID)),
             ("executed", "", Input::Executed),
+            ("spawn withdrawn", "", Input::SpawnWithdrawn),
             ("spawn failed", "transient", spawn_failed(false)),
             ("spawn failed", "permanent", spawn_failed(true)),
             ("exited", "expected", exited(0)),
@@ -380,7 +381,7 @@ impl Shape {
         let moments = match *self.life.state() {
             State::Stopping(Stopping {
                 until,
-                left: Left::Others { look_at, .. },
+                remaining: Remaining::Others { look_at, .. },
                 ..
             }) => vec![("early", NOW), ("next look", look_at), ("next rung", until)],
             _ => match self.life.deadline() {

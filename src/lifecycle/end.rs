@@ -1,11 +1,11 @@
-//! Why a run ended, as the table judges it.
+//! The reason why a run ended.
 
 use super::state::{Failure, Prospect, Stopping};
 use super::stop::StopLadder;
 use crate::exit::Exit;
 use crate::signal::Signal;
 
-/// Why a run ended. [`Reaction::end`](super::Reaction::end) has it when an input ends a run.
+/// The reason why a run ended. [`Reaction::end`](super::Reaction::end) holds it when an input ends a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RunEnd {
@@ -13,15 +13,15 @@ pub enum RunEnd {
     NotSpawned,
     /// The process ended by itself, with this code.
     Exited(u8),
-    /// A signal that a process brings upon itself (SIGSEGV, SIGABRT and the like) ended it, or it left a core dump.
+    /// The process ended by a signal of its own fault (SIGSEGV, SIGABRT and the like), or left a core dump.
     Crashed {
         /// The signal.
         signal: Signal,
         /// Whether the process left a core dump.
         core: bool,
     },
-    /// A signal ended the process that the supervisor did not send: another process sent it, or the kernel when it was
-    /// short of memory.
+    /// The process ended by a signal that the supervisor did not send. The sender is another process, or the kernel
+    /// during a shortage of memory.
     KilledFromOutside(Signal),
     /// The process was stopped on request.
     Stopped,
@@ -38,7 +38,7 @@ pub enum RunEnd {
 }
 
 impl RunEnd {
-    /// The end of a process that nothing has stopped.
+    /// The end of a process that was not being stopped.
     #[must_use]
     pub const fn of_exit(exit: Exit) -> RunEnd {
         match exit {
@@ -76,7 +76,7 @@ fn timed_out(stopping: &Stopping, exit: Exit, ladder: &StopLadder) -> bool {
     exhausted && exit.signal() == Some(Signal::KILL)
 }
 
-/// Whether a process brings this signal upon itself.
+/// Whether this signal usually comes from a fault of the process itself.
 const fn is_fault(signal: Signal) -> bool {
     matches!(
         signal,
@@ -91,4 +91,64 @@ const fn is_fault(signal: Signal) -> bool {
             | Signal::XCPU
             | Signal::XFSZ
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::Pid;
+    use crate::lifecycle::{Failed, Remaining, Scope};
+    use crate::time::Instant;
+
+    const KILLED: Exit = Exit::Signal {
+        signal: Signal::KILL,
+        core: false,
+    };
+
+    fn stopping(rung: u8, failed: Option<Failure>, prospect: Prospect) -> Stopping {
+        Stopping {
+            pid: Pid::new(1).unwrap(),
+            since: Instant::ZERO,
+            failed: failed.map(|failure| Failed { failure, ran: true }),
+            prospect,
+            rung,
+            until: Instant::NEVER,
+            remaining: Remaining::Leader,
+        }
+    }
+
+    #[test]
+    fn an_end_by_itself_is_judged_by_the_exit() {
+        assert_eq!(RunEnd::of_exit(Exit::Code(3)), RunEnd::Exited(3));
+        assert_eq!(RunEnd::of_exit(KILLED), RunEnd::KilledFromOutside(Signal::KILL));
+        for (signal, core) in [(Signal::SEGV, true), (Signal::SEGV, false), (Signal::QUIT, true)] {
+            assert_eq!(
+                RunEnd::of_exit(Exit::Signal { signal, core }),
+                RunEnd::Crashed { signal, core }
+            );
+        }
+    }
+
+    #[test]
+    fn an_end_by_a_stop_is_judged_by_the_stop() {
+        let ladder = StopLadder::default();
+        let of = |rung, failed, prospect, exit| RunEnd::of_stop(&stopping(rung, failed, prospect), exit, &ladder);
+        assert_eq!(of(0, None, Prospect::Open, Exit::Code(1)), RunEnd::Stopped);
+        // A signal of another process came before the ladder.
+        assert_eq!(of(0, None, Prospect::Open, KILLED), RunEnd::Stopped);
+        assert_eq!(of(Stopping::SIGKILL, None, Prospect::Open, KILLED), RunEnd::StopTimeout);
+        assert_eq!(
+            of(Stopping::SIGKILL, None, Prospect::KillRequested, KILLED),
+            RunEnd::Stopped
+        );
+        assert_eq!(of(0, None, Prospect::EndedBefore, Exit::Code(1)), RunEnd::Exited(1));
+        assert_eq!(of(0, Some(Failure::Watchdog), Prospect::Open, KILLED), RunEnd::Watchdog);
+        assert_eq!(
+            of(1, Some(Failure::StartTimeout), Prospect::Open, KILLED),
+            RunEnd::StartTimeout
+        );
+        let without_rungs = StopLadder::kill(Scope::Process);
+        let killed = stopping(Stopping::SIGKILL, None, Prospect::Open);
+        assert_eq!(RunEnd::of_stop(&killed, KILLED, &without_rungs), RunEnd::Stopped);
+    }
 }

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use super::cases::{CHOICES, Shape, TimedInput, cause_text, policies, shapes};
 use super::{
-    Action, Input, Left, Lifecycle, Policy, Prospect, Reply, Scope, Startup, State, Stopping, Transition, Wanted,
+    Action, Input, Lifecycle, Policy, Prospect, Remaining, Reply, Scope, Startup, State, Stopping, Transition, Wanted,
 };
 use crate::signal::Signal;
 use crate::time::Instant;
@@ -253,11 +253,11 @@ fn stopping_changes(before: &Stopping, after: &Stopping, now: Instant) -> Vec<St
         assert_eq!(after.failed, None);
         changes.push("failure cleared".into());
     }
-    match after.left {
-        Left::Others { look_at, .. } if before.left != after.left => {
+    match after.remaining {
+        Remaining::Others { look_at, .. } if before.remaining != after.remaining => {
             changes.push(format!("next look in {:?}", look_at.saturating_duration_since(now)));
         }
-        Left::Leader | Left::Others { .. } => (),
+        Remaining::Leader | Remaining::Others { .. } => (),
     }
     changes
 }

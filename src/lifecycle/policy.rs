@@ -1,54 +1,55 @@
-//! What the host decides once and the table obeys: when a start counts, when an end is answered by
-//! another start, how long to wait, and when to give up.
+//! The rules of the host: when a start counts as successful, when a process is started again after its end, how long
+//! to wait, and when to give up.
 //!
-//! A [`Policy`] is plain data, shared by all instances of a group and passed to the table with
-//! every input. So it can be exchanged while processes run: no state remembers a part of it.
+//! A [`Policy`] is plain data, shared by all instances of a group and passed to the table with every input. It can be
+//! exchanged while processes run: no state remembers a part of it.
 
 use std::time::Duration;
 
+use super::error::{CRASHES_MAX, PolicyError};
 use super::stop::StopLadder;
 use crate::exit::Exit;
 use crate::signal::{Signal, SignalSet};
 
-/// The rules one process is supervised by. The defaults are supervisord's, with two exceptions: a crash loop is
-/// bounded ([`Policy::crash_budget`]), and a job may end at once ([`Policy::early_exit_fails`]).
+/// The rules of supervision for a process. The defaults are those of supervisord, with two exceptions: a crash loop
+/// is bounded ([`Policy::crash_budget`]), and a job can end at once ([`Policy::early_exit_fails`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// When a started process counts as running.
     pub startup: Startup,
-    /// How long a running process may be silent ([`Input::Alive`](super::Input::Alive)) before it counts
-    /// as hung, is stopped and judged as a crash; `None` for any time.
+    /// The longest silence of a running process ([`Input::Alive`](super::Input::Alive) ends a silence). A longer
+    /// silence is a crash: the process is stopped. `None` for no limit.
     pub watchdog: Option<Duration>,
     /// Whether a process that ran and ended by itself is started again.
     pub restart: Restart,
-    /// Which ends are expected (for [`Restart::OnUnexpected`], and for the report).
+    /// The ends that are expected (for [`Restart::OnUnexpected`], and for the report).
     pub expected: ExpectedExits,
     /// Whether an expected exit before the end of the grace is a failed start even under [`Restart::Never`], and is
-    /// retried. That is supervisord's rule. By default it is not: a job that does its work at once is done, and
-    /// `Exited`. Under the other rules the process is to stay, and such an exit is always a failed start; so is any
-    /// exit before a process has said that it is ready ([`Startup::Notify`]).
+    /// retried. That is supervisord's rule. It is off by default: a job that does its work at once is done, and
+    /// `Exited`. Under the other rules the process must stay, and such an exit is always a failed start. An exit
+    /// before the process has reported its readiness is always a failed start too ([`Startup::Notify`]).
     pub early_exit_fails: bool,
-    /// How many failed starts in a row are answered by another try: `n` allows `n + 1` spawns.
+    /// The number of retries after failed starts in a row: `n` allows `n + 1` spawns.
     pub start_retries: u32,
-    /// Whether a spawn error that trying again cannot mend (no such program) is retried all the
-    /// same. supervisord does, and so does the default: the program may yet be installed.
+    /// Whether a permanent spawn error (for example a missing program) is retried. The default is true, as in
+    /// supervisord: the program can be installed later.
     pub retry_permanent: bool,
-    /// Whether a spawn error that may pass by itself (EAGAIN, ENOMEM, EMFILE) uses up a start retry. By
-    /// default it does not: a machine that is short of something is no fault of the program's, and to
-    /// give up for good would outlast the shortage. The wait before each try grows all the same.
+    /// Whether a temporary spawn error (EAGAIN, ENOMEM, EMFILE) uses up a start retry. The default is false: a
+    /// shortage of the machine is no fault of the program, and giving up would outlast the shortage. The wait before
+    /// each try grows nevertheless.
     pub count_shortages: bool,
     /// The wait before the n-th try after n failed starts.
-    pub backoff: Backoff,
-    /// The wait before a process that ran and ended is started again, by the number of such
-    /// restarts since it was last stable. The default is none. After an expected exit of a run that was shorter than
-    /// [`Policy::BRIEF_RUN`] it is at least [`Policy::BRIEF_RUN_PAUSE`].
-    pub restart_delay: Backoff,
-    /// How many restarts after a crash are allowed within a window; `None` for no bound. An [expected](Policy::expected)
-    /// exit is no crash: it uses up nothing, and a loop of such exits is slowed down and never given up.
+    pub backoff: Delay,
+    /// The wait before a process that ran and ended is started again, by the number of such restarts since it was
+    /// last stable. The default is none. After an expected exit of a run that was shorter than [`Policy::BRIEF_RUN`]
+    /// it is at least [`Policy::BRIEF_RUN_PAUSE`].
+    pub restart_delay: Delay,
+    /// The number of restarts after a crash within a window; `None` for no bound. An [expected](Policy::expected)
+    /// exit is no crash: it uses up no budget, and a loop of such exits is slowed down and never given up.
     pub crash_budget: Option<CrashBudget>,
     /// An uptime after which earlier crashes are forgotten. The default is 60 s.
     pub stable_after: Duration,
-    /// How long a `Fatal` process rests before it gets another chance; `None` for ever.
+    /// The time after which a `Fatal` process is started again; `None` for never.
     pub cool_off: Option<Duration>,
     /// How a process is stopped.
     pub stop: StopLadder,
@@ -65,11 +66,11 @@ impl Default for Policy {
             start_retries: 3,
             retry_permanent: true,
             count_shortages: false,
-            backoff: Backoff::Linear {
+            backoff: Delay::Linear {
                 step: Duration::from_secs(1),
                 cap: Duration::MAX,
             },
-            restart_delay: Backoff::NONE,
+            restart_delay: Delay::NONE,
             crash_budget: Some(CrashBudget {
                 max: 10,
                 window: Duration::from_secs(10),
@@ -85,14 +86,14 @@ impl Policy {
     /// A run that is shorter than this and ends as expected is followed by a pause: 1 s.
     pub const BRIEF_RUN: Duration = Duration::from_secs(1);
 
-    /// The shortest wait before the restart after a brief run that ended as expected: 100 ms. A program that has
-    /// nothing to do and exits at once would occupy a processor otherwise, since no budget bounds such restarts.
+    /// The shortest wait before the restart after a brief run that ended as expected: 100 ms. Without it, a program
+    /// that exits at once would occupy a processor, since no budget bounds such restarts.
     pub const BRIEF_RUN_PAUSE: Duration = Duration::from_millis(100);
 
-    /// Whether this policy means something.
+    /// Checks the values of this policy.
     ///
     /// # Errors
-    /// The first thing in it that does not; see [`PolicyError`].
+    /// The first fault; see [`PolicyError`].
     pub fn validate(&self) -> Result<(), PolicyError> {
         if self.watchdog.is_some_and(|silence| silence.is_zero()) {
             return Err(PolicyError::Watchdog);
@@ -125,40 +126,16 @@ impl Policy {
     }
 }
 
-/// What is wrong with a [`Policy`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PolicyError {
-    /// Jitter takes a part away from a delay, and no more than all of it.
-    #[error("a jitter of {0} %: it can be 100 % at most")]
-    Jitter(u8),
-    /// Nobody is never silent.
-    #[error("a watchdog of no time")]
-    Watchdog,
-    /// A sliding window without a length never holds more than one crash.
-    #[error("a crash window of zero length")]
-    CrashWindow,
-    /// Each crash of the window is remembered, so their number is limited.
-    #[error("a crash budget of {0}: it can be {max} at most", max = CrashBudget::LIMIT)]
-    CrashBudget(u16),
-    /// A ladder is climbed by people who wait.
-    #[error("a stop ladder of {0} rungs: it can have {max} at most", max = StopLadder::LIMIT)]
-    StopLadder(usize),
-    /// A stop is over when nothing of the widest scope is alive, so SIGKILL must reach that far.
-    #[error("a final SIGKILL that reaches less than a rung before it")]
-    KillScope,
-}
-
 /// When a started process counts as running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Startup {
-    /// It has lived this long after exec succeeded; zero: as soon as exec has succeeded.
+    /// The process has lived this long after exec succeeded; zero: as soon as exec has succeeded.
     Grace(Duration),
-    /// It says so (the host passes it on as [`Input::Ready`](super::Input::Ready)), and must
-    /// within this time; if it does not, it is stopped and the start has failed.
+    /// The process reports readiness within this time (the host passes it on as
+    /// [`Input::Ready`](super::Input::Ready)). If it does not, it is stopped and the start has failed.
     Notify {
-        /// How long it may take.
+        /// The longest wait for readiness.
         timeout: Duration,
     },
 }
@@ -171,8 +148,8 @@ impl Startup {
     }
 }
 
-/// Whether a process that reached `Running` and ended by itself is started again. Failed starts
-/// are another matter: they are retried whatever this says.
+/// Whether a process that reached `Running` and ended by itself is started again. Failed starts are retried
+/// independently of this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restart {
     /// Always. A loop of expected exits is slowed down ([`Policy::restart_delay`]), a crash loop is given up
@@ -180,12 +157,11 @@ pub enum Restart {
     Always,
     /// Unless it ended as expected.
     OnUnexpected,
-    /// Never: a job that runs once. An expected exit is its end even within the grace
-    /// ([`Policy::early_exit_fails`]).
+    /// Never: a job that runs once. An expected exit ends it even within the grace ([`Policy::early_exit_fails`]).
     Never,
 }
 
-/// The ends that count as expected: a set of codes, and perhaps signals. The default is code 0.
+/// The ends that count as expected: a set of codes and signals. The default is code 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExpectedExits {
     codes: [u64; 4],
@@ -199,7 +175,7 @@ impl Default for ExpectedExits {
 }
 
 impl ExpectedExits {
-    /// Nothing is expected, not even code 0.
+    /// No end is expected, not even code 0.
     #[must_use]
     pub const fn none() -> ExpectedExits {
         ExpectedExits {
@@ -208,7 +184,7 @@ impl ExpectedExits {
         }
     }
 
-    /// These, and `code`.
+    /// Adds `code`.
     #[must_use]
     #[allow(clippy::indexing_slicing, reason = "a u8 that is shifted right by 6 is at most 3")]
     pub const fn code(mut self, code: u8) -> ExpectedExits {
@@ -216,14 +192,14 @@ impl ExpectedExits {
         self
     }
 
-    /// These, and death by `signal`.
+    /// Adds death by `signal`.
     #[must_use]
     pub const fn signal(mut self, signal: Signal) -> ExpectedExits {
         self.signals = self.signals.with(signal);
         self
     }
 
-    /// Whether `exit` is one of them.
+    /// Whether `exit` is expected.
     #[must_use]
     #[allow(clippy::indexing_slicing, reason = "a u8 that is shifted right by 6 is at most 3")]
     pub const fn contains(&self, exit: Exit) -> bool {
@@ -235,46 +211,45 @@ impl ExpectedExits {
     }
 }
 
-/// How long to wait before another try. All forms saturate; the n of the n-th try begins at 1.
+/// The wait before another try. All forms saturate; the n of the n-th try begins at 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Backoff {
-    /// Always the same.
+pub enum Delay {
+    /// The same wait each time.
     Fixed(Duration),
-    /// n times `step`, at most `cap`. supervisord's is one second a try.
+    /// n times `step`, at most `cap`. supervisord waits one second more for each try.
     Linear {
-        /// What each try adds.
+        /// The increase for each try.
         step: Duration,
         /// The longest wait.
         cap: Duration,
     },
-    /// `first`, and twice the one before each time, at most `cap`; then up to `jitter` percent
-    /// of it, drawn from the instance's seed, taken away, so that a hundred instances that failed
-    /// together do not come back together.
+    /// `first`, doubled each time, at most `cap`. Then up to `jitter` percent, drawn from the instance's seed, is
+    /// taken away, so that instances which failed together do not restart together.
     Exponential {
         /// The first wait.
         first: Duration,
         /// The longest wait.
         cap: Duration,
-        /// 0 to 100.
+        /// The jitter in percent, 0 to 100.
         jitter: u8,
     },
 }
 
-impl Backoff {
+impl Delay {
     /// No wait at all.
-    pub const NONE: Backoff = Backoff::Fixed(Duration::ZERO);
+    pub const NONE: Delay = Delay::Fixed(Duration::ZERO);
 
     /// The wait before the `n`-th try; `random` is any number, used for the jitter alone.
     #[must_use]
     pub fn delay(self, n: u32, random: u64) -> Duration {
         match self {
-            Backoff::Fixed(wait) => wait,
-            Backoff::Linear { step, cap } => step.saturating_mul(n).min(cap),
-            Backoff::Exponential { first, cap, jitter } => {
+            Delay::Fixed(wait) => wait,
+            Delay::Linear { step, cap } => step.saturating_mul(n).min(cap),
+            Delay::Exponential { first, cap, jitter } => {
                 let doublings = n.saturating_sub(1).min(127);
                 let wait = first.as_nanos().saturating_mul(1 << doublings).min(cap.as_nanos());
-                // Beyond 584 years nobody can tell: clocks end there.
+                // A `u64` of nanoseconds ends after 584 years, and so do the clocks.
                 let wait = u64::try_from(wait).unwrap_or(u64::MAX);
                 let most = u128::from(wait) * u128::from(jitter.min(100)) / 100;
                 let taken = (u128::from(random) * (most + 1)) >> 64;
@@ -285,18 +260,18 @@ impl Backoff {
 
     fn validate(self) -> Result<(), PolicyError> {
         match self {
-            Backoff::Exponential { jitter, .. } if jitter > 100 => Err(PolicyError::Jitter(jitter)),
-            Backoff::Exponential { .. } | Backoff::Fixed(_) | Backoff::Linear { .. } => Ok(()),
+            Delay::Exponential { jitter, .. } if jitter > 100 => Err(PolicyError::Jitter(jitter)),
+            Delay::Exponential { .. } | Delay::Fixed(_) | Delay::Linear { .. } => Ok(()),
         }
     }
 }
 
-/// At most `max` automatic restarts after a crash within any `window`; one more crash, and the process is given up
-/// (the rule of Erlang's supervisors). A crash is an exit that the policy does not [expect](Policy::expected), or a
-/// missed watchdog.
+/// The limit of restarts: at most `max` automatic restarts after a crash within any `window`. After one more crash,
+/// the process is given up (the rule of Erlang's supervisors). A crash is an exit that the policy does not
+/// [expect](Policy::expected), or a missed watchdog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CrashBudget {
-    /// How many are allowed; 0 allows none.
+    /// The number of restarts; 0 allows none.
     pub max: u16,
     /// The length of the sliding window.
     pub window: Duration,
@@ -304,7 +279,7 @@ pub struct CrashBudget {
 
 impl CrashBudget {
     /// The largest `max`.
-    pub const LIMIT: u16 = 1_000;
+    pub const LIMIT: u16 = CRASHES_MAX;
 
     fn validate(self) -> Result<(), PolicyError> {
         if self.window.is_zero() {
@@ -334,14 +309,14 @@ mod tests {
 
     #[test]
     fn exponential_doubles_up_to_its_cap_and_never_overflows() {
-        let backoff = Backoff::Exponential {
+        let backoff = Delay::Exponential {
             first: SECOND,
             cap: SECOND * 10,
             jitter: 0,
         };
         let waits: Vec<_> = (1..=6).map(|n| backoff.delay(n, u64::MAX).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 10, 10]);
-        let endless = Backoff::Exponential {
+        let endless = Delay::Exponential {
             first: SECOND,
             cap: Duration::MAX,
             jitter: 100,
@@ -352,7 +327,7 @@ mod tests {
 
     #[test]
     fn jitter_only_takes_away_and_only_so_much() {
-        let backoff = Backoff::Exponential {
+        let backoff = Delay::Exponential {
             first: SECOND,
             cap: SECOND * 60,
             jitter: 25,
@@ -393,14 +368,14 @@ mod tests {
             policy.validate()
         };
         assert_eq!(with(|_| ()), Ok(()));
-        let wild = |jitter| Backoff::Exponential {
+        let wild = |jitter| Delay::Exponential {
             first: SECOND,
             cap: SECOND,
             jitter,
         };
         assert_eq!(wild(100).validate(), Ok(()));
         assert_eq!(
-            with(|p| p.backoff = Backoff::Exponential {
+            with(|p| p.backoff = Delay::Exponential {
                 first: SECOND,
                 cap: SECOND,
                 jitter: 101

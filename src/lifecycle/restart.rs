@@ -1,4 +1,4 @@
-//! What is counted from one run to the next, and what that says about another try.
+//! Counters that survive a run, and the decision about another try.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,17 +7,17 @@ use super::policy::{CrashBudget, Policy};
 use crate::random::Random;
 use crate::time::Instant;
 
-/// The memory of one lifecycle: two budgets, kept apart, and the source of its jitter.
+/// The counters of one lifecycle: two separate budgets, and the source of its jitter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Counters {
     /// Failed starts in a row.
     pub(super) failed_starts: u32,
-    /// Those of them that count.
+    /// The failed starts in a row that use up retries.
     tries_used: u32,
     /// Automatic restarts since it was last stable.
     pub(super) restarts: u32,
-    /// When those of the window happened. Room for all of them is reserved when the lifecycle is
-    /// made, so that a restart allocates nothing.
+    /// The times of the crashes in the window. Memory for all of them is reserved when the lifecycle is made, so that
+    /// a restart does not allocate.
     crashes: VecDeque<Instant>,
     random: Random,
 }
@@ -36,19 +36,19 @@ impl Counters {
         }
     }
 
-    /// A start by hand: everything is forgiven.
+    /// Clears all counters, for a start by request.
     pub(super) fn forget(&mut self) {
         self.started();
         self.forget_crashes();
     }
 
-    /// A start went well.
+    /// Clears the failed starts after a successful start.
     pub(super) fn started(&mut self) {
         (self.failed_starts, self.tries_used) = (0, 0);
     }
 
-    /// Counts a failed start: the wait before the next, or `None` if no try is left. A shortage uses none up
-    /// unless the policy says so.
+    /// Counts a failed start. Returns the wait before the next one, or `None` if no retry is left. A shortage uses up
+    /// no retry unless the policy counts it.
     pub(super) fn start_failed(&mut self, policy: &Policy, shortage: bool) -> Option<Duration> {
         self.failed_starts = self.failed_starts.saturating_add(1);
         if policy.count_shortages || !shortage {
@@ -61,14 +61,14 @@ impl Counters {
         Some(policy.backoff.delay(self.failed_starts, random))
     }
 
-    /// A run of this length ended: a stable one clears the slate.
+    /// Counts the length of a run: a stable run clears the counters.
     pub(super) fn ran_for(&mut self, uptime: Duration, policy: &Policy) {
         if uptime >= policy.stable_after {
             self.forget_crashes();
         }
     }
 
-    /// Counts an automatic restart after a crash: the wait before it, or `None` if the budget is used up.
+    /// Counts an automatic restart after a crash. Returns the wait before it, or `None` if the budget is used up.
     pub(super) fn crashed(&mut self, policy: &Policy, now: Instant) -> Option<Duration> {
         if let Some(budget) = policy.crash_budget {
             self.spend(budget, now).then_some(())?;
@@ -76,8 +76,8 @@ impl Counters {
         Some(self.restarted(policy))
     }
 
-    /// Counts an automatic restart after an expected exit: the wait before it. The exit uses up no budget, so a
-    /// pause after each brief run slows a loop of them down.
+    /// Counts an automatic restart after an expected exit, and returns the wait before it. Such an exit uses up no
+    /// budget, so a pause after each brief run slows a loop of them down.
     pub(super) fn ended_as_expected(&mut self, policy: &Policy, uptime: Duration) -> Duration {
         let shortest = match uptime < Policy::BRIEF_RUN {
             true => Policy::BRIEF_RUN_PAUSE,
@@ -116,7 +116,7 @@ impl Counters {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Backoff;
+    use super::super::Delay;
     use super::*;
 
     fn at(seconds: u64) -> Instant {
@@ -173,7 +173,7 @@ mod tests {
         let fits: Vec<_> = [0, 5, 10, 11, 14, 16]
             .map(|s| counters.crashed(&policy, at(s)).is_some())
             .to_vec();
-        // 0 has left the window at 11, 5 at 16; a crash that did not fit is not remembered.
+        // The crash at 0 has left the window at 11, the one at 5 at 16; a crash that did not fit is not stored.
         assert_eq!(fits, [true, true, false, true, false, true]);
     }
 
@@ -201,7 +201,7 @@ mod tests {
         assert!(counters.crashed(&policy, at(0)).is_some());
         assert!(counters.crashed(&policy, at(0)).is_none());
         let patient = Policy {
-            restart_delay: Backoff::Fixed(Duration::from_secs(3)),
+            restart_delay: Delay::Fixed(Duration::from_secs(3)),
             ..policy
         };
         assert_eq!(counters.ended_as_expected(&patient, brief), Duration::from_secs(3));

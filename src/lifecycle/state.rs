@@ -1,4 +1,4 @@
-//! Where a process stands, and the plain words for it that hosts are told.
+//! The state of a process, and the plain names for it.
 
 use std::fmt;
 
@@ -6,88 +6,89 @@ use crate::errno::ErrnoText;
 use crate::exit::{Exit, Pid};
 use crate::time::Instant;
 
-/// Where one supervised process stands. What only makes sense in one state lives in that state:
-/// there is no stale pid and no deadline that belongs to nothing.
+/// The state of one supervised process. Data that belongs to one state is stored in that state: there is no stale pid
+/// and no deadline without a purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     /// Never started, or stopped on request.
     Stopped,
-    /// Spawned, and not yet known to be healthy.
+    /// Spawned, and not yet known to be ready.
     Starting {
         /// The process; `None` until the spawn has been reported.
         pid: Option<Pid>,
         /// Whether the process has executed its program. Until then the spawn is in flight.
         executed: bool,
-        /// When the spawn was decided, and from its report on, when that was.
+        /// The time when the spawn was decided, and after its report the time of the report.
         since: Instant,
-        /// When the grace, which begins with the execution, or the timeout for readiness ends.
+        /// The end of the grace, which begins with the execution, or of the timeout for readiness.
         until: Instant,
     },
-    /// Up.
+    /// The process is ready and runs.
     Running {
         /// The process.
         pid: Pid,
-        /// When it was spawned: uptime counts from there.
+        /// The time of the spawn: uptime counts from there.
         since: Instant,
-        /// When it counts as hung unless it is heard of before; [`Instant::NEVER`] without a watchdog.
+        /// The time when the process counts as hung, unless it reports before; [`Instant::NEVER`] without a watchdog.
         until: Instant,
     },
-    /// On the way down, by request or because it failed without ending.
+    /// The process is being stopped, by request or because it failed without ending.
     Stopping(Stopping),
-    /// Ended by itself and left so by the policy: after it had been running, or as a job that was done within its
-    /// grace.
+    /// The process ended by itself and is not restarted by the policy: it was running before, or it was a job that
+    /// was done within its grace.
     Exited {
-        /// How it ended.
+        /// The exit status.
         exit: Exit,
-        /// Whether that was expected.
+        /// Whether the policy expects this exit.
         expected: bool,
     },
-    /// Waiting before another try.
+    /// The process waits for another try.
     Backoff {
-        /// When the wait is over.
+        /// The end of the wait.
         until: Instant,
-        /// What made it necessary.
+        /// The failure before the wait.
         failure: Failure,
     },
-    /// Given up.
+    /// The process was given up.
     Fatal {
-        /// When it gets another chance; [`Instant::NEVER`] if never.
+        /// The time of the next try; [`Instant::NEVER`] if there is none.
         until: Instant,
         /// The last failure.
         failure: Failure,
     },
 }
 
-/// The way down.
+/// The data of a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Stopping {
     /// The process that was spawned, ended or not.
     pub pid: Pid,
-    /// When it was spawned.
+    /// The time of the spawn.
     pub since: Instant,
-    /// `None` for a request; otherwise what it failed at while alive, or how it ended when it left others.
+    /// `None` for a request; otherwise the failure of the process while alive, or its end when other processes live
+    /// on.
     pub failed: Option<Failed>,
-    /// What is known of the end of the process before it has ended.
+    /// The known facts about the end of the process before it has ended.
     pub prospect: Prospect,
-    /// The rung that was climbed last, or [`Stopping::SIGKILL`].
+    /// The current rung, or [`Stopping::SIGKILL`].
     pub rung: u8,
-    /// When the next rung is due; [`Instant::NEVER`] after the last.
+    /// The time of the next rung; [`Instant::NEVER`] after the last.
     pub until: Instant,
-    /// What is left of it.
-    pub left: Left,
+    /// The remaining processes.
+    pub remaining: Remaining,
 }
 
 impl Stopping {
-    /// The number of the rung at the end of every ladder. It is not the ladder's length: the ladder
-    /// may be exchanged for a longer or a shorter one in the midst of a stop.
+    /// The number of the rung at the end of every ladder. It is not the ladder's length: the ladder can be exchanged
+    /// for a longer or a shorter one during a stop.
     pub const SIGKILL: u8 = u8::MAX;
 }
 
-/// What is known, while a process is being stopped, of the cause of its end.
+/// The known cause of the end, while a process is being stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Prospect {
-    /// Nothing: the ladder, or the process itself, decides.
+    /// The cause is open: the ladder or the process itself ends the process.
     Open,
     /// The host asked for SIGKILL, so SIGKILL is no timeout of the ladder.
     KillRequested,
@@ -95,49 +96,49 @@ pub enum Prospect {
     EndedBefore,
 }
 
-/// A process that is alive, or survived by those it started, and has failed all the same.
+/// A failure of a process that is alive, or that has left other living processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Failed {
-    /// At what.
+    /// The failure.
     pub failure: Failure,
-    /// Whether it had been running: then it counts as a crash, else as a failed start.
+    /// Whether the process was running: then it counts as a crash, otherwise as a failed start.
     pub ran: bool,
 }
 
-/// What is left of a process that is being stopped.
+/// The remaining processes of a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Left {
-    /// The process itself, at least.
+pub enum Remaining {
+    /// The process itself, and possibly others.
     Leader,
-    /// It has ended; others of the stop's scope may be alive.
+    /// The process has ended; other processes of the stop's scope can be alive.
     Others {
-        /// How it ended.
+        /// The exit status of the process.
         exit: Exit,
-        /// When to look next.
+        /// The time of the next check.
         look_at: Instant,
-        /// How many times it has been looked for, of the last few dozen.
+        /// The number of checks so far; it stops growing after a few dozen.
         looks: u8,
     },
 }
 
-/// Why a start, or a run, did not go well.
+/// The failure of a start or a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Failure {
-    /// It could not be spawned.
+    /// The process could not be spawned.
     Spawn {
         /// The kernel's reason.
         errno: i32,
-        /// Trying again as things are cannot help.
+        /// Whether another try under the same conditions cannot succeed.
         permanent: bool,
     },
-    /// It ended.
+    /// The process ended.
     Ended(Exit),
-    /// It did not get ready in time.
+    /// The process was not ready in time.
     StartTimeout,
-    /// It closed its readiness descriptor without a message.
+    /// The process closed its readiness descriptor without a message.
     NotReady,
-    /// It did not report in time that it is alive.
+    /// The process did not report in time that it is alive.
     Watchdog,
 }
 
@@ -173,7 +174,7 @@ pub enum StateName {
 }
 
 impl StateName {
-    /// Whether a process may be alive in it.
+    /// Whether a process can be alive in this state.
     #[must_use]
     pub const fn is_alive(self) -> bool {
         matches!(self, StateName::Starting | StateName::Running | StateName::Stopping)
@@ -201,7 +202,7 @@ impl fmt::Display for StateName {
 }
 
 impl State {
-    /// Its name.
+    /// The name of the state.
     #[must_use]
     pub const fn name(&self) -> StateName {
         match self {
@@ -215,7 +216,7 @@ impl State {
         }
     }
 
-    /// The pid, where there is a process or was until its tree is gone.
+    /// The pid, where a process exists, or existed and its descendants have not ended.
     #[must_use]
     pub const fn pid(&self) -> Option<Pid> {
         match self {
@@ -225,7 +226,7 @@ impl State {
         }
     }
 
-    /// When the process that is alive was spawned.
+    /// The spawn time of the living process.
     #[must_use]
     pub const fn since(&self) -> Option<Instant> {
         match self {
@@ -236,7 +237,7 @@ impl State {
         }
     }
 
-    /// When something is due in it, if anything is.
+    /// The time of the next deadline in this state, if there is one.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let at = match *self {
@@ -247,12 +248,12 @@ impl State {
             | State::Fatal { until, .. } => until,
             State::Stopping(Stopping {
                 until,
-                left: Left::Leader,
+                remaining: Remaining::Leader,
                 ..
             }) => until,
             State::Stopping(Stopping {
                 until,
-                left: Left::Others { look_at, .. },
+                remaining: Remaining::Others { look_at, .. },
                 ..
             }) => until.min(look_at),
         };
@@ -260,28 +261,28 @@ impl State {
     }
 }
 
-/// What the host wishes for a process, whatever state it is in.
+/// The wanted state of a process, independent of its actual state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Wanted {
-    /// It shall be alive.
+    /// The process must be alive.
     Up,
-    /// It shall not.
+    /// The process must not be alive.
     Down,
 }
 
-/// A step from one state to another.
+/// A transition from one state to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Transition {
-    /// The state left.
+    /// The old state.
     pub from: StateName,
-    /// The state reached.
+    /// The new state.
     pub to: StateName,
-    /// Why.
+    /// The cause of the transition.
     pub cause: Cause,
 }
 
 impl Transition {
-    /// Whether a run ended with it: a process was, and is no more.
+    /// Whether a run ended with this transition: a process existed before, and does not exist after.
     #[must_use]
     pub const fn ends_run(self) -> bool {
         let replaced = matches!((self.from, self.to), (StateName::Stopping, StateName::Starting));
@@ -289,38 +290,38 @@ impl Transition {
     }
 }
 
-/// Why a transition happened.
+/// The cause of a transition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cause {
-    /// The host asked for it.
+    /// The host requested it.
     Requested,
-    /// It lived through its grace.
+    /// The process lived through its grace.
     GraceOver,
-    /// It said that it is ready.
+    /// The process reported that it is ready.
     Ready,
-    /// It failed.
+    /// The process failed.
     Failed(Failure),
-    /// It ended by itself after it had been running, or as a job that was done.
+    /// The process ended by itself after it had been running, or as a job that was done.
     Ended {
-        /// How.
+        /// The exit status.
         exit: Exit,
-        /// Whether the policy expects that.
+        /// Whether the policy expects the exit.
         expected: bool,
     },
-    /// The policy restarts it.
+    /// The policy restarts the process.
     Restart,
     /// The wait is over.
     DelayOver,
-    /// No try is left.
+    /// No retry is left.
     RetriesUsedUp,
-    /// Trying again cannot help, and the policy does not.
+    /// Another try cannot succeed, and the policy does not allow one.
     Permanent,
-    /// It crashed too often in too short a time.
+    /// The process crashed too often within the window.
     CrashBudgetUsedUp,
-    /// It has rested long enough to get another chance.
+    /// The cool-off time is over.
     CoolOffOver,
-    /// Nothing that was to be stopped is left.
+    /// All processes of the stop have ended.
     Gone,
 }
 

@@ -1,24 +1,24 @@
-//! The way down: a ladder of signals, each with the time it is given, and SIGKILL at its end.
+//! The stop of a process: a ladder of signals with a wait after each, and SIGKILL at its end.
 
 use std::time::Duration;
 
-use super::policy::PolicyError;
+use super::error::{PolicyError, RUNGS_MAX};
 use super::state::Stopping;
 use crate::signal::Signal;
 
-/// Whom a signal of a ladder reaches.
+/// The processes that a signal of a ladder reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Scope {
-    /// The process that was spawned, alone.
+    /// Only the process that was spawned.
     Process,
-    /// Its process group: all that it started and that did not leave the group. The process must lead the group,
-    /// which a supervised process does by default. Leading one does not widen a stop, only a scope does. With this
-    /// scope or a wider one, the processes that are left when the process ends by itself get SIGKILL, and its end is
-    /// judged when none of them is alive.
+    /// The process group of the process. Processes that left the group are not reached. The process must lead the
+    /// group, which a supervised process does by default. Only a scope makes a stop wider; leading a group does not.
+    /// With this scope or a wider one, the processes that remain when the process ends by itself get SIGKILL, and its
+    /// end is judged when none of them is alive.
     ProcessGroup,
-    /// Its cgroup: whatever it started, directly or not, whatever that did to get away. The group must
-    /// have been given a directory for cgroups.
+    /// The cgroup of the process: all its descendants, even if they left the process group or the parent. The group
+    /// must have been given a directory for cgroups.
     Cgroup,
 }
 
@@ -28,9 +28,9 @@ pub struct Rung {
     /// The signal. SIGCONT is sent with it, since a stopped process acts on no other signal; see
     /// [`Rung::sequence`].
     pub signal: Signal,
-    /// Who gets it.
+    /// The processes that get the signal.
     pub scope: Scope,
-    /// How long before the next rung; zero climbs on at the next turn of the loop.
+    /// The wait before the next rung; with zero the next rung follows at the next turn of the loop.
     pub wait: Duration,
 }
 
@@ -49,18 +49,18 @@ impl Rung {
     }
 }
 
-/// How a process is stopped: rung by rung, then SIGKILL. Without a rung, SIGKILL at once.
+/// The ladder of a stop: rung by rung, then SIGKILL. Without a rung, SIGKILL is sent at once.
 ///
-/// With a scope beyond the process anywhere in it, the stop is over when nothing of that scope is
-/// alive, not when the process itself has ended.
+/// If any scope is wider than the process, the stop is over when no process of that scope is alive, not when the
+/// process itself has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StopLadder {
-    /// From the first to the last before SIGKILL.
+    /// The rungs in order, without SIGKILL.
     pub rungs: Vec<Rung>,
-    /// Whom the final SIGKILL reaches: no fewer than any rung does.
+    /// The processes that the final SIGKILL reaches. The scope must be at least as wide as that of every rung.
     pub kill: Scope,
-    /// How long SIGKILL may take before the process is reported as unkillable (it is waited for
-    /// all the same): a process in uninterruptible sleep does not die of it.
+    /// The time that SIGKILL may take before the process is reported as unkillable. The wait for the process
+    /// continues: a process in uninterruptible sleep does not die of SIGKILL.
     pub patience: Duration,
 }
 
@@ -73,7 +73,7 @@ impl Default for StopLadder {
 
 impl StopLadder {
     /// The largest number of rungs.
-    pub const LIMIT: usize = 16;
+    pub const LIMIT: usize = RUNGS_MAX;
 
     /// One signal, then SIGKILL, both with the same scope.
     #[must_use]
@@ -94,7 +94,7 @@ impl StopLadder {
         }
     }
 
-    /// The widest scope in it: what has to be gone before a stop is over.
+    /// The widest scope of the ladder: a stop is over when it is empty.
     #[must_use]
     pub fn scope(&self) -> Scope {
         self.rungs.iter().map(|rung| rung.scope).fold(self.kill, Scope::max)
@@ -106,8 +106,8 @@ impl StopLadder {
         self.kill == scope || self.rungs.iter().any(|rung| rung.scope == scope)
     }
 
-    /// What is sent at the rung with this number, to whom, and the wait after it. Where the ladder
-    /// has no such rung, that is SIGKILL, whose number comes with it.
+    /// The rung with this number: the signal, its scope, and the wait after it. Beyond the last rung the result is
+    /// SIGKILL with its own number.
     pub(super) fn rung(&self, number: u8) -> (u8, Rung) {
         let last = Rung {
             signal: Signal::KILL,
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn sigkill_is_reached_on_a_ladder_of_any_length() {
-        // Too long to be valid; but nothing forces a host to ask.
+        // Such a ladder is invalid, but the host need not call `validate`.
         let mut ladder = StopLadder::default();
         ladder.rungs = vec![ladder.rungs[0]; 300];
         assert_eq!(ladder.rung(15).0, 15);
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn sigkill_must_reach_whoever_is_waited_for() {
+    fn sigkill_must_reach_every_scope_of_the_ladder() {
         let of = |rung, kill| {
             StopLadder {
                 kill,

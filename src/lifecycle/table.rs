@@ -1,30 +1,39 @@
-//! The transition table: every state, every input, and what comes of it.
+//! The transition table: the reaction to every input in every state.
 //!
-//! [`Turn::step`] is the table, and has no wildcard arm: whoever adds a state or an input is sent
-//! here by the compiler. Below it are the words it is written in, each a few lines. All decisions
-//! that need counting are in `restart.rs`, all that need the ladder's shape in `stop.rs`.
+//! [`Turn::step`] is the table. It has no wildcard arm, so the compiler reports a new state or input that it lacks.
+//! The methods below it are the rules that the table names, a few lines each. Decisions that need counters are in
+//! `restart.rs`, those about the ladder's shape in `stop.rs`.
 
 use std::time::Duration;
 
 use super::end::RunEnd;
+use super::input::{Action, Input, Reaction, Reply};
+use super::machine::Lifecycle;
 use super::policy::{Policy, Restart, Startup};
-use super::state::{Cause, Failed, Failure, Left, Prospect, State, Stopping, Transition, Wanted};
+use super::state::{Cause, Failed, Failure, Prospect, Remaining, State, Stopping, Transition, Wanted};
 use super::stop::Scope;
-use super::{Action, Input, Lifecycle, Reaction, Reply};
 use crate::exit::{Exit, Pid};
 use crate::signal::Signal;
 use crate::time::Instant;
 
-/// The first wait before looking again whether anything of a scope is alive. It doubles with each of so
-/// many looks, up to 256 ms, since nothing in the kernel tells when a process group has become empty.
+/// The first wait before the next check whether any process of a scope is alive. It doubles with each of `LOOKS_RARE`
+/// checks, up to 256 ms, since the kernel does not report that a process group has become empty.
 const LOOK_FIRST: Duration = Duration::from_millis(1);
 const LOOKS_RARE: u8 = 8;
 
-/// So many of the rare looks after SIGKILL, or four seconds, it is sent again. Who is still there was out of
-/// its reach: of a scope that the ladder was given later, or of an owner whom the host may kill only now.
+/// SIGKILL is sent again after this number of the rare checks, about four seconds. A process that is still alive was
+/// out of reach of the first SIGKILL: the ladder got a wider scope later, or the host had no permission for the
+/// signal before.
 const LOOKS_PER_SIGKILL: u8 = 16;
 
-/// One input being taken in.
+impl Lifecycle {
+    /// Handles an input under this policy at this time. Never panics, in any order of inputs.
+    pub fn handle(&mut self, policy: &Policy, input: Input, now: Instant) -> Reaction {
+        Turn::new(self, policy, now).take(input)
+    }
+}
+
+/// The handling of one input.
 pub(super) struct Turn<'a> {
     life: &'a mut Lifecycle,
     policy: &'a Policy,
@@ -50,10 +59,10 @@ impl<'a> Turn<'a> {
         self.reaction
     }
 
-    /// The table. [`Input::Timeout`] comes here only when the state's deadline has passed.
+    /// The table. [`Input::Timeout`] arrives here only when the state's deadline has passed.
     #[rustfmt::skip] // One line a rule.
     fn step(&mut self, input: Input) -> Reply {
-        use super::{Input as I, State as S};
+        use {Input as I, State as S};
         match (self.life.state, input) {
             // At rest: nothing is alive.
             (S::Stopped | S::Exited { .. } | S::Backoff { .. } | S::Fatal { .. }, I::Start | I::Restart)
@@ -69,12 +78,13 @@ impl<'a> Turn<'a> {
             (S::Starting { pid: None, .. }, I::Stop | I::Kill)     => self.wish(Wanted::Down),
             (S::Starting { pid: None, .. }, I::Spawned(pid))       => self.spawned(pid),
             (S::Starting { pid: None, .. }, I::Cloned(pid))        => self.cloned(pid),
+            (S::Starting { pid: None, .. }, I::SpawnWithdrawn)     => self.withdraw(),
 
             // The process exists, and may not have executed its program yet.
             (S::Starting { pid: Some(pid), executed: false, since, .. }, I::Executed) => self.executed(pid, since),
             (S::Starting { .. }, I::SpawnFailed { errno, permanent }) => self.not_spawned(errno, permanent),
 
-            // Alive, in its grace.
+            // The process is alive, in its grace.
             (S::Starting { pid: Some(_), .. },               I::Start)        => Reply::Already,
             (S::Starting { pid: Some(pid), since, .. },      I::Stop)         => self.stop(pid, since, Wanted::Down),
             (S::Starting { pid: Some(pid), since, .. },      I::Restart)      => self.stop(pid, since, Wanted::Up),
@@ -89,57 +99,57 @@ impl<'a> Turn<'a> {
             (S::Starting { pid: Some(pid), since, .. },      I::Failed(why))  => self.fail(pid, since, why, false),
             (S::Starting { pid: Some(pid), executed, since, until }, I::Timeout) => self.start_over(pid, executed, since, until),
 
-            // Up.
+            // The process runs.
             (S::Running { .. },             I::Start)        => Reply::Already,
             (S::Running { pid, since, .. }, I::Stop)         => self.stop(pid, since, Wanted::Down),
             (S::Running { pid, since, .. }, I::Restart)      => self.stop(pid, since, Wanted::Up),
             (S::Running { pid, since, .. }, I::Kill)         => self.kill(pid, since),
             (S::Running { since, .. },      I::Exited(exit)) => self.ended(exit, since),
-            (S::Running { pid, since, .. }, I::ExitedLeaving(exit)) => self.left(exit, pid, since, true),
+            (S::Running { pid, since, .. }, I::ExitedLeaving(exit)) => self.leaves_others(exit, pid, since, true),
             // The host or a message called the process ready before its program was executed.
             (S::Running { since, .. },      I::SpawnFailed { .. }) => self.ready_without_program(since),
             (S::Running { pid, since, .. }, I::Alive)        => self.watch(pid, since),
             (S::Running { pid, since, .. }, I::Failed(why))  => self.fail(pid, since, why, true),
             (S::Running { pid, since, .. }, I::Timeout)      => self.silent(pid, since),
 
-            // On the way down.
+            // The process is being stopped.
             (S::Stopping(stopping), I::Start | I::Restart) => self.start_after(stopping),
             (S::Stopping(_),        I::Stop)               => self.wish(Wanted::Down),
             (S::Stopping(stopping), I::Kill)               => self.kill_now(stopping),
             (S::Stopping(stopping), I::Extend(by))         => self.extend_stop(stopping, by),
             (S::Stopping(stopping), I::Timeout)            => self.climb_or_look(stopping),
-            (S::Stopping(stopping @ Stopping { left: Left::Leader, .. }), I::Exited(exit) | I::ExitedLeaving(exit))
+            (S::Stopping(stopping @ Stopping { remaining: Remaining::Leader, .. }), I::Exited(exit) | I::ExitedLeaving(exit))
                                                            => self.leader_ended(stopping, exit),
-            (S::Stopping(stopping @ Stopping { left: Left::Leader, .. }), I::EndedBefore)
+            (S::Stopping(stopping @ Stopping { remaining: Remaining::Leader, .. }), I::EndedBefore)
                                                            => self.ended_before(stopping),
-            // A step before the program failed: that was the end of the process, which had no time to leave others.
-            (S::Stopping(stopping @ Stopping { left: Left::Leader, .. }), I::SpawnFailed { .. })
+            // A step before the program failed, so the process has ended. It had no time to start other processes.
+            (S::Stopping(stopping @ Stopping { remaining: Remaining::Leader, .. }), I::SpawnFailed { .. })
                                                            => self.not_executed(stopping),
-            (S::Stopping(stopping @ Stopping { left: Left::Others { exit, .. }, .. }), I::Empty)
+            (S::Stopping(stopping @ Stopping { remaining: Remaining::Others { exit, .. }, .. }), I::Empty)
                                                            => self.gone(stopping, exit),
 
-            // What means nothing there, or nothing any more.
+            // Inputs without a meaning in the state.
             (S::Stopped | S::Exited { .. },      I::Timeout)
             | (S::Stopped | S::Exited { .. } | S::Backoff { .. } | S::Fatal { .. },
-               I::Spawned(_) | I::Cloned(_) | I::Executed | I::SpawnFailed { .. } | I::Exited(_) | I::ExitedLeaving(_) | I::EndedBefore
+               I::Spawned(_) | I::Cloned(_) | I::Executed | I::SpawnWithdrawn | I::SpawnFailed { .. } | I::Exited(_) | I::ExitedLeaving(_) | I::EndedBefore
                | I::Empty | I::Ready | I::NotReady | I::Alive | I::Extend(_) | I::Failed(_))
             | (S::Starting { pid: None, .. }, I::Executed | I::Exited(_) | I::ExitedLeaving(_) | I::Ready | I::NotReady | I::Extend(_))
             | (S::Starting { pid: None, .. }, I::Failed(_) | I::Timeout)
-            | (S::Starting { pid: Some(_), .. }, I::Spawned(_) | I::Cloned(_))
+            | (S::Starting { pid: Some(_), .. }, I::Spawned(_) | I::Cloned(_) | I::SpawnWithdrawn)
             | (S::Starting { pid: Some(_), executed: true, .. }, I::Executed)
             | (S::Starting { .. },               I::EndedBefore | I::Empty | I::Alive)
-            | (S::Running { .. },  I::Spawned(_) | I::Cloned(_) | I::Executed | I::EndedBefore | I::Empty
+            | (S::Running { .. },  I::Spawned(_) | I::Cloned(_) | I::Executed | I::SpawnWithdrawn | I::EndedBefore | I::Empty
                | I::Ready | I::NotReady | I::Extend(_))
-            | (S::Stopping(_),     I::Spawned(_) | I::Cloned(_) | I::Executed | I::Ready | I::NotReady | I::Alive | I::Failed(_))
-            | (S::Stopping(Stopping { left: Left::Others { .. }, .. }),
+            | (S::Stopping(_),     I::Spawned(_) | I::Cloned(_) | I::Executed | I::SpawnWithdrawn | I::Ready | I::NotReady | I::Alive | I::Failed(_))
+            | (S::Stopping(Stopping { remaining: Remaining::Others { .. }, .. }),
                I::SpawnFailed { .. } | I::Exited(_) | I::ExitedLeaving(_) | I::EndedBefore)
-            | (S::Stopping(Stopping { left: Left::Leader, .. }),        I::Empty) => Reply::Ignored,
+            | (S::Stopping(Stopping { remaining: Remaining::Leader, .. }),        I::Empty) => Reply::Ignored,
         }
     }
 
-    // Wishes.
+    // Requests.
 
-    /// Remembers a wish that the state cannot fulfil by itself.
+    /// Remembers a request that the state cannot fulfil at once.
     fn wish(&mut self, wanted: Wanted) -> Reply {
         if self.life.wanted == wanted {
             return Reply::Already;
@@ -151,22 +161,22 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Nothing is alive and nothing is going to be.
+    /// Nothing is alive and no start is planned.
     fn stay_down(&mut self) -> Reply {
         self.life.wanted = Wanted::Down;
         Reply::Already
     }
 
-    /// Nothing is alive, and what was going to be is called off.
+    /// Nothing is alive, and a planned start is cancelled.
     fn call_off(&mut self) -> Reply {
         self.life.wanted = Wanted::Down;
         self.life.counters.forget();
         self.go(State::Stopped, Cause::Requested)
     }
 
-    // Up.
+    // Starts.
 
-    /// A start that is exempt from every budget.
+    /// Starts the process. Such a start is exempt from every budget.
     fn start(&mut self, cause: Cause) -> Reply {
         self.life.wanted = Wanted::Up;
         self.life.counters.forget();
@@ -194,8 +204,8 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// A timeout for readiness counts from the birth of the process, so that it also ends an execve that hangs. A grace
-    /// counts from the execution.
+    /// A timeout for readiness counts from the birth of the process, so that it also ends an execve that hangs. A
+    /// grace counts from the execution.
     fn cloned(&mut self, pid: Pid) -> Reply {
         let until = match self.policy.startup {
             Startup::Grace(_) => Instant::NEVER,
@@ -211,6 +221,16 @@ impl<'a> Turn<'a> {
             Wanted::Up => Reply::Accepted,
             Wanted::Down => self.stop(pid, self.now, Wanted::Down),
         }
+    }
+
+    /// A spawn is withdrawn only if the process is not wanted any more.
+    fn withdraw(&mut self) -> Reply {
+        if self.life.wanted == Wanted::Up {
+            return Reply::Ignored;
+        }
+        self.life.counters.forget();
+        self.ends(RunEnd::Stopped);
+        self.go(State::Stopped, Cause::Requested)
     }
 
     fn executed(&mut self, pid: Pid, since: Instant) -> Reply {
@@ -234,14 +254,14 @@ impl<'a> Turn<'a> {
         self.go(State::Running { pid, since, until }, cause)
     }
 
-    /// It has been heard of.
+    /// The process reported that it is alive.
     fn watch(&mut self, pid: Pid, since: Instant) -> Reply {
         let until = self.silence_ends();
         self.life.state = State::Running { pid, since, until };
         Reply::Accepted
     }
 
-    /// The policy may have been exchanged for one that does not mind.
+    /// The policy can have been exchanged for one without a watchdog.
     fn silent(&mut self, pid: Pid, since: Instant) -> Reply {
         match self.policy.watchdog {
             Some(_) => self.fail(pid, since, Failure::Watchdog, true),
@@ -255,7 +275,7 @@ impl<'a> Turn<'a> {
             .map_or(Instant::NEVER, |silence| self.now.saturating_add(silence))
     }
 
-    /// Only a start that has to be reported can take longer: a grace is the host's own measure.
+    /// A start by notification can be extended. A grace is the host's own measure and cannot.
     fn extend_start(&mut self, pid: Pid, executed: bool, since: Instant, until: Instant, by: Duration) -> Reply {
         match self.policy.startup {
             Startup::Grace(_) => Reply::Ignored,
@@ -280,7 +300,7 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Once SIGKILL has been sent, nobody is asked any more.
+    /// After SIGKILL the process cannot extend its stop.
     fn extend_stop(&mut self, stopping: Stopping, by: Duration) -> Reply {
         if stopping.rung == Stopping::SIGKILL {
             return Reply::Ignored;
@@ -292,13 +312,13 @@ impl<'a> Turn<'a> {
 
     // Ends.
 
-    /// When a start is over. The policy that began it may have been exchanged for a more patient one.
+    /// The end of a start. The policy can have been exchanged for one with a longer limit.
     fn start_ends(&self, since: Instant, until: Instant) -> Instant {
         until.max(since.saturating_add(self.policy.startup.limit()))
     }
 
     fn start_over(&mut self, pid: Pid, executed: bool, since: Instant, until: Instant) -> Reply {
-        // The policy that the spawn began under may have been exchanged for one with a grace, which counts from exec.
+        // The policy can have been exchanged for one with a grace, which counts from the execution.
         let until = match self.policy.startup {
             Startup::Grace(_) if !executed => Instant::NEVER,
             Startup::Grace(_) | Startup::Notify { .. } => self.start_ends(since, until),
@@ -319,7 +339,7 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Whether the exit or the end of the grace is seen first must make no difference.
+    /// The result must not depend on the order in which the exit and the end of the grace are observed.
     fn ended_early(&mut self, exit: Exit, pid: Pid, since: Instant, until: Instant) -> Reply {
         match self.policy.startup {
             Startup::Grace(_) if self.now >= self.start_ends(since, until) => {
@@ -330,7 +350,7 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// It has ended before it counted as running, and nothing of it is left.
+    /// The process ended before it counted as running, and none of its scope is alive.
     fn judge_early_end(&mut self, exit: Exit) -> Reply {
         if !self.policy.is_done_early(exit) {
             return self.start_failed(Failure::Ended(exit));
@@ -341,7 +361,7 @@ impl<'a> Turn<'a> {
         self.go(State::Exited { exit, expected }, Cause::Ended { exit, expected })
     }
 
-    /// The same when it has left others.
+    /// Like `ended_early`, but other processes of the scope are alive.
     fn left_early(&mut self, exit: Exit, pid: Pid, since: Instant, until: Instant) -> Reply {
         let ran = match self.policy.startup {
             Startup::Grace(_) => self.now >= self.start_ends(since, until),
@@ -350,14 +370,14 @@ impl<'a> Turn<'a> {
         if ran {
             self.run(pid, since, Cause::GraceOver);
         }
-        self.left(exit, pid, since, ran)
+        self.leaves_others(exit, pid, since, ran)
     }
 
-    /// It would be doubled if it were started again beside those that it has left: they are killed, and then
-    /// its end is judged.
-    fn left(&mut self, exit: Exit, pid: Pid, since: Instant, ran: bool) -> Reply {
+    /// A new process beside the remaining ones would run the service twice. Therefore the remaining processes are
+    /// killed, and then the end of the process is judged.
+    fn leaves_others(&mut self, exit: Exit, pid: Pid, since: Instant, ran: bool) -> Reply {
         let failure = Failure::Ended(exit);
-        let left = Left::Others {
+        let remaining = Remaining::Others {
             exit,
             look_at: self.now.saturating_add(LOOK_FIRST),
             looks: 1,
@@ -369,7 +389,7 @@ impl<'a> Turn<'a> {
             prospect: Prospect::Open,
             rung: 0,
             until: Instant::NEVER,
-            left,
+            remaining,
         };
         self.go(State::Stopping(stopping), Cause::Failed(failure));
         self.climb(stopping, Stopping::SIGKILL)
@@ -437,7 +457,7 @@ impl<'a> Turn<'a> {
         self.go(State::Fatal { until, failure }, cause)
     }
 
-    // Down.
+    // Stops.
 
     fn stop(&mut self, pid: Pid, since: Instant, then: Wanted) -> Reply {
         self.life.wanted = then;
@@ -453,13 +473,13 @@ impl<'a> Turn<'a> {
             prospect: Prospect::KillRequested,
             rung: 0,
             until: Instant::NEVER,
-            left: Left::Leader,
+            remaining: Remaining::Leader,
         };
         self.go(State::Stopping(stopping), Cause::Requested);
         self.climb(stopping, Stopping::SIGKILL)
     }
 
-    /// It is alive and of no use: down with it, and then it is judged as if it had ended.
+    /// The process is alive and has failed: it is stopped, and then judged as if it had ended.
     fn fail(&mut self, pid: Pid, since: Instant, failure: Failure, ran: bool) -> Reply {
         self.descend(pid, since, Some(Failed { failure, ran }), Cause::Failed(failure))
     }
@@ -472,13 +492,13 @@ impl<'a> Turn<'a> {
             prospect: Prospect::Open,
             rung: 0,
             until: Instant::NEVER,
-            left: Left::Leader,
+            remaining: Remaining::Leader,
         };
         self.go(State::Stopping(stopping), cause);
         self.climb(stopping, 0)
     }
 
-    /// A start during the way down: remembered, and exempt from the judgement of a failure.
+    /// A start during a stop is remembered, and exempt from the judgement of a failure.
     fn start_after(&mut self, stopping: Stopping) -> Reply {
         self.life.state = State::Stopping(Stopping {
             failed: None,
@@ -491,7 +511,8 @@ impl<'a> Turn<'a> {
         self.wish(Wanted::Up)
     }
 
-    /// Once is enough, as long as it may yet work; when it has not, whoever asks again may know why.
+    /// One SIGKILL is enough while it can still work. If it has not worked, a repeated request sends it again,
+    /// because the permission can have changed.
     fn kill_now(&mut self, stopping: Stopping) -> Reply {
         let reply = self.wish(Wanted::Down);
         let stopping = match stopping.prospect {
@@ -543,18 +564,18 @@ impl<'a> Turn<'a> {
         match self.policy.stop.scope() {
             Scope::Process => self.gone(stopping, exit),
             Scope::ProcessGroup | Scope::Cgroup => {
-                let left = Left::Others {
+                let remaining = Remaining::Others {
                     exit,
                     look_at: self.now,
                     looks: 0,
                 };
-                self.look(Stopping { left, ..stopping })
+                self.look(Stopping { remaining, ..stopping })
             }
         }
     }
 
     fn look(&mut self, stopping: Stopping) -> Reply {
-        let Left::Others { exit, looks, .. } = stopping.left else {
+        let Remaining::Others { exit, looks, .. } = stopping.remaining else {
             return Reply::Accepted;
         };
         let killed = stopping.rung == Stopping::SIGKILL;
@@ -576,16 +597,16 @@ impl<'a> Turn<'a> {
             }
         });
         let wait = LOOK_FIRST.saturating_mul(1 << looks.min(LOOKS_RARE));
-        let left = Left::Others {
+        let remaining = Remaining::Others {
             exit,
             look_at: self.now.saturating_add(wait),
             looks: looks.saturating_add(1),
         };
-        self.life.state = State::Stopping(Stopping { left, ..stopping });
+        self.life.state = State::Stopping(Stopping { remaining, ..stopping });
         Reply::Accepted
     }
 
-    /// The program of a process that was called ready could not be executed after all.
+    /// The process reported readiness, and then its program could not be executed.
     fn ready_without_program(&mut self, since: Instant) -> Reply {
         self.ends(RunEnd::NotSpawned);
         self.ended(Exit::Unknown, since)
@@ -602,12 +623,12 @@ impl<'a> Turn<'a> {
         self.gone(stopping, Exit::Unknown)
     }
 
-    /// Notes why the run ended, unless that is known better already.
+    /// Records why the run ended, unless a more exact reason is recorded.
     fn ends(&mut self, end: RunEnd) {
         self.reaction.end.get_or_insert(end);
     }
 
-    /// Nothing is left of what was stopped: the only way out of `Stopping`.
+    /// All processes of the stop have ended: the only way out of `Stopping`.
     fn gone(&mut self, stopping: Stopping, exit: Exit) -> Reply {
         self.ends(RunEnd::of_stop(&stopping, exit, &self.policy.stop));
         match (self.life.wanted, stopping.failed) {
@@ -632,7 +653,7 @@ impl<'a> Turn<'a> {
                 self.life
                     .counters
                     .ran_for(self.now.saturating_duration_since(stopping.since), self.policy);
-                // However it died of being stopped: it failed, and that is never expected.
+                // The process failed before the stop, so its exit is never expected.
                 match self.policy.restart {
                     Restart::Always | Restart::OnUnexpected => self.crashed(failure),
                     Restart::Never => Reply::Accepted,

@@ -1,17 +1,17 @@
-//! What a supervised process says about itself: that it is ready, that it is still alive.
+//! Reports of a supervised process about itself: that it is ready, that it is still alive.
 //!
-//! From outside, a process that has been executed looks the same whether it serves or still reads
-//! its configuration. Two protocols tell, and both are here:
+//! A process that serves and a process that still reads its configuration look the same from outside. Two protocols
+//! make the difference visible:
 //!
-//! 1. **A descriptor** ([`ReadyFd`], s6's): the child writes a newline to it when it is ready. It says
-//!    nothing else, cannot be forged, and needs no library, not even a second process.
-//! 2. **Messages** ([`NotifySocket`], systemd's sd_notify(3)): datagrams to the socket that
-//!    `NOTIFY_SOCKET` names. Beside readiness they tell of stopping, of a watchdog, of a start that
-//!    takes longer, and a line of status. Any process that finds the address may send some.
+//! 1. **A descriptor** ([`ReadyFd`], from s6): the child writes a newline to it when it is ready. It carries no other
+//!    information, cannot be forged, and needs no library and no second process.
+//! 2. **Messages** ([`NotifySocket`], systemd's sd_notify(3)): datagrams to the socket in the variable
+//!    `NOTIFY_SOCKET`. They report readiness, the end of the process, watchdog signs, a longer start, and a line of
+//!    status. Any process that finds the address can send messages.
 //!
-//! So of a message only its sender counts, as the kernel names it (`SCM_CREDENTIALS`, unix(7)), and a
-//! message is only heard if the sender is the supervised process, a descendant of it, or a member of
-//! its cgroup; see [`Credentials`]. What follows from that:
+//! Therefore a message is accepted only from the right sender. The kernel names the sender (`SCM_CREDENTIALS`,
+//! unix(7)). It must be the supervised process, a descendant of it, or a member of its cgroup; see [`Credentials`].
+//! This has consequences:
 //!
 //! - A sender that is gone when its message is read has no ancestors any more, and is ignored, but for
 //!   the supervised process itself. `systemd-notify` waits until its message was read; in scripts that
@@ -28,8 +28,8 @@
 //! message can make the supervisor signal another process. Descriptors are not stored (`FDSTORE=1`); those
 //! that come with a message are closed, which is also the answer that `BARRIER=1` waits for.
 //!
-//! Nothing in this module blocks, and nothing that a child sends makes it allocate, but for the path of the sender's
-//! cgroup where that is asked for.
+//! Nothing in this module blocks. A message of a child causes no allocation, except for the path of the sender's
+//! cgroup where the host asks for it.
 
 mod notice;
 mod ready;
@@ -37,7 +37,7 @@ mod sender;
 mod socket;
 
 pub(crate) use notice::watchdog_usec;
-pub use notice::{Garbage, Notice, Notices, STATUS_MAX, parse};
+pub use notice::{Notice, Notices, ParseError, STATUS_MAX, parse};
 pub use ready::{Readiness, ReadyFd};
 pub use sender::Credentials;
 pub use socket::{BadPath, Buffer, Counts, DATAGRAM_MAX, Datagram, NotifySocket, Received};

@@ -1,49 +1,48 @@
-//! The text of a message, taken apart: no system call, no allocation, no way to fail as a whole.
+//! The parser of messages: no system call, no allocation. A bad line does not affect the other lines.
 
 use std::iter::FusedIterator;
 use std::str;
 use std::time::Duration;
 
-/// How many bytes of a status are passed on.
+/// The longest status that is passed on, in bytes.
 pub const STATUS_MAX: usize = 512;
 
-/// One thing that a process says about itself (sd_notify(3)).
+/// One report of a process about itself (sd_notify(3)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Notice<'a> {
     /// `READY=1`: the start, or a reload, is complete.
     Ready,
-    /// `RELOADING=1`: it reads its configuration again, and will say [`Notice::Ready`] after that.
+    /// `RELOADING=1`: the process reads its configuration again, and sends [`Notice::Ready`] afterwards.
     Reloading,
-    /// `STOPPING=1`: it has begun to end.
+    /// `STOPPING=1`: the process has begun to end.
     Stopping,
     /// `EXTEND_TIMEOUT_USEC=`: what is under way takes this long from now on, if no deadline is
     /// later anyway. Never zero; up to the longest time in microseconds that a `u64` holds, so the host sets a bound.
     ExtendTimeout(Duration),
-    /// `WATCHDOG=1`: it is alive.
+    /// `WATCHDOG=1`: the process is alive.
     Watchdog,
-    /// `WATCHDOG=trigger`: it has found itself to have failed, and asks to be treated as if it had
-    /// not reported in time.
+    /// `WATCHDOG=trigger`: the process reports its own failure, and asks for the treatment of a missed watchdog.
     WatchdogTrigger,
-    /// `WATCHDOG_USEC=`: from now on it reports at least this often. Never zero: a watchdog can't be
-    /// turned off by the watched.
+    /// `WATCHDOG_USEC=`: from now on the process reports at least this often. Never zero: the process cannot turn its
+    /// watchdog off.
     WatchdogEvery(Duration),
-    /// `STATUS=`: what it does, for people. A single line without control characters, at most
-    /// [`STATUS_MAX`] bytes, cut after a whole character; may be empty.
+    /// `STATUS=`: the current activity, for display. A single line without control characters, at most [`STATUS_MAX`]
+    /// bytes, cut after a whole character; may be empty.
     Status(&'a str),
-    /// `MAINPID=`: it asks that another process be supervised in its place. This is told so that it
-    /// can be reported; the number is not, for nothing good could be done with it.
+    /// `MAINPID=`: the process asks for supervision of another process in its place. The request is reported and
+    /// refused. The number is left out, because no correct use of it exists.
     MainPidRefused,
 }
 
-/// A part of a message that means nothing.
+/// A part of a message that has no meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
-pub enum Garbage {
+pub enum ParseError {
     /// The message has no text.
     #[error("an empty message")]
     Empty,
-    /// There is a NUL in it (one at the very end is let pass), so all of it is discarded.
+    /// The message contains a NUL, so all of it is discarded. A NUL at the very end is allowed.
     #[error("a message with a NUL byte")]
     Nul,
     /// A line is not UTF-8.
@@ -52,44 +51,42 @@ pub enum Garbage {
     /// A line has no `=`, or nothing before it.
     #[error("a line that is no KEY=VALUE")]
     NotAnAssignment,
-    /// The key is known, the value is none for it: not a number, out of range, with control
-    /// characters.
+    /// The key is known, and the value is invalid: not a number, out of range, or with control characters.
     #[error("a value that its key cannot have")]
     Value,
 }
 
-/// Takes a message apart, line by line. Lines with unknown keys are passed over, as are those that
-/// need nothing done: `BARRIER`, `ERRNO`, `BUSERROR`, `FDSTORE` and others.
-///
+/// Parses a message line by line. Lines with unknown keys are skipped. Lines that need no action are skipped too:
+/// `BARRIER`, `ERRNO`, `BUSERROR`, `FDSTORE` and others.
 /// ```
-/// use pidherd::notify::{Garbage, Notice, parse};
+/// use pidherd::notify::{ParseError, Notice, parse};
 ///
 /// let mut notices = parse(b"READY=1\nX_COLOUR=red\nSTATUS=Serving.\nWATCHDOG_USEC=soon\n");
 /// assert_eq!(notices.next(), Some(Ok(Notice::Ready)));
 /// assert_eq!(notices.next(), Some(Ok(Notice::Status("Serving."))));
-/// assert_eq!(notices.next(), Some(Err(Garbage::Value)));
+/// assert_eq!(notices.next(), Some(Err(ParseError::Value)));
 /// assert_eq!(notices.next(), None);
 /// ```
 pub fn parse(message: &[u8]) -> Notices<'_> {
     let text = message.strip_suffix(b"\0").unwrap_or(message);
     let (rest, refused) = match text {
-        [] => (text, Some(Garbage::Empty)),
-        _ if text.contains(&0) => (&[][..], Some(Garbage::Nul)),
+        [] => (text, Some(ParseError::Empty)),
+        _ if text.contains(&0) => (&[][..], Some(ParseError::Nul)),
         _ => (text, None),
     };
     Notices { rest, refused }
 }
 
-/// What a message says, in its order; see [`parse`].
+/// The notices of a message, in its order; see [`parse`].
 #[derive(Clone, Debug)]
 #[must_use = "iterators are lazy"]
 pub struct Notices<'a> {
     rest: &'a [u8],
-    refused: Option<Garbage>,
+    refused: Option<ParseError>,
 }
 
 impl<'a> Iterator for Notices<'a> {
-    type Item = Result<Notice<'a>, Garbage>;
+    type Item = Result<Notice<'a>, ParseError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if let Some(garbage) = self.refused.take() {
@@ -110,15 +107,15 @@ impl<'a> Iterator for Notices<'a> {
 
 impl FusedIterator for Notices<'_> {}
 
-/// What a line says; nothing, if it is empty or its key unknown.
-fn meaning(line: &[u8]) -> Result<Option<Notice<'_>>, Garbage> {
+/// The notice of a line; `None` for an empty line or an unknown key.
+fn meaning(line: &[u8]) -> Result<Option<Notice<'_>>, ParseError> {
     if line.is_empty() {
         return Ok(None);
     }
-    let line = str::from_utf8(line).map_err(|_| Garbage::NotUtf8)?;
+    let line = str::from_utf8(line).map_err(|_| ParseError::NotUtf8)?;
     let (key, value) = match line.split_once('=') {
         Some((key, value)) if !key.is_empty() => (key, value),
-        _ => return Err(Garbage::NotAnAssignment),
+        _ => return Err(ParseError::NotAnAssignment),
     };
     let notice = match (key, value) {
         ("READY", "1") => Notice::Ready,
@@ -130,35 +127,35 @@ fn meaning(line: &[u8]) -> Result<Option<Notice<'_>>, Garbage> {
         ("WATCHDOG_USEC", _) => Notice::WatchdogEvery(time(value)?),
         ("STATUS", _) => Notice::Status(status(value)?),
         ("MAINPID", _) => Notice::MainPidRefused,
-        ("READY" | "RELOADING" | "STOPPING" | "WATCHDOG", _) => return Err(Garbage::Value),
+        ("READY" | "RELOADING" | "STOPPING" | "WATCHDOG", _) => return Err(ParseError::Value),
         _ => return Ok(None),
     };
     Ok(Some(notice))
 }
 
-/// Microseconds in decimal digits. Zero is no time, and the greatest number is systemd's "infinity":
-/// neither is a deadline.
-fn time(value: &str) -> Result<Duration, Garbage> {
-    // Rust's own parser would take a plus sign.
+/// Parses microseconds in decimal digits. Zero is no time, and the greatest number is systemd's "infinity": neither
+/// is a deadline.
+fn time(value: &str) -> Result<Duration, ParseError> {
+    // Rust's own parser accepts a plus sign.
     let digits = value.bytes().all(|byte| byte.is_ascii_digit());
     match value.parse() {
-        Ok(0 | u64::MAX) | Err(_) => Err(Garbage::Value),
+        Ok(0 | u64::MAX) | Err(_) => Err(ParseError::Value),
         Ok(micros) if digits => Ok(Duration::from_micros(micros)),
-        Ok(_) => Err(Garbage::Value),
+        Ok(_) => Err(ParseError::Value),
     }
 }
 
-/// The same the other way: a time as `WATCHDOG_USEC` has it, rounded down; `None` for one that is never over, as
-/// sd_watchdog_enabled(3) has it. Zero would be no watchdog, so the shortest is one microsecond.
+/// Formats a time for `WATCHDOG_USEC`, rounded down; `None` for an endless time, as in sd_watchdog_enabled(3). Zero
+/// would mean no watchdog, so the shortest is one microsecond.
 pub(crate) fn watchdog_usec(time: Duration) -> Option<u64> {
     let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     (micros != u64::MAX).then_some(micros.max(1))
 }
 
-/// The text may end up on a terminal, which must not take orders from it.
-fn status(value: &str) -> Result<&str, Garbage> {
+/// A status can end up on a terminal, so control characters are refused.
+fn status(value: &str) -> Result<&str, ParseError> {
     if value.chars().any(|c| c.is_control() && c != '\t') {
-        return Err(Garbage::Value);
+        return Err(ParseError::Value);
     }
     let end = (0..=value.len().min(STATUS_MAX)).rfind(|&end| value.is_char_boundary(end));
     Ok(end.and_then(|end| value.get(..end)).unwrap_or_default())
@@ -168,7 +165,7 @@ fn status(value: &str) -> Result<&str, Garbage> {
 mod tests {
     use super::*;
 
-    fn all(message: &[u8]) -> Vec<Result<Notice<'_>, Garbage>> {
+    fn all(message: &[u8]) -> Vec<Result<Notice<'_>, ParseError>> {
         parse(message).collect()
     }
 
@@ -206,7 +203,7 @@ mod tests {
         let expected = [
             Ok(Notice::Stopping),
             Ok(Notice::Status("x")),
-            Err(Garbage::NotAnAssignment),
+            Err(ParseError::NotAnAssignment),
             Ok(Notice::Ready),
             Ok(Notice::Ready),
         ];
@@ -233,35 +230,35 @@ mod tests {
     }
 
     #[test]
-    fn garbage_is_told_from_notices() {
+    fn garbage_is_counted_apart_from_notices() {
         for (message, garbage) in [
-            (&b""[..], Garbage::Empty),
-            (b"\0", Garbage::Empty),
-            (b"READY=1\0\0", Garbage::Nul),
-            (b"READY=1\0STOPPING=1", Garbage::Nul),
-            (b"\0READY=1", Garbage::Nul),
-            (b"STATUS=\xff", Garbage::NotUtf8),
-            (b"\xc3=1", Garbage::NotUtf8),
-            (b"READY", Garbage::NotAnAssignment),
-            (b"=1", Garbage::NotAnAssignment),
-            (b"READY=", Garbage::Value),
-            (b"READY=0", Garbage::Value),
-            (b"READY=1 ", Garbage::Value),
-            (b"STOPPING=yes", Garbage::Value),
-            (b"RELOADING=11", Garbage::Value),
-            (b"WATCHDOG=2", Garbage::Value),
-            (b"WATCHDOG_USEC=", Garbage::Value),
-            (b"WATCHDOG_USEC=0", Garbage::Value),
-            (b"WATCHDOG_USEC=-1", Garbage::Value),
-            (b"WATCHDOG_USEC=+1", Garbage::Value),
-            (b"WATCHDOG_USEC=0x1", Garbage::Value),
-            (b"WATCHDOG_USEC=1 ", Garbage::Value),
-            (b"WATCHDOG_USEC=18446744073709551615", Garbage::Value),
-            (b"WATCHDOG_USEC=18446744073709551616", Garbage::Value),
-            (b"EXTEND_TIMEOUT_USEC=1e3", Garbage::Value),
-            (b"STATUS=\x1b[2J", Garbage::Value),
-            (b"STATUS=\x7f", Garbage::Value),
-            ("STATUS=\u{9b}2J".as_bytes(), Garbage::Value),
+            (&b""[..], ParseError::Empty),
+            (b"\0", ParseError::Empty),
+            (b"READY=1\0\0", ParseError::Nul),
+            (b"READY=1\0STOPPING=1", ParseError::Nul),
+            (b"\0READY=1", ParseError::Nul),
+            (b"STATUS=\xff", ParseError::NotUtf8),
+            (b"\xc3=1", ParseError::NotUtf8),
+            (b"READY", ParseError::NotAnAssignment),
+            (b"=1", ParseError::NotAnAssignment),
+            (b"READY=", ParseError::Value),
+            (b"READY=0", ParseError::Value),
+            (b"READY=1 ", ParseError::Value),
+            (b"STOPPING=yes", ParseError::Value),
+            (b"RELOADING=11", ParseError::Value),
+            (b"WATCHDOG=2", ParseError::Value),
+            (b"WATCHDOG_USEC=", ParseError::Value),
+            (b"WATCHDOG_USEC=0", ParseError::Value),
+            (b"WATCHDOG_USEC=-1", ParseError::Value),
+            (b"WATCHDOG_USEC=+1", ParseError::Value),
+            (b"WATCHDOG_USEC=0x1", ParseError::Value),
+            (b"WATCHDOG_USEC=1 ", ParseError::Value),
+            (b"WATCHDOG_USEC=18446744073709551615", ParseError::Value),
+            (b"WATCHDOG_USEC=18446744073709551616", ParseError::Value),
+            (b"EXTEND_TIMEOUT_USEC=1e3", ParseError::Value),
+            (b"STATUS=\x1b[2J", ParseError::Value),
+            (b"STATUS=\x7f", ParseError::Value),
+            ("STATUS=\u{9b}2J".as_bytes(), ParseError::Value),
         ] {
             assert_eq!(all(message), [Err(garbage)], "{message:?}");
         }

@@ -1,4 +1,4 @@
-//! Readiness by a descriptor, as s6 has it.
+//! Readiness by a descriptor, as in s6.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,15 +10,14 @@ use rustix::pipe::PipeFlags;
 use crate::owner::Owner;
 use crate::sys::descriptors::above_standard;
 
-/// How much is read in one call.
+/// The largest number of bytes that one call reads.
 const PORTION: usize = 4096;
 
 /// The end of a pipe from which a child's readiness is read.
 ///
-/// The child has the other end, at a number that it was told, and writes a newline to it when it is
-/// ready; it may write other things before. Then it closes it. If it goes away instead, there is the
-/// end of file, provided that no other process has the writing end: the parent must close its own.
-///
+/// The child has the other end, at a number that the host has configured. It writes a newline when it is ready; it
+/// can write other bytes before. Then it closes the descriptor. If the child ends without a newline, the read gives
+/// the end of file, provided that no other process has the writing end: the parent must close its own.
 /// ```
 /// use std::fs::File;
 /// use std::io::Write;
@@ -43,33 +42,33 @@ pub struct ReadyFd {
     heard: Readiness,
 }
 
-/// What a child has let know about its readiness.
+/// The state of a child's readiness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Readiness {
-    /// Nothing yet.
+    /// The child has sent no newline yet.
     Waiting,
-    /// It wrote a newline.
+    /// The child wrote a newline.
     Ready,
-    /// It closed its end without one, or ended.
+    /// The child closed its end without a newline, or ended.
     Closed,
 }
 
 impl ReadyFd {
-    /// A pipe: the reading end, and the writing end for the child. Both are close-on-exec; only the
-    /// reading end is non-blocking.
+    /// Makes a pipe: the reading end, and the writing end for the child. Both are close-on-exec; only the reading end
+    /// is non-blocking.
     ///
     /// # Errors
-    /// EMFILE, ENFILE: the process, or the system, has as many descriptors as it may.
+    /// EMFILE, ENFILE: the process, or the system, has the maximum number of descriptors.
     pub fn pipe() -> io::Result<(ReadyFd, OwnedFd)> {
         let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         Ok((ReadyFd::new(above_standard(reader)?)?, above_standard(writer)?))
     }
 
-    /// The reading end of a pipe (or of a socket pair) that the host has made. It is made
-    /// non-blocking, and so is any copy of it.
+    /// Takes the reading end of a pipe (or of a socket pair) that the host has made. It is made non-blocking, and so
+    /// is any copy of it.
     ///
     /// # Errors
-    /// What fcntl(2) says; there is no error that a caller could bring about.
+    /// The errors of fcntl(2). No caller can cause one.
     pub fn new(fd: OwnedFd) -> io::Result<ReadyFd> {
         let flags = rustix::fs::fcntl_getfl(&fd)?;
         rustix::fs::fcntl_setfl(&fd, flags | OFlags::NONBLOCK)?;
@@ -80,20 +79,19 @@ impl ReadyFd {
         })
     }
 
-    /// Reads what is there, at most 4 KiB of it, looks for a newline, and forgets the rest. Never
-    /// blocks.
+    /// Reads at most 4 KiB, looks for a newline, and forgets the rest. Never blocks.
     ///
-    /// Once the answer was [`Readiness::Ready`] or [`Readiness::Closed`] it remains that, and nothing
-    /// more is read. Until then the descriptor stays readable as long as there is more.
+    /// After [`Readiness::Ready`] or [`Readiness::Closed`] the answer stays the same, and nothing more is read. Until
+    /// then the descriptor stays readable as long as there are more bytes.
     ///
     /// # Errors
-    /// [`OtherProcess`](crate::OtherProcess) inside, in a copy that fork(2) made, which would take what the original
-    /// waits for; else what read(2) says, and of a pipe there is no error that a child could bring about.
+    /// [`OtherProcess`](crate::OtherProcess) inside, in a copy that fork(2) made, because it would take the bytes
+    /// from the original. Otherwise the errors of read(2); a child cannot cause one on a pipe.
     pub fn read(&mut self) -> io::Result<Readiness> {
         Ok(self.read_portion()?.unwrap_or(Readiness::Waiting))
     }
 
-    /// The same; `None` if what was read meant nothing, and there may be more.
+    /// Like `read`; `None` if the bytes had no meaning, and there can be more.
     pub(crate) fn read_portion(&mut self) -> io::Result<Option<Readiness>> {
         self.owner.check()?;
         if self.heard == Readiness::Waiting {

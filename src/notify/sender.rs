@@ -9,6 +9,7 @@ use crate::procfs;
 ///
 /// The two ways to find its owner, such as an instance, take a function that tells what the host knows:
 ///
+/// The host provides a function that maps a process or a cgroup to its owner. The owner can be of any type:
 /// ```
 /// use pidherd::notify::{Buffer, NotifySocket, Received};
 ///
@@ -32,31 +33,31 @@ use crate::procfs;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Credentials {
-    /// The process, by its number in the own PID namespace.
+    /// The process id in the supervisor's own PID namespace.
     pub pid: Pid,
-    /// Its user id, as the own user namespace sees it.
+    /// The user id in the supervisor's own user namespace.
     pub uid: u32,
-    /// Its group id.
+    /// The group id in the supervisor's own user namespace.
     pub gid: u32,
 }
 
 impl Credentials {
-    /// Asks for the sender, its parent, and so on upwards, until there is an answer: at most 64
-    /// generations, read from /proc. The sender itself costs no look at /proc.
+    /// Calls `owner_of` for the sender, its parent, and so on upwards, until there is a result: at most 64 generations,
+    /// read from /proc. For the sender itself no file is read.
     ///
-    /// `whose` must know only processes that have not been reaped, or it answers for other processes
+    /// `owner_of` must know only processes that have not been reaped, or it answers for other processes
     /// that have their numbers now. See the [module](super) for the races that remain.
-    pub fn find_by_pid<T>(&self, whose: impl FnMut(Pid) -> Option<T>) -> Option<T> {
-        procfs::lineage(self.pid).find_map(whose)
+    pub fn find_by_pid<T>(&self, owner_of: impl FnMut(Pid) -> Option<T>) -> Option<T> {
+        procfs::lineage(self.pid).find_map(owner_of)
     }
 
     /// Asks for the sender's cgroup: its path in the unified hierarchy, seen from the root of the own
     /// cgroup namespace, as /proc/PID/cgroup has it (cgroups(7)). This also finds a process without a
     /// parent, such as a daemon. `None` without asking if the sender is gone.
     ///
-    /// Allocates the path. [`Path::starts_with`] compares by whole names, and so tells whether it is a
-    /// certain cgroup or one below it.
-    pub fn find_by_cgroup<T>(&self, whose: impl FnOnce(&Path) -> Option<T>) -> Option<T> {
-        whose(&procfs::cgroup(self.pid)?)
+    /// Allocates the path. [`Path::starts_with`] compares whole names, so it shows whether the path is a certain
+    /// cgroup or one below it.
+    pub fn find_by_cgroup<T>(&self, owner_of: impl FnOnce(&Path) -> Option<T>) -> Option<T> {
+        owner_of(&procfs::cgroup(self.pid)?)
     }
 }

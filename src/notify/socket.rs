@@ -23,7 +23,7 @@ use crate::sys::descriptors::above_standard;
 /// The longest message that is read, in bytes; systemd's limit too.
 pub const DATAGRAM_MAX: usize = 4096;
 
-/// The longest path that every sender can put into a `sockaddr_un`, its NUL included.
+/// The longest path that every sender can put into a `sockaddr_un`, including its NUL.
 const PATH_MAX: usize = 107;
 
 /// The mode of a socket that has a path: every process that reaches it may send.
@@ -31,10 +31,9 @@ const FILE_MODE: u32 = 0o666;
 
 /// A socket that takes messages in systemd's notify protocol: one for all children of a supervisor.
 ///
-/// Children find it by the environment variable [`NotifySocket::VARIABLE`]. It is close-on-exec and
-/// non-blocking, and readable when a message waits. The kernel queues only a few
-/// (`net.unix.max_dgram_qlen`); then senders wait.
-///
+/// Children find it by the environment variable [`NotifySocket::VARIABLE`]. It is close-on-exec and non-blocking, and
+/// readable when a message waits. The kernel queues only a few messages (`net.unix.max_dgram_qlen`); then senders
+/// wait.
 /// ```
 /// use std::os::linux::net::SocketAddrExt;
 /// use std::os::unix::ffi::OsStrExt;
@@ -52,8 +51,8 @@ const FILE_MODE: u32 = 0o666;
 /// // What the supervisor does when the socket is readable:
 /// let mut buffer = Buffer::new();
 /// let own = std::process::id();
-/// let whose = |pid: pidherd::Pid| (pid.as_raw() == own).then_some("our own");
-/// match socket.receive(&mut buffer, |sender| sender.find_by_pid(whose))? {
+/// let owner_of = |pid: pidherd::Pid| (pid.as_raw() == own).then_some("our own");
+/// match socket.receive(&mut buffer, |sender| sender.find_by_pid(owner_of))? {
 ///     Received::Message(message) => {
 ///         assert_eq!(message.owner, "our own");
 ///         assert!(message.notices().eq([Notice::Ready, Notice::Status("Up.")]));
@@ -66,40 +65,38 @@ const FILE_MODE: u32 = 0o666;
 #[derive(Debug)]
 pub struct NotifySocket {
     owner: Owner,
-    /// Kept for being dropped, before the descriptor is closed.
+    /// The file is dropped before the descriptor is closed.
     _file: Option<BoundFile>,
     fd: OwnedFd,
     address: OsString,
     counts: Counts,
 }
 
-/// What has come in, and why some of it was not heard. The numbers only grow, and stay at the
-/// greatest.
+/// Counters of the datagrams, by the reason why a datagram was ignored. The numbers only grow, and stay at the
+/// largest value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Datagrams, whatever became of them.
+    /// All datagrams.
     pub received: u64,
-    /// Those longer than [`DATAGRAM_MAX`], which were ignored.
+    /// Datagrams longer than [`DATAGRAM_MAX`]. They were ignored.
     pub truncated: u64,
-    /// Those ignored because the kernel names no process: the sender is in a PID namespace that
-    /// cannot be seen from here.
+    /// Ignored datagrams without a process: the sender is in a PID namespace that is not visible from here.
     pub nameless: u64,
     /// Those ignored because the sender belongs to no owner, or was gone when they were read.
-    pub strangers: u64,
-    /// Those that came with descriptors, which were closed.
+    pub unknown_senders: u64,
+    /// Datagrams with descriptors. The descriptors were closed.
     pub descriptors: u64,
-    /// Lines that mean nothing in messages that were heard; a message that means nothing as a whole
-    /// counts as one.
+    /// Lines without a meaning in accepted messages; a message without any meaning counts as one.
     pub garbage: u64,
 }
 
 impl NotifySocket {
-    /// The environment variable that tells a child the [address](NotifySocket::address).
+    /// The environment variable that carries the [address](NotifySocket::address) to a child.
     pub const VARIABLE: &'static str = "NOTIFY_SOCKET";
 
-    /// A socket with an abstract address that the kernel chooses. Abstract addresses belong to the
-    /// network namespace, and every process in it can send.
+    /// Makes a socket with an abstract address that the kernel chooses. Abstract addresses belong to the network
+    /// namespace, and every process in it can send.
     ///
     /// # Errors
     /// EMFILE, ENFILE, ENOBUFS, ENOMEM; ENOSPC if all abstract addresses are taken.
@@ -112,8 +109,8 @@ impl NotifySocket {
         Ok(NotifySocket::with(fd, address, None))
     }
 
-    /// A socket at this path, for children that are in another network namespace or see the file
-    /// system from another root (they must then be told the path as they see it).
+    /// Makes a socket at this path, for children that are in another network namespace or have another root
+    /// directory. Such a child needs the path as it appears from its own root.
     ///
     /// Every process that can reach it may send to it (mode 0666, whatever the umask): the directory decides which can.
     /// The directory must not be writable for other users, which could put something else in its place. A socket that no
@@ -121,9 +118,9 @@ impl NotifySocket {
     /// made.
     ///
     /// # Errors
-    /// `InvalidInput` with [`BadPath`] inside, for a path that is relative, too long or contains a
-    /// NUL; EADDRINUSE if there is something at the path, be it a socket in use or another file; ENOENT,
-    /// EACCES, EROFS and others as bind(2) says, also if /proc is not mounted. Nothing is left behind then.
+    /// `InvalidInput` with [`BadPath`] inside, for a path that is relative, too long or contains a NUL; EADDRINUSE if
+    /// the path is a socket in use or another file; ENOENT, EACCES, EROFS and other errors of bind(2), also if /proc
+    /// is not mounted. Nothing is left behind then.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<NotifySocket> {
         let path = path.as_ref();
         let bytes = path.as_os_str().as_bytes();
@@ -155,38 +152,38 @@ impl NotifySocket {
         }
     }
 
-    /// What [`NotifySocket::VARIABLE`] has to be for a child: `@` and the abstract name, or the path.
+    /// The value of [`NotifySocket::VARIABLE`] for a child: `@` and the abstract name, or the path.
     #[must_use]
     pub fn address(&self) -> &OsStr {
         &self.address
     }
 
-    /// What has come in so far.
+    /// The counters of the datagrams so far.
     #[must_use]
     pub const fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// Takes one datagram, if one waits. `whose` finds the owner of the sender; see [`Credentials`].
+    /// Takes one datagram, if one waits. `owner_of` finds the owner of the sender; see [`Credentials`].
     /// Never blocks, and does no more than that: a caller with a loop sets a bound, and the socket stays readable.
     ///
-    /// The sender is looked up before the next message is taken, so `systemd-notify`, which waits until
-    /// the message after its own was taken, is always still there.
+    /// The sender is looked up before the next message is taken. `systemd-notify` waits until the message after its
+    /// own was taken, so it is always still there.
     ///
     /// # Errors
-    /// [`OtherProcess`](crate::OtherProcess) inside, in a copy that fork(2) made, which would take the original's
-    /// messages; else what recvmsg(2) says: ENOBUFS, ENOMEM. There is no error that a sender could bring about.
+    /// [`OtherProcess`](crate::OtherProcess) inside, in a copy that fork(2) made, because it would take the messages
+    /// of the original. Otherwise the errors of recvmsg(2): ENOBUFS, ENOMEM. A sender cannot cause an error.
     pub fn receive<'b, T>(
         &mut self,
         buffer: &'b mut Buffer,
-        whose: impl FnOnce(Credentials) -> Option<T>,
+        owner_of: impl FnOnce(Credentials) -> Option<T>,
     ) -> io::Result<Received<'b, T>> {
         self.owner.check()?;
         let Some(arrival) = datagram::receive(self.fd.as_fd(), &mut buffer.0)? else {
             return Ok(Received::Nothing);
         };
         let text = buffer.0.get(..arrival.length).unwrap_or_default();
-        let Some((sender, owner)) = self.admit(&arrival, whose) else {
+        let Some((sender, owner)) = self.admit(&arrival, owner_of) else {
             return Ok(Received::Ignored);
         };
         let notices = notice::parse(text);
@@ -198,7 +195,7 @@ impl NotifySocket {
     fn admit<T>(
         &mut self,
         arrival: &Arrival,
-        whose: impl FnOnce(Credentials) -> Option<T>,
+        owner_of: impl FnOnce(Credentials) -> Option<T>,
     ) -> Option<(Credentials, T)> {
         let counts = &mut self.counts;
         add(&mut counts.received, 1);
@@ -211,8 +208,8 @@ impl NotifySocket {
             add(&mut counts.nameless, 1);
             return None;
         };
-        let Some(owner) = whose(sender) else {
-            add(&mut counts.strangers, 1);
+        let Some(owner) = owner_of(sender) else {
+            add(&mut counts.unknown_senders, 1);
             return None;
         };
         Some((sender, owner))
@@ -225,12 +222,12 @@ impl AsFd for NotifySocket {
     }
 }
 
-/// What [`NotifySocket::receive`] has taken from the socket.
+/// The result of [`NotifySocket::receive`].
 #[derive(Clone, Debug)]
 pub enum Received<'b, T> {
-    /// Nothing: no datagram waits.
+    /// No datagram waits.
     Nothing,
-    /// A datagram that is not to be heard. It was counted, and there may be more.
+    /// A datagram that is ignored. It was counted, and more datagrams can follow.
     Ignored,
     /// A message of a process that has an owner.
     Message(Datagram<'b, T>),
@@ -241,23 +238,23 @@ pub enum Received<'b, T> {
 pub struct Datagram<'b, T> {
     /// The sender.
     pub sender: Credentials,
-    /// What `whose` has answered for the sender.
+    /// What `owner_of` has answered for the sender.
     pub owner: T,
     notices: Notices<'b>,
 }
 
 impl<'b, T> Datagram<'b, T> {
-    /// What it says, in its order; 512 at the most. They borrow nothing but the [`Buffer`].
+    /// The notices in the order of the message; at most 512. They borrow only from the [`Buffer`].
     pub fn notices(&self) -> impl Iterator<Item = Notice<'b>> + use<'b, T> {
         self.notices.clone().filter_map(Result::ok)
     }
 }
 
-/// Room for one message; 4 KiB, which may well be on the stack.
+/// Room for one message; 4 KiB, small enough for the stack.
 pub struct Buffer([u8; DATAGRAM_MAX]);
 
 impl Buffer {
-    /// An empty one.
+    /// Makes an empty buffer.
     #[must_use]
     pub const fn new() -> Buffer {
         Buffer([0; DATAGRAM_MAX])
@@ -281,7 +278,7 @@ impl fmt::Debug for Buffer {
 #[error("{0:?} cannot be a notify socket's path: it must be absolute, at most 107 bytes long and without a NUL")]
 pub struct BadPath(pub PathBuf);
 
-/// Credentials are asked for before there is an address, so no message can come without.
+/// Credentials are requested before the socket has an address, so every message has them.
 fn unbound() -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
@@ -297,7 +294,7 @@ fn is_abandoned(path: &Path, address: &SocketAddrUnix) -> io::Result<bool> {
     Ok(is_socket && retry_on_intr(|| rustix::net::connect(&probe, address)) == Err(Errno::CONNREFUSED))
 }
 
-/// The file of a bound socket, which it removes when it is dropped.
+/// The file of a bound socket. It is removed when this value is dropped.
 ///
 /// It knows the file by its inode too. An open socket keeps that in use, so no other file can have got the number as long
 /// as this is dropped first.
@@ -310,7 +307,7 @@ struct BoundFile {
 }
 
 impl BoundFile {
-    /// What has just been bound to this path.
+    /// Finds the socket that has just been bound to this path.
     fn find(path: &Path) -> io::Result<BoundFile> {
         let found = fs::symlink_metadata(path)?;
         Ok(BoundFile {
@@ -325,8 +322,8 @@ impl BoundFile {
         (found.dev(), found.ino()) == (self.device, self.inode)
     }
 
-    /// Lets every user send to it. That is done to the file that was found, not to the path: a link
-    /// put in its place is not followed.
+    /// Allows every user to send. The mode is changed on the file that was found, not through the path, so a link in
+    /// its place is not followed.
     fn open_to_all(&self) -> io::Result<()> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = retry_on_intr(|| rustix::fs::open(&self.path, flags, Mode::empty()))?;

@@ -3,33 +3,29 @@
 //! A signal to a group also reaches zombies that are not reaped, so the signal alone cannot tell a group that is alive
 //! from one of zombies.
 //!
-//! /proc/PID/stat is about the first thread of a process, the leader. Once that has ended it says `Z`, and has
-//! `PF_EXITING` among its flags, while other threads may live on. So either means the end of the process only where there
-//! is no other thread.
+//! /proc/PID/stat is about the first thread of a process, the leader. After the leader has ended, the state is `Z`
+//! and the flags contain `PF_EXITING`, while other threads can live on. So either of these means the end of the
+//! process only where there is no other thread.
 //!
 //! Everything here is about numbers, so it is about the process that has the number at the moment of the look.
 //! /proc must be that of the own PID namespace, and must not be mounted with a `hidepid` that hides
 //! the processes in question (proc(5)).
 
 pub(crate) mod self_;
+mod stat;
 
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::iter;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
-use std::str;
-
-use rustix::io::retry_on_intr;
 
 use crate::exit::Pid;
+use stat::{Origin, fields, number, origin};
 
 /// How many generations [`lineage`] looks back, the process itself counted.
 const GENERATIONS: usize = 64;
-
-/// Longer than a line of /proc/PID/stat is up to and including its 22nd field.
-const STAT_ROOM: usize = 1024;
 
 /// Whether any process of this group is alive. Reads all of /proc: for those few cases in which
 /// nothing else can tell.
@@ -135,40 +131,6 @@ fn parent_of(child: Origin) -> Option<(Pid, Origin)> {
     (own.started <= child.started).then_some((pid, own))
 }
 
-/// Where a process comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Origin {
-    /// `None` where the parent is outside of this PID namespace.
-    parent: Option<Pid>,
-    /// Clock ticks since boot.
-    started: u64,
-}
-
-/// `None`: there is no such process, or none that may be seen.
-fn origin(pid: Pid) -> Option<Origin> {
-    let mut path = [0; "/proc/4294967295/stat".len()];
-    let room = path.len();
-    let mut rest = &mut path[..];
-    write!(rest, "/proc/{pid}/stat").ok()?;
-    let length = room - rest.len();
-    let file = File::open(str::from_utf8(path.get(..length)?).ok()?).ok()?;
-    let mut stat = [0; STAT_ROOM];
-    let length = retry_on_intr(|| rustix::io::read(&file, &mut stat)).ok()?;
-    origin_of(stat.get(..length)?)
-}
-
-fn origin_of(stat: &[u8]) -> Option<Origin> {
-    let mut fields = fields(stat)?;
-    let mut number = |skip| str::from_utf8(fields.nth(skip)?).ok()?.parse::<u64>().ok();
-    // After the state the fourth field of proc_pid_stat(5), then the 22nd.
-    let parent = number(1)?;
-    let started = number(17)?;
-    Some(Origin {
-        parent: Pid::new(u32::try_from(parent).ok()?),
-        started,
-    })
-}
-
 /// The path of a process's cgroup in the unified hierarchy, below the root of the own cgroup namespace
 /// (cgroups(7)). `None` if the process is gone or there is no such hierarchy.
 pub(crate) fn cgroup(pid: Pid) -> Option<PathBuf> {
@@ -189,20 +151,6 @@ fn lives_in(stat: &[u8], group: Pid) -> bool {
     };
     let leader_lives = !matches!(state, b"Z" | b"X" | b"x");
     number(stat, 2) == Some(group.as_raw().into()) && (leader_lives || !has_one_thread(stat))
-}
-
-/// The number that stands so many fields after the state.
-fn number(stat: &[u8], after: usize) -> Option<u64> {
-    let field = fields(stat)?.nth(after)?;
-    str::from_utf8(field).ok()?.parse().ok()
-}
-
-/// The fields of a line of /proc/PID/stat from the third, the state, on. The name before it is in
-/// parentheses, and may hold anything, parentheses too (proc_pid_stat(5)).
-fn fields(stat: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
-    let end = stat.iter().rposition(|&byte| byte == b')')?;
-    let fields = stat.get(end + 1..)?.split(u8::is_ascii_whitespace);
-    Some(fields.filter(|field| !field.is_empty()))
 }
 
 #[cfg(test)]
@@ -278,33 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_parent_and_start_whatever_the_name() {
-        let numbers = "7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22000 23 24";
-        for (name, parent) in [("(sleep)", 4), ("(a) S 1 2 (b)", 4), ("()", 4), ("(x)", 0)] {
-            let stat = format!("3 {name} S {parent} 5 6 {numbers}");
-            let expected = Origin {
-                parent: Pid::new(parent),
-                started: 22000,
-            };
-            assert_eq!(origin_of(stat.as_bytes()), Some(expected), "{stat}");
-        }
-        for stat in [
-            "",
-            "nonsense",
-            "3 (x)",
-            "3 (x) S",
-            "3 (x) S 4",
-            "3 (x) S y 5 6",
-            "3 (x) S -1 5 6 7",
-        ] {
-            assert_eq!(origin_of(stat.as_bytes()), None, "{stat}");
-        }
-        let huge = format!("3 (x) S 4294967296 5 6 {numbers}");
-        assert_eq!(origin_of(huge.as_bytes()), None);
-    }
-
-    #[test]
-    fn a_lineage_begins_with_the_process_and_goes_up() {
+    fn a_lineage_begins_with_the_process_and_continues_with_its_ancestors() {
         let own = std::process::id();
         let parent = parent_id();
         let mut shell = Command::new("sh")
@@ -324,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_process_that_is_gone_nothing_but_the_number_is_known() {
+    fn a_process_that_has_ended_has_no_known_ancestors() {
         let mut child = Command::new("true").spawn().unwrap();
         let gone = pid(child.id());
         child.wait().unwrap();

@@ -10,7 +10,7 @@ use std::os::fd::RawFd;
 use std::path::Path;
 use std::process;
 
-use super::origin;
+use super::stat::origin;
 use crate::exit::Pid;
 use crate::signal::Signal;
 
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_held_is_known_until_reaped() {
+    fn a_held_process_is_known_until_it_is_reaped() {
         let mut child = Command::new("true").spawn().unwrap();
         let pid = Pid::new(child.id()).unwrap();
         let held = || held_by_pidfd(|_| false).unwrap().contains(&pid);

@@ -1,29 +1,27 @@
-//! What a supervisor is given once and for all.
+//! The settings of a supervisor that are fixed when it is built.
 
-use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use super::Supervisor;
-use super::driver::{Driver, KEPT_RUNS};
-use super::event::Events;
-use super::kernel::{Kernel, Linux};
-use crate::command::Spawner;
-use crate::errno::SetupError;
+use crate::engine::core::{KEPT_RUNS, SLICE};
+use crate::linux::core::SPAWNS_IN_FLIGHT;
 use crate::signalfd::SignalFd;
 use crate::timerfd::Clock;
 
-/// The most runs of each instance that can be remembered.
+/// The largest number of remembered runs per instance.
 const MOST_RUNS: usize = 1_000;
 
-/// Settings of a [`Supervisor`] that it has from the start.
+/// Settings of a [`Supervisor`](crate::Supervisor) that are fixed when it is built.
 #[derive(Debug)]
 pub struct Builder {
-    clock: Clock,
-    signals: Option<SignalFd>,
-    events: usize,
-    runs: usize,
-    seed: Option<u64>,
-    notify_path: Option<PathBuf>,
+    pub(super) clock: Clock,
+    pub(super) signals: Option<SignalFd>,
+    pub(super) events: usize,
+    pub(super) runs: usize,
+    pub(super) slice: Duration,
+    pub(super) spawns_in_flight: usize,
+    pub(super) seed: Option<u64>,
+    pub(super) notify_path: Option<PathBuf>,
     pub(super) adopt: bool,
 }
 
@@ -34,6 +32,8 @@ impl Default for Builder {
             signals: None,
             events: 4_096,
             runs: KEPT_RUNS,
+            slice: SLICE,
+            spawns_in_flight: SPAWNS_IN_FLIGHT,
             notify_path: None,
             seed: None,
             adopt: false,
@@ -42,38 +42,69 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// The clock that graces, delays and waits are measured by; the monotonic one by default, which
-    /// stands still while the machine is suspended.
+    /// The clock for graces, delays and waits. The default is [`Clock::Monotonic`], which does not advance while the
+    /// machine is suspended.
     #[must_use]
     pub const fn clock(mut self, clock: Clock) -> Builder {
         self.clock = clock;
         self
     }
 
-    /// Signals to the host's process, to be told as [`Event::Signal`](super::Event::Signal). They must be blocked in every
-    /// thread, by a [`MaskGuard`](crate::MaskGuard) before the first is made.
+    /// Signals to the host's process that the supervisor reports as [`Event::Signal`](crate::supervisor::Event::Signal). The
+    /// default is none. The signals must be blocked in every thread: make a [`MaskGuard`](crate::MaskGuard) before the
+    /// first thread starts.
     #[must_use]
     pub fn signals(mut self, signals: SignalFd) -> Builder {
         self.signals = Some(signals);
         self
     }
 
-    /// How many events are kept for a host that does not fetch them: 4,096 by default.
+    /// How many unfetched events are kept: 4,096 by default. When the queue is full, the oldest event is dropped and
+    /// counted ([`Supervisor::dropped_events`](crate::Supervisor::dropped_events)).
     #[must_use]
     pub const fn event_capacity(mut self, events: usize) -> Builder {
         self.events = events;
         self
     }
 
-    /// How many runs of each instance are remembered ([`Supervisor::runs`]): 5 by default, 1,000 at most.
+    /// How many runs of each instance are remembered ([`Supervisor::runs`](crate::Supervisor::runs)): 5 by default. A value above 1,000 is
+    /// treated as 1,000. With 0 no run is remembered.
     #[must_use]
     pub const fn remembered_runs(mut self, runs: usize) -> Builder {
         self.runs = if runs > MOST_RUNS { MOST_RUNS } else { runs };
         self
     }
 
-    /// Where the socket for [`GroupSpec::notify_socket`](super::GroupSpec::notify_socket) is to be: for children in another network namespace,
-    /// which do not see the abstract address that it has by default. See
+    /// How many processes may be in flight at a time. A process is in flight after it is cloned and before it executes
+    /// its program. The default is 0: each spawn blocks until execve(2), which takes about a hundred microseconds, or
+    /// longer when a network file system hangs.
+    ///
+    /// With 1 or more, a spawn returns as soon as the process exists. [`State::Starting`](crate::lifecycle::State)
+    /// begins then, with the pid. A grace begins when the program is executed. An error of a step before that is
+    /// reported when the step fails. While the maximum is in flight, further starts wait and stops do not. A value of
+    /// 32 keeps two processors busy: 15,000 starts take less than half of the time. Each process in flight takes nine
+    /// pages of address space. If a command cannot be spawned in flight (see
+    /// [`Spawner::begin`](crate::Spawner::begin)), its spawn blocks as with 0.
+    #[must_use]
+    pub const fn spawns_in_flight(mut self, most: usize) -> Builder {
+        self.spawns_in_flight = most;
+        self
+    }
+
+    /// How long one [`dispatch`](crate::Supervisor::dispatch) may last: 5 ms by default. Work that is left is done by the next
+    /// call, and the descriptor set stays readable until then. A single step is not interrupted, so a call may exceed
+    /// the slice by one spawn. A slice of zero is one step of each kind.
+    ///
+    /// A crash storm in one group may delay the deadlines of other groups and the host's other descriptors by this
+    /// time. A shorter slice costs more turns of the loop for the same work.
+    #[must_use]
+    pub const fn slice(mut self, slice: Duration) -> Builder {
+        self.slice = slice;
+        self
+    }
+
+    /// The path of the socket for [`GroupSpec::notify_socket`](crate::supervisor::GroupSpec::notify_socket). By default the socket
+    /// has an abstract address, which a child in another network namespace cannot reach. Such a child needs a path. See
     /// [`NotifySocket::bind`](crate::notify::NotifySocket::bind).
     #[must_use]
     pub fn notify_path(mut self, path: impl Into<PathBuf>) -> Builder {
@@ -81,39 +112,28 @@ impl Builder {
         self
     }
 
-    /// What the jitter of delays is drawn from; by default something that differs from process to
-    /// process. The same seed gives the same delays.
+    /// The seed of the jitter of delays. The same seed gives the same delays. By default the seed is derived from the
+    /// time and the host's pid.
     #[must_use]
     pub const fn seed(mut self, seed: u64) -> Builder {
         self.seed = Some(seed);
         self
     }
 
-    /// Makes the supervisor.
+    /// Adopts the orphans of the process tree below the host, and reaps them. It is off by default. The init of a
+    /// container and a subreaper need it. Each reaped orphan is reported as [`Event::Orphan`](crate::supervisor::Event::Orphan).
     ///
-    /// # Errors
-    /// A [`SetupError`]: the kernel refuses an epoll, a timerfd, `/dev/null` or the memory for a stack (EMFILE, ENFILE,
-    /// ENOMEM; ENOENT where there is no `/dev`). [`OtherProcess`](crate::OtherProcess) inside: the [`SignalFd`] was made
-    /// in another process. For [`Builder::adopt_orphans`] see there.
-    pub fn build(self) -> io::Result<Supervisor> {
-        if let Some(signals) = &self.signals {
-            signals.check_owner()?;
-        }
-        let spawner = Spawner::new()?;
-        let mut linux = Linux::new(self.clock, spawner, self.signals)
-            .map_err(|error| SetupError::new("make", "the supervisor's epoll and timerfd", &error))?;
-        if self.adopt {
-            linux.adopt_orphans()?;
-        }
-        let seed = self
-            .seed
-            .unwrap_or_else(|| self.clock.now().as_nanos() ^ u64::from(std::process::id()) << 32);
-        let mut driver = Driver::new(linux, Events::new(self.events), seed);
-        driver.kept_runs = self.runs;
-        Ok(Supervisor {
-            driver,
-            ready: Vec::with_capacity(Linux::SLICE as usize),
-            notify_path: self.notify_path,
-        })
+    /// The host must know all its children. Register a child that the library did not start with
+    /// [`Supervisor::known_children`](crate::Supervisor::known_children), unless the host holds a pidfd of it. SIGCHLD must be blocked in every thread,
+    /// and only the supervisor may read it. A host that is not PID 1 becomes a subreaper when the supervisor is built
+    /// (`PR_SET_CHILD_SUBREAPER`, prctl(2)). It stays a subreaper when the supervisor is dropped, because orphans that
+    /// are alive at that time would otherwise not be reaped by the host.
+    ///
+    /// With this setting [`Builder::build`] may fail with `InvalidInput` and an [`AdoptError`](crate::supervisor::AdoptError)
+    /// inside.
+    #[must_use]
+    pub const fn adopt_orphans(mut self, yes: bool) -> Builder {
+        self.adopt = yes;
+        self
     }
 }

@@ -1,22 +1,42 @@
-//! The supervisor: groups of processes, driven by whoever owns the event loop.
+//! The supervisor: groups of processes, driven by the host's event loop.
 //!
-//! A host adds groups, asks for things, waits on the supervisor's descriptors in its own way and
-//! calls back when one is ready. Everything happens inside these calls: there is no thread, no
-//! signal handler and no global state. No call blocks, except that spawning takes until exec has
-//! happened (see [`Command`](crate::Command)).
+//! A host adds groups, issues commands, waits on the supervisor's descriptors in its own way, and calls the supervisor
+//! when a descriptor is ready. Everything happens inside these calls: there is no thread, no signal handler and no
+//! global state. No call blocks, except that a spawn takes until execve(2) by default (see
+//! [`Builder::spawns_in_flight`] and [`Command`](crate::Command)).
 //!
-//! There are two ways to wait, and they can be changed at any time:
+//! There are two ways to wait, and a host may change between them at any time:
 //!
-//! 1. The supervisor is one descriptor ([`AsFd`]), readable when there is something to do: then
-//!    call [`Supervisor::dispatch`].
-//! 2. Each descriptor by itself ([`Supervisor::fds`]): when one is readable, call
-//!    [`Supervisor::process_ready`] with its number. They come and go with the processes; a host
-//!    follows them by [`Supervisor::next_fd_change`].
+//! 1. The supervisor is one descriptor ([`AsFd`]). It is readable when there is something to do: call
+//!    [`Supervisor::dispatch`] then.
+//! 2. Each descriptor of the set is registered by itself ([`Supervisor::fds`]). When one is readable, call
+//!    [`Supervisor::process_ready`] with its number. Descriptors are added and removed as processes start and end. A host
+//!    follows the changes with [`Supervisor::next_fd_change`].
 //!
-//! A loop that is edge-triggered calls until the answer is [`Progress::Nothing`]. That of tokio is:
-//! `examples/tokio.rs` puts the supervisor into an `AsyncFd`, and clears its readiness only then. It yields to the
-//! runtime between two calls: in a crash storm there is always more to do, and other tasks would never run. A wait may
-//! end with `EINTR` when nothing has happened (a host that is stopped and goes on): it is to be repeated.
+//! A wait can end with `EINTR` when nothing has happened, for example in a host that is stopped and continued. Repeat it.
+//!
+//! # The loop of a host
+//!
+//! A host waits, dispatches and fetches events, in any order. Events wake it: those of a command such as
+//! [`start`](Supervisor::start) make the set readable, and so do those of a dispatch that come after the host has fetched. A
+//! host that never fetches events is woken once for them. The set also becomes readable when everything is
+//! [down](Supervisor::is_down) after a shutdown. An idle supervisor makes no system call.
+//!
+//! A call serves the deadlines that are due first. It lasts for one [slice](Builder::slice), 5 ms by default, so the host's
+//! other descriptors have their turn in a crash storm.
+//!
+//! # Edge-triggered hosts
+//!
+//! A host with an edge-triggered registration of the one descriptor calls [`Supervisor::dispatch`] until the answer is
+//! [`Progress::Nothing`], and only then waits for the next edge. `examples/tokio.rs` does so: tokio's `AsyncFd` is
+//! edge-triggered, and the example clears its readiness at `Nothing`.
+//!
+//! This loop ends in a crash storm as well. Work that becomes ready after the host has begun to call counts as later. When all
+//! the earlier work is done and the calls have taken longer than a slice, the answer is `Nothing`, and the set is readable by a
+//! new edge for the rest. On a runtime with other tasks, yield between two calls: the earlier work of thousands of processes
+//! takes many slices.
+//!
+//! A host that waits for each descriptor by itself registers them level-triggered.
 //!
 //! # Example
 //!
@@ -45,113 +65,93 @@
 //! # }
 //! ```
 
-mod arena;
 mod builder;
-mod commands;
-mod driver;
-mod error;
-mod event;
-mod history;
-mod instance;
-mod kernel;
-mod leaves;
-mod orphans;
-mod request;
-mod rolling;
-#[cfg(test)]
-mod sim;
-mod spec;
-mod status;
-mod voices;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::PathBuf;
 
-pub use arena::Id;
 pub use builder::Builder;
-pub use driver::Progress;
-pub use error::{Error, SpecError};
-pub use event::{Event, Name, TransitionEvent};
-pub use history::{End, Run};
-pub use orphans::{AdoptError, Hold, OrphanCounts, Spared};
-pub use request::{Outcome, Request};
-pub use spec::GroupSpec;
-pub use status::{GroupStatus, Status};
+
+pub use crate::engine::arena::Id;
+pub use crate::engine::error::{Error, SpecError};
+pub use crate::engine::event::{Event, Name, TransitionEvent};
+pub use crate::engine::ids::{GroupId, InGroups, InInstances, InstanceId, Target};
+pub use crate::engine::progress::Progress;
+pub use crate::engine::request::{Outcome, Request};
+pub use crate::engine::run::{End, Run};
+pub use crate::engine::spec::GroupSpec;
+pub use crate::engine::status::{GroupStatus, Status};
+pub use crate::linux::orphans::{AdoptError, KnownChildren, OrphanCounts, ReapPause};
 
 use crate::child::Pipes;
+use crate::command::Spawner;
+use crate::engine::core::Engine;
+use crate::engine::event::Events;
+use crate::engine::kernel::Kernel;
+use crate::errno::SetupError;
 use crate::fdset::{Change, FdSet, Token};
-use crate::group::{Plan, Rolling};
+use crate::group::{ReloadPlan, Rolling};
 use crate::lifecycle::Input;
+use crate::linux::core::Linux;
 use crate::notify::Counts;
 use crate::signal::Signal;
 use crate::time::Instant;
-use driver::Driver;
-use kernel::{Kernel, Linux, Source};
 
-/// What a [`GroupId`] points into.
-#[doc(hidden)]
-pub struct InGroups;
-/// What an [`InstanceId`] points into.
-#[doc(hidden)]
-pub struct InInstances;
-
-/// A group of the supervisor that gave the id, and of no other. It never means another one of that, not even
-/// after the group was removed.
-pub type GroupId = Id<InGroups>;
-/// An instance of the supervisor that gave the id: one place in a group, whichever process fills it. It
-/// never means another one of that.
-pub type InstanceId = Id<InInstances>;
-
-/// Whom a command concerns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Target {
-    /// Every instance of every group.
-    All,
-    /// Every instance of a group; and whether instances that are added later are to be up.
-    Group(GroupId),
-    /// One instance.
-    Instance(InstanceId),
-}
-
-impl From<GroupId> for Target {
-    fn from(id: GroupId) -> Target {
-        Target::Group(id)
-    }
-}
-
-impl From<InstanceId> for Target {
-    fn from(id: InstanceId) -> Target {
-        Target::Instance(id)
-    }
-}
-
-/// Groups of processes, and the descriptors to watch them by; see the [module](self).
+/// Groups of processes, and the descriptors to watch them; see the [module](self).
 ///
-/// Dropping it leaves no child and no zombie: everything that is alive gets SIGKILL and is reaped,
-/// which may take up to two seconds. For a graceful end, call [`Supervisor::shutdown`] first and
-/// go on dispatching until [`Supervisor::is_down`].
+/// Dropping it leaves no child and no zombie: every process gets SIGKILL and is reaped. The drop blocks for up to two
+/// seconds. For a graceful end, call [`Supervisor::shutdown`] first and dispatch until [`Supervisor::is_down`].
 ///
-/// It belongs to the process that built it. In a copy that fork(2) made, its calls fail with
-/// [`Error::OtherProcess`], and dropping it closes the copy's descriptors and does nothing else.
+/// A supervisor belongs to the process that built it. In a copy that fork(2) made, its calls fail with
+/// [`Error::OtherProcess`], and dropping it only closes the copy's descriptors.
 pub struct Supervisor {
-    driver: Driver<Linux>,
-    /// Reused by every dispatch.
-    ready: Vec<Token>,
-    /// Where the notify socket is to be.
+    driver: Engine<Linux>,
+    /// The path of the notify socket; `None` for an abstract address.
     notify_path: Option<PathBuf>,
 }
 
-impl Supervisor {
-    /// A supervisor with the default settings.
+impl Builder {
+    /// Builds the supervisor.
     ///
     /// # Errors
-    /// As [`Builder::build`].
+    /// [`SetupError`]: the kernel refuses an epoll, a timerfd, `/dev/null` or the memory for a stack (EMFILE,
+    /// ENFILE, ENOMEM; ENOENT if there is no `/dev`). [`OtherProcess`](crate::OtherProcess) inside: the [`SignalFd`](crate::SignalFd)
+    /// was made in another process. [`Builder::adopt_orphans`] describes the errors of that setting.
+    pub fn build(self) -> io::Result<Supervisor> {
+        if let Some(signals) = &self.signals {
+            signals.check_owner()?;
+        }
+        let spawner = Spawner::new()?;
+        let mut linux = Linux::new(self.clock, spawner, self.signals)
+            .map_err(|error| SetupError::new("make", "the supervisor's epoll and timerfd", &error))?;
+        if self.adopt {
+            linux.adopt_orphans()?;
+        }
+        linux.most_in_flight = self.spawns_in_flight;
+        let seed = self
+            .seed
+            .unwrap_or_else(|| self.clock.now().as_nanos() ^ u64::from(std::process::id()) << 32);
+        let mut driver = Engine::new(linux, Events::new(self.events), seed);
+        driver.kept_runs = self.runs;
+        driver.slice = self.slice;
+        Ok(Supervisor {
+            driver,
+            notify_path: self.notify_path,
+        })
+    }
+}
+
+impl Supervisor {
+    /// Builds a supervisor with the default settings.
+    ///
+    /// # Errors
+    /// As for [`Builder::build`].
     pub fn new() -> io::Result<Supervisor> {
         Supervisor::builder().build()
     }
 
-    /// Settings to choose.
+    /// The settings of a new supervisor, all at their defaults.
     #[must_use]
     pub fn builder() -> Builder {
         Builder::default()
@@ -159,15 +159,15 @@ impl Supervisor {
 
     // Groups.
 
-    /// Adds a group. Nothing is started yet.
+    /// Adds a group. No process is started by this call.
     ///
-    /// The commands are compiled here, each instance's own if they differ
-    /// ([`GroupSpec::with`]): that looks up their users, which may ask a name service, and takes the memory
-    /// of an environment for each. For thousands, give ids instead of names.
+    /// The commands are compiled here: one for the group, or one for each instance with [`GroupSpec::with`]. Compiling
+    /// looks up user names, which may block on a name service, and allocates an environment for each command. For
+    /// thousands of instances, use numeric ids instead of names.
     ///
     /// # Errors
-    /// [`Error::Spec`] if the group cannot be as described: everything about it is checked here,
-    /// and with an error nothing has happened. [`Error::ShuttingDown`].
+    /// [`Error::Spec`] if the description is wrong: everything about it is checked here, and the group is not
+    /// added then. [`Error::ShuttingDown`].
     pub fn add(&mut self, spec: GroupSpec) -> Result<GroupId, Error> {
         if self.lacks_socket(&spec) {
             self.driver.check_new(&spec)?;
@@ -176,8 +176,8 @@ impl Supervisor {
         self.call(|driver| driver.add(spec))
     }
 
-    /// Stops a group and removes it when the last of its instances is gone, which
-    /// [`Event::GroupRemoved`] tells. From now on it takes no more starts.
+    /// Stops a group, and removes it when its last instance is gone, which [`Event::GroupRemoved`] reports. From now on
+    /// the group accepts no start.
     ///
     /// # Errors
     /// [`Error::UnknownGroup`].
@@ -185,33 +185,34 @@ impl Supervisor {
         self.call(|driver| driver.remove(group))
     }
 
-    /// Changes the number of instances. Those with the highest numbers go first; the others keep
-    /// their processes. New ones are started if the group was last asked to be up.
+    /// Changes the number of instances. The instances with the highest numbers are stopped first; the others keep their
+    /// processes. New instances are started if the group is wanted up.
     ///
     /// # Errors
-    /// [`Error::UnknownGroup`], [`Error::Leaving`], [`Error::ShuttingDown`]; [`Error::Spec`] for a
-    /// number that cannot be, or if the command of a new number is wrong. Nothing has changed then.
+    /// [`Error::UnknownGroup`], [`Error::Leaving`], [`Error::Rolling`], [`Error::ShuttingDown`];
+    /// [`Error::Spec`] if the number is out of range or the command of a new instance is wrong. Nothing changes then.
     pub fn scale(&mut self, group: GroupId, instances: u32) -> Result<Outcome, Error> {
         self.call(|driver| driver.scale(group, instances))
     }
 
-    /// What [`Supervisor::reload`] would do.
+    /// Returns what [`Supervisor::reload`] would do, and changes nothing.
     ///
     /// # Errors
-    /// As [`Supervisor::reload`], but for commands that cannot be run: those are found there.
-    pub fn plan(&self, group: GroupId, spec: &GroupSpec) -> Result<Plan, Error> {
+    /// As for [`Supervisor::reload`], except that errors in the commands are found by the reload alone.
+    pub fn plan_reload(&self, group: GroupId, spec: &GroupSpec) -> Result<ReloadPlan, Error> {
         self.driver.kernel.owner.check()?;
         self.driver.plan(group, spec)
     }
 
-    /// Makes a group as described, with as little disturbance as possible: a policy changes in place,
-    /// an environment at the next start, and only those whose command changed are restarted. Of these, whoever
-    /// is wanted and was given up gets another chance; who was stopped, or has ended and was left so, stays.
+    /// Gives a group a new description, with as little disturbance as possible. A new policy applies at once. A new
+    /// environment applies at the next start. Only instances with a changed command are restarted. Such an instance is
+    /// also started if it is `Fatal` and wanted up. An instance that was stopped, or that has ended and was not to be
+    /// restarted, stays down.
     ///
     /// # Errors
-    /// [`Error::UnknownGroup`], [`Error::Leaving`], [`Error::ShuttingDown`]; [`Error::Spec`] if the
-    /// description is wrong. Everything goes on as it was then.
-    pub fn reload(&mut self, group: GroupId, spec: GroupSpec) -> Result<Plan, Error> {
+    /// [`Error::UnknownGroup`], [`Error::Leaving`], [`Error::Rolling`], [`Error::ShuttingDown`];
+    /// [`Error::Spec`] if the description is wrong. Nothing changes then.
+    pub fn reload(&mut self, group: GroupId, spec: GroupSpec) -> Result<ReloadPlan, Error> {
         if self.lacks_socket(&spec) {
             self.driver.plan(group, &spec)?;
             self.listen()?;
@@ -221,23 +222,24 @@ impl Supervisor {
 
     // Commands.
 
-    /// Starts what is not up: whatever its state, with all counters at zero. During a stop it is
-    /// remembered, and done when the old process is gone.
+    /// Starts every instance of the target that is not up, with all counters at zero. During a stop, the start is
+    /// remembered and takes place when the old process is gone.
     ///
-    /// A program that cannot be started is not an error of this call: it is a failed start, told as
-    /// an event and retried under the policy.
+    /// A program that cannot be started is not an error of this call. It is a failed start, which is reported as an
+    /// event and retried under the policy.
     ///
-    /// Who is leaving, because its group was scaled down or is being removed, is not called back:
-    /// that is an error for one of them, and a command for many passes them over.
+    /// An instance that is leaving, because its group is scaled down or is being removed, is not started: for a single
+    /// instance that is an error, and a command for many instances skips it.
     ///
     /// # Errors
-    /// [`Error::UnknownGroup`], [`Error::UnknownInstance`], [`Error::Leaving`],
-    /// [`Error::LeavingInstance`], [`Error::ShuttingDown`]. Nothing has been done then.
+    /// [`Error::UnknownGroup`], [`Error::UnknownInstance`], [`Error::Leaving`], [`Error::LeavingInstance`],
+    /// [`Error::ShuttingDown`]. Nothing is started then.
     pub fn start(&mut self, target: impl Into<Target>) -> Result<Outcome, Error> {
         self.call(|driver| driver.request(target.into(), Request::Start))
     }
 
-    /// Stops what is up, by its policy's ladder. A second stop changes nothing: deadlines stay.
+    /// Stops every instance of the target that is up, by its policy's stop ladder. A second stop changes nothing:
+    /// deadlines stay.
     ///
     /// # Errors
     /// [`Error::UnknownGroup`], [`Error::UnknownInstance`].
@@ -245,15 +247,16 @@ impl Supervisor {
         self.call(|driver| driver.request(target.into(), Request::Stop))
     }
 
-    /// Stops what is up and starts it again when it is gone; starts what is not up.
+    /// Stops every instance that is up and starts it again when its process is gone; starts every instance that is
+    /// down.
     ///
     /// # Errors
-    /// As [`Supervisor::start`].
+    /// As for [`Supervisor::start`].
     pub fn restart(&mut self, target: impl Into<Target>) -> Result<Outcome, Error> {
         self.call(|driver| driver.request(target.into(), Request::Restart))
     }
 
-    /// Stops what is up by SIGKILL, now, also in the middle of a graceful stop.
+    /// Stops every instance that is up with SIGKILL at once, even during a graceful stop.
     ///
     /// # Errors
     /// [`Error::UnknownGroup`], [`Error::UnknownInstance`].
@@ -261,98 +264,92 @@ impl Supervisor {
         self.call(|driver| driver.request(target.into(), Request::Kill))
     }
 
-    /// Restarts what is up in a group a few at a time; [`Event::Rolled`] tells when that is over. What is
-    /// not up stays so.
+    /// Restarts the instances of a group that are up, a few at a time. [`Event::Rolled`] reports the end. Instances
+    /// that are down stay down.
     ///
     /// # Errors
-    /// [`Error::UnknownGroup`], [`Error::Leaving`], [`Error::ShuttingDown`]; [`Error::Rolling`] if one is
-    /// under way, during which [`scale`](Supervisor::scale) and [`reload`](Supervisor::reload) are refused
-    /// too; [`Error::NoneUnavailable`]; [`Error::Spec`] if there would be too many.
+    /// [`Error::UnknownGroup`], [`Error::Leaving`], [`Error::ShuttingDown`]; [`Error::Rolling`] if a rolling
+    /// restart is under way, during which [`scale`](Supervisor::scale) and [`reload`](Supervisor::reload) are refused
+    /// too; [`Error::NoneUnavailable`]; [`Error::Spec`] if the group would have too many instances.
     pub fn rolling_restart(&mut self, group: GroupId, rolling: Rolling) -> Result<Outcome, Error> {
         self.call(|driver| driver.roll(group, rolling))
     }
 
-    /// Sends a signal to processes (not to their groups), whatever it does to them.
+    /// Sends a signal to the processes of the target, not to their process groups. The supervisor does not treat it as
+    /// a stop.
     ///
     /// # Errors
-    /// [`Error::UnknownGroup`], [`Error::UnknownInstance`]; for a single instance
-    /// [`Error::NotAlive`] and [`Error::Signal`], which for many are counted in the [`Outcome`].
+    /// [`Error::UnknownGroup`], [`Error::UnknownInstance`]; for a single instance [`Error::NotAlive`] and
+    /// [`Error::Signal`], which the [`Outcome`] counts for many instances.
     pub fn signal(&mut self, target: impl Into<Target>, signal: Signal) -> Result<Outcome, Error> {
         self.call(|driver| driver.signal(target.into(), signal))
     }
 
-    /// Tells that an instance is ready, for a host that learns it in a way of its own. With
-    /// [`Startup::Notify`](crate::lifecycle::Startup::Notify) it counts as running from now on.
+    /// Reports that an instance is ready, for a host that has its own check. With
+    /// [`Startup::Notify`](crate::lifecycle::Startup::Notify) the instance is running from now on.
     ///
     /// # Errors
-    /// [`Error::UnknownInstance`]; [`Error::NotAlive`] unless it is starting.
+    /// [`Error::UnknownInstance`]; [`Error::NotAlive`] unless the instance is starting.
     pub fn report_ready(&mut self, instance: InstanceId) -> Result<(), Error> {
         self.call(|driver| driver.report(instance, Input::Ready))
     }
 
-    /// Tells that an instance is alive, for a host that learns it in a way of its own: its
-    /// [watchdog](crate::lifecycle::Policy::watchdog) begins anew.
+    /// Reports that an instance is alive, for a host that has its own check. The time of the
+    /// [watchdog](crate::lifecycle::Policy::watchdog) begins again.
     ///
     /// # Errors
-    /// [`Error::UnknownInstance`]; [`Error::NotAlive`] unless it is running.
+    /// [`Error::UnknownInstance`]; [`Error::NotAlive`] unless the instance is running.
     pub fn report_alive(&mut self, instance: InstanceId) -> Result<(), Error> {
         self.call(|driver| driver.report(instance, Input::Alive))
     }
 
-    /// Stops everything gracefully, and starts nothing any more. The host goes on dispatching until
-    /// [`Supervisor::is_down`]; to lose patience, [`Supervisor::kill`] with [`Target::All`].
+    /// Stops everything gracefully, and starts nothing any more. The host goes on dispatching and fetching events until
+    /// [`Supervisor::is_down`], which also makes the set readable. To end the wait for a process that does not stop, call
+    /// [`Supervisor::kill`] with [`Target::All`].
     ///
     /// # Errors
-    /// [`Error::Io`] if the timer cannot be armed; everything has been asked to stop all the same.
+    /// [`Error::Io`] if the timer cannot be armed; the stops have begun all the same.
     pub fn shutdown(&mut self) -> Result<Outcome, Error> {
         self.call(|driver| Ok(driver.shutdown()))
     }
 
-    /// Whether [`Supervisor::shutdown`] was called and nothing is alive any more.
+    /// Whether [`Supervisor::shutdown`] was called, nothing is alive any more, and the last event has been fetched or dropped.
+    /// A host that fetches no events sets [`Builder::event_capacity`] to 0.
     #[must_use]
     pub fn is_down(&self) -> bool {
-        self.driver.closing && self.driver.is_quiet()
+        self.driver.is_down()
     }
 
     // The event loop.
 
-    /// All descriptors, for a host that waits on each by itself: level-triggered, for what their
-    /// entries say. The set is an epoll too, the one that `as_fd` gives.
+    /// All descriptors, for a host that waits for each by itself. Register them level-triggered, with the interest of their
+    /// entries. The set is also an epoll itself, the one that `as_fd` returns.
     #[must_use]
     pub fn fds(&self) -> &FdSet {
         &self.driver.kernel.fds
     }
 
-    /// The descriptor of an entry of the set, to register it; `None` if the token is out of date.
+    /// The descriptor of an entry of the set; `None` if the token is out of date.
     #[must_use]
     pub fn fd(&self, token: Token) -> Option<BorrowedFd<'_>> {
-        match self.driver.kernel.source(token)? {
-            Source::Timer => Some(self.driver.kernel.timer_fd()),
-            Source::Signals => self.driver.kernel.signal_fd(),
-            Source::Notify => self.driver.kernel.notify_fd(),
-            Source::Orphans => self.driver.kernel.orphans.as_ref()?.fd(token),
-            Source::Process(slot) => {
-                let instance = self.driver.instances.get(self.driver.instances.id_at(slot)?)?;
-                instance.process.as_ref()?.fd(token)
-            }
-        }
+        self.driver.kernel.fd(token)
     }
 
-    /// Begins or ends a log of changes to the set; see [`FdSet::track_changes`].
+    /// Turns the log of changes to the set on or off; see [`FdSet::track_changes`].
     pub fn track_fd_changes(&mut self, on: bool) {
         self.driver.kernel.fds.track_changes(on);
     }
 
-    /// The oldest change of the set that the host has not seen; see [`FdSet::next_change`].
+    /// The oldest change of the set that was not fetched; see [`FdSet::next_change`].
     pub fn next_fd_change(&mut self) -> Option<Change> {
         self.driver.kernel.fds.next_change()
     }
 
-    /// Does what a descriptor of the set that became ready calls for.
+    /// Handles a descriptor of the set that is ready, after the deadlines that are due.
     ///
-    /// A call too many is harmless, and answered by [`Progress::Nothing`]. So is a number that is not in the
-    /// set: an earlier call of the same batch removes an entry whose event still waits in the batch, and the
-    /// kernel may have given the number to another descriptor meanwhile.
+    /// A call for a descriptor that is not ready is harmless; the answer is [`Progress::Nothing`]. The same is true for a number
+    /// that is not in the set: an earlier call of the same batch can remove an entry with an event that is still in the batch, and the
+    /// kernel can give the number to another descriptor in between.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -363,46 +360,34 @@ impl Supervisor {
         }
     }
 
-    /// The same for a host that has registered tokens instead of numbers
-    /// ([`Token::to_raw`](crate::fdset::Token::to_raw)). A token that is out of date, or of another set, is
-    /// answered by [`Progress::Nothing`].
+    /// Handles one descriptor of the set, for a host that registered tokens instead of numbers
+    /// ([`Token::to_raw`](crate::fdset::Token::to_raw)). A token that is out of date, or of another set, is answered by
+    /// [`Progress::Nothing`].
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn process_token(&mut self, token: Token) -> Result<Progress, Error> {
-        self.call(|driver| Ok(process(driver, token)?))
+        self.turn(|driver| driver.process_token(token))
     }
 
-    /// Does whatever is due, a bounded part of it: if there is more, the descriptor stays readable.
+    /// Serves the deadlines that are due, then pending requests and ready descriptors, for one [slice](Builder::slice). If work
+    /// is left, the set stays readable.
     ///
     /// # Errors
-    /// [`Error::Io`]: the kernel refused to tell what is ready, or to arm the timer.
+    /// [`Error::Io`]: the kernel refused to list the ready descriptors, or to arm the timer.
     pub fn dispatch(&mut self) -> Result<Progress, Error> {
-        let mut ready = std::mem::take(&mut self.ready);
-        let result = self.call(|driver| {
-            driver.kernel.fds.ready(&mut ready)?;
-            let full = ready.len() == ready.capacity();
-            let mut result = Ok(if full { Progress::More } else { Progress::Nothing });
-            for &token in &ready {
-                // Nobody waits behind one whose descriptor fails again and again.
-                result = match (result, process(driver, token)) {
-                    (Ok(before), Ok(progress)) => Ok(progress.max(before)),
-                    (Err(error), _) | (_, Err(error)) => Err(error),
-                };
-            }
-            Ok(result?)
-        });
-        self.ready = ready;
-        result
+        self.turn(Engine::dispatch)
     }
 
-    /// The oldest event that the host has not seen. Commands bring events, too, without making the descriptor
-    /// readable: fetch them after every call.
+    /// Takes the oldest event. `None` if the host has fetched all of them.
+    ///
+    /// Commands bring events as well. They make the set readable, so a host may fetch them when it is woken the next time.
+    /// With the last event of a wakeup the timer is armed anew, which is one system call.
     pub fn next_event(&mut self) -> Option<Event> {
-        self.driver.events.pop()
+        self.driver.next_event()
     }
 
-    /// How many events had to be dropped, ever, because nobody fetched them in time.
+    /// How many events were dropped since the supervisor was built, because the host did not fetch them in time.
     #[must_use]
     pub const fn dropped_events(&self) -> u64 {
         self.driver.events.dropped()
@@ -410,13 +395,14 @@ impl Supervisor {
 
     // How things stand.
 
-    /// How an instance stands.
+    /// The status of an instance; `None` for an unknown id.
     #[must_use]
     pub fn status(&self, instance: InstanceId) -> Option<Status> {
         self.driver.status(instance)
     }
 
-    /// The last runs of an instance that are over, the oldest first, each with the cause of its end.
+    /// The last runs of an instance that have ended, the oldest first, each with the cause of its end. An unknown id
+    /// has none.
     pub fn runs(&self, instance: InstanceId) -> impl DoubleEndedIterator<Item = &Run> {
         self.driver
             .instances
@@ -425,7 +411,7 @@ impl Supervisor {
             .flat_map(|instance| instance.history.runs())
     }
 
-    /// How a group stands.
+    /// The status of a group; `None` for an unknown id.
     #[must_use]
     pub fn group(&self, group: GroupId) -> Option<GroupStatus> {
         self.driver.group_status(group)
@@ -441,19 +427,50 @@ impl Supervisor {
         self.driver.instances.ids()
     }
 
-    /// The host's ends of the piped streams of an instance's last run. They can be taken once a run;
-    /// those that are not taken are closed when the next run begins. So take them at the transition to
-    /// `Starting`: at that to `Exited` the next run may have begun already. They are blocking, and not in
-    /// the set.
+    /// The host's ends of the piped streams of an instance's last run. They can be taken once per run. Pipes that were
+    /// not taken are closed when the next run begins. Take them at the transition to `Starting`: at the transition to
+    /// `Exited` the next run may have begun already. The pipes are blocking, and not in the set.
     pub fn take_pipes(&mut self, instance: InstanceId) -> Option<Pipes> {
         self.driver.instances.get_mut(instance)?.pipes.take()
     }
 
-    /// What has come in at the notify socket, and what of it was not heard; `None` if no group has wanted
-    /// one.
+    /// How many messages the notify socket received, and how many of them were ignored; `None` if no group uses the
+    /// socket.
     #[must_use]
     pub fn notify_counts(&self) -> Option<Counts> {
         self.driver.kernel.notify_counts()
+    }
+
+    /// The children that are not treated as orphans; `None` without [`Builder::adopt_orphans`].
+    #[must_use]
+    pub fn known_children(&self) -> Option<&KnownChildren> {
+        self.driver
+            .kernel
+            .orphans
+            .as_ref()
+            .map(|orphans| &orphans.known_children)
+    }
+
+    /// How many orphans were reaped; `None` without [`Builder::adopt_orphans`].
+    #[must_use]
+    pub fn orphans(&self) -> Option<OrphanCounts> {
+        self.driver.kernel.orphans.as_ref().map(|orphans| orphans.counts)
+    }
+
+    /// Looks for orphans that have ended, without waiting for a SIGCHLD. A host needs this after descriptors have
+    /// become free again, or after pidfds were closed unused.
+    ///
+    /// # Errors
+    /// [`Error::Io`] as for [`Supervisor::dispatch`].
+    pub fn reap_orphans(&mut self) -> Result<Progress, Error> {
+        self.turn(|driver| {
+            let entry = driver
+                .kernel
+                .orphans
+                .as_ref()
+                .map(crate::linux::orphans::Orphans::entry);
+            entry.map_or(Ok(Progress::Nothing), |entry| driver.reap_orphans(entry))
+        })
     }
 
     /// The time on the supervisor's clock.
@@ -462,25 +479,36 @@ impl Supervisor {
         self.driver.kernel.now()
     }
 
-    /// The notify socket is made when the first group wants it.
+    /// Whether the group needs the notify socket and there is none yet. The first group that needs it makes it.
     const fn lacks_socket(&self, spec: &GroupSpec) -> bool {
-        spec.voice.socket && self.driver.socket.is_none()
+        spec.notify.socket && self.driver.socket.is_none()
     }
 
     fn listen(&mut self) -> Result<(), Error> {
         self.driver.kernel.owner.check()?;
         self.driver.kernel.listen(self.notify_path.as_deref())?;
+        self.driver.queue = crate::linux::core::queue_length();
         self.driver.socket = self.driver.kernel.socket().map(|socket| socket.address().to_owned());
         Ok(())
     }
 
-    /// Every call that changes something: one reading of the clock, and the timer armed at the end.
-    fn call<T>(&mut self, act: impl FnOnce(&mut Driver<Linux>) -> Result<T, Error>) -> Result<T, Error> {
+    /// Runs a command: reads the clock once at the beginning, and arms the timer at the end.
+    fn call<T>(&mut self, act: impl FnOnce(&mut Engine<Linux>) -> Result<T, Error>) -> Result<T, Error> {
         self.driver.kernel.owner.check()?;
         self.driver.wake();
         let result = act(&mut self.driver);
-        self.driver.settle()?;
+        self.driver.settle(None)?;
         result
+    }
+
+    /// Does the same as `call`, for the calls of the host's loop.
+    fn turn(&mut self, act: impl FnOnce(&mut Engine<Linux>) -> io::Result<Progress>) -> Result<Progress, Error> {
+        self.driver.kernel.owner.check()?;
+        self.driver.wake();
+        let result = act(&mut self.driver);
+        let answer = *result.as_ref().unwrap_or(&Progress::Done);
+        self.driver.settle(Some(answer))?;
+        Ok(result?)
     }
 }
 
@@ -503,37 +531,5 @@ impl std::fmt::Debug for Supervisor {
             .field("groups", &groups)
             .field("instances", &instances)
             .finish_non_exhaustive()
-    }
-}
-
-/// How many signals are read in one go.
-const SIGNALS: usize = 32;
-
-/// Does what the entry with this token calls for.
-fn process(driver: &mut Driver<Linux>, token: Token) -> io::Result<Progress> {
-    match driver.kernel.source(token) {
-        None => Ok(Progress::Nothing),
-        Some(Source::Timer) => {
-            driver.kernel.acknowledge_timer()?;
-            // What was said before a deadline counts, though the timer may be the first to be seen. If that
-            // fails, the socket's own turn will tell.
-            let heard = driver.hear_all().unwrap_or(Progress::Nothing);
-            Ok(driver.run_due().max(heard))
-        }
-        Some(Source::Signals) => {
-            for read in 0..SIGNALS {
-                match driver.kernel.read_signal()? {
-                    Some(signal) => driver.events.push(Event::Signal(signal)),
-                    None => return Ok(if read == 0 { Progress::Nothing } else { Progress::Done }),
-                }
-            }
-            Ok(Progress::More)
-        }
-        Some(Source::Notify) => driver.hear(),
-        Some(Source::Orphans) => driver.reap_orphans(),
-        Some(Source::Process(slot)) => match driver.instances.id_at(slot) {
-            Some(id) => driver.process_ready(id),
-            None => Ok(Progress::Nothing),
-        },
     }
 }

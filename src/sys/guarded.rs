@@ -8,7 +8,7 @@ use std::ops::{Deref, DerefMut};
 
 /// The cleanup for a value that is dropped and was not moved out.
 pub(crate) trait Abandon {
-    fn abandon(&self);
+    fn abandon(self);
 }
 
 /// A wrapper that calls [`Abandon::abandon`] on drop, unless [`Guarded::into_inner`] moved the value out.
@@ -43,9 +43,8 @@ impl<T: Abandon> DerefMut for Guarded<T> {
 
 impl<T: Abandon> Drop for Guarded<T> {
     fn drop(&mut self) {
-        self.0.abandon();
-        // SAFETY: the value is dropped only once. `into_inner` prevents this drop, and no code uses the value
-        // after it.
-        unsafe { ManuallyDrop::drop(&mut self.0) }
+        // SAFETY: the value is taken only once. `into_inner` prevents this drop, and no code uses the value after
+        // it.
+        unsafe { ManuallyDrop::take(&mut self.0) }.abandon();
     }
 }

@@ -107,11 +107,6 @@ impl KeepDumpable {
         }
         KeepDumpable(())
     }
-
-    /// Keeps the flag cleared for good: a child that has changed its ids cannot be ended, and shares this memory.
-    pub(crate) fn for_good(self) {
-        std::mem::forget(self);
-    }
 }
 
 impl Drop for KeepDumpable {

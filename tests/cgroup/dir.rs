@@ -37,7 +37,7 @@ fn a_delegated_directory_will_do_and_is_left_as_it_was() {
 }
 
 #[test]
-fn what_is_no_cgroup_is_told_apart() {
+fn each_kind_of_unusable_directory_has_its_own_error() {
     isolated(|| {
         let scratch = tempdir();
         let (file, missing, link) = (scratch.join("file"), scratch.join("missing"), scratch.join("link"));
@@ -208,10 +208,10 @@ fn a_removed_directory_is_missing() {
     });
 }
 
-/// Set in the process that is nobody, to the directory it is to use.
+/// Set in the process of the unprivileged user, to the directory to use.
 const AS_NOBODY: &str = "PIDHERD_TEST_AS_NOBODY";
 
-/// Runs the test called `name` once more, as nobody; whether it went through.
+/// Runs the test called `name` once more as the unprivileged user; whether it succeeded.
 fn as_nobody(name: &str, dir: &Path) -> bool {
     let output = Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
@@ -226,7 +226,7 @@ fn as_nobody(name: &str, dir: &Path) -> bool {
 }
 
 #[test]
-fn somebody_elses_directory_is_not_writable() {
+fn the_directory_of_another_user_is_not_writable() {
     isolated(|| {
         if let Some(path) = std::env::var_os(AS_NOBODY).map(PathBuf::from) {
             let errno = libc::EACCES;
@@ -239,8 +239,8 @@ fn somebody_elses_directory_is_not_writable() {
             );
         }
         let Some((cgroup, _)) = delegated() else { return };
-        if root_or_skip("becoming nobody") {
-            let name = "dir::somebody_elses_directory_is_not_writable";
+        if root_or_skip("becoming the user nobody") {
+            let name = "dir::the_directory_of_another_user_is_not_writable";
             assert!(as_nobody(name, cgroup.path()));
         }
     });
@@ -253,7 +253,7 @@ fn a_user_can_use_what_was_delegated_to_it() {
             return use_as_nobody(Path::new(&path));
         }
         let Some((cgroup, _)) = delegated() else { return };
-        if root_or_skip("becoming nobody") {
+        if root_or_skip("becoming the user nobody") {
             std::os::unix::fs::chown(cgroup.path(), Some(65534), Some(65534)).unwrap();
             let script = r#"
                 until [ -d "$0/leaf" ]; do sleep 0.01; done
@@ -275,7 +275,7 @@ fn has_kill(leaf: &Path) -> bool {
     !leaf.exists() || leaf.join("cgroup.kill").exists()
 }
 
-/// A process of root's comes in there. It can't be signalled, but killed: the cgroup is nobody's.
+/// A process of root enters the cgroup. The user cannot signal the process, but can kill it through the cgroup.
 fn use_as_nobody(path: &Path) {
     let leaf = CgroupDir::open(path).unwrap().leaf("leaf").unwrap();
     sleepers(&leaf.path(), 1);

@@ -1,4 +1,4 @@
-//! One leaf: its name, who takes it over, what its events say, how it goes.
+//! One leaf: its name, its takeover, its events, its removal.
 
 use std::fs;
 use std::io;
@@ -244,7 +244,7 @@ fn the_set_tells_when_the_last_process_is_gone() {
 }
 
 #[test]
-fn two_watchers_are_both_told() {
+fn two_watchers_both_see_a_change() {
     isolated(|| {
         let Some((_cgroup, dir)) = delegated() else { return };
         let leaf = dir.leaf("leaf").unwrap();
@@ -285,7 +285,7 @@ fn what_lives_is_not_removed_and_loses_nothing() {
         assert!(leaf.path().join("a/empty").is_dir());
         leaf.kill().unwrap();
         wait_empty(&leaf, leaf.events().unwrap());
-        // The zombie that nobody has reaped yet is no obstacle.
+        // An unreaped zombie does not prevent the removal.
         leaf.remove().unwrap();
         assert!(!leaf.path().exists());
         child.wait().unwrap();

@@ -1,4 +1,4 @@
-//! All of a tree, and nobody else.
+//! Signals reach all processes of a tree, and no other process.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -19,8 +19,7 @@ fn bystander() -> Child {
     Command::new("sleep").arg("1000").spawn().unwrap()
 }
 
-/// The signal that ended a child. The first fatal one that was sent counts, so whoever dies of a later
-/// one was not sent another before.
+/// The signal that ended a child. A child dies of the first fatal signal, so no other fatal signal was sent before.
 fn ended_by(child: &mut Child) -> Option<i32> {
     child.wait().unwrap().signal()
 }
@@ -30,7 +29,7 @@ fn kill_reaches_double_forked_grandchildren_in_sessions_of_their_own() {
     isolated(|| {
         let Some((_cgroup, dir)) = delegated() else { return };
         let leaf = dir.leaf("leaf").unwrap();
-        // The one that was started ends, and those who stay ignore all that can be ignored.
+        // The process that was started ends, and the remaining ones ignore all signals that can be ignored.
         let deaf = r#"trap "" TERM HUP INT; sleep 1000 & exec sleep 1000"#;
         let script = format!("(setsid sh -c '{deaf}' &) ; setsid sh -c '{deaf}' & exit 3");
         let mut child = run_in(&leaf.path(), &script);
@@ -74,7 +73,7 @@ fn kill_reaches_cgroups_that_the_program_made() {
 }
 
 #[test]
-fn kill_outruns_whoever_forks_all_the_time() {
+fn kill_ends_a_tree_that_forks_all_the_time() {
     isolated(|| {
         let Some((_cgroup, dir)) = delegated() else { return };
         for _ in 0..10 {
@@ -142,7 +141,7 @@ fn a_real_time_signal_arrives() {
 }
 
 #[test]
-fn zombies_are_nobody() {
+fn zombies_do_not_count_as_processes() {
     isolated(|| {
         let Some((_cgroup, dir)) = delegated() else { return };
         let leaf = dir.leaf("leaf").unwrap();
@@ -161,7 +160,7 @@ fn zombies_are_nobody() {
 
 /// `cgroup.procs` of a threaded cgroup can't be read: its processes are listed where the domain begins.
 #[test]
-fn who_lives_in_threaded_cgroups_is_reached() {
+fn processes_in_threaded_cgroups_are_reached() {
     isolated(|| {
         let Some((_cgroup, dir)) = delegated() else { return };
         let leaf = dir.leaf("leaf").unwrap();

@@ -151,7 +151,7 @@ pub fn sleepers(cgroup: &Path, count: usize) -> BTreeSet<u32> {
     found
 }
 
-/// All processes in a cgroup and in those below it, read from `cgroup.procs`.
+/// All processes in a cgroup and in the cgroups below it, read from `cgroup.procs`.
 pub fn members(cgroup: &Path) -> BTreeSet<u32> {
     let list = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
     let mut members: BTreeSet<u32> = list.lines().filter_map(|line| line.parse().ok()).collect();

@@ -7,10 +7,10 @@ use std::path::Path;
 
 use super::places::skipped;
 
-/// The address of the word that [`WAITING`] sets to 1 once it runs. The next word is its parent-death signal.
+/// The address of the word that [`WAITING`] sets to 1 when it runs. The next word is its parent-death signal.
 pub const REPORT: u64 = 0x40_0800;
 
-/// Reads its parent-death signal, sets the word at [`REPORT`], and waits for signals for ever.
+/// Reads its parent-death signal, sets the word at [`REPORT`], and waits for signals without end.
 pub const WAITING: &[u8] = &[
     0xb8, 157, 0, 0, 0, // mov eax, prctl
     0xbf, 2, 0, 0, 0, // mov edi, PR_GET_PDEATHSIG
@@ -30,9 +30,9 @@ pub const EXITING: &[u8] = &[
     0x0f, 0x05, // syscall
 ];
 
-/// Ignores SIGTERM, starts a second thread and ends the first one, so that the leader of the process is a zombie in
-/// /proc while the process lives. The second thread reads a byte from descriptor 0, closes descriptor 3, and waits for
-/// signals for ever.
+/// Ignores SIGTERM, starts a second thread and ends the first one, so the leader of the process is a zombie in /proc
+/// while the process lives. The second thread reads a byte from descriptor 0, closes descriptor 3, and waits for
+/// signals without end.
 pub const LEADERLESS: &[u8] = &[
     0xb8, 13, 0, 0, 0, // mov eax, rt_sigaction
     0xbf, 15, 0, 0, 0, // mov edi, SIGTERM
@@ -65,7 +65,7 @@ pub const LEADERLESS: &[u8] = &[
     0x0f, 0x05, // syscall
 ];
 
-/// Goes over to its parent's process group and waits for signals for ever.
+/// Enters the process group of its parent and waits for signals without end.
 pub const LEAVING: &[u8] = &[
     0xb8, 110, 0, 0, 0, // mov eax, getppid
     0x0f, 0x05, // syscall

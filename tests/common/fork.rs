@@ -1,31 +1,31 @@
-//! A copy of the test's process, made by fork(2).
+//! Runs code in a copy of the test's process, which fork(2) creates.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Runs `body` in a copy of this process and waits for its end. Whether the body came to its end without a panic.
+/// Runs `body` in a copy of this process and waits for its end. Returns whether the body ended without a panic.
 ///
-/// Nothing of the copy is dropped but what the body drops: it ends by `_exit`.
-#[must_use = "it says whether the body went through"]
+/// The copy ends with `_exit`, so it drops only the values that the body drops.
+#[must_use = "the result is whether the body ended without a panic"]
 pub fn in_fork(body: impl FnOnce()) -> bool {
-    // SAFETY: the copy has this thread alone. Of what other threads may have locked it uses the allocator, which the
-    // C library makes fit for use in the copy, and the standard error, which no other thread of a test writes to.
+    // SAFETY: the copy has only this thread. It uses the allocator, which the C library prepares for use in the copy,
+    // and standard error, to which no other thread of a test writes. It uses no other lock.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
     if pid == 0 {
         let went_well = catch_unwind(AssertUnwindSafe(body)).is_ok();
-        // SAFETY: ends the copy and runs nothing of this program's.
+        // SAFETY: the call ends the copy and runs no code of this program.
         unsafe { libc::_exit(i32::from(!went_well)) };
     }
     let mut status = 0;
-    // SAFETY: the status is a local, and the child is ours to reap.
+    // SAFETY: the status is a local variable, and the child is this process's own.
     let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
     assert_eq!(waited, pid, "waitpid: {}", std::io::Error::last_os_error());
     status == 0
 }
 
-/// Gives up all that root may do, for good: for a copy of the test's process.
-pub fn become_nobody() {
-    const NOBODY: libc::uid_t = 65_534;
-    // SAFETY: numbers only.
-    assert_eq!(unsafe { libc::setresuid(NOBODY, NOBODY, NOBODY) }, 0);
+/// Gives up all privileges of root for good. Only a copy of the test's process may call this.
+pub fn drop_privileges() {
+    const UNPRIVILEGED: libc::uid_t = 65_534;
+    // SAFETY: the call takes only numbers.
+    assert_eq!(unsafe { libc::setresuid(UNPRIVILEGED, UNPRIVILEGED, UNPRIVILEGED) }, 0);
 }

@@ -3,14 +3,14 @@
 use std::mem::MaybeUninit;
 use std::ptr;
 
-/// Interrupts the calling thread until this is dropped, which must happen in the same thread. SIGALRM must be blocked in
-/// all others (see `Isolation::blocked`).
+/// Interrupts the calling thread until it is dropped. The same thread must drop it. SIGALRM must be blocked in all
+/// other threads (see `Isolation::blocked`).
 #[derive(Debug)]
 pub struct Interrupts(());
 
 impl Interrupts {
     pub fn begin() -> Interrupts {
-        // SAFETY: a handler that does nothing, and structures that live longer than the calls.
+        // SAFETY: the handler is empty, and the structures live longer than the calls.
         unsafe {
             let mut action = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
             action.sa_sigaction = ignore as extern "C" fn(libc::c_int) as libc::sighandler_t;
@@ -25,9 +25,9 @@ impl Interrupts {
 impl Drop for Interrupts {
     fn drop(&mut self) {
         every(0);
-        // One that is pending is taken here, as nothing has blocked it.
+        // A pending signal is handled here, because no thread has blocked it before.
         mask(libc::SIG_BLOCK);
-        // SAFETY: no handler.
+        // SAFETY: the call installs no handler.
         unsafe { libc::signal(libc::SIGALRM, libc::SIG_DFL) };
     }
 }
@@ -43,9 +43,9 @@ fn every(microseconds: libc::suseconds_t) {
         it_interval: time,
         it_value: time,
     };
-    // SAFETY: the structure is a local.
+    // SAFETY: the structure is a local variable.
     assert_eq!(
-        // SAFETY: a valid structure, and no old value is asked for.
+        // SAFETY: the structure is valid, and the old value is not requested.
         unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, ptr::null_mut()) },
         0
     );
@@ -53,7 +53,7 @@ fn every(microseconds: libc::suseconds_t) {
 
 fn mask(how: libc::c_int) {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigemptyset initialises the set, which the others use.
+    // SAFETY: sigemptyset initialises the set before the other calls use it.
     unsafe {
         libc::sigemptyset(set.as_mut_ptr());
         libc::sigaddset(set.as_mut_ptr(), libc::SIGALRM);

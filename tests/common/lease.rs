@@ -1,7 +1,7 @@
-//! Makes the execve(2) of a program hang for as long as a test wants, without any privilege.
+//! Makes the execve(2) of a program hang until a test ends the lease, without any privilege.
 //!
-//! An open of a file waits while another descriptor holds a write lease on it (fcntl(2), F_SETLEASE). The kernel
-//! breaks the lease after /proc/sys/fs/lease-break-time, which is 45 seconds by default.
+//! An open of a file waits while another descriptor holds a write lease on the file (fcntl(2), F_SETLEASE). The
+//! kernel breaks the lease after /proc/sys/fs/lease-break-time, which is 45 seconds by default.
 
 use std::fs::File;
 use std::io;
@@ -36,8 +36,15 @@ impl Lease {
         }
     }
 
-    /// Gives up the lease, so that a hanging execve continues.
+    /// Ends the lease, so that a hanging execve continues.
     pub fn end(self) {
         drop(self);
+    }
+
+    /// The same in a copy of the process that took it, for both.
+    pub fn release(&self) {
+        // SAFETY: numbers only.
+        let released = unsafe { libc::fcntl(self.0.as_raw_fd(), libc::F_SETLEASE, libc::F_UNLCK) };
+        assert_eq!(released, 0, "{}", io::Error::last_os_error());
     }
 }

@@ -153,15 +153,15 @@ pub struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; what it printed:\n{}", self.how, self.output)
+        write!(f, "{}; the output:\n{}", self.how, self.output)
     }
 }
 
 /// Runs the body between the oracle's two snapshots. This runs in the inner process. The harness of this
 /// process reports a panic, and its exit status shows it.
 fn run_here(body: impl FnOnce()) -> ! {
-    // When the tests are interrupted, none of them keeps running: this process is killed when the thread that
-    // waits for it ends.
+    // The kernel kills this process when the thread that waits for it ends. So an interrupted test run leaves no
+    // process.
     set_parent_process_death_signal(Some(Signal::KILL)).expect("prctl");
     reset_dispositions();
     let oracle = Oracle::begin();
@@ -186,16 +186,16 @@ fn reset_dispositions() {
 fn verdict(status: ExitStatus, report: Option<String>, limit: Duration, left: &[u32], output: &str) -> Option<String> {
     if let Some(report) = report {
         return Some(format!(
-            "the watchdog killed it, still running after {limit:?}:\n{report}"
+            "the watchdog killed the test, which still ran after {limit:?}:\n{report}"
         ));
     }
     if !status.success() {
         return Some(format!("the isolated process failed: {status}"));
     }
     if !output.lines().any(|line| line == DONE) {
-        return Some("the isolated process never came to the end of the test".to_owned());
+        return Some("the isolated process ended before the end of the test".to_owned());
     }
-    (!left.is_empty()).then(|| format!("marked processes outlived it: {left:?}"))
+    (!left.is_empty()).then(|| format!("marked processes are left: {left:?}"))
 }
 
 /// A command that runs this test binary with only the test of the current thread.

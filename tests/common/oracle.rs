@@ -103,8 +103,8 @@ fn children_left() -> Vec<String> {
     findings
 }
 
-/// Reports processes of this test that are no children of this process. Each gets some time to end: if a test
-/// killed an orphan, no parent in the test waited for its end.
+/// Reports processes of this test that are no children of this process. Each process gets some time to end: no parent
+/// in the test waits for an orphan that a test has killed.
 fn marked_left() -> Vec<String> {
     let Ok(marker) = env::var(MARKER) else {
         return Vec::new();

@@ -128,7 +128,7 @@ pub fn cgroups_left(pid: u32) -> Vec<PathBuf> {
     ours.map(|entry| entry.path()).collect()
 }
 
-/// Removes the test cgroups that process `pid` has created. They must contain no process any more.
+/// Removes the test cgroups that process `pid` has created. They must contain no process.
 pub fn remove_cgroups(pid: u32) {
     cgroups_left(pid).iter().for_each(|path| remove_tree(path));
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pidherd::lifecycle::{Backoff, Cause, CrashBudget, Policy, Scope, Startup, StateName};
+use pidherd::lifecycle::{Cause, CrashBudget, Delay, Policy, Scope, Startup, StateName};
 use pidherd::{Command, GroupSpec, Signal, Target};
 
 use super::common::{SOON, isolated, wait_gone};
@@ -16,7 +16,7 @@ fn supervisor_445_running_pid_0() {
         let mut host = Host::new();
         let quick = |policy: Policy| Policy {
             start_retries: 2,
-            backoff: Backoff::Fixed(ms(5)),
+            backoff: Delay::Fixed(ms(5)),
             crash_budget: Some(CrashBudget { max: 5, window: LONG }),
             ..policy
         };
@@ -49,7 +49,7 @@ fn supervisor_445_running_pid_0() {
 fn supervisor_118_cannot_stop_in_backoff() {
     isolated(|| {
         let policy = Policy {
-            backoff: Backoff::Fixed(LONG),
+            backoff: Delay::Fixed(LONG),
             ..at_once()
         };
         let mut host = Host::new();
@@ -104,7 +104,7 @@ fn supervisor_1189_hot_restart_loop() {
         assert!(bounded.crash_budget.is_some(), "it is the default");
         let bounded = host.start(quiet_sh("exit 1"), bounded);
         let delayed = Policy {
-            restart_delay: Backoff::Exponential {
+            restart_delay: Delay::Exponential {
                 first: ms(20),
                 cap: ms(80),
                 jitter: 0,
@@ -129,7 +129,7 @@ fn supervisor_1189_hot_restart_loop() {
     });
 }
 
-/// runc#3501, qore#5062: a signal for a process that was not there went to pid -1 or 0: to everybody.
+/// runc#3501, qore#5062: a signal for a process that did not exist went to pid -1 or 0, to every process.
 #[test]
 fn runc_3501_qore_5062_a_signal_to_nobody_reaches_everybody() {
     isolated(|| {
@@ -158,7 +158,7 @@ fn runc_3501_qore_5062_a_signal_to_nobody_reaches_everybody() {
         host.shut_down();
         drop(host);
 
-        // A child that was reaped, and its group, are nobody too.
+        // A child that was reaped, and its group, do not exist either.
         let mut child = quiet_sh("exit 0").process_group(0).spawn().unwrap();
         child.wait().unwrap();
         assert!(child.pidfd().signal(Signal::TERM).is_err());

@@ -30,7 +30,7 @@ fn erlinit_52_one_reap_for_several_exits() {
     });
 }
 
-/// libuv#274: the child whose exec failed was never waited for.
+/// libuv#274: a child with a failed exec was never waited for.
 #[test]
 fn libuv_274_zombie_after_failed_exec() {
     isolated(|| {

@@ -1,11 +1,11 @@
-//! Process ids that are used again. In a PID namespace of the test's own nobody else starts
-//! processes, so a bystander can be given just the number that a child had.
+//! Process ids that are used again. In a PID namespace of its own only the test starts processes, so another process
+//! can be given exactly the number that a child had.
 //!
 //! bazel#11910, ponyc#5765: a kill that came after the reap hit a stranger.
 
 use std::process;
 
-use pidherd::lifecycle::{Left, Policy, Scope, State, StateName};
+use pidherd::lifecycle::{Policy, Remaining, Scope, State, StateName};
 use pidherd::{InstanceId, PidFd, Signal, Target};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
@@ -68,7 +68,7 @@ fn mount_proc() {
     mount(c"proc", c"/proc", 0);
 }
 
-/// Somebody who has nothing to do with the library, at this number and as the leader of a group.
+/// An unrelated process with this number that leads a group.
 struct Bystander(Pid);
 
 impl Bystander {
@@ -103,7 +103,7 @@ fn start_at(pid: i32) -> i32 {
             made => {
                 let error = std::io::Error::last_os_error();
                 assert_eq!(made, i64::from(pid), "the number is free again: {error}");
-                // Whoever comes first.
+                // The first of the two processes to arrive sets the group.
                 libc::setpgid(pid, pid);
                 pid
             }
@@ -137,7 +137,7 @@ fn bazel_11910_ponyc_5765_kill_after_reap_hits_a_stranger() {
 }
 
 #[test]
-fn a_child_that_somebody_else_has_reaped_is_no_stranger_when_dropped() {
+fn dropping_a_child_that_was_reaped_elsewhere_signals_no_other_process() {
     in_namespace(|| {
         let child = quiet_sh("exit 3").process_group(0).spawn().unwrap();
         let pid = child.pid().as_raw();
@@ -149,7 +149,7 @@ fn a_child_that_somebody_else_has_reaped_is_no_stranger_when_dropped() {
     });
 }
 
-/// Reaps a child of the library's, which nobody should.
+/// Reaps a child of the library, which no other code should do.
 fn steal(pid: u32) {
     assert!(wait_gone(pid, SOON));
     waitpid(Pid::from_raw(pid as i32), WaitOptions::empty()).unwrap();
@@ -174,7 +174,7 @@ fn grouped() -> Policy {
 }
 
 #[test]
-fn whatever_is_asked_of_an_instance_that_has_ended_no_stranger_hears_of_it() {
+fn no_call_for_an_ended_instance_signals_another_process() {
     in_namespace(|| {
         let mut host = Host::new();
         let id = host.start(quiet_sh("exit 3").process_group(0), grouped());
@@ -189,7 +189,7 @@ fn whatever_is_asked_of_an_instance_that_has_ended_no_stranger_hears_of_it() {
 }
 
 #[test]
-fn whatever_is_asked_of_an_instance_that_somebody_else_has_reaped_no_stranger_hears_of_it() {
+fn no_call_for_an_instance_reaped_elsewhere_signals_another_process() {
     in_namespace(|| {
         let mut host = Host::new();
         let id = host.start(quiet_sh("exit 3").process_group(0), grouped());
@@ -199,7 +199,7 @@ fn whatever_is_asked_of_an_instance_that_somebody_else_has_reaped_no_stranger_he
             steal(pid);
         }
         let bystanders = pids.map(Bystander::at);
-        assert_eq!(host.state(id), Running, "nobody has looked yet");
+        assert_eq!(host.state(id), Running, "the host has not checked yet");
         ask_for_everything(&mut host, id);
         host.until_state(id, Stopped);
         drop(host);
@@ -220,7 +220,7 @@ fn a_group_that_has_become_empty_is_no_strangers_when_the_next_rung_is_due() {
         let pid = host.pid(id);
         host.supervisor.stop(id).unwrap();
         host.until("the leader is gone", |host| {
-            matches!(host.status(id).state, State::Stopping(stopping) if matches!(stopping.left, Left::Others { .. }))
+            matches!(host.status(id).state, State::Stopping(stopping) if matches!(stopping.remaining, Remaining::Others { .. }))
         });
         // We are the namespace's first process, so orphans are ours to reap.
         let member = Pid::from_raw(member as i32).unwrap();

@@ -5,12 +5,12 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
-use pidherd::lifecycle::{Backoff, Cause, Failure, Policy, Scope, StateName};
-use pidherd::{Command, GroupSpec, Signal, SignalFd, SignalSet, Stdio, Step, Supervisor};
+use pidherd::lifecycle::{Cause, Delay, Failure, Policy, Scope, StateName};
+use pidherd::{Command, GroupSpec, Signal, SignalFd, SignalSet, SpawnStep, Stdio};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::common::{Isolation, SOON, isolated, processes, tempdir, wait_gone, wait_until};
-use super::host::{Host, LONG, at_once, ms, quiet_sh, sh, sleeper, term, wait_for_sleep};
+use super::host::{Host, LONG, at_once, builder, ms, quiet_sh, sh, sleeper, term, wait_for_sleep};
 use StateName::{Backoff as BackOff, Exited, Running, Stopped};
 
 /// A policy that gives up on errors that last, and tries again after others.
@@ -18,7 +18,7 @@ fn hopeful() -> Policy {
     Policy {
         start_retries: 1_000,
         retry_permanent: false,
-        backoff: Backoff::Fixed(ms(10)),
+        backoff: Delay::Fixed(ms(10)),
         ..at_once()
     }
 }
@@ -46,7 +46,7 @@ impl Drop for NoDescriptors {
     }
 }
 
-/// bun#40080: with no descriptor left for the pidfd, the child ran on, unknown to anybody.
+/// bun#40080: with no descriptor left for the pidfd, the child ran on without a supervisor.
 /// Supervisor#1082: EMFILE counted like a broken program, and the process was given up for good.
 #[test]
 fn bun_40080_supervisor_1082_emfile_leaves_nobody_running_and_is_not_for_good() {
@@ -74,9 +74,9 @@ fn bun_40080_supervisor_1082_emfile_leaves_nobody_running_and_is_not_for_good() 
     });
 }
 
-/// The same at the other end: no descriptor is left to go on watching a group whose leader has ended.
+/// The same at the other end: no descriptor is left to watch the group of a leader that has ended.
 #[test]
-fn emfile_in_the_middle_of_a_stop_leaves_nobody_of_the_group() {
+fn emfile_in_the_middle_of_a_stop_leaves_no_process_of_the_group() {
     isolated(|| {
         let mut host = Host::new();
         let policy = Policy {
@@ -108,7 +108,7 @@ fn golang_22315_etxtbsy_is_tried_again() {
         let mut host = Host::new();
         let id = host.start(Command::new(&program).arg("1000"), hopeful());
         let error = host.status(id).last_error.unwrap();
-        assert_eq!((error.step(), error.errno()), (Step::Exec, libc::ETXTBSY));
+        assert_eq!((error.step(), error.errno()), (SpawnStep::Exec, libc::ETXTBSY));
         drop(writer);
         host.until_state(id, Running);
     });
@@ -218,7 +218,7 @@ fn znc_1590_rust_25784_the_mask_and_sigpipe_leak() {
     let set: SignalSet = [Signal::INT, Signal::TERM, Signal::CHLD].into_iter().collect();
     Isolation::new().blocked(set).run(|| {
         let signals = SignalFd::new(set).unwrap();
-        let mut host = Host::with(Supervisor::builder().signals(signals).build().unwrap());
+        let mut host = Host::with(builder().signals(signals).build().unwrap());
         let id = host.start(sleeper(), at_once());
         assert_eq!(status_line(&host, id, "SigBlk"), "0000000000000000");
         assert_eq!(status_line(&host, id, "SigIgn"), "0000000000000000");

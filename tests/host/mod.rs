@@ -12,9 +12,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use pidherd::fdset::Change;
-use pidherd::lifecycle::{Backoff, Policy, Restart, Rung, Scope, Startup, StateName, StopLadder};
-use pidherd::supervisor::{Status, TransitionEvent};
-use pidherd::{Command, Error, Event, GroupId, GroupSpec, InstanceId, Pipes, Signal, Stdio, Supervisor};
+use pidherd::lifecycle::{Delay, Policy, Restart, Rung, Scope, Startup, State, StateName, StopLadder};
+use pidherd::supervisor::{Builder, Outcome, Status, TransitionEvent};
+use pidherd::{Command, Error, Event, GroupId, GroupSpec, InstanceId, Pipes, Signal, Stdio, Supervisor, Target};
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::Errno;
 
@@ -39,7 +39,7 @@ enum Way {
 impl Host {
     /// One that waits for the one descriptor.
     pub fn new() -> Host {
-        Host::with(Supervisor::new().unwrap())
+        Host::with(builder().build().unwrap())
     }
 
     pub fn with(supervisor: Supervisor) -> Host {
@@ -149,6 +149,8 @@ impl Host {
 
     /// Asserts that nothing becomes ready in this time.
     pub fn nothing_for(&mut self, time: Duration) {
+        // Events that a command brought are ready until they are fetched.
+        self.take_events();
         assert!(!self.turn(time), "nothing was to happen; events: {}", self.story());
     }
 
@@ -167,12 +169,50 @@ impl Host {
         (group, self.supervisor.group(group).unwrap().instances)
     }
 
-    /// Adds a group of one, and starts it.
+    /// Adds a group of one, and starts it. The process has executed its program then, or could not.
     pub fn start(&mut self, command: Command, policy: Policy) -> InstanceId {
+        let id = self.begin(command, policy);
+        self.until_each_executed(&[id]);
+        id
+    }
+
+    /// The same without a turn: the process exists, and its spawn is in flight.
+    pub fn begin(&mut self, command: Command, policy: Policy) -> InstanceId {
         let (_, instances) = self.add(GroupSpec::new("one", command).policy(policy));
         self.supervisor.start(instances[0]).unwrap();
         self.take_events();
         instances[0]
+    }
+
+    /// Starts these, and turns until each of the processes has executed its program, or could not.
+    pub fn start_these(&mut self, target: impl Into<Target>) -> Outcome {
+        let target = target.into();
+        let outcome = self.supervisor.start(target).unwrap();
+        let ids = match target {
+            Target::All => self.supervisor.instances().collect(),
+            Target::Group(group) => self.supervisor.group(group).unwrap().instances,
+            Target::Instance(id) => vec![id],
+        };
+        self.until_each_executed(&ids);
+        outcome
+    }
+
+    /// Turns until no start waits for its turn, and no spawn is in flight.
+    pub fn until_executed(&mut self) {
+        let ids: Vec<_> = self.supervisor.instances().collect();
+        self.until_each_executed(&ids);
+    }
+
+    fn until_each_executed(&mut self, ids: &[InstanceId]) {
+        self.until("no spawn is in flight", |host| {
+            let mut statuses = ids.iter().filter_map(|&id| host.supervisor.status(id));
+            statuses.all(|status| status.pending.is_none() && !is_in_flight(&status.state))
+        });
+    }
+
+    /// Whether an instance has a process, or is about to, that has not executed its program yet.
+    pub fn is_in_flight(&self, id: InstanceId) -> bool {
+        is_in_flight(&self.status(id).state)
     }
 
     pub fn status(&self, id: InstanceId) -> Status {
@@ -258,6 +298,32 @@ impl Host {
         }
         self.pipes.get(&id).expect("piped streams")
     }
+}
+
+/// The settings of the supervisors of most tests. `PIDHERD_TEST_SPAWNS_IN_FLIGHT` sets how many spawns may be in flight, so
+/// that all tests can be run in that way, too.
+pub fn builder() -> Builder {
+    match spawns_in_flight() {
+        0 => Supervisor::builder(),
+        most => Supervisor::builder().spawns_in_flight(most),
+    }
+}
+
+/// How many spawns may be in flight in a supervisor of [`builder`]; 0 if each spawn waits for its execve.
+pub fn spawns_in_flight() -> usize {
+    std::env::var("PIDHERD_TEST_SPAWNS_IN_FLIGHT").map_or(0, |text| text.parse().expect("a number"))
+}
+
+/// How many of a command that starts hundreds are started by the command itself, by a supervisor of [`builder`].
+pub fn started_at_once() -> usize {
+    match spawns_in_flight() {
+        0 => 64,
+        most => most.min(64),
+    }
+}
+
+fn is_in_flight(state: &State) -> bool {
+    matches!(state, State::Starting { executed: false, .. })
 }
 
 /// A shell script, its standard input and output piped to the host.

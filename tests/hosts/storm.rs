@@ -1,4 +1,4 @@
-//! A crash storm: what runs in it, how it is counted and how it ends.
+//! A crash storm: its groups, the count of its runs, and its end.
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pidherd::lifecycle::{Backoff, Policy, Restart, Scope, Startup, StopLadder};
+use pidherd::lifecycle::{Delay, Policy, Restart, Scope, Startup, StopLadder};
 use pidherd::{Command, GroupSpec, Signal, SignalFd, SignalSet, Supervisor};
 use rustix::pipe::pipe;
 
@@ -18,15 +18,15 @@ pub const INSTANCES: u32 = 50;
 /// The signal that ends a host.
 const END: SignalSet = SignalSet::EMPTY.with(Signal::TERM);
 
-/// How many descriptors a host of this many instances may have open at a time. An instance has at most four: a pidfd, a
-/// readiness pipe, its cgroup and that one's events. What a restart replaces stays open until the host has
-/// followed the change, so each counts twice.
+/// The largest number of descriptors that a host of this many instances may have open. An instance has at most four: a
+/// pidfd, a readiness pipe, its cgroup and the cgroup's events. A descriptor that a restart replaces stays open until
+/// the host has followed the change, so each counts twice.
 const MOST_DESCRIPTORS: usize = 2 * 4 * INSTANCES as usize + 50;
 
 /// How long a storm lasts.
 #[derive(Clone, Copy, Debug)]
 pub enum Length {
-    /// Until there were as many runs.
+    /// Until this many runs.
     Runs(usize),
     /// Until this time has passed.
     Time(Duration),
@@ -50,7 +50,7 @@ impl Length {
     }
 }
 
-/// Where each run of an instance leaves a byte.
+/// A pipe into which each run of an instance writes a byte.
 #[derive(Clone)]
 pub struct Tally(Arc<OwnedFd>);
 
@@ -66,13 +66,13 @@ impl Tally {
     }
 }
 
-/// Restarted at once and without a bound, whether its start failed or it ran.
+/// A policy that restarts at once and without a bound, after a failed start and after a run.
 pub fn churning(startup: Startup) -> Policy {
     Policy {
         startup,
         restart: Restart::Always,
         start_retries: u32::MAX,
-        backoff: Backoff::NONE,
+        backoff: Delay::NONE,
         crash_budget: None,
         stop: StopLadder::kill(Scope::Process),
         ..Policy::default()
@@ -87,10 +87,10 @@ pub const NOTIFY: Startup = Startup::Notify {
     timeout: Duration::from_secs(1000),
 };
 
-/// What runs in a storm.
+/// The groups of a storm.
 pub struct Storm {
     pub groups: Vec<GroupSpec>,
-    /// The cgroup in which the instances have theirs.
+    /// The parent of the instances' cgroups.
     pub cgroup: Option<TestCgroup>,
 }
 
@@ -100,8 +100,8 @@ impl From<Vec<GroupSpec>> for Storm {
     }
 }
 
-/// Runs a host in a storm of these groups, in a process of its own, and ends it by SIGTERM. The host must not fail, must
-/// never have more descriptors open than its instances need, and leaves nothing.
+/// Runs a host in a storm of these groups, in a process of its own, and ends it by SIGTERM. The host must not fail,
+/// must never have more descriptors open than its instances need, and must leave nothing behind.
 pub fn weather<S: Into<Storm>>(
     host: impl FnOnce(Supervisor) -> Result<(), Box<dyn std::error::Error>>,
     storm: impl FnOnce(&Tally) -> S,
@@ -132,16 +132,16 @@ pub fn weather<S: Into<Storm>>(
     });
 }
 
-/// What was seen of a host from another thread.
+/// What another thread observed of a host.
 #[derive(Debug)]
 #[allow(dead_code, reason = "shown when a test fails")]
 struct Seen {
     runs: usize,
-    /// The most that were open at a time.
+    /// The largest number of descriptors that were open at one time.
     descriptors: usize,
 }
 
-/// Counts the runs until the storm is over, ends the host, and reads on until nothing holds the pipe any more.
+/// Counts the runs until the storm ends, ends the host, and reads until no process has the pipe open.
 fn watch(reader: &OwnedFd, length: Length) -> Seen {
     let began = Instant::now();
     let mut seen = Seen {

@@ -22,13 +22,13 @@ fn crashes(tally: &Tally) -> Vec<GroupSpec> {
     vec![group("crash", tally.sh("echo; exit 1"), INSTANCES)]
 }
 
-/// The shortest life there is: one write and the end.
+/// The shortest run: one write, then the end.
 fn echoes(tally: &Tally) -> Vec<GroupSpec> {
     vec![group("echo", tally.count(Command::new("echo")), INSTANCES)]
 }
 
-/// Half of them end without a word, so that the pidfd and the readiness pipe become readable together; the others
-/// are ready for a moment.
+/// Half of the runs end without a message, so that the pidfd and the readiness pipe become readable together. The other
+/// runs are ready for a moment.
 fn readiness(tally: &Tally) -> Vec<GroupSpec> {
     let notify = |name, script| {
         let group = GroupSpec::new(name, tally.sh(script)).instances(INSTANCES / 2);
@@ -40,20 +40,20 @@ fn readiness(tally: &Tally) -> Vec<GroupSpec> {
     ]
 }
 
-/// Starts that fail need no process to end: their work never waits for anything.
+/// A start that fails creates no process that the host could wait for.
 fn missing_programs(tally: &Tally) -> Vec<GroupSpec> {
     let missing = group("missing", Command::new("/no/such/program"), INSTANCES / 5);
     vec![missing, group("crash", tally.sh("echo; exit 1"), INSTANCES * 4 / 5)]
 }
 
-/// Each run leaves a process in a session of its own behind, which ends soon.
+/// Each run leaves a process in a session of its own, which ends soon.
 fn sessions(tally: &Tally) -> Vec<GroupSpec> {
     let script = "setsid sh -c 'exit 0' >/dev/null & echo; exit 1";
     vec![group("session", tally.sh(script), INSTANCES)]
 }
 
-/// Each run leaves a process in a session of its own behind, which only the end of its cgroup ends. Without cgroups it
-/// is a storm of crashes.
+/// Each run leaves a process in a session of its own, which only the end of its cgroup ends. Without cgroups it is a
+/// storm of crashes.
 fn cgroups(tally: &Tally) -> Storm {
     let Some(cgroup) = test_cgroup() else {
         return crashes(tally).into();
@@ -74,8 +74,8 @@ fn cgroups(tally: &Tally) -> Storm {
     }
 }
 
-/// The host on tokio. The first runtime of a process makes descriptors that stay: one is made here, before anything is
-/// compared.
+/// The host on tokio. The first runtime of a process opens descriptors that stay open, so one is made before anything
+/// is compared.
 fn tokio() -> impl FnOnce(Supervisor) -> Result<(), Box<dyn Error>> {
     drop(runtime());
     |supervisor| runtime()?.block_on(tokio_host::run(supervisor))

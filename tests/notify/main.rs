@@ -1,4 +1,4 @@
-//! What children say about themselves, over real sockets and pipes, and who is believed.
+//! Reports of children over real sockets and pipes, and the check of the sender.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -89,7 +89,7 @@ fn child_that_sends() {
     }
 }
 
-/// Whose a process is, if only one is known: that of the test itself, or another.
+/// Finds the owner of a process, if only one process is known.
 fn only(known: u32) -> impl FnMut(Pid) -> Option<u32> {
     move |pid| (pid.as_raw() == known).then_some(known)
 }
@@ -102,10 +102,10 @@ fn own_pid() -> u32 {
 fn hear<'b, T>(
     socket: &mut NotifySocket,
     buffer: &'b mut Buffer,
-    whose: impl FnOnce(Credentials) -> Option<T>,
+    owner_of: impl FnOnce(Credentials) -> Option<T>,
 ) -> Option<(Credentials, T, Vec<Notice<'b>>)> {
     assert!(wait_readable(&*socket, SOON), "nothing came");
-    match socket.receive(buffer, whose).unwrap() {
+    match socket.receive(buffer, owner_of).unwrap() {
         Received::Message(message) => {
             let notices = message.notices().collect();
             Some((message.sender, message.owner, notices))

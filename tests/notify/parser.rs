@@ -1,6 +1,6 @@
 //! The parser under whatever bytes there are. No socket is in this, so no process of its own.
 
-use pidherd::notify::{Garbage, Notice, STATUS_MAX, parse};
+use pidherd::notify::{Notice, ParseError, STATUS_MAX, parse};
 
 const ROUNDS: u32 = 50_000;
 
@@ -105,8 +105,8 @@ fn no_message_is_too_much_for_it() {
 }
 
 #[test]
-fn two_messages_in_one_say_what_each_says() {
-    let whole = |garbage: &Result<Notice<'_>, Garbage>| matches!(garbage, Err(Garbage::Empty | Garbage::Nul));
+fn two_messages_in_one_give_the_notices_of_both() {
+    let whole = |garbage: &Result<Notice<'_>, ParseError>| matches!(garbage, Err(ParseError::Empty | ParseError::Nul));
     let mut random = Random(fastrand::Rng::with_seed(42));
     for _ in 0..ROUNDS {
         let (one, other) = (random.message(), random.message());

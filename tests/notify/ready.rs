@@ -112,7 +112,7 @@ fn real_children_say_it_with_a_shells_means() {
 }
 
 #[test]
-fn children_do_not_get_the_parents_end_and_nobody_waits_for_it() {
+fn children_do_not_inherit_the_parents_end() {
     isolated(|| {
         let (ready, childs_end) = ReadyFd::pipe().unwrap();
         assert_eq!(rustix::io::fcntl_getfd(&ready), Ok(FdFlags::CLOEXEC));

@@ -1,4 +1,4 @@
-//! Who is believed: the process itself, its descendants, the members of its cgroup, and nobody else.
+//! Messages are accepted from the process itself, its descendants and the members of its cgroup only.
 
 use std::env;
 use std::fs;
@@ -16,7 +16,7 @@ use super::{DEPTH, SOON, connected, finish, hear, hear_own, only, own_pid, send,
 /// Where a receiver in a namespace of its own binds its socket.
 const PLACE: &str = "PIDHERD_TEST_PLACE";
 
-/// Nobody's user id, who has no rights at all.
+/// The id of a user without rights.
 const NOBODY: u32 = 65534;
 
 fn by_pid(known: u32) -> impl FnOnce(Credentials) -> Option<u32> {
@@ -54,7 +54,7 @@ fn a_child_is_believed_and_a_stranger_is_not() {
         assert!(hear(&mut socket, &mut buffer, by_pid(child.id())).is_none());
         send(&socket, b"nonsense");
         assert!(hear(&mut socket, &mut buffer, by_pid(child.id())).is_none());
-        assert_eq!(socket.counts().strangers, 2);
+        assert_eq!(socket.counts().unknown_senders, 2);
         assert_eq!(socket.counts().garbage, 0, "a stranger's nonsense is not looked at");
         finish(child);
         finish(sibling);
@@ -78,7 +78,7 @@ fn a_descendant_is_believed_within_64_generations() {
             assert_eq!(heard.is_some(), believed, "{depth} generations down");
             finish(child);
         }
-        assert_eq!(socket.counts().strangers, 1);
+        assert_eq!(socket.counts().unknown_senders, 1);
     });
 }
 
@@ -94,7 +94,7 @@ fn of_those_that_are_gone_only_the_process_itself_is_believed() {
             let heard = hear(&mut socket, &mut buffer, by_pid(pid));
             assert_eq!(heard.is_some(), believed, "{depth} generations down");
         }
-        assert_eq!(socket.counts().strangers, 1);
+        assert_eq!(socket.counts().unknown_senders, 1);
     });
 }
 
@@ -159,7 +159,7 @@ fn another_user_may_send() {
     });
 }
 
-/// The test binary may stand where nobody else can go, so the system's own program has to do.
+/// The test binary can be in a directory that the user cannot enter, so the system's own program is used.
 fn nobody_sends(socket: &NotifySocket) -> std::process::Child {
     Command::new("systemd-notify")
         .args(["--no-block", "STOPPING=1"])
@@ -244,16 +244,16 @@ fn child_that_receives() {
     println!("bound");
     let mut buffer = Buffer::new();
     let heard = hear(&mut socket, &mut buffer, |_| -> Option<()> {
-        panic!("nobody is asked")
+        panic!("the function is not called")
     });
     assert!(heard.is_none());
     let counts = socket.counts();
-    assert_eq!((counts.received, counts.nameless, counts.strangers), (1, 1, 0));
+    assert_eq!((counts.received, counts.nameless, counts.unknown_senders), (1, 1, 0));
     println!("nameless");
 }
 
 #[test]
-fn whoever_asks_about_himself_is_found_where_he_is() {
+fn the_calling_process_is_found_in_its_cgroup() {
     isolated(|| {
         let mut socket = NotifySocket::new().unwrap();
         send(&socket, b"READY=1");
@@ -261,8 +261,8 @@ fn whoever_asks_about_himself_is_found_where_he_is() {
         let Some(wanted) = wanted.lines().find_map(|line| line.strip_prefix("0::")) else {
             return;
         };
-        let whose = |sender: Credentials| sender.find_by_cgroup(|path| (path == Path::new(wanted)).then_some(()));
-        assert!(hear(&mut socket, &mut Buffer::new(), whose).is_some());
+        let owner_of = |sender: Credentials| sender.find_by_cgroup(|path| (path == Path::new(wanted)).then_some(()));
+        assert!(hear(&mut socket, &mut Buffer::new(), owner_of).is_some());
         send(&socket, b"READY=1");
         assert_eq!(hear_own(&mut socket, &mut Buffer::new()), [Notice::Ready]);
     });

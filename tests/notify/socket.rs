@@ -65,7 +65,7 @@ fn a_message_comes_through_and_wakes_the_set() {
 }
 
 #[test]
-fn children_do_not_get_it_and_nobody_waits_for_it() {
+fn children_do_not_inherit_the_socket() {
     isolated(|| {
         let place = tempdir();
         for socket in [NotifySocket::new(), NotifySocket::bind(place.join("notify"))] {
@@ -101,13 +101,13 @@ fn what_is_too_long_is_dropped_and_counted() {
         assert_eq!(hear_own(&mut socket, &mut buffer), [Notice::Ready]);
         for truncated in [1, 2] {
             let heard = hear(&mut socket, &mut buffer, |_| -> Option<()> {
-                panic!("nobody is asked")
+                panic!("the function is not called")
             });
             assert!(heard.is_none());
             assert_eq!(socket.counts().truncated, truncated);
         }
         assert_eq!(socket.counts().received, 3);
-        assert_eq!(socket.counts().strangers, 0);
+        assert_eq!(socket.counts().unknown_senders, 0);
     });
 }
 
@@ -157,7 +157,7 @@ fn descriptors_that_come_along_are_closed() {
         }
         assert_eq!(socket.counts().descriptors, 3);
 
-        // The same where nobody is believed, and where all is too long.
+        // The same with an unknown sender, and with messages that are too long.
         for (text, received) in [(vec![b'x'; 5], 4), (vec![b'x'; 5000], 5)] {
             let (reader, writer) = rustix::pipe::pipe().unwrap();
             send_with(&socket, &text, &[writer.as_fd()]);
@@ -170,7 +170,7 @@ fn descriptors_that_come_along_are_closed() {
 }
 
 #[test]
-fn a_host_without_a_free_descriptor_hears_all_the_same() {
+fn a_host_without_a_free_descriptor_still_receives_messages() {
     isolated(|| {
         let mut socket = NotifySocket::new().unwrap();
         let (reader, writer) = rustix::pipe::pipe().unwrap();
@@ -207,7 +207,7 @@ fn a_flood_is_taken_one_datagram_a_call() {
                     Err(error) => break error,
                 }
             };
-            assert_eq!(full.kind(), io::ErrorKind::WouldBlock, "the sender is who has to wait");
+            assert_eq!(full.kind(), io::ErrorKind::WouldBlock, "the sender has to wait");
             let before = socket.counts().received;
             let mut buffer = Buffer::new();
             for taken in 1..=sent {

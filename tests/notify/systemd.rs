@@ -29,8 +29,8 @@ fn hear_child<'b>(socket: &mut NotifySocket, buffer: &'b mut Buffer) -> Vec<Noti
     heard.expect("it is ours").2
 }
 
-/// Takes the barrier, for whose end the process waits, and sees it succeed: it would fail after five
-/// seconds if the barrier's descriptor remained open.
+/// Receives the barrier that the process waits for, and checks that it succeeds. It fails after five seconds if the
+/// barrier's descriptor remains open.
 fn release(socket: &mut NotifySocket, mut child: Child) {
     assert!(child.try_wait().unwrap().is_none(), "it waits for its barrier");
     assert_eq!(hear_child(socket, &mut Buffer::new()), []);
@@ -68,7 +68,7 @@ fn it_is_understood_and_let_go() {
 }
 
 #[test]
-fn speaking_for_a_stranger_is_not_heard_but_let_go() {
+fn a_message_in_the_name_of_an_unrelated_process_is_ignored() {
     isolated(|| {
         if !installed() || !root_or_skip("sending in another's name") {
             return;
@@ -76,13 +76,13 @@ fn speaking_for_a_stranger_is_not_heard_but_let_go() {
         let mut socket = NotifySocket::new().unwrap();
         let mut child = systemd_notify(&socket, &["--pid=1", "--ready"]).spawn().unwrap();
         let mut buffer = Buffer::new();
-        let whose = |sender: Credentials| {
+        let owner_of = |sender: Credentials| {
             assert_eq!(sender.pid.as_raw(), 1);
             sender.find_by_pid(only(own_pid()))
         };
-        assert!(hear(&mut socket, &mut buffer, whose).is_none());
+        assert!(hear(&mut socket, &mut buffer, owner_of).is_none());
         assert!(hear(&mut socket, &mut buffer, |_| None::<()>).is_none());
-        assert_eq!(socket.counts().strangers, 2);
+        assert_eq!(socket.counts().unknown_senders, 2);
         assert!(child.wait().unwrap().success(), "the barrier was not answered");
     });
 }

@@ -12,7 +12,7 @@ use crate::common::{Oracle, SOON, isolated, wait_readable};
 use crate::helpers::{Scratch, cat_status, output, root, sh, status};
 use pidherd::exit::Exit;
 use pidherd::signal::{Signal, SignalSet};
-use pidherd::{Command, Spawner, Stdio, Step};
+use pidherd::{Command, SpawnStep, Spawner, Stdio};
 
 #[test]
 fn exit_codes_and_signals_come_back() {
@@ -92,7 +92,7 @@ fn a_program_installed_later_is_found_at_the_next_start() {
     let program = command.compile().unwrap();
     let mut spawner = Spawner::new().unwrap();
     let error = spawner.spawn(&program).unwrap_err();
-    assert_eq!((error.step(), error.errno()), (Step::Exec, libc::ENOENT));
+    assert_eq!((error.step(), error.errno()), (SpawnStep::Exec, libc::ENOENT));
     assert_eq!(error.path(), Some(scratch.0.join("probe").as_path()));
     scratch.file("probe", "#!/bin/sh\nexit 7\n", 0o755);
     assert_eq!(spawner.spawn(&program).unwrap().wait().unwrap().exit, Exit::Code(7));
@@ -104,7 +104,7 @@ fn a_forbidden_program_is_the_better_explanation() {
     scratch.file("probe", "", 0o644);
     let path = format!("{}:/no/such", scratch.0.display());
     let error = Command::new("probe").env("PATH", path).spawn().unwrap_err();
-    assert_eq!((error.step(), error.errno()), (Step::Exec, libc::EACCES));
+    assert_eq!((error.step(), error.errno()), (SpawnStep::Exec, libc::EACCES));
     assert_eq!(error.path(), Some(scratch.0.join("probe").as_path()));
 }
 
@@ -114,7 +114,7 @@ fn a_program_that_is_nowhere_is_called_by_its_name() {
     let program = command.compile().unwrap();
     assert_eq!(program.name(), "no-such-program");
     let error = command.spawn().unwrap_err();
-    assert_eq!((error.step(), error.errno()), (Step::Exec, libc::ENOENT));
+    assert_eq!((error.step(), error.errno()), (SpawnStep::Exec, libc::ENOENT));
     assert_eq!(error.path(), Some(Path::new("no-such-program")));
     assert!(
         error
@@ -141,32 +141,42 @@ fn failures_name_the_step_and_leave_nothing() {
         };
         let with = |path: &Path| ok().clone_as(path);
         let cases = [
-            (with(&missing), Step::Exec, libc::ENOENT, &missing),
-            (with(&forbidden), Step::Exec, libc::EACCES, &forbidden),
-            (with(&under_file), Step::Exec, libc::ENOTDIR, &under_file),
-            (with(&garbage), Step::Exec, libc::ENOEXEC, &garbage),
-            (with(&scratch.0), Step::Exec, libc::EACCES, &scratch.0),
-            (ok().current_dir(&missing), Step::CurrentDir, libc::ENOENT, &missing),
+            (with(&missing), SpawnStep::Exec, libc::ENOENT, &missing),
+            (with(&forbidden), SpawnStep::Exec, libc::EACCES, &forbidden),
+            (with(&under_file), SpawnStep::Exec, libc::ENOTDIR, &under_file),
+            (with(&garbage), SpawnStep::Exec, libc::ENOEXEC, &garbage),
+            (with(&scratch.0), SpawnStep::Exec, libc::EACCES, &scratch.0),
+            (
+                ok().current_dir(&missing),
+                SpawnStep::CurrentDir,
+                libc::ENOENT,
+                &missing,
+            ),
             (
                 ok().current_dir(&forbidden),
-                Step::CurrentDir,
+                SpawnStep::CurrentDir,
                 libc::ENOTDIR,
                 &forbidden,
             ),
-            (ok().chroot(&missing), Step::Chroot, libc::ENOENT, &missing),
+            (ok().chroot(&missing), SpawnStep::Chroot, libc::ENOENT, &missing),
             (
                 ok().stderr(Stdio::append(&under_file)),
-                Step::Open,
+                SpawnStep::Open,
                 libc::ENOTDIR,
                 &under_file,
             ),
             (
                 ok().stderr(Stdio::append(&scratch.0)),
-                Step::Open,
+                SpawnStep::Open,
                 libc::EISDIR,
                 &scratch.0,
             ),
-            (ok().stdin(Stdio::read(&missing)), Step::Open, libc::ENOENT, &missing),
+            (
+                ok().stdin(Stdio::read(&missing)),
+                SpawnStep::Open,
+                libc::ENOENT,
+                &missing,
+            ),
         ];
         let mut spawner = Spawner::new().unwrap();
         let mut programs: Vec<_> = cases.iter().map(|case| case.0.compile().unwrap()).collect();
@@ -282,7 +292,7 @@ fn a_fifo_without_reader_is_an_error_and_no_wait() {
             .success()
     );
     let error = sh("").stdout(Stdio::append(&path)).spawn().unwrap_err();
-    assert_eq!((error.step(), error.errno()), (Step::Open, libc::ENXIO));
+    assert_eq!((error.step(), error.errno()), (SpawnStep::Open, libc::ENXIO));
 }
 
 /// systemd#30266: descriptors that leak to the child.
@@ -392,7 +402,7 @@ fn sessions_and_groups_of_processes() {
     let (pid, group, session) = fields(cat().setsid(true));
     assert_eq!((group, session), (pid, pid));
     let error = sh("").process_group(0x3fff_ffff).spawn().unwrap_err();
-    assert_eq!((error.step(), error.errno()), (Step::ProcessGroup, libc::EPERM));
+    assert_eq!((error.step(), error.errno()), (SpawnStep::ProcessGroup, libc::EPERM));
 }
 
 #[test]
@@ -428,7 +438,7 @@ fn the_working_directory_is_entered_as_the_new_user() {
         .current_dir(&scratch.0)
         .spawn()
         .unwrap_err();
-    assert_eq!((error.step(), error.errno()), (Step::CurrentDir, libc::EACCES));
+    assert_eq!((error.step(), error.errno()), (SpawnStep::CurrentDir, libc::EACCES));
 }
 
 /// bun#33060: the host's dumpable flag cleared by the child's change of ids.
@@ -475,7 +485,7 @@ fn the_parent_is_left_as_it_was() {
             // SAFETY: as above.
             assert_eq!(unsafe { *libc::__errno_location() }, 4242);
             assert!(outcomes.0.unwrap().wait().unwrap().exit.success());
-            assert_eq!(outcomes.1.unwrap_err().step(), Step::CurrentDir);
+            assert_eq!(outcomes.1.unwrap_err().step(), SpawnStep::CurrentDir);
             assert_eq!(state(), before);
         }
         leaks.end();

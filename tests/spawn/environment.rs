@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use pidherd::{Command, Step};
+use pidherd::{Command, SpawnStep};
 
 use crate::helpers::{Scratch, output, root};
 
@@ -127,7 +127,11 @@ fn an_empty_directory_in_path_is_the_working_directory_of_the_child() {
         let command = Command::new("probe").env("PATH", path);
         assert_eq!(output(command.clone().current_dir(&scratch.0)), "found\n", "{path:?}");
         let error = command.current_dir("/usr").spawn().unwrap_err();
-        assert_eq!((error.step(), error.errno()), (Step::Exec, libc::ENOENT), "{path:?}");
+        assert_eq!(
+            (error.step(), error.errno()),
+            (SpawnStep::Exec, libc::ENOENT),
+            "{path:?}"
+        );
     }
     // No PATH at all is another matter.
     let command = Command::new("probe").env_remove("PATH").current_dir(&scratch.0);
@@ -145,7 +149,10 @@ fn a_relative_program_is_looked_for_in_the_directory_of_the_child() {
         let command = Command::new(program).current_dir(scratch.0.join(directory));
         assert_eq!(output(command), "found\n", "{program}");
         let error = Command::new(program).current_dir("/usr").spawn().unwrap_err();
-        assert_eq!((error.step(), error.path()), (Step::Exec, Some(Path::new(program))));
+        assert_eq!(
+            (error.step(), error.path()),
+            (SpawnStep::Exec, Some(Path::new(program)))
+        );
     }
     let searched = Command::new("probe")
         .env("PATH", "/no/such:bin")

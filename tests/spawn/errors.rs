@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::chroot;
 
 use pidherd::lifecycle::{Cause, Failure};
-use pidherd::{Command, OpenFile, SetupError, Spawner, Stdio, Step, Supervisor};
+use pidherd::{Command, OpenFile, SetupError, SpawnStep, Spawner, Stdio, Supervisor};
 
 use crate::common::{isolated, tempdir};
 use crate::helpers::{Scratch, root, sh};
@@ -17,8 +17,8 @@ fn assert_in_words(text: &str) {
 
 /// Without /dev, as in a container that was put together by hand.
 #[test]
-fn a_machine_without_dev_null_is_told_by_that_name() {
-    if !root("a_machine_without_dev_null_is_told_by_that_name") {
+fn a_machine_without_dev_null_gets_an_error_that_names_it() {
+    if !root("a_machine_without_dev_null_gets_an_error_that_names_it") {
         return;
     }
     isolated(|| {
@@ -39,7 +39,7 @@ fn a_machine_without_dev_null_is_told_by_that_name() {
         }
         let text = r#"cannot start "/bin/true": open /dev/null: No such file or directory (ENOENT)"#;
         assert_eq!(command.to_string(), text);
-        assert_eq!((command.step(), command.errno()), (Step::Prepare, libc::ENOENT));
+        assert_eq!((command.step(), command.errno()), (SpawnStep::Prepare, libc::ENOENT));
         assert_eq!(command.path(), Some("/dev/null".as_ref()));
     });
 }
@@ -68,7 +68,10 @@ fn a_cgroup_that_is_none_is_named() {
     let scratch = Scratch::new("no-cgroup");
     let directory = OwnedFd::from(File::open(&scratch.0).unwrap());
     let error = sh("").cgroup(directory).spawn().unwrap_err();
-    assert_eq!((error.step(), error.path()), (Step::Cgroup, Some(scratch.0.as_path())));
+    assert_eq!(
+        (error.step(), error.path()),
+        (SpawnStep::Cgroup, Some(scratch.0.as_path()))
+    );
     assert!(error.to_string().contains(&format!("{:?}", scratch.0)), "{error}");
 }
 

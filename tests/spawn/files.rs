@@ -8,7 +8,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use pidherd::{Child, Command, OpenFile, SpawnError, SpawnProgress, Spawner, Stdio, Step};
+use pidherd::{Child, Command, OpenFile, SpawnError, SpawnProgress, SpawnStep, Spawner, Stdio};
 
 use crate::common::{isolated, tempdir};
 use crate::helpers::{output, read_to_end, sh};
@@ -43,7 +43,7 @@ fn both_ways(command: &Command) -> [Result<Child, SpawnError>; 2] {
 fn assert_no_such_device(command: &Command, path: &Path) {
     for spawned in both_ways(command) {
         let error = spawned.unwrap_err();
-        assert_eq!((error.step(), error.errno()), (Step::Open, libc::ENXIO), "{error}");
+        assert_eq!((error.step(), error.errno()), (SpawnStep::Open, libc::ENXIO), "{error}");
         assert_eq!(error.path(), Some(path));
     }
 }
@@ -137,7 +137,7 @@ fn files_of_other_types_are_opened_as_a_shell_opens_them() {
         assert_eq!(output(inside), "text");
         for file in [Stdio::append(directory.path()), Stdio::truncate(directory.path())] {
             let error = sh("").stdout(file).spawn().unwrap_err();
-            assert_eq!((error.step(), error.errno()), (Step::Open, libc::EISDIR));
+            assert_eq!((error.step(), error.errno()), (SpawnStep::Open, libc::EISDIR));
         }
         assert_eq!(
             output(sh("head -c 3 | od -An -tx1").stdin(Stdio::read("/dev/zero"))),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pidherd::exit::Exit;
-use pidherd::{Command, LaunchId, Launcher, Program, SpawnError, SpawnProgress, Spawner, Spawning, Stdio, Step};
+use pidherd::{Command, LaunchId, Launcher, Program, SpawnError, SpawnProgress, SpawnStep, Spawner, Spawning, Stdio};
 
 use crate::common::fork::in_fork;
 use crate::common::lease::Lease;
@@ -16,7 +16,7 @@ use crate::common::{SOON, TempDir, isolated, skipped, tempdir, wait_readable, wa
 use crate::helpers::{read_to_end, sh};
 use crate::in_flight::{finish, running};
 
-/// A shell whose execve hangs.
+/// A shell with an execve that hangs.
 fn shell(place: &TempDir) -> Option<(Lease, PathBuf)> {
     if cfg!(pidherd_portable) {
         skipped("the portable path waits for exec");
@@ -42,7 +42,7 @@ fn until_over(spawning: &Spawning) {
 }
 
 fn is_of_another_process(error: &SpawnError) -> bool {
-    (error.step(), error.errno()) == (Step::Watch, libc::ECHILD)
+    (error.step(), error.errno()) == (SpawnStep::Watch, libc::ECHILD)
 }
 
 /// Two children hang, two are over, in each of both ways.
@@ -194,8 +194,10 @@ fn a_child_in_flight_outlives_a_host_that_calls_execve() {
 
 #[test]
 fn a_child_in_flight_outlives_a_host_that_is_killed() {
-    // SAFETY: numbers only.
-    outlives_its_host(|| drop(unsafe { libc::kill(libc::getpid(), libc::SIGKILL) }));
+    outlives_its_host(|| {
+        // SAFETY: numbers only.
+        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+    });
 }
 
 #[test]
@@ -213,7 +215,7 @@ fn a_panic_ends_what_is_in_flight() {
         let panicked = catch_unwind(AssertUnwindSafe(|| {
             let (mut spawner, mut launcher) = (Spawner::new().unwrap(), Launcher::new().unwrap());
             let _spawning: Vec<_> = (0..3).map(|_| spawner.begin(&hanging).unwrap()).collect();
-            (0..3).for_each(|_| drop(launcher.begin(&hanging).unwrap()));
+            let _ids: Vec<_> = (0..3).map(|_| launcher.begin(&hanging).unwrap()).collect();
             panic!("of the host");
         }));
         assert_eq!(panicked.unwrap_err().downcast_ref::<&str>(), Some(&"of the host"));

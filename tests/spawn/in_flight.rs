@@ -6,7 +6,9 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use pidherd::exit::Exit;
-use pidherd::{Child, Command, Launcher, Program, Signal, SpawnError, SpawnProgress, Spawner, Spawning, Stdio, Step};
+use pidherd::{
+    Child, Command, Launcher, Program, Signal, SpawnError, SpawnProgress, SpawnStep, Spawner, Spawning, Stdio,
+};
 
 use super::common::lease::Lease;
 use super::common::{SOON, TempDir, isolated, tempdir, wait_readable, wait_until};
@@ -38,7 +40,7 @@ fn still_in_flight(progress: SpawnProgress) -> Spawning {
     }
 }
 
-/// A copy of `true` whose execve can be made to hang.
+/// A copy of `true` with an execve that can be made to hang.
 fn program(place: &TempDir) -> PathBuf {
     let path = place.join("program");
     std::fs::copy("/bin/true", &path).unwrap();
@@ -117,9 +119,9 @@ fn a_failing_step_is_named_and_leaves_nothing() {
     isolated(|| {
         let mut spawner = Spawner::new().unwrap();
         let cases = [
-            (Command::new("/no/such/program"), Step::Exec, libc::ENOENT),
-            (sh("").current_dir("/no/such"), Step::CurrentDir, libc::ENOENT),
-            (sh("").stdin(Stdio::read("/no/such")), Step::Open, libc::ENOENT),
+            (Command::new("/no/such/program"), SpawnStep::Exec, libc::ENOENT),
+            (sh("").current_dir("/no/such"), SpawnStep::CurrentDir, libc::ENOENT),
+            (sh("").stdin(Stdio::read("/no/such")), SpawnStep::Open, libc::ENOENT),
         ];
         for (command, step, errno) in cases {
             let program = command.compile().unwrap();
@@ -192,7 +194,7 @@ fn pipes_of_many_in_flight_reach_their_own_child_and_end() {
 }
 
 #[test]
-fn each_of_several_children_of_one_program_is_told_its_own_pid() {
+fn each_of_several_children_of_one_program_gets_its_own_pid() {
     isolated(|| {
         let mut spawner = Spawner::new().unwrap();
         let null = || File::open("/dev/null").unwrap();
@@ -286,7 +288,7 @@ fn a_program_that_is_being_written_is_waited_for_by_the_child() {
         let writing = File::options().write(true).open(&path).unwrap();
         let spawning = spawner.begin(&busy).unwrap();
         match finish(&mut spawner, spawning) {
-            SpawnProgress::Failed(error) => assert_eq!((error.step(), error.errno()), (Step::Exec, libc::ETXTBSY)),
+            SpawnProgress::Failed(error) => assert_eq!((error.step(), error.errno()), (SpawnStep::Exec, libc::ETXTBSY)),
             other => panic!("{other:?}"),
         }
         drop(writing);

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use pidherd::{Command, SpawnError, Stdio, Step};
+use pidherd::{Command, SpawnError, SpawnStep, Stdio};
 
 use crate::common::{isolated, skipped};
 use crate::helpers::{Scratch, output, root};
@@ -69,7 +69,7 @@ impl Tree {
 
 fn refused(command: &Command, errno: i32) -> SpawnError {
     let error = command.spawn().unwrap_err();
-    assert_eq!((error.step(), error.errno()), (Step::Exec, errno), "{error}");
+    assert_eq!((error.step(), error.errno()), (SpawnStep::Exec, errno), "{error}");
     error
 }
 
@@ -139,7 +139,7 @@ fn a_program_that_is_found_and_cannot_run_ends_the_search() {
     assert_eq!(error.path(), Some(tree.path("good/probe").as_path()));
 }
 
-/// What is said of a script, searched for or not, whose interpreter is at fault.
+/// Checks the error for a script with a faulty interpreter, searched for or not.
 fn assert_blames(tree: &Tree, name: &str, errno: i32, interpreter: &str) {
     let (directory, _) = name.rsplit_once('/').unwrap();
     let script = tree.path(name);
@@ -193,7 +193,7 @@ fn an_interpreter_that_cannot_run_is_named() {
     symlink(tree.path("loop"), tree.path("loop")).unwrap();
     tree.program("d/probe", &line(&tree.path("loop")), 0o755);
     assert_blames(&tree, "d/probe", libc::ELOOP, tree.path("loop").to_str().unwrap());
-    // An interpreter that is itself a script, whose interpreter is missing.
+    // An interpreter that is itself a script with a missing interpreter.
     let middle = tree.program("middle", "#!/no/such\n", 0o755);
     let outer = tree.program("outer", &line(&middle), 0o755);
     tree.program("e/probe", &line(&outer), 0o755);
@@ -274,7 +274,7 @@ fn an_interpreter_is_looked_for_as_the_child_sees_it() {
 
 /// A program for another C library: the file is there, and still there is no such file.
 #[test]
-fn a_program_without_its_dynamic_linker_is_told_from_one_that_is_missing() {
+fn a_missing_dynamic_linker_and_a_missing_program_give_different_errors() {
     let tree = Tree::new("linker");
     let mut program = fs::read("/bin/true").unwrap();
     let linker: &[u8] = b"/lib64/ld-linux-x86-64.so.2";

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 
 use pidherd::signal::Signal;
-use pidherd::{Capabilities, Command, CommandError, OpenFile, Resource, SpawnProgress, Stdio, Step};
+use pidherd::{Capabilities, Command, CommandError, OpenFile, Resource, SpawnProgress, SpawnStep, Stdio};
 
 use crate::common::{isolated, skipped, test_cgroup};
 use crate::helpers::{Scratch, cat_status, output, root, sh, status};
@@ -43,8 +43,8 @@ fn limits_nice_affinity_and_oom() {
 }
 
 #[test]
-fn who_drops_privileges_gets_a_session() {
-    if !root("who_drops_privileges_gets_a_session") {
+fn a_child_that_drops_privileges_gets_a_session() {
+    if !root("a_child_that_drops_privileges_gets_a_session") {
         return;
     }
     let session = |command: Command| {
@@ -132,7 +132,7 @@ fn capabilities_beyond_the_bounding_set_are_refused() {
         ),
     ] {
         assert_eq!(command.compile().unwrap_err(), error, "{command:?}");
-        assert_eq!(command.spawn().unwrap_err().step(), Step::Check);
+        assert_eq!(command.spawn().unwrap_err().step(), SpawnStep::Check);
     }
     let text = beyond("ambient", chown | raw).to_string();
     assert_eq!(
@@ -249,7 +249,7 @@ fn the_parents_death_is_a_signal_in_another_pid_namespace_too() {
             // SAFETY: a number; it concerns the children of this thread alone, which starts no other thread.
             assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWPID) }, 0);
             let mut spawner = pidherd::Spawner::new().unwrap();
-            // The first process of a namespace is its init, whose end is that of all others.
+            // The first process of a namespace is its init. All other processes of the namespace end with it.
             let init = spawner.spawn(&sleep().compile().unwrap()).unwrap();
             let program = sleep().parent_death_signal(Signal::USR1).compile().unwrap();
             let synchronous = spawner.spawn(&program).unwrap();
@@ -303,7 +303,10 @@ fn a_child_whose_parent_thread_has_ended_does_not_start() {
             match outcome(&mut spawner, spawning) {
                 SpawnProgress::Running(child) => assert!(starts, "{child:?}"),
                 SpawnProgress::Failed(error) => {
-                    assert_eq!((error.step(), error.errno()), (Step::ParentDeathSignal, libc::ESRCH));
+                    assert_eq!(
+                        (error.step(), error.errno()),
+                        (SpawnStep::ParentDeathSignal, libc::ESRCH)
+                    );
                     assert!(!starts);
                 }
                 other => panic!("{other:?}"),
@@ -355,7 +358,7 @@ fn a_terminal_of_its_own() {
     assert_eq!(group, session);
     assert_ne!(tty, 0);
     let error = cat().foreground(0).spawn().unwrap_err();
-    assert_eq!((error.step(), error.errno()), (Step::Foreground, libc::ENOTTY));
+    assert_eq!((error.step(), error.errno()), (SpawnStep::Foreground, libc::ENOTTY));
     drop(master);
 }
 
@@ -411,7 +414,7 @@ fn born_in_a_cgroup() {
         let error = Command::new("/bin/true").cgroup(no_cgroup).spawn().unwrap_err();
         assert_eq!(
             (error.step(), error.errno(), error.is_transient()),
-            (Step::Cgroup, libc::EBADF, false)
+            (SpawnStep::Cgroup, libc::EBADF, false)
         );
     });
 }
@@ -482,7 +485,10 @@ fn bad_commands_are_refused_before_anything_happens() {
     for (command, error) in cases {
         assert_eq!(command.compile().unwrap_err(), error);
         let spawned = command.spawn().unwrap_err();
-        assert_eq!((spawned.step(), spawned.command_error()), (Step::Check, Some(&error)));
+        assert_eq!(
+            (spawned.step(), spawned.command_error()),
+            (SpawnStep::Check, Some(&error))
+        );
     }
 }
 

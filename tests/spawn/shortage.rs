@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 
-use pidherd::{Capabilities, Command, Launcher, Resource, Signal, Spawner, Stdio, Step};
+use pidherd::{Capabilities, Command, Launcher, Resource, Signal, SpawnStep, Spawner, Stdio};
 
 use crate::common::{Oracle, SOON, elf, isolated, tempdir, wait_readable};
 use crate::held::{Frozen, high_numbers};
@@ -47,10 +47,10 @@ fn out_of_descriptors() {
         let piped = || sh("").stdin(Stdio::piped()).stdout(Stdio::piped());
         let plain = Command::new("/bin/true");
         let cases = [
-            (0, plain.clone(), Step::Clone),
-            (0, piped(), Step::Pipe),
-            (3, piped(), Step::Pipe),
-            (4, piped(), Step::Clone),
+            (0, plain.clone(), SpawnStep::Clone),
+            (0, piped(), SpawnStep::Pipe),
+            (3, piped(), SpawnStep::Pipe),
+            (4, piped(), SpawnStep::Clone),
         ];
         let mut cases: Vec<_> = cases
             .map(|(left, command, step)| (left, command.compile().unwrap(), step))
@@ -107,7 +107,10 @@ fn the_last_number_that_is_allowed_can_be_given() {
         }
         // And one beyond is refused by the number that is meant.
         let error = sh("").fd(64, Arc::clone(&given)).spawn().unwrap_err();
-        assert_eq!((error.step(), error.subject()), (Step::Descriptor, Some("64".into())));
+        assert_eq!(
+            (error.step(), error.subject()),
+            (SpawnStep::Descriptor, Some("64".into()))
+        );
         limit(libc::RLIMIT_NOFILE, before);
     });
 }
@@ -170,7 +173,7 @@ fn out_of_processes() {
                 let error = spawner.spawn(&program).unwrap_err();
                 assert_eq!(
                     (error.step(), error.errno(), error.is_transient()),
-                    (Step::Clone, libc::EAGAIN, true)
+                    (SpawnStep::Clone, libc::EAGAIN, true)
                 );
                 limit(libc::RLIMIT_NPROC, processes);
                 before.end();
@@ -211,7 +214,7 @@ fn out_of_processes_while_others_are_in_flight() {
                 let before = descriptors();
                 for error in [spawner.begin(&other).unwrap_err(), launcher.begin(&other).unwrap_err()] {
                     let seen = (error.step(), error.errno(), error.is_transient());
-                    assert_eq!(seen, (Step::Clone, libc::EAGAIN, true));
+                    assert_eq!(seen, (SpawnStep::Clone, libc::EAGAIN, true));
                 }
                 assert_eq!((descriptors(), launcher.in_flight()), (before, 1));
                 limit(libc::RLIMIT_NPROC, processes);
@@ -271,7 +274,7 @@ fn out_of_descriptors_while_others_are_in_flight() {
             ] {
                 assert_eq!(
                     (error.step(), error.errno(), error.is_transient()),
-                    (Step::Pipe, libc::EMFILE, true)
+                    (SpawnStep::Pipe, libc::EMFILE, true)
                 );
             }
             frozen.thaw();
@@ -331,7 +334,7 @@ fn out_of_memory_for_stacks() {
             let error = error.unwrap_err();
             assert_eq!(
                 (error.step(), error.errno(), error.is_transient()),
-                (Step::Prepare, libc::ENOMEM, true)
+                (SpawnStep::Prepare, libc::ENOMEM, true)
             );
         }
         assert_eq!(reserved, Err(Some(libc::ENOMEM)));
@@ -350,7 +353,7 @@ fn golang_22315_a_program_that_is_being_written() {
     let error = Command::new(&path).spawn().unwrap_err();
     assert_eq!(
         (error.step(), error.errno(), error.is_transient()),
-        (Step::Exec, libc::ETXTBSY, true)
+        (SpawnStep::Exec, libc::ETXTBSY, true)
     );
     drop(writer);
     assert!(Command::new(&path).spawn().unwrap().wait().unwrap().exit.success());

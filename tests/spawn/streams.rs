@@ -13,7 +13,9 @@ use pidherd::fdset::FdSet;
 use pidherd::notify::{NotifySocket, ReadyFd};
 use pidherd::signal::{Signal, SignalSet};
 use pidherd::timerfd::{Clock, TimerFd};
-use pidherd::{Child, Command, GroupSpec, Launcher, MaskGuard, SignalFd, SpawnError, Spawner, Stdio, Step, Supervisor};
+use pidherd::{
+    Child, Command, GroupSpec, Launcher, MaskGuard, SignalFd, SpawnError, SpawnStep, Spawner, Stdio, Supervisor,
+};
 
 use crate::common::{SOON, isolated, processes, tempdir, test_cgroup, wait_until};
 use crate::helpers::{fd_flags, read_to_end, set_fd_flags, sh};
@@ -219,7 +221,11 @@ fn try_all(places: &Places, closed: &[RawFd], flags: i32, count: &mut usize) {
                         }
                         ([_, _, None], Err(error)) => {
                             let seen = (error.step(), error.errno(), error.subject());
-                            assert_eq!(seen, (Step::Descriptor, libc::EBADF, Some("2".into())), "{context}");
+                            assert_eq!(
+                                seen,
+                                (SpawnStep::Descriptor, libc::EBADF, Some("2".into())),
+                                "{context}"
+                            );
                         }
                         (expected, spawned) => panic!("{context}: {spawned:?} instead of {expected:?}"),
                     }
@@ -250,7 +256,7 @@ fn a_number_that_the_host_does_not_have_is_not_inherited() {
         let check = |number: RawFd, spawned: Result<Child, SpawnError>| {
             let error = spawned.unwrap_err();
             let seen = (error.step(), error.errno(), error.subject());
-            assert_eq!(seen, (Step::Descriptor, libc::EBADF, Some(number.to_string())));
+            assert_eq!(seen, (SpawnStep::Descriptor, libc::EBADF, Some(number.to_string())));
         };
         for (number, command) in &commands {
             check(*number, command.spawn());
@@ -290,7 +296,7 @@ fn begin_two(closed: &[RawFd]) {
     let copied = one.begin(&copied);
     if closed.contains(&1) {
         let error = copied.unwrap_err();
-        assert_eq!((error.step(), error.errno()), (Step::Descriptor, libc::EBADF));
+        assert_eq!((error.step(), error.errno()), (SpawnStep::Descriptor, libc::EBADF));
     } else {
         drop(copied.unwrap());
     }
@@ -322,7 +328,7 @@ fn assert_closed(what: &str) {
     }
 }
 
-/// Whoever writes to a standard stream must not write into an epoll, a socket or another child's pipe.
+/// A write to a standard stream must not reach an epoll, a socket or another child's pipe.
 #[test]
 fn no_descriptor_of_the_library_becomes_a_standard_stream() {
     isolated(|| {

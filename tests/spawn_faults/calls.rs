@@ -3,7 +3,7 @@
 
 use std::ffi::{c_int, c_long};
 
-use pidherd::Step;
+use pidherd::SpawnStep;
 
 use crate::notifier::{Call, Fault, Known};
 
@@ -129,10 +129,10 @@ pub enum Outcome {
     Started,
     /// The spawn fails with one of these steps and this errno. (One call may serve different steps: a
     /// descriptor is placed for its own sake, for a file to be opened, or for a file to be written to.)
-    Fails([Step; 3], c_int),
+    Fails([SpawnStep; 3], c_int),
     /// The child starts, or the spawn fails with this step and errno. It depends on the numbers of the
     /// descriptors.
-    Depends(Step, c_int),
+    Depends(SpawnStep, c_int),
 }
 
 /// The expected outcome if `call` fails with `fault`, in a spawn that waits or in one that is in flight.
@@ -145,41 +145,41 @@ pub fn outcome(call: &Call, fault: Fault, in_flight: bool) -> Outcome {
         return in_parent(call, errno, once);
     }
     match call.nr {
-        // It takes another try, for which nothing waits. The next spawn takes the other way.
+        // A spawn in flight cannot be retried, because its caller does not wait. The next spawn uses the other way.
         CLOSE_RANGE if matches!(errno, libc::ENOSYS | libc::EPERM | libc::EINVAL) && !in_flight => Outcome::Started,
-        CLOSE_RANGE if call.args[2] != 0 => fails(Step::Unshare),
-        CLOSE_RANGE => fails(Step::CloseDescriptors),
+        CLOSE_RANGE if call.args[2] != 0 => fails(SpawnStep::Unshare),
+        CLOSE_RANGE => fails(SpawnStep::CloseDescriptors),
         libc::SYS_execve if errno == libc::ETXTBSY && once => Outcome::Started,
-        libc::SYS_execve => fails(Step::Exec),
+        libc::SYS_execve => fails(SpawnStep::Exec),
         // This call tries to become the old user again. It must fail.
         libc::SYS_setresuid if call.args[0] as u32 == u32::MAX => Outcome::Started,
-        libc::SYS_setresuid => fails(Step::Uid),
-        libc::SYS_getuid | libc::SYS_geteuid => with(Step::Uid, libc::EPERM),
-        libc::SYS_setresgid => fails(Step::Gid),
-        libc::SYS_getgid | libc::SYS_getegid => with(Step::Gid, libc::EPERM),
-        libc::SYS_setgroups => fails(Step::Groups),
-        libc::SYS_getgroups => with(Step::Groups, libc::EPERM),
-        libc::SYS_getppid => with(Step::ParentDeathSignal, libc::ESRCH),
-        libc::SYS_openat if call.path == Known::OomScore => fails(Step::OomScore),
-        libc::SYS_openat => fails(Step::Open),
-        libc::SYS_write => fails(Step::OomScore),
-        libc::SYS_dup3 => Outcome::Fails([Step::Descriptor, Step::Open, Step::OomScore], errno),
-        libc::SYS_fcntl if call.args[1] == libc::F_SETFL as u64 => fails(Step::Open),
-        libc::SYS_fcntl => Outcome::Fails([Step::Descriptor, Step::Open, Step::OomScore], errno),
-        libc::SYS_ioctl if call.args[1] == libc::TIOCSCTTY => fails(Step::ControllingTerminal),
-        libc::SYS_ioctl | libc::SYS_getpgid => fails(Step::Foreground),
+        libc::SYS_setresuid => fails(SpawnStep::Uid),
+        libc::SYS_getuid | libc::SYS_geteuid => with(SpawnStep::Uid, libc::EPERM),
+        libc::SYS_setresgid => fails(SpawnStep::Gid),
+        libc::SYS_getgid | libc::SYS_getegid => with(SpawnStep::Gid, libc::EPERM),
+        libc::SYS_setgroups => fails(SpawnStep::Groups),
+        libc::SYS_getgroups => with(SpawnStep::Groups, libc::EPERM),
+        libc::SYS_getppid => with(SpawnStep::ParentDeathSignal, libc::ESRCH),
+        libc::SYS_openat if call.path == Known::OomScore => fails(SpawnStep::OomScore),
+        libc::SYS_openat => fails(SpawnStep::Open),
+        libc::SYS_write => fails(SpawnStep::OomScore),
+        libc::SYS_dup3 => Outcome::Fails([SpawnStep::Descriptor, SpawnStep::Open, SpawnStep::OomScore], errno),
+        libc::SYS_fcntl if call.args[1] == libc::F_SETFL as u64 => fails(SpawnStep::Open),
+        libc::SYS_fcntl => Outcome::Fails([SpawnStep::Descriptor, SpawnStep::Open, SpawnStep::OomScore], errno),
+        libc::SYS_ioctl if call.args[1] == libc::TIOCSCTTY => fails(SpawnStep::ControllingTerminal),
+        libc::SYS_ioctl | libc::SYS_getpgid => fails(SpawnStep::Foreground),
         libc::SYS_prctl => fails(step_of_prctl(call.args[0] as c_int)),
-        libc::SYS_capset => fails(Step::Capabilities),
-        libc::SYS_setsid => fails(Step::Session),
-        libc::SYS_setpgid => fails(Step::ProcessGroup),
-        libc::SYS_setpriority => fails(Step::Nice),
-        libc::SYS_sched_setaffinity => fails(Step::Affinity),
-        libc::SYS_prlimit64 => fails(Step::Limit),
-        libc::SYS_umask => fails(Step::Umask),
-        libc::SYS_chroot => fails(Step::Chroot),
-        libc::SYS_rt_sigaction => fails(Step::SignalDisposition),
-        libc::SYS_rt_sigprocmask | libc::SYS_getpid => fails(Step::SignalMask),
-        libc::SYS_chdir => Outcome::Fails([Step::CurrentDir, Step::CurrentDir, Step::Chroot], errno),
+        libc::SYS_capset => fails(SpawnStep::Capabilities),
+        libc::SYS_setsid => fails(SpawnStep::Session),
+        libc::SYS_setpgid => fails(SpawnStep::ProcessGroup),
+        libc::SYS_setpriority => fails(SpawnStep::Nice),
+        libc::SYS_sched_setaffinity => fails(SpawnStep::Affinity),
+        libc::SYS_prlimit64 => fails(SpawnStep::Limit),
+        libc::SYS_umask => fails(SpawnStep::Umask),
+        libc::SYS_chroot => fails(SpawnStep::Chroot),
+        libc::SYS_rt_sigaction => fails(SpawnStep::SignalDisposition),
+        libc::SYS_rt_sigprocmask | libc::SYS_getpid => fails(SpawnStep::SignalMask),
+        libc::SYS_chdir => Outcome::Fails([SpawnStep::CurrentDir, SpawnStep::CurrentDir, SpawnStep::Chroot], errno),
         other => panic!("unexpected system call {other} in the child"),
     }
 }
@@ -187,32 +187,32 @@ pub fn outcome(call: &Call, fault: Fault, in_flight: bool) -> Outcome {
 fn in_parent(call: &Call, errno: c_int, once: bool) -> Outcome {
     let fails = |step| Outcome::Fails([step; 3], errno);
     match call.nr {
-        libc::SYS_mmap | libc::SYS_mprotect => fails(Step::Prepare),
+        libc::SYS_mmap | libc::SYS_mprotect => fails(SpawnStep::Prepare),
         libc::SYS_openat if call.path == Known::OwnDescriptors || (errno == libc::EINTR && once) => Outcome::Started,
-        libc::SYS_openat => fails(Step::Prepare),
-        libc::SYS_pipe2 => fails(Step::Pipe),
+        libc::SYS_openat => fails(SpawnStep::Prepare),
+        libc::SYS_pipe2 => fails(SpawnStep::Pipe),
         // The spawn works without slots. It needs no slot that it can't create, fill or restore.
         libc::SYS_fcntl if matches!(call.args[2], 32 | 64) && once => Outcome::Started,
-        libc::SYS_fcntl if matches!(call.args[2], 32 | 64) => Outcome::Depends(Step::Descriptor, errno),
-        libc::SYS_fcntl => fails(Step::Descriptor),
+        libc::SYS_fcntl if matches!(call.args[2], 32 | 64) => Outcome::Depends(SpawnStep::Descriptor, errno),
+        libc::SYS_fcntl => fails(SpawnStep::Descriptor),
         libc::SYS_dup3 | CLOSE_RANGE => Outcome::Started,
         libc::SYS_clone3 if matches!(errno, libc::ENOSYS | libc::EPERM | libc::EINVAL | libc::E2BIG) => {
             Outcome::Started
         }
-        libc::SYS_clone3 | libc::SYS_clone => fails(Step::Clone),
-        libc::SYS_capget => fails(Step::Capabilities),
-        // A launcher needs its timer in the epoll. A child that it cannot watch is looked at by that timer.
-        libc::SYS_epoll_ctl => Outcome::Depends(Step::Prepare, errno),
-        libc::SYS_epoll_create1 | libc::SYS_timerfd_create => fails(Step::Prepare),
+        libc::SYS_clone3 | libc::SYS_clone => fails(SpawnStep::Clone),
+        libc::SYS_capget => fails(SpawnStep::Capabilities),
+        // A launcher needs its timer in the epoll. The timer triggers checks of a child that the epoll cannot watch.
+        libc::SYS_epoll_ctl => Outcome::Depends(SpawnStep::Prepare, errno),
+        libc::SYS_epoll_create1 | libc::SYS_timerfd_create => fails(SpawnStep::Prepare),
         other => panic!("unexpected system call {other} in the parent"),
     }
 }
 
-fn step_of_prctl(operation: c_int) -> Step {
+fn step_of_prctl(operation: c_int) -> SpawnStep {
     match operation {
-        libc::PR_SET_NO_NEW_PRIVS => Step::NoNewPrivileges,
-        libc::PR_SET_PDEATHSIG => Step::ParentDeathSignal,
-        libc::PR_CAPBSET_DROP | libc::PR_SET_KEEPCAPS | libc::PR_CAP_AMBIENT => Step::Capabilities,
+        libc::PR_SET_NO_NEW_PRIVS => SpawnStep::NoNewPrivileges,
+        libc::PR_SET_PDEATHSIG => SpawnStep::ParentDeathSignal,
+        libc::PR_CAPBSET_DROP | libc::PR_SET_KEEPCAPS | libc::PR_CAP_AMBIENT => SpawnStep::Capabilities,
         other => panic!("unexpected prctl {other} in the child"),
     }
 }

@@ -1,7 +1,7 @@
 //! Makes every system call of a spawn fail, in the parent and in the child: each call, with each errno that
 //! its manual page documents, once and permanently.
 //!
-//! The spawn must either succeed all the same, or return an error that names the step. It must leave nothing
+//! The spawn must either succeed, or return an error that names the step. It must leave nothing
 //! behind, and the next spawn must succeed.
 
 mod calls;
@@ -25,7 +25,7 @@ use common::{Isolation, TempDir, elf, isolated, root_or_skip, skipped, tempdir};
 use notifier::{Call, Fault, Known, Notifier, Place, install};
 use pidherd::exit::Exit;
 use pidherd::signal::Signal;
-use pidherd::{Capabilities, Child, Command, Resource, Stdio, Step};
+use pidherd::{Capabilities, Child, Command, Resource, SpawnStep, Stdio};
 use rustix::io::fcntl_dupfd_cloexec;
 use ways::{Failure, Way};
 
@@ -59,7 +59,7 @@ fn fails_everywhere(way: Way, most_of_a_kind: usize) {
     });
 }
 
-/// Runs `body` in a thread whose system calls, and those of its children, can fail.
+/// Runs `body` in a thread. The system calls of the thread and of its children can fail.
 fn under_notifier(body: impl FnOnce(&Notifier) + Send) {
     let notifier = Notifier::new(counts);
     let (send, receive) = mpsc::channel();
@@ -84,7 +84,7 @@ fn under_notifier(body: impl FnOnce(&Notifier) + Send) {
     });
 }
 
-/// What file systems answer that have lost their server, their disk or their key.
+/// The errors of file systems that have lost their server, their disk or their key.
 const OF_DEAD_DIRECTORIES: &[c_int] = &[
     libc::EIO,
     libc::ESTALE,
@@ -103,7 +103,7 @@ const OF_DEAD_DIRECTORIES: &[c_int] = &[
 ];
 
 #[test]
-fn whatever_a_directory_of_path_answers_the_next_one_is_searched() {
+fn a_failing_directory_of_path_does_not_end_the_search() {
     if !elf::runs_or_skip() || !root_or_skip("a filter") {
         return;
     }
@@ -121,7 +121,8 @@ fn whatever_a_directory_of_path_answers_the_next_one_is_searched() {
             let second = first + 1 + seen[first + 1..].iter().position(is_execve).unwrap();
             let (first, second) = (Place::of(&seen, first), Place::of(&seen, second));
             for &errno in OF_DEAD_DIRECTORIES {
-                // Before the directory that has it, and in its place before the next one.
+                // The failing directory comes before the directory with the program, or takes its place before
+                // another one.
                 for at in [first, second] {
                     let fault = Some(Fault::Once { at, errno });
                     let child = notifier.during(fault, &mut seen, || searched.spawn());
@@ -129,7 +130,7 @@ fn whatever_a_directory_of_path_answers_the_next_one_is_searched() {
                 }
                 let everywhere = Some(Fault::ForGood { at: first, errno });
                 let error = notifier.during(everywhere, &mut seen, || searched.spawn()).unwrap_err();
-                assert_eq!((error.step(), error.errno()), (Step::Exec, errno));
+                assert_eq!((error.step(), error.errno()), (SpawnStep::Exec, errno));
             }
             for errno in [libc::ENOEXEC, libc::ENOMEM, libc::EAGAIN, libc::ENFILE, libc::E2BIG] {
                 let fault = Some(Fault::Once { at: second, errno });
@@ -141,7 +142,7 @@ fn whatever_a_directory_of_path_answers_the_next_one_is_searched() {
     });
 }
 
-/// The commands whose calls fail. One that waits for exec in any way is of no use to the others.
+/// The commands for the fault tests. A command that always waits for exec cannot be tested in flight.
 fn commands(way: Way) -> &'static [fn(&TempDir, &Arc<OwnedFd>) -> Command] {
     match way {
         Way::Waiting => &[streams, privileges, scored, group, whole_table],
@@ -200,7 +201,7 @@ fn fail_everything(notifier: &Notifier, place: &TempDir, way: Way, most_of_a_kin
     println!("{sites} calls of {} kinds failed {faults} times", numbers.len());
 }
 
-/// Whether the fault makes the standard library loop for ever: it repeats an interrupted open(2).
+/// Whether the fault makes the standard library loop without end: it repeats an interrupted open(2).
 fn is_retried_for_ever(call: &Call, fault: Fault) -> bool {
     let interrupted = matches!(fault, Fault::ForGood { errno, .. } if errno == libc::EINTR);
     !call.in_child && call.nr == libc::SYS_openat && interrupted
@@ -231,7 +232,7 @@ fn try_fault(notifier: &Notifier, way: Way, command: &Command, call: &Call, faul
     assert!(exits_well(command.spawn().unwrap()), "{}", context());
 }
 
-/// Whether the host has made a child that it did not wait for.
+/// Whether the host has created a child that it did not wait for.
 fn is_in_flight(seen: &[Call]) -> bool {
     !cfg!(pidherd_portable) && !seen.iter().any(|call| call.path == Known::OomScore)
 }
@@ -304,7 +305,7 @@ fn privileges(place: &TempDir, _: &Arc<OwnedFd>) -> Command {
         .parent_death_signal(Signal::KILL)
 }
 
-/// The same with the one setting for which a spawn waits in any way.
+/// The same command with the one setting that makes every spawn wait.
 fn scored(place: &TempDir, given: &Arc<OwnedFd>) -> Command {
     surroundings(place, given).oom_score_adj(500)
 }
@@ -375,7 +376,7 @@ fn the_process_limit_of_a_cgroup_gives_a_transient_error() {
         for _ in 0..3 {
             let error = spawner.spawn(&program).unwrap_err();
             let seen = (error.step(), error.errno(), error.is_transient());
-            assert_eq!(seen, (Step::Clone, libc::EAGAIN, true));
+            assert_eq!(seen, (SpawnStep::Clone, libc::EAGAIN, true));
             assert_eq!(descriptors(), before);
             assert!(no_child_left());
         }

@@ -54,7 +54,7 @@ impl Place {
         Place { nr, in_child, nth }
     }
 
-    /// How the number of such calls compares with what leads to this place.
+    /// How the number of such calls compares with the number at this place.
     fn compare(self, seen: &[Call]) -> Ordering {
         let alike = seen.iter().filter(|call| self.is_for(call)).count();
         alike.cmp(&(self.nth + 1))

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use pidherd::{Child, Command, Launcher, Program, SetupError, SpawnError, SpawnProgress, Spawner, Step};
+use pidherd::{Child, Command, Launcher, Program, SetupError, SpawnError, SpawnProgress, SpawnStep, Spawner};
 
 use crate::calls::is_transient;
 use crate::common::{SOON, wait_readable, wait_until};
@@ -12,16 +12,16 @@ use crate::common::{SOON, wait_readable, wait_until};
 pub enum Way {
     /// The host waits for the execve.
     Waiting,
-    /// The host asks again and again how far it is.
+    /// The host repeatedly asks for the progress of the spawn.
     InFlight,
     /// The host waits for a launcher's descriptor.
     Launched,
 }
 
-/// What a spawn or its preparation failed with.
+/// The error of a spawn or of its preparation.
 #[derive(Debug)]
 pub struct Failure {
-    pub step: Step,
+    pub step: SpawnStep,
     pub errno: i32,
     pub is_transient: bool,
 }
@@ -37,26 +37,26 @@ impl From<SpawnError> for Failure {
 }
 
 impl From<io::Error> for Failure {
-    /// Of a spawner or a launcher that could not be made.
+    /// The error of a spawner or a launcher that could not be created.
     fn from(error: io::Error) -> Failure {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<SetupError>());
         let errno = inner.expect("a SetupError").errno();
         Failure {
-            step: Step::Prepare,
+            step: SpawnStep::Prepare,
             errno,
             is_transient: is_transient(errno),
         }
     }
 }
 
-/// What starts programs, and can start others afterwards.
+/// A spawner or launcher, which can start further programs.
 pub enum Starter {
     Spawner(Spawner),
     Launcher(Launcher),
 }
 
 impl Way {
-    /// Makes what starts programs in this way, puts it there, and starts one.
+    /// Creates the spawner or launcher for this way, stores it, and starts a program.
     pub fn start(self, command: &Command, starter: &mut Option<Starter>) -> Result<Child, Failure> {
         let program = command.compile().expect("a good command");
         let made = match self {
@@ -73,7 +73,7 @@ impl Way {
 }
 
 impl Starter {
-    /// Starts a program in every way that it has, one after the other.
+    /// Starts a program in each of its ways, one after the other.
     pub fn start(&mut self, command: &Command, mut each: impl FnMut(Child)) {
         let program = command.compile().expect("a good command");
         match self {

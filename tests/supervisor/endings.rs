@@ -7,12 +7,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
 use std::time::Duration;
 
-use pidherd::lifecycle::{Backoff, Left, Policy, Scope, State, StateName, StopLadder};
+use pidherd::lifecycle::{Delay, Policy, Remaining, Scope, State, StateName, StopLadder};
 use pidherd::supervisor::{End, Outcome};
 use pidherd::{Command, GroupSpec, InstanceId, Signal, Target};
 
 use super::common::{SOON, isolated, processes, wait_gone, wait_until};
-use super::host::{Host, LONG, at_once, for_ever, ms, sh, sleeper, term, wait_for_sleep};
+use super::host::{Host, LONG, at_once, builder, for_ever, ms, sh, sleeper, spawns_in_flight, term, wait_for_sleep};
 use StateName::{Exited, Fatal, Running, Starting, Stopped, Stopping};
 
 fn group_policy() -> Policy {
@@ -63,7 +63,7 @@ fn hard_to_end(host: &mut Host) -> Vec<u32> {
     pids.push(child_of(host, orphan));
     host.supervisor.stop(orphan).unwrap();
     host.until("its leader is gone", |host| {
-        matches!(host.status(orphan).state, State::Stopping(stopping) if matches!(stopping.left, Left::Others { .. }))
+        matches!(host.status(orphan).state, State::Stopping(stopping) if matches!(stopping.remaining, Remaining::Others { .. }))
     });
 
     // Dead, and nobody has looked yet.
@@ -104,11 +104,19 @@ fn a_drop_leaves_nobody_whatever_they_are_at() {
 #[test]
 fn a_drop_leaves_nobody_of_hundreds_with_some_still_queued() {
     isolated(|| {
-        let mut host = Host::new();
-        let (group, _) = host.add(GroupSpec::new("x", sleeper()).instances(300).policy(at_once()));
+        let slow = builder().slice(Duration::ZERO).build().unwrap();
+        let mut host = Host::with(slow);
+        let (group, ids) = host.add(GroupSpec::new("x", sleeper()).instances(300).policy(at_once()));
         host.supervisor.start(group).unwrap();
-        host.turn(Duration::ZERO);
-        assert_eq!(processes::children().len(), 128);
+        host.until("one runs, and another is in flight", |host| {
+            let is_in_flight = spawns_in_flight() == 0 || ids.iter().any(|&id| host.is_in_flight(id));
+            is_in_flight && ids.iter().any(|&id| host.state(id) == Running)
+        });
+        let count = |is: &dyn Fn(InstanceId) -> bool| ids.iter().filter(|&&id| is(id)).count();
+        let in_flight = count(&|id| host.is_in_flight(id));
+        let queued = count(&|id| host.status(id).pending.is_some());
+        let alive = processes::children().len();
+        assert!(queued > 0 && alive > in_flight, "{in_flight}, {queued}, {alive}");
         drop(host);
         assert_gone(&[]);
     });
@@ -120,7 +128,7 @@ fn a_drop_with_a_change_log_that_nobody_read_leaves_no_descriptor() {
         let mut host = Host::new();
         host.supervisor.track_fd_changes(true);
         let (group, ids) = host.add(GroupSpec::new("x", sleeper()).instances(3).policy(for_ever()));
-        host.supervisor.start(group).unwrap();
+        host.start_these(group);
         host.supervisor.signal(group, Signal::KILL).unwrap();
         host.until("all run again", |host| ids.iter().all(|&id| host.status(id).runs == 2));
         drop(host);
@@ -182,7 +190,7 @@ fn a_shutdown_through_the_loop_ends_each_by_its_ladder_and_starts_nothing() {
         let family = host.start(deaf_family(), quick(Scope::ProcessGroup));
         let child = child_of(&mut host, family);
         let waiting = Policy {
-            backoff: Backoff::Fixed(LONG),
+            backoff: Delay::Fixed(LONG),
             ..at_once()
         };
         let waiting = host.start(Command::new("/no/such"), waiting);
@@ -219,6 +227,7 @@ fn a_shutdown_through_the_loop_ends_each_by_its_ladder_and_starts_nothing() {
         assert_eq!(host.state(given_up), Fatal);
         assert!(host.states(never[0]).is_empty());
         assert_eq!(processes::children(), []);
+        assert!(host.turn(SOON), "a host may wait for that all is down");
         host.nothing_for(ms(30));
         assert_eq!(host.supervisor.fds().len(), 1, "the timer");
     });
@@ -230,7 +239,7 @@ fn an_impatient_host_kills_in_the_middle_of_a_shutdown() {
         let mut host = Host::new();
         let deaf = sh("trap '' TERM; echo ready; read never");
         let (group, ids) = host.add(GroupSpec::new("x", deaf).instances(3).policy(group_free()));
-        host.supervisor.start(group).unwrap();
+        host.start_these(group);
         ids.iter().for_each(|&id| assert_eq!(host.line(id), "ready"));
         host.supervisor.shutdown().unwrap();
         host.nothing_for(ms(30));
@@ -359,6 +368,7 @@ fn who_has_ended_is_started_though_nobody_has_seen_it() {
         let mut host = Host::new();
         let id = killed_unseen(&mut host);
         assert_eq!(host.supervisor.start(id).unwrap().accepted, 1);
+        host.until_executed();
         assert_eq!((host.state(id), host.status(id).runs), (Running, 2));
         let states = [Starting, Running, Exited, Starting, Running];
         host.until_state(id, Running);
@@ -384,6 +394,7 @@ fn nobody_is_started_beside_those_that_his_predecessor_left() {
         let left = host.line(id).parse().unwrap();
         host.go_on(id);
         host.until("it is there again", |host| host.status(id).runs == 2);
+        host.until_executed();
         assert!(wait_gone(left, Duration::ZERO));
         assert_eq!(host.supervisor.runs(id).next().unwrap().end, End::Exited(3));
         let states = [Starting, Running, Stopping, Exited, Starting, Running];

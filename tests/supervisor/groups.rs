@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use pidherd::group::Effect;
 use pidherd::lifecycle::{Policy, Restart, Scope, Startup, StateName, StopLadder, Wanted};
-use pidherd::{Command, Error, Event, GroupId, GroupSpec, InstanceId, Signal, SignalFd, SignalSet, Supervisor, Target};
+use pidherd::{Command, Error, Event, GroupId, GroupSpec, InstanceId, Signal, SignalFd, SignalSet, Target};
 use rustix::process::{Pid, Signal as RawSignal, getpgid, getsid, kill_current_process_group};
 
 use super::common::{Isolation, SOON, isolated, processes, wait_gone};
-use super::host::{Host, LONG, at_once, for_ever, ms, sh, sleeper, term};
+use super::host::{Host, LONG, at_once, builder, for_ever, ms, sh, sleeper, term};
 use StateName::{Exited, Fatal, Running, Starting, Stopped, Stopping};
 
 /// A shell that wants to be told to go on before it obeys SIGTERM.
@@ -26,7 +26,7 @@ fn patient() -> Policy {
 /// A group that is up, its processes ready.
 fn ready(host: &mut Host, spec: GroupSpec) -> (GroupId, Vec<InstanceId>) {
     let (group, ids) = host.add(spec);
-    host.supervisor.start(group).unwrap();
+    host.start_these(group);
     ids.iter().for_each(|&id| assert_eq!(host.line(id), "ready"));
     (group, ids)
 }
@@ -44,7 +44,7 @@ fn scaled_down_the_highest_numbers_go_and_scaled_up_new_ones_come() {
     isolated(|| {
         let mut host = Host::new();
         let (group, ids) = host.add(GroupSpec::new("x", sleeper()).instances(3).policy(at_once()));
-        host.supervisor.start(group).unwrap();
+        host.start_these(group);
         let before = pids(&host, &ids);
         assert_eq!(host.supervisor.scale(group, 1).unwrap().accepted, 2);
         host.until("two are gone", |host| host.supervisor.instances().count() == 1);
@@ -52,10 +52,12 @@ fn scaled_down_the_highest_numbers_go_and_scaled_up_new_ones_come() {
         assert_eq!(host.states(ids[2]), [Starting, Running, Stopping, Stopped]);
         assert_eq!(host.supervisor.scale(group, 1).unwrap().total(), 0);
 
-        assert_eq!(host.supervisor.scale(group, 3).unwrap().accepted, 2);
+        let outcome = host.supervisor.scale(group, 3).unwrap();
+        assert_eq!(outcome.accepted + outcome.queued, 2);
         let now = host.supervisor.group(group).unwrap().instances;
         let numbers: Vec<u32> = now.iter().map(|&id| host.status(id).name.number).collect();
         assert_eq!(numbers, [0, 1, 2]);
+        host.until_executed();
         assert!(are(&host, &now, Running));
         assert_eq!(host.pid(now[0]), before[0]);
         assert_eq!(processes::children().len(), 3);
@@ -69,6 +71,7 @@ fn instances_that_are_added_are_up_only_if_the_group_is_to_be() {
         let (group, ids) = host.add(GroupSpec::new("x", sleeper()).policy(at_once()));
         host.supervisor.start(ids[0]).unwrap();
         host.supervisor.scale(group, 2).unwrap();
+        host.until_executed();
         let ids = host.supervisor.group(group).unwrap().instances;
         assert_eq!((host.state(ids[0]), host.state(ids[1])), (Running, Stopped));
 
@@ -91,15 +94,18 @@ fn a_group_is_one_and_its_instances_are_their_own() {
         let spec = GroupSpec::new("x", sleeper()).instances(3).policy(at_once());
         let (group, ids) = host.add(spec.clone());
         let (_, others) = host.add(spec);
-        host.supervisor.start(Target::All).unwrap();
+        host.start_these(Target::All);
         let (before, other_pids) = (pids(&host, &ids), pids(&host, &others));
 
         assert_eq!(host.supervisor.stop(ids[1]).unwrap().accepted, 1);
         host.until_state(ids[1], Stopped);
         assert_eq!((host.pid(ids[0]), host.pid(ids[2])), (before[0], before[2]));
 
-        assert_eq!(host.supervisor.restart(group).unwrap().accepted, 3);
-        host.until("all are up again", |host| are(host, &ids, Running));
+        let outcome = host.supervisor.restart(group).unwrap();
+        assert_eq!(outcome.accepted + outcome.queued, 3);
+        host.until("all are up again", |host| {
+            are(host, &ids, Running) && ids.iter().all(|&id| host.status(id).runs == 2)
+        });
         let after = pids(&host, &ids);
         assert!(after.iter().all(|pid| !before.contains(pid)));
         assert_eq!(pids(&host, &others), other_pids);
@@ -194,7 +200,7 @@ fn a_reload_changes_a_policy_in_place_and_an_environment_at_the_next_start() {
         let mut host = Host::new();
         let old = GroupSpec::new("x", coloured("red")).policy(at_once());
         let (group, ids) = host.add(old.clone());
-        host.supervisor.start(group).unwrap();
+        host.start_these(group);
         assert_eq!(host.line(ids[0]), "red");
         let pid = host.pid(ids[0]);
         assert!(host.supervisor.reload(group, old).unwrap().is_empty());
@@ -204,7 +210,7 @@ fn a_reload_changes_a_policy_in_place_and_an_environment_at_the_next_start() {
             ..at_once()
         };
         let new = GroupSpec::new("x", coloured("blue")).policy(policy);
-        let plan = host.supervisor.plan(group, &new).unwrap();
+        let plan = host.supervisor.plan_reload(group, &new).unwrap();
         assert_eq!((plan.policy, plan.scale), (true, None));
         assert_eq!(plan.instances, [(0, Effect::AtNextStart)]);
         assert_eq!(host.supervisor.reload(group, new).unwrap(), plan);
@@ -233,7 +239,7 @@ fn a_reload_restarts_only_those_whose_command_changed_and_scales() {
             .policy(at_once());
         let mut host = Host::new();
         let (group, ids) = host.add(old);
-        host.supervisor.start(group).unwrap();
+        host.start_these(group);
         let words: Vec<String> = ids.iter().map(|&id| host.line(id)).collect();
         assert_eq!(words, ["0", "old", "2"]);
         let before = pids(&host, &ids);
@@ -242,6 +248,7 @@ fn a_reload_restarts_only_those_whose_command_changed_and_scales() {
         assert_eq!((plan.policy, plan.scale), (false, Some((3, 4))));
         assert_eq!(plan.instances, [(1, Effect::Restart)]);
         host.until("number 1 runs again", |host| host.status(ids[1]).runs == 2);
+        host.until_executed();
         let now = host.supervisor.group(group).unwrap().instances;
         assert_eq!((now.len(), &now[..3]), (4, &ids[..]));
         assert_eq!((host.line(now[1]), host.line(now[3])), ("new".into(), "3".into()));
@@ -403,13 +410,13 @@ fn a_signal_from_the_terminal_ends_no_instance_before_the_host_does() {
     let signals: SignalSet = [Signal::INT, Signal::QUIT, Signal::HUP].into_iter().collect();
     Isolation::new().blocked(signals).run(|| {
         let read = SignalFd::new(signals).unwrap();
-        let mut host = Host::with(Supervisor::builder().signals(read).build().unwrap());
+        let mut host = Host::with(builder().signals(read).build().unwrap());
         let always = Policy {
             stop: term(Scope::Process, LONG),
             ..for_ever()
         };
         let (group, ids) = host.add(GroupSpec::new("x", sleeper()).instances(3).policy(always));
-        host.supervisor.start(group).unwrap();
+        host.start_these(group);
         // What is in the host's group by choice shows that the signals arrive.
         let in_our_group = host.start(sleeper().inherit_process_group(), at_once());
         let before = pids(&host, &ids);

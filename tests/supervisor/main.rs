@@ -11,3 +11,4 @@ mod loops;
 mod orphans;
 mod reports;
 mod requests;
+mod turns;

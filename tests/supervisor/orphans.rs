@@ -13,7 +13,7 @@ use pidherd::{Event, Exit, ExitRecord, GroupSpec, MaskGuard, Signal, SignalFd, S
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, pidfd_open, set_child_subreaper};
 
 use super::common::{Isolation, SOON, isolated, processes, wait_gone, wait_until};
-use super::host::{Host, at_once, for_ever, ms, quiet_sh, sh, sleeper};
+use super::host::{Host, at_once, builder, for_ever, ms, quiet_sh, sh, sleeper};
 use StateName::{Exited, Running};
 
 const CHLD: SignalSet = SignalSet::EMPTY.with(Signal::CHLD);
@@ -30,7 +30,7 @@ fn adopting(body: impl FnOnce(Host)) {
 }
 
 fn adopter() -> Supervisor {
-    Supervisor::builder().adopt_orphans(true).build().unwrap()
+    builder().adopt_orphans(true).build().unwrap()
 }
 
 /// Leaves so many orphans that end with this code; each is forked twice.
@@ -41,8 +41,10 @@ fn leave_orphans(host: &Host, count: u32, code: u8) {
 
 /// A shell of the standard library's, declared.
 fn std_sh(host: &Host, script: &str) -> std::process::Child {
-    let spared = host.supervisor.spared().unwrap();
-    spared.spawn(StdCommand::new("/bin/sh").args(["-c", script])).unwrap()
+    let known_children = host.supervisor.known_children().unwrap();
+    known_children
+        .spawn(StdCommand::new("/bin/sh").args(["-c", script]))
+        .unwrap()
 }
 
 fn orphans(host: &Host) -> Vec<ExitRecord> {
@@ -140,8 +142,8 @@ fn the_standard_librarys_children_keep_their_statuses() {
 #[test]
 fn who_holds_a_pidfd_is_left_to_wait() {
     adopting(|mut host| {
-        let hold = host.supervisor.spared().unwrap().clone();
-        let hold = hold.hold();
+        let hold = host.supervisor.known_children().unwrap().clone();
+        let hold = hold.pause();
         let mut held = StdCommand::new("/bin/sh").args(["-c", "exit 3"]).spawn().unwrap();
         let pidfd = pidfd_open(Pid::from_child(&held), PidfdFlags::empty()).unwrap();
         drop(hold);
@@ -156,23 +158,23 @@ fn who_holds_a_pidfd_is_left_to_wait() {
 #[test]
 fn nobody_is_reaped_during_a_hold() {
     adopting(|mut host| {
-        let spared = host.supervisor.spared().unwrap().clone();
-        let hold = spared.hold();
+        let known_children = host.supervisor.known_children().unwrap().clone();
+        let hold = known_children.pause();
         leave_orphans(&host, 1, 0);
-        let inner = spared.hold();
+        let inner = known_children.pause();
         let mut child = StdCommand::new("/bin/sh").args(["-c", "exit 4"]).spawn().unwrap();
         assert!(wait_gone(child.id(), SOON));
         while host.turn(ms(50)) {}
-        spared.spare(child.id()).unwrap();
+        known_children.register(child.id()).unwrap();
         drop(inner);
         host.nothing_for(ms(20));
         assert_eq!(reaped(&host), 0);
         drop(hold);
         until_reaped(&mut host, 1);
         assert_eq!(child.wait().unwrap().code(), Some(4));
-        let refused = spared.spare(child.id()).unwrap_err();
+        let refused = known_children.register(child.id()).unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(libc::ECHILD), "it is no child any more");
-        let stranger = spared.spare(std::process::id()).unwrap_err();
+        let stranger = known_children.register(std::process::id()).unwrap_err();
         assert_eq!(stranger.raw_os_error(), Some(libc::ECHILD));
     });
 }
@@ -180,14 +182,16 @@ fn nobody_is_reaped_during_a_hold() {
 #[test]
 fn threads_with_children_of_their_own_lose_none() {
     adopting(|mut host| {
-        let spared = host.supervisor.spared().unwrap().clone();
+        let known_children = host.supervisor.known_children().unwrap().clone();
         let threads: Vec<_> = (0..3)
             .map(|code| {
-                let spared = spared.clone();
+                let known_children = known_children.clone();
                 thread::spawn(move || {
                     for _ in 0..60 {
                         let script = format!("exit {code}");
-                        let mut child = spared.spawn(StdCommand::new("/bin/sh").args(["-c", &script])).unwrap();
+                        let mut child = known_children
+                            .spawn(StdCommand::new("/bin/sh").args(["-c", &script]))
+                            .unwrap();
                         assert_eq!(child.wait().unwrap().code(), Some(code));
                     }
                 })
@@ -412,7 +416,7 @@ fn a_signal_that_another_thread_may_take_is_refused() {
 fn who_does_not_adopt_is_asked_for_nothing() {
     isolated(|| {
         let mut host = Host::new();
-        assert!(host.supervisor.spared().is_none());
+        assert!(host.supervisor.known_children().is_none());
         assert_eq!(host.supervisor.orphans(), None::<OrphanCounts>);
         host.supervisor.reap_orphans().unwrap();
         let mut child = StdCommand::new("true").spawn().unwrap();

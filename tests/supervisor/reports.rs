@@ -5,20 +5,27 @@ use std::io::{Read, Write};
 use std::time::{Duration, SystemTime};
 
 use pidherd::exit::Exit;
-use pidherd::lifecycle::{Backoff, Policy, Restart, Scope, StateName, Wanted};
-use pidherd::{Clock, Event, GroupSpec, Signal, SignalFd, SignalSet, Stdio, Supervisor};
+use pidherd::lifecycle::{Delay, Policy, Restart, Scope, StateName, Wanted};
+use pidherd::{Clock, Event, GroupSpec, Signal, SignalFd, SignalSet, Stdio};
 
 use super::common::{Isolation, SOON, isolated, processes, wait_gone, wait_readable};
-use super::host::{Host, LONG, at_once, for_ever, kernel_since, ms, quiet_sh, sh, sleeper, term};
+use super::host::{
+    Host, LONG, at_once, builder, for_ever, kernel_since, ms, quiet_sh, sh, sleeper, spawns_in_flight, term,
+};
 use StateName::{Exited, Fatal, Running, Starting, Stopped, Stopping};
 
 #[test]
 fn events_are_bounded_the_oldest_make_room_and_are_counted() {
     isolated(|| {
         let run = |capacity| {
-            let mut host = Host::with(Supervisor::builder().event_capacity(capacity).build().unwrap());
+            let mut host = Host::with(builder().event_capacity(capacity).build().unwrap());
             let (group, ids) = host.add(GroupSpec::new("x", sleeper()).instances(2).policy(at_once()));
             host.supervisor.start(group).unwrap();
+            // Events are not fetched before the last.
+            while ids.iter().any(|&id| host.is_in_flight(id)) {
+                assert!(wait_readable(&host.supervisor, SOON));
+                host.supervisor.dispatch().unwrap();
+            }
             host.supervisor.kill(ids[0]).unwrap();
             host.take_events();
             (
@@ -26,7 +33,10 @@ fn events_are_bounded_the_oldest_make_room_and_are_counted() {
                 host.all_steps().map(|step| step.to).collect(),
             )
         };
-        let all = vec![Starting, Running, Starting, Running, Stopping];
+        let all = match spawns_in_flight() {
+            0 | 1 => vec![Starting, Running, Starting, Running, Stopping],
+            _ => vec![Starting, Starting, Running, Running, Stopping],
+        };
         assert_eq!(run(4_096), (0, all.clone()));
         assert_eq!(run(5), (0, all.clone()));
         assert_eq!(run(2), (3, all[3..].to_vec()));
@@ -55,7 +65,7 @@ fn a_status_says_everything_about_the_run_and_the_one_before() {
         assert_eq!((fresh.started_at, fresh.ended_at, fresh.lasted), (None, None, None));
         assert!(fresh.last_exit.is_none() && fresh.last_error.is_none());
 
-        host.supervisor.start(id).unwrap();
+        host.start_these(id);
         assert_eq!(host.line(id), "ready");
         let up = host.status(id);
         assert_eq!((up.state.name(), up.wanted, up.runs), (Running, Wanted::Up, 1));
@@ -96,11 +106,12 @@ fn an_event_says_who_why_when_which_run_and_how_it_ended() {
         let script = "echo ready; read go; exit 3";
         let (group, ids) = host.add(GroupSpec::new("web", sh(script)).instances(2).policy(policy));
         let id = ids[1];
-        host.supervisor.start(id).unwrap();
+        host.start_these(id);
         let first = host.status(id).pid;
         assert_eq!(host.line(id), "ready");
         host.go_on(id);
         host.until("it runs again", |host| host.status(id).runs == 2);
+        host.until_executed();
         let second = host.status(id).pid;
 
         let steps = host.steps(id);
@@ -156,11 +167,11 @@ fn pipes_of_a_run_outlive_it_until_the_next_run() {
         let mut host = Host::new();
         let id = host.start(sh("echo last words"), at_once());
         let descriptors = || fs::read_dir("/proc/self/fd").unwrap().count();
+        host.until_state(id, Exited);
         let with_pipes = descriptors();
+        host.start_these(id);
         host.until_state(id, Exited);
-        host.supervisor.start(id).unwrap();
         assert_eq!(descriptors(), with_pipes, "those that nobody took are closed");
-        host.until_state(id, Exited);
         assert_eq!(host.line(id), "last words");
     });
 }
@@ -170,7 +181,7 @@ fn the_hosts_signals_come_through_its_signalfd() {
     let set: SignalSet = [Signal::HUP, Signal::USR1].into_iter().collect();
     Isolation::new().blocked(set).run(|| {
         let signals = SignalFd::new(set).unwrap();
-        let mut host = Host::with(Supervisor::builder().signals(signals).build().unwrap());
+        let mut host = Host::with(builder().signals(signals).build().unwrap());
         assert_eq!(host.supervisor.fds().len(), 2, "timer and signals");
         let script = "kill -HUP $PPID; kill -USR1 $PPID; kill -USR1 $PPID; echo sent; read never";
         let id = host.start(sh(script), at_once());
@@ -244,7 +255,7 @@ fn with_sigchld_ignored_by_the_host_every_end_is_seen_and_told_where_the_kernel_
 fn an_end_that_somebody_else_has_reaped_is_seen_all_the_same() {
     isolated(|| {
         let mut host = Host::new();
-        let id = host.start(quiet_sh("exit 3"), for_ever());
+        let id = host.begin(quiet_sh("exit 3"), for_ever());
         let pid = host.pid(id);
         assert!(wait_gone(pid, SOON));
         let raw = rustix::process::Pid::from_raw(pid as i32);
@@ -265,12 +276,12 @@ fn a_timer_or_a_wait_wakes_the_host_and_an_idle_supervisor_does_not() {
     isolated(|| {
         let mut host = Host::new();
         let (group, _) = host.add(GroupSpec::new("x", sleeper()).instances(3).policy(at_once()));
-        host.supervisor.start(group).unwrap();
+        host.start_these(group);
         host.nothing_for(ms(100));
         assert!(!wait_readable(&host.supervisor, Duration::ZERO));
         let policy = Policy {
             start_retries: 1,
-            backoff: Backoff::Fixed(ms(50)),
+            backoff: Delay::Fixed(ms(50)),
             ..at_once()
         };
         let id = host.start(sleeper().current_dir("/no/such"), policy);

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pidherd::fdset::{Change, Token};
-use pidherd::lifecycle::{Backoff, CrashBudget, Policy, PolicyError, Scope, StateName, StopLadder};
+use pidherd::lifecycle::{CrashBudget, Delay, Policy, PolicyError, Scope, StateName, StopLadder};
 use pidherd::supervisor::{Progress, SpecError};
-use pidherd::{Command, CommandError, Error, GroupId, GroupSpec, InstanceId, Signal, Stdio, Step, Supervisor, Target};
+use pidherd::{
+    Command, CommandError, Error, GroupId, GroupSpec, InstanceId, Signal, SpawnStep, Stdio, Supervisor, Target,
+};
 
 use super::common::{SOON, isolated, root_or_skip, tempdir, wait_gone};
 use super::host::{Host, LONG, at_once, ms, sh, sleeper, term};
@@ -56,7 +58,7 @@ fn wrong_policies() -> Vec<(Policy, PolicyError)> {
         change(&mut policy);
         policy
     };
-    let jitter = Backoff::Exponential {
+    let jitter = Delay::Exponential {
         first: ms(1),
         cap: ms(1),
         jitter: 101,
@@ -170,7 +172,7 @@ fn a_reload_that_cannot_be_leaves_everything_as_it_was() {
     isolated(|| {
         let mut host = Host::new();
         let (group, ids) = host.add(spec(sleeper()).instances(2).policy(at_once()));
-        host.supervisor.start(group).unwrap();
+        host.start_these(group);
         let pids: Vec<u32> = ids.iter().map(|&id| host.pid(id)).collect();
         host.take_events();
         let told = host.events.len();
@@ -188,7 +190,7 @@ fn a_reload_that_cannot_be_leaves_everything_as_it_was() {
         assert_eq!(ids.iter().map(|&id| host.pid(id)).collect::<Vec<_>>(), pids);
         let unchanged = host
             .supervisor
-            .plan(group, &spec(sleeper()).instances(2).policy(at_once()));
+            .plan_reload(group, &spec(sleeper()).instances(2).policy(at_once()));
         assert!(unchanged.unwrap().is_empty());
     });
 }
@@ -226,7 +228,7 @@ fn assert_unknown(supervisor: &mut Supervisor, group: GroupId, instance: Instanc
     }
     unknown(group.into(), supervisor.scale(group, 1).map(drop));
     unknown(group.into(), supervisor.remove(group).map(drop));
-    unknown(group.into(), supervisor.plan(group, &spec(sleeper())).map(drop));
+    unknown(group.into(), supervisor.plan_reload(group, &spec(sleeper())).map(drop));
     unknown(group.into(), supervisor.reload(group, spec(sleeper())).map(drop));
     assert!(supervisor.group(group).is_none());
     assert!(supervisor.status(instance).is_none());
@@ -244,8 +246,7 @@ fn ids_of_what_was_removed_are_refused_by_every_call_even_when_their_places_are_
         assert_unknown(&mut host.supervisor, group, ids[0]);
 
         let (successor, successors) = host.add(spec(sleeper()).policy(at_once()));
-        host.supervisor.start(successor).unwrap();
-        host.take_events();
+        host.start_these(successor);
         let told = host.events.len();
         assert_unknown(&mut host.supervisor, group, ids[0]);
         host.nothing_for(Duration::ZERO);
@@ -371,7 +372,7 @@ fn a_removed_descriptor_keeps_its_number_until_the_host_has_seen_the_change() {
 }
 
 /// Commands that cannot be started as things are, with step, errno and path.
-fn missing_and_forbidden(directory: &Path) -> Vec<(Command, Step, i32, PathBuf)> {
+fn missing_and_forbidden(directory: &Path) -> Vec<(Command, SpawnStep, i32, PathBuf)> {
     let missing = directory.join("missing");
     let file = directory.join("file");
     fs::write(&file, "#!/bin/sh\n").unwrap();
@@ -379,35 +380,35 @@ fn missing_and_forbidden(directory: &Path) -> Vec<(Command, Step, i32, PathBuf)>
     let log = missing.join("log");
     let below_a_file = file.join("log");
     vec![
-        (Command::new(&missing), Step::Exec, libc::ENOENT, missing.clone()),
-        (Command::new(&file), Step::Exec, libc::EACCES, file.clone()),
+        (Command::new(&missing), SpawnStep::Exec, libc::ENOENT, missing.clone()),
+        (Command::new(&file), SpawnStep::Exec, libc::EACCES, file.clone()),
         (
             sleeper().current_dir(&missing),
-            Step::CurrentDir,
+            SpawnStep::CurrentDir,
             libc::ENOENT,
             missing.clone(),
         ),
         (
             sleeper().current_dir(&file),
-            Step::CurrentDir,
+            SpawnStep::CurrentDir,
             libc::ENOTDIR,
             file.clone(),
         ),
         (
             sleeper().stdout(Stdio::append(&log)),
-            Step::Open,
+            SpawnStep::Open,
             libc::ENOENT,
             log.clone(),
         ),
         (
             sleeper().stderr(Stdio::truncate(directory)),
-            Step::Open,
+            SpawnStep::Open,
             libc::EISDIR,
             directory.to_owned(),
         ),
         (
             sleeper().stdin(Stdio::read(&below_a_file)),
-            Step::Open,
+            SpawnStep::Open,
             libc::ENOTDIR,
             below_a_file,
         ),
@@ -415,7 +416,7 @@ fn missing_and_forbidden(directory: &Path) -> Vec<(Command, Step, i32, PathBuf)>
 }
 
 /// That starting it fails so, as event and status tell.
-fn assert_fails(host: &mut Host, command: Command, step: Step, errno: i32, path: &Path) {
+fn assert_fails(host: &mut Host, command: Command, step: SpawnStep, errno: i32, path: &Path) {
     let policy = Policy {
         start_retries: 0,
         ..Policy::default()
@@ -458,7 +459,13 @@ fn a_directory_that_the_target_user_may_not_enter_is_told() {
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700)).unwrap();
         let command = sleeper().uid(65534).gid(65534).current_dir(directory.path());
         let mut host = Host::new();
-        assert_fails(&mut host, command, Step::CurrentDir, libc::EACCES, directory.path());
+        assert_fails(
+            &mut host,
+            command,
+            SpawnStep::CurrentDir,
+            libc::EACCES,
+            directory.path(),
+        );
     });
 }
 
@@ -481,7 +488,7 @@ fn a_signal_without_a_process_to_go_to_is_an_error_and_for_many_a_count() {
             host.supervisor.signal(ids[0], Signal::HUP),
             Err(Error::NotAlive(id)) if id == ids[0]
         ));
-        host.supervisor.start(ids[1]).unwrap();
+        host.start_these(ids[1]);
         assert_eq!(host.line(ids[1]), "ready");
         let outcome = host.supervisor.signal(group, Signal::HUP).unwrap();
         assert_eq!((outcome.accepted, outcome.already, outcome.failed), (1, 1, 0));
@@ -508,7 +515,7 @@ fn nothing_is_started_any_more_after_a_shutdown_nor_in_a_group_that_is_leaving()
         let slow = sh("trap 'echo asked; read go; exit 0' TERM; echo ready; read never");
         let (group, ids) = host.add(spec(slow).policy(policy));
         let other = host.start(sleeper(), at_once());
-        host.supervisor.start(group).unwrap();
+        host.start_these(group);
         assert_eq!(host.line(ids[0]), "ready");
 
         host.supervisor.remove(group).unwrap();

@@ -16,25 +16,26 @@ use rustix::net::{
 use crate::common::{TestCgroup, root_or_skip, skipped, test_cgroup};
 use crate::driver::{Dir, PATIENCE, Taskmaster, binary, fifo, refused};
 
-/// What our own client is told to say.
-const WORDS: &str = "PIDHERD_TASKMASTER_SAYS";
+/// The environment variable with the message of the test's own notify client.
+const MESSAGE: &str = "PIDHERD_TASKMASTER_MESSAGE";
 
-/// A piece of shell that says `words` to the notify socket: by systemd's client, or where that is not
-/// installed by our own, which is this test binary.
-fn says(words: &str) -> String {
+/// A piece of shell that sends `words` to the notify socket. It uses systemd's client, or the test's own client,
+/// which is this test binary, if systemd's is not installed.
+fn send(words: &str) -> String {
     let theirs = Command::new("systemd-notify").arg("--version").output();
     if theirs.is_ok_and(|output| output.status.success()) {
         return format!("systemd-notify {words}");
     }
     let ours = std::env::current_exe().unwrap();
-    format!("{WORDS}={words} {} --exact beyond::our_own_client", ours.display())
+    format!("{MESSAGE}={words} {} --exact beyond::notify_client", ours.display())
 }
 
-/// No test but a program, for who has set the variable. Who says something and is gone when it is read is
-/// a stranger; so it stays until its message was read, which closes the descriptor that comes after it.
+/// This is not a test but a program that runs if the variable is set. A sender that has exited before its message is
+/// read is unknown. So the program waits until its message was read. The read closes the descriptor that the message
+/// passes.
 #[test]
-fn our_own_client() {
-    let Ok(words) = std::env::var(WORDS) else { return };
+fn notify_client() {
+    let Ok(words) = std::env::var(MESSAGE) else { return };
     let address = std::env::var("NOTIFY_SOCKET").unwrap();
     let address = SocketAddrUnix::new_abstract_name(&address.as_bytes()[1..]).unwrap();
     let socket = socket(AddressFamily::UNIX, SocketType::DGRAM, None).unwrap();
@@ -53,12 +54,12 @@ fn our_own_client() {
     assert_eq!(rustix::io::read(ours, &mut [0; 1]), Ok(0));
 }
 
-/// `[program:name]` with a script, and with more lines.
+/// The configuration of a program with a script and additional lines.
 fn program(name: &str, script: &str, more: &str) -> String {
     format!("[program:{name}]\ncommand=sh -c \"{script}\"\nstderr_logfile=/dev/stderr\nstartsecs=0\n{more}")
 }
 
-/// Asks for the status of `name` until `word` is in it.
+/// Asks for the status of `name` until the status contains `word`.
 fn status_with(herd: &mut Taskmaster, name: &str, word: &str) -> String {
     let end = Instant::now() + PATIENCE;
     loop {
@@ -71,35 +72,35 @@ fn status_with(herd: &mut Taskmaster, name: &str, word: &str) -> String {
 }
 
 #[test]
-fn who_notifies_is_running_only_when_it_is_ready() {
-    let (status, ready) = (says("STATUS=Reading."), says("READY=1"));
+fn a_notifying_process_is_running_only_after_ready() {
+    let (status, ready) = (send("STATUS=Reading."), send("READY=1"));
     let script = format!("{status}; read go < go; {ready}; exec sleep 1000");
     let mut herd = Taskmaster::start(&program("a", &script, "readiness=notify\n"));
     let go = fifo(&herd.dir, "go");
     let line = status_with(&mut herd, "a", "Reading");
     assert!(line.starts_with("a   STARTING   pid "), "{line}");
-    assert!(line.ends_with(", not ready yet, says \"Reading.\""), "{line}");
+    assert!(line.ends_with(", not ready yet, status \"Reading.\""), "{line}");
     assert_eq!(herd.states("a:a"), ["STARTING"]);
     fs::write(go, "now\n").unwrap();
     assert_eq!(herd.reached("a:a", "RUNNING").cause, "ready");
-    assert!(herd.ask("status a").ends_with(", says \"Reading.\""));
+    assert!(herd.ask("status a").ends_with(", status \"Reading.\""));
     herd.shut_down();
 }
 
 #[test]
-fn what_a_process_says_stays_in_its_line() {
-    let (ready, long) = (says("READY=1"), says(&format!("STATUS={}", "ä".repeat(100))));
+fn a_status_text_stays_in_its_line() {
+    let (ready, long) = (send("READY=1"), send(&format!("STATUS={}", "ä".repeat(100))));
     let script = format!("{long}; {ready}; exec sleep 1000");
     let mut herd = Taskmaster::start(&program("a", &script, "readiness=notify\n"));
     herd.reached("a:a", "RUNNING");
     let line = herd.ask("status a");
-    assert!(line.ends_with(&format!(", says \"{}\"...", "ä".repeat(60))), "{line}");
+    assert!(line.ends_with(&format!(", status \"{}\"...", "ä".repeat(60))), "{line}");
     herd.shut_down();
 }
 
 #[test]
-fn a_watchdog_that_is_missed_is_told() {
-    let script = format!("echo $WATCHDOG_USEC usec >&2; {}; exec sleep 1000", says("READY=1"));
+fn a_missed_watchdog_is_reported() {
+    let script = format!("echo $WATCHDOG_USEC usec >&2; {}; exec sleep 1000", send("READY=1"));
     let config = program("a", &script, "readiness=notify\nwatchdogsecs=1\nautorestart=false\n");
     let mut herd = Taskmaster::start(&config);
     herd.complaint("1000000 usec");
@@ -151,7 +152,7 @@ fn a_newline_on_its_descriptor_makes_it_running() {
 }
 
 #[test]
-fn a_service_managers_own_socket_is_not_handed_on() {
+fn the_socket_of_a_service_manager_is_not_inherited() {
     let dir = Dir::new();
     let script = "echo socket ${NOTIFY_SOCKET-none} ${WATCHDOG_USEC-none} >&2; exec sleep 1000";
     dir.file("herd.conf", &program("a", script, ""));
@@ -166,7 +167,7 @@ fn a_service_managers_own_socket_is_not_handed_on() {
     herd.shut_down();
 }
 
-/// Deaf to SIGTERM, in a session of its own, forked twice; two processes.
+/// Two processes that ignore SIGTERM, have forked twice, and run in a session of their own.
 const FUGITIVE: &str = "(setsid sh -c 'trap \\\"\\\" TERM; echo escaped >&2; sleep 1000 & sleep 1000' &); ";
 
 fn cgroup() -> Option<TestCgroup> {
@@ -179,7 +180,7 @@ fn tree(name: &str, script: &str, cgroup: &TestCgroup) -> String {
 }
 
 #[test]
-fn nobody_gets_away_from_a_cgroup() {
+fn no_process_escapes_from_its_cgroup() {
     let Some(cgroup) = cgroup() else { return };
     let mut herd = Taskmaster::start(&tree("a", "exec sleep 1000", &cgroup));
     herd.reached("a:a", "RUNNING");
@@ -189,7 +190,7 @@ fn nobody_gets_away_from_a_cgroup() {
     herd.reached("a:a", "STOPPING");
     let line = status_with(&mut herd, "a", "killed by SIGTERM");
     assert!(
-        line.ends_with("killed by SIGTERM, but what it has started is alive"),
+        line.ends_with("killed by SIGTERM, but processes that it started are alive"),
         "{line}"
     );
     herd.reached("a:a", "STOPPED");
@@ -201,10 +202,10 @@ fn nobody_gets_away_from_a_cgroup() {
 }
 
 #[test]
-fn a_reload_takes_these_keys_over() {
+fn a_reload_applies_these_keys() {
     let Some(cgroup) = cgroup() else { return };
     let sleep = "exec sleep 1000";
-    let ready = format!("{}; {sleep}", says("READY=1"));
+    let ready = format!("{}; {sleep}", send("READY=1"));
     let with = |keys: &str| program("a", &ready, keys);
     let mut herd = Taskmaster::start(&with(""));
     herd.reached("a:a", "RUNNING");
@@ -234,7 +235,7 @@ fn a_reload_takes_these_keys_over() {
 }
 
 #[test]
-fn who_comes_back_to_its_cgroup_waits_for_the_old_one() {
+fn a_readded_program_waits_for_the_old_one_in_its_cgroup() {
     let Some(cgroup) = cgroup() else { return };
     let config = tree("a", "exec sleep 1000", &cgroup);
     let mut herd = Taskmaster::start(&config);
@@ -244,7 +245,10 @@ fn who_comes_back_to_its_cgroup_waits_for_the_old_one() {
     assert!(herd.ask("reload").contains("1 removed"));
     fs::write(herd.dir.path("herd.conf"), config).unwrap();
     assert!(herd.ask("reload").contains("1 added"));
-    assert_eq!(herd.ask("start a"), "error: the old one is still being stopped");
+    assert_eq!(
+        herd.ask("start a"),
+        "error: the old program of this name is still being stopped"
+    );
     herd.reached("a:a", "STOPPED");
     assert_eq!(herd.reached("a:a", "STARTING").run, 1);
     herd.reached("a:a", "RUNNING");
@@ -253,7 +257,7 @@ fn who_comes_back_to_its_cgroup_waits_for_the_old_one() {
 }
 
 #[test]
-fn what_cannot_hold_cgroups_is_a_mistake_of_the_configuration() {
+fn a_directory_that_cannot_hold_cgroups_is_refused() {
     let mut cases = vec![
         ("/no/such/directory", "there is no cgroup"),
         ("/etc/passwd", "not a directory"),
@@ -274,20 +278,20 @@ fn what_cannot_hold_cgroups_is_a_mistake_of_the_configuration() {
 }
 
 #[test]
-fn a_cgroup_of_somebody_elses_is_refused() {
+fn a_cgroup_of_another_user_is_refused() {
     let Some(cgroup) = cgroup() else { return };
     let dir = Dir::new();
     let config = dir.file(
         "herd.conf",
         &format!("[program:web]\ncommand=true\ncgroup={}\n", cgroup.path().display()),
     );
-    let nobody = Command::new(binary())
+    let output = Command::new(binary())
         .arg(config)
         .uid(65_534)
         .stdin(Stdio::null())
         .output();
-    match nobody {
-        Err(error) => skipped(&format!("nobody may not run it: {error}")),
+    match output {
+        Err(error) => skipped(&format!("another user may not run the example: {error}")),
         Ok(output) => {
             let errors = String::from_utf8(output.stderr).unwrap();
             assert_eq!(output.status.code(), Some(2), "{errors}");

@@ -1,4 +1,4 @@
-//! The commands on standard input, and their answers.
+//! Tests of the commands on standard input and of their answers.
 
 use rustix::process::Signal;
 
@@ -19,7 +19,7 @@ autostart=false
 startsecs=0
 ";
 
-/// A herd whose six processes are up, but for `idle`.
+/// A herd of six running processes, and `idle`, which is not started.
 fn herd() -> Taskmaster {
     let mut herd = Taskmaster::start(HERD);
     for process in ["api:api", "web:web_0", "web:web_1", "web:web_2"] {
@@ -29,7 +29,7 @@ fn herd() -> Taskmaster {
 }
 
 #[test]
-fn status_shows_name_state_and_what_there_is_to_say() {
+fn status_shows_name_state_and_detail() {
     let mut herd = herd();
     let lines = herd.status(5);
     let columns: Vec<Vec<&str>> = lines.iter().map(|line| line.split_whitespace().collect()).collect();
@@ -54,23 +54,23 @@ fn status_shows_name_state_and_what_there_is_to_say() {
 }
 
 #[test]
-fn what_is_not_understood_gets_one_line_and_changes_nothing() {
+fn a_bad_command_gets_one_line_and_changes_nothing() {
     let mut herd = herd();
     for (line, answer) in [
         ("dance", "error: unknown command \"dance\", try help"),
         ("start", "error: usage: start NAME"),
-        ("start nobody", "error: there is no process \"nobody\""),
-        ("stop nobody:*", "error: there is no group \"nobody\""),
-        ("status nobody", "error: there is no process \"nobody\""),
+        ("start missing", "error: there is no process \"missing\""),
+        ("stop missing:*", "error: there is no group \"missing\""),
+        ("status missing", "error: there is no process \"missing\""),
         (
             "restart web",
-            "error: there is no process \"web\", but a group \"web:*\"",
+            "error: there is no process \"web\", but there is a group \"web:*\"",
         ),
         ("signal NOPE api", "error: there is no signal \"NOPE\""),
-        ("signal HUP nobody", "error: there is no process \"nobody\""),
+        ("signal HUP missing", "error: there is no process \"missing\""),
         ("signal HUP idle", "error: idle is not running"),
-        ("scale nobody 3", "error: there is no group \"nobody\""),
-        ("scale web none", "error: \"none\" is no number of instances"),
+        ("scale missing 3", "error: there is no group \"missing\""),
+        ("scale web none", "error: \"none\" is not a number of instances"),
         ("scale web 0", "error: a group can't be scaled to 0: stop it instead"),
         (
             "scale api 2",
@@ -103,7 +103,7 @@ fn a_process_is_started_stopped_and_restarted() {
 }
 
 #[test]
-fn groups_and_all_are_driven_as_a_unit() {
+fn a_command_for_a_group_or_all_applies_to_each_process() {
     let mut herd = herd();
     assert_eq!(herd.ask("stop web:web_1"), "ok: stop web:web_1: accepted");
     herd.reached("web:web_1", "STOPPED");
@@ -118,7 +118,7 @@ fn groups_and_all_are_driven_as_a_unit() {
 }
 
 #[test]
-fn a_start_while_it_is_being_stopped_is_remembered() {
+fn a_start_during_a_stop_is_remembered() {
     let mut herd = Taskmaster::start(
         "[program:slow]\ncommand=sh -c \"trap 'read x < leave; exit 0' TERM; echo ready >&2; while :; do sleep 0.1; done\"\n\
          stderr_logfile=/dev/stderr\nstartsecs=0\nkillasgroup=true\n",
@@ -137,7 +137,7 @@ fn a_start_while_it_is_being_stopped_is_remembered() {
 }
 
 #[test]
-fn signals_reach_whom_they_are_sent_to() {
+fn a_signal_reaches_only_its_targets() {
     let mut herd = herd();
     assert_eq!(
         herd.ask("signal USR1 web:web_0"),
@@ -155,7 +155,7 @@ fn signals_reach_whom_they_are_sent_to() {
 }
 
 #[test]
-fn scaling_keeps_the_pids_of_those_who_stay() {
+fn scaling_keeps_the_pids_of_the_remaining_instances() {
     let mut herd = herd();
     let pids: Vec<u32> = (0..3).map(|number| herd.pid_of(&format!("web:web_{number}"))).collect();
     assert_eq!(herd.ask("scale web 5"), "ok: scale web: from 3 to 5");
@@ -174,7 +174,7 @@ fn scaling_keeps_the_pids_of_those_who_stay() {
 }
 
 #[test]
-fn an_instance_that_is_on_its_way_out_is_named_by_its_name() {
+fn an_instance_that_is_being_removed_keeps_its_name() {
     let mut herd = Taskmaster::start(
         "[program:web]\ncommand=sh -c \"trap '' TERM; echo ready >&2; while :; do sleep 0.1; done\"\n\
          process_name=w%(process_num)d\nnumprocs=2\nstderr_logfile=/dev/stderr\nstartsecs=0\nstopwaitsecs=1000\n\
@@ -195,7 +195,7 @@ fn an_instance_that_is_on_its_way_out_is_named_by_its_name() {
     assert_eq!(herd.ask("start web:w1"), "error: there is no process \"web:w1\"");
     assert_eq!(herd.ask("signal KILL web:w0"), "ok: signal SIGKILL web:w0: accepted");
     herd.reached("web:w0", "EXITED");
-    // Before its trap is set, SIGTERM would end the next run.
+    // Before the trap is set, SIGTERM would end the next run.
     herd.complaint("ready");
     herd.say("shutdown");
     herd.reached("web:w0", "STOPPING");
@@ -204,7 +204,7 @@ fn an_instance_that_is_on_its_way_out_is_named_by_its_name() {
 }
 
 #[test]
-fn several_programs_of_one_group() {
+fn a_group_may_contain_several_programs() {
     let mut herd = Taskmaster::start(
         "[group:g]\nprograms=a,b,b2\n[program:b2]\ncommand=sleep 1000\nautostart=false\n[program:a]\ncommand=sleep 1000\nstartsecs=0\n\
          [program:b]\ncommand=sleep 1000\nprocess_name=b%(process_num)d\nnumprocs=2\nstartsecs=0\n",

@@ -1,5 +1,5 @@
-//! The configuration and the command line: what is refused before anything starts, and that what is
-//! accepted reaches the processes.
+//! Tests of the configuration and the command line: mistakes are refused before any start, and valid settings reach
+//! the processes.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -36,7 +36,7 @@ fn a_bad_value_names_section_key_and_value_and_starts_nothing() {
 }
 
 #[test]
-fn all_mistakes_are_told_at_once() {
+fn all_mistakes_are_reported_together() {
     let errors = refused("[program:web]\ncommand=\nstartsecs=x\n[group:g]\nprograms=missing\n[program:db]\n");
     for part in [
         "[program:web] startsecs=\"x\"",
@@ -86,7 +86,7 @@ fn the_command_line_is_checked_first() {
 }
 
 #[test]
-fn what_no_program_would_notice_is_noted_and_ignored() {
+fn settings_without_effect_on_programs_are_noted_and_ignored() {
     let mut herd = Taskmaster::start(
         "[supervisord]\nlogfile=x\nfrobnicate=1\n[unix_http_server]\nfile=/x\n[rpcinterface:supervisor]\nx=y\n[foo]\n\
          [program:a]\ncommand=sleep 1000\ncolour=red\nstartsecs=0\n",
@@ -106,7 +106,7 @@ fn what_no_program_would_notice_is_noted_and_ignored() {
 }
 
 #[test]
-fn a_section_that_cannot_be_obeyed_is_refused() {
+fn an_unsupported_section_is_refused() {
     for (text, word) in [
         ("[programs:web]\ncommand=true\n", "write [program:NAME]"),
         ("[program web]\ncommand=true\n", "write [program:NAME]"),
@@ -125,7 +125,7 @@ fn a_section_that_cannot_be_obeyed_is_refused() {
 }
 
 #[test]
-fn a_file_that_says_nothing_is_refused() {
+fn a_file_without_settings_is_refused() {
     for text in [
         "",
         "\n \n",
@@ -143,7 +143,7 @@ fn a_file_that_says_nothing_is_refused() {
             ended.err
         );
         assert!(
-            ended.err.contains("there is no [supervisord]"),
+            ended.err.contains("the file has no [supervisord]"),
             "{text:?}: {}",
             ended.err
         );
@@ -151,22 +151,22 @@ fn a_file_that_says_nothing_is_refused() {
 }
 
 #[test]
-fn an_emptied_file_stops_nothing() {
+fn an_emptied_file_stops_no_program() {
     let mut herd = Taskmaster::start("[program:a]\ncommand=sleep 1000\nstartsecs=0\n");
     let pid = herd.reached("a:a", "RUNNING").pid;
     for text in ["", "# all gone\n", "[foo]\n"] {
         fs::write(herd.dir.path("herd.conf"), text).unwrap();
         let answer = herd.ask("reload");
         assert!(
-            answer.starts_with("error: nothing is changed: ") && answer.contains("there is no [supervisord]"),
+            answer.starts_with("error: nothing is changed: ") && answer.contains("the file has no [supervisord]"),
             "{answer}"
         );
     }
     herd.signal(rustix::process::Signal::HUP);
-    herd.complaint("there is no [supervisord]");
+    herd.complaint("the file has no [supervisord]");
     herd.complaint("nothing is changed");
     assert!(herd.ask("status a").contains(&format!(" pid {},", pid.unwrap())));
-    // A file that says that there are no programs is another matter.
+    // An explicit configuration without programs is accepted.
     fs::write(herd.dir.path("herd.conf"), "[supervisord]\n").unwrap();
     assert_eq!(
         herd.ask("reload"),
@@ -176,7 +176,7 @@ fn an_emptied_file_stops_nothing() {
 }
 
 #[test]
-fn a_mistake_in_an_environment_is_told_without_its_values() {
+fn a_mistake_in_an_environment_is_reported_without_its_values() {
     for line in [
         "environment=hunter2",
         "environment=PASSWORD=\"hunter2",
@@ -227,12 +227,12 @@ fn a_command_is_split_as_supervisord_splits_it() {
 }
 
 #[test]
-fn a_section_that_is_there_twice_is_one() {
+fn repeated_sections_are_merged() {
     let mut herd = Taskmaster::start(
         "[program:a]\ncommand=sleep 1000\nstartsecs=60\n[program:b]\ncommand=sleep 1000\nstartsecs=0\n\
          [program:a]\nstartsecs=0\n",
     );
-    herd.complaint("[program:a]: this section is there twice");
+    herd.complaint("[program:a]: this section occurs twice");
     herd.reached("a:a", "RUNNING");
     herd.reached("b:b", "RUNNING");
     herd.shut_down();
@@ -252,7 +252,7 @@ fn a_program_runs_in_each_of_its_groups() {
     for group in ["empty", "none"] {
         assert_eq!(
             herd.ask(&format!("start {group}:*")),
-            format!("ok: start {group}:*: there is nothing")
+            format!("ok: start {group}:*: no processes")
         );
     }
     assert!(
@@ -282,7 +282,7 @@ fn numbers_below_zero_mean_none() {
     assert_eq!(herd.states("crash:crash"), ["STARTING", "BACKOFF", "FATAL"]);
     herd.reached("short:short", "EXITED");
     assert_eq!(herd.status(2).len(), 2);
-    assert_eq!(herd.ask("start none:*"), "ok: start none:*: there is nothing");
+    assert_eq!(herd.ask("start none:*"), "ok: start none:*: no processes");
     let text = "[program:none]\ncommand=sleep 1000\nnumprocs=1\nstartsecs=0\n";
     fs::write(herd.dir.path("herd.conf"), text).unwrap();
     assert!(herd.ask("reload").starts_with("ok: reload: 1 added, 2 removed"));
@@ -322,28 +322,28 @@ fn settings_reach_the_process() {
 #[test]
 fn a_program_runs_as_its_user() {
     if !rustix::process::getuid().is_root() {
-        return aloud("a program runs as its user: needs root");
+        return aloud("the test of a program's user needs root");
     }
     let mut herd = Taskmaster::start(
-        "[program:who]\ncommand=sh -c \"id -u; id -g; id -G\"\nuser=nobody\nstdout_logfile=%(here)s/who.log\nstartsecs=0\n",
+        "[program:ids]\ncommand=sh -c \"id -u; id -g; id -G\"\nuser=nobody\nstdout_logfile=%(here)s/ids.log\nstartsecs=0\n",
     );
-    herd.reached("who:who", "EXITED");
+    herd.reached("ids:ids", "EXITED");
     let passwd = fs::read_to_string("/etc/passwd").unwrap();
-    let nobody: Vec<&str> = passwd
+    let account: Vec<&str> = passwd
         .lines()
         .find(|line| line.starts_with("nobody:"))
         .unwrap()
         .split(':')
         .collect();
-    let log = fs::read_to_string(herd.dir.path("who.log")).unwrap();
-    assert_eq!(log, format!("{}\n{}\n{}\n", nobody[2], nobody[3], nobody[3]));
+    let log = fs::read_to_string(herd.dir.path("ids.log")).unwrap();
+    assert_eq!(log, format!("{}\n{}\n{}\n", account[2], account[3], account[3]));
     herd.shut_down();
 }
 
 #[test]
 fn a_program_of_another_user_may_gain_privileges_unless_told_otherwise() {
     if !rustix::process::getuid().is_root() {
-        return aloud("privileges of another user: needs root");
+        return aloud("the test of another user's privileges needs root");
     }
     let program = |name: &str, more: &str| {
         let command = "command=sh -c \"grep NoNewPrivs /proc/self/status; exec sleep 1000\"";
@@ -362,7 +362,7 @@ fn a_program_of_another_user_may_gain_privileges_unless_told_otherwise() {
 }
 
 #[test]
-fn what_is_missing_names_the_step_the_path_and_the_reason() {
+fn a_failed_spawn_names_the_step_the_path_and_the_reason() {
     let mut herd = Taskmaster::start(
         "[program:place]\ncommand=true\ndirectory=/no/such/place\nstartretries=0\n\
          [program:log]\ncommand=true\nstdout_logfile=/no/such/log\nstartretries=0\n\

@@ -1,11 +1,11 @@
-//! The demonstration, as a newcomer runs it.
+//! Tests of the demonstration.
 
 use std::time::{Duration, Instant};
 
 use crate::driver::{Dir, Taskmaster};
 
 #[test]
-fn it_shows_everything_and_ends_by_itself() {
+fn the_demonstration_shows_each_step_and_ends_by_itself() {
     let mut tour = Taskmaster::spawn(Dir::new(), &[]);
     tour.close_stdin();
     let began = Instant::now();
@@ -36,11 +36,11 @@ fn it_shows_everything_and_ends_by_itself() {
         shown.contains("stubborn   STOPPING -> STOPPED   killed by SIGKILL"),
         "{shown}"
     );
-    assert!(!shown.contains('\x1b'), "no colours where nobody sees them");
+    assert!(!shown.contains('\x1b'), "no colours outside of a terminal");
 }
 
 #[test]
-fn it_takes_commands_meanwhile() {
+fn the_demonstration_accepts_commands() {
     let mut tour = Taskmaster::spawn(Dir::new(), &[]);
     tour.reached("api:api", "RUNNING");
     tour.say("reload");
@@ -49,5 +49,8 @@ fn it_takes_commands_meanwhile() {
     let began = Instant::now();
     tour.say("shutdown");
     assert_eq!(tour.ended().code(), Some(0), "{}", tour.transcript());
-    assert!(began.elapsed() < Duration::from_secs(8), "stubborn has two seconds");
+    assert!(
+        began.elapsed() < Duration::from_secs(8),
+        "stubborn is killed after two seconds"
+    );
 }

@@ -1,6 +1,5 @@
-//! Drives the taskmaster example as another program would: a line in, lines out, events as they
-//! happen. Nothing here sleeps; every wait is for something that arrives, with a time limit that
-//! ends a test that would hang, and shows all that was said until then.
+//! Drives the taskmaster example through its interface for programs: it writes lines, and reads lines and events. No
+//! function sleeps for a fixed time. Each wait has a time limit, and its failure prints all output up to that moment.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -23,25 +22,25 @@ use serde_json::Value;
 
 use crate::common::{processes, wait_readable, wait_until};
 
-/// No test waits longer than this for one thing.
+/// The time limit of each wait.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The environment variable that marks every process of a test.
 pub const MARKER: &str = "PIDHERD_TASKMASTER_TEST";
 
-/// The example's binary.
+/// The path of the example's binary.
 pub fn binary() -> &'static Path {
     super::example::binary("taskmaster")
 }
 
-/// What a taskmaster leaves that ends by itself.
+/// The results of a taskmaster that has ended by itself.
 pub struct Ended {
     pub code: Option<i32>,
     pub out: String,
     pub err: String,
 }
 
-/// Runs it to its end, without anything on standard input.
+/// Runs a taskmaster to its end, with an empty standard input.
 pub fn run_to_end(arguments: &[&OsStr]) -> Ended {
     let output = Command::new(binary())
         .args(arguments)
@@ -55,7 +54,7 @@ pub fn run_to_end(arguments: &[&OsStr]) -> Ended {
     }
 }
 
-/// Runs a configuration that must be refused; a program in it would leave a mark.
+/// Runs a configuration that must be refused. A program that started would create a file.
 pub fn refused(config: &str) -> String {
     let dir = Dir::new();
     let mark = dir.path("mark");
@@ -64,7 +63,7 @@ pub fn refused(config: &str) -> String {
     let events = dir.path("events.jsonl");
     let ended = run_to_end(&[OsStr::new("--events"), events.as_os_str(), file.as_os_str()]);
     assert_eq!((ended.code, ended.out.as_str()), (Some(2), ""), "{}", ended.err);
-    assert!(!mark.exists(), "something was started");
+    assert!(!mark.exists(), "a program was started");
     assert!(fs::read_to_string(events).unwrap_or_default().is_empty());
     assert!(
         ended.err.lines().all(|line| line.starts_with("taskmaster: ")),
@@ -74,7 +73,7 @@ pub fn refused(config: &str) -> String {
     ended.err
 }
 
-/// A directory of its own, gone at the end.
+/// A temporary directory that is removed on drop.
 pub struct Dir(PathBuf);
 
 impl Dir {
@@ -94,7 +93,7 @@ impl Dir {
         self.0.join(name)
     }
 
-    /// A file with this text in it.
+    /// Creates a file with this text.
     pub fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
         fs::write(&path, text).unwrap();
@@ -122,7 +121,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// Reads one line, and insists on the contract: these keys, all of them, no others.
+    /// Parses one line, and checks that it has exactly the documented keys.
     pub fn parse(line: &str) -> Event {
         let value: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
         let mut keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
@@ -151,14 +150,14 @@ impl Event {
     }
 }
 
-/// What the taskmaster said, wherever it said it.
+/// A line of the taskmaster's output, with its source.
 enum Said {
     Out(String),
     Err(String),
     Event(Box<Event>),
 }
 
-/// A taskmaster at work.
+/// A running taskmaster.
 pub struct Taskmaster {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -166,32 +165,32 @@ pub struct Taskmaster {
     pub out: Vec<String>,
     pub err: Vec<String>,
     pub events: Vec<Event>,
-    /// How many lines of output, and of events of each process, were waited for.
+    /// The number of output lines, and of events of each process, that earlier waits have consumed.
     read_out: usize,
     read_err: usize,
     read_events: HashMap<String, usize>,
-    /// Held while its standard output is not to be read.
+    /// A lock that pauses the reader of the taskmaster's standard output.
     hush: Arc<Mutex<()>>,
     marker: String,
     pub dir: Dir,
 }
 
 impl Taskmaster {
-    /// Starts it with this configuration.
+    /// Starts a taskmaster with this configuration.
     pub fn start(config: &str) -> Taskmaster {
         let dir = Dir::new();
         let config = dir.file("herd.conf", config);
         Taskmaster::spawn(dir, &[config.as_os_str()])
     }
 
-    /// Starts it in `dir` with these arguments; its events come through a FIFO, as they happen.
+    /// Starts a taskmaster in `dir` with these arguments. Its events arrive through a FIFO.
     pub fn spawn(dir: Dir, arguments: &[&OsStr]) -> Taskmaster {
         let mut command = Command::new(binary());
         command.arg("--events").arg(fifo(&dir, "events")).args(arguments);
         Taskmaster::run(dir, command)
     }
 
-    /// Runs a command line that ends in a taskmaster with its events in the FIFO of `dir`, if at all.
+    /// Runs a command that starts a taskmaster. The events come from the FIFO of `dir`, if it is used.
     pub fn run(dir: Dir, mut command: Command) -> Taskmaster {
         let (sender, said) = channel();
         let marker = dir.0.to_string_lossy().into_owned();
@@ -237,7 +236,7 @@ impl Taskmaster {
         Pid::from_child(&self.child)
     }
 
-    /// Sends it one line.
+    /// Writes one line to the taskmaster.
     pub fn say(&mut self, line: &str) {
         self.write(format!("{line}\n").as_bytes());
     }
@@ -246,8 +245,8 @@ impl Taskmaster {
         self.stdin.as_mut().unwrap().write_all(bytes).unwrap();
     }
 
-    /// Writes this while nothing reads its standard output, until it takes no more of it or has taken all. What is
-    /// left is written by a thread.
+    /// Writes `bytes` while the standard output is not read, until the taskmaster takes no more bytes or has taken
+    /// all. A thread writes the rest.
     pub fn read_later(&mut self, bytes: &[u8]) {
         let _unread = self.hush.lock().unwrap();
         let mut stdin = self
@@ -260,10 +259,10 @@ impl Taskmaster {
             .unwrap();
         let bytes = bytes.to_owned();
         let writer = thread::spawn(move || drop(stdin.write_all(&bytes)));
-        // It sleeps when it can do no more.
+        // A taskmaster that can make no progress sleeps.
         let pid = self.child.id();
         let mut quiet = 0;
-        wait_until("it has done what it can", PATIENCE, || {
+        wait_until("the taskmaster makes no more progress", PATIENCE, || {
             quiet = if processes::state(pid) == Some('S') {
                 quiet + 1
             } else {
@@ -274,7 +273,7 @@ impl Taskmaster {
         drop(writer);
     }
 
-    /// How many bytes of memory it has.
+    /// The memory of the taskmaster, in bytes.
     pub fn memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -285,13 +284,13 @@ impl Taskmaster {
         self.stdin = None;
     }
 
-    /// Says a line and returns the one line that answers it.
+    /// Writes a line and returns its one-line answer.
     pub fn ask(&mut self, line: &str) -> String {
         self.say(line);
         self.answer()
     }
 
-    /// The next line on its standard output.
+    /// The next line on standard output.
     pub fn answer(&mut self) -> String {
         self.wait("an answer", |me| {
             let line = me.out.get(me.read_out).cloned()?;
@@ -306,7 +305,7 @@ impl Taskmaster {
         (0..lines).map(|_| self.answer()).collect()
     }
 
-    /// Waits for a line on standard error with `word` in it.
+    /// Waits for a line on standard error that contains `word`.
     pub fn complaint(&mut self, word: &str) -> String {
         self.wait(&format!("{word:?} on standard error"), |me| {
             let (index, line) = me
@@ -320,7 +319,7 @@ impl Taskmaster {
         })
     }
 
-    /// Waits until `process` (as `group:name`) reaches `state`, after what was waited for before.
+    /// Waits until `process` (`group:name`) reaches `state` in an event after those that earlier waits have consumed.
     pub fn reached(&mut self, process: &str, state: &str) -> Event {
         self.wait(&format!("{process} to be {state}"), |me| {
             let from = me.read_events.get(process).copied().unwrap_or(0);
@@ -332,7 +331,7 @@ impl Taskmaster {
         })
     }
 
-    /// The process's last known pid.
+    /// The last known PID of the process.
     pub fn pid_of(&self, process: &str) -> u32 {
         let known = self
             .events
@@ -344,13 +343,13 @@ impl Taskmaster {
             .unwrap_or_else(|| panic!("{process} has no pid: {}", self.transcript()))
     }
 
-    /// The states that `process` went through.
+    /// The states that `process` has reached.
     pub fn states(&self, process: &str) -> Vec<String> {
         let of_it = self.events.iter().filter(|event| event.process == process);
         of_it.map(|event| event.to.clone()).collect()
     }
 
-    /// Its processes that are alive and have `word` in their command lines.
+    /// The living processes of the taskmaster with `word` in their command lines.
     pub fn living(&self, word: &str) -> Vec<String> {
         let mut living = marked(&self.marker);
         living.retain(|process| process.contains(word));
@@ -361,7 +360,7 @@ impl Taskmaster {
         rustix::process::kill_process(self.pid(), signal).unwrap();
     }
 
-    /// Reads what is said until `deadline`, whatever it is.
+    /// Reads all output until `deadline`.
     pub fn listen_until(&mut self, deadline: Instant) {
         while let Ok(said) = self
             .said
@@ -383,7 +382,9 @@ impl Taskmaster {
             {
                 Ok(said) => self.note(said),
                 Err(RecvTimeoutError::Timeout) => panic!("waited too long for {what}; {}", self.transcript()),
-                Err(RecvTimeoutError::Disconnected) => panic!("it ended without {what}; {}", self.transcript()),
+                Err(RecvTimeoutError::Disconnected) => {
+                    panic!("the taskmaster ended without {what}; {}", self.transcript())
+                }
             }
         }
     }
@@ -409,19 +410,19 @@ impl Taskmaster {
         text
     }
 
-    /// Asks it to shut down, and insists that all goes well.
+    /// Sends the shutdown command, and checks that the shutdown is clean.
     pub fn shut_down(mut self) {
         self.say("shutdown");
         assert_eq!(self.ended().code(), Some(0), "{}", self.transcript());
     }
 
-    /// The same for a herd whose programs leave something behind.
+    /// Shuts down a herd with programs that leave orphans.
     pub fn shut_down_among_orphans(mut self) {
         self.say("shutdown");
         assert_eq!(self.ended_among_orphans().code(), Some(0), "{}", self.transcript());
     }
 
-    /// Waits for its end, and reads all that it said; insists that nothing of it is left.
+    /// Waits for the end, reads the remaining output, and checks that no process is left.
     pub fn ended(&mut self) -> ExitStatus {
         let status = self.ended_among_orphans();
         assert_eq!(
@@ -433,7 +434,7 @@ impl Taskmaster {
         status
     }
 
-    /// The same for a herd whose programs leave something behind.
+    /// Waits for the end of a herd with programs that leave orphans.
     pub fn ended_among_orphans(&mut self) -> ExitStatus {
         let pidfd = rustix::process::pidfd_open(self.pid(), PidfdFlags::empty()).unwrap();
         let limit = Timespec {
@@ -441,9 +442,9 @@ impl Taskmaster {
             tv_nsec: 0,
         };
         let ready = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&limit)).unwrap();
-        assert_eq!(ready, 1, "it does not end; {}", self.transcript());
+        assert_eq!(ready, 1, "the taskmaster does not end; {}", self.transcript());
         let status = self.child.wait().unwrap();
-        // If it never opened the FIFO, its reader is still waiting for it to do so.
+        // If the taskmaster never opened the FIFO, the reader still waits for a writer.
         drop(File::options().read(true).write(true).open(self.dir.path("events")));
         self.listen_until(Instant::now() + PATIENCE);
         status
@@ -451,7 +452,7 @@ impl Taskmaster {
 }
 
 impl Drop for Taskmaster {
-    /// A test that failed must not leave a herd behind.
+    /// A failed test must not leave processes behind.
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -459,12 +460,12 @@ impl Drop for Taskmaster {
     }
 }
 
-/// Says that something could not be tested, where it is seen: the test runner hides what tests print.
+/// Reports on standard error that something could not be tested. The test runner hides other output.
 pub fn aloud(what: &str) {
     let _ = writeln!(std::io::stderr(), "SKIPPED: {what}");
 }
 
-/// A FIFO of this name in `dir`.
+/// Creates a FIFO in `dir`.
 pub fn fifo(dir: &Dir, name: &str) -> PathBuf {
     let path = dir.path(name);
     let mode = Mode::RUSR | Mode::WUSR;
@@ -497,7 +498,7 @@ fn listen_here(from: impl Read, to: &Sender<Said>, wrap: fn(String) -> Said) {
     }
 }
 
-/// Kills the processes that carry the marker.
+/// Kills the processes with this marker in their environment.
 pub fn kill_marked(marker: &str) {
     for process in marked(marker) {
         let pid = process.split(' ').next().and_then(|pid| pid.parse().ok());
@@ -507,7 +508,7 @@ pub fn kill_marked(marker: &str) {
     }
 }
 
-/// The processes, zombies aside, that carry the marker in their environment: `pid command line` each.
+/// The processes with this marker in their environment, without zombies: the PID and the command line of each.
 pub fn marked(marker: &str) -> Vec<String> {
     let wanted = format!("{MARKER}={marker}");
     let processes = fs::read_dir("/proc").unwrap().flatten().filter(|entry| {

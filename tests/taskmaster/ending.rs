@@ -1,4 +1,4 @@
-//! The ways to end: the command, signals, and what the exit status says.
+//! Tests of the ways to shut down: the command, the signals, and the exit status.
 
 use std::fs::File;
 use std::process::Command;
@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::driver::{Dir, Taskmaster, binary};
 
 const POLITE: &str = "[program:a]\ncommand=sleep 1000\nstartsecs=0\n";
-/// Says when it is ready to ignore the signal.
+/// A program that reports when it ignores SIGTERM.
 const DEAF: &str = "[program:deaf]\ncommand=sh -c \"trap '' TERM; echo no ears >&2; while :; do sleep 0.1; done\"\n\
                     stderr_logfile=/dev/stderr\nstopwaitsecs=1000\nkillasgroup=true\nstartsecs=0\n";
 
@@ -17,7 +17,7 @@ const DEAF: &str = "[program:deaf]\ncommand=sh -c \"trap '' TERM; echo no ears >
 fn the_command_stops_everything_and_ends_with_0() {
     let mut herd = Taskmaster::start(POLITE);
     herd.reached("a:a", "RUNNING");
-    assert_eq!(herd.ask("shutdown"), "ok: shutdown: begun");
+    assert_eq!(herd.ask("shutdown"), "ok: shutdown: started");
     herd.reached("a:a", "STOPPED");
     assert_eq!(herd.ended().code(), Some(0));
 }
@@ -49,15 +49,15 @@ fn a_second_signal_kills_at_once_and_the_exit_status_says_so() {
 }
 
 #[test]
-fn a_second_shutdown_hurries_nobody() {
+fn a_second_shutdown_does_not_shorten_the_stops() {
     let mut herd = Taskmaster::start(DEAF);
     herd.complaint("no ears");
-    assert_eq!(herd.ask("shutdown"), "ok: shutdown: begun");
-    assert_eq!(herd.ask("shutdown"), "ok: shutdown: under way");
+    assert_eq!(herd.ask("shutdown"), "ok: shutdown: started");
+    assert_eq!(herd.ask("shutdown"), "ok: shutdown: already in progress");
     for line in ["start deaf", "restart all", "scale deaf 1"] {
-        assert_eq!(herd.ask(line), "error: shutting down: nothing is started any more");
+        assert_eq!(herd.ask(line), "error: shutting down: no start is accepted");
     }
-    assert_eq!(herd.ask("reload"), "error: shutting down: nothing is changed any more");
+    assert_eq!(herd.ask("reload"), "error: shutting down: no reload is accepted");
     assert!(herd.ask("status").starts_with("deaf   STOPPING   pid "));
     assert_eq!(herd.ask("signal KILL deaf"), "ok: signal SIGKILL deaf: accepted");
     herd.reached("deaf:deaf", "STOPPED");
@@ -65,7 +65,7 @@ fn a_second_shutdown_hurries_nobody() {
 }
 
 #[test]
-fn who_ignores_the_stop_signal_is_killed_when_its_time_is_over() {
+fn a_process_that_ignores_the_stop_signal_is_killed_after_its_time_limit() {
     let mut herd = Taskmaster::start(&DEAF.replace("1000", "1"));
     herd.complaint("no ears");
     herd.say("shutdown");
@@ -74,11 +74,15 @@ fn who_ignores_the_stop_signal_is_killed_when_its_time_is_over() {
     assert_eq!(stopped.exit, serde_json::json!({"signal": "SIGKILL", "core": false}));
     let waited = stopped.t - asked.t;
     assert!((1.0..3.0).contains(&waited), "{waited}");
-    assert_eq!(herd.ended().code(), Some(0), "as configured is as asked");
+    assert_eq!(
+        herd.ended().code(),
+        Some(0),
+        "a kill after stopwaitsecs is a clean shutdown"
+    );
 }
 
 #[test]
-fn the_highest_priority_number_goes_first() {
+fn the_highest_priority_number_stops_first() {
     let mut herd = Taskmaster::start(
         "[program:base]\ncommand=sleep 1000\npriority=1\nstartsecs=0\n\
          [program:top]\ncommand=sleep 1000\nstartsecs=0\n\
@@ -101,7 +105,7 @@ fn the_highest_priority_number_goes_first() {
 }
 
 #[test]
-fn a_herd_that_is_being_started_hears_what_it_is_told() {
+fn a_herd_that_is_being_started_accepts_commands() {
     let dir = Dir::new();
     let program = |number| format!("[program:p{number}]\ncommand=sleep 1000\nstartsecs=0\n");
     let config = dir.file("herd.conf", &(0..100).map(program).collect::<String>());
@@ -121,12 +125,12 @@ fn a_herd_that_is_being_started_hears_what_it_is_told() {
 fn a_herd_that_is_down_already_ends_at_once() {
     Taskmaster::start("[program:a]\ncommand=sleep 1000\nautostart=false\n").shut_down();
     let mut empty = Taskmaster::start("[supervisord]\n");
-    assert_eq!(empty.ask("status"), "ok: status: there is nothing");
+    assert_eq!(empty.ask("status"), "ok: status: no processes");
     empty.shut_down();
 }
 
 #[test]
-fn what_waits_for_another_try_is_stopped_at_once() {
+fn a_process_in_backoff_is_stopped_at_once() {
     let mut herd = Taskmaster::start("[program:a]\ncommand=/no/such/program\nstartretries=1000\n");
     herd.reached("a:a", "BACKOFF");
     herd.signal(Signal::TERM);

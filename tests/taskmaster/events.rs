@@ -1,4 +1,4 @@
-//! The event file.
+//! Tests of the event file.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::driver::{Dir, Event, Taskmaster, binary, fifo};
 
 #[test]
-fn one_object_a_line_for_each_transition() {
+fn each_transition_is_one_object_on_one_line() {
     let mut herd = Taskmaster::start(
         "[program:crash]\ncommand=sh -c \"exit 3\"\nstartsecs=1\nstartretries=1\n\
          [program:well]\ncommand=sh -c \"exit 0\"\nstartsecs=0\n\
@@ -88,7 +88,7 @@ fn a_file_is_appended_to() {
 
 const ONE: &str = "[program:a]\ncommand=sleep 1000\nstartsecs=0\n";
 
-/// A taskmaster in `dir` with its events in the file or FIFO of this name there.
+/// Starts a taskmaster in `dir` that writes its events to this file or FIFO.
 fn with_events(dir: Dir, name: &str) -> Taskmaster {
     let config = dir.file("herd.conf", ONE);
     let mut command = Command::new(binary());
@@ -96,7 +96,7 @@ fn with_events(dir: Dir, name: &str) -> Taskmaster {
     Taskmaster::run(dir, command)
 }
 
-/// The next line of a reader.
+/// The next event of a reader.
 fn next(reader: &mut BufReader<File>) -> Event {
     let mut line = String::new();
     reader.read_line(&mut line).unwrap();
@@ -120,7 +120,7 @@ fn a_fifo_is_written_on_when_another_reader_comes() {
         assert!(herd.ask("restart a").starts_with("ok: "));
         herd.complaint("the event file is written again: 3 lines are lost");
         herd.complaint("-> RUNNING");
-        // The first reader may have left something in the FIFO.
+        // The first reader may have left events in the FIFO.
         let mut seen = Vec::new();
         while seen.len() < 3 || seen.last() != Some(&"RUNNING".to_owned()) {
             seen.push(next(&mut reader).to);
@@ -145,7 +145,7 @@ fn a_renamed_event_file_is_opened_anew_by_hup_and_by_usr2() {
         herd.ask("restart a");
         herd.complaint("-> RUNNING");
         herd.signal(signal);
-        herd.complaint(&format!("the event file is {} from now on", path.display()));
+        herd.complaint(&format!("the event file was reopened as {}", path.display()));
         herd.ask("restart a");
         herd.complaint("-> RUNNING");
         assert_eq!(
@@ -153,7 +153,7 @@ fn a_renamed_event_file_is_opened_anew_by_hup_and_by_usr2() {
             ["STARTING", "RUNNING", "STOPPING", "STARTING", "RUNNING"]
         );
         assert_eq!(states(&path), ["STOPPING", "STARTING", "RUNNING"]);
-        // What was not renamed is written on.
+        // A file that was not renamed stays in use.
         herd.signal(signal);
         herd.ask("restart a");
         herd.complaint("-> RUNNING");
@@ -180,18 +180,18 @@ fn an_event_file_that_cannot_be_opened_anew_is_written_on() {
     herd.ask("restart a");
     herd.complaint("-> RUNNING");
     assert_eq!(states(&renamed).len(), 5);
-    // A FIFO without a reader is open at once, and is written to when there is one.
+    // A FIFO without a reader is opened at once, and gets lines as soon as a reader exists.
     fs::remove_dir(&path).unwrap();
     let path = fifo(&herd.dir, "log.jsonl");
     herd.signal(Signal::USR2);
-    herd.complaint("the event file is ");
+    herd.complaint("the event file was reopened as ");
     let mut reader = BufReader::new(File::open(&path).unwrap());
     herd.ask("restart a");
     assert_eq!(next(&mut reader).to, "STOPPING");
     herd.shut_down();
 }
 
-/// The states that the events in a file lead to.
+/// The last state of each event in a file.
 fn states(path: &Path) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap();
     text.lines().map(|line| Event::parse(line).to).collect()
@@ -218,9 +218,9 @@ fn events_that_are_not_read_are_counted() {
     }
     herd.ask("stop a");
     herd.complaint("-> STOPPED");
-    // Each transition is a line of the log, all of which is read, and an event.
+    // Each transition is an event and a line of the log. The log is read completely.
     let written = herd.err.iter().filter(|line| line.contains(" -> ")).count();
-    // The reader comes late.
+    // The reader starts late.
     let reader = std::thread::spawn(move || BufReader::new(reader).lines().map_while(Result::ok).count());
     let line = herd.complaint("the event file is written again: ");
     let lost: usize = line.split(' ').find_map(|word| word.parse().ok()).unwrap();
@@ -229,7 +229,7 @@ fn events_that_are_not_read_are_counted() {
 }
 
 #[test]
-fn a_reader_that_leaves_stops_nothing() {
+fn a_departed_reader_stops_no_program() {
     let dir = Dir::new();
     let config = dir.file("herd.conf", "[program:a]\ncommand=sleep 1000\nstartsecs=0\n");
     let read_once = fifo(&dir, "read-once");

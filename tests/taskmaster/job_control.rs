@@ -1,4 +1,4 @@
-//! Job control: a taskmaster in the foreground and in the background of an interactive shell.
+//! Tests of job control: a taskmaster in the foreground and in the background of an interactive shell.
 
 use rustix::process::Signal;
 
@@ -11,11 +11,11 @@ use crate::terminal::{
 
 const HERD: &str = "[program:a]\ncommand=sleep 1000\nstartsecs=0\n";
 
-/// Does not heed SIGTERM.
+/// A program that ignores SIGTERM.
 const DEAF: &str = "[program:a]\ncommand=sh -c \"trap '' TERM; echo no ears; while :; do sleep 0.1; done\"\n\
                     stdout_logfile=/dev/stdout\nstopwaitsecs=1000\nkillasgroup=true\nstartsecs=0\n";
 
-/// Starts the taskmaster in the background; returns its pid and that of its program.
+/// Starts the taskmaster in the background. Returns its PID and that of its program.
 fn in_the_background(terminal: &mut Terminal) -> (u32, u32) {
     terminal.types("\"$T\" herd.conf &\n");
     let child = pid_in(&terminal.reaches("a", "STARTING"));
@@ -23,7 +23,7 @@ fn in_the_background(terminal: &mut Terminal) -> (u32, u32) {
     (terminal.taskmaster(), child)
 }
 
-/// Starts the taskmaster in the foreground; returns its pid and that of its program.
+/// Starts the taskmaster in the foreground. Returns its PID and that of its program.
 fn in_the_foreground(terminal: &mut Terminal) -> (u32, u32) {
     terminal.types("\"$T\" herd.conf\n");
     let child = pid_in(&terminal.reaches("a", "STARTING"));
@@ -31,7 +31,7 @@ fn in_the_foreground(terminal: &mut Terminal) -> (u32, u32) {
     (terminal.taskmaster(), child)
 }
 
-/// Kills the program, and waits until the taskmaster has reaped it and started it again.
+/// Kills the program, and waits until the taskmaster has reaped and restarted it.
 fn is_served(terminal: &mut Terminal, child: u32) -> u32 {
     signal(child, Signal::KILL);
     terminal.reaches("a", "EXITED");
@@ -41,7 +41,7 @@ fn is_served(terminal: &mut Terminal, child: u32) -> u32 {
     next
 }
 
-/// Ends a taskmaster by SIGTERM, and with it the test.
+/// Ends the taskmaster with SIGTERM, and checks its end.
 fn ends(mut terminal: Terminal, taskmaster: u32) {
     signal(taskmaster, Signal::TERM);
     terminal.reaches("a", "STOPPED");
@@ -56,7 +56,7 @@ fn a_background_job_never_reads_the_terminal() {
         terminal.types("echo $((40 + 2))\n");
         terminal.shows("42");
         let child = is_served(&mut terminal, child);
-        // What nothing reads stays in the terminal as input.
+        // Unread input stays in the terminal.
         terminal.types("sleep 1000\n");
         terminal.runs("sleep");
         terminal.types("scale a 1\nscale a 2\n");
@@ -84,21 +84,21 @@ fn a_background_job_that_comes_to_the_foreground_takes_commands() {
         terminal.types("echo $((40 + 2))\n");
         terminal.types(CTRL_C);
         terminal.is_the_shells();
-        // Typed ahead: the shell reads the first line, and the taskmaster the second.
+        // The input is typed ahead: the shell reads the first line, and the taskmaster the second.
         terminal.types("fg\nstatus a\n");
         terminal.shows("a   RUNNING    pid ");
         terminal.types("stop a\n");
         terminal.shows("ok: stop a: accepted");
         terminal.reaches("a", "STOPPED");
         terminal.types("shutdown\n");
-        terminal.shows("ok: shutdown: begun");
+        terminal.shows("ok: shutdown: started");
         assert!(wait_gone(taskmaster, PATIENCE));
         terminal.close();
     });
 }
 
 #[test]
-fn ctrl_z_stops_the_taskmaster_alone_and_fg_serves_what_was_missed() {
+fn ctrl_z_stops_only_the_taskmaster_and_fg_handles_the_missed_events() {
     with_each_shell(HERD, |mut terminal| {
         let (taskmaster, child) = in_the_foreground(&mut terminal);
         terminal.types(CTRL_Z);
@@ -106,7 +106,7 @@ fn ctrl_z_stops_the_taskmaster_alone_and_fg_serves_what_was_missed() {
         terminal.is_the_shells();
         assert!(
             processes::state(child).is_some_and(|state| state != 'T'),
-            "the program goes on"
+            "the program keeps running"
         );
         signal(child, Signal::KILL);
         assert!(wait_gone(child, PATIENCE));
@@ -116,7 +116,7 @@ fn ctrl_z_stops_the_taskmaster_alone_and_fg_serves_what_was_missed() {
         terminal.reaches("a", "RUNNING");
         terminal.types("status a\n");
         terminal.shows(&format!("a   RUNNING    pid {child},"));
-        // And so by way of the background.
+        // The same holds after a detour through the background.
         terminal.types(CTRL_Z);
         is_stopped(taskmaster, true);
         terminal.is_the_shells();
@@ -137,7 +137,7 @@ fn ctrl_z_stops_the_taskmaster_alone_and_fg_serves_what_was_missed() {
 }
 
 #[test]
-fn a_job_that_is_stopped_ends_when_it_is_told_to_and_continued() {
+fn a_stopped_job_ends_after_sigterm_and_sigcont() {
     with_each_shell(HERD, |mut terminal| {
         let (taskmaster, _) = in_the_foreground(&mut terminal);
         terminal.types(CTRL_Z);
@@ -188,18 +188,18 @@ fn a_second_key_kills_at_once() {
 }
 
 #[test]
-fn the_end_of_input_at_a_terminal_stops_nothing() {
+fn the_end_of_input_at_a_terminal_stops_no_program() {
     with_each_shell(HERD, |mut terminal| {
         let (taskmaster, child) = in_the_foreground(&mut terminal);
         terminal.types(CTRL_D);
-        terminal.shows("the end of the commands, but not of the programs");
+        terminal.shows("standard input has ended");
         is_served(&mut terminal, child);
         ends(terminal, taskmaster);
     });
 }
 
 #[test]
-fn a_terminal_that_is_hung_up_stops_nothing() {
+fn a_hangup_of_the_terminal_stops_no_program() {
     with_each_shell(HERD, |mut terminal| {
         let (taskmaster, child) = in_the_foreground(&mut terminal);
         terminal.hang_up();

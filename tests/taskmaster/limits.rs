@@ -1,4 +1,4 @@
-//! The limit of open files: raised for the taskmaster, as it was for the programs.
+//! Tests of the limit of open files: it is raised for the taskmaster and unchanged for the programs.
 
 use std::fs;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::common::wait_for_content;
 use crate::driver::{Dir, PATIENCE, Taskmaster, binary, fifo};
 
-/// A taskmaster under these limits of open files.
+/// Starts a taskmaster under these limits of open files.
 fn limited(soft: u32, hard: u32, config: &str) -> Taskmaster {
     let dir = Dir::new();
     dir.file("herd.conf", config);
@@ -19,7 +19,7 @@ fn limited(soft: u32, hard: u32, config: &str) -> Taskmaster {
 
 #[test]
 fn more_instances_run_than_the_soft_limit_has_files_and_each_has_that_limit() {
-    // The plain ones, ones with a log, and ones with a descriptor to report readiness by.
+    // The programs are plain ones, ones with a log, and ones with a readiness descriptor.
     let shows = "ulimit -Sn; ulimit -Hn; exec sleep 1000";
     let program = |name: &str, script: &str, keys: &str| {
         format!(
@@ -55,15 +55,18 @@ fn more_instances_run_than_the_soft_limit_has_files_and_each_has_that_limit() {
 }
 
 #[test]
-fn a_lack_of_descriptors_is_no_retry_that_was_used_up() {
+fn a_lack_of_descriptors_uses_up_no_retry() {
     let config = "[program:many]\ncommand=sleep 1000\nprocess_name=%(process_num)d\nnumprocs=60\nstartsecs=0\n\
                   startretries=1\n";
     let mut herd = limited(40, 40, config);
-    // The instance with the highest number starts last, and finds no descriptor.
+    // The instance with the highest number starts last, and no descriptor is free for it.
     for _ in 0..3 {
         herd.reached("many:59", "BACKOFF");
     }
     let line = herd.ask("status many:59");
-    assert!(line.contains("; another try in ") && !line.contains("retry"), "{line}");
+    assert!(
+        line.contains("; another attempt in ") && !line.contains("retry"),
+        "{line}"
+    );
     herd.shut_down();
 }

@@ -1,4 +1,4 @@
-//! The taskmaster example as other programs see it: its command line is a contract.
+//! Tests of the taskmaster example through its command line, its input, its output and its signals.
 
 #[path = "../common/example.rs"]
 mod example;

@@ -1,4 +1,4 @@
-//! Where the output of programs goes: the names of outputs that are no files.
+//! Tests of the destinations of output that are not ordinary files.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::driver::{Dir, Taskmaster, binary, refused};
 
-/// A program that prints one line on each of its streams, with these keys.
+/// The configuration of a program that prints one line on each of its streams.
 fn program(name: &str, keys: &str) -> String {
     format!(
         "[program:{name}]\ncommand=sh -c \"echo {name} out; echo {name} err >&2; exec sleep 1000\"\nstartsecs=0\n{keys}\n"
@@ -79,7 +79,7 @@ fn a_stream_may_be_a_socket() {
 #[test]
 fn a_stream_may_be_a_file_that_only_another_user_may_open() {
     if !rustix::process::getuid().is_root() {
-        return crate::driver::aloud("a stream of another user: needs root");
+        return crate::driver::aloud("the test of another user's stream needs root");
     }
     let config = format!(
         "[supervisord]\nuser=nobody\n{}",
@@ -91,7 +91,7 @@ fn a_stream_may_be_a_file_that_only_another_user_may_open() {
 }
 
 #[test]
-fn syslog_is_no_file() {
+fn syslog_is_not_a_file() {
     for line in [
         "stdout_logfile=syslog",
         "stderr_logfile=SYSLOG",

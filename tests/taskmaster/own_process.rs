@@ -1,4 +1,4 @@
-//! `[supervisord]` and `[include]`: what a file says about the taskmaster itself, and about all programs.
+//! Tests of `[supervisord]` and `[include]`: settings of the taskmaster itself and of all programs.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +9,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::driver::{Dir, Taskmaster, aloud, binary, fifo, refused, run_to_end};
 
-/// A program that writes what `script` prints to the taskmaster's standard output, and stays.
+/// A program that writes the output of `script` to the taskmaster's standard output, and stays.
 fn probe(script: &str) -> String {
     format!(
         "[program:probe]\ncommand=sh -c \"{script}; exec sleep 1000\"\nstartsecs=0\n\
@@ -25,7 +25,7 @@ fn is_root(what: &str) -> bool {
     is_root
 }
 
-/// The numbers of a user of this machine: uid and gid.
+/// The uid and the gid of a user of this machine.
 fn ids(name: &str) -> (String, String) {
     let passwd = fs::read_to_string("/etc/passwd").unwrap();
     let start = format!("{name}:");
@@ -76,7 +76,7 @@ fn only_root_becomes_another_user() {
     let config = dir.file("herd.conf", &format!("[supervisord]\nuser=root\n{}", probe("id")));
     let output = Command::new(binary()).arg(&config).uid(65_534).output();
     match output {
-        Err(error) => aloud(&format!("another user may not run it: {error}")),
+        Err(error) => aloud(&format!("another user may not run the example: {error}")),
         Ok(output) => {
             let errors = String::from_utf8(output.stderr).unwrap();
             assert_eq!(output.status.code(), Some(2), "{errors}");
@@ -98,7 +98,7 @@ fn umask_directory_and_environment_reach_every_program() {
     assert_eq!(herd.answer(), "0137");
     assert_eq!(herd.answer(), "/usr");
     assert_eq!(herd.answer(), "dark, or so own dark, or so");
-    // The file is found again, though its name was relative to another directory.
+    // A reload finds the file, although its name was relative to another directory.
     assert!(herd.ask("reload").ends_with("0 changed, 1 unchanged"));
     herd.shut_down();
 }
@@ -136,8 +136,8 @@ fn in_the_foreground_umask_and_directory_have_no_effect() {
         "[supervisord]\nnodaemon=true\numask=077\ndirectory=/usr\n{}",
         probe("umask; pwd")
     ));
-    herd.complaint("[supervisord] umask: without effect, as with supervisord");
-    herd.complaint("[supervisord] directory: without effect, as with supervisord");
+    herd.complaint("[supervisord] umask: without effect, as in supervisord");
+    herd.complaint("[supervisord] directory: without effect, as in supervisord");
     let umask = Command::new("sh").args(["-c", "umask"]).output().unwrap().stdout;
     assert_eq!(herd.answer(), String::from_utf8(umask).unwrap().trim());
     assert_ne!(herd.answer(), "/usr");
@@ -176,7 +176,7 @@ fn a_limit_that_cannot_be_raised_is_refused() {
     for key in ["minfds", "minprocs"] {
         let config = dir.file("herd.conf", &format!("[supervisord]\n{key}=99999999\n{}", probe("id")));
         match Command::new(binary()).arg(&config).uid(65_534).output() {
-            Err(error) => aloud(&format!("another user may not run it: {error}")),
+            Err(error) => aloud(&format!("another user may not run the example: {error}")),
             Ok(output) => {
                 let errors = String::from_utf8(output.stderr).unwrap();
                 assert_eq!(output.status.code(), Some(2), "{errors}");
@@ -187,7 +187,7 @@ fn a_limit_that_cannot_be_raised_is_refused() {
 }
 
 #[test]
-fn what_only_a_restart_can_change_is_refused_at_a_reload() {
+fn a_reload_refuses_changes_that_need_a_restart() {
     let mut herd = Taskmaster::start(&format!("[supervisord]\numask=027\n{}", probe("echo up")));
     let pid = herd.reached("probe:probe", "RUNNING").pid.unwrap();
     assert_eq!(herd.answer(), "up");
@@ -208,7 +208,7 @@ fn what_only_a_restart_can_change_is_refused_at_a_reload() {
 }
 
 #[test]
-fn the_pid_file_is_there_while_the_taskmaster_is() {
+fn the_pid_file_exists_while_the_taskmaster_runs() {
     let mut herd = Taskmaster::start(&format!(
         "[supervisord]\npidfile=%(here)s/herd.pid\n{}",
         probe("echo up")
@@ -274,7 +274,7 @@ fn included_files_are_a_part_of_the_file() {
 }
 
 #[test]
-fn an_included_file_that_cannot_be_understood_is_refused() {
+fn an_invalid_included_file_is_refused() {
     let dir = Dir::new();
     for (name, bytes) in [
         ("lines", &b"[program:a]\njunk\n"[..]),
@@ -298,7 +298,7 @@ fn an_included_file_that_cannot_be_understood_is_refused() {
     assert!(refused("[include]\n").contains("[include]: files=... is missing"));
 }
 
-/// The files of a directory.
+/// The names of the files in a directory.
 fn listed(path: &Path) -> Vec<String> {
     let entries = fs::read_dir(path).unwrap().flatten();
     let mut names: Vec<String> = entries

@@ -1,8 +1,8 @@
-//! What supervisord did, the taskmaster does: the same configurations and the same events at the
-//! same times give each process the same sequence of states.
+//! Compares the taskmaster with recordings of supervisord: the same configuration and the same events at the same
+//! times give each process the same sequence of states.
 //!
-//! The recordings and what they are: `tests/fixtures/supervisord/README.md`. All four run at the
-//! same time; the timelines are real time, and the longest takes sixteen seconds.
+//! The recordings are described in `tests/fixtures/supervisord/README.md`. The four replays run at the same time. The
+//! timelines are in real time, and the longest takes sixteen seconds.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,7 +28,7 @@ fn every_process_goes_through_the_states_that_supervisord_recorded() {
     });
 }
 
-/// States by process, in order.
+/// The states of each process, in order.
 type Sequences = BTreeMap<String, Vec<String>>;
 
 fn compare(name: &str) {
@@ -49,7 +49,8 @@ fn compare(name: &str) {
     }
 }
 
-/// Equal; but of a crash loop one may be up to one round (exit, start, run) ahead.
+/// Whether two sequences are equal. In a crash loop, one of them may be ahead by at most one round (exit, start,
+/// run).
 fn alike(ours: &[String], theirs: &[String]) -> bool {
     const ROUND: usize = 3;
     let (short, long) = if ours.len() < theirs.len() {
@@ -72,14 +73,14 @@ fn recording(path: &Path) -> Sequences {
     sequences
 }
 
-/// The first state left, then every state reached; what is left must be what was reached before.
+/// Appends a transition to the process's sequence. Its first state must be the last one of the sequence.
 fn append(sequences: &mut Sequences, process: String, from: String, to: String) {
     let states = sequences.entry(process).or_insert_with(|| vec![from.clone()]);
     assert_eq!(states.last(), Some(&from), "a step from where it was not");
     states.push(to);
 }
 
-/// Something that was done to the herd.
+/// A step of a timeline.
 enum Step {
     Say(String),
     Kill(Signal, String),
@@ -106,7 +107,7 @@ fn replay(path: &Path) -> (Sequences, String) {
     herd.listen_until(began + end);
     let seen = herd.events.len();
     herd.say("shutdown");
-    // A shell that was stopped leaves its `sleep` behind, under supervisord as here.
+    // A stopped shell leaves its `sleep` behind, under supervisord too.
     assert_eq!(herd.ended_among_orphans().code(), Some(0), "{}", herd.transcript());
     let mut sequences = Sequences::new();
     for Event { process, from, to, .. } in herd.events.iter().take(seen).cloned() {
@@ -115,7 +116,7 @@ fn replay(path: &Path) -> (Sequences, String) {
     (sequences, herd.transcript())
 }
 
-/// The `[x-timeline]` of a configuration in its order of time, and when it ends.
+/// The steps in the `[x-timeline]` of a configuration, sorted by time, and the time of the end.
 fn timeline(text: &str) -> (Vec<(Duration, Step)>, Duration) {
     let (_, section) = text.split_once("[x-timeline]").unwrap();
     let mut steps = Vec::new();
@@ -143,7 +144,7 @@ fn step(text: &str) -> Step {
     }
 }
 
-/// The process as the event file calls it.
+/// The process's name in the event file.
 fn full(name: &str) -> String {
     if name.contains(':') {
         name.to_owned()

@@ -1,4 +1,4 @@
-//! Reloading: by command and by signal, and how little it disturbs.
+//! Tests of a reload by command and by signal, and of its effects on running processes.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -25,7 +25,7 @@ fn rewrite(herd: &Taskmaster, config: &str) {
 }
 
 #[test]
-fn what_is_new_starts_what_is_gone_stops_what_is_the_same_stays() {
+fn new_programs_start_removed_ones_stop_and_unchanged_ones_stay() {
     let mut herd = herd(&format!("{ONE}{TWO}"));
     rewrite(
         &herd,
@@ -125,7 +125,7 @@ fn numbers_follow_the_file_only_where_the_file_changed() {
 }
 
 #[test]
-fn who_had_given_up_gets_another_chance_with_a_new_command() {
+fn a_fatal_instance_restarts_with_a_new_command() {
     let mut herd = Taskmaster::start("[program:one]\ncommand=/no/such/program\nstartretries=0\nstartsecs=0\n");
     herd.reached("one:one", "FATAL");
     rewrite(&herd, ONE);
@@ -143,13 +143,13 @@ fn who_had_given_up_gets_another_chance_with_a_new_command() {
     );
     assert!(
         herd.ask("status").contains("STOPPED"),
-        "what was stopped on request stays so"
+        "a process that was stopped by a command stays down"
     );
     herd.shut_down();
 }
 
 #[test]
-fn who_comes_back_waits_until_the_old_one_is_gone() {
+fn a_readded_program_waits_until_the_old_one_is_gone() {
     let deaf = "[program:one]\ncommand=sh -c \"trap '' TERM; echo ready >&2; while :; do sleep 0.1; done\"\n\
                 stderr_logfile=/dev/stderr\nstopwaitsecs=1\nkillasgroup=true\nstartsecs=0\n";
     let mut herd = Taskmaster::start(deaf);
@@ -160,7 +160,10 @@ fn who_comes_back_waits_until_the_old_one_is_gone() {
         "ok: reload: 0 added, 1 removed, 0 changed, 0 unchanged"
     );
     herd.reached("one:one", "STOPPING");
-    assert_eq!(herd.ask("start one"), "error: it is no longer in the configuration");
+    assert_eq!(
+        herd.ask("start one"),
+        "error: the program is no longer in the configuration"
+    );
     rewrite(&herd, ONE);
     assert_eq!(
         herd.ask("reload"),
@@ -187,7 +190,7 @@ fn a_program_that_moves_to_a_group_gets_its_name() {
 }
 
 #[test]
-fn what_is_down_is_removed_at_once() {
+fn a_program_that_is_down_is_removed_at_once() {
     let mut herd = herd(&format!(
         "{ONE}[program:idle]\ncommand=sleep 1000\nautostart=false\n\
          [program:lost]\ncommand=/no/such/program\nstartretries=0\n\
@@ -222,7 +225,7 @@ fn hangup_reloads() {
 }
 
 #[test]
-fn what_had_given_up_gets_another_chance_with_any_change() {
+fn a_fatal_instance_restarts_with_any_change() {
     let lost = |keys: &str| format!("[program:lost]\ncommand=/no/such/program\nstartretries=0\n{keys}");
     let mut herd = Taskmaster::start(&lost(""));
     herd.reached("lost:lost", "FATAL");
@@ -261,13 +264,13 @@ fn what_had_given_up_gets_another_chance_with_any_change() {
     assert_eq!(
         herd.states("lost:lost").len(),
         seen,
-        "without a change there is no other chance"
+        "a fatal instance stays down without a change"
     );
     herd.shut_down();
 }
 
 #[test]
-fn what_had_given_up_though_it_does_not_start_by_itself_gets_another_chance() {
+fn a_fatal_instance_without_autostart_restarts_with_a_change() {
     let lost = "[program:lost]\ncommand=/no/such/program\nstartretries=0\nautostart=false\n";
     let mut herd = Taskmaster::start(lost);
     assert_eq!(herd.ask("start lost"), "ok: start lost: accepted");
@@ -279,7 +282,7 @@ fn what_had_given_up_though_it_does_not_start_by_itself_gets_another_chance() {
 }
 
 #[test]
-fn what_had_failed_is_started_again_with_a_change_and_what_had_succeeded_is_not() {
+fn a_failed_instance_restarts_with_a_change_and_a_successful_one_does_not() {
     let programs = |keys: &str| {
         let program = |name, code| {
             format!("[program:{name}]\ncommand=sh -c \"exit {code}\"\nautorestart=false\nstartsecs=0\n{keys}")
@@ -298,7 +301,7 @@ fn what_had_failed_is_started_again_with_a_change_and_what_had_succeeded_is_not(
 }
 
 #[test]
-fn autostart_that_is_turned_on_starts_what_is_down() {
+fn turning_autostart_on_starts_instances_that_are_down() {
     let programs = |autostart: &str| {
         let program =
             |name: &str| format!("[program:{name}]\ncommand=sleep 1000\nautostart={autostart}\nstartsecs=0\n");
@@ -323,7 +326,7 @@ fn autostart_that_is_turned_on_starts_what_is_down() {
     assert!(herd.ask("status web:1").contains(&format!("pid {},", pid.unwrap())));
     herd.ask("scale web 3");
     herd.reached("web:2", "RUNNING");
-    // Turned off again, it stops nothing.
+    // Turning autostart off stops no program.
     rewrite(&herd, &programs("false"));
     assert!(herd.ask("reload").contains("3 changed"));
     assert_eq!(herd.status(5).iter().filter(|line| line.contains("RUNNING")).count(), 5);
@@ -331,7 +334,7 @@ fn autostart_that_is_turned_on_starts_what_is_down() {
 }
 
 #[test]
-fn what_waits_for_an_old_one_to_go_is_not_started_by_a_change() {
+fn a_change_does_not_start_a_program_that_waits_for_the_old_one() {
     let deaf = "[program:one]\ncommand=sh -c \"trap '' TERM; echo ready >&2; while :; do sleep 0.1; done\"\n\
                 stderr_logfile=/dev/stderr\nstopwaitsecs=1000\nkillasgroup=true\nstartsecs=0\n";
     let mut herd = Taskmaster::start(&format!("{deaf}{TWO}"));
@@ -342,7 +345,10 @@ fn what_waits_for_an_old_one_to_go_is_not_started_by_a_change() {
     assert!(herd.ask("reload").contains("1 added"));
     rewrite(&herd, &format!("{ONE}{TWO}"));
     assert!(herd.ask("reload").contains("1 changed"));
-    assert_eq!(herd.ask("start one"), "error: the old one is still being stopped");
+    assert_eq!(
+        herd.ask("start one"),
+        "error: the old program of this name is still being stopped"
+    );
     let old = herd.pid_of("one:one");
     herd.reached("one:one", "STOPPING");
     crate::terminal::signal(old, Signal::KILL);
@@ -352,7 +358,7 @@ fn what_waits_for_an_old_one_to_go_is_not_started_by_a_change() {
 }
 
 #[test]
-fn a_path_that_is_no_regular_file_any_more_is_refused_at_once() {
+fn a_path_that_has_become_a_special_file_is_refused_at_once() {
     let mut herd = herd(&format!("{ONE}{TWO}"));
     let path = herd.dir.path("herd.conf");
     let gone = |herd: &Taskmaster| {

@@ -1,4 +1,4 @@
-//! Signals: every one that can be caught and would end the taskmaster by default is taken.
+//! Tests of the signals: the taskmaster handles every signal that can be caught and has a fatal default action.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -12,7 +12,7 @@ use crate::driver::{Dir, PATIENCE, Taskmaster, binary, fifo};
 
 const HERD: &str = "[program:a]\ncommand=sleep 1000\nstartsecs=0\n";
 
-/// A taskmaster, started with every signal as by default: what runs the tests may ignore some.
+/// Starts a taskmaster with default dispositions. The parent of the test may ignore some signals.
 fn herd(config: &str) -> Taskmaster {
     let dir = Dir::new();
     dir.file("herd.conf", config);
@@ -23,7 +23,7 @@ fn herd(config: &str) -> Taskmaster {
 }
 
 fn raw(signal: signal::Signal) -> Signal {
-    // SAFETY: the number is that of a signal, and it is only sent.
+    // SAFETY: the number is that of a signal, and the value is only used to send it.
     unsafe { Signal::from_raw_unchecked(signal.as_raw()) }
 }
 
@@ -36,7 +36,7 @@ fn every_fatal_signal_that_can_be_caught_is_survived_or_stops_everything_gracefu
     for signal in signal::Signal::all().filter(|signal| signal.is_fatal()) {
         match signal {
             signal::Signal::KILL => continue,
-            // The C library keeps these two for itself.
+            // The C library reserves these two signals.
             signal if [32, 33].contains(&signal.as_raw()) => continue,
             signal::Signal::TERM | signal::Signal::INT | signal::Signal::QUIT => {
                 graceful.push(signal);
@@ -48,11 +48,11 @@ fn every_fatal_signal_that_can_be_caught_is_survived_or_stops_everything_gracefu
             }
             signal::Signal::USR2 => {
                 herd.signal(raw(signal));
-                herd.complaint("nothing that the taskmaster writes was renamed");
+                herd.complaint("no output file was renamed");
             }
             signal => {
                 herd.signal(raw(signal));
-                herd.complaint(&format!("{signal}: nothing is done about it"));
+                herd.complaint(&format!("{signal}: ignored"));
                 noted += 1;
             }
         }
@@ -72,7 +72,7 @@ fn every_fatal_signal_that_can_be_caught_is_survived_or_stops_everything_gracefu
 }
 
 #[test]
-fn a_programs_signals_are_as_by_default() {
+fn a_program_starts_with_default_signal_dispositions() {
     let status = "sh -c \"grep ^Sig /proc/self/status > %(here)s/signals; exec sleep 1000\"";
     let mut herd = herd(&format!("[program:a]\ncommand={status}\nstartsecs=0\n"));
     herd.reached("a:a", "RUNNING");
@@ -85,7 +85,7 @@ fn a_programs_signals_are_as_by_default() {
 }
 
 #[test]
-fn a_signal_that_comes_when_everything_is_down_does_not_change_the_exit_status() {
+fn a_signal_after_the_shutdown_does_not_change_the_exit_status() {
     // The reader of standard output is slow, so the taskmaster waits for it at its end.
     let dir = Dir::new();
     dir.file("herd.conf", HERD);
@@ -106,7 +106,7 @@ fn a_signal_that_comes_when_everything_is_down_does_not_change_the_exit_status()
     assert_eq!(herd.ended().code(), Some(0));
 }
 
-/// Leaves an orphan that ends after a moment.
+/// A program that leaves an orphan, which ends after a moment.
 const ORPHAN: &str = "[program:a]\n\
     command=sh -c \"(sh -c 'echo $$ > %(here)s/orphan; exec sleep 0.1' &); exec sleep 1000\"\n\
     startsecs=0\n";
@@ -119,7 +119,7 @@ fn a_subreaper_reaps_orphans() {
     let mut command = Command::new(binary());
     command.args(["--events", "events", "herd.conf"]);
     let adopt = || Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?);
-    // SAFETY: between fork and exec it makes system calls alone.
+    // SAFETY: between fork and exec the hook makes only system calls.
     unsafe { command.pre_exec(adopt) };
     let mut herd = Taskmaster::run(dir, command);
     herd.reached("a:a", "RUNNING");
@@ -128,7 +128,7 @@ fn a_subreaper_reaps_orphans() {
     let orphan: u32 = orphan.trim().parse().unwrap();
     assert!(wait_gone(orphan, PATIENCE));
     wait_until("the orphan is reaped", PATIENCE, || processes::state(orphan).is_none());
-    // Its own children are reaped as before.
+    // The taskmaster reaps its own children as before.
     herd.ask("signal KILL a");
     herd.reached("a:a", "EXITED");
     herd.reached("a:a", "RUNNING");
@@ -148,7 +148,7 @@ fn the_first_process_of_a_namespace_reaps_orphans() {
         return skipped("unshare makes no PID namespace");
     }
     let dir = Dir::new();
-    // The numbers are those of the namespace, so a program of it looks until the orphan is no longer there.
+    // PIDs are relative to the namespace, so a program in the namespace waits until the orphan is gone.
     let watch = "[program:watch]\n\
         command=sh -c \"until read orphan < orphan; do sleep 0.05; done 2>&-;\
         while [ -e /proc/$orphan ]; do sleep 0.05; done; echo reaped; exec sleep 1000\"\n\

@@ -1,4 +1,4 @@
-//! Standard input, output and error in every shape that a parent may leave them in.
+//! Tests of standard input, output and error in all forms that a parent may provide.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -18,7 +18,7 @@ fn herd() -> Taskmaster {
     herd
 }
 
-/// A herd under `sh -c`, which arranges the streams of "$0" --events events herd.conf.
+/// Starts a herd under `sh -c`. The script arranges the streams of "$0" --events events herd.conf.
 fn arranged(script: &str) -> Taskmaster {
     let dir = Dir::new();
     dir.file("herd.conf", HERD);
@@ -45,19 +45,19 @@ fn lines_come_in_any_pieces() {
 }
 
 #[test]
-fn what_is_no_line_is_answered_by_one() {
+fn each_invalid_line_gets_one_answer() {
     let mut herd = herd();
     herd.write(&[b'x'; 1 << 20]);
     herd.write(b"\nsta\xfftus\nstatus a\0\nstatus b\n");
-    assert_eq!(herd.answer(), "error: a line of more than 4096 bytes is no command");
-    assert_eq!(herd.answer(), "error: a line that is not UTF-8 is no command");
+    assert_eq!(herd.answer(), "error: a command must not be longer than 4096 bytes");
+    assert_eq!(herd.answer(), "error: a command must be UTF-8");
     assert_eq!(herd.answer(), "error: there is no process \"a\\0\"");
     assert_eq!(herd.answer(), "b   STOPPED    not started");
     herd.shut_down();
 }
 
 #[test]
-fn the_end_of_input_stops_nothing() {
+fn the_end_of_input_stops_no_program() {
     let mut herd = herd();
     herd.write(b"start b");
     herd.close_stdin();
@@ -86,7 +86,7 @@ fn input_may_be_a_file_or_nothing_at_all() {
 #[test]
 fn output_may_be_closed_or_lead_nowhere() {
     for output in [">&- 2>&-", "> /dev/full 2> /dev/full", "| true", "2>&1 | true"] {
-        // Some of these make a pipeline, so it is told to end by its input, not by a signal.
+        // Some of these scripts create a pipeline, so the end comes from the input and not from a signal.
         let mut herd = arranged(&format!("\"$0\" --events events herd.conf {output}"));
         for _ in 0..3 {
             herd.say("status");
@@ -101,8 +101,8 @@ fn output_may_be_closed_or_lead_nowhere() {
 }
 
 #[test]
-fn a_reader_that_sleeps_does_not_stop_the_supervision() {
-    // Nobody reads this FIFO but for the shell that holds it open.
+fn a_stalled_reader_does_not_stop_the_supervision() {
+    // This FIFO has no reader. The shell only holds it open.
     let dir = Dir::new();
     dir.file("herd.conf", HERD);
     fifo(&dir, "events");
@@ -116,7 +116,7 @@ fn a_reader_that_sleeps_does_not_stop_the_supervision() {
         .arg(binary());
     let mut herd = Taskmaster::run(dir, command);
     herd.reached("a:a", "RUNNING");
-    // Far more than a pipe holds, and than is kept for a reader.
+    // The output is far larger than a pipe and than the queue for a reader.
     for _ in 0..100 {
         herd.write("help\n".repeat(100).as_bytes());
     }
@@ -144,7 +144,7 @@ fn commands_wait_while_the_answers_are_not_read() {
     let name = |number| format!("{}{number:03}", "p".repeat(200));
     let program = |number| format!("[program:{}]\ncommand=true\nautostart=false\n", name(number));
     let mut herd = Taskmaster::start(&(0..500).map(program).collect::<String>());
-    // Far more than is kept for a reader: each answer has 110,000 bytes.
+    // The output is far larger than the queue for a reader: each answer has 110,000 bytes.
     herd.read_later("status\n".repeat(800).as_bytes());
     let memory = herd.memory();
     assert!(memory < 64 << 20, "{memory} bytes");
@@ -179,7 +179,7 @@ fn standard_error_is_written_on_when_another_reader_comes() {
     for _ in 0..3 {
         herd.ask("restart a");
         herd.reached("a:a", "RUNNING");
-        // The answer comes after the line about the last step.
+        // The answer follows the log line about the last step.
         herd.ask("status a");
         let reader = BufReader::new(File::open(&log).unwrap());
         herd.ask("restart a");
@@ -215,7 +215,7 @@ fn renamed_logs_are_opened_anew() {
     fs::rename(&out, path("out.1")).unwrap();
     fs::rename(&log, path("log.1")).unwrap();
     herd.signal(Signal::USR2);
-    wait_for_content(&log, PATIENCE, |text| text.contains("standard error is "));
+    wait_for_content(&log, PATIENCE, |text| text.contains("standard error was reopened as "));
     herd.say("status a");
     herd.say("start c");
     herd.reached("c:c", "EXITED");
@@ -252,7 +252,7 @@ fn a_refusal_has_its_exit_status_though_nothing_can_be_written() {
 }
 
 #[test]
-fn programs_neither_read_our_input_nor_write_our_output() {
+fn programs_do_not_use_the_input_and_output_of_the_taskmaster() {
     let mut herd = Taskmaster::start(
         "[program:loud]\ncommand=sh -c \"cat; echo loud; echo loud >&2; exit 4\"\nstartsecs=0\nautorestart=false\n\
          [program:passed]\ncommand=sh -c \"echo passed; echo over >&2\"\nstartsecs=0\n\

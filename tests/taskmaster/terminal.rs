@@ -1,7 +1,7 @@
-//! A taskmaster at a terminal: a pseudo-terminal with an interactive shell in it, which does the job control.
+//! A pseudo-terminal with an interactive shell, which does the job control for a taskmaster.
 //!
-//! The test types on the master side and reads what the terminal shows. The kernel echoes what is typed, so a test
-//! waits for text that only the program can have written.
+//! The test types on the master side and reads the output of the terminal. The kernel echoes the typed text, so a
+//! test waits for text that only the program can write.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -18,21 +18,21 @@ use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use crate::common::{processes, wait_gone, wait_readable, wait_until};
 use crate::driver::{Dir, MARKER, PATIENCE, binary, kill_marked, marked};
 
-/// Ctrl-C, by which the terminal sends SIGINT.
+/// Ctrl-C. The terminal sends SIGINT.
 pub const CTRL_C: &str = "\x03";
-/// Ctrl-D, the end of the input.
+/// Ctrl-D. The terminal signals the end of the input.
 pub const CTRL_D: &str = "\x04";
-/// Ctrl-S, which stops the terminal's output.
+/// Ctrl-S. The terminal stops the output.
 pub const CTRL_S: &str = "\x13";
-/// Ctrl-Q, by which the output goes on.
+/// Ctrl-Q. The terminal continues the output.
 pub const CTRL_Q: &str = "\x11";
-/// Ctrl-Z, by which the terminal sends SIGTSTP.
+/// Ctrl-Z. The terminal sends SIGTSTP.
 pub const CTRL_Z: &str = "\x1a";
-/// Ctrl-\, by which the terminal sends SIGQUIT.
+/// Ctrl-\. The terminal sends SIGQUIT.
 pub const CTRL_BACKSLASH: &str = "\x1c";
 
-/// The shells that the tests are run with, where they are installed. They differ in what `fg` does: dash sends SIGCONT
-/// to every job, bash to a stopped job only.
+/// The shells that the tests use if they are installed. They differ in `fg`: dash sends SIGCONT to every job, and
+/// bash only to a stopped job.
 pub const SHELLS: &[&[&str]] = &[&["dash", "-i"], &["bash", "--norc", "--noprofile", "--noediting", "-i"]];
 
 /// Runs a test once with each shell.
@@ -45,21 +45,21 @@ pub fn with_each_shell(config: &str, test: impl Fn(Terminal)) {
     }
 }
 
-/// A terminal with an interactive shell in it. The shell's directory holds `herd.conf`, and `$T` is the taskmaster.
+/// A terminal with an interactive shell. The shell's directory contains `herd.conf`, and `$T` is the taskmaster.
 pub struct Terminal {
-    /// `None` once the terminal is closed.
+    /// The master side. `None` after the terminal was closed.
     master: Option<File>,
     shell: Child,
-    /// All that the terminal has shown.
+    /// All output of the terminal.
     screen: String,
-    /// How much of it was waited for.
+    /// The length of the output that earlier waits have consumed.
     read: usize,
     marker: String,
     pub dir: Dir,
 }
 
 impl Terminal {
-    /// Opens a terminal and waits for the shell's prompt; `None` if there is no such shell.
+    /// Opens a terminal and waits for the shell's prompt. `None` if the shell is not installed.
     pub fn open(shell: &[&str], config: &str) -> Option<Terminal> {
         let dir = Dir::new();
         dir.file("herd.conf", config);
@@ -91,13 +91,13 @@ impl Terminal {
         Some(terminal)
     }
 
-    /// Types text, as it is.
+    /// Types the text.
     pub fn types(&mut self, text: &str) {
         self.master.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
     }
 
-    /// Waits until the terminal shows this text, after all that was waited for before; returns what it showed up to
-    /// the end of that line.
+    /// Waits until the terminal displays this text after the consumed output. Returns the output up to the end of
+    /// that line.
     pub fn shows(&mut self, text: &str) -> String {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -121,7 +121,7 @@ impl Terminal {
         }
     }
 
-    /// Waits until the terminal shows that a program reached a state.
+    /// Waits until the terminal displays that a program has reached a state.
     pub fn reaches(&mut self, name: &str, state: &str) -> String {
         loop {
             let line = self.shows(&format!("-> {state}"));
@@ -132,7 +132,7 @@ impl Terminal {
         }
     }
 
-    /// Waits until the taskmaster runs, and returns its pid.
+    /// Waits until the taskmaster runs, and returns its PID.
     pub fn taskmaster(&self) -> u32 {
         let mut found = None;
         wait_until("a taskmaster runs", PATIENCE, || {
@@ -144,13 +144,14 @@ impl Terminal {
         found.unwrap().split(' ').next().unwrap().parse().unwrap()
     }
 
-    /// The process group in the foreground of the terminal.
+    /// The foreground process group of the terminal.
     pub fn foreground(&self) -> u32 {
         let group = rustix::termios::tcgetpgrp(self.master.as_ref().unwrap()).unwrap();
         group.as_raw_nonzero().get().try_into().unwrap()
     }
 
-    /// Waits until a program is in the foreground: its process group is, and the shell's copy has become the program.
+    /// Waits until a program is in the foreground: its process group is the foreground one, and the shell's copy has
+    /// executed the program.
     pub fn runs(&self, program: &str) {
         wait_until("the program is in the foreground", PATIENCE, || {
             let name = std::fs::read_to_string(format!("/proc/{}/comm", self.foreground()));
@@ -165,23 +166,23 @@ impl Terminal {
         });
     }
 
-    /// Hangs the terminal up, as closing its window does.
+    /// Closes the terminal, which sends a hangup.
     pub fn hang_up(&mut self) {
         self.master = None;
     }
 
-    /// Ends the shell. Nothing that was started in the terminal may be left.
+    /// Ends the shell, and checks that no process of the terminal is left.
     pub fn close(mut self) {
         self.hang_up();
         assert!(wait_gone(self.shell.id(), PATIENCE), "the shell does not end");
         self.shell.wait().unwrap();
-        // The hangup ends what the shell itself has started, but the shell does not wait for that.
+        // The hangup ends the processes that the shell has started, but the shell does not wait for them.
         wait_until("nothing is left", PATIENCE, || marked(&self.marker).is_empty());
     }
 }
 
 impl Drop for Terminal {
-    /// A test that failed must not leave a herd behind.
+    /// A failed test must not leave processes behind.
     fn drop(&mut self) {
         let _ = self.shell.kill();
         let _ = self.shell.wait();
@@ -189,7 +190,7 @@ impl Drop for Terminal {
     }
 }
 
-/// A pseudo-terminal: the master side and the slave side.
+/// Opens a pseudo-terminal. Returns the master side and the slave side.
 fn pseudo_terminal() -> (File, OwnedFd) {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&master).unwrap();
@@ -197,49 +198,49 @@ fn pseudo_terminal() -> (File, OwnedFd) {
     let name = ptsname(&master, Vec::new()).unwrap();
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let slave = rustix::fs::open(name, flags, Mode::empty()).unwrap();
-    // By default a key that sends a signal throws away output that is not yet read, and a test waits for that output.
+    // By default, a key that sends a signal discards unread output. The tests wait for that output.
     let mut modes = tcgetattr(&slave).unwrap();
     modes.local_modes |= LocalModes::NOFLSH;
     tcsetattr(&slave, OptionalActions::Now, &modes).unwrap();
     (File::from(master), slave)
 }
 
-/// Makes the command lead a session, with its standard input as the controlling terminal and every signal as by
-/// default: what runs the tests may ignore some.
+/// Makes the command lead a session, with its standard input as the controlling terminal and with default signal
+/// dispositions. The parent of the test may ignore some signals.
 fn lead_a_session(command: &mut Command) {
     let prepare = || {
         for signal in 1..=64 {
-            // SAFETY: no handler is installed, and a number that is no signal is refused.
+            // SAFETY: the call installs no handler, and the kernel refuses a number that is not a signal.
             unsafe { libc::signal(signal, libc::SIG_DFL) };
         }
         rustix::process::setsid()?;
         rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
         Ok(())
     };
-    // SAFETY: between fork and exec it makes system calls alone.
+    // SAFETY: between fork and exec the hook makes only system calls.
     unsafe { command.pre_exec(prepare) };
 }
 
-/// Sends a signal to a process by its number.
+/// Sends a signal to the process with this PID.
 pub fn signal(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(pid.try_into().unwrap()).unwrap();
     rustix::process::kill_process(pid, signal).unwrap();
 }
 
-/// Waits until a process is stopped by a signal, or is not.
+/// Waits until a process is stopped by a signal, or is not stopped, as `stopped` requires.
 pub fn is_stopped(pid: u32, stopped: bool) {
     wait_until("the process is stopped, or goes on", PATIENCE, || {
         processes::state(pid).is_some_and(|state| (state == 'T') == stopped)
     });
 }
 
-/// The pid in a line of the log.
+/// The PID in a line of the log.
 pub fn pid_in(line: &str) -> u32 {
     let (_, pid) = line.rsplit_once("pid ").unwrap_or_else(|| panic!("no pid in {line:?}"));
     pid.trim().parse().unwrap()
 }
 
-/// How much processor time a process has used, in ticks of a hundredth of a second.
+/// The processor time of a process, in ticks of a hundredth of a second.
 pub fn processor_time(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let (_, fields) = stat.rsplit_once(')').unwrap();

@@ -1,4 +1,4 @@
-//! What the taskmaster asks of the kernel, seen from outside by strace.
+//! Tests of the taskmaster's system calls, observed with strace.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::driver::{Dir, Taskmaster, aloud, binary, fifo};
 
-/// Whether strace is here and may trace.
+/// Whether strace is installed and may trace.
 fn strace_works() -> bool {
     let works = Command::new("strace")
         .args(["-o", "/dev/null", "true"])
@@ -22,7 +22,7 @@ fn strace_works() -> bool {
     works
 }
 
-/// The calls in a trace, by whom: `(pid, call)`. What was interrupted is put together again.
+/// The calls in a trace, each with the PID of its process. The two halves of an interrupted call are joined.
 fn calls(trace: &Path) -> Vec<(u32, String)> {
     let mut calls: Vec<(u32, String)> = Vec::new();
     for line in fs::read_to_string(trace).unwrap().lines() {
@@ -35,7 +35,7 @@ fn calls(trace: &Path) -> Vec<(u32, String)> {
         }
         match call.split_once(" resumed>") {
             Some((_, rest)) => {
-                let begun = calls.iter_mut().rev().find(|(who, _)| *who == pid);
+                let begun = calls.iter_mut().rev().find(|(caller, _)| *caller == pid);
                 begun.unwrap().1.push_str(rest);
             }
             None => calls.push((pid, call.replace(" <unfinished ...>", ""))),
@@ -49,14 +49,14 @@ fn name(call: &str) -> &str {
 }
 
 #[test]
-fn every_spawn_is_a_clone3_with_a_pidfd_and_every_reap_by_it() {
+fn every_spawn_returns_a_pidfd_and_every_reap_uses_it() {
     if !strace_works() {
         return;
     }
     let dir = Dir::new();
     fifo(&dir, "events");
     let trace = dir.path("trace");
-    // None of these starts a process of its own.
+    // None of these programs starts a process of its own.
     let config = dir.file(
         "herd.conf",
         "[program:still]\ncommand=sleep 1000\nprocess_name=%(process_num)d\nnumprocs=3\nstartsecs=0\n\
@@ -97,10 +97,10 @@ fn every_spawn_is_a_clone3_with_a_pidfd_and_every_reap_by_it() {
     );
 }
 
-/// How a process is made, by the path that this build takes.
+/// The system call that starts a process in this build.
 const SPAWN: &str = if cfg!(pidherd_portable) { "clone" } else { "clone3" };
 
-/// Never asked for: processes copied whole, statuses of anybody's children, signals to numbers.
+/// The calls that must not occur: a copy of the whole process, a wait for any child, and a signal to a PID.
 const NEVER: &[&str] = &[
     "fork",
     "vfork",
@@ -114,7 +114,7 @@ const NEVER: &[&str] = &[
     "pidfd_open",
 ];
 
-/// `spawned` processes were seen to start; one program could not be started, twice.
+/// Checks the taskmaster's own calls. `spawned` processes started, and one program failed to start twice.
 fn judge(own: &[&str], spawned: usize) {
     for call in own {
         assert!(name(call) == SPAWN || !NEVER.contains(&name(call)), "{call}");
@@ -150,7 +150,7 @@ fn an_idle_taskmaster_with_a_hundred_children_makes_no_syscall() {
     for number in 0..100 {
         herd.reached(&format!("many:{number:02}"), "RUNNING");
     }
-    // An answer to the last line: from here on there is nothing to do.
+    // This is the answer to the last command. No work is left after it.
     herd.ask("status many:99");
     let trace = herd.dir.path("trace");
     let mut strace = attach(&herd, &trace);
@@ -158,7 +158,7 @@ fn an_idle_taskmaster_with_a_hundred_children_makes_no_syscall() {
     kill_process(Pid::from_child(&strace), Signal::INT).unwrap();
     strace.wait().unwrap();
     let seen = fs::read_to_string(&trace).unwrap();
-    // What it was waiting in when strace came is still what it waits in.
+    // The call that strace found in progress is still in progress.
     let waiting: Vec<&str> = seen.lines().collect();
     assert!(
         waiting.len() == 1 && waiting[0].contains("epoll_") && waiting[0].contains("detached"),
@@ -167,7 +167,7 @@ fn an_idle_taskmaster_with_a_hundred_children_makes_no_syscall() {
     herd.shut_down();
 }
 
-/// strace on a taskmaster that is at work already; it is attached when this returns.
+/// Attaches strace to a running taskmaster. Returns when it is attached.
 fn attach(herd: &Taskmaster, trace: &Path) -> Child {
     use std::io::{BufRead, BufReader};
     let mut command = Command::new("strace");

@@ -1,9 +1,10 @@
-//! Logs with names that the taskmaster makes up: `AUTO`.
+//! Automatic logs: files with generated names, for the value `AUTO`.
 //!
-//! supervisord keeps the output of a program in `NAME-stdout---IDENTIFIER-RANDOM.log` in its `childlogdir`,
-//! readable by its owner alone, and removes the files of earlier runs when it starts, unless `nocleanup` is
-//! set. So it is here, with one exception: output that the configuration does not mention is kept only if
-//! it names a `childlogdir`, because without a client like supervisorctl a file in `/tmp` finds no reader.
+//! supervisord writes the output of a program to `NAME-stdout---IDENTIFIER-RANDOM.log` in its `childlogdir`, readable
+//! only by its owner. It removes the files of earlier runs at its start, unless `nocleanup` is set. The taskmaster
+//! does the same, with one exception: without an output key, a program gets an automatic log only if the
+//! configuration sets `childlogdir`. The taskmaster has no client like supervisorctl that could read a file in
+//! `/tmp`.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -12,20 +13,20 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::files::reason;
 
-/// Where automatic logs are, and what they are called.
+/// The directory and the names of automatic logs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Automatic {
-    /// The directory.
+    /// The directory of the logs.
     pub directory: PathBuf,
-    /// A part of each name.
+    /// The identifier in each file name.
     pub identifier: String,
-    /// Whether an output without a key of its own is automatic; else it is discarded.
+    /// Whether an output without a key gets an automatic log. Otherwise the output is discarded.
     pub by_default: bool,
-    /// Whether those of earlier runs stay.
+    /// Whether the logs of earlier runs are kept.
     pub nocleanup: bool,
 }
 
-/// What a name is made for.
+/// The output that a log belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Owner {
     directory: PathBuf,
@@ -35,12 +36,12 @@ struct Owner {
     channel: &'static str,
 }
 
-/// The names that were made up. They stay for the life of the taskmaster: a process that is started again, also
-/// after a reload, goes on in its log.
+/// The generated names. They are kept for the life of the taskmaster, so a process that is started again, also after
+/// a reload, continues its log.
 static NAMES: Mutex<BTreeMap<Owner, PathBuf>> = Mutex::new(BTreeMap::new());
 
 impl Automatic {
-    /// The log of this process; `channel` is `stdout` or `stderr`. The file is made when the process starts.
+    /// The log of this process. `channel` is `stdout` or `stderr`. The file is created when the process starts.
     pub fn path(&self, group: &str, process: &str, channel: &'static str) -> PathBuf {
         let owner = Owner {
             directory: self.directory.clone(),
@@ -57,7 +58,7 @@ impl Automatic {
         names.entry(owner).or_insert_with(made_up).clone()
     }
 
-    /// Removes the logs of earlier runs. One line for each that could not be removed.
+    /// Removes the logs of earlier runs. Returns a line for each file that cannot be removed.
     pub fn clean(&self) -> Vec<String> {
         let entries = match std::fs::read_dir(&self.directory) {
             Ok(entries) => entries,
@@ -71,7 +72,7 @@ impl Automatic {
         removed.filter_map(Result::err).collect()
     }
 
-    /// Whether a file is called like an automatic log, or like one that supervisord has rotated.
+    /// Whether a file has the name of an automatic log, or of one that supervisord has rotated.
     fn is_one(&self, path: &Path) -> bool {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let mark = format!("---{}-", self.identifier);
@@ -83,7 +84,7 @@ impl Automatic {
     }
 }
 
-/// A number that can't be guessed, so that no other user can make the file first.
+/// An unpredictable number, so that no other user can create the file first.
 fn random() -> u32 {
     (RandomState::new().build_hasher().finish() >> 32) as u32
 }
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_automatic_logs_are_told_from_others() {
+    fn names_of_automatic_logs_are_distinguished_from_others() {
         let logs = automatic("/x");
         for name in ["a-stdout---here-abc.log", "a---here-x.log.1", "a---here-x.log10"] {
             assert!(logs.is_one(Path::new(name)), "{name}");

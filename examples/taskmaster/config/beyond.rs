@@ -1,24 +1,23 @@
-//! The keys that supervisord does not have: when a program counts as running, when it counts as hung,
-//! how to get hold of everything that it starts, and what it may not become.
+//! The keys that supervisord does not have: readiness, watchdogs, cgroups and privileges.
 //!
 //! ```text
-//! readiness=grace      it is RUNNING when it has lived for startsecs, as with supervisord (the default)
-//! readiness=notify     when it sends READY=1 to NOTIFY_SOCKET, as systemd's services do: systemd-notify --ready
-//! readiness=fd:3       when it writes a newline to this descriptor, as s6's services do
-//! readysecs=60         how long that may take; then it is stopped, and the start has failed
-//! watchdogsecs=0       how long it may be silent, once RUNNING, before it counts as hung and crashed;
-//!                      0 for any time. It needs readiness=notify, and finds its time in WATCHDOG_USEC
-//! no_new_privs=false   whether set-user-id programs and file capabilities have no effect for it (sudo, ping);
-//!                      with false it is as with supervisord, which does not set this for any user
-//! cgroup=DIR           a directory of cgroup v2 that is left to this taskmaster alone: each process gets a
-//!                      cgroup in it, and whatever is in that is killed at the end, double fork or not
+//! readiness=grace      the program is RUNNING after startsecs, as in supervisord (the default)
+//! readiness=notify     the program is RUNNING when it sends READY=1 to NOTIFY_SOCKET (systemd-notify --ready)
+//! readiness=fd:3       the program is RUNNING when it writes a newline to this descriptor, as s6's services do
+//! readysecs=60         the time limit for readiness; after it the process is stopped, and the start has failed
+//! watchdogsecs=0       the longest silence of a RUNNING process before it counts as hung and crashed;
+//!                      0 means no limit. The key needs readiness=notify, and the program gets WATCHDOG_USEC
+//! no_new_privs=false   whether set-user-id programs and file capabilities have no effect (sudo, ping);
+//!                      false is supervisord's behaviour, because it sets no_new_privs for no user
+//! cgroup=DIR           a cgroup v2 directory for this taskmaster alone: each process gets a cgroup in it,
+//!                      and every process in that cgroup is killed at the end, also after a double fork
 //! ```
 //!
-//! With `cgroup`, a process is STOPPED when its whole cgroup is empty. `stopasgroup` decides all the same
-//! which processes get `stopsignal`; what has escaped both gets SIGKILL after `stopwaitsecs`.
+//! With `cgroup`, a process is STOPPED when its whole cgroup is empty. `stopasgroup` still decides which processes
+//! get `stopsignal`. The remaining processes of the cgroup get SIGKILL after `stopwaitsecs`.
 //!
-//! A directory is opened when the configuration is read, and so what is wrong with it is a mistake of
-//! the configuration. Later it would not show before something has to be killed.
+//! The directory is opened when the configuration is read, so a bad directory is a mistake in the configuration.
+//! Otherwise the mistake would appear only when a process has to be killed.
 
 use std::time::Duration;
 
@@ -28,43 +27,43 @@ use super::keys::Keys;
 use super::values::{self, MOST_INSTANCES};
 use crate::names;
 
-/// How long a program may take to say that it is ready.
+/// The default of `readysecs`.
 const READY_SECONDS: Duration = Duration::from_secs(60);
 
-/// These keys, as [`Program`](super::Program) knows its own ones.
+/// These keys. [`Program`](super::Program) keeps a list of its own keys in the same way.
 pub const KEYS: &[&str] = &["readiness", "readysecs", "watchdogsecs", "no_new_privs", "cgroup"];
 
-/// What a program can have beyond what supervisord knows.
+/// The settings of a program that supervisord does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Beyond {
-    /// When it counts as running.
+    /// The condition for RUNNING.
     pub readiness: Readiness,
-    /// How long it may take to say so.
+    /// The time limit for readiness.
     pub readysecs: Duration,
-    /// How long it may be silent.
+    /// The longest silence of a running process. `None` means no limit.
     pub watchdogsecs: Option<Duration>,
-    /// Whether it can get no privileges from the programs that it runs.
+    /// Whether the process cannot gain privileges from the programs that it executes.
     pub no_new_privs: bool,
-    /// Where its processes get their cgroups.
+    /// The directory for the cgroups of its processes. `None` if it has no cgroups.
     pub cgroup: Option<CgroupDir>,
 }
 
-/// When a program counts as running.
+/// The condition under which a program counts as running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
-    /// When it has lived for `startsecs`.
+    /// The process has lived for `startsecs`.
     Grace,
-    /// When it says so to the notify socket.
+    /// The process has sent READY=1 to the notify socket.
     Notify,
-    /// When it writes a newline to this descriptor.
+    /// The process has written a newline to this descriptor.
     Fd(i32),
 }
 
 impl Beyond {
-    /// Reads the keys of the program `name` in `group`.
+    /// Reads these keys for the program `name` in `group`.
     pub fn read(keys: &mut Keys<'_>, group: &str, name: &str) -> Beyond {
         let readiness = keys.optional("readiness", readiness);
-        // A mistake in readiness is told by itself.
+        // A mistake in `readiness` is reported once and not again for `watchdogsecs`.
         let may_watch = matches!(readiness, Some(Readiness::Notify)) || readiness.is_none() && keys.has("readiness");
         let beyond = Beyond {
             readiness: readiness.unwrap_or(Readiness::Grace),
@@ -76,16 +75,16 @@ impl Beyond {
             cgroup: cgroup(keys, &names::shown(group, name)),
         };
         if beyond.readiness == Readiness::Grace && keys.has("readysecs") {
-            keys.note("readysecs", "means nothing without readiness=notify or readiness=fd:N");
+            keys.note("readysecs", "has no effect without readiness=notify or readiness=fd:N");
         }
         beyond
     }
 }
 
-/// The numbers a readiness descriptor may have: none of the standard streams, and within the usual limits.
+/// The permitted numbers of a readiness descriptor: above the standard streams and within the usual limits.
 const READY_FDS: std::ops::RangeInclusive<i32> = 3..=255;
 
-/// `grace`, `notify` or `fd:N`.
+/// Parses `grace`, `notify` or `fd:N`.
 fn readiness(text: &str) -> Result<Readiness, String> {
     match (text, text.strip_prefix("fd:").map(str::parse)) {
         ("grace", _) => Ok(Readiness::Grace),
@@ -100,12 +99,12 @@ fn readiness(text: &str) -> Result<Readiness, String> {
     }
 }
 
-/// These keys are not supervisord's, so a negative time is a mistake.
+/// Parses a time. A negative time is a mistake, because supervisord's rule does not apply to these keys.
 fn seconds(text: &str) -> Result<Duration, String> {
     values::count(text).map(|seconds| Duration::from_secs(seconds.into()))
 }
 
-/// With no time at all, no program could ever be ready.
+/// Parses `readysecs`. With 0 no program could become ready.
 fn ready_seconds(text: &str) -> Result<Duration, String> {
     match seconds(text)? {
         Duration::ZERO => Err("must be at least 1".to_owned()),
@@ -133,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ways_to_be_ready() {
+    fn readiness_is_grace_notify_or_a_descriptor() {
         assert_eq!(readiness("grace"), Ok(Readiness::Grace));
         assert_eq!(readiness("notify"), Ok(Readiness::Notify));
         assert_eq!(readiness("fd:3"), Ok(Readiness::Fd(3)));

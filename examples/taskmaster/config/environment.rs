@@ -1,23 +1,23 @@
-//! `KEY="value",OTHER=value`, taken apart as supervisord does it.
+//! Parses `KEY="value",OTHER=value` by supervisord's rules.
 //!
-//! supervisord has Python's `shlex` cut the text into tokens, in the mode that is not POSIX, and takes
-//! every four tokens as a key, `=`, a value, and something in between. So a value without quotes may hold
-//! letters, digits and `_/.+-():`, a `#` outside of quotes starts a comment, and there are no escapes.
-//! The same files give the same environments only if all of that is the same here.
+//! supervisord splits the text into tokens with Python's `shlex` in its non-POSIX mode. Each four tokens are a key,
+//! `=`, a value, and a separator. So a value without quotes may contain letters, digits and `_/.+-():`, a `#` outside
+//! of quotes starts a comment, and there are no escapes. This parser follows all of these rules, so that the same
+//! file gives the same environment.
 //!
-//! No message repeats a part of the text: passwords are kept in it.
+//! No message repeats a part of the text, because the text may contain passwords.
 
-/// What a token without quotes may consist of, beside letters, digits and `_`.
+/// The characters of a token without quotes, in addition to letters, digits and `_`.
 const ALSO_IN_WORDS: &str = "/.+-():";
 
-/// The variables in `text`; the last of two with the same name counts.
+/// The variables in `text`. Of two variables with the same name, the last one counts.
 ///
 /// # Errors
-/// The text is not of this form. The message holds nothing of it.
+/// The text has another form. The message contains no part of the text.
 pub fn parse(text: &str) -> Result<Vec<(String, String)>, String> {
     let tokens = tokens(text)?;
     let mut pairs: Vec<(String, String)> = Vec::new();
-    // The fourth token of each four is what stands between two variables.
+    // The fourth token of each four is the separator between two variables.
     for (index, tokens) in tokens.chunks(4).enumerate() {
         let [key, equals, value, ..] = tokens else {
             return Err(not_a_pair(index));
@@ -26,7 +26,7 @@ pub fn parse(text: &str) -> Result<Vec<(String, String)>, String> {
             return Err(not_a_pair(index));
         }
         if key.contains('=') {
-            return Err(format!("variable {}: a name can't have \"=\" in it", index + 1));
+            return Err(format!("variable {}: a name must not contain \"=\"", index + 1));
         }
         let value = value.trim_matches(['\'', '"']);
         pairs.retain(|(known, _)| known != key);
@@ -43,7 +43,7 @@ fn not_a_pair(index: usize) -> String {
     )
 }
 
-/// Words, quoted texts with their quotes, and all else character by character.
+/// Splits the text into words, quoted texts with their quotes, and single other characters.
 fn tokens(text: &str) -> Result<Vec<String>, String> {
     let mut tokens = Vec::new();
     let mut symbols = text.chars().peekable();
@@ -61,7 +61,7 @@ fn tokens(text: &str) -> Result<Vec<String>, String> {
 
 type Symbols<'a> = std::iter::Peekable<std::str::Chars<'a>>;
 
-/// A token that begins with a quote ends with the next one of its kind.
+/// Reads a token that begins with a quote. It ends at the next quote of the same kind.
 fn quoted(quote: char, symbols: &mut Symbols<'_>) -> Result<String, String> {
     let mut token = String::from(quote);
     for symbol in symbols.by_ref() {
@@ -73,7 +73,7 @@ fn quoted(quote: char, symbols: &mut Symbols<'_>) -> Result<String, String> {
     Err("a quote is not closed".to_owned())
 }
 
-/// Within a word, quotes are ordinary characters, and a comment is skipped: the word goes on after it.
+/// Reads a word. Quotes in a word are ordinary characters, and a comment in a word is skipped.
 fn word(first: char, symbols: &mut Symbols<'_>) -> String {
     let mut token = String::from(first);
     while let Some(symbol) = symbols.next_if(|&symbol| in_word(symbol) || matches!(symbol, '\'' | '"' | '#')) {
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_hold_what_words_cannot() {
+    fn quoted_values_may_contain_any_character() {
         assert_eq!(read("A=\"1,2\", B='x y' ,C=z,"), ["A=1,2", "B=x y", "C=z"]);
         assert_eq!(read("A=1,\nB=2"), ["A=1", "B=2"]);
         assert_eq!(read("PATH=/a:/b,X=-1.5+(2)"), ["PATH=/a:/b", "X=-1.5+(2)"]);
@@ -118,9 +118,9 @@ mod tests {
         assert!(read("").is_empty() && read(" \n# nothing\n").is_empty());
     }
 
-    /// Each of these was given to supervisord 4.3.
+    /// The expected values come from supervisord 4.3.
     #[test]
-    fn what_looks_wrong_means_what_it_means_to_supervisord() {
+    fn unusual_environments_have_supervisords_meaning() {
         assert_eq!(read("A=1;B=2"), ["A=1", "B=2"]);
         assert_eq!(read("A=\"x\"y"), ["A=x"]);
         assert_eq!(read("A=x\"y z\""), ["A=x\"y"]);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_told_without_the_text() {
+    fn a_message_about_a_mistake_does_not_contain_the_text() {
         for text in [
             "hunter2",
             "=hunter2",

@@ -1,28 +1,28 @@
-//! `%(name)s` in values, as supervisord (that is, Python's `%` operator) expands it.
+//! Expands `%(name)s` in values by the rules of supervisord, which uses Python's `%` operator.
 //!
-//! Only what its documentation promises: a name in parentheses, then `s`, or `d` for numbers, with an
-//! optional width that a leading zero fills with zeros and a minus aligns to the left. `%%` is a
-//! percent sign. Anything else is an error: a `%` that is passed on unseen would change its meaning
-//! on the day when a name is added after it.
+//! Only the documented forms are supported: a name in parentheses, followed by `s`, or by `d` for numbers. An
+//! optional width precedes the letter. A leading zero fills with zeros, and a minus aligns to the left. `%%` is a
+//! percent sign. Any other form is an error. If it were kept unchanged, its meaning could change when supervisord
+//! adds a form.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::raw::Raw;
 
-/// What a name stands for.
+/// The value of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
-    /// Expands with `s`.
+    /// A text, which expands with `s`.
     Text(String),
-    /// Expands with `s` and `d`.
+    /// A number, which expands with `s` and `d`.
     Number(i64),
 }
 
-/// The names that may be used, and what they stand for.
+/// The known names and their values.
 ///
-/// Each of a thousand processes has one of its own, and all of them know the whole environment: so that
-/// is shared, and a clone copies only what was set since.
+/// Each process has a scope of its own, and all scopes contain the whole environment. So the environment is shared,
+/// and a clone copies only the names that were added later.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
     outer: Arc<BTreeMap<String, Value>>,
@@ -30,7 +30,7 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// A scope in which these names are known from the outset.
+    /// Creates a scope with these names.
     pub fn around(outer: BTreeMap<String, Value>) -> Scope {
         Scope {
             outer: Arc::new(outer),
@@ -43,7 +43,7 @@ impl Scope {
         self.own.insert(name.into(), value);
     }
 
-    /// Adds names that every scope cloned from this one shares.
+    /// Adds names that all later clones of this scope share.
     pub fn share(&mut self, names: impl IntoIterator<Item = (String, Value)>) {
         Arc::make_mut(&mut self.outer).extend(names);
     }
@@ -52,19 +52,19 @@ impl Scope {
         self.own.get(name).or_else(|| self.outer.get(name))
     }
 
-    /// The text of `template` with every name replaced; `%(here)s` is the directory of its file.
+    /// Returns `template` with each name replaced by its value. `%(here)s` is the directory of the template's file.
     ///
     /// # Errors
-    /// One sentence about the first thing that could not be expanded.
+    /// One sentence about the first form that cannot be expanded.
     pub fn expand(&self, template: &Raw) -> Result<String, String> {
         self.expand_text(&template.text, &template.source.here)
     }
 
-    /// The same, and what comes of it once more. supervisord does that to the names of logs and to the
-    /// environment of `[supervisord]`, so that a percent sign is written `%%%%` there.
+    /// Expands `template`, and expands the result again. supervisord does this with the names of logs and with the
+    /// environment of `[supervisord]`, so a percent sign is written `%%%%` there.
     ///
     /// # Errors
-    /// As [`Scope::expand`].
+    /// The same as for [`Scope::expand`].
     pub fn expand_twice(&self, template: &Raw) -> Result<String, String> {
         let once = self.expand(template)?;
         self.expand_text(&once, &template.source.here)
@@ -82,7 +82,7 @@ impl Scope {
         Ok(out)
     }
 
-    /// Expands what stands behind one percent sign, and returns what comes after it.
+    /// Expands the form after a percent sign, and returns the rest of the text.
     fn expand_one<'a>(&self, after: &'a str, here: &str, out: &mut String) -> Result<&'a str, String> {
         if let Some(rest) = after.strip_prefix('%') {
             out.push('%');
@@ -106,7 +106,7 @@ impl Scope {
             (Some('s'), Value::Text(text)) => layout.put(text, out),
             (Some('s'), Value::Number(number)) => layout.put(&number.to_string(), out),
             (Some('d'), Value::Number(number)) => layout.put_number(*number, out),
-            (Some('d'), Value::Text(_)) => return Err(format!("%({name})d: {name} is no number, use %({name})s")),
+            (Some('d'), Value::Text(_)) => return Err(format!("%({name})d: {name} is not a number, use %({name})s")),
             _ => return Err(unfinished(name)),
         }
         Ok(rest.as_str())
@@ -131,10 +131,10 @@ fn unfinished(name: &str) -> String {
     format!("%({name}) must be followed by \"s\" or \"d\", or by a width and one of them")
 }
 
-/// The widest that a width may make a value.
+/// The largest width that a form may have.
 const WIDEST: usize = 255;
 
-/// What stands between the name and the letter.
+/// The layout between the name and the letter.
 struct Layout {
     left: bool,
     zeros: bool,
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_expanded_is_refused() {
+    fn a_form_that_cannot_be_expanded_is_refused() {
         for (template, word) in [
             ("50% off", "lone"),
             ("date +%H", "lone"),
@@ -253,7 +253,7 @@ mod tests {
             ("%(process_num)2.5d", "followed"),
             ("%(process_num)999999999d", "followed"),
             ("%(process_num)99999999999999999999999d", "followed"),
-            ("%(program_name)d", "no number"),
+            ("%(program_name)d", "not a number"),
             ("%(nothing)s", "here, process_num, program_name"),
             ("%(ENV_NOPE)s", "has no NOPE"),
         ] {

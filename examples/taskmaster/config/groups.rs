@@ -1,9 +1,9 @@
-//! Which program runs in which group.
+//! Assigns programs to groups.
 //!
-//! supervisord takes each `[group:x]` and makes the processes of its programs under the group's name; a
-//! program that is in two groups runs in both, and one that is in none is a group of its own. Where two
-//! groups have the same name, the one that comes first in the order of priorities counts; where two processes
-//! of a group have the same name, the last one does. What does not run for such a reason gets a note.
+//! supervisord creates the processes of a `[group:x]` under the group's name. A program that two groups contain runs
+//! in both. A program that no group contains is a group of its own. If two groups have the same name, the first one
+//! in the order of priorities counts. If two processes of a group have the same name, the last one counts. Each group
+//! or process that does not run for such a reason gets a note.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,26 +18,26 @@ use super::values;
 /// The keys of a `[group:x]`.
 const KEYS: &[&str] = &["programs", "priority"];
 
-/// What is addressed as `group:*`: the programs of a `[group:x]`, which may be none, or a program that is in no
-/// other group.
+/// The programs with the common address `group:*`. They come from a `[group:x]`, which may be empty, or they are a
+/// single program that no group contains.
 #[derive(Clone, Debug)]
 pub struct Group {
-    /// Its name, the part before the colon.
+    /// The name of the group, which is the part of an address before the colon.
     pub name: String,
-    /// Lower ones start first and are stopped last.
+    /// The priority. A group with a lower number starts earlier and is stopped later.
     pub priority: i32,
-    /// Its programs, in the order in which they are started.
+    /// The programs of the group, in start order.
     pub programs: Vec<Arc<Program>>,
 }
 
-/// A group in the making.
+/// A group that is being built.
 struct Draft {
     group: Group,
-    /// The programs that it names, in the order in which supervisord makes their processes.
+    /// The names of its programs, in the order in which supervisord creates their processes.
     members: Vec<String>,
 }
 
-/// All groups of a configuration, in the order in which they are started.
+/// Reads all groups of a configuration, in start order.
 pub fn read(sections: &[Section], common: &Common, findings: &mut Findings) -> Vec<Group> {
     let mut drafts: Vec<Draft> = Vec::new();
     for section in sections {
@@ -64,7 +64,7 @@ pub fn read(sections: &[Section], common: &Common, findings: &mut Findings) -> V
     let mut groups: Vec<Group> = drafts.into_iter().map(|draft| draft.finish(findings)).collect();
     let alone = alone.into_iter().map(Draft::of_one);
     groups.extend(alone.map(|draft| draft.finish(findings)));
-    // The sort is stable, so a [group:x] comes before the [program:x] of the same priority.
+    // The sort is stable, so a [group:x] comes before a [program:x] of the same priority.
     groups.sort_by(|a, b| (a.priority, &a.name).cmp(&(b.priority, &b.name)));
     drop_namesakes(&mut groups, findings);
     for group in &mut groups {
@@ -83,7 +83,7 @@ fn group(section: &Section, name: &str, sections: &[Section], common: &Common, f
     let mut members: Vec<String> = Vec::new();
     for member in named {
         let kinds = || sections.iter().map(|section| Kind::of(&section.name));
-        // A FastCGI program is refused where it stands; one mistake is told once.
+        // A FastCGI program is refused where its section is read, and each mistake is reported once.
         let exists = kinds().any(|kind| kind == Kind::Program(&member) || kind == Kind::FastCgi(&member));
         if !exists {
             keys.complain("programs", &format!("there is no [program:{member}]"));
@@ -101,7 +101,7 @@ fn group(section: &Section, name: &str, sections: &[Section], common: &Common, f
     }
 }
 
-/// Reads a program for one of its groups. What is wrong with it is told once, however many groups it is in.
+/// Reads a program for one of its groups. A mistake is reported once, even if several groups contain the program.
 fn read_program(
     section: &Section,
     name: &str,
@@ -132,7 +132,7 @@ impl Draft {
         }
     }
 
-    /// Drops the processes that others of the same name replace.
+    /// Removes each process that a later process of the same name replaces.
     fn finish(mut self, findings: &mut Findings) -> Group {
         let place = |program: &Arc<Program>| self.members.iter().position(|member| *member == program.name);
         self.group.programs.sort_by_key(place);
@@ -150,7 +150,7 @@ impl Draft {
                 stays.push(program);
             } else if free == 0 {
                 let why = format!(
-                    "not run, its processes have the names of others in [group:{}]",
+                    "not run, because its processes have the names of others in [group:{}]",
                     self.group.name
                 );
                 findings.note(format!("[{section}]: {why}"));
@@ -168,14 +168,14 @@ impl Draft {
     }
 }
 
-/// Keeps the first group of each name.
+/// Keeps only the first group of each name.
 fn drop_namesakes(groups: &mut Vec<Group>, findings: &mut Findings) {
     let mut names: BTreeSet<String> = BTreeSet::new();
     groups.retain(|group| {
         let is_new = names.insert(group.name.clone());
         if !is_new {
             let line = format!(
-                "{:?}: two groups have this name, and the one that comes second is not run",
+                "{:?}: two groups have this name, and the second one does not run",
                 group.name
             );
             findings.note(line);

@@ -1,12 +1,11 @@
 //! `[include] files=`: the other files of a configuration.
 //!
-//! As with supervisord, the patterns are relative to the directory of the file that has the section, they
-//! may contain `%(here)s`, `%(host_node_name)s` and `%(ENV_X)s`, the files that a pattern matches are read in
-//! the order of their names, and what they say counts after the file itself. Only the file that was
-//! asked for is looked at: an `[include]` in an included file has no effect there.
+//! As in supervisord, the patterns are relative to the directory of the including file. They may contain `%(here)s`,
+//! `%(host_node_name)s` and `%(ENV_X)s`. The matching files are read in the order of their names, after the including
+//! file. An `[include]` section in an included file has no effect.
 //!
-//! supervisord passes over a file that it can't read. Here that is an error, because the file may hold the
-//! one line that takes a right away from a program.
+//! supervisord skips a file that it cannot read. The taskmaster reports an error instead, because the file may
+//! contain a line that restricts a program.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +20,7 @@ use super::raw::{Section, Source};
 use super::world::{text_of, without_dots};
 use crate::files::{Fifo, reason};
 
-/// `*` and `?` match neither a slash nor the dot of a hidden file.
+/// `*` and `?` match neither a slash nor the leading dot of a hidden file.
 const LIKE_PYTHON: MatchOptions = MatchOptions {
     case_sensitive: true,
     require_literal_separator: true,
@@ -31,7 +30,7 @@ const LIKE_PYTHON: MatchOptions = MatchOptions {
 /// Reads the files that `section` names into `files`.
 ///
 /// # Errors
-/// The section has no patterns, or a file can't be read or is no INI.
+/// The section has no patterns, or a file cannot be read or is not in the INI format.
 pub fn read(section: &Section, scope: &Scope, files: &mut Files) -> Result<(), Vec<Problem>> {
     let Some(raw) = section.get("files") else {
         return Err(vec![Problem::in_section(section, "files=... is missing")]);
@@ -52,9 +51,9 @@ pub fn read(section: &Section, scope: &Scope, files: &mut Files) -> Result<(), V
     Ok(())
 }
 
-/// The files that match, by name.
+/// The matching files, sorted by name.
 fn matches(here: &str, pattern: &str) -> Result<Vec<PathBuf>, String> {
-    // Two stars are one star to Python, and any number of directories to the crate.
+    // Python treats two stars as one star. The crate treats them as any number of directories.
     let mut pattern = pattern.to_owned();
     while pattern.contains("**") {
         pattern = pattern.replace("**", "*");
@@ -62,7 +61,7 @@ fn matches(here: &str, pattern: &str) -> Result<Vec<PathBuf>, String> {
     if !pattern.starts_with('/') {
         pattern = format!("{}/{pattern}", Pattern::escape(here));
     }
-    let found = glob_with(&pattern, LIKE_PYTHON).map_err(|error| format!("{pattern:?} is no pattern: {error}"))?;
+    let found = glob_with(&pattern, LIKE_PYTHON).map_err(|error| format!("{pattern:?} is not a pattern: {error}"))?;
     let found: Result<Vec<PathBuf>, _> = found.collect();
     let failed = |error: glob::GlobError| {
         let directory = error.path().display().to_string();
@@ -73,7 +72,7 @@ fn matches(here: &str, pattern: &str) -> Result<Vec<PathBuf>, String> {
     Ok(found)
 }
 
-/// Reads one of them; a line if there was nothing to read.
+/// Reads one file. Returns a note if the path leads to no file with content.
 fn add(path: &Path, files: &mut Files) -> Result<Option<String>, Vec<Problem>> {
     let file = path.display().to_string();
     let here = without_dots(path.parent().unwrap_or(Path::new("/")));
@@ -83,7 +82,7 @@ fn add(path: &Path, files: &mut Files) -> Result<Option<String>, Vec<Problem>> {
         here,
     });
     match fs::metadata(path) {
-        // Neither says anything, to supervisord as here.
+        // supervisord ignores both too.
         Ok(metadata) if metadata.is_dir() => return Ok(Some(format!("{file} is a directory, ignored"))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Ok(Some(format!("{file} is a link to nothing, ignored")));

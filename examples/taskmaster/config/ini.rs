@@ -1,26 +1,25 @@
-//! The file's outer form: sections, keys and values, before anything is known about their meaning.
+//! Parses the file into sections, keys and values, without regard to their meaning.
 //!
-//! supervisord reads its file with Python's `RawConfigParser`, and existing files rely on that dialect:
+//! supervisord reads its file with Python's `RawConfigParser`, and existing files depend on this dialect:
 //!
-//! - A comment begins with `;` or `#` at the start of a line or after whitespace: `a;b` is a value,
-//!   `a ;b` is a value and a comment.
+//! - A comment begins with `;` or `#` at the start of a line or after whitespace: `a;b` is a value, and `a ;b` is a
+//!   value and a comment.
 //! - A line that is indented deeper than its key continues the value. Keys may be indented.
-//! - Backslashes and quotes have no meaning yet.
-//! - A section that is there twice is one section, and of two equal keys the last one counts, also
-//!   across included files.
-//! - `[DEFAULT]` gives every other section the keys that the section does not have itself.
+//! - Backslashes and quotes have no meaning at this level.
+//! - Repeated sections are merged, and the last one of repeated keys counts, also across included files.
+//! - `[DEFAULT]` provides keys for every other section that lacks them.
 //!
-//! Crates for INI files were tried and rejected: none of them reads these rules, and the one that came
-//! closest needed a translation of the whole file that was longer than this parser.
+//! INI crates were rejected: none of them follows these rules, and a translation for the closest one was longer than
+//! this parser.
 //!
-//! Messages name the line and never repeat it: a line may hold a password.
+//! Messages give the line's number and never its text, because a line may contain a password.
 
 use std::sync::Arc;
 
 use super::problem::Problem;
 use super::raw::{Entry, Raw, Section, Source};
 
-/// The section that gives its keys to all others.
+/// The section with the defaults for all other sections.
 const DEFAULT: &str = "DEFAULT";
 
 /// One or more files, merged in the order in which they were read.
@@ -28,7 +27,7 @@ const DEFAULT: &str = "DEFAULT";
 pub struct Files {
     sections: Vec<Section>,
     defaults: Vec<Entry>,
-    /// What was understood in a way that may surprise, one line each.
+    /// One line for each part that was read in a surprising way.
     pub notes: Vec<String>,
 }
 
@@ -36,7 +35,7 @@ impl Files {
     /// Adds the text of a file.
     ///
     /// # Errors
-    /// Every line that is no INI.
+    /// Each line that is not in the INI format.
     pub fn read(&mut self, text: &str, source: &Arc<Source>) -> Result<(), Vec<Problem>> {
         let mut reader = Reader::new(self, source);
         let lines = text.trim_start_matches('\u{feff}').lines().enumerate();
@@ -52,7 +51,7 @@ impl Files {
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 
-    /// The section with this name, with the defaults that are known so far.
+    /// The section with this name, with the defaults that are known at this point.
     pub fn section(&self, name: &str) -> Option<Section> {
         let section = self.sections.iter().find(|section| section.name == name)?;
         Some(Section {
@@ -63,7 +62,7 @@ impl Files {
         })
     }
 
-    /// All sections but `[DEFAULT]`, in the order in which they were first seen, and the notes.
+    /// All sections except `[DEFAULT]`, in the order of their first lines, and the notes.
     pub fn finish(mut self) -> (Vec<Section>, Vec<String>) {
         let defaults = Arc::new(self.defaults);
         for section in &mut self.sections {
@@ -73,27 +72,27 @@ impl Files {
     }
 }
 
-/// A reader in the middle of a file.
+/// The state of the parser within a file.
 struct Reader<'a> {
     files: &'a mut Files,
     source: &'a Arc<Source>,
     place: Place,
-    /// The sections of this file.
+    /// The indexes of this file's sections.
     seen: Vec<usize>,
 }
 
-/// Where in the file a line stands, as far as its meaning depends on it.
+/// The position of a line in the file, as far as its meaning depends on it.
 #[derive(Clone, Copy)]
 enum Place {
-    /// Before the first section.
+    /// The line is before the first section.
     Outside,
-    /// In a section, before its first key.
+    /// The line is in a section, before its first key.
     Header(Owner),
-    /// After a key that is indented by so many bytes.
+    /// The line follows a key with this indentation in bytes.
     Key(Owner, usize),
 }
 
-/// The section that keys are added to.
+/// The section that gets the keys.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Owner {
     Defaults,
@@ -114,7 +113,7 @@ impl<'a> Reader<'a> {
         let uncommented = without_comment(line);
         let content = uncommented.trim();
         if content.is_empty() {
-            // A blank line is a part of the value around it; a line that holds a comment is not.
+            // A blank line is a part of the value around it. A line with only a comment is not.
             if uncommented.len() == line.len() {
                 self.continue_value("");
             }
@@ -129,7 +128,7 @@ impl<'a> Reader<'a> {
             return self.header(number, content);
         }
         let owner = match self.place {
-            Place::Outside => return Err("this line stands before the first [section]".to_owned()),
+            Place::Outside => return Err("this line is before the first [section]".to_owned()),
             Place::Header(owner) | Place::Key(owner, _) => owner,
         };
         self.place = Place::Key(owner, indent);
@@ -148,7 +147,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// A header ends with the last `]` of its line; supervisord ignores what follows.
+    /// Reads a header. It ends at the last `]` of its line, and the rest is ignored, as in supervisord.
     fn header(&mut self, number: usize, content: &str) -> Result<(), String> {
         let name = content
             .strip_prefix('[')
@@ -156,7 +155,7 @@ impl<'a> Reader<'a> {
             .filter(|(name, _)| !name.is_empty());
         let (name, rest) = name.ok_or("a [section] is not closed, or has no name")?;
         if !rest.is_empty() {
-            let line = format!("line {number}: what follows [{name}] is ignored");
+            let line = format!("line {number}: the text after [{name}] is ignored");
             self.files.notes.push(line);
         }
         self.place = Place::Header(self.owner(name));
@@ -178,7 +177,7 @@ impl<'a> Reader<'a> {
             });
         }
         if self.seen.contains(&index) {
-            let line = format!("[{name}]: this section is there twice, and the last of two equal keys counts");
+            let line = format!("[{name}]: this section occurs twice, and the last value of a repeated key counts");
             self.files.notes.push(line);
         }
         self.seen.push(index);
@@ -201,7 +200,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The line up to its comment, which begins with `;` or `#` at the start or after whitespace.
+/// The part of a line before its comment. A comment begins with `;` or `#` at the start or after whitespace.
 fn without_comment(line: &str) -> &str {
     let mut after_space = true;
     for (index, symbol) in line.char_indices() {
@@ -291,12 +290,12 @@ mod tests {
     fn indented_keys_are_keys_and_an_indented_header_is_a_header() {
         assert_eq!(entries("  a=1\n  b=2\n    b3"), pairs(&[("a", "1"), ("b", "2\nb3")]));
         assert_eq!(read("  [a]\n  b=1\n [c]\n").len(), 2);
-        // Deeper than the key above it, it belongs to the value, as in supervisord.
+        // A header that is indented deeper than the key above it belongs to the value, as in supervisord.
         assert_eq!(entries("a=1\n  [c]"), pairs(&[("a", "1\n[c]")]));
     }
 
     #[test]
-    fn backslashes_and_quotes_are_left_alone() {
+    fn backslashes_and_quotes_are_kept() {
         assert_eq!(
             entries("a=x\\\nb='q' \"r\" \\n \\x41\nc=%(here)s\\\n  more"),
             pairs(&[("a", "x\\"), ("b", "'q' \"r\" \\n \\x41"), ("c", "%(here)s\\\nmore")])
@@ -311,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_section_that_is_there_twice_is_one() {
+    fn repeated_sections_are_merged() {
         let (sections, notes) = files(&["[a]\nx=1\ny=1\n[b]\n[a]\nx=2\n"]).unwrap().finish();
         let names: Vec<&str> = sections.iter().map(|section| section.name.as_str()).collect();
         assert_eq!(names, ["a", "b"]);
@@ -324,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_fill_what_a_section_does_not_have() {
+    fn defaults_apply_to_missing_keys() {
         let text = "[a]\nx=1\n[DEFAULT]\nx=2\nuser=nobody\n[b]\n";
         let (sections, _) = files(&[text, "[DEFAULT]\nuser=ann\n"]).unwrap().finish();
         let value = |index: usize, key| sections[index].get(key).map(|value| value.text.as_str());
@@ -338,7 +337,7 @@ mod tests {
         assert_eq!(read("[a]b]\n")[0].0, "a]b");
         let (sections, notes) = files(&["[a] b=1\n"]).unwrap().finish();
         assert!(sections[0].entries.is_empty());
-        assert_eq!(notes, ["line 1: what follows [a] is ignored"]);
+        assert_eq!(notes, ["line 1: the text after [a] is ignored"]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A section as the reader of one kind of section sees it: asked for keys, it collects what is wrong.
+//! Reads the keys of a section and collects the mistakes.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use super::values;
 
 /// The keys of one section.
 pub struct Keys<'a> {
-    /// The section.
+    /// The section that is read.
     pub section: &'a Section,
-    /// The names that its values may use.
+    /// The names that the values may use.
     pub scope: &'a Scope,
     findings: &'a mut Findings,
 }
 
 impl<'a> Keys<'a> {
-    /// Looks at the keys as such: which ones are not `known`, and what no value may hold.
+    /// Checks the names of the keys against `known`, and the values for forbidden characters.
     pub fn new(section: &'a Section, scope: &'a Scope, known: &[&str], findings: &'a mut Findings) -> Keys<'a> {
         let mut keys = Keys {
             section,
@@ -31,14 +31,14 @@ impl<'a> Keys<'a> {
             if !known.contains(&key.as_str()) {
                 keys.note(key, "unknown key, ignored");
             } else if value.text.contains('\0') {
-                let problem = Problem::of_value(&section.name, key, value, "there is a NUL byte in it");
+                let problem = Problem::of_value(&section.name, key, value, "must not contain a NUL byte");
                 keys.findings.problems.push(problem);
             }
         }
         keys
     }
 
-    /// The section's own name, behind the colon.
+    /// The name of the section, which follows the colon.
     pub fn title(&mut self, name: &str) -> String {
         values::name(name).unwrap_or_else(|message| {
             self.findings.problems.push(Problem::in_section(self.section, message));
@@ -46,7 +46,8 @@ impl<'a> Keys<'a> {
         })
     }
 
-    /// What `parse` makes of the expanded value; `None` if it is not there, or is wrong, which is noted.
+    /// Parses the expanded value. Returns `None` if the key is missing or its value is wrong. A wrong value is
+    /// recorded.
     pub fn optional<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         let value = self.raw(key)?;
         let parsed = self.scope.expand(value).and_then(|expanded| parse(&expanded));
@@ -58,7 +59,7 @@ impl<'a> Keys<'a> {
         self.raw(key).is_some()
     }
 
-    /// A value that can't be obeyed, or that looked well by itself.
+    /// Records a mistake in a value that is valid by itself or that cannot be supported.
     pub fn complain(&mut self, key: &str, message: &str) {
         let nothing = Raw::default();
         let value = self.raw(key).unwrap_or(&nothing);
@@ -66,27 +67,27 @@ impl<'a> Keys<'a> {
         self.findings.problems.push(problem);
     }
 
-    /// Something about a key is worth a line.
+    /// Records a note about a key.
     pub fn note(&mut self, key: &str, line: &str) {
         let line = format!("[{}] {key}: {line}", self.section.name);
         self.findings.notes.push(line);
     }
 
-    /// This directory, opened once for all sections that name it.
+    /// Opens this directory, once for all sections that name it.
     ///
     /// # Errors
-    /// It can't hold cgroups.
+    /// The directory cannot hold cgroups.
     pub fn open_cgroup(&mut self, path: PathBuf) -> Result<CgroupDir, CgroupError> {
         let opened = self.findings.cgroups.entry(path);
         opened.or_insert_with_key(|path| CgroupDir::open(path)).clone()
     }
 
-    /// The value as the file has it.
+    /// The value before the expansion.
     pub fn raw(&self, key: &str) -> Option<&'a Raw> {
         self.section.get(key)
     }
 
-    /// The same, or this text in its place.
+    /// The value before the expansion, or `default`.
     pub fn raw_or(&self, key: &str, default: &str) -> Raw {
         let default = || Raw {
             text: default.to_owned(),
@@ -95,7 +96,7 @@ impl<'a> Keys<'a> {
         self.raw(key).cloned().unwrap_or_else(default)
     }
 
-    /// The same for a key that must be there.
+    /// The value before the expansion of a key that must exist.
     pub fn raw_required(&mut self, key: &str) -> Raw {
         if !self.has(key) {
             let problem = Problem::in_section(self.section, format!("{key}=... is missing"));

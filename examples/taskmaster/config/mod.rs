@@ -1,19 +1,19 @@
-//! The configuration: a supervisord-style INI file turned into plain data, whole or not at all.
+//! The configuration: an INI file in supervisord's format, converted to plain data.
 //!
-//! Everything that can be wrong with the text is found before anything starts, and all of it in one
-//! go, so that every mistake of a file is seen at once. What can't be known from the text
-//! (whether a program exists, whether a directory may be entered) is left to the moment of the
-//! spawn: it may be different by then, and the library's error names the step and the path.
+//! All mistakes in the text are found before any program starts, and reported together. Facts outside of the text,
+//! such as whether a program exists or a directory may be entered, are checked by the spawn. They may change until
+//! then, and the library's error names the step and the path.
 //!
-//! A file means what it means to supervisord, or it is refused. What supervisord would do to a program is
-//! either done or refused with the reason; only servers, their clients and their plugins are
-//! ignored, and what supervisord ignores too. Each of these gets a note.
+//! A file has the same meaning as in supervisord, or it is refused. Each setting that affects a program is applied,
+//! or refused with the reason. Servers, their clients and their plugins are ignored with a note, and so is each
+//! setting that supervisord ignores.
 //!
-//! The modules, from the bottom up: `raw` is what a file has, `problem` what is wrong with it, `ini` knows lines, `expand`
-//! the `%(name)s`, `users` accounts, `world` the surroundings, `include` other files, `sections` the names of sections,
-//! `words` commands, `environment` variables, `values` other single values, `streams` and `automatic` where output goes,
-//! `keys` how a section is asked, `supervisord` that section, `beyond` the keys that supervisord does not have,
-//! `program` one `[program:x]`, `groups` which program runs in which group.
+//! The modules, from the bottom up: `raw` has the values of a file, `problem` the mistakes, `ini` the syntax of
+//! lines, `expand` the forms `%(name)s`, `users` the accounts, `world` the surroundings, `include` other files,
+//! `sections` the names of sections, `words` the syntax of commands, `environment` the syntax of variables, `values`
+//! other single values, `streams` and `automatic` the destinations of output, `keys` the access to a section,
+//! `supervisord` the section of that name, `beyond` the keys that supervisord lacks, `program` one `[program:x]`, and
+//! `groups` the assignment of programs to groups.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -55,29 +55,29 @@ pub use self::users::User;
 pub use self::values::{AutoRestart, MOST_INSTANCES};
 pub use self::world::World;
 
-/// A whole configuration.
+/// A complete configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// The groups, in the order in which they are started.
+    /// The groups, in start order.
     pub groups: Vec<Group>,
     /// The settings of the taskmaster itself.
     pub supervisord: Supervisord,
-    /// What was ignored, one line each.
+    /// One line for each part that was ignored.
     pub notes: Vec<String>,
 }
 
-/// Reads and understands the file at `path`. A FIFO is waited for.
+/// Reads the file at `path`. For a FIFO, waits for its writer.
 ///
 /// # Errors
-/// Everything that is wrong, one line each, with the file's name.
+/// One line for each mistake, with the name of the file.
 pub fn load(path: &Path) -> Result<Config, Vec<String>> {
     load_from(path, Fifo::Waited)
 }
 
-/// The same without ever waiting, for a reload: a FIFO is refused.
+/// Reads the file again for a reload. It never waits, and it refuses a FIFO.
 ///
 /// # Errors
-/// As [`load`].
+/// The same as for [`load`].
 pub fn load_again(path: &Path) -> Result<Config, Vec<String>> {
     load_from(path, Fifo::Refused)
 }
@@ -90,10 +90,10 @@ fn load_from(path: &Path, fifo: Fifo) -> Result<Config, Vec<String>> {
     parse(&text, &Arc::new(world)).map_err(|problems| problems.iter().map(line).collect())
 }
 
-/// Understands `text`, and the files that it includes.
+/// Parses `text` and the files that it includes.
 ///
 /// # Errors
-/// Everything that is wrong with them.
+/// All mistakes in these files.
 pub fn parse(text: &str, world: &Arc<World>) -> Result<Config, Vec<Problem>> {
     let mut scope = world.scope();
     let (sections, notes) = sections_of(text, world, &scope)?;
@@ -138,7 +138,7 @@ fn sections_of(text: &str, world: &World, scope: &Scope) -> Result<(Vec<Section>
     Ok(files.finish())
 }
 
-/// Looks at the sections as such: which ones are ignored, and which ones can't be.
+/// Checks the names of the sections. Some are ignored, and some are refused.
 fn check_names(sections: &[Section], findings: &mut Findings) -> Result<(), Vec<Problem>> {
     let mut says_something = false;
     for section in sections {
@@ -173,8 +173,8 @@ fn check_names(sections: &[Section], findings: &mut Findings) -> Result<(), Vec<
     if says_something {
         return Ok(());
     }
-    // An empty file is more often a mistake than a wish, and what runs would be stopped for it.
-    let message = "there is no [supervisord], no [program:NAME] and no [group:NAME] in it";
+    // An empty file is usually a mistake, and accepting it would stop all running programs.
+    let message = "the file has no [supervisord], no [program:NAME] and no [group:NAME]";
     Err(vec![Problem::in_file(&Source::default(), message)])
 }
 

@@ -1,4 +1,4 @@
-//! What comes up while a configuration is read: problems, which stop everything, and notes.
+//! The results of reading a configuration besides its data: problems, which are fatal, and notes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,23 +8,23 @@ use pidherd::cgroup::{CgroupDir, CgroupError};
 
 use super::raw::{Raw, Section, Source};
 
-/// Directories that were opened, or could not be: each is tried once, however many programs name it.
+/// The directories that were opened or failed to open. Each is tried once for all programs that name it.
 pub type Opened = BTreeMap<PathBuf, Result<CgroupDir, CgroupError>>;
 
-/// One thing that is wrong with a configuration.
+/// A mistake in a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The file, if it is an included one.
+    /// The name of the file. `None` for the main file.
     pub file: Option<String>,
     place: String,
     message: String,
 }
 
-/// No message repeats the value of one of these keys, because passwords are kept in them.
+/// Keys with secret values. No message repeats such a value, because it may contain a password.
 const SECRET: [&str; 2] = ["environment", "serverurl"];
 
 impl Problem {
-    /// Something about a file as a whole.
+    /// A problem with a whole file.
     pub fn in_file(source: &Source, message: impl Into<String>) -> Problem {
         Problem {
             file: source.file.clone(),
@@ -33,12 +33,12 @@ impl Problem {
         }
     }
 
-    /// An included file that can't be read; the message names it.
+    /// A problem with an included file that cannot be read. The message names the file.
     pub fn of_file(message: impl Into<String>) -> Problem {
         Problem::in_file(&Source::default(), message)
     }
 
-    /// A line is no INI.
+    /// A problem with a line that is not in the INI format.
     pub fn at_line(source: &Source, line: usize, message: impl Into<String>) -> Problem {
         Problem {
             place: format!("line {line}: "),
@@ -46,12 +46,12 @@ impl Problem {
         }
     }
 
-    /// Something about a section as a whole.
+    /// A problem with a whole section.
     pub fn in_section(section: &Section, message: impl Into<String>) -> Problem {
         Problem::in_named_section(&section.name, &section.source, message)
     }
 
-    /// The same for a section of which only this is known.
+    /// A problem with a section of which only the name is known.
     pub fn in_named_section(name: &str, source: &Source, message: impl Into<String>) -> Problem {
         Problem {
             place: format!("[{name}]: "),
@@ -59,7 +59,7 @@ impl Problem {
         }
     }
 
-    /// Something about a value.
+    /// A problem with a value.
     pub fn of_value(section: &str, key: &str, value: &Raw, message: impl Into<String>) -> Problem {
         let place = match SECRET.contains(&key) {
             true => format!("[{section}] {key}: "),
@@ -78,26 +78,26 @@ impl fmt::Display for Problem {
     }
 }
 
-/// What came up while reading: problems stop everything, notes are only told.
+/// The problems and notes that were found so far.
 #[derive(Default)]
 pub struct Findings {
-    /// What is wrong.
+    /// The problems. Each one prevents the start.
     pub problems: Vec<Problem>,
-    /// What is worth a line.
+    /// The notes, one line each.
     pub notes: Vec<String>,
     /// The directories for cgroups.
     pub cgroups: Opened,
 }
 
 impl Findings {
-    /// A note that is told once, however often it comes up.
+    /// Adds a note, unless it was added before.
     pub fn note(&mut self, line: String) {
         if !self.notes.contains(&line) {
             self.notes.push(line);
         }
     }
 
-    /// The same for a problem.
+    /// Adds a problem, unless it was added before.
     pub fn problem(&mut self, problem: Problem) {
         if !self.problems.contains(&problem) {
             self.problems.push(problem);

@@ -1,8 +1,7 @@
 //! One `[program:x]`: its settings, and a recipe for each of its instances.
 //!
-//! What may differ from one instance to the next (through `%(process_num)d`) is kept as the text of
-//! the file and expanded when an instance is asked for: `scale` may ask for more of them than the
-//! file does.
+//! Values that may differ between instances (through `%(process_num)d`) are kept as text and expanded for each
+//! instance. `scale` may create more instances than the file has.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -67,7 +66,7 @@ const KEYS: &[&str] = &[
     "stderr_events_enabled",
 ];
 
-/// The ends of those keys of an output that have no effect, and why.
+/// The suffixes of output keys without effect, and the reasons.
 const IDLE: &[(&str, &str)] = &[
     ("logfile_maxbytes", "ignored, a log is not rotated"),
     ("logfile_backups", "ignored, a log is not rotated"),
@@ -75,42 +74,42 @@ const IDLE: &[(&str, &str)] = &[
     ("events_enabled", "ignored, there are no event listeners"),
 ];
 
-/// One program. The fields are named after the keys, and mean what supervisord says they mean.
+/// One program. The fields have the names and the meanings of supervisord's keys.
 #[derive(Clone, Debug)]
 pub struct Program {
-    /// The part behind the colon of its section.
+    /// The name of the program, which follows the colon in the section's name.
     pub name: String,
-    /// The group that its processes belong to.
+    /// The group of its processes.
     pub group: String,
-    /// Lower ones start first and are stopped last.
+    /// The priority. A program with a lower number starts earlier and is stopped later.
     pub priority: i32,
-    /// Whether it is started when it appears.
+    /// Whether the program starts without a command.
     pub autostart: bool,
-    /// Whether it is started again.
+    /// Whether the program is restarted after an exit.
     pub autorestart: AutoRestart,
-    /// How long it must stay up to count as running.
+    /// The uptime after which the process counts as running.
     pub startsecs: Duration,
-    /// How often a failed start is tried again.
+    /// The number of retries after a failed start.
     pub startretries: u32,
-    /// What it may end with.
+    /// The expected exit codes.
     pub exitcodes: Vec<u8>,
-    /// What asks it to stop.
+    /// The signal that requests the stop.
     pub stopsignal: Signal,
-    /// How long it may take to stop before it is killed.
+    /// The time limit of a stop. After it the process is killed.
     pub stopwaitsecs: Duration,
-    /// Whether `stopsignal` goes to its whole process group.
+    /// Whether `stopsignal` is sent to the whole process group.
     pub stopasgroup: bool,
-    /// Whether SIGKILL does.
+    /// Whether SIGKILL is sent to the whole process group.
     pub killasgroup: bool,
-    /// The user that it runs as, if not the taskmaster's.
+    /// The user of the process. `None` means the taskmaster's user.
     pub user: Option<User>,
-    /// Its umask, if not the taskmaster's.
+    /// The umask of the process. `None` means the taskmaster's umask.
     pub umask: Option<u32>,
-    /// Whether its standard error goes where its standard output goes.
+    /// Whether standard error goes to the same place as standard output.
     pub redirect_stderr: bool,
-    /// What it finds as `SUPERVISOR_SERVER_URL`, if that is not the taskmaster's own.
+    /// The value of `SUPERVISOR_SERVER_URL`. `None` means the taskmaster's own.
     pub serverurl: Option<String>,
-    /// How many instances there are.
+    /// The number of instances.
     pub numprocs: u32,
     /// The keys that supervisord does not have.
     pub beyond: Beyond,
@@ -120,47 +119,47 @@ pub struct Program {
 /// One instance, ready to be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
-    /// Its name within the group.
+    /// The name of the instance within the group.
     pub name: String,
-    /// The program and its arguments; never empty.
+    /// The program and its arguments. The list is never empty.
     pub argv: Vec<String>,
-    /// What is added to the taskmaster's environment: the variables of all programs, then its own ones.
+    /// The variables to add to the taskmaster's environment: first those of all programs, then those of this one.
     pub environment: Vec<(String, String)>,
-    /// Where it runs, if not in the taskmaster's directory.
+    /// The working directory. `None` means the taskmaster's directory.
     pub directory: Option<PathBuf>,
-    /// Where its standard output goes.
+    /// The destination of standard output.
     pub stdout: Log,
-    /// Where its standard error goes, unless `redirect_stderr` says otherwise.
+    /// The destination of standard error, unless `redirect_stderr` is set.
     pub stderr: Log,
 }
 
-/// Where a program's output goes.
+/// The destination of a program's output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Log {
-    /// Nowhere: the taskmaster's own output belongs to the process that drives it.
+    /// The output is discarded, because the taskmaster's own output is for its answers and its log.
     Discard,
-    /// To one of the taskmaster's own streams.
+    /// One of the taskmaster's own streams.
     Own(Stream),
-    /// To the end of this file, which only its owner may read.
+    /// This file, with output appended. Only its owner may read it.
     Automatic(PathBuf),
-    /// To the end of this file.
+    /// This file, with output appended.
     File(PathBuf),
 }
 
-/// What all programs of a configuration have in common.
+/// The values that all programs of a configuration share.
 #[derive(Clone, Debug)]
 pub struct Common {
-    /// The surroundings.
+    /// The surroundings of the file.
     pub world: Arc<World>,
     /// The names that every section may use.
     pub scope: Scope,
     /// The environment of all programs.
     pub environment: Arc<Vec<(String, String)>>,
-    /// Where automatic logs are.
+    /// The directory and the names of automatic logs.
     pub automatic: Arc<Automatic>,
 }
 
-/// The values that are expanded for each instance, as the file has them.
+/// The values that are expanded for each instance, before the expansion.
 #[derive(Clone, Debug)]
 struct Recipe {
     section: String,
@@ -177,7 +176,7 @@ struct Recipe {
 }
 
 impl Program {
-    /// Reads `[program:name]` for `group`; what is wrong with it ends up in `findings`.
+    /// Reads `[program:name]` for `group`. Mistakes are added to `findings`.
     pub fn read(
         section: &Section,
         name: &str,
@@ -234,47 +233,47 @@ impl Program {
     /// The name of the instance with this index, counted from 0.
     ///
     /// # Errors
-    /// The name can't be expanded.
+    /// The name cannot be expanded.
     pub fn process_name(&self, index: u32) -> Result<String, Problem> {
         self.recipe.name(&self.recipe.scope_of(index, self.numprocs))
     }
 
-    /// The names of all instances that the file asks for.
+    /// The names of all instances in the file.
     pub fn names(&self) -> Vec<String> {
         (0..self.numprocs)
             .filter_map(|index| self.process_name(index).ok())
             .collect()
     }
 
-    /// Everything about the instance with this index, counted from 0.
+    /// The settings of the instance with this index, counted from 0.
     ///
     /// # Errors
-    /// The first value that can't be expanded or understood.
+    /// The first value that cannot be expanded or parsed.
     pub fn instance(&self, index: u32) -> Result<Instance, Problem> {
         self.recipe.instance(self.recipe.scope_of(index, self.numprocs))
     }
 
-    /// Whether instances have names of their own, so that there may be more than one.
+    /// Whether each instance gets a name of its own, so that several instances are possible.
     pub fn can_scale(&self) -> bool {
         self.recipe.process_name.text.contains("%(process_num)")
     }
 
-    /// Whether an output of it is an automatic log.
+    /// Whether one of its outputs is an automatic log.
     pub fn has_automatic_logs(&self) -> bool {
         let is_automatic = |log: &Log| matches!(log, Log::Automatic(_));
         self.instance(0)
             .is_ok_and(|instance| is_automatic(&instance.stdout) || is_automatic(&instance.stderr))
     }
 
-    /// Something is wrong with the program as a whole.
+    /// A problem with the program as a whole.
     pub fn problem(&self, message: impl Into<String>) -> Problem {
         Problem::in_named_section(&self.recipe.section, &self.recipe.command.source, message)
     }
 
-    /// What would go wrong with the first or the last instance: better known now than at the start.
+    /// The first problem with the first or the last instance. It is reported now rather than at the start.
     fn try_out(&self) -> Option<Problem> {
         if self.numprocs > 1 && !self.can_scale() {
-            let message = "%(process_num)d must be in it when numprocs is larger than 1";
+            let message = "must contain %(process_num)d when numprocs is larger than 1";
             return Some(self.recipe.problem("process_name", &self.recipe.process_name, message));
         }
         let last = self.numprocs.saturating_sub(1);
@@ -282,7 +281,7 @@ impl Program {
     }
 }
 
-/// `killasgroup`, which can't be switched off where the stop signal goes to the group anyway.
+/// Parses `killasgroup`. It cannot be false if the stop signal goes to the whole group.
 fn kill_as_group(text: &str, stopasgroup: bool) -> Result<bool, String> {
     match values::boolean(text) {
         Ok(false) if stopasgroup => Err("can't be false while stopasgroup is true".to_owned()),
@@ -290,13 +289,13 @@ fn kill_as_group(text: &str, stopasgroup: bool) -> Result<bool, String> {
     }
 }
 
-/// A URL, or none if it is up to the taskmaster, which has no server.
+/// Parses a URL. `None` means the taskmaster's own, and the taskmaster has no server.
 fn server(text: &str) -> Option<String> {
     let text = text.trim();
     (!text.is_empty() && !text.eq_ignore_ascii_case("auto")).then(|| text.to_owned())
 }
 
-/// The keys of both outputs that can't be obeyed, or have no effect.
+/// Checks the keys of both outputs that are refused or have no effect.
 fn check_outputs(keys: &mut Keys<'_>, redirect_stderr: bool) {
     for output in ["stdout", "stderr"] {
         let is_redirected = output == "stderr" && redirect_stderr;
@@ -310,7 +309,7 @@ fn check_outputs(keys: &mut Keys<'_>, redirect_stderr: bool) {
         }
         for (end, why) in IDLE {
             let key = format!("{output}_{end}");
-            // Where nothing is asked for, nothing is missing.
+            // A value that requests no rotation has no effect, so it needs no note.
             let asks = |raw: &Raw| !matches!(raw.text.to_lowercase().as_str(), "0" | "false" | "no" | "off");
             if keys.raw(&key).is_some_and(asks) {
                 keys.note(&key, why);

@@ -1,34 +1,34 @@
-//! What a file has: values, each with the place where it stands, and the sections that hold them.
+//! The values of a file, each with its position, and the sections that contain them.
 
 use std::sync::Arc;
 
-/// Where a value stands.
+/// The position of a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Source {
-    /// The file, if it is an included one.
+    /// The name of the file. `None` for the main file.
     pub file: Option<String>,
     /// The directory of the file, for `%(here)s`.
     pub here: String,
 }
 
-/// A value as the file has it.
+/// A value before the expansion.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Raw {
-    /// The text behind the `=`; continuation lines are joined by newlines.
+    /// The text after the `=`. Newlines join the continuation lines.
     pub text: String,
-    /// Where it stands.
+    /// The file of the value.
     pub source: Arc<Source>,
 }
 
-/// A key, in lower case as supervisord sees it, and its value.
+/// A key in lower case, as in supervisord, and its value.
 pub type Entry = (String, Raw);
 
-/// One `[section]`, with its keys in the file's order.
+/// A `[section]` with its keys in the file's order.
 #[derive(Debug, Default)]
 pub struct Section {
-    /// What stands between the brackets.
+    /// The text between the brackets.
     pub name: String,
-    /// Where it stands first.
+    /// The position of its first header.
     pub source: Arc<Source>,
     /// The keys of the section itself.
     pub entries: Vec<Entry>,
@@ -37,7 +37,7 @@ pub struct Section {
 }
 
 impl Section {
-    /// The value of `key`: the last one if the key is there more than once, and else that of `[DEFAULT]`.
+    /// The value of `key`. The last one of repeated keys counts. A key that the section lacks comes from `[DEFAULT]`.
     pub fn get(&self, key: &str) -> Option<&Raw> {
         let entries = self.defaults.iter().chain(&self.entries);
         let found = entries.rev().find(|(known, _)| known == key);

@@ -1,34 +1,33 @@
-//! What a section is, by its name.
+//! Classifies a section by its name.
 //!
-//! supervisord ignores every section that it does not know, and configurations carry such sections around.
-//! A section that was meant for supervisord and is misspelled is another matter: a program that does
-//! not run, or a user that is not switched to, should not be found out by accident. So a name that is close to
-//! one of supervisord's is refused, and any other is ignored with a note.
+//! supervisord ignores every section that it does not know, and existing configurations contain such sections. A
+//! misspelled section of supervisord is different: it could silently disable a program or a change of the user. So a
+//! name that is close to one of supervisord's names is refused, and any other unknown name is ignored with a note.
 
-/// What a section is.
+/// The kind of a section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind<'a> {
-    /// `[supervisord]`
+    /// `[supervisord]`: the settings of the taskmaster itself.
     Supervisord,
-    /// `[include]`
+    /// `[include]`: other files.
     Include,
-    /// `[program:x]`
+    /// `[program:x]`: a program.
     Program(&'a str),
-    /// `[group:x]`
+    /// `[group:x]`: a group of programs.
     Group(&'a str),
-    /// `[fcgi-program:x]`
+    /// `[fcgi-program:x]`: a FastCGI program, which is refused.
     FastCgi(&'a str),
-    /// `[eventlistener:x]`
+    /// `[eventlistener:x]`: an event listener, which is refused.
     EventListener,
-    /// Servers, their clients and their plugins: nothing that a program would notice.
+    /// A server, client or plugin. It has no effect on programs.
     Service,
-    /// A name that is close to this one.
+    /// A name that is close to this name.
     Misspelled(&'static str),
-    /// Anything else.
+    /// An unknown name.
     Foreign,
 }
 
-/// The names that may be misspelled, as `normal` makes them, and how they are spelled.
+/// The names that are checked for misspellings: first in the form that `normal` returns, then in the correct form.
 const SPELLINGS: &[(&str, &str)] = &[
     ("program", "[program:NAME]"),
     ("prog", "[program:NAME]"),
@@ -40,7 +39,7 @@ const SPELLINGS: &[(&str, &str)] = &[
 ];
 
 impl<'a> Kind<'a> {
-    /// What a section with this name is.
+    /// The kind of the section with this name.
     pub fn of(name: &'a str) -> Kind<'a> {
         const SERVICES: [&str; 2] = ["unix_http_server", "inet_http_server"];
         const PLUGINS: [&str; 2] = ["rpcinterface", "ctlplugin"];
@@ -59,7 +58,7 @@ impl<'a> Kind<'a> {
     }
 }
 
-/// The name that was meant, if it is likely that one was.
+/// The correct name, if `name` is probably a misspelling of it.
 fn misspelled(name: &str) -> Option<&'static str> {
     let name = name.trim();
     let word = name.split(':').next().unwrap_or(name);
@@ -70,16 +69,16 @@ fn misspelled(name: &str) -> Option<&'static str> {
     meant.map(|&(_, spelling)| spelling)
 }
 
-/// Without case and punctuation.
+/// The word in lower case and without punctuation.
 fn normal(word: &str) -> String {
     let letters = word.chars().filter(|symbol| symbol.is_alphanumeric());
     letters.flat_map(char::to_lowercase).collect()
 }
 
-/// How many letters must be added, removed, replaced or exchanged with their neighbour to get from `a` to `b`.
+/// The number of letters to add, remove, replace or exchange with their neighbour to change `a` into `b`.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    // One row for each number of letters of `a`, one column for each number of letters of `b`.
+    // One row for each number of letters of `a`, and one column for each number of letters of `b`.
     let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
     for i in 1..=a.len() {
         let mut row = vec![i];
@@ -121,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn misspelled_names_are_told_from_foreign_ones() {
+    fn misspelled_names_are_distinguished_from_unknown_ones() {
         for name in [
             "programs:web",
             "Program:web",

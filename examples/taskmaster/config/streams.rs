@@ -1,11 +1,11 @@
-//! Where a program's output goes: the names that are no files.
+//! The destinations of a program's output that are not ordinary files.
 //!
-//! `/dev/stdout` and `/dev/stderr`, however they are spelled, mean the taskmaster's own streams, as they do to
-//! supervisord, which opens the name itself. Here the child gets a duplicate of the descriptor instead: an
-//! open of the name fails where the stream is a socket (`ENXIO`) or belongs to another user.
+//! `/dev/stdout` and `/dev/stderr`, in any spelling, mean the taskmaster's own streams. supervisord opens the name.
+//! The taskmaster gives the child a duplicate of the descriptor instead, because the open fails if the stream is a
+//! socket (`ENXIO`) or belongs to another user.
 //!
-//! A name is compared as text first, and then by what its links lead to, because `/var/log/access.log` may be
-//! a link to `/dev/stdout`.
+//! A name is first compared as text. Then its links are followed, because `/var/log/access.log` may be a link to
+//! `/dev/stdout`.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
@@ -20,25 +20,25 @@ pub enum Stream {
     Err,
 }
 
-/// What an output is, before it is known which process it is for.
+/// The destination of an output before the process is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
-    /// Nowhere.
+    /// The output is discarded.
     Discard,
-    /// A file with a name that the taskmaster makes up.
+    /// A file with a generated name.
     Automatic,
     /// One of the taskmaster's own streams.
     Own(Stream),
-    /// The end of this file.
+    /// This file, with output appended.
     File(PathBuf),
 }
 
-/// As many links are followed as the kernel would follow.
+/// The number of links that are followed, which is the kernel's limit.
 const MOST_LINKS: usize = 40;
 
 impl Stream {
-    /// A duplicate of the stream, the same one at each call: a command that has it stays equal to itself.
-    /// `None` if there is no descriptor left for it.
+    /// A duplicate of the stream. Each call returns the same one, so that two commands with it are equal. `None` if
+    /// no descriptor is free.
     pub fn duplicate(self) -> Option<Arc<OwnedFd>> {
         static OUT: OnceLock<Option<Arc<OwnedFd>>> = OnceLock::new();
         static ERR: OnceLock<Option<Arc<OwnedFd>>> = OnceLock::new();
@@ -52,10 +52,10 @@ impl Stream {
 }
 
 impl Destination {
-    /// What `text` means; `at_home` expands a `~` at its front.
+    /// Parses `text`. `at_home` expands a leading `~`.
     ///
     /// # Errors
-    /// It is a place that nothing can be written to from here.
+    /// The taskmaster cannot direct output to this place.
     pub fn parse(text: &str, at_home: impl Fn(&str) -> Result<String, String>) -> Result<Destination, String> {
         match text.to_lowercase().as_str() {
             "" | "none" | "off" => return Ok(Destination::Discard),
@@ -75,7 +75,8 @@ impl Destination {
     }
 }
 
-/// Why syslog is refused: programs hold their files themselves, and no process stands between them and a log.
+/// The reason why syslog is refused: programs write directly to their files, without a process that could forward the
+/// lines.
 pub const NO_SYSLOG: &str = "programs write their output themselves, which can't be done with syslog; \
                              name a file, or pipe the output to logger(1)";
 
@@ -92,7 +93,7 @@ fn own_descriptor(path: &Path) -> Option<u32> {
     None
 }
 
-/// The names as they are written in files, which mean the same where /proc is not mounted.
+/// Matches the usual names. They work even if /proc is not mounted.
 fn by_name(path: &Path) -> Option<u32> {
     let path = without_dots(path)?;
     match path.as_str() {
@@ -113,7 +114,7 @@ fn by_name(path: &Path) -> Option<u32> {
     }
 }
 
-/// Any other way into the directory of our own descriptors.
+/// Matches any other path into the directory of this process's descriptors.
 fn by_directory(path: &Path) -> Option<u32> {
     let number = number(path.file_name()?.to_str()?)?;
     let parent = path.parent()?.canonicalize().ok()?;
@@ -122,7 +123,7 @@ fn by_directory(path: &Path) -> Option<u32> {
     ours.into_iter().any(is_ours).then_some(number)
 }
 
-/// Digits as the kernel writes them.
+/// Parses a number in the kernel's spelling.
 fn number(text: &str) -> Option<u32> {
     let number: u32 = text.parse().ok()?;
     (number.to_string() == text).then_some(number)
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn words_that_are_no_files() {
+    fn some_words_mean_no_file() {
         for text in ["", "NONE", "none", "Off"] {
             assert_eq!(parse(text), Ok(Destination::Discard), "{text}");
         }
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn every_spelling_of_the_streams() {
+    fn every_spelling_means_the_stream() {
         let own = std::process::id();
         for text in [
             "/dev/stdout",

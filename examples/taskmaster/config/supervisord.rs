@@ -1,19 +1,19 @@
-//! `[supervisord]`: the taskmaster's own process, and what all programs get.
+//! `[supervisord]`: the settings of the taskmaster's own process and of all programs.
 //!
 //! ```text
-//! user                              the taskmaster becomes this user before it starts anything, and may not come back
+//! user                              the taskmaster becomes this user for good before it starts a program
 //! umask, directory                  the taskmaster's own, which programs inherit. supervisord applies them when it
-//!                                   becomes a daemon, so with nodaemon=true they have no effect, there as here
-//! environment                       in the environment of each program, below its own variables, and as %(ENV_X)s in
+//!                                   becomes a daemon, so with nodaemon=true they have no effect in both
+//! environment                       variables for each program, which its own variables override, and %(ENV_X)s in
 //!                                   all other sections
-//! minfds, minprocs                  the least limits of open files and processes; the taskmaster does not start below
-//! childlogdir, identifier,          where AUTO logs are, what they are called, and whether those of earlier runs stay
+//! minfds, minprocs                  the least limits of open files and processes; below them the start is refused
+//! childlogdir, identifier,          the directory and the names of AUTO logs, and whether earlier logs are kept
 //!     nocleanup
-//! pidfile                           written at the start, removed at the end; without the key there is none
-//! strip_ansi                        refused if true: programs write their logs themselves
-//! nodaemon                          the taskmaster stays in the foreground, with either value
-//! silent                            the log is on standard error, so standard output has nothing of it anyway
-//! logfile*, loglevel,               without effect, with a note
+//! pidfile                           written at the start, removed at the end; no default
+//! strip_ansi                        refused if true, because programs write their logs themselves
+//! nodaemon                          ignored: the taskmaster always stays in the foreground
+//! silent                            ignored: the log is on standard error and never on standard output
+//! logfile*, loglevel,               ignored, with a note
 //!     profile_options
 //! ```
 
@@ -29,7 +29,7 @@ use super::users::User;
 use super::world::World;
 use super::{environment, values};
 
-/// The keys.
+/// The keys of the section.
 const KEYS: &[&str] = &[
     "user",
     "umask",
@@ -51,41 +51,41 @@ const KEYS: &[&str] = &[
     "profile_options",
 ];
 
-/// The keys without effect, and why.
+/// The keys without effect, and the reasons.
 const IDLE: &[(&str, &str)] = &[
     ("logfile", "ignored, the log is on standard error"),
     ("logfile_maxbytes", "ignored, the log is on standard error"),
     ("logfile_backups", "ignored, the log is on standard error"),
     ("loglevel", "ignored, the log has one level"),
-    ("profile_options", "ignored, there is nothing to profile"),
+    ("profile_options", "ignored, the taskmaster has no profiler"),
 ];
 
 /// supervisord's default for `identifier`.
 const IDENTIFIER: &str = "supervisor";
 
-/// What the section says.
+/// The settings in the section.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Supervisord {
-    /// The user that the taskmaster becomes.
+    /// The user that the taskmaster becomes. `None` means no change.
     pub user: Option<User>,
-    /// The taskmaster's umask, if it is not to keep its own.
+    /// The taskmaster's umask. `None` means no change.
     pub umask: Option<u32>,
-    /// The taskmaster's working directory, if it is not to keep its own.
+    /// The taskmaster's working directory. `None` means no change.
     pub directory: Option<PathBuf>,
     /// The least limit of open files.
     pub minfds: Option<u64>,
     /// The least limit of processes.
     pub minprocs: Option<u64>,
-    /// The file that holds the taskmaster's pid.
+    /// The file for the taskmaster's PID.
     pub pidfile: Option<PathBuf>,
-    /// What each program finds in its environment.
+    /// The variables in each program's environment.
     pub environment: Arc<Vec<(String, String)>>,
-    /// Where automatic logs are.
+    /// The directory and the names of automatic logs.
     pub automatic: Arc<Automatic>,
 }
 
 impl Supervisord {
-    /// Reads the section; without one, what there is anyway.
+    /// Reads the section. An empty section gives the defaults.
     pub fn read(section: &Section, world: &World, scope: &Scope, findings: &mut Findings) -> Supervisord {
         let mut keys = Keys::new(section, scope, KEYS, findings);
         for (key, why) in IDLE.iter().filter(|(key, _)| section.get(key).is_some()) {
@@ -100,7 +100,7 @@ impl Supervisord {
         if keys.optional("strip_ansi", values::boolean) == Some(true) {
             keys.complain(
                 "strip_ansi",
-                "programs write their logs themselves, so nothing can be taken out of them",
+                "programs write their logs themselves, so nothing can be removed from them",
             );
         }
         let mut read = Supervisord {
@@ -114,7 +114,7 @@ impl Supervisord {
             automatic: Arc::new(automatic(&mut keys, world, existing)),
         };
         if nodaemon == Some(true) {
-            let without_effect = "without effect, as with supervisord: it is applied to a daemon, and nodaemon=true";
+            let without_effect = "without effect, as in supervisord: it applies only to a daemon, and nodaemon=true";
             if read.umask.take().is_some() {
                 keys.note("umask", without_effect);
             }
@@ -125,8 +125,8 @@ impl Supervisord {
         read
     }
 
-    /// Whether a taskmaster that was started as `self` can go on as `new`. The environment and the automatic logs
-    /// belong to the programs, so those may change at any time.
+    /// Checks whether a taskmaster that was started as `self` can continue as `new`. The environment and the
+    /// automatic logs affect only programs, so they may change at any time.
     ///
     /// # Errors
     /// One line: a key that only a restart can change.
@@ -142,13 +142,13 @@ impl Supervisord {
         match changed.into_iter().find(|(_, changed)| *changed) {
             None => Ok(()),
             Some((key, _)) => Err(format!(
-                "nothing is changed: [supervisord] {key} is another one, which takes a restart of the taskmaster"
+                "nothing is changed: [supervisord] {key} has changed, which requires a restart of the taskmaster"
             )),
         }
     }
 }
 
-/// `environment`, without a word of it in any message.
+/// Reads `environment`. No message contains a part of its value.
 fn variables(keys: &mut Keys<'_>) -> Vec<(String, String)> {
     let Some(raw) = keys.raw("environment") else {
         return Vec::new();
@@ -169,7 +169,7 @@ fn variables(keys: &mut Keys<'_>) -> Vec<(String, String)> {
 fn automatic(keys: &mut Keys<'_>, world: &World, existing: impl Fn(&str) -> Result<PathBuf, String>) -> Automatic {
     let identifier = |text: &str| match text {
         "" => Err("expected a name".to_owned()),
-        _ if text.contains(['/', '\0']) => Err("a name can't have a slash in it".to_owned()),
+        _ if text.contains(['/', '\0']) => Err("a name must not contain a slash".to_owned()),
         _ => Ok(text.to_owned()),
     };
     let directory = keys.optional("childlogdir", existing);
@@ -190,7 +190,7 @@ fn existing_directory(text: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// Only the directory must exist.
+/// Checks that the directory of the pid file exists.
 fn pidfile(text: &str, world: &World) -> Result<PathBuf, String> {
     let path = world.absolute(Path::new(text));
     match path.parent() {
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_is_understood() {
+    fn every_key_is_parsed() {
         let own = read(
             "user=ann\numask=027\ndirectory=/\nminfds=2000\nminprocs=300\nchildlogdir=/tmp\nidentifier=%(ENV_COLOUR)s\n\
              nocleanup=true\npidfile=/tmp/herd.pid\nsilent=true\nstrip_ansi=false\n",
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_obeyed_is_refused() {
+    fn unsupported_values_are_refused() {
         for (line, word) in [
             ("user=no-such-user", "no such user"),
             ("umask=9", "octal"),
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn its_environment_is_below_that_of_the_programs() {
+    fn variables_of_a_program_override_those_of_all_programs() {
         let text = "[supervisord]\nenvironment=SHADE=dark,COLOUR=red\n[program:a]\n\
                     command=paint %(ENV_COLOUR)s %(ENV_SHADE)s\nenvironment=SHADE=light\n";
         let instance = config(text).groups[0].programs[0].instance(0).unwrap();
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reload_changes_what_belongs_to_programs() {
+    fn a_reload_may_change_only_settings_of_programs() {
         let before = read("user=ann\nenvironment=A=1\n");
         assert_eq!(before.check_reload(&read("user=ann\nchildlogdir=/tmp\n")), Ok(()));
         for text in ["", "user=ann\numask=022\n", "user=ann\nminfds=5000\n"] {

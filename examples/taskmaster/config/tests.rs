@@ -1,4 +1,4 @@
-//! Whole configurations.
+//! Tests of whole configurations.
 
 use std::process::Command;
 use std::time::Duration;
@@ -48,7 +48,7 @@ fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|&word| word.to_owned()).collect()
 }
 
-/// Every text of up to `longest` symbols of an alphabet.
+/// Every text of at most `longest` symbols of an alphabet.
 pub(super) fn every_text(alphabet: &str, longest: usize) -> Vec<String> {
     let mut texts = vec![String::new()];
     for length in 0..longest {
@@ -59,8 +59,8 @@ pub(super) fn every_text(alphabet: &str, longest: usize) -> Vec<String> {
     texts
 }
 
-/// What Python makes of each text: a list of strings, or `None` for a ValueError. `None` as a whole where there is no
-/// Python to ask, which is said aloud.
+/// Python's result for each text: a list of strings, or `None` for a ValueError. Without Python the whole result is
+/// `None`, and the test reports that it is skipped.
 pub(super) fn asked_of_python(name: &str, expression: &str, texts: &[String]) -> Option<Vec<Option<Vec<String>>>> {
     let script = format!(
         "import json, shlex, sys\n\
@@ -122,7 +122,7 @@ fn the_defaults_are_those_of_supervisord() {
 }
 
 #[test]
-fn every_key_is_understood() {
+fn every_key_is_parsed() {
     let web = program(
         "command=/bin/sh -c \"exec sleep %(process_num)d\"\nprocess_name=%(program_name)s_%(process_num)02d\n\
          numprocs=2\nnumprocs_start=8\nautostart=false\nstartsecs=5\nstartretries=0\nautorestart=true\n\
@@ -239,7 +239,7 @@ fn a_bad_value_names_section_key_and_value() {
 }
 
 #[test]
-fn all_problems_are_told_at_once() {
+fn all_problems_are_reported_together() {
     let found = problems("[program:a]\ncommand=a\nstartsecs=x\numask=x\n[program:b]\n[program:c d]\ncommand=c\n");
     assert_eq!(
         found,
@@ -265,7 +265,7 @@ fn names_that_would_collide_are_refused() {
              [program:b]\ncommand=b\nprocess_name=x1\n[group:g]\nprograms=a,b\n",
             "some of its processes",
         ),
-        ("[program:*]\ncommand=a\n", "more than one"),
+        ("[program:*]\ncommand=a\n", "several processes"),
         ("[program:]\ncommand=a\n", "missing"),
     ] {
         let found = problems(text);
@@ -275,7 +275,7 @@ fn names_that_would_collide_are_refused() {
     assert_eq!(config(text).groups[0].programs[0].names(), ["00%", "10%"]);
 }
 
-/// The groups and their processes, as `group:process`, in order.
+/// The processes of all groups, as `group:process`, in start order.
 fn processes(config: &Config) -> Vec<String> {
     let of = |group: &Group| {
         let programs = group.programs.iter().map(|program| program.names());
@@ -295,7 +295,7 @@ fn processes(config: &Config) -> Vec<String> {
 const A_AND_B: &str = "[program:a]\ncommand=a\n[program:b]\ncommand=b\n";
 
 #[test]
-fn groups_are_what_they_are_to_supervisord() {
+fn groups_have_supervisords_meaning() {
     for (text, expected) in [
         ("[group:g]\nprograms=a\n", &["b:b", "g:a"][..]),
         (
@@ -306,10 +306,10 @@ fn groups_are_what_they_are_to_supervisord() {
         ("[group:g]\nprograms=\n", &["a:a", "b:b", "g:"]),
         ("[group:g]\n", &["a:a", "b:b", "g:"]),
         ("[group:g]\nprograms=a\n[group:g]\nprograms=b\n", &["a:a", "g:b"]),
-        // Two groups of one name: the first in the order of priorities counts.
+        // Of two groups with one name, the first in the order of priorities counts.
         ("[group:a]\nprograms=b\n", &["a:b"]),
         ("[group:a]\nprograms=b\npriority=1000\n", &["a:a"]),
-        // Two processes of one name: the last one counts.
+        // Of two processes with one name, the last one counts.
         (
             "[group:g]\nprograms=a,b\n[program:a]\nprocess_name=x\n[program:b]\nprocess_name=x\n",
             &["g:x"],
@@ -327,12 +327,12 @@ fn groups_are_what_they_are_to_supervisord() {
     let text = "[group:g]\nprograms=b,a\n[program:a]\nprocess_name=x\n[program:b]\nprocess_name=x\n";
     let config = config(&format!("{A_AND_B}{text}"));
     assert_eq!(config.groups[0].programs[0].name, "a");
-    let not_run = "[program:b]: not run, its processes have the names of others in [group:g]";
+    let not_run = "[program:b]: not run, because its processes have the names of others in [group:g]";
     assert!(config.notes.iter().any(|note| note == not_run), "{:?}", config.notes);
 }
 
 #[test]
-fn groups_name_programs_that_exist() {
+fn a_group_must_name_existing_programs() {
     for (text, word) in [
         ("[group:g]\nprograms=a\n", "no [program:a]"),
         ("[group:g]\nprograms=b,c d\n[program:b]\ncommand=b\n", "can't be a name"),
@@ -357,7 +357,7 @@ fn groups_name_programs_that_exist() {
 }
 
 #[test]
-fn a_file_that_says_nothing_is_refused() {
+fn a_file_without_settings_is_refused() {
     for text in [
         "",
         "\n\n",
@@ -368,7 +368,7 @@ fn a_file_that_says_nothing_is_refused() {
     ] {
         let found = problems(text);
         assert!(
-            found.len() == 1 && found[0].contains("there is no [supervisord]"),
+            found.len() == 1 && found[0].contains("the file has no [supervisord]"),
             "{text}: {found:?}"
         );
     }
@@ -378,7 +378,7 @@ fn a_file_that_says_nothing_is_refused() {
 }
 
 #[test]
-fn sections_are_obeyed_ignored_with_a_note_or_refused() {
+fn sections_are_applied_ignored_with_a_note_or_refused() {
     let text = "[supervisord]\n[unix_http_server]\nfile=/x\n[inet_http_server]\nport=1\n[supervisorctl]\n\
                 [rpcinterface:supervisor]\na=b\n[ctlplugin:x]\n[foo]\ncommand=x\n";
     assert_eq!(config(text).notes.len(), 6);
@@ -401,7 +401,7 @@ fn sections_are_obeyed_ignored_with_a_note_or_refused() {
 }
 
 #[test]
-fn defaults_of_all_sections_are_obeyed() {
+fn defaults_apply_to_all_sections() {
     let config =
         config("[DEFAULT]\nuser=ann\npriority=7\n[supervisord]\n[program:a]\ncommand=a\npriority=8\n[group:g]\n");
     assert_eq!(config.supervisord.user.as_ref().map(|user| user.uid), Some(1000));
@@ -415,7 +415,7 @@ fn defaults_of_all_sections_are_obeyed() {
 }
 
 #[test]
-fn no_message_repeats_what_may_be_a_password() {
+fn no_message_contains_a_possible_password() {
     for text in [
         "[program:a]\ncommand=a\nenvironment=hunter2\n",
         "[program:a]\ncommand=a\nenvironment=A=\"hunter2\n",
@@ -441,7 +441,7 @@ fn no_message_repeats_what_may_be_a_password() {
 }
 
 #[test]
-fn what_has_no_effect_is_noted() {
+fn a_setting_without_effect_gets_a_note() {
     let lines = "stdout_logfile_maxbytes=0\nstderr_logfile_backups=3\nstdout_events_enabled=true\n\
                  stderr_capture_maxbytes=0\nstderr_events_enabled=false\nstderr_syslog=false\nserverurl=AUTO\n";
     let config = config(&format!("[program:a]\ncommand=a\n{lines}"));
@@ -455,7 +455,7 @@ fn what_has_no_effect_is_noted() {
 }
 
 #[test]
-fn outputs_go_where_they_are_sent() {
+fn each_output_has_its_destination() {
     let outputs = |lines: &str| {
         let instance = program(&format!("command=a\n{lines}")).instance(0).unwrap();
         (instance.stdout, instance.stderr)
@@ -469,7 +469,7 @@ fn outputs_go_where_they_are_sent() {
         outputs("stdout_logfile=/dev/fd/2\nstderr_logfile=/proc/self/fd/1"),
         (Log::Own(Stream::Err), out)
     );
-    // Of a redirected stream not even a bad file is looked at.
+    // The file of a redirected stream is not checked.
     assert_eq!(outputs("redirect_stderr=true\nstderr_logfile=syslog").1, Log::Discard);
     let (stdout, stderr) = outputs("stdout_logfile=AUTO");
     assert!(matches!(stdout, Log::Automatic(path) if path.starts_with(std::env::temp_dir())));
@@ -497,7 +497,7 @@ fn the_environment_expands_in_any_value() {
 }
 
 #[test]
-fn readiness_and_watchdogs() {
+fn readiness_and_watchdog_keys_are_checked_together() {
     let beyond = |text: &str| program(&format!("command=a\n{text}")).beyond.clone();
     let default = beyond("");
     assert_eq!((default.readiness, default.watchdogsecs), (Readiness::Grace, None));
@@ -522,7 +522,7 @@ fn readiness_and_watchdogs() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_one_clear_line() {
+fn a_missing_file_is_reported_in_one_line() {
     let errors = load(Path::new("/no/such/file.conf")).unwrap_err();
     assert_eq!(errors, ["cannot read /no/such/file.conf: No such file or directory"]);
 }

@@ -1,35 +1,35 @@
-//! What a `user` is: /etc/passwd and /etc/group, read as text.
+//! The accounts for `user`, read from /etc/passwd and /etc/group.
 //!
-//! The C library also knows users of LDAP and the like, but it may load code and open sockets for that, in
-//! a supervisor that is to stay small. A user that is missing here is an error before anything
-//! starts, never a program that runs as another user.
+//! The C library also supports LDAP and similar services, but it may load code and open sockets for them. The
+//! taskmaster avoids that. A user that is missing here is an error before any start, so no program runs as another
+//! user by mistake.
 
 use std::fs;
 
-/// One line of /etc/passwd, and the groups that list the user.
+/// A line of /etc/passwd, and the groups that list the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
-    /// Its name.
+    /// The name of the user.
     pub name: String,
-    /// Its number.
+    /// The numeric id of the user.
     pub uid: u32,
-    /// Its primary group.
+    /// The id of the primary group.
     pub gid: u32,
-    /// All its groups, the primary one first.
+    /// The ids of all its groups, the primary one first.
     pub groups: Vec<u32>,
 }
 
-/// The text of /etc/passwd and /etc/group.
+/// The texts of /etc/passwd and /etc/group.
 #[derive(Clone, Debug, Default)]
 pub struct Accounts {
-    /// /etc/passwd
+    /// The text of /etc/passwd.
     pub passwd: String,
-    /// /etc/group
+    /// The text of /etc/group.
     pub group: String,
 }
 
 impl Accounts {
-    /// This machine's. A file that can't be read counts as empty: then there are no users.
+    /// The accounts of this machine. A file that cannot be read counts as empty.
     pub fn of_system() -> Accounts {
         let read = |path| {
             fs::read(path)
@@ -45,7 +45,7 @@ impl Accounts {
     /// The user with this name or number.
     ///
     /// # Errors
-    /// There is none.
+    /// No such user exists.
     pub fn find(&self, wanted: &str) -> Result<User, String> {
         let number: Option<u32> = wanted.parse().ok();
         let is_wanted = |user: &User| number.map_or(user.name == wanted, |number| user.uid == number);
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn by_name_and_by_number() {
+    fn a_user_is_found_by_name_and_by_number() {
         let ann = User {
             name: "ann".to_owned(),
             uid: 1000,
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn no_other_names() {
+    fn an_unknown_user_is_refused() {
         for wanted in ["", "Ann", "bob", "bad", "1001", "-1", "4294967295", "#", "x"] {
             assert!(accounts().find(wanted).is_err(), "{wanted}");
         }

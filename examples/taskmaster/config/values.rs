@@ -1,8 +1,8 @@
-//! What single values mean: from the text behind a `=` to plain data, or one clause that says what
-//! is wrong with it. Nothing here knows sections or keys; the caller adds those to the message.
+//! Parses single values: the text after a `=` becomes plain data, or a clause that describes the mistake. The caller
+//! adds the section and the key to the message.
 //!
-//! Numbers are read as Python reads them, because supervisord does: `1_000` is a number, and a number may be
-//! negative where that makes no sense. supervisord then behaves as with 0, and so do these functions.
+//! Numbers follow Python's rules, as in supervisord. `1_000` is a number. A number may be negative even where that
+//! makes no sense. supervisord then behaves as for 0, and so do these functions.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,21 +11,21 @@ use pidherd::signal::Signal;
 
 use super::words;
 
-/// More instances of one program than this are taken for a slip of the pen.
+/// The largest number of instances of a program. A larger number is probably a mistake.
 pub const MOST_INSTANCES: u32 = 100_000;
 
-/// Whether a program that ended by itself is started again.
+/// The condition for a restart after an exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AutoRestart {
-    /// Whatever it ended with.
+    /// Restart after every exit.
     Always,
-    /// Unless it ended with one of its `exitcodes`.
+    /// Restart unless the exit code is in `exitcodes`.
     Unexpected,
-    /// Not at all.
+    /// Never restart.
     Never,
 }
 
-/// `true`, `false` and their other spellings.
+/// Parses `true`, `false` and their other spellings.
 pub fn boolean(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" | "1" => Ok(true),
@@ -34,8 +34,8 @@ pub fn boolean(text: &str) -> Result<bool, String> {
     }
 }
 
-/// A whole number as Python reads it: a sign, digits, and single underscores between digits. One that
-/// is too large for the type is as large as the type allows.
+/// Parses a whole number by Python's rules: a sign, digits, and single underscores between digits. A number that is
+/// too large for the type becomes the type's largest value.
 pub fn integer(text: &str) -> Result<i64, String> {
     let text = text.trim();
     let (negative, digits) = match text.strip_prefix('-') {
@@ -50,7 +50,7 @@ pub fn integer(text: &str) -> Result<i64, String> {
     Ok(if negative { -number } else { number })
 }
 
-/// A whole number that is not negative, and fits.
+/// Parses a whole number that is not negative and fits the type.
 pub fn count(text: &str) -> Result<u32, String> {
     match integer(text)? {
         number @ ..=-1 => Err(format!("must not be negative, and {number} is")),
@@ -58,22 +58,22 @@ pub fn count(text: &str) -> Result<u32, String> {
     }
 }
 
-/// A whole number; 0 if it is negative, and the largest one if it is too large.
+/// Parses a whole number. A negative number becomes 0, and one that is too large becomes the largest value.
 pub fn count_from_zero(text: &str) -> Result<u32, String> {
     Ok(u32::try_from(integer(text)?.max(0)).unwrap_or(u32::MAX))
 }
 
-/// Whole seconds, counted from zero as [`count_from_zero`].
+/// Parses whole seconds by the rules of [`count_from_zero`].
 pub fn seconds(text: &str) -> Result<Duration, String> {
     count_from_zero(text).map(|seconds| Duration::from_secs(seconds.into()))
 }
 
-/// A least value of a resource limit.
+/// Parses the least value of a resource limit.
 pub fn limit(text: &str) -> Result<u64, String> {
     Ok(integer(text)?.max(0).unsigned_abs())
 }
 
-/// A number of instances: none if it is negative, and no more than [`MOST_INSTANCES`].
+/// Parses a number of instances, at most [`MOST_INSTANCES`]. A negative number becomes 0.
 pub fn instances(text: &str) -> Result<u32, String> {
     match count_from_zero(text)? {
         number @ 0..=MOST_INSTANCES => Ok(number),
@@ -81,7 +81,7 @@ pub fn instances(text: &str) -> Result<u32, String> {
     }
 }
 
-/// The number of the first instance; may be negative.
+/// Parses the number of the first instance. It may be negative.
 pub fn first_instance(text: &str) -> Result<i64, String> {
     const WITHIN: std::ops::RangeInclusive<i64> = -(u32::MAX as i64)..=u32::MAX as i64;
     let number = integer(text)?;
@@ -91,13 +91,13 @@ pub fn first_instance(text: &str) -> Result<i64, String> {
     }
 }
 
-/// A priority; may be negative.
+/// Parses a priority. It may be negative.
 pub fn priority(text: &str) -> Result<i32, String> {
     let within = integer(text)?.clamp(i32::MIN.into(), i32::MAX.into());
     Ok(i32::try_from(within).unwrap_or_default())
 }
 
-/// `true`, `false` or `unexpected`.
+/// Parses `true`, `false` or `unexpected`.
 pub fn autorestart(text: &str) -> Result<AutoRestart, String> {
     if text.eq_ignore_ascii_case("unexpected") {
         return Ok(AutoRestart::Unexpected);
@@ -109,7 +109,7 @@ pub fn autorestart(text: &str) -> Result<AutoRestart, String> {
     }
 }
 
-/// A path from the root.
+/// Parses an absolute path.
 pub fn absolute(text: &str) -> Result<PathBuf, String> {
     match PathBuf::from(text) {
         path if path.is_absolute() => Ok(path),
@@ -117,22 +117,22 @@ pub fn absolute(text: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// A list of exit codes; empty if none is expected.
+/// Parses a list of exit codes. An empty list means that no exit is expected.
 pub fn exit_codes(text: &str) -> Result<Vec<u8>, String> {
     if text.trim().is_empty() {
         return Ok(Vec::new());
     }
     let code = |part: &str| u8::try_from(integer(part).ok()?).ok();
     let codes: Option<Vec<u8>> = text.split(',').map(code).collect();
-    codes.ok_or_else(|| "expected exit codes from 0 to 255, with commas between".to_owned())
+    codes.ok_or_else(|| "expected exit codes from 0 to 255, separated by commas".to_owned())
 }
 
-/// A signal by name or number.
+/// Parses the name or the number of a signal.
 pub fn signal(text: &str) -> Result<Signal, String> {
     text.parse::<Signal>().map_err(|error| error.to_string())
 }
 
-/// A file mode mask, in octal.
+/// Parses a file mode mask in octal.
 pub fn umask(text: &str) -> Result<u32, String> {
     let digits = text.strip_prefix("0o").unwrap_or(text);
     let octal = digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -142,26 +142,25 @@ pub fn umask(text: &str) -> Result<u32, String> {
     }
 }
 
-/// A name of a program, group or process. What would make a NAME on the command line mean two
-/// things is refused.
+/// Parses the name of a program, group or process. A name that would make a NAME ambiguous is refused.
 pub fn name(text: &str) -> Result<String, String> {
     let name = text.trim();
     let bad = |symbol: char| symbol.is_whitespace() || symbol.is_control() || matches!(symbol, ':' | '/');
     match name {
         "" => Err("a name is missing".to_owned()),
-        "*" => Err("\"*\" can't be a name, it means more than one process".to_owned()),
+        "*" => Err("\"*\" cannot be a name, because it means several processes".to_owned()),
         _ if name.contains(bad) => Err(format!("{name:?} can't be a name: no spaces, colons, slashes")),
         _ => Ok(name.to_owned()),
     }
 }
 
-/// Names with commas between; there may be none.
+/// Parses names that are separated by commas. The list may be empty.
 pub fn names(text: &str) -> Result<Vec<String>, String> {
     let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
     parts.map(name).collect()
 }
 
-/// The words of a command.
+/// Parses the words of a command.
 pub fn command(text: &str) -> Result<Vec<String>, String> {
     match words::split(text)? {
         words if words.is_empty() => Err("the command is empty".to_owned()),
@@ -170,8 +169,8 @@ pub fn command(text: &str) -> Result<Vec<String>, String> {
     }
 }
 
-/// What went wrong with the expansion of a value that may hold a password. The name of a variable that is missing is
-/// told; anything else that the message repeats could be a part of the password.
+/// A message about the failed expansion of a value that may contain a password. It includes the name of a missing
+/// variable. Other parts of `message` are omitted, because they could be a part of the password.
 pub fn discreet(message: &str) -> String {
     let is_variable = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     let missing = message
@@ -180,7 +179,7 @@ pub fn discreet(message: &str) -> String {
         .filter(|(name, rest)| is_variable(name) && rest.starts_with("s: the environment has no "));
     match missing {
         Some((name, _)) => format!("%(ENV_{name})s: the environment has no {name}"),
-        None => "a \"%\" in it can't be expanded: write \"%%\" for a percent sign".to_owned(),
+        None => "a \"%\" in the value cannot be expanded: write \"%%\" for a percent sign".to_owned(),
     }
 }
 
@@ -230,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_supervisord_takes_for_nothing_is_zero() {
+    fn a_negative_number_means_zero() {
         assert_eq!((seconds("-1"), count_from_zero("-9")), (Ok(Duration::ZERO), Ok(0)));
         assert_eq!(count_from_zero("99999999999"), Ok(u32::MAX));
         assert_eq!((instances("1"), instances("0"), instances("-2")), (Ok(1), Ok(0), Ok(0)));
@@ -240,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn restarts_codes_signals_masks() {
+    fn restarts_codes_signals_and_masks_are_parsed() {
         assert_eq!(autorestart("Unexpected"), Ok(AutoRestart::Unexpected));
         assert_eq!(autorestart("true"), Ok(AutoRestart::Always));
         assert_eq!(autorestart("off"), Ok(AutoRestart::Never));
@@ -260,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_from_the_root() {
+    fn only_absolute_paths_are_accepted() {
         assert_eq!(absolute("/x"), Ok("/x".into()));
         assert!(absolute("x").is_err() && absolute("").is_err());
     }

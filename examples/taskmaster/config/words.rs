@@ -1,10 +1,10 @@
-//! The words of a command, as Python's `shlex.split` sees them: supervisord splits with nothing else.
+//! Splits a command into words by the rules of Python's `shlex.split`, as supervisord does.
 //!
-//! The rules are close to a shell's, and differ where it matters: `#` is an ordinary character, a
-//! backslash before a newline yields the newline, and within double quotes a backslash escapes only `"`
-//! and `\`. The crate shell-words was used here before; it follows the shell in all three.
+//! The rules are close to those of a shell, with three differences: `#` is an ordinary character, a backslash before
+//! a newline yields the newline, and within double quotes a backslash escapes only `"` and `\`. The crate shell-words
+//! was rejected, because it follows the shell in all three.
 
-/// How the next character is taken.
+/// The context of the next character.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Outside of quotes.
@@ -19,13 +19,13 @@ enum State {
     DoubleEscaped,
 }
 
-/// Splits `text` into words; an empty text has none.
+/// Splits `text` into words. An empty text has none.
 ///
 /// # Errors
-/// A quote is not closed, or nothing follows a backslash.
+/// A quote is not closed, or no character follows a backslash.
 pub fn split(text: &str) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
-    // The word that is being read; quotes make a word even where nothing is in them.
+    // The current word. Empty quotes make an empty word.
     let mut word: Option<String> = None;
     let mut state = State::Plain;
     for symbol in text.chars() {
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finished_is_refused() {
+    fn an_incomplete_command_is_refused() {
         for text in ["'a", "a \"b", "\"a\\\"", "a\\", "\"a\\"] {
             assert!(split(text).is_err(), "{text}");
         }

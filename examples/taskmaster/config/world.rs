@@ -1,4 +1,4 @@
-//! What a file's meaning depends on besides its text.
+//! The facts outside of a file that affect its meaning.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -8,15 +8,15 @@ use super::expand::{Scope, Value};
 use super::users::Accounts;
 use crate::files::{self, Fifo};
 
-/// What a file's meaning depends on besides its text.
+/// The facts outside of a file that affect its meaning.
 #[derive(Clone, Debug, Default)]
 pub struct World {
     /// The directory of the file, for `%(here)s`.
     pub here: String,
-    /// The working directory that the taskmaster was started in: relative paths on its command line and for
-    /// itself are relative to this one, also after it has changed its own.
+    /// The working directory at the start of the taskmaster. Relative paths on its command line and in its own
+    /// settings are relative to this directory, even after it has changed its own.
     pub started_in: PathBuf,
-    /// The machine's name, for `%(host_node_name)s`.
+    /// The name of the machine, for `%(host_node_name)s`.
     pub host: String,
     /// The environment, for `%(ENV_X)s`.
     pub environment: BTreeMap<String, String>,
@@ -27,7 +27,7 @@ pub struct World {
 }
 
 impl World {
-    /// This process's surroundings, for a file at `path`.
+    /// The facts of this process for a file at `path`.
     pub fn around(path: &Path) -> World {
         static STARTED_IN: OnceLock<PathBuf> = OnceLock::new();
         let started_in = STARTED_IN.get_or_init(|| std::env::current_dir().unwrap_or_default());
@@ -47,12 +47,12 @@ impl World {
         world
     }
 
-    /// A path from the root, without `.` and `..`.
+    /// An absolute path without `.` and `..`.
     pub fn absolute(&self, path: &Path) -> PathBuf {
         without_dots(&self.started_in.join(path))
     }
 
-    /// `~` and `~name` at the front of a path replaced by that user's home.
+    /// Replaces a leading `~` or `~name` with the user's home directory.
     pub fn at_home(&self, path: &str) -> Result<String, String> {
         let Some(tilde) = path.strip_prefix('~') else {
             return Ok(path.to_owned());
@@ -67,7 +67,7 @@ impl World {
         Ok(format!("{home}{rest}"))
     }
 
-    /// The names that every section may use, beside `here`.
+    /// The names that every section may use, in addition to `here`.
     pub fn scope(&self) -> Scope {
         let text = |text: &String| Value::Text(text.clone());
         let environment = self.environment.iter();
@@ -85,7 +85,7 @@ pub fn text_of(path: &Path, fifo: Fifo) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| format!("{} is not UTF-8", path.display()))
 }
 
-/// A path without `.` and `..`, as Python's `abspath` makes it: links are not looked at.
+/// A path without `.` and `..`, by the rules of Python's `abspath`, which does not follow links.
 pub fn without_dots(path: &Path) -> PathBuf {
     let mut whole = PathBuf::new();
     for part in path.components() {

@@ -1,33 +1,22 @@
-//! The end: everything is stopped, the highest priority number first, as supervisord does it.
+//! The shutdown: it stops all programs, the highest priority number first, as supervisord does.
 //!
-//! Programs of one priority are stopped at the same time, and those of the next lower number only when they are gone. So
-//! a program that others depend on is given the lower number, and outlives them.
+//! Programs of equal priority are stopped at the same time. The next lower number follows when they have ended. A
+//! program that other programs need gets a lower number, so it outlives them.
 
 use pidherd::{GroupId, Target};
 
-use super::{Herd, Member};
+use super::model::{Closing, Herd, Member};
 
-/// The end concerns all programs.
+/// The name for all programs in messages about the shutdown.
 const EVERYTHING: &str = "all";
 
-/// How far the end has come.
-#[derive(Debug, Default)]
-pub(super) struct Closing {
-    begun: bool,
-    forced: bool,
-    /// The priorities whose turn is still to come, the next one last.
-    tiers: Vec<(i32, i32)>,
-    /// The priority that is being stopped.
-    current: Option<(i32, i32)>,
-}
-
 impl Herd {
-    /// Whether the end has begun.
+    /// Whether the shutdown has begun.
     pub fn is_closing(&self) -> bool {
         self.closing.begun
     }
 
-    /// Begins to stop everything.
+    /// Begins to stop all programs.
     pub fn shut_down(&mut self) {
         if self.closing.begun {
             return;
@@ -45,7 +34,7 @@ impl Herd {
         self.advance_closing();
     }
 
-    /// Stops everything with SIGKILL, now.
+    /// Kills all programs with SIGKILL at once.
     pub fn kill_all(&mut self) {
         self.to_start.clear();
         self.closing = Closing {
@@ -59,13 +48,13 @@ impl Herd {
         self.take_in(killed.map(drop), EVERYTHING);
     }
 
-    /// Whether the end is reached: everything is down that can be killed.
+    /// Whether the shutdown is complete: each process that can be killed has ended.
     pub fn is_over(&self) -> bool {
         let all_asked = self.closing.begun && self.closing.tiers.is_empty();
         all_asked && (self.supervisor.is_down() || self.members.iter().all(|member| self.is_down(member)))
     }
 
-    /// Whether all went well: no stop was cut short, and nothing is left.
+    /// Whether the shutdown was clean: no stop was cut short, and no process survived SIGKILL.
     pub fn went_well(&self) -> bool {
         !self.closing.forced && self.unkillable.is_empty()
     }
@@ -87,7 +76,7 @@ impl Herd {
     fn stop_next_tier(&mut self) {
         self.closing.current = self.closing.tiers.pop();
         let Some(tier) = self.closing.current.filter(|_| !self.closing.tiers.is_empty()) else {
-            // For the last ones, or none at all, the supervisor itself shuts down.
+            // The supervisor itself shuts down the last tier, or an empty herd.
             let stopped = self.supervisor.shutdown();
             self.take_in(stopped.map(drop), EVERYTHING);
             return;
@@ -104,7 +93,7 @@ impl Herd {
         }
     }
 
-    /// Whether nothing of a member is alive or about to be, but for what survives SIGKILL.
+    /// Whether no process of a member is alive or about to start. Processes that survive SIGKILL do not count.
     fn is_down(&self, member: &Member) -> bool {
         let Some(group) = self.supervisor.group(member.id) else {
             return true;

@@ -1,13 +1,13 @@
-//! From one configuration to the next with as little disturbance as possible.
+//! Changes the herd from one configuration to the next with as little disturbance as possible.
 //!
-//! What the new file no longer has is stopped and removed, what it has besides is added and started. A program that is
-//! in both goes through the library's plan: a policy changes in place, an environment at the next start, and only a
-//! changed command restarts a process. What did not change keeps its processes, and also the number of instances that
-//! `scale` has given it.
+//! A program that only the old file has is stopped and removed. A program that only the new file has is added and
+//! started. A program in both files goes through the library's reload plan: a policy changes in place, an environment
+//! changes at the next start, and only a changed command restarts a process. An unchanged program keeps its
+//! processes, and also the number of instances that `scale` set.
 //!
-//! A program that is down is another matter. An instance that failed gets another chance with any change, since the
-//! change may be what was wrong. `autostart` that is turned on starts what is down. What was stopped on request stays
-//! down with any other change.
+//! Different rules apply to a process that is down. A failed instance is started again after any change, because the
+//! change may remove the cause of the failure. If the change turns `autostart` on, each process that is down is
+//! started. A process that was stopped by a command stays down after any other change.
 
 use std::sync::Arc;
 
@@ -15,11 +15,11 @@ use pidherd::lifecycle::State;
 use pidherd::supervisor::Status;
 use pidherd::{GroupId, GroupSpec, InstanceId};
 
-use super::{Herd, Member, Terms, empty_groups, with_priorities};
+use super::model::{Herd, Member, Terms, empty_groups, with_priorities};
 use crate::config::{AutoRestart, Config, Program};
 use crate::spec;
 
-/// How much a reload did, in programs.
+/// The number of programs that a reload added, removed, changed, or left unchanged.
 #[derive(Debug, Default)]
 struct Changes {
     added: u32,
@@ -28,7 +28,7 @@ struct Changes {
     unchanged: u32,
 }
 
-/// What a reload means for a program that is in both files.
+/// The change that a reload makes to a program in both files.
 struct Update {
     id: GroupId,
     priority: (i32, i32),
@@ -37,35 +37,35 @@ struct Update {
     target: u32,
 }
 
-/// Which instances of a changed program are started, if they are down.
+/// The rule for which instances of a changed program are started if they are down.
 struct Revival {
-    /// Every instance.
+    /// Whether every instance is started.
     all: bool,
-    /// Instances that have come to an end with a changed command, by number.
+    /// The numbers of the ended instances with a changed command.
     restarts: Vec<u32>,
-    /// Whether an instance is restarted whatever it ended with.
+    /// Whether an instance is restarted after every exit.
     always: bool,
-    /// Whether the program starts by itself.
+    /// Whether the program has `autostart`.
     autostart: bool,
-    /// How many instances there are to be: those with higher numbers are on their way out.
+    /// The new number of instances. Instances with higher numbers are being removed.
     target: u32,
 }
 
 impl Herd {
-    /// Makes the herd what `config` describes, and returns in one line what changed.
+    /// Changes the herd to what `config` describes, and returns the number of changes in one line.
     ///
     /// # Errors
-    /// One line: a program cannot be as described, and nothing was done.
+    /// One line: the library refuses a program, and nothing was changed.
     pub fn reload(&mut self, config: &Config) -> Result<String, String> {
         if self.is_closing() {
-            return Err("shutting down: nothing is changed any more".to_owned());
+            return Err("shutting down: no reload is accepted".to_owned());
         }
         self.own.check_reload(&config.supervisord)?;
         let terms = Terms {
             open_files: self.open_files,
             adopts_orphans: false,
         };
-        // A herd of its own that never starts anything: whatever is wrong with a program comes up here.
+        // Building a second herd, which starts nothing, reveals every error in the programs.
         drop(Herd::new(config, terms).map_err(|error| format!("nothing is changed: {error}"))?);
         self.start_rest();
         let mut updates = Vec::new();
@@ -113,7 +113,7 @@ impl Herd {
         ids.len() as u32
     }
 
-    /// Adds a program. All of it was checked, so an error is rare, and keeps no other program back.
+    /// Adds a program. All values were checked before, so an error is rare. It does not affect other programs.
     fn introduce(&mut self, priority: (i32, i32), program: Arc<Program>, changes: &mut Changes) {
         let namesake = |member: &&Member| {
             member.leaving && member.program.group == program.group && member.program.name == program.name
@@ -131,7 +131,7 @@ impl Herd {
         }
     }
 
-    /// What the new file means for a program that is there.
+    /// Prepares the change of a program that is in both files.
     fn check_update(&self, index: usize, priority: (i32, i32), program: Arc<Program>) -> Result<Update, String> {
         let member = &self.members[index];
         let old = &member.program;
@@ -145,7 +145,7 @@ impl Herd {
             program.numprocs
         };
         let spec = spec::group(&program, &member.alias, target, self.open_files);
-        let plan = self.supervisor.plan(member.id, &spec);
+        let plan = self.supervisor.plan_reload(member.id, &spec);
         plan.map_err(|error| format!("nothing is changed: {}", self.plainly(&error, &program.name)))?;
         Ok(Update {
             id: member.id,
@@ -156,7 +156,8 @@ impl Herd {
         })
     }
 
-    /// Changes a program. All of it was checked, so an error is rare; the program then stays as it is.
+    /// Changes a program. All values were checked before, so an error is rare. After an error the program stays as it
+    /// is.
     fn update(&mut self, update: Update, changes: &mut Changes) {
         let Update {
             id,
@@ -201,7 +202,7 @@ impl Herd {
 
     fn revive(&mut self, group: GroupId, revival: &Revival) {
         if revival.all {
-            // Also for instances that are added later.
+            // The start of the group also applies to instances that are added later.
             let started = self.supervisor.start(group);
             return self.take_in(started.map(drop), &self.called(group));
         }
@@ -221,7 +222,7 @@ impl Herd {
         }
     }
 
-    /// The programs that stay in the order of the new file, those that are being removed behind them.
+    /// Sorts the programs into the order of the new file. Programs that are being removed come last.
     fn sort_as(&mut self, config: &Config) {
         let order: Vec<_> = with_priorities(config).map(|(_, program)| program).collect();
         self.members.sort_by_key(|member| {
@@ -238,8 +239,8 @@ impl Revival {
         let another_command = self.restarts.contains(&status.name.number);
         match status.state {
             _ if status.name.number >= self.target => false,
-            // It was wanted up to the end, by `autostart` or by a command. With another command the library itself has
-            // started it again.
+            // A fatal instance was wanted until it failed. If its command changed, the library itself has started it
+            // again.
             State::Fatal { .. } => !another_command,
             State::Exited { expected, .. } => self.autostart && (another_command || !expected || self.always),
             _ => false,
@@ -248,8 +249,8 @@ impl Revival {
 }
 
 impl Member {
-    /// Whether `program` is what this member is to become: the same name, and processes of the same
-    /// names, since a process with another name is another process.
+    /// Whether `program` is the new version of this member. Both have the same name and the same process names,
+    /// because a process with another name is another process.
     fn is_same_as(&self, program: &Program) -> bool {
         let same_name = self.program.group == program.group && self.program.name == program.name;
         same_name && !self.leaving && self.program.process_name(0).ok() == program.process_name(0).ok()

@@ -1,8 +1,8 @@
-//! Which processes a NAME means: from the word that was typed to the supervisor's targets.
+//! Resolves a NAME that a user typed to targets of the supervisor.
 
 use pidherd::{InstanceId, Target};
 
-use super::{Herd, Member};
+use super::model::{Herd, Member};
 use crate::names;
 
 /// One process of a member.
@@ -27,7 +27,7 @@ impl Herd {
             .collect())
     }
 
-    /// Every process there is, in the order in which they are started.
+    /// Every process, in start order.
     pub(super) fn places(&self) -> Vec<Place> {
         let of = |(member, Member { id, .. }): (usize, &Member)| {
             let ids = self
@@ -44,7 +44,7 @@ impl Herd {
         self.members.iter().enumerate().flat_map(of).collect()
     }
 
-    /// Whole members as groups, others process by process.
+    /// Converts whole members to groups, and single processes to instances.
     pub(super) fn targets(&self, places: &[Place]) -> Vec<Target> {
         let mut targets = Vec::new();
         for places in places.chunk_by(|a, b| a.member == b.member) {
@@ -66,21 +66,21 @@ impl Herd {
 
     pub(super) fn check_startable(&self, places: &[Place]) -> Result<(), String> {
         if self.is_closing() {
-            return Err("shutting down: nothing is started any more".to_owned());
+            return Err("shutting down: no start is accepted".to_owned());
         }
         if !places.is_empty() && places.iter().all(|place| self.members[place.member].leaving) {
-            return Err("it is no longer in the configuration".to_owned());
+            return Err("the program is no longer in the configuration".to_owned());
         }
         if !places.is_empty() && places.iter().all(|place| !self.members[place.member].may_start()) {
-            return Err("the old one is still being stopped".to_owned());
+            return Err("the old program of this name is still being stopped".to_owned());
         }
         Ok(())
     }
 
-    /// The program that `scale text` means.
+    /// The index of the program that `scale text` refers to.
     pub(super) fn scalable(&self, text: &str) -> Result<usize, String> {
         if self.is_closing() {
-            return Err("shutting down: nothing is started any more".to_owned());
+            return Err("shutting down: no start is accepted".to_owned());
         }
         let wanted = text.strip_suffix(":*").unwrap_or(text);
         let staying = || self.members.iter().enumerate().filter(|(_, member)| !member.leaving);
@@ -97,7 +97,7 @@ impl Herd {
         }
     }
 
-    /// The one program called `wanted`, or `group:wanted` where several groups have it.
+    /// The only program with the name `wanted`. If several groups have it, `wanted` must be `GROUP:NAME`.
     fn scalable_by_name(&self, wanted: &str) -> Result<usize, String> {
         let (group, name) = match wanted.split_once(':') {
             Some((group, name)) => (Some(group), name),
@@ -118,7 +118,7 @@ impl Herd {
         }
     }
 
-    /// Whether the processes of a member, `count` of them, would all have names of their own.
+    /// Checks that `count` processes of a member have names that no other process of the group has.
     pub(super) fn check_new_names(&self, index: usize, count: u32) -> Result<(), String> {
         let member = &self.members[index];
         let siblings: Vec<&Member> = self

@@ -1,21 +1,21 @@
-//! The state of each process, in the words of `status`.
+//! The answer to `status`: the state of each process.
 
 use std::time::Duration;
 
-use pidherd::lifecycle::{Failed, Failure, Left, State, Stopping};
+use pidherd::lifecycle::{Failed, Failure, Remaining, State, Stopping};
 use pidherd::supervisor::Status;
 
-use super::Herd;
+use super::model::Herd;
 use super::select::Place;
 use crate::config::{Program, Readiness};
 use crate::names;
 use crate::report::{Row, clock};
 
 impl Herd {
-    /// A row for each process that `text` means, or for all.
+    /// A row for each process that `text` names. Without `text`, a row for every process.
     ///
     /// # Errors
-    /// One line: it means none.
+    /// One line: `text` names no process.
     pub fn status(&self, text: Option<&str>) -> Result<Vec<Row>, String> {
         let places = text.map_or_else(|| Ok(self.places()), |text| self.select(text))?;
         let row = |place: &Place| {
@@ -34,17 +34,17 @@ impl Herd {
         let retries = program.startretries;
         match &status.state {
             State::Starting { .. } if program.beyond.readiness != Readiness::Grace => {
-                format!("{}, not ready yet{}", alive(status), says(status))
+                format!("{}, not ready yet{}", alive(status), status_text(status))
             }
-            State::Starting { .. } | State::Running { .. } => format!("{}{}", alive(status), says(status)),
+            State::Starting { .. } | State::Running { .. } => format!("{}{}", alive(status), status_text(status)),
             State::Stopping(_) if self.unkillable.contains(&status.instance) => {
                 format!("{}, survives SIGKILL", alive(status))
             }
             State::Stopping(Stopping {
-                left: Left::Others { exit, .. },
+                remaining: Remaining::Others { exit, .. },
                 ..
             }) => {
-                format!("{exit}, but what it has started is alive")
+                format!("{exit}, but processes that it started are alive")
             }
             State::Stopping(Stopping {
                 failed: Some(Failed { failure, .. }),
@@ -52,7 +52,7 @@ impl Herd {
             }) => {
                 format!("{}, being stopped: {failure}", alive(status))
             }
-            State::Stopping(_) => format!("{}, asked to stop{}", alive(status), says(status)),
+            State::Stopping(_) => format!("{}, asked to stop{}", alive(status), status_text(status)),
             State::Exited { exit, expected } => {
                 let verdict = if *expected { "as expected" } else { "not expected" };
                 format!("{exit}, {verdict}{}", lasted(status))
@@ -73,14 +73,15 @@ impl Herd {
     }
 }
 
-/// What comes after the wait. `used` is how many failed starts count against the retries, the last one included.
+/// Describes the step after the delay. `used` is the number of failed starts that count against the retries,
+/// including the last one.
 fn retry(failure: &Failure, used: u32, retries: u32) -> String {
     match failure {
-        // A lack of memory or the like is no fault of the program's, and uses up no retry.
-        Failure::Spawn { permanent: false, .. } => "another try".to_owned(),
-        // It ran, and is restarted after a delay.
+        // A missing resource, such as memory, is no fault of the program and uses up no retry.
+        Failure::Spawn { permanent: false, .. } => "another attempt".to_owned(),
+        // The process reached RUNNING before it ended, and is restarted after a delay.
         _ if used == 0 => "restart".to_owned(),
-        // The number of retries was lowered meanwhile.
+        // A reload lowered the number of retries in the meantime.
         _ if used > retries => "last retry".to_owned(),
         _ => format!("retry {used} of {retries}"),
     }
@@ -94,18 +95,18 @@ fn alive(status: &Status) -> String {
     }
 }
 
-/// More characters of a process's status text do not fit into a line.
+/// The number of characters of a status text that fit into a line.
 const LONGEST_WORDS: usize = 60;
 
-/// The status text of a process (`STATUS=` of the notify protocol), in quotes. It may hold anything, and none of its control
-/// characters may reach a terminal.
-fn says(status: &Status) -> String {
-    let Some(words) = &status.says else {
+/// The status text of a process (`STATUS=` of the notify protocol), in quotes. The text may contain control
+/// characters, which are escaped, so that none of them reaches a terminal.
+fn status_text(status: &Status) -> String {
+    let Some(words) = &status.status_text else {
         return String::new();
     };
     match words.char_indices().nth(LONGEST_WORDS) {
-        Some((end, _)) => format!(", says {:?}...", words.get(..end).unwrap_or_default()),
-        None => format!(", says {words:?}"),
+        Some((end, _)) => format!(", status {:?}...", words.get(..end).unwrap_or_default()),
+        None => format!(", status {words:?}"),
     }
 }
 
@@ -114,7 +115,7 @@ fn lasted(status: &Status) -> String {
     lasted.map_or(String::new(), |lasted| format!(", after {}", clock(lasted)))
 }
 
-/// Why it is down. For a failed spawn the library's own sentence, which names the step and the path.
+/// The reason why a process is down. For a failed spawn it is the library's error, which names the step and the path.
 fn why(status: &Status, failure: &Failure) -> String {
     match (failure, &status.last_error) {
         (Failure::Spawn { .. }, Some(error)) => error.to_string(),
@@ -134,8 +135,8 @@ mod tests {
             permanent: false,
         };
         let ended = Failure::Ended(Exit::Code(1));
-        assert_eq!(retry(&shortage, 0, 3), "another try");
-        assert_eq!(retry(&shortage, 2, 3), "another try");
+        assert_eq!(retry(&shortage, 0, 3), "another attempt");
+        assert_eq!(retry(&shortage, 2, 3), "another attempt");
         assert_eq!(retry(&ended, 1, 3), "retry 1 of 3");
         assert_eq!(retry(&ended, 3, 3), "retry 3 of 3");
         assert_eq!(retry(&ended, 2, 1), "last retry");

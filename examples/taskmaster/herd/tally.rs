@@ -1,10 +1,10 @@
-//! The outcome of a command, in a line.
+//! Sums up the outcome of a command in one line.
 
 use pidherd::supervisor::Outcome;
 
-use super::Verb;
+use super::model::Verb;
 
-/// The outcome of a command, summed up over all processes that it meant.
+/// The outcome of a command, summed up over all its processes.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     accepted: u32,
@@ -25,16 +25,18 @@ impl Tally {
         self.accepted + self.already + self.queued + self.failed
     }
 
-    /// The answer.
+    /// Formats the answer.
     ///
     /// # Errors
-    /// The only request that can come to nothing: a signal to what isn't running.
+    /// A signal reached no process, because none is running. No other command fails here.
     pub(super) fn line(&self, verb: Verb, text: &str) -> Result<String, String> {
         let (verb, already) = match verb {
             Verb::Start => ("start".to_owned(), "already up"),
             Verb::Stop => ("stop".to_owned(), "already down"),
-            Verb::Restart => ("restart".to_owned(), "already on its way"),
-            Verb::Signal(_) if self.accepted + self.failed == 0 => return Err(format!("nothing of {text} is running")),
+            Verb::Restart => ("restart".to_owned(), "already in progress"),
+            Verb::Signal(_) if self.accepted + self.failed == 0 => {
+                return Err(format!("no process of {text} is running"));
+            }
             Verb::Signal(signal) => (format!("signal {signal}"), "not running"),
         };
         let counts = [
@@ -53,7 +55,7 @@ impl Tally {
         };
         let parts: Vec<String> = counts.into_iter().filter(|&(count, _)| count > 0).map(part).collect();
         let parts = if parts.is_empty() {
-            "there is nothing".to_owned()
+            "no processes".to_owned()
         } else {
             parts.join(", ")
         };

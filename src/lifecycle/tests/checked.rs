@@ -4,7 +4,7 @@
 //! actions. An input that the model rules out is impossible, and the table must ignore it.
 
 use super::super::{
-    Action, Input, Left, Lifecycle, Policy, Reaction, Reply, State, StateName, Stopping, Transition, Wanted,
+    Action, Input, Lifecycle, Policy, Reaction, Remaining, Reply, State, StateName, Stopping, Transition, Wanted,
 };
 use crate::exit::Pid;
 use crate::signal::Signal;
@@ -45,7 +45,7 @@ impl Model {
 
     fn rules_out(self, input: Input) -> bool {
         match input {
-            Input::Spawned(_) | Input::Cloned(_) => !self.spawn_pending,
+            Input::Spawned(_) | Input::Cloned(_) | Input::SpawnWithdrawn => !self.spawn_pending,
             Input::Executed => !self.in_flight,
             // A spawn may also fail in exec, after the process is known.
             Input::SpawnFailed { .. } => !self.spawn_pending && !self.leader,
@@ -119,6 +119,7 @@ impl Checked {
             match input {
                 Input::Spawned(_) => (model.spawn_pending, model.leader) = (false, true),
                 Input::Cloned(_) => (model.spawn_pending, model.leader, model.in_flight) = (false, true, true),
+                Input::SpawnWithdrawn => model.spawn_pending = false,
                 Input::Executed => model.in_flight = false,
                 Input::SpawnFailed { .. } => (model.spawn_pending, model.leader) = (false, false),
                 Input::Exited(_) | Input::ExitedLeaving(_) => model.leader = false,
@@ -137,7 +138,7 @@ impl Checked {
         model.others = matches!(
             stopping,
             Some(Stopping {
-                left: Left::Others { .. },
+                remaining: Remaining::Others { .. },
                 ..
             })
         );
@@ -188,7 +189,10 @@ impl Checked {
             life.state,
             State::Starting { pid: Some(_), .. }
                 | State::Running { .. }
-                | State::Stopping(Stopping { left: Left::Leader, .. })
+                | State::Stopping(Stopping {
+                    remaining: Remaining::Leader,
+                    ..
+                })
         );
         let spawn_pending = matches!(life.state, State::Starting { pid: None, .. });
         assert_eq!((spawn_pending, alive), (model.spawn_pending, model.leader), "{life:?}");

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::super::restart::Counters;
 use super::super::{
-    Backoff, CrashBudget, Failure, Input, Lifecycle, Policy, Restart, Rung, Scope, Startup, State, StateName,
-    StopLadder, Wanted,
+    CrashBudget, Delay, Failure, Input, Lifecycle, Policy, Restart, Rung, Scope, Startup, State, StateName, StopLadder,
+    Wanted,
 };
 use super::checked::{Checked, Model};
 use super::reach::{Spawn, assert_start_succeeds, assert_stop_succeeds};
@@ -59,6 +59,7 @@ impl Node {
             Input::Spawned(self.checked.pid()),
             Input::Cloned(self.checked.pid()),
             Input::Executed,
+            Input::SpawnWithdrawn,
             failed(false),
             failed(true),
             Input::Exited(Exit::Code(0)),
@@ -181,7 +182,7 @@ fn all_rules_hold_with_process_groups_and_delays() {
     let policy = Policy {
         restart: Restart::Always,
         start_retries: 1,
-        restart_delay: Backoff::Fixed(SECOND),
+        restart_delay: Delay::Fixed(SECOND),
         crash_budget: budget(1),
         cool_off: Some(SECOND),
         stop: group_ladder(),
@@ -208,7 +209,7 @@ fn all_rules_hold_when_all_times_are_zero() {
     let policy = Policy {
         startup: Startup::Grace(Duration::ZERO),
         restart: Restart::Always,
-        backoff: Backoff::NONE,
+        backoff: Delay::NONE,
         crash_budget: None,
         stable_after: Duration::ZERO,
         cool_off: Some(Duration::ZERO),
@@ -227,8 +228,8 @@ fn all_rules_hold_when_all_times_are_infinite() {
         startup: Startup::Grace(Duration::MAX),
         restart: Restart::Never,
         start_retries: u32::MAX,
-        backoff: Backoff::Fixed(Duration::MAX),
-        restart_delay: Backoff::Fixed(Duration::MAX),
+        backoff: Delay::Fixed(Duration::MAX),
+        restart_delay: Delay::Fixed(Duration::MAX),
         stable_after: Duration::MAX,
         cool_off: Some(Duration::MAX),
         stop: StopLadder::signal(Signal::TERM, Scope::ProcessGroup, Duration::MAX),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::{
-    Action, Backoff, CrashBudget, Failure, Input, Policy, Reply, Restart, Startup, State, StateName, Wanted,
+    Action, CrashBudget, Delay, Failure, Input, Policy, Reply, Restart, Startup, State, StateName, Wanted,
 };
 use super::world::{Program, SECOND, SLEEP, World, always};
 use crate::exit::Exit;
@@ -374,7 +374,7 @@ fn the_exited_state_contains_the_exit_status() {
 #[test]
 fn a_restart_waits_for_its_delay() {
     let policy = Policy {
-        restart_delay: Backoff::Linear {
+        restart_delay: Delay::Linear {
             step: SECOND,
             cap: SECOND * 60,
         },

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::super::{
-    Backoff, CrashBudget, ExpectedExits, Failure, Input, Policy, Restart, Rung, Scope, Startup, StopLadder,
+    CrashBudget, Delay, ExpectedExits, Failure, Input, Policy, Restart, Rung, Scope, Startup, StopLadder,
 };
 use super::checked::Checked;
 use super::reach::{Spawn, assert_start_succeeds, assert_stop_succeeds};
@@ -97,14 +97,14 @@ impl Dice {
         ])
     }
 
-    fn backoff(&mut self) -> Backoff {
+    fn backoff(&mut self) -> Delay {
         let (first, cap) = (self.duration(), self.duration());
         let jitter = u8::try_from(self.below(101)).unwrap();
         self.of(&[
-            Backoff::NONE,
-            Backoff::Fixed(first),
-            Backoff::Linear { step: first, cap },
-            Backoff::Exponential { first, cap, jitter },
+            Delay::NONE,
+            Delay::Fixed(first),
+            Delay::Linear { step: first, cap },
+            Delay::Exponential { first, cap, jitter },
         ])
     }
 
@@ -181,6 +181,7 @@ impl Dice {
             spawned,
             cloned,
             Input::Executed,
+            Input::SpawnWithdrawn,
             Input::NotReady,
             Input::EndedBefore,
             spawn_failed,
@@ -197,7 +198,7 @@ impl Dice {
             0 => self.of(&any_input),
             1 | 2 => command,
             3..6 => Input::Timeout,
-            _ if checked.model.spawn_pending => self.of(&[spawned, cloned, cloned, spawn_failed]),
+            _ if checked.model.spawn_pending => self.of(&[spawned, cloned, Input::SpawnWithdrawn, spawn_failed]),
             _ if checked.model.in_flight => {
                 self.of(&[Input::Executed, spawn_failed, Input::Exited(exit), Input::Ready])
             }

@@ -3,7 +3,7 @@
 
 use std::ffi::{c_long, c_void};
 
-use super::{CloneArgs, Entry};
+use super::clone_args::{CloneArgs, Entry};
 
 /// Makes one system call. Returns the kernel's result, which is `-errno` on failure.
 ///

@@ -4,7 +4,7 @@
 use std::arch::asm;
 use std::ffi::{c_long, c_void};
 
-use super::{CloneArgs, Entry};
+use super::clone_args::{CloneArgs, Entry};
 
 /// Makes one system call. Returns the kernel's result, which is `-errno` on failure. It does not write errno,
 /// so a child that shares its parent's memory may call it.

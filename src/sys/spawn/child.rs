@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 
 use super::interpreter::{Inquiry, inquire, is_about_files, may_execute};
 use super::parent::Parent;
-use super::script::{DECIMAL, LONGEST_PID_KEY, Own, Step, Then};
+use super::script::{DECIMAL, LONGEST_PID_KEY, Own, Syscall, Then};
 use crate::sys::arch::syscall;
 
 /// What the parent hands to the child, and what it gets back. Parent and child use it at the same time: the parent
@@ -23,9 +23,9 @@ pub(crate) struct Run {
     pub parts: [Part; 2],
     /// The thread that makes the child, if the script asks for it.
     pub parent: Parent,
-    /// The environment of a child whose own pid is in it ([`Own::Environment`]).
+    /// The environment for a child that needs its own pid in it ([`Own::Environment`]).
     pub environment: *const usize,
-    /// The entry of that environment with the pid; the digits come behind the key, whose length is `pid_key`.
+    /// The entry of that environment with the pid. The digits follow the key of `pid_key` bytes.
     pub pid_entry: [u8; LONGEST_PID_KEY + DECIMAL],
     pub pid_key: usize,
     /// A number of the child's ([`Then::Number`]).
@@ -40,7 +40,7 @@ pub(crate) struct Run {
     /// The failed step's label and errno; an errno of 0 says that nothing failed.
     pub failed_label: AtomicUsize,
     pub failed_errno: AtomicI32,
-    /// What the child has found out about an execve that failed. The parent reads it when the child has let go.
+    /// What the child has found out about an execve that failed. The parent reads it when the child has released the memory.
     pub inquiry: Inquiry,
 }
 
@@ -60,8 +60,8 @@ impl Stage {
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Part {
-    pub first: *const Step,
-    pub end: *const Step,
+    pub first: *const Syscall,
+    pub end: *const Syscall,
 }
 
 impl Part {
@@ -74,7 +74,7 @@ impl Part {
 /// The execve, of those that failed, that explains best why there is no program.
 struct Tried {
     /// Null before the first.
-    step: *const Step,
+    step: *const Syscall,
     errno: c_int,
 }
 
@@ -115,7 +115,7 @@ pub(crate) unsafe extern "C" fn enter(run: *mut c_void) -> ! {
 }
 
 /// Calls what the step says; 0 if that was as it should be, else the errno.
-unsafe fn perform(step: &Step, run: *mut Run, tried: &mut Tried) -> c_int {
+unsafe fn perform(step: &Syscall, run: *mut Run, tried: &mut Tried) -> c_int {
     // SAFETY: the script's constructors put valid arguments into every step, and `run` is valid.
     unsafe {
         let args = arguments(step, run);
@@ -157,7 +157,7 @@ unsafe fn perform(step: &Step, run: *mut Run, tried: &mut Tried) -> c_int {
 }
 
 /// The arguments of a step, those that are the child's own included.
-unsafe fn arguments(step: &Step, run: *const Run) -> [usize; 6] {
+unsafe fn arguments(step: &Syscall, run: *const Run) -> [usize; 6] {
     let mut args = step.args;
     // SAFETY: `run` is valid, and the constructors name an argument that there is.
     unsafe {
@@ -226,7 +226,7 @@ unsafe fn place(from: usize, target: usize) -> c_int {
 }
 
 /// Repeats a step that closes one descriptor for every number up to `end`.
-unsafe fn close_up_to(step: &Step, end: usize) -> c_int {
+unsafe fn close_up_to(step: &Syscall, end: usize) -> c_int {
     let [mut number, ..] = step.args;
     while number < end {
         number = number.wrapping_add(1);
@@ -242,7 +242,7 @@ unsafe fn close_up_to(step: &Step, end: usize) -> c_int {
 /// directory that may not be searched must not hide what the next directory has; shells go on as well. The search
 /// ends where the program was found and can't run, and where the system is short of something: to start another
 /// program of the same name would be worse than to start none.
-fn search(step: &Step, errno: c_int, tried: &mut Tried) -> c_int {
+fn search(step: &Syscall, errno: c_int, tried: &mut Tried) -> c_int {
     match errno {
         libc::ENOEXEC | libc::ELIBBAD | libc::ETXTBSY | libc::E2BIG => return errno,
         libc::ENOMEM | libc::EAGAIN | libc::EMFILE | libc::ENFILE | libc::EINTR | libc::EFAULT => return errno,
@@ -267,8 +267,8 @@ fn is_absence(errno: c_int) -> bool {
     matches!(errno, libc::ENOENT | libc::ENOTDIR)
 }
 
-/// Looks for a candidate that is there after all: then it is its interpreter that is not. One whose errno is
-/// not the one that was kept is tried once more.
+/// Looks for a candidate that exists: then its interpreter is missing. A candidate with another errno than the one
+/// that was kept is tried once more.
 unsafe fn look_again(run: *const Run, tried: &mut Tried) {
     // SAFETY: as in `enter`; the first argument of an execve is the address of a path.
     unsafe {
@@ -377,14 +377,14 @@ mod tests {
 
     /// What is reported of a search that meets these: which candidate, and the errno.
     fn searched(errnos: &[c_int]) -> (usize, c_int) {
-        let step = |label| Step {
+        let step = |label| Syscall {
             nr: libc::SYS_execve,
             args: [0; 6],
             own: Own::None,
             then: Then::Search,
             label,
         };
-        let steps: Vec<Step> = (1..=errnos.len()).map(step).collect();
+        let steps: Vec<Syscall> = (1..=errnos.len()).map(step).collect();
         let mut tried = Tried {
             step: std::ptr::null(),
             errno: libc::ENOENT,

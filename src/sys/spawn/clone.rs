@@ -16,7 +16,8 @@ use crate::sys::descriptors::above_standard_if_possible;
 /// Handlers of the parent become default actions in the child (Linux 5.5). libc has it as a c_int, in
 /// which it doesn't fit: its value there is 0.
 const CLONE_CLEAR_SIGHAND: u64 = 1 << 32;
-/// The child begins its life in the cgroup whose directory is given (Linux 5.7). Likewise.
+/// The child begins its life in the cgroup with the given directory (Linux 5.7). The libc crate lacks it on some
+/// targets.
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
 
 /// A way to make a child, best first.
@@ -129,7 +130,7 @@ fn clone3(lent: &Lent, request: &CloneRequest<'_>, pidfd: *mut c_int) -> isize {
         size = CloneArgs::SIZE_CGROUP;
     }
     // SAFETY: the flight owns the stack, the record, the steps and all that they point to. No other child uses them,
-    // and the flight neither frees nor changes them before the child has let go. With CLONE_VFORK that is before this
+    // and the flight neither frees nor changes them before the child has released the memory. With CLONE_VFORK that is before this
     // returns; else the kernel zeroes the flight's word. The kernel writes `pidfd`, a local of the caller, before this
     // returns.
     unsafe { arch::clone3(&args, size, child::enter, lent.run.cast()) }
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_in_flight_lets_go_when_it_ends() {
+    fn a_child_in_flight_releases_its_memory_when_it_ends() {
         let mut flight = flight();
         let request = CloneRequest {
             method: Method::Clone3,

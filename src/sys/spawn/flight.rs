@@ -3,12 +3,13 @@
 //!
 //! The parent of a vfork waits until the child has called execve or has ended, so it can lend the child anything. A
 //! child *in flight* runs while the parent goes on. So a flight owns everything that its child reads or writes, and
-//! keeps it unchanged until the child has let go of it. The kernel tells when that is: it zeroes a word in this memory
+//! keeps it unchanged until the child has released it. The kernel tells when that is: it zeroes a word in this memory
 //! when the child has a memory of its own (execve) or none any more (its end); see CLONE_CHILD_CLEARTID in clone(2).
 //!
 //! What can happen to the parent meanwhile:
 //!
-//! - *It drops the flight.* The memory is leaked on purpose: a process that hangs in the kernel may use it later.
+//! - *It drops the flight.* The memory is leaked on purpose: a process that hangs in the kernel may use it later. The
+//!   owner of a flight had better keep it until then.
 //! - *It forks.* The copy has its own copy of the memory, which no child uses.
 //! - *It calls execve or ends.* The child keeps the old memory alive until it lets go.
 //! - *It panics.* The flight is dropped like anything else, or the process ends.
@@ -23,7 +24,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 use super::child::{Part, Run, Stage};
 use super::interpreter::Inquiry;
 use super::parent::Parent;
-use super::script::{DECIMAL, LONGEST_PID_KEY, Prelude, Script, Step};
+use super::script::{DECIMAL, LONGEST_PID_KEY, Prelude, Script, Syscall};
 use super::stack::Stack;
 use crate::sys::fork::process_number;
 
@@ -41,7 +42,7 @@ pub(crate) struct Flight {
 struct Parts {
     stack: Stack,
     prelude: Prelude,
-    /// The environment of a child whose own pid is in it.
+    /// The environment for a child that needs its own pid in it.
     environment: Vec<usize>,
 }
 
@@ -227,7 +228,7 @@ pub(super) struct Lent {
     pub stack_top: *mut c_void,
 }
 
-fn part(steps: &[Step]) -> Part {
+fn part(steps: &[Syscall]) -> Part {
     let range = steps.as_ptr_range();
     Part {
         first: range.start,

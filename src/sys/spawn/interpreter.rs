@@ -1,9 +1,9 @@
-//! Why an execve failed: the child finds out whether the program is there and which interpreter is at fault.
+//! The reason why an execve failed: the child finds out whether the program exists and which interpreter is at fault.
 //!
-//! execve(2) says "no such file" of a script whose interpreter is missing, and of a program whose dynamic linker
-//! is. Only the child can tell these from a program that is missing: it has the root, the directory and the rights
-//! with which the kernel looked. It follows the chain of interpreters as the kernel does, by system calls alone;
-//! see [`super::child`] for what code in the child must not do. The successful path never comes here.
+//! execve(2) returns ENOENT for a script with a missing interpreter, and for a program with a missing dynamic linker.
+//! Only the child can distinguish these from a missing program: it has the root, the directory and the rights that
+//! the kernel used. It follows the chain of interpreters as the kernel does, by system calls alone; see
+//! [`super::child`] for what code in the child must not do. The successful path never comes here.
 
 use std::ffi::{CStr, c_int};
 

@@ -19,7 +19,7 @@ use crate::sys::nr;
 /// One system call and what becomes of its result.
 #[derive(Clone, Debug)]
 #[repr(C)]
-pub(crate) struct Step {
+pub(crate) struct Syscall {
     pub(super) nr: c_long,
     pub(super) args: [usize; 6],
     pub(super) then: Then,
@@ -29,8 +29,8 @@ pub(crate) struct Step {
     pub(super) label: usize,
 }
 
-/// An argument whose value belongs to one spawn, not to the script. Several children can run one script at the same
-/// time, so the child must not write into the memory of the script.
+/// An argument that belongs to one spawn, not to the script. Several children can run one script at the same time, so
+/// a child must not write into the memory of the script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Own {
     /// No argument.
@@ -73,14 +73,14 @@ pub(crate) enum Then {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Text(usize);
 
-/// The steps of a command and the memory that they point to. The same script serves every spawn of the command, also
-/// several at the same time, so neither the parent nor a child changes it once it is complete.
+/// The system calls of a command and the memory that they point to. The same script serves every spawn of the
+/// command, also several at the same time, so neither the parent nor a child changes it once it is complete.
 ///
-/// Buffers are vectors of words, for their alignment, and never grow, so that their address (whose
-/// provenance is exposed, for the kernel) stays good.
+/// Buffers are vectors of words, for their alignment. They never grow, so their address stays valid. The provenance
+/// of the address is exposed, for the kernel.
 #[derive(Debug, Default)]
 pub(crate) struct Script {
-    steps: Vec<Step>,
+    steps: Vec<Syscall>,
     held: Vec<Vec<u64>>,
     own_environment: Option<OwnEnvironment>,
     pub(super) asks_for_parent: bool,
@@ -108,7 +108,7 @@ pub(crate) struct Image<'a> {
     pub candidates: &'a [(usize, CString)],
     pub argv: &'a [CString],
     pub env: &'a [CString],
-    /// An environment key (with its `=`) whose value is to be the child's own pid. At most [`LONGEST_PID_KEY`] bytes.
+    /// An environment key (with its `=`) for the child's own pid. At most [`LONGEST_PID_KEY`] bytes.
     pub pid_key: Option<&'a CStr>,
 }
 
@@ -120,9 +120,10 @@ const USUAL_STEPS: usize = 32;
 #[derive(Debug)]
 pub(crate) struct Prelude {
     script: Arc<Script>,
-    steps: Vec<Step>,
-    /// The argument of capset(2).
-    capabilities: Box<[u64; CAPABILITY_WORDS]>,
+    steps: Vec<Syscall>,
+    /// The argument of capset(2). No box: to move one claims that nothing else points to its content, and a child in
+    /// flight may.
+    capabilities: Vec<u64>,
 }
 
 impl Prelude {
@@ -130,7 +131,7 @@ impl Prelude {
         Prelude {
             script: Arc::default(),
             steps: Vec::with_capacity(USUAL_STEPS),
-            capabilities: Box::default(),
+            capabilities: Vec::with_capacity(CAPABILITY_WORDS),
         }
     }
 
@@ -148,7 +149,7 @@ impl Prelude {
         self.script = Arc::clone(nothing);
     }
 
-    pub(crate) fn steps(&self) -> &[Step] {
+    pub(crate) fn steps(&self) -> &[Syscall] {
         &self.steps
     }
 
@@ -231,7 +232,8 @@ impl Prelude {
 
     /// capset(2).
     pub(crate) fn set_capabilities(&mut self, label: usize, sets: CapabilitySets) {
-        *self.capabilities = sets.to_words();
+        self.capabilities.clear();
+        self.capabilities.extend_from_slice(&sets.to_words());
         let address = self.capabilities.as_mut_ptr().expose_provenance();
         let args = [address, address.wrapping_add(CAPABILITY_DATA)];
         self.call(label, libc::SYS_capset, &args);
@@ -249,7 +251,7 @@ impl Prelude {
 
     fn push(&mut self, label: usize, nr: c_long, args: [usize; 6], then: Then) {
         let own = Own::None;
-        self.steps.push(Step {
+        self.steps.push(Syscall {
             nr,
             args,
             then,
@@ -269,7 +271,7 @@ fn padded(args: &[usize]) -> [usize; 6] {
 }
 
 impl Script {
-    pub(crate) fn steps(&self) -> &[Step] {
+    pub(crate) fn steps(&self) -> &[Syscall] {
         &self.steps
     }
 
@@ -422,7 +424,7 @@ impl Script {
     }
 
     pub(super) fn push_own(&mut self, label: usize, nr: c_long, args: [usize; 6], then: Then, own: Own) {
-        self.steps.push(Step {
+        self.steps.push(Syscall {
             nr,
             args,
             then,

@@ -49,8 +49,8 @@ impl Script {
         self.call(label, libc::SYS_sched_setaffinity, &[0, bytes.len(), address]);
     }
 
-    /// Writes `value` to the child's own oom_score_adj. `scratch` is a descriptor number that is free by
-    /// then. (With CLONE_VFORK the kernel doesn't apply it to the parent, whose memory it still is.)
+    /// Writes `value` to the child's own oom_score_adj. `scratch` is a descriptor number that is free by then. (With
+    /// CLONE_VFORK the kernel does not apply the value to the parent, although the memory is shared.)
     pub(crate) fn oom_score_adj(&mut self, label: usize, value: i32, scratch: RawFd) {
         let path = self.hold(b"/proc/self/oom_score_adj\0");
         let text = value.to_string();

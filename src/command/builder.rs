@@ -1,0 +1,485 @@
+//! The description of a program to run.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::capability::Capabilities;
+use super::env::Environment;
+use super::identity::Identity;
+use super::settings::{Resource, Settings};
+use super::stdio::{Shared, Stdio};
+use crate::signal::{Signal, SignalSet};
+
+/// A program, its arguments, and all settings that apply before it runs. The names are those of
+/// [`std::process::Command`] where it has them.
+///
+/// A child starts clean, independent of the host: default actions for all signals, no blocked signal, and only the
+/// declared descriptors.
+/// ```
+/// use pidherd::{Command, Stdio};
+///
+/// let mut child = Command::new("cat").stdin(Stdio::null()).umask(0o027).spawn()?;
+/// assert!(child.wait()?.exit.success());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    pub(super) program: OsString,
+    pub(super) arg0: Option<OsString>,
+    pub(super) args: Vec<OsString>,
+    pub(super) env: Environment,
+    pub(super) stdio: [Stdio; 3],
+    pub(super) passed: Vec<Passed>,
+    pub(super) current_dir: Option<PathBuf>,
+    pub(super) chroot: Option<PathBuf>,
+    pub(super) umask: Option<u32>,
+    pub(super) identity: Identity,
+    pub(super) setsid: Option<bool>,
+    pub(super) process_group: Option<ProcessGroup>,
+    pub(super) no_new_privileges: Option<bool>,
+    pub(super) signal_mask: SignalSet,
+    pub(super) ignored_signals: SignalSet,
+    pub(super) settings: Settings,
+}
+
+/// The setting of the process group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ProcessGroup {
+    /// The host's process group.
+    Inherited,
+    /// The process group with this number; 0 for a new one.
+    Number(i32),
+}
+
+/// A descriptor beyond the standard streams.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Passed {
+    pub(super) target: RawFd,
+    pub(super) stdio: Stdio,
+}
+
+impl Command {
+    /// Makes a command that runs `program`.
+    ///
+    /// *With a slash* it is a path. The child looks it up inside its root directory, as the user that it runs as,
+    /// and, if it is relative, in its working directory. So a relative program with [`Command::current_dir`] is
+    /// looked up in the new directory, as in the standard library and posix_spawn(3).
+    ///
+    /// *Without a slash* it is searched in the directories of the child's `PATH` (in `/bin:/usr/bin` if it has none),
+    /// at each spawn anew, as in execvp(3). An empty name in `PATH`, also that of an empty `PATH`, is the working
+    /// directory of the child. A directory that cannot be searched is skipped for any reason. The search ends at the
+    /// first file that can be executed, and at one that is found and cannot run (`ENOEXEC`, `ETXTBSY`, `E2BIG`). A
+    /// program or script with a missing interpreter is skipped.
+    ///
+    /// A host with privileges should name its programs by absolute paths.
+    pub fn new(program: impl AsRef<OsStr>) -> Command {
+        Command {
+            program: program.as_ref().to_owned(),
+            arg0: None,
+            args: Vec::new(),
+            env: Environment::default(),
+            stdio: [Stdio::inherit(), Stdio::inherit(), Stdio::inherit()],
+            passed: Vec::new(),
+            current_dir: None,
+            chroot: None,
+            umask: None,
+            identity: Identity::default(),
+            setsid: None,
+            process_group: None,
+            no_new_privileges: None,
+            signal_mask: SignalSet::EMPTY,
+            ignored_signals: SignalSet::EMPTY,
+            settings: Settings::default(),
+        }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Command {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<I>(mut self, args: I) -> Command
+    where
+        I: IntoIterator,
+        I::Item: AsRef<OsStr>,
+    {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets the name that the program sees as its own (`argv[0]`) instead of the value of [`Command::new`].
+    #[must_use]
+    pub fn arg0(mut self, arg0: impl AsRef<OsStr>) -> Command {
+        self.arg0 = Some(arg0.as_ref().to_owned());
+        self
+    }
+
+    /// Sets a variable of the child's environment. Other variables come from the host's environment when the command
+    /// is compiled, except for those about the host's own service (`NOTIFY_SOCKET`, `WATCHDOG_*`, `LISTEN_*`). Other
+    /// settings set variables too: [`Command::user`] sets `USER`, `LOGNAME`, `HOME` and `SHELL`,
+    /// [`Command::current_dir`] and [`Command::chroot`] set `PWD`. This method and [`Command::env_remove`] take
+    /// precedence over all of these, in any order of the calls.
+    #[must_use]
+    pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Command {
+        self.env.set(key.as_ref(), value.as_ref());
+        self
+    }
+
+    /// Sets variables of the child's environment.
+    #[must_use]
+    pub fn envs<I, K, V>(mut self, variables: I) -> Command
+    where
+        I: IntoIterator<Item = (K, V)>,
+        K: AsRef<OsStr>,
+        V: AsRef<OsStr>,
+    {
+        for (key, value) in variables {
+            self.env.set(key.as_ref(), value.as_ref());
+        }
+        self
+    }
+
+    /// Removes a variable from the child's environment.
+    #[must_use]
+    pub fn env_remove(mut self, key: impl AsRef<OsStr>) -> Command {
+        self.env.remove(key.as_ref());
+        self
+    }
+
+    /// Removes all variables: those of the host, those from other settings, and those that were set before this call.
+    #[must_use]
+    pub fn env_clear(mut self) -> Command {
+        self.env.clear();
+        self
+    }
+
+    /// Sets the child's working directory. The child enters it as the user that it runs as, inside its root
+    /// directory. The default is the host's, or `/` with [`Command::chroot`]. A relative program is looked up in it
+    /// (see [`Command::new`]). Relative paths of [`OpenFile`](crate::OpenFile) are relative to the host's working directory instead.
+    ///
+    /// `PWD` becomes this path if it is absolute (or relative to `/`, with [`Command::chroot`]) and without `.` and
+    /// `..`. Otherwise the child has no `PWD`, since that of the host would be wrong. See [`Command::env`].
+    #[must_use]
+    pub fn current_dir(mut self, path: impl AsRef<Path>) -> Command {
+        self.current_dir = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// Sets the child's root directory (chroot(2)); needs CAP_SYS_CHROOT.
+    #[must_use]
+    pub fn chroot(mut self, path: impl AsRef<Path>) -> Command {
+        self.chroot = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// Sets standard input. The default is the host's.
+    #[must_use]
+    pub fn stdin(mut self, stdio: impl Into<Stdio>) -> Command {
+        self.stdio[0] = stdio.into();
+        self
+    }
+
+    /// Sets standard output. The default is the host's.
+    #[must_use]
+    pub fn stdout(mut self, stdio: impl Into<Stdio>) -> Command {
+        self.stdio[1] = stdio.into();
+        self
+    }
+
+    /// Sets standard error. The default is the host's.
+    #[must_use]
+    pub fn stderr(mut self, stdio: impl Into<Stdio>) -> Command {
+        self.stdio[2] = stdio.into();
+        self
+    }
+
+    /// Adds a descriptor: `stdio` as number `target` (3 or more) of the child.
+    #[must_use]
+    pub fn fd(mut self, target: RawFd, stdio: impl Into<Stdio>) -> Command {
+        self.passed.push(Passed {
+            target,
+            stdio: stdio.into(),
+        });
+        self
+    }
+
+    /// Sets the file mode creation mask (umask(2)). The default is the host's.
+    #[must_use]
+    pub fn umask(mut self, mask: u32) -> Command {
+        self.umask = Some(mask);
+        self
+    }
+
+    /// Sets the user of the child: uid, primary group and all supplementary groups come from the user database
+    /// (getpwnam(3), getgrouplist(3)) at the time of [`Command::compile`]. [`Command::uid`], [`Command::gid`] and
+    /// [`Command::groups`] replace a part of it.
+    ///
+    /// The child's `USER`, `LOGNAME`, `HOME` and `SHELL` are set for this user too, as for a service of systemd with
+    /// `User=`, unless the command sets them (see [`Command::env`]). [`Command::uid`] alone leaves them as they are
+    /// in the host.
+    #[must_use]
+    pub fn user(mut self, name: impl Into<String>) -> Command {
+        self.identity.user = Some(name.into());
+        self
+    }
+
+    /// Sets the real, effective and saved user id. The default is the host's.
+    ///
+    /// Supplementary groups are never inherited across a change of ids: without [`Command::groups`] and
+    /// [`Command::user`] the list becomes the primary group alone. The gid stays the host's unless it is set.
+    #[must_use]
+    pub fn uid(mut self, uid: u32) -> Command {
+        self.identity.uid = Some(uid);
+        self
+    }
+
+    /// Sets the real, effective and saved group id. Supplementary groups as for [`Command::uid`].
+    #[must_use]
+    pub fn gid(mut self, gid: u32) -> Command {
+        self.identity.gid = Some(gid);
+        self
+    }
+
+    /// Sets the supplementary groups, exactly these.
+    #[must_use]
+    pub fn groups(mut self, groups: &[u32]) -> Command {
+        self.identity.groups = Some(groups.to_owned());
+        self
+    }
+
+    /// Gives the child a session of its own (setsid(2)), without a controlling terminal. The default is a new session
+    /// if the child runs as another, unprivileged user and no process group is set: otherwise the child could type
+    /// into the host's terminal (TIOCSTI).
+    #[must_use]
+    pub fn setsid(mut self, setsid: bool) -> Command {
+        self.setsid = Some(setsid);
+        self
+    }
+
+    /// Sets the process group to join (setpgid(2)), by its number in the PID namespace of the child; 0 for a new one.
+    ///
+    /// By default, [`Command::spawn`] and [`Spawner::spawn`](crate::Spawner::spawn) leave the child in the host's
+    /// process group, and a [`Supervisor`](crate::Supervisor) gives it one of its own
+    /// ([why](crate::GroupSpec#process-groups)).
+    #[must_use]
+    pub fn process_group(mut self, group: i32) -> Command {
+        self.process_group = Some(ProcessGroup::Number(group));
+        self
+    }
+
+    /// Keeps the child in the host's process group, also under a [`Supervisor`](crate::Supervisor). Use it for a
+    /// program that must get the signals of the host's terminal, or that reads from the terminal while the host is in
+    /// the foreground.
+    #[must_use]
+    pub fn inherit_process_group(mut self) -> Command {
+        self.process_group = Some(ProcessGroup::Inherited);
+        self
+    }
+
+    /// Whether execve cannot give new privileges to the child (PR_SET_NO_NEW_PRIVS; set-user-id programs, file
+    /// capabilities). The default is true if the child runs as another, unprivileged user.
+    #[must_use]
+    pub fn no_new_privileges(mut self, yes: bool) -> Command {
+        self.no_new_privileges = Some(yes);
+        self
+    }
+
+    /// Sets the signals that are blocked when the program begins. The default is none.
+    #[must_use]
+    pub fn signal_mask(mut self, blocked: SignalSet) -> Command {
+        self.signal_mask = blocked;
+        self
+    }
+
+    /// Sets the signals that are ignored when the program begins, independent of the host. The default is none.
+    #[must_use]
+    pub fn ignored_signals(mut self, ignored: SignalSet) -> Command {
+        self.ignored_signals = ignored;
+        self
+    }
+
+    /// Sets the nice value, -20 to 19 (setpriority(2)). The default is the host's.
+    #[must_use]
+    pub fn nice(mut self, nice: i32) -> Command {
+        self.settings.nice = Some(nice);
+        self
+    }
+
+    /// Sets the CPUs that the child can run on (sched_setaffinity(2)). The default is the host's.
+    #[must_use]
+    pub fn cpu_affinity(mut self, cpus: &[usize]) -> Command {
+        self.settings.affinity = Some(cpus.to_owned());
+        self
+    }
+
+    /// Sets the preference of the kernel for killing the child when memory is short, -1000 (never) to 1000
+    /// (proc_pid_oom_score_adj(5)). The default is the host's.
+    #[must_use]
+    pub fn oom_score_adj(mut self, value: i32) -> Command {
+        self.settings.oom_score_adj = Some(value);
+        self
+    }
+
+    /// Sets a resource limit (setrlimit(2)), [`Resource::UNLIMITED`] for none. The default is the host's. The limit
+    /// is set with the host's privileges, so it can be above the host's.
+    #[must_use]
+    pub fn limit(mut self, resource: Resource, soft: u64, hard: u64) -> Command {
+        self.settings.limits.push((resource, soft, hard));
+        self
+    }
+
+    /// Makes the terminal that is descriptor `fd` of the child (0 to 2, or a passed one) its controlling
+    /// terminal (TIOCSCTTY). Implies a new session.
+    #[must_use]
+    pub fn controlling_terminal(mut self, fd: RawFd) -> Command {
+        self.settings.controlling_terminal = Some(fd);
+        self
+    }
+
+    /// Makes the child's process group the foreground one of the terminal that is descriptor `fd` of the
+    /// child (TIOCSPGRP). The terminal must be the controlling one of the child's session.
+    #[must_use]
+    pub fn foreground(mut self, fd: RawFd) -> Command {
+        self.settings.foreground = Some(fd);
+        self
+    }
+
+    /// Sets the signal that the child gets when the *thread* that spawned it ends (PR_SET_PDEATHSIG). It is set after
+    /// the change of ids, which would clear it; a program that gains privileges by execve clears it too. If the
+    /// parent has already ended, the child does not start (`ESRCH` at
+    /// [`SpawnStep::ParentDeathSignal`](crate::SpawnStep::ParentDeathSignal)). This works in another PID namespace as
+    /// well. The early end of the thread alone, without its process, is detected with glibc and
+    /// CONFIG_CHECKPOINT_RESTORE.
+    #[must_use]
+    pub fn parent_death_signal(mut self, signal: Signal) -> Command {
+        self.settings.parent_death_signal = Some(signal);
+        self
+    }
+
+    /// Sets the capabilities that the child can ever have (the bounding set). The default is the host's.
+    ///
+    /// An ambient or inheritable capability beyond it is refused when the command is compiled
+    /// ([`CommandError::BeyondBounding`](crate::CommandError::BeyondBounding)): by itself, the bounding set limits
+    /// only the capabilities of program files.
+    #[must_use]
+    pub fn bounding_capabilities(mut self, set: Capabilities) -> Command {
+        self.settings.bounding = Some(set);
+        self
+    }
+
+    /// Sets the inheritable capabilities. The default is none, independent of the host.
+    #[must_use]
+    pub fn inheritable_capabilities(mut self, set: Capabilities) -> Command {
+        self.settings.inheritable = set;
+        self
+    }
+
+    /// Sets capabilities that an unprivileged program keeps (the ambient set). The default is none, independent of
+    /// the host. They are made inheritable too.
+    #[must_use]
+    pub fn ambient_capabilities(mut self, set: Capabilities) -> Command {
+        self.settings.ambient = set;
+        self
+    }
+
+    /// Sets the cgroup (v2) that the child is born in, by a descriptor of its directory (CLONE_INTO_CGROUP, Linux
+    /// 5.7). If the kernel or a filter does not allow that, the child enters the cgroup before all other steps. This
+    /// takes longer (the kernel stops all forks meanwhile), and the program is still in the cgroup before it can
+    /// fork.
+    #[must_use]
+    pub fn cgroup(mut self, directory: impl Into<Arc<OwnedFd>>) -> Command {
+        self.settings.cgroup = Some(Shared(directory.into()));
+        self
+    }
+
+    /// Passes a socket as systemd does (sd_listen_fds(3)): it gets the next number from 3 up. `LISTEN_FDS` is the
+    /// number of sockets, `LISTEN_PID` the child's own pid.
+    #[must_use]
+    pub fn listen_fd(mut self, socket: impl Into<Stdio>) -> Command {
+        let target = 3 + RawFd::from(self.settings.listen_fds);
+        self.settings.listen_fds = self.settings.listen_fds.saturating_add(1);
+        self.passed.push(Passed {
+            target,
+            stdio: socket.into(),
+        });
+        self
+    }
+
+    /// The program as given to [`Command::new`].
+    #[must_use]
+    pub fn get_program(&self) -> &OsStr {
+        &self.program
+    }
+
+    /// The arguments, without `argv[0]`.
+    pub fn get_args(&self) -> impl Iterator<Item = &OsStr> {
+        self.args.iter().map(OsString::as_os_str)
+    }
+
+    /// Whether the command makes the child the leader of a process group. Only then can the group be signalled
+    /// without reaching the host.
+    #[must_use]
+    pub fn leads_process_group(&self) -> bool {
+        let has_session = self.setsid == Some(true) || self.settings.controlling_terminal.is_some();
+        self.process_group == Some(ProcessGroup::Number(0)) || has_session
+    }
+
+    /// The same command with a process group of its own, unless a process group is set.
+    pub(crate) fn or_own_process_group(mut self) -> Command {
+        self.process_group.get_or_insert(ProcessGroup::Number(0));
+        self
+    }
+
+    /// Whether `other` differs from this command only in the environment of the child.
+    #[must_use]
+    pub fn differs_only_in_environment(&self, other: &Command) -> bool {
+        let with_this_environment = Command {
+            env: self.env.clone(),
+            ..other.clone()
+        };
+        self.env != other.env && *self == with_this_environment
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_of_its_own_is_asked_for_or_comes_with_a_session() {
+        let command = || Command::new("a");
+        assert!(!command().leads_process_group());
+        assert!(!command().process_group(77).leads_process_group());
+        assert!(command().process_group(0).leads_process_group());
+        assert!(command().setsid(true).leads_process_group());
+        assert!(command().controlling_terminal(0).leads_process_group());
+    }
+
+    #[test]
+    fn a_group_of_its_own_is_the_default_of_a_supervisor_alone() {
+        let command = || Command::new("a");
+        assert_eq!(command().or_own_process_group(), command().process_group(0));
+        for said in [
+            command().inherit_process_group(),
+            command().process_group(77),
+            command().process_group(0),
+        ] {
+            assert_eq!(said.clone().or_own_process_group(), said);
+        }
+        assert!(!command().inherit_process_group().leads_process_group());
+    }
+
+    #[test]
+    fn a_change_of_the_environment_alone_is_detected() {
+        let command = || Command::new("a").arg("b");
+        assert!(command().differs_only_in_environment(&command().env("C", "d")));
+        assert!(!command().differs_only_in_environment(&command()));
+        assert!(!command().differs_only_in_environment(&command().arg("e").env("C", "d")));
+    }
+}

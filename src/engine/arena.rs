@@ -1,0 +1,197 @@
+//! Storage of groups and instances: slots are reused, ids are not.
+//!
+//! An id contains the generation of its slot, so the id of a removed value never refers to its successor. It also
+//! contains the number of its arena, so it refers to nothing in another arena. A slot is retired when its generations
+//! are used up.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+/// An id of a `T`: an arena, a slot, and the slot's generation.
+pub struct Id<T> {
+    home: u32,
+    index: u32,
+    generation: u32,
+    what: PhantomData<fn() -> T>,
+}
+
+impl<T> Id<T> {
+    /// The slot's number, which is unique among the present values.
+    pub(crate) const fn index(self) -> u32 {
+        self.index
+    }
+
+    const fn parts(self) -> (u32, u32, u32) {
+        (self.home, self.index, self.generation)
+    }
+}
+
+// Derived impls would require the same of T.
+impl<T> Clone for Id<T> {
+    fn clone(&self) -> Id<T> {
+        *self
+    }
+}
+impl<T> Copy for Id<T> {}
+impl<T> PartialEq for Id<T> {
+    fn eq(&self, other: &Id<T>) -> bool {
+        self.parts() == other.parts()
+    }
+}
+impl<T> Eq for Id<T> {}
+impl<T> std::hash::Hash for Id<T> {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.parts().hash(state);
+    }
+}
+impl<T> PartialOrd for Id<T> {
+    fn partial_cmp(&self, other: &Id<T>) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl<T> Ord for Id<T> {
+    fn cmp(&self, other: &Id<T>) -> std::cmp::Ordering {
+        self.parts().cmp(&other.parts())
+    }
+}
+impl<T> fmt::Debug for Id<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}.{}", self.index, self.generation)
+    }
+}
+
+/// Slots for `T`, named by `Id<Key>`: the key is a public marker, `T` may be private.
+pub(crate) struct Arena<Key, T> {
+    home: u32,
+    slots: Vec<Slot<T>>,
+    free: Vec<u32>,
+    key: PhantomData<fn() -> Key>,
+}
+
+struct Slot<T> {
+    generation: u32,
+    value: Option<T>,
+}
+
+impl<Key, T> Arena<Key, T> {
+    /// An empty arena; `home` distinguishes its ids from those of other arenas.
+    pub(crate) const fn new(home: u32) -> Arena<Key, T> {
+        Arena {
+            home,
+            slots: Vec::new(),
+            free: Vec::new(),
+            key: PhantomData,
+        }
+    }
+
+    pub(crate) fn insert(&mut self, value: T) -> Id<Key> {
+        while let Some(index) = self.free.pop() {
+            if let Some(slot) = self.slots.get_mut(index as usize) {
+                slot.value = Some(value);
+                let generation = slot.generation;
+                return self.id(index, generation);
+            }
+        }
+        let index = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+        self.slots.push(Slot {
+            generation: 0,
+            value: Some(value),
+        });
+        self.id(index, 0)
+    }
+
+    const fn id(&self, index: u32, generation: u32) -> Id<Key> {
+        Id {
+            home: self.home,
+            index,
+            generation,
+            what: PhantomData,
+        }
+    }
+
+    pub(crate) fn remove(&mut self, id: Id<Key>) -> Option<T> {
+        let slot = self.slot_mut(id)?;
+        let value = slot.value.take()?;
+        if let Some(next) = slot.generation.checked_add(1) {
+            slot.generation = next;
+            self.free.push(id.index);
+        }
+        Some(value)
+    }
+
+    pub(crate) fn get(&self, id: Id<Key>) -> Option<&T> {
+        let slot = self.slots.get(id.index as usize)?;
+        let is_meant = (self.home, slot.generation) == (id.home, id.generation);
+        slot.value.as_ref().filter(|_| is_meant)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: Id<Key>) -> Option<&mut T> {
+        self.slot_mut(id)?.value.as_mut()
+    }
+
+    fn slot_mut(&mut self, id: Id<Key>) -> Option<&mut Slot<T>> {
+        let slot = self.slots.get_mut(id.index as usize)?;
+        let is_meant = (self.home, slot.generation) == (id.home, id.generation);
+        is_meant.then_some(slot)
+    }
+
+    /// The id of the value in this slot; `None` if the slot is empty.
+    pub(crate) fn id_at(&self, index: u32) -> Option<Id<Key>> {
+        let slot = self.slots.get(index as usize)?;
+        slot.value.as_ref().map(|_| self.id(index, slot.generation))
+    }
+
+    /// The number of slots, used or not.
+    pub(crate) fn slots(&self) -> u32 {
+        u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = Id<Key>> + '_ {
+        (0..self.slots()).filter_map(|index| self.id_at(index))
+    }
+
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.slots.iter_mut().filter_map(|slot| slot.value.as_mut())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_never_refers_to_the_successor_of_its_value() {
+        let mut arena: Arena<(), &str> = Arena::new(0);
+        let first = arena.insert("first");
+        assert_eq!(arena.remove(first), Some("first"));
+        assert_eq!(arena.remove(first), None);
+        let second = arena.insert("second");
+        assert_eq!(second.index(), first.index());
+        assert_ne!(second, first);
+        assert_eq!(arena.get(first), None);
+        assert_eq!(arena.get_mut(first), None);
+        assert_eq!(arena.get(second), Some(&"second"));
+        assert_eq!(arena.ids().collect::<Vec<_>>(), [second]);
+    }
+
+    #[test]
+    fn an_id_refers_to_nothing_in_another_arena() {
+        let (mut ours, mut theirs): (Arena<(), u8>, Arena<(), u8>) = (Arena::new(0), Arena::new(1));
+        let (here, there) = (ours.insert(1), theirs.insert(2));
+        assert_ne!(here, there);
+        assert_eq!((ours.get(there), theirs.get_mut(here)), (None, None));
+        assert_eq!((ours.remove(there), ours.get(here)), (None, Some(&1)));
+    }
+
+    #[test]
+    fn a_worn_out_slot_is_retired() {
+        let mut arena: Arena<(), u8> = Arena::new(0);
+        let id = arena.insert(1);
+        arena.slots[0].generation = u32::MAX;
+        let last = arena.id(id.index(), u32::MAX);
+        assert_eq!(arena.remove(last), Some(1));
+        let next = arena.insert(2);
+        assert_ne!(next.index(), last.index());
+        assert_eq!(arena.get(last), None);
+    }
+}

@@ -1,0 +1,418 @@
+//! The commands of the host, for groups and instances.
+
+use std::sync::Arc;
+
+use super::core::Engine;
+use super::error::{Error, SpecError};
+use super::event::Name;
+use super::ids::{GroupId, InstanceId, Target};
+use super::instance::{Group, Instance};
+use super::kernel::Kernel;
+use super::request::{Outcome, Request};
+use super::run::History;
+use super::spec::{GroupSpec, check_count};
+use super::status::{GroupStatus, Status};
+use crate::command::Program;
+use crate::group::{Effect, ReloadPlan};
+use crate::lifecycle::{Input, Lifecycle, Reply, Scope, StateName, Wanted};
+use crate::signal::Signal;
+
+impl<K: Kernel> Engine<K> {
+    /// Whether a group like this can be added.
+    pub(crate) fn check_new(&self, spec: &GroupSpec) -> Result<(), Error> {
+        self.check_open()?;
+        spec.check()?;
+        Ok(self.check_cgroup(spec, None)?)
+    }
+
+    pub(crate) fn add(&mut self, spec: GroupSpec) -> Result<GroupId, Error> {
+        self.check_new(&spec)?;
+        let (shared, own) = self.programs(&spec, 0..spec.instances)?;
+        let instances = spec.instances;
+        let id = self.groups.insert(Group::new(spec, shared));
+        self.create_instances(id, own);
+        self.set_target(id, instances);
+        Ok(id)
+    }
+
+    pub(crate) fn request(&mut self, target: Target, request: Request) -> Result<Outcome, Error> {
+        let mut members = self.members(target)?;
+        if request.wants_up() {
+            self.check_open()?;
+            self.check_staying(target)?;
+            // A command for many instances skips a retiring one, which would stay beyond the target.
+            members.retain(|&id| !self.is_retiring(id));
+        }
+        self.set_wanted(target, if request.wants_up() { Wanted::Up } else { Wanted::Down });
+        Ok(self.submit_all(&members, request))
+    }
+
+    pub(crate) fn signal(&mut self, target: Target, signal: Signal) -> Result<Outcome, Error> {
+        let mut outcome = Outcome::default();
+        for id in self.members(target)? {
+            let process = self.instances.get(id).and_then(|instance| instance.process);
+            let sent = process.map(|_| self.kernel.signal(id.index(), signal, Scope::Process));
+            match (sent, target) {
+                (None, Target::Instance(id)) => return Err(Error::NotAlive(id)),
+                (Some(Err(source)), Target::Instance(instance)) => {
+                    return Err(Error::Signal {
+                        instance,
+                        signal,
+                        source,
+                    });
+                }
+                (None, _) => outcome.already += 1,
+                (Some(Ok(())), _) => outcome.accepted += 1,
+                (Some(Err(source)), _) => {
+                    outcome.failed += 1;
+                    self.signal_failed(id, signal, &source);
+                }
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// The host has learnt something about an instance.
+    pub(crate) fn report(&mut self, id: InstanceId, input: Input) -> Result<(), Error> {
+        if self.instances.get(id).is_none() {
+            return Err(Error::UnknownInstance(id));
+        }
+        match self.apply_input(id, input) {
+            Reply::Ignored => Err(Error::NotAlive(id)),
+            Reply::Accepted | Reply::Already | Reply::Queued => Ok(()),
+        }
+    }
+
+    pub(crate) fn scale(&mut self, id: GroupId, target: u32) -> Result<Outcome, Error> {
+        check_count(target)?;
+        self.check_open()?;
+        self.check_size(id)?;
+        let group = self.group(id)?;
+        let (_, own) = self.programs(&group.spec(target), group.roster.newcomers(target))?;
+        Ok(self.exchange(id, target, own))
+    }
+
+    pub(crate) fn remove(&mut self, id: GroupId) -> Result<Outcome, Error> {
+        let group = self.groups.get_mut(id).ok_or(Error::UnknownGroup(id))?;
+        group.leaving = true;
+        group.roll = None;
+        group.wanted = Wanted::Down;
+        let outcome = self.scale_with(id, 0, Vec::new());
+        self.remove_if_empty(id);
+        Ok(outcome)
+    }
+
+    pub(crate) fn plan(&self, id: GroupId, spec: &GroupSpec) -> Result<ReloadPlan, Error> {
+        self.check_open()?;
+        self.check_size(id)?;
+        spec.check()?;
+        self.check_cgroup(spec, Some(id))?;
+        let group = self.group(id)?;
+        let from = group.roster.target();
+        let policy = group.policy != spec.policy || group.name != spec.name;
+        Ok(ReloadPlan::new(policy, from, spec.instances, |number| {
+            let (old, new) = (group.commands.of(number), spec.commands.of(number));
+            // A process gets its watchdog's time when it is started, and keeps it.
+            let other_watchdog = spec.notify.socket && group.policy.watchdog != spec.policy.watchdog;
+            let other_files = *group.cgroup_files != *spec.cgroup_files;
+            if group.cgroup != spec.cgroup || other_files || group.notify != spec.notify || other_watchdog {
+                Effect::Restart
+            } else if old == new {
+                Effect::None
+            } else if old.differs_only_in_environment(&new) {
+                Effect::AtNextStart
+            } else {
+                Effect::Restart
+            }
+        }))
+    }
+
+    pub(crate) fn reload(&mut self, id: GroupId, spec: GroupSpec) -> Result<ReloadPlan, Error> {
+        let plan = self.plan(id, &spec)?;
+        let (shared, own) = self.programs(&spec, 0..spec.instances)?;
+        let target = spec.instances;
+        let group = self.groups.get_mut(id).ok_or(Error::UnknownGroup(id))?;
+        let roster = std::mem::replace(&mut group.roster, crate::group::Roster::new());
+        let (wanted, watchdog) = (group.wanted, group.policy.watchdog);
+        *group = Group {
+            roster,
+            wanted,
+            ..Group::new(spec, shared)
+        };
+        self.rename(id);
+        self.exchange(id, target, own);
+        if self.group(id)?.policy.watchdog != watchdog {
+            self.watch_anew(id);
+        }
+        let restart: Vec<_> = plan
+            .restarts()
+            .filter_map(|number| self.group(id).ok()?.roster.get(number))
+            .collect();
+        self.submit_to_hopeful(&restart, Request::Restart);
+        Ok(plan)
+    }
+
+    pub(crate) fn shutdown(&mut self) -> Outcome {
+        self.closing = true;
+        self.events.announce_down_again();
+        self.set_wanted(Target::All, Wanted::Down);
+        let everyone: Vec<_> = self.instances.ids().collect();
+        self.submit_all(&everyone, Request::Stop)
+    }
+
+    pub(crate) fn status(&self, id: InstanceId) -> Option<Status> {
+        let instance = self.instances.get(id)?;
+        let state = *instance.life.state();
+        let history = &instance.history;
+        Some(Status {
+            instance: id,
+            group: instance.group,
+            name: instance.name.clone(),
+            state,
+            wanted: instance.life.wanted(),
+            pending: instance.pending,
+            pid: state.pid(),
+            uptime: state
+                .since()
+                .map(|since| self.kernel.now().saturating_duration_since(since)),
+            runs: instance.life.runs(),
+            failed_starts: instance.life.failed_starts(),
+            restarts: instance.life.restarts(),
+            started_at: history.started_at,
+            ended_at: history.over.map(|(at, _)| at),
+            lasted: history.over.map(|(_, lasted)| lasted),
+            last_exit: history.last_exit,
+            last_error: history.last_error.clone(),
+            status_text: instance.status_text.clone(),
+        })
+    }
+
+    pub(crate) fn group_status(&self, id: GroupId) -> Option<GroupStatus> {
+        let group = self.groups.get(id)?;
+        Some(GroupStatus {
+            group: id,
+            name: Arc::clone(&group.name),
+            target: group.roster.target(),
+            wanted: group.wanted,
+            instances: group.roster.iter().collect(),
+            leaving: group.leaving,
+        })
+    }
+
+    // What the commands are made of.
+
+    pub(crate) fn group(&self, id: GroupId) -> Result<&Group, Error> {
+        self.groups.get(id).ok_or(Error::UnknownGroup(id))
+    }
+
+    pub(crate) const fn check_open(&self) -> Result<(), Error> {
+        if self.closing { Err(Error::ShuttingDown) } else { Ok(()) }
+    }
+
+    fn check_staying(&self, target: Target) -> Result<(), Error> {
+        let id = match target {
+            Target::All => return Ok(()),
+            Target::Group(id) => id,
+            Target::Instance(id) => self.instances.get(id).ok_or(Error::UnknownInstance(id))?.group,
+        };
+        match target {
+            _ if self.group(id)?.leaving => Err(Error::Leaving(id)),
+            Target::Instance(instance) if self.is_retiring(instance) => Err(Error::LeavingInstance(instance)),
+            Target::All | Target::Group(_) | Target::Instance(_) => Ok(()),
+        }
+    }
+
+    /// Whether an instance is leaving, because its group was scaled down or is being removed.
+    pub(crate) fn is_retiring(&self, id: InstanceId) -> bool {
+        self.instances.get(id).is_none_or(|instance| {
+            let group = self.groups.get(instance.group);
+            group.is_none_or(|group| group.roster.leaves(instance.name.number))
+        })
+    }
+
+    /// Two groups must not take each other's cgroups over. What lives in one keeps it, however its group
+    /// is called meanwhile.
+    fn check_cgroup(&self, spec: &GroupSpec, own: Option<GroupId>) -> Result<(), SpecError> {
+        let Some(directory) = &spec.cgroup else { return Ok(()) };
+        let is_other = |id: GroupId| Some(id) != own;
+        let mut groups = self.groups.ids().filter(|&id| is_other(id));
+        let mut instances = self.instances.ids().filter_map(|id| self.instances.get(id));
+        let named = groups.any(|id| {
+            let group = self.groups.get(id);
+            group.is_some_and(|group| group.cgroup.as_ref() == Some(directory) && group.name == spec.name)
+        });
+        let inhabited = instances.any(|instance| {
+            let path = instance.run_cgroup.as_ref().filter(|_| is_other(instance.group));
+            path.is_some_and(|path| path.dir == *directory && path.is_of(&spec.name))
+        });
+        match named || inhabited {
+            true => Err(SpecError::CgroupTaken(spec.name.to_string())),
+            false => Ok(()),
+        }
+    }
+
+    /// The instances that a command applies to, by number.
+    fn members(&self, target: Target) -> Result<Vec<InstanceId>, Error> {
+        match target {
+            Target::All => Ok(self.instances.ids().collect()),
+            Target::Group(id) => Ok(self.group(id)?.roster.iter().collect()),
+            Target::Instance(id) => match self.instances.get(id) {
+                Some(_) => Ok(vec![id]),
+                None => Err(Error::UnknownInstance(id)),
+            },
+        }
+    }
+
+    /// Whether instances that come later are to be up is decided for whole groups alone.
+    fn set_wanted(&mut self, target: Target, wanted: Wanted) {
+        match target {
+            Target::All => self.groups.values_mut().for_each(|group| group.wanted = wanted),
+            Target::Group(id) => {
+                if let Some(group) = self.groups.get_mut(id) {
+                    group.wanted = wanted;
+                }
+            }
+            Target::Instance(_) => {}
+        }
+    }
+
+    pub(crate) fn submit_all(&mut self, ids: &[InstanceId], request: Request) -> Outcome {
+        // Messages from before a command are handled before it. A rolling restart may continue because of them.
+        if ids.iter().any(|&id| self.may_notify(id)) {
+            self.receive_queued_once();
+        }
+        let mut budget = K::SLICE;
+        let mut outcome = Outcome::default();
+        for &id in ids {
+            outcome.count(self.submit(id, request, &mut budget));
+        }
+        outcome
+    }
+
+    /// Asks those that are up, and those that were given up and are wanted all the same: the command may have
+    /// been what was wrong.
+    fn submit_to_hopeful(&mut self, ids: &[InstanceId], request: Request) {
+        let has_given_up = |id| {
+            let instance = self.instances.get(id);
+            instance.is_some_and(|instance| instance.life.state().name() == StateName::Fatal) && self.is_wanted(id)
+        };
+        let hopeful = |&id: &InstanceId| self.is_up(id) || has_given_up(id);
+        let hopeful: Vec<_> = ids.iter().copied().filter(hopeful).collect();
+        self.submit_all(&hopeful, request);
+    }
+
+    /// Whether an instance is alive or about to be, and no pending request will change that.
+    pub(crate) fn is_up(&self, id: InstanceId) -> bool {
+        self.instances.get(id).is_some_and(|instance| {
+            let state = instance.life.state().name();
+            (state.is_alive() || state == StateName::Backoff) && self.is_wanted(id)
+        })
+    }
+
+    /// Whether an instance is to be up, by the last that was asked for.
+    pub(crate) fn is_wanted(&self, id: InstanceId) -> bool {
+        self.instances.get(id).is_some_and(|instance| {
+            let wanted = instance.life.wanted() == Wanted::Up;
+            instance.pending.map_or(wanted, Request::wants_up)
+        })
+    }
+
+    pub(crate) fn scale_with(&mut self, id: GroupId, target: u32, missing: Vec<(u32, Option<Program>)>) -> Outcome {
+        let Some(group) = self.groups.get(id) else {
+            return Outcome::default();
+        };
+        let wanted = group.wanted;
+        let scaling = group.roster.scaling(target);
+        let made = self.create_instances(id, missing);
+        self.set_target(id, target);
+        let mut outcome = self.submit_all(&scaling.leaving, Request::Stop);
+        if wanted == Wanted::Up {
+            let coming: Vec<_> = scaling.recalled.into_iter().chain(made).collect();
+            outcome = outcome.and(self.submit_all(&coming, Request::Start));
+        }
+        outcome
+    }
+
+    /// Applies the current watchdog of the policy to every running instance, from now on.
+    fn watch_anew(&mut self, id: GroupId) {
+        let members: Vec<_> = self.group(id).map_or(Vec::new(), |group| group.roster.iter().collect());
+        for member in members {
+            self.apply_input(member, Input::Alive);
+        }
+    }
+
+    /// Gives the instances the current name of their group.
+    fn rename(&mut self, id: GroupId) {
+        let Some(group) = self.groups.get(id) else { return };
+        for member in group.roster.iter() {
+            if let Some(instance) = self.instances.get_mut(member) {
+                instance.name.group = Arc::clone(&group.name);
+            }
+        }
+    }
+
+    /// Gives new programs to the present instances, and creates the missing ones.
+    pub(crate) fn exchange(&mut self, id: GroupId, target: u32, own: Vec<(u32, Option<Program>)>) -> Outcome {
+        let mut missing = Vec::new();
+        for (number, program) in own {
+            let Some(group) = self.groups.get(id) else { break };
+            let present = group.roster.get(number);
+            match present.and_then(|member| self.instances.get_mut(member)) {
+                Some(instance) => {
+                    instance.context = group.context(number);
+                    instance.program = program;
+                }
+                None => missing.push((number, program)),
+            }
+        }
+        self.scale_with(id, target, missing)
+    }
+
+    fn set_target(&mut self, id: GroupId, target: u32) {
+        if let Some(group) = self.groups.get_mut(id) {
+            group.roster.set_target(target);
+        }
+    }
+
+    fn create_instances(&mut self, id: GroupId, members: Vec<(u32, Option<Program>)>) -> Vec<InstanceId> {
+        let mut made = Vec::new();
+        let Some(group) = self.groups.get_mut(id) else {
+            return made;
+        };
+        for (number, program) in members {
+            self.seed = self.seed.wrapping_add(1);
+            let name = Name {
+                group: Arc::clone(&group.name),
+                number,
+            };
+            let life = Lifecycle::new(&group.policy, self.seed);
+            let context = group.context(number);
+            let instance = Instance {
+                program,
+                context,
+                ..Instance::new(id, name, life, History::new(self.kept_runs))
+            };
+            let instance = self.instances.insert(instance);
+            group.roster.put(number, instance);
+            made.push(instance);
+        }
+        let notify_pids = if group.notify.socket { made.len() } else { 0 };
+        self.reserve(made.len(), notify_pids);
+        made
+    }
+
+    pub(crate) fn programs(
+        &self,
+        spec: &GroupSpec,
+        numbers: impl IntoIterator<Item = u32>,
+    ) -> Result<Programs, SpecError> {
+        let each = spec.has_one_each();
+        let compile = |number| spec.compile(number, self.socket.as_deref());
+        let shared = if each { None } else { Some(compile(0)?) };
+        let own = |number| Ok((number, if each { Some(compile(number)?) } else { None }));
+        Ok((shared, numbers.into_iter().map(own).collect::<Result<_, SpecError>>()?))
+    }
+}
+
+/// The program that all instances share, or these instances' own.
+type Programs = (Option<Program>, Vec<(u32, Option<Program>)>);

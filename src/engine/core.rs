@@ -1,0 +1,709 @@
+//! The engine: gives inputs to the lifecycles, and carries out their decisions.
+//!
+//! It is generic over the [`Kernel`] seam, reads the clock once a call and after each spawn, and does not block. Work
+//! without a natural end, such as a command for thousands of instances or a thousand deadlines at once, is done in
+//! slices (`turn.rs`). While work is left, the timer is armed for the past, so the set stays readable.
+
+use std::collections::{HashMap, VecDeque};
+use std::ffi::OsString;
+use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::arena::Arena;
+use super::event::{Event, Events, TransitionEvent};
+use super::ids::{GroupId, InGroups, InInstances, InstanceId};
+use super::instance::{Group, Instance};
+use super::kernel::{Collected, Kernel, Spawned};
+use super::progress::Progress;
+use super::request::Request;
+use super::round::{Round, Streak};
+use super::run::{End, EndedRun};
+use crate::command::SpawnError;
+use crate::deadlines::Deadlines;
+use crate::exit::Pid;
+use crate::lifecycle::{
+    Action, Cause, Failure, Input, Reaction, Reply, RunEnd, Rung, Scope, State, StateName, Transition, Wanted,
+};
+use crate::signal::Signal;
+use crate::time::Instant;
+
+/// The default number of remembered runs per instance.
+pub(crate) const KEPT_RUNS: usize = 5;
+
+/// The default duration of a turn of the host's loop.
+pub(crate) const SLICE: Duration = Duration::from_millis(5);
+
+/// How many times a process is collected until its end is found: its execution and its readiness come first.
+pub(crate) const COLLECTIONS: u32 = 3;
+
+/// See the [module](self).
+pub(crate) struct Engine<K: Kernel> {
+    pub(crate) kernel: K,
+    pub(crate) groups: Arena<InGroups, Group>,
+    pub(crate) instances: Arena<InInstances, Instance>,
+    pub(crate) events: Events,
+    /// The deadline of each instance, by slot.
+    pub(crate) deadlines: Deadlines,
+    /// The instances with a pending request, in order. An entry may be stale.
+    waiting: VecDeque<InstanceId>,
+    /// The number of instances with a pending request.
+    pending: usize,
+    /// The number of pending requests that wait while the maximum of spawns is in flight.
+    held: usize,
+    /// The instances with a spawn that waits until fewer spawns are in flight. An entry may be stale.
+    spawns: VecDeque<InstanceId>,
+    /// Whether the next turn is that of a waiting spawn. Otherwise it is that of a pending request.
+    is_spawns_turn: bool,
+    /// The number of instances with a process.
+    alive: usize,
+    /// The seed for the jitter of the next instance.
+    pub(crate) seed: u64,
+    pub(crate) closing: bool,
+    /// The number of remembered runs per instance.
+    pub(crate) kept_runs: usize,
+    /// The notify socket's address, if there is one.
+    pub(crate) socket: Option<OsString>,
+    /// The largest number of messages in the socket's queue.
+    pub(crate) queue: usize,
+    /// The processes with accepted messages: those with an end that was not yet handled.
+    pub(crate) notify_pids: HashMap<Pid, InstanceId>,
+    /// Whether the socket was already read in this call.
+    pub(crate) received: bool,
+    /// The duration of a turn of the host's loop.
+    pub(crate) slice: Duration,
+    pub(crate) round: Round,
+    pub(crate) streak: Streak,
+    /// Whether a request is served next, if one waits; otherwise a descriptor is.
+    pub(crate) is_requests_turn: bool,
+    /// Whether the answer is `Nothing` although work is left, so that the host must be woken for it.
+    pub(crate) wakes_anew: bool,
+    /// The time at the beginning of the call. `now` is later after a spawn.
+    pub(crate) woken: Instant,
+    now: Instant,
+}
+
+impl<K: Kernel> Engine<K> {
+    pub(crate) fn new(kernel: K, events: Events, seed: u64) -> Engine<K> {
+        // The number makes the ids of other supervisors unknown here.
+        static DRIVERS: AtomicU32 = AtomicU32::new(0);
+        let home = DRIVERS.fetch_add(1, Ordering::Relaxed);
+        Engine {
+            woken: kernel.now(),
+            now: kernel.now(),
+            kernel,
+            groups: Arena::new(home),
+            instances: Arena::new(home),
+            events,
+            deadlines: Deadlines::new(),
+            waiting: VecDeque::new(),
+            pending: 0,
+            held: 0,
+            spawns: VecDeque::new(),
+            is_spawns_turn: false,
+            alive: 0,
+            seed,
+            closing: false,
+            kept_runs: KEPT_RUNS,
+            socket: None,
+            queue: 1,
+            notify_pids: HashMap::new(),
+            received: false,
+            slice: SLICE,
+            round: Round::new(K::BATCH),
+            streak: Streak::default(),
+            is_requests_turn: false,
+            wakes_anew: false,
+        }
+    }
+
+    /// Begins a call and reads the clock. Later in the call, the clock is read only after a spawn.
+    pub(crate) fn wake(&mut self) {
+        self.now = self.kernel.now();
+        self.woken = self.now;
+        self.received = false;
+    }
+
+    /// Ends a call: arms the timer for the next deadline, or for the past if work is left. `asked` is the answer to a
+    /// call of the host's loop; it is `None` for a command.
+    pub(crate) fn settle(&mut self, asked: Option<Progress>) -> io::Result<()> {
+        let has_news = self.events.announce(self.is_down(), asked);
+        if std::mem::take(&mut self.wakes_anew) {
+            // Arming the timer again makes a new edge, which an edge-triggered host needs.
+            self.kernel.arm(None)?;
+            return self.kernel.arm(Some(Instant::ZERO));
+        }
+        let looks = self.kernel.look_at();
+        let next = self.deadlines.earliest().into_iter().chain(looks).min();
+        let waits = has_news || self.may_serve();
+        self.kernel.arm(if waits { Some(Instant::ZERO) } else { next })
+    }
+
+    /// The oldest event that was not fetched. After the last one, only the fact that everything is down may still be
+    /// announced.
+    pub(crate) fn next_event(&mut self) -> Option<Event> {
+        let (event, is_news) = self.events.fetch();
+        if is_news && self.kernel.is_ours() {
+            // If the timer cannot be armed, the next call tries again.
+            let _later = self.settle(None);
+        }
+        event
+    }
+
+    /// Whether a shutdown was requested, nothing is alive or pending, and the host has fetched every event.
+    pub(crate) fn is_down(&self) -> bool {
+        self.closing && self.is_quiet() && self.events.is_empty()
+    }
+
+    /// Whether a request is pending.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.pending > 0
+    }
+
+    /// Whether a pending request or spawn can be served now. While the maximum of spawns is in flight, starts wait and
+    /// stops do not.
+    pub(crate) fn may_serve(&self) -> bool {
+        if self.kernel.is_saturated() {
+            self.pending > self.held
+        } else {
+            self.is_pending() || !self.spawns.is_empty()
+        }
+    }
+
+    /// Serves a waiting spawn or a pending request, and returns whether there was one. They alternate: processes that end
+    /// and are restarted again and again must not keep a requested start waiting for ever.
+    pub(crate) fn serve_next(&mut self) -> bool {
+        self.is_spawns_turn = !self.is_spawns_turn;
+        let served_spawn = self.is_spawns_turn && self.serve_spawn();
+        served_spawn || self.serve_request() || self.serve_spawn()
+    }
+
+    /// Whether no process is alive and no request is pending.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.alive == 0 && self.pending == 0
+    }
+
+    /// Allocates for new instances, so that no restart allocates.
+    pub(crate) fn reserve(&mut self, made: usize, notify_pids: usize) {
+        self.notify_pids.reserve(notify_pids);
+        self.kernel.reserve(made);
+        self.deadlines.reserve(self.instances.slots());
+        let room = self.instances.slots() as usize;
+        self.waiting.reserve(room.saturating_sub(self.waiting.len()));
+        self.spawns.reserve(room.saturating_sub(self.spawns.len()));
+    }
+
+    // Requests.
+
+    /// Submits a request for an instance. It is applied at once while the budget lasts and no earlier request waits.
+    pub(crate) fn submit(&mut self, id: InstanceId, request: Request, budget: &mut u32) -> Reply {
+        // A rolling restart that ends in the middle of a command retires the instances that it had added.
+        if request.wants_up() && self.is_retiring(id) {
+            return Reply::Ignored;
+        }
+        let Some(instance) = self.instances.get(id) else {
+            return Reply::Ignored;
+        };
+        let Some(earlier) = instance.pending else {
+            let must_wait = self.kernel.is_saturated() && self.needs_spawn(id, request);
+            if *budget > 0 && !must_wait {
+                *budget -= 1;
+                return self.apply(id, request);
+            }
+            self.set_pending(id, Some(request));
+            self.waiting.push_back(id);
+            return Reply::Queued;
+        };
+        self.set_pending(id, Some(earlier.then(request).unwrap_or(request)));
+        if earlier.then(request).is_none() {
+            // No single request has the effect of both, so the earlier one is applied now.
+            self.apply(id, earlier);
+        }
+        Reply::Queued
+    }
+
+    /// Whether a request needs a spawn of its own: now, or after the stop of a process that works. The restart of a process
+    /// in flight does not, because its stop ends a spawn in flight.
+    fn needs_spawn(&self, id: InstanceId, request: Request) -> bool {
+        let Some(instance) = self.instances.get(id) else {
+            return false;
+        };
+        match *instance.life.state() {
+            State::Stopped | State::Exited { .. } | State::Backoff { .. } | State::Fatal { .. } => request.wants_up(),
+            State::Starting { executed: true, .. } | State::Running { .. } => request == Request::Restart,
+            State::Starting { executed: false, .. } | State::Stopping(_) => false,
+        }
+    }
+
+    /// Sets or clears the pending request of an instance. Returns the previous one.
+    fn set_pending(&mut self, id: InstanceId, request: Option<Request>) -> Option<Request> {
+        let is_held = request.is_some_and(|request| self.needs_spawn(id, request));
+        let instance = self.instances.get_mut(id)?;
+        let before = std::mem::replace(&mut instance.pending, request);
+        let was_held = std::mem::replace(&mut instance.is_held, is_held);
+        let count = |request: Option<Request>| usize::from(request.is_some());
+        self.pending = (self.pending + count(request)).saturating_sub(count(before));
+        self.held = (self.held + usize::from(is_held)).saturating_sub(usize::from(was_held));
+        before
+    }
+
+    /// Applies the next pending request, and returns whether there was one. While the maximum of spawns is in flight, a
+    /// request that needs a spawn moves to the end of the queue.
+    pub(crate) fn serve_request(&mut self) -> bool {
+        for _ in 0..self.waiting.len() {
+            let Some(id) = self.waiting.pop_front() else { break };
+            let is_held = self.instances.get(id).is_some_and(|instance| instance.is_held);
+            if is_held && self.kernel.is_saturated() {
+                self.waiting.push_back(id);
+            } else if self.run_pending(id) {
+                return true;
+            }
+            if self.pending == self.held && self.kernel.is_saturated() {
+                break;
+            }
+        }
+        false
+    }
+
+    /// Applies the pending request of an instance, and returns whether there was one.
+    pub(crate) fn run_pending(&mut self, id: InstanceId) -> bool {
+        let pending = self.set_pending(id, None);
+        if let Some(request) = pending {
+            self.apply(id, request);
+        }
+        if self.pending == 0 {
+            self.waiting.clear();
+        }
+        pending.is_some()
+    }
+
+    /// Applies a request. Before a start, an end that was not handled yet is handled, because the instance is not
+    /// "already" running then.
+    fn apply(&mut self, id: InstanceId, request: Request) -> Reply {
+        for _ in 0..COLLECTIONS {
+            if request != Request::Start || !self.is_up_and_has_ended(id) {
+                break;
+            }
+            // After an error, the next readiness of the descriptor leads to another attempt.
+            let _later = self.process_ready(id);
+        }
+        // A rolling restart may have waited for this end, and may now retire the instance.
+        if request.wants_up() && self.is_retiring(id) {
+            return Reply::Ignored;
+        }
+        self.apply_input(id, request.input())
+    }
+
+    /// Whether the process of an instance that is up has ended, and the lifecycle has not yet been given the end.
+    fn is_up_and_has_ended(&self, id: InstanceId) -> bool {
+        let instance = self.instances.get(id);
+        let is_up = |name| matches!(name, StateName::Starting | StateName::Running);
+        instance.is_some_and(|instance| is_up(instance.life.state().name())) && self.has_ended(id)
+    }
+
+    /// Whether the process of an instance has ended.
+    pub(crate) fn has_ended(&self, id: InstanceId) -> bool {
+        let process = self.instances.get(id).and_then(|instance| instance.process);
+        process.is_some() && self.kernel.has_ended(id.index())
+    }
+
+    // What happens.
+
+    /// Handles a ready descriptor of an instance's process.
+    pub(crate) fn process_ready(&mut self, id: InstanceId) -> io::Result<Progress> {
+        let nothing = if self.run_pending(id) {
+            Progress::Done
+        } else {
+            Progress::Nothing
+        };
+        let heard_out = self.receive_last_messages(id);
+        let Some(instance) = self.instances.get_mut(id) else {
+            return Ok(nothing);
+        };
+        if instance.process.is_none() {
+            return Ok(nothing);
+        }
+        let policy = self.groups.get(instance.group).map(|group| &group.policy);
+        let scope = policy.map_or(Scope::Process, |policy| policy.stop.scope());
+        let judges_others = policy.is_some_and(|policy| instance.life.judges_others(policy));
+        match self.kernel.collect(id.index(), scope > Scope::Process)? {
+            Collected::Nothing => return Ok(nothing),
+            Collected::Executed => {
+                self.apply_input(id, Input::Executed);
+            }
+            Collected::SpawnFailed(error) => {
+                let input = self.spawn_failed(id, error);
+                self.apply_input(id, input);
+            }
+            Collected::Ended(record) => {
+                // If the kernel cannot answer, the others count as alive.
+                let alone = !judges_others || self.kernel.is_empty(id.index(), scope, 0).unwrap_or(false);
+                instance.history.last_exit = Some(record);
+                if !heard_out {
+                    // The process ended after the first look.
+                    self.receive_queued();
+                }
+                if self.notify_pids.get(&record.pid) == Some(&id) {
+                    self.notify_pids.remove(&record.pid);
+                }
+                let input = if alone { Input::Exited } else { Input::ExitedLeaving };
+                self.apply_input(id, input(record.exit));
+            }
+            Collected::CgroupEmpty => {
+                self.apply_input(id, Input::Empty);
+            }
+            Collected::Ready => {
+                self.apply_input(id, Input::Ready);
+            }
+            Collected::NotReady => {
+                self.apply_input(id, Input::NotReady);
+            }
+            Collected::Spurious => {}
+        }
+        Ok(Progress::Done)
+    }
+
+    /// Gives an input to a lifecycle and carries out its decision, until no further input follows.
+    pub(crate) fn apply_input(&mut self, id: InstanceId, input: Input) -> Reply {
+        let mut reply = None;
+        let mut next = Some(input);
+        while let Some(input) = next {
+            let Some(instance) = self.instances.get_mut(id) else {
+                break;
+            };
+            let Some(group) = self.groups.get(instance.group) else {
+                break;
+            };
+            let before = *instance.life.state();
+            let reaction = instance.life.handle(&group.policy, input, self.now);
+            let after = instance.life.state().name().is_alive();
+            self.alive = (self.alive + usize::from(after)).saturating_sub(usize::from(before.name().is_alive()));
+            reply.get_or_insert(reaction.reply);
+            next = self.carry_out(id, &reaction);
+        }
+        self.follow_up(id);
+        reply.unwrap_or(Reply::Ignored)
+    }
+
+    /// Carries out a reaction. Returns the input that follows from it, if any.
+    fn carry_out(&mut self, id: InstanceId, reaction: &Reaction) -> Option<Input> {
+        // Checked before any signal is sent: a process that ended by itself before its stop has that end as the cause.
+        let stops = reaction.transitions().any(|step| step.to == StateName::Stopping);
+        let ended_before = stops && self.has_ended(id);
+        let ended = reaction
+            .transitions()
+            .any(Transition::ends_run)
+            .then(|| self.end_run(id, reaction))
+            .flatten();
+        let at = self.now;
+        // The spawn comes before the event, so that the transition to Starting can contain the pid.
+        let answer = (reaction.action == Some(Action::Spawn))
+            .then(|| self.spawn(id))
+            .flatten();
+        let spawn_waits = reaction.action == Some(Action::Spawn) && answer.is_none();
+        self.emit(id, reaction, ended, at, spawn_waits);
+        match reaction.action? {
+            Action::Spawn => answer,
+            Action::Signal { signal, scope } => {
+                self.send(id, signal, scope);
+                ended_before.then_some(Input::EndedBefore)
+            }
+            Action::Look { scope, looks } => self.is_empty(id, scope, looks).then_some(Input::Empty),
+            Action::ReportUnkillable => {
+                let instance = self.instances.get(id)?;
+                self.events.push(Event::Unkillable {
+                    instance: id,
+                    group: instance.group,
+                    name: instance.name.clone(),
+                    pid: instance.life.state().pid(),
+                });
+                None
+            }
+        }
+    }
+
+    /// Records the end of a run and releases its process.
+    fn end_run(&mut self, id: InstanceId, reaction: &Reaction) -> Option<Pid> {
+        let wall = self.kernel.wall();
+        let instance = self.instances.get_mut(id)?;
+        let number = instance.life.runs().saturating_sub(starts(reaction));
+        let process = instance.process.take();
+        instance.run_cgroup = None;
+        let exit = instance.history.last_exit.filter(|_| process.is_some());
+        let end = End::new(
+            reaction.end.unwrap_or(RunEnd::Unknown),
+            instance.history.last_error.as_ref(),
+        );
+        let cgroup = process.and_then(|_| self.kernel.usage(id.index()));
+        instance
+            .history
+            .ended(number, EndedRun { end, exit, cgroup }, self.now, wall);
+        if process.is_some() {
+            self.kernel.release(id.index(), Duration::ZERO);
+        }
+        process
+    }
+
+    /// Spawns a process for an instance. If the maximum of spawns is in flight, the spawn waits in the queue.
+    fn spawn(&mut self, id: InstanceId) -> Option<Input> {
+        if self.kernel.is_saturated() {
+            let wall = self.kernel.wall();
+            if let Some(instance) = self.instances.get_mut(id) {
+                // The run may be withdrawn before it has a process.
+                instance.history.began(self.now, wall);
+            }
+            self.spawns.push_back(id);
+            return None;
+        }
+        Some(self.spawn_now(id))
+    }
+
+    /// Begins the next waiting spawn, and returns whether there was one.
+    fn serve_spawn(&mut self) -> bool {
+        while !self.kernel.is_saturated() {
+            let Some(id) = self.spawns.pop_front() else { break };
+            if self.awaits_spawn(id) {
+                let input = self.spawn_now(id);
+                self.apply_input(id, input);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether a spawn of the instance was decided and has not begun.
+    fn awaits_spawn(&self, id: InstanceId) -> bool {
+        let instance = self.instances.get(id);
+        instance.is_some_and(|instance| matches!(instance.life.state(), State::Starting { pid: None, .. }))
+    }
+
+    fn spawn_now(&mut self, id: InstanceId) -> Input {
+        let wall = self.kernel.wall();
+        // Every instance has a program, its own or its group's. Without one, nothing can be started.
+        let nothing = Input::SpawnFailed {
+            errno: Errno::NOENT.raw_os_error(),
+            permanent: true,
+        };
+        let Some(instance) = self.instances.get_mut(id) else {
+            return nothing;
+        };
+        let group = self.groups.get(instance.group);
+        let may_notify = group.is_some_and(|group| group.notify.socket);
+        let shared = group.and_then(|group| group.program.as_ref());
+        let Some(program) = instance.program.as_ref().or(shared) else {
+            return nothing;
+        };
+        let spawned = self.kernel.spawn(id.index(), program, &instance.context);
+        // A spawn takes time, which must not count against the instances that wait.
+        self.now = self.kernel.now();
+        instance.history.began(self.now, wall);
+        match spawned {
+            Ok(Spawned { pid, pipes, executed }) => {
+                instance.process = Some(pid);
+                instance.run_cgroup = instance.context.cgroup.clone();
+                instance.pipes = Some(pipes);
+                instance.status_text = None;
+                if may_notify {
+                    self.notify_pids.insert(pid, id);
+                }
+                if executed {
+                    Input::Spawned(pid)
+                } else {
+                    Input::Cloned(pid)
+                }
+            }
+            Err(error) => self.spawn_failed(id, error),
+        }
+    }
+
+    /// Records why a spawn failed. Returns the input for the lifecycle.
+    fn spawn_failed(&mut self, id: InstanceId, error: SpawnError) -> Input {
+        let input = Input::SpawnFailed {
+            errno: error.errno(),
+            permanent: !error.is_transient(),
+        };
+        if let Some(instance) = self.instances.get_mut(id) {
+            if let Some(pid) = instance.process.filter(|pid| self.notify_pids.get(pid) == Some(&id)) {
+                self.notify_pids.remove(&pid);
+            }
+            instance.history.last_error = Some(error);
+        }
+        input
+    }
+
+    /// Emits an event for each transition. `ended` is the process that ended with one of them. The event of a start whose
+    /// spawn waits is emitted when the spawn has begun, so that it can name the process, or when it is withdrawn.
+    fn emit(&mut self, id: InstanceId, reaction: &Reaction, ended: Option<Pid>, at: Instant, spawn_waits: bool) {
+        let wall = self.kernel.wall();
+        let still_waits = self.awaits_spawn(id);
+        let Some(instance) = self.instances.get_mut(id) else {
+            return;
+        };
+        let waited = instance.start.take_if(|_| !still_waits);
+        let waits = |step: &Transition| spawn_waits && step.to == StateName::Starting;
+        instance.start = reaction.transitions().find(waits).or(instance.start);
+        let current = instance.process;
+        let begun = starts(reaction) + u64::from(waited.is_some());
+        let mut run = instance.life.runs().saturating_sub(begun);
+        for step in waited
+            .into_iter()
+            .chain(reaction.transitions())
+            .filter(|step| !waits(step))
+        {
+            let pid = match step {
+                Transition {
+                    to: StateName::Starting,
+                    ..
+                } => current,
+                Transition { from, .. } if from.is_alive() => ended.or(current),
+                Transition { .. } => None,
+            };
+            run += u64::from(step.to == StateName::Starting);
+            self.events.push(Event::Transition(TransitionEvent {
+                instance: id,
+                group: instance.group,
+                name: instance.name.clone(),
+                from: step.from,
+                to: step.to,
+                cause: step.cause,
+                pid,
+                run,
+                at,
+                wall,
+                exit: instance
+                    .history
+                    .last_exit
+                    .filter(|_| step.ends_run() && ended.is_some()),
+                error: match step.cause {
+                    Cause::Failed(Failure::Spawn { .. }) => instance.history.last_error.clone(),
+                    _ => None,
+                },
+            }));
+        }
+        let group = instance.group;
+        for step in reaction.transitions() {
+            let has_worked = matches!(step.cause, Cause::Ended { expected: true, .. });
+            // A job that ended as expected has been up, even if only for a short time.
+            let reached = if has_worked { StateName::Running } else { step.to };
+            self.rolled_through(id, group, reached);
+        }
+    }
+
+    /// Sends the signals of a rung, up to the first one that the kernel refuses.
+    fn send(&mut self, id: InstanceId, signal: Signal, scope: Scope) {
+        let mut sequence = Rung::sequence(signal);
+        if let Err(error) = sequence.try_for_each(|signal| self.kernel.signal(id.index(), signal, scope)) {
+            self.signal_failed(id, signal, &error);
+        }
+    }
+
+    pub(crate) fn signal_failed(&mut self, id: InstanceId, signal: Signal, error: &io::Error) {
+        if let Some(instance) = self.instances.get(id) {
+            self.events.push(Event::SignalFailed {
+                instance: id,
+                group: instance.group,
+                name: instance.name.clone(),
+                signal,
+                errno: error.raw_os_error().unwrap_or_default(),
+            });
+        }
+    }
+
+    /// Whether nothing of this scope is alive. If the kernel cannot answer, the scope counts as alive.
+    fn is_empty(&mut self, id: InstanceId, scope: Scope, looks: u8) -> bool {
+        self.kernel.is_empty(id.index(), scope, looks).unwrap_or(false)
+    }
+
+    /// After any input to an instance: updates its deadline, and removes it if it is retiring and at rest.
+    fn follow_up(&mut self, id: InstanceId) {
+        let is_unwanted = |instance: &Instance| instance.life.wanted() == Wanted::Down;
+        if self.awaits_spawn(id) && self.instances.get(id).is_some_and(is_unwanted) {
+            self.apply_input(id, Input::SpawnWithdrawn);
+            return;
+        }
+        let Some(instance) = self.instances.get(id) else { return };
+        match instance.life.deadline() {
+            Some(at) => self.deadlines.set(id.index(), at),
+            None => self.deadlines.clear(id.index()),
+        }
+        let group = instance.group;
+        let at_rest = !instance.life.state().name().is_alive() && instance.pending.is_none();
+        if at_rest && self.is_retiring(id) {
+            self.remove_instance(id);
+        }
+        self.roll_on(group);
+    }
+
+    fn remove_instance(&mut self, id: InstanceId) {
+        let Some(instance) = self.instances.remove(id) else {
+            return;
+        };
+        self.deadlines.clear(id.index());
+        let Some(group) = self.groups.get_mut(instance.group) else {
+            return;
+        };
+        group.roster.take(instance.name.number);
+        if let Some((roll, _)) = &mut group.roll {
+            roll.left(id);
+        }
+        self.remove_if_empty(instance.group);
+    }
+
+    /// Removes a group that is leaving and has no instance.
+    pub(crate) fn remove_if_empty(&mut self, id: GroupId) {
+        if self
+            .groups
+            .get(id)
+            .is_some_and(|group| group.leaving && group.roster.is_empty())
+        {
+            if let Some(group) = self.groups.remove(id) {
+                self.events.push(Event::GroupRemoved {
+                    group: id,
+                    name: group.name,
+                });
+            }
+        }
+    }
+}
+
+/// The number of runs that a reaction begins.
+fn starts(reaction: &Reaction) -> u64 {
+    reaction
+        .transitions()
+        .map(|step| u64::from(step.to == StateName::Starting))
+        .sum()
+}
+
+/// How long [`Drop`] waits for all processes together after SIGKILL.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
+
+impl<K: Kernel> Drop for Engine<K> {
+    /// Leaves no child and no zombie: every process gets SIGKILL, then every process is reaped. In a copy that fork(2)
+    /// made, the descriptors are closed with the fields, and the children are left to the original.
+    fn drop(&mut self) {
+        if !self.kernel.is_ours() {
+            return;
+        }
+        let until = self.kernel.now().saturating_add(LAST_PATIENCE);
+        let processes: Vec<InstanceId> = self.instances.ids().collect();
+        for &id in &processes {
+            let Some(instance) = self.instances.get(id).filter(|instance| instance.process.is_some()) else {
+                continue;
+            };
+            let group = self.groups.get(instance.group);
+            let scope = group.map_or(Scope::Process, |group| group.policy.stop.scope());
+            // A process that may not be signalled is waited for like the others, for the same time.
+            let _refused = self.kernel.signal(id.index(), Signal::KILL, scope);
+        }
+        for id in processes {
+            let process = self.instances.get_mut(id).and_then(|instance| instance.process.take());
+            if process.is_some() {
+                let patience = until.saturating_duration_since(self.kernel.now());
+                self.kernel.release(id.index(), patience);
+            }
+        }
+        self.kernel.close(until);
+    }
+}

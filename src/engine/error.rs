@@ -1,0 +1,112 @@
+//! Errors of the supervisor's calls. They are returned before anything is done.
+
+use std::io;
+
+use super::ids::{GroupId, InstanceId};
+use crate::cgroup::CgroupError;
+use crate::command::CommandError;
+use crate::errno::Reason;
+use crate::lifecycle::PolicyError;
+use crate::owner::OtherProcess;
+use crate::signal::Signal;
+
+/// Why a call of the [`Supervisor`](crate::supervisor::Supervisor) did nothing. [`Error::Io`] is the exception: it may be returned
+/// after the work is done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The group does not exist, or was removed.
+    #[error("there is no group {0:?}")]
+    UnknownGroup(GroupId),
+    /// The instance does not exist, or was removed.
+    #[error("there is no instance {0:?}")]
+    UnknownInstance(InstanceId),
+    /// The group is being removed, and accepts no request that starts or changes it.
+    #[error("group {0:?} is being removed")]
+    Leaving(GroupId),
+    /// The group was scaled down, and the instance is being stopped for good.
+    #[error("instance {0:?} is leaving its group")]
+    LeavingInstance(InstanceId),
+    /// The group is in a rolling restart, and its size is fixed until the end of it.
+    #[error("group {0:?} is in a rolling restart")]
+    Rolling(GroupId),
+    /// A rolling restart with no unavailable instance allowed can make no progress.
+    #[error("a rolling restart with none unavailable")]
+    NoneUnavailable,
+    /// [`shutdown`](crate::supervisor::Supervisor::shutdown) was called, and no process is started any more.
+    #[error("shutting down: nothing is started any more")]
+    ShuttingDown,
+    /// The instance has no process in a state that the call applies to.
+    #[error("instance {0:?} has no process")]
+    NotAlive(InstanceId),
+    /// The kernel refused to deliver a signal (kill(2)).
+    #[error("cannot send {signal} to instance {instance:?}: {}", Reason(.source))]
+    Signal {
+        /// The instance that was to receive the signal.
+        instance: InstanceId,
+        /// The signal that was refused.
+        signal: Signal,
+        /// The reason of the kernel.
+        source: io::Error,
+    },
+    /// The supervisor was built in another process, and the calling process is a copy of it (fork(2)). The children
+    /// belong to the original process, and so do the signals. A host that becomes a daemon must build the supervisor
+    /// afterwards.
+    #[error("the supervisor was built in another process: a copy that fork(2) made cannot use it")]
+    OtherProcess,
+    /// The description of the group is wrong.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// The kernel refused a descriptor operation that the set or its timer needs.
+    #[error("the descriptor set failed: {}", Reason(.0))]
+    Io(#[from] io::Error),
+}
+
+impl From<OtherProcess> for Error {
+    fn from(_: OtherProcess) -> Error {
+        Error::OtherProcess
+    }
+}
+
+/// What is wrong with a [`GroupSpec`](crate::supervisor::GroupSpec).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpecError {
+    /// The number of instances is 0. The minimum is 1.
+    #[error("a group of no instances")]
+    NoInstances,
+    /// The number of instances exceeds [`GroupSpec::MOST_INSTANCES`](super::spec::GroupSpec::MOST_INSTANCES).
+    #[error("{0} instances: a group can have {max} at most", max = super::spec::GroupSpec::MOST_INSTANCES)]
+    TooManyInstances(u32),
+    /// A command cannot be run as described.
+    #[error("instance {number}: {error}")]
+    Command {
+        /// The number of the instance with this command.
+        number: u32,
+        /// The error of the command.
+        error: CommandError,
+    },
+    /// The stop ladder has the scope of a process group, and the command does not give the process a group of its own.
+    /// The signals would reach the host, or the processes of another group.
+    #[error("instance {number}: the stop ladder's scope is a process group, and the command makes none of its own")]
+    NoProcessGroup {
+        /// The number of the instance with this command.
+        number: u32,
+    },
+    /// The stop ladder has the scope of a cgroup, and the group has no directory for cgroups.
+    #[error("the stop ladder's scope is a cgroup, and the group has no directory for cgroups")]
+    NoCgroup,
+    /// The group's name cannot be a part of a cgroup's name, or the files of the cgroups cannot be written as
+    /// described.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    /// A cgroup file is to be written, and the group has no directory for cgroups.
+    #[error("the cgroup file {0:?} is to be written, and the group has no directory for cgroups")]
+    CgroupFile(String),
+    /// Another group of the same name has its cgroups in the same directory.
+    #[error("another group {0:?} has its cgroups in the same directory")]
+    CgroupTaken(String),
+    /// The policy is invalid.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+}

@@ -1,0 +1,332 @@
+//! Events for the host: a bounded queue that counts dropped events.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::ids::{GroupId, InstanceId};
+use super::progress::Progress;
+use crate::command::SpawnError;
+use crate::exit::{ExitRecord, Pid};
+use crate::lifecycle::{Cause, StateName};
+use crate::signal::Signal;
+use crate::signalfd::SignalInfo;
+use crate::time::Instant;
+
+/// A fact that the supervisor reports to the host.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// An instance changed its state.
+    Transition(TransitionEvent),
+    /// SIGKILL did not end an instance within the time of its stop ladder. The supervisor continues to wait for its
+    /// end.
+    Unkillable {
+        /// The instance concerned.
+        instance: InstanceId,
+        /// Its group.
+        group: GroupId,
+        /// The group's name and the instance's number.
+        name: Name,
+        /// The instance's process; `None` if it is unknown.
+        pid: Option<Pid>,
+    },
+    /// The kernel refused to deliver a signal of a stop ladder, for example with EPERM. The ladder goes on.
+    SignalFailed {
+        /// The instance that was to receive the signal.
+        instance: InstanceId,
+        /// Its group.
+        group: GroupId,
+        /// The group's name and the instance's number.
+        name: Name,
+        /// The signal that was refused.
+        signal: Signal,
+        /// The kernel's errno; see kill(2).
+        errno: i32,
+    },
+    /// A signal of the supervisor's [`SignalFd`](crate::SignalFd) arrived at the host's process.
+    Signal(SignalInfo),
+    /// A rolling restart has ended.
+    ///
+    /// If the group is removed during the restart, only [`Event::GroupRemoved`] is reported.
+    Rolled {
+        /// The group that was restarted.
+        group: GroupId,
+        /// Its name.
+        name: Arc<str>,
+        /// The instance that failed to start and thereby ended the restart early; `None` if all instances were
+        /// restarted.
+        failed: Option<InstanceId>,
+    },
+    /// An [adopted](crate::supervisor::Builder::adopt_orphans) orphan ended, and was reaped.
+    Orphan(ExitRecord),
+    /// A group was removed, together with its last instance.
+    GroupRemoved {
+        /// The id of the removed group, which refers to nothing from now on.
+        group: GroupId,
+        /// Its name.
+        name: Arc<str>,
+    },
+}
+
+/// An instance's group name and its number in the group.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Name {
+    /// The group's name.
+    pub group: Arc<str>,
+    /// The instance's number in the group, from 0 up.
+    pub number: u32,
+}
+
+impl fmt::Display for Name {
+    /// `group:number`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.group, self.number)
+    }
+}
+
+/// A change of an instance's state.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TransitionEvent {
+    /// The instance that changed its state.
+    pub instance: InstanceId,
+    /// Its group.
+    pub group: GroupId,
+    /// The group's name and the instance's number.
+    pub name: Name,
+    /// The state before the transition.
+    pub from: StateName,
+    /// The state after the transition.
+    pub to: StateName,
+    /// Why the state changed.
+    pub cause: Cause,
+    /// The process concerned: at the transition to `Starting` the new one, otherwise the one that was alive. `None` if
+    /// there was none, or if it does not exist yet.
+    pub pid: Option<Pid>,
+    /// The number of the instance's run, from 1 up.
+    pub run: u64,
+    /// The time of the transition on the supervisor's clock.
+    pub at: Instant,
+    /// The time of the transition on the wall clock, for display.
+    pub wall: SystemTime,
+    /// How the process ended; `None` if it did not end with this transition.
+    pub exit: Option<ExitRecord>,
+    /// Why the spawn failed; `None` unless a failed spawn caused this transition.
+    pub error: Option<SpawnError>,
+}
+
+/// The queue of events. When it is full, the oldest event is dropped, because a late host needs the current state and
+/// the number of dropped events.
+pub(crate) struct Events {
+    queue: VecDeque<Event>,
+    capacity: usize,
+    dropped: u64,
+    /// How many events were ever pushed.
+    pushed: u64,
+    news: Collected,
+}
+
+/// Which events a wakeup has announced to the host, counted as in [`Events::latest`].
+///
+/// A wakeup is armed for new events. When it has come, they are no longer new, so a host that never fetches events is
+/// woken once. Events of a command are always announced. Events of the host's own loop are announced only to a host
+/// that fetches events, because the host may have fetched them just before. The next call of a loop that calls until
+/// `Nothing` may consume a wakeup before the host has waited. So only a wakeup that is armed by a command, or with the
+/// answer `Nothing`, is a *promise*, and only a kept promise has announced anything.
+#[derive(Default)]
+struct Collected {
+    announced: u64,
+    promised: u64,
+    /// The count of events that the armed wakeup announces; `None` if no wakeup is armed.
+    armed: Option<u64>,
+    /// Whether the host has ever asked for an event.
+    fetches: bool,
+}
+
+/// The capacity that is reserved in advance. A queue that may hold more grows when needed.
+const RESERVED: usize = 4_096;
+
+impl Events {
+    pub(crate) fn new(capacity: usize) -> Events {
+        Events {
+            queue: VecDeque::with_capacity(capacity.min(RESERVED)),
+            capacity,
+            dropped: 0,
+            pushed: 0,
+            news: Collected::default(),
+        }
+    }
+
+    pub(crate) fn push(&mut self, event: Event) {
+        self.pushed = self.pushed.saturating_add(1);
+        if self.capacity == 0 {
+            self.dropped = self.dropped.saturating_add(1);
+            return;
+        }
+        if self.queue.len() == self.capacity {
+            self.queue.pop_front();
+            self.dropped = self.dropped.saturating_add(1);
+        }
+        self.queue.push_back(event);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Takes the oldest event. The flag is true if the announcement changes: the queue is empty now, or it is not and
+    /// no wakeup is armed for it.
+    pub(crate) fn fetch(&mut self) -> (Option<Event>, bool) {
+        let event = self.queue.pop_front();
+        self.news.fetches = true;
+        let is_armed = self.news.armed.is_some();
+        if self.queue.is_empty() {
+            let all = self.latest(false);
+            (self.news.announced, self.news.promised) = (all, all);
+            let is_last = is_armed || event.is_some();
+            return (event, is_last);
+        }
+        if !is_armed {
+            self.news.announced = 0;
+        }
+        (event, !is_armed)
+    }
+
+    /// The count of all facts to announce: each event, and the fact that everything is down.
+    const fn latest(&self, is_down: bool) -> u64 {
+        self.pushed.saturating_mul(2).saturating_add(is_down as u64)
+    }
+
+    /// Whether the host must be woken for facts that were not announced. `asked` is the answer to a call of the host's
+    /// loop; it is `None` for a command.
+    pub(crate) fn announce(&mut self, is_down: bool, asked: Option<Progress>) -> bool {
+        let latest = self.latest(is_down);
+        let is_new = (is_down || !self.is_empty()) && latest > self.news.announced;
+        let is_promised = self.news.promised > self.news.announced;
+        let is_told = is_new && (asked.is_none() || self.news.fetches || is_down || is_promised);
+        self.news.armed = is_told.then_some(latest);
+        if is_told && asked.is_none_or(|progress| progress == Progress::Nothing) {
+            self.news.promised = latest;
+        }
+        is_told
+    }
+
+    /// Announces once more that everything is down, because the host has called shutdown again and waits for it.
+    pub(crate) fn announce_down_again(&mut self) {
+        self.news.announced = self.news.announced.min(self.latest(false));
+    }
+
+    /// The armed wakeup has come.
+    pub(crate) fn acknowledge(&mut self) {
+        let Some(armed) = self.news.armed.take() else { return };
+        self.news.announced = match self.news.fetches {
+            true => self.news.announced.max(self.news.promised),
+            false => armed,
+        };
+    }
+
+    pub(crate) const fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// How many events were ever pushed.
+    #[cfg(test)]
+    pub(crate) const fn pushed(&self) -> u64 {
+        self.pushed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event() -> Event {
+        Event::GroupRemoved {
+            group: crate::engine::arena::Arena::new(0).insert(()),
+            name: "a".into(),
+        }
+    }
+
+    fn queue(capacity: usize) -> Events {
+        Events::new(capacity)
+    }
+
+    const DONE: Option<Progress> = Some(Progress::Done);
+    const NOTHING: Option<Progress> = Some(Progress::Nothing);
+
+    #[test]
+    fn events_of_a_command_wake_a_host_once() {
+        let mut events = queue(10);
+        assert!(!events.announce(false, None), "there are none");
+        events.push(event());
+        assert!(events.announce(false, None));
+        assert!(events.announce(false, DONE), "the wakeup has not come yet");
+        events.acknowledge();
+        assert!(!events.announce(false, NOTHING));
+        events.push(event());
+        assert!(events.announce(false, None), "another one");
+    }
+
+    #[test]
+    fn events_of_the_loop_wake_a_host_that_fetches_events() {
+        let mut events = queue(10);
+        events.push(event());
+        assert!(!events.announce(false, DONE), "it never has");
+        assert!(events.fetch().0.is_some());
+        events.push(event());
+        assert!(events.announce(false, DONE));
+        // The next call of a loop until nothing consumes the wakeup.
+        events.acknowledge();
+        assert!(events.announce(false, NOTHING), "so there is another one");
+        events.acknowledge();
+        assert!(!events.announce(false, NOTHING));
+    }
+
+    #[test]
+    fn the_last_event_takes_the_wakeup_back() {
+        let mut events = queue(10);
+        events.push(event());
+        events.push(event());
+        assert!(events.announce(false, None));
+        assert!(matches!(events.fetch(), (Some(_), false)));
+        assert!(matches!(events.fetch(), (Some(_), true)));
+        assert!(!events.announce(false, None));
+        assert!(matches!(events.fetch(), (None, false)));
+    }
+
+    #[test]
+    fn an_event_that_is_left_wakes_a_host_again() {
+        let mut events = queue(10);
+        events.push(event());
+        events.push(event());
+        assert!(events.announce(false, None));
+        events.acknowledge();
+        assert!(!events.announce(false, NOTHING));
+        assert!(matches!(events.fetch(), (Some(_), true)));
+        assert!(events.announce(false, None));
+    }
+
+    #[test]
+    fn that_everything_is_down_wakes_a_host_once_for_each_shutdown() {
+        let mut events = queue(0);
+        events.push(event());
+        for _ in 0..2 {
+            events.announce_down_again();
+            assert!(events.announce(true, DONE));
+            events.acknowledge();
+            assert!(!events.announce(true, NOTHING));
+        }
+        assert_eq!(events.dropped(), 1);
+    }
+
+    #[test]
+    fn an_event_after_everything_was_down_wakes_a_host() {
+        let mut events = queue(10);
+        assert!(events.announce(true, None));
+        events.acknowledge();
+        events.push(event());
+        assert!(events.announce(false, None));
+    }
+}

@@ -1,0 +1,181 @@
+//! The seam between the engine's decisions and the kernel.
+//!
+//! The engine is generic over [`Kernel`], with static dispatch. The real implementation is in `linux`, and the
+//! simulated one, in virtual time, is in `sim`. Everything from outside reaches the engine as a [`Happening`]. An
+//! implementation finds out what happened and carries out what is decided. It decides nothing itself.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::context::SpawnContext;
+use super::ids::InstanceId;
+use crate::cgroup::CgroupUsage;
+use crate::child::Pipes;
+use crate::command::{Program, SpawnError};
+use crate::exit::{ExitRecord, Pid};
+use crate::fdset::Token;
+use crate::lifecycle::Scope;
+use crate::notify::Notice;
+use crate::signal::Signal;
+use crate::signalfd::SignalInfo;
+use crate::time::Instant;
+
+/// Everything that the engine needs from outside. The implementation owns the processes, and the engine names a process
+/// by the slot of its instance. A slot without a process counts as ended and empty, and a signal to it is no error.
+pub(crate) trait Kernel {
+    /// How many requests are carried out in one turn. 64 spawns take about eight milliseconds.
+    const SLICE: u32 = 64;
+
+    /// The largest number of items of a kind in one turn, in addition to the limit of time.
+    const TURN: u32 = u32::MAX;
+
+    /// How many ready entries of the set are asked for at a time.
+    const BATCH: usize = 64;
+
+    // Time.
+
+    fn now(&self) -> Instant;
+    fn wall(&self) -> SystemTime;
+
+    /// Arms the timer, which makes the set readable at this time. A time in the past means at once.
+    fn arm(&mut self, at: Option<Instant>) -> io::Result<()>;
+
+    // What happens.
+
+    /// Appends ready entries of the set, up to the free capacity; see [`FdSet::ready`](crate::FdSet::ready).
+    fn ready(&mut self, entries: &mut Vec<Token>) -> io::Result<()>;
+
+    /// The number of entries of the set.
+    fn entries(&self) -> usize;
+
+    /// The next thing that happened at this entry of the set. `None` if nothing more happened, or if the entry is out
+    /// of date. `senders` are the processes with accepted messages.
+    fn next(&mut self, entry: Token, senders: &HashMap<Pid, InstanceId>) -> io::Result<Option<Happening>>;
+
+    /// The entry of the notify socket, if there is one.
+    fn notify_entry(&self) -> Option<Token>;
+
+    /// The time of the next look at something that no descriptor reports; `None` if there is none.
+    fn look_at(&self) -> Option<Instant>;
+
+    /// Does the work that was put off until now. Returns the slot of an instance with a process that must be collected again,
+    /// if one is due. A slot is returned once, and again if that collecting found nothing.
+    fn look_again(&mut self, now: Instant) -> Option<u32>;
+
+    // Processes.
+
+    /// Whether the maximum of spawns is in flight, so that the next one must wait.
+    fn is_saturated(&self) -> bool;
+
+    /// Spawns a process for the instance in this slot, and watches it. After an error nothing is left of it.
+    fn spawn(&mut self, slot: u32, program: &Program, context: &SpawnContext) -> Result<Spawned, SpawnError>;
+
+    /// Finds out what happened to a process. A process that has ended is reaped. With `keep_scope`, the other processes
+    /// of its scope can be signalled afterwards. If its status is not available yet, the process is collected again
+    /// later ([`Kernel::look_again`]), and no descriptor of it stays readable until then.
+    fn collect(&mut self, slot: u32, keep_scope: bool) -> io::Result<Collected>;
+
+    /// Whether the process has ended, reaped or not.
+    fn has_ended(&self, slot: u32) -> bool;
+
+    /// Sends one signal. It is no error if no process is left to receive it.
+    fn signal(&mut self, slot: u32, signal: Signal, scope: Scope) -> io::Result<()>;
+
+    /// Whether nothing of this scope is alive. Later looks are more thorough: they cost more, and do not count a zombie
+    /// as alive.
+    fn is_empty(&mut self, slot: u32, scope: Scope, looks: u8) -> io::Result<bool>;
+
+    /// The resources that were used in the cgroup of the run; `None` if the run has no cgroup.
+    fn usage(&self, slot: u32) -> Option<CgroupUsage>;
+
+    /// Releases a process. A process that was not reaped is killed, and waited for at most `patience`.
+    fn release(&mut self, slot: u32, patience: Duration);
+
+    /// Allocates for this many additional processes.
+    fn reserve(&mut self, additional: usize);
+
+    /// Removes what is left of released processes, and waits at most until this time.
+    fn close(&mut self, until: Instant);
+
+    /// Whether the processes are children of the calling process. They are not in a copy that fork(2) made.
+    fn is_ours(&self) -> bool;
+}
+
+/// Anything that reaches the engine from outside.
+#[derive(Debug)]
+pub(crate) enum Happening {
+    /// The timer has expired.
+    TimerExpired,
+    /// A signal to the host's process arrived.
+    Signal(SignalInfo),
+    /// One line of a message arrived at the notify socket.
+    Report {
+        from: InstanceId,
+        report: Report,
+        /// Whether this is the last line of the message.
+        ends_message: bool,
+    },
+    /// A message was ignored: its sender is not accepted, or none of its lines is known.
+    UnknownMessage,
+    /// An adopted orphan ended, and was reaped.
+    Orphan(ExitRecord),
+    /// A descriptor of the process in this slot is ready. [`Kernel::collect`] finds out what happened.
+    Process(u32),
+}
+
+/// One report of a process about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Report {
+    Ready,
+    Alive,
+    WatchdogTrigger,
+    Extend(Duration),
+    Status(Option<Arc<str>>),
+}
+
+impl Report {
+    /// The report in a line of a message. `None` for a line that the engine does not use: the end of a process is
+    /// observed and not taken from a message, and only the host sets the time of a watchdog.
+    pub(crate) fn of(notice: Notice<'_>) -> Option<Report> {
+        match notice {
+            Notice::Ready => Some(Report::Ready),
+            Notice::Watchdog => Some(Report::Alive),
+            Notice::WatchdogTrigger => Some(Report::WatchdogTrigger),
+            Notice::ExtendTimeout(by) => Some(Report::Extend(by)),
+            Notice::Status(text) => Some(Report::Status((!text.is_empty()).then(|| text.into()))),
+            _ => None,
+        }
+    }
+}
+
+/// A process that was spawned.
+#[derive(Debug)]
+pub(crate) struct Spawned {
+    pub(crate) pid: Pid,
+    pub(crate) pipes: Pipes,
+    /// Whether the process has executed its program. If not, [`Collected::Executed`] or [`Collected::SpawnFailed`] follows.
+    pub(crate) executed: bool,
+}
+
+/// What [`Kernel::collect`] found out about a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Collected {
+    /// Nothing more happened.
+    Nothing,
+    /// The process was in flight and has executed its program.
+    Executed,
+    /// A step before the execution of the program failed. The process has ended and was reaped.
+    SpawnFailed(SpawnError),
+    /// The process has ended.
+    Ended(ExitRecord),
+    /// No process of its cgroup is alive.
+    CgroupEmpty,
+    /// The readiness descriptor had data without meaning, and may have more.
+    Spurious,
+    /// The process reported that it is ready.
+    Ready,
+    /// The process closed its readiness descriptor without a message.
+    NotReady,
+}

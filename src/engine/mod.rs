@@ -1,0 +1,24 @@
+//! The decisions about many processes: groups, requests, rolling restarts, the history of runs, the queue of events.
+//!
+//! It is pure over one seam ([`kernel`]): it has no descriptor, makes no system call, and reads no clock by itself. The
+//! [`lifecycle`](crate::lifecycle) decides about one process. [`core`] gives the inputs to the lifecycles, and carries
+//! out their decisions through the seam. [`turn`] is one turn of the host's loop.
+
+pub(crate) mod arena;
+pub(crate) mod commands;
+pub(crate) mod context;
+pub(crate) mod core;
+pub(crate) mod error;
+pub(crate) mod event;
+pub(crate) mod ids;
+pub(crate) mod instance;
+pub(crate) mod kernel;
+pub(crate) mod progress;
+pub(crate) mod reports;
+pub(crate) mod request;
+pub(crate) mod rolling;
+pub(crate) mod round;
+pub(crate) mod run;
+pub(crate) mod spec;
+pub(crate) mod status;
+pub(crate) mod turn;

@@ -1,0 +1,197 @@
+//! The history of an instance: its last runs, each with a typed cause of its end.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use crate::cgroup::CgroupUsage;
+use crate::command::SpawnError;
+use crate::exit::{ExitRecord, Pid};
+use crate::lifecycle::RunEnd;
+use crate::signal::Signal;
+use crate::time::Instant;
+
+/// A run that has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Run {
+    /// The number of the run, from 1 up.
+    pub number: u64,
+    /// The process of the run; `None` if it could not be spawned.
+    pub pid: Option<Pid>,
+    /// When it was spawned, or when that was tried, on the wall clock, for display.
+    pub started_at: SystemTime,
+    /// When it ended, on the wall clock, for display.
+    pub ended_at: SystemTime,
+    /// How long it lasted, on the supervisor's clock.
+    pub lasted: Duration,
+    /// How the process ended, and the resources it used; `None` if it could not be spawned.
+    pub exit: Option<ExitRecord>,
+    /// The resources that the run used in its cgroup; `None` unless the group has [cgroups](crate::supervisor::GroupSpec::cgroup).
+    /// They include the processes that the run started, and are exact about memory. They are read when the run has
+    /// ended, before the cgroup is removed. If the scope of the stop is not the cgroup, processes may still be alive in
+    /// it at that time.
+    pub cgroup: Option<CgroupUsage>,
+    /// Why the run ended.
+    pub end: End,
+}
+
+/// Why a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum End {
+    /// The process could not be spawned.
+    NotSpawned(SpawnError),
+    /// The process ended by itself, with this exit code.
+    Exited(u8),
+    /// A signal that a process usually causes itself (SIGSEGV, SIGABRT and the like) ended it.
+    Crashed {
+        /// The signal that ended the process.
+        signal: Signal,
+        /// Whether the process left a core dump.
+        core: bool,
+    },
+    /// Another signal ended the process, and the supervisor did not send it. It came from another process, or from the
+    /// kernel when memory was short.
+    KilledFromOutside(Signal),
+    /// The process was stopped on request.
+    Stopped,
+    /// The process was stopped on request, and was killed when the time of the stop ladder was over.
+    StopTimeout,
+    /// The process was stopped because it was not ready in time.
+    StartTimeout,
+    /// The process was stopped because it closed its readiness descriptor without a message.
+    NotReady,
+    /// The process was stopped because it missed its watchdog's time.
+    Watchdog,
+    /// The exit status is not known; see [`Exit::Unknown`](crate::Exit::Unknown).
+    Unknown,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::NotSpawned(error) => error.fmt(f),
+            End::Exited(code) => write!(f, "exited with code {code}"),
+            End::Crashed { signal, core: false } => write!(f, "crashed: {signal}"),
+            End::Crashed { signal, core: true } => write!(f, "crashed: {signal}, core dumped"),
+            End::KilledFromOutside(signal) => write!(f, "killed from outside: {signal}"),
+            End::Stopped => f.write_str("stopped"),
+            End::StopTimeout => f.write_str("killed, not stopped in time"),
+            End::StartTimeout => f.write_str("stopped, not ready in time"),
+            End::NotReady => f.write_str("stopped, readiness descriptor closed without a message"),
+            End::Watchdog => f.write_str("stopped, watchdog missed"),
+            End::Unknown => f.write_str("ended with an unknown status"),
+        }
+    }
+}
+
+impl End {
+    /// The end that the lifecycle found, with the error of a failed spawn.
+    pub(crate) fn new(end: RunEnd, error: Option<&SpawnError>) -> End {
+        match (end, error) {
+            (RunEnd::NotSpawned, Some(error)) => End::NotSpawned(error.clone()),
+            (RunEnd::Exited(code), _) => End::Exited(code),
+            (RunEnd::Crashed { signal, core }, _) => End::Crashed { signal, core },
+            (RunEnd::KilledFromOutside(signal), _) => End::KilledFromOutside(signal),
+            (RunEnd::Stopped, _) => End::Stopped,
+            (RunEnd::StopTimeout, _) => End::StopTimeout,
+            (RunEnd::StartTimeout, _) => End::StartTimeout,
+            (RunEnd::NotReady, _) => End::NotReady,
+            (RunEnd::Watchdog, _) => End::Watchdog,
+            (RunEnd::NotSpawned, None) | (RunEnd::Unknown, _) => End::Unknown,
+        }
+    }
+}
+
+/// The result of a run that has ended.
+pub(crate) struct EndedRun {
+    pub(crate) end: End,
+    pub(crate) exit: Option<ExitRecord>,
+    pub(crate) cgroup: Option<CgroupUsage>,
+}
+
+/// The current run, and the last few that have ended.
+pub(crate) struct History {
+    pub(crate) started_at: Option<SystemTime>,
+    pub(crate) last_error: Option<SpawnError>,
+    pub(crate) last_exit: Option<ExitRecord>,
+    /// When the last run ended and how long it lasted; `None` while a run is alive.
+    pub(crate) over: Option<(SystemTime, Duration)>,
+    start: Instant,
+    runs: VecDeque<Run>,
+    most: usize,
+}
+
+impl History {
+    /// An empty history with room for `most` runs. The room is reserved now, so a restart allocates nothing.
+    pub(crate) fn new(most: usize) -> History {
+        let runs = VecDeque::with_capacity(most);
+        History {
+            started_at: None,
+            last_error: None,
+            last_exit: None,
+            over: None,
+            start: Instant::ZERO,
+            runs,
+            most,
+        }
+    }
+
+    pub(crate) fn began(&mut self, now: Instant, wall: SystemTime) {
+        self.start = now;
+        self.started_at = Some(wall);
+        self.last_error = None;
+        self.over = None;
+    }
+
+    /// Records the end of the run with this number.
+    pub(crate) fn ended(&mut self, number: u64, over: EndedRun, now: Instant, wall: SystemTime) {
+        let EndedRun { end, exit, cgroup } = over;
+        let lasted = now.saturating_duration_since(self.start);
+        self.over = Some((wall, lasted));
+        if self.runs.len() == self.most {
+            self.runs.pop_front();
+        }
+        if self.most == 0 {
+            return;
+        }
+        self.runs.push_back(Run {
+            number,
+            pid: exit.map(|record| record.pid),
+            started_at: self.started_at.unwrap_or(wall),
+            ended_at: wall,
+            lasted,
+            exit,
+            cgroup,
+            end,
+        });
+    }
+
+    /// The last runs, the oldest first.
+    pub(crate) fn runs(&self) -> impl DoubleEndedIterator<Item = &Run> {
+        self.runs.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_few_are_kept() {
+        let over = || EndedRun {
+            end: End::Stopped,
+            exit: None,
+            cgroup: None,
+        };
+        let mut history = History::new(2);
+        for number in 1..=3 {
+            history.ended(number, over(), Instant::ZERO, SystemTime::UNIX_EPOCH);
+        }
+        assert_eq!(history.runs().map(|run| run.number).collect::<Vec<_>>(), [2, 3]);
+        let mut none = History::new(0);
+        none.ended(1, over(), Instant::ZERO, SystemTime::UNIX_EPOCH);
+        assert_eq!(none.runs().count(), 0);
+    }
+}

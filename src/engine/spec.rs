@@ -1,0 +1,299 @@
+//! The description of a group: a command, the number of instances, and the policy.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::context::CgroupPath;
+use super::error::SpecError;
+use crate::cgroup::{CgroupDir, CgroupFile};
+use crate::command::{Command, Program, Stdio};
+use crate::lifecycle::{Policy, Restart, Scope, Startup, StopLadder};
+use crate::notify::{NotifySocket, watchdog_usec};
+
+/// The description of a group: `instances` processes of one command, under one policy.
+///
+/// ```
+/// use pidherd::{Command, GroupSpec};
+///
+/// let web = GroupSpec::new("web", Command::new("/bin/sleep").arg("1000")).instances(3);
+///
+/// // Instances that differ in a number:
+/// let workers = GroupSpec::with("worker", |number| {
+///     Command::new("/usr/bin/worker").arg("--port").arg((8000 + number).to_string())
+/// });
+/// ```
+///
+/// # Process groups
+///
+/// Each instance leads a process group of its own unless its command says otherwise
+/// ([`Command::process_group`], [`Command::inherit_process_group`]). A terminal sends the signals of Ctrl-C, Ctrl-\\ and
+/// Ctrl-Z, and SIGHUP when it closes, to every process of its foreground process group. If the instances were in the
+/// host's group, Ctrl-C would end them first, and they would be restarted while the host begins its shutdown. In groups of
+/// their own they get no signal but the supervisor's, and a stop with [`Scope::ProcessGroup`] reaches what they started.
+///
+/// Two things follow. A process in a group of its own that reads from the terminal is stopped by SIGTTIN
+/// (credentials(7)), so a command that reads from the terminal needs [`Command::inherit_process_group`]. If a signal of
+/// the terminal ends the host before it drops its supervisor, the instances stay alive. Handle that signal
+/// ([`Builder::signals`](crate::supervisor::Builder::signals)), or give the commands a parent-death signal.
+#[derive(Clone)]
+pub struct GroupSpec {
+    pub(crate) name: Arc<str>,
+    pub(crate) commands: Commands,
+    pub(crate) instances: u32,
+    pub(crate) policy: Policy,
+    pub(crate) cgroup: Option<CgroupDir>,
+    pub(crate) cgroup_files: Vec<CgroupFile>,
+    pub(crate) notify: NotifyAccess,
+}
+
+/// How instances can notify the supervisor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NotifyAccess {
+    /// A newline on this descriptor means ready; `None` for no such descriptor.
+    pub(crate) ready_fd: Option<RawFd>,
+    /// Whether messages to the supervisor's socket are accepted.
+    pub(crate) socket: bool,
+}
+
+/// One command for all instances, or one for each.
+#[derive(Clone)]
+pub(crate) enum Commands {
+    Same(Box<Command>),
+    Each(Arc<dyn Fn(u32) -> Command + Send + Sync>),
+}
+
+impl Commands {
+    pub(crate) fn of(&self, number: u32) -> Command {
+        match self {
+            Commands::Same(command) => Command::clone(command),
+            Commands::Each(make) => make(number),
+        }
+    }
+}
+
+impl GroupSpec {
+    /// The largest number of instances of a group.
+    pub const MOST_INSTANCES: u32 = 100_000;
+
+    /// A group of one instance under the default [`Policy`]. The name is for display, and for the names of cgroups.
+    #[must_use]
+    pub fn new(name: &str, command: Command) -> GroupSpec {
+        GroupSpec {
+            name: name.into(),
+            commands: Commands::Same(Box::new(command)),
+            instances: 1,
+            policy: Policy::default(),
+            cgroup: None,
+            cgroup_files: Vec::new(),
+            notify: NotifyAccess::default(),
+        }
+    }
+
+    /// A group of instances with different commands. `make` gets the instance's number, from 0 up. It is called in
+    /// the host's process when an instance is added, never in a child.
+    #[must_use]
+    pub fn with(name: &str, make: impl Fn(u32) -> Command + Send + Sync + 'static) -> GroupSpec {
+        let commands = Commands::Each(Arc::new(make));
+        GroupSpec {
+            name: name.into(),
+            commands,
+            instances: 1,
+            policy: Policy::default(),
+            cgroup: None,
+            cgroup_files: Vec::new(),
+            notify: NotifyAccess::default(),
+        }
+    }
+
+    /// The number of instances: 1 to [`GroupSpec::MOST_INSTANCES`], 1 by default.
+    #[must_use]
+    pub fn instances(mut self, instances: u32) -> GroupSpec {
+        self.instances = instances;
+        self
+    }
+
+    /// The whole policy of the group. It replaces earlier values of [`restart`](GroupSpec::restart),
+    /// [`grace`](GroupSpec::grace) and [`stop`](GroupSpec::stop).
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> GroupSpec {
+        self.policy = policy;
+        self
+    }
+
+    /// Gives each instance a pipe at this descriptor number. The process writes a newline to it when it is ready (the
+    /// protocol of s6). With [`Startup::Notify`] the instance is running only from then on, and closing the pipe before
+    /// the newline is a failed start.
+    #[must_use]
+    pub fn ready_fd(mut self, number: RawFd) -> GroupSpec {
+        self.notify.ready_fd = Some(number);
+        self
+    }
+
+    /// Sets `NOTIFY_SOCKET` for each instance to the address of the supervisor's socket (systemd's protocol,
+    /// sd_notify(3)). With a [watchdog](Policy::watchdog) it also sets `WATCHDOG_USEC` to the watchdog's time:
+    /// microseconds, at least 1. `WATCHDOG_USEC` is not set if the time exceeds 64 bits, as `Duration::MAX` does. The
+    /// supervisor handles READY, STATUS, EXTEND_TIMEOUT_USEC and WATCHDOG. It accepts them from the process, from its
+    /// descendants, and with a [`cgroup`](GroupSpec::cgroup) from every process in the cgroup, such as a daemon that is
+    /// no longer a descendant. See [`notify`](crate::notify).
+    ///
+    /// Use it for trusted programs: with EXTEND_TIMEOUT_USEC a process can put off the next rung of its stop ladder by
+    /// an hour, any number of times. [`kill`](crate::supervisor::Supervisor::kill) is not put off.
+    #[must_use]
+    pub fn notify_socket(mut self, yes: bool) -> GroupSpec {
+        self.notify.socket = yes;
+        self
+    }
+
+    /// Gives each instance a cgroup of its own in this directory, with the name `NAME-NUMBER`. The cgroup is made for a
+    /// run and removed after it. Every process that is left in it is killed, including a process in a session of its
+    /// own, which no other stop scope reaches. With [`Scope::Cgroup`] in the stop ladder, the run ends when the cgroup
+    /// is empty. With another scope, its last processes may die, and the cgroup may be removed, after the end of the
+    /// run.
+    ///
+    /// Each running instance needs one more descriptor. An existing cgroup of that name is taken over, and the
+    /// processes in it are killed.
+    #[must_use]
+    pub fn cgroup(mut self, directory: CgroupDir) -> GroupSpec {
+        self.cgroup = Some(directory);
+        self
+    }
+
+    /// Writes `value` into the file `name` of the [`cgroup`](GroupSpec::cgroup) of each run, after it is made and before the
+    /// program starts: a limit such as `memory.max`, `cpu.max` or `pids.max`, or any other file of cgroups(7). Files are
+    /// written in the order of these calls; the same one can be written several times (`io.max`, a line for each device).
+    ///
+    /// The file's controller must be enabled for the cgroups in the directory, in its `cgroup.subtree_control`.
+    /// [`Supervisor::add`](crate::supervisor::Supervisor::add) and [`Supervisor::reload`](crate::supervisor::Supervisor::reload) check that
+    /// every file can be written: they make a cgroup called `pidherd-probe-PID-N` and remove it at once. A
+    /// [`SpecError`](crate::supervisor::SpecError) names a file that does not exist, a controller that is not enabled, or a value
+    /// that the kernel refuses. If a file cannot be written later, the run is a failed start at the step
+    /// [`SpawnStep::Cgroup`](crate::SpawnStep::Cgroup). A reload with other files restarts the instances.
+    ///
+    /// Files that are not limits are refused: `cgroup.procs`, `cgroup.threads`, `cgroup.kill`, `cgroup.freeze`,
+    /// `cgroup.type` and `cgroup.subtree_control`.
+    ///
+    /// ```no_run
+    /// use pidherd::cgroup::CgroupDir;
+    /// use pidherd::{Command, GroupSpec};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let directory = CgroupDir::open("/sys/fs/cgroup/my-service")?;
+    /// let worker = GroupSpec::new("worker", Command::new("/usr/bin/worker"))
+    ///     .cgroup(directory)
+    ///     .cgroup_file("memory.max", "200M")
+    ///     .cgroup_file("pids.max", "50");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn cgroup_file(mut self, name: impl AsRef<OsStr>, value: impl AsRef<[u8]>) -> GroupSpec {
+        self.cgroup_files.push(CgroupFile {
+            name: name.as_ref().to_owned(),
+            value: value.as_ref().to_owned(),
+        });
+        self
+    }
+
+    /// Sets [`Policy::restart`]: whether an instance that ran and ended by itself is started again.
+    #[must_use]
+    pub fn restart(mut self, restart: Restart) -> GroupSpec {
+        self.policy.restart = restart;
+        self
+    }
+
+    /// Sets [`Policy::startup`] to a grace: how long a process must live until its instance is running.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> GroupSpec {
+        self.policy.startup = Startup::Grace(grace);
+        self
+    }
+
+    /// Sets [`Policy::stop`]: how an instance is stopped.
+    #[must_use]
+    pub fn stop(mut self, ladder: StopLadder) -> GroupSpec {
+        self.policy.stop = ladder;
+        self
+    }
+
+    /// The command of the instance with this number.
+    #[must_use]
+    pub fn command(&self, number: u32) -> Command {
+        self.commands.of(number)
+    }
+
+    /// Whether each instance has a program of its own.
+    pub(crate) const fn has_one_each(&self) -> bool {
+        matches!(self.commands, Commands::Each(_))
+    }
+
+    fn with_notify(&self, mut command: Command, socket: Option<&OsStr>) -> Command {
+        if let Some(number) = self.notify.ready_fd {
+            command = command.fd(number, Stdio::piped());
+        }
+        if let (true, Some(address)) = (self.notify.socket, socket) {
+            // A host that is itself under a watchdog has these variables in its environment, and they are not for its
+            // children.
+            command = command.env_remove("WATCHDOG_PID").env_remove("WATCHDOG_USEC");
+            command = command.env(NotifySocket::VARIABLE, address);
+            if let Some(usec) = self.policy.watchdog.and_then(watchdog_usec) {
+                command = command.env("WATCHDOG_USEC", usec.to_string());
+            }
+        }
+        command
+    }
+
+    /// Checks the settings of the group as a whole.
+    pub(crate) fn check(&self) -> Result<(), SpecError> {
+        check_count(self.instances)?;
+        self.policy.validate()?;
+        match &self.cgroup {
+            None if self.policy.stop.has(Scope::Cgroup) => Err(SpecError::NoCgroup),
+            None => match self.cgroup_files.first() {
+                Some(file) => Err(SpecError::CgroupFile(file.name.to_string_lossy().into_owned())),
+                None => Ok(()),
+            },
+            Some(directory) => {
+                let longest = CgroupPath::new(directory, &self.name, GroupSpec::MOST_INSTANCES);
+                CgroupDir::check_name(&longest.name)?;
+                Ok(directory.try_files(&self.cgroup_files)?)
+            }
+        }
+    }
+
+    /// The program of one instance, checked against the policy.
+    ///
+    /// `socket` is the address of the supervisor's notify socket, if there is one.
+    pub(crate) fn compile(&self, number: u32, socket: Option<&OsStr>) -> Result<Program, SpecError> {
+        let command = self.command(number).or_own_process_group();
+        let command = self.with_notify(command, socket);
+        let program = command
+            .compile()
+            .map_err(|error| SpecError::Command { number, error })?;
+        if self.policy.stop.has(Scope::ProcessGroup) && !command.leads_process_group() {
+            return Err(SpecError::NoProcessGroup { number });
+        }
+        Ok(program)
+    }
+}
+
+pub(crate) fn check_count(instances: u32) -> Result<(), SpecError> {
+    match instances {
+        0 => Err(SpecError::NoInstances),
+        1..=GroupSpec::MOST_INSTANCES => Ok(()),
+        too_many => Err(SpecError::TooManyInstances(too_many)),
+    }
+}
+
+impl fmt::Debug for GroupSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupSpec")
+            .field("name", &self.name)
+            .field("command", &self.command(0))
+            .field("instances", &self.instances)
+            .field("policy", &self.policy)
+            .finish()
+    }
+}

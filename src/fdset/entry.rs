@@ -1,0 +1,62 @@
+//! One entry of a set: a descriptor, the events to wait for, and the name.
+
+use std::os::fd::RawFd;
+
+use bitflags::bitflags;
+
+/// The name of one entry of one [`FdSet`](super::FdSet). A name is never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Token {
+    pub(super) slot: u32,
+    /// Counts the entries that the slot has held; the first is 1.
+    pub(super) generation: u32,
+}
+
+impl Token {
+    /// The token as a number, for `epoll_event.data` or an io_uring's `user_data`.
+    ///
+    /// It is at least 2^32: a host can use smaller numbers for its own descriptors in the same loop.
+    #[must_use]
+    pub const fn to_raw(self) -> u64 {
+        (self.generation as u64) << 32 | self.slot as u64
+    }
+
+    /// The index of the entry's slot: small, and unique among the present entries.
+    pub(crate) const fn index(self) -> usize {
+        self.slot as usize
+    }
+
+    /// The token for a number from [`Token::to_raw`]. Any other number gives a token that no set knows, and every
+    /// call refuses it.
+    #[must_use]
+    pub const fn from_raw(raw: u64) -> Token {
+        Token {
+            slot: raw as u32,
+            generation: (raw >> 32) as u32,
+        }
+    }
+}
+
+bitflags! {
+    /// The events that an entry waits for. Errors and hangups are always reported too (epoll_ctl(2)).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub struct Interest: u32 {
+        /// `EPOLLIN`: something to read; of a pidfd: the process has exited.
+        const READ = libc::EPOLLIN as u32;
+        /// `EPOLLOUT`: room to write.
+        const WRITE = libc::EPOLLOUT as u32;
+        /// `EPOLLPRI`: something exceptional; of a cgroup's `cgroup.events`: it has changed.
+        const PRIORITY = libc::EPOLLPRI as u32;
+    }
+}
+
+/// One descriptor of the set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Entry {
+    /// The descriptor's number. It is open at least until the entry is removed.
+    pub fd: RawFd,
+    /// The events to wait for.
+    pub interest: Interest,
+    /// The entry's name in the set.
+    pub token: Token,
+}

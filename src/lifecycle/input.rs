@@ -1,0 +1,136 @@
+//! The inputs of the lifecycle, and its reactions to them.
+
+use std::time::Duration;
+
+use super::end::RunEnd;
+use super::state::{Failure, Transition};
+use super::stop::Scope;
+use crate::exit::{Exit, Pid};
+use crate::signal::Signal;
+
+/// An event of a process, or a request of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Input {
+    /// The host asks for a start. All counters begin anew: such a start is exempt from every budget.
+    Start,
+    /// The host asks for a stop by the ladder.
+    Stop,
+    /// The host asks for a stop by the ladder and a new start; where nothing is alive, for a start.
+    Restart,
+    /// The host asks for SIGKILL at once.
+    Kill,
+    /// [`Action::Spawn`] succeeded, and the process has executed its program.
+    Spawned(Pid),
+    /// The process exists, and has not executed its program yet: the spawn is in flight.
+    Cloned(Pid),
+    /// The process in flight has executed its program.
+    Executed,
+    /// The spawn for [`Action::Spawn`] has not begun, and is withdrawn because the process is not wanted any more.
+    SpawnWithdrawn,
+    /// The spawn failed: there is no process, or a step between its birth and its program failed. That is the end of
+    /// the process, and no [`Input::Exited`] follows.
+    SpawnFailed {
+        /// The kernel's reason.
+        errno: i32,
+        /// Whether another try under the same conditions cannot succeed.
+        permanent: bool,
+    },
+    /// The process ended.
+    Exited(Exit),
+    /// The process ended by itself, and other processes of the stop's scope live on: the run is over when they have
+    /// ended.
+    ExitedLeaving(Exit),
+    /// Nothing of the stop's scope is alive (the answer to [`Action::Look`]).
+    Empty,
+    /// The process reports that it is ready.
+    Ready,
+    /// The process closed its readiness descriptor without a message. This is a failure only while readiness is
+    /// awaited.
+    NotReady,
+    /// The process that is being stopped had ended by itself when its stop began.
+    EndedBefore,
+    /// The process reports that it is alive: its watchdog begins anew.
+    Alive,
+    /// The process reports that its start, or its stop, takes at least this long from now on.
+    Extend(Duration),
+    /// The process is alive and has failed: it is stopped, and then judged as if it had ended.
+    Failed(Failure),
+    /// The deadline has passed.
+    Timeout,
+}
+
+/// An operation for the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Action {
+    /// Spawn the process. The answer is [`Input::Spawned`] or [`Input::SpawnFailed`]; or at first [`Input::Cloned`], and then
+    /// [`Input::Executed`] or [`Input::SpawnFailed`].
+    Spawn,
+    /// Send this signal, together with SIGCONT in the order of [`Rung::sequence`](super::Rung::sequence).
+    Signal {
+        /// The signal of the rung.
+        signal: Signal,
+        /// The processes that it is sent to.
+        scope: Scope,
+    },
+    /// Check whether any process of this scope is alive; the answer is [`Input::Empty`] if not, and no input
+    /// otherwise.
+    Look {
+        /// The scope to check.
+        scope: Scope,
+        /// The number of earlier checks; it stops growing after a few dozen. A later check can be slower and more
+        /// careful.
+        looks: u8,
+    },
+    /// Report to the host that SIGKILL has not worked within the ladder's patience.
+    ReportUnkillable,
+}
+
+/// The effect of an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reply {
+    /// It took effect.
+    Accepted,
+    /// The requested state existed already.
+    Already,
+    /// The request is remembered, and takes effect when the stopped process is gone.
+    Queued,
+    /// The input has no meaning in this state.
+    Ignored,
+}
+
+/// The reaction to an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reaction {
+    /// The effect of the input.
+    pub reply: Reply,
+    /// The operation to carry out now, after the transitions were reported.
+    pub action: Option<Action>,
+    /// The reason why the run ended, if the input ended one.
+    pub end: Option<RunEnd>,
+    pub(super) transitions: [Option<Transition>; Reaction::MOST],
+}
+
+impl Reaction {
+    /// No input leads to more transitions: a late exit goes through Running, Exited and Starting.
+    pub(super) const MOST: usize = 3;
+
+    pub(super) const NOTHING: Reaction = Reaction {
+        reply: Reply::Ignored,
+        action: None,
+        end: None,
+        transitions: [None; Reaction::MOST],
+    };
+
+    /// The transitions, in order.
+    pub fn transitions(&self) -> impl Iterator<Item = Transition> + use<> {
+        self.transitions.into_iter().flatten()
+    }
+
+    pub(super) fn push(&mut self, transition: Transition) {
+        if let Some(free) = self.transitions.iter_mut().find(|slot| slot.is_none()) {
+            *free = Some(transition);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The state of one process, its counters, and queries about them.
+
+use super::policy::{Policy, Startup};
+use super::restart::Counters;
+use super::state::{State, Wanted};
+use super::stop::Scope;
+use crate::time::Instant;
+
+/// The lifecycle of one process; see the [module](super).
+#[derive(Clone, Debug)]
+pub struct Lifecycle {
+    pub(super) state: State,
+    pub(super) wanted: Wanted,
+    pub(super) counters: Counters,
+    pub(super) runs: u64,
+}
+
+impl Lifecycle {
+    /// Makes the lifecycle of a process that was never started. Jitter is derived from `seed`: use a different one
+    /// for each instance. The policy is used only to reserve memory.
+    #[must_use]
+    pub fn new(policy: &Policy, seed: u64) -> Lifecycle {
+        Lifecycle {
+            state: State::Stopped,
+            wanted: Wanted::Down,
+            counters: Counters::new(policy, seed),
+            runs: 0,
+        }
+    }
+
+    /// Whether the process is starting and must still report its readiness to count as running.
+    #[must_use]
+    pub const fn awaits_readiness(&self, policy: &Policy) -> bool {
+        matches!(self.state, State::Starting { .. }) && matches!(policy.startup, Startup::Notify { .. })
+    }
+
+    /// Whether the deadline is a failure of the process because no message came. Then all messages must be read
+    /// before the timeout.
+    #[must_use]
+    pub const fn judges_silence(&self, policy: &Policy) -> bool {
+        matches!(self.state, State::Running { .. }) || self.awaits_readiness(policy)
+    }
+
+    /// Whether other living processes of the stop's scope make a difference when the process ends now.
+    #[must_use]
+    pub fn judges_others(&self, policy: &Policy) -> bool {
+        policy.stop.scope() > Scope::Process && !matches!(self.state, State::Stopping(_))
+    }
+
+    /// The current state.
+    #[must_use]
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The wanted state.
+    #[must_use]
+    pub const fn wanted(&self) -> Wanted {
+        self.wanted
+    }
+
+    /// The time for [`Input::Timeout`](super::Input::Timeout); `None` if nothing is due.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.state.deadline()
+    }
+
+    /// The number of failed starts in a row.
+    #[must_use]
+    pub const fn failed_starts(&self) -> u32 {
+        self.counters.failed_starts
+    }
+
+    /// The number of automatic restarts after a run, since the process was last stable or started by request.
+    #[must_use]
+    pub const fn restarts(&self) -> u32 {
+        self.counters.restarts
+    }
+
+    /// The number of spawns, including failed ones.
+    #[must_use]
+    pub const fn runs(&self) -> u64 {
+        self.runs
+    }
+}

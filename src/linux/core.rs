@@ -1,0 +1,734 @@
+//! The real side of the engine's seam: one set of descriptors, the timer, signals, processes and their cgroups, the
+//! notify socket, and orphans.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use rustix::io::Errno;
+
+use super::orphans::Orphans;
+use super::run_cgroup::{RunCgroup, RunCgroups};
+use super::watched::{Watch, Watched, group_lives, is_errno, keeps_number, send, wait_for_end};
+use crate::cgroup::{CgroupError, CgroupUsage};
+use crate::child::Pipes;
+use crate::command::error::Subject;
+use crate::command::{Flown, InFlight, Program, SpawnError, SpawnStep, Spawner};
+use crate::deadlines::Deadlines;
+use crate::engine::context::SpawnContext;
+use crate::engine::ids::InstanceId;
+use crate::engine::kernel::{Collected, Happening, Kernel, Report, Spawned};
+use crate::exit::{ExitRecord, Pid};
+use crate::fdset::{FdSet, Interest, Token};
+use crate::launcher::pause_at_age;
+use crate::lifecycle::Scope;
+use crate::notify::{Buffer, Counts, Credentials, NotifySocket, Readiness, ReadyFd, Received};
+use crate::owner::Owner;
+use crate::pidfd::{Look, PidFd};
+use crate::procfs;
+use crate::signal::Signal;
+use crate::signalfd::SignalFd;
+use crate::sys::wait::Wait;
+use crate::time::Instant;
+use crate::timerfd::{Clock, TimerFd};
+
+/// The real kernel.
+pub(crate) struct Linux {
+    pub(crate) owner: Owner,
+    pub(crate) fds: FdSet,
+    spawner: Spawner,
+    clock: Clock,
+    timer: TimerFd,
+    timer_token: Token,
+    signals: Option<(SignalFd, Token)>,
+    /// For each entry of the set, by its index: the slot of the instance that the entry belongs to.
+    slots: Vec<u32>,
+    run_cgroups: RunCgroups,
+    /// The time of the next look at a process that has ended and has no status yet, or that is in flight, by slot.
+    looks: Deadlines,
+    notify: Option<(NotifySocket, Token)>,
+    /// The remaining lines of the last message.
+    reports: VecDeque<(InstanceId, Report)>,
+    buffer: Box<Buffer>,
+    pub(crate) orphans: Option<Orphans>,
+    /// The processes, by the slot of their instance.
+    processes: Vec<Option<Watched>>,
+    /// The number of processes in flight, and its maximum.
+    in_flight: usize,
+    pub(crate) most_in_flight: usize,
+}
+
+/// The kind of an entry of the set.
+enum Kind {
+    Timer,
+    Signals,
+    Notify,
+    Orphans,
+    /// A descriptor of the process in this slot.
+    Process(u32),
+}
+
+impl Linux {
+    pub(crate) fn new(clock: Clock, spawner: Spawner, signals: Option<SignalFd>) -> io::Result<Linux> {
+        let mut fds = FdSet::new()?;
+        let timer = TimerFd::new(clock)?;
+        let timer_token = fds.add(timer.as_fd(), Interest::READ)?;
+        let signals = match signals {
+            Some(signals) => {
+                let token = fds.add(signals.as_fd(), Interest::READ)?;
+                Some((signals, token))
+            }
+            None => None,
+        };
+        Ok(Linux {
+            owner: Owner::this_process(),
+            fds,
+            spawner,
+            clock,
+            timer,
+            timer_token,
+            signals,
+            slots: Vec::new(),
+            run_cgroups: RunCgroups::default(),
+            looks: Deadlines::new(),
+            notify: None,
+            reports: VecDeque::new(),
+            buffer: Box::new(Buffer::new()),
+            orphans: None,
+            processes: Vec::new(),
+            in_flight: 0,
+            most_in_flight: SPAWNS_IN_FLIGHT,
+        })
+    }
+
+    /// Remembers the slot that an entry of the set belongs to.
+    fn set_slot(&mut self, token: Token, slot: u32) {
+        if self.slots.len() <= token.index() {
+            self.slots.resize(token.index() + 1, slot);
+        }
+        if let Some(place) = self.slots.get_mut(token.index()) {
+            *place = slot;
+        }
+    }
+
+    pub(crate) fn adopt_orphans(&mut self) -> io::Result<()> {
+        self.orphans = Some(Orphans::new(&mut self.fds)?);
+        Ok(())
+    }
+
+    /// Makes the notify socket if there is none, at this path or at an address that the kernel chooses.
+    pub(crate) fn listen(&mut self, path: Option<&Path>) -> io::Result<()> {
+        if self.notify.is_none() {
+            let socket = path.map_or_else(NotifySocket::new, NotifySocket::bind)?;
+            let token = self.fds.add(socket.as_fd(), Interest::READ)?;
+            self.notify = Some((socket, token));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn socket(&self) -> Option<&NotifySocket> {
+        self.notify.as_ref().map(|(socket, _)| socket)
+    }
+
+    /// The descriptor of the set's entry with this token; `None` for a token that is out of date.
+    pub(crate) fn fd(&self, entry: Token) -> Option<BorrowedFd<'_>> {
+        match self.kind(entry)? {
+            Kind::Timer => Some(self.timer.as_fd()),
+            Kind::Signals => self.signals.as_ref().map(|(signals, _)| signals.as_fd()),
+            Kind::Notify => self.notify.as_ref().map(|(socket, _)| socket.as_fd()),
+            Kind::Orphans => self.orphans.as_ref()?.fd(entry),
+            Kind::Process(slot) => self.process(slot)?.fd(entry),
+        }
+    }
+
+    /// The kind of the set's entry with this token; `None` for a token that is out of date.
+    fn kind(&self, entry: Token) -> Option<Kind> {
+        self.fds.get(entry)?;
+        if entry == self.timer_token {
+            return Some(Kind::Timer);
+        }
+        match &self.signals {
+            Some((_, signals)) if *signals == entry => Some(Kind::Signals),
+            _ if self.notify_entry() == Some(entry) => Some(Kind::Notify),
+            _ if self.orphans.as_ref().is_some_and(|orphans| orphans.fd(entry).is_some()) => Some(Kind::Orphans),
+            _ => self.slots.get(entry.index()).copied().map(Kind::Process),
+        }
+    }
+
+    fn process(&self, slot: u32) -> Option<&Watched> {
+        self.processes.get(slot as usize)?.as_ref()
+    }
+
+    /// Takes the process out of its slot during `work`, which needs the process and the rest at the same time.
+    fn with<T>(&mut self, slot: u32, work: impl FnOnce(&mut Linux, &mut Watched) -> T) -> Option<T> {
+        let mut process = self.processes.get_mut(slot as usize)?.take()?;
+        let result = work(self, &mut process);
+        if let Some(place) = self.processes.get_mut(slot as usize) {
+            *place = Some(process);
+        }
+        Some(result)
+    }
+
+    /// Reads one message from the notify socket, if one waits, and finds the instance of its sender.
+    fn receive(&mut self, senders: &HashMap<Pid, InstanceId>) -> io::Result<Option<Happening>> {
+        if let Some((from, report)) = self.reports.pop_front() {
+            let ends_message = self.reports.is_empty();
+            return Ok(Some(Happening::Report {
+                from,
+                report,
+                ends_message,
+            }));
+        }
+        let Some((socket, _)) = &mut self.notify else {
+            return Ok(None);
+        };
+        let (run_cgroups, processes) = (&self.run_cgroups, &self.processes);
+        let by_pid = |pid| senders.get(&pid).copied();
+        // The instance, among those with accepted messages, with the cgroup that contains the sender.
+        let in_cgroup_of = |slot: u32, sender: Pid| {
+            let process = processes.get(slot as usize)?.as_ref()?;
+            let instance = process.unreaped().and_then(by_pid)?;
+            process.contains(sender).then_some(instance)
+        };
+        let find = |sender: Credentials| {
+            let by_cgroup = |path: &Path| {
+                run_cgroups
+                    .candidates(path)
+                    .find_map(|slot| in_cgroup_of(slot, sender.pid))
+            };
+            sender.find_by_pid(by_pid).or_else(|| sender.find_by_cgroup(by_cgroup))
+        };
+        match socket.receive(&mut self.buffer, find)? {
+            Received::Nothing => return Ok(None),
+            Received::Ignored => return Ok(Some(Happening::UnknownMessage)),
+            Received::Message(message) => {
+                let reports = message.notices().filter_map(Report::of);
+                self.reports.extend(reports.map(|report| (message.owner, report)));
+            }
+        }
+        if self.reports.is_empty() {
+            return Ok(Some(Happening::UnknownMessage));
+        }
+        self.receive(senders)
+    }
+
+    fn next_orphan(&mut self) -> io::Result<Option<ExitRecord>> {
+        let Some(orphans) = &mut self.orphans else {
+            return Ok(None);
+        };
+        let own = self.processes.iter().flatten().filter_map(Watched::unreaped);
+        orphans.next(own, &self.fds, self.clock.now())
+    }
+
+    pub(crate) fn notify_counts(&self) -> Option<Counts> {
+        self.notify.as_ref().map(|(socket, _)| socket.counts())
+    }
+
+    /// Adds a new child to the set. After an error nothing is left of the child.
+    fn watch(
+        &mut self,
+        (pidfd, pipes, in_flight): (PidFd, Pipes, Option<InFlight>),
+        program: &Program,
+    ) -> Result<(PidFd, Token, Pipes, Option<InFlight>), SpawnError> {
+        match self.fds.add(pidfd.as_fd(), Interest::READ) {
+            Ok(token) => Ok((pidfd, token, pipes, in_flight)),
+            Err(error) => {
+                let _gone = pidfd.signal(Signal::KILL);
+                wait_for_end(&pidfd, LAST_PATIENCE);
+                if let Some(in_flight) = in_flight {
+                    self.spawner.abandon(in_flight, Ok(pidfd));
+                }
+                Err(watch_failed(program, &error))
+            }
+        }
+    }
+
+    /// Spawns the process: in flight if the host allows that, and otherwise with a wait for its execve.
+    fn make(
+        &mut self,
+        program: &Program,
+        cgroup: Option<BorrowedFd<'_>>,
+    ) -> Result<(PidFd, Pipes, Option<InFlight>), SpawnError> {
+        if self.most_in_flight == 0 {
+            let (pidfd, pipes) = self.spawner.spawn_in(program, cgroup)?.into_parts();
+            return Ok((pidfd, pipes, None));
+        }
+        let (pidfd, pipes, in_flight) = self.spawner.begin_in(program, cgroup)?.into_parts();
+        Ok((pidfd, pipes, Some(in_flight)))
+    }
+
+    fn watch_readiness(&mut self, pipe: OwnedFd) -> io::Result<(ReadyFd, Token)> {
+        let ready = ReadyFd::new(pipe)?;
+        let token = self.fds.add(ready.as_fd(), Interest::READ)?;
+        Ok((ready, token))
+    }
+
+    fn abandon(&mut self, token: Token, pidfd: PidFd) {
+        let _gone = pidfd.signal(Signal::KILL);
+        wait_for_end(&pidfd, LAST_PATIENCE);
+        self.forget(token, pidfd);
+    }
+
+    /// Reads the readiness descriptor. It is read before the end of the process is looked for, because a process may
+    /// report its readiness and then end.
+    fn read_readiness(&mut self, process: &mut Watched) -> io::Result<Collected> {
+        let Some((mut ready, token)) = process.ready.take() else {
+            return Ok(Collected::Nothing);
+        };
+        let said = ready.read_portion();
+        match said {
+            Ok(Some(Readiness::Ready | Readiness::Closed)) => drop(self.fds.remove(token, OwnedFd::from(ready))),
+            Ok(Some(Readiness::Waiting) | None) | Err(_) => process.ready = Some((ready, token)),
+        }
+        Ok(match said? {
+            None => Collected::Spurious,
+            Some(Readiness::Waiting) => Collected::Nothing,
+            Some(Readiness::Ready) => Collected::Ready,
+            // A process that is ending closes all its descriptors. Its end is reported by its exit status, so this is
+            // no failure.
+            Some(Readiness::Closed) if procfs::is_ending(process.pidfd.pid()) => Collected::Nothing,
+            Some(Readiness::Closed) => Collected::NotReady,
+        })
+    }
+
+    /// Reaps a process that is being stopped and has ended, so that the other processes of its scope can still be
+    /// signalled.
+    fn keep_others(&mut self, process: &mut Watched) -> io::Result<Option<ExitRecord>> {
+        let record = self.keep_group(process)?;
+        if let (Some(_), Some(run_cgroup)) = (record, &mut process.run_cgroup) {
+            // Without this descriptor, looking from time to time finds the empty cgroup.
+            if let Ok(token) = run_cgroup.watch(&mut self.fds) {
+                self.set_slot(token, process.slot);
+            }
+        }
+        Ok(record)
+    }
+
+    /// Takes a process that has ended out of the set, and keeps another descriptor of it.
+    fn keep_group(&mut self, process: &mut Watched) -> io::Result<Option<ExitRecord>> {
+        // Since Linux 6.9 a pidfd reaches the process group while it has members. On an older kernel, and if a filter
+        // refuses the call, only the number of the group reaches it. An unreaped leader keeps that number from being
+        // given to another process.
+        let asked = process.pidfd.signal_group(None);
+        let by_pidfd = asked.is_ok() || is_errno(&asked, Errno::SRCH);
+        let Some(record) = self.look(process, if by_pidfd { Wait::Reap } else { Wait::Peek })? else {
+            return Ok(None);
+        };
+        if let Err(error) = self.take_out(process) {
+            let Watch::Alive(token) = process.watch else {
+                return Err(error);
+            };
+            // No descriptor is free to wait with, so everything that cannot be watched is killed.
+            let _gone = send(process, Signal::KILL, Scope::ProcessGroup);
+            process.watch = Watch::Reaped(token);
+            return if process.pidfd.reap()?.is_some() {
+                Ok(Some(record))
+            } else {
+                Err(error)
+            };
+        }
+        process.watch = if by_pidfd { Watch::Group } else { Watch::Zombie };
+        Ok(Some(record))
+    }
+
+    /// Looks whether a process has ended. If its status is not available yet, the process is taken out of the set,
+    /// where its descriptor would stay readable, and looked at again later.
+    fn look(&mut self, process: &mut Watched, how: Wait) -> io::Result<Option<ExitRecord>> {
+        let looked = process.pidfd.look(how);
+        if let Ok(Look::Ended(record)) = looked {
+            return Ok(Some(record));
+        }
+        let before = match process.watch {
+            Watch::Late(looks) => Some(looks),
+            Watch::Alive(_) | Watch::Reaped(_) | Watch::Group | Watch::Zombie => None,
+        };
+        let looks = match (before, &looked) {
+            // The process is not a child of this process, and its parent does not reap it.
+            (Some(MOST_LOOKS..), Ok(Look::Unreaped)) => return Ok(Some(process.pidfd.unknown())),
+            (Some(looks), _) => looks.saturating_add(1),
+            (None, Ok(Look::Held | Look::Unreaped)) if self.take_out(process).is_ok() => 0,
+            // The process is alive, or no descriptor is free and the one in the set must stay.
+            (None, _) => return looked.map(|_| None),
+        };
+        process.watch = Watch::Late(looks);
+        looked.map(|_| None)
+    }
+
+    /// Sets the time of the next look at a process after it was collected, if it needs one.
+    fn schedule_look(&mut self, process: &Watched) {
+        if let Some((_, began)) = process.in_flight {
+            return self.set_flight_look(process.slot, began);
+        }
+        match process.watch {
+            Watch::Late(looks) => {
+                let wait = LOOK_FIRST.saturating_mul(1 << looks.min(LOOKS_GROW));
+                self.looks.set(process.slot, self.clock.now().saturating_add(wait));
+            }
+            Watch::Alive(_) | Watch::Reaped(_) | Watch::Group | Watch::Zombie => self.looks.clear(process.slot),
+        }
+    }
+
+    /// When a spawn in flight is looked at next.
+    fn set_flight_look(&mut self, slot: u32, began: Instant) {
+        let now = self.clock.now();
+        let pause = pause_at_age(now.saturating_duration_since(began));
+        self.looks.set(slot, now.saturating_add(pause));
+    }
+
+    /// Finds out what happened to a process: its readiness first, then its end, then the end of its cgroup.
+    fn see(&mut self, process: &mut Watched, hold: bool) -> io::Result<Collected> {
+        if let Some(seen) = self.see_flight(process) {
+            return Ok(seen);
+        }
+        let said = self.read_readiness(process)?;
+        if said != Collected::Nothing {
+            return Ok(said);
+        }
+        match (&process.watch, &process.run_cgroup) {
+            (Watch::Alive(_) | Watch::Late(_), _) => {
+                let record = if hold {
+                    self.keep_others(process)?
+                } else {
+                    self.reap(process)?
+                };
+                Ok(record.map_or(Collected::Nothing, Collected::Ended))
+            }
+            (Watch::Group | Watch::Zombie, Some(run_cgroup)) if run_cgroup.changed()? => Ok(Collected::CgroupEmpty),
+            (Watch::Reaped(_) | Watch::Group | Watch::Zombie, _) => Ok(Collected::Nothing),
+        }
+    }
+
+    /// Finds out what happened to a spawn in flight. `None` if the process is not in flight, or no longer is and may
+    /// have more to report.
+    fn see_flight(&mut self, process: &mut Watched) -> Option<Collected> {
+        let (in_flight, began) = process.in_flight.take()?;
+        let flown = self.spawner.look(in_flight, &process.pidfd);
+        if let Flown::Not(in_flight) = flown {
+            process.in_flight = Some((in_flight, began));
+            return Some(Collected::Nothing);
+        }
+        self.in_flight = self.in_flight.saturating_sub(1);
+        match flown {
+            Flown::Executed => Some(Collected::Executed),
+            Flown::Failed(error) => {
+                process.watch = match process.watch {
+                    Watch::Alive(token) | Watch::Reaped(token) => Watch::Reaped(token),
+                    Watch::Late(_) | Watch::Group | Watch::Zombie => Watch::Group,
+                };
+                Some(Collected::SpawnFailed(error))
+            }
+            // The end is reported like any other. The lifecycle knows that the program was not executed.
+            Flown::Killed | Flown::Not(_) => None,
+        }
+    }
+
+    /// Reaps a process that has ended, and keeps no access to its group.
+    fn reap(&mut self, process: &mut Watched) -> io::Result<Option<ExitRecord>> {
+        let record = self.look(process, Wait::Reap)?;
+        if record.is_some() {
+            process.watch = match process.watch {
+                Watch::Alive(token) | Watch::Reaped(token) => Watch::Reaped(token),
+                Watch::Late(_) | Watch::Group | Watch::Zombie => Watch::Group,
+            };
+        }
+        Ok(record)
+    }
+
+    /// Replaces the descriptor of a process in the set by another descriptor that is not in the set.
+    fn take_out(&mut self, process: &mut Watched) -> io::Result<()> {
+        if let Watch::Alive(token) = process.watch {
+            let kept = process.pidfd.try_clone()?;
+            let watched = std::mem::replace(&mut process.pidfd, kept);
+            self.forget(token, watched);
+        }
+        Ok(())
+    }
+
+    /// Kills what is left in the cgroup of a run that has ended, and removes the cgroup.
+    fn retire(&mut self, run_cgroup: Option<RunCgroup>) {
+        if let Some(run_cgroup) = run_cgroup {
+            let now = self.clock.now();
+            self.run_cgroups.retire(run_cgroup, &mut self.fds, now);
+        }
+    }
+
+    /// Stores a process in the slot of its instance.
+    fn put(&mut self, process: Watched) {
+        let slot = process.slot as usize;
+        if self.processes.len() <= slot {
+            self.processes.resize_with(slot + 1, || None);
+        }
+        if let Some(place) = self.processes.get_mut(slot) {
+            *place = Some(process);
+        }
+    }
+
+    fn forget(&mut self, token: Token, pidfd: PidFd) {
+        // A refusal means that the entry is already gone. Dropping the descriptor closes it.
+        drop(self.fds.remove(token, OwnedFd::from(pidfd)));
+    }
+}
+
+impl Kernel for Linux {
+    fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    fn wall(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    fn is_saturated(&self) -> bool {
+        self.most_in_flight > 0 && self.in_flight >= self.most_in_flight
+    }
+
+    fn spawn(&mut self, slot: u32, program: &Program, context: &SpawnContext) -> Result<Spawned, SpawnError> {
+        let now = self.clock.now();
+        let mut make = |path| self.run_cgroups.make(path, &context.files, now);
+        let run_cgroup = match context.cgroup.as_deref().map(&mut make).transpose() {
+            Ok(run_cgroup) => run_cgroup,
+            Err(error) => return Err(cgroup_failed(program, &error)),
+        };
+        let spawned = self.make(program, run_cgroup.as_ref().map(RunCgroup::fd));
+        let watched = spawned.and_then(|made| self.watch(made, program));
+        let watched = watched.and_then(|(pidfd, token, mut pipes, in_flight)| {
+            let ready = context.ready_fd.then(|| pipes.extra.take()).flatten();
+            let ready = ready.map(|pipe| self.watch_readiness(pipe)).transpose();
+            match ready {
+                Ok(ready) => Ok((pidfd, token, ready, pipes, in_flight)),
+                Err(error) => {
+                    let in_flight = in_flight.map(|launch| (launch, pidfd.try_clone()));
+                    self.abandon(token, pidfd);
+                    if let Some((in_flight, pidfd)) = in_flight {
+                        self.spawner.abandon(in_flight, pidfd);
+                    }
+                    Err(watch_failed(program, &error))
+                }
+            }
+        });
+        match watched {
+            Ok((pidfd, token, ready, pipes, in_flight)) => {
+                self.set_slot(token, slot);
+                if let Some((_, token)) = &ready {
+                    self.set_slot(*token, slot);
+                }
+                if let Some(run_cgroup) = &run_cgroup {
+                    self.run_cgroups.move_in(run_cgroup, slot);
+                }
+                let pid = pidfd.pid();
+                let watch = Watch::Alive(token);
+                let executed = in_flight.is_none();
+                let began = self.clock.now();
+                if !executed {
+                    self.in_flight += 1;
+                    self.set_flight_look(slot, began);
+                }
+                self.put(Watched {
+                    pidfd,
+                    watch,
+                    run_cgroup,
+                    ready,
+                    slot,
+                    in_flight: in_flight.map(|launch| (launch, began)),
+                });
+                Ok(Spawned { pid, pipes, executed })
+            }
+            Err(error) => {
+                self.retire(run_cgroup);
+                Err(error)
+            }
+        }
+    }
+
+    fn collect(&mut self, slot: u32, keep_scope: bool) -> io::Result<Collected> {
+        let seen = self.with(slot, |linux, process| {
+            let seen = linux.see(process, keep_scope);
+            linux.schedule_look(process);
+            seen
+        });
+        seen.unwrap_or(Ok(Collected::Nothing))
+    }
+
+    fn has_ended(&self, slot: u32) -> bool {
+        self.process(slot).is_none_or(|process| match process.watch {
+            Watch::Alive(_) | Watch::Late(_) => matches!(process.pidfd.look(Wait::Peek), Ok(Look::Ended(_))),
+            Watch::Reaped(_) | Watch::Group | Watch::Zombie => true,
+        })
+    }
+
+    fn signal(&mut self, slot: u32, signal: Signal, scope: Scope) -> io::Result<()> {
+        self.process(slot)
+            .map_or(Ok(()), |process| send(process, signal, scope))
+    }
+
+    fn reserve(&mut self, additional: usize) {
+        self.fds.reserve(additional);
+        // The index counts all entries of the set, not only those of processes.
+        let places = self.fds.len() + additional;
+        self.slots.reserve(places.saturating_sub(self.slots.len()));
+        self.processes.reserve(additional);
+    }
+
+    fn is_empty(&mut self, slot: u32, scope: Scope, looks: u8) -> io::Result<bool> {
+        let Some(process) = self.process(slot) else {
+            return Ok(true);
+        };
+        match (&process.watch, scope) {
+            // This holds also for a process that moved itself to another cgroup.
+            (Watch::Alive(_) | Watch::Late(_), _) => Ok(false),
+            (Watch::Reaped(_) | Watch::Group | Watch::Zombie, Scope::Cgroup) if process.run_cgroup.is_some() => {
+                process.run_cgroup.as_ref().map_or(Ok(true), RunCgroup::is_empty)
+            }
+            (Watch::Reaped(_), _) | (Watch::Group | Watch::Zombie, Scope::Process) => Ok(true),
+            (Watch::Group, Scope::ProcessGroup | Scope::Cgroup) => {
+                let probe = process.pidfd.signal_group(None);
+                // A zombie that its parent does not reap answers the probe too. All of /proc is read only for the few
+                // groups that stay.
+                Ok(is_errno(&probe, Errno::SRCH) || (looks >= CAREFUL_LOOK && !group_lives(process)?))
+            }
+            (Watch::Zombie, Scope::ProcessGroup | Scope::Cgroup) => {
+                Ok(!keeps_number(process) || !group_lives(process)?)
+            }
+        }
+    }
+
+    fn usage(&self, slot: u32) -> Option<CgroupUsage> {
+        self.process(slot)?.run_cgroup.as_ref().map(RunCgroup::usage)
+    }
+
+    fn release(&mut self, slot: u32, patience: Duration) {
+        let Some(process) = self.processes.get_mut(slot as usize).and_then(Option::take) else {
+            return;
+        };
+        let Watched {
+            pidfd,
+            watch,
+            run_cgroup,
+            ready,
+            slot,
+            in_flight,
+        } = process;
+        let in_flight = in_flight.map(|(launch, _)| (launch, pidfd.try_clone()));
+        self.looks.clear(slot);
+        if let Some(run_cgroup) = &run_cgroup {
+            self.run_cgroups.move_out(run_cgroup, slot);
+        }
+        if let Some((ready, token)) = ready {
+            drop(self.fds.remove(token, OwnedFd::from(ready)));
+        }
+        match watch {
+            Watch::Alive(token) => {
+                let _gone = pidfd.signal(Signal::KILL);
+                wait_for_end(&pidfd, patience);
+                self.forget(token, pidfd);
+            }
+            // The process has ended, and the wait is for its tracer.
+            Watch::Late(_) => wait_for_end(&pidfd, patience),
+            Watch::Reaped(token) => self.forget(token, pidfd),
+            Watch::Group => {}
+            // The process has ended, so this does not block. An error cannot be handled here.
+            Watch::Zombie => drop(pidfd.reap()),
+        }
+        if let Some((in_flight, pidfd)) = in_flight {
+            self.in_flight = self.in_flight.saturating_sub(1);
+            self.spawner.abandon(in_flight, pidfd);
+        }
+        self.retire(run_cgroup);
+    }
+
+    fn close(&mut self, until: Instant) {
+        let clock = self.clock;
+        self.run_cgroups.close(|| until.saturating_duration_since(clock.now()));
+    }
+
+    fn ready(&mut self, entries: &mut Vec<Token>) -> io::Result<()> {
+        self.fds.ready(entries)
+    }
+
+    fn entries(&self) -> usize {
+        self.fds.len()
+    }
+
+    fn next(&mut self, entry: Token, senders: &HashMap<Pid, InstanceId>) -> io::Result<Option<Happening>> {
+        match self.kind(entry) {
+            None => Ok(None),
+            Some(Kind::Timer) => Ok(self.timer.acknowledge()?.then_some(Happening::TimerExpired)),
+            Some(Kind::Signals) => match &self.signals {
+                Some((signals, _)) => Ok(signals.read()?.map(Happening::Signal)),
+                None => Ok(None),
+            },
+            Some(Kind::Notify) => self.receive(senders),
+            Some(Kind::Orphans) => Ok(self.next_orphan()?.map(Happening::Orphan)),
+            Some(Kind::Process(slot)) => Ok(Some(Happening::Process(slot))),
+        }
+    }
+
+    fn notify_entry(&self) -> Option<Token> {
+        self.notify.as_ref().map(|(_, entry)| *entry)
+    }
+
+    fn look_at(&self) -> Option<Instant> {
+        let orphans = self.orphans.as_ref().and_then(Orphans::look_at);
+        let looks = [self.looks.earliest(), self.run_cgroups.sweep_at(), orphans];
+        looks.into_iter().flatten().min()
+    }
+
+    fn look_again(&mut self, now: Instant) -> Option<u32> {
+        self.run_cgroups.sweep(now);
+        if let Some(orphans) = &mut self.orphans {
+            orphans.look_again(now);
+        }
+        self.looks.pop_due(now)
+    }
+
+    fn arm(&mut self, at: Option<Instant>) -> io::Result<()> {
+        self.timer.arm(at)
+    }
+
+    fn is_ours(&self) -> bool {
+        self.owner.is_here()
+    }
+}
+
+/// The default maximum of spawns in flight. With 0, each spawn waits for its execve.
+pub(crate) const SPAWNS_IN_FLIGHT: usize = 0;
+
+/// The length of the queue of a socket that is made now (unix(7)). It is one more than the kernel's limit, because the
+/// kernel checks the limit before it adds a message.
+pub(crate) fn queue_length() -> usize {
+    /// The length that is assumed if the limit cannot be read.
+    const LONG: usize = 1_024;
+    let limit = std::fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen");
+    let limit = limit.ok().and_then(|text| text.trim().parse().ok());
+    limit.unwrap_or(LONG).saturating_add(1)
+}
+
+/// The first wait before another look at a process that has ended without an available status, and how often the wait
+/// doubles.
+const LOOK_FIRST: Duration = Duration::from_millis(1);
+const LOOKS_GROW: u32 = 7;
+
+/// How many looks a process gets that is not a child of this process: about ten seconds in all.
+const MOST_LOOKS: u32 = 84;
+
+/// From this look on, the members of a group are looked at one by one.
+const CAREFUL_LOOK: u8 = 6;
+
+/// How long to wait for the end of a process that was killed because it cannot be watched.
+const LAST_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The error of a child that could not be added to the set.
+fn watch_failed(program: &Program, error: &io::Error) -> SpawnError {
+    let errno = error.raw_os_error().unwrap_or(libc::EIO);
+    SpawnError::new(program.name().to_owned(), SpawnStep::Watch, errno, None)
+}
+
+/// The error of a cgroup that could not be made for a run.
+fn cgroup_failed(program: &Program, error: &CgroupError) -> SpawnError {
+    let subject = error.path().map(|path| Subject::Path(path.to_owned()));
+    // What is left of an earlier run is still there. The kernel has no errno for that.
+    let errno = Some(error.errno()).filter(|&errno| errno != 0).unwrap_or(libc::EBUSY);
+    SpawnError::new(program.name().to_owned(), SpawnStep::Cgroup, errno, subject)
+}

@@ -1,0 +1,473 @@
+//! Orphans: descendants that outlive their parents. They become children of this process if it is the init of its PID
+//! namespace or a subreaper (PR_SET_CHILD_SUBREAPER(2const)). No other code waits for them, so the supervisor must.
+//!
+//! `waitpid(-1)` would reap them, and would also take the exit status that a [`std::process::Child`] waits for in
+//! another part of the program, or that another supervisor waits for. The kernel does not record whether a child was
+//! started here or was adopted. So adopting is an explicit mode with one rule: **a child of which this process holds a
+//! pidfd is left to the holder; every other child that has ended is an orphan.** Every process that this library starts
+//! has a pidfd before its first instruction, in every supervisor and thread. The children of tokio and others have one
+//! too. For children without one, such as those of the standard library, [`KnownChildren`] opens one.
+//!
+//! An orphan is found in these steps, each of which makes the next one safe:
+//!
+//! 1. SIGCHLD arrives at a signalfd and causes a look. A thousand ends may cause one signal, so the mode needs SIGCHLD
+//!    for itself.
+//! 2. `waitid(P_ALL, WNOWAIT)` answers whether there is any zombie. It returns the same zombie until that is reaped, so
+//!    it cannot list the others.
+//! 3. The candidates are the children listed in /proc, and that zombie, without the supervisor's own processes.
+//!    `waitid(P_PID, WNOWAIT)` answers which of them have ended.
+//! 4. A pidfd of each is opened. From now on no number can refer to another process, even if another thread reaps its
+//!    own child now.
+//! 5. The pidfds that this process holds are listed from /proc. Their processes are left alone.
+//! 6. `waitid(P_PIDFD)` reaps the rest. A process that was reaped meanwhile had another waiter, and is not reported.
+//!
+//! A look that fails, because no descriptor or memory is free, is repeated at growing intervals by the supervisor's
+//! timer.
+//!
+//! Limits. A child that is left alone and then forgotten (its pidfd is closed without a wait) is reaped at the next
+//! look. That look comes with the next SIGCHLD or with [`Supervisor::reap_orphans`](crate::Supervisor::reap_orphans).
+//! The same applies to a child that the kernel's list leaves out, which happens while another thread reaps. A child
+//! that was cloned with another signal than SIGCHLD is not found until it becomes an orphan. A second reader of
+//! SIGCHLD, or a thread that does not block it, is refused when the mode begins. One that appears later is not
+//! detected, and takes signals away.
+
+use std::collections::{HashSet, VecDeque};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::process::{self, Child, Command};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::process::{
+    Pid as RawPid, PidfdFlags, WaitId, WaitIdOptions, getpid, pidfd_open, set_child_subreaper, waitid,
+};
+
+use crate::exit::{ExitRecord, Pid};
+use crate::fdset::{FdSet, Interest, Token};
+use crate::owner::Owner;
+use crate::pidfd::PidFd;
+use crate::procfs::self_;
+use crate::signal::{Signal, SignalSet};
+use crate::signalfd::SignalFd;
+use crate::sys::descriptors::above_standard;
+use crate::sys::wait::{Wait, ended_child, wait};
+use crate::time::Instant;
+
+/// How many orphans are reaped in one go. The same number of descriptors is open for a moment.
+const BATCH: usize = 64;
+
+/// How many descriptors are needed to list the descriptors of this process.
+const ROOM: usize = 2;
+
+/// The wait after a look that failed, and the longest wait. The wait doubles when looks fail in a row.
+const FIRST_WAIT: Duration = Duration::from_millis(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(4);
+
+/// Options for a look that does not reap.
+const PEEK: WaitIdOptions = WaitIdOptions::EXITED
+    .union(WaitIdOptions::NOHANG)
+    .union(WaitIdOptions::NOWAIT);
+
+/// Why orphans cannot be adopted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdoptError {
+    /// A thread does not block SIGCHLD, and would take it from the supervisor. Block it with a
+    /// [`MaskGuard`](crate::MaskGuard) before the first thread is started.
+    #[error("SIGCHLD is not blocked in every thread")]
+    NotBlocked,
+    /// SIGCHLD is ignored in this process, usually because its parent ignored it before execve. The kernel then reaps
+    /// all children by itself, and their statuses are lost.
+    #[error("SIGCHLD is ignored, so that no child's status would be kept")]
+    Ignored,
+    /// Another signalfd of this process reads SIGCHLD: that of
+    /// [`Builder::signals`](crate::supervisor::Builder::signals), that of another supervisor with this mode, or one of
+    /// the host. Each signal is read once, so one of the readers would miss it.
+    #[error("another signalfd of this process reads SIGCHLD")]
+    Taken,
+    /// /proc is not mounted, or belongs to another PID namespace, so the children of this process cannot be listed.
+    #[error("/proc is not that of this PID namespace")]
+    NoProc,
+}
+
+/// How many orphans were reaped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OrphanCounts {
+    /// The number of reaped orphans since the supervisor was built.
+    pub reaped: u64,
+    /// How often a look was given up because no descriptor or memory was free. Nothing is lost: a child that has ended
+    /// stays a zombie until the next look. The next look is made after 10 ms, and after up to 4 s when looks fail in a
+    /// row.
+    pub postponed: u64,
+}
+
+/// The host's own children that are not treated as orphans although no pidfd is held of them, such as those of the
+/// standard library. It can be cloned and sent to the threads that start children.
+///
+/// ```no_run
+/// use pidherd::{MaskGuard, Signal, SignalSet, Supervisor};
+/// use std::process::Command;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let _blocked = MaskGuard::block(SignalSet::EMPTY.with(Signal::CHLD))?;
+/// let mut supervisor = Supervisor::builder().adopt_orphans(true).build()?;
+///
+/// let known_children = supervisor.known_children().expect("it adopts").clone();
+/// let mut child = known_children.spawn(Command::new("sh").args(["-c", "exit 7"]))?;
+/// supervisor.dispatch()?;
+/// assert_eq!(child.wait()?.code(), Some(7));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct KnownChildren(Arc<Shared>);
+
+struct Shared {
+    owner: Owner,
+    state: Mutex<State>,
+    /// An eventfd. A write to it causes one more look.
+    bell: OwnedFd,
+}
+
+#[derive(Default)]
+struct State {
+    /// Pidfds of the host's children. It is enough that they are open.
+    children: Vec<PidFd>,
+    holds: usize,
+    /// Whether a look was put off because of a pause.
+    missed: bool,
+}
+
+/// While a guard of this type exists, no orphan is reaped. It covers the time between the start of a child and
+/// [`KnownChildren::register`]. Dropping it ends the pause.
+#[must_use = "dropping it lets orphans be reaped again"]
+pub struct ReapPause<'a>(&'a KnownChildren);
+
+impl KnownChildren {
+    /// Spawns a child and registers it. If no pidfd of the child can be opened, the child is killed.
+    ///
+    /// # Errors
+    /// Those of [`Command::spawn`] and of [`KnownChildren::register`].
+    pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
+        self.0.owner.check()?;
+        let _hold = self.pause();
+        let mut child = command.spawn()?;
+        match self.register(child.id()) {
+            Ok(()) => Ok(child),
+            Err(error) => {
+                // Both can only fail for a child that is gone.
+                let _gone = (child.kill(), child.wait());
+                Err(error)
+            }
+        }
+    }
+
+    /// Registers a child, so that it is not treated as an orphan. The child must not have been reaped yet. It is
+    /// forgotten when it has been reaped.
+    ///
+    /// The child may end and be reaped before it is registered. To prevent that, start and register it under one
+    /// [`KnownChildren::pause`], or in the supervisor's thread with no call of the supervisor in between.
+    ///
+    /// # Errors
+    /// ECHILD: the process is not a child of this process, or was reaped. EMFILE, ENFILE, ENOMEM: no pidfd can
+    /// be opened. [`OtherProcess`](crate::OtherProcess) inside: the calling process is a copy that fork(2) made.
+    pub fn register(&self, pid: u32) -> io::Result<()> {
+        self.0.owner.check()?;
+        match Pid::new(pid).map_or(Err(Errno::SRCH.into()), open) {
+            Ok(pidfd) if is_child(&pidfd) => {
+                self.lock().children.push(pidfd);
+                Ok(())
+            }
+            Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(error),
+            Ok(_) | Err(_) => Err(Errno::CHILD.into()),
+        }
+    }
+
+    /// Puts off all reaping of orphans while the guard exists. It blocks while another thread registers a child.
+    pub fn pause(&self) -> ReapPause<'_> {
+        // A copy that fork(2) made reaps nothing, and another thread may have held the lock at the time of the fork.
+        if self.0.owner.is_here() {
+            self.lock().holds += 1;
+        }
+        ReapPause(self)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ring(&self) {
+        // The write can only fail if the counter is full, and then the eventfd is readable already.
+        let _rung = retry_on_intr(|| rustix::io::write(&self.0.bell, &1u64.to_ne_bytes()));
+    }
+}
+
+impl Drop for ReapPause<'_> {
+    fn drop(&mut self) {
+        if !self.0.0.owner.is_here() {
+            return;
+        }
+        let mut state = self.0.lock();
+        state.holds = state.holds.saturating_sub(1);
+        if state.holds == 0 && std::mem::take(&mut state.missed) {
+            self.0.ring();
+        }
+    }
+}
+
+impl fmt::Debug for KnownChildren {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KnownChildren").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ReapPause<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReapPause").finish_non_exhaustive()
+    }
+}
+
+/// The resources of the mode.
+pub(crate) struct Orphans {
+    signals: SignalFd,
+    signals_token: Token,
+    bell_token: Token,
+    pub(crate) known_children: KnownChildren,
+    pub(crate) counts: OrphanCounts,
+    /// Reaped orphans that were not reported yet.
+    reaped: VecDeque<ExitRecord>,
+    /// The time of the next look after one that failed.
+    again: Option<Instant>,
+    /// The wait after the next look that fails.
+    wait: Duration,
+}
+
+impl Orphans {
+    pub(crate) fn new(fds: &mut FdSet) -> io::Result<Orphans> {
+        check()?;
+        let signals = SignalFd::new(SignalSet::EMPTY.with(Signal::CHLD))?;
+        // The eventfd is readable from the start, because there may be orphans from before.
+        let bell = above_standard(eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)?;
+        let orphans = Orphans {
+            signals_token: fds.add(signals.as_fd(), Interest::READ)?,
+            bell_token: fds.add(bell.as_fd(), Interest::READ)?,
+            signals,
+            known_children: KnownChildren(Arc::new(Shared {
+                owner: Owner::this_process(),
+                state: Mutex::default(),
+                bell,
+            })),
+            counts: OrphanCounts::default(),
+            reaped: VecDeque::new(),
+            again: None,
+            wait: FIRST_WAIT,
+        };
+        if process::id() != 1 {
+            set_child_subreaper(Some(getpid()))?;
+        }
+        Ok(orphans)
+    }
+
+    /// An entry of the set at which orphans are looked for.
+    pub(crate) fn entry(&self) -> Token {
+        self.bell_token
+    }
+
+    /// The descriptor of the set's entry with this token, if it is one of these.
+    pub(crate) fn fd(&self, token: Token) -> Option<BorrowedFd<'_>> {
+        if token == self.signals_token {
+            return Some(self.signals.as_fd());
+        }
+        (token == self.bell_token).then(|| self.known_children.0.bell.as_fd())
+    }
+
+    /// The time of a repeated look; `None` if none is needed.
+    pub(crate) fn look_at(&self) -> Option<Instant> {
+        self.again
+    }
+
+    /// Causes a look if a repeated look is due.
+    pub(crate) fn look_again(&mut self, now: Instant) {
+        if self.again.is_some_and(|at| at <= now) {
+            self.again = None;
+            self.known_children.ring();
+        }
+    }
+
+    /// Records whether a look failed, and sets the time of the next one if it did.
+    fn looked(&mut self, failed: bool, now: Instant) {
+        if failed {
+            self.counts.postponed = self.counts.postponed.saturating_add(1);
+            self.again = Some(now.saturating_add(self.wait));
+            self.wait = (self.wait * 2).min(LONGEST_WAIT);
+        } else {
+            self.again = None;
+            self.wait = FIRST_WAIT;
+        }
+    }
+
+    /// Reads the signalfd and the eventfd. This comes before the look, so that a later end causes another look.
+    fn acknowledge(&self) -> io::Result<()> {
+        while self.signals.read()?.is_some() {}
+        match retry_on_intr(|| rustix::io::read(&self.known_children.0.bell, &mut [0; 8])) {
+            Ok(_) | Err(Errno::AGAIN) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+impl Orphans {
+    /// The next reaped orphan. If none is left of the last batch, another batch is looked for. `own` are the pids of
+    /// this supervisor's unreaped processes, and `fds` is its set.
+    pub(crate) fn next(
+        &mut self,
+        own: impl Iterator<Item = Pid>,
+        fds: &FdSet,
+        now: Instant,
+    ) -> io::Result<Option<ExitRecord>> {
+        if let Some(record) = self.take() {
+            return Ok(Some(record));
+        }
+        self.acknowledge()?;
+        let known = self.known_children.clone();
+        let mut state = known.lock();
+        if state.holds > 0 {
+            state.missed = true;
+            return Ok(None);
+        }
+        state.children.retain(is_child);
+        let looked = look(own, fds);
+        drop(state);
+        self.looked(looked.is_err(), now);
+        let Ok((reaped, more)) = looked else {
+            return Ok(None);
+        };
+        self.reaped.extend(reaped);
+        let first = self.take();
+        // The entry stays readable until a look has found that nothing is left.
+        if more || !self.reaped.is_empty() {
+            self.known_children.ring();
+        }
+        Ok(first)
+    }
+
+    /// Takes an orphan from the last batch.
+    fn take(&mut self) -> Option<ExitRecord> {
+        let record = self.reaped.pop_front()?;
+        self.counts.reaped += 1;
+        Some(record)
+    }
+}
+
+/// Reaps one batch of orphans. The flag is true if there may be more.
+fn look(own: impl Iterator<Item = Pid>, fds: &FdSet) -> io::Result<(Vec<ExitRecord>, bool)> {
+    let Some(named) = ended_child()? else {
+        return Ok((Vec::new(), false));
+    };
+    let own: HashSet<Pid> = own.collect();
+    let mut children = self_::children()?;
+    if !children.contains(&named) {
+        children.push(named);
+    }
+    let mut left = children.into_iter().filter(|pid| !own.contains(pid));
+    let mut held = HashSet::new();
+    loop {
+        let (mut ended, mut more) = open_ended(left.by_ref().filter(|pid| !held.contains(pid)))?;
+        if ended.is_empty() {
+            return Ok((Vec::new(), more));
+        }
+        let holders = match held_by_others(&ended, fds) {
+            // About as many children have ended as descriptors are free.
+            Err(_) if ended.len() > 1 => {
+                ended.truncate(ended.len().saturating_sub(ROOM).max(1));
+                more = true;
+                held_by_others(&ended, fds)?
+            }
+            found => found?,
+        };
+        held.extend(holders);
+        let orphans = ended.iter().filter(|pidfd| !held.contains(&pidfd.pid()));
+        let reaped: Vec<ExitRecord> = orphans.filter_map(reap).collect();
+        if !reaped.is_empty() {
+            return Ok((reaped, more));
+        }
+    }
+}
+
+/// The processes of which this process holds a pidfd, except for these pidfds and those in the set.
+fn held_by_others(ended: &[PidFd], fds: &FdSet) -> io::Result<Vec<Pid>> {
+    self_::held_by_pidfd(|fd| fds.token_of(fd).is_some() || ended.iter().any(|own| own.as_fd().as_raw_fd() == fd))
+}
+
+/// Checks whether the mode can work in this process.
+fn check() -> io::Result<()> {
+    let wrong = if !self_::is_ours() {
+        AdoptError::NoProc
+    } else if self_::is_ignored(Signal::CHLD)? {
+        AdoptError::Ignored
+    } else if !self_::is_blocked(Signal::CHLD)? {
+        AdoptError::NotBlocked
+    } else if self_::has_signalfd_for(Signal::CHLD)? {
+        AdoptError::Taken
+    } else {
+        return Ok(());
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, wrong))
+}
+
+/// Opens pidfds of the first few children that have ended. The flag is true if some are left over.
+fn open_ended(children: impl Iterator<Item = Pid>) -> io::Result<(Vec<PidFd>, bool)> {
+    let mut ended = Vec::new();
+    for pid in children {
+        if !raw(pid).is_some_and(has_ended) {
+            continue;
+        }
+        match open(pid) {
+            Ok(pidfd) => ended.extend(Some(pidfd).filter(is_child)),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+            // The last free descriptors are needed to handle the ones found so far.
+            Err(_) if ended.len() > ROOM => {
+                ended.truncate(ended.len() - ROOM);
+                return Ok((ended, true));
+            }
+            Err(error) => return Err(error),
+        }
+        if ended.len() == BATCH {
+            return Ok((ended, true));
+        }
+    }
+    Ok((ended, false))
+}
+
+fn open(pid: Pid) -> io::Result<PidFd> {
+    let fd = above_standard(pidfd_open(raw(pid).ok_or(Errno::SRCH)?, PidfdFlags::empty())?)?;
+    Ok(PidFd::new(fd, pid))
+}
+
+/// Reaps an orphan that has ended; `None` if other code has reaped it.
+fn reap(pidfd: &PidFd) -> Option<ExitRecord> {
+    let (exit, usage) = wait(pidfd.as_fd(), Wait::Reap).ok().flatten()?;
+    Some(ExitRecord {
+        pid: pidfd.pid(),
+        exit,
+        usage,
+    })
+}
+
+/// Whether the process is an unreaped child of this process.
+fn is_child(pidfd: &PidFd) -> bool {
+    wait(pidfd.as_fd(), Wait::Peek).is_ok()
+}
+
+/// Whether the child with this pid is a zombie. A process that is no child is not.
+fn has_ended(pid: RawPid) -> bool {
+    matches!(retry_on_intr(|| waitid(WaitId::Pid(pid), PEEK)), Ok(Some(_)))
+}
+
+fn raw(pid: Pid) -> Option<RawPid> {
+    RawPid::from_raw(i32::try_from(pid.as_raw()).ok()?)
+}

@@ -1,0 +1,268 @@
+//! The cgroups of runs: one leaf cgroup for each run, in a directory of the host.
+//!
+//! A leaf is made for a run and removed after it. The processes that are left in it are killed. They die a moment
+//! later, and the directory cannot be removed until then. The removal is tried again at growing intervals, with the
+//! supervisor's timer. A descriptor for each leaf that reports when it is empty was rejected: it could not be opened
+//! when no descriptor is free.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+
+use crate::cgroup::{Cgroup, CgroupDir, CgroupError, CgroupFile, CgroupUsage};
+use crate::engine::context::CgroupPath;
+use crate::exit::Pid;
+use crate::fdset::{FdSet, Interest, Token};
+use crate::poll::wait_for;
+use crate::signal::Signal;
+use crate::time::Instant;
+
+/// The cgroup of a run.
+pub(crate) struct RunCgroup {
+    cgroup: Cgroup,
+    /// The descriptor that reports when the cgroup becomes empty, while a stop waits for that.
+    events: Option<(OwnedFd, Token)>,
+}
+
+impl RunCgroup {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.cgroup.fd()
+    }
+
+    /// Signals every process in the cgroup. The flag is true if `pid` is known to have got the signal. SIGKILL uses
+    /// `cgroup.kill`, which also reaches a process that is just being forked.
+    pub(crate) fn signal(&self, signal: Signal, pid: Pid) -> (bool, io::Result<()>) {
+        match signal {
+            Signal::KILL => (false, self.cgroup.kill()),
+            _ => self.cgroup.signal_with(signal, pid),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> io::Result<bool> {
+        Ok(!self.cgroup.is_populated()?)
+    }
+
+    /// The resources that were used in the cgroup.
+    pub(crate) fn usage(&self) -> CgroupUsage {
+        self.cgroup.usage()
+    }
+
+    /// Whether this process is in the cgroup or below. The answer is no if the kernel cannot be asked.
+    pub(crate) fn contains(&self, pid: Pid) -> bool {
+        self.cgroup
+            .processes()
+            .is_ok_and(|inhabitants| inhabitants.contains(&pid))
+    }
+
+    /// Adds a descriptor to the set that reports when the cgroup becomes empty. A check after this call misses no
+    /// change.
+    pub(crate) fn watch(&mut self, fds: &mut FdSet) -> io::Result<Token> {
+        let events = self.cgroup.events()?;
+        let token = fds.add(events.as_fd(), Interest::PRIORITY)?;
+        self.events = Some((events, token));
+        Ok(token)
+    }
+
+    pub(crate) fn events_fd(&self, token: Token) -> Option<BorrowedFd<'_>> {
+        let (events, own) = self.events.as_ref()?;
+        (*own == token).then(|| events.as_fd())
+    }
+
+    /// Whether the watched cgroup is empty, after its descriptor has become ready.
+    pub(crate) fn changed(&self) -> io::Result<bool> {
+        match &self.events {
+            Some((events, _)) => Ok(!Cgroup::acknowledge(events)?),
+            None => Ok(false),
+        }
+    }
+}
+
+/// The cgroups of the current runs, by name, and the cgroups that could not be removed yet because processes in them
+/// are dying.
+#[derive(Default)]
+pub(crate) struct RunCgroups {
+    /// The cgroups to remove, by the time of the next attempt. The number distinguishes cgroups with the same time.
+    dying: BTreeMap<(Instant, u64), Dying>,
+    retired: u64,
+    /// The slots of the instances with runs that have a cgroup of this name. Cgroups in different directories may have the
+    /// same name.
+    inhabited: HashMap<OsString, Vec<u32>>,
+}
+
+/// The cgroup of a run that is over.
+struct Dying {
+    cgroup: Cgroup,
+    /// The wait after the next attempt.
+    wait: Duration,
+}
+
+impl RunCgroups {
+    /// How many cgroups are tried in one go.
+    const SLICE: usize = 16;
+    /// How many further names are tried while the processes in the first cgroup are dying.
+    const NAMES: u32 = 8;
+    /// The first wait between two attempts; it doubles up to the longest. A killed process takes microseconds to die,
+    /// or as long as its memory takes to be freed.
+    const FIRST_WAIT: Duration = Duration::from_millis(1);
+    const LONGEST_WAIT: Duration = Duration::from_secs(4);
+
+    /// Makes the cgroup for a run. It is always a new one, because a cgroup that was killed once may kill a process
+    /// that is cloned into it. If dying processes still occupy the name, a number is added to it.
+    ///
+    /// `files` are written before a process is in the cgroup. After an error nothing is left of the cgroup.
+    pub(crate) fn make(
+        &mut self,
+        path: &CgroupPath,
+        files: &[CgroupFile],
+        now: Instant,
+    ) -> Result<RunCgroup, CgroupError> {
+        let mut made = self.replace(&path.dir, &path.name, now);
+        for number in 1..=RunCgroups::NAMES {
+            match made {
+                Err(CgroupError::Exists { .. }) => {}
+                Ok(_) | Err(_) => break,
+            }
+            made = self.replace(&path.dir, &format!("{}.{number}", path.name), now);
+        }
+        let cgroup = made?;
+        if cgroup.is_frozen().unwrap_or(false) {
+            // A process that is cloned into a frozen cgroup stops before its execve, and the host would wait for it.
+            let _best_effort = cgroup.remove();
+            let (doing, path) = ("start anything in frozen", cgroup.path());
+            return Err(CgroupError::Failed {
+                doing,
+                path,
+                errno: Errno::BUSY.raw_os_error(),
+            });
+        }
+        if let Err(error) = cgroup.write_files(files) {
+            self.remove_or_keep(cgroup, RunCgroups::FIRST_WAIT, now);
+            return Err(error);
+        }
+        Ok(RunCgroup { cgroup, events: None })
+    }
+
+    /// Makes a cgroup, in place of an existing one of the same name. The processes in the old one are killed, which
+    /// takes a moment.
+    fn replace(&mut self, directory: &CgroupDir, name: &str, now: Instant) -> Result<Cgroup, CgroupError> {
+        match directory.make(name) {
+            Err(CgroupError::Exists { .. }) => {
+                let old = directory.leaf(name)?;
+                let is_another = |dying: &Dying| dying.cgroup.name() != name || dying.cgroup.dir() != directory;
+                self.dying.retain(|_, dying| is_another(dying));
+                self.remove_or_keep(old, RunCgroups::FIRST_WAIT, now);
+                directory.make(name)
+            }
+            made => made,
+        }
+    }
+
+    /// Records that the run of the instance in this slot uses the cgroup.
+    pub(crate) fn move_in(&mut self, run_cgroup: &RunCgroup, slot: u32) {
+        let name = run_cgroup.cgroup.name().to_owned();
+        self.inhabited.entry(name).or_default().push(slot);
+    }
+
+    /// Records that the run no longer uses the cgroup.
+    pub(crate) fn move_out(&mut self, run_cgroup: &RunCgroup, slot: u32) {
+        let name = run_cgroup.cgroup.name();
+        if let Some(slots) = self.inhabited.get_mut(name) {
+            slots.retain(|&other| other != slot);
+            if slots.is_empty() {
+                self.inhabited.remove(name);
+            }
+        }
+    }
+
+    /// The slots of instances with a cgroup that may be this one or one above it, compared by name. A path in /proc and a
+    /// directory of the host are not compared, because namespaces and mounts decide how they correspond. The caller
+    /// checks the kernel's list of members.
+    pub(crate) fn candidates<'a>(&'a self, cgroup: &'a Path) -> impl Iterator<Item = u32> + 'a {
+        let names = cgroup.iter().filter_map(|name| self.inhabited.get(name));
+        names.flatten().copied()
+    }
+
+    /// Kills what is left of a run and removes its cgroup. If it cannot be removed yet, the removal is tried again
+    /// later.
+    pub(crate) fn retire(&mut self, run_cgroup: RunCgroup, fds: &mut FdSet, now: Instant) {
+        if let Some((events, token)) = run_cgroup.events {
+            drop(fds.remove(token, events));
+        }
+        self.remove_or_keep(run_cgroup.cgroup, RunCgroups::FIRST_WAIT, now);
+    }
+
+    fn remove_or_keep(&mut self, cgroup: Cgroup, wait: Duration, now: Instant) {
+        if let Some(cgroup) = unless_removed(cgroup) {
+            self.retired += 1;
+            let key = (now.saturating_add(wait), self.retired);
+            let wait = (wait * 2).min(RunCgroups::LONGEST_WAIT);
+            self.dying.insert(key, Dying { cgroup, wait });
+        }
+    }
+
+    /// The time of the next attempt; `None` if nothing is left to remove.
+    pub(crate) fn sweep_at(&self) -> Option<Instant> {
+        self.dying.first_key_value().map(|(&(at, _), _)| at)
+    }
+
+    /// Tries to remove the cgroups that are due, at most a slice of them.
+    pub(crate) fn sweep(&mut self, now: Instant) {
+        for _ in 0..RunCgroups::SLICE {
+            if self.sweep_at().is_none_or(|at| at > now) {
+                return;
+            }
+            if let Some((_, dying)) = self.dying.pop_first() {
+                self.remove_or_keep(dying.cgroup, dying.wait, now);
+            }
+        }
+    }
+
+    /// Removes all that is left, and waits for dying processes until `patience` returns zero.
+    pub(crate) fn close(&mut self, patience: impl Fn() -> Duration) {
+        for dying in std::mem::take(&mut self.dying).into_values() {
+            let mut wait = RunCgroups::FIRST_WAIT;
+            let mut left = Some(dying.cgroup);
+            while let Some(cgroup) = left.take().and_then(unless_removed) {
+                let patience = patience();
+                if patience.is_zero() {
+                    break;
+                }
+                wait_for_change(&cgroup, wait.min(patience));
+                wait = (wait * 2).min(RunCgroups::LONGEST_WAIT);
+                left = Some(cgroup);
+            }
+        }
+    }
+}
+
+/// Kills every process in a cgroup and removes it. Returns the cgroup if it cannot be removed yet.
+fn unless_removed(cgroup: Cgroup) -> Option<Cgroup> {
+    if cgroup.remove().is_ok() {
+        return None;
+    }
+    // If the kill fails, the removal fails too, and its result is used.
+    let _refused = cgroup.kill();
+    match cgroup.remove() {
+        Ok(()) => None,
+        Err(_) => Some(cgroup),
+    }
+}
+
+/// Waits until the cgroup may be empty, for at most this time.
+fn wait_for_change(cgroup: &Cgroup, limit: Duration) {
+    let until = std::time::Instant::now() + limit;
+    // The descriptor reports only changes after it was opened, so the current state is read too.
+    let told = match cgroup.events() {
+        Ok(events) if cgroup.is_populated().unwrap_or(true) => wait_for(&events, PollFlags::PRI, Some(until)).is_ok(),
+        Ok(_) | Err(_) => false,
+    };
+    if !told {
+        std::thread::sleep(until.saturating_duration_since(std::time::Instant::now()));
+    }
+}

@@ -1,0 +1,320 @@
+//! Checks the log of the kernel: whether each call was needed, and whether it was right.
+
+use std::time::Duration;
+
+use super::act::Act;
+use super::fault_profile::READY;
+use super::host::{Broken, Host, Snapshot};
+use super::model::{Attempt, Group, Instance};
+use super::oracle::{before, ensure};
+use super::recipe::Label;
+use super::world::{Did, Sight};
+use crate::engine::ids::InstanceId;
+use crate::engine::request::Request;
+use crate::exit::Pid;
+use crate::lifecycle::{Policy, Remaining, Scope, State, Stopping, Wanted};
+use crate::signal::Signal;
+use crate::time::Instant;
+
+/// Applies the log to the model, in order.
+pub(super) fn check(host: &mut Host) -> Result<(), Broken> {
+    host.heard.clear();
+    host.early_reports.clear();
+    let log = std::mem::take(&mut host.world.borrow_mut().log);
+    let mut result = Ok(());
+    // The actions of processes come first: they may occur between any two calls.
+    let (sent, asked): (Vec<Did>, Vec<Did>) = log.iter().partition(|did| matches!(did, Did::Send { .. }));
+    for log in [sent, asked] {
+        for (place, did) in log.iter().enumerate() {
+            result = result.and_then(|()| one(host, did, &log[..place], &log[place + 1..]));
+        }
+    }
+    host.world.borrow_mut().log = log;
+    result
+}
+
+fn one(host: &mut Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(), Broken> {
+    host.tally.saw(did);
+    if let Some(slot) = passing(host, did) {
+        host.model.passing.push(slot);
+        return Ok(());
+    }
+    match *did {
+        Did::Spawn { owner, label, at, made } => spawned(host, owner, label, at, made),
+        Did::Collect {
+            owner,
+            serial,
+            hold,
+            result: Ok(Sight::Ended(exit)),
+        } => {
+            if let Some(attempt) = host.attempt_mut(serial) {
+                attempt.exit = Some(exit);
+            }
+            held(host, owner, hold)
+        }
+        Did::Signal {
+            serial, signal, failed, ..
+        } => {
+            if let Some(attempt) = host.attempt_mut(serial) {
+                attempt.killed |= signal == Signal::KILL;
+                attempt.refused += u32::from(failed.is_some());
+            }
+            signalled(host, did, earlier, later)
+        }
+        Did::Release { owner, abandons, .. } => released(host, owner, abandons),
+        Did::Send { serial, text } => {
+            match host.attempt_mut(serial) {
+                Some(attempt) => attempt.said_ready |= is_ready(text),
+                // The process was spawned in this step and has already sent this.
+                None if is_ready(text) => host.early_reports.push(serial),
+                None => {}
+            }
+            Ok(())
+        }
+        Did::Take(taken) => {
+            host.taken.push_back(taken);
+            Ok(())
+        }
+        Did::Hear { serial, owner, .. } => heard(host, serial, owner),
+        Did::Collect { .. } | Did::Look { .. } | Did::Arm { .. } => Ok(()),
+    }
+}
+
+/// An instance that was added for a restart with an immediate end may be removed already.
+fn passing(host: &Host, did: &Did) -> Option<u32> {
+    let (Did::Spawn { owner: slot, .. } | Did::Signal { owner: slot, .. } | Did::Release { owner: slot, .. }) = *did
+    else {
+        return None;
+    };
+    (matches!(host.act, Act::Roll(..)) && owner(host, slot).is_err()).then_some(slot)
+}
+
+fn is_ready(text: &str) -> bool {
+    text.lines().any(|line| line == READY)
+}
+
+/// A message is attributed to its sender's instance, even if the sender has ended since.
+fn heard(host: &mut Host, serial: u64, owner: Option<InstanceId>) -> Result<(), Broken> {
+    let all = host.model.instances.iter().chain(&host.model.departed);
+    let sender = all
+        .into_iter()
+        .find(|known| known.attempts.iter().any(|attempt| attempt.serial == serial));
+    let Some(sender) = sender.map(|known| known.id) else {
+        // The instance was added and removed in the step in which a restart began.
+        return Ok(());
+    };
+    host.heard.push(sender);
+    ensure(owner == Some(sender), || {
+        format!("a message of {sender:?} is taken for one of {owner:?}")
+    })
+}
+
+/// The instance in this slot, or the one that has just left it.
+fn owner(host: &Host, owner: u32) -> Result<(&Instance, &Group), Broken> {
+    let instance = host
+        .model
+        .instances
+        .iter()
+        .find(|instance| instance.id.index() == owner)
+        .ok_or("something was done for an instance that is not there")?;
+    let group = host.model.group(instance.group).ok_or("its group is gone")?;
+    Ok((instance, group))
+}
+
+/// Only a wanted instance is spawned, and with the newest description.
+fn spawned(host: &mut Host, slot: u32, label: Label, at: Instant, made: Result<(u64, Pid), i32>) -> Result<(), Broken> {
+    let (instance, group) = owner(host, slot)?;
+    ensure(instance.wish == Wanted::Up, || {
+        format!("{:?} is spawned, and is not wanted", instance.id)
+    })?;
+    let expected = group.recipe.label(group.name, instance.number);
+    ensure(label == expected, || {
+        format!("{:?} is spawned as {label:?}, and should be {expected:?}", instance.id)
+    })?;
+    let (id, epoch, speaks) = (instance.id, group.epoch, group.recipe.socket);
+    let attempt = Attempt {
+        serial: made.map_or(0, |(serial, _)| serial),
+        pid: made.ok().map(|(_, pid)| pid),
+        at,
+        epoch,
+        exit: None,
+        killed: false,
+        speaks,
+        said_ready: false,
+        refused: 0,
+    };
+    let said_ready = host.early_reports.contains(&attempt.serial);
+    let instance = host.model.instances.iter_mut().find(|instance| instance.id == id);
+    instance
+        .ok_or("it is not there")?
+        .attempts
+        .push(Attempt { said_ready, ..attempt });
+    Ok(())
+}
+
+/// The other processes of a scope are kept in reach exactly if the run ends with the last of them.
+fn held(host: &Host, slot: u32, hold: bool) -> Result<(), Broken> {
+    let (instance, group) = owner(host, slot)?;
+    if before(host, instance.id).is_none_or(|before| before.pending.is_some()) {
+        return Ok(());
+    }
+    let expected = group.policy.stop.scope() > Scope::Process;
+    ensure(hold == expected, || {
+        format!("{:?} is collected with hold {hold}", instance.id)
+    })
+}
+
+/// If the policy stops a group, no process of the group outlives a run, whether the run was stopped or ended by itself.
+fn released(host: &Host, slot: u32, abandons: bool) -> Result<(), Broken> {
+    let (instance, group) = owner(host, slot)?;
+    let concerned = group.policy.stop.scope() > Scope::Process;
+    ensure(!(abandons && concerned), || {
+        format!(
+            "the run of {:?} is over, and others of its group are alive",
+            instance.id
+        )
+    })
+}
+
+fn signalled(host: &Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(), Broken> {
+    let Did::Signal {
+        owner: slot,
+        serial,
+        signal,
+        scope,
+        failed,
+        at,
+    } = *did
+    else {
+        return Ok(());
+    };
+    if matches!(host.act, Act::Signal(..)) {
+        return Ok(());
+    }
+    let (instance, group) = owner(host, slot)?;
+    let was_stopped = earlier
+        .iter()
+        .any(|did| matches!(did, Did::Signal { serial: other, .. } if *other == serial));
+    if !was_stopped && cleans_up(host, instance, group, serial) {
+        let kills = signal == Signal::KILL && scope == group.policy.stop.kill;
+        // A message that it sent before its end may have led to a stop by the ladder.
+        let is_stopped = host.heard.contains(&instance.id);
+        ensure(kills || is_stopped, || {
+            format!("{:?} has ended, and {signal} goes to those it left", instance.id)
+        })?;
+        if kills {
+            return Ok(());
+        }
+    }
+    if signal == Signal::KILL {
+        not_killed_early(host, instance, group, at)?;
+    }
+    if signal == Signal::CONT {
+        return Ok(());
+    }
+    let to_it = |did: &Did| match did {
+        Did::Signal {
+            serial: other, signal, ..
+        } if *other == serial => Some(*signal),
+        _ => None,
+    };
+    let precedes = earlier.last().and_then(to_it) == Some(Signal::CONT);
+    let own_cont = usize::from(precedes && signal.is_stop() && signal != Signal::STOP);
+    let is_first = earlier.iter().filter_map(to_it).count() == own_cont;
+    first_rung(host, instance, group, is_first, (signal, scope))?;
+    if failed.is_some() {
+        return Ok(());
+    }
+    let follows = later.first().and_then(to_it) == Some(Signal::CONT);
+    // The SIGCONT of another rung that is due now. If it is refused, the signal of that rung is not sent.
+    let is_refused = matches!(later.first(), Some(Did::Signal { failed: Some(_), .. }));
+    let is_anothers = is_refused || later.get(1).and_then(to_it).is_some_and(Signal::is_stop);
+    let goes_on = match signal {
+        Signal::KILL | Signal::STOP => true,
+        // SIGCONT discards a pending stop signal.
+        Signal::TSTP | Signal::TTIN | Signal::TTOU => precedes && (!follows || is_anothers),
+        _ => follows,
+    };
+    ensure(goes_on, || {
+        format!(
+            "{signal} to {:?}: SIGCONT before it: {precedes}, after it: {follows}",
+            instance.id
+        )
+    })
+}
+
+/// The processes that are left in the group after an end by itself are killed if the policy stops groups.
+fn cleans_up(host: &Host, instance: &Instance, group: &Group, serial: u64) -> bool {
+    let ended = instance
+        .attempts
+        .last()
+        .is_some_and(|last| last.serial == serial && last.exit.is_some());
+    let is_stopping = |before: &Snapshot| before.serial == Some(serial) && matches!(before.state, State::Stopping(_));
+    let stopping = before(host, instance.id).is_some_and(is_stopping);
+    ended && !stopping && group.policy.stop.scope() > Scope::Process
+}
+
+/// SIGKILL is sent only if it was requested, if it is sent again to the remaining processes, or if every rung before it
+/// has had its time.
+fn not_killed_early(host: &Host, instance: &Instance, group: &Group, at: Instant) -> Result<(), Broken> {
+    if was_to_be_killed(host, instance) || was_killed(host, instance) {
+        return Ok(());
+    }
+    let run = instance.attempts.len();
+    let (since, epoch, _) = instance
+        .stopping
+        .filter(|&(_, _, of)| of == run)
+        .unwrap_or((host.woken, group.epoch, run));
+    let earliest = since.saturating_add(patience(&group.policy));
+    ensure(epoch != group.epoch || at >= earliest, || {
+        format!(
+            "SIGKILL goes to {:?} at {at:?}, and is due at {earliest:?}",
+            instance.id
+        )
+    })
+}
+
+fn was_killed(host: &Host, instance: &Instance) -> bool {
+    let left = |before: &Snapshot| match before.state {
+        State::Stopping(stopping) => stopping.rung == Stopping::SIGKILL && stopping.remaining != Remaining::Leader,
+        _ => false,
+    };
+    before(host, instance.id).is_some_and(left)
+}
+
+fn was_to_be_killed(host: &Host, instance: &Instance) -> bool {
+    let waits = before(host, instance.id).is_some_and(|before| before.pending == Some(Request::Kill));
+    waits || matches!(host.act, Act::Ask(_, Request::Kill))
+}
+
+/// The time from the beginning of the ladder to its first SIGKILL.
+fn patience(policy: &Policy) -> Duration {
+    let before_kill = policy.stop.rungs.iter().take_while(|rung| rung.signal != Signal::KILL);
+    before_kill.fold(Duration::ZERO, |sum, rung| sum.saturating_add(rung.wait))
+}
+
+/// A stop begins with the first rung of the ladder.
+fn first_rung(
+    host: &Host,
+    instance: &Instance,
+    group: &Group,
+    is_first: bool,
+    sent: (Signal, Scope),
+) -> Result<(), Broken> {
+    let was_up = before(host, instance.id)
+        .is_some_and(|before| matches!(before.state, State::Starting { .. } | State::Running { .. }));
+    if !is_first || !was_up || was_to_be_killed(host, instance) {
+        return Ok(());
+    }
+    let ladder = &group.policy.stop;
+    let expected = ladder
+        .rungs
+        .first()
+        .map_or((Signal::KILL, ladder.kill), |rung| (rung.signal, rung.scope));
+    ensure(sent == expected, || {
+        format!(
+            "the stop of {:?} begins with {sent:?} instead of {expected:?}",
+            instance.id
+        )
+    })
+}

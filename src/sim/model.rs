@@ -1,0 +1,391 @@
+//! The model of the host's requests, independent of the engine: the expected instances, whether each is wanted up, its
+//! program, and what was observed of it.
+//!
+//! It contains what the commands promise, and nothing about their implementation: no states, no deadlines, no queue.
+//! After each step the engine is compared with it.
+
+use super::recipe::{Draft, Label, Recipe};
+use crate::engine::error::Error;
+use crate::engine::ids::{GroupId, InstanceId, Target};
+use crate::engine::request::Request;
+use crate::exit::{Exit, Pid};
+use crate::group::{Effect, Rolling};
+use crate::lifecycle::{Policy, StateName, Wanted};
+use crate::time::Instant;
+
+/// The groups and instances that the host expects.
+#[derive(Default)]
+pub(super) struct Model {
+    pub(super) groups: Vec<Group>,
+    pub(super) instances: Vec<Instance>,
+    /// Removed instances. Events about them may still be in the queue.
+    pub(super) departed: Vec<Instance>,
+    pub(super) closing: bool,
+    /// The slots of instances that were added and removed in one step.
+    pub(super) passing: Vec<u32>,
+    /// The ids of removed groups.
+    pub(super) old_groups: Vec<GroupId>,
+    pub(super) old_instances: Vec<InstanceId>,
+}
+
+pub(super) struct Group {
+    pub(super) id: GroupId,
+    pub(super) name: &'static str,
+    pub(super) recipe: Recipe,
+    pub(super) policy: Policy,
+    /// The number of changes of the policy.
+    pub(super) epoch: u32,
+    pub(super) target: u32,
+    /// The number of instances after the rolling restart; `None` without one.
+    pub(super) after_roll: Option<u32>,
+    pub(super) wanted: Wanted,
+    pub(super) leaving: bool,
+}
+
+pub(super) struct Instance {
+    pub(super) id: InstanceId,
+    pub(super) group: GroupId,
+    pub(super) number: u32,
+    pub(super) wish: Wanted,
+    /// Every spawn, successful or not. Run number n is attempt number n.
+    pub(super) attempts: Vec<Attempt>,
+    /// When its stop began, the epoch of the policy at that time, and the run.
+    pub(super) stopping: Option<(Instant, u32, usize)>,
+    /// The state after the last event; `None` after events were dropped.
+    pub(super) told: Option<StateName>,
+    /// The run of the last event; `None` after events were dropped.
+    pub(super) run: Option<u64>,
+    /// The failed starts in a row, by the events; `None` after events were dropped.
+    pub(super) failures: Option<u32>,
+    pub(super) first_failure: u64,
+    /// The restarts after a crash since the last request, by the events: when, and the new run.
+    pub(super) crashes: Vec<(Instant, u64)>,
+    /// Whether the last reported end was expected; `None` after events were dropped.
+    pub(super) as_expected: Option<bool>,
+}
+
+/// One spawn.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attempt {
+    pub(super) serial: u64,
+    /// The pid; `None` if the spawn failed.
+    pub(super) pid: Option<Pid>,
+    pub(super) at: Instant,
+    /// The epoch of the policy at the time of the spawn.
+    pub(super) epoch: u32,
+    /// How it ended; `None` if it was not collected.
+    pub(super) exit: Option<Exit>,
+    /// Whether SIGKILL was sent or tried.
+    pub(super) killed: bool,
+    /// Whether its messages to the supervisor's socket are accepted.
+    pub(super) speaks: bool,
+    /// Whether it has sent a message that it is ready.
+    pub(super) said_ready: bool,
+    /// How many signals to it were refused.
+    pub(super) refused: u32,
+}
+
+/// Why a command must be refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    UnknownGroup,
+    UnknownInstance,
+    Leaving,
+    ShuttingDown,
+    Spec,
+    Rolling,
+    Other,
+}
+
+impl Refusal {
+    pub(super) fn of(error: &Error) -> Refusal {
+        match error {
+            Error::UnknownGroup(_) => Refusal::UnknownGroup,
+            Error::UnknownInstance(_) => Refusal::UnknownInstance,
+            Error::Leaving(_) | Error::LeavingInstance(_) => Refusal::Leaving,
+            Error::ShuttingDown => Refusal::ShuttingDown,
+            Error::Spec(_) | Error::NoneUnavailable => Refusal::Spec,
+            Error::Rolling(_) => Refusal::Rolling,
+            Error::NotAlive(_) | Error::Signal { .. } | Error::Io(_) | Error::OtherProcess => Refusal::Other,
+        }
+    }
+}
+
+/// The instances that a command may change. Every other instance must stay unchanged.
+pub(super) type Concerned = Vec<InstanceId>;
+
+/// The expected plan of a reload.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Expected {
+    pub(super) policy: bool,
+    pub(super) scale: Option<(u32, u32)>,
+    pub(super) instances: Vec<(u32, Effect)>,
+}
+
+impl Model {
+    pub(super) fn group(&self, id: GroupId) -> Option<&Group> {
+        self.groups.iter().find(|group| group.id == id)
+    }
+
+    pub(super) fn group_mut(&mut self, id: GroupId) -> Option<&mut Group> {
+        self.groups.iter_mut().find(|group| group.id == id)
+    }
+
+    pub(super) fn instance(&self, id: InstanceId) -> Option<&Instance> {
+        self.instances.iter().find(|instance| instance.id == id)
+    }
+
+    /// Whether an instance is leaving because of its number.
+    pub(super) fn leaves(&self, instance: &Instance) -> bool {
+        self.group(instance.group)
+            .is_none_or(|group| instance.number >= group.target)
+    }
+
+    fn members(&self, target: Target) -> Result<Vec<usize>, Refusal> {
+        let all = 0..self.instances.len();
+        match target {
+            Target::All => Ok(all.collect()),
+            Target::Group(id) => {
+                self.group(id).ok_or(Refusal::UnknownGroup)?;
+                Ok(all.filter(|&place| self.instances[place].group == id).collect())
+            }
+            Target::Instance(id) => {
+                let place = self.instances.iter().position(|instance| instance.id == id);
+                Ok(vec![place.ok_or(Refusal::UnknownInstance)?])
+            }
+        }
+    }
+
+    /// The instances that a signal goes to.
+    pub(super) fn audience(&self, target: Target) -> Result<Concerned, Refusal> {
+        let members = self.members(target)?;
+        Ok(members.iter().map(|&place| self.instances[place].id).collect())
+    }
+
+    /// A request to be up or down. A leaving instance accepts no request to be up.
+    pub(super) fn ask(&mut self, target: Target, request: Request) -> Result<Concerned, Refusal> {
+        let mut members = self.members(target)?;
+        let up = request.wants_up();
+        if up {
+            self.check_open()?;
+            if let Target::Group(id) = target {
+                self.check_staying(id)?;
+            }
+            members.retain(|&place| !self.leaves(&self.instances[place]));
+            if members.is_empty() && matches!(target, Target::Instance(_)) {
+                return Err(Refusal::Leaving);
+            }
+        }
+        let wish = if up { Wanted::Up } else { Wanted::Down };
+        for group in &mut self.groups {
+            let meant = match target {
+                Target::All => true,
+                Target::Group(id) => group.id == id,
+                Target::Instance(_) => false,
+            };
+            if meant && !(up && group.leaving) {
+                group.wanted = wish;
+            }
+        }
+        Ok(self.wish(&members, wish))
+    }
+
+    fn wish(&mut self, members: &[usize], wish: Wanted) -> Concerned {
+        for &place in members {
+            self.instances[place].wish = wish;
+        }
+        members.iter().map(|&place| self.instances[place].id).collect()
+    }
+
+    pub(super) fn check_open(&self) -> Result<(), Refusal> {
+        if self.closing {
+            Err(Refusal::ShuttingDown)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn check_staying(&self, id: GroupId) -> Result<(), Refusal> {
+        let group = self.group(id).ok_or(Refusal::UnknownGroup)?;
+        if group.leaving { Err(Refusal::Leaving) } else { Ok(()) }
+    }
+
+    /// A group in a rolling restart keeps its size.
+    fn check_size(&self, id: GroupId) -> Result<(), Refusal> {
+        self.check_staying(id)?;
+        let rolls = self.group(id).is_some_and(|group| group.after_roll.is_some());
+        if rolls { Err(Refusal::Rolling) } else { Ok(()) }
+    }
+
+    /// Adds a group. `inhabited` is true if processes of other groups are in its cgroups.
+    pub(super) fn add(&self, draft: &Draft, inhabited: bool) -> Result<(), Refusal> {
+        self.check_open()?;
+        self.check_draft(draft, None, inhabited)
+    }
+
+    /// Two groups of one name cannot have their cgroups in one directory.
+    fn check_draft(&self, draft: &Draft, own: Option<GroupId>, inhabited: bool) -> Result<(), Refusal> {
+        let mut others = self.groups.iter().filter(|group| Some(group.id) != own);
+        let place = |recipe: &Recipe, name| recipe.cgroup.map(|directory| (directory, name));
+        let own_place = place(&draft.recipe, draft.name);
+        let taken = own_place.is_some() && others.any(|group| place(&group.recipe, group.name) == own_place);
+        if draft.flawed || taken || inhabited {
+            Err(Refusal::Spec)
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(super) fn scale(&mut self, id: GroupId, target: u32) -> Result<Concerned, Refusal> {
+        if target == 0 {
+            return Err(Refusal::Spec);
+        }
+        self.check_open()?;
+        self.check_size(id)?;
+        Ok(self.resize(id, target))
+    }
+
+    pub(super) fn remove(&mut self, id: GroupId) -> Result<Concerned, Refusal> {
+        let group = self.group_mut(id).ok_or(Refusal::UnknownGroup)?;
+        group.leaving = true;
+        group.after_roll = None;
+        group.wanted = Wanted::Down;
+        Ok(self.resize(id, 0))
+    }
+
+    /// Changes the size: instances beyond the target leave, and a leaving instance below it stays after all.
+    fn resize(&mut self, id: GroupId, target: u32) -> Concerned {
+        let Some(group) = self.group_mut(id) else {
+            return Vec::new();
+        };
+        let before = std::mem::replace(&mut group.target, target);
+        let wanted = group.wanted;
+        let with = |model: &Model, wanted: &dyn Fn(u32) -> bool| {
+            let places = 0..model.instances.len();
+            let is_meant = |&place: &usize| model.instances[place].group == id && wanted(model.instances[place].number);
+            places.filter(is_meant).collect::<Vec<_>>()
+        };
+        let leaving = with(self, &|number| number >= target);
+        let mut concerned = self.wish(&leaving, Wanted::Down);
+        if wanted == Wanted::Up {
+            let recalled = with(self, &|number| (before..target).contains(&number));
+            concerned.extend(self.wish(&recalled, Wanted::Up));
+        }
+        concerned
+    }
+
+    pub(super) fn reload(
+        &mut self,
+        id: GroupId,
+        draft: &Draft,
+        inhabited: bool,
+    ) -> Result<(Expected, Concerned), Refusal> {
+        self.check_open()?;
+        self.check_size(id)?;
+        self.check_draft(draft, Some(id), inhabited)?;
+        let expected = self.expect(id, draft).ok_or(Refusal::UnknownGroup)?;
+        let group = self.group_mut(id).ok_or(Refusal::UnknownGroup)?;
+        group.epoch += u32::from(group.policy != draft.policy);
+        group.policy.clone_from(&draft.policy);
+        group.recipe = draft.recipe;
+        group.name = draft.name;
+        let mut concerned = self.resize(id, draft.instances);
+        let restarted = |&(number, effect): &(u32, Effect)| (effect == Effect::Restart).then_some(number);
+        let numbers: Vec<u32> = expected.instances.iter().filter_map(restarted).collect();
+        let up = self.instances.iter().filter(|instance| {
+            instance.group == id && instance.wish == Wanted::Up && numbers.contains(&instance.number)
+        });
+        concerned.extend(up.map(|instance| instance.id));
+        Ok((expected, concerned))
+    }
+
+    /// Begins a rolling restart: additional instances are started for the time being, and the others are restarted.
+    pub(super) fn roll(&mut self, id: GroupId, rolling: Rolling) -> Result<(), Refusal> {
+        self.check_open()?;
+        self.check_size(id)?;
+        if rolling.max_unavailable == 0 {
+            return Err(Refusal::Spec);
+        }
+        let target = self.group(id).map_or(0, |group| group.target);
+        self.resize(id, target + rolling.surge);
+        let extra = |instance: &&mut Instance| instance.group == id && instance.number >= target;
+        let staying = target + rolling.surge;
+        for instance in self.instances.iter_mut().filter(extra) {
+            instance.wish = if instance.number < staying {
+                Wanted::Up
+            } else {
+                Wanted::Down
+            };
+        }
+        if let Some(group) = self.group_mut(id) {
+            group.after_roll = Some(target);
+        }
+        Ok(())
+    }
+
+    /// Ends a rolling restart: the additional instances leave.
+    pub(super) fn rolled(&mut self, id: GroupId) {
+        if let Some(target) = self.group_mut(id).and_then(|group| group.after_roll.take()) {
+            self.resize(id, target);
+        }
+    }
+
+    fn expect(&self, id: GroupId, draft: &Draft) -> Option<Expected> {
+        let group = self.group(id)?;
+        let (was, is) = (group.policy.watchdog, draft.policy.watchdog);
+        let told_another = group.recipe.socket != draft.recipe.socket || (draft.recipe.socket && was != is);
+        let effect = |number| {
+            let (old, new) = (group.recipe.label("", number), draft.recipe.label("", number));
+            let command = |label: Label| (label.version, label.number, label.leads, label.home, label.ready_fd);
+            if told_another || command(old) != command(new) {
+                Some((number, Effect::Restart))
+            } else if old != new {
+                Some((number, Effect::AtNextStart))
+            } else {
+                None
+            }
+        };
+        Some(Expected {
+            policy: group.policy != draft.policy || group.name != draft.name,
+            scale: (group.target != draft.instances).then_some((group.target, draft.instances)),
+            instances: (0..group.target.min(draft.instances)).filter_map(effect).collect(),
+        })
+    }
+
+    pub(super) fn shutdown(&mut self) -> Concerned {
+        self.closing = true;
+        self.groups.iter_mut().for_each(|group| group.wanted = Wanted::Down);
+        let everyone: Vec<usize> = (0..self.instances.len()).collect();
+        self.wish(&everyone, Wanted::Down)
+    }
+
+    /// Events were dropped, so the next event may follow any state.
+    pub(super) fn lose_track(&mut self) {
+        for instance in self.instances.iter_mut().chain(&mut self.departed) {
+            instance.told = None;
+            instance.run = None;
+            instance.failures = None;
+            instance.crashes.clear();
+            instance.as_expected = None;
+        }
+    }
+}
+
+impl Instance {
+    pub(super) fn new(id: InstanceId, group: GroupId, number: u32, wish: Wanted) -> Instance {
+        Instance {
+            id,
+            group,
+            number,
+            wish,
+            attempts: Vec::new(),
+            stopping: None,
+            told: Some(StateName::Stopped),
+            run: Some(0),
+            failures: Some(0),
+            first_failure: 0,
+            crashes: Vec::new(),
+            as_expected: None,
+        }
+    }
+}

@@ -1,0 +1,509 @@
+//! Everything that must hold after every step.
+//!
+//! Three things are compared with each other: the engine's state, the log of the kernel, and the model of the host's
+//! requests. Each oracle checks one promise of the library.
+
+use std::time::Duration;
+
+use super::act::Act;
+use super::host::{Broken, Host, Snapshot, Touched, serial_of, snapshots};
+use super::kernel_log;
+use super::model::{Group, Instance};
+use super::process::{Phase, SimProcess};
+use super::recipe::Draft;
+use super::world::{Did, Sight};
+use crate::engine::ids::{GroupId, InstanceId};
+use crate::engine::run::End;
+use crate::lifecycle::{Failure, Remaining, Startup, State, Stopping, Wanted};
+use crate::time::Instant;
+
+/// Fails with the first broken promise.
+pub(super) fn check(host: &mut Host, touched: Touched) -> Result<(), Broken> {
+    nothing_that_must_never_happen(host)?;
+    if matches!(host.act, Act::Scale(..) | Act::Reload(..) | Act::Roll(..)) {
+        enlist_the_missing(host)?;
+    }
+    kernel_log::check(host)?;
+    let rolling = rolling(host);
+    remove_the_departed(host)?;
+    every_instance(host)?;
+    no_other_instance_was_changed(host, &touched, &rolling)?;
+    every_group(host)?;
+    the_whole(host)
+}
+
+/// The groups in a rolling restart, now or before this step.
+fn rolling(host: &mut Host) -> Vec<GroupId> {
+    let rolls = host.model.groups.iter().filter(|group| group.after_roll.is_some());
+    let rolling: Vec<_> = rolls.map(|group| group.id).collect();
+    for &id in &rolling {
+        if host.driver.groups.get(id).is_none_or(|group| group.roll.is_none()) {
+            host.model.rolled(id);
+        }
+    }
+    rolling
+}
+
+fn nothing_that_must_never_happen(host: &Host) -> Result<(), Broken> {
+    let mut world = host.world.borrow_mut();
+    if let Some(broken) = world.broken.take() {
+        return Err(broken);
+    }
+    Ok(())
+}
+
+/// A group that was just added.
+pub(super) fn enlist(host: &mut Host, id: GroupId, draft: &Draft) {
+    host.model.groups.push(Group {
+        id,
+        name: draft.name,
+        recipe: draft.recipe,
+        policy: draft.policy.clone(),
+        epoch: 0,
+        target: draft.instances,
+        after_roll: None,
+        wanted: Wanted::Down,
+        leaving: false,
+    });
+    // Missing instances are then found by the comparison.
+    let _found = enlist_the_missing(host);
+}
+
+/// Every number below the target has an instance.
+fn enlist_the_missing(host: &mut Host) -> Result<(), Broken> {
+    for group in &host.model.groups {
+        for number in 0..group.target {
+            let known = &mut host.model.instances;
+            if known
+                .iter()
+                .any(|instance| instance.group == group.id && instance.number == number)
+            {
+                continue;
+            }
+            let there = host.driver.groups.get(group.id);
+            let id = there.and_then(|there| there.roster.get(number));
+            let extra = group.after_roll.is_some_and(|after| number >= after);
+            let Some(id) = id else {
+                // An instance that was added for a restart with an immediate end may be removed already.
+                ensure(extra, || format!("{}:{number} is missing", group.name))?;
+                continue;
+            };
+            let wish = if extra { Wanted::Up } else { group.wanted };
+            known.push(Instance::new(id, group.id, number, wish));
+        }
+    }
+    Ok(())
+}
+
+/// Only instances with a number beyond the target are removed, and those of removed groups.
+fn remove_the_departed(host: &mut Host) -> Result<(), Broken> {
+    let mut place = 0;
+    while let Some(instance) = host.model.instances.get(place) {
+        if host.driver.instances.get(instance.id).is_some() {
+            place += 1;
+            continue;
+        }
+        ensure(host.model.leaves(instance), || {
+            format!(
+                "{:?}, number {}, is gone and should have stayed",
+                instance.id, instance.number
+            )
+        })?;
+        let gone = host.model.instances.remove(place);
+        host.model.old_instances.push(gone.id);
+        host.model.departed.push(gone);
+    }
+    let known = host.model.instances.len();
+    let there = host.driver.instances.ids().count();
+    ensure(known == there, || {
+        format!("{there} instances are there, and should be {known}")
+    })
+}
+
+fn every_instance(host: &mut Host) -> Result<(), Broken> {
+    for place in 0..host.model.instances.len() {
+        let known = &host.model.instances[place];
+        one_instance(host, known).map_err(|broken| format!("{:?}: {broken}", known.id))?;
+        in_its_time(host, known)?;
+        let stopping = began_to_stop(host, known);
+        host.model.instances[place].stopping = stopping;
+    }
+    Ok(())
+}
+
+/// A start follows the policy, and is not earlier than the policy allows.
+fn in_its_time(host: &Host, known: &Instance) -> Result<(), Broken> {
+    let (Some(before), Some(group)) = (before(host, known.id), host.model.group(known.group)) else {
+        return Ok(());
+    };
+    let now = host
+        .driver
+        .instances
+        .get(known.id)
+        .map(|instance| *instance.life.state());
+    if let (State::Running { .. }, Some(State::Stopping(stopping))) = (before.state, now) {
+        let failure = stopping.failed.map(|failed| failed.failure);
+        let told = matches!(host.act, Act::Tell(..));
+        return match failure {
+            Some(Failure::Watchdog) => ensure(
+                told || host.heard.contains(&known.id) || group.policy.watchdog.is_some(),
+                || format!("{:?} may be silent", known.id),
+            ),
+            Some(Failure::NotReady) => ensure(told, || format!("{:?} need not say that it is ready", known.id)),
+            _ => Ok(()),
+        };
+    }
+    let (State::Starting { since, .. }, Some(now)) = (before.state, now) else {
+        return Ok(());
+    };
+    let said = |did: &Did| {
+        matches!(
+            did,
+            Did::Collect {
+                result: Ok(Sight::Ready),
+                ..
+            } | Did::Hear { .. }
+        )
+    };
+    let said_so = matches!(host.act, Act::Tell(..)) || host.world.borrow().log.iter().any(said);
+    let uptime = host.world.borrow().now.saturating_duration_since(since);
+    let limit = match (now, group.policy.startup) {
+        (State::Running { .. }, _) if said_so => return Ok(()),
+        (State::Running { .. }, Startup::Grace(grace)) => grace,
+        (State::Running { .. }, Startup::Notify { .. }) => Duration::MAX,
+        (
+            State::Stopping(Stopping {
+                failed: Some(failed), ..
+            }),
+            startup,
+        ) if failed.failure == Failure::StartTimeout => match startup {
+            Startup::Notify { timeout } => timeout,
+            Startup::Grace(_) => Duration::MAX,
+        },
+        _ => return Ok(()),
+    };
+    ensure(uptime >= limit, || {
+        format!("{:?} is judged after {uptime:?}, and has {limit:?}: {now:?}", known.id)
+    })
+}
+
+/// When the current stop began.
+fn began_to_stop(host: &Host, known: &Instance) -> Option<(Instant, u32, usize)> {
+    let instance = host.driver.instances.get(known.id)?;
+    let State::Stopping(_) = instance.life.state() else {
+        return None;
+    };
+    let run = known.attempts.len();
+    let same = known.stopping.filter(|&(_, _, of)| of == run);
+    let epoch = host.model.group(known.group).map_or(0, |group| group.epoch);
+    same.or(Some((host.woken, epoch, run)))
+}
+
+fn one_instance(host: &Host, known: &Instance) -> Result<(), Broken> {
+    let Some(instance) = host.driver.instances.get(known.id) else {
+        return Err("it is missing".into());
+    };
+    let state = *instance.life.state();
+    let group = host.model.group(known.group).ok_or("its group is gone")?;
+    heard(host, known)?;
+    ensure(
+        (instance.group, instance.name.number) == (known.group, known.number),
+        || "it is in another place".into(),
+    )?;
+    ensure(*instance.name.group == *group.name, || {
+        format!(
+            "its group is called {:?}, and should be {:?}",
+            instance.name.group, group.name
+        )
+    })?;
+    let wish = instance.pending.map_or(instance.life.wanted(), |request| {
+        if request.wants_up() { Wanted::Up } else { Wanted::Down }
+    });
+    ensure(wish == known.wish, || {
+        format!("it wants to be {wish:?}, and the host's wish is {:?}", known.wish)
+    })?;
+    ensure(instance.life.runs() == known.attempts.len() as u64, || {
+        format!("{} runs, and {} spawns", instance.life.runs(), known.attempts.len())
+    })?;
+    let deadline = host.driver.deadlines.of(known.id.index());
+    ensure(deadline == state.deadline(), || {
+        format!("its deadline is {:?}, and {deadline:?} is set", state.deadline())
+    })?;
+    let is_leaving = host.model.leaves(known);
+    ensure(
+        !is_leaving || state.name().is_alive() || instance.pending.is_some(),
+        || format!("it is to leave, nothing keeps it, and it is there: {state:?}"),
+    )?;
+    let serial = serial_of(&host.driver, known.id);
+    process_of(host, known.id, &state, serial)
+}
+
+/// A sender is accepted by its pid until its process has ended, and no longer.
+fn heard(host: &Host, known: &Instance) -> Result<(), Broken> {
+    let Some(attempt) = known.attempts.last() else {
+        return Ok(());
+    };
+    let speaks = attempt.speaks && attempt.exit.is_none() && attempt.pid.is_some();
+    let known_by = |pid| host.driver.notify_pids.get(&pid) == Some(&known.id);
+    ensure(attempt.pid.is_none_or(|pid| known_by(pid) == speaks), || {
+        format!("it may speak: {speaks}, {:?}", host.driver.notify_pids)
+    })
+}
+
+/// A process is held exactly while it may be alive, and it is the process that the state contains.
+fn process_of(host: &Host, id: InstanceId, state: &State, serial: Option<u64>) -> Result<(), Broken> {
+    let world = host.world.borrow();
+    let process = serial.and_then(|serial| world.process(serial));
+    let Some(process) = process else {
+        return ensure(!state.name().is_alive() && serial.is_none(), || {
+            format!("no process is left, and it is {state:?}")
+        });
+    };
+    ensure(state.name().is_alive(), || {
+        format!("a process is left over in {state:?}")
+    })?;
+    ensure(process.owner == id.index(), || {
+        format!("its process is that of slot {}", process.owner)
+    })?;
+    ensure(state.pid() == Some(process.pid), || {
+        format!("its process is {}, and the state says {:?}", process.pid, state.pid())
+    })?;
+    let leader_is_gone = matches!(
+        state,
+        State::Stopping(Stopping {
+            remaining: Remaining::Others { .. },
+            ..
+        })
+    );
+    let collected = matches!(process.phase, Phase::Held | Phase::Reaped);
+    ensure(leader_is_gone == collected, || {
+        format!("its process is {:?} in {state:?}", process.phase)
+    })
+}
+
+/// A step changes only the instances that it concerns: their state, their deadline and their process.
+fn no_other_instance_was_changed(host: &Host, touched: &Touched, rolling: &[GroupId]) -> Result<(), Broken> {
+    let was_seen = |before: &Snapshot| {
+        let world = host.world.borrow();
+        let is_of_it = |did: &Did| match did {
+            Did::Collect { serial, result, .. } => Some(*serial) == before.serial && *result != Ok(Sight::Nothing),
+            _ => false,
+        };
+        world.log.iter().any(is_of_it)
+    };
+    let mut now = snapshots(&host.driver).peekable();
+    for before in &host.before {
+        let is_due = before.is_due(host.woken);
+        let meant = match touched {
+            Touched::These(these) => these.contains(&before.id),
+            Touched::Due(these) => is_due || these.contains(&before.id),
+            Touched::Ready => is_due || was_seen(before),
+        };
+        let meant = meant || host.heard.contains(&before.id);
+        let rolls = |known: &Instance| rolling.contains(&known.group);
+        let all = host.model.instances.iter().chain(&host.model.departed);
+        let meant =
+            meant || (!rolling.is_empty() && all.into_iter().any(|known| known.id == before.id && rolls(known)));
+        // Both lists are in the order of the slots.
+        while now.peek().is_some_and(|after| after.id.index() < before.id.index()) {
+            now.next();
+        }
+        let after = now.peek().filter(|after| after.id == before.id);
+        if !meant && after != Some(before) {
+            return Err(format!("was not concerned: {before:?}, and is now {after:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn every_group(host: &mut Host) -> Result<(), Broken> {
+    let mut place = 0;
+    while let Some(known) = host.model.groups.get(place) {
+        if one_group(host, known).map_err(|broken| format!("group {:?}: {broken}", known.id))? {
+            place += 1;
+        } else {
+            let gone = host.model.groups.remove(place);
+            host.model.old_groups.push(gone.id);
+        }
+    }
+    ensure(host.driver.groups.ids().count() == host.model.groups.len(), || {
+        "a group too many, or too few".into()
+    })
+}
+
+/// Checks a group. Returns whether it still exists.
+fn one_group(host: &Host, known: &Group) -> Result<bool, Broken> {
+    let mut members = host
+        .model
+        .instances
+        .iter()
+        .filter(|instance| instance.group == known.id);
+    let Some(group) = host.driver.groups.get(known.id) else {
+        ensure(known.leaving && members.next().is_none(), || "it is gone".into())?;
+        return Ok(false);
+    };
+    ensure(group.roster.target() == known.target, || {
+        format!(
+            "its target is {}, and should be {}",
+            group.roster.target(),
+            known.target
+        )
+    })?;
+    ensure(group.leaving == known.leaving, || {
+        "it does not know whether it leaves".into()
+    })?;
+    ensure(known.leaving || group.wanted == known.wanted, || {
+        format!("it is wanted {:?}, and should be {:?}", group.wanted, known.wanted)
+    })?;
+    let mut count = 0;
+    for member in members {
+        count += 1;
+        ensure(group.roster.get(member.number) == Some(member.id), || {
+            format!("number {} is another", member.number)
+        })?;
+    }
+    ensure(group.roster.iter().count() == count, || "a member too many".into())?;
+    ensure(count > 0, || "it has no member".into())?;
+    Ok(true)
+}
+
+/// Nothing is leaked or forgotten, and the timer is armed for the next deadline.
+fn the_whole(host: &Host) -> Result<(), Broken> {
+    let world = host.world.borrow();
+    let held = host.driver.instances.ids();
+    let held = held.filter(|&id| {
+        host.driver
+            .instances
+            .get(id)
+            .is_some_and(|instance| instance.process.is_some())
+    });
+    ensure(held.count() == world.processes.len(), || {
+        format!(
+            "{} processes, and not all of them belong to an instance",
+            world.processes.len()
+        )
+    })?;
+    let waits = snapshots(&host.driver).any(|now| now.pending.is_some());
+    let quiet = world.processes.is_empty() && !waits;
+    ensure(host.driver.is_quiet() == quiet, || {
+        format!("quiet: {}, and it is {quiet}", host.driver.is_quiet())
+    })?;
+    let deadlines = snapshots(&host.driver).filter_map(|now| now.state.deadline());
+    let (count, earliest) = deadlines.fold((0, None), |(count, earliest), at| {
+        (count + 1, Some(earliest.map_or(at, |other: Instant| other.min(at))))
+    });
+    ensure(host.driver.deadlines.len() == count, || {
+        format!(
+            "{} deadlines are kept, and {count} are meant",
+            host.driver.deadlines.len()
+        )
+    })?;
+    let looked_at = |process: &SimProcess| process.is_ready() || process.look.is_some_and(|at| at != Instant::NEVER);
+    let forgotten = world
+        .processes
+        .iter()
+        .find(|process| process.phase == Phase::Zombie && !looked_at(process));
+    ensure(forgotten.is_none(), || {
+        format!("nothing tells that this one has ended: {forgotten:?}")
+    })?;
+    let earliest = earliest.into_iter().chain(world.look_at()).min();
+    is_woken(host, waits, earliest)
+}
+
+/// The timer is armed for the next deadline, or for the past if work is left.
+fn is_woken(host: &Host, waits: bool, earliest: Option<Instant>) -> Result<(), Broken> {
+    let world = host.world.borrow();
+    let events = &host.driver.events;
+    let is_told = host.fetches || !host.act.is_of_the_loop();
+    let is_new = is_told && events.pushed() > host.pushed && !events.is_empty();
+    let is_at_once = world.armed == Some(Instant::ZERO);
+    ensure(world.arm_failed || is_at_once || !(waits || is_new), || {
+        format!("something waits, and the timer is armed for {:?}", world.armed)
+    })?;
+    // The host is woken if events are left, or if it got `Nothing` while work was left.
+    let is_left = world.is_readable_but_for_the_timer() || earliest.is_some_and(|at| at <= world.now);
+    let may_be_woken = !events.is_empty() || host.driver.is_down() || is_left;
+    let is_next = world.armed == earliest || (is_at_once && (waits || may_be_woken || world.armed_anew));
+    ensure(world.arm_failed || is_next, || {
+        format!("the timer is armed for {:?}, and {earliest:?} is next", world.armed)
+    })
+}
+
+/// A status agrees with the world.
+pub(super) fn status(host: &Host, id: InstanceId) -> Result<(), Broken> {
+    let known = host.model.instance(id);
+    let (status, known) = match (host.driver.status(id), known) {
+        (None, None) => return Ok(()),
+        (Some(status), Some(known)) => (status, known),
+        (status, _) => return Err(format!("the status of {id:?} is {status:?}")),
+    };
+    let world = host.world.borrow();
+    let last = known.attempts.last();
+    let alive = last.filter(|_| status.state.name().is_alive());
+    let pid = alive.and_then(|attempt| attempt.pid);
+    ensure(status.pid == pid, || {
+        format!("the status says pid {:?}, and it is {pid:?}", status.pid)
+    })?;
+    let uptime = alive.map(|attempt| world.now.saturating_duration_since(attempt.at));
+    ensure(status.uptime == uptime, || {
+        format!("up for {:?}, and it is {uptime:?}", status.uptime)
+    })?;
+    let exit = known.attempts.iter().rev().find_map(|attempt| attempt.exit);
+    ensure(status.last_exit.map(|record| record.exit) == exit, || {
+        format!("the last exit is {:?}, and it was {exit:?}", status.last_exit)
+    })?;
+    let failed = last.is_some_and(|attempt| attempt.pid.is_none());
+    ensure(status.last_error.is_some() == failed, || {
+        format!(
+            "the last error is {:?}; the last spawn failed: {failed}",
+            status.last_error
+        )
+    })?;
+    let over = last.is_some() && alive.is_none();
+    ensure(
+        status.lasted.is_some() == over && status.ended_at.is_some() == over && status.lasted != Some(Duration::MAX),
+        || format!("over: {over}, lasted {:?}, ended {:?}", status.lasted, status.ended_at),
+    )?;
+    remembered_runs(host, known)?;
+    ensure(status.started_at.is_some() == last.is_some(), || {
+        format!("started {:?}, and never was", status.started_at)
+    })
+}
+
+/// The remembered runs agree with the last runs of the world.
+fn remembered_runs(host: &Host, known: &Instance) -> Result<(), Broken> {
+    let Some(instance) = host.driver.instances.get(known.id) else {
+        return Ok(());
+    };
+    for run in instance.history.runs() {
+        let attempt = usize::try_from(run.number - 1)
+            .ok()
+            .and_then(|place| known.attempts.get(place));
+        let attempt = attempt.ok_or_else(|| format!("there was no such run: {run:?}"))?;
+        let exit = run.exit.map(|record| record.exit);
+        let spawned = !matches!(run.end, End::NotSpawned(_));
+        ensure(
+            run.pid == attempt.pid && exit == attempt.exit && spawned == attempt.pid.is_some(),
+            || format!("{run:?} was {attempt:?}"),
+        )?;
+    }
+    let over = known.attempts.len() - usize::from(instance.life.state().name().is_alive());
+    ensure(
+        instance.history.runs().count() == over.min(host.driver.kept_runs),
+        || {
+            format!(
+                "{over} runs are over, and {} are remembered",
+                instance.history.runs().count()
+            )
+        },
+    )
+}
+
+pub(super) fn ensure(holds: bool, broken: impl FnOnce() -> Broken) -> Result<(), Broken> {
+    if holds { Ok(()) } else { Err(broken()) }
+}
+
+/// The instance before the step.
+pub(super) fn before(host: &Host, id: InstanceId) -> Option<&Snapshot> {
+    host.before.iter().find(|before| before.id == id)
+}

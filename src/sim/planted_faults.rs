@@ -1,0 +1,228 @@
+//! Proof that the oracles can fail: each test plants a fault, and an oracle must report it.
+//!
+//! The faults are planted from outside, by changing the engine or its world between two steps. A mutation tester plants
+//! faults in the engine's own code.
+
+use super::campaign::Episode;
+use super::chance::mix;
+use super::host::{Host, snapshots};
+use super::world::Taken;
+use crate::engine::event::Event;
+use crate::engine::ids::InstanceId;
+use crate::engine::kernel::Kernel;
+use crate::engine::request::Request;
+use crate::exit::Exit;
+use crate::lifecycle::{Input, StateName};
+use crate::time::Instant;
+
+/// The largest number of episodes in which a planted fault may go unnoticed.
+const EPISODES: u64 = 300;
+
+/// Plants a fault before every fifth step, and expects a report that contains one of these texts.
+#[track_caller]
+fn is_noticed(meddle: impl Fn(&mut Host), as_what: &str) {
+    let every_few = |host: &mut Host, step: u64| {
+        if step % 5 == 4 {
+            meddle(host);
+        }
+    };
+    for number in 0..EPISODES {
+        let episode = Episode {
+            seed: mix(1, number),
+            meddler: Some(&every_few),
+        };
+        if let Err(failure) = episode.run() {
+            assert!(
+                as_what.split('|').any(|what| failure.broken.contains(what)),
+                "expected {as_what:?}: {}",
+                failure.broken
+            );
+            return;
+        }
+    }
+    panic!("{EPISODES} episodes without a report of the planted fault");
+}
+
+/// The first instance in this state.
+fn one_in(host: &Host, state: StateName) -> Option<InstanceId> {
+    let mut all = snapshots(&host.driver);
+    all.find(|now| now.state.name() == state).map(|now| now.id)
+}
+
+#[test]
+fn that_the_timer_is_not_armed() {
+    is_noticed(|host| host.forgets_to_settle ^= true, "the timer is armed for");
+}
+
+#[test]
+fn that_a_deadline_is_lost() {
+    let meddle = |host: &mut Host| {
+        if let Some(id) = one_in(host, StateName::Backoff) {
+            host.driver.deadlines.clear(id.index());
+        }
+    };
+    is_noticed(meddle, "its deadline is");
+}
+
+#[test]
+fn that_a_deadline_is_left_over() {
+    let meddle = |host: &mut Host| host.driver.deadlines.set(1_000, Instant::from_nanos(1 << 60));
+    is_noticed(meddle, "1 deadlines are kept, and 0 are meant");
+}
+
+#[test]
+fn that_another_look_is_forgotten() {
+    let meddle = |host: &mut Host| {
+        let mut world = host.world.borrow_mut();
+        if let Some(process) = world.processes.iter_mut().find(|process| process.look.is_some()) {
+            process.look = Some(Instant::NEVER);
+        }
+    };
+    is_noticed(meddle, "nothing tells that this one has ended");
+}
+
+#[test]
+fn that_a_request_is_forgotten() {
+    let meddle = |host: &mut Host| {
+        let waits = snapshots(&host.driver).find(|now| now.pending == Some(Request::Stop));
+        if let Some(instance) = waits.and_then(|now| host.driver.instances.get_mut(now.id)) {
+            instance.pending = None;
+        }
+    };
+    is_noticed(meddle, "it wants to be Up, and the host's wish is Down");
+}
+
+#[test]
+fn that_a_wish_is_made_up() {
+    let meddle = |host: &mut Host| {
+        if let Some(id) = one_in(host, StateName::Stopping) {
+            host.driver.apply_input(id, Input::Start);
+        }
+    };
+    is_noticed(
+        meddle,
+        "it wants to be Up, and the host's wish is Down|is spawned, and is not wanted",
+    );
+}
+
+#[test]
+fn that_an_end_is_made_up() {
+    let meddle = |host: &mut Host| {
+        if let Some(id) = one_in(host, StateName::Running) {
+            host.driver.apply_input(id, Input::Exited(Exit::Code(0)));
+        }
+    };
+    is_noticed(meddle, "is let go of, and was never collected");
+}
+
+#[test]
+fn that_a_process_is_dropped() {
+    let meddle = |host: &mut Host| {
+        let running = one_in(host, StateName::Running);
+        if let Some(instance) = running.and_then(|id| host.driver.instances.get_mut(id)) {
+            instance.process = None;
+        }
+    };
+    is_noticed(meddle, "no process is left");
+}
+
+#[test]
+fn that_processes_are_exchanged() {
+    let meddle = |host: &mut Host| {
+        let up: Vec<_> = snapshots(&host.driver).filter(|now| now.serial.is_some()).collect();
+        if let [first, second, ..] = &up[..] {
+            let mut world = host.world.borrow_mut();
+            for process in &mut world.processes {
+                process.owner = match process.owner {
+                    owner if owner == first.id.index() => second.id.index(),
+                    owner if owner == second.id.index() => first.id.index(),
+                    other => other,
+                };
+            }
+        }
+    };
+    is_noticed(meddle, "and the state says");
+}
+
+#[test]
+fn that_a_process_is_reaped_behind_the_lifecycles_back() {
+    let meddle = |host: &mut Host| {
+        let dead = host
+            .world
+            .borrow()
+            .processes
+            .iter()
+            .find(|process| process.is_ready())
+            .map(|p| p.owner);
+        if let Some(slot) = dead {
+            let _seen = host.driver.kernel.collect(slot, false);
+        }
+    };
+    is_noticed(meddle, "its process is Reaped in");
+}
+
+#[test]
+fn that_a_second_process_is_started_beside_the_first() {
+    let meddle = |host: &mut Host| {
+        let running = one_in(host, StateName::Running);
+        let Some(instance) = running.and_then(|id| host.driver.instances.get_mut(id)) else {
+            return;
+        };
+        let shared = host
+            .driver
+            .groups
+            .get_mut(instance.group)
+            .and_then(|group| group.program.as_mut());
+        if let (Some(program), Some(id)) = (instance.program.as_mut().or(shared), running) {
+            let place = instance.context.clone();
+            drop(host.driver.kernel.spawn(id.index(), program, &place));
+        }
+    };
+    is_noticed(meddle, "a second process is spawned for slot");
+}
+
+#[test]
+fn that_a_group_has_another_size() {
+    let meddle = |host: &mut Host| {
+        let id = host.driver.groups.ids().next();
+        if let Some(group) = id.and_then(|id| host.driver.groups.get_mut(id)) {
+            group.roster.set_target(group.roster.target() + 1);
+        }
+    };
+    is_noticed(meddle, "its target is");
+}
+
+#[test]
+fn that_an_event_is_lost() {
+    // The next event does not follow from the last one, or an event is missing when all have been fetched.
+    let meddle = |host: &mut Host| drop(host.driver.next_event());
+    is_noticed(meddle, "told");
+}
+
+#[test]
+fn that_the_supervisor_does_not_stay_closed() {
+    let meddle = |host: &mut Host| host.driver.closing = false;
+    is_noticed(meddle, "the answer should be Err(ShuttingDown)");
+}
+
+#[test]
+fn that_a_signal_to_the_host_is_lost() {
+    let meddle = |host: &mut Host| {
+        let mut world = host.world.borrow_mut();
+        if let Some(info) = world.set.signals.pop_front() {
+            host.taken.push_back(Taken::Signal(info.signal));
+        }
+    };
+    is_noticed(meddle, "told");
+}
+
+#[test]
+fn that_an_orphan_is_told_twice() {
+    let meddle = |host: &mut Host| {
+        let record = host.world.borrow().set.orphans.front().copied();
+        if let Some(record) = record {
+            host.driver.events.push(Event::Orphan(record));
+        }
+    };
+    is_noticed(meddle, "is told, and");
+}

@@ -1,0 +1,330 @@
+//! Descriptions of groups in the simulation: commands that can be distinguished by their programs after the spawn, and
+//! policies of every kind.
+
+use std::time::Duration;
+
+use super::chance::Chance;
+use crate::cgroup::CgroupDir;
+use crate::command::{Command, Program};
+use crate::engine::context::SpawnContext;
+use crate::engine::spec::GroupSpec;
+use crate::lifecycle::{CrashBudget, Delay, ExpectedExits, Policy, Restart, Rung, Scope, Startup, StopLadder};
+use crate::signal::Signal;
+
+/// The commands of a group. The version depends on the instance's number, so that a reload can change some instances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Recipe {
+    /// One command for each instance, or the first version for all.
+    pub(super) each: bool,
+    pub(super) versions: [u32; 3],
+    pub(super) env: u32,
+    /// Whether the command makes a process group.
+    pub(super) leads: bool,
+    /// The directory of its cgroups; `None` for no cgroups.
+    pub(super) cgroup: Option<u64>,
+    /// Whether it reports readiness with a descriptor.
+    pub(super) ready_fd: bool,
+    /// Whether it sends messages to the supervisor's socket.
+    pub(super) socket: bool,
+}
+
+/// The identity of a program, which is found in it when it is spawned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Label {
+    pub(super) version: u32,
+    /// The number of the instance, if the program belongs to one instance alone.
+    pub(super) number: Option<u32>,
+    pub(super) env: u32,
+    pub(super) leads: bool,
+    /// The cgroup that it is started in: the directory, the group's name, the instance's number.
+    pub(super) home: Option<(u64, &'static str, u32)>,
+    pub(super) ready_fd: bool,
+}
+
+impl Label {
+    pub(super) fn of(program: &Program, place: &SpawnContext) -> Label {
+        let name = program.name().to_str().unwrap();
+        let mut parts = name.split('/').skip(1);
+        let version = parts.next().and_then(|part| part.parse().ok()).unwrap();
+        let number = parts.next().and_then(|part| part.parse().ok());
+        let env = program.env_value("ENV").and_then(|value| value.parse().ok()).unwrap();
+        Label {
+            version,
+            number,
+            env,
+            leads: parts.next() == Some("leads"),
+            home: place.cgroup.as_ref().map(|home| {
+                let (group, number) = home.name.rsplit_once('-').unwrap();
+                let group = NAMES.iter().find(|name| **name == group).unwrap();
+                let directory = home.dir.path().file_name().and_then(|name| name.to_str()).unwrap();
+                (directory.parse().unwrap(), *group, number.parse().unwrap())
+            }),
+            ready_fd: place.ready_fd,
+        }
+    }
+}
+
+impl Recipe {
+    /// The expected program of the instance with this number.
+    pub(super) fn label(&self, group: &'static str, number: u32) -> Label {
+        let Recipe {
+            each,
+            versions,
+            env,
+            leads,
+            cgroup,
+            ready_fd,
+            socket: _,
+        } = *self;
+        Label {
+            version: if each {
+                versions[number as usize % versions.len()]
+            } else {
+                versions[0]
+            },
+            number: each.then_some(number),
+            env,
+            leads,
+            home: cgroup.map(|directory| (directory, group, number)),
+            ready_fd,
+        }
+    }
+
+    fn command(&self, number: u32) -> Command {
+        let Label {
+            version,
+            number,
+            env,
+            leads,
+            home: _,
+            ready_fd: _,
+        } = self.label("", number);
+        let number = number.map_or("all".to_owned(), |number| number.to_string());
+        let kind = if leads { "leads" } else { "follows" };
+        let command = Command::new(format!("/{version}/{number}/{kind}"))
+            .env_clear()
+            .env("ENV", env.to_string());
+        match (leads, version % 2) {
+            // By default a command makes a process group of its own.
+            (true, 0) => command,
+            (true, _) => command.process_group(0),
+            (false, _) => command.inherit_process_group(),
+        }
+    }
+
+    pub(super) fn random(chance: &mut Chance) -> Recipe {
+        let mut version = || 1 + chance.below(1_000) as u32;
+        let versions = [version(), version(), version()];
+        Recipe {
+            each: chance.happens(2),
+            versions,
+            env: 1 + chance.below(1_000) as u32,
+            leads: chance.happens(2),
+            cgroup: chance.happens(3).then(|| chance.below(2)),
+            ready_fd: chance.happens(3),
+            socket: chance.happens(3),
+        }
+    }
+
+    /// The same commands, or some with one difference.
+    pub(super) fn altered(mut self, chance: &mut Chance) -> Recipe {
+        match chance.below(9) {
+            0 | 1 => (),
+            2 | 3 => self.env = 1 + chance.below(1_000) as u32,
+            4 => self.versions[chance.below(3) as usize] = 1 + chance.below(1_000) as u32,
+            5 => self.leads ^= true,
+            6 => self.cgroup = chance.happens(2).then(|| chance.below(2)),
+            7 => self.ready_fd ^= true,
+            _ => self = Recipe::random(chance),
+        }
+        self
+    }
+}
+
+/// A group's description, which may be invalid.
+#[derive(Clone, Debug)]
+pub(super) struct Draft {
+    pub(super) name: &'static str,
+    pub(super) recipe: Recipe,
+    pub(super) instances: u32,
+    pub(super) policy: Policy,
+    /// Whether it must be refused.
+    pub(super) flawed: bool,
+}
+
+const NAMES: &[&str] = &["web", "work", "mail"];
+
+impl Draft {
+    /// A random description; with `from`, a change of an existing one.
+    pub(super) fn random(chance: &mut Chance, from: Option<(&Recipe, &Policy)>, most: u32) -> Draft {
+        let mut recipe = match from {
+            Some((recipe, _)) => recipe.altered(chance),
+            None => Recipe::random(chance),
+        };
+        let policy = match from {
+            Some((_, policy)) if chance.happens(2) => policy.clone(),
+            _ => any_policy(chance),
+        };
+        recipe.leads |= policy.stop.has(Scope::ProcessGroup);
+        if policy.stop.has(Scope::Cgroup) {
+            recipe.cgroup.get_or_insert(0);
+        }
+        let mut draft = Draft {
+            name: chance.pick(NAMES),
+            recipe,
+            instances: 1 + chance.below(most.into()) as u32,
+            policy,
+            flawed: false,
+        };
+        if chance.happens(20) {
+            draft.spoil(chance);
+        }
+        draft
+    }
+
+    fn spoil(&mut self, chance: &mut Chance) {
+        self.flawed = true;
+        match chance.below(7) {
+            0 => self.instances = 0,
+            1 => self.instances = GroupSpec::MOST_INSTANCES + 1,
+            2 => {
+                self.policy.backoff = Delay::Exponential {
+                    first: Duration::ZERO,
+                    cap: Duration::ZERO,
+                    jitter: 101,
+                }
+            }
+            3 => self.policy.stop.rungs = vec![any_rung(chance, Scope::Process); StopLadder::LIMIT + 1],
+            4 => {
+                self.recipe.leads = false;
+                self.policy.stop = StopLadder::kill(Scope::ProcessGroup);
+            }
+            5 => {
+                self.recipe.cgroup = None;
+                self.policy.stop = StopLadder::kill(Scope::Cgroup);
+            }
+            _ => {
+                self.policy.stop = StopLadder::signal(Signal::TERM, Scope::ProcessGroup, Duration::ZERO);
+                self.policy.stop.kill = Scope::Process;
+            }
+        }
+    }
+
+    pub(super) fn spec(&self) -> GroupSpec {
+        let recipe = self.recipe;
+        let mut spec = if recipe.each {
+            GroupSpec::with(self.name, move |number| recipe.command(number))
+        } else {
+            GroupSpec::new(self.name, recipe.command(0))
+        };
+        if recipe.ready_fd {
+            spec = spec.ready_fd(3);
+        }
+        spec = spec.notify_socket(recipe.socket);
+        if let Some(number) = recipe.cgroup {
+            spec = spec.cgroup(directory(number));
+        }
+        spec.instances(self.instances).policy(self.policy.clone())
+    }
+}
+
+/// The directories for cgroups. They are few, and each is opened once.
+fn directory(number: u64) -> CgroupDir {
+    thread_local! {
+        static DIRECTORIES: [CgroupDir; 2] = [CgroupDir::pretended(0), CgroupDir::pretended(1)];
+    }
+    DIRECTORIES.with(|directories| directories[number as usize].clone())
+}
+
+fn any_policy(chance: &mut Chance) -> Policy {
+    let second = Duration::from_secs(1);
+    let startup = match chance.below(6) {
+        0 | 1 => Startup::Grace(Duration::ZERO),
+        2 | 3 => Startup::Grace(chance.time()),
+        4 => Startup::Grace(second),
+        // A healthy process needs a moment until it reports readiness.
+        _ => Startup::Notify {
+            timeout: second / 1_000 + chance.time(),
+        },
+    };
+    let expected = match chance.below(3) {
+        0 => ExpectedExits::none(),
+        1 => ExpectedExits::default(),
+        _ => ExpectedExits::default().signal(Signal::TERM),
+    };
+    Policy {
+        startup,
+        restart: chance.pick(&[Restart::Always, Restart::Always, Restart::OnUnexpected, Restart::Never]),
+        expected,
+        early_exit_fails: chance.happens(2),
+        start_retries: chance.pick(&[0, 1, 2, 3, u32::MAX]),
+        retry_permanent: chance.happens(2),
+        count_shortages: chance.happens(2),
+        backoff: any_backoff(chance),
+        restart_delay: if chance.happens(2) {
+            Delay::NONE
+        } else {
+            any_backoff(chance)
+        },
+        crash_budget: (!chance.happens(3)).then(|| CrashBudget {
+            max: chance.below(5) as u16,
+            window: chance.time() + Duration::from_nanos(1),
+        }),
+        stable_after: chance.pick(&[Duration::ZERO, second * 5, second * 60]),
+        cool_off: chance.pick(&[None, None, Some(Duration::ZERO), Some(second * 3), Some(Duration::MAX)]),
+        watchdog: chance.happens(6).then(|| second + chance.time()),
+        stop: any_ladder(chance),
+    }
+}
+
+fn any_backoff(chance: &mut Chance) -> Delay {
+    match chance.below(4) {
+        0 => Delay::Fixed(chance.time()),
+        1 => Delay::Fixed(chance.pick(&[Duration::ZERO, Duration::MAX])),
+        2 => Delay::Linear {
+            step: chance.time(),
+            cap: chance.time(),
+        },
+        _ => Delay::Exponential {
+            first: chance.time(),
+            cap: chance.time(),
+            jitter: chance.pick(&[0, 20, 100]),
+        },
+    }
+}
+
+fn any_ladder(chance: &mut Chance) -> StopLadder {
+    let widest = chance.pick(&SCOPES);
+    let rungs: Vec<Rung> = (0..chance.below(4)).map(|_| any_rung(chance, widest)).collect();
+    let patience = chance.time();
+    StopLadder {
+        kill: rungs
+            .iter()
+            .map(|rung| rung.scope)
+            .fold(any_scope(chance, widest), Scope::max),
+        rungs,
+        patience: chance.pick(&[Duration::ZERO, patience, patience, Duration::MAX]),
+    }
+}
+
+fn any_rung(chance: &mut Chance, widest: Scope) -> Rung {
+    let wait = chance.time();
+    Rung {
+        signal: chance.pick(&[
+            Signal::TERM,
+            Signal::TERM,
+            Signal::INT,
+            Signal::TSTP,
+            Signal::STOP,
+            Signal::KILL,
+        ]),
+        scope: any_scope(chance, widest),
+        wait: chance.pick(&[Duration::ZERO, wait, wait, wait, wait, Duration::MAX]),
+    }
+}
+
+const SCOPES: [Scope; 3] = [Scope::Process, Scope::ProcessGroup, Scope::Cgroup];
+
+fn any_scope(chance: &mut Chance, widest: Scope) -> Scope {
+    chance.pick(&SCOPES).min(widest)
+}

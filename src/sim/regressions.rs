@@ -1,0 +1,477 @@
+//! Situations that once failed, each replayed step by step under all oracles.
+
+use std::time::Duration;
+
+use super::act::Act;
+use super::chance::Chance;
+use super::fault_profile::FaultProfile;
+use super::host::{Host, serial_of};
+use super::process::Member;
+use super::recipe::{Draft, Recipe};
+use super::world::{Did, World};
+use crate::engine::event::Event;
+use crate::engine::ids::{GroupId, InstanceId, Target};
+use crate::engine::request::Request;
+use crate::group::Rolling;
+use crate::lifecycle::{Delay, Input, Policy, Restart, Scope, Startup, StateName, StopLadder};
+use crate::signal::Signal;
+use crate::time::Instant;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A host in a world without faults.
+struct Scene {
+    host: Host,
+}
+
+/// Instances of one command that are running at once after a spawn.
+fn draft(instances: u32) -> Draft {
+    Draft {
+        name: "web",
+        recipe: Recipe {
+            each: false,
+            versions: [1; 3],
+            env: 1,
+            leads: false,
+            cgroup: None,
+            ready_fd: false,
+            socket: false,
+        },
+        instances,
+        policy: Policy {
+            startup: Startup::Grace(Duration::ZERO),
+            backoff: Delay::Fixed(SECOND),
+            ..Policy::default()
+        },
+        flawed: false,
+    }
+}
+
+/// The same description with another version of the command.
+fn changed(draft: &Draft) -> Draft {
+    let mut draft = draft.clone();
+    draft.recipe.versions = [2; 3];
+    draft
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let mut world = World::new(1);
+        world.faults = FaultProfile::KIND;
+        Scene {
+            host: Host::new(world, 4_096, None),
+        }
+    }
+
+    fn act(&mut self, act: Act) {
+        let played = self.host.step(act, Chance::new(1));
+        played.unwrap_or_else(|broken| panic!("{broken}"));
+    }
+
+    fn add(&mut self, draft: &Draft) -> GroupId {
+        self.act(Act::Add(Box::new(draft.clone())));
+        self.host.model.groups.last().unwrap().id
+    }
+
+    fn reload(&mut self, group: GroupId, draft: &Draft) {
+        self.act(Act::Reload(group, Box::new(draft.clone())));
+    }
+
+    fn ask(&mut self, target: impl Into<Target>, request: Request) {
+        self.act(Act::Ask(target.into(), request));
+    }
+
+    /// Submits a request, and serves every pending request.
+    fn ask_and_serve_all(&mut self, target: impl Into<Target>, request: Request) {
+        self.ask(target, request);
+        self.handle_all();
+    }
+
+    fn set_faults(&mut self, change: impl FnOnce(&mut FaultProfile)) {
+        let mut faults = self.host.world.borrow().faults;
+        change(&mut faults);
+        self.act(Act::Faults(faults));
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let until = self.host.world.borrow().now.saturating_add(time);
+        self.act(Act::Pass(until));
+    }
+
+    /// Advances the time, and handles everything that becomes ready.
+    fn wait(&mut self, time: Duration) {
+        self.pass(time);
+        self.handle_all();
+    }
+
+    /// Handles every readable entry.
+    fn handle_all(&mut self) {
+        loop {
+            let (ready, timer) = {
+                let world = self.host.world.borrow();
+                let ready = world.processes.iter().find(|process| process.is_ready());
+                (ready.map(|process| process.serial), world.timer_is_ready())
+            };
+            match (ready, timer) {
+                (Some(serial), _) => self.act(Act::Ready { serial }),
+                (None, true) => self.act(Act::Timer),
+                (None, false) => return,
+            }
+        }
+    }
+
+    fn id(&self, group: GroupId, number: u32) -> InstanceId {
+        let group = self.host.driver.groups.get(group).unwrap();
+        group.roster.get(number).unwrap()
+    }
+
+    fn state(&self, group: GroupId, number: u32) -> StateName {
+        let instance = self.host.driver.instances.get(self.id(group, number)).unwrap();
+        instance.life.state().name()
+    }
+
+    fn states(&self, group: GroupId) -> Vec<StateName> {
+        let roster = &self.host.driver.groups.get(group).unwrap().roster;
+        (0..roster.target()).map(|number| self.state(group, number)).collect()
+    }
+
+    /// Makes a process ignore every signal but SIGKILL.
+    fn defies(&mut self, group: GroupId, number: u32) {
+        let serial = serial_of(&self.host.driver, self.id(group, number)).unwrap();
+        self.host.world.borrow_mut().process_mut(serial).unwrap().defy();
+    }
+
+    /// Gives a process a child that only SIGKILL ends.
+    fn has_a_child_that_ignores_signals(&mut self, group: GroupId, number: u32) {
+        let serial = serial_of(&self.host.driver, self.id(group, number)).unwrap();
+        let child = Member {
+            in_group: true,
+            ends: Instant::NEVER,
+            obeys: false,
+            is_reaped: true,
+            alive: true,
+        };
+        let mut world = self.host.world.borrow_mut();
+        world.process_mut(serial).unwrap().others.push(child);
+    }
+
+    /// The number of spawns in the last step.
+    fn spawns(&self) -> usize {
+        let world = self.host.world.borrow();
+        world.log.iter().filter(|did| matches!(did, Did::Spawn { .. })).count()
+    }
+
+    /// The signals that were sent in the last step.
+    fn sent(&self) -> Vec<Signal> {
+        let world = self.host.world.borrow();
+        let signals = world.log.iter().filter_map(|did| match did {
+            Did::Signal { signal, .. } => Some(*signal),
+            _ => None,
+        });
+        signals.collect()
+    }
+
+    /// The signals that an event reports as refused. The events are fetched by this call.
+    fn refused_in_events(&mut self) -> Vec<Signal> {
+        let events = std::iter::from_fn(|| self.host.driver.next_event());
+        let refused = events.filter_map(|event| match event {
+            Event::SignalFailed { signal, .. } => Some(signal),
+            _ => None,
+        });
+        refused.collect()
+    }
+}
+
+#[test]
+fn an_instance_recalled_by_a_scale_runs_the_current_command() {
+    let mut scene = Scene::new();
+    let mut each = draft(2);
+    each.recipe.each = true;
+    let group = scene.add(&each);
+    scene.ask(group, Request::Start);
+    scene.defies(group, 1);
+    let one = Draft { instances: 1, ..each };
+    scene.reload(group, &one);
+    scene.reload(group, &changed(&one));
+    scene.act(Act::Scale(group, 2));
+    // The ladder takes ten seconds. Then the instance is spawned again, and the oracle checks its program.
+    scene.wait(SECOND * 11);
+    assert_eq!(scene.states(group), [StateName::Running; 2]);
+}
+
+#[test]
+fn an_instance_recalled_for_a_rolling_restart_runs_the_current_command() {
+    let mut scene = Scene::new();
+    let mut each = draft(2);
+    each.recipe.each = true;
+    let group = scene.add(&each);
+    scene.ask(group, Request::Start);
+    scene.defies(group, 1);
+    let one = Draft { instances: 1, ..each };
+    scene.reload(group, &one);
+    scene.reload(group, &changed(&one));
+    let surge = Rolling {
+        max_unavailable: 1,
+        surge: 1,
+    };
+    scene.act(Act::Roll(group, surge));
+    scene.wait(SECOND * 11);
+    scene.wait(SECOND);
+    assert_eq!(scene.states(group), [StateName::Running]);
+}
+
+#[test]
+fn a_reload_does_not_restart_an_instance_with_a_pending_stop() {
+    let mut scene = Scene::new();
+    let group = scene.add(&draft(5));
+    scene.ask_and_serve_all(group, Request::Start);
+    for request in [Request::Stop, Request::Kill] {
+        // Three requests are applied at once, and two are pending.
+        scene.ask(group, request);
+        scene.reload(group, &changed(&draft(5)));
+        scene.handle_all();
+        scene.wait(SECOND);
+        assert_eq!(scene.states(group), [StateName::Stopped; 5]);
+        scene.reload(group, &draft(5));
+        scene.ask_and_serve_all(group, Request::Start);
+    }
+}
+
+#[test]
+fn a_reload_starts_an_instance_in_backoff_and_leaves_an_exited_one() {
+    let mut scene = Scene::new();
+    let mut once = draft(1);
+    once.policy.restart = Restart::Never;
+    let group = scene.add(&once);
+    scene.ask(group, Request::Start);
+    scene.act(Act::Signal(Target::Group(group), Signal::KILL));
+    scene.handle_all();
+    assert_eq!(scene.state(group, 0), StateName::Exited);
+    scene.reload(group, &changed(&once));
+    assert_eq!((scene.spawns(), scene.state(group, 0)), (0, StateName::Exited));
+    scene.set_faults(|faults| faults.spawn_fails = 1);
+    scene.ask(group, Request::Start);
+    assert_eq!(scene.state(group, 0), StateName::Backoff);
+    // With another command the start may succeed.
+    scene.reload(group, &once);
+    assert_eq!(scene.spawns(), 1);
+}
+
+#[test]
+fn an_instance_with_a_pending_stop_is_not_started_by_its_delay() {
+    let mut scene = Scene::new();
+    let group = scene.add(&draft(5));
+    scene.set_faults(|faults| faults.spawn_fails = 1);
+    scene.ask_and_serve_all(group, Request::Start);
+    assert_eq!(scene.states(group), [StateName::Backoff; 5]);
+    // The delay of all five is over when the host makes its next call.
+    scene.pass(SECOND);
+    scene.act(Act::Shutdown);
+    scene.handle_all();
+    assert_eq!(scene.states(group), [StateName::Stopped; 5]);
+}
+
+#[test]
+fn an_instance_with_a_pending_stop_is_not_restarted_after_its_end() {
+    let mut scene = Scene::new();
+    let mut always = draft(5);
+    always.policy.restart = Restart::Always;
+    let group = scene.add(&always);
+    scene.ask_and_serve_all(group, Request::Start);
+    scene.act(Act::Signal(Target::Group(group), Signal::KILL));
+    scene.act(Act::Shutdown);
+    // All five have ended meanwhile.
+    scene.handle_all();
+    assert_eq!(scene.states(group), [StateName::Stopped; 5]);
+}
+
+#[test]
+fn a_process_keeps_its_cgroup_when_its_group_is_renamed() {
+    let mut scene = Scene::new();
+    let mut web = draft(1);
+    web.recipe.cgroup = Some(0);
+    let group = scene.add(&web);
+    scene.ask(group, Request::Start);
+    let renamed = Draft {
+        name: "mail",
+        ..web.clone()
+    };
+    scene.reload(group, &renamed);
+    // Refused, as the model predicts. Otherwise the process in web-0 would have been killed.
+    scene.act(Act::Add(Box::new(web.clone())));
+    assert_eq!(scene.host.model.groups.len(), 1);
+    // From its next start on, the instance uses the cgroup mail-0.
+    scene.ask(group, Request::Restart);
+    scene.wait(SECOND);
+    let other = scene.add(&web);
+    scene.ask(other, Request::Start);
+    assert_eq!(scene.state(group, 0), StateName::Running);
+    assert_eq!(scene.state(other, 0), StateName::Running);
+}
+
+#[test]
+fn a_kill_that_was_refused_can_be_asked_for_again() {
+    let mut scene = Scene::new();
+    let group = scene.add(&draft(1));
+    scene.ask(group, Request::Start);
+    scene.set_faults(|faults| faults.signal_fails = 1);
+    scene.ask(group, Request::Kill);
+    scene.set_faults(|faults| faults.signal_fails = 0);
+    // While the signal may still take effect, one is enough.
+    scene.ask(group, Request::Kill);
+    scene.wait(SECOND);
+    assert_eq!(scene.state(group, 0), StateName::Stopping);
+    scene.wait(SECOND * 5);
+    scene.ask(group, Request::Kill);
+    scene.handle_all();
+    assert_eq!(scene.state(group, 0), StateName::Stopped);
+}
+
+#[test]
+fn a_signal_that_is_refused_is_told_and_nothing_follows_it() {
+    let mut scene = Scene::new();
+    let group = scene.add(&draft(1));
+    scene.ask(group, Request::Start);
+    scene.set_faults(|faults| faults.signal_fails = 1);
+    for (request, signal) in [(Request::Stop, Signal::TERM), (Request::Kill, Signal::KILL)] {
+        scene.ask(group, request);
+        assert_eq!(scene.sent(), [signal]);
+        assert_eq!(scene.refused_in_events(), [signal]);
+    }
+    // A signal that may be sent is not reported, and a process that is killed needs no SIGCONT.
+    scene.set_faults(|faults| faults.signal_fails = 0);
+    scene.wait(SECOND * 5);
+    scene.ask(group, Request::Kill);
+    assert_eq!(scene.sent(), [Signal::KILL]);
+    assert!(scene.refused_in_events().is_empty());
+}
+
+#[test]
+fn a_wider_stop_scope_sends_sigkill_to_the_newly_reached_processes() {
+    let mut scene = Scene::new();
+    let mut leader = draft(1);
+    leader.recipe.leads = true;
+    let group = scene.add(&leader);
+    scene.ask(group, Request::Start);
+    scene.has_a_child_that_ignores_signals(group, 0);
+    // The kill has the scope of the process alone. Then the policy has the scope of its group.
+    scene.ask(group, Request::Kill);
+    leader.policy.stop = StopLadder::kill(Scope::ProcessGroup);
+    scene.reload(group, &leader);
+    scene.handle_all();
+    assert_eq!(scene.state(group, 0), StateName::Stopping);
+    for _ in 0..30 {
+        scene.wait(SECOND);
+    }
+    assert_eq!(scene.state(group, 0), StateName::Stopped);
+}
+
+#[test]
+fn a_start_has_the_time_that_the_policy_gives_it_now() {
+    let mut scene = Scene::new();
+    let mut spec = draft(1);
+    spec.policy.startup = Startup::Grace(SECOND);
+    let group = scene.add(&spec);
+    scene.ask(group, Request::Start);
+    spec.policy.startup = Startup::Notify { timeout: SECOND * 30 };
+    scene.reload(group, &spec);
+    scene.wait(SECOND * 29);
+    assert_eq!(scene.state(group, 0), StateName::Starting);
+    scene.act(Act::Tell(scene.id(group, 0), Input::Ready));
+    assert_eq!(scene.state(group, 0), StateName::Running);
+}
+
+#[test]
+fn a_removed_watchdog_stops_no_silent_process() {
+    let mut scene = Scene::new();
+    let mut spec = draft(1);
+    spec.policy.watchdog = Some(SECOND);
+    let group = scene.add(&spec);
+    scene.ask(group, Request::Start);
+    spec.policy.watchdog = None;
+    scene.reload(group, &spec);
+    scene.wait(SECOND);
+    assert_eq!(scene.state(group, 0), StateName::Running);
+    assert_eq!(scene.host.world.borrow().armed, None);
+}
+
+#[test]
+fn an_instance_retired_by_a_rolling_restart_during_a_command_is_not_started_by_it() {
+    let mut scene = Scene::new();
+    let group = scene.add(&draft(6));
+    scene.set_faults(|faults| faults.spawn_fails = 1);
+    scene.ask(scene.id(group, 0), Request::Start);
+    scene.set_faults(|faults| faults.spawn_fails = 0);
+    let surge = Rolling {
+        max_unavailable: 1,
+        surge: 1,
+    };
+    scene.act(Act::Roll(group, surge));
+    scene.ask(group, Request::Kill);
+    // The first instance is in its backoff, and it is stopped at once when it is requested to start. That ends the
+    // rolling restart before the seventh instance, with its pending kill, is served.
+    scene.ask(group, Request::Start);
+    scene.handle_all();
+    scene.wait(SECOND);
+    assert_eq!(scene.states(group), [StateName::Running; 6]);
+}
+
+#[test]
+fn a_rolling_restart_starts_each_added_instance_once() {
+    let mut scene = Scene::new();
+    let group = scene.add(&draft(1));
+    scene.ask(group, Request::Start);
+    scene.set_faults(|faults| faults.spawn_fails = 1);
+    let surge = Rolling {
+        max_unavailable: 1,
+        surge: 1,
+    };
+    scene.act(Act::Roll(group, surge));
+    assert_eq!(scene.spawns(), 1);
+}
+
+#[test]
+fn an_instance_retired_when_its_end_is_found_is_not_started() {
+    let mut scene = Scene::new();
+    let mut always = draft(5);
+    always.policy.restart = crate::lifecycle::Restart::Always;
+    always.policy.startup = Startup::Grace(Duration::from_nanos(1));
+    let group = scene.add(&always);
+    let surge = Rolling {
+        max_unavailable: 2,
+        surge: 2,
+    };
+    scene.act(Act::Roll(group, surge));
+    scene.act(Act::Signal(Target::Group(group), Signal::KILL));
+    scene.pass(SECOND);
+    // One end is handled. The other one waits behind a start that is pending too.
+    let first = scene.host.world.borrow().processes[0].serial;
+    scene.act(Act::Ready { serial: first });
+    scene.ask(group, Request::Start);
+    let last = scene.id(group, 6);
+    scene.act(Act::Knock(last));
+    for _ in 0..5 {
+        scene.wait(SECOND);
+    }
+    assert_eq!(scene.states(group), [StateName::Running; 5]);
+}
+
+#[test]
+fn a_ladder_that_became_shorter_still_ends_in_sigkill() {
+    let mut scene = Scene::new();
+    let mut spec = draft(1);
+    let rung = StopLadder::signal(Signal::TERM, Scope::Process, SECOND);
+    spec.policy.stop = StopLadder {
+        rungs: vec![rung.rungs[0]; 3],
+        ..rung
+    };
+    let group = scene.add(&spec);
+    scene.ask(group, Request::Start);
+    scene.defies(group, 0);
+    scene.ask(group, Request::Stop);
+    scene.wait(SECOND);
+    spec.policy.stop.rungs.truncate(1);
+    scene.reload(group, &spec);
+    scene.wait(SECOND);
+    assert_eq!(scene.state(group, 0), StateName::Stopped);
+}

@@ -1,0 +1,314 @@
+//! The events, as the host fetches them: late, in portions, and with gaps after the queue was full.
+//!
+//! The events must agree with each other and with the world: the transitions of an instance are connected, each run is
+//! a spawn, and each end is the end of the process.
+
+use super::host::{Broken, Host};
+use super::model::{Attempt, Group, Instance};
+use super::oracle::ensure;
+use super::world::Taken;
+use crate::engine::event::{Event, TransitionEvent};
+use crate::engine::ids::InstanceId;
+use crate::lifecycle::{Cause, Failure, Policy, Restart, Startup, StateName, Transition};
+
+/// Fetches at most this many events, and checks each.
+pub(super) fn drain(host: &mut Host, most: usize) -> Result<(), Broken> {
+    let dropped = host.driver.events.dropped();
+    if dropped != host.dropped {
+        host.dropped = dropped;
+        host.model.lose_track();
+        host.has_gaps = true;
+    }
+    for _ in 0..most {
+        let Some(event) = host.driver.next_event() else {
+            return caught_up(host);
+        };
+        host.trace(|_| format!("{:>16} {event:?}", "event"));
+        one(host, &event).map_err(|broken| format!("{broken}: {event:?}"))?;
+    }
+    Ok(())
+}
+
+/// A host that has fetched every event knows the present state.
+fn caught_up(host: &mut Host) -> Result<(), Broken> {
+    host.model.departed.clear();
+    let untold = host.taken.front();
+    ensure(host.has_gaps || untold.is_none(), || format!("{untold:?} was not told"))?;
+    host.taken.clear();
+    host.has_gaps = false;
+    for known in &host.model.instances {
+        let state = host
+            .driver
+            .instances
+            .get(known.id)
+            .map(|instance| instance.life.state().name());
+        ensure(known.told.is_none() || known.told == state, || {
+            format!(
+                "{:?} is {state:?}, and the last event told of {:?}",
+                known.id, known.told
+            )
+        })?;
+        let runs = known.attempts.len() as u64;
+        ensure(known.run.is_none_or(|run| run == runs), || {
+            format!("{:?} has had {runs} runs, and {:?} were told", known.id, known.run)
+        })?;
+    }
+    Ok(())
+}
+
+fn one(host: &mut Host, event: &Event) -> Result<(), Broken> {
+    match event {
+        Event::Transition(step) => transition(host, step),
+        Event::Unkillable { instance, pid, .. } => {
+            let killed = |attempt: &Attempt| attempt.killed && attempt.pid == *pid;
+            ensure(attempts(host, *instance)?.iter().any(killed), || {
+                "no SIGKILL was tried".into()
+            })
+        }
+        Event::SignalFailed { instance, .. } => {
+            let refused = |attempt: &Attempt| attempt.refused > 0;
+            ensure(attempts(host, *instance)?.iter().any(refused), || {
+                "no signal to it failed".into()
+            })
+        }
+        Event::GroupRemoved { group, .. } => {
+            let gone = host.driver.groups.get(*group).is_none() && host.model.old_groups.contains(group);
+            ensure(gone, || "it is there".into())
+        }
+        Event::Rolled { group, failed, .. } => {
+            let known = host.model.group(*group).is_some() || host.model.old_groups.contains(group);
+            ensure(known, || "the model has no such group".into())?;
+            match failed {
+                Some(failed) if find(host, *failed).is_none() => passing(host, *failed),
+                _ => Ok(()),
+            }
+        }
+        Event::Signal(info) => taken(host, Taken::Signal(info.signal)),
+        Event::Orphan(record) => taken(host, Taken::Orphan(record.pid)),
+    }
+}
+
+/// Each signal and each orphan that was taken is reported once, in order.
+fn taken(host: &mut Host, told: Taken) -> Result<(), Broken> {
+    let has_gaps = host.has_gaps;
+    let next = host.taken.iter().position(|&taken| taken == told);
+    let in_order = next.filter(|&place| has_gaps || place == 0);
+    let place = in_order.ok_or_else(|| format!("{told:?} is told, and {:?} is next", host.taken.front()))?;
+    host.taken.drain(..=place);
+    Ok(())
+}
+
+fn find(host: &mut Host, id: InstanceId) -> Option<&mut Instance> {
+    let all = host.model.instances.iter_mut().chain(&mut host.model.departed);
+    all.into_iter().find(|instance| instance.id == id)
+}
+
+/// An instance that was added and removed in the step in which a restart began.
+fn passing(host: &Host, id: InstanceId) -> Result<(), Broken> {
+    ensure(host.model.passing.contains(&id.index()), || {
+        "the model has no such instance".into()
+    })
+}
+
+fn attempts(host: &mut Host, id: InstanceId) -> Result<&[Attempt], Broken> {
+    let instance = find(host, id).ok_or("the model has no such instance")?;
+    Ok(&instance.attempts)
+}
+
+fn transition(host: &mut Host, event: &TransitionEvent) -> Result<(), Broken> {
+    ensure(host.tally.told(event), || "there is no such step".into())?;
+    let now = host.world.borrow().now;
+    let in_order = host.told_at <= event.at && event.at <= now;
+    ensure(in_order, || format!("after an event of {:?}, at {now:?}", host.told_at))?;
+    host.told_at = event.at;
+    let Some(known) = find(host, event.instance) else {
+        return passing(host, event.instance);
+    };
+    ensure((known.group, known.number) == (event.group, event.name.number), || {
+        "it is another's".into()
+    })?;
+    follows(known, event)?;
+    known.told = Some(event.to);
+    known.run = Some(event.run);
+    tells_the_truth(known, event)?;
+    let group = known.group;
+    let strict = host.model.group(group).is_none_or(|group| group.policy.count_shortages);
+    let known = find(host, event.instance).ok_or("it has vanished")?;
+    count_failures(known, event, strict);
+    let (id, group) = (known.id, known.group);
+    let Some(group) = host.model.groups.iter().find(|known| known.id == group) else {
+        return Ok(());
+    };
+    let all = host.model.instances.iter().chain(&host.model.departed);
+    let known = all.into_iter().find(|known| known.id == id).ok_or("it has vanished")?;
+    obeys_the_policy(known, group, event)
+}
+
+/// The transition begins in the state in which the last one ended.
+fn follows(known: &Instance, event: &TransitionEvent) -> Result<(), Broken> {
+    ensure(known.told.is_none_or(|told| told == event.from), || {
+        format!("the event before told of {:?}", known.told)
+    })?;
+    let runs = known.attempts.len() as u64;
+    let begins = u64::from(event.to == StateName::Starting);
+    ensure(known.run.is_none_or(|run| run + begins == event.run), || {
+        format!("the event before was about run {:?}", known.run)
+    })?;
+    ensure(event.run <= runs && event.run >= begins, || {
+        format!("there were {runs} runs")
+    })
+}
+
+/// The process, its end and its error are those of the run.
+fn tells_the_truth(known: &Instance, event: &TransitionEvent) -> Result<(), Broken> {
+    let attempt = |run: u64| known.attempts.get(usize::try_from(run).ok()?.checked_sub(1)?);
+    let this = attempt(event.run);
+    let fails = matches!(event.cause, Cause::Failed(Failure::Ended(_))) && event.from == StateName::Starting;
+    ensure(!fails || this.is_none_or(|attempt| !attempt.said_ready), || {
+        "it had said that it is ready".into()
+    })?;
+    let concerns = event.to == StateName::Starting || event.from.is_alive();
+    let pid = this.filter(|_| concerns).and_then(|attempt| attempt.pid);
+    ensure(event.pid == pid, || format!("the process is {pid:?}"))?;
+    let step = Transition {
+        from: event.from,
+        to: event.to,
+        cause: event.cause,
+    };
+    // In a transition from one run to the next, the earlier run ends.
+    let ended = if event.to == StateName::Starting {
+        attempt(event.run.wrapping_sub(1))
+    } else {
+        this
+    };
+    let ended = ended.filter(|attempt| step.ends_run() && attempt.pid.is_some());
+    let record = ended.and_then(|attempt| Some((attempt.pid?, attempt.exit?)));
+    ensure(ended.is_some() == record.is_some(), || "it was never collected".into())?;
+    ensure(event.exit.map(|record| (record.pid, record.exit)) == record, || {
+        format!("it ended like this: {record:?}")
+    })?;
+    let unspawned = matches!(event.cause, Cause::Failed(Failure::Spawn { .. }));
+    ensure(event.error.is_some() == unspawned, || {
+        "the error is missing, or another's".into()
+    })?;
+    ensure(!unspawned || this.is_some_and(|attempt| attempt.pid.is_none()), || {
+        "it was spawned".into()
+    })
+}
+
+/// Counts failed starts in a row, and restarts, since the last request.
+fn count_failures(known: &mut Instance, event: &TransitionEvent, strict: bool) {
+    let shortage = matches!(event.cause, Cause::Failed(Failure::Spawn { permanent: false, .. }));
+    let anew = matches!(event.cause, Cause::Requested | Cause::CoolOffOver | Cause::Gone);
+    if anew {
+        known.crashes.clear();
+    }
+    if anew || event.to == StateName::Running {
+        known.failures = Some(0);
+        known.first_failure = 0;
+    }
+    if event.to == StateName::Backoff && matches!(event.cause, Cause::Failed(_)) {
+        let counts = u32::from(strict || !shortage);
+        known.failures = known.failures.map(|failures| failures + counts);
+        if known.first_failure == 0 {
+            known.first_failure = event.run;
+        }
+    }
+    match event.cause {
+        Cause::Ended { expected, .. } => known.as_expected = Some(expected),
+        Cause::Failed(_) => known.as_expected = Some(false),
+        // An expected exit is not a crash.
+        Cause::Restart if known.as_expected == Some(false) => known.crashes.push((event.at, crashed(event))),
+        _ => {}
+    }
+}
+
+/// The number of the run that the restart follows.
+fn crashed(event: &TransitionEvent) -> u64 {
+    event.run.saturating_sub(u64::from(event.to == StateName::Starting))
+}
+
+/// The transition agrees with the policy, as far as the policy was not changed meanwhile.
+fn obeys_the_policy(known: &Instance, group: &Group, event: &TransitionEvent) -> Result<(), Broken> {
+    let policy = &group.policy;
+    let since = |run: u64| {
+        let attempt = known.attempts.get(usize::try_from(run).ok()?.checked_sub(1)?);
+        attempt.filter(|attempt| attempt.epoch == group.epoch)
+    };
+    judges_early_ends(group, event, since(event.run).is_some())?;
+    match event.cause {
+        Cause::GraceOver => {
+            let uptime = since(event.run).map(|attempt| event.at.saturating_duration_since(attempt.at));
+            let enough = match policy.startup {
+                Startup::Grace(grace) => uptime.is_none_or(|uptime| uptime >= grace),
+                Startup::Notify { .. } => uptime.is_none(),
+            };
+            ensure(enough, || "the grace was not over".into())
+        }
+        Cause::Failed(_) | Cause::RetriesUsedUp if since(known.first_failure).is_some() => {
+            let Some(failures) = known.failures.filter(|&failures| failures > 0) else {
+                return Ok(());
+            };
+            let allowed = policy.start_retries.saturating_add(1);
+            let all_used = event.cause != Cause::RetriesUsedUp || failures == allowed;
+            ensure(failures <= allowed && all_used, || {
+                format!("{failures} starts failed, {allowed} are allowed")
+            })
+        }
+        Cause::Restart => {
+            let never = policy.restart == Restart::Never && since(crashed(event)).is_some();
+            ensure(!never, || "it is never to be restarted".into())?;
+            pauses_after_a_brief_run(known, event)?;
+            within_the_budget(known, policy, |run| since(run).is_some())
+        }
+        Cause::CrashBudgetUsedUp => ensure(known.as_expected != Some(true), || "it has ended as expected".into()),
+        _ => Ok(()),
+    }
+}
+
+/// Within the grace, an expected exit ends a job. It is a failed start if the policy requires that, or if the process
+/// was to stay up.
+fn judges_early_ends(group: &Group, event: &TransitionEvent, unchanged: bool) -> Result<(), Broken> {
+    let policy = &group.policy;
+    let (exit, is_done) = match (event.cause, event.to) {
+        (Cause::Ended { exit, .. }, StateName::Exited) if event.from == StateName::Starting => (exit, true),
+        (Cause::Failed(Failure::Ended(exit)), StateName::Backoff) => (exit, false),
+        _ => return Ok(()),
+    };
+    let is_job = policy.restart == Restart::Never && !policy.early_exit_fails;
+    let may_be_done = matches!(policy.startup, Startup::Grace(_)) && is_job && policy.expected.contains(exit);
+    ensure(!unchanged || may_be_done == is_done, || {
+        format!("it ended within its grace with {exit}, and a job may: {may_be_done}")
+    })
+}
+
+/// A loop of expected exits never keeps the host busy.
+fn pauses_after_a_brief_run(known: &Instance, event: &TransitionEvent) -> Result<(), Broken> {
+    let place = usize::try_from(crashed(event)).ok().and_then(|run| run.checked_sub(1));
+    let uptime = place
+        .and_then(|place| known.attempts.get(place))
+        .map(|attempt| event.at.saturating_duration_since(attempt.at));
+    let is_brief = uptime.is_some_and(|uptime| uptime < Policy::BRIEF_RUN);
+    ensure(
+        !(known.as_expected == Some(true) && is_brief) || event.to == StateName::Backoff,
+        || format!("it ended as expected after {uptime:?}, and is started again at once"),
+    )
+}
+
+fn within_the_budget(known: &Instance, policy: &Policy, unchanged: impl Fn(u64) -> bool) -> Result<(), Broken> {
+    let (Some(budget), Some(&(now, _))) = (policy.crash_budget, known.crashes.last()) else {
+        return Ok(());
+    };
+    // A run that counts as stable clears the crash window.
+    if policy.stable_after <= budget.window {
+        return Ok(());
+    }
+    let recent = known
+        .crashes
+        .iter()
+        .filter(|&&(at, run)| now.saturating_duration_since(at) <= budget.window && unchanged(run));
+    let recent = recent.count();
+    ensure(recent <= budget.max.into(), || {
+        format!("{recent} restarts, {} are allowed", budget.max)
+    })
+}

@@ -1,0 +1,202 @@
+//! Statistics of a simulation: one that meets no trouble proves nothing.
+
+use super::world::{Did, Sight, Taken};
+use crate::engine::event::TransitionEvent;
+use crate::lifecycle::{Cause, Failure, StateName};
+
+/// How often each kind of event occurred.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tally {
+    pub(super) episodes: u64,
+    pub(super) steps: u64,
+    transitions: [[u64; STATES.len()]; STATES.len()],
+    causes: [u64; CAUSES.len()],
+    deeds: [u64; DEEDS.len()],
+    /// How often an episode had each kind of ending.
+    pub(super) endings: [u64; ENDINGS.len()],
+}
+
+const STATES: [StateName; 7] = [
+    StateName::Stopped,
+    StateName::Starting,
+    StateName::Running,
+    StateName::Stopping,
+    StateName::Exited,
+    StateName::Backoff,
+    StateName::Fatal,
+];
+
+/// Every transition that an event can report.
+const STEPS: &[(StateName, StateName)] = &[
+    (StateName::Stopped, StateName::Starting),
+    (StateName::Starting, StateName::Running),
+    (StateName::Starting, StateName::Backoff),
+    (StateName::Starting, StateName::Exited),
+    (StateName::Starting, StateName::Stopping),
+    (StateName::Running, StateName::Exited),
+    (StateName::Running, StateName::Stopping),
+    (StateName::Stopping, StateName::Stopped),
+    (StateName::Stopping, StateName::Starting),
+    (StateName::Stopping, StateName::Backoff),
+    (StateName::Stopping, StateName::Exited),
+    (StateName::Exited, StateName::Starting),
+    (StateName::Exited, StateName::Backoff),
+    (StateName::Exited, StateName::Fatal),
+    (StateName::Backoff, StateName::Starting),
+    (StateName::Backoff, StateName::Stopped),
+    (StateName::Backoff, StateName::Fatal),
+    (StateName::Fatal, StateName::Starting),
+    (StateName::Fatal, StateName::Stopped),
+];
+
+const CAUSES: [&str; 16] = [
+    "requested",
+    "grace over",
+    "ready",
+    "not spawned",
+    "failed: ended",
+    "start timeout",
+    "not ready",
+    "watchdog",
+    "ended",
+    "restart",
+    "delay over",
+    "retries used up",
+    "permanent",
+    "crash budget",
+    "cool-off over",
+    "gone",
+];
+
+const DEEDS: [&str; 22] = [
+    "spawned",
+    "spawn refused",
+    "collected",
+    "collected and held",
+    "collect refused",
+    "found alive",
+    "signalled",
+    "signal refused",
+    "found empty",
+    "found not empty",
+    "look refused",
+    "released",
+    "released with others alive",
+    "arm refused",
+    "told that a cgroup is empty",
+    "told of readiness",
+    "told that there will be none",
+    "found ended without a status",
+    "sent",
+    "heard",
+    "signal to the host taken",
+    "orphan taken",
+];
+
+fn place(name: StateName) -> usize {
+    STATES.iter().position(|&state| state == name).unwrap()
+}
+
+pub(super) const ENDINGS: [&str; 3] = ["shutdown", "up", "drop"];
+
+impl Tally {
+    pub(super) fn add(&mut self, other: &Tally) {
+        self.episodes += other.episodes;
+        self.steps += other.steps;
+        let pairs = self
+            .transitions
+            .iter_mut()
+            .flatten()
+            .zip(other.transitions.iter().flatten());
+        let pairs = pairs.chain(self.causes.iter_mut().zip(&other.causes));
+        let pairs = pairs.chain(self.deeds.iter_mut().zip(&other.deeds));
+        for (sum, more) in pairs.chain(self.endings.iter_mut().zip(&other.endings)) {
+            *sum += more;
+        }
+    }
+
+    /// Counts a transition. Returns whether it is a known one.
+    pub(super) fn told(&mut self, event: &TransitionEvent) -> bool {
+        self.transitions[place(event.from)][place(event.to)] += 1;
+        self.causes[match event.cause {
+            Cause::Requested => 0,
+            Cause::GraceOver => 1,
+            Cause::Ready => 2,
+            Cause::Failed(Failure::Spawn { .. }) => 3,
+            Cause::Failed(Failure::Ended(_)) => 4,
+            Cause::Failed(Failure::StartTimeout) => 5,
+            Cause::Failed(Failure::NotReady) => 6,
+            Cause::Failed(Failure::Watchdog) => 7,
+            Cause::Ended { .. } => 8,
+            Cause::Restart => 9,
+            Cause::DelayOver => 10,
+            Cause::RetriesUsedUp => 11,
+            Cause::Permanent => 12,
+            Cause::CrashBudgetUsedUp => 13,
+            Cause::CoolOffOver => 14,
+            Cause::Gone => 15,
+        }] += 1;
+        STEPS.contains(&(event.from, event.to))
+    }
+
+    pub(super) fn saw(&mut self, did: &Did) {
+        self.deeds[match did {
+            Did::Spawn { made: Ok(_), .. } => 0,
+            Did::Spawn { made: Err(_), .. } => 1,
+            Did::Collect { result, hold, .. } => match (result, hold) {
+                (Ok(Sight::Ended(_)), false) => 2,
+                (Ok(Sight::Ended(_)), true) => 3,
+                (Err(_), _) => 4,
+                (Ok(Sight::Nothing), _) => 5,
+                (Ok(Sight::Empty), _) => 14,
+                (Ok(Sight::Ready), _) => 15,
+                (Ok(Sight::NotReady), _) => 16,
+                (Ok(Sight::Late), _) => 17,
+            },
+            Did::Signal { failed: None, .. } => 6,
+            Did::Signal { failed: Some(_), .. } => 7,
+            Did::Look { result, .. } => match result {
+                Ok(true) => 8,
+                Ok(false) => 9,
+                Err(_) => 10,
+            },
+            Did::Release { abandons: false, .. } => 11,
+            Did::Release { abandons: true, .. } => 12,
+            Did::Arm { ok: false, .. } => 13,
+            Did::Arm { ok: true, .. } => return,
+            Did::Send { .. } => 18,
+            Did::Hear { .. } => 19,
+            Did::Take(Taken::Signal(_)) => 20,
+            Did::Take(Taken::Orphan(_)) => 21,
+        }] += 1;
+    }
+
+    /// The events that should have occurred and did not.
+    pub(super) fn missing(&self) -> Vec<String> {
+        let steps = STEPS
+            .iter()
+            .filter(|&&(from, to)| self.transitions[place(from)][place(to)] == 0)
+            .map(|(from, to)| format!("{from} -> {to}"));
+        let named = CAUSES.iter().zip(&self.causes).chain(DEEDS.iter().zip(&self.deeds));
+        let named = named.chain(ENDINGS.iter().zip(&self.endings));
+        let unseen = named
+            .filter(|&(_, &count)| count == 0)
+            .map(|(name, _)| (*name).to_owned());
+        steps.chain(unseen).collect()
+    }
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "{} steps in {} episodes", self.steps, self.episodes)?;
+        for &(from, to) in STEPS {
+            let count = self.transitions[place(from)][place(to)];
+            writeln!(f, "  {count:>12} {from} -> {to}")?;
+        }
+        let named = CAUSES.iter().zip(&self.causes).chain(DEEDS.iter().zip(&self.deeds));
+        for (name, count) in named.chain(ENDINGS.iter().zip(&self.endings)) {
+            writeln!(f, "  {count:>12} {name}")?;
+        }
+        Ok(())
+    }
+}
