@@ -29,6 +29,8 @@ mod case;
 mod contender;
 #[path = "spawn/program.rs"]
 mod program;
+#[path = "fleet/times.rs"]
+mod times;
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -38,19 +40,7 @@ use pidherd::{Child, Command, Event, GroupSpec, Launcher, Restart, Signal, Spawn
 use program::Program;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
-
-/// What was measured in one run.
-#[derive(Default)]
-struct Times {
-    /// The time to start all children.
-    start: Duration,
-    /// The time to stop all of them.
-    stop: Duration,
-    /// How long each spawn held the thread.
-    held: Vec<Duration>,
-}
+use times::{IN_FLIGHT, Result, Times};
 
 /// A contender's name in the table, and the function that starts and stops this many children of a program.
 type Contender = (&'static str, fn(&Program, usize) -> Result<Times>);
@@ -65,9 +55,6 @@ const CONTENDERS: &[Contender] = &[
     ("tokio", tokio_process),
     ("async-process", async_process),
 ];
-
-/// The most children that are in flight at a time.
-const IN_FLIGHT: usize = 32;
 
 const FLEET: usize = 5_000;
 const RUNS: usize = 3;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::program::Program;
-use super::{IN_FLIGHT, Result, Times};
+use super::times::{IN_FLIGHT, Result, Times};
 use crate::case::Case;
 use raw::{CloneArgs, Run, Stack, call, clone3};
 use steps::Steps;
