@@ -28,9 +28,12 @@ fn one_spawn_after_the_other_does_not_put_off_the_news() {
         let mut launcher = Launcher::new().unwrap();
         let began = Instant::now();
         let mut ids = Vec::new();
+        // A machine with other work may let a single call last for milliseconds, so the time counts from its return.
+        let mut first: Option<Instant> = None;
         while began.elapsed() < Duration::from_millis(20) {
-            let is_due = began.elapsed() > Duration::from_millis(5);
+            let is_due = first.is_some_and(|first| first.elapsed() > Duration::from_millis(5));
             ids.push(launcher.begin(&program).unwrap());
+            first.get_or_insert_with(Instant::now);
             assert!(is_readable(&launcher) || !is_due, "the last of {} spawns", ids.len());
         }
         let mut children = Vec::new();
