@@ -15,7 +15,7 @@ use crate::notify::ReadyFd;
 use crate::pidfd::PidFd;
 use crate::procfs;
 use crate::signal::Signal;
-use crate::sys::process::{number_is_taken, signal_group_by_number};
+use crate::sys::process::{number_is_taken, process_group, signal_group_by_number};
 use crate::time::Instant;
 
 /// A child, and which of its resources are still held.
@@ -105,10 +105,8 @@ fn deliver_to_cgroup(process: &Watched, run_cgroup: &RunCgroup, signal: Signal) 
 /// Whether a process that led its own group from the start has moved to another group (setpgid(2)). The number of a
 /// reaped process may belong to another process; a signal to the pidfd has no effect then.
 fn has_left_group(process: &Watched) -> bool {
-    let raw = i32::try_from(process.pidfd.pid().as_raw())
-        .ok()
-        .and_then(rustix::process::Pid::from_raw);
-    raw.is_some_and(|pid| rustix::process::getpgid(Some(pid)).is_ok_and(|group| group != pid))
+    let pid = process.pidfd.pid();
+    process_group(pid).is_ok_and(|group| group != pid.as_raw())
 }
 
 fn deliver_to_group(process: &Watched, signal: Signal) -> io::Result<()> {

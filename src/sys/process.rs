@@ -31,6 +31,14 @@ pub(crate) fn signal_group_by_number(group: Pid, signal: c_int) -> io::Result<()
     kill((group.as_raw() as isize).wrapping_neg(), signal)
 }
 
+/// The number of the process group of a process (getpgid(2)); 0 for a group that lies outside our PID namespace.
+pub(crate) fn process_group(pid: Pid) -> io::Result<u32> {
+    let args = [pid.as_raw() as usize, 0, 0, 0, 0, 0];
+    // SAFETY: numbers only.
+    let group = check(unsafe { arch::syscall(libc::SYS_getpgid, &args) })?;
+    Ok(u32::try_from(group).unwrap_or(0))
+}
+
 /// Whether a process has this number.
 pub(crate) fn number_is_taken(number: Pid) -> bool {
     let asked = kill(number.as_raw() as isize, 0);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pidherd::group::Effect;
 use pidherd::lifecycle::{Policy, Restart, Scope, Startup, StateName, StopLadder, Wanted};
 use pidherd::{Command, Error, Event, GroupId, GroupSpec, InstanceId, Signal, SignalFd, SignalSet, Target};
-use rustix::process::{Pid, Signal as RawSignal, getpgid, getsid, kill_current_process_group};
+use rustix::process::{Signal as RawSignal, kill_current_process_group};
 
 use super::common::{Isolation, SOON, isolated, processes, wait_gone};
 use super::host::{Host, LONG, at_once, builder, for_ever, ms, sh, sleeper, term};
@@ -357,11 +357,12 @@ fn a_reload_to_a_wider_scope_stops_an_old_process_that_leads_no_group() {
     });
 }
 
-/// The process group and the session of a process.
+/// The process group and the session of a process. Either is 0 if it lies outside the PID namespace of the test.
 fn group_and_session(pid: u32) -> (u32, u32) {
-    let pid = Pid::from_raw(pid as i32);
-    let number = |pid: Pid| pid.as_raw_nonzero().get() as u32;
-    (number(getpgid(pid).unwrap()), number(getsid(pid).unwrap()))
+    let pid = i32::try_from(pid).unwrap();
+    // SAFETY: numbers only.
+    let (group, session) = unsafe { (libc::getpgid(pid), libc::getsid(pid)) };
+    (u32::try_from(group).unwrap(), u32::try_from(session).unwrap())
 }
 
 #[test]
