@@ -227,7 +227,7 @@ impl Spawner {
         launch.program = Some(program.clone());
         let waits = program.0.waits_for_exec || cgroup.or(program.0.cgroup()).is_some_and(memory::is_limited);
         let child = if waits {
-            self.launch_and_wait(&mut launch, program, cgroup)
+            self.launch_until_released(&mut launch, program, cgroup)
         } else {
             self.launch_in_flight(&mut launch, program, cgroup)
         };
@@ -349,28 +349,44 @@ impl Spawner {
         self.idle.push(launch);
     }
 
-    /// Spawns, and waits until the program runs or the child has ended.
+    /// Spawns, and waits until the program runs or nothing is left of the child.
     fn launch_and_wait(
         &mut self,
         launch: &mut Launch,
         program: &Program,
         cgroup: Option<BorrowedFd<'_>>,
     ) -> Result<Child, SpawnError> {
-        loop {
-            let error = match self.attempt(launch, program, cgroup, false)? {
-                Ok((pidfd, pipes)) => match launch.outcome(program, pidfd, pipes) {
-                    Ok(child) => return Ok(child),
-                    Err(error) => error,
-                },
-                Err(Refusal::IntoCgroup) => continue,
-                Err(Refusal::Clone(error)) => error,
-            };
-            if !self.learn(&error) {
-                return Err(error);
+        let child = self.launch_until_released(launch, program, cgroup)?;
+        match launch.failure(program) {
+            None => Ok(child),
+            Some(error) => {
+                reap_failed(child);
+                Err(error)
             }
         }
     }
 
+    /// Spawns, and waits until the program runs or a step of the child has failed. A failed child is not reaped.
+    fn launch_until_released(
+        &mut self,
+        launch: &mut Launch,
+        program: &Program,
+        cgroup: Option<BorrowedFd<'_>>,
+    ) -> Result<Child, SpawnError> {
+        loop {
+            match self.attempt(launch, program, cgroup, false)? {
+                Ok(child) => match launch.failure(program) {
+                    Some(error) if self.learn(&error) => reap_failed(child),
+                    _ => return Ok(child),
+                },
+                Err(Refusal::IntoCgroup) => {}
+                Err(Refusal::Clone(error)) if self.learn(&error) => {}
+                Err(Refusal::Clone(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// Spawns, and waits only where clone3 is refused.
     fn launch_in_flight(
         &mut self,
         launch: &mut Launch,
@@ -379,15 +395,15 @@ impl Spawner {
     ) -> Result<Child, SpawnError> {
         loop {
             if self.method == Method::Clone {
-                return self.launch_and_wait(launch, program, cgroup);
+                return self.launch_until_released(launch, program, cgroup);
             }
             match self.attempt(launch, program, cgroup, true)? {
                 // It has turned out that clone3 is refused, and this one was waited for.
-                Ok((pidfd, pipes)) if self.method == Method::Clone => match launch.outcome(program, pidfd, pipes) {
-                    Err(error) if self.learn(&error) => {}
-                    outcome => return outcome,
+                Ok(child) if self.method == Method::Clone => match launch.failure(program) {
+                    Some(error) if self.learn(&error) => reap_failed(child),
+                    _ => return Ok(child),
                 },
-                Ok((pidfd, pipes)) => return Ok(Child::new(pidfd, pipes)),
+                Ok(child) => return Ok(child),
                 Err(Refusal::IntoCgroup) => {}
                 Err(Refusal::Clone(error)) => return Err(error),
             }
@@ -411,7 +427,7 @@ impl Spawner {
         program: &Program,
         cgroup: Option<BorrowedFd<'_>>,
         in_flight: bool,
-    ) -> Result<Result<(PidFd, Pipes), Refusal>, SpawnError> {
+    ) -> Result<Result<Child, Refusal>, SpawnError> {
         let cgroup = cgroup.or(program.0.cgroup());
         let inherited = Inherited::new(&program.0, &self.slots)?;
         launch.entered = None;
@@ -423,7 +439,7 @@ impl Spawner {
         let prepared = self.prepare(launch, &program.0, inherited);
         let made = prepared.map(|(table, pipes)| {
             let pidfd = self.clone_child(launch, &program.0, table, born_in, in_flight)?;
-            Ok((pidfd, pipes))
+            Ok(Child::new(pidfd, pipes))
         });
         launch.staging.leave_streams();
         if launch.flight.has_unshared() {
@@ -544,16 +560,11 @@ impl Begun {
 }
 
 impl Launch {
-    /// What has become of a child that was waited for.
-    fn outcome(&self, program: &Program, pidfd: PidFd, pipes: Pipes) -> Result<Child, SpawnError> {
-        match self.flight.failure() {
-            None => Ok(Child::new(pidfd, pipes)),
-            Some((label, errno)) => {
-                // It is exiting: this waits for the last bit of that. An error can only mean that it is gone.
-                let _ = pidfd.wait_and_reap();
-                Err(self.error(program, label, errno))
-            }
-        }
+    /// The step that failed in the child, if it has let go of the memory.
+    fn failure(&self, program: &Program) -> Option<SpawnError> {
+        self.flight
+            .failure()
+            .map(|(label, errno)| self.error(program, label, errno))
     }
 
     /// The error of a step that failed in the child.
@@ -608,6 +619,13 @@ impl Spawning {
     pub(crate) fn end_until(self, until: Instant) {
         self.0.into_inner().end_until(until);
     }
+}
+
+/// Reaps a child with a failed step. It is exiting: this waits for the last bit of that.
+fn reap_failed(child: Child) {
+    // An error can only mean that it is gone.
+    let _gone = child.pidfd().wait_and_reap();
+    child.detach();
 }
 
 fn has_ended(pidfd: &PidFd) -> bool {

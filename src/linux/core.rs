@@ -255,8 +255,18 @@ impl Linux {
             let (pidfd, pipes) = self.spawner.spawn_in(program, cgroup)?.into_parts();
             return Ok((pidfd, pipes, None));
         }
-        let (pidfd, pipes, in_flight) = self.spawner.begin_in(program, cgroup)?.into_parts();
-        Ok((pidfd, pipes, Some(in_flight)))
+        let spawning = self.spawner.begin_in(program, cgroup)?;
+        let was_waited_for = spawning.is_finished();
+        let (pidfd, pipes, in_flight) = spawning.into_parts();
+        if !was_waited_for {
+            return Ok((pidfd, pipes, Some(in_flight)));
+        }
+        match self.spawner.look(in_flight, &pidfd) {
+            Flown::Not(in_flight) => Ok((pidfd, pipes, Some(in_flight))),
+            Flown::Failed(error) => Err(error),
+            // The end of a killed child is reported like any other.
+            Flown::Executed | Flown::Killed => Ok((pidfd, pipes, None)),
+        }
     }
 
     fn watch_readiness(&mut self, pipe: OwnedFd) -> io::Result<(ReadyFd, Token)> {
