@@ -197,7 +197,7 @@ pub fn hanging(place: &TempDir) -> Option<(Lease, std::path::PathBuf)> {
     fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let path = place.join("program");
     fs::copy("/bin/true", &path).unwrap();
-    Some((Lease::take(&path), path))
+    Some((Lease::take(&path)?, path))
 }
 
 fn belongs_to(pid: pidherd::exit::Pid, user: u32) -> bool {

@@ -24,7 +24,7 @@ fn shell(place: &TempDir) -> Option<(Lease, PathBuf)> {
     }
     let path = place.join("program");
     fs::copy("/bin/sh", &path).unwrap();
-    Some((Lease::take(&path), path))
+    Some((Lease::take(&path)?, path))
 }
 
 fn script(shell: &Path, script: &str) -> Command {

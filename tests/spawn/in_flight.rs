@@ -56,7 +56,7 @@ fn hangs(path: &Path) -> Option<(Lease, Program)> {
         super::common::skipped("the portable path waits for exec");
         return None;
     }
-    Some((Lease::take(path), Command::new(path).compile().unwrap()))
+    Some((Lease::take(path)?, Command::new(path).compile().unwrap()))
 }
 
 #[test]
