@@ -50,7 +50,7 @@ fn each_ends(cases: &[(String, Exit)], directory: &Path, expected: bool) {
     };
     let count = cases.len().try_into().unwrap();
     let (group, ids) = host.add(GroupSpec::with("x", command).instances(count).policy(policy));
-    host.supervisor.start(group).unwrap();
+    host.start_these(group);
     host.until("all have ended", |host| {
         ids.iter().all(|&id| host.state(id) == StateName::Exited)
     });

@@ -17,7 +17,7 @@ use pidherd::{Exit, GroupSpec, InstanceId, Signal};
 /// An instance that is up, and a tracer that has attached to it; `None` where that is not allowed.
 fn traced(host: &mut Host, spec: GroupSpec) -> Option<(InstanceId, Tracer)> {
     let id = host.add(spec).1[0];
-    host.supervisor.start(id).unwrap();
+    host.start_these(id);
     assert_eq!(host.line(id), "up");
     host.until_state(id, Running);
     let tracer = Tracer::attach(host.pid(id))?;

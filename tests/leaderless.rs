@@ -91,7 +91,7 @@ fn a_process_that_lives_by_its_second_thread_is_noticed_when_it_gives_up_its_rea
         };
         let command = Command::new(program).stdin(Stdio::piped());
         let id = host.add(GroupSpec::new("a", command).policy(policy).ready_fd(3)).1[0];
-        host.supervisor.start(id).unwrap();
+        host.start_these(id);
         host.take_events();
         wait_leaderless(host.pid(id));
         host.go_on(id);
@@ -112,7 +112,7 @@ fn a_process_that_lives_by_its_second_thread_is_stopped_killed_and_dropped_like_
             let ids = ["stopped", "killed", "dropped"].map(|name| host.add(spec(name)).1[0]);
             let mut pids = Vec::new();
             for id in ids {
-                host.supervisor.start(id).unwrap();
+                host.start_these(id);
                 host.until_state(id, Running);
                 wait_leaderless(host.pid(id));
                 pids.push(host.pid(id));
@@ -170,7 +170,7 @@ fn a_cgroup_is_killed_with_what_lives_by_its_second_thread() {
                 .policy(policy)
                 .cgroup(directory.clone());
             let id = host.add(spec).1[0];
-            host.supervisor.start(id).unwrap();
+            host.start_these(id);
             assert_eq!(host.line(id), "up");
             let helper = child_of(host.pid(id));
             wait_leaderless(helper);

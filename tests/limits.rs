@@ -156,7 +156,7 @@ fn a_reload_with_other_limits_restarts_and_one_that_is_refused_changes_nothing()
         let mut host = Host::new();
         let spec = |value: &str| shows("cgroup.max.depth", &directory).cgroup_file("cgroup.max.depth", value);
         let (group, ids) = host.add(spec("4"));
-        host.supervisor.start(group).unwrap();
+        host.start_these(group);
         host.until_state(ids[0], Running);
         assert_eq!(host.line(ids[0]), "4");
         assert!(
@@ -206,7 +206,7 @@ fn what_a_run_used_is_read_before_its_cgroup_goes() {
                         .cgroup(directory.clone()),
                 )
                 .1[0];
-            host.supervisor.start(id).unwrap();
+            host.start_these(id);
             host.until_state(id, Running);
             assert_eq!(host.line(id), "done");
             host.go_on(id);
@@ -250,7 +250,7 @@ fn a_memory_limit_kills_and_the_peak_is_known() {
             }
         };
         let (group, ids) = host.add(spec("head -c 100000000 /dev/zero | tail -c 100000000 | wc -c; exit 0"));
-        host.supervisor.start(group).unwrap();
+        host.start_these(group);
         host.until_state(ids[0], Exited);
         let used = host.supervisor.runs(ids[0]).last().unwrap().cgroup.unwrap();
         if host::kernel_since(5, 19) {
@@ -262,7 +262,7 @@ fn a_memory_limit_kills_and_the_peak_is_known() {
             spec("exec sh -c 'a=$(head -c 100000000 /dev/zero | tr \"\\0\" x)'"),
         );
         assert_eq!(plan.unwrap().instances, [(0, Effect::Restart)]);
-        host.supervisor.start(group).unwrap();
+        host.start_these(group);
         host.until("it was killed", |host| {
             host.status(ids[0]).runs == 2 && host.state(ids[0]) == Exited
         });
@@ -320,12 +320,12 @@ fn a_limit_that_can_no_longer_be_written_is_a_failed_start() {
             .cgroup_file("pids.max", "10");
         let id = host.add(spec).1[0];
         fs::write(cgroup.path().join("cgroup.subtree_control"), "-pids").unwrap();
-        host.supervisor.start(id).unwrap();
+        host.start_these(id);
         host.until_state(id, Fatal);
         let error = host.status(id).last_error.unwrap();
         assert_eq!((error.step(), entries(cgroup)), (SpawnStep::Cgroup, 0), "{error}");
         fs::write(cgroup.path().join("cgroup.subtree_control"), "+pids").unwrap();
-        host.supervisor.start(id).unwrap();
+        host.start_these(id);
         host.until_state(id, Running);
         assert_eq!(host.line(id), "10");
         host.supervisor.kill(id).unwrap();

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use StateName::{Exited, Running, Starting, Stopped, Stopping};
 use common::{SOON, isolated, skipped, wait_readable, wait_until};
-use host::{Host, LONG, at_once, ms, sh, term};
+use host::{Host, LONG, at_once, builder, ms, sh, spawns_in_flight, term};
 use pidherd::fdset::Entry;
 use pidherd::lifecycle::{Cause, Failure, Policy, Restart, Scope, Startup, StateName};
 use pidherd::supervisor::End;
@@ -80,6 +80,15 @@ fn start(host: &mut Host, command: Command, policy: Policy) -> (GroupId, Instanc
     host.supervisor.start(group).unwrap();
     host.take_events();
     (group, ids[0])
+}
+
+/// A host that starts two processes without a dispatch in between, also where one spawn may be in flight.
+fn host_of_two() -> Host {
+    let most = match spawns_in_flight() {
+        0 => 0,
+        most => most.max(2),
+    };
+    Host::with(builder().spawns_in_flight(most).build().unwrap())
 }
 
 /// Waits until a process has ended, without a call of the supervisor.
@@ -210,7 +219,7 @@ fn forty_datagrams_of_a_neighbour_in_front_make_no_difference() {
             return skipped("a network namespace of its own takes root");
         }
         for way in WAYS {
-            let mut host = Host::new();
+            let mut host = host_of_two();
             let (_, neighbour) = start(&mut host, sends(&["STATUS=I am busy."; 40], STAYS), at_once());
             wait_until_sent(&host, neighbour);
             let (_, id) = start(&mut host, sends(&["READY=1"], "0"), notify());
@@ -356,7 +365,7 @@ fn messages_of_an_ended_leader_count_while_its_group_is_alive() {
 #[test]
 fn a_flood_of_a_neighbour_keeps_no_ended_process_waiting() {
     isolated(|| {
-        let mut host = Host::new();
+        let mut host = host_of_two();
         let flood = sh("while :; do systemd-notify --no-block STATUS=again; done");
         let _flooding = start(&mut host, flood, at_once());
         for way in WAYS {

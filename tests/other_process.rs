@@ -30,7 +30,7 @@ fn dropping_a_copy_of_a_supervisor_leaves_the_original_its_children_and_its_desc
             .instances(3)
             .notify_socket(true);
         let (group, ids) = host.add(spec.policy(at_once()));
-        host.supervisor.start(group).unwrap();
+        host.start_these(group);
         for &id in &ids {
             assert_eq!(host.line(id), "up");
         }
@@ -93,7 +93,7 @@ fn every_call_of_a_copy_of_a_supervisor_is_refused_and_does_nothing() {
         let mut host = Host::new();
         let (group, ids) = host.add(GroupSpec::new("a", sh("echo up; read go")).policy(at_once()));
         let id = ids[0];
-        host.supervisor.start(id).unwrap();
+        host.start_these(id);
         assert_eq!(host.line(id), "up");
         host.until_state(id, Running);
         let went_well = in_fork(|| {

@@ -52,7 +52,7 @@ fn an_instance_is_stopped_killed_and_signalled_without_pidfd_signals() {
                 .add(GroupSpec::new("defies", defies()).policy(policy(scope, ms(50))))
                 .1[0];
             for id in [heeds, defies] {
-                host.supervisor.start(id).unwrap();
+                host.start_these(id);
                 assert_eq!(host.line(id), "up");
             }
             host.supervisor.signal(heeds, Signal::HUP).unwrap();
@@ -63,7 +63,7 @@ fn an_instance_is_stopped_killed_and_signalled_without_pidfd_signals() {
                 host.until_state(id, Stopped);
                 assert_eq!(host.status(id).last_exit.unwrap().exit, exit);
             }
-            host.supervisor.start(defies).unwrap();
+            host.start_these(defies);
             assert_eq!(host.line(defies), "up");
             host.supervisor.kill(defies).unwrap();
             host.until_state(defies, Stopped);
@@ -105,7 +105,7 @@ fn children_and_supervisors_are_dropped_without_pidfd_signals() {
         let mut host = Host::new();
         let spec = GroupSpec::new("a", sleeper().process_group(0)).instances(3);
         let (group, ids) = host.add(spec.policy(policy(Scope::ProcessGroup, ms(50))));
-        host.supervisor.start(group).unwrap();
+        host.start_these(group);
         let pids: Vec<u32> = ids.iter().map(|&id| host.pid(id)).collect();
         drop(host);
         assert!(pids.into_iter().all(|pid| wait_gone(pid, SOON)));
@@ -133,7 +133,7 @@ fn a_cgroup_is_stopped_where_neither_its_members_nor_its_kill_can_be_had() {
                 let script = "(setsid sleep 1000 &); trap 'exit 4' TERM; echo up; read never";
                 let spec = GroupSpec::new("tree", sh(script)).policy(policy(Scope::Cgroup, ms(300)));
                 let id = host.add(spec.cgroup(directory.clone())).1[0];
-                host.supervisor.start(id).unwrap();
+                host.start_these(id);
                 assert_eq!(host.line(id), "up");
                 host.until_state(id, Running);
                 host.supervisor.stop(id).unwrap();

@@ -23,7 +23,7 @@ fn policy() -> Policy {
 
 fn group_of(host: &mut Host, instances: u32) -> (GroupId, Vec<InstanceId>, Vec<u32>) {
     let (group, ids) = host.add(GroupSpec::new("web", sleeper()).instances(instances).policy(policy()));
-    host.supervisor.start(group).unwrap();
+    host.start_these(group);
     ids.iter().for_each(|&id| host.until_state(id, Running));
     let pids = ids.iter().map(|&id| host.pid(id)).collect();
     (group, ids, pids)
@@ -91,7 +91,7 @@ fn a_rolling_restart_ends_at_the_first_instance_that_does_not_start() {
         });
         // On a busy machine a shell may need a while until its command fails.
         let (group, ids) = host.add(spec.instances(4).policy(policy()).grace(ms(500)));
-        host.supervisor.start(group).unwrap();
+        host.start_these(group);
         ids.iter().for_each(|&id| host.until_state(id, Running));
         let before: Vec<u32> = ids.iter().map(|&id| host.pid(id)).collect();
         fs::write(&broken, "").unwrap();

@@ -62,7 +62,7 @@ fn stop_reaches_all_of_a_tree(host: fn() -> Host, change: fn(GroupSpec) -> Group
             .policy(policy(100))
             .cgroup(directory);
         let id = host.add(change(spec)).1[0];
-        host.supervisor.start(id).unwrap();
+        host.start_these(id);
         host.until_state(id, Running);
         assert_eq!(host.line(id), "ready");
         wait_until("all fugitives are there", SOON, || inhabitants(cgroup, "tree-0") == 10);
@@ -102,7 +102,7 @@ fn a_stop_lasts_until_the_last_process_has_ended() {
         let id = host
             .add(GroupSpec::new("tree", sh(script)).policy(policy).cgroup(directory))
             .1[0];
-        host.supervisor.start(id).unwrap();
+        host.start_these(id);
         assert_eq!(host.line(id), "ready");
         // The test waits for execve, because a shell that has forked and not yet executed may lose a signal.
         wait_until("they are there", SOON, || {
@@ -110,7 +110,7 @@ fn a_stop_lasts_until_the_last_process_has_ended() {
         });
         host.supervisor.restart(id).unwrap();
         host.until("it is up again", |host| host.status(id).runs == 2);
-        host.take_events();
+        host.until_executed();
         assert_eq!(host.states(id), [Starting, Running, Stopping, Starting, Running]);
         assert!(!host.story().contains("SIGKILL"));
         // The second run may not have set its trap yet, so it is not stopped by SIGTERM.
@@ -129,7 +129,7 @@ fn a_superfluous_call_does_not_end_a_stop() {
         };
         let spec = GroupSpec::new("tree", sh(ESCAPED)).policy(policy).cgroup(directory);
         let id = host.add(spec).1[0];
-        host.supervisor.start(id).unwrap();
+        host.start_these(id);
         assert_eq!(host.line(id), "ready");
         wait_until("all fugitives are there", SOON, || inhabitants(cgroup, "tree-0") == 10);
         host.supervisor.stop(id).unwrap();
@@ -160,7 +160,7 @@ fn what_a_run_leaves_behind_dies_with_it() {
         let id = host
             .add(GroupSpec::new("tree", sh(script)).policy(policy).cgroup(directory))
             .1[0];
-        host.supervisor.start(id).unwrap();
+        host.start_these(id);
         wait_until("it left a process", SOON, || inhabitants(cgroup, "tree-0") == 2);
         host.go_on(id);
         host.until_state(id, Exited);
@@ -180,7 +180,7 @@ fn dropping_the_supervisor_leaves_nothing_of_a_tree() {
             .policy(policy(100))
             .cgroup(directory);
         let (group, instances) = host.add(spec);
-        host.supervisor.start(group).unwrap();
+        host.start_these(group);
         instances.iter().for_each(|&id| assert_eq!(host.line(id), "ready"));
         wait_until("all are there", SOON, || {
             (0..3).all(|n| inhabitants(cgroup, &format!("tree-{n}")) == 10)
@@ -208,7 +208,7 @@ fn what_an_earlier_supervisor_left_is_taken_over_and_killed() {
         let id = host
             .add(GroupSpec::new("tree", sleeper()).policy(policy(100)).cgroup(directory))
             .1[0];
-        host.supervisor.start(id).unwrap();
+        host.start_these(id);
         host.until_state(id, Running);
         assert!(!left.wait().unwrap().exit.success());
         let living = ["tree-0", "tree-0.1"].map(|leaf| inhabitants(cgroup, leaf));
@@ -225,7 +225,7 @@ fn a_cgroup_that_cannot_be_made_is_a_failed_start_with_a_cause() {
         let id = host
             .add(GroupSpec::new("tree", sleeper()).policy(policy(100)).cgroup(directory))
             .1[0];
-        host.supervisor.start(id).unwrap();
+        host.start_these(id);
         let error = host.status(id).last_error.unwrap();
         assert_eq!(error.step(), pidherd::SpawnStep::Cgroup);
         assert_eq!(error.path(), Some(cgroup.path().join("tree-0").as_path()));
@@ -286,7 +286,7 @@ fn start_slow(host: &mut Host, scope: Scope, cgroup: &TestCgroup, directory: Cgr
     };
     let spec = GroupSpec::new("slow", sh(SLOW_TO_DIE)).policy(policy).cgroup(directory);
     let id = host.add(spec).1[0];
-    host.supervisor.start(id).unwrap();
+    host.start_these(id);
     assert_eq!(host.line(id), "ready");
     host.until_state(id, Running);
     let has_much = |pid: &u32| {
@@ -351,7 +351,7 @@ fn every_call_goes_on_under_a_storm_of_signals() {
                 .cgroup(directory.clone());
             let id = host.add(spec.notify_socket(true).ready_fd(3)).1[0];
             for run in 1..=3 {
-                host.supervisor.start(id).unwrap();
+                host.start_these(id);
                 assert_eq!(host.line(id), "ready");
                 wait_until("all fugitives are there", SOON, || inhabitants(cgroup, "tree-0") == 10);
                 host.supervisor.stop(id).unwrap();
@@ -387,7 +387,7 @@ fn a_stop_and_a_kill_reach_an_instance_that_has_moved_itself_to_another_cgroup()
                 .cgroup(directory.clone());
             let id = host.add(spec).1[0];
             for kill in [false, true] {
-                host.supervisor.start(id).unwrap();
+                host.start_these(id);
                 assert_eq!(host.line(id), "up");
                 host.until_state(id, Running);
                 let pid = host.pid(id);

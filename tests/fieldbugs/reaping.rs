@@ -5,9 +5,10 @@ use std::process;
 use pidherd::exit::Exit;
 use pidherd::lifecycle::{Policy, Scope, StateName};
 use pidherd::{Command, GroupSpec, Signal};
+use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::common::{SOON, isolated, processes, wait_gone};
-use super::host::{Host, LONG, at_once, for_ever, quiet_sh, sleeper, term};
+use super::host::{Host, LONG, at_once, for_ever, quiet_sh, sh, sleeper, term};
 use StateName::{Exited, Fatal, Running, Starting, Stopped, Stopping};
 
 /// erlinit#52: one SIGCHLD for several children that ended together, one wait, and the others stayed
@@ -16,9 +17,12 @@ use StateName::{Exited, Fatal, Running, Starting, Stopped, Stopping};
 fn erlinit_52_one_reap_for_several_exits() {
     isolated(|| {
         let mut host = Host::new();
-        let spec = GroupSpec::with("x", |n| quiet_sh(&format!("exit {n}"))).instances(30);
-        let (group, ids) = host.add(spec.policy(at_once()));
-        host.supervisor.start(group).unwrap();
+        // All of them wait for the end of one pipe.
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let command = move |n| quiet_sh(&format!("read go; exit {n}")).stdin(reader.try_clone().unwrap());
+        let (group, ids) = host.add(GroupSpec::with("x", command).instances(30).policy(at_once()));
+        host.start_these(group);
+        drop(writer);
         for &id in &ids {
             assert!(wait_gone(host.pid(id), SOON));
         }
@@ -44,7 +48,7 @@ fn libuv_274_zombie_after_failed_exec() {
                 .instances(30)
                 .policy(policy),
         );
-        host.supervisor.start(group).unwrap();
+        host.start_these(group);
         assert!(ids.iter().all(|&id| host.state(id) == Fatal));
         assert_eq!(processes::children(), []);
         assert!(Command::new("/no/such").spawn().is_err());
@@ -82,7 +86,7 @@ fn joyent_libuv_887_wait_for_any_steals_statuses() {
         }
         let mut host = Host::new();
         let (group, ids) = host.add(GroupSpec::new("x", quiet_sh("exit 5")).instances(10).policy(at_once()));
-        host.supervisor.start(group).unwrap();
+        host.start_these(group);
         host.until("all have ended", |host| ids.iter().all(|&id| host.state(id) == Exited));
         let stopped = host.start(sleeper(), at_once());
         host.supervisor.stop(stopped).unwrap();
@@ -128,7 +132,8 @@ fn supervisor_4_2_2_exit_just_before_the_kill() {
         let mut host = Host::new();
         for scope in [Scope::Process, Scope::ProcessGroup] {
             for kill in [false, true] {
-                let id = host.start(quiet_sh("exit 3").process_group(0), ladder(scope));
+                let id = host.start(sh("read go; exit 3").process_group(0), ladder(scope));
+                host.go_on(id);
                 assert!(wait_gone(host.pid(id), SOON));
                 let target = [id];
                 let outcome = target.map(|id| {

@@ -177,7 +177,7 @@ fn grouped() -> Policy {
 fn no_call_for_an_ended_instance_signals_another_process() {
     in_namespace(|| {
         let mut host = Host::new();
-        let id = host.start(quiet_sh("exit 3").process_group(0), grouped());
+        let id = host.begin(quiet_sh("exit 3").process_group(0), grouped());
         let pid = host.pid(id);
         host.until_state(id, Exited);
         let bystander = Bystander::at(pid);
@@ -192,8 +192,11 @@ fn no_call_for_an_ended_instance_signals_another_process() {
 fn no_call_for_an_instance_reaped_elsewhere_signals_another_process() {
     in_namespace(|| {
         let mut host = Host::new();
-        let id = host.start(quiet_sh("exit 3").process_group(0), grouped());
-        let dropped = host.start(quiet_sh("exit 3").process_group(0), grouped());
+        let id = host.start(sh("read go; exit 3").process_group(0), grouped());
+        let dropped = host.start(sh("read go; exit 3").process_group(0), grouped());
+        for id in [id, dropped] {
+            host.go_on(id);
+        }
         let pids = [host.pid(id), host.pid(dropped)];
         for pid in pids {
             steal(pid);

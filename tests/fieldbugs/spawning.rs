@@ -54,7 +54,7 @@ fn bun_40080_supervisor_1082_emfile_leaves_nobody_running_and_is_not_for_good() 
         let mut host = Host::new();
         let (_, ids) = host.add(GroupSpec::new("x", sleeper()).policy(hopeful()));
         let limit = NoDescriptors::left();
-        host.supervisor.start(ids[0]).unwrap();
+        host.start_these(ids[0]);
         host.until("some tries have failed", |host| host.status(ids[0]).failed_starts == 3);
         let error = host.status(ids[0]).last_error.unwrap();
         assert!(error.is_transient(), "{error}");
@@ -150,7 +150,7 @@ fn eio_593_malloc_in_the_child() {
                 .stdout(Stdio::append(directory.join("log")));
             let mut host = Host::new();
             let (group, ids) = host.add(GroupSpec::new("x", command).instances(100).policy(at_once()));
-            host.supervisor.start(group).unwrap();
+            host.start_these(group);
             host.until("all have ended", |host| ids.iter().all(|&id| host.state(id) == Exited));
             stop.store(true, Ordering::Relaxed);
         });
@@ -188,7 +188,7 @@ fn glibc_bz14750_handlers_run_in_the_vfork_child() {
             let mut host = Host::new();
             let command = quiet_sh("exit 0").ignored_signals(deaf);
             let (group, ids) = host.add(GroupSpec::new("x", command).instances(100).policy(at_once()));
-            host.supervisor.start(group).unwrap();
+            host.start_these(group);
             host.until("all have ended", |host| ids.iter().all(|&id| host.state(id) == Exited));
             for &id in &ids {
                 assert!(host.status(id).last_exit.unwrap().exit.success(), "{}", host.story());
@@ -242,7 +242,7 @@ fn systemd_30266_fds_leak_to_the_child() {
         let mut host = Host::with_own_epoll();
         let piped = sh("read never").stderr(Stdio::piped());
         let (group, _) = host.add(GroupSpec::new("others", piped).instances(20).policy(at_once()));
-        host.supervisor.start(group).unwrap();
+        host.start_these(group);
         let id = host.start(sleeper(), at_once());
         let directory = format!("/proc/{}/fd", host.pid(id));
         // While it is being linked, it opens libraries of its own.
@@ -285,7 +285,7 @@ fn nextest_470_a_stop_signal_before_exec_stops_the_parent() {
             let mut host = Host::new();
             let (_, ids) = host.add(GroupSpec::new("x", sleeper()).instances(30).policy(at_once()));
             for &id in &ids {
-                host.supervisor.start(id).unwrap();
+                host.start_these(id);
                 assert_eq!(host.state(id), Running);
             }
             stop.store(true, Ordering::Relaxed);

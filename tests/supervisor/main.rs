@@ -7,6 +7,7 @@ mod host;
 
 mod endings;
 mod groups;
+mod in_flight;
 mod loops;
 mod orphans;
 mod reports;
