@@ -56,15 +56,24 @@ use crate::time::Instant;
 use crate::timerfd::{Clock, TimerFd};
 
 /// How long after a spawn began the word of the kernel is first looked at. A small program is executed by then.
-pub(crate) const FIRST_LOOK: Duration = Duration::from_micros(100);
+const FIRST_LOOK: Duration = Duration::from_micros(100);
 
 /// The longest time between two looks.
-pub(crate) const RAREST_LOOK: Duration = Duration::from_millis(100);
+const RAREST_LOOK: Duration = Duration::from_millis(100);
 
 /// The time from one look to the next, if the youngest spawn in flight began this long ago. It goes by the time and not by
 /// the number of looks, since a host may look each time that it is awake.
-pub(crate) fn pause_at_age(age: Duration) -> Duration {
+fn pause_at_age(age: Duration) -> Duration {
     (FIRST_LOOK + age / 2).min(RAREST_LOOK)
+}
+
+/// When a spawn in flight is looked at next. The times of many spawns lie on one grid, so that one timer serves several
+/// looks: the grid of a long pause is a part of the grid of each shorter one.
+pub(crate) fn next_look(now: Instant, began: Instant) -> Instant {
+    let pause = pause_at_age(now.saturating_duration_since(began));
+    let grid = u64::try_from(pause.as_nanos()).map_or(1, |nanos| 1 << nanos.max(1).ilog2());
+    let latest = now.saturating_add(pause).as_nanos();
+    Instant::from_nanos(latest - latest % grid)
 }
 
 /// Starts programs without waiting for their execve; see the [module](self).
@@ -251,10 +260,7 @@ impl Launcher {
     }
 
     fn arm(&mut self) -> io::Result<()> {
-        let look = || {
-            let now = Clock::Monotonic.now();
-            now.saturating_add(pause_at_age(now.saturating_duration_since(self.latest)))
-        };
+        let look = || next_look(Clock::Monotonic.now(), self.latest);
         self.timer.arm((!self.in_flight.is_empty()).then(look))
     }
 }
@@ -294,6 +300,7 @@ mod tests {
     use crate::exit::Exit;
     use crate::poll::wait_for;
     use rustix::event::PollFlags;
+    use std::collections::HashSet;
 
     #[test]
     fn looks_become_rarer_with_age() {
@@ -302,6 +309,22 @@ mod tests {
         assert_eq!(pause_at_age(micros(100)), micros(150));
         assert_eq!(pause_at_age(micros(250)), micros(225));
         assert_eq!(pause_at_age(Duration::from_secs(3_600)), RAREST_LOOK);
+    }
+
+    #[test]
+    fn looks_at_many_share_their_times() {
+        let nanos = |count: u64| Instant::from_nanos(count);
+        let second = 1_000_000_000;
+        for now in [second, second + 1, 7 * second + 123_456_789] {
+            for age in [0, 1, 99_999, 5_000_000, second] {
+                let look = next_look(nanos(now), nanos(now - age));
+                let pause = pause_at_age(Duration::from_nanos(age));
+                assert!(look > nanos(now) && look <= nanos(now).saturating_add(pause));
+            }
+        }
+        let old = |now| next_look(nanos(now), nanos(0));
+        let many: HashSet<Instant> = (0..1_000).map(|n| old(3 * second + n * 1_000_000)).collect();
+        assert!(many.len() <= 17, "{} times in a second", many.len());
     }
 
     /// A child that has ended is told of even if the kernel could not zero its word, and before the host has been woken in

@@ -22,7 +22,7 @@ use crate::engine::ids::InstanceId;
 use crate::engine::kernel::{Collected, Happening, Kernel, Report, Spawned};
 use crate::exit::{ExitRecord, Pid};
 use crate::fdset::{FdSet, Interest, Token};
-use crate::launcher::pause_at_age;
+use crate::launcher::next_look;
 use crate::lifecycle::Scope;
 use crate::notify::{Buffer, Counts, Credentials, NotifySocket, Readiness, ReadyFd, Received};
 use crate::owner::Owner;
@@ -382,9 +382,7 @@ impl Linux {
 
     /// When a spawn in flight is looked at next.
     fn set_flight_look(&mut self, slot: u32, began: Instant) {
-        let now = self.clock.now();
-        let pause = pause_at_age(now.saturating_duration_since(began));
-        self.looks.set(slot, now.saturating_add(pause));
+        self.looks.set(slot, next_look(self.clock.now(), began));
     }
 
     /// Finds out what happened to a process: its readiness first, then its end, then the end of its cgroup.

@@ -29,6 +29,14 @@ impl Lease {
         }
     }
 
+    /// Whether a file of a test can have a lease; says that the test is skipped if not.
+    pub fn is_possible() -> bool {
+        let directory = super::tempdir();
+        let path = directory.join("file");
+        File::create(&path).unwrap();
+        Lease::take(&path).is_some()
+    }
+
     /// The same. EAGAIN: the file is open, or executed.
     pub fn try_take(path: &Path) -> io::Result<Lease> {
         let file = File::open(path)?;
