@@ -27,7 +27,7 @@ pub(super) const SLOTS_FROM: RawFd = 32;
 const SLOTS: usize = 4;
 
 /// The most that a spawner uses at a time, for several children in flight or one with many descriptors.
-const MOST_SLOTS: usize = 20;
+pub(super) const MOST_SLOTS: usize = 20;
 
 #[derive(Debug)]
 pub(super) struct Slots {
