@@ -23,7 +23,7 @@ use super::round::{Round, Streak};
 use super::run::{End, EndedRun};
 use crate::command::SpawnError;
 use crate::deadlines::Deadlines;
-use crate::exit::Pid;
+use crate::exit::{ExitRecord, Pid};
 use crate::lifecycle::{
     Action, Cause, Failure, Input, Reaction, Reply, RunEnd, Rung, Scope, State, StateName, Transition, Wanted,
 };
@@ -340,7 +340,7 @@ impl<K: Kernel> Engine<K> {
             Collected::Ended(record) => {
                 // If the kernel cannot answer, the others count as alive.
                 let alone = !judges_others || self.kernel.is_empty(id.index(), scope, 0).unwrap_or(false);
-                instance.history.last_exit = Some(record);
+                instance.history.exited(record);
                 if !heard_out {
                     // The process ended after the first look.
                     self.receive_queued();
@@ -424,14 +424,15 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    /// Records the end of a run and releases its process.
-    fn end_run(&mut self, id: InstanceId, reaction: &Reaction) -> Option<Pid> {
+    /// Records the end of a run and releases its process. Returns the process and its exit record. A process that could
+    /// not execute its program has none.
+    fn end_run(&mut self, id: InstanceId, reaction: &Reaction) -> Option<(Pid, Option<ExitRecord>)> {
         let wall = self.kernel.wall();
         let instance = self.instances.get_mut(id)?;
         let number = instance.life.runs().saturating_sub(starts(reaction));
         let process = instance.process.take();
         instance.run_cgroup = None;
-        let exit = instance.history.last_exit.filter(|_| process.is_some());
+        let exit = instance.history.take_exit();
         let end = End::new(
             reaction.end.unwrap_or(RunEnd::Unknown),
             instance.history.last_error.as_ref(),
@@ -443,7 +444,7 @@ impl<K: Kernel> Engine<K> {
         if process.is_some() {
             self.kernel.release(id.index(), Duration::ZERO);
         }
-        process
+        process.map(|pid| (pid, exit))
     }
 
     /// Spawns a process for an instance. If the maximum of spawns is in flight, the spawn waits in the queue.
@@ -533,9 +534,16 @@ impl<K: Kernel> Engine<K> {
         input
     }
 
-    /// Emits an event for each transition. `ended` is the process that ended with one of them. The event of a start whose
+    /// Emits an event for each transition. `ended` is the process that ended with one of them, and its exit record. The event of a start whose
     /// spawn waits is emitted when the spawn has begun, so that it can name the process, or when it is withdrawn.
-    fn emit(&mut self, id: InstanceId, reaction: &Reaction, ended: Option<Pid>, at: Instant, spawn_waits: bool) {
+    fn emit(
+        &mut self,
+        id: InstanceId,
+        reaction: &Reaction,
+        ended: Option<(Pid, Option<ExitRecord>)>,
+        at: Instant,
+        spawn_waits: bool,
+    ) {
         let wall = self.kernel.wall();
         let still_waits = self.awaits_spawn(id);
         let Some(instance) = self.instances.get_mut(id) else {
@@ -557,7 +565,7 @@ impl<K: Kernel> Engine<K> {
                     to: StateName::Starting,
                     ..
                 } => current,
-                Transition { from, .. } if from.is_alive() => ended.or(current),
+                Transition { from, .. } if from.is_alive() => ended.map(|(pid, _)| pid).or(current),
                 Transition { .. } => None,
             };
             run += u64::from(step.to == StateName::Starting);
@@ -572,10 +580,7 @@ impl<K: Kernel> Engine<K> {
                 run,
                 at,
                 wall,
-                exit: instance
-                    .history
-                    .last_exit
-                    .filter(|_| step.ends_run() && ended.is_some()),
+                exit: ended.and_then(|(_, exit)| exit).filter(|_| step.ends_run()),
                 error: match step.cause {
                     Cause::Failed(Failure::Spawn { .. }) => instance.history.last_error.clone(),
                     _ => None,
