@@ -551,15 +551,13 @@ impl<K: Kernel> Engine<K> {
         };
         let waited = instance.start.take_if(|_| !still_waits);
         let waits = |step: &Transition| spawn_waits && step.to == StateName::Starting;
-        instance.start = reaction.transitions().find(waits).or(instance.start);
+        let with_exit = |step: Transition| (step, ended.and_then(|(_, exit)| exit).filter(|_| step.ends_run()));
+        instance.start = reaction.transitions().find(waits).map(with_exit).or(instance.start);
         let current = instance.process;
         let begun = starts(reaction) + u64::from(waited.is_some());
         let mut run = instance.life.runs().saturating_sub(begun);
-        for step in waited
-            .into_iter()
-            .chain(reaction.transitions())
-            .filter(|step| !waits(step))
-        {
+        let told = reaction.transitions().filter(|step| !waits(step)).map(with_exit);
+        for (step, exit) in waited.into_iter().chain(told) {
             let pid = match step {
                 Transition {
                     to: StateName::Starting,
@@ -580,7 +578,7 @@ impl<K: Kernel> Engine<K> {
                 run,
                 at,
                 wall,
-                exit: ended.and_then(|(_, exit)| exit).filter(|_| step.ends_run()),
+                exit,
                 error: match step.cause {
                     Cause::Failed(Failure::Spawn { .. }) => instance.history.last_error.clone(),
                     _ => None,
