@@ -461,10 +461,15 @@ impl<K: Kernel> Engine<K> {
         Some(self.spawn_now(id))
     }
 
-    /// Begins the next waiting spawn, and returns whether there was one.
+    /// Begins the next waiting spawn, and returns whether there was one. A pending request of the instance comes first:
+    /// nothing is spawned while its stop is pending.
     fn serve_spawn(&mut self) -> bool {
         while !self.kernel.is_saturated() {
             let Some(id) = self.spawns.pop_front() else { break };
+            if !self.awaits_spawn(id) {
+                continue;
+            }
+            self.run_pending(id);
             if self.awaits_spawn(id) {
                 let input = self.spawn_now(id);
                 self.apply_input(id, input);
