@@ -55,6 +55,8 @@ pub(crate) struct Engine<K: Kernel> {
     held: usize,
     /// The instances with a spawn that waits until fewer spawns are in flight. An entry may be stale.
     spawns: VecDeque<InstanceId>,
+    /// The number of instances with a spawn that was decided and has not begun.
+    unspawned: usize,
     /// Whether the next turn is that of a waiting spawn. Otherwise it is that of a pending request.
     is_spawns_turn: bool,
     /// The number of instances with a process.
@@ -102,6 +104,7 @@ impl<K: Kernel> Engine<K> {
             pending: 0,
             held: 0,
             spawns: VecDeque::new(),
+            unspawned: 0,
             is_spawns_turn: false,
             alive: 0,
             seed,
@@ -168,7 +171,7 @@ impl<K: Kernel> Engine<K> {
         if self.kernel.is_saturated() {
             self.pending > self.held
         } else {
-            self.is_pending() || !self.spawns.is_empty()
+            self.is_pending() || self.unspawned > 0
         }
     }
 
@@ -378,10 +381,16 @@ impl<K: Kernel> Engine<K> {
             };
             let before = *instance.life.state();
             let reaction = instance.life.handle(&group.policy, input, self.now);
-            let after = instance.life.state().name().is_alive();
-            self.alive = (self.alive + usize::from(after)).saturating_sub(usize::from(before.name().is_alive()));
+            let after = *instance.life.state();
+            let counts = |state: State| [state.name().is_alive(), is_unspawned(&state)].map(usize::from);
+            let ([alive, unspawned], [was_alive, was_unspawned]) = (counts(after), counts(before));
+            self.alive = (self.alive + alive).saturating_sub(was_alive);
+            self.unspawned = (self.unspawned + unspawned).saturating_sub(was_unspawned);
             reply.get_or_insert(reaction.reply);
             next = self.carry_out(id, &reaction);
+        }
+        if self.unspawned == 0 {
+            self.spawns.clear();
         }
         self.follow_up(id);
         reply.unwrap_or(Reply::Ignored)
@@ -482,7 +491,7 @@ impl<K: Kernel> Engine<K> {
     /// Whether a spawn of the instance was decided and has not begun.
     fn awaits_spawn(&self, id: InstanceId) -> bool {
         let instance = self.instances.get(id);
-        instance.is_some_and(|instance| matches!(instance.life.state(), State::Starting { pid: None, .. }))
+        instance.is_some_and(|instance| is_unspawned(instance.life.state()))
     }
 
     fn spawn_now(&mut self, id: InstanceId) -> Input {
@@ -674,6 +683,11 @@ impl<K: Kernel> Engine<K> {
             }
         }
     }
+}
+
+/// Whether a spawn was decided and has not begun.
+const fn is_unspawned(state: &State) -> bool {
+    matches!(state, State::Starting { pid: None, .. })
 }
 
 /// The number of runs that a reaction begins.
