@@ -1,6 +1,6 @@
 //! The engine: gives inputs to the lifecycles, and carries out their decisions.
 //!
-//! It is generic over the [`Kernel`] seam, reads the clock once a call and after each spawn, and does not block. Work
+//! It is generic over the [`Kernel`] seam, reads the clock once a call and after each spawn and execution, and does not block. Work
 //! without a natural end, such as a command for thousands of instances or a thousand deadlines at once, is done in
 //! slices (`turn.rs`). While work is left, the timer is armed for the past, so the set stays readable.
 
@@ -122,7 +122,8 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    /// Begins a call and reads the clock. Later in the call, the clock is read only after a spawn.
+    /// Begins a call and reads the clock. Later in the call, the clock is read only after a spawn and after the news of an
+    /// execution.
     pub(crate) fn wake(&mut self) {
         self.now = self.kernel.now();
         self.woken = self.now;
@@ -334,6 +335,8 @@ impl<K: Kernel> Engine<K> {
         match self.kernel.collect(id.index(), scope > Scope::Process)? {
             Collected::Nothing => return Ok(nothing),
             Collected::Executed => {
+                // The program may have been executed during this call, and its grace must not begin before that.
+                self.now = self.kernel.now();
                 self.apply_input(id, Input::Executed);
             }
             Collected::SpawnFailed(error) => {
