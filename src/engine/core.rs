@@ -53,8 +53,8 @@ pub(crate) struct Engine<K: Kernel> {
     pending: usize,
     /// The number of pending requests that wait while the maximum of spawns is in flight.
     held: usize,
-    /// The instances with a spawn that waits until fewer spawns are in flight. An entry may be stale.
-    spawns: VecDeque<InstanceId>,
+    /// The instances with a spawn that waits until fewer spawns are in flight, and since when. An entry may be stale.
+    spawns: VecDeque<(InstanceId, Instant)>,
     /// The number of instances with a spawn that was decided and has not begun.
     unspawned: usize,
     /// Whether the next turn is that of a waiting spawn. Otherwise it is that of a pending request.
@@ -169,11 +169,16 @@ impl<K: Kernel> Engine<K> {
     /// Whether a pending request or spawn can be served now. While the maximum of spawns is in flight, starts wait and
     /// stops do not.
     pub(crate) fn may_serve(&self) -> bool {
+        self.may_serve_from(Instant::NEVER)
+    }
+
+    /// The same, without spawns that wait since a later time.
+    pub(crate) fn may_serve_from(&self, time: Instant) -> bool {
         if self.kernel.is_saturated() {
-            self.pending > self.held
-        } else {
-            self.is_pending() || self.unspawned > 0
+            return self.pending > self.held;
         }
+        let has_waited = self.spawns.front().is_some_and(|&(_, since)| since <= time);
+        self.is_pending() || (self.unspawned > 0 && has_waited)
     }
 
     /// Serves a waiting spawn or a pending request, and returns whether there was one. They alternate: processes that end
@@ -459,15 +464,17 @@ impl<K: Kernel> Engine<K> {
         process.map(|pid| (pid, exit))
     }
 
-    /// Spawns a process for an instance. If the maximum of spawns is in flight, the spawn waits in the queue.
+    /// Spawns a process for an instance. If the maximum of spawns is in flight, the spawn waits in the queue. It also waits
+    /// behind the spawns of others that wait: restarts that are due again and again must not keep those waiting for ever.
     fn spawn(&mut self, id: InstanceId) -> Option<Input> {
-        if self.kernel.is_saturated() {
+        let others_wait = self.unspawned > 1;
+        if others_wait || self.kernel.is_saturated() {
             let wall = self.kernel.wall();
             if let Some(instance) = self.instances.get_mut(id) {
                 // The run may be withdrawn before it has a process.
                 instance.history.began(self.now, wall);
             }
-            self.spawns.push_back(id);
+            self.spawns.push_back((id, self.now));
             return None;
         }
         Some(self.spawn_now(id))
@@ -477,7 +484,7 @@ impl<K: Kernel> Engine<K> {
     /// nothing is spawned while its stop is pending.
     fn serve_spawn(&mut self) -> bool {
         while !self.kernel.is_saturated() {
-            let Some(id) = self.spawns.pop_front() else { break };
+            let Some((id, _)) = self.spawns.pop_front() else { break };
             if !self.awaits_spawn(id) {
                 continue;
             }
