@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use super::arena::Arena;
 use super::event::{Event, Events, TransitionEvent};
-use super::ids::{GroupId, InGroups, InInstances, InstanceId};
+use super::ids::{GroupId, InstanceId};
 use super::instance::{Group, Instance};
 use super::kernel::{Collected, Kernel, Spawned};
 use super::progress::Progress;
@@ -42,8 +42,8 @@ pub(crate) const COLLECTIONS: u32 = 3;
 /// See the [module](self).
 pub(crate) struct Engine<K: Kernel> {
     pub(crate) kernel: K,
-    pub(crate) groups: Arena<InGroups, Group>,
-    pub(crate) instances: Arena<InInstances, Instance>,
+    pub(crate) groups: Arena<GroupId, Group>,
+    pub(crate) instances: Arena<InstanceId, Instance>,
     pub(crate) events: Events,
     /// The deadline of each instance, by slot.
     pub(crate) deadlines: Deadlines,

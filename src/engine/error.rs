@@ -16,19 +16,19 @@ use crate::signal::Signal;
 #[non_exhaustive]
 pub enum Error {
     /// The group does not exist, or was removed.
-    #[error("there is no group {0:?}")]
+    #[error("there is no group {0}")]
     UnknownGroup(GroupId),
     /// The instance does not exist, or was removed.
-    #[error("there is no instance {0:?}")]
+    #[error("there is no instance {0}")]
     UnknownInstance(InstanceId),
     /// The group is being removed, and accepts no request that starts or changes it.
-    #[error("group {0:?} is being removed")]
+    #[error("group {0} is being removed")]
     Leaving(GroupId),
     /// The group was scaled down, and the instance is being stopped for good.
-    #[error("instance {0:?} is leaving its group")]
+    #[error("instance {0} is leaving its group")]
     LeavingInstance(InstanceId),
     /// The group is in a rolling restart, and its size is fixed until the end of it.
-    #[error("group {0:?} is in a rolling restart")]
+    #[error("group {0} is in a rolling restart")]
     Rolling(GroupId),
     /// A rolling restart with no unavailable instance allowed can make no progress.
     #[error("a rolling restart with none unavailable")]
@@ -37,10 +37,10 @@ pub enum Error {
     #[error("shutting down: nothing is started any more")]
     ShuttingDown,
     /// The instance has no process in a state that the call applies to.
-    #[error("instance {0:?} has no process")]
+    #[error("instance {0} has no process")]
     NotAlive(InstanceId),
     /// The kernel refused to deliver a signal (kill(2)).
-    #[error("cannot send {signal} to instance {instance:?}: {}", Reason(.source))]
+    #[error("cannot send {signal} to instance {instance}: {}", Reason(.source))]
     Signal {
         /// The instance that was to receive the signal.
         instance: InstanceId,

@@ -73,10 +73,9 @@ use std::path::PathBuf;
 
 pub use builder::Builder;
 
-pub use crate::engine::arena::Id;
 pub use crate::engine::error::{Error, SpecError};
 pub use crate::engine::event::{Event, Name, TransitionEvent};
-pub use crate::engine::ids::{GroupId, InGroups, InInstances, InstanceId, Target};
+pub use crate::engine::ids::{GroupId, InstanceId, Target};
 pub use crate::engine::progress::Progress;
 pub use crate::engine::request::{Outcome, Request};
 pub use crate::engine::run::{End, Run};
