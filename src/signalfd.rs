@@ -140,7 +140,7 @@ pub struct SignalInfo {
 
 /// KILL and STOP can be neither caught nor blocked (signal(7)), nor read from a signalfd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0} cannot be caught, blocked or read from a signalfd")]
+#[error("{0} cannot be read from a signalfd: the kernel does not allow a process to catch or block it")]
 pub struct CannotBeCaught(pub Signal);
 
 /// Signals blocked in the calling thread until this is dropped, which puts back exactly the mask

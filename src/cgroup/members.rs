@@ -286,7 +286,7 @@ impl fmt::Display for Remaining {
             write!(f, " and so on")?;
         }
         if *hidden {
-            write!(f, ", and others in a PID namespace that can't be seen from here")?;
+            write!(f, ", and others in a PID namespace that is not visible from here")?;
         }
         Ok(())
     }
@@ -322,7 +322,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "10 processes remain in the cgroup: 1, 2, 3, 4, 5, 6, 7, 8 and so on, and others in a PID namespace \
-             that can't be seen from here"
+             that is not visible from here"
         );
     }
 }

@@ -378,10 +378,10 @@ impl fmt::Display for Names {
 #[non_exhaustive]
 pub enum CommandError {
     /// The program's name is empty.
-    #[error("the program's name is empty")]
+    #[error("the name of the program is empty")]
     EmptyProgram,
     /// A text that the kernel ends at the first NUL byte contains one.
-    #[error("{what} contains a NUL byte: {text:?}")]
+    #[error("{what} {text:?} contains a NUL byte")]
     NulByte {
         /// The name of the text.
         what: &'static str,
@@ -389,19 +389,19 @@ pub enum CommandError {
         text: OsString,
     },
     /// The key of an environment variable is empty or contains `=`.
-    #[error("not a key for the environment: {key:?}")]
+    #[error("the environment key {key:?} is empty or contains `=`")]
     EnvKey {
         /// The key.
         key: OsString,
     },
     /// A umask with other bits than the nine permissions.
-    #[error("not a umask: {mask:#o}")]
+    #[error("the umask {mask:#o} is invalid: it can have the nine permission bits only")]
     Umask {
         /// The mask.
         mask: u32,
     },
     /// A file mode with other bits than 0o7777.
-    #[error("not a file mode: {mode:#o}")]
+    #[error("the file mode {mode:#o} is invalid: it can be 0o7777 at most")]
     FileMode {
         /// The mode.
         mode: u32,
@@ -421,49 +421,52 @@ pub enum CommandError {
         errno: i32,
     },
     /// A uid or gid of -1, which the kernel takes for "leave it as it is".
-    #[error("{what} -1 means no id")]
+    #[error("the {what} cannot be -1: the kernel takes -1 for no change")]
     NoId {
         /// `"uid"`, `"gid"` or `"supplementary group"`.
         what: &'static str,
     },
     /// More supplementary groups than the kernel takes (65,536).
-    #[error("{count} supplementary groups are too many")]
+    #[error("{count} supplementary groups are too many: the kernel accepts 65536 at most")]
     TooManyGroups {
         /// The number of groups.
         count: usize,
     },
     /// A process group with a negative number.
-    #[error("not a process group: {group}")]
+    #[error("the process group cannot be {group}: it must not be negative")]
     ProcessGroup {
         /// The number.
         group: i32,
     },
     /// A new session begins with a process group of its own; it can't join another's.
-    #[error("a new session can't be in process group {group}")]
+    #[error("a new session cannot be in process group {group}: it begins with a process group of its own")]
     SessionInGroup {
         /// The group.
         group: i32,
     },
-    /// A descriptor number that is negative, or that is a standard stream's.
-    #[error("not a number for a passed descriptor: {target}")]
+    /// A descriptor number that is invalid: a passed descriptor has a number below 3, or the terminal is not a descriptor of
+    /// the child.
+    #[error(
+        "descriptor {target} is invalid: a passed one has the number 3 or more, and a terminal is one of the child's"
+    )]
     Target {
         /// The number.
         target: RawFd,
     },
     /// Two descriptors for the same number.
-    #[error("two descriptors for number {target}")]
+    #[error("a descriptor cannot be passed as number {target}: another one has this number")]
     DuplicateTarget {
         /// The number.
         target: RawFd,
     },
     /// A second pipe beside those of the standard streams.
-    #[error("a second pipe, as descriptor {target}")]
+    #[error("a pipe cannot be passed as descriptor {target}: only one pipe beside the standard streams is possible")]
     SecondPipe {
         /// Its number.
         target: RawFd,
     },
     /// A setting is out of the range that the kernel knows.
-    #[error("{what} out of range: {value}")]
+    #[error("the {what} is out of range: {value}")]
     OutOfRange {
         /// The name of the setting.
         what: &'static str,
@@ -471,7 +474,7 @@ pub enum CommandError {
         value: i64,
     },
     /// Ambient or inheritable capabilities that the bounding set of the same command leaves out.
-    #[error("{what} capabilities that the bounding set leaves out: {}", Names(*.beyond))]
+    #[error("{what} capabilities are not in the bounding set: {}", Names(*.beyond))]
     BeyondBounding {
         /// `"ambient"` or `"inheritable"`.
         what: &'static str,
@@ -529,7 +532,10 @@ mod tests {
     #[test]
     fn a_command_error_keeps_its_words() {
         let error = SpawnError::refused("x".into(), CommandError::Umask { mask: 0o1000 });
-        assert_eq!(error.to_string(), r#"cannot start "x": not a umask: 0o1000"#);
+        assert_eq!(
+            error.to_string(),
+            r#"cannot start "x": the umask 0o1000 is invalid: it can have the nine permission bits only"#
+        );
         assert_eq!(
             (error.step(), error.errno(), error.is_transient()),
             (SpawnStep::Check, libc::EINVAL, false)

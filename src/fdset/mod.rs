@@ -74,7 +74,7 @@ impl Change {
 /// The set has no entry of this name with this descriptor, or was made in another process. Nothing was changed, and
 /// the error holds the descriptor, still open.
 #[derive(Debug, thiserror::Error)]
-#[error("{token:?} does not stand for descriptor {} in a set of this process", .fd.as_raw_fd())]
+#[error("the set has no entry {token:?} for descriptor {}: it was removed, or the set belongs to another process", .fd.as_raw_fd())]
 pub struct StaleToken {
     token: Token,
     fd: OwnedFd,

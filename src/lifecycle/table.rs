@@ -21,9 +21,9 @@ use crate::time::Instant;
 const LOOK_FIRST: Duration = Duration::from_millis(1);
 const LOOKS_RARE: u8 = 8;
 
-/// SIGKILL is sent again after this number of the rare checks, about four seconds. A process that is still alive was
-/// out of reach of the first SIGKILL: the ladder got a wider scope later, or the host had no permission for the
-/// signal before.
+/// SIGKILL is sent again after this number of the rare checks, which take about four seconds. The first SIGKILL can have
+/// missed a process that is still alive: a reload widened the scope of the ladder after it was sent, or the kernel refused
+/// it.
 const LOOKS_PER_SIGKILL: u8 = 16;
 
 impl Lifecycle {
@@ -511,8 +511,8 @@ impl<'a> Turn<'a> {
         self.wish(Wanted::Up)
     }
 
-    /// One SIGKILL is enough while it can still work. If it has not worked, a repeated request sends it again,
-    /// because the permission can have changed.
+    /// If SIGKILL was sent, the request does not send it again before the wait for its effect is over. Afterwards each
+    /// request sends it: the kernel can have refused the first one.
     fn kill_now(&mut self, stopping: Stopping) -> Reply {
         let reply = self.wish(Wanted::Down);
         let stopping = match stopping.prospect {

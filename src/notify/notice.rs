@@ -40,19 +40,19 @@ pub enum Notice<'a> {
 #[non_exhaustive]
 pub enum ParseError {
     /// The message has no text.
-    #[error("an empty message")]
+    #[error("the notify message is empty")]
     Empty,
     /// The message contains a NUL, so all of it is discarded. A NUL at the very end is allowed.
-    #[error("a message with a NUL byte")]
+    #[error("the notify message contains a NUL byte")]
     Nul,
     /// A line is not UTF-8.
-    #[error("a line that is not UTF-8")]
+    #[error("a line of the notify message is not UTF-8")]
     NotUtf8,
     /// A line has no `=`, or nothing before it.
-    #[error("a line that is no KEY=VALUE")]
+    #[error("a line of the notify message does not have the form KEY=VALUE")]
     NotAnAssignment,
     /// The key is known, and the value is invalid: not a number, out of range, or with control characters.
-    #[error("a value that its key cannot have")]
+    #[error("a value in the notify message is invalid for its key")]
     Value,
 }
 

@@ -275,7 +275,9 @@ impl fmt::Debug for Buffer {
 
 /// A socket cannot be bound to this path, or not all senders could reach it there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} cannot be a notify socket's path: it must be absolute, at most 107 bytes long and without a NUL")]
+#[error(
+    "cannot use {0:?} as the path of a notify socket: it must be absolute, at most 107 bytes long and without a NUL byte"
+)]
 pub struct BadPath(pub PathBuf);
 
 /// Credentials are requested before the socket has an address, so every message has them.

@@ -137,7 +137,7 @@ fn capabilities_beyond_the_bounding_set_are_refused() {
     let text = beyond("ambient", chown | raw).to_string();
     assert_eq!(
         text,
-        "ambient capabilities that the bounding set leaves out: CHOWN | NET_RAW"
+        "ambient capabilities are not in the bounding set: CHOWN | NET_RAW"
     );
     for command in [
         bounded().ambient_capabilities(chown),
