@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::orphans::Orphans;
 use super::run_cgroup::{RunCgroup, RunCgroups};
-use super::watched::{Watch, Watched, group_lives, is_errno, keeps_number, send, wait_for_end};
+use super::watched::{Watch, Watched, group_is_alive, is_errno, keeps_number, send, wait_for_end};
 use crate::cgroup::{CgroupError, CgroupUsage};
 use crate::child::Pipes;
 use crate::command::error::Subject;
@@ -594,10 +594,10 @@ impl Kernel for Linux {
                 let probe = process.pidfd.signal_group(None);
                 // A zombie that its parent does not reap answers the probe too. All of /proc is read only for the few
                 // groups that stay.
-                Ok(is_errno(&probe, Errno::SRCH) || (looks >= CAREFUL_LOOK && !group_lives(process)?))
+                Ok(is_errno(&probe, Errno::SRCH) || (looks >= CAREFUL_LOOK && !group_is_alive(process)?))
             }
             (Watch::Zombie, Scope::ProcessGroup | Scope::Cgroup) => {
-                Ok(!keeps_number(process) || !group_lives(process)?)
+                Ok(!keeps_number(process) || !group_is_alive(process)?)
             }
         }
     }
