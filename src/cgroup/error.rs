@@ -92,8 +92,8 @@ pub enum CgroupError {
         /// The path of the file.
         path: PathBuf,
     },
-    /// The file is of a controller that the cgroups in the directory do not have: it is not enabled in the
-    /// directory's `cgroup.subtree_control`, or not available at all.
+    /// The file is of a controller that the cgroups in the directory do not have: it is not enabled in the directory's
+    /// `cgroup.subtree_control`, or not available at all.
     #[error("cannot use the {controller} controller in {path:?}: its cgroup.subtree_control does not enable it")]
     NoController {
         /// The path of the directory.

@@ -15,9 +15,9 @@ const PORTION: usize = 4096;
 
 /// The end of a pipe from which a child's readiness is read.
 ///
-/// The child has the other end, at a number that the host has configured. It writes a newline when it is ready; it
-/// can write other bytes before. Then it closes the descriptor. If the child ends without a newline, the read gives
-/// the end of file, provided that no other process has the writing end: the parent must close its own.
+/// The child has the other end, at a number that the host has configured. It writes a newline when it is ready; it can
+/// write other bytes before. Then it closes the descriptor. If the child ends without a newline, the read returns the
+/// end of the file, unless another process has the write end open. So the parent must close its own copy.
 /// ```
 /// use std::fs::File;
 /// use std::io::Write;
@@ -54,8 +54,8 @@ pub enum Readiness {
 }
 
 impl ReadyFd {
-    /// Makes a pipe: the reading end, and the writing end for the child. Both are close-on-exec; only the reading end
-    /// is non-blocking.
+    /// Makes a pipe: the read end, and the write end for the child. Both are close-on-exec. Only the read end is
+    /// non-blocking.
     ///
     /// # Errors
     /// EMFILE, ENFILE: the process, or the system, has the maximum number of descriptors.
@@ -64,8 +64,8 @@ impl ReadyFd {
         Ok((ReadyFd::new(above_standard(reader)?)?, above_standard(writer)?))
     }
 
-    /// Takes the reading end of a pipe (or of a socket pair) that the host has made. It is made non-blocking, and so
-    /// is any copy of it.
+    /// Takes the read end of a pipe (or of a socket pair) that the host has made. It becomes non-blocking, together
+    /// with all copies of it.
     ///
     /// # Errors
     /// The errors of fcntl(2). No caller can cause one.
@@ -79,14 +79,14 @@ impl ReadyFd {
         })
     }
 
-    /// Reads at most 4 KiB, looks for a newline, and forgets the rest. Never blocks.
+    /// Reads at most 4 KiB, searches for a newline, and discards the rest. Never blocks.
     ///
-    /// After [`Readiness::Ready`] or [`Readiness::Closed`] the answer stays the same, and nothing more is read. Until
+    /// After [`Readiness::Ready`] or [`Readiness::Closed`] the result stays the same, and nothing more is read. Until
     /// then the descriptor stays readable as long as there are more bytes.
     ///
     /// # Errors
-    /// [`OtherProcess`](crate::OtherProcess) inside, in a copy that fork(2) made, because it would take the bytes
-    /// from the original. Otherwise the errors of read(2); a child cannot cause one on a pipe.
+    /// [`OtherProcess`](crate::OtherProcess) inside, in a copy that fork(2) made, because it would take the bytes from
+    /// the original. Otherwise the errors of read(2); a child cannot cause one on a pipe.
     pub fn read(&mut self) -> io::Result<Readiness> {
         Ok(self.read_portion()?.unwrap_or(Readiness::Waiting))
     }
