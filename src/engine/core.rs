@@ -172,8 +172,8 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    /// Serves a waiting spawn or a pending request, and returns whether there was one. They alternate: processes that end
-    /// and are restarted again and again must not keep a requested start waiting for ever.
+    /// Serves a waiting spawn or a pending request, and returns whether there was one. They alternate: processes that
+    /// end and are restarted again and again must not keep a requested start waiting for ever.
     pub(crate) fn serve_next(&mut self) -> bool {
         self.is_spawns_turn = !self.is_spawns_turn;
         let served_spawn = self.is_spawns_turn && self.serve_spawn();
@@ -224,8 +224,8 @@ impl<K: Kernel> Engine<K> {
         Reply::Queued
     }
 
-    /// Whether a request needs a spawn of its own: now, or after the stop of a process that works. The restart of a process
-    /// in flight does not, because its stop ends a spawn in flight.
+    /// Whether a request needs a spawn of its own: now, or after the stop of a process that works. The restart of a
+    /// process in flight does not, because its stop ends a spawn in flight.
     fn needs_spawn(&self, id: InstanceId, request: Request) -> bool {
         let Some(instance) = self.instances.get(id) else {
             return false;
@@ -533,8 +533,8 @@ impl<K: Kernel> Engine<K> {
         input
     }
 
-    /// Emits an event for each transition. `ended` is the process that ended with one of them. The event of a start whose
-    /// spawn waits is emitted when the spawn has begun, so that it can name the process, or when it is withdrawn.
+    /// Emits an event for each transition. `ended` is the process that ended with one of them. The event of a start
+    /// whose spawn waits is emitted when the spawn has begun, so that it can name the process, or when it is withdrawn.
     fn emit(&mut self, id: InstanceId, reaction: &Reaction, ended: Option<Pid>, at: Instant, spawn_waits: bool) {
         let wall = self.kernel.wall();
         let still_waits = self.awaits_spawn(id);

@@ -10,8 +10,8 @@ use crate::lifecycle::PolicyError;
 use crate::owner::OtherProcess;
 use crate::signal::Signal;
 
-/// Why a call of the [`Supervisor`](crate::supervisor::Supervisor) did nothing. [`Error::Io`] is the exception: it may be returned
-/// after the work is done.
+/// Why a call of the [`Supervisor`](crate::supervisor::Supervisor) did nothing. [`Error::Io`] is the exception: it may
+/// be returned after the work is done.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -29,8 +29,8 @@ impl Pipe {
         rustix::io::write(&self.writer, b"x").unwrap();
     }
 
-    /// Whether the set has closed the reading end. A child that another test has just forked may hold a copy of it until
-    /// its exec.
+    /// Whether the set has closed the reading end. A child that another test has just forked may hold a copy of it
+    /// until its exec.
     fn is_closed(&self) -> bool {
         self.has_no_reader_within(&Timespec { tv_sec: 10, tv_nsec: 0 })
     }

@@ -3,8 +3,8 @@
 /// The largest crash budget.
 pub(super) const CRASHES_MAX: u16 = 1_000;
 
-/// The largest number of rungs of a stop ladder. A rung is numbered by a `u8` whose largest value stands for SIGKILL, so
-/// the number must be below 255.
+/// The largest number of rungs of a stop ladder. A rung is numbered by a `u8` whose largest value stands for SIGKILL,
+/// so the number must be below 255.
 pub(super) const RUNGS_MAX: usize = 16;
 
 /// Why a [`Policy`](super::Policy) is invalid.
@@ -26,8 +26,8 @@ pub enum PolicyError {
     /// The stop ladder has too many rungs.
     #[error("the stop ladder cannot have {0} rungs: it can have {max} at most", max = RUNGS_MAX)]
     StopLadder(usize),
-    /// The scope of the final SIGKILL is narrower than that of a rung. A stop is over when no process of the widest scope
-    /// is alive, so SIGKILL must reach all of them.
+    /// The scope of the final SIGKILL is narrower than that of a rung. A stop is over when no process of the widest
+    /// scope is alive, so SIGKILL must reach all of them.
     #[error("the scope of the final SIGKILL cannot be narrower than that of a rung: processes would remain")]
     KillScope,
 }

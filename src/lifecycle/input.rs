@@ -64,8 +64,8 @@ pub enum Input {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Action {
-    /// Spawn the process. The answer is [`Input::Spawned`] or [`Input::SpawnFailed`]; or at first [`Input::Cloned`], and then
-    /// [`Input::Executed`] or [`Input::SpawnFailed`].
+    /// Spawn the process. The answer is [`Input::Spawned`] or [`Input::SpawnFailed`]; or at first [`Input::Cloned`],
+    /// and then [`Input::Executed`] or [`Input::SpawnFailed`].
     Spawn,
     /// Send this signal, together with SIGCONT in the order of [`Rung::sequence`](super::Rung::sequence).
     Signal {

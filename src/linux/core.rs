@@ -186,7 +186,7 @@ impl Linux {
         };
         let (run_cgroups, processes) = (&self.run_cgroups, &self.processes);
         let by_pid = |pid| senders.get(&pid).copied();
-        // The instance, among those with accepted messages, with the cgroup that contains the sender.
+        // The instance of this slot, if its messages are accepted and its cgroup contains the sender.
         let in_cgroup_of = |slot: u32, sender: Pid| {
             let process = processes.get(slot as usize)?.as_ref()?;
             let instance = process.unreaped().and_then(by_pid)?;

@@ -90,8 +90,8 @@ pub(crate) struct RunCgroups {
     /// The cgroups to remove, by the time of the next attempt. The number distinguishes cgroups with the same time.
     dying: BTreeMap<(Instant, u64), Dying>,
     retired: u64,
-    /// The slots of the instances with runs that have a cgroup of this name. Cgroups in different directories may have the
-    /// same name.
+    /// The slots of the instances with runs that have a cgroup of this name. Cgroups in different directories may have
+    /// the same name.
     inhabited: HashMap<OsString, Vec<u32>>,
 }
 
@@ -180,8 +180,8 @@ impl RunCgroups {
         }
     }
 
-    /// The slots of instances with a cgroup that may be this one or one above it, compared by name. A path in /proc and a
-    /// directory of the host are not compared, because namespaces and mounts decide how they correspond. The caller
+    /// The slots of instances with a cgroup that may be this one or one above it, compared by name. A path in /proc and
+    /// a directory of the host are not compared, because namespaces and mounts decide how they correspond. The caller
     /// checks the kernel's list of members.
     pub(crate) fn candidates<'a>(&'a self, cgroup: &'a Path) -> impl Iterator<Item = u32> + 'a {
         let names = cgroup.iter().filter_map(|name| self.inhabited.get(name));

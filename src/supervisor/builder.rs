@@ -50,9 +50,9 @@ impl Builder {
         self
     }
 
-    /// Signals to the host's process that the supervisor reports as [`Event::Signal`](crate::supervisor::Event::Signal). The
-    /// default is none. The signals must be blocked in every thread: make a [`MaskGuard`](crate::MaskGuard) before the
-    /// first thread starts.
+    /// Signals to the host's process that the supervisor reports as
+    /// [`Event::Signal`](crate::supervisor::Event::Signal). The default is none. The signals must be blocked in every
+    /// thread: make a [`MaskGuard`](crate::MaskGuard) before the first thread starts.
     #[must_use]
     pub fn signals(mut self, signals: SignalFd) -> Builder {
         self.signals = Some(signals);
@@ -67,8 +67,8 @@ impl Builder {
         self
     }
 
-    /// How many runs of each instance are remembered ([`Supervisor::runs`](crate::Supervisor::runs)): 5 by default. A value above 1,000 is
-    /// treated as 1,000. With 0 no run is remembered.
+    /// How many runs of each instance are remembered ([`Supervisor::runs`](crate::Supervisor::runs)): 5 by default. A
+    /// value above 1,000 is treated as 1,000. With 0 no run is remembered.
     #[must_use]
     pub const fn remembered_runs(mut self, runs: usize) -> Builder {
         self.runs = if runs > MOST_RUNS { MOST_RUNS } else { runs };
@@ -91,9 +91,9 @@ impl Builder {
         self
     }
 
-    /// How long one [`dispatch`](crate::Supervisor::dispatch) may last: 5 ms by default. Work that is left is done by the next
-    /// call, and the descriptor set stays readable until then. A single step is not interrupted, so a call may exceed
-    /// the slice by one spawn. A slice of zero is one step of each kind.
+    /// How long one [`dispatch`](crate::Supervisor::dispatch) may last: 5 ms by default. Work that is left is done by
+    /// the next call, and the descriptor set stays readable until then. A single step is not interrupted, so a call may
+    /// exceed the slice by one spawn. A slice of zero is one step of each kind.
     ///
     /// A crash storm in one group may delay the deadlines of other groups and the host's other descriptors by this
     /// time. A shorter slice costs more turns of the loop for the same work.
@@ -103,9 +103,9 @@ impl Builder {
         self
     }
 
-    /// The path of the socket for [`GroupSpec::notify_socket`](crate::supervisor::GroupSpec::notify_socket). By default the socket
-    /// has an abstract address, which a child in another network namespace cannot reach. Such a child needs a path. See
-    /// [`NotifySocket::bind`](crate::notify::NotifySocket::bind).
+    /// The path of the socket for [`GroupSpec::notify_socket`](crate::supervisor::GroupSpec::notify_socket). By default
+    /// the socket has an abstract address, which a child in another network namespace cannot reach. Such a child needs
+    /// a path. See [`NotifySocket::bind`](crate::notify::NotifySocket::bind).
     #[must_use]
     pub fn notify_path(mut self, path: impl Into<PathBuf>) -> Builder {
         self.notify_path = Some(path.into());
@@ -121,16 +121,17 @@ impl Builder {
     }
 
     /// Adopts the orphans of the process tree below the host, and reaps them. It is off by default. The init of a
-    /// container and a subreaper need it. Each reaped orphan is reported as [`Event::Orphan`](crate::supervisor::Event::Orphan).
+    /// container and a subreaper need it. Each reaped orphan is reported as
+    /// [`Event::Orphan`](crate::supervisor::Event::Orphan).
     ///
     /// The host must know all its children. Register a child that the library did not start with
-    /// [`Supervisor::known_children`](crate::Supervisor::known_children), unless the host holds a pidfd of it. SIGCHLD must be blocked in every thread,
-    /// and only the supervisor may read it. A host that is not PID 1 becomes a subreaper when the supervisor is built
-    /// (`PR_SET_CHILD_SUBREAPER`, prctl(2)). It stays a subreaper when the supervisor is dropped, because orphans that
-    /// are alive at that time would otherwise not be reaped by the host.
+    /// [`Supervisor::known_children`](crate::Supervisor::known_children), unless the host holds a pidfd of it. SIGCHLD
+    /// must be blocked in every thread, and only the supervisor may read it. A host that is not PID 1 becomes a
+    /// subreaper when the supervisor is built (`PR_SET_CHILD_SUBREAPER`, prctl(2)). It stays a subreaper when the
+    /// supervisor is dropped, because orphans that are alive at that time would otherwise not be reaped by the host.
     ///
-    /// With this setting [`Builder::build`] may fail with `InvalidInput` and an [`AdoptError`](crate::supervisor::AdoptError)
-    /// inside.
+    /// With this setting [`Builder::build`] may fail with `InvalidInput` and an
+    /// [`AdoptError`](crate::supervisor::AdoptError) inside.
     #[must_use]
     pub const fn adopt_orphans(mut self, yes: bool) -> Builder {
         self.adopt = yes;

@@ -300,8 +300,8 @@ impl Host {
     }
 }
 
-/// The settings of the supervisors of most tests. `PIDHERD_TEST_SPAWNS_IN_FLIGHT` sets how many spawns may be in flight, so
-/// that all tests can be run in that way, too.
+/// The settings of the supervisors of most tests. `PIDHERD_TEST_SPAWNS_IN_FLIGHT` sets how many spawns may be in
+/// flight, so that all tests can be run in that way, too.
 pub fn builder() -> Builder {
     match spawns_in_flight() {
         0 => Supervisor::builder(),
