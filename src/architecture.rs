@@ -38,7 +38,7 @@
 //! The path has ten functions in five files:
 //!
 //! 1. `supervisor/mod.rs`, `Supervisor::process_ready`: finds the entry of the descriptor in the set.
-//!    ([`Supervisor::dispatch`](crate::Supervisor::dispatch) asks the epoll instead, and continues at step 3.)
+//!    ([`Supervisor::dispatch`](crate::Supervisor::dispatch) reads the epoll instead, and continues at step 3.)
 //! 2. `engine/turn.rs`, `Engine::process_token`: serves deadlines that are due, for at most half of the slice.
 //! 3. `engine/turn.rs`, `Engine::handle`: takes the next `Happening` of the entry.
 //! 4. `linux/core.rs`, `Linux::next`: finds the kind of the entry, here `Happening::Process(slot)`.
@@ -97,7 +97,7 @@
 //! uses: a stack, the list of steps, and a record of its progress. The kernel clears a word of that memory when the
 //! child calls `execve` or ends (`CLONE_CHILD_CLEARTID`), and only then the memory is used again. Nothing wakes the
 //! host at that moment, so `Linux` looks again after a short wait that grows (`look_at`, `look_again`).
-//! `Linux::collect` answers `Executed` or `SpawnFailed`. The lifecycle is in `Starting { executed: false }` meanwhile.
+//! `Linux::collect` returns `Executed` or `SpawnFailed`. The lifecycle is in `Starting { executed: false }` meanwhile.
 //!
 //! # The simulation
 //!

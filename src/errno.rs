@@ -1,7 +1,7 @@
 //! The kernel's reasons as text, for error messages.
 //!
-//! The standard library writes `Permission denied (os error 13)`. A number says nothing to a reader of a
-//! log, so the messages of this crate have the text alone.
+//! The standard library writes `Permission denied (os error 13)`. The number does not help the reader of a log, so the
+//! messages of this crate have only the text.
 
 use std::fmt;
 use std::io;

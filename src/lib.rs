@@ -21,7 +21,7 @@
 //!     while let Some(event) = supervisor.next_event() {
 //!         let Event::Transition(step) = event else { continue };
 //!         println!("{}: {} -> {} ({})", step.name, step.from, step.to, step.cause);
-//!         // A real host stops when it is told to, for example by a signal.
+//!         // A real host stops on request, for example after a signal.
 //!         if step.to == StateName::Running {
 //!             supervisor.shutdown()?;
 //!         }

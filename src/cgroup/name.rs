@@ -88,7 +88,7 @@ mod tests {
         ] {
             let error = checked(OsStr::new(name)).unwrap_err();
             assert!(
-                matches!(&error, CgroupError::Name { name: told, .. } if told == name),
+                matches!(&error, CgroupError::Name { name: refused, .. } if refused == name),
                 "{name:?}"
             );
         }

@@ -465,12 +465,12 @@ mod tests {
     fn a_group_of_its_own_is_the_default_of_a_supervisor_alone() {
         let command = || Command::new("a");
         assert_eq!(command().or_own_process_group(), command().process_group(0));
-        for said in [
+        for explicit in [
             command().inherit_process_group(),
             command().process_group(77),
             command().process_group(0),
         ] {
-            assert_eq!(said.clone().or_own_process_group(), said);
+            assert_eq!(explicit.clone().or_own_process_group(), explicit);
         }
         assert!(!command().inherit_process_group().leads_process_group());
     }

@@ -195,7 +195,7 @@ impl Spawner {
 
     /// Starts the program and returns as soon as the process exists. [`Spawner::finish`] then shows whether the program
     /// runs, or which step failed. A failure makes the pidfd readable, since the child ends. A success makes no
-    /// descriptor readable, so the host must ask for it. Does not wait for the child, however long its execve takes.
+    /// descriptor readable, so the host must call it. Does not wait for the child, however long its execve takes.
     ///
     /// Until then the child uses descriptors of the host, so a descriptor that the command inherits must stay open and
     /// unchanged. The signal mask and all other state of the calling thread can change.

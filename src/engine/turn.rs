@@ -117,7 +117,7 @@ impl<K: Kernel> Engine<K> {
         Ok(Some(progress))
     }
 
-    /// The answer of a call. It lets a host go that has been kept for long enough.
+    /// The answer of a call. `Nothing` if the calls without a pause have taken longer than a slice.
     fn answer(&mut self, did: bool, more: bool) -> Progress {
         let progress = Progress::of(did, more);
         let patience = self.slice.max(SHORTEST_STREAK);

@@ -287,12 +287,12 @@ impl Linux {
         let Some((mut ready, token)) = process.ready.take() else {
             return Ok(Collected::Nothing);
         };
-        let said = ready.read_portion();
-        match said {
+        let read = ready.read_portion();
+        match read {
             Ok(Some(Readiness::Ready | Readiness::Closed)) => drop(self.fds.remove(token, OwnedFd::from(ready))),
             Ok(Some(Readiness::Waiting) | None) | Err(_) => process.ready = Some((ready, token)),
         }
-        Ok(match said? {
+        Ok(match read? {
             None => Collected::Spurious,
             Some(Readiness::Waiting) => Collected::Nothing,
             Some(Readiness::Ready) => Collected::Ready,
@@ -390,9 +390,9 @@ impl Linux {
         if let Some(seen) = self.see_flight(process) {
             return Ok(seen);
         }
-        let said = self.read_readiness(process)?;
-        if said != Collected::Nothing {
-            return Ok(said);
+        let readiness = self.read_readiness(process)?;
+        if readiness != Collected::Nothing {
+            return Ok(readiness);
         }
         match (&process.watch, &process.run_cgroup) {
             (Watch::Alive(_) | Watch::Late(_), _) => {
@@ -427,7 +427,7 @@ impl Linux {
                 };
                 Some(Collected::SpawnFailed(error))
             }
-            // The end is reported like any other. The lifecycle knows that the program was not executed.
+            // The end is reported like any other. The lifecycle has not got `Input::Executed`, so it counts as a failed start.
             Flown::Killed | Flown::Not(_) => None,
         }
     }

@@ -53,7 +53,7 @@ impl RunCgroup {
         self.cgroup.usage()
     }
 
-    /// Whether this process is in the cgroup or below. The answer is no if the kernel cannot be asked.
+    /// Whether this process is in the cgroup or below. False if this cannot be read.
     pub(crate) fn contains(&self, pid: Pid) -> bool {
         self.cgroup
             .processes()
@@ -258,11 +258,11 @@ fn unless_removed(cgroup: Cgroup) -> Option<Cgroup> {
 fn wait_for_change(cgroup: &Cgroup, limit: Duration) {
     let until = std::time::Instant::now() + limit;
     // The descriptor reports only changes after it was opened, so the current state is read too.
-    let told = match cgroup.events() {
+    let changed = match cgroup.events() {
         Ok(events) if cgroup.is_populated().unwrap_or(true) => wait_for(&events, PollFlags::PRI, Some(until)).is_ok(),
         Ok(_) | Err(_) => false,
     };
-    if !told {
+    if !changed {
         std::thread::sleep(until.saturating_duration_since(std::time::Instant::now()));
     }
 }

@@ -39,7 +39,7 @@ const PORTION: usize = 4096;
 pub struct ReadyFd {
     owner: Owner,
     fd: OwnedFd,
-    heard: Readiness,
+    state: Readiness,
 }
 
 /// The state of a child's readiness.
@@ -75,7 +75,7 @@ impl ReadyFd {
         Ok(ReadyFd {
             owner: Owner::this_process(),
             fd,
-            heard: Readiness::Waiting,
+            state: Readiness::Waiting,
         })
     }
 
@@ -94,9 +94,9 @@ impl ReadyFd {
     /// Like `read`; `None` if the bytes had no meaning, and there can be more.
     pub(crate) fn read_portion(&mut self) -> io::Result<Option<Readiness>> {
         self.owner.check()?;
-        if self.heard == Readiness::Waiting {
+        if self.state == Readiness::Waiting {
             let mut portion = [0; PORTION];
-            self.heard = match rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut portion)) {
+            self.state = match rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut portion)) {
                 Ok(0) => Readiness::Closed,
                 Ok(length) if portion.iter().take(length).any(|&byte| byte == b'\n') => Readiness::Ready,
                 Ok(_) => return Ok(None),
@@ -104,7 +104,7 @@ impl ReadyFd {
                 Err(errno) => return Err(errno.into()),
             };
         }
-        Ok(Some(self.heard))
+        Ok(Some(self.state))
     }
 }
 

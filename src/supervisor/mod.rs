@@ -28,12 +28,12 @@
 //!
 //! # Edge-triggered hosts
 //!
-//! A host with an edge-triggered registration of the one descriptor calls [`Supervisor::dispatch`] until the answer is
+//! A host with an edge-triggered registration of the one descriptor calls [`Supervisor::dispatch`] until the result is
 //! [`Progress::Nothing`], and only then waits for the next edge. `examples/tokio.rs` does so: tokio's `AsyncFd` is
 //! edge-triggered, and the example clears its readiness at `Nothing`.
 //!
 //! This loop ends in a crash storm as well. Work that becomes ready after the host has begun to call counts as later.
-//! When all the earlier work is done and the calls have taken longer than a slice, the answer is `Nothing`, and the set
+//! When all the earlier work is done and the calls have taken longer than a slice, the result is `Nothing`, and the set
 //! is readable by a new edge for the rest. On a runtime with other tasks, yield between two calls: the earlier work of
 //! thousands of processes takes many slices.
 //!
@@ -178,7 +178,7 @@ impl Supervisor {
         self.call(|driver| driver.add(spec))
     }
 
-    /// Stops a group, and removes it when its last instance is gone, which [`Event::GroupRemoved`] reports. From now on
+    /// Stops a group, and removes it when its last instance has ended, which [`Event::GroupRemoved`] reports. From now on
     /// the group accepts no start.
     ///
     /// # Errors
@@ -225,7 +225,7 @@ impl Supervisor {
     // Commands.
 
     /// Starts every instance of the target that is not up, with all counters at zero. During a stop, the start is
-    /// remembered and takes place when the old process is gone.
+    /// remembered and takes place when the old process has ended.
     ///
     /// A program that cannot be started is not an error of this call. It is a failed start, which is reported as an
     /// event and retried under the policy.
@@ -249,7 +249,7 @@ impl Supervisor {
         self.call(|driver| driver.request(target.into(), Request::Stop))
     }
 
-    /// Stops every instance that is up and starts it again when its process is gone; starts every instance that is
+    /// Stops every instance that is up and starts it again when its process has ended; starts every instance that is
     /// down.
     ///
     /// # Errors
@@ -349,7 +349,7 @@ impl Supervisor {
 
     /// Handles a descriptor of the set that is ready, after the deadlines that are due.
     ///
-    /// A call for a descriptor that is not ready is harmless; the answer is [`Progress::Nothing`]. The same is true for
+    /// A call for a descriptor that is not ready is harmless; the result is [`Progress::Nothing`]. The same is true for
     /// a number that is not in the set: an earlier call of the same batch can remove an entry with an event that is
     /// still in the batch, and the kernel can give the number to another descriptor in between.
     ///
@@ -508,8 +508,8 @@ impl Supervisor {
         self.driver.kernel.owner.check()?;
         self.driver.wake();
         let result = act(&mut self.driver);
-        let answer = *result.as_ref().unwrap_or(&Progress::Done);
-        self.driver.settle(Some(answer))?;
+        let progress = *result.as_ref().unwrap_or(&Progress::Done);
+        self.driver.settle(Some(progress))?;
         Ok(result?)
     }
 }
