@@ -52,7 +52,7 @@ pub(super) struct Instance {
     /// When its stop began, the epoch of the policy at that time, and the run.
     pub(super) stopping: Option<(Instant, u32, usize)>,
     /// The state after the last event; `None` after events were dropped.
-    pub(super) told: Option<StateName>,
+    pub(super) reported: Option<StateName>,
     /// The run of the last event; `None` after events were dropped.
     pub(super) run: Option<u64>,
     /// The failed starts in a row, by the events; `None` after events were dropped.
@@ -78,9 +78,9 @@ pub(super) struct Attempt {
     /// Whether SIGKILL was sent or tried.
     pub(super) killed: bool,
     /// Whether its messages to the supervisor's socket are accepted.
-    pub(super) speaks: bool,
+    pub(super) may_notify: bool,
     /// Whether it has sent a message that it is ready.
-    pub(super) said_ready: bool,
+    pub(super) reported_ready: bool,
     /// How many signals to it were refused.
     pub(super) refused: u32,
 }
@@ -163,7 +163,7 @@ impl Model {
     }
 
     /// A request to be up or down. A leaving instance accepts no request to be up.
-    pub(super) fn ask(&mut self, target: Target, request: Request) -> Result<Concerned, Refusal> {
+    pub(super) fn request(&mut self, target: Target, request: Request) -> Result<Concerned, Refusal> {
         let mut members = self.members(target)?;
         let up = request.wants_up();
         if up {
@@ -362,7 +362,7 @@ impl Model {
     /// Events were dropped, so the next event may follow any state.
     pub(super) fn lose_track(&mut self) {
         for instance in self.instances.iter_mut().chain(&mut self.departed) {
-            instance.told = None;
+            instance.reported = None;
             instance.run = None;
             instance.failures = None;
             instance.crashes.clear();
@@ -380,7 +380,7 @@ impl Instance {
             wish,
             attempts: Vec::new(),
             stopping: None,
-            told: Some(StateName::Stopped),
+            reported: Some(StateName::Stopped),
             run: Some(0),
             failures: Some(0),
             first_failure: 0,

@@ -14,13 +14,13 @@ pub(super) struct Habits {
     /// When it stops itself (SIGSTOP).
     pub(super) stops: Option<Duration>,
     /// Its reaction to a signal that can be caught: it ends after this time, or ignores the signal.
-    pub(super) obeys: Option<(Duration, Exit)>,
+    pub(super) ends_on_signal: Option<(Duration, Exit)>,
     /// How long SIGKILL takes. A process that hangs in the kernel takes longer than nothing.
     pub(super) dying: Duration,
     /// When it reports readiness (`true`) or closes its readiness descriptor (`false`).
-    pub(super) status_text: Option<(Duration, bool)>,
+    pub(super) readiness: Option<(Duration, bool)>,
     /// The messages that it sends to the notify socket, and when.
-    pub(super) tells: Vec<(Duration, &'static str)>,
+    pub(super) messages: Vec<(Duration, &'static str)>,
     /// The processes that it starts.
     pub(super) others: Vec<Member>,
 }
@@ -31,7 +31,7 @@ pub(super) struct Member {
     /// Whether it is still in the process group.
     pub(super) in_group: bool,
     pub(super) ends: Instant,
-    pub(super) obeys: bool,
+    pub(super) ends_on_signal: bool,
     /// Whether its parent reaps it when it has ended.
     pub(super) is_reaped: bool,
     pub(super) alive: bool,
@@ -43,7 +43,7 @@ pub(super) struct Place {
     pub(super) leads: bool,
     pub(super) home: Option<String>,
     /// Whether it has a readiness descriptor.
-    pub(super) speaks: bool,
+    pub(super) has_ready_fd: bool,
     /// Whether it has the address of the notify socket.
     pub(super) socket: bool,
 }
@@ -80,11 +80,11 @@ pub(super) struct SimProcess {
     pub(super) others: Vec<Member>,
     /// Whether its cgroup has become empty and the descriptor was not read since.
     news: bool,
-    status_text: Option<(Instant, bool)>,
+    readiness: Option<(Instant, bool)>,
     /// Its readiness report that was not read yet.
-    said: Option<bool>,
+    unread_report: Option<bool>,
     /// The messages that it is going to send, the next one last.
-    tells: Vec<(Instant, &'static str)>,
+    messages: Vec<(Instant, &'static str)>,
     /// The messages that it sent while time advanced.
     pub(super) sent: Vec<(Instant, &'static str)>,
     ends: Option<(Instant, Exit)>,
@@ -95,11 +95,11 @@ pub(super) struct SimProcess {
     pub(super) look: Option<Instant>,
     looks: u32,
     killed: Option<Instant>,
-    obeys: Option<(Duration, Exit)>,
+    ends_on_signal: Option<(Duration, Exit)>,
     dying: Duration,
     stopped: bool,
     /// Whether it has got a signal that ends it.
-    told: bool,
+    has_fatal_signal: bool,
     /// A signal that arrived while it was stopped.
     unseen: Option<Signal>,
 }
@@ -118,16 +118,16 @@ impl SimProcess {
         let Place {
             leads,
             home,
-            speaks,
+            has_ready_fd,
             socket,
         } = place;
-        let mut tells: Vec<_> = habits
-            .tells
+        let mut messages: Vec<_> = habits
+            .messages
             .iter()
             .filter(|_| socket)
             .map(|&(after, text)| (now.saturating_add(after), text))
             .collect();
-        tells.sort_by_key(|&(at, _)| std::cmp::Reverse(at));
+        messages.sort_by_key(|&(at, _)| std::cmp::Reverse(at));
         SimProcess {
             serial,
             pid,
@@ -143,12 +143,12 @@ impl SimProcess {
             socket,
             home,
             news: false,
-            status_text: habits
-                .status_text
-                .filter(|_| speaks)
+            readiness: habits
+                .readiness
+                .filter(|_| has_ready_fd)
                 .map(|(after, ready)| (now.saturating_add(after), ready)),
-            said: None,
-            tells,
+            unread_report: None,
+            messages,
             sent: Vec::new(),
             ends: habits.ends.map(|(after, exit)| (now.saturating_add(after), exit)),
             stops: habits.stops.map(|after| now.saturating_add(after)),
@@ -156,10 +156,10 @@ impl SimProcess {
             look: None,
             looks: 0,
             killed: None,
-            obeys: habits.obeys,
+            ends_on_signal: habits.ends_on_signal,
             dying: habits.dying,
             stopped: false,
-            told: false,
+            has_fatal_signal: false,
             unseen: None,
         }
     }
@@ -168,20 +168,20 @@ impl SimProcess {
     pub(super) fn is_ready(&self) -> bool {
         (self.phase == Phase::Zombie && self.look.is_none())
             || (self.phase == Phase::Held && self.news)
-            || self.said.is_some()
+            || self.unread_report.is_some()
     }
 
     /// Reads its readiness report.
     pub(super) fn hear(&mut self) -> Option<bool> {
-        self.said.take()
+        self.unread_report.take()
     }
 
     /// Whether a descriptor of it is in the set.
     pub(super) fn is_watched(&self) -> bool {
         match self.phase {
             Phase::Alive => true,
-            Phase::Zombie => self.look.is_none() || self.said.is_some(),
-            Phase::Held => self.home.is_some() || self.said.is_some(),
+            Phase::Zombie => self.look.is_none() || self.unread_report.is_some(),
+            Phase::Held => self.home.is_some() || self.unread_report.is_some(),
             Phase::Reaped => false,
         }
     }
@@ -231,16 +231,19 @@ impl SimProcess {
     /// From now on it stays alive and reacts to signals. Past events are not undone.
     pub(super) fn mend(&mut self, now: Instant) {
         let soon = now.saturating_add(SOON);
-        self.ends = self.ends.filter(|_| self.told).map(|(at, exit)| (at.min(soon), exit));
-        self.obeys = self.obeys.map(|(_, exit)| (Duration::from_millis(10), exit));
+        self.ends = self
+            .ends
+            .filter(|_| self.has_fatal_signal)
+            .map(|(at, exit)| (at.min(soon), exit));
+        self.ends_on_signal = self.ends_on_signal.map(|(_, exit)| (Duration::from_millis(10), exit));
         self.dying = self.dying.min(SOON);
         self.held = self.held.map(|until| until.min(soon));
         self.killed = self.killed.map(|at| at.min(soon));
     }
 
     /// From now on it ignores every signal but SIGKILL.
-    pub(super) fn defy(&mut self) {
-        self.obeys = None;
+    pub(super) fn ignore_signals(&mut self) {
+        self.ends_on_signal = None;
     }
 
     /// The time of its next own action.
@@ -251,9 +254,9 @@ impl SimProcess {
             .filter(|member| member.alive)
             .map(|member| member.ends);
         let ends = self.ends.filter(|_| !self.stopped).map(|(at, _)| at);
-        let says = self.status_text.filter(|_| !self.stopped).map(|(at, _)| at);
-        let tells = self.tells.last().filter(|_| !self.stopped).map(|&(at, _)| at);
-        let own = [ends, self.stops, self.killed, says, tells].into_iter().flatten();
+        let report = self.readiness.filter(|_| !self.stopped).map(|(at, _)| at);
+        let message = self.messages.last().filter(|_| !self.stopped).map(|&(at, _)| at);
+        let own = [ends, self.stops, self.killed, report, message].into_iter().flatten();
         let own = own.filter(|_| self.phase == Phase::Alive);
         own.chain(members).filter(|&at| at != Instant::NEVER).min()
     }
@@ -275,23 +278,23 @@ impl SimProcess {
         let killed = self.killed.filter(|&at| at <= now).map(|at| (at, KILLED));
         let ended = self.ends.filter(|&(at, _)| at <= now && !self.stopped);
         let first = [ended, killed].into_iter().flatten().min_by_key(|&(at, _)| at);
-        let said = self.status_text.filter(|&(at, _)| at <= now && !self.stopped);
-        if let Some((_, ready)) = said.filter(|&(said, _)| first.is_none_or(|(ends, _)| said < ends)) {
-            self.status_text = None;
-            self.said = Some(ready);
+        let report = self.readiness.filter(|&(at, _)| at <= now && !self.stopped);
+        if let Some((_, ready)) = report.filter(|&(at, _)| first.is_none_or(|(ends, _)| at < ends)) {
+            self.readiness = None;
+            self.unread_report = Some(ready);
         }
-        while let Some(&(at, text)) = self.tells.last() {
+        while let Some(&(at, text)) = self.messages.last() {
             if self.stopped || at > now || first.is_some_and(|(ends, _)| at >= ends) {
                 break;
             }
             self.sent.push((at, text));
-            self.tells.pop();
+            self.messages.pop();
         }
         if let Some((_, exit)) = first {
             self.phase = Phase::Zombie;
             self.exit = exit;
             // The descriptor is closed together with the process, which is no failure of readiness.
-            self.said = self.said.filter(|&ready| ready);
+            self.unread_report = self.unread_report.filter(|&ready| ready);
         }
     }
 
@@ -309,11 +312,11 @@ impl SimProcess {
                 self.stopped = false;
                 // SIGCONT discards a pending stop signal.
                 if let Some(unseen) = self.unseen.take().filter(|signal| !signal.is_stop()) {
-                    self.heed(unseen, now);
+                    self.react(unseen, now);
                 }
             }
             other if self.stopped => self.unseen = Some(other),
-            other => self.heed(other, now),
+            other => self.react(other, now),
         }
         self.pass(now);
     }
@@ -321,7 +324,7 @@ impl SimProcess {
     /// Delivers a signal to it and to the processes that it started: to all, or to those in its group.
     pub(super) fn receive_with_others(&mut self, signal: Signal, all: bool, now: Instant) {
         self.lose(|member| {
-            let ends = signal == Signal::KILL || (member.obeys && signal.is_fatal());
+            let ends = signal == Signal::KILL || (member.ends_on_signal && signal.is_fatal());
             ends && (all || member.in_group)
         });
         self.receive(signal, now);
@@ -336,15 +339,15 @@ impl SimProcess {
         self.news |= self.home.is_some() && before && !self.is_populated();
     }
 
-    fn heed(&mut self, signal: Signal, now: Instant) {
-        let Some((after, exit)) = self.obeys else {
+    fn react(&mut self, signal: Signal, now: Instant) {
+        let Some((after, exit)) = self.ends_on_signal else {
             self.stopped |= signal.is_stop();
             return;
         };
         // A process that reacts to signals also has handlers for the stop signals.
         if signal.is_fatal() || signal.is_stop() {
             let at = now.saturating_add(after);
-            self.told = true;
+            self.has_fatal_signal = true;
             if self.ends.is_none_or(|(ends, _)| at < ends) {
                 self.ends = Some((at, exit));
             }

@@ -77,13 +77,13 @@ impl Scene {
         self.act(Act::Reload(group, Box::new(draft.clone())));
     }
 
-    fn ask(&mut self, target: impl Into<Target>, request: Request) {
-        self.act(Act::Ask(target.into(), request));
+    fn request(&mut self, target: impl Into<Target>, request: Request) {
+        self.act(Act::Request(target.into(), request));
     }
 
     /// Submits a request, and serves every pending request.
     fn ask_and_serve_all(&mut self, target: impl Into<Target>, request: Request) {
-        self.ask(target, request);
+        self.request(target, request);
         self.handle_all();
     }
 
@@ -138,7 +138,12 @@ impl Scene {
     /// Makes a process ignore every signal but SIGKILL.
     fn defies(&mut self, group: GroupId, number: u32) {
         let serial = serial_of(&self.host.driver, self.id(group, number)).unwrap();
-        self.host.world.borrow_mut().process_mut(serial).unwrap().defy();
+        self.host
+            .world
+            .borrow_mut()
+            .process_mut(serial)
+            .unwrap()
+            .ignore_signals();
     }
 
     /// Gives a process a child that only SIGKILL ends.
@@ -147,7 +152,7 @@ impl Scene {
         let child = Member {
             in_group: true,
             ends: Instant::NEVER,
-            obeys: false,
+            ends_on_signal: false,
             is_reaped: true,
             alive: true,
         };
@@ -188,7 +193,7 @@ fn an_instance_recalled_by_a_scale_runs_the_current_command() {
     let mut each = draft(2);
     each.recipe.each = true;
     let group = scene.add(&each);
-    scene.ask(group, Request::Start);
+    scene.request(group, Request::Start);
     scene.defies(group, 1);
     let one = Draft { instances: 1, ..each };
     scene.reload(group, &one);
@@ -205,7 +210,7 @@ fn an_instance_recalled_for_a_rolling_restart_runs_the_current_command() {
     let mut each = draft(2);
     each.recipe.each = true;
     let group = scene.add(&each);
-    scene.ask(group, Request::Start);
+    scene.request(group, Request::Start);
     scene.defies(group, 1);
     let one = Draft { instances: 1, ..each };
     scene.reload(group, &one);
@@ -227,7 +232,7 @@ fn a_reload_does_not_restart_an_instance_with_a_pending_stop() {
     scene.ask_and_serve_all(group, Request::Start);
     for request in [Request::Stop, Request::Kill] {
         // Three requests are applied at once, and two are pending.
-        scene.ask(group, request);
+        scene.request(group, request);
         scene.reload(group, &changed(&draft(5)));
         scene.handle_all();
         scene.wait(SECOND);
@@ -243,14 +248,14 @@ fn a_reload_starts_an_instance_in_backoff_and_leaves_an_exited_one() {
     let mut once = draft(1);
     once.policy.restart = Restart::Never;
     let group = scene.add(&once);
-    scene.ask(group, Request::Start);
+    scene.request(group, Request::Start);
     scene.act(Act::Signal(Target::Group(group), Signal::KILL));
     scene.handle_all();
     assert_eq!(scene.state(group, 0), StateName::Exited);
     scene.reload(group, &changed(&once));
     assert_eq!((scene.spawns(), scene.state(group, 0)), (0, StateName::Exited));
     scene.set_faults(|faults| faults.spawn_fails = 1);
-    scene.ask(group, Request::Start);
+    scene.request(group, Request::Start);
     assert_eq!(scene.state(group, 0), StateName::Backoff);
     // With another command the start may succeed.
     scene.reload(group, &once);
@@ -291,7 +296,7 @@ fn a_process_keeps_its_cgroup_when_its_group_is_renamed() {
     let mut web = draft(1);
     web.recipe.cgroup = Some(0);
     let group = scene.add(&web);
-    scene.ask(group, Request::Start);
+    scene.request(group, Request::Start);
     let renamed = Draft {
         name: "mail",
         ..web.clone()
@@ -301,10 +306,10 @@ fn a_process_keeps_its_cgroup_when_its_group_is_renamed() {
     scene.act(Act::Add(Box::new(web.clone())));
     assert_eq!(scene.host.model.groups.len(), 1);
     // From its next start on, the instance uses the cgroup mail-0.
-    scene.ask(group, Request::Restart);
+    scene.request(group, Request::Restart);
     scene.wait(SECOND);
     let other = scene.add(&web);
-    scene.ask(other, Request::Start);
+    scene.request(other, Request::Start);
     assert_eq!(scene.state(group, 0), StateName::Running);
     assert_eq!(scene.state(other, 0), StateName::Running);
 }
@@ -313,16 +318,16 @@ fn a_process_keeps_its_cgroup_when_its_group_is_renamed() {
 fn a_kill_that_was_refused_can_be_asked_for_again() {
     let mut scene = Scene::new();
     let group = scene.add(&draft(1));
-    scene.ask(group, Request::Start);
+    scene.request(group, Request::Start);
     scene.set_faults(|faults| faults.signal_fails = 1);
-    scene.ask(group, Request::Kill);
+    scene.request(group, Request::Kill);
     scene.set_faults(|faults| faults.signal_fails = 0);
     // While the signal may still take effect, one is enough.
-    scene.ask(group, Request::Kill);
+    scene.request(group, Request::Kill);
     scene.wait(SECOND);
     assert_eq!(scene.state(group, 0), StateName::Stopping);
     scene.wait(SECOND * 5);
-    scene.ask(group, Request::Kill);
+    scene.request(group, Request::Kill);
     scene.handle_all();
     assert_eq!(scene.state(group, 0), StateName::Stopped);
 }
@@ -331,17 +336,17 @@ fn a_kill_that_was_refused_can_be_asked_for_again() {
 fn a_signal_that_is_refused_is_told_and_nothing_follows_it() {
     let mut scene = Scene::new();
     let group = scene.add(&draft(1));
-    scene.ask(group, Request::Start);
+    scene.request(group, Request::Start);
     scene.set_faults(|faults| faults.signal_fails = 1);
     for (request, signal) in [(Request::Stop, Signal::TERM), (Request::Kill, Signal::KILL)] {
-        scene.ask(group, request);
+        scene.request(group, request);
         assert_eq!(scene.sent(), [signal]);
         assert_eq!(scene.refused_in_events(), [signal]);
     }
     // A signal that may be sent is not reported, and a process that is killed needs no SIGCONT.
     scene.set_faults(|faults| faults.signal_fails = 0);
     scene.wait(SECOND * 5);
-    scene.ask(group, Request::Kill);
+    scene.request(group, Request::Kill);
     assert_eq!(scene.sent(), [Signal::KILL]);
     assert!(scene.refused_in_events().is_empty());
 }
@@ -352,10 +357,10 @@ fn a_wider_stop_scope_sends_sigkill_to_the_newly_reached_processes() {
     let mut leader = draft(1);
     leader.recipe.leads = true;
     let group = scene.add(&leader);
-    scene.ask(group, Request::Start);
+    scene.request(group, Request::Start);
     scene.has_a_child_that_ignores_signals(group, 0);
     // The kill has the scope of the process alone. Then the policy has the scope of its group.
-    scene.ask(group, Request::Kill);
+    scene.request(group, Request::Kill);
     leader.policy.stop = StopLadder::kill(Scope::ProcessGroup);
     scene.reload(group, &leader);
     scene.handle_all();
@@ -372,12 +377,12 @@ fn a_start_has_the_time_that_the_policy_gives_it_now() {
     let mut spec = draft(1);
     spec.policy.startup = Startup::Grace(SECOND);
     let group = scene.add(&spec);
-    scene.ask(group, Request::Start);
+    scene.request(group, Request::Start);
     spec.policy.startup = Startup::Notify { timeout: SECOND * 30 };
     scene.reload(group, &spec);
     scene.wait(SECOND * 29);
     assert_eq!(scene.state(group, 0), StateName::Starting);
-    scene.act(Act::Tell(scene.id(group, 0), Input::Ready));
+    scene.act(Act::Report(scene.id(group, 0), Input::Ready));
     assert_eq!(scene.state(group, 0), StateName::Running);
 }
 
@@ -387,7 +392,7 @@ fn a_removed_watchdog_stops_no_silent_process() {
     let mut spec = draft(1);
     spec.policy.watchdog = Some(SECOND);
     let group = scene.add(&spec);
-    scene.ask(group, Request::Start);
+    scene.request(group, Request::Start);
     spec.policy.watchdog = None;
     scene.reload(group, &spec);
     scene.wait(SECOND);
@@ -400,17 +405,17 @@ fn an_instance_retired_by_a_rolling_restart_during_a_command_is_not_started_by_i
     let mut scene = Scene::new();
     let group = scene.add(&draft(6));
     scene.set_faults(|faults| faults.spawn_fails = 1);
-    scene.ask(scene.id(group, 0), Request::Start);
+    scene.request(scene.id(group, 0), Request::Start);
     scene.set_faults(|faults| faults.spawn_fails = 0);
     let surge = Rolling {
         max_unavailable: 1,
         surge: 1,
     };
     scene.act(Act::Roll(group, surge));
-    scene.ask(group, Request::Kill);
+    scene.request(group, Request::Kill);
     // The first instance is in its backoff, and it is stopped at once when it is requested to start. That ends the
     // rolling restart before the seventh instance, with its pending kill, is served.
-    scene.ask(group, Request::Start);
+    scene.request(group, Request::Start);
     scene.handle_all();
     scene.wait(SECOND);
     assert_eq!(scene.states(group), [StateName::Running; 6]);
@@ -420,7 +425,7 @@ fn an_instance_retired_by_a_rolling_restart_during_a_command_is_not_started_by_i
 fn a_rolling_restart_starts_each_added_instance_once() {
     let mut scene = Scene::new();
     let group = scene.add(&draft(1));
-    scene.ask(group, Request::Start);
+    scene.request(group, Request::Start);
     scene.set_faults(|faults| faults.spawn_fails = 1);
     let surge = Rolling {
         max_unavailable: 1,
@@ -447,7 +452,7 @@ fn an_instance_retired_when_its_end_is_found_is_not_started() {
     // One end is handled. The other one waits behind a start that is pending too.
     let first = scene.host.world.borrow().processes[0].serial;
     scene.act(Act::Ready { serial: first });
-    scene.ask(group, Request::Start);
+    scene.request(group, Request::Start);
     let last = scene.id(group, 6);
     scene.act(Act::Knock(last));
     for _ in 0..5 {
@@ -466,9 +471,9 @@ fn a_ladder_that_became_shorter_still_ends_in_sigkill() {
         ..rung
     };
     let group = scene.add(&spec);
-    scene.ask(group, Request::Start);
+    scene.request(group, Request::Start);
     scene.defies(group, 0);
-    scene.ask(group, Request::Stop);
+    scene.request(group, Request::Stop);
     scene.wait(SECOND);
     spec.policy.stop.rungs.truncate(1);
     scene.reload(group, &spec);
