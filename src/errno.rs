@@ -32,7 +32,8 @@ impl fmt::Display for Reason<'_> {
 /// What [`Spawner::new`](crate::Spawner::new), [`Launcher::new`](crate::Launcher::new) or
 /// [`Supervisor::new`](crate::Supervisor::new) could not get from the kernel.
 ///
-/// It is inside the [`io::Error`] that they return ([`io::Error::get_ref`]), whose kind is that of the errno.
+/// It is inside the [`io::Error`] that they return ([`io::Error::get_ref`]). The kind of that error follows from the
+/// errno.
 ///
 /// ```
 /// use pidherd::{SetupError, Supervisor};

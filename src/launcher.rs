@@ -84,8 +84,8 @@ pub(crate) fn next_look(now: Instant, began: Instant) -> Instant {
 /// most a second.
 ///
 /// The host decides how many spawns are in flight at once. Each takes nine pages of address space and two mappings of
-/// memory, whose number the kernel limits (`/proc/sys/vm/max_map_count`). Only as many children as there are processors
-/// can run at a time, so a few dozen are enough.
+/// memory. The kernel limits the number of mappings (`/proc/sys/vm/max_map_count`). Only as many children as there are
+/// processors can run at a time, so a few dozen are enough.
 ///
 /// It belongs to the process that made it. In a copy that fork(2) made, nothing is in flight, [`Launcher::begin`] fails
 /// with `ECHILD` ([`SpawnStep::Watch`]), and dropping it closes the copy's descriptors and does nothing else.

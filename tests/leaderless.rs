@@ -1,4 +1,4 @@
-//! Processes whose first thread has ended while other threads run. Such a process is alive, but /proc shows the state
+//! Processes with an ended first thread and other threads that run. Such a process is alive, but /proc shows the state
 //! of a zombie.
 
 mod common;
@@ -16,8 +16,8 @@ use pidherd::lifecycle::{Policy, Scope, Startup, StopLadder};
 use pidherd::supervisor::End;
 use pidherd::{Command, Exit, GroupSpec, Signal, Stdio};
 
-/// Runs `body` in a process of its own, with the path of a program whose first thread ends while another one runs. The
-/// program ignores SIGTERM.
+/// Runs `body` in a process of its own, with the path of a program that ends its first thread while another one runs.
+/// The program ignores SIGTERM.
 fn leaderless(body: impl FnOnce(&PathBuf)) {
     if !elf::runs_or_skip() {
         return;

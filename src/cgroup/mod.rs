@@ -2,8 +2,8 @@
 //!
 //! A process leaves its process group when it calls `setsid`, and its parent when it is forked twice. It does not leave
 //! its cgroup (cgroups(7), version 2): a process that is started in a cgroup stays in it with all its descendants, and
-//! the kernel reports when the last of them has ended. So this is the only scope whose processes are certainly all
-//! known.
+//! the kernel reports when the last of them has ended. So only this scope certainly contains all processes of an
+//! instance.
 //!
 //! The module uses three files of the kernel. `cgroup.kill` (Linux 5.14) kills all processes of the subtree, including
 //! those that are forked meanwhile. `cgroup.events` shows whether a process is alive there, and an epoll reports its
@@ -438,8 +438,8 @@ impl Cgroup {
     /// Kills every process in the cgroup and below it, including processes that are forked meanwhile. The processes die
     /// a moment later; [`events`](Cgroup::events) reports when.
     ///
-    /// Processes that remain after `cgroup.kill` get SIGKILL through a pidfd: the kernel skips a process whose first
-    /// thread has ended while other threads run (seen on Linux 6.18).
+    /// Processes that remain after `cgroup.kill` get SIGKILL through a pidfd: the kernel skips a process in which the
+    /// first thread has ended and others run (seen on Linux 6.18).
     ///
     /// Before Linux 5.14 there is no `cgroup.kill`, and a write to it can be refused. Then the library freezes the
     /// cgroup, kills every process through a pidfd until no other process appears, and thaws the cgroup.

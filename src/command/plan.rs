@@ -111,7 +111,7 @@ pub(super) fn open_pipes(program: &Compiled, staging: &mut Staging) -> Result<Pi
 pub(super) struct Staging {
     /// The source of each descriptor of the program, in its order.
     sources: Vec<RawFd>,
-    /// Copies of descriptors whose own numbers are targets of other descriptors.
+    /// Copies of descriptors at the number of another target.
     moved: Vec<OwnedFd>,
     /// The filled slots.
     slots: Vec<Slot>,

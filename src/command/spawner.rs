@@ -84,7 +84,7 @@ struct Launch {
     dumpable: Option<KeepDumpable>,
 }
 
-/// A child that exists, and whose program is not known to run yet. [`Spawner::begin`] makes it, and [`Spawner::finish`]
+/// A child that exists and is not known to run its program yet. [`Spawner::begin`] makes it, and [`Spawner::finish`]
 /// returns the result.
 ///
 /// Dropping it sends SIGKILL, waits for at most a second, and reaps, like dropping a [`Child`]. If the child has not
@@ -340,8 +340,8 @@ impl Spawner {
         }
     }
 
-    /// Takes back the resources of a launch whose child has released the memory, or was not made. If a child still uses
-    /// the memory, it is leaked.
+    /// Takes back the resources of a launch after its child has released the memory, or if no child was made. If a
+    /// child still uses the memory, it is leaked.
     fn take_back(&mut self, mut launch: Box<Launch>) {
         launch.staging.clear(&mut self.slots);
         if launch.flight.is_in_use() || self.idle.len() >= self.kept {

@@ -3,8 +3,8 @@
 /// The largest crash budget.
 pub(super) const CRASHES_MAX: u16 = 1_000;
 
-/// The largest number of rungs of a stop ladder. A rung is numbered by a `u8` whose largest value stands for SIGKILL,
-/// so the number must be below 255.
+/// The largest number of rungs of a stop ladder. The number of a rung is a `u8`, and 255 stands for SIGKILL, so there
+/// can be 255 rungs at most.
 pub(super) const RUNGS_MAX: usize = 16;
 
 /// Why a [`Policy`](super::Policy) is invalid.

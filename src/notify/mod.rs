@@ -21,12 +21,12 @@
 //! - A sender with CAP_SYS_ADMIN can give the pid of another process. `systemd-notify` as root gives that of its
 //!   parent.
 //!
-//! One socket serves all children. A socket for each child, whose address identifies the instance, was rejected: it
-//! takes one more descriptor for every instance, and an address is no secret. `SO_PASSPIDFD` (Linux 6.5) was rejected:
-//! it would solve the reuse of numbers, but opens a descriptor for every message, also for those of unrelated senders.
-//! `MAINPID=` is refused: the pidfd identifies the child, and no message can make the supervisor signal another
-//! process. Descriptors are not stored (`FDSTORE=1`). Descriptors that come with a message are closed, and this is also
-//! the reply that `BARRIER=1` waits for.
+//! One socket serves all children. A socket for each child, with an address that identifies the instance, was rejected:
+//! it takes one more descriptor for every instance, and an address is no secret. `SO_PASSPIDFD` (Linux 6.5) was
+//! rejected: it would solve the reuse of numbers, but opens a descriptor for every message, also for those of unrelated
+//! senders. `MAINPID=` is refused: the pidfd identifies the child, and no message can make the supervisor signal
+//! another process. Descriptors are not stored (`FDSTORE=1`). Descriptors that come with a message are closed, and this
+//! is also the reply that `BARRIER=1` waits for.
 //!
 //! No call of this module blocks. A message of a child causes no allocation, except for the path of the sender's cgroup
 //! if the host requests it.

@@ -71,7 +71,7 @@ pub(crate) fn is_ending(pid: Pid) -> bool {
 /// Whether `holds` is true for the stat of each thread of the process.
 fn all_threads(pid: Pid, holds: impl Fn(&[u8]) -> bool) -> io::Result<bool> {
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        // A thread whose file is missing has ended meanwhile.
+        // A thread without this file has ended meanwhile.
         if fs::read(thread?.path().join("stat")).is_ok_and(|stat| !holds(&stat)) {
             return Ok(false);
         }

@@ -275,7 +275,7 @@ fn the_parents_death_is_a_signal_in_another_pid_namespace_too() {
 
 /// The thread has ended before the child could ask for the signal, which then never comes.
 #[test]
-fn a_child_whose_parent_thread_has_ended_does_not_start() {
+fn a_child_does_not_start_after_its_parent_thread_has_ended() {
     if cfg!(pidherd_portable) {
         return skipped("the portable path waits for exec");
     }

@@ -1,9 +1,9 @@
 //! The code that runs between clone and exec: a loop over steps that were compiled in the parent.
 //!
 //! The child shares the parent's memory until it has called execve or has ended, and the parent may run meanwhile. So
-//! this code does not allocate, lock, panic, unwind or return, and does not call the C library, whose wrappers write
-//! the parent's errno. Indexing and arithmetic that could panic are replaced by pointers and wrapping operations. The
-//! parent makes all decisions: a step contains a call and how to handle its result.
+//! this code does not allocate, lock, panic, unwind or return, and does not call the C library, because its wrappers
+//! write the parent's errno. Indexing and arithmetic that could panic are replaced by pointers and wrapping operations.
+//! The parent makes all decisions: a step contains a call and how to handle its result.
 
 use std::ffi::{c_int, c_long, c_void};
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
