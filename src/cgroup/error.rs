@@ -61,7 +61,7 @@ pub enum CgroupError {
     /// A cgroup cannot or should not have this name.
     #[error("cannot use {name:?} as the name of a cgroup: {why}")]
     Name {
-        /// The name.
+        /// The rejected name.
         name: OsString,
         /// The fault of the name.
         why: &'static str,
@@ -83,7 +83,7 @@ pub enum CgroupError {
     FileName {
         /// The file's name.
         name: OsString,
-        /// The reason.
+        /// The reason of the refusal.
         why: &'static str,
     },
     /// The file does not exist: its name is misspelt, or it needs a later kernel.

@@ -77,7 +77,7 @@ pub struct NotifySocket {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Counts {
-    /// All datagrams.
+    /// All datagrams that were received.
     pub received: u64,
     /// Datagrams longer than [`DATAGRAM_MAX`]. They were ignored.
     pub truncated: u64,

@@ -419,7 +419,7 @@ impl Supervisor {
         self.driver.group_status(group)
     }
 
-    /// All groups.
+    /// The ids of all groups, in no particular order.
     pub fn groups(&self) -> impl Iterator<Item = GroupId> + '_ {
         self.driver.groups.ids()
     }
