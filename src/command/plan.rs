@@ -20,7 +20,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::error::{SpawnError, SpawnStep, Subject};
 use super::program::{CGROUP, CLOSE, Compiled, Descriptor, Source, UNSHARE};
-use super::slots::{SLOTS_FROM, Slot, Slots, UNSHARE_FROM};
+use super::slots::{MOST_SLOTS, SLOTS_FROM, Slot, Slots, UNSHARE_FROM};
 use crate::child::Pipes;
 use crate::sys::descriptors::{FIRST, Occupied, flags_of, flags_of_stream, occupy_standard};
 use crate::sys::process::highest_descriptor;
@@ -131,7 +131,7 @@ impl Staging {
         Staging {
             sources: Vec::with_capacity(room),
             moved: Vec::with_capacity(room),
-            slots: Vec::with_capacity(room),
+            slots: Vec::with_capacity(MOST_SLOTS),
             null: None,
             ends: [const { None }; 4],
             entrance: None,

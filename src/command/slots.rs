@@ -29,7 +29,7 @@ const SLOTS: usize = 4;
 
 /// The largest number of slots that a spawner uses at a time, for several children in flight or for one with many
 /// descriptors.
-const MOST_SLOTS: usize = 20;
+pub(super) const MOST_SLOTS: usize = 20;
 
 #[derive(Debug)]
 pub(super) struct Slots {

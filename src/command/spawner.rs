@@ -9,7 +9,7 @@ use std::mem::forget;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 use rustix::fs::{Mode, OFlags, fstatfs, openat};
@@ -82,6 +82,11 @@ struct Launch {
     entered: Option<PathBuf>,
     /// Present while a child changes its ids.
     dumpable: Option<KeepDumpable>,
+    began: Instant,
+    /// Whether the host has waited for the child.
+    waited: bool,
+    /// Whether the host has signalled the child in flight.
+    signalled: bool,
 }
 
 /// A child that exists and is not known to run its program yet. [`Spawner::begin`] makes it, and [`Spawner::finish`]
@@ -287,7 +292,7 @@ impl Spawner {
                 }
             };
         }
-        let was_killed = was_killed(pidfd, launch.flight.has_reached_exec());
+        let was_killed = launch.was_killed(pidfd);
         self.take_back(launch);
         if was_killed { Flown::Killed } else { Flown::Executed }
     }
@@ -403,7 +408,7 @@ impl Spawner {
             }
             match self.attempt(launch, program, cgroup, true)? {
                 // clone3 was refused during this attempt, so the attempt has waited for the child.
-                Ok(child) if self.method == Method::Clone => match launch.failure(program) {
+                Ok(child) if launch.waited => match launch.failure(program) {
                     Some(error) if self.learn(&error) => reap_failed(child),
                     _ => return Ok(child),
                 },
@@ -435,6 +440,8 @@ impl Spawner {
         let cgroup = cgroup.or(program.0.cgroup());
         let inherited = Inherited::new(&program.0, &self.slots)?;
         launch.entered = None;
+        launch.began = Instant::now();
+        launch.signalled = false;
         if let Some(directory) = cgroup.filter(|_| self.enters_cgroups) {
             launch.staging.entrance = Some(open_entrance(&program.0, directory)?);
             launch.entered = Some(path_of(directory));
@@ -505,6 +512,7 @@ impl Spawner {
             let errno = match clone_child(&mut launch.flight, &request) {
                 Ok(Cloned { pid, pidfd }) => {
                     self.method = method;
+                    launch.waited = !in_flight || method == Method::Clone;
                     match Pid::new(pid) {
                         Some(pid) => return Ok(PidFd::new(pidfd, pid)),
                         None => libc::ECHILD,
@@ -536,6 +544,9 @@ impl Launch {
             program: None,
             entered: None,
             dumpable: None,
+            began: Instant::now(),
+            waited: false,
+            signalled: false,
         })
     }
 }
@@ -545,6 +556,35 @@ impl Launch {
     fn keep_for(self: Box<Self>, pidfd: PidFd) {
         let Launch { flight, dumpable, .. } = *self;
         lost::keep(flight, dumpable, pidfd);
+    }
+}
+
+/// An execve that lasts longer than this is rare, so that a closer look costs little.
+const LONG_EXECVE: Duration = Duration::from_millis(10);
+
+impl Launch {
+    /// Whether a child that has let go of the memory without a failed step was killed before its program ran.
+    ///
+    /// A child that dies lets go a moment before waitid(2) and its pidfd show the end. Only `/proc` tells that from an
+    /// execve, at the cost of a spawn. It is asked if the host has signalled the child or if the execve has lasted
+    /// long: a stranger that kills within the first milliseconds hardly meets the one moment.
+    fn was_killed(&self, pidfd: &PidFd) -> bool {
+        if !self.flight.has_reached_exec() {
+            return true;
+        }
+        match wait(pidfd.as_fd(), Wait::Peek) {
+            Ok(Some((exit, _))) => exit.signal().is_some() && procfs::has_never_executed(pidfd.pid()),
+            Ok(None) | Err(_) => {
+                (self.signalled || self.began.elapsed() >= LONG_EXECVE) && procfs::ends_unexecuted(pidfd.pid())
+            }
+        }
+    }
+}
+
+impl InFlight {
+    /// Remembers that the host has sent a signal to the child.
+    pub(crate) const fn note_signal(&mut self) {
+        self.0.signalled = true;
     }
 }
 
@@ -614,6 +654,11 @@ impl Spawning {
         self.0.launch.flight.pretend_in_use();
     }
 
+    /// Whether the spawn had to wait for the child, so that [`Spawner::finish`] has a result from the start.
+    pub(crate) fn was_waited_for(&self) -> bool {
+        self.0.launch.waited
+    }
+
     /// Whether the child has ended. [`Spawner::finish`] then has a result, unless a tracer (ptrace(2)) holds the child.
     pub(crate) fn has_ended(&self) -> bool {
         has_ended(self.0.child.pidfd())
@@ -634,17 +679,6 @@ fn reap_failed(child: Child) {
 
 fn has_ended(pidfd: &PidFd) -> bool {
     is_ready(pidfd, PollFlags::IN).unwrap_or(false)
-}
-
-/// Whether a child without a failed step has ended before its program ran. The kernel keeps this information for a
-/// zombie.
-fn was_killed(pidfd: &PidFd, has_reached_exec: bool) -> bool {
-    if !has_reached_exec {
-        return true;
-    }
-    let ended = wait(pidfd.as_fd(), Wait::Peek);
-    let by_signal = matches!(ended, Ok(Some((exit, _))) if exit.signal().is_some());
-    by_signal && procfs::has_never_executed(pidfd.pid())
 }
 
 /// Opens the file of a cgroup through which a process enters it.

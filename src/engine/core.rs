@@ -188,7 +188,7 @@ impl<K: Kernel> Engine<K> {
     /// Allocates for new instances, so that no restart allocates.
     pub(crate) fn reserve(&mut self, made: usize, notify_pids: usize) {
         self.notify_pids.reserve(notify_pids);
-        self.kernel.reserve(made);
+        self.kernel.reserve(made, self.instances.slots());
         self.deadlines.reserve(self.instances.slots());
         let room = self.instances.slots() as usize;
         self.waiting.reserve(room.saturating_sub(self.waiting.len()));

@@ -93,8 +93,8 @@ pub(crate) trait Kernel {
     /// Releases a process. A process that was not reaped is killed, and waited for at most `patience`.
     fn release(&mut self, slot: u32, patience: Duration);
 
-    /// Allocates for this many additional processes.
-    fn reserve(&mut self, additional: usize);
+    /// Allocates for this many additional processes; the slots of all are below `slots`.
+    fn reserve(&mut self, additional: usize, slots: u32);
 
     /// Removes what is left of released processes, and waits at most until this time.
     fn close(&mut self, until: Instant);

@@ -157,9 +157,9 @@ impl fmt::Display for Failure {
 /// The name of a [`State`], without its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StateName {
-    /// No process is alive, and none is wanted; see [`State::Stopped`].
+    /// The process was never started, or was stopped on request; see [`State::Stopped`].
     Stopped,
-    /// A process is being started; see [`State::Starting`].
+    /// The process is spawned, and not yet known to be ready; see [`State::Starting`].
     Starting,
     /// The process is ready and runs; see [`State::Running`].
     Running,
@@ -167,7 +167,7 @@ pub enum StateName {
     Stopping,
     /// The process ended and is not restarted; see [`State::Exited`].
     Exited,
-    /// A restart waits for its delay; see [`State::Backoff`].
+    /// The process waits for another try; see [`State::Backoff`].
     Backoff,
     /// The process was given up; see [`State::Fatal`].
     Fatal,

@@ -256,7 +256,7 @@ impl Linux {
             return Ok((pidfd, pipes, None));
         }
         let spawning = self.spawner.begin_in(program, cgroup)?;
-        let was_waited_for = spawning.is_finished();
+        let was_waited_for = spawning.was_waited_for();
         let (pidfd, pipes, in_flight) = spawning.into_parts();
         if !was_waited_for {
             return Ok((pidfd, pipes, Some(in_flight)));
@@ -427,7 +427,8 @@ impl Linux {
                 };
                 Some(Collected::SpawnFailed(error))
             }
-            // The end is reported like any other. The lifecycle has not got `Input::Executed`, so it counts as a failed start.
+            // The end is reported like any other. The lifecycle has not got `Input::Executed`, so it counts as a failed
+            // start.
             Flown::Killed | Flown::Not(_) => None,
         }
     }
@@ -567,16 +568,25 @@ impl Kernel for Linux {
     }
 
     fn signal(&mut self, slot: u32, signal: Signal, scope: Scope) -> io::Result<()> {
-        self.process(slot)
-            .map_or(Ok(()), |process| send(process, signal, scope))
+        let Some(process) = self.processes.get_mut(slot as usize).and_then(Option::as_mut) else {
+            return Ok(());
+        };
+        if let Some((in_flight, _)) = &mut process.in_flight {
+            in_flight.note_signal();
+        }
+        send(process, signal, scope)
     }
 
-    fn reserve(&mut self, additional: usize) {
+    fn reserve(&mut self, additional: usize, slots: u32) {
         self.fds.reserve(additional);
         // The index counts all entries of the set, not only those of processes.
         let places = self.fds.len() + additional;
+        // What cannot be had now is asked for again by the spawn that needs it, and fails then.
+        let _for_later = self.spawner.reserve(self.most_in_flight.min(slots as usize));
+        self.looks.reserve(slots);
         self.slots.reserve(places.saturating_sub(self.slots.len()));
-        self.processes.reserve(additional);
+        self.processes
+            .reserve((slots as usize).saturating_sub(self.processes.len()));
     }
 
     fn is_empty(&mut self, slot: u32, scope: Scope, looks: u8) -> io::Result<bool> {
@@ -700,8 +710,9 @@ impl Kernel for Linux {
     }
 }
 
-/// The default maximum of spawns in flight. With 0, each spawn waits for its execve.
-pub(crate) const SPAWNS_IN_FLIGHT: usize = 0;
+/// The default maximum of spawns in flight. More do not start sooner on two processors (`benches/fleet`), and each
+/// takes a stack.
+pub(crate) const SPAWNS_IN_FLIGHT: usize = 32;
 
 /// The length of the queue of a socket that is made now (unix(7)). It is one more than the kernel's limit, because the
 /// kernel checks the limit before it adds a message.

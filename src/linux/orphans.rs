@@ -12,8 +12,8 @@
 //!
 //! 1. SIGCHLD arrives at a signalfd and causes a look. A thousand ends may cause one signal, so the mode needs SIGCHLD
 //!    for itself.
-//! 2. `waitid(P_ALL, WNOWAIT)` finds out whether there is any zombie. It returns the same zombie until that is reaped, so
-//!    it cannot list the others.
+//! 2. `waitid(P_ALL, WNOWAIT)` finds out whether there is any zombie. It returns the same zombie until that is reaped,
+//!    so it cannot list the others.
 //! 3. The candidates are the children listed in /proc, and that zombie, without the supervisor's own processes.
 //!    `waitid(P_PID, WNOWAIT)` finds out which of them have ended.
 //! 4. A pidfd of each is opened. From now on no number can refer to another process, even if another thread reaps its

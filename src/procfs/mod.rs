@@ -15,12 +15,15 @@
 pub(crate) mod self_;
 mod stat;
 
-use std::ffi::OsString;
+use std::ffi::{CStr, OsString};
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::iter;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::{read, retry_on_intr};
 
 use crate::exit::Pid;
 use stat::{Origin, fields, number, origin};
@@ -82,8 +85,29 @@ fn all_threads(pid: Pid, holds: impl Fn(&[u8]) -> bool) -> io::Result<bool> {
 /// Whether no execve of a process has succeeded since the process was made. The process must not have been reaped.
 /// False if it is not known.
 pub(crate) fn has_never_executed(pid: Pid) -> bool {
+    with_stat(pid, was_never_executed).unwrap_or(false)
+}
+
+/// The same of a process that ends or has ended, and that has not been reaped; false for one that lives on.
+pub(crate) fn ends_unexecuted(pid: Pid) -> bool {
+    with_stat(pid, |stat| is_exiting(stat) && was_never_executed(stat)).unwrap_or(false)
+}
+
+/// Applies `judge` to the beginning of the stat of a process, which contains the flags. Allocates nothing.
+fn with_stat<T>(pid: Pid, judge: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
+    let mut path = [0; 32];
+    write!(&mut path[..], "/proc/{pid}/stat")?;
+    let path = CStr::from_bytes_until_nul(&path).map_err(io::Error::other)?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = retry_on_intr(|| open(path, flags, Mode::empty()))?;
+    let mut stat = [0; 512];
+    let length = retry_on_intr(|| read(&file, &mut stat))?;
+    Ok(judge(stat.get(..length).unwrap_or(&[])))
+}
+
+fn was_never_executed(stat: &[u8]) -> bool {
     const PF_FORKNOEXEC: u64 = 0x40;
-    fs::read(format!("/proc/{pid}/stat")).is_ok_and(|stat| flags(&stat) & PF_FORKNOEXEC != 0)
+    flags(stat) & PF_FORKNOEXEC != 0
 }
 
 /// Whether the thread with this stat has begun to end.

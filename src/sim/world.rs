@@ -527,7 +527,7 @@ impl Kernel for SimKernel {
             .is_none_or(|process| process.phase != Phase::Alive && !process.is_held(world.now))
     }
 
-    fn reserve(&mut self, _additional: usize) {}
+    fn reserve(&mut self, _additional: usize, _slots: u32) {}
 
     fn signal(&mut self, slot: u32, signal: Signal, scope: Scope) -> io::Result<()> {
         let mut world = self.0.borrow_mut();

@@ -75,16 +75,17 @@ impl Builder {
         self
     }
 
-    /// How many processes may be in flight at a time. A process is in flight after it is cloned and before it executes
-    /// its program. The default is 0: each spawn blocks until execve(2), which takes about a hundred microseconds, or
-    /// longer when a network file system hangs.
+    /// How many processes may be in flight at a time: 32 by default. A process is in flight after it is cloned and
+    /// before it executes its program.
     ///
-    /// With 1 or more, a spawn returns as soon as the process exists. [`State::Starting`](crate::lifecycle::State)
-    /// begins then, with the pid. A grace begins when the program is executed. An error of a step before that is
-    /// reported when the step fails. While the maximum is in flight, further starts wait and stops do not. A value of
-    /// 32 keeps two processors busy: 15,000 starts take less than half of the time. Each process in flight takes nine
-    /// pages of address space. If a command cannot be spawned in flight (see
-    /// [`Spawner::begin`](crate::Spawner::begin)), its spawn blocks as with 0.
+    /// A spawn in flight returns as soon as the process exists, however long its execve(2) takes.
+    /// [`State::Starting`](crate::lifecycle::State) begins then, with the pid. A grace begins when the program is
+    /// executed. An error of a step before that is reported when the step fails. While the maximum is in flight,
+    /// further starts wait and stops do not. Each process in flight takes nine pages of address space. If a command
+    /// cannot be spawned in flight (see [`Spawner::begin`](crate::Spawner::begin)), its spawn blocks until execve.
+    ///
+    /// With 0 each spawn blocks until execve, which takes about a hundred microseconds, or as long as a network file
+    /// system hangs. The call that starts an instance then also reports each failed start.
     #[must_use]
     pub const fn spawns_in_flight(mut self, most: usize) -> Builder {
         self.spawns_in_flight = most;

@@ -2,8 +2,8 @@
 //!
 //! A host adds groups, issues commands, waits on the supervisor's descriptors in its own way, and calls the supervisor
 //! when a descriptor is ready. Everything happens inside these calls: there is no thread, no signal handler and no
-//! global state. No call blocks, except that a spawn takes until execve(2) by default (see
-//! [`Builder::spawns_in_flight`] and [`Command`](crate::Command)).
+//! global state. No call waits for a process, except where a spawn cannot be in flight (see
+//! [`Spawner::begin`](crate::Spawner::begin)).
 //!
 //! There are two ways to wait, and a host may change between them at any time:
 //!
@@ -178,8 +178,8 @@ impl Supervisor {
         self.call(|driver| driver.add(spec))
     }
 
-    /// Stops a group, and removes it when its last instance has ended, which [`Event::GroupRemoved`] reports. From now on
-    /// the group accepts no start.
+    /// Stops a group, and removes it when its last instance has ended, which [`Event::GroupRemoved`] reports. From now
+    /// on the group accepts no start.
     ///
     /// # Errors
     /// [`Error::UnknownGroup`].

@@ -37,9 +37,15 @@ pub fn skipped(why: &str) {
 
 /// Creates a new directory below the system's temporary directory.
 pub fn tempdir() -> TempDir {
-    let path = env::temp_dir().join(format!("pidherd-test-{}-{}", process::id(), new_count()));
-    fs::create_dir(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    TempDir(path)
+    loop {
+        let path = env::temp_dir().join(format!("pidherd-test-{}-{}", process::id(), new_count()));
+        match fs::create_dir(&path) {
+            Ok(()) => return TempDir(path),
+            // A test with the same PID was killed.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => panic!("{}: {error}", path.display()),
+        }
+    }
 }
 
 /// A directory that is removed with its content on drop.

@@ -300,17 +300,18 @@ impl Host {
 }
 
 /// The settings of the supervisors of most tests. `PIDHERD_TEST_SPAWNS_IN_FLIGHT` sets how many spawns may be in
-/// flight, so that all tests can be run in that way, too.
+/// flight, so that all tests can be run with waits for each execve, too.
 pub fn builder() -> Builder {
-    match spawns_in_flight() {
-        0 => Supervisor::builder(),
-        most => Supervisor::builder().spawns_in_flight(most),
-    }
+    Supervisor::builder().spawns_in_flight(spawns_in_flight())
 }
 
-/// How many spawns may be in flight in a supervisor of [`builder`]; 0 if each spawn waits for its execve.
+/// How many spawns may be in flight in a supervisor of [`builder`]: the default, unless the environment says otherwise.
+/// With 0, and on the portable path, each spawn waits for its execve.
 pub fn spawns_in_flight() -> usize {
-    std::env::var("PIDHERD_TEST_SPAWNS_IN_FLIGHT").map_or(0, |text| text.parse().expect("a number"))
+    if cfg!(pidherd_portable) {
+        return 0;
+    }
+    std::env::var("PIDHERD_TEST_SPAWNS_IN_FLIGHT").map_or(32, |text| text.parse().expect("a number"))
 }
 
 /// How many of a command that starts hundreds are started by the command itself, by a supervisor of [`builder`].
