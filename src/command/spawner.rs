@@ -559,15 +559,16 @@ impl Launch {
     }
 }
 
-/// An execve that lasts longer than this is rare, so that a closer look costs little.
+/// An execve that lasts longer than this is rare, so an additional check costs little.
 const LONG_EXECVE: Duration = Duration::from_millis(10);
 
 impl Launch {
-    /// Whether a child that has let go of the memory without a failed step was killed before its program ran.
+    /// Whether a child that has released the memory without a failed step was killed before its program ran.
     ///
-    /// A child that dies lets go a moment before waitid(2) and its pidfd show the end. Only `/proc` tells that from an
-    /// execve, at the cost of a spawn. It is asked if the host has signalled the child or if the execve has lasted
-    /// long: a stranger that kills within the first milliseconds hardly meets the one moment.
+    /// A child that is killed releases the memory shortly before waitid(2) and its pidfd show the end. Only `/proc`
+    /// distinguishes this from an execve, and reading it takes as long as a spawn. It is read if the host has signalled
+    /// the child, or if the execve has lasted long. A kill by another process within the first milliseconds is unlikely
+    /// to be missed.
     fn was_killed(&self, pidfd: &PidFd) -> bool {
         if !self.flight.has_reached_exec() {
             return true;
@@ -582,7 +583,7 @@ impl Launch {
 }
 
 impl InFlight {
-    /// Remembers that the host has sent a signal to the child.
+    /// Records that the host has sent a signal to the child.
     pub(crate) const fn note_signal(&mut self) {
         self.0.signalled = true;
     }

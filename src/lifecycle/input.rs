@@ -16,7 +16,7 @@ pub enum Input {
     Start,
     /// The host requests a stop by the ladder.
     Stop,
-    /// The host requests a stop by the ladder and a new start; where nothing is alive, for a start.
+    /// The host requests a stop by the ladder and then a new start. If nothing is alive, this is the same as a start.
     Restart,
     /// The host requests SIGKILL at once.
     Kill,
@@ -28,8 +28,8 @@ pub enum Input {
     Executed,
     /// The spawn for [`Action::Spawn`] has not begun, and is withdrawn because the process is not wanted any more.
     SpawnWithdrawn,
-    /// The spawn failed: there is no process, or a step between its birth and its program failed. That is the end of
-    /// the process, and no [`Input::Exited`] follows.
+    /// The spawn failed: no process was made, or a step before its program failed. That is the end of the process, and
+    /// no [`Input::Exited`] follows.
     SpawnFailed {
         /// The kernel's reason.
         errno: i32,
@@ -74,8 +74,7 @@ pub enum Action {
         /// The processes that it is sent to.
         scope: Scope,
     },
-    /// Check whether any process of this scope is alive; the result is [`Input::Empty`] if not, and no input
-    /// otherwise.
+    /// Check whether any process of this scope is alive; the result is [`Input::Empty`] if not, and no input otherwise.
     Look {
         /// The scope to check.
         scope: Scope,

@@ -581,7 +581,7 @@ impl Kernel for Linux {
         self.fds.reserve(additional);
         // The index counts all entries of the set, not only those of processes.
         let places = self.fds.len() + additional;
-        // What cannot be had now is asked for again by the spawn that needs it, and fails then.
+        // A spawn that needs memory which cannot be reserved now allocates it again, and fails then.
         let _for_later = self.spawner.reserve(self.most_in_flight.min(slots as usize));
         self.looks.reserve(slots);
         self.slots.reserve(places.saturating_sub(self.slots.len()));
