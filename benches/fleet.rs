@@ -9,10 +9,10 @@
 //! Each living child keeps a pidfd open. A spawn that copies the descriptor table copies all of these pidfds,
 //! so each child makes the next spawns more expensive. This benchmark measures that effect.
 //!
-//! A [`Supervisor`] does more than spawn: it keeps a state, a history and deadlines for each instance,
-//! reports every transition, and reaps. The benchmark therefore also measures pidherd's [`Spawner`] alone, which waits for
-//! each execve, and its [`Launcher`], which does not. The last columns tell how long one spawn holds the thread: the
-//! median, and the 99th percentile. *bare clone3 in flight* makes the system calls of a launcher without its code.
+//! A [`Supervisor`] does more than spawn: it keeps a state, a history and deadlines for each instance, reports every
+//! transition, and reaps. The benchmark therefore also measures pidherd's [`Spawner`] alone, which waits for each
+//! execve, and its [`Launcher`], which does not. The last columns tell how long one spawn holds the thread: the median,
+//! and the 99th percentile. *bare clone3 in flight* makes the system calls of a launcher without its code.
 //!
 //! Only one contender runs at a time. The contenders take turns, and the table shows the median of the runs.
 

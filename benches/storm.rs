@@ -5,10 +5,11 @@
 //! cargo bench --bench storm -- 200        one of this size
 //! ```
 //!
-//! In the storm every instance exits as soon as it is started, and is restarted at once: grace zero, no crash budget. Beside it
-//! a quiet group of one instance has a short grace. That instance is restarted many times. The lateness is the time between the
-//! end of its grace and the moment at which the host sees it `Running`. The time of each `dispatch` is measured too; the longest
-//! should be the slice and one spawn. The host waits for the one descriptor, dispatches and fetches events, as most hosts do.
+//! In the storm every instance exits as soon as it is started, and is restarted at once: grace zero, no crash budget.
+//! Beside it a quiet group of one instance has a short grace. That instance is restarted many times. The lateness is
+//! the time between the end of its grace and the moment at which the host sees it `Running`. The time of each
+//! `dispatch` is measured too; the longest should be the slice and one spawn. The host waits for the one descriptor,
+//! dispatches and fetches events, as most hosts do.
 
 #[path = "spawn/program.rs"]
 mod program;

@@ -1,6 +1,6 @@
-//! An init for a container: runs one command, passes signals on to it, reaps orphans, and ends as the command ends: with
-//! its code, with 128 + n if signal n ended it, with 127 if there is no such program, with 126 if it cannot be executed.
-//! 125 is the status of an error of init itself. `init --help` lists the options.
+//! An init for a container: runs one command, passes signals on to it, reaps orphans, and ends as the command ends:
+//! with its code, with 128 + n if signal n ended it, with 127 if there is no such program, with 126 if it cannot be
+//! executed. 125 is the status of an error of init itself. `init --help` lists the options.
 //!
 //! The command runs as if init were not there. It has the signal mask, the ignored signals, the descriptors and the
 //! working directory that init was started with. At a terminal it takes part in the job control of the shell: see

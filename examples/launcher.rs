@@ -1,5 +1,5 @@
-//! A host without a supervisor: each line of its input is a shell command. At most four of them, or the given number, run
-//! at a time, and each is printed with its exit when it has ended.
+//! A host without a supervisor: each line of its input is a shell command. At most four of them, or the given number,
+//! run at a time, and each is printed with its exit when it has ended.
 use pidherd::{Child, Command, LaunchId, Launcher, Stdio};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{read, retry_on_intr};
@@ -56,8 +56,8 @@ fn main() -> Result<()> {
     }
 }
 
-/// Reads once, without waiting if there is something. What follows the last line is returned; at the end of the input it is
-/// a line too, and `None` is returned.
+/// Reads once, without waiting if there is something. What follows the last line is returned; at the end of the input
+/// it is a line too, and `None` is returned.
 fn read_lines(mut text: Vec<u8>, lines: &mut VecDeque<String>) -> Result<Option<Vec<u8>>> {
     let mut chunk = [0; 4096];
     let length = retry_on_intr(|| read(stdin(), &mut chunk))?;

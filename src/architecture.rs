@@ -5,7 +5,8 @@
 //! # The rooms
 //!
 //! A *room* is a module directly below the crate's root. `tests/tidy` lists the rooms that each room may import, and
-//! fails on any other import and on a circle of imports between modules. From the bottom to the top:
+//! fails on any other import and on a circle of imports between modules. `engine` also imports the data types of the
+//! primitives. From the bottom to the top:
 //!
 //! | room | contents | may import, besides plain data |
 //! |---|---|---|
@@ -14,29 +15,30 @@
 //! | `group` | the size of a group, its reload plan, the order of a rolling restart | `lifecycle` |
 //! | `deadlines` | a heap of deadlines by slot | nothing |
 //! | `sys` | system calls without a safe wrapper; the only room with `unsafe` | nothing |
-//! | `owner`, `poll`, `procfs`, `notify`, `timerfd`, `signalfd`, `fdset`, `cgroup`, `pidfd`, `child`, `command`, `launcher` | the primitives, each useful alone | `sys`, and some of each other |
-//! | `engine` | the decisions about many processes: requests, turns of the loop, run history, events | `lifecycle`, `group`, `deadlines`, and the data types of the primitives |
+//! | `owner`, `poll`, `procfs`, `timerfd`, `signalfd`, `fdset` | primitives, each useful alone | `sys`, other primitives |
+//! | `pidfd`, `cgroup`, `notify`, `child`, `command`, `launcher` | primitives too | `sys`, other primitives |
+//! | `engine` | the decisions about many processes: requests, turns, events | `lifecycle`, `group`, `deadlines` |
 //! | `linux` | the real side of the seam | `engine` and the primitives |
 //! | `sim` | the simulated side of the seam, for tests | `engine`, and no room that makes system calls for it |
 //! | `supervisor` | the calls of the host | every room |
 //!
-//! `lifecycle` and `group` are pure: they make no system call and read no clock. The time is an argument.
-//! The crate denies unsafe code, and only `sys` allows it. Each unsafe block there has a `SAFETY` comment.
+//! `lifecycle` and `group` are pure: they make no system call and read no clock. The time is an argument. The crate
+//! denies unsafe code, and only `sys` allows it. Each unsafe block there has a `SAFETY` comment.
 //!
 //! # The seam
 //!
 //! `engine/kernel.rs` defines the trait `Kernel`. The engine is generic over it, with static dispatch. `linux/core.rs`
 //! implements it with descriptors, and `sim/world.rs` implements it in virtual time. Everything from outside reaches
-//! the engine as one type, `Happening`: the timer expired, a signal arrived, a process sent a report, an orphan ended, or
-//! a descriptor of a process is ready. The kernel side finds out what happened. The engine and the lifecycle decide what
-//! follows.
+//! the engine as one type, `Happening`: the timer expired, a signal arrived, a process sent a report, an orphan ended,
+//! or a descriptor of a process is ready. The kernel side finds out what happened. The engine and the lifecycle decide
+//! what follows.
 //!
 //! # From "a pidfd is readable" to "a restart is decided"
 //!
 //! The path has ten functions in five files:
 //!
 //! 1. `supervisor/mod.rs`, `Supervisor::process_ready`: finds the entry of the descriptor in the set.
-//!    ([`Supervisor::dispatch`](crate::Supervisor::dispatch) asks the epoll instead, and continues at step 3.)
+//!    ([`Supervisor::dispatch`](crate::Supervisor::dispatch) reads the epoll instead, and continues at step 3.)
 //! 2. `engine/turn.rs`, `Engine::process_token`: serves deadlines that are due, for at most half of the slice.
 //! 3. `engine/turn.rs`, `Engine::handle`: takes the next `Happening` of the entry.
 //! 4. `linux/core.rs`, `Linux::next`: finds the kind of the entry, here `Happening::Process(slot)`.
@@ -49,32 +51,32 @@
 //!    `Turn::ended`.
 //! 9. `lifecycle/table.rs`, `Turn::ended`: judges the exit by the policy. The next state is `Exited` or `Backoff`, or a
 //!    start follows at once. **The restart is decided here.**
-//! 10. `engine/core.rs`, `Engine::carry_out`: records the run, emits the events, and carries out the action, for example a
-//!     spawn.
+//! 10. `engine/core.rs`, `Engine::carry_out`: records the run, emits the events, and carries out the action, for
+//!     example a spawn.
 //!
 //! # Where a process is reaped
 //!
-//! `Linux::look` in `linux/core.rs` calls `PidFd::look` with `Wait::Reap`. It is the normal place. Three other places reap
-//! through a pidfd: `wait_for_end` in `linux/watched.rs`, when a process is killed and given up; `Linux::release`, for a
-//! zombie that kept its number; and `command`, for a child that failed before `execve`. Orphans have no pidfd of
-//! ours: `linux/orphans.rs` reaps them. No other code of the supervisor reaps a child, and an exit is never taken with a
-//! wait for *any* child.
+//! `Linux::look` in `linux/core.rs` calls `PidFd::look` with `Wait::Reap`. It is the normal place. Three other places
+//! reap through a pidfd: `wait_for_end` in `linux/watched.rs`, when a process is killed and given up; `Linux::release`,
+//! for a zombie that kept its number; and `command`, for a child that failed before `execve`. The supervisor keeps no
+//! pidfd of an orphan: `linux/orphans.rs` opens one when the orphan has ended, and reaps through it. No other code of
+//! the supervisor reaps a child, and an exit is never taken with a wait for *any* child.
 //!
-//! With a stop scope beyond the process, the others of the scope must stay within reach after the process has ended. Since
-//! Linux 6.9 a pidfd reaches the process group after the leader was reaped. On older kernels the leader stays a zombie
-//! until the group is empty, because a zombie keeps its number from being given to another process.
+//! With a stop scope beyond the process, the others of the scope must stay within reach after the process has ended.
+//! Since Linux 6.9 a pidfd reaches the process group after the leader was reaped. On older kernels the leader stays a
+//! zombie until the group is empty, because a zombie keeps its number from being given to another process.
 //!
 //! # A stop during a backoff
 //!
-//! In `Backoff` no process exists, and the lifecycle has a deadline. `Engine::apply` gives `Input::Stop` to the lifecycle.
-//! The row `(S::Fatal | S::Backoff, I::Stop | I::Kill)` of the table calls `Turn::call_off`: the counters are cleared, and
-//! the state becomes `Stopped`. `Engine::follow_up` then clears the deadline. If the deadline and the stop are due in the
-//! same turn, `Engine::serve_deadline` applies the pending stop first.
+//! In `Backoff` no process exists, and the lifecycle has a deadline. `Engine::apply` gives `Input::Stop` to the
+//! lifecycle. The row `(S::Fatal | S::Backoff, I::Stop | I::Kill)` of the table calls `Turn::cancel_start`: the
+//! counters are cleared, and the state becomes `Stopped`. `Engine::follow_up` then clears the deadline. If the deadline
+//! and the stop are due in the same turn, `Engine::serve_deadline` applies the pending stop first.
 //!
 //! # A new stop scope
 //!
-//! Add a variant to `Scope` in `lifecycle/stop.rs`. The enum is ordered from the narrowest to the widest. The compiler then
-//! names the other places: `leader_ended` in `lifecycle/table.rs` (when the stop is over), `send` and `deliver` in
+//! Add a variant to `Scope` in `lifecycle/stop.rs`. The enum is ordered from the narrowest to the widest. The compiler
+//! then names the other places: `leader_ended` in `lifecycle/table.rs` (when the stop is over), `send` and `deliver` in
 //! `linux/watched.rs` (how a signal reaches the scope), `Linux::is_empty` in `linux/core.rs` (how to find out that
 //! nothing of the scope is alive), and the same two questions in `sim/world.rs`. `GroupSpec::check` in `engine/spec.rs`
 //! rejects a scope that the group has no means for. `tests/lifecycle.rs` and `tests/trees.rs` hold the tests.
@@ -83,27 +85,27 @@
 //!
 //! The child records the step that failed and its errno in memory that it shares with the parent. `command` turns the
 //! record into a [`SpawnError`](crate::SpawnError). `Engine::spawn_failed` keeps the error for
-//! [`Status::last_error`](crate::supervisor::Status) and makes `Input::SpawnFailed` of it. `Turn::not_spawned` decides: an
-//! error that a retry cannot cure leads to `Fatal`, another one leads to `Backoff`. `Engine::emit` puts the error into
-//! [`TransitionEvent::error`](crate::supervisor::TransitionEvent). A failed spawn is never an error of
+//! [`Status::last_error`](crate::supervisor::Status) and makes `Input::SpawnFailed` of it. `Turn::spawn_failed`
+//! decides: an error that a retry cannot cure leads to `Fatal`, another one leads to `Backoff`. `Engine::emit` puts the
+//! error into [`TransitionEvent::error`](crate::supervisor::TransitionEvent). A failed spawn is never an error of
 //! [`Supervisor::start`](crate::Supervisor::start).
 //!
 //! # Spawns in flight
 //!
-//! A spawn of `CLONE_VFORK` suspends the parent until the child calls `execve`. A spawn *in flight* does not: the parent
-//! continues, and the child runs its steps meanwhile. `sys/spawn/flight.rs` owns all memory that such a child uses: a
-//! stack, the list of steps, and a record of its progress. The kernel clears a word of that memory when the child calls
-//! `execve` or ends (`CLONE_CHILD_CLEARTID`), and only then the memory is used again. Nothing wakes the host at that
-//! moment, so `Linux` looks again after a short wait that grows (`look_at`, `look_again`). `Linux::collect` answers
-//! `Executed` or `SpawnFailed`. The lifecycle is in `Starting { executed: false }` meanwhile.
+//! A spawn of `CLONE_VFORK` suspends the parent until the child calls `execve`. A spawn *in flight* does not: the
+//! parent continues, and the child runs its steps meanwhile. `sys/spawn/flight.rs` owns all memory that such a child
+//! uses: a stack, the list of steps, and a record of its progress. The kernel clears a word of that memory when the
+//! child calls `execve` or ends (`CLONE_CHILD_CLEARTID`), and only then the memory is used again. Nothing wakes the
+//! host at that moment, so `Linux` looks again after a short wait that grows (`look_at`, `look_again`).
+//! `Linux::collect` returns `Executed` or `SpawnFailed`. The lifecycle is in `Starting { executed: false }` meanwhile.
 //!
 //! # The simulation
 //!
-//! `sim` runs the real engine and the real lifecycles over a simulated kernel. An episode draws some hundred steps from a
-//! seed: requests of the host, ends of processes, refused signals, late readiness, jumps of the clock. After each step the
-//! oracles compare the engine with the kernel's log (`sim/oracle.rs`, `sim/kernel_log.rs`, `sim/stream.rs`) and with a
-//! model of the requests (`sim/model.rs`). `sim/planted_faults.rs` damages the engine or its world between two
-//! steps, and checks that an oracle notices each damage. `sim/regressions.rs` holds the episodes that once failed.
+//! `sim` runs the real engine and the real lifecycles over a simulated kernel. An episode draws some hundred steps from
+//! a seed: requests of the host, ends of processes, refused signals, late readiness, jumps of the clock. After each
+//! step the oracles compare the engine with the kernel's log (`sim/oracle.rs`, `sim/kernel_log.rs`, `sim/stream.rs`)
+//! and with a model of the requests (`sim/model.rs`). `sim/planted_faults.rs` damages the engine or its world between
+//! two steps, and checks that an oracle notices each damage. `sim/regressions.rs` holds the episodes that once failed.
 //!
 //! A failed run prints the seed of its episode. This command replays the episode:
 //!
@@ -115,8 +117,8 @@
 //!
 //! # Golden files
 //!
-//! The state-event matrix and the drawing of the states in `lifecycle/` are generated from the table and committed. A test
-//! fails when they differ from the table. After an intended change, this command writes them:
+//! The state-event matrix and the drawing of the states in `lifecycle/` are generated from the table and committed. A
+//! test fails when they differ from the table. After an intended change, this command writes them:
 //!
 //! ```text
 //! PIDHERD_UPDATE_GOLDEN=1 cargo test --lib lifecycle

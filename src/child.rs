@@ -1,7 +1,7 @@
 //! A child that was started by a [`Command`](crate::Command), and the parent's ends of its pipes.
 //!
-//! The standard library's `Child` leaves a zombie behind when it is dropped. This one leaves nothing:
-//! forgetting a child ends it. To keep it, take the pidfd out.
+//! The standard library's `Child` leaves a process or a zombie when it is dropped. Dropping this one ends and reaps the
+//! child. To let the child continue, take its pidfd out ([`Child::into_pidfd`]).
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -13,35 +13,36 @@ use crate::pidfd::PidFd;
 use crate::signal::Signal;
 use crate::sys::guarded::{Abandon, Guarded};
 
-/// How long dropping a child waits for it to be gone after SIGKILL. That is a matter of microseconds,
-/// but for a process that hangs in the kernel.
+/// The longest wait for the end of a child after SIGKILL, when it is dropped. The end usually takes microseconds,
+/// unless the process hangs in the kernel.
 pub(crate) const DROP_WAIT: Duration = Duration::from_secs(1);
 
-/// Stands for a wait without a bound, which no time of the clock says.
+/// A practically unlimited wait, for a limit that exceeds the range of the clock.
 const VERY_LONG: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 
-/// A running (or ended, and not yet reaped) child.
+/// A child that is alive, or that has ended and was not reaped.
 ///
-/// Dropping it sends SIGKILL (to the process, not to what it started), waits for at most a second, and reaps; [`Child::into_pidfd`],
-/// [`Child::into_parts`] and [`Child::detach`] opt out of that.
+/// Dropping it sends SIGKILL to the process, waits for its end for at most a second, and reaps it. Processes that the
+/// child has started get no signal. [`Child::into_pidfd`], [`Child::into_parts`] and [`Child::detach`] let the child
+/// continue.
 ///
 /// It belongs to the process that started it. In a copy that fork(2) made, calls that wait or signal fail with
 /// [`OtherProcess`](crate::OtherProcess) inside, and dropping it closes the copy's descriptors and does nothing else.
 #[derive(Debug)]
 pub struct Child {
-    /// The writing end of the pipe that is the child's standard input, if that was piped. As all
-    /// four: close-on-exec, blocking.
+    /// The write end of the pipe to the child's standard input, if it is piped. Like all four, it is close-on-exec and
+    /// blocking.
     pub stdin: Option<OwnedFd>,
-    /// The reading end of the pipe that is its standard output.
+    /// The read end of the pipe from the child's standard output, if it is piped.
     pub stdout: Option<OwnedFd>,
-    /// The reading end of the pipe that is its standard error.
+    /// The read end of the pipe from the child's standard error, if it is piped.
     pub stderr: Option<OwnedFd>,
-    /// The reading end of the pipe that was passed with [`Command::fd`](crate::Command::fd).
+    /// The read end of the pipe that was passed with [`Command::fd`](crate::Command::fd), if any.
     pub extra: Option<OwnedFd>,
     process: Guarded<Process>,
 }
 
-/// The process, and how it ended if it was reaped here.
+/// The process, and its exit record if it was reaped here.
 #[derive(Debug)]
 struct Process {
     owner: Owner,
@@ -53,13 +54,13 @@ struct Process {
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Pipes {
-    /// To be written: its standard input.
+    /// The write end of the pipe to the child's standard input, if it is piped.
     pub stdin: Option<OwnedFd>,
-    /// To be read: its standard output.
+    /// The read end of the pipe from the child's standard output, if it is piped.
     pub stdout: Option<OwnedFd>,
-    /// To be read: its standard error.
+    /// The read end of the pipe from the child's standard error, if it is piped.
     pub stderr: Option<OwnedFd>,
-    /// To be read: its further pipe.
+    /// The read end of the pipe that was passed with [`Command::fd`](crate::Command::fd), if any.
     pub extra: Option<OwnedFd>,
 }
 
@@ -84,25 +85,25 @@ impl Child {
         }
     }
 
-    /// Its number, for showing.
+    /// The PID of the child, for display.
     #[must_use]
     pub fn pid(&self) -> Pid {
         self.process.pidfd.pid()
     }
 
-    /// Its pidfd, readable when it has ended.
+    /// The pidfd of the child. It becomes readable when the child has ended.
     #[must_use]
     pub fn pidfd(&self) -> &PidFd {
         &self.process.pidfd
     }
 
-    /// Takes the pidfd out and closes the pipes. The child lives on and is the caller's to reap.
+    /// Takes the pidfd out, and closes the pipes. The child continues, and the caller must reap it.
     #[must_use]
     pub fn into_pidfd(self) -> PidFd {
         self.process.into_inner().pidfd
     }
 
-    /// Takes the pidfd and the pipes out. The child lives on and is the caller's to reap.
+    /// Takes the pidfd and the pipes out. The child continues, and the caller must reap it.
     #[must_use]
     pub fn into_parts(self) -> (PidFd, Pipes) {
         let Child {
@@ -124,27 +125,26 @@ impl Child {
         )
     }
 
-    /// Lets the child go on by itself. When it ends it stays a zombie until this process ends too, or
-    /// waits for any child.
+    /// Lets the child continue without supervision. When it ends, it stays a zombie until this process ends or waits
+    /// for any child.
     pub fn detach(self) {
         drop(self.into_pidfd());
     }
 
-    /// What dropping it does, with another bound for the wait: several children together take no longer than one. Its
-    /// pidfd is left, for one that does not end in time.
+    /// Does the same as dropping it, with another limit for the wait, so that the drop of several children takes no
+    /// longer than that of one. Returns the pidfd, for a child that does not end in time.
     pub(crate) fn end_until(self, until: Instant) -> PidFd {
         let process = self.process.into_inner();
         process.end_until(until);
         process.pidfd
     }
 
-    /// Whether this is the process that started it, and not a copy of that.
+    /// Whether the calling process started the child, and is not a copy of the process that did.
     pub(crate) fn is_here(&self) -> bool {
         self.process.owner.is_here()
     }
 
-    /// Reaps the child if it has ended; `None` while it lives. After that, the same record again.
-    /// Does not block.
+    /// Reaps the child if it has ended; `None` while it is alive. Later calls return the same record. Does not block.
     ///
     /// # Errors
     /// As [`PidFd::reap`].
@@ -156,8 +156,7 @@ impl Child {
         Ok(self.process.record)
     }
 
-    /// Closes the child's standard input, if it is a pipe still held here, waits for its end and reaps
-    /// it. Blocks for as long as it lives.
+    /// Closes [`Child::stdin`], waits for the end of the child and reaps it. Blocks as long as the child is alive.
     ///
     /// # Errors
     /// As [`PidFd::reap`].
@@ -172,12 +171,12 @@ impl Child {
         Ok(record)
     }
 
-    /// Waits for the child's end, but no longer than this, and reaps it; `None` if it lives on, or has ended and a tracer
-    /// (ptrace(2)) holds it. Blocks; signal handlers that run meanwhile make it neither shorter nor longer. The child's
-    /// standard input stays open.
+    /// Waits for the end of the child for at most this time, and reaps it. `None` if the child is still alive, or has
+    /// ended and a tracer (ptrace(2)) holds it. Blocks. Signal handlers that run meanwhile do not change the time.
+    /// [`Child::stdin`] stays open.
     ///
     /// # Errors
-    /// As [`PidFd::reap`], and what poll(2) says.
+    /// As [`PidFd::reap`], and those of poll(2).
     pub fn wait_timeout(&mut self, limit: Duration) -> io::Result<Option<ExitRecord>> {
         self.process.owner.check()?;
         if self.process.record.is_none() {
@@ -188,10 +187,10 @@ impl Child {
         Ok(self.process.record)
     }
 
-    /// Sends SIGKILL, unless the child was already reaped. The caller must still wait for the child.
+    /// Sends SIGKILL, unless the child was already reaped. The caller must still wait for the child (or drop it).
     ///
     /// # Errors
-    /// `EPERM` if it belongs to another user by now.
+    /// `EPERM` if the child has become another user, and this process may not signal it.
     pub fn kill(&mut self) -> io::Result<()> {
         self.process.owner.check()?;
         match self.process.pidfd.signal(Signal::KILL) {
@@ -202,8 +201,8 @@ impl Child {
 }
 
 impl Process {
-    /// SIGKILL, a bounded wait, reap. Nothing can be done about errors: where the signal may not be sent, or
-    /// the process hangs in the kernel, it stays.
+    /// Sends SIGKILL, waits until this time, and reaps. If the signal may not be sent, or the process hangs in the
+    /// kernel, the process remains: errors have no remedy here.
     fn end_until(&self, until: Instant) {
         if !self.owner.is_here() {
             return;
@@ -214,7 +213,8 @@ impl Process {
         if self.pidfd.signal(Signal::KILL).is_err() {
             return;
         }
-        let _stays = self.pidfd.reap_until(until);
+        // A process that has not ended by then remains.
+        let _remains = self.pidfd.reap_until(until);
     }
 }
 

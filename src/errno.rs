@@ -1,7 +1,7 @@
 //! The kernel's reasons as text, for error messages.
 //!
-//! The standard library writes `Permission denied (os error 13)`. A number says nothing to a reader of a
-//! log, so the messages of this crate have the text alone.
+//! The standard library writes `Permission denied (os error 13)`. The number does not help the reader of a log, so the
+//! messages of this crate have only the text.
 
 use std::fmt;
 use std::io;
@@ -32,7 +32,8 @@ impl fmt::Display for Reason<'_> {
 /// What [`Spawner::new`](crate::Spawner::new), [`Launcher::new`](crate::Launcher::new) or
 /// [`Supervisor::new`](crate::Supervisor::new) could not get from the kernel.
 ///
-/// It is inside the [`io::Error`] that they return ([`io::Error::get_ref`]), whose kind is that of the errno.
+/// It is inside the [`io::Error`] that they return ([`io::Error::get_ref`]). The kind of that error follows from the
+/// errno.
 ///
 /// ```
 /// use pidherd::{SetupError, Supervisor};

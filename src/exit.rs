@@ -10,9 +10,8 @@ use crate::signal::Signal;
 
 /// The number of a process, for display only.
 ///
-/// The library never acts on a number, because the kernel may give it to another process. It acts on a pidfd,
-/// which always refers to the same process. For this reason there is no public way to make a `Pid` from a
-/// number.
+/// The library never acts on a number, because the kernel may give it to another process. It acts on a pidfd, which
+/// always refers to the same process. For this reason there is no public way to make a `Pid` from a number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pid(NonZeroU32);
 
@@ -57,8 +56,8 @@ pub enum Exit {
         /// Whether the kernel wrote a core dump.
         core: bool,
     },
-    /// The process is gone and its status is lost: on kernels before 6.15 this happens if another part of the
-    /// host's process reaped it.
+    /// The process was reaped and its status is not known: before Linux 6.15 this happens if another part of the host's
+    /// process reaped it.
     Unknown,
 }
 
@@ -110,8 +109,8 @@ impl fmt::Display for Exit {
     }
 }
 
-/// The resources that a process used from its start to its end, including those of its own children that it
-/// reaped (getrusage(2), as `waitid` reports it).
+/// The resources that a process used from its start to its end, including those of its own children that it reaped
+/// (getrusage(2), as `waitid` reports it).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
@@ -121,10 +120,9 @@ pub struct Usage {
     pub system: Duration,
     /// The largest resident set, in bytes.
     ///
-    /// The value is never smaller than the host's own resident set at the time of the spawn: until exec, the
-    /// child runs in the host's memory, and the kernel counts that. The peak of a small process is in the
-    /// `memory.peak` of its cgroup, which the record of a run has
-    /// ([`Run::cgroup`](crate::supervisor::Run::cgroup)).
+    /// The value is never smaller than the host's own resident set at the time of the spawn: until exec, the child runs
+    /// in the host's memory, and the kernel counts that. The peak of a small process is in the `memory.peak` of its
+    /// cgroup, which the record of a run has ([`Run::cgroup`](crate::supervisor::Run::cgroup)).
     pub max_rss: u64,
     /// The number of page faults that needed I/O.
     pub major_faults: u64,
@@ -136,7 +134,7 @@ pub struct Usage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ExitRecord {
-    /// The process's number. It is free again, so another process may have it by now.
+    /// The process's number. It is free again, so another process can have it now.
     pub pid: Pid,
     /// The exit status.
     pub exit: Exit,

@@ -1,8 +1,8 @@
-//! Spawns that nothing waits for, for a host without a [`Supervisor`](crate::Supervisor).
+//! Spawns that the host does not wait for, without a [`Supervisor`](crate::Supervisor).
 //!
-//! A spawn lasts until the program has been executed: some hundred microseconds, or as long as a dead network file system
-//! hangs. [`Spawner::spawn`] waits for that. A [`Launcher`] does not: the host begins spawns, watches one descriptor, and is
-//! told when a program runs, or which step failed.
+//! A spawn is complete when the program has been executed. This takes some hundred microseconds, or as long as a dead
+//! network file system hangs. [`Spawner::spawn`] waits for it, and a [`Launcher`] does not: the host begins spawns,
+//! watches one descriptor, and then asks which programs run and which steps failed.
 //!
 //! ```
 //! use pidherd::{Command, Launcher};
@@ -34,9 +34,10 @@
 //! ```
 //!
 //! How it works. A failed step ends the child, so its pidfd becomes readable. A successful execve makes no descriptor
-//! readable; the kernel zeroes a word in memory instead. So a timer looks at the words while spawns are in flight: first
-//! after 100 us, then at growing intervals up to 100 ms. The news of a success is therefore late by at most half of the
-//! time that the execve took. A pipe that execve closes was rejected: it costs five more system calls a spawn.
+//! readable; the kernel zeroes a word in memory instead. So a timer expires while spawns are in flight, and the words
+//! are checked: first after 100 us, then at growing intervals up to 100 ms. A success is therefore reported late by at
+//! most half of the time that the execve took. A pipe that execve closes was rejected: it costs five more system calls
+//! for each spawn.
 
 use std::io;
 use std::mem::take;
@@ -55,20 +56,20 @@ use crate::sys::descriptors::above_standard;
 use crate::time::Instant;
 use crate::timerfd::{Clock, TimerFd};
 
-/// How long after a spawn began the word of the kernel is first looked at. A small program is executed by then.
+/// The time from the beginning of a spawn to the first check of its word. A small program has been executed by then.
 const FIRST_LOOK: Duration = Duration::from_micros(100);
 
-/// The longest time between two looks.
+/// The longest time between two checks.
 const RAREST_LOOK: Duration = Duration::from_millis(100);
 
-/// The time from one look to the next, if the youngest spawn in flight began this long ago. It goes by the time and not by
-/// the number of looks, since a host may look each time that it is awake.
+/// The time from one check to the next, if the youngest spawn in flight began this long ago. It depends on the time and
+/// not on the number of checks, because a host may check each time that it is awake.
 fn pause_at_age(age: Duration) -> Duration {
     (FIRST_LOOK + age / 2).min(RAREST_LOOK)
 }
 
-/// When a spawn in flight is looked at next. The times of many spawns lie on one grid, so that one timer serves several
-/// looks: the grid of a long pause is a part of the grid of each shorter one.
+/// The time of the next check of a spawn in flight. The times of many spawns are on one grid, so that one timer serves
+/// several checks: the grid of a long pause is a part of the grid of each shorter pause.
 pub(crate) fn next_look(now: Instant, began: Instant) -> Instant {
     let pause = pause_at_age(now.saturating_duration_since(began));
     let grid = u64::try_from(pause.as_nanos()).map_or(1, |nanos| 1 << nanos.max(1).ilog2());
@@ -78,15 +79,16 @@ pub(crate) fn next_look(now: Instant, began: Instant) -> Instant {
 
 /// Starts programs without waiting for their execve; see the [module](self).
 ///
-/// It is a descriptor ([`AsFd`]), readable when [`Launcher::finish`] has something to do. It keeps an epoll, a timerfd and the
-/// descriptors of a [`Spawner`]. Dropping it kills and reaps what is in flight, and waits for that for a second at the most.
+/// It is a descriptor ([`AsFd`]) that is readable when [`Launcher::finish`] must be called. It keeps an epoll, a
+/// timerfd and the descriptors of a [`Spawner`]. Dropping it kills and reaps the children in flight, and waits for at
+/// most a second.
 ///
-/// How many spawns are in flight at once is the host's choice. Each takes nine pages of address space and two of the
-/// mappings that the kernel allows a process (`/proc/sys/vm/max_map_count`); no more are in progress at a time than there
-/// are processors, so a few dozen are enough.
+/// The host decides how many spawns are in flight at once. Each takes nine pages of address space and two mappings of
+/// memory. The kernel limits the number of mappings (`/proc/sys/vm/max_map_count`). Only as many children as there are
+/// processors can run at a time, so a few dozen are enough.
 ///
-/// It belongs to the process that made it. In a copy that fork(2) made, nothing is in flight, [`Launcher::begin`] fails with
-/// `ECHILD` ([`SpawnStep::Watch`]), and dropping it closes the copy's descriptors and does nothing else.
+/// It belongs to the process that made it. In a copy that fork(2) made, nothing is in flight, [`Launcher::begin`] fails
+/// with `ECHILD` ([`SpawnStep::Watch`]), and dropping it closes the copy's descriptors and does nothing else.
 #[derive(Debug)]
 pub struct Launcher {
     owner: Owner,
@@ -94,24 +96,24 @@ pub struct Launcher {
     epoll: OwnedFd,
     timer: TimerFd,
     in_flight: Vec<(LaunchId, Spawning)>,
-    /// Where the next look at those in flight begins.
+    /// The index at which the next check of the spawns in flight begins.
     next: usize,
-    /// When the last spawn began.
+    /// The time at which the last spawn began.
     latest: Instant,
     launches: u64,
 }
 
-/// One spawn of a [`Launcher`]. It is never used twice.
+/// The id of one spawn of a [`Launcher`]. The launcher never issues the same id twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LaunchId(u64);
 
-/// What the timer's entry of the epoll carries; those of spawns carry their numbers.
+/// The data of the timer's entry in the epoll. The data of a spawn's entry is the number of its id.
 const TIMER: u64 = u64::MAX;
 
-/// How many events are taken from the epoll at a time.
+/// The largest number of events that one epoll_wait(2) returns.
 const BATCH: usize = 16;
 
-/// An epoll that waits for a timerfd.
+/// Makes an epoll and a timerfd, and registers the timerfd in the epoll.
 fn watch() -> io::Result<(OwnedFd, TimerFd)> {
     let epoll = above_standard(epoll::create(epoll::CreateFlags::CLOEXEC)?)?;
     let timer = TimerFd::new(Clock::Monotonic)?;
@@ -124,7 +126,7 @@ impl Launcher {
     /// A launcher with nothing in flight.
     ///
     /// # Errors
-    /// As [`Spawner::new`]; and a [`SetupError`] of epoll_create1(2) and timerfd_create(2) (EMFILE, ENFILE, ENOMEM).
+    /// As [`Spawner::new`], and a [`SetupError`] of epoll_create1(2) and timerfd_create(2) (EMFILE, ENFILE, ENOMEM).
     pub fn new() -> io::Result<Launcher> {
         let spawner = Spawner::new()?;
         let (epoll, timer) =
@@ -157,16 +159,18 @@ impl Launcher {
         self.in_flight.push((id, spawning));
         self.latest = Clock::Monotonic.now();
         let look = self.latest.saturating_add(FIRST_LOOK);
-        // A look that comes earlier is not put off, or a host that begins one spawn after the other would never have it.
+        // An earlier check is not postponed. Otherwise a host that begins one spawn after another would postpone it for
+        // ever.
         if self.timer.deadline().is_none_or(|earlier| earlier > look) {
-            // It can't fail for a timer of this value's own.
+            // Arming cannot fail: the timer belongs to this process.
             let _armed = self.timer.arm(Some(look));
         }
         Ok(id)
     }
 
-    /// A spawn that is over: the child, if its program runs or has run, or the step that failed. `None`: no other is over
-    /// yet. Call it until then each time the descriptor is readable, or as often as is convenient. Does not block.
+    /// The result of a complete spawn: the child, if its program runs or has run, or the step that failed. `None` if no
+    /// other spawn is complete yet. Each time the descriptor is readable, call it until it returns `None`. It can be
+    /// called at any other time too. Does not block.
     ///
     /// A child that was killed before its program could run counts as started; its pidfd shows the end.
     pub fn finish(&mut self) -> Option<(LaunchId, Result<Child, SpawnError>)> {
@@ -184,7 +188,7 @@ impl Launcher {
             }
         }
         self.next = 0;
-        // Neither can fail for a timer of this value's own.
+        // Neither call can fail: the timer belongs to this process.
         let was_look = matches!(self.timer.acknowledge(), Ok(true));
         if !was_look && !self.in_flight.is_empty() {
             if let Some(outcome) = self.finish_ended() {
@@ -195,14 +199,14 @@ impl Launcher {
         None
     }
 
-    /// The number of spawns that have begun, and that [`Launcher::finish`] has not returned.
+    /// The number of spawns that have begun and that [`Launcher::finish`] has not returned.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         if self.owner.is_here() { self.in_flight.len() } else { 0 }
     }
 
-    /// Lets the end of a child wake the host. Where the kernel does not let it (`/proc/sys/fs/epoll/max_user_watches`), the
-    /// timer does.
+    /// Registers the pidfd, so that the end of the child wakes the host. If the kernel refuses this
+    /// (`/proc/sys/fs/epoll/max_user_watches`), the timer wakes the host.
     fn watch(&self, id: LaunchId, spawning: &Spawning) {
         let data = epoll::EventData::new_u64(id.0);
         let _refused = epoll::add(&self.epoll, spawning.pidfd(), data, epoll::EventFlags::IN);
@@ -215,16 +219,17 @@ impl Launcher {
         self.next += 1;
     }
 
-    /// The outcome of a spawn that is over, or `None` where it is not known yet after all.
+    /// The outcome of a spawn that seems complete; `None` if the outcome is not known yet.
     fn conclude(&mut self, id: LaunchId, spawning: Spawning) -> Option<Result<Child, SpawnError>> {
-        // Before the child is handed out: the caller may close its pidfd, or keep a copy of it.
+        // The entry is removed before the child is returned, because the caller may close its pidfd or keep a copy of
+        // it.
         let _refused = epoll::delete(&self.epoll, spawning.pidfd());
         match self.spawner.finish(spawning) {
             SpawnProgress::Running(child) | SpawnProgress::Killed(child) => Some(Ok(child)),
             SpawnProgress::Failed(error) => Some(Err(error)),
             SpawnProgress::InFlight(spawning) => {
-                // One that has ended and can't be reaped is held by a tracer. Its pidfd stays readable, so only the timer
-                // looks at it.
+                // A child that has ended and cannot be reaped is held by a tracer (ptrace(2)). Its pidfd stays
+                // readable, so it is not registered again, and only the timer causes checks of it.
                 if !spawning.has_ended() {
                     self.watch(id, &spawning);
                 }
@@ -234,8 +239,8 @@ impl Launcher {
         }
     }
 
-    /// Checks the spawns with readable pidfds. Their words should say the same; where they do not, the host must not be
-    /// woken for them again and again.
+    /// Checks the spawns with readable pidfds. Usually their words are zero too. If a word is not, the host must not be
+    /// woken for its pidfd again and again.
     fn finish_ended(&mut self) -> Option<(LaunchId, Result<Child, SpawnError>)> {
         let nothing = epoll::Event {
             flags: epoll::EventFlags::empty(),
@@ -266,7 +271,7 @@ impl Launcher {
 }
 
 impl Drop for Launcher {
-    /// All are killed before one of them is waited for.
+    /// Kills all children before it waits for the first one.
     fn drop(&mut self) {
         if !self.owner.is_here() {
             return;
@@ -327,10 +332,10 @@ mod tests {
         assert!(many.len() <= 17, "{} times in a second", many.len());
     }
 
-    /// A child that has ended is told of even if the kernel could not zero its word, and before the host has been woken in
-    /// vain more than once.
+    /// A child that has ended is reported even if the kernel could not zero its word, and the host is woken in vain at
+    /// most once.
     #[test]
-    fn an_ended_child_is_not_in_flight_whatever_its_word_says() {
+    fn an_ended_child_is_not_in_flight_even_if_its_word_is_set() {
         let program = Command::new("/bin/sh").args(["-c", "exit 3"]).compile().unwrap();
         let mut launcher = Launcher::new().unwrap();
         for _ in 0..2 * BATCH {
@@ -341,16 +346,16 @@ mod tests {
             assert!(spawning.is_finished());
             spawning.pretend_in_flight();
         }
-        let (mut told, mut calls) = (0, 0);
+        let (mut reported, mut calls) = (0, 0);
         while launcher.in_flight() > 0 {
             wait_for(&launcher, PollFlags::IN, None).unwrap();
             while let Some((_, outcome)) = launcher.finish() {
                 assert_eq!(outcome.unwrap().wait().unwrap().exit, Exit::Code(3));
-                told += 1;
+                reported += 1;
             }
             calls += 1;
         }
-        assert_eq!(told, 2 * BATCH);
+        assert_eq!(reported, 2 * BATCH);
         assert!(calls <= 10, "{calls}");
     }
 }

@@ -21,7 +21,7 @@
 //!     while let Some(event) = supervisor.next_event() {
 //!         let Event::Transition(step) = event else { continue };
 //!         println!("{}: {} -> {} ({})", step.name, step.from, step.to, step.cause);
-//!         // A real host stops when it is told to, for example by a signal.
+//!         // A real host stops on request, for example after a signal.
 //!         if step.to == StateName::Running {
 //!             supervisor.shutdown()?;
 //!         }
@@ -47,8 +47,8 @@
 //! - No call panics, whatever the state or the order of calls. Wrong input is a typed error, before anything has
 //!   happened.
 //! - Two processes of one instance are never alive at the same time.
-//! - Dropping a [`Supervisor`] or a [`Child`] leaves no process and no zombie. The drop waits a bounded time for SIGKILL
-//!   to take effect.
+//! - Dropping a [`Supervisor`] or a [`Child`] leaves no process and no zombie. The drop waits a bounded time for
+//!   SIGKILL to take effect.
 //! - An exit is found with `waitid(P_PIDFD)` alone, so the exit status of another child of the host is never taken. A
 //!   signal goes through a pidfd, so it never reaches a process that was given a recycled PID.
 #![deny(unsafe_code)]

@@ -24,7 +24,7 @@ use crate::sys::fork::process_number;
 /// assert!(error.get_ref().is_some_and(|inner| inner.is::<OtherProcess>()));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("made in another process: a copy that fork(2) made cannot use it")]
+#[error("a copy of a process that fork(2) made cannot use this value: it belongs to the original process")]
 pub struct OtherProcess;
 
 impl From<OtherProcess> for io::Error {

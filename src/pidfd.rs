@@ -1,11 +1,11 @@
-//! A child of this process, by a descriptor instead of a number.
+//! A child of this process, identified by a descriptor instead of a number.
 //!
-//! A PID can be given to another process as soon as its process has been reaped; a pidfd always refers to the same
-//! process. It becomes readable when the process ends, so any epoll can wait for it. Everything that this library does to a
-//! process is done through its pidfd.
+//! A PID can be given to another process as soon as its process has been reaped. A pidfd always refers to the same
+//! process. It becomes readable when the process ends, so any epoll can wait for it. The library signals and reaps its
+//! processes through pidfds.
 //!
-//! To look ([`PidFd::peek`]) and to reap ([`PidFd::reap`]) are two things: a supervisor looks, reports, and reaps when it
-//! is done with the process group, since the zombie of the leader keeps the number of the group reserved.
+//! [`PidFd::peek`] reads the exit status and [`PidFd::reap`] also reaps. They are separate because the zombie of a
+//! leader keeps the number of its process group reserved, so a host can signal the group before it reaps the leader.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -19,12 +19,12 @@ use crate::signal::Signal;
 use crate::sys::process;
 use crate::sys::wait::{self, Remembered, Wait};
 
-/// The longest wait for a status that the kernel is about to have: another thread or the kernel has reaped the
-/// process. This takes microseconds.
+/// The longest wait for a status that will soon be available, because another thread or the kernel is reaping the
+/// process. This usually takes microseconds.
 const STATUS_WAIT: Duration = Duration::from_millis(20);
 
-/// The limit of a wait without a bound for the status of a process that has ended and is not a child of this one. Its
-/// own parent can leave it unreaped for ever.
+/// The limit of [`PidFd::wait_and_reap`] for the status of a process that has ended and is not a child of this one. Its
+/// parent may never reap it.
 const STATUS_LIMIT: Duration = Duration::from_secs(10);
 
 /// The shortest and the longest pause between two attempts to get the status of a process that has ended.
@@ -32,8 +32,8 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_m
 
 /// A pidfd (pidfd_open(2)) together with the number that its process had when it started.
 ///
-/// Readable (`EPOLLIN`) from the end of the process on: level-triggered, so a late wait works too. Dropping the pidfd
-/// neither ends nor reaps the process; see [`Child`](crate::Child) for that.
+/// It is readable (`EPOLLIN`) after the process has ended, and stays readable. Dropping the pidfd neither ends nor
+/// reaps the process; see [`Child`](crate::Child) for that.
 #[derive(Debug)]
 pub struct PidFd {
     fd: OwnedFd,
@@ -54,12 +54,12 @@ impl PidFd {
     /// Sends `signal` to the process (pidfd_send_signal(2)). It cannot reach another process.
     ///
     /// Where that call is refused (`ENOSYS`, `EPERM`), for example by the filter of a container, the library uses
-    /// kill(2). It does so only if the process is a child of this one that has not been reaped: then the number
-    /// cannot belong to another process.
+    /// kill(2). It does so only if the process is a child of this one that has not been reaped: then the number cannot
+    /// belong to another process.
     ///
     /// # Errors
-    /// `ESRCH` if it was reaped already (a zombie takes signals and ignores them), `EPERM` if it
-    /// belongs to another user by now.
+    /// `ESRCH` if the process was already reaped (a signal to a zombie succeeds and has no effect). `EPERM` if the
+    /// process has become another user, and the caller may not signal it.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         match process::send_signal(self.as_fd(), signal.as_raw(), false) {
             Err(error) if is_refusal(&error) && self.is_own_child() => {
@@ -69,17 +69,17 @@ impl PidFd {
         }
     }
 
-    /// Sends `signal` to the process group that this process leads, or with `None` asks whether there
-    /// is any process in it (Linux 6.9). Reaches the group even when the leader has been reaped.
+    /// Sends `signal` to the process group that this process leads, or with `None` checks whether the group has any
+    /// process (Linux 6.9). It reaches the group even after the leader has been reaped.
     ///
     /// # Errors
-    /// `ESRCH` if the group is empty, or the process led none; `EPERM` if the caller may not signal any member;
+    /// `ESRCH` if the group is empty, or the process led no group; `EPERM` if the caller may not signal any member;
     /// `EINVAL` on kernels before 6.9.
     pub fn signal_group(&self, signal: Option<Signal>) -> io::Result<()> {
         process::send_signal(self.as_fd(), signal.map_or(0, Signal::as_raw), true)
     }
 
-    /// Whether it is alive or a zombie, so that no other process has its number.
+    /// Whether the process is alive or a zombie, so that no other process has its number.
     pub(crate) fn is_unreaped(&self) -> bool {
         match process::send_signal(self.as_fd(), 0, false) {
             Ok(()) => true,
@@ -88,21 +88,20 @@ impl PidFd {
         }
     }
 
-    /// Whether it is a child of this process that has not been reaped.
+    /// Whether the process is a child of this process that has not been reaped.
     fn is_own_child(&self) -> bool {
         wait::wait(self.as_fd(), Wait::Peek).is_ok()
     }
 
-    /// The exit status of the process, or `None` while it lives. The process stays a zombie, and the call can be
+    /// The exit status of the process; `None` while it is alive. The process stays a zombie, and the call can be
     /// repeated.
     ///
     /// After the process was reaped, here or elsewhere, the status comes from the kernel's record (Linux 6.15), or is
-    /// [`Exit::Unknown`]. Does not block, except for up to 20 ms where the process has ended and the kernel is about
-    /// to have its status.
+    /// [`Exit::Unknown`]. Does not block, except for up to 20 ms if the process has ended and its status will soon be
+    /// available.
     ///
     /// The result can be `None` although the pidfd is readable: while a tracer (ptrace(2)) holds the ended process,
-    /// and, where the process is not a child of this one, until its parent has reaped it. Call again after a while
-    /// then.
+    /// and, if the process is not a child of this one, until its parent has reaped it. Then repeat the call later.
     ///
     /// # Errors
     /// None for a valid pidfd.
@@ -110,11 +109,11 @@ impl PidFd {
         self.look_and_wait(Wait::Peek)
     }
 
-    /// Takes the exit status. Afterwards the process is gone and its number is free. `None` while it lives.
+    /// Returns the exit status and reaps the process, so that its number becomes free. `None` while it is alive.
     ///
-    /// Reaping twice is harmless: the second time the exit comes from the kernel's record (Linux 6.15) or is
-    /// [`Exit::Unknown`], and the usage is zero. The rules of [`peek`](PidFd::peek) about blocking, and about `None`
-    /// for a readable pidfd, apply.
+    /// Reaping again is harmless: the exit then comes from the kernel's record (Linux 6.15) or is [`Exit::Unknown`],
+    /// and the usage is zero. The rules of [`peek`](PidFd::peek) about blocking, and about `None` for a readable pidfd,
+    /// apply.
     ///
     /// # Errors
     /// None for a valid pidfd.
@@ -167,7 +166,7 @@ impl PidFd {
         }
     }
 
-    /// Requests the status once, and waits a moment where the kernel is about to have it.
+    /// Requests the status once, and waits briefly if it will soon be available.
     fn look_and_wait(&self, how: Wait) -> io::Result<Option<ExitRecord>> {
         match self.look(how)? {
             Look::Ended(record) => Ok(Some(record)),
@@ -244,8 +243,7 @@ pub(crate) enum Look {
     /// The process has ended and is a child of this process, and its status is not available yet: a tracer holds it.
     Held,
     /// The process has ended and is not, or no longer, a child of this process. Its status is not available before it
-    /// has been reaped elsewhere. For a child that another thread or the kernel itself reaps, this takes
-    /// microseconds.
+    /// has been reaped elsewhere. For a child that another thread or the kernel itself reaps, this takes microseconds.
     Unreaped,
     /// The process has ended with this status.
     Ended(ExitRecord),

@@ -1,7 +1,7 @@
-//! Waiting for a descriptor: the one place where this library sleeps, and where `EINTR` is decided.
+//! Waits for a descriptor. Only this module sleeps, and it decides how `EINTR` is handled.
 //!
-//! A signal handler of the host interrupts poll(2), with `SA_RESTART` or without. Then the wait goes on for the time
-//! that is left. A wait for the full time would never end if the handler ran more often than that time. Calls that do
+//! A signal handler of the host interrupts poll(2), with `SA_RESTART` or without. Then the wait continues for the
+//! remaining time. A wait for the full time would never end if the handler ran more often than that time. Calls that do
 //! not wait are repeated by rustix's `retry_on_intr`.
 
 use std::io;
@@ -14,8 +14,8 @@ use rustix::io::Errno;
 /// The longest single poll(2). A longer wait is made in several calls, so that no time is too long for the kernel.
 const ONE_POLL: Duration = Duration::from_secs(3_600);
 
-/// Waits until the descriptor is ready for one of `events`, or has an error or a hangup; at most until `until`.
-/// Returns whether it is ready.
+/// Waits until the descriptor is ready for one of `events`, or has an error or a hangup; at most until `until`. Returns
+/// whether it is ready.
 ///
 /// A time in the past means a check without a wait. With no events, only an error or a hangup counts.
 pub(crate) fn wait_for(fd: impl AsFd, events: PollFlags, until: Option<Instant>) -> io::Result<bool> {

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A signal with a number from 1 to 64 (signal(7)). Real-time signals begin at `RTMIN` (34). The C library
-/// uses 32 and 33 internally; do not send them.
+/// A signal with a number from 1 to 64 (signal(7)). Real-time signals begin at `RTMIN` (34). The C library uses 32 and
+/// 33 internally; do not send them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Signal(u8);
 
@@ -175,19 +175,19 @@ impl SignalSet {
     /// The set of all 64 signals.
     pub const ALL: SignalSet = SignalSet(u64::MAX);
 
-    /// The signals that the init process of a container forwards to its main child. It is every signal that
-    /// another process may have sent for the child. These are not in the set:
+    /// The signals that the init process of a container forwards to its main child. It is every signal that another
+    /// process may have sent for the child. These are not in the set:
     ///
-    /// - KILL and STOP, because a process can't catch them and so can't forward them.
+    /// - KILL and STOP, because a process cannot catch them, and so cannot forward them.
     /// - CHLD, because it reports changes of init's own children.
-    /// - ILL, TRAP, ABRT, BUS, FPE, SEGV and SYS, because the kernel sends them for a fault of the process
-    ///   itself. A fault in init must not end the child.
-    /// - PIPE, TTIN and TTOU, because the kernel sends them for a read or write of the process itself. For
-    ///   example, init may write to a standard error without a reader.
+    /// - ILL, TRAP, ABRT, BUS, FPE, SEGV and SYS, because the kernel sends them for a fault of the process itself. A
+    ///   fault in init must not end the child.
+    /// - PIPE, TTIN and TTOU, because the kernel sends them for a read or write of the process itself. For example,
+    ///   init may write to a standard error without a reader.
     /// - 32 and 33, because the C library uses them.
     ///
-    /// TSTP and CONT are both in the set, so a child that was stopped with one can be continued with the
-    /// other. HUP, WINCH and the real-time signals are in the set, too.
+    /// TSTP and CONT are both in the set, so a child that was stopped with one can be continued with the other. HUP,
+    /// WINCH and the real-time signals are in the set, too.
     pub const FORWARDABLE: SignalSet = SignalSet::ALL
         .without(Signal::KILL)
         .without(Signal::STOP)

@@ -1,21 +1,21 @@
-//! Signals as data: a descriptor that becomes readable when a signal is pending.
+//! Signals through a descriptor that becomes readable when a signal is pending.
 //!
-//! A supervisor must learn of SIGTERM and SIGHUP. A handler would be global state: it interrupts the
-//! host anywhere, may call next to nothing, and there is one per process for all libraries in it.
-//! A signalfd is one more descriptor in the loop that is there anyway. Its price is that the
-//! signals must be blocked in every thread: a thread that does not block one takes it in the usual way. So
-//! block them first thing in `main`, before any thread is started (threads inherit the mask), with
-//! a [`MaskGuard`], which also puts back what was there.
+//! A supervisor must handle SIGTERM and SIGHUP. A signal handler was rejected, because it is global state: it
+//! interrupts the host anywhere, may call very few functions, and all libraries of the process share it. A signalfd is
+//! one more descriptor in the event loop of the host. The condition is that every thread blocks the signals: a thread
+//! that does not block a signal can receive it in the usual way. So block the signals at the beginning of `main`,
+//! before any thread is started, because threads inherit the mask. A [`MaskGuard`] does this, and restores the mask
+//! when it is dropped.
 //!
-//! Rules of the kernel for such a mask:
+//! The kernel's rules:
 //!
-//! - The mask survives exec. A child that must start clean needs it reset; `Command` does that.
-//! - Standard signals coalesce: two SIGHUPs before the first read are one record. A SIGCHLD means "look at the
-//!   children", never "one child ended". (The library itself needs no SIGCHLD.)
-//! - A signalfd gives the signals of the process that *reads* it, and an epoll waits for those of the process that
-//!   *registered* it. After a fork(2) the copy must make its own; a read of the original's descriptor is refused
-//!   there.
-//! - A signal that is blocked here never reaches handlers that other libraries have installed.
+//! - The mask survives execve. [`Command`](crate::Command) resets it for its child.
+//! - Standard signals coalesce: two SIGHUPs before the first read are one record. So one SIGCHLD can stand for several
+//!   children. (The library itself needs SIGCHLD only to adopt orphans.)
+//! - A signalfd returns the signals of the process that *reads* it, and an epoll waits for those of the process that
+//!   *registered* it. After a fork(2) the copy must make its own signalfd. A read of the original's descriptor is an
+//!   error there.
+//! - A signal that every thread blocks never reaches the handlers of other libraries.
 
 use std::fmt;
 use std::io;
@@ -29,8 +29,8 @@ use crate::sys;
 
 /// A descriptor from which pending signals are read: signalfd(2), with the flags of Linux 2.6.27.
 ///
-/// It is close-on-exec and non-blocking; nothing here ever waits. Readable means that a signal of
-/// its set is pending for the process or for the thread that asks.
+/// It is close-on-exec and non-blocking, and no method blocks. It is readable if a signal of its set is pending for the
+/// process or for the calling thread.
 ///
 /// ```
 /// use pidherd::signal::{Signal, SignalSet};
@@ -55,11 +55,11 @@ pub struct SignalFd {
 }
 
 impl SignalFd {
-    /// A signalfd for these signals. It does not block them: see [`MaskGuard`].
+    /// A signalfd for these signals. The caller must block them; see [`MaskGuard`].
     ///
     /// # Errors
-    /// `InvalidInput` with [`CannotBeCaught`] inside, if the set holds `KILL` or `STOP` (the kernel
-    /// would leave them out without a word); EMFILE, ENFILE and ENOMEM as they came.
+    /// `InvalidInput` with [`CannotBeCaught`] inside, if the set contains `KILL` or `STOP` (the kernel would silently
+    /// ignore them). EMFILE, ENFILE and ENOMEM from signalfd(2).
     pub fn new(set: SignalSet) -> io::Result<SignalFd> {
         for signal in [Signal::KILL, Signal::STOP] {
             if set.contains(signal) {
@@ -71,24 +71,24 @@ impl SignalFd {
         Ok(SignalFd { owner, fd, set })
     }
 
-    /// An epoll in which it was registered before a fork(2) tells of the original's signals, and a read takes those of
-    /// the reader: so in a copy of the process it is of no use.
+    /// An error in a copy of the process that made the descriptor. There an epoll that was registered before the
+    /// fork(2) reports signals of the original, and a read returns signals of the copy.
     pub(crate) fn check_owner(&self) -> Result<(), OtherProcess> {
         self.owner.check()
     }
 
-    /// The signals that it was made for.
+    /// The signals of this descriptor.
     #[must_use]
     pub const fn signals(&self) -> SignalSet {
         self.set
     }
 
-    /// Takes the next pending signal of the set; `None` if there is none. Never blocks. Lower
-    /// numbers come first, and signals sent to the thread before those sent to the process.
+    /// Reads the next pending signal of the set; `None` if there is none. Never blocks. Signals to the thread come
+    /// before signals to the process, and lower numbers come first.
     ///
     /// # Errors
-    /// [`OtherProcess`] inside, in a copy that fork(2) made; else what read(2) says, where there
-    /// is no error that a caller could bring about.
+    /// [`OtherProcess`] inside, in a copy that fork(2) made. Otherwise those of read(2), which no use of this type
+    /// causes.
     pub fn read(&self) -> io::Result<Option<SignalInfo>> {
         self.check_owner()?;
         let Some(raw) = sys::signalfd::read(self.fd.as_fd())? else {
@@ -118,37 +118,38 @@ impl From<SignalFd> for OwnedFd {
     }
 }
 
-/// What the kernel tells about a signal that was read (signalfd(2), sigaction(2)).
+/// A signal that was read, with the kernel's information about it (signalfd(2), sigaction(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SignalInfo {
-    /// Which one.
+    /// The signal that was read.
     pub signal: Signal,
-    /// The sender; for SIGCHLD, the child. `None` where the kernel names no process: a signal of its
-    /// own, or a sender outside of this PID namespace.
+    /// The sender; for SIGCHLD, the child. `None` if the kernel sent the signal itself, or if the sender is outside of
+    /// this PID namespace.
     pub sender: Option<Pid>,
-    /// The real user id of the sender, or of the child; 0 where the kernel names no process.
+    /// The real user id of the sender, or of the child; 0 if the kernel sent the signal itself.
     pub uid: u32,
-    /// How it came to be: `SI_USER` (0, kill), `SI_QUEUE` (-1), `SI_TKILL` (-6), `SI_KERNEL` (128),
-    /// for SIGCHLD `CLD_EXITED` (1) to `CLD_CONTINUED` (6), and others.
+    /// The cause of the signal (`si_code`): `SI_USER` (0, kill(2)), `SI_QUEUE` (-1), `SI_TKILL` (-6), `SI_KERNEL`
+    /// (128), for SIGCHLD `CLD_EXITED` (1) to `CLD_CONTINUED` (6), and others.
     pub code: i32,
-    /// SIGCHLD only: the exit code, or the signal that killed, stopped or continued the child.
+    /// For SIGCHLD: the exit code, or the signal that killed, stopped or continued the child. Otherwise 0.
     pub status: i32,
-    /// What the sender attached, if it used sigqueue(3); else 0.
+    /// The value that the sender attached with sigqueue(3); otherwise 0.
     pub value: i32,
 }
 
-/// KILL and STOP can be neither caught nor blocked (signal(7)), nor read from a signalfd.
+/// The signal is KILL or STOP, which a process cannot catch, block (signal(7)) or read from a signalfd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0} cannot be caught, blocked or read from a signalfd")]
+#[error("{0} cannot be read from a signalfd: the kernel does not allow a process to catch or block it")]
 pub struct CannotBeCaught(pub Signal);
 
-/// Signals blocked in the calling thread until this is dropped, which puts back exactly the mask
-/// that was there (rt_sigprocmask(2)).
+/// Blocks signals in the calling thread until it is dropped. Dropping it restores the exact previous mask
+/// (rt_sigprocmask(2)).
 ///
-/// It belongs to its thread and cannot be sent to another. Guards in one thread nest: drop them in
-/// the reverse order of their making, or an outer one is undone by an inner one. A copy that fork(2) made has a mask of
-/// its own, the same as its original's at first; to drop the guard there puts back the copy's mask alone.
+/// It belongs to its thread and cannot be sent to another. Guards of one thread must be dropped in the reverse order of
+/// their creation. Otherwise the inner guard sets the mask that the outer guard had set. A copy that fork(2) made has
+/// its own mask, which is equal to the original's at first. Dropping the guard in the copy changes only the mask of the
+/// copy.
 ///
 /// ```compile_fail
 /// let guard = pidherd::signalfd::MaskGuard::block(pidherd::signal::SignalSet::ALL).unwrap();
@@ -157,19 +158,19 @@ pub struct CannotBeCaught(pub Signal);
 #[must_use = "dropping it unblocks the signals again"]
 pub struct MaskGuard {
     before: SignalSet,
-    /// A mask is the thread's: neither Send nor Sync.
+    /// A mask belongs to a thread, so the guard is neither Send nor Sync.
     thread: PhantomData<*const ()>,
 }
 
 impl MaskGuard {
-    /// The C library's own two (glibc and musl: thread cancellation, and set*id in all threads).
-    /// Blocking the second would let a setuid in another thread wait for this one forever.
+    /// The two signals that glibc and musl use themselves: for thread cancellation, and for set*id in all threads. If
+    /// this thread blocked the second one, a setuid in another thread would wait for ever.
     const RESERVED: u64 = 1 << (32 - 1) | 1 << (33 - 1);
 
-    /// Blocks `set` in the calling thread, beside what it blocks already.
+    /// Blocks `set` in the calling thread, in addition to the signals that are already blocked.
     ///
-    /// KILL, STOP and the C library's own 32 and 33 stay unblocked, asked or not, so that
-    /// [`SignalSet::ALL`] may be said.
+    /// KILL, STOP and the C library's own signals 32 and 33 stay unblocked even if they are in the set, so
+    /// [`SignalSet::ALL`] can be used.
     ///
     /// ```
     /// use pidherd::signal::{Signal, SignalSet};
@@ -184,7 +185,7 @@ impl MaskGuard {
     /// ```
     ///
     /// # Errors
-    /// None that a caller could bring about; what the kernel says is passed on.
+    /// Those of rt_sigprocmask(2), which no use of this type causes.
     pub fn block(set: SignalSet) -> io::Result<MaskGuard> {
         let before = sys::signalfd::block(SignalSet::from_bits(set.bits() & !Self::RESERVED))?;
         Ok(MaskGuard {
@@ -193,7 +194,7 @@ impl MaskGuard {
         })
     }
 
-    /// The mask that dropping puts back.
+    /// The mask that is restored when the guard is dropped.
     #[must_use]
     pub const fn before(&self) -> SignalSet {
         self.before
@@ -202,7 +203,7 @@ impl MaskGuard {
 
 impl Drop for MaskGuard {
     fn drop(&mut self) {
-        // Setting a mask fails for a bad pointer or a bad `how` only, and there is neither.
+        // Setting a mask fails only for an invalid pointer or an invalid `how`, so it cannot fail here.
         let _restored = sys::signalfd::set_mask(self.before);
     }
 }
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_does_not_get_it() {
+    fn the_descriptor_is_close_on_exec() {
         let signals = SignalFd::new(SignalSet::EMPTY).unwrap();
         assert_eq!(rustix::io::fcntl_getfd(&signals), Ok(rustix::io::FdFlags::CLOEXEC));
     }
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guard_puts_back_exactly_what_was_there() {
+    fn a_guard_restores_the_exact_mask() {
         let outset = mask();
         let outer = MaskGuard::block(SignalSet::EMPTY.with(Signal::USR2)).unwrap();
         assert_eq!(outer.before(), outset);
@@ -299,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn all_means_all_that_may_be_blocked() {
+    fn all_blocks_every_signal_that_can_be_blocked() {
         let _guard = MaskGuard::block(SignalSet::ALL).unwrap();
         let open: Vec<i32> = Signal::all()
             .filter(|&s| !mask().contains(s))

@@ -1,9 +1,9 @@
-//! One deadline behind a descriptor, and the clocks that it can use.
+//! A deadline as a descriptor, and the clocks for it.
 //!
-//! A timer that a loop can wait for without lending its timeout: the deadline is absolute, so there
-//! is no drift and nothing to compute again after an early wakeup. Relative and periodic timers were
-//! left out: for a period a host arms the next deadline, and decides what a late one means.
-//! So was the wall clock, which can be set: a jump would end every wait early or never.
+//! An event loop waits for the descriptor and does not need to compute a timeout for its poll. The deadline is
+//! absolute, so it does not drift, and an early wakeup changes nothing. Relative and periodic timers were rejected: for
+//! a period, the host arms the next deadline, and decides how to handle a late one. The wall clock was rejected because
+//! it can be set: after a jump, a wait would end too early or too late.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,21 +17,21 @@ use crate::time::Instant;
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
-/// A clock that cannot be set (clock_gettime(2)). Both start at about boot, so [`Instant`]s of the
-/// two must not be mixed.
+/// A clock that cannot be set (clock_gettime(2)). [`Instant`]s of two clocks must not be compared: after a suspend the
+/// clocks differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Clock {
-    /// `CLOCK_MONOTONIC`: stands still while the machine is suspended.
+    /// `CLOCK_MONOTONIC`: does not advance while the machine is suspended.
     #[default]
     Monotonic,
-    /// `CLOCK_BOOTTIME` (Linux 2.6.39; timers on it: 3.15): goes on while the machine is suspended;
-    /// a deadline that passed meanwhile fires at the resume.
+    /// `CLOCK_BOOTTIME` (Linux 2.6.39; with timers, Linux 3.15): advances while the machine is suspended. A deadline
+    /// that passes meanwhile fires at the resume.
     Boottime,
 }
 
 impl Clock {
-    /// What the clock says. No real syscall where the machine has a vDSO; never blocks.
+    /// The current time of the clock. Never blocks, and makes no system call where the machine has a vDSO (vdso(7)).
     ///
     /// ```
     /// use pidherd::timerfd::Clock;
@@ -55,8 +55,8 @@ impl Clock {
 
 /// A descriptor that becomes readable at a deadline: timerfd_create(2), Linux 2.6.25.
 ///
-/// It is close-on-exec and non-blocking; nothing here ever waits. It stays readable until the
-/// deadline is acknowledged or replaced.
+/// It is close-on-exec and non-blocking, and no method blocks. It stays readable until the deadline is acknowledged or
+/// replaced.
 ///
 /// A copy that fork(2) made shares the timer with the original, so its calls fail with
 /// [`OtherProcess`](crate::OtherProcess) inside.
@@ -77,16 +77,15 @@ pub struct TimerFd {
     owner: Owner,
     fd: OwnedFd,
     clock: Clock,
-    /// What the kernel has been told, or nothing once that has fired and was acknowledged.
+    /// The deadline that is armed in the kernel. `None` after it has fired and was acknowledged.
     armed: Option<Instant>,
 }
 
 impl TimerFd {
-    /// A timer on this clock, not armed.
+    /// A timer on this clock, which is not armed.
     ///
     /// # Errors
-    /// What timerfd_create(2) says: EMFILE, ENFILE, ENOMEM; EINVAL for a clock that the kernel is
-    /// too old for.
+    /// Those of timerfd_create(2): EMFILE, ENFILE, ENOMEM, and EINVAL for a clock that the kernel lacks.
     pub fn new(clock: Clock) -> io::Result<TimerFd> {
         let id = match clock {
             Clock::Monotonic => TimerfdClockId::Monotonic,
@@ -101,27 +100,27 @@ impl TimerFd {
         })
     }
 
-    /// The clock that its deadlines are on.
+    /// The clock of the deadlines.
     #[must_use]
     pub const fn clock(&self) -> Clock {
         self.clock
     }
 
-    /// The deadline that was armed last, unless it was acknowledged since.
+    /// The deadline that is armed; `None` if none is, or after it was acknowledged.
     #[must_use]
     pub const fn deadline(&self) -> Option<Instant> {
         self.armed
     }
 
-    /// Makes `deadline` the one deadline, instead of whatever was armed; `None` and
-    /// [`Instant::NEVER`] disarm. One that has passed fires at once.
+    /// Arms the timer with `deadline`, which replaces the previous deadline. `None` and [`Instant::NEVER`] disarm the
+    /// timer. A deadline in the past fires at once.
     ///
-    /// Costs no syscall if it is armed so already. An expiry of the old deadline that was not
-    /// acknowledged yet is forgotten.
+    /// Makes no system call if this deadline is already armed. An expiry of the previous deadline that was not
+    /// acknowledged is lost.
     ///
     /// # Errors
-    /// [`OtherProcess`](crate::OtherProcess) inside; else what timerfd_settime(2) says, where there is no error that a
-    /// caller could bring about. The timer then stays as it was.
+    /// [`OtherProcess`](crate::OtherProcess) inside, in a copy that fork(2) made. Otherwise those of
+    /// timerfd_settime(2), which no use of this type causes. The timer is then unchanged.
     pub fn arm(&mut self, deadline: Option<Instant>) -> io::Result<()> {
         self.owner.check()?;
         let deadline = deadline.filter(|&deadline| deadline != Instant::NEVER);
@@ -130,7 +129,7 @@ impl TimerFd {
         }
         let it_value = match deadline {
             None => timespec(0),
-            // To the kernel 0 means "disarm", and a caller that asks for 0 wants to be woken.
+            // For the kernel 0 means "disarm", but here 0 is a deadline in the past.
             Some(deadline) => timespec(deadline.as_nanos().max(1)),
         };
         let once = Itimerspec {
@@ -142,15 +141,14 @@ impl TimerFd {
         Ok(())
     }
 
-    /// Takes an expiry: whether the deadline has been reached. Afterwards the descriptor is not
-    /// readable, and if it was reached, the timer is not armed. Never blocks.
+    /// Acknowledges an expiry. Returns whether the deadline has been reached; the timer is then disarmed. Afterwards
+    /// the descriptor is not readable. Never blocks.
     ///
-    /// `false` is normal, even though a poll said "readable": the timer may have been armed anew
-    /// between the two.
+    /// `false` is normal even if the descriptor was readable before: the timer may have been armed again meanwhile.
     ///
     /// # Errors
-    /// [`OtherProcess`](crate::OtherProcess) inside; else what read(2) says, where there is no error that a caller
-    /// could bring about.
+    /// [`OtherProcess`](crate::OtherProcess) inside, in a copy that fork(2) made. Otherwise those of read(2), which no
+    /// use of this type causes.
     pub fn acknowledge(&mut self) -> io::Result<bool> {
         self.owner.check()?;
         let mut expirations = [0u8; 8];
@@ -177,7 +175,8 @@ impl From<TimerFd> for OwnedFd {
     }
 }
 
-/// The casts keep their values: the seconds of 64 bits of nanoseconds have 35 bits, the rest 30.
+/// Converts nanoseconds. The casts do not truncate: the seconds of a 64-bit number of nanoseconds have 35 bits, and the
+/// rest has 30.
 fn timespec(nanos: u64) -> Timespec {
     Timespec {
         tv_sec: (nanos / NANOS_PER_SECOND) as i64,
@@ -199,14 +198,14 @@ mod tests {
         poll(&mut [PollFd::new(timer, PollFlags::IN)], Some(&within)).unwrap() == 1
     }
 
-    /// What the kernel has: the time left.
-    fn left(timer: &TimerFd) -> Duration {
+    /// The remaining time in the kernel.
+    fn remaining(timer: &TimerFd) -> Duration {
         let value = rustix::time::timerfd_gettime(&timer.fd).unwrap().it_value;
         Duration::new(value.tv_sec as u64, value.tv_nsec as u32)
     }
 
     #[test]
-    fn a_child_does_not_get_it() {
+    fn the_descriptor_is_close_on_exec() {
         let timer = TimerFd::new(Clock::Monotonic).unwrap();
         assert_eq!(rustix::io::fcntl_getfd(&timer), Ok(rustix::io::FdFlags::CLOEXEC));
     }
@@ -235,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_that_has_passed_fires_at_once_zero_too() {
+    fn a_deadline_that_has_passed_fires_at_once() {
         for clock in CLOCKS {
             for nanos in [0, 1, clock.now().as_nanos() - 1] {
                 let mut timer = TimerFd::new(clock).unwrap();
@@ -253,13 +252,13 @@ mod tests {
                 let mut timer = TimerFd::new(clock).unwrap();
                 timer.arm(Some(Instant::from_nanos(nanos))).unwrap();
                 assert!(!readable(&timer, NOW), "{nanos}");
-                assert!(left(&timer) > Duration::from_secs(1 << 30), "{nanos}");
+                assert!(remaining(&timer) > Duration::from_secs(1 << 30), "{nanos}");
             }
         }
     }
 
     #[test]
-    fn none_and_never_disarm_and_forget_what_fired() {
+    fn none_and_never_disarm_and_discard_an_expiry() {
         for disarm in [None, Some(Instant::NEVER)] {
             let mut timer = TimerFd::new(Clock::Monotonic).unwrap();
             timer.arm(Some(Instant::ZERO)).unwrap();
@@ -268,7 +267,7 @@ mod tests {
             assert_eq!(timer.deadline(), None);
             assert!(!readable(&timer, NOW));
             assert!(!timer.acknowledge().unwrap());
-            assert_eq!(left(&timer), Duration::ZERO);
+            assert_eq!(remaining(&timer), Duration::ZERO);
         }
     }
 
@@ -281,7 +280,7 @@ mod tests {
         timer.arm(Some(later)).unwrap();
         assert!(!timer.acknowledge().unwrap(), "the event that was queued is gone");
         assert_eq!(timer.deadline(), Some(later), "and the new deadline is still armed");
-        assert!(left(&timer) > Duration::from_secs(3500));
+        assert!(remaining(&timer) > Duration::from_secs(3500));
     }
 
     #[test]
@@ -295,17 +294,17 @@ mod tests {
     }
 
     #[test]
-    fn arming_what_is_armed_makes_no_syscall() {
+    fn arming_the_same_deadline_makes_no_system_call() {
         let mut timer = TimerFd::new(Clock::Monotonic).unwrap();
         let deadline = Clock::Monotonic.now().saturating_add(Duration::from_secs(3600));
         timer.arm(Some(deadline)).unwrap();
-        // Disarm it behind the library's back: had it told the kernel again, it would be armed.
+        // The timer is disarmed without the library. A second system call would arm it again.
         let off = Itimerspec {
             it_interval: timespec(0),
             it_value: timespec(0),
         };
         rustix::time::timerfd_settime(&timer.fd, TimerfdTimerFlags::empty(), &off).unwrap();
         timer.arm(Some(deadline)).unwrap();
-        assert_eq!(left(&timer), Duration::ZERO);
+        assert_eq!(remaining(&timer), Duration::ZERO);
     }
 }

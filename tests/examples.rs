@@ -1,4 +1,4 @@
-//! The small hosts, as somebody runs them who has just copied them.
+//! The small example hosts, run as a new user would run them.
 
 mod common;
 #[path = "common/example.rs"]

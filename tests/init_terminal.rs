@@ -114,8 +114,8 @@ fn until_going_on(pids: &[u32]) {
     wait_until("they go on", SOON, || !pids.iter().any(|&pid| is_stopped(pid)));
 }
 
-/// Waits until a child of this process runs this program, and returns the child. A shell that has not got so far may miss
-/// a signal, or wait in vfork(2) for a child that has stopped before its exec.
+/// Waits until a child of this process runs this program, and returns the child. A shell that has not got so far may
+/// miss a signal, or wait in vfork(2) for a child that has stopped before its exec.
 fn until_it_runs(parent: u32, program: &str) -> u32 {
     let mut child = 0;
     wait_until("it runs", SOON, || {

@@ -1,5 +1,5 @@
-//! Processes that continue after the end of their first thread, while other threads run. Such a process looks like a zombie in /proc, and is
-//! alive.
+//! Processes with an ended first thread and other threads that run. Such a process is alive, but /proc shows the state
+//! of a zombie.
 
 mod common;
 mod host;
@@ -16,7 +16,8 @@ use pidherd::lifecycle::{Policy, Scope, Startup, StopLadder};
 use pidherd::supervisor::End;
 use pidherd::{Command, Exit, GroupSpec, Signal, Stdio};
 
-/// Runs a test that gets the path of a program that ends its first thread and ignores SIGTERM.
+/// Runs `body` in a process of its own, with the path of a program that ends its first thread while another one runs.
+/// The program ignores SIGTERM.
 fn leaderless(body: impl FnOnce(&PathBuf)) {
     if !elf::runs_or_skip() {
         return;

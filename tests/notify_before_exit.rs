@@ -205,9 +205,10 @@ fn every_message_of_an_ended_process_is_handled() {
     });
 }
 
-/// Moves to a network namespace with sockets that queue this many datagrams. Returns `false` if this user may not make one.
+/// Moves to a network namespace with sockets that queue this many datagrams. Returns `false` if this user may not make
+/// one.
 fn queue_of(datagrams: u32) -> bool {
-    // SAFETY: a number; the sockets that Rust knows of stay as they are.
+    // SAFETY: the argument is a number. Open sockets stay in the old namespace and are not changed.
     let unshared = unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0;
     unshared && fs::write("/proc/sys/net/unix/max_dgram_qlen", datagrams.to_string()).is_ok()
 }

@@ -1,6 +1,6 @@
-//! Eight threads begin spawns and let go of them in every order, while signals arrive at a high rate and freed memory is
-//! poisoned: a child that used memory after its parent has freed it would run into the poison, and a child that wrote to
-//! such memory would leave a trace in it.
+//! Eight threads begin spawns and let go of them in every order, while signals arrive at a high rate and freed memory
+//! is poisoned: a child that used memory after its parent has freed it would run into the poison, and a child that
+//! wrote to such memory would leave a trace in it.
 //!
 //! Stacks and other mappings are unmapped by the library itself, so a child that used one would be killed by SIGSEGV.
 //!
@@ -418,8 +418,8 @@ fn assert_failure(error: &SpawnError, expected: Expected) {
     assert_eq!((error.step(), error.errno()), (step, errno), "{error}");
 }
 
-/// A lease on the program, where the file system has leases. The last child that executed it may keep it open for another
-/// moment.
+/// A lease on the program, where the file system has leases. The last child that executed it may keep it open for
+/// another moment.
 fn take(path: &Path) -> Option<Lease> {
     let until = Instant::now() + SOON;
     loop {

@@ -303,7 +303,7 @@ fn start_slow(host: &mut Host, scope: Scope, cgroup: &TestCgroup, directory: Cgr
 }
 
 #[test]
-fn a_cgroup_whose_last_process_dies_late_is_removed_when_it_is_dead() {
+fn a_cgroup_is_removed_when_its_last_process_ends_late() {
     in_cgroup(|cgroup, directory| {
         for mut host in [Host::new(), Host::with_own_epoll()] {
             let id = start_slow(&mut host, Scope::Process, cgroup, directory.clone());

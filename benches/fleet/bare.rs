@@ -1,4 +1,5 @@
-//! The contender *bare clone3 in flight*: the system calls that a launcher makes for each spawn, and no code around them.
+//! The contender *bare clone3 in flight*: the system calls that a launcher makes for each spawn, and no code around
+//! them.
 //!
 //! As many children as with the launcher are in flight at a time. The words that the kernel zeroes are looked at when
 //! the epoll says so, which also contains a timer.

@@ -14,8 +14,8 @@
 //!
 //! PID 1 cannot stop. Its command is continued after a `^Z`, since nothing else would continue it.
 //!
-//! If init's group is that of an outer PID namespace, as with unshare(1), it has no number here, so a terminal could not
-//! be given back. There the command stays in that group, unless it is to have one for `-g`.
+//! If init's group is that of an outer PID namespace, as with unshare(1), it has no number here, so a terminal could
+//! not be given back. There the command stays in that group, unless it is to have one for `-g`.
 
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal};

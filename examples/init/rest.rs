@@ -1,10 +1,10 @@
 //! The processes that remain when the command has ended: descendants of it, which init has adopted. They get SIGTERM,
 //! time, and SIGKILL; this module finds them and signals them.
 //!
-//! PID 1 sends signals to all of its namespace. A subreaper finds its descendants in /proc: by the lists of children, so
-//! that the work does not grow with the machine's other processes, or by the parents of all processes where the kernel
-//! has no such lists. Neither is exact while processes are born and end, so a descendant can be missed: SIGKILL is sent
-//! until none is left.
+//! PID 1 sends signals to all of its namespace. A subreaper finds its descendants in /proc: by the lists of children,
+//! so that the work does not grow with the machine's other processes, or by the parents of all processes where the
+//! kernel has no such lists. Neither is exact while processes are born and end, so a descendant can be missed: SIGKILL
+//! is sent until none is left.
 
 use std::collections::HashMap;
 use std::fs;

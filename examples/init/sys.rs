@@ -57,7 +57,8 @@ pub fn reset_disposition(signal: Signal) -> io::Result<()> {
     }
 }
 
-/// Asks for a signal when the parent ends (PR_SET_PDEATHSIG(2const)). If it has ended already, the signal comes at once.
+/// Asks for a signal when the parent ends (PR_SET_PDEATHSIG(2const)). If it has ended already, the signal comes at
+/// once.
 pub fn signal_at_parents_end(signal: Signal) -> io::Result<()> {
     // SAFETY: it takes a number.
     checked(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal.as_raw() as libc::c_ulong) })?;

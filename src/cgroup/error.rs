@@ -19,20 +19,20 @@ pub enum CgroupError {
         path: PathBuf,
     },
     /// The path is a file, or leads through one.
-    #[error("{path:?} is not a directory")]
+    #[error("cannot use {path:?} as a cgroup: it is not a directory")]
     NotADirectory {
         /// The path of the file.
         path: PathBuf,
     },
     /// The directory is in another file system. Where both versions of cgroups are mounted, version 2 is often at
     /// `/sys/fs/cgroup/unified`.
-    #[error("{path:?} is not in a cgroup file system")]
+    #[error("cannot use {path:?} as a cgroup: it is not in a cgroup file system")]
     NotACgroup {
         /// The path of the directory.
         path: PathBuf,
     },
     /// The directory is a cgroup of version 1, which lacks the files that are needed here.
-    #[error("{path:?} is a cgroup of version 1, and it takes version 2")]
+    #[error("cannot use cgroup {path:?}: it is of version 1, and version 2 is required")]
     Version1 {
         /// The path of the cgroup.
         path: PathBuf,
@@ -47,54 +47,54 @@ pub enum CgroupError {
     },
     /// The directory is a threaded cgroup, or the root of a threaded subtree. The cgroups in it hold threads, and
     /// cannot list or kill processes.
-    #[error("cgroup {path:?} is of a threaded subtree, which keeps no processes apart")]
+    #[error("cannot use cgroup {path:?}: it is threaded, or the root of a threaded subtree")]
     Threaded {
         /// The path of the cgroup.
         path: PathBuf,
     },
     /// A cgroup of this name exists already.
-    #[error("cgroup {path:?} is there already")]
+    #[error("cannot make cgroup {path:?}: it exists already")]
     Exists {
         /// The path of the cgroup.
         path: PathBuf,
     },
     /// A cgroup cannot or should not have this name.
-    #[error("{name:?} is no name for a cgroup: {why}")]
+    #[error("cannot use {name:?} as the name of a cgroup: {why}")]
     Name {
-        /// The name.
+        /// The rejected name.
         name: OsString,
         /// The fault of the name.
         why: &'static str,
     },
     /// The calling process is in the cgroup, and would be killed with it.
-    #[error("cgroup {path:?} is the one that this process lives in")]
+    #[error("cannot use cgroup {path:?}: this process is in it, and would be killed with it")]
     Own {
         /// The path of the cgroup.
         path: PathBuf,
     },
     /// One cgroup more is not allowed by `cgroup.max.descendants` or `cgroup.max.depth`, here or above.
-    #[error("cannot make cgroup {path:?}: there are as many as are allowed, or it would be too deep")]
+    #[error("cannot make cgroup {path:?}: cgroup.max.descendants or cgroup.max.depth does not allow it")]
     Limit {
         /// The path of the cgroup that could not be made.
         path: PathBuf,
     },
     /// A file of a cgroup cannot or should not be written.
-    #[error("{name:?} is no file of a cgroup to write a limit into: {why}")]
+    #[error("cannot write a limit to the cgroup file {name:?}: {why}")]
     FileName {
         /// The file's name.
         name: OsString,
-        /// The reason.
+        /// The reason of the refusal.
         why: &'static str,
     },
     /// The file does not exist: its name is misspelt, or it needs a later kernel.
-    #[error("a cgroup has no file {path:?}")]
+    #[error("cannot write to {path:?}: there is no such cgroup file")]
     NoFile {
         /// The path of the file.
         path: PathBuf,
     },
-    /// The file is of a controller that the cgroups in the directory do not have: it is not enabled in the
-    /// directory's `cgroup.subtree_control`, or not available at all.
-    #[error("the cgroups in {path:?} have no {controller} controller: its cgroup.subtree_control does not enable it")]
+    /// The file is of a controller that the cgroups in the directory do not have: it is not enabled in the directory's
+    /// `cgroup.subtree_control`, or not available at all.
+    #[error("cannot use the {controller} controller in {path:?}: its cgroup.subtree_control does not enable it")]
     NoController {
         /// The path of the directory.
         path: PathBuf,

@@ -143,8 +143,7 @@ pub struct CgroupUsage {
     /// The largest amount of memory in use at one time, in bytes, including file caches: `memory.peak` of the memory
     /// controller (Linux 5.19).
     pub memory_peak: Option<u64>,
-    /// The most processes and threads that there were at a time: `pids.peak`, of the pids controller (Linux 6.1; not yet
-    /// 5.10).
+    /// The largest number of processes and threads at one time: `pids.peak` of the pids controller (Linux 6.1).
     pub pids_peak: Option<u64>,
 }
 
@@ -188,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_does_something_to_the_cgroup_is_refused_by_name() {
+    fn a_file_that_is_an_action_is_refused_by_name() {
         for (name, _) in ACTIONS {
             let refused = file(str::from_utf8(name).unwrap(), "1").check().unwrap_err();
             assert!(matches!(refused, CgroupError::FileName { .. }), "{refused}");
@@ -203,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_controller_is_what_stands_before_the_first_dot() {
+    fn the_controller_is_the_name_before_the_first_dot() {
         for (name, controller) in [
             ("memory.swap.max", Some("memory")),
             ("cpuset.cpus", Some("cpuset")),

@@ -1,4 +1,4 @@
-//! The processes in a cgroup, and how to signal all of them and no other one.
+//! The processes in a cgroup, and signals to all of them and to no other process.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -20,27 +20,27 @@ use crate::signal::Signal;
 use crate::sys::descriptors::above_standard;
 use crate::sys::process::{send_signal, signal_by_number};
 
-/// How many processes are held by pidfds at a time.
+/// The largest number of pidfds that are open at a time.
 const BATCH: usize = 64;
 
-/// After this many rounds, in which new processes kept appearing, killing them one by one is given up.
+/// The largest number of rounds in which processes are killed one by one, while new processes appear.
 const MOST_ROUNDS: u32 = 256;
 
-/// So many rounds in a row without a new process, and all of them have got their signal. One is not
-/// enough: a child is listed a moment after its fork can't be stopped any more.
+/// After this many rounds in a row without a new process, all processes have got the signal. One round does not
+/// suffice: a forked child appears in the list shortly after a signal could have prevented the fork.
 const QUIET_ROUNDS: u32 = 4;
 
 /// The processes in a cgroup.
 #[derive(Default)]
 pub(super) struct Members {
-    /// Their numbers as seen from here, each once, in order.
+    /// The numbers of the processes in this PID namespace, sorted, each once.
     pub numbers: BTreeSet<u32>,
-    /// Whether there are more, in a PID namespace that is not to be seen from here.
+    /// Whether there are more processes, in a PID namespace that is not visible from here.
     pub hidden: bool,
 }
 
 impl Members {
-    /// Those of a cgroup and of all below it.
+    /// The processes of a cgroup and of all cgroups below it.
     pub fn below(cgroup: BorrowedFd<'_>) -> io::Result<Members> {
         let mut all = Members::default();
         let enter = |dir: BorrowedFd<'_>| {
@@ -66,7 +66,7 @@ impl Members {
         members
     }
 
-    /// The processes of these threads. A thread that is gone has none any more.
+    /// The processes of these threads. A thread that has ended is skipped.
     fn of_threads(self) -> Members {
         let numbers = self.numbers.into_iter().filter_map(procfs::process_of_thread);
         Members {
@@ -78,16 +78,16 @@ impl Members {
 
 /// The file that lists the processes of one cgroup. One descriptor serves both reads.
 ///
-/// The file is `cgroup.procs`, which lists processes by their first threads. If the first thread of a process had
-/// ended when the process was moved into the cgroup, only `cgroup.threads` lists the process, by its live threads
-/// (seen on Linux 6.18).
+/// The file is `cgroup.procs`, which lists processes by their first threads. If the first thread of a process had ended
+/// when the process was moved into the cgroup, only `cgroup.threads` lists the process, by its live threads (seen on
+/// Linux 6.18).
 pub(super) struct List {
     file: File,
     lists_threads: bool,
 }
 
 impl List {
-    /// The list that has anything, and what it has. `None` if the cgroup was removed.
+    /// The list that has an entry, and its content. `None` if the cgroup was removed.
     pub fn of(cgroup: BorrowedFd<'_>) -> io::Result<Option<(List, Members)>> {
         let Some(mut list) = List::open(cgroup, false)? else {
             return Ok(None);
@@ -134,17 +134,17 @@ impl List {
     }
 }
 
-/// What became of a signal to many.
+/// The result of a signal to many processes.
 #[derive(Default)]
 pub(super) struct Sent {
     pub reached: BTreeSet<u32>,
     /// The processes that may not be signalled.
     pub beyond: BTreeSet<u32>,
-    /// The first refusal.
+    /// The first error of a refused signal.
     pub refused: Option<io::Error>,
 }
 
-/// Sends a signal to each process in a cgroup and below, but for those that `sent` names already.
+/// Sends a signal to each process in a cgroup and below it, except for those that `sent` contains already.
 pub(super) fn signal_each(cgroup: BorrowedFd<'_>, signal: Signal, sent: &mut Sent) -> io::Result<()> {
     tree::walk(cgroup, |dir| signal_in(dir, signal, sent), |_, _| Ok(()))
 }
@@ -156,7 +156,7 @@ fn signal_in(cgroup: BorrowedFd<'_>, signal: Signal, sent: &mut Sent) -> io::Res
     }
 }
 
-/// The same for these numbers, which were in the list a moment ago.
+/// The same for these numbers, which have just been read from the list.
 pub(super) fn signal_listed(
     list: &mut List,
     numbers: impl IntoIterator<Item = u32>,
@@ -166,8 +166,8 @@ pub(super) fn signal_listed(
     let mut numbers = numbers.into_iter().peekable();
     while numbers.peek().is_some() {
         let held = hold(&mut numbers)?;
-        // The order decides: pidfd, list, signal. A process that lives to get the signal has lived since the pidfd was
-        // opened. So the number was its own when the list was read, and it is the process in the list.
+        // The order is important: pidfd, list, signal. A process that gets the signal has been alive since the pidfd
+        // was opened. So it had this number when the list was read, and it is the process in the list.
         let still = list.read()?.numbers;
         for (number, pidfd) in held.iter().filter(|(number, _)| still.contains(number)) {
             if sent.reached.contains(number) {
@@ -186,10 +186,10 @@ pub(super) fn signal_listed(
     Ok(())
 }
 
-/// Signals a process that is known to have had this number after its pidfd was opened.
+/// Signals a process that had this number after its pidfd was opened.
 ///
-/// Where pidfd_send_signal(2) is refused, as by the filter of a container, that is done by number, and right after the pidfd
-/// has told that the process has not ended: no other process has its number then.
+/// Where pidfd_send_signal(2) is refused, for example by the filter of a container, the signal is sent by number, right
+/// after the pidfd has shown that the process has not ended. Then no other process has its number.
 fn send(pidfd: &OwnedFd, number: u32, signal: Signal) -> io::Result<()> {
     match send_signal(pidfd.as_fd(), signal.as_raw(), false) {
         Err(refused) if matches!(Errno::from_io_error(&refused), Some(Errno::PERM | Errno::NOSYS)) => {
@@ -202,7 +202,7 @@ fn send(pidfd: &OwnedFd, number: u32, signal: Signal) -> io::Result<()> {
     }
 }
 
-/// Takes as many numbers as there may be pidfds at a time, and opens those.
+/// Takes the next numbers, as many as pidfds may be open at a time, and opens their pidfds.
 fn hold(numbers: &mut Peekable<impl Iterator<Item = u32>>) -> io::Result<Vec<(u32, OwnedFd)>> {
     let mut held = Vec::with_capacity(BATCH);
     while let Some(&number) = numbers.peek().filter(|_| held.len() < BATCH) {
@@ -210,7 +210,7 @@ fn hold(numbers: &mut Peekable<impl Iterator<Item = u32>>) -> io::Result<Vec<(u3
             None => {}
             Some(pid) => match pidfd_open(pid, PidfdFlags::empty()).and_then(above_standard) {
                 Ok(pidfd) => held.push((number, pidfd)),
-                // It has ended meanwhile; or the number is a thread's by now, which both others say.
+                // ESRCH: the process has ended meanwhile. The other two errors: the number belongs to a thread now.
                 Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) => {}
                 Err(Errno::MFILE | Errno::NFILE) if !held.is_empty() => break,
                 Err(errno) => return Err(errno.into()),
@@ -221,10 +221,10 @@ fn hold(numbers: &mut Peekable<impl Iterator<Item = u32>>) -> io::Result<Vec<(u3
     Ok(held)
 }
 
-/// Does what `cgroup.kill` does, on kernels without it.
+/// Replaces `cgroup.kill` on kernels without it.
 ///
-/// No process in a frozen cgroup gets so far as to fork again, and SIGKILL reaches it all the same. Without the freeze,
-/// processes on several processors could fork faster than one processor can list and kill.
+/// A process in a frozen cgroup cannot fork again, and SIGKILL still ends it. Without the freeze, processes on several
+/// processors could fork faster than one processor can list and kill them.
 pub(super) fn kill_each(cgroup: BorrowedFd<'_>) -> io::Result<()> {
     let _thawed_at_the_end = Freeze::new(cgroup);
     let mut known = BTreeSet::new();
@@ -246,13 +246,13 @@ pub(super) fn kill_each(cgroup: BorrowedFd<'_>) -> io::Result<()> {
                 None => Ok(()),
             };
         }
-        // A process must run to die of the signal.
+        // A killed process ends only when it gets a processor.
         thread::yield_now();
     }
     Err(Remaining(Members::below(cgroup)?).into())
 }
 
-/// Keeps a cgroup frozen, unless it was frozen before or can't be.
+/// Keeps a cgroup frozen until it is dropped. Does nothing if the cgroup was frozen before or cannot be frozen.
 struct Freeze<'a>(Option<BorrowedFd<'a>>);
 
 impl<'a> Freeze<'a> {
@@ -286,7 +286,7 @@ impl fmt::Display for Remaining {
             write!(f, " and so on")?;
         }
         if *hidden {
-            write!(f, ", and others in a PID namespace that can't be seen from here")?;
+            write!(f, ", and others in a PID namespace that is not visible from here")?;
         }
         Ok(())
     }
@@ -322,7 +322,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "10 processes remain in the cgroup: 1, 2, 3, 4, 5, 6, 7, 8 and so on, and others in a PID namespace \
-             that can't be seen from here"
+             that is not visible from here"
         );
     }
 }

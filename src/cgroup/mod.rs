@@ -1,30 +1,33 @@
 //! Control of a whole tree of processes by one handle: a cgroup for each instance.
 //!
 //! A process leaves its process group when it calls `setsid`, and its parent when it is forked twice. It does not leave
-//! its cgroup (cgroups(7), version 2): what is started in one stays in it with all its descendants, and the kernel tells
-//! when the last of them is gone. So this is the only scope in which it is known that everything is dead.
+//! its cgroup (cgroups(7), version 2): a process that is started in a cgroup stays in it with all its descendants, and
+//! the kernel reports when the last of them has ended. So only this scope certainly contains all processes of an
+//! instance.
 //!
-//! Three files of the kernel do the work. `cgroup.kill` (Linux 5.14) kills the subtree, with every fork that races with
-//! it. `cgroup.events` tells whether anything lives there, and tells an epoll when that changes. `cgroup.procs` lists the
-//! processes, for all other signals. The files are opened relative to directory descriptors and never by paths: a path may
-//! be renamed or mounted over between two calls.
+//! The module uses three files of the kernel. `cgroup.kill` (Linux 5.14) kills all processes of the subtree, including
+//! those that are forked meanwhile. `cgroup.events` shows whether a process is alive there, and an epoll reports its
+//! changes. `cgroup.procs` lists the processes, for all other signals. The files are opened relative to directory
+//! descriptors and never by paths, because another file system can be mounted over a path between two calls.
 //!
-//! A number from `cgroup.procs` may belong to another process by the time it is used. So a pidfd of that number is opened
-//! first, and then the number is looked for in the list once more. A signal through the pidfd reaches that process or
-//! none, and a process that it still reaches has had its number all the time: it is the one in the list. Where a filter
-//! refuses such signals, kill(2) is called right after the pidfd has shown that the process has not ended.
+//! A number from `cgroup.procs` can belong to another process when it is used. So first a pidfd of that number is
+//! opened, and then the list is read once more. A signal through the pidfd reaches the process of the pidfd or no
+//! process. A process that it reaches has had its number since the pidfd was opened, so it is the process in the list.
+//! Where a filter refuses such signals, kill(2) is called right after the pidfd has shown that the process has not
+//! ended.
 //!
-//! The host says which directory is used ([`CgroupDir`]): it is *delegated* by an administrator or by a service manager,
-//! which leaves it alone from then on. To look for one, or to move the host itself, was rejected: another program may
-//! manage the machine's cgroups. Controllers are not enabled here either: that is for the host to do, in the
-//! `cgroup.subtree_control` of the directory. Limits for all instances together are written into the files of the
-//! directory. A cgroup that a supervisor gives to a run is made anew each time, so limits for each run are told to the
-//! supervisor ([`GroupSpec::cgroup_file`](crate::GroupSpec::cgroup_file)), which writes them before the program starts.
-//! Processes are not moved by their numbers either: a child is created in its cgroup (CLONE_INTO_CGROUP, Linux 5.7) or
-//! enters it before its program runs, since a fork before the move would escape.
+//! The host chooses the directory ([`CgroupDir`]). It is *delegated*: an administrator or a service manager has made
+//! it, and does not change it from then on. Choosing a directory automatically, or moving the host to another cgroup,
+//! was rejected, because another program may manage the cgroups of the machine. The library does not enable
+//! controllers: the host does so, in the `cgroup.subtree_control` of the directory. The host writes limits for all
+//! instances together to the files of the directory. A supervisor makes a new cgroup for each run, so limits for each
+//! run are a part of the group's description ([`GroupSpec::cgroup_file`](crate::GroupSpec::cgroup_file)). The
+//! supervisor writes them before the program starts. Processes are not moved into a cgroup by their numbers, because a
+//! process that is forked before the move would stay outside. A child is created in its cgroup (CLONE_INTO_CGROUP,
+//! Linux 5.7), or enters it before its program runs.
 //!
-//! Nothing in this module blocks, except for moments in which the kernel's cgroup lock is held. A killed process takes a
-//! while to die, so [`Cgroup::kill`] returns before it is dead.
+//! No call of this module blocks, except while another process holds the kernel's cgroup lock. A killed process takes
+//! some time to end, so [`Cgroup::kill`] returns before its processes have ended.
 //!
 //! ```no_run
 //! use pidherd::cgroup::{Cgroup, CgroupDir};
@@ -86,8 +89,8 @@ const PROBE_NAMES: u32 = 16;
 /// A directory of the cgroup v2 hierarchy that has been delegated to the host. Each instance can have a cgroup of its
 /// own in it.
 ///
-/// A clone is the same directory, by the same descriptor. Two values are equal if they are the same directory, even
-/// if they were opened in different ways.
+/// A clone shares the descriptor. Two values are equal if they refer to the same directory, even if they were opened by
+/// different paths.
 #[derive(Clone)]
 pub struct CgroupDir {
     inner: Arc<Inner>,
@@ -106,15 +109,15 @@ struct Inner {
 type Identity = (u64, u64);
 
 impl CgroupDir {
-    /// Opens a directory and checks whether it can be used, so that an error comes when it is configured and not when
-    /// something is to be stopped later.
+    /// Opens a directory and checks whether it can be used, so that an error is reported at configuration and not at a
+    /// later stop.
     ///
-    /// The check makes a cgroup called `pidherd-probe-PID-N` in the directory, and removes it again: permission bits
-    /// do not show a read-only mount, a security module or a limit.
+    /// The check makes a cgroup called `pidherd-probe-PID-N` in the directory, and removes it again: permission bits do
+    /// not show a read-only mount, a security module or a limit.
     ///
-    /// The directory may have controllers enabled for its children (`cgroup.subtree_control`). A host that is not
-    /// root can start a child in it only if the host may also write to `cgroup.procs` of the nearest common ancestor
-    /// of the directory and its own cgroup. Therefore the host should itself live in the delegated tree.
+    /// The directory may have controllers enabled for its children (`cgroup.subtree_control`). A host that is not root
+    /// can start a child in it only if the host may also write to `cgroup.procs` of the nearest common ancestor of the
+    /// directory and its own cgroup. Therefore the host should itself live in the delegated tree.
     ///
     /// # Errors
     /// [`CgroupError`]: the path does not exist, is no directory, is no cgroup or is a cgroup of version 1; the
@@ -136,7 +139,7 @@ impl CgroupDir {
         CgroupDir::checked(tree::open(fd, c"."), path)
     }
 
-    /// A value that differs from others by its number and has no other use.
+    /// A value for tests that differs from others only by its number.
     #[cfg(test)]
     pub(crate) fn pretended(number: u64) -> CgroupDir {
         let inner = Inner {
@@ -154,22 +157,22 @@ impl CgroupDir {
         &self.inner.path
     }
 
-    /// Makes the cgroup `name` in the directory, or takes over an existing one. To clone children into a cgroup,
-    /// prefer [`make`](CgroupDir::make).
+    /// Makes the cgroup `name` in the directory, or takes over an existing one. To clone children into a cgroup, prefer
+    /// [`make`](CgroupDir::make).
     ///
-    /// An existing cgroup was made by the host, which can have set limits; the limits stay. Or a killed supervisor
-    /// left it behind: **every process that lives in it is killed**. The kill takes a moment;
-    /// [`Cgroup::is_populated`] shows the result, and [`Cgroup::clear`] cleans up afterwards. If no process lives in
-    /// the cgroup, it is cleared at once. In both cases a frozen cgroup is thawed.
+    /// An existing cgroup was made by the host, which can have set limits; the limits stay. Or a killed supervisor left
+    /// it behind: **every process that lives in it is killed**. The kill takes a moment; [`Cgroup::is_populated`] shows
+    /// the result, and [`Cgroup::clear`] cleans up afterwards. If no process lives in the cgroup, it is cleared at
+    /// once. In both cases a frozen cgroup is thawed.
     ///
-    /// Two instances must not have the same name. The name is a file name of at most 255 bytes without a line feed.
-    /// It must not be a name that the kernel can give to a file of its own: `cgroup` or a controller before the first
-    /// dot, as in `cgroup.procs` and `memory.max`.
+    /// Two instances must not have the same name. The name is a file name of at most 255 bytes without a line feed. It
+    /// must not be a name that the kernel can give to a file of its own: `cgroup` or a controller before the first dot,
+    /// as in `cgroup.procs` and `memory.max`.
     ///
     /// # Errors
     /// [`CgroupError::Name`] for an impossible name; [`CgroupError::Own`] if the calling process itself is in the
-    /// cgroup; [`CgroupError::Limit`]; the errors of [`open`](CgroupDir::open), if the directory has changed since;
-    /// and the errors of the cleanup.
+    /// cgroup; [`CgroupError::Limit`]; the errors of [`open`](CgroupDir::open), if the directory has changed since; and
+    /// the errors of the cleanup.
     ///
     /// ```no_run
     /// # use pidherd::cgroup::{CgroupDir, CgroupError};
@@ -193,10 +196,10 @@ impl CgroupDir {
 
     /// Makes the cgroup `name` in the directory. No cgroup of that name may exist.
     ///
-    /// Children are cloned into such a cgroup. A cgroup that was ever killed through `cgroup.kill` is not suitable
-    /// for that: the kernel compares how often the new child's cgroup was killed with how often its parent's cgroup
-    /// was killed, takes the difference for a kill that raced with the fork, and kills the child (seen on Linux
-    /// 6.18). A new cgroup of the same name does not have this problem.
+    /// Children are cloned into such a cgroup. A cgroup that was ever killed through `cgroup.kill` is not suitable for
+    /// that: the kernel compares how often the new child's cgroup was killed with how often its parent's cgroup was
+    /// killed, takes the difference for a kill that raced with the fork, and kills the child (seen on Linux 6.18). A
+    /// new cgroup of the same name does not have this problem.
     ///
     /// # Errors
     /// [`CgroupError::Exists`], and otherwise the errors of [`leaf`](CgroupDir::leaf).
@@ -207,7 +210,7 @@ impl CgroupDir {
         let leaf = self.opened(name.clone(), &path);
         if leaf.is_err() {
             // The new cgroup is empty, so its removal is the cleanup; the first error is the one to report.
-            let _cleaned = tree::remove(self.as_fd(), &name);
+            let _reported_by_first_error = tree::remove(self.as_fd(), &name);
         }
         leaf
     }
@@ -257,7 +260,7 @@ impl CgroupDir {
     fn opened(&self, name: CString, path: &Path) -> Result<Cgroup, CgroupError> {
         let fd = tree::open(self.as_fd(), &name).map_err(|errno| CgroupError::failed(path, "open", errno))?;
         check_type(fd.as_fd(), path, CAN_HOLD_PROCESSES)?;
-        let identity = identity(&fd).map_err(|errno| CgroupError::failed(path, "look at", errno))?;
+        let identity = identity(&fd).map_err(|errno| CgroupError::failed(path, "read", errno))?;
         Ok(Cgroup {
             dir: self.clone(),
             name,
@@ -271,7 +274,7 @@ impl CgroupDir {
         check_version(fd.as_fd(), &path)?;
         check_type(fd.as_fd(), &path, CAN_HOLD_LEAVES)?;
         probe(fd.as_fd(), &path)?;
-        let identity = identity(&fd).map_err(|errno| CgroupError::failed(&path, "look at", errno))?;
+        let identity = identity(&fd).map_err(|errno| CgroupError::failed(&path, "read", errno))?;
         Ok(CgroupDir::new(fd, path, identity, c"cgroup.kill"))
     }
 
@@ -317,7 +320,8 @@ impl fmt::Debug for CgroupDir {
 /// Dropping the value neither kills a process nor removes the cgroup: [`kill`](Cgroup::kill) and
 /// [`remove`](Cgroup::remove) do. A program that leaves a cgroup behind finds it again by its name.
 ///
-/// Once it has been removed, here or elsewhere, all calls but [`events`](Cgroup::events) answer as for an empty one.
+/// After the cgroup was removed, here or elsewhere, all calls except [`events`](Cgroup::events) return the same results
+/// as for an empty cgroup.
 pub struct Cgroup {
     dir: CgroupDir,
     name: CString,
@@ -353,7 +357,7 @@ impl Cgroup {
     /// Whether any process is alive in the cgroup or below it. Zombies do not count.
     ///
     /// # Errors
-    /// `EMFILE`, `ENFILE` or `ENOMEM`: there was no descriptor to read the file with.
+    /// `EMFILE`, `ENFILE` or `ENOMEM`: no descriptor or memory was free.
     pub fn is_populated(&self) -> io::Result<bool> {
         match tree::read(self.fd(), c"cgroup.events") {
             Ok(content) => tree::is_populated(&content),
@@ -365,8 +369,8 @@ impl Cgroup {
     /// Whether the cgroup is frozen or about to freeze, by its own `cgroup.freeze` or by that of a mounted ancestor
     /// (Linux 5.2).
     ///
-    /// A child that is started in a frozen cgroup freezes before it runs. A caller that waits for its exec, as the spawn of
-    /// this library does, waits until it is thawed or killed.
+    /// A child that is started in a frozen cgroup freezes before it runs. A caller that waits for its exec, as
+    /// [`Spawner::spawn`](crate::Spawner::spawn) does, waits until the cgroup is thawed or the child is killed.
     ///
     /// # Errors
     /// As [`is_populated`](Cgroup::is_populated).
@@ -387,8 +391,8 @@ impl Cgroup {
             .try_for_each(|file| file.write(Place { fd, path }, directory))
     }
 
-    /// The resources that were used in the cgroup and below it since it was made, as far as the kernel counts them.
-    /// All values of a removed cgroup are `None`.
+    /// The resources that were used in the cgroup and below it since it was made, as far as the kernel counts them. All
+    /// values of a removed cgroup are `None`.
     ///
     /// Reads three files. Does not block.
     #[must_use]
@@ -403,10 +407,10 @@ impl Cgroup {
     /// The descriptor stays ready until [`acknowledge`](Cgroup::acknowledge) has read it. Do not wait for `EPOLLIN`:
     /// the file is always readable. Each open descriptor from this call has its own readiness.
     ///
-    /// Changes before the call are not reported: call `is_populated` after it. The kernel reports changes at
-    /// intervals of at least 10 ms, so the last change can be reported that much later. A reported change can be a
-    /// freeze, or already undone. The removal of the cgroup is not reported. The descriptor outlives the cgroup; take
-    /// it out of a set before the removal.
+    /// Changes before the call are not reported: call `is_populated` after it. The kernel reports changes at intervals
+    /// of at least 10 ms, so the last change can be reported that much later. A reported change can be a freeze, or
+    /// already undone. The removal of the cgroup is not reported. The descriptor outlives the cgroup; take it out of a
+    /// set before the removal.
     ///
     /// # Errors
     /// `ENOENT` if the cgroup was removed; `EMFILE`, `ENFILE`, `ENOMEM`.
@@ -416,9 +420,9 @@ impl Cgroup {
         Ok(events)
     }
 
-    /// Reads a descriptor from [`events`](Cgroup::events), and returns whether the cgroup is populated. Afterwards
-    /// the descriptor is ready only at the next change. The call is harmless when nothing has changed. It returns
-    /// `false` for a removed cgroup.
+    /// Reads a descriptor from [`events`](Cgroup::events), and returns whether the cgroup is populated. Afterwards the
+    /// descriptor is ready only at the next change. The call is harmless when nothing has changed. It returns `false`
+    /// for a removed cgroup.
     ///
     /// # Errors
     /// `InvalidData` if the file is not a `cgroup.events`; no other error is expected.
@@ -431,25 +435,26 @@ impl Cgroup {
         }
     }
 
-    /// Kills every process in the cgroup and below it, including processes that are forked meanwhile. The processes
-    /// die a moment later; [`events`](Cgroup::events) reports when.
+    /// Kills every process in the cgroup and below it, including processes that are forked meanwhile. The processes die
+    /// a moment later; [`events`](Cgroup::events) reports when.
     ///
-    /// Processes that are still there after `cgroup.kill` get SIGKILL through a pidfd: the kernel skips a process
-    /// with an ended first thread while other threads live (seen on Linux 6.18).
+    /// Processes that remain after `cgroup.kill` get SIGKILL through a pidfd: the kernel skips a process in which the
+    /// first thread has ended and others run (seen on Linux 6.18).
     ///
     /// Before Linux 5.14 there is no `cgroup.kill`, and a write to it can be refused. Then the library freezes the
     /// cgroup, kills every process through a pidfd until no other process appears, and thaws the cgroup.
     ///
     /// # Errors
-    /// `EACCES`, `EPERM`, `EROFS`: `cgroup.kill` may not be written to, and the processes could not be killed one by one
-    /// either. Before 5.14 `EPERM`, if a process may not be signalled, which only `cgroup.kill` could kill for a user
-    /// other than root; `EMFILE`; and an error of the kind `ResourceBusy` that names the processes that remain,
-    /// if there is no end of them, or some are in a PID namespace that is not to be seen from here.
+    /// `EACCES`, `EPERM`, `EROFS`: `cgroup.kill` may not be written, and the processes could not be killed one by one
+    /// either. Before 5.14: `EPERM` if this process may not signal one of the processes; `EMFILE`; and an error of the
+    /// kind `ResourceBusy` that lists the remaining processes, if new ones appear without end, or some are in a PID
+    /// namespace that is not visible from here.
     pub fn kill(&self) -> io::Result<()> {
         match tree::write(self.fd(), self.dir.inner.kill_file, b"1") {
             Ok(()) => {
                 if self.is_populated().unwrap_or(true) {
-                    // All other processes are dying already, so a failure here does not mean that a process lives on.
+                    // All other processes are already being killed, so a failure here does not mean that a process
+                    // survives.
                     let _dying = members::signal_each(self.fd(), Signal::KILL, &mut Sent::default());
                 }
                 Ok(())
@@ -460,12 +465,11 @@ impl Cgroup {
         }
     }
 
-    /// Sends `signal` to every process in the cgroup and below it, and returns the number of processes that it
-    /// reached.
+    /// Sends `signal` to every process in the cgroup and below it, and returns the number of processes that it reached.
     ///
-    /// It reaches no process outside. A process that is forked meanwhile may be missed, and processes in a PID namespace
-    /// that can't be seen from here are skipped. To end everything, use [`kill`](Cgroup::kill). With n processes it makes about 3 n system calls and takes at most 64
-    /// descriptors at a time, or as few as there are.
+    /// It reaches no process outside. It can miss a process that is forked meanwhile, and it skips processes in a PID
+    /// namespace that is not visible from here. To end everything, use [`kill`](Cgroup::kill). With n processes it
+    /// makes about 3 n system calls. It uses at most 64 descriptors at a time, or fewer if fewer are free.
     ///
     /// # Errors
     /// As with kill(2), `EPERM` for a process is an error only if no other process was reached. `EMFILE`, `ENFILE`:
@@ -488,7 +492,8 @@ impl Cgroup {
         (reached, done.and(refused.map_or(Ok(()), Err)))
     }
 
-    /// The processes in it and below, for showing: sorted, without those in a PID namespace that can't be seen from here.
+    /// The processes in the cgroup and below it, for display: sorted, without those in a PID namespace that is not
+    /// visible from here.
     ///
     /// # Errors
     /// `EMFILE`, `ENFILE`, `ENOMEM`.
@@ -498,12 +503,12 @@ impl Cgroup {
     }
 
     /// Prepares an empty cgroup for another process. It removes the cgroups that the processes have made below it,
-    /// disables the controllers that they enabled for those, and thaws the cgroup. Such controllers would prevent a
-    /// new process in the cgroup. Limits stay.
+    /// disables the controllers that they enabled for those, and thaws the cgroup. Such controllers would prevent a new
+    /// process in the cgroup. Limits stay.
     ///
     /// # Errors
-    /// `EBUSY` while something lives in it, and then nothing has changed; `EACCES`, `EPERM` if something in
-    /// it belongs to another user; `EMFILE`, `ENFILE`.
+    /// `EBUSY` while a process is alive in it, and then nothing has changed; `EACCES`, `EPERM` if a cgroup in it
+    /// belongs to another user; `EMFILE`, `ENFILE`.
     pub fn clear(&self) -> io::Result<()> {
         if self.is_populated()? {
             return Err(Errno::BUSY.into());
@@ -517,7 +522,7 @@ impl Cgroup {
     /// already gone, even if a new cgroup has its name.
     ///
     /// # Errors
-    /// `EBUSY` while a process lives in the cgroup; then nothing has changed. `EACCES`, `EPERM`, `EROFS` if the
+    /// `EBUSY` while a process is alive in the cgroup, and then nothing has changed. `EACCES`, `EPERM`, `EROFS` if the
     /// removal is not allowed. `EMFILE`, `ENFILE`.
     pub fn remove(&self) -> io::Result<()> {
         if !self.is_in_place()? {
@@ -549,10 +554,10 @@ impl Cgroup {
             let path = self.path();
             move |error| CgroupError::failed_with(&path, doing, &error)
         };
-        if !self.is_populated().map_err(failed("look at"))? {
+        if !self.is_populated().map_err(failed("read"))? {
             return self.clear().map_err(failed("clear"));
         }
-        let members = Members::below(self.fd()).map_err(failed("look at"))?;
+        let members = Members::below(self.fd()).map_err(failed("read"))?;
         if members.numbers.contains(&own) {
             return Err(CgroupError::Own { path: self.path() });
         }
@@ -584,7 +589,7 @@ fn check_version(fd: BorrowedFd<'_>, path: &Path) -> Result<(), CgroupError> {
         Ok(stat) if stat.f_type == CGROUP2_SUPER_MAGIC => Ok(()),
         Ok(stat) if stat.f_type == CGROUP_SUPER_MAGIC => Err(CgroupError::Version1 { path }),
         Ok(_) => Err(CgroupError::NotACgroup { path }),
-        Err(errno) => Err(CgroupError::failed(&path, "look at", errno)),
+        Err(errno) => Err(CgroupError::failed(&path, "read", errno)),
     }
 }
 
@@ -599,7 +604,7 @@ fn check_type(fd: BorrowedFd<'_>, path: &Path, accepted: &[&[u8]]) -> Result<(),
         Ok(_) => Err(CgroupError::Threaded { path: path.to_owned() }),
         // The root of the hierarchy has no type.
         Err(Errno::NOENT) => Ok(()),
-        Err(errno) => Err(CgroupError::failed(path, "look at", errno)),
+        Err(errno) => Err(CgroupError::failed(path, "read", errno)),
     }
 }
 

@@ -8,8 +8,8 @@ use super::CgroupError;
 /// The kernel accepts longer names, but the C library cannot list them.
 const LONGEST: usize = 255;
 
-/// The part before the first dot in the names of the kernel's own files. Controllers that are not enabled, and those
-/// of version 1, are included: a controller that is enabled later must not find its file's name taken.
+/// The part before the first dot in the names of the kernel's own files. Controllers that are not enabled, and those of
+/// version 1, are included: a controller that is enabled later must not find its file's name taken.
 const RESERVED: &[&[u8]] = &[
     b"cgroup",
     b"blkio",
@@ -88,7 +88,7 @@ mod tests {
         ] {
             let error = checked(OsStr::new(name)).unwrap_err();
             assert!(
-                matches!(&error, CgroupError::Name { name: told, .. } if told == name),
+                matches!(&error, CgroupError::Name { name: refused, .. } if refused == name),
                 "{name:?}"
             );
         }

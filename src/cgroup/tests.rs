@@ -1,5 +1,4 @@
-//! What can't be seen from outside: the way of kernels without `cgroup.kill`, and a number that has been
-//! given to another process.
+//! Tests of private behaviour: kernels without `cgroup.kill`, and a number that was given to another process.
 
 #[allow(unsafe_code)]
 #[path = "../../tests/common/mod.rs"]
@@ -120,7 +119,7 @@ fn it_is_frozen_meanwhile() {
     });
 }
 
-/// So that the supervisor sends it no signal twice.
+/// The supervisor needs this to send no signal twice.
 #[test]
 fn which_processes_a_signal_has_reached_is_known() {
     isolated(|| {
@@ -145,7 +144,7 @@ fn which_processes_a_signal_has_reached_is_known() {
     });
 }
 
-/// Only `cgroup.kill` could do that.
+/// Only `cgroup.kill` could kill such a process.
 #[test]
 fn a_user_that_may_not_signal_a_process_gets_an_error_at_once() {
     isolated(|| {
@@ -175,7 +174,7 @@ fn a_user_that_may_not_signal_a_process_gets_an_error_at_once() {
     });
 }
 
-/// What was frozen before is killed, and the cgroup stays frozen.
+/// A process in a cgroup that was already frozen is killed, and the cgroup stays frozen.
 #[test]
 fn a_freeze_that_was_there_stays() {
     isolated(|| {
@@ -196,7 +195,7 @@ fn a_freeze_that_was_there_stays() {
     });
 }
 
-/// The number was a member's when the list was read, and is a stranger's when it is used.
+/// The number belonged to a member when the list was read, and belongs to an unrelated process when it is used.
 #[test]
 fn a_recycled_number_is_not_signalled() {
     isolated(|| {
@@ -225,7 +224,7 @@ fn a_recycled_number_is_not_signalled() {
     });
 }
 
-/// On a kernel without CLONE_INTO_CGROUP, or behind a filter, it comes to the same.
+/// The result is the same on a kernel without CLONE_INTO_CGROUP, or behind a filter.
 #[test]
 fn without_clone3_a_child_enters_its_cgroup_itself() {
     isolated(|| {

@@ -1,4 +1,4 @@
-//! The files of one cgroup, and the way through the cgroups below it.
+//! The files of one cgroup, and a walk through the cgroups below it.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -14,7 +14,7 @@ const FREEZE: &CStr = c"cgroup.freeze";
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// Opens a directory by a path that the host gave, which may lead through symlinks.
+/// Opens a directory by a path of the host. Symbolic links are followed.
 pub(super) fn open_path(at: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
     above_standard(retry_on_intr(|| openat(at, path, DIRECTORY, Mode::empty()))?)
 }
@@ -41,13 +41,13 @@ pub(super) fn read(cgroup: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u8>, Errno
     Ok(content)
 }
 
-/// Writes to a file of a cgroup, which takes it whole or not at all.
+/// Writes to a file of a cgroup. The kernel accepts the whole content or nothing.
 pub(super) fn write(cgroup: BorrowedFd<'_>, name: &CStr, content: &[u8]) -> Result<(), Errno> {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
     let file = retry_on_intr(|| openat(cgroup, name, flags, Mode::empty()))?;
     match retry_on_intr(|| rustix::io::write(&file, content))? {
         written if written == content.len() => Ok(()),
-        // The kernel takes a page at the most.
+        // The kernel accepts at most a page.
         _ => Err(Errno::FBIG),
     }
 }
@@ -62,7 +62,7 @@ pub(super) fn remove(parent: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
     retry_on_intr(|| unlinkat(parent, name, AtFlags::REMOVEDIR))
 }
 
-/// What a `cgroup.events` with this content says.
+/// Whether a `cgroup.events` with this content reports a populated cgroup.
 pub(super) fn is_populated(content: &[u8]) -> io::Result<bool> {
     let mut lines = content.split(|&byte| byte == b'\n');
     let value = lines.find_map(|line| line.strip_prefix(b"populated "));
@@ -75,10 +75,10 @@ pub(super) fn is_populated(content: &[u8]) -> io::Result<bool> {
     }
 }
 
-/// Whether this cgroup or one above it is to be frozen.
+/// Whether this cgroup or one above it has a `cgroup.freeze` of 1.
 ///
-/// The `frozen` of `cgroup.events` can't be asked: when processes die while their tree is being thawed, it
-/// stays at 1, though whatever comes next runs (seen on Linux 6.18).
+/// The `frozen` of `cgroup.events` is not used: if processes end while their tree is being thawed, it stays 1, although
+/// processes in the cgroup run (seen on Linux 6.18).
 pub(super) fn is_frozen(cgroup: BorrowedFd<'_>) -> io::Result<bool> {
     let mut above;
     let mut here = cgroup;
@@ -86,7 +86,7 @@ pub(super) fn is_frozen(cgroup: BorrowedFd<'_>) -> io::Result<bool> {
         match read(here, FREEZE) {
             Ok(content) if content.starts_with(b"0") => {}
             Ok(_) => return Ok(true),
-            // The root can't be frozen, and what it is mounted on is no cgroup.
+            // The root cgroup cannot be frozen, and the directory above its mount point is no cgroup.
             Err(Errno::NOENT | Errno::NODEV) => return Ok(false),
             Err(errno) => return Err(errno.into()),
         }
@@ -95,7 +95,7 @@ pub(super) fn is_frozen(cgroup: BorrowedFd<'_>) -> io::Result<bool> {
     }
 }
 
-/// Freezes a cgroup, or thaws it. Before Linux 5.2, and once it was removed, there is nothing to do.
+/// Freezes a cgroup, or thaws it. Does nothing before Linux 5.2, or if the cgroup was removed.
 pub(super) fn freeze(cgroup: BorrowedFd<'_>, frozen: bool) -> io::Result<()> {
     match write(cgroup, FREEZE, if frozen { b"1" } else { b"0" }) {
         Ok(()) | Err(Errno::NOENT | Errno::NODEV) => Ok(()),
@@ -103,7 +103,7 @@ pub(super) fn freeze(cgroup: BorrowedFd<'_>, frozen: bool) -> io::Result<()> {
     }
 }
 
-/// Disables all controllers that are enabled for the children. There are none any more.
+/// Disables all controllers that are enabled for child cgroups. There must be no child cgroup.
 pub(super) fn disable_controllers(cgroup: BorrowedFd<'_>) -> io::Result<()> {
     const FILE: &CStr = c"cgroup.subtree_control";
     let enabled = match read(cgroup, FILE) {
@@ -123,7 +123,7 @@ pub(super) fn disable_controllers(cgroup: BorrowedFd<'_>) -> io::Result<()> {
     Ok(write(cgroup, FILE, &request)?)
 }
 
-/// Removes every cgroup below this one. Nothing lives in them, or it is `EBUSY`.
+/// Removes every cgroup below this one. `EBUSY` if a process is alive in one of them.
 pub(super) fn remove_below(cgroup: BorrowedFd<'_>) -> io::Result<()> {
     let leave = |parent: BorrowedFd<'_>, name: &CStr| match remove(parent, name) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -132,12 +132,13 @@ pub(super) fn remove_below(cgroup: BorrowedFd<'_>) -> io::Result<()> {
     walk(cgroup, |_| Ok(()), leave)
 }
 
-/// Calls `enter` with the cgroup and each one below it, from the top down; and `leave` with each one
-/// below it, from the bottom up, as a name in its parent. What disappears on the way is passed over.
+/// Calls `enter` with the cgroup and each one below it, from the top down, and `leave` with each one below it, from the
+/// bottom up, as a name in its parent. Cgroups that are removed meanwhile are skipped.
 ///
-/// It goes up again through `..` and keeps one directory open at a time: the program in the cgroup decides how deep it
-/// gets, and must not be able to exhaust the descriptors or the stack of the host. Nothing in this file system can be
-/// renamed, so `..` is the parent. Each directory is listed once, so the walk ends even if new ones are made meanwhile.
+/// The walk returns to a parent through `..`, and keeps one directory open at a time: the program in the cgroup
+/// determines the depth, and must not be able to exhaust the descriptors or the stack of the host. Cgroups cannot be
+/// moved in this file system, so `..` is the parent. Each directory is listed once, so the walk ends even if new
+/// cgroups are made meanwhile.
 pub(super) fn walk(
     cgroup: BorrowedFd<'_>,
     mut enter: impl FnMut(BorrowedFd<'_>) -> io::Result<()>,
@@ -166,10 +167,10 @@ pub(super) fn walk(
     Ok(())
 }
 
-/// A cgroup on the way down.
+/// A cgroup on the path from the top to the current cgroup.
 struct Level {
     name: CString,
-    /// Those in it that have not been entered.
+    /// The child cgroups that have not been entered.
     below: Vec<CString>,
 }
 

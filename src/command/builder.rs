@@ -63,9 +63,9 @@ pub(super) struct Passed {
 impl Command {
     /// Makes a command that runs `program`.
     ///
-    /// *With a slash* it is a path. The child looks it up inside its root directory, as the user that it runs as,
-    /// and, if it is relative, in its working directory. So a relative program with [`Command::current_dir`] is
-    /// looked up in the new directory, as in the standard library and posix_spawn(3).
+    /// *With a slash* it is a path. The child looks it up inside its root directory, as the user that it runs as, and,
+    /// if it is relative, in its working directory. So a relative program with [`Command::current_dir`] is looked up in
+    /// the new directory, as in the standard library and posix_spawn(3).
     ///
     /// *Without a slash* it is searched in the directories of the child's `PATH` (in `/bin:/usr/bin` if it has none),
     /// at each spawn anew, as in execvp(3). An empty name in `PATH`, also that of an empty `PATH`, is the working
@@ -120,8 +120,8 @@ impl Command {
         self
     }
 
-    /// Sets a variable of the child's environment. Other variables come from the host's environment when the command
-    /// is compiled, except for those about the host's own service (`NOTIFY_SOCKET`, `WATCHDOG_*`, `LISTEN_*`). Other
+    /// Sets a variable of the child's environment. Other variables come from the host's environment when the command is
+    /// compiled, except for those about the host's own service (`NOTIFY_SOCKET`, `WATCHDOG_*`, `LISTEN_*`). Other
     /// settings set variables too: [`Command::user`] sets `USER`, `LOGNAME`, `HOME` and `SHELL`,
     /// [`Command::current_dir`] and [`Command::chroot`] set `PWD`. This method and [`Command::env_remove`] take
     /// precedence over all of these, in any order of the calls.
@@ -159,9 +159,10 @@ impl Command {
         self
     }
 
-    /// Sets the child's working directory. The child enters it as the user that it runs as, inside its root
-    /// directory. The default is the host's, or `/` with [`Command::chroot`]. A relative program is looked up in it
-    /// (see [`Command::new`]). Relative paths of [`OpenFile`](crate::OpenFile) are relative to the host's working directory instead.
+    /// Sets the child's working directory. The child enters it as the user that it runs as, inside its root directory.
+    /// The default is the host's, or `/` with [`Command::chroot`]. A relative program is looked up in it (see
+    /// [`Command::new`]). Relative paths of [`OpenFile`](crate::OpenFile) are relative to the host's working directory
+    /// instead.
     ///
     /// `PWD` becomes this path if it is absolute (or relative to `/`, with [`Command::chroot`]) and without `.` and
     /// `..`. Otherwise the child has no `PWD`, since that of the host would be wrong. See [`Command::env`].
@@ -221,8 +222,8 @@ impl Command {
     /// [`Command::groups`] replace a part of it.
     ///
     /// The child's `USER`, `LOGNAME`, `HOME` and `SHELL` are set for this user too, as for a service of systemd with
-    /// `User=`, unless the command sets them (see [`Command::env`]). [`Command::uid`] alone leaves them as they are
-    /// in the host.
+    /// `User=`, unless the command sets them (see [`Command::env`]). [`Command::uid`] alone leaves them as they are in
+    /// the host.
     #[must_use]
     pub fn user(mut self, name: impl Into<String>) -> Command {
         self.identity.user = Some(name.into());
@@ -254,8 +255,8 @@ impl Command {
     }
 
     /// Gives the child a session of its own (setsid(2)), without a controlling terminal. The default is a new session
-    /// if the child runs as another, unprivileged user and no process group is set: otherwise the child could type
-    /// into the host's terminal (TIOCSTI).
+    /// if the child runs as another, unprivileged user and no process group is set: otherwise the child could type into
+    /// the host's terminal (TIOCSTI).
     #[must_use]
     pub fn setsid(mut self, setsid: bool) -> Command {
         self.setsid = Some(setsid);
@@ -326,24 +327,24 @@ impl Command {
         self
     }
 
-    /// Sets a resource limit (setrlimit(2)), [`Resource::UNLIMITED`] for none. The default is the host's. The limit
-    /// is set with the host's privileges, so it can be above the host's.
+    /// Sets a resource limit (setrlimit(2)), [`Resource::UNLIMITED`] for none. The default is the host's. The limit is
+    /// set with the host's privileges, so it can be above the host's.
     #[must_use]
     pub fn limit(mut self, resource: Resource, soft: u64, hard: u64) -> Command {
         self.settings.limits.push((resource, soft, hard));
         self
     }
 
-    /// Makes the terminal that is descriptor `fd` of the child (0 to 2, or a passed one) its controlling
-    /// terminal (TIOCSCTTY). Implies a new session.
+    /// Makes the terminal that is descriptor `fd` of the child (0 to 2, or a passed one) its controlling terminal
+    /// (TIOCSCTTY). Implies a new session.
     #[must_use]
     pub fn controlling_terminal(mut self, fd: RawFd) -> Command {
         self.settings.controlling_terminal = Some(fd);
         self
     }
 
-    /// Makes the child's process group the foreground one of the terminal that is descriptor `fd` of the
-    /// child (TIOCSPGRP). The terminal must be the controlling one of the child's session.
+    /// Makes the child's process group the foreground one of the terminal that is descriptor `fd` of the child
+    /// (TIOCSPGRP). The terminal must be the controlling one of the child's session.
     #[must_use]
     pub fn foreground(mut self, fd: RawFd) -> Command {
         self.settings.foreground = Some(fd);
@@ -351,8 +352,8 @@ impl Command {
     }
 
     /// Sets the signal that the child gets when the *thread* that spawned it ends (PR_SET_PDEATHSIG). It is set after
-    /// the change of ids, which would clear it; a program that gains privileges by execve clears it too. If the
-    /// parent has already ended, the child does not start (`ESRCH` at
+    /// the change of ids, which would clear it; a program that gains privileges by execve clears it too. If the parent
+    /// has already ended, the child does not start (`ESRCH` at
     /// [`SpawnStep::ParentDeathSignal`](crate::SpawnStep::ParentDeathSignal)). This works in another PID namespace as
     /// well. The early end of the thread alone, without its process, is detected with glibc and
     /// CONFIG_CHECKPOINT_RESTORE.
@@ -365,8 +366,8 @@ impl Command {
     /// Sets the capabilities that the child can ever have (the bounding set). The default is the host's.
     ///
     /// An ambient or inheritable capability beyond it is refused when the command is compiled
-    /// ([`CommandError::BeyondBounding`](crate::CommandError::BeyondBounding)): by itself, the bounding set limits
-    /// only the capabilities of program files.
+    /// ([`CommandError::BeyondBounding`](crate::CommandError::BeyondBounding)): by itself, the bounding set limits only
+    /// the capabilities of program files.
     #[must_use]
     pub fn bounding_capabilities(mut self, set: Capabilities) -> Command {
         self.settings.bounding = Some(set);
@@ -380,18 +381,17 @@ impl Command {
         self
     }
 
-    /// Sets capabilities that an unprivileged program keeps (the ambient set). The default is none, independent of
-    /// the host. They are made inheritable too.
+    /// Sets capabilities that an unprivileged program keeps (the ambient set). The default is none, independent of the
+    /// host. They are made inheritable too.
     #[must_use]
     pub fn ambient_capabilities(mut self, set: Capabilities) -> Command {
         self.settings.ambient = set;
         self
     }
 
-    /// Sets the cgroup (v2) that the child is born in, by a descriptor of its directory (CLONE_INTO_CGROUP, Linux
-    /// 5.7). If the kernel or a filter does not allow that, the child enters the cgroup before all other steps. This
-    /// takes longer (the kernel stops all forks meanwhile), and the program is still in the cgroup before it can
-    /// fork.
+    /// Sets the cgroup (v2) that the child is born in, by a descriptor of its directory (CLONE_INTO_CGROUP, Linux 5.7).
+    /// If the kernel or a filter does not allow that, the child enters the cgroup before all other steps. This takes
+    /// longer (the kernel stops all forks meanwhile), and the program is still in the cgroup before it can fork.
     #[must_use]
     pub fn cgroup(mut self, directory: impl Into<Arc<OwnedFd>>) -> Command {
         self.settings.cgroup = Some(Shared(directory.into()));
@@ -422,8 +422,8 @@ impl Command {
         self.args.iter().map(OsString::as_os_str)
     }
 
-    /// Whether the command makes the child the leader of a process group. Only then can the group be signalled
-    /// without reaching the host.
+    /// Whether the command makes the child the leader of a process group. Only then can the group be signalled without
+    /// reaching the host.
     #[must_use]
     pub fn leads_process_group(&self) -> bool {
         let has_session = self.setsid == Some(true) || self.settings.controlling_terminal.is_some();
@@ -465,12 +465,12 @@ mod tests {
     fn a_group_of_its_own_is_the_default_of_a_supervisor_alone() {
         let command = || Command::new("a");
         assert_eq!(command().or_own_process_group(), command().process_group(0));
-        for said in [
+        for explicit in [
             command().inherit_process_group(),
             command().process_group(77),
             command().process_group(0),
         ] {
-            assert_eq!(said.clone().or_own_process_group(), said);
+            assert_eq!(explicit.clone().or_own_process_group(), explicit);
         }
         assert!(!command().inherit_process_group().leads_process_group());
     }

@@ -1,10 +1,10 @@
-//! The child's environment: the host's, with changes, or nothing but what is said.
+//! The child's environment: that of the host with changes, or only the variables of the command.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
-/// What a service manager told the host, of the host: a child that believed it would speak for the host, or
-/// take the host's sockets for its own.
+/// Variables from a service manager that are about the host itself. A child that inherited them would send notify
+/// messages in the name of the host, or use the host's sockets as its own.
 const OF_THE_HOST: [&str; 6] = [
     "NOTIFY_SOCKET",
     "WATCHDOG_PID",
@@ -14,7 +14,7 @@ const OF_THE_HOST: [&str; 6] = [
     "LISTEN_FDNAMES",
 ];
 
-/// Changes to the host's environment, in std's semantics.
+/// Changes to the host's environment, with the semantics of [`std::process::Command`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Environment {
     clear: bool,
@@ -39,20 +39,20 @@ impl Environment {
         self.changes.clear();
     }
 
-    /// The keys that were named.
+    /// The keys of all changes.
     pub(super) fn keys(&self) -> impl Iterator<Item = &OsStr> {
         self.changes.keys().map(OsString::as_os_str)
     }
 
-    /// What it comes to, given the host's environment, from which nothing of [`OF_THE_HOST`] is inherited. `implied` is
-    /// what follows from other settings, in place of what is inherited; the changes come last.
+    /// The resulting environment. Variables of `host` are inherited, except those in [`OF_THE_HOST`]. `implied` values
+    /// follow from other settings, and replace inherited ones. The changes replace both.
     pub(super) fn resolve(
         &self,
         host: impl Iterator<Item = (OsString, OsString)>,
         implied: &[(&str, Option<OsString>)],
     ) -> BTreeMap<OsString, OsString> {
-        let is_ours = |key: &OsString| OF_THE_HOST.iter().any(|ours| key == ours);
-        let inherited = host.filter(|(key, _)| !self.clear && !is_ours(key));
+        let is_of_the_host = |key: &OsString| OF_THE_HOST.iter().any(|own| key == own);
+        let inherited = host.filter(|(key, _)| !self.clear && !is_of_the_host(key));
         let mut all: BTreeMap<_, _> = inherited.collect();
         let implied = implied.iter().filter(|_| !self.clear);
         let implied = implied.map(|(key, value)| (OsString::from(key), value));
@@ -107,16 +107,16 @@ mod tests {
         };
         let mut environment = Environment::default();
         assert_eq!(resolved(&environment), ["A=implied", "C=implied"]);
-        environment.set("A".as_ref(), "said".as_ref());
-        environment.set("B".as_ref(), "said".as_ref());
+        environment.set("A".as_ref(), "set".as_ref());
+        environment.set("B".as_ref(), "set".as_ref());
         environment.remove("C".as_ref());
-        assert_eq!(resolved(&environment), ["A=said", "B=said"]);
+        assert_eq!(resolved(&environment), ["A=set", "B=set"]);
         environment.clear();
         assert!(resolved(&environment).is_empty());
     }
 
     #[test]
-    fn clear_forgets_the_host_and_what_was_said_before() {
+    fn clear_removes_inherited_variables_and_earlier_changes() {
         let mut environment = Environment::default();
         environment.set("X".as_ref(), "0".as_ref());
         environment.clear();
@@ -128,14 +128,14 @@ mod tests {
 
     #[test]
     fn variables_about_the_hosts_own_service_are_not_inherited() {
-        let told = || {
+        let inherited = || {
             OF_THE_HOST
                 .into_iter()
                 .chain(["HOME"])
                 .map(|key| (key.into(), "of the host".into()))
         };
         let mut environment = Environment::default();
-        let keys = |environment: &Environment| environment.resolve(told(), &[]).into_keys().collect::<Vec<_>>();
+        let keys = |environment: &Environment| environment.resolve(inherited(), &[]).into_keys().collect::<Vec<_>>();
         assert_eq!(keys(&environment), ["HOME"]);
         environment.set(OsStr::new("NOTIFY_SOCKET"), OsStr::new("its own"));
         assert_eq!(keys(&environment), ["HOME", "NOTIFY_SOCKET"]);

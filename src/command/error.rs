@@ -1,7 +1,7 @@
 //! The reasons why a command could not be started: the failed step, its errno, and its object.
 //!
-//! There are two kinds. A [`CommandError`] is a fault of the caller: the command cannot work on any system, and
-//! nothing has happened. A [`SpawnError`] is a failure of the system: something was tried, and nothing of it remains.
+//! There are two kinds. A [`CommandError`] is a fault of the caller: the command cannot work on any system, and nothing
+//! has happened. A [`SpawnError`] is a failure of the system: something was tried, and nothing of it remains.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -24,7 +24,7 @@ pub enum SpawnStep {
     Pipe,
     /// Adding the child to the supervisor's set (EPOLL_CTL_ADD).
     Watch,
-    /// clone3(2) or clone(2).
+    /// Making the child (clone3(2) or clone(2)).
     Clone,
     /// Starting in a cgroup (CLONE_INTO_CGROUP, Linux 5.7), or entering it (`cgroup.procs`).
     Cgroup,
@@ -36,45 +36,45 @@ pub enum SpawnStep {
     Descriptor,
     /// Closing the descriptors that the child must not have.
     CloseDescriptors,
-    /// setsid(2).
+    /// Starting a new session (setsid(2)).
     Session,
-    /// setpgid(2).
+    /// Joining or making a process group (setpgid(2)).
     ProcessGroup,
     /// Making a terminal the controlling one (TIOCSCTTY).
     ControllingTerminal,
     /// Becoming the terminal's foreground process group (TIOCSPGRP).
     Foreground,
-    /// setpriority(2).
+    /// Setting the nice value (setpriority(2)).
     Nice,
-    /// sched_setaffinity(2).
+    /// Setting the CPU affinity (sched_setaffinity(2)).
     Affinity,
     /// Writing `/proc/self/oom_score_adj`.
     OomScore,
-    /// A resource limit (prlimit(2)).
+    /// Setting a resource limit (prlimit(2)).
     Limit,
-    /// umask(2).
+    /// Setting the umask (umask(2)).
     Umask,
-    /// chroot(2).
+    /// Changing the root directory (chroot(2)).
     Chroot,
-    /// setgroups(2), or reading it back.
+    /// Setting the supplementary groups (setgroups(2)), or reading them back.
     Groups,
-    /// setresgid(2), or reading it back.
+    /// Setting the gid (setresgid(2)), or reading it back.
     Gid,
-    /// setresuid(2), reading it back, or a child that could still become the old user.
+    /// Setting the uid (setresuid(2)), reading it back, or checking that the child cannot become the old user again.
     Uid,
-    /// A capability set (capabilities(7)).
+    /// Setting a capability set (capabilities(7)).
     Capabilities,
-    /// chdir(2), as the user that the child became.
+    /// Changing the working directory (chdir(2)), as the new user of the child.
     CurrentDir,
-    /// PR_SET_NO_NEW_PRIVS.
+    /// Setting PR_SET_NO_NEW_PRIVS (prctl(2)).
     NoNewPrivileges,
-    /// PR_SET_PDEATHSIG; or the parent was gone by then (`ESRCH`).
+    /// Setting the parent-death signal (PR_SET_PDEATHSIG in prctl(2)). `ESRCH`: the parent had already ended.
     ParentDeathSignal,
-    /// A signal's disposition (sigaction(2)).
+    /// Setting the disposition of a signal (sigaction(2)).
     SignalDisposition,
-    /// The signal mask, or finding out the child's own pid.
+    /// Setting the signal mask (sigprocmask(2)), or reading the child's own pid.
     SignalMask,
-    /// execve(2).
+    /// Executing the program (execve(2)).
     Exec,
 }
 
@@ -212,7 +212,7 @@ impl SpawnError {
         }
     }
 
-    /// The file or directory concerned, where there is one.
+    /// The path of the file or directory that the step failed on; `None` if the step concerns none.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match self.about()? {
@@ -282,8 +282,8 @@ impl SpawnError {
         }
     }
 
-    /// Whether the same command can succeed a little later: the system had a shortage (processes, memory,
-    /// descriptors), or the program was being written.
+    /// Whether the same command can succeed a little later: the system had a shortage (processes, memory, descriptors),
+    /// or the program was being written.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match &*self.cause {
@@ -341,7 +341,7 @@ impl From<SpawnError> for io::Error {
     }
 }
 
-/// An errno as text, with its name where that is one of those that a spawn meets.
+/// An errno as text, followed by its name if a spawn usually meets it.
 struct Errno(i32);
 
 impl fmt::Display for Errno {
@@ -364,7 +364,7 @@ const NAMES: &[(i32, &str)] = errno_names! {
     EOVERFLOW ELIBBAD EOPNOTSUPP ETIMEDOUT ESTALE EDQUOT EXDEV ERANGE
 };
 
-/// Capabilities by their names.
+/// Displays capabilities by their names.
 struct Names(Capabilities);
 
 impl fmt::Display for Names {
@@ -378,107 +378,111 @@ impl fmt::Display for Names {
 #[non_exhaustive]
 pub enum CommandError {
     /// The program's name is empty.
-    #[error("the program's name is empty")]
+    #[error("the name of the program is empty")]
     EmptyProgram,
     /// A text that the kernel ends at the first NUL byte contains one.
-    #[error("{what} contains a NUL byte: {text:?}")]
+    #[error("{what} {text:?} contains a NUL byte")]
     NulByte {
-        /// The name of the text.
+        /// The kind of text, for example `"an argument"`.
         what: &'static str,
-        /// The text.
+        /// The text with its NUL byte.
         text: OsString,
     },
     /// The key of an environment variable is empty or contains `=`.
-    #[error("not a key for the environment: {key:?}")]
+    #[error("the environment key {key:?} is empty or contains `=`")]
     EnvKey {
-        /// The key.
+        /// The rejected key.
         key: OsString,
     },
     /// A umask with other bits than the nine permissions.
-    #[error("not a umask: {mask:#o}")]
+    #[error("the umask {mask:#o} is invalid: it can have the nine permission bits only")]
     Umask {
-        /// The mask.
+        /// The rejected mask.
         mask: u32,
     },
     /// A file mode with other bits than 0o7777.
-    #[error("not a file mode: {mode:#o}")]
+    #[error("the file mode {mode:#o} is invalid: it can be 0o7777 at most")]
     FileMode {
-        /// The mode.
+        /// The rejected mode.
         mode: u32,
     },
     /// The user database has no such user.
     #[error("there is no user {name:?}")]
     NoSuchUser {
-        /// The name.
+        /// The name of the user.
         name: String,
     },
     /// The user database could not be read.
     #[error("cannot look up user {name:?}: {}", Errno(*errno))]
     UserLookup {
-        /// The name.
+        /// The name of the user.
         name: String,
         /// The errno of the look-up (errno(3)).
         errno: i32,
     },
-    /// A uid or gid of -1, which the kernel takes for "leave it as it is".
-    #[error("{what} -1 means no id")]
+    /// A uid or gid of -1, which the kernel takes as "no change".
+    #[error("the {what} cannot be -1: the kernel takes -1 for no change")]
     NoId {
         /// `"uid"`, `"gid"` or `"supplementary group"`.
         what: &'static str,
     },
-    /// More supplementary groups than the kernel takes (65,536).
-    #[error("{count} supplementary groups are too many")]
+    /// More supplementary groups than the kernel accepts (65,536).
+    #[error("{count} supplementary groups are too many: the kernel accepts 65536 at most")]
     TooManyGroups {
-        /// The number of groups.
+        /// The number of requested groups.
         count: usize,
     },
     /// A process group with a negative number.
-    #[error("not a process group: {group}")]
+    #[error("the process group cannot be {group}: it must not be negative")]
     ProcessGroup {
-        /// The number.
+        /// The rejected number.
         group: i32,
     },
-    /// A new session begins with a process group of its own; it can't join another's.
-    #[error("a new session can't be in process group {group}")]
+    /// The command requests a new session in an existing process group. A new session begins with a process group of
+    /// its own.
+    #[error("a new session cannot be in process group {group}: it begins with a process group of its own")]
     SessionInGroup {
-        /// The group.
+        /// The requested process group.
         group: i32,
     },
-    /// A descriptor number that is negative, or that is a standard stream's.
-    #[error("not a number for a passed descriptor: {target}")]
+    /// A descriptor number that is invalid: a passed descriptor has a number below 3, or the terminal is not a
+    /// descriptor of the child.
+    #[error(
+        "descriptor {target} is invalid: a passed one has the number 3 or more, and a terminal is one of the child's"
+    )]
     Target {
-        /// The number.
+        /// The rejected number.
         target: RawFd,
     },
-    /// Two descriptors for the same number.
-    #[error("two descriptors for number {target}")]
+    /// Two descriptors are passed with the same number.
+    #[error("a descriptor cannot be passed as number {target}: another one has this number")]
     DuplicateTarget {
-        /// The number.
+        /// The number in the child.
         target: RawFd,
     },
-    /// A second pipe beside those of the standard streams.
-    #[error("a second pipe, as descriptor {target}")]
+    /// A second pipe is passed, in addition to those of the standard streams.
+    #[error("a pipe cannot be passed as descriptor {target}: only one pipe beside the standard streams is possible")]
     SecondPipe {
-        /// Its number.
+        /// The number of the second pipe in the child.
         target: RawFd,
     },
-    /// A setting is out of the range that the kernel knows.
-    #[error("{what} out of range: {value}")]
+    /// A setting is out of the range that the kernel accepts.
+    #[error("the {what} is out of range: {value}")]
     OutOfRange {
-        /// The name of the setting.
+        /// The name of the setting, for example `"nice value"`.
         what: &'static str,
-        /// Its value.
+        /// The rejected value.
         value: i64,
     },
-    /// Ambient or inheritable capabilities that the bounding set of the same command leaves out.
-    #[error("{what} capabilities that the bounding set leaves out: {}", Names(*.beyond))]
+    /// Ambient or inheritable capabilities that are not in the bounding set of the same command.
+    #[error("{what} capabilities are not in the bounding set: {}", Names(*.beyond))]
     BeyondBounding {
         /// `"ambient"` or `"inheritable"`.
         what: &'static str,
-        /// The capabilities.
+        /// The capabilities outside of the bounding set.
         beyond: Capabilities,
     },
-    /// A setting that needs another one.
+    /// A setting needs another one, which is missing or turned off.
     #[error("{what} needs {needs}")]
     Needs {
         /// The name of the setting.
@@ -493,7 +497,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_reads_like_a_sentence() {
+    fn the_text_names_program_step_object_and_reason() {
         let path = Subject::Path("/no/such".into());
         let error = SpawnError::new("/no/such".into(), SpawnStep::Exec, libc::ENOENT, Some(path));
         let text = r#"cannot start "/no/such": execve "/no/such": No such file or directory (ENOENT)"#;
@@ -527,9 +531,12 @@ mod tests {
     }
 
     #[test]
-    fn a_command_error_keeps_its_words() {
+    fn a_command_error_is_displayed_with_its_own_text() {
         let error = SpawnError::refused("x".into(), CommandError::Umask { mask: 0o1000 });
-        assert_eq!(error.to_string(), r#"cannot start "x": not a umask: 0o1000"#);
+        assert_eq!(
+            error.to_string(),
+            r#"cannot start "x": the umask 0o1000 is invalid: it can have the nine permission bits only"#
+        );
         assert_eq!(
             (error.step(), error.errno(), error.is_transient()),
             (SpawnStep::Check, libc::EINVAL, false)
@@ -537,7 +544,7 @@ mod tests {
     }
 
     #[test]
-    fn shortage_passes_and_absence_stays() {
+    fn a_shortage_is_transient_and_a_missing_file_is_not() {
         let error = |errno| SpawnError::new("x".into(), SpawnStep::Clone, errno, None);
         for errno in [
             libc::EAGAIN,

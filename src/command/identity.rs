@@ -1,11 +1,11 @@
-//! The user and the groups that a child runs as.
+//! The user and the groups of a child.
 
 use std::ffi::{CString, OsString};
 
 use super::error::CommandError;
 use crate::sys::{process, users};
 
-/// What was asked for.
+/// The settings of a command for the user and the groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Identity {
     pub user: Option<String>,
@@ -14,18 +14,18 @@ pub(super) struct Identity {
     pub groups: Option<Vec<u32>>,
 }
 
-/// What is to be done about it.
+/// The ids that the child sets.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Ids {
     pub uid: Option<u32>,
     pub gid: Option<u32>,
-    /// The list to set, or `None` to leave it.
+    /// The supplementary groups to set; `None` leaves them unchanged.
     pub groups: Option<Vec<u32>>,
     /// The entry of the user database that the command names.
     pub login: Option<Login>,
 }
 
-/// What login(1) would tell a user's processes.
+/// The data from which login(1) sets environment variables.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Login {
     pub name: String,
@@ -33,7 +33,7 @@ pub(super) struct Login {
     pub shell: OsString,
 }
 
-/// NGROUPS_MAX.
+/// The largest number of supplementary groups (NGROUPS_MAX).
 const GROUPS_MAX: usize = 65_536;
 
 /// The host's own ids.
@@ -56,19 +56,19 @@ impl Host {
 }
 
 impl Ids {
-    /// Whether any id changes hands, so that the kernel clears the host's dumpable flag.
+    /// Whether any id is set, so that the kernel clears the dumpable flag of the shared memory.
     pub(super) fn any(&self) -> bool {
         self.uid.is_some() || self.gid.is_some() || self.groups.is_some()
     }
 
-    /// Whether the child becomes an unprivileged user that the host isn't.
+    /// Whether the child becomes an unprivileged user, other than the host's.
     pub(super) fn drops(&self, host: &Host) -> bool {
         self.uid.is_some_and(|uid| uid != 0 && uid != host.uid)
     }
 }
 
 impl Identity {
-    /// Looks up the user, and decides on the supplementary groups.
+    /// Looks up the user, and determines the supplementary groups.
     pub(super) fn resolve(&self, host: &Host) -> Result<Ids, CommandError> {
         let user = self.user.as_deref().map(look_up).transpose()?;
         let (account, listed) = user.map(|user| (user.account, user.groups)).unzip();
@@ -88,7 +88,7 @@ impl Identity {
         if let Some(groups) = groups.as_ref().filter(|groups| groups.len() > GROUPS_MAX) {
             return Err(CommandError::TooManyGroups { count: groups.len() });
         }
-        let groups = groups.filter(|groups| !already(host, gid, groups));
+        let groups = groups.filter(|groups| !has_already(host, gid, groups));
         let login = self.user.clone().zip(account).map(|(name, account)| Login {
             name,
             home: account.home,
@@ -103,9 +103,9 @@ impl Identity {
     }
 }
 
-/// Whether a host without privileges has just these groups. It may not set any, not even the same ones,
-/// and for the same reason they can't change.
-fn already(host: &Host, gid: Option<u32>, groups: &[u32]) -> bool {
+/// Whether a host without privileges has exactly these groups. Such a host may not set groups, not even the same ones,
+/// and its groups cannot change either.
+fn has_already(host: &Host, gid: Option<u32>, groups: &[u32]) -> bool {
     let set = |groups: &[u32], primary: u32| {
         let mut set: Vec<u32> = groups.iter().copied().chain([primary]).collect();
         set.sort_unstable();
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_brings_all_its_groups() {
+    fn a_user_gets_all_its_groups() {
         let identity = Identity {
             user: Some("root".to_owned()),
             ..Identity::default()
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn minus_one_and_strangers_are_refused() {
+    fn minus_one_and_unknown_users_are_refused() {
         let identity = Identity {
             uid: Some(u32::MAX),
             ..Identity::default()

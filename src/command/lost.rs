@@ -1,12 +1,13 @@
 //! Spawns in flight that were dropped before their children had ended.
 //!
-//! SIGKILL ends a child in microseconds, but for one that hangs in the kernel, that gets no processor on an overloaded
-//! machine, or that has changed its ids in a host without CAP_KILL. Such a child still shares the memory of the host. What
-//! it may use is kept until it lets go: its stack and its steps, and the dumpable flag of the host, which would open this
-//! memory to the user that the child has become. Its zombie is reaped when it has ended.
+//! SIGKILL usually ends a child in microseconds. It does not if the child hangs in the kernel, gets no processor on an
+//! overloaded machine, or has changed its ids in a host without CAP_KILL. Such a child still shares the memory of the
+//! host. Everything that it may use is kept until it has released the memory: its stack and its steps, and the cleared
+//! dumpable flag of the host, without which the new user of the child could read this memory. The zombie is reaped
+//! after the child has ended.
 //!
-//! The list belongs to the process, since a spawner can be dropped together with its spawns. The next spawn of any
-//! spawner looks through it.
+//! The list belongs to the process, because a spawner can be dropped together with its spawns. The next spawn of any
+//! spawner checks the list.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, TryLockError};
@@ -19,18 +20,18 @@ use crate::sys::wait::Wait;
 
 static LOST: Mutex<Vec<Lost>> = Mutex::new(Vec::new());
 
-/// How many there are, for a look without the lock.
+/// The length of the list, for a check without the lock.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 #[derive(Debug)]
 struct Lost {
     owner: Owner,
     pidfd: PidFd,
-    /// `None` once the child has let go of it.
+    /// The shared memory; `None` after the child has released it.
     shared: Option<(Flight, Option<KeepDumpable>)>,
 }
 
-/// Keeps what the child of this pidfd may still use.
+/// Keeps the resources that the child of this pidfd may still use.
 pub(super) fn keep(flight: Flight, dumpable: Option<KeepDumpable>, pidfd: PidFd) {
     let mut lost = LOST.lock().unwrap_or_else(PoisonError::into_inner);
     lost.push(Lost {
@@ -41,7 +42,7 @@ pub(super) fn keep(flight: Flight, dumpable: Option<KeepDumpable>, pidfd: PidFd)
     COUNT.store(lost.len(), Ordering::Relaxed);
 }
 
-/// Frees what no child uses any more. Costs nothing if nothing is kept.
+/// Frees the resources that no child uses any more. Costs one atomic load if nothing is kept.
 pub(super) fn free() {
     if COUNT.load(Ordering::Relaxed) == 0 {
         return;
@@ -49,7 +50,7 @@ pub(super) fn free() {
     let mut lost = match LOST.try_lock() {
         Ok(lost) => lost,
         Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-        // Another thread is at it.
+        // Another thread is checking the list.
         Err(TryLockError::WouldBlock) => return,
     };
     lost.retain_mut(Lost::is_kept);
@@ -57,7 +58,7 @@ pub(super) fn free() {
 }
 
 impl Lost {
-    /// Reaps the child if it has ended. One that runs its program is reaped later.
+    /// Reaps the child if it has ended. A child that runs its program is reaped by a later call.
     fn is_kept(&mut self) -> bool {
         if !self.owner.is_here() {
             return false;

@@ -1,5 +1,5 @@
-//! From settings to steps, in the order that rights demand: what needs the host's rights, the ids, what is
-//! to happen with the rights of the target user.
+//! Translates settings to steps. Privileges determine the order: first the steps that need the host's privileges, then
+//! the ids, then the steps with the privileges of the target user.
 
 use super::builder::{Command, ProcessGroup};
 use super::capability::Capabilities;
@@ -10,7 +10,7 @@ use super::settings::{Resource, Settings};
 use crate::sys::spawn::capabilities::CapabilitySets;
 use std::os::fd::RawFd;
 
-/// More CPUs than any kernel can be built for.
+/// An upper bound of CPU numbers. Kernels are built for far fewer CPUs.
 const CPUS_MAX: usize = 65_536;
 
 impl Lowering {
@@ -183,8 +183,8 @@ impl Lowering {
         Ok(())
     }
 
-    /// The bounding set needs CAP_SETPCAP, so it comes before the ids; and ambient capabilities need a
-    /// permitted set that survives them.
+    /// Changing the bounding set needs CAP_SETPCAP, so it comes before the ids change. Ambient capabilities need a
+    /// permitted set that is kept when the ids change.
     fn lower_bounding(&mut self, settings: &Settings, ids: &Ids) {
         if let Some(keep) = settings.bounding {
             let label = self.value(SpawnStep::Capabilities, "(bounding)");
@@ -211,8 +211,8 @@ impl Lowering {
         }
     }
 
-    /// What is left after the ids: the ambient set and what carries it. The check that the old user can't be
-    /// had again comes last: a host that isn't root but has CAP_SETUID loses that only here.
+    /// The capabilities after the ids have changed. The check that the child cannot become the old user again comes
+    /// last: the child of a host that has CAP_SETUID and is not root loses that capability only here.
     fn lower_capabilities(&mut self, settings: &Settings, ids: &Ids, host: &Host) {
         let ambient = settings.ambient.bits();
         let drops = ids.drops(host);
@@ -237,7 +237,8 @@ impl Lowering {
     }
 }
 
-/// The kernel lets a process keep and pass on an inheritable or ambient capability that its bounding set has lost.
+/// Rejects inheritable and ambient capabilities outside of the bounding set: the kernel would let the process keep them
+/// and pass them on.
 fn check_bounding(settings: &Settings) -> Result<(), CommandError> {
     let Some(bounding) = settings.bounding else {
         return Ok(());

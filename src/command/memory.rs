@@ -1,9 +1,9 @@
 //! Whether a cgroup has a limit of memory (cgroup v2).
 //!
-//! When a cgroup is out of memory, the kernel kills a process in it, and with it every process that has the same memory.
-//! A child in flight has the memory of the host. It is in its cgroup already while execve copies its arguments, which
-//! count there: so a small limit would kill the host. The kernel spares a child of vfork(2) (since Linux 4.9), and lets
-//! its execve fail instead.
+//! When a cgroup is out of memory, the kernel kills a process in it, together with every process that shares its
+//! memory. A child in flight shares the memory of the host. It is already in its cgroup while execve copies the
+//! arguments, which count there, so a small limit would kill the host. The kernel does not kill a child of vfork(2)
+//! (since Linux 4.9), and its execve fails instead.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -12,10 +12,10 @@ use rustix::io::{Errno, read, retry_on_intr};
 
 use crate::sys::nr::CGROUP2_SUPER_MAGIC;
 
-/// More levels than this are not looked at.
+/// The largest number of levels that are checked.
 const DEEPEST: usize = 64;
 
-/// Whether this cgroup, or one above it, has a limit of memory; also if that cannot be found out.
+/// Whether this cgroup, or one above it, has a limit of memory. `true` also if a limit cannot be read.
 pub(super) fn is_limited(cgroup: BorrowedFd<'_>) -> bool {
     let mut above: Option<OwnedFd> = None;
     for _ in 0..DEEPEST {
@@ -36,7 +36,8 @@ pub(super) fn is_limited(cgroup: BorrowedFd<'_>) -> bool {
     true
 }
 
-/// Whether this cgroup has a limit of its own. It has no such file where the controller is off, and at the root.
+/// Whether this cgroup has a limit of its own. The file does not exist where the controller is not enabled, and in the
+/// root cgroup.
 fn has_limit(cgroup: BorrowedFd<'_>) -> Result<bool, Errno> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let file = match retry_on_intr(|| openat(cgroup, c"memory.max", flags, Mode::empty())) {
@@ -53,7 +54,8 @@ mod tests {
     use super::*;
     use std::fs::File;
 
-    /// Only the mount of cgroup v2 is left upwards, so any other directory stands for the highest cgroup.
+    /// The search upwards ends at the first directory outside of cgroup v2, so any other directory stands for the
+    /// highest cgroup.
     #[test]
     fn a_number_is_a_limit() {
         let place = std::env::temp_dir().join(format!("pidherd-memory-{}", std::process::id()));

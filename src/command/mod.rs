@@ -1,9 +1,9 @@
-//! What to run, and with what around it.
+//! Commands: a program, its arguments, and the environment in which it runs.
 //!
-//! A [`Command`] is a description: plain data that can be cloned and compared (a reload wants to know what
-//! changed). [`Command::compile`] checks it and lowers it to a [`Program`], the list of system calls
-//! that a child is to make; a [`Spawner`] runs that, as often as wanted. Everything is declared: no closure of the
-//! host runs in the child, since nothing could check that it leaves the host's memory alone.
+//! A [`Command`] is a description: plain data that can be cloned and compared (a reload compares commands).
+//! [`Command::compile`] checks it and translates it to a [`Program`], the list of system calls for a child. A
+//! [`Spawner`] starts a program any number of times. All settings are data. No closure of the host runs in the child,
+//! because nothing could check that it does not change the host's memory.
 
 mod builder;
 mod capability;

@@ -1,16 +1,16 @@
-//! Descriptors on their way into a child, for one spawn.
+//! The plan for one spawn: how each descriptor is passed to the child.
 //!
-//! The short path shares the host's descriptor table with the child, which then takes the low end of
-//! it for its own: that costs the same however many descriptors the host has open. It has room for what
-//! fits below number 64. What doesn't fit takes the plain path: a private copy of the whole table, as
-//! fork makes it.
+//! With [`FdTable::Unshared`], the child starts with the host's descriptor table, and then makes its own copy of the
+//! low end. The cost does not depend on the number of open descriptors of the host. This works if all descriptors for
+//! the child are below number 64. Otherwise the child starts with a private copy of the whole table, as after fork
+//! ([`FdTable::Copied`]).
 //!
-//! Numbers that the child inherits are looked at before anything is opened for it, and the library's own
-//! descriptors stay away from those of the standard streams, even if the host has closed these.
+//! Numbers that the child inherits are checked before any descriptor is opened for it. The library's own descriptors
+//! never get the numbers of the standard streams, even if the host has closed these.
 //!
-//! Both end the same way: each source is copied to its target, and everything else is closed. A source is
-//! never where another descriptor is to be put: on the short path a slot, on the plain path a copy at a
-//! number that is no target keeps it out of the way.
+//! In both cases each source is then copied to its target, and every other descriptor is closed. A source must not be
+//! at the number of another target, so it is first copied to a slot, or in a copied table to a number that is no
+//! target.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
@@ -26,28 +26,28 @@ use crate::sys::descriptors::{FIRST, Occupied, flags_of, flags_of_stream, occupy
 use crate::sys::process::highest_descriptor;
 use crate::sys::spawn::script::Prelude;
 
-/// Which descriptor table the child begins with.
+/// The descriptor table that the child starts with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FdTable {
-    /// That of the host, of which it then unshares the low end.
+    /// The table of the host. The child then makes its own copy of the low end.
     Unshared,
-    /// A copy of all of it.
+    /// A copy of the whole table of the host.
     Copied,
 }
 
-/// What the host has under the numbers that a child inherits. It is looked at before the spawn opens anything: a
-/// pipe or the pidfd would get a number that the host has closed, and the child would get it in turn.
+/// The host's descriptors at the numbers that a child inherits. They are checked before the spawn opens any descriptor.
+/// Otherwise a pipe or the pidfd could get a number that the host has closed, and the child would inherit it.
 #[derive(Debug)]
 pub(super) struct Inherited {
-    /// The flags of the standard streams, or `None` for one that is closed.
+    /// The flags of each standard stream; `None` for a closed one.
     streams: [Option<i32>; FIRST as usize],
-    /// Keeps the numbers of closed ones from everything else while the child is made.
+    /// Occupies the numbers of closed streams while the child is made.
     occupied: Occupied,
 }
 
 impl Inherited {
     /// # Errors
-    /// `EBADF` for a descriptor that the child can't have, since the host hasn't got it.
+    /// `EBADF` for a descriptor that the child should inherit and that is not open in the host.
     pub(super) fn new(program: &Compiled, slots: &Slots) -> Result<Inherited, SpawnError> {
         let streams = [0, 1, 2].map(flags_of_stream);
         let [_, stdout, _] = streams;
@@ -56,7 +56,7 @@ impl Inherited {
         for descriptor in &program.descriptors {
             let Descriptor { target, ref source, .. } = *descriptor;
             let is_there = match source {
-                // A standard stream that the host has closed is closed in the child, as after fork and exec.
+                // A standard stream that the host has closed is closed in the child too, as after fork and exec.
                 Source::Inherit if target < FIRST => true,
                 Source::Inherit => flags_of(target).is_some() && !slots.owns(target),
                 Source::Stdout => stdout.is_some() || !inherits_stdout(),
@@ -74,14 +74,14 @@ impl Inherited {
         Ok(Inherited { streams, occupied })
     }
 
-    /// Whether the host's descriptor of this number would be closed by execve.
+    /// Whether execve would close the host's descriptor with this number.
     fn is_close_on_exec(&self, number: RawFd) -> bool {
         let flags = usize::try_from(number).ok().and_then(|number| self.streams.get(number));
         matches!(flags, Some(Some(flags)) if flags & libc::FD_CLOEXEC != 0)
     }
 }
 
-/// Makes the pipes that the program asks for. The child's ends go to the staging; the parent's are returned.
+/// Makes the pipes of the program. The child's ends are stored in the staging. The parent's ends are returned.
 pub(super) fn open_pipes(program: &Compiled, staging: &mut Staging) -> Result<Pipes, SpawnError> {
     let mut pipes = Pipes::default();
     for descriptor in &program.descriptors {
@@ -111,17 +111,17 @@ pub(super) fn open_pipes(program: &Compiled, staging: &mut Staging) -> Result<Pi
 pub(super) struct Staging {
     /// The source of each descriptor of the program, in its order.
     sources: Vec<RawFd>,
-    /// Copies of descriptors that had to get out of the way.
+    /// Copies of descriptors at the number of another target.
     moved: Vec<OwnedFd>,
-    /// Slots that are filled.
+    /// The filled slots.
     slots: Vec<Slot>,
-    /// The spawner's `/dev/null`, if it is a source: the spawner can be dropped meanwhile.
+    /// The spawner's `/dev/null`, if it is a source. It is kept here because the spawner can be dropped meanwhile.
     null: Option<Arc<OwnedFd>>,
     /// The child's ends of the pipes.
     ends: [Option<OwnedFd>; 4],
     /// The `cgroup.procs` through which the child enters a cgroup.
     pub(super) entrance: Option<OwnedFd>,
-    /// What lies under the numbers of standard streams that the host has closed, until the child has been made.
+    /// Occupies the numbers of standard streams that the host has closed, until the child was made.
     occupied: Occupied,
 }
 
@@ -149,7 +149,7 @@ impl Staging {
         self.occupied = Occupied::default();
     }
 
-    /// Gives the numbers of closed standard streams back to the host. The child closes its own.
+    /// Releases the numbers of closed standard streams in the host. The child closes its own copies.
     pub(super) fn leave_streams(&mut self) {
         self.occupied = Occupied::default();
     }
@@ -159,8 +159,8 @@ impl Staging {
     }
 }
 
-/// Finds a way for every descriptor and writes the steps of it into the prelude. The first of all
-/// is to enter the cgroup with this `cgroup.procs`, if the child has to do that itself.
+/// Plans how each descriptor is passed, and writes the steps to the prelude. If the child must enter its cgroup itself,
+/// that is the first step.
 pub(super) fn plan(
     program: &Compiled,
     prelude: &mut Prelude,
@@ -174,12 +174,12 @@ pub(super) fn plan(
         prelude.enter_cgroup(CGROUP, procs.as_raw_fd(), program.zero);
     }
     program.clean_capabilities(prelude)?;
-    let table = if close_range && find_short_ways(program, staging, slots) {
+    let table = if close_range && find_low_sources(program, staging, slots) {
         prelude.unshare_below(UNSHARE, UNSHARE_FROM as u32);
         FdTable::Unshared
     } else {
         staging.empty_slots(slots);
-        find_plain_ways(program, staging, slots)?;
+        find_sources(program, staging, slots)?;
         FdTable::Copied
     };
     write_placing(program, prelude, staging, &inherited);
@@ -189,11 +189,11 @@ pub(super) fn plan(
     Ok(table)
 }
 
-/// Stands for "no source": the step that puts it there makes it.
+/// Means that a target has no source: a step in the child makes the descriptor, or the child inherits it.
 const NONE: RawFd = -1;
 
-/// Whether every source is, or could be brought, below [`UNSHARE_FROM`].
-fn find_short_ways(program: &Compiled, staging: &mut Staging, slots: &mut Slots) -> bool {
+/// Whether every source is below [`UNSHARE_FROM`], or was copied to a slot below it.
+fn find_low_sources(program: &Compiled, staging: &mut Staging, slots: &mut Slots) -> bool {
     if program.last_target() >= SLOTS_FROM {
         return false;
     }
@@ -205,7 +205,7 @@ fn find_short_ways(program: &Compiled, staging: &mut Staging, slots: &mut Slots)
                 null.as_raw_fd()
             }),
             None => Some(NONE),
-            Some(fd) if usable_as_it_is(program, fd.as_raw_fd(), descriptor.target) => Some(fd.as_raw_fd()),
+            Some(fd) if is_usable(program, fd.as_raw_fd(), descriptor.target) => Some(fd.as_raw_fd()),
             Some(fd) => slots.fill(fd).map(|slot| {
                 let number = slot.as_raw_fd();
                 staging.slots.push(slot);
@@ -220,18 +220,18 @@ fn find_short_ways(program: &Compiled, staging: &mut Staging, slots: &mut Slots)
     true
 }
 
-fn usable_as_it_is(program: &Compiled, fd: RawFd, target: RawFd) -> bool {
+fn is_usable(program: &Compiled, fd: RawFd, target: RawFd) -> bool {
     fd < UNSHARE_FROM && !program.overwrites(fd, target)
 }
 
-/// Sources stay where they are, but for those in the way.
-fn find_plain_ways(program: &Compiled, staging: &mut Staging, slots: &Slots) -> Result<(), SpawnError> {
+/// Sources keep their numbers, except those at the number of another target.
+fn find_sources(program: &Compiled, staging: &mut Staging, slots: &Slots) -> Result<(), SpawnError> {
     staging.sources.clear();
     for descriptor in &program.descriptors {
         let source = match source_of(&descriptor.source, &staging.ends, Some(slots.null())) {
             None => NONE,
             Some(fd) if !program.overwrites(fd.as_raw_fd(), descriptor.target) => fd.as_raw_fd(),
-            Some(fd) => match out_of_the_way(program, fd) {
+            Some(fd) => match copy_beside_targets(program, fd) {
                 Ok(copy) => {
                     let number = copy.as_raw_fd();
                     staging.moved.push(copy);
@@ -245,9 +245,9 @@ fn find_plain_ways(program: &Compiled, staging: &mut Staging, slots: &Slots) -> 
     Ok(())
 }
 
-/// A copy of a descriptor at the lowest number at which nothing else will be put. A number above the last target might
-/// be beyond the limit (RLIMIT_NOFILE).
-fn out_of_the_way(program: &Compiled, fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+/// A copy of a descriptor at the lowest free number that is no target. A number above the last target might be beyond
+/// the limit (RLIMIT_NOFILE).
+fn copy_beside_targets(program: &Compiled, fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     let mut least = FIRST;
     loop {
         let copy = fcntl_dupfd_cloexec(fd, least)?;
@@ -259,7 +259,7 @@ fn out_of_the_way(program: &Compiled, fd: BorrowedFd<'_>) -> Result<OwnedFd, Err
     }
 }
 
-/// The descriptor that is to be copied to a target, if it is one.
+/// The descriptor that is copied to a target; `None` if the source is no descriptor.
 fn source_of<'a>(
     source: &'a Source,
     ends: &'a [Option<OwnedFd>; 4],
@@ -273,7 +273,7 @@ fn source_of<'a>(
     }
 }
 
-/// A source for every target that has one.
+/// Writes the steps that copy each source to its target.
 fn write_placing(program: &Compiled, prelude: &mut Prelude, staging: &Staging, inherited: &Inherited) {
     for (descriptor, &source) in program.descriptors.iter().zip(&staging.sources) {
         let (label, target) = (descriptor.label, descriptor.target);
@@ -285,7 +285,7 @@ fn write_placing(program: &Compiled, prelude: &mut Prelude, staging: &Staging, i
             Source::Inherit | Source::Stdout | Source::File { .. } => {}
         }
     }
-    // The host may have taken the number of a closed stream when the child has its table.
+    // The host can have opened another file at the number of a closed stream before the child has its own table.
     for (number, stream) in (0..).zip(&inherited.streams) {
         let inherits = |descriptor: &&Descriptor| matches!(descriptor.source, Source::Inherit);
         let mut own = program.descriptors.iter().filter(inherits);
@@ -295,8 +295,9 @@ fn write_placing(program: &Compiled, prelude: &mut Prelude, staging: &Staging, i
     }
 }
 
-/// Closes every number that has not been placed. It comes before files are opened, which can take long: until then the
-/// child has copies of descriptors that other children and the host wait for the end of.
+/// Writes the steps that close every descriptor that was not placed. They come before files are opened, which can take
+/// long. Until then the child has copies of pipes, and their readers in the host and in other children would not see
+/// the end of the file.
 fn write_closing(program: &Compiled, prelude: &mut Prelude, close_range: bool) {
     let placed = program.descriptors.iter().filter(|descriptor| match descriptor.source {
         Source::Inherit | Source::Null | Source::Given(_) | Source::Pipe(_) => true,
@@ -320,7 +321,7 @@ fn write_closing(program: &Compiled, prelude: &mut Prelude, close_range: bool) {
     }
 }
 
-/// Opens files, and then copies standard output, which may be one of them.
+/// Writes the steps that open files, and then those that copy standard output, which can be one of the files.
 fn write_opening(program: &Compiled, prelude: &mut Prelude) {
     for descriptor in &program.descriptors {
         if let Source::File { path, flags, mode } = descriptor.source {

@@ -1,9 +1,9 @@
 //! A compiled command: checked, looked up, and translated to the system calls of the child.
 //!
-//! All decisions that are independent of a spawn are made here, once. A spawn adds the descriptors: the numbers of
-//! its pipes, and how they are placed in the child (see `plan`). Privileges determine the order of the steps: steps
-//! with the host's privileges come first; ids change from groups to gid to uid; steps with the target user's
-//! privileges come last.
+//! All decisions that are independent of a spawn are made here, once. A spawn adds the descriptors: the numbers of its
+//! pipes, and how they are placed in the child (see `plan`). Privileges determine the order of the steps: steps with
+//! the host's privileges come first; ids change from groups to gid to uid; steps with the target user's privileges come
+//! last.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
@@ -22,8 +22,8 @@ use crate::sys::spawn::script::{Image, Prelude, Script, Text};
 /// A compiled [`Command`]. A [`Spawner`](super::Spawner) starts it any number of times, also several times at once.
 /// Starting it again allocates nothing. A clone is another handle to the same program.
 ///
-/// The environment is that of the host at the time of compilation, and so are the ids and the home directory of a
-/// user from [`Command::user`]. The program itself is searched, and files are opened, at each spawn.
+/// The environment is that of the host at the time of compilation, and so are the ids and the home directory of a user
+/// from [`Command::user`]. The program itself is searched, and files are opened, at each spawn.
 #[derive(Clone, Debug)]
 pub struct Program(pub(super) Arc<Compiled>);
 
@@ -81,8 +81,8 @@ pub(super) struct Descriptor {
 /// The source of a descriptor.
 #[derive(Debug)]
 pub(super) enum Source {
-    /// The host's descriptor of the same number. The standard streams stay unchanged. Another number must be open,
-    /// and close-on-exec is cleared for the child.
+    /// The host's descriptor of the same number. The standard streams stay unchanged. Another number must be open, and
+    /// close-on-exec is cleared for the child.
     Inherit,
     Null,
     /// The child's end of the pipe for its standard stream of this number, or for [`EXTRA`].
@@ -366,8 +366,8 @@ impl Lowering {
     }
 }
 
-/// The paths for execve: the program itself if it contains a slash, otherwise the program in each directory of
-/// `path`. An empty directory is the working directory.
+/// The paths for execve: the program itself if it contains a slash, otherwise the program in each directory of `path`.
+/// An empty directory is the working directory.
 fn candidates_for(program: &OsStr, path: Option<&OsStr>) -> Vec<PathBuf> {
     if program.as_bytes().contains(&b'/') {
         return vec![PathBuf::from(program)];

@@ -1,5 +1,5 @@
-//! Settings beyond what the standard library's builder knows: scheduling, limits, terminals,
-//! capabilities, cgroups, passed sockets.
+//! Settings that the standard library's builder lacks: scheduling, limits, terminals, capabilities, cgroups, passed
+//! sockets.
 
 use std::os::fd::RawFd;
 
@@ -7,7 +7,7 @@ use super::capability::Capabilities;
 use super::stdio::Shared;
 use crate::signal::Signal;
 
-/// What these methods set.
+/// The values of these settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Settings {
     pub nice: Option<i32>,
@@ -21,46 +21,46 @@ pub(super) struct Settings {
     pub inheritable: Capabilities,
     pub ambient: Capabilities,
     pub cgroup: Option<Shared>,
-    /// How many descriptors from number 3 on are sockets in systemd's sense.
+    /// The number of descriptors, from number 3 up, that are passed as sockets (sd_listen_fds(3)).
     pub listen_fds: u16,
 }
 
-/// What a limit is about (getrlimit(2)).
+/// A resource with a limit (getrlimit(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Resource {
-    /// CPU time in seconds.
+    /// RLIMIT_CPU: the CPU time of the process in seconds.
     Cpu,
-    /// The size of a written file in bytes.
+    /// RLIMIT_FSIZE: the largest file that the process can write, in bytes.
     FileSize,
-    /// The data segment in bytes.
+    /// RLIMIT_DATA: the size of the data segment in bytes.
     Data,
-    /// The stack in bytes.
+    /// RLIMIT_STACK: the size of the stack in bytes.
     Stack,
-    /// A core dump in bytes.
+    /// RLIMIT_CORE: the largest core dump in bytes; 0 for none.
     Core,
-    /// Processes of the user.
+    /// RLIMIT_NPROC: the number of processes and threads of the real user.
     Processes,
-    /// The highest descriptor number, plus one.
+    /// RLIMIT_NOFILE: the highest descriptor number, plus one.
     OpenFiles,
-    /// Locked memory in bytes.
+    /// RLIMIT_MEMLOCK: the size of locked memory in bytes.
     LockedMemory,
-    /// The address space in bytes.
+    /// RLIMIT_AS: the size of the address space in bytes.
     AddressSpace,
-    /// Queued signals of the user.
+    /// RLIMIT_SIGPENDING: the number of queued signals of the real user.
     PendingSignals,
-    /// POSIX message queues in bytes.
+    /// RLIMIT_MSGQUEUE: the size of POSIX message queues of the real user, in bytes.
     MessageQueues,
-    /// The best nice value, as 20 minus it.
+    /// RLIMIT_NICE: 20 minus the lowest nice value that the process can set.
     Nice,
-    /// The highest real-time priority.
+    /// RLIMIT_RTPRIO: the highest real-time priority.
     RealtimePriority,
-    /// CPU time of a real-time process between blocking calls, in microseconds.
+    /// RLIMIT_RTTIME: the CPU time of a real-time process between blocking system calls, in microseconds.
     RealtimeTime,
 }
 
 impl Resource {
-    /// The value that stands for "no limit".
+    /// The value for a resource without a limit (RLIM_INFINITY).
     pub const UNLIMITED: u64 = u64::MAX;
 
     pub(super) fn as_raw(self) -> u32 {

@@ -1,10 +1,10 @@
-//! Reserved low descriptor numbers, through which descriptors with high numbers get into a child.
+//! Reserved low descriptor numbers, through which descriptors with high numbers are passed to a child.
 //!
-//! A child's first step throws away every number from [`UNSHARE_FROM`] up, and copies what is below.
-//! So whatever it is to have must be below at that moment, and not where something else is to be put.
-//! Each slot is a descriptor of `/dev/null` in between. The parent copies a source over it, makes the
-//! child, and puts `/dev/null` back as soon as the child has a descriptor table of its own; else the end of a pipe
-//! would stay open in the host. Several children can be in between at the same time, each with slots of its own.
+//! The first step of a child drops every descriptor from [`UNSHARE_FROM`] up, and copies the descriptors below. So each
+//! descriptor for the child must be below that number at that moment, and not at a number where another one is placed.
+//! Each slot is a descriptor of `/dev/null` below that number. The parent copies a source over a slot, makes the child,
+//! and puts `/dev/null` back as soon as the child has a descriptor table of its own. Otherwise the end of a pipe would
+//! stay open in the host. Several children can use slots at the same time, each its own.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -16,41 +16,43 @@ use rustix::io::{DupFlags, dup3, fcntl_dupfd_cloexec};
 
 use crate::sys::descriptors::above_standard;
 
-/// The first descriptor number that a child on the short path doesn't get a copy of. The kernel copies
-/// descriptor tables in multiples of this.
+/// The first descriptor number that is not copied for a child with [`FdTable::Unshared`](super::plan::FdTable). The
+/// kernel copies descriptor tables in multiples of this number.
 pub(super) const UNSHARE_FROM: RawFd = 64;
 
-/// Where slots begin: targets are below.
+/// The lowest number of a slot. Descriptor numbers of children (targets) are lower.
 pub(super) const SLOTS_FROM: RawFd = 32;
 
-/// How many are kept: three standard streams and one more descriptor, for one child. Six spawners fit into one process.
+/// The number of slots that a spawner keeps: three standard streams and one more descriptor, for one child. So six
+/// spawners fit into one process.
 const SLOTS: usize = 4;
 
-/// The most that a spawner uses at a time, for several children in flight or one with many descriptors.
+/// The largest number of slots that a spawner uses at a time, for several children in flight or for one with many
+/// descriptors.
 pub(super) const MOST_SLOTS: usize = 20;
 
 #[derive(Debug)]
 pub(super) struct Slots {
-    /// `/dev/null`, above all slots if possible.
+    /// A descriptor of `/dev/null`, above all slots if possible.
     null: OwnedFd,
-    /// `/dev/null` at a low number. A child in flight may copy it at any time, so it is never anything else, and it
-    /// outlives the spawner if a child needs it.
+    /// A descriptor of `/dev/null` at a low number. A child in flight can copy it at any time, so it is never replaced,
+    /// and it outlives the spawner if a child needs it.
     low_null: Option<Arc<OwnedFd>>,
     free: Vec<OwnedFd>,
-    /// The numbers of those in use, counted from [`SLOTS_FROM`].
+    /// A bit for each slot in use: bit 0 stands for the number [`SLOTS_FROM`].
     in_use: Arc<AtomicU32>,
 }
 
-/// A slot with a copy of a source. Dropping it closes it, and the spawner can reserve another one in its place: a spawn
-/// in flight can be dropped without its spawner, and by another thread.
+/// A slot with a copy of a source. Dropping it closes its descriptor, and the spawner can reserve another slot with the
+/// same number. A spawn in flight can be dropped without its spawner, and by another thread.
 #[derive(Debug)]
 pub(super) struct Slot {
-    // Closed before its mark is removed.
+    // This field is dropped first, so the descriptor is closed before the mark is removed.
     fd: OwnedFd,
     mark: Mark,
 }
 
-/// The mark of a slot's number among those in use.
+/// Marks the number of a slot as in use, until it is dropped.
 #[derive(Debug)]
 struct Mark {
     in_use: Arc<AtomicU32>,
@@ -70,8 +72,8 @@ impl AsRawFd for Slot {
 }
 
 impl Slots {
-    /// Reserves what it can: none at all where the host has used up the low numbers, or may not have
-    /// that many descriptors.
+    /// Reserves as many slots as possible. There are none if the host has used all low numbers, or if the limit of
+    /// descriptors is too low.
     pub(super) fn new() -> io::Result<Slots> {
         let opened = OwnedFd::from(OpenOptions::new().read(true).write(true).open("/dev/null")?);
         let null = match fcntl_dupfd_cloexec(&opened, UNSHARE_FROM) {
@@ -89,17 +91,18 @@ impl Slots {
         Ok(slots)
     }
 
-    /// `/dev/null` at any number.
+    /// A descriptor of `/dev/null`, at any number.
     pub(super) fn null(&self) -> BorrowedFd<'_> {
         self.null.as_fd()
     }
 
-    /// `/dev/null` at a low number, if there is a low number left for it.
+    /// A descriptor of `/dev/null` at a low number; `None` if no low number was free.
     pub(super) fn low_null(&self) -> Option<&Arc<OwnedFd>> {
         self.low_null.as_ref()
     }
 
-    /// A slot with a copy of `source`, close-on-exec. `None` if all slots are in use, and no more can be had.
+    /// A slot with a copy of `source`, which is close-on-exec. `None` if all slots are in use and no other number is
+    /// free.
     pub(super) fn fill(&mut self, source: BorrowedFd<'_>) -> Option<Slot> {
         if self.free.is_empty() && self.made() < MOST_SLOTS {
             self.reserve_another();
@@ -126,9 +129,9 @@ impl Slots {
         }
     }
 
-    /// Puts `/dev/null` back into a slot. One where that isn't possible (the host lowered its limit
-    /// of descriptors below it) is given up and closed: it must not keep a pipe open. So is one more than are kept, and
-    /// one of another spawner.
+    /// Puts `/dev/null` back into a slot. The slot is closed instead if that is impossible (the host lowered its limit
+    /// of descriptors below the number), because it must not keep a pipe open. It is also closed if enough slots are
+    /// kept, or if it belongs to another spawner.
     pub(super) fn give_back(&mut self, slot: Slot) {
         let is_own = Arc::ptr_eq(&slot.mark.in_use, &self.in_use);
         let Slot { mut fd, mark } = slot;
@@ -141,7 +144,7 @@ impl Slots {
         drop(mark);
     }
 
-    /// How many there are, those in use included.
+    /// The number of slots, including those in use.
     fn made(&self) -> usize {
         self.free.len() + self.in_use.load(Ordering::Relaxed).count_ones() as usize
     }
@@ -153,7 +156,7 @@ impl Slots {
         reserved
     }
 
-    /// Whether this is a number of the spawner's own, which nothing of the host has.
+    /// Whether the descriptor with this number belongs to the spawner and not to the host.
     pub(super) fn owns(&self, number: RawFd) -> bool {
         let low_null = self.low_null.as_deref();
         let own = self.free.iter().chain(low_null).chain([&self.null]);
@@ -168,13 +171,13 @@ impl Slots {
     }
 }
 
-/// The bit of a slot's number in a mask; none for another number.
+/// The bit of a slot's number in a mask; 0 for the number of no slot.
 fn bit(number: RawFd) -> u32 {
     let place = u32::try_from(number - SLOTS_FROM).ok();
     place.and_then(|place| 1u32.checked_shl(place)).unwrap_or(0)
 }
 
-/// Another descriptor of `/dev/null`, at a number for a slot.
+/// A new descriptor of `/dev/null` at a number for a slot; `None` if no such number is free.
 fn low(null: &OwnedFd) -> Option<OwnedFd> {
     let slot = fcntl_dupfd_cloexec(null, SLOTS_FROM).ok()?;
     (slot.as_raw_fd() < UNSHARE_FROM).then_some(slot)

@@ -1,5 +1,5 @@
-//! The spawner: it holds the memory that children use until their exec, the slots for their descriptors, and the
-//! known limits of the kernel.
+//! The spawner. It owns the memory that children use until their exec, and the slots for their descriptors, and it
+//! records which features the kernel lacks.
 //!
 //! A spawn is either synchronous ([`Spawner::spawn`]) or in flight ([`Spawner::begin`]); see
 //! [`flight`](crate::sys::spawn::flight) for what that means for the memory that parent and child share.
@@ -37,21 +37,21 @@ use crate::sys::wait::{Wait, wait};
 
 /// Starts [`Program`]s. Each thread that spawns has its own.
 ///
-/// It keeps six descriptors: `/dev/null`, and five reserved numbers between 32 and 63 through
-/// which pipes and passed descriptors get into a child when the host has many descriptors open; up to sixteen more
-/// while several children with pipes are in flight. If it cannot have
-/// them, a spawn works all the same, at the cost of fork's copy of the descriptor table.
+/// It keeps six descriptors: `/dev/null`, and five reserved numbers between 32 and 63. Through these, pipes and passed
+/// descriptors get to a child if the host has many open descriptors. It uses up to sixteen more while several children
+/// with pipes are in flight. If these numbers are not free, spawns still work, but each copies the whole descriptor
+/// table, as fork does.
 #[derive(Debug)]
 pub struct Spawner {
     slots: Slots,
     #[expect(clippy::vec_box, reason = "a spawn in flight is moved often, and a launch is large")]
     idle: Vec<Box<Launch>>,
-    /// How many idle ones are kept.
+    /// The number of idle launches that are kept.
     kept: usize,
     pub(super) method: Method,
     close_range: bool,
-    /// Whether the kernel is known to start no child in a cgroup (CLONE_INTO_CGROUP): the child then enters
-    /// it itself, before anything else.
+    /// Whether the kernel is known to lack CLONE_INTO_CGROUP. The first step of the child is then to enter its cgroup
+    /// itself.
     enters_cgroups: bool,
     /// Whether the core dump of a child in flight would end the host.
     forbids_dumps: bool,
@@ -61,16 +61,18 @@ pub struct Spawner {
     pub(super) last_table: Option<FdTable>,
 }
 
-/// How many times a child waits a millisecond for a program that is being written (ETXTBSY), while the host waits.
+/// The maximum number of pauses of a millisecond in which a child waits for a program that is being written (ETXTBSY),
+/// while the host waits for the child.
 const PAUSES: u32 = 1;
 
-/// The same while the host goes on.
+/// The same for a child in flight, which the host does not wait for.
 const PAUSES_IN_FLIGHT: u32 = 16;
 
-/// How many launches are kept for later spawns. More than these are in flight for a moment only, and each is nine pages.
+/// The number of launches that are kept for later spawns. A launch takes nine pages. More spawns than this are in
+/// flight only for a short time.
 const KEPT: usize = 64;
 
-/// All that one child uses before its program runs, in the parent's memory and descriptor table.
+/// Everything in the parent's memory and descriptor table that one child uses before its program runs.
 #[derive(Debug)]
 struct Launch {
     flight: Flight,
@@ -87,11 +89,12 @@ struct Launch {
     signalled: bool,
 }
 
-/// A child that exists, and that has not yet been seen to run its program. [`Spawner::begin`] makes it, and
-/// [`Spawner::finish`] gives the result.
+/// A child that exists and is not known to run its program yet. [`Spawner::begin`] makes it, and [`Spawner::finish`]
+/// returns the result.
 ///
-/// Dropping it sends SIGKILL, waits for at most a second, and reaps, like dropping a [`Child`]. What a child uses that
-/// survives this is kept until it lets go, and the next spawn of any spawner frees it and reaps the child.
+/// Dropping it sends SIGKILL, waits for at most a second, and reaps, like dropping a [`Child`]. If the child has not
+/// ended by then, its resources are kept until it has released them. A later spawn of any spawner frees them and reaps
+/// the child.
 #[derive(Debug)]
 pub struct Spawning(Guarded<Begun>);
 
@@ -122,20 +125,20 @@ pub(crate) struct InFlight(Box<Launch>);
 /// The progress of a child in flight.
 #[derive(Debug)]
 pub(crate) enum Flown {
-    /// It is still in flight.
+    /// The child is still in flight.
     Not(InFlight),
-    /// It has executed its program.
+    /// The child has executed its program.
     Executed,
     /// A step failed, and the child was reaped.
     Failed(SpawnError),
-    /// It ended before its program was executed, and was not reaped.
+    /// The child ended before its program was executed, and was not reaped.
     Killed,
 }
 
 /// The reason why no child was made.
 enum Refusal {
     Clone(SpawnError),
-    /// The kernel, or a filter, makes no child in a cgroup: it has to enter the cgroup itself.
+    /// The kernel or a filter does not allow CLONE_INTO_CGROUP: the child must enter the cgroup itself.
     IntoCgroup,
 }
 
@@ -150,8 +153,8 @@ impl Spawner {
     /// Maps the stack for a child and reserves descriptors.
     ///
     /// # Errors
-    /// A [`SetupError`]: the stack can't be mapped (ENOMEM), or `/dev/null` can't be opened (EMFILE, ENFILE; ENOENT
-    /// where there is no `/dev`).
+    /// A [`SetupError`]: the stack cannot be mapped (ENOMEM), or `/dev/null` cannot be opened (EMFILE, ENFILE; ENOENT
+    /// without `/dev`).
     pub fn new() -> io::Result<Spawner> {
         Ok(Spawner::set_up()?)
     }
@@ -174,13 +177,13 @@ impl Spawner {
         })
     }
 
-    /// Starts the program. When this returns, the program has been executed, or nothing remains of the child: no
-    /// zombie, no descriptor.
+    /// Starts the program. When the call returns, the program has been executed, or nothing remains of the child: no
+    /// zombie and no descriptor.
     ///
-    /// Blocks until the child has called execve. This usually takes microseconds. A file on a dead network file
-    /// system blocks it uninterruptibly for as long as that hangs. A program that is being written (ETXTBSY; a fork
-    /// in another thread can have the same effect) blocks it for a millisecond. [`Spawner::begin`] does not wait. A
-    /// child that is killed before it could call execve counts as started; its pidfd shows the end.
+    /// Blocks until the child has called execve. This usually takes microseconds. A file on a dead network file system
+    /// blocks it uninterruptibly for as long as that hangs. A program that is being written (ETXTBSY; a fork in another
+    /// thread can have the same effect) blocks it for a millisecond. [`Spawner::begin`] does not wait. A child that is
+    /// killed before it could call execve counts as started; its pidfd shows the end.
     ///
     /// Allocates nothing, unless it fails or the program has more descriptors than any before. The calling thread is
     /// the parent for [`Command::parent_death_signal`](super::Command::parent_death_signal).
@@ -202,30 +205,29 @@ impl Spawner {
         child
     }
 
-    /// Starts the program and returns as soon as the process exists. [`Spawner::finish`] then shows whether the
-    /// program runs, or which step failed. A failure makes the pidfd readable, since the child ends. A success makes
-    /// no descriptor readable, so the host must ask for it. Does not wait for the child, however long its execve
-    /// takes.
+    /// Starts the program and returns as soon as the process exists. [`Spawner::finish`] then shows whether the program
+    /// runs, or which step failed. A failure makes the pidfd readable, since the child ends. A success makes no
+    /// descriptor readable, so the host must call it. Does not wait for the child, however long its execve takes.
     ///
-    /// Until then the child uses descriptors of the host: a descriptor that the command inherits must stay open and
+    /// Until then the child uses descriptors of the host, so a descriptor that the command inherits must stay open and
     /// unchanged. The signal mask and all other state of the calling thread can change.
     ///
-    /// It waits like [`Spawner::spawn`] where nothing else works; the first [`Spawner::finish`] then tells the outcome:
+    /// In some cases it must wait like [`Spawner::spawn`]. The first [`Spawner::finish`] then returns the outcome:
     ///
     /// - Without clone3(2): before Linux 5.3, behind filters that refuse it, on architectures other than x86_64.
-    /// - For a command with [`oom_score_adj`](super::Command::oom_score_adj), which the kernel would give to the host as
-    ///   well. A child of vfork(2) is exempt.
-    /// - In a cgroup that has a limit of memory (`memory.max`), or lies below one that has. If that cgroup is out of memory
-    ///   before the program runs, the kernel kills the child and everything that shares its memory, which is the host. A
-    ///   child of vfork(2) is exempt. A limit that is set while the child is in flight is not noticed.
+    /// - For a command with [`oom_score_adj`](super::Command::oom_score_adj). The kernel would apply the value to the
+    ///   host too, except for a child of vfork(2).
+    /// - In a cgroup that has a limit of memory (`memory.max`), or is below such a cgroup. If that cgroup is out of
+    ///   memory before the program runs, the kernel kills the child and every process that shares its memory, so also
+    ///   the host. A child of vfork(2) is exempt. A limit that is set while the child is in flight is not noticed.
     ///
-    /// While a child that changes its ids is in flight, the process is not dumpable (PR_SET_DUMPABLE in prctl(2)): it dumps
-    /// no core, only root can trace it, and most of its `/proc/self` belongs to root. Before Linux 5.16 the same is true
-    /// while any child is in flight, since a core dump of the child would end the host.
+    /// While a child that changes its ids is in flight, the process is not dumpable (PR_SET_DUMPABLE in prctl(2)): it
+    /// dumps no core, only root can trace it, and most of its `/proc/self` belongs to root. Before Linux 5.16 the same
+    /// is true while any child is in flight, since a core dump of the child would end the host.
     ///
     /// # Errors
-    /// As [`spawn`](Spawner::spawn), for failures in the host: pipes, descriptors, clone3. [`Spawner::finish`]
-    /// returns the failures in the child.
+    /// As [`spawn`](Spawner::spawn), for failures in the host: pipes, descriptors, clone3. [`Spawner::finish`] returns
+    /// the failures in the child.
     pub fn begin(&mut self, program: &Program) -> Result<Spawning, SpawnError> {
         self.begin_in(program, None)
     }
@@ -252,10 +254,10 @@ impl Spawner {
         }
     }
 
-    /// How far a spawn in flight has come. Does not block.
+    /// Returns the progress of a spawn in flight. Does not block.
     ///
-    /// In a copy of the process that fork(2) made, the answer is [`SpawnProgress::Failed`] with `ECHILD`
-    /// ([`SpawnStep::Watch`]), and the child is left alone.
+    /// In a copy of the process that fork(2) made, the result is [`SpawnProgress::Failed`] with `ECHILD`
+    /// ([`SpawnStep::Watch`]), and nothing is done to the child.
     pub fn finish(&mut self, spawning: Spawning) -> SpawnProgress {
         let Begun { child, launch } = spawning.0.into_inner();
         if let Some(program) = launch.program.as_ref().filter(|_| !child.is_here()) {
@@ -265,7 +267,7 @@ impl Spawner {
             Flown::Not(InFlight(launch)) => SpawnProgress::InFlight(Spawning(Guarded::new(Begun { child, launch }))),
             Flown::Executed => SpawnProgress::Running(child),
             Flown::Failed(error) => {
-                // It was reaped, and there is nothing to kill.
+                // The child was reaped, so its guard must not kill it.
                 child.detach();
                 SpawnProgress::Failed(error)
             }
@@ -273,7 +275,7 @@ impl Spawner {
         }
     }
 
-    /// Like `finish`, for a caller that watches the child by itself. If a step failed, the child is reaped.
+    /// Like `finish`, for a caller that owns the pidfd of the child. If a step failed, the child is reaped.
     pub(crate) fn look(&mut self, in_flight: InFlight, pidfd: &PidFd) -> Flown {
         let InFlight(mut launch) = in_flight;
         if launch.flight.is_in_use() && has_ended(pidfd) {
@@ -286,7 +288,7 @@ impl Spawner {
             return Flown::Not(InFlight(launch));
         }
         if let (Some((label, errno)), Some(program)) = (launch.flight.failure(), &launch.program) {
-            // The child has released the shared memory, and can take a moment to close its files.
+            // The child has released the shared memory, but can still be closing its files.
             return match pidfd.reap() {
                 Ok(None) => Flown::Not(InFlight(launch)),
                 Ok(Some(_)) | Err(_) => {
@@ -302,11 +304,13 @@ impl Spawner {
         if was_killed { Flown::Killed } else { Flown::Executed }
     }
 
-    /// Takes back what a child has used that was killed. If it has not ended yet, that is kept until it lets go.
+    /// Takes back the resources of a child that was killed. If the child has not ended yet, they are kept until it has
+    /// released them.
     pub(crate) fn abandon(&mut self, in_flight: InFlight, pidfd: io::Result<PidFd>) {
         let InFlight(mut launch) = in_flight;
         let Ok(pidfd) = pidfd else {
-            // No descriptor is free to wait with. A leak of the memory is harmless.
+            // The pidfd could not be duplicated, so the end of the child cannot be observed. Leaking the memory is
+            // safe.
             return forget(launch);
         };
         if launch.flight.is_in_use() && has_ended(&pidfd) {
@@ -319,10 +323,10 @@ impl Spawner {
         }
     }
 
-    /// Makes room for this many spawns in flight at once, so that none of them allocates.
+    /// Allocates for this many spawns in flight at once, so that none of them allocates.
     ///
     /// # Errors
-    /// Of mmap(2): each takes nine pages of address space.
+    /// Those of mmap(2): each spawn takes nine pages of address space.
     pub fn reserve(&mut self, in_flight: usize) -> io::Result<()> {
         self.kept = self.kept.max(in_flight);
         while self.idle.len() < in_flight {
@@ -348,8 +352,8 @@ impl Spawner {
         }
     }
 
-    /// Takes back the resources of a launch: its child has released the memory, or was not made. If a child still
-    /// uses the memory, it is leaked.
+    /// Takes back the resources of a launch after its child has released the memory, or if no child was made. If a
+    /// child still uses the memory, it is leaked.
     fn take_back(&mut self, mut launch: Box<Launch>) {
         launch.staging.clear(&mut self.slots);
         if launch.flight.is_in_use() || self.idle.len() >= self.kept {
@@ -410,7 +414,7 @@ impl Spawner {
                 return self.launch_until_released(launch, program, cgroup);
             }
             match self.attempt(launch, program, cgroup, true)? {
-                // It has turned out that clone3 is refused.
+                // clone3 was refused during this attempt, so the attempt has waited for the child.
                 Ok(child) if launch.waited => match launch.failure(program) {
                     Some(error) if self.learn(&error) => reap_failed(child),
                     _ => return Ok(child),
@@ -422,8 +426,8 @@ impl Spawner {
         }
     }
 
-    /// Whether an error says that the kernel, or a filter, has no close_range(2) after all; then another way is taken
-    /// from now on.
+    /// Whether an error means that the kernel or a filter refuses close_range(2). From then on descriptors are closed
+    /// one by one.
     fn learn(&mut self, error: &SpawnError) -> bool {
         let refused = matches!(error.errno(), libc::ENOSYS | libc::EPERM | libc::EINVAL);
         let concerned = matches!(error.step(), SpawnStep::Unshare | SpawnStep::CloseDescriptors);
@@ -432,7 +436,7 @@ impl Spawner {
         learned
     }
 
-    /// One attempt. If a child exists afterwards, it can still use the staging.
+    /// Makes one attempt. If a child exists afterwards, it can still use the staging.
     fn attempt(
         &mut self,
         launch: &mut Launch,
@@ -465,7 +469,7 @@ impl Spawner {
         made
     }
 
-    /// Pipes, and the steps that bring descriptors into the child.
+    /// Makes the pipes, and the steps that pass descriptors to the child.
     fn prepare(
         &mut self,
         launch: &mut Launch,
@@ -480,7 +484,7 @@ impl Spawner {
         Ok((table, pipes))
     }
 
-    /// Makes the child in the best way that the kernel allows, and remembers which that was.
+    /// Makes the child with the best method that the kernel allows, and records that method.
     fn clone_child(
         &mut self,
         launch: &mut Launch,
@@ -555,22 +559,23 @@ impl Launch {
 }
 
 impl Launch {
-    /// Keeps what this child may still use.
+    /// Keeps the resources that this child may still use.
     fn keep_for(self: Box<Self>, pidfd: PidFd) {
         let Launch { flight, dumpable, .. } = *self;
         lost::keep(flight, dumpable, pidfd);
     }
 }
 
-/// An execve that lasts longer than this is rare, so that a closer look costs little.
+/// An execve that lasts longer than this is rare, so an additional check costs little.
 const LONG_EXECVE: Duration = Duration::from_millis(10);
 
 impl Launch {
-    /// Whether a child that has let go of the memory without a failed step was killed before its program ran.
+    /// Whether a child that has released the memory without a failed step was killed before its program ran.
     ///
-    /// A child that dies lets go a moment before waitid(2) and its pidfd show the end. Only `/proc` tells that from an
-    /// execve, at the cost of a spawn. It is asked if the host has signalled the child or if the execve has lasted long: a
-    /// stranger that kills within the first milliseconds hardly meets the one moment.
+    /// A child that is killed releases the memory shortly before waitid(2) and its pidfd show the end. Only `/proc`
+    /// distinguishes this from an execve, and reading it takes as long as a spawn. It is read if the host has signalled
+    /// the child, or if the execve has lasted long. A kill by another process within the first milliseconds is unlikely
+    /// to be missed.
     fn was_killed(&self, pidfd: &PidFd) -> bool {
         if !self.flight.has_reached_exec() {
             return true;
@@ -585,7 +590,7 @@ impl Launch {
 }
 
 impl InFlight {
-    /// Remembers that the host has sent a signal to the child.
+    /// Records that the host has sent a signal to the child.
     pub(crate) const fn note_signal(&mut self) {
         self.0.signalled = true;
     }
@@ -607,7 +612,7 @@ impl Begun {
 }
 
 impl Launch {
-    /// The step that failed in the child, if it has let go of the memory.
+    /// The error of the step that failed in the child; `None` if no step has failed.
     fn failure(&self, program: &Program) -> Option<SpawnError> {
         self.flight
             .failure()
@@ -638,7 +643,7 @@ impl Spawning {
         self.0.child.pidfd()
     }
 
-    /// The child without its guard, and what it uses.
+    /// The child without its guard, and its resources.
     pub(crate) fn into_parts(self) -> (PidFd, Pipes, InFlight) {
         let Begun { child, launch } = self.0.into_inner();
         let (pidfd, pipes) = child.into_parts();
@@ -651,7 +656,7 @@ impl Spawning {
         !self.0.launch.flight.is_in_use()
     }
 
-    /// Makes it look as if the kernel had not zeroed its word.
+    /// Simulates a kernel that has not zeroed the word.
     #[cfg(test)]
     pub(crate) fn pretend_in_flight(&mut self) {
         self.0.launch.flight.pretend_in_use();
@@ -662,20 +667,20 @@ impl Spawning {
         self.0.launch.waited
     }
 
-    /// Whether the child has ended. Then [`Spawner::finish`] has something to tell, unless a tracer holds it.
+    /// Whether the child has ended. [`Spawner::finish`] then has a result, unless a tracer (ptrace(2)) holds the child.
     pub(crate) fn has_ended(&self) -> bool {
         has_ended(self.0.child.pidfd())
     }
 
-    /// What dropping it does, with another bound for the wait.
+    /// Does the same as dropping it, with another limit for the wait.
     pub(crate) fn end_until(self, until: Instant) {
         self.0.into_inner().end_until(until);
     }
 }
 
-/// Reaps a child with a failed step. It is exiting: this waits for the last bit of that.
+/// Reaps a child with a failed step. The child is exiting, so the wait is short.
 fn reap_failed(child: Child) {
-    // An error can only mean that it is gone.
+    // An error can only mean that the child was already reaped.
     let _gone = child.pidfd().wait_and_reap();
     child.detach();
 }
@@ -691,7 +696,7 @@ fn open_entrance(program: &Compiled, cgroup: BorrowedFd<'_>) -> Result<OwnedFd, 
         Ok(place) if place.f_type == CGROUP2_SUPER_MAGIC => {
             retry_on_intr(|| openat(cgroup, c"cgroup.procs", flags, Mode::empty()))
         }
-        // The same error as that of clone3.
+        // clone3 fails with the same errno.
         Ok(_) => Err(Errno::BADF),
         Err(errno) => Err(errno),
     };
@@ -707,7 +712,7 @@ fn path_of(directory: BorrowedFd<'_>) -> PathBuf {
     std::fs::read_link(&link).unwrap_or(link)
 }
 
-/// What was refused when the child could not be made. A shortage is a shortage, with a cgroup or without.
+/// The step to report if the child could not be made: the cgroup, unless the errno is that of a shortage.
 fn clone_step(in_cgroup: bool, errno: i32) -> SpawnStep {
     match (in_cgroup, errno) {
         (false, _) | (true, libc::EAGAIN | libc::ENOMEM) => SpawnStep::Clone,

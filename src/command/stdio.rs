@@ -53,16 +53,16 @@ impl Stdio {
         Stdio(Kind::Null)
     }
 
-    /// A pipe, made anew for each spawn; the host gets the other end in its [`Child`](crate::Child). Available for
-    /// the three standard streams and one further descriptor.
+    /// A pipe, made anew for each spawn; the host gets the other end in its [`Child`](crate::Child). Available for the
+    /// three standard streams and one further descriptor.
     #[must_use]
     pub fn piped() -> Stdio {
         Stdio(Kind::Piped)
     }
 
     /// The child's standard output: the same open file, as with `2>&1` in a shell. `EBADF` at
-    /// [`SpawnStep::Descriptor`](crate::SpawnStep::Descriptor) if the child has no standard output, because it
-    /// inherits a stream that is closed in the host.
+    /// [`SpawnStep::Descriptor`](crate::SpawnStep::Descriptor) if the child has no standard output, because it inherits
+    /// a stream that is closed in the host.
     #[must_use]
     pub fn stdout() -> Stdio {
         Stdio(Kind::Stdout)
@@ -109,9 +109,9 @@ impl From<File> for Stdio {
     }
 }
 
-/// A file that the child opens at each spawn: after it has a descriptor table of its own, and before chroot, the
-/// change of directory and the change of ids. So a relative path is relative to the host's working directory, the
-/// host's permissions apply, and a created file belongs to the host's user. The host's umask applies to its mode.
+/// A file that the child opens at each spawn: after it has a descriptor table of its own, and before chroot, the change
+/// of directory and the change of ids. So a relative path is relative to the host's working directory, the host's
+/// permissions apply, and a created file belongs to the host's user. The host's umask applies to its mode.
 ///
 /// Opening a file never waits. A FIFO without its other side (for writing without a reader, for reading without a
 /// writer and without data) is an error, `ENXIO` at [`SpawnStep::Open`](crate::SpawnStep::Open), where a shell would

@@ -7,65 +7,39 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-/// An id of a `T`: an arena, a slot, and the slot's generation.
-pub struct Id<T> {
+/// An arena, a slot, and the slot's generation: the content of an id of any kind.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct RawId {
     home: u32,
     index: u32,
     generation: u32,
-    what: PhantomData<fn() -> T>,
 }
 
-impl<T> Id<T> {
-    /// The slot's number, which is unique among the present values.
+impl RawId {
     pub(crate) const fn index(self) -> u32 {
         self.index
     }
-
-    const fn parts(self) -> (u32, u32, u32) {
-        (self.home, self.index, self.generation)
-    }
 }
 
-// Derived impls would require the same of T.
-impl<T> Clone for Id<T> {
-    fn clone(&self) -> Id<T> {
-        *self
-    }
-}
-impl<T> Copy for Id<T> {}
-impl<T> PartialEq for Id<T> {
-    fn eq(&self, other: &Id<T>) -> bool {
-        self.parts() == other.parts()
-    }
-}
-impl<T> Eq for Id<T> {}
-impl<T> std::hash::Hash for Id<T> {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.parts().hash(state);
-    }
-}
-impl<T> PartialOrd for Id<T> {
-    fn partial_cmp(&self, other: &Id<T>) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl<T> Ord for Id<T> {
-    fn cmp(&self, other: &Id<T>) -> std::cmp::Ordering {
-        self.parts().cmp(&other.parts())
-    }
-}
-impl<T> fmt::Debug for Id<T> {
+impl fmt::Display for RawId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "#{}.{}", self.index, self.generation)
     }
 }
 
-/// Slots for `T`, named by `Id<Key>`: the key is a public marker, `T` may be private.
-pub(crate) struct Arena<Key, T> {
+/// The type of an arena's ids. Each arena has its own, so that an id of one kind does not compile where another is
+/// expected.
+pub(crate) trait Id: Copy {
+    fn from_raw(raw: RawId) -> Self;
+    fn raw(self) -> RawId;
+}
+
+/// Slots for `T`, which ids of the type `I` refer to.
+pub(crate) struct Arena<I, T> {
     home: u32,
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
-    key: PhantomData<fn() -> Key>,
+    ids: PhantomData<fn() -> I>,
 }
 
 struct Slot<T> {
@@ -73,18 +47,18 @@ struct Slot<T> {
     value: Option<T>,
 }
 
-impl<Key, T> Arena<Key, T> {
+impl<I: Id, T> Arena<I, T> {
     /// An empty arena; `home` distinguishes its ids from those of other arenas.
-    pub(crate) const fn new(home: u32) -> Arena<Key, T> {
+    pub(crate) const fn new(home: u32) -> Arena<I, T> {
         Arena {
             home,
             slots: Vec::new(),
             free: Vec::new(),
-            key: PhantomData,
+            ids: PhantomData,
         }
     }
 
-    pub(crate) fn insert(&mut self, value: T) -> Id<Key> {
+    pub(crate) fn insert(&mut self, value: T) -> I {
         while let Some(index) = self.free.pop() {
             if let Some(slot) = self.slots.get_mut(index as usize) {
                 slot.value = Some(value);
@@ -100,43 +74,44 @@ impl<Key, T> Arena<Key, T> {
         self.id(index, 0)
     }
 
-    const fn id(&self, index: u32, generation: u32) -> Id<Key> {
-        Id {
+    fn id(&self, index: u32, generation: u32) -> I {
+        I::from_raw(RawId {
             home: self.home,
             index,
             generation,
-            what: PhantomData,
-        }
+        })
     }
 
-    pub(crate) fn remove(&mut self, id: Id<Key>) -> Option<T> {
+    pub(crate) fn remove(&mut self, id: I) -> Option<T> {
         let slot = self.slot_mut(id)?;
         let value = slot.value.take()?;
         if let Some(next) = slot.generation.checked_add(1) {
             slot.generation = next;
-            self.free.push(id.index);
+            self.free.push(id.raw().index);
         }
         Some(value)
     }
 
-    pub(crate) fn get(&self, id: Id<Key>) -> Option<&T> {
+    pub(crate) fn get(&self, id: I) -> Option<&T> {
+        let id = id.raw();
         let slot = self.slots.get(id.index as usize)?;
         let is_meant = (self.home, slot.generation) == (id.home, id.generation);
         slot.value.as_ref().filter(|_| is_meant)
     }
 
-    pub(crate) fn get_mut(&mut self, id: Id<Key>) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, id: I) -> Option<&mut T> {
         self.slot_mut(id)?.value.as_mut()
     }
 
-    fn slot_mut(&mut self, id: Id<Key>) -> Option<&mut Slot<T>> {
+    fn slot_mut(&mut self, id: I) -> Option<&mut Slot<T>> {
+        let id = id.raw();
         let slot = self.slots.get_mut(id.index as usize)?;
         let is_meant = (self.home, slot.generation) == (id.home, id.generation);
         is_meant.then_some(slot)
     }
 
     /// The id of the value in this slot; `None` if the slot is empty.
-    pub(crate) fn id_at(&self, index: u32) -> Option<Id<Key>> {
+    pub(crate) fn id_at(&self, index: u32) -> Option<I> {
         let slot = self.slots.get(index as usize)?;
         slot.value.as_ref().map(|_| self.id(index, slot.generation))
     }
@@ -146,7 +121,7 @@ impl<Key, T> Arena<Key, T> {
         u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
     }
 
-    pub(crate) fn ids(&self) -> impl Iterator<Item = Id<Key>> + '_ {
+    pub(crate) fn ids(&self) -> impl Iterator<Item = I> + '_ {
         (0..self.slots()).filter_map(|index| self.id_at(index))
     }
 
@@ -159,9 +134,25 @@ impl<Key, T> Arena<Key, T> {
 mod tests {
     use super::*;
 
+    impl Id for RawId {
+        fn from_raw(raw: RawId) -> RawId {
+            raw
+        }
+
+        fn raw(self) -> RawId {
+            self
+        }
+    }
+
+    impl fmt::Debug for RawId {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            fmt::Display::fmt(self, f)
+        }
+    }
+
     #[test]
     fn an_id_never_refers_to_the_successor_of_its_value() {
-        let mut arena: Arena<(), &str> = Arena::new(0);
+        let mut arena: Arena<RawId, &str> = Arena::new(0);
         let first = arena.insert("first");
         assert_eq!(arena.remove(first), Some("first"));
         assert_eq!(arena.remove(first), None);
@@ -176,7 +167,7 @@ mod tests {
 
     #[test]
     fn an_id_refers_to_nothing_in_another_arena() {
-        let (mut ours, mut theirs): (Arena<(), u8>, Arena<(), u8>) = (Arena::new(0), Arena::new(1));
+        let (mut ours, mut theirs): (Arena<RawId, u8>, Arena<RawId, u8>) = (Arena::new(0), Arena::new(1));
         let (here, there) = (ours.insert(1), theirs.insert(2));
         assert_ne!(here, there);
         assert_eq!((ours.get(there), theirs.get_mut(here)), (None, None));
@@ -185,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_worn_out_slot_is_retired() {
-        let mut arena: Arena<(), u8> = Arena::new(0);
+        let mut arena: Arena<RawId, u8> = Arena::new(0);
         let id = arena.insert(1);
         arena.slots[0].generation = u32::MAX;
         let last = arena.id(id.index(), u32::MAX);

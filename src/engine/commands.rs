@@ -18,7 +18,7 @@ use crate::lifecycle::{Input, Lifecycle, Reply, Scope, StateName, Wanted};
 use crate::signal::Signal;
 
 impl<K: Kernel> Engine<K> {
-    /// Whether a group like this can be added.
+    /// Checks whether a group with this description can be added.
     pub(crate) fn check_new(&self, spec: &GroupSpec) -> Result<(), Error> {
         self.check_open()?;
         spec.check()?;
@@ -72,7 +72,7 @@ impl<K: Kernel> Engine<K> {
         Ok(outcome)
     }
 
-    /// The host has learnt something about an instance.
+    /// Handles an input about an instance that the host reports.
     pub(crate) fn report(&mut self, id: InstanceId, input: Input) -> Result<(), Error> {
         if self.instances.get(id).is_none() {
             return Err(Error::UnknownInstance(id));
@@ -112,7 +112,7 @@ impl<K: Kernel> Engine<K> {
         let policy = group.policy != spec.policy || group.name != spec.name;
         Ok(ReloadPlan::new(policy, from, spec.instances, |number| {
             let (old, new) = (group.commands.of(number), spec.commands.of(number));
-            // A process gets its watchdog's time when it is started, and keeps it.
+            // A process gets the time of its watchdog when it is started, so a change needs a restart.
             let other_watchdog = spec.notify.socket && group.policy.watchdog != spec.policy.watchdog;
             let other_files = *group.cgroup_files != *spec.cgroup_files;
             if group.cgroup != spec.cgroup || other_files || group.notify != spec.notify || other_watchdog {
@@ -148,7 +148,7 @@ impl<K: Kernel> Engine<K> {
             .restarts()
             .filter_map(|number| self.group(id).ok()?.roster.get(number))
             .collect();
-        self.submit_to_hopeful(&restart, Request::Restart);
+        self.submit_if_up_or_fatal(&restart, Request::Restart);
         Ok(plan)
     }
 
@@ -156,8 +156,8 @@ impl<K: Kernel> Engine<K> {
         self.closing = true;
         self.events.announce_down_again();
         self.set_wanted(Target::All, Wanted::Down);
-        let everyone: Vec<_> = self.instances.ids().collect();
-        self.submit_all(&everyone, Request::Stop)
+        let all: Vec<_> = self.instances.ids().collect();
+        self.submit_all(&all, Request::Stop)
     }
 
     pub(crate) fn status(&self, id: InstanceId) -> Option<Status> {
@@ -199,7 +199,7 @@ impl<K: Kernel> Engine<K> {
         })
     }
 
-    // What the commands are made of.
+    // Helpers of the commands.
 
     pub(crate) fn group(&self, id: GroupId) -> Result<&Group, Error> {
         self.groups.get(id).ok_or(Error::UnknownGroup(id))
@@ -230,8 +230,8 @@ impl<K: Kernel> Engine<K> {
         })
     }
 
-    /// Two groups must not take each other's cgroups over. What lives in one keeps it, however its group
-    /// is called meanwhile.
+    /// Checks that no other group uses the cgroups of this group's name in the same directory. A process stays in its
+    /// cgroup when its group is renamed, so the cgroups of present processes are checked too.
     fn check_cgroup(&self, spec: &GroupSpec, own: Option<GroupId>) -> Result<(), SpecError> {
         let Some(directory) = &spec.cgroup else { return Ok(()) };
         let is_other = |id: GroupId| Some(id) != own;
@@ -241,11 +241,11 @@ impl<K: Kernel> Engine<K> {
             let group = self.groups.get(id);
             group.is_some_and(|group| group.cgroup.as_ref() == Some(directory) && group.name == spec.name)
         });
-        let inhabited = instances.any(|instance| {
+        let in_use = instances.any(|instance| {
             let path = instance.run_cgroup.as_ref().filter(|_| is_other(instance.group));
             path.is_some_and(|path| path.dir == *directory && path.is_of(&spec.name))
         });
-        match named || inhabited {
+        match named || in_use {
             true => Err(SpecError::CgroupTaken(spec.name.to_string())),
             false => Ok(()),
         }
@@ -263,7 +263,7 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    /// Whether instances that come later are to be up is decided for whole groups alone.
+    /// Sets whether instances that are added later are started. A request for a single instance does not change this.
     fn set_wanted(&mut self, target: Target, wanted: Wanted) {
         match target {
             Target::All => self.groups.values_mut().for_each(|group| group.wanted = wanted),
@@ -289,16 +289,16 @@ impl<K: Kernel> Engine<K> {
         outcome
     }
 
-    /// Asks those that are up, and those that were given up and are wanted all the same: the command may have
-    /// been what was wrong.
-    fn submit_to_hopeful(&mut self, ids: &[InstanceId], request: Request) {
-        let has_given_up = |id| {
+    /// Submits a request for the instances that are up, and for those that are wanted and in `Fatal`: a new command can
+    /// be the remedy.
+    fn submit_if_up_or_fatal(&mut self, ids: &[InstanceId], request: Request) {
+        let is_wanted_in_fatal = |id| {
             let instance = self.instances.get(id);
             instance.is_some_and(|instance| instance.life.state().name() == StateName::Fatal) && self.is_wanted(id)
         };
-        let hopeful = |&id: &InstanceId| self.is_up(id) || has_given_up(id);
-        let hopeful: Vec<_> = ids.iter().copied().filter(hopeful).collect();
-        self.submit_all(&hopeful, request);
+        let is_concerned = |&id: &InstanceId| self.is_up(id) || is_wanted_in_fatal(id);
+        let concerned: Vec<_> = ids.iter().copied().filter(is_concerned).collect();
+        self.submit_all(&concerned, request);
     }
 
     /// Whether an instance is alive or about to be, and no pending request will change that.
@@ -309,7 +309,7 @@ impl<K: Kernel> Engine<K> {
         })
     }
 
-    /// Whether an instance is to be up, by the last that was asked for.
+    /// Whether an instance is wanted up, by the last request.
     pub(crate) fn is_wanted(&self, id: InstanceId) -> bool {
         self.instances.get(id).is_some_and(|instance| {
             let wanted = instance.life.wanted() == Wanted::Up;
@@ -414,5 +414,5 @@ impl<K: Kernel> Engine<K> {
     }
 }
 
-/// The program that all instances share, or these instances' own.
+/// The program that all instances share, or the programs of these instances by number.
 type Programs = (Option<Program>, Vec<(u32, Option<Program>)>);

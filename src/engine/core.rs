@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use super::arena::Arena;
 use super::event::{Event, Events, TransitionEvent};
-use super::ids::{GroupId, InGroups, InInstances, InstanceId};
+use super::ids::{GroupId, InstanceId};
 use super::instance::{Group, Instance};
 use super::kernel::{Collected, Kernel, Spawned};
 use super::progress::Progress;
@@ -42,8 +42,8 @@ pub(crate) const COLLECTIONS: u32 = 3;
 /// See the [module](self).
 pub(crate) struct Engine<K: Kernel> {
     pub(crate) kernel: K,
-    pub(crate) groups: Arena<InGroups, Group>,
-    pub(crate) instances: Arena<InInstances, Instance>,
+    pub(crate) groups: Arena<GroupId, Group>,
+    pub(crate) instances: Arena<InstanceId, Instance>,
     pub(crate) events: Events,
     /// The deadline of each instance, by slot.
     pub(crate) deadlines: Deadlines,
@@ -181,8 +181,8 @@ impl<K: Kernel> Engine<K> {
         self.is_pending() || (self.unspawned > 0 && has_waited)
     }
 
-    /// Serves a waiting spawn or a pending request, and returns whether there was one. They alternate: processes that end
-    /// and are restarted again and again must not keep a requested start waiting for ever.
+    /// Serves a waiting spawn or a pending request, and returns whether there was one. They alternate: processes that
+    /// end and are restarted again and again must not keep a requested start waiting for ever.
     pub(crate) fn serve_next(&mut self) -> bool {
         self.is_spawns_turn = !self.is_spawns_turn;
         let served_spawn = self.is_spawns_turn && self.serve_spawn();
@@ -233,8 +233,8 @@ impl<K: Kernel> Engine<K> {
         Reply::Queued
     }
 
-    /// Whether a request needs a spawn of its own: now, or after the stop of a process that works. The restart of a process
-    /// in flight does not, because its stop ends a spawn in flight.
+    /// Whether a request needs a spawn of its own: now, or after the stop of a process that works. The restart of a
+    /// process in flight does not, because its stop ends a spawn in flight.
     fn needs_spawn(&self, id: InstanceId, request: Request) -> bool {
         let Some(instance) = self.instances.get(id) else {
             return false;

@@ -10,37 +10,37 @@ use crate::lifecycle::PolicyError;
 use crate::owner::OtherProcess;
 use crate::signal::Signal;
 
-/// Why a call of the [`Supervisor`](crate::supervisor::Supervisor) did nothing. [`Error::Io`] is the exception: it may be returned
-/// after the work is done.
+/// Why a call of the [`Supervisor`](crate::supervisor::Supervisor) did nothing. [`Error::Io`] is the exception: it may
+/// be returned after the work is done.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The group does not exist, or was removed.
-    #[error("there is no group {0:?}")]
+    #[error("there is no group {0}")]
     UnknownGroup(GroupId),
     /// The instance does not exist, or was removed.
-    #[error("there is no instance {0:?}")]
+    #[error("there is no instance {0}")]
     UnknownInstance(InstanceId),
     /// The group is being removed, and accepts no request that starts or changes it.
-    #[error("group {0:?} is being removed")]
+    #[error("group {0} cannot be started or changed: it is being removed")]
     Leaving(GroupId),
     /// The group was scaled down, and the instance is being stopped for good.
-    #[error("instance {0:?} is leaving its group")]
+    #[error("instance {0} cannot be started: it is being removed from its group")]
     LeavingInstance(InstanceId),
     /// The group is in a rolling restart, and its size is fixed until the end of it.
-    #[error("group {0:?} is in a rolling restart")]
+    #[error("group {0} cannot be resized or reloaded: it is in a rolling restart")]
     Rolling(GroupId),
     /// A rolling restart with no unavailable instance allowed can make no progress.
-    #[error("a rolling restart with none unavailable")]
+    #[error("a rolling restart cannot make progress: it allows no unavailable instance")]
     NoneUnavailable,
     /// [`shutdown`](crate::supervisor::Supervisor::shutdown) was called, and no process is started any more.
-    #[error("shutting down: nothing is started any more")]
+    #[error("the supervisor cannot start a process or change a group: it is shutting down")]
     ShuttingDown,
     /// The instance has no process in a state that the call applies to.
-    #[error("instance {0:?} has no process")]
+    #[error("instance {0} has no process")]
     NotAlive(InstanceId),
     /// The kernel refused to deliver a signal (kill(2)).
-    #[error("cannot send {signal} to instance {instance:?}: {}", Reason(.source))]
+    #[error("cannot send {signal} to instance {instance}: {}", Reason(.source))]
     Signal {
         /// The instance that was to receive the signal.
         instance: InstanceId,
@@ -52,7 +52,7 @@ pub enum Error {
     /// The supervisor was built in another process, and the calling process is a copy of it (fork(2)). The children
     /// belong to the original process, and so do the signals. A host that becomes a daemon must build the supervisor
     /// afterwards.
-    #[error("the supervisor was built in another process: a copy that fork(2) made cannot use it")]
+    #[error("a copy of a process that fork(2) made cannot use this supervisor: it belongs to the original process")]
     OtherProcess,
     /// The description of the group is wrong.
     #[error(transparent)]
@@ -73,10 +73,10 @@ impl From<OtherProcess> for Error {
 #[non_exhaustive]
 pub enum SpecError {
     /// The number of instances is 0. The minimum is 1.
-    #[error("a group of no instances")]
+    #[error("a group cannot have 0 instances: it must have 1 at least")]
     NoInstances,
     /// The number of instances exceeds [`GroupSpec::MOST_INSTANCES`](super::spec::GroupSpec::MOST_INSTANCES).
-    #[error("{0} instances: a group can have {max} at most", max = super::spec::GroupSpec::MOST_INSTANCES)]
+    #[error("a group cannot have {0} instances: it can have {max} at most", max = super::spec::GroupSpec::MOST_INSTANCES)]
     TooManyInstances(u32),
     /// A command cannot be run as described.
     #[error("instance {number}: {error}")]

@@ -25,7 +25,7 @@ pub enum Event {
     Unkillable {
         /// The instance concerned.
         instance: InstanceId,
-        /// Its group.
+        /// The group of the instance.
         group: GroupId,
         /// The group's name and the instance's number.
         name: Name,
@@ -36,7 +36,7 @@ pub enum Event {
     SignalFailed {
         /// The instance that was to receive the signal.
         instance: InstanceId,
-        /// Its group.
+        /// The group of the instance.
         group: GroupId,
         /// The group's name and the instance's number.
         name: Name,
@@ -53,7 +53,7 @@ pub enum Event {
     Rolled {
         /// The group that was restarted.
         group: GroupId,
-        /// Its name.
+        /// The name of the group.
         name: Arc<str>,
         /// The instance that failed to start and thereby ended the restart early; `None` if all instances were
         /// restarted.
@@ -65,7 +65,7 @@ pub enum Event {
     GroupRemoved {
         /// The id of the removed group, which refers to nothing from now on.
         group: GroupId,
-        /// Its name.
+        /// The name of the group.
         name: Arc<str>,
     },
 }
@@ -92,7 +92,7 @@ impl fmt::Display for Name {
 pub struct TransitionEvent {
     /// The instance that changed its state.
     pub instance: InstanceId,
-    /// Its group.
+    /// The group of the instance.
     pub group: GroupId,
     /// The group's name and the instance's number.
     pub name: Name,

@@ -1,20 +1,73 @@
 //! The ids of groups and instances.
 
-use super::arena::Id;
+use std::fmt;
 
-/// The marker of a [`GroupId`].
-#[doc(hidden)]
-pub struct InGroups;
-/// The marker of an [`InstanceId`].
-#[doc(hidden)]
-pub struct InInstances;
+use super::arena::{Id, RawId};
 
 /// The id of a group. It is valid for the supervisor that issued it, and never refers to another group, not even after
 /// the group was removed.
-pub type GroupId = Id<InGroups>;
+///
+/// It is displayed as `#SLOT.GENERATION`, for example `#3.0`. The order of ids has no meaning beyond being total.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupId(RawId);
+
 /// The id of an instance: a numbered place in a group, which one process after another may fill. It is valid for the
 /// supervisor that issued it, and never refers to another instance.
-pub type InstanceId = Id<InInstances>;
+///
+/// It is displayed as `#SLOT.GENERATION`, for example `#3.0`. The order of ids has no meaning beyond being total.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InstanceId(RawId);
+
+impl InstanceId {
+    /// The number of the slot, which is unique among the present instances.
+    pub(crate) const fn index(self) -> u32 {
+        self.0.index()
+    }
+}
+
+impl Id for GroupId {
+    fn from_raw(raw: RawId) -> GroupId {
+        GroupId(raw)
+    }
+
+    fn raw(self) -> RawId {
+        self.0
+    }
+}
+
+impl Id for InstanceId {
+    fn from_raw(raw: RawId) -> InstanceId {
+        InstanceId(raw)
+    }
+
+    fn raw(self) -> RawId {
+        self.0
+    }
+}
+
+impl fmt::Display for GroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for GroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GroupId({})", self.0)
+    }
+}
+
+impl fmt::Debug for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "InstanceId({})", self.0)
+    }
+}
 
 /// The instances that a command applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

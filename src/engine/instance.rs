@@ -1,4 +1,4 @@
-//! One supervised process and its group, as the driver keeps them.
+//! The engine's data about a supervised process and its group.
 
 use std::sync::Arc;
 
@@ -24,17 +24,17 @@ pub(crate) struct Instance {
     pub(crate) process: Option<Pid>,
     /// The host's ends of the last run's piped streams, until it takes them.
     pub(crate) pipes: Option<Pipes>,
-    /// Its own program, where the group's instances have one each.
+    /// The program of this instance, if each instance of the group has its own.
     pub(crate) program: Option<Program>,
-    /// What its runs are given.
+    /// The cgroup and the readiness descriptor of its next runs.
     pub(crate) context: SpawnContext,
     /// The last status message of its process.
     pub(crate) status_text: Option<Arc<str>>,
-    /// Where the process lives that there is: its place may have been changed since.
+    /// The cgroup of the present process. A reload may have changed the path in `context` since.
     pub(crate) run_cgroup: Option<Arc<CgroupPath>>,
-    /// What waits for its turn.
+    /// The request that waits for its turn.
     pub(crate) pending: Option<Request>,
-    /// Whether the pending request waits while the maximum of spawns is in flight.
+    /// Whether the pending request waits because the maximum number of spawns is in flight.
     pub(crate) is_held: bool,
     /// The transition to `Starting` and the exit record of the run that it ended, while the spawn waits: the event is not
     /// emitted yet.
@@ -62,25 +62,25 @@ impl Instance {
     }
 }
 
-/// Processes of one command.
+/// A group: instances of one command.
 pub(crate) struct Group {
     pub(crate) name: Arc<str>,
     pub(crate) commands: Commands,
     pub(crate) policy: Policy,
-    /// The program that all instances share, if they do.
+    /// The program of all instances, if they share one.
     pub(crate) program: Option<Program>,
-    /// The directory for its instances' cgroups, if they are to have any.
+    /// The directory for the cgroups of the instances; `None` if they have no cgroups.
     pub(crate) cgroup: Option<CgroupDir>,
-    /// What is written into the files of each of them.
+    /// The values that are written to the files of each cgroup.
     pub(crate) cgroup_files: Arc<[CgroupFile]>,
-    /// How its instances can say something about themselves.
+    /// How instances can notify the supervisor.
     pub(crate) notify: NotifyAccess,
     pub(crate) roster: Roster<InstanceId>,
-    /// Whether instances that are added are to be started.
+    /// Whether instances that are added later are started.
     pub(crate) wanted: Wanted,
-    /// It is to vanish with its last instance.
+    /// Whether the group is removed together with its last instance.
     pub(crate) leaving: bool,
-    /// It is being restarted a few at a time; and how many there are to be afterwards.
+    /// The rolling restart in progress, and the number of instances after it.
     pub(crate) roll: Option<(Roll<InstanceId>, u32)>,
 }
 
@@ -101,7 +101,7 @@ impl Group {
         }
     }
 
-    /// What the runs of the instance with this number are given.
+    /// The context for the runs of the instance with this number.
     pub(crate) fn context(&self, number: u32) -> SpawnContext {
         SpawnContext {
             cgroup: self
@@ -113,7 +113,7 @@ impl Group {
         }
     }
 
-    /// Its description as it stands, for `instances` instances.
+    /// The current description of the group, for `instances` instances.
     pub(crate) fn spec(&self, instances: u32) -> GroupSpec {
         GroupSpec {
             name: self.name.clone(),

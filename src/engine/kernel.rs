@@ -60,8 +60,8 @@ pub(crate) trait Kernel {
     /// The time of the next look at something that no descriptor reports; `None` if there is none.
     fn look_at(&self) -> Option<Instant>;
 
-    /// Does the work that was put off until now. Returns the slot of an instance with a process that must be collected again,
-    /// if one is due. A slot is returned once, and again if that collecting found nothing.
+    /// Does the work that was put off until now. Returns the slot of an instance with a process that must be collected
+    /// again, if one is due. A slot is returned again only after [`Kernel::collect`] found nothing for it.
     fn look_again(&mut self, now: Instant) -> Option<u32>;
 
     // Processes.
@@ -155,7 +155,8 @@ impl Report {
 pub(crate) struct Spawned {
     pub(crate) pid: Pid,
     pub(crate) pipes: Pipes,
-    /// Whether the process has executed its program. If not, [`Collected::Executed`] or [`Collected::SpawnFailed`] follows.
+    /// Whether the process has executed its program. If not, [`Collected::Executed`] or [`Collected::SpawnFailed`]
+    /// follows.
     pub(crate) executed: bool,
 }
 

@@ -1,5 +1,5 @@
-//! The bookkeeping of turns: how much a call may do, which ready descriptors are not handled yet, and for how long the host
-//! has been kept. `turn.rs` describes the rules.
+//! The bookkeeping of turns: how much a call may do, which ready descriptors are not handled yet, and for how long the
+//! host has been kept. `turn.rs` describes the rules.
 
 use std::collections::VecDeque;
 use std::io;
@@ -81,8 +81,8 @@ impl Round {
         self.began
     }
 
-    /// Begins a call, with a set of this many entries. Descriptors with more to read have another turn. A new round begins if
-    /// nothing of the last one is left.
+    /// Begins a call, with a set of this many entries. Descriptors with more to read have another turn. A new round
+    /// begins if nothing of the last one is left.
     pub(crate) fn begin(&mut self, now: Instant, entries: usize) {
         self.is_fresh = false;
         let left = self.places.saturating_sub(self.waiting.len());

@@ -27,10 +27,10 @@ pub struct Run {
     pub lasted: Duration,
     /// How the process ended, and the resources it used; `None` if it could not be spawned.
     pub exit: Option<ExitRecord>,
-    /// The resources that the run used in its cgroup; `None` unless the group has [cgroups](crate::supervisor::GroupSpec::cgroup).
-    /// They include the processes that the run started, and are exact about memory. They are read when the run has
-    /// ended, before the cgroup is removed. If the scope of the stop is not the cgroup, processes may still be alive in
-    /// it at that time.
+    /// The resources that the run used in its cgroup; `None` unless the group has
+    /// [cgroups](crate::supervisor::GroupSpec::cgroup). They include the processes that the run started, and are exact
+    /// about memory. They are read when the run has ended, before the cgroup is removed. If the scope of the stop is
+    /// not the cgroup, processes may still be alive in it at that time.
     pub cgroup: Option<CgroupUsage>,
     /// Why the run ended.
     pub end: End,

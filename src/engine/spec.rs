@@ -28,11 +28,11 @@ use crate::notify::{NotifySocket, watchdog_usec};
 ///
 /// # Process groups
 ///
-/// Each instance leads a process group of its own unless its command says otherwise
-/// ([`Command::process_group`], [`Command::inherit_process_group`]). A terminal sends the signals of Ctrl-C, Ctrl-\\ and
-/// Ctrl-Z, and SIGHUP when it closes, to every process of its foreground process group. If the instances were in the
-/// host's group, Ctrl-C would end them first, and they would be restarted while the host begins its shutdown. In groups of
-/// their own they get no signal but the supervisor's, and a stop with [`Scope::ProcessGroup`] reaches what they started.
+/// Each instance leads a process group of its own unless its command says otherwise ([`Command::process_group`],
+/// [`Command::inherit_process_group`]). A terminal sends the signals of Ctrl-C, Ctrl-\\ and Ctrl-Z, and SIGHUP when it
+/// closes, to every process of its foreground process group. If the instances were in the host's group, Ctrl-C would
+/// end them first, and they would be restarted while the host begins its shutdown. In groups of their own they get no
+/// signal but the supervisor's, and a stop with [`Scope::ProcessGroup`] reaches what they started.
 ///
 /// Two things follow. A process in a group of its own that reads from the terminal is stopped by SIGTTIN
 /// (credentials(7)), so a command that reads from the terminal needs [`Command::inherit_process_group`]. If a signal of
@@ -92,8 +92,8 @@ impl GroupSpec {
         }
     }
 
-    /// A group of instances with different commands. `make` gets the instance's number, from 0 up. It is called in
-    /// the host's process when an instance is added, never in a child.
+    /// A group of instances with different commands. `make` gets the instance's number, from 0 up. It is called in the
+    /// host's process when an instance is added, never in a child.
     #[must_use]
     pub fn with(name: &str, make: impl Fn(u32) -> Command + Send + Sync + 'static) -> GroupSpec {
         let commands = Commands::Each(Arc::new(make));
@@ -161,16 +161,18 @@ impl GroupSpec {
         self
     }
 
-    /// Writes `value` into the file `name` of the [`cgroup`](GroupSpec::cgroup) of each run, after it is made and before the
-    /// program starts: a limit such as `memory.max`, `cpu.max` or `pids.max`, or any other file of cgroups(7). Files are
-    /// written in the order of these calls; the same one can be written several times (`io.max`, a line for each device).
+    /// Writes `value` into the file `name` of the [`cgroup`](GroupSpec::cgroup) of each run, after it is made and
+    /// before the program starts: a limit such as `memory.max`, `cpu.max` or `pids.max`, or any other file of
+    /// cgroups(7). Files are written in the order of these calls; the same one can be written several times (`io.max`,
+    /// a line for each device).
     ///
     /// The file's controller must be enabled for the cgroups in the directory, in its `cgroup.subtree_control`.
-    /// [`Supervisor::add`](crate::supervisor::Supervisor::add) and [`Supervisor::reload`](crate::supervisor::Supervisor::reload) check that
-    /// every file can be written: they make a cgroup called `pidherd-probe-PID-N` and remove it at once. A
-    /// [`SpecError`](crate::supervisor::SpecError) names a file that does not exist, a controller that is not enabled, or a value
-    /// that the kernel refuses. If a file cannot be written later, the run is a failed start at the step
-    /// [`SpawnStep::Cgroup`](crate::SpawnStep::Cgroup). A reload with other files restarts the instances.
+    /// [`Supervisor::add`](crate::supervisor::Supervisor::add) and
+    /// [`Supervisor::reload`](crate::supervisor::Supervisor::reload) check that every file can be written: they make a
+    /// cgroup called `pidherd-probe-PID-N` and remove it at once. A [`SpecError`](crate::supervisor::SpecError) names a
+    /// file that does not exist, a controller that is not enabled, or a value that the kernel refuses. If a file cannot
+    /// be written later, the run is a failed start at the step [`SpawnStep::Cgroup`](crate::SpawnStep::Cgroup). A
+    /// reload with other files restarts the instances.
     ///
     /// Files that are not limits are refused: `cgroup.procs`, `cgroup.threads`, `cgroup.kill`, `cgroup.freeze`,
     /// `cgroup.type` and `cgroup.subtree_control`.

@@ -16,7 +16,7 @@ use crate::lifecycle::{State, Wanted};
 pub struct Status {
     /// The instance concerned.
     pub instance: InstanceId,
-    /// Its group.
+    /// The group of the instance.
     pub group: GroupId,
     /// The group's name and the instance's number.
     pub name: Name,
@@ -56,9 +56,9 @@ pub struct Status {
 pub struct GroupStatus {
     /// The group concerned.
     pub group: GroupId,
-    /// Its name.
+    /// The name of the group.
     pub name: Arc<str>,
-    /// The number of instances that the group is to have.
+    /// The number of instances that the group should have.
     pub target: u32,
     /// Whether the host wants the group up. If so, added instances are started.
     pub wanted: Wanted,

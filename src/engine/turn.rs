@@ -1,19 +1,19 @@
 //! One turn of the host's loop: the work of one call, its order, its time and its answer.
 //!
-//! A turn lasts one [slice](crate::supervisor::Builder::slice). Deadlines come first, for at most half of the slice: a crash storm in one
-//! group does not delay the deadlines of another. After them, pending requests and ready descriptors take turns. The next call
-//! continues with the rest, and the set stays readable until then.
+//! A turn lasts one [slice](crate::supervisor::Builder::slice). Deadlines come first, for at most half of the slice: a
+//! crash storm in one group does not delay the deadlines of another. After them, pending requests and ready descriptors
+//! take turns. The next call continues with the rest, and the set stays readable until then.
 //!
-//! Descriptors are handled in *rounds*. A round has as many places as the set has entries. The epoll reports its ready entries
-//! in rotation, so each entry that was ready at the beginning of a round is handled by its end, however many others become
-//! ready meanwhile. A host that is edge-triggered calls until the answer is [`Progress::Nothing`]. In a storm there is always
-//! more to do, so such a host would never return to its loop. When a round is complete and the calls without a pause have taken
-//! longer than a slice, the answer is therefore `Nothing` too. If something is ready then, the timer is armed for the past,
-//! which makes a new edge for the host.
+//! Descriptors are handled in *rounds*. A round has as many places as the set has entries. The epoll reports its ready
+//! entries in rotation, so each entry that was ready at the beginning of a round is handled by its end, however many
+//! others become ready meanwhile. A host that is edge-triggered calls until the answer is [`Progress::Nothing`]. In a
+//! storm there is always more to do, so such a host would never return to its loop. When a round is complete and the
+//! calls without a pause have taken longer than a slice, the answer is therefore `Nothing` too. If something is ready
+//! then, the timer is armed for the past, which makes a new edge for the host.
 //!
 //! Two things were rejected. A limit by number does not bound the time: 64 spawns take 8 ms on one machine and 40 ms on
-//! another. To serve deadlines when the epoll reports the timer is too late: in a storm of 5,000 the timer is one of 5,000
-//! ready entries.
+//! another. To serve deadlines when the epoll reports the timer is too late: in a storm of 5,000 the timer is one of
+//! 5,000 ready entries.
 
 use std::io;
 
@@ -39,8 +39,8 @@ impl<K: Kernel> Engine<K> {
         let is_left = self.may_serve_from(began) || self.is_due(began);
         let more = self.round.end(is_left);
         let kept = self.answer(turn?, more);
-        // The host may have waited since the round began. Then it has used up the edge of an entry that became ready after
-        // the beginning of the round.
+        // The host may have waited since the round began. Then it has used up the edge of an entry that became ready
+        // after the beginning of the round.
         let is_missed = kept == Progress::Nothing && !self.wakes_anew && !self.round.is_fresh();
         Ok(if is_missed && self.is_anything_ready() {
             Progress::Done
@@ -119,7 +119,7 @@ impl<K: Kernel> Engine<K> {
         Ok(Some(progress))
     }
 
-    /// The answer of a call. It lets a host go that has been kept for long enough.
+    /// The answer of a call. `Nothing` if the calls without a pause have taken longer than a slice.
     fn answer(&mut self, did: bool, more: bool) -> Progress {
         let progress = Progress::of(did, more);
         let patience = self.slice.max(SHORTEST_STREAK);
@@ -139,8 +139,8 @@ impl<K: Kernel> Engine<K> {
         self.woken.saturating_add(self.slice / 2)
     }
 
-    // Deadlines. A pending request of the instance is served before its deadline and before its exit: no instance is started
-    // by the end of a delay, or by an exit, while its stop is pending.
+    // Deadlines. A pending request of the instance is served before its deadline and before its exit: no instance is
+    // started by the end of a delay, or by an exit, while its stop is pending.
 
     /// Whether a deadline is not after this time.
     pub(crate) fn is_due(&self, by: Instant) -> bool {
@@ -148,8 +148,8 @@ impl<K: Kernel> Engine<K> {
         next.is_some_and(|at| at <= by)
     }
 
-    /// Serves the deadlines that were due when the call began: first the processes that have to be looked at again, then the
-    /// others, the earliest first. Returns whether there were any.
+    /// Serves the deadlines that were due when the call began: first the processes that have to be looked at again,
+    /// then the others, the earliest first. Returns whether there were any.
     fn serve_due(&mut self, budget: &mut Budget) -> bool {
         let mut did = false;
         while self.is_due(self.woken) && budget.take(self.kernel.now()) {
@@ -172,8 +172,8 @@ impl<K: Kernel> Engine<K> {
         let Some(id) = self.instances.id_at(index) else { return };
         self.run_pending(id);
         if self.is_judged_by_silence(id) {
-            // A message or the exit of the process may be ready and not handled. An error here is no loss: the descriptor
-            // stays ready.
+            // A message or the exit of the process may be ready and not handled. An error here is no loss: the
+            // descriptor stays ready.
             if self.may_notify(id) {
                 self.receive_queued_once();
             }
@@ -188,7 +188,8 @@ impl<K: Kernel> Engine<K> {
 
     // Descriptors.
 
-    /// Handles what happened at this entry of the set. This is the only place where news from outside enters the engine.
+    /// Handles what happened at this entry of the set. This is the only place where news from outside enters the
+    /// engine.
     pub(crate) fn handle(&mut self, entry: Token) -> io::Result<Handled> {
         for handled in 0..HAPPENINGS {
             let Some(happening) = self.kernel.next(entry, &self.notify_pids)? else {

@@ -26,8 +26,8 @@ impl Token {
         self.slot as usize
     }
 
-    /// The token for a number from [`Token::to_raw`]. Any other number gives a token that no set knows, and every
-    /// call refuses it.
+    /// The token for a number from [`Token::to_raw`]. Any other number gives a token of no entry, and every call
+    /// refuses it.
     #[must_use]
     pub const fn from_raw(raw: u64) -> Token {
         Token {
@@ -41,11 +41,11 @@ bitflags! {
     /// The events that an entry waits for. Errors and hangups are always reported too (epoll_ctl(2)).
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub struct Interest: u32 {
-        /// `EPOLLIN`: something to read; of a pidfd: the process has exited.
+        /// `EPOLLIN`: the descriptor can be read; of a pidfd: the process has ended.
         const READ = libc::EPOLLIN as u32;
-        /// `EPOLLOUT`: room to write.
+        /// `EPOLLOUT`: the descriptor can be written.
         const WRITE = libc::EPOLLOUT as u32;
-        /// `EPOLLPRI`: something exceptional; of a cgroup's `cgroup.events`: it has changed.
+        /// `EPOLLPRI`: an exceptional condition; of a cgroup's `cgroup.events`: the file has changed.
         const PRIORITY = libc::EPOLLPRI as u32;
     }
 }

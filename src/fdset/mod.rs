@@ -1,10 +1,10 @@
 //! The descriptors that the library waits for, as one set.
 //!
-//! A library that waits by itself takes the loop away from its host, and a library that starts threads interferes
-//! even more. This library only provides the descriptors. A host uses the set in one of two ways:
+//! A library that waits by itself takes the loop away from its host, and a library that starts threads interferes even
+//! more. This library only provides the descriptors. A host uses the set in one of two ways:
 //!
-//! 1. **One descriptor.** The set is an epoll itself and implements [`AsFd`]: the host watches that one. (Epolls
-//!    nest, at most five deep; this one holds no other.)
+//! 1. **One descriptor.** The set is an epoll itself and implements [`AsFd`]: the host watches that one. (Epolls nest,
+//!    at most five deep; this one holds no other.)
 //! 2. **Each descriptor.** The host registers every [`Entry`] with an epoll, poll or io_uring of its own, and follows
 //!    the changes with [`FdSet::track_changes`].
 //!
@@ -13,14 +13,14 @@
 //!
 //! - An entry's name is a [`Token`], checked by generation. It is not a number that the kernel uses again.
 //! - A registration belongs to the open file description, not to the number. It outlives a close if a copy of the
-//!   descriptor exists, and can then not be removed any more. So the set takes a descriptor out of its epoll before
-//!   it closes the descriptor: [`FdSet::remove`] takes the descriptor itself for this reason.
+//!   descriptor exists, and can then not be removed any more. So the set takes a descriptor out of its epoll before it
+//!   closes the descriptor: [`FdSet::remove`] takes the descriptor itself for this reason.
 //! - A host with registrations of its own has the same duty. It gets a removed descriptor open ([`Change::Removed`]):
 //!   the number is not used again before the host closes the descriptor.
 //!
-//! Readiness is level-triggered: a registration that comes late, and an event that was not handled,
-//! lose nothing. Keying by number alone was rejected for the reason above; callbacks, because they
-//! turn the host's loop inside out. Nothing in this module blocks. epoll(7), Linux 2.6.27.
+//! Readiness is level-triggered: nothing is lost by a late registration or by an event that was not handled. Entries
+//! identified by their number alone were rejected for the reason above. Callbacks were rejected because the host would
+//! no longer control its own loop. No call of this module blocks. See epoll(7), Linux 2.6.27.
 
 use std::collections::VecDeque;
 use std::io;
@@ -53,7 +53,7 @@ pub enum Change {
     /// Take `fd` out of the loop, then drop it. Until then it is open, so its number is not used again. It does not
     /// matter whether it is still readable.
     Removed {
-        /// The entry's name, which the set does not know any more.
+        /// The token of the entry, which is no longer in the set.
         token: Token,
         /// The descriptor with the number of the entry.
         fd: OwnedFd,
@@ -71,10 +71,10 @@ impl Change {
     }
 }
 
-/// The set has no entry of this name with this descriptor, or was made in another process. Nothing was changed, and
-/// the error holds the descriptor, still open.
+/// The set has no entry of this name with this descriptor, or was made in another process. Nothing was changed, and the
+/// error holds the descriptor, still open.
 #[derive(Debug, thiserror::Error)]
-#[error("{token:?} does not stand for descriptor {} in a set of this process", .fd.as_raw_fd())]
+#[error("the set has no entry {token:?} for descriptor {}: it was removed, or the set belongs to another process", .fd.as_raw_fd())]
 pub struct StaleToken {
     token: Token,
     fd: OwnedFd,
@@ -96,8 +96,8 @@ impl StaleToken {
 
 /// A set of descriptors to wait for, and an epoll that waits for all of them.
 ///
-/// The set belongs to the process that made it. A copy that fork(2) made shares the epoll with the original, so it
-/// can neither change it nor query it; dropping the copy changes nothing.
+/// The set belongs to the process that made it. A copy that fork(2) made shares the epoll with the original, so it can
+/// neither change it nor query it; dropping the copy changes nothing.
 /// ```
 /// use std::os::fd::AsFd;
 /// use std::os::unix::net::UnixStream;
@@ -146,10 +146,10 @@ impl FdSet {
     /// Adds a descriptor. Its owner keeps it open until it is removed.
     ///
     /// # Errors
-    /// What epoll_ctl(2) says: EPERM for what cannot be waited for (a plain file), ENOSPC above
-    /// `/proc/sys/fs/epoll/max_user_watches`, ENOMEM, ELOOP. EEXIST also if the set has an entry of the
-    /// same number: its descriptor must then have been closed without being removed. After an
-    /// error the set is as it was. [`OtherProcess`](crate::OtherProcess) inside, in a copy that fork(2) made.
+    /// Those of epoll_ctl(2): EPERM for a descriptor that epoll does not support (a plain file), ENOSPC above
+    /// `/proc/sys/fs/epoll/max_user_watches`, ENOMEM, ELOOP. EEXIST also if the set has an entry with the same number:
+    /// its descriptor was then closed without being removed. After an error the set is unchanged.
+    /// [`OtherProcess`](crate::OtherProcess) inside, in a copy that fork(2) made.
     pub fn add(&mut self, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<Token> {
         self.owner.check()?;
         if self.token_of(fd.as_raw_fd()).is_some() {
@@ -167,18 +167,18 @@ impl FdSet {
         Ok(entry.token)
     }
 
-    /// Removes an entry: takes its descriptor out of the epoll, then closes it. With a change log, the descriptor
-    /// goes into the log instead of being closed.
+    /// Removes an entry: takes its descriptor out of the epoll, then closes it. With a change log, the descriptor goes
+    /// into the log instead of being closed.
     ///
     /// # Errors
-    /// [`StaleToken`] with the descriptor inside, if `token` is not the name of an entry with this descriptor's
-    /// number; and in a copy that fork(2) made, for every token.
+    /// [`StaleToken`] with the descriptor inside, if `token` is not the name of an entry with this descriptor's number;
+    /// and in a copy that fork(2) made, for every token.
     pub fn remove(&mut self, token: Token, fd: OwnedFd) -> Result<(), StaleToken> {
         if !self.owner.is_here() || self.get(token).is_none_or(|entry| entry.fd != fd.as_raw_fd()) {
             return Err(StaleToken { token, fd });
         }
-        // ENOENT: the caller had closed the registered descriptor, and this one only has its number. Then the epoll
-        // has nothing to take out, and the entry is removed nevertheless.
+        // ENOENT: the caller had closed the registered descriptor, and this one only has its number. Then the epoll has
+        // nothing to take out, and the entry is removed nevertheless.
         let _absent = epoll::delete(&self.epoll, &fd);
         self.table.remove(token);
         if let Some(changes) = &mut self.changes {
@@ -218,15 +218,9 @@ impl FdSet {
 
     /// Keeps a log of changes for a host that has registrations of its own, or stops keeping it.
     ///
-    /// Turning it on logs every present entry as [`Change::Added`], so a host can be built from the log
-    /// alone. Turning it off drops the log, and so closes the descriptors in it. Otherwise nothing
-    /// happens. The host must take the changes, best after every call that may bring some: a log
-    /// that is not read keeps removed descriptors open.
-    ///
-    /// Turning it on logs every present entry as [`Change::Added`], so a host can be built from the log alone.
-    /// Turning it off drops the log, and closes the descriptors in it. A call without a change of the setting does
-    /// nothing. The host should take the changes after every call that can cause some: the log keeps removed
-    /// descriptors open.
+    /// Turning it on logs every present entry as [`Change::Added`], so a host can be built from the log alone. Turning
+    /// it off drops the log, and closes the descriptors in it. A call without a change of the setting does nothing. The
+    /// host should take the changes after every call that can cause some: the log keeps removed descriptors open.
     /// ```
     /// use pidherd::fdset::{Change, FdSet};
     ///
@@ -255,8 +249,8 @@ impl FdSet {
         self.changes.as_mut()?.pop_front()
     }
 
-    /// Reserves memory for this many more entries. Up to that number, adding and removing entries does not allocate,
-    /// as long as the log holds at most two changes for each reserved entry.
+    /// Reserves memory for this many more entries. Up to that number, adding and removing entries does not allocate, as
+    /// long as the log holds at most two changes for each reserved entry.
     pub fn reserve(&mut self, additional: usize) {
         self.table.reserve(additional);
         if let Some(changes) = &mut self.changes {
@@ -268,8 +262,8 @@ impl FdSet {
     /// Fills `tokens` with the names of the entries that are ready, after clearing it: as many as its capacity (64 if
     /// it has none), at most 256. Never blocks.
     ///
-    /// Further entries come at the next call: entries take turns. A name can be stale when it is used, if the work
-    /// for another entry has removed it; [`FdSet::get`] checks that.
+    /// The next call returns further entries, so that each ready entry is returned in turn. A name can be stale when it
+    /// is used, if the work for another entry has removed it; [`FdSet::get`] checks that.
     ///
     /// # Errors
     /// [`OtherProcess`](crate::OtherProcess) inside, in a copy that fork(2) made; otherwise the errors of

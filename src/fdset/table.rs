@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_whose_generations_are_used_up_is_never_used_again() {
+    fn a_slot_without_further_generations_is_never_used_again() {
         let mut table = Table::new();
         let first = table.insert(3, Interest::READ);
         table.remove(first.token);

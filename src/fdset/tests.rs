@@ -8,7 +8,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
-/// A pipe: what goes into the set, and what tells whether that is still open.
+/// A pipe: the end that is added to the set, and the end that shows whether the first one is still open.
 struct Pipe {
     reader: Option<OwnedFd>,
     writer: OwnedFd,
@@ -29,8 +29,8 @@ impl Pipe {
         rustix::io::write(&self.writer, b"x").unwrap();
     }
 
-    /// Whether the set has closed the reading end. A child that another test has just forked may hold a copy of it until
-    /// its exec.
+    /// Whether the set has closed the reading end. A child that another test has just forked may hold a copy of it
+    /// until its exec.
     fn is_closed(&self) -> bool {
         self.has_no_reader_within(&Timespec { tv_sec: 10, tv_nsec: 0 })
     }
@@ -76,7 +76,7 @@ impl Both {
         }
     }
 
-    /// Adds the pipe if it is not in the set, else makes sure that it can't be added again.
+    /// Adds the pipe if it is not in the set. Otherwise checks that it cannot be added again.
     fn add(&mut self, which: usize) {
         let Some(reader) = &self.pipes[which].reader else {
             return;
@@ -147,7 +147,7 @@ impl Both {
                     .iter_mut()
                     .find(|pipe| pipe.number == number && pipe.reader.is_none())
                     .unwrap();
-                assert!(pipe.is_open(), "open until the host lets go");
+                assert!(pipe.is_open(), "open until the host drops it");
                 drop(fd);
                 assert!(pipe.is_closed());
                 *pipe = Pipe::new();
@@ -214,7 +214,8 @@ impl Both {
         assert_eq!(live.count(), model.entries.len());
     }
 
-    /// What the kernel has registered is just what the books say: make all readable and look.
+    /// Checks that the kernel has registered exactly the entries of the model: it makes all pipes readable, and reads
+    /// the ready entries.
     fn check_kernel(&self) {
         self.pipes
             .iter()
@@ -325,7 +326,7 @@ fn a_descriptor_closed_without_the_set_causes_no_wakeup_and_can_be_removed() {
     let (first, second) = (Pipe::new(), Pipe::new());
     let number = first.number;
     let token = set.add(first.reader.as_ref().unwrap().as_fd(), Interest::READ).unwrap();
-    // dup2 closes what had the number and gives it to another pipe, in one step.
+    // dup2 closes the descriptor with this number and gives the number to another pipe, in one step.
     let mut taken = first.reader.unwrap();
     rustix::io::dup2(second.reader.as_ref().unwrap(), &mut taken).unwrap();
     second.make_readable();

@@ -15,7 +15,7 @@ pub enum RunEnd {
     Exited(u8),
     /// The process ended by a signal of its own fault (SIGSEGV, SIGABRT and the like), or left a core dump.
     Crashed {
-        /// The signal.
+        /// The signal that ended the process.
         signal: Signal,
         /// Whether the process left a core dump.
         core: bool,

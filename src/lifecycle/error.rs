@@ -3,29 +3,31 @@
 /// The largest crash budget.
 pub(super) const CRASHES_MAX: u16 = 1_000;
 
-/// The largest number of rungs of a stop ladder.
+/// The largest number of rungs of a stop ladder. The number of a rung is a `u8`, and 255 stands for SIGKILL, so there
+/// can be 255 rungs at most.
 pub(super) const RUNGS_MAX: usize = 16;
 
-/// The fault of a [`Policy`](super::Policy).
+/// Why a [`Policy`](super::Policy) is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PolicyError {
-    /// Jitter takes a part away from a delay, at most all of it.
-    #[error("a jitter of {0} %: it can be 100 % at most")]
+    /// The jitter exceeds 100 %. Jitter shortens a delay by a part of it, at most by all of it.
+    #[error("the jitter of a delay cannot be {0} %: it can be 100 % at most")]
     Jitter(u8),
-    /// Every process is silent for longer than no time, so a watchdog must be longer than zero.
-    #[error("a watchdog of no time")]
+    /// The watchdog's time is zero, so every process would miss it at once.
+    #[error("the watchdog's time cannot be 0: every process would miss it at once")]
     Watchdog,
-    /// A sliding window without a length never holds more than one crash.
-    #[error("a crash window of zero length")]
+    /// The window of the crash budget has the length zero, so it never holds more than one crash.
+    #[error("the window of the crash budget cannot be 0: no two crashes would be in it")]
     CrashWindow,
-    /// Each crash of the window is remembered, so their number is limited.
-    #[error("a crash budget of {0}: it can be {max} at most", max = CRASHES_MAX)]
+    /// The crash budget is too large. The time of each crash in the window is stored.
+    #[error("the crash budget cannot be {0}: it can be {max} at most", max = CRASHES_MAX)]
     CrashBudget(u16),
-    /// The number of rungs is limited.
-    #[error("a stop ladder of {0} rungs: it can have {max} at most", max = RUNGS_MAX)]
+    /// The stop ladder has too many rungs.
+    #[error("the stop ladder cannot have {0} rungs: it can have {max} at most", max = RUNGS_MAX)]
     StopLadder(usize),
-    /// A stop is over when nothing of the widest scope is alive, so SIGKILL must reach that far.
-    #[error("a final SIGKILL that reaches less than a rung before it")]
+    /// The scope of the final SIGKILL is narrower than that of a rung. A stop is over when no process of the widest
+    /// scope is alive, so SIGKILL must reach all of them.
+    #[error("the scope of the final SIGKILL cannot be narrower than that of a rung: processes would remain")]
     KillScope,
 }

@@ -12,13 +12,13 @@ use crate::signal::Signal;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Input {
-    /// The host asks for a start. All counters begin anew: such a start is exempt from every budget.
+    /// The host requests a start. All counters begin anew: such a start is exempt from every budget.
     Start,
-    /// The host asks for a stop by the ladder.
+    /// The host requests a stop by the ladder.
     Stop,
-    /// The host asks for a stop by the ladder and a new start; where nothing is alive, for a start.
+    /// The host requests a stop by the ladder and then a new start. If nothing is alive, this is the same as a start.
     Restart,
-    /// The host asks for SIGKILL at once.
+    /// The host requests SIGKILL at once.
     Kill,
     /// [`Action::Spawn`] succeeded, and the process has executed its program.
     Spawned(Pid),
@@ -28,8 +28,8 @@ pub enum Input {
     Executed,
     /// The spawn for [`Action::Spawn`] has not begun, and is withdrawn because the process is not wanted any more.
     SpawnWithdrawn,
-    /// The spawn failed: there is no process, or a step between its birth and its program failed. That is the end of
-    /// the process, and no [`Input::Exited`] follows.
+    /// The spawn failed: no process was made, or a step before its program failed. That is the end of the process, and
+    /// no [`Input::Exited`] follows.
     SpawnFailed {
         /// The kernel's reason.
         errno: i32,
@@ -41,7 +41,7 @@ pub enum Input {
     /// The process ended by itself, and other processes of the stop's scope live on: the run is over when they have
     /// ended.
     ExitedLeaving(Exit),
-    /// Nothing of the stop's scope is alive (the answer to [`Action::Look`]).
+    /// Nothing of the stop's scope is alive (the result of [`Action::Look`]).
     Empty,
     /// The process reports that it is ready.
     Ready,
@@ -64,8 +64,8 @@ pub enum Input {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Action {
-    /// Spawn the process. The answer is [`Input::Spawned`] or [`Input::SpawnFailed`]; or at first [`Input::Cloned`], and then
-    /// [`Input::Executed`] or [`Input::SpawnFailed`].
+    /// Spawn the process. The result is [`Input::Spawned`] or [`Input::SpawnFailed`]; or at first [`Input::Cloned`],
+    /// and then [`Input::Executed`] or [`Input::SpawnFailed`].
     Spawn,
     /// Send this signal, together with SIGCONT in the order of [`Rung::sequence`](super::Rung::sequence).
     Signal {
@@ -74,8 +74,7 @@ pub enum Action {
         /// The processes that it is sent to.
         scope: Scope,
     },
-    /// Check whether any process of this scope is alive; the answer is [`Input::Empty`] if not, and no input
-    /// otherwise.
+    /// Check whether any process of this scope is alive; the result is [`Input::Empty`] if not, and no input otherwise.
     Look {
         /// The scope to check.
         scope: Scope,
@@ -94,7 +93,7 @@ pub enum Reply {
     Accepted,
     /// The requested state existed already.
     Already,
-    /// The request is remembered, and takes effect when the stopped process is gone.
+    /// The request is remembered, and takes effect when the stopped process has ended.
     Queued,
     /// The input has no meaning in this state.
     Ignored,

@@ -25,7 +25,7 @@ pub enum State {
     },
     /// The process is ready and runs.
     Running {
-        /// The process.
+        /// The PID of the process.
         pid: Pid,
         /// The time of the spawn: uptime counts from there.
         since: Instant,
@@ -99,7 +99,7 @@ pub enum Prospect {
 /// A failure of a process that is alive, or that has left other living processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Failed {
-    /// The failure.
+    /// The kind of the failure.
     pub failure: Failure,
     /// Whether the process was running: then it counts as a crash, otherwise as a failed start.
     pub ran: bool,
@@ -157,19 +157,19 @@ impl fmt::Display for Failure {
 /// The name of a [`State`], without its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StateName {
-    /// [`State::Stopped`].
+    /// The process was never started, or was stopped on request; see [`State::Stopped`].
     Stopped,
-    /// [`State::Starting`].
+    /// The process is spawned, and not yet known to be ready; see [`State::Starting`].
     Starting,
-    /// [`State::Running`].
+    /// The process is ready and runs; see [`State::Running`].
     Running,
-    /// [`State::Stopping`].
+    /// The process is being stopped; see [`State::Stopping`].
     Stopping,
-    /// [`State::Exited`].
+    /// The process ended and is not restarted; see [`State::Exited`].
     Exited,
-    /// [`State::Backoff`].
+    /// The process waits for another try; see [`State::Backoff`].
     Backoff,
-    /// [`State::Fatal`].
+    /// The process was given up; see [`State::Fatal`].
     Fatal,
 }
 

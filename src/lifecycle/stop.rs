@@ -38,8 +38,8 @@ impl Rung {
     /// The signals that are sent for a rung with this signal, in their order.
     ///
     /// SIGCONT follows the signal, so that a stopped process acts on it. It comes before TSTP, TTIN and TTOU: the
-    /// kernel discards a stop signal that is pending when SIGCONT is sent, and a handler of it would not run (signal(7)).
-    /// STOP, CONT and KILL are sent alone: they take effect on a stopped process too.
+    /// kernel discards a stop signal that is pending when SIGCONT is sent, and a handler of it would not run
+    /// (signal(7)). STOP, CONT and KILL are sent alone: they take effect on a stopped process too.
     pub fn sequence(signal: Signal) -> impl Iterator<Item = Signal> {
         let alone = matches!(signal, Signal::STOP | Signal::CONT | Signal::KILL);
         let before = !alone && signal.is_stop();

@@ -1,7 +1,7 @@
 //! The transition table: the reaction to every input in every state.
 //!
-//! [`Turn::step`] is the table. It has no wildcard arm, so the compiler reports a new state or input that it lacks.
-//! The methods below it are the rules that the table names, a few lines each. Decisions that need counters are in
+//! [`Turn::step`] is the table. It has no wildcard arm, so the compiler reports a new state or input that it lacks. The
+//! methods below it are the rules that the table names, a few lines each. Decisions that need counters are in
 //! `restart.rs`, those about the ladder's shape in `stop.rs`.
 
 use std::time::Duration;
@@ -21,9 +21,9 @@ use crate::time::Instant;
 const LOOK_FIRST: Duration = Duration::from_millis(1);
 const LOOKS_RARE: u8 = 8;
 
-/// SIGKILL is sent again after this number of the rare checks, about four seconds. A process that is still alive was
-/// out of reach of the first SIGKILL: the ladder got a wider scope later, or the host had no permission for the
-/// signal before.
+/// SIGKILL is sent again after this number of the rare checks, which take about four seconds. The first SIGKILL can
+/// have missed a process that is still alive: a reload widened the scope of the ladder after it was sent, or the kernel
+/// refused it.
 const LOOKS_PER_SIGKILL: u8 = 16;
 
 impl Lifecycle {
@@ -67,22 +67,22 @@ impl<'a> Turn<'a> {
             // At rest: nothing is alive.
             (S::Stopped | S::Exited { .. } | S::Backoff { .. } | S::Fatal { .. }, I::Start | I::Restart)
                                                                    => self.start(Cause::Requested),
-            (S::Stopped | S::Exited { .. },          I::Stop | I::Kill) => self.stay_down(),
-            (S::Fatal { until: Instant::NEVER, .. }, I::Stop | I::Kill) => self.stay_down(),
-            (S::Fatal { .. } | S::Backoff { .. },    I::Stop | I::Kill) => self.call_off(),
-            (S::Backoff { .. },                      I::Timeout)   => self.launch(Cause::DelayOver),
+            (S::Stopped | S::Exited { .. },          I::Stop | I::Kill) => self.confirm_down(),
+            (S::Fatal { until: Instant::NEVER, .. }, I::Stop | I::Kill) => self.confirm_down(),
+            (S::Fatal { .. } | S::Backoff { .. },    I::Stop | I::Kill) => self.cancel_start(),
+            (S::Backoff { .. },                      I::Timeout)   => self.spawn(Cause::DelayOver),
             (S::Fatal { .. },                        I::Timeout)   => self.start(Cause::CoolOffOver),
 
             // The spawn has been decided and not yet been reported.
-            (S::Starting { pid: None, .. }, I::Start | I::Restart) => self.wish(Wanted::Up),
-            (S::Starting { pid: None, .. }, I::Stop | I::Kill)     => self.wish(Wanted::Down),
-            (S::Starting { pid: None, .. }, I::Spawned(pid))       => self.spawned(pid),
-            (S::Starting { pid: None, .. }, I::Cloned(pid))        => self.cloned(pid),
-            (S::Starting { pid: None, .. }, I::SpawnWithdrawn)     => self.withdraw(),
+            (S::Starting { pid: None, .. }, I::Start | I::Restart) => self.record_wanted(Wanted::Up),
+            (S::Starting { pid: None, .. }, I::Stop | I::Kill)     => self.record_wanted(Wanted::Down),
+            (S::Starting { pid: None, .. }, I::Spawned(pid))       => self.process_spawned(pid),
+            (S::Starting { pid: None, .. }, I::Cloned(pid))        => self.process_cloned(pid),
+            (S::Starting { pid: None, .. }, I::SpawnWithdrawn)     => self.spawn_withdrawn(),
 
             // The process exists, and may not have executed its program yet.
-            (S::Starting { pid: Some(pid), executed: false, since, .. }, I::Executed) => self.executed(pid, since),
-            (S::Starting { .. }, I::SpawnFailed { errno, permanent }) => self.not_spawned(errno, permanent),
+            (S::Starting { pid: Some(pid), executed: false, since, .. }, I::Executed) => self.program_executed(pid, since),
+            (S::Starting { .. }, I::SpawnFailed { errno, permanent }) => self.spawn_failed(errno, permanent),
 
             // The process is alive, in its grace.
             (S::Starting { pid: Some(_), .. },               I::Start)        => Reply::Already,
@@ -92,12 +92,12 @@ impl<'a> Turn<'a> {
             (S::Starting { pid: Some(_), executed: false, .. }, I::Exited(exit) | I::ExitedLeaving(exit))
                                                                               => self.start_failed(Failure::Ended(exit)),
             (S::Starting { pid: Some(pid), since, until, .. }, I::Exited(exit)) => self.ended_early(exit, pid, since, until),
-            (S::Starting { pid: Some(pid), since, until, .. }, I::ExitedLeaving(exit)) => self.left_early(exit, pid, since, until),
-            (S::Starting { pid: Some(pid), since, .. },      I::Ready)        => self.run(pid, since, Cause::Ready),
-            (S::Starting { pid: Some(pid), since, .. },      I::NotReady)     => self.not_ready(pid, since),
+            (S::Starting { pid: Some(pid), since, until, .. }, I::ExitedLeaving(exit)) => self.ended_early_leaving_others(exit, pid, since, until),
+            (S::Starting { pid: Some(pid), since, .. },      I::Ready)        => self.enter_running(pid, since, Cause::Ready),
+            (S::Starting { pid: Some(pid), since, .. },      I::NotReady)     => self.readiness_closed(pid, since),
             (S::Starting { pid: Some(pid), executed, since, until }, I::Extend(by)) => self.extend_start(pid, executed, since, until, by),
-            (S::Starting { pid: Some(pid), since, .. },      I::Failed(why))  => self.fail(pid, since, why, false),
-            (S::Starting { pid: Some(pid), executed, since, until }, I::Timeout) => self.start_over(pid, executed, since, until),
+            (S::Starting { pid: Some(pid), since, .. },      I::Failed(why))  => self.stop_after_failure(pid, since, why, false),
+            (S::Starting { pid: Some(pid), executed, since, until }, I::Timeout) => self.start_deadline_passed(pid, executed, since, until),
 
             // The process runs.
             (S::Running { .. },             I::Start)        => Reply::Already,
@@ -105,28 +105,28 @@ impl<'a> Turn<'a> {
             (S::Running { pid, since, .. }, I::Restart)      => self.stop(pid, since, Wanted::Up),
             (S::Running { pid, since, .. }, I::Kill)         => self.kill(pid, since),
             (S::Running { since, .. },      I::Exited(exit)) => self.ended(exit, since),
-            (S::Running { pid, since, .. }, I::ExitedLeaving(exit)) => self.leaves_others(exit, pid, since, true),
+            (S::Running { pid, since, .. }, I::ExitedLeaving(exit)) => self.ended_leaving_others(exit, pid, since, true),
             // The host or a message called the process ready before its program was executed.
-            (S::Running { since, .. },      I::SpawnFailed { .. }) => self.ready_without_program(since),
-            (S::Running { pid, since, .. }, I::Alive)        => self.watch(pid, since),
-            (S::Running { pid, since, .. }, I::Failed(why))  => self.fail(pid, since, why, true),
-            (S::Running { pid, since, .. }, I::Timeout)      => self.silent(pid, since),
+            (S::Running { since, .. },      I::SpawnFailed { .. }) => self.spawn_failed_after_ready(since),
+            (S::Running { pid, since, .. }, I::Alive)        => self.renew_watchdog(pid, since),
+            (S::Running { pid, since, .. }, I::Failed(why))  => self.stop_after_failure(pid, since, why, true),
+            (S::Running { pid, since, .. }, I::Timeout)      => self.watchdog_missed(pid, since),
 
             // The process is being stopped.
-            (S::Stopping(stopping), I::Start | I::Restart) => self.start_after(stopping),
-            (S::Stopping(_),        I::Stop)               => self.wish(Wanted::Down),
-            (S::Stopping(stopping), I::Kill)               => self.kill_now(stopping),
+            (S::Stopping(stopping), I::Start | I::Restart) => self.start_after_stop(stopping),
+            (S::Stopping(_),        I::Stop)               => self.record_wanted(Wanted::Down),
+            (S::Stopping(stopping), I::Kill)               => self.kill_during_stop(stopping),
             (S::Stopping(stopping), I::Extend(by))         => self.extend_stop(stopping, by),
-            (S::Stopping(stopping), I::Timeout)            => self.climb_or_look(stopping),
+            (S::Stopping(stopping), I::Timeout)            => self.next_rung_or_look(stopping),
             (S::Stopping(stopping @ Stopping { remaining: Remaining::Leader, .. }), I::Exited(exit) | I::ExitedLeaving(exit))
                                                            => self.leader_ended(stopping, exit),
             (S::Stopping(stopping @ Stopping { remaining: Remaining::Leader, .. }), I::EndedBefore)
-                                                           => self.ended_before(stopping),
+                                                           => self.mark_ended_before(stopping),
             // A step before the program failed, so the process has ended. It had no time to start other processes.
             (S::Stopping(stopping @ Stopping { remaining: Remaining::Leader, .. }), I::SpawnFailed { .. })
-                                                           => self.not_executed(stopping),
+                                                           => self.spawn_failed_during_stop(stopping),
             (S::Stopping(stopping @ Stopping { remaining: Remaining::Others { exit, .. }, .. }), I::Empty)
-                                                           => self.gone(stopping, exit),
+                                                           => self.finish_stop(stopping, exit),
 
             // Inputs without a meaning in the state.
             (S::Stopped | S::Exited { .. },      I::Timeout)
@@ -150,7 +150,7 @@ impl<'a> Turn<'a> {
     // Requests.
 
     /// Remembers a request that the state cannot fulfil at once.
-    fn wish(&mut self, wanted: Wanted) -> Reply {
+    fn record_wanted(&mut self, wanted: Wanted) -> Reply {
         if self.life.wanted == wanted {
             return Reply::Already;
         }
@@ -162,16 +162,16 @@ impl<'a> Turn<'a> {
     }
 
     /// Nothing is alive and no start is planned.
-    fn stay_down(&mut self) -> Reply {
+    fn confirm_down(&mut self) -> Reply {
         self.life.wanted = Wanted::Down;
         Reply::Already
     }
 
     /// Nothing is alive, and a planned start is cancelled.
-    fn call_off(&mut self) -> Reply {
+    fn cancel_start(&mut self) -> Reply {
         self.life.wanted = Wanted::Down;
         self.life.counters.forget();
-        self.go(State::Stopped, Cause::Requested)
+        self.transition(State::Stopped, Cause::Requested)
     }
 
     // Starts.
@@ -180,13 +180,13 @@ impl<'a> Turn<'a> {
     fn start(&mut self, cause: Cause) -> Reply {
         self.life.wanted = Wanted::Up;
         self.life.counters.forget();
-        self.launch(cause)
+        self.spawn(cause)
     }
 
-    fn launch(&mut self, cause: Cause) -> Reply {
+    fn spawn(&mut self, cause: Cause) -> Reply {
         self.life.runs = self.life.runs.saturating_add(1);
         self.reaction.action = Some(Action::Spawn);
-        self.go(
+        self.transition(
             State::Starting {
                 pid: None,
                 executed: false,
@@ -197,16 +197,16 @@ impl<'a> Turn<'a> {
         )
     }
 
-    fn spawned(&mut self, pid: Pid) -> Reply {
-        match self.cloned(pid) {
-            Reply::Accepted if self.life.wanted == Wanted::Up => self.executed(pid, self.now),
+    fn process_spawned(&mut self, pid: Pid) -> Reply {
+        match self.process_cloned(pid) {
+            Reply::Accepted if self.life.wanted == Wanted::Up => self.program_executed(pid, self.now),
             stopped => stopped,
         }
     }
 
-    /// A timeout for readiness counts from the birth of the process, so that it also ends an execve that hangs. A
-    /// grace counts from the execution.
-    fn cloned(&mut self, pid: Pid) -> Reply {
+    /// The timeout for readiness begins when the process is made, so that it also limits an execve that hangs. The
+    /// grace begins when the program is executed.
+    fn process_cloned(&mut self, pid: Pid) -> Reply {
         let until = match self.policy.startup {
             Startup::Grace(_) => Instant::NEVER,
             Startup::Notify { timeout } => self.now.saturating_add(timeout),
@@ -224,18 +224,18 @@ impl<'a> Turn<'a> {
     }
 
     /// A spawn is withdrawn only if the process is not wanted any more.
-    fn withdraw(&mut self) -> Reply {
+    fn spawn_withdrawn(&mut self) -> Reply {
         if self.life.wanted == Wanted::Up {
             return Reply::Ignored;
         }
         self.life.counters.forget();
-        self.ends(RunEnd::Stopped);
-        self.go(State::Stopped, Cause::Requested)
+        self.record_end(RunEnd::Stopped);
+        self.transition(State::Stopped, Cause::Requested)
     }
 
-    fn executed(&mut self, pid: Pid, since: Instant) -> Reply {
+    fn program_executed(&mut self, pid: Pid, since: Instant) -> Reply {
         let until = match self.policy.startup {
-            Startup::Grace(Duration::ZERO) => return self.run(pid, since, Cause::GraceOver),
+            Startup::Grace(Duration::ZERO) => return self.enter_running(pid, since, Cause::GraceOver),
             Startup::Grace(grace) => self.now.saturating_add(grace),
             Startup::Notify { timeout } => since.saturating_add(timeout),
         };
@@ -248,28 +248,28 @@ impl<'a> Turn<'a> {
         Reply::Accepted
     }
 
-    fn run(&mut self, pid: Pid, since: Instant, cause: Cause) -> Reply {
+    fn enter_running(&mut self, pid: Pid, since: Instant, cause: Cause) -> Reply {
         self.life.counters.started();
-        let until = self.silence_ends();
-        self.go(State::Running { pid, since, until }, cause)
+        let until = self.watchdog_deadline();
+        self.transition(State::Running { pid, since, until }, cause)
     }
 
     /// The process reported that it is alive.
-    fn watch(&mut self, pid: Pid, since: Instant) -> Reply {
-        let until = self.silence_ends();
+    fn renew_watchdog(&mut self, pid: Pid, since: Instant) -> Reply {
+        let until = self.watchdog_deadline();
         self.life.state = State::Running { pid, since, until };
         Reply::Accepted
     }
 
     /// The policy can have been exchanged for one without a watchdog.
-    fn silent(&mut self, pid: Pid, since: Instant) -> Reply {
+    fn watchdog_missed(&mut self, pid: Pid, since: Instant) -> Reply {
         match self.policy.watchdog {
-            Some(_) => self.fail(pid, since, Failure::Watchdog, true),
-            None => self.watch(pid, since),
+            Some(_) => self.stop_after_failure(pid, since, Failure::Watchdog, true),
+            None => self.renew_watchdog(pid, since),
         }
     }
 
-    fn silence_ends(&self) -> Instant {
+    fn watchdog_deadline(&self) -> Instant {
         self.policy
             .watchdog
             .map_or(Instant::NEVER, |silence| self.now.saturating_add(silence))
@@ -293,10 +293,10 @@ impl<'a> Turn<'a> {
     }
 
     /// The process may close a readiness descriptor that the policy does not wait for.
-    fn not_ready(&mut self, pid: Pid, since: Instant) -> Reply {
+    fn readiness_closed(&mut self, pid: Pid, since: Instant) -> Reply {
         match self.policy.startup {
             Startup::Grace(_) => Reply::Ignored,
-            Startup::Notify { .. } => self.fail(pid, since, Failure::NotReady, false),
+            Startup::Notify { .. } => self.stop_after_failure(pid, since, Failure::NotReady, false),
         }
     }
 
@@ -313,15 +313,15 @@ impl<'a> Turn<'a> {
     // Ends.
 
     /// The end of a start. The policy can have been exchanged for one with a longer limit.
-    fn start_ends(&self, since: Instant, until: Instant) -> Instant {
+    fn start_deadline(&self, since: Instant, until: Instant) -> Instant {
         until.max(since.saturating_add(self.policy.startup.limit()))
     }
 
-    fn start_over(&mut self, pid: Pid, executed: bool, since: Instant, until: Instant) -> Reply {
+    fn start_deadline_passed(&mut self, pid: Pid, executed: bool, since: Instant, until: Instant) -> Reply {
         // The policy can have been exchanged for one with a grace, which counts from the execution.
         let until = match self.policy.startup {
             Startup::Grace(_) if !executed => Instant::NEVER,
-            Startup::Grace(_) | Startup::Notify { .. } => self.start_ends(since, until),
+            Startup::Grace(_) | Startup::Notify { .. } => self.start_deadline(since, until),
         };
         match self.policy.startup {
             _ if self.now < until => {
@@ -334,16 +334,16 @@ impl<'a> Turn<'a> {
                 };
                 Reply::Accepted
             }
-            Startup::Grace(_) => self.run(pid, since, Cause::GraceOver),
-            Startup::Notify { .. } => self.fail(pid, since, Failure::StartTimeout, false),
+            Startup::Grace(_) => self.enter_running(pid, since, Cause::GraceOver),
+            Startup::Notify { .. } => self.stop_after_failure(pid, since, Failure::StartTimeout, false),
         }
     }
 
     /// The result must not depend on the order in which the exit and the end of the grace are observed.
     fn ended_early(&mut self, exit: Exit, pid: Pid, since: Instant, until: Instant) -> Reply {
         match self.policy.startup {
-            Startup::Grace(_) if self.now >= self.start_ends(since, until) => {
-                self.run(pid, since, Cause::GraceOver);
+            Startup::Grace(_) if self.now >= self.start_deadline(since, until) => {
+                self.enter_running(pid, since, Cause::GraceOver);
                 self.ended(exit, since)
             }
             Startup::Grace(_) | Startup::Notify { .. } => self.judge_early_end(exit),
@@ -356,26 +356,26 @@ impl<'a> Turn<'a> {
             return self.start_failed(Failure::Ended(exit));
         }
         self.life.counters.started();
-        self.ends(RunEnd::of_exit(exit));
+        self.record_end(RunEnd::of_exit(exit));
         let expected = true;
-        self.go(State::Exited { exit, expected }, Cause::Ended { exit, expected })
+        self.transition(State::Exited { exit, expected }, Cause::Ended { exit, expected })
     }
 
     /// Like `ended_early`, but other processes of the scope are alive.
-    fn left_early(&mut self, exit: Exit, pid: Pid, since: Instant, until: Instant) -> Reply {
+    fn ended_early_leaving_others(&mut self, exit: Exit, pid: Pid, since: Instant, until: Instant) -> Reply {
         let ran = match self.policy.startup {
-            Startup::Grace(_) => self.now >= self.start_ends(since, until),
+            Startup::Grace(_) => self.now >= self.start_deadline(since, until),
             Startup::Notify { .. } => false,
         };
         if ran {
-            self.run(pid, since, Cause::GraceOver);
+            self.enter_running(pid, since, Cause::GraceOver);
         }
-        self.leaves_others(exit, pid, since, ran)
+        self.ended_leaving_others(exit, pid, since, ran)
     }
 
     /// A new process beside the remaining ones would run the service twice. Therefore the remaining processes are
     /// killed, and then the end of the process is judged.
-    fn leaves_others(&mut self, exit: Exit, pid: Pid, since: Instant, ran: bool) -> Reply {
+    fn ended_leaving_others(&mut self, exit: Exit, pid: Pid, since: Instant, ran: bool) -> Reply {
         let failure = Failure::Ended(exit);
         let remaining = Remaining::Others {
             exit,
@@ -391,14 +391,14 @@ impl<'a> Turn<'a> {
             until: Instant::NEVER,
             remaining,
         };
-        self.go(State::Stopping(stopping), Cause::Failed(failure));
-        self.climb(stopping, Stopping::SIGKILL)
+        self.transition(State::Stopping(stopping), Cause::Failed(failure));
+        self.send_rung(stopping, Stopping::SIGKILL)
     }
 
     fn ended(&mut self, exit: Exit, since: Instant) -> Reply {
-        self.ends(RunEnd::of_exit(exit));
+        self.record_end(RunEnd::of_exit(exit));
         let expected = self.policy.expected.contains(exit);
-        self.go(State::Exited { exit, expected }, Cause::Ended { exit, expected });
+        self.transition(State::Exited { exit, expected }, Cause::Ended { exit, expected });
         let uptime = self.now.saturating_duration_since(since);
         self.life.counters.ran_for(uptime, self.policy);
         match (self.policy.restarts_after(exit), expected) {
@@ -413,55 +413,55 @@ impl<'a> Turn<'a> {
 
     fn crashed(&mut self, failure: Failure) -> Reply {
         match self.life.counters.crashed(self.policy, self.now) {
-            None => self.give_up(failure, Cause::CrashBudgetUsedUp),
+            None => self.enter_fatal(failure, Cause::CrashBudgetUsedUp),
             Some(wait) => self.restart_after(wait, failure),
         }
     }
 
     fn restart_after(&mut self, wait: Duration, failure: Failure) -> Reply {
         if wait.is_zero() {
-            return self.launch(Cause::Restart);
+            return self.spawn(Cause::Restart);
         }
         let until = self.now.saturating_add(wait);
-        self.go(State::Backoff { until, failure }, Cause::Restart)
+        self.transition(State::Backoff { until, failure }, Cause::Restart)
     }
 
-    fn not_spawned(&mut self, errno: i32, permanent: bool) -> Reply {
+    fn spawn_failed(&mut self, errno: i32, permanent: bool) -> Reply {
         self.start_failed(Failure::Spawn { errno, permanent })
     }
 
     fn start_failed(&mut self, failure: Failure) -> Reply {
-        self.ends(RunEnd::of_failure(failure));
+        self.record_end(RunEnd::of_failure(failure));
         if self.life.wanted == Wanted::Down {
             self.life.counters.forget();
-            return self.go(State::Stopped, Cause::Failed(failure));
+            return self.transition(State::Stopped, Cause::Failed(failure));
         }
         let shortage = matches!(failure, Failure::Spawn { permanent: false, .. });
         let wait = self.life.counters.start_failed(self.policy, shortage);
         let until = self.now.saturating_add(wait.unwrap_or_default());
-        self.go(State::Backoff { until, failure }, Cause::Failed(failure));
+        self.transition(State::Backoff { until, failure }, Cause::Failed(failure));
         match (wait, failure) {
-            (None, _) => self.give_up(failure, Cause::RetriesUsedUp),
+            (None, _) => self.enter_fatal(failure, Cause::RetriesUsedUp),
             (Some(_), Failure::Spawn { permanent: true, .. }) if !self.policy.retry_permanent => {
-                self.give_up(failure, Cause::Permanent)
+                self.enter_fatal(failure, Cause::Permanent)
             }
             (Some(_), _) => Reply::Accepted,
         }
     }
 
-    fn give_up(&mut self, failure: Failure, cause: Cause) -> Reply {
+    fn enter_fatal(&mut self, failure: Failure, cause: Cause) -> Reply {
         let until = self
             .policy
             .cool_off
             .map_or(Instant::NEVER, |rest| self.now.saturating_add(rest));
-        self.go(State::Fatal { until, failure }, cause)
+        self.transition(State::Fatal { until, failure }, cause)
     }
 
     // Stops.
 
     fn stop(&mut self, pid: Pid, since: Instant, then: Wanted) -> Reply {
         self.life.wanted = then;
-        self.descend(pid, since, None, Cause::Requested)
+        self.begin_stop(pid, since, None, Cause::Requested)
     }
 
     fn kill(&mut self, pid: Pid, since: Instant) -> Reply {
@@ -475,16 +475,16 @@ impl<'a> Turn<'a> {
             until: Instant::NEVER,
             remaining: Remaining::Leader,
         };
-        self.go(State::Stopping(stopping), Cause::Requested);
-        self.climb(stopping, Stopping::SIGKILL)
+        self.transition(State::Stopping(stopping), Cause::Requested);
+        self.send_rung(stopping, Stopping::SIGKILL)
     }
 
     /// The process is alive and has failed: it is stopped, and then judged as if it had ended.
-    fn fail(&mut self, pid: Pid, since: Instant, failure: Failure, ran: bool) -> Reply {
-        self.descend(pid, since, Some(Failed { failure, ran }), Cause::Failed(failure))
+    fn stop_after_failure(&mut self, pid: Pid, since: Instant, failure: Failure, ran: bool) -> Reply {
+        self.begin_stop(pid, since, Some(Failed { failure, ran }), Cause::Failed(failure))
     }
 
-    fn descend(&mut self, pid: Pid, since: Instant, failed: Option<Failed>, cause: Cause) -> Reply {
+    fn begin_stop(&mut self, pid: Pid, since: Instant, failed: Option<Failed>, cause: Cause) -> Reply {
         let stopping = Stopping {
             pid,
             since,
@@ -494,12 +494,12 @@ impl<'a> Turn<'a> {
             until: Instant::NEVER,
             remaining: Remaining::Leader,
         };
-        self.go(State::Stopping(stopping), cause);
-        self.climb(stopping, 0)
+        self.transition(State::Stopping(stopping), cause);
+        self.send_rung(stopping, 0)
     }
 
     /// A start during a stop is remembered, and exempt from the judgement of a failure.
-    fn start_after(&mut self, stopping: Stopping) -> Reply {
+    fn start_after_stop(&mut self, stopping: Stopping) -> Reply {
         self.life.state = State::Stopping(Stopping {
             failed: None,
             ..stopping
@@ -508,13 +508,13 @@ impl<'a> Turn<'a> {
             self.life.wanted = Wanted::Up;
             return Reply::Queued;
         }
-        self.wish(Wanted::Up)
+        self.record_wanted(Wanted::Up)
     }
 
-    /// One SIGKILL is enough while it can still work. If it has not worked, a repeated request sends it again,
-    /// because the permission can have changed.
-    fn kill_now(&mut self, stopping: Stopping) -> Reply {
-        let reply = self.wish(Wanted::Down);
+    /// If SIGKILL was sent, the request does not send it again before the wait for its effect is over. Afterwards each
+    /// request sends it: the kernel can have refused the first one.
+    fn kill_during_stop(&mut self, stopping: Stopping) -> Reply {
+        let reply = self.record_wanted(Wanted::Down);
         let stopping = match stopping.prospect {
             Prospect::Open => Stopping {
                 prospect: Prospect::KillRequested,
@@ -526,11 +526,11 @@ impl<'a> Turn<'a> {
         if stopping.rung == Stopping::SIGKILL && stopping.until != Instant::NEVER {
             reply
         } else {
-            self.climb(stopping, Stopping::SIGKILL)
+            self.send_rung(stopping, Stopping::SIGKILL)
         }
     }
 
-    fn climb_or_look(&mut self, stopping: Stopping) -> Reply {
+    fn next_rung_or_look(&mut self, stopping: Stopping) -> Reply {
         if self.now < stopping.until {
             return self.look(stopping);
         }
@@ -542,10 +542,10 @@ impl<'a> Turn<'a> {
             });
             return Reply::Accepted;
         }
-        self.climb(stopping, stopping.rung.saturating_add(1))
+        self.send_rung(stopping, stopping.rung.saturating_add(1))
     }
 
-    fn climb(&mut self, stopping: Stopping, number: u8) -> Reply {
+    fn send_rung(&mut self, stopping: Stopping, number: u8) -> Reply {
         let (number, rung) = self.policy.stop.rung(number);
         self.reaction.action = Some(Action::Signal {
             signal: rung.signal,
@@ -562,7 +562,7 @@ impl<'a> Turn<'a> {
 
     fn leader_ended(&mut self, stopping: Stopping, exit: Exit) -> Reply {
         match self.policy.stop.scope() {
-            Scope::Process => self.gone(stopping, exit),
+            Scope::Process => self.finish_stop(stopping, exit),
             Scope::ProcessGroup | Scope::Cgroup => {
                 let remaining = Remaining::Others {
                     exit,
@@ -607,34 +607,34 @@ impl<'a> Turn<'a> {
     }
 
     /// The process reported readiness, and then its program could not be executed.
-    fn ready_without_program(&mut self, since: Instant) -> Reply {
-        self.ends(RunEnd::NotSpawned);
+    fn spawn_failed_after_ready(&mut self, since: Instant) -> Reply {
+        self.record_end(RunEnd::NotSpawned);
         self.ended(Exit::Unknown, since)
     }
 
-    fn ended_before(&mut self, stopping: Stopping) -> Reply {
+    fn mark_ended_before(&mut self, stopping: Stopping) -> Reply {
         let prospect = Prospect::EndedBefore;
         self.life.state = State::Stopping(Stopping { prospect, ..stopping });
         Reply::Accepted
     }
 
-    fn not_executed(&mut self, stopping: Stopping) -> Reply {
-        self.ends(RunEnd::NotSpawned);
-        self.gone(stopping, Exit::Unknown)
+    fn spawn_failed_during_stop(&mut self, stopping: Stopping) -> Reply {
+        self.record_end(RunEnd::NotSpawned);
+        self.finish_stop(stopping, Exit::Unknown)
     }
 
     /// Records why the run ended, unless a more exact reason is recorded.
-    fn ends(&mut self, end: RunEnd) {
+    fn record_end(&mut self, end: RunEnd) {
         self.reaction.end.get_or_insert(end);
     }
 
     /// All processes of the stop have ended: the only way out of `Stopping`.
-    fn gone(&mut self, stopping: Stopping, exit: Exit) -> Reply {
-        self.ends(RunEnd::of_stop(&stopping, exit, &self.policy.stop));
+    fn finish_stop(&mut self, stopping: Stopping, exit: Exit) -> Reply {
+        self.record_end(RunEnd::of_stop(&stopping, exit, &self.policy.stop));
         match (self.life.wanted, stopping.failed) {
             (Wanted::Down, _) => {
                 self.life.counters.forget();
-                self.go(State::Stopped, Cause::Gone)
+                self.transition(State::Stopped, Cause::Gone)
             }
             (Wanted::Up, None) => self.start(Cause::Requested),
             (
@@ -649,7 +649,7 @@ impl<'a> Turn<'a> {
             },
             (Wanted::Up, Some(Failed { failure, ran: false })) => self.start_failed(failure),
             (Wanted::Up, Some(Failed { failure, ran: true })) => {
-                self.go(State::Exited { exit, expected: false }, Cause::Failed(failure));
+                self.transition(State::Exited { exit, expected: false }, Cause::Failed(failure));
                 self.life
                     .counters
                     .ran_for(self.now.saturating_duration_since(stopping.since), self.policy);
@@ -662,7 +662,7 @@ impl<'a> Turn<'a> {
         }
     }
 
-    fn go(&mut self, to: State, cause: Cause) -> Reply {
+    fn transition(&mut self, to: State, cause: Cause) -> Reply {
         self.reaction.push(Transition {
             from: self.life.state.name(),
             to: to.name(),

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::orphans::Orphans;
 use super::run_cgroup::{RunCgroup, RunCgroups};
-use super::watched::{Watch, Watched, group_lives, is_errno, keeps_number, send, wait_for_end};
+use super::watched::{Watch, Watched, group_is_alive, is_errno, keeps_number, send, wait_for_end};
 use crate::cgroup::{CgroupError, CgroupUsage};
 use crate::child::Pipes;
 use crate::command::error::Subject;
@@ -186,7 +186,7 @@ impl Linux {
         };
         let (run_cgroups, processes) = (&self.run_cgroups, &self.processes);
         let by_pid = |pid| senders.get(&pid).copied();
-        // The instance, among those with accepted messages, with the cgroup that contains the sender.
+        // The instance of this slot, if its messages are accepted and its cgroup contains the sender.
         let in_cgroup_of = |slot: u32, sender: Pid| {
             let process = processes.get(slot as usize)?.as_ref()?;
             let instance = process.unreaped().and_then(by_pid)?;
@@ -287,12 +287,12 @@ impl Linux {
         let Some((mut ready, token)) = process.ready.take() else {
             return Ok(Collected::Nothing);
         };
-        let said = ready.read_portion();
-        match said {
+        let read = ready.read_portion();
+        match read {
             Ok(Some(Readiness::Ready | Readiness::Closed)) => drop(self.fds.remove(token, OwnedFd::from(ready))),
             Ok(Some(Readiness::Waiting) | None) | Err(_) => process.ready = Some((ready, token)),
         }
-        Ok(match said? {
+        Ok(match read? {
             None => Collected::Spurious,
             Some(Readiness::Waiting) => Collected::Nothing,
             Some(Readiness::Ready) => Collected::Ready,
@@ -390,9 +390,9 @@ impl Linux {
         if let Some(seen) = self.see_flight(process) {
             return Ok(seen);
         }
-        let said = self.read_readiness(process)?;
-        if said != Collected::Nothing {
-            return Ok(said);
+        let readiness = self.read_readiness(process)?;
+        if readiness != Collected::Nothing {
+            return Ok(readiness);
         }
         match (&process.watch, &process.run_cgroup) {
             (Watch::Alive(_) | Watch::Late(_), _) => {
@@ -432,7 +432,8 @@ impl Linux {
                 };
                 Some(Collected::SpawnFailed(error))
             }
-            // The end is reported like any other. The lifecycle knows that the program was not executed.
+            // The end is reported like any other. The lifecycle has not got `Input::Executed`, so it counts as a failed
+            // start.
             Flown::Killed | Flown::Not(_) => None,
         }
     }
@@ -585,7 +586,7 @@ impl Kernel for Linux {
         self.fds.reserve(additional);
         // The index counts all entries of the set, not only those of processes.
         let places = self.fds.len() + additional;
-        // What cannot be had now is asked for again by the spawn that needs it, and fails then.
+        // A spawn that needs memory which cannot be reserved now allocates it again, and fails then.
         let _for_later = self.spawner.reserve(self.most_in_flight.min(slots as usize));
         self.looks.reserve(slots);
         self.slots.reserve(places.saturating_sub(self.slots.len()));
@@ -608,10 +609,10 @@ impl Kernel for Linux {
                 let probe = process.pidfd.signal_group(None);
                 // A zombie that its parent does not reap answers the probe too. All of /proc is read only for the few
                 // groups that stay.
-                Ok(is_errno(&probe, Errno::SRCH) || (looks >= CAREFUL_LOOK && !group_lives(process)?))
+                Ok(is_errno(&probe, Errno::SRCH) || (looks >= CAREFUL_LOOK && !group_is_alive(process)?))
             }
             (Watch::Zombie, Scope::ProcessGroup | Scope::Cgroup) => {
-                Ok(!keeps_number(process) || !group_lives(process)?)
+                Ok(!keeps_number(process) || !group_is_alive(process)?)
             }
         }
     }
@@ -714,8 +715,8 @@ impl Kernel for Linux {
     }
 }
 
-/// The default maximum of spawns in flight. More do not start sooner on two processors (`benches/fleet`), and each takes a
-/// stack.
+/// The default maximum of spawns in flight. More do not start sooner on two processors (`benches/fleet`), and each
+/// takes a stack.
 pub(crate) const SPAWNS_IN_FLIGHT: usize = 32;
 
 /// The length of the queue of a socket that is made now (unix(7)). It is one more than the kernel's limit, because the

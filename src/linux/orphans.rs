@@ -12,10 +12,10 @@
 //!
 //! 1. SIGCHLD arrives at a signalfd and causes a look. A thousand ends may cause one signal, so the mode needs SIGCHLD
 //!    for itself.
-//! 2. `waitid(P_ALL, WNOWAIT)` answers whether there is any zombie. It returns the same zombie until that is reaped, so
-//!    it cannot list the others.
+//! 2. `waitid(P_ALL, WNOWAIT)` finds out whether there is any zombie. It returns the same zombie until that is reaped,
+//!    so it cannot list the others.
 //! 3. The candidates are the children listed in /proc, and that zombie, without the supervisor's own processes.
-//!    `waitid(P_PID, WNOWAIT)` answers which of them have ended.
+//!    `waitid(P_PID, WNOWAIT)` finds out which of them have ended.
 //! 4. A pidfd of each is opened. From now on no number can refer to another process, even if another thread reaps its
 //!    own child now.
 //! 5. The pidfds that this process holds are listed from /proc. Their processes are left alone.
@@ -71,25 +71,25 @@ const PEEK: WaitIdOptions = WaitIdOptions::EXITED
     .union(WaitIdOptions::NOHANG)
     .union(WaitIdOptions::NOWAIT);
 
-/// Why orphans cannot be adopted.
+/// The reason why a supervisor cannot adopt orphans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdoptError {
     /// A thread does not block SIGCHLD, and would take it from the supervisor. Block it with a
     /// [`MaskGuard`](crate::MaskGuard) before the first thread is started.
-    #[error("SIGCHLD is not blocked in every thread")]
+    #[error("cannot adopt orphans: SIGCHLD is not blocked in every thread")]
     NotBlocked,
     /// SIGCHLD is ignored in this process, usually because its parent ignored it before execve. The kernel then reaps
     /// all children by itself, and their statuses are lost.
-    #[error("SIGCHLD is ignored, so that no child's status would be kept")]
+    #[error("cannot adopt orphans: SIGCHLD is ignored, so the kernel keeps no status of a child")]
     Ignored,
     /// Another signalfd of this process reads SIGCHLD: that of
     /// [`Builder::signals`](crate::supervisor::Builder::signals), that of another supervisor with this mode, or one of
     /// the host. Each signal is read once, so one of the readers would miss it.
-    #[error("another signalfd of this process reads SIGCHLD")]
+    #[error("cannot adopt orphans: another signalfd of this process reads SIGCHLD")]
     Taken,
     /// /proc is not mounted, or belongs to another PID namespace, so the children of this process cannot be listed.
-    #[error("/proc is not that of this PID namespace")]
+    #[error("cannot adopt orphans: /proc is not mounted, or belongs to another PID namespace")]
     NoProc,
 }
 
@@ -159,7 +159,7 @@ impl KnownChildren {
         match self.register(child.id()) {
             Ok(()) => Ok(child),
             Err(error) => {
-                // Both can only fail for a child that is gone.
+                // Both can only fail for a child that was reaped.
                 let _gone = (child.kill(), child.wait());
                 Err(error)
             }

@@ -53,7 +53,7 @@ impl RunCgroup {
         self.cgroup.usage()
     }
 
-    /// Whether this process is in the cgroup or below. The answer is no if the kernel cannot be asked.
+    /// Whether this process is in the cgroup or below. False if this cannot be read.
     pub(crate) fn contains(&self, pid: Pid) -> bool {
         self.cgroup
             .processes()
@@ -90,8 +90,8 @@ pub(crate) struct RunCgroups {
     /// The cgroups to remove, by the time of the next attempt. The number distinguishes cgroups with the same time.
     dying: BTreeMap<(Instant, u64), Dying>,
     retired: u64,
-    /// The slots of the instances with runs that have a cgroup of this name. Cgroups in different directories may have the
-    /// same name.
+    /// The slots of the instances with runs that have a cgroup of this name. Cgroups in different directories may have
+    /// the same name.
     inhabited: HashMap<OsString, Vec<u32>>,
 }
 
@@ -180,8 +180,8 @@ impl RunCgroups {
         }
     }
 
-    /// The slots of instances with a cgroup that may be this one or one above it, compared by name. A path in /proc and a
-    /// directory of the host are not compared, because namespaces and mounts decide how they correspond. The caller
+    /// The slots of instances with a cgroup that may be this one or one above it, compared by name. A path in /proc and
+    /// a directory of the host are not compared, because namespaces and mounts decide how they correspond. The caller
     /// checks the kernel's list of members.
     pub(crate) fn candidates<'a>(&'a self, cgroup: &'a Path) -> impl Iterator<Item = u32> + 'a {
         let names = cgroup.iter().filter_map(|name| self.inhabited.get(name));
@@ -258,11 +258,11 @@ fn unless_removed(cgroup: Cgroup) -> Option<Cgroup> {
 fn wait_for_change(cgroup: &Cgroup, limit: Duration) {
     let until = std::time::Instant::now() + limit;
     // The descriptor reports only changes after it was opened, so the current state is read too.
-    let told = match cgroup.events() {
+    let changed = match cgroup.events() {
         Ok(events) if cgroup.is_populated().unwrap_or(true) => wait_for(&events, PollFlags::PRI, Some(until)).is_ok(),
         Ok(_) | Err(_) => false,
     };
-    if !told {
+    if !changed {
         std::thread::sleep(until.saturating_duration_since(std::time::Instant::now()));
     }
 }

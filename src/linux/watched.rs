@@ -131,8 +131,8 @@ pub(crate) fn keeps_number(process: &Watched) -> bool {
     process.pidfd.is_unreaped() || !number_is_taken(process.pidfd.pid())
 }
 
-pub(crate) fn group_lives(process: &Watched) -> io::Result<bool> {
-    procfs::group_lives(process.pidfd.pid())
+pub(crate) fn group_is_alive(process: &Watched) -> io::Result<bool> {
+    procfs::group_is_alive(process.pidfd.pid())
 }
 
 /// Waits until the process has ended, for at most `patience`, and reaps it. A process that does not end in time stays.

@@ -1,35 +1,35 @@
-//! Reports of a supervised process about itself: that it is ready, that it is still alive.
+//! Reports of a supervised process about itself, for example that it is ready or still alive.
 //!
-//! A process that serves and a process that still reads its configuration look the same from outside. Two protocols
-//! make the difference visible:
+//! From outside, a process that is ready and a process that still reads its configuration look the same. Two protocols
+//! show the difference:
 //!
 //! 1. **A descriptor** ([`ReadyFd`], from s6): the child writes a newline to it when it is ready. It carries no other
 //!    information, cannot be forged, and needs no library and no second process.
-//! 2. **Messages** ([`NotifySocket`], systemd's sd_notify(3)): datagrams to the socket in the variable
-//!    `NOTIFY_SOCKET`. They report readiness, the end of the process, watchdog signs, a longer start, and a line of
-//!    status. Any process that finds the address can send messages.
+//! 2. **Messages** ([`NotifySocket`], systemd's sd_notify(3)): datagrams to the socket in the variable `NOTIFY_SOCKET`.
+//!    They report readiness, the end of the process, watchdog keep-alives, a longer start, and a line of status. Any
+//!    process that finds the address can send messages.
 //!
 //! Therefore a message is accepted only from the right sender. The kernel names the sender (`SCM_CREDENTIALS`,
 //! unix(7)). It must be the supervised process, a descendant of it, or a member of its cgroup; see [`Credentials`].
 //! This has consequences:
 //!
-//! - A sender that is gone when its message is read has no ancestors any more, and is ignored, but for
-//!   the supervised process itself. `systemd-notify` waits until its message was read; in scripts that
-//!   send by other means, the shell's child may be too quick.
-//! - A sender's number may have been given to another process by the time of the look. For that to
-//!   do harm, the numbers must have gone all the way round while the message waited.
-//! - A sender with CAP_SYS_ADMIN may name the pid of another process. `systemd-notify` does so as root, and names its
+//! - A sender that has ended when its message is read has no known ancestors, and is ignored, unless it is the
+//!   supervised process itself. `systemd-notify` waits until its message was read. In scripts that send by other means,
+//!   the child of the shell can end too early.
+//! - The number of a sender can belong to another process when its message is read. This requires that all numbers were
+//!   used once while the message was queued.
+//! - A sender with CAP_SYS_ADMIN can give the pid of another process. `systemd-notify` as root gives that of its
 //!   parent.
 //!
-//! One socket serves all children. One for each, with an address that tells the instance, was rejected: it is one more
-//! descriptor for every instance, and an address is no secret. So was
-//! `SO_PASSPIDFD` (Linux 6.5), which would close the second gap by opening a descriptor for every
-//! message, a stranger's too. `MAINPID=` is refused: what a child is, is known from its pidfd, and no
-//! message can make the supervisor signal another process. Descriptors are not stored (`FDSTORE=1`); those
-//! that come with a message are closed, which is also the answer that `BARRIER=1` waits for.
+//! One socket serves all children. A socket for each child, with an address that identifies the instance, was rejected:
+//! it takes one more descriptor for every instance, and an address is no secret. `SO_PASSPIDFD` (Linux 6.5) was
+//! rejected: it would solve the reuse of numbers, but opens a descriptor for every message, also for those of unrelated
+//! senders. `MAINPID=` is refused: the pidfd identifies the child, and no message can make the supervisor signal
+//! another process. Descriptors are not stored (`FDSTORE=1`). Descriptors that come with a message are closed, and this
+//! is also the reply that `BARRIER=1` waits for.
 //!
-//! Nothing in this module blocks. A message of a child causes no allocation, except for the path of the sender's
-//! cgroup where the host asks for it.
+//! No call of this module blocks. A message of a child causes no allocation, except for the path of the sender's cgroup
+//! if the host requests it.
 
 mod notice;
 mod ready;

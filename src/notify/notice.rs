@@ -17,12 +17,12 @@ pub enum Notice<'a> {
     Reloading,
     /// `STOPPING=1`: the process has begun to end.
     Stopping,
-    /// `EXTEND_TIMEOUT_USEC=`: what is under way takes this long from now on, if no deadline is
-    /// later anyway. Never zero; up to the longest time in microseconds that a `u64` holds, so the host sets a bound.
+    /// `EXTEND_TIMEOUT_USEC=`: the current start or stop may take this long from now on; a later deadline stays. Never
+    /// zero. The time can be as long as a `u64` of microseconds, so the host should limit it.
     ExtendTimeout(Duration),
     /// `WATCHDOG=1`: the process is alive.
     Watchdog,
-    /// `WATCHDOG=trigger`: the process reports its own failure, and asks for the treatment of a missed watchdog.
+    /// `WATCHDOG=trigger`: the process reports its own failure, and is treated as if it had missed its watchdog.
     WatchdogTrigger,
     /// `WATCHDOG_USEC=`: from now on the process reports at least this often. Never zero: the process cannot turn its
     /// watchdog off.
@@ -30,29 +30,29 @@ pub enum Notice<'a> {
     /// `STATUS=`: the current activity, for display. A single line without control characters, at most [`STATUS_MAX`]
     /// bytes, cut after a whole character; may be empty.
     Status(&'a str),
-    /// `MAINPID=`: the process asks for supervision of another process in its place. The request is reported and
-    /// refused. The number is left out, because no correct use of it exists.
+    /// `MAINPID=`: the process requests supervision of another process in its place. The request is reported and
+    /// refused. The notice does not contain the number, because it has no correct use.
     MainPidRefused,
 }
 
-/// A part of a message that has no meaning.
+/// The reason why a message, or a line of it, has no meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseError {
     /// The message has no text.
-    #[error("an empty message")]
+    #[error("the notify message is empty")]
     Empty,
     /// The message contains a NUL, so all of it is discarded. A NUL at the very end is allowed.
-    #[error("a message with a NUL byte")]
+    #[error("the notify message contains a NUL byte")]
     Nul,
     /// A line is not UTF-8.
-    #[error("a line that is not UTF-8")]
+    #[error("a line of the notify message is not UTF-8")]
     NotUtf8,
     /// A line has no `=`, or nothing before it.
-    #[error("a line that is no KEY=VALUE")]
+    #[error("a line of the notify message does not have the form KEY=VALUE")]
     NotAnAssignment,
     /// The key is known, and the value is invalid: not a number, out of range, or with control characters.
-    #[error("a value that its key cannot have")]
+    #[error("a value in the notify message is invalid for its key")]
     Value,
 }
 
@@ -133,8 +133,8 @@ fn meaning(line: &[u8]) -> Result<Option<Notice<'_>>, ParseError> {
     Ok(Some(notice))
 }
 
-/// Parses microseconds in decimal digits. Zero is no time, and the greatest number is systemd's "infinity": neither
-/// is a deadline.
+/// Parses microseconds in decimal digits. Zero and the largest number, systemd's "infinity", are refused: neither is a
+/// deadline.
 fn time(value: &str) -> Result<Duration, ParseError> {
     // Rust's own parser accepts a plus sign.
     let digits = value.bytes().all(|byte| byte.is_ascii_digit());

@@ -15,9 +15,9 @@ const PORTION: usize = 4096;
 
 /// The end of a pipe from which a child's readiness is read.
 ///
-/// The child has the other end, at a number that the host has configured. It writes a newline when it is ready; it
-/// can write other bytes before. Then it closes the descriptor. If the child ends without a newline, the read gives
-/// the end of file, provided that no other process has the writing end: the parent must close its own.
+/// The child has the other end, at a number that the host has configured. It writes a newline when it is ready; it can
+/// write other bytes before. Then it closes the descriptor. If the child ends without a newline, the read returns the
+/// end of the file, unless another process has the write end open. So the parent must close its own copy.
 /// ```
 /// use std::fs::File;
 /// use std::io::Write;
@@ -39,7 +39,7 @@ const PORTION: usize = 4096;
 pub struct ReadyFd {
     owner: Owner,
     fd: OwnedFd,
-    heard: Readiness,
+    state: Readiness,
 }
 
 /// The state of a child's readiness.
@@ -54,8 +54,8 @@ pub enum Readiness {
 }
 
 impl ReadyFd {
-    /// Makes a pipe: the reading end, and the writing end for the child. Both are close-on-exec; only the reading end
-    /// is non-blocking.
+    /// Makes a pipe: the read end, and the write end for the child. Both are close-on-exec. Only the read end is
+    /// non-blocking.
     ///
     /// # Errors
     /// EMFILE, ENFILE: the process, or the system, has the maximum number of descriptors.
@@ -64,8 +64,8 @@ impl ReadyFd {
         Ok((ReadyFd::new(above_standard(reader)?)?, above_standard(writer)?))
     }
 
-    /// Takes the reading end of a pipe (or of a socket pair) that the host has made. It is made non-blocking, and so
-    /// is any copy of it.
+    /// Takes the read end of a pipe (or of a socket pair) that the host has made. It becomes non-blocking, together
+    /// with all copies of it.
     ///
     /// # Errors
     /// The errors of fcntl(2). No caller can cause one.
@@ -75,18 +75,18 @@ impl ReadyFd {
         Ok(ReadyFd {
             owner: Owner::this_process(),
             fd,
-            heard: Readiness::Waiting,
+            state: Readiness::Waiting,
         })
     }
 
-    /// Reads at most 4 KiB, looks for a newline, and forgets the rest. Never blocks.
+    /// Reads at most 4 KiB, searches for a newline, and discards the rest. Never blocks.
     ///
-    /// After [`Readiness::Ready`] or [`Readiness::Closed`] the answer stays the same, and nothing more is read. Until
+    /// After [`Readiness::Ready`] or [`Readiness::Closed`] the result stays the same, and nothing more is read. Until
     /// then the descriptor stays readable as long as there are more bytes.
     ///
     /// # Errors
-    /// [`OtherProcess`](crate::OtherProcess) inside, in a copy that fork(2) made, because it would take the bytes
-    /// from the original. Otherwise the errors of read(2); a child cannot cause one on a pipe.
+    /// [`OtherProcess`](crate::OtherProcess) inside, in a copy that fork(2) made, because it would take the bytes from
+    /// the original. Otherwise the errors of read(2); a child cannot cause one on a pipe.
     pub fn read(&mut self) -> io::Result<Readiness> {
         Ok(self.read_portion()?.unwrap_or(Readiness::Waiting))
     }
@@ -94,9 +94,9 @@ impl ReadyFd {
     /// Like `read`; `None` if the bytes had no meaning, and there can be more.
     pub(crate) fn read_portion(&mut self) -> io::Result<Option<Readiness>> {
         self.owner.check()?;
-        if self.heard == Readiness::Waiting {
+        if self.state == Readiness::Waiting {
             let mut portion = [0; PORTION];
-            self.heard = match rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut portion)) {
+            self.state = match rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut portion)) {
                 Ok(0) => Readiness::Closed,
                 Ok(length) if portion.iter().take(length).any(|&byte| byte == b'\n') => Readiness::Ready,
                 Ok(_) => return Ok(None),
@@ -104,7 +104,7 @@ impl ReadyFd {
                 Err(errno) => return Err(errno.into()),
             };
         }
-        Ok(Some(self.heard))
+        Ok(Some(self.state))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which instance the sender of a message belongs to.
+//! The sender of a message, and how its owner is found, for example an instance.
 
 use std::path::Path;
 
@@ -6,8 +6,6 @@ use crate::exit::Pid;
 use crate::procfs;
 
 /// The sender of a message, as the kernel names it (`SCM_CREDENTIALS`, unix(7)).
-///
-/// The two ways to find its owner, such as an instance, take a function that tells what the host knows:
 ///
 /// The host provides a function that maps a process or a cgroup to its owner. The owner can be of any type:
 /// ```
@@ -45,18 +43,18 @@ impl Credentials {
     /// Calls `owner_of` for the sender, its parent, and so on upwards, until there is a result: at most 64 generations,
     /// read from /proc. For the sender itself no file is read.
     ///
-    /// `owner_of` must know only processes that have not been reaped, or it answers for other processes
-    /// that have their numbers now. See the [module](super) for the races that remain.
+    /// `owner_of` must have results only for processes that have not been reaped. Otherwise another process that was
+    /// given such a number would be taken for its predecessor. The [module](super) describes the remaining races.
     pub fn find_by_pid<T>(&self, owner_of: impl FnMut(Pid) -> Option<T>) -> Option<T> {
         procfs::lineage(self.pid).find_map(owner_of)
     }
 
-    /// Asks for the sender's cgroup: its path in the unified hierarchy, seen from the root of the own
-    /// cgroup namespace, as /proc/PID/cgroup has it (cgroups(7)). This also finds a process without a
-    /// parent, such as a daemon. `None` without asking if the sender is gone.
+    /// Calls `owner_of` with the sender's cgroup: its path in the unified hierarchy, relative to the root of this
+    /// process's cgroup namespace, as in /proc/PID/cgroup (cgroups(7)). This also finds a process that is no descendant
+    /// any more, such as a daemon. `None` without a call if the sender has ended.
     ///
-    /// Allocates the path. [`Path::starts_with`] compares whole names, so it shows whether the path is a certain
-    /// cgroup or one below it.
+    /// Allocates the path. [`Path::starts_with`] compares whole names, so it shows whether the path is a certain cgroup
+    /// or one below it.
     pub fn find_by_cgroup<T>(&self, owner_of: impl FnOnce(&Path) -> Option<T>) -> Option<T> {
         owner_of(&procfs::cgroup(self.pid)?)
     }

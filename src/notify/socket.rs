@@ -20,20 +20,20 @@ use crate::owner::Owner;
 use crate::sys::datagram::{self, Arrival};
 use crate::sys::descriptors::above_standard;
 
-/// The longest message that is read, in bytes; systemd's limit too.
+/// The longest message that is read, in bytes. systemd has the same limit.
 pub const DATAGRAM_MAX: usize = 4096;
 
 /// The longest path that every sender can put into a `sockaddr_un`, including its NUL.
 const PATH_MAX: usize = 107;
 
-/// The mode of a socket that has a path: every process that reaches it may send.
+/// The mode of a socket with a path: every process that can reach it may send.
 const FILE_MODE: u32 = 0o666;
 
-/// A socket that takes messages in systemd's notify protocol: one for all children of a supervisor.
+/// A socket that receives messages in systemd's notify protocol. One socket serves all children of a supervisor.
 ///
-/// Children find it by the environment variable [`NotifySocket::VARIABLE`]. It is close-on-exec and non-blocking, and
-/// readable when a message waits. The kernel queues only a few messages (`net.unix.max_dgram_qlen`); then senders
-/// wait.
+/// Children find it through the environment variable [`NotifySocket::VARIABLE`]. It is close-on-exec and non-blocking,
+/// and readable while a message is queued. The kernel queues only a few messages (`net.unix.max_dgram_qlen`), and then
+/// senders block.
 /// ```
 /// use std::os::linux::net::SocketAddrExt;
 /// use std::os::unix::ffi::OsStrExt;
@@ -72,18 +72,18 @@ pub struct NotifySocket {
     counts: Counts,
 }
 
-/// Counters of the datagrams, by the reason why a datagram was ignored. The numbers only grow, and stay at the
-/// largest value.
+/// Counters of the datagrams, by the reason why a datagram was ignored. The numbers only grow, and stay at the largest
+/// value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Counts {
-    /// All datagrams.
+    /// All datagrams that were received.
     pub received: u64,
     /// Datagrams longer than [`DATAGRAM_MAX`]. They were ignored.
     pub truncated: u64,
     /// Ignored datagrams without a process: the sender is in a PID namespace that is not visible from here.
     pub nameless: u64,
-    /// Those ignored because the sender belongs to no owner, or was gone when they were read.
+    /// Datagrams that were ignored because the sender has no owner, or had ended when they were read.
     pub unknown_senders: u64,
     /// Datagrams with descriptors. The descriptors were closed.
     pub descriptors: u64,
@@ -92,7 +92,7 @@ pub struct Counts {
 }
 
 impl NotifySocket {
-    /// The environment variable that carries the [address](NotifySocket::address) to a child.
+    /// The environment variable with the [address](NotifySocket::address) for a child.
     pub const VARIABLE: &'static str = "NOTIFY_SOCKET";
 
     /// Makes a socket with an abstract address that the kernel chooses. Abstract addresses belong to the network
@@ -109,18 +109,18 @@ impl NotifySocket {
         Ok(NotifySocket::with(fd, address, None))
     }
 
-    /// Makes a socket at this path, for children that are in another network namespace or have another root
-    /// directory. Such a child needs the path as it appears from its own root.
+    /// Makes a socket at this path, for children that are in another network namespace or have another root directory.
+    /// Such a child needs the path as it appears from its own root.
     ///
-    /// Every process that can reach it may send to it (mode 0666, whatever the umask): the directory decides which can.
-    /// The directory must not be writable for other users, which could put something else in its place. A socket that no
-    /// process has open any more, as a killed supervisor leaves it, is replaced. The file is removed when this is dropped, unless it is another's by then, or this is a copy that fork(2)
-    /// made.
+    /// The mode of the socket is 0666, independent of the umask, so the permissions of the directory determine which
+    /// processes can send. The directory must not be writable for other users, which could replace the socket. A socket
+    /// that no process has open, for example that of a killed supervisor, is replaced. The file is removed when the
+    /// value is dropped, unless another socket has replaced it meanwhile, or the value is in a copy that fork(2) made.
     ///
     /// # Errors
     /// `InvalidInput` with [`BadPath`] inside, for a path that is relative, too long or contains a NUL; EADDRINUSE if
-    /// the path is a socket in use or another file; ENOENT, EACCES, EROFS and other errors of bind(2), also if /proc
-    /// is not mounted. Nothing is left behind then.
+    /// the path is a socket in use or another file; ENOENT, EACCES, EROFS and other errors of bind(2), also if /proc is
+    /// not mounted. Nothing is left behind then.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<NotifySocket> {
         let path = path.as_ref();
         let bytes = path.as_os_str().as_bytes();
@@ -164,15 +164,15 @@ impl NotifySocket {
         self.counts
     }
 
-    /// Takes one datagram, if one waits. `owner_of` finds the owner of the sender; see [`Credentials`].
-    /// Never blocks, and does no more than that: a caller with a loop sets a bound, and the socket stays readable.
+    /// Receives one datagram, if one is queued. `owner_of` finds the owner of the sender; see [`Credentials`]. Never
+    /// blocks. The socket stays readable while more are queued, so a caller can limit the number of calls.
     ///
-    /// The sender is looked up before the next message is taken. `systemd-notify` waits until the message after its
-    /// own was taken, so it is always still there.
+    /// The sender is looked up before the next message is received. `systemd-notify` waits until the message after its
+    /// own was received, so it always exists during the look-up.
     ///
     /// # Errors
-    /// [`OtherProcess`](crate::OtherProcess) inside, in a copy that fork(2) made, because it would take the messages
-    /// of the original. Otherwise the errors of recvmsg(2): ENOBUFS, ENOMEM. A sender cannot cause an error.
+    /// [`OtherProcess`](crate::OtherProcess) inside, in a copy that fork(2) made, because it would take the messages of
+    /// the original. Otherwise the errors of recvmsg(2): ENOBUFS, ENOMEM. A sender cannot cause an error.
     pub fn receive<'b, T>(
         &mut self,
         buffer: &'b mut Buffer,
@@ -225,20 +225,20 @@ impl AsFd for NotifySocket {
 /// The result of [`NotifySocket::receive`].
 #[derive(Clone, Debug)]
 pub enum Received<'b, T> {
-    /// No datagram waits.
+    /// No datagram is queued.
     Nothing,
-    /// A datagram that is ignored. It was counted, and more datagrams can follow.
+    /// A datagram was ignored and counted. More datagrams can follow.
     Ignored,
     /// A message of a process that has an owner.
     Message(Datagram<'b, T>),
 }
 
-/// One message.
+/// A message of a process that has an owner.
 #[derive(Clone, Debug)]
 pub struct Datagram<'b, T> {
-    /// The sender.
+    /// The sender of the message.
     pub sender: Credentials,
-    /// What `owner_of` has answered for the sender.
+    /// The result of `owner_of` for the sender.
     pub owner: T,
     notices: Notices<'b>,
 }
@@ -250,7 +250,7 @@ impl<'b, T> Datagram<'b, T> {
     }
 }
 
-/// Room for one message; 4 KiB, small enough for the stack.
+/// A buffer for one message: 4 KiB, small enough for the stack.
 pub struct Buffer([u8; DATAGRAM_MAX]);
 
 impl Buffer {
@@ -275,7 +275,9 @@ impl fmt::Debug for Buffer {
 
 /// A socket cannot be bound to this path, or not all senders could reach it there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} cannot be a notify socket's path: it must be absolute, at most 107 bytes long and without a NUL")]
+#[error(
+    "cannot use {0:?} as the path of a notify socket: it must be absolute, at most 107 bytes long and without a NUL byte"
+)]
 pub struct BadPath(pub PathBuf);
 
 /// Credentials are requested before the socket has an address, so every message has them.
@@ -286,8 +288,8 @@ fn unbound() -> io::Result<OwnedFd> {
     Ok(above_standard(fd)?)
 }
 
-/// Whether there is a socket at this path that no process has open. To connect to anything but a socket is
-/// refused in the same way, hence the look at what it is.
+/// Whether there is a socket at this path that no process has open. A connection to a file that is no socket is refused
+/// with the same error, so the file type is checked too.
 fn is_abandoned(path: &Path, address: &SocketAddrUnix) -> io::Result<bool> {
     let is_socket = fs::symlink_metadata(path)?.file_type().is_socket();
     let probe = unbound()?;
@@ -296,8 +298,8 @@ fn is_abandoned(path: &Path, address: &SocketAddrUnix) -> io::Result<bool> {
 
 /// The file of a bound socket. It is removed when this value is dropped.
 ///
-/// It knows the file by its inode too. An open socket keeps that in use, so no other file can have got the number as long
-/// as this is dropped first.
+/// The inode identifies the file. An open socket keeps its inode in use, so no other file can get the same number if
+/// this value is dropped before the socket.
 #[derive(Debug)]
 struct BoundFile {
     owner: Owner,
@@ -339,12 +341,12 @@ impl BoundFile {
 impl Drop for BoundFile {
     fn drop(&mut self) {
         if self.owner.is_here() && fs::symlink_metadata(&self.path).is_ok_and(|found| self.is(&found)) {
-            let _nobody_to_tell = fs::remove_file(&self.path);
+            let _drop_cannot_report = fs::remove_file(&self.path);
         }
     }
 }
 
-/// `None` for pid 0: a process that has no number here.
+/// `None` for pid 0: a process without a number in this PID namespace.
 fn credentials(raw: libc::ucred) -> Option<Credentials> {
     Some(Credentials {
         pid: Pid::new(u32::try_from(raw.pid).ok()?)?,

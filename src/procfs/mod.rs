@@ -1,15 +1,16 @@
-//! What only /proc tells: whether a process group has a member that is not a zombie, and the ancestors of a process.
+//! Information that only /proc has: whether a process group has a member that is not a zombie, and the ancestors of a
+//! process.
 //!
-//! A signal to a group also reaches zombies that are not reaped, so the signal alone cannot tell a group that is alive
-//! from one of zombies.
+//! A signal to a group also succeeds if the group has only zombies, so a signal does not show whether a member is
+//! alive.
 //!
-//! /proc/PID/stat is about the first thread of a process, the leader. After the leader has ended, the state is `Z`
-//! and the flags contain `PF_EXITING`, while other threads can live on. So either of these means the end of the
-//! process only where there is no other thread.
+//! /proc/PID/stat describes the first thread of a process, the leader. After the leader has ended, the state is `Z` and
+//! the flags contain `PF_EXITING`, while other threads can still run. So these mean the end of the process only if it
+//! has no other thread.
 //!
-//! Everything here is about numbers, so it is about the process that has the number at the moment of the look.
-//! /proc must be that of the own PID namespace, and must not be mounted with a `hidepid` that hides
-//! the processes in question (proc(5)).
+//! All functions here take PIDs, so they describe the process that has the PID at the moment of the call. /proc must
+//! belong to the PID namespace of this process, and must not be mounted with a `hidepid` that hides the processes
+//! (proc(5)).
 
 pub(crate) mod self_;
 mod stat;
@@ -27,16 +28,16 @@ use rustix::io::{read, retry_on_intr};
 use crate::exit::Pid;
 use stat::{Origin, fields, number, origin};
 
-/// How many generations [`lineage`] looks back, the process itself counted.
+/// The largest number of generations in [`lineage`], including the process itself.
 const GENERATIONS: usize = 64;
 
-/// Whether any process of this group is alive. Reads all of /proc: for those few cases in which
-/// nothing else can tell.
+/// Whether any process of this group is alive. This reads all of /proc, so it is used only where no cheaper check
+/// exists.
 ///
 /// # Errors
-/// /proc is not mounted, or may not be read; there is no descriptor or no memory to read it with. A process that ends
-/// meanwhile is not an error.
-pub(crate) fn group_lives(group: Pid) -> io::Result<bool> {
+/// /proc is not mounted or may not be read, or no descriptor or memory is free. A process that ends meanwhile is not an
+/// error.
+pub(crate) fn group_is_alive(group: Pid) -> io::Result<bool> {
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
         let is_process = name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
@@ -44,7 +45,7 @@ pub(crate) fn group_lives(group: Pid) -> io::Result<bool> {
             continue;
         }
         match fs::read(format!("/proc/{}/stat", name.to_string_lossy())) {
-            Ok(stat) if lives_in(&stat, group) => return Ok(true),
+            Ok(stat) if is_live_member(&stat, group) => return Ok(true),
             Err(error) if is_shortage(&error) => return Err(error),
             Ok(_) | Err(_) => {}
         }
@@ -52,13 +53,14 @@ pub(crate) fn group_lives(group: Pid) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Whether nothing can be looked at for want of descriptors or memory.
+/// Whether a read failed because no descriptor or memory was free.
 fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
 }
 
-/// Whether a process that has not been reaped has begun to end: it closes its descriptors a little before its end is
-/// told. A thread that ends does not end its process, so all threads are looked at where there are several.
+/// Whether a process that has not been reaped has begun to end. A process closes its descriptors shortly before its
+/// pidfd becomes readable. The end of one thread does not end the process, so all threads are checked if there are
+/// several.
 pub(crate) fn is_ending(pid: Pid) -> bool {
     let Ok(stat) = fs::read(format!("/proc/{pid}/stat")) else {
         return true;
@@ -69,10 +71,10 @@ pub(crate) fn is_ending(pid: Pid) -> bool {
     has_one_thread(&stat) || all_threads(pid, is_exiting).unwrap_or(true)
 }
 
-/// Whether `holds` says yes to the stat of each thread of the process.
+/// Whether `holds` is true for the stat of each thread of the process.
 fn all_threads(pid: Pid, holds: impl Fn(&[u8]) -> bool) -> io::Result<bool> {
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        // A thread that is gone meanwhile has ended.
+        // A thread without this file has ended meanwhile.
         if fs::read(thread?.path().join("stat")).is_ok_and(|stat| !holds(&stat)) {
             return Ok(false);
         }
@@ -80,8 +82,8 @@ fn all_threads(pid: Pid, holds: impl Fn(&[u8]) -> bool) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Whether a process that has not been reaped has called no execve that succeeded since its birth. False if that cannot
-/// be known.
+/// Whether no execve of a process has succeeded since the process was made. The process must not have been reaped.
+/// False if it is not known.
 pub(crate) fn has_never_executed(pid: Pid) -> bool {
     with_stat(pid, was_never_executed).unwrap_or(false)
 }
@@ -114,30 +116,31 @@ fn is_exiting(stat: &[u8]) -> bool {
     flags(stat) & PF_EXITING != 0
 }
 
-/// The flags of a thread as in the kernel's sched.h, from the ninth field of proc_pid_stat(5); none where they are missing.
+/// The flags of a thread (`PF_*` in the kernel's sched.h), from the ninth field of proc_pid_stat(5). 0 if the field is
+/// missing.
 fn flags(stat: &[u8]) -> u64 {
     number(stat, 6).unwrap_or(0)
 }
 
-/// Whether the process with this stat has no more than one thread, dead or alive (the 20th field). One that does not say
-/// has one.
+/// Whether the process with this stat has at most one thread, ended or not (the 20th field). True if the field is
+/// missing.
 fn has_one_thread(stat: &[u8]) -> bool {
     number(stat, 17).is_none_or(|threads| threads <= 1)
 }
 
-/// The process that a thread belongs to, by their numbers; `None` if there is no such thread.
+/// The PID of the process that a thread belongs to; `None` if there is no such thread.
 pub(crate) fn process_of_thread(thread: u32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
     line.trim().parse().ok()
 }
 
-/// The process itself, then its parent, and so on upwards: 64 of them at the most, three system calls
-/// each, no allocation. It ends early where the line breaks off.
+/// The process itself, then its parent, and so on upwards: at most 64 processes. Each takes three system calls and no
+/// allocation. The iterator ends earlier if the next ancestor is unknown.
 ///
-/// That is so at once for a process that is gone; its number alone comes. On the way up a process may
-/// end and its number be given away; but then it belongs to one that is younger than the child, which
-/// no ancestor is, and the walk ends there.
+/// For a process that has ended, only its own number is returned. A process can end during the iteration, and its
+/// number can be given to another process. That process is younger than the child, so it is no ancestor, and the
+/// iterator ends.
 pub(crate) fn lineage(pid: Pid) -> impl Iterator<Item = Pid> {
     let ancestors = iter::once_with(move || ancestors(pid)).flatten();
     iter::once(pid).chain(ancestors).take(GENERATIONS)
@@ -155,8 +158,8 @@ fn parent_of(child: Origin) -> Option<(Pid, Origin)> {
     (own.started <= child.started).then_some((pid, own))
 }
 
-/// The path of a process's cgroup in the unified hierarchy, below the root of the own cgroup namespace
-/// (cgroups(7)). `None` if the process is gone or there is no such hierarchy.
+/// The path of a process's cgroup in the unified hierarchy, relative to the root of this process's cgroup namespace
+/// (cgroups(7)). `None` if the process has ended or there is no such hierarchy.
 pub(crate) fn cgroup(pid: Pid) -> Option<PathBuf> {
     cgroup_of(&fs::read(format!("/proc/{pid}/cgroup")).ok()?)
 }
@@ -168,13 +171,13 @@ fn cgroup_of(lines: &[u8]) -> Option<PathBuf> {
     Some(OsString::from_vec(path.to_vec()).into())
 }
 
-/// Whether this line of /proc/PID/stat is that of a living member of the group.
-fn lives_in(stat: &[u8], group: Pid) -> bool {
+/// Whether this line of /proc/PID/stat describes a member of the group that is alive.
+fn is_live_member(stat: &[u8], group: Pid) -> bool {
     let Some(state) = fields(stat).and_then(|mut fields| fields.next()) else {
         return false;
     };
-    let leader_lives = !matches!(state, b"Z" | b"X" | b"x");
-    number(stat, 2) == Some(group.as_raw().into()) && (leader_lives || !has_one_thread(stat))
+    let leader_is_alive = !matches!(state, b"Z" | b"X" | b"x");
+    number(stat, 2) == Some(group.as_raw().into()) && (leader_is_alive || !has_one_thread(stat))
 }
 
 #[cfg(test)]
@@ -205,7 +208,7 @@ mod tests {
             (b"nonsense", false),
             (b"", false),
         ] {
-            assert_eq!(lives_in(stat, group), lives, "{}", String::from_utf8_lossy(stat));
+            assert_eq!(is_live_member(stat, group), lives, "{}", String::from_utf8_lossy(stat));
         }
     }
 
@@ -236,17 +239,17 @@ mod tests {
     }
 
     #[test]
-    fn a_group_lives_while_anybody_in_it_does() {
+    fn a_group_is_alive_while_a_member_is_alive() {
         let mut child = std::process::Command::new("sleep")
             .arg("1000")
             .process_group(0)
             .spawn()
             .unwrap();
         let group = pid(child.id());
-        assert!(group_lives(group).unwrap());
+        assert!(group_is_alive(group).unwrap());
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(!group_lives(group).unwrap());
+        assert!(!group_is_alive(group).unwrap());
     }
 
     #[test]

@@ -1,8 +1,7 @@
-//! What /proc tells about this very process: its children, the pidfds it holds, and what its threads do
-//! with a signal.
+//! Information in /proc about the calling process: its children, its pidfds, and how its threads handle a signal.
 //!
-//! All of it is about numbers of /proc's own PID namespace, so it is of use only where that is the
-//! process's ([`is_ours`]).
+//! All PIDs are those of /proc's own PID namespace, so they are useful only if this process is in the same namespace
+//! ([`is_ours`]).
 
 use std::fs;
 use std::io;
@@ -14,18 +13,18 @@ use super::stat::origin;
 use crate::exit::Pid;
 use crate::signal::Signal;
 
-/// Whether /proc is mounted, and is that of the own PID namespace.
+/// Whether /proc is mounted, and belongs to the PID namespace of this process.
 pub(crate) fn is_ours() -> bool {
     fs::read_link("/proc/self").is_ok_and(|name| name.as_os_str() == process::id().to_string().as_str())
 }
 
-/// All children, zombies too, those of every thread.
+/// All children of every thread, including zombies.
 ///
-/// The kernel lists them one after the other while they come and go (proc_pid_children(5)): one that
-/// another thread reaps meanwhile may hide its neighbour.
+/// The list is not a snapshot (proc_pid_children(5)): if another thread reaps a child meanwhile, another child can be
+/// missing from the list.
 pub(crate) fn children() -> io::Result<Vec<Pid>> {
     match children_of_threads() {
-        // A thread that has ended has left its children to another; or the kernel has no such lists.
+        // A thread has ended, and its children were reparented; or the kernel has no such files.
         Err(error) if is_gone(&error) => children_by_parent(),
         listed => listed,
     }
@@ -40,7 +39,7 @@ fn children_of_threads() -> io::Result<Vec<Pid>> {
     Ok(children)
 }
 
-/// The same where CONFIG_PROC_CHILDREN is off: asks every process there is.
+/// The same for a kernel without CONFIG_PROC_CHILDREN. Reads the parent of every process.
 fn children_by_parent() -> io::Result<Vec<Pid>> {
     let own = Pid::new(process::id());
     let mut children = Vec::new();
@@ -52,11 +51,11 @@ fn children_by_parent() -> io::Result<Vec<Pid>> {
     Ok(children)
 }
 
-/// The processes that this one holds a pidfd of, as long as they have not been reaped. Descriptors that
-/// `passed_over` says yes to are not looked at.
+/// The processes that this process has a pidfd of and that have not been reaped. Descriptors for which `passed_over` is
+/// true are skipped.
 pub(crate) fn held_by_pidfd(passed_over: impl Fn(RawFd) -> bool) -> io::Result<Vec<Pid>> {
     let mut held = Vec::new();
-    // Of one that was reaped the kernel says -1.
+    // For a process that was reaped, the kernel writes -1.
     each_descriptor("[pidfd]", passed_over, |info| {
         held.extend(field(info, "Pid:").and_then(pid_of))
     })?;
@@ -91,8 +90,8 @@ pub(crate) fn is_ignored(signal: Signal) -> io::Result<bool> {
     Ok(has_bit(&fs::read_to_string("/proc/self/status")?, "SigIgn:", signal))
 }
 
-/// Calls `look` with what fdinfo has about each descriptor of a kind, which the end of its link tells.
-/// The kind first: to tell about a large epoll takes the kernel longer than all the rest.
+/// Calls `look` with the fdinfo of each descriptor of a kind. The end of its link in /proc/self/fd is the kind. The
+/// link is read first, because reading the fdinfo of a large epoll takes longer than everything else.
 fn each_descriptor(kind: &str, passed_over: impl Fn(RawFd) -> bool, mut look: impl FnMut(&str)) -> io::Result<()> {
     for entry in fs::read_dir("/proc/self/fd")? {
         let entry = entry?;
@@ -117,17 +116,17 @@ fn each_descriptor(kind: &str, passed_over: impl Fn(RawFd) -> bool, mut look: im
     Ok(())
 }
 
-/// Whether what was to be looked at went while it was looked at.
+/// Whether a read failed because the process, thread or descriptor no longer exists.
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
 
-/// The rest of the line that begins so.
+/// The rest of the line that begins with this name.
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 
-/// Whether a signal is in a set that /proc shows, in hexadecimal digits.
+/// Whether a signal is in a set that /proc shows in hexadecimal digits.
 fn has_bit(text: &str, name: &str, signal: Signal) -> bool {
     let bits = field(text, name).and_then(|digits| u64::from_str_radix(digits, 16).ok());
     bits.is_some_and(|bits| bits >> (signal.as_raw() - 1) & 1 == 1)
@@ -185,7 +184,7 @@ mod tests {
         let signals = SignalFd::new(SignalSet::EMPTY.with(rare)).unwrap();
         assert!(has_signalfd_for(rare).unwrap());
         drop(signals);
-        assert!(is_ignored(Signal::PIPE).unwrap(), "as the runtime does it");
+        assert!(is_ignored(Signal::PIPE).unwrap(), "the Rust runtime ignores SIGPIPE");
         assert!(!is_ignored(rare).unwrap());
     }
 

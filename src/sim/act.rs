@@ -58,11 +58,11 @@ pub(super) enum Act {
     /// The host fetches at most this many events.
     Drain(usize),
     /// The host reports something about a process.
-    Tell(InstanceId, Input),
+    Report(InstanceId, Input),
 
     // Commands.
     Add(Box<Draft>),
-    Ask(Target, Request),
+    Request(Target, Request),
     Signal(Target, Signal),
     Scale(GroupId, u32),
     Reload(GroupId, Box<Draft>),
@@ -92,7 +92,7 @@ impl Act {
             640..660 => chance.find(&ids(&host.model)).map(Act::Knock),
             660..680 => Some(Act::Early),
             680..760 => Some(Act::Drain(chance.pick(&[1, 2, 5, 100]))),
-            760..790 => tell(chance, host),
+            760..790 => report(chance, host),
             790..800 => outside(chance, host),
             800..804 => Some(Act::Faults(FaultProfile::random(chance))),
             804..806 => Some(Act::SetWall(chance.below(200_000) as i64 - 100_000)),
@@ -160,7 +160,7 @@ fn ready(chance: &mut Chance, host: &Host) -> Option<Act> {
     Some(Act::Ready { serial })
 }
 
-fn tell(chance: &mut Chance, host: &Host) -> Option<Act> {
+fn report(chance: &mut Chance, host: &Host) -> Option<Act> {
     let by = chance.time();
     let input = chance.pick(&[
         Input::Ready,
@@ -172,7 +172,7 @@ fn tell(chance: &mut Chance, host: &Host) -> Option<Act> {
         Input::Failed(Failure::NotReady),
         Input::Failed(Failure::Watchdog),
     ]);
-    chance.find(&ids(&host.model)).map(|id| Act::Tell(id, input))
+    chance.find(&ids(&host.model)).map(|id| Act::Report(id, input))
 }
 
 fn outside(chance: &mut Chance, host: &Host) -> Option<Act> {
@@ -197,10 +197,10 @@ fn command(chance: &mut Chance, model: &Model) -> Option<Act> {
         _ if model.groups.is_empty() || (model.groups.len() < 3 && chance.happens(10)) => {
             Some(Act::Add(Box::new(Draft::random(chance, None, MOST))))
         }
-        0..24 => Some(Act::Ask(target(chance, model)?, Request::Start)),
-        24..38 => Some(Act::Ask(target(chance, model)?, Request::Stop)),
-        38..50 => Some(Act::Ask(target(chance, model)?, Request::Restart)),
-        50..56 => Some(Act::Ask(target(chance, model)?, Request::Kill)),
+        0..24 => Some(Act::Request(target(chance, model)?, Request::Start)),
+        24..38 => Some(Act::Request(target(chance, model)?, Request::Stop)),
+        38..50 => Some(Act::Request(target(chance, model)?, Request::Restart)),
+        50..56 => Some(Act::Request(target(chance, model)?, Request::Kill)),
         56..64 => {
             let signals = [Signal::HUP, Signal::TERM, Signal::STOP, Signal::CONT, Signal::KILL];
             Some(Act::Signal(target(chance, model)?, chance.pick(&signals)))

@@ -138,7 +138,7 @@ impl std::fmt::Display for Failure {
 /// Runs episodes, each with a seed made of this one, until this many steps are done.
 pub(super) fn run(seed: u64, steps: u64) -> Result<Tally, Failure> {
     let mut tally = Tally::default();
-    let mut told = 0;
+    let mut printed = 0;
     for number in 0.. {
         if tally.steps >= steps {
             break;
@@ -148,8 +148,8 @@ pub(super) fn run(seed: u64, steps: u64) -> Result<Tally, Failure> {
             meddler: None,
         };
         tally.add(&episode.run()?);
-        if tally.steps / PROGRESS > told {
-            told = tally.steps / PROGRESS;
+        if tally.steps / PROGRESS > printed {
+            printed = tally.steps / PROGRESS;
             println!("{seed:#x}: {} steps", tally.steps);
         }
     }

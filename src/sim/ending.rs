@@ -22,7 +22,7 @@ use crate::time::Instant;
 /// More steps than any ending needs.
 const ENDLESS: u32 = 100_000;
 
-/// How long before its end a watchdog is answered.
+/// How long before its end a watchdog is renewed.
 const EARLY: Duration = Duration::from_millis(5);
 
 /// Longer than any finite wait of a policy in the simulation.
@@ -152,13 +152,13 @@ impl Host {
         // In a rolling restart that is under way, each instance may take its full time, one after the other.
         let rounds = ROUNDS as usize + self.model.instances.len();
         for _ in 0..rounds {
-            self.now(Act::Ask(Target::All, Request::Start))?;
+            self.now(Act::Request(Target::All, Request::Start))?;
             if self.settle(LONG, Host::is_up)? {
                 return self.is_complete();
             }
             // The policy may let a stop last for ever.
             for id in self.stopping() {
-                self.now(Act::Ask(Target::Instance(id), Request::Kill))?;
+                self.now(Act::Request(Target::Instance(id), Request::Kill))?;
             }
         }
         Err(format!(
@@ -179,7 +179,7 @@ impl Host {
         let alive = world.processes.iter().filter(|process| process.phase == Phase::Alive);
         ensure(
             alive.count() == targets as usize && world.processes.len() == targets as usize,
-            || format!("{targets} processes are asked for: {:?}", world.processes),
+            || format!("{targets} processes are wanted: {:?}", world.processes),
         )?;
         ensure(!self.model.groups.iter().any(|group| group.leaving), || {
             "a group does not go".into()
@@ -234,15 +234,15 @@ impl Host {
             if down {
                 break;
             }
-            self.now(Act::Ask(Target::All, Request::Kill))?;
+            self.now(Act::Request(Target::All, Request::Kill))?;
             down = self.settle(LONG, is_down)?;
         }
         ensure(down, || {
             format!("it can't be killed: {:?}", snapshots(&self.driver).collect::<Vec<_>>())
         })?;
         self.now(Act::Drain(usize::MAX))?;
-        ensure(self.driver.is_down(), || "all is told, and it is not down".into())?;
-        ensure(self.is_woken(), || "it is down, and nothing tells".into())?;
+        ensure(self.driver.is_down(), || "all is reported, and it is not down".into())?;
+        ensure(self.is_woken(), || "it is down, and nothing reports it".into())?;
         // The end of the shutdown is announced once.
         self.settle(Duration::ZERO, |_| false)?;
         let armed = self.world.borrow().armed;
@@ -376,7 +376,7 @@ impl Host {
                 self.now(Act::Poll)?;
             }
         }
-        Err("a host that asks until there is nothing to do asks for ever".into())
+        Err("a host that calls until there is nothing to do calls for ever".into())
     }
 
     fn fetch_all(&mut self) -> Result<(), Broken> {
@@ -400,7 +400,7 @@ impl Host {
         })?;
         let ready = self.world.borrow().is_readable();
         ensure(!ready, || {
-            format!("something is ready, and no edge tells, {:?}", self.way)
+            format!("something is ready, and there is no edge, {:?}", self.way)
         })
     }
 
@@ -438,7 +438,7 @@ impl Host {
             notify && matches!(now.state, State::Starting { executed: true, .. })
         });
         if let Some(now) = notifies {
-            return Some(Act::Tell(now.id, Input::Ready));
+            return Some(Act::Report(now.id, Input::Ready));
         }
         (self.way == Way::Each && world.timer_is_ready()).then_some(Act::Timer)
     }
@@ -451,7 +451,7 @@ impl Host {
         let runs = |now: &Snapshot| now.state.name() == StateName::Running;
         let moment = at.saturating_sub(EARLY);
         match snapshots(&self.driver).find(|now| runs(now) && barks(now)) {
-            Some(now) if self.world.borrow().now >= moment => Act::Tell(now.id, Input::Alive),
+            Some(now) if self.world.borrow().now >= moment => Act::Report(now.id, Input::Alive),
             Some(_) => Act::Pass(moment),
             None => Act::Pass(at),
         }

@@ -108,23 +108,23 @@ impl FaultProfile {
             return Habits {
                 ends: None,
                 stops: None,
-                obeys: Some((Duration::from_millis(chance.below(20)), end)),
+                ends_on_signal: Some((Duration::from_millis(chance.below(20)), end)),
                 dying: Duration::ZERO,
-                status_text: Some((Duration::from_micros(chance.below(1_000)), true)),
-                tells: vec![(Duration::from_micros(chance.below(1_000)), READY)],
+                readiness: Some((Duration::from_micros(chance.below(1_000)), true)),
+                messages: vec![(Duration::from_micros(chance.below(1_000)), READY)],
                 others: Vec::new(),
             };
         }
-        let obeys = !chance.happens(3);
+        let ends_on_signal = !chance.happens(3);
         let hangs = chance.happens(8);
         Habits {
             ends: (!chance.happens(3)).then(|| (chance.time(), any_exit(chance))),
             stops: chance.happens(5).then(|| chance.time()),
-            obeys: obeys.then(|| (chance.time(), end)),
+            ends_on_signal: ends_on_signal.then(|| (chance.time(), end)),
             dying: if hangs { chance.time() } else { Duration::ZERO },
-            status_text: chance.happens(2).then(|| (chance.time(), !chance.happens(4))),
-            tells: (0..chance.below(4))
-                .map(|_| (chance.time(), chance.pick(TELLS)))
+            readiness: chance.happens(2).then(|| (chance.time(), !chance.happens(4))),
+            messages: (0..chance.below(4))
+                .map(|_| (chance.time(), chance.pick(MESSAGES)))
                 .collect(),
             others: (0..chance.below(4)).map(|_| any_member(chance, now)).collect(),
         }
@@ -135,7 +135,7 @@ impl FaultProfile {
 pub(super) const READY: &str = "READY=1";
 
 /// The messages that a process may send.
-const TELLS: &[&str] = &[
+const MESSAGES: &[&str] = &[
     READY,
     READY,
     "STATUS=Reading.\nREADY=1",
@@ -163,7 +163,7 @@ fn any_member(chance: &mut Chance, now: Instant) -> Member {
             now.saturating_add(chance.time())
         },
         in_group: !chance.happens(3),
-        obeys: chance.happens(2),
+        ends_on_signal: chance.happens(2),
         is_reaped: !chance.happens(4),
         alive: true,
     }

@@ -47,7 +47,7 @@ pub(super) struct Host {
     /// The number of dropped events when the host last looked.
     pub(super) dropped: u64,
     /// The time of the last event.
-    pub(super) told_at: Instant,
+    pub(super) reported_at: Instant,
     pub(super) tally: Tally,
     /// The trace of the episode; `None` unless it is replayed.
     pub(super) trace: Option<Rc<RefCell<Vec<String>>>>,
@@ -60,7 +60,7 @@ pub(super) struct Host {
     /// The number of edges when the host last waited.
     pub(super) edges_seen: u64,
     /// The instances with messages that were received in this step.
-    pub(super) heard: Vec<InstanceId>,
+    pub(super) senders: Vec<InstanceId>,
     /// The processes that reported their readiness in the step in which they were spawned.
     pub(super) early_reports: Vec<u64>,
     /// The signals and orphans that the engine took, without those of fetched events.
@@ -116,14 +116,14 @@ impl Host {
             act: Act::Poll,
             woken: now,
             dropped: 0,
-            told_at: Instant::ZERO,
+            reported_at: Instant::ZERO,
             tally: Tally::default(),
             trace,
             asks_on: false,
             fetches: false,
             way: Way::Each,
             edges_seen: 0,
-            heard: Vec::new(),
+            senders: Vec::new(),
             early_reports: Vec::new(),
             taken: VecDeque::new(),
             has_gaps: false,
@@ -175,9 +175,9 @@ impl Host {
                 self.fetches = true;
                 stream::drain(self, most)?;
             }
-            Act::Tell(id, input) => return self.tell(id, input),
+            Act::Report(id, input) => return self.report(id, input),
             Act::Add(draft) => return self.add(&draft),
-            Act::Ask(target, request) => return self.ask(target, request),
+            Act::Request(target, request) => return self.request(target, request),
             Act::Signal(target, signal) => return self.signal(target, signal),
             Act::Scale(id, instances) => return self.scale(id, instances),
             Act::Reload(id, draft) => return self.reload(id, &draft),
@@ -290,7 +290,7 @@ impl Host {
             Err(_) if failed => (),
             Ok(Progress::Done) if collected || waited => (),
             Ok(Progress::Nothing) if !collected && !failed && !waited => (),
-            other => return Err(format!("readiness of {id:?} is answered by {other:?}")),
+            other => return Err(format!("readiness of {id:?} returns {other:?}")),
         }
         Ok(Touched::These(vec![id]))
     }
@@ -302,14 +302,14 @@ impl Host {
         // A host that was kept for long enough gets the answer `Nothing`.
         let is_said = matches!(answer, Ok(Progress::More)) || matches!(answer, Ok(Progress::Nothing));
         ensure(!more || is_said, || {
-            format!("there is more, and the timer is answered by {answer:?}")
+            format!("there is more, and the call for the timer returns {answer:?}")
         })?;
         Ok(Touched::Due(Vec::new()))
     }
 
     fn entry(&mut self, entry: Token) -> Result<Touched, Broken> {
         let answer = self.turn(|driver| driver.process_token(entry));
-        ensure(answer.is_ok(), || format!("{entry:?} is answered by {answer:?}"))?;
+        ensure(answer.is_ok(), || format!("{entry:?} returns {answer:?}"))?;
         Ok(Touched::Due(Vec::new()))
     }
 
@@ -322,7 +322,7 @@ impl Host {
         let nothing = !self.was_due();
         if (progress == Progress::More) != more || (progress == Progress::Nothing) != (nothing && !more) {
             return Err(format!(
-                "more: {more}, nothing: {nothing}, and run_due says {progress:?}"
+                "more: {more}, nothing: {nothing}, and run_due returns {progress:?}"
             ));
         }
         Ok(Touched::Due(Vec::new()))
@@ -341,11 +341,11 @@ impl Host {
         let may_wait = matches!(answer, Ok(Progress::Nothing)) && !world.arm_failed && !self.forgets_to_settle;
         let is_told = !world.is_readable() || world.set.edges > self.edges_seen;
         ensure(!may_wait || is_told, || {
-            "something is ready, and no edge will tell".into()
+            "something is ready, and no edge will follow".into()
         })
     }
 
-    fn tell(&mut self, id: InstanceId, input: Input) -> Result<Touched, Broken> {
+    fn report(&mut self, id: InstanceId, input: Input) -> Result<Touched, Broken> {
         let known = self.model.instance(id).is_some();
         let members = &mut self.model.instances;
         let attempt = members
@@ -353,12 +353,12 @@ impl Host {
             .find(|known| known.id == id)
             .and_then(|known| known.attempts.last_mut());
         if let Some(attempt) = attempt.filter(|_| input == Input::Ready) {
-            attempt.told_ready = true;
+            attempt.reported_ready_by_host = true;
         }
         match self.call(|driver| driver.report(id, input)) {
             Err(Error::UnknownInstance(_)) if !known => (),
             Ok(()) | Err(Error::NotAlive(_)) if known => (),
-            other => return Err(format!("a report is answered by {other:?}")),
+            other => return Err(format!("a report returns {other:?}")),
         }
         Ok(Touched::These(vec![id]))
     }
@@ -394,8 +394,8 @@ impl Host {
         })
     }
 
-    fn ask(&mut self, target: Target, request: Request) -> Result<Touched, Broken> {
-        let expected = self.model.ask(target, request);
+    fn request(&mut self, target: Target, request: Request) -> Result<Touched, Broken> {
+        let expected = self.model.request(target, request);
         let result = self.call(|driver| driver.request(target, request));
         self.concerned(expected, result)
     }
@@ -432,7 +432,7 @@ impl Host {
             (Err(Error::NotAlive(id)), Target::Instance(_)) => {
                 return match self.before.iter().find(|before| before.id == *id) {
                     Some(Snapshot { serial: None, .. }) => Ok(Touched::These(Vec::new())),
-                    other => Err(format!("no process, it says, where there is {other:?}")),
+                    other => Err(format!("no process is reported, and there is {other:?}")),
                 };
             }
             (Err(Error::Signal { .. }), Target::Instance(_)) => true,
@@ -461,15 +461,15 @@ impl Host {
         match (result, expected) {
             (Ok(plan), Ok((expected, mut concerned))) => {
                 concerned.extend(watched);
-                let said = super::model::Expected {
+                let actual = super::model::Expected {
                     policy: plan.policy,
                     scale: plan.scale,
                     instances: plan.instances,
                 };
-                if said == expected {
+                if actual == expected {
                     Ok(Touched::These(concerned))
                 } else {
-                    Err(format!("the plan is {said:?}, and should be {expected:?}"))
+                    Err(format!("the plan is {actual:?}, and should be {expected:?}"))
                 }
             }
             (result, expected) => self.compare(&expected, result.map(|_| ())),

@@ -18,13 +18,13 @@ use crate::time::Instant;
 
 /// Applies the log to the model, in order.
 pub(super) fn check(host: &mut Host) -> Result<(), Broken> {
-    host.heard.clear();
+    host.senders.clear();
     host.early_reports.clear();
     let log = std::mem::take(&mut host.world.borrow_mut().log);
     let mut result = Ok(());
     // The actions of processes come first: they may occur between any two calls.
-    let (sent, asked): (Vec<Did>, Vec<Did>) = log.iter().partition(|did| matches!(did, Did::Send { .. }));
-    for log in [sent, asked] {
+    let (sent, calls): (Vec<Did>, Vec<Did>) = log.iter().partition(|did| matches!(did, Did::Send { .. }));
+    for log in [sent, calls] {
         for (place, did) in log.iter().enumerate() {
             result = result.and_then(|()| one(host, did, &log[..place], &log[place + 1..]));
         }
@@ -111,7 +111,7 @@ fn one(host: &mut Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(),
         Did::Release { owner, abandons, .. } => released(host, owner, abandons),
         Did::Send { serial, text } => {
             match host.attempt_mut(serial) {
-                Some(attempt) => attempt.said_ready |= is_ready(text),
+                Some(attempt) => attempt.reported_ready |= is_ready(text),
                 // The process was spawned in this step and has already sent this.
                 None if is_ready(text) => host.early_reports.push(serial),
                 None => {}
@@ -122,7 +122,7 @@ fn one(host: &mut Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(),
             host.taken.push_back(taken);
             Ok(())
         }
-        Did::Hear { serial, owner, .. } => heard(host, serial, owner),
+        Did::Receive { serial, owner, .. } => received(host, serial, owner),
         Did::Collect { .. } | Did::Look { .. } | Did::Arm { .. } => Ok(()),
     }
 }
@@ -141,7 +141,7 @@ fn is_ready(text: &str) -> bool {
 }
 
 /// A message is attributed to its sender's instance, even if the sender has ended since.
-fn heard(host: &mut Host, serial: u64, owner: Option<InstanceId>) -> Result<(), Broken> {
+fn received(host: &mut Host, serial: u64, owner: Option<InstanceId>) -> Result<(), Broken> {
     let all = host.model.instances.iter().chain(&host.model.departed);
     let sender = all
         .into_iter()
@@ -150,7 +150,7 @@ fn heard(host: &mut Host, serial: u64, owner: Option<InstanceId>) -> Result<(), 
         // The instance was added and removed in the step in which a restart began.
         return Ok(());
     };
-    host.heard.push(sender);
+    host.senders.push(sender);
     ensure(owner == Some(sender), || {
         format!("a message of {sender:?} is taken for one of {owner:?}")
     })
@@ -185,7 +185,7 @@ fn spawned(
     ensure(label == expected, || {
         format!("{:?} is spawned as {label:?}, and should be {expected:?}", instance.id)
     })?;
-    let (id, epoch, speaks) = (instance.id, group.epoch, group.recipe.socket);
+    let (id, epoch, may_notify) = (instance.id, group.epoch, group.recipe.socket);
     let attempt = Attempt {
         serial: made.map_or(0, |(serial, _)| serial),
         pid: made.ok().map(|(_, pid)| pid),
@@ -195,10 +195,10 @@ fn spawned(
             Err(_) => Spawn::Failed,
         },
         executed: (made.is_ok() && !flies).then_some(at),
-        speaks,
+        may_notify,
         ..Attempt::waiting(at, epoch)
     };
-    let said_ready = host.early_reports.contains(&attempt.serial);
+    let reported_ready = host.early_reports.contains(&attempt.serial);
     for other in &mut host.model.instances {
         let waiting = other.attempts.last_mut().filter(|last| last.spawn == Spawn::Waits);
         if let Some(waiting) = waiting.filter(|_| other.id != id) {
@@ -208,7 +208,10 @@ fn spawned(
     let instance = host.model.instances.iter_mut().find(|instance| instance.id == id);
     let attempts = &mut instance.ok_or("it is not there")?.attempts;
     attempts.pop_if(|last| last.spawn == Spawn::Waits);
-    attempts.push(Attempt { said_ready, ..attempt });
+    attempts.push(Attempt {
+        reported_ready,
+        ..attempt
+    });
     Ok(())
 }
 
@@ -302,7 +305,7 @@ fn signalled(host: &Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(
     if !was_stopped && cleans_up(host, instance, group, serial) {
         let kills = signal == Signal::KILL && scope == group.policy.stop.kill;
         // A message that it sent before its end may have led to a stop by the ladder.
-        let is_stopped = host.heard.contains(&instance.id);
+        let is_stopped = host.senders.contains(&instance.id);
         ensure(kills || is_stopped, || {
             format!("{:?} has ended, and {signal} goes to those it left", instance.id)
         })?;
@@ -388,7 +391,7 @@ fn was_killed(host: &Host, instance: &Instance) -> bool {
 
 fn was_to_be_killed(host: &Host, instance: &Instance) -> bool {
     let waits = before(host, instance.id).is_some_and(|before| before.pending == Some(Request::Kill));
-    waits || matches!(host.act, Act::Ask(_, Request::Kill))
+    waits || matches!(host.act, Act::Request(_, Request::Kill))
 }
 
 /// The time from the beginning of the ladder to its first SIGKILL.

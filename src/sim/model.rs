@@ -52,7 +52,7 @@ pub(super) struct Instance {
     /// When its stop began, the epoch of the policy at that time, and the run.
     pub(super) stopping: Option<(Instant, u32, usize)>,
     /// The state after the last event; `None` after events were dropped.
-    pub(super) told: Option<StateName>,
+    pub(super) reported: Option<StateName>,
     /// The run of the last event; `None` after events were dropped.
     pub(super) run: Option<u64>,
     /// The failed starts in a row, by the events; `None` after events were dropped.
@@ -92,7 +92,7 @@ pub(super) struct Attempt {
     /// The spawns of others that began while this one waited.
     pub(super) overtaken: u32,
     /// Whether the host reported that it is ready.
-    pub(super) told_ready: bool,
+    pub(super) reported_ready_by_host: bool,
     /// The epoch of the policy at the time of the spawn.
     pub(super) epoch: u32,
     /// How it ended; `None` if it was not collected.
@@ -100,9 +100,9 @@ pub(super) struct Attempt {
     /// Whether SIGKILL was sent or tried.
     pub(super) killed: bool,
     /// Whether its messages to the supervisor's socket are accepted.
-    pub(super) speaks: bool,
+    pub(super) may_notify: bool,
     /// Whether it has sent a message that it is ready.
-    pub(super) said_ready: bool,
+    pub(super) reported_ready: bool,
     /// How many signals to it were refused.
     pub(super) refused: u32,
 }
@@ -117,12 +117,12 @@ impl Attempt {
             spawn: Spawn::Waits,
             executed: None,
             overtaken: 0,
-            told_ready: false,
+            reported_ready_by_host: false,
             epoch,
             exit: None,
             killed: false,
-            speaks: false,
-            said_ready: false,
+            may_notify: false,
+            reported_ready: false,
             refused: 0,
         }
     }
@@ -210,7 +210,7 @@ impl Model {
     }
 
     /// A request to be up or down. A leaving instance accepts no request to be up.
-    pub(super) fn ask(&mut self, target: Target, request: Request) -> Result<Concerned, Refusal> {
+    pub(super) fn request(&mut self, target: Target, request: Request) -> Result<Concerned, Refusal> {
         let mut members = self.members(target)?;
         let up = request.wants_up();
         if up {
@@ -409,7 +409,7 @@ impl Model {
     /// Events were dropped, so the next event may follow any state.
     pub(super) fn lose_track(&mut self) {
         for instance in self.instances.iter_mut().chain(&mut self.departed) {
-            instance.told = None;
+            instance.reported = None;
             instance.run = None;
             instance.failures = None;
             instance.crashes.clear();
@@ -427,7 +427,7 @@ impl Instance {
             wish,
             attempts: Vec::new(),
             stopping: None,
-            told: Some(StateName::Stopped),
+            reported: Some(StateName::Stopped),
             run: Some(0),
             failures: Some(0),
             first_failure: 0,

@@ -144,39 +144,39 @@ fn in_its_time(host: &Host, known: &Instance) -> Result<(), Broken> {
         .map(|instance| *instance.life.state());
     if let (State::Running { .. }, Some(State::Stopping(stopping))) = (before.state, now) {
         let failure = stopping.failed.map(|failed| failed.failure);
-        let told = matches!(host.act, Act::Tell(..));
+        let by_host = matches!(host.act, Act::Report(..));
         return match failure {
             Some(Failure::Watchdog) => ensure(
-                told || host.heard.contains(&known.id) || group.policy.watchdog.is_some(),
-                || format!("{:?} may be silent", known.id),
+                by_host || host.senders.contains(&known.id) || group.policy.watchdog.is_some(),
+                || format!("{:?} has no watchdog", known.id),
             ),
-            Some(Failure::NotReady) => ensure(told, || format!("{:?} need not say that it is ready", known.id)),
+            Some(Failure::NotReady) => ensure(by_host, || format!("{:?} does not wait for readiness", known.id)),
             _ => Ok(()),
         };
     }
     let (State::Starting { since, .. }, Some(now)) = (before.state, now) else {
         return Ok(());
     };
-    let said = |did: &Did| {
+    let is_report = |did: &Did| {
         matches!(
             did,
             Did::Collect {
                 result: Ok(Sight::Ready),
                 ..
-            } | Did::Hear { .. }
+            } | Did::Receive { .. }
         )
     };
-    let said_so = matches!(host.act, Act::Tell(..)) || host.world.borrow().log.iter().any(said);
+    let was_reported = matches!(host.act, Act::Report(..)) || host.world.borrow().log.iter().any(is_report);
     let now_is = host.world.borrow().now;
     let executed = known.attempts.last().and_then(|attempt| attempt.executed);
     let began = match now {
         // A grace begins with the execution.
-        State::Running { .. } if !said_so => executed.ok_or("it runs before its program is executed")?,
+        State::Running { .. } if !was_reported => executed.ok_or("it runs before its program is executed")?,
         _ => since,
     };
     let uptime = now_is.saturating_duration_since(began);
     let limit = match (now, group.policy.startup) {
-        (State::Running { .. }, _) if said_so => return Ok(()),
+        (State::Running { .. }, _) if was_reported => return Ok(()),
         (State::Running { .. }, Startup::Grace(grace)) => grace,
         (State::Running { .. }, Startup::Notify { .. }) => Duration::MAX,
         (
@@ -213,7 +213,7 @@ fn one_instance(host: &Host, known: &Instance) -> Result<(), Broken> {
     };
     let state = *instance.life.state();
     let group = host.model.group(known.group).ok_or("its group is gone")?;
-    heard(host, known)?;
+    check_notify_pid(host, known)?;
     ensure(
         (instance.group, instance.name.number) == (known.group, known.number),
         || "it is in another place".into(),
@@ -228,7 +228,7 @@ fn one_instance(host: &Host, known: &Instance) -> Result<(), Broken> {
         if request.wants_up() { Wanted::Up } else { Wanted::Down }
     });
     ensure(wish == known.wish, || {
-        format!("it wants to be {wish:?}, and the host's wish is {:?}", known.wish)
+        format!("it is wanted {wish:?}, and the host requested {:?}", known.wish)
     })?;
     ensure(instance.life.runs() == known.attempts.len() as u64, || {
         format!("{} runs, and {} spawns", instance.life.runs(), known.attempts.len())
@@ -278,7 +278,7 @@ fn flight_of(host: &Host, known: &Instance, state: &State, serial: Option<u64>) 
             })?;
         }
         State::Running { .. } => {
-            ensure(attempt.executed.is_some() || attempt.told_ready, || {
+            ensure(attempt.executed.is_some() || attempt.reported_ready_by_host, || {
                 "it runs before its program is executed".into()
             })?;
         }
@@ -291,14 +291,14 @@ fn flight_of(host: &Host, known: &Instance, state: &State, serial: Option<u64>) 
 const MOST_OVERTAKEN: u32 = 4;
 
 /// A sender is accepted by its pid until its process has ended, and no longer.
-fn heard(host: &Host, known: &Instance) -> Result<(), Broken> {
+fn check_notify_pid(host: &Host, known: &Instance) -> Result<(), Broken> {
     let Some(attempt) = known.attempts.last() else {
         return Ok(());
     };
-    let speaks = attempt.speaks && attempt.exit.is_none() && !attempt.has_failed();
+    let may_notify = attempt.may_notify && attempt.exit.is_none() && !attempt.has_failed();
     let known_by = |pid| host.driver.notify_pids.get(&pid) == Some(&known.id);
-    ensure(attempt.pid.is_none_or(|pid| known_by(pid) == speaks), || {
-        format!("it may speak: {speaks}, {:?}", host.driver.notify_pids)
+    ensure(attempt.pid.is_none_or(|pid| known_by(pid) == may_notify), || {
+        format!("it may notify: {may_notify}, {:?}", host.driver.notify_pids)
     })
 }
 
@@ -319,7 +319,7 @@ fn process_of(host: &Host, id: InstanceId, state: &State, serial: Option<u64>) -
         format!("its process is that of slot {}", process.owner)
     })?;
     ensure(state.pid() == Some(process.pid), || {
-        format!("its process is {}, and the state says {:?}", process.pid, state.pid())
+        format!("its process is {}, and the state has {:?}", process.pid, state.pid())
     })?;
     let leader_is_gone = matches!(
         state,
@@ -353,7 +353,7 @@ fn no_other_instance_was_changed(host: &Host, touched: &Touched, rolling: &[Grou
             Touched::Due(these) => is_due || these.contains(&before.id),
             Touched::Ready => is_due || was_seen(before),
         };
-        let meant = meant || host.heard.contains(&before.id);
+        let meant = meant || host.senders.contains(&before.id);
         let rolls = |known: &Instance| rolling.contains(&known.group);
         let all = host.model.instances.iter().chain(&host.model.departed);
         let meant =
@@ -470,7 +470,7 @@ fn the_whole(host: &Host) -> Result<(), Broken> {
         .iter()
         .find(|process| process.phase == Phase::Zombie && !looked_at(process));
     ensure(forgotten.is_none(), || {
-        format!("nothing tells that this one has ended: {forgotten:?}")
+        format!("nothing reports that this one has ended: {forgotten:?}")
     })?;
     let earliest = earliest.into_iter().chain(world.look_at()).min();
     is_woken(host, waits, earliest)
@@ -508,7 +508,7 @@ pub(super) fn status(host: &Host, id: InstanceId) -> Result<(), Broken> {
     let alive = last.filter(|_| status.state.name().is_alive());
     let pid = alive.and_then(|attempt| attempt.pid);
     ensure(status.pid == pid, || {
-        format!("the status says pid {:?}, and it is {pid:?}", status.pid)
+        format!("the status has pid {:?}, and it is {pid:?}", status.pid)
     })?;
     let uptime = alive.map(|attempt| world.now.saturating_duration_since(attempt.at));
     ensure(status.uptime == uptime, || {

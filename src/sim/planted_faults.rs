@@ -79,7 +79,7 @@ fn that_another_look_is_forgotten() {
             process.look = Some(Instant::NEVER);
         }
     };
-    is_noticed(meddle, "nothing tells that this one has ended");
+    is_noticed(meddle, "nothing reports that this one has ended");
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn that_a_request_is_forgotten() {
             instance.pending = None;
         }
     };
-    is_noticed(meddle, "it wants to be Up, and the host's wish is Down");
+    is_noticed(meddle, "it is wanted Up, and the host requested Down");
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn that_a_wish_is_made_up() {
     };
     is_noticed(
         meddle,
-        "it wants to be Up, and the host's wish is Down|is spawned, and is not wanted",
+        "it is wanted Up, and the host requested Down|is spawned, and is not wanted",
     );
 }
 
@@ -142,7 +142,7 @@ fn that_processes_are_exchanged() {
             }
         }
     };
-    is_noticed(meddle, "and the state says");
+    is_noticed(meddle, "and the state has");
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn that_a_group_has_another_size() {
 fn that_an_event_is_lost() {
     // The next event does not follow from the last one, or an event is missing when all have been fetched.
     let meddle = |host: &mut Host| drop(host.driver.next_event());
-    is_noticed(meddle, "told");
+    is_noticed(meddle, "reported");
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn that_a_signal_to_the_host_is_lost() {
             host.taken.push_back(Taken::Signal(info.signal));
         }
     };
-    is_noticed(meddle, "told");
+    is_noticed(meddle, "reported");
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn that_an_orphan_is_told_twice() {
             host.driver.events.push(Event::Orphan(record));
         }
     };
-    is_noticed(meddle, "is told, and");
+    is_noticed(meddle, "is reported, and");
 }
 
 /// Plants a fault in the kernel's side, at most this many spawns in flight.

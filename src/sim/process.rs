@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::exit::{Exit, Pid};
-use crate::launcher::pause_at_age;
+use crate::launcher::next_look;
 use crate::signal::Signal;
 use crate::time::Instant;
 
@@ -15,13 +15,13 @@ pub(super) struct Habits {
     /// When it stops itself (SIGSTOP).
     pub(super) stops: Option<Duration>,
     /// Its reaction to a signal that can be caught: it ends after this time, or ignores the signal.
-    pub(super) obeys: Option<(Duration, Exit)>,
+    pub(super) ends_on_signal: Option<(Duration, Exit)>,
     /// How long SIGKILL takes. A process that hangs in the kernel takes longer than nothing.
     pub(super) dying: Duration,
     /// When it reports readiness (`true`) or closes its readiness descriptor (`false`).
-    pub(super) status_text: Option<(Duration, bool)>,
+    pub(super) readiness: Option<(Duration, bool)>,
     /// The messages that it sends to the notify socket, and when.
-    pub(super) tells: Vec<(Duration, &'static str)>,
+    pub(super) messages: Vec<(Duration, &'static str)>,
     /// The processes that it starts.
     pub(super) others: Vec<Member>,
 }
@@ -32,7 +32,7 @@ pub(super) struct Member {
     /// Whether it is still in the process group.
     pub(super) in_group: bool,
     pub(super) ends: Instant,
-    pub(super) obeys: bool,
+    pub(super) ends_on_signal: bool,
     /// Whether its parent reaps it when it has ended.
     pub(super) is_reaped: bool,
     pub(super) alive: bool,
@@ -44,7 +44,7 @@ pub(super) struct Place {
     pub(super) leads: bool,
     pub(super) home: Option<String>,
     /// Whether it has a readiness descriptor.
-    pub(super) speaks: bool,
+    pub(super) has_ready_fd: bool,
     /// Whether it has the address of the notify socket.
     pub(super) socket: bool,
 }
@@ -110,7 +110,7 @@ pub(super) struct SimProcess {
     /// Whether it leads a process group.
     pub(super) leads: bool,
     /// Whether it has a readiness descriptor.
-    speaks: bool,
+    has_ready_fd: bool,
     /// Whether it has the address of the notify socket.
     pub(super) socket: bool,
     /// The cgroup it was started in.
@@ -121,11 +121,11 @@ pub(super) struct SimProcess {
     flight: Option<Flight>,
     /// Whether its cgroup has become empty and the descriptor was not read since.
     news: bool,
-    status_text: Option<(Instant, bool)>,
+    readiness: Option<(Instant, bool)>,
     /// Its readiness report that was not read yet.
-    said: Option<bool>,
+    unread_report: Option<bool>,
     /// The messages that it is going to send, the next one last.
-    tells: Vec<(Instant, &'static str)>,
+    messages: Vec<(Instant, &'static str)>,
     /// The messages that it sent while time advanced.
     pub(super) sent: Vec<(Instant, &'static str)>,
     ends: Option<(Instant, Exit)>,
@@ -138,13 +138,13 @@ pub(super) struct SimProcess {
     /// Whether its descriptor is out of the set.
     is_out: bool,
     killed: Option<Instant>,
-    obeys: Option<(Duration, Exit)>,
+    ends_on_signal: Option<(Duration, Exit)>,
     dying: Duration,
     stopped: bool,
     /// When it was last continued.
     continued: Instant,
     /// Whether it has got a signal that ends it.
-    told: bool,
+    has_fatal_signal: bool,
     /// A signal that arrived while it was stopped.
     unseen: Option<Signal>,
 }
@@ -173,7 +173,7 @@ impl SimProcess {
         let Place {
             leads,
             home,
-            speaks,
+            has_ready_fd,
             socket,
         } = place;
         let mut process = SimProcess {
@@ -186,13 +186,13 @@ impl SimProcess {
             executed: None,
             flight: None,
             leads,
-            speaks,
+            has_ready_fd,
             socket,
             home,
             news: false,
-            status_text: None,
-            said: None,
-            tells: Vec::new(),
+            readiness: None,
+            unread_report: None,
+            messages: Vec::new(),
             sent: Vec::new(),
             ends: None,
             stops: None,
@@ -201,11 +201,11 @@ impl SimProcess {
             looks: 0,
             is_out: false,
             killed: None,
-            obeys: None,
+            ends_on_signal: None,
             dying: habits.dying,
             stopped: false,
             continued: now,
-            told: false,
+            has_fatal_signal: false,
             unseen: None,
         };
         match takeoff {
@@ -227,19 +227,19 @@ impl SimProcess {
     /// Executes its program.
     fn execute(&mut self, habits: Habits, now: Instant) {
         self.executed = Some(now);
-        let sent = habits.tells.iter().filter(|_| self.socket);
-        self.tells = sent.map(|&(after, text)| (now.saturating_add(after), text)).collect();
-        self.tells.sort_by_key(|&(at, _)| std::cmp::Reverse(at));
+        let sent = habits.messages.iter().filter(|_| self.socket);
+        self.messages = sent.map(|&(after, text)| (now.saturating_add(after), text)).collect();
+        self.messages.sort_by_key(|&(at, _)| std::cmp::Reverse(at));
         if self.leads || self.home.is_some() {
             self.others = habits.others;
         }
-        let said = habits.status_text.filter(|_| self.speaks);
-        self.status_text = said.map(|(after, ready)| (now.saturating_add(after), ready));
+        let said = habits.readiness.filter(|_| self.has_ready_fd);
+        self.readiness = said.map(|(after, ready)| (now.saturating_add(after), ready));
         self.ends = habits.ends.map(|(after, exit)| (now.saturating_add(after), exit));
         self.stops = habits.stops.map(|after| now.saturating_add(after));
-        self.obeys = habits.obeys;
+        self.ends_on_signal = habits.ends_on_signal;
         if let Some(unseen) = self.unseen.take() {
-            self.heed(unseen, now);
+            self.react(unseen, now);
         }
     }
 
@@ -270,20 +270,22 @@ impl SimProcess {
 
     /// Whether a descriptor of it is readable.
     pub(super) fn is_ready(&self) -> bool {
-        (self.phase == Phase::Zombie && !self.is_out) || (self.phase == Phase::Held && self.news) || self.said.is_some()
+        (self.phase == Phase::Zombie && !self.is_out)
+            || (self.phase == Phase::Held && self.news)
+            || self.unread_report.is_some()
     }
 
     /// Reads its readiness report.
     pub(super) fn hear(&mut self) -> Option<bool> {
-        self.said.take()
+        self.unread_report.take()
     }
 
     /// Whether a descriptor of it is in the set.
     pub(super) fn is_watched(&self) -> bool {
         match self.phase {
             Phase::Alive => true,
-            Phase::Zombie => !self.is_out || self.said.is_some(),
-            Phase::Held => self.home.is_some() || self.said.is_some(),
+            Phase::Zombie => !self.is_out || self.unread_report.is_some(),
+            Phase::Held => self.home.is_some() || self.unread_report.is_some(),
             Phase::Reaped => false,
         }
     }
@@ -310,18 +312,14 @@ impl SimProcess {
 
     /// Sets the time of the next look after it was collected, if it needs one.
     pub(super) fn schedule_look(&mut self, now: Instant) {
-        let wait = match &self.flight {
-            Some(flight) => pause_at_age(now.saturating_duration_since(flight.began)),
+        self.look = match &self.flight {
+            Some(flight) => Some(next_look(now, flight.began)),
             None if self.is_out && self.phase == Phase::Zombie => {
                 self.looks += 1;
-                Duration::from_millis(1 << (self.looks - 1).min(7))
+                Some(now.saturating_add(Duration::from_millis(1 << (self.looks - 1).min(7))))
             }
-            None => {
-                self.look = None;
-                return;
-            }
+            None => None,
         };
-        self.look = Some(now.saturating_add(wait));
     }
 
     /// Reads the descriptor of its cgroup. Returns whether the cgroup is empty.
@@ -347,14 +345,17 @@ impl SimProcess {
     /// From now on it stays alive and reacts to signals. Past events are not undone.
     pub(super) fn mend(&mut self, now: Instant) {
         let soon = now.saturating_add(SOON);
-        let stays = self.executed.is_some() && !self.told;
+        let stays = self.executed.is_some() && !self.has_fatal_signal;
         self.ends = self.ends.filter(|_| !stays).map(|(at, exit)| (at.min(soon), exit));
         if let Some(flight) = &mut self.flight {
             flight.habits.ends = None;
             flight.habits.stops = None;
-            flight.habits.obeys = flight.habits.obeys.map(|(_, exit)| (Duration::from_millis(10), exit));
+            flight.habits.ends_on_signal = flight
+                .habits
+                .ends_on_signal
+                .map(|(_, exit)| (Duration::from_millis(10), exit));
         }
-        self.obeys = self.obeys.map(|(_, exit)| (Duration::from_millis(10), exit));
+        self.ends_on_signal = self.ends_on_signal.map(|(_, exit)| (Duration::from_millis(10), exit));
         self.dying = self.dying.min(SOON);
         self.held = self.held.map(|until| until.min(soon));
         self.killed = self.killed.map(|at| at.min(soon));
@@ -370,8 +371,8 @@ impl SimProcess {
     }
 
     /// From now on it ignores every signal but SIGKILL.
-    pub(super) fn defy(&mut self) {
-        self.obeys = None;
+    pub(super) fn ignore_signals(&mut self) {
+        self.ends_on_signal = None;
     }
 
     /// The time of its next own action.
@@ -382,8 +383,8 @@ impl SimProcess {
             .filter(|member| member.alive)
             .map(|member| member.ends);
         let ends = self.ends.filter(|_| !self.stopped).map(|(at, _)| at);
-        let says = self.status_text.filter(|_| !self.stopped).map(|(at, _)| at);
-        let tells = self.tells.last().filter(|_| !self.stopped).map(|&(at, _)| at);
+        let says = self.readiness.filter(|_| !self.stopped).map(|(at, _)| at);
+        let tells = self.messages.last().filter(|_| !self.stopped).map(|&(at, _)| at);
         let flight = self.flight.as_ref().and_then(|flight| flight.ends);
         let executes = flight
             .filter(|_| !self.stopped && self.killed.is_none())
@@ -415,23 +416,23 @@ impl SimProcess {
         let killed = self.killed.filter(|&at| at <= now).map(|at| (at, KILLED));
         let ended = self.ends.filter(|&(at, _)| at <= now && !self.stopped);
         let first = [ended, killed].into_iter().flatten().min_by_key(|&(at, _)| at);
-        let said = self.status_text.filter(|&(at, _)| at <= now && !self.stopped);
-        if let Some((_, ready)) = said.filter(|&(said, _)| first.is_none_or(|(ends, _)| said < ends)) {
-            self.status_text = None;
-            self.said = Some(ready);
+        let report = self.readiness.filter(|&(at, _)| at <= now && !self.stopped);
+        if let Some((_, ready)) = report.filter(|&(at, _)| first.is_none_or(|(ends, _)| at < ends)) {
+            self.readiness = None;
+            self.unread_report = Some(ready);
         }
-        while let Some(&(at, text)) = self.tells.last() {
+        while let Some(&(at, text)) = self.messages.last() {
             if self.stopped || at > now || first.is_some_and(|(ends, _)| at >= ends) {
                 break;
             }
             self.sent.push((at, text));
-            self.tells.pop();
+            self.messages.pop();
         }
         if let Some((_, exit)) = first {
             self.phase = Phase::Zombie;
             self.exit = exit;
             // The descriptor is closed together with the process, which is no failure of readiness.
-            self.said = self.said.filter(|&ready| ready);
+            self.unread_report = self.unread_report.filter(|&ready| ready);
         }
     }
 
@@ -477,12 +478,12 @@ impl SimProcess {
                     if self.blocks() {
                         self.unseen = Some(unseen);
                     } else {
-                        self.heed(unseen, now);
+                        self.react(unseen, now);
                     }
                 }
             }
             other if self.stopped || self.blocks() => self.unseen = Some(other),
-            other => self.heed(other, now),
+            other => self.react(other, now),
         }
         self.pass(now);
     }
@@ -490,7 +491,7 @@ impl SimProcess {
     /// Delivers a signal to it and to the processes that it started: to all, or to those in its group.
     pub(super) fn receive_with_others(&mut self, signal: Signal, all: bool, now: Instant) {
         self.lose(|member| {
-            let ends = signal == Signal::KILL || (member.obeys && signal.is_fatal());
+            let ends = signal == Signal::KILL || (member.ends_on_signal && signal.is_fatal());
             ends && (all || member.in_group)
         });
         self.receive(signal, now);
@@ -510,7 +511,7 @@ impl SimProcess {
         self.executed.is_none() && self.flight.as_ref().is_some_and(|flight| flight.blocks)
     }
 
-    fn heed(&mut self, signal: Signal, now: Instant) {
+    fn react(&mut self, signal: Signal, now: Instant) {
         if self.executed.is_none() {
             // The child of a spawn has no handlers.
             self.stopped |= signal.is_stop();
@@ -519,14 +520,14 @@ impl SimProcess {
             self.ends = self.ends.or(ends.then_some((now, exit)));
             return;
         }
-        let Some((after, exit)) = self.obeys else {
+        let Some((after, exit)) = self.ends_on_signal else {
             self.stopped |= signal.is_stop();
             return;
         };
         // A process that reacts to signals also has handlers for the stop signals.
         if signal.is_fatal() || signal.is_stop() {
             let at = now.saturating_add(after);
-            self.told = true;
+            self.has_fatal_signal = true;
             if self.ends.is_none_or(|(ends, _)| at < ends) {
                 self.ends = Some((at, exit));
             }

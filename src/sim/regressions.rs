@@ -83,13 +83,13 @@ impl Scene {
         self.act(Act::Reload(group, Box::new(draft.clone())));
     }
 
-    fn ask(&mut self, target: impl Into<Target>, request: Request) {
-        self.act(Act::Ask(target.into(), request));
+    fn request(&mut self, target: impl Into<Target>, request: Request) {
+        self.act(Act::Request(target.into(), request));
     }
 
     /// Submits a request, and serves every pending request.
     fn ask_and_serve_all(&mut self, target: impl Into<Target>, request: Request) {
-        self.ask(target, request);
+        self.request(target, request);
         self.handle_all();
     }
 
@@ -144,7 +144,12 @@ impl Scene {
     /// Makes a process ignore every signal but SIGKILL.
     fn defies(&mut self, group: GroupId, number: u32) {
         let serial = serial_of(&self.host.driver, self.id(group, number)).unwrap();
-        self.host.world.borrow_mut().process_mut(serial).unwrap().defy();
+        self.host
+            .world
+            .borrow_mut()
+            .process_mut(serial)
+            .unwrap()
+            .ignore_signals();
     }
 
     /// Gives a process a child that only SIGKILL ends.
@@ -153,7 +158,7 @@ impl Scene {
         let child = Member {
             in_group: true,
             ends: Instant::NEVER,
-            obeys: false,
+            ends_on_signal: false,
             is_reaped: true,
             alive: true,
         };
@@ -213,7 +218,7 @@ fn an_instance_recalled_by_a_scale_runs_the_current_command() {
     let mut each = draft(2);
     each.recipe.each = true;
     let group = scene.add(&each);
-    scene.ask(group, Request::Start);
+    scene.request(group, Request::Start);
     scene.defies(group, 1);
     let one = Draft { instances: 1, ..each };
     scene.reload(group, &one);
@@ -230,7 +235,7 @@ fn an_instance_recalled_for_a_rolling_restart_runs_the_current_command() {
     let mut each = draft(2);
     each.recipe.each = true;
     let group = scene.add(&each);
-    scene.ask(group, Request::Start);
+    scene.request(group, Request::Start);
     scene.defies(group, 1);
     let one = Draft { instances: 1, ..each };
     scene.reload(group, &one);
@@ -252,7 +257,7 @@ fn a_reload_does_not_restart_an_instance_with_a_pending_stop() {
     scene.ask_and_serve_all(group, Request::Start);
     for request in [Request::Stop, Request::Kill] {
         // Three requests are applied at once, and two are pending.
-        scene.ask(group, request);
+        scene.request(group, request);
         scene.reload(group, &changed(&draft(5)));
         scene.handle_all();
         scene.wait(SECOND);
@@ -268,14 +273,14 @@ fn a_reload_starts_an_instance_in_backoff_and_leaves_an_exited_one() {
     let mut once = draft(1);
     once.policy.restart = Restart::Never;
     let group = scene.add(&once);
-    scene.ask(group, Request::Start);
+    scene.request(group, Request::Start);
     scene.act(Act::Signal(Target::Group(group), Signal::KILL));
     scene.handle_all();
     assert_eq!(scene.state(group, 0), StateName::Exited);
     scene.reload(group, &changed(&once));
     assert_eq!((scene.spawns(), scene.state(group, 0)), (0, StateName::Exited));
     scene.set_faults(|faults| faults.spawn_fails = 1);
-    scene.ask(group, Request::Start);
+    scene.request(group, Request::Start);
     assert_eq!(scene.state(group, 0), StateName::Backoff);
     // With another command the start may succeed.
     scene.reload(group, &once);
@@ -316,7 +321,7 @@ fn a_process_keeps_its_cgroup_when_its_group_is_renamed() {
     let mut web = draft(1);
     web.recipe.cgroup = Some(0);
     let group = scene.add(&web);
-    scene.ask(group, Request::Start);
+    scene.request(group, Request::Start);
     let renamed = Draft {
         name: "mail",
         ..web.clone()
@@ -326,10 +331,10 @@ fn a_process_keeps_its_cgroup_when_its_group_is_renamed() {
     scene.act(Act::Add(Box::new(web.clone())));
     assert_eq!(scene.host.model.groups.len(), 1);
     // From its next start on, the instance uses the cgroup mail-0.
-    scene.ask(group, Request::Restart);
+    scene.request(group, Request::Restart);
     scene.wait(SECOND);
     let other = scene.add(&web);
-    scene.ask(other, Request::Start);
+    scene.request(other, Request::Start);
     assert_eq!(scene.state(group, 0), StateName::Running);
     assert_eq!(scene.state(other, 0), StateName::Running);
 }
@@ -338,16 +343,16 @@ fn a_process_keeps_its_cgroup_when_its_group_is_renamed() {
 fn a_kill_that_was_refused_can_be_asked_for_again() {
     let mut scene = Scene::new();
     let group = scene.add(&draft(1));
-    scene.ask(group, Request::Start);
+    scene.request(group, Request::Start);
     scene.set_faults(|faults| faults.signal_fails = 1);
-    scene.ask(group, Request::Kill);
+    scene.request(group, Request::Kill);
     scene.set_faults(|faults| faults.signal_fails = 0);
     // While the signal may still take effect, one is enough.
-    scene.ask(group, Request::Kill);
+    scene.request(group, Request::Kill);
     scene.wait(SECOND);
     assert_eq!(scene.state(group, 0), StateName::Stopping);
     scene.wait(SECOND * 5);
-    scene.ask(group, Request::Kill);
+    scene.request(group, Request::Kill);
     scene.handle_all();
     assert_eq!(scene.state(group, 0), StateName::Stopped);
 }
@@ -356,17 +361,17 @@ fn a_kill_that_was_refused_can_be_asked_for_again() {
 fn a_signal_that_is_refused_is_told_and_nothing_follows_it() {
     let mut scene = Scene::new();
     let group = scene.add(&draft(1));
-    scene.ask(group, Request::Start);
+    scene.request(group, Request::Start);
     scene.set_faults(|faults| faults.signal_fails = 1);
     for (request, signal) in [(Request::Stop, Signal::TERM), (Request::Kill, Signal::KILL)] {
-        scene.ask(group, request);
+        scene.request(group, request);
         assert_eq!(scene.sent(), [signal]);
         assert_eq!(scene.refused_in_events(), [signal]);
     }
     // A signal that may be sent is not reported, and a process that is killed needs no SIGCONT.
     scene.set_faults(|faults| faults.signal_fails = 0);
     scene.wait(SECOND * 5);
-    scene.ask(group, Request::Kill);
+    scene.request(group, Request::Kill);
     assert_eq!(scene.sent(), [Signal::KILL]);
     assert!(scene.refused_in_events().is_empty());
 }
@@ -377,10 +382,10 @@ fn a_wider_stop_scope_sends_sigkill_to_the_newly_reached_processes() {
     let mut leader = draft(1);
     leader.recipe.leads = true;
     let group = scene.add(&leader);
-    scene.ask(group, Request::Start);
+    scene.request(group, Request::Start);
     scene.has_a_child_that_ignores_signals(group, 0);
     // The kill has the scope of the process alone. Then the policy has the scope of its group.
-    scene.ask(group, Request::Kill);
+    scene.request(group, Request::Kill);
     leader.policy.stop = StopLadder::kill(Scope::ProcessGroup);
     scene.reload(group, &leader);
     scene.handle_all();
@@ -397,12 +402,12 @@ fn a_start_has_the_time_that_the_policy_gives_it_now() {
     let mut spec = draft(1);
     spec.policy.startup = Startup::Grace(SECOND);
     let group = scene.add(&spec);
-    scene.ask(group, Request::Start);
+    scene.request(group, Request::Start);
     spec.policy.startup = Startup::Notify { timeout: SECOND * 30 };
     scene.reload(group, &spec);
     scene.wait(SECOND * 29);
     assert_eq!(scene.state(group, 0), StateName::Starting);
-    scene.act(Act::Tell(scene.id(group, 0), Input::Ready));
+    scene.act(Act::Report(scene.id(group, 0), Input::Ready));
     assert_eq!(scene.state(group, 0), StateName::Running);
 }
 
@@ -412,7 +417,7 @@ fn a_removed_watchdog_stops_no_silent_process() {
     let mut spec = draft(1);
     spec.policy.watchdog = Some(SECOND);
     let group = scene.add(&spec);
-    scene.ask(group, Request::Start);
+    scene.request(group, Request::Start);
     spec.policy.watchdog = None;
     scene.reload(group, &spec);
     scene.wait(SECOND);
@@ -425,17 +430,17 @@ fn an_instance_retired_by_a_rolling_restart_during_a_command_is_not_started_by_i
     let mut scene = Scene::new();
     let group = scene.add(&draft(6));
     scene.set_faults(|faults| faults.spawn_fails = 1);
-    scene.ask(scene.id(group, 0), Request::Start);
+    scene.request(scene.id(group, 0), Request::Start);
     scene.set_faults(|faults| faults.spawn_fails = 0);
     let surge = Rolling {
         max_unavailable: 1,
         surge: 1,
     };
     scene.act(Act::Roll(group, surge));
-    scene.ask(group, Request::Kill);
+    scene.request(group, Request::Kill);
     // The first instance is in its backoff, and it is stopped at once when it is requested to start. That ends the
     // rolling restart before the seventh instance, with its pending kill, is served.
-    scene.ask(group, Request::Start);
+    scene.request(group, Request::Start);
     scene.handle_all();
     scene.wait(SECOND);
     assert_eq!(scene.states(group), [StateName::Running; 6]);
@@ -445,7 +450,7 @@ fn an_instance_retired_by_a_rolling_restart_during_a_command_is_not_started_by_i
 fn a_rolling_restart_starts_each_added_instance_once() {
     let mut scene = Scene::new();
     let group = scene.add(&draft(1));
-    scene.ask(group, Request::Start);
+    scene.request(group, Request::Start);
     scene.set_faults(|faults| faults.spawn_fails = 1);
     let surge = Rolling {
         max_unavailable: 1,
@@ -472,7 +477,7 @@ fn an_instance_retired_when_its_end_is_found_is_not_started() {
     // One end is handled. The other one waits behind a start that is pending too.
     let first = scene.host.world.borrow().processes[0].serial;
     scene.act(Act::Ready { serial: first });
-    scene.ask(group, Request::Start);
+    scene.request(group, Request::Start);
     let last = scene.id(group, 6);
     scene.act(Act::Knock(last));
     for _ in 0..5 {
@@ -491,9 +496,9 @@ fn a_ladder_that_became_shorter_still_ends_in_sigkill() {
         ..rung
     };
     let group = scene.add(&spec);
-    scene.ask(group, Request::Start);
+    scene.request(group, Request::Start);
     scene.defies(group, 0);
-    scene.ask(group, Request::Stop);
+    scene.request(group, Request::Stop);
     scene.wait(SECOND);
     spec.policy.stop.rungs.truncate(1);
     scene.reload(group, &spec);
@@ -508,12 +513,12 @@ fn a_start_that_fails_in_flight_has_no_exit_record_of_an_earlier_run() {
     let mut scene = Scene::in_flight(1);
     let group = scene.add(&draft(1));
     let id = scene.id(group, 0);
-    scene.ask(group, Request::Start);
+    scene.request(group, Request::Start);
     scene.wait(SECOND);
-    scene.ask(group, Request::Kill);
+    scene.request(group, Request::Kill);
     scene.wait(SECOND);
     scene.executes(SECOND, Some(libc::ENOENT));
-    scene.ask(group, Request::Start);
+    scene.request(group, Request::Start);
     scene.wait(SECOND * 2);
     let status = scene.host.driver.status(id).unwrap();
     assert_eq!(status.state.name(), StateName::Backoff);
@@ -534,14 +539,14 @@ fn a_restart_that_waits_is_told_with_the_exit_record_of_the_run_before() {
             ..draft(1)
         }),
     );
-    scene.ask(first, Request::Start);
+    scene.request(first, Request::Start);
     scene.wait(SECOND);
-    scene.ask(first, Request::Restart);
+    scene.request(first, Request::Restart);
     scene.executes(HANGS, None);
-    scene.ask(second, Request::Start);
+    scene.request(second, Request::Start);
     scene.wait(SECOND);
     assert_eq!(scene.states(first), [StateName::Starting]);
-    scene.ask(second, Request::Kill);
+    scene.request(second, Request::Kill);
     scene.wait(SECOND);
     let step = scene.last_transition(StateName::Starting);
     assert_eq!((step.from, step.run), (StateName::Stopping, 2));
@@ -561,7 +566,7 @@ fn five_that_wait(scene: &mut Scene) -> (GroupId, GroupId) {
     scene.ask_and_serve_all(five, Request::Start);
     scene.set_faults(|faults| faults.spawn_fails = 0);
     scene.executes(HANGS, None);
-    scene.ask(hangs, Request::Start);
+    scene.request(hangs, Request::Start);
     scene.wait(SECOND * 3);
     assert_eq!(scene.states(five), [StateName::Starting; 5]);
     (five, hangs)
@@ -571,7 +576,7 @@ fn five_that_wait(scene: &mut Scene) -> (GroupId, GroupId) {
 fn a_spawn_that_waits_does_not_begin_while_its_stop_is_pending() {
     let mut scene = Scene::in_flight(1);
     let (five, hangs) = five_that_wait(&mut scene);
-    scene.ask(hangs, Request::Kill);
+    scene.request(hangs, Request::Kill);
     scene.act(Act::Shutdown);
     for _ in 0..10 {
         scene.wait(Duration::from_millis(1));
@@ -585,7 +590,7 @@ fn a_spawn_that_was_withdrawn_does_not_wake_the_host() {
     let mut scene = Scene::in_flight(1);
     let (five, hangs) = five_that_wait(&mut scene);
     scene.ask_and_serve_all(five, Request::Stop);
-    scene.ask(hangs, Request::Kill);
+    scene.request(hangs, Request::Kill);
     scene.handle_all();
     scene.act(Act::Drain(usize::MAX));
     assert_eq!(scene.states(five), [StateName::Stopped; 5]);
@@ -599,7 +604,7 @@ fn a_program_that_is_executed_during_a_long_call_has_its_whole_grace() {
     spec.policy.startup = Startup::Grace(SECOND);
     let group = scene.add(&spec);
     scene.executes(Duration::from_micros(101), None);
-    scene.ask(group, Request::Start);
+    scene.request(group, Request::Start);
     scene.set_faults(|faults| faults.call_takes_long = 1);
     while scene.state(group, 0) == StateName::Starting {
         // The oracles check the time.
@@ -616,7 +621,7 @@ fn a_process_that_hangs_in_flight_is_stopped_within_its_ladder() {
     let mut scene = Scene::in_flight(1);
     let group = scene.add(&draft(1));
     scene.executes(HANGS, None);
-    scene.ask(group, Request::Start);
+    scene.request(group, Request::Start);
     scene.act(Act::Shutdown);
     // The signals of the rungs are blocked.
     scene.wait(SECOND * 9);

@@ -1,5 +1,5 @@
-//! Storms: everything ends as soon as it is started, for ever. Whatever a host does, it gets its turn again, and misses
-//! nothing when the storm is over.
+//! Storms: every process ends, or every spawn fails, as soon as it is started, without end. In each way of waiting the
+//! host gets its turn again, and misses nothing when the storm is over.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::engine::ids::Target;
 use crate::engine::request::Request;
 use crate::lifecycle::{Delay, ExpectedExits, Policy, Restart, Startup, StateName};
 
-/// What a storm is made of.
+/// The kinds of storms.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     /// Each process is dead before its spawn returns.
@@ -40,7 +40,7 @@ fn profile(kind: Kind) -> FaultProfile {
     }
 }
 
-/// A host in the middle of a storm, which has registered the one descriptor.
+/// A host in the middle of a storm. It has registered the one descriptor of the set.
 fn in_a_storm(seed: u64, kind: Kind, slice: Duration) -> Result<Host, Broken> {
     let mut world = World::new(seed);
     world.faults = profile(kind);
@@ -66,7 +66,7 @@ fn in_a_storm(seed: u64, kind: Kind, slice: Duration) -> Result<Host, Broken> {
         ..draft.policy
     };
     host.step(Act::Add(Box::new(draft)), Chance::new(seed))?;
-    host.step(Act::Ask(Target::All, Request::Start), Chance::new(seed))?;
+    host.step(Act::Request(Target::All, Request::Start), Chance::new(seed))?;
     Ok(host)
 }
 
@@ -80,7 +80,7 @@ fn storm(seed: u64) -> Result<(), Broken> {
         host.step(Act::Poll, Chance::new(seed))?;
         host.until_nothing()?;
     }
-    // The storm is over; the host goes on as before.
+    // The storm is over, and the host continues as before.
     host.world.borrow_mut().mend();
     host.world.borrow_mut().execute_soon();
     let runs = |host: &Host| {

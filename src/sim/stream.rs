@@ -32,8 +32,10 @@ pub(super) fn drain(host: &mut Host, most: usize) -> Result<(), Broken> {
 /// A host that has fetched every event knows the present state.
 fn caught_up(host: &mut Host) -> Result<(), Broken> {
     host.model.departed.clear();
-    let untold = host.taken.front();
-    ensure(host.has_gaps || untold.is_none(), || format!("{untold:?} was not told"))?;
+    let unreported = host.taken.front();
+    ensure(host.has_gaps || unreported.is_none(), || {
+        format!("{unreported:?} was not reported")
+    })?;
     host.taken.clear();
     host.has_gaps = false;
     for known in &host.model.instances {
@@ -44,15 +46,15 @@ fn caught_up(host: &mut Host) -> Result<(), Broken> {
             Some((start, _)) if waits => Some(start.from),
             Some(_) | None => Some(instance.life.state().name()),
         });
-        ensure(known.told.is_none() || known.told == state, || {
+        ensure(known.reported.is_none() || known.reported == state, || {
             format!(
-                "{:?} is {state:?}, and the last event told of {:?}",
-                known.id, known.told
+                "{:?} is {state:?}, and the last event reported {:?}",
+                known.id, known.reported
             )
         })?;
         let runs = known.attempts.len() as u64 - u64::from(waits);
         ensure(known.run.is_none_or(|run| run == runs), || {
-            format!("{:?} has had {runs} runs, and {:?} were told", known.id, known.run)
+            format!("{:?} has had {runs} runs, and {:?} were reported", known.id, known.run)
         })?;
     }
     Ok(())
@@ -91,11 +93,11 @@ fn one(host: &mut Host, event: &Event) -> Result<(), Broken> {
 }
 
 /// Each signal and each orphan that was taken is reported once, in order.
-fn taken(host: &mut Host, told: Taken) -> Result<(), Broken> {
+fn taken(host: &mut Host, reported: Taken) -> Result<(), Broken> {
     let has_gaps = host.has_gaps;
-    let next = host.taken.iter().position(|&taken| taken == told);
+    let next = host.taken.iter().position(|&taken| taken == reported);
     let in_order = next.filter(|&place| has_gaps || place == 0);
-    let place = in_order.ok_or_else(|| format!("{told:?} is told, and {:?} is next", host.taken.front()))?;
+    let place = in_order.ok_or_else(|| format!("{reported:?} is reported, and {:?} is next", host.taken.front()))?;
     host.taken.drain(..=place);
     Ok(())
 }
@@ -118,11 +120,13 @@ fn attempts(host: &mut Host, id: InstanceId) -> Result<&[Attempt], Broken> {
 }
 
 fn transition(host: &mut Host, event: &TransitionEvent) -> Result<(), Broken> {
-    ensure(host.tally.told(event), || "there is no such step".into())?;
+    ensure(host.tally.count_transition(event), || "there is no such step".into())?;
     let now = host.world.borrow().now;
-    let in_order = host.told_at <= event.at && event.at <= now;
-    ensure(in_order, || format!("after an event of {:?}, at {now:?}", host.told_at))?;
-    host.told_at = event.at;
+    let in_order = host.reported_at <= event.at && event.at <= now;
+    ensure(in_order, || {
+        format!("after an event of {:?}, at {now:?}", host.reported_at)
+    })?;
+    host.reported_at = event.at;
     let Some(known) = find(host, event.instance) else {
         return passing(host, event.instance);
     };
@@ -130,9 +134,9 @@ fn transition(host: &mut Host, event: &TransitionEvent) -> Result<(), Broken> {
         "it is another's".into()
     })?;
     follows(known, event)?;
-    known.told = Some(event.to);
+    known.reported = Some(event.to);
     known.run = Some(event.run);
-    tells_the_truth(known, event)?;
+    matches_its_run(known, event)?;
     let group = known.group;
     let strict = host.model.group(group).is_none_or(|group| group.policy.count_shortages);
     let known = find(host, event.instance).ok_or("it has vanished")?;
@@ -143,13 +147,13 @@ fn transition(host: &mut Host, event: &TransitionEvent) -> Result<(), Broken> {
     };
     let all = host.model.instances.iter().chain(&host.model.departed);
     let known = all.into_iter().find(|known| known.id == id).ok_or("it has vanished")?;
-    obeys_the_policy(known, group, event)
+    follows_the_policy(known, group, event)
 }
 
 /// The transition begins in the state in which the last one ended.
 fn follows(known: &Instance, event: &TransitionEvent) -> Result<(), Broken> {
-    ensure(known.told.is_none_or(|told| told == event.from), || {
-        format!("the event before told of {:?}", known.told)
+    ensure(known.reported.is_none_or(|reported| reported == event.from), || {
+        format!("the event before reported {:?}", known.reported)
     })?;
     let runs = known.attempts.len() as u64;
     let begins = u64::from(event.to == StateName::Starting);
@@ -162,12 +166,12 @@ fn follows(known: &Instance, event: &TransitionEvent) -> Result<(), Broken> {
 }
 
 /// The process, its end and its error are those of the run.
-fn tells_the_truth(known: &Instance, event: &TransitionEvent) -> Result<(), Broken> {
+fn matches_its_run(known: &Instance, event: &TransitionEvent) -> Result<(), Broken> {
     let attempt = |run: u64| known.attempts.get(usize::try_from(run).ok()?.checked_sub(1)?);
     let this = attempt(event.run);
     let fails = matches!(event.cause, Cause::Failed(Failure::Ended(_))) && event.from == StateName::Starting;
-    ensure(!fails || this.is_none_or(|attempt| !attempt.said_ready), || {
-        "it had said that it is ready".into()
+    ensure(!fails || this.is_none_or(|attempt| !attempt.reported_ready), || {
+        "it had reported readiness".into()
     })?;
     let concerns = event.to == StateName::Starting || event.from.is_alive();
     let pid = this.filter(|_| concerns).and_then(|attempt| attempt.pid);
@@ -202,7 +206,8 @@ fn tells_the_truth(known: &Instance, event: &TransitionEvent) -> Result<(), Brok
 /// A process is running only after the execution of its program. Its end before that is a failed start, and not the
 /// error of a spawn. The host, or an unknown process, may have called it ready all the same.
 fn runs_its_program(event: &TransitionEvent, attempt: Option<&Attempt>) -> Result<(), Broken> {
-    let Some(attempt) = attempt.filter(|attempt| !attempt.told_ready && event.to != StateName::Starting) else {
+    let Some(attempt) = attempt.filter(|attempt| !attempt.reported_ready_by_host && event.to != StateName::Starting)
+    else {
         return Ok(());
     };
     let has_run = event.from == StateName::Running || event.to == StateName::Running;
@@ -246,7 +251,7 @@ fn crashed(event: &TransitionEvent) -> u64 {
 }
 
 /// The transition agrees with the policy, as far as the policy was not changed meanwhile.
-fn obeys_the_policy(known: &Instance, group: &Group, event: &TransitionEvent) -> Result<(), Broken> {
+fn follows_the_policy(known: &Instance, group: &Group, event: &TransitionEvent) -> Result<(), Broken> {
     let policy = &group.policy;
     let since = |run: u64| {
         let attempt = known.attempts.get(usize::try_from(run).ok()?.checked_sub(1)?);

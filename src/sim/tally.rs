@@ -84,12 +84,12 @@ const DEEDS: [&str; 26] = [
     "released",
     "released with others alive",
     "arm refused",
-    "told that a cgroup is empty",
-    "told of readiness",
-    "told that there will be none",
+    "reported an empty cgroup",
+    "reported readiness",
+    "reported the end of its readiness descriptor",
     "found ended without a status",
     "sent",
-    "heard",
+    "received",
     "signal to the host taken",
     "orphan taken",
     "spawned in flight",
@@ -121,7 +121,7 @@ impl Tally {
     }
 
     /// Counts a transition. Returns whether it is a known one.
-    pub(super) fn told(&mut self, event: &TransitionEvent) -> bool {
+    pub(super) fn count_transition(&mut self, event: &TransitionEvent) -> bool {
         self.transitions[place(event.from)][place(event.to)] += 1;
         self.causes[match event.cause {
             Cause::Requested => 0,
@@ -178,7 +178,7 @@ impl Tally {
             Did::Arm { ok: false, .. } => 13,
             Did::Arm { ok: true, .. } => return,
             Did::Send { .. } => 18,
-            Did::Hear { .. } => 19,
+            Did::Receive { .. } => 19,
             Did::Take(Taken::Signal(_)) => 20,
             Did::Take(Taken::Orphan(_)) => 21,
         }] += 1;

@@ -131,7 +131,7 @@ pub(super) enum Did {
     /// The engine took a signal to the host, or an orphan that has ended.
     Take(Taken),
     /// The engine took a message of a sender that belongs to this instance.
-    Hear {
+    Receive {
         serial: u64,
         owner: Option<InstanceId>,
         text: &'static str,
@@ -489,7 +489,7 @@ impl World {
         if self.set.reports.is_empty() {
             let Message { serial, pid, text } = self.set.messages.pop_front()?;
             let owner = senders.get(&pid).copied();
-            self.log.push(Did::Hear { serial, owner, text });
+            self.log.push(Did::Receive { serial, owner, text });
             let notices = crate::notify::parse(text.as_bytes()).filter_map(Result::ok);
             let reports = notices.filter_map(Report::of);
             self.set
@@ -566,7 +566,7 @@ impl Kernel for SimKernel {
         let place = Place {
             leads: label.leads,
             home: home.map(|home| format!("{}/{}", home.dir.path().display(), home.name)),
-            speaks: place.ready_fd,
+            has_ready_fd: place.ready_fd,
             socket: program.env_value(NotifySocket::VARIABLE).is_some(),
         };
         let made = world.spawn(place, owner);

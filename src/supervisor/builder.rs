@@ -50,9 +50,9 @@ impl Builder {
         self
     }
 
-    /// Signals to the host's process that the supervisor reports as [`Event::Signal`](crate::supervisor::Event::Signal). The
-    /// default is none. The signals must be blocked in every thread: make a [`MaskGuard`](crate::MaskGuard) before the
-    /// first thread starts.
+    /// Signals to the host's process that the supervisor reports as
+    /// [`Event::Signal`](crate::supervisor::Event::Signal). The default is none. The signals must be blocked in every
+    /// thread: make a [`MaskGuard`](crate::MaskGuard) before the first thread starts.
     #[must_use]
     pub fn signals(mut self, signals: SignalFd) -> Builder {
         self.signals = Some(signals);
@@ -67,34 +67,34 @@ impl Builder {
         self
     }
 
-    /// How many runs of each instance are remembered ([`Supervisor::runs`](crate::Supervisor::runs)): 5 by default. A value above 1,000 is
-    /// treated as 1,000. With 0 no run is remembered.
+    /// How many runs of each instance are remembered ([`Supervisor::runs`](crate::Supervisor::runs)): 5 by default. A
+    /// value above 1,000 is treated as 1,000. With 0 no run is remembered.
     #[must_use]
     pub const fn remembered_runs(mut self, runs: usize) -> Builder {
         self.runs = if runs > MOST_RUNS { MOST_RUNS } else { runs };
         self
     }
 
-    /// How many processes may be in flight at a time: 32 by default. A process is in flight after it is cloned and before
-    /// it executes its program.
+    /// How many processes may be in flight at a time: 32 by default. A process is in flight after it is cloned and
+    /// before it executes its program.
     ///
     /// A spawn in flight returns as soon as the process exists, however long its execve(2) takes.
-    /// [`State::Starting`](crate::lifecycle::State) begins then, with the pid. A grace begins when the program is executed. An
-    /// error of a step before that is reported when the step fails. While the maximum is in flight, further starts wait and
-    /// stops do not. Each process in flight takes nine pages of address space. If a command cannot be spawned in flight (see
-    /// [`Spawner::begin`](crate::Spawner::begin)), its spawn blocks until execve.
+    /// [`State::Starting`](crate::lifecycle::State) begins then, with the pid. A grace begins when the program is
+    /// executed. An error of a step before that is reported when the step fails. While the maximum is in flight,
+    /// further starts wait and stops do not. Each process in flight takes nine pages of address space. If a command
+    /// cannot be spawned in flight (see [`Spawner::begin`](crate::Spawner::begin)), its spawn blocks until execve.
     ///
-    /// With 0 each spawn blocks until execve, which takes about a hundred microseconds, or as long as a network file system
-    /// hangs. The call that starts an instance then also reports each failed start.
+    /// With 0 each spawn blocks until execve, which takes about a hundred microseconds, or as long as a network file
+    /// system hangs. The call that starts an instance then also reports each failed start.
     #[must_use]
     pub const fn spawns_in_flight(mut self, most: usize) -> Builder {
         self.spawns_in_flight = most;
         self
     }
 
-    /// How long one [`dispatch`](crate::Supervisor::dispatch) may last: 5 ms by default. Work that is left is done by the next
-    /// call, and the descriptor set stays readable until then. A single step is not interrupted, so a call may exceed
-    /// the slice by one spawn. A slice of zero is one step of each kind.
+    /// How long one [`dispatch`](crate::Supervisor::dispatch) may last: 5 ms by default. Work that is left is done by
+    /// the next call, and the descriptor set stays readable until then. A single step is not interrupted, so a call may
+    /// exceed the slice by one spawn. A slice of zero is one step of each kind.
     ///
     /// A crash storm in one group may delay the deadlines of other groups and the host's other descriptors by this
     /// time. A shorter slice costs more turns of the loop for the same work.
@@ -104,9 +104,9 @@ impl Builder {
         self
     }
 
-    /// The path of the socket for [`GroupSpec::notify_socket`](crate::supervisor::GroupSpec::notify_socket). By default the socket
-    /// has an abstract address, which a child in another network namespace cannot reach. Such a child needs a path. See
-    /// [`NotifySocket::bind`](crate::notify::NotifySocket::bind).
+    /// The path of the socket for [`GroupSpec::notify_socket`](crate::supervisor::GroupSpec::notify_socket). By default
+    /// the socket has an abstract address, which a child in another network namespace cannot reach. Such a child needs
+    /// a path. See [`NotifySocket::bind`](crate::notify::NotifySocket::bind).
     #[must_use]
     pub fn notify_path(mut self, path: impl Into<PathBuf>) -> Builder {
         self.notify_path = Some(path.into());
@@ -122,16 +122,17 @@ impl Builder {
     }
 
     /// Adopts the orphans of the process tree below the host, and reaps them. It is off by default. The init of a
-    /// container and a subreaper need it. Each reaped orphan is reported as [`Event::Orphan`](crate::supervisor::Event::Orphan).
+    /// container and a subreaper need it. Each reaped orphan is reported as
+    /// [`Event::Orphan`](crate::supervisor::Event::Orphan).
     ///
     /// The host must know all its children. Register a child that the library did not start with
-    /// [`Supervisor::known_children`](crate::Supervisor::known_children), unless the host holds a pidfd of it. SIGCHLD must be blocked in every thread,
-    /// and only the supervisor may read it. A host that is not PID 1 becomes a subreaper when the supervisor is built
-    /// (`PR_SET_CHILD_SUBREAPER`, prctl(2)). It stays a subreaper when the supervisor is dropped, because orphans that
-    /// are alive at that time would otherwise not be reaped by the host.
+    /// [`Supervisor::known_children`](crate::Supervisor::known_children), unless the host holds a pidfd of it. SIGCHLD
+    /// must be blocked in every thread, and only the supervisor may read it. A host that is not PID 1 becomes a
+    /// subreaper when the supervisor is built (`PR_SET_CHILD_SUBREAPER`, prctl(2)). It stays a subreaper when the
+    /// supervisor is dropped, because orphans that are alive at that time would otherwise not be reaped by the host.
     ///
-    /// With this setting [`Builder::build`] may fail with `InvalidInput` and an [`AdoptError`](crate::supervisor::AdoptError)
-    /// inside.
+    /// With this setting [`Builder::build`] may fail with `InvalidInput` and an
+    /// [`AdoptError`](crate::supervisor::AdoptError) inside.
     #[must_use]
     pub const fn adopt_orphans(mut self, yes: bool) -> Builder {
         self.adopt = yes;

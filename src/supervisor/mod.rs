@@ -10,31 +10,32 @@
 //! 1. The supervisor is one descriptor ([`AsFd`]). It is readable when there is something to do: call
 //!    [`Supervisor::dispatch`] then.
 //! 2. Each descriptor of the set is registered by itself ([`Supervisor::fds`]). When one is readable, call
-//!    [`Supervisor::process_ready`] with its number. Descriptors are added and removed as processes start and end. A host
-//!    follows the changes with [`Supervisor::next_fd_change`].
+//!    [`Supervisor::process_ready`] with its number. Descriptors are added and removed as processes start and end. A
+//!    host follows the changes with [`Supervisor::next_fd_change`].
 //!
-//! A wait can end with `EINTR` when nothing has happened, for example in a host that is stopped and continued. Repeat it.
+//! A wait can end with `EINTR` when nothing has happened, for example in a host that is stopped and continued. Repeat
+//! it.
 //!
 //! # The loop of a host
 //!
 //! A host waits, dispatches and fetches events, in any order. Events wake it: those of a command such as
-//! [`start`](Supervisor::start) make the set readable, and so do those of a dispatch that come after the host has fetched. A
-//! host that never fetches events is woken once for them. The set also becomes readable when everything is
+//! [`start`](Supervisor::start) make the set readable, and so do those of a dispatch that come after the host has
+//! fetched. A host that never fetches events is woken once for them. The set also becomes readable when everything is
 //! [down](Supervisor::is_down) after a shutdown. An idle supervisor makes no system call.
 //!
-//! A call serves the deadlines that are due first. It lasts for one [slice](Builder::slice), 5 ms by default, so the host's
-//! other descriptors have their turn in a crash storm.
+//! A call serves the deadlines that are due first. It lasts for one [slice](Builder::slice), 5 ms by default, so the
+//! host's other descriptors have their turn in a crash storm.
 //!
 //! # Edge-triggered hosts
 //!
-//! A host with an edge-triggered registration of the one descriptor calls [`Supervisor::dispatch`] until the answer is
+//! A host with an edge-triggered registration of the one descriptor calls [`Supervisor::dispatch`] until the result is
 //! [`Progress::Nothing`], and only then waits for the next edge. `examples/tokio.rs` does so: tokio's `AsyncFd` is
 //! edge-triggered, and the example clears its readiness at `Nothing`.
 //!
-//! This loop ends in a crash storm as well. Work that becomes ready after the host has begun to call counts as later. When all
-//! the earlier work is done and the calls have taken longer than a slice, the answer is `Nothing`, and the set is readable by a
-//! new edge for the rest. On a runtime with other tasks, yield between two calls: the earlier work of thousands of processes
-//! takes many slices.
+//! This loop ends in a crash storm as well. Work that becomes ready after the host has begun to call counts as later.
+//! When all the earlier work is done and the calls have taken longer than a slice, the result is `Nothing`, and the set
+//! is readable by a new edge for the rest. On a runtime with other tasks, yield between two calls: the earlier work of
+//! thousands of processes takes many slices.
 //!
 //! A host that waits for each descriptor by itself registers them level-triggered.
 //!
@@ -47,7 +48,8 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut supervisor = Supervisor::new()?;
 //! let command = Command::new("/bin/sh").args(["-c", "exit 3"]);
-//! let group = supervisor.add(GroupSpec::new("job", command).policy(Policy { start_retries: 0, ..Policy::default() }))?;
+//! let policy = Policy { start_retries: 0, ..Policy::default() };
+//! let group = supervisor.add(GroupSpec::new("job", command).policy(policy))?;
 //! supervisor.start(group)?;
 //!
 //! let mut states = Vec::new();
@@ -73,10 +75,9 @@ use std::path::PathBuf;
 
 pub use builder::Builder;
 
-pub use crate::engine::arena::Id;
 pub use crate::engine::error::{Error, SpecError};
 pub use crate::engine::event::{Event, Name, TransitionEvent};
-pub use crate::engine::ids::{GroupId, InGroups, InInstances, InstanceId, Target};
+pub use crate::engine::ids::{GroupId, InstanceId, Target};
 pub use crate::engine::progress::Progress;
 pub use crate::engine::request::{Outcome, Request};
 pub use crate::engine::run::{End, Run};
@@ -115,9 +116,10 @@ impl Builder {
     /// Builds the supervisor.
     ///
     /// # Errors
-    /// [`SetupError`]: the kernel refuses an epoll, a timerfd, `/dev/null` or the memory for a stack (EMFILE,
-    /// ENFILE, ENOMEM; ENOENT if there is no `/dev`). [`OtherProcess`](crate::OtherProcess) inside: the [`SignalFd`](crate::SignalFd)
-    /// was made in another process. [`Builder::adopt_orphans`] describes the errors of that setting.
+    /// [`SetupError`]: the kernel refuses an epoll, a timerfd, `/dev/null` or the memory for a stack (EMFILE, ENFILE,
+    /// ENOMEM; ENOENT if there is no `/dev`). [`OtherProcess`](crate::OtherProcess) inside: the
+    /// [`SignalFd`](crate::SignalFd) was made in another process. [`Builder::adopt_orphans`] describes the errors of
+    /// that setting.
     pub fn build(self) -> io::Result<Supervisor> {
         if let Some(signals) = &self.signals {
             signals.check_owner()?;
@@ -176,8 +178,8 @@ impl Supervisor {
         self.call(|driver| driver.add(spec))
     }
 
-    /// Stops a group, and removes it when its last instance is gone, which [`Event::GroupRemoved`] reports. From now on
-    /// the group accepts no start.
+    /// Stops a group, and removes it when its last instance has ended, which [`Event::GroupRemoved`] reports. From now
+    /// on the group accepts no start.
     ///
     /// # Errors
     /// [`Error::UnknownGroup`].
@@ -223,7 +225,7 @@ impl Supervisor {
     // Commands.
 
     /// Starts every instance of the target that is not up, with all counters at zero. During a stop, the start is
-    /// remembered and takes place when the old process is gone.
+    /// remembered and takes place when the old process has ended.
     ///
     /// A program that cannot be started is not an error of this call. It is a failed start, which is reported as an
     /// event and retried under the policy.
@@ -247,7 +249,7 @@ impl Supervisor {
         self.call(|driver| driver.request(target.into(), Request::Stop))
     }
 
-    /// Stops every instance that is up and starts it again when its process is gone; starts every instance that is
+    /// Stops every instance that is up and starts it again when its process has ended; starts every instance that is
     /// down.
     ///
     /// # Errors
@@ -304,8 +306,8 @@ impl Supervisor {
     }
 
     /// Stops everything gracefully, and starts nothing any more. The host goes on dispatching and fetching events until
-    /// [`Supervisor::is_down`], which also makes the set readable. To end the wait for a process that does not stop, call
-    /// [`Supervisor::kill`] with [`Target::All`].
+    /// [`Supervisor::is_down`], which also makes the set readable. To end the wait for a process that does not stop,
+    /// call [`Supervisor::kill`] with [`Target::All`].
     ///
     /// # Errors
     /// [`Error::Io`] if the timer cannot be armed; the stops have begun all the same.
@@ -313,8 +315,8 @@ impl Supervisor {
         self.call(|driver| Ok(driver.shutdown()))
     }
 
-    /// Whether [`Supervisor::shutdown`] was called, nothing is alive any more, and the last event has been fetched or dropped.
-    /// A host that fetches no events sets [`Builder::event_capacity`] to 0.
+    /// Whether [`Supervisor::shutdown`] was called, nothing is alive any more, and the last event has been fetched or
+    /// dropped. A host that fetches no events sets [`Builder::event_capacity`] to 0.
     #[must_use]
     pub fn is_down(&self) -> bool {
         self.driver.is_down()
@@ -322,8 +324,8 @@ impl Supervisor {
 
     // The event loop.
 
-    /// All descriptors, for a host that waits for each by itself. Register them level-triggered, with the interest of their
-    /// entries. The set is also an epoll itself, the one that `as_fd` returns.
+    /// All descriptors, for a host that waits for each by itself. Register them level-triggered, with the interest of
+    /// their entries. The set is also an epoll itself, the one that `as_fd` returns.
     #[must_use]
     pub fn fds(&self) -> &FdSet {
         &self.driver.kernel.fds
@@ -347,9 +349,9 @@ impl Supervisor {
 
     /// Handles a descriptor of the set that is ready, after the deadlines that are due.
     ///
-    /// A call for a descriptor that is not ready is harmless; the answer is [`Progress::Nothing`]. The same is true for a number
-    /// that is not in the set: an earlier call of the same batch can remove an entry with an event that is still in the batch, and the
-    /// kernel can give the number to another descriptor in between.
+    /// A call for a descriptor that is not ready is harmless; the result is [`Progress::Nothing`]. The same is true for
+    /// a number that is not in the set: an earlier call of the same batch can remove an entry with an event that is
+    /// still in the batch, and the kernel can give the number to another descriptor in between.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -370,8 +372,8 @@ impl Supervisor {
         self.turn(|driver| driver.process_token(token))
     }
 
-    /// Serves the deadlines that are due, then pending requests and ready descriptors, for one [slice](Builder::slice). If work
-    /// is left, the set stays readable.
+    /// Serves the deadlines that are due, then pending requests and ready descriptors, for one [slice](Builder::slice).
+    /// If work is left, the set stays readable.
     ///
     /// # Errors
     /// [`Error::Io`]: the kernel refused to list the ready descriptors, or to arm the timer.
@@ -381,8 +383,8 @@ impl Supervisor {
 
     /// Takes the oldest event. `None` if the host has fetched all of them.
     ///
-    /// Commands bring events as well. They make the set readable, so a host may fetch them when it is woken the next time.
-    /// With the last event of a wakeup the timer is armed anew, which is one system call.
+    /// Commands bring events as well. They make the set readable, so a host may fetch them when it is woken the next
+    /// time. With the last event of a wakeup the timer is armed anew, which is one system call.
     pub fn next_event(&mut self) -> Option<Event> {
         self.driver.next_event()
     }
@@ -417,7 +419,7 @@ impl Supervisor {
         self.driver.group_status(group)
     }
 
-    /// All groups.
+    /// The ids of all groups, in no particular order.
     pub fn groups(&self) -> impl Iterator<Item = GroupId> + '_ {
         self.driver.groups.ids()
     }
@@ -506,8 +508,8 @@ impl Supervisor {
         self.driver.kernel.owner.check()?;
         self.driver.wake();
         let result = act(&mut self.driver);
-        let answer = *result.as_ref().unwrap_or(&Progress::Done);
-        self.driver.settle(Some(answer))?;
+        let progress = *result.as_ref().unwrap_or(&Progress::Done);
+        self.driver.settle(Some(progress))?;
         Ok(result?)
     }
 }

@@ -1,37 +1,37 @@
-//! recvmsg(2) with the sender's credentials. rustix has it, but reads them into a type that has no pid
-//! 0, and 0 is what the kernel says of a sender in another PID namespace.
+//! recvmsg(2) with the sender's credentials. rustix wraps the call, but its type for the credentials has no pid 0,
+//! which the kernel reports for a sender in another PID namespace.
 
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
-/// What came with a datagram.
+/// A datagram that was received, without its bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrival {
-    /// How many bytes of it are in the buffer.
+    /// The number of its bytes in the buffer.
     pub(crate) length: usize,
-    /// There were more than the buffer has room for.
+    /// Whether the datagram was longer than the buffer.
     pub(crate) truncated: bool,
     /// The sender, if the socket has SO_PASSCRED.
     pub(crate) sender: Option<libc::ucred>,
-    /// It carried descriptors; all of them are closed already.
+    /// Whether it carried descriptors. All of them are already closed.
     pub(crate) descriptors: bool,
 }
 
-/// How long the credentials are as a control message, with the padding of the last one.
-// SAFETY: arithmetic; the function is only marked unsafe for being C's macro.
+/// The size of the credentials as a control message, with the padding after it.
+// SAFETY: pure arithmetic. The function is unsafe only because it stands for a C macro.
 const CREDENTIALS: usize = unsafe { libc::CMSG_SPACE(mem::size_of::<libc::ucred>() as u32) } as usize;
 
-/// Room for the credentials, aligned for the header, and for nothing beside them: descriptors that
-/// come with a datagram find none, so the kernel closes them and never gives them numbers here.
+/// Room for the credentials and nothing else, aligned for the header. Descriptors that come with a datagram do not fit,
+/// so the kernel discards them and they get no numbers in this process.
 #[repr(C)]
 union Control {
     header: libc::cmsghdr,
     bytes: [u8; CREDENTIALS],
 }
 
-/// Takes the first datagram that waits; `None` if there is none. Never blocks.
+/// Receives the next queued datagram; `None` if there is none. Never blocks.
 pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<Arrival>> {
     let mut control = Control {
         bytes: [0; CREDENTIALS],
@@ -40,7 +40,7 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<O
         iov_base: buffer.as_mut_ptr().cast(),
         iov_len: buffer.len(),
     };
-    // SAFETY: integers and pointers, for all of which zero is a value.
+    // SAFETY: the structure has integers and pointers only, and zero is valid for all of them.
     let mut header = unsafe { MaybeUninit::<libc::msghdr>::zeroed().assume_init() };
     header.msg_iov = &raw mut part;
     header.msg_iovlen = 1;
@@ -48,8 +48,8 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<O
     header.msg_controllen = CREDENTIALS as _;
     let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
     let length = loop {
-        // SAFETY: the header points to one part, which is the caller's buffer with its length, and to
-        // a control buffer with its own; both live until after the call, and no name is asked for.
+        // SAFETY: the header points to one part, the caller's buffer with its length, and to the control buffer with
+        // its length. Both outlive the call. The header requests no name.
         let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
         match usize::try_from(length) {
             Ok(length) => break length,
@@ -69,30 +69,30 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<O
     }))
 }
 
-/// Reads the one control message there is room for. On a socket without SO_PASSCRED that may be one
-/// of descriptors, which are then closed here. The second value says whether it was.
+/// Reads the only control message that fits. On a socket without SO_PASSCRED it can contain descriptors, which are then
+/// closed here. The second value is whether it did.
 fn open_control(header: &libc::msghdr) -> (Option<libc::ucred>, bool) {
-    // SAFETY: after a successful recvmsg the header says how much of the control buffer was written,
-    // and the macro answers null if that is less than a message's header. What it points to is then
-    // such a header, in a live buffer that is aligned for it.
+    // SAFETY: after a successful recvmsg the header contains the number of bytes written to the control buffer. The
+    // macro returns null if they are fewer than a message header. Otherwise it points to a message header in the live
+    // and aligned buffer.
     let Some(message) = (unsafe { libc::CMSG_FIRSTHDR(header).as_ref() }) else {
         return (None, false);
     };
-    // SAFETY: arithmetic.
+    // SAFETY: pure arithmetic.
     let head = unsafe { libc::CMSG_LEN(0) } as usize;
     let whole: usize = message.cmsg_len as _;
     let length = whole.saturating_sub(head);
-    // SAFETY: the address just behind the header, within the buffer or at its end.
+    // SAFETY: the result is the address after the message header, inside the buffer or at its end.
     let data = unsafe { libc::CMSG_DATA(message) };
     match (message.cmsg_level, message.cmsg_type) {
         (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if length >= mem::size_of::<libc::ucred>() => {
-            // SAFETY: the kernel wrote that many bytes there; three integers, of any value.
+            // SAFETY: the kernel wrote at least that many bytes there: three integers, for which every value is valid.
             (Some(unsafe { ptr::read_unaligned(data.cast()) }), false)
         }
         (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
             for place in 0..length / mem::size_of::<RawFd>() {
-                // SAFETY: within the bytes that the kernel wrote. Each number is of a descriptor that
-                // it has just opened for this process, and that is known nowhere else.
+                // SAFETY: the address is inside the bytes that the kernel wrote. The kernel has just opened each of
+                // these descriptors for this process, and no other code knows their numbers.
                 drop(unsafe { OwnedFd::from_raw_fd(ptr::read_unaligned(data.cast::<RawFd>().add(place))) });
             }
             (None, true)
@@ -123,7 +123,7 @@ mod tests {
         sendmsg(socket, &[IoSlice::new(text)], &mut control, SendFlags::empty()).unwrap();
     }
 
-    /// How many descriptors of this process are the same socket as `socket`, itself counted.
+    /// The number of descriptors of this process that refer to this socket, including `socket` itself.
     fn copies(socket: &UnixDatagram) -> usize {
         let link = |path| fs::read_link(path).ok();
         let wanted = link(format!("/proc/self/fd/{}", socket.as_raw_fd()).into());
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_the_sender_and_closes_what_comes_along() {
+    fn the_sender_is_reported_and_passed_descriptors_are_closed() {
         for credentials in [true, false] {
             let (here, there) = UnixDatagram::pair().unwrap();
             sockopt::set_socket_passcred(&here, credentials).unwrap();
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_that_the_buffer_was_too_short() {
+    fn a_datagram_that_is_longer_than_the_buffer_is_reported() {
         let (here, there) = UnixDatagram::pair().unwrap();
         send(&there, b"12345678", 0);
         send(&there, b"123456789", 0);

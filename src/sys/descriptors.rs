@@ -1,8 +1,8 @@
 //! The numbers of descriptors.
 //!
-//! The kernel gives a new descriptor the lowest free number. In a host that has closed a standard stream that
-//! is 0, 1 or 2: what the host then prints would go into an epoll or a socket of the library, and a child
-//! would inherit it. So every descriptor that the library keeps has a number above these.
+//! The kernel gives a new descriptor the lowest free number. In a host that has closed a standard stream, that number
+//! is 0, 1 or 2. The output of the host would then go to an epoll or a socket of the library, and a child would inherit
+//! the descriptor. So every descriptor that the library keeps has a higher number.
 
 use std::ffi::c_int;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -12,13 +12,13 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
 use super::arch;
 
-/// The first number that is not a standard stream's.
+/// The first number that does not belong to a standard stream.
 pub(crate) const FIRST: RawFd = 3;
 
 /// Moves a new descriptor away from the numbers of the standard streams. The copy is close-on-exec.
 ///
 /// # Errors
-/// EMFILE: there is no other number for it. It is closed then.
+/// EMFILE: no higher number is free. The descriptor is then closed.
 pub(crate) fn above_standard(fd: OwnedFd) -> Result<OwnedFd, Errno> {
     if fd.as_raw_fd() >= FIRST {
         return Ok(fd);
@@ -26,7 +26,7 @@ pub(crate) fn above_standard(fd: OwnedFd) -> Result<OwnedFd, Errno> {
     fcntl_dupfd_cloexec(&fd, FIRST)
 }
 
-/// The same for one that is in use already: it stays where it is if there is no other number for it.
+/// Like `above_standard`, but the descriptor keeps its number if no higher one is free.
 pub(crate) fn above_standard_if_possible(fd: OwnedFd) -> OwnedFd {
     if fd.as_raw_fd() >= FIRST {
         return fd;
@@ -34,12 +34,12 @@ pub(crate) fn above_standard_if_possible(fd: OwnedFd) -> OwnedFd {
     fcntl_dupfd_cloexec(&fd, FIRST).unwrap_or(fd)
 }
 
-/// The flags of the descriptor of this number (F_GETFD), or `None` if it is not open.
+/// The flags of the descriptor with this number (F_GETFD); `None` if it is not open.
 pub(crate) fn flags_of(number: RawFd) -> Option<c_int> {
     fcntl(number, libc::F_GETFD)
 }
 
-/// The same for a standard stream of the host, or `None` if it is closed, or only [`Occupied`].
+/// The same for a standard stream of the host; `None` if it is closed or only [`Occupied`].
 pub(crate) fn flags_of_stream(number: RawFd) -> Option<c_int> {
     let flags = flags_of(number)?;
     let is_close_on_exec = flags & libc::FD_CLOEXEC != 0;
@@ -47,20 +47,20 @@ pub(crate) fn flags_of_stream(number: RawFd) -> Option<c_int> {
     (!is_close_on_exec || !is_path()).then_some(flags)
 }
 
-/// What keeps the numbers of closed standard streams from everything else: the kernel chooses the number of a pidfd, and
-/// of what other threads open.
+/// Descriptors that occupy the numbers of closed standard streams. Otherwise the kernel could give these numbers to a
+/// pidfd, or to a file that another thread opens.
 ///
-/// It is opened with O_PATH, so that nothing can be read from it or written to it, and so that another spawn at the same
-/// time recognizes it: no host has such a standard stream.
+/// They are opened with O_PATH, so nothing can be read from them or written to them. Another spawn at the same time
+/// recognizes them by this flag, because no host has such a standard stream.
 pub(crate) type Occupied = [Option<OwnedFd>; FIRST as usize];
 
-/// Takes those of the numbers 0, 1 and 2 that are free.
+/// Occupies the free ones of the numbers 0, 1 and 2.
 pub(crate) fn occupy_standard() -> Occupied {
     let mut occupied = Occupied::default();
     for place in &mut occupied {
         match open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
             Ok(lowest) if lowest.as_raw_fd() < FIRST => *place = Some(lowest),
-            // None of them is free, or the limit keeps everything else from them too.
+            // None of them is free, or the limit of descriptors prevents every open.
             Ok(_) | Err(_) => break,
         }
     }
@@ -68,7 +68,7 @@ pub(crate) fn occupy_standard() -> Occupied {
 }
 
 fn fcntl(number: RawFd, operation: c_int) -> Option<c_int> {
-    // SAFETY: numbers only; the operations that are asked for change nothing.
+    // SAFETY: the arguments are numbers only, and the operations used here change nothing.
     let result = unsafe { arch::syscall(libc::SYS_fcntl, &[number as usize, operation as usize, 0, 0, 0, 0]) };
     c_int::try_from(result).ok().filter(|&result| result >= 0)
 }

@@ -1,7 +1,7 @@
 //! A value for which cleanup runs when it is dropped, but not when it is moved out.
 //!
-//! Rust does not allow moving out of a type with its own `Drop`. An `Option` around the value would allow it,
-//! but then every method would have to handle `None`.
+//! Rust does not allow moving out of a type with its own `Drop`. An `Option` around the value would allow it, but then
+//! every method would have to handle `None`.
 
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
@@ -43,8 +43,7 @@ impl<T: Abandon> DerefMut for Guarded<T> {
 
 impl<T: Abandon> Drop for Guarded<T> {
     fn drop(&mut self) {
-        // SAFETY: the value is taken only once. `into_inner` prevents this drop, and no code uses the value after
-        // it.
+        // SAFETY: the value is taken only once. `into_inner` prevents this drop, and no code uses the value after it.
         unsafe { ManuallyDrop::take(&mut self.0) }.abandon();
     }
 }

@@ -1,8 +1,8 @@
 //! The system calls: all `unsafe` code of the crate is in this module.
 //!
-//! The wrappers contain no policy: they take borrowed descriptors, return owned ones, and report the errno
-//! unchanged. If rustix wraps a call, the upper layers call rustix directly. This module contains only the
-//! calls that rustix lacks.
+//! The wrappers contain no policy: they take borrowed descriptors, return owned ones, and report the errno unchanged.
+//! If rustix wraps a call, the upper layers call rustix directly. This module contains only the calls that rustix
+//! lacks.
 #![allow(unsafe_code)]
 
 pub(crate) mod arch;

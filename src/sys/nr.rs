@@ -29,6 +29,5 @@ ids! {
 /// close_range(2), since Linux 5.9. libc lacks it on some targets; the number is the same on all.
 pub(crate) const CLOSE_RANGE: c_long = 436;
 
-/// The file system type that statfs(2) returns for cgroup v2. libc's constant has another type on some
-/// targets.
+/// The file system type that statfs(2) returns for cgroup v2. libc's constant has another type on some targets.
 pub(crate) const CGROUP2_SUPER_MAGIC: rustix::fs::FsWord = 0x6367_7270;

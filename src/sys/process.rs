@@ -1,4 +1,4 @@
-//! Calls about processes that rustix has not, or not with these flags.
+//! Calls about processes that rustix lacks, or lacks with these flags.
 
 use std::ffi::{CStr, c_int};
 use std::io;
@@ -9,32 +9,32 @@ use std::sync::{Mutex, PoisonError};
 use super::{arch, nr};
 use crate::exit::Pid;
 
-/// pidfd_send_signal(2); signal 0 only asks whether it could be sent.
+/// pidfd_send_signal(2). Signal 0 only checks whether a signal could be sent.
 pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: c_int, group: bool) -> io::Result<()> {
     let flags = if group { libc::PIDFD_SIGNAL_PROCESS_GROUP } else { 0 };
     let args = [pidfd.as_raw_fd() as usize, signal as usize, 0, flags as usize, 0, 0];
-    // SAFETY: numbers only; a null siginfo means what kill(2) would send.
+    // SAFETY: the arguments are numbers and a null siginfo, for which the kernel fills in the same data as for kill(2).
     check(unsafe { arch::syscall(libc::SYS_pidfd_send_signal, &args) }).map(drop)
 }
 
-/// Signals the process with this number (kill(2)). The caller knows that no other process has it.
+/// Signals the process with this number (kill(2)). The caller guarantees that no other process has this number.
 pub(crate) fn signal_by_number(pid: Pid, signal: c_int) -> io::Result<()> {
     kill(pid.as_raw() as isize, signal)
 }
 
-/// Signals the process group of this number (kill(2)).
+/// Signals the process group with this number (kill(2)).
 pub(crate) fn signal_group_by_number(group: Pid, signal: c_int) -> io::Result<()> {
-    // 1 would mean every process; no child has that number.
+    // -1 would mean every process. No child has the number 1.
     if group.as_raw() <= 1 {
         return Err(io::Error::from_raw_os_error(libc::ESRCH));
     }
     kill((group.as_raw() as isize).wrapping_neg(), signal)
 }
 
-/// The number of the process group of a process (getpgid(2)); 0 for a group that lies outside our PID namespace.
+/// The number of the process group of a process (getpgid(2)); 0 for a group outside of this PID namespace.
 pub(crate) fn process_group(pid: Pid) -> io::Result<u32> {
     let args = [pid.as_raw() as usize, 0, 0, 0, 0, 0];
-    // SAFETY: numbers only.
+    // SAFETY: the arguments are numbers only.
     let group = check(unsafe { arch::syscall(libc::SYS_getpgid, &args) })?;
     Ok(u32::try_from(group).unwrap_or(0))
 }
@@ -47,26 +47,26 @@ pub(crate) fn number_is_taken(number: Pid) -> bool {
 
 fn kill(target: isize, signal: c_int) -> io::Result<()> {
     let args = [target as usize, signal as usize, 0, 0, 0, 0];
-    // SAFETY: numbers only.
+    // SAFETY: the arguments are numbers only.
     check(unsafe { arch::syscall(libc::SYS_kill, &args) }).map(drop)
 }
 
-/// The result of a raw call as Rust has it.
+/// Converts the result of a raw system call.
 fn check(result: isize) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(result.wrapping_neg() as c_int))
 }
 
-/// Whether close_range(2) is there, and no filter forbids it. Asked with a range that can hold no
-/// descriptor, so nothing is closed.
+/// Whether close_range(2) exists and no filter refuses it. The check uses a range without possible descriptors, so it
+/// closes nothing.
 pub(crate) fn has_close_range() -> bool {
     let none = u32::MAX as usize;
-    // SAFETY: closes nothing: no descriptor has that number.
+    // SAFETY: the call closes nothing, because no descriptor has that number.
     unsafe { arch::syscall(nr::CLOSE_RANGE, &[none, none, 0, 0, 0, 0]) == 0 }
 }
 
 /// Whether a capability exists and is in this thread's bounding set.
 pub(crate) fn is_in_bounding_set(capability: usize) -> bool {
-    // SAFETY: numbers only.
+    // SAFETY: the arguments are numbers only.
     unsafe {
         arch::syscall(
             libc::SYS_prctl,
@@ -77,32 +77,31 @@ pub(crate) fn is_in_bounding_set(capability: usize) -> bool {
 
 /// The effective user id of this process.
 pub(crate) fn effective_uid() -> u32 {
-    // SAFETY: takes nothing, can't fail.
+    // SAFETY: the call has no arguments and cannot fail.
     unsafe { libc::geteuid() }
 }
 
 /// The effective group id of this process.
 pub(crate) fn effective_gid() -> u32 {
-    // SAFETY: takes nothing, can't fail.
+    // SAFETY: the call has no arguments and cannot fail.
     unsafe { libc::getegid() }
 }
 
-/// How many spawns of other ids are under way in this process, and what its dumpable flag was before
-/// the first of them.
+/// The number of present [`KeepDumpable`] values in this process, and the dumpable flag before the first of them.
 static DUMPABLE: Mutex<(u32, usize)> = Mutex::new((0, 0));
 
-/// Keeps the process's dumpable flag (prctl(2)) as it was.
+/// Preserves the dumpable flag of this process (prctl(2)).
 ///
-/// A `set*id` in a child that shares our memory clears the flag of that memory, which is ours too. It
-/// is saved before the clone and restored by the parent when the child has its own memory: the child
-/// restoring it would open our memory to its new user. The flag belongs to the process and not to a
-/// thread, and with two threads at it the second would save what the first one's child had cleared;
-/// hence the one static of the crate. The lock is not held while a child is made.
+/// The flag belongs to the memory, so a `set*id` in a child that shares this memory clears it for this process too. It
+/// is saved before the clone, and the parent restores it when the child has its own memory. If the child restored it,
+/// its new user could read the memory of this process. The state is static, because the flag belongs to the process and
+/// not to a thread: a second thread would otherwise save the flag after the child of the first thread had cleared it.
+/// The lock is not held while a child is made.
 #[derive(Debug)]
 pub(crate) struct KeepDumpable(());
 
 impl KeepDumpable {
-    /// With `forbids`, the flag is also cleared for that time.
+    /// With `forbids`, the flag is also cleared as long as this value exists.
     pub(crate) fn new(forbids: bool) -> KeepDumpable {
         let mut state = DUMPABLE.lock().unwrap_or_else(PoisonError::into_inner);
         let (count, saved) = &mut *state;
@@ -122,8 +121,8 @@ impl Drop for KeepDumpable {
         let mut state = DUMPABLE.lock().unwrap_or_else(PoisonError::into_inner);
         let (count, saved) = &mut *state;
         *count = count.saturating_sub(1);
-        // While another child may be about to change its ids, it shares this memory: to restore the flag would open
-        // the memory to the user that the child becomes.
+        // Another child that shares this memory may still change its ids. If the flag were restored now, the new user
+        // of that child could read the memory.
         if *count == 0 && dumpable() != *saved {
             set_dumpable(*saved);
         }
@@ -131,14 +130,14 @@ impl Drop for KeepDumpable {
 }
 
 fn set_dumpable(flag: usize) {
-    // SAFETY: numbers only. The kernel refuses 2 ("root only"), which then was and is there.
+    // SAFETY: the arguments are numbers only. The kernel refuses to set 2 ("root only"); the flag is then not changed.
     unsafe { arch::syscall(libc::SYS_prctl, &[libc::PR_SET_DUMPABLE as usize, flag, 0, 0, 0, 0]) };
 }
 
-/// Whether the core dump of a process ends all others that share its memory, which was so before Linux 5.16.
+/// Whether the core dump of a process ends all other processes that share its memory, as before Linux 5.16.
 pub(crate) fn core_dump_ends_sharers() -> bool {
     let mut names = MaybeUninit::<libc::utsname>::zeroed();
-    // SAFETY: uname(2) fills a local of the right type, and all zeros is a valid value of it.
+    // SAFETY: uname(2) fills a local of the right type, for which all zeros are valid.
     let names = unsafe {
         libc::uname(names.as_mut_ptr());
         names.assume_init()
@@ -150,23 +149,24 @@ pub(crate) fn core_dump_ends_sharers() -> bool {
     release.and_then(version).is_some_and(|version| version < (5, 16))
 }
 
-/// The first two numbers of a kernel's release.
+/// The first two numbers of the release of a kernel.
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|byte: char| !byte.is_ascii_digit()).map(str::parse);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 fn dumpable() -> usize {
-    // SAFETY: numbers only; can't fail.
+    // SAFETY: the arguments are numbers only.
     let flag = unsafe { arch::syscall(libc::SYS_prctl, &[libc::PR_GET_DUMPABLE as usize, 0, 0, 0, 0, 0]) };
     usize::try_from(flag).unwrap_or(0)
 }
 
-/// The highest descriptor number that a close one by one has to reach: the highest that is open, as
-/// /proc tells, with some room for what other threads open meanwhile; without /proc, the limit.
+/// The last number for a loop that closes descriptors one by one: the highest open descriptor in /proc, plus room for
+/// descriptors that other threads open meanwhile, and at least the limit (RLIMIT_NOFILE) up to 65536. Without /proc it
+/// is the limit.
 ///
-/// Not the limit alone: where it is a thousand million, as in some containers, that would take
-/// minutes. Not the list alone: it is old by the time it is used.
+/// The limit alone was rejected: it is a thousand million in some containers, and the loop would take minutes. The list
+/// alone was rejected: it can be outdated when it is used.
 pub(crate) fn highest_descriptor() -> u32 {
     const ROOM: u32 = 1024;
     let listed = std::fs::read_dir("/proc/self/fd").ok().and_then(|entries| {

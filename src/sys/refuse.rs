@@ -2,8 +2,8 @@
 
 use std::ffi::{c_int, c_long};
 
-/// Makes the system call `nr` fail with `errno` in this thread and in its children, for good. With an errno
-/// of 0, the call does nothing and reports success.
+/// Makes the system call `nr` fail with `errno` in this thread and in its children, for good. With an errno of 0, the
+/// call does nothing and reports success.
 pub(crate) fn refuse(nr: c_long, errno: c_int) {
     let instruction = |code: u32, jt, jf, k| libc::sock_filter {
         code: code as u16,
@@ -52,8 +52,8 @@ pub(crate) fn refusing<T: Send>(nr: c_long, errno: c_int, body: impl FnOnce() ->
     })
 }
 
-/// From now on, a change of ids in this thread and its children keeps all capabilities
-/// (SECBIT_NO_SETUID_FIXUP). This needs CAP_SETPCAP.
+/// From now on, a change of ids in this thread and its children keeps all capabilities (SECBIT_NO_SETUID_FIXUP). This
+/// needs CAP_SETPCAP.
 pub(crate) fn keep_capabilities_across_ids() {
     const NO_SETUID_FIXUP: libc::c_ulong = 1 << 2;
     // SAFETY: prctl(2) takes only numbers here.

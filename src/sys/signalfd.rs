@@ -1,8 +1,7 @@
 //! signalfd(2) and the thread's signal mask: what rustix does not wrap.
 //!
-//! The syscalls are made by number, not through the C library, for the mask's sake: glibc's
-//! `pthread_sigmask` drops its own signals (32 and 33) from every set, so it could not put back
-//! exactly what was there.
+//! The system calls are made by number and not through the C library's functions: glibc's `pthread_sigmask` removes its
+//! own signals (32 and 33) from every set, so it could not restore the exact mask.
 
 use std::io;
 use std::mem;
@@ -13,22 +12,22 @@ use libc::{c_int, c_long};
 
 use crate::signal::SignalSet;
 
-/// How long one record is: every read of a signalfd gives a multiple of it.
+/// The size of one record. Every read of a signalfd returns a multiple of it.
 const RECORD: usize = mem::size_of::<libc::signalfd_siginfo>();
 
 /// A new signalfd for `set`: CLOEXEC, non-blocking (Linux 2.6.27).
 pub(crate) fn create(set: SignalSet) -> io::Result<OwnedFd> {
     let mask = KernelSet::new(set);
     let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
-    // SAFETY: the kernel reads `KernelSet::SIZE` bytes at the pointer, which is how long the live
-    // local `mask` is; -1 asks for a new descriptor, so no existing one is concerned.
+    // SAFETY: the kernel reads `KernelSet::SIZE` bytes at the pointer, the size of the live local `mask`. With -1 the
+    // call makes a new descriptor and changes no other.
     let fd = unsafe { libc::syscall(libc::SYS_signalfd4, -1, ptr::from_ref(&mask.0), KernelSet::SIZE, flags) };
     let fd = RawFd::try_from(checked(fd)?).map_err(io::Error::other)?;
-    // SAFETY: the kernel has just made this descriptor, and its number is known nowhere else.
+    // SAFETY: the kernel has just made this descriptor, and no other code knows its number.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Takes the first pending record; `None` if no signal is pending.
+/// Reads the first pending record; `None` if no signal is pending.
 pub(crate) fn read(fd: BorrowedFd<'_>) -> io::Result<Option<libc::signalfd_siginfo>> {
     let mut bytes = [0u8; RECORD];
     match rustix::io::retry_on_intr(|| rustix::io::read(fd, &mut bytes)) {
@@ -37,19 +36,19 @@ pub(crate) fn read(fd: BorrowedFd<'_>) -> io::Result<Option<libc::signalfd_sigin
         Err(rustix::io::Errno::AGAIN) => return Ok(None),
         Err(errno) => return Err(errno.into()),
     }
-    // SAFETY: both types have the same size (the compiler checks it), the bytes are initialised,
-    // and the structure consists of integers and padding: every pattern of bits is a value of it.
+    // SAFETY: both types have the same size, which the compiler checks. The bytes are initialized. The structure has
+    // integers and padding only, so every bit pattern is valid.
     Ok(Some(unsafe {
         mem::transmute::<[u8; RECORD], libc::signalfd_siginfo>(bytes)
     }))
 }
 
-/// Adds `set` to the calling thread's mask and returns the mask before that.
+/// Adds `set` to the mask of the calling thread. Returns the previous mask.
 pub(crate) fn block(set: SignalSet) -> io::Result<SignalSet> {
     change_mask(libc::SIG_BLOCK, set)
 }
 
-/// Makes `set` the calling thread's mask and returns the mask before that.
+/// Makes `set` the mask of the calling thread. Returns the previous mask.
 pub(crate) fn set_mask(set: SignalSet) -> io::Result<SignalSet> {
     change_mask(libc::SIG_SETMASK, set)
 }
@@ -57,8 +56,8 @@ pub(crate) fn set_mask(set: SignalSet) -> io::Result<SignalSet> {
 fn change_mask(how: c_int, set: SignalSet) -> io::Result<SignalSet> {
     let new = KernelSet::new(set);
     let mut old = KernelSet::new(SignalSet::EMPTY);
-    // SAFETY: the kernel reads `KernelSet::SIZE` bytes of `new` and writes as many to `old`; both
-    // are live locals of just that length. Which signals a thread blocks is no matter of memory.
+    // SAFETY: the kernel reads `KernelSet::SIZE` bytes of `new` and writes as many to `old`. Both are live locals of
+    // that size.
     let done = unsafe {
         libc::syscall(
             libc::SYS_rt_sigprocmask,
@@ -71,8 +70,8 @@ fn change_mask(how: c_int, set: SignalSet) -> io::Result<SignalSet> {
     checked(done).map(|_| old.get())
 }
 
-/// The kernel's `sigset_t`: 64 bits in words of its own size, the lowest signals first. That is a
-/// `u64`, but on a 32-bit big-endian machine its two halves stand the other way round.
+/// The kernel's `sigset_t`: 64 bits in machine words, with the lowest signals in the first word. That is a `u64`, but
+/// on a 32-bit big-endian machine its two halves are swapped.
 struct KernelSet(u64);
 
 impl KernelSet {
@@ -103,10 +102,10 @@ fn checked(result: c_long) -> io::Result<c_long> {
     Ok(result)
 }
 
-/// Sends `signal` to the calling thread alone: no other test of the process may see it.
+/// Sends `signal` to the calling thread only, so that it does not reach other tests of the process.
 #[cfg(test)]
 pub(crate) fn raise(signal: crate::signal::Signal) {
-    // SAFETY: raise(3) takes a number and touches no memory of ours.
+    // SAFETY: raise(3) takes a number only.
     let result = unsafe { libc::raise(signal.as_raw()) };
     assert_eq!(result, 0);
 }

@@ -1,4 +1,4 @@
-//! The user database, by way of the C library: what `getent` says is what a child gets.
+//! The user database, read through the C library, so a child gets what `getent` prints.
 
 use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
 use std::io;
@@ -6,11 +6,11 @@ use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 
-/// What the database says of a user.
+/// A user in the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct User {
     pub account: Account,
-    /// All groups, the primary one included.
+    /// All groups, including the primary one.
     pub groups: Vec<u32>,
 }
 
@@ -20,17 +20,18 @@ pub(crate) struct Account {
     pub uid: u32,
     /// The primary group.
     pub gid: u32,
-    /// The home directory and the shell; what login(1) takes if the record has none.
+    /// The home directory. If the record has none, `/`, as in login(1).
     pub home: OsString,
+    /// The shell. If the record has none, `/bin/sh`, as in login(1).
     pub shell: OsString,
 }
 
-/// The largest record and the longest list we are ready to read.
+/// The largest record in bytes, and the longest list of groups, that are read.
 const RECORD_MAX: usize = 1024 * 1024;
 const GROUPS_MAX: usize = 65_536;
 
-/// getpwnam_r(3) and getgrouplist(3); `None` if there is no such user. May read files or ask the
-/// network, as the machine is set up.
+/// getpwnam_r(3) and getgrouplist(3); `None` if there is no such user. The configuration of the machine decides whether
+/// this reads files or uses the network, so it can block.
 pub(crate) fn user_by_name(name: &CStr) -> io::Result<Option<User>> {
     let Some(account) = account_of(name)? else {
         return Ok(None);
@@ -44,7 +45,7 @@ fn account_of(name: &CStr) -> io::Result<Option<Account>> {
     loop {
         let mut record = MaybeUninit::<libc::passwd>::zeroed();
         let mut found: *mut libc::passwd = ptr::null_mut();
-        // SAFETY: a terminated name, a record and a buffer of the length said, all ours.
+        // SAFETY: the name ends with a NUL, and the buffer has the given length. All pointers refer to live locals.
         let errno = unsafe {
             libc::getpwnam_r(
                 name.as_ptr(),
@@ -57,10 +58,11 @@ fn account_of(name: &CStr) -> io::Result<Option<Account>> {
         match errno {
             libc::EINTR => {}
             libc::ERANGE if buffer.len() < RECORD_MAX => buffer.resize(buffer.len() * 2, 0),
-            // What the manual page lists as ways to say that there is none.
+            // The manual page lists these errors for a user that does not exist.
             0 | libc::ENOENT | libc::ESRCH | libc::EBADF | libc::EPERM if found.is_null() => return Ok(None),
             0 => {
-                // SAFETY: it was found, so the record is filled, and its texts lie in the buffer, which is still there.
+                // SAFETY: the user was found, so the record is filled. Its texts are in the buffer, which is still
+                // alive.
                 return Ok(Some(unsafe {
                     let record = record.assume_init();
                     Account {
@@ -79,12 +81,12 @@ fn account_of(name: &CStr) -> io::Result<Option<Account>> {
 /// A text of a record, or `default` if there is none.
 ///
 /// # Safety
-/// `text` is null, or points to a text that ends with a NUL.
+/// `text` must be null, or point to a text that ends with a NUL.
 unsafe fn text(text: *const c_char, default: &str) -> OsString {
     if text.is_null() {
         return default.into();
     }
-    // SAFETY: as promised by the caller.
+    // SAFETY: the caller guarantees a valid text.
     let text = unsafe { CStr::from_ptr(text) }.to_bytes();
     if text.is_empty() {
         return default.into();
@@ -96,7 +98,7 @@ fn groups_of(name: &CStr, primary: u32) -> io::Result<Vec<u32>> {
     let mut groups: Vec<libc::gid_t> = vec![0; 32];
     loop {
         let mut count = c_int::try_from(groups.len()).unwrap_or(c_int::MAX);
-        // SAFETY: a terminated name and an array of `count` ids.
+        // SAFETY: the name ends with a NUL, and the array has `count` ids.
         let result = unsafe { libc::getgrouplist(name.as_ptr(), primary, groups.as_mut_ptr(), &raw mut count) };
         let count = usize::try_from(count).unwrap_or(0);
         if result >= 0 {

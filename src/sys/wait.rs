@@ -1,5 +1,5 @@
-//! waitid(2) on a pidfd, raw: only the system call itself tells what the process used (the C library's
-//! function has no such argument, and rustix's neither that nor the pid).
+//! waitid(2) as a raw system call. Only the raw call returns the resource usage: the C library's function has no such
+//! argument, and rustix returns neither the usage nor the pid.
 
 use std::ffi::c_int;
 use std::io;
@@ -11,18 +11,18 @@ use super::arch;
 use crate::exit::{Exit, Pid, Usage};
 use crate::signal::Signal;
 
-/// Whether to look or to take, and whether to wait for it.
+/// Whether a wait reaps, and whether it blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {
-    /// See whether it ended; it stays a zombie.
+    /// Finds out whether the process has ended, and leaves it a zombie.
     Peek,
-    /// Reap it if it ended.
+    /// Reaps the process if it has ended.
     Reap,
-    /// Reap it when it ends.
+    /// Blocks until the process has ended, and reaps it.
     Block,
 }
 
-/// `None`: alive. ECHILD: not a child, or not any more.
+/// `None` if the process is alive. ECHILD: it is not a child, or it was already reaped.
 pub(crate) fn wait(pidfd: BorrowedFd<'_>, how: Wait) -> io::Result<Option<(Exit, Usage)>> {
     let options = libc::WEXITED
         | match how {
@@ -34,7 +34,7 @@ pub(crate) fn wait(pidfd: BorrowedFd<'_>, how: Wait) -> io::Result<Option<(Exit,
     Ok(ended.map(|ended| (ended.exit, ended.usage)))
 }
 
-/// Any child that is a zombie, which it stays; the same one each time. `None` if there is none.
+/// A child that is a zombie; `None` if there is none. The child is not reaped, so the next call returns the same one.
 pub(crate) fn ended_child() -> io::Result<Option<Pid>> {
     match waitid(libc::P_ALL, 0, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT) {
         Ok(ended) => Ok(ended.and_then(|ended| Pid::new(ended.pid))),
@@ -43,7 +43,7 @@ pub(crate) fn ended_child() -> io::Result<Option<Pid>> {
     }
 }
 
-/// What waitid tells of a child that has ended.
+/// The result of waitid for a child that has ended.
 struct Ended {
     pid: u32,
     exit: Exit,
@@ -62,7 +62,7 @@ fn waitid(kind: libc::idtype_t, id: usize, options: c_int) -> io::Result<Option<
         0,
     ];
     loop {
-        // SAFETY: the pointers are to locals of the types that waitid(2) writes.
+        // SAFETY: the pointers refer to locals of the types that waitid(2) writes.
         let result = unsafe { arch::syscall(libc::SYS_waitid, &args) };
         match result.wrapping_neg() as c_int {
             libc::EINTR => {}
@@ -70,8 +70,8 @@ fn waitid(kind: libc::idtype_t, id: usize, options: c_int) -> io::Result<Option<
             _ => break,
         }
     }
-    // SAFETY: zeroed, and filled by the kernel; every bit pattern of both is valid. The accessors read
-    // fields that waitid sets (or that are still zero).
+    // SAFETY: both were zeroed and then filled by the kernel, and every bit pattern is valid. The accessors read fields
+    // that waitid sets, or that are still zero.
     let (info, usage, pid, status) = unsafe {
         let info = info.assume_init();
         (info, usage.assume_init(), info.si_pid(), info.si_status())
@@ -98,7 +98,7 @@ fn killed_by(signal: c_int, core: bool) -> Exit {
 }
 
 fn usage_of(raw: &libc::rusage) -> Usage {
-    // The kernel counts the resident set in KiB.
+    // The kernel reports the resident set in KiB.
     Usage {
         user: duration_of(raw.ru_utime),
         system: duration_of(raw.ru_stime),
@@ -113,23 +113,24 @@ fn duration_of(time: libc::timeval) -> Duration {
     seconds + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or(0))
 }
 
-/// What the kernel remembers of a process that this one can't wait for.
+/// The information that the kernel keeps about a process that this process cannot wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Remembered {
-    /// How it ended.
+    /// The exit status of the process.
     Exit(Exit),
-    /// Nothing yet: the process has not been reaped, and the kernel keeps its status when it is.
+    /// None yet: the process has not been reaped. The kernel keeps its status once it is reaped.
     NotYet,
-    /// Nothing, and that stays so: the kernel is too old.
+    /// None, now and later: the kernel is too old.
     Nothing,
 }
 
-/// How a process ended that was reaped without a wait for its pidfd: the kernel remembers it for each holder of one
-/// (PIDFD_GET_INFO with PIDFD_INFO_EXIT, Linux 6.15). Linux 6.13 and 6.14 have the request without that; they answer
-/// that there is nothing yet until the process is reaped, and `ESRCH` afterwards.
+/// The exit status of a process that was reaped by other means than its pidfd. The kernel keeps it as long as a pidfd
+/// of the process is open (PIDFD_GET_INFO with PIDFD_INFO_EXIT, Linux 6.15). Linux 6.13 and 6.14 have the request
+/// without the status: before the process is reaped the result is [`Remembered::NotYet`], and afterwards the request
+/// fails with `ESRCH`.
 pub(crate) fn remembered_exit(pidfd: BorrowedFd<'_>) -> Remembered {
     let mut info = MaybeUninit::<libc::pidfd_info>::zeroed();
-    // SAFETY: plain integers, for which zero is valid.
+    // SAFETY: the structure has integers only, for which zero is valid.
     let mut info = unsafe {
         (*info.as_mut_ptr()).mask = u64::from(libc::PIDFD_INFO_EXIT);
         info.assume_init()
@@ -142,7 +143,7 @@ pub(crate) fn remembered_exit(pidfd: BorrowedFd<'_>) -> Remembered {
         0,
         0,
     ];
-    // SAFETY: the request carries the structure's size, and the structure is a local.
+    // SAFETY: the request contains the size of the structure, and the structure is a local.
     let result = unsafe { arch::syscall(libc::SYS_ioctl, &args) };
     if result < 0 {
         return Remembered::Nothing;

@@ -1,9 +1,9 @@
-//! A host for tests: waits for a supervisor's descriptors in either of the two ways, and remembers
-//! all that it was told.
+//! A host for tests: waits for a supervisor's descriptors in either of the two ways, and remembers all that it was
+//! told.
 //!
-//! It never sleeps. A test says what is to come ([`Host::until`]), and the host turns until it has
-//! come; what must not come is shown by [`Host::nothing_for`], or by an event that comes later. Children
-//! tell what they are at by a line on their standard output, and wait for one on their input.
+//! It never sleeps. A test says what is to come ([`Host::until`]), and the host turns until it has come; what must not
+//! come is shown by [`Host::nothing_for`], or by an event that comes later. Children tell what they are at by a line on
+//! their standard output, and wait for one on their input.
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 
 use std::collections::HashMap;
@@ -20,7 +20,7 @@ use rustix::io::Errno;
 
 use super::common::{SOON, wait_readable, wait_until};
 
-/// A supervisor, somebody who waits for it, and what it told.
+/// A supervisor, a host's loop that waits for it, and the events that it reported.
 pub struct Host {
     pub supervisor: Supervisor,
     pub events: Vec<Event>,
@@ -141,8 +141,7 @@ impl Host {
         self.until(&format!("{id:?} is {state}"), |host| host.state(id) == state);
     }
 
-    /// Turns until the last of an instance's steps led to this state, which it may have left in the
-    /// same turn.
+    /// Turns until the last of an instance's steps led to this state, which it may have left in the same turn.
     pub fn until_reached(&mut self, id: InstanceId, state: StateName) {
         self.until(&format!("{id:?} was {state}"), |host| host.states(id).contains(&state));
     }
@@ -240,8 +239,8 @@ impl Host {
         })
     }
 
-    /// The states that an instance has reached, in order. That each step began where the one before
-    /// ended is checked on the way.
+    /// The states that an instance has reached, in order. That each step began where the one before ended is checked on
+    /// the way.
     pub fn states(&self, id: InstanceId) -> Vec<StateName> {
         let steps = self.steps(id);
         for pair in steps.windows(2) {
@@ -263,7 +262,7 @@ impl Host {
         self.events.iter().map(line).collect()
     }
 
-    // Talking with children, whose streams must be piped for that.
+    // Communication with children. Their streams must be piped.
 
     /// The next line that an instance's process writes, without its end.
     pub fn line(&mut self, id: InstanceId) -> String {
@@ -300,14 +299,14 @@ impl Host {
     }
 }
 
-/// The settings of the supervisors of most tests. `PIDHERD_TEST_SPAWNS_IN_FLIGHT` sets how many spawns may be in flight, so
-/// that all tests can be run with waits for each execve, too.
+/// The settings of the supervisors of most tests. `PIDHERD_TEST_SPAWNS_IN_FLIGHT` sets how many spawns may be in
+/// flight, so that all tests can be run with waits for each execve, too.
 pub fn builder() -> Builder {
     Supervisor::builder().spawns_in_flight(spawns_in_flight())
 }
 
-/// How many spawns may be in flight in a supervisor of [`builder`]: the default, unless the environment says otherwise. With
-/// 0, and on the portable path, each spawn waits for its execve.
+/// How many spawns may be in flight in a supervisor of [`builder`]: the default, unless the environment says otherwise.
+/// With 0, and on the portable path, each spawn waits for its execve.
 pub fn spawns_in_flight() -> usize {
     if cfg!(pidherd_portable) {
         return 0;

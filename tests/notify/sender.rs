@@ -150,7 +150,7 @@ fn another_user_may_send() {
         let place = tempdir();
         for socket in [NotifySocket::new(), NotifySocket::bind(place.join("notify"))] {
             let mut socket = socket.unwrap();
-            let mut child = nobody_sends(&socket);
+            let mut child = sends_as_nobody(&socket);
             let mut buffer = Buffer::new();
             let (credentials, ..) = hear(&mut socket, &mut buffer, by_pid(child.id())).unwrap();
             assert_eq!((credentials.uid, credentials.gid), (NOBODY, NOBODY));
@@ -160,7 +160,7 @@ fn another_user_may_send() {
 }
 
 /// The test binary can be in a directory that the user cannot enter, so the system's own program is used.
-fn nobody_sends(socket: &NotifySocket) -> std::process::Child {
+fn sends_as_nobody(socket: &NotifySocket) -> std::process::Child {
     Command::new("systemd-notify")
         .args(["--no-block", "STOPPING=1"])
         .env(NotifySocket::VARIABLE, socket.address())

@@ -151,8 +151,8 @@ fn a_host_sleeps_while_a_tracer_holds_a_child_that_failed() {
     });
 }
 
-/// The limits of the kernel for one process, or what is too small for more than a few spawns, are not reached by the many
-/// that have been in flight.
+/// The limits of the kernel for one process, or what is too small for more than a few spawns, are not reached by the
+/// many that have been in flight.
 #[test]
 fn what_many_spawns_used_is_given_back() {
     isolated(|| {

@@ -137,7 +137,7 @@ fn capabilities_beyond_the_bounding_set_are_refused() {
     let text = beyond("ambient", chown | raw).to_string();
     assert_eq!(
         text,
-        "ambient capabilities that the bounding set leaves out: CHOWN | NET_RAW"
+        "ambient capabilities are not in the bounding set: CHOWN | NET_RAW"
     );
     for command in [
         bounded().ambient_capabilities(chown),
@@ -275,7 +275,7 @@ fn the_parents_death_is_a_signal_in_another_pid_namespace_too() {
 
 /// The thread has ended before the child could ask for the signal, which then never comes.
 #[test]
-fn a_child_whose_parent_thread_has_ended_does_not_start() {
+fn a_child_does_not_start_after_its_parent_thread_has_ended() {
     if cfg!(pidherd_portable) {
         return skipped("the portable path waits for exec");
     }

@@ -243,8 +243,8 @@ fn next(launcher: &mut Launcher) -> pidherd::Child {
     }
 }
 
-/// What is in flight keeps its slots, and is finished without a single descriptor. A limit below the slots takes them from
-/// the spawner; then it copies the whole table.
+/// What is in flight keeps its slots, and is finished without a single descriptor. A limit below the slots takes them
+/// from the spawner; then it copies the whole table.
 #[test]
 fn out_of_descriptors_while_others_are_in_flight() {
     isolated(|| {

@@ -1,7 +1,7 @@
-//! How it ends: by a shutdown through the loop, by a drop, by a panic. Nobody is left, ever.
+//! The ends of a supervisor: by a shutdown through the loop, by a drop, by a panic. No process is left in any case.
 //!
-//! That no child and no zombie is left is what the oracle of every test checks at its end; here are
-//! the ends that are hard to bring about.
+//! That no child and no zombie is left is what the oracle of every test checks at its end; here are the ends that are
+//! hard to bring about.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
@@ -66,7 +66,7 @@ fn hard_to_end(host: &mut Host) -> Vec<u32> {
         matches!(host.status(orphan).state, State::Stopping(stopping) if matches!(stopping.remaining, Remaining::Others { .. }))
     });
 
-    // Dead, and nobody has looked yet.
+    // The process has ended, and its end was not read yet.
     let dead = host.start(sleeper(), for_ever());
     host.supervisor.signal(dead, Signal::KILL).unwrap();
     assert!(wait_gone(host.pid(dead), SOON));
@@ -91,7 +91,7 @@ fn assert_gone(pids: &[u32]) {
 }
 
 #[test]
-fn a_drop_leaves_nobody_whatever_they_are_at() {
+fn a_drop_leaves_no_process_in_any_state() {
     isolated(|| {
         let mut host = Host::new();
         let pids = hard_to_end(&mut host);
@@ -102,7 +102,7 @@ fn a_drop_leaves_nobody_whatever_they_are_at() {
 }
 
 #[test]
-fn a_drop_leaves_nobody_of_hundreds_with_some_still_queued() {
+fn a_drop_leaves_no_process_of_hundreds_with_some_still_queued() {
     isolated(|| {
         let slow = builder().slice(Duration::ZERO).build().unwrap();
         let mut host = Host::with(slow);
@@ -123,7 +123,7 @@ fn a_drop_leaves_nobody_of_hundreds_with_some_still_queued() {
 }
 
 #[test]
-fn a_drop_with_a_change_log_that_nobody_read_leaves_no_descriptor() {
+fn a_drop_with_an_unread_change_log_leaves_no_descriptor() {
     isolated(|| {
         let mut host = Host::new();
         host.supervisor.track_fd_changes(true);
@@ -136,7 +136,7 @@ fn a_drop_with_a_change_log_that_nobody_read_leaves_no_descriptor() {
 }
 
 #[test]
-fn a_panic_that_the_host_catches_leaves_nobody() {
+fn a_panic_that_the_host_catches_leaves_no_process() {
     isolated(|| {
         let mut pids = Vec::new();
         let caught = catch_unwind(AssertUnwindSafe(|| {
@@ -150,7 +150,7 @@ fn a_panic_that_the_host_catches_leaves_nobody() {
 }
 
 #[test]
-fn a_panic_that_ends_the_host_leaves_nobody() {
+fn a_panic_that_ends_the_host_leaves_no_process() {
     const STAGE: &str = "PIDHERD_TEST_STAGE";
     isolated(|| {
         if std::env::var_os(STAGE).is_some() {
@@ -249,7 +249,7 @@ fn an_impatient_host_kills_in_the_middle_of_a_shutdown() {
 }
 
 #[test]
-fn a_run_that_was_killed_remembers_by_whom() {
+fn the_record_of_a_killed_run_contains_the_cause_of_the_kill() {
     isolated(|| {
         let mut host = Host::new();
         let policy = Policy {
@@ -331,7 +331,7 @@ fn a_group_can_be_stopped_by_a_real_time_signal() {
     });
 }
 
-/// Somebody else kills it, and nobody tells the supervisor before it is asked for something.
+/// Another process kills the instance, and the supervisor does not observe this before the next request.
 fn killed_unseen(host: &mut Host) -> InstanceId {
     let id = host.start(sleeper(), at_once());
     let pid = host.pid(id);
@@ -343,7 +343,7 @@ fn killed_unseen(host: &mut Host) -> InstanceId {
 }
 
 #[test]
-fn who_has_ended_before_his_stop_is_remembered_for_that() {
+fn an_end_before_a_stop_is_recorded_as_such() {
     isolated(|| {
         let mut host = Host::new();
         let requests: [fn(&mut Host, InstanceId) -> Outcome; 4] = [
@@ -363,7 +363,7 @@ fn who_has_ended_before_his_stop_is_remembered_for_that() {
 }
 
 #[test]
-fn who_has_ended_is_started_though_nobody_has_seen_it() {
+fn an_instance_with_an_unobserved_end_is_started() {
     isolated(|| {
         let mut host = Host::new();
         let id = killed_unseen(&mut host);
@@ -376,7 +376,8 @@ fn who_has_ended_is_started_though_nobody_has_seen_it() {
     });
 }
 
-/// It writes the number of one in its group whom it leaves behind when it ends, to be started again.
+/// The process writes the number of a member of its group, which stays alive when the process ends. Then the instance
+/// is started again.
 fn leaves_a_sleeper(host: &mut Host) -> InstanceId {
     let policy = Policy {
         stop: term(Scope::ProcessGroup, LONG),
@@ -387,7 +388,7 @@ fn leaves_a_sleeper(host: &mut Host) -> InstanceId {
 }
 
 #[test]
-fn nobody_is_started_beside_those_that_his_predecessor_left() {
+fn no_process_is_started_beside_the_remains_of_its_predecessor() {
     isolated(|| {
         let mut host = Host::new();
         let id = leaves_a_sleeper(&mut host);
@@ -403,9 +404,9 @@ fn nobody_is_started_beside_those_that_his_predecessor_left() {
     });
 }
 
-/// The way to be judged is not a way out: who is not wanted any more is not started again.
+/// An instance that is not wanted any more is not started again after its end is judged.
 #[test]
-fn who_is_stopped_while_he_is_being_cleaned_up_after_stays_down() {
+fn a_stop_while_the_remains_are_killed_keeps_the_instance_down() {
     isolated(|| {
         let mut host = Host::new();
         let id = leaves_a_sleeper(&mut host);

@@ -120,7 +120,7 @@ fn a_group_is_one_and_its_instances_are_their_own() {
 }
 
 #[test]
-fn who_leaves_a_group_is_not_called_back_by_a_start() {
+fn a_start_does_not_recall_an_instance_that_leaves_its_group() {
     isolated(|| {
         let mut host = Host::new();
         let spec = GroupSpec::new("x", slow_to_stop()).instances(2).policy(patient());
@@ -225,7 +225,7 @@ fn a_reload_changes_a_policy_in_place_and_an_environment_at_the_next_start() {
 }
 
 #[test]
-fn a_reload_restarts_only_those_whose_command_changed_and_scales() {
+fn a_reload_restarts_only_instances_with_a_changed_command_and_scales() {
     isolated(|| {
         let command = |n: u32, second: &str| {
             let argument = if n == 1 { second.to_owned() } else { n.to_string() };
@@ -257,7 +257,7 @@ fn a_reload_restarts_only_those_whose_command_changed_and_scales() {
 }
 
 #[test]
-fn a_reload_gives_another_chance_to_whom_its_command_had_doomed() {
+fn a_reload_with_another_command_starts_fatal_instances_again() {
     isolated(|| {
         let mut host = Host::new();
         let policy = || Policy {
@@ -271,7 +271,7 @@ fn a_reload_gives_another_chance_to_whom_its_command_had_doomed() {
             .reload(group, GroupSpec::new("a", sleeper()).policy(policy()))
             .unwrap();
         host.until_state(ids[0], Running);
-        // Who is not wanted stays as he is.
+        // An instance that is not wanted does not change.
         host.supervisor
             .reload(group, GroupSpec::new("a", Command::new("/no/such")).policy(policy()))
             .unwrap();
@@ -286,7 +286,7 @@ fn a_reload_gives_another_chance_to_whom_its_command_had_doomed() {
 }
 
 #[test]
-fn a_reload_starts_nobody_who_was_stopped() {
+fn a_reload_starts_no_stopped_instance() {
     isolated(|| {
         let mut host = Host::new();
         let (group, ids) = host.add(GroupSpec::new("x", sleeper()).instances(2).policy(at_once()));

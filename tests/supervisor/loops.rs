@@ -1,4 +1,4 @@
-//! The supervisor in its host's loop: two ways of waiting, and turns for everybody.
+//! The supervisor in its host's loop: two ways of waiting, and each descriptor is handled in its turn.
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::Duration;
@@ -151,8 +151,8 @@ fn the_ready_ones_of_one_batch_may_come_in_any_order_and_twice() {
         for &pid in &before {
             assert!(super::common::wait_gone(pid, SOON));
         }
-        // What the host was told of one, it does for all, backwards, over and over. A number of the batch
-        // may belong to the successor of another by then.
+        // What the host was told of one, it does for all, backwards, over and over. A number of the batch may belong to
+        // the successor of another by then.
         for fd in batch.iter().rev().chain(&batch).chain(&batch) {
             host.supervisor.process_ready(*fd).unwrap();
         }
@@ -166,8 +166,8 @@ fn the_ready_ones_of_one_batch_may_come_in_any_order_and_twice() {
     });
 }
 
-/// A host with registrations of its own, as README shows it: what a call refuses ends it. Entries are named by
-/// their number, or by their token.
+/// A host with registrations of its own, as README shows it: what a call refuses ends it. Entries are named by their
+/// number, or by their token.
 fn documented_loop(
     host: &mut Host,
     by_token: bool,

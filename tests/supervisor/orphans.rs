@@ -1,4 +1,4 @@
-//! Orphans are reaped, and nobody else is.
+//! Orphans are reaped, and no other process is.
 
 use std::collections::HashSet;
 use std::io;
@@ -23,7 +23,7 @@ fn adopting(body: impl FnOnce(Host)) {
     Isolation::new().blocked(CHLD).run(|| {
         body(Host::with(adopter()));
         set_child_subreaper(None).unwrap();
-        // Whoever ended last may have said so after the last look.
+        // The SIGCHLD of the last end can have arrived after the last look.
         let last = SignalFd::new(CHLD).unwrap();
         while last.read().unwrap().is_some() {}
     });
@@ -140,7 +140,7 @@ fn the_standard_librarys_children_keep_their_statuses() {
 }
 
 #[test]
-fn who_holds_a_pidfd_is_left_to_wait() {
+fn a_child_with_a_pidfd_is_not_reaped() {
     adopting(|mut host| {
         let hold = host.supervisor.known_children().unwrap().clone();
         let hold = hold.pause();
@@ -156,7 +156,7 @@ fn who_holds_a_pidfd_is_left_to_wait() {
 }
 
 #[test]
-fn nobody_is_reaped_during_a_hold() {
+fn no_orphan_is_reaped_during_a_pause() {
     adopting(|mut host| {
         let known_children = host.supervisor.known_children().unwrap().clone();
         let hold = known_children.pause();
@@ -233,7 +233,8 @@ fn another_supervisor_keeps_what_it_started() {
             }
             let exits = other.join().unwrap();
             assert!(exits.len() >= 100);
-            // Of one that somebody else had reaped the kernel may tell the code, but not the usage.
+            // For a process that was reaped by another part of the host, the kernel may have the code, but not the
+            // usage.
             assert!(
                 exits
                     .iter()
@@ -269,7 +270,7 @@ fn the_supervisors_own_go_the_way_of_their_pidfds() {
 }
 
 #[test]
-fn who_is_let_go_of_and_forgotten_is_an_orphan_too() {
+fn a_child_without_a_pidfd_and_a_wait_is_reaped_as_an_orphan() {
     adopting(|mut host| {
         let child = pidherd::Command::new("/bin/sh").args(["-c", "exit 6"]).spawn().unwrap();
         let pid = child.pid();
@@ -413,7 +414,7 @@ fn a_signal_that_another_thread_may_take_is_refused() {
 }
 
 #[test]
-fn who_does_not_adopt_is_asked_for_nothing() {
+fn a_supervisor_that_does_not_adopt_needs_no_preparation() {
     isolated(|| {
         let mut host = Host::new();
         assert!(host.supervisor.known_children().is_none());

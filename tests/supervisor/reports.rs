@@ -95,7 +95,7 @@ fn a_status_says_everything_about_the_run_and_the_one_before() {
 }
 
 #[test]
-fn an_event_says_who_why_when_which_run_and_how_it_ended() {
+fn an_event_contains_instance_cause_time_run_and_exit() {
     isolated(|| {
         let mut host = Host::new();
         let before = Clock::Monotonic.now();
@@ -252,7 +252,7 @@ fn with_sigchld_ignored_by_the_host_every_end_is_seen_and_told_where_the_kernel_
 }
 
 #[test]
-fn an_end_that_somebody_else_has_reaped_is_seen_all_the_same() {
+fn an_end_is_observed_even_if_another_thread_has_reaped_it() {
     isolated(|| {
         let mut host = Host::new();
         let id = host.begin(quiet_sh("exit 3"), for_ever());

@@ -519,8 +519,8 @@ fn a_host_that_is_edge_triggered_misses_nothing() {
     });
 }
 
-/// The answers rely on this: each event of a descriptor makes an edge of the outer epoll, even if another descriptor of the
-/// inner epoll was ready all the time.
+/// The answers rely on this: each event of a descriptor makes an edge of the outer epoll, even if another descriptor of
+/// the inner epoll was ready all the time.
 #[test]
 fn an_epoll_in_an_epoll_makes_an_edge_for_every_event() {
     isolated(|| {

@@ -234,7 +234,7 @@ fn tostop_stops_neither_the_taskmaster_nor_its_programs() {
 }
 
 #[test]
-fn a_terminal_whose_output_is_stopped_does_not_stop_the_supervision() {
+fn stopped_output_of_a_terminal_does_not_stop_the_supervision() {
     with_each_shell(HERD, |mut terminal| {
         let (taskmaster, child) = in_the_foreground(&mut terminal);
         terminal.types(CTRL_S);

@@ -332,7 +332,7 @@ fn a_policy_may_be_replaced_during_a_stop() {
         },
         ..Policy::default()
     };
-    // The new ladder is shorter: the current rung does not exist any more, and SIGKILL has not states sent.
+    // The new ladder is shorter: the current rung does not exist any more, and SIGKILL was not sent yet.
     for (before, climbed, after) in [(1, 0, 0), (3, 1, 1), (3, 2, 0)] {
         let mut world = World::started(of(before), Program::ignores_signals());
         world.send(Input::Stop);
@@ -342,7 +342,7 @@ fn a_policy_may_be_replaced_during_a_stop() {
         assert_eq!(killed.len(), 2, "{killed:?}");
         assert!(killed[0].ends_with("SIGKILL to Process"));
     }
-    // The new ladder is longer, but SIGKILL has states sent already, so the new rungs are not used.
+    // The new ladder is longer, but SIGKILL was already sent, so the new rungs are not used.
     let stuck = Program {
         survives_sigkill: true,
         ..Program::ignores_signals()

@@ -1,7 +1,7 @@
 //! The code that depends on the architecture: a raw system call, and `clone3`.
 //!
-//! For x86_64 both are written in assembly. All other architectures, and a build with `--cfg
-//! pidherd_portable`, use the C library instead, because assembly that was never run cannot be trusted.
+//! For x86_64 both are written in assembly. All other architectures, and a build with `--cfg pidherd_portable`, use the
+//! C library instead, because assembly for them was never tested.
 
 mod clone_args;
 pub(crate) use clone_args::CloneArgs;

@@ -1,22 +1,21 @@
-//! The version for x86_64. The `syscall` instruction overwrites rcx and r11, and returns its result in rax.
-//! All other registers keep their values, also in a child that runs on another stack.
+//! The version for x86_64. The `syscall` instruction overwrites rcx and r11, and returns its result in rax. All other
+//! registers keep their values, also in a child that runs on another stack.
 
 use std::arch::asm;
 use std::ffi::{c_long, c_void};
 
 use super::clone_args::{CloneArgs, Entry};
 
-/// Makes one system call. Returns the kernel's result, which is `-errno` on failure. It does not write errno,
-/// so a child that shares its parent's memory may call it.
+/// Makes one system call. Returns the kernel's result, which is `-errno` on failure. It does not write errno, so a
+/// child that shares its parent's memory may call it.
 ///
 /// # Safety
 /// The arguments must be valid for the call: each pointer must be valid for what the call reads or writes.
 #[inline(always)]
 pub(crate) unsafe fn syscall(nr: c_long, args: &[usize; 6]) -> isize {
     let result: isize;
-    // SAFETY: the registers follow the kernel's calling convention, and the caller guarantees valid
-    // arguments. The assembly may access memory (there is no `nomem`), so the compiler expects the kernel's
-    // writes.
+    // SAFETY: the registers follow the kernel's calling convention, and the caller guarantees valid arguments. The
+    // assembly may access memory (there is no `nomem`), so the compiler expects the kernel's writes.
     unsafe {
         asm!(
             "syscall",
@@ -35,18 +34,18 @@ pub(crate) unsafe fn syscall(nr: c_long, args: &[usize; 6]) -> isize {
     result
 }
 
-/// Calls clone3(2). Returns the child's pid or `-errno` in the parent. The child calls `entry(arg)` on the
-/// stack in `args`, and never returns from this function.
+/// Calls clone3(2). Returns the child's pid or `-errno` in the parent. The child calls `entry(arg)` on the stack in
+/// `args`, and never returns from this function.
 ///
 /// # Safety
-/// `args` must contain an unused stack and valid addresses for the results. With CLONE_VM, `arg` must stay
-/// valid until the child has called execve or exit (CLONE_VFORK makes the parent wait for that).
+/// `args` must contain an unused stack and valid addresses for the results. With CLONE_VM, `arg` must stay valid until
+/// the child has called execve or exit (CLONE_VFORK makes the parent wait for that).
 pub(crate) unsafe fn clone3(args: &CloneArgs, size: usize, entry: Entry, arg: *mut c_void) -> isize {
     let result: isize;
-    // SAFETY: the child starts with a copy of the registers, except rax = 0 and rsp = the top of its own
-    // stack, so it finds `entry` in r9 and `arg` in r8. It aligns the stack for a call, ends the chain of
-    // frames, and calls a function that does not return. So it never touches this function's frame. In the
-    // parent this is an ordinary system call.
+    // SAFETY: the child starts with a copy of the registers, except rax = 0 and rsp = the top of its own stack, so it
+    // finds `entry` in r9 and `arg` in r8. It aligns the stack for a call, ends the chain of frames, and calls a
+    // function that does not return. So it never touches this function's frame. In the parent this is an ordinary
+    // system call.
     unsafe {
         asm!(
             "syscall",

@@ -1,10 +1,10 @@
-//! The capability sets of a thread (capabilities(7)), as capget(2) and capset(2) have them.
+//! The capability sets of a thread (capabilities(7)), for capget(2) and capset(2).
 
 use std::ffi::c_int;
 
 use crate::sys::arch;
 
-/// The three sets of capset(2), one bit a capability.
+/// The three sets of capset(2), with one bit for each capability.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CapabilitySets {
     pub effective: u64,
@@ -16,14 +16,14 @@ pub(crate) struct CapabilitySets {
 const VERSION: [u32; 2] = [0x2008_0522, 0];
 
 impl CapabilitySets {
-    /// Those of the calling thread (capget(2)), which a child of it begins with.
+    /// The sets of the calling thread (capget(2)). A child of the thread starts with the same sets.
     ///
     /// # Errors
-    /// The errno of a filter; the kernel itself never refuses this.
+    /// The errno of a filter (seccomp(2)). The kernel itself never refuses the call.
     pub(crate) fn current() -> Result<CapabilitySets, c_int> {
         let (mut header, mut data) = (VERSION, [0u32; 6]);
         let args = [(&raw mut header) as usize, (&raw mut data) as usize, 0, 0, 0, 0];
-        // SAFETY: a header and two structures of three words, as version 3 has it.
+        // SAFETY: the pointers refer to a header and to two structures of three words, as version 3 requires.
         let result = unsafe { arch::syscall(libc::SYS_capget, &args) };
         if result < 0 {
             return Err(result.wrapping_neg() as c_int);
@@ -44,7 +44,7 @@ impl CapabilitySets {
         })
     }
 
-    /// Header and data of capset(2), one after the other.
+    /// The header and the data of capset(2), one after the other.
     pub(super) fn to_words(self) -> [u64; CAPABILITY_WORDS] {
         let half = |word: u64, high: bool| if high { (word >> 32) as u32 } else { word as u32 };
         let [version, pid] = VERSION;
@@ -65,10 +65,10 @@ impl CapabilitySets {
     }
 }
 
-/// The header is eight bytes, the data follows it.
+/// The offset of the data in bytes: the header before it has eight bytes.
 pub(super) const CAPABILITY_DATA: usize = 8;
 
-/// The number of words that both take together.
+/// The size of the header and the data in words.
 pub(super) const CAPABILITY_WORDS: usize = 4;
 
 #[cfg(test)]
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn capset_gets_what_capget_gave() {
+    fn the_words_of_capset_contain_all_sets() {
         let sets = CapabilitySets {
             effective: 1 << 40 | 2,
             permitted: 3 << 40 | 2,
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn the_thread_has_the_sets_that_proc_tells() {
+    fn the_sets_of_the_thread_are_those_in_proc() {
         let sets = CapabilitySets::current().unwrap();
         let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
         for (key, set) in [

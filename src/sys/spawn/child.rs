@@ -1,10 +1,9 @@
-//! What runs between clone and exec: a loop over steps that were compiled in the parent.
+//! The code that runs between clone and exec: a loop over steps that were compiled in the parent.
 //!
 //! The child shares the parent's memory until it has called execve or has ended, and the parent may run meanwhile. So
-//! nothing here allocates, locks, panics, unwinds, calls into the C library
-//! (wrappers write the parent's errno) or returns. Indexing and arithmetic that could panic are
-//! written with pointers and wrapping operations for that reason. Decisions belong to the parent: a
-//! step says what to call and what to make of the result, and the child does just that.
+//! this code does not allocate, lock, panic, unwind or return, and does not call the C library, because its wrappers
+//! write the parent's errno. Indexing and arithmetic that could panic are replaced by pointers and wrapping operations.
+//! The parent makes all decisions: a step contains a call and how to handle its result.
 
 use std::ffi::{c_int, c_long, c_void};
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
@@ -14,45 +13,48 @@ use super::parent::Parent;
 use super::script::{DECIMAL, LONGEST_PID_KEY, Own, Syscall, Then};
 use crate::sys::arch::syscall;
 
-/// What the parent hands to the child, and what it gets back. Parent and child use it at the same time: the parent
-/// writes before the clone only, and reads afterwards only what is atomic.
+/// The record that the parent and its child share. Both use it at the same time: the parent writes it only before the
+/// clone, and reads only the atomic fields afterwards.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Run {
-    /// Two lists of steps, run one after the other: that of this spawn, then that of the command.
+    /// Two lists of steps, which run one after the other: the steps of this spawn, then the steps of the command.
     pub parts: [Part; 2],
-    /// The thread that makes the child, if the script asks for it.
+    /// The thread that makes the child, if the script needs it.
     pub parent: Parent,
     /// The environment for a child that needs its own pid in it ([`Own::Environment`]).
     pub environment: *const usize,
     /// The entry of that environment with the pid. The digits follow the key of `pid_key` bytes.
     pub pid_entry: [u8; LONGEST_PID_KEY + DECIMAL],
+    /// The length of the key.
     pub pid_key: usize,
-    /// A number of the child's ([`Then::Number`]).
+    /// The number that a step stored ([`Then::Number`]).
     pub number: c_int,
-    /// How many times the child waits a millisecond for a program that is being written (ETXTBSY).
+    /// The maximum number of pauses of a millisecond in which the child waits for a program that is being written
+    /// (ETXTBSY).
     pub pauses: u32,
     /// Not zero while the child uses this memory: the kernel clears it when the child has called execve or has ended
     /// (CLONE_CHILD_CLEARTID).
     pub in_use: AtomicU32,
-    /// How far the child has come: one of [`Stage`].
+    /// The progress of the child: a constant of [`Stage`].
     pub stage: AtomicU32,
-    /// The failed step's label and errno; an errno of 0 says that nothing failed.
+    /// The label of the failed step.
     pub failed_label: AtomicUsize,
+    /// The errno of the failed step; 0 if no step failed.
     pub failed_errno: AtomicI32,
-    /// What the child has found out about an execve that failed. The parent reads it when the child has released the memory.
+    /// The findings about an execve that failed. The parent reads them after the child has released the memory.
     pub inquiry: Inquiry,
 }
 
-/// How far a child has come, as numbers that grow.
+/// The progress of a child, as increasing numbers.
 pub(crate) struct Stage;
 
 impl Stage {
-    /// It uses the parent's descriptor table.
+    /// The child uses the parent's descriptor table.
     pub(crate) const SHARED: u32 = 0;
-    /// It has a descriptor table of its own.
+    /// The child has a descriptor table of its own.
     pub(crate) const UNSHARED: u32 = 1;
-    /// It has called execve at least once.
+    /// The child has called execve at least once.
     pub(crate) const EXECUTES: u32 = 2;
 }
 
@@ -71,25 +73,26 @@ impl Part {
     };
 }
 
-/// The execve, of those that failed, that explains best why there is no program.
+/// The failed execve that explains best why no program was executed.
 struct Tried {
-    /// Null before the first.
+    /// Null before the first failed execve.
     step: *const Syscall,
     errno: c_int,
 }
 
-/// The child's whole life before its program.
+/// The entry point of the child. It runs all steps and never returns: the last step is execve, and a failure ends the
+/// child.
 ///
 /// # Safety
-/// `run` must be valid for reads and writes, and its steps and all that they point to valid, until
-/// the child is gone. Runs on a stack of its own, with every signal blocked.
+/// `run` must be valid for reads and writes, and its steps and everything that they point to must be valid, until the
+/// child has called execve or has ended. It must run on its own stack, with every signal blocked.
 pub(crate) unsafe extern "C" fn enter(run: *mut c_void) -> ! {
     let run = run.cast::<Run>();
     let mut tried = Tried {
         step: std::ptr::null(),
         errno: libc::ENOENT,
     };
-    // SAFETY: as promised by the caller; `part` and `step` stay within the lists.
+    // SAFETY: the caller guarantees a valid record. `part` and `step` stay within the lists.
     unsafe {
         let mut part = (&raw const (*run).parts).cast::<Part>();
         let parts_end = part.wrapping_add(2);
@@ -108,13 +111,13 @@ pub(crate) unsafe extern "C" fn enter(run: *mut c_void) -> ! {
             part = part.wrapping_add(1);
         }
         if is_absence(tried.errno) {
-            look_again(run, &mut tried);
+            find_existing(run, &mut tried);
         }
         inquire_and_fail(run, tried)
     }
 }
 
-/// Calls what the step says; 0 if that was as it should be, else the errno.
+/// Makes the system call of a step and handles its result. Returns 0 on success, otherwise the errno.
 unsafe fn perform(step: &Syscall, run: *mut Run, tried: &mut Tried) -> c_int {
     // SAFETY: the script's constructors put valid arguments into every step, and `run` is valid.
     unsafe {
@@ -156,10 +159,10 @@ unsafe fn perform(step: &Syscall, run: *mut Run, tried: &mut Tried) -> c_int {
     }
 }
 
-/// The arguments of a step, those that are the child's own included.
+/// The arguments of a step, including those that differ between spawns.
 unsafe fn arguments(step: &Syscall, run: *const Run) -> [usize; 6] {
     let mut args = step.args;
-    // SAFETY: `run` is valid, and the constructors name an argument that there is.
+    // SAFETY: `run` is valid, and the constructors use only indices below 6.
     unsafe {
         match step.own {
             Own::None => {}
@@ -173,14 +176,14 @@ unsafe fn arguments(step: &Syscall, run: *const Run) -> [usize; 6] {
     args
 }
 
-/// Repeats an execve of a program that is being written, a millisecond after each try. Another thread's fork can hold
-/// the file open for writing until its own exec, which is a matter of microseconds.
+/// Repeats an execve of a program that is being written, a millisecond after each attempt. A fork in another thread can
+/// keep the file open for writing until its own exec, usually for microseconds.
 unsafe fn wait_while_busy(nr: c_long, args: &[usize; 6], mut errno: c_int, mut pauses: u32) -> c_int {
     while errno == libc::ETXTBSY && pauses != 0 {
         pauses = pauses.wrapping_sub(1);
         let pause = [0isize, 1_000_000];
-        // SAFETY: a `struct timespec` on this stack: two words, seconds and nanoseconds; and the very call that came
-        // back before.
+        // SAFETY: `pause` is a `struct timespec` on this stack: two words, seconds and nanoseconds. The execve has the
+        // same arguments as the attempt before.
         unsafe {
             syscall(libc::SYS_nanosleep, &[(&raw const pause) as usize, 0, 0, 0, 0, 0]);
             errno = syscall(nr, args).wrapping_neg() as c_int;
@@ -189,12 +192,12 @@ unsafe fn wait_while_busy(nr: c_long, args: &[usize; 6], mut errno: c_int, mut p
     errno
 }
 
-/// ENXIO for a FIFO with neither a writer nor something to be read. tee(2) tells these apart and takes nothing: it says
-/// that there is nothing to wait for (0), or that there is (EAGAIN).
+/// Returns ENXIO for a FIFO that has no writer and no data. tee(2) distinguishes the cases and removes no data: it
+/// returns 0 for a FIFO without a writer and without data, and EAGAIN for one that has a writer and no data yet.
 unsafe fn must_be_written(args: &[usize; 6]) -> c_int {
     let [fifo, ..] = *args;
     let mut pipe: [c_int; 2] = [-1; 2];
-    // SAFETY: pipe2 writes two ints to a local array of two; the rest takes numbers.
+    // SAFETY: pipe2 writes two ints to a local array of two. The other calls take numbers only.
     unsafe {
         let flags = libc::O_CLOEXEC as usize;
         let made = syscall(libc::SYS_pipe2, &[(&raw mut pipe) as usize, flags, 0, 0, 0, 0]);
@@ -210,9 +213,9 @@ unsafe fn must_be_written(args: &[usize; 6]) -> c_int {
     }
 }
 
-/// Moves a freshly opened descriptor to the number where the program expects it.
+/// Moves a newly opened descriptor to the number where the program expects it.
 unsafe fn place(from: usize, target: usize) -> c_int {
-    // SAFETY: these calls take numbers only; both descriptors are the child's own.
+    // SAFETY: these calls take numbers only, and change the child's own descriptor table.
     let result = unsafe {
         if from == target {
             syscall(libc::SYS_fcntl, &[target, libc::F_SETFD as usize, 0, 0, 0, 0])
@@ -225,23 +228,24 @@ unsafe fn place(from: usize, target: usize) -> c_int {
     if result < 0 { result.wrapping_neg() as c_int } else { 0 }
 }
 
-/// Repeats a step that closes one descriptor for every number up to `end`.
+/// Repeats a step that closes one descriptor, for every number up to `end`.
 unsafe fn close_up_to(step: &Syscall, end: usize) -> c_int {
     let [mut number, ..] = step.args;
     while number < end {
         number = number.wrapping_add(1);
-        // SAFETY: close(2) of a number in the child's own table; that most are not open is expected.
+        // SAFETY: close(2) of a number in the child's own descriptor table. Most numbers are not open, which is
+        // expected.
         unsafe { syscall(step.nr, &[number, 0, 0, 0, 0, 0]) };
     }
     0
 }
 
-/// Decides whether the next candidate of the PATH is tried: an errno ends the search, 0 goes on.
+/// Decides whether the next candidate of the PATH is tried. Returns an errno to end the search, or 0 to continue.
 ///
-/// Most errors are about one directory of the PATH. A dead network file system, a loop of symbolic links or a
-/// directory that may not be searched must not hide what the next directory has; shells go on as well. The search
-/// ends where the program was found and can't run, and where the system is short of something: to start another
-/// program of the same name would be worse than to start none.
+/// Most errors concern one directory of the PATH. A dead network file system, a loop of symbolic links or a directory
+/// without search permission must not hide a program in the next directory. Shells continue the search too. The search
+/// ends if the program was found and cannot run, or if the system has a shortage. Then a program of the same name in
+/// another directory would be the wrong one.
 fn search(step: &Syscall, errno: c_int, tried: &mut Tried) -> c_int {
     match errno {
         libc::ENOEXEC | libc::ELIBBAD | libc::ETXTBSY | libc::E2BIG => return errno,
@@ -254,7 +258,8 @@ fn search(step: &Syscall, errno: c_int, tried: &mut Tried) -> c_int {
     0
 }
 
-/// How well an error explains that no program was found: best that one may not be run, worst that none is there.
+/// How well an error explains that no program was executed. A program that may not be executed has the highest weight,
+/// a missing program the lowest.
 fn weight(errno: c_int) -> u8 {
     match errno {
         libc::EACCES | libc::EPERM => 2,
@@ -267,10 +272,10 @@ fn is_absence(errno: c_int) -> bool {
     matches!(errno, libc::ENOENT | libc::ENOTDIR)
 }
 
-/// Looks for a candidate that exists: then its interpreter is missing. A candidate with another errno than the one
-/// that was kept is tried once more.
-unsafe fn look_again(run: *const Run, tried: &mut Tried) {
-    // SAFETY: as in `enter`; the first argument of an execve is the address of a path.
+/// Looks for a candidate that exists although its execve failed: its interpreter is missing. A candidate other than the
+/// recorded one is executed once more, for its errno.
+unsafe fn find_existing(run: *const Run, tried: &mut Tried) {
+    // SAFETY: as in `enter`. The first argument of an execve is the address of a path.
     unsafe {
         let mut part = (&raw const (*run).parts).cast::<Part>();
         let parts_end = part.wrapping_add(2);
@@ -293,7 +298,7 @@ unsafe fn look_again(run: *const Run, tried: &mut Tried) {
     }
 }
 
-/// Reports the execve that explains best why there is no program, and ends the child.
+/// Records the failed execve that explains best why no program was executed, and ends the child.
 unsafe fn inquire_and_fail(run: *mut Run, tried: Tried) -> ! {
     // SAFETY: `run` is valid, and a step that is not null is one of its steps.
     unsafe {
@@ -308,7 +313,7 @@ unsafe fn inquire_and_fail(run: *mut Run, tried: Tried) -> ! {
     }
 }
 
-/// Writes `number` and a NUL to `to`, which has room for the ten digits of any pid.
+/// Writes `number` in decimal and a NUL to `to`, which must have room for eleven bytes: a pid has at most ten digits.
 unsafe fn decimal(to: *mut u8, mut number: usize) {
     let mut length: usize = 1;
     let mut rest = number / 10;
@@ -316,7 +321,7 @@ unsafe fn decimal(to: *mut u8, mut number: usize) {
         rest /= 10;
         length = length.wrapping_add(1);
     }
-    // SAFETY: a pid has at most ten digits, and the script holds eleven bytes for it.
+    // SAFETY: a pid has at most ten digits, and the record has eleven bytes for it.
     unsafe {
         to.wrapping_add(length).write(0);
         while length != 0 {
@@ -327,9 +332,9 @@ unsafe fn decimal(to: *mut u8, mut number: usize) {
     }
 }
 
-/// Leaves word and ends the child.
+/// Records the failed step and ends the child.
 unsafe fn fail(run: *mut Run, label: usize, errno: c_int) -> ! {
-    // SAFETY: `run` is valid; exit_group takes a number and does not return.
+    // SAFETY: `run` is valid. exit_group takes a number and does not return.
     unsafe {
         (*run).failed_label.store(label, Ordering::Relaxed);
         (*run).failed_errno.store(errno, Ordering::Release);
@@ -347,7 +352,7 @@ mod tests {
     fn numbers_are_written_in_decimal() {
         for number in [0usize, 7, 10, 4_194_304, 2_147_483_647] {
             let mut buffer = [b'x'; 11];
-            // SAFETY: eleven bytes, as asked.
+            // SAFETY: the buffer has eleven bytes, as required.
             unsafe { decimal(buffer.as_mut_ptr(), number) };
             let text = std::ffi::CStr::from_bytes_until_nul(&buffer).unwrap();
             assert_eq!(text.to_str().unwrap(), number.to_string());
@@ -375,7 +380,7 @@ mod tests {
         assert_eq!(searched(&[libc::EIO, libc::ENOEXEC, libc::EACCES]), (2, libc::ENOEXEC));
     }
 
-    /// What is reported of a search that meets these: which candidate, and the errno.
+    /// The candidate and the errno that a search with these results reports.
     fn searched(errnos: &[c_int]) -> (usize, c_int) {
         let step = |label| Syscall {
             nr: libc::SYS_execve,
@@ -395,12 +400,12 @@ mod tests {
                 return (step.label, end);
             }
         }
-        // SAFETY: one of `steps`, which are still there.
+        // SAFETY: the pointer refers to an element of `steps`, which is still alive.
         (unsafe { (*tried.step).label }, tried.errno)
     }
 
     #[test]
-    fn what_is_about_one_directory_does_not_end_the_search() {
+    fn an_error_of_one_directory_does_not_end_the_search() {
         for errno in [
             libc::ENOENT,
             libc::ENOTDIR,

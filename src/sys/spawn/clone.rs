@@ -1,9 +1,9 @@
-//! Making a child: one clone that shares memory with the parent. The parent either waits until the child has called
-//! execve or has ended (the bargain of vfork(2), on a stack of the child's own), or goes on at once; see
+//! Makes a child by one clone that shares memory with the parent. The parent either waits until the child has called
+//! execve or has ended (as after vfork(2), but the child has its own stack), or continues at once; see
 //! [`flight`](super::flight).
 //!
-//! Never fork: its cost is that of the parent's memory. Never posix_spawn: it copies the parent's
-//! descriptor table, can't say which step failed, and has no place for most settings.
+//! fork was rejected: its cost grows with the memory of the parent. posix_spawn was rejected: it copies the parent's
+//! descriptor table, does not report which step failed, and lacks most settings.
 
 use std::ffi::{c_int, c_long, c_void};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -13,29 +13,28 @@ use super::flight::{Flight, Lent};
 use crate::sys::arch::{self, CloneArgs};
 use crate::sys::descriptors::above_standard_if_possible;
 
-/// Handlers of the parent become default actions in the child (Linux 5.5). libc has it as a c_int, in
-/// which it doesn't fit: its value there is 0.
+/// Signal handlers of the parent become default actions in the child (Linux 5.5). libc's constant is a c_int, which is
+/// too small for the value, so it is 0 there.
 const CLONE_CLEAR_SIGHAND: u64 = 1 << 32;
-/// The child begins its life in the cgroup with the given directory (Linux 5.7). The libc crate lacks it on some
-/// targets.
+/// The child starts in the cgroup with the given directory (Linux 5.7). The libc crate lacks it on some targets.
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
 
-/// A way to make a child, best first.
+/// The methods to make a child, the best one first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Method {
-    /// clone3(2) with everything.
+    /// clone3(2) with all flags.
     Clone3,
-    /// clone3(2) without CLONE_CLEAR_SIGHAND (before Linux 5.5, and gVisor for long). The child
-    /// resets every handler itself, and runs with all signals blocked until it has.
+    /// clone3(2) without CLONE_CLEAR_SIGHAND, for Linux before 5.5 and for gVisor. The child resets every handler
+    /// itself, and all its signals are blocked until then.
     Clone3KeepingHandlers,
-    /// clone(2), by the C library's function: for architectures without assembly here, and where
-    /// clone3 is refused (before Linux 5.3, and by older container filters).
+    /// clone(2) through the C library's function: for architectures without assembly in this crate, and where clone3 is
+    /// refused (before Linux 5.3, and by older filters of containers).
     Clone,
 }
 
 impl Method {
-    /// What to try when the kernel refused this one with `errno`, if `errno` can mean that it doesn't
-    /// know it or that a filter is in the way.
+    /// The next method to try after this one failed with `errno`. `None` if `errno` cannot mean that the kernel lacks
+    /// this method or that a filter refuses it.
     pub(crate) fn after(self, errno: c_int) -> Option<Method> {
         match (self, errno) {
             (Method::Clone3, libc::EINVAL) => Some(Method::Clone3KeepingHandlers),
@@ -46,33 +45,36 @@ impl Method {
     }
 }
 
-/// What kind of child to make.
+/// The parameters of a child to be made.
 #[derive(Debug)]
 pub(crate) struct CloneRequest<'a> {
     pub method: Method,
-    /// Share the parent's descriptor table, for the child's first step to unshare the low end of it.
+    /// Whether the child starts with the parent's descriptor table. Its first step then unshares the low end of the
+    /// table.
     pub share_descriptors: bool,
     pub cgroup: Option<BorrowedFd<'a>>,
-    /// Return at once instead of waiting until the child has called execve or has ended. Only clone3(2) can do that.
+    /// Whether to return as soon as the child exists, instead of waiting until the child has called execve or has
+    /// ended. This needs clone3(2).
     pub in_flight: bool,
-    /// How many times the child waits a millisecond for a program that is being written.
+    /// The maximum number of pauses of a millisecond in which the child waits for a program that is being written.
     pub pauses: u32,
 }
 
-/// A child that exists.
+/// A child that was made.
 #[derive(Debug)]
 pub(crate) struct Cloned {
     pub pid: u32,
     pub pidfd: OwnedFd,
 }
 
-/// Makes a child and lets it run the prelude of this flight and then its script.
+/// Makes a child, which runs the prelude of this flight and then its script.
 ///
-/// With [`CloneRequest::in_flight`] it returns as soon as the child exists. Else it returns when the child has called
-/// execve or has ended, and [`Flight::failure`] tells whether a step failed; the child is then dead or about to be.
+/// With [`CloneRequest::in_flight`] the call returns as soon as the child exists. Otherwise it returns when the child
+/// has called execve or has ended. [`Flight::failure`] is then the failed step, if any. A child with a failed step has
+/// ended or is about to end.
 ///
 /// # Errors
-/// The errno with which the kernel refused to make a child; EBUSY if a child uses the flight.
+/// The errno of the refused clone; EBUSY if a child uses the flight.
 pub(crate) fn clone_child(flight: &mut Flight, request: &CloneRequest<'_>) -> Result<Cloned, c_int> {
     if flight.is_in_use() {
         return Err(libc::EBUSY);
@@ -88,13 +90,14 @@ pub(crate) fn clone_child(flight: &mut Flight, request: &CloneRequest<'_>) -> Re
     restore_signals(mask);
     let errno = pid.wrapping_neg() as c_int;
     let (Ok(pid @ 1..), true) = (u32::try_from(pid), pidfd >= 0) else {
-        // A child without a pidfd is impossible (Linux 5.2). If there were one, the memory would be its own.
+        // A child without a pidfd is impossible (Linux 5.2). If it existed, it could still use the memory, so the
+        // memory is not taken back.
         if pid < 0 {
             flight.take_back();
         }
         return Err(errno.max(1));
     };
-    // SAFETY: the kernel just made this descriptor for this call, and nothing else knows its number.
+    // SAFETY: the kernel has just made this descriptor for this call, and no other code knows its number.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     let pidfd = above_standard_if_possible(pidfd);
     Ok(Cloned { pid, pidfd })
@@ -129,17 +132,17 @@ fn clone3(lent: &Lent, request: &CloneRequest<'_>, pidfd: *mut c_int) -> isize {
         args.cgroup = cgroup.as_raw_fd() as u64;
         size = CloneArgs::SIZE_CGROUP;
     }
-    // SAFETY: the flight owns the stack, the record, the steps and all that they point to. No other child uses them,
-    // and the flight neither frees nor changes them before the child has released the memory. With CLONE_VFORK that is before this
-    // returns; else the kernel zeroes the flight's word. The kernel writes `pidfd`, a local of the caller, before this
-    // returns.
+    // SAFETY: the flight owns the stack, the record, the steps and everything that they point to. No other child uses
+    // them, and the flight neither frees nor changes them before the child has released the memory. With CLONE_VFORK
+    // the child has released it when this call returns. Otherwise the kernel zeroes the flight's word at that moment.
+    // The kernel writes `pidfd`, a local of the caller, before this call returns.
     unsafe { arch::clone3(&args, size, child::enter, lent.run.cast()) }
 }
 
-/// The same by the C library's clone(3), which passes the pidfd through the `parent_tid` argument.
+/// The same through the C library's clone(3), which returns the pidfd through the `parent_tid` argument.
 fn clone(lent: &Lent, request: &CloneRequest<'_>, pidfd: *mut c_int) -> isize {
     extern "C" fn enter(run: *mut c_void) -> c_int {
-        // SAFETY: the pointer that was passed to clone below, still valid as described there.
+        // SAFETY: this is the pointer that was passed to clone below, and it is valid as described there.
         unsafe { child::enter(run) }
     }
     let shared = if request.share_descriptors {
@@ -148,7 +151,7 @@ fn clone(lent: &Lent, request: &CloneRequest<'_>, pidfd: *mut c_int) -> isize {
         0
     };
     let flags = FLAGS | libc::CLONE_VFORK | shared | libc::SIGCHLD;
-    // SAFETY: as for clone3 with CLONE_VFORK. The wrapper writes this thread's errno; it is put back.
+    // SAFETY: as for clone3 with CLONE_VFORK. The wrapper writes this thread's errno, which is restored here.
     unsafe {
         let errno = libc::__errno_location();
         let before = *errno;
@@ -159,10 +162,10 @@ fn clone(lent: &Lent, request: &CloneRequest<'_>, pidfd: *mut c_int) -> isize {
     }
 }
 
-/// Blocks every signal of this thread, the C library's own included; the mask before.
+/// Blocks every signal of this thread, including the C library's own. Returns the previous mask.
 ///
-/// A stop signal that reached the child before execve would stop the parent with it; a handler that
-/// ran in the child would run on the parent's memory.
+/// A stop signal that reached the child before execve would also stop the parent, which waits for the child. A signal
+/// handler in the child would run on the parent's memory.
 fn block_signals() -> u64 {
     let (all, mut before) = (u64::MAX, 0u64);
     set_mask(&raw const all, &raw mut before);
@@ -183,8 +186,8 @@ fn set_mask(new: *const u64, old: *mut u64) {
         0,
         0,
     ];
-    // SAFETY: both pointers are to eight bytes of the callers above, or null, which means "don't tell".
-    // With these arguments the call can't fail.
+    // SAFETY: each pointer refers to eight bytes of the callers above, or `old` is null, and the old mask is not
+    // written. With these arguments the call cannot fail.
     unsafe { arch::syscall(NR, &args) };
 }
 
@@ -207,7 +210,7 @@ mod tests {
         pauses: 0,
     };
 
-    /// All that a child does, up to an execve that fails.
+    /// A flight with all steps of a child, up to an execve that fails.
     fn flight() -> Flight {
         let mut script = Script::default();
         script.dispositions(1, SignalSet::EMPTY);
@@ -224,10 +227,10 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_leaves_errno_alone() {
+    fn a_refused_clone_does_not_change_errno() {
         refusing(libc::SYS_clone, libc::EAGAIN, || {
             let mut flight = flight();
-            // SAFETY: this thread's own errno.
+            // SAFETY: errno belongs to this thread.
             unsafe { *libc::__errno_location() = 4242 };
             assert_eq!(clone_child(&mut flight, &VFORK).unwrap_err(), libc::EAGAIN);
             // SAFETY: as above.
@@ -241,7 +244,7 @@ mod tests {
             let mut flight = flight();
             let lent = flight.prepare(false, true, 0);
             let (bottom, size) = (lent.stack_bottom.cast::<u8>(), lent.stack_size);
-            // SAFETY: the whole stack, which no child uses.
+            // SAFETY: the range is the whole stack, and no child uses it.
             unsafe { bottom.write_bytes(0xa5, size) };
             let request = CloneRequest { method, ..VFORK };
             let cloned = match clone_child(&mut flight, &request) {
@@ -250,7 +253,7 @@ mod tests {
             };
             assert_eq!(flight.failure(), Some((7, libc::ENOENT)));
             wait(cloned.pidfd.as_fd(), Wait::Block).unwrap();
-            // SAFETY: initialized above, and the child is gone.
+            // SAFETY: the range was initialized above, and the child has ended.
             let bytes = unsafe { std::slice::from_raw_parts(bottom, size) };
             let untouched = bytes.iter().take_while(|&&byte| byte == 0xa5).count();
             assert!(untouched > size / 2, "{untouched} of {size} bytes untouched");

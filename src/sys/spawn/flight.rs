@@ -1,18 +1,18 @@
-//! The memory that a child uses between clone and exec, and which it shares with the parent: a stack, its steps, and a
-//! record of how far it has come.
+//! The memory that a child uses between clone and exec, and that it shares with the parent: a stack, its steps, and a
+//! record of its progress.
 //!
-//! The parent of a vfork waits until the child has called execve or has ended, so it can lend the child anything. A
-//! child *in flight* runs while the parent goes on. So a flight owns everything that its child reads or writes, and
-//! keeps it unchanged until the child has released it. The kernel tells when that is: it zeroes a word in this memory
-//! when the child has a memory of its own (execve) or none any more (its end); see CLONE_CHILD_CLEARTID in clone(2).
+//! After vfork the parent waits until the child has called execve or has ended, so the child can use any memory of the
+//! parent. A child *in flight* runs while the parent continues. So a flight owns everything that its child reads or
+//! writes, and keeps it unchanged until the child has released it. The kernel zeroes a word in this memory at that
+//! moment: when the child has called execve or has ended; see CLONE_CHILD_CLEARTID in clone(2).
 //!
 //! What can happen to the parent meanwhile:
 //!
-//! - *It drops the flight.* The memory is leaked on purpose: a process that hangs in the kernel may use it later. The
-//!   owner of a flight had better keep it until then.
+//! - *It drops the flight.* The memory is leaked on purpose: a process that hangs in the kernel may use it later. So
+//!   the owner of a flight should keep it until the child has released the memory.
 //! - *It forks.* The copy has its own copy of the memory, which no child uses.
-//! - *It calls execve or ends.* The child keeps the old memory alive until it lets go.
-//! - *It panics.* The flight is dropped like anything else, or the process ends.
+//! - *It calls execve or ends.* The kernel keeps the old memory until the child has released it.
+//! - *It panics.* The flight is dropped during unwinding, or the process ends.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::io;
@@ -34,7 +34,7 @@ pub(crate) struct Flight {
     /// Freed only when no child uses it.
     parts: ManuallyDrop<Parts>,
     run: NonNull<Run>,
-    /// The process that made the last child in flight.
+    /// The number of the process that made the last child in flight.
     maker: u64,
 }
 
@@ -46,7 +46,7 @@ struct Parts {
     environment: Vec<usize>,
 }
 
-// SAFETY: the mapping, the record and the buffers belong to this value alone, and no thread has a tie to them.
+// SAFETY: the mapping, the record and the buffers belong to this value alone, and they are not bound to a thread.
 unsafe impl Send for Flight {}
 
 impl Flight {
@@ -86,15 +86,15 @@ impl Flight {
         }
     }
 
-    /// Gives the script up that the last child used. Does nothing while a child uses it.
+    /// Drops the script of the last child. Does nothing while a child uses the memory.
     pub(crate) fn clear(&mut self, nothing: &Arc<Script>) {
         if let Some(prelude) = self.prelude() {
             prelude.end(nothing);
         }
     }
 
-    /// Whether a child uses this memory. In a copy of the process that made the child, it is other memory, in which the
-    /// kernel leaves the word as it is.
+    /// Whether a child uses this memory. A copy of the process that made the child has its own copy of the memory,
+    /// where the kernel does not zero the word. So the result is `false` there.
     pub(crate) fn is_in_use(&self) -> bool {
         self.shared().0.load(Ordering::Acquire) != 0 && self.maker == process_number()
     }
@@ -104,14 +104,14 @@ impl Flight {
         !self.is_in_use() || self.shared().1.load(Ordering::Acquire) >= Stage::UNSHARED
     }
 
-    /// Whether the child has called execve at least once. It may have failed, or may not have come back.
+    /// Whether the child has called execve at least once. That call may have failed, or may not have returned.
     pub(crate) fn has_reached_exec(&self) -> bool {
         self.shared().1.load(Ordering::Acquire) >= Stage::EXECUTES
     }
 
     /// The label and errno of the step that failed, if one did.
     pub(crate) fn failure(&self) -> Option<(usize, c_int)> {
-        // SAFETY: the record lives as long as this value; only atomic fields are read.
+        // SAFETY: the record lives as long as this value. Only atomic fields are read.
         let (label, errno) = unsafe {
             let run = self.run.as_ptr();
             (&(*run).failed_label, &(*run).failed_errno)
@@ -120,8 +120,8 @@ impl Flight {
         (errno != 0).then(|| (label.load(Ordering::Relaxed), errno))
     }
 
-    /// Of an execve that failed: whether the program is there and may be executed, and the path of the interpreter that
-    /// is at fault, if one is. `None` while a child uses this memory.
+    /// The findings about an execve that failed: whether the program exists and may be executed, and the path of the
+    /// interpreter at fault, if any. `None` while a child uses this memory.
     pub(crate) fn inquiry(&self) -> Option<(bool, Option<Vec<u8>>)> {
         if self.is_in_use() {
             return None;
@@ -132,21 +132,22 @@ impl Flight {
     }
 
     fn shared(&self) -> (&AtomicU32, &AtomicU32) {
-        // SAFETY: as above.
+        // SAFETY: the record lives as long as this value. Only atomic fields are read.
         unsafe {
             let run = self.run.as_ptr();
             (&(*run).in_use, &(*run).stage)
         }
     }
 
-    /// The child of this flight has ended, as its pidfd tells, so nothing uses the memory. The kernel can have failed to
-    /// zero the word: where it could not bring the page back from swap, and before Linux 5.16 after a core dump.
+    /// Marks the memory as free, because the pidfd of the child showed that the child has ended. The kernel does not
+    /// always zero the word: it cannot if the page cannot be read back from swap, and before Linux 5.16 it does not
+    /// after a core dump.
     pub(crate) fn child_has_ended(&mut self) {
         self.take_back();
     }
 
-    /// Prepares the record for a new child. `in_flight` says that the child will use the memory while the parent runs,
-    /// `shares_descriptors` that it begins with the parent's descriptor table.
+    /// Prepares the record for a new child. `in_flight`: the child uses the memory while the parent runs.
+    /// `shares_descriptors`: the child starts with the parent's descriptor table.
     ///
     /// No child may use this memory.
     pub(super) fn prepare(&mut self, in_flight: bool, shares_descriptors: bool, pauses: u32) -> Lent {
@@ -157,7 +158,7 @@ impl Flight {
         let script = parts.prelude.script();
         let lists = [part(parts.prelude.steps()), part(script.steps())];
         let run = self.run.as_ptr();
-        // SAFETY: no child uses the record (the caller), and nothing else points to it.
+        // SAFETY: the caller guarantees that no child uses the record, and nothing else points to it.
         unsafe {
             (*run).parts = lists;
             if script.asks_for_parent {
@@ -183,7 +184,7 @@ impl Flight {
         }
         Lent {
             run,
-            // SAFETY: the record lives as long as this value; no reference is made.
+            // SAFETY: the record lives as long as this value, and no reference to it is made.
             in_use: unsafe { &raw mut (*run).in_use }.cast(),
             stack_bottom: parts.stack.bottom(),
             stack_size: parts.stack.size(),
@@ -191,21 +192,21 @@ impl Flight {
         }
     }
 
-    /// Sets the word as if a child used the memory.
+    /// Sets the word to the value that it has while a child uses the memory.
     #[cfg(test)]
     pub(crate) fn pretend_in_use(&mut self) {
         self.maker = process_number();
         self.shared().0.store(1, Ordering::Release);
     }
 
-    /// No child was made, or the child has let go: the memory is free again.
+    /// Marks the memory as free: no child was made, or the child has released it.
     pub(super) fn take_back(&mut self) {
         self.shared().0.store(0, Ordering::Release);
     }
 }
 
 impl Drop for Flight {
-    /// What a child still uses is leaked.
+    /// Memory that a child still uses is leaked.
     fn drop(&mut self) {
         if self.is_in_use() {
             return;
@@ -218,10 +219,10 @@ impl Drop for Flight {
     }
 }
 
-/// What clone needs of a flight.
+/// The parts of a flight that clone needs.
 pub(super) struct Lent {
     pub run: *mut Run,
-    /// The word that the kernel zeroes.
+    /// The word that the kernel zeroes when the child releases the memory.
     pub in_use: *mut u32,
     pub stack_bottom: *mut c_void,
     pub stack_size: usize,
@@ -236,14 +237,14 @@ fn part(steps: &[Syscall]) -> Part {
     }
 }
 
-/// Writes the key of the entry with the pid; its length.
+/// Writes the key of the entry with the pid. Returns its length.
 ///
 /// # Safety
-/// `entry` has room for [`LONGEST_PID_KEY`] bytes.
+/// `entry` must have room for [`LONGEST_PID_KEY`] bytes.
 unsafe fn write_key(entry: *mut u8, key: &CStr) -> usize {
     let key = key.to_bytes();
     let length = key.len().min(LONGEST_PID_KEY);
-    // SAFETY: as promised by the caller, and no longer than the key.
+    // SAFETY: the caller guarantees the room, and the key has at least `length` bytes.
     unsafe { entry.copy_from_nonoverlapping(key.as_ptr(), length) };
     length
 }

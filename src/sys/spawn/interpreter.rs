@@ -1,29 +1,29 @@
 //! The reason why an execve failed: the child finds out whether the program exists and which interpreter is at fault.
 //!
 //! execve(2) returns ENOENT for a script with a missing interpreter, and for a program with a missing dynamic linker.
-//! Only the child can distinguish these from a missing program: it has the root, the directory and the rights that
-//! the kernel used. It follows the chain of interpreters as the kernel does, by system calls alone; see
-//! [`super::child`] for what code in the child must not do. The successful path never comes here.
+//! Only the child can distinguish these from a missing program: it has the root, the directory and the rights that the
+//! kernel used. It follows the chain of interpreters as the kernel does, with system calls only; [`super::child`] lists
+//! the rules for code in the child. A spawn that succeeds never runs this code.
 
 use std::ffi::{CStr, c_int};
 
 use crate::sys::arch::syscall;
 
-/// As much of a program as the kernel looks at to find its interpreter (BINPRM_BUF_SIZE).
+/// The number of bytes that the kernel reads from a program to find its interpreter (BINPRM_BUF_SIZE).
 const HEAD: usize = 256;
 
 /// The kernel gives up (ELOOP) after this many interpreters of interpreters.
 const DEPTH: usize = 6;
 
-/// What has been found out.
+/// The findings.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Inquiry {
-    /// The program is there and may be executed.
+    /// Whether the program exists and may be executed.
     found: bool,
-    /// The path of the interpreter that can't be executed, in one of the heads; or null.
+    /// The path of the interpreter that cannot be executed, in one of the heads; or null.
     interpreter: *const u8,
-    /// The beginnings of two files, the second one's path in the first. Each has room for a NUL after it.
+    /// The beginnings of two files. The first contains the path of the second. Each has room for a NUL after it.
     heads: [[u8; HEAD + 1]; 2],
 }
 
@@ -36,7 +36,7 @@ impl Inquiry {
         }
     }
 
-    /// Whether the program is there and may be executed. For the parent.
+    /// Whether the program exists and may be executed. For the parent.
     pub(super) fn found(&self) -> bool {
         self.found
     }
@@ -54,8 +54,8 @@ impl Inquiry {
     }
 }
 
-/// Whether execve can mean the file that it names, or one that this names in turn; the others are about the
-/// arguments, or a shortage.
+/// Whether this errno of execve can concern the program or one of its interpreters. Other errnos concern the arguments,
+/// or a shortage.
 pub(super) fn is_about_files(errno: c_int) -> bool {
     !matches!(
         errno,
@@ -63,24 +63,24 @@ pub(super) fn is_about_files(errno: c_int) -> bool {
     )
 }
 
-/// Whether this user may execute what is at this path. (access(2) goes by the real ids, which in a child that has
-/// changed them are the effective ones.)
+/// Whether this user may execute the file at this path. (access(2) checks the real ids. In a child that has changed its
+/// ids, the real and the effective ids are equal.)
 ///
 /// # Safety
 /// `path` is the address of a text that ends with a NUL.
 pub(super) unsafe fn may_execute(path: usize) -> bool {
     let args = [libc::AT_FDCWD as usize, path, libc::X_OK as usize, 0, 0, 0];
-    // SAFETY: as promised.
+    // SAFETY: the caller guarantees a valid text.
     unsafe { syscall(libc::SYS_faccessat, &args) == 0 }
 }
 
-/// Finds out why execve of `path` said `errno`.
+/// Finds out why execve of `path` failed with `errno`.
 ///
 /// # Safety
-/// `path` is the address of a text that ends with a NUL; `inquiry` is valid for reads and writes.
+/// `path` must be the address of a text that ends with a NUL. `inquiry` must be valid for reads and writes.
 pub(super) unsafe fn inquire(path: usize, errno: c_int, inquiry: *mut Inquiry) {
     let (mut path, mut depth) = (path, 0usize);
-    // SAFETY: as promised; each further path lies in a head, with a NUL behind it.
+    // SAFETY: the caller guarantees valid arguments. Each further path is in a head and ends with a NUL.
     unsafe {
         let heads = (&raw mut (*inquiry).heads).cast::<[u8; HEAD + 1]>();
         let mut interpreter = std::ptr::null::<u8>();
@@ -97,7 +97,7 @@ pub(super) unsafe fn inquire(path: usize, errno: c_int, inquiry: *mut Inquiry) {
             match next(path, errno, head) {
                 Next::Interpreter(next) => interpreter = next,
                 Next::None => {
-                    // It has no form that the kernel knows.
+                    // The kernel does not know the format of this file.
                     at_fault = errno == libc::ENOEXEC;
                     break;
                 }
@@ -115,19 +115,20 @@ pub(super) unsafe fn inquire(path: usize, errno: c_int, inquiry: *mut Inquiry) {
     }
 }
 
-/// What the beginning of a file says.
+/// The information in the beginning of a file.
 enum Next {
     /// The path of its interpreter.
     Interpreter(*const u8),
-    /// It needs none, or can't be read.
+    /// The file needs no interpreter, or cannot be read.
     None,
+    /// The file is a directory.
     Directory,
 }
 
-/// Reads the beginning of a file into `head` and finds the interpreter in it.
+/// Reads the beginning of a file into `head`, and finds the interpreter in it.
 unsafe fn next(path: usize, errno: c_int, head: *mut u8) -> Next {
     let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY;
-    // SAFETY: a path that ends with a NUL, and a head with room for HEAD bytes and one more.
+    // SAFETY: the path ends with a NUL, and the head has room for HEAD bytes and one more.
     unsafe {
         let file = syscall(
             libc::SYS_openat,
@@ -144,7 +145,7 @@ unsafe fn next(path: usize, errno: c_int, head: *mut u8) -> Next {
         } else if byte(head, 0) == b'#' && byte(head, 1) == b'!' {
             of_script(head, length as usize)
         } else if errno == libc::ENOEXEC {
-            // A program for another machine: its linker has not been looked for.
+            // The program is for another architecture, so the kernel has not looked for its dynamic linker.
             Next::None
         } else {
             of_program(file as usize, head, length as usize)
@@ -154,7 +155,7 @@ unsafe fn next(path: usize, errno: c_int, head: *mut u8) -> Next {
     }
 }
 
-/// The interpreter in the first line of a script: what follows `#!` and blanks, up to the next blank.
+/// The interpreter in the first line of a script: the text after `#!` and blanks, up to the next blank.
 unsafe fn of_script(head: *mut u8, length: usize) -> Next {
     let is_blank = |byte| byte == b' ' || byte == b'\t';
     let mut start: usize = 2;
@@ -167,7 +168,7 @@ unsafe fn of_script(head: *mut u8, length: usize) -> Next {
         while end < length && !is_blank(byte(head, end)) && byte(head, end) != b'\n' && byte(head, end) != 0 {
             end = end.wrapping_add(1);
         }
-        // Without an end the name may be longer than what was read, and the kernel refuses it.
+        // A path that reaches the end of the head may be longer than the head, and the kernel refuses it.
         if end == start || end == HEAD {
             return Next::None;
         }
@@ -176,13 +177,13 @@ unsafe fn of_script(head: *mut u8, length: usize) -> Next {
     Next::Interpreter(head.wrapping_add(start))
 }
 
-/// The dynamic linker of a program of 64 bits: what its program header PT_INTERP names (elf(5)). It is one of the
-/// first.
+/// The dynamic linker of a 64-bit program, which its program header PT_INTERP names (elf(5)). That header is one of the
+/// first, so it is in the head.
 #[cfg(target_pointer_width = "64")]
 unsafe fn of_program(file: usize, head: *mut u8, length: usize) -> Next {
     const PT_INTERP: u32 = 3;
     const ENTRY: usize = 56;
-    // SAFETY: nothing is read from behind the `length` bytes that were read into the head.
+    // SAFETY: no byte after the `length` bytes that were read into the head is accessed.
     unsafe {
         let is_elf = byte(head, 0) == 0x7f && byte(head, 1) == b'E' && byte(head, 2) == b'L' && byte(head, 3) == b'F';
         if length < 64 || !is_elf || byte(head, 4) != 2 {
@@ -216,8 +217,9 @@ unsafe fn of_program(_: usize, _: *mut u8, _: usize) -> Next {
     Next::None
 }
 
-/// One byte, read in a way that the compiler does not replace by a call into the C library.
+/// Reads one byte. The read is volatile, so that the compiler does not replace a loop of reads by a call of the C
+/// library.
 unsafe fn byte(head: *const u8, at: usize) -> u8 {
-    // SAFETY: the callers stay within what was read.
+    // SAFETY: the callers stay within the bytes that were read.
     unsafe { head.wrapping_add(at).read_volatile() }
 }

@@ -1,7 +1,7 @@
-//! Making a child, and what the child does until its program runs.
+//! How a child is made, and what it does until its program runs.
 //!
-//! [`script`] and [`settings`] compile the settings of a command to a list of system calls, in the parent. [`flight`] is
-//! the memory that a child uses. [`clone`] makes the child, which runs [`child`] on its own [`stack`].
+//! [`script`] and [`settings`] compile the settings of a command to a list of system calls, in the parent. [`flight`]
+//! is the memory that a child uses. [`clone`] makes the child, which runs [`child`] on its own [`stack`].
 
 pub(crate) mod capabilities;
 pub(crate) mod child;

@@ -1,11 +1,11 @@
-//! The thread that makes a child, as the child recognizes it: to ask for a parent-death signal is in vain when the
-//! thread has ended already.
+//! The thread that makes a child, in the form that the child can check. If that thread has already ended when the child
+//! requests its parent-death signal, the signal never comes.
 //!
-//! getppid(2) tells only of the process, and to a child in another PID namespace it tells nothing: its answer there is
-//! 0, whether the parent lives or not. What tells exactly is a word of the thread's memory, which the child shares. The
-//! C library has the kernel zero it when the thread ends (set_tid_address(2)), so as to notice that itself, and the
-//! kernel does that before it makes orphans of the thread's children and sends their signals. So a child that has asked
-//! for its signal and then finds the thread's id in the word gets the signal.
+//! getppid(2) identifies the process and not the thread, and in another PID namespace it always returns 0. A word in
+//! the thread's memory, which the child shares, is exact. At the request of the C library (set_tid_address(2)), the
+//! kernel zeroes this word when the thread ends. It does so before it reparents the thread's children and sends their
+//! parent-death signals. So if a child has requested its signal, and then finds the thread's id in the word, it will
+//! get the signal.
 
 use std::ffi::c_int;
 
@@ -15,10 +15,11 @@ use crate::sys::arch::syscall;
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(crate) struct Parent {
-    /// The pid, to be compared with getppid(2).
+    /// The pid, to compare with getppid(2).
     process: isize,
-    /// The thread's id, and the address of the word that holds it as long as the thread lives; 0 if that is not known.
+    /// The id of the thread.
     thread: isize,
+    /// The address of the word that contains the thread's id as long as the thread lives; 0 if it is not known.
     word: usize,
 }
 
@@ -31,7 +32,7 @@ impl Parent {
 
     /// The calling thread.
     pub(super) fn current() -> Parent {
-        // SAFETY: both take nothing and change nothing.
+        // SAFETY: both calls have no arguments and change nothing.
         let (process, thread) = unsafe { (syscall(libc::SYS_getpid, &[0; 6]), syscall(libc::SYS_gettid, &[0; 6])) };
         Parent {
             process,
@@ -40,10 +41,10 @@ impl Parent {
         }
     }
 
-    /// Called in the child, with the result of getppid(2): 0, or ESRCH if the parent is gone.
+    /// Called in the child with the result of getppid(2). Returns 0, or ESRCH if the parent has ended.
     ///
     /// # Safety
-    /// None needed; unsafe as everything that runs in the child.
+    /// The function is always safe to call. It is `unsafe` only because it runs in the child.
     pub(super) unsafe fn check(&self, getppid: isize) -> c_int {
         let is_in_another_namespace = getppid == 0;
         if getppid != self.process && !is_in_another_namespace {
@@ -53,7 +54,8 @@ impl Parent {
             return 0;
         }
         let no_time = [0isize; 2];
-        // The kernel compares the word, which may lie in memory that is gone with the thread, and waits for no time.
+        // The kernel compares the word, because it can be in memory that was unmapped with the thread. The timeout is
+        // zero, so the call does not wait.
         let args = [
             self.word,
             (libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG) as usize,
@@ -62,7 +64,7 @@ impl Parent {
             0,
             0,
         ];
-        // SAFETY: an address that the kernel checks, and a `struct timespec` of two words on this stack.
+        // SAFETY: the kernel checks the address, and `no_time` is a `struct timespec` of two words on this stack.
         let errno = unsafe { syscall(libc::SYS_futex, &args) }.wrapping_neg() as c_int;
         match errno {
             libc::EAGAIN | libc::EFAULT => libc::ESRCH,
@@ -71,8 +73,9 @@ impl Parent {
     }
 }
 
-/// The address of the word that the kernel zeroes when this thread ends (PR_GET_TID_ADDRESS, which kernels without
-/// CONFIG_CHECKPOINT_RESTORE lack), if the thread's id is in it: glibc has it there, musl has another word.
+/// The address of the word that the kernel zeroes when this thread ends (PR_GET_TID_ADDRESS, which needs
+/// CONFIG_CHECKPOINT_RESTORE). 0 if the word does not contain the thread's id: it does with glibc, and does not with
+/// musl.
 fn word_of(thread: isize) -> usize {
     let mut address: usize = 0;
     let args = [
@@ -88,8 +91,8 @@ fn word_of(thread: isize) -> usize {
     if result != 0 || address == 0 {
         return 0;
     }
-    // SAFETY: the address is the one that the thread's C library has given to the kernel, to be written to at the end of
-    // this thread, which is alive.
+    // SAFETY: the C library has given this address to the kernel, which writes to it at the end of this thread. The
+    // thread is alive, so the address is valid.
     let word = unsafe { std::ptr::with_exposed_provenance::<c_int>(address).read_volatile() };
     if word as isize == thread { address } else { 0 }
 }
@@ -98,14 +101,14 @@ fn word_of(thread: isize) -> usize {
 mod tests {
     use super::*;
 
-    /// What `check` says here.
+    /// The result of `check` in this thread.
     fn check(parent: Parent, getppid: isize) -> c_int {
-        // SAFETY: it makes one system call.
+        // SAFETY: the function makes one system call.
         unsafe { parent.check(getppid) }
     }
 
     #[test]
-    fn a_thread_is_there_until_it_has_ended() {
+    fn a_thread_counts_as_the_parent_until_it_has_ended() {
         let ended = std::thread::spawn(Parent::current).join().unwrap();
         let own = Parent::current();
         assert_eq!(check(own, own.process), 0);
@@ -113,7 +116,9 @@ mod tests {
         assert_eq!(check(own, 1), libc::ESRCH, "as an orphan");
         assert_eq!(check(own, -(libc::ENOSYS as isize)), libc::ESRCH);
         if own.word == 0 {
-            eprintln!("SKIPPED: a_thread_is_there_until_it_has_ended needs glibc and CONFIG_CHECKPOINT_RESTORE");
+            eprintln!(
+                "SKIPPED: a_thread_counts_as_the_parent_until_it_has_ended needs glibc and CONFIG_CHECKPOINT_RESTORE"
+            );
         } else {
             assert_eq!(check(ended, own.process), libc::ESRCH);
             assert_eq!(check(ended, 0), libc::ESRCH);

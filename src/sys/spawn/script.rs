@@ -1,12 +1,12 @@
-//! The child program: what the child is to do, as a flat list of system calls.
+//! The program of the child before its execve: a flat list of system calls.
 //!
-//! Safe code in the parent builds it. Every constructor here knows its call: it takes values, keeps
-//! whatever memory the call reads, and writes down number, arguments and what to make of the result.
-//! So a step that is in a script is a step that is safe to run, and the child can be a loop.
+//! Safe code in the parent builds the list. Each constructor here is for one call: it takes values, stores all memory
+//! that the call reads, and records the number, the arguments and how to handle the result. So every step in a script
+//! is safe to run, and the child is only a loop.
 //!
-//! Rejected: closures in the child (`pre_exec`), since nothing can check what they do with memory that
-//! is the parent's; an enum of settings interpreted in the child, since the interpreter would be code that must not
-//! allocate, panic or call libc, and much more of it than a loop.
+//! Closures in the child (`pre_exec`) were rejected: nothing can check how they use the memory of the parent. An enum
+//! of settings that the child interprets was rejected: the interpreter must not allocate, panic or call libc, and would
+//! be much more code than a loop.
 
 use std::ffi::{CStr, CString, c_int, c_long, c_uint};
 use std::os::fd::RawFd;
@@ -16,21 +16,21 @@ use super::capabilities::{CAPABILITY_DATA, CAPABILITY_WORDS, CapabilitySets};
 use crate::signal::{Signal, SignalSet};
 use crate::sys::nr;
 
-/// One system call and what becomes of its result.
+/// One system call and how to handle its result.
 #[derive(Clone, Debug)]
 #[repr(C)]
 pub(crate) struct Syscall {
     pub(super) nr: c_long,
     pub(super) args: [usize; 6],
     pub(super) then: Then,
-    /// Which argument differs from one spawn to the next, if one does.
+    /// The argument that differs between spawns, if any.
     pub(super) own: Own,
-    /// The name under which the parent looks this step up when it failed.
+    /// The index of the description of this step, for the error if it fails.
     pub(super) label: usize,
 }
 
-/// An argument that belongs to one spawn, not to the script. Several children can run one script at the same time, so
-/// a child must not write into the memory of the script.
+/// An argument that belongs to one spawn and not to the script. Several children can run one script at the same time,
+/// so a child must not write to the memory of the script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Own {
     /// No argument.
@@ -41,43 +41,43 @@ pub(crate) enum Own {
     Environment,
 }
 
-/// What the child makes of a result.
+/// How the child handles the result of a step.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Then {
     /// An error ends the child.
     Succeed,
-    /// It says that the descriptor in the first argument is a FIFO, which must have a writer or something to be read;
-    /// or, by an error, that it is none.
+    /// On success the descriptor in the first argument is a FIFO, which must have a writer or data. After an error it
+    /// is not a FIFO, which is accepted.
     Written,
-    /// It is a descriptor, to be moved to this number.
+    /// The result is a descriptor, and is moved to this number.
     Place(usize),
     /// Any other value ends the child.
     Equal(isize),
-    /// It is the pid of the parent. A parent that is gone ends the child.
+    /// The result is the pid of the parent. If the parent has ended, the child ends.
     Parent,
-    /// Success ends the child: it could do what it must not be able to.
+    /// Success ends the child: the call must be impossible for it.
     Refuse,
-    /// A number to be stored as the spawn's number.
+    /// The result is stored as the spawn's number.
     Number,
-    /// A number to be written in decimal behind the key of the spawn's own environment entry.
+    /// The result is written in decimal after the key of the spawn's own environment entry.
     Decimal,
-    /// The child has a descriptor table of its own from now on; the parent may change its own.
+    /// From now on the child has a descriptor table of its own, and the parent may change its table.
     Unshared,
-    /// Do the same to every descriptor up to this one.
+    /// The call is repeated for every descriptor number up to this one.
     UpTo(usize),
-    /// An execve that came back: go on with the next candidate, or end the child.
+    /// The execve returned, so it failed. The next candidate is tried, or the child ends.
     Search,
 }
 
-/// A path that a script holds: the index of its buffer.
+/// A path that is stored in a script: the index of its buffer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Text(usize);
 
-/// The system calls of a command and the memory that they point to. The same script serves every spawn of the
-/// command, also several at the same time, so neither the parent nor a child changes it once it is complete.
+/// The system calls of a command and the memory that they point to. The same script serves every spawn of the command,
+/// also several at the same time, so neither the parent nor a child changes it once it is complete.
 ///
-/// Buffers are vectors of words, for their alignment. They never grow, so their address stays valid. The provenance
-/// of the address is exposed, for the kernel.
+/// Buffers are vectors of words, for their alignment. They never grow, so their address stays valid. The provenance of
+/// the address is exposed, for the kernel.
 #[derive(Debug, Default)]
 pub(crate) struct Script {
     steps: Vec<Syscall>,
@@ -86,7 +86,7 @@ pub(crate) struct Script {
     pub(super) asks_for_parent: bool,
 }
 
-/// An environment that contains the pid of the child, and so is another one for each spawn.
+/// An environment that contains the pid of the child, so it differs between spawns.
 #[derive(Debug)]
 pub(crate) struct OwnEnvironment {
     /// The addresses of the other entries.
@@ -95,13 +95,13 @@ pub(crate) struct OwnEnvironment {
     pub(super) key: CString,
 }
 
-/// The longest decimal pid, and its NUL.
+/// The length of the longest decimal pid and its NUL, in bytes.
 pub(crate) const DECIMAL: usize = 11;
 
-/// The longest key of the entry with the pid.
+/// The longest key of the entry with the pid, in bytes.
 pub(crate) const LONGEST_PID_KEY: usize = 20;
 
-/// What execve gets.
+/// The arguments of execve.
 #[derive(Debug)]
 pub(crate) struct Image<'a> {
     /// The paths to try, each with its label.
@@ -112,17 +112,17 @@ pub(crate) struct Image<'a> {
     pub pid_key: Option<&'a CStr>,
 }
 
-/// Room for the steps of a spawn with a few descriptors.
+/// The number of steps for which memory is reserved: enough for a spawn with a few descriptors.
 const USUAL_STEPS: usize = 32;
 
-/// The steps of one spawn, which the child runs before those of the script: its descriptors, its cgroup, what it must
-/// not inherit. They point into the script and into this value.
+/// The steps of one spawn, which the child runs before the steps of the script. They concern its descriptors, its
+/// cgroup and its capabilities. They point into the script and into this value.
 #[derive(Debug)]
 pub(crate) struct Prelude {
     script: Arc<Script>,
     steps: Vec<Syscall>,
-    /// The argument of capset(2). No box: to move one claims that nothing else points to its content, and a child in
-    /// flight may.
+    /// The argument of capset(2). It is not a `Box`: moving a `Box` asserts that nothing else points to its content,
+    /// and a child in flight may do so.
     capabilities: Vec<u64>,
 }
 
@@ -135,15 +135,14 @@ impl Prelude {
         }
     }
 
-    /// Begins the prelude of a spawn of `script`. It allocates nothing if an earlier one was as long.
+    /// Begins the prelude of a spawn of `script`. Allocates nothing if an earlier prelude had as many steps.
     pub(crate) fn begin(&mut self, script: &Arc<Script>, steps: usize) {
         self.steps.clear();
         self.steps.reserve(steps);
         self.script = Arc::clone(script);
     }
 
-    /// Gives the script up: a program that is not used any more must not stay in memory for a prelude that is not
-    /// used either.
+    /// Drops the script, so that an unused prelude does not keep a program in memory.
     pub(crate) fn end(&mut self, nothing: &Arc<Script>) {
         self.steps.clear();
         self.script = Arc::clone(nothing);
@@ -157,7 +156,7 @@ impl Prelude {
         &self.script
     }
 
-    /// Writes "0", which stands for the writer, to this descriptor of a `cgroup.procs`. `zero` holds the text.
+    /// Writes "0", which means the writing process, to this descriptor of a `cgroup.procs`. `zero` is the text.
     pub(crate) fn enter_cgroup(&mut self, label: usize, procs: RawFd, zero: Text) {
         let address = self.script.address_of(zero.0);
         self.call(label, libc::SYS_write, &[procs as usize, address, 1]);
@@ -165,10 +164,10 @@ impl Prelude {
 
     // Descriptors.
 
-    /// openat(2) with O_NONBLOCK, so that a FIFO without a reader is an error (ENXIO) instead of a wait in
-    /// which the parent would take part; the flag is cleared when it has served. The kernel opens a FIFO without a
-    /// writer all the same, and the program would find its end at once, so that is an error too. O_NOCTTY: a terminal
-    /// must not become the child's by being a log file.
+    /// openat(2) with O_NONBLOCK, so that a FIFO without a reader is an error (ENXIO) and does not block the child and
+    /// its parent. The flag is cleared after the open. The kernel opens a FIFO without a writer without an error, and
+    /// the program would read the end of the file at once, so this is an error too. O_NOCTTY: a terminal that is opened
+    /// as a log file must not become the child's controlling terminal.
     pub(crate) fn open(&mut self, label: usize, path: Text, flags: c_int, mode: c_uint, target: RawFd) {
         let all = flags | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_LARGEFILE;
         let args = [
@@ -195,7 +194,7 @@ impl Prelude {
         self.push(label, libc::SYS_fcntl, args, Then::Succeed);
     }
 
-    /// dup3(2) without O_CLOEXEC; or, dup3 refusing equal numbers, clears the flag.
+    /// dup3(2) without O_CLOEXEC. dup3 refuses equal numbers, so for these the close-on-exec flag is cleared instead.
     pub(crate) fn duplicate(&mut self, label: usize, from: RawFd, to: RawFd) {
         if from == to {
             self.call(label, libc::SYS_fcntl, &[to as usize, libc::F_SETFD as usize, 0]);
@@ -209,7 +208,7 @@ impl Prelude {
         self.call(label, nr::CLOSE_RANGE, &[first as usize, last as usize, 0]);
     }
 
-    /// A descriptor table of the child's own, without the numbers from `first` up.
+    /// Gives the child its own descriptor table, without the numbers from `first` up.
     pub(crate) fn unshare_below(&mut self, label: usize, first: c_uint) {
         let flags = libc::CLOSE_RANGE_UNSHARE as usize;
         let args = [first as usize, c_uint::MAX as usize, flags, 0, 0, 0];
@@ -261,7 +260,7 @@ impl Prelude {
     }
 }
 
-/// Up to six arguments, and zeros after them.
+/// The arguments, filled with zeros up to six.
 fn padded(args: &[usize]) -> [usize; 6] {
     let mut all = [0; 6];
     for (slot, &arg) in all.iter_mut().zip(args) {
@@ -279,7 +278,7 @@ impl Script {
         self.own_environment.as_ref()
     }
 
-    /// Keeps a path for later steps.
+    /// Stores a path for later steps.
     pub(crate) fn text(&mut self, path: &CStr) -> Text {
         self.hold(path.to_bytes_with_nul());
         Text(self.held.len() - 1)
@@ -295,7 +294,7 @@ impl Script {
         self.call(label, libc::SYS_setpgid, &[0, group as usize]);
     }
 
-    // Ids. Each is read back: a kernel or filter that says yes and does nothing must not go unnoticed.
+    // Ids. Each is read back, because a filter (seccomp(2)) can report success and change nothing.
 
     pub(crate) fn umask(&mut self, label: usize, mask: u32) {
         self.push(label, libc::SYS_umask, [mask as usize, 0, 0, 0, 0, 0], Then::Succeed);
@@ -320,7 +319,7 @@ impl Script {
         self.push(label, nr::GETEUID, [0; 6], Then::Equal(uid as isize));
     }
 
-    /// Checks that the child can't become `uid` again.
+    /// Checks that the child cannot become `uid` again.
     pub(crate) fn cannot_become(&mut self, label: usize, uid: u32) {
         let keep = u32::MAX as usize;
         self.push(label, nr::SETRESUID, [keep, uid as usize, keep, 0, 0, 0], Then::Refuse);
@@ -348,9 +347,9 @@ impl Script {
 
     // Signals.
 
-    /// The default action for every signal but those in `ignored`, which are ignored. One by one, for
-    /// CLONE_CLEAR_SIGHAND leaves what the host ignores, and Rust programs ignore SIGPIPE. The terminal's
-    /// stop signals have to wait for [`Script::mask`].
+    /// Sets the default action for every signal except those in `ignored`, which are ignored. CLONE_CLEAR_SIGHAND does
+    /// not suffice: it keeps the signals that the host ignores, and Rust programs ignore SIGPIPE. The stop signals of
+    /// the terminal are ignored until [`Script::mask`].
     pub(crate) fn dispositions(&mut self, label: usize, ignored: SignalSet) {
         let default = self.hold(&[0; 64]);
         let ignore = self.hold(&SigAction::IGNORE.to_bytes());
@@ -370,9 +369,9 @@ impl Script {
         self.push(label, libc::SYS_rt_sigaction, args, Then::Succeed);
     }
 
-    /// The signal mask, and then the stop signals' default action, as late as possible: one that came
-    /// since the clone has waited behind the mask. It would stop the child here, short of its exec, and
-    /// with it the host, which waits for that. While the signal is ignored it is lost instead.
+    /// Sets the signal mask, and then the default action of the stop signals. A stop signal that arrived since the
+    /// clone is pending until the mask changes. With its default action it would stop the child before its exec, and so
+    /// block a host that waits for the exec. While the signal is ignored, it is discarded instead.
     fn mask(&mut self, label: usize, mask: SignalSet, ignored: SignalSet) {
         let mask = self.hold(&mask.bits().to_ne_bytes());
         let args = [libc::SIG_SETMASK as usize, mask, 0, size_of::<u64>(), 0, 0];
@@ -383,7 +382,7 @@ impl Script {
         }
     }
 
-    /// The last steps: the signal mask, now that nothing but execve is left, and the program.
+    /// The last steps: the signal mask, and the program.
     pub(crate) fn execute(&mut self, label: usize, mask: SignalSet, ignored: SignalSet, image: &Image<'_>) {
         let argv: Vec<usize> = image
             .argv
@@ -412,7 +411,7 @@ impl Script {
         }
     }
 
-    // How the above is put together.
+    // Helpers.
 
     /// A step that must succeed.
     pub(super) fn call(&mut self, label: usize, nr: c_long, args: &[usize]) {
@@ -433,7 +432,7 @@ impl Script {
         });
     }
 
-    /// Keeps a copy of `bytes`, and at least one zero byte after it; its address.
+    /// Stores a copy of `bytes`, with at least one zero byte after it. Returns its address.
     pub(super) fn hold(&mut self, bytes: &[u8]) -> usize {
         let mut words: Vec<u64> = bytes.chunks(8).map(word_of).collect();
         words.push(0);
@@ -442,7 +441,7 @@ impl Script {
         address
     }
 
-    /// Every text that is kept, without what fills its last word.
+    /// Every stored text, without the zero bytes at its end.
     #[cfg(test)]
     pub(crate) fn texts(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
         self.held.iter().map(|words| {
@@ -451,13 +450,13 @@ impl Script {
         })
     }
 
-    /// Keeps an array of pointers, with a null after the last.
+    /// Stores an array of pointers, with a null after the last one. Returns its address.
     fn hold_table(&mut self, pointers: &[usize]) -> usize {
         let bytes: Vec<u8> = pointers.iter().flat_map(|pointer| pointer.to_ne_bytes()).collect();
         self.hold(&bytes)
     }
 
-    /// The address of a buffer, or null if there is none with that index: the system call then fails with EFAULT.
+    /// The address of a buffer. Null if there is no buffer with this index; the system call then fails with EFAULT.
     fn address_of(&self, index: usize) -> usize {
         let buffer = self.held.get(index);
         buffer.map_or(0, |words| words.as_ptr().expose_provenance())
@@ -473,10 +472,10 @@ fn word_of(chunk: &[u8]) -> u64 {
     u64::from_ne_bytes(word)
 }
 
-/// What a terminal stops its jobs with; last the one that others send, too.
+/// The signals with which a terminal stops jobs. SIGTSTP is last, because other processes send it too.
 const STOP_SIGNALS: [Signal; 3] = [Signal::TTIN, Signal::TTOU, Signal::TSTP];
 
-/// The beginning of the kernel's `struct sigaction`; all that follows is zero.
+/// The beginning of the kernel's `struct sigaction`. All fields after it are zero.
 struct SigAction {
     words: [usize; 2],
 }
@@ -486,7 +485,7 @@ impl SigAction {
     const IGNORE: SigAction = SigAction {
         words: [libc::SIG_IGN, 0],
     };
-    /// Here the flags (an int) come first, and the handler at the next pointer-sized place.
+    /// On MIPS the flags (an int) come first, and the handler is the next pointer-sized field.
     #[cfg(any(target_arch = "mips", target_arch = "mips64"))]
     const IGNORE: SigAction = SigAction {
         words: [0, libc::SIG_IGN],

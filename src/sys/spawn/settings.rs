@@ -11,13 +11,13 @@ use crate::sys::process;
 impl Script {
     // Terminal.
 
-    /// TIOCSCTTY on one of the child's descriptors. It never steals a terminal from another session.
+    /// TIOCSCTTY on one of the child's descriptors. It never takes a terminal from another session.
     pub(crate) fn controlling_terminal(&mut self, label: usize, fd: RawFd) {
         self.call(label, libc::SYS_ioctl, &[fd as usize, libc::TIOCSCTTY as usize, 0]);
     }
 
-    /// TIOCSPGRP with the child's own process group. SIGTTOU, which a background process would get for
-    /// it, is blocked with all others.
+    /// TIOCSPGRP with the child's own process group. The kernel sends SIGTTOU to a background process that makes this
+    /// call. It is blocked here, like all signals.
     pub(crate) fn foreground(&mut self, label: usize, fd: RawFd) {
         self.push(label, libc::SYS_getpgid, [0; 6], Then::Number);
         let args = [fd as usize, libc::TIOCSPGRP as usize, 0, 0, 0, 0];
@@ -49,8 +49,8 @@ impl Script {
         self.call(label, libc::SYS_sched_setaffinity, &[0, bytes.len(), address]);
     }
 
-    /// Writes `value` to the child's own oom_score_adj. `scratch` is a descriptor number that is free by then. (With
-    /// CLONE_VFORK the kernel does not apply the value to the parent, although the memory is shared.)
+    /// Writes `value` to the child's own oom_score_adj. `scratch` is a descriptor number that is free at that time.
+    /// (With CLONE_VFORK the kernel does not apply the value to the parent, although the memory is shared.)
     pub(crate) fn oom_score_adj(&mut self, label: usize, value: i32, scratch: RawFd) {
         let path = self.hold(b"/proc/self/oom_score_adj\0");
         let text = value.to_string();
@@ -62,7 +62,7 @@ impl Script {
         self.call(label, libc::SYS_close, &[scratch as usize]);
     }
 
-    /// prlimit(2) with 64 bits on every architecture; `u64::MAX` is "unlimited".
+    /// prlimit(2) with 64 bits on every architecture; `u64::MAX` means unlimited.
     pub(crate) fn limit(&mut self, label: usize, resource: u32, soft: u64, hard: u64) {
         let pair = self.hold(&[soft.to_ne_bytes(), hard.to_ne_bytes()].concat());
         self.push(
@@ -86,7 +86,7 @@ impl Script {
         );
     }
 
-    /// Adds each of these to the ambient set.
+    /// Adds each of these capabilities to the ambient set.
     pub(crate) fn raise_ambient(&mut self, label: usize, set: u64) {
         for capability in bits(set) {
             let args = [
@@ -101,21 +101,23 @@ impl Script {
         }
     }
 
-    /// Takes everything but `keep` out of the bounding set, as far as it is in there now.
+    /// Removes every capability except those in `keep` from the bounding set. Capabilities that are not in the set now
+    /// need no step.
     pub(crate) fn limit_bounding(&mut self, label: usize, keep: u64) {
         for capability in bits(!keep).filter(|&capability| process::is_in_bounding_set(capability)) {
             self.call(label, libc::SYS_prctl, &[libc::PR_CAPBSET_DROP as usize, capability]);
         }
     }
 
-    /// Lets the permitted set survive the change of the uid; execve undoes it.
+    /// Keeps the permitted set when the uid changes. execve clears this setting.
     pub(crate) fn keep_capabilities(&mut self, label: usize) {
         self.call(label, libc::SYS_prctl, &[libc::PR_SET_KEEPCAPS as usize, 1]);
     }
 
     // The parent's death.
 
-    /// PR_SET_PDEATHSIG; then a look whether the parent is still there: for one that has ended, no signal comes.
+    /// PR_SET_PDEATHSIG, and then a check whether the parent is alive: if it has already ended, the kernel sends no
+    /// signal.
     pub(crate) fn parent_death_signal(&mut self, label: usize, signal: Signal) {
         self.call(
             label,
@@ -137,13 +139,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mask_of_cpus_is_as_long_as_the_last_needs() {
+    fn a_mask_of_cpus_is_as_long_as_the_last_cpu_requires() {
         let mut script = Script::default();
         script.affinity(0, &[1, 64, 130]);
         let [step] = script.steps() else { panic!("{script:?}") };
         assert_eq!((step.nr, step.args[1]), (libc::SYS_sched_setaffinity, 24));
         let address = std::ptr::with_exposed_provenance::<u64>(step.args[2]);
-        // SAFETY: a buffer of the script's with the length that it says.
+        // SAFETY: the address is that of a buffer in the script with this length.
         let mask = unsafe { std::slice::from_raw_parts(address, 3) };
         assert_eq!(mask, [2, 1, 4]);
     }

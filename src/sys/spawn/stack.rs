@@ -1,5 +1,5 @@
-//! The stack of a child between clone and exec. It is a mapping of its own with a guard page below it: a
-//! stack overflow kills the child and does not overwrite the parent's memory.
+//! The stack of a child between clone and exec. It is a mapping of its own with a guard page below it: a stack overflow
+//! kills the child and does not overwrite the parent's memory.
 
 use std::ffi::c_void;
 use std::io;
@@ -56,14 +56,14 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        // SAFETY: this is the whole mapping that `new` made, so the call can't fail. No child runs on it,
-        // because a spawn returns only after its child has left the stack.
+        // SAFETY: this is the whole mapping that `new` made, so the call cannot fail. No child runs on it: a flight
+        // drops its stack only when no child uses the flight.
         unsafe { libc::munmap(self.base.as_ptr(), self.guard + self.size) };
     }
 }
 
-/// The page size in bytes. sysconf(3) can't fail for this name; otherwise the result is 64 KiB, the largest
-/// page size of any architecture.
+/// The page size in bytes. sysconf(3) cannot fail for this name. If it did, the result would be 64 KiB, the largest
+/// page size of the supported architectures.
 fn page_size() -> usize {
     // SAFETY: the call takes a number and reads the auxiliary vector.
     usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(64 * 1024)
