@@ -480,18 +480,21 @@ impl<K: Kernel> Engine<K> {
         Some(self.spawn_now(id))
     }
 
-    /// Begins the next waiting spawn, and returns whether there was one. A pending request of the instance comes first:
-    /// nothing is spawned while its stop is pending.
+    /// Begins the next waiting spawn, or applies the pending request of its instance, which may withdraw the spawn. Returns
+    /// whether there was one.
     fn serve_spawn(&mut self) -> bool {
         while !self.kernel.is_saturated() {
             let Some((id, _)) = self.spawns.pop_front() else { break };
             if !self.awaits_spawn(id) {
                 continue;
             }
-            self.run_pending(id);
+            let had_request = self.run_pending(id);
             if self.awaits_spawn(id) {
                 let input = self.spawn_now(id);
                 self.apply_input(id, input);
+                return true;
+            }
+            if had_request {
                 return true;
             }
         }
@@ -558,8 +561,9 @@ impl<K: Kernel> Engine<K> {
         input
     }
 
-    /// Emits an event for each transition. `ended` is the process that ended with one of them, and its exit record. The event of a start whose
-    /// spawn waits is emitted when the spawn has begun, so that it can name the process, or when it is withdrawn.
+    /// Emits an event for each transition. `ended` is the process that ended with one of them, and its exit record. The
+    /// event of a start whose spawn waits is emitted when the spawn has begun, so that it can name the process, or when it
+    /// is withdrawn.
     fn emit(
         &mut self,
         id: InstanceId,
