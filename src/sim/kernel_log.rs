@@ -34,6 +34,19 @@ pub(super) fn check(host: &mut Host) -> Result<(), Broken> {
     result.and_then(|()| starts_that_wait(host))
 }
 
+/// The engine was told when a program was executed; `None` if it could not be executed.
+fn landed(host: &mut Host, serial: u64, executed: Option<Instant>) -> Result<(), Broken> {
+    if let Some(attempt) = host.attempt_mut(serial) {
+        attempt.spawn = if executed.is_some() {
+            Spawn::Executed
+        } else {
+            Spawn::Failed
+        };
+        attempt.executed = executed;
+    }
+    Ok(())
+}
+
 /// Notes which programs were executed, whether the engine was told or not.
 fn note_executions(host: &mut Host) {
     let world = host.world.borrow();
@@ -66,23 +79,12 @@ fn one(host: &mut Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(),
             serial,
             result: Ok(Sight::Executed(at)),
             ..
-        } => {
-            if let Some(attempt) = host.attempt_mut(serial) {
-                attempt.spawn = Spawn::Executed;
-                attempt.executed = Some(at);
-            }
-            Ok(())
-        }
+        } => landed(host, serial, Some(at)),
         Did::Collect {
             serial,
             result: Ok(Sight::NotExecuted(_)),
             ..
-        } => {
-            if let Some(attempt) = host.attempt_mut(serial) {
-                attempt.spawn = Spawn::Failed;
-            }
-            Ok(())
-        }
+        } => landed(host, serial, None),
         Did::Collect {
             owner,
             serial,
@@ -223,6 +225,12 @@ fn starts_that_wait(host: &mut Host) -> Result<(), Broken> {
     let now = host.world.borrow().now;
     for known in &mut host.model.instances {
         let Some(instance) = host.driver.instances.get(known.id) else {
+            // It has left. A start may have been decided and withdrawn in the same step.
+            let at_last = Attempt {
+                spawn: Spawn::Withdrawn,
+                ..Attempt::waiting(now, 0)
+            };
+            known.attempts.extend(may_wait.then_some(at_last));
             continue;
         };
         // A request that was pending can have been served before a later one was submitted.

@@ -42,9 +42,9 @@ fn caught_up(host: &mut Host) -> Result<(), Broken> {
         let waits = known.attempts.last().is_some_and(|last| last.spawn == Spawn::Waits);
         let instance = host.driver.instances.get(known.id);
         // The event of a start that waits is told when its spawn begins.
-        let state = instance.and_then(|instance| match instance.start {
-            Some((start, _)) if waits => Some(start.from),
-            Some(_) | None => Some(instance.life.state().name()),
+        let state = instance.map(|instance| match instance.start {
+            Some((start, _)) if waits => start.from,
+            Some(_) | None => instance.life.state().name(),
         });
         ensure(known.reported.is_none() || known.reported == state, || {
             format!(
