@@ -640,8 +640,8 @@ fn restarts_that_are_due_at_once_do_not_overtake_a_start_that_waits() {
     let storm = scene.add(&storm);
     let (five, hangs) = five_that_wait(&mut scene);
     scene.set_faults(|faults| faults.exec_fails = 1);
-    scene.ask(storm, Request::Start);
-    scene.ask(hangs, Request::Kill);
+    scene.request(storm, Request::Start);
+    scene.request(hangs, Request::Kill);
     let runs = |scene: &Scene| scene.host.driver.status(scene.id(five, 4)).unwrap().pid;
     for _ in 0..100 {
         // The oracles count how often a start is overtaken.
