@@ -142,6 +142,13 @@ enum Refusal {
     IntoCgroup,
 }
 
+impl InFlight {
+    /// Whether a step of the child has failed, so that the child ends.
+    pub(crate) fn has_failed(&self) -> bool {
+        !self.0.flight.is_in_use() && self.0.flight.failure().is_some()
+    }
+}
+
 impl Spawner {
     /// Maps the stack for a child and reserves descriptors.
     ///

@@ -1,6 +1,6 @@
 //! The engine: gives inputs to the lifecycles, and carries out their decisions.
 //!
-//! It is generic over the [`Kernel`] seam, reads the clock once a call and after each spawn, and does not block. Work
+//! It is generic over the [`Kernel`] seam, reads the clock once a call and after each spawn and execution, and does not block. Work
 //! without a natural end, such as a command for thousands of instances or a thousand deadlines at once, is done in
 //! slices (`turn.rs`). While work is left, the timer is armed for the past, so the set stays readable.
 
@@ -23,7 +23,7 @@ use super::round::{Round, Streak};
 use super::run::{End, EndedRun};
 use crate::command::SpawnError;
 use crate::deadlines::Deadlines;
-use crate::exit::Pid;
+use crate::exit::{ExitRecord, Pid};
 use crate::lifecycle::{
     Action, Cause, Failure, Input, Reaction, Reply, RunEnd, Rung, Scope, State, StateName, Transition, Wanted,
 };
@@ -53,8 +53,10 @@ pub(crate) struct Engine<K: Kernel> {
     pending: usize,
     /// The number of pending requests that wait while the maximum of spawns is in flight.
     held: usize,
-    /// The instances with a spawn that waits until fewer spawns are in flight. An entry may be stale.
-    spawns: VecDeque<InstanceId>,
+    /// The instances with a spawn that waits until fewer spawns are in flight, and since when. An entry may be stale.
+    spawns: VecDeque<(InstanceId, Instant)>,
+    /// The number of instances with a spawn that was decided and has not begun.
+    unspawned: usize,
     /// Whether the next turn is that of a waiting spawn. Otherwise it is that of a pending request.
     is_spawns_turn: bool,
     /// The number of instances with a process.
@@ -102,6 +104,7 @@ impl<K: Kernel> Engine<K> {
             pending: 0,
             held: 0,
             spawns: VecDeque::new(),
+            unspawned: 0,
             is_spawns_turn: false,
             alive: 0,
             seed,
@@ -119,7 +122,8 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    /// Begins a call and reads the clock. Later in the call, the clock is read only after a spawn.
+    /// Begins a call and reads the clock. Later in the call, the clock is read only after a spawn and after the news of an
+    /// execution.
     pub(crate) fn wake(&mut self) {
         self.now = self.kernel.now();
         self.woken = self.now;
@@ -165,11 +169,16 @@ impl<K: Kernel> Engine<K> {
     /// Whether a pending request or spawn can be served now. While the maximum of spawns is in flight, starts wait and
     /// stops do not.
     pub(crate) fn may_serve(&self) -> bool {
+        self.may_serve_from(Instant::NEVER)
+    }
+
+    /// The same, without spawns that wait since a later time.
+    pub(crate) fn may_serve_from(&self, time: Instant) -> bool {
         if self.kernel.is_saturated() {
-            self.pending > self.held
-        } else {
-            self.is_pending() || !self.spawns.is_empty()
+            return self.pending > self.held;
         }
+        let has_waited = self.spawns.front().is_some_and(|&(_, since)| since <= time);
+        self.is_pending() || (self.unspawned > 0 && has_waited)
     }
 
     /// Serves a waiting spawn or a pending request, and returns whether there was one. They alternate: processes that
@@ -331,6 +340,8 @@ impl<K: Kernel> Engine<K> {
         match self.kernel.collect(id.index(), scope > Scope::Process)? {
             Collected::Nothing => return Ok(nothing),
             Collected::Executed => {
+                // The program may have been executed during this call, and its grace must not begin before that.
+                self.now = self.kernel.now();
                 self.apply_input(id, Input::Executed);
             }
             Collected::SpawnFailed(error) => {
@@ -340,7 +351,7 @@ impl<K: Kernel> Engine<K> {
             Collected::Ended(record) => {
                 // If the kernel cannot answer, the others count as alive.
                 let alone = !judges_others || self.kernel.is_empty(id.index(), scope, 0).unwrap_or(false);
-                instance.history.last_exit = Some(record);
+                instance.history.exited(record);
                 if !heard_out {
                     // The process ended after the first look.
                     self.receive_queued();
@@ -378,10 +389,16 @@ impl<K: Kernel> Engine<K> {
             };
             let before = *instance.life.state();
             let reaction = instance.life.handle(&group.policy, input, self.now);
-            let after = instance.life.state().name().is_alive();
-            self.alive = (self.alive + usize::from(after)).saturating_sub(usize::from(before.name().is_alive()));
+            let after = *instance.life.state();
+            let counts = |state: State| [state.name().is_alive(), is_unspawned(&state)].map(usize::from);
+            let ([alive, unspawned], [was_alive, was_unspawned]) = (counts(after), counts(before));
+            self.alive = (self.alive + alive).saturating_sub(was_alive);
+            self.unspawned = (self.unspawned + unspawned).saturating_sub(was_unspawned);
             reply.get_or_insert(reaction.reply);
             next = self.carry_out(id, &reaction);
+        }
+        if self.unspawned == 0 {
+            self.spawns.clear();
         }
         self.follow_up(id);
         reply.unwrap_or(Reply::Ignored)
@@ -424,14 +441,15 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    /// Records the end of a run and releases its process.
-    fn end_run(&mut self, id: InstanceId, reaction: &Reaction) -> Option<Pid> {
+    /// Records the end of a run and releases its process. Returns the process and its exit record. A process that could
+    /// not execute its program has none.
+    fn end_run(&mut self, id: InstanceId, reaction: &Reaction) -> Option<(Pid, Option<ExitRecord>)> {
         let wall = self.kernel.wall();
         let instance = self.instances.get_mut(id)?;
         let number = instance.life.runs().saturating_sub(starts(reaction));
         let process = instance.process.take();
         instance.run_cgroup = None;
-        let exit = instance.history.last_exit.filter(|_| process.is_some());
+        let exit = instance.history.take_exit();
         let end = End::new(
             reaction.end.unwrap_or(RunEnd::Unknown),
             instance.history.last_error.as_ref(),
@@ -443,27 +461,34 @@ impl<K: Kernel> Engine<K> {
         if process.is_some() {
             self.kernel.release(id.index(), Duration::ZERO);
         }
-        process
+        process.map(|pid| (pid, exit))
     }
 
-    /// Spawns a process for an instance. If the maximum of spawns is in flight, the spawn waits in the queue.
+    /// Spawns a process for an instance. If the maximum of spawns is in flight, the spawn waits in the queue. It also waits
+    /// behind the spawns of others that wait: restarts that are due again and again must not keep those waiting for ever.
     fn spawn(&mut self, id: InstanceId) -> Option<Input> {
-        if self.kernel.is_saturated() {
+        let others_wait = self.unspawned > 1;
+        if others_wait || self.kernel.is_saturated() {
             let wall = self.kernel.wall();
             if let Some(instance) = self.instances.get_mut(id) {
                 // The run may be withdrawn before it has a process.
                 instance.history.began(self.now, wall);
             }
-            self.spawns.push_back(id);
+            self.spawns.push_back((id, self.now));
             return None;
         }
         Some(self.spawn_now(id))
     }
 
-    /// Begins the next waiting spawn, and returns whether there was one.
+    /// Begins the next waiting spawn, and returns whether there was one. A pending request of the instance comes first:
+    /// nothing is spawned while its stop is pending.
     fn serve_spawn(&mut self) -> bool {
         while !self.kernel.is_saturated() {
-            let Some(id) = self.spawns.pop_front() else { break };
+            let Some((id, _)) = self.spawns.pop_front() else { break };
+            if !self.awaits_spawn(id) {
+                continue;
+            }
+            self.run_pending(id);
             if self.awaits_spawn(id) {
                 let input = self.spawn_now(id);
                 self.apply_input(id, input);
@@ -476,7 +501,7 @@ impl<K: Kernel> Engine<K> {
     /// Whether a spawn of the instance was decided and has not begun.
     fn awaits_spawn(&self, id: InstanceId) -> bool {
         let instance = self.instances.get(id);
-        instance.is_some_and(|instance| matches!(instance.life.state(), State::Starting { pid: None, .. }))
+        instance.is_some_and(|instance| is_unspawned(instance.life.state()))
     }
 
     fn spawn_now(&mut self, id: InstanceId) -> Input {
@@ -533,9 +558,16 @@ impl<K: Kernel> Engine<K> {
         input
     }
 
-    /// Emits an event for each transition. `ended` is the process that ended with one of them. The event of a start
-    /// whose spawn waits is emitted when the spawn has begun, so that it can name the process, or when it is withdrawn.
-    fn emit(&mut self, id: InstanceId, reaction: &Reaction, ended: Option<Pid>, at: Instant, spawn_waits: bool) {
+    /// Emits an event for each transition. `ended` is the process that ended with one of them, and its exit record. The event of a start whose
+    /// spawn waits is emitted when the spawn has begun, so that it can name the process, or when it is withdrawn.
+    fn emit(
+        &mut self,
+        id: InstanceId,
+        reaction: &Reaction,
+        ended: Option<(Pid, Option<ExitRecord>)>,
+        at: Instant,
+        spawn_waits: bool,
+    ) {
         let wall = self.kernel.wall();
         let still_waits = self.awaits_spawn(id);
         let Some(instance) = self.instances.get_mut(id) else {
@@ -543,21 +575,19 @@ impl<K: Kernel> Engine<K> {
         };
         let waited = instance.start.take_if(|_| !still_waits);
         let waits = |step: &Transition| spawn_waits && step.to == StateName::Starting;
-        instance.start = reaction.transitions().find(waits).or(instance.start);
+        let with_exit = |step: Transition| (step, ended.and_then(|(_, exit)| exit).filter(|_| step.ends_run()));
+        instance.start = reaction.transitions().find(waits).map(with_exit).or(instance.start);
         let current = instance.process;
         let begun = starts(reaction) + u64::from(waited.is_some());
         let mut run = instance.life.runs().saturating_sub(begun);
-        for step in waited
-            .into_iter()
-            .chain(reaction.transitions())
-            .filter(|step| !waits(step))
-        {
+        let told = reaction.transitions().filter(|step| !waits(step)).map(with_exit);
+        for (step, exit) in waited.into_iter().chain(told) {
             let pid = match step {
                 Transition {
                     to: StateName::Starting,
                     ..
                 } => current,
-                Transition { from, .. } if from.is_alive() => ended.or(current),
+                Transition { from, .. } if from.is_alive() => ended.map(|(pid, _)| pid).or(current),
                 Transition { .. } => None,
             };
             run += u64::from(step.to == StateName::Starting);
@@ -572,10 +602,7 @@ impl<K: Kernel> Engine<K> {
                 run,
                 at,
                 wall,
-                exit: instance
-                    .history
-                    .last_exit
-                    .filter(|_| step.ends_run() && ended.is_some()),
+                exit,
                 error: match step.cause {
                     Cause::Failed(Failure::Spawn { .. }) => instance.history.last_error.clone(),
                     _ => None,
@@ -666,6 +693,11 @@ impl<K: Kernel> Engine<K> {
             }
         }
     }
+}
+
+/// Whether a spawn was decided and has not begun.
+const fn is_unspawned(state: &State) -> bool {
+    matches!(state, State::Starting { pid: None, .. })
 }
 
 /// The number of runs that a reaction begins.

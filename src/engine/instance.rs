@@ -11,7 +11,7 @@ use super::spec::{Commands, GroupSpec, NotifyAccess};
 use crate::cgroup::{CgroupDir, CgroupFile};
 use crate::child::Pipes;
 use crate::command::Program;
-use crate::exit::Pid;
+use crate::exit::{ExitRecord, Pid};
 use crate::group::{Roll, Roster};
 use crate::lifecycle::{Lifecycle, Policy, Transition, Wanted};
 
@@ -36,8 +36,9 @@ pub(crate) struct Instance {
     pub(crate) pending: Option<Request>,
     /// Whether the pending request waits because the maximum number of spawns is in flight.
     pub(crate) is_held: bool,
-    /// The transition to `Starting` while the spawn waits. Its event is not emitted yet.
-    pub(crate) start: Option<Transition>,
+    /// The transition to `Starting` and the exit record of the run that it ended, while the spawn waits: the event is not
+    /// emitted yet.
+    pub(crate) start: Option<(Transition, Option<ExitRecord>)>,
     pub(crate) history: History,
 }
 

@@ -118,6 +118,8 @@ pub(crate) struct History {
     pub(crate) last_exit: Option<ExitRecord>,
     /// When the last run ended and how long it lasted; `None` while a run is alive.
     pub(crate) over: Option<(SystemTime, Duration)>,
+    /// The exit record of the current run, if its process was reaped.
+    exit: Option<ExitRecord>,
     start: Instant,
     runs: VecDeque<Run>,
     most: usize,
@@ -132,6 +134,7 @@ impl History {
             last_error: None,
             last_exit: None,
             over: None,
+            exit: None,
             start: Instant::ZERO,
             runs,
             most,
@@ -143,6 +146,17 @@ impl History {
         self.started_at = Some(wall);
         self.last_error = None;
         self.over = None;
+    }
+
+    /// The process of the current run was reaped.
+    pub(crate) const fn exited(&mut self, record: ExitRecord) {
+        self.exit = Some(record);
+        self.last_exit = Some(record);
+    }
+
+    /// The exit record of the current run, which is over.
+    pub(crate) const fn take_exit(&mut self) -> Option<ExitRecord> {
+        self.exit.take()
     }
 
     /// Records the end of the run with this number.

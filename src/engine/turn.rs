@@ -34,7 +34,9 @@ impl<K: Kernel> Engine<K> {
     pub(crate) fn dispatch(&mut self) -> io::Result<Progress> {
         self.round.begin(self.woken, self.kernel.entries());
         let turn = self.turn(Engine::next_descriptor);
-        let is_left = self.may_serve() || self.is_due(self.round.began());
+        // In a storm there are always spawns that wait. Those that began to wait later belong to the next round.
+        let began = self.round.began();
+        let is_left = self.may_serve_from(began) || self.is_due(began);
         let more = self.round.end(is_left);
         let kept = self.answer(turn?, more);
         // The host may have waited since the round began. Then it has used up the edge of an entry that became ready
@@ -123,7 +125,7 @@ impl<K: Kernel> Engine<K> {
         let patience = self.slice.max(SHORTEST_STREAK);
         self.streak.begin(self.woken, patience);
         if self.streak.end(progress, self.kernel.now(), patience) {
-            self.wakes_anew = more || self.is_anything_ready();
+            self.wakes_anew = more || self.may_serve() || self.is_anything_ready();
             return Progress::Nothing;
         }
         progress

@@ -204,6 +204,12 @@ fn going_up() -> Vec<Shape> {
         shape("STARTING, spawn pending", pending, Wanted::Up),
         shape("STARTING, spawn pending, stop requested", pending, Wanted::Down),
         shape("STARTING, in flight", in_flight(Instant::NEVER), Wanted::Up),
+        shape(
+            "STARTING, in flight, with a timeout",
+            in_flight(later(SECOND)),
+            Wanted::Up,
+        )
+        .like("STARTING, in flight"),
         shape("STARTING, alive", starting(NOW, later(SECOND)), Wanted::Up),
         shape("STARTING, alive, deadline passed", late, Wanted::Up).like("STARTING, alive"),
         shape("RUNNING", running(SECOND), Wanted::Up),

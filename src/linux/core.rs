@@ -414,6 +414,11 @@ impl Linux {
         let (in_flight, began) = process.in_flight.take()?;
         let flown = self.spawner.look(in_flight, &process.pidfd);
         if let Flown::Not(in_flight) = flown {
+            let is_held = in_flight.has_failed() && matches!(process.pidfd.look(Wait::Peek), Ok(Look::Held));
+            // The child has ended, and a tracer holds its status. Its descriptor would stay readable in the set.
+            if is_held && matches!(process.watch, Watch::Alive(_)) && self.take_out(process).is_ok() {
+                process.watch = Watch::Late(0);
+            }
             process.in_flight = Some((in_flight, began));
             return Some(Collected::Nothing);
         }

@@ -81,6 +81,7 @@ impl Host {
     // Starting everything.
 
     fn everything_comes_up(&mut self, chance: &mut Chance) -> Result<(), Broken> {
+        self.world.borrow_mut().execute_soon();
         self.settle(SOON + chance.time(), |_| false)?;
         self.come_up()?;
         self.stays_as_it_is()?;
@@ -434,7 +435,7 @@ impl Host {
             let known = self.model.instance(now.id);
             let group = known.and_then(|known| self.model.group(known.group));
             let notify = group.is_some_and(|group| matches!(group.policy.startup, Startup::Notify { .. }));
-            notify && now.state.name() == StateName::Starting
+            notify && matches!(now.state, State::Starting { executed: true, .. })
         });
         if let Some(now) = notifies {
             return Some(Act::Report(now.id, Input::Ready));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::chance::{Chance, OneIn};
-use super::process::{Habits, KILLED, Member};
+use super::process::{Habits, KILLED, Member, Takeoff};
 use crate::exit::Exit;
 use crate::signal::Signal;
 use crate::time::Instant;
@@ -13,6 +13,14 @@ use crate::time::Instant;
 pub(super) struct FaultProfile {
     /// A spawn fails, with any errno.
     pub(super) spawn_fails: OneIn,
+    /// The execution of a program takes any time instead of a short one.
+    pub(super) exec_is_slow: OneIn,
+    /// It hangs until the process is killed.
+    pub(super) exec_hangs: OneIn,
+    /// It fails, after any time, with any errno.
+    pub(super) exec_fails: OneIn,
+    /// A spawn waits for the execution although it could be in flight.
+    pub(super) spawn_waits: OneIn,
     /// A process has ended before its spawn returned.
     pub(super) dead_on_arrival: OneIn,
     /// A signal fails with EPERM, ESRCH, or an unexpected errno.
@@ -37,6 +45,10 @@ impl FaultProfile {
     /// No fault occurs.
     pub(super) const KIND: FaultProfile = FaultProfile {
         spawn_fails: 0,
+        exec_is_slow: 0,
+        exec_hangs: 0,
+        exec_fails: 0,
+        spawn_waits: 0,
         dead_on_arrival: 0,
         signal_fails: 0,
         collect_fails: 0,
@@ -68,7 +80,25 @@ impl FaultProfile {
             arm_fails: often(&[0, 0, 0, 3, 20]),
             call_takes_long: often(&[0, 2, 10]),
             sick: often(&[1, 1, 2, 4]),
+            exec_is_slow: often(&[0, 1, 1, 2, 5]),
+            exec_hangs: often(&[0, 0, 1, 3, 10]),
+            exec_fails: often(&[0, 1, 2, 5, 20]),
+            spawn_waits: often(&[0, 0, 4]),
         }
+    }
+
+    /// How the next process in flight comes to execute its program.
+    pub(super) fn takeoff(&self, chance: &mut Chance) -> Takeoff {
+        let soon = Duration::from_micros(chance.below(300));
+        let late = chance.time();
+        let takes = match () {
+            () if chance.happens(self.exec_hangs) => Duration::MAX,
+            () if chance.happens(self.exec_is_slow) => late,
+            () => chance.pick(&[Duration::ZERO, soon, soon]),
+        };
+        let fails = chance.happens(self.exec_fails).then(|| any_errno(chance));
+        let blocks = chance.happens(2);
+        Takeoff { takes, fails, blocks }
     }
 
     /// The behaviour of the next process.
@@ -115,6 +145,15 @@ const MESSAGES: &[&str] = &[
     "EXTEND_TIMEOUT_USEC=1000",
     "nonsense",
 ];
+
+/// The errno of a spawn that fails.
+pub(super) fn any_errno(chance: &mut Chance) -> i32 {
+    if chance.happens(2) {
+        chance.pick(&[libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENOENT, libc::EACCES])
+    } else {
+        1 + chance.below(133) as i32
+    }
+}
 
 fn any_member(chance: &mut Chance, now: Instant) -> Member {
     Member {

@@ -69,6 +69,8 @@ pub(super) struct Host {
     pub(super) has_gaps: bool,
     /// The number of pushed events before the current step.
     pub(super) pushed: u64,
+    /// Whether another spawn could be in flight before the current step.
+    pub(super) had_room: bool,
     /// A planted fault of the host, which an oracle must notice.
     pub(super) forgets_to_settle: bool,
 }
@@ -80,6 +82,8 @@ pub(super) struct Snapshot {
     pub(super) state: State,
     pub(super) pending: Option<Request>,
     pub(super) serial: Option<u64>,
+    /// Whether the pending request waits until fewer spawns are in flight.
+    pub(super) is_held: bool,
     /// The time of the next look at the process.
     pub(super) look: Option<Instant>,
 }
@@ -124,6 +128,7 @@ impl Host {
             taken: VecDeque::new(),
             has_gaps: false,
             pushed: 0,
+            had_room: true,
             forgets_to_settle: false,
         }
     }
@@ -141,6 +146,7 @@ impl Host {
         self.before.clear();
         self.before.extend(snapshots(&self.driver));
         self.pushed = self.driver.events.pushed();
+        self.had_room = self.world.borrow().has_room();
         self.act = act.clone();
         self.trace(|host| format!("{:>14} {act:?}", host.world.borrow().now.as_nanos()));
         self.tally.steps += 1;
@@ -247,10 +253,23 @@ impl Host {
         let result = self.turn(|driver| driver.process_token(descriptors::process(serial)));
         match owner {
             // Serving what was due first may have left nothing to do for the descriptor.
-            Some(id) if self.before.iter().any(|before| before.is_due(self.woken)) => Ok(Touched::Due(vec![id])),
+            Some(id) if self.was_due() => Ok(Touched::Due(vec![id])),
             Some(id) => self.processed(id, result),
             None => Ok(Touched::Due(Vec::new())),
         }
+    }
+
+    /// Whether something was due or waiting before the step.
+    fn was_due(&self) -> bool {
+        self.before
+            .iter()
+            .any(|before| before.is_due(self.woken, self.had_room))
+    }
+
+    /// Whether something is due or waiting.
+    fn is_due(&self) -> bool {
+        let has_room = self.world.borrow().has_room();
+        snapshots(&self.driver).any(|now| now.is_due(self.woken, has_room))
     }
 
     fn process_ready(&mut self, id: InstanceId) -> Result<Touched, Broken> {
@@ -279,7 +298,7 @@ impl Host {
     /// Handles the timer. It is read first, and counts as disarmed from then on.
     fn timer(&mut self) -> Result<Touched, Broken> {
         let answer = self.turn(|driver| driver.process_token(descriptors::TIMER));
-        let more = self.driver.is_pending() || snapshots(&self.driver).any(|now| now.is_due(self.woken));
+        let more = self.is_due();
         // A host that was kept for long enough gets the answer `Nothing`.
         let is_said = matches!(answer, Ok(Progress::More)) || matches!(answer, Ok(Progress::Nothing));
         ensure(!more || is_said, || {
@@ -299,8 +318,8 @@ impl Host {
         self.world.borrow_mut().note_edges();
         let answer = self.turn(|driver| Ok(driver.run_due()));
         let progress = answer.map_err(|error| error.to_string())?;
-        let more = snapshots(&self.driver).any(|now| now.is_due(self.woken));
-        let nothing = !self.before.iter().any(|before| before.is_due(self.woken));
+        let more = self.is_due();
+        let nothing = !self.was_due();
         if (progress == Progress::More) != more || (progress == Progress::Nothing) != (nothing && !more) {
             return Err(format!(
                 "more: {more}, nothing: {nothing}, and run_due returns {progress:?}"
@@ -328,6 +347,14 @@ impl Host {
 
     fn report(&mut self, id: InstanceId, input: Input) -> Result<Touched, Broken> {
         let known = self.model.instance(id).is_some();
+        let members = &mut self.model.instances;
+        let attempt = members
+            .iter_mut()
+            .find(|known| known.id == id)
+            .and_then(|known| known.attempts.last_mut());
+        if let Some(attempt) = attempt.filter(|_| input == Input::Ready) {
+            attempt.reported_ready_by_host = true;
+        }
         match self.call(|driver| driver.report(id, input)) {
             Err(Error::UnknownInstance(_)) if !known => (),
             Ok(()) | Err(Error::NotAlive(_)) if known => (),
@@ -501,10 +528,21 @@ impl Host {
 }
 
 impl Snapshot {
-    /// Whether something is due or waiting.
-    pub(super) fn is_due(&self, now: Instant) -> bool {
+    /// Whether something is due, or waits and can be served.
+    pub(super) fn is_due(&self, now: Instant, has_room: bool) -> bool {
         let next = self.state.deadline().into_iter().chain(self.look).min();
-        self.pending.is_some() || next.is_some_and(|at| at <= now)
+        self.waits(has_room) || next.is_some_and(|at| at <= now)
+    }
+
+    /// Whether a request or a spawn waits and can be served. A start waits for room.
+    pub(super) fn waits(&self, has_room: bool) -> bool {
+        let is_pending = self.pending.is_some() && !self.is_held;
+        is_pending || (has_room && (self.is_held || self.awaits_spawn()))
+    }
+
+    /// Whether its spawn waits.
+    pub(super) const fn awaits_spawn(&self) -> bool {
+        matches!(self.state, State::Starting { pid: None, .. })
     }
 }
 
@@ -522,6 +560,7 @@ pub(super) fn snapshots(driver: &Engine<SimKernel>) -> impl Iterator<Item = Snap
             id,
             state: *instance.life.state(),
             pending: instance.pending,
+            is_held: instance.is_held,
             serial: serial_of(driver, id),
             look: driver.kernel.look_of(id.index()),
         })

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::act::Act;
 use super::fault_profile::READY;
 use super::host::{Broken, Host, Snapshot};
-use super::model::{Attempt, Group, Instance};
+use super::model::{Attempt, Group, Instance, Spawn};
 use super::oracle::{before, ensure};
 use super::recipe::Label;
 use super::world::{Did, Sight};
@@ -30,7 +30,22 @@ pub(super) fn check(host: &mut Host) -> Result<(), Broken> {
         }
     }
     host.world.borrow_mut().log = log;
-    result
+    note_executions(host);
+    result.and_then(|()| starts_that_wait(host))
+}
+
+/// Notes which programs were executed, whether the engine was told or not.
+fn note_executions(host: &mut Host) {
+    let world = host.world.borrow();
+    let last = host
+        .model
+        .instances
+        .iter_mut()
+        .filter_map(|known| known.attempts.last_mut());
+    for attempt in last.filter(|last| last.spawn == Spawn::InFlight) {
+        let process = world.process(attempt.serial);
+        attempt.executed = process.and_then(|process| process.executed).or(attempt.executed);
+    }
 }
 
 fn one(host: &mut Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(), Broken> {
@@ -40,15 +55,47 @@ fn one(host: &mut Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(),
         return Ok(());
     }
     match *did {
-        Did::Spawn { owner, label, at, made } => spawned(host, owner, label, at, made),
+        Did::Spawn {
+            owner,
+            label,
+            at,
+            made,
+            flies,
+        } => spawned(host, owner, label, at, made, flies),
+        Did::Collect {
+            serial,
+            result: Ok(Sight::Executed(at)),
+            ..
+        } => {
+            if let Some(attempt) = host.attempt_mut(serial) {
+                attempt.spawn = Spawn::Executed;
+                attempt.executed = Some(at);
+            }
+            Ok(())
+        }
+        Did::Collect {
+            serial,
+            result: Ok(Sight::NotExecuted(_)),
+            ..
+        } => {
+            if let Some(attempt) = host.attempt_mut(serial) {
+                attempt.spawn = Spawn::Failed;
+            }
+            Ok(())
+        }
         Did::Collect {
             owner,
             serial,
             hold,
             result: Ok(Sight::Ended(exit)),
         } => {
+            let mut flew = false;
             if let Some(attempt) = host.attempt_mut(serial) {
                 attempt.exit = Some(exit);
+                flew = attempt.spawn == Spawn::InFlight;
+            }
+            if flew {
+                host.tally.saw_end_in_flight();
             }
             held(host, owner, hold)
         }
@@ -122,7 +169,14 @@ fn owner(host: &Host, owner: u32) -> Result<(&Instance, &Group), Broken> {
 }
 
 /// Only a wanted instance is spawned, and with the newest description.
-fn spawned(host: &mut Host, slot: u32, label: Label, at: Instant, made: Result<(u64, Pid), i32>) -> Result<(), Broken> {
+fn spawned(
+    host: &mut Host,
+    slot: u32,
+    label: Label,
+    at: Instant,
+    made: Result<(u64, Pid), i32>,
+    flies: bool,
+) -> Result<(), Broken> {
     let (instance, group) = owner(host, slot)?;
     ensure(instance.wish == Wanted::Up, || {
         format!("{:?} is spawned, and is not wanted", instance.id)
@@ -135,20 +189,73 @@ fn spawned(host: &mut Host, slot: u32, label: Label, at: Instant, made: Result<(
     let attempt = Attempt {
         serial: made.map_or(0, |(serial, _)| serial),
         pid: made.ok().map(|(_, pid)| pid),
-        at,
-        epoch,
-        exit: None,
-        killed: false,
+        spawn: match made {
+            Ok(_) if flies => Spawn::InFlight,
+            Ok(_) => Spawn::Executed,
+            Err(_) => Spawn::Failed,
+        },
+        executed: (made.is_ok() && !flies).then_some(at),
         may_notify,
-        reported_ready: false,
-        refused: 0,
+        ..Attempt::waiting(at, epoch)
     };
     let reported_ready = host.early_reports.contains(&attempt.serial);
+    for other in &mut host.model.instances {
+        let waiting = other.attempts.last_mut().filter(|last| last.spawn == Spawn::Waits);
+        if let Some(waiting) = waiting.filter(|_| other.id != id) {
+            waiting.overtaken += 1;
+        }
+    }
     let instance = host.model.instances.iter_mut().find(|instance| instance.id == id);
-    instance.ok_or("it is not there")?.attempts.push(Attempt {
+    let attempts = &mut instance.ok_or("it is not there")?.attempts;
+    attempts.pop_if(|last| last.spawn == Spawn::Waits);
+    attempts.push(Attempt {
         reported_ready,
         ..attempt
     });
+    Ok(())
+}
+
+/// A start waits only while the maximum of spawns is in flight, or behind another one that waits. If it is not wanted any more, it is withdrawn.
+fn starts_that_wait(host: &mut Host) -> Result<(), Broken> {
+    let waits = |before: &Snapshot| before.awaits_spawn();
+    let may_wait = host.world.borrow().was_saturated.get() || host.before.iter().any(waits);
+    let now = host.world.borrow().now;
+    for known in &mut host.model.instances {
+        let Some(instance) = host.driver.instances.get(known.id) else {
+            continue;
+        };
+        // A request that was pending can have been served before a later one was submitted.
+        let was_pending = |before: &Snapshot| before.id == known.id && before.pending.is_some();
+        let was_pending = host.before.iter().any(was_pending);
+        let state = *instance.life.state();
+        let epoch = host.model.groups.iter().find(|group| group.id == known.group);
+        let epoch = epoch.map_or(0, |group| group.epoch);
+        let begun = instance.life.runs().saturating_sub(known.attempts.len() as u64);
+        ensure(begun <= u64::from(may_wait), || {
+            format!(
+                "{:?} has begun {begun} runs without a spawn, and may: {may_wait}",
+                known.id
+            )
+        })?;
+        if begun > 0 {
+            known
+                .attempts
+                .push(Attempt::waiting(state.since().unwrap_or(now), epoch));
+        }
+        let Some(last) = known.attempts.last_mut() else {
+            continue;
+        };
+        let waits = matches!(state, State::Starting { pid: None, .. });
+        if last.spawn == Spawn::Waits && !waits {
+            ensure(known.wish == Wanted::Down || was_pending, || {
+                format!("the start of {:?} was withdrawn, and it is wanted", known.id)
+            })?;
+            last.spawn = Spawn::Withdrawn;
+        }
+        ensure(waits == (last.spawn == Spawn::Waits), || {
+            format!("{:?} is {state:?}, and its start is {:?}", known.id, last.spawn)
+        })?;
+    }
     Ok(())
 }
 

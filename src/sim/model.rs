@@ -47,7 +47,7 @@ pub(super) struct Instance {
     pub(super) group: GroupId,
     pub(super) number: u32,
     pub(super) wish: Wanted,
-    /// Every spawn, successful or not. Run number n is attempt number n.
+    /// Every run, with a successful spawn or not. Run number n is attempt number n.
     pub(super) attempts: Vec<Attempt>,
     /// When its stop began, the epoch of the policy at that time, and the run.
     pub(super) stopping: Option<(Instant, u32, usize)>,
@@ -64,13 +64,35 @@ pub(super) struct Instance {
     pub(super) as_expected: Option<bool>,
 }
 
+/// How far a spawn has come, as the engine was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spawn {
+    /// It waits until fewer spawns are in flight.
+    Waits,
+    /// It was withdrawn before it began.
+    Withdrawn,
+    /// The process exists, and has not executed its program.
+    InFlight,
+    /// The program was executed.
+    Executed,
+    /// There is no process, or it could not execute its program.
+    Failed,
+}
+
 /// One spawn.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attempt {
     pub(super) serial: u64,
-    /// The pid; `None` if the spawn failed.
+    /// The pid; `None` if there was no process.
     pub(super) pid: Option<Pid>,
     pub(super) at: Instant,
+    pub(super) spawn: Spawn,
+    /// When its program was executed, which the engine may not have been told.
+    pub(super) executed: Option<Instant>,
+    /// The spawns of others that began while this one waited.
+    pub(super) overtaken: u32,
+    /// Whether the host reported that it is ready.
+    pub(super) reported_ready_by_host: bool,
     /// The epoch of the policy at the time of the spawn.
     pub(super) epoch: u32,
     /// How it ended; `None` if it was not collected.
@@ -83,6 +105,31 @@ pub(super) struct Attempt {
     pub(super) reported_ready: bool,
     /// How many signals to it were refused.
     pub(super) refused: u32,
+}
+
+impl Attempt {
+    /// The attempt of a run without a process.
+    pub(super) const fn waiting(at: Instant, epoch: u32) -> Attempt {
+        Attempt {
+            serial: 0,
+            pid: None,
+            at,
+            spawn: Spawn::Waits,
+            executed: None,
+            overtaken: 0,
+            reported_ready_by_host: false,
+            epoch,
+            exit: None,
+            killed: false,
+            may_notify: false,
+            reported_ready: false,
+            refused: 0,
+        }
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.spawn == Spawn::Failed
+    }
 }
 
 /// Why a command must be refused.

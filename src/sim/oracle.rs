@@ -8,11 +8,12 @@ use std::time::Duration;
 use super::act::Act;
 use super::host::{Broken, Host, Snapshot, Touched, serial_of, snapshots};
 use super::kernel_log;
-use super::model::{Group, Instance};
+use super::model::{Attempt, Group, Instance, Spawn};
 use super::process::{Phase, SimProcess};
 use super::recipe::Draft;
 use super::world::{Did, Sight};
 use crate::engine::ids::{GroupId, InstanceId};
+use crate::engine::request::Request;
 use crate::engine::run::End;
 use crate::lifecycle::{Failure, Remaining, Startup, State, Stopping, Wanted};
 use crate::time::Instant;
@@ -166,7 +167,14 @@ fn in_its_time(host: &Host, known: &Instance) -> Result<(), Broken> {
         )
     };
     let was_reported = matches!(host.act, Act::Report(..)) || host.world.borrow().log.iter().any(is_report);
-    let uptime = host.world.borrow().now.saturating_duration_since(since);
+    let now_is = host.world.borrow().now;
+    let executed = known.attempts.last().and_then(|attempt| attempt.executed);
+    let began = match now {
+        // A grace begins with the execution.
+        State::Running { .. } if !was_reported => executed.ok_or("it runs before its program is executed")?,
+        _ => since,
+    };
+    let uptime = now_is.saturating_duration_since(began);
     let limit = match (now, group.policy.startup) {
         (State::Running { .. }, _) if was_reported => return Ok(()),
         (State::Running { .. }, Startup::Grace(grace)) => grace,
@@ -235,15 +243,59 @@ fn one_instance(host: &Host, known: &Instance) -> Result<(), Broken> {
         || format!("it is to leave, nothing keeps it, and it is there: {state:?}"),
     )?;
     let serial = serial_of(&host.driver, known.id);
-    process_of(host, known.id, &state, serial)
+    process_of(host, known.id, &state, serial)?;
+    flight_of(host, known, &state, serial)
 }
+
+/// The engine knows that a program was executed, or was not, exactly as the kernel has told. A grace begins with the
+/// execution, and a start that waits is not overtaken again and again.
+fn flight_of(host: &Host, known: &Instance, state: &State, serial: Option<u64>) -> Result<(), Broken> {
+    let Some(attempt) = known.attempts.last() else {
+        return Ok(());
+    };
+    let world = host.world.borrow();
+    let process = serial.and_then(|serial| world.process(serial));
+    let is_in_flight = process.is_some_and(SimProcess::is_in_flight);
+    let was_told = attempt.spawn == Spawn::Executed;
+    match *state {
+        State::Starting {
+            pid: Some(_), executed, ..
+        } => {
+            // A process that was killed in flight may have ended, and have no status yet.
+            let has_ended = process.is_some_and(|process| process.phase != Phase::Alive && process.executed.is_none());
+            ensure(executed != (is_in_flight || has_ended), || {
+                format!("its spawn is in flight: {is_in_flight}, and it is {state:?}")
+            })?;
+            ensure(executed == was_told, || {
+                format!("its spawn is {:?}, and it is {state:?}", attempt.spawn)
+            })?;
+        }
+        State::Starting { pid: None, .. } => {
+            let others = host.model.instances.len() + host.model.departed.len();
+            let most = 2 * u32::try_from(others).unwrap_or(u32::MAX) + MOST_OVERTAKEN;
+            ensure(attempt.overtaken <= most, || {
+                format!("its start waits, and {} others have begun", attempt.overtaken)
+            })?;
+        }
+        State::Running { .. } => {
+            ensure(attempt.executed.is_some() || attempt.reported_ready_by_host, || {
+                "it runs before its program is executed".into()
+            })?;
+        }
+        State::Stopped | State::Stopping(_) | State::Exited { .. } | State::Backoff { .. } | State::Fatal { .. } => {}
+    }
+    Ok(())
+}
+
+/// How many spawns a start may be overtaken by that were already decided, besides two of each other instance.
+const MOST_OVERTAKEN: u32 = 4;
 
 /// A sender is accepted by its pid until its process has ended, and no longer.
 fn check_notify_pid(host: &Host, known: &Instance) -> Result<(), Broken> {
     let Some(attempt) = known.attempts.last() else {
         return Ok(());
     };
-    let may_notify = attempt.may_notify && attempt.exit.is_none() && attempt.pid.is_some();
+    let may_notify = attempt.may_notify && attempt.exit.is_none() && !attempt.has_failed();
     let known_by = |pid| host.driver.notify_pids.get(&pid) == Some(&known.id);
     ensure(attempt.pid.is_none_or(|pid| known_by(pid) == may_notify), || {
         format!("it may notify: {may_notify}, {:?}", host.driver.notify_pids)
@@ -255,7 +307,8 @@ fn process_of(host: &Host, id: InstanceId, state: &State, serial: Option<u64>) -
     let world = host.world.borrow();
     let process = serial.and_then(|serial| world.process(serial));
     let Some(process) = process else {
-        return ensure(!state.name().is_alive() && serial.is_none(), || {
+        let may_be_alive = state.name().is_alive() && !matches!(state, State::Starting { pid: None, .. });
+        return ensure(!may_be_alive && serial.is_none(), || {
             format!("no process is left, and it is {state:?}")
         });
     };
@@ -293,7 +346,8 @@ fn no_other_instance_was_changed(host: &Host, touched: &Touched, rolling: &[Grou
     };
     let mut now = snapshots(&host.driver).peekable();
     for before in &host.before {
-        let is_due = before.is_due(host.woken);
+        // Room may have been made in this step.
+        let is_due = before.is_due(host.woken, true);
         let meant = match touched {
             Touched::These(these) => these.contains(&before.id),
             Touched::Due(these) => is_due || these.contains(&before.id),
@@ -383,8 +437,13 @@ fn the_whole(host: &Host) -> Result<(), Broken> {
             world.processes.len()
         )
     })?;
-    let waits = snapshots(&host.driver).any(|now| now.pending.is_some());
-    let quiet = world.processes.is_empty() && !waits;
+    let has_room = world.has_room();
+    let waits = snapshots(&host.driver).any(|now| now.waits(has_room));
+    let is_pending = snapshots(&host.driver).any(|now| now.pending.is_some() || now.awaits_spawn());
+    let quiet = world.processes.is_empty() && !is_pending;
+    let holds_back = |now: &Snapshot| now.is_held && matches!(now.pending, Some(Request::Stop | Request::Kill));
+    let held = snapshots(&host.driver).find(holds_back);
+    ensure(held.is_none(), || format!("a stop waits for room: {held:?}"))?;
     ensure(host.driver.is_quiet() == quiet, || {
         format!("quiet: {}, and it is {quiet}", host.driver.is_quiet())
     })?;
@@ -399,6 +458,13 @@ fn the_whole(host: &Host) -> Result<(), Broken> {
         )
     })?;
     let looked_at = |process: &SimProcess| process.is_ready() || process.look.is_some_and(|at| at != Instant::NEVER);
+    let unseen = world
+        .processes
+        .iter()
+        .find(|process| process.is_in_flight() && process.look.is_none_or(|at| at == Instant::NEVER));
+    ensure(unseen.is_none(), || {
+        format!("nothing looks at a spawn in flight: {unseen:?}")
+    })?;
     let forgotten = world
         .processes
         .iter()
@@ -452,7 +518,7 @@ pub(super) fn status(host: &Host, id: InstanceId) -> Result<(), Broken> {
     ensure(status.last_exit.map(|record| record.exit) == exit, || {
         format!("the last exit is {:?}, and it was {exit:?}", status.last_exit)
     })?;
-    let failed = last.is_some_and(|attempt| attempt.pid.is_none());
+    let failed = last.is_some_and(Attempt::has_failed);
     ensure(status.last_error.is_some() == failed, || {
         format!(
             "the last error is {:?}; the last spawn failed: {failed}",
@@ -482,10 +548,15 @@ fn remembered_runs(host: &Host, known: &Instance) -> Result<(), Broken> {
         let attempt = attempt.ok_or_else(|| format!("there was no such run: {run:?}"))?;
         let exit = run.exit.map(|record| record.exit);
         let spawned = !matches!(run.end, End::NotSpawned(_));
+        let pid = attempt.pid.filter(|_| !attempt.has_failed());
+        let withdrawn = attempt.spawn == Spawn::Withdrawn;
         ensure(
-            run.pid == attempt.pid && exit == attempt.exit && spawned == attempt.pid.is_some(),
+            run.pid == pid && exit == attempt.exit && spawned != attempt.has_failed(),
             || format!("{run:?} was {attempt:?}"),
         )?;
+        ensure(!withdrawn || run.end == End::Stopped, || {
+            format!("{run:?} was withdrawn")
+        })?;
     }
     let over = known.attempts.len() - usize::from(instance.life.state().name().is_alive());
     ensure(

@@ -5,14 +5,15 @@
 
 use super::campaign::Episode;
 use super::chance::mix;
-use super::host::{Host, snapshots};
-use super::world::Taken;
+use super::host::{Host, Snapshot, snapshots};
+use super::process::SimProcess;
+use super::world::{Planted, Taken};
 use crate::engine::event::Event;
 use crate::engine::ids::InstanceId;
 use crate::engine::kernel::Kernel;
 use crate::engine::request::Request;
 use crate::exit::Exit;
-use crate::lifecycle::{Input, StateName};
+use crate::lifecycle::{Input, State, StateName};
 use crate::time::Instant;
 
 /// The largest number of episodes in which a planted fault may go unnoticed.
@@ -225,4 +226,102 @@ fn that_an_orphan_is_told_twice() {
         }
     };
     is_noticed(meddle, "is reported, and");
+}
+
+/// Plants a fault in the kernel's side, at most this many spawns in flight.
+#[track_caller]
+fn is_noticed_in_flight(planted: Planted, most: usize, as_what: &str) {
+    let meddle = |host: &mut Host| {
+        let mut world = host.world.borrow_mut();
+        world.planted = Some(planted);
+        world.most_in_flight = most;
+    };
+    is_noticed(meddle, as_what);
+}
+
+#[test]
+fn that_the_news_of_an_execution_is_lost() {
+    let meddle = |host: &mut Host| {
+        let mut world = host.world.borrow_mut();
+        let executed = |process: &&mut SimProcess| process.is_in_flight() && process.executed.is_some();
+        let lost = world.processes.iter_mut().find(executed).map(SimProcess::forget_flight);
+        world.in_flight -= usize::from(lost.is_some());
+    };
+    is_noticed(meddle, "its spawn is in flight: false, and it is Starting");
+}
+
+#[test]
+fn that_a_process_counts_as_executed_when_it_is_cloned() {
+    is_noticed_in_flight(
+        Planted::ExecutedAtClone,
+        32,
+        "it runs before its program is executed|its spawn is in flight: true, and it is Starting",
+    );
+}
+
+#[test]
+fn that_an_execution_is_made_up() {
+    let meddle = |host: &mut Host| {
+        let in_flight = |now: &Snapshot| {
+            matches!(
+                now.state,
+                State::Starting {
+                    executed: false,
+                    pid: Some(_),
+                    ..
+                }
+            )
+        };
+        let id = snapshots(&host.driver).find(in_flight).map(|now| now.id);
+        if let Some(id) = id {
+            host.driver.apply_input(id, Input::Executed);
+        }
+    };
+    is_noticed(
+        meddle,
+        "it runs before its program is executed|its spawn is in flight: true, and it is Starting",
+    );
+}
+
+#[test]
+fn that_a_failed_execution_is_reported_as_an_end() {
+    is_noticed_in_flight(
+        Planted::FailureAsEnd,
+        32,
+        "was Attempt|it ended like this: None|it may speak",
+    );
+}
+
+#[test]
+fn that_a_kill_in_flight_is_reported_as_a_failed_execution() {
+    is_noticed_in_flight(
+        Planted::EndAsFailure,
+        32,
+        "was Attempt|it ended like this|it was spawned",
+    );
+}
+
+#[test]
+fn that_the_place_of_a_spawn_killed_in_flight_is_kept() {
+    is_noticed_in_flight(Planted::SlotKept, 1, "something waits, and the timer is armed for");
+}
+
+#[test]
+fn that_the_maximum_of_spawns_in_flight_is_exceeded() {
+    is_noticed_in_flight(
+        Planted::NoLimit,
+        1,
+        "a spawn begins while 1 are in flight, and 1 may be",
+    );
+}
+
+#[test]
+fn that_a_spawn_in_flight_is_not_looked_at_again() {
+    let meddle = |host: &mut Host| {
+        let mut world = host.world.borrow_mut();
+        if let Some(process) = world.processes.iter_mut().find(|process| process.is_in_flight()) {
+            process.look = Some(Instant::NEVER);
+        }
+    };
+    is_noticed(meddle, "nothing looks at a spawn in flight");
 }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use crate::exit::{Exit, Pid};
+use crate::launcher::next_look;
 use crate::signal::Signal;
 use crate::time::Instant;
 
-/// The behaviour of a process.
+/// The behaviour of a process. All times are counted from the execution of its program.
 #[derive(Clone, Debug)]
 pub(super) struct Habits {
     /// When it ends by itself, counted from its start; `None` for never.
@@ -48,6 +49,41 @@ pub(super) struct Place {
     pub(super) socket: bool,
 }
 
+/// How a process comes to execute its program, if its spawn is in flight.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Takeoff {
+    /// How long the execution takes; `Duration::MAX` if it hangs until the process is killed.
+    pub(super) takes: Duration,
+    /// The errno of an execution that fails.
+    pub(super) fails: Option<i32>,
+    /// Whether signals are blocked meanwhile. Otherwise they have their default effect.
+    pub(super) blocks: bool,
+}
+
+/// A spawn in flight, until the supervisor has learned how it ended.
+#[derive(Debug)]
+struct Flight {
+    began: Instant,
+    blocks: bool,
+    /// What the process does after the execution.
+    habits: Habits,
+    /// When the execution ends, and the errno of one that fails; `None` after that.
+    ends: Option<(Instant, Option<i32>)>,
+    /// The errno of the execution that failed.
+    failed: Option<i32>,
+}
+
+/// How a spawn in flight ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Landing {
+    /// The program was executed at this time.
+    Executed(Instant),
+    /// The execution failed, and the process was reaped.
+    Failed(i32),
+    /// The process ended before that, and was not reaped.
+    Killed,
+}
+
 /// The phase of a process's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -73,11 +109,16 @@ pub(super) struct SimProcess {
     pub(super) exit: Exit,
     /// Whether it leads a process group.
     pub(super) leads: bool,
+    /// Whether it has a readiness descriptor.
+    has_ready_fd: bool,
     /// Whether it has the address of the notify socket.
     pub(super) socket: bool,
     /// The cgroup it was started in.
     pub(super) home: Option<String>,
     pub(super) others: Vec<Member>,
+    /// When it executed its program.
+    pub(super) executed: Option<Instant>,
+    flight: Option<Flight>,
     /// Whether its cgroup has become empty and the descriptor was not read since.
     news: bool,
     readiness: Option<(Instant, bool)>,
@@ -91,13 +132,17 @@ pub(super) struct SimProcess {
     stops: Option<Instant>,
     /// The time before which its status is not available, although it has ended, because a tracer holds it.
     held: Option<Instant>,
-    /// The time of the next look, while its descriptor is out of the set.
+    /// The time of the next look, while its descriptor is out of the set or its spawn is in flight.
     pub(super) look: Option<Instant>,
     looks: u32,
+    /// Whether its descriptor is out of the set.
+    is_out: bool,
     killed: Option<Instant>,
     ends_on_signal: Option<(Duration, Exit)>,
     dying: Duration,
     stopped: bool,
+    /// When it was last continued.
+    continued: Instant,
     /// Whether it has got a signal that ends it.
     has_fatal_signal: bool,
     /// A signal that arrived while it was stopped.
@@ -112,8 +157,18 @@ pub(super) const KILLED: Exit = Exit::Signal {
 /// The longest time that SIGKILL takes in a world without faults.
 pub(super) const SOON: Duration = Duration::from_millis(300);
 
+/// How long a process takes to close its files after its execution has failed.
+const CLOSING: Duration = Duration::from_micros(10);
+
 impl SimProcess {
-    pub(super) fn new(id: (u64, Pid), owner: u32, place: Place, habits: Habits, now: Instant) -> SimProcess {
+    /// A process that has executed its program; with `takeoff`, one that has not yet.
+    pub(super) fn new(
+        id: (u64, Pid),
+        owner: u32,
+        place: Place,
+        (habits, takeoff): (Habits, Option<Takeoff>),
+        now: Instant,
+    ) -> SimProcess {
         let (serial, pid) = id;
         let Place {
             leads,
@@ -121,52 +176,101 @@ impl SimProcess {
             has_ready_fd,
             socket,
         } = place;
-        let mut messages: Vec<_> = habits
-            .messages
-            .iter()
-            .filter(|_| socket)
-            .map(|&(after, text)| (now.saturating_add(after), text))
-            .collect();
-        messages.sort_by_key(|&(at, _)| std::cmp::Reverse(at));
-        SimProcess {
+        let mut process = SimProcess {
             serial,
             pid,
             owner,
             phase: Phase::Alive,
             exit: Exit::Unknown,
-            others: if leads || home.is_some() {
-                habits.others
-            } else {
-                Vec::new()
-            },
+            others: Vec::new(),
+            executed: None,
+            flight: None,
             leads,
+            has_ready_fd,
             socket,
             home,
             news: false,
-            readiness: habits
-                .readiness
-                .filter(|_| has_ready_fd)
-                .map(|(after, ready)| (now.saturating_add(after), ready)),
+            readiness: None,
             unread_report: None,
-            messages,
+            messages: Vec::new(),
             sent: Vec::new(),
-            ends: habits.ends.map(|(after, exit)| (now.saturating_add(after), exit)),
-            stops: habits.stops.map(|after| now.saturating_add(after)),
+            ends: None,
+            stops: None,
             held: None,
             look: None,
             looks: 0,
+            is_out: false,
             killed: None,
-            ends_on_signal: habits.ends_on_signal,
+            ends_on_signal: None,
             dying: habits.dying,
             stopped: false,
+            continued: now,
             has_fatal_signal: false,
             unseen: None,
+        };
+        match takeoff {
+            None => process.execute(habits, now),
+            Some(Takeoff { takes, fails, blocks }) => {
+                process.flight = Some(Flight {
+                    began: now,
+                    blocks,
+                    habits,
+                    ends: Some((now.saturating_add(takes), fails)),
+                    failed: None,
+                });
+                process.schedule_look(now);
+            }
         }
+        process
+    }
+
+    /// Executes its program.
+    fn execute(&mut self, habits: Habits, now: Instant) {
+        self.executed = Some(now);
+        let sent = habits.messages.iter().filter(|_| self.socket);
+        self.messages = sent.map(|&(after, text)| (now.saturating_add(after), text)).collect();
+        self.messages.sort_by_key(|&(at, _)| std::cmp::Reverse(at));
+        if self.leads || self.home.is_some() {
+            self.others = habits.others;
+        }
+        let said = habits.readiness.filter(|_| self.has_ready_fd);
+        self.readiness = said.map(|(after, ready)| (now.saturating_add(after), ready));
+        self.ends = habits.ends.map(|(after, exit)| (now.saturating_add(after), exit));
+        self.stops = habits.stops.map(|after| now.saturating_add(after));
+        self.ends_on_signal = habits.ends_on_signal;
+        if let Some(unseen) = self.unseen.take() {
+            self.react(unseen, now);
+        }
+    }
+
+    /// Whether the supervisor has not learned how its spawn ended.
+    pub(super) const fn is_in_flight(&self) -> bool {
+        self.flight.is_some()
+    }
+
+    /// Forgets that its spawn is in flight, so that nothing reports the execution.
+    pub(super) fn forget_flight(&mut self) {
+        self.flight = None;
+        self.look = None;
+    }
+
+    /// Looks at a spawn in flight. `None` if it still is in flight.
+    pub(super) fn land(&mut self, now: Instant) -> Option<Landing> {
+        let flight = self.flight.as_ref()?;
+        let landing = match (flight.failed, self.executed) {
+            (Some(_), _) if self.phase == Phase::Alive || self.is_held(now) => return None,
+            (Some(errno), _) => Landing::Failed(errno),
+            (None, Some(at)) => Landing::Executed(at),
+            (None, None) if self.phase == Phase::Alive => return None,
+            (None, None) => Landing::Killed,
+        };
+        self.flight = None;
+        Some(landing)
     }
 
     /// Whether a descriptor of it is readable.
     pub(super) fn is_ready(&self) -> bool {
-        (self.phase == Phase::Zombie && self.look.is_none())
+        (self.phase == Phase::Zombie && !self.is_out)
             || (self.phase == Phase::Held && self.news)
             || self.unread_report.is_some()
     }
@@ -180,7 +284,7 @@ impl SimProcess {
     pub(super) fn is_watched(&self) -> bool {
         match self.phase {
             Phase::Alive => true,
-            Phase::Zombie => self.look.is_none() || self.unread_report.is_some(),
+            Phase::Zombie => !self.is_out || self.unread_report.is_some(),
             Phase::Held => self.home.is_some() || self.unread_report.is_some(),
             Phase::Reaped => false,
         }
@@ -201,11 +305,21 @@ impl SimProcess {
         self.held.filter(|_| self.phase == Phase::Zombie)
     }
 
-    /// Takes its descriptor out of the set after a look that found nothing, and sets the time of the next look.
-    pub(super) fn look_later(&mut self, now: Instant) {
-        let wait = Duration::from_millis(1 << self.looks.min(7));
-        self.look = Some(now.saturating_add(wait));
-        self.looks += 1;
+    /// Takes its descriptor out of the set, because its status is not available.
+    pub(super) fn take_out(&mut self) {
+        self.is_out = true;
+    }
+
+    /// Sets the time of the next look after it was collected, if it needs one.
+    pub(super) fn schedule_look(&mut self, now: Instant) {
+        self.look = match &self.flight {
+            Some(flight) => Some(next_look(now, flight.began)),
+            None if self.is_out && self.phase == Phase::Zombie => {
+                self.looks += 1;
+                Some(now.saturating_add(Duration::from_millis(1 << (self.looks - 1).min(7))))
+            }
+            None => None,
+        };
     }
 
     /// Reads the descriptor of its cgroup. Returns whether the cgroup is empty.
@@ -231,14 +345,29 @@ impl SimProcess {
     /// From now on it stays alive and reacts to signals. Past events are not undone.
     pub(super) fn mend(&mut self, now: Instant) {
         let soon = now.saturating_add(SOON);
-        self.ends = self
-            .ends
-            .filter(|_| self.has_fatal_signal)
-            .map(|(at, exit)| (at.min(soon), exit));
+        let stays = self.executed.is_some() && !self.has_fatal_signal;
+        self.ends = self.ends.filter(|_| !stays).map(|(at, exit)| (at.min(soon), exit));
+        if let Some(flight) = &mut self.flight {
+            flight.habits.ends = None;
+            flight.habits.stops = None;
+            flight.habits.ends_on_signal = flight
+                .habits
+                .ends_on_signal
+                .map(|(_, exit)| (Duration::from_millis(10), exit));
+        }
         self.ends_on_signal = self.ends_on_signal.map(|(_, exit)| (Duration::from_millis(10), exit));
         self.dying = self.dying.min(SOON);
         self.held = self.held.map(|until| until.min(soon));
         self.killed = self.killed.map(|at| at.min(soon));
+    }
+
+    /// Its execution takes no longer than this from now on.
+    pub(super) fn execute_within(&mut self, time: Duration, now: Instant) {
+        if let Some(flight) = self.flight.as_mut().filter(|flight| flight.ends.is_some()) {
+            self.stopped = false;
+            let soon = now.saturating_add(time);
+            flight.ends = flight.ends.map(|(at, failed)| (at.min(soon), failed));
+        }
     }
 
     /// From now on it ignores every signal but SIGKILL.
@@ -254,15 +383,24 @@ impl SimProcess {
             .filter(|member| member.alive)
             .map(|member| member.ends);
         let ends = self.ends.filter(|_| !self.stopped).map(|(at, _)| at);
-        let report = self.readiness.filter(|_| !self.stopped).map(|(at, _)| at);
-        let message = self.messages.last().filter(|_| !self.stopped).map(|&(at, _)| at);
-        let own = [ends, self.stops, self.killed, report, message].into_iter().flatten();
+        let says = self.readiness.filter(|_| !self.stopped).map(|(at, _)| at);
+        let tells = self.messages.last().filter(|_| !self.stopped).map(|&(at, _)| at);
+        let flight = self.flight.as_ref().and_then(|flight| flight.ends);
+        let executes = flight
+            .filter(|_| !self.stopped && self.killed.is_none())
+            .map(|(at, _)| at);
+        let own = [ends, self.stops, self.killed, says, tells, executes]
+            .into_iter()
+            .flatten();
         let own = own.filter(|_| self.phase == Phase::Alive);
         own.chain(members).filter(|&at| at != Instant::NEVER).min()
     }
 
     /// Advances its time.
     pub(super) fn pass(&mut self, now: Instant) {
+        if self.phase == Phase::Alive {
+            self.end_flight(now);
+        }
         self.lose(|member| member.ends <= now);
         if self.phase != Phase::Alive {
             return;
@@ -298,6 +436,30 @@ impl SimProcess {
         }
     }
 
+    /// Ends the execution of its program, if it is time.
+    fn end_flight(&mut self, now: Instant) {
+        let first = self.ends.map(|(at, _)| at);
+        let is_time = |&mut (at, _): &mut (Instant, _)| at <= now && first.is_none_or(|end| at < end);
+        // After SIGKILL a process executes nothing, however long it hangs in the kernel.
+        let stopped = self.stopped || self.killed.is_some();
+        let Some(flight) = &mut self.flight else { return };
+        let Some((at, fails)) = flight.ends.take_if(|ends| !stopped && is_time(ends)) else {
+            return;
+        };
+        // A process that was stopped goes on when it is continued.
+        let at = at.max(self.continued);
+        match fails {
+            Some(errno) => {
+                flight.failed = Some(errno);
+                self.ends = Some((at.saturating_add(CLOSING), Exit::Code(127)));
+            }
+            None => {
+                let habits = flight.habits.clone();
+                self.execute(habits, at);
+            }
+        }
+    }
+
     /// Delivers a signal to it.
     pub(super) fn receive(&mut self, signal: Signal, now: Instant) {
         if self.phase != Phase::Alive {
@@ -310,12 +472,17 @@ impl SimProcess {
             Signal::STOP => self.stopped = true,
             Signal::CONT => {
                 self.stopped = false;
+                self.continued = now;
                 // SIGCONT discards a pending stop signal.
                 if let Some(unseen) = self.unseen.take().filter(|signal| !signal.is_stop()) {
-                    self.react(unseen, now);
+                    if self.blocks() {
+                        self.unseen = Some(unseen);
+                    } else {
+                        self.react(unseen, now);
+                    }
                 }
             }
-            other if self.stopped => self.unseen = Some(other),
+            other if self.stopped || self.blocks() => self.unseen = Some(other),
             other => self.react(other, now),
         }
         self.pass(now);
@@ -339,7 +506,20 @@ impl SimProcess {
         self.news |= self.home.is_some() && before && !self.is_populated();
     }
 
+    /// Whether signals are blocked until its program is executed.
+    fn blocks(&self) -> bool {
+        self.executed.is_none() && self.flight.as_ref().is_some_and(|flight| flight.blocks)
+    }
+
     fn react(&mut self, signal: Signal, now: Instant) {
+        if self.executed.is_none() {
+            // The child of a spawn has no handlers.
+            self.stopped |= signal.is_stop();
+            let ends = signal.is_fatal() && self.ends.is_none();
+            let exit = Exit::Signal { signal, core: false };
+            self.ends = self.ends.or(ends.then_some((now, exit)));
+            return;
+        }
         let Some((after, exit)) = self.ends_on_signal else {
             self.stopped |= signal.is_stop();
             return;

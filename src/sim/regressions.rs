@@ -6,10 +6,10 @@ use super::act::Act;
 use super::chance::Chance;
 use super::fault_profile::FaultProfile;
 use super::host::{Host, serial_of};
-use super::process::Member;
+use super::process::{Member, Takeoff};
 use super::recipe::{Draft, Recipe};
 use super::world::{Did, World};
-use crate::engine::event::Event;
+use crate::engine::event::{Event, TransitionEvent};
 use crate::engine::ids::{GroupId, InstanceId, Target};
 use crate::engine::request::Request;
 use crate::group::Rolling;
@@ -56,8 +56,14 @@ fn changed(draft: &Draft) -> Draft {
 
 impl Scene {
     fn new() -> Scene {
+        Scene::in_flight(0)
+    }
+
+    /// A scene with at most this many spawns in flight. With 0, each spawn waits for the execution.
+    fn in_flight(most: usize) -> Scene {
         let mut world = World::new(1);
         world.faults = FaultProfile::KIND;
+        world.most_in_flight = most;
         Scene {
             host: Host::new(world, 4_096, None),
         }
@@ -158,6 +164,25 @@ impl Scene {
         };
         let mut world = self.host.world.borrow_mut();
         world.process_mut(serial).unwrap().others.push(child);
+    }
+
+    /// The next execution takes this long, and fails with this errno if there is one.
+    fn executes(&mut self, takes: Duration, fails: Option<i32>) {
+        self.host.world.borrow_mut().next_takeoff = Some(Takeoff {
+            takes,
+            fails,
+            blocks: true,
+        });
+    }
+
+    /// The last transition to a state in the events. The events are fetched by this call.
+    fn last_transition(&mut self, to: StateName) -> TransitionEvent {
+        let events = std::iter::from_fn(|| self.host.driver.next_event());
+        let steps = events.filter_map(|event| match event {
+            Event::Transition(step) if step.to == to => Some(step),
+            _ => None,
+        });
+        steps.last().unwrap()
     }
 
     /// The number of spawns in the last step.
@@ -479,4 +504,128 @@ fn a_ladder_that_became_shorter_still_ends_in_sigkill() {
     scene.reload(group, &spec);
     scene.wait(SECOND);
     assert_eq!(scene.state(group, 0), StateName::Stopped);
+}
+
+const HANGS: Duration = Duration::MAX;
+
+#[test]
+fn a_start_that_fails_in_flight_has_no_exit_record_of_an_earlier_run() {
+    let mut scene = Scene::in_flight(1);
+    let group = scene.add(&draft(1));
+    let id = scene.id(group, 0);
+    scene.request(group, Request::Start);
+    scene.wait(SECOND);
+    scene.request(group, Request::Kill);
+    scene.wait(SECOND);
+    scene.executes(SECOND, Some(libc::ENOENT));
+    scene.request(group, Request::Start);
+    scene.wait(SECOND * 2);
+    let status = scene.host.driver.status(id).unwrap();
+    assert_eq!(status.state.name(), StateName::Backoff);
+    assert_eq!(status.last_exit.unwrap().exit.signal(), Some(Signal::KILL));
+    assert_eq!(scene.last_transition(StateName::Backoff).exit, None);
+    let instance = scene.host.driver.instances.get(id).unwrap();
+    let run = instance.history.runs().last().unwrap();
+    assert_eq!((run.number, run.pid, run.exit), (2, None, None));
+}
+
+#[test]
+fn a_restart_that_waits_is_told_with_the_exit_record_of_the_run_before() {
+    let mut scene = Scene::in_flight(1);
+    let (first, second) = (
+        scene.add(&draft(1)),
+        scene.add(&Draft {
+            name: "mail",
+            ..draft(1)
+        }),
+    );
+    scene.request(first, Request::Start);
+    scene.wait(SECOND);
+    scene.request(first, Request::Restart);
+    scene.executes(HANGS, None);
+    scene.request(second, Request::Start);
+    scene.wait(SECOND);
+    assert_eq!(scene.states(first), [StateName::Starting]);
+    scene.request(second, Request::Kill);
+    scene.wait(SECOND);
+    let step = scene.last_transition(StateName::Starting);
+    assert_eq!((step.from, step.run), (StateName::Stopping, 2));
+    assert!(step.exit.is_some());
+}
+
+/// Five instances with spawns that wait, because another process hangs in flight. Its group is returned second.
+fn five_that_wait(scene: &mut Scene) -> (GroupId, GroupId) {
+    let mut five = draft(5);
+    five.policy.backoff = Delay::Fixed(SECOND * 2);
+    let five = scene.add(&five);
+    let hangs = scene.add(&Draft {
+        name: "mail",
+        ..draft(1)
+    });
+    scene.set_faults(|faults| faults.spawn_fails = 1);
+    scene.ask_and_serve_all(five, Request::Start);
+    scene.set_faults(|faults| faults.spawn_fails = 0);
+    scene.executes(HANGS, None);
+    scene.request(hangs, Request::Start);
+    scene.wait(SECOND * 3);
+    assert_eq!(scene.states(five), [StateName::Starting; 5]);
+    (five, hangs)
+}
+
+#[test]
+fn a_spawn_that_waits_does_not_begin_while_its_stop_is_pending() {
+    let mut scene = Scene::in_flight(1);
+    let (five, hangs) = five_that_wait(&mut scene);
+    scene.request(hangs, Request::Kill);
+    scene.act(Act::Shutdown);
+    for _ in 0..10 {
+        scene.wait(Duration::from_millis(1));
+        assert_eq!(scene.spawns(), 0);
+    }
+    assert_eq!(scene.states(five), [StateName::Stopped; 5]);
+}
+
+#[test]
+fn a_spawn_that_was_withdrawn_does_not_wake_the_host() {
+    let mut scene = Scene::in_flight(1);
+    let (five, hangs) = five_that_wait(&mut scene);
+    scene.ask_and_serve_all(five, Request::Stop);
+    scene.request(hangs, Request::Kill);
+    scene.handle_all();
+    scene.act(Act::Drain(usize::MAX));
+    assert_eq!(scene.states(five), [StateName::Stopped; 5]);
+    assert_eq!(scene.host.world.borrow().armed, None);
+}
+
+#[test]
+fn a_program_that_is_executed_during_a_long_call_has_its_whole_grace() {
+    let mut scene = Scene::in_flight(1);
+    let mut spec = draft(1);
+    spec.policy.startup = Startup::Grace(SECOND);
+    let group = scene.add(&spec);
+    scene.executes(Duration::from_micros(101), None);
+    scene.request(group, Request::Start);
+    scene.set_faults(|faults| faults.call_takes_long = 1);
+    while scene.state(group, 0) == StateName::Starting {
+        // The oracles check the time.
+        scene.wait(Duration::from_micros(100));
+        scene.act(Act::Pass(
+            scene.host.driver.deadlines.earliest().unwrap_or(Instant::ZERO),
+        ));
+    }
+    assert_eq!(scene.state(group, 0), StateName::Running);
+}
+
+#[test]
+fn a_process_that_hangs_in_flight_is_stopped_within_its_ladder() {
+    let mut scene = Scene::in_flight(1);
+    let group = scene.add(&draft(1));
+    scene.executes(HANGS, None);
+    scene.request(group, Request::Start);
+    scene.act(Act::Shutdown);
+    // The signals of the rungs are blocked.
+    scene.wait(SECOND * 9);
+    assert_eq!(scene.states(group), [StateName::Stopping]);
+    scene.wait(SECOND * 2);
+    assert_eq!(scene.states(group), [StateName::Stopped]);
 }

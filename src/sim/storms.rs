@@ -82,6 +82,7 @@ fn storm(seed: u64) -> Result<(), Broken> {
     }
     // The storm is over, and the host continues as before.
     host.world.borrow_mut().mend();
+    host.world.borrow_mut().execute_soon();
     let runs = |host: &Host| {
         let mut states = super::host::snapshots(&host.driver).map(|now| now.state.name());
         states.all(|state| state == StateName::Running)

@@ -4,7 +4,7 @@
 //! a spawn, and each end is the end of the process.
 
 use super::host::{Broken, Host};
-use super::model::{Attempt, Group, Instance};
+use super::model::{Attempt, Group, Instance, Spawn};
 use super::oracle::ensure;
 use super::world::Taken;
 use crate::engine::event::{Event, TransitionEvent};
@@ -39,18 +39,20 @@ fn caught_up(host: &mut Host) -> Result<(), Broken> {
     host.taken.clear();
     host.has_gaps = false;
     for known in &host.model.instances {
-        let state = host
-            .driver
-            .instances
-            .get(known.id)
-            .map(|instance| instance.life.state().name());
+        let waits = known.attempts.last().is_some_and(|last| last.spawn == Spawn::Waits);
+        let instance = host.driver.instances.get(known.id);
+        // The event of a start that waits is told when its spawn begins.
+        let state = instance.and_then(|instance| match instance.start {
+            Some((start, _)) if waits => Some(start.from),
+            Some(_) | None => Some(instance.life.state().name()),
+        });
         ensure(known.reported.is_none() || known.reported == state, || {
             format!(
                 "{:?} is {state:?}, and the last event reported {:?}",
                 known.id, known.reported
             )
         })?;
-        let runs = known.attempts.len() as u64;
+        let runs = known.attempts.len() as u64 - u64::from(waits);
         ensure(known.run.is_none_or(|run| run == runs), || {
             format!("{:?} has had {runs} runs, and {:?} were reported", known.id, known.run)
         })?;
@@ -185,7 +187,7 @@ fn matches_its_run(known: &Instance, event: &TransitionEvent) -> Result<(), Brok
     } else {
         this
     };
-    let ended = ended.filter(|attempt| step.ends_run() && attempt.pid.is_some());
+    let ended = ended.filter(|attempt| step.ends_run() && attempt.pid.is_some() && !attempt.has_failed());
     let record = ended.and_then(|attempt| Some((attempt.pid?, attempt.exit?)));
     ensure(ended.is_some() == record.is_some(), || "it was never collected".into())?;
     ensure(event.exit.map(|record| (record.pid, record.exit)) == record, || {
@@ -195,8 +197,24 @@ fn matches_its_run(known: &Instance, event: &TransitionEvent) -> Result<(), Brok
     ensure(event.error.is_some() == unspawned, || {
         "the error is missing, or another's".into()
     })?;
-    ensure(!unspawned || this.is_some_and(|attempt| attempt.pid.is_none()), || {
+    ensure(!unspawned || this.is_some_and(Attempt::has_failed), || {
         "it was spawned".into()
+    })?;
+    runs_its_program(event, this)
+}
+
+/// A process is running only after the execution of its program. Its end before that is a failed start, and not the
+/// error of a spawn. The host, or an unknown process, may have called it ready all the same.
+fn runs_its_program(event: &TransitionEvent, attempt: Option<&Attempt>) -> Result<(), Broken> {
+    let Some(attempt) = attempt.filter(|attempt| !attempt.reported_ready_by_host && event.to != StateName::Starting)
+    else {
+        return Ok(());
+    };
+    let has_run = event.from == StateName::Running || event.to == StateName::Running;
+    let is_done = matches!(event.cause, Cause::Ended { .. });
+    let executed = attempt.executed;
+    ensure(executed.is_some() || !(has_run || is_done), || {
+        "its program was not executed".into()
     })
 }
 
@@ -239,10 +257,13 @@ fn follows_the_policy(known: &Instance, group: &Group, event: &TransitionEvent) 
         let attempt = known.attempts.get(usize::try_from(run).ok()?.checked_sub(1)?);
         attempt.filter(|attempt| attempt.epoch == group.epoch)
     };
-    judges_early_ends(group, event, since(event.run).is_some())?;
+    let executed = since(event.run).map(|attempt| attempt.executed.is_some());
+    judges_early_ends(group, event, executed)?;
     match event.cause {
         Cause::GraceOver => {
-            let uptime = since(event.run).map(|attempt| event.at.saturating_duration_since(attempt.at));
+            // The grace begins with the execution.
+            let executed = since(event.run).and_then(|attempt| attempt.executed);
+            let uptime = executed.map(|at| event.at.saturating_duration_since(at));
             let enough = match policy.startup {
                 Startup::Grace(grace) => uptime.is_none_or(|uptime| uptime >= grace),
                 Startup::Notify { .. } => uptime.is_none(),
@@ -270,9 +291,9 @@ fn follows_the_policy(known: &Instance, group: &Group, event: &TransitionEvent) 
     }
 }
 
-/// Within the grace, an expected exit ends a job. It is a failed start if the policy requires that, or if the process
-/// was to stay up.
-fn judges_early_ends(group: &Group, event: &TransitionEvent, unchanged: bool) -> Result<(), Broken> {
+/// Within the grace, an expected exit ends a job. It is a failed start if the policy requires that, if the process was to
+/// stay up, or if its program was not `executed`. That is `None` if the policy was changed meanwhile.
+fn judges_early_ends(group: &Group, event: &TransitionEvent, executed: Option<bool>) -> Result<(), Broken> {
     let policy = &group.policy;
     let (exit, is_done) = match (event.cause, event.to) {
         (Cause::Ended { exit, .. }, StateName::Exited) if event.from == StateName::Starting => (exit, true),
@@ -281,7 +302,8 @@ fn judges_early_ends(group: &Group, event: &TransitionEvent, unchanged: bool) ->
     };
     let is_job = policy.restart == Restart::Never && !policy.early_exit_fails;
     let may_be_done = matches!(policy.startup, Startup::Grace(_)) && is_job && policy.expected.contains(exit);
-    ensure(!unchanged || may_be_done == is_done, || {
+    let may_be_done = may_be_done && executed != Some(false);
+    ensure(executed.is_none() || may_be_done == is_done, || {
         format!("it ended within its grace with {exit}, and a job may: {may_be_done}")
     })
 }

@@ -32,6 +32,7 @@ const STEPS: &[(StateName, StateName)] = &[
     (StateName::Starting, StateName::Running),
     (StateName::Starting, StateName::Backoff),
     (StateName::Starting, StateName::Exited),
+    (StateName::Starting, StateName::Stopped),
     (StateName::Starting, StateName::Stopping),
     (StateName::Running, StateName::Exited),
     (StateName::Running, StateName::Stopping),
@@ -68,7 +69,7 @@ const CAUSES: [&str; 16] = [
     "gone",
 ];
 
-const DEEDS: [&str; 22] = [
+const DEEDS: [&str; 26] = [
     "spawned",
     "spawn refused",
     "collected",
@@ -91,6 +92,10 @@ const DEEDS: [&str; 22] = [
     "received",
     "signal to the host taken",
     "orphan taken",
+    "spawned in flight",
+    "told of the execution",
+    "told that the execution failed",
+    "ended in flight",
 ];
 
 fn place(name: StateName) -> usize {
@@ -139,8 +144,14 @@ impl Tally {
         STEPS.contains(&(event.from, event.to))
     }
 
+    /// Counts the end of a process that had not executed its program.
+    pub(super) fn saw_end_in_flight(&mut self) {
+        self.deeds[DEEDS.len() - 1] += 1;
+    }
+
     pub(super) fn saw(&mut self, did: &Did) {
         self.deeds[match did {
+            Did::Spawn { flies: true, .. } => 22,
             Did::Spawn { made: Ok(_), .. } => 0,
             Did::Spawn { made: Err(_), .. } => 1,
             Did::Collect { result, hold, .. } => match (result, hold) {
@@ -148,6 +159,8 @@ impl Tally {
                 (Ok(Sight::Ended(_)), true) => 3,
                 (Err(_), _) => 4,
                 (Ok(Sight::Nothing), _) => 5,
+                (Ok(Sight::Executed(_)), _) => 23,
+                (Ok(Sight::NotExecuted(_)), _) => 24,
                 (Ok(Sight::Empty), _) => 14,
                 (Ok(Sight::Ready), _) => 15,
                 (Ok(Sight::NotReady), _) => 16,

@@ -5,7 +5,7 @@
 //! instance, a signal to a reaped process, the release of a process that is alive. Everything else is found by the
 //! comparison after each step.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
@@ -13,8 +13,8 @@ use std::time::{Duration, SystemTime};
 
 use super::chance::Chance;
 use super::descriptors::{Message, ORPHANS, SIGNALS, SOCKET, Set, TIMER};
-use super::fault_profile::{FaultProfile, READY};
-use super::process::{Phase, Place, SimProcess};
+use super::fault_profile::{FaultProfile, READY, any_errno};
+use super::process::{Landing, Phase, Place, SimProcess, Takeoff};
 use super::recipe::Label;
 use crate::cgroup::CgroupUsage;
 use crate::child::Pipes;
@@ -55,6 +55,30 @@ pub(super) struct World {
     pub(super) keeps_zombies: bool,
     serials: u64,
     pub(super) set: Set,
+    /// The number of spawns in flight, and its maximum. With 0, each spawn waits for the execution.
+    pub(super) in_flight: usize,
+    pub(super) most_in_flight: usize,
+    /// Whether the maximum was in flight at any time in this step.
+    pub(super) was_saturated: Cell<bool>,
+    /// How the next process in flight comes to execute its program, instead of by chance.
+    pub(super) next_takeoff: Option<Takeoff>,
+    /// A planted fault of the kernel's side, which an oracle must notice.
+    pub(super) planted: Option<Planted>,
+}
+
+/// Faults that can be planted in the kernel's side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Planted {
+    /// A process in flight is reported as one that has executed its program.
+    ExecutedAtClone,
+    /// An execution that failed is reported as an end of the process.
+    FailureAsEnd,
+    /// The end of a process that was killed in flight is reported as a failed execution.
+    EndAsFailure,
+    /// A process that was killed in flight is counted as one in flight for ever.
+    SlotKept,
+    /// The maximum of spawns in flight is not respected.
+    NoLimit,
 }
 
 /// A call to the kernel, or an action of the kernel.
@@ -67,6 +91,8 @@ pub(super) enum Did {
         at: Instant,
         /// The serial number and the pid of the process, or the errno.
         made: Result<(u64, Pid), i32>,
+        /// Whether the program is executed later.
+        flies: bool,
     },
     Collect {
         owner: u32,
@@ -125,6 +151,10 @@ pub(super) enum Sight {
     Nothing,
     /// The process has ended, and its status is not available.
     Late,
+    /// A process in flight has executed its program, at this time.
+    Executed(Instant),
+    /// A process in flight could not execute its program, with this errno.
+    NotExecuted(i32),
     Ended(Exit),
     Empty,
     Ready,
@@ -143,6 +173,7 @@ impl World {
             wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
             faults: FaultProfile::random(&mut chance),
             keeps_zombies: chance.happens(3),
+            most_in_flight: chance.pick(&[0, 1, 2, 32]),
             chance,
             processes: Vec::new(),
             armed: None,
@@ -153,6 +184,10 @@ impl World {
             dropping: false,
             serials: 0,
             set: Set::default(),
+            in_flight: 0,
+            was_saturated: Cell::new(false),
+            next_takeoff: None,
+            planted: None,
         }
     }
 
@@ -160,6 +195,7 @@ impl World {
     pub(super) fn begin(&mut self, chance: Chance) {
         self.chance = chance;
         self.log.clear();
+        self.was_saturated.set(self.is_saturated());
     }
 
     pub(super) fn pass(&mut self, until: Instant) {
@@ -192,7 +228,29 @@ impl World {
         self.processes.iter_mut().find(|process| process.serial == serial)
     }
 
-    /// From now on no fault occurs.
+    /// The number of processes whose spawn is in flight.
+    pub(super) fn count_in_flight(&self) -> usize {
+        self.processes.iter().filter(|process| process.is_in_flight()).count()
+    }
+
+    /// Whether another spawn may be in flight.
+    pub(super) fn has_room(&self) -> bool {
+        self.most_in_flight == 0 || self.count_in_flight() < self.most_in_flight
+    }
+
+    fn is_saturated(&self) -> bool {
+        let is_full = self.most_in_flight > 0 && self.in_flight >= self.most_in_flight;
+        is_full && self.planted != Some(Planted::NoLimit)
+    }
+
+    /// From now on no execution hangs.
+    pub(super) fn execute_soon(&mut self) {
+        for process in &mut self.processes {
+            process.execute_within(Duration::from_millis(1), self.now);
+        }
+    }
+
+    /// From now on no fault occurs. An execution that hangs goes on hanging.
     pub(super) fn mend(&mut self) {
         self.faults = FaultProfile::KIND;
         for process in &mut self.processes {
@@ -240,7 +298,12 @@ impl World {
         (first..).find(|&number| !used(number)).and_then(Pid::new).unwrap()
     }
 
-    fn spawn(&mut self, place: Place, owner: u32) -> Result<(u64, Pid), i32> {
+    /// Makes a process. Returns its serial number and its pid, and whether its program is executed later.
+    fn spawn(&mut self, place: Place, owner: u32) -> Result<(u64, Pid, bool), i32> {
+        if !self.has_room() {
+            let (count, most) = (self.count_in_flight(), self.most_in_flight);
+            self.never(|| format!("a spawn begins while {count} are in flight, and {most} may be"));
+        }
         if self.processes.iter().any(|process| process.owner == owner) {
             self.never(|| format!("a second process is spawned for slot {owner} while it has one"));
         }
@@ -252,19 +315,24 @@ impl World {
         self.take_time();
         let faults = self.faults;
         if self.chance.happens(faults.spawn_fails) {
-            let well_known = [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENOENT, libc::EACCES];
-            return Err(if self.chance.happens(2) {
-                self.chance.pick(&well_known)
-            } else {
-                1 + self.chance.below(133) as i32
-            });
+            return Err(any_errno(&mut self.chance));
         }
         let pid = self.free_pid();
         self.serials += 1;
         let habits = faults.habits(&mut self.chance, self.now);
-        let mut process = SimProcess::new((self.serials, pid), owner, place, habits, self.now);
+        let flies = self.most_in_flight > 0 && !self.chance.happens(faults.spawn_waits);
+        let drawn = flies.then(|| faults.takeoff(&mut self.chance));
+        let takeoff = drawn.map(|drawn| self.next_takeoff.take().unwrap_or(drawn));
+        let mut process = SimProcess::new((self.serials, pid), owner, place, (habits, takeoff), self.now);
         let (serial, socket) = (self.serials, process.socket);
-        if self.chance.happens(faults.dead_on_arrival) {
+        self.in_flight += usize::from(flies);
+        if flies {
+            // It may have ended already.
+            process.pass(self.now);
+            if self.chance.happens(faults.dead_on_arrival) {
+                process.receive(Signal::KILL, self.now);
+            }
+        } else if self.chance.happens(faults.dead_on_arrival) {
             process.phase = Phase::Zombie;
             process.exit = self.chance.pick(&[Exit::Code(0), Exit::Code(127)]);
             if socket && self.chance.happens(2) {
@@ -279,20 +347,44 @@ impl World {
             }
         }
         self.processes.push(process);
-        self.note_edges();
-        Ok((serial, pid))
+        self.pass(self.now);
+        Ok((serial, pid, flies))
     }
 
     fn collect(&mut self, serial: u64, hold: bool) -> Result<Sight, i32> {
         self.take_time();
         let faults = self.faults;
+        let now = self.now;
+        let is_late = self.chance.happens(faults.collect_is_late);
+        let held = is_late.then(|| self.now.saturating_add(self.chance.time()));
+        if let Some(process) = self.process_mut(serial).filter(|process| process.is_in_flight()) {
+            let is_over = process.phase == Phase::Zombie;
+            if let Some(until) = held.filter(|_| is_over) {
+                process.hold(until);
+            }
+            let Some(landing) = process.land(now) else {
+                if is_over {
+                    process.take_out();
+                }
+                return Ok(if is_over { Sight::Late } else { Sight::Nothing });
+            };
+            let is_kept = landing == Landing::Killed && self.planted == Some(Planted::SlotKept);
+            self.in_flight -= usize::from(!is_kept);
+            match landing {
+                Landing::Executed(at) => return Ok(Sight::Executed(at)),
+                Landing::Failed(errno) => {
+                    if let Some(process) = self.process_mut(serial) {
+                        process.phase = Phase::Reaped;
+                    }
+                    return Ok(Sight::NotExecuted(errno));
+                }
+                Landing::Killed => {}
+            }
+        }
         if self.chance.happens(faults.collect_fails) {
             return Err(self.chance.pick(&[libc::EIO, libc::EMFILE, libc::ENOMEM]));
         }
-        let is_late = self.chance.happens(faults.collect_is_late);
-        let held = is_late.then(|| self.now.saturating_add(self.chance.time()));
         let is_lost = hold && self.chance.happens(faults.group_is_lost);
-        let now = self.now;
         let is_worth_it = |process: &&mut SimProcess| process.is_ready() || process.phase == Phase::Zombie;
         let Some(process) = self.process_mut(serial).filter(is_worth_it) else {
             return Ok(Sight::Nothing);
@@ -304,10 +396,9 @@ impl World {
             process.hold(until);
         }
         if process.is_held(now) {
-            process.look_later(now);
+            process.take_out();
             return Ok(Sight::Late);
         }
-        process.look = None;
         if process.phase == Phase::Held {
             return Ok(if process.acknowledge() {
                 Sight::Empty
@@ -382,6 +473,7 @@ impl World {
             self.wait_for_end(place, patience);
         }
         let process = self.processes.remove(place);
+        self.in_flight -= usize::from(process.is_in_flight());
         if process.phase == Phase::Alive || process.is_held(self.now) {
             self.never(|| format!("process {} has outlived the driver", process.pid));
         }
@@ -461,7 +553,10 @@ impl Kernel for SimKernel {
     }
 
     fn is_saturated(&self) -> bool {
-        false
+        let world = self.0.borrow();
+        let is_saturated = world.is_saturated();
+        world.was_saturated.set(is_saturated || world.was_saturated.get());
+        is_saturated
     }
 
     fn spawn(&mut self, owner: u32, program: &Program, place: &context::SpawnContext) -> Result<Spawned, SpawnError> {
@@ -476,11 +571,19 @@ impl Kernel for SimKernel {
         };
         let made = world.spawn(place, owner);
         let at = world.now;
-        world.log.push(Did::Spawn { owner, label, at, made });
+        let flies = matches!(made, Ok((_, _, true)));
+        let made = made.map(|(serial, pid, _)| (serial, pid));
+        world.log.push(Did::Spawn {
+            owner,
+            label,
+            at,
+            made,
+            flies,
+        });
         let (_, pid) =
             made.map_err(|errno| SpawnError::new(program.name().to_owned(), SpawnStep::Exec, errno, None))?;
         let pipes = Pipes::default();
-        let executed = true;
+        let executed = !flies || world.planted == Some(Planted::ExecutedAtClone);
         Ok(Spawned { pid, pipes, executed })
     }
 
@@ -489,12 +592,11 @@ impl Kernel for SimKernel {
         let Some(serial) = world.serial_in(slot) else {
             return Ok(Collected::Nothing);
         };
+        let was_in_flight = world.process(serial).is_some_and(|process| process.executed.is_none());
         let result = world.collect(serial, hold);
         let now = world.now;
-        let process = world.process_mut(serial);
-        if let Some(process) = process.filter(|process| process.look.is_some() && result != Ok(Sight::Late)) {
-            // Something else was found, or nothing could be found.
-            process.look_later(now);
+        if let Some(process) = world.process_mut(serial) {
+            process.schedule_look(now);
         }
         let (owner, pid) = world
             .process(serial)
@@ -511,6 +613,18 @@ impl Kernel for SimKernel {
             Sight::Empty => Collected::CgroupEmpty,
             Sight::Ready => Collected::Ready,
             Sight::NotReady => Collected::NotReady,
+            Sight::Executed(_) => Collected::Executed,
+            Sight::NotExecuted(_) if world.planted == Some(Planted::FailureAsEnd) => Collected::Ended(ExitRecord {
+                pid,
+                exit: Exit::Code(127),
+                usage: Usage::default(),
+            }),
+            Sight::NotExecuted(errno) => {
+                Collected::SpawnFailed(SpawnError::new("pretended".into(), SpawnStep::Exec, errno, None))
+            }
+            Sight::Ended(_) if was_in_flight && world.planted == Some(Planted::EndAsFailure) => {
+                Collected::SpawnFailed(SpawnError::new("pretended".into(), SpawnStep::Exec, libc::EIO, None))
+            }
             Sight::Ended(exit) => Collected::Ended(ExitRecord {
                 pid,
                 exit,

@@ -14,6 +14,7 @@ use pidherd::supervisor::{End, Outcome};
 use pidherd::{Command, Event, GroupId, GroupSpec, InstanceId, Resource, Signal, SpawnStep, Stdio, Supervisor, Target};
 
 use super::common::lease::Lease;
+use super::common::tracer::Tracer;
 use super::common::{SOON, TempDir, isolated, processes, skipped, tempdir, wait_gone, wait_readable, wait_until};
 use super::host::{Host, LONG, at_once, for_ever, ms, quiet_sh, sh, sleeper, term};
 use StateName::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
@@ -556,6 +557,32 @@ fn an_execve_that_fails_late_is_a_failed_start_with_step_and_errno() {
         fails_late(&mut host, forbid, libc::EACCES);
         fails_late(&mut host, |path| fs::write(path, "no program").unwrap(), libc::ENOEXEC);
         fails_late(&mut host, |path| fs::remove_file(path).unwrap(), libc::ENOENT);
+    });
+}
+
+#[test]
+fn a_host_sleeps_while_a_tracer_holds_a_child_whose_execve_has_failed() {
+    in_both_ways(|mut host| {
+        let directory = tempdir();
+        let (script, interpreter) = script_with_interpreter(&directory);
+        let hanging = Hanging::at(directory, script);
+        let once = Policy {
+            start_retries: 0,
+            ..policy()
+        };
+        let (_, ids) = hang(&mut host, GroupSpec::new("x", Command::new(&hanging.path)).policy(once));
+        let Some(tracer) = Tracer::attach(host.pid(ids[0])) else {
+            return;
+        };
+        fs::remove_file(&interpreter).unwrap();
+        hanging.lease.release();
+        let wakeups = wakeups(&mut host, Duration::from_millis(1_500));
+        assert!(wakeups < 60, "{wakeups} wakeups");
+        assert_eq!(host.state(ids[0]), Starting, "nothing tells how it ended");
+        drop(tracer);
+        host.until_state(ids[0], Fatal);
+        let run = host.supervisor.runs(ids[0]).last().unwrap();
+        assert!(matches!(run.end, End::NotSpawned(_)), "{run:?}");
     });
 }
 

@@ -104,8 +104,7 @@ impl Terminal {
             if let Some(found) = self.screen[self.read..].find(text) {
                 let from = self.read;
                 self.read += found + text.len();
-                let line = self.screen[self.read..].find('\n').unwrap_or(0);
-                return self.screen[from..self.read + line].to_owned();
+                return self.screen[from..self.read].to_owned();
             }
             let left = end.saturating_duration_since(Instant::now());
             let mut chunk = [0; 4096];
@@ -124,7 +123,8 @@ impl Terminal {
     /// Waits until the terminal displays that a program has reached a state.
     pub fn reaches(&mut self, name: &str, state: &str) -> String {
         loop {
-            let line = self.shows(&format!("-> {state}"));
+            // The terminal may show a part of the line first.
+            let line = self.shows(&format!("-> {state}")) + &self.shows("\n");
             let last = line.lines().last().unwrap_or_default();
             if last.split_whitespace().any(|word| word == name) {
                 return last.to_owned();

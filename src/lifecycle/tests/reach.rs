@@ -17,6 +17,8 @@ const MOST_INPUTS: usize = 64;
 pub(super) enum Spawn {
     Succeeds,
     Fails,
+    /// The process exists, and its program is never executed.
+    Hangs,
 }
 
 const KILLED: Exit = Exit::Signal {
@@ -91,6 +93,7 @@ pub(super) fn assert_start_succeeds(mut checked: Checked, policy: &Policy, now: 
 fn spawn_result(checked: &Checked, spawn: Spawn) -> Input {
     match spawn {
         Spawn::Succeeds => Input::Spawned(checked.pid()),
+        Spawn::Hangs => Input::Cloned(checked.pid()),
         Spawn::Fails => Input::SpawnFailed {
             errno: libc::EAGAIN,
             permanent: false,

@@ -107,8 +107,9 @@ fn explore(policy: &Policy) -> Vec<StateName> {
     for at in 0..nodes.len() {
         let _print_path = PrintPath { nodes: &nodes, at };
         let Node { checked, now, .. } = &nodes[at];
-        assert_stop_succeeds(checked.clone(), policy, *now, Spawn::Succeeds);
-        assert_stop_succeeds(checked.clone(), policy, *now, Spawn::Fails);
+        for spawn in [Spawn::Succeeds, Spawn::Fails, Spawn::Hangs] {
+            assert_stop_succeeds(checked.clone(), policy, *now, spawn);
+        }
         assert_start_succeeds(checked.clone(), policy, *now);
     }
     let is_reached = |name| nodes.iter().any(|node| node.checked.life.state().name() == name);

@@ -51,7 +51,7 @@ fn episode(seed: u64) {
         let input = dice.input(&checked);
         checked.handle(&policy, input, now);
         if dice.below(10) == 0 {
-            let spawn = dice.of(&[Spawn::Succeeds, Spawn::Fails]);
+            let spawn = dice.of(&[Spawn::Succeeds, Spawn::Fails, Spawn::Hangs]);
             assert_stop_succeeds(checked.clone(), &policy, now, spawn);
             assert_start_succeeds(checked.clone(), &policy, now);
         }
@@ -199,9 +199,13 @@ impl Dice {
             1 | 2 => command,
             3..6 => Input::Timeout,
             _ if checked.model.spawn_pending => self.of(&[spawned, cloned, Input::SpawnWithdrawn, spawn_failed]),
-            _ if checked.model.in_flight => {
-                self.of(&[Input::Executed, spawn_failed, Input::Exited(exit), Input::Ready])
-            }
+            _ if checked.model.in_flight => self.of(&[
+                Input::Executed,
+                spawn_failed,
+                Input::Exited(exit),
+                Input::ExitedLeaving(exit),
+                Input::Ready,
+            ]),
             _ if checked.model.leader => self.of(&[
                 Input::Exited(exit),
                 Input::ExitedLeaving(exit),
