@@ -34,7 +34,7 @@ pub(super) fn check(host: &mut Host) -> Result<(), Broken> {
     result.and_then(|()| starts_that_wait(host))
 }
 
-/// Notes which programs were executed, whether the engine was told or not.
+/// Notes which programs were executed, whether the engine has got the report or not.
 fn note_executions(host: &mut Host) {
     let world = host.world.borrow();
     let last = host
@@ -215,7 +215,8 @@ fn spawned(
     Ok(())
 }
 
-/// A start waits only while the maximum of spawns is in flight, or behind another one that waits. If it is not wanted any more, it is withdrawn.
+/// A start waits only while the maximum of spawns is in flight, or behind another one that waits. If it is not wanted
+/// any more, it is withdrawn.
 fn starts_that_wait(host: &mut Host) -> Result<(), Broken> {
     let waits = |before: &Snapshot| before.awaits_spawn();
     let may_wait = host.world.borrow().was_saturated.get() || host.before.iter().any(waits);
