@@ -1,8 +1,8 @@
 //! The engine: gives inputs to the lifecycles, and carries out their decisions.
 //!
-//! It is generic over the [`Kernel`] seam, reads the clock once a call and after each spawn and execution, and does not block. Work
-//! without a natural end, such as a command for thousands of instances or a thousand deadlines at once, is done in
-//! slices (`turn.rs`). While work is left, the timer is armed for the past, so the set stays readable.
+//! It is generic over the [`Kernel`] seam, reads the clock once a call and after each spawn and execution, and does not
+//! block. Work without a natural end, such as a command for thousands of instances or a thousand deadlines at once, is
+//! done in slices (`turn.rs`). While work is left, the timer is armed for the past, so the set stays readable.
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
@@ -122,8 +122,8 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    /// Begins a call and reads the clock. Later in the call, the clock is read only after a spawn and after the news of an
-    /// execution.
+    /// Begins a call and reads the clock. Later in the call, the clock is read only after a spawn and after the news of
+    /// an execution.
     pub(crate) fn wake(&mut self) {
         self.now = self.kernel.now();
         self.woken = self.now;
@@ -464,8 +464,9 @@ impl<K: Kernel> Engine<K> {
         process.map(|pid| (pid, exit))
     }
 
-    /// Spawns a process for an instance. If the maximum of spawns is in flight, the spawn waits in the queue. It also waits
-    /// behind the spawns of others that wait: restarts that are due again and again must not keep those waiting for ever.
+    /// Spawns a process for an instance. If the maximum of spawns is in flight, the spawn waits in the queue. It also
+    /// waits behind the spawns of others that wait: restarts that are due again and again must not keep those waiting
+    /// for ever.
     fn spawn(&mut self, id: InstanceId) -> Option<Input> {
         let others_wait = self.unspawned > 1;
         if others_wait || self.kernel.is_saturated() {
@@ -562,8 +563,8 @@ impl<K: Kernel> Engine<K> {
     }
 
     /// Emits an event for each transition. `ended` is the process that ended with one of them, and its exit record. The
-    /// event of a start whose spawn waits is emitted when the spawn has begun, so that it can name the process, or when it
-    /// is withdrawn.
+    /// event of a start whose spawn waits is emitted when the spawn has begun, so that it can name the process, or when
+    /// it is withdrawn.
     fn emit(
         &mut self,
         id: InstanceId,

@@ -36,8 +36,8 @@ pub(crate) struct Instance {
     pub(crate) pending: Option<Request>,
     /// Whether the pending request waits because the maximum number of spawns is in flight.
     pub(crate) is_held: bool,
-    /// The transition to `Starting` and the exit record of the run that it ended, while the spawn waits: the event is not
-    /// emitted yet.
+    /// The transition to `Starting` and the exit record of the run that it ended, while the spawn waits: the event is
+    /// not emitted yet.
     pub(crate) start: Option<(Transition, Option<ExitRecord>)>,
     pub(crate) history: History,
 }

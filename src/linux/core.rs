@@ -586,7 +586,7 @@ impl Kernel for Linux {
         self.fds.reserve(additional);
         // The index counts all entries of the set, not only those of processes.
         let places = self.fds.len() + additional;
-        // A spawn that needs memory which cannot be reserved now allocates it again, and fails then.
+        // If this fails, the spawn that needs the memory tries to allocate it again, and reports the failure.
         let _for_later = self.spawner.reserve(self.most_in_flight.min(slots as usize));
         self.looks.reserve(slots);
         self.slots.reserve(places.saturating_sub(self.slots.len()));

@@ -34,7 +34,7 @@ pub(super) fn check(host: &mut Host) -> Result<(), Broken> {
     result.and_then(|()| starts_that_wait(host))
 }
 
-/// The engine was told when a program was executed; `None` if it could not be executed.
+/// The engine got the news of an execution; `None` if it could not be executed.
 fn landed(host: &mut Host, serial: u64, executed: Option<Instant>) -> Result<(), Broken> {
     if let Some(attempt) = host.attempt_mut(serial) {
         attempt.spawn = if executed.is_some() {
@@ -47,7 +47,7 @@ fn landed(host: &mut Host, serial: u64, executed: Option<Instant>) -> Result<(),
     Ok(())
 }
 
-/// Notes which programs were executed, whether the engine was told or not.
+/// Notes which programs were executed, whether the engine has got the report or not.
 fn note_executions(host: &mut Host) {
     let world = host.world.borrow();
     let last = host
@@ -217,8 +217,8 @@ fn spawned(
     Ok(())
 }
 
-/// A start waits only while the maximum of spawns is in flight, or behind another one that waits. If it is not wanted any
-/// more, it is withdrawn.
+/// A start waits only while the maximum of spawns is in flight, or behind another one that waits. If it is not wanted
+/// any more, it is withdrawn.
 fn starts_that_wait(host: &mut Host) -> Result<(), Broken> {
     let waits = |before: &Snapshot| before.awaits_spawn();
     let may_wait = host.world.borrow().was_saturated.get() || host.before.iter().any(waits);

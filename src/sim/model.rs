@@ -64,7 +64,7 @@ pub(super) struct Instance {
     pub(super) as_expected: Option<bool>,
 }
 
-/// How far a spawn has come, as the engine was told.
+/// The progress of a spawn, by the reports to the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spawn {
     /// It waits until fewer spawns are in flight.
@@ -87,7 +87,7 @@ pub(super) struct Attempt {
     pub(super) pid: Option<Pid>,
     pub(super) at: Instant,
     pub(super) spawn: Spawn,
-    /// When its program was executed, which the engine may not have been told.
+    /// When its program was executed, which may not have been reported to the engine.
     pub(super) executed: Option<Instant>,
     /// The spawns of others that began while this one waited.
     pub(super) overtaken: u32,

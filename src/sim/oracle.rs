@@ -247,8 +247,8 @@ fn one_instance(host: &Host, known: &Instance) -> Result<(), Broken> {
     flight_of(host, known, &state, serial)
 }
 
-/// The engine knows that a program was executed, or was not, exactly as the kernel has told. A grace begins with the
-/// execution, and a start that waits is not overtaken again and again.
+/// The engine records that a program was executed, or was not, exactly as the kernel has reported. A grace begins with
+/// the execution, and a start that waits is not overtaken again and again.
 fn flight_of(host: &Host, known: &Instance, state: &State, serial: Option<u64>) -> Result<(), Broken> {
     let Some(attempt) = known.attempts.last() else {
         return Ok(());

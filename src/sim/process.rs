@@ -233,8 +233,8 @@ impl SimProcess {
         if self.leads || self.home.is_some() {
             self.others = habits.others;
         }
-        let said = habits.readiness.filter(|_| self.has_ready_fd);
-        self.readiness = said.map(|(after, ready)| (now.saturating_add(after), ready));
+        let report = habits.readiness.filter(|_| self.has_ready_fd);
+        self.readiness = report.map(|(after, ready)| (now.saturating_add(after), ready));
         self.ends = habits.ends.map(|(after, exit)| (now.saturating_add(after), exit));
         self.stops = habits.stops.map(|after| now.saturating_add(after));
         self.ends_on_signal = habits.ends_on_signal;
@@ -383,13 +383,13 @@ impl SimProcess {
             .filter(|member| member.alive)
             .map(|member| member.ends);
         let ends = self.ends.filter(|_| !self.stopped).map(|(at, _)| at);
-        let says = self.readiness.filter(|_| !self.stopped).map(|(at, _)| at);
-        let tells = self.messages.last().filter(|_| !self.stopped).map(|&(at, _)| at);
+        let report = self.readiness.filter(|_| !self.stopped).map(|(at, _)| at);
+        let message = self.messages.last().filter(|_| !self.stopped).map(|&(at, _)| at);
         let flight = self.flight.as_ref().and_then(|flight| flight.ends);
         let executes = flight
             .filter(|_| !self.stopped && self.killed.is_none())
             .map(|(at, _)| at);
-        let own = [ends, self.stops, self.killed, says, tells, executes]
+        let own = [ends, self.stops, self.killed, report, message, executes]
             .into_iter()
             .flatten();
         let own = own.filter(|_| self.phase == Phase::Alive);

@@ -41,7 +41,7 @@ fn caught_up(host: &mut Host) -> Result<(), Broken> {
     for known in &host.model.instances {
         let waits = known.attempts.last().is_some_and(|last| last.spawn == Spawn::Waits);
         let instance = host.driver.instances.get(known.id);
-        // The event of a start that waits is told when its spawn begins.
+        // The event of a start that waits is emitted when its spawn begins.
         let state = instance.map(|instance| match instance.start {
             Some((start, _)) if waits => start.from,
             Some(_) | None => instance.life.state().name(),
@@ -291,8 +291,8 @@ fn follows_the_policy(known: &Instance, group: &Group, event: &TransitionEvent) 
     }
 }
 
-/// Within the grace, an expected exit ends a job. It is a failed start if the policy requires that, if the process was to
-/// stay up, or if its program was not `executed`. That is `None` if the policy was changed meanwhile.
+/// Within the grace, an expected exit ends a job. It is a failed start if the policy requires that, if the process was
+/// to stay up, or if its program was not `executed`. That is `None` if the policy was changed meanwhile.
 fn judges_early_ends(group: &Group, event: &TransitionEvent, executed: Option<bool>) -> Result<(), Broken> {
     let policy = &group.policy;
     let (exit, is_done) = match (event.cause, event.to) {

@@ -93,8 +93,8 @@ const DEEDS: [&str; 26] = [
     "signal to the host taken",
     "orphan taken",
     "spawned in flight",
-    "told of the execution",
-    "told that the execution failed",
+    "reported the execution",
+    "reported a failed execution",
     "ended in flight",
 ];
 
