@@ -488,10 +488,13 @@ impl<K: Kernel> Engine<K> {
             if !self.awaits_spawn(id) {
                 continue;
             }
-            self.run_pending(id);
-            if self.awaits_spawn(id) {
+            let had_request = self.run_pending(id);
+            let waits = self.awaits_spawn(id);
+            if waits {
                 let input = self.spawn_now(id);
                 self.apply_input(id, input);
+            }
+            if waits || had_request {
                 return true;
             }
         }
