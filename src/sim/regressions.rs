@@ -629,27 +629,3 @@ fn a_process_that_hangs_in_flight_is_stopped_within_its_ladder() {
     scene.wait(SECOND * 2);
     assert_eq!(scene.states(group), [StateName::Stopped]);
 }
-
-#[test]
-fn restarts_that_are_due_at_once_do_not_overtake_a_start_that_waits() {
-    let mut scene = Scene::in_flight(1);
-    let mut storm = draft(3);
-    storm.policy.restart = Restart::Always;
-    storm.policy.start_retries = u32::MAX;
-    storm.policy.backoff = Delay::NONE;
-    let storm = scene.add(&storm);
-    let (five, hangs) = five_that_wait(&mut scene);
-    scene.set_faults(|faults| faults.exec_fails = 1);
-    scene.request(storm, Request::Start);
-    scene.request(hangs, Request::Kill);
-    let runs = |scene: &Scene| scene.host.driver.status(scene.id(five, 4)).unwrap().pid;
-    for _ in 0..100 {
-        // The oracles count how often a start is overtaken.
-        scene.pass(Duration::from_millis(1));
-        scene.act(Act::Timer);
-        if runs(&scene).is_some() {
-            return;
-        }
-    }
-    panic!("a start waits for ever");
-}
