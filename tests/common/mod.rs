@@ -49,7 +49,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 pub use oracle::Oracle;
-pub use places::{TempDir, TestCgroup, cgroup_root, root_or_skip, skipped, tempdir, test_cgroup};
+pub use places::{TempDir, TestCgroup, cgroup_root, kernel_since, root_or_skip, skipped, tempdir, test_cgroup};
 pub use wait::{wait_for_content, wait_gone, wait_readable, wait_until};
 
 /// The environment variable that marks every process of a test. Each test has a value of its own.

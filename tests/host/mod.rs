@@ -18,6 +18,7 @@ use pidherd::{Command, Error, Event, GroupId, GroupSpec, InstanceId, Pipes, Sign
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::Errno;
 
+pub use super::common::kernel_since;
 use super::common::{SOON, wait_readable, wait_until};
 
 /// A supervisor, a host's loop that waits for it, and the events that it reported.
@@ -370,13 +371,6 @@ pub fn for_ever() -> Policy {
 /// One rung of SIGTERM with this wait, then SIGKILL, all with this scope.
 pub fn term(scope: Scope, wait: Duration) -> StopLadder {
     StopLadder::signal(Signal::TERM, scope, wait)
-}
-
-/// Whether the kernel is of this version or later.
-pub fn kernel_since(major: u32, minor: u32) -> bool {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let mut numbers = release.split('.').map(|number| number.parse().unwrap_or(0));
-    (numbers.next(), numbers.next()) >= (Some(major), Some(minor))
 }
 
 pub const fn ms(milliseconds: u64) -> Duration {
