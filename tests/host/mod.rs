@@ -19,7 +19,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::Errno;
 
 pub use super::common::kernel_since;
-use super::common::{SOON, wait_readable, wait_until};
+use super::common::{SOON, patience, wait_readable, wait_until};
 
 /// A supervisor, a host's loop that waits for it, and the events that it reported.
 pub struct Host {
@@ -127,7 +127,7 @@ impl Host {
 
     /// Turns until this holds; panics with the events so far if it never does.
     pub fn until(&mut self, what: &str, mut holds: impl FnMut(&Host) -> bool) {
-        let end = Instant::now() + SOON;
+        let end = Instant::now() + SOON * patience();
         self.take_events();
         while !holds(self) {
             let left = end.saturating_duration_since(Instant::now());
@@ -270,7 +270,7 @@ impl Host {
         let mut line = Vec::new();
         loop {
             let stdout = self.pipes(id).stdout.as_ref().expect("a piped stdout");
-            assert!(wait_readable(stdout, SOON), "no line from {id:?}");
+            assert!(wait_readable(stdout, SOON * patience()), "no line from {id:?}");
             let mut byte = [0];
             let read = rustix::io::read(stdout, &mut byte).unwrap();
             assert!(
