@@ -173,12 +173,9 @@ fn an_idle_taskmaster_with_a_hundred_children_makes_no_syscall() {
     kill_process(Pid::from_child(&strace), Signal::INT).unwrap();
     strace.wait().unwrap();
     let seen = fs::read_to_string(&trace).unwrap();
-    // The call that strace found in progress is still in progress.
-    let waiting: Vec<&str> = seen.lines().collect();
-    assert!(
-        waiting.len() == 1 && waiting[0].contains("epoll_") && waiting[0].contains("detached"),
-        "{seen}"
-    );
+    // The taskmaster may be about to wait when strace attaches. From then on it waits in one call.
+    let waits: Vec<&str> = seen.lines().skip_while(|line| !line.contains("epoll_")).collect();
+    assert!(waits.len() == 1 && waits[0].contains("detached"), "{seen}");
     herd.shut_down();
 }
 
