@@ -180,19 +180,17 @@ fn a_leftover_cgroup_is_found() {
 
 #[test]
 fn the_watchdog_ends_a_hanging_test_and_reports_its_processes() {
-    let outcome = Isolation::new().limit(Duration::from_millis(500)).outcome(|| {
+    let limit = Duration::from_millis(500);
+    let outcome = Isolation::new().limit(limit).outcome(|| {
         drop(sleeper().spawn());
         loop {
             thread::park();
         }
     });
     let failure = outcome.expect_err("a hanging test did not fail");
-    assert!(
-        failure
-            .how
-            .starts_with("the watchdog killed the test, which still ran after 500ms"),
-        "{failure}"
-    );
+    let limit = limit * common::patience();
+    let report = format!("the watchdog killed the test, which still ran after {limit:?}");
+    assert!(failure.how.starts_with(&report), "{failure}");
     assert!(failure.how.contains("sleep 1000"), "{failure}");
     assert!(failure.how.contains("the_watchdog_ends"), "{failure}");
 }

@@ -126,7 +126,8 @@ fn a_wait_with_a_bound_sleeps_and_keeps_it_while_a_tracer_holds_the_child() {
         assert_eq!(child.wait_timeout(ms(400)).unwrap(), None);
         assert!(began.elapsed() >= ms(400));
         let used = cpu_time() - cpu;
-        assert!(used < ms(20), "{used:?} of CPU time");
+        // A wait looks at the child a few times. A loop without a sleep would use all of the 400 ms.
+        assert!(used < ms(100), "{used:?} of CPU time");
         assert_eq!(child.try_wait().unwrap(), None);
         drop(tracer);
         assert_eq!(child.wait_timeout(SOON).unwrap().unwrap().exit, Exit::Code(3));

@@ -3,16 +3,14 @@
 //! The order is supervisord's: the user, the limit of processes, the old logs, the directory, the umask, and the pid
 //! file. All settings are applied before the first program starts, and the programs inherit them. The module `limits`
 //! sets the limit of open files.
-//!
-//! The system calls that change ids affect only the calling thread. The taskmaster has only one thread.
 
 use std::fs;
+use std::io;
 use std::path::PathBuf;
 
 use pidherd::cgroup::CgroupDir;
 use rustix::fs::Mode;
-use rustix::process::{Gid, Resource, Rlimit, Uid, chdir, getrlimit, getuid, setrlimit, umask};
-use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
+use rustix::process::{Resource, Rlimit, chdir, getrlimit, getuid, setrlimit, umask};
 
 use crate::config::{Config, Supervisord, User};
 use crate::files::reason;
@@ -57,11 +55,21 @@ fn become_user(user: &User) -> Result<(), String> {
     if !getuid().is_root() {
         return Err(failed("become", "only root can become another user"));
     }
-    let groups: Vec<Gid> = user.groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
-    set_thread_groups(&groups).map_err(|error| failed("set the groups of", &reason(error)))?;
-    set_thread_gid(Gid::from_raw(user.gid)).map_err(|error| failed("set the group of", &reason(error)))?;
-    set_thread_uid(Uid::from_raw(user.uid)).map_err(|error| failed("become", &reason(error)))?;
-    Ok(())
+    // SAFETY: setgroups(2) reads as many numbers as the list has.
+    let set = unsafe { libc::setgroups(user.groups.len(), user.groups.as_ptr()) };
+    checked(set).map_err(|error| failed("set the groups of", &reason(error)))?;
+    // SAFETY: setgid(2) takes a number.
+    checked(unsafe { libc::setgid(user.gid) }).map_err(|error| failed("set the group of", &reason(error)))?;
+    // SAFETY: setuid(2) takes a number.
+    checked(unsafe { libc::setuid(user.uid) }).map_err(|error| failed("become", &reason(error)))
+}
+
+fn checked(result: libc::c_int) -> io::Result<()> {
+    if result == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Checks the cgroup directories as the new user, because they were opened as root.

@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_int};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{arch, nr};
 use crate::exit::Pid;
@@ -103,7 +103,7 @@ pub(crate) struct KeepDumpable(());
 impl KeepDumpable {
     /// With `forbids`, the flag is also cleared as long as this value exists.
     pub(crate) fn new(forbids: bool) -> KeepDumpable {
-        let mut state = DUMPABLE.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock_dumpable();
         let (count, saved) = &mut *state;
         if *count == 0 {
             *saved = dumpable();
@@ -118,7 +118,7 @@ impl KeepDumpable {
 
 impl Drop for KeepDumpable {
     fn drop(&mut self) {
-        let mut state = DUMPABLE.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock_dumpable();
         let (count, saved) = &mut *state;
         *count = count.saturating_sub(1);
         // Another child that shares this memory may still change its ids. If the flag were restored now, the new user
@@ -153,6 +153,19 @@ pub(crate) fn core_dump_ends_sharers() -> bool {
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|byte: char| !byte.is_ascii_digit()).map(str::parse);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+/// Locks the state without a change of this thread's errno. If another thread has the lock, the standard library waits by
+/// futex(2), which may write `EAGAIN` to errno.
+fn lock_dumpable() -> MutexGuard<'static, (u32, usize)> {
+    // SAFETY: the location of this thread's own errno is valid for as long as the thread runs.
+    unsafe {
+        let errno = libc::__errno_location();
+        let before = *errno;
+        let state = DUMPABLE.lock().unwrap_or_else(PoisonError::into_inner);
+        *errno = before;
+        state
+    }
 }
 
 fn dumpable() -> usize {
@@ -204,5 +217,20 @@ mod tests {
         ] {
             assert_eq!(version(release), expected, "{release}");
         }
+    }
+
+    #[test]
+    fn threads_that_wait_for_the_dumpable_flag_keep_their_errno() {
+        const ERRNO: c_int = 4242;
+        let contend = || {
+            // SAFETY: this thread's own errno.
+            let errno = unsafe { &mut *libc::__errno_location() };
+            *errno = ERRNO;
+            for _ in 0..50_000 {
+                drop(KeepDumpable::new(false));
+                assert_eq!(*errno, ERRNO);
+            }
+        };
+        std::thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(contend))));
     }
 }

@@ -49,8 +49,8 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 pub use oracle::Oracle;
-pub use places::{TempDir, TestCgroup, cgroup_root, root_or_skip, skipped, tempdir, test_cgroup};
-pub use wait::{wait_for_content, wait_gone, wait_readable, wait_until};
+pub use places::{TempDir, TestCgroup, cgroup_root, kernel_since, root_or_skip, skipped, tempdir, test_cgroup};
+pub use wait::{patience, wait_for_content, wait_gone, wait_readable, wait_until};
 
 /// The environment variable that marks every process of a test. Each test has a value of its own.
 pub const MARKER: &str = "PIDHERD_TEST_MARKER";
@@ -127,7 +127,8 @@ impl Isolation {
         let mut command = inner_command(&marker, &output);
         block_in(&mut command, self.blocked);
         let mut child = command.spawn().expect("cannot start this test binary again");
-        let hung = !wait::wait_gone(child.id(), self.limit);
+        let limit = self.limit * patience();
+        let hung = !wait::wait_gone(child.id(), limit);
         let report = hung.then(|| processes::report(&marker));
         let _already_gone = child.kill();
         let status = child.wait().expect("cannot wait for the inner process");
@@ -135,7 +136,7 @@ impl Isolation {
         places::remove_cgroups(child.id());
         let output = take_output(&mut output).expect("cannot read the captured output");
         pass_on(&output);
-        match verdict(status, report, self.limit, &left, &output) {
+        match verdict(status, report, limit, &left, &output) {
             None => Ok(output),
             Some(how) => Err(Failure { how, output }),
         }

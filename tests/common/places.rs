@@ -35,6 +35,15 @@ pub fn skipped(why: &str) {
     let _ignored = writeln!(io::stderr(), "{SKIPPED}{name}: {why}");
 }
 
+/// Whether the kernel is of this version or later.
+pub fn kernel_since(major: u32, minor: u32) -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    // The minor number may be the last one, as in `7.2-rc1`.
+    let numbers = release.split(|letter: char| !letter.is_ascii_digit());
+    let mut numbers = numbers.map(|number| number.parse().unwrap_or(0));
+    (numbers.next(), numbers.next()) >= (Some(major), Some(minor))
+}
+
 /// Creates a new directory below the system's temporary directory.
 pub fn tempdir() -> TempDir {
     loop {

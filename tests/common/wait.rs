@@ -49,8 +49,15 @@ pub fn wait_gone(pid: u32, limit: Duration) -> bool {
     }
 }
 
+/// The factor of each time limit after which a test fails: `PIDHERD_TEST_PATIENCE`, for slow machines; 1 by default.
+pub fn patience() -> u32 {
+    let factor = std::env::var("PIDHERD_TEST_PATIENCE").ok();
+    factor.map_or(1, |text| text.parse().expect("PIDHERD_TEST_PATIENCE is a whole number"))
+}
+
 /// Waits until `condition` holds, for a state that has no event. Panics with `what` after the limit.
 pub fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
+    let limit = limit * patience();
     let end = Instant::now() + limit;
     while !condition() {
         assert!(Instant::now() < end, "still false after {limit:?}: {what}");
@@ -65,6 +72,7 @@ pub fn wait_for_content(path: &Path, limit: Duration, wanted: impl Fn(&str) -> b
     let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).expect("inotify");
     let events = inotify::WatchFlags::CREATE | inotify::WatchFlags::MODIFY | inotify::WatchFlags::MOVED_TO;
     inotify::add_watch(&watch, directory, events).expect("a watch on the directory");
+    let limit = limit * patience();
     let end = Instant::now() + limit;
     loop {
         // The watch is older than this read, so every later write makes the watch readable.

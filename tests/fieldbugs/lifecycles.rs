@@ -125,7 +125,7 @@ fn supervisor_1189_hot_restart_loop() {
         };
         let delayed = host.start(quiet_sh("exit 1"), delayed);
         host.until("both have gone on for a while", |host| {
-            host.state(bounded) == Fatal && host.status(delayed).runs == 5
+            host.state(bounded) == Fatal && host.status(delayed).runs >= 5
         });
         assert_eq!(host.status(bounded).runs, 11);
         assert_eq!(host.steps(bounded).last().unwrap().cause, Cause::CrashBudgetUsedUp);
@@ -134,7 +134,7 @@ fn supervisor_1189_hot_restart_loop() {
         let waits: Vec<_> = waits
             .map(|pair| pair[1].at.saturating_duration_since(pair[0].at))
             .collect();
-        assert_eq!(waits.len(), 4);
+        assert!(waits.len() >= 4, "{waits:?}");
         for (waited, least) in waits.into_iter().zip([20, 40, 80, 80]) {
             assert!(waited >= ms(least), "{waited:?}");
         }

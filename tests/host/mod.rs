@@ -18,7 +18,8 @@ use pidherd::{Command, Error, Event, GroupId, GroupSpec, InstanceId, Pipes, Sign
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::Errno;
 
-use super::common::{SOON, wait_readable, wait_until};
+pub use super::common::kernel_since;
+use super::common::{SOON, patience, wait_readable, wait_until};
 
 /// A supervisor, a host's loop that waits for it, and the events that it reported.
 pub struct Host {
@@ -126,7 +127,7 @@ impl Host {
 
     /// Turns until this holds; panics with the events so far if it never does.
     pub fn until(&mut self, what: &str, mut holds: impl FnMut(&Host) -> bool) {
-        let end = Instant::now() + SOON;
+        let end = Instant::now() + SOON * patience();
         self.take_events();
         while !holds(self) {
             let left = end.saturating_duration_since(Instant::now());
@@ -269,7 +270,7 @@ impl Host {
         let mut line = Vec::new();
         loop {
             let stdout = self.pipes(id).stdout.as_ref().expect("a piped stdout");
-            assert!(wait_readable(stdout, SOON), "no line from {id:?}");
+            assert!(wait_readable(stdout, SOON * patience()), "no line from {id:?}");
             let mut byte = [0];
             let read = rustix::io::read(stdout, &mut byte).unwrap();
             assert!(
@@ -370,13 +371,6 @@ pub fn for_ever() -> Policy {
 /// One rung of SIGTERM with this wait, then SIGKILL, all with this scope.
 pub fn term(scope: Scope, wait: Duration) -> StopLadder {
     StopLadder::signal(Signal::TERM, scope, wait)
-}
-
-/// Whether the kernel is of this version or later.
-pub fn kernel_since(major: u32, minor: u32) -> bool {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let mut numbers = release.split('.').map(|number| number.parse().unwrap_or(0));
-    (numbers.next(), numbers.next()) >= (Some(major), Some(minor))
 }
 
 pub const fn ms(milliseconds: u64) -> Duration {

@@ -116,7 +116,11 @@ fn an_orphan_is_believed_by_its_cgroup() {
         let Some(cgroup) = test_cgroup() else { return };
         let name = cgroup.path().file_name().unwrap();
         let mut socket = NotifySocket::new().unwrap();
-        let script = format!("echo $$ >{}/cgroup.procs; \"$@\" <&0 &", cgroup.path().display());
+        // A shell may connect the standard input of a background command to /dev/null before it redirects.
+        let script = format!(
+            "exec 3<&0; echo $$ >{}/cgroup.procs; \"$@\" <&3 3<&- &",
+            cgroup.path().display()
+        );
         let command = under(&["sh", "-c", &script, "sh"], &sender(&socket, "READY=1"));
         let mut shell = { command }.spawn().unwrap();
         let (stdin, pid) = (shell.stdin.take(), shell.id());

@@ -73,12 +73,13 @@ pub fn child(pid: u32) -> Facts {
 
 /// Waits until the program runs, which it reports in its own memory, and returns its parent-death signal.
 fn wait_for_report(pid: u32) -> u32 {
-    let memory = File::open(format!("/proc/{pid}/mem")).expect("cannot open the child's memory");
     let end = Instant::now() + SOON;
     loop {
+        // The parent continues as soon as the child has left the old memory, possibly before the child has the new
+        // memory. An open file keeps the memory of the time of its opening, so each read opens the file again.
+        let memory = File::open(format!("/proc/{pid}/mem")).expect("cannot open the child's memory");
         let mut report = [0; 8];
-        // The parent continues as soon as the child has left the old memory. The new memory is empty at
-        // first; then the read fails with EIO.
+        // The new memory is empty at first; then the read fails with EIO.
         let _not_yet = memory.read_exact_at(&mut report, elf::REPORT);
         let [running, death_signal] = [0, 4].map(|at| u32::from_ne_bytes(report[at..at + 4].try_into().unwrap()));
         if running == 1 {

@@ -50,7 +50,9 @@ fn a_status_says_everything_about_the_run_and_the_one_before() {
     isolated(|| {
         let begun = SystemTime::now();
         let mut host = Host::new();
-        let (group, ids) = host.add(GroupSpec::new("web", sh("echo ready; read go; exit 9")).policy(at_once()));
+        // Some kernels count CPU time in ticks of 10 ms, so the process must use more than one tick.
+        let script = "echo ready; read go; i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; exit 9";
+        let (group, ids) = host.add(GroupSpec::new("web", sh(script)).policy(at_once()));
         let id = ids[0];
         let fresh = host.status(id);
         assert_eq!(

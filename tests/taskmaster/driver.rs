@@ -462,7 +462,7 @@ impl Drop for Taskmaster {
 
 /// Reports on standard error that something could not be tested. The test runner hides other output.
 pub fn aloud(what: &str) {
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {what}");
+    crate::common::skipped(what);
 }
 
 /// Creates a FIFO in `dir`.

@@ -7,7 +7,8 @@ use std::process::Command;
 
 use rustix::process::{Resource, getrlimit};
 
-use crate::driver::{Dir, Taskmaster, aloud, binary, fifo, refused, run_to_end};
+use crate::common::wait_until;
+use crate::driver::{Dir, PATIENCE, Taskmaster, aloud, binary, fifo, refused, run_to_end};
 
 /// A program that writes the output of `script` to the taskmaster's standard output, and stays.
 fn probe(script: &str) -> String {
@@ -327,6 +328,13 @@ fn automatic_logs_are_in_their_directory() {
     command.args(["--events", "events", "herd.conf"]);
     let mut herd = Taskmaster::run(dir, command);
     herd.reached("probe:probe", "RUNNING");
+    // Two of the four files are the probe's.
+    wait_until("the program has written to both streams", PATIENCE, || {
+        let texts = listed(&logs)
+            .into_iter()
+            .map(|file| fs::read_to_string(logs.join(file)).unwrap_or_default());
+        texts.filter(|text| text.starts_with("to ")).count() == 2
+    });
     assert_eq!(herd.ask("restart probe"), "ok: restart probe: accepted");
     herd.reached("probe:probe", "STOPPING");
     herd.reached("probe:probe", "RUNNING");

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::common::kernel_since;
 use crate::driver::{Dir, Taskmaster, aloud, binary, fifo};
 
 /// Whether strace is installed and may trace.
@@ -119,8 +120,13 @@ const UNSEEN: usize = if cfg!(pidherd_portable) { 2 } else { 0 };
 
 /// Checks the taskmaster's own calls. The events showed the PIDs of `spawned` processes.
 fn judge(own: &[&str], spawned: usize) {
+    // Before Linux 6.9 only its number identifies a process group. The unreaped leader keeps the number.
+    let to_group = |call: &str| call.starts_with("kill(-") && !kernel_since(6, 9);
     for call in own {
-        assert!(name(call) == SPAWN || !NEVER.contains(&name(call)), "{call}");
+        assert!(
+            to_group(call) || name(call) == SPAWN || !NEVER.contains(&name(call)),
+            "{call}"
+        );
         assert!(name(call) != "rt_sigaction" || !call.contains("SIGCHLD"), "{call}");
     }
     let of = |wanted: &str| -> Vec<&&str> { own.iter().filter(|call| name(call) == wanted).collect() };
@@ -167,12 +173,9 @@ fn an_idle_taskmaster_with_a_hundred_children_makes_no_syscall() {
     kill_process(Pid::from_child(&strace), Signal::INT).unwrap();
     strace.wait().unwrap();
     let seen = fs::read_to_string(&trace).unwrap();
-    // The call that strace found in progress is still in progress.
-    let waiting: Vec<&str> = seen.lines().collect();
-    assert!(
-        waiting.len() == 1 && waiting[0].contains("epoll_") && waiting[0].contains("detached"),
-        "{seen}"
-    );
+    // The taskmaster may be about to wait when strace attaches. From then on it waits in one call.
+    let waits: Vec<&str> = seen.lines().skip_while(|line| !line.contains("epoll_")).collect();
+    assert!(waits.len() == 1 && waits[0].contains("detached"), "{seen}");
     herd.shut_down();
 }
 
