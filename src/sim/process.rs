@@ -361,9 +361,9 @@ impl SimProcess {
         self.killed = self.killed.map(|at| at.min(soon));
     }
 
-    /// Its execution takes no longer than this from now on.
+    /// Its execution takes no longer than this from now on, and nothing keeps it stopped until it is over.
     pub(super) fn execute_within(&mut self, time: Duration, now: Instant) {
-        if let Some(flight) = self.flight.as_mut().filter(|flight| flight.ends.is_some()) {
+        if let Some(flight) = &mut self.flight {
             self.stopped = false;
             let soon = now.saturating_add(time);
             flight.ends = flight.ends.map(|(at, failed)| (at.min(soon), failed));

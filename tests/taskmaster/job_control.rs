@@ -157,7 +157,7 @@ fn ctrl_c_and_ctrl_backslash_stop_everything_gracefully() {
             let (taskmaster, child) = in_the_foreground(&mut terminal);
             terminal.types(key);
             let stopped = terminal.reaches("a", "STOPPED");
-            assert!(stopped.ends_with("killed by SIGTERM\r"), "{stopped:?}");
+            assert!(stopped.ends_with("killed by SIGTERM"), "{stopped:?}");
             assert!(wait_gone(taskmaster, PATIENCE));
             assert_eq!(processes::state(child), None);
             terminal.is_the_shells();
@@ -178,7 +178,7 @@ fn a_second_key_kills_at_once() {
         terminal.reaches("a", "STOPPING");
         terminal.types(CTRL_C);
         let stopped = terminal.reaches("a", "STOPPED");
-        assert!(stopped.ends_with("killed by SIGKILL\r"), "{stopped:?}");
+        assert!(stopped.ends_with("killed by SIGKILL"), "{stopped:?}");
         assert!(wait_gone(taskmaster, PATIENCE));
         terminal.is_the_shells();
         terminal.types("echo ended with $?\n");
