@@ -138,9 +138,10 @@ pub struct ExitRecord {
     pub pid: Pid,
     /// The exit status.
     pub exit: Exit,
-    /// The resources that the process used. All fields are zero if the kernel could not report them: for
-    /// [`Exit::Unknown`], or if another part of the host's process did the reaping.
-    pub usage: Usage,
+    /// The resources that the process used. `None` if the kernel does not tell: for [`Exit::Unknown`], if another part of
+    /// the host's process or another process did the reaping, and for a child that is bound to the host
+    /// ([`Lifetime::Bound`](crate::Lifetime::Bound)).
+    pub usage: Option<Usage>,
 }
 
 #[cfg(test)]

@@ -105,8 +105,8 @@ extern crate self as pidherd;
 
 pub use child::{Child, Pipes};
 pub use command::{
-    Capabilities, Command, CommandError, OpenFile, Program, Resource, SpawnError, SpawnProgress, SpawnStep, Spawner,
-    Spawning, Stdio,
+    Capabilities, Command, CommandError, Lifetime, OpenFile, Program, Resource, SpawnError, SpawnProgress, SpawnStep,
+    Spawner, Spawning, Stdio,
 };
 pub use errno::SetupError;
 pub use exit::{Exit, ExitRecord, Pid, Usage};

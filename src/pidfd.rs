@@ -132,7 +132,7 @@ impl PidFd {
     /// Waits for the end of the process and reaps it. Blocks without a limit.
     pub(crate) fn wait_and_reap(&self) -> io::Result<ExitRecord> {
         match wait::wait(self.as_fd(), Wait::Block) {
-            Ok(Some(end)) => return Ok(self.record(end)),
+            Ok(Some((exit, usage))) => return Ok(self.record((exit, Some(usage)))),
             Err(error) if error.raw_os_error() != Some(libc::ECHILD) => return Err(error),
             Ok(None) | Err(_) => {}
         }
@@ -199,7 +199,7 @@ impl PidFd {
             waited => waited,
         };
         match waited {
-            Ok(Some(end)) => Ok(Look::Ended(self.record(end))),
+            Ok(Some((exit, usage))) => Ok(Look::Ended(self.record((exit, Some(usage))))),
             Ok(None) => Ok(Look::Held),
             Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(self.remembered()),
             Err(error) => Err(error),
@@ -213,15 +213,15 @@ impl PidFd {
             Remembered::NotYet => return Look::Unreaped,
             Remembered::Nothing => Exit::Unknown,
         };
-        Look::Ended(self.record((exit, Usage::default())))
+        Look::Ended(self.record((exit, None)))
     }
 
     /// The record for an ended process with an unknown status.
     pub(crate) fn unknown(&self) -> ExitRecord {
-        self.record((Exit::Unknown, Usage::default()))
+        self.record((Exit::Unknown, None))
     }
 
-    fn record(&self, (exit, usage): (Exit, Usage)) -> ExitRecord {
+    fn record(&self, (exit, usage): (Exit, Option<Usage>)) -> ExitRecord {
         ExitRecord {
             pid: self.pid,
             exit,

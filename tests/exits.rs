@@ -75,7 +75,7 @@ fn check(host: &Host, id: InstanceId, exit: Exit, expected: bool, script: &str) 
     assert_eq!(last.cause, Cause::Ended { exit, expected }, "{script}");
     let record = last.exit.unwrap();
     assert_eq!((record.exit, Some(record.pid)), (exit, last.pid), "{script}");
-    assert!(record.usage.max_rss > 0, "{script}");
+    assert!(record.usage.unwrap().max_rss > 0, "{script}");
 
     let status = host.status(id);
     assert_eq!(status.state, State::Exited { exit, expected }, "{script}");

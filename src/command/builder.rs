@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::capability::Capabilities;
 use super::env::Environment;
 use super::identity::Identity;
+use super::lifetime::Lifetime;
 use super::settings::{Resource, Settings};
 use super::stdio::{Shared, Stdio};
 use crate::signal::{Signal, SignalSet};
@@ -348,6 +349,14 @@ impl Command {
     #[must_use]
     pub fn foreground(mut self, fd: RawFd) -> Command {
         self.settings.foreground = Some(fd);
+        self
+    }
+
+    /// Sets what becomes of the child when the host's process ends without stopping it. The default is
+    /// [`Lifetime::Detached`]: it lives on.
+    #[must_use]
+    pub fn lifetime(mut self, lifetime: Lifetime) -> Command {
+        self.settings.lifetime = lifetime;
         self
     }
 

@@ -7,6 +7,7 @@ use super::error::{CommandError, SpawnStep};
 use super::identity::{Host, Ids};
 use super::program::{Lowering, c_string};
 use super::settings::{Resource, Settings};
+use crate::signal::Signal;
 use crate::sys::spawn::capabilities::CapabilitySets;
 use std::os::fd::RawFd;
 
@@ -14,7 +15,13 @@ use std::os::fd::RawFd;
 const CPUS_MAX: usize = 65_536;
 
 impl Lowering {
-    pub(super) fn lower_settings(&mut self, command: &Command, ids: &Ids, host: &Host) -> Result<(), CommandError> {
+    pub(super) fn lower_settings(
+        &mut self,
+        command: &Command,
+        ids: &Ids,
+        host: &Host,
+        parent_death_signal: Option<Signal>,
+    ) -> Result<(), CommandError> {
         let settings = &command.settings;
         let drops = ids.drops(host);
         self.lower_session(command, drops)?;
@@ -32,7 +39,7 @@ impl Lowering {
             let label = self.label(SpawnStep::NoNewPrivileges, None);
             self.body.no_new_privileges(label);
         }
-        if let Some(signal) = settings.parent_death_signal {
+        if let Some(signal) = parent_death_signal {
             let label = self.value(SpawnStep::ParentDeathSignal, signal);
             self.body.parent_death_signal(label, signal);
         }

@@ -38,6 +38,10 @@ pub(super) struct Compiled {
     pub(super) changes_ids: bool,
     /// Whether a spawn must wait for exec: the command does what only a child of vfork(2) can do.
     pub(super) waits_for_exec: bool,
+    /// Whether the kernel binds the child to the host.
+    pub(super) is_bound: bool,
+    /// Whether the child must be able to gain privileges.
+    pub(super) may_gain_privileges: bool,
     cgroup: Option<Arc<OwnedFd>>,
     /// The inheritable capabilities of the child.
     inheritable: u64,
@@ -110,6 +114,7 @@ impl Program {
         let ids = command.identity.resolve(&host)?;
         let environment = environment(command, ids.login.as_ref())?;
         let settings = &command.settings;
+        let (is_bound, parent_death_signal) = settings.lifetime.resolve(settings.parent_death_signal)?;
         let mut lowering = Lowering {
             labels: Vec::new(),
             descriptors: Vec::new(),
@@ -123,7 +128,7 @@ impl Program {
         lowering.value(SpawnStep::Capabilities, "(inheritable)");
         lowering.label(SpawnStep::Cgroup, None);
         lowering.lower_descriptors(command)?;
-        lowering.lower_settings(command, &ids, &host)?;
+        lowering.lower_settings(command, &ids, &host, parent_death_signal)?;
         lowering.lower_image(command, environment)?;
         let compiled = Compiled {
             name: command.program.clone(),
@@ -132,6 +137,8 @@ impl Program {
             script: Arc::new(lowering.body),
             changes_ids: ids.any(),
             waits_for_exec: settings.oom_score_adj.is_some(),
+            is_bound,
+            may_gain_privileges: command.no_new_privileges == Some(false),
             cgroup: settings.cgroup.as_ref().map(|cgroup| Arc::clone(&cgroup.0)),
             inheritable: lowering.inheritable,
             zero,

@@ -4,6 +4,7 @@
 use std::os::fd::RawFd;
 
 use super::capability::Capabilities;
+use super::lifetime::Lifetime;
 use super::stdio::Shared;
 use crate::signal::Signal;
 
@@ -17,6 +18,7 @@ pub(super) struct Settings {
     pub controlling_terminal: Option<RawFd>,
     pub foreground: Option<RawFd>,
     pub parent_death_signal: Option<Signal>,
+    pub lifetime: Lifetime,
     pub bounding: Option<Capabilities>,
     pub inheritable: Capabilities,
     pub ambient: Capabilities,

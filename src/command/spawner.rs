@@ -25,7 +25,7 @@ use crate::child::{Child, DROP_WAIT, Pipes};
 use crate::errno::SetupError;
 use crate::exit::Pid;
 use crate::pidfd::PidFd;
-use crate::poll::is_ready;
+use crate::poll::{is_ready, wait_for};
 use crate::procfs;
 use crate::sys::guarded::{Abandon, Guarded};
 use crate::sys::nr::CGROUP2_SUPER_MAGIC;
@@ -53,6 +53,8 @@ pub struct Spawner {
     /// Whether the kernel is known to lack CLONE_INTO_CGROUP. The first step of the child is then to enter its cgroup
     /// itself.
     enters_cgroups: bool,
+    /// Whether the host is known to lack the privilege to bind a child that may gain privileges.
+    binds_unprivileged: bool,
     /// Whether the core dump of a child in flight would end the host.
     forbids_dumps: bool,
     /// The script of a launch that is not used.
@@ -170,6 +172,7 @@ impl Spawner {
             close_range: has_close_range(),
             kept: KEPT,
             enters_cgroups: false,
+            binds_unprivileged: false,
             forbids_dumps: core_dump_ends_sharers(),
             nothing: Arc::default(),
             #[cfg(test)]
@@ -246,7 +249,13 @@ impl Spawner {
             self.launch_in_flight(&mut launch, program, cgroup)
         };
         match child {
-            Ok(child) => Ok(Spawning(Guarded::new(Begun { child, launch }))),
+            Ok(child) => {
+                if launch.waited && launch.flight.failure().is_some() {
+                    // It is exiting. An error only means that the outcome is told a little later.
+                    let _later = wait_for(child.pidfd(), PollFlags::IN, None);
+                }
+                Ok(Spawning(Guarded::new(Begun { child, launch })))
+            }
             Err(error) => {
                 self.take_back(launch);
                 Err(error)
@@ -499,7 +508,8 @@ impl Spawner {
         }
         let forbids = in_flight && self.forbids_dumps;
         launch.dumpable = (program.changes_ids || forbids).then(|| KeepDumpable::new(forbids));
-        let mut method = self.method;
+        // Only clone3 with everything binds a child, also where it has been refused for something else.
+        let mut method = if program.is_bound { Method::Clone3 } else { self.method };
         loop {
             if cgroup.is_some() && method == Method::Clone {
                 self.enters_cgroups = true;
@@ -510,6 +520,7 @@ impl Spawner {
                 share_descriptors: table == FdTable::Unshared,
                 cgroup,
                 in_flight,
+                bound: program.is_bound.then_some(self.binds_unprivileged),
                 pauses: if in_flight && method != Method::Clone {
                     PAUSES_IN_FLIGHT
                 } else {
@@ -518,13 +529,20 @@ impl Spawner {
             };
             let errno = match clone_child(&mut launch.flight, &request) {
                 Ok(Cloned { pid, pidfd }) => {
-                    self.method = method;
+                    if !program.is_bound {
+                        self.method = method;
+                    }
                     launch.waited = !in_flight || method == Method::Clone;
                     match Pid::new(pid) {
                         Some(pid) => return Ok(PidFd::new(pidfd, pid)),
                         None => libc::ECHILD,
                     }
                 }
+                Err(libc::EPERM) if program.is_bound && !self.binds_unprivileged && !program.may_gain_privileges => {
+                    self.binds_unprivileged = true;
+                    continue;
+                }
+                Err(errno) if program.is_bound => errno,
                 Err(errno) => match method.after(errno) {
                     Some(other) => {
                         method = other;
@@ -582,6 +600,11 @@ impl Launch {
         }
         match wait(pidfd.as_fd(), Wait::Peek) {
             Ok(Some((exit, _))) => exit.signal().is_some() && procfs::has_never_executed(pidfd.pid()),
+            // The kernel reaps a bound child at once, and keeps no trace of its execve.
+            Err(_) if has_ended(pidfd) => {
+                let record = pidfd.peek().ok().flatten();
+                self.signalled && record.is_some_and(|record| record.exit.signal().is_some())
+            }
             Ok(None) | Err(_) => {
                 (self.signalled || self.began.elapsed() >= LONG_EXECVE) && procfs::ends_unexecuted(pidfd.pid())
             }

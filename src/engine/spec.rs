@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::context::CgroupPath;
 use super::error::SpecError;
 use crate::cgroup::{CgroupDir, CgroupFile};
-use crate::command::{Command, Program, Stdio};
+use crate::command::{Command, Lifetime, Program, Stdio};
 use crate::lifecycle::{Policy, Restart, Scope, Startup, StopLadder};
 use crate::notify::{NotifySocket, watchdog_usec};
 
@@ -196,6 +196,17 @@ impl GroupSpec {
             name: name.as_ref().to_owned(),
             value: value.as_ref().to_owned(),
         });
+        self
+    }
+
+    /// Sets what becomes of the instances when the host's process ends without stopping them: the
+    /// [lifetime](Command::lifetime) of each command.
+    #[must_use]
+    pub fn lifetime(mut self, lifetime: Lifetime) -> GroupSpec {
+        self.commands = match self.commands {
+            Commands::Same(command) => Commands::Same(Box::new(command.lifetime(lifetime))),
+            Commands::Each(make) => Commands::Each(Arc::new(move |number| make(number).lifetime(lifetime))),
+        };
         self
     }
 

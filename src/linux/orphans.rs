@@ -454,7 +454,7 @@ fn reap(pidfd: &PidFd) -> Option<ExitRecord> {
     Some(ExitRecord {
         pid: pidfd.pid(),
         exit,
-        usage,
+        usage: Some(usage),
     })
 }
 

@@ -132,7 +132,11 @@ impl World {
         if let Some(pid) = Pid::new(number) {
             let exit = Exit::Code(0);
             let usage = Usage::default();
-            self.set.orphans.push_back(ExitRecord { pid, exit, usage });
+            self.set.orphans.push_back(ExitRecord {
+                pid,
+                exit,
+                usage: Some(usage),
+            });
             self.note_edges();
         }
     }

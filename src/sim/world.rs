@@ -617,7 +617,7 @@ impl Kernel for SimKernel {
             Sight::NotExecuted(_) if world.planted == Some(Planted::FailureAsEnd) => Collected::Ended(ExitRecord {
                 pid,
                 exit: Exit::Code(127),
-                usage: Usage::default(),
+                usage: Some(Usage::default()),
             }),
             Sight::NotExecuted(errno) => {
                 Collected::SpawnFailed(SpawnError::new("pretended".into(), SpawnStep::Exec, errno, None))
@@ -628,7 +628,7 @@ impl Kernel for SimKernel {
             Sight::Ended(exit) => Collected::Ended(ExitRecord {
                 pid,
                 exit,
-                usage: Usage::default(),
+                usage: Some(Usage::default()),
             }),
         })
     }

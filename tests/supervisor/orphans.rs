@@ -78,7 +78,7 @@ fn an_orphan_is_adopted_reaped_and_told() {
             core: false,
         };
         assert_eq!(exits, [killed, Exit::Code(5)]);
-        assert!(told.iter().all(|record| record.usage.max_rss > 0));
+        assert!(told.iter().all(|record| record.usage.unwrap().max_rss > 0));
         assert_eq!(processes::children(), [host.pid(id)]);
         assert_eq!(host.state(id), Running);
         host.nothing_for(ms(20));
@@ -238,7 +238,7 @@ fn another_supervisor_keeps_what_it_started() {
             assert!(
                 exits
                     .iter()
-                    .all(|record| record.exit == Exit::Code(3) && record.usage.max_rss > 0)
+                    .all(|record| record.exit == Exit::Code(3) && record.usage.unwrap().max_rss > 0)
             );
             assert_eq!(reaped(&host), expected);
         });
@@ -262,7 +262,7 @@ fn the_supervisors_own_go_the_way_of_their_pidfds() {
         host.until("all is down", |host| host.supervisor.is_down());
         let exits: Vec<ExitRecord> = host.all_steps().filter_map(|step| step.exit).collect();
         let ended = exits.iter().filter(|record| record.exit == Exit::Code(3)).count();
-        assert!(ended >= 160 && exits.iter().all(|record| record.usage.max_rss > 0));
+        assert!(ended >= 160 && exits.iter().all(|record| record.usage.unwrap().max_rss > 0));
         host.until("no child is left", |_| processes::children().is_empty());
         assert!(reaped(&host) >= ended as u64);
         assert!(orphans(&host).iter().all(|record| record.exit != Exit::Code(3)));

@@ -8,6 +8,8 @@
 use std::ffi::{c_int, c_long, c_void};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use rustix::io::fcntl_dupfd_cloexec;
+
 use super::child;
 use super::flight::{Flight, Lent};
 use crate::sys::arch::{self, CloneArgs};
@@ -56,6 +58,9 @@ pub(crate) struct CloneRequest<'a> {
     /// Whether to return as soon as the child exists, instead of waiting until the child has called execve or has
     /// ended. This needs clone3(2).
     pub in_flight: bool,
+    /// Bind the child to its pidfd, so that it ends with the host. With `true` the child cannot gain privileges, which a host
+    /// without CAP_SYS_ADMIN needs. Only [`Method::Clone3`] can do that.
+    pub bound: Option<bool>,
     /// The maximum number of pauses of a millisecond in which the child waits for a program that is being written.
     pub pauses: u32,
 }
@@ -99,9 +104,50 @@ pub(crate) fn clone_child(flight: &mut Flight, request: &CloneRequest<'_>) -> Re
     };
     // SAFETY: the kernel has just made this descriptor for this call, and no other code knows its number.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    let pidfd = above_standard_if_possible(pidfd);
+    let pidfd = match request.bound {
+        Some(_) => fcntl_dupfd_cloexec(&pidfd, UNCOPIED).unwrap_or(pidfd),
+        None => above_standard_if_possible(pidfd),
+    };
     Ok(Cloned { pid, pidfd })
 }
+
+/// The child is never a zombie (Linux 7.1).
+const CLONE_AUTOREAP: u64 = 1 << 34;
+/// The child begins with no_new_privs (Linux 7.1).
+const CLONE_NNP: u64 = 1 << 35;
+/// The child is killed when the last descriptor of its pidfd is closed (Linux 7.1).
+const CLONE_PIDFD_AUTOKILL: u64 = 1 << 36;
+
+/// The first number that no child has in a descriptor table of its own before its execve. The pidfd of a bound child has
+/// such a number: a copy in a child whose execve hangs would keep the bound child alive.
+const UNCOPIED: c_int = 64;
+
+/// Whether the kernel can bind a child to its pidfd. Makes no child: the kernel checks the flags before it looks for the
+/// cgroup, which does not exist.
+///
+/// # Errors
+/// EINVAL before Linux 7.1. ENOSYS or EPERM where a filter refuses clone3(2), ENOSYS in a build without it.
+pub(crate) fn can_bind() -> Result<(), c_int> {
+    let mut pidfd: c_int = -1;
+    let mut word = [0_u64; 2];
+    let args = CloneArgs {
+        flags: BOUND | CLONE_NNP | CLONE_INTO_CGROUP,
+        pidfd: (&raw mut pidfd).expose_provenance() as u64,
+        stack: word.as_mut_ptr().expose_provenance() as u64,
+        stack_size: size_of_val(&word) as u64,
+        cgroup: c_int::MAX as u64,
+        ..CloneArgs::default()
+    };
+    // SAFETY: no descriptor has that number, so the call fails, and no child runs on the stack. `pidfd` is a local.
+    let result = unsafe { arch::clone3(&args, CloneArgs::SIZE_CGROUP, child::enter, std::ptr::null_mut()) };
+    match result.wrapping_neg() as c_int {
+        libc::EBADF => Ok(()),
+        errno => Err(errno),
+    }
+}
+
+/// The flags of a bound child.
+const BOUND: u64 = libc::CLONE_PIDFD as u64 | libc::CLONE_VM as u64 | CLONE_AUTOREAP | CLONE_PIDFD_AUTOKILL;
 
 const FLAGS: c_int = libc::CLONE_PIDFD | libc::CLONE_VM;
 
@@ -126,6 +172,11 @@ fn clone3(lent: &Lent, request: &CloneRequest<'_>, pidfd: *mut c_int) -> isize {
     }
     if request.share_descriptors {
         args.flags |= libc::CLONE_FILES as u64;
+    }
+    if let Some(is_unprivileged) = request.bound {
+        args.flags |= BOUND;
+        args.flags |= if is_unprivileged { CLONE_NNP } else { 0 };
+        args.exit_signal = 0;
     }
     if let Some(cgroup) = request.cgroup {
         args.flags |= CLONE_INTO_CGROUP;
@@ -207,6 +258,7 @@ mod tests {
         share_descriptors: false,
         cgroup: None,
         in_flight: false,
+        bound: None,
         pauses: 0,
     };
 
