@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pidherd::lifecycle::{ExpectedExits, Restart, Rung, Scope, Startup, StopLadder};
-use pidherd::{Command, GroupSpec, OpenFile, Policy, Resource, Signal, SignalSet, Stdio};
+use pidherd::{Command, GroupSpec, Lifetime, OpenFile, Policy, Resource, Signal, SignalSet, Stdio};
 
 use crate::config::{AutoRestart, Instance, Log, Program, Readiness, Stream};
 use crate::limits::OpenFiles;
@@ -74,8 +74,13 @@ fn command_of(program: &Program, instance: &Instance) -> Command {
         } else {
             stdio(&instance.stderr, Stream::Err)
         })
-        // The library sets no_new_privs for another user by default. supervisord never sets it.
-        .no_new_privileges(program.beyond.no_new_privs);
+        .lifetime(program.beyond.lifetime);
+    // The library sets no_new_privs for another user by default. supervisord never sets it. Without root's privileges the
+    // kernel binds only a process that has it.
+    let is_needed = program.beyond.lifetime != Lifetime::Detached && !rustix::process::geteuid().is_root();
+    if program.beyond.no_new_privs || !is_needed {
+        command = command.no_new_privileges(program.beyond.no_new_privs);
+    }
     let is_own = |log: &Log| matches!(log, Log::Own(_));
     if is_own(&instance.stdout) || is_own(&instance.stderr) {
         // A program is never in the terminal's foreground. After `stty tostop`, SIGTTOU would stop it at its first

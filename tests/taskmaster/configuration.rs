@@ -25,6 +25,7 @@ fn a_bad_value_names_section_key_and_value_and_starts_nothing() {
         "readysecs=0",
         "watchdogsecs=5",
         "cgroup=relative",
+        "lifetime=forever",
     ] {
         let (key, value) = line.split_once('=').unwrap();
         let errors = refused(&format!("[program:web]\ncommand=true\n{line}\n"));

@@ -8,7 +8,7 @@ use pidherd::signal;
 use rustix::process::Signal;
 
 use crate::common::{self, processes, root_or_skip, skipped, wait_gone, wait_until};
-use crate::driver::{Dir, PATIENCE, Taskmaster, binary, fifo};
+use crate::driver::{Dir, PATIENCE, Taskmaster, binary, fifo, refused};
 
 const HERD: &str = "[program:a]\ncommand=sleep 1000\nstartsecs=0\n";
 
@@ -162,4 +162,28 @@ fn the_first_process_of_a_namespace_reaps_orphans() {
     assert_eq!(herd.answer(), "reaped");
     herd.say("shutdown");
     assert_eq!(herd.ended_among_orphans().code(), Some(0), "{}", herd.transcript());
+}
+
+#[test]
+fn a_bound_program_does_not_outlive_a_killed_taskmaster() {
+    let program = "command=sleep 1000\nstartsecs=0\n";
+    let mut herd = Taskmaster::start(&format!("[program:a]\n{program}lifetime=bound-or-signal\n"));
+    let pid = u32::try_from(herd.reached("a:a", "RUNNING").pid.unwrap()).unwrap();
+    herd.signal(Signal::KILL);
+    assert!(wait_gone(pid, PATIENCE), "it lives on");
+    assert_eq!(herd.ended_among_orphans().code(), None);
+    let bound = format!("[program:a]\n{program}lifetime=bound\n");
+    if common::kernel_since(7, 1) && !cfg!(pidherd_portable) {
+        let mut herd = Taskmaster::start(&bound);
+        let pid = u32::try_from(herd.reached("a:a", "RUNNING").pid.unwrap()).unwrap();
+        herd.signal(Signal::KILL);
+        assert!(wait_gone(pid, PATIENCE), "it lives on");
+        assert_eq!(herd.ended_among_orphans().code(), None);
+    } else {
+        let errors = refused(&bound);
+        assert!(
+            errors.contains("lifetime") && errors.contains("cannot bind a child"),
+            "{errors}"
+        );
+    }
 }

@@ -1,4 +1,4 @@
-//! The keys that supervisord does not have: readiness, watchdogs, cgroups and privileges.
+//! The keys that supervisord does not have: readiness, watchdogs, cgroups, privileges and the lifetime.
 //!
 //! ```text
 //! readiness=grace      the program is RUNNING after startsecs, as in supervisord (the default)
@@ -11,6 +11,9 @@
 //!                      false is supervisord's behaviour, because it sets no_new_privs for no user
 //! cgroup=DIR           a cgroup v2 directory for this taskmaster alone: each process gets a cgroup in it,
 //!                      and every process in that cgroup is killed at the end, also after a double fork
+//! lifetime=detached    what becomes of the process when SIGKILL ends the taskmaster: it lives on (the default),
+//!                      or with `bound` the kernel kills it (Linux 7.1; a mistake on an older kernel), or with
+//!                      `bound-or-signal` an older kernel does so unless the program changes its own ids
 //! ```
 //!
 //! With `cgroup`, a process is STOPPED when its whole cgroup is empty. `stopasgroup` still decides which processes
@@ -22,6 +25,7 @@
 use std::time::Duration;
 
 use pidherd::cgroup::CgroupDir;
+use pidherd::{Command, CommandError, Lifetime};
 
 use super::keys::Keys;
 use super::values::{self, MOST_INSTANCES};
@@ -31,7 +35,14 @@ use crate::names;
 const READY_SECONDS: Duration = Duration::from_secs(60);
 
 /// These keys. [`Program`](super::Program) keeps a list of its own keys in the same way.
-pub const KEYS: &[&str] = &["readiness", "readysecs", "watchdogsecs", "no_new_privs", "cgroup"];
+pub const KEYS: &[&str] = &[
+    "readiness",
+    "readysecs",
+    "watchdogsecs",
+    "no_new_privs",
+    "cgroup",
+    "lifetime",
+];
 
 /// The settings of a program that supervisord does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +57,8 @@ pub struct Beyond {
     pub no_new_privs: bool,
     /// The directory for the cgroups of its processes. `None` if it has no cgroups.
     pub cgroup: Option<CgroupDir>,
+    /// What becomes of the process when the taskmaster is killed.
+    pub lifetime: Lifetime,
 }
 
 /// The condition under which a program counts as running.
@@ -73,6 +86,7 @@ impl Beyond {
                 .unwrap_or_default(),
             no_new_privs: keys.optional("no_new_privs", values::boolean).unwrap_or(false),
             cgroup: cgroup(keys, &names::shown(group, name)),
+            lifetime: keys.optional("lifetime", lifetime).unwrap_or_default(),
         };
         if beyond.readiness == Readiness::Grace && keys.has("readysecs") {
             keys.note("readysecs", "has no effect without readiness=notify or readiness=fd:N");
@@ -127,6 +141,20 @@ fn cgroup(keys: &mut Keys<'_>, shown: &str) -> Option<CgroupDir> {
     opened.map_err(|error| keys.complain("cgroup", &error.to_string())).ok()
 }
 
+/// Parses a lifetime. One that the kernel cannot give is a mistake.
+fn lifetime(text: &str) -> Result<Lifetime, String> {
+    let lifetime = match text {
+        "detached" => Lifetime::Detached,
+        "bound" => Lifetime::Bound,
+        "bound-or-signal" => Lifetime::BoundOrSignal,
+        _ => return Err("expected detached, bound or bound-or-signal".to_owned()),
+    };
+    match Command::new("/").lifetime(lifetime).compile() {
+        Err(error @ CommandError::CannotBind { .. }) => Err(error.to_string()),
+        Ok(_) | Err(_) => Ok(lifetime),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,5 +180,19 @@ mod tests {
             assert!(readiness(text).is_err(), "{text}");
         }
         assert!(readiness("fd:1").unwrap_err().contains("from 3 to 255"));
+    }
+
+    #[test]
+    fn a_lifetime_is_one_that_the_kernel_can_give() {
+        assert_eq!(lifetime("detached"), Ok(Lifetime::Detached));
+        assert_eq!(lifetime("bound-or-signal"), Ok(Lifetime::BoundOrSignal));
+        assert!(lifetime("for ever").unwrap_err().starts_with("expected "));
+        match lifetime("bound") {
+            Ok(bound) => assert_eq!(bound, Lifetime::Bound),
+            Err(error) => assert!(
+                error.starts_with("the kernel cannot bind a child to its host: "),
+                "{error}"
+            ),
+        }
     }
 }
