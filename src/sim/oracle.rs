@@ -263,10 +263,10 @@ fn flight_of(host: &Host, known: &Instance, state: &State, serial: Option<u64>) 
         } => {
             // A process that was killed in flight may have ended, and have no status yet.
             let has_ended = process.is_some_and(|process| process.phase != Phase::Alive && process.executed.is_none());
-            ensure(executed != (is_in_flight || has_ended), || {
+            ensure(executed.is_some() != (is_in_flight || has_ended), || {
                 format!("its spawn is in flight: {is_in_flight}, and it is {state:?}")
             })?;
-            ensure(executed == was_told, || {
+            ensure(executed.is_some() == was_told, || {
                 format!("its spawn is {:?}, and it is {state:?}", attempt.spawn)
             })?;
         }

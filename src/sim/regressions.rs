@@ -629,3 +629,21 @@ fn a_process_that_hangs_in_flight_is_stopped_within_its_ladder() {
     scene.wait(SECOND * 2);
     assert_eq!(scene.states(group), [StateName::Stopped]);
 }
+
+#[test]
+fn a_grace_that_replaces_a_timeout_begins_with_the_execution() {
+    let half = Duration::from_millis(500);
+    let mut scene = Scene::in_flight(1);
+    let mut spec = draft(1);
+    spec.policy.startup = Startup::Notify { timeout: SECOND };
+    let group = scene.add(&spec);
+    scene.executes(half, None);
+    scene.request(group, Request::Start);
+    scene.wait(half);
+    spec.policy.startup = Startup::Grace(SECOND);
+    scene.reload(group, &spec);
+    scene.wait(half);
+    assert_eq!(scene.states(group), [StateName::Starting]);
+    scene.wait(SECOND);
+    assert_eq!(scene.states(group), [StateName::Running]);
+}
