@@ -97,7 +97,7 @@
 //! uses: a stack, the list of steps, and a record of its progress. The kernel clears a word of that memory when the
 //! child calls `execve` or ends (`CLONE_CHILD_CLEARTID`), and only then the memory is used again. Nothing wakes the
 //! host at that moment, so `Linux` looks again after a short wait that grows (`look_at`, `look_again`).
-//! `Linux::collect` returns `Executed` or `SpawnFailed`. The lifecycle is in `Starting { executed: false }` meanwhile.
+//! `Linux::collect` returns `Executed` or `SpawnFailed`. The lifecycle is in `Starting { executed: None }` meanwhile.
 //!
 //! # The simulation
 //!

@@ -241,8 +241,8 @@ impl<K: Kernel> Engine<K> {
         };
         match *instance.life.state() {
             State::Stopped | State::Exited { .. } | State::Backoff { .. } | State::Fatal { .. } => request.wants_up(),
-            State::Starting { executed: true, .. } | State::Running { .. } => request == Request::Restart,
-            State::Starting { executed: false, .. } | State::Stopping(_) => false,
+            State::Starting { executed: Some(_), .. } | State::Running { .. } => request == Request::Restart,
+            State::Starting { executed: None, .. } | State::Stopping(_) => false,
         }
     }
 

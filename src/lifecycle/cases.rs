@@ -173,19 +173,19 @@ fn resting() -> Vec<Shape> {
 fn going_up() -> Vec<Shape> {
     let pending = State::Starting {
         pid: None,
-        executed: false,
+        executed: None,
         since: NOW,
         until: Instant::NEVER,
     };
     let in_flight = |until| State::Starting {
         pid: Some(PID),
-        executed: false,
+        executed: None,
         since: NOW,
         until,
     };
     let starting = |since, until| State::Starting {
         pid: Some(PID),
-        executed: true,
+        executed: Some(since),
         since,
         until,
     };

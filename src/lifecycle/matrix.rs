@@ -179,7 +179,7 @@ fn state_changes(before: &State, after: &State, policy: &Policy, now: Instant) -
             _,
             State::Starting {
                 pid: Some(_),
-                executed: false,
+                executed: None,
                 until,
                 ..
             },
@@ -188,9 +188,11 @@ fn state_changes(before: &State, after: &State, policy: &Policy, now: Instant) -
             vec!["until exec".into()]
         }
         (
-            State::Starting { executed: false, .. },
+            State::Starting { executed: None, .. },
             State::Starting {
-                executed: true, until, ..
+                executed: Some(_),
+                until,
+                ..
             },
         ) => {
             assert_eq!(wait(*until), policy.startup.limit());

@@ -16,8 +16,8 @@ pub enum State {
     Starting {
         /// The process; `None` until the spawn has been reported.
         pid: Option<Pid>,
-        /// Whether the process has executed its program. Until then the spawn is in flight.
-        executed: bool,
+        /// The time of the report that the process has executed its program. `None` while the spawn is in flight.
+        executed: Option<Instant>,
         /// The time when the spawn was decided, and after its report the time of the report.
         since: Instant,
         /// The end of the grace, which begins with the execution, or of the timeout for readiness.

@@ -81,7 +81,7 @@ impl<'a> Turn<'a> {
             (S::Starting { pid: None, .. }, I::SpawnWithdrawn)     => self.spawn_withdrawn(),
 
             // The process exists, and may not have executed its program yet.
-            (S::Starting { pid: Some(pid), executed: false, since, .. }, I::Executed) => self.program_executed(pid, since),
+            (S::Starting { pid: Some(pid), executed: None, since, .. }, I::Executed) => self.program_executed(pid, since),
             (S::Starting { .. }, I::SpawnFailed { errno, permanent }) => self.spawn_failed(errno, permanent),
 
             // The process is alive, in its grace.
@@ -89,10 +89,10 @@ impl<'a> Turn<'a> {
             (S::Starting { pid: Some(pid), since, .. },      I::Stop)         => self.stop(pid, since, Wanted::Down),
             (S::Starting { pid: Some(pid), since, .. },      I::Restart)      => self.stop(pid, since, Wanted::Up),
             (S::Starting { pid: Some(pid), since, .. },      I::Kill)         => self.kill(pid, since),
-            (S::Starting { pid: Some(_), executed: false, .. }, I::Exited(exit) | I::ExitedLeaving(exit))
+            (S::Starting { pid: Some(_), executed: None, .. }, I::Exited(exit) | I::ExitedLeaving(exit))
                                                                               => self.start_failed(Failure::Ended(exit)),
-            (S::Starting { pid: Some(pid), since, until, .. }, I::Exited(exit)) => self.ended_early(exit, pid, since, until),
-            (S::Starting { pid: Some(pid), since, until, .. }, I::ExitedLeaving(exit)) => self.ended_early_leaving_others(exit, pid, since, until),
+            (S::Starting { pid: Some(pid), executed, since, until }, I::Exited(exit)) => self.ended_early(exit, pid, since, self.start_deadline(executed, since, until)),
+            (S::Starting { pid: Some(pid), executed, since, until }, I::ExitedLeaving(exit)) => self.ended_early_leaving_others(exit, pid, since, self.start_deadline(executed, since, until)),
             (S::Starting { pid: Some(pid), since, .. },      I::Ready)        => self.enter_running(pid, since, Cause::Ready),
             (S::Starting { pid: Some(pid), since, .. },      I::NotReady)     => self.readiness_closed(pid, since),
             (S::Starting { pid: Some(pid), executed, since, until }, I::Extend(by)) => self.extend_start(pid, executed, since, until, by),
@@ -136,7 +136,7 @@ impl<'a> Turn<'a> {
             | (S::Starting { pid: None, .. }, I::Executed | I::Exited(_) | I::ExitedLeaving(_) | I::Ready | I::NotReady | I::Extend(_))
             | (S::Starting { pid: None, .. }, I::Failed(_) | I::Timeout)
             | (S::Starting { pid: Some(_), .. }, I::Spawned(_) | I::Cloned(_) | I::SpawnWithdrawn)
-            | (S::Starting { pid: Some(_), executed: true, .. }, I::Executed)
+            | (S::Starting { pid: Some(_), executed: Some(_), .. }, I::Executed)
             | (S::Starting { .. },               I::EndedBefore | I::Empty | I::Alive)
             | (S::Running { .. },  I::Spawned(_) | I::Cloned(_) | I::Executed | I::SpawnWithdrawn | I::EndedBefore | I::Empty
                | I::Ready | I::NotReady | I::Extend(_))
@@ -189,7 +189,7 @@ impl<'a> Turn<'a> {
         self.transition(
             State::Starting {
                 pid: None,
-                executed: false,
+                executed: None,
                 since: self.now,
                 until: Instant::NEVER,
             },
@@ -213,7 +213,7 @@ impl<'a> Turn<'a> {
         };
         self.life.state = State::Starting {
             pid: Some(pid),
-            executed: false,
+            executed: None,
             since: self.now,
             until,
         };
@@ -241,7 +241,7 @@ impl<'a> Turn<'a> {
         };
         self.life.state = State::Starting {
             pid: Some(pid),
-            executed: true,
+            executed: Some(self.now),
             since,
             until,
         };
@@ -276,7 +276,14 @@ impl<'a> Turn<'a> {
     }
 
     /// A start by notification can be extended. A grace is the host's own measure and cannot.
-    fn extend_start(&mut self, pid: Pid, executed: bool, since: Instant, until: Instant, by: Duration) -> Reply {
+    fn extend_start(
+        &mut self,
+        pid: Pid,
+        executed: Option<Instant>,
+        since: Instant,
+        until: Instant,
+        by: Duration,
+    ) -> Reply {
         match self.policy.startup {
             Startup::Grace(_) => Reply::Ignored,
             Startup::Notify { .. } => {
@@ -312,17 +319,18 @@ impl<'a> Turn<'a> {
 
     // Ends.
 
-    /// The end of a start. The policy can have been exchanged for one with a longer limit.
-    fn start_deadline(&self, since: Instant, until: Instant) -> Instant {
-        until.max(since.saturating_add(self.policy.startup.limit()))
+    /// The end of a start. The policy can have been exchanged for one with a longer limit, or for one with a grace, which
+    /// counts from the execution.
+    fn start_deadline(&self, executed: Option<Instant>, since: Instant, until: Instant) -> Instant {
+        let began = match self.policy.startup {
+            Startup::Grace(_) => executed.unwrap_or(Instant::NEVER),
+            Startup::Notify { .. } => since,
+        };
+        until.max(began.saturating_add(self.policy.startup.limit()))
     }
 
-    fn start_deadline_passed(&mut self, pid: Pid, executed: bool, since: Instant, until: Instant) -> Reply {
-        // The policy can have been exchanged for one with a grace, which counts from the execution.
-        let until = match self.policy.startup {
-            Startup::Grace(_) if !executed => Instant::NEVER,
-            Startup::Grace(_) | Startup::Notify { .. } => self.start_deadline(since, until),
-        };
+    fn start_deadline_passed(&mut self, pid: Pid, executed: Option<Instant>, since: Instant, until: Instant) -> Reply {
+        let until = self.start_deadline(executed, since, until);
         match self.policy.startup {
             _ if self.now < until => {
                 let pid = Some(pid);
@@ -342,7 +350,7 @@ impl<'a> Turn<'a> {
     /// The result must not depend on the order in which the exit and the end of the grace are observed.
     fn ended_early(&mut self, exit: Exit, pid: Pid, since: Instant, until: Instant) -> Reply {
         match self.policy.startup {
-            Startup::Grace(_) if self.now >= self.start_deadline(since, until) => {
+            Startup::Grace(_) if self.now >= until => {
                 self.enter_running(pid, since, Cause::GraceOver);
                 self.ended(exit, since)
             }
@@ -364,7 +372,7 @@ impl<'a> Turn<'a> {
     /// Like `ended_early`, but other processes of the scope are alive.
     fn ended_early_leaving_others(&mut self, exit: Exit, pid: Pid, since: Instant, until: Instant) -> Reply {
         let ran = match self.policy.startup {
-            Startup::Grace(_) => self.now >= self.start_deadline(since, until),
+            Startup::Grace(_) => self.now >= until,
             Startup::Notify { .. } => false,
         };
         if ran {

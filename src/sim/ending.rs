@@ -435,7 +435,7 @@ impl Host {
             let known = self.model.instance(now.id);
             let group = known.and_then(|known| self.model.group(known.group));
             let notify = group.is_some_and(|group| matches!(group.policy.startup, Startup::Notify { .. }));
-            notify && matches!(now.state, State::Starting { executed: true, .. })
+            notify && matches!(now.state, State::Starting { executed: Some(_), .. })
         });
         if let Some(now) = notifies {
             return Some(Act::Report(now.id, Input::Ready));

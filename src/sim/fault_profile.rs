@@ -134,6 +134,9 @@ impl FaultProfile {
 /// The message of a process that is ready.
 pub(super) const READY: &str = "READY=1";
 
+/// The message of a process that has found out that it failed.
+pub(super) const FAILED: &str = "WATCHDOG=trigger";
+
 /// The messages that a process may send.
 const MESSAGES: &[&str] = &[
     READY,
@@ -141,7 +144,7 @@ const MESSAGES: &[&str] = &[
     "STATUS=Reading.\nREADY=1",
     "STATUS=Busy.",
     "WATCHDOG=1",
-    "WATCHDOG=trigger",
+    FAILED,
     "EXTEND_TIMEOUT_USEC=1000",
     "nonsense",
 ];

@@ -58,10 +58,10 @@ pub(super) struct Instance {
     /// The failed starts in a row, by the events; `None` after events were dropped.
     pub(super) failures: Option<u32>,
     pub(super) first_failure: u64,
-    /// The restarts after a crash since the last request, by the events: when, and the new run.
+    /// The crashes since the last request that a restart followed, by the events: when, and which run.
     pub(super) crashes: Vec<(Instant, u64)>,
-    /// Whether the last reported end was expected; `None` after events were dropped.
-    pub(super) as_expected: Option<bool>,
+    /// When the last reported end was, and whether it was expected; `None` after events were dropped.
+    pub(super) last_end: Option<(Instant, bool)>,
 }
 
 /// The progress of a spawn, by the reports to the engine.
@@ -413,7 +413,7 @@ impl Model {
             instance.run = None;
             instance.failures = None;
             instance.crashes.clear();
-            instance.as_expected = None;
+            instance.last_end = None;
         }
     }
 }
@@ -432,7 +432,7 @@ impl Instance {
             failures: Some(0),
             first_failure: 0,
             crashes: Vec::new(),
-            as_expected: None,
+            last_end: None,
         }
     }
 }

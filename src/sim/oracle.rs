@@ -137,26 +137,20 @@ fn in_its_time(host: &Host, known: &Instance) -> Result<(), Broken> {
     let (Some(before), Some(group)) = (before(host, known.id), host.model.group(known.group)) else {
         return Ok(());
     };
-    let now = host
-        .driver
-        .instances
-        .get(known.id)
-        .map(|instance| *instance.life.state());
-    if let (State::Running { .. }, Some(State::Stopping(stopping))) = (before.state, now) {
-        let failure = stopping.failed.map(|failed| failed.failure);
-        let by_host = matches!(host.act, Act::Report(..));
-        return match failure {
-            Some(Failure::Watchdog) => ensure(
-                by_host || host.senders.contains(&known.id) || group.policy.watchdog.is_some(),
-                || format!("{:?} has no watchdog", known.id),
-            ),
-            Some(Failure::NotReady) => ensure(by_host, || format!("{:?} does not wait for readiness", known.id)),
-            _ => Ok(()),
-        };
-    }
-    let (State::Starting { since, .. }, Some(now)) = (before.state, now) else {
+    let (Some(instance), Some(attempt)) = (host.driver.instances.get(known.id), known.attempts.last()) else {
         return Ok(());
     };
+    let now = *instance.life.state();
+    // In one step a run may end, and the next one may begin.
+    let is_same_run = before.serial.is_some() && before.serial == serial_of(&host.driver, known.id);
+    let ran = is_same_run && matches!(before.state, State::Running { .. });
+    let was_stopping = is_same_run && matches!(before.state, State::Stopping(_));
+    if !was_stopping {
+        stops_for_a_reason(host, group, known.id, &now, ran)?;
+    }
+    if ran || was_stopping {
+        return Ok(());
+    }
     let is_report = |did: &Did| {
         matches!(
             did,
@@ -168,11 +162,10 @@ fn in_its_time(host: &Host, known: &Instance) -> Result<(), Broken> {
     };
     let was_reported = matches!(host.act, Act::Report(..)) || host.world.borrow().log.iter().any(is_report);
     let now_is = host.world.borrow().now;
-    let executed = known.attempts.last().and_then(|attempt| attempt.executed);
     let began = match now {
         // A grace begins with the execution.
-        State::Running { .. } if !was_reported => executed.ok_or("it runs before its program is executed")?,
-        _ => since,
+        State::Running { .. } if !was_reported => attempt.executed.ok_or("it runs before its program is executed")?,
+        _ => attempt.at,
     };
     let uptime = now_is.saturating_duration_since(began);
     let limit = match (now, group.policy.startup) {
@@ -193,6 +186,27 @@ fn in_its_time(host: &Host, known: &Instance) -> Result<(), Broken> {
     ensure(uptime >= limit, || {
         format!("{:?} is judged after {uptime:?}, and has {limit:?}: {now:?}", known.id)
     })
+}
+
+/// A process is stopped for a failure only if the policy knows this failure, or if it was reported. `ran` tells whether
+/// the process was running before the step: then it no longer waits for readiness.
+fn stops_for_a_reason(host: &Host, group: &Group, id: InstanceId, now: &State, ran: bool) -> Result<(), Broken> {
+    let State::Stopping(Stopping {
+        failed: Some(failed), ..
+    }) = now
+    else {
+        return Ok(());
+    };
+    let by_host = matches!(host.act, Act::Report(..));
+    let waits = !ran && matches!(group.policy.startup, Startup::Notify { .. });
+    match failed.failure {
+        Failure::Watchdog => ensure(
+            by_host || host.senders.contains(&id) || group.policy.watchdog.is_some(),
+            || format!("{id:?} has no watchdog"),
+        ),
+        Failure::NotReady => ensure(by_host || waits, || format!("{id:?} does not wait for readiness")),
+        _ => Ok(()),
+    }
 }
 
 /// When the current stop began.
@@ -263,10 +277,10 @@ fn flight_of(host: &Host, known: &Instance, state: &State, serial: Option<u64>) 
         } => {
             // A process that was killed in flight may have ended, and have no status yet.
             let has_ended = process.is_some_and(|process| process.phase != Phase::Alive && process.executed.is_none());
-            ensure(executed != (is_in_flight || has_ended), || {
+            ensure(executed.is_some() != (is_in_flight || has_ended), || {
                 format!("its spawn is in flight: {is_in_flight}, and it is {state:?}")
             })?;
-            ensure(executed == was_told, || {
+            ensure(executed.is_some() == was_told, || {
                 format!("its spawn is {:?}, and it is {state:?}", attempt.spawn)
             })?;
         }

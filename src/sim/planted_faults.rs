@@ -266,7 +266,7 @@ fn that_an_execution_is_made_up() {
             matches!(
                 now.state,
                 State::Starting {
-                    executed: false,
+                    executed: None,
                     pid: Some(_),
                     ..
                 }

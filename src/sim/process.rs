@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::fault_profile::FAILED;
 use crate::exit::{Exit, Pid};
 use crate::launcher::next_look;
 use crate::signal::Signal;
@@ -342,7 +343,7 @@ impl SimProcess {
         self.leads && self.others.iter().any(stays)
     }
 
-    /// From now on it stays alive and reacts to signals. Past events are not undone.
+    /// From now on it stays alive, reacts to signals and does not report that it has failed. Past events are not undone.
     pub(super) fn mend(&mut self, now: Instant) {
         let soon = now.saturating_add(SOON);
         let stays = self.executed.is_some() && !self.has_fatal_signal;
@@ -350,12 +351,14 @@ impl SimProcess {
         if let Some(flight) = &mut self.flight {
             flight.habits.ends = None;
             flight.habits.stops = None;
+            flight.habits.messages.retain(|&(_, text)| text != FAILED);
             flight.habits.ends_on_signal = flight
                 .habits
                 .ends_on_signal
                 .map(|(_, exit)| (Duration::from_millis(10), exit));
         }
         self.ends_on_signal = self.ends_on_signal.map(|(_, exit)| (Duration::from_millis(10), exit));
+        self.messages.retain(|&(_, text)| text != FAILED);
         self.dying = self.dying.min(SOON);
         self.held = self.held.map(|until| until.min(soon));
         self.killed = self.killed.map(|at| at.min(soon));

@@ -629,3 +629,48 @@ fn a_process_that_hangs_in_flight_is_stopped_within_its_ladder() {
     scene.wait(SECOND * 2);
     assert_eq!(scene.states(group), [StateName::Stopped]);
 }
+
+#[test]
+fn a_grace_that_replaces_a_timeout_begins_with_the_execution() {
+    let half = Duration::from_millis(500);
+    let mut scene = Scene::in_flight(1);
+    let mut spec = draft(1);
+    spec.policy.startup = Startup::Notify { timeout: SECOND };
+    let group = scene.add(&spec);
+    scene.executes(half, None);
+    scene.request(group, Request::Start);
+    scene.wait(half);
+    spec.policy.startup = Startup::Grace(SECOND);
+    scene.reload(group, &spec);
+    scene.wait(half);
+    assert_eq!(scene.states(group), [StateName::Starting]);
+    scene.wait(SECOND);
+    assert_eq!(scene.states(group), [StateName::Running]);
+}
+
+#[test]
+fn a_restart_that_is_due_at_once_begins_after_the_starts_that_wait() {
+    let mut scene = Scene::in_flight(1);
+    let (five, hangs) = five_that_wait(&mut scene);
+    let mut at_once = Draft {
+        name: "mail",
+        ..draft(1)
+    };
+    at_once.policy.backoff = Delay::NONE;
+    at_once.policy.start_retries = u32::MAX;
+    scene.reload(hangs, &at_once);
+    let mut begun = Vec::new();
+    for _ in 0..5 {
+        let in_flight = scene.host.world.borrow().processes[0].serial;
+        scene.executes(HANGS, None);
+        // The first one is that of the other group, which is due again at once.
+        scene.act(Act::Outside {
+            serial: in_flight,
+            signal: Signal::KILL,
+        });
+        scene.handle_all();
+        begun.push(scene.host.world.borrow().processes[0].owner);
+    }
+    let waited: Vec<u32> = (0..5).map(|number| scene.id(five, number).index()).collect();
+    assert_eq!(begun, waited);
+}

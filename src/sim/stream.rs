@@ -237,10 +237,13 @@ fn count_failures(known: &mut Instance, event: &TransitionEvent, strict: bool) {
         }
     }
     match event.cause {
-        Cause::Ended { expected, .. } => known.as_expected = Some(expected),
-        Cause::Failed(_) => known.as_expected = Some(false),
-        // An expected exit is not a crash.
-        Cause::Restart if known.as_expected == Some(false) => known.crashes.push((event.at, crashed(event))),
+        Cause::Ended { expected, .. } => known.last_end = Some((event.at, expected)),
+        Cause::Failed(_) => known.last_end = Some((event.at, false)),
+        Cause::Restart => {
+            // An expected exit is not a crash. The event of a restart that waited is later than its crash.
+            let crash = known.last_end.filter(|&(_, expected)| !expected);
+            known.crashes.extend(crash.map(|(at, _)| (at, crashed(event))));
+        }
         _ => {}
     }
 }
@@ -286,7 +289,9 @@ fn follows_the_policy(known: &Instance, group: &Group, event: &TransitionEvent) 
             pauses_after_a_brief_run(known, event)?;
             within_the_budget(known, policy, |run| since(run).is_some())
         }
-        Cause::CrashBudgetUsedUp => ensure(known.as_expected != Some(true), || "it has ended as expected".into()),
+        Cause::CrashBudgetUsedUp => ensure(known.last_end.is_none_or(|(_, expected)| !expected), || {
+            "it has ended as expected".into()
+        }),
         _ => Ok(()),
     }
 }
@@ -310,15 +315,17 @@ fn judges_early_ends(group: &Group, event: &TransitionEvent, executed: Option<bo
 
 /// A loop of expected exits never keeps the host busy.
 fn pauses_after_a_brief_run(known: &Instance, event: &TransitionEvent) -> Result<(), Broken> {
+    let Some((ended, true)) = known.last_end else {
+        return Ok(());
+    };
     let place = usize::try_from(crashed(event)).ok().and_then(|run| run.checked_sub(1));
     let uptime = place
         .and_then(|place| known.attempts.get(place))
-        .map(|attempt| event.at.saturating_duration_since(attempt.at));
+        .map(|attempt| ended.saturating_duration_since(attempt.at));
     let is_brief = uptime.is_some_and(|uptime| uptime < Policy::BRIEF_RUN);
-    ensure(
-        !(known.as_expected == Some(true) && is_brief) || event.to == StateName::Backoff,
-        || format!("it ended as expected after {uptime:?}, and is started again at once"),
-    )
+    ensure(!is_brief || event.to == StateName::Backoff, || {
+        format!("it ended as expected after {uptime:?}, and is started again at once")
+    })
 }
 
 fn within_the_budget(known: &Instance, policy: &Policy, unchanged: impl Fn(u64) -> bool) -> Result<(), Broken> {

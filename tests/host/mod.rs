@@ -324,7 +324,7 @@ pub fn started_at_once() -> usize {
 }
 
 fn is_in_flight(state: &State) -> bool {
-    matches!(state, State::Starting { executed: false, .. })
+    matches!(state, State::Starting { executed: None, .. })
 }
 
 /// A shell script, its standard input and output piped to the host.

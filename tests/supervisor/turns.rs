@@ -36,7 +36,7 @@ fn is_in_flight(supervisor: &Supervisor) -> bool {
     let is_executed = |id| {
         !matches!(
             supervisor.status(id).unwrap().state,
-            State::Starting { executed: false, .. }
+            State::Starting { executed: None, .. }
         )
     };
     !supervisor.instances().all(is_executed)

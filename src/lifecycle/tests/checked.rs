@@ -204,8 +204,8 @@ impl Checked {
             State::Starting { pid: None, until, .. } => assert_eq!(until, Instant::NEVER),
             State::Starting {
                 pid: Some(_), executed, ..
-            } if executed == model.in_flight => {
-                panic!("executed is {executed}: {life:?}");
+            } if executed.is_some() == model.in_flight => {
+                panic!("executed is {executed:?}: {life:?}");
             }
             State::Starting { pid: Some(_), .. } | State::Running { .. } | State::Backoff { .. } => {
                 assert_eq!(life.wanted, Wanted::Up);

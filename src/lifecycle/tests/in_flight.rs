@@ -45,6 +45,24 @@ fn a_grace_begins_with_the_execution() {
 }
 
 #[test]
+fn a_grace_that_replaces_a_timeout_begins_with_the_execution() {
+    let old = with_startup(Startup::Notify { timeout: SECOND * 2 });
+    let new = with_startup(Startup::Grace(SECOND * 2));
+    for (second, state) in [(2, StateName::Starting), (3, StateName::Running)] {
+        let mut checked = in_flight(&old);
+        checked.handle(&old, Input::Executed, at(1));
+        checked.handle(&new, Input::Timeout, at(second));
+        assert_eq!(checked.life.state().name(), state);
+        assert_eq!(checked.life.deadline(), (second == 2).then_some(at(3)));
+        // The result does not depend on the order in which the end and the deadline are observed.
+        let mut checked = in_flight(&old);
+        checked.handle(&old, Input::Executed, at(1));
+        checked.handle(&new, Input::Exited(KILLED), at(second));
+        assert_eq!(checked.life.failed_starts(), u32::from(second == 2));
+    }
+}
+
+#[test]
 fn without_a_grace_a_process_runs_when_its_program_is_executed() {
     let policy = with_startup(Startup::Grace(Duration::ZERO));
     let mut checked = in_flight(&policy);
