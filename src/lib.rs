@@ -114,7 +114,7 @@ pub use fdset::FdSet;
 pub use launcher::{LaunchId, Launcher};
 pub use lifecycle::{CrashBudget, Delay, Lifecycle, Policy, Restart, Scope, Startup, StateName, StopLadder};
 pub use owner::OtherProcess;
-pub use pidfd::PidFd;
+pub use pidfd::{NotAPidFd, PidFd};
 pub use signal::{Signal, SignalSet};
 pub use signalfd::{MaskGuard, SignalFd};
 pub use supervisor::{Error, Event, GroupId, GroupSpec, InstanceId, Supervisor, Target};

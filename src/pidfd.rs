@@ -12,10 +12,15 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::process::{Pid as RawPid, PidfdFlags, pidfd_open};
 
+use crate::errno::Reason;
 use crate::exit::{Exit, ExitRecord, Pid, Usage};
 use crate::poll::{is_ready, wait_for};
+use crate::procfs;
 use crate::signal::Signal;
+use crate::sys::descriptors::above_standard;
 use crate::sys::process;
 use crate::sys::wait::{self, Remembered, Wait};
 
@@ -43,6 +48,36 @@ pub struct PidFd {
 impl PidFd {
     pub(crate) fn new(fd: OwnedFd, pid: Pid) -> PidFd {
         PidFd { fd, pid }
+    }
+
+    /// A pidfd of any process, by its number (pidfd_open(2), Linux 5.3). It need not be a child.
+    ///
+    /// From then on the pidfd refers to this process only. Before, the number may have been given to another process: check
+    /// after this call, for example by the start time in `/proc`, that it is the process that you mean.
+    ///
+    /// The exit status of a process that is not a child is known when its own parent has reaped it (Linux 6.15), and is
+    /// [`Exit::Unknown`] on older kernels.
+    ///
+    /// ```
+    /// use pidherd::PidFd;
+    ///
+    /// let own = PidFd::open(std::process::id())?;
+    /// assert_eq!(own.pid().as_raw(), std::process::id());
+    /// assert_eq!(own.peek()?, None);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `ESRCH`: no process has that number, and 0 and numbers above `i32::MAX` belong to none. `EINVAL` or `ENOENT`: the
+    /// number is that of a thread that is not the first of its process. `ENOSYS` or `EPERM`: the kernel or a filter has no
+    /// such call. `EMFILE`, `ENFILE`, `ENOMEM`.
+    pub fn open(number: u32) -> io::Result<PidFd> {
+        let raw = i32::try_from(number).ok().and_then(RawPid::from_raw);
+        let (Some(raw), Some(pid)) = (raw, Pid::new(number)) else {
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        };
+        let fd = above_standard(pidfd_open(raw, PidfdFlags::empty())?)?;
+        Ok(PidFd::new(fd, pid))
     }
 
     /// The number of the process, for display. It is free for other processes after the process was reaped.
@@ -258,6 +293,55 @@ impl AsFd for PidFd {
 impl AsRawFd for PidFd {
     fn as_raw_fd(&self) -> RawFd {
         self.fd.as_raw_fd()
+    }
+}
+
+/// Takes over a pidfd that was made elsewhere: inherited, or received over a socket (SCM_RIGHTS). It becomes
+/// close-on-exec. The number of its process is read from `/proc/self/fdinfo`.
+///
+/// ```
+/// use pidherd::{Command, PidFd};
+/// use std::os::fd::OwnedFd;
+///
+/// let child = Command::new("true").spawn()?;
+/// let raw = OwnedFd::from(child.into_pidfd());
+/// let pidfd = PidFd::try_from(raw)?;
+/// # while pidfd.reap()?.is_none() {}
+/// assert!(PidFd::try_from(OwnedFd::from(std::fs::File::open("/dev/null")?)).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+impl TryFrom<OwnedFd> for PidFd {
+    type Error = NotAPidFd;
+
+    fn try_from(fd: OwnedFd) -> Result<PidFd, NotAPidFd> {
+        let number = procfs::self_::process_of_pidfd(&fd);
+        match number.and_then(|pid| Ok(fcntl_setfd(&fd, FdFlags::CLOEXEC).map(|()| pid)?)) {
+            Ok(pid) => Ok(PidFd::new(fd, pid)),
+            Err(reason) => Err(NotAPidFd { fd, reason }),
+        }
+    }
+}
+
+/// A descriptor that is no pidfd of a process that can be watched.
+#[derive(Debug, thiserror::Error)]
+#[error("descriptor {} is no pidfd of a process in this PID namespace: {}", .fd.as_raw_fd(), Reason(.reason))]
+pub struct NotAPidFd {
+    fd: OwnedFd,
+    reason: io::Error,
+}
+
+impl NotAPidFd {
+    /// The reason: `EBADF` for a descriptor of another kind, `ESRCH` for a process that has been reaped, `EREMOTE` for one
+    /// that has no number in this PID namespace, or the errno with which `/proc/self/fdinfo` could not be read.
+    #[must_use]
+    pub fn errno(&self) -> i32 {
+        self.reason.raw_os_error().unwrap_or(libc::EIO)
+    }
+
+    /// The descriptor, unchanged.
+    #[must_use]
+    pub fn into_fd(self) -> OwnedFd {
+        self.fd
     }
 }
 

@@ -164,3 +164,82 @@ fn a_child_is_waited_for_no_longer_than_that() {
     assert_eq!(record.exit.signal(), Some(Signal::KILL));
     assert_eq!(child.wait_timeout(Duration::ZERO).unwrap(), Some(record));
 }
+
+#[test]
+fn a_pidfd_is_opened_by_the_number_of_a_process() {
+    isolated(|| {
+        let child = start("exit 5");
+        let opened = PidFd::open(child.pid().as_raw()).unwrap();
+        assert_eq!(opened.pid(), child.pid());
+        assert!(readable(&opened, LONG));
+        // It is a child of this process, so it can be reaped through either.
+        assert_eq!(opened.reap().unwrap().unwrap().exit, Exit::Code(5));
+        for number in [0, child.pid().as_raw(), i32::MAX as u32 + 1, u32::MAX] {
+            assert_eq!(
+                PidFd::open(number).unwrap_err().raw_os_error(),
+                Some(libc::ESRCH),
+                "{number}"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_pidfd_of_a_process_that_is_no_child_sees_its_end() {
+    isolated(|| {
+        let mut parent = Command::new("/bin/sh")
+            .args(["-c", "sleep 1000 & echo $!; wait"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let stdout = std::fs::File::from(parent.stdout.take().unwrap());
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
+        let grandchild = PidFd::open(line.trim().parse().unwrap()).unwrap();
+        assert_eq!(grandchild.peek().unwrap(), None);
+        grandchild.signal(Signal::KILL).unwrap();
+        assert!(readable(&grandchild, LONG));
+        assert!(parent.wait().unwrap().exit.code().is_some());
+        common::wait_until("its parent has reaped it", LONG, || {
+            grandchild.peek().unwrap().is_some()
+        });
+        let exit = grandchild.reap().unwrap().unwrap().exit;
+        let known = exit.signal() == Some(Signal::KILL);
+        assert!(
+            known || (exit == Exit::Unknown && !common::kernel_since(6, 15)),
+            "{exit}"
+        );
+    });
+}
+
+#[test]
+fn a_pidfd_from_elsewhere_is_taken_over_and_another_descriptor_is_given_back() {
+    isolated(|| {
+        let child = start("read never");
+        let copy = child.as_fd().try_clone_to_owned().unwrap();
+        rustix::io::fcntl_setfd(&copy, rustix::io::FdFlags::empty()).unwrap();
+        let taken = PidFd::try_from(copy).unwrap();
+        assert_eq!(taken.pid(), child.pid());
+        assert_eq!(rustix::io::fcntl_getfd(&taken), Ok(rustix::io::FdFlags::CLOEXEC));
+        taken.signal(Signal::KILL).unwrap();
+        assert!(readable(&taken, LONG));
+        // A zombie still has its number.
+        let copy = taken.as_fd().try_clone_to_owned().unwrap();
+        assert_eq!(PidFd::try_from(copy).unwrap().pid(), child.pid());
+        child.reap().unwrap().unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let epoll = rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC).unwrap();
+        for (fd, errno) in [
+            (std::os::fd::OwnedFd::from(taken), libc::ESRCH),
+            (null.into(), libc::EBADF),
+            (epoll, libc::EBADF),
+        ] {
+            let number = std::os::fd::AsRawFd::as_raw_fd(&fd);
+            let refused = PidFd::try_from(fd).unwrap_err();
+            assert_eq!(refused.errno(), errno, "{refused}");
+            let text = format!("descriptor {number} is no pidfd of a process in this PID namespace: ");
+            assert!(refused.to_string().starts_with(&text), "{refused}");
+            assert_eq!(std::os::fd::AsRawFd::as_raw_fd(&refused.into_fd()), number);
+        }
+    });
+}

@@ -157,6 +157,11 @@ impl Linux {
         }
     }
 
+    /// The pidfd of the process in this slot.
+    pub(crate) fn pidfd(&self, slot: u32) -> Option<&PidFd> {
+        self.process(slot).map(|process| &process.pidfd)
+    }
+
     fn process(&self, slot: u32) -> Option<&Watched> {
         self.processes.get(slot as usize)?.as_ref()
     }

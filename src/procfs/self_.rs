@@ -5,13 +5,16 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::Path;
 use std::process;
 
 use super::stat::origin;
 use crate::exit::Pid;
 use crate::signal::Signal;
+
+/// The end of the link in `/proc/self/fd` of a pidfd.
+const PIDFD: &str = "[pidfd]";
 
 /// Whether /proc is mounted, and belongs to the PID namespace of this process.
 pub(crate) fn is_ours() -> bool {
@@ -28,6 +31,27 @@ pub(crate) fn children() -> io::Result<Vec<Pid>> {
         Err(error) if is_gone(&error) => children_by_parent(),
         listed => listed,
     }
+}
+
+/// The process that a pidfd refers to.
+///
+/// # Errors
+/// EBADF: the descriptor is no pidfd. ESRCH: the process has been reaped. EREMOTE: it has no number in this PID namespace.
+pub(crate) fn process_of_pidfd(fd: impl AsFd) -> io::Result<Pid> {
+    let number = fd.as_fd().as_raw_fd();
+    // The fdinfo of a large epoll takes long to read.
+    let kind = fs::read_link(format!("/proc/self/fd/{number}"))?;
+    if !kind.to_string_lossy().ends_with(PIDFD) {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{number}"))?;
+    let errno = match field(&info, "Pid:") {
+        None => libc::EBADF,
+        Some("-1") => libc::ESRCH,
+        Some("0") => libc::EREMOTE,
+        Some(number) => return pid_of(number).ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF)),
+    };
+    Err(io::Error::from_raw_os_error(errno))
 }
 
 fn children_of_threads() -> io::Result<Vec<Pid>> {
@@ -56,7 +80,7 @@ fn children_by_parent() -> io::Result<Vec<Pid>> {
 pub(crate) fn held_by_pidfd(passed_over: impl Fn(RawFd) -> bool) -> io::Result<Vec<Pid>> {
     let mut held = Vec::new();
     // For a process that was reaped, the kernel writes -1.
-    each_descriptor("[pidfd]", passed_over, |info| {
+    each_descriptor(PIDFD, passed_over, |info| {
         held.extend(field(info, "Pid:").and_then(pid_of))
     })?;
     Ok(held)

@@ -96,6 +96,7 @@ use crate::group::{ReloadPlan, Rolling};
 use crate::lifecycle::Input;
 use crate::linux::core::Linux;
 use crate::notify::Counts;
+use crate::pidfd::PidFd;
 use crate::signal::Signal;
 use crate::time::Instant;
 
@@ -427,6 +428,15 @@ impl Supervisor {
     /// All instances of all groups.
     pub fn instances(&self) -> impl Iterator<Item = InstanceId> + '_ {
         self.driver.instances.ids()
+    }
+
+    /// The pidfd of an instance's process; `None` while it has none. It becomes readable when the process ends. The process
+    /// may have ended already, and the supervisor reaps it: use the pidfd to look at it, to signal it, or to pass it on
+    /// ([`PidFd::try_clone`]), and not to reap.
+    #[must_use]
+    pub fn pidfd(&self, instance: InstanceId) -> Option<&PidFd> {
+        self.driver.instances.get(instance)?.process?;
+        self.driver.kernel.pidfd(instance.index())
     }
 
     /// The host's ends of the piped streams of an instance's last run. They can be taken once per run. Pipes that were
