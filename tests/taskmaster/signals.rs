@@ -168,14 +168,14 @@ fn the_first_process_of_a_namespace_reaps_orphans() {
 fn a_bound_program_does_not_outlive_a_killed_taskmaster() {
     let program = "command=sleep 1000\nstartsecs=0\n";
     let mut herd = Taskmaster::start(&format!("[program:a]\n{program}lifetime=bound-or-signal\n"));
-    let pid = u32::try_from(herd.reached("a:a", "RUNNING").pid.unwrap()).unwrap();
+    let pid = herd.reached("a:a", "RUNNING").pid.unwrap();
     herd.signal(Signal::KILL);
     assert!(wait_gone(pid, PATIENCE), "it lives on");
     assert_eq!(herd.ended_among_orphans().code(), None);
     let bound = format!("[program:a]\n{program}lifetime=bound\n");
     if common::kernel_since(7, 1) && !cfg!(pidherd_portable) {
         let mut herd = Taskmaster::start(&bound);
-        let pid = u32::try_from(herd.reached("a:a", "RUNNING").pid.unwrap()).unwrap();
+        let pid = herd.reached("a:a", "RUNNING").pid.unwrap();
         herd.signal(Signal::KILL);
         assert!(wait_gone(pid, PATIENCE), "it lives on");
         assert_eq!(herd.ended_among_orphans().code(), None);
