@@ -123,6 +123,11 @@ impl PidFd {
         }
     }
 
+    /// Whether the process has not ended.
+    pub(crate) fn is_alive(&self) -> bool {
+        !is_ready(self, PollFlags::IN).unwrap_or(false)
+    }
+
     /// Whether the process is a child of this process that has not been reaped.
     fn is_own_child(&self) -> bool {
         wait::wait(self.as_fd(), Wait::Peek).is_ok()

@@ -84,7 +84,7 @@ pub(crate) struct Engine<K: Kernel> {
     pub(crate) wakes_anew: bool,
     /// The time at the beginning of the call. `now` is later after a spawn.
     pub(crate) woken: Instant,
-    now: Instant,
+    pub(super) now: Instant,
 }
 
 impl<K: Kernel> Engine<K> {

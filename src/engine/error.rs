@@ -39,6 +39,12 @@ pub enum Error {
     /// The instance has no process in a state that the call applies to.
     #[error("instance {0} has no process")]
     NotAlive(InstanceId),
+    /// The instance has a process already.
+    #[error("instance {0} has a process already")]
+    Alive(InstanceId),
+    /// The process of the instance cannot be released now.
+    #[error("instance {0} cannot be released: it is being started or stopped, or its run has a cgroup")]
+    NotReleasable(InstanceId),
     /// The kernel refused to deliver a signal (kill(2)).
     #[error("cannot send {signal} to instance {instance}: {}", Reason(.source))]
     Signal {

@@ -4,7 +4,8 @@
 //! [`lifecycle`](crate::lifecycle) decides about one process. [`core`] gives the inputs to the lifecycles, and carries
 //! out their decisions through the seam. [`turn`] is one turn of the host's loop.
 
-pub(crate) mod arena;
+mod adoption;
+mod arena;
 pub(crate) mod commands;
 pub(crate) mod context;
 pub(crate) mod core;

@@ -64,6 +64,8 @@ pub enum End {
     NotReady,
     /// The process was stopped because it missed its watchdog's time.
     Watchdog,
+    /// The host let the process go on by itself ([`Supervisor::release`](crate::Supervisor::release)).
+    Released,
     /// The exit status is not known; see [`Exit::Unknown`](crate::Exit::Unknown).
     Unknown,
 }
@@ -81,6 +83,7 @@ impl fmt::Display for End {
             End::StartTimeout => f.write_str("stopped, not ready in time"),
             End::NotReady => f.write_str("stopped, readiness descriptor closed without a message"),
             End::Watchdog => f.write_str("stopped, watchdog missed"),
+            End::Released => f.write_str("released"),
             End::Unknown => f.write_str("ended with an unknown status"),
         }
     }
@@ -99,6 +102,7 @@ impl End {
             (RunEnd::StartTimeout, _) => End::StartTimeout,
             (RunEnd::NotReady, _) => End::NotReady,
             (RunEnd::Watchdog, _) => End::Watchdog,
+            (RunEnd::Released, _) => End::Released,
             (RunEnd::NotSpawned, None) | (RunEnd::Unknown, _) => End::Unknown,
         }
     }

@@ -359,6 +359,8 @@ impl Shape {
             ("cloned", "", Input::Cloned(PID)),
             ("executed", "", Input::Executed),
             ("spawn withdrawn", "", Input::SpawnWithdrawn),
+            ("adopted", "", Input::Adopted(PID)),
+            ("released", "", Input::Released),
             ("spawn failed", "transient", spawn_failed(false)),
             ("spawn failed", "permanent", spawn_failed(true)),
             ("exited", "expected", exited(0)),

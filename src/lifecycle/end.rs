@@ -33,6 +33,8 @@ pub enum RunEnd {
     NotReady,
     /// The process was stopped because it missed its watchdog.
     Watchdog,
+    /// The host let the process go on by itself.
+    Released,
     /// The exit status is not known; see [`Exit::Unknown`].
     Unknown,
 }

@@ -57,7 +57,7 @@ const fn straight(from: StateName, to: StateName, ends: [Point; 2], label: (i32,
 }
 
 #[rustfmt::skip]
-const EDGES: [Edge; 20] = {
+const EDGES: [Edge; 21] = {
     use Anchor::{End, Middle, Start};
     use StateName::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
     [
@@ -75,6 +75,7 @@ const EDGES: [Edge; 20] = {
         straight(Backoff, Fatal, [(474, 588), (206, 588)], (340, 606, Middle)),
         straight(Fatal, Stopped, [(112, 558), (112, 342)], (102, 455, End)),
         edge(Running, Stopping, [(900, 298), (870, 180), (760, 90), (606, 88)], (850, 236, End)),
+        edge(Running, Stopped, [(885, 342), (760, 400), (330, 400), (196, 342)], (690, 395, Middle)),
         edge(Stopping, Exited, [(606, 70), (960, 30), (1190, 300), (1006, 575)], (1080, 330, Start)),
         edge(Stopping, Stopped, [(474, 80), (300, 85), (160, 160), (140, 298)], (200, 140, End)),
         edge(Stopping, Backoff, [(490, 102), (330, 200), (330, 460), (490, 558)], (380, 226, End)),

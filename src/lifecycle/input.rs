@@ -28,6 +28,10 @@ pub enum Input {
     Executed,
     /// The spawn for [`Action::Spawn`] has not begun, and is withdrawn because the process is not wanted any more.
     SpawnWithdrawn,
+    /// The host has a process that was started elsewhere, and this lifecycle takes it over as running.
+    Adopted(Pid),
+    /// The host lets the process go on by itself. That is the end of the run, and no [`Input::Exited`] follows.
+    Released,
     /// The spawn failed: no process was made, or a step before its program failed. That is the end of the process, and
     /// no [`Input::Exited`] follows.
     SpawnFailed {

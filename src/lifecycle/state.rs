@@ -323,6 +323,10 @@ pub enum Cause {
     CoolOffOver,
     /// All processes of the stop have ended.
     Gone,
+    /// The host took over a process that was started elsewhere.
+    Adopted,
+    /// The host let the process go on by itself.
+    Released,
 }
 
 impl fmt::Display for Cause {
@@ -341,6 +345,8 @@ impl fmt::Display for Cause {
             Cause::CrashBudgetUsedUp => f.write_str("crashed too often"),
             Cause::CoolOffOver => f.write_str("cool-off over"),
             Cause::Gone => f.write_str("nothing left of it"),
+            Cause::Adopted => f.write_str("adopted"),
+            Cause::Released => f.write_str("released"),
         }
     }
 }

@@ -61,6 +61,7 @@ impl<'a> Turn<'a> {
 
     /// The table. [`Input::Timeout`] arrives here only when the state's deadline has passed.
     #[rustfmt::skip] // One line a rule.
+    #[expect(clippy::too_many_lines, reason = "it is the table: one line a rule")]
     fn step(&mut self, input: Input) -> Reply {
         use {Input as I, State as S};
         match (self.life.state, input) {
@@ -72,6 +73,8 @@ impl<'a> Turn<'a> {
             (S::Fatal { .. } | S::Backoff { .. },    I::Stop | I::Kill) => self.cancel_start(),
             (S::Backoff { .. },                      I::Timeout)   => self.spawn(Cause::DelayOver),
             (S::Fatal { .. },                        I::Timeout)   => self.start(Cause::CoolOffOver),
+            (S::Stopped | S::Exited { .. } | S::Backoff { .. } | S::Fatal { .. }, I::Adopted(pid))
+                                                                   => self.adopt(pid),
 
             // The spawn has been decided and not yet been reported.
             (S::Starting { pid: None, .. }, I::Start | I::Restart) => self.record_wanted(Wanted::Up),
@@ -97,6 +100,7 @@ impl<'a> Turn<'a> {
             (S::Starting { pid: Some(pid), since, .. },      I::NotReady)     => self.readiness_closed(pid, since),
             (S::Starting { pid: Some(pid), executed, since, until }, I::Extend(by)) => self.extend_start(pid, executed, since, until, by),
             (S::Starting { pid: Some(pid), since, .. },      I::Failed(why))  => self.stop_after_failure(pid, since, why, false),
+            (S::Starting { pid: Some(_), executed: Some(_), .. }, I::Released) => self.release(),
             (S::Starting { pid: Some(pid), executed, since, until }, I::Timeout) => self.start_deadline_passed(pid, executed, since, until),
 
             // The process runs.
@@ -104,6 +108,7 @@ impl<'a> Turn<'a> {
             (S::Running { pid, since, .. }, I::Stop)         => self.stop(pid, since, Wanted::Down),
             (S::Running { pid, since, .. }, I::Restart)      => self.stop(pid, since, Wanted::Up),
             (S::Running { pid, since, .. }, I::Kill)         => self.kill(pid, since),
+            (S::Running { .. },             I::Released)     => self.release(),
             (S::Running { since, .. },      I::Exited(exit)) => self.ended(exit, since),
             (S::Running { pid, since, .. }, I::ExitedLeaving(exit)) => self.ended_leaving_others(exit, pid, since, true),
             // The host or a message called the process ready before its program was executed.
@@ -132,7 +137,10 @@ impl<'a> Turn<'a> {
             (S::Stopped | S::Exited { .. },      I::Timeout)
             | (S::Stopped | S::Exited { .. } | S::Backoff { .. } | S::Fatal { .. },
                I::Spawned(_) | I::Cloned(_) | I::Executed | I::SpawnWithdrawn | I::SpawnFailed { .. } | I::Exited(_) | I::ExitedLeaving(_) | I::EndedBefore
-               | I::Empty | I::Ready | I::NotReady | I::Alive | I::Extend(_) | I::Failed(_))
+               | I::Empty | I::Ready | I::NotReady | I::Alive | I::Extend(_) | I::Failed(_) | I::Released)
+            | (S::Starting { .. } | S::Running { .. } | S::Stopping(_), I::Adopted(_))
+            | (S::Starting { executed: None, .. } | S::Stopping(_), I::Released)
+            | (S::Starting { pid: None, executed: Some(_), .. }, I::Released)
             | (S::Starting { pid: None, .. }, I::Executed | I::Exited(_) | I::ExitedLeaving(_) | I::Ready | I::NotReady | I::Extend(_))
             | (S::Starting { pid: None, .. }, I::Failed(_) | I::Timeout)
             | (S::Starting { pid: Some(_), .. }, I::Spawned(_) | I::Cloned(_) | I::SpawnWithdrawn)
@@ -172,6 +180,31 @@ impl<'a> Turn<'a> {
         self.life.wanted = Wanted::Down;
         self.life.counters.forget();
         self.transition(State::Stopped, Cause::Requested)
+    }
+
+    // Processes that come from elsewhere, and that go on by themselves.
+
+    /// Takes over a process that was started elsewhere. It counts as running: whether it has become ready is not known.
+    fn adopt(&mut self, pid: Pid) -> Reply {
+        self.life.wanted = Wanted::Up;
+        self.life.counters.forget();
+        self.life.runs = self.life.runs.saturating_add(1);
+        let born = State::Starting {
+            pid: Some(pid),
+            executed: Some(self.now),
+            since: self.now,
+            until: Instant::NEVER,
+        };
+        self.transition(born, Cause::Adopted);
+        self.enter_running(pid, self.now, Cause::Adopted)
+    }
+
+    /// Lets the process go on by itself.
+    fn release(&mut self) -> Reply {
+        self.life.wanted = Wanted::Down;
+        self.life.counters.forget();
+        self.record_end(RunEnd::Released);
+        self.transition(State::Stopped, Cause::Released)
     }
 
     // Starts.

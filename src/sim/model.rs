@@ -153,7 +153,12 @@ impl Refusal {
             Error::ShuttingDown => Refusal::ShuttingDown,
             Error::Spec(_) | Error::NoneUnavailable => Refusal::Spec,
             Error::Rolling(_) => Refusal::Rolling,
-            Error::NotAlive(_) | Error::Signal { .. } | Error::Io(_) | Error::OtherProcess => Refusal::Other,
+            Error::NotAlive(_)
+            | Error::Alive(_)
+            | Error::NotReleasable(_)
+            | Error::Signal { .. }
+            | Error::Io(_)
+            | Error::OtherProcess => Refusal::Other,
         }
     }
 }

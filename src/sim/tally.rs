@@ -140,6 +140,8 @@ impl Tally {
             Cause::CrashBudgetUsedUp => 13,
             Cause::CoolOffOver => 14,
             Cause::Gone => 15,
+            // The simulated host adopts and releases nothing.
+            Cause::Adopted | Cause::Released => return false,
         }] += 1;
         STEPS.contains(&(event.from, event.to))
     }

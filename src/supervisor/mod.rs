@@ -67,12 +67,14 @@
 //! # }
 //! ```
 
+mod adopt;
 mod builder;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::PathBuf;
 
+pub use adopt::{AdoptRefusal, NotAdopted};
 pub use builder::Builder;
 
 pub use crate::engine::error::{Error, SpecError};

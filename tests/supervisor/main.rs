@@ -5,6 +5,7 @@ mod common;
 #[path = "../host/mod.rs"]
 mod host;
 
+mod adopt;
 mod endings;
 mod groups;
 mod in_flight;

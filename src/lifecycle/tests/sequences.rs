@@ -60,6 +60,8 @@ impl Node {
             Input::Cloned(self.checked.pid()),
             Input::Executed,
             Input::SpawnWithdrawn,
+            Input::Adopted(self.checked.next_pid()),
+            Input::Released,
             failed(false),
             failed(true),
             Input::Exited(Exit::Code(0)),

@@ -182,6 +182,8 @@ impl Dice {
             cloned,
             Input::Executed,
             Input::SpawnWithdrawn,
+            Input::Adopted(checked.next_pid()),
+            Input::Released,
             Input::NotReady,
             Input::EndedBefore,
             spawn_failed,

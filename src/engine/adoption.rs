@@ -1,0 +1,60 @@
+//! Processes that were started elsewhere, and processes that go on by themselves.
+
+use super::core::Engine;
+use super::error::Error;
+use super::ids::InstanceId;
+use super::kernel::Kernel;
+use crate::exit::Pid;
+use crate::lifecycle::Input;
+
+impl<K: Kernel> Engine<K> {
+    /// Checks that an instance can get a process from elsewhere.
+    pub(crate) fn check_adoption(&self, id: InstanceId) -> Result<(), Error> {
+        let instance = self.instances.get(id).ok_or(Error::UnknownInstance(id))?;
+        self.check_open()?;
+        if self.is_retiring(id) {
+            return Err(Error::LeavingInstance(id));
+        }
+        match instance.life.state().name().is_alive() {
+            true => Err(Error::Alive(id)),
+            false => Ok(()),
+        }
+    }
+
+    /// The instance whose process has this number.
+    pub(crate) fn supervises(&self, pid: Pid) -> Option<InstanceId> {
+        let has_it = |id: &InstanceId| {
+            self.instances
+                .get(*id)
+                .is_some_and(|instance| instance.process == Some(pid))
+        };
+        self.instances.ids().find(has_it)
+    }
+
+    /// The kernel watches a process from elsewhere for this instance.
+    pub(crate) fn adopted(&mut self, id: InstanceId, pid: Pid) {
+        let wall = self.kernel.wall();
+        let Some(instance) = self.instances.get_mut(id) else {
+            return;
+        };
+        instance.process = Some(pid);
+        instance.run_cgroup = None;
+        instance.pipes = None;
+        instance.status_text = None;
+        instance.history.began(self.now, wall);
+        let group = self.groups.get(instance.group);
+        if group.is_some_and(|group| group.notify.socket) {
+            self.notify_pids.insert(pid, id);
+        }
+        self.apply_input(id, Input::Adopted(pid));
+    }
+
+    /// The kernel no longer watches the process of this instance, which lives on.
+    pub(crate) fn released(&mut self, id: InstanceId) {
+        let pid = self.instances.get(id).and_then(|instance| instance.process);
+        if let Some(pid) = pid.filter(|pid| self.notify_pids.get(pid) == Some(&id)) {
+            self.notify_pids.remove(&pid);
+        }
+        self.apply_input(id, Input::Released);
+    }
+}
