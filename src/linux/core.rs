@@ -47,14 +47,14 @@ pub(crate) struct Linux {
     slots: Vec<u32>,
     run_cgroups: RunCgroups,
     /// The time of the next look at a process that has ended and has no status yet, or that is in flight, by slot.
-    looks: Deadlines,
+    pub(super) looks: Deadlines,
     notify: Option<(NotifySocket, Token)>,
     /// The remaining lines of the last message.
     reports: VecDeque<(InstanceId, Report)>,
     buffer: Box<Buffer>,
     pub(crate) orphans: Option<Orphans>,
     /// The processes, by the slot of their instance.
-    processes: Vec<Option<Watched>>,
+    pub(super) processes: Vec<Option<Watched>>,
     /// The number of processes in flight, and its maximum.
     in_flight: usize,
     pub(crate) most_in_flight: usize,
@@ -104,7 +104,7 @@ impl Linux {
     }
 
     /// Remembers the slot that an entry of the set belongs to.
-    fn set_slot(&mut self, token: Token, slot: u32) {
+    pub(super) fn set_slot(&mut self, token: Token, slot: u32) {
         if self.slots.len() <= token.index() {
             self.slots.resize(token.index() + 1, slot);
         }
@@ -157,55 +157,7 @@ impl Linux {
         }
     }
 
-    /// The pidfd of the process in this slot.
-    pub(crate) fn pidfd(&self, slot: u32) -> Option<&PidFd> {
-        self.process(slot).map(|process| &process.pidfd)
-    }
-
-    /// Watches a process that was started elsewhere, in a slot without a process.
-    ///
-    /// # Errors
-    /// Of epoll_ctl(2), with the pidfd.
-    pub(crate) fn take_in(&mut self, slot: u32, pidfd: PidFd) -> Result<(), (PidFd, io::Error)> {
-        let token = match self.fds.add(pidfd.as_fd(), Interest::READ) {
-            Ok(token) => token,
-            Err(error) => return Err((pidfd, error)),
-        };
-        self.set_slot(token, slot);
-        self.put(Watched {
-            pidfd,
-            watch: Watch::Alive(token),
-            run_cgroup: None,
-            ready: None,
-            slot,
-            in_flight: None,
-        });
-        Ok(())
-    }
-
-    /// Stops watching a process, which lives on, and returns a pidfd of it. `None` if the slot has no process.
-    ///
-    /// # Errors
-    /// EMFILE: the set may keep the descriptor that it watches, and no other is free. Nothing has changed.
-    pub(crate) fn let_go(&mut self, slot: u32) -> io::Result<Option<PidFd>> {
-        let Some(process) = self.process(slot) else {
-            return Ok(None);
-        };
-        let kept = process.pidfd.try_clone()?;
-        let Some(process) = self.processes.get_mut(slot as usize).and_then(Option::take) else {
-            return Ok(None);
-        };
-        self.looks.clear(slot);
-        if let Some((ready, token)) = process.ready {
-            drop(self.fds.remove(token, OwnedFd::from(ready)));
-        }
-        if let Watch::Alive(token) | Watch::Reaped(token) = process.watch {
-            self.forget(token, process.pidfd);
-        }
-        Ok(Some(kept))
-    }
-
-    fn process(&self, slot: u32) -> Option<&Watched> {
+    pub(super) fn process(&self, slot: u32) -> Option<&Watched> {
         self.processes.get(slot as usize)?.as_ref()
     }
 
@@ -517,7 +469,7 @@ impl Linux {
     }
 
     /// Stores a process in the slot of its instance.
-    fn put(&mut self, process: Watched) {
+    pub(super) fn put(&mut self, process: Watched) {
         let slot = process.slot as usize;
         if self.processes.len() <= slot {
             self.processes.resize_with(slot + 1, || None);
@@ -527,7 +479,7 @@ impl Linux {
         }
     }
 
-    fn forget(&mut self, token: Token, pidfd: PidFd) {
+    pub(super) fn forget(&mut self, token: Token, pidfd: PidFd) {
         // A refusal means that the entry is already gone. Dropping the descriptor closes it.
         drop(self.fds.remove(token, OwnedFd::from(pidfd)));
     }

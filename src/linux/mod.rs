@@ -1,5 +1,6 @@
 //! The real side of the engine's seam; [`core`] implements it.
 
+mod adoption;
 pub(crate) mod core;
 pub(crate) mod orphans;
 mod run_cgroup;

@@ -95,7 +95,7 @@ use crate::engine::kernel::Kernel;
 use crate::errno::SetupError;
 use crate::fdset::{Change, FdSet, Token};
 use crate::group::{ReloadPlan, Rolling};
-use crate::lifecycle::Input;
+use crate::lifecycle::{Input, State};
 use crate::linux::core::Linux;
 use crate::notify::Counts;
 use crate::pidfd::PidFd;
@@ -439,6 +439,103 @@ impl Supervisor {
     pub fn pidfd(&self, instance: InstanceId) -> Option<&PidFd> {
         self.driver.instances.get(instance)?.process?;
         self.driver.kernel.pidfd(instance.index())
+    }
+
+    /// Takes over a process that was started elsewhere: by the host itself, by an earlier host, or by hand. The instance
+    /// is running from now on, in a new run, and its policy applies: the process is watched, stopped and restarted like
+    /// one that the supervisor has started. The next run is a start of the instance's own command.
+    ///
+    /// The pidfd comes from [`PidFd::open`], [`PidFd::try_from`], [`Child::into_pidfd`](crate::Child::into_pidfd) or
+    /// [`Supervisor::release`]. The process need not be a child of the host, with these differences:
+    ///
+    /// - Its exit status is known when its own parent has reaped it, from Linux 6.15 on. If the parent does not reap it within
+    ///   about ten seconds, and on older kernels, the status is [`Exit::Unknown`](crate::Exit::Unknown).
+    /// - What it used is not known ([`ExitRecord::usage`](crate::exit::ExitRecord::usage) is `None`).
+    ///
+    /// The run has no pipes, no readiness descriptor and no cgroup. Messages to the notify socket count if the group accepts
+    /// them. A stop with the scope of a process group reaches the group that the process leads; if it leads none, the process
+    /// alone. Dropping the supervisor kills the process like the others.
+    ///
+    /// ```
+    /// use pidherd::{Command, GroupSpec, Supervisor, Target};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let sleeper = Command::new("sleep").arg("1000");
+    /// let mut supervisor = Supervisor::new()?;
+    /// let group = supervisor.add(GroupSpec::new("sleeper", sleeper.clone()))?;
+    /// let instance = supervisor.instances().next().unwrap();
+    ///
+    /// let child = sleeper.process_group(0).spawn()?;
+    /// supervisor.adopt(instance, child.into_pidfd())?;
+    /// supervisor.stop(group)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// A [`NotAdopted`], which gives the pidfd back. Nothing has changed.
+    pub fn adopt(&mut self, instance: InstanceId, pidfd: PidFd) -> Result<(), NotAdopted> {
+        let mut given = Some(pidfd);
+        let mut reason = None;
+        let called = self.call(|driver| {
+            driver.run_pending(instance);
+            match given.as_ref().map(|pidfd| adopt::check(driver, instance, pidfd)) {
+                Some(Ok(())) => {}
+                Some(Err(refusal)) => {
+                    reason = Some(refusal);
+                    return Ok(());
+                }
+                None => return Ok(()),
+            }
+            let Some(pidfd) = given.take() else { return Ok(()) };
+            let pid = pidfd.pid();
+            match driver.kernel.take_in(instance.index(), pidfd) {
+                Ok(()) => driver.adopted(instance, pid),
+                Err((pidfd, error)) => {
+                    given = Some(pidfd);
+                    reason = Some(AdoptRefusal::Call(Error::Io(error)));
+                }
+            }
+            Ok(())
+        });
+        let reason = reason.or_else(|| called.err().map(AdoptRefusal::Call));
+        match (given, reason) {
+            (Some(pidfd), Some(reason)) => Err(NotAdopted { pidfd, reason }),
+            // The process is adopted. An error of the timer shows again at the next call.
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets the process of a running instance go on by itself, and returns its pidfd. The run ends as
+    /// [`End::Released`](crate::supervisor::End::Released), and the instance is stopped. The process gets no signal.
+    ///
+    /// It stays a child of the host: when it has ended, whoever has the pidfd reaps it ([`PidFd::reap`]), or another
+    /// instance adopts it ([`Supervisor::adopt`]). The other end of its readiness descriptor is closed, and messages of the
+    /// process no longer count. A process that is bound to the host ([`Lifetime::Bound`](crate::Lifetime::Bound)) dies with
+    /// the last descriptor of its pidfd.
+    ///
+    /// # Errors
+    /// [`Error::UnknownInstance`]; [`Error::NotAlive`] if the instance has no process; [`Error::NotReleasable`] while its
+    /// spawn is in flight, while it is being stopped, and if its run has a cgroup, because the next run would kill what is in
+    /// it; [`Error::Io`] with EMFILE if no descriptor is free.
+    pub fn release(&mut self, instance: InstanceId) -> Result<PidFd, Error> {
+        self.call(|driver| {
+            driver.run_pending(instance);
+            let known = driver.instances.get(instance).ok_or(Error::UnknownInstance(instance))?;
+            if known.process.is_none() {
+                return Err(Error::NotAlive(instance));
+            }
+            let is_up = matches!(
+                *known.life.state(),
+                State::Starting { executed: Some(_), .. } | State::Running { .. }
+            );
+            if !is_up || known.run_cgroup.is_some() {
+                return Err(Error::NotReleasable(instance));
+            }
+            let pidfd = driver.kernel.let_go(instance.index())?;
+            driver.released(instance);
+            pidfd.ok_or(Error::NotAlive(instance))
+        })
     }
 
     /// The host's ends of the piped streams of an instance's last run. They can be taken once per run. Pipes that were

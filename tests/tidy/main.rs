@@ -44,7 +44,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("signalfd", &["sys", "owner"]),
     ("fdset", &["sys", "owner"]),
     ("cgroup", &["sys", "poll", "procfs"]),
-    ("pidfd", &["sys", "poll"]),
+    ("pidfd", &["sys", "poll", "procfs"]),
     ("child", &["sys", "owner", "poll", "pidfd"]),
     ("command", &["sys", "owner", "poll", "procfs", "pidfd", "child"]),
     ("launcher", &["sys", "owner", "command", "child", "timerfd"]),

@@ -1,0 +1,59 @@
+//! Processes that were started elsewhere, and processes that go on by themselves.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::core::Linux;
+use super::watched::{Watch, Watched};
+use crate::fdset::Interest;
+use crate::pidfd::PidFd;
+
+impl Linux {
+    /// The pidfd of the process in this slot.
+    pub(crate) fn pidfd(&self, slot: u32) -> Option<&PidFd> {
+        self.process(slot).map(|process| &process.pidfd)
+    }
+
+    /// Watches a process that was started elsewhere, in a slot without a process.
+    ///
+    /// # Errors
+    /// Of epoll_ctl(2), with the pidfd.
+    pub(crate) fn take_in(&mut self, slot: u32, pidfd: PidFd) -> Result<(), (PidFd, io::Error)> {
+        let token = match self.fds.add(pidfd.as_fd(), Interest::READ) {
+            Ok(token) => token,
+            Err(error) => return Err((pidfd, error)),
+        };
+        self.set_slot(token, slot);
+        self.put(Watched {
+            pidfd,
+            watch: Watch::Alive(token),
+            run_cgroup: None,
+            ready: None,
+            slot,
+            in_flight: None,
+        });
+        Ok(())
+    }
+
+    /// Stops watching a process, which lives on, and returns a pidfd of it. `None` if the slot has no process.
+    ///
+    /// # Errors
+    /// EMFILE: the set may keep the descriptor that it watches, and no other is free. Nothing has changed.
+    pub(crate) fn let_go(&mut self, slot: u32) -> io::Result<Option<PidFd>> {
+        let Some(process) = self.process(slot) else {
+            return Ok(None);
+        };
+        let kept = process.pidfd.try_clone()?;
+        let Some(process) = self.processes.get_mut(slot as usize).and_then(Option::take) else {
+            return Ok(None);
+        };
+        self.looks.clear(slot);
+        if let Some((ready, token)) = process.ready {
+            drop(self.fds.remove(token, OwnedFd::from(ready)));
+        }
+        if let Watch::Alive(token) | Watch::Reaped(token) = process.watch {
+            self.forget(token, process.pidfd);
+        }
+        Ok(Some(kept))
+    }
+}
