@@ -138,8 +138,8 @@ pub struct ExitRecord {
     pub pid: Pid,
     /// The exit status.
     pub exit: Exit,
-    /// The resources that the process used. `None` if the kernel does not tell: for [`Exit::Unknown`], if another part of
-    /// the host's process or another process did the reaping, and for a child that is bound to the host
+    /// The resources that the process used. `None` if the kernel does not tell: for [`Exit::Unknown`], if another part
+    /// of the host's process or another process did the reaping, and for a child that is bound to the host
     /// ([`Lifetime::Bound`](crate::Lifetime::Bound)).
     pub usage: Option<Usage>,
 }

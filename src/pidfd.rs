@@ -52,8 +52,8 @@ impl PidFd {
 
     /// A pidfd of any process, by its number (pidfd_open(2), Linux 5.3). It need not be a child.
     ///
-    /// From then on the pidfd refers to this process only. Before, the number may have been given to another process: check
-    /// after this call, for example by the start time in `/proc`, that it is the process that you mean.
+    /// From then on the pidfd refers to this process only. Before, the number may have been given to another process:
+    /// check after this call, for example by the start time in `/proc`, that it is the process that you mean.
     ///
     /// The exit status of a process that is not a child is known when its own parent has reaped it (Linux 6.15), and is
     /// [`Exit::Unknown`] on older kernels.
@@ -68,9 +68,9 @@ impl PidFd {
     /// ```
     ///
     /// # Errors
-    /// `ESRCH`: no process has that number, and 0 and numbers above `i32::MAX` belong to none. `EINVAL` or `ENOENT`: the
-    /// number is that of a thread that is not the first of its process. `ENOSYS` or `EPERM`: the kernel or a filter has no
-    /// such call. `EMFILE`, `ENFILE`, `ENOMEM`.
+    /// `ESRCH`: no process has that number, and 0 and numbers above `i32::MAX` belong to none. `EINVAL` or `ENOENT`:
+    /// the number is that of a thread that is not the first of its process. `ENOSYS` or `EPERM`: the kernel or a filter
+    /// has no such call. `EMFILE`, `ENFILE`, `ENOMEM`.
     pub fn open(number: u32) -> io::Result<PidFd> {
         let raw = i32::try_from(number).ok().and_then(RawPid::from_raw);
         let (Some(raw), Some(pid)) = (raw, Pid::new(number)) else {
@@ -336,8 +336,8 @@ pub struct NotAPidFd {
 }
 
 impl NotAPidFd {
-    /// The reason: `EBADF` for a descriptor of another kind, `ESRCH` for a process that has been reaped, `EREMOTE` for one
-    /// that has no number in this PID namespace, or the errno with which `/proc/self/fdinfo` could not be read.
+    /// The reason: `EBADF` for a descriptor of another kind, `ESRCH` for a process that has been reaped, `EREMOTE` for
+    /// one that has no number in this PID namespace, or the errno with which `/proc/self/fdinfo` could not be read.
     #[must_use]
     pub fn errno(&self) -> i32 {
         self.reason.raw_os_error().unwrap_or(libc::EIO)

@@ -1,9 +1,9 @@
 //! The features of the running kernel that the library can use. Each feature is tried without the library. A version
 //! number would not be enough, because of backports and seccomp filters.
 //!
-//! `cargo test --test kernel_features -- --nocapture` prints the features. `ci/kernels` prints a table of them for several
-//! kernels. It sets `PIDHERD_TEST_MAINLINE=1`, which states that the kernel has no backports; then the features must
-//! agree with the versions in the library's documentation.
+//! `cargo test --test kernel_features -- --nocapture` prints the features. `ci/kernels` prints a table of them for
+//! several kernels. It sets `PIDHERD_TEST_MAINLINE=1`, which states that the kernel has no backports; then the features
+//! must agree with the versions in the library's documentation.
 
 mod common;
 
@@ -146,8 +146,8 @@ fn has_exit_info(_: &TestCgroup) -> Answer {
     expected(info.mask & u64::from(libc::PIDFD_INFO_EXIT) != 0 && libc::WEXITSTATUS(info.exit_code) == 1)
 }
 
-/// The child waits, and ends when its pidfd is closed. A duplicate of the pidfd would keep the child alive; a pidfd from
-/// pidfd_open(2) does not.
+/// The child waits, and ends when its pidfd is closed. A duplicate of the pidfd would keep the child alive; a pidfd
+/// from pidfd_open(2) does not.
 fn has_autokill(_: &TestCgroup) -> Answer {
     let mut probe = Probe::with(CLONE_PIDFD_AUTOKILL | CLONE_AUTOREAP | CLONE_NNP).running(wait_for_signal);
     probe.args.exit_signal = 0;

@@ -270,7 +270,7 @@ fn without_a_grace_a_missing_program_is_a_failed_start_and_never_running() {
             assert_eq!(step.cause, Cause::Failed(Failure::Spawn { errno, permanent: true }));
             let error = step.error.as_ref().unwrap();
             assert_eq!((error.step(), error.errno()), (SpawnStep::Exec, errno));
-            // A process whose execution fails in flight has been seen.
+            // A process in flight has been seen when its execution fails.
             assert_eq!(step.pid.is_some(), spawns_in_flight() > 0);
             assert_eq!(step.exit, None);
         }

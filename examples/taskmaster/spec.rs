@@ -75,8 +75,8 @@ fn command_of(program: &Program, instance: &Instance) -> Command {
             stdio(&instance.stderr, Stream::Err)
         })
         .lifetime(program.beyond.lifetime);
-    // The library sets no_new_privs for another user by default. supervisord never sets it. Without root's privileges the
-    // kernel binds only a process that has it.
+    // The library sets no_new_privs for another user by default. supervisord never sets it. Without root's privileges
+    // the kernel binds only a process that has it.
     let is_needed = program.beyond.lifetime != Lifetime::Detached && !rustix::process::geteuid().is_root();
     if program.beyond.no_new_privs || !is_needed {
         command = command.no_new_privileges(program.beyond.no_new_privs);

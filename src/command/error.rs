@@ -380,8 +380,8 @@ pub enum CommandError {
     /// The program's name is empty.
     #[error("the name of the program is empty")]
     EmptyProgram,
-    /// The kernel cannot bind a child to the host ([`Lifetime::Bound`](crate::Lifetime::Bound)). The errno is EINVAL before
-    /// Linux 7.1, and ENOSYS or EPERM where a filter refuses clone3(2).
+    /// The kernel cannot bind a child to the host ([`Lifetime::Bound`](crate::Lifetime::Bound)). The errno is EINVAL
+    /// before Linux 7.1, and ENOSYS or EPERM where a filter refuses clone3(2).
     #[error("the kernel cannot bind a child to its host: {}", ErrnoText(*.errno))]
     CannotBind {
         /// The kernel's reason.

@@ -21,30 +21,31 @@ pub enum Lifetime {
     /// The child lives on without a supervisor. This is the default.
     #[default]
     Detached,
-    /// The kernel kills the child with SIGKILL when the host's process ends, however it ends (CLONE_PIDFD_AUTOKILL, Linux
-    /// 7.1). On an older kernel, where a filter refuses clone3(2), and on architectures other than x86_64, the command is
-    /// refused with [`CommandError::CannotBind`] before anything is started.
+    /// The kernel kills the child with SIGKILL when the host's process ends, however it ends (CLONE_PIDFD_AUTOKILL,
+    /// Linux 7.1). On an older kernel, where a filter refuses clone3(2), and on architectures other than x86_64, the
+    /// command is refused with [`CommandError::CannotBind`] before anything is started.
     ///
     /// The child is bound to its pidfd, and not to the thread that spawned it. It dies when the last descriptor of the
     /// pidfd is closed: dropping a [`PidFd`](crate::PidFd) that was taken out of its [`Child`](crate::Child) kills the
-    /// child, and [`Child::detach`](crate::Child::detach) does too. A copy of the host that fork(2) made keeps it alive. A
-    /// child of the host that was spawned with the slow descriptor passing (see [`Spawner`](crate::Spawner)) has copies of
-    /// the host's pidfds until its execve.
+    /// child, and [`Child::detach`](crate::Child::detach) does too. A copy of the host that fork(2) made keeps it
+    /// alive. A child of the host that was spawned with the slow descriptor passing (see [`Spawner`](crate::Spawner))
+    /// has copies of the host's pidfds until its execve.
     ///
     /// Only the child itself is bound. What it starts lives on, unless it is in turn bound to the child.
     ///
     /// The kernel reaps such a child by itself. Its exit status is known, and the resources that it used are not
     /// ([`ExitRecord::usage`](crate::exit::ExitRecord::usage) is `None`); a cgroup knows them
-    /// ([`GroupSpec::cgroup`](crate::GroupSpec::cgroup)). A host without CAP_SYS_ADMIN can bind only a child that cannot
-    /// gain privileges: the library then sets [`no_new_privileges`](crate::Command::no_new_privileges). If the command
-    /// forbids that, the spawn fails with `EPERM` at [`SpawnStep::Clone`](crate::SpawnStep::Clone).
+    /// ([`GroupSpec::cgroup`](crate::GroupSpec::cgroup)). A host without CAP_SYS_ADMIN can bind only a child that
+    /// cannot gain privileges: the library then sets [`no_new_privileges`](crate::Command::no_new_privileges). If the
+    /// command forbids that, the spawn fails with `EPERM` at [`SpawnStep::Clone`](crate::SpawnStep::Clone).
     Bound,
     /// As [`Bound`](Lifetime::Bound) where the kernel can do it. Elsewhere the child gets SIGKILL as its
     /// [parent-death signal](crate::Command::parent_death_signal), which has gaps:
     ///
     /// - It is bound to the *thread* that spawned it, and dies with it while the host lives on. Spawn in a thread that
     ///   stays.
-    /// - A program that gains privileges by execve (set-user-id, file capabilities), and one that changes its own ids, is
+    /// - A program that gains privileges by execve (set-user-id, file capabilities), and one that changes its own ids,
+    ///   is
     ///   not bound any more.
     ///
     /// A parent-death signal that the command sets itself is kept instead.

@@ -21,7 +21,7 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    /// The instance whose process has this number.
+    /// The instance with the process of this number.
     pub(crate) fn supervises(&self, pid: Pid) -> Option<InstanceId> {
         let has_it = |id: &InstanceId| {
             self.instances

@@ -481,8 +481,8 @@ impl<K: Kernel> Engine<K> {
         Some(self.spawn_now(id))
     }
 
-    /// Begins the next waiting spawn, or applies the pending request of its instance, which may withdraw the spawn. Returns
-    /// whether there was one.
+    /// Begins the next waiting spawn, or applies the pending request of its instance, which may withdraw the spawn.
+    /// Returns whether there was one.
     fn serve_spawn(&mut self) -> bool {
         while !self.kernel.is_saturated() {
             let Some((id, _)) = self.spawns.pop_front() else { break };
@@ -563,8 +563,8 @@ impl<K: Kernel> Engine<K> {
     }
 
     /// Emits an event for each transition. `ended` is the process that ended with one of them, and its exit record. The
-    /// event of a start whose spawn waits is emitted when the spawn has begun, so that it can name the process, or when
-    /// it is withdrawn.
+    /// event of a start is emitted late if its spawn waits: when the spawn has begun, so that it can name the process,
+    /// or when it is withdrawn.
     fn emit(
         &mut self,
         id: InstanceId,

@@ -185,7 +185,7 @@ mod tests {
         Token::from_raw(1 << 32 | number)
     }
 
-    /// A set whose entries are always ready, reported in rotation.
+    /// A set with entries that are always ready, reported in rotation.
     struct Ready {
         tokens: VecDeque<Token>,
         reports: u32,

@@ -268,8 +268,8 @@ impl Delay {
 
 /// The limit of restarts: at most `max` automatic restarts after a crash within any `window`. After one more crash,
 /// the process is given up (the rule of Erlang's supervisors). A crash is an exit that the policy does not
-/// [expect](Policy::expected), or a missed watchdog. A restart counts from its crash, even if it begins later: after its
-/// [delay](Policy::restart_delay), or when fewer spawns are in flight.
+/// [expect](Policy::expected), or a missed watchdog. A restart counts from its crash, even if it begins later: after
+/// its [delay](Policy::restart_delay), or when fewer spawns are in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CrashBudget {
     /// The number of restarts; 0 allows none.

@@ -352,8 +352,8 @@ impl<'a> Turn<'a> {
 
     // Ends.
 
-    /// The end of a start. The policy can have been exchanged for one with a longer limit, or for one with a grace, which
-    /// counts from the execution.
+    /// The end of a start. The policy can have been exchanged for one with a longer limit, or for one with a grace,
+    /// which counts from the execution.
     fn start_deadline(&self, executed: Option<Instant>, since: Instant, until: Instant) -> Instant {
         let began = match self.policy.startup {
             Startup::Grace(_) => executed.unwrap_or(Instant::NEVER),

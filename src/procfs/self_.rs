@@ -36,7 +36,8 @@ pub(crate) fn children() -> io::Result<Vec<Pid>> {
 /// The process that a pidfd refers to.
 ///
 /// # Errors
-/// EBADF: the descriptor is no pidfd. ESRCH: the process has been reaped. EREMOTE: it has no number in this PID namespace.
+/// EBADF: the descriptor is no pidfd. ESRCH: the process has been reaped. EREMOTE: it has no number in this PID
+/// namespace.
 pub(crate) fn process_of_pidfd(fd: impl AsFd) -> io::Result<Pid> {
     let number = fd.as_fd().as_raw_fd();
     // The fdinfo of a large epoll takes long to read.

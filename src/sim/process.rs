@@ -343,7 +343,8 @@ impl SimProcess {
         self.leads && self.others.iter().any(stays)
     }
 
-    /// From now on it stays alive, reacts to signals and does not report that it has failed. Past events are not undone.
+    /// From now on it stays alive, reacts to signals and does not report that it has failed. Past events are not
+    /// undone.
     pub(super) fn mend(&mut self, now: Instant) {
         let soon = now.saturating_add(SOON);
         let stays = self.executed.is_some() && !self.has_fatal_signal;

@@ -228,7 +228,7 @@ impl World {
         self.processes.iter_mut().find(|process| process.serial == serial)
     }
 
-    /// The number of processes whose spawn is in flight.
+    /// The number of processes with a spawn in flight.
     pub(super) fn count_in_flight(&self) -> usize {
         self.processes.iter().filter(|process| process.is_in_flight()).count()
     }

@@ -432,29 +432,30 @@ impl Supervisor {
         self.driver.instances.ids()
     }
 
-    /// The pidfd of an instance's process; `None` while it has none. It becomes readable when the process ends. The process
-    /// may have ended already, and the supervisor reaps it: use the pidfd to look at it, to signal it, or to pass it on
-    /// ([`PidFd::try_clone`]), and not to reap.
+    /// The pidfd of an instance's process; `None` while it has none. It becomes readable when the process ends. The
+    /// process may have ended already, and the supervisor reaps it: use the pidfd to look at it, to signal it, or to
+    /// pass it on ([`PidFd::try_clone`]), and not to reap.
     #[must_use]
     pub fn pidfd(&self, instance: InstanceId) -> Option<&PidFd> {
         self.driver.instances.get(instance)?.process?;
         self.driver.kernel.pidfd(instance.index())
     }
 
-    /// Takes over a process that was started elsewhere: by the host itself, by an earlier host, or by hand. The instance
-    /// is running from now on, in a new run, and its policy applies: the process is watched, stopped and restarted like
-    /// one that the supervisor has started. The next run is a start of the instance's own command.
+    /// Takes over a process that was started elsewhere: by the host itself, by an earlier host, or by hand. The
+    /// instance is running from now on, in a new run, and its policy applies: the process is watched, stopped and
+    /// restarted like one that the supervisor has started. The next run is a start of the instance's own command.
     ///
     /// The pidfd comes from [`PidFd::open`], [`PidFd::try_from`], [`Child::into_pidfd`](crate::Child::into_pidfd) or
     /// [`Supervisor::release`]. The process need not be a child of the host, with these differences:
     ///
-    /// - Its exit status is known when its own parent has reaped it, from Linux 6.15 on. If the parent does not reap it within
+    /// - Its exit status is known when its own parent has reaped it, from Linux 6.15 on. If the parent does not reap it
+    ///   within
     ///   about ten seconds, and on older kernels, the status is [`Exit::Unknown`](crate::Exit::Unknown).
     /// - What it used is not known ([`ExitRecord::usage`](crate::exit::ExitRecord::usage) is `None`).
     ///
-    /// The run has no pipes, no readiness descriptor and no cgroup. Messages to the notify socket count if the group accepts
-    /// them. A stop with the scope of a process group reaches the group that the process leads; if it leads none, the process
-    /// alone. Dropping the supervisor kills the process like the others.
+    /// The run has no pipes, no readiness descriptor and no cgroup. Messages to the notify socket count if the group
+    /// accepts them. A stop with the scope of a process group reaches the group that the process leads; if it leads
+    /// none, the process alone. Dropping the supervisor kills the process like the others.
     ///
     /// ```
     /// use pidherd::{Command, GroupSpec, Supervisor, Target};
@@ -509,15 +510,15 @@ impl Supervisor {
     /// Lets the process of a running instance go on by itself, and returns its pidfd. The run ends as
     /// [`End::Released`](crate::supervisor::End::Released), and the instance is stopped. The process gets no signal.
     ///
-    /// It stays a child of the host: when it has ended, whoever has the pidfd reaps it ([`PidFd::reap`]), or another
-    /// instance adopts it ([`Supervisor::adopt`]). The other end of its readiness descriptor is closed, and messages of the
-    /// process no longer count. A process that is bound to the host ([`Lifetime::Bound`](crate::Lifetime::Bound)) dies with
-    /// the last descriptor of its pidfd.
+    /// It stays a child of the host: when it has ended, the holder of the pidfd reaps it ([`PidFd::reap`]), or another
+    /// instance adopts it ([`Supervisor::adopt`]). The other end of its readiness descriptor is closed, and messages of
+    /// the process no longer count. A process that is bound to the host ([`Lifetime::Bound`](crate::Lifetime::Bound))
+    /// dies with the last descriptor of its pidfd.
     ///
     /// # Errors
-    /// [`Error::UnknownInstance`]; [`Error::NotAlive`] if the instance has no process; [`Error::NotReleasable`] while its
-    /// spawn is in flight, while it is being stopped, and if its run has a cgroup, because the next run would kill what is in
-    /// it; [`Error::Io`] with EMFILE if no descriptor is free.
+    /// [`Error::UnknownInstance`]; [`Error::NotAlive`] if the instance has no process; [`Error::NotReleasable`] while
+    /// its spawn is in flight, while it is being stopped, and if its run has a cgroup, because the next run would kill
+    /// what is in it; [`Error::Io`] with EMFILE if no descriptor is free.
     pub fn release(&mut self, instance: InstanceId) -> Result<PidFd, Error> {
         self.call(|driver| {
             driver.run_pending(instance);

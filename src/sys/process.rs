@@ -155,8 +155,8 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
-/// Locks the state without a change of this thread's errno. If another thread has the lock, the standard library waits by
-/// futex(2), which may write `EAGAIN` to errno.
+/// Locks the state without a change of this thread's errno. If another thread has the lock, the standard library waits
+/// by futex(2), which may write `EAGAIN` to errno.
 fn lock_dumpable() -> MutexGuard<'static, (u32, usize)> {
     // SAFETY: the location of this thread's own errno is valid for as long as the thread runs.
     unsafe {

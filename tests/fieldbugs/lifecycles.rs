@@ -40,7 +40,7 @@ fn supervisor_445_running_pid_0() {
         });
         for step in host.all_steps() {
             assert!(step.to != Running || step.pid.is_some(), "{}", host.story());
-            // A process whose execution fails in flight has been seen.
+            // A process in flight has been seen when its execution fails.
             let had_process = spawns_in_flight() > 0;
             assert!(
                 step.error.is_none() || step.pid.is_none() || had_process,

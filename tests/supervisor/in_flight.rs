@@ -22,7 +22,7 @@ use StateName::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
 /// How many spawns may be in flight in most tests.
 const MOST: usize = 32;
 
-/// A program whose execve hangs until the lease is released.
+/// A program with an execve that hangs until the lease is released.
 struct Hanging {
     path: PathBuf,
     lease: Lease,
@@ -510,7 +510,7 @@ fn a_process_that_is_killed_before_execve_is_a_failed_start_and_not_a_run() {
     });
 }
 
-/// A script in this directory whose interpreter is there, too, and is a copy of the shell.
+/// A script in this directory, and its interpreter there, which is a copy of the shell.
 fn script_with_interpreter(directory: &TempDir) -> (PathBuf, PathBuf) {
     let interpreter = directory.join("interpreter");
     fs::copy("/bin/sh", &interpreter).unwrap();

@@ -18,7 +18,7 @@ use StateName::{Exited, Running};
 
 const CHLD: SignalSet = SignalSet::EMPTY.with(Signal::CHLD);
 
-/// Runs a test whose host adopts, in a process that blocks SIGCHLD in all of its threads.
+/// Runs a test with a host that adopts orphans, in a process that blocks SIGCHLD in all of its threads.
 fn adopting(body: impl FnOnce(Host)) {
     Isolation::new().blocked(CHLD).run(|| {
         body(Host::with(adopter()));

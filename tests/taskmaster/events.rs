@@ -55,7 +55,7 @@ fn each_transition_is_one_object_on_one_line() {
     );
     let missing = of("missing:missing");
     assert_eq!(missing[1].to, "BACKOFF");
-    // A process whose execution fails in flight has been seen.
+    // A process in flight has been seen when its execution fails.
     assert_eq!(missing[1].pid.is_some(), !cfg!(pidherd_portable));
     assert!(
         missing[1].cause.contains("/no/such/program") && missing[1].cause.contains("ENOENT"),

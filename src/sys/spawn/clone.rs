@@ -58,8 +58,8 @@ pub(crate) struct CloneRequest<'a> {
     /// Whether to return as soon as the child exists, instead of waiting until the child has called execve or has
     /// ended. This needs clone3(2).
     pub in_flight: bool,
-    /// Bind the child to its pidfd, so that it ends with the host. With `true` the child cannot gain privileges, which a host
-    /// without CAP_SYS_ADMIN needs. Only [`Method::Clone3`] can do that.
+    /// Bind the child to its pidfd, so that it ends with the host. With `true` the child cannot gain privileges, which
+    /// a host without CAP_SYS_ADMIN needs. Only [`Method::Clone3`] can do that.
     pub bound: Option<bool>,
     /// The maximum number of pauses of a millisecond in which the child waits for a program that is being written.
     pub pauses: u32,
@@ -118,12 +118,12 @@ const CLONE_NNP: u64 = 1 << 35;
 /// The child is killed when the last descriptor of its pidfd is closed (Linux 7.1).
 const CLONE_PIDFD_AUTOKILL: u64 = 1 << 36;
 
-/// The first number that no child has in a descriptor table of its own before its execve. The pidfd of a bound child has
-/// such a number: a copy in a child whose execve hangs would keep the bound child alive.
+/// The first number that no child has in a descriptor table of its own before its execve. The pidfd of a bound child
+/// has such a number: a copy in a child with a hanging execve would keep the bound child alive.
 const UNCOPIED: c_int = 64;
 
-/// Whether the kernel can bind a child to its pidfd. Makes no child: the kernel checks the flags before it looks for the
-/// cgroup, which does not exist.
+/// Whether the kernel can bind a child to its pidfd. Makes no child: the kernel checks the flags before it looks for
+/// the cgroup, which does not exist.
 ///
 /// # Errors
 /// EINVAL before Linux 7.1. ENOSYS or EPERM where a filter refuses clone3(2), ENOSYS in a build without it.
