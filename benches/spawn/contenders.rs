@@ -101,7 +101,7 @@ impl Contender for This {
 
 /// The hook that runs in the child after fork. umask(2) is async-signal-safe.
 fn set_umask() -> io::Result<()> {
-    // SAFETY: umask(2) takes a number and can't fail.
+    // SAFETY: umask(2) takes a number and cannot fail.
     unsafe { libc::umask(UMASK) };
     Ok(())
 }

@@ -60,7 +60,7 @@ impl Console {
     /// Opens the event file if there is one. For a FIFO, waits until it has a reader.
     ///
     /// # Errors
-    /// One line: the event file can't be opened for appending, or no descriptor is free.
+    /// One line: the event file cannot be opened for appending, or no descriptor is free.
     pub fn new(events: Option<&Path>, staged: bool) -> Result<Console, String> {
         let (out, log) = (io::stdout(), io::stderr());
         let wants_colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

@@ -126,7 +126,7 @@ fn a_spawner_without_slots_takes_the_plain_path() {
     let mut spawners: Vec<Spawner> = (0..12).map(|_| Spawner::new().unwrap()).collect();
     let mut last = spawners.pop().unwrap();
     let mut program = given(echo_and_list(), 1).compile().unwrap();
-    // Pipes may happen to lie low; the passed descriptor doesn't.
+    // Pipes may happen to lie low; the passed descriptor does not.
     assert_eq!(talk(&mut last, &mut program).unwrap(), "in\n0 1 2 3 4\n");
     assert_eq!(last.last_table, Some(FdTable::Copied));
 }

@@ -158,7 +158,7 @@ fn zombies_do_not_count_as_processes() {
     });
 }
 
-/// `cgroup.procs` of a threaded cgroup can't be read: its processes are listed where the domain begins.
+/// `cgroup.procs` of a threaded cgroup cannot be read: its processes are listed where the domain begins.
 #[test]
 fn processes_in_threaded_cgroups_are_reached() {
     isolated(|| {

@@ -102,7 +102,7 @@ fn cloned_into(cgroup: &Path) -> io::Result<()> {
     // SAFETY: without CLONE_VM the call works like fork(2), and the child only exits.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &args, mem::size_of_val(&args)) };
     if pid == 0 {
-        // SAFETY: _exit(2) doesn't return.
+        // SAFETY: _exit(2) does not return.
         unsafe { libc::_exit(0) };
     }
     if pid < 0 {

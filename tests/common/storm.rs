@@ -23,7 +23,7 @@ pub fn signal_until(done: &AtomicBool) {
 
 /// Counts in which process the handler ran. A raw system call leaves errno unchanged.
 extern "C" fn count(_: c_int) {
-    // SAFETY: getpid(2) has no arguments and can't fail.
+    // SAFETY: getpid(2) has no arguments and cannot fail.
     let here = unsafe { libc::syscall(libc::SYS_getpid) } as i32;
     let counter = if here == OWNER.load(Ordering::Relaxed) {
         &HANDLED

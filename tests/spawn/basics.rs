@@ -266,7 +266,7 @@ fn files_are_appended_emptied_created_and_read() {
     assert_eq!(fs::metadata(&fresh).unwrap().permissions().mode() & 0o777, 0o600);
     let absent = pidherd::OpenFile::append(scratch.0.join("absent")).create(false);
     assert_eq!(sh("").stdout(absent).spawn().unwrap_err().errno(), libc::ENOENT);
-    // The flags with which it is opened safely don't reach the program.
+    // The flags with which it is opened safely do not reach the program.
     let flags = output(sh("grep flags /proc/self/fdinfo/2").stderr(Stdio::append(&log)));
     assert_eq!(
         flags

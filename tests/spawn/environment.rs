@@ -83,7 +83,7 @@ fn pwd_is_the_directory_that_the_command_names() {
     let link = scratch.0.join("link");
     std::os::unix::fs::symlink("below", &link).unwrap();
     assert_eq!(pwd(env().current_dir(&link)).as_deref(), link.to_str());
-    // A name from which it can't be known: none is better than a wrong one.
+    // A name from which it cannot be known: none is better than a wrong one.
     for unknown in [".", "..", "/usr/..", "/usr/./bin"] {
         assert_eq!(pwd(env().current_dir(unknown)), None, "{unknown}");
     }

@@ -127,7 +127,7 @@ fn a_fifo_with_a_reader_is_written_to() {
     });
 }
 
-/// As a shell has it: a directory can be opened, and can't be read.
+/// As a shell has it: a directory can be opened, and cannot be read.
 #[test]
 fn files_of_other_types_are_opened_as_a_shell_opens_them() {
     isolated(|| {

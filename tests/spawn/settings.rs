@@ -103,7 +103,7 @@ fn capabilities_are_empty_or_as_asked() {
     );
 }
 
-/// What the bounding set leaves out the child can't have by another set either.
+/// What the bounding set leaves out the child cannot have by another set either.
 #[test]
 fn capabilities_beyond_the_bounding_set_are_refused() {
     let (chown, raw, kill) = (Capabilities::CHOWN, Capabilities::NET_RAW, Capabilities::KILL);

@@ -12,7 +12,7 @@ const CLOSE_RANGE: c_long = 436;
 /// The calls that fail, with the errnos from the manual pages, from old kernels and from seccomp filters.
 ///
 /// Three kinds of calls are missing. close(2), munmap(2) and waitid(2): no kernel returns an errno without
-/// doing the operation, so the test would be unrealistic. Calls that can't fail: the parent's sigprocmask(2),
+/// doing the operation, so the test would be unrealistic. Calls that cannot fail: the parent's sigprocmask(2),
 /// and the prctl(2) for its dumpable flag.
 pub const CALLS: &[(c_long, &[c_int])] = &[
     (
@@ -191,7 +191,7 @@ fn in_parent(call: &Call, errno: c_int, once: bool) -> Outcome {
         libc::SYS_openat if call.path == Known::OwnDescriptors || (errno == libc::EINTR && once) => Outcome::Started,
         libc::SYS_openat => fails(SpawnStep::Prepare),
         libc::SYS_pipe2 => fails(SpawnStep::Pipe),
-        // The spawn works without slots. It needs no slot that it can't create, fill or restore.
+        // The spawn works without slots. It needs no slot that it cannot create, fill or restore.
         libc::SYS_fcntl if matches!(call.args[2], 32 | 64) && once => Outcome::Started,
         libc::SYS_fcntl if matches!(call.args[2], 32 | 64) => Outcome::Depends(SpawnStep::Descriptor, errno),
         libc::SYS_fcntl => fails(SpawnStep::Descriptor),

@@ -1,6 +1,6 @@
 //! Makes the n-th system call of a thread fail, with seccomp's user notifications (seccomp_unotify(2)).
 //!
-//! A seccomp filter can't count calls, and it can't be removed. So the filter of one thread, and of its
+//! A seccomp filter cannot count calls, and it cannot be removed. So the filter of one thread, and of its
 //! children, sends a notification for every call in the list. Another thread answers each notification: the
 //! call continues, or it fails with an errno.
 

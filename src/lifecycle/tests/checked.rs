@@ -311,7 +311,7 @@ impl Step<'_> {
         assert_eq!(self.after.runs - self.before.runs, u64::from(spawns));
     }
 
-    /// A timeout is accepted exactly if a deadline has passed. It must make progress, so that it can't repeat
+    /// A timeout is accepted exactly if a deadline has passed. It must make progress, so that it cannot repeat
     /// for ever at the same instant.
     fn assert_timeout_makes_progress(&self) {
         if self.input != Input::Timeout {
