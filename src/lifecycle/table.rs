@@ -84,7 +84,7 @@ impl<'a> Turn<'a> {
             (S::Starting { pid: None, .. }, I::SpawnWithdrawn)     => self.spawn_withdrawn(),
 
             // The process exists, and may not have executed its program yet.
-            (S::Starting { pid: Some(pid), executed: None, since, .. }, I::Executed) => self.program_executed(pid, since),
+            (S::Starting { pid: Some(pid), executed: None, since, until }, I::Executed) => self.program_executed(pid, since, until),
             (S::Starting { .. }, I::SpawnFailed { errno, permanent }) => self.spawn_failed(errno, permanent),
 
             // The process is alive, in its grace.
@@ -232,7 +232,7 @@ impl<'a> Turn<'a> {
 
     fn process_spawned(&mut self, pid: Pid) -> Reply {
         match self.process_cloned(pid) {
-            Reply::Accepted if self.life.wanted == Wanted::Up => self.program_executed(pid, self.now),
+            Reply::Accepted if self.life.wanted == Wanted::Up => self.program_executed(pid, self.now, Instant::NEVER),
             stopped => stopped,
         }
     }
@@ -266,11 +266,13 @@ impl<'a> Turn<'a> {
         self.transition(State::Stopped, Cause::Requested)
     }
 
-    fn program_executed(&mut self, pid: Pid, since: Instant) -> Reply {
+    /// The start can have been extended in flight. Without a timeout for readiness it had no end until now.
+    fn program_executed(&mut self, pid: Pid, since: Instant, until: Instant) -> Reply {
+        let extended = if until == Instant::NEVER { since } else { until };
         let until = match self.policy.startup {
             Startup::Grace(Duration::ZERO) => return self.enter_running(pid, since, Cause::GraceOver),
             Startup::Grace(grace) => self.now.saturating_add(grace),
-            Startup::Notify { timeout } => since.saturating_add(timeout),
+            Startup::Notify { timeout } => extended.max(since.saturating_add(timeout)),
         };
         self.life.state = State::Starting {
             pid: Some(pid),

@@ -63,8 +63,7 @@ fn note_executions(host: &mut Host) {
 
 fn one(host: &mut Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(), Broken> {
     host.tally.saw(did);
-    if let Some(slot) = passing(host, did) {
-        host.model.passing.push(slot);
+    if is_passing(host, did) {
         return Ok(());
     }
     match *did {
@@ -130,12 +129,12 @@ fn one(host: &mut Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(),
 }
 
 /// An instance that was added for a restart with an immediate end may be removed already.
-fn passing(host: &Host, did: &Did) -> Option<u32> {
+fn is_passing(host: &Host, did: &Did) -> bool {
     let (Did::Spawn { owner: slot, .. } | Did::Signal { owner: slot, .. } | Did::Release { owner: slot, .. }) = *did
     else {
-        return None;
+        return false;
     };
-    (matches!(host.act, Act::Roll(..)) && owner(host, slot).is_err()).then_some(slot)
+    matches!(host.act, Act::Roll(..)) && owner(host, slot).is_err()
 }
 
 fn is_ready(text: &str) -> bool {

@@ -21,8 +21,8 @@ pub(super) struct Model {
     /// Removed instances. Events about them may still be in the queue.
     pub(super) departed: Vec<Instance>,
     pub(super) closing: bool,
-    /// The slots of instances that were added and removed in one step.
-    pub(super) passing: Vec<u32>,
+    /// The groups and numbers of instances that were added and removed in one step.
+    pub(super) passing: Vec<(GroupId, u32)>,
     /// The ids of removed groups.
     pub(super) old_groups: Vec<GroupId>,
     pub(super) old_instances: Vec<InstanceId>,

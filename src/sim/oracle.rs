@@ -87,6 +87,9 @@ fn enlist_the_missing(host: &mut Host) -> Result<(), Broken> {
             let Some(id) = id else {
                 // An instance that was added for a restart with an immediate end may be removed already.
                 ensure(extra, || format!("{}:{number} is missing", group.name))?;
+                if matches!(host.act, Act::Roll(of, _) if of == group.id) {
+                    host.model.passing.push((group.id, number));
+                }
                 continue;
             };
             let wish = if extra { Wanted::Up } else { group.wanted };

@@ -288,7 +288,7 @@ fn that_a_failed_execution_is_reported_as_an_end() {
     is_noticed_in_flight(
         Planted::FailureAsEnd,
         32,
-        "was Attempt|it ended like this: None|it may speak",
+        "was Attempt|it ended like this: None|it may notify",
     );
 }
 

@@ -83,7 +83,10 @@ fn one(host: &mut Host, event: &Event) -> Result<(), Broken> {
             let known = host.model.group(*group).is_some() || host.model.old_groups.contains(group);
             ensure(known, || "the model has no such group".into())?;
             match failed {
-                Some(failed) if find(host, *failed).is_none() => passing(host, *failed),
+                Some(failed) if find(host, *failed).is_none() => {
+                    let mut passing = host.model.passing.iter();
+                    ensure(passing.any(|(of, _)| of == group), no_such_instance)
+                }
                 _ => Ok(()),
             }
         }
@@ -108,10 +111,13 @@ fn find(host: &mut Host, id: InstanceId) -> Option<&mut Instance> {
 }
 
 /// An instance that was added and removed in the step in which a restart began.
-fn passing(host: &Host, id: InstanceId) -> Result<(), Broken> {
-    ensure(host.model.passing.contains(&id.index()), || {
-        "the model has no such instance".into()
-    })
+fn passing(host: &Host, event: &TransitionEvent) -> Result<(), Broken> {
+    let place = (event.group, event.name.number);
+    ensure(host.model.passing.contains(&place), no_such_instance)
+}
+
+fn no_such_instance() -> Broken {
+    "the model has no such instance".into()
 }
 
 fn attempts(host: &mut Host, id: InstanceId) -> Result<&[Attempt], Broken> {
@@ -128,7 +134,7 @@ fn transition(host: &mut Host, event: &TransitionEvent) -> Result<(), Broken> {
     })?;
     host.reported_at = event.at;
     let Some(known) = find(host, event.instance) else {
-        return passing(host, event.instance);
+        return passing(host, event);
     };
     ensure((known.group, known.number) == (event.group, event.name.number), || {
         "it is another's".into()

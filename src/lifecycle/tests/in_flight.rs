@@ -63,6 +63,15 @@ fn a_grace_that_replaces_a_timeout_begins_with_the_execution() {
 }
 
 #[test]
+fn an_extension_in_flight_outlasts_the_execution() {
+    let policy = with_startup(Startup::Notify { timeout: SECOND * 2 });
+    let mut checked = in_flight(&policy);
+    checked.handle(&policy, Input::Extend(SECOND * 5), at(1));
+    checked.handle(&policy, Input::Executed, at(1));
+    assert_eq!(checked.life.deadline(), Some(at(6)));
+}
+
+#[test]
 fn without_a_grace_a_process_runs_when_its_program_is_executed() {
     let policy = with_startup(Startup::Grace(Duration::ZERO));
     let mut checked = in_flight(&policy);
