@@ -6,6 +6,7 @@ mod host;
 use std::fs;
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use StateName::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
 use common::fork::{drop_privileges, in_fork};
 use common::{
     Isolation, SOON, isolated, kernel_since, processes, root_or_skip, skipped, test_cgroup, wait_gone, wait_readable,
+    wait_until,
 };
 use host::{Host, LONG, at_once, for_ever, quiet_sh, sh, sleeper, term, wait_for_sleep};
 use pidherd::cgroup::CgroupDir;
@@ -41,7 +43,7 @@ fn bound(command: Command) -> Command {
     command.lifetime(Lifetime::Bound)
 }
 
-/// How many hosts are killed in a test. `PIDHERD_TEST_HOSTS` sets another number.
+/// How many hosts are killed in a test, and how many threads end. `PIDHERD_TEST_HOSTS` sets another number.
 fn hosts() -> u64 {
     std::env::var("PIDHERD_TEST_HOSTS").map_or(40, |text| text.parse().expect("a number"))
 }
@@ -189,11 +191,20 @@ fn the_end_of_the_thread_that_spawned_it_ends_no_bound_child() {
         if !binds_or_skip() {
             return;
         }
-        let spawned = thread::spawn(|| bound(sleeper()).stdin(Stdio::null()).spawn().unwrap());
-        let mut child = spawned.join().unwrap();
-        assert!(!wait_readable(child.pidfd(), Duration::from_millis(100)));
-        child.kill().unwrap();
-        assert_eq!(child.wait().unwrap().exit.signal(), Some(Signal::KILL));
+        for _ in 0..hosts() {
+            let spawned = thread::spawn(|| {
+                // SAFETY: gettid(2) has no arguments and cannot fail.
+                let thread = unsafe { libc::gettid() };
+                (bound(sleeper()).stdin(Stdio::null()).spawn().unwrap(), thread)
+            });
+            let (mut child, thread) = spawned.join().unwrap();
+            // A signal for the end of the thread is sent before the thread is gone from /proc.
+            let entry = format!("/proc/self/task/{thread}");
+            wait_until("the thread is gone", SOON, || !Path::new(&entry).exists());
+            assert!(child.pidfd().peek().unwrap().is_none());
+            child.kill().unwrap();
+            assert_eq!(child.wait().unwrap().exit.signal(), Some(Signal::KILL));
+        }
     });
 }
 
