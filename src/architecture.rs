@@ -4,9 +4,9 @@
 //!
 //! # The rooms
 //!
-//! A *room* is a module directly below the crate's root. `tests/tidy` lists the rooms that each room may import, and
-//! fails on any other import and on a circle of imports between modules. `engine` also imports the data types of the
-//! primitives. From the bottom to the top:
+//! A *room* is a top-level module of the crate. `tests/tidy` lists the rooms that each room may import, and fails on
+//! any other import and on an import cycle between modules. `engine` also imports the data types of the primitives.
+//! From the bottom to the top:
 //!
 //! | room | contents | may import, besides plain data |
 //! |---|---|---|
@@ -19,7 +19,7 @@
 //! | `pidfd`, `cgroup`, `notify`, `child`, `command`, `launcher` | primitives too | `sys`, other primitives |
 //! | `engine` | the decisions about many processes: requests, turns, events | `lifecycle`, `group`, `deadlines` |
 //! | `linux` | the real side of the seam | `engine` and the primitives |
-//! | `sim` | the simulated side of the seam, for tests | `engine`, and no room that makes system calls for it |
+//! | `sim` | the simulated side of the seam, for tests | `engine` and plain data; it makes no system call |
 //! | `supervisor` | the calls of the host | every room |
 //!
 //! `lifecycle` and `group` are pure: they make no system call and read no clock. The time is an argument. The crate
@@ -27,15 +27,15 @@
 //!
 //! # The seam
 //!
-//! `engine/kernel.rs` defines the trait `Kernel`. The engine is generic over it, with static dispatch. `linux/core.rs`
-//! implements it with descriptors, and `sim/world.rs` implements it in virtual time. Everything from outside reaches
-//! the engine as one type, `Happening`: the timer expired, a signal arrived, a process sent a report, an orphan ended,
-//! or a descriptor of a process is ready. The kernel side finds out what happened. The engine and the lifecycle decide
-//! what follows.
+//! The seam is the interface between decisions and the kernel. `engine/kernel.rs` defines it: the trait `Kernel`. The
+//! engine is generic over it, with static dispatch. `linux/core.rs` implements it with descriptors, and `sim/world.rs`
+//! implements it in virtual time. Everything from outside reaches the engine as one type, `Happening`: the timer
+//! expired, a signal arrived, a process sent a report, an orphan ended, or a descriptor of a process is ready. The
+//! kernel side finds out what happened. The engine and the lifecycle decide what follows.
 //!
 //! # From "a pidfd is readable" to "a restart is decided"
 //!
-//! The path has ten functions in five files:
+//! The path leads through these ten functions in five files:
 //!
 //! 1. `supervisor/mod.rs`, `Supervisor::process_ready`: finds the entry of the descriptor in the set.
 //!    ([`Supervisor::dispatch`](crate::Supervisor::dispatch) reads the epoll instead, and continues at step 3.)
@@ -56,30 +56,41 @@
 //!
 //! # Where a process is reaped
 //!
-//! `Linux::look` in `linux/core.rs` calls `PidFd::look` with `Wait::Reap`. It is the normal place. Three other places
-//! reap through a pidfd: `wait_for_end` in `linux/watched.rs`, when a process is killed and given up; `Linux::release`,
-//! for a zombie that kept its number; and `command`, for a child that failed before `execve`. The supervisor keeps no
-//! pidfd of an orphan: `linux/orphans.rs` opens one when the orphan has ended, and reaps through it. No other code of
-//! the supervisor reaps a child, and an exit is never taken with a wait for *any* child.
+//! The usual path: `Linux::look` in `linux/core.rs` calls `PidFd::look` with `Wait::Reap`. These reap through a pidfd
+//! too:
 //!
-//! With a stop scope beyond the process, the others of the scope must stay within reach after the process has ended.
-//! Since Linux 6.9 a pidfd reaches the process group after the leader was reaped. On older kernels the leader stays a
-//! zombie until the group is empty, because a zombie keeps its number from being given to another process.
+//! - `wait_for_end` in `linux/watched.rs`, when a process is killed and given up.
+//! - `Linux::discard`, for a zombie that kept its number, and `Linux::keep_group`, when no descriptor is free.
+//! - `Spawner::look` and `reap_failed` in `command/spawner.rs`, for a child that failed before `execve`, and
+//!   `command/lost.rs`, for a child in flight that was dropped and is slow to end.
+//! - `linux/orphans.rs`, for an orphan. It opens a pidfd when the orphan has ended.
+//!
+//! A child that is bound to the host is reaped by the kernel, and an adopted process by its own parent; their status
+//! comes from the pidfd (`PidFd::remembered`). No other code of the supervisor reaps a child, and an exit is never
+//! taken with a wait for *any* child.
+//!
+//! With a stop scope beyond the process, the others of the scope must still be reached by signals after the process has
+//! ended. Since Linux 6.9 a pidfd reaches the process group after the leader was reaped. On older kernels the leader
+//! stays a zombie until the group is empty, because a zombie keeps its number from being given to another process.
 //!
 //! # A stop during a backoff
 //!
-//! In `Backoff` no process exists, and the lifecycle has a deadline. `Engine::apply` gives `Input::Stop` to the
-//! lifecycle. The row `(S::Fatal | S::Backoff, I::Stop | I::Kill)` of the table calls `Turn::cancel_start`: the
-//! counters are cleared, and the state becomes `Stopped`. `Engine::follow_up` then clears the deadline. If the deadline
-//! and the stop are due in the same turn, `Engine::serve_deadline` applies the pending stop first.
+//! In `Backoff` no process exists, and the lifecycle has a deadline. A stop that is one of many may wait for its turn
+//! as a pending request. `Engine::apply` gives `Input::Stop` to the lifecycle. The row `(S::Fatal | S::Backoff, I::Stop
+//! | I::Kill)` of the table calls `Turn::cancel_start`: the counters are cleared, and the state becomes `Stopped`.
+//! `Engine::follow_up` then clears the deadline. If the deadline and the stop are due in the same turn,
+//! `Engine::serve_deadline` applies the pending stop first.
 //!
 //! # A new stop scope
 //!
 //! Add a variant to `Scope` in `lifecycle/stop.rs`. The enum is ordered from the narrowest to the widest. The compiler
 //! then names the other places: `leader_ended` in `lifecycle/table.rs` (when the stop is over), `send` and `deliver` in
 //! `linux/watched.rs` (how a signal reaches the scope), `Linux::is_empty` in `linux/core.rs` (how to find out that
-//! nothing of the scope is alive), and the same two questions in `sim/world.rs`. `GroupSpec::check` in `engine/spec.rs`
-//! rejects a scope that the group has no means for. `tests/lifecycle.rs` and `tests/trees.rs` hold the tests.
+//! nothing of the scope is alive), and the same two questions in `sim/world.rs`. It does not name these:
+//! `GroupSpec::check` and `GroupSpec::compile` in `engine/spec.rs`, which reject a scope without a cgroup directory or
+//! a process group; the comparisons of scopes in `Engine::process_ready` and `Lifecycle::judges_others`; the list
+//! `SCOPES` in `sim/recipe.rs`; and `ladder` in `examples/taskmaster/spec.rs`. `tests/lifecycle.rs` and
+//! `tests/trees.rs` hold the tests.
 //!
 //! # How a host learns that a spawn failed
 //!
@@ -88,24 +99,34 @@
 //! [`Status::last_error`](crate::supervisor::Status) and makes `Input::SpawnFailed` of it. `Turn::spawn_failed`
 //! decides: an error that a retry cannot cure leads to `Fatal`, another one leads to `Backoff`. `Engine::emit` puts the
 //! error into [`TransitionEvent::error`](crate::supervisor::TransitionEvent). A failed spawn is never an error of
-//! [`Supervisor::start`](crate::Supervisor::start).
+//! [`Supervisor::start`](crate::Supervisor::start). The run is remembered as
+//! [`End::NotSpawned`](crate::supervisor::End::NotSpawned).
+//!
+//! Without a supervisor: [`Spawner::spawn`](crate::Spawner::spawn) returns the error. With
+//! [`Spawner::begin`](crate::Spawner::begin) and [`Launcher::begin`](crate::Launcher::begin), `begin` returns failures
+//! in the host, and `finish` those in the child.
 //!
 //! # Spawns in flight
 //!
-//! A spawn of `CLONE_VFORK` suspends the parent until the child calls `execve`. A spawn *in flight* does not: the
-//! parent continues, and the child runs its steps meanwhile. `sys/spawn/flight.rs` owns all memory that such a child
-//! uses: a stack, the list of steps, and a record of its progress. The kernel clears a word of that memory when the
-//! child calls `execve` or ends (`CLONE_CHILD_CLEARTID`), and only then the memory is used again. Nothing wakes the
+//! A spawn with `CLONE_VFORK` suspends the calling thread until the child calls `execve`. A spawn *in flight* does not:
+//! the parent continues, and the child runs its steps meanwhile. `sys/spawn/flight.rs` owns all memory that such a
+//! child uses: a stack, the list of steps, and a record of its progress. The kernel clears a word of that memory when
+//! the child calls `execve` or ends (`CLONE_CHILD_CLEARTID`), and only then is the memory reused. Nothing wakes the
 //! host at that moment, so `Linux` looks again after a short wait that grows (`look_at`, `look_again`).
 //! `Linux::collect` returns `Executed` or `SpawnFailed`. The lifecycle is in `Starting { executed: None }` meanwhile.
+//!
+//! A child that is killed before its `execve` is told from one that ran by `Launch::was_killed`. For the supervisor it
+//! is a failed start: `Linux::collect` returns its end without `Executed` before, and the row `(S::Starting { executed:
+//! None }, I::Exited)` calls `Turn::start_failed`. It does not count against the crash budget.
 //!
 //! # The simulation
 //!
 //! `sim` runs the real engine and the real lifecycles over a simulated kernel. An episode draws some hundred steps from
 //! a seed: requests of the host, ends of processes, refused signals, late readiness, jumps of the clock. After each
 //! step the oracles compare the engine with the kernel's log (`sim/oracle.rs`, `sim/kernel_log.rs`, `sim/stream.rs`)
-//! and with a model of the requests (`sim/model.rs`). `sim/planted_faults.rs` damages the engine or its world between
-//! two steps, and checks that an oracle notices each damage. `sim/regressions.rs` holds the episodes that once failed.
+//! and with a model of the requests (`sim/model.rs`). `sim/planted_faults.rs` injects a fault into the engine or the
+//! simulated kernel between two steps, and checks that an oracle notices it. `sim/regressions.rs` holds the episodes
+//! that once failed.
 //!
 //! A failed run prints the seed of its episode. This command replays the episode:
 //!

@@ -44,12 +44,12 @@
 //!
 //! # Guarantees
 //!
-//! - No call panics, whatever the state or the order of calls. Wrong input is a typed error, before anything has
-//!   happened.
+//! - No call panics, whatever the state or the order of calls. Invalid input is a typed error, and has no effect.
 //! - Two processes of one instance are never alive at the same time.
 //! - Dropping a [`Supervisor`] or a [`Child`] leaves no process and no zombie. The drop waits a bounded time for
 //!   SIGKILL to take effect.
-//! - An exit is found with `waitid(P_PIDFD)` alone, so the exit status of another child of the host is never taken. A
+//! - An exit of a child is found with `waitid(P_PIDFD)` alone, so the exit status of another child of the host is never
+//!   taken. A
 //!   signal goes through a pidfd, so it never reaches a process that was given a recycled PID.
 #![deny(unsafe_code)]
 #![cfg_attr(

@@ -28,7 +28,7 @@ pub enum Lifetime {
     /// The child is bound to its pidfd, and not to the thread that spawned it. It dies when the last descriptor of the
     /// pidfd is closed: dropping a [`PidFd`](crate::PidFd) that was taken out of its [`Child`](crate::Child) kills the
     /// child, and [`Child::detach`](crate::Child::detach) does too. A copy of the host that fork(2) made keeps it
-    /// alive. A child of the host that was spawned with the slow descriptor passing (see [`Spawner`](crate::Spawner))
+    /// alive. A child that was spawned with a copy of the whole descriptor table (see [`Spawner`](crate::Spawner))
     /// has copies of the host's pidfds until its execve.
     ///
     /// Only the child itself is bound. What it starts lives on, unless it is in turn bound to the child.
@@ -42,8 +42,9 @@ pub enum Lifetime {
     /// As [`Bound`](Lifetime::Bound) where the kernel can do it. Elsewhere the child gets SIGKILL as its
     /// [parent-death signal](crate::Command::parent_death_signal), which has gaps:
     ///
-    /// - It is bound to the *thread* that spawned it, and dies with it while the host lives on. Spawn in a thread that
-    ///   stays.
+    /// - It is bound to the *thread* that spawned it: it is killed when that thread ends, even if the host continues.
+    ///   Spawn
+    ///   from a thread that lives as long as the host.
     /// - A program that gains privileges by execve (set-user-id, file capabilities), and one that changes its own ids,
     ///   is
     ///   not bound any more.

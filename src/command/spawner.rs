@@ -217,7 +217,7 @@ impl Spawner {
     ///
     /// In some cases it must wait like [`Spawner::spawn`]. The first [`Spawner::finish`] then returns the outcome:
     ///
-    /// - Without clone3(2): before Linux 5.3, behind filters that refuse it, on architectures other than x86_64.
+    /// - Without clone3(2): behind filters that refuse it, and on architectures other than x86_64.
     /// - For a command with [`oom_score_adj`](super::Command::oom_score_adj). The kernel would apply the value to the
     ///   host too, except for a child of vfork(2).
     /// - In a cgroup that has a limit of memory (`memory.max`), or is below such a cgroup. If that cgroup is out of
@@ -510,6 +510,7 @@ impl Spawner {
         launch.dumpable = (program.changes_ids || forbids).then(|| KeepDumpable::new(forbids));
         // Only clone3 with everything binds a child, also where it has been refused for something else.
         let mut method = if program.is_bound { Method::Clone3 } else { self.method };
+        let mut is_unprivileged = self.binds_unprivileged;
         loop {
             if cgroup.is_some() && method == Method::Clone {
                 self.enters_cgroups = true;
@@ -520,7 +521,7 @@ impl Spawner {
                 share_descriptors: table == FdTable::Unshared,
                 cgroup,
                 in_flight,
-                bound: program.is_bound.then_some(self.binds_unprivileged),
+                bound: program.is_bound.then_some(is_unprivileged),
                 pauses: if in_flight && method != Method::Clone {
                     PAUSES_IN_FLIGHT
                 } else {
@@ -529,7 +530,9 @@ impl Spawner {
             };
             let errno = match clone_child(&mut launch.flight, &request) {
                 Ok(Cloned { pid, pidfd }) => {
-                    if !program.is_bound {
+                    if program.is_bound {
+                        self.binds_unprivileged = is_unprivileged;
+                    } else {
                         self.method = method;
                     }
                     launch.waited = !in_flight || method == Method::Clone;
@@ -538,8 +541,8 @@ impl Spawner {
                         None => libc::ECHILD,
                     }
                 }
-                Err(libc::EPERM) if program.is_bound && !self.binds_unprivileged && !program.may_gain_privileges => {
-                    self.binds_unprivileged = true;
+                Err(libc::EPERM) if program.is_bound && !is_unprivileged && !program.may_gain_privileges => {
+                    is_unprivileged = true;
                     continue;
                 }
                 Err(errno) if program.is_bound => errno,
@@ -551,7 +554,10 @@ impl Spawner {
                     None => errno,
                 },
             };
-            let error = program.parent_error(clone_step(cgroup.is_some(), errno), errno, None);
+            // A bound child needs a privilege, and a cgroup needs none that the kernel reports as EPERM.
+            let is_refused_bond = program.is_bound && errno == libc::EPERM;
+            let step = clone_step(cgroup.is_some() && !is_refused_bond, errno);
+            let error = program.parent_error(step, errno, None);
             let error = match cgroup.filter(|_| error.step() == SpawnStep::Cgroup) {
                 Some(directory) => error.about_path(path_of(directory)),
                 None => error,

@@ -459,7 +459,7 @@ impl<K: Kernel> Engine<K> {
             .history
             .ended(number, EndedRun { end, exit, cgroup }, self.now, wall);
         if process.is_some() {
-            self.kernel.release(id.index(), Duration::ZERO);
+            self.kernel.discard(id.index(), Duration::ZERO);
         }
         process.map(|pid| (pid, exit))
     }
@@ -738,7 +738,7 @@ impl<K: Kernel> Drop for Engine<K> {
             let process = self.instances.get_mut(id).and_then(|instance| instance.process.take());
             if process.is_some() {
                 let patience = until.saturating_duration_since(self.kernel.now());
-                self.kernel.release(id.index(), patience);
+                self.kernel.discard(id.index(), patience);
             }
         }
         self.kernel.close(until);

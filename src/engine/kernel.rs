@@ -90,8 +90,8 @@ pub(crate) trait Kernel {
     /// The resources that were used in the cgroup of the run; `None` if the run has no cgroup.
     fn usage(&self, slot: u32) -> Option<CgroupUsage>;
 
-    /// Releases a process. A process that was not reaped is killed, and waited for at most `patience`.
-    fn release(&mut self, slot: u32, patience: Duration);
+    /// Lets go of a process for good. A process that was not reaped is killed, and waited for at most `patience`.
+    fn discard(&mut self, slot: u32, patience: Duration);
 
     /// Allocates for this many additional processes; the slots of all are below `slots`.
     fn reserve(&mut self, additional: usize, slots: u32);

@@ -621,7 +621,7 @@ impl Kernel for Linux {
         self.process(slot)?.run_cgroup.as_ref().map(RunCgroup::usage)
     }
 
-    fn release(&mut self, slot: u32, patience: Duration) {
+    fn discard(&mut self, slot: u32, patience: Duration) {
         let Some(process) = self.processes.get_mut(slot as usize).and_then(Option::take) else {
             return;
         };

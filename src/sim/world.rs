@@ -677,7 +677,7 @@ impl Kernel for SimKernel {
         None
     }
 
-    fn release(&mut self, slot: u32, patience: Duration) {
+    fn discard(&mut self, slot: u32, patience: Duration) {
         let mut world = self.0.borrow_mut();
         match world.serial_in(slot) {
             Some(serial) => world.release(serial, patience),

@@ -1,4 +1,4 @@
-//! Why a process that was started elsewhere is not adopted.
+//! The check before an adoption, and the reasons for a refusal.
 
 use std::error;
 use std::fmt;
@@ -12,7 +12,7 @@ use crate::pidfd::PidFd;
 
 /// Whether the process can become the process of this instance.
 pub(super) fn check(driver: &Engine<Linux>, instance: InstanceId, pidfd: &PidFd) -> Result<(), AdoptRefusal> {
-    driver.check_adoption(instance).map_err(AdoptRefusal::Call)?;
+    driver.check_adoption(instance).map_err(AdoptRefusal::Error)?;
     if pidfd.pid().as_raw() == process::id() {
         return Err(AdoptRefusal::Host);
     }
@@ -29,10 +29,10 @@ pub(super) fn check(driver: &Engine<Linux>, instance: InstanceId, pidfd: &PidFd)
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum AdoptRefusal {
-    /// The instance cannot have it: [`Error::UnknownInstance`], [`Error::Alive`] if it has a process,
+    /// The call is refused for this instance: [`Error::UnknownInstance`], [`Error::Alive`] if it has a process,
     /// [`Error::LeavingInstance`], [`Error::ShuttingDown`], [`Error::OtherProcess`]; or the process cannot be watched
     /// ([`Error::Io`]).
-    Call(Error),
+    Error(Error),
     /// The process has ended.
     Ended,
     /// The process is the host itself.
@@ -66,7 +66,7 @@ impl fmt::Display for NotAdopted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "process {} cannot be adopted: ", self.pidfd.pid())?;
         match &self.reason {
-            AdoptRefusal::Call(error) => error.fmt(f),
+            AdoptRefusal::Error(error) => error.fmt(f),
             AdoptRefusal::Ended => f.write_str("it has ended"),
             AdoptRefusal::Host => f.write_str("it is the host itself"),
             AdoptRefusal::Supervised(other) => write!(f, "it is the process of instance {other}"),
@@ -77,7 +77,7 @@ impl fmt::Display for NotAdopted {
 impl error::Error for NotAdopted {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match &self.reason {
-            AdoptRefusal::Call(error) => Some(error),
+            AdoptRefusal::Error(error) => Some(error),
             AdoptRefusal::Ended | AdoptRefusal::Host | AdoptRefusal::Supervised(_) => None,
         }
     }

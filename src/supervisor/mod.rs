@@ -32,7 +32,7 @@
 //! [`Progress::Nothing`], and only then waits for the next edge. `examples/tokio.rs` does so: tokio's `AsyncFd` is
 //! edge-triggered, and the example clears its readiness at `Nothing`.
 //!
-//! This loop ends in a crash storm as well. Work that becomes ready after the host has begun to call counts as later.
+//! This loop ends in a crash storm as well. Work that becomes ready after the first of these calls is left for later.
 //! When all the earlier work is done and the calls have taken longer than a slice, the result is `Nothing`, and the set
 //! is readable by a new edge for the rest. On a runtime with other tasks, yield between two calls: the earlier work of
 //! thousands of processes takes many slices.
@@ -494,12 +494,12 @@ impl Supervisor {
                 Ok(()) => driver.adopted(instance, pid),
                 Err((pidfd, error)) => {
                     given = Some(pidfd);
-                    reason = Some(AdoptRefusal::Call(Error::Io(error)));
+                    reason = Some(AdoptRefusal::Error(Error::Io(error)));
                 }
             }
             Ok(())
         });
-        let reason = reason.or_else(|| called.err().map(AdoptRefusal::Call));
+        let reason = reason.or_else(|| called.err().map(AdoptRefusal::Error));
         match (given, reason) {
             (Some(pidfd), Some(reason)) => Err(NotAdopted { pidfd, reason }),
             // The process is adopted. An error of the timer shows again at the next call.
@@ -511,7 +511,7 @@ impl Supervisor {
     /// [`End::Released`](crate::supervisor::End::Released), and the instance is stopped. The process gets no signal.
     ///
     /// It stays a child of the host: when it has ended, the holder of the pidfd reaps it ([`PidFd::reap`]), or another
-    /// instance adopts it ([`Supervisor::adopt`]). The other end of its readiness descriptor is closed, and messages of
+    /// instance adopts it ([`Supervisor::adopt`]). The supervisor closes its end of the readiness pipe, and messages of
     /// the process no longer count. A process that is bound to the host ([`Lifetime::Bound`](crate::Lifetime::Bound))
     /// dies with the last descriptor of its pidfd.
     ///

@@ -35,9 +35,9 @@ fn refusal(host: &mut Host, id: InstanceId, pidfd: PidFd) -> AdoptRefusal {
         AdoptRefusal::Supervised(id) => AdoptRefusal::Supervised(*id),
         AdoptRefusal::Ended => AdoptRefusal::Ended,
         AdoptRefusal::Host => AdoptRefusal::Host,
-        AdoptRefusal::Call(Error::Alive(id)) => AdoptRefusal::Call(Error::Alive(*id)),
-        AdoptRefusal::Call(Error::UnknownInstance(id)) => AdoptRefusal::Call(Error::UnknownInstance(*id)),
-        AdoptRefusal::Call(Error::ShuttingDown) => AdoptRefusal::Call(Error::ShuttingDown),
+        AdoptRefusal::Error(Error::Alive(id)) => AdoptRefusal::Error(Error::Alive(*id)),
+        AdoptRefusal::Error(Error::UnknownInstance(id)) => AdoptRefusal::Error(Error::UnknownInstance(*id)),
+        AdoptRefusal::Error(Error::ShuttingDown) => AdoptRefusal::Error(Error::ShuttingDown),
         other => panic!("{other:?}"),
     };
     assert_eq!(refused.into_pidfd().pid(), number);
@@ -176,7 +176,7 @@ fn what_cannot_be_adopted_is_given_back() {
         host.until_state(ids[0], Running);
         let running = own("exec sleep 1000");
         let pid = running.pid().as_raw();
-        let is_alive = |reason| matches!(reason, AdoptRefusal::Call(Error::Alive(id)) if id == ids[0]);
+        let is_alive = |reason| matches!(reason, AdoptRefusal::Error(Error::Alive(id)) if id == ids[0]);
         assert!(is_alive(refusal(&mut host, ids[0], running.try_clone().unwrap())));
         let own_process = PidFd::open(process::id()).unwrap();
         assert!(matches!(refusal(&mut host, ids[1], own_process), AdoptRefusal::Host));
@@ -185,13 +185,13 @@ fn what_cannot_be_adopted_is_given_back() {
         assert!(matches!(other, AdoptRefusal::Supervised(id) if id == ids[0]));
         host.supervisor.scale(group, 2).unwrap();
         let gone = host.supervisor.adopt(ids[2], running.try_clone().unwrap()).unwrap_err();
-        assert!(matches!(gone.reason(), AdoptRefusal::Call(Error::UnknownInstance(id)) if *id == ids[2]));
+        assert!(matches!(gone.reason(), AdoptRefusal::Error(Error::UnknownInstance(id)) if *id == ids[2]));
         host.supervisor.adopt(ids[1], running).unwrap();
         assert_eq!(host.pid(ids[1]), pid);
         host.shut_down();
         let late = own("exec sleep 1000");
         let refused = refusal(&mut host, ids[0], late.try_clone().unwrap());
-        assert!(matches!(refused, AdoptRefusal::Call(Error::ShuttingDown)));
+        assert!(matches!(refused, AdoptRefusal::Error(Error::ShuttingDown)));
         late.signal(Signal::KILL).unwrap();
         assert!(wait_readable(&late, SOON));
         late.reap().unwrap();
