@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
+use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid as RawPid, PidfdFlags, pidfd_open};
 
@@ -206,6 +207,19 @@ impl PidFd {
         }
     }
 
+    /// Waits for the end of the process, at most until `until`, and reaps it if it is a child. Blocks.
+    pub(crate) fn end_until(&self, until: Instant) {
+        if !wait_for(self, PollFlags::IN, Some(until)).unwrap_or(false) {
+            return;
+        }
+        match self.look(Wait::Reap) {
+            // A tracer holds it.
+            Ok(Look::Held | Look::Alive) => drop(self.reap_until(until)),
+            // It has ended, and the zombie of another parent is not waited for.
+            Ok(Look::Ended(_) | Look::Unreaped) | Err(_) => {}
+        }
+    }
+
     /// Requests the status once, and waits briefly if it will soon be available.
     fn look_and_wait(&self, how: Wait) -> io::Result<Option<ExitRecord>> {
         match self.look(how)? {
@@ -302,7 +316,7 @@ impl AsRawFd for PidFd {
 }
 
 /// Takes over a pidfd that was made elsewhere: inherited, or received over a socket (SCM_RIGHTS). It becomes
-/// close-on-exec. The number of its process is read from `/proc/self/fdinfo`.
+/// close-on-exec. `/proc` must be mounted.
 ///
 /// ```
 /// use pidherd::{Command, PidFd};
@@ -319,25 +333,43 @@ impl TryFrom<OwnedFd> for PidFd {
     type Error = NotAPidFd;
 
     fn try_from(fd: OwnedFd) -> Result<PidFd, NotAPidFd> {
-        let number = procfs::self_::process_of_pidfd(&fd);
-        match number.and_then(|pid| Ok(fcntl_setfd(&fd, FdFlags::CLOEXEC).map(|()| pid)?)) {
+        match process_of(&fd).and_then(|pid| Ok(fcntl_setfd(&fd, FdFlags::CLOEXEC).map(|()| pid)?)) {
             Ok(pid) => Ok(PidFd::new(fd, pid)),
             Err(reason) => Err(NotAPidFd { fd, reason }),
         }
     }
 }
 
+/// The process that a pidfd refers to.
+fn process_of(fd: &OwnedFd) -> io::Result<Pid> {
+    let failed = |errno| Err(io::Error::from_raw_os_error(errno));
+    if !procfs::self_::is_pidfd(fd)? {
+        return failed(libc::EBADF);
+    }
+    // The flag PIDFD_THREAD of pidfd_open(2) has the value of O_EXCL.
+    if fcntl_getfl(fd)?.contains(OFlags::EXCL) {
+        return failed(libc::EINVAL);
+    }
+    match wait::number_of(fd.as_fd()) {
+        Ok(number) => Pid::new(number).map_or_else(|| failed(libc::EREMOTE), Ok),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Err(error),
+        // Before Linux 6.13.
+        Err(_) => procfs::self_::process_of_pidfd(fd),
+    }
+}
+
 /// A descriptor that is no pidfd of a process that can be watched.
 #[derive(Debug, thiserror::Error)]
-#[error("descriptor {} is no pidfd of a process in this PID namespace: {}", .fd.as_raw_fd(), Reason(.reason))]
+#[error("descriptor {} cannot be used as the pidfd of a process: {}", .fd.as_raw_fd(), Reason(.reason))]
 pub struct NotAPidFd {
     fd: OwnedFd,
     reason: io::Error,
 }
 
 impl NotAPidFd {
-    /// The reason: `EBADF` for a descriptor of another kind, `ESRCH` for a process that has been reaped, `EREMOTE` for
-    /// one that has no number in this PID namespace, or the errno with which `/proc/self/fdinfo` could not be read.
+    /// The reason: `EBADF` for a descriptor of another kind, `EINVAL` for a pidfd of a thread (PIDFD_THREAD), `ESRCH`
+    /// for a process that has been reaped, `EREMOTE` for one that has no number in this PID namespace, or the errno
+    /// with which `/proc/self/fd` could not be read.
     #[must_use]
     pub fn errno(&self) -> i32 {
         self.reason.raw_os_error().unwrap_or(libc::EIO)

@@ -169,7 +169,7 @@ fn a_kernel_that_binds_no_child_is_a_typed_error_before_anything_is_started() {
         assert!(
             refused
                 .to_string()
-                .starts_with("the kernel cannot bind a child to its host: ")
+                .starts_with("the kernel cannot bind a child to its host (Linux 7.1 can): ")
         );
         let mut supervisor = Supervisor::new().unwrap();
         let added = supervisor.add(GroupSpec::new("a", sleeper()).lifetime(Lifetime::Bound));

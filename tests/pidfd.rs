@@ -229,15 +229,21 @@ fn a_pidfd_from_elsewhere_is_taken_over_and_another_descriptor_is_given_back() {
         child.reap().unwrap().unwrap();
         let null = std::fs::File::open("/dev/null").unwrap();
         let epoll = rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC).unwrap();
-        for (fd, errno) in [
+        let mut threads = Vec::new();
+        // PIDFD_THREAD, Linux 6.9.
+        let flags = rustix::process::PidfdFlags::from_bits_retain(libc::O_EXCL as u32);
+        if let Ok(thread) = rustix::process::pidfd_open(rustix::process::getpid(), flags) {
+            threads.push((thread, libc::EINVAL));
+        }
+        for (fd, errno) in threads.into_iter().chain([
             (std::os::fd::OwnedFd::from(taken), libc::ESRCH),
             (null.into(), libc::EBADF),
             (epoll, libc::EBADF),
-        ] {
+        ]) {
             let number = std::os::fd::AsRawFd::as_raw_fd(&fd);
             let refused = PidFd::try_from(fd).unwrap_err();
             assert_eq!(refused.errno(), errno, "{refused}");
-            let text = format!("descriptor {number} is no pidfd of a process in this PID namespace: ");
+            let text = format!("descriptor {number} cannot be used as the pidfd of a process: ");
             assert!(refused.to_string().starts_with(&text), "{refused}");
             assert_eq!(std::os::fd::AsRawFd::as_raw_fd(&refused.into_fd()), number);
         }

@@ -383,7 +383,7 @@ pub enum CommandError {
     /// The kernel cannot bind a child to the host ([`Lifetime::Bound`](crate::Lifetime::Bound)). The errno is EINVAL
     /// before Linux 7.1 (E2BIG before 5.7), ENOSYS or EPERM where a filter refuses clone3(2), and ENOSYS on
     /// architectures other than x86_64.
-    #[error("the kernel cannot bind a child to its host: {}", ErrnoText(*.errno))]
+    #[error("the kernel cannot bind a child to its host (Linux 7.1 can): {}", ErrnoText(*.errno))]
     CannotBind {
         /// The kernel's reason.
         errno: i32,

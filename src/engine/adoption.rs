@@ -42,7 +42,11 @@ impl<K: Kernel> Engine<K> {
         instance.pipes = None;
         instance.status_text = None;
         instance.history.began(self.now, wall);
-        let group = self.groups.get(instance.group);
+        self.set_pending(id, None);
+        let group = self
+            .instances
+            .get(id)
+            .and_then(|instance| self.groups.get(instance.group));
         if group.is_some_and(|group| group.notify.socket) {
             self.notify_pids.insert(pid, id);
         }
@@ -55,6 +59,7 @@ impl<K: Kernel> Engine<K> {
         if let Some(pid) = pid.filter(|pid| self.notify_pids.get(pid) == Some(&id)) {
             self.notify_pids.remove(&pid);
         }
+        self.set_pending(id, None);
         self.apply_input(id, Input::Released);
     }
 }

@@ -247,7 +247,7 @@ impl<K: Kernel> Engine<K> {
     }
 
     /// Sets or clears the pending request of an instance. Returns the previous one.
-    fn set_pending(&mut self, id: InstanceId, request: Option<Request>) -> Option<Request> {
+    pub(super) fn set_pending(&mut self, id: InstanceId, request: Option<Request>) -> Option<Request> {
         let is_held = request.is_some_and(|request| self.needs_spawn(id, request));
         let instance = self.instances.get_mut(id)?;
         let before = std::mem::replace(&mut instance.pending, request);

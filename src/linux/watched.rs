@@ -137,7 +137,7 @@ pub(crate) fn group_is_alive(process: &Watched) -> io::Result<bool> {
 
 /// Waits until the process has ended, for at most `patience`, and reaps it. A process that does not end in time stays.
 pub(crate) fn wait_for_end(pidfd: &PidFd, patience: Duration) {
-    drop(pidfd.reap_until(std::time::Instant::now() + patience));
+    pidfd.end_until(std::time::Instant::now() + patience);
 }
 
 /// Whether the kernel or a filter does not know or allow a call. The result then contains no fact about the process.

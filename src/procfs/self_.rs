@@ -33,24 +33,29 @@ pub(crate) fn children() -> io::Result<Vec<Pid>> {
     }
 }
 
-/// The process that a pidfd refers to.
+/// Whether a descriptor is a pidfd.
+///
+/// # Errors
+/// `/proc` is not mounted.
+pub(crate) fn is_pidfd(fd: impl AsFd) -> io::Result<bool> {
+    let kind = fs::read_link(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()))?;
+    Ok(kind.to_string_lossy().ends_with(PIDFD))
+}
+
+/// The process that a pidfd refers to, for a kernel that does not tell it (before Linux 6.13).
 ///
 /// # Errors
 /// EBADF: the descriptor is no pidfd. ESRCH: the process has been reaped. EREMOTE: it has no number in this PID
-/// namespace.
+/// namespace, or `/proc` is of another one.
 pub(crate) fn process_of_pidfd(fd: impl AsFd) -> io::Result<Pid> {
-    let number = fd.as_fd().as_raw_fd();
-    // The fdinfo of a large epoll takes long to read.
-    let kind = fs::read_link(format!("/proc/self/fd/{number}"))?;
-    if !kind.to_string_lossy().ends_with(PIDFD) {
-        return Err(io::Error::from_raw_os_error(libc::EBADF));
-    }
-    let info = fs::read_to_string(format!("/proc/self/fdinfo/{number}"))?;
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd()))?;
     let errno = match field(&info, "Pid:") {
         None => libc::EBADF,
         Some("-1") => libc::ESRCH,
-        Some("0") => libc::EREMOTE,
-        Some(number) => return pid_of(number).ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF)),
+        Some(number) => match pid_of(number) {
+            Some(pid) if is_ours() => return Ok(pid),
+            Some(_) | None => libc::EREMOTE,
+        },
     };
     Err(io::Error::from_raw_os_error(errno))
 }

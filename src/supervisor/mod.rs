@@ -453,6 +453,17 @@ impl Supervisor {
     ///   about ten seconds, and on older kernels, the status is [`Exit::Unknown`](crate::Exit::Unknown).
     /// - What it used is not known ([`ExitRecord::usage`](crate::exit::ExitRecord::usage) is `None`).
     ///
+    /// The supervisor sees the end of such a process when its status is known, or after these ten seconds; until then
+    /// the instance is not restarted, and a stop is not over.
+    ///
+    /// The instance may be at rest in any way: stopped, exited, in a backoff or fatal. A request of it that waits for
+    /// its turn is withdrawn. The events are a transition to `Starting` and one to `Running`, both with
+    /// [`Cause::Adopted`](crate::lifecycle::Cause::Adopted). A watchdog of the policy begins at once. Whether the group
+    /// is [wanted](crate::supervisor::GroupStatus) up does not change.
+    ///
+    /// Nothing stops a host from adopting what it must not: another supervisor's process, its own parent or process 1.
+    /// The supervisor stops and kills an adopted process like its own.
+    ///
     /// The run has no pipes, no readiness descriptor and no cgroup. Messages to the notify socket count if the group
     /// accepts them. A stop with the scope of a process group reaches the group that the process leads; if it leads
     /// none, the process alone. Dropping the supervisor kills the process like the others.
@@ -479,7 +490,6 @@ impl Supervisor {
         let mut given = Some(pidfd);
         let mut reason = None;
         let called = self.call(|driver| {
-            driver.run_pending(instance);
             match given.as_ref().map(|pidfd| adopt::check(driver, instance, pidfd)) {
                 Some(Ok(())) => {}
                 Some(Err(refusal)) => {
@@ -507,13 +517,15 @@ impl Supervisor {
         }
     }
 
-    /// Lets the process of a running instance go on by itself, and returns its pidfd. The run ends as
+    /// Lets the process of an instance that is running or in its grace go on by itself, and returns its pidfd. A
+    /// request of the instance that waits for its turn is withdrawn. The run ends as
     /// [`End::Released`](crate::supervisor::End::Released), and the instance is stopped. The process gets no signal.
     ///
     /// It stays a child of the host: when it has ended, the holder of the pidfd reaps it ([`PidFd::reap`]), or another
     /// instance adopts it ([`Supervisor::adopt`]). The supervisor closes its end of the readiness pipe, and messages of
-    /// the process no longer count. A process that is bound to the host ([`Lifetime::Bound`](crate::Lifetime::Bound))
-    /// dies with the last descriptor of its pidfd.
+    /// the process no longer count. What binds the process to the host stays: with
+    /// [`Lifetime::Bound`](crate::Lifetime::Bound) it dies with the last descriptor of its pidfd, and with a parent-death
+    /// signal when the host's thread ends. A rolling restart in which it is the instance's turn fails.
     ///
     /// # Errors
     /// [`Error::UnknownInstance`]; [`Error::NotAlive`] if the instance has no process; [`Error::NotReleasable`] while
@@ -521,7 +533,6 @@ impl Supervisor {
     /// what is in it; [`Error::Io`] with EMFILE if no descriptor is free.
     pub fn release(&mut self, instance: InstanceId) -> Result<PidFd, Error> {
         self.call(|driver| {
-            driver.run_pending(instance);
             let known = driver.instances.get(instance).ok_or(Error::UnknownInstance(instance))?;
             if known.process.is_none() {
                 return Err(Error::NotAlive(instance));

@@ -129,10 +129,38 @@ pub(crate) enum Remembered {
 /// without the status: before the process is reaped the result is [`Remembered::NotYet`], and afterwards the request
 /// fails with `ESRCH`.
 pub(crate) fn remembered_exit(pidfd: BorrowedFd<'_>) -> Remembered {
+    let Ok(info) = pidfd_info(pidfd, u64::from(libc::PIDFD_INFO_EXIT)) else {
+        return Remembered::Nothing;
+    };
+    if info.mask & u64::from(libc::PIDFD_INFO_EXIT) == 0 {
+        return Remembered::NotYet;
+    }
+    let status = info.exit_code;
+    Remembered::Exit(if libc::WIFEXITED(status) {
+        Exit::Code(libc::WEXITSTATUS(status) as u8)
+    } else {
+        killed_by(libc::WTERMSIG(status), libc::WCOREDUMP(status))
+    })
+}
+
+/// The number of the process of a pidfd in this PID namespace; 0 if it has none here (PIDFD_GET_INFO, Linux 6.13).
+///
+/// # Errors
+/// ESRCH: the process was reaped. ENOTTY or EINVAL before Linux 6.13.
+pub(crate) fn number_of(pidfd: BorrowedFd<'_>) -> io::Result<u32> {
+    let wanted = u64::from(libc::PIDFD_INFO_PID);
+    let info = pidfd_info(pidfd, wanted)?;
+    match info.mask & wanted {
+        0 => Err(io::Error::from_raw_os_error(libc::ESRCH)),
+        _ => Ok(info.pid),
+    }
+}
+
+fn pidfd_info(pidfd: BorrowedFd<'_>, mask: u64) -> io::Result<libc::pidfd_info> {
     let mut info = MaybeUninit::<libc::pidfd_info>::zeroed();
-    // SAFETY: the structure has integers only, for which zero is valid.
+    // SAFETY: plain integers, for which zero is valid.
     let mut info = unsafe {
-        (*info.as_mut_ptr()).mask = u64::from(libc::PIDFD_INFO_EXIT);
+        (*info.as_mut_ptr()).mask = mask;
         info.assume_init()
     };
     let args = [
@@ -143,18 +171,10 @@ pub(crate) fn remembered_exit(pidfd: BorrowedFd<'_>) -> Remembered {
         0,
         0,
     ];
-    // SAFETY: the request contains the size of the structure, and the structure is a local.
+    // SAFETY: the request carries the structure's size, and the structure is a local.
     let result = unsafe { arch::syscall(libc::SYS_ioctl, &args) };
     if result < 0 {
-        return Remembered::Nothing;
+        return Err(io::Error::from_raw_os_error(result.wrapping_neg() as c_int));
     }
-    if info.mask & u64::from(libc::PIDFD_INFO_EXIT) == 0 {
-        return Remembered::NotYet;
-    }
-    let status = info.exit_code;
-    Remembered::Exit(if libc::WIFEXITED(status) {
-        Exit::Code(libc::WEXITSTATUS(status) as u8)
-    } else {
-        killed_by(libc::WTERMSIG(status), libc::WCOREDUMP(status))
-    })
+    Ok(info)
 }

@@ -12,7 +12,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::common::fork::in_fork;
 use super::common::{SOON, isolated, kernel_since, test_cgroup, wait_gone, wait_readable};
-use super::host::{Host, LONG, at_once, builder, for_ever, quiet_sh, sh, sleeper, term};
+use super::host::{Host, LONG, at_once, builder, for_ever, ms, quiet_sh, sh, sleeper, term};
 use StateName::{Exited, Running, Starting, Stopped, Stopping};
 
 /// A process in a process group of its own that the host has started by itself.
@@ -281,5 +281,60 @@ fn an_adopted_process_may_notify_and_a_released_one_may_not() {
         pidfd.signal(Signal::KILL).unwrap();
         assert!(wait_readable(&pidfd, SOON));
         pidfd.reap().unwrap();
+    });
+}
+
+#[test]
+fn a_request_that_waits_for_its_turn_is_withdrawn_by_an_adoption_and_by_a_release() {
+    isolated(|| {
+        let mut host = Host::with(builder().slice(ms(0)).build().unwrap());
+        let (group, ids) = host.add(GroupSpec::new("a", sleeper()).instances(150).policy(at_once()));
+        let last = *ids.last().unwrap();
+        let own = own("exec sleep 1000");
+        let pid = own.pid().as_raw();
+        assert!(host.supervisor.start(group).unwrap().queued > 0);
+        assert!(host.status(last).pending.is_some());
+        // A refusal changes nothing.
+        let host_itself = PidFd::open(process::id()).unwrap();
+        assert!(matches!(refusal(&mut host, last, host_itself), AdoptRefusal::Host));
+        assert!(host.status(last).pending.is_some());
+        host.supervisor.adopt(last, own).unwrap();
+        assert_eq!((host.pid(last), host.status(last).pending), (pid, None));
+        host.until("all run", |host| ids.iter().all(|&id| host.state(id) == Running));
+        assert_eq!(host.pid(last), pid);
+        assert!(host.supervisor.restart(group).unwrap().queued > 0);
+        assert!(host.status(last).pending.is_some());
+        let pidfd = host.supervisor.release(last).unwrap();
+        assert_eq!((host.state(last), host.status(last).pending), (Stopped, None));
+        host.until("the others were restarted", |host| {
+            ids.iter()
+                .all(|&id| id == last || (host.status(id).runs == 2 && host.state(id) == Running))
+        });
+        assert_eq!(host.state(last), Stopped);
+        assert!(pidfd.peek().unwrap().is_none(), "it got no signal");
+        pidfd.signal(Signal::KILL).unwrap();
+        assert!(wait_readable(&pidfd, SOON));
+        pidfd.reap().unwrap();
+    });
+}
+
+#[test]
+fn a_drop_does_not_wait_for_the_zombie_of_another_parent() {
+    isolated(|| {
+        // The parent does not wait for its child until its own input ends.
+        let script = "sleep 1000 >/dev/null & echo $!; read go; kill $!; wait";
+        let mut parent = sh(script).spawn().unwrap();
+        let stdout = std::fs::File::from(parent.stdout.take().unwrap());
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        let pidfd = PidFd::open(line.trim().parse().unwrap()).unwrap();
+        let copy = pidfd.try_clone().unwrap();
+        let mut host = Host::new();
+        let id = host.add(GroupSpec::new("a", sleeper()).policy(at_once())).1[0];
+        host.supervisor.adopt(id, pidfd).unwrap();
+        drop(host);
+        assert!(wait_readable(&copy, SOON));
+        drop(parent.stdin.take());
+        parent.wait().unwrap();
     });
 }

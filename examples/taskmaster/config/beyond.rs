@@ -190,7 +190,7 @@ mod tests {
         match lifetime("bound") {
             Ok(bound) => assert_eq!(bound, Lifetime::Bound),
             Err(error) => assert!(
-                error.starts_with("the kernel cannot bind a child to its host: "),
+                error.starts_with("the kernel cannot bind a child to its host (Linux 7.1 can): "),
                 "{error}"
             ),
         }
