@@ -519,13 +519,13 @@ impl Supervisor {
 
     /// Lets the process of an instance that is running or in its grace go on by itself, and returns its pidfd. A
     /// request of the instance that waits for its turn is withdrawn. The run ends as
-    /// [`End::Released`](crate::supervisor::End::Released), and the instance is stopped. The process gets no signal.
+    /// [`End::Released`], and the instance is stopped. The process gets no signal.
     ///
     /// It stays a child of the host: when it has ended, the holder of the pidfd reaps it ([`PidFd::reap`]), or another
     /// instance adopts it ([`Supervisor::adopt`]). The supervisor closes its end of the readiness pipe, and messages of
     /// the process no longer count. What binds the process to the host stays: with
-    /// [`Lifetime::Bound`](crate::Lifetime::Bound) it dies with the last descriptor of its pidfd, and with a parent-death
-    /// signal when the host's thread ends. A rolling restart in which it is the instance's turn fails.
+    /// [`Lifetime::Bound`](crate::Lifetime::Bound) it dies with the last descriptor of its pidfd, and with a
+    /// parent-death signal when the host's thread ends. A rolling restart in which it is the instance's turn fails.
     ///
     /// # Errors
     /// [`Error::UnknownInstance`]; [`Error::NotAlive`] if the instance has no process; [`Error::NotReleasable`] while
