@@ -70,8 +70,8 @@ fn pause_at_age(age: Duration) -> Duration {
 
 /// The time of the next check of a spawn in flight. The times of many spawns are on one grid, so that one timer serves
 /// several checks: the grid of a long pause is a part of the grid of each shorter pause.
-pub(crate) fn next_look(now: Instant, began: Instant) -> Instant {
-    let pause = pause_at_age(now.saturating_duration_since(began));
+pub(crate) fn next_look(now: Instant, age: Duration) -> Instant {
+    let pause = pause_at_age(age);
     let grid = u64::try_from(pause.as_nanos()).map_or(1, |nanos| 1 << nanos.max(1).ilog2());
     let latest = now.saturating_add(pause).as_nanos();
     Instant::from_nanos(latest - latest % grid)
@@ -265,7 +265,10 @@ impl Launcher {
     }
 
     fn arm(&mut self) -> io::Result<()> {
-        let look = || next_look(Clock::Monotonic.now(), self.latest);
+        let look = || {
+            let now = Clock::Monotonic.now();
+            next_look(now, now.saturating_duration_since(self.latest))
+        };
         self.timer.arm((!self.in_flight.is_empty()).then(look))
     }
 }
@@ -322,12 +325,13 @@ mod tests {
         let second = 1_000_000_000;
         for now in [second, second + 1, 7 * second + 123_456_789] {
             for age in [0, 1, 99_999, 5_000_000, second] {
-                let look = next_look(nanos(now), nanos(now - age));
-                let pause = pause_at_age(Duration::from_nanos(age));
+                let age = Duration::from_nanos(age);
+                let look = next_look(nanos(now), age);
+                let pause = pause_at_age(age);
                 assert!(look > nanos(now) && look <= nanos(now).saturating_add(pause));
             }
         }
-        let old = |now| next_look(nanos(now), nanos(0));
+        let old = |now| next_look(nanos(now), Duration::from_secs(1));
         let many: HashSet<Instant> = (0..1_000).map(|n| old(3 * second + n * 1_000_000)).collect();
         assert!(many.len() <= 17, "{} times in a second", many.len());
     }

@@ -144,13 +144,6 @@ enum Refusal {
     IntoCgroup,
 }
 
-impl InFlight {
-    /// Whether a step of the child has failed, so that the child ends.
-    pub(crate) fn has_failed(&self) -> bool {
-        !self.0.flight.is_in_use() && self.0.flight.failure().is_some()
-    }
-}
-
 impl Spawner {
     /// Maps the stack for a child and reserves descriptors.
     ///
@@ -580,9 +573,7 @@ impl Launch {
             signalled: false,
         })
     }
-}
 
-impl Launch {
     /// Keeps the resources that this child may still use.
     fn keep_for(self: Box<Self>, pidfd: PidFd) {
         let Launch { flight, dumpable, .. } = *self;
@@ -619,6 +610,16 @@ impl Launch {
 }
 
 impl InFlight {
+    /// Whether a step of the child has failed, so that the child ends.
+    pub(crate) fn has_failed(&self) -> bool {
+        !self.0.flight.is_in_use() && self.0.flight.failure().is_some()
+    }
+
+    /// The time since the spawn began.
+    pub(crate) fn age(&self) -> Duration {
+        self.0.began.elapsed()
+    }
+
     /// Records that the host has sent a signal to the child.
     pub(crate) const fn note_signal(&mut self) {
         self.0.signalled = true;

@@ -368,8 +368,8 @@ impl Linux {
 
     /// Sets the time of the next look at a process after it was collected, if it needs one.
     fn schedule_look(&mut self, process: &Watched) {
-        if let Some((_, began)) = process.in_flight {
-            return self.set_flight_look(process.slot, began);
+        if let Some(in_flight) = &process.in_flight {
+            return self.set_flight_look(process.slot, in_flight);
         }
         match process.watch {
             Watch::Late(looks) => {
@@ -381,8 +381,8 @@ impl Linux {
     }
 
     /// When a spawn in flight is looked at next.
-    fn set_flight_look(&mut self, slot: u32, began: Instant) {
-        self.looks.set(slot, next_look(self.clock.now(), began));
+    fn set_flight_look(&mut self, slot: u32, in_flight: &InFlight) {
+        self.looks.set(slot, next_look(self.clock.now(), in_flight.age()));
     }
 
     /// Finds out what happened to a process: its readiness first, then its end, then the end of its cgroup.
@@ -411,7 +411,7 @@ impl Linux {
     /// Finds out what happened to a spawn in flight. `None` if the process is not in flight, or no longer is and may
     /// have more to report.
     fn see_flight(&mut self, process: &mut Watched) -> Option<Collected> {
-        let (in_flight, began) = process.in_flight.take()?;
+        let in_flight = process.in_flight.take()?;
         let flown = self.spawner.look(in_flight, &process.pidfd);
         if let Flown::Not(in_flight) = flown {
             let is_held = in_flight.has_failed() && matches!(process.pidfd.look(Wait::Peek), Ok(Look::Held));
@@ -419,7 +419,7 @@ impl Linux {
             if is_held && matches!(process.watch, Watch::Alive(_)) && self.take_out(process).is_ok() {
                 process.watch = Watch::Late(0);
             }
-            process.in_flight = Some((in_flight, began));
+            process.in_flight = Some(in_flight);
             return Some(Collected::Nothing);
         }
         self.in_flight = self.in_flight.saturating_sub(1);
@@ -534,10 +534,9 @@ impl Kernel for Linux {
                 let pid = pidfd.pid();
                 let watch = Watch::Alive(token);
                 let executed = in_flight.is_none();
-                let began = self.clock.now();
-                if !executed {
+                if let Some(in_flight) = &in_flight {
                     self.in_flight += 1;
-                    self.set_flight_look(slot, began);
+                    self.set_flight_look(slot, in_flight);
                 }
                 self.put(Watched {
                     pidfd,
@@ -545,7 +544,7 @@ impl Kernel for Linux {
                     run_cgroup,
                     ready,
                     slot,
-                    in_flight: in_flight.map(|launch| (launch, began)),
+                    in_flight,
                 });
                 Ok(Spawned { pid, pipes, executed })
             }
@@ -576,7 +575,7 @@ impl Kernel for Linux {
         let Some(process) = self.processes.get_mut(slot as usize).and_then(Option::as_mut) else {
             return Ok(());
         };
-        if let Some((in_flight, _)) = &mut process.in_flight {
+        if let Some(in_flight) = &mut process.in_flight {
             in_flight.note_signal();
         }
         send(process, signal, scope)
@@ -633,7 +632,7 @@ impl Kernel for Linux {
             slot,
             in_flight,
         } = process;
-        let in_flight = in_flight.map(|(launch, _)| (launch, pidfd.try_clone()));
+        let in_flight = in_flight.map(|launch| (launch, pidfd.try_clone()));
         self.looks.clear(slot);
         if let Some(run_cgroup) = &run_cgroup {
             self.run_cgroups.move_out(run_cgroup, slot);

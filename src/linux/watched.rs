@@ -16,7 +16,6 @@ use crate::pidfd::PidFd;
 use crate::procfs;
 use crate::signal::Signal;
 use crate::sys::process::{number_is_taken, process_group, signal_group_by_number};
-use crate::time::Instant;
 
 /// A child, and which of its resources are still held.
 pub(crate) struct Watched {
@@ -26,8 +25,8 @@ pub(crate) struct Watched {
     /// The readiness descriptor, until the process is ready or has closed it.
     pub(crate) ready: Option<(ReadyFd, Token)>,
     pub(crate) slot: u32,
-    /// The memory that the child uses until it executes its program, and when its spawn began.
-    pub(crate) in_flight: Option<(InFlight, Instant)>,
+    /// The resources that the child uses until it executes its program.
+    pub(crate) in_flight: Option<InFlight>,
 }
 
 pub(crate) enum Watch {

@@ -314,7 +314,7 @@ impl SimProcess {
     /// Sets the time of the next look after it was collected, if it needs one.
     pub(super) fn schedule_look(&mut self, now: Instant) {
         self.look = match &self.flight {
-            Some(flight) => Some(next_look(now, flight.began)),
+            Some(flight) => Some(next_look(now, now.saturating_duration_since(flight.began))),
             None if self.is_out && self.phase == Phase::Zombie => {
                 self.looks += 1;
                 Some(now.saturating_add(Duration::from_millis(1 << (self.looks - 1).min(7))))
