@@ -387,3 +387,32 @@ impl From<PidFd> for OwnedFd {
         pidfd.fd
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// The wait would last for an hour.
+    #[test]
+    fn the_zombie_of_another_parent_is_not_waited_for() {
+        // The parent reaps its child when its own input ends.
+        let mut parent = Command::new("/bin/sh")
+            .args(["-c", "sleep 1000 >/dev/null & echo $!; read go; wait"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let stdout = parent.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        let pidfd = PidFd::open(line.trim().parse().unwrap()).unwrap();
+        pidfd.signal(Signal::KILL).unwrap();
+        pidfd.end_until(Instant::now() + Duration::from_secs(3_600));
+        assert!(!pidfd.is_alive());
+        drop(parent.stdin.take());
+        parent.wait().unwrap();
+    }
+}

@@ -317,24 +317,3 @@ fn a_request_that_waits_for_its_turn_is_withdrawn_by_an_adoption_and_by_a_releas
         pidfd.reap().unwrap();
     });
 }
-
-#[test]
-fn a_drop_does_not_wait_for_the_zombie_of_another_parent() {
-    isolated(|| {
-        // The parent does not wait for its child until its own input ends.
-        let script = "sleep 1000 >/dev/null & echo $!; read go; kill $!; wait";
-        let mut parent = sh(script).spawn().unwrap();
-        let stdout = std::fs::File::from(parent.stdout.take().unwrap());
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line).unwrap();
-        let pidfd = PidFd::open(line.trim().parse().unwrap()).unwrap();
-        let copy = pidfd.try_clone().unwrap();
-        let mut host = Host::new();
-        let id = host.add(GroupSpec::new("a", sleeper()).policy(at_once())).1[0];
-        host.supervisor.adopt(id, pidfd).unwrap();
-        drop(host);
-        assert!(wait_readable(&copy, SOON));
-        drop(parent.stdin.take());
-        parent.wait().unwrap();
-    });
-}
