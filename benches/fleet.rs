@@ -20,13 +20,15 @@
 #[path = "fleet/bare.rs"]
 mod bare;
 #[cfg(target_arch = "x86_64")]
-#[allow(dead_code, reason = "one case is enough here")]
+#[expect(dead_code, reason = "one case is enough here")]
 #[path = "spawn/case.rs"]
 mod case;
 #[cfg(target_arch = "x86_64")]
-#[allow(dead_code, reason = "the other benchmark uses the rest")]
+#[expect(dead_code, reason = "the other benchmark uses the rest")]
 #[path = "spawn/contender.rs"]
 mod contender;
+#[path = "common/descriptors.rs"]
+mod descriptors;
 #[path = "spawn/program.rs"]
 mod program;
 #[path = "fleet/times.rs"]
@@ -35,11 +37,11 @@ mod times;
 use std::io;
 use std::time::{Duration, Instant};
 
+use descriptors::{ROOM, raise_limit};
 use pidherd::lifecycle::StateName;
 use pidherd::{Child, Command, Event, GroupSpec, Launcher, Restart, Signal, Spawner, Supervisor};
 use program::Program;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use times::{IN_FLIGHT, Result, Times};
 
 /// A contender's name in the table, and the function that starts and stops this many children of a program.
@@ -58,9 +60,6 @@ const CONTENDERS: &[Contender] = &[
 
 const FLEET: usize = 5_000;
 const RUNS: usize = 3;
-
-/// The number of descriptors that the benchmark needs in addition to one for each child.
-const ROOM: u64 = 200;
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
@@ -120,18 +119,6 @@ fn print_row(name: &str, fleet: usize, times: Vec<std::result::Result<Times, Str
         held(50),
         held(99)
     );
-}
-
-/// Raises the soft limit of open descriptors to the hard limit, and returns the soft limit.
-fn raise_limit() -> u64 {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: maximum,
-        maximum,
-    };
-    // The kernel may refuse the new limit. The limit in force is read below in any case.
-    let _ = setrlimit(Resource::Nofile, raised);
-    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// Starts and stops one group in the way of a host: with commands, events, and one descriptor to wait for.

@@ -11,17 +11,19 @@
 //! `dispatch` is measured too; the longest should be the slice and one spawn. The host waits for the one descriptor,
 //! dispatches and fetches events, as most hosts do.
 
+#[path = "common/descriptors.rs"]
+mod descriptors;
 #[path = "spawn/program.rs"]
 mod program;
 
 use std::time::Duration;
 
+use descriptors::{ROOM, raise_limit};
 use pidherd::lifecycle::{Policy, Restart, Scope, Startup, StateName, StopLadder};
 use pidherd::time::Instant;
 use pidherd::{Command, Event, GroupSpec, Supervisor};
 use program::Program;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -32,9 +34,6 @@ const GRACE: Duration = Duration::from_millis(23);
 
 /// How many deadlines are measured in each storm.
 const DEADLINES: usize = 100;
-
-/// Descriptors in addition to those of the storm.
-const ROOM: u64 = 200;
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
@@ -60,18 +59,6 @@ fn main() -> Result<()> {
         print_row(instances, &mut measure(instances, deadlines)?);
     }
     Ok(())
-}
-
-/// The soft limit of open files, after it was raised to the hard limit.
-fn raise_limit() -> u64 {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: maximum,
-        maximum,
-    };
-    // The limit that is in force is what counts.
-    let _ = setrlimit(Resource::Nofile, raised);
-    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// What was measured in one storm.

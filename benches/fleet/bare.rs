@@ -16,7 +16,7 @@ use steps::Steps;
 
 #[path = "../spawn/limit/raw.rs"]
 mod raw;
-#[allow(dead_code, reason = "the other benchmark uses the rest")]
+#[expect(dead_code, reason = "the other benchmark uses the rest")]
 #[path = "../spawn/limit/steps.rs"]
 mod steps;
 

@@ -1,9 +1,9 @@
 //! The environments: how many descriptors the host has open, and how much memory it uses.
 
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::os::fd::OwnedFd;
 
+use super::descriptors::{ROOM, raise_limit};
 use super::options::Options;
 
 /// One environment.
@@ -18,9 +18,6 @@ pub struct Environment {
 pub const GIB: usize = 1 << 30;
 pub const FEW: usize = 10;
 pub const MANY: usize = 15_000;
-
-/// The number of descriptors that the contenders and the standard streams need in addition.
-const ROOM: u64 = 200;
 
 impl Environment {
     pub fn all(options: &Options) -> Vec<Environment> {
@@ -48,18 +45,6 @@ impl Environment {
             std::process::exit(1);
         })
     }
-}
-
-/// Raises the soft limit of open descriptors to the hard limit, and returns the soft limit.
-fn raise_limit() -> u64 {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: maximum,
-        maximum,
-    };
-    // The kernel may refuse the new limit. The limit in force is read below in any case.
-    let _ = setrlimit(Resource::Nofile, raised);
-    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// Resident memory: every page is written to, so the kernel really maps it.

@@ -26,6 +26,8 @@
 mod case;
 mod contender;
 mod contenders;
+#[path = "../common/descriptors.rs"]
+mod descriptors;
 mod environment;
 mod limit;
 mod options;
