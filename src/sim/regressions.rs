@@ -212,9 +212,8 @@ impl Scene {
     }
 }
 
-#[test]
-fn an_instance_recalled_by_a_scale_runs_the_current_command() {
-    let mut scene = Scene::new();
+/// A group of two instances with a command each. The second one leaves, and takes its time; the command has changed since.
+fn with_an_instance_that_leaves(scene: &mut Scene) -> GroupId {
     let mut each = draft(2);
     each.recipe.each = true;
     let group = scene.add(&each);
@@ -223,6 +222,13 @@ fn an_instance_recalled_by_a_scale_runs_the_current_command() {
     let one = Draft { instances: 1, ..each };
     scene.reload(group, &one);
     scene.reload(group, &changed(&one));
+    group
+}
+
+#[test]
+fn an_instance_recalled_by_a_scale_runs_the_current_command() {
+    let mut scene = Scene::new();
+    let group = with_an_instance_that_leaves(&mut scene);
     scene.act(Act::Scale(group, 2));
     // The ladder takes ten seconds. Then the instance is spawned again, and the oracle checks its program.
     scene.wait(SECOND * 11);
@@ -232,14 +238,7 @@ fn an_instance_recalled_by_a_scale_runs_the_current_command() {
 #[test]
 fn an_instance_recalled_for_a_rolling_restart_runs_the_current_command() {
     let mut scene = Scene::new();
-    let mut each = draft(2);
-    each.recipe.each = true;
-    let group = scene.add(&each);
-    scene.request(group, Request::Start);
-    scene.defies(group, 1);
-    let one = Draft { instances: 1, ..each };
-    scene.reload(group, &one);
-    scene.reload(group, &changed(&one));
+    let group = with_an_instance_that_leaves(&mut scene);
     let surge = Rolling {
         max_unavailable: 1,
         surge: 1,
