@@ -49,8 +49,7 @@
 //! - Dropping a [`Supervisor`] or a [`Child`] leaves no process and no zombie. The drop waits a bounded time for
 //!   SIGKILL to take effect.
 //! - An exit of a child is found with `waitid(P_PIDFD)` alone, so the exit status of another child of the host is never
-//!   taken. A
-//!   signal goes through a pidfd, so it never reaches a process that was given a recycled PID.
+//!   taken. A signal goes through a pidfd, so it never reaches a process that was given a recycled PID.
 #![deny(unsafe_code)]
 #![cfg_attr(
     not(test),

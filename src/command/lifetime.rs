@@ -43,11 +43,9 @@ pub enum Lifetime {
     /// [parent-death signal](crate::Command::parent_death_signal), which has gaps:
     ///
     /// - It is bound to the *thread* that spawned it: it is killed when that thread ends, even if the host continues.
-    ///   Spawn
-    ///   from a thread that lives as long as the host.
+    ///   Spawn from a thread that lives as long as the host.
     /// - A program that gains privileges by execve (set-user-id, file capabilities), and one that changes its own ids,
-    ///   is
-    ///   not bound any more.
+    ///   is not bound any more.
     ///
     /// A parent-death signal that the command sets itself is kept instead.
     BoundOrSignal,

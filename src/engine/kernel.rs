@@ -25,7 +25,8 @@ use crate::time::Instant;
 /// Everything that the engine needs from outside. The implementation owns the processes, and the engine names a process
 /// by the slot of its instance. A slot without a process counts as ended and empty, and a signal to it is no error.
 pub(crate) trait Kernel {
-    /// How many requests are carried out in one turn. 64 spawns take about eight milliseconds.
+    /// How many requests are carried out in one turn. 64 spawns that wait for their execve take
+    /// about eight milliseconds.
     const SLICE: u32 = 64;
 
     /// The largest number of items of a kind in one turn, in addition to the limit of time.

@@ -449,8 +449,7 @@ impl Supervisor {
     /// [`Supervisor::release`]. The process need not be a child of the host, with these differences:
     ///
     /// - Its exit status is known when its own parent has reaped it, from Linux 6.15 on. If the parent does not reap it
-    ///   within
-    ///   about ten seconds, and on older kernels, the status is [`Exit::Unknown`](crate::Exit::Unknown).
+    ///   within about ten seconds, and on older kernels, the status is [`Exit::Unknown`](crate::Exit::Unknown).
     /// - What it used is not known ([`ExitRecord::usage`](crate::exit::ExitRecord::usage) is `None`).
     ///
     /// The supervisor sees the end of such a process when its status is known, or after these ten seconds; until then

@@ -5,10 +5,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 #[path = "../../examples/epoll.rs"]
-#[allow(dead_code, reason = "the tests call its loop alone")]
+#[expect(dead_code, reason = "the tests call its loop alone")]
 mod epoll_host;
 mod storm;
 mod storms;
 #[path = "../../examples/tokio.rs"]
-#[allow(dead_code, reason = "the tests call its loop alone")]
+#[expect(dead_code, reason = "the tests call its loop alone")]
 mod tokio_host;
