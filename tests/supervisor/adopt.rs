@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process;
+use std::time::Duration;
 
 use pidherd::cgroup::CgroupDir;
 use pidherd::exit::Exit;
@@ -258,8 +259,11 @@ fn an_adopted_process_may_notify_and_a_released_one_may_not() {
         let send = |word: &str| {
             rustix::io::write(&stdin, format!("{word}\n").as_bytes()).unwrap();
         };
-        // The command waits until its message has been read.
-        let mut is_done = || {
+        // The command waits until the supervisor has read its barrier.
+        let mut is_done = |host: &mut Host| {
+            while !wait_readable(stdout.get_ref(), ms(5)) {
+                host.turn(Duration::ZERO);
+            }
             let mut line = String::new();
             stdout.read_line(&mut line).unwrap();
             assert_eq!(line, "done\n");
@@ -269,7 +273,7 @@ fn an_adopted_process_may_notify_and_a_released_one_may_not() {
         host.until("the message has come", |host| {
             host.status(id).status_text.as_deref() == Some("first")
         });
-        is_done();
+        is_done(&mut host);
         let pidfd = host.supervisor.release(id).unwrap();
         send("second");
         host.until("the message was ignored", |host| {
@@ -277,7 +281,7 @@ fn an_adopted_process_may_notify_and_a_released_one_may_not() {
                 .notify_counts()
                 .is_some_and(|counts| counts.unknown_senders > 0)
         });
-        is_done();
+        is_done(&mut host);
         pidfd.signal(Signal::KILL).unwrap();
         assert!(wait_readable(&pidfd, SOON));
         pidfd.reap().unwrap();
