@@ -10,7 +10,7 @@
 //!
 //! | room | contents | may import, besides plain data |
 //! |---|---|---|
-//! | `time`, `signal`, `exit`, `errno`, `random` | plain data | nothing |
+//! | `time`, `signal`, `exit`, `errno`, `random`, `codec` | plain data, and its encoding | nothing |
 //! | `lifecycle` | the decisions about one process: states, the transition table, policies, stop ladders | nothing |
 //! | `group` | the size of a group, its reload plan, the order of a rolling restart | `lifecycle` |
 //! | `deadlines` | a heap of deadlines by slot | nothing |
@@ -37,7 +37,7 @@
 //!
 //! The path leads through these ten functions in five files:
 //!
-//! 1. `supervisor/mod.rs`, `Supervisor::process_ready`: finds the entry of the descriptor in the set.
+//! 1. `supervisor/calls.rs`, `Supervisor::process_ready`: finds the entry of the descriptor in the set.
 //!    ([`Supervisor::dispatch`](crate::Supervisor::dispatch) reads the epoll instead, and continues at step 3.)
 //! 2. `engine/turn.rs`, `Engine::process_token`: serves deadlines that are due, for at most half of the slice.
 //! 3. `engine/turn.rs`, `Engine::handle`: takes the next `Happening` of the entry.

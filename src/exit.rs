@@ -6,6 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use crate::codec::{Damaged, Reader, Stored, Writer, stored};
 use crate::signal::Signal;
 
 /// The number of a process, for display only.
@@ -143,6 +144,20 @@ pub struct ExitRecord {
     /// ([`Lifetime::Bound`](crate::Lifetime::Bound)).
     pub usage: Option<Usage>,
 }
+
+impl Stored for Pid {
+    fn put(&self, to: &mut Writer<'_>) {
+        self.as_raw().put(to);
+    }
+
+    fn get(from: &mut Reader<'_>) -> Result<Pid, Damaged> {
+        Pid::new(u32::get(from)?).ok_or(Damaged)
+    }
+}
+
+stored!(enum Exit { 0 = Code(code), 1 = Signal { signal, core }, 2 = Unknown });
+stored!(struct Usage { user, system, max_rss, major_faults, minor_faults });
+stored!(struct ExitRecord { pid, exit, usage });
 
 #[cfg(test)]
 mod tests {

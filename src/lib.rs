@@ -85,6 +85,7 @@ pub mod supervisor;
 pub mod time;
 pub mod timerfd;
 
+mod codec;
 mod deadlines;
 mod engine;
 mod errno;

@@ -303,6 +303,16 @@ pub(crate) enum Look {
     Ended(ExitRecord),
 }
 
+impl PidFd {
+    /// The number of the process that a pidfd refers to.
+    ///
+    /// # Errors
+    /// As for the conversion of an [`OwnedFd`].
+    pub(crate) fn number_of(fd: &OwnedFd) -> io::Result<Pid> {
+        process_of(fd)
+    }
+}
+
 impl AsFd for PidFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

@@ -4,6 +4,8 @@
 //! because its state is one number, every seed is valid, and neighbouring seeds give unrelated sequences. It is
 //! not suitable for secrets.
 
+use crate::codec::{Damaged, Reader, Stored, Writer};
+
 /// The increment of the state between two numbers: 2^64 divided by the golden ratio.
 const INCREMENT: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -35,6 +37,16 @@ pub(crate) const fn mix(number: u64) -> u64 {
     let mixed = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)
+}
+
+impl Stored for Random {
+    fn put(&self, to: &mut Writer<'_>) {
+        self.0.put(to);
+    }
+
+    fn get(from: &mut Reader<'_>) -> Result<Random, Damaged> {
+        u64::get(from).map(Random)
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::codec::{Damaged, Reader, Stored, Writer};
+
 /// A signal with a number from 1 to 64 (signal(7)). Real-time signals begin at `RTMIN` (34). The C library uses 32 and
 /// 33 internally; do not send them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -254,6 +256,26 @@ impl SignalSet {
 impl FromIterator<Signal> for SignalSet {
     fn from_iter<I: IntoIterator<Item = Signal>>(signals: I) -> SignalSet {
         signals.into_iter().fold(SignalSet::EMPTY, SignalSet::with)
+    }
+}
+
+impl Stored for Signal {
+    fn put(&self, to: &mut Writer<'_>) {
+        self.0.put(to);
+    }
+
+    fn get(from: &mut Reader<'_>) -> Result<Signal, Damaged> {
+        Signal::from_raw(u8::get(from)?.into()).map_err(|_| Damaged)
+    }
+}
+
+impl Stored for SignalSet {
+    fn put(&self, to: &mut Writer<'_>) {
+        self.0.put(to);
+    }
+
+    fn get(from: &mut Reader<'_>) -> Result<SignalSet, Damaged> {
+        u64::get(from).map(SignalSet)
     }
 }
 

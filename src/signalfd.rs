@@ -22,6 +22,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use crate::codec::stored;
 use crate::exit::Pid;
 use crate::owner::{OtherProcess, Owner};
 use crate::signal::{Signal, SignalSet};
@@ -215,6 +216,8 @@ impl fmt::Debug for MaskGuard {
             .finish_non_exhaustive()
     }
 }
+
+stored!(struct SignalInfo { signal, sender, uid, code, status, value });
 
 #[cfg(test)]
 mod tests {

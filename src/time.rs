@@ -9,6 +9,8 @@
 
 use std::time::Duration;
 
+use crate::codec::{Damaged, Reader, Stored, Writer};
+
 /// A point in time, in nanoseconds since the clock's origin.
 ///
 /// Only instants of the same clock can be compared or subtracted. Arithmetic saturates and never panics.
@@ -51,6 +53,16 @@ impl Instant {
     #[must_use]
     pub const fn saturating_duration_since(self, earlier: Instant) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Stored for Instant {
+    fn put(&self, to: &mut Writer<'_>) {
+        self.0.put(to);
+    }
+
+    fn get(from: &mut Reader<'_>) -> Result<Instant, Damaged> {
+        u64::get(from).map(Instant)
     }
 }
 

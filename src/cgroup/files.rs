@@ -16,6 +16,8 @@ use rustix::io::Errno;
 use super::error::CgroupError;
 use super::tree;
 
+use crate::codec::stored;
+
 /// The controllers of version 2. The names of their files begin with these (cgroups(7)).
 const CONTROLLERS: &[&str] = &[
     "cpu",
@@ -174,6 +176,8 @@ fn number_after(content: &[u8], key: &str) -> Option<u64> {
         .find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
     value.trim().parse().ok()
 }
+
+stored!(struct CgroupUsage { cpu, cpu_user, cpu_system, memory_peak, pids_peak });
 
 #[cfg(test)]
 mod tests {

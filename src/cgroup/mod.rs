@@ -194,6 +194,16 @@ impl CgroupDir {
         }
     }
 
+    /// Opens the cgroup `name` of the directory as it is; `None` if there is none.
+    pub(crate) fn existing(&self, name: impl AsRef<OsStr>) -> Result<Option<Cgroup>, CgroupError> {
+        let name = name::checked(name.as_ref())?;
+        let path = self.inner.path.join(name::as_os_str(&name));
+        match self.opened(name, &path) {
+            Err(error) if error.errno() == libc::ENOENT => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
     /// Makes the cgroup `name` in the directory. No cgroup of that name may exist.
     ///
     /// Children are cloned into such a cgroup. A cgroup that was ever killed through `cgroup.kill` is not suitable for

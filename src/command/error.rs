@@ -10,6 +10,7 @@ use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
 use super::capability::Capabilities;
+use crate::codec::{Damaged, Reader, Stored, Writer, stored};
 use crate::errno::ErrnoText;
 
 /// The step at which a spawn failed.
@@ -498,6 +499,88 @@ pub enum CommandError {
         /// The missing setting.
         needs: &'static str,
     },
+}
+
+stored!(enum SpawnStep {
+    0 = Check,
+    1 = Prepare,
+    2 = Pipe,
+    3 = Watch,
+    4 = Clone,
+    5 = Cgroup,
+    6 = Unshare,
+    7 = Open,
+    8 = Descriptor,
+    9 = CloseDescriptors,
+    10 = Session,
+    11 = ProcessGroup,
+    12 = ControllingTerminal,
+    13 = Foreground,
+    14 = Nice,
+    15 = Affinity,
+    16 = OomScore,
+    17 = Limit,
+    18 = Umask,
+    19 = Chroot,
+    20 = Groups,
+    21 = Gid,
+    22 = Uid,
+    23 = Capabilities,
+    24 = CurrentDir,
+    25 = NoNewPrivileges,
+    26 = ParentDeathSignal,
+    27 = SignalDisposition,
+    28 = SignalMask,
+    29 = Exec,
+});
+
+/// An error of the caller, and the setup of a spawner, are stored as texts. A supervisor finds both before it starts
+/// anything.
+impl Stored for SpawnError {
+    fn put(&self, to: &mut Writer<'_>) {
+        self.program.put(to);
+        self.step().put(to);
+        self.errno().put(to);
+        let text = |subject: &Subject| Some(Subject::Value(subject.to_string()));
+        match &*self.cause {
+            Cause::Kernel { subject, .. } => match subject {
+                Some(setup @ Subject::Setup(..)) => text(setup).put(to),
+                subject => subject.put(to),
+            },
+            Cause::Command(error) => Some(Subject::Value(error.to_string())).put(to),
+        }
+    }
+
+    fn get(from: &mut Reader<'_>) -> Result<SpawnError, Damaged> {
+        let (program, step) = (Stored::get(from)?, Stored::get(from)?);
+        Ok(SpawnError::new(program, step, Stored::get(from)?, Stored::get(from)?))
+    }
+}
+
+impl Stored for Subject {
+    fn put(&self, to: &mut Writer<'_>) {
+        match self {
+            Subject::Path(path) => (0_u8, path.clone()).put(to),
+            Subject::File(path, target) => ((1_u8, path.clone()), *target).put(to),
+            Subject::Stream(target) => (2_u8, *target).put(to),
+            Subject::Nowhere(path) => (3_u8, path.clone()).put(to),
+            Subject::Interpreted(path, interpreter) => ((4_u8, path.clone()), interpreter.clone()).put(to),
+            Subject::Value(value) => (5_u8, value.clone()).put(to),
+            Subject::Setup(operation, object) => (5_u8, format!("{operation} {object}")).put(to),
+        }
+    }
+
+    fn get(from: &mut Reader<'_>) -> Result<Subject, Damaged> {
+        Ok(match u8::get(from)? {
+            0 => Subject::Path(Stored::get(from)?),
+            1 => Subject::File(Stored::get(from)?, Stored::get(from)?),
+            2 => Subject::Stream(Stored::get(from)?),
+            3 => Subject::Nowhere(Stored::get(from)?),
+            4 => Subject::Interpreted(Stored::get(from)?, Stored::get(from)?),
+            5 => Subject::Value(Stored::get(from)?),
+            _ => return Err(Damaged),
+        })
+    }
 }
 
 #[cfg(test)]

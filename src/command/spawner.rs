@@ -4,6 +4,7 @@
 //! A spawn is either synchronous ([`Spawner::spawn`]) or in flight ([`Spawner::begin`]); see
 //! [`flight`](crate::sys::spawn::flight) for what that means for the memory that parent and child share.
 
+use std::ffi::OsString;
 use std::io;
 use std::mem::forget;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -618,6 +619,12 @@ impl InFlight {
     /// The time since the spawn began.
     pub(crate) fn age(&self) -> Duration {
         self.0.began.elapsed()
+    }
+
+    /// The name of the program that the child executes.
+    pub(crate) fn program_name(&self) -> OsString {
+        let program = self.0.program.as_ref();
+        program.map_or_else(OsString::new, |program| program.name().to_owned())
     }
 
     /// Records that the host has sent a signal to the child.

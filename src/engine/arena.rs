@@ -7,6 +7,8 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use crate::codec::{Damaged, Reader, Stored, Writer};
+
 /// An arena, a slot, and the slot's generation: the content of an id of any kind.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RawId {
@@ -47,6 +49,34 @@ struct Slot<T> {
     value: Option<T>,
 }
 
+/// A slot as data.
+#[derive(Clone)]
+pub(crate) struct Place<T> {
+    pub(crate) generation: u32,
+    pub(crate) value: Option<T>,
+}
+
+impl<T> Place<T> {
+    /// Whether this is the place of this id, if it has the right slot.
+    pub(crate) fn is<I: Id>(&self, id: I) -> bool {
+        self.generation == id.raw().generation
+    }
+}
+
+impl<T: Stored> Stored for Place<T> {
+    fn put(&self, to: &mut Writer<'_>) {
+        self.generation.put(to);
+        self.value.put(to);
+    }
+
+    fn get(from: &mut Reader<'_>) -> Result<Place<T>, Damaged> {
+        Ok(Place {
+            generation: u32::get(from)?,
+            value: Stored::get(from)?,
+        })
+    }
+}
+
 impl<I: Id, T> Arena<I, T> {
     /// An empty arena; `home` distinguishes its ids from those of other arenas.
     pub(crate) const fn new(home: u32) -> Arena<I, T> {
@@ -74,7 +104,33 @@ impl<I: Id, T> Arena<I, T> {
         self.id(index, 0)
     }
 
-    fn id(&self, index: u32, generation: u32) -> I {
+    /// The number that distinguishes its ids from those of other arenas.
+    pub(crate) const fn home(&self) -> u32 {
+        self.home
+    }
+
+    /// All slots as data.
+    pub(crate) fn places<U>(&self, mut image: impl FnMut(I, &T) -> U) -> Vec<Place<U>> {
+        let place = |(index, slot): (u32, &Slot<T>)| {
+            let id = self.id(index, slot.generation);
+            Place {
+                generation: slot.generation,
+                value: slot.value.as_ref().map(|value| image(id, value)),
+            }
+        };
+        (0..).zip(&self.slots).map(place).collect()
+    }
+
+    /// Replaces all slots. An empty slot that may have used up its generations is retired.
+    pub(crate) fn replace(&mut self, places: Vec<Place<T>>) {
+        let slot = |Place { generation, value }| Slot { generation, value };
+        self.slots = places.into_iter().map(slot).collect();
+        let is_free = |slot: &Slot<T>| slot.value.is_none() && slot.generation < u32::MAX;
+        let slots = (0..self.slots()).zip(&self.slots).filter(|(_, slot)| is_free(slot));
+        self.free = slots.map(|(index, _)| index).rev().collect();
+    }
+
+    pub(crate) fn id(&self, index: u32, generation: u32) -> I {
         I::from_raw(RawId {
             home: self.home,
             index,
@@ -127,6 +183,22 @@ impl<I: Id, T> Arena<I, T> {
 
     pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.slots.iter_mut().filter_map(|slot| slot.value.as_mut())
+    }
+}
+
+impl Stored for RawId {
+    fn put(&self, to: &mut Writer<'_>) {
+        self.index.put(to);
+        self.generation.put(to);
+    }
+
+    fn get(from: &mut Reader<'_>) -> Result<RawId, Damaged> {
+        let home = from.home;
+        Ok(RawId {
+            home,
+            index: u32::get(from)?,
+            generation: u32::get(from)?,
+        })
     }
 }
 

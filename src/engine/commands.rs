@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::arena::Place;
 use super::core::Engine;
 use super::error::{Error, SpecError};
 use super::event::Name;
@@ -232,7 +233,7 @@ impl<K: Kernel> Engine<K> {
 
     /// Checks that no other group uses the cgroups of this group's name in the same directory. A process stays in its
     /// cgroup when its group is renamed, so the cgroups of present processes are checked too.
-    fn check_cgroup(&self, spec: &GroupSpec, own: Option<GroupId>) -> Result<(), SpecError> {
+    pub(super) fn check_cgroup(&self, spec: &GroupSpec, own: Option<GroupId>) -> Result<(), SpecError> {
         let Some(directory) = &spec.cgroup else { return Ok(()) };
         let is_other = |id: GroupId| Some(id) != own;
         let mut groups = self.groups.ids().filter(|&id| is_other(id));
@@ -248,6 +249,28 @@ impl<K: Kernel> Engine<K> {
         match named || in_use {
             true => Err(SpecError::CgroupTaken(spec.name.to_string())),
             false => Ok(()),
+        }
+    }
+
+    /// Checks the same against groups that are not in the engine yet.
+    pub(super) fn check_cgroup_among(&self, spec: &GroupSpec, groups: &[Place<Group>]) -> Result<(), SpecError> {
+        let mut groups = groups.iter().filter_map(|place| place.value.as_ref());
+        let has_it = |group: &Group| group.cgroup.is_some() && group.cgroup == spec.cgroup && group.name == spec.name;
+        match groups.any(has_it) {
+            true => Err(SpecError::CgroupTaken(spec.name.to_string())),
+            false => self.check_cgroup(spec, None),
+        }
+    }
+
+    /// Changes the number of instances to one that was checked. The programs of the present instances stay.
+    pub(super) fn resize(&mut self, id: GroupId, target: u32) {
+        let Ok(group) = self.group(id) else { return };
+        let missing: Vec<_> = (0..target)
+            .filter(|&number| group.roster.get(number).is_none())
+            .collect();
+        // The description was compiled before, so a failure can only be one of memory. Then the group stays as it is.
+        if let Ok((_, own)) = self.programs(&group.spec(target), missing) {
+            self.scale_with(id, target, own);
         }
     }
 

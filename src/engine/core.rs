@@ -48,19 +48,19 @@ pub(crate) struct Engine<K: Kernel> {
     /// The deadline of each instance, by slot.
     pub(crate) deadlines: Deadlines,
     /// The instances with a pending request, in order. An entry may be stale.
-    waiting: VecDeque<InstanceId>,
+    pub(super) waiting: VecDeque<InstanceId>,
     /// The number of instances with a pending request.
     pending: usize,
     /// The number of pending requests that wait while the maximum of spawns is in flight.
     held: usize,
     /// The instances with a spawn that waits until fewer spawns are in flight, and since when. An entry may be stale.
-    spawns: VecDeque<(InstanceId, Instant)>,
+    pub(super) spawns: VecDeque<(InstanceId, Instant)>,
     /// The number of instances with a spawn that was decided and has not begun.
-    unspawned: usize,
+    pub(super) unspawned: usize,
     /// Whether the next turn is that of a waiting spawn. Otherwise it is that of a pending request.
-    is_spawns_turn: bool,
+    pub(super) is_spawns_turn: bool,
     /// The number of instances with a process.
-    alive: usize,
+    pub(super) alive: usize,
     /// The seed for the jitter of the next instance.
     pub(crate) seed: u64,
     pub(crate) closing: bool,
@@ -503,7 +503,7 @@ impl<K: Kernel> Engine<K> {
     }
 
     /// Whether a spawn of the instance was decided and has not begun.
-    fn awaits_spawn(&self, id: InstanceId) -> bool {
+    pub(super) fn awaits_spawn(&self, id: InstanceId) -> bool {
         let instance = self.instances.get(id);
         instance.is_some_and(|instance| is_unspawned(instance.life.state()))
     }
@@ -701,7 +701,7 @@ impl<K: Kernel> Engine<K> {
 }
 
 /// Whether a spawn was decided and has not begun.
-const fn is_unspawned(state: &State) -> bool {
+pub(super) const fn is_unspawned(state: &State) -> bool {
     matches!(state, State::Starting { pid: None, .. })
 }
 

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use super::ids::{GroupId, InstanceId};
 use super::progress::Progress;
+use crate::codec::stored;
 use crate::command::SpawnError;
 use crate::exit::{ExitRecord, Pid};
 use crate::lifecycle::{Cause, StateName};
@@ -176,6 +177,17 @@ impl Events {
         self.queue.is_empty()
     }
 
+    /// The events that were not fetched, the oldest first.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &Event> {
+        self.queue.iter()
+    }
+
+    /// Continues the queue of another supervisor, before any event of this one.
+    pub(crate) fn restore(&mut self, waiting: VecDeque<Event>, dropped: u64) {
+        self.dropped = dropped;
+        waiting.into_iter().for_each(|event| self.push(event));
+    }
+
     /// Takes the oldest event. The flag is true if the announcement changes: the queue is empty now, or it is not and
     /// no wakeup is armed for it.
     pub(crate) fn fetch(&mut self) -> (Option<Event>, bool) {
@@ -237,6 +249,31 @@ impl Events {
         self.pushed
     }
 }
+
+stored!(enum Event {
+    0 = Transition(event),
+    1 = Unkillable { instance, group, name, pid },
+    2 = SignalFailed { instance, group, name, signal, errno },
+    3 = Signal(info),
+    4 = Rolled { group, name, failed },
+    5 = Orphan(record),
+    6 = GroupRemoved { group, name },
+});
+stored!(struct Name { group, number });
+stored!(struct TransitionEvent {
+    instance,
+    group,
+    name,
+    from,
+    to,
+    cause,
+    pid,
+    run,
+    at,
+    wall,
+    exit,
+    error,
+});
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,8 @@ use std::fmt;
 
 use super::arena::{Id, RawId};
 
+use crate::codec::{Damaged, Reader, Stored, Writer};
+
 /// The id of a group. It is valid for the supervisor that issued it, and never refers to another group, not even after
 /// the group was removed.
 ///
@@ -17,6 +19,13 @@ pub struct GroupId(RawId);
 /// It is displayed as `#SLOT.GENERATION`, for example `#3.0`. The order of ids has no meaning beyond being total.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InstanceId(RawId);
+
+impl GroupId {
+    /// The number of the slot, which is unique among the present groups.
+    pub(crate) const fn index(self) -> u32 {
+        self.0.index()
+    }
+}
 
 impl InstanceId {
     /// The number of the slot, which is unique among the present instances.
@@ -89,5 +98,25 @@ impl From<GroupId> for Target {
 impl From<InstanceId> for Target {
     fn from(id: InstanceId) -> Target {
         Target::Instance(id)
+    }
+}
+
+impl Stored for GroupId {
+    fn put(&self, to: &mut Writer<'_>) {
+        self.0.put(to);
+    }
+
+    fn get(from: &mut Reader<'_>) -> Result<GroupId, Damaged> {
+        RawId::get(from).map(GroupId)
+    }
+}
+
+impl Stored for InstanceId {
+    fn put(&self, to: &mut Writer<'_>) {
+        self.0.put(to);
+    }
+
+    fn get(from: &mut Reader<'_>) -> Result<InstanceId, Damaged> {
+        RawId::get(from).map(InstanceId)
     }
 }

@@ -13,6 +13,7 @@ use super::context::SpawnContext;
 use super::ids::InstanceId;
 use crate::cgroup::CgroupUsage;
 use crate::child::Pipes;
+use crate::codec::stored;
 use crate::command::{Program, SpawnError};
 use crate::exit::{ExitRecord, Pid};
 use crate::fdset::Token;
@@ -181,3 +182,5 @@ pub(crate) enum Collected {
     /// The process closed its readiness descriptor without a message.
     NotReady,
 }
+
+stored!(enum Report { 0 = Ready, 1 = Alive, 2 = WatchdogTrigger, 3 = Extend(by), 4 = Status(text) });

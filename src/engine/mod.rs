@@ -12,6 +12,7 @@ pub(crate) mod core;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod ids;
+pub(crate) mod image;
 pub(crate) mod instance;
 pub(crate) mod kernel;
 pub(crate) mod progress;

@@ -3,6 +3,7 @@
 //! A command for a group of thousands is carried out in slices, so that the host's other descriptors are served in
 //! between. An instance that waits has at most one pending request, because two requests in a row are combined.
 
+use crate::codec::stored;
 use crate::lifecycle::{Input, Reply};
 
 /// A request of the host for an instance.
@@ -89,3 +90,5 @@ impl Outcome {
             .saturating_add(self.failed)
     }
 }
+
+stored!(enum Request { 0 = Start, 1 = Stop, 2 = Restart, 3 = Kill });

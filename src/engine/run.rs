@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use crate::cgroup::CgroupUsage;
+use crate::codec::{Damaged, Reader, Stored, Writer, stored};
 use crate::command::SpawnError;
 use crate::exit::{ExitRecord, Pid};
 use crate::lifecycle::RunEnd;
@@ -116,6 +117,7 @@ pub(crate) struct EndedRun {
 }
 
 /// The current run, and the last few that have ended.
+#[derive(Clone)]
 pub(crate) struct History {
     pub(crate) started_at: Option<SystemTime>,
     pub(crate) last_error: Option<SpawnError>,
@@ -143,6 +145,15 @@ impl History {
             runs,
             most,
         }
+    }
+
+    /// The same history with room for `most` runs. Older ones are dropped.
+    pub(crate) fn with_room(mut self, most: usize) -> History {
+        let surplus = self.runs.len().saturating_sub(most);
+        self.runs.drain(..surplus);
+        self.runs.reserve(most.saturating_sub(self.runs.len()));
+        self.most = most;
+        self
     }
 
     pub(crate) fn began(&mut self, now: Instant, wall: SystemTime) {
@@ -189,6 +200,46 @@ impl History {
     /// The last runs, the oldest first.
     pub(crate) fn runs(&self) -> impl DoubleEndedIterator<Item = &Run> {
         self.runs.iter()
+    }
+}
+
+stored!(struct Run { number, pid, started_at, ended_at, lasted, exit, cgroup, end });
+stored!(enum End {
+    0 = NotSpawned(error),
+    1 = Exited(code),
+    2 = Crashed { signal, core },
+    3 = KilledFromOutside(signal),
+    4 = Stopped,
+    5 = StopTimeout,
+    6 = StartTimeout,
+    7 = NotReady,
+    8 = Watchdog,
+    9 = Released,
+    10 = Unknown,
+});
+impl Stored for History {
+    fn put(&self, to: &mut Writer<'_>) {
+        self.started_at.put(to);
+        self.last_error.put(to);
+        self.last_exit.put(to);
+        self.over.put(to);
+        self.exit.put(to);
+        self.start.put(to);
+        self.runs.put(to);
+    }
+
+    /// The room is that for the runs; see [`History::with_room`].
+    fn get(from: &mut Reader<'_>) -> Result<History, Damaged> {
+        let mut history = History::new(0);
+        history.started_at = Stored::get(from)?;
+        history.last_error = Stored::get(from)?;
+        history.last_exit = Stored::get(from)?;
+        history.over = Stored::get(from)?;
+        history.exit = Stored::get(from)?;
+        history.start = Stored::get(from)?;
+        history.runs = Stored::get(from)?;
+        history.most = history.runs.len();
+        Ok(history)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use crate::codec::{Damaged, Reader, Stored, Writer};
 use crate::lifecycle::StateName;
 
 /// The settings of a rolling restart. The restart ends at the first instance that does not come up again. The
@@ -28,7 +29,7 @@ impl Default for Rolling {
 }
 
 /// A rolling restart in progress.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Roll<I> {
     /// The additional instances that must be up before the first instance is restarted.
     awaited: Vec<I>,
@@ -94,6 +95,26 @@ impl<I: Copy + PartialEq> Roll<I> {
     /// The instance that did not come up again.
     pub(crate) const fn failed(&self) -> Option<I> {
         self.failed
+    }
+}
+
+impl<I: Stored> Stored for Roll<I> {
+    fn put(&self, to: &mut Writer<'_>) {
+        self.awaited.put(to);
+        self.waiting.put(to);
+        self.under_way.put(to);
+        u32::try_from(self.most).unwrap_or(u32::MAX).put(to);
+        self.failed.put(to);
+    }
+
+    fn get(from: &mut Reader<'_>) -> Result<Roll<I>, Damaged> {
+        Ok(Roll {
+            awaited: Stored::get(from)?,
+            waiting: Stored::get(from)?,
+            under_way: Stored::get(from)?,
+            most: u32::get(from)? as usize,
+            failed: Stored::get(from)?,
+        })
     }
 }
 

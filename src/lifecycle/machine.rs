@@ -4,6 +4,7 @@ use super::policy::{Policy, Startup};
 use super::restart::Counters;
 use super::state::{State, Wanted};
 use super::stop::Scope;
+use crate::codec::stored;
 use crate::time::Instant;
 
 /// The lifecycle of one process; see the [module](super).
@@ -26,6 +27,12 @@ impl Lifecycle {
             counters: Counters::new(policy, seed),
             runs: 0,
         }
+    }
+
+    /// The same lifecycle with the memory that the policy needs, so that no crash allocates.
+    pub(crate) fn with_room(mut self, policy: &Policy) -> Lifecycle {
+        self.counters.reserve(policy);
+        self
     }
 
     /// Whether the process is starting and must still report its readiness to count as running.
@@ -83,3 +90,5 @@ impl Lifecycle {
         self.runs
     }
 }
+
+stored!(struct Lifecycle { state, wanted, counters, runs });

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::error::{CRASHES_MAX, PolicyError};
 use super::stop::StopLadder;
+use crate::codec::stored;
 use crate::exit::Exit;
 use crate::signal::{Signal, SignalSet};
 
@@ -292,6 +293,28 @@ impl CrashBudget {
         Ok(())
     }
 }
+
+stored!(struct Policy {
+    startup,
+    watchdog,
+    restart,
+    expected,
+    early_exit_fails,
+    start_retries,
+    retry_permanent,
+    count_shortages,
+    backoff,
+    restart_delay,
+    crash_budget,
+    stable_after,
+    cool_off,
+    stop,
+});
+stored!(enum Startup { 0 = Grace(time), 1 = Notify { timeout } });
+stored!(enum Restart { 0 = Always, 1 = OnUnexpected, 2 = Never });
+stored!(struct ExpectedExits { codes, signals });
+stored!(enum Delay { 0 = Fixed(wait), 1 = Linear { step, cap }, 2 = Exponential { first, cap, jitter } });
+stored!(struct CrashBudget { max, window });
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::policy::{CrashBudget, Policy};
+use crate::codec::stored;
 use crate::random::Random;
 use crate::time::Instant;
 
@@ -24,16 +25,24 @@ pub(super) struct Counters {
 
 impl Counters {
     pub(super) fn new(policy: &Policy, seed: u64) -> Counters {
-        let room = policy
-            .crash_budget
-            .map_or(0, |budget| budget.max.min(CrashBudget::LIMIT));
-        Counters {
+        let mut counters = Counters {
             failed_starts: 0,
             tries_used: 0,
             restarts: 0,
-            crashes: VecDeque::with_capacity(room.into()),
+            crashes: VecDeque::new(),
             random: Random::new(seed),
-        }
+        };
+        counters.reserve(policy);
+        counters
+    }
+
+    /// Reserves memory for the crashes that the policy allows.
+    pub(super) fn reserve(&mut self, policy: &Policy) {
+        let budget = policy
+            .crash_budget
+            .map_or(0, |budget| budget.max.min(CrashBudget::LIMIT));
+        let room = usize::from(budget).saturating_sub(self.crashes.len());
+        self.crashes.reserve_exact(room);
     }
 
     /// Clears all counters, for a start by request.
@@ -113,6 +122,8 @@ impl Counters {
         self.crashes.clear();
     }
 }
+
+stored!(struct Counters { failed_starts, tries_used, restarts, crashes, random });
 
 #[cfg(test)]
 mod tests {

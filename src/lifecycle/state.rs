@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::codec::stored;
 use crate::errno::ErrnoText;
 use crate::exit::{Exit, Pid};
 use crate::time::Instant;
@@ -350,6 +351,54 @@ impl fmt::Display for Cause {
         }
     }
 }
+
+stored!(enum State {
+    0 = Stopped,
+    1 = Starting { pid, executed, since, until },
+    2 = Running { pid, since, until },
+    3 = Stopping(stopping),
+    4 = Exited { exit, expected },
+    5 = Backoff { until, failure },
+    6 = Fatal { until, failure },
+});
+stored!(struct Stopping { pid, since, failed, prospect, rung, until, remaining });
+stored!(enum Prospect { 0 = Open, 1 = KillRequested, 2 = EndedBefore });
+stored!(struct Failed { failure, ran });
+stored!(enum Remaining { 0 = Leader, 1 = Others { exit, look_at, looks } });
+stored!(enum Failure {
+    0 = Spawn { errno, permanent },
+    1 = Ended(exit),
+    2 = StartTimeout,
+    3 = NotReady,
+    4 = Watchdog,
+});
+stored!(enum StateName {
+    0 = Stopped,
+    1 = Starting,
+    2 = Running,
+    3 = Stopping,
+    4 = Exited,
+    5 = Backoff,
+    6 = Fatal,
+});
+stored!(enum Wanted { 0 = Up, 1 = Down });
+stored!(struct Transition { from, to, cause });
+stored!(enum Cause {
+    0 = Requested,
+    1 = GraceOver,
+    2 = Ready,
+    3 = Failed(failure),
+    4 = Ended { exit, expected },
+    5 = Restart,
+    6 = DelayOver,
+    7 = RetriesUsedUp,
+    8 = Permanent,
+    9 = CrashBudgetUsedUp,
+    10 = CoolOffOver,
+    11 = Gone,
+    12 = Adopted,
+    13 = Released,
+});
 
 #[cfg(test)]
 mod tests {

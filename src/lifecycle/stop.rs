@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::error::{PolicyError, RUNGS_MAX};
 use super::state::Stopping;
+use crate::codec::stored;
 use crate::signal::Signal;
 
 /// The processes that a signal of a ladder reaches.
@@ -131,6 +132,10 @@ impl StopLadder {
         Ok(())
     }
 }
+
+stored!(enum Scope { 0 = Process, 1 = ProcessGroup, 2 = Cgroup });
+stored!(struct Rung { signal, scope, wait });
+stored!(struct StopLadder { rungs, kill, patience });
 
 #[cfg(test)]
 mod tests {

@@ -31,6 +31,7 @@ impl Linux {
             ready: None,
             slot,
             in_flight: None,
+            inherited_flight: None,
         });
         Ok(())
     }

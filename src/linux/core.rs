@@ -2,6 +2,7 @@
 //! notify socket, and orphans.
 
 use std::collections::{HashMap, VecDeque};
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -39,24 +40,24 @@ pub(crate) struct Linux {
     pub(crate) owner: Owner,
     pub(crate) fds: FdSet,
     spawner: Spawner,
-    clock: Clock,
+    pub(super) clock: Clock,
     timer: TimerFd,
     timer_token: Token,
     signals: Option<(SignalFd, Token)>,
     /// For each entry of the set, by its index: the slot of the instance that the entry belongs to.
     slots: Vec<u32>,
-    run_cgroups: RunCgroups,
+    pub(super) run_cgroups: RunCgroups,
     /// The time of the next look at a process that has ended and has no status yet, or that is in flight, by slot.
     pub(super) looks: Deadlines,
-    notify: Option<(NotifySocket, Token)>,
+    pub(super) notify: Option<(NotifySocket, Token)>,
     /// The remaining lines of the last message.
-    reports: VecDeque<(InstanceId, Report)>,
+    pub(super) reports: VecDeque<(InstanceId, Report)>,
     buffer: Box<Buffer>,
     pub(crate) orphans: Option<Orphans>,
     /// The processes, by the slot of their instance.
     pub(super) processes: Vec<Option<Watched>>,
     /// The number of processes in flight, and its maximum.
-    in_flight: usize,
+    pub(super) in_flight: usize,
     pub(crate) most_in_flight: usize,
 }
 
@@ -368,6 +369,11 @@ impl Linux {
 
     /// Sets the time of the next look at a process after it was collected, if it needs one.
     fn schedule_look(&mut self, process: &Watched) {
+        if let Some((began, _)) = &process.inherited_flight {
+            let now = self.clock.now();
+            let age = now.saturating_duration_since(*began);
+            return self.looks.set(process.slot, next_look(now, age));
+        }
         if let Some(in_flight) = &process.in_flight {
             return self.set_flight_look(process.slot, in_flight);
         }
@@ -411,6 +417,9 @@ impl Linux {
     /// Finds out what happened to a spawn in flight. `None` if the process is not in flight, or no longer is and may
     /// have more to report.
     fn see_flight(&mut self, process: &mut Watched) -> Option<Collected> {
+        if let Some((began, program)) = process.inherited_flight.take() {
+            return self.see_inherited_flight(process, began, program);
+        }
         let in_flight = process.in_flight.take()?;
         let flown = self.spawner.look(in_flight, &process.pidfd);
         if let Flown::Not(in_flight) = flown {
@@ -438,6 +447,34 @@ impl Linux {
         }
     }
 
+    /// Finds out the same about a spawn that the program before this one began. Its memory is gone with that program, so
+    /// `/proc` tells whether the child has executed its program. A child that fails ends with the errno as its exit code.
+    fn see_inherited_flight(&mut self, process: &mut Watched, began: Instant, program: OsString) -> Option<Collected> {
+        let pid = process.pidfd.pid();
+        let looked = process.pidfd.look(Wait::Peek);
+        let has_never_executed = procfs::has_never_executed(pid);
+        if has_never_executed && !matches!(looked, Ok(Look::Ended(_))) {
+            process.inherited_flight = Some((began, program));
+            return Some(Collected::Nothing);
+        }
+        self.in_flight = self.in_flight.saturating_sub(1);
+        match looked {
+            Ok(Look::Ended(record)) if has_never_executed => {
+                let errno = record.exit.code().filter(|&errno| errno != 0)?;
+                process.pidfd.reap().ok()?;
+                process.watch = match process.watch {
+                    Watch::Alive(token) | Watch::Reaped(token) => Watch::Reaped(token),
+                    Watch::Late(_) | Watch::Group | Watch::Zombie => Watch::Group,
+                };
+                let error = SpawnError::new(program, SpawnStep::Exec, errno.into(), None);
+                Some(Collected::SpawnFailed(error))
+            }
+            // The kernel reaps a bound child at once, and then nothing tells whether it has executed its program.
+            Ok(Look::Ended(record)) if record.usage.is_none() => None,
+            _ => Some(Collected::Executed),
+        }
+    }
+
     /// Reaps a process that has ended, and keeps no access to its group.
     fn reap(&mut self, process: &mut Watched) -> io::Result<Option<ExitRecord>> {
         let record = self.look(process, Wait::Reap)?;
@@ -461,7 +498,7 @@ impl Linux {
     }
 
     /// Kills what is left in the cgroup of a run that has ended, and removes the cgroup.
-    fn retire(&mut self, run_cgroup: Option<RunCgroup>) {
+    pub(super) fn retire(&mut self, run_cgroup: Option<RunCgroup>) {
         if let Some(run_cgroup) = run_cgroup {
             let now = self.clock.now();
             self.run_cgroups.retire(run_cgroup, &mut self.fds, now);
@@ -545,6 +582,7 @@ impl Kernel for Linux {
                     ready,
                     slot,
                     in_flight,
+                    inherited_flight: None,
                 });
                 Ok(Spawned { pid, pipes, executed })
             }
@@ -631,8 +669,10 @@ impl Kernel for Linux {
             ready,
             slot,
             in_flight,
+            inherited_flight,
         } = process;
         let in_flight = in_flight.map(|launch| (launch, pidfd.try_clone()));
+        self.in_flight = self.in_flight.saturating_sub(usize::from(inherited_flight.is_some()));
         self.looks.clear(slot);
         if let Some(run_cgroup) = &run_cgroup {
             self.run_cgroups.move_out(run_cgroup, slot);

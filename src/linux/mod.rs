@@ -2,6 +2,7 @@
 
 mod adoption;
 pub(crate) mod core;
+pub(crate) mod image;
 pub(crate) mod orphans;
 mod run_cgroup;
 mod watched;

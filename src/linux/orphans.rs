@@ -45,6 +45,7 @@ use rustix::process::{
     Pid as RawPid, PidfdFlags, WaitId, WaitIdOptions, getpid, pidfd_open, set_child_subreaper, waitid,
 };
 
+use crate::codec::stored;
 use crate::exit::{ExitRecord, Pid};
 use crate::fdset::{FdSet, Interest, Token};
 use crate::owner::Owner;
@@ -285,6 +286,17 @@ impl Orphans {
         (token == self.bell_token).then(|| self.known_children.0.bell.as_fd())
     }
 
+    /// The records that were not reported yet.
+    pub(crate) const fn reaped(&self) -> &VecDeque<ExitRecord> {
+        &self.reaped
+    }
+
+    /// Continues the counters and the records of another supervisor.
+    pub(crate) fn restore(&mut self, counts: OrphanCounts, reaped: VecDeque<ExitRecord>) {
+        self.counts = counts;
+        self.reaped = reaped;
+    }
+
     /// The time of a repeated look; `None` if none is needed.
     pub(crate) fn look_at(&self) -> Option<Instant> {
         self.again
@@ -471,3 +483,5 @@ fn has_ended(pid: RawPid) -> bool {
 fn raw(pid: Pid) -> Option<RawPid> {
     RawPid::from_raw(i32::try_from(pid.as_raw()).ok()?)
 }
+
+stored!(struct OrphanCounts { reaped, postponed });

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::PollFlags;
@@ -31,6 +31,16 @@ pub(crate) struct RunCgroup {
 }
 
 impl RunCgroup {
+    /// The cgroup of a run that began before.
+    pub(crate) fn of(cgroup: Cgroup) -> RunCgroup {
+        RunCgroup { cgroup, events: None }
+    }
+
+    /// Its directory and its name.
+    pub(crate) fn place(&self) -> (PathBuf, OsString) {
+        place(&self.cgroup)
+    }
+
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.cgroup.fd()
     }
@@ -103,6 +113,11 @@ struct Dying {
 }
 
 impl RunCgroups {
+    /// The directories and names of the cgroups that are still to be removed.
+    pub(crate) fn dying(&self) -> impl Iterator<Item = (PathBuf, OsString)> {
+        self.dying.values().map(|dying| place(&dying.cgroup))
+    }
+
     /// How many cgroups are tried in one go.
     const SLICE: usize = 16;
     /// How many further names are tried while the processes in the first cgroup are dying.
@@ -265,4 +280,8 @@ fn wait_for_change(cgroup: &Cgroup, limit: Duration) {
     if !changed {
         std::thread::sleep(until.saturating_duration_since(std::time::Instant::now()));
     }
+}
+
+fn place(cgroup: &Cgroup) -> (PathBuf, OsString) {
+    (cgroup.dir().path().to_owned(), cgroup.name().to_owned())
 }

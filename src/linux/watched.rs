@@ -1,5 +1,6 @@
 //! One watched process, and the operations on it.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::pidfd::PidFd;
 use crate::procfs;
 use crate::signal::Signal;
 use crate::sys::process::{number_is_taken, process_group, signal_group_by_number};
+use crate::time::Instant;
 
 /// A child, and which of its resources are still held.
 pub(crate) struct Watched {
@@ -27,6 +29,9 @@ pub(crate) struct Watched {
     pub(crate) slot: u32,
     /// The resources that the child uses until it executes its program.
     pub(crate) in_flight: Option<InFlight>,
+    /// When its spawn began, and the name of its program, if the program before this one began it (exec(2) of the
+    /// host) and no execve was seen yet.
+    pub(crate) inherited_flight: Option<(Instant, OsString)>,
 }
 
 pub(crate) enum Watch {
@@ -44,6 +49,15 @@ pub(crate) enum Watch {
 }
 
 impl Watched {
+    /// The age of its spawn in flight and the name of the program, if the spawn is in flight.
+    pub(crate) fn flight(&self, now: Instant) -> Option<(Duration, OsString)> {
+        match (&self.in_flight, &self.inherited_flight) {
+            (Some(in_flight), _) => Some((in_flight.age(), in_flight.program_name())),
+            (None, Some((began, program))) => Some((now.saturating_duration_since(*began), program.clone())),
+            (None, None) => None,
+        }
+    }
+
     /// The descriptor of the set's entry with this token, if it is one of this process.
     pub(crate) fn fd(&self, token: Token) -> Option<BorrowedFd<'_>> {
         match self.watch {

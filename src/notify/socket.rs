@@ -15,6 +15,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockop
 
 use super::notice::{self, Notice, Notices};
 use super::sender::Credentials;
+use crate::codec::stored;
 use crate::exit::Pid;
 use crate::owner::Owner;
 use crate::sys::datagram::{self, Arrival};
@@ -66,7 +67,7 @@ const FILE_MODE: u32 = 0o666;
 pub struct NotifySocket {
     owner: Owner,
     /// The file is dropped before the descriptor is closed.
-    _file: Option<BoundFile>,
+    file: Option<BoundFile>,
     fd: OwnedFd,
     address: OsString,
     counts: Counts,
@@ -142,10 +143,26 @@ impl NotifySocket {
         Ok(NotifySocket::with(fd, path.into(), Some(file)))
     }
 
+    /// Continues the socket of the program before this one (exec(2)). A file of its own is removed at the end as before.
+    /// The descriptor is given back if it is not such a socket.
+    pub(crate) fn inherited(fd: OwnedFd, address: OsString, counts: Counts) -> Result<NotifySocket, OwnedFd> {
+        let is_datagram = matches!(sockopt::socket_type(&fd), Ok(kind) if kind == SocketType::DGRAM);
+        let is_unix = matches!(sockopt::socket_domain(&fd), Ok(family) if family == AddressFamily::UNIX);
+        if !is_datagram || !is_unix {
+            return Err(fd);
+        }
+        let path = Path::new(&address);
+        // The file may have been removed since. Then there is nothing to remove.
+        let file = path.is_absolute().then(|| BoundFile::find(path).ok()).flatten();
+        let mut socket = NotifySocket::with(fd, address, file);
+        socket.counts = counts;
+        Ok(socket)
+    }
+
     fn with(fd: OwnedFd, address: OsString, file: Option<BoundFile>) -> NotifySocket {
         NotifySocket {
             owner: Owner::this_process(),
-            _file: file,
+            file,
             fd,
             address,
             counts: Counts::default(),
@@ -213,6 +230,17 @@ impl NotifySocket {
             return None;
         };
         Some((sender, owner))
+    }
+}
+
+impl From<NotifySocket> for OwnedFd {
+    /// The socket's file stays.
+    fn from(socket: NotifySocket) -> OwnedFd {
+        let NotifySocket { file, fd, .. } = socket;
+        if let Some(mut file) = file {
+            file.stays = true;
+        }
+        fd
     }
 }
 
@@ -306,6 +334,8 @@ struct BoundFile {
     path: PathBuf,
     device: u64,
     inode: u64,
+    /// Whether it is left when this value is dropped.
+    stays: bool,
 }
 
 impl BoundFile {
@@ -317,6 +347,7 @@ impl BoundFile {
             path: path.to_owned(),
             device: found.dev(),
             inode: found.ino(),
+            stays: false,
         })
     }
 
@@ -340,7 +371,7 @@ impl BoundFile {
 
 impl Drop for BoundFile {
     fn drop(&mut self) {
-        if self.owner.is_here() && fs::symlink_metadata(&self.path).is_ok_and(|found| self.is(&found)) {
+        if !self.stays && self.owner.is_here() && fs::symlink_metadata(&self.path).is_ok_and(|found| self.is(&found)) {
             let _drop_cannot_report = fs::remove_file(&self.path);
         }
     }
@@ -358,3 +389,5 @@ fn credentials(raw: libc::ucred) -> Option<Credentials> {
 fn add(count: &mut u64, more: usize) {
     *count = count.saturating_add(more as u64);
 }
+
+stored!(struct Counts { received, truncated, nameless, unknown_senders, descriptors, garbage });

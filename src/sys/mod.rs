@@ -8,6 +8,7 @@
 pub(crate) mod arch;
 pub(crate) mod datagram;
 pub(crate) mod descriptors;
+pub(crate) mod exec;
 pub(crate) mod fork;
 pub(crate) mod guarded;
 pub(crate) mod nr;

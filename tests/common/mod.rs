@@ -165,7 +165,12 @@ fn run_here(body: impl FnOnce()) -> ! {
     // process.
     set_parent_process_death_signal(Some(Signal::KILL)).expect("prctl");
     reset_dispositions();
-    let oracle = Oracle::begin();
+    let is_executed_anew = env::var_os("PIDHERD_HAND_OVER").is_some();
+    let oracle = if is_executed_anew {
+        Oracle::begin_after_exec()
+    } else {
+        Oracle::begin()
+    };
     body();
     oracle.end();
     println!("\n{DONE}");

@@ -19,7 +19,7 @@ use modules::{Arrow, Crate};
 const LONGEST_FILE: usize = 800;
 
 /// The rooms of plain data, which every room may import.
-const DATA: &[&str] = &["time", "signal", "exit", "errno", "random"];
+const DATA: &[&str] = &["time", "signal", "exit", "errno", "random", "codec"];
 
 /// Each room of the library (a module below the crate's root), and the rooms that it may import in addition to plain
 /// data. The top rooms may import all others.
@@ -30,6 +30,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("exit", &[]),
     ("errno", &[]),
     ("random", &[]),
+    ("codec", &[]),
     // Pure decisions.
     ("lifecycle", &[]),
     ("group", &["lifecycle"]),

@@ -339,7 +339,8 @@ unsafe fn fail(run: *mut Run, label: usize, errno: c_int) -> ! {
         (*run).failed_label.store(label, Ordering::Relaxed);
         (*run).failed_errno.store(errno, Ordering::Release);
         loop {
-            syscall(libc::SYS_exit_group, &[127, 0, 0, 0, 0, 0]);
+            // The parent reads the errno from the record. If it has called execve meanwhile, it reads the exit code.
+            syscall(libc::SYS_exit_group, &[errno as usize & 0xff, 0, 0, 0, 0, 0]);
         }
     }
 }

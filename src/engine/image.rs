@@ -1,0 +1,355 @@
+//! The state of an engine as data, so that another engine can go on with it: after the host has replaced itself by
+//! exec(2), or after it was killed.
+//!
+//! Commands hold closures and descriptors, so an image does not contain them. [`Engine::restore`] gets the descriptions
+//! of the groups again, and finds each by its name.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use super::arena::Place;
+use super::core::{Engine, is_unspawned};
+use super::error::Error;
+use super::event::{Event, Name};
+use super::ids::{GroupId, InstanceId};
+use super::instance::{Group, Instance};
+use super::kernel::Kernel;
+use super::request::Request;
+use super::run::History;
+use super::spec::GroupSpec;
+use crate::codec::stored;
+use crate::command::{Command, Program};
+use crate::exit::{ExitRecord, Pid};
+use crate::group::{Roll, Roster};
+use crate::lifecycle::{Lifecycle, Policy, Transition, Wanted};
+use crate::time::Instant;
+
+/// The state of an engine.
+#[derive(Clone)]
+pub(crate) struct Image {
+    seed: u64,
+    closing: bool,
+    is_spawns_turn: bool,
+    groups: Vec<Place<GroupImage>>,
+    pub(crate) instances: Vec<Place<InstanceImage>>,
+    /// The instances with a pending request, in order.
+    waiting: VecDeque<InstanceId>,
+    /// The instances with a spawn that waits, in order, and since when.
+    spawns: VecDeque<(InstanceId, Instant)>,
+    /// The events that were not fetched.
+    events: VecDeque<Event>,
+    dropped: u64,
+}
+
+stored!(struct Image {
+    seed,
+    closing,
+    is_spawns_turn,
+    groups,
+    instances,
+    waiting,
+    spawns,
+    events,
+    dropped,
+});
+
+/// The state of a group, without its commands.
+#[derive(Clone)]
+struct GroupImage {
+    name: Arc<str>,
+    policy: Policy,
+    wanted: Wanted,
+    leaving: bool,
+    target: u32,
+    roll: Option<(Roll<InstanceId>, u32)>,
+}
+
+stored!(struct GroupImage { name, policy, wanted, leaving, target, roll });
+
+/// The state of an instance.
+#[derive(Clone)]
+pub(crate) struct InstanceImage {
+    group: GroupId,
+    number: u32,
+    pub(crate) life: Lifecycle,
+    pub(crate) process: Option<Pid>,
+    /// Whether messages of its process are accepted.
+    is_heard: bool,
+    status_text: Option<Arc<str>>,
+    pending: Option<Request>,
+    start: Option<(Transition, Option<ExitRecord>)>,
+    history: History,
+}
+
+stored!(struct InstanceImage {
+    group,
+    number,
+    life,
+    process,
+    is_heard,
+    status_text,
+    pending,
+    start,
+    history,
+});
+
+/// Why an image was not restored.
+#[derive(Debug)]
+pub(crate) enum NotRestored {
+    /// The parts of the image contradict each other.
+    Damaged,
+    /// A description is wrong.
+    Error(Error),
+}
+
+impl<E: Into<Error>> From<E> for NotRestored {
+    fn from(error: E) -> NotRestored {
+        NotRestored::Error(error.into())
+    }
+}
+
+/// The groups after a restoration.
+pub(crate) struct Restored {
+    /// For each description the group, the number of instances, and whether the image had the group.
+    pub(crate) groups: Vec<(GroupId, u32, bool)>,
+    /// The groups that were not described.
+    pub(crate) undescribed: Vec<GroupId>,
+}
+
+impl Image {
+    /// Whether its parts agree: every instance has a group and a number of its own there, the policies are valid, and
+    /// exactly the instances with a process that is alive name a process.
+    fn is_consistent(&self) -> bool {
+        let group = |id: GroupId| {
+            let place = self.groups.get(id.index() as usize)?;
+            place.value.as_ref().filter(|_| place.is(id))
+        };
+        let mut groups = self.groups.iter().filter_map(|place| place.value.as_ref());
+        let mut instances = self.instances.iter().filter_map(|place| place.value.as_ref());
+        let (mut numbers, mut pids) = (HashSet::new(), HashSet::new());
+        groups.all(|group| group.policy.validate().is_ok() && group.target <= GroupSpec::MOST_INSTANCES)
+            && instances.all(|instance| {
+                let has_group = group(instance.group).is_some() && instance.number < GroupSpec::MOST_INSTANCES;
+                let has_number = numbers.insert((instance.group, instance.number));
+                let has_process = instance.process.is_none_or(|pid| pids.insert(pid));
+                let pid = instance.life.state().pid();
+                has_group && has_number && has_process && instance.process == pid
+            })
+    }
+
+    /// The number of the highest member of each group, plus one.
+    fn end_of(&self, id: GroupId) -> u32 {
+        let members = self.instances.iter().filter_map(|place| place.value.as_ref());
+        let numbers = members.filter(|member| member.group == id).map(|member| member.number);
+        numbers.max().map_or(0, |last| last + 1)
+    }
+}
+
+impl<K: Kernel> Engine<K> {
+    /// The state of this engine.
+    pub(crate) fn image(&self) -> Image {
+        let group = |group: &Group| GroupImage {
+            name: group.name.clone(),
+            policy: group.policy.clone(),
+            wanted: group.wanted,
+            leaving: group.leaving,
+            target: group.roster.target(),
+            roll: group.roll.clone(),
+        };
+        let instance = |id: InstanceId, instance: &Instance| InstanceImage {
+            group: instance.group,
+            number: instance.name.number,
+            life: instance.life.clone(),
+            process: instance.process,
+            is_heard: instance
+                .process
+                .is_some_and(|pid| self.notify_pids.get(&pid) == Some(&id)),
+            status_text: instance.status_text.clone(),
+            pending: instance.pending,
+            start: instance.start,
+            history: instance.history.clone(),
+        };
+        Image {
+            seed: self.seed,
+            closing: self.closing,
+            is_spawns_turn: self.is_spawns_turn,
+            groups: self.groups.places(|_, value| group(value)),
+            instances: self.instances.places(instance),
+            waiting: self.waiting.clone(),
+            spawns: self.spawns.clone(),
+            events: self.events.waiting().cloned().collect(),
+            dropped: self.events.dropped(),
+        }
+    }
+
+    /// Continues an image, in an engine without groups. A description is for the first group of its name that no other
+    /// description is for. A group without a description keeps its policy and has no command.
+    ///
+    /// The kernel must have the processes of the image, or get them before the engine is used. After an error the
+    /// engine must be dropped, and no process was touched.
+    pub(crate) fn restore(&mut self, image: Image, specs: Vec<GroupSpec>) -> Result<Restored, NotRestored> {
+        if !image.is_consistent() {
+            return Err(NotRestored::Damaged);
+        }
+        let mut specs: Vec<_> = specs.into_iter().map(Some).collect();
+        let mut described: Vec<Option<(GroupId, u32, bool)>> = vec![None; specs.len()];
+        let mut restored = Vec::with_capacity(image.groups.len());
+        let mut own_programs = HashMap::new();
+        for (index, place) in image.groups.iter().enumerate() {
+            let id = self
+                .groups
+                .id(u32::try_from(index).unwrap_or(u32::MAX), place.generation);
+            let Some(known) = &place.value else {
+                restored.push(Place {
+                    generation: place.generation,
+                    value: None,
+                });
+                continue;
+            };
+            let is_it = |spec: &Option<GroupSpec>| spec.as_ref().is_some_and(|spec| spec.name == known.name);
+            let found = (!known.leaving).then(|| specs.iter().position(is_it)).flatten();
+            let spec = found.and_then(|at| specs.get_mut(at)?.take());
+            let mut group = match spec {
+                Some(spec) => {
+                    spec.check()?;
+                    self.check_cgroup_among(&spec, &restored)?;
+                    let (shared, own) = self.programs(&spec, 0..image.end_of(id).max(spec.instances))?;
+                    own_programs.insert(id, own);
+                    if let Some(place) = found.and_then(|at| described.get_mut(at)) {
+                        *place = Some((id, spec.instances, true));
+                    }
+                    Group::new(spec, shared)
+                }
+                None => {
+                    let stand_in = GroupSpec::new(&known.name, Command::new(""));
+                    Group::new(stand_in.policy(known.policy.clone()), None)
+                }
+            };
+            group.wanted = known.wanted;
+            group.leaving = known.leaving;
+            group.roster = Roster::new();
+            group.roster.set_target(known.target);
+            group.roll.clone_from(&known.roll);
+            restored.push(Place {
+                generation: place.generation,
+                value: Some(group),
+            });
+        }
+        self.groups.replace(restored);
+        self.seed = image.seed;
+        self.is_spawns_turn = image.is_spawns_turn;
+        self.restore_instances(image.instances, own_programs);
+        self.restore_queues(image.waiting, image.spawns);
+        self.events.restore(image.events, image.dropped);
+        for (at, spec) in specs.into_iter().enumerate() {
+            let Some(spec) = spec else { continue };
+            let instances = spec.instances;
+            let id = self.add(spec)?;
+            if let Some(place) = described.get_mut(at) {
+                *place = Some((id, instances, false));
+            }
+        }
+        self.closing = image.closing;
+        let groups: Vec<_> = described.into_iter().flatten().collect();
+        let is_undescribed = |&id: &GroupId| {
+            let is_leaving = self.groups.get(id).is_some_and(|group| group.leaving);
+            !is_leaving && groups.iter().all(|&(described, ..)| described != id)
+        };
+        let undescribed = self.groups.ids().filter(is_undescribed).collect();
+        Ok(Restored { groups, undescribed })
+    }
+
+    fn restore_instances(
+        &mut self,
+        images: Vec<Place<InstanceImage>>,
+        mut programs: HashMap<GroupId, Vec<(u32, Option<Program>)>>,
+    ) {
+        let mut places = Vec::with_capacity(images.len());
+        let mut pending = Vec::new();
+        for (index, Place { generation, value }) in images.into_iter().enumerate() {
+            let id = self.instances.id(u32::try_from(index).unwrap_or(u32::MAX), generation);
+            let instance = value.and_then(|image| {
+                let group = self.groups.get_mut(image.group)?;
+                group.roster.put(image.number, id);
+                let name = Name {
+                    group: Arc::clone(&group.name),
+                    number: image.number,
+                };
+                let own = programs.get_mut(&image.group);
+                let own = own.and_then(|own| own.iter_mut().find(|(number, _)| *number == image.number));
+                if let Some(pid) = image.process.filter(|_| image.is_heard) {
+                    self.notify_pids.insert(pid, id);
+                }
+                pending.extend(image.pending.map(|request| (id, request)));
+                let history = image.history.with_room(self.kept_runs);
+                let life = image.life.with_room(&group.policy);
+                Some(Instance {
+                    process: image.process,
+                    program: own.and_then(|(_, program)| program.take()),
+                    context: group.context(image.number),
+                    status_text: image.status_text,
+                    start: image.start,
+                    ..Instance::new(image.group, name, life, history)
+                })
+            });
+            if let Some(instance) = &instance {
+                let state = instance.life.state();
+                self.alive += usize::from(state.name().is_alive());
+                self.unspawned += usize::from(is_unspawned(state));
+            }
+            places.push(Place {
+                generation,
+                value: instance,
+            });
+        }
+        self.instances.replace(places);
+        let ids: Vec<_> = self.instances.ids().collect();
+        self.reserve(ids.len(), ids.len());
+        for id in ids {
+            if let Some(at) = self.instances.get(id).and_then(|instance| instance.life.deadline()) {
+                self.deadlines.set(id.index(), at);
+            }
+        }
+        for (id, request) in pending {
+            self.set_pending(id, Some(request));
+        }
+    }
+
+    /// Continues the queues. What has no place in them, although it waits, is added at their ends.
+    fn restore_queues(&mut self, waiting: VecDeque<InstanceId>, spawns: VecDeque<(InstanceId, Instant)>) {
+        let mut queued = HashSet::new();
+        let has_request = |engine: &Self, id| engine.instances.get(id).is_some_and(|known| known.pending.is_some());
+        let ids: Vec<_> = self.instances.ids().collect();
+        for id in waiting.into_iter().chain(ids.iter().copied()) {
+            if has_request(self, id) && queued.insert(id) {
+                self.waiting.push_back(id);
+            }
+        }
+        queued.clear();
+        let now = self.kernel.now();
+        for (id, since) in spawns.into_iter().chain(ids.into_iter().map(|id| (id, now))) {
+            if self.awaits_spawn(id) && queued.insert(id) {
+                self.spawns.push_back((id, since));
+            }
+        }
+    }
+
+    /// Does what follows from the descriptions: groups get their numbers of instances. During a rolling restart, the
+    /// number applies when it is over. A group that was not described is removed, which stops its instances.
+    pub(crate) fn follow_descriptions(&mut self, restored: &Restored) {
+        for &(id, instances, was_known) in &restored.groups {
+            let Some(group) = self.groups.get_mut(id).filter(|_| was_known) else {
+                continue;
+            };
+            match &mut group.roll {
+                Some((_, target)) => *target = instances,
+                None if group.roster.target() == instances => {}
+                None => self.resize(id, instances),
+            }
+        }
+        for &id in &restored.undescribed {
+            // The group exists, so this cannot fail.
+            let _removed = self.remove(id);
+        }
+    }
+}

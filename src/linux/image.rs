@@ -1,0 +1,399 @@
+//! The kernel's side of a supervisor as data: which descriptors belong to what. After exec(2) the descriptors are
+//! still open in the new program, and their numbers are the same.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::core::Linux;
+use super::orphans::OrphanCounts;
+use super::run_cgroup::RunCgroup;
+use super::watched::{Watch, Watched};
+use crate::cgroup::{CgroupDir, CgroupError};
+use crate::child::Pipes;
+use crate::codec::stored;
+use crate::engine::context::CgroupPath;
+use crate::engine::ids::InstanceId;
+use crate::engine::kernel::Report;
+use crate::exit::{ExitRecord, Pid};
+use crate::fdset::{Interest, Token};
+use crate::launcher::next_look;
+use crate::notify::{Counts, NotifySocket, ReadyFd};
+use crate::pidfd::PidFd;
+use crate::procfs::self_;
+use crate::timerfd::Clock;
+
+/// The descriptors that this program has got from the one before, by number.
+pub(crate) type Descriptors = BTreeMap<RawFd, OwnedFd>;
+
+/// See the [module](self).
+pub(crate) struct LinuxImage {
+    pub(crate) clock: Clock,
+    pub(crate) processes: Vec<ProcessImage>,
+    pub(crate) socket: Option<SocketImage>,
+    /// The remaining lines of the last message.
+    reports: VecDeque<(InstanceId, Report)>,
+    /// The cgroups of runs that are over, which are still to be removed.
+    retired: Vec<CgroupPlace>,
+    orphans: Option<(OrphanCounts, VecDeque<ExitRecord>)>,
+    /// Children without an instance that are still to be reaped.
+    lost: Vec<RawFd>,
+}
+
+stored!(struct LinuxImage { clock, processes, socket, reports, retired, orphans, lost });
+stored!(enum Clock { 0 = Monotonic, 1 = Boottime });
+
+/// The directory and the name of a cgroup.
+type CgroupPlace = (PathBuf, OsString);
+
+/// A process of an instance.
+pub(crate) struct ProcessImage {
+    pub(crate) slot: u32,
+    pub(crate) pid: Pid,
+    pidfd: RawFd,
+    watch: WatchImage,
+    ready: Option<RawFd>,
+    cgroup: Option<CgroupPlace>,
+    /// The age of the spawn in flight, and the name of its program.
+    in_flight: Option<(Duration, OsString)>,
+    /// The host's ends of the pipes that were not taken: the three standard streams and the extra one.
+    pipes: Option<PipesImage>,
+}
+
+stored!(struct ProcessImage { slot, pid, pidfd, watch, ready, cgroup, in_flight, pipes });
+
+#[derive(Clone, Copy, PartialEq)]
+enum WatchImage {
+    Alive,
+    Late(u32),
+    Reaped,
+    Group,
+    Zombie,
+}
+
+stored!(enum WatchImage { 0 = Alive, 1 = Late(looks), 2 = Reaped, 3 = Group, 4 = Zombie });
+
+struct PipesImage {
+    stdin: Option<RawFd>,
+    stdout: Option<RawFd>,
+    stderr: Option<RawFd>,
+    extra: Option<RawFd>,
+}
+
+stored!(struct PipesImage { stdin, stdout, stderr, extra });
+
+/// The notify socket.
+pub(crate) struct SocketImage {
+    fd: RawFd,
+    address: OsString,
+    counts: Counts,
+}
+
+stored!(struct SocketImage { fd, address, counts });
+
+/// Why the processes of an image were not taken over.
+#[derive(Debug)]
+pub(crate) enum NotTaken {
+    /// The image contradicts itself.
+    Damaged,
+    /// This descriptor is not open, or is not what the image says.
+    Descriptor(RawFd),
+    Cgroup(CgroupError),
+    Io(io::Error),
+}
+
+impl From<io::Error> for NotTaken {
+    fn from(error: io::Error) -> NotTaken {
+        NotTaken::Io(error)
+    }
+}
+
+/// What the engine gets for an instance besides its process.
+pub(crate) struct Belongings {
+    pub(crate) slot: u32,
+    pub(crate) run_cgroup: Option<Arc<CgroupPath>>,
+    pub(crate) pipes: Option<Pipes>,
+}
+
+impl LinuxImage {
+    /// The numbers of all descriptors of the image.
+    pub(crate) fn descriptors(&self) -> Vec<RawFd> {
+        let mut all: Vec<_> = self.socket.iter().map(|socket| socket.fd).collect();
+        all.extend(&self.lost);
+        for process in &self.processes {
+            all.push(process.pidfd);
+            all.extend(process.ready);
+            if let Some(pipes) = &process.pipes {
+                all.extend([pipes.stdin, pipes.stdout, pipes.stderr, pipes.extra].iter().flatten());
+            }
+        }
+        all
+    }
+}
+
+impl Linux {
+    /// The state of this side. `pipes` are those of the instances' runs, by slot.
+    pub(crate) fn image<'a>(&self, pipes: impl Fn(u32) -> Option<&'a Pipes>) -> LinuxImage {
+        let number = |end: &Option<OwnedFd>| end.as_ref().map(AsRawFd::as_raw_fd);
+        let process = |process: &Watched| ProcessImage {
+            slot: process.slot,
+            pid: process.pidfd.pid(),
+            pidfd: process.pidfd.as_raw_fd(),
+            watch: match process.watch {
+                Watch::Alive(_) => WatchImage::Alive,
+                Watch::Late(looks) => WatchImage::Late(looks),
+                Watch::Reaped(_) => WatchImage::Reaped,
+                Watch::Group => WatchImage::Group,
+                Watch::Zombie => WatchImage::Zombie,
+            },
+            ready: process.ready.as_ref().map(|(ready, _)| ready.as_fd().as_raw_fd()),
+            cgroup: process.run_cgroup.as_ref().map(RunCgroup::place),
+            in_flight: process.flight(self.clock.now()),
+            pipes: pipes(process.slot).map(|pipes| PipesImage {
+                stdin: number(&pipes.stdin),
+                stdout: number(&pipes.stdout),
+                stderr: number(&pipes.stderr),
+                extra: number(&pipes.extra),
+            }),
+        };
+        LinuxImage {
+            clock: self.clock,
+            processes: self.processes.iter().flatten().map(process).collect(),
+            socket: self.socket().map(|socket| SocketImage {
+                fd: socket.as_fd().as_raw_fd(),
+                address: socket.address().to_owned(),
+                counts: socket.counts(),
+            }),
+            reports: self.reports.clone(),
+            retired: self.run_cgroups.dying().collect(),
+            orphans: self
+                .orphans
+                .as_ref()
+                .map(|orphans| (orphans.counts, orphans.reaped().clone())),
+            lost: Vec::new(),
+        }
+    }
+
+    /// Continues with the socket of an image, and waits for its messages.
+    pub(crate) fn take_socket(&mut self, image: &SocketImage, fds: &mut Descriptors) -> Result<(), NotTaken> {
+        let fd = fds.remove(&image.fd).ok_or(NotTaken::Descriptor(image.fd))?;
+        let socket = match NotifySocket::inherited(fd, image.address.clone(), image.counts) {
+            Ok(socket) => socket,
+            Err(fd) => {
+                fds.insert(image.fd, fd);
+                return Err(NotTaken::Descriptor(image.fd));
+            }
+        };
+        match self.fds.add(socket.as_fd(), Interest::READ) {
+            Ok(token) => {
+                self.notify = Some((socket, token));
+                Ok(())
+            }
+            Err(error) => {
+                fds.insert(image.fd, socket.into());
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Watches the processes of an image. Everything that can be wrong with them is found before the first is taken.
+    /// After an error [`Linux::give_back`] undoes what was done.
+    pub(crate) fn take_processes(
+        &mut self,
+        image: LinuxImage,
+        fds: &mut Descriptors,
+    ) -> Result<Vec<Belongings>, NotTaken> {
+        let mut directories = Directories::default();
+        let mut cgroups = Vec::with_capacity(image.processes.len());
+        let mut slots = HashSet::new();
+        let mut used = HashSet::new();
+        for number in image.descriptors() {
+            if !used.insert(number) {
+                return Err(NotTaken::Damaged);
+            }
+        }
+        for process in &image.processes {
+            let fd = fds.get(&process.pidfd).ok_or(NotTaken::Descriptor(process.pidfd))?;
+            if !is_of(fd, process)? {
+                return Err(NotTaken::Descriptor(process.pidfd));
+            }
+            if !slots.insert(process.slot) {
+                return Err(NotTaken::Damaged);
+            }
+            cgroups.push(match &process.cgroup {
+                Some(place) => directories.run_cgroup(place)?,
+                None => None,
+            });
+        }
+        let mut belongings = Vec::with_capacity(image.processes.len());
+        for (process, cgroup) in image.processes.into_iter().zip(cgroups) {
+            belongings.push(self.take_process(process, cgroup, fds)?);
+        }
+        self.reports = image.reports;
+        for place in image.retired {
+            // A cgroup that cannot be opened any more cannot be removed either.
+            if let Ok(Some((run_cgroup, _))) = directories.run_cgroup(&place) {
+                self.retire(Some(run_cgroup));
+            }
+        }
+        if let (Some(orphans), Some((counts, reaped))) = (&mut self.orphans, image.orphans) {
+            orphans.restore(counts, reaped);
+        }
+        Ok(belongings)
+    }
+
+    fn take_readiness(&mut self, number: RawFd, fds: &mut Descriptors) -> Result<(ReadyFd, Token), NotTaken> {
+        let fd = fds.remove(&number).ok_or(NotTaken::Descriptor(number))?;
+        let ready = ReadyFd::new(fd)?;
+        match self.fds.add(ready.as_fd(), Interest::READ) {
+            Ok(token) => Ok((ready, token)),
+            Err(error) => {
+                fds.insert(number, ready.into());
+                Err(error.into())
+            }
+        }
+    }
+
+    fn take_process(
+        &mut self,
+        image: ProcessImage,
+        cgroup: Option<(RunCgroup, Arc<CgroupPath>)>,
+        fds: &mut Descriptors,
+    ) -> Result<Belongings, NotTaken> {
+        let slot = image.slot;
+        let ready = image.ready.map(|number| self.take_readiness(number, fds)).transpose()?;
+        let fd = fds.remove(&image.pidfd).ok_or(NotTaken::Descriptor(image.pidfd))?;
+        let pidfd = PidFd::new(fd, image.pid);
+        let watch = match image.watch {
+            WatchImage::Alive | WatchImage::Reaped => match self.fds.add(pidfd.as_fd(), Interest::READ) {
+                Ok(token) if image.watch == WatchImage::Alive => Watch::Alive(token),
+                Ok(token) => Watch::Reaped(token),
+                Err(error) => {
+                    fds.insert(image.pidfd, pidfd.into());
+                    if let (Some((ready, _)), Some(number)) = (ready, image.ready) {
+                        fds.insert(number, ready.into());
+                    }
+                    return Err(error.into());
+                }
+            },
+            WatchImage::Late(looks) => Watch::Late(looks),
+            WatchImage::Group => Watch::Group,
+            WatchImage::Zombie => Watch::Zombie,
+        };
+        if let Watch::Alive(token) | Watch::Reaped(token) = watch {
+            self.set_slot(token, slot);
+        }
+        if let Some((_, token)) = &ready {
+            self.set_slot(*token, slot);
+        }
+        let (run_cgroup, path) = cgroup.unzip();
+        if let Some(run_cgroup) = &run_cgroup {
+            self.run_cgroups.move_in(run_cgroup, slot);
+        }
+        let now = self.clock.now();
+        if let Watch::Late(_) = watch {
+            self.looks.set(slot, now);
+        }
+        let inherited_flight = image.in_flight.map(|(age, program)| (now.saturating_sub(age), program));
+        if let Some((began, _)) = &inherited_flight {
+            self.in_flight += 1;
+            self.looks
+                .set(slot, next_look(now, now.saturating_duration_since(*began)));
+        }
+        let mut process = Watched {
+            pidfd,
+            watch,
+            run_cgroup,
+            ready,
+            slot,
+            in_flight: None,
+            inherited_flight,
+        };
+        self.watch_emptying(&mut process);
+        self.put(process);
+        let mut end = |number: Option<RawFd>| number.and_then(|number| fds.remove(&number));
+        let pipes = image.pipes.map(|pipes| Pipes {
+            stdin: end(pipes.stdin),
+            stdout: end(pipes.stdout),
+            stderr: end(pipes.stderr),
+            extra: end(pipes.extra),
+        });
+        Ok(Belongings {
+            slot,
+            run_cgroup: path,
+            pipes,
+        })
+    }
+
+    /// Waits for the end of the others in the cgroup of a process that has ended.
+    fn watch_emptying(&mut self, process: &mut Watched) {
+        let Some(run_cgroup) = &mut process.run_cgroup else {
+            return;
+        };
+        if matches!(process.watch, Watch::Reaped(_) | Watch::Group | Watch::Zombie) {
+            // Without this descriptor, looking from time to time finds the empty cgroup.
+            if let Ok(token) = run_cgroup.watch(&mut self.fds) {
+                self.set_slot(token, process.slot);
+            }
+        }
+    }
+
+    /// Gives everything back that was taken, without a signal to any process. Nothing is watched any more.
+    pub(crate) fn give_back(&mut self, fds: &mut Descriptors) {
+        let mut keep = |fd: OwnedFd| drop(fds.insert(fd.as_raw_fd(), fd));
+        for process in self.processes.drain(..).flatten() {
+            keep(process.pidfd.into());
+            if let Some((ready, _)) = process.ready {
+                keep(ready.into());
+            }
+        }
+        if let Some((socket, _)) = self.notify.take() {
+            keep(socket.into());
+        }
+    }
+}
+
+/// Whether a descriptor is a pidfd of this process. That of a process that was reaped no longer tells a number.
+fn is_of(fd: &OwnedFd, process: &ProcessImage) -> io::Result<bool> {
+    if !self_::is_pidfd(fd)? {
+        return Ok(false);
+    }
+    match (PidFd::number_of(fd), process.watch) {
+        (Ok(pid), _) => Ok(pid == process.pid),
+        (Err(error), _) if error.raw_os_error() == Some(libc::ESRCH) => Ok(true),
+        (Err(error), _) => Err(error),
+    }
+}
+
+/// The directories that were opened for the cgroups of an image.
+#[derive(Default)]
+struct Directories(HashMap<PathBuf, CgroupDir>);
+
+impl Directories {
+    /// The cgroup of a run; `None` if it is gone.
+    fn run_cgroup(
+        &mut self,
+        (directory, name): &CgroupPlace,
+    ) -> Result<Option<(RunCgroup, Arc<CgroupPath>)>, NotTaken> {
+        let directory = match self.0.get(directory) {
+            Some(known) => known.clone(),
+            None => {
+                let opened = CgroupDir::open(directory).map_err(NotTaken::Cgroup)?;
+                self.0.insert(directory.clone(), opened.clone());
+                opened
+            }
+        };
+        let Some(cgroup) = directory.existing(name).map_err(NotTaken::Cgroup)? else {
+            return Ok(None);
+        };
+        let path = CgroupPath {
+            dir: directory,
+            name: name.to_string_lossy().into_owned(),
+        };
+        Ok(Some((RunCgroup::of(cgroup), Arc::new(path))))
+    }
+}

@@ -1,0 +1,589 @@
+//! The supervisor, and the calls of the host.
+
+use super::adopt::{self, AdoptRefusal, NotAdopted};
+use super::builder::Builder;
+use crate::child::Pipes;
+use crate::command::Spawner;
+use crate::engine::core::Engine;
+use crate::engine::error::Error;
+use crate::engine::event::{Event, Events};
+use crate::engine::ids::{GroupId, InstanceId, Target};
+use crate::engine::progress::Progress;
+use crate::engine::request::{Outcome, Request};
+use crate::engine::run::Run;
+use crate::engine::spec::GroupSpec;
+use crate::engine::status::{GroupStatus, Status};
+use crate::linux::orphans::{KnownChildren, OrphanCounts};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::path::PathBuf;
+
+use crate::engine::kernel::Kernel;
+use crate::errno::SetupError;
+use crate::fdset::{Change, FdSet, Token};
+use crate::group::{ReloadPlan, Rolling};
+use crate::lifecycle::{Input, State};
+use crate::linux::core::Linux;
+use crate::notify::Counts;
+use crate::pidfd::PidFd;
+use crate::signal::Signal;
+use crate::time::Instant;
+
+/// Groups of processes, and the descriptors to watch them; see the [module](self).
+///
+/// Dropping it leaves no child and no zombie: every process gets SIGKILL and is reaped. The drop blocks for up to two
+/// seconds. For a graceful end, call [`Supervisor::shutdown`] first and dispatch until [`Supervisor::is_down`].
+///
+/// A supervisor belongs to the process that built it. In a copy that fork(2) made, its calls fail with
+/// [`Error::OtherProcess`], and dropping it only closes the copy's descriptors.
+pub struct Supervisor {
+    pub(super) driver: Engine<Linux>,
+    /// The path of the notify socket; `None` for an abstract address.
+    notify_path: Option<PathBuf>,
+}
+
+impl Builder {
+    /// Builds the supervisor.
+    ///
+    /// # Errors
+    /// [`SetupError`]: the kernel refuses an epoll, a timerfd, `/dev/null` or the memory for a stack (EMFILE, ENFILE,
+    /// ENOMEM; ENOENT if there is no `/dev`). [`OtherProcess`](crate::OtherProcess) inside: the
+    /// [`SignalFd`](crate::SignalFd) was made in another process. [`Builder::adopt_orphans`] describes the errors of
+    /// that setting.
+    pub fn build(self) -> io::Result<Supervisor> {
+        if let Some(signals) = &self.signals {
+            signals.check_owner()?;
+        }
+        let spawner = Spawner::new()?;
+        let mut linux = Linux::new(self.clock, spawner, self.signals)
+            .map_err(|error| SetupError::new("make", "the supervisor's epoll and timerfd", &error))?;
+        if self.adopt {
+            linux.adopt_orphans()?;
+        }
+        linux.most_in_flight = self.spawns_in_flight;
+        let seed = self
+            .seed
+            .unwrap_or_else(|| self.clock.now().as_nanos() ^ u64::from(std::process::id()) << 32);
+        let mut driver = Engine::new(linux, Events::new(self.events), seed);
+        driver.kept_runs = self.runs;
+        driver.slice = self.slice;
+        Ok(Supervisor {
+            driver,
+            notify_path: self.notify_path,
+        })
+    }
+}
+
+impl Supervisor {
+    /// Builds a supervisor with the default settings.
+    ///
+    /// # Errors
+    /// As for [`Builder::build`].
+    pub fn new() -> io::Result<Supervisor> {
+        Supervisor::builder().build()
+    }
+
+    /// The settings of a new supervisor, all at their defaults.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    // Groups.
+
+    /// Adds a group. No process is started by this call.
+    ///
+    /// The commands are compiled here: one for the group, or one for each instance with [`GroupSpec::with`]. Compiling
+    /// looks up user names, which may block on a name service, and allocates an environment for each command. For
+    /// thousands of instances, use numeric ids instead of names.
+    ///
+    /// # Errors
+    /// [`Error::Spec`] if the description is wrong: everything about it is checked here, and the group is not
+    /// added then. [`Error::ShuttingDown`].
+    pub fn add(&mut self, spec: GroupSpec) -> Result<GroupId, Error> {
+        if self.lacks_socket(&spec) {
+            self.driver.check_new(&spec)?;
+            self.listen()?;
+        }
+        self.call(|driver| driver.add(spec))
+    }
+
+    /// Stops a group, and removes it when its last instance has ended, which [`Event::GroupRemoved`] reports. From now
+    /// on the group accepts no start.
+    ///
+    /// # Errors
+    /// [`Error::UnknownGroup`].
+    pub fn remove(&mut self, group: GroupId) -> Result<Outcome, Error> {
+        self.call(|driver| driver.remove(group))
+    }
+
+    /// Changes the number of instances. The instances with the highest numbers are stopped first; the others keep their
+    /// processes. New instances are started if the group is wanted up.
+    ///
+    /// # Errors
+    /// [`Error::UnknownGroup`], [`Error::Leaving`], [`Error::Rolling`], [`Error::ShuttingDown`];
+    /// [`Error::Spec`] if the number is out of range or the command of a new instance is wrong. Nothing changes then.
+    pub fn scale(&mut self, group: GroupId, instances: u32) -> Result<Outcome, Error> {
+        self.call(|driver| driver.scale(group, instances))
+    }
+
+    /// Returns what [`Supervisor::reload`] would do, and changes nothing.
+    ///
+    /// # Errors
+    /// As for [`Supervisor::reload`], except that errors in the commands are found by the reload alone.
+    pub fn plan_reload(&self, group: GroupId, spec: &GroupSpec) -> Result<ReloadPlan, Error> {
+        self.driver.kernel.owner.check()?;
+        self.driver.plan(group, spec)
+    }
+
+    /// Gives a group a new description, with as little disturbance as possible. A new policy applies at once. A new
+    /// environment applies at the next start. Only instances with a changed command are restarted. Such an instance is
+    /// also started if it is `Fatal` and wanted up. An instance that was stopped, or that has ended and was not to be
+    /// restarted, stays down.
+    ///
+    /// # Errors
+    /// [`Error::UnknownGroup`], [`Error::Leaving`], [`Error::Rolling`], [`Error::ShuttingDown`];
+    /// [`Error::Spec`] if the description is wrong. Nothing changes then.
+    pub fn reload(&mut self, group: GroupId, spec: GroupSpec) -> Result<ReloadPlan, Error> {
+        if self.lacks_socket(&spec) {
+            self.driver.plan(group, &spec)?;
+            self.listen()?;
+        }
+        self.call(|driver| driver.reload(group, spec))
+    }
+
+    // Commands.
+
+    /// Starts every instance of the target that is not up, with all counters at zero. During a stop, the start is
+    /// remembered and takes place when the old process has ended.
+    ///
+    /// A program that cannot be started is not an error of this call. It is a failed start, which is reported as an
+    /// event and retried under the policy.
+    ///
+    /// An instance that is leaving, because its group is scaled down or is being removed, is not started: for a single
+    /// instance that is an error, and a command for many instances skips it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownGroup`], [`Error::UnknownInstance`], [`Error::Leaving`], [`Error::LeavingInstance`],
+    /// [`Error::ShuttingDown`]. Nothing is started then.
+    pub fn start(&mut self, target: impl Into<Target>) -> Result<Outcome, Error> {
+        self.call(|driver| driver.request(target.into(), Request::Start))
+    }
+
+    /// Stops every instance of the target that is up, by its policy's stop ladder. A second stop changes nothing:
+    /// deadlines stay.
+    ///
+    /// # Errors
+    /// [`Error::UnknownGroup`], [`Error::UnknownInstance`].
+    pub fn stop(&mut self, target: impl Into<Target>) -> Result<Outcome, Error> {
+        self.call(|driver| driver.request(target.into(), Request::Stop))
+    }
+
+    /// Stops every instance that is up and starts it again when its process has ended; starts every instance that is
+    /// down.
+    ///
+    /// # Errors
+    /// As for [`Supervisor::start`].
+    pub fn restart(&mut self, target: impl Into<Target>) -> Result<Outcome, Error> {
+        self.call(|driver| driver.request(target.into(), Request::Restart))
+    }
+
+    /// Stops every instance that is up with SIGKILL at once, even during a graceful stop.
+    ///
+    /// # Errors
+    /// [`Error::UnknownGroup`], [`Error::UnknownInstance`].
+    pub fn kill(&mut self, target: impl Into<Target>) -> Result<Outcome, Error> {
+        self.call(|driver| driver.request(target.into(), Request::Kill))
+    }
+
+    /// Restarts the instances of a group that are up, a few at a time. [`Event::Rolled`] reports the end. Instances
+    /// that are down stay down.
+    ///
+    /// # Errors
+    /// [`Error::UnknownGroup`], [`Error::Leaving`], [`Error::ShuttingDown`]; [`Error::Rolling`] if a rolling
+    /// restart is under way, during which [`scale`](Supervisor::scale) and [`reload`](Supervisor::reload) are refused
+    /// too; [`Error::NoneUnavailable`]; [`Error::Spec`] if the group would have too many instances.
+    pub fn rolling_restart(&mut self, group: GroupId, rolling: Rolling) -> Result<Outcome, Error> {
+        self.call(|driver| driver.roll(group, rolling))
+    }
+
+    /// Sends a signal to the processes of the target, not to their process groups. The supervisor does not treat it as
+    /// a stop.
+    ///
+    /// # Errors
+    /// [`Error::UnknownGroup`], [`Error::UnknownInstance`]; for a single instance [`Error::NotAlive`] and
+    /// [`Error::Signal`], which the [`Outcome`] counts for many instances.
+    pub fn signal(&mut self, target: impl Into<Target>, signal: Signal) -> Result<Outcome, Error> {
+        self.call(|driver| driver.signal(target.into(), signal))
+    }
+
+    /// Reports that an instance is ready, for a host that has its own check. With
+    /// [`Startup::Notify`](crate::lifecycle::Startup::Notify) the instance is running from now on.
+    ///
+    /// # Errors
+    /// [`Error::UnknownInstance`]; [`Error::NotAlive`] unless the instance is starting.
+    pub fn report_ready(&mut self, instance: InstanceId) -> Result<(), Error> {
+        self.call(|driver| driver.report(instance, Input::Ready))
+    }
+
+    /// Reports that an instance is alive, for a host that has its own check. The time of the
+    /// [watchdog](crate::lifecycle::Policy::watchdog) begins again.
+    ///
+    /// # Errors
+    /// [`Error::UnknownInstance`]; [`Error::NotAlive`] unless the instance is running.
+    pub fn report_alive(&mut self, instance: InstanceId) -> Result<(), Error> {
+        self.call(|driver| driver.report(instance, Input::Alive))
+    }
+
+    /// Stops everything gracefully, and starts nothing any more. The host goes on dispatching and fetching events until
+    /// [`Supervisor::is_down`], which also makes the set readable. To end the wait for a process that does not stop,
+    /// call [`Supervisor::kill`] with [`Target::All`].
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the timer cannot be armed; the stops have begun all the same.
+    pub fn shutdown(&mut self) -> Result<Outcome, Error> {
+        self.call(|driver| Ok(driver.shutdown()))
+    }
+
+    /// Whether [`Supervisor::shutdown`] was called, nothing is alive any more, and the last event has been fetched or
+    /// dropped. A host that fetches no events sets [`Builder::event_capacity`] to 0.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        self.driver.is_down()
+    }
+
+    // The event loop.
+
+    /// All descriptors, for a host that waits for each by itself. Register them level-triggered, with the interest of
+    /// their entries. The set is also an epoll itself, the one that `as_fd` returns.
+    #[must_use]
+    pub fn fds(&self) -> &FdSet {
+        &self.driver.kernel.fds
+    }
+
+    /// The descriptor of an entry of the set; `None` if the token is out of date.
+    #[must_use]
+    pub fn fd(&self, token: Token) -> Option<BorrowedFd<'_>> {
+        self.driver.kernel.fd(token)
+    }
+
+    /// Turns the log of changes to the set on or off; see [`FdSet::track_changes`].
+    pub fn track_fd_changes(&mut self, on: bool) {
+        self.driver.kernel.fds.track_changes(on);
+    }
+
+    /// The oldest change of the set that was not fetched; see [`FdSet::next_change`].
+    pub fn next_fd_change(&mut self) -> Option<Change> {
+        self.driver.kernel.fds.next_change()
+    }
+
+    /// Handles a descriptor of the set that is ready, after the deadlines that are due.
+    ///
+    /// A call for a descriptor that is not ready is harmless; the result is [`Progress::Nothing`]. The same is true for
+    /// a number that is not in the set: an earlier call of the same batch can remove an entry with an event that is
+    /// still in the batch, and the kernel can give the number to another descriptor in between.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn process_ready(&mut self, fd: RawFd) -> Result<Progress, Error> {
+        match self.fds().token_of(fd) {
+            Some(token) => self.process_token(token),
+            None => Ok(Progress::Nothing),
+        }
+    }
+
+    /// Handles one descriptor of the set, for a host that registered tokens instead of numbers
+    /// ([`Token::to_raw`](crate::fdset::Token::to_raw)). A token that is out of date, or of another set, is answered by
+    /// [`Progress::Nothing`].
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn process_token(&mut self, token: Token) -> Result<Progress, Error> {
+        self.turn(|driver| driver.process_token(token))
+    }
+
+    /// Serves the deadlines that are due, then pending requests and ready descriptors, for one [slice](Builder::slice).
+    /// If work is left, the set stays readable.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: the kernel refused to list the ready descriptors, or to arm the timer.
+    pub fn dispatch(&mut self) -> Result<Progress, Error> {
+        self.turn(Engine::dispatch)
+    }
+
+    /// Takes the oldest event. `None` if the host has fetched all of them.
+    ///
+    /// Commands bring events as well. They make the set readable, so a host may fetch them when it is woken the next
+    /// time. With the last event of a wakeup the timer is armed anew, which is one system call.
+    pub fn next_event(&mut self) -> Option<Event> {
+        self.driver.next_event()
+    }
+
+    /// How many events were dropped since the supervisor was built, because the host did not fetch them in time.
+    #[must_use]
+    pub const fn dropped_events(&self) -> u64 {
+        self.driver.events.dropped()
+    }
+
+    // How things stand.
+
+    /// The status of an instance; `None` for an unknown id.
+    #[must_use]
+    pub fn status(&self, instance: InstanceId) -> Option<Status> {
+        self.driver.status(instance)
+    }
+
+    /// The last runs of an instance that have ended, the oldest first, each with the cause of its end. An unknown id
+    /// has none.
+    pub fn runs(&self, instance: InstanceId) -> impl DoubleEndedIterator<Item = &Run> {
+        self.driver
+            .instances
+            .get(instance)
+            .into_iter()
+            .flat_map(|instance| instance.history.runs())
+    }
+
+    /// The status of a group; `None` for an unknown id.
+    #[must_use]
+    pub fn group(&self, group: GroupId) -> Option<GroupStatus> {
+        self.driver.group_status(group)
+    }
+
+    /// The ids of all groups, in no particular order.
+    pub fn groups(&self) -> impl Iterator<Item = GroupId> + '_ {
+        self.driver.groups.ids()
+    }
+
+    /// All instances of all groups.
+    pub fn instances(&self) -> impl Iterator<Item = InstanceId> + '_ {
+        self.driver.instances.ids()
+    }
+
+    /// The pidfd of an instance's process; `None` while it has none. It becomes readable when the process ends. The
+    /// process may have ended already, and the supervisor reaps it: use the pidfd to look at it, to signal it, or to
+    /// pass it on ([`PidFd::try_clone`]), and not to reap.
+    #[must_use]
+    pub fn pidfd(&self, instance: InstanceId) -> Option<&PidFd> {
+        self.driver.instances.get(instance)?.process?;
+        self.driver.kernel.pidfd(instance.index())
+    }
+
+    /// Takes over a process that was started elsewhere: by the host itself, by an earlier host, or by hand. The
+    /// instance is running from now on, in a new run, and its policy applies: the process is watched, stopped and
+    /// restarted like one that the supervisor has started. The next run is a start of the instance's own command.
+    ///
+    /// The pidfd comes from [`PidFd::open`], [`PidFd::try_from`], [`Child::into_pidfd`](crate::Child::into_pidfd) or
+    /// [`Supervisor::release`]. The process need not be a child of the host, with these differences:
+    ///
+    /// - Its exit status is known when its own parent has reaped it, from Linux 6.15 on. If the parent does not reap it
+    ///   within about ten seconds, and on older kernels, the status is [`Exit::Unknown`](crate::Exit::Unknown).
+    /// - What it used is not known ([`ExitRecord::usage`](crate::exit::ExitRecord::usage) is `None`).
+    ///
+    /// The supervisor sees the end of such a process when its status is known, or after these ten seconds; until then
+    /// the instance is not restarted, and a stop is not over.
+    ///
+    /// The instance may be at rest in any way: stopped, exited, in a backoff or fatal. A request of it that waits for
+    /// its turn is withdrawn. The events are a transition to `Starting` and one to `Running`, both with
+    /// [`Cause::Adopted`](crate::lifecycle::Cause::Adopted). A watchdog of the policy begins at once. Whether the group
+    /// is [wanted](crate::supervisor::GroupStatus) up does not change.
+    ///
+    /// Nothing stops a host from adopting what it must not: another supervisor's process, its own parent or process 1.
+    /// The supervisor stops and kills an adopted process like its own.
+    ///
+    /// The run has no pipes, no readiness descriptor and no cgroup. Messages to the notify socket count if the group
+    /// accepts them. A stop with the scope of a process group reaches the group that the process leads; if it leads
+    /// none, the process alone. Dropping the supervisor kills the process like the others.
+    ///
+    /// ```
+    /// use pidherd::{Command, GroupSpec, Supervisor, Target};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let sleeper = Command::new("sleep").arg("1000");
+    /// let mut supervisor = Supervisor::new()?;
+    /// let group = supervisor.add(GroupSpec::new("sleeper", sleeper.clone()))?;
+    /// let instance = supervisor.instances().next().unwrap();
+    ///
+    /// let child = sleeper.process_group(0).spawn()?;
+    /// supervisor.adopt(instance, child.into_pidfd())?;
+    /// supervisor.stop(group)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// A [`NotAdopted`], which gives the pidfd back. Nothing has changed.
+    pub fn adopt(&mut self, instance: InstanceId, pidfd: PidFd) -> Result<(), NotAdopted> {
+        let mut given = Some(pidfd);
+        let mut reason = None;
+        let called = self.call(|driver| {
+            match given.as_ref().map(|pidfd| adopt::check(driver, instance, pidfd)) {
+                Some(Ok(())) => {}
+                Some(Err(refusal)) => {
+                    reason = Some(refusal);
+                    return Ok(());
+                }
+                None => return Ok(()),
+            }
+            let Some(pidfd) = given.take() else { return Ok(()) };
+            let pid = pidfd.pid();
+            match driver.kernel.take_in(instance.index(), pidfd) {
+                Ok(()) => driver.adopted(instance, pid),
+                Err((pidfd, error)) => {
+                    given = Some(pidfd);
+                    reason = Some(AdoptRefusal::Error(Error::Io(error)));
+                }
+            }
+            Ok(())
+        });
+        let reason = reason.or_else(|| called.err().map(AdoptRefusal::Error));
+        match (given, reason) {
+            (Some(pidfd), Some(reason)) => Err(NotAdopted { pidfd, reason }),
+            // The process is adopted. An error of the timer shows again at the next call.
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets the process of an instance that is running or in its grace go on by itself, and returns its pidfd. A
+    /// request of the instance that waits for its turn is withdrawn. The run ends as
+    /// [`End::Released`], and the instance is stopped. The process gets no signal.
+    ///
+    /// It stays a child of the host: when it has ended, the holder of the pidfd reaps it ([`PidFd::reap`]), or another
+    /// instance adopts it ([`Supervisor::adopt`]). The supervisor closes its end of the readiness pipe, and messages of
+    /// the process no longer count. What binds the process to the host stays: with
+    /// [`Lifetime::Bound`](crate::Lifetime::Bound) it dies with the last descriptor of its pidfd, and with a
+    /// parent-death signal when the host's thread ends. A rolling restart in which it is the instance's turn fails.
+    ///
+    /// # Errors
+    /// [`Error::UnknownInstance`]; [`Error::NotAlive`] if the instance has no process; [`Error::NotReleasable`] while
+    /// its spawn is in flight, while it is being stopped, and if its run has a cgroup, because the next run would kill
+    /// what is in it; [`Error::Io`] with EMFILE if no descriptor is free.
+    pub fn release(&mut self, instance: InstanceId) -> Result<PidFd, Error> {
+        self.call(|driver| {
+            let known = driver.instances.get(instance).ok_or(Error::UnknownInstance(instance))?;
+            if known.process.is_none() {
+                return Err(Error::NotAlive(instance));
+            }
+            let is_up = matches!(
+                *known.life.state(),
+                State::Starting { executed: Some(_), .. } | State::Running { .. }
+            );
+            if !is_up || known.run_cgroup.is_some() {
+                return Err(Error::NotReleasable(instance));
+            }
+            let pidfd = driver.kernel.let_go(instance.index())?;
+            driver.released(instance);
+            pidfd.ok_or(Error::NotAlive(instance))
+        })
+    }
+
+    /// The host's ends of the piped streams of an instance's last run. They can be taken once per run. Pipes that were
+    /// not taken are closed when the next run begins. Take them at the transition to `Starting`: at the transition to
+    /// `Exited` the next run may have begun already. The pipes are blocking, and not in the set.
+    pub fn take_pipes(&mut self, instance: InstanceId) -> Option<Pipes> {
+        self.driver.instances.get_mut(instance)?.pipes.take()
+    }
+
+    /// How many messages the notify socket received, and how many of them were ignored; `None` if no group uses the
+    /// socket.
+    #[must_use]
+    pub fn notify_counts(&self) -> Option<Counts> {
+        self.driver.kernel.notify_counts()
+    }
+
+    /// The children that are not treated as orphans; `None` without [`Builder::adopt_orphans`].
+    #[must_use]
+    pub fn known_children(&self) -> Option<&KnownChildren> {
+        self.driver
+            .kernel
+            .orphans
+            .as_ref()
+            .map(|orphans| &orphans.known_children)
+    }
+
+    /// How many orphans were reaped; `None` without [`Builder::adopt_orphans`].
+    #[must_use]
+    pub fn orphans(&self) -> Option<OrphanCounts> {
+        self.driver.kernel.orphans.as_ref().map(|orphans| orphans.counts)
+    }
+
+    /// Looks for orphans that have ended, without waiting for a SIGCHLD. A host needs this after descriptors have
+    /// become free again, or after pidfds were closed unused.
+    ///
+    /// # Errors
+    /// [`Error::Io`] as for [`Supervisor::dispatch`].
+    pub fn reap_orphans(&mut self) -> Result<Progress, Error> {
+        self.turn(|driver| {
+            let entry = driver
+                .kernel
+                .orphans
+                .as_ref()
+                .map(crate::linux::orphans::Orphans::entry);
+            entry.map_or(Ok(Progress::Nothing), |entry| driver.reap_orphans(entry))
+        })
+    }
+
+    /// The time on the supervisor's clock.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.driver.kernel.now()
+    }
+
+    /// Whether the group needs the notify socket and there is none yet. The first group that needs it makes it.
+    pub(super) const fn lacks_socket(&self, spec: &GroupSpec) -> bool {
+        spec.notify.socket && self.driver.socket.is_none()
+    }
+
+    pub(super) fn listen(&mut self) -> Result<(), Error> {
+        self.driver.kernel.owner.check()?;
+        self.driver.kernel.listen(self.notify_path.as_deref())?;
+        self.heed_socket();
+        Ok(())
+    }
+
+    /// Tells the engine of the socket.
+    pub(super) fn heed_socket(&mut self) {
+        self.driver.queue = crate::linux::core::queue_length();
+        self.driver.socket = self.driver.kernel.socket().map(|socket| socket.address().to_owned());
+    }
+
+    /// Runs a command: reads the clock once at the beginning, and arms the timer at the end.
+    pub(super) fn call<T>(&mut self, act: impl FnOnce(&mut Engine<Linux>) -> Result<T, Error>) -> Result<T, Error> {
+        self.driver.kernel.owner.check()?;
+        self.driver.wake();
+        let result = act(&mut self.driver);
+        self.driver.settle(None)?;
+        result
+    }
+
+    /// Does the same as `call`, for the calls of the host's loop.
+    fn turn(&mut self, act: impl FnOnce(&mut Engine<Linux>) -> io::Result<Progress>) -> Result<Progress, Error> {
+        self.driver.kernel.owner.check()?;
+        self.driver.wake();
+        let result = act(&mut self.driver);
+        let progress = *result.as_ref().unwrap_or(&Progress::Done);
+        self.driver.settle(Some(progress))?;
+        Ok(result?)
+    }
+}
+
+impl AsRawFd for Supervisor {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+impl AsFd for Supervisor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fds().as_fd()
+    }
+}
+
+impl std::fmt::Debug for Supervisor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (groups, instances) = (self.groups().count(), self.instances().count());
+        f.debug_struct("Supervisor")
+            .field("groups", &groups)
+            .field("instances", &instances)
+            .finish_non_exhaustive()
+    }
+}

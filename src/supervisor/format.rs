@@ -1,0 +1,126 @@
+//! The frame of a stored state: what it is, whether it is whole, and whether this program can read it.
+//!
+//! | bytes | content |
+//! |---|---|
+//! | 0 to 7 | `pidherd` and a zero byte |
+//! | 8 to 11 | the [version](VERSION) of the format |
+//! | 12 to 15 | the kind: 1 for a hand-over |
+//! | 16 to 23 | the length of the content |
+//! | 24 to 31 | the FNV-1a checksum (64 bits) of the content |
+//! | from 32 on | the content: the architecture as a text (signals and errnos have other numbers on some), then the state |
+//!
+//! All numbers are little-endian. The module `codec` describes the encoding of values.
+
+use std::env::consts::ARCH;
+
+use crate::codec::{Damaged, Reader, Stored, Writer, checksum};
+
+const MAGIC: [u8; 8] = *b"pidherd\0";
+
+/// The version of the format. A change of any stored type is a new version.
+pub(crate) const VERSION: u32 = 1;
+
+/// The kind of a hand-over.
+pub(super) const HAND_OVER: u32 = 1;
+
+const HEADER: usize = 32;
+
+/// Why a stored state cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateError {
+    /// It is not a stored state, or parts of it are missing or changed.
+    #[error("the stored state is damaged")]
+    Damaged,
+    /// It was written by a newer or an older version of the library.
+    #[error("the stored state has version {0} of the format, and this program reads version {VERSION}")]
+    Version(u32),
+    /// It was written by a program for another architecture.
+    #[error("the stored state is of a program for {0}, and this program is for {ARCH}")]
+    Architecture(String),
+}
+
+impl From<Damaged> for StateError {
+    fn from(_: Damaged) -> StateError {
+        StateError::Damaged
+    }
+}
+
+/// A whole state of this kind.
+pub(super) fn write(kind: u32, put: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
+    let mut content = Vec::new();
+    let mut writer = Writer::new(&mut content);
+    ARCH.to_owned().put(&mut writer);
+    put(&mut writer);
+    let mut state = Vec::with_capacity(HEADER + content.len());
+    let mut writer = Writer::new(&mut state);
+    writer.raw(&MAGIC);
+    VERSION.put(&mut writer);
+    kind.put(&mut writer);
+    (content.len() as u64).put(&mut writer);
+    checksum(&content).put(&mut writer);
+    state.extend_from_slice(&content);
+    state
+}
+
+/// A reader of the content of a state of this kind.
+pub(super) fn read(kind: u32, state: &[u8], home: u32) -> Result<Reader<'_>, StateError> {
+    let mut reader = Reader::new(state, home);
+    if reader.raw(MAGIC.len())? != MAGIC {
+        return Err(StateError::Damaged);
+    }
+    let version = u32::get(&mut reader)?;
+    if version != VERSION {
+        return Err(StateError::Version(version));
+    }
+    if u32::get(&mut reader)? != kind {
+        return Err(StateError::Damaged);
+    }
+    let (length, sum) = (u64::get(&mut reader)?, u64::get(&mut reader)?);
+    let content = state.get(HEADER..).ok_or(StateError::Damaged)?;
+    if length != content.len() as u64 || checksum(content) != sum {
+        return Err(StateError::Damaged);
+    }
+    let mut reader = Reader::new(content, home);
+    let architecture = String::get(&mut reader)?;
+    match architecture == ARCH {
+        true => Ok(reader),
+        false => Err(StateError::Architecture(architecture)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_that_was_changed_anywhere_is_refused() {
+        let state = write(HAND_OVER, |to| 7_u64.put(to));
+        let mut reader = read(HAND_OVER, &state, 0).unwrap();
+        assert_eq!((u64::get(&mut reader), reader.end()), (Ok(7), Ok(())));
+        assert_eq!(read(HAND_OVER + 1, &state, 0).err(), Some(StateError::Damaged));
+        for at in 0..state.len() {
+            let mut changed = state.clone();
+            changed[at] ^= 1;
+            assert!(read(HAND_OVER, &changed, 0).is_err(), "byte {at}");
+            assert!(read(HAND_OVER, &state[..at], 0).is_err(), "cut to {at}");
+        }
+        let mut newer = state.clone();
+        newer[8] = 2;
+        assert_eq!(read(HAND_OVER, &newer, 0).err(), Some(StateError::Version(2)));
+    }
+
+    #[test]
+    fn a_state_of_another_architecture_is_refused() {
+        let mut content = Vec::new();
+        "z80".to_owned().put(&mut Writer::new(&mut content));
+        let mut state = write(HAND_OVER, |_| ());
+        state.truncate(16);
+        let mut writer = Writer::new(&mut state);
+        (content.len() as u64).put(&mut writer);
+        checksum(&content).put(&mut writer);
+        writer.raw(&content);
+        let refused = read(HAND_OVER, &state, 0).err();
+        assert_eq!(refused, Some(StateError::Architecture("z80".into())));
+    }
+}

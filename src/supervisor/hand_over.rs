@@ -1,0 +1,306 @@
+//! A host that replaces itself by another program, and keeps its processes.
+//!
+//! [`Supervisor::hand_over`] calls execve(2): the process stays the same, with its PID and its children, and another
+//! program runs in it, usually a newer version of the host. No process is stopped, and nothing is lost: exit statuses,
+//! deadlines, counters, run numbers, histories, events that were not fetched, messages that were not read, and pipes
+//! that were not taken are all handed over. The other program receives them with [`HandOver::receive`], describes its
+//! groups again, and goes on with [`Builder::take_over`].
+//!
+//! ```no_run
+//! use std::env;
+//! use std::path::Path;
+//!
+//! use pidherd::supervisor::{HandOver, Undescribed};
+//! use pidherd::{Command, GroupSpec, Supervisor};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let groups = vec![GroupSpec::new("web", Command::new("/usr/bin/web")).instances(3)];
+//! let mut supervisor = match HandOver::receive()? {
+//!     Some(handed_over) => Supervisor::builder().take_over(handed_over, groups, Undescribed::Stop)?.supervisor,
+//!     None => {
+//!         let mut supervisor = Supervisor::new()?;
+//!         for group in groups {
+//!             let group = supervisor.add(group)?;
+//!             supervisor.start(group)?;
+//!         }
+//!         supervisor
+//!     }
+//! };
+//! // Later, when a new version of the host is installed. It does not return, except with an error.
+//! let error = supervisor.hand_over(Path::new("/usr/bin/host"), env::args_os().skip(1));
+//! eprintln!("this version goes on: {error}");
+//! # Ok(())
+//! # }
+//! ```
+
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::{env, fmt, process};
+
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
+
+use super::calls::Supervisor;
+use super::format::{self, StateError};
+use crate::codec::{Reader, Stored};
+use crate::engine::image::Image;
+use crate::errno::Reason;
+use crate::linux::image::{Descriptors, LinuxImage};
+use crate::owner::OtherProcess;
+use crate::sys::exec::{exec, set_close_on_exec, take_inherited};
+
+/// The environment variable that names the descriptor of a handed-over state: the PID of the process, a colon, and the
+/// number. Commands do not inherit it.
+pub(crate) const VARIABLE: &str = "PIDHERD_HAND_OVER";
+
+/// The seals of the memory file with the state. Only the library makes such a file.
+const SEALS: SealFlags = SealFlags::SEAL
+    .union(SealFlags::SHRINK)
+    .union(SealFlags::GROW)
+    .union(SealFlags::WRITE);
+
+/// Why a program did not take the place of this one. The supervisor goes on as if nothing had happened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandOverError {
+    /// A path or an argument contains a NUL byte.
+    #[error("cannot hand over to {0:?}: a path or an argument contains a NUL byte")]
+    Nul(PathBuf),
+    /// The state could not be stored, or its descriptors could not be kept open: ENOMEM, EMFILE, ENFILE.
+    #[error("cannot hand over to {program:?}: the state cannot be stored: {}", Reason(.source))]
+    Store {
+        /// The other program.
+        program: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The other program cannot be executed, for a reason of execve(2): ENOENT, EACCES, ENOEXEC, E2BIG and others.
+    #[error("cannot hand over to {program:?}: execve: {}", Reason(.source))]
+    Exec {
+        /// The other program.
+        program: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The supervisor belongs to another process.
+    #[error(transparent)]
+    OtherProcess(#[from] OtherProcess),
+}
+
+/// Why a handed-over state was not received.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReceiveError {
+    /// The environment variable has no meaning, or its descriptor is not that of a state.
+    #[error("{VARIABLE} does not name a handed-over state")]
+    NoState,
+    /// The state cannot be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A descriptor of the state is not open.
+    #[error("descriptor {0} of the handed-over state is not open")]
+    Descriptor(RawFd),
+    /// Reading the state failed.
+    #[error("the handed-over state cannot be read: {}", Reason(.0))]
+    Io(#[from] io::Error),
+}
+
+/// The state of a supervisor, and its descriptors, from the program that ran in this process before.
+///
+/// Dropping it closes the descriptors. The processes live on without a supervisor, as children of this process; those
+/// with [`Lifetime::Bound`](crate::Lifetime::Bound) end.
+pub struct HandOver {
+    state: Vec<u8>,
+    pub(super) descriptors: Descriptors,
+}
+
+impl HandOver {
+    /// Receives what [`Supervisor::hand_over`] left for this program; `None` if it left nothing. Call it once, early,
+    /// and before other code could take the descriptors for its own.
+    ///
+    /// # Errors
+    /// A [`ReceiveError`]. Nothing is closed then, and no process is touched.
+    pub fn receive() -> Result<Option<HandOver>, ReceiveError> {
+        let Some(number) = env::var_os(VARIABLE) else {
+            return Ok(None);
+        };
+        let (pid, number) = parse(&number).ok_or(ReceiveError::NoState)?;
+        // A child of the other program may have inherited the variable.
+        if pid != process::id() {
+            return Ok(None);
+        }
+        let Some(fd) = take_inherited(number) else {
+            return Ok(None);
+        };
+        match read_state(&fd) {
+            Ok((state, numbers)) => {
+                let mut descriptors = Descriptors::new();
+                for number in numbers {
+                    let Some(fd) = take_inherited(number) else {
+                        descriptors.into_values().for_each(leave_open);
+                        leave_open(fd);
+                        return Err(ReceiveError::Descriptor(number));
+                    };
+                    descriptors.insert(number, fd);
+                }
+                Ok(Some(HandOver { state, descriptors }))
+            }
+            Err(error) => {
+                leave_open(fd);
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) fn images(&self, home: u32) -> Result<(LinuxImage, Image), StateError> {
+        let mut reader = format::read(format::HAND_OVER, &self.state, home)?;
+        images(&mut reader)
+    }
+}
+
+impl fmt::Debug for HandOver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandOver")
+            .field("descriptors", &self.descriptors.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn images(reader: &mut Reader<'_>) -> Result<(LinuxImage, Image), StateError> {
+    let images = (LinuxImage::get(reader)?, Image::get(reader)?);
+    reader.end()?;
+    Ok(images)
+}
+
+fn parse(text: &OsStr) -> Option<(u32, RawFd)> {
+    let (pid, number) = text.to_str()?.split_once(':')?;
+    Some((
+        pid.parse().ok()?,
+        number.parse().ok().filter(|&number: &RawFd| number >= 0)?,
+    ))
+}
+
+/// The state in a memory file, and the numbers of its descriptors.
+fn read_state(fd: &OwnedFd) -> Result<(Vec<u8>, Vec<RawFd>), ReceiveError> {
+    if !fcntl_get_seals(fd).is_ok_and(|seals| seals == SEALS) {
+        return Err(ReceiveError::NoState);
+    }
+    let mut file = File::from(fd.try_clone()?);
+    let mut state = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut state)?;
+    let mut reader = format::read(format::HAND_OVER, &state, 0)?;
+    let (linux, _) = images(&mut reader)?;
+    Ok((state, linux.descriptors()))
+}
+
+/// Gives a descriptor back to whoever inherits it, as it was.
+fn leave_open(fd: OwnedFd) {
+    use std::os::fd::IntoRawFd;
+    // The number stays open, as it was before this program looked at it.
+    let _for_the_next = set_close_on_exec(fd.into_raw_fd(), false);
+}
+
+impl Supervisor {
+    /// Replaces the host by another program, which goes on with this supervisor. Returns only if that fails.
+    ///
+    /// `program` is a path, as for execve(2); it is not searched for in `PATH`. It gets its own path as the first
+    /// argument, then `arguments`, and the environment of the host. All descriptors of the supervisor stay open in it.
+    ///
+    /// All other threads end. The signal mask stays as it is in the calling thread, and so do pending signals: a host
+    /// that reads signals from a [`SignalFd`](crate::SignalFd) loses none if the other program makes its own with the
+    /// same signals. What else is the host's own is not handed over: pipes that it has taken, children that it started
+    /// without the supervisor, and descriptors that are close-on-exec.
+    ///
+    /// It takes as long as execve(2) and some microseconds for each instance. It does not wait for spawns in flight:
+    /// the other program learns what became of them. The errno of one that fails after the hand-over is known, and its
+    /// step is reported as [`SpawnStep::Exec`](crate::SpawnStep::Exec).
+    ///
+    /// While it runs, a process that another thread starts can inherit the supervisor's descriptors.
+    pub fn hand_over<A: AsRef<OsStr>>(
+        &mut self,
+        program: impl AsRef<Path>,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> HandOverError {
+        let program = program.as_ref();
+        match self.try_hand_over(
+            program,
+            arguments.into_iter().map(|argument| argument.as_ref().to_owned()),
+        ) {
+            Ok(source) => HandOverError::Exec {
+                program: program.to_owned(),
+                source,
+            },
+            Err(error) => error,
+        }
+    }
+
+    /// Returns the reason why execve failed.
+    fn try_hand_over(
+        &mut self,
+        program: &Path,
+        arguments: impl Iterator<Item = OsString>,
+    ) -> Result<io::Error, HandOverError> {
+        self.driver.kernel.owner.check()?;
+        let nul = |_| HandOverError::Nul(program.to_owned());
+        let text = |text: &OsStr| CString::new(text.as_bytes()).map_err(nul);
+        let path = text(program.as_os_str())?;
+        let arguments = [Ok(path.clone())]
+            .into_iter()
+            .chain(arguments.map(|argument| text(&argument)));
+        let arguments = arguments.collect::<Result<Vec<_>, _>>()?;
+        let failed = |source| HandOverError::Store {
+            program: program.to_owned(),
+            source,
+        };
+        let (file, numbers) = self.store().map_err(failed)?;
+        let others = env::vars_os().filter(|(key, _)| key != VARIABLE);
+        let others = others.map(|(key, value)| [key.as_bytes(), b"=", value.as_bytes()].concat());
+        let own = format!("{VARIABLE}={}:{}", process::id(), file.as_raw_fd()).into_bytes();
+        let environment = others.chain([own]).map(CString::new);
+        let environment = environment
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|_| HandOverError::Nul(program.to_owned()))?;
+        let mut opened = Vec::with_capacity(numbers.len());
+        let mut result = Ok(());
+        for number in numbers {
+            result = set_close_on_exec(number, false);
+            if result.is_err() {
+                break;
+            }
+            opened.push(number);
+        }
+        let error = result.map(|()| exec(&path, &arguments, &environment));
+        for number in opened {
+            // The descriptor is open, so this cannot fail.
+            let _open = set_close_on_exec(number, true);
+        }
+        error.map_err(failed)
+    }
+
+    /// Stores the state in a memory file. Returns the numbers of all descriptors that must stay open, the file's too.
+    fn store(&self) -> io::Result<(OwnedFd, Vec<RawFd>)> {
+        let pipes = |slot| {
+            let id = self.driver.instances.id_at(slot)?;
+            self.driver.instances.get(id)?.pipes.as_ref()
+        };
+        let linux = self.driver.kernel.image(pipes);
+        let image = self.driver.image();
+        let state = format::write(format::HAND_OVER, |to| {
+            linux.put(to);
+            image.put(to);
+        });
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let mut file = File::from(crate::sys::descriptors::above_standard(memfd_create(
+            "pidherd", flags,
+        )?)?);
+        file.write_all(&state)?;
+        fcntl_add_seals(&file, SEALS)?;
+        let mut numbers = linux.descriptors();
+        numbers.push(file.as_fd().as_raw_fd());
+        Ok((file.into(), numbers))
+    }
+}
