@@ -220,7 +220,8 @@ impl<const N: usize> Stored for [u64; N] {
     }
 }
 
-fn put_text(text: &[u8], to: &mut Writer<'_>) {
+/// Writes a text.
+pub(crate) fn put_text(text: &[u8], to: &mut Writer<'_>) {
     u32::try_from(text.len()).unwrap_or(u32::MAX).put(to);
     to.raw(text);
 }

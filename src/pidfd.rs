@@ -22,6 +22,7 @@ use crate::poll::{is_ready, wait_for};
 use crate::procfs;
 use crate::signal::Signal;
 use crate::sys::descriptors::above_standard;
+use crate::sys::mapping::ExitCell;
 use crate::sys::process;
 use crate::sys::wait::{self, Remembered, Wait};
 
@@ -243,13 +244,18 @@ impl PidFd {
 
     /// Requests the status once, without a wait.
     pub(crate) fn look(&self, how: Wait) -> io::Result<Look> {
-        let waited = wait::wait(self.as_fd(), how);
+        self.look_into(how, None)
+    }
+
+    /// The same. The kernel stores the status in the cell as well, if there is one.
+    pub(crate) fn look_into(&self, how: Wait, cell: Option<&ExitCell>) -> io::Result<Look> {
+        let waited = wait::wait_into(self.as_fd(), how, cell);
         if !matches!(waited, Ok(Some(_))) && !is_ready(self, PollFlags::IN)? {
             return Ok(Look::Alive);
         }
         // The process can end between the two calls.
         let waited = match waited {
-            Ok(None) => wait::wait(self.as_fd(), how),
+            Ok(None) => wait::wait_into(self.as_fd(), how, cell),
             waited => waited,
         };
         match waited {

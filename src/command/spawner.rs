@@ -29,6 +29,7 @@ use crate::pidfd::PidFd;
 use crate::poll::{is_ready, wait_for};
 use crate::procfs;
 use crate::sys::guarded::{Abandon, Guarded};
+use crate::sys::mapping::BirthCell;
 use crate::sys::nr::CGROUP2_SUPER_MAGIC;
 use crate::sys::process::{KeepDumpable, core_dump_ends_sharers, has_close_range};
 use crate::sys::spawn::clone::{CloneRequest, Cloned, Method, clone_child};
@@ -60,6 +61,8 @@ pub struct Spawner {
     forbids_dumps: bool,
     /// The script of a launch that is not used.
     nothing: Arc<Script>,
+    /// The place for the PID of the next children.
+    birth: Option<BirthCell>,
     #[cfg(test)]
     pub(super) last_table: Option<FdTable>,
 }
@@ -169,6 +172,7 @@ impl Spawner {
             binds_unprivileged: false,
             forbids_dumps: core_dump_ends_sharers(),
             nothing: Arc::default(),
+            birth: None,
             #[cfg(test)]
             last_table: None,
         })
@@ -189,6 +193,12 @@ impl Spawner {
     /// The step that failed, and its errno.
     pub fn spawn(&mut self, program: &Program) -> Result<Child, SpawnError> {
         self.spawn_in(program, None)
+    }
+
+    /// Sets the place where the kernel writes the PIDs of the next children before they run. Without clone3 it writes
+    /// none.
+    pub(crate) fn set_birth(&mut self, birth: Option<BirthCell>) {
+        self.birth = birth;
     }
 
     /// Like [`spawn`](Spawner::spawn), in this cgroup instead of the one in the command.
@@ -516,6 +526,7 @@ impl Spawner {
                 cgroup,
                 in_flight,
                 bound: program.is_bound.then_some(is_unprivileged),
+                birth: self.birth.as_ref(),
                 pauses: if in_flight && method != Method::Clone {
                     PAUSES_IN_FLIGHT
                 } else {

@@ -51,6 +51,9 @@ impl<K: Kernel> Engine<K> {
             self.notify_pids.insert(pid, id);
         }
         self.apply_input(id, Input::Adopted(pid));
+        if let Some(instance) = self.instances.get(id) {
+            self.kernel.note_adopted(id.index(), instance.life.runs(), pid);
+        }
     }
 
     /// The kernel no longer watches the process of this instance, which lives on.

@@ -33,6 +33,7 @@ impl<K: Kernel> Engine<K> {
         let id = self.groups.insert(Group::new(spec, shared));
         self.create_instances(id, own);
         self.set_target(id, instances);
+        self.must_save = true;
         Ok(id)
     }
 
@@ -45,6 +46,7 @@ impl<K: Kernel> Engine<K> {
             members.retain(|&id| !self.is_retiring(id));
         }
         self.set_wanted(target, if request.wants_up() { Wanted::Up } else { Wanted::Down });
+        self.save_if_changed();
         Ok(self.submit_all(&members, request))
     }
 
@@ -289,9 +291,15 @@ impl<K: Kernel> Engine<K> {
     /// Sets whether instances that are added later are started. A request for a single instance does not change this.
     fn set_wanted(&mut self, target: Target, wanted: Wanted) {
         match target {
-            Target::All => self.groups.values_mut().for_each(|group| group.wanted = wanted),
+            Target::All => {
+                for group in self.groups.values_mut() {
+                    self.must_save |= group.wanted != wanted;
+                    group.wanted = wanted;
+                }
+            }
             Target::Group(id) => {
                 if let Some(group) = self.groups.get_mut(id) {
+                    self.must_save |= group.wanted != wanted;
                     group.wanted = wanted;
                 }
             }
@@ -348,6 +356,7 @@ impl<K: Kernel> Engine<K> {
         let scaling = group.roster.scaling(target);
         let made = self.create_instances(id, missing);
         self.set_target(id, target);
+        self.save_before_starts();
         let mut outcome = self.submit_all(&scaling.leaving, Request::Stop);
         if wanted == Wanted::Up {
             let coming: Vec<_> = scaling.recalled.into_iter().chain(made).collect();
@@ -430,7 +439,7 @@ impl<K: Kernel> Engine<K> {
         numbers: impl IntoIterator<Item = u32>,
     ) -> Result<Programs, SpecError> {
         let each = spec.has_one_each();
-        let compile = |number| spec.compile(number, self.socket.as_deref());
+        let compile = |number| spec.compile(number, self.socket.as_deref(), self.mark.as_deref());
         let shared = if each { None } else { Some(compile(0)?) };
         let own = |number| Ok((number, if each { Some(compile(number)?) } else { None }));
         Ok((shared, numbers.into_iter().map(own).collect::<Result<_, SpecError>>()?))

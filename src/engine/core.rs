@@ -64,6 +64,10 @@ pub(crate) struct Engine<K: Kernel> {
     /// The seed for the jitter of the next instance.
     pub(crate) seed: u64,
     pub(crate) closing: bool,
+    /// Whether the groups have changed since the base was stored.
+    pub(crate) must_save: bool,
+    /// The mark in the environment of all processes, if the state is stored.
+    pub(crate) mark: Option<OsString>,
     /// The number of remembered runs per instance.
     pub(crate) kept_runs: usize,
     /// The notify socket's address, if there is one.
@@ -109,6 +113,8 @@ impl<K: Kernel> Engine<K> {
             alive: 0,
             seed,
             closing: false,
+            must_save: false,
+            mark: None,
             kept_runs: KEPT_RUNS,
             socket: None,
             queue: 1,
@@ -133,6 +139,7 @@ impl<K: Kernel> Engine<K> {
     /// Ends a call: arms the timer for the next deadline, or for the past if work is left. `asked` is the answer to a
     /// call of the host's loop; it is `None` for a command.
     pub(crate) fn settle(&mut self, asked: Option<Progress>) -> io::Result<()> {
+        self.save()?;
         let has_news = self.events.announce(self.is_down(), asked);
         if std::mem::take(&mut self.wakes_anew) {
             // Arming the timer again makes a new edge, which an edge-triggered host needs.
@@ -252,6 +259,10 @@ impl<K: Kernel> Engine<K> {
         let instance = self.instances.get_mut(id)?;
         let before = std::mem::replace(&mut instance.pending, request);
         let was_held = std::mem::replace(&mut instance.is_held, is_held);
+        if self.kernel.keeps_state() {
+            let instance: &Instance = instance;
+            self.kernel.record(id.index(), &|to| instance.put_record(to));
+        }
         let count = |request: Option<Request>| usize::from(request.is_some());
         self.pending = (self.pending + count(request)).saturating_sub(count(before));
         self.held = (self.held + usize::from(is_held)).saturating_sub(usize::from(was_held));
@@ -390,6 +401,11 @@ impl<K: Kernel> Engine<K> {
             let before = *instance.life.state();
             let reaction = instance.life.handle(&group.policy, input, self.now);
             let after = *instance.life.state();
+            if self.kernel.keeps_state() {
+                // Before anything is carried out, so that the next host knows what this one was about to do.
+                let instance: &Instance = instance;
+                self.kernel.record(id.index(), &|to| instance.put_record(to));
+            }
             let counts = |state: State| [state.name().is_alive(), is_unspawned(&state)].map(usize::from);
             let ([alive, unspawned], [was_alive, was_unspawned]) = (counts(after), counts(before));
             self.alive = (self.alive + alive).saturating_sub(was_alive);
@@ -524,6 +540,7 @@ impl<K: Kernel> Engine<K> {
         let Some(program) = instance.program.as_ref().or(shared) else {
             return nothing;
         };
+        self.kernel.begin_birth(id.index(), instance.life.runs());
         let spawned = self.kernel.spawn(id.index(), program, &instance.context);
         // A spawn takes time, which must not count against the instances that wait.
         self.now = self.kernel.now();
@@ -673,6 +690,8 @@ impl<K: Kernel> Engine<K> {
             return;
         };
         self.deadlines.clear(id.index());
+        // An empty slot has an empty record.
+        self.kernel.record(id.index(), &|_| ());
         let Some(group) = self.groups.get_mut(instance.group) else {
             return;
         };
@@ -691,6 +710,7 @@ impl<K: Kernel> Engine<K> {
             .is_some_and(|group| group.leaving && group.roster.is_empty())
         {
             if let Some(group) = self.groups.remove(id) {
+                self.must_save = true;
                 self.events.push(Event::GroupRemoved {
                     group: id,
                     name: group.name,

@@ -17,7 +17,7 @@ use super::kernel::Kernel;
 use super::request::Request;
 use super::run::History;
 use super::spec::GroupSpec;
-use crate::codec::stored;
+use crate::codec::{Damaged, Reader, Stored, Writer, stored};
 use crate::command::{Command, Program};
 use crate::exit::{ExitRecord, Pid};
 use crate::group::{Roll, Roster};
@@ -27,17 +27,17 @@ use crate::time::Instant;
 /// The state of an engine.
 #[derive(Clone)]
 pub(crate) struct Image {
-    seed: u64,
-    closing: bool,
+    pub(super) seed: u64,
+    pub(super) closing: bool,
     is_spawns_turn: bool,
-    groups: Vec<Place<GroupImage>>,
+    pub(super) groups: Vec<Place<GroupImage>>,
     pub(crate) instances: Vec<Place<InstanceImage>>,
     /// The instances with a pending request, in order.
     waiting: VecDeque<InstanceId>,
     /// The instances with a spawn that waits, in order, and since when.
     spawns: VecDeque<(InstanceId, Instant)>,
     /// The events that were not fetched.
-    events: VecDeque<Event>,
+    pub(super) events: VecDeque<Event>,
     dropped: u64,
 }
 
@@ -55,13 +55,13 @@ stored!(struct Image {
 
 /// The state of a group, without its commands.
 #[derive(Clone)]
-struct GroupImage {
-    name: Arc<str>,
+pub(super) struct GroupImage {
+    pub(super) name: Arc<str>,
     policy: Policy,
     wanted: Wanted,
     leaving: bool,
-    target: u32,
-    roll: Option<(Roll<InstanceId>, u32)>,
+    pub(super) target: u32,
+    pub(super) roll: Option<(Roll<InstanceId>, u32)>,
 }
 
 stored!(struct GroupImage { name, policy, wanted, leaving, target, roll });
@@ -69,16 +69,16 @@ stored!(struct GroupImage { name, policy, wanted, leaving, target, roll });
 /// The state of an instance.
 #[derive(Clone)]
 pub(crate) struct InstanceImage {
-    group: GroupId,
-    number: u32,
+    pub(super) group: GroupId,
+    pub(super) number: u32,
     pub(crate) life: Lifecycle,
     pub(crate) process: Option<Pid>,
     /// Whether messages of its process are accepted.
-    is_heard: bool,
-    status_text: Option<Arc<str>>,
-    pending: Option<Request>,
-    start: Option<(Transition, Option<ExitRecord>)>,
-    history: History,
+    pub(super) is_heard: bool,
+    pub(super) status_text: Option<Arc<str>>,
+    pub(super) pending: Option<Request>,
+    pub(super) start: Option<(Transition, Option<ExitRecord>)>,
+    pub(super) history: History,
 }
 
 stored!(struct InstanceImage {
@@ -135,6 +135,13 @@ impl Image {
                 let pid = instance.life.state().pid();
                 has_group && has_number && has_process && instance.process == pid
             })
+    }
+
+    /// The same image with ids for the arenas with this number.
+    pub(crate) fn at_home(&self, home: u32) -> Result<Image, Damaged> {
+        let mut bytes = Vec::new();
+        self.put(&mut Writer::new(&mut bytes));
+        Image::get(&mut Reader::new(&bytes, home))
     }
 
     /// The number of the highest member of each group, plus one.

@@ -13,7 +13,7 @@ use super::context::SpawnContext;
 use super::ids::InstanceId;
 use crate::cgroup::CgroupUsage;
 use crate::child::Pipes;
-use crate::codec::stored;
+use crate::codec::{Writer, stored};
 use crate::command::{Program, SpawnError};
 use crate::exit::{ExitRecord, Pid};
 use crate::fdset::Token;
@@ -103,6 +103,30 @@ pub(crate) trait Kernel {
 
     /// Whether the processes are children of the calling process. They are not in a copy that fork(2) made.
     fn is_ours(&self) -> bool;
+
+    // The state that outlives the host. By default none is kept.
+
+    /// Whether the state is stored.
+    fn keeps_state(&self) -> bool {
+        false
+    }
+
+    /// Stores the record of a slot. `put` writes it.
+    fn record(&mut self, _slot: u32, _put: &dyn Fn(&mut Writer<'_>)) {}
+
+    /// Stores the base and the records of all slots. No record gets longer than `longest` before the next call.
+    ///
+    /// # Errors
+    /// There is no room. What was stored before is still there.
+    fn save(&mut self, _base: &[u8], _records: &[Vec<u8>], _longest: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// A slot's instance has got a process that was made elsewhere.
+    fn note_adopted(&mut self, _slot: u32, _run: u64, _pid: Pid) {}
+
+    /// A process is about to be spawned for this run of a slot's instance.
+    fn begin_birth(&mut self, _slot: u32, _run: u64) {}
 }
 
 /// Anything that reaches the engine from outside.

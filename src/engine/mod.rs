@@ -16,6 +16,7 @@ pub(crate) mod image;
 pub(crate) mod instance;
 pub(crate) mod kernel;
 pub(crate) mod progress;
+pub(crate) mod record;
 pub(crate) mod reports;
 pub(crate) mod request;
 pub(crate) mod rolling;

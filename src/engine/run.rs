@@ -163,6 +163,24 @@ impl History {
         self.over = None;
     }
 
+    /// The facts about the current run that a record contains.
+    pub(crate) fn put_current(&self, to: &mut Writer<'_>) {
+        self.started_at.put(to);
+        self.start.put(to);
+        self.last_exit.put(to);
+        self.over.put(to);
+    }
+
+    /// A history that goes on with these facts. It contains no run that is over.
+    pub(crate) fn get_current(from: &mut Reader<'_>) -> Result<History, Damaged> {
+        let mut history = History::new(0);
+        history.started_at = Stored::get(from)?;
+        history.start = Stored::get(from)?;
+        history.last_exit = Stored::get(from)?;
+        history.over = Stored::get(from)?;
+        Ok(history)
+    }
+
     /// The process of the current run was reaped.
     pub(crate) const fn exited(&mut self, record: ExitRecord) {
         self.exit = Some(record);

@@ -49,6 +49,9 @@ pub struct GroupSpec {
     pub(crate) notify: NotifyAccess,
 }
 
+/// The environment variable with the mark of the host's state file. It proves that a process belongs to that host.
+pub(crate) const MARK: &str = "PIDHERD_STATE";
+
 /// How instances can notify the supervisor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NotifyAccess {
@@ -242,7 +245,10 @@ impl GroupSpec {
         matches!(self.commands, Commands::Each(_))
     }
 
-    fn with_notify(&self, mut command: Command, socket: Option<&OsStr>) -> Command {
+    fn with_notify(&self, mut command: Command, socket: Option<&OsStr>, mark: Option<&OsStr>) -> Command {
+        if let Some(mark) = mark {
+            command = command.env(MARK, mark);
+        }
         if let Some(number) = self.notify.ready_fd {
             command = command.fd(number, Stdio::piped());
         }
@@ -279,9 +285,23 @@ impl GroupSpec {
     /// The program of one instance, checked against the policy.
     ///
     /// `socket` is the address of the supervisor's notify socket, if there is one.
-    pub(crate) fn compile(&self, number: u32, socket: Option<&OsStr>) -> Result<Program, SpecError> {
+    /// The length of the longest text of an instance in the state file: the path of its cgroup, and the group's name.
+    pub(crate) fn longest_text(&self) -> usize {
+        let directory = self
+            .cgroup
+            .as_ref()
+            .map_or(0, |directory| directory.path().as_os_str().len());
+        directory + 2 * self.name.len() + 64
+    }
+
+    pub(crate) fn compile(
+        &self,
+        number: u32,
+        socket: Option<&OsStr>,
+        mark: Option<&OsStr>,
+    ) -> Result<Program, SpecError> {
         let command = self.command(number).or_own_process_group();
-        let command = self.with_notify(command, socket);
+        let command = self.with_notify(command, socket, mark);
         let program = command
             .compile()
             .map_err(|error| SpecError::Command { number, error })?;

@@ -35,6 +35,13 @@ impl Lifecycle {
         self
     }
 
+    /// An upper limit for the length of its encoding under this policy.
+    pub(crate) fn longest_encoding(&self, policy: &Policy) -> usize {
+        /// More than everything but the crashes takes.
+        const FIXED: usize = 192;
+        FIXED + 8 * self.counters.room(policy)
+    }
+
     /// Whether the process is starting and must still report its readiness to count as running.
     #[must_use]
     pub const fn awaits_readiness(&self, policy: &Policy) -> bool {

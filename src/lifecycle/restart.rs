@@ -36,6 +36,14 @@ impl Counters {
         counters
     }
 
+    /// How many crashes may be in the window at a time.
+    pub(super) fn room(&self, policy: &Policy) -> usize {
+        let budget = policy
+            .crash_budget
+            .map_or(0, |budget| budget.max.min(CrashBudget::LIMIT));
+        usize::from(budget).max(self.crashes.len())
+    }
+
     /// Reserves memory for the crashes that the policy allows.
     pub(super) fn reserve(&mut self, policy: &Policy) {
         let budget = policy

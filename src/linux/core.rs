@@ -2,7 +2,7 @@
 //! notify socket, and orphans.
 
 use std::collections::{HashMap, VecDeque};
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -12,11 +12,13 @@ use rustix::io::Errno;
 
 use super::orphans::Orphans;
 use super::run_cgroup::{RunCgroup, RunCgroups};
+use super::state_file::StateFile;
 use super::watched::{Watch, Watched, group_is_alive, is_errno, keeps_number, send, wait_for_end};
 use crate::cgroup::{CgroupError, CgroupUsage};
 use crate::child::Pipes;
+use crate::codec::{Stored, Writer};
 use crate::command::error::Subject;
-use crate::command::{Flown, InFlight, Program, SpawnError, SpawnStep, Spawner};
+use crate::command::{InFlight, Program, SpawnError, SpawnStep, Spawner};
 use crate::deadlines::Deadlines;
 use crate::engine::context::SpawnContext;
 use crate::engine::ids::InstanceId;
@@ -39,7 +41,7 @@ use crate::timerfd::{Clock, TimerFd};
 pub(crate) struct Linux {
     pub(crate) owner: Owner,
     pub(crate) fds: FdSet,
-    spawner: Spawner,
+    pub(super) spawner: Spawner,
     pub(super) clock: Clock,
     timer: TimerFd,
     timer_token: Token,
@@ -59,6 +61,8 @@ pub(crate) struct Linux {
     /// The number of processes in flight, and its maximum.
     pub(super) in_flight: usize,
     pub(crate) most_in_flight: usize,
+    /// Where the state is stored, if it is.
+    pub(crate) state: Option<StateFile>,
 }
 
 /// The kind of an entry of the set.
@@ -101,6 +105,7 @@ impl Linux {
             processes: Vec::new(),
             in_flight: 0,
             most_in_flight: SPAWNS_IN_FLIGHT,
+            state: None,
         })
     }
 
@@ -127,6 +132,19 @@ impl Linux {
             self.notify = Some((socket, token));
         }
         Ok(())
+    }
+
+    /// Makes the notify socket with the address of one that is gone. If another process has that address, it is made as
+    /// by [`Linux::listen`].
+    pub(crate) fn listen_again(&mut self, address: &OsStr, path: Option<&Path>) -> io::Result<()> {
+        match NotifySocket::again(address) {
+            Ok(socket) => {
+                let token = self.fds.add(socket.as_fd(), Interest::READ)?;
+                self.notify = Some((socket, token));
+                Ok(())
+            }
+            Err(_) => self.listen(path),
+        }
     }
 
     pub(crate) fn socket(&self) -> Option<&NotifySocket> {
@@ -246,27 +264,11 @@ impl Linux {
         }
     }
 
-    /// Spawns the process: in flight if the host allows that, and otherwise with a wait for its execve.
-    fn make(
-        &mut self,
-        program: &Program,
-        cgroup: Option<BorrowedFd<'_>>,
-    ) -> Result<(PidFd, Pipes, Option<InFlight>), SpawnError> {
-        if self.most_in_flight == 0 {
-            let (pidfd, pipes) = self.spawner.spawn_in(program, cgroup)?.into_parts();
-            return Ok((pidfd, pipes, None));
-        }
-        let spawning = self.spawner.begin_in(program, cgroup)?;
-        let was_waited_for = spawning.was_waited_for();
-        let (pidfd, pipes, in_flight) = spawning.into_parts();
-        if !was_waited_for {
-            return Ok((pidfd, pipes, Some(in_flight)));
-        }
-        match self.spawner.look(in_flight, &pidfd) {
-            Flown::Not(in_flight) => Ok((pidfd, pipes, Some(in_flight))),
-            Flown::Failed(error) => Err(error),
-            // The end of a killed child is reported like any other.
-            Flown::Executed | Flown::Killed => Ok((pidfd, pipes, None)),
+    /// Notes when a process was made, if its state is stored.
+    fn note_birth(&mut self, slot: u32, made: &Result<(PidFd, Pipes, Option<InFlight>), SpawnError>) {
+        if let (Some(state), Ok((pidfd, ..))) = (&self.state, made) {
+            state.end_birth(slot, pidfd.pid());
+            self.spawner.set_birth(None);
         }
     }
 
@@ -347,7 +349,9 @@ impl Linux {
     /// Looks whether a process has ended. If its status is not available yet, the process is taken out of the set,
     /// where its descriptor would stay readable, and looked at again later.
     fn look(&mut self, process: &mut Watched, how: Wait) -> io::Result<Option<ExitRecord>> {
-        let looked = process.pidfd.look(how);
+        let state = self.state.as_ref().filter(|_| how == Wait::Reap);
+        let cell = state.and_then(|state| state.exit_cell(process.slot));
+        let looked = process.pidfd.look_into(how, cell.as_ref());
         if let Ok(Look::Ended(record)) = looked {
             return Ok(Some(record));
         }
@@ -386,11 +390,6 @@ impl Linux {
         }
     }
 
-    /// When a spawn in flight is looked at next.
-    fn set_flight_look(&mut self, slot: u32, in_flight: &InFlight) {
-        self.looks.set(slot, next_look(self.clock.now(), in_flight.age()));
-    }
-
     /// Finds out what happened to a process: its readiness first, then its end, then the end of its cgroup.
     fn see(&mut self, process: &mut Watched, hold: bool) -> io::Result<Collected> {
         if let Some(seen) = self.see_flight(process) {
@@ -414,67 +413,6 @@ impl Linux {
         }
     }
 
-    /// Finds out what happened to a spawn in flight. `None` if the process is not in flight, or no longer is and may
-    /// have more to report.
-    fn see_flight(&mut self, process: &mut Watched) -> Option<Collected> {
-        if let Some((began, program)) = process.inherited_flight.take() {
-            return self.see_inherited_flight(process, began, program);
-        }
-        let in_flight = process.in_flight.take()?;
-        let flown = self.spawner.look(in_flight, &process.pidfd);
-        if let Flown::Not(in_flight) = flown {
-            let is_held = in_flight.has_failed() && matches!(process.pidfd.look(Wait::Peek), Ok(Look::Held));
-            // The child has ended, and a tracer holds its status. Its descriptor would stay readable in the set.
-            if is_held && matches!(process.watch, Watch::Alive(_)) && self.take_out(process).is_ok() {
-                process.watch = Watch::Late(0);
-            }
-            process.in_flight = Some(in_flight);
-            return Some(Collected::Nothing);
-        }
-        self.in_flight = self.in_flight.saturating_sub(1);
-        match flown {
-            Flown::Executed => Some(Collected::Executed),
-            Flown::Failed(error) => {
-                process.watch = match process.watch {
-                    Watch::Alive(token) | Watch::Reaped(token) => Watch::Reaped(token),
-                    Watch::Late(_) | Watch::Group | Watch::Zombie => Watch::Group,
-                };
-                Some(Collected::SpawnFailed(error))
-            }
-            // The end is reported like any other. The lifecycle has not got `Input::Executed`, so it counts as a failed
-            // start.
-            Flown::Killed | Flown::Not(_) => None,
-        }
-    }
-
-    /// Finds out the same about a spawn that the program before this one began. Its memory is gone with that program, so
-    /// `/proc` tells whether the child has executed its program. A child that fails ends with the errno as its exit code.
-    fn see_inherited_flight(&mut self, process: &mut Watched, began: Instant, program: OsString) -> Option<Collected> {
-        let pid = process.pidfd.pid();
-        let looked = process.pidfd.look(Wait::Peek);
-        let has_never_executed = procfs::has_never_executed(pid);
-        if has_never_executed && !matches!(looked, Ok(Look::Ended(_))) {
-            process.inherited_flight = Some((began, program));
-            return Some(Collected::Nothing);
-        }
-        self.in_flight = self.in_flight.saturating_sub(1);
-        match looked {
-            Ok(Look::Ended(record)) if has_never_executed => {
-                let errno = record.exit.code().filter(|&errno| errno != 0)?;
-                process.pidfd.reap().ok()?;
-                process.watch = match process.watch {
-                    Watch::Alive(token) | Watch::Reaped(token) => Watch::Reaped(token),
-                    Watch::Late(_) | Watch::Group | Watch::Zombie => Watch::Group,
-                };
-                let error = SpawnError::new(program, SpawnStep::Exec, errno.into(), None);
-                Some(Collected::SpawnFailed(error))
-            }
-            // The kernel reaps a bound child at once, and then nothing tells whether it has executed its program.
-            Ok(Look::Ended(record)) if record.usage.is_none() => None,
-            _ => Some(Collected::Executed),
-        }
-    }
-
     /// Reaps a process that has ended, and keeps no access to its group.
     fn reap(&mut self, process: &mut Watched) -> io::Result<Option<ExitRecord>> {
         let record = self.look(process, Wait::Reap)?;
@@ -488,7 +426,7 @@ impl Linux {
     }
 
     /// Replaces the descriptor of a process in the set by another descriptor that is not in the set.
-    fn take_out(&mut self, process: &mut Watched) -> io::Result<()> {
+    pub(super) fn take_out(&mut self, process: &mut Watched) -> io::Result<()> {
         if let Watch::Alive(token) = process.watch {
             let kept = process.pidfd.try_clone()?;
             let watched = std::mem::replace(&mut process.pidfd, kept);
@@ -543,6 +481,7 @@ impl Kernel for Linux {
             Err(error) => return Err(cgroup_failed(program, &error)),
         };
         let spawned = self.make(program, run_cgroup.as_ref().map(RunCgroup::fd));
+        self.note_birth(slot, &spawned);
         let watched = spawned.and_then(|made| self.watch(made, program));
         let watched = watched.and_then(|(pidfd, token, mut pipes, in_flight)| {
             let ready = context.ready_fd.then(|| pipes.extra.take()).flatten();
@@ -700,7 +639,42 @@ impl Kernel for Linux {
         self.retire(run_cgroup);
     }
 
+    fn keeps_state(&self) -> bool {
+        self.state.is_some()
+    }
+
+    fn record(&mut self, slot: u32, put: &dyn Fn(&mut Writer<'_>)) {
+        if let Some(state) = &mut self.state {
+            state.record(slot, put);
+        }
+    }
+
+    fn save(&mut self, base: &[u8], records: &[Vec<u8>], longest: usize) -> io::Result<()> {
+        let clock = self.clock;
+        self.state.as_mut().map_or(Ok(()), |state| {
+            let mut whole = Vec::with_capacity(base.len() + 1);
+            clock.put(&mut Writer::new(&mut whole));
+            whole.extend_from_slice(base);
+            state.save(&whole, records, longest)
+        })
+    }
+
+    fn begin_birth(&mut self, slot: u32, run: u64) {
+        if let Some(state) = &self.state {
+            self.spawner.set_birth(state.begin_birth(slot, run));
+        }
+    }
+
+    fn note_adopted(&mut self, slot: u32, run: u64, pid: Pid) {
+        if let (Some(state), Some(made_at)) = (&self.state, procfs::made_at(pid)) {
+            state.adopted(slot, run, pid, made_at);
+        }
+    }
+
     fn close(&mut self, until: Instant) {
+        if let Some(state) = &self.state {
+            state.clear();
+        }
         let clock = self.clock;
         self.run_cgroups.close(|| until.saturating_duration_since(clock.now()));
     }

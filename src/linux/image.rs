@@ -48,7 +48,7 @@ stored!(struct LinuxImage { clock, processes, socket, reports, retired, orphans,
 stored!(enum Clock { 0 = Monotonic, 1 = Boottime });
 
 /// The directory and the name of a cgroup.
-type CgroupPlace = (PathBuf, OsString);
+pub(super) type CgroupPlace = (PathBuf, OsString);
 
 /// A process of an instance.
 pub(crate) struct ProcessImage {
@@ -371,11 +371,11 @@ fn is_of(fd: &OwnedFd, process: &ProcessImage) -> io::Result<bool> {
 
 /// The directories that were opened for the cgroups of an image.
 #[derive(Default)]
-struct Directories(HashMap<PathBuf, CgroupDir>);
+pub(super) struct Directories(HashMap<PathBuf, CgroupDir>);
 
 impl Directories {
     /// The cgroup of a run; `None` if it is gone.
-    fn run_cgroup(
+    pub(super) fn run_cgroup(
         &mut self,
         (directory, name): &CgroupPlace,
     ) -> Result<Option<(RunCgroup, Arc<CgroupPath>)>, NotTaken> {

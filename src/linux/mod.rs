@@ -2,7 +2,10 @@
 
 mod adoption;
 pub(crate) mod core;
+mod flight;
+pub(crate) mod found;
 pub(crate) mod image;
 pub(crate) mod orphans;
 mod run_cgroup;
+pub(crate) mod state_file;
 mod watched;

@@ -143,6 +143,19 @@ impl NotifySocket {
         Ok(NotifySocket::with(fd, path.into(), Some(file)))
     }
 
+    /// Makes a socket with the address of one that is gone.
+    ///
+    /// # Errors
+    /// EADDRINUSE: another process has the address.
+    pub(crate) fn again(address: &OsStr) -> io::Result<NotifySocket> {
+        let Some(name) = address.as_bytes().strip_prefix(b"@") else {
+            return NotifySocket::bind(address);
+        };
+        let fd = unbound()?;
+        rustix::net::bind(&fd, &SocketAddrUnix::new_abstract_name(name)?)?;
+        Ok(NotifySocket::with(fd, address.to_owned(), None))
+    }
+
     /// Continues the socket of the program before this one (exec(2)). A file of its own is removed at the end as before.
     /// The descriptor is given back if it is not such a socket.
     pub(crate) fn inherited(fd: OwnedFd, address: OsString, counts: Counts) -> Result<NotifySocket, OwnedFd> {

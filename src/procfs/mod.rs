@@ -20,7 +20,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::iter;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{read, retry_on_intr};
@@ -91,6 +91,35 @@ pub(crate) fn has_never_executed(pid: Pid) -> bool {
 /// The same of a process that ends or has ended, and that has not been reaped; false for one that lives on.
 pub(crate) fn ends_unexecuted(pid: Pid) -> bool {
     with_stat(pid, |stat| is_exiting(stat) && was_never_executed(stat)).unwrap_or(false)
+}
+
+/// The boot time in nanoseconds (CLOCK_BOOTTIME) when a process was made, rounded down to a [`TICK`]. `None`: the process
+/// does not exist, or is not visible.
+pub(crate) fn made_at(pid: Pid) -> Option<u64> {
+    origin(pid).map(|origin| origin.started.saturating_mul(TICK))
+}
+
+/// The unit of times in /proc, in nanoseconds. The kernel uses it on all machines that Rust supports (USER_HZ).
+pub(crate) const TICK: u64 = 10_000_000;
+
+/// Whether the environment of a process contains this entry.
+///
+/// # Errors
+/// EACCES: it may not be read.
+pub(crate) fn has_in_environment(pid: Pid, entry: &[u8]) -> io::Result<bool> {
+    let environment = fs::read(format!("/proc/{pid}/environ"))?;
+    Ok(environment.split(|&byte| byte == 0).any(|own| own == entry))
+}
+
+/// Whether a process has mapped the file with this inode number and path.
+pub(crate) fn has_mapped(pid: Pid, inode: u64, path: &Path) -> io::Result<bool> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let inode = inode.to_string();
+    let path = path.to_string_lossy();
+    Ok(maps.lines().any(|line| {
+        let mut fields = line.split_ascii_whitespace().skip(4);
+        fields.next() == Some(&*inode) && line.contains(&*path)
+    }))
 }
 
 /// Applies `judge` to the beginning of the stat of a process, which contains the flags. Allocates nothing.

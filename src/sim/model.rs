@@ -158,6 +158,7 @@ impl Refusal {
             | Error::NotReleasable(_)
             | Error::Signal { .. }
             | Error::Io(_)
+            | Error::StateFile(_)
             | Error::OtherProcess => Refusal::Other,
         }
     }

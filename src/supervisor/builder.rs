@@ -23,6 +23,7 @@ pub struct Builder {
     pub(super) seed: Option<u64>,
     pub(super) notify_path: Option<PathBuf>,
     pub(super) adopt: bool,
+    pub(super) state_file: Option<PathBuf>,
 }
 
 impl Default for Builder {
@@ -37,6 +38,7 @@ impl Default for Builder {
             notify_path: None,
             seed: None,
             adopt: false,
+            state_file: None,
         }
     }
 }
@@ -136,6 +138,17 @@ impl Builder {
     #[must_use]
     pub const fn adopt_orphans(mut self, yes: bool) -> Builder {
         self.adopt = yes;
+        self
+    }
+
+    /// Keeps the state in this file, so that another host can go on after this one was killed; see
+    /// [`Builder::recover`]. The default is no file. It is made with mode 600 if it is missing. A lock that ends with
+    /// the process keeps two supervisors from using one file (flock(2)).
+    ///
+    /// Each process gets the variable `PIDHERD_STATE` in its environment, with a mark of the file.
+    #[must_use]
+    pub fn state_file(mut self, path: impl Into<PathBuf>) -> Builder {
+        self.state_file = Some(path.into());
         self
     }
 }

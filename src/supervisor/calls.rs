@@ -39,7 +39,7 @@ use crate::time::Instant;
 pub struct Supervisor {
     pub(super) driver: Engine<Linux>,
     /// The path of the notify socket; `None` for an abstract address.
-    notify_path: Option<PathBuf>,
+    pub(super) notify_path: Option<PathBuf>,
 }
 
 impl Builder {
@@ -67,10 +67,14 @@ impl Builder {
         let mut driver = Engine::new(linux, Events::new(self.events), seed);
         driver.kept_runs = self.runs;
         driver.slice = self.slice;
-        Ok(Supervisor {
+        let mut supervisor = Supervisor {
             driver,
             notify_path: self.notify_path,
-        })
+        };
+        if let Some(path) = &self.state_file {
+            supervisor.open_state(path, None).map_err(io::Error::other)?;
+        }
+        Ok(supervisor)
     }
 }
 
@@ -105,6 +109,7 @@ impl Supervisor {
             self.driver.check_new(&spec)?;
             self.listen()?;
         }
+        self.reserve_state(spec.instances, Some(&spec))?;
         self.call(|driver| driver.add(spec))
     }
 
@@ -124,6 +129,7 @@ impl Supervisor {
     /// [`Error::UnknownGroup`], [`Error::Leaving`], [`Error::Rolling`], [`Error::ShuttingDown`];
     /// [`Error::Spec`] if the number is out of range or the command of a new instance is wrong. Nothing changes then.
     pub fn scale(&mut self, group: GroupId, instances: u32) -> Result<Outcome, Error> {
+        self.reserve_state(instances, None)?;
         self.call(|driver| driver.scale(group, instances))
     }
 
@@ -149,6 +155,7 @@ impl Supervisor {
             self.driver.plan(group, &spec)?;
             self.listen()?;
         }
+        self.reserve_state(spec.instances, Some(&spec))?;
         self.call(|driver| driver.reload(group, spec))
     }
 
@@ -204,6 +211,7 @@ impl Supervisor {
     /// restart is under way, during which [`scale`](Supervisor::scale) and [`reload`](Supervisor::reload) are refused
     /// too; [`Error::NoneUnavailable`]; [`Error::Spec`] if the group would have too many instances.
     pub fn rolling_restart(&mut self, group: GroupId, rolling: Rolling) -> Result<Outcome, Error> {
+        self.reserve_state(rolling.surge, None)?;
         self.call(|driver| driver.roll(group, rolling))
     }
 
@@ -544,6 +552,22 @@ impl Supervisor {
     pub(super) fn heed_socket(&mut self) {
         self.driver.queue = crate::linux::core::queue_length();
         self.driver.socket = self.driver.kernel.socket().map(|socket| socket.address().to_owned());
+    }
+
+    /// Makes room in the state file, if there is one, for this many new instances, so that a full file system is found
+    /// before anything has happened.
+    fn reserve_state(&mut self, instances: u32, spec: Option<&GroupSpec>) -> Result<(), Error> {
+        if self.driver.kernel.state.is_none() || instances > GroupSpec::MOST_INSTANCES {
+            return Ok(());
+        }
+        let text = spec.map_or(0, GroupSpec::longest_text);
+        let size = self
+            .driver
+            .stored_size(instances as usize, spec.map(|spec| &spec.policy), text);
+        let state = self.driver.kernel.state.as_mut();
+        state
+            .map_or(Ok(()), |state| state.reserve(size))
+            .map_err(Error::StateFile)
     }
 
     /// Runs a command: reads the clock once at the beginning, and arms the timer at the end.

@@ -72,6 +72,7 @@ mod builder;
 mod calls;
 mod format;
 mod hand_over;
+mod recover;
 mod take_over;
 
 pub use crate::engine::error::{Error, SpecError};
@@ -88,4 +89,5 @@ pub use builder::Builder;
 pub use calls::Supervisor;
 pub use format::StateError;
 pub use hand_over::{HandOver, HandOverError, ReceiveError};
+pub use recover::{RecoverError, Recovered};
 pub use take_over::{NotTakenOver, TakeOverReason, TakenGroup, TakenOver, Undescribed};

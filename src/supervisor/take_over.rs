@@ -133,7 +133,15 @@ impl Builder {
                 });
             }
         }
-        let mut supervisor = match self.build() {
+        let state_file = self.state_file.take();
+        let built = self.build().and_then(|mut supervisor| {
+            if let Some(path) = state_file {
+                let opened = supervisor.open_state(&path, Some(&handed_over));
+                opened.map_err(std::io::Error::other)?;
+            }
+            Ok(supervisor)
+        });
+        let mut supervisor = match built {
             Ok(supervisor) => supervisor,
             Err(error) => {
                 return Err(NotTakenOver {
@@ -192,7 +200,7 @@ impl Supervisor {
         }
     }
 
-    fn taken_over(mut self, restored: &Restored, undescribed: Undescribed) -> TakenOver {
+    pub(super) fn taken_over(mut self, restored: &Restored, undescribed: Undescribed) -> TakenOver {
         let mut released = Vec::new();
         if undescribed == Undescribed::Release {
             for &group in &restored.undescribed {

@@ -11,6 +11,7 @@ pub(crate) mod descriptors;
 pub(crate) mod exec;
 pub(crate) mod fork;
 pub(crate) mod guarded;
+pub(crate) mod mapping;
 pub(crate) mod nr;
 pub(crate) mod process;
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use super::arch;
+use super::mapping::ExitCell;
 use crate::exit::{Exit, Pid, Usage};
 use crate::signal::Signal;
 
@@ -24,19 +25,28 @@ pub(crate) enum Wait {
 
 /// `None` if the process is alive. ECHILD: it is not a child, or it was already reaped.
 pub(crate) fn wait(pidfd: BorrowedFd<'_>, how: Wait) -> io::Result<Option<(Exit, Usage)>> {
+    wait_into(pidfd, how, None)
+}
+
+/// The same. The kernel stores the status in the cell as well, if there is one.
+pub(crate) fn wait_into(
+    pidfd: BorrowedFd<'_>,
+    how: Wait,
+    cell: Option<&ExitCell>,
+) -> io::Result<Option<(Exit, Usage)>> {
     let options = libc::WEXITED
         | match how {
             Wait::Peek => libc::WNOHANG | libc::WNOWAIT,
             Wait::Reap => libc::WNOHANG,
             Wait::Block => 0,
         };
-    let ended = waitid(libc::P_PIDFD, pidfd.as_raw_fd() as usize, options)?;
+    let ended = waitid(libc::P_PIDFD, pidfd.as_raw_fd() as usize, options, cell)?;
     Ok(ended.map(|ended| (ended.exit, ended.usage)))
 }
 
 /// A child that is a zombie; `None` if there is none. The child is not reaped, so the next call returns the same one.
 pub(crate) fn ended_child() -> io::Result<Option<Pid>> {
-    match waitid(libc::P_ALL, 0, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT) {
+    match waitid(libc::P_ALL, 0, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT, None) {
         Ok(ended) => Ok(ended.and_then(|ended| Pid::new(ended.pid))),
         Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(None),
         Err(error) => Err(error),
@@ -50,25 +60,30 @@ struct Ended {
     usage: Usage,
 }
 
-fn waitid(kind: libc::idtype_t, id: usize, options: c_int) -> io::Result<Option<Ended>> {
+fn waitid(kind: libc::idtype_t, id: usize, options: c_int, cell: Option<&ExitCell>) -> io::Result<Option<Ended>> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    let to = cell.map_or(info.as_mut_ptr(), ExitCell::address);
     let args = [
         kind as usize,
         id,
-        info.as_mut_ptr() as usize,
+        to as usize,
         options as usize,
         usage.as_mut_ptr() as usize,
         0,
     ];
     loop {
-        // SAFETY: the pointers refer to locals of the types that waitid(2) writes.
+        // SAFETY: the pointers refer to locals of the types that waitid(2) writes, or to the cell of that size.
         let result = unsafe { arch::syscall(libc::SYS_waitid, &args) };
         match result.wrapping_neg() as c_int {
             libc::EINTR => {}
             errno @ 1.. => return Err(io::Error::from_raw_os_error(errno)),
             _ => break,
         }
+    }
+    if let Some(cell) = cell {
+        // SAFETY: the cell has the size of the local. What it contains was zeroed, or written by the kernel.
+        unsafe { std::ptr::copy_nonoverlapping(cell.address(), info.as_mut_ptr(), 1) };
     }
     // SAFETY: both were zeroed and then filled by the kernel, and every bit pattern is valid. The accessors read fields
     // that waitid sets, or that are still zero.
@@ -82,6 +97,19 @@ fn waitid(kind: libc::idtype_t, id: usize, options: c_int) -> io::Result<Option<
         exit: exit_of(info.si_code, status),
         usage: usage_of(&usage),
     }))
+}
+
+/// The process and the status in a cell; `None` if the kernel has stored none there.
+pub(crate) fn exit_of_cell(cell: &ExitCell) -> Option<(Pid, Exit)> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    // SAFETY: the cell has the size of the local, and every bit pattern is valid for the fields that are read.
+    let (code, pid, status) = unsafe {
+        std::ptr::copy_nonoverlapping(cell.address(), info.as_mut_ptr(), 1);
+        let info = info.assume_init();
+        (info.si_code, info.si_pid(), info.si_status())
+    };
+    let pid = Pid::new(u32::try_from(pid).ok()?)?;
+    Some((pid, exit_of(code, status)))
 }
 
 fn exit_of(code: c_int, status: c_int) -> Exit {

@@ -14,6 +14,7 @@ use super::child;
 use super::flight::{Flight, Lent};
 use crate::sys::arch::{self, CloneArgs};
 use crate::sys::descriptors::above_standard_if_possible;
+use crate::sys::mapping::BirthCell;
 
 /// Signal handlers of the parent become default actions in the child (Linux 5.5). libc's constant is a c_int, which is
 /// too small for the value, so it is 0 there.
@@ -63,6 +64,8 @@ pub(crate) struct CloneRequest<'a> {
     pub bound: Option<bool>,
     /// The maximum number of pauses of a millisecond in which the child waits for a program that is being written.
     pub pauses: u32,
+    /// The place where the kernel writes the PID before the child runs. Only clone3(2) can do that beside the pidfd.
+    pub birth: Option<&'a BirthCell>,
 }
 
 /// A child that was made.
@@ -178,6 +181,10 @@ fn clone3(lent: &Lent, request: &CloneRequest<'_>, pidfd: *mut c_int) -> isize {
         args.flags |= if is_unprivileged { CLONE_NNP } else { 0 };
         args.exit_signal = 0;
     }
+    if let Some(birth) = request.birth {
+        args.flags |= libc::CLONE_PARENT_SETTID as u64;
+        args.parent_tid = birth.address().expose_provenance() as u64;
+    }
     if let Some(cgroup) = request.cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
@@ -186,7 +193,8 @@ fn clone3(lent: &Lent, request: &CloneRequest<'_>, pidfd: *mut c_int) -> isize {
     // SAFETY: the flight owns the stack, the record, the steps and everything that they point to. No other child uses
     // them, and the flight neither frees nor changes them before the child has released the memory. With CLONE_VFORK
     // the child has released it when this call returns. Otherwise the kernel zeroes the flight's word at that moment.
-    // The kernel writes `pidfd`, a local of the caller, before this call returns.
+    // The kernel writes `pidfd`, a local of the caller, and the cell, which the request keeps mapped, before this call
+    // returns.
     unsafe { arch::clone3(&args, size, child::enter, lent.run.cast()) }
 }
 
@@ -254,6 +262,7 @@ mod tests {
     use crate::sys::wait::{Wait, wait};
 
     const VFORK: CloneRequest<'_> = CloneRequest {
+        birth: None,
         method: Method::Clone,
         share_descriptors: false,
         cgroup: None,

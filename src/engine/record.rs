@@ -1,0 +1,250 @@
+//! What is stored while the supervisor works, so that the next host can go on with it.
+//!
+//! The base is an [`Image`] without what the host loses with its memory: events that were not fetched, and the runs that
+//! are over. The records replace the instances of the base.
+
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use super::core::Engine;
+use super::event::Name;
+use super::ids::InstanceId;
+use super::image::Image;
+use super::instance::Instance;
+use super::kernel::Kernel;
+use super::request::Request;
+use super::run::History;
+use crate::codec::{Damaged, Reader, Stored, Writer, put_text};
+use crate::exit::{ExitRecord, Pid};
+use crate::lifecycle::{Input, Lifecycle, Policy, State};
+
+/// The state of an instance, as its record contains it.
+pub(crate) struct Record {
+    pub(crate) life: Lifecycle,
+    pub(crate) pending: Option<Request>,
+    pub(crate) history: History,
+    /// The directory and the name of the cgroup of the present run.
+    pub(crate) cgroup: Option<(PathBuf, String)>,
+}
+
+impl Stored for Record {
+    fn put(&self, to: &mut Writer<'_>) {
+        self.life.put(to);
+        self.pending.put(to);
+        self.history.put_current(to);
+        self.cgroup.put(to);
+    }
+
+    fn get(from: &mut Reader<'_>) -> Result<Record, Damaged> {
+        Ok(Record {
+            life: Stored::get(from)?,
+            pending: Stored::get(from)?,
+            history: History::get_current(from)?,
+            cgroup: Stored::get(from)?,
+        })
+    }
+}
+
+/// More than the encoding of everything in a record but the lifecycle and the cgroup takes.
+const FIXED: usize = 256;
+
+impl Instance {
+    /// Writes a [`Record`] of this instance, without an allocation.
+    pub(super) fn put_record(&self, to: &mut Writer<'_>) {
+        self.life.put(to);
+        self.pending.put(to);
+        self.history.put_current(to);
+        let cgroup = match (&self.run_cgroup, self.life.state()) {
+            // The next run is about to begin.
+            (_, State::Starting { pid: None, .. }) => &self.context.cgroup,
+            (run_cgroup, _) => run_cgroup,
+        };
+        cgroup.is_some().put(to);
+        if let Some(cgroup) = cgroup {
+            put_text(cgroup.dir.path().as_os_str().as_bytes(), to);
+            put_text(cgroup.name.as_bytes(), to);
+        }
+    }
+
+    /// An upper limit for the length of a record before the next base.
+    fn longest_record(&self, policy: &Policy) -> usize {
+        let cgroups = [&self.run_cgroup, &self.context.cgroup].into_iter().flatten();
+        let texts = cgroups.map(|cgroup| cgroup.dir.path().as_os_str().len() + cgroup.name.len());
+        FIXED + self.life.longest_encoding(policy) + texts.max().unwrap_or(0)
+    }
+}
+
+impl<K: Kernel> Engine<K> {
+    /// Stores the base if the groups have changed.
+    pub(crate) fn save(&mut self) -> io::Result<()> {
+        if !self.must_save || !self.kernel.keeps_state() {
+            return Ok(());
+        }
+        let base = self.base();
+        let mut longest = 0;
+        let mut records = Vec::new();
+        for slot in 0..self.instances.slots() {
+            let mut record = Vec::new();
+            let id = self.instances.id_at(slot);
+            if let Some(instance) = id.and_then(|id| self.instances.get(id)) {
+                instance.put_record(&mut Writer::new(&mut record));
+                let group = self.groups.get(instance.group);
+                longest = longest.max(group.map_or(0, |group| instance.longest_record(&group.policy)));
+            }
+            records.push(record);
+        }
+        self.kernel.save(&base, &records, longest)?;
+        self.must_save = false;
+        Ok(())
+    }
+
+    /// The address of the notify socket, and the image.
+    fn base(&self) -> Vec<u8> {
+        let mut base = Vec::new();
+        let mut writer = Writer::new(&mut base);
+        self.socket.put(&mut writer);
+        self.image().without_memory().put(&mut writer);
+        base
+    }
+
+    /// Stores the base because the groups have changed, before anything is started for them. An error shows at the end
+    /// of the call.
+    pub(super) fn save_before_starts(&mut self) {
+        self.must_save = true;
+        self.save_if_changed();
+    }
+
+    pub(super) fn save_if_changed(&mut self) {
+        // The next call tries again, and reports the error.
+        let _later = self.save();
+    }
+
+    /// The length of the base and of the records, if this many instances came, with cgroups at paths of this length.
+    pub(crate) fn stored_size(&self, more: usize, policy: Option<&Policy>, text: usize) -> usize {
+        let base = self.base();
+        let groups = self.groups.ids().filter_map(|id| self.groups.get(id));
+        let crashes = |policy: &Policy| policy.crash_budget.map_or(0, |budget| usize::from(budget.max));
+        let most = groups
+            .map(|group| crashes(&group.policy))
+            .chain(policy.map(crashes))
+            .max();
+        let instances = self.instances.ids().filter_map(|id| self.instances.get(id));
+        let longest = instances
+            .filter_map(|instance| Some(instance.longest_record(&self.groups.get(instance.group)?.policy)))
+            .max()
+            .unwrap_or(0);
+        let longest = longest.max(2 * FIXED + text) + 8 * most.unwrap_or(0);
+        let slots = self.instances.slots() as usize + more;
+        base.len() + 2 * text + more * FIXED + slots * (2 * longest + FIXED)
+    }
+
+    /// Only the processes of groups with the notify socket are heard.
+    pub(crate) fn hear_groups(&mut self) {
+        let (instances, groups) = (&self.instances, &self.groups);
+        self.notify_pids.retain(|_, id| {
+            let group = instances.get(*id).and_then(|instance| groups.get(instance.group));
+            group.is_some_and(|group| group.notify.socket)
+        });
+    }
+
+    /// The host was killed after it had spawned the process of an instance and before it had recorded that.
+    pub(crate) fn was_born(&mut self, id: InstanceId, pid: Pid) {
+        let Some(instance) = self.instances.get_mut(id) else {
+            return;
+        };
+        instance.process = Some(pid);
+        let group = self.groups.get(instance.group);
+        if group.is_some_and(|group| group.notify.socket) {
+            self.notify_pids.insert(pid, id);
+        }
+        self.apply_input(id, Input::Cloned(pid));
+    }
+
+    /// The process of an instance has ended while no host was there, or its host had only reaped it.
+    pub(crate) fn ended_unseen(&mut self, id: InstanceId, record: ExitRecord) {
+        let Some(instance) = self.instances.get_mut(id) else {
+            return;
+        };
+        instance.history.exited(record);
+        if self.notify_pids.get(&record.pid) == Some(&id) {
+            self.notify_pids.remove(&record.pid);
+        }
+        self.apply_input(id, Input::Exited(record.exit));
+        // The others of its scope can no longer be reached.
+        if self
+            .instances
+            .get(id)
+            .is_some_and(|instance| instance.process == Some(record.pid))
+        {
+            self.apply_input(id, Input::Empty);
+        }
+    }
+}
+
+impl Image {
+    /// Without what the host loses with its memory.
+    fn without_memory(mut self) -> Image {
+        self.forget_memory();
+        self
+    }
+
+    /// Removes the events, and the runs that are over.
+    fn forget_memory(&mut self) {
+        self.events.clear();
+        for instance in self.instances.iter_mut().filter_map(|place| place.value.as_mut()) {
+            instance.history = History::new(0);
+            instance.status_text = None;
+            instance.start = None;
+        }
+    }
+
+    /// Prepares the image of a host that was killed: the record of each slot replaces what the base says. A rolling
+    /// restart and a shutdown are over. A slot without a record is empty.
+    pub(crate) fn follow_records(&mut self, records: Vec<Option<Record>>) -> Result<(), Damaged> {
+        self.closing = false;
+        for group in self.groups.iter_mut().filter_map(|place| place.value.as_mut()) {
+            if let Some((_, target)) = group.roll.take() {
+                group.target = target;
+            }
+        }
+        if records.len() != self.instances.len() {
+            return Err(Damaged);
+        }
+        for (place, record) in self.instances.iter_mut().zip(records) {
+            match (&mut place.value, record) {
+                (Some(instance), Some(record)) => {
+                    instance.process = record.life.state().pid();
+                    instance.is_heard = true;
+                    instance.life = record.life;
+                    instance.pending = record.pending;
+                    instance.history = record.history;
+                }
+                (value, None) => *value = None,
+                (None, Some(_)) => return Err(Damaged),
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the instance of a slot begin anew, because its process is not known to be its own.
+    pub(crate) fn reset(&mut self, slot: usize) {
+        let Some(instance) = self.instances.get_mut(slot).and_then(|place| place.value.as_mut()) else {
+            return;
+        };
+        self.seed = self.seed.wrapping_add(1);
+        instance.life = Lifecycle::new(&Policy::default(), self.seed);
+        instance.process = None;
+        instance.pending = None;
+    }
+
+    /// The name of the instance in a slot.
+    pub(crate) fn name(&self, slot: usize) -> Option<Name> {
+        let instance = self.instances.get(slot)?.value.as_ref()?;
+        let group = self.groups.get(instance.group.index() as usize)?.value.as_ref()?;
+        Some(Name {
+            group: group.name.clone(),
+            number: instance.number,
+        })
+    }
+}

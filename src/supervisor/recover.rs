@@ -1,0 +1,393 @@
+//! A host that was killed, and its successor that finds the processes again.
+//!
+//! With [`Builder::state_file`] a supervisor keeps its state in a file that is mapped into memory. When its host ends
+//! without dropping it (SIGKILL, an abort, the OOM killer), the next host finds its instances with
+//! [`Builder::recover`], and goes on watching, stopping and restarting them under their policies.
+//!
+//! ```no_run
+//! use pidherd::supervisor::Undescribed;
+//! use pidherd::{Command, GroupSpec, Supervisor};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let groups = vec![GroupSpec::new("web", Command::new("/usr/bin/web")).instances(3)];
+//! let recovered = Supervisor::builder()
+//!     .state_file("/run/host/state")
+//!     .recover(groups, Undescribed::Stop)?;
+//! let mut supervisor = recovered.supervisor;
+//! for group in recovered.groups.iter().filter(|group| group.is_new) {
+//!     supervisor.start(group.id)?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is recovered
+//!
+//! The groups with their numbers of instances, and for each instance its state, its deadlines, its counters, its run
+//! number and the last exit. A stop goes on at its rung, a backoff at its deadline. The status of a process that ended
+//! while no host was there is unknown, unless the host was killed when it had just reaped it. A process that ends later
+//! is a child of another process (init, or the nearest subreaper) and its status is known after that has reaped it
+//! (Linux 6.15).
+//!
+//! What was in the memory of the host is lost: events that were not fetched, runs that are over, pipes, readiness
+//! descriptors and rolling restarts. A notify socket gets its address again; messages from in between are lost. After
+//! the end of a leader, what is left of its process group is not found again; what is left in its cgroup is.
+//!
+//! # What proves that a process is the same
+//!
+//! The time when the kernel made it, which the state file limits to a few milliseconds, or the mark of the state file in
+//! its environment (`PIDHERD_STATE`). A process without such a proof is not touched: its instance is stopped, and the
+//! process is in [`Recovered::unproven`].
+//!
+//! # What it costs
+//!
+//! A restart makes no system call more, and allocates nothing. Commands that change groups write the whole state anew:
+//! about a microsecond for each instance. The file should be on a tmpfs, such as `/run`; on a disk the kernel writes it
+//! back from time to time.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::builder::Builder;
+use super::calls::Supervisor;
+use super::format::StateError;
+use super::hand_over::HandOver;
+use super::take_over::{TakeOverReason, TakenGroup, Undescribed};
+use crate::codec::{Reader, Stored};
+use crate::engine::error::Error;
+use crate::engine::event::Name;
+use crate::engine::ids::InstanceId;
+use crate::engine::image::{Image, Restored};
+use crate::engine::record::Record;
+use crate::engine::spec::GroupSpec;
+use crate::errno::Reason;
+use crate::exit::{ExitRecord, Pid};
+use crate::lifecycle::State;
+use crate::linux::found::{Candidate, Found, find};
+use crate::linux::state_file::{Birth, FileError, Left, StateFile, decode};
+use crate::pidfd::PidFd;
+use crate::timerfd::Clock;
+
+/// Why a state file cannot be used. No process was touched.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecoverError {
+    /// A supervisor of another process, or another one of this process, uses the file.
+    #[error("the state file {0:?} is in use by another supervisor")]
+    InUse(PathBuf),
+    /// It is not a regular file that belongs to the user of this process and that nobody else can write.
+    #[error("the state file {0:?} is not a regular file that only this user can write")]
+    Foreign(PathBuf),
+    /// The file contains the state of a host that was killed, and the supervisor was built without
+    /// [`Builder::recover`].
+    #[error("the state file {0:?} contains a state, and the supervisor was not built by a recovery")]
+    NotRecovered(PathBuf),
+    /// The state cannot be read.
+    #[error("the state file {path:?} cannot be used: {reason}")]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: StateError,
+    },
+    /// The file cannot be opened, mapped or allocated: EACCES, ENOENT, EROFS, ENOSPC, EMFILE and others.
+    #[error("the state file {path:?} cannot be used: {}", Reason(.source))]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// [`Builder::recover`] was called without [`Builder::state_file`].
+    #[error("cannot recover: no state file was set")]
+    NoFile,
+    /// A description is wrong, or the supervisor cannot be built.
+    #[error(transparent)]
+    Error(#[from] Error),
+}
+
+/// A supervisor that goes on where a killed host has left off.
+#[derive(Debug)]
+pub struct Recovered {
+    /// The supervisor.
+    pub supervisor: Supervisor,
+    /// The groups, in the order of their descriptions. All are new if the file had no state of this boot.
+    pub groups: Vec<TakenGroup>,
+    /// The processes of groups that were not described, with [`Undescribed::Release`].
+    pub released: Vec<(Name, PidFd)>,
+    /// The processes that ended while no host was there. Their runs have ended, and the policies have decided.
+    pub ended: Vec<(Name, ExitRecord)>,
+    /// The numbers of processes that may belong to an instance, without a proof. They were not touched. The instances
+    /// are stopped, with all counters at zero.
+    pub unproven: Vec<(Name, Pid)>,
+}
+
+fn file_error(path: &Path, error: FileError) -> RecoverError {
+    let path = path.to_owned();
+    let reason = match error {
+        FileError::InUse => return RecoverError::InUse(path),
+        FileError::Foreign => return RecoverError::Foreign(path),
+        FileError::Io(source) => return RecoverError::Io { path, source },
+        FileError::Damaged => StateError::Damaged,
+        FileError::Version(version) => StateError::Version(version),
+        FileError::Architecture(name) => StateError::Architecture(name),
+    };
+    RecoverError::State { path, reason }
+}
+
+/// What a host has left, with the processes that were found.
+struct LeftBehind {
+    socket: Option<std::ffi::OsString>,
+    image: Image,
+    candidates: Vec<Candidate>,
+    /// The slots of processes that were made and not recorded.
+    born: Vec<(u32, Pid)>,
+    ended: Vec<(u32, ExitRecord)>,
+    ended_cgroups: Vec<(PathBuf, String)>,
+    unproven: Vec<(Name, Pid)>,
+}
+
+impl Builder {
+    /// Builds a supervisor that keeps its state in the [state file](Builder::state_file), and goes on with what a killed
+    /// host has left there; see the [module](self). Without a state of this boot the groups are just added.
+    ///
+    /// The groups are described as for [`Builder::take_over`].
+    ///
+    /// # Errors
+    /// A [`RecoverError`]. No process was touched, and the state is still there.
+    pub fn recover(mut self, groups: Vec<GroupSpec>, undescribed: Undescribed) -> Result<Recovered, RecoverError> {
+        let path = self.state_file.take().ok_or(RecoverError::NoFile)?;
+        let failed = |error| file_error(&path, error);
+        let (file, left) = StateFile::open(&path).map_err(failed)?;
+        let left = match left {
+            Some(left) => Some(self.read(left, &file).map_err(failed)?),
+            None => None,
+        };
+        let mut supervisor = self.build().map_err(Error::Io)?;
+        supervisor.keep_state(file);
+        match left {
+            Some(left) => supervisor.recovered(left, groups, undescribed),
+            None => supervisor.fresh(groups),
+        }
+    }
+
+    /// Reads what a host has left, and finds its processes.
+    fn read(&mut self, left: Left, file: &StateFile) -> Result<LeftBehind, FileError> {
+        let mut reader = Reader::new(&left.base, 0);
+        let damaged = |_| FileError::Damaged;
+        self.clock = Clock::get(&mut reader).map_err(damaged)?;
+        let socket = Stored::get(&mut reader).map_err(damaged)?;
+        let mut image = Image::get(&mut reader).map_err(damaged)?;
+        reader.end().map_err(damaged)?;
+        let (mut records, mut births) = (Vec::new(), Vec::new());
+        for (record, birth) in &left.records {
+            let record = match record.is_empty() {
+                true => None,
+                false => Some(decode::<Record>(record, 0)?),
+            };
+            births.push(*birth);
+            records.push(record);
+        }
+        let mut found = LeftBehind {
+            socket,
+            image: image.clone(),
+            candidates: Vec::new(),
+            born: Vec::new(),
+            ended: Vec::new(),
+            ended_cgroups: Vec::new(),
+            unproven: Vec::new(),
+        };
+        let facts: Vec<_> = records.iter().map(|record| record.as_ref().map(facts_of)).collect();
+        image.follow_records(records).map_err(damaged)?;
+        found.image = image;
+        for (slot, (facts, birth)) in facts.into_iter().zip(births).enumerate() {
+            if let Some(facts) = facts {
+                found.add(slot, facts, &birth, file)?;
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The facts about a process that a record contains.
+struct Facts {
+    state: State,
+    run: u64,
+    cgroup: Option<(PathBuf, String)>,
+}
+
+fn facts_of(record: &Record) -> Facts {
+    Facts {
+        state: *record.life.state(),
+        run: record.life.runs(),
+        cgroup: record.cgroup.clone(),
+    }
+}
+
+impl LeftBehind {
+    /// Finds the process of a slot.
+    fn add(&mut self, index: usize, facts: Facts, birth: &Birth, file: &StateFile) -> Result<(), FileError> {
+        let slot = u32::try_from(index).map_err(|_| FileError::Damaged)?;
+        let is_of_run = birth.run == facts.run;
+        let (pid, was_recorded) = match (facts.state.pid(), facts.state) {
+            (Some(pid), _) => (pid, true),
+            (None, State::Starting { .. }) if is_of_run => match birth.pid {
+                Some(pid) => (pid, false),
+                None => return Ok(()),
+            },
+            (None, _) => return Ok(()),
+        };
+        let found = match is_of_run {
+            true => find(birth, pid, file)?,
+            false => Found::Unproven(pid),
+        };
+        match found {
+            Found::Present(pidfd) => {
+                let in_flight = match facts.state {
+                    State::Starting {
+                        executed: None, since, ..
+                    } => Some(since),
+                    _ => None,
+                };
+                if !was_recorded {
+                    self.born.push((slot, pid));
+                }
+                self.candidates.push(Candidate {
+                    slot,
+                    pidfd,
+                    in_flight,
+                    cgroup: facts.cgroup,
+                });
+            }
+            Found::Ended(record) => {
+                if !was_recorded {
+                    self.born.push((slot, pid));
+                }
+                self.ended.push((slot, record));
+                self.ended_cgroups.extend(facts.cgroup);
+            }
+            Found::Unproven(pid) => {
+                self.unproven.extend(self.image.name(index).map(|name| (name, pid)));
+                self.image.reset(index);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Supervisor {
+    /// Keeps the state in this file from now on.
+    pub(super) fn keep_state(&mut self, file: StateFile) {
+        self.driver.mark = Some(file.mark().into());
+        self.driver.kernel.state = Some(file);
+    }
+
+    /// Opens the state file of a supervisor that does not recover.
+    pub(super) fn open_state(&mut self, path: &Path, handed_over: Option<&HandOver>) -> Result<(), RecoverError> {
+        let (file, left) = StateFile::open(path).map_err(|error| file_error(path, error))?;
+        if left.is_some() && handed_over.is_none() {
+            return Err(RecoverError::NotRecovered(path.to_owned()));
+        }
+        self.keep_state(file);
+        Ok(())
+    }
+
+    fn fresh(mut self, groups: Vec<GroupSpec>) -> Result<Recovered, RecoverError> {
+        let mut added = Vec::with_capacity(groups.len());
+        for spec in groups {
+            let id = self.add(spec)?;
+            added.push(TakenGroup { id, is_new: true });
+        }
+        Ok(Recovered {
+            supervisor: self,
+            groups: added,
+            released: Vec::new(),
+            ended: Vec::new(),
+            unproven: Vec::new(),
+        })
+    }
+
+    fn recovered(
+        mut self,
+        mut found: LeftBehind,
+        groups: Vec<GroupSpec>,
+        undescribed: Undescribed,
+    ) -> Result<Recovered, RecoverError> {
+        let restored = match self.restore_found(&mut found, groups) {
+            Ok(restored) => restored,
+            Err(reason) => {
+                // The state stays for another try.
+                self.driver.kernel.state = None;
+                self.driver.kernel.give_back(&mut Default::default());
+                return Err(match reason {
+                    TakeOverReason::Error(error) => RecoverError::Error(error),
+                    TakeOverReason::State(reason) => RecoverError::State {
+                        path: PathBuf::new(),
+                        reason,
+                    },
+                    TakeOverReason::Descriptor(_) => RecoverError::Error(Error::Io(io::Error::other("descriptor"))),
+                });
+            }
+        };
+        let names: Vec<_> = found
+            .ended
+            .iter()
+            .filter_map(|(slot, record)| Some((self.status(self.at(*slot)?)?.name, *record)))
+            .collect();
+        self.driver.kernel.clear_cgroups(found.ended_cgroups);
+        let (born, ended) = (found.born, found.ended);
+        // An error of the timer shows again at the next call.
+        let _later = self.call(|driver| {
+            for (slot, pid) in born {
+                if let Some(id) = driver.instances.id_at(slot) {
+                    driver.was_born(id, pid);
+                }
+            }
+            for (slot, record) in ended {
+                if let Some(id) = driver.instances.id_at(slot) {
+                    driver.ended_unseen(id, record);
+                }
+            }
+            Ok(())
+        });
+        let unproven = found.unproven;
+        let taken = self.taken_over(&restored, undescribed);
+        Ok(Recovered {
+            supervisor: taken.supervisor,
+            groups: taken.groups,
+            released: taken.released,
+            ended: names,
+            unproven,
+        })
+    }
+
+    fn at(&self, slot: u32) -> Option<InstanceId> {
+        self.driver.instances.id_at(slot)
+    }
+
+    fn restore_found(&mut self, found: &mut LeftBehind, groups: Vec<GroupSpec>) -> Result<Restored, TakeOverReason> {
+        if let Some(address) = &found.socket {
+            self.driver
+                .kernel
+                .listen_again(address, self.notify_path.as_deref())
+                .map_err(Error::Io)?;
+            self.heed_socket();
+        } else if groups.iter().any(|spec| self.lacks_socket(spec)) {
+            self.listen()?;
+        }
+        let image = found.image.at_home(self.driver.instances.home());
+        let image = image.map_err(StateError::from)?;
+        let restored = self.driver.restore(image, groups)?;
+        self.driver.hear_groups();
+        for belongings in self.driver.kernel.take_found(std::mem::take(&mut found.candidates))? {
+            let id = self.driver.instances.id_at(belongings.slot);
+            if let Some(instance) = id.and_then(|id| self.driver.instances.get_mut(id)) {
+                instance.run_cgroup = belongings.run_cgroup;
+            }
+        }
+        // From now on the new base counts.
+        self.driver.must_save = true;
+        self.driver.save().map_err(Error::Io)?;
+        Ok(restored)
+    }
+}
