@@ -16,10 +16,12 @@ use std::thread;
 use std::time::Duration;
 
 use StateName::{Backoff, Fatal, Running, Starting, Stopped, Stopping};
+use common::lease::Lease;
 use common::{Isolation, SOON, kernel_since, root_or_skip, skipped, tempdir, test_cgroup, wait_gone, wait_until};
 use host::{Host, LONG, at_once, builder, for_ever, ms, quiet_sh, sh, sleeper, term};
 use pidherd::cgroup::CgroupDir;
 use pidherd::exit::Exit;
+use pidherd::group::Rolling;
 use pidherd::lifecycle::{Delay, Policy, Scope, Startup, StateName};
 use pidherd::supervisor::{End, RecoverError, Recovered, StateError, Undescribed};
 use pidherd::{Clock, Command, Error, Event, GroupSpec, InstanceId, Signal, Stdio, Supervisor};
@@ -69,13 +71,16 @@ fn killed_host(body: impl FnOnce(), moment: impl FnOnce()) {
         }
     }
     drop(writer);
-    moment();
+    let moment = catch_unwind(AssertUnwindSafe(moment));
     let raw = rustix::process::Pid::from_raw(pid).unwrap();
     rustix::process::kill_process(raw, rustix::process::Signal::KILL).unwrap();
     assert!(wait_gone(pid as u32, SOON));
     let mut said = String::new();
     fs::File::from(reader).read_to_string(&mut said).unwrap();
     assert_eq!(said, "", "the host panicked");
+    if let Err(panic) = moment {
+        std::panic::resume_unwind(panic);
+    }
 }
 
 /// Keeps a host as it is until it is killed.
@@ -611,5 +616,273 @@ fn a_supervisor_that_was_dropped_leaves_nothing_to_recover() {
             host.until_executed();
         }
         drop(builder().state_file(state).build().unwrap());
+    });
+}
+
+#[test]
+fn a_spawn_in_flight_is_found_and_its_execve_is_seen() {
+    with_hosts(120, |state| {
+        if !Lease::is_possible() {
+            return;
+        }
+        let program = state.with_file_name("program");
+        fs::copy("/bin/sleep", &program).unwrap();
+        let groups = || vec![GroupSpec::new("a", Command::new(&program).arg("1000")).grace(ms(10))];
+        let pid = state.with_file_name("pid");
+        // The lease is this process's own, so the execve hangs beyond the end of the host.
+        let lease = Lease::try_take(&program).unwrap();
+        killed_host(
+            || {
+                let host = host(state, groups());
+                tell(&pid, &host.pid(named(&host, "a:0")).to_string());
+                stay(host);
+            },
+            || {
+                let place = format!("/proc/{}/wchan", told(&pid));
+                wait_until("it hangs in execve", SOON, || {
+                    fs::read_to_string(&place).is_ok_and(|at| at.contains("lease"))
+                });
+            },
+        );
+        let mut host = host(state, groups());
+        let id = named(&host, "a:0");
+        assert_eq!(host.pid(id).to_string(), told(&pid));
+        for _ in 0..5 {
+            host.turn(ms(20));
+        }
+        assert!(host.is_in_flight(id));
+        lease.end();
+        host.until_state(id, Running);
+        assert_eq!(host.status(id).runs, 1);
+        host.shut_down();
+    });
+}
+
+#[test]
+fn the_notify_socket_has_its_address_again() {
+    with_hosts(120, |state| {
+        let policy = Policy {
+            startup: Startup::Notify { timeout: LONG },
+            ..at_once()
+        };
+        let groups = || {
+            let spec = GroupSpec::new("a", sleeper()).policy(policy.clone());
+            vec![spec.notify_socket(true)]
+        };
+        let ready = state.with_file_name("ready");
+        let address = |pid: u32| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
+            let mut entries = environment.split(|&byte| byte == 0);
+            entries
+                .find(|entry| entry.starts_with(b"NOTIFY_SOCKET="))
+                .unwrap()
+                .to_vec()
+        };
+        killed_host(
+            || {
+                let mut host = host(state, groups());
+                host.until_executed();
+                tell(&ready, &host.pid(named(&host, "a:0")).to_string());
+                stay(host);
+            },
+            || drop(told(&ready)),
+        );
+        let mut host = host(state, groups());
+        let id = named(&host, "a:0");
+        let old = address(host.pid(id));
+        assert_eq!(host.state(id), Starting);
+        host.supervisor.restart(id).unwrap();
+        host.until("it was restarted", |host| host.status(id).runs == 2);
+        host.until_executed();
+        assert_eq!(address(host.pid(id)), old);
+        host.shut_down();
+    });
+}
+
+#[test]
+fn descriptions_decide_about_the_groups_that_are_found() {
+    with_hosts(120, |state| {
+        let sleepers = |name: &str| GroupSpec::new(name, sleeper()).policy(at_once());
+        let ready = state.with_file_name("ready");
+        killed_host(
+            || {
+                let groups = vec![
+                    sleepers("grown").instances(2),
+                    sleepers("shrunk").instances(3),
+                    sleepers("rolled").instances(4).grace(LONG),
+                    sleepers("forgotten"),
+                ];
+                let mut host = host(state, groups);
+                host.until_executed();
+                let groups: Vec<_> = host.supervisor.groups().collect();
+                let rolling = Rolling {
+                    surge: 2,
+                    ..Rolling::default()
+                };
+                host.supervisor.rolling_restart(groups[2], rolling).unwrap();
+                host.until_executed();
+                tell(&ready, &host.pid(named(&host, "forgotten:0")).to_string());
+                stay(host);
+            },
+            || drop(told(&ready)),
+        );
+        let groups = vec![
+            sleepers("new"),
+            sleepers("grown").instances(3),
+            sleepers("shrunk"),
+            sleepers("rolled").instances(4),
+        ];
+        let recovered = builder()
+            .state_file(state)
+            .recover(groups, Undescribed::Release)
+            .unwrap();
+        let is_new: Vec<_> = recovered.groups.iter().map(|group| group.is_new).collect();
+        assert_eq!(is_new, [true, false, false, false]);
+        let [(name, pidfd)] = &recovered.released[..] else {
+            panic!("{:?}", recovered.released)
+        };
+        assert_eq!(
+            (name.to_string(), pidfd.pid().to_string()),
+            ("forgotten:0".into(), told(&ready))
+        );
+        let mut host = Host::with(recovered.supervisor);
+        host.until("the numbers are right", |host| {
+            host.supervisor.instances().count() == 1 + 3 + 1 + 4 && host.supervisor.groups().count() == 4
+        });
+        let runs = |name: &str| host.status(named(&host, name)).runs;
+        assert_eq!(
+            (runs("grown:0"), runs("grown:2"), runs("rolled:3"), runs("new:0")),
+            (1, 1, 1, 0)
+        );
+        pidfd.signal(Signal::KILL).unwrap();
+        host.shut_down();
+    });
+}
+
+#[test]
+fn an_adopted_process_is_found_again() {
+    with_hosts(120, |state| {
+        let groups = || vec![GroupSpec::new("a", sleeper()).policy(at_once())];
+        let pid = state.with_file_name("pid");
+        killed_host(
+            || {
+                let mut host = host(state, groups());
+                host.until_executed();
+                let id = named(&host, "a:0");
+                let released = host.supervisor.release(id).unwrap();
+                host.until_state(id, Stopped);
+                host.supervisor.adopt(id, released).unwrap();
+                host.until_state(id, Running);
+                tell(&pid, &host.pid(id).to_string());
+                stay(host);
+            },
+            || drop(told(&pid)),
+        );
+        let mut host = host(state, groups());
+        assert_eq!(host.pid(named(&host, "a:0")).to_string(), told(&pid));
+        host.shut_down();
+    });
+}
+
+#[test]
+fn a_full_file_system_is_found_before_anything_happens() {
+    if !root_or_skip("mounts") {
+        return;
+    }
+    with_hosts(120, |state| {
+        let mount = state.with_file_name("small");
+        fs::create_dir(&mount).unwrap();
+        let path = std::ffi::CString::new(mount.to_str().unwrap()).unwrap();
+        // SAFETY: all texts end with NUL. The mount is that of this thread's own namespace.
+        let mounted = unsafe {
+            libc::unshare(libc::CLONE_NEWNS) == 0
+                && libc::mount(
+                    c"none".as_ptr(),
+                    c"/".as_ptr(),
+                    std::ptr::null(),
+                    libc::MS_REC | libc::MS_PRIVATE,
+                    std::ptr::null(),
+                ) == 0
+                && libc::mount(
+                    c"none".as_ptr(),
+                    path.as_ptr(),
+                    c"tmpfs".as_ptr(),
+                    0,
+                    c"size=256k".as_ptr().cast(),
+                ) == 0
+        };
+        if !mounted {
+            return skipped("may not mount a file system");
+        }
+        let file = mount.join("state");
+        let mut host = Host::with(builder().state_file(&file).build().unwrap());
+        let small = host
+            .supervisor
+            .add(GroupSpec::new("small", sleeper()).policy(at_once()))
+            .unwrap();
+        let large = GroupSpec::new("large", sleeper()).instances(5_000);
+        match host.supervisor.add(large) {
+            Err(Error::StateFile(error)) => assert_eq!(error.raw_os_error(), Some(libc::ENOSPC)),
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(host.supervisor.scale(small, 5_000), Err(Error::StateFile(_))));
+        assert_eq!(host.supervisor.instances().count(), 1);
+        host.supervisor.start(small).unwrap();
+        host.until_state(named(&host, "small:0"), Running);
+        host.shut_down();
+        drop(host);
+        // SAFETY: the path ends with NUL.
+        assert_eq!(unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) }, 0);
+    });
+}
+
+/// How often the traced host restarts its instance.
+const RESTARTS: u64 = 200;
+
+#[test]
+#[ignore = "no test, but what another one runs under strace"]
+fn a_traced_host() {
+    let Some(path) = std::env::var_os("TRACED_STATE") else {
+        return;
+    };
+    let mut builder = Supervisor::builder().spawns_in_flight(0);
+    if !path.is_empty() {
+        builder = builder.state_file(path);
+    }
+    let policy = Policy {
+        crash_budget: None,
+        startup: Startup::Grace(Duration::ZERO),
+        ..for_ever()
+    };
+    let mut host = Host::with(builder.build().unwrap());
+    let id = host.start(Command::new("/bin/false"), policy);
+    host.until("it was restarted", |host| host.status(id).runs > RESTARTS);
+}
+
+#[test]
+fn a_stored_restart_makes_no_system_call_more() {
+    with_hosts(300, |state| {
+        let trace = state.with_file_name("trace");
+        let calls = |path: &std::ffi::OsStr| {
+            ignore_sigchld(false);
+            // Only the host is traced, not its children.
+            let traced = std::process::Command::new("strace")
+                .arg("-o")
+                .arg(&trace)
+                .arg(std::env::current_exe().unwrap())
+                .args(["a_traced_host", "--exact", "--ignored", "--test-threads=1"])
+                .env("TRACED_STATE", path)
+                .env_remove(common::MARKER)
+                .output();
+            ignore_sigchld(true);
+            let traced = traced.ok().filter(|traced| traced.status.success())?;
+            drop(traced);
+            Some(fs::read_to_string(&trace).unwrap().lines().count() as u64)
+        };
+        let (Some(without), Some(with)) = (calls("".as_ref()), calls(state.as_os_str())) else {
+            return skipped("strace is missing or may not trace");
+        };
+        assert!(without > RESTARTS, "{without}");
+        assert!(with < without + RESTARTS / 2, "{with} calls instead of {without}");
     });
 }

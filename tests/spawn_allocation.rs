@@ -9,7 +9,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use common::{SOON, isolated, wait_readable};
+use common::{SOON, isolated, tempdir, wait_readable};
 use pidherd::lifecycle::{Cause, Delay, Policy, Restart, Startup};
 use pidherd::{Command, Event, GroupSpec, Launcher, SpawnProgress, Spawner, Stdio, Supervisor};
 
@@ -137,22 +137,33 @@ fn allocations_of_restarts(supervisor: &mut Supervisor, restarts: usize) -> usiz
     all
 }
 
+/// Restarts hundreds of instances, and checks that nothing is allocated for them.
+fn restarts_allocate_nothing(mut supervisor: Supervisor) {
+    let policy = Policy {
+        startup: Startup::Grace(Duration::ZERO),
+        restart: Restart::Always,
+        restart_delay: Delay::Fixed(Duration::from_millis(1)),
+        crash_budget: None,
+        ..Policy::default()
+    };
+    let group = GroupSpec::new("a", Command::new("/bin/true")).instances(200);
+    let group = supervisor.add(group.policy(policy)).unwrap();
+    // The command `start` may allocate. It starts only the first few instances; the event loop starts the
+    // others.
+    supervisor.start(group).unwrap();
+    assert_eq!(allocations_of_restarts(&mut supervisor, 500), 0);
+}
+
 #[test]
 fn a_supervisor_that_restarts_hundreds_of_instances_allocates_nothing() {
+    isolated(|| restarts_allocate_nothing(Supervisor::new().unwrap()));
+}
+
+#[test]
+fn a_supervisor_that_stores_its_state_allocates_nothing_for_a_restart() {
     isolated(|| {
-        let mut supervisor = Supervisor::new().unwrap();
-        let policy = Policy {
-            startup: Startup::Grace(Duration::ZERO),
-            restart: Restart::Always,
-            restart_delay: Delay::Fixed(Duration::from_millis(1)),
-            crash_budget: None,
-            ..Policy::default()
-        };
-        let group = GroupSpec::new("a", Command::new("/bin/true")).instances(200);
-        let group = supervisor.add(group.policy(policy)).unwrap();
-        // The command `start` may allocate. It starts only the first few instances; the event loop starts the
-        // others.
-        supervisor.start(group).unwrap();
-        assert_eq!(allocations_of_restarts(&mut supervisor, 500), 0);
+        let directory = tempdir();
+        let builder = Supervisor::builder().state_file(directory.join("state"));
+        restarts_allocate_nothing(builder.build().unwrap());
     });
 }

@@ -38,10 +38,11 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags, fallocate, flock, fstat, open};
 use rustix::io::{Errno, fcntl_dupfd_cloexec, retry_on_intr};
@@ -88,9 +89,13 @@ const COPIES: usize = 168;
 /// The size of the header of a copy.
 const COPY: usize = 16;
 
-/// The descriptor of the lock has a higher number than those that a child inherits for a moment. Otherwise a child that
-/// hangs before its execve would keep the lock.
+/// The descriptor with the lock has a higher number than those that a child keeps until its execve. Otherwise a child
+/// that hangs there would keep the lock.
 const LOCK_FROM: i32 = 64;
+
+/// How often the lock is tried, with a millisecond in between. A child that was made just before the end of its host has
+/// the lock until it has dropped all high descriptors, which is the first thing that it does.
+const TRIES: u32 = 1_000;
 
 /// Why a state file cannot be used.
 #[derive(Debug)]
@@ -121,9 +126,8 @@ impl From<Errno> for FileError {
 /// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct StateFile {
+    /// It holds the lock, which ends with the process.
     file: File,
-    /// Holds the lock, which ends with the process.
-    _lock: OwnedFd,
     path: PathBuf,
     mapping: Arc<Mapping>,
     length: usize,
@@ -183,31 +187,25 @@ impl StateFile {
         if !metadata.is_file() || !is_own || metadata.mode() & 0o022 != 0 {
             return Err(FileError::Foreign);
         }
-        let lock = fcntl_dupfd_cloexec(&file, LOCK_FROM)?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(FileError::InUse),
-            Err(errno) => return Err(errno.into()),
-        }
-        let file = File::from(crate::sys::descriptors::above_standard(file.into())?);
+        let file = File::from(fcntl_dupfd_cloexec(&file, LOCK_FROM)?);
+        lock(&file)?;
         let found = match fstat(&file)?.st_size {
             0 => None,
             length => Some(usize::try_from(length).map_err(|_| FileError::Damaged)?),
         };
         let Some(length) = found else {
-            return Ok((StateFile::made(file, lock, path)?, None));
+            return Ok((StateFile::made(file, path)?, None));
         };
-        StateFile::reopened(file, lock, path, length)
+        StateFile::reopened(file, path, length)
     }
 
     /// A new file.
-    fn made(file: File, lock: OwnedFd, path: &Path) -> Result<StateFile, FileError> {
+    fn made(file: File, path: &Path) -> Result<StateFile, FileError> {
         let mark = new_mark()?;
         retry_on_intr(|| fallocate(&file, FallocateFlags::empty(), 0, PAGE as u64))?;
-        let mapping = Arc::new(Mapping::new(file.as_fd(), PAGE)?);
+        let mapping = Arc::new(map(&file, path, PAGE)?);
         let state = StateFile {
             file,
-            _lock: lock,
             path: path.to_owned(),
             mapping,
             length: PAGE,
@@ -239,17 +237,17 @@ impl StateFile {
         Ok(())
     }
 
-    fn reopened(file: File, lock: OwnedFd, path: &Path, length: usize) -> Result<(StateFile, Option<Left>), FileError> {
+    fn reopened(file: File, path: &Path, length: usize) -> Result<(StateFile, Option<Left>), FileError> {
         if length < PAGE {
             return Err(FileError::Damaged);
         }
-        let mapping = Arc::new(Mapping::new(file.as_fd(), length)?);
+        let mapping = Arc::new(map(&file, path, length)?);
         match mapping.load(0) {
             0 => {
                 // The host was killed while it made the file.
                 drop(mapping);
                 file.set_len(0)?;
-                return Ok((StateFile::made(file, lock, path)?, None));
+                return Ok((StateFile::made(file, path)?, None));
             }
             magic if magic != u64::from_le_bytes(MAGIC) => return Err(FileError::Damaged),
             _ => {}
@@ -285,7 +283,6 @@ impl StateFile {
         };
         let state = StateFile {
             file,
-            _lock: lock,
             path: path.to_owned(),
             mapping,
             length,
@@ -338,7 +335,7 @@ impl StateFile {
         // A write into a hole of a full file system would raise SIGBUS.
         retry_on_intr(|| fallocate(&self.file, FallocateFlags::empty(), start as u64, (end - start) as u64))?;
         let length = end.max(self.length);
-        self.mapping = Arc::new(Mapping::new(self.file.as_fd(), length)?);
+        self.mapping = Arc::new(map(&self.file, &self.path, length)?);
         self.length = length;
         // The present area stays where it is until the next save.
         self.areas = [start, start + capacity];
@@ -528,6 +525,29 @@ fn birth(mapping: &Arc<Mapping>, place: usize) -> Birth {
         after: Some(mapping.load(place + AFTER)).filter(|&after| after != 0),
         exit: ended.filter(|(of, _)| Some(*of) == pid).map(|(_, exit)| exit),
     }
+}
+
+/// Maps the file. A mapping holds the open file that it was made with, and a child in flight holds the memory of its
+/// host. So the file is opened anew for it: otherwise a child that hangs would keep the lock.
+fn map(file: &File, path: &Path, length: usize) -> io::Result<Mapping> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let another = File::from(retry_on_intr(|| open(path, flags, Mode::empty()))?);
+    let (found, expected) = (another.metadata()?, file.metadata()?);
+    if (found.dev(), found.ino()) != (expected.dev(), expected.ino()) {
+        return Err(Errno::STALE.into());
+    }
+    Mapping::new(another.as_fd(), length)
+}
+
+fn lock(file: &File) -> Result<(), FileError> {
+    for _ in 0..TRIES {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(Errno::WOULDBLOCK | Errno::INTR) => std::thread::sleep(Duration::from_millis(1)),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Err(FileError::InUse)
 }
 
 fn boot_id() -> io::Result<String> {

@@ -143,7 +143,7 @@ impl Builder {
 
     /// Keeps the state in this file, so that another host can go on after this one was killed; see
     /// [`Builder::recover`]. The default is no file. It is made with mode 600 if it is missing. A lock that ends with
-    /// the process keeps two supervisors from using one file (flock(2)).
+    /// the process keeps two supervisors from using one file (flock(2)); another one waits for it for a second.
     ///
     /// Each process gets the variable `PIDHERD_STATE` in its environment, with a mark of the file.
     #[must_use]

@@ -45,6 +45,7 @@
 //! about a microsecond for each instance. The file should be on a tmpfs, such as `/run`; on a disk the kernel writes it
 //! back from time to time.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -64,6 +65,7 @@ use crate::errno::Reason;
 use crate::exit::{ExitRecord, Pid};
 use crate::lifecycle::State;
 use crate::linux::found::{Candidate, Found, find};
+use crate::linux::image::Descriptors;
 use crate::linux::state_file::{Birth, FileError, Left, StateFile, decode};
 use crate::pidfd::PidFd;
 use crate::timerfd::Clock;
@@ -137,7 +139,7 @@ fn file_error(path: &Path, error: FileError) -> RecoverError {
 
 /// What a host has left, with the processes that were found.
 struct LeftBehind {
-    socket: Option<std::ffi::OsString>,
+    socket: Option<OsString>,
     image: Image,
     candidates: Vec<Candidate>,
     /// The slots of processes that were made and not recorded.
@@ -166,7 +168,14 @@ impl Builder {
         let mut supervisor = self.build().map_err(Error::Io)?;
         supervisor.keep_state(file);
         match left {
-            Some(left) => supervisor.recovered(left, groups, undescribed),
+            Some(left) => supervisor
+                .recovered(left, groups, undescribed)
+                .map_err(|reason| match reason {
+                    TakeOverReason::Error(error) => RecoverError::Error(error),
+                    TakeOverReason::State(reason) => RecoverError::State { path, reason },
+                    // Only a hand-over has numbers of descriptors.
+                    TakeOverReason::Descriptor(_) => file_error(&path, FileError::Damaged),
+                }),
             None => supervisor.fresh(groups),
         }
     }
@@ -312,21 +321,14 @@ impl Supervisor {
         mut found: LeftBehind,
         groups: Vec<GroupSpec>,
         undescribed: Undescribed,
-    ) -> Result<Recovered, RecoverError> {
+    ) -> Result<Recovered, TakeOverReason> {
         let restored = match self.restore_found(&mut found, groups) {
             Ok(restored) => restored,
             Err(reason) => {
                 // The state stays for another try.
                 self.driver.kernel.state = None;
-                self.driver.kernel.give_back(&mut Default::default());
-                return Err(match reason {
-                    TakeOverReason::Error(error) => RecoverError::Error(error),
-                    TakeOverReason::State(reason) => RecoverError::State {
-                        path: PathBuf::new(),
-                        reason,
-                    },
-                    TakeOverReason::Descriptor(_) => RecoverError::Error(Error::Io(io::Error::other("descriptor"))),
-                });
+                self.driver.kernel.give_back(&mut Descriptors::new());
+                return Err(reason);
             }
         };
         let names: Vec<_> = found
