@@ -112,12 +112,28 @@
 //! the parent continues, and the child runs its steps meanwhile. `sys/spawn/flight.rs` owns all memory that such a
 //! child uses: a stack, the list of steps, and a record of its progress. The kernel clears a word of that memory when
 //! the child calls `execve` or ends (`CLONE_CHILD_CLEARTID`), and only then is the memory reused. Nothing wakes the
-//! host at that moment, so `Linux` looks again after a short wait that grows (`look_at`, `look_again`).
+//! host at that moment, so `Linux` looks again after a short wait that grows (`look_at`, `look_again`, and
+//! `linux/flight.rs`).
 //! `Linux::collect` returns `Executed` or `SpawnFailed`. The lifecycle is in `Starting { executed: None }` meanwhile.
 //!
 //! A child that is killed before its `execve` is told from one that ran by `Launch::was_killed`. For the supervisor it
 //! is a failed start: `Linux::collect` returns its end without `Executed` before, and the row `(S::Starting { executed:
 //! None }, I::Exited)` calls `Turn::start_failed`. It does not count against the crash budget.
+//!
+//! # A hand-over and a recovery
+//!
+//! Both continue the same data. `Engine::image` in `engine/image.rs` is the state of an engine without its commands, and
+//! `Engine::restore` continues it with the descriptions that the host gives again. `codec.rs` encodes it.
+//!
+//! For a hand-over, `linux/image.rs` adds the numbers of all descriptors. `supervisor/hand_over.rs` stores both in a
+//! sealed memory file, clears close-on-exec, and calls `execve`. `supervisor/take_over.rs` checks everything before it
+//! takes the first descriptor.
+//!
+//! For a recovery, `engine/record.rs` writes a record of an instance before it carries a decision out, and
+//! `linux/state_file.rs` keeps the records in a mapped file. Two moments are left to the kernel, because a host could be
+//! killed in them: it writes the PID of a new process to the record before the process runs (`BirthCell` in
+//! `sys/mapping.rs`), and the exit status when it reaps one (`ExitCell`). `linux/found.rs` finds the processes again and
+//! proves that they are the same. `supervisor/recover.rs` puts the parts together.
 //!
 //! # The simulation
 //!
