@@ -29,7 +29,7 @@ use crate::pidfd::PidFd;
 use crate::signal::Signal;
 use crate::time::Instant;
 
-/// Groups of processes, and the descriptors to watch them; see the [module](self).
+/// Groups of processes, and the descriptors to watch them; see the [module](super).
 ///
 /// Dropping it leaves no child and no zombie: every process gets SIGKILL and is reaped. The drop blocks for up to two
 /// seconds. For a graceful end, call [`Supervisor::shutdown`] first and dispatch until [`Supervisor::is_down`].
@@ -453,7 +453,7 @@ impl Supervisor {
 
     /// Lets the process of an instance that is running or in its grace go on by itself, and returns its pidfd. A
     /// request of the instance that waits for its turn is withdrawn. The run ends as
-    /// [`End::Released`], and the instance is stopped. The process gets no signal.
+    /// [`End::Released`](super::End::Released), and the instance is stopped. The process gets no signal.
     ///
     /// It stays a child of the host: when it has ended, the holder of the pidfd reaps it ([`PidFd::reap`]), or another
     /// instance adopts it ([`Supervisor::adopt`]). The supervisor closes its end of the readiness pipe, and messages of

@@ -1,37 +1,4 @@
-//! A host that replaces itself by another program, and keeps its processes.
-//!
-//! [`Supervisor::hand_over`] calls execve(2): the process stays the same, with its PID and its children, and another
-//! program runs in it, usually a newer version of the host. No process is stopped, and nothing is lost: exit statuses,
-//! deadlines, counters, run numbers, histories, events that were not fetched, messages that were not read, and pipes
-//! that were not taken are all handed over. The other program receives them with [`HandOver::receive`], describes its
-//! groups again, and goes on with [`Builder::take_over`].
-//!
-//! ```no_run
-//! use std::env;
-//! use std::path::Path;
-//!
-//! use pidherd::supervisor::{HandOver, Undescribed};
-//! use pidherd::{Command, GroupSpec, Supervisor};
-//!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let groups = vec![GroupSpec::new("web", Command::new("/usr/bin/web")).instances(3)];
-//! let mut supervisor = match HandOver::receive()? {
-//!     Some(handed_over) => Supervisor::builder().take_over(handed_over, groups, Undescribed::Stop)?.supervisor,
-//!     None => {
-//!         let mut supervisor = Supervisor::new()?;
-//!         for group in groups {
-//!             let group = supervisor.add(group)?;
-//!             supervisor.start(group)?;
-//!         }
-//!         supervisor
-//!     }
-//! };
-//! // Later, when a new version of the host is installed. It does not return, except with an error.
-//! let error = supervisor.hand_over(Path::new("/usr/bin/host"), env::args_os().skip(1));
-//! eprintln!("this version goes on: {error}");
-//! # Ok(())
-//! # }
-//! ```
+//! The state of a supervisor for another program, and what that program receives.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;

@@ -7,7 +7,7 @@
 //!
 //! There are two ways to wait, and a host may change between them at any time:
 //!
-//! 1. The supervisor is one descriptor ([`AsFd`]). It is readable when there is something to do: call
+//! 1. The supervisor is one descriptor ([`AsFd`](std::os::fd::AsFd)). It is readable when there is something to do: call
 //!    [`Supervisor::dispatch`] then.
 //! 2. Each descriptor of the set is registered by itself ([`Supervisor::fds`]). When one is readable, call
 //!    [`Supervisor::process_ready`] with its number. Descriptors are added and removed as processes start and end. A
@@ -38,6 +38,88 @@
 //! thousands of processes takes many slices.
 //!
 //! A host that waits for each descriptor by itself registers them level-triggered.
+//!
+//! # A host that replaces itself
+//!
+//! [`Supervisor::hand_over`] calls execve(2): the process stays the same, with its PID and its children, and another
+//! program runs in it, usually a newer version of the host. No process is stopped, and nothing is lost: exit statuses,
+//! deadlines, counters, run numbers, histories, events that were not fetched, messages that were not read, and pipes
+//! that were not taken are all handed over. The other program receives them with [`HandOver::receive`], describes its
+//! groups again, and goes on with [`Builder::take_over`].
+//!
+//! ```no_run
+//! use std::env;
+//! use std::path::Path;
+//!
+//! use pidherd::supervisor::{HandOver, Undescribed};
+//! use pidherd::{Command, GroupSpec, Supervisor};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let groups = vec![GroupSpec::new("web", Command::new("/usr/bin/web")).instances(3)];
+//! let mut supervisor = match HandOver::receive()? {
+//!     Some(handed_over) => Supervisor::builder().take_over(handed_over, groups, Undescribed::Stop)?.supervisor,
+//!     None => {
+//!         let mut supervisor = Supervisor::new()?;
+//!         for group in groups {
+//!             let group = supervisor.add(group)?;
+//!             supervisor.start(group)?;
+//!         }
+//!         supervisor
+//!     }
+//! };
+//! // Later, when a new version of the host is installed. It does not return, except with an error.
+//! let error = supervisor.hand_over(Path::new("/usr/bin/host"), env::args_os().skip(1));
+//! eprintln!("this version goes on: {error}");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # A host that is killed
+//!
+//! With [`Builder::state_file`] a supervisor keeps its state in a file that is mapped into memory. When its host ends
+//! without dropping it (SIGKILL, an abort, the OOM killer), the next host finds its instances with
+//! [`Builder::recover`], and goes on watching, stopping and restarting them under their policies.
+//!
+//! ```no_run
+//! use pidherd::supervisor::Undescribed;
+//! use pidherd::{Command, GroupSpec, Supervisor};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let groups = vec![GroupSpec::new("web", Command::new("/usr/bin/web")).instances(3)];
+//! let recovered = Supervisor::builder()
+//!     .state_file("/run/host/state")
+//!     .recover(groups, Undescribed::Stop)?;
+//! let mut supervisor = recovered.supervisor;
+//! for group in recovered.groups.iter().filter(|group| group.is_new) {
+//!     supervisor.start(group.id)?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! ## What is recovered
+//!
+//! The groups with their numbers of instances, and for each instance its state, its deadlines, its counters, its run
+//! number and the last exit. A stop goes on at its rung, a backoff at its deadline. The status of a process that ended
+//! while no host was there is unknown, unless the host was killed when it had just reaped it. A process that ends later
+//! is a child of another process (init, or the nearest subreaper) and its status is known after that has reaped it
+//! (Linux 6.15).
+//!
+//! What was in the memory of the host is lost: events that were not fetched, runs that are over, pipes, readiness
+//! descriptors and rolling restarts. A notify socket gets its address again; messages from in between are lost. After
+//! the end of a leader, what is left of its process group is not found again; what is left in its cgroup is.
+//!
+//! ## What proves that a process is the same
+//!
+//! The time when the kernel made it, which the state file limits to a few milliseconds, or the mark of the state file in
+//! its environment (`PIDHERD_STATE`). A process without such a proof is not touched: its instance is stopped, and the
+//! process is in [`Recovered::unproven`].
+//!
+//! ## What it costs
+//!
+//! A restart makes no system call more, and allocates nothing. Commands that change groups write the whole state anew:
+//! about a microsecond for each instance. The file should be on a tmpfs, such as `/run`; on a disk the kernel writes it
+//! back from time to time.
 //!
 //! # Example
 //!

@@ -1,49 +1,4 @@
-//! A host that was killed, and its successor that finds the processes again.
-//!
-//! With [`Builder::state_file`] a supervisor keeps its state in a file that is mapped into memory. When its host ends
-//! without dropping it (SIGKILL, an abort, the OOM killer), the next host finds its instances with
-//! [`Builder::recover`], and goes on watching, stopping and restarting them under their policies.
-//!
-//! ```no_run
-//! use pidherd::supervisor::Undescribed;
-//! use pidherd::{Command, GroupSpec, Supervisor};
-//!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let groups = vec![GroupSpec::new("web", Command::new("/usr/bin/web")).instances(3)];
-//! let recovered = Supervisor::builder()
-//!     .state_file("/run/host/state")
-//!     .recover(groups, Undescribed::Stop)?;
-//! let mut supervisor = recovered.supervisor;
-//! for group in recovered.groups.iter().filter(|group| group.is_new) {
-//!     supervisor.start(group.id)?;
-//! }
-//! # Ok(())
-//! # }
-//! ```
-//!
-//! # What is recovered
-//!
-//! The groups with their numbers of instances, and for each instance its state, its deadlines, its counters, its run
-//! number and the last exit. A stop goes on at its rung, a backoff at its deadline. The status of a process that ended
-//! while no host was there is unknown, unless the host was killed when it had just reaped it. A process that ends later
-//! is a child of another process (init, or the nearest subreaper) and its status is known after that has reaped it
-//! (Linux 6.15).
-//!
-//! What was in the memory of the host is lost: events that were not fetched, runs that are over, pipes, readiness
-//! descriptors and rolling restarts. A notify socket gets its address again; messages from in between are lost. After
-//! the end of a leader, what is left of its process group is not found again; what is left in its cgroup is.
-//!
-//! # What proves that a process is the same
-//!
-//! The time when the kernel made it, which the state file limits to a few milliseconds, or the mark of the state file in
-//! its environment (`PIDHERD_STATE`). A process without such a proof is not touched: its instance is stopped, and the
-//! process is in [`Recovered::unproven`].
-//!
-//! # What it costs
-//!
-//! A restart makes no system call more, and allocates nothing. Commands that change groups write the whole state anew:
-//! about a microsecond for each instance. The file should be on a tmpfs, such as `/run`; on a disk the kernel writes it
-//! back from time to time.
+//! A supervisor that goes on after its host was killed.
 
 use std::ffi::OsString;
 use std::io;
@@ -151,7 +106,7 @@ struct LeftBehind {
 
 impl Builder {
     /// Builds a supervisor that keeps its state in the [state file](Builder::state_file), and goes on with what a killed
-    /// host has left there; see the [module](self). Without a state of this boot the groups are just added.
+    /// host has left there; see [the module](super). Without a state of this boot the groups are just added.
     ///
     /// The groups are described as for [`Builder::take_over`].
     ///

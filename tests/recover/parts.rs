@@ -1,0 +1,239 @@
+//! What belongs to a process, and to a group, is found again.
+
+use super::*;
+
+#[test]
+fn a_run_in_a_cgroup_is_found_with_all_that_lives_there() {
+    if !root_or_skip("cgroups") {
+        return;
+    }
+    with_hosts(120, |state| {
+        ignore_sigchld(false);
+        let Some(cgroup) = test_cgroup() else { return };
+        ignore_sigchld(true);
+        let directory = cgroup.path().to_owned();
+        let spec = || {
+            let spawning = sh("setsid sleep 1000 & exec sleep 1000").stdout(Stdio::null());
+            GroupSpec::new("family", spawning)
+                .policy(for_ever())
+                .cgroup(CgroupDir::open(&directory).unwrap())
+                .stop(term(Scope::Cgroup, LONG))
+        };
+        // A run gets another name while what the last one has left still dies.
+        let inhabitants = || {
+            let leaves = fs::read_dir(&directory).unwrap().flatten();
+            let texts = leaves.filter_map(|leaf| fs::read_to_string(leaf.path().join("cgroup.procs")).ok());
+            let pids = |text: String| {
+                text.lines()
+                    .map(|line| line.parse::<u32>().unwrap())
+                    .collect::<Vec<_>>()
+            };
+            texts.flat_map(pids).collect::<Vec<_>>()
+        };
+        let ready = state.with_file_name("ready");
+        for round in 0..2 {
+            let _none = fs::remove_file(&ready);
+            killed_host(
+                || {
+                    let mut host = host(state, vec![spec()]);
+                    host.until_executed();
+                    wait_until("both live there", SOON, || inhabitants().len() == 2);
+                    let pid = host.pid(named(&host, "family:0"));
+                    tell(&ready, &pid.to_string());
+                    stay(host);
+                },
+                || drop(told(&ready)),
+            );
+            let leader: u32 = told(&ready).parse().unwrap();
+            if round == 1 {
+                // The leader ends while no host is there, and leaves the other one.
+                let raw = rustix::process::Pid::from_raw(leader as i32).unwrap();
+                rustix::process::kill_process(raw, rustix::process::Signal::KILL).unwrap();
+                assert!(wait_gone(leader, SOON));
+            }
+        }
+        let before = inhabitants();
+        let mut host = host(state, vec![spec()]);
+        let id = named(&host, "family:0");
+        host.until("it was restarted", |host| {
+            host.status(id).runs == 2 && host.state(id) == Running
+        });
+        wait_until("two others live there", SOON, || {
+            let now = inhabitants();
+            now.len() == 2 && before.iter().all(|pid| !now.contains(pid))
+        });
+        host.shut_down();
+        let has_leaves = || {
+            fs::read_dir(&directory)
+                .unwrap()
+                .flatten()
+                .any(|entry| entry.path().is_dir())
+        };
+        wait_until("the cgroups are removed", SOON, || !has_leaves());
+    });
+}
+
+#[test]
+fn a_spawn_in_flight_is_found_and_its_execve_is_seen() {
+    with_hosts(120, |state| {
+        if !Lease::is_possible() {
+            return;
+        }
+        let program = state.with_file_name("program");
+        fs::copy("/bin/sleep", &program).unwrap();
+        let groups = || vec![GroupSpec::new("a", Command::new(&program).arg("1000")).grace(ms(10))];
+        let pid = state.with_file_name("pid");
+        // The lease is this process's own, so the execve hangs beyond the end of the host.
+        let lease = Lease::try_take(&program).unwrap();
+        killed_host(
+            || {
+                let host = host(state, groups());
+                tell(&pid, &host.pid(named(&host, "a:0")).to_string());
+                stay(host);
+            },
+            || {
+                let place = format!("/proc/{}/wchan", told(&pid));
+                wait_until("it hangs in execve", SOON, || {
+                    fs::read_to_string(&place).is_ok_and(|at| at.contains("lease"))
+                });
+            },
+        );
+        let mut host = host(state, groups());
+        let id = named(&host, "a:0");
+        assert_eq!(host.pid(id).to_string(), told(&pid));
+        for _ in 0..5 {
+            host.turn(ms(20));
+        }
+        assert!(host.is_in_flight(id));
+        lease.end();
+        host.until_state(id, Running);
+        assert_eq!(host.status(id).runs, 1);
+        host.shut_down();
+    });
+}
+
+#[test]
+fn the_notify_socket_has_its_address_again() {
+    with_hosts(120, |state| {
+        let policy = Policy {
+            startup: Startup::Notify { timeout: LONG },
+            ..at_once()
+        };
+        let groups = || {
+            let spec = GroupSpec::new("a", sleeper()).policy(policy.clone());
+            vec![spec.notify_socket(true)]
+        };
+        let ready = state.with_file_name("ready");
+        let address = |pid: u32| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
+            let mut entries = environment.split(|&byte| byte == 0);
+            entries
+                .find(|entry| entry.starts_with(b"NOTIFY_SOCKET="))
+                .unwrap()
+                .to_vec()
+        };
+        killed_host(
+            || {
+                let mut host = host(state, groups());
+                host.until_executed();
+                tell(&ready, &host.pid(named(&host, "a:0")).to_string());
+                stay(host);
+            },
+            || drop(told(&ready)),
+        );
+        let mut host = host(state, groups());
+        let id = named(&host, "a:0");
+        let old = address(host.pid(id));
+        assert_eq!(host.state(id), Starting);
+        host.supervisor.restart(id).unwrap();
+        host.until("it was restarted", |host| host.status(id).runs == 2);
+        host.until_executed();
+        assert_eq!(address(host.pid(id)), old);
+        host.shut_down();
+    });
+}
+
+#[test]
+fn descriptions_decide_about_the_groups_that_are_found() {
+    with_hosts(120, |state| {
+        let sleepers = |name: &str| GroupSpec::new(name, sleeper()).policy(at_once());
+        let ready = state.with_file_name("ready");
+        killed_host(
+            || {
+                let groups = vec![
+                    sleepers("grown").instances(2),
+                    sleepers("shrunk").instances(3),
+                    sleepers("rolled").instances(4).grace(LONG),
+                    sleepers("forgotten"),
+                ];
+                let mut host = host(state, groups);
+                host.until_executed();
+                let groups: Vec<_> = host.supervisor.groups().collect();
+                let rolling = Rolling {
+                    surge: 2,
+                    ..Rolling::default()
+                };
+                host.supervisor.rolling_restart(groups[2], rolling).unwrap();
+                host.until_executed();
+                tell(&ready, &host.pid(named(&host, "forgotten:0")).to_string());
+                stay(host);
+            },
+            || drop(told(&ready)),
+        );
+        let groups = vec![
+            sleepers("new"),
+            sleepers("grown").instances(3),
+            sleepers("shrunk"),
+            sleepers("rolled").instances(4),
+        ];
+        let recovered = builder()
+            .state_file(state)
+            .recover(groups, Undescribed::Release)
+            .unwrap();
+        let is_new: Vec<_> = recovered.groups.iter().map(|group| group.is_new).collect();
+        assert_eq!(is_new, [true, false, false, false]);
+        let [(name, pidfd)] = &recovered.released[..] else {
+            panic!("{:?}", recovered.released)
+        };
+        assert_eq!(
+            (name.to_string(), pidfd.pid().to_string()),
+            ("forgotten:0".into(), told(&ready))
+        );
+        let mut host = Host::with(recovered.supervisor);
+        host.until("the numbers are right", |host| {
+            host.supervisor.instances().count() == 1 + 3 + 1 + 4 && host.supervisor.groups().count() == 4
+        });
+        let runs = |name: &str| host.status(named(&host, name)).runs;
+        assert_eq!(
+            (runs("grown:0"), runs("grown:2"), runs("rolled:3"), runs("new:0")),
+            (1, 1, 1, 0)
+        );
+        pidfd.signal(Signal::KILL).unwrap();
+        host.shut_down();
+    });
+}
+
+#[test]
+fn an_adopted_process_is_found_again() {
+    with_hosts(120, |state| {
+        let groups = || vec![GroupSpec::new("a", sleeper()).policy(at_once())];
+        let pid = state.with_file_name("pid");
+        killed_host(
+            || {
+                let mut host = host(state, groups());
+                host.until_executed();
+                let id = named(&host, "a:0");
+                let released = host.supervisor.release(id).unwrap();
+                host.until_state(id, Stopped);
+                host.supervisor.adopt(id, released).unwrap();
+                host.until_state(id, Running);
+                tell(&pid, &host.pid(id).to_string());
+                stay(host);
+            },
+            || drop(told(&pid)),
+        );
+        let mut host = host(state, groups());
+        assert_eq!(host.pid(named(&host, "a:0")).to_string(), told(&pid));
+        host.shut_down();
+    });
+}
