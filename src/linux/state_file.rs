@@ -350,6 +350,8 @@ impl StateFile {
         let stride = COPIES + 2 * (COPY + room);
         let start = (AREA + base.len()).next_multiple_of(8);
         self.reserve(start + stride * records.len())?;
+        self.buffer.clear();
+        self.buffer.reserve(room);
         let before = self.records;
         let next = self.present.map_or(0, |present| 1 - present);
         let Some(&area) = self.areas.get(next) else {
