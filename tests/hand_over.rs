@@ -19,14 +19,14 @@ use std::time::Duration;
 
 use StateName::{Backoff, Fatal, Running, Starting, Stopped, Stopping};
 use common::lease::Lease;
-use common::{Isolation, MARKER, SOON, root_or_skip, skipped, test_cgroup, wait_gone, wait_until};
+use common::{Isolation, MARKER, SOON, kernel_since, root_or_skip, skipped, test_cgroup, wait_gone, wait_until};
 use host::{Host, LONG, at_once, builder, ms, quiet_sh, sh, sleeper, term};
 use pidherd::cgroup::CgroupDir;
 use pidherd::exit::Exit;
 use pidherd::group::Rolling;
 use pidherd::lifecycle::{Delay, Policy, Scope, Startup, StateName};
 use pidherd::supervisor::{End, HandOver, HandOverError, TakeOverReason, Undescribed};
-use pidherd::{Command, Event, GroupSpec, InstanceId, Signal, SignalFd, SignalSet, Stdio, Supervisor};
+use pidherd::{Command, Event, GroupSpec, InstanceId, Lifetime, Signal, SignalFd, SignalSet, Stdio, Supervisor};
 
 /// One generation of the host in a test.
 struct Generation {
@@ -711,6 +711,33 @@ fn a_descriptor_that_is_not_what_the_state_says_is_refused() {
             .unwrap();
         let mut host = Host::with(taken.supervisor);
         assert!(host.supervisor.instances().all(|id| host.state(id) == Running));
+        host.shut_down();
+    });
+}
+
+#[test]
+fn a_bound_child_lives_on_after_a_hand_over_and_its_end_is_known() {
+    generations(120, |mut generation| {
+        if !kernel_since(7, 1) || cfg!(pidherd_portable) {
+            return skipped("the kernel binds no child to its host (Linux 7.1)");
+        }
+        let spec = GroupSpec::new("bound", sleeper().lifetime(Lifetime::Bound)).policy(at_once());
+        let mut host = generation.host(vec![spec]);
+        let id = named(&host, "bound:0");
+        if generation.number == 0 {
+            host.until_executed();
+            let pid = host.pid(id).to_string();
+            generation.hand_over(&mut host, &pid);
+        }
+        assert_eq!(host.pid(id).to_string(), generation.notes);
+        if generation.number < 3 {
+            let pid = generation.notes.clone();
+            generation.hand_over(&mut host, &pid);
+        }
+        host.supervisor.signal(id, Signal::USR1).unwrap();
+        host.until("it has ended", |host| host.supervisor.runs(id).next().is_some());
+        let end = host.supervisor.runs(id).next().unwrap().end.clone();
+        assert_eq!(end, End::KilledFromOutside(Signal::USR1));
         host.shut_down();
     });
 }

@@ -29,7 +29,7 @@ use pidherd::exit::Exit;
 use pidherd::group::Rolling;
 use pidherd::lifecycle::{Delay, Policy, Scope, Startup, StateName};
 use pidherd::supervisor::{End, RecoverError, Recovered, StateError, Undescribed};
-use pidherd::{Clock, Command, Error, Event, GroupSpec, InstanceId, Signal, Stdio, Supervisor};
+use pidherd::{Clock, Command, Error, Event, GroupSpec, InstanceId, Lifetime, Signal, Stdio, Supervisor};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 /// Runs the body in a process that adopts the orphans of the hosts that it makes.

@@ -237,3 +237,30 @@ fn an_adopted_process_is_found_again() {
         host.shut_down();
     });
 }
+
+#[test]
+fn a_bound_process_has_ended_with_its_host() {
+    with_hosts(120, |state| {
+        if !kernel_since(7, 1) {
+            return skipped("the kernel binds no child to its host (Linux 7.1)");
+        }
+        let groups = || vec![GroupSpec::new("a", sleeper().lifetime(Lifetime::Bound)).policy(for_ever())];
+        let pid = state.with_file_name("pid");
+        killed_host(
+            || {
+                let mut host = host(state, groups());
+                host.until_executed();
+                tell(&pid, &host.pid(named(&host, "a:0")).to_string());
+                stay(host);
+            },
+            || drop(told(&pid)),
+        );
+        assert!(wait_gone(told(&pid).parse().unwrap(), SOON));
+        let mut host = host(state, groups());
+        let id = named(&host, "a:0");
+        host.until("it runs again", |host| {
+            host.status(id).runs == 2 && host.state(id) == Running
+        });
+        host.shut_down();
+    });
+}
