@@ -118,7 +118,7 @@ fn named(host: &Host, name: &str) -> InstanceId {
 #[test]
 fn every_state_counter_and_history_is_handed_over_and_goes_on() {
     generations(120, |mut generation| {
-        let stubborn = sh("trap '' TERM; echo up; while :; do sleep 0.05; done").stdout(Stdio::null());
+        let stubborn = sh("trap '' TERM; echo >&3; while :; do sleep 0.05; done");
         let silent = Policy {
             startup: Startup::Notify { timeout: LONG },
             ..at_once()
@@ -130,7 +130,8 @@ fn every_state_counter_and_history_is_handed_over_and_goes_on() {
         let groups = vec![
             GroupSpec::new("runs", sleeper()).instances(3).policy(at_once()),
             GroupSpec::new("stubborn", stubborn)
-                .policy(at_once())
+                .policy(silent.clone())
+                .ready_fd(3)
                 .stop(term(Scope::Process, ms(1_500))),
             GroupSpec::new("silent", sh("exec sleep 1000"))
                 .policy(silent)
@@ -334,10 +335,7 @@ fn spawns_in_flight_are_handed_over_and_their_ends_are_known() {
         let ids = ["good:0", "bad:0", "killed:0"].map(|name| named(&host, name));
         if leases.is_some() {
             for id in ids {
-                wait_until("it hangs in execve", SOON, || {
-                    let place = fs::read_to_string(format!("/proc/{}/wchan", host.pid(id)));
-                    place.is_ok_and(|place| place.contains("lease"))
-                });
+                Lease::wait_for(host.pid(id));
             }
             host.supervisor.kill(ids[2]).unwrap();
             generation.hand_over(&mut host, "");
@@ -613,13 +611,17 @@ fn a_rolling_restart_and_requests_that_wait_go_on() {
 #[test]
 fn a_shutdown_that_has_begun_goes_on() {
     generations(120, |mut generation| {
-        let stubborn = sh("trap '' TERM; echo up; while :; do sleep 0.05; done").stdout(Stdio::null());
+        let stubborn = sh("trap '' TERM; echo >&3; while :; do sleep 0.05; done");
+        let ready = Policy {
+            startup: Startup::Notify { timeout: LONG },
+            ..at_once()
+        };
         let spec = GroupSpec::new("stubborn", stubborn)
-            .policy(at_once())
+            .policy(ready)
+            .ready_fd(3)
             .stop(term(Scope::Process, ms(700)));
         let mut host = generation.host(vec![spec]);
         if generation.number == 0 {
-            host.until_executed();
             host.until_state(named(&host, "stubborn:0"), Running);
             host.supervisor.shutdown().unwrap();
             generation.hand_over(&mut host, "");

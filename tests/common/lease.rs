@@ -3,7 +3,7 @@
 //! An open of a file waits while another descriptor holds a write lease on the file (fcntl(2), F_SETLEASE). The
 //! kernel breaks the lease after /proc/sys/fs/lease-break-time, which is 45 seconds by default.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
@@ -50,6 +50,16 @@ impl Lease {
         } else {
             Err(io::Error::last_os_error())
         }
+    }
+
+    /// Waits until this process hangs in its execve. Some kernels do not tell where a process sleeps; before its execve
+    /// a child sleeps nowhere else.
+    pub fn wait_for(pid: u32) {
+        super::wait_until("it hangs in execve", super::SOON, || {
+            let place = fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+            let sleeps = matches!(super::processes::state(pid), Some('S' | 'D'));
+            place.contains("lease") || (place == "0" && sleeps)
+        });
     }
 
     /// Ends the lease, so that a hanging execve continues.

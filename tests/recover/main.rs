@@ -150,7 +150,7 @@ fn kept(supervisor: &Supervisor) -> String {
 #[test]
 fn every_state_is_found_again_and_goes_on() {
     with_hosts(120, |state| {
-        let stubborn = sh("trap '' TERM; while :; do sleep 0.05; done");
+        let stubborn = sh("trap '' TERM; echo >&3; while :; do sleep 0.05; done");
         let silent = Policy {
             startup: Startup::Notify { timeout: LONG },
             ..at_once()
@@ -159,21 +159,21 @@ fn every_state_is_found_again_and_goes_on() {
             backoff: Delay::Fixed(LONG),
             ..Policy::default()
         };
-        let once = Policy {
-            start_retries: 0,
-            ..Policy::default()
-        };
         let groups = || {
             vec![
                 GroupSpec::new("runs", sleeper()).instances(3).policy(at_once()),
                 GroupSpec::new("stubborn", stubborn.clone())
-                    .policy(at_once())
+                    .policy(silent.clone())
+                    .ready_fd(3)
                     .stop(term(Scope::Process, ms(1_500))),
                 GroupSpec::new("silent", sleeper()).policy(silent.clone()),
                 GroupSpec::new("missing", Command::new("/no/such/program")).policy(slow.clone()),
                 GroupSpec::new("grace", sleeper()).grace(LONG),
                 GroupSpec::new("idle", sleeper()),
-                GroupSpec::new("job", sh("exit 3")).policy(once.clone()),
+                GroupSpec::new("job", sh("exit 3")).policy(Policy {
+                    start_retries: 0,
+                    ..Policy::default()
+                }),
             ]
         };
         let story = state.with_file_name("story");

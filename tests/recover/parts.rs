@@ -92,10 +92,7 @@ fn a_spawn_in_flight_is_found_and_its_execve_is_seen() {
                 stay(host);
             },
             || {
-                let place = format!("/proc/{}/wchan", told(&pid));
-                wait_until("it hangs in execve", SOON, || {
-                    fs::read_to_string(&place).is_ok_and(|at| at.contains("lease"))
-                });
+                Lease::wait_for(told(&pid).parse().unwrap());
             },
         );
         let mut host = host(state, groups());
@@ -125,12 +122,16 @@ fn the_notify_socket_has_its_address_again() {
         };
         let ready = state.with_file_name("ready");
         let address = |pid: u32| {
-            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
-            let mut entries = environment.split(|&byte| byte == 0);
-            entries
-                .find(|entry| entry.starts_with(b"NOTIFY_SOCKET="))
-                .unwrap()
-                .to_vec()
+            let mut found = None;
+            // The environment is there a moment after the execve.
+            wait_until("it has an environment", SOON, || {
+                let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
+                let mut entries = environment.split(|&byte| byte == 0);
+                let entry = entries.find(|entry| entry.starts_with(b"NOTIFY_SOCKET="));
+                found = entry.map(<[u8]>::to_vec);
+                found.is_some()
+            });
+            found
         };
         killed_host(
             || {

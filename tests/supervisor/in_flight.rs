@@ -86,9 +86,7 @@ fn hang(host: &mut Host, spec: GroupSpec) -> (GroupId, Vec<InstanceId>) {
     let (group, ids) = host.add(spec);
     host.supervisor.start(group).unwrap();
     for &id in &ids {
-        wait_until("it has called execve", SOON, || {
-            fs::read_to_string(format!("/proc/{}/wchan", host.pid(id))).is_ok_and(|place| place.contains("lease"))
-        });
+        Lease::wait_for(host.pid(id));
     }
     host.take_events();
     assert!(ids.iter().all(|&id| host.is_in_flight(id)), "{}", host.story());
