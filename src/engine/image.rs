@@ -21,24 +21,24 @@ use crate::codec::stored;
 use crate::command::{Command, Program};
 use crate::exit::{ExitRecord, Pid};
 use crate::group::{Roll, Roster};
-use crate::lifecycle::{Lifecycle, Policy, Transition, Wanted};
+use crate::lifecycle::{Lifecycle, Policy, Remaining, State, Stopping, Transition, Wanted};
 use crate::time::Instant;
 
 /// The state of an engine.
 #[derive(Clone)]
 pub(crate) struct Image {
-    seed: u64,
-    closing: bool,
-    is_spawns_turn: bool,
+    pub(crate) seed: u64,
+    pub(crate) closing: bool,
+    pub(crate) is_spawns_turn: bool,
     groups: Vec<Place<GroupImage>>,
     pub(crate) instances: Vec<Place<InstanceImage>>,
     /// The instances with a pending request, in order.
-    waiting: VecDeque<InstanceId>,
+    pub(crate) waiting: VecDeque<InstanceId>,
     /// The instances with a spawn that waits, in order, and since when.
-    spawns: VecDeque<(InstanceId, Instant)>,
+    pub(crate) spawns: VecDeque<(InstanceId, Instant)>,
     /// The events that were not fetched.
-    events: VecDeque<Event>,
-    dropped: u64,
+    pub(crate) events: VecDeque<Event>,
+    pub(crate) dropped: u64,
 }
 
 stored!(struct Image {
@@ -69,16 +69,16 @@ stored!(struct GroupImage { name, policy, wanted, leaving, target, roll });
 /// The state of an instance.
 #[derive(Clone)]
 pub(crate) struct InstanceImage {
-    group: GroupId,
-    number: u32,
+    pub(crate) group: GroupId,
+    pub(crate) number: u32,
     pub(crate) life: Lifecycle,
     pub(crate) process: Option<Pid>,
     /// Whether messages of its process are accepted.
-    is_heard: bool,
-    status_text: Option<Arc<str>>,
-    pending: Option<Request>,
-    start: Option<(Transition, Option<ExitRecord>)>,
-    history: History,
+    pub(crate) is_heard: bool,
+    pub(crate) status_text: Option<Arc<str>>,
+    pub(crate) pending: Option<Request>,
+    pub(crate) start: Option<(Transition, Option<ExitRecord>)>,
+    pub(crate) history: History,
 }
 
 stored!(struct InstanceImage {
@@ -131,9 +131,19 @@ impl Image {
             && instances.all(|instance| {
                 let has_group = group(instance.group).is_some() && instance.number < GroupSpec::MOST_INSTANCES;
                 let has_number = numbers.insert((instance.group, instance.number));
-                let has_process = instance.process.is_none_or(|pid| pids.insert(pid));
-                let pid = instance.life.state().pid();
-                has_group && has_number && has_process && instance.process == pid
+                let state = instance.life.state();
+                // A process that was reaped, while others of its scope are alive, has given up its number.
+                let is_reaped = matches!(
+                    state,
+                    State::Stopping(Stopping {
+                        remaining: Remaining::Others { .. },
+                        ..
+                    })
+                );
+                let present = instance.process.filter(|_| !is_reaped);
+                let has_process = present.is_none_or(|pid| pids.insert(pid));
+                let is_heard_alive = !instance.is_heard || present.is_some();
+                has_group && has_number && has_process && is_heard_alive && instance.process == state.pid()
             })
     }
 
@@ -143,6 +153,12 @@ impl Image {
         let numbers = members.filter(|member| member.group == id).map(|member| member.number);
         numbers.max().map_or(0, |last| last + 1)
     }
+}
+
+/// A queue without stale entries: only the first one of an instance counts.
+fn first_of_each<'a, T: Clone + 'a>(queue: impl Iterator<Item = &'a T>, id: impl Fn(&T) -> InstanceId) -> VecDeque<T> {
+    let mut queued = HashSet::new();
+    queue.filter(|entry| queued.insert(id(entry))).cloned().collect()
 }
 
 impl<K: Kernel> Engine<K> {
@@ -175,11 +191,18 @@ impl<K: Kernel> Engine<K> {
             is_spawns_turn: self.is_spawns_turn,
             groups: self.groups.places(|_, value| group(value)),
             instances: self.instances.places(instance),
-            waiting: self.waiting.clone(),
-            spawns: self.spawns.clone(),
+            waiting: first_of_each(self.waiting.iter().filter(|&&id| self.has_request(id)), |&id| id),
+            spawns: first_of_each(
+                self.spawns.iter().filter(|&&(id, _)| self.awaits_spawn(id)),
+                |&(id, _)| id,
+            ),
             events: self.events.waiting().cloned().collect(),
             dropped: self.events.dropped(),
         }
+    }
+
+    fn has_request(&self, id: InstanceId) -> bool {
+        self.instances.get(id).is_some_and(|known| known.pending.is_some())
     }
 
     /// Continues an image, in an engine without groups. A description is for the first group of its name that no other
@@ -318,10 +341,9 @@ impl<K: Kernel> Engine<K> {
     /// Continues the queues. What has no place in them, although it waits, is added at their ends.
     fn restore_queues(&mut self, waiting: VecDeque<InstanceId>, spawns: VecDeque<(InstanceId, Instant)>) {
         let mut queued = HashSet::new();
-        let has_request = |engine: &Self, id| engine.instances.get(id).is_some_and(|known| known.pending.is_some());
         let ids: Vec<_> = self.instances.ids().collect();
         for id in waiting.into_iter().chain(ids.iter().copied()) {
-            if has_request(self, id) && queued.insert(id) {
+            if self.has_request(id) && queued.insert(id) {
                 self.waiting.push_back(id);
             }
         }
