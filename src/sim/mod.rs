@@ -33,6 +33,7 @@ mod oracle;
 mod planted_faults;
 mod process;
 mod recipe;
+mod reexec;
 mod regressions;
 mod storms;
 mod stream;
