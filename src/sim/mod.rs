@@ -27,6 +27,7 @@ mod descriptors;
 mod ending;
 mod fault_profile;
 mod host;
+mod images;
 mod kernel_log;
 mod model;
 mod oracle;
