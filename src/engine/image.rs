@@ -4,7 +4,7 @@
 //! Commands hold closures and descriptors, so an image does not contain them. [`Engine::restore`] gets the descriptions
 //! of the groups again, and finds each by its name.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::arena::Place;
@@ -27,18 +27,18 @@ use crate::time::Instant;
 /// The state of an engine.
 #[derive(Clone)]
 pub(crate) struct Image {
-    pub(super) seed: u64,
-    pub(super) closing: bool,
-    is_spawns_turn: bool,
-    pub(super) groups: Vec<Place<GroupImage>>,
-    pub(crate) instances: Vec<Place<InstanceImage>>,
+    pub(crate) seed: u64,
+    pub(crate) closing: bool,
+    pub(crate) is_spawns_turn: bool,
+    pub(crate) groups: Vec<Place<Box<GroupImage>>>,
+    pub(crate) instances: Vec<Place<Box<InstanceImage>>>,
     /// The instances with a pending request, in order.
-    waiting: VecDeque<InstanceId>,
+    pub(crate) waiting: VecDeque<InstanceId>,
     /// The instances with a spawn that waits, in order, and since when.
-    spawns: VecDeque<(InstanceId, Instant)>,
+    pub(crate) spawns: VecDeque<(InstanceId, Instant)>,
     /// The events that were not fetched.
-    pub(super) events: VecDeque<Event>,
-    dropped: u64,
+    pub(crate) events: VecDeque<Event>,
+    pub(crate) dropped: u64,
 }
 
 stored!(struct Image {
@@ -55,30 +55,31 @@ stored!(struct Image {
 
 /// The state of a group, without its commands.
 #[derive(Clone)]
-pub(super) struct GroupImage {
+pub(crate) struct GroupImage {
     pub(super) name: Arc<str>,
     policy: Policy,
     wanted: Wanted,
-    leaving: bool,
+    pub(super) leaving: bool,
     pub(super) target: u32,
     pub(super) roll: Option<(Roll<InstanceId>, u32)>,
 }
 
 stored!(struct GroupImage { name, policy, wanted, leaving, target, roll });
 
-/// The state of an instance.
+/// The state of an instance. Places hold it in a box: an empty one takes five bytes of input, and must not take
+/// hundreds of memory.
 #[derive(Clone)]
 pub(crate) struct InstanceImage {
-    pub(super) group: GroupId,
-    pub(super) number: u32,
+    pub(crate) group: GroupId,
+    pub(crate) number: u32,
     pub(crate) life: Lifecycle,
     pub(crate) process: Option<Pid>,
     /// Whether messages of its process are accepted.
-    pub(super) is_heard: bool,
-    pub(super) status_text: Option<Arc<str>>,
-    pub(super) pending: Option<Request>,
-    pub(super) start: Option<(Transition, Option<ExitRecord>)>,
-    pub(super) history: History,
+    pub(crate) is_heard: bool,
+    pub(crate) status_text: Option<Arc<str>>,
+    pub(crate) pending: Option<Request>,
+    pub(crate) start: Option<(Transition, Option<ExitRecord>)>,
+    pub(crate) history: History,
 }
 
 stored!(struct InstanceImage {
@@ -117,24 +118,56 @@ pub(crate) struct Restored {
 }
 
 impl Image {
-    /// Whether its parts agree: every instance has a group and a number of its own there, the policies are valid, and
-    /// exactly the instances with a process that is alive name a process.
+    /// Whether its parts agree: every instance has a group and a number of its own there, every number that a group
+    /// needs has an instance, the policies are valid, and exactly the instances with a process that is alive name a
+    /// process.
     fn is_consistent(&self) -> bool {
         let group = |id: GroupId| {
             let place = self.groups.get(id.index() as usize)?;
             place.value.as_ref().filter(|_| place.is(id))
         };
-        let mut groups = self.groups.iter().filter_map(|place| place.value.as_ref());
-        let mut instances = self.instances.iter().filter_map(|place| place.value.as_ref());
         let (mut numbers, mut pids) = (HashSet::new(), HashSet::new());
-        groups.all(|group| group.policy.validate().is_ok() && group.target <= GroupSpec::MOST_INSTANCES)
-            && instances.all(|instance| {
-                let has_group = group(instance.group).is_some() && instance.number < GroupSpec::MOST_INSTANCES;
-                let has_number = numbers.insert((instance.group, instance.number));
-                let has_process = instance.process.is_none_or(|pid| pids.insert(pid));
-                let pid = instance.life.state().pid();
-                has_group && has_number && has_process && instance.process == pid
-            })
+        // For each group, how many numbers below its target have an instance, and whether it has one at all.
+        let mut present = vec![(0, false); self.groups.len()];
+        for instance in self.instances.iter().filter_map(|place| place.value.as_ref()) {
+            let Some(known) = group(instance.group).filter(|_| instance.number < GroupSpec::MOST_INSTANCES) else {
+                return false;
+            };
+            let has_number = numbers.insert((instance.group, instance.number));
+            if let Some((below, has_any)) = present.get_mut(instance.group.index() as usize) {
+                *below += u32::from(instance.number < known.target);
+                *has_any = true;
+            }
+            let state = instance.life.state();
+            // A process that was reaped, while others of its scope are alive, has given up its number.
+            let is_reaped = state.is_reaped();
+            let unreaped = instance.process.filter(|_| !is_reaped);
+            let has_process = unreaped.is_none_or(|pid| pids.insert(pid));
+            let is_heard_alive = !instance.is_heard || unreaped.is_some();
+            if !(has_number && has_process && is_heard_alive && instance.process == state.pid()) {
+                return false;
+            }
+        }
+        let mut groups = (0_u32..).zip(self.groups.iter().zip(present));
+        groups.all(|(index, (place, (below, has_any)))| {
+            let Some(group) = &place.value else { return true };
+            let is_size = |size| (1..=GroupSpec::MOST_INSTANCES).contains(&size);
+            let has_size = if group.leaving {
+                group.target == 0
+            } else {
+                is_size(group.target)
+            };
+            let is_member = |id: InstanceId| {
+                let place = self.instances.get(id.index() as usize).filter(|place| place.is(id));
+                let member = place.and_then(|place| place.value.as_ref());
+                member.is_some_and(|member| member.group.index() == index)
+            };
+            let roll = group.roll.as_ref();
+            let rolls = roll.is_none_or(|(roll, after)| {
+                !group.leaving && is_size(*after) && roll.can_go_on() && roll.members().all(is_member)
+            });
+            group.policy.validate().is_ok() && has_size && has_any && below == group.target && rolls
+        })
     }
 
     /// The same image with ids for the arenas with this number.
@@ -144,37 +177,49 @@ impl Image {
         Image::get(&mut Reader::new(&bytes, home))
     }
 
-    /// The number of the highest member of each group, plus one.
-    fn end_of(&self, id: GroupId) -> u32 {
-        let members = self.instances.iter().filter_map(|place| place.value.as_ref());
-        let numbers = members.filter(|member| member.group == id).map(|member| member.number);
-        numbers.max().map_or(0, |last| last + 1)
+    /// The numbers of the members, by group.
+    fn numbers(&self) -> HashMap<GroupId, BTreeSet<u32>> {
+        let mut numbers: HashMap<_, BTreeSet<_>> = HashMap::new();
+        for member in self.instances.iter().filter_map(|place| place.value.as_ref()) {
+            numbers.entry(member.group).or_default().insert(member.number);
+        }
+        numbers
     }
+}
+
+/// A queue without stale entries: only the first one of an instance counts.
+fn first_of_each<'a, T: Clone + 'a>(queue: impl Iterator<Item = &'a T>, id: impl Fn(&T) -> InstanceId) -> VecDeque<T> {
+    let mut queued = HashSet::new();
+    queue.filter(|entry| queued.insert(id(entry))).cloned().collect()
 }
 
 impl<K: Kernel> Engine<K> {
     /// The state of this engine.
     pub(crate) fn image(&self) -> Image {
-        let group = |group: &Group| GroupImage {
-            name: group.name.clone(),
-            policy: group.policy.clone(),
-            wanted: group.wanted,
-            leaving: group.leaving,
-            target: group.roster.target(),
-            roll: group.roll.clone(),
+        let group = |group: &Group| {
+            Box::new(GroupImage {
+                name: group.name.clone(),
+                policy: group.policy.clone(),
+                wanted: group.wanted,
+                leaving: group.leaving,
+                target: group.roster.target(),
+                roll: group.roll.clone(),
+            })
         };
-        let instance = |id: InstanceId, instance: &Instance| InstanceImage {
-            group: instance.group,
-            number: instance.name.number,
-            life: instance.life.clone(),
-            process: instance.process,
-            is_heard: instance
-                .process
-                .is_some_and(|pid| self.notify_pids.get(&pid) == Some(&id)),
-            status_text: instance.status_text.clone(),
-            pending: instance.pending,
-            start: instance.start,
-            history: instance.history.clone(),
+        let instance = |id: InstanceId, instance: &Instance| {
+            Box::new(InstanceImage {
+                group: instance.group,
+                number: instance.name.number,
+                life: instance.life.clone(),
+                process: instance.process,
+                is_heard: instance
+                    .process
+                    .is_some_and(|pid| self.notify_pids.get(&pid) == Some(&id)),
+                status_text: instance.status_text.clone(),
+                pending: instance.pending,
+                start: instance.start,
+                history: instance.history.clone(),
+            })
         };
         Image {
             seed: self.seed,
@@ -182,11 +227,18 @@ impl<K: Kernel> Engine<K> {
             is_spawns_turn: self.is_spawns_turn,
             groups: self.groups.places(|_, value| group(value)),
             instances: self.instances.places(instance),
-            waiting: self.waiting.clone(),
-            spawns: self.spawns.clone(),
+            waiting: first_of_each(self.waiting.iter().filter(|&&id| self.has_request(id)), |&id| id),
+            spawns: first_of_each(
+                self.spawns.iter().filter(|&&(id, _)| self.awaits_spawn(id)),
+                |&(id, _)| id,
+            ),
             events: self.events.waiting().cloned().collect(),
             dropped: self.events.dropped(),
         }
+    }
+
+    fn has_request(&self, id: InstanceId) -> bool {
+        self.instances.get(id).is_some_and(|known| known.pending.is_some())
     }
 
     /// Continues an image, in an engine without groups. A description is for the first group of its name that no other
@@ -202,6 +254,7 @@ impl<K: Kernel> Engine<K> {
         let mut described: Vec<Option<(GroupId, u32, bool)>> = vec![None; specs.len()];
         let mut restored = Vec::with_capacity(image.groups.len());
         let mut own_programs = HashMap::new();
+        let mut numbers = image.numbers();
         for (index, place) in image.groups.iter().enumerate() {
             let id = self
                 .groups
@@ -220,8 +273,10 @@ impl<K: Kernel> Engine<K> {
                 Some(spec) => {
                     spec.check()?;
                     self.check_cgroup_among(&spec, &restored)?;
-                    let (shared, own) = self.programs(&spec, 0..image.end_of(id).max(spec.instances))?;
-                    own_programs.insert(id, own);
+                    let mut numbers = numbers.remove(&id).unwrap_or_default();
+                    numbers.extend(0..spec.instances);
+                    let (shared, own) = self.programs(&spec, numbers)?;
+                    own_programs.insert(id, own.into_iter().collect());
                     if let Some(place) = found.and_then(|at| described.get_mut(at)) {
                         *place = Some((id, spec.instances, true));
                     }
@@ -268,8 +323,8 @@ impl<K: Kernel> Engine<K> {
 
     fn restore_instances(
         &mut self,
-        images: Vec<Place<InstanceImage>>,
-        mut programs: HashMap<GroupId, Vec<(u32, Option<Program>)>>,
+        images: Vec<Place<Box<InstanceImage>>>,
+        mut programs: HashMap<GroupId, HashMap<u32, Option<Program>>>,
     ) {
         let mut places = Vec::with_capacity(images.len());
         let mut pending = Vec::new();
@@ -283,7 +338,7 @@ impl<K: Kernel> Engine<K> {
                     number: image.number,
                 };
                 let own = programs.get_mut(&image.group);
-                let own = own.and_then(|own| own.iter_mut().find(|(number, _)| *number == image.number));
+                let program = own.and_then(|own| own.remove(&image.number)).flatten();
                 if let Some(pid) = image.process.filter(|_| image.is_heard) {
                     self.notify_pids.insert(pid, id);
                 }
@@ -292,7 +347,7 @@ impl<K: Kernel> Engine<K> {
                 let life = image.life.with_room(&group.policy);
                 Some(Instance {
                     process: image.process,
-                    program: own.and_then(|(_, program)| program.take()),
+                    program,
                     context: group.context(image.number),
                     status_text: image.status_text,
                     start: image.start,
@@ -325,10 +380,9 @@ impl<K: Kernel> Engine<K> {
     /// Continues the queues. What has no place in them, although it waits, is added at their ends.
     fn restore_queues(&mut self, waiting: VecDeque<InstanceId>, spawns: VecDeque<(InstanceId, Instant)>) {
         let mut queued = HashSet::new();
-        let has_request = |engine: &Self, id| engine.instances.get(id).is_some_and(|known| known.pending.is_some());
         let ids: Vec<_> = self.instances.ids().collect();
         for id in waiting.into_iter().chain(ids.iter().copied()) {
-            if has_request(self, id) && queued.insert(id) {
+            if self.has_request(id) && queued.insert(id) {
                 self.waiting.push_back(id);
             }
         }

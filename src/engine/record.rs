@@ -139,13 +139,17 @@ impl<K: Kernel> Engine<K> {
         base.len() + 2 * text + more * FIXED + slots * (2 * longest + FIXED)
     }
 
-    /// Only the processes of groups with the notify socket are heard.
+    /// Accepts the messages of the processes of groups with the notify socket.
     pub(crate) fn hear_groups(&mut self) {
-        let (instances, groups) = (&self.instances, &self.groups);
-        self.notify_pids.retain(|_, id| {
-            let group = instances.get(*id).and_then(|instance| groups.get(instance.group));
-            group.is_some_and(|group| group.notify.socket)
-        });
+        for id in self.instances.ids() {
+            let Some(instance) = self.instances.get(id) else { continue };
+            let group = self.groups.get(instance.group);
+            let is_reaped = instance.life.state().is_reaped();
+            let heard = instance.process.filter(|_| !is_reaped && group.is_some_and(|group| group.notify.socket));
+            if let Some(pid) = heard {
+                self.notify_pids.insert(pid, id);
+            }
+        }
     }
 
     /// The host was killed after it had spawned the process of an instance and before it had recorded that.
@@ -215,13 +219,22 @@ impl Image {
             match (&mut place.value, record) {
                 (Some(instance), Some(record)) => {
                     instance.process = record.life.state().pid();
-                    instance.is_heard = true;
+                    // The groups decide about that.
+                    instance.is_heard = false;
                     instance.life = record.life;
                     instance.pending = record.pending;
                     instance.history = record.history;
                 }
                 (value, None) => *value = None,
                 (None, Some(_)) => return Err(Damaged),
+            }
+        }
+        // The host may have been killed between the end of a group's last instance and the end of the group.
+        for index in 0..self.groups.len() {
+            let mut instances = self.instances.iter().filter_map(|place| place.value.as_ref());
+            let is_used = instances.any(|instance| instance.group.index() as usize == index);
+            if let Some(place) = self.groups.get_mut(index).filter(|_| !is_used) {
+                place.value.take_if(|group| group.leaving);
             }
         }
         Ok(())

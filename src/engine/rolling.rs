@@ -95,7 +95,8 @@ impl<K: Kernel> Engine<K> {
                 name,
                 failed,
             });
-            self.scale_with(id, target, Vec::new());
+            // A program that took over in the middle may want more instances than there are.
+            self.resize(id, target);
         }
     }
 

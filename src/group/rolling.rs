@@ -92,6 +92,17 @@ impl<I: Copy + PartialEq> Roll<I> {
         self.awaited.is_empty() && self.waiting.is_empty() && self.under_way.is_empty()
     }
 
+    /// Whether an instance may be restarted at all.
+    pub(crate) const fn can_go_on(&self) -> bool {
+        self.most > 0
+    }
+
+    /// All instances that the restart still has to do with.
+    pub(crate) fn members(&self) -> impl Iterator<Item = I> + '_ {
+        let parts = self.awaited.iter().chain(&self.waiting).chain(&self.under_way);
+        parts.copied()
+    }
+
     /// The instance that did not come up again.
     pub(crate) const fn failed(&self) -> Option<I> {
         self.failed

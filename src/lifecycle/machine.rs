@@ -96,6 +96,18 @@ impl Lifecycle {
     pub const fn runs(&self) -> u64 {
         self.runs
     }
+
+    /// For tests of the image of a lifecycle.
+    #[cfg(test)]
+    pub(crate) const fn state_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+
+    /// Clears all counters, for tests of the image of a lifecycle.
+    #[cfg(test)]
+    pub(crate) fn forget(&mut self) {
+        self.counters.forget();
+    }
 }
 
 stored!(struct Lifecycle { state, wanted, counters, runs });

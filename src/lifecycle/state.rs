@@ -227,6 +227,17 @@ impl State {
         }
     }
 
+    /// Whether the process has ended, and the stop is for others of its scope.
+    pub(crate) const fn is_reaped(&self) -> bool {
+        matches!(
+            self,
+            State::Stopping(Stopping {
+                remaining: Remaining::Others { .. },
+                ..
+            })
+        )
+    }
+
     /// The spawn time of the living process.
     #[must_use]
     pub const fn since(&self) -> Option<Instant> {

@@ -8,6 +8,7 @@ use super::fault_profile::FaultProfile;
 use super::host::Host;
 use super::model::Model;
 use super::recipe::Draft;
+use super::reexec::Redescribed;
 use crate::engine::ids::{GroupId, InstanceId, Target};
 use crate::engine::request::Request;
 use crate::fdset::Token;
@@ -69,6 +70,8 @@ pub(super) enum Act {
     Remove(GroupId),
     Roll(GroupId, Rolling),
     Shutdown,
+    /// The host is replaced by another program, which may describe one group in another way.
+    Reexec(Option<Redescribed>),
     /// The host reads an instance's status.
     Status(InstanceId),
 }
@@ -80,7 +83,8 @@ impl Act {
     /// Draws an act that makes sense in the present state; now and then one that hardly does.
     pub(super) fn random(chance: &mut Chance, host: &Host) -> Act {
         let act = match chance.below(1_000) {
-            0..240 => Some(pass(chance, host)),
+            0..230 => Some(pass(chance, host)),
+            230..240 => Some(reexec(chance, &host.model)),
             240..300 => Some(Act::Poll),
             300..520 => ready(chance, host),
             520..570 => host.world.borrow().timer_is_ready().then_some(Act::Timer),
@@ -181,6 +185,16 @@ fn outside(chance: &mut Chance, host: &Host) -> Option<Act> {
     let serial = chance.find(&alive)?;
     let signal = chance.pick(&[Signal::KILL, Signal::TERM, Signal::STOP, Signal::CONT]);
     Some(Act::Outside { serial, signal })
+}
+
+fn reexec(chance: &mut Chance, model: &Model) -> Act {
+    let size = 1 + chance.below(MOST.into()) as u32;
+    let id = chance.find(&groups(model));
+    Act::Reexec(match chance.below(10) {
+        0 => id.map(Redescribed::LeftOut),
+        1 | 2 => id.map(|id| Redescribed::Resized(id, size)),
+        _ => None,
+    })
 }
 
 fn target(chance: &mut Chance, model: &Model) -> Option<Target> {

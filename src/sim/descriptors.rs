@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use super::reexec::moved;
 use super::world::{Did, World};
 use crate::engine::ids::InstanceId;
 use crate::engine::kernel::Report;
@@ -49,6 +50,16 @@ pub(super) struct Set {
     pub(super) signals: VecDeque<SignalInfo>,
     /// Adopted orphans that have ended.
     pub(super) orphans: VecDeque<ExitRecord>,
+}
+
+impl Set {
+    /// Another program has a set of its own. The messages that were not handled are for its ids.
+    pub(super) fn begin_anew(&mut self, home: u32) {
+        self.turns.clear();
+        for (from, _) in &mut self.reports {
+            *from = moved(from, home);
+        }
+    }
 }
 
 impl World {

@@ -69,6 +69,9 @@ impl Host {
             // Facts that were announced before are not announced again.
             self.fetch_all()?;
         }
+        if chance.happens(3) {
+            self.now(Act::Reexec(None))?;
+        }
         if ending == 1 && !self.model.closing {
             self.everything_comes_up(chance)?;
         }

@@ -13,6 +13,7 @@ use super::ending::Way;
 use super::model::{Attempt, Concerned, Model, Refusal};
 use super::oracle::{self, ensure};
 use super::recipe::Draft;
+use super::reexec::Spoiler;
 use super::stream;
 use super::tally::Tally;
 use super::world::{Did, Sight, SimKernel, Taken, World};
@@ -73,6 +74,10 @@ pub(super) struct Host {
     pub(super) had_room: bool,
     /// A planted fault of the host, which an oracle must notice.
     pub(super) forgets_to_settle: bool,
+    /// A planted fault of the image.
+    pub(super) spoiler: Option<Spoiler>,
+    /// The largest number of events that wait.
+    pub(super) room: usize,
 }
 
 /// An instance before a step.
@@ -130,6 +135,8 @@ impl Host {
             pushed: 0,
             had_room: true,
             forgets_to_settle: false,
+            spoiler: None,
+            room: events,
         }
     }
 
@@ -184,13 +191,14 @@ impl Host {
             Act::Remove(id) => return self.remove(id),
             Act::Roll(id, rolling) => return self.roll(id, rolling),
             Act::Shutdown => return self.shutdown(),
+            Act::Reexec(change) => return self.reexec(change),
             Act::Status(id) => oracle::status(self, id)?,
         }
         Ok(Touched::These(Vec::new()))
     }
 
     /// Does what the supervisor does around every command.
-    fn call<T>(&mut self, act: impl FnOnce(&mut Engine<SimKernel>) -> T) -> T {
+    pub(super) fn call<T>(&mut self, act: impl FnOnce(&mut Engine<SimKernel>) -> T) -> T {
         self.driver.wake();
         self.woken = self.world.borrow().now;
         let result = act(&mut self.driver);

@@ -307,7 +307,7 @@ impl Model {
     }
 
     /// Changes the size: instances beyond the target leave, and a leaving instance below it stays after all.
-    fn resize(&mut self, id: GroupId, target: u32) -> Concerned {
+    pub(super) fn resize(&mut self, id: GroupId, target: u32) -> Concerned {
         let Some(group) = self.group_mut(id) else {
             return Vec::new();
         };

@@ -21,11 +21,16 @@ use crate::time::Instant;
 /// Fails with the first broken promise.
 pub(super) fn check(host: &mut Host, touched: Touched) -> Result<(), Broken> {
     nothing_that_must_never_happen(host)?;
-    if matches!(host.act, Act::Scale(..) | Act::Reload(..) | Act::Roll(..)) {
+    if matches!(
+        host.act,
+        Act::Scale(..) | Act::Reload(..) | Act::Roll(..) | Act::Reexec(_)
+    ) {
         enlist_the_missing(host)?;
     }
+    let grown = grown(host)?;
     kernel_log::check(host)?;
-    let rolling = rolling(host);
+    let mut rolling = rolling(host);
+    rolling.extend(grown);
     remove_the_departed(host)?;
     every_instance(host)?;
     no_other_instance_was_changed(host, &touched, &rolling)?;
@@ -43,6 +48,27 @@ fn rolling(host: &mut Host) -> Vec<GroupId> {
         }
     }
     rolling
+}
+
+/// The groups with a rolling restart that is over, and that have more instances from now on: a program that took over
+/// has described more.
+fn grown(host: &mut Host) -> Result<Vec<GroupId>, Broken> {
+    let rolls = |id| host.driver.groups.get(id).is_some_and(|group| group.roll.is_some());
+    let has_grown = |group: &&Group| group.after_roll.is_some_and(|after| after > group.target) && !rolls(group.id);
+    let grown: Vec<_> = host
+        .model
+        .groups
+        .iter()
+        .filter(has_grown)
+        .map(|group| group.id)
+        .collect();
+    for &id in &grown {
+        host.model.rolled(id);
+    }
+    if !grown.is_empty() {
+        enlist_the_missing(host)?;
+    }
+    Ok(grown)
 }
 
 fn nothing_that_must_never_happen(host: &Host) -> Result<(), Broken> {
@@ -75,9 +101,10 @@ fn enlist_the_missing(host: &mut Host) -> Result<(), Broken> {
     for group in &host.model.groups {
         for number in 0..group.target {
             let known = &mut host.model.instances;
+            let is_there = |instance: &Instance| host.driver.instances.get(instance.id).is_some();
             if known
                 .iter()
-                .any(|instance| instance.group == group.id && instance.number == number)
+                .any(|instance| instance.group == group.id && instance.number == number && is_there(instance))
             {
                 continue;
             }
@@ -107,7 +134,11 @@ fn remove_the_departed(host: &mut Host) -> Result<(), Broken> {
             place += 1;
             continue;
         }
-        ensure(host.model.leaves(instance), || {
+        let is_successor = |other: &Instance| {
+            (other.group, other.number) == (instance.group, instance.number) && other.id != instance.id
+        };
+        let is_replaced = host.model.instances.iter().any(is_successor);
+        ensure(host.model.leaves(instance) || is_replaced, || {
             format!(
                 "{:?}, number {}, is gone and should have stayed",
                 instance.id, instance.number

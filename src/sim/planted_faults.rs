@@ -3,17 +3,21 @@
 //! The faults are planted from outside, by changing the engine or its world between two steps. A mutation tester plants
 //! faults in the engine's own code.
 
+use std::time::Duration;
+
 use super::campaign::Episode;
 use super::chance::mix;
 use super::host::{Host, Snapshot, snapshots};
 use super::process::SimProcess;
+use super::reexec::Spoiler;
 use super::world::{Planted, Taken};
 use crate::engine::event::Event;
 use crate::engine::ids::InstanceId;
+use crate::engine::image::Image;
 use crate::engine::kernel::Kernel;
 use crate::engine::request::Request;
 use crate::exit::Exit;
-use crate::lifecycle::{Input, State, StateName};
+use crate::lifecycle::{Input, Lifecycle, State, StateName};
 use crate::time::Instant;
 
 /// The largest number of episodes in which a planted fault may go unnoticed.
@@ -324,4 +328,69 @@ fn that_a_spawn_in_flight_is_not_looked_at_again() {
         }
     };
     is_noticed(meddle, "nothing looks at a spawn in flight");
+}
+
+/// Plants a fault in every image. With `is_unseen`, the two images are not compared, so another oracle must notice it.
+#[track_caller]
+fn is_noticed_in_an_image(spoil: fn(&mut Image), is_unseen: bool, as_what: &str) {
+    is_noticed(|host| host.spoiler = Some(Spoiler { spoil, is_unseen }), as_what);
+}
+
+fn lives(image: &mut Image) -> impl Iterator<Item = &mut Lifecycle> {
+    let instances = image.instances.iter_mut().filter_map(|place| place.value.as_mut());
+    instances.map(|instance| &mut instance.life)
+}
+
+#[test]
+fn that_an_image_forgets_a_pending_request() {
+    let forget = |image: &mut Image| {
+        let mut instances = image.instances.iter_mut().filter_map(|place| place.value.as_mut());
+        if let Some(waits) = instances.find(|instance| instance.pending.is_some()) {
+            waits.pending = None;
+        }
+    };
+    is_noticed_in_an_image(forget, true, "was not concerned|it is wanted");
+}
+
+#[test]
+fn that_an_image_forgets_an_event() {
+    is_noticed_in_an_image(|image| drop(image.events.pop_back()), true, "reported");
+}
+
+#[test]
+fn that_an_image_moves_a_deadline() {
+    let put_off = |image: &mut Image| {
+        let backoff = lives(image).find_map(|life| match life.state_mut() {
+            State::Backoff { until, .. } => Some(until),
+            _ => None,
+        });
+        if let Some(until) = backoff {
+            *until = until.saturating_add(Duration::from_nanos(1));
+        }
+    };
+    is_noticed_in_an_image(put_off, true, "was not concerned");
+}
+
+#[test]
+fn that_an_image_loses_the_order_of_requests() {
+    let turn = |image: &mut Image| image.waiting.make_contiguous().reverse();
+    is_noticed_in_an_image(turn, false, "the image of the next engine differs");
+}
+
+#[test]
+fn that_an_image_loses_the_order_of_spawns() {
+    let turn = |image: &mut Image| image.spawns.make_contiguous().reverse();
+    is_noticed_in_an_image(turn, false, "the image of the next engine differs");
+}
+
+#[test]
+fn that_an_image_forgets_the_failed_starts() {
+    let forget = |image: &mut Image| lives(image).for_each(Lifecycle::forget);
+    is_noticed_in_an_image(forget, true, "are allowed");
+}
+
+#[test]
+fn that_an_image_forgets_the_crashes() {
+    let forget = |image: &mut Image| lives(image).for_each(Lifecycle::forget);
+    is_noticed_in_an_image(forget, false, "the image of the next engine differs");
 }

@@ -72,6 +72,8 @@ struct Flight {
     ends: Option<(Instant, Option<i32>)>,
     /// The errno of the execution that failed.
     failed: Option<i32>,
+    /// Whether the program that began it was replaced. Then the errno is known from the exit code alone.
+    is_inherited: bool,
 }
 
 /// How a spawn in flight ended.
@@ -218,6 +220,7 @@ impl SimProcess {
                     habits,
                     ends: Some((now.saturating_add(takes), fails)),
                     failed: None,
+                    is_inherited: false,
                 });
                 process.schedule_look(now);
             }
@@ -260,6 +263,7 @@ impl SimProcess {
         let flight = self.flight.as_ref()?;
         let landing = match (flight.failed, self.executed) {
             (Some(_), _) if self.phase == Phase::Alive || self.is_held(now) => return None,
+            (Some(_), _) if flight.is_inherited && self.exit.code().is_none() => Landing::Killed,
             (Some(errno), _) => Landing::Failed(errno),
             (None, Some(at)) => Landing::Executed(at),
             (None, None) if self.phase == Phase::Alive => return None,
@@ -321,6 +325,18 @@ impl SimProcess {
             }
             None => None,
         };
+    }
+
+    /// Another program goes on with it.
+    pub(super) fn pass_on(&mut self, now: Instant) {
+        if let Some(flight) = &mut self.flight {
+            flight.is_inherited = true;
+            self.schedule_look(now);
+        } else if self.is_out && self.phase == Phase::Zombie {
+            self.look = Some(now);
+        }
+        // The descriptor of its cgroup was opened anew, and is readable once.
+        self.news |= self.phase == Phase::Held && self.home.is_some();
     }
 
     /// Reads the descriptor of its cgroup. Returns whether the cgroup is empty.

@@ -229,7 +229,7 @@ impl Draft {
 }
 
 /// The directories for cgroups. They are few, and each is opened once.
-fn directory(number: u64) -> CgroupDir {
+pub(super) fn directory(number: u64) -> CgroupDir {
     thread_local! {
         static DIRECTORIES: [CgroupDir; 2] = [CgroupDir::pretended(0), CgroupDir::pretended(1)];
     }

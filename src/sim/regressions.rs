@@ -8,6 +8,7 @@ use super::fault_profile::FaultProfile;
 use super::host::{Host, serial_of};
 use super::process::{Member, Takeoff};
 use super::recipe::{Draft, Recipe};
+use super::reexec::Redescribed;
 use super::world::{Did, World};
 use crate::engine::event::{Event, TransitionEvent};
 use crate::engine::ids::{GroupId, InstanceId, Target};
@@ -672,4 +673,48 @@ fn a_restart_that_is_due_at_once_begins_after_the_starts_that_wait() {
     }
     let waited: Vec<u32> = (0..5).map(|number| scene.id(five, number).index()).collect();
     assert_eq!(begun, waited);
+}
+
+#[test]
+fn a_hand_over_keeps_a_stop_whose_process_has_given_up_its_number() {
+    let mut scene = Scene::new();
+    scene.host.world.borrow_mut().keeps_zombies = false;
+    let mut trees = draft(2);
+    trees.recipe.cgroup = Some(0);
+    trees.recipe.leads = true;
+    trees.policy.stop = StopLadder::signal(Signal::TERM, Scope::Cgroup, SECOND * 10);
+    let group = scene.add(&trees);
+    let id = scene.id(group, 0);
+    scene.ask_and_serve_all(id, Request::Start);
+    scene.has_a_child_that_ignores_signals(group, 0);
+    {
+        // The child is in the cgroup and has left the process group, so nothing keeps the number.
+        let mut world = scene.host.world.borrow_mut();
+        world.processes[0].others[0].in_group = false;
+    }
+    scene.request(id, Request::Stop);
+    scene.wait(SECOND);
+    scene.ask_and_serve_all(scene.id(group, 1), Request::Start);
+    let pid = |number| {
+        let instance = scene.host.driver.instances.get(scene.id(group, number));
+        instance.unwrap().process
+    };
+    assert_eq!(pid(0), pid(1));
+    scene.act(Act::Reexec(None));
+    let group = scene.host.model.groups[0].id;
+    assert_eq!(scene.states(group), [StateName::Stopping, StateName::Running]);
+}
+
+#[test]
+fn a_group_that_grows_by_a_hand_over_in_a_rolling_restart_is_complete_after_it() {
+    let mut scene = Scene::new();
+    let group = scene.add(&draft(2));
+    scene.ask_and_serve_all(group, Request::Start);
+    scene.act(Act::Roll(group, Rolling::default()));
+    assert!(scene.host.model.groups[0].after_roll.is_some());
+    scene.act(Act::Reexec(Some(Redescribed::Resized(group, 4))));
+    scene.handle_all();
+    scene.wait(SECOND);
+    let group = scene.host.model.groups[0].id;
+    assert_eq!(scene.states(group), [StateName::Running; 4]);
 }

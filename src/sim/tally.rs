@@ -69,7 +69,7 @@ const CAUSES: [&str; 16] = [
     "gone",
 ];
 
-const DEEDS: [&str; 26] = [
+const DEEDS: [&str; 29] = [
     "spawned",
     "spawn refused",
     "collected",
@@ -96,6 +96,9 @@ const DEEDS: [&str; 26] = [
     "reported the execution",
     "reported a failed execution",
     "ended in flight",
+    "handed over",
+    "handed over with a spawn in flight",
+    "handed over without a description",
 ];
 
 fn place(name: StateName) -> usize {
@@ -148,7 +151,18 @@ impl Tally {
 
     /// Counts the end of a process that had not executed its program.
     pub(super) fn saw_end_in_flight(&mut self) {
-        self.deeds[DEEDS.len() - 1] += 1;
+        self.deeds[25] += 1;
+    }
+
+    /// Counts a hand-over to another program.
+    pub(super) fn saw_hand_over(&mut self, with_flights: bool) {
+        self.deeds[26] += 1;
+        self.deeds[27] += u64::from(with_flights);
+    }
+
+    /// Counts a group that the next program did not describe.
+    pub(super) fn saw_left_out(&mut self) {
+        self.deeds[28] += 1;
     }
 
     pub(super) fn saw(&mut self, did: &Did) {

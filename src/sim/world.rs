@@ -51,6 +51,8 @@ pub(super) struct World {
     pub(super) broken: Option<String>,
     /// Whether the engine is being dropped, so that a living process may be released.
     pub(super) dropping: bool,
+    /// Whether the engine's program was just replaced, so that dropping the engine touches nothing.
+    pub(super) is_replaced: bool,
     /// Whether a collected leader stays a zombie while its group has members, as before Linux 6.9.
     pub(super) keeps_zombies: bool,
     serials: u64,
@@ -182,6 +184,7 @@ impl World {
             log: Vec::new(),
             broken: None,
             dropping: false,
+            is_replaced: false,
             serials: 0,
             set: Set::default(),
             in_flight: 0,
@@ -256,6 +259,17 @@ impl World {
         for process in &mut self.processes {
             process.mend(self.now);
         }
+    }
+
+    /// Another program goes on, with a new timer and a new set of descriptors.
+    pub(super) fn begin_anew(&mut self, home: u32) {
+        self.is_replaced = false;
+        (self.armed, self.armed_anew, self.arm_failed) = (None, false, false);
+        self.set.begin_anew(home);
+        for process in &mut self.processes {
+            process.pass_on(self.now);
+        }
+        self.note_edges();
     }
 
     /// The serial number of the process in the slot of this instance.
@@ -745,7 +759,7 @@ impl Kernel for SimKernel {
     }
 
     fn is_ours(&self) -> bool {
-        true
+        !self.0.borrow().is_replaced
     }
 
     fn arm(&mut self, at: Option<Instant>) -> io::Result<()> {
