@@ -51,6 +51,7 @@ use crate::errno::Reason;
 use crate::linux::image::{Descriptors, LinuxImage};
 use crate::owner::OtherProcess;
 use crate::sys::exec::{exec, set_close_on_exec, take_inherited};
+use crate::timerfd::Clock;
 
 /// The environment variable that names the descriptor of a handed-over state: the PID of the process, a colon, and the
 /// number. Commands do not inherit it.
@@ -114,6 +115,7 @@ pub enum ReceiveError {
 /// with [`Lifetime::Bound`](crate::Lifetime::Bound) end.
 pub struct HandOver {
     state: Vec<u8>,
+    pub(super) clock: Clock,
     pub(super) descriptors: Descriptors,
 }
 
@@ -136,7 +138,7 @@ impl HandOver {
             return Ok(None);
         };
         match read_state(&fd) {
-            Ok((state, numbers)) => {
+            Ok((state, clock, numbers)) => {
                 let mut descriptors = Descriptors::new();
                 for number in numbers {
                     let Some(fd) = take_inherited(number) else {
@@ -146,7 +148,11 @@ impl HandOver {
                     };
                     descriptors.insert(number, fd);
                 }
-                Ok(Some(HandOver { state, descriptors }))
+                Ok(Some(HandOver {
+                    state,
+                    clock,
+                    descriptors,
+                }))
             }
             Err(error) => {
                 leave_open(fd);
@@ -183,8 +189,8 @@ fn parse(text: &OsStr) -> Option<(u32, RawFd)> {
     ))
 }
 
-/// The state in a memory file, and the numbers of its descriptors.
-fn read_state(fd: &OwnedFd) -> Result<(Vec<u8>, Vec<RawFd>), ReceiveError> {
+/// The state in a memory file, its clock, and the numbers of its descriptors.
+fn read_state(fd: &OwnedFd) -> Result<(Vec<u8>, Clock, Vec<RawFd>), ReceiveError> {
     if !fcntl_get_seals(fd).is_ok_and(|seals| seals == SEALS) {
         return Err(ReceiveError::NoState);
     }
@@ -194,7 +200,7 @@ fn read_state(fd: &OwnedFd) -> Result<(Vec<u8>, Vec<RawFd>), ReceiveError> {
     file.read_to_end(&mut state)?;
     let mut reader = format::read(format::HAND_OVER, &state, 0)?;
     let (linux, _) = images(&mut reader)?;
-    Ok((state, linux.descriptors()))
+    Ok((state, linux.clock, linux.descriptors()))
 }
 
 /// Gives a descriptor back to whoever inherits it, as it was.
