@@ -14,7 +14,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
+use rustix::io::{Errno, FdFlags, fcntl_getfd, fcntl_setfd};
 use serde_json::Value;
 
 /// The variable with the number of the memory file's descriptor.
@@ -32,7 +32,7 @@ pub struct Left<'a> {
 /// # Errors
 /// A lack of memory or of descriptors.
 pub fn leave<'a>(state: &Value, open: Vec<BorrowedFd<'a>>) -> io::Result<Left<'a>> {
-    let mut file = File::from(memfd_create("taskmaster", MemfdFlags::empty())?);
+    let mut file = File::from(new_file()?);
     file.write_all(state.to_string().as_bytes())?;
     for fd in &open {
         fcntl_setfd(fd, FdFlags::empty())?;
@@ -43,6 +43,14 @@ pub fn leave<'a>(state: &Value, open: Vec<BorrowedFd<'a>>) -> io::Result<Left<'a
         _file: file.into(),
         open,
     })
+}
+
+/// A memory file that is never executed. Linux before 6.3 does not know the flag.
+fn new_file() -> rustix::io::Result<OwnedFd> {
+    match memfd_create("taskmaster", MemfdFlags::NOEXEC_SEAL) {
+        Err(Errno::INVAL) => memfd_create("taskmaster", MemfdFlags::empty()),
+        created => created,
+    }
 }
 
 impl Drop for Left<'_> {
