@@ -7,7 +7,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use crate::common::{self, processes, wait_gone, wait_until};
+use crate::common::{self, processes, root_or_skip, skipped, wait_gone, wait_until};
 use crate::driver::{Dir, PATIENCE, Taskmaster, binary, fifo};
 
 const HERD: &str = "\
@@ -422,4 +422,37 @@ fn the_demonstration_goes_on_too() {
     while !tour.answer().starts_with("> status") {}
     tour.say("shutdown");
     assert_eq!(tour.ended().code(), Some(0), "{}", tour.transcript());
+}
+
+#[test]
+fn memory_files_may_be_restricted() {
+    const SETTING: &str = "/proc/sys/vm/memfd_noexec";
+    if !root_or_skip("it makes a PID namespace") {
+        return;
+    }
+    let unshare = ["--pid", "--fork", "--mount-proc", "--kill-child", "--", "sh", "-c"];
+    // The setting is that of the namespace.
+    let probe = Command::new("unshare")
+        .args(unshare)
+        .arg(format!("echo 2 > {SETTING}"))
+        .output();
+    if !probe.is_ok_and(|probe| probe.status.success()) {
+        return skipped("the setting vm.memfd_noexec cannot be changed in a PID namespace");
+    }
+    for setting in [1, 2] {
+        let dir = Dir::new();
+        dir.file("herd.conf", "[program:a]\ncommand=sleep 1000\nstartsecs=0\n");
+        fifo(&dir, "events");
+        let mut command = Command::new("unshare");
+        command.args(unshare);
+        command.arg(format!(
+            "echo {setting} > {SETTING}; exec \"$0\" --events events herd.conf"
+        ));
+        command.arg(binary());
+        let mut herd = Taskmaster::run(dir, command);
+        let pid = herd.reached("a:a", "RUNNING").pid.unwrap();
+        assert_eq!(herd.ask("reexec"), "ok: reexec: 0 added, 0 removed, 1 kept");
+        assert!(herd.ask("status a").contains(&format!("pid {pid},")));
+        herd.shut_down_among_orphans();
+    }
 }
