@@ -392,6 +392,30 @@ fn a_program_that_cannot_be_executed_leaves_the_supervisor_as_it_was() {
 }
 
 #[test]
+fn a_state_that_is_larger_than_files_may_be_does_not_end_the_host() {
+    common::isolated(|| {
+        let mut host = Host::new();
+        let id = host.start(sleeper(), at_once());
+        let limit = rustix::process::Rlimit {
+            current: Some(100),
+            maximum: None,
+        };
+        rustix::process::setrlimit(rustix::process::Resource::Fsize, limit).unwrap();
+        let error = host.supervisor.hand_over("/bin/true", ["x"]);
+        let is_too_large =
+            matches!(&error, HandOverError::Store { source, .. } if source.raw_os_error() == Some(libc::EFBIG));
+        let unlimited = rustix::process::Rlimit {
+            current: None,
+            maximum: None,
+        };
+        rustix::process::setrlimit(rustix::process::Resource::Fsize, unlimited).unwrap();
+        assert!(is_too_large, "{error}");
+        host.until_state(id, Running);
+        host.shut_down();
+    });
+}
+
+#[test]
 fn events_pipes_and_signals_that_were_not_read_are_handed_over() {
     let signals = SignalSet::EMPTY.with(Signal::TERM);
     Isolation::new().blocked(signals).run(|| {

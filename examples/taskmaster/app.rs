@@ -3,18 +3,22 @@
 //! The supervisor is one descriptor in this epoll. An idle taskmaster makes no system call.
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use pidherd::SignalFd;
 use rustix::io::Errno;
+use serde_json::{Value, json};
 
-use crate::config;
+use crate::config::{self, Config, World};
 use crate::console::{Channel, Console};
-use crate::control::{Command, HELP, Line, Lines};
+use crate::control::{self, Command, HELP, Line, Lines};
 use crate::demo::Tour;
+use crate::files;
+use crate::handing;
 use crate::herd::{Herd, News, Verb};
 use crate::input::{Input, Taken};
 use crate::poller::{Poller, Source};
@@ -41,6 +45,44 @@ pub struct App {
     /// The file that a reload reads. `None` in the demonstration.
     config: Option<PathBuf>,
     tour: Option<Tour>,
+    itself: Itself,
+}
+
+/// What the taskmaster consists of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The programs.
+    pub herd: Herd,
+    /// The signals.
+    pub signals: SignalFd,
+    /// All output.
+    pub console: Console,
+    /// Standard input.
+    pub input: Input,
+    /// The configuration file. `None` in the demonstration.
+    pub config: Option<PathBuf>,
+    /// The tour of the demonstration.
+    pub tour: Option<Tour>,
+    /// The taskmaster's own process.
+    pub itself: Itself,
+}
+
+/// What the taskmaster knows about its own process, for the program that takes its place.
+#[derive(Debug)]
+pub struct Itself {
+    /// The path of its program. `None` if it is not known.
+    pub program: Option<PathBuf>,
+    /// The arguments after the path.
+    pub arguments: Vec<OsString>,
+    /// Whether it has written the pid file.
+    pub has_pid_file: bool,
+}
+
+/// Who asked for the hand-over, and gets the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asker {
+    Command,
+    Signal,
 }
 
 impl App {
@@ -48,13 +90,16 @@ impl App {
     ///
     /// # Errors
     /// The kernel refuses to create a descriptor or to watch it.
-    pub fn new(
-        herd: Herd,
-        signals: SignalFd,
-        console: Console,
-        config: Option<PathBuf>,
-        tour: Option<Tour>,
-    ) -> io::Result<App> {
+    pub fn new(parts: Parts) -> io::Result<App> {
+        let Parts {
+            herd,
+            signals,
+            console,
+            input,
+            config,
+            tour,
+            itself,
+        } = parts;
         let mut poller = Poller::new()?;
         poller.watch(Source::Herd, herd.as_fd(), true)?;
         poller.watch(Source::Signals, signals.as_fd(), true)?;
@@ -66,22 +111,34 @@ impl App {
             herd,
             signals,
             console,
-            input: Input::new()?,
+            input,
             lines: Lines::default(),
             commands: VecDeque::new(),
             config,
             tour,
+            itself,
         })
     }
 
-    /// Starts the programs with `autostart`, and runs until all programs are down. Returns whether the shutdown was
-    /// clean.
+    /// Goes on where the program before this one has stopped, and tells that `changes` were made.
+    pub fn resume(&mut self, left: &Value, changes: &str) {
+        self.lines = Lines::take_over(&left["lines"]).unwrap_or_default();
+        self.commands = control::take_over(&left["commands"]).unwrap_or_default().into();
+        self.console.set_width(self.herd.widest_name());
+        self.tell_news();
+        let line = format!("reexec: {changes}");
+        match left["asked_by"].as_str() {
+            Some("command") => self.console.answer(&Ok(line)),
+            _ => self.console.note(&line),
+        }
+    }
+
+    /// Runs until all programs are down. Returns whether the shutdown was clean.
     ///
     /// # Errors
     /// The kernel refuses a call that the loop needs.
     pub fn run(mut self) -> io::Result<bool> {
         self.console.set_width(self.herd.widest_name());
-        self.herd.autostart();
         loop {
             self.herd.start_some();
             self.tell_news();
@@ -179,6 +236,10 @@ impl App {
             match signals::meaning(info.signal) {
                 Meaning::Reload => self.reload_and_reopen(),
                 Meaning::Reopen => self.reopen(),
+                Meaning::Reexec => {
+                    let error = self.reexec(Asker::Signal);
+                    self.console.note(&format!("reexec: {error}"));
+                }
                 Meaning::Continued => self.input.resume(),
                 Meaning::Note => self.console.note(&format!("{}: ignored", info.signal)),
                 Meaning::Shutdown if self.herd.is_closing() => {
@@ -303,6 +364,7 @@ impl App {
             Command::Signal(signal, name) => self.herd.apply(Verb::Signal(signal), &name),
             Command::Scale(group, count) => self.herd.scale(&group, count),
             Command::Reload => self.reload().map(|line| format!("reload: {line}")),
+            Command::Reexec => Err(self.reexec(Asker::Command)),
             Command::Shutdown if self.herd.is_closing() => Ok("shutdown: already in progress".to_owned()),
             Command::Shutdown => {
                 self.herd.shut_down();
@@ -316,11 +378,17 @@ impl App {
 
     /// Reads the configuration again. If it has a mistake, nothing changes.
     fn reload(&mut self) -> Result<String, String> {
+        let config = self.read_again()?;
+        config.notes.iter().for_each(|note| self.console.note(note));
+        self.herd.reload(&config)
+    }
+
+    fn read_again(&mut self) -> Result<Config, String> {
         let path = self
             .config
             .as_deref()
             .ok_or("there is no configuration file to read again")?;
-        let config = config::load_again(path).map_err(|problems| {
+        config::load_again(path).map_err(|problems| {
             let (first, others) = problems
                 .split_first()
                 .map_or(("", 0), |(first, rest)| (first.as_str(), rest.len()));
@@ -331,9 +399,54 @@ impl App {
                 format!(" (and {others} more)")
             };
             format!("nothing is changed: {first}{others}")
-        })?;
-        config.notes.iter().for_each(|note| self.console.note(note));
-        self.herd.reload(&config)
+        })
+    }
+
+    /// Hands everything over to the program that is now on disk. Returns only if that fails, with the reason in one
+    /// line. Then everything goes on as before.
+    fn reexec(&mut self, asker: Asker) -> String {
+        if self.herd.is_closing() {
+            return "shutting down: no other program takes over".to_owned();
+        }
+        let Some(program) = self.itself.program.clone() else {
+            return "the path of the taskmaster's program is not known".to_owned();
+        };
+        // The new program reads it again. By then the old one cannot go on any more.
+        let checked = match self.config {
+            Some(_) => self.read_again().and_then(|config| self.herd.check(&config)),
+            None => Ok(()),
+        };
+        if let Err(error) = checked {
+            return error;
+        }
+        self.herd.settle();
+        self.tell_news();
+        let state = self.describe(asker, &program);
+        let open = Channel::ALL.into_iter().filter_map(|channel| self.console.fd(channel));
+        match handing::leave(&state, open.chain([self.input.as_fd()]).collect()) {
+            // What was left is taken back at the end of this branch.
+            Ok(_left) => self.herd.hand_over(&program, &self.itself.arguments),
+            Err(error) => format!("cannot store the state: {}", files::reason(error)),
+        }
+    }
+
+    fn describe(&self, asker: Asker, program: &Path) -> Value {
+        json!({
+            "asked_by": match asker {
+                Asker::Command => "command",
+                Asker::Signal => "signal",
+            },
+            "program": handing::path(program),
+            "started_in": handing::path(World::started_in()),
+            "has_pid_file": self.itself.has_pid_file,
+            "log_names": config::hand_over_log_names(),
+            "herd": self.herd.describe(),
+            "console": self.console.hand_over(),
+            "input": self.input.hand_over(),
+            "lines": self.lines.hand_over(),
+            "commands": control::hand_over(self.commands.iter()),
+            "tour": self.tour.as_ref().map(Tour::hand_over),
+        })
     }
 
     /// Gives the readers time to take the waiting lines. Another shutdown signal ends this wait.

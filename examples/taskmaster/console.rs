@@ -6,8 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
+use serde_json::{Value, json};
 
 use crate::files;
+use crate::handing;
 use crate::output::{LossNotice, Output};
 use crate::report::{self, Report, Row};
 
@@ -63,19 +65,47 @@ impl Console {
     /// One line: the event file cannot be opened for appending, or no descriptor is free.
     pub fn new(events: Option<&Path>, staged: bool) -> Result<Console, String> {
         let (out, log) = (io::stdout(), io::stderr());
-        let wants_colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        let notice = if staged {
-            LossNotice::InPlace
-        } else {
-            LossNotice::Report
-        };
+        let notice = |channel| notice(channel, staged);
+        let stream =
+            |fd, channel| Sink::stream(fd, notice(channel)).map_err(|error: io::Error| cannot_write(channel, error));
         Ok(Console {
             events: events.map(Sink::events).transpose()?,
-            out: Sink::stream(out.as_fd(), notice).map_err(|error| cannot_write(Channel::Out, error))?,
-            log: Sink::stream(log.as_fd(), LossNotice::InPlace).map_err(|error| cannot_write(Channel::Log, error))?,
+            out: stream(out.as_fd(), Channel::Out)?,
+            log: stream(log.as_fd(), Channel::Log)?,
             staged,
-            colours: wants_colour && out.is_terminal(),
-            log_colours: wants_colour && log.is_terminal(),
+            colours: wants_colour() && out.is_terminal(),
+            log_colours: wants_colour() && log.is_terminal(),
+            width: 0,
+        })
+    }
+
+    /// The files and the waiting lines, for the program that takes the place of this one.
+    pub fn hand_over(&self) -> Value {
+        let sink = |sink: &Sink| {
+            let path = sink.path.as_deref().map(handing::path);
+            json!({ "output": sink.output.hand_over(), "path": path })
+        };
+        json!({ "out": sink(&self.out), "log": sink(&self.log), "events": self.events.as_ref().map(sink) })
+    }
+
+    /// Continues with what the program before this one has handed over.
+    pub fn take_over(left: &Value, staged: bool) -> Option<Console> {
+        let sink = |left: &Value, channel| {
+            Some(Sink {
+                output: Output::take_over(&left["output"], notice(channel, staged))?,
+                path: handing::to_path(&left["path"]),
+            })
+        };
+        Some(Console {
+            out: sink(&left["out"], Channel::Out)?,
+            log: sink(&left["log"], Channel::Log)?,
+            events: match &left["events"] {
+                Value::Null => None,
+                events => Some(sink(events, Channel::Events)?),
+            },
+            staged,
+            colours: wants_colour() && io::stdout().is_terminal(),
+            log_colours: wants_colour() && io::stderr().is_terminal(),
             width: 0,
         })
     }
@@ -262,6 +292,19 @@ impl Sink {
             )),
         }
     }
+}
+
+/// Where the loss of lines of a channel is reported.
+fn notice(channel: Channel, staged: bool) -> LossNotice {
+    match channel {
+        Channel::Log => LossNotice::InPlace,
+        Channel::Out if staged => LossNotice::InPlace,
+        Channel::Out | Channel::Events => LossNotice::Report,
+    }
+}
+
+fn wants_colour() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn cannot_write(channel: Channel, error: io::Error) -> String {

@@ -5,6 +5,9 @@
 //! line gets a one-line answer.
 
 use pidherd::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::handing;
 
 /// The length of the longest command, in bytes.
 pub const LONGEST_LINE: usize = 4096;
@@ -18,6 +21,7 @@ pub const HELP: &[&str] = &[
     "signal SIG NAME      send a signal: HUP, SIGUSR1, 10",
     "scale GROUP N        change the number of instances to N",
     "reload               read the configuration again, and apply the changes",
+    "reexec               go on as the program that is now on disk; no process is stopped",
     "shutdown             stop all programs, then exit",
     "help                 show this list",
     "A NAME is a process (group:process, or one word if both are equal), a group (group:*) or all.",
@@ -40,6 +44,8 @@ pub enum Command {
     Scale(String, u32),
     /// `reload`: reads the configuration again.
     Reload,
+    /// `reexec`: replaces the taskmaster by the program that is now on disk.
+    Reexec,
     /// `shutdown`: stops all processes and ends.
     Shutdown,
     /// `help`: lists the commands.
@@ -65,6 +71,7 @@ impl Command {
             ("signal", [signal, name]) => Command::Signal(parse_signal(signal)?, (*name).to_owned()),
             ("scale", [group, count]) => Command::Scale((*group).to_owned(), parse_count(count)?),
             ("reload", []) => Command::Reload,
+            ("reexec", []) => Command::Reexec,
             ("shutdown", []) => Command::Shutdown,
             ("help", []) => Command::Help,
             _ => return Err(misuse(verb)),
@@ -114,7 +121,37 @@ pub struct Lines {
 /// A line, or the error that stands for it.
 pub type Line = Result<String, String>;
 
+/// Lines that were not carried out, for the program that takes the place of this one.
+pub fn hand_over<'a>(lines: impl Iterator<Item = &'a Line>) -> Value {
+    let line = |line: &Line| match line {
+        Ok(line) => json!({ "line": line }),
+        Err(error) => json!({ "error": error }),
+    };
+    lines.map(line).collect::<Vec<_>>().into()
+}
+
+/// The reverse of [`hand_over`].
+pub fn take_over(left: &Value) -> Option<Vec<Line>> {
+    handing::to_list(left, |line| match &line["line"] {
+        Value::String(line) => Some(Ok(line.clone())),
+        _ => Some(Err(handing::to_text(&line["error"])?)),
+    })
+}
+
 impl Lines {
+    /// The incomplete line, for the program that takes the place of this one.
+    pub fn hand_over(&self) -> Value {
+        json!({ "pending": handing::bytes(&self.pending), "skipping": self.skipping })
+    }
+
+    /// Continues with what the program before this one has handed over.
+    pub fn take_over(left: &Value) -> Option<Lines> {
+        Some(Lines {
+            pending: handing::to_bytes(&left["pending"])?,
+            skipping: left["skipping"].as_bool()?,
+        })
+    }
+
     /// Adds bytes, and passes each complete line to `each`.
     pub fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(Line)) {
         let mut rest = bytes;
@@ -167,6 +204,7 @@ mod tests {
             ("signal 9 web:*", Command::Signal(Signal::KILL, web())),
             ("scale web 5", Command::Scale("web".to_owned(), 5)),
             ("reload", Command::Reload),
+            ("reexec", Command::Reexec),
             ("shutdown", Command::Shutdown),
             ("help", Command::Help),
         ] {
@@ -195,6 +233,7 @@ mod tests {
                 "4000000000 instances are too many: at most 100000",
             ),
             ("shutdown now", "usage: shutdown"),
+            ("reexec now", "usage: reexec"),
             ("\u{1b}[A", "unknown command \"\\u{1b}[A\", try help"),
         ] {
             assert_eq!(Command::parse(line), Err(answer.to_owned()), "{line:?}");
@@ -238,6 +277,17 @@ mod tests {
         let longest = [b'x'; LONGEST_LINE];
         assert!(lines(&[&longest, b"\n"])[0].is_ok());
         assert!(lines(&[&longest, b"x"])[0].is_err());
+    }
+
+    #[test]
+    fn lines_and_a_part_of_one_are_handed_over() {
+        let mut reader = Lines::default();
+        reader.feed(b"stat\xc3", |_| unreachable!());
+        let mut next = Lines::take_over(&reader.hand_over()).unwrap();
+        let mut seen = Vec::new();
+        next.feed(b"\xa9\n\xff\n", |line| seen.push(line));
+        assert_eq!(seen[0], Ok("stat\u{e9}".to_owned()));
+        assert_eq!(take_over(&hand_over(seen.iter())), Some(seen));
     }
 
     #[test]

@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use pidherd::time::Instant;
 use pidherd::{Clock, TimerFd};
+use serde_json::{Value, json};
+
+use crate::handing;
 
 /// The configuration of the demonstration.
 pub const CONFIGURATION: &str = include_str!("demo.conf");
@@ -87,6 +90,26 @@ impl Tour {
             began: timer.clock().now(),
             timer,
             steps: STEPS.iter(),
+        };
+        tour.arm()?;
+        Ok(tour)
+    }
+
+    /// The rest of the tour, for the program that takes the place of this one.
+    pub fn hand_over(&self) -> Value {
+        json!({ "began": self.began.as_nanos(), "left": self.steps.len() })
+    }
+
+    /// Continues with what the program before this one has handed over.
+    ///
+    /// # Errors
+    /// The kernel refuses a timerfd.
+    pub fn take_over(left: &Value) -> io::Result<Tour> {
+        let steps: usize = handing::to_number(&left["left"]).unwrap_or(0);
+        let mut tour = Tour {
+            timer: TimerFd::new(Clock::Monotonic)?,
+            began: Instant::from_nanos(left["began"].as_u64().unwrap_or(0)),
+            steps: STEPS.get(STEPS.len().saturating_sub(steps)..).unwrap_or(STEPS).iter(),
         };
         tour.arm()?;
         Ok(tour)

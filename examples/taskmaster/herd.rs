@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use pidherd::lifecycle::{Cause, Failure, StateName};
-use pidherd::supervisor::{AdoptError, Builder, Name, SpecError, TransitionEvent};
+use pidherd::supervisor::{Builder, Name, SpecError, TransitionEvent};
 use pidherd::{Error, Event, GroupId, InstanceId, Supervisor, Target};
 
 use crate::config::{Config, Program};
@@ -18,22 +18,19 @@ use crate::report::Report;
 use crate::{files, names, spec};
 
 mod closing;
+mod handed;
 mod model;
 mod reload;
 mod select;
 mod status;
 mod tally;
 
-use model::{Closing, Member, empty_groups, with_priorities};
+use model::{Closing, MOST_EVENTS, Member, empty_groups, free_alias, is_adopt_error, with_priorities};
 pub use model::{Herd, News, Terms, Verb};
 use tally::Tally;
 
 /// The number of programs that one turn of the loop starts.
 const STARTS: usize = 8;
-
-/// The number of events that the queue holds between two reads. A command for the largest number of instances of a
-/// program causes a few events for each instance. The library reserves memory for only some thousands.
-const MOST_EVENTS: usize = 1 << 20;
 
 impl Herd {
     /// Adds the programs of `config` without starting them.
@@ -187,7 +184,9 @@ impl Herd {
     }
 
     fn add(&mut self, priority: (i32, i32), program: Arc<Program>) -> Result<usize, String> {
-        let alias = self.free_alias(&program);
+        let alias = free_alias(&program, |alias| {
+            self.members.iter().all(|member| member.alias != *alias)
+        });
         let id = self
             .supervisor
             .add(spec::group(&program, &alias, program.numprocs, self.open_files))
@@ -204,16 +203,6 @@ impl Herd {
         member.name_all(member.program.numprocs);
         self.members.push(member);
         Ok(self.members.len() - 1)
-    }
-
-    fn free_alias(&self, program: &Program) -> String {
-        let name = names::shown(&program.group, &program.name);
-        let is_free = |alias: &String| self.members.iter().all(|member| member.alias != *alias);
-        let others = (2..).map(|number| format!("{name}~{number}"));
-        std::iter::once(name.clone())
-            .chain(others)
-            .find(is_free)
-            .unwrap_or(name)
     }
 
     /// Collects the events of a call to the supervisor about `text`. An error of the call becomes a note.
@@ -391,10 +380,6 @@ fn supervisor(adopts_orphans: bool, notes: &mut VecDeque<News>) -> io::Result<Su
         }
         other => other,
     }
-}
-
-fn is_adopt_error(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|error| error.is::<AdoptError>())
 }
 
 /// Describes what is wrong with a program, with the name of the process concerned.

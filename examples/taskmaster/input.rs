@@ -9,14 +9,16 @@
 //! job without pending input makes no system call.
 
 use std::io::{self, IsTerminal};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
+use serde_json::{Value, json};
 
 use crate::files;
+use crate::handing;
 
 /// The first delay before refused input is checked again. Each further delay is twice as long.
 const FIRST_LOOK: Duration = Duration::from_millis(50);
@@ -75,6 +77,25 @@ impl Input {
         Ok(Input {
             fd,
             state: State::Open,
+            wait: FIRST_LOOK,
+        })
+    }
+
+    /// The descriptor, for the program that takes the place of this one. Unread input stays in the kernel.
+    pub fn hand_over(&self) -> Value {
+        json!({ "fd": self.fd.as_raw_fd(), "ended": self.state == State::Ended })
+    }
+
+    /// Continues with what the program before this one has handed over.
+    pub fn take_over(left: &Value) -> Option<Input> {
+        let state = if left["ended"].as_bool()? {
+            State::Ended
+        } else {
+            State::Open
+        };
+        Some(Input {
+            fd: handing::fd(&left["fd"])?,
+            state,
             wait: FIRST_LOOK,
         })
     }

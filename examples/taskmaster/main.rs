@@ -8,11 +8,20 @@
 //! standard output, one line each (`ok: ...`, `error: ...`, or a table), and the log to standard error.
 //!
 //! Signals: SIGTERM, SIGINT and SIGQUIT stop all programs, and a second such signal kills them at once. SIGHUP reads
-//! the configuration again and reopens the event file. SIGUSR2 reopens the event file. The taskmaster logs and
-//! survives every other signal that can be caught. As a background job of a terminal it reads no commands.
+//! the configuration again and reopens the event file. SIGUSR2 reopens the event file. SIGUSR1 does the same as the
+//! command `reexec`. The taskmaster logs and survives every other signal that can be caught. As a background job of a
+//! terminal it reads no commands.
 //!
-//! Exit status: 0 after a clean shutdown; 1 if a process survived SIGKILL or a second signal cut the stop short; 2 if
-//! the command line or the configuration has a mistake. With status 2, no program was started.
+//! `reexec` replaces the taskmaster by the program that is now at the path it was started from, with execve(2) and the
+//! same arguments, for example after an upgrade. It keeps its PID. No process is stopped, and states, numbers of runs
+//! and times go on. Lines that wait for a reader, and commands that were read and not carried out, are handed over too.
+//! The new program reads the configuration: a program that is gone from it is stopped, a new one is started, another
+//! `numprocs` is applied, and a changed command applies at the next start of each process. If the configuration has a
+//! mistake or the program cannot be executed, the old one goes on.
+//!
+//! Exit status: 0 after a clean shutdown; 1 if a process survived SIGKILL or a second signal cut the stop short, or if
+//! the program that took over cannot go on; 2 if the command line or the configuration has a mistake. With status 2, no
+//! program was started.
 //!
 //! The sections and keys have the same meaning as in supervisord, or the file is refused. Only settings without an
 //! effect on programs are ignored, with a note. `config::supervisord` documents the settings of the taskmaster
@@ -27,6 +36,7 @@ mod console;
 mod control;
 mod demo;
 mod files;
+mod handing;
 mod herd;
 mod input;
 mod limits;
@@ -44,13 +54,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use pidherd::supervisor::HandOver;
 use pidherd::{MaskGuard, Signal, SignalFd};
+use serde_json::Value;
 
-use app::App;
+use app::{App, Itself, Parts};
 use config::{Config, World};
 use console::Console;
 use demo::{INVITATION, Tour, WELCOME};
 use herd::{Herd, Terms};
+use input::Input;
+use own::PidFile;
 
 const USAGE: &str = "usage: taskmaster [--events FILE] [CONFIG]";
 
@@ -68,20 +82,106 @@ fn main() -> ExitCode {
 }
 
 fn supervise(arguments: &Arguments) -> ExitCode {
+    let itself = Itself {
+        program: handing::own_program(),
+        arguments: std::env::args_os().skip(1).collect(),
+        has_pid_file: false,
+    };
+    match HandOver::receive() {
+        Ok(None) => start(arguments, itself),
+        Ok(Some(handed_over)) => match take_over(arguments, itself, handed_over) {
+            Ok(taken) => go_on(taken),
+            Err(errors) => give_up(&errors),
+        },
+        Err(error) => give_up(&[error.to_string()]),
+    }
+}
+
+/// Starts anew.
+fn start(arguments: &Arguments, mut itself: Itself) -> ExitCode {
     let (config, mut console) = match read(arguments) {
         Ok(read) => read,
         Err(errors) => return refuse(&errors),
     };
     let mut notes = Vec::new();
-    let _pid_file = match own::take_on(&config, &mut notes) {
+    let pid_file = match own::take_on(&config, &mut notes) {
         Ok(pid_file) => pid_file,
         Err(error) => return refuse(&[error]),
     };
+    itself.has_pid_file = pid_file.is_written();
     notes.iter().for_each(|note| console.note(note));
-    let app = match assemble(arguments, &config, console) {
-        Ok(app) => app,
-        Err(error) => return refuse(&[error]),
+    match assemble(arguments, &config, console, itself) {
+        Ok(app) => run(app),
+        Err(error) => refuse(&[error]),
+    }
+}
+
+/// What a taskmaster has taken over from the one before it.
+struct Taken {
+    parts: Parts,
+    pid_file: PidFile,
+    left: Value,
+    changes: String,
+}
+
+/// Takes the place of another taskmaster, with its processes.
+fn take_over(arguments: &Arguments, mut itself: Itself, handed_over: HandOver) -> Result<Taken, Vec<String>> {
+    let one = |error: String| vec![error];
+    let unreadable = || one("the state of the taskmaster before this one cannot be read".to_owned());
+    let left = handing::receive().ok_or_else(unreadable)?;
+    // The path is that of the first program. Its file may have been replaced again since execve(2).
+    itself.program = handing::to_path(&left["program"]);
+    itself.has_pid_file = left["has_pid_file"] == true;
+    World::set_started_in(handing::to_path(&left["started_in"]).ok_or_else(unreadable)?);
+    config::take_over_log_names(&left["log_names"]);
+    let config = match &arguments.config {
+        Some(path) => config::load_again(path)?,
+        None => demonstration()?,
     };
+    let staged = arguments.config.is_none();
+    let mut console = Console::take_over(&left["console"], staged).ok_or_else(unreadable)?;
+    let input = Input::take_over(&left["input"]).ok_or_else(unreadable)?;
+    config.notes.iter().for_each(|note| console.note(note));
+    let adopts_orphans = adopts_orphans();
+    block_signals(adopts_orphans).map_err(one)?;
+    let signals = read_signals().map_err(one)?;
+    let tour = (!left["tour"].is_null())
+        .then(|| Tour::take_over(&left["tour"]))
+        .transpose();
+    let tour = tour.map_err(|error| one(format!("cannot create a timer: {error}")))?;
+    // The processes are taken over last, because an error after that would end them.
+    let (herd, changes) = Herd::take_over(&config, handed_over, &left["herd"], adopts_orphans).map_err(one)?;
+    Ok(Taken {
+        pid_file: PidFile::take_over(&config.supervisord, itself.has_pid_file),
+        parts: Parts {
+            herd,
+            signals,
+            console,
+            input,
+            config: arguments.config.clone(),
+            tour,
+            itself,
+        },
+        left,
+        changes,
+    })
+}
+
+fn go_on(taken: Taken) -> ExitCode {
+    let _pid_file = taken.pid_file;
+    match App::new(taken.parts) {
+        Ok(mut app) => {
+            app.resume(&taken.left, &taken.changes);
+            run(app)
+        }
+        Err(error) => {
+            complain(&format!("cannot continue: {error}"));
+            ExitCode::from(GIVEN_UP)
+        }
+    }
+}
+
+fn run(app: App) -> ExitCode {
     match app.run() {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(GIVEN_UP),
@@ -108,15 +208,15 @@ fn read(arguments: &Arguments) -> Result<(Config, Console), Vec<String>> {
 }
 
 /// Assembles all parts. No program has been started when this returns.
-fn assemble(arguments: &Arguments, config: &Config, mut console: Console) -> Result<App, String> {
+fn assemble(arguments: &Arguments, config: &Config, mut console: Console, itself: Itself) -> Result<App, String> {
     let adopts_orphans = adopts_orphans();
     block_signals(adopts_orphans)?;
     let terms = Terms {
         open_files: limits::raise_open_files(config.supervisord.minfds)?,
         adopts_orphans,
     };
-    let herd = Herd::new(config, terms)?;
-    let signals = SignalFd::new(signals::taken()).map_err(|error| format!("cannot read signals: {error}"))?;
+    let mut herd = Herd::new(config, terms)?;
+    herd.autostart();
     let mut tour = None;
     if arguments.config.is_none() {
         WELCOME.iter().for_each(|line| console.say(line));
@@ -126,8 +226,21 @@ fn assemble(arguments: &Arguments, config: &Config, mut console: Console) -> Res
         console.say("");
         tour = Some(Tour::new().map_err(|error| format!("cannot create a timer: {error}"))?);
     }
-    let app = App::new(herd, signals, console, arguments.config.clone(), tour);
-    app.map_err(|error| format!("cannot start: {error}"))
+    let failed = |error: std::io::Error| format!("cannot start: {error}");
+    let parts = Parts {
+        herd,
+        signals: read_signals()?,
+        console,
+        input: Input::new().map_err(failed)?,
+        config: arguments.config.clone(),
+        tour,
+        itself,
+    };
+    App::new(parts).map_err(failed)
+}
+
+fn read_signals() -> Result<SignalFd, String> {
+    SignalFd::new(signals::taken()).map_err(|error| format!("cannot read signals: {error}"))
 }
 
 /// Blocks the signals, so that the loop reads them. Before this call a signal ends the taskmaster. That is harmless,
@@ -202,6 +315,13 @@ fn help() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::from(GIVEN_UP),
     }
+}
+
+/// The processes of the taskmaster before this one go on by themselves.
+fn give_up(errors: &[String]) -> ExitCode {
+    errors.iter().for_each(|error| complain(error));
+    complain("cannot take over; the processes go on without a supervisor");
+    ExitCode::from(GIVEN_UP)
 }
 
 fn refuse(errors: &[String]) -> ExitCode {

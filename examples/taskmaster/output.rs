@@ -12,14 +12,16 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
+use serde_json::{Value, json};
 
 use crate::files::{self, Kind};
+use crate::handing;
 
 /// The number of bytes of log lines and events that may wait for a reader.
 const MOST_UNASKED: usize = 1 << 20;
@@ -126,6 +128,82 @@ impl Output {
             health: Health::Well,
             lost: 0,
             overflowed: false,
+        })
+    }
+
+    /// The file and the waiting lines, for the program that takes the place of this one.
+    pub fn hand_over(&self) -> Value {
+        let Current {
+            bytes,
+            written,
+            lines,
+            counted,
+            mends,
+        } = &self.current;
+        let entry = |entry: &Entry| match entry {
+            Entry::Line(bytes) => handing::bytes(bytes),
+            Entry::Gap(lines) => json!(lines),
+        };
+        let failing = match self.health {
+            Health::Well => Value::Null,
+            Health::Failing { error, reported } => json!([error.raw_os_error(), reported]),
+        };
+        json!({
+            "fd": self.fd.as_raw_fd(),
+            "way": match self.way {
+                Way::Write => "write",
+                Way::Send => "send",
+                Way::Look => "look",
+            },
+            "current": [handing::bytes(bytes), written, lines, counted, mends],
+            "queue": self.queue.iter().map(entry).collect::<Vec<_>>(),
+            "torn": self.torn,
+            "failing": failing,
+            "lost": self.lost,
+            "overflowed": self.overflowed,
+        })
+    }
+
+    /// Continues with what the program before this one has handed over.
+    pub fn take_over(left: &Value, notice: LossNotice) -> Option<Output> {
+        let current = &left["current"];
+        let current = Current {
+            bytes: handing::to_bytes(&current[0])?,
+            written: handing::to_number(&current[1])?,
+            lines: current[2].as_u64()?,
+            counted: handing::to_number(&current[3])?,
+            mends: current[4].as_bool()?,
+        };
+        let entry = |entry: &Value| match entry.as_u64() {
+            Some(lines) => Some(Entry::Gap(lines)),
+            None => handing::to_bytes(entry).map(Entry::Line),
+        };
+        let queue = VecDeque::from(handing::to_list(&left["queue"], entry)?);
+        let waiting = queue.iter().map(|entry| match entry {
+            Entry::Line(bytes) => bytes.len(),
+            Entry::Gap(_) => 0,
+        });
+        Some(Output {
+            fd: handing::fd(&left["fd"])?,
+            way: match left["way"].as_str()? {
+                "write" => Way::Write,
+                "send" => Way::Send,
+                _ => Way::Look,
+            },
+            notice,
+            bytes: current.counted + waiting.sum::<usize>(),
+            current,
+            queue,
+            torn: left["torn"].as_bool()?,
+            health: match left["failing"][0].as_i64().and_then(|errno| i32::try_from(errno).ok()) {
+                None => Health::Well,
+                Some(errno) => Health::Failing {
+                    error: Errno::from_raw_os_error(errno),
+                    reported: left["failing"][1].as_bool()?,
+                },
+            },
+            lost: left["lost"].as_u64()?,
+            overflowed: left["overflowed"].as_bool()?,
         })
     }
 
@@ -455,6 +533,25 @@ mod tests {
             read_all(theirs, output).lines().filter(|read| **read == line).count(),
             5
         );
+    }
+
+    #[test]
+    fn waiting_lines_are_handed_over_in_the_middle_of_one() {
+        let (reader, mut output) = pipe();
+        let line = "\u{e9}".repeat(40_000);
+        (0..40).for_each(|_| output.line(&line));
+        assert!(output.current.written > 0 && output.queue.iter().any(|entry| matches!(entry, Entry::Gap(_))));
+        let left = output.hand_over().to_string();
+        rustix::io::fcntl_setfd(&output, rustix::io::FdFlags::empty()).unwrap();
+        let mut next = Output::take_over(&serde_json::from_str(&left).unwrap(), LossNotice::Report).unwrap();
+        assert_eq!(next.hand_over().to_string(), left);
+        assert_eq!(next.bytes, output.bytes);
+        // The descriptor now belongs to `next`.
+        let _owned_by_next = std::os::fd::IntoRawFd::into_raw_fd(output.fd);
+        next.answer("after");
+        let text = read_all(reader, next);
+        assert!(text.lines().rev().skip(1).all(|read| read == line));
+        assert_eq!(text.lines().last(), Some("after"));
     }
 
     #[test]

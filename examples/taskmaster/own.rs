@@ -2,7 +2,7 @@
 //!
 //! The order is supervisord's: the user, the limit of processes, the old logs, the directory, the umask, and the pid
 //! file. All settings are applied before the first program starts, and the programs inherit them. The module `limits`
-//! sets the limit of open files.
+//! sets the limit of open files. A taskmaster that takes the place of another one applies nothing again.
 
 use std::fs;
 use std::io;
@@ -104,6 +104,16 @@ fn raise(resource: Resource, least: u64) -> Result<(), String> {
 }
 
 impl PidFile {
+    /// Whether this process has written the file.
+    pub fn is_written(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// The file that the program before this one in the same process has written.
+    pub fn take_over(own: &Supervisord, is_written: bool) -> PidFile {
+        PidFile(own.pidfile.clone().filter(|_| is_written))
+    }
+
     /// Writes the pid file. As in supervisord, a failure is not an error.
     fn write(own: &Supervisord, notes: &mut Vec<String>) -> PidFile {
         let Some(path) = &own.pidfile else {

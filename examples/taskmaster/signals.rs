@@ -22,6 +22,8 @@ pub enum Meaning {
     Reload,
     /// Reopen the output files that were renamed.
     Reopen,
+    /// Go on as the program that is now on disk.
+    Reexec,
     /// The process continues after a stop.
     Continued,
     /// Write a line to the log.
@@ -34,6 +36,7 @@ pub fn meaning(signal: Signal) -> Meaning {
         Signal::TERM | Signal::INT | Signal::QUIT => Meaning::Shutdown,
         Signal::HUP => Meaning::Reload,
         Signal::USR2 => Meaning::Reopen,
+        Signal::USR1 => Meaning::Reexec,
         Signal::CONT => Meaning::Continued,
         _ => Meaning::Note,
     }

@@ -57,6 +57,10 @@ pub(crate) struct Place<T> {
 }
 
 impl<T> Place<T> {
+    pub(crate) const fn new(generation: u32, value: Option<T>) -> Place<T> {
+        Place { generation, value }
+    }
+
     /// Whether this is the place of this id, if it has the right slot.
     pub(crate) fn is<I: Id>(&self, id: I) -> bool {
         self.generation == id.raw().generation

@@ -260,10 +260,7 @@ impl<K: Kernel> Engine<K> {
                 .groups
                 .id(u32::try_from(index).unwrap_or(u32::MAX), place.generation);
             let Some(known) = &place.value else {
-                restored.push(Place {
-                    generation: place.generation,
-                    value: None,
-                });
+                restored.push(Place::new(place.generation, None));
                 continue;
             };
             let is_it = |spec: &Option<GroupSpec>| spec.as_ref().is_some_and(|spec| spec.name == known.name);
@@ -292,10 +289,7 @@ impl<K: Kernel> Engine<K> {
             group.roster = Roster::new();
             group.roster.set_target(known.target);
             group.roll.clone_from(&known.roll);
-            restored.push(Place {
-                generation: place.generation,
-                value: Some(group),
-            });
+            restored.push(Place::new(place.generation, Some(group)));
         }
         self.groups.replace(restored);
         self.seed = image.seed;

@@ -142,10 +142,14 @@ impl<K: Kernel> Engine<K> {
     /// Accepts the messages of the processes of groups with the notify socket.
     pub(crate) fn hear_groups(&mut self) {
         for id in self.instances.ids() {
-            let Some(instance) = self.instances.get(id) else { continue };
+            let Some(instance) = self.instances.get(id) else {
+                continue;
+            };
             let group = self.groups.get(instance.group);
             let is_reaped = instance.life.state().is_reaped();
-            let heard = instance.process.filter(|_| !is_reaped && group.is_some_and(|group| group.notify.socket));
+            let heard = instance
+                .process
+                .filter(|_| !is_reaped && group.is_some_and(|group| group.notify.socket));
             if let Some(pid) = heard {
                 self.notify_pids.insert(pid, id);
             }

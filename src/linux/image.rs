@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::fs::{OFlags, fcntl_getfl, fstatfs};
+
 use super::core::Linux;
 use super::orphans::OrphanCounts;
 use super::run_cgroup::RunCgroup;
@@ -24,7 +26,7 @@ use crate::fdset::{Interest, Token};
 use crate::launcher::next_look;
 use crate::notify::{Counts, NotifySocket, ReadyFd};
 use crate::pidfd::PidFd;
-use crate::procfs::self_;
+use crate::sys::wait;
 use crate::timerfd::Clock;
 
 /// The descriptors that this program has got from the one before, by number.
@@ -357,16 +359,34 @@ impl Linux {
     }
 }
 
+/// The number of the file system of pidfds (Linux 6.9), which statfs(2) tells.
+const PID_FS_MAGIC: i128 = 0x5049_4446;
+
 /// Whether a descriptor is a pidfd of this process. That of a process that was reaped no longer tells a number.
 fn is_of(fd: &OwnedFd, process: &ProcessImage) -> io::Result<bool> {
-    if !self_::is_pidfd(fd)? {
-        return Ok(false);
+    match number_of(fd) {
+        Ok(pid) => Ok(pid == process.pid),
+        // Only a pidfd has this error.
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::EBADF) => Ok(false),
+        Err(error) => Err(error),
     }
-    match (PidFd::number_of(fd), process.watch) {
-        (Ok(pid), _) => Ok(pid == process.pid),
-        (Err(error), _) if error.raw_os_error() == Some(libc::ESRCH) => Ok(true),
-        (Err(error), _) => Err(error),
+}
+
+/// The process of a pidfd. The file system of the descriptor tells cheaply what it is; the link in /proc, which takes
+/// longer than everything else here, is read only on an older kernel.
+fn number_of(fd: &OwnedFd) -> io::Result<Pid> {
+    let is_pidfd = fstatfs(fd).is_ok_and(|system| i128::from(system.f_type) == PID_FS_MAGIC);
+    // The flag PIDFD_THREAD of pidfd_open(2) has the value of O_EXCL.
+    if is_pidfd && !fcntl_getfl(fd)?.contains(OFlags::EXCL) {
+        match wait::number_of(fd.as_fd()).map(Pid::new) {
+            Ok(Some(pid)) => return Ok(pid),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Err(error),
+            // It has no number in this PID namespace, or the kernel does not tell it (before Linux 6.13).
+            Ok(None) | Err(_) => {}
+        }
     }
+    PidFd::number_of(fd)
 }
 
 /// The directories that were opened for the cgroups of an image.

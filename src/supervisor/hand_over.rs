@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::{env, fmt, process};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use super::calls::Supervisor;
 use super::format::{self, StateError};
@@ -17,7 +19,9 @@ use crate::engine::image::Image;
 use crate::errno::Reason;
 use crate::linux::image::{Descriptors, LinuxImage};
 use crate::owner::OtherProcess;
+use crate::sys::descriptors::above_standard;
 use crate::sys::exec::{exec, set_close_on_exec, take_inherited};
+use crate::timerfd::Clock;
 
 /// The environment variable that names the descriptor of a handed-over state: the PID of the process, a colon, and the
 /// number. Commands do not inherit it.
@@ -36,7 +40,8 @@ pub enum HandOverError {
     /// A path or an argument contains a NUL byte.
     #[error("cannot hand over to {0:?}: a path or an argument contains a NUL byte")]
     Nul(PathBuf),
-    /// The state could not be stored, or its descriptors could not be kept open: ENOMEM, EMFILE, ENFILE.
+    /// The state could not be stored, or its descriptors could not be kept open: ENOMEM, EMFILE, ENFILE, EFBIG if it is
+    /// larger than files may be (RLIMIT_FSIZE).
     #[error("cannot hand over to {program:?}: the state cannot be stored: {}", Reason(.source))]
     Store {
         /// The other program.
@@ -81,6 +86,7 @@ pub enum ReceiveError {
 /// with [`Lifetime::Bound`](crate::Lifetime::Bound) end.
 pub struct HandOver {
     state: Vec<u8>,
+    pub(super) clock: Clock,
     pub(super) descriptors: Descriptors,
 }
 
@@ -103,7 +109,7 @@ impl HandOver {
             return Ok(None);
         };
         match read_state(&fd) {
-            Ok((state, numbers)) => {
+            Ok((state, clock, numbers)) => {
                 let mut descriptors = Descriptors::new();
                 for number in numbers {
                     let Some(fd) = take_inherited(number) else {
@@ -113,7 +119,11 @@ impl HandOver {
                     };
                     descriptors.insert(number, fd);
                 }
-                Ok(Some(HandOver { state, descriptors }))
+                Ok(Some(HandOver {
+                    state,
+                    clock,
+                    descriptors,
+                }))
             }
             Err(error) => {
                 leave_open(fd);
@@ -150,9 +160,10 @@ fn parse(text: &OsStr) -> Option<(u32, RawFd)> {
     ))
 }
 
-/// The state in a memory file, and the numbers of its descriptors.
-fn read_state(fd: &OwnedFd) -> Result<(Vec<u8>, Vec<RawFd>), ReceiveError> {
-    if !fcntl_get_seals(fd).is_ok_and(|seals| seals == SEALS) {
+/// The state in a memory file, its clock, and the numbers of its descriptors.
+fn read_state(fd: &OwnedFd) -> Result<(Vec<u8>, Clock, Vec<RawFd>), ReceiveError> {
+    // With the sysctl vm.memfd_noexec, the kernel adds a seal of its own.
+    if !fcntl_get_seals(fd).is_ok_and(|seals| seals.contains(SEALS)) {
         return Err(ReceiveError::NoState);
     }
     let mut file = File::from(fd.try_clone()?);
@@ -161,7 +172,17 @@ fn read_state(fd: &OwnedFd) -> Result<(Vec<u8>, Vec<RawFd>), ReceiveError> {
     file.read_to_end(&mut state)?;
     let mut reader = format::read(format::HAND_OVER, &state, 0)?;
     let (linux, _) = images(&mut reader)?;
-    Ok((state, linux.descriptors()))
+    Ok((state, linux.clock, linux.descriptors()))
+}
+
+/// An empty memory file, which is never executed. A system may require that to be said (vm.memfd_noexec). Linux before
+/// 6.3 does not know the flag.
+fn new_file() -> io::Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    match memfd_create("pidherd", flags | MemfdFlags::NOEXEC_SEAL) {
+        Err(Errno::INVAL) => Ok(memfd_create("pidherd", flags)?),
+        created => Ok(created?),
+    }
 }
 
 /// Gives a descriptor back to whoever inherits it, as it was.
@@ -260,10 +281,14 @@ impl Supervisor {
             linux.put(to);
             image.put(to);
         });
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let mut file = File::from(crate::sys::descriptors::above_standard(memfd_create(
-            "pidherd", flags,
-        )?)?);
+        // A write beyond the limit would raise SIGXFSZ, which ends the host.
+        if getrlimit(Resource::Fsize)
+            .current
+            .is_some_and(|most| most < state.len() as u64)
+        {
+            return Err(Errno::FBIG.into());
+        }
+        let mut file = File::from(above_standard(new_file()?)?);
         file.write_all(&state)?;
         fcntl_add_seals(&file, SEALS)?;
         let mut numbers = linux.descriptors();

@@ -124,15 +124,7 @@ impl Builder {
         undescribed: Undescribed,
     ) -> Result<TakenOver, NotTakenOver> {
         let mut handed_over = handed_over;
-        match handed_over.images(0) {
-            Ok((linux, _)) => self.clock = linux.clock,
-            Err(error) => {
-                return Err(NotTakenOver {
-                    handed_over,
-                    reason: error.into(),
-                });
-            }
-        }
+        self.clock = handed_over.clock;
         let state_file = self.state_file.take();
         let built = self.build().and_then(|mut supervisor| {
             if let Some(path) = state_file {

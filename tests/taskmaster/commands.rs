@@ -242,7 +242,7 @@ fn help_names_every_command() {
         text.push_str(&line);
     }
     for command in [
-        "status", "start", "stop", "restart", "signal", "scale", "reload", "shutdown", "help",
+        "status", "start", "stop", "restart", "signal", "scale", "reload", "reexec", "shutdown", "help",
     ] {
         assert!(text.contains(command), "{command}");
     }

@@ -18,6 +18,7 @@ mod limits;
 mod outputs;
 mod own_process;
 mod recordings;
+mod reexec;
 mod reloading;
 mod signals;
 mod standard_streams;

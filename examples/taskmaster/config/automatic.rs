@@ -6,12 +6,16 @@
 //! configuration sets `childlogdir`. The taskmaster has no client like supervisorctl that could read a file in
 //! `/tmp`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use serde_json::{Value, json};
+
 use crate::files::reason;
+use crate::handing;
 
 /// The directory and the names of automatic logs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,7 +37,7 @@ struct Owner {
     identifier: String,
     group: String,
     process: String,
-    channel: &'static str,
+    channel: Cow<'static, str>,
 }
 
 /// The generated names. They are kept for the life of the taskmaster, so a process that is started again, also after
@@ -48,7 +52,7 @@ impl Automatic {
             identifier: self.identifier.clone(),
             group: group.to_owned(),
             process: process.to_owned(),
-            channel,
+            channel: Cow::Borrowed(channel),
         };
         let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
         let made_up = || {
@@ -84,6 +88,38 @@ impl Automatic {
     }
 }
 
+/// The generated names, for the program that takes the place of this one.
+pub fn hand_over() -> Value {
+    let names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    let name = |(owner, path): (&Owner, &PathBuf)| {
+        json!([
+            handing::path(&owner.directory),
+            owner.identifier,
+            owner.group,
+            owner.process,
+            owner.channel,
+            handing::path(path)
+        ])
+    };
+    names.iter().map(name).collect::<Vec<_>>().into()
+}
+
+/// Continues with the names that the program before this one has handed over.
+pub fn take_over(left: &Value) {
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    let name = |left: &Value| {
+        let owner = Owner {
+            directory: handing::to_path(&left[0])?,
+            identifier: handing::to_text(&left[1])?,
+            group: handing::to_text(&left[2])?,
+            process: handing::to_text(&left[3])?,
+            channel: Cow::Owned(handing::to_text(&left[4])?),
+        };
+        Some((owner, handing::to_path(&left[5])?))
+    };
+    names.extend(handing::to_list(left, name).unwrap_or_default());
+}
+
 /// An unpredictable number, so that no other user can create the file first.
 fn random() -> u32 {
     (RandomState::new().build_hasher().finish() >> 32) as u32
@@ -115,6 +151,19 @@ mod tests {
         ] {
             assert_ne!(other, path);
         }
+    }
+
+    #[test]
+    fn a_process_keeps_its_log_after_a_hand_over() {
+        let logs = automatic("/z");
+        let path = logs.path("g", "web_0", "stderr");
+        let left = hand_over();
+        NAMES
+            .lock()
+            .unwrap()
+            .retain(|owner, _| owner.directory != Path::new("/z"));
+        take_over(&left);
+        assert_eq!(logs.path("g", "web_0", "stderr"), path);
     }
 
     #[test]

@@ -46,6 +46,7 @@ use self::sections::Kind;
 use self::world::text_of;
 use crate::files::Fifo;
 
+pub use self::automatic::{hand_over as hand_over_log_names, take_over as take_over_log_names};
 pub use self::beyond::Readiness;
 pub use self::groups::Group;
 pub use self::program::{Instance, Log, Program};
@@ -122,6 +123,21 @@ pub fn parse(text: &str, world: &Arc<World>) -> Result<Config, Vec<Problem>> {
         supervisord,
         notes: findings.notes,
     })
+}
+
+/// A program for one that is no longer in the file and is still being stopped. It has the default settings.
+pub fn stand_in() -> Program {
+    let config = parse(
+        "[program:gone]\ncommand=gone\n",
+        &Arc::new(World::around(Path::new("gone"))),
+    );
+    let programs = config
+        .unwrap_or_default()
+        .groups
+        .into_iter()
+        .flat_map(|group| group.programs);
+    let program = programs.last().unwrap_or_else(|| unreachable!("the text is valid"));
+    Arc::unwrap_or_clone(program)
 }
 
 /// The sections of `text` and of the files that it includes, and notes.

@@ -26,14 +26,25 @@ pub struct World {
     pub uid: u32,
 }
 
+/// The working directory at the start of the taskmaster.
+static STARTED_IN: OnceLock<PathBuf> = OnceLock::new();
+
 impl World {
+    /// The working directory at the start of the taskmaster. The first call determines it.
+    pub fn started_in() -> &'static PathBuf {
+        STARTED_IN.get_or_init(|| std::env::current_dir().unwrap_or_default())
+    }
+
+    /// Sets the directory in which the program before this one in the same process was started.
+    pub fn set_started_in(directory: PathBuf) {
+        let _first = STARTED_IN.set(directory);
+    }
+
     /// The facts of this process for a file at `path`.
     pub fn around(path: &Path) -> World {
-        static STARTED_IN: OnceLock<PathBuf> = OnceLock::new();
-        let started_in = STARTED_IN.get_or_init(|| std::env::current_dir().unwrap_or_default());
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let mut world = World {
-            started_in: started_in.clone(),
+            started_in: World::started_in().clone(),
             host: host.trim_end().to_owned(),
             environment: std::env::vars_os()
                 .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))

@@ -2,14 +2,21 @@
 //! one implement the commands.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::io;
 use std::sync::Arc;
 
+use pidherd::supervisor::AdoptError;
 use pidherd::time::Instant;
 use pidherd::{GroupId, InstanceId, Signal, Supervisor};
 
 use crate::config::{Config, Group, Program, Supervisord};
 use crate::limits::OpenFiles;
+use crate::names;
 use crate::report::Report;
+
+/// The number of events that the queue holds between two reads. A command for the largest number of instances of a
+/// program causes a few events for each instance. The library reserves memory for only some thousands.
+pub(super) const MOST_EVENTS: usize = 1 << 20;
 
 /// The settings of a herd that do not come from the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -137,4 +144,19 @@ pub(super) fn with_priorities(config: &Config) -> impl Iterator<Item = ((i32, i3
         let programs = group.programs.iter().filter(|program| program.numprocs > 0);
         programs.map(|program| ((group.priority, program.priority), Arc::clone(program)))
     })
+}
+
+/// The name for a group of the library with this program. It is the program's name, or a variant of it.
+pub(super) fn free_alias(program: &Program, is_free: impl Fn(&String) -> bool) -> String {
+    let name = names::shown(&program.group, &program.name);
+    let others = (2..).map(|number| format!("{name}~{number}"));
+    std::iter::once(name.clone())
+        .chain(others)
+        .find(is_free)
+        .unwrap_or(name)
+}
+
+/// Whether a supervisor was not built because it cannot adopt orphans.
+pub(super) fn is_adopt_error(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|error| error.is::<AdoptError>())
 }

@@ -60,13 +60,7 @@ impl Herd {
         if self.is_closing() {
             return Err("shutting down: no reload is accepted".to_owned());
         }
-        self.own.check_reload(&config.supervisord)?;
-        let terms = Terms {
-            open_files: self.open_files,
-            adopts_orphans: false,
-        };
-        // Building a second herd, which starts nothing, reveals every error in the programs.
-        drop(Herd::new(config, terms).map_err(|error| format!("nothing is changed: {error}"))?);
+        self.check(config)?;
         self.start_rest();
         let mut updates = Vec::new();
         let mut additions = Vec::new();
@@ -95,6 +89,21 @@ impl Herd {
         Ok(format!(
             "{added} added, {removed} removed, {changed} changed, {unchanged} unchanged"
         ))
+    }
+
+    /// Checks whether the taskmaster can go on with `config`.
+    ///
+    /// # Errors
+    /// One line: the library refuses a program, or a setting has changed that only a restart can change.
+    pub fn check(&self, config: &Config) -> Result<(), String> {
+        self.own.check_reload(&config.supervisord)?;
+        let terms = Terms {
+            open_files: self.open_files,
+            adopts_orphans: false,
+        };
+        // Building a second herd, which starts nothing, reveals every error in the programs.
+        drop(Herd::new(config, terms).map_err(|error| format!("nothing is changed: {error}"))?);
+        Ok(())
     }
 
     fn remove_missing(&mut self, config: &Config) -> u32 {
