@@ -115,6 +115,14 @@ fn named(host: &Host, name: &str) -> InstanceId {
     found.unwrap_or_else(|| panic!("{name} is missing: {}", story(&host.supervisor)))
 }
 
+/// A policy without a second try.
+fn tried_once() -> Policy {
+    Policy {
+        start_retries: 0,
+        ..Policy::default()
+    }
+}
+
 #[test]
 fn every_state_counter_and_history_is_handed_over_and_goes_on() {
     generations(120, |mut generation| {
@@ -139,10 +147,7 @@ fn every_state_counter_and_history_is_handed_over_and_goes_on() {
             GroupSpec::new("missing", Command::new("/no/such/program")).policy(slow),
             GroupSpec::new("grace", sleeper()).grace(LONG),
             GroupSpec::new("idle", sleeper()),
-            GroupSpec::new("job", sh("exit 3")).policy(Policy {
-                start_retries: 0,
-                ..Policy::default()
-            }),
+            GroupSpec::new("job", sh("exit 3")).policy(tried_once()),
         ];
         let mut host = generation.host(groups);
         if generation.number == 0 {
@@ -421,13 +426,9 @@ fn events_pipes_and_signals_that_were_not_read_are_handed_over() {
     Isolation::new().blocked(signals).run(|| {
         let handed_over = HandOver::receive().unwrap();
         let talking = sh("printf 'hello\\n'; exec sleep 1000").stdout(Stdio::piped());
-        let once = Policy {
-            start_retries: 0,
-            ..Policy::default()
-        };
         let groups = vec![
             GroupSpec::new("talking", talking).policy(at_once()),
-            GroupSpec::new("crashing", quiet_sh("exit 5")).policy(once),
+            GroupSpec::new("crashing", quiet_sh("exit 5")).policy(tried_once()),
         ];
         let builder = Supervisor::builder().signals(SignalFd::new(signals).unwrap());
         let Some(handed_over) = handed_over else {

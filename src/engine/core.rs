@@ -641,7 +641,7 @@ impl<K: Kernel> Engine<K> {
     }
 
     /// Sends the signals of a rung, up to the first one that the kernel refuses.
-    fn send(&mut self, id: InstanceId, signal: Signal, scope: Scope) {
+    pub(super) fn send(&mut self, id: InstanceId, signal: Signal, scope: Scope) {
         let mut sequence = Rung::sequence(signal);
         if let Err(error) = sequence.try_for_each(|signal| self.kernel.signal(id.index(), signal, scope)) {
             self.signal_failed(id, signal, &error);

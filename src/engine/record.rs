@@ -169,6 +169,23 @@ impl<K: Kernel> Engine<K> {
         self.apply_input(id, Input::Cloned(pid));
     }
 
+    /// Sends the signals of the present rungs again. The host may have been killed after it had recorded a stop and
+    /// before it had sent the signal.
+    pub(crate) fn signal_again(&mut self) {
+        for id in self.instances.ids().collect::<Vec<_>>() {
+            let Some(instance) = self.instances.get(id) else {
+                continue;
+            };
+            let State::Stopping(stopping) = *instance.life.state() else {
+                continue;
+            };
+            let group = self.groups.get(instance.group);
+            if let Some((_, rung)) = group.map(|group| group.policy.stop.rung(stopping.rung)) {
+                self.send(id, rung.signal, rung.scope);
+            }
+        }
+    }
+
     /// The process of an instance has ended while no host was there, or its host had only reaped it.
     pub(crate) fn ended_unseen(&mut self, id: InstanceId, record: ExitRecord) {
         let Some(instance) = self.instances.get_mut(id) else {

@@ -109,7 +109,7 @@ impl StopLadder {
 
     /// The rung with this number: the signal, its scope, and the wait after it. Beyond the last rung the result is
     /// SIGKILL with its own number.
-    pub(super) fn rung(&self, number: u8) -> (u8, Rung) {
+    pub(crate) fn rung(&self, number: u8) -> (u8, Rung) {
         let last = Rung {
             signal: Signal::KILL,
             scope: self.kill,

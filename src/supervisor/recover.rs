@@ -300,6 +300,7 @@ impl Supervisor {
                     driver.was_born(id, pid);
                 }
             }
+            driver.signal_again();
             for (slot, record) in ended {
                 if let Some(id) = driver.instances.id_at(slot) {
                     driver.ended_unseen(id, record);

@@ -265,3 +265,42 @@ fn a_bound_process_has_ended_with_its_host() {
         host.shut_down();
     });
 }
+
+#[test]
+fn the_signal_of_a_stop_is_sent_again() {
+    with_hosts(120, |state| {
+        let heard = state.with_file_name("heard");
+        let script = format!(
+            "trap 'echo heard >> {}' TERM; echo >&3; while :; do sleep 0.01; done",
+            heard.display()
+        );
+        let ready = Policy {
+            startup: Startup::Notify { timeout: LONG },
+            ..at_once()
+        };
+        let groups = || {
+            let spec = GroupSpec::new("a", sh(&script)).policy(ready.clone());
+            vec![spec.ready_fd(3).stop(term(Scope::Process, LONG))]
+        };
+        let times = || fs::read_to_string(&heard).map_or(0, |text| text.lines().count());
+        let told_path = state.with_file_name("told");
+        killed_host(
+            || {
+                let mut host = host(state, groups());
+                let id = named(&host, "a:0");
+                host.until_state(id, Running);
+                host.supervisor.stop(id).unwrap();
+                wait_until("it was heard", SOON, || times() == 1);
+                tell(&told_path, "");
+                stay(host);
+            },
+            || drop(told(&told_path)),
+        );
+        // The host could have been killed just before it sent the signal.
+        let mut host = host(state, groups());
+        assert_eq!(host.state(named(&host, "a:0")), Stopping);
+        wait_until("it was heard again", SOON, || times() == 2);
+        host.supervisor.kill(named(&host, "a:0")).unwrap();
+        host.shut_down();
+    });
+}
