@@ -117,9 +117,7 @@ impl Contender {
             self.turn(&mut Vec::new())?;
         }
         let counted = starts.windows(2).skip(WARM_UP).take(BLOCK);
-        let mut cycles: Vec<Duration> = counted
-            .map(|pair| pair[1].saturating_duration_since(pair[0]))
-            .collect();
+        let mut cycles: Vec<Duration> = counted.map(|pair| pair[1].saturating_duration_since(pair[0])).collect();
         self.cycles.extend_from_slice(&cycles);
         cycles.sort();
         self.blocks.push(share(&cycles, 50));

@@ -42,8 +42,8 @@
 //! 2. `engine/turn.rs`, `Engine::process_token`: serves deadlines that are due, for at most half of the slice.
 //! 3. `engine/turn.rs`, `Engine::handle`: takes the next `Happening` of the entry.
 //! 4. `linux/core.rs`, `Linux::next`: finds the kind of the entry, here `Happening::Process(slot)`.
-//! 5. `engine/core.rs`, `Engine::process_ready`: applies the pending request of the instance, and reads messages that
-//!    the process may have sent before its end.
+//! 5. `engine/core.rs`, `Engine::descriptor_ready` and `Engine::collect`: apply the pending request of the instance, and
+//!    read messages that the process may have sent before its end.
 //! 6. `linux/core.rs`, `Linux::collect`: reads the readiness descriptor, then calls `waitid(P_PIDFD)`. The exit record
 //!    comes back.
 //! 7. `engine/core.rs`, `Engine::apply_input`: gives the input `Exited` to the lifecycle.
@@ -88,7 +88,7 @@
 //! `linux/watched.rs` (how a signal reaches the scope), `Linux::is_empty` in `linux/core.rs` (how to find out that
 //! nothing of the scope is alive), and the same two questions in `sim/world.rs`. It does not name these:
 //! `GroupSpec::check` and `GroupSpec::compile` in `engine/spec.rs`, which reject a scope without a cgroup directory or
-//! a process group; the comparisons of scopes in `Engine::process_ready` and `Lifecycle::judges_others`; the list
+//! a process group; the comparisons of scopes in `Engine::collect` and `Lifecycle::judges_others`; the list
 //! `SCOPES` in `sim/recipe.rs`; and `ladder` in `examples/taskmaster/spec.rs`. `tests/lifecycle.rs` and
 //! `tests/trees.rs` hold the tests.
 //!
@@ -116,7 +116,7 @@
 //! `linux/flight.rs`).
 //! `Linux::collect` returns `Executed` or `SpawnFailed`. The lifecycle is in `Starting { executed: None }` meanwhile.
 //!
-//! A child that is killed before its `execve` is told from one that ran by `Launch::was_killed`. For the supervisor it
+//! A child that is killed before its `execve` is told from one that ran by `Launch::landed`. For the supervisor it
 //! is a failed start: `Linux::collect` returns its end without `Executed` before, and the row `(S::Starting { executed:
 //! None }, I::Exited)` calls `Turn::start_failed`. It does not count against the crash budget.
 //!

@@ -133,8 +133,8 @@ pub(crate) struct InFlight(Box<Launch>);
 pub(crate) enum Flown {
     /// The child is still in flight.
     Not(InFlight),
-    /// The child has executed its program.
-    Executed,
+    /// The child has executed its program, and may be known to have ended since. It was not reaped.
+    Executed { ended: bool },
     /// A step failed, and the child was reaped.
     Failed(SpawnError),
     /// The child ended before its program was executed, and was not reaped.
@@ -278,7 +278,7 @@ impl Spawner {
         }
         match self.look(InFlight(launch), child.pidfd()) {
             Flown::Not(InFlight(launch)) => SpawnProgress::InFlight(Spawning(Guarded::new(Begun { child, launch }))),
-            Flown::Executed => SpawnProgress::Running(child),
+            Flown::Executed { .. } => SpawnProgress::Running(child),
             Flown::Failed(error) => {
                 // The child was reaped, so its guard must not kill it.
                 child.detach();
@@ -312,9 +312,9 @@ impl Spawner {
                 }
             };
         }
-        let was_killed = launch.was_killed(pidfd);
+        let flown = launch.landed(pidfd);
         self.take_back(launch);
-        if was_killed { Flown::Killed } else { Flown::Executed }
+        flown
     }
 
     /// Takes back the resources of a child that was killed. If the child has not ended yet, they are kept until it has
@@ -597,26 +597,34 @@ impl Launch {
 const LONG_EXECVE: Duration = Duration::from_millis(10);
 
 impl Launch {
-    /// Whether a child that has released the memory without a failed step was killed before its program ran.
+    /// Whether a child that has released the memory without a failed step was killed before its program ran, or has
+    /// executed it.
     ///
     /// A child that is killed releases the memory shortly before waitid(2) and its pidfd show the end. Only `/proc`
     /// distinguishes this from an execve, and reading it takes as long as a spawn. It is read if the host has signalled
     /// the child, or if the execve has lasted long. A kill by another process within the first milliseconds is unlikely
     /// to be missed.
-    fn was_killed(&self, pidfd: &PidFd) -> bool {
+    fn landed(&self, pidfd: &PidFd) -> Flown {
         if !self.flight.has_reached_exec() {
-            return true;
+            return Flown::Killed;
         }
-        match wait(pidfd.as_fd(), Wait::Peek) {
-            Ok(Some((exit, _))) => exit.signal().is_some() && procfs::has_never_executed(pidfd.pid()),
+        let (was_killed, ended) = match wait(pidfd.as_fd(), Wait::Peek) {
+            Ok(Some((exit, _))) => (exit.signal().is_some() && procfs::has_never_executed(pidfd.pid()), true),
             // The kernel reaps a bound child at once, and keeps no trace of its execve.
             Err(_) if has_ended(pidfd) => {
                 let record = pidfd.peek().ok().flatten();
-                self.signalled && record.is_some_and(|record| record.exit.signal().is_some())
+                let is_by_signal = record.is_some_and(|record| record.exit.signal().is_some());
+                (self.signalled && is_by_signal, true)
             }
             Ok(None) | Err(_) => {
-                (self.signalled || self.began.elapsed() >= LONG_EXECVE) && procfs::ends_unexecuted(pidfd.pid())
+                let may_be_killed = self.signalled || self.began.elapsed() >= LONG_EXECVE;
+                (may_be_killed && procfs::ends_unexecuted(pidfd.pid()), false)
             }
+        };
+        if was_killed {
+            Flown::Killed
+        } else {
+            Flown::Executed { ended }
         }
     }
 }

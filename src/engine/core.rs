@@ -331,8 +331,25 @@ impl<K: Kernel> Engine<K> {
 
     // What happens.
 
-    /// Handles a ready descriptor of an instance's process.
+    /// Handles what happened to an instance's process, one thing at a time.
     pub(crate) fn process_ready(&mut self, id: InstanceId) -> io::Result<Progress> {
+        self.collect(id).map(|(progress, _)| progress)
+    }
+
+    /// Handles a ready descriptor of an instance's process: both the execution of its program and its end, if the end
+    /// is what made the descriptor ready. A look does not do so, because looks are served before deadlines, and the
+    /// restart of one instance must not delay the deadline of another.
+    pub(crate) fn descriptor_ready(&mut self, id: InstanceId) -> io::Result<Progress> {
+        let (progress, has_ended) = self.collect(id)?;
+        if has_ended {
+            self.process_ready(id)?;
+        }
+        Ok(progress)
+    }
+
+    /// Handles one thing that happened to an instance's process. Also returns whether the process has ended and is to
+    /// be collected again.
+    fn collect(&mut self, id: InstanceId) -> io::Result<(Progress, bool)> {
         let nothing = if self.run_pending(id) {
             Progress::Done
         } else {
@@ -340,20 +357,21 @@ impl<K: Kernel> Engine<K> {
         };
         let heard_out = self.receive_last_messages(id);
         let Some(instance) = self.instances.get_mut(id) else {
-            return Ok(nothing);
+            return Ok((nothing, false));
         };
         if instance.process.is_none() {
-            return Ok(nothing);
+            return Ok((nothing, false));
         }
         let policy = self.groups.get(instance.group).map(|group| &group.policy);
         let scope = policy.map_or(Scope::Process, |policy| policy.stop.scope());
         let judges_others = policy.is_some_and(|policy| instance.life.judges_others(policy));
         match self.kernel.collect(id.index(), scope > Scope::Process)? {
-            Collected::Nothing => return Ok(nothing),
-            Collected::Executed => {
+            Collected::Nothing => return Ok((nothing, false)),
+            Collected::Executed { ended } => {
                 // The program may have been executed during this call, and its grace must not begin before that.
                 self.now = self.kernel.now();
                 self.apply_input(id, Input::Executed);
+                return Ok((Progress::Done, ended));
             }
             Collected::SpawnFailed(error) => {
                 let input = self.spawn_failed(id, error);
@@ -384,7 +402,7 @@ impl<K: Kernel> Engine<K> {
             }
             Collected::Spurious => {}
         }
-        Ok(Progress::Done)
+        Ok((Progress::Done, false))
     }
 
     /// Gives an input to a lifecycle and carries out its decision, until no further input follows.

@@ -191,8 +191,9 @@ pub(crate) struct Spawned {
 pub(crate) enum Collected {
     /// Nothing more happened.
     Nothing,
-    /// The process was in flight and has executed its program.
-    Executed,
+    /// The process was in flight and has executed its program. With `ended` it is known to have ended since, and is to
+    /// be collected again.
+    Executed { ended: bool },
     /// A step before the execution of the program failed. The process has ended and was reaped.
     SpawnFailed(SpawnError),
     /// The process has ended.

@@ -202,7 +202,7 @@ impl<K: Kernel> Engine<K> {
                 }
                 Happening::Process(slot) => {
                     let id = self.instances.id_at(slot);
-                    let progress = id.map_or(Ok(Progress::Nothing), |id| self.process_ready(id))?;
+                    let progress = id.map_or(Ok(Progress::Nothing), |id| self.descriptor_ready(id))?;
                     return Ok(Handled::Process(progress));
                 }
                 Happening::Report { from, report, .. } => self.apply_report(from, report),

@@ -35,7 +35,7 @@ impl Linux {
             Flown::Not(in_flight) => Ok((pidfd, pipes, Some(in_flight))),
             Flown::Failed(error) => Err(error),
             // The end of a killed child is reported like any other.
-            Flown::Executed | Flown::Killed => Ok((pidfd, pipes, None)),
+            Flown::Executed { .. } | Flown::Killed => Ok((pidfd, pipes, None)),
         }
     }
 
@@ -63,7 +63,7 @@ impl Linux {
         }
         self.in_flight = self.in_flight.saturating_sub(1);
         match flown {
-            Flown::Executed => Some(Collected::Executed),
+            Flown::Executed { ended } => Some(Collected::Executed { ended }),
             Flown::Failed(error) => {
                 process.watch = match process.watch {
                     Watch::Alive(token) | Watch::Reaped(token) => Watch::Reaped(token),
@@ -106,7 +106,9 @@ impl Linux {
             }
             // The kernel reaps a bound child at once, and then nothing tells whether it has executed its program.
             Ok(Look::Ended(record)) if record.usage.is_none() => None,
-            _ => Some(Collected::Executed),
+            looked => Some(Collected::Executed {
+                ended: matches!(looked, Ok(Look::Ended(_))),
+            }),
         }
     }
 }

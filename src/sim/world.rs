@@ -616,6 +616,9 @@ impl Kernel for SimKernel {
             .process(serial)
             .map(|process| (process.owner, process.pid))
             .unwrap();
+        let ended = world
+            .process(serial)
+            .is_some_and(|process| process.phase == Phase::Zombie && !process.is_held(now));
         world.log.push(Did::Collect {
             owner,
             serial,
@@ -627,7 +630,7 @@ impl Kernel for SimKernel {
             Sight::Empty => Collected::CgroupEmpty,
             Sight::Ready => Collected::Ready,
             Sight::NotReady => Collected::NotReady,
-            Sight::Executed(_) => Collected::Executed,
+            Sight::Executed(_) => Collected::Executed { ended },
             Sight::NotExecuted(_) if world.planted == Some(Planted::FailureAsEnd) => Collected::Ended(ExitRecord {
                 pid,
                 exit: Exit::Code(127),
