@@ -56,12 +56,12 @@ stored!(struct Image {
 /// The state of a group, without its commands.
 #[derive(Clone)]
 pub(crate) struct GroupImage {
-    name: Arc<str>,
-    policy: Policy,
-    wanted: Wanted,
-    leaving: bool,
-    target: u32,
-    roll: Option<(Roll<InstanceId>, u32)>,
+    pub(crate) name: Arc<str>,
+    pub(crate) policy: Policy,
+    pub(crate) wanted: Wanted,
+    pub(crate) leaving: bool,
+    pub(crate) target: u32,
+    pub(crate) roll: Option<(Roll<InstanceId>, u32)>,
 }
 
 stored!(struct GroupImage { name, policy, wanted, leaving, target, roll });

@@ -71,6 +71,8 @@ mod adopt;
 mod builder;
 mod calls;
 mod format;
+#[cfg(test)]
+mod golden;
 mod hand_over;
 mod take_over;
 
