@@ -311,13 +311,17 @@ impl<K: Kernel> Engine<K> {
             }
         }
         self.closing = image.closing;
+        Ok(self.restored(described))
+    }
+
+    fn restored(&self, described: Vec<Option<(GroupId, u32, bool)>>) -> Restored {
         let groups: Vec<_> = described.into_iter().flatten().collect();
         let is_undescribed = |&id: &GroupId| {
             let is_leaving = self.groups.get(id).is_some_and(|group| group.leaving);
             !is_leaving && groups.iter().all(|&(described, ..)| described != id)
         };
         let undescribed = self.groups.ids().filter(is_undescribed).collect();
-        Ok(Restored { groups, undescribed })
+        Restored { groups, undescribed }
     }
 
     fn restore_instances(

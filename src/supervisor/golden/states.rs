@@ -265,12 +265,7 @@ fn history() -> History {
     history
 }
 
-fn events() -> VecDeque<Event> {
-    let name = || Name {
-        group: "web".into(),
-        number: 1,
-    };
-    let (group, instance): (GroupId, InstanceId) = (id(0), id(1));
+fn causes() -> Vec<Cause> {
     let ended = Cause::Ended {
         exit: Exit::Code(1),
         expected: false,
@@ -290,6 +285,15 @@ fn events() -> VecDeque<Event> {
         Cause::Adopted,
         Cause::Released,
     ];
+    causes.into_iter().chain(FAILURES.map(Cause::Failed)).collect()
+}
+
+fn events() -> VecDeque<Event> {
+    let name = || Name {
+        group: "web".into(),
+        number: 1,
+    };
+    let (group, instance): (GroupId, InstanceId) = (id(0), id(1));
     let transition = |cause| {
         Event::Transition(TransitionEvent {
             instance,
@@ -306,8 +310,7 @@ fn events() -> VecDeque<Event> {
             error: errors().pop(),
         })
     };
-    let failures = FAILURES.map(Cause::Failed);
-    let mut events: VecDeque<_> = causes.into_iter().chain(failures).map(transition).collect();
+    let mut events: VecDeque<_> = causes().into_iter().map(transition).collect();
     events.extend([
         Event::Unkillable {
             instance,
