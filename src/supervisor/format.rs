@@ -7,13 +7,13 @@
 //! | 12 to 15 | the kind: 1 for a hand-over |
 //! | 16 to 23 | the length of the content |
 //! | 24 to 31 | the FNV-1a checksum (64 bits) of the content |
-//! | from 32 on | the content: the architecture as a text (signals and errnos have other numbers on some), then the state |
+//! | from 32 on | the content: the architecture as a text (signals and errnos differ on some), then the state |
 //!
 //! All numbers are little-endian. The module `codec` describes the encoding of values.
 //!
 //! The state is a `LinuxImage` and then an `Image`. `golden/types.txt` lists every stored struct with its fields in the
-//! order of the encoding, and every stored enum with the numbers of its variants. The page is made of the sources, and a
-//! test fails when it is out of date. These types are not on it:
+//! order of the encoding, and every stored enum with the numbers of its variants. The page is made of the sources, and
+//! a test fails when it is out of date. These types are not on it:
 //!
 //! | type | encoding |
 //! |---|---|
