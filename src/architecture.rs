@@ -152,6 +152,9 @@
 //!
 //! `bash ci/sim 10000000` runs ten million steps from a new seed.
 //!
+//! One of the acts replaces the engine by one that goes on with its image (`sim/reexec.rs`). `sim/images.rs` restores
+//! damaged images. `bash ci/fuzz` does that ten million times.
+//!
 //! # Golden files
 //!
 //! The state-event matrix and the drawing of the states in `lifecycle/` are generated from the table and committed. A
@@ -160,3 +163,6 @@
 //! ```text
 //! PIDHERD_UPDATE_GOLDEN=1 cargo test --lib lifecycle
 //! ```
+//!
+//! `supervisor/golden/` holds two stored states as bytes, and a page with all stored types. The same variable writes
+//! them with `cargo test --lib golden`. A change of them needs a new version of the format.

@@ -56,12 +56,12 @@ stored!(struct Image {
 /// The state of a group, without its commands.
 #[derive(Clone)]
 pub(crate) struct GroupImage {
-    pub(super) name: Arc<str>,
-    policy: Policy,
-    wanted: Wanted,
-    pub(super) leaving: bool,
-    pub(super) target: u32,
-    pub(super) roll: Option<(Roll<InstanceId>, u32)>,
+    pub(crate) name: Arc<str>,
+    pub(crate) policy: Policy,
+    pub(crate) wanted: Wanted,
+    pub(crate) leaving: bool,
+    pub(crate) target: u32,
+    pub(crate) roll: Option<(Roll<InstanceId>, u32)>,
 }
 
 stored!(struct GroupImage { name, policy, wanted, leaving, target, roll });
@@ -306,13 +306,17 @@ impl<K: Kernel> Engine<K> {
             }
         }
         self.closing = image.closing;
+        Ok(self.restored(described))
+    }
+
+    fn restored(&self, described: Vec<Option<(GroupId, u32, bool)>>) -> Restored {
         let groups: Vec<_> = described.into_iter().flatten().collect();
         let is_undescribed = |&id: &GroupId| {
             let is_leaving = self.groups.get(id).is_some_and(|group| group.leaving);
             !is_leaving && groups.iter().all(|&(described, ..)| described != id)
         };
         let undescribed = self.groups.ids().filter(is_undescribed).collect();
-        Ok(Restored { groups, undescribed })
+        Restored { groups, undescribed }
     }
 
     fn restore_instances(

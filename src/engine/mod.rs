@@ -5,7 +5,7 @@
 //! out their decisions through the seam. [`turn`] is one turn of the host's loop.
 
 mod adoption;
-mod arena;
+pub(crate) mod arena;
 pub(crate) mod commands;
 pub(crate) mod context;
 pub(crate) mod core;

@@ -38,38 +38,38 @@ pub(crate) struct LinuxImage {
     pub(crate) processes: Vec<ProcessImage>,
     pub(crate) socket: Option<SocketImage>,
     /// The remaining lines of the last message.
-    reports: VecDeque<(InstanceId, Report)>,
+    pub(crate) reports: VecDeque<(InstanceId, Report)>,
     /// The cgroups of runs that are over, which are still to be removed.
-    retired: Vec<CgroupPlace>,
-    orphans: Option<(OrphanCounts, VecDeque<ExitRecord>)>,
+    pub(crate) retired: Vec<CgroupPlace>,
+    pub(crate) orphans: Option<(OrphanCounts, VecDeque<ExitRecord>)>,
     /// Children without an instance that are still to be reaped.
-    lost: Vec<RawFd>,
+    pub(crate) lost: Vec<RawFd>,
 }
 
 stored!(struct LinuxImage { clock, processes, socket, reports, retired, orphans, lost });
 stored!(enum Clock { 0 = Monotonic, 1 = Boottime });
 
 /// The directory and the name of a cgroup.
-pub(super) type CgroupPlace = (PathBuf, OsString);
+pub(crate) type CgroupPlace = (PathBuf, OsString);
 
 /// A process of an instance.
 pub(crate) struct ProcessImage {
     pub(crate) slot: u32,
     pub(crate) pid: Pid,
-    pidfd: RawFd,
-    watch: WatchImage,
-    ready: Option<RawFd>,
-    cgroup: Option<CgroupPlace>,
+    pub(crate) pidfd: RawFd,
+    pub(crate) watch: WatchImage,
+    pub(crate) ready: Option<RawFd>,
+    pub(crate) cgroup: Option<CgroupPlace>,
     /// The age of the spawn in flight, and the name of its program.
-    in_flight: Option<(Duration, OsString)>,
+    pub(crate) in_flight: Option<(Duration, OsString)>,
     /// The host's ends of the pipes that were not taken: the three standard streams and the extra one.
-    pipes: Option<PipesImage>,
+    pub(crate) pipes: Option<PipesImage>,
 }
 
 stored!(struct ProcessImage { slot, pid, pidfd, watch, ready, cgroup, in_flight, pipes });
 
 #[derive(Clone, Copy, PartialEq)]
-enum WatchImage {
+pub(crate) enum WatchImage {
     Alive,
     Late(u32),
     Reaped,
@@ -79,20 +79,20 @@ enum WatchImage {
 
 stored!(enum WatchImage { 0 = Alive, 1 = Late(looks), 2 = Reaped, 3 = Group, 4 = Zombie });
 
-struct PipesImage {
-    stdin: Option<RawFd>,
-    stdout: Option<RawFd>,
-    stderr: Option<RawFd>,
-    extra: Option<RawFd>,
+pub(crate) struct PipesImage {
+    pub(crate) stdin: Option<RawFd>,
+    pub(crate) stdout: Option<RawFd>,
+    pub(crate) stderr: Option<RawFd>,
+    pub(crate) extra: Option<RawFd>,
 }
 
 stored!(struct PipesImage { stdin, stdout, stderr, extra });
 
 /// The notify socket.
 pub(crate) struct SocketImage {
-    fd: RawFd,
-    address: OsString,
-    counts: Counts,
+    pub(crate) fd: RawFd,
+    pub(crate) address: OsString,
+    pub(crate) counts: Counts,
 }
 
 stored!(struct SocketImage { fd, address, counts });

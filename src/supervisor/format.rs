@@ -7,9 +7,35 @@
 //! | 12 to 15 | the kind: 1 for a hand-over |
 //! | 16 to 23 | the length of the content |
 //! | 24 to 31 | the FNV-1a checksum (64 bits) of the content |
-//! | from 32 on | the content: the architecture as a text (signals and errnos have other numbers on some), then the state |
+//! | from 32 on | the content: the architecture as a text (signals and errnos differ on some), then the state |
 //!
 //! All numbers are little-endian. The module `codec` describes the encoding of values.
+//!
+//! The state is a `LinuxImage` and then an `Image`. `golden/types.txt` lists every stored struct with its fields in the
+//! order of the encoding, and every stored enum with the numbers of its variants. The page is made of the sources, and
+//! a test fails when it is out of date. These types are not on it:
+//!
+//! | type | encoding |
+//! |---|---|
+//! | `GroupId`, `InstanceId` | the slot and its generation, each a `u32` |
+//! | `Place` | the generation of the slot as `u32`, and the optional value |
+//! | `Roll` | the lists `awaited`, `waiting` and `under_way`, `most` as `u32`, and the optional `failed` |
+//! | `History` | `started_at`, `last_error`, `last_exit`, `over`, `exit`, `start` and the list `runs` |
+//! | `SpawnError` | the program, the step, the errno as `i32`, and the optional subject |
+//! | `Subject` | a number and its fields, see the next table |
+//! | `Pid`, `RawFd` | `u32`, never 0; `i32` |
+//! | `Signal`, `SignalSet` | `u8`; `u64` with a bit for each signal |
+//! | `Instant`, `Random` | nanoseconds as `u64`; `u64` |
+//!
+//! | number of `Subject` | fields |
+//! |---|---|
+//! | 0 `Path`, 3 `Nowhere` | a path |
+//! | 1 `File` | a path, and a descriptor as `i32` |
+//! | 2 `Stream` | a descriptor as `i32` |
+//! | 4 `Interpreted` | a path, and an optional path |
+//! | 5 `Value` | a text |
+//!
+//! `golden/` has two whole states as bytes, which this version must read and write.
 
 use std::env::consts::ARCH;
 

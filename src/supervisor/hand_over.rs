@@ -146,7 +146,7 @@ impl fmt::Debug for HandOver {
     }
 }
 
-fn images(reader: &mut Reader<'_>) -> Result<(LinuxImage, Image), StateError> {
+pub(super) fn images(reader: &mut Reader<'_>) -> Result<(LinuxImage, Image), StateError> {
     let images = (LinuxImage::get(reader)?, Image::get(reader)?);
     reader.end()?;
     Ok(images)

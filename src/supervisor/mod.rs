@@ -154,6 +154,8 @@ mod adopt;
 mod builder;
 mod calls;
 mod format;
+#[cfg(test)]
+mod golden;
 mod hand_over;
 mod recover;
 mod take_over;
