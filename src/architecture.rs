@@ -42,8 +42,8 @@
 //! 2. `engine/turn.rs`, `Engine::process_token`: serves deadlines that are due, for at most half of the slice.
 //! 3. `engine/turn.rs`, `Engine::handle`: takes the next `Happening` of the entry.
 //! 4. `linux/core.rs`, `Linux::next`: finds the kind of the entry, here `Happening::Process(slot)`.
-//! 5. `engine/core.rs`, `Engine::descriptor_ready` and `Engine::collect`: apply the pending request of the instance, and
-//!    read messages that the process may have sent before its end.
+//! 5. `engine/core.rs`, `Engine::descriptor_ready` and `Engine::collect`: apply the pending request of the instance,
+//!    and read messages that the process may have sent before its end.
 //! 6. `linux/core.rs`, `Linux::collect`: reads the readiness descriptor, then calls `waitid(P_PIDFD)`. The exit record
 //!    comes back.
 //! 7. `engine/core.rs`, `Engine::apply_input`: gives the input `Exited` to the lifecycle.
@@ -122,18 +122,18 @@
 //!
 //! # A hand-over and a recovery
 //!
-//! Both continue the same data. `Engine::image` in `engine/image.rs` is the state of an engine without its commands, and
-//! `Engine::restore` continues it with the descriptions that the host gives again. `codec.rs` encodes it.
+//! Both continue the same data. `Engine::image` in `engine/image.rs` is the state of an engine without its commands,
+//! and `Engine::restore` continues it with the descriptions that the host gives again. `codec.rs` encodes it.
 //!
 //! For a hand-over, `linux/image.rs` adds the numbers of all descriptors. `supervisor/hand_over.rs` stores both in a
 //! sealed memory file, clears close-on-exec, and calls `execve`. `supervisor/take_over.rs` checks everything before it
 //! takes the first descriptor.
 //!
 //! For a recovery, `engine/record.rs` writes a record of an instance before it carries a decision out, and
-//! `linux/state_file.rs` keeps the records in a mapped file. Two moments are left to the kernel, because a host could be
-//! killed in them: it writes the PID of a new process to the record before the process runs (`BirthCell` in
-//! `sys/mapping.rs`), and the exit status when it reaps one (`ExitCell`). `linux/found.rs` finds the processes again and
-//! proves that they are the same. `supervisor/recover.rs` puts the parts together.
+//! `linux/state_file.rs` keeps the records in a mapped file. Two moments are left to the kernel, because a host could
+//! be killed in them: it writes the PID of a new process to the record before the process runs (`BirthCell` in
+//! `sys/mapping.rs`), and the exit status when it reaps one (`ExitCell`). `linux/found.rs` finds the processes again
+//! and proves that they are the same. `supervisor/recover.rs` puts the parts together.
 //!
 //! # The simulation
 //!

@@ -63,7 +63,8 @@ pub enum Error {
     /// The description of the group is wrong.
     #[error(transparent)]
     Spec(#[from] SpecError),
-    /// The [state file](crate::supervisor::Builder::state_file) has no room: ENOSPC, EDQUOT, EFBIG. Nothing has changed.
+    /// The [state file](crate::supervisor::Builder::state_file) has no room: ENOSPC, EDQUOT, EFBIG. Nothing has
+    /// changed.
     #[error("the state file has no room: {}", Reason(.0))]
     StateFile(#[source] io::Error),
     /// The kernel refused a descriptor operation that the set or its timer needs.

@@ -1,7 +1,7 @@
 //! What is stored while the supervisor works, so that the next host can go on with it.
 //!
-//! The base is an [`Image`] without what the host loses with its memory: events that were not fetched, and the runs that
-//! are over. The records replace the instances of the base.
+//! The base is an [`Image`] without what the host loses with its memory: events that were not fetched, and the runs
+//! that are over. The records replace the instances of the base.
 
 use std::io;
 use std::os::unix::ffi::OsStrExt;

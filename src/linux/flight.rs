@@ -77,8 +77,9 @@ impl Linux {
         }
     }
 
-    /// Finds out the same about a spawn that the program before this one began. Its memory is gone with that program, so
-    /// `/proc` tells whether the child has executed its program. A child that fails ends with the errno as its exit code.
+    /// Finds out the same about a spawn that the program before this one began. Its memory is gone with that program,
+    /// so `/proc` tells whether the child has executed its program. A child that fails ends with the errno as its exit
+    /// code.
     pub(super) fn see_inherited_flight(
         &mut self,
         process: &mut Watched,
@@ -89,6 +90,11 @@ impl Linux {
         let looked = process.pidfd.look(Wait::Peek);
         let has_never_executed = procfs::has_never_executed(pid);
         if has_never_executed && !matches!(looked, Ok(Look::Ended(_))) {
+            // As for a spawn of this program: a tracer holds the status, and the descriptor would stay readable.
+            let is_held = matches!(looked, Ok(Look::Held)) && matches!(process.watch, Watch::Alive(_));
+            if is_held && self.take_out(process).is_ok() {
+                process.watch = Watch::Late(0);
+            }
             process.inherited_flight = Some((began, program));
             return Some(Collected::Nothing);
         }

@@ -88,7 +88,8 @@ pub(crate) fn find(birth: &Birth, pid: Pid, state: &StateFile) -> io::Result<Fou
     }
 }
 
-/// Whether a process that was made after the birth began is one of this state file's hosts; `None` if that is not known.
+/// Whether a process that was made after the birth began is one of this state file's hosts; `None` if that is not
+/// known.
 fn is_marked(pidfd: &PidFd, state: &StateFile) -> Option<bool> {
     let pid = pidfd.pid();
     let entry = state.entry();

@@ -93,8 +93,8 @@ const COPY: usize = 16;
 /// that hangs there would keep the lock.
 const LOCK_FROM: i32 = 64;
 
-/// How often the lock is tried, with a millisecond in between. A child that was made just before the end of its host has
-/// the lock until it has dropped all high descriptors, which is the first thing that it does.
+/// How often the lock is tried, with a millisecond in between. A child that was made just before the end of its host
+/// has the lock until it has dropped all high descriptors, which is the first thing that it does.
 const TRIES: u32 = 1_000;
 
 /// Why a state file cannot be used.

@@ -156,8 +156,8 @@ impl NotifySocket {
         Ok(NotifySocket::with(fd, address.to_owned(), None))
     }
 
-    /// Continues the socket of the program before this one (exec(2)). A file of its own is removed at the end as before.
-    /// The descriptor is given back if it is not such a socket.
+    /// Continues the socket of the program before this one (exec(2)). A file of its own is removed at the end as
+    /// before. The descriptor is given back if it is not such a socket.
     pub(crate) fn inherited(fd: OwnedFd, address: OsString, counts: Counts) -> Result<NotifySocket, OwnedFd> {
         let is_datagram = matches!(sockopt::socket_type(&fd), Ok(kind) if kind == SocketType::DGRAM);
         let is_unix = matches!(sockopt::socket_domain(&fd), Ok(family) if family == AddressFamily::UNIX);

@@ -93,8 +93,8 @@ pub(crate) fn ends_unexecuted(pid: Pid) -> bool {
     with_stat(pid, |stat| is_exiting(stat) && was_never_executed(stat)).unwrap_or(false)
 }
 
-/// The boot time in nanoseconds (CLOCK_BOOTTIME) when a process was made, rounded down to a [`TICK`]. `None`: the process
-/// does not exist, or is not visible.
+/// The boot time in nanoseconds (CLOCK_BOOTTIME) when a process was made, rounded down to a [`TICK`]. `None`: the
+/// process does not exist, or is not visible.
 pub(crate) fn made_at(pid: Pid) -> Option<u64> {
     origin(pid).map(|origin| origin.started.saturating_mul(TICK))
 }

@@ -213,7 +213,8 @@ impl Scene {
     }
 }
 
-/// A group of two instances with a command each. The second one leaves, and takes its time; the command has changed since.
+/// A group of two instances with a command each. The second one leaves, and takes its time; the command has changed
+/// since.
 fn with_an_instance_that_leaves(scene: &mut Scene) -> GroupId {
     let mut each = draft(2);
     each.recipe.each = true;

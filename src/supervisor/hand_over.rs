@@ -207,6 +207,9 @@ impl Supervisor {
     /// the other program learns what became of them. The errno of one that fails after the hand-over is known, and its
     /// step is reported as [`SpawnStep::Exec`](crate::SpawnStep::Exec).
     ///
+    /// A child with [`Lifetime::BoundOrSignal`](crate::Lifetime::BoundOrSignal) that the kernel could not bind gets its
+    /// parent-death signal if another thread than the calling one has spawned it, because that thread ends.
+    ///
     /// While it runs, a process that another thread starts can inherit the supervisor's descriptors.
     pub fn hand_over<A: AsRef<OsStr>>(
         &mut self,

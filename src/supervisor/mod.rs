@@ -7,8 +7,8 @@
 //!
 //! There are two ways to wait, and a host may change between them at any time:
 //!
-//! 1. The supervisor is one descriptor ([`AsFd`](std::os::fd::AsFd)). It is readable when there is something to do: call
-//!    [`Supervisor::dispatch`] then.
+//! 1. The supervisor is one descriptor ([`AsFd`](std::os::fd::AsFd)). It is readable when there is something to do:
+//!    call [`Supervisor::dispatch`] then.
 //! 2. Each descriptor of the set is registered by itself ([`Supervisor::fds`]). When one is readable, call
 //!    [`Supervisor::process_ready`] with its number. Descriptors are added and removed as processes start and end. A
 //!    host follows the changes with [`Supervisor::next_fd_change`].
@@ -100,11 +100,10 @@
 //! ## What is recovered
 //!
 //! The groups with their numbers of instances, and for each instance its state, its deadlines, its counters, its run
-//! number and the last exit. A stop goes on at its rung, whose signal is
-//! sent again, because the host may have been killed just before it sent it. A backoff goes on to its deadline. The status of a process that ended
-//! while no host was there is unknown, unless the host was killed when it had just reaped it. A process that ends later
-//! is a child of another process (init, or the nearest subreaper) and its status is known after that has reaped it
-//! (Linux 6.15).
+//! number and the last exit. A stop goes on at its rung, whose signal is sent again, because the host may have been
+//! killed just before it sent it. A backoff goes on to its deadline. The status of a process that ended while no host
+//! was there is unknown, unless the host was killed when it had just reaped it. A process that ends later is a child of
+//! another process (init, or the nearest subreaper) and its status is known after that has reaped it (Linux 6.15).
 //!
 //! What was in the memory of the host is lost: events that were not fetched, runs that are over, pipes, readiness
 //! descriptors and rolling restarts. A notify socket gets its address again; messages from in between are lost. After
@@ -112,9 +111,9 @@
 //!
 //! ## What proves that a process is the same
 //!
-//! The time when the kernel made it, which the state file limits to a few milliseconds, or the mark of the state file in
-//! its environment (`PIDHERD_STATE`). A process without such a proof is not touched: its instance is stopped, and the
-//! process is in [`Recovered::unproven`].
+//! The time when the kernel made it, which the state file limits to a few milliseconds, or the mark of the state file
+//! in its environment (`PIDHERD_STATE`). A process without such a proof is not touched: its instance is stopped, and
+//! the process is in [`Recovered::unproven`].
 //!
 //! ## What it costs
 //!

@@ -105,8 +105,8 @@ struct LeftBehind {
 }
 
 impl Builder {
-    /// Builds a supervisor that keeps its state in the [state file](Builder::state_file), and goes on with what a killed
-    /// host has left there; see [the module](super). Without a state of this boot the groups are just added.
+    /// Builds a supervisor that keeps its state in the [state file](Builder::state_file), and goes on with what a
+    /// killed host has left there; see [the module](super). Without a state of this boot the groups are just added.
     ///
     /// The groups are described as for [`Builder::take_over`].
     ///

@@ -59,7 +59,8 @@ fn ignore_sigchld(yes: bool) {
     unsafe { libc::signal(libc::SIGCHLD, action) };
 }
 
-/// Runs a host in a copy of this process, and kills it when `moment` returns. What the host panics with is a panic here.
+/// Runs a host in a copy of this process, and kills it when `moment` returns. What the host panics with is a panic
+/// here.
 fn killed_host(body: impl FnOnce(), moment: impl FnOnce()) {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     // SAFETY: as in `common::fork`.
