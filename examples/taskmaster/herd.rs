@@ -25,6 +25,7 @@ mod select;
 mod status;
 mod tally;
 
+pub use handed::Keeping;
 use model::{Closing, MOST_EVENTS, Member, empty_groups, free_alias, is_adopt_error, with_priorities};
 pub use model::{Herd, News, Terms, Verb};
 use tally::Tally;

@@ -1,7 +1,7 @@
 //! Taskmaster: a replacement for supervisord, built on pidherd and an epoll loop.
 //!
 //! ```text
-//! taskmaster [--events FILE] [CONFIG]        without CONFIG: a demonstration
+//! taskmaster [--events FILE] [--state FILE] [CONFIG]        without CONFIG: a demonstration
 //! ```
 //!
 //! It reads a configuration in supervisord's format and takes commands on standard input. It writes answers to
@@ -18,6 +18,10 @@
 //! The new program reads the configuration: a program that is gone from it is stopped, a new one is started, another
 //! `numprocs` is applied, and a changed command applies at the next start of each process. If the configuration has a
 //! mistake or the program cannot be executed, the old one goes on.
+//!
+//! `--state` keeps the state in a file, best on a tmpfs such as /run. If the taskmaster is killed, the processes live on.
+//! The next one with the same file goes on with them: states, numbers of runs and deadlines are kept, and the
+//! configuration applies as after `reexec`. It touches no process that is not proven to be the same one.
 //!
 //! Exit status: 0 after a clean shutdown; 1 if a process survived SIGKILL or a second signal cut the stop short, or if
 //! the program that took over cannot go on; 2 if the command line or the configuration has a mistake. With status 2, no
@@ -66,7 +70,7 @@ use herd::{Herd, Terms};
 use input::Input;
 use own::PidFile;
 
-const USAGE: &str = "usage: taskmaster [--events FILE] [CONFIG]";
+const USAGE: &str = "usage: taskmaster [--events FILE] [--state FILE] [CONFIG]";
 
 /// The exit status after a shutdown that was not clean.
 const GIVEN_UP: u8 = 1;
@@ -150,7 +154,11 @@ fn take_over(arguments: &Arguments, mut itself: Itself, handed_over: HandOver) -
         .transpose();
     let tour = tour.map_err(|error| one(format!("cannot create a timer: {error}")))?;
     // The processes are taken over last, because an error after that would end them.
-    let (herd, changes) = Herd::take_over(&config, handed_over, &left["herd"], adopts_orphans).map_err(one)?;
+    let keeping = herd::Keeping {
+        adopts_orphans,
+        state: arguments.state(),
+    };
+    let (herd, changes) = Herd::take_over(&config, handed_over, &left["herd"], &keeping).map_err(one)?;
     Ok(Taken {
         pid_file: PidFile::take_over(&config.supervisord, itself.has_pid_file),
         parts: Parts {
@@ -215,8 +223,14 @@ fn assemble(arguments: &Arguments, config: &Config, mut console: Console, itself
         open_files: limits::raise_open_files(config.supervisord.minfds)?,
         adopts_orphans,
     };
-    let mut herd = Herd::new(config, terms)?;
-    herd.autostart();
+    let herd = match arguments.state() {
+        Some(state) => Herd::recover(config, terms, &state)?,
+        None => {
+            let mut herd = Herd::new(config, terms)?;
+            herd.autostart();
+            herd
+        }
+    };
     let mut tour = None;
     if arguments.config.is_none() {
         WELCOME.iter().for_each(|line| console.say(line));
@@ -271,10 +285,16 @@ fn demonstration() -> Result<Config, Vec<String>> {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Arguments {
     events: Option<PathBuf>,
+    state: Option<PathBuf>,
     config: Option<PathBuf>,
 }
 
 impl Arguments {
+    /// The path of the state file, in the directory where the first taskmaster was started.
+    fn state(&self) -> Option<PathBuf> {
+        self.state.as_ref().map(|path| World::started_in().join(path))
+    }
+
     /// Parses the command line. Returns `None` if it asks for help.
     fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Arguments>, String> {
         let mut parsed = Arguments::default();
@@ -288,6 +308,13 @@ impl Arguments {
                 "--events" if options => {
                     let file = arguments.next().ok_or("--events needs a file")?;
                     parsed.events = Some(file.into());
+                }
+                "--state" if options => {
+                    let file = arguments.next().ok_or("--state needs a file")?;
+                    parsed.state = Some(file.into());
+                }
+                _ if options && text.starts_with("--state=") => {
+                    parsed.state = Some(text["--state=".len()..].into());
                 }
                 _ if options && text.starts_with("--events=") => {
                     parsed.events = Some(text["--events=".len()..].into());
@@ -344,6 +371,7 @@ mod tests {
 
     fn arguments(events: Option<&str>, config: Option<&str>) -> Result<Option<Arguments>, String> {
         Ok(Some(Arguments {
+            state: None,
             events: events.map(PathBuf::from),
             config: config.map(PathBuf::from),
         }))
@@ -353,6 +381,10 @@ mod tests {
     fn the_command_line() {
         assert_eq!(parse(&[]), arguments(None, None));
         assert_eq!(parse(&["a.conf"]), arguments(None, Some("a.conf")));
+        for stored in [&["--state", "s"][..], &["--state=s"]] {
+            assert_eq!(parse(stored).unwrap().unwrap().state, Some(PathBuf::from("s")));
+        }
+        assert_eq!(parse(&["--state"]), Err("--state needs a file".to_owned()));
         assert_eq!(
             parse(&["--events", "e", "a.conf"]),
             arguments(Some("e"), Some("a.conf"))

@@ -456,3 +456,49 @@ fn memory_files_may_be_restricted() {
         herd.shut_down_among_orphans();
     }
 }
+
+#[test]
+fn a_taskmaster_that_was_killed_is_continued_by_the_next_one() {
+    if cfg!(pidherd_portable) {
+        return skipped("without clone3 a birth is not stored by the kernel");
+    }
+    let dir = Dir::new();
+    let config = dir.file("herd.conf", HERD);
+    let state = dir.path("state");
+    fifo(&dir, "events");
+    let command = |events: &Path| {
+        let mut command = Command::new(binary());
+        command
+            .arg("--events")
+            .arg(events)
+            .arg("--state")
+            .arg(&state)
+            .arg(&config);
+        command
+    };
+    let first = command(&dir.path("events"));
+    let mut herd = Taskmaster::run(dir, first);
+    herd.reached("web:web_1", "RUNNING");
+    herd.reached("api:api", "RUNNING");
+    herd.ask("restart api");
+    herd.reached("api:api", "STOPPING");
+    herd.reached("api:api", "RUNNING");
+    let pids = ["api:api", "web:web_0", "web:web_1"].map(|name| herd.pid_of(name));
+    herd.signal(Signal::KILL);
+    assert!(!herd.ended_among_orphans().success());
+    let second = Dir::new();
+    fifo(&second, "events");
+    let next = command(&second.path("events"));
+    let mut next = Taskmaster::run(second, next);
+    next.complaint("4 of 4 programs were found again");
+    let lines = status(&mut next, 5);
+    for pid in pids {
+        assert!(
+            lines.iter().any(|line| line.contains(&pid.to_string())),
+            "{pid}: {lines:?}"
+        );
+    }
+    next.ask("restart web:*");
+    next.reached("web:web_0", "RUNNING");
+    next.shut_down_among_orphans();
+}

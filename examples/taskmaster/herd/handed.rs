@@ -7,10 +7,10 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pidherd::supervisor::{Builder, HandOver, TakeOverReason, TakenOver, Undescribed};
+use pidherd::supervisor::{Builder, HandOver, RecoverError, TakeOverReason, TakenOver, Undescribed};
 use pidherd::time::Instant;
 use pidherd::{Error, Event, GroupId, GroupSpec, InstanceId, Supervisor};
 use serde_json::{Value, json};
@@ -36,7 +36,89 @@ struct Known {
     target: u32,
 }
 
+/// How a herd keeps its supervisor.
+pub struct Keeping {
+    /// Whether orphans become children of the taskmaster.
+    pub adopts_orphans: bool,
+    /// The file with the state, if it is stored.
+    pub state: Option<PathBuf>,
+}
+
+impl Keeping {
+    /// The settings of the supervisor, with orphans or without.
+    fn builder(&self, adopts_orphans: bool) -> Builder {
+        let builder = Supervisor::builder().event_capacity(MOST_EVENTS);
+        let builder = Builder::adopt_orphans(builder, adopts_orphans);
+        match &self.state {
+            Some(path) => builder.state_file(path),
+            None => builder,
+        }
+    }
+}
+
 impl Herd {
+    /// Goes on with the processes of a taskmaster that was killed, or begins anew if the file has no state. Programs
+    /// with `autostart` that are new are put into the queue of programs to start.
+    ///
+    /// # Errors
+    /// One line: the file cannot be used, or a program is refused. No process was touched.
+    pub fn recover(config: &Config, terms: Terms, state: &Path) -> Result<Herd, String> {
+        let described = describe(config, &[]);
+        let specs = || {
+            described
+                .iter()
+                .map(|described| described.spec(terms.open_files))
+                .collect()
+        };
+        let keeping = Keeping {
+            adopts_orphans: terms.adopts_orphans,
+            state: Some(state.to_owned()),
+        };
+        let mut news = VecDeque::new();
+        let mut note = |text: String| news.push_back(News::Note(text));
+        let recovered = match keeping
+            .builder(terms.adopts_orphans)
+            .recover(specs(), Undescribed::Stop)
+        {
+            Err(RecoverError::Error(Error::Io(error))) if terms.adopts_orphans && is_adopt_error(&error) => {
+                note(format!("orphans are not adopted: {error}"));
+                keeping.builder(false).recover(specs(), Undescribed::Stop)
+            }
+            recovered => recovered,
+        };
+        let recovered = recovered.map_err(|error| files::reason(format!("cannot supervise: {error}")))?;
+        let found = recovered.groups.iter().filter(|group| !group.is_new).count();
+        if found > 0 {
+            note(format!("{found} of {} programs were found again", described.len()));
+        }
+        for (name, pid) in &recovered.unproven {
+            note(format!(
+                "process {pid} may belong to {name}, which is not proven; it was not touched"
+            ));
+        }
+        let members: Vec<Member> = described
+            .iter()
+            .zip(&recovered.groups)
+            .map(|(described, group)| described.member(group.id))
+            .collect();
+        let starting = described.iter().zip(&recovered.groups);
+        let starting = starting.filter(|(described, group)| group.is_new && described.program.autostart);
+        Ok(Herd {
+            to_start: starting.map(|(_, group)| group.id).collect(),
+            began: recovered.supervisor.now(),
+            supervisor: recovered.supervisor,
+            open_files: terms.open_files,
+            members,
+            news,
+            unkillable: HashSet::new(),
+            shortages: HashMap::new(),
+            dropped: 0,
+            closing: Closing::default(),
+            own: config.supervisord.clone(),
+            empty: empty_groups(config),
+        })
+    }
+
     /// Prepares a hand-over: no program waits to be started, and no event waits to be told.
     pub fn settle(&mut self) {
         self.collect();
@@ -88,12 +170,12 @@ impl Herd {
         config: &Config,
         handed_over: HandOver,
         left: &Value,
-        adopts_orphans: bool,
+        keeping: &Keeping,
     ) -> Result<(Herd, String), String> {
         let known = to_list(&left["members"], Known::read).ok_or("the state of the taskmaster cannot be read")?;
         let terms = Terms {
             open_files: open_files(&left["open_files"]),
-            adopts_orphans,
+            adopts_orphans: keeping.adopts_orphans,
         };
         let described = describe(config, &known);
         let mut notes = VecDeque::new();
@@ -103,7 +185,7 @@ impl Herd {
                 .map(|described| described.spec(terms.open_files))
                 .collect()
         };
-        let taken = take_over(handed_over, specs, adopts_orphans, &mut notes)?;
+        let taken = take_over(handed_over, specs, keeping, &mut notes)?;
         let mut herd = Herd {
             supervisor: taken.supervisor,
             open_files: terms.open_files,
@@ -306,12 +388,14 @@ fn describe<'a>(config: &Config, known: &'a [Known]) -> Vec<Described<'a>> {
 fn take_over(
     handed_over: HandOver,
     specs: impl Fn() -> Vec<GroupSpec>,
-    adopts_orphans: bool,
+    keeping: &Keeping,
     notes: &mut VecDeque<News>,
 ) -> Result<TakenOver, String> {
-    let builder = || Supervisor::builder().event_capacity(MOST_EVENTS);
-    let adopting = Builder::adopt_orphans(builder(), adopts_orphans);
-    let refused = match adopting.take_over(handed_over, specs(), Undescribed::Stop) {
+    let adopts_orphans = keeping.adopts_orphans;
+    let refused = match keeping
+        .builder(adopts_orphans)
+        .take_over(handed_over, specs(), Undescribed::Stop)
+    {
         Ok(taken) => return Ok(taken),
         Err(refused) => refused,
     };
@@ -322,7 +406,9 @@ fn take_over(
         }
         reason => return Err(text(reason)),
     }
-    let taken = builder().take_over(refused.handed_over, specs(), Undescribed::Stop);
+    let taken = keeping
+        .builder(false)
+        .take_over(refused.handed_over, specs(), Undescribed::Stop);
     taken.map_err(|refused| text(&refused.reason))
 }
 
