@@ -28,8 +28,9 @@ const BLOCK: usize = 20;
 /// The cycles at the beginning of a block that are not counted.
 const WARM_UP: usize = 2;
 
-/// The maximum of spawns in flight: each spawn waits for its execve, or none does.
-const KINDS: [usize; 2] = [0, 32];
+/// The maximum of spawns in flight: each spawn waits for its execve, or none does. The last kind stores its state in a
+/// file.
+const KINDS: [(usize, bool); 3] = [(0, false), (32, false), (32, true)];
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
@@ -37,8 +38,12 @@ fn main() -> Result<()> {
     let asked = args.next().map(|arg| arg.parse()).transpose()?;
     let only: Option<usize> = args.next().map(|arg| arg.parse()).transpose()?;
     let restarts = if timed { asked.unwrap_or(RESTARTS) } else { BLOCK };
-    let kinds = KINDS.iter().filter(|&&most| only.is_none_or(|only| only == most));
-    let mut contenders: Vec<Contender> = kinds.map(|&most| Contender::new(most)).collect::<Result<_>>()?;
+    let kinds = KINDS
+        .iter()
+        .filter(|&&(most, is_stored)| only.is_none_or(|only| only == most && !is_stored));
+    let contenders = kinds.map(|&(most, is_stored)| Contender::new(most, is_stored));
+    let mut contenders: Vec<Contender> = contenders.collect::<Result<_>>()?;
+    println!("state file in {}", std::env::temp_dir().display());
     for _ in 0..restarts.div_ceil(BLOCK) {
         for contender in &mut contenders {
             contender.run()?;
@@ -49,20 +54,27 @@ fn main() -> Result<()> {
     for contender in &mut contenders {
         contender.cycles.sort();
         let [low, median, high] = [10, 50, 90].map(|part| micros(share(&contender.cycles, part)));
-        println!("{:>10} {low:>10.1} {median:>10.1} {high:>10.1}", contender.most);
+        let stored = if contender.is_stored { " stored" } else { "" };
+        println!("{:>10} {low:>10.1} {median:>10.1} {high:>10.1}{stored}", contender.most);
     }
-    if let [waiting, in_flight] = contenders.as_slice() {
-        let ratio = micros(share(&in_flight.cycles, 50)) / micros(share(&waiting.cycles, 50));
-        let pairs = in_flight.blocks.iter().zip(&waiting.blocks);
-        let mut ratios: Vec<f64> = pairs.map(|(&ours, &theirs)| micros(ours) / micros(theirs)).collect();
-        ratios.sort_by(f64::total_cmp);
-        println!(
-            "\nin flight / waiting: {ratio:.3}; median of {} pairs of blocks: {:.3}",
-            ratios.len(),
-            ratios[ratios.len() / 2]
-        );
+    if let [waiting, in_flight, stored] = contenders.as_slice() {
+        compare("in flight / waiting", in_flight, waiting);
+        compare("stored / in flight", stored, in_flight);
     }
     Ok(())
+}
+
+/// Prints how long the cycles of one kind take compared with those of the other.
+fn compare(name: &str, ours: &Contender, theirs: &Contender) {
+    let ratio = micros(share(&ours.cycles, 50)) / micros(share(&theirs.cycles, 50));
+    let pairs = ours.blocks.iter().zip(&theirs.blocks);
+    let mut ratios: Vec<f64> = pairs.map(|(&ours, &theirs)| micros(ours) / micros(theirs)).collect();
+    ratios.sort_by(f64::total_cmp);
+    println!(
+        "{name}: {ratio:.3}; median of {} pairs of blocks: {:.3}",
+        ratios.len(),
+        ratios[ratios.len() / 2]
+    );
 }
 
 fn share(sorted: &[Duration], hundredths: usize) -> Duration {
@@ -76,6 +88,7 @@ fn micros(time: Duration) -> f64 {
 /// One kind of spawns, and what was measured.
 struct Contender {
     most: usize,
+    is_stored: bool,
     supervisor: Supervisor,
     group: GroupId,
     cycles: Vec<Duration>,
@@ -84,8 +97,13 @@ struct Contender {
 }
 
 impl Contender {
-    fn new(most: usize) -> Result<Contender> {
-        let mut supervisor = Supervisor::builder().spawns_in_flight(most).build()?;
+    fn new(most: usize, is_stored: bool) -> Result<Contender> {
+        let mut builder = Supervisor::builder().spawns_in_flight(most);
+        if is_stored {
+            let file = std::env::temp_dir().join(format!("pidherd-bench-{}", std::process::id()));
+            builder = builder.state_file(file);
+        }
+        let mut supervisor = builder.build()?;
         let policy = Policy {
             startup: Startup::Grace(Duration::ZERO),
             restart: Restart::Always,
@@ -97,6 +115,7 @@ impl Contender {
         let group = supervisor.add(GroupSpec::new("false", command).policy(policy))?;
         Ok(Contender {
             most,
+            is_stored,
             supervisor,
             group,
             cycles: Vec::new(),

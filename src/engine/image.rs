@@ -255,6 +255,11 @@ impl<K: Kernel> Engine<K> {
         let mut restored = Vec::with_capacity(image.groups.len());
         let mut own_programs = HashMap::new();
         let mut numbers = image.numbers();
+        let mut by_name: HashMap<Arc<str>, VecDeque<usize>> = HashMap::new();
+        for (at, spec) in specs.iter().enumerate() {
+            let name = spec.as_ref().map(|spec| spec.name.clone()).unwrap_or_default();
+            by_name.entry(name).or_default().push_back(at);
+        }
         for (index, place) in image.groups.iter().enumerate() {
             let id = self
                 .groups
@@ -263,8 +268,8 @@ impl<K: Kernel> Engine<K> {
                 restored.push(Place::new(place.generation, None));
                 continue;
             };
-            let is_it = |spec: &Option<GroupSpec>| spec.as_ref().is_some_and(|spec| spec.name == known.name);
-            let found = (!known.leaving).then(|| specs.iter().position(is_it)).flatten();
+            let named = by_name.get_mut(&known.name).filter(|_| !known.leaving);
+            let found = named.and_then(VecDeque::pop_front);
             let spec = found.and_then(|at| specs.get_mut(at)?.take());
             let mut group = match spec {
                 Some(spec) => {
@@ -311,9 +316,10 @@ impl<K: Kernel> Engine<K> {
 
     fn restored(&self, described: Vec<Option<(GroupId, u32, bool)>>) -> Restored {
         let groups: Vec<_> = described.into_iter().flatten().collect();
-        let is_undescribed = |&id: &GroupId| {
-            let is_leaving = self.groups.get(id).is_some_and(|group| group.leaving);
-            !is_leaving && groups.iter().all(|&(described, ..)| described != id)
+        let known: HashSet<GroupId> = groups.iter().map(|&(id, ..)| id).collect();
+        let is_undescribed = |id: &GroupId| {
+            let is_leaving = self.groups.get(*id).is_some_and(|group| group.leaving);
+            !is_leaving && !known.contains(id)
         };
         let undescribed = self.groups.ids().filter(is_undescribed).collect();
         Restored { groups, undescribed }

@@ -347,7 +347,7 @@ fn a_program_of_another_user_may_gain_privileges_unless_told_otherwise() {
         return aloud("the test of another user's privileges needs root");
     }
     let program = |name: &str, more: &str| {
-        let command = "command=sh -c \"grep NoNewPrivs /proc/self/status; exec sleep 1000\"";
+        let command = "command=sh -c \"grep NoNewPrivs /proc/self/status; echo done; exec sleep 1000\"";
         format!("[program:{name}]\n{command}\nstartsecs=0\nstdout_logfile=/dev/stdout\n{more}\n")
     };
     for (more, expected) in [
@@ -358,6 +358,7 @@ fn a_program_of_another_user_may_gain_privileges_unless_told_otherwise() {
     ] {
         let mut herd = Taskmaster::start(&program("a", more));
         assert_eq!(herd.answer(), expected, "{more}");
+        assert_eq!(herd.answer(), "done");
         herd.shut_down();
     }
 }

@@ -425,6 +425,11 @@ impl Taskmaster {
     /// Waits for the end, reads the remaining output, and checks that no process is left.
     pub fn ended(&mut self) -> ExitStatus {
         let status = self.ended_among_orphans();
+        // A command that a shell ran in the foreground may still be on its way out.
+        let until = Instant::now() + Duration::from_secs(5);
+        while !marked(&self.marker).is_empty() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(1));
+        }
         assert_eq!(
             marked(&self.marker),
             Vec::<String>::new(),
