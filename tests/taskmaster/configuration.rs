@@ -83,7 +83,10 @@ fn the_command_line_is_checked_first() {
     }
     let help = run_to_end(&[option("--help")]);
     assert_eq!((help.code, help.err.as_str()), (Some(0), ""));
-    assert!(help.out.starts_with("usage: taskmaster [--events FILE] [CONFIG]\n"));
+    assert!(
+        help.out
+            .starts_with("usage: taskmaster [--events FILE] [--state FILE] [CONFIG]\n")
+    );
 }
 
 #[test]
