@@ -195,8 +195,12 @@ fn glibc_bz14750_handlers_run_in_the_vfork_child() {
             }
             stop.store(true, Ordering::Relaxed);
         });
-        // SAFETY: what was there before.
-        unsafe { libc::signal(libc::SIGUSR1, before) };
+        // SAFETY: what was there before. A last signal may still be pending for another thread, and ignoring it first
+        // discards it.
+        unsafe {
+            libc::signal(libc::SIGUSR1, libc::SIG_IGN);
+            libc::signal(libc::SIGUSR1, before);
+        }
         assert!(HERE.load(Ordering::Relaxed) > 0, "it was a storm");
         assert_eq!(IN_A_CHILD.load(Ordering::Relaxed), 0);
     });
