@@ -73,7 +73,8 @@ fn a_process_that_ignores_the_stop_signal_is_killed_after_its_time_limit() {
     let stopped = herd.reached("deaf:deaf", "STOPPED");
     assert_eq!(stopped.exit, serde_json::json!({"signal": "SIGKILL", "core": false}));
     let waited = stopped.t - asked.t;
-    assert!((1.0..3.0).contains(&waited), "{waited}");
+    // The difference of two numbers with milliseconds is not exact.
+    assert!((0.999..3.0).contains(&waited), "{waited}");
     assert_eq!(
         herd.ended().code(),
         Some(0),

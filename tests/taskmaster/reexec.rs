@@ -224,6 +224,7 @@ fn a_program_that_is_being_removed_keeps_its_name_until_it_is_gone() {
     let mut herd = Taskmaster::start(&format!("{stubborn}{other}"));
     herd.complaint("ready");
     herd.reached("o:o", "RUNNING");
+    herd.reached("s:s", "RUNNING");
     let pid = herd.pid_of("s:s");
     change(&herd, other);
     assert_eq!(herd.ask("reexec"), "ok: reexec: 0 added, 1 removed, 1 kept");
