@@ -85,10 +85,10 @@ fn one(host: &mut Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(),
             ..
         } => landed(host, serial, None),
         Did::Collect {
-            owner,
             serial,
             hold,
             result: Ok(Sight::Ended(exit)),
+            ..
         } => {
             let mut flew = false;
             if let Some(attempt) = host.attempt_mut(serial) {
@@ -98,7 +98,7 @@ fn one(host: &mut Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(),
             if flew {
                 host.tally.saw_end_in_flight();
             }
-            held(host, owner, hold)
+            held(host, serial, hold)
         }
         Did::Signal {
             serial, signal, failed, ..
@@ -109,7 +109,7 @@ fn one(host: &mut Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(),
             }
             signalled(host, did, earlier, later)
         }
-        Did::Release { owner, abandons, .. } => released(host, owner, abandons),
+        Did::Release { serial, abandons, .. } => released(host, serial, abandons),
         Did::Send { serial, text } => {
             match host.attempt_mut(serial) {
                 Some(attempt) => attempt.reported_ready |= is_ready(text),
@@ -157,14 +157,23 @@ fn received(host: &mut Host, serial: u64, owner: Option<InstanceId>) -> Result<(
     })
 }
 
-/// The instance in this slot, or the one that has just left it.
-fn owner(host: &Host, owner: u32) -> Result<(&Instance, &Group), Broken> {
-    let instance = host
-        .model
-        .instances
-        .iter()
-        .find(|instance| instance.id.index() == owner)
-        .ok_or("something was done for an instance that is not there")?;
+/// The newest instance in this slot, or the one that has just left it.
+fn owner(host: &Host, slot: u32) -> Result<(&Instance, &Group), Broken> {
+    let in_slot = host.model.instances.iter().filter(|known| known.id.index() == slot);
+    // In the step in which a roll ends, an instance may leave the slot and another one may enter it.
+    let newest = in_slot.max_by_key(|known| host.driver.instances.get(known.id).is_some());
+    with_group(host, newest)
+}
+
+/// The instance with this process.
+fn owner_of(host: &Host, serial: u64) -> Result<(&Instance, &Group), Broken> {
+    let mut known = host.model.instances.iter();
+    let owner = known.find(|known| known.attempts.iter().any(|attempt| attempt.serial == serial));
+    with_group(host, owner)
+}
+
+fn with_group<'a>(host: &'a Host, instance: Option<&'a Instance>) -> Result<(&'a Instance, &'a Group), Broken> {
+    let instance = instance.ok_or("something was done for an instance that is not there")?;
     let group = host.model.group(instance.group).ok_or("its group is gone")?;
     Ok((instance, group))
 }
@@ -268,8 +277,8 @@ fn starts_that_wait(host: &mut Host) -> Result<(), Broken> {
 }
 
 /// The other processes of a scope are kept in reach exactly if the run ends with the last of them.
-fn held(host: &Host, slot: u32, hold: bool) -> Result<(), Broken> {
-    let (instance, group) = owner(host, slot)?;
+fn held(host: &Host, serial: u64, hold: bool) -> Result<(), Broken> {
+    let (instance, group) = owner_of(host, serial)?;
     if before(host, instance.id).is_none_or(|before| before.pending.is_some()) {
         return Ok(());
     }
@@ -280,8 +289,8 @@ fn held(host: &Host, slot: u32, hold: bool) -> Result<(), Broken> {
 }
 
 /// If the policy stops a group, no process of the group outlives a run, whether the run was stopped or ended by itself.
-fn released(host: &Host, slot: u32, abandons: bool) -> Result<(), Broken> {
-    let (instance, group) = owner(host, slot)?;
+fn released(host: &Host, serial: u64, abandons: bool) -> Result<(), Broken> {
+    let (instance, group) = owner_of(host, serial)?;
     let concerned = group.policy.stop.scope() > Scope::Process;
     ensure(!(abandons && concerned), || {
         format!(
@@ -293,12 +302,12 @@ fn released(host: &Host, slot: u32, abandons: bool) -> Result<(), Broken> {
 
 fn signalled(host: &Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(), Broken> {
     let Did::Signal {
-        owner: slot,
         serial,
         signal,
         scope,
         failed,
         at,
+        ..
     } = *did
     else {
         return Ok(());
@@ -306,7 +315,7 @@ fn signalled(host: &Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(
     if matches!(host.act, Act::Signal(..)) {
         return Ok(());
     }
-    let (instance, group) = owner(host, slot)?;
+    let (instance, group) = owner_of(host, serial)?;
     let was_stopped = earlier
         .iter()
         .any(|did| matches!(did, Did::Signal { serial: other, .. } if *other == serial));

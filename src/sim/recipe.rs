@@ -242,9 +242,10 @@ fn any_policy(chance: &mut Chance) -> Policy {
         0 | 1 => Startup::Grace(Duration::ZERO),
         2 | 3 => Startup::Grace(chance.time()),
         4 => Startup::Grace(second),
-        // A healthy process needs a moment until it reports readiness.
+        // A healthy process needs a moment until it reports readiness, and its execution is noticed at the first look
+        // only, a millisecond after the spawn.
         _ => Startup::Notify {
-            timeout: second / 1_000 + chance.time(),
+            timeout: second / 100 + chance.time(),
         },
     };
     let expected = match chance.below(3) {
