@@ -526,9 +526,17 @@ fn a_crowd_of_orphans_in_sessions_of_their_own_leaves_nothing() {
     }
     with_init(|init| {
         in_both_ways(init, |mut command| {
-            // Fifty at a time crash and are started again; the command ends in the middle of it.
+            // Five storms of sessions that end and of sessions that leave a sleeper behind; the command ends in the
+            // middle of them. Each storm leaves at most 300 sleepers, so that a fast machine keeps PIDs for the others.
             let script = "
-                storm() { while :; do (setsid sh -c 'exit 1' &); (setsid sh -c 'sh -c \"sleep 1000\" &' &); done; }
+                storm() {
+                    left=0
+                    while :; do
+                        (setsid sh -c 'exit 1' &)
+                        [ $left -lt 300 ] || continue
+                        left=$((left+1)); (setsid sh -c 'sh -c \"sleep 1000\" &' &)
+                    done
+                }
                 n=0; while [ $n -lt 5 ]; do storm & n=$((n+1)); done
                 n=0; while [ $n -lt 100 ]; do sh -c 'exit 1'; n=$((n+1)); done
                 exit 9";
