@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::{OFlags, fcntl_getfl, fstatfs};
+use rustix::fs::{OFlags, fcntl_getfl};
 
 use super::core::Linux;
 use super::orphans::OrphanCounts;
@@ -359,9 +359,6 @@ impl Linux {
     }
 }
 
-/// The number of the file system of pidfds (Linux 6.9), which statfs(2) tells.
-const PID_FS_MAGIC: i128 = 0x5049_4446;
-
 /// Whether a descriptor is a pidfd of this process. That of a process that was reaped no longer tells a number.
 fn is_of(fd: &OwnedFd, process: &ProcessImage) -> io::Result<bool> {
     match number_of(fd) {
@@ -373,16 +370,15 @@ fn is_of(fd: &OwnedFd, process: &ProcessImage) -> io::Result<bool> {
     }
 }
 
-/// The process of a pidfd. The file system of the descriptor tells cheaply what it is; the link in /proc, which takes
+/// The process of a pidfd. One ioctl(2), whose number belongs to pidfds alone, tells it; the link in /proc, which takes
 /// longer than everything else here, is read only on an older kernel.
 fn number_of(fd: &OwnedFd) -> io::Result<Pid> {
-    let is_pidfd = fstatfs(fd).is_ok_and(|system| i128::from(system.f_type) == PID_FS_MAGIC);
     // The flag PIDFD_THREAD of pidfd_open(2) has the value of O_EXCL.
-    if is_pidfd && !fcntl_getfl(fd)?.contains(OFlags::EXCL) {
+    if !fcntl_getfl(fd)?.contains(OFlags::EXCL) {
         match wait::number_of(fd.as_fd()).map(Pid::new) {
             Ok(Some(pid)) => return Ok(pid),
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Err(error),
-            // It has no number in this PID namespace, or the kernel does not tell it (before Linux 6.13).
+            // It is no pidfd, it has no number in this PID namespace, or the kernel does not tell it (before Linux 6.13).
             Ok(None) | Err(_) => {}
         }
     }

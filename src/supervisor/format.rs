@@ -6,7 +6,7 @@
 //! | 8 to 11 | the [version](VERSION) of the format |
 //! | 12 to 15 | the kind: 1 for a hand-over |
 //! | 16 to 23 | the length of the content |
-//! | 24 to 31 | the FNV-1a checksum (64 bits) of the content |
+//! | 24 to 31 | the checksum of the content: FNV-1a (64 bits) over words of eight bytes, the last one filled with zeros |
 //! | from 32 on | the content: the architecture as a text (signals and errnos differ on some), then the state |
 //!
 //! All numbers are little-endian. The module `codec` describes the encoding of values.
@@ -107,7 +107,12 @@ pub(super) fn read(kind: u32, state: &[u8], home: u32) -> Result<Reader<'_>, Sta
     if length != content.len() as u64 || checksum(content) != sum {
         return Err(StateError::Damaged);
     }
-    let mut reader = Reader::new(content, home);
+    read_again(state, home)
+}
+
+/// A reader of the content of a state that was found to be whole.
+pub(super) fn read_again(state: &[u8], home: u32) -> Result<Reader<'_>, StateError> {
+    let mut reader = Reader::new(state.get(HEADER..).ok_or(StateError::Damaged)?, home);
     let architecture = String::get(&mut reader)?;
     match architecture == ARCH {
         true => Ok(reader),

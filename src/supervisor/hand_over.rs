@@ -85,6 +85,7 @@ pub enum ReceiveError {
 /// Dropping it closes the descriptors. The processes live on without a supervisor, as children of this process; those
 /// with [`Lifetime::Bound`](crate::Lifetime::Bound) end.
 pub struct HandOver {
+    /// It was found to be whole.
     state: Vec<u8>,
     pub(super) clock: Clock,
     pub(super) descriptors: Descriptors,
@@ -133,8 +134,7 @@ impl HandOver {
     }
 
     pub(super) fn images(&self, home: u32) -> Result<(LinuxImage, Image), StateError> {
-        let mut reader = format::read(format::HAND_OVER, &self.state, home)?;
-        images(&mut reader)
+        images(&mut format::read_again(&self.state, home)?)
     }
 }
 
@@ -170,8 +170,9 @@ fn read_state(fd: &OwnedFd) -> Result<(Vec<u8>, Clock, Vec<RawFd>), ReceiveError
     let mut state = Vec::new();
     file.rewind()?;
     file.read_to_end(&mut state)?;
-    let mut reader = format::read(format::HAND_OVER, &state, 0)?;
-    let (linux, _) = images(&mut reader)?;
+    // The rest of the state is decoded when it is taken over.
+    let linux = LinuxImage::get(&mut format::read(format::HAND_OVER, &state, 0)?);
+    let linux = linux.map_err(StateError::from)?;
     Ok((state, linux.clock, linux.descriptors()))
 }
 
