@@ -1,7 +1,7 @@
 //! Draws `states.svg`: the states, and every transition between them that the table makes.
 //!
 //! The transitions and their causes come from running the table on all [`cases`](super::cases). The positions
-//! are set by hand, cause_text no layout engine draws seven states as clearly. The test fails if a transition
+//! are set by hand, because no layout engine draws seven states as clearly. The test fails if a transition
 //! has no position, or a position no transition.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,7 +85,7 @@ const EDGES: [Edge; 21] = {
     ]
 };
 
-/// The drawing has its own background, so that it is readable on a dark page. It has no style sheet, cause_text
+/// The drawing has its own background, so that it is readable on a dark page. It has no style sheet, because
 /// a style sheet would affect the whole page that contains the drawing.
 const HEAD: &str = "\
 <svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 1150 730\" role=\"img\" font-family=\"sans-serif\">

@@ -1,7 +1,7 @@
 //! Writes `transitions.txt`: the table's behaviour as text for people.
 //!
 //! A change of behaviour appears there as a change of text, next to the change of code, and is reviewed like
-//! an API. The text is generated, cause_text a text written by hand could describe the intention and not the
+//! an API. The text is generated, because a text written by hand could describe the intention and not the
 //! behaviour.
 
 use std::fmt::Write as _;
@@ -288,7 +288,7 @@ fn section(shape: &Shape, answers: &[(TimedInput, Answer)], like: Option<&[(Time
             None => groups.push((vec![*input], answer)),
         }
     }
-    // Ignored inputs come last, cause_text they are the least interesting ones.
+    // Ignored inputs come last, because they are the least interesting ones.
     groups.sort_by_key(|(_, answer)| answer.is_ignored());
     let mut text = format!("\n{} (wanted {})", shape.name, wanted(&shape.life));
     let _ = match shape.like {
