@@ -105,8 +105,11 @@ pub(crate) fn checksum(bytes: &[u8]) -> u64 {
     const START: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;
     bytes.chunks(8).fold(START, |sum, part| {
-        let mut word = [0; 8];
-        word[..part.len()].copy_from_slice(part);
+        let word = part.try_into().unwrap_or_else(|_| {
+            let mut last = [0; 8];
+            last.iter_mut().zip(part).for_each(|(place, &byte)| *place = byte);
+            last
+        });
         (sum ^ u64::from_le_bytes(word)).wrapping_mul(PRIME)
     })
 }

@@ -12,7 +12,7 @@ use std::process::{Command as StdCommand, Stdio};
 
 use common::{isolated, skipped, tempdir};
 use host::{Host, at_once};
-use pidherd::lifecycle::{Cause, ExpectedExits, Policy, State, StateName};
+use pidherd::lifecycle::{Cause, ExitSet, Policy, State, StateName};
 use pidherd::supervisor::End;
 use pidherd::{Command, Exit, GroupSpec, InstanceId, Signal};
 
@@ -45,7 +45,7 @@ fn each_ends(cases: &[(String, Exit)], directory: &Path, expected: bool) {
         Command::new("/bin/sh").args(["-c", script]).current_dir(place)
     };
     let policy = Policy {
-        expected: if expected { everything() } else { ExpectedExits::none() },
+        expected: if expected { everything() } else { ExitSet::EMPTY },
         ..at_once()
     };
     let count = cases.len().try_into().unwrap();
@@ -60,9 +60,9 @@ fn each_ends(cases: &[(String, Exit)], directory: &Path, expected: bool) {
     host.shut_down();
 }
 
-fn everything() -> ExpectedExits {
-    let codes = (0..=u8::MAX).fold(ExpectedExits::none(), ExpectedExits::code);
-    Signal::all().fold(codes, ExpectedExits::signal)
+fn everything() -> ExitSet {
+    let codes = (0..=u8::MAX).fold(ExitSet::EMPTY, ExitSet::code);
+    Signal::all().fold(codes, ExitSet::signal)
 }
 
 fn check(host: &Host, id: InstanceId, exit: Exit, expected: bool, script: &str) {

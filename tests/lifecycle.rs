@@ -15,8 +15,8 @@ use common::{SOON, isolated, processes, root_or_skip, skipped, tempdir, wait_gon
 use host::{Host, LONG, at_once, for_ever, ms, quiet_sh, sh, sleeper, spawns_in_flight, term, wait_for_sleep};
 use pidherd::exit::Exit;
 use pidherd::lifecycle::{
-    Cause, CrashBudget, Delay, ExpectedExits, Failure, Policy, Remaining, Restart, Rung, Scope, Startup, State,
-    StateName, StopLadder,
+    Cause, CrashBudget, Delay, ExitSet, Failure, Policy, Remaining, Restart, Rung, Scope, Startup, State, StateName,
+    StopLadder,
 };
 use pidherd::{Clock, Command, GroupSpec, Signal, SpawnStep};
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
@@ -113,14 +113,10 @@ fn a_job_that_ends_as_expected_within_its_grace_is_done() {
         let leaving = "(trap '' TERM; exec sleep 1000 >/dev/null) & exit 0";
         for (script, policy, through) in [
             ("exit 0", job(), vec![Starting, Exited]),
-            (
-                "exit 3",
-                expecting(ExpectedExits::none().code(3)),
-                vec![Starting, Exited],
-            ),
+            ("exit 3", expecting(ExitSet::EMPTY.code(3)), vec![Starting, Exited]),
             (
                 "kill $$",
-                expecting(ExpectedExits::none().signal(Signal::TERM)),
+                expecting(ExitSet::EMPTY.signal(Signal::TERM)),
                 vec![Starting, Exited],
             ),
             // What it leaves in its group is gone before it counts as done.
@@ -234,7 +230,7 @@ fn expected_exits_use_up_no_crash_budget_and_a_loop_of_them_is_slowed_down() {
         let mut host = Host::new();
         let lasting = host.start(quiet_sh("sleep 0.05; exit 0"), policy.clone());
         let hasty = host.start(quiet_sh("exit 0"), policy.clone());
-        let expected = ExpectedExits::none().signal(Signal::TERM);
+        let expected = ExitSet::EMPTY.signal(Signal::TERM);
         let by_signal = host.start(quiet_sh("kill $$"), Policy { expected, ..policy });
         let ids = [lasting, hasty, by_signal];
         host.until("each has had six runs", |host| {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pidherd::lifecycle::{ExpectedExits, Restart, Rung, Scope, Startup, StopLadder};
+use pidherd::lifecycle::{ExitSet, Restart, Rung, Scope, Startup, StopLadder};
 use pidherd::{Command, GroupSpec, Lifetime, OpenFile, Policy, Resource, Signal, SignalSet, Stdio};
 
 use crate::config::{AutoRestart, Instance, Log, Program, Readiness, Stream};
@@ -137,7 +137,7 @@ fn policy(program: &Program) -> Policy {
         expected: program
             .exitcodes
             .iter()
-            .fold(ExpectedExits::none(), |exits, &code| exits.code(code)),
+            .fold(ExitSet::EMPTY, |exits, &code| exits.code(code)),
         stop: ladder(program),
         ..Policy::default()
     }

@@ -15,7 +15,7 @@ use super::spec::{GroupSpec, check_count};
 use super::status::{GroupStatus, Status};
 use crate::command::Program;
 use crate::group::{Effect, ReloadPlan};
-use crate::lifecycle::{Input, Lifecycle, Reply, Scope, StateName, Wanted};
+use crate::lifecycle::{Failure, Input, Lifecycle, Reply, Scope, StateName, Wanted};
 use crate::signal::Signal;
 
 impl<K: Kernel> Engine<K> {
@@ -86,6 +86,19 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
+    /// The host found an instance unhealthy: it is stopped, and then judged as failed.
+    pub(crate) fn report_failed(&mut self, id: InstanceId, reason: &str) -> Result<(), Error> {
+        let Some(instance) = self.instances.get_mut(id) else {
+            return Err(Error::UnknownInstance(id));
+        };
+        // A run fails once. The stop that follows has its reason already.
+        let is_stopping = instance.life.state().name() == StateName::Stopping;
+        if !is_stopping {
+            instance.history.set_complaint(Some(reason.into()));
+        }
+        self.report(id, Input::Failed(Failure::Unhealthy))
+    }
+
     pub(crate) fn scale(&mut self, id: GroupId, target: u32) -> Result<Outcome, Error> {
         check_count(target)?;
         self.check_open()?;
@@ -136,7 +149,7 @@ impl<K: Kernel> Engine<K> {
         let target = spec.instances;
         let group = self.groups.get_mut(id).ok_or(Error::UnknownGroup(id))?;
         let roster = std::mem::replace(&mut group.roster, crate::group::Roster::new());
-        let (wanted, watchdog) = (group.wanted, group.policy.watchdog);
+        let (wanted, limits) = (group.wanted, (group.policy.watchdog, group.policy.run_timeout));
         *group = Group {
             roster,
             wanted,
@@ -144,8 +157,9 @@ impl<K: Kernel> Engine<K> {
         };
         self.rename(id);
         self.exchange(id, target, own);
-        if self.group(id)?.policy.watchdog != watchdog {
-            self.watch_anew(id);
+        let policy = &self.group(id)?.policy;
+        if (policy.watchdog, policy.run_timeout) != limits {
+            self.limit_anew(id);
         }
         let restart: Vec<_> = plan
             .restarts()
@@ -365,11 +379,11 @@ impl<K: Kernel> Engine<K> {
         outcome
     }
 
-    /// Applies the current watchdog of the policy to every running instance, from now on.
-    fn watch_anew(&mut self, id: GroupId) {
+    /// Applies the limits of the current policy to every running instance.
+    fn limit_anew(&mut self, id: GroupId) {
         let members: Vec<_> = self.group(id).map_or(Vec::new(), |group| group.roster.iter().collect());
         for member in members {
-            self.apply_input(member, Input::Alive);
+            self.apply_input(member, Input::PolicyChanged);
         }
     }
 

@@ -487,6 +487,7 @@ impl<K: Kernel> Engine<K> {
         let end = End::new(
             reaction.end.unwrap_or(RunEnd::Unknown),
             instance.history.last_error.as_ref(),
+            instance.history.complaint().cloned(),
         );
         let cgroup = process.and_then(|_| self.kernel.usage(id.index()));
         instance

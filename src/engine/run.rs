@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::cgroup::CgroupUsage;
@@ -65,6 +66,16 @@ pub enum End {
     NotReady,
     /// The process was stopped because it missed its watchdog's time.
     Watchdog,
+    /// The process was stopped because its run took longer than the policy
+    /// [allows](crate::lifecycle::RunTimeout).
+    TimedOut,
+    /// The process was stopped because the host reported it as failed
+    /// ([`Supervisor::report_failed`](crate::Supervisor::report_failed)).
+    Unhealthy {
+        /// The host's reason. It is empty after a [recovery](crate::supervisor::Builder::recover), since the host that
+        /// knew it was killed.
+        reason: Arc<str>,
+    },
     /// The host let the process go on by itself ([`Supervisor::release`](crate::Supervisor::release)).
     Released,
     /// The exit status is not known; see [`Exit::Unknown`](crate::Exit::Unknown).
@@ -84,6 +95,9 @@ impl fmt::Display for End {
             End::StartTimeout => f.write_str("stopped, not ready in time"),
             End::NotReady => f.write_str("stopped, readiness descriptor closed without a message"),
             End::Watchdog => f.write_str("stopped, watchdog missed"),
+            End::TimedOut => f.write_str("stopped, run timed out"),
+            End::Unhealthy { reason } if reason.is_empty() => f.write_str("stopped, reported as failed"),
+            End::Unhealthy { reason } => write!(f, "stopped, reported as failed: {reason}"),
             End::Released => f.write_str("released"),
             End::Unknown => f.write_str("ended with an unknown status"),
         }
@@ -91,8 +105,8 @@ impl fmt::Display for End {
 }
 
 impl End {
-    /// The end that the lifecycle found, with the error of a failed spawn.
-    pub(crate) fn new(end: RunEnd, error: Option<&SpawnError>) -> End {
+    /// The end that the lifecycle found, with the error of a failed spawn or the host's reason for a report.
+    pub(crate) fn new(end: RunEnd, error: Option<&SpawnError>, reason: Option<Arc<str>>) -> End {
         match (end, error) {
             (RunEnd::NotSpawned, Some(error)) => End::NotSpawned(error.clone()),
             (RunEnd::Exited(code), _) => End::Exited(code),
@@ -103,6 +117,10 @@ impl End {
             (RunEnd::StartTimeout, _) => End::StartTimeout,
             (RunEnd::NotReady, _) => End::NotReady,
             (RunEnd::Watchdog, _) => End::Watchdog,
+            (RunEnd::TimedOut, _) => End::TimedOut,
+            (RunEnd::Unhealthy, _) => End::Unhealthy {
+                reason: reason.unwrap_or_default(),
+            },
             (RunEnd::Released, _) => End::Released,
             (RunEnd::NotSpawned, None) | (RunEnd::Unknown, _) => End::Unknown,
         }
@@ -126,6 +144,8 @@ pub(crate) struct History {
     pub(crate) over: Option<(SystemTime, Duration)>,
     /// The exit record of the current run, if its process was reaped.
     exit: Option<ExitRecord>,
+    /// Why the host reported the current run as failed.
+    complaint: Option<Arc<str>>,
     start: Instant,
     runs: VecDeque<Run>,
     most: usize,
@@ -141,6 +161,7 @@ impl History {
             last_exit: None,
             over: None,
             exit: None,
+            complaint: None,
             start: Instant::ZERO,
             runs,
             most,
@@ -160,7 +181,18 @@ impl History {
         self.start = now;
         self.started_at = Some(wall);
         self.last_error = None;
+        self.complaint = None;
         self.over = None;
+    }
+
+    /// Sets the reason for which the host reports the current run as failed.
+    pub(crate) fn set_complaint(&mut self, reason: Option<Arc<str>>) {
+        self.complaint = reason;
+    }
+
+    /// The reason for which the host reported the current run as failed.
+    pub(crate) const fn complaint(&self) -> Option<&Arc<str>> {
+        self.complaint.as_ref()
     }
 
     /// The facts about the current run that a record contains.
@@ -234,6 +266,8 @@ stored!(enum End {
     8 = Watchdog,
     9 = Released,
     10 = Unknown,
+    11 = TimedOut,
+    12 = Unhealthy { reason },
 });
 impl Stored for History {
     fn put(&self, to: &mut Writer<'_>) {
@@ -242,6 +276,7 @@ impl Stored for History {
         self.last_exit.put(to);
         self.over.put(to);
         self.exit.put(to);
+        self.complaint.put(to);
         self.start.put(to);
         self.runs.put(to);
     }
@@ -254,6 +289,7 @@ impl Stored for History {
         history.last_exit = Stored::get(from)?;
         history.over = Stored::get(from)?;
         history.exit = Stored::get(from)?;
+        history.complaint = Stored::get(from)?;
         history.start = Stored::get(from)?;
         history.runs = Stored::get(from)?;
         history.most = history.runs.len();

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use super::restart::Counters;
 use super::{
-    Cause, CrashBudget, Delay, Failed, Failure, Input, Lifecycle, Policy, Prospect, Reaction, Remaining, Restart, Rung,
-    Scope, Startup, State, StopLadder, Stopping, Wanted,
+    Cause, CrashBudget, Delay, Failed, Failure, Input, Lifecycle, Policy, Prospect, Reaction, Remaining, Restart,
+    RunTimeout, Rung, Scope, Startup, State, StopLadder, Stopping, Wanted,
 };
 use crate::exit::{Exit, Pid};
 use crate::signal::Signal;
@@ -86,6 +86,10 @@ fn policy(class: &[usize]) -> Policy {
         cool_off: [None, Some(SECOND * 90)][cool_off],
         stop: ladder([Scope::Process, Scope::ProcessGroup][scope], rungs == 0),
         watchdog: Some(SECOND * 20),
+        run_timeout: Some(RunTimeout {
+            after: SECOND * 31,
+            extra: Duration::ZERO,
+        }),
         ..Policy::default()
     }
 }
@@ -193,11 +197,19 @@ fn going_up() -> Vec<Shape> {
         pid: PID,
         since: earlier(uptime),
         until: Instant::NEVER,
+        ends: Instant::NEVER,
     };
     let with_watchdog = State::Running {
         pid: PID,
         since: earlier(SECOND),
         until: later(SECOND),
+        ends: Instant::NEVER,
+    };
+    let with_limit = State::Running {
+        pid: PID,
+        since: earlier(SECOND * 30),
+        until: later(SECOND * 2),
+        ends: later(SECOND),
     };
     let late = starting(earlier(SECOND * 2), earlier(SECOND));
     vec![
@@ -216,6 +228,7 @@ fn going_up() -> Vec<Shape> {
         shape("RUNNING, brief", running(SECOND / 2), Wanted::Up).like("RUNNING"),
         shape("RUNNING, stable", running(SECOND * 60), Wanted::Up).like("RUNNING"),
         shape("RUNNING, with a watchdog", with_watchdog, Wanted::Up).like("RUNNING"),
+        shape("RUNNING, with a limit", with_limit, Wanted::Up).like("RUNNING"),
     ]
 }
 
@@ -242,6 +255,13 @@ const FAILED_TO_START: Stopping = Stopping {
 const FAILED_LATER: Stopping = Stopping {
     failed: Some(Failed {
         failure: Failure::Watchdog,
+        ran: true,
+    }),
+    ..FIRST
+};
+const TIMED_OUT: Stopping = Stopping {
+    failed: Some(Failed {
+        failure: Failure::TimedOut,
         ran: true,
     }),
     ..FIRST
@@ -281,6 +301,7 @@ fn going_down() -> Vec<Shape> {
         shape("STOPPING, SIGKILL sent, start queued", KILLED, Wanted::Up).like("STOPPING, start queued"),
         shape("STOPPING, after a failed start", FAILED_TO_START, Wanted::Up).like(base),
         shape("STOPPING, after a failure while running", FAILED_LATER, Wanted::Up).like(base),
+        shape("STOPPING, after a timeout of the run", TIMED_OUT, Wanted::Up).like(base),
         shape("STOPPING, after a failure, stop requested", FAILED_LATER, Wanted::Down).like(base),
     ]
 }
@@ -371,8 +392,10 @@ impl Shape {
             ("not ready", "", Input::NotReady),
             ("ended before", "", Input::EndedBefore),
             ("alive", "", Input::Alive),
+            ("policy changed", "", Input::PolicyChanged),
             ("extend", "", Input::Extend(SECOND * 30)),
-            ("failed", "", Input::Failed(Failure::Watchdog)),
+            ("failed", "watchdog", Input::Failed(Failure::Watchdog)),
+            ("failed", "unhealthy", Input::Failed(Failure::Unhealthy)),
         ]
         .map(|(name, kind, input)| TimedInput {
             name,

@@ -33,6 +33,10 @@ pub enum RunEnd {
     NotReady,
     /// The process was stopped because it missed its watchdog.
     Watchdog,
+    /// The process was stopped because its run took longer than the policy allows.
+    TimedOut,
+    /// The process was stopped because the host reported it as failed.
+    Unhealthy,
     /// The host let the process go on by itself.
     Released,
     /// The exit status is not known; see [`Exit::Unknown`].
@@ -66,6 +70,8 @@ impl RunEnd {
             Failure::StartTimeout => RunEnd::StartTimeout,
             Failure::NotReady => RunEnd::NotReady,
             Failure::Watchdog => RunEnd::Watchdog,
+            Failure::TimedOut => RunEnd::TimedOut,
+            Failure::Unhealthy => RunEnd::Unhealthy,
             Failure::Ended(exit) => RunEnd::of_exit(exit),
             Failure::Spawn { .. } => RunEnd::NotSpawned,
         }

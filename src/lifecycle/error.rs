@@ -1,5 +1,7 @@
 //! The errors of a policy.
 
+use crate::exit::Exit;
+
 /// The largest crash budget.
 pub(super) const CRASHES_MAX: u16 = 1_000;
 
@@ -17,6 +19,12 @@ pub enum PolicyError {
     /// The watchdog's time is zero, so every process would miss it at once.
     #[error("the watchdog's time cannot be 0: every process would miss it at once")]
     Watchdog,
+    /// The time of a run is zero, so every run would time out at once.
+    #[error("the time of a run cannot be 0: every run would time out at once")]
+    RunTimeout,
+    /// The policy both prevents and forces a restart after this end.
+    #[error("the policy both prevents and forces a restart after \"{0}\"")]
+    Contradiction(Exit),
     /// The window of the crash budget has the length zero, so it never holds more than one crash.
     #[error("the window of the crash budget cannot be 0: no two crashes would be in it")]
     CrashWindow,

@@ -56,6 +56,8 @@ pub enum Input {
     EndedBefore,
     /// The process reports that it is alive: its watchdog begins anew.
     Alive,
+    /// The host has exchanged the policy: the times that it gives to a running process begin anew.
+    PolicyChanged,
     /// The process reports that its start, or its stop, takes at least this long from now on.
     Extend(Duration),
     /// The process is alive and has failed: it is stopped, and then judged as if it had ended.

@@ -21,10 +21,21 @@ pub struct Policy {
     /// The longest silence of a running process ([`Input::Alive`](super::Input::Alive) ends a silence). A longer
     /// silence is a crash: the process is stopped. `None` for no limit.
     pub watchdog: Option<Duration>,
+    /// How long a run may take, from its spawn; `None` for no limit. See [`RunTimeout`].
+    pub run_timeout: Option<RunTimeout>,
     /// Whether a process that ran and ended by itself is started again.
     pub restart: Restart,
     /// The ends that are expected (for [`Restart::OnUnexpected`], and for the report).
-    pub expected: ExpectedExits,
+    pub expected: ExitSet,
+    /// The ends that are never followed by another try, whatever [`Policy::restart`] says and however many tries are
+    /// left: a program that ends so has a reason that a new process cannot remove, such as a mistake in its
+    /// configuration. This holds for an end by itself, in the grace and later; a process that was stopped because it
+    /// failed is not meant. The default is none. It is systemd's `RestartPreventExitStatus=`.
+    pub prevent_restart: ExitSet,
+    /// The ends that are followed by another process even if [`Policy::restart`] does not say so: a job asks to be
+    /// run again. Whether such a restart uses up the crash budget depends on [`Policy::expected`], as for every other.
+    /// The default is none. It is systemd's `RestartForceExitStatus=`.
+    pub force_restart: ExitSet,
     /// Whether an expected exit before the end of the grace is a failed start even under [`Restart::Never`], and is
     /// retried. That is supervisord's rule. It is off by default: a job that does its work at once is done, and
     /// `Exited`. Under the other rules the process must stay, and such an exit is always a failed start. An exit
@@ -61,8 +72,11 @@ impl Default for Policy {
         Policy {
             startup: Startup::Grace(Duration::from_secs(1)),
             watchdog: None,
+            run_timeout: None,
             restart: Restart::OnUnexpected,
-            expected: ExpectedExits::default(),
+            expected: ExitSet::SUCCESS,
+            prevent_restart: ExitSet::EMPTY,
+            force_restart: ExitSet::EMPTY,
             early_exit_fails: false,
             start_retries: 3,
             retry_permanent: true,
@@ -99,6 +113,12 @@ impl Policy {
         if self.watchdog.is_some_and(|silence| silence.is_zero()) {
             return Err(PolicyError::Watchdog);
         }
+        if self.run_timeout.is_some_and(|limit| limit.after.is_zero()) {
+            return Err(PolicyError::RunTimeout);
+        }
+        if let Some(exit) = self.prevent_restart.common(&self.force_restart) {
+            return Err(PolicyError::Contradiction(exit));
+        }
         for backoff in [self.backoff, self.restart_delay] {
             backoff.validate()?;
         }
@@ -108,18 +128,21 @@ impl Policy {
         self.stop.validate()
     }
 
-    /// Whether this exit within the grace is the end of a job, and no failed start.
+    /// Whether this exit within the grace is the end: of a job, or because the policy prevents another try.
     pub(super) fn is_done_early(&self, exit: Exit) -> bool {
         let is_job = match (self.startup, self.restart) {
             (Startup::Grace(_), Restart::Never) => !self.early_exit_fails,
             (Startup::Grace(_), Restart::Always | Restart::OnUnexpected) | (Startup::Notify { .. }, _) => false,
         };
-        is_job && self.expected.contains(exit)
+        self.prevent_restart.contains(exit)
+            || (is_job && self.expected.contains(exit) && !self.force_restart.contains(exit))
     }
 
     /// Whether a process that ran is started again after it ended so by itself.
     pub(super) fn restarts_after(&self, exit: Exit) -> bool {
         match self.restart {
+            _ if self.prevent_restart.contains(exit) => false,
+            _ if self.force_restart.contains(exit) => true,
             Restart::Always => true,
             Restart::OnUnexpected => !self.expected.contains(exit),
             Restart::Never => false,
@@ -149,6 +172,34 @@ impl Startup {
     }
 }
 
+/// The longest time of a run. A process that is still running then is stopped by the ladder, and the run has
+/// [timed out](super::RunEnd::TimedOut).
+///
+/// For a job ([`Restart::Never`]) it is a limit: the job ends as a failure. For a service it is a renewal every so
+/// often: under the other rules the process is started again. That uses up no crash budget, because the host has asked
+/// for it, and it waits as long as [`Policy::restart_delay`] says.
+///
+/// ```
+/// use std::time::Duration;
+/// use pidherd::lifecycle::{Policy, RunTimeout};
+///
+/// // Renewed every day. The hours spread the renewals of many instances evenly.
+/// let hour = Duration::from_secs(3_600);
+/// let daily = Policy {
+///     run_timeout: Some(RunTimeout { after: hour * 20, extra: hour * 4 }),
+///     ..Policy::default()
+/// };
+/// assert!(daily.validate().is_ok());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunTimeout {
+    /// The time that each run has, counted from its spawn; not zero. A process that is still starting is not stopped
+    /// for it: its start has a limit of its own ([`Policy::startup`]).
+    pub after: Duration,
+    /// A random part of this time is added, another one for each run. Zero for none.
+    pub extra: Duration,
+}
+
 /// Whether a process that reached `Running` and ended by itself is started again. Failed starts are retried
 /// independently of this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,45 +213,39 @@ pub enum Restart {
     Never,
 }
 
-/// The ends that count as expected: a set of codes and signals. The default is code 0.
+/// A set of ends: exit codes, and signals that end a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ExpectedExits {
+pub struct ExitSet {
     codes: [u64; 4],
     signals: SignalSet,
 }
 
-impl Default for ExpectedExits {
-    fn default() -> ExpectedExits {
-        ExpectedExits::none().code(0)
-    }
-}
+impl ExitSet {
+    /// The set without any end.
+    pub const EMPTY: ExitSet = ExitSet {
+        codes: [0; 4],
+        signals: SignalSet::EMPTY,
+    };
 
-impl ExpectedExits {
-    /// No end is expected, not even code 0.
-    #[must_use]
-    pub const fn none() -> ExpectedExits {
-        ExpectedExits {
-            codes: [0; 4],
-            signals: SignalSet::EMPTY,
-        }
-    }
+    /// The set with the exit code 0 alone.
+    pub const SUCCESS: ExitSet = ExitSet::EMPTY.code(0);
 
     /// Adds `code`.
     #[must_use]
     #[allow(clippy::indexing_slicing, reason = "a u8 that is shifted right by 6 is at most 3")]
-    pub const fn code(mut self, code: u8) -> ExpectedExits {
+    pub const fn code(mut self, code: u8) -> ExitSet {
         self.codes[(code >> 6) as usize] |= 1 << (code & 63);
         self
     }
 
     /// Adds death by `signal`.
     #[must_use]
-    pub const fn signal(mut self, signal: Signal) -> ExpectedExits {
+    pub const fn signal(mut self, signal: Signal) -> ExitSet {
         self.signals = self.signals.with(signal);
         self
     }
 
-    /// Whether `exit` is expected.
+    /// Whether `exit` is in the set. [`Exit::Unknown`] is in none.
     #[must_use]
     #[allow(clippy::indexing_slicing, reason = "a u8 that is shifted right by 6 is at most 3")]
     pub const fn contains(&self, exit: Exit) -> bool {
@@ -209,6 +254,14 @@ impl ExpectedExits {
             Exit::Signal { signal, .. } => self.signals.contains(signal),
             Exit::Unknown => false,
         }
+    }
+
+    /// An end that is in both sets, if there is one.
+    fn common(&self, other: &ExitSet) -> Option<Exit> {
+        let codes = (0..=u8::MAX).map(Exit::Code);
+        let signal = |signal| Exit::Signal { signal, core: false };
+        let mut all = codes.chain(Signal::all().map(signal));
+        all.find(|&exit| self.contains(exit) && other.contains(exit))
     }
 }
 
@@ -297,8 +350,11 @@ impl CrashBudget {
 stored!(struct Policy {
     startup,
     watchdog,
+    run_timeout,
     restart,
     expected,
+    prevent_restart,
+    force_restart,
     early_exit_fails,
     start_retries,
     retry_permanent,
@@ -311,8 +367,9 @@ stored!(struct Policy {
     stop,
 });
 stored!(enum Startup { 0 = Grace(time), 1 = Notify { timeout } });
+stored!(struct RunTimeout { after, extra });
 stored!(enum Restart { 0 = Always, 1 = OnUnexpected, 2 = Never });
-stored!(struct ExpectedExits { codes, signals });
+stored!(struct ExitSet { codes, signals });
 stored!(enum Delay { 0 = Fixed(wait), 1 = Linear { step, cap }, 2 = Exponential { first, cap, jitter } });
 stored!(struct CrashBudget { max, window });
 
@@ -366,13 +423,13 @@ mod tests {
     #[test]
     fn expected_exits_hold_every_code_and_signal() {
         for code in 0..=255 {
-            let only = ExpectedExits::none().code(code);
+            let only = ExitSet::EMPTY.code(code);
             assert_eq!(
                 (0..=255).filter(|&c| only.contains(Exit::Code(c))).collect::<Vec<_>>(),
                 [code]
             );
         }
-        let term = ExpectedExits::default().signal(Signal::TERM);
+        let term = ExitSet::SUCCESS.signal(Signal::TERM);
         assert!(term.contains(Exit::Signal {
             signal: Signal::TERM,
             core: false

@@ -103,8 +103,19 @@ impl Counters {
         self.restarted(policy).max(shortest)
     }
 
-    /// The policy's wait before one more restart.
-    fn restarted(&mut self, policy: &Policy) -> Duration {
+    /// A random part of this time, from nothing to all of it.
+    pub(super) fn part_of(&mut self, most: Duration) -> Duration {
+        if most.is_zero() {
+            return most;
+        }
+        // A `u64` of nanoseconds ends after 584 years, and so do the clocks.
+        let most = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
+        let part = (u128::from(self.random.next_u64()) * (u128::from(most) + 1)) >> 64;
+        Duration::from_nanos(u64::try_from(part).unwrap_or(most))
+    }
+
+    /// Counts an automatic restart, and returns the policy's wait before it.
+    pub(super) fn restarted(&mut self, policy: &Policy) -> Duration {
         self.restarts = self.restarts.saturating_add(1);
         let random = self.random.next_u64();
         policy.restart_delay.delay(self.restarts, random)

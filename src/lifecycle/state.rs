@@ -32,6 +32,8 @@ pub enum State {
         since: Instant,
         /// The time when the process counts as hung, unless it reports before; [`Instant::NEVER`] without a watchdog.
         until: Instant,
+        /// The time when the run has timed out; [`Instant::NEVER`] without a [limit](super::RunTimeout).
+        ends: Instant,
     },
     /// The process is being stopped, by request or because it failed without ending.
     Stopping(Stopping),
@@ -141,6 +143,10 @@ pub enum Failure {
     NotReady,
     /// The process did not report in time that it is alive.
     Watchdog,
+    /// The run took longer than the policy [allows](super::RunTimeout).
+    TimedOut,
+    /// The host found the process unhealthy ([`Supervisor::report_failed`](crate::Supervisor::report_failed)).
+    Unhealthy,
 }
 
 impl fmt::Display for Failure {
@@ -151,6 +157,8 @@ impl fmt::Display for Failure {
             Failure::StartTimeout => f.write_str("not ready in time"),
             Failure::NotReady => f.write_str("readiness descriptor closed without a message"),
             Failure::Watchdog => f.write_str("watchdog missed"),
+            Failure::TimedOut => f.write_str("run timed out"),
+            Failure::Unhealthy => f.write_str("reported as failed by the host"),
         }
     }
 }
@@ -254,10 +262,8 @@ impl State {
     pub fn deadline(&self) -> Option<Instant> {
         let at = match *self {
             State::Stopped | State::Exited { .. } => Instant::NEVER,
-            State::Starting { until, .. }
-            | State::Running { until, .. }
-            | State::Backoff { until, .. }
-            | State::Fatal { until, .. } => until,
+            State::Running { until, ends, .. } => until.min(ends),
+            State::Starting { until, .. } | State::Backoff { until, .. } | State::Fatal { until, .. } => until,
             State::Stopping(Stopping {
                 until,
                 remaining: Remaining::Leader,
@@ -366,7 +372,7 @@ impl fmt::Display for Cause {
 stored!(enum State {
     0 = Stopped,
     1 = Starting { pid, executed, since, until },
-    2 = Running { pid, since, until },
+    2 = Running { pid, since, until, ends },
     3 = Stopping(stopping),
     4 = Exited { exit, expected },
     5 = Backoff { until, failure },
@@ -382,6 +388,8 @@ stored!(enum Failure {
     2 = StartTimeout,
     3 = NotReady,
     4 = Watchdog,
+    5 = TimedOut,
+    6 = Unhealthy,
 });
 stored!(enum StateName {
     0 = Stopped,

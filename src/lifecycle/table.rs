@@ -113,9 +113,11 @@ impl<'a> Turn<'a> {
             (S::Running { pid, since, .. }, I::ExitedLeaving(exit)) => self.ended_leaving_others(exit, pid, since, true),
             // The host or a message called the process ready before its program was executed.
             (S::Running { since, .. },      I::SpawnFailed { .. }) => self.spawn_failed_after_ready(since),
-            (S::Running { pid, since, .. }, I::Alive)        => self.renew_watchdog(pid, since),
+            (S::Running { pid, since, ends, .. }, I::Alive)  => self.renew_watchdog(pid, since, ends),
+            (S::Running { pid, since, .. }, I::PolicyChanged) => self.renew_limits(pid, since),
             (S::Running { pid, since, .. }, I::Failed(why))  => self.stop_after_failure(pid, since, why, true),
-            (S::Running { pid, since, .. }, I::Timeout)      => self.watchdog_missed(pid, since),
+            (S::Running { pid, since, until, ends }, I::Timeout) if ends <= until => self.run_timed_out(pid, since),
+            (S::Running { pid, since, ends, .. }, I::Timeout) => self.watchdog_missed(pid, since, ends),
 
             // The process is being stopped.
             (S::Stopping(stopping), I::Start | I::Restart) => self.start_after_stop(stopping),
@@ -138,6 +140,7 @@ impl<'a> Turn<'a> {
             | (S::Stopped | S::Exited { .. } | S::Backoff { .. } | S::Fatal { .. },
                I::Spawned(_) | I::Cloned(_) | I::Executed | I::SpawnWithdrawn | I::SpawnFailed { .. } | I::Exited(_) | I::ExitedLeaving(_) | I::EndedBefore
                | I::Empty | I::Ready | I::NotReady | I::Alive | I::Extend(_) | I::Failed(_) | I::Released)
+            | (S::Stopped | S::Exited { .. } | S::Backoff { .. } | S::Fatal { .. } | S::Starting { .. } | S::Stopping(_), I::PolicyChanged)
             | (S::Starting { .. } | S::Running { .. } | S::Stopping(_), I::Adopted(_))
             | (S::Starting { executed: None, .. } | S::Stopping(_), I::Released)
             | (S::Starting { pid: None, executed: Some(_), .. }, I::Released)
@@ -285,23 +288,59 @@ impl<'a> Turn<'a> {
 
     fn enter_running(&mut self, pid: Pid, since: Instant, cause: Cause) -> Reply {
         self.life.counters.started();
-        let until = self.watchdog_deadline();
-        self.transition(State::Running { pid, since, until }, cause)
+        let (until, ends) = (self.watchdog_deadline(), self.run_deadline(since));
+        self.transition(
+            State::Running {
+                pid,
+                since,
+                until,
+                ends,
+            },
+            cause,
+        )
     }
 
     /// The process reported that it is alive.
-    fn renew_watchdog(&mut self, pid: Pid, since: Instant) -> Reply {
+    fn renew_watchdog(&mut self, pid: Pid, since: Instant, ends: Instant) -> Reply {
         let until = self.watchdog_deadline();
-        self.life.state = State::Running { pid, since, until };
+        self.life.state = State::Running {
+            pid,
+            since,
+            until,
+            ends,
+        };
         Reply::Accepted
     }
 
+    fn renew_limits(&mut self, pid: Pid, since: Instant) -> Reply {
+        let ends = self.run_deadline(since);
+        self.renew_watchdog(pid, since, ends)
+    }
+
     /// The policy can have been exchanged for one without a watchdog.
-    fn watchdog_missed(&mut self, pid: Pid, since: Instant) -> Reply {
+    fn watchdog_missed(&mut self, pid: Pid, since: Instant, ends: Instant) -> Reply {
         match self.policy.watchdog {
             Some(_) => self.stop_after_failure(pid, since, Failure::Watchdog, true),
-            None => self.renew_watchdog(pid, since),
+            None => self.renew_watchdog(pid, since, ends),
         }
+    }
+
+    /// The policy can have been exchanged for one without a limit, or with a longer one.
+    fn run_timed_out(&mut self, pid: Pid, since: Instant) -> Reply {
+        let limit = self.policy.run_timeout;
+        match limit.map(|limit| since.saturating_add(limit.after)) {
+            Some(earliest) if earliest <= self.now => self.stop_after_failure(pid, since, Failure::TimedOut, true),
+            Some(_) | None => self.renew_limits(pid, since),
+        }
+    }
+
+    /// When the run times out. A new policy can have a limit that the run has exceeded already.
+    fn run_deadline(&mut self, since: Instant) -> Instant {
+        let Some(limit) = self.policy.run_timeout else {
+            return Instant::NEVER;
+        };
+        let extra = self.life.counters.part_of(limit.extra);
+        since.saturating_add(limit.after).saturating_add(extra)
     }
 
     fn watchdog_deadline(&self) -> Instant {
@@ -400,7 +439,7 @@ impl<'a> Turn<'a> {
         }
         self.life.counters.started();
         self.record_end(RunEnd::of_exit(exit));
-        let expected = true;
+        let expected = self.policy.expected.contains(exit);
         self.transition(State::Exited { exit, expected }, Cause::Ended { exit, expected })
     }
 
@@ -697,9 +736,13 @@ impl<'a> Turn<'a> {
                     .counters
                     .ran_for(self.now.saturating_duration_since(stopping.since), self.policy);
                 // The process failed before the stop, so its exit is never expected.
-                match self.policy.restart {
-                    Restart::Always | Restart::OnUnexpected => self.crashed(failure),
-                    Restart::Never => Reply::Accepted,
+                match (self.policy.restart, failure) {
+                    (Restart::Never, _) => Reply::Accepted,
+                    (Restart::Always | Restart::OnUnexpected, Failure::TimedOut) => {
+                        let wait = self.life.counters.restarted(self.policy);
+                        self.restart_after(wait, failure)
+                    }
+                    (Restart::Always | Restart::OnUnexpected, _) => self.crashed(failure),
                 }
             }
         }

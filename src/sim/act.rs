@@ -175,6 +175,8 @@ fn report(chance: &mut Chance, host: &Host) -> Option<Act> {
         Input::Extend(by),
         Input::Failed(Failure::NotReady),
         Input::Failed(Failure::Watchdog),
+        Input::Failed(Failure::Unhealthy),
+        Input::Failed(Failure::TimedOut),
     ]);
     chance.find(&ids(&host.model)).map(|id| Act::Report(id, input))
 }

@@ -62,6 +62,8 @@ pub(super) struct Instance {
     pub(super) crashes: Vec<(Instant, u64)>,
     /// When the last reported end was, and whether it was expected; `None` after events were dropped.
     pub(super) last_end: Option<(Instant, bool)>,
+    /// How the process ended, if it ended by itself.
+    pub(super) last_exit: Option<Exit>,
 }
 
 /// The progress of a spawn, by the reports to the engine.
@@ -419,7 +421,7 @@ impl Model {
             instance.run = None;
             instance.failures = None;
             instance.crashes.clear();
-            instance.last_end = None;
+            (instance.last_end, instance.last_exit) = (None, None);
         }
     }
 }
@@ -439,6 +441,7 @@ impl Instance {
             first_failure: 0,
             crashes: Vec::new(),
             last_end: None,
+            last_exit: None,
         }
     }
 }

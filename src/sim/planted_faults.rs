@@ -301,7 +301,7 @@ fn that_a_kill_in_flight_is_reported_as_a_failed_execution() {
     is_noticed_in_flight(
         Planted::EndAsFailure,
         32,
-        "was Attempt|it ended like this|it was spawned",
+        "was Attempt|it ended like this|it was spawned|the last exit is None",
     );
 }
 

@@ -8,7 +8,7 @@ use crate::cgroup::CgroupDir;
 use crate::command::{Command, Program};
 use crate::engine::context::SpawnContext;
 use crate::engine::spec::GroupSpec;
-use crate::lifecycle::{CrashBudget, Delay, ExpectedExits, Policy, Restart, Rung, Scope, Startup, StopLadder};
+use crate::lifecycle::{CrashBudget, Delay, ExitSet, Policy, Restart, Rung, Scope, Startup, StopLadder};
 use crate::signal::Signal;
 
 /// The commands of a group. The version depends on the instance's number, so that a reload can change some instances.
@@ -249,14 +249,17 @@ fn any_policy(chance: &mut Chance) -> Policy {
         },
     };
     let expected = match chance.below(3) {
-        0 => ExpectedExits::none(),
-        1 => ExpectedExits::default(),
-        _ => ExpectedExits::default().signal(Signal::TERM),
+        0 => ExitSet::EMPTY,
+        1 => ExitSet::SUCCESS,
+        _ => ExitSet::SUCCESS.signal(Signal::TERM),
     };
     Policy {
         startup,
         restart: chance.pick(&[Restart::Always, Restart::Always, Restart::OnUnexpected, Restart::Never]),
         expected,
+        run_timeout: None,
+        prevent_restart: chance.pick(&[ExitSet::EMPTY, ExitSet::EMPTY, ExitSet::EMPTY.code(1)]),
+        force_restart: chance.pick(&[ExitSet::EMPTY, ExitSet::EMPTY, ExitSet::SUCCESS]),
         early_exit_fails: chance.happens(2),
         start_retries: chance.pick(&[0, 1, 2, 3, u32::MAX]),
         retry_permanent: chance.happens(2),

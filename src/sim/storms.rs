@@ -12,7 +12,7 @@ use super::recipe::Draft;
 use super::world::World;
 use crate::engine::ids::Target;
 use crate::engine::request::Request;
-use crate::lifecycle::{Delay, ExpectedExits, Policy, Restart, Startup, StateName};
+use crate::lifecycle::{Delay, ExitSet, Policy, Restart, Startup, StateName};
 
 /// The kinds of storms.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +56,7 @@ fn in_a_storm(seed: u64, kind: Kind, slice: Duration) -> Result<Host, Broken> {
     draft.policy = Policy {
         startup: Startup::Grace(Duration::ZERO),
         restart: Restart::Always,
-        expected: ExpectedExits::none(),
+        expected: ExitSet::EMPTY,
         start_retries: u32::MAX,
         backoff: Delay::NONE,
         restart_delay: Delay::NONE,

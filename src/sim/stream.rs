@@ -9,7 +9,7 @@ use super::oracle::ensure;
 use super::world::Taken;
 use crate::engine::event::{Event, TransitionEvent};
 use crate::engine::ids::InstanceId;
-use crate::lifecycle::{Cause, Failure, Policy, Restart, Startup, StateName, Transition};
+use crate::lifecycle::{Cause, ExitSet, Failure, Policy, Restart, Startup, StateName, Transition};
 
 /// Fetches at most this many events, and checks each.
 pub(super) fn drain(host: &mut Host, most: usize) -> Result<(), Broken> {
@@ -243,8 +243,10 @@ fn count_failures(known: &mut Instance, event: &TransitionEvent, strict: bool) {
         }
     }
     match event.cause {
-        Cause::Ended { expected, .. } => known.last_end = Some((event.at, expected)),
-        Cause::Failed(_) => known.last_end = Some((event.at, false)),
+        Cause::Ended { expected, exit } => (known.last_end, known.last_exit) = (Some((event.at, expected)), Some(exit)),
+        // A run that timed out is no crash, and the host may let it time out as often as it likes.
+        Cause::Failed(Failure::TimedOut) => (known.last_end, known.last_exit) = (None, None),
+        Cause::Failed(_) => (known.last_end, known.last_exit) = (Some((event.at, false)), None),
         Cause::Restart => {
             // An expected exit is not a crash. The event of a restart that waited is later than its crash.
             let crash = known.last_end.filter(|&(_, expected)| !expected);
@@ -290,8 +292,12 @@ fn follows_the_policy(known: &Instance, group: &Group, event: &TransitionEvent) 
             })
         }
         Cause::Restart => {
-            let never = policy.restart == Restart::Never && since(crashed(event)).is_some();
-            ensure(!never, || "it is never to be restarted".into())?;
+            let is_in = |set: ExitSet| known.last_exit.is_some_and(|exit| set.contains(exit));
+            let never = policy.restart == Restart::Never && !is_in(policy.force_restart);
+            let never = never || is_in(policy.prevent_restart);
+            // After dropped events, its end is not known.
+            let is_known = since(crashed(event)).is_some() && known.last_end.is_some();
+            ensure(!(never && is_known), || "it is never to be restarted".into())?;
             pauses_after_a_brief_run(known, event)?;
             within_the_budget(known, policy, |run| since(run).is_some())
         }
@@ -302,8 +308,9 @@ fn follows_the_policy(known: &Instance, group: &Group, event: &TransitionEvent) 
     }
 }
 
-/// Within the grace, an expected exit ends a job. It is a failed start if the policy requires that, if the process was
-/// to stay up, or if its program was not `executed`. That is `None` if the policy was changed meanwhile.
+/// Before the process counts as running, an expected exit ends a job, unless it asks to be run again, and an exit after
+/// which the policy prevents a restart is the end. Every other exit is a failed start, and so is one before the program
+/// was `executed`. That is `None` if the policy was changed meanwhile.
 fn judges_early_ends(group: &Group, event: &TransitionEvent, executed: Option<bool>) -> Result<(), Broken> {
     let policy = &group.policy;
     let (exit, is_done) = match (event.cause, event.to) {
@@ -312,7 +319,8 @@ fn judges_early_ends(group: &Group, event: &TransitionEvent, executed: Option<bo
         _ => return Ok(()),
     };
     let is_job = policy.restart == Restart::Never && !policy.early_exit_fails;
-    let may_be_done = matches!(policy.startup, Startup::Grace(_)) && is_job && policy.expected.contains(exit);
+    let is_job = is_job && matches!(policy.startup, Startup::Grace(_)) && !policy.force_restart.contains(exit);
+    let may_be_done = (is_job && policy.expected.contains(exit)) || policy.prevent_restart.contains(exit);
     let may_be_done = may_be_done && executed != Some(false);
     ensure(executed.is_none() || may_be_done == is_done, || {
         format!("it ended within its grace with {exit}, and a job may: {may_be_done}")

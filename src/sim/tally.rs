@@ -50,7 +50,7 @@ const STEPS: &[(StateName, StateName)] = &[
     (StateName::Fatal, StateName::Stopped),
 ];
 
-const CAUSES: [&str; 16] = [
+const CAUSES: [&str; 18] = [
     "requested",
     "grace over",
     "ready",
@@ -67,6 +67,8 @@ const CAUSES: [&str; 16] = [
     "crash budget",
     "cool-off over",
     "gone",
+    "run timed out",
+    "unhealthy",
 ];
 
 const DEEDS: [&str; 29] = [
@@ -143,6 +145,8 @@ impl Tally {
             Cause::CrashBudgetUsedUp => 13,
             Cause::CoolOffOver => 14,
             Cause::Gone => 15,
+            Cause::Failed(Failure::TimedOut) => 16,
+            Cause::Failed(Failure::Unhealthy) => 17,
             // The simulated host adopts and releases nothing.
             Cause::Adopted | Cause::Released => return false,
         }] += 1;

@@ -243,6 +243,30 @@ impl Supervisor {
         self.call(|driver| driver.report(instance, Input::Alive))
     }
 
+    /// Reports that an instance has failed although its process is alive, for a host that has its own check. The process
+    /// is stopped by the ladder, and then judged as if it had failed by itself: the crash budget and the delays of the
+    /// policy apply, and [`Restart::Never`](crate::lifecycle::Restart::Never) leaves it down. An instance that is still
+    /// starting has failed to start. The run ends as [`End::Unhealthy`](crate::supervisor::End::Unhealthy) with
+    /// `reason`, a text for people of any length.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut supervisor = pidherd::Supervisor::new()?;
+    /// # let instance = supervisor.instances().next().ok_or("no instance")?;
+    /// # fn answers(_: &str) -> bool { true }
+    /// if !answers("http://localhost:8080/health") {
+    ///     supervisor.report_failed(instance, "no answer from /health")?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::UnknownInstance`]; [`Error::NotAlive`] unless the instance is starting, with a process, or running.
+    pub fn report_failed(&mut self, instance: InstanceId, reason: &str) -> Result<(), Error> {
+        self.call(|driver| driver.report_failed(instance, reason))
+    }
+
     /// Stops everything gracefully, and starts nothing any more. The host goes on dispatching and fetching events until
     /// [`Supervisor::is_down`], which also makes the set readable. To end the wait for a process that does not stop,
     /// call [`Supervisor::kill`] with [`Target::All`].

@@ -9,6 +9,7 @@ mod adopt;
 mod endings;
 mod groups;
 mod in_flight;
+mod judgement;
 mod loops;
 mod orphans;
 mod reports;

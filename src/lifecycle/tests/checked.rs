@@ -52,7 +52,7 @@ impl Model {
             // A spawn may also fail in exec, after the process is known.
             Input::SpawnFailed { .. } => !self.spawn_pending && !self.leader,
             Input::Exited(_) | Input::ExitedLeaving(_) | Input::EndedBefore => !self.leader,
-            Input::Ready | Input::NotReady | Input::Alive | Input::Failed(_) => !self.leader,
+            Input::Ready | Input::NotReady | Input::Alive | Input::PolicyChanged | Input::Failed(_) => !self.leader,
             Input::Extend(_) => !self.leader && !self.others,
             Input::Empty => !self.others,
             Input::Start | Input::Stop | Input::Restart | Input::Kill | Input::Timeout => false,
@@ -135,7 +135,8 @@ impl Checked {
                 Input::EndedBefore | Input::NotReady => (),
                 Input::Empty => model.others = false,
                 Input::Start | Input::Stop | Input::Restart | Input::Kill => (),
-                Input::Ready | Input::Alive | Input::Extend(_) | Input::Failed(_) | Input::Timeout => (),
+                Input::Ready | Input::Alive | Input::PolicyChanged | Input::Extend(_) => (),
+                Input::Failed(_) | Input::Timeout => (),
             }
         }
         // The news of the execution means nothing to a process that is being stopped, or is ready.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::{ExpectedExits, Input, Policy, Reply, Restart, Scope, Startup, StateName, StopLadder};
+use super::super::{ExitSet, Input, Policy, Reply, Restart, Scope, Startup, StateName, StopLadder};
 use super::world::{Program, SECOND, SLEEP, World, always};
 use crate::exit::Exit;
 use crate::signal::Signal;
@@ -71,7 +71,7 @@ fn a_job_that_is_done_at_once_has_not_failed_to_start() {
             ..job.clone()
         },
         Policy {
-            expected: ExpectedExits::none(),
+            expected: ExitSet::EMPTY,
             ..job.clone()
         },
         Policy {

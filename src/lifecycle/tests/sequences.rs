@@ -72,6 +72,8 @@ impl Node {
             Input::NotReady,
             Input::EndedBefore,
             Input::Failed(Failure::Watchdog),
+            Input::Failed(Failure::TimedOut),
+            Input::PolicyChanged,
             Input::Timeout,
         ];
         let then = [
@@ -85,7 +87,7 @@ impl Node {
     }
 }
 
-/// Visits every reachable node, checks checked, and returns the states that no node has.
+/// Visits every reachable node, checks it, and returns the states that no node has.
 fn explore(policy: &Policy) -> Vec<StateName> {
     let start = Node {
         checked: Checked::new(policy, 0),

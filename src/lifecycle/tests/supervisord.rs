@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::super::{ExpectedExits, Input, Policy, Restart, Scope, Startup, StateName, StopLadder};
+use super::super::{ExitSet, Input, Policy, Restart, Scope, Startup, StateName, StopLadder};
 use super::world::{Program, SECOND, SLEEP, World};
 use crate::exit::Exit;
 use crate::signal::Signal;
@@ -22,7 +22,7 @@ struct Conf {
     startsecs: u32,
     startretries: u32,
     autorestart: Restart,
-    exitcodes: ExpectedExits,
+    exitcodes: ExitSet,
     stopwaitsecs: u32,
 }
 
@@ -30,7 +30,7 @@ const CONF: Conf = Conf {
     startsecs: 1,
     startretries: 3,
     autorestart: Restart::OnUnexpected,
-    exitcodes: ExpectedExits::none().code(0),
+    exitcodes: ExitSet::EMPTY.code(0),
     stopwaitsecs: 10,
 };
 
@@ -117,7 +117,7 @@ fn exits_of_running_programs() {
         ..SLEEP
     };
     let expects_3 = Conf {
-        exitcodes: ExpectedExits::default().code(3),
+        exitcodes: ExitSet::SUCCESS.code(3),
         ..CONF
     };
     let with = |autorestart| Conf { autorestart, ..CONF };

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::super::{
-    CrashBudget, Delay, ExpectedExits, Failure, Input, Policy, Restart, Rung, Scope, Startup, StopLadder,
+    CrashBudget, Delay, ExitSet, Failure, Input, Policy, Restart, RunTimeout, Rung, Scope, Startup, StopLadder,
 };
 use super::checked::Checked;
 use super::reach::{Spawn, assert_start_succeeds, assert_stop_succeeds};
@@ -118,8 +118,11 @@ impl Dice {
         let policy = Policy {
             startup: self.of(&[Startup::Grace(limit), Startup::Notify { timeout: limit }]),
             watchdog: self.of(&[None, Some(silence.max(Duration::from_nanos(1)))]),
+            run_timeout: self.run_timeout(),
             restart: self.of(&[Restart::Always, Restart::OnUnexpected, Restart::Never]),
-            expected: self.of(&[ExpectedExits::none(), ExpectedExits::default()]),
+            expected: self.of(&[ExitSet::EMPTY, ExitSet::SUCCESS]),
+            prevent_restart: self.of(&[ExitSet::EMPTY, ExitSet::EMPTY.code(1)]),
+            force_restart: self.of(&[ExitSet::EMPTY, ExitSet::SUCCESS]),
             early_exit_fails: self.of(&[false, true]),
             start_retries: self.of(&[0, 1, 3, u32::MAX]),
             retry_permanent: self.of(&[false, true]),
@@ -133,6 +136,11 @@ impl Dice {
         };
         policy.validate().unwrap();
         policy
+    }
+
+    fn run_timeout(&mut self) -> Option<RunTimeout> {
+        let (after, extra) = (self.duration().max(Duration::from_nanos(1)), self.duration());
+        self.of(&[None, Some(RunTimeout { after, extra })])
     }
 
     fn ladder(&mut self) -> StopLadder {
@@ -151,7 +159,7 @@ impl Dice {
         }
     }
 
-    /// A later time: often the deadline, or just before checked, or long after checked.
+    /// A later time: often the deadline, or just before it, or long after it.
     fn later(&mut self, checked: &Checked, now: Instant) -> Instant {
         let deadline = checked.life.deadline().unwrap_or(now);
         let then = match self.below(8) {
@@ -169,7 +177,12 @@ impl Dice {
     /// Mostly a possible input, sometimes an impossible one.
     fn input(&mut self, checked: &Checked) -> Input {
         let exit = self.of(&[Exit::Code(0), Exit::Code(1), Exit::Unknown]);
-        let failure = self.of(&[Failure::Watchdog, Failure::NotReady]);
+        let failure = self.of(&[
+            Failure::Watchdog,
+            Failure::NotReady,
+            Failure::TimedOut,
+            Failure::Unhealthy,
+        ]);
         let permanent = self.below(2) == 0;
         let spawn_failed = Input::SpawnFailed { errno: 2, permanent };
         let extension = self.duration();
@@ -192,6 +205,7 @@ impl Dice {
             Input::Empty,
             Input::Ready,
             Input::Alive,
+            Input::PolicyChanged,
             Input::Extend(extension),
             Input::Failed(failure),
             Input::Timeout,

@@ -18,8 +18,8 @@ use crate::engine::run::{End, EndedRun, History};
 use crate::exit::{Exit, ExitRecord, Pid, Usage};
 use crate::group::{Roll, Rolling};
 use crate::lifecycle::{
-    Cause, CrashBudget, Delay, ExpectedExits, Failed, Failure, Input, Lifecycle, Policy, Prospect, Remaining, Restart,
-    Rung, Scope, Startup, State, StateName, StopLadder, Stopping, Transition, Wanted,
+    Cause, CrashBudget, Delay, ExitSet, Failed, Failure, Input, Lifecycle, Policy, Prospect, Remaining, Restart,
+    RunTimeout, Rung, Scope, Startup, State, StateName, StopLadder, Stopping, Transition, Wanted,
 };
 use crate::linux::image::{LinuxImage, PipesImage, ProcessImage, SocketImage, WatchImage};
 use crate::linux::orphans::OrphanCounts;
@@ -120,6 +120,7 @@ fn running(number: u32) -> State {
         pid: pid(number),
         since: at(1),
         until: at(9),
+        ends: at(99),
     }
 }
 
@@ -356,8 +357,14 @@ fn policies() -> [Policy; 2] {
     let first = Policy {
         startup: Startup::Notify { timeout: SECOND },
         watchdog: Some(SECOND * 9),
+        run_timeout: Some(RunTimeout {
+            after: SECOND * 90,
+            extra: SECOND,
+        }),
         restart: Restart::Always,
-        expected: ExpectedExits::none().code(200).signal(Signal::TERM),
+        expected: ExitSet::EMPTY.code(200).signal(Signal::TERM),
+        prevent_restart: ExitSet::EMPTY.code(78),
+        force_restart: ExitSet::EMPTY.code(75),
         early_exit_fails: true,
         start_retries: 4,
         retry_permanent: false,
