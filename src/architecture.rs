@@ -15,7 +15,7 @@
 //! | `group` | the size of a group, its reload plan, the order of a rolling restart | `lifecycle` |
 //! | `deadlines` | a heap of deadlines by slot | nothing |
 //! | `sys` | system calls without a safe wrapper; the only room with `unsafe` | nothing |
-//! | `owner`, `poll`, `procfs`, `timerfd`, `signalfd`, `fdset` | primitives, each useful alone | `sys`, other primitives |
+//! | `owner`, `poll`, `procfs`, `timerfd`, `signalfd`, `waker`, `fdset` | primitives, each useful alone | `sys`, other primitives |
 //! | `pidfd`, `cgroup`, `notify`, `child`, `command`, `launcher` | primitives too | `sys`, other primitives |
 //! | `engine` | the decisions about many processes: requests, turns, events | `lifecycle`, `group`, `deadlines` |
 //! | `linux` | the real side of the seam | `engine` and the primitives |

@@ -84,6 +84,7 @@ pub mod signalfd;
 pub mod supervisor;
 pub mod time;
 pub mod timerfd;
+mod waker;
 
 mod codec;
 mod deadlines;
@@ -119,3 +120,4 @@ pub use signal::{Signal, SignalSet};
 pub use signalfd::{MaskGuard, SignalFd};
 pub use supervisor::{Error, Event, GroupId, GroupSpec, InstanceId, Supervisor, Target};
 pub use timerfd::{Clock, TimerFd};
+pub use waker::Waker;

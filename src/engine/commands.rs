@@ -15,8 +15,7 @@ use super::spec::{GroupSpec, check_count};
 use super::status::{GroupStatus, Status};
 use crate::command::Program;
 use crate::group::{Effect, ReloadPlan};
-use crate::lifecycle::{Failure, Input, Lifecycle, Reply, Scope, StateName, Wanted};
-use crate::signal::Signal;
+use crate::lifecycle::{Input, Lifecycle, Reply, StateName, Wanted};
 
 impl<K: Kernel> Engine<K> {
     /// Checks whether a group with this description can be added.
@@ -50,31 +49,6 @@ impl<K: Kernel> Engine<K> {
         Ok(self.submit_all(&members, request))
     }
 
-    pub(crate) fn signal(&mut self, target: Target, signal: Signal) -> Result<Outcome, Error> {
-        let mut outcome = Outcome::default();
-        for id in self.members(target)? {
-            let process = self.instances.get(id).and_then(|instance| instance.process);
-            let sent = process.map(|_| self.kernel.signal(id.index(), signal, Scope::Process));
-            match (sent, target) {
-                (None, Target::Instance(id)) => return Err(Error::NotAlive(id)),
-                (Some(Err(source)), Target::Instance(instance)) => {
-                    return Err(Error::Signal {
-                        instance,
-                        signal,
-                        source,
-                    });
-                }
-                (None, _) => outcome.already += 1,
-                (Some(Ok(())), _) => outcome.accepted += 1,
-                (Some(Err(source)), _) => {
-                    outcome.failed += 1;
-                    self.signal_failed(id, signal, &source);
-                }
-            }
-        }
-        Ok(outcome)
-    }
-
     /// Handles an input about an instance that the host reports.
     pub(crate) fn report(&mut self, id: InstanceId, input: Input) -> Result<(), Error> {
         if self.instances.get(id).is_none() {
@@ -84,19 +58,6 @@ impl<K: Kernel> Engine<K> {
             Reply::Ignored => Err(Error::NotAlive(id)),
             Reply::Accepted | Reply::Already | Reply::Queued => Ok(()),
         }
-    }
-
-    /// The host found an instance unhealthy: it is stopped, and then judged as failed.
-    pub(crate) fn report_failed(&mut self, id: InstanceId, reason: &str) -> Result<(), Error> {
-        let Some(instance) = self.instances.get_mut(id) else {
-            return Err(Error::UnknownInstance(id));
-        };
-        // A run fails once. The stop that follows has its reason already.
-        let is_stopping = instance.life.state().name() == StateName::Stopping;
-        if !is_stopping {
-            instance.history.set_complaint(Some(reason.into()));
-        }
-        self.report(id, Input::Failed(Failure::Unhealthy))
     }
 
     pub(crate) fn scale(&mut self, id: GroupId, target: u32) -> Result<Outcome, Error> {
@@ -226,7 +187,7 @@ impl<K: Kernel> Engine<K> {
         if self.closing { Err(Error::ShuttingDown) } else { Ok(()) }
     }
 
-    fn check_staying(&self, target: Target) -> Result<(), Error> {
+    pub(super) fn check_staying(&self, target: Target) -> Result<(), Error> {
         let id = match target {
             Target::All => return Ok(()),
             Target::Group(id) => id,
@@ -291,7 +252,7 @@ impl<K: Kernel> Engine<K> {
     }
 
     /// The instances that a command applies to, by number.
-    fn members(&self, target: Target) -> Result<Vec<InstanceId>, Error> {
+    pub(super) fn members(&self, target: Target) -> Result<Vec<InstanceId>, Error> {
         match target {
             Target::All => Ok(self.instances.ids().collect()),
             Target::Group(id) => Ok(self.group(id)?.roster.iter().collect()),

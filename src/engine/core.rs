@@ -25,7 +25,8 @@ use crate::command::SpawnError;
 use crate::deadlines::Deadlines;
 use crate::exit::{ExitRecord, Pid};
 use crate::lifecycle::{
-    Action, Cause, Failure, Input, Reaction, Reply, RunEnd, Rung, Scope, State, StateName, Transition, Wanted,
+    Action, Cause, Failure, Input, Reaction, Reply, RunEnd, Rung, Scope, State, StateName, StopLadder, Transition,
+    Wanted,
 };
 use crate::signal::Signal;
 use crate::time::Instant;
@@ -363,7 +364,10 @@ impl<K: Kernel> Engine<K> {
             return Ok((nothing, false));
         }
         let policy = self.groups.get(instance.group).map(|group| &group.policy);
-        let scope = policy.map_or(Scope::Process, |policy| policy.stop.scope());
+        let own = instance.ladder.as_deref().map(StopLadder::scope);
+        let scope = own
+            .or(policy.map(|policy| policy.stop.scope()))
+            .unwrap_or(Scope::Process);
         let judges_others = policy.is_some_and(|policy| instance.life.judges_others(policy));
         match self.kernel.collect(id.index(), scope > Scope::Process)? {
             Collected::Nothing => return Ok((nothing, false)),
@@ -417,7 +421,8 @@ impl<K: Kernel> Engine<K> {
                 break;
             };
             let before = *instance.life.state();
-            let reaction = instance.life.handle(&group.policy, input, self.now);
+            let ladder = instance.ladder.as_deref();
+            let reaction = instance.life.handle_with(&group.policy, ladder, input, self.now);
             let after = *instance.life.state();
             if self.kernel.keeps_state() {
                 // Before anything is carried out, so that the next host knows what this one was about to do.
@@ -483,6 +488,7 @@ impl<K: Kernel> Engine<K> {
         let number = instance.life.runs().saturating_sub(starts(reaction));
         let process = instance.process.take();
         instance.run_cgroup = None;
+        instance.ladder = None;
         let exit = instance.history.take_exit();
         let end = End::new(
             reaction.end.unwrap_or(RunEnd::Unknown),

@@ -42,6 +42,9 @@ pub enum Error {
     /// The instance has a process already.
     #[error("instance {0} has a process already")]
     Alive(InstanceId),
+    /// The instance's run has no cgroup ([`GroupSpec::cgroup`](super::spec::GroupSpec::cgroup)).
+    #[error("instance {0} has no cgroup")]
+    NoCgroup(InstanceId),
     /// The process of the instance cannot be released now.
     #[error("instance {0} cannot be released: it is being started or stopped, or its run has a cgroup")]
     NotReleasable(InstanceId),

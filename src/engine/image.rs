@@ -21,7 +21,7 @@ use crate::codec::{Damaged, Reader, Stored, Writer, stored};
 use crate::command::{Command, Program};
 use crate::exit::{ExitRecord, Pid};
 use crate::group::{Roll, Roster};
-use crate::lifecycle::{Lifecycle, Policy, Transition, Wanted};
+use crate::lifecycle::{Lifecycle, Policy, StopLadder, Transition, Wanted};
 use crate::time::Instant;
 
 /// The state of an engine.
@@ -77,6 +77,7 @@ pub(crate) struct InstanceImage {
     /// Whether messages of its process are accepted.
     pub(crate) is_heard: bool,
     pub(crate) status_text: Option<Arc<str>>,
+    pub(crate) ladder: Option<Box<StopLadder>>,
     pub(crate) pending: Option<Request>,
     pub(crate) start: Option<(Transition, Option<ExitRecord>)>,
     pub(crate) history: History,
@@ -89,6 +90,7 @@ stored!(struct InstanceImage {
     process,
     is_heard,
     status_text,
+    ladder,
     pending,
     start,
     history,
@@ -216,6 +218,7 @@ impl<K: Kernel> Engine<K> {
                     .process
                     .is_some_and(|pid| self.notify_pids.get(&pid) == Some(&id)),
                 status_text: instance.status_text.clone(),
+                ladder: instance.ladder.clone(),
                 pending: instance.pending,
                 start: instance.start,
                 history: instance.history.clone(),
@@ -354,6 +357,7 @@ impl<K: Kernel> Engine<K> {
                     program,
                     context: group.context(image.number),
                     status_text: image.status_text,
+                    ladder: image.ladder,
                     start: image.start,
                     ..Instance::new(image.group, name, life, history)
                 })

@@ -13,7 +13,7 @@ use crate::child::Pipes;
 use crate::command::Program;
 use crate::exit::{ExitRecord, Pid};
 use crate::group::{Roll, Roster};
-use crate::lifecycle::{Lifecycle, Policy, Transition, Wanted};
+use crate::lifecycle::{Lifecycle, Policy, StopLadder, Transition, Wanted};
 
 /// One supervised process.
 pub(crate) struct Instance {
@@ -32,6 +32,8 @@ pub(crate) struct Instance {
     pub(crate) status_text: Option<Arc<str>>,
     /// The cgroup of the present process. A reload may have changed the path in `context` since.
     pub(crate) run_cgroup: Option<Arc<CgroupPath>>,
+    /// The ladder that the host has given for the stop of the present run.
+    pub(crate) ladder: Option<Box<StopLadder>>,
     /// The request that waits for its turn.
     pub(crate) pending: Option<Request>,
     /// Whether the pending request waits because the maximum number of spawns is in flight.
@@ -54,6 +56,7 @@ impl Instance {
             context: SpawnContext::default(),
             status_text: None,
             run_cgroup: None,
+            ladder: None,
             pending: None,
             is_held: false,
             start: None,

@@ -6,6 +6,7 @@
 
 mod adoption;
 pub(crate) mod arena;
+mod by_hand;
 pub(crate) mod commands;
 pub(crate) mod context;
 pub(crate) mod core;

@@ -269,7 +269,7 @@ impl GroupSpec {
         check_count(self.instances)?;
         self.policy.validate()?;
         match &self.cgroup {
-            None if self.policy.stop.has(Scope::Cgroup) => Err(SpecError::NoCgroup),
+            None if self.policy.has_scope(Scope::Cgroup) => Err(SpecError::NoCgroup),
             None => match self.cgroup_files.first() {
                 Some(file) => Err(SpecError::CgroupFile(file.name.to_string_lossy().into_owned())),
                 None => Ok(()),
@@ -282,9 +282,6 @@ impl GroupSpec {
         }
     }
 
-    /// The program of one instance, checked against the policy.
-    ///
-    /// `socket` is the address of the supervisor's notify socket, if there is one.
     /// The length of the longest text of an instance in the state file: the path of its cgroup, and the group's name.
     pub(crate) fn longest_text(&self) -> usize {
         let directory = self
@@ -294,6 +291,8 @@ impl GroupSpec {
         directory + 2 * self.name.len() + 64
     }
 
+    /// The program of one instance, checked against the policy. `socket` is the address of the supervisor's notify
+    /// socket, if there is one, and `mark` proves after a crash of the host which supervisor a process belongs to.
     pub(crate) fn compile(
         &self,
         number: u32,
@@ -305,7 +304,7 @@ impl GroupSpec {
         let program = command
             .compile()
             .map_err(|error| SpecError::Command { number, error })?;
-        if self.policy.stop.has(Scope::ProcessGroup) && !command.leads_process_group() {
+        if self.policy.has_scope(Scope::ProcessGroup) && !command.leads_process_group() {
             return Err(SpecError::NoProcessGroup { number });
         }
         Ok(program)

@@ -86,6 +86,7 @@ fn policy(class: &[usize]) -> Policy {
         cool_off: [None, Some(SECOND * 90)][cool_off],
         stop: ladder([Scope::Process, Scope::ProcessGroup][scope], rungs == 0),
         watchdog: Some(SECOND * 20),
+        watchdog_stop: None,
         run_timeout: Some(RunTimeout {
             after: SECOND * 31,
             extra: Duration::ZERO,

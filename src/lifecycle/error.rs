@@ -38,4 +38,11 @@ pub enum PolicyError {
     /// scope is alive, so SIGKILL must reach all of them.
     #[error("the scope of the final SIGKILL cannot be narrower than that of a rung: processes would remain")]
     KillScope,
+    /// The scope of the ladder for a missed watchdog is not that of the general ladder. Both stops are over when the same
+    /// processes have ended.
+    #[error("the ladder for a missed watchdog must have the scope of the general stop ladder")]
+    WatchdogScope,
+    /// The scope of a ladder for one stop is narrower than that of the policy's ladder: processes would remain.
+    #[error("the scope of the stop ladder cannot be narrower than that of the policy: processes would remain")]
+    StopScope,
 }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::error::{CRASHES_MAX, PolicyError};
-use super::stop::StopLadder;
+use super::stop::{Scope, StopLadder};
 use crate::codec::stored;
 use crate::exit::Exit;
 use crate::signal::{Signal, SignalSet};
@@ -65,6 +65,10 @@ pub struct Policy {
     pub cool_off: Option<Duration>,
     /// How a process is stopped.
     pub stop: StopLadder,
+    /// How a process that missed its [watchdog](Policy::watchdog) is stopped; `None` as by [`Policy::stop`]. A ladder
+    /// that begins with SIGABRT leaves a core dump of the process that hangs. Its [scope](StopLadder::scope) must be that
+    /// of [`Policy::stop`].
+    pub watchdog_stop: Option<StopLadder>,
 }
 
 impl Default for Policy {
@@ -93,6 +97,7 @@ impl Default for Policy {
             stable_after: Duration::from_secs(60),
             cool_off: None,
             stop: StopLadder::default(),
+            watchdog_stop: None,
         }
     }
 }
@@ -125,7 +130,19 @@ impl Policy {
         if let Some(budget) = self.crash_budget {
             budget.validate()?;
         }
+        if let Some(ladder) = &self.watchdog_stop {
+            ladder.validate()?;
+            if ladder.scope() != self.stop.scope() {
+                return Err(PolicyError::WatchdogScope);
+            }
+        }
         self.stop.validate()
+    }
+
+    /// Whether any signal of its ladders has this very scope.
+    pub(crate) fn has_scope(&self, scope: Scope) -> bool {
+        let ladders = [Some(&self.stop), self.watchdog_stop.as_ref()];
+        ladders.into_iter().flatten().any(|ladder| ladder.has(scope))
     }
 
     /// Whether this exit within the grace is the end: of a job, or because the policy prevents another try.
@@ -365,6 +382,7 @@ stored!(struct Policy {
     stable_after,
     cool_off,
     stop,
+    watchdog_stop,
 });
 stored!(enum Startup { 0 = Grace(time), 1 = Notify { timeout } });
 stored!(struct RunTimeout { after, extra });

@@ -122,7 +122,7 @@ impl StopLadder {
         }
     }
 
-    pub(super) fn validate(&self) -> Result<(), PolicyError> {
+    pub(crate) fn validate(&self) -> Result<(), PolicyError> {
         if self.rungs.len() > StopLadder::LIMIT {
             return Err(PolicyError::StopLadder(self.rungs.len()));
         }

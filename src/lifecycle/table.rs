@@ -11,7 +11,7 @@ use super::input::{Action, Input, Reaction, Reply};
 use super::machine::Lifecycle;
 use super::policy::{Policy, Restart, Startup};
 use super::state::{Cause, Failed, Failure, Prospect, Remaining, State, Stopping, Transition, Wanted};
-use super::stop::Scope;
+use super::stop::{Scope, StopLadder};
 use crate::exit::{Exit, Pid};
 use crate::signal::Signal;
 use crate::time::Instant;
@@ -29,7 +29,18 @@ const LOOKS_PER_SIGKILL: u8 = 16;
 impl Lifecycle {
     /// Handles an input under this policy at this time. Never panics, in any order of inputs.
     pub fn handle(&mut self, policy: &Policy, input: Input, now: Instant) -> Reaction {
-        Turn::new(self, policy, now).take(input)
+        self.handle_with(policy, None, input, now)
+    }
+
+    /// The same with another ladder for the stop of the present run, in place of the policy's.
+    pub(crate) fn handle_with(
+        &mut self,
+        policy: &Policy,
+        ladder: Option<&StopLadder>,
+        input: Input,
+        now: Instant,
+    ) -> Reaction {
+        Turn::new(self, policy, ladder, now).take(input)
     }
 }
 
@@ -37,15 +48,23 @@ impl Lifecycle {
 pub(super) struct Turn<'a> {
     life: &'a mut Lifecycle,
     policy: &'a Policy,
+    /// The ladder that the host has given for this run's stop.
+    ladder: Option<&'a StopLadder>,
     now: Instant,
     reaction: Reaction,
 }
 
 impl<'a> Turn<'a> {
-    pub(super) fn new(life: &'a mut Lifecycle, policy: &'a Policy, now: Instant) -> Turn<'a> {
+    pub(super) fn new(
+        life: &'a mut Lifecycle,
+        policy: &'a Policy,
+        ladder: Option<&'a StopLadder>,
+        now: Instant,
+    ) -> Turn<'a> {
         Turn {
             life,
             policy,
+            ladder,
             now,
             reaction: Reaction::NOTHING,
         }
@@ -627,8 +646,20 @@ impl<'a> Turn<'a> {
         self.send_rung(stopping, stopping.rung.saturating_add(1))
     }
 
+    /// The ladder of a stop: the one that the host has given for it, else that for the failure, else the general one.
+    fn ladder_of(&self, stopping: Stopping) -> &'a StopLadder {
+        let by_failure = match stopping.failed {
+            Some(Failed {
+                failure: Failure::Watchdog,
+                ..
+            }) => self.policy.watchdog_stop.as_ref(),
+            Some(_) | None => None,
+        };
+        self.ladder.or(by_failure).unwrap_or(&self.policy.stop)
+    }
+
     fn send_rung(&mut self, stopping: Stopping, number: u8) -> Reply {
-        let (number, rung) = self.policy.stop.rung(number);
+        let (number, rung) = self.ladder_of(stopping).rung(number);
         self.reaction.action = Some(Action::Signal {
             signal: rung.signal,
             scope: rung.scope,
@@ -643,7 +674,7 @@ impl<'a> Turn<'a> {
     }
 
     fn leader_ended(&mut self, stopping: Stopping, exit: Exit) -> Reply {
-        match self.policy.stop.scope() {
+        match self.ladder_of(stopping).scope() {
             Scope::Process => self.finish_stop(stopping, exit),
             Scope::ProcessGroup | Scope::Cgroup => {
                 let remaining = Remaining::Others {
@@ -670,11 +701,11 @@ impl<'a> Turn<'a> {
         self.reaction.action = Some(if in_vain {
             Action::Signal {
                 signal: Signal::KILL,
-                scope: self.policy.stop.kill,
+                scope: self.ladder_of(stopping).kill,
             }
         } else {
             Action::Look {
-                scope: self.policy.stop.scope(),
+                scope: self.ladder_of(stopping).scope(),
                 looks,
             }
         });
@@ -712,7 +743,7 @@ impl<'a> Turn<'a> {
 
     /// All processes of the stop have ended: the only way out of `Stopping`.
     fn finish_stop(&mut self, stopping: Stopping, exit: Exit) -> Reply {
-        self.record_end(RunEnd::of_stop(&stopping, exit, &self.policy.stop));
+        self.record_end(RunEnd::of_stop(&stopping, exit, self.ladder_of(stopping)));
         match (self.life.wanted, stopping.failed) {
             (Wanted::Down, _) => {
                 self.life.counters.forget();

@@ -36,6 +36,7 @@ use crate::signalfd::SignalFd;
 use crate::sys::wait::Wait;
 use crate::time::Instant;
 use crate::timerfd::{Clock, TimerFd};
+use crate::waker::Waker;
 
 /// The real kernel.
 pub(crate) struct Linux {
@@ -46,6 +47,7 @@ pub(crate) struct Linux {
     timer: TimerFd,
     timer_token: Token,
     signals: Option<(SignalFd, Token)>,
+    waker: Option<(Waker, Token)>,
     /// For each entry of the set, by its index: the slot of the instance that the entry belongs to.
     slots: Vec<u32>,
     pub(super) run_cgroups: RunCgroups,
@@ -71,6 +73,7 @@ enum Kind {
     Signals,
     Notify,
     Orphans,
+    Waker,
     /// A descriptor of the process in this slot.
     Process(u32),
 }
@@ -95,6 +98,7 @@ impl Linux {
             timer,
             timer_token,
             signals,
+            waker: None,
             slots: Vec::new(),
             run_cgroups: RunCgroups::default(),
             looks: Deadlines::new(),
@@ -147,6 +151,17 @@ impl Linux {
         }
     }
 
+    /// The handle that wakes the host. The first call makes its descriptor.
+    pub(crate) fn waker(&mut self) -> io::Result<Waker> {
+        if let Some((waker, _)) = &self.waker {
+            return Ok(waker.clone());
+        }
+        let waker = Waker::new()?;
+        let token = self.fds.add(waker.as_fd(), Interest::READ)?;
+        self.waker = Some((waker.clone(), token));
+        Ok(waker)
+    }
+
     pub(crate) fn socket(&self) -> Option<&NotifySocket> {
         self.notify.as_ref().map(|(socket, _)| socket)
     }
@@ -158,6 +173,7 @@ impl Linux {
             Kind::Signals => self.signals.as_ref().map(|(signals, _)| signals.as_fd()),
             Kind::Notify => self.notify.as_ref().map(|(socket, _)| socket.as_fd()),
             Kind::Orphans => self.orphans.as_ref()?.fd(entry),
+            Kind::Waker => self.waker.as_ref().map(|(waker, _)| waker.as_fd()),
             Kind::Process(slot) => self.process(slot)?.fd(entry),
         }
     }
@@ -171,6 +187,7 @@ impl Linux {
         match &self.signals {
             Some((_, signals)) if *signals == entry => Some(Kind::Signals),
             _ if self.notify_entry() == Some(entry) => Some(Kind::Notify),
+            _ if self.waker.as_ref().is_some_and(|(_, waker)| *waker == entry) => Some(Kind::Waker),
             _ if self.orphans.as_ref().is_some_and(|orphans| orphans.fd(entry).is_some()) => Some(Kind::Orphans),
             _ => self.slots.get(entry.index()).copied().map(Kind::Process),
         }
@@ -697,6 +714,11 @@ impl Kernel for Linux {
             },
             Some(Kind::Notify) => self.receive(senders),
             Some(Kind::Orphans) => Ok(self.next_orphan()?.map(Happening::Orphan)),
+            // What to do is the host's own affair.
+            Some(Kind::Waker) => {
+                self.waker.iter().for_each(|(waker, _)| waker.acknowledge());
+                Ok(None)
+            }
             Some(Kind::Process(slot)) => Ok(Some(Happening::Process(slot))),
         }
     }

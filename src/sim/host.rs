@@ -25,7 +25,7 @@ use crate::engine::progress::Progress;
 use crate::engine::request::{Outcome, Request};
 use crate::fdset::Token;
 use crate::group::Rolling;
-use crate::lifecycle::{Input, State};
+use crate::lifecycle::{Input, Scope, State};
 use crate::signal::Signal;
 use crate::time::Instant;
 
@@ -435,7 +435,7 @@ impl Host {
 
     fn signal(&mut self, target: Target, signal: Signal) -> Result<Touched, Broken> {
         let expected = self.model.audience(target);
-        let result = self.call(|driver| driver.signal(target, signal));
+        let result = self.call(|driver| driver.signal(target, signal, Scope::Process));
         let alone_and = match (&result, target) {
             (Err(Error::NotAlive(id)), Target::Instance(_)) => {
                 return match self.before.iter().find(|before| before.id == *id) {

@@ -21,7 +21,7 @@ use crate::engine::image::{Image, NotRestored};
 use crate::engine::request::Request;
 use crate::engine::spec::GroupSpec;
 use crate::group::Rolling;
-use crate::lifecycle::{Input, Remaining, State, Stopping};
+use crate::lifecycle::{Input, Remaining, Scope, State, Stopping};
 use crate::signal::Signal;
 
 /// The number of inputs in an ordinary run.
@@ -188,7 +188,7 @@ fn call(engine: &mut Engine<SimKernel>, chance: &mut Chance) {
         (2, Some(id), _) => drop(engine.scale(id, 1 + chance.below(7) as u32)),
         (3, Some(id), _) => drop(engine.roll(id, Rolling::default())),
         (4, Some(id), _) => drop(engine.remove(id)),
-        (5, ..) => drop(engine.signal(target, Signal::HUP)),
+        (5, ..) => drop(engine.signal(target, Signal::HUP, Scope::Process)),
         (6, _, Some(id)) => drop(engine.process_ready(id)),
         (7, _, Some(id)) => drop(engine.report(id, chance.pick(&[Input::Ready, Input::Alive]))),
         (8, _, Some(id)) => drop(engine.status(id)),

@@ -156,6 +156,7 @@ impl Refusal {
             Error::Spec(_) | Error::NoneUnavailable => Refusal::Spec,
             Error::Rolling(_) => Refusal::Rolling,
             Error::NotAlive(_)
+            | Error::NoCgroup(_)
             | Error::Alive(_)
             | Error::NotReleasable(_)
             | Error::Signal { .. }

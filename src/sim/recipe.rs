@@ -278,6 +278,7 @@ fn any_policy(chance: &mut Chance) -> Policy {
         cool_off: chance.pick(&[None, None, Some(Duration::ZERO), Some(second * 3), Some(Duration::MAX)]),
         watchdog: chance.happens(6).then(|| second + chance.time()),
         stop: any_ladder(chance),
+        watchdog_stop: None,
     }
 }
 

@@ -26,7 +26,6 @@ use crate::lifecycle::{Input, State};
 use crate::linux::core::Linux;
 use crate::notify::Counts;
 use crate::pidfd::PidFd;
-use crate::signal::Signal;
 use crate::time::Instant;
 
 /// Groups of processes, and the descriptors to watch them; see the [module](super).
@@ -215,16 +214,6 @@ impl Supervisor {
         self.call(|driver| driver.roll(group, rolling))
     }
 
-    /// Sends a signal to the processes of the target, not to their process groups. The supervisor does not treat it as
-    /// a stop.
-    ///
-    /// # Errors
-    /// [`Error::UnknownGroup`], [`Error::UnknownInstance`]; for a single instance [`Error::NotAlive`] and
-    /// [`Error::Signal`], which the [`Outcome`] counts for many instances.
-    pub fn signal(&mut self, target: impl Into<Target>, signal: Signal) -> Result<Outcome, Error> {
-        self.call(|driver| driver.signal(target.into(), signal))
-    }
-
     /// Reports that an instance is ready, for a host that has its own check. With
     /// [`Startup::Notify`](crate::lifecycle::Startup::Notify) the instance is running from now on.
     ///
@@ -241,30 +230,6 @@ impl Supervisor {
     /// [`Error::UnknownInstance`]; [`Error::NotAlive`] unless the instance is running.
     pub fn report_alive(&mut self, instance: InstanceId) -> Result<(), Error> {
         self.call(|driver| driver.report(instance, Input::Alive))
-    }
-
-    /// Reports that an instance has failed although its process is alive, for a host that has its own check. The process
-    /// is stopped by the ladder, and then judged as if it had failed by itself: the crash budget and the delays of the
-    /// policy apply, and [`Restart::Never`](crate::lifecycle::Restart::Never) leaves it down. An instance that is still
-    /// starting has failed to start. The run ends as [`End::Unhealthy`](crate::supervisor::End::Unhealthy) with
-    /// `reason`, a text for people of any length.
-    ///
-    /// ```no_run
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let mut supervisor = pidherd::Supervisor::new()?;
-    /// # let instance = supervisor.instances().next().ok_or("no instance")?;
-    /// # fn answers(_: &str) -> bool { true }
-    /// if !answers("http://localhost:8080/health") {
-    ///     supervisor.report_failed(instance, "no answer from /health")?;
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::UnknownInstance`]; [`Error::NotAlive`] unless the instance is starting, with a process, or running.
-    pub fn report_failed(&mut self, instance: InstanceId, reason: &str) -> Result<(), Error> {
-        self.call(|driver| driver.report_failed(instance, reason))
     }
 
     /// Stops everything gracefully, and starts nothing any more. The host goes on dispatching and fetching events until

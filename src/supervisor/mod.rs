@@ -151,6 +151,7 @@
 
 mod adopt;
 mod builder;
+mod by_hand;
 mod calls;
 mod format;
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod common;
 mod host;
 
 mod adopt;
+mod by_hand;
 mod endings;
 mod groups;
 mod in_flight;

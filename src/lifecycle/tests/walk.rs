@@ -133,6 +133,7 @@ impl Dice {
             stable_after: self.duration(),
             cool_off: self.of(&[None, Some(rest)]),
             stop: self.ladder(),
+            watchdog_stop: None,
         };
         policy.validate().unwrap();
         policy

@@ -96,6 +96,7 @@ fn instance(group: u32, number: u32, state: State) -> InstanceImage {
         life,
         is_heard: false,
         status_text: None,
+        ladder: Some(Box::new(StopLadder::kill(Scope::Process))),
         pending: None,
         start: None,
         history,
@@ -386,6 +387,7 @@ fn policies() -> [Policy; 2] {
             kill: Scope::Cgroup,
             patience: SECOND * 5,
         },
+        watchdog_stop: Some(StopLadder::signal(Signal::ABRT, Scope::Cgroup, SECOND)),
     };
     let second = Policy {
         restart: Restart::Never,

@@ -1,0 +1,117 @@
+//! Requests that go beyond the policy: a stop by a ladder of its own, a restart of what is up, a signal with a scope.
+
+use std::collections::HashSet;
+
+use super::core::Engine;
+use super::error::{Error, SpecError};
+use super::ids::{GroupId, InstanceId, Target};
+use super::kernel::Kernel;
+use super::request::{Outcome, Request};
+use crate::lifecycle::{Failure, Input, PolicyError, Scope, StateName, StopLadder};
+use crate::signal::Signal;
+
+impl<K: Kernel> Engine<K> {
+    /// Stops by this ladder instead of the policy's. A stop that is under way goes on with it.
+    pub(crate) fn stop_with(&mut self, target: Target, ladder: &StopLadder) -> Result<Outcome, Error> {
+        let members = self.members(target)?;
+        let groups: HashSet<GroupId> = members.iter().filter_map(|&id| self.group_of(id)).collect();
+        for group in groups {
+            self.check_ladder(group, ladder)?;
+        }
+        for &id in &members {
+            let instance = self.instances.get_mut(id);
+            if let Some(instance) = instance.filter(|instance| instance.life.state().name().is_alive()) {
+                instance.ladder = Some(Box::new(ladder.clone()));
+            }
+        }
+        self.request(target, Request::Stop)
+    }
+
+    fn group_of(&self, id: InstanceId) -> Option<GroupId> {
+        self.instances.get(id).map(|instance| instance.group)
+    }
+
+    /// Checks that a ladder reaches what the policy's ladder reaches, and what the commands of the group allow.
+    fn check_ladder(&self, id: GroupId, ladder: &StopLadder) -> Result<(), Error> {
+        let group = self.group(id)?;
+        ladder.validate().map_err(SpecError::from)?;
+        if ladder.scope() < group.policy.stop.scope() {
+            return Err(SpecError::from(PolicyError::StopScope).into());
+        }
+        if ladder.has(Scope::Cgroup) && group.cgroup.is_none() {
+            return Err(SpecError::NoCgroup.into());
+        }
+        let inherits = |&number: &u32| !group.commands.of(number).or_own_process_group().leads_process_group();
+        let mut numbers = if ladder.has(Scope::ProcessGroup) {
+            0..group.roster.target()
+        } else {
+            0..0
+        };
+        match numbers.find(inherits) {
+            Some(number) => Err(SpecError::NoProcessGroup { number }.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Restarts the instances that are up, and leaves the others down.
+    pub(crate) fn restart_if_up(&mut self, target: Target) -> Result<Outcome, Error> {
+        let members = self.members(target)?;
+        self.check_open()?;
+        self.check_staying(target)?;
+        let (up, down): (Vec<_>, Vec<_>) = members
+            .into_iter()
+            .partition(|&id| self.is_up(id) && !self.is_retiring(id));
+        let down = Outcome {
+            already: u32::try_from(down.len()).unwrap_or(u32::MAX),
+            ..Outcome::default()
+        };
+        Ok(self.submit_all(&up, Request::Restart).and(down))
+    }
+
+    /// Sends a signal to the processes of a scope.
+    pub(crate) fn signal(&mut self, target: Target, signal: Signal, scope: Scope) -> Result<Outcome, Error> {
+        let members = self.members(target)?;
+        let lacks_cgroup = |&&id: &&InstanceId| {
+            let instance = self.instances.get(id);
+            instance.is_some_and(|instance| instance.process.is_some() && instance.run_cgroup.is_none())
+        };
+        if let Some(&id) = members.iter().find(lacks_cgroup).filter(|_| scope == Scope::Cgroup) {
+            return Err(Error::NoCgroup(id));
+        }
+        let mut outcome = Outcome::default();
+        for id in members {
+            let process = self.instances.get(id).and_then(|instance| instance.process);
+            let sent = process.map(|_| self.kernel.signal(id.index(), signal, scope));
+            match (sent, target) {
+                (None, Target::Instance(id)) => return Err(Error::NotAlive(id)),
+                (Some(Err(source)), Target::Instance(instance)) => {
+                    return Err(Error::Signal {
+                        instance,
+                        signal,
+                        source,
+                    });
+                }
+                (None, _) => outcome.already += 1,
+                (Some(Ok(())), _) => outcome.accepted += 1,
+                (Some(Err(source)), _) => {
+                    outcome.failed += 1;
+                    self.signal_failed(id, signal, &source);
+                }
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// The host found an instance unhealthy: it is stopped, and then judged as failed.
+    pub(crate) fn report_failed(&mut self, id: InstanceId, reason: &str) -> Result<(), Error> {
+        let Some(instance) = self.instances.get_mut(id) else {
+            return Err(Error::UnknownInstance(id));
+        };
+        // A run fails once. The stop that follows has its reason already.
+        let is_stopping = instance.life.state().name() == StateName::Stopping;
+        if !is_stopping {
+            instance.history.set_complaint(Some(reason.into()));
+        }
+        self.report(id, Input::Failed(Failure::Unhealthy))
+    }
+}

@@ -1,0 +1,116 @@
+//! Calls that go beyond the policy, and the waker.
+
+use super::calls::Supervisor;
+use crate::engine::error::Error;
+use crate::engine::ids::{InstanceId, Target};
+use crate::engine::request::Outcome;
+use crate::lifecycle::{Scope, StopLadder};
+use crate::signal::Signal;
+use crate::waker::Waker;
+
+impl Supervisor {
+    /// Stops every instance of the target that is up, by this ladder instead of that of its policy. A stop that is under
+    /// way goes on with it: its next rung is that of the new ladder with the same number. The ladder is for this stop
+    /// only, and is kept by a [hand-over](Supervisor::hand_over) but not by a
+    /// [recovery](crate::supervisor::Builder::recover).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pidherd::lifecycle::{Scope, StopLadder};
+    /// use pidherd::{Command, GroupSpec, Signal, Supervisor};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut supervisor = Supervisor::new()?;
+    /// let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")))?;
+    /// supervisor.start(group)?;
+    /// // This time without a hurry.
+    /// let patient = StopLadder::signal(Signal::QUIT, Scope::Process, Duration::from_secs(600));
+    /// supervisor.stop_with(group, &patient)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::UnknownGroup`], [`Error::UnknownInstance`]; [`Error::Spec`] if the ladder is wrong, if its scope is
+    /// narrower than that of the policy's ladder, or if it has a scope that the group does not allow. Nothing is stopped
+    /// then.
+    pub fn stop_with(&mut self, target: impl Into<Target>, ladder: &StopLadder) -> Result<Outcome, Error> {
+        self.call(|driver| driver.stop_with(target.into(), ladder))
+    }
+
+    /// Restarts every instance of the target that is up, and leaves the others down. An instance that waits for another
+    /// try is up. [`Outcome::already`] counts those that are down.
+    ///
+    /// # Errors
+    /// As for [`Supervisor::start`].
+    pub fn restart_if_up(&mut self, target: impl Into<Target>) -> Result<Outcome, Error> {
+        self.call(|driver| driver.restart_if_up(target.into()))
+    }
+
+    /// Sends a signal to the processes of the target, not to their process groups. The supervisor does not treat it as
+    /// a stop.
+    ///
+    /// # Errors
+    /// [`Error::UnknownGroup`], [`Error::UnknownInstance`]; for a single instance [`Error::NotAlive`] and
+    /// [`Error::Signal`], which the [`Outcome`] counts for many instances.
+    pub fn signal(&mut self, target: impl Into<Target>, signal: Signal) -> Result<Outcome, Error> {
+        self.signal_scope(target, signal, Scope::Process)
+    }
+
+    /// Sends a signal to all processes of a scope: the process, its process group or its cgroup. If the process leads no
+    /// process group, only the process gets the signal. The supervisor does not treat it as a stop.
+    ///
+    /// ```
+    /// use pidherd::lifecycle::Scope;
+    /// use pidherd::{Command, GroupSpec, Signal, Supervisor};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut supervisor = Supervisor::new()?;
+    /// let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")))?;
+    /// supervisor.start(group)?;
+    /// let outcome = supervisor.signal_scope(group, Signal::WINCH, Scope::ProcessGroup)?;
+    /// assert_eq!(outcome.failed, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Supervisor::signal`]; also [`Error::NoCgroup`] for the scope of a cgroup, if a process of the target has
+    /// none. No signal is sent then.
+    pub fn signal_scope(&mut self, target: impl Into<Target>, signal: Signal, scope: Scope) -> Result<Outcome, Error> {
+        self.call(|driver| driver.signal(target.into(), signal, scope))
+    }
+
+    /// Reports that an instance has failed although its process is alive, for a host that has its own check. The process
+    /// is stopped by the ladder, and then judged as if it had failed by itself: the crash budget and the delays of the
+    /// policy apply, and [`Restart::Never`](crate::lifecycle::Restart::Never) leaves it down. An instance that is still
+    /// starting has failed to start. The run ends as [`End::Unhealthy`](crate::supervisor::End::Unhealthy) with
+    /// `reason`, a text for people of any length.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut supervisor = pidherd::Supervisor::new()?;
+    /// # let instance = supervisor.instances().next().ok_or("no instance")?;
+    /// # fn answers(_: &str) -> bool { true }
+    /// if !answers("http://localhost:8080/health") {
+    ///     supervisor.report_failed(instance, "no answer from /health")?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::UnknownInstance`]; [`Error::NotAlive`] unless the instance is starting, with a process, or running.
+    pub fn report_failed(&mut self, instance: InstanceId, reason: &str) -> Result<(), Error> {
+        self.call(|driver| driver.report_failed(instance, reason))
+    }
+
+    /// A handle with which other threads wake this supervisor's host: it makes the set readable. The first call adds a
+    /// descriptor to the set; every handle is a copy of the same one.
+    ///
+    /// # Errors
+    /// [`Error::Io`] of eventfd(2) and epoll_ctl(2): EMFILE, ENFILE, ENOMEM, ENOSPC.
+    pub fn waker(&mut self) -> Result<Waker, Error> {
+        self.call(|driver| Ok(driver.kernel.waker()?))
+    }
+}

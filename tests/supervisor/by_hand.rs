@@ -1,0 +1,293 @@
+//! Calls that go beyond the policy: a ladder for one stop, a restart of what is up, a signal with a scope, a waker.
+
+use std::thread;
+use std::time::Duration;
+
+use pidherd::cgroup::CgroupDir;
+use pidherd::lifecycle::{Policy, PolicyError, Scope, StateName, StopLadder};
+use pidherd::supervisor::{End, SpecError};
+use pidherd::{Error, GroupSpec, InstanceId, Signal, Target};
+
+use super::common::{isolated, test_cgroup};
+use super::host::{Host, LONG, at_once, for_ever, ms, sh, sleeper, term};
+
+fn last_end(host: &Host, id: InstanceId) -> End {
+    host.supervisor.runs(id).last().expect("a run is over").end.clone()
+}
+
+/// Ends only at SIGINT, and says which signals it gets.
+const STUBBORN: &str = "trap 'echo term' TERM; trap 'echo int; exit 5' INT; echo ready; while :; do sleep 0.01; done";
+
+#[test]
+fn one_stop_has_a_ladder_of_its_own() {
+    isolated(|| {
+        let mut host = Host::new();
+        let policy = Policy {
+            stop: term(Scope::Process, LONG),
+            ..for_ever()
+        };
+        let id = host.start(sh(STUBBORN), policy);
+        assert_eq!(host.line(id), "ready");
+        let ladder = StopLadder::signal(Signal::INT, Scope::Process, LONG);
+        assert_eq!(host.supervisor.stop_with(id, &ladder).unwrap().accepted, 1);
+        assert_eq!(host.line(id), "int");
+        host.until_state(id, StateName::Stopped);
+        assert_eq!(last_end(&host, id), End::Stopped);
+
+        // The next stop is that of the policy again.
+        host.start_these(id);
+        assert_eq!(host.line(id), "ready");
+        host.supervisor.stop(id).unwrap();
+        assert_eq!(host.line(id), "term");
+        // And a stop that is under way can get another ladder: its next rung is the new SIGKILL.
+        assert_eq!(host.state(id), StateName::Stopping);
+        host.supervisor.kill(id).unwrap();
+        host.until_state(id, StateName::Stopped);
+        host.shut_down();
+    });
+}
+
+#[test]
+fn a_ladder_that_comes_during_a_stop_decides_its_next_rungs() {
+    isolated(|| {
+        let mut host = Host::new();
+        let policy = Policy {
+            stop: term(Scope::Process, ms(300)),
+            ..for_ever()
+        };
+        let id = host.start(sh(STUBBORN), policy);
+        assert_eq!(host.line(id), "ready");
+        host.supervisor.stop(id).unwrap();
+        let mut ladder = term(Scope::Process, ms(1));
+        let second = pidherd::lifecycle::Rung {
+            signal: Signal::INT,
+            scope: Scope::Process,
+            wait: LONG,
+        };
+        ladder.rungs.push(second);
+        assert_eq!(host.supervisor.stop_with(id, &ladder).unwrap().already, 1);
+        host.until_state(id, StateName::Stopped);
+        assert_eq!((host.line(id), host.line(id)), ("term".into(), "int".into()));
+        host.shut_down();
+    });
+}
+
+#[test]
+fn a_ladder_that_does_not_fit_stops_nothing() {
+    isolated(|| {
+        let mut host = Host::new();
+        let policy = Policy {
+            stop: term(Scope::ProcessGroup, LONG),
+            ..for_ever()
+        };
+        let grouped = host.start(sleeper(), policy);
+        let inherits = host.start(sleeper().inherit_process_group(), for_ever());
+        let long = StopLadder {
+            rungs: vec![term(Scope::ProcessGroup, ms(1)).rungs[0]; StopLadder::LIMIT + 1],
+            ..StopLadder::kill(Scope::ProcessGroup)
+        };
+        let wrong = [
+            (
+                Target::from(grouped),
+                StopLadder::kill(Scope::Process),
+                SpecError::Policy(PolicyError::StopScope),
+            ),
+            (
+                grouped.into(),
+                long,
+                SpecError::Policy(PolicyError::StopLadder(StopLadder::LIMIT + 1)),
+            ),
+            (grouped.into(), StopLadder::kill(Scope::Cgroup), SpecError::NoCgroup),
+            (
+                inherits.into(),
+                StopLadder::kill(Scope::ProcessGroup),
+                SpecError::NoProcessGroup { number: 0 },
+            ),
+            (
+                Target::All,
+                StopLadder::kill(Scope::ProcessGroup),
+                SpecError::NoProcessGroup { number: 0 },
+            ),
+        ];
+        for (target, ladder, expected) in wrong {
+            match host.supervisor.stop_with(target, &ladder) {
+                Err(Error::Spec(error)) => assert_eq!(error, expected),
+                other => panic!("{other:?}"),
+            }
+        }
+        for id in [grouped, inherits] {
+            assert_eq!(host.state(id), StateName::Running);
+        }
+        host.supervisor
+            .stop_with(grouped, &StopLadder::kill(Scope::ProcessGroup))
+            .unwrap();
+        host.until_state(grouped, StateName::Stopped);
+        host.shut_down();
+    });
+}
+
+#[test]
+fn a_process_that_misses_its_watchdog_is_stopped_by_a_ladder_of_its_own() {
+    isolated(|| {
+        let mut host = Host::new();
+        let policy = Policy {
+            stop: term(Scope::Process, LONG),
+            watchdog_stop: Some(StopLadder::signal(Signal::INT, Scope::Process, LONG)),
+            restart: pidherd::lifecycle::Restart::Never,
+            ..at_once()
+        };
+        let spec = |policy| GroupSpec::new("x", sh(STUBBORN)).policy(policy);
+        let (group, ids) = host.add(spec(policy.clone()));
+        host.start_these(group);
+        assert_eq!(host.line(ids[0]), "ready");
+        let watched = Policy {
+            watchdog: Some(ms(10)),
+            ..policy.clone()
+        };
+        let plan = host.supervisor.reload(group, spec(watched)).unwrap();
+        assert_eq!(plan.restarts().count(), 0);
+        host.until_state(ids[0], StateName::Exited);
+        assert_eq!(host.line(ids[0]), "int");
+        assert_eq!(last_end(&host, ids[0]), End::Watchdog);
+
+        let narrow = Policy {
+            stop: term(Scope::ProcessGroup, LONG),
+            ..policy
+        };
+        match host.supervisor.add(GroupSpec::new("y", sleeper()).policy(narrow)) {
+            Err(Error::Spec(SpecError::Policy(error))) => assert_eq!(error, PolicyError::WatchdogScope),
+            other => panic!("{other:?}"),
+        }
+        host.shut_down();
+    });
+}
+
+#[test]
+fn only_what_is_up_is_restarted() {
+    isolated(|| {
+        let mut host = Host::new();
+        let (group, ids) = host.add(GroupSpec::new("x", sleeper()).instances(3).policy(for_ever()));
+        host.start_these(group);
+        host.until("all run", |host| {
+            ids.iter().all(|&id| host.state(id) == StateName::Running)
+        });
+        host.supervisor.stop(ids[1]).unwrap();
+        host.until_state(ids[1], StateName::Stopped);
+        let outcome = host.supervisor.restart_if_up(group).unwrap();
+        assert_eq!((outcome.total(), outcome.already), (3, 1));
+        host.until("two run again", |host| {
+            [0, 2]
+                .iter()
+                .all(|&at| host.status(ids[at]).runs == 2 && host.state(ids[at]) == StateName::Running)
+        });
+        assert_eq!((host.state(ids[1]), host.status(ids[1]).runs), (StateName::Stopped, 1));
+        let nothing = host.supervisor.restart_if_up(ids[1]).unwrap();
+        assert_eq!((nothing.total(), nothing.already), (1, 1));
+        host.shut_down();
+        assert!(matches!(host.supervisor.restart_if_up(group), Err(Error::ShuttingDown)));
+    });
+}
+
+#[test]
+fn a_signal_reaches_the_process_or_its_whole_group() {
+    isolated(|| {
+        let mut host = Host::new();
+        let script = "trap 'echo parent' USR1; \
+                      sh -c 'trap \"echo child\" USR1; echo ready; while :; do sleep 0.01; done' & \
+                      while :; do sleep 0.01; done";
+        let policy = Policy {
+            stop: term(Scope::ProcessGroup, LONG),
+            ..for_ever()
+        };
+        let id = host.start(sh(script), policy);
+        assert_eq!(host.line(id), "ready");
+        host.supervisor.signal(id, Signal::USR1).unwrap();
+        assert_eq!(host.line(id), "parent");
+        host.supervisor
+            .signal_scope(id, Signal::USR1, Scope::ProcessGroup)
+            .unwrap();
+        let mut both = [host.line(id), host.line(id)];
+        both.sort();
+        assert_eq!(both, ["child", "parent"]);
+        assert!(matches!(
+            host.supervisor.signal_scope(id, Signal::USR1, Scope::Cgroup),
+            Err(Error::NoCgroup(of)) if of == id
+        ));
+        host.shut_down();
+    });
+}
+
+#[test]
+fn a_signal_to_the_group_of_a_process_without_one_does_not_reach_the_host() {
+    isolated(|| {
+        let mut host = Host::new();
+        let id = host.start(sleeper().inherit_process_group(), at_once());
+        // The default of SIGUSR1 would end this test.
+        host.supervisor
+            .signal_scope(id, Signal::USR1, Scope::ProcessGroup)
+            .unwrap();
+        host.until_state(id, StateName::Exited);
+        assert_eq!(last_end(&host, id), End::KilledFromOutside(Signal::USR1));
+        host.shut_down();
+    });
+}
+
+#[test]
+fn another_thread_wakes_the_host() {
+    isolated(|| {
+        for each in [false, true] {
+            let mut host = if each { Host::with_own_epoll() } else { Host::new() };
+            let before = host.supervisor.fds().len();
+            let waker = host.supervisor.waker().unwrap();
+            let other = host.supervisor.waker().unwrap();
+            assert_eq!(host.supervisor.fds().len(), before + 1);
+            assert!(!host.turn(Duration::ZERO), "nothing has happened");
+            // Many calls from many threads are one wakeup.
+            let threads =
+                [waker.clone(), other].map(|waker| thread::spawn(move || (0..1_000).for_each(|_| waker.wake())));
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            assert!(host.turn(LONG));
+            assert!(!host.turn(Duration::ZERO), "it was acknowledged");
+            let late = thread::spawn(move || {
+                thread::sleep(ms(20));
+                waker.wake();
+                waker
+            });
+            assert!(host.turn(LONG));
+            let waker = late.join().unwrap();
+            drop(host);
+            // Nobody is left to be woken.
+            waker.wake();
+        }
+    });
+}
+
+#[test]
+fn a_signal_to_a_cgroup_reaches_processes_that_left_the_group() {
+    isolated(|| {
+        let Some(place) = test_cgroup() else { return };
+        let mut host = Host::new();
+        let script = "trap 'echo parent' USR1; \
+                      setsid sh -c 'trap \"echo child\" USR1; echo ready; while :; do sleep 0.01; done' & \
+                      while :; do sleep 0.01; done";
+        let policy = Policy {
+            stop: StopLadder::kill(Scope::Cgroup),
+            ..for_ever()
+        };
+        let spec = GroupSpec::new("x", sh(script)).policy(policy);
+        let (group, ids) = host.add(spec.cgroup(CgroupDir::open(place.path()).unwrap()));
+        host.start_these(group);
+        assert_eq!(host.line(ids[0]), "ready");
+        host.supervisor
+            .signal_scope(group, Signal::USR1, Scope::ProcessGroup)
+            .unwrap();
+        assert_eq!(host.line(ids[0]), "parent");
+        host.supervisor
+            .signal_scope(group, Signal::USR1, Scope::Cgroup)
+            .unwrap();
+        let mut both = [host.line(ids[0]), host.line(ids[0])];
+        both.sort();
+        assert_eq!(both, ["child", "parent"]);
+        host.shut_down();
+    });
+}
