@@ -429,8 +429,19 @@ mod tests {
     }
 
     #[test]
-    fn the_checksum_is_that_of_the_published_fnv_1a() {
+    fn the_checksum_is_that_of_another_implementation() {
         assert_eq!(checksum(b""), 0xcbf2_9ce4_8422_2325);
-        assert_eq!(checksum(b"foobar"), 0x8594_4171_f739_67e8);
+        assert_eq!(checksum(b"foobar"), 0xdb17_9086_5558_95d9);
+        assert_eq!(checksum(b"a state of 19 bytes"), 0xfeac_70b2_490c_aa57);
+    }
+
+    #[test]
+    fn the_checksum_notices_every_changed_bit() {
+        let bytes: Vec<u8> = (0..29).collect();
+        for bit in 0..bytes.len() * 8 {
+            let mut changed = bytes.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert_ne!(checksum(&changed), checksum(&bytes), "bit {bit}");
+        }
     }
 }
