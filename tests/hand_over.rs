@@ -260,7 +260,6 @@ fn busy_groups(instances: u32) -> Vec<GroupSpec> {
         restart_delay: Delay::Exponential {
             first: ms(5),
             cap: ms(40),
-            jitter: 50,
         },
         ..Policy::default()
     };

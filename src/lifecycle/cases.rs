@@ -136,7 +136,7 @@ fn shape(name: &'static str, state: State, wanted: Wanted) -> Shape {
     let policy = Policy::default();
     let mut counters = Counters::new(&policy, 0);
     counters.start_failed(&policy, false);
-    counters.crashed(&policy, NOW);
+    counters.crashed(&policy, Duration::ZERO, NOW);
     let life = Lifecycle {
         state,
         wanted,

@@ -54,7 +54,7 @@ pub use end::RunEnd;
 pub use error::PolicyError;
 pub use input::{Action, Input, Reaction, Reply};
 pub use machine::Lifecycle;
-pub use policy::{CrashBudget, Delay, ExitSet, Policy, Restart, RunTimeout, Startup};
+pub use policy::{CrashBudget, Delay, DelayFrom, ExitSet, Policy, Restart, RunTimeout, Startup};
 pub use state::{Cause, Failed, Failure, Prospect, Remaining, State, StateName, Stopping, Transition, Wanted};
 pub use stop::{Rung, Scope, StopLadder};
 

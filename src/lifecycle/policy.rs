@@ -56,6 +56,16 @@ pub struct Policy {
     /// last stable. The default is none. After an expected exit of a run that was shorter than [`Policy::BRIEF_RUN`]
     /// it is at least [`Policy::BRIEF_RUN_PAUSE`].
     pub restart_delay: Delay,
+    /// Whether [`Policy::restart_delay`] begins at the end of the run, which is the default, or at its start. A service
+    /// that ran for an hour need not wait after that.
+    pub restart_delay_from: DelayFrom,
+    /// How many restarts since the process was last stable follow at once, before [`Policy::restart_delay`] begins with
+    /// its first wait. The default is 0. Kubernetes restarts a container once at once, and then after growing waits.
+    pub immediate_restarts: u32,
+    /// The part of each wait, in percent from 0 to 100, of which up to all is taken away at random: of
+    /// [`Policy::backoff`], [`Policy::restart_delay`] and [`Policy::cool_off`]. So instances that failed together do not
+    /// start together. The default is 0. The random numbers are drawn from the instance's seed.
+    pub jitter: u8,
     /// The number of restarts after a crash within a window; `None` for no bound. An [expected](Policy::expected)
     /// exit is no crash: it uses up no budget, and a loop of such exits is slowed down and never given up.
     pub crash_budget: Option<CrashBudget>,
@@ -90,6 +100,9 @@ impl Default for Policy {
                 cap: Duration::MAX,
             },
             restart_delay: Delay::NONE,
+            restart_delay_from: DelayFrom::End,
+            immediate_restarts: 0,
+            jitter: 0,
             crash_budget: Some(CrashBudget {
                 max: 10,
                 window: Duration::from_secs(10),
@@ -124,8 +137,8 @@ impl Policy {
         if let Some(exit) = self.prevent_restart.common(&self.force_restart) {
             return Err(PolicyError::Contradiction(exit));
         }
-        for backoff in [self.backoff, self.restart_delay] {
-            backoff.validate()?;
+        if self.jitter > 100 {
+            return Err(PolicyError::Jitter(self.jitter));
         }
         if let Some(budget) = self.crash_budget {
             budget.validate()?;
@@ -282,7 +295,8 @@ impl ExitSet {
     }
 }
 
-/// The wait before another try. All forms saturate; the n of the n-th try begins at 1.
+/// The wait before another try. All forms saturate; the n of the n-th try begins at 1. [`Policy::jitter`] shortens each
+/// wait by a random part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Delay {
@@ -295,15 +309,12 @@ pub enum Delay {
         /// The longest wait.
         cap: Duration,
     },
-    /// `first`, doubled each time, at most `cap`. Then up to `jitter` percent, drawn from the instance's seed, is
-    /// taken away, so that instances which failed together do not restart together.
+    /// `first`, doubled each time, at most `cap`.
     Exponential {
         /// The first wait.
         first: Duration,
         /// The longest wait.
         cap: Duration,
-        /// The jitter in percent, 0 to 100.
-        jitter: u8,
     },
 }
 
@@ -311,30 +322,30 @@ impl Delay {
     /// No wait at all.
     pub const NONE: Delay = Delay::Fixed(Duration::ZERO);
 
-    /// The wait before the `n`-th try; `random` is any number, used for the jitter alone.
+    /// The wait before the `n`-th try, without jitter.
     #[must_use]
-    pub fn delay(self, n: u32, random: u64) -> Duration {
+    pub fn delay(self, n: u32) -> Duration {
         match self {
             Delay::Fixed(wait) => wait,
             Delay::Linear { step, cap } => step.saturating_mul(n).min(cap),
-            Delay::Exponential { first, cap, jitter } => {
+            Delay::Exponential { first, cap } => {
                 let doublings = n.saturating_sub(1).min(127);
                 let wait = first.as_nanos().saturating_mul(1 << doublings).min(cap.as_nanos());
                 // A `u64` of nanoseconds ends after 584 years, and so do the clocks.
-                let wait = u64::try_from(wait).unwrap_or(u64::MAX);
-                let most = u128::from(wait) * u128::from(jitter.min(100)) / 100;
-                let taken = (u128::from(random) * (most + 1)) >> 64;
-                Duration::from_nanos(wait.saturating_sub(u64::try_from(taken).unwrap_or(wait)))
+                Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX))
             }
         }
     }
+}
 
-    fn validate(self) -> Result<(), PolicyError> {
-        match self {
-            Delay::Exponential { jitter, .. } if jitter > 100 => Err(PolicyError::Jitter(jitter)),
-            Delay::Exponential { .. } | Delay::Fixed(_) | Delay::Linear { .. } => Ok(()),
-        }
-    }
+/// When a wait begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DelayFrom {
+    /// At the end of the run.
+    End,
+    /// At the spawn of the run: after a run that lasted as long as the wait, nothing is left of it.
+    Start,
 }
 
 /// The limit of restarts: at most `max` automatic restarts after a crash within any `window`. After one more crash,
@@ -378,6 +389,9 @@ stored!(struct Policy {
     count_shortages,
     backoff,
     restart_delay,
+    restart_delay_from,
+    immediate_restarts,
+    jitter,
     crash_budget,
     stable_after,
     cool_off,
@@ -388,7 +402,8 @@ stored!(enum Startup { 0 = Grace(time), 1 = Notify { timeout } });
 stored!(struct RunTimeout { after, extra });
 stored!(enum Restart { 0 = Always, 1 = OnUnexpected, 2 = Never });
 stored!(struct ExitSet { codes, signals });
-stored!(enum Delay { 0 = Fixed(wait), 1 = Linear { step, cap }, 2 = Exponential { first, cap, jitter } });
+stored!(enum Delay { 0 = Fixed(wait), 1 = Linear { step, cap }, 2 = Exponential { first, cap } });
+stored!(enum DelayFrom { 0 = End, 1 = Start });
 stored!(struct CrashBudget { max, window });
 
 #[cfg(test)]
@@ -401,7 +416,7 @@ mod tests {
     fn linear_is_supervisords() {
         let backoff = Policy::default().backoff;
         assert_eq!(
-            (1..=3).map(|n| backoff.delay(n, 0)).collect::<Vec<_>>(),
+            (1..=3).map(|n| backoff.delay(n)).collect::<Vec<_>>(),
             [SECOND, SECOND * 2, SECOND * 3]
         );
     }
@@ -411,31 +426,14 @@ mod tests {
         let backoff = Delay::Exponential {
             first: SECOND,
             cap: SECOND * 10,
-            jitter: 0,
         };
-        let waits: Vec<_> = (1..=6).map(|n| backoff.delay(n, u64::MAX).as_secs()).collect();
+        let waits: Vec<_> = (1..=6).map(|n| backoff.delay(n).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 10, 10]);
         let endless = Delay::Exponential {
             first: SECOND,
             cap: Duration::MAX,
-            jitter: 100,
         };
-        assert_eq!(endless.delay(u32::MAX, 0), Duration::from_nanos(u64::MAX));
-        assert_eq!(endless.delay(u32::MAX, u64::MAX), Duration::ZERO);
-    }
-
-    #[test]
-    fn jitter_only_takes_away_and_only_so_much() {
-        let backoff = Delay::Exponential {
-            first: SECOND,
-            cap: SECOND * 60,
-            jitter: 25,
-        };
-        for random in [0, 1, u64::MAX / 2, u64::MAX] {
-            let wait = backoff.delay(1, random);
-            assert!(wait <= SECOND && wait >= SECOND * 3 / 4, "{wait:?}");
-        }
-        assert_eq!(backoff.delay(1, u64::MAX), SECOND * 3 / 4);
+        assert_eq!(endless.delay(u32::MAX), Duration::from_nanos(u64::MAX));
     }
 
     #[test]
@@ -467,20 +465,8 @@ mod tests {
             policy.validate()
         };
         assert_eq!(with(|_| ()), Ok(()));
-        let wild = |jitter| Delay::Exponential {
-            first: SECOND,
-            cap: SECOND,
-            jitter,
-        };
-        assert_eq!(wild(100).validate(), Ok(()));
-        assert_eq!(
-            with(|p| p.backoff = Delay::Exponential {
-                first: SECOND,
-                cap: SECOND,
-                jitter: 101
-            }),
-            Err(PolicyError::Jitter(101))
-        );
+        assert_eq!(with(|policy| policy.jitter = 100), Ok(()));
+        assert_eq!(with(|policy| policy.jitter = 101), Err(PolicyError::Jitter(101)));
         let budget = |max, window| CrashBudget { max, window }.validate();
         assert_eq!(budget(3, Duration::ZERO), Err(PolicyError::CrashWindow));
         assert_eq!(budget(1_001, SECOND), Err(PolicyError::CrashBudget(1_001)));

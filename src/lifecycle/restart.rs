@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::policy::{CrashBudget, Policy};
+use super::policy::{CrashBudget, DelayFrom, Policy};
 use crate::codec::stored;
 use crate::random::Random;
 use crate::time::Instant;
@@ -74,8 +74,7 @@ impl Counters {
         if self.tries_used > policy.start_retries {
             return None;
         }
-        let random = self.random.next_u64();
-        Some(policy.backoff.delay(self.failed_starts, random))
+        Some(self.shortened(policy.backoff.delay(self.failed_starts), policy))
     }
 
     /// Counts the length of a run: a stable run clears the counters.
@@ -86,11 +85,11 @@ impl Counters {
     }
 
     /// Counts an automatic restart after a crash. Returns the wait before it, or `None` if the budget is used up.
-    pub(super) fn crashed(&mut self, policy: &Policy, now: Instant) -> Option<Duration> {
+    pub(super) fn crashed(&mut self, policy: &Policy, uptime: Duration, now: Instant) -> Option<Duration> {
         if let Some(budget) = policy.crash_budget {
             self.spend(budget, now).then_some(())?;
         }
-        Some(self.restarted(policy))
+        Some(self.restarted(policy, uptime))
     }
 
     /// Counts an automatic restart after an expected exit, and returns the wait before it. Such an exit uses up no
@@ -100,7 +99,7 @@ impl Counters {
             true => Policy::BRIEF_RUN_PAUSE,
             false => Duration::ZERO,
         };
-        self.restarted(policy).max(shortest)
+        self.restarted(policy, uptime).max(shortest)
     }
 
     /// A random part of this time, from nothing to all of it.
@@ -114,11 +113,26 @@ impl Counters {
         Duration::from_nanos(u64::try_from(part).unwrap_or(most))
     }
 
-    /// Counts an automatic restart, and returns the policy's wait before it.
-    pub(super) fn restarted(&mut self, policy: &Policy) -> Duration {
+    /// Counts an automatic restart after a run of this length, and returns the policy's wait before it.
+    pub(super) fn restarted(&mut self, policy: &Policy, uptime: Duration) -> Duration {
         self.restarts = self.restarts.saturating_add(1);
-        let random = self.random.next_u64();
-        policy.restart_delay.delay(self.restarts, random)
+        let wait = match self.restarts.saturating_sub(policy.immediate_restarts) {
+            0 => Duration::ZERO,
+            n => policy.restart_delay.delay(n),
+        };
+        let wait = self.shortened(wait, policy);
+        match policy.restart_delay_from {
+            DelayFrom::End => wait,
+            DelayFrom::Start => wait.saturating_sub(uptime),
+        }
+    }
+
+    /// The wait, without a random part of it as large as the policy's jitter.
+    pub(super) fn shortened(&mut self, wait: Duration, policy: &Policy) -> Duration {
+        let most = wait.saturating_mul(u32::from(policy.jitter.min(100)));
+        // What is saturated is longer than any wait that ends.
+        let most = if most == Duration::MAX { wait } else { most / 100 };
+        wait.saturating_sub(self.part_of(most))
     }
 
     /// Whether one more crash fits into the window that ends now.
@@ -201,7 +215,7 @@ mod tests {
         let policy = policy(2, 10);
         let mut counters = Counters::new(&policy, 0);
         let fits: Vec<_> = [0, 5, 10, 11, 14, 16]
-            .map(|s| counters.crashed(&policy, at(s)).is_some())
+            .map(|s| counters.crashed(&policy, Duration::ZERO, at(s)).is_some())
             .to_vec();
         // The crash at 0 has left the window at 11, the one at 5 at 16; a crash that did not fit is not stored.
         assert_eq!(fits, [true, true, false, true, false, true]);
@@ -214,8 +228,8 @@ mod tests {
             crash_budget: None,
             ..Policy::default()
         };
-        assert!((0..1_000).all(|_| counters.crashed(&unbounded, at(0)).is_some()));
-        assert_eq!(counters.crashed(&policy(0, 1), at(0)), None);
+        assert!((0..1_000).all(|_| counters.crashed(&unbounded, Duration::ZERO, at(0)).is_some()));
+        assert_eq!(counters.crashed(&policy(0, 1), Duration::ZERO, at(0)), None);
     }
 
     #[test]
@@ -228,8 +242,8 @@ mod tests {
             assert_eq!(counters.ended_as_expected(&policy, long), Duration::ZERO);
         }
         assert_eq!(counters.restarts, 200);
-        assert!(counters.crashed(&policy, at(0)).is_some());
-        assert!(counters.crashed(&policy, at(0)).is_none());
+        assert!(counters.crashed(&policy, Duration::ZERO, at(0)).is_some());
+        assert!(counters.crashed(&policy, Duration::ZERO, at(0)).is_none());
         let patient = Policy {
             restart_delay: Delay::Fixed(Duration::from_secs(3)),
             ..policy
@@ -241,11 +255,11 @@ mod tests {
     fn a_stable_run_clears_the_slate() {
         let policy = policy(1, 1_000);
         let mut counters = Counters::new(&policy, 0);
-        assert!(counters.crashed(&policy, at(0)).is_some());
+        assert!(counters.crashed(&policy, Duration::ZERO, at(0)).is_some());
         counters.ran_for(Duration::from_secs(59), &policy);
-        assert!(counters.crashed(&policy, at(1)).is_none());
+        assert!(counters.crashed(&policy, Duration::ZERO, at(1)).is_none());
         counters.ran_for(Duration::from_secs(60), &policy);
-        assert!(counters.crashed(&policy, at(2)).is_some());
+        assert!(counters.crashed(&policy, Duration::ZERO, at(2)).is_some());
         assert_eq!(counters.restarts, 1);
     }
 
@@ -254,8 +268,65 @@ mod tests {
         let policy = policy(CrashBudget::LIMIT, 10);
         let mut counters = Counters::new(&policy, 0);
         let room = counters.crashes.capacity();
-        while counters.crashed(&policy, at(0)).is_some() {}
+        while counters.crashed(&policy, Duration::ZERO, at(0)).is_some() {}
         assert_eq!(counters.crashes.len(), 1_000);
         assert_eq!(counters.crashes.capacity(), room);
+    }
+
+    #[test]
+    fn jitter_only_takes_away_and_only_so_much() {
+        let second = Duration::from_secs(1);
+        for (jitter, shortest) in [(0, second), (25, second * 3 / 4), (100, Duration::ZERO)] {
+            let policy = Policy {
+                jitter,
+                ..Policy::default()
+            };
+            let mut counters = Counters::new(&policy, 7);
+            let waits: Vec<_> = (0..1_000).map(|_| counters.shortened(second, &policy)).collect();
+            assert!(
+                waits.iter().all(|wait| (shortest..=second).contains(wait)),
+                "{jitter} %"
+            );
+            // They are spread over all of the range.
+            let middle = (shortest + second) / 2;
+            assert_eq!(waits.iter().any(|&wait| wait < middle), jitter > 0);
+            assert!(waits.iter().any(|&wait| wait >= middle));
+            assert_eq!(counters.shortened(Duration::ZERO, &policy), Duration::ZERO);
+        }
+        let endless = Policy {
+            jitter: 50,
+            ..Policy::default()
+        };
+        let longest = Counters::new(&endless, 7).shortened(Duration::MAX, &endless);
+        assert!(longest > Duration::from_secs(u64::MAX / 1_000_000_000));
+    }
+
+    #[test]
+    fn the_first_restarts_follow_at_once_and_a_long_run_need_not_wait() {
+        let second = Duration::from_secs(1);
+        let policy = Policy {
+            restart_delay: Delay::Exponential {
+                first: second * 10,
+                cap: second * 300,
+            },
+            immediate_restarts: 1,
+            ..Policy::default()
+        };
+        let mut counters = Counters::new(&policy, 0);
+        let waits: Vec<_> = (0..7)
+            .map(|_| counters.restarted(&policy, second * 4).as_secs())
+            .collect();
+        assert_eq!(waits, [0, 10, 20, 40, 80, 160, 300]);
+
+        let from_start = Policy {
+            restart_delay_from: DelayFrom::Start,
+            ..policy
+        };
+        let mut counters = Counters::new(&from_start, 0);
+        let waits: Vec<_> = (0..4)
+            .map(|_| counters.restarted(&from_start, second * 4).as_secs())
+            .collect();
+        assert_eq!(waits, [0, 6, 16, 36]);
+        assert_eq!(counters.restarted(&from_start, second * 3_600), Duration::ZERO);
     }
 }

@@ -508,12 +508,12 @@ impl<'a> Turn<'a> {
                 let wait = self.life.counters.ended_as_expected(self.policy, uptime);
                 self.restart_after(wait, Failure::Ended(exit))
             }
-            (true, false) => self.crashed(Failure::Ended(exit)),
+            (true, false) => self.crashed(Failure::Ended(exit), uptime),
         }
     }
 
-    fn crashed(&mut self, failure: Failure) -> Reply {
-        match self.life.counters.crashed(self.policy, self.now) {
+    fn crashed(&mut self, failure: Failure, uptime: Duration) -> Reply {
+        match self.life.counters.crashed(self.policy, uptime, self.now) {
             None => self.enter_fatal(failure, Cause::CrashBudgetUsedUp),
             Some(wait) => self.restart_after(wait, failure),
         }
@@ -551,10 +551,10 @@ impl<'a> Turn<'a> {
     }
 
     fn enter_fatal(&mut self, failure: Failure, cause: Cause) -> Reply {
-        let until = self
-            .policy
-            .cool_off
-            .map_or(Instant::NEVER, |rest| self.now.saturating_add(rest));
+        let until = match self.policy.cool_off {
+            Some(rest) => self.now.saturating_add(self.life.counters.shortened(rest, self.policy)),
+            None => Instant::NEVER,
+        };
         self.transition(State::Fatal { until, failure }, cause)
     }
 
@@ -763,17 +763,16 @@ impl<'a> Turn<'a> {
             (Wanted::Up, Some(Failed { failure, ran: false })) => self.start_failed(failure),
             (Wanted::Up, Some(Failed { failure, ran: true })) => {
                 self.transition(State::Exited { exit, expected: false }, Cause::Failed(failure));
-                self.life
-                    .counters
-                    .ran_for(self.now.saturating_duration_since(stopping.since), self.policy);
+                let uptime = self.now.saturating_duration_since(stopping.since);
+                self.life.counters.ran_for(uptime, self.policy);
                 // The process failed before the stop, so its exit is never expected.
                 match (self.policy.restart, failure) {
                     (Restart::Never, _) => Reply::Accepted,
                     (Restart::Always | Restart::OnUnexpected, Failure::TimedOut) => {
-                        let wait = self.life.counters.restarted(self.policy);
+                        let wait = self.life.counters.restarted(self.policy, uptime);
                         self.restart_after(wait, failure)
                     }
-                    (Restart::Always | Restart::OnUnexpected, _) => self.crashed(failure),
+                    (Restart::Always | Restart::OnUnexpected, _) => self.crashed(failure, uptime),
                 }
             }
         }

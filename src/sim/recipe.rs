@@ -8,7 +8,7 @@ use crate::cgroup::CgroupDir;
 use crate::command::{Command, Program};
 use crate::engine::context::SpawnContext;
 use crate::engine::spec::GroupSpec;
-use crate::lifecycle::{CrashBudget, Delay, ExitSet, Policy, Restart, Rung, Scope, Startup, StopLadder};
+use crate::lifecycle::{CrashBudget, Delay, DelayFrom, ExitSet, Policy, Restart, Rung, Scope, Startup, StopLadder};
 use crate::signal::Signal;
 
 /// The commands of a group. The version depends on the instance's number, so that a reload can change some instances.
@@ -187,13 +187,7 @@ impl Draft {
         match chance.below(7) {
             0 => self.instances = 0,
             1 => self.instances = GroupSpec::MOST_INSTANCES + 1,
-            2 => {
-                self.policy.backoff = Delay::Exponential {
-                    first: Duration::ZERO,
-                    cap: Duration::ZERO,
-                    jitter: 101,
-                }
-            }
+            2 => self.policy.jitter = 101,
             3 => self.policy.stop.rungs = vec![any_rung(chance, Scope::Process); StopLadder::LIMIT + 1],
             4 => {
                 self.recipe.leads = false;
@@ -270,6 +264,9 @@ fn any_policy(chance: &mut Chance) -> Policy {
         } else {
             any_backoff(chance)
         },
+        restart_delay_from: chance.pick(&[DelayFrom::End, DelayFrom::Start]),
+        immediate_restarts: chance.pick(&[0, 0, 1, 3]),
+        jitter: chance.pick(&[0, 20, 100]),
         crash_budget: (!chance.happens(3)).then(|| CrashBudget {
             max: chance.below(5) as u16,
             window: chance.time() + Duration::from_nanos(1),
@@ -293,7 +290,6 @@ fn any_backoff(chance: &mut Chance) -> Delay {
         _ => Delay::Exponential {
             first: chance.time(),
             cap: chance.time(),
-            jitter: chance.pick(&[0, 20, 100]),
         },
     }
 }

@@ -119,7 +119,6 @@ fn supervisor_1189_hot_restart_loop() {
             restart_delay: Delay::Exponential {
                 first: ms(20),
                 cap: ms(80),
-                jitter: 0,
             },
             ..for_ever()
         };

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pidherd::fdset::{Change, Token};
-use pidherd::lifecycle::{CrashBudget, Delay, Policy, PolicyError, Scope, StateName, StopLadder};
+use pidherd::lifecycle::{CrashBudget, Policy, PolicyError, Scope, StateName, StopLadder};
 use pidherd::supervisor::{Progress, SpecError};
 use pidherd::{
     Command, CommandError, Error, GroupId, GroupSpec, InstanceId, Signal, SpawnStep, Stdio, Supervisor, Target,
@@ -58,11 +58,6 @@ fn wrong_policies() -> Vec<(Policy, PolicyError)> {
         change(&mut policy);
         policy
     };
-    let jitter = Delay::Exponential {
-        first: ms(1),
-        cap: ms(1),
-        jitter: 101,
-    };
     let budget = |max, window| Some(CrashBudget { max, window });
     let too_narrow = StopLadder {
         kill: Scope::Process,
@@ -70,8 +65,7 @@ fn wrong_policies() -> Vec<(Policy, PolicyError)> {
     };
     let rungs = vec![term(Scope::Process, ms(1)).rungs[0]; 17];
     vec![
-        (with(&|policy| policy.backoff = jitter), PolicyError::Jitter(101)),
-        (with(&|policy| policy.restart_delay = jitter), PolicyError::Jitter(101)),
+        (with(&|policy| policy.jitter = 101), PolicyError::Jitter(101)),
         (
             with(&|policy| policy.crash_budget = budget(1, Duration::ZERO)),
             PolicyError::CrashWindow,

@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use super::super::{
-    CrashBudget, Delay, ExitSet, Failure, Input, Policy, Restart, RunTimeout, Rung, Scope, Startup, StopLadder,
+    CrashBudget, Delay, DelayFrom, ExitSet, Failure, Input, Policy, Restart, RunTimeout, Rung, Scope, Startup,
+    StopLadder,
 };
 use super::checked::Checked;
 use super::reach::{Spawn, assert_start_succeeds, assert_stop_succeeds};
@@ -99,12 +100,11 @@ impl Dice {
 
     fn backoff(&mut self) -> Delay {
         let (first, cap) = (self.duration(), self.duration());
-        let jitter = u8::try_from(self.below(101)).unwrap();
         self.of(&[
             Delay::NONE,
             Delay::Fixed(first),
             Delay::Linear { step: first, cap },
-            Delay::Exponential { first, cap, jitter },
+            Delay::Exponential { first, cap },
         ])
     }
 
@@ -129,6 +129,9 @@ impl Dice {
             count_shortages: self.of(&[false, true]),
             backoff: self.backoff(),
             restart_delay: self.backoff(),
+            restart_delay_from: self.of(&[DelayFrom::End, DelayFrom::Start]),
+            immediate_restarts: self.of(&[0, 0, 1, u32::MAX]),
+            jitter: self.of(&[0, 20, 100]),
             crash_budget: self.of(&[None, Some(budget)]),
             stable_after: self.duration(),
             cool_off: self.of(&[None, Some(rest)]),

@@ -18,8 +18,8 @@ use crate::engine::run::{End, EndedRun, History};
 use crate::exit::{Exit, ExitRecord, Pid, Usage};
 use crate::group::{Roll, Rolling};
 use crate::lifecycle::{
-    Cause, CrashBudget, Delay, ExitSet, Failed, Failure, Input, Lifecycle, Policy, Prospect, Remaining, Restart,
-    RunTimeout, Rung, Scope, Startup, State, StateName, StopLadder, Stopping, Transition, Wanted,
+    Cause, CrashBudget, Delay, DelayFrom, ExitSet, Failed, Failure, Input, Lifecycle, Policy, Prospect, Remaining,
+    Restart, RunTimeout, Rung, Scope, Startup, State, StateName, StopLadder, Stopping, Transition, Wanted,
 };
 use crate::linux::image::{LinuxImage, PipesImage, ProcessImage, SocketImage, WatchImage};
 use crate::linux::orphans::OrphanCounts;
@@ -373,9 +373,11 @@ fn policies() -> [Policy; 2] {
         backoff: Delay::Exponential {
             first: SECOND,
             cap: SECOND * 60,
-            jitter: 25,
         },
         restart_delay: Delay::Fixed(Duration::from_nanos(1)),
+        restart_delay_from: DelayFrom::Start,
+        immediate_restarts: 2,
+        jitter: 25,
         crash_budget: Some(CrashBudget {
             max: 5,
             window: SECOND * 10,
