@@ -127,7 +127,12 @@ pub(crate) struct Events {
     /// How many events were ever pushed.
     pushed: u64,
     news: Collected,
+    /// What is called with each event, until it returns false.
+    listeners: Vec<Listener>,
 }
+
+/// What is called with each event. It returns whether it wants more.
+pub(crate) type Listener = Box<dyn FnMut(&Event) -> bool + Send>;
 
 /// Which events a wakeup has announced to the host, counted as in [`Events::latest`].
 ///
@@ -157,10 +162,21 @@ impl Events {
             dropped: 0,
             pushed: 0,
             news: Collected::default(),
+            listeners: Vec::new(),
         }
     }
 
+    /// Calls this with each event from now on.
+    pub(crate) fn listen(&mut self, listener: Listener) {
+        self.listeners.push(listener);
+    }
+
     pub(crate) fn push(&mut self, event: Event) {
+        self.listeners.retain_mut(|listener| listener(&event));
+        self.append(event);
+    }
+
+    fn append(&mut self, event: Event) {
         self.pushed = self.pushed.saturating_add(1);
         if self.capacity == 0 {
             self.dropped = self.dropped.saturating_add(1);
@@ -185,7 +201,7 @@ impl Events {
     /// Continues the queue of another supervisor, before any event of this one.
     pub(crate) fn restore(&mut self, waiting: VecDeque<Event>, dropped: u64) {
         self.dropped = dropped;
-        waiting.into_iter().for_each(|event| self.push(event));
+        waiting.into_iter().for_each(|event| self.append(event));
     }
 
     /// Takes the oldest event. The flag is true if the announcement changes: the queue is empty now, or it is not and

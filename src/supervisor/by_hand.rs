@@ -1,7 +1,9 @@
-//! Calls that go beyond the policy, and the waker.
+//! Calls that go beyond the policy, the waker, and subscriptions.
 
 use super::calls::Supervisor;
+use super::subscription::Subscription;
 use crate::engine::error::Error;
+use crate::engine::event::Event;
 use crate::engine::ids::{InstanceId, Target};
 use crate::engine::request::Outcome;
 use crate::lifecycle::{Scope, StopLadder};
@@ -103,6 +105,45 @@ impl Supervisor {
     /// [`Error::UnknownInstance`]; [`Error::NotAlive`] unless the instance is starting, with a process, or running.
     pub fn report_failed(&mut self, instance: InstanceId, reason: &str) -> Result<(), Error> {
         self.call(|driver| driver.report_failed(instance, reason))
+    }
+
+    /// A copy of the events for another part of the host, from now on: those that the filter accepts, `capacity` of them
+    /// at most. [`Supervisor::next_event`] is not affected. The filter is called in the supervisor's calls, so it must be
+    /// quick; it may not panic.
+    ///
+    /// ```
+    /// use std::thread;
+    /// use pidherd::lifecycle::StateName;
+    /// use pidherd::supervisor::Event;
+    /// use pidherd::{Command, GroupSpec, Supervisor};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut supervisor = Supervisor::new()?;
+    /// let web = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")))?;
+    /// let is_start = move |event: &Event| {
+    ///     matches!(event, Event::Transition(step) if step.group == web && step.to == StateName::Starting)
+    /// };
+    /// let starts = supervisor.subscribe(100, is_start)?;
+    /// supervisor.start(web)?;
+    ///
+    /// let thread = thread::spawn(move || starts.next_event());
+    /// assert!(thread.join().unwrap().is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Io`] of eventfd(2): EMFILE, ENFILE, ENOMEM.
+    pub fn subscribe(
+        &mut self,
+        capacity: usize,
+        filter: impl FnMut(&Event) -> bool + Send + 'static,
+    ) -> Result<Subscription, Error> {
+        self.call(|driver| {
+            let (subscription, push) = Subscription::new(capacity, filter)?;
+            driver.events.listen(Box::new(push));
+            Ok(subscription)
+        })
     }
 
     /// A handle with which other threads wake this supervisor's host: it makes the set readable. The first call adds a

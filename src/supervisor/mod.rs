@@ -158,6 +158,7 @@ mod format;
 mod golden;
 mod hand_over;
 mod recover;
+mod subscription;
 mod take_over;
 
 pub use crate::engine::error::{Error, SpecError};
@@ -175,4 +176,5 @@ pub use calls::Supervisor;
 pub use format::StateError;
 pub use hand_over::{HandOver, HandOverError, ReceiveError};
 pub use recover::{RecoverError, Recovered};
+pub use subscription::Subscription;
 pub use take_over::{NotTakenOver, TakeOverReason, TakenGroup, TakenOver, Undescribed};

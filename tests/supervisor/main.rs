@@ -15,4 +15,5 @@ mod loops;
 mod orphans;
 mod reports;
 mod requests;
+mod subscriptions;
 mod turns;
