@@ -25,7 +25,7 @@ use crate::command::SpawnError;
 use crate::deadlines::Deadlines;
 use crate::exit::{ExitRecord, Pid};
 use crate::lifecycle::{
-    Action, Cause, Failure, Input, Reaction, Reply, RunEnd, Rung, Scope, State, StateName, StopLadder, Transition,
+    Action, Cause, Failure, Input, Own, Reaction, Reply, RunEnd, Rung, Scope, State, StateName, StopLadder, Transition,
     Wanted,
 };
 use crate::signal::Signal;
@@ -421,8 +421,11 @@ impl<K: Kernel> Engine<K> {
                 break;
             };
             let before = *instance.life.state();
-            let ladder = instance.ladder.as_deref();
-            let reaction = instance.life.handle_with(&group.policy, ladder, input, self.now);
+            let own = Own {
+                ladder: instance.ladder.as_deref(),
+                watchdog: instance.watchdog,
+            };
+            let reaction = instance.life.handle_with(&group.policy, own, input, self.now);
             let after = *instance.life.state();
             if self.kernel.keeps_state() {
                 // Before anything is carried out, so that the next host knows what this one was about to do.
@@ -488,7 +491,7 @@ impl<K: Kernel> Engine<K> {
         let number = instance.life.runs().saturating_sub(starts(reaction));
         let process = instance.process.take();
         instance.run_cgroup = None;
-        instance.ladder = None;
+        (instance.ladder, instance.watchdog) = (None, None);
         let exit = instance.history.take_exit();
         let end = End::new(
             reaction.end.unwrap_or(RunEnd::Unknown),
@@ -697,11 +700,9 @@ impl<K: Kernel> Engine<K> {
             self.apply_input(id, Input::SpawnWithdrawn);
             return;
         }
+        self.note_end_of_reload(id);
+        self.set_deadline(id);
         let Some(instance) = self.instances.get(id) else { return };
-        match instance.life.deadline() {
-            Some(at) => self.deadlines.set(id.index(), at),
-            None => self.deadlines.clear(id.index()),
-        }
         let group = instance.group;
         let at_rest = !instance.life.state().name().is_alive() && instance.pending.is_none();
         if at_rest && self.is_retiring(id) {

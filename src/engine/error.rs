@@ -42,6 +42,10 @@ pub enum Error {
     /// The instance has a process already.
     #[error("instance {0} has a process already")]
     Alive(InstanceId),
+    /// The instance has no notify socket to report the end of a reload
+    /// ([`GroupSpec::notify_socket`](super::spec::GroupSpec::notify_socket)).
+    #[error("instance {0} cannot report the end of a reload: its group has no notify socket")]
+    CannotNotify(InstanceId),
     /// The instance's run has no cgroup ([`GroupSpec::cgroup`](super::spec::GroupSpec::cgroup)).
     #[error("instance {0} has no cgroup")]
     NoCgroup(InstanceId),

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::ids::{GroupId, InstanceId};
 use super::progress::Progress;
@@ -46,6 +46,28 @@ pub enum Event {
         /// The kernel's errno; see kill(2).
         errno: i32,
     },
+    /// A process has told something that changes no state, by a message to the notify socket.
+    Notice {
+        /// The instance of the process.
+        instance: InstanceId,
+        /// The group of the instance.
+        group: GroupId,
+        /// The group's name and the instance's number.
+        name: Name,
+        /// What it has told.
+        notice: ProcessNotice,
+    },
+    /// A reload of a program ([`Supervisor::reload_program`](crate::Supervisor::reload_program)) has ended.
+    Reloaded {
+        /// The instance that was to reload.
+        instance: InstanceId,
+        /// The group of the instance.
+        group: GroupId,
+        /// The group's name and the instance's number.
+        name: Name,
+        /// How it has ended.
+        result: ReloadResult,
+    },
     /// A signal of the supervisor's [`SignalFd`](crate::SignalFd) arrived at the host's process.
     Signal(SignalInfo),
     /// A rolling restart has ended.
@@ -69,6 +91,35 @@ pub enum Event {
         /// The name of the group.
         name: Arc<str>,
     },
+}
+
+/// What a process has told about itself, besides what changes its state (sd_notify(3)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ProcessNotice {
+    /// `RELOADING=1`: it reads its configuration again.
+    Reloading,
+    /// `READY=1` of a running process: it has read its configuration.
+    Ready,
+    /// `STOPPING=1`: it has begun to end.
+    Stopping,
+    /// `ERRNO=`: a failure with this errno, which usually ends the process.
+    Errno(i32),
+    /// `WATCHDOG_USEC=`: it reports at least this often from now on. This is the time of its watchdog until the end of
+    /// the run, if the policy has a [watchdog](crate::lifecycle::Policy::watchdog).
+    WatchdogEvery(Duration),
+}
+
+/// How a reload of a program has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ReloadResult {
+    /// The process has reported `RELOADING=1` and then `READY=1`.
+    Done,
+    /// The process did not report in time. It goes on running.
+    TimedOut,
+    /// The process ended, or its stop began.
+    Ended,
 }
 
 /// An instance's group name and its number in the group.
@@ -274,7 +325,11 @@ stored!(enum Event {
     4 = Rolled { group, name, failed },
     5 = Orphan(record),
     6 = GroupRemoved { group, name },
+    7 = Notice { instance, group, name, notice },
+    8 = Reloaded { instance, group, name, result },
 });
+stored!(enum ProcessNotice { 0 = Reloading, 1 = Ready, 2 = Stopping, 3 = Errno(errno), 4 = WatchdogEvery(every) });
+stored!(enum ReloadResult { 0 = Done, 1 = TimedOut, 2 = Ended });
 stored!(struct Name { group, number });
 stored!(struct TransitionEvent {
     instance,

@@ -6,13 +6,14 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::arena::Place;
 use super::core::{Engine, is_unspawned};
 use super::error::Error;
 use super::event::{Event, Name};
 use super::ids::{GroupId, InstanceId};
-use super::instance::{Group, Instance};
+use super::instance::{Group, Instance, Reload};
 use super::kernel::Kernel;
 use super::request::Request;
 use super::run::History;
@@ -78,6 +79,8 @@ pub(crate) struct InstanceImage {
     pub(crate) is_heard: bool,
     pub(crate) status_text: Option<Arc<str>>,
     pub(crate) ladder: Option<Box<StopLadder>>,
+    pub(crate) watchdog: Option<Duration>,
+    pub(crate) reload: Option<Reload>,
     pub(crate) pending: Option<Request>,
     pub(crate) start: Option<(Transition, Option<ExitRecord>)>,
     pub(crate) history: History,
@@ -91,6 +94,8 @@ stored!(struct InstanceImage {
     is_heard,
     status_text,
     ladder,
+    watchdog,
+    reload,
     pending,
     start,
     history,
@@ -219,6 +224,8 @@ impl<K: Kernel> Engine<K> {
                     .is_some_and(|pid| self.notify_pids.get(&pid) == Some(&id)),
                 status_text: instance.status_text.clone(),
                 ladder: instance.ladder.clone(),
+                watchdog: instance.watchdog,
+                reload: instance.reload,
                 pending: instance.pending,
                 start: instance.start,
                 history: instance.history.clone(),
@@ -358,6 +365,8 @@ impl<K: Kernel> Engine<K> {
                     context: group.context(image.number),
                     status_text: image.status_text,
                     ladder: image.ladder,
+                    watchdog: image.watchdog,
+                    reload: image.reload,
                     start: image.start,
                     ..Instance::new(image.group, name, life, history)
                 })
@@ -376,9 +385,7 @@ impl<K: Kernel> Engine<K> {
         let ids: Vec<_> = self.instances.ids().collect();
         self.reserve(ids.len(), ids.len());
         for id in ids {
-            if let Some(at) = self.instances.get(id).and_then(|instance| instance.life.deadline()) {
-                self.deadlines.set(id.index(), at);
-            }
+            self.set_deadline(id);
         }
         for (id, request) in pending {
             self.set_pending(id, Some(request));

@@ -1,6 +1,7 @@
 //! The engine's data about a supervised process and its group.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::context::{CgroupPath, SpawnContext};
 use super::event::Name;
@@ -10,10 +11,12 @@ use super::run::History;
 use super::spec::{Commands, GroupSpec, NotifyAccess};
 use crate::cgroup::{CgroupDir, CgroupFile};
 use crate::child::Pipes;
+use crate::codec::stored;
 use crate::command::Program;
 use crate::exit::{ExitRecord, Pid};
 use crate::group::{Roll, Roster};
 use crate::lifecycle::{Lifecycle, Policy, StopLadder, Transition, Wanted};
+use crate::time::Instant;
 
 /// One supervised process.
 pub(crate) struct Instance {
@@ -34,6 +37,10 @@ pub(crate) struct Instance {
     pub(crate) run_cgroup: Option<Arc<CgroupPath>>,
     /// The ladder that the host has given for the stop of the present run.
     pub(crate) ladder: Option<Box<StopLadder>>,
+    /// How often its process reports by its own word.
+    pub(crate) watchdog: Option<Duration>,
+    /// The reload of its program that is under way.
+    pub(crate) reload: Option<Reload>,
     /// The request that waits for its turn.
     pub(crate) pending: Option<Request>,
     /// Whether the pending request waits because the maximum number of spawns is in flight.
@@ -43,6 +50,21 @@ pub(crate) struct Instance {
     pub(crate) start: Option<(Transition, Option<ExitRecord>)>,
     pub(crate) history: History,
 }
+
+/// A reload of a program that the host waits for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reload {
+    /// When the signal was sent, on `CLOCK_MONOTONIC`.
+    pub(crate) since: Instant,
+    /// When it has failed.
+    pub(crate) until: Instant,
+    /// Whether the process has reported that it reloads.
+    pub(crate) has_begun: bool,
+    /// When the reload began that the process has reported, if it has told.
+    pub(crate) began: Option<Instant>,
+}
+
+stored!(struct Reload { since, until, has_begun, began });
 
 impl Instance {
     pub(crate) fn new(group: GroupId, name: Name, life: Lifecycle, history: History) -> Instance {
@@ -57,6 +79,8 @@ impl Instance {
             status_text: None,
             run_cgroup: None,
             ladder: None,
+            watchdog: None,
+            reload: None,
             pending: None,
             is_held: false,
             start: None,

@@ -41,6 +41,11 @@ pub(crate) trait Kernel {
     fn now(&self) -> Instant;
     fn wall(&self) -> SystemTime;
 
+    /// The time on `CLOCK_MONOTONIC`, whatever the clock of [`Kernel::now`] is.
+    fn monotonic(&self) -> Instant {
+        self.now()
+    }
+
     /// Arms the timer, which makes the set readable at this time. A time in the past means at once.
     fn arm(&mut self, at: Option<Instant>) -> io::Result<()>;
 
@@ -159,11 +164,16 @@ pub(crate) enum Report {
     WatchdogTrigger,
     Extend(Duration),
     Status(Option<Arc<str>>),
+    Reloading,
+    /// When a reload began, on `CLOCK_MONOTONIC`.
+    ReloadingSince(Instant),
+    Stopping,
+    Errno(i32),
+    WatchdogEvery(Duration),
 }
 
 impl Report {
-    /// The report in a line of a message. `None` for a line that the engine does not use: the end of a process is
-    /// observed and not taken from a message, and only the host sets the time of a watchdog.
+    /// The report in a line of a message. `None` for a line that the engine does not use.
     pub(crate) fn of(notice: Notice<'_>) -> Option<Report> {
         match notice {
             Notice::Ready => Some(Report::Ready),
@@ -171,7 +181,15 @@ impl Report {
             Notice::WatchdogTrigger => Some(Report::WatchdogTrigger),
             Notice::ExtendTimeout(by) => Some(Report::Extend(by)),
             Notice::Status(text) => Some(Report::Status((!text.is_empty()).then(|| text.into()))),
-            _ => None,
+            Notice::Reloading => Some(Report::Reloading),
+            Notice::MonotonicTime(at) => {
+                let nanos = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
+                Some(Report::ReloadingSince(Instant::from_nanos(nanos)))
+            }
+            Notice::Stopping => Some(Report::Stopping),
+            Notice::Errno(errno) => Some(Report::Errno(errno)),
+            Notice::WatchdogEvery(every) => Some(Report::WatchdogEvery(every)),
+            Notice::MainPidRefused => None,
         }
     }
 }
@@ -208,4 +226,15 @@ pub(crate) enum Collected {
     NotReady,
 }
 
-stored!(enum Report { 0 = Ready, 1 = Alive, 2 = WatchdogTrigger, 3 = Extend(by), 4 = Status(text) });
+stored!(enum Report {
+    0 = Ready,
+    1 = Alive,
+    2 = WatchdogTrigger,
+    3 = Extend(by),
+    4 = Status(text),
+    5 = Reloading,
+    6 = ReloadingSince(at),
+    7 = Stopping,
+    8 = Errno(errno),
+    9 = WatchdogEvery(every),
+});

@@ -13,9 +13,14 @@
 use std::time::Duration;
 
 use super::core::Engine;
-use super::ids::InstanceId;
+use super::error::Error;
+use super::event::{Event, ProcessNotice, ReloadResult};
+use super::ids::{InstanceId, Target};
+use super::instance::Reload;
 use super::kernel::{Happening, Kernel, Report};
-use crate::lifecycle::{Failure, Input};
+use super::request::Outcome;
+use crate::lifecycle::{Failure, Input, Scope, StateName};
+use crate::signal::Signal;
 
 /// The longest extension by one message. A process may ask again, and must be alive to do so.
 const LONGEST_EXTENSION: Duration = Duration::from_secs(3_600);
@@ -81,7 +86,7 @@ impl<K: Kernel> Engine<K> {
     /// Gives a report of a process to its lifecycle.
     pub(crate) fn apply_report(&mut self, id: InstanceId, report: Report) {
         match report {
-            Report::Ready => drop(self.apply_input(id, Input::Ready)),
+            Report::Ready => self.ready(id),
             Report::Alive => drop(self.apply_input(id, Input::Alive)),
             Report::WatchdogTrigger => drop(self.apply_input(id, Input::Failed(Failure::Watchdog))),
             Report::Extend(by) => drop(self.apply_input(id, Input::Extend(by.min(LONGEST_EXTENSION)))),
@@ -90,6 +95,160 @@ impl<K: Kernel> Engine<K> {
                     instance.status_text = text;
                 }
             }
+            Report::Reloading => {
+                self.with_reload(id, |reload| reload.has_begun = true);
+                self.notice(id, ProcessNotice::Reloading);
+            }
+            Report::ReloadingSince(at) => self.with_reload(id, |reload| reload.began = Some(at)),
+            Report::Stopping => self.notice(id, ProcessNotice::Stopping),
+            Report::Errno(errno) => self.notice(id, ProcessNotice::Errno(errno)),
+            Report::WatchdogEvery(every) => {
+                if let Some(instance) = self.instances.get_mut(id) {
+                    instance.watchdog = Some(every);
+                }
+                self.notice(id, ProcessNotice::WatchdogEvery(every));
+                self.apply_input(id, Input::Alive);
+            }
         }
+    }
+
+    /// `READY=1`: a process that runs already has ended a reload.
+    fn ready(&mut self, id: InstanceId) {
+        let instance = self.instances.get(id);
+        if instance.is_none_or(|instance| instance.life.state().name() != StateName::Running) {
+            self.apply_input(id, Input::Ready);
+            return;
+        }
+        self.notice(id, ProcessNotice::Ready);
+        let reload = self.instances.get(id).and_then(|instance| instance.reload);
+        // The report can be that of a reload from before the request.
+        let is_done = |reload: Reload| reload.has_begun && reload.began.is_none_or(|began| began >= reload.since);
+        if reload.is_some_and(is_done) {
+            self.end_reload(id, ReloadResult::Done);
+            self.set_deadline(id);
+        }
+    }
+
+    fn notice(&mut self, id: InstanceId, notice: ProcessNotice) {
+        if let Some(instance) = self.instances.get(id) {
+            self.events.push(Event::Notice {
+                instance: id,
+                group: instance.group,
+                name: instance.name.clone(),
+                notice,
+            });
+        }
+    }
+
+    // Reloads of programs.
+
+    /// Sends a signal to every running process of the target. With a timeout, the reload ends with an event.
+    pub(crate) fn reload_program(
+        &mut self,
+        target: Target,
+        signal: Signal,
+        timeout: Option<Duration>,
+    ) -> Result<Outcome, Error> {
+        let members = self.members(target)?;
+        let runs = |id: InstanceId| {
+            let instance = self.instances.get(id);
+            instance.is_some_and(|instance| instance.life.state().name() == StateName::Running)
+        };
+        let (running, others): (Vec<_>, Vec<_>) = members.into_iter().partition(|&id| runs(id));
+        if let (Target::Instance(id), true) = (target, running.is_empty()) {
+            return Err(Error::NotAlive(id));
+        }
+        if let Some(&id) = running.iter().find(|&&id| timeout.is_some() && !self.may_notify(id)) {
+            return Err(Error::CannotNotify(id));
+        }
+        let mut outcome = Outcome {
+            already: u32::try_from(others.len()).unwrap_or(u32::MAX),
+            ..Outcome::default()
+        };
+        for id in running {
+            // Messages from before the signal are those of an earlier reload.
+            self.receive_queued_once();
+            let since = self.kernel.monotonic();
+            let until = timeout.map(|timeout| self.now.saturating_add(timeout));
+            match self.kernel.signal(id.index(), signal, Scope::Process) {
+                Ok(()) => outcome.accepted += 1,
+                Err(source) if matches!(target, Target::Instance(_)) => {
+                    let instance = id;
+                    return Err(Error::Signal {
+                        instance,
+                        signal,
+                        source,
+                    });
+                }
+                Err(source) => {
+                    outcome.failed += 1;
+                    self.signal_failed(id, signal, &source);
+                    continue;
+                }
+            }
+            if let Some(instance) = self.instances.get_mut(id) {
+                instance.reload = until.map(|until| Reload {
+                    since,
+                    until,
+                    has_begun: false,
+                    began: None,
+                });
+            }
+            self.set_deadline(id);
+        }
+        Ok(outcome)
+    }
+
+    /// Sets the next deadline of an instance: that of its lifecycle, or that of the reload of its program.
+    pub(super) fn set_deadline(&mut self, id: InstanceId) {
+        let Some(instance) = self.instances.get(id) else { return };
+        let reload = instance.reload.map(|reload| reload.until);
+        match instance.life.deadline().into_iter().chain(reload).min() {
+            Some(at) => self.deadlines.set(id.index(), at),
+            None => self.deadlines.clear(id.index()),
+        }
+    }
+
+    fn with_reload(&mut self, id: InstanceId, change: impl FnOnce(&mut Reload)) {
+        if let Some(reload) = self.instances.get_mut(id).and_then(|instance| instance.reload.as_mut()) {
+            change(reload);
+        }
+    }
+
+    fn end_reload(&mut self, id: InstanceId, result: ReloadResult) {
+        let Some(instance) = self.instances.get_mut(id) else {
+            return;
+        };
+        if instance.reload.take().is_some() {
+            self.events.push(Event::Reloaded {
+                instance: id,
+                group: instance.group,
+                name: instance.name.clone(),
+                result,
+            });
+        }
+    }
+
+    /// The reload of a process that no longer runs has ended.
+    pub(super) fn note_end_of_reload(&mut self, id: InstanceId) {
+        let instance = self.instances.get(id);
+        if instance.is_some_and(|instance| instance.life.state().name() != StateName::Running) {
+            self.end_reload(id, ReloadResult::Ended);
+        }
+    }
+
+    /// Ends a reload that takes too long. A message in the socket may have ended it in time.
+    pub(super) fn check_reload_deadline(&mut self, id: InstanceId) {
+        let is_due = |engine: &Engine<K>| {
+            let reload = engine.instances.get(id).and_then(|instance| instance.reload);
+            reload.is_some_and(|reload| reload.until <= engine.now)
+        };
+        if is_due(self) {
+            self.receive_queued_once();
+        }
+        if is_due(self) {
+            self.end_reload(id, ReloadResult::TimedOut);
+        }
+        self.set_deadline(id);
     }
 }

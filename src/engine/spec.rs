@@ -138,7 +138,8 @@ impl GroupSpec {
     /// Sets `NOTIFY_SOCKET` for each instance to the address of the supervisor's socket (systemd's protocol,
     /// sd_notify(3)). With a [watchdog](Policy::watchdog) it also sets `WATCHDOG_USEC` to the watchdog's time:
     /// microseconds, at least 1. `WATCHDOG_USEC` is not set if the time exceeds 64 bits, as `Duration::MAX` does. The
-    /// supervisor handles READY, STATUS, EXTEND_TIMEOUT_USEC and WATCHDOG. It accepts them from the process, from its
+    /// supervisor handles READY, STATUS, EXTEND_TIMEOUT_USEC and WATCHDOG, and tells the host of RELOADING, STOPPING, ERRNO
+    /// and WATCHDOG_USEC ([`ProcessNotice`](crate::supervisor::ProcessNotice)). It accepts them from the process, from its
     /// descendants, and with a [`cgroup`](GroupSpec::cgroup) from every process in the cgroup, such as a daemon that is
     /// no longer a descendant. See [`notify`](crate::notify).
     ///

@@ -183,6 +183,7 @@ impl<K: Kernel> Engine<K> {
                 }
             }
         }
+        self.check_reload_deadline(id);
         self.apply_input(id, Input::Timeout);
     }
 

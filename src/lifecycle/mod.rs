@@ -58,6 +58,8 @@ pub use policy::{CrashBudget, Delay, DelayFrom, ExitSet, Policy, Restart, RunTim
 pub use state::{Cause, Failed, Failure, Prospect, Remaining, State, StateName, Stopping, Transition, Wanted};
 pub use stop::{Rung, Scope, StopLadder};
 
+pub(crate) use table::Own;
+
 /// The effect of every input in every state, under each class of policy, as a table for readers.
 pub const TRANSITIONS: &str = include_str!("transitions.txt");
 

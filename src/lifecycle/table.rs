@@ -29,42 +29,39 @@ const LOOKS_PER_SIGKILL: u8 = 16;
 impl Lifecycle {
     /// Handles an input under this policy at this time. Never panics, in any order of inputs.
     pub fn handle(&mut self, policy: &Policy, input: Input, now: Instant) -> Reaction {
-        self.handle_with(policy, None, input, now)
+        self.handle_with(policy, Own::default(), input, now)
     }
 
-    /// The same with another ladder for the stop of the present run, in place of the policy's.
-    pub(crate) fn handle_with(
-        &mut self,
-        policy: &Policy,
-        ladder: Option<&StopLadder>,
-        input: Input,
-        now: Instant,
-    ) -> Reaction {
-        Turn::new(self, policy, ladder, now).take(input)
+    /// The same with what holds for the present run alone, in place of the policy's.
+    pub(crate) fn handle_with(&mut self, policy: &Policy, own: Own<'_>, input: Input, now: Instant) -> Reaction {
+        Turn::new(self, policy, own, now).take(input)
     }
+}
+
+/// What holds for one run alone, in place of the policy's.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Own<'a> {
+    /// The ladder that the host has given for its stop.
+    pub(crate) ladder: Option<&'a StopLadder>,
+    /// How often its process reports by its own word, if the policy has a watchdog.
+    pub(crate) watchdog: Option<Duration>,
 }
 
 /// The handling of one input.
 pub(super) struct Turn<'a> {
     life: &'a mut Lifecycle,
     policy: &'a Policy,
-    /// The ladder that the host has given for this run's stop.
-    ladder: Option<&'a StopLadder>,
+    own: Own<'a>,
     now: Instant,
     reaction: Reaction,
 }
 
 impl<'a> Turn<'a> {
-    pub(super) fn new(
-        life: &'a mut Lifecycle,
-        policy: &'a Policy,
-        ladder: Option<&'a StopLadder>,
-        now: Instant,
-    ) -> Turn<'a> {
+    pub(super) fn new(life: &'a mut Lifecycle, policy: &'a Policy, own: Own<'a>, now: Instant) -> Turn<'a> {
         Turn {
             life,
             policy,
-            ladder,
+            own,
             now,
             reaction: Reaction::NOTHING,
         }
@@ -363,9 +360,8 @@ impl<'a> Turn<'a> {
     }
 
     fn watchdog_deadline(&self) -> Instant {
-        self.policy
-            .watchdog
-            .map_or(Instant::NEVER, |silence| self.now.saturating_add(silence))
+        let silence = self.policy.watchdog.map(|silence| self.own.watchdog.unwrap_or(silence));
+        silence.map_or(Instant::NEVER, |silence| self.now.saturating_add(silence))
     }
 
     /// A start by notification can be extended. A grace is the host's own measure and cannot.
@@ -655,7 +651,7 @@ impl<'a> Turn<'a> {
             }) => self.policy.watchdog_stop.as_ref(),
             Some(_) | None => None,
         };
-        self.ladder.or(by_failure).unwrap_or(&self.policy.stop)
+        self.own.ladder.or(by_failure).unwrap_or(&self.policy.stop)
     }
 
     fn send_rung(&mut self, stopping: Stopping, number: u8) -> Reply {

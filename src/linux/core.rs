@@ -482,6 +482,10 @@ impl Kernel for Linux {
         self.clock.now()
     }
 
+    fn monotonic(&self) -> Instant {
+        Clock::Monotonic.now()
+    }
+
     fn wall(&self) -> SystemTime {
         SystemTime::now()
     }

@@ -27,6 +27,11 @@ pub enum Notice<'a> {
     /// `WATCHDOG_USEC=`: from now on the process reports at least this often. Never zero: the process cannot turn its
     /// watchdog off.
     WatchdogEvery(Duration),
+    /// `ERRNO=`: the errno of a failure, which usually ends the process. Never zero.
+    Errno(i32),
+    /// `MONOTONIC_USEC=`: the time at which the process began to reload, on `CLOCK_MONOTONIC`. It comes with
+    /// [`Notice::Reloading`].
+    MonotonicTime(Duration),
     /// `STATUS=`: the current activity, for display. A single line without control characters, at most [`STATUS_MAX`]
     /// bytes, cut after a whole character; may be empty.
     Status(&'a str),
@@ -57,7 +62,7 @@ pub enum ParseError {
 }
 
 /// Parses a message line by line. Lines with unknown keys are skipped. Lines that need no action are skipped too:
-/// `BARRIER`, `ERRNO`, `BUSERROR`, `FDSTORE` and others.
+/// `BARRIER`, `BUSERROR`, `FDSTORE` and others.
 /// ```
 /// use pidherd::notify::{ParseError, Notice, parse};
 ///
@@ -125,6 +130,8 @@ fn meaning(line: &[u8]) -> Result<Option<Notice<'_>>, ParseError> {
         ("WATCHDOG", "trigger") => Notice::WatchdogTrigger,
         ("EXTEND_TIMEOUT_USEC", _) => Notice::ExtendTimeout(time(value)?),
         ("WATCHDOG_USEC", _) => Notice::WatchdogEvery(time(value)?),
+        ("MONOTONIC_USEC", _) => Notice::MonotonicTime(time(value)?),
+        ("ERRNO", _) => Notice::Errno(errno(value)?),
         ("STATUS", _) => Notice::Status(status(value)?),
         ("MAINPID", _) => Notice::MainPidRefused,
         ("READY" | "RELOADING" | "STOPPING" | "WATCHDOG", _) => return Err(ParseError::Value),
@@ -143,6 +150,16 @@ fn time(value: &str) -> Result<Duration, ParseError> {
         Ok(micros) if digits => Ok(Duration::from_micros(micros)),
         Ok(_) => Err(ParseError::Value),
     }
+}
+
+/// Parses an errno in decimal digits: 1 to 4095, the largest that the kernel uses.
+fn errno(value: &str) -> Result<i32, ParseError> {
+    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+    let number = value
+        .parse()
+        .ok()
+        .filter(|number| digits && (1..=4_095).contains(number));
+    number.ok_or(ParseError::Value)
 }
 
 /// Formats a time for `WATCHDOG_USEC`, rounded down; `None` for an endless time, as in sd_watchdog_enabled(3). Zero
@@ -185,6 +202,8 @@ mod tests {
                 "WATCHDOG_USEC=18446744073709551614",
                 Notice::WatchdogEvery(micros(u64::MAX - 1)),
             ),
+            ("ERRNO=2", Notice::Errno(2)),
+            ("MONOTONIC_USEC=123", Notice::MonotonicTime(micros(123))),
             ("STATUS=", Notice::Status("")),
             ("STATUS=a=b\tß", Notice::Status("a=b\tß")),
             ("MAINPID=1", Notice::MainPidRefused),
@@ -214,7 +233,6 @@ mod tests {
     fn what_needs_nothing_done_is_passed_over() {
         for message in [
             "BARRIER=1",
-            "ERRNO=2",
             "BUSERROR=x",
             "FDSTORE=1\nFDNAME=a",
             "FDSTOREREMOVE=1",

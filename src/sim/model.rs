@@ -157,6 +157,7 @@ impl Refusal {
             Error::Rolling(_) => Refusal::Rolling,
             Error::NotAlive(_)
             | Error::NoCgroup(_)
+            | Error::CannotNotify(_)
             | Error::Alive(_)
             | Error::NotReleasable(_)
             | Error::Signal { .. }

@@ -1,5 +1,7 @@
 //! Calls that go beyond the policy, the waker, and subscriptions.
 
+use std::time::Duration;
+
 use super::calls::Supervisor;
 use super::subscription::Subscription;
 use crate::engine::error::Error;
@@ -81,6 +83,43 @@ impl Supervisor {
     /// none. No signal is sent then.
     pub fn signal_scope(&mut self, target: impl Into<Target>, signal: Signal, scope: Scope) -> Result<Outcome, Error> {
         self.call(|driver| driver.signal(target.into(), signal, scope))
+    }
+
+    /// Lets the running processes of the target read their configuration again: sends each of them a signal, usually
+    /// SIGHUP, and waits for the end of the reload if there is a timeout. Instances that do not run are counted as
+    /// [`Outcome::already`].
+    ///
+    /// With a timeout, the process reports `RELOADING=1` and then `READY=1` to the notify socket, as a service of
+    /// systemd's type `notify-reload`. [`Event::Reloaded`] tells the end: done, too late, or the process has ended. A
+    /// process that is too late goes on running. With `MONOTONIC_USEC=` it tells when its reload began, so that an
+    /// earlier one is not taken for it. Without a timeout there is no such event. A second reload takes the place of one
+    /// that is under way.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pidherd::{Command, GroupSpec, Signal, Supervisor};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut supervisor = Supervisor::new()?;
+    /// let web = GroupSpec::new("web", Command::new("sleep").arg("1000")).notify_socket(true);
+    /// let web = supervisor.add(web)?;
+    /// let outcome = supervisor.reload_program(web, Signal::HUP, Some(Duration::from_secs(90)))?;
+    /// assert_eq!((outcome.accepted, outcome.already), (0, 1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::UnknownGroup`], [`Error::UnknownInstance`]; [`Error::NotAlive`] for a single instance that does not run;
+    /// [`Error::CannotNotify`] if there is a timeout, and a running process has no notify socket, before any signal is
+    /// sent; [`Error::Signal`] for a single instance, and counted for many.
+    pub fn reload_program(
+        &mut self,
+        target: impl Into<Target>,
+        signal: Signal,
+        timeout: Option<Duration>,
+    ) -> Result<Outcome, Error> {
+        self.call(|driver| driver.reload_program(target.into(), signal, timeout))
     }
 
     /// Reports that an instance has failed although its process is alive, for a host that has its own check. The process

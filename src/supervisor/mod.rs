@@ -162,7 +162,7 @@ mod subscription;
 mod take_over;
 
 pub use crate::engine::error::{Error, SpecError};
-pub use crate::engine::event::{Event, Name, TransitionEvent};
+pub use crate::engine::event::{Event, Name, ProcessNotice, ReloadResult, TransitionEvent};
 pub use crate::engine::ids::{GroupId, InstanceId, Target};
 pub use crate::engine::progress::Progress;
 pub use crate::engine::request::{Outcome, Request};

@@ -12,6 +12,7 @@ use crate::engine::arena::Place;
 use crate::engine::event::{Event, Name, TransitionEvent};
 use crate::engine::ids::{GroupId, InstanceId};
 use crate::engine::image::{GroupImage, Image, InstanceImage};
+use crate::engine::instance::Reload;
 use crate::engine::kernel::Report;
 use crate::engine::request::Request;
 use crate::engine::run::{End, EndedRun, History};
@@ -97,6 +98,13 @@ fn instance(group: u32, number: u32, state: State) -> InstanceImage {
         is_heard: false,
         status_text: None,
         ladder: Some(Box::new(StopLadder::kill(Scope::Process))),
+        watchdog: Some(SECOND),
+        reload: Some(Reload {
+            since: at(3),
+            until: at(4),
+            has_begun: true,
+            began: Some(at(3)),
+        }),
         pending: None,
         start: None,
         history,
