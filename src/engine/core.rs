@@ -338,8 +338,8 @@ impl<K: Kernel> Engine<K> {
     }
 
     /// Handles a ready descriptor of an instance's process: both the execution of its program and its end, if the end
-    /// is what made the descriptor ready. A look does not do so, because looks are served before deadlines, and the
-    /// restart of one instance must not delay the deadline of another.
+    /// is what made the descriptor ready. A look does not do so: many looks are served in one call, and the restart of
+    /// one instance takes as long as many of them.
     pub(crate) fn descriptor_ready(&mut self, id: InstanceId) -> io::Result<Progress> {
         let (progress, has_ended) = self.collect(id)?;
         if has_ended {

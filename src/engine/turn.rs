@@ -148,18 +148,18 @@ impl<K: Kernel> Engine<K> {
         next.is_some_and(|at| at <= by)
     }
 
-    /// Serves the deadlines that were due when the call began: first the processes that have to be looked at again,
-    /// then the others, the earliest first. Returns whether there were any.
+    /// Serves the deadlines that were due when the call began, the earliest first, and then the processes that have to be
+    /// looked at again: a storm of spawns in flight needs many looks. Returns whether there were any.
     fn serve_due(&mut self, budget: &mut Budget) -> bool {
         let mut did = false;
         while self.is_due(self.woken) && budget.take(self.kernel.now()) {
-            if let Some(index) = self.kernel.look_again(self.woken) {
+            if let Some(index) = self.deadlines.pop_due(self.woken) {
+                self.serve_deadline(index);
+            } else if let Some(index) = self.kernel.look_again(self.woken) {
                 if let Some(id) = self.instances.id_at(index) {
                     // After an error the kernel's side sets the next look.
                     let _later = self.process_ready(id);
                 }
-            } else if let Some(index) = self.deadlines.pop_due(self.woken) {
-                self.serve_deadline(index);
             } else {
                 break;
             }

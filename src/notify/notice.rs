@@ -237,7 +237,6 @@ mod tests {
             "FDSTORE=1\nFDNAME=a",
             "FDSTOREREMOVE=1",
             "NOTIFYACCESS=all",
-            "MONOTONIC_USEC=1",
             "ready=1",
             " READY=1",
             "X=",
