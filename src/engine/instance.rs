@@ -34,6 +34,8 @@ pub(crate) struct Instance {
     pub(crate) run_cgroup: Option<Arc<CgroupPath>>,
     /// The request that waits for its turn.
     pub(crate) pending: Option<Request>,
+    /// The request that was pending and is being applied. A record contains it until its effect is recorded.
+    pub(crate) applying: Option<Request>,
     /// Whether the pending request waits because the maximum number of spawns is in flight.
     pub(crate) is_held: bool,
     /// The transition to `Starting` and the exit record of the run that it ended, while the spawn waits: the event is
@@ -55,6 +57,7 @@ impl Instance {
             status_text: None,
             run_cgroup: None,
             pending: None,
+            applying: None,
             is_held: false,
             start: None,
             history,
