@@ -172,8 +172,11 @@ impl Host {
 
     fn is_up(&self) -> bool {
         let stays = |id| self.model.instance(id).is_some_and(|known| !self.model.leaves(known));
-        snapshots(&self.driver)
-            .all(|now| now.state.name() == StateName::Running && now.pending.is_none() && stays(now.id))
+        let world = self.world.borrow();
+        // One that has ended is restarted when another parent than the host has reaped it.
+        let waits = world.processes.iter().any(|process| process.is_held(world.now));
+        let is_up = |now: &Snapshot| now.state.name() == StateName::Running && now.pending.is_none();
+        !waits && snapshots(&self.driver).all(|now| is_up(&now) && stays(now.id))
     }
 
     fn is_complete(&self) -> Result<(), Broken> {
