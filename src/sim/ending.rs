@@ -174,7 +174,10 @@ impl Host {
         let stays = |id| self.model.instance(id).is_some_and(|known| !self.model.leaves(known));
         let world = self.world.borrow();
         // One that has ended is restarted when another parent than the host has reaped it.
-        let waits = world.processes.iter().any(|process| process.is_held(world.now));
+        let waits = world
+            .processes
+            .iter()
+            .any(|process| process.is_foreign && process.phase == Phase::Zombie);
         let is_up = |now: &Snapshot| now.state.name() == StateName::Running && now.pending.is_none();
         !waits && snapshots(&self.driver).all(|now| is_up(&now) && stays(now.id))
     }
