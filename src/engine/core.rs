@@ -20,13 +20,11 @@ use super::kernel::{Collected, Kernel, Spawned};
 use super::progress::Progress;
 use super::request::Request;
 use super::round::{Round, Streak};
-use super::run::{End, EndedRun};
 use crate::command::SpawnError;
 use crate::deadlines::Deadlines;
 use crate::exit::{ExitRecord, Pid};
 use crate::lifecycle::{
-    Action, Cause, Failure, Input, Own, Reaction, Reply, RunEnd, Rung, Scope, State, StateName, StopLadder, Transition,
-    Wanted,
+    Action, Cause, Failure, Input, Own, Reaction, Reply, Rung, Scope, State, StateName, StopLadder, Transition, Wanted,
 };
 use crate::signal::Signal;
 use crate::time::Instant;
@@ -254,16 +252,12 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    /// Sets or clears the pending request of an instance. Returns the previous one.
-    pub(super) fn set_pending(&mut self, id: InstanceId, request: Option<Request>) -> Option<Request> {
+    /// Sets or clears the pending request of an instance, and stores nothing. Returns the previous one.
+    pub(super) fn put_pending(&mut self, id: InstanceId, request: Option<Request>) -> Option<Request> {
         let is_held = request.is_some_and(|request| self.needs_spawn(id, request));
         let instance = self.instances.get_mut(id)?;
         let before = std::mem::replace(&mut instance.pending, request);
         let was_held = std::mem::replace(&mut instance.is_held, is_held);
-        if self.kernel.keeps_state() {
-            let instance: &Instance = instance;
-            self.kernel.record(id.index(), &|to| instance.put_record(to));
-        }
         let count = |request: Option<Request>| usize::from(request.is_some());
         self.pending = (self.pending + count(request)).saturating_sub(count(before));
         self.held = (self.held + usize::from(is_held)).saturating_sub(usize::from(was_held));
@@ -290,7 +284,7 @@ impl<K: Kernel> Engine<K> {
 
     /// Applies the pending request of an instance, and returns whether there was one.
     pub(crate) fn run_pending(&mut self, id: InstanceId) -> bool {
-        let pending = self.set_pending(id, None);
+        let pending = self.begin_pending(id);
         if let Some(request) = pending {
             self.apply(id, request);
         }
@@ -310,8 +304,12 @@ impl<K: Kernel> Engine<K> {
             // After an error, the next readiness of the descriptor leads to another attempt.
             let _later = self.process_ready(id);
         }
+        let is_ended = self.end_pending(id);
         // A rolling restart may have waited for this end, and may now retire the instance.
         if request.wants_up() && self.is_retiring(id) {
+            if is_ended {
+                self.store(id);
+            }
             return Reply::Ignored;
         }
         self.apply_input(id, request.input())
@@ -382,8 +380,16 @@ impl<K: Kernel> Engine<K> {
                 self.apply_input(id, input);
             }
             Collected::Ended(record) => {
+                let looked = judges_others.then(|| self.kernel.is_empty(id.index(), scope, 0));
                 // If the kernel cannot answer, the others count as alive.
-                let alone = !judges_others || self.kernel.is_empty(id.index(), scope, 0).unwrap_or(false);
+                let alone = looked.as_ref().is_none_or(|looked| *looked.as_ref().unwrap_or(&false));
+                // The usage is not known if the process was no child of this host, which may not have seen its execution.
+                let has_others = match looked {
+                    Some(Ok(is_empty)) => !is_empty,
+                    Some(Err(_)) => record.usage.is_none(),
+                    None => false,
+                };
+                let executed = has_others && matches!(instance.life.state(), State::Starting { executed: None, .. });
                 instance.history.exited(record);
                 if !heard_out {
                     // The process ended after the first look.
@@ -391,6 +397,10 @@ impl<K: Kernel> Engine<K> {
                 }
                 if self.notify_pids.get(&record.pid) == Some(&id) {
                     self.notify_pids.remove(&record.pid);
+                }
+                if executed {
+                    // Only its program can have started others. The host did not see the execution.
+                    self.apply_input(id, Input::Executed);
                 }
                 let input = if alone { Input::Exited } else { Input::ExitedLeaving };
                 self.apply_input(id, input(record.exit));
@@ -427,17 +437,15 @@ impl<K: Kernel> Engine<K> {
             };
             let reaction = instance.life.handle_with(&group.policy, own, input, self.now);
             let after = *instance.life.state();
-            if self.kernel.keeps_state() {
-                // Before anything is carried out, so that the next host knows what this one was about to do.
-                let instance: &Instance = instance;
-                self.kernel.record(id.index(), &|to| instance.put_record(to));
-            }
+            let exit = self.note_runs(id, &reaction);
+            // Before anything is carried out, so that the next host knows what this one was about to do.
+            self.store(id);
             let counts = |state: State| [state.name().is_alive(), is_unspawned(&state)].map(usize::from);
             let ([alive, unspawned], [was_alive, was_unspawned]) = (counts(after), counts(before));
             self.alive = (self.alive + alive).saturating_sub(was_alive);
             self.unspawned = (self.unspawned + unspawned).saturating_sub(was_unspawned);
             reply.get_or_insert(reaction.reply);
-            next = self.carry_out(id, &reaction);
+            next = self.carry_out(id, &reaction, exit);
         }
         if self.unspawned == 0 {
             self.spawns.clear();
@@ -446,16 +454,14 @@ impl<K: Kernel> Engine<K> {
         reply.unwrap_or(Reply::Ignored)
     }
 
-    /// Carries out a reaction. Returns the input that follows from it, if any.
-    fn carry_out(&mut self, id: InstanceId, reaction: &Reaction) -> Option<Input> {
+    /// Carries out a reaction. `exit` is that of the run that ends. Returns the input that follows from it, if any.
+    fn carry_out(&mut self, id: InstanceId, reaction: &Reaction, exit: Option<ExitRecord>) -> Option<Input> {
         // Checked before any signal is sent: a process that ended by itself before its stop has that end as the cause.
         let stops = reaction.transitions().any(|step| step.to == StateName::Stopping);
         let ended_before = stops && self.has_ended(id);
-        let ended = reaction
-            .transitions()
-            .any(Transition::ends_run)
-            .then(|| self.end_run(id, reaction))
-            .flatten();
+        let ends = reaction.transitions().any(Transition::ends_run);
+        let process = ends.then(|| self.release_process(id)).flatten();
+        let ended = process.map(|pid| (pid, exit));
         let at = self.now;
         // The spawn comes before the event, so that the transition to Starting can contain the pid.
         let answer = (reaction.action == Some(Action::Spawn))
@@ -483,29 +489,17 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    /// Records the end of a run and releases its process. Returns the process and its exit record. A process that could
-    /// not execute its program has none.
-    fn end_run(&mut self, id: InstanceId, reaction: &Reaction) -> Option<(Pid, Option<ExitRecord>)> {
-        let wall = self.kernel.wall();
+    /// Releases the process of a run that is over. Returns it.
+    fn release_process(&mut self, id: InstanceId) -> Option<Pid> {
         let instance = self.instances.get_mut(id)?;
-        let number = instance.life.runs().saturating_sub(starts(reaction));
-        let process = instance.process.take();
-        instance.run_cgroup = None;
-        (instance.ladder, instance.watchdog) = (None, None);
-        let exit = instance.history.take_exit();
-        let end = End::new(
-            reaction.end.unwrap_or(RunEnd::Unknown),
-            instance.history.last_error.as_ref(),
-            instance.history.complaint().cloned(),
-        );
-        let cgroup = process.and_then(|_| self.kernel.usage(id.index()));
-        instance
-            .history
-            .ended(number, EndedRun { end, exit, cgroup }, self.now, wall);
-        if process.is_some() {
-            self.kernel.discard(id.index(), Duration::ZERO);
+        let pid = instance.process.take()?;
+        let had_cgroup = instance.run_cgroup.take().is_some();
+        self.kernel.discard(id.index(), Duration::ZERO);
+        if had_cgroup {
+            // The cgroup may belong to another run from now on.
+            self.store(id);
         }
-        process.map(|pid| (pid, exit))
+        Some(pid)
     }
 
     /// Spawns a process for an instance. If the maximum of spawns is in flight, the spawn waits in the queue. It also
@@ -514,11 +508,6 @@ impl<K: Kernel> Engine<K> {
     fn spawn(&mut self, id: InstanceId) -> Option<Input> {
         let others_wait = self.unspawned > 1;
         if others_wait || self.kernel.is_saturated() {
-            let wall = self.kernel.wall();
-            if let Some(instance) = self.instances.get_mut(id) {
-                // The run may be withdrawn before it has a process.
-                instance.history.began(self.now, wall);
-            }
             self.spawns.push_back((id, self.now));
             return None;
         }
@@ -752,7 +741,7 @@ pub(super) const fn is_unspawned(state: &State) -> bool {
 }
 
 /// The number of runs that a reaction begins.
-fn starts(reaction: &Reaction) -> u64 {
+pub(super) fn starts(reaction: &Reaction) -> u64 {
     reaction
         .transitions()
         .map(|step| u64::from(step.to == StateName::Starting))

@@ -26,7 +26,7 @@ use crate::lifecycle::{Lifecycle, Policy, StopLadder, Transition, Wanted};
 use crate::time::Instant;
 
 /// The state of an engine.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Image {
     pub(crate) seed: u64,
     pub(crate) closing: bool,
@@ -146,12 +146,14 @@ impl Image {
                 *has_any = true;
             }
             let state = instance.life.state();
-            // A process that was reaped, while others of its scope are alive, has given up its number.
+            // Two processes may have one number: the end of a process that another parent has reaped may not be handled
+            // yet, while the kernel has given its number to a new one. Messages can come only from one of them.
             let is_reaped = state.is_reaped();
             let unreaped = instance.process.filter(|_| !is_reaped);
-            let has_process = unreaped.is_none_or(|pid| pids.insert(pid));
+            let heard = unreaped.filter(|_| instance.is_heard);
+            let is_heard_alone = heard.is_none_or(|pid| pids.insert(pid));
             let is_heard_alive = !instance.is_heard || unreaped.is_some();
-            if !(has_number && has_process && is_heard_alive && instance.process == state.pid()) {
+            if !(has_number && is_heard_alone && is_heard_alive && instance.process == state.pid()) {
                 return false;
             }
         }
@@ -321,6 +323,8 @@ impl<K: Kernel> Engine<K> {
             }
         }
         self.closing = image.closing;
+        // The descriptions may have other policies.
+        self.must_save = true;
         Ok(self.restored(described))
     }
 
@@ -388,7 +392,8 @@ impl<K: Kernel> Engine<K> {
             self.set_deadline(id);
         }
         for (id, request) in pending {
-            self.set_pending(id, Some(request));
+            // The records are stored with the base, when the instances have their cgroups again.
+            self.put_pending(id, Some(request));
         }
     }
 

@@ -43,6 +43,8 @@ pub(crate) struct Instance {
     pub(crate) reload: Option<Reload>,
     /// The request that waits for its turn.
     pub(crate) pending: Option<Request>,
+    /// The request that was pending and is being applied. A record contains it until its effect is recorded.
+    pub(crate) applying: Option<Request>,
     /// Whether the pending request waits because the maximum number of spawns is in flight.
     pub(crate) is_held: bool,
     /// The transition to `Starting` and the exit record of the run that it ended, while the spawn waits: the event is
@@ -82,6 +84,7 @@ impl Instance {
             watchdog: None,
             reload: None,
             pending: None,
+            applying: None,
             is_held: false,
             start: None,
             history,

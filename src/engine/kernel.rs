@@ -130,6 +130,9 @@ pub(crate) trait Kernel {
     /// A slot's instance has got a process that was made elsewhere.
     fn note_adopted(&mut self, _slot: u32, _run: u64, _pid: Pid) {}
 
+    /// The process that was born for a slot's instance is not its own: nothing proves that it is.
+    fn forget_birth(&mut self, _slot: u32) {}
+
     /// A process is about to be spawned for this run of a slot's instance.
     fn begin_birth(&mut self, _slot: u32, _run: u64) {}
 }

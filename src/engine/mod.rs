@@ -18,6 +18,7 @@ pub(crate) mod instance;
 pub(crate) mod kernel;
 pub(crate) mod progress;
 pub(crate) mod record;
+pub(crate) mod recovery;
 pub(crate) mod reports;
 pub(crate) mod request;
 pub(crate) mod rolling;

@@ -3,28 +3,29 @@
 //! The base is an [`Image`] without what the host loses with its memory: events that were not fetched, and the runs
 //! that are over. The records replace the instances of the base.
 
+use std::collections::HashSet;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use super::core::Engine;
-use super::event::Name;
+use super::core::{Engine, starts};
 use super::ids::InstanceId;
 use super::image::Image;
 use super::instance::Instance;
 use super::kernel::Kernel;
 use super::request::Request;
-use super::run::History;
+use super::run::{End, EndedRun, History};
 use crate::codec::{Damaged, Reader, Stored, Writer, put_text};
 use crate::exit::{ExitRecord, Pid};
-use crate::lifecycle::{Input, Lifecycle, Policy, State};
+use crate::lifecycle::{Action, Input, Lifecycle, Policy, Reaction, RunEnd, State, Transition, Wanted};
 
 /// The state of an instance, as its record contains it.
 pub(crate) struct Record {
     pub(crate) life: Lifecycle,
     pub(crate) pending: Option<Request>,
     pub(crate) history: History,
-    /// The directory and the name of the cgroup of the present run.
+    /// The directory and the name of the cgroup of the present run, or of the last one until it is released.
     pub(crate) cgroup: Option<(PathBuf, String)>,
 }
 
@@ -51,13 +52,17 @@ const FIXED: usize = 256;
 
 impl Instance {
     /// Writes a [`Record`] of this instance, without an allocation.
-    pub(super) fn put_record(&self, to: &mut Writer<'_>) {
+    pub(crate) fn put_record(&self, to: &mut Writer<'_>) {
         self.life.put(to);
-        self.pending.put(to);
+        let pending = match (self.applying, self.pending) {
+            (Some(earlier), Some(later)) => Some(earlier.then(later).unwrap_or(later)),
+            (earlier, later) => earlier.or(later),
+        };
+        pending.put(to);
         self.history.put_current(to);
         let cgroup = match (&self.run_cgroup, self.life.state()) {
-            // The next run is about to begin.
-            (_, State::Starting { pid: None, .. }) => &self.context.cgroup,
+            // The next run is about to begin, and nothing is left of the last one.
+            (None, State::Starting { pid: None, .. }) => &self.context.cgroup,
             (run_cgroup, _) => run_cgroup,
         };
         cgroup.is_some().put(to);
@@ -76,6 +81,67 @@ impl Instance {
 }
 
 impl<K: Kernel> Engine<K> {
+    /// Stores the record of an instance, if the state is stored.
+    pub(super) fn store(&mut self, id: InstanceId) {
+        if !self.kernel.keeps_state() {
+            return;
+        }
+        if let Some(instance) = self.instances.get(id) {
+            self.kernel.record(id.index(), &|to| instance.put_record(to));
+        }
+    }
+
+    /// Notes in the history which run ends and which one begins. Returns the exit record of the run that ends. A process
+    /// that could not execute its program has none.
+    pub(super) fn note_runs(&mut self, id: InstanceId, reaction: &Reaction) -> Option<ExitRecord> {
+        let ends = reaction.transitions().any(Transition::ends_run);
+        let begins = reaction.action == Some(Action::Spawn);
+        if !ends && !begins {
+            return None;
+        }
+        let wall = self.kernel.wall();
+        let instance = self.instances.get_mut(id)?;
+        let mut exit = None;
+        if ends {
+            let number = instance.life.runs().saturating_sub(starts(reaction));
+            exit = instance.history.take_exit();
+            let error = instance.history.last_error.as_ref();
+            let complaint = instance.history.complaint().cloned();
+            let end = End::new(reaction.end.unwrap_or(RunEnd::Unknown), error, complaint);
+            (instance.ladder, instance.watchdog) = (None, None);
+            let cgroup = instance.process.and_then(|_| self.kernel.usage(id.index()));
+            let over = EndedRun { end, exit, cgroup };
+            instance.history.ended(number, over, self.now, wall);
+        }
+        if begins {
+            // The spawn may wait, and the run may be withdrawn before it has a process.
+            instance.history.began(self.now, wall);
+        }
+        exit
+    }
+
+    /// Sets or clears the pending request of an instance. Returns the previous one.
+    pub(super) fn set_pending(&mut self, id: InstanceId, request: Option<Request>) -> Option<Request> {
+        let before = self.put_pending(id, request);
+        self.store(id);
+        before
+    }
+
+    /// Takes the pending request of an instance, which is about to be applied.
+    pub(super) fn begin_pending(&mut self, id: InstanceId) -> Option<Request> {
+        let pending = self.put_pending(id, None);
+        if let Some(instance) = self.instances.get_mut(id) {
+            instance.applying = pending;
+        }
+        pending
+    }
+
+    /// The next record of an instance contains the effect of the request. Returns whether one was pending.
+    pub(super) fn end_pending(&mut self, id: InstanceId) -> bool {
+        let instance = self.instances.get_mut(id);
+        instance.is_some_and(|instance| instance.applying.take().is_some())
+    }
+
     /// Stores the base if the groups have changed.
     pub(crate) fn save(&mut self) -> io::Result<()> {
         if !self.must_save || !self.kernel.keeps_state() {
@@ -139,9 +205,9 @@ impl<K: Kernel> Engine<K> {
         base.len() + 2 * text + more * FIXED + slots * (2 * longest + FIXED)
     }
 
-    /// Accepts the messages of the processes of groups with the notify socket.
-    pub(crate) fn hear_groups(&mut self) {
-        for id in self.instances.ids() {
+    /// Accepts the messages of the processes of groups with the notify socket, except for these instances.
+    pub(super) fn hear_groups(&mut self, silent: &HashSet<InstanceId>) {
+        for id in self.instances.ids().filter(|id| !silent.contains(id)) {
             let Some(instance) = self.instances.get(id) else {
                 continue;
             };
@@ -156,38 +222,86 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    /// The host was killed after it had spawned the process of an instance and before it had recorded that.
-    pub(crate) fn was_born(&mut self, id: InstanceId, pid: Pid) {
+    /// The host was killed after it had spawned the process of an instance, this long ago, and before it had recorded
+    /// that.
+    pub(crate) fn was_born(&mut self, id: InstanceId, pid: Pid, age: Duration) {
+        let now = self.now;
+        let wall = self.kernel.wall();
         let Some(instance) = self.instances.get_mut(id) else {
             return;
         };
+        let decided = instance.life.state().since().unwrap_or(now);
+        // Its times began with the spawn and not with the recovery.
+        self.now = now.saturating_sub(age).max(decided);
         instance.process = Some(pid);
+        instance.history.began(self.now, wall.checked_sub(age).unwrap_or(wall));
         let group = self.groups.get(instance.group);
         if group.is_some_and(|group| group.notify.socket) {
             self.notify_pids.insert(pid, id);
         }
         self.apply_input(id, Input::Cloned(pid));
+        self.now = now;
     }
 
-    /// Sends the signals of the present rungs again. The host may have been killed after it had recorded a stop and
-    /// before it had sent the signal.
-    pub(crate) fn signal_again(&mut self) {
-        for id in self.instances.ids().collect::<Vec<_>>() {
+    /// The instances that are being stopped, and at which rung.
+    pub(super) fn rungs(&self) -> Vec<(InstanceId, u8)> {
+        let ids = self.instances.ids();
+        let rung = |id| match self.instances.get(id)?.life.state() {
+            State::Stopping(stopping) => Some((id, stopping.rung)),
+            _ => None,
+        };
+        ids.filter_map(rung).collect()
+    }
+
+    /// Sends the signals of these rungs again. The host may have been killed after it had recorded a stop and before it
+    /// had sent the signal.
+    pub(super) fn signal_again(&mut self, rungs: Vec<(InstanceId, u8)>) {
+        for (id, rung) in rungs {
             let Some(instance) = self.instances.get(id) else {
                 continue;
             };
-            let State::Stopping(stopping) = *instance.life.state() else {
-                continue;
-            };
+            let is_there = matches!(instance.life.state(), State::Stopping(stopping) if stopping.rung == rung);
             let group = self.groups.get(instance.group);
-            if let Some((_, rung)) = group.map(|group| group.policy.stop.rung(stopping.rung)) {
+            let rung = group.map(|group| group.policy.stop.rung(rung)).filter(|_| is_there);
+            if let Some((_, rung)) = rung {
                 self.send(id, rung.signal, rung.scope);
             }
         }
     }
 
+    /// Withdraws the spawns that nothing wants. The host may have been killed after it had recorded a stop and before it
+    /// had withdrawn the spawn.
+    pub(super) fn withdraw_again(&mut self) {
+        let is_unwanted = |id| {
+            let instance = self.instances.get(id);
+            instance.is_some_and(|instance| instance.life.wanted() == Wanted::Down)
+        };
+        let ids = self.instances.ids();
+        let unwanted: Vec<_> = ids.filter(|&id| self.awaits_spawn(id) && is_unwanted(id)).collect();
+        for id in unwanted {
+            self.apply_input(id, Input::SpawnWithdrawn);
+        }
+    }
+
+    /// Stops the instances beyond the numbers of their groups. The host may have been killed after it had stored a
+    /// number and before it had recorded the stops. Those of a rolling restart are not needed any more.
+    pub(super) fn stop_the_retiring(&mut self) {
+        let is_at_rest = |id| {
+            let instance = self.instances.get(id);
+            instance.is_some_and(|instance| !instance.life.state().name().is_alive())
+        };
+        let ids = self.instances.ids().filter(|&id| self.is_retiring(id));
+        // One that is at rest is removed.
+        let retiring: Vec<_> = ids.filter(|&id| self.is_wanted(id) || is_at_rest(id)).collect();
+        for id in retiring {
+            self.submit(id, Request::Stop, &mut 0);
+        }
+    }
+
     /// The process of an instance has ended while no host was there, or its host had only reaped it.
     pub(crate) fn ended_unseen(&mut self, id: InstanceId, record: ExitRecord) {
+        // It is not started again while its stop is pending.
+        self.run_pending(id);
         let Some(instance) = self.instances.get_mut(id) else {
             return;
         };
@@ -230,7 +344,8 @@ impl Image {
         self.closing = false;
         for group in self.groups.iter_mut().filter_map(|place| place.value.as_mut()) {
             if let Some((_, target)) = group.roll.take() {
-                group.target = target;
+                // A larger number has no instances yet. The description asks for them again.
+                group.target = group.target.min(target);
             }
         }
         if records.len() != self.instances.len() {
@@ -270,15 +385,6 @@ impl Image {
         instance.life = Lifecycle::new(&Policy::default(), self.seed);
         instance.process = None;
         instance.pending = None;
-    }
-
-    /// The name of the instance in a slot.
-    pub(crate) fn name(&self, slot: usize) -> Option<Name> {
-        let instance = self.instances.get(slot)?.value.as_ref()?;
-        let group = self.groups.get(instance.group.index() as usize)?.value.as_ref()?;
-        Some(Name {
-            group: group.name.clone(),
-            number: instance.number,
-        })
+        instance.history = History::new(0);
     }
 }

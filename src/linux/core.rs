@@ -686,6 +686,12 @@ impl Kernel for Linux {
         }
     }
 
+    fn forget_birth(&mut self, slot: u32) {
+        if let Some(state) = &self.state {
+            state.forget_birth(slot);
+        }
+    }
+
     fn note_adopted(&mut self, slot: u32, run: u64, pid: Pid) {
         if let (Some(state), Some(made_at)) = (&self.state, procfs::made_at(pid)) {
             state.adopted(slot, run, pid, made_at);

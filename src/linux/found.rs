@@ -1,9 +1,7 @@
-//! The processes of a host that was killed: which of them live, and the proof that they are the same.
+//! The processes of a host that was killed, as the kernel shows them to the next host. What proves that a process is
+//! the same is decided in [`recovery`](crate::engine::recovery).
 //!
-//! A PID alone proves nothing, because the kernel gives it to another process after the end. The state file contains
-//! the time before and after each process was made. A process that has the PID and was made in between is the same one:
-//! no PID is given twice in such a short time. If the host was killed before it noted the second time, the mark of the
-//! state file in the environment of the process is the proof. A process that has not executed its program yet still
+//! The mark of a state file is in the environment of a process. A process that has not executed its program yet still
 //! has the memory of the host, with the state file mapped into it.
 
 use std::io;
@@ -14,77 +12,56 @@ use std::time::Duration;
 use super::core::Linux;
 use super::image::{Belongings, Directories, NotTaken};
 use super::run_cgroup::RunCgroup;
-use super::state_file::{Birth, StateFile};
+use super::state_file::StateFile;
 use super::watched::{Watch, Watched};
-use crate::exit::{Exit, ExitRecord, Pid};
+use crate::engine::recovery::{Birth, Candidate, Found, Suspect};
+use crate::exit::Pid;
 use crate::fdset::Interest;
 use crate::launcher::next_look;
 use crate::pidfd::PidFd;
 use crate::procfs::{self, TICK};
 use crate::time::Instant;
 
-/// What became of a process.
-#[derive(Debug)]
-pub(crate) enum Found {
-    /// It lives, or is a zombie that nobody has reaped.
-    Present(PidFd),
-    /// It has ended.
-    Ended(ExitRecord),
-    /// Whether the process with this number is the same one is not known.
-    Unproven(Pid),
-}
-
-/// A process that is to be watched again.
-pub(crate) struct Candidate {
-    pub(crate) slot: u32,
-    pub(crate) pidfd: PidFd,
-    /// When its spawn began, if no execve was seen.
-    pub(crate) in_flight: Option<Instant>,
-    pub(crate) cgroup: Option<(PathBuf, String)>,
-}
-
 /// How often an execve that is under way is waited for, with a millisecond in between.
 const PAUSES: u32 = 100;
+
+/// The process that has a number now.
+struct Opened<'a> {
+    pidfd: PidFd,
+    state: &'a StateFile,
+}
 
 /// Finds out what became of a process.
 ///
 /// # Errors
 /// No descriptor or memory is free, or a filter refuses pidfd_open(2).
-pub(crate) fn find(birth: &Birth, pid: Pid, state: &StateFile) -> io::Result<Found> {
-    let gone = |exit| Ok(Found::Ended(ExitRecord { pid, exit, usage: None }));
-    if birth.pid != Some(pid) {
-        return Ok(Found::Unproven(pid));
-    }
-    if let Some(exit) = birth.exit {
-        return gone(exit);
-    }
-    let pidfd = match PidFd::open(pid.as_raw()) {
-        Ok(pidfd) => pidfd,
+pub(crate) fn find(birth: &Birth, pid: Pid, state: &StateFile) -> io::Result<Found<PidFd>> {
+    let open = |pid: Pid| match PidFd::open(pid.as_raw()) {
+        Ok(pidfd) => Ok(Some(Opened { pidfd, state })),
         // No process has the number, or a thread of another process has it.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EINVAL | libc::ENOENT)) => {
-            return gone(Exit::Unknown);
-        }
-        Err(error) => return Err(error),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EINVAL | libc::ENOENT)) => Ok(None),
+        Err(error) => Err(error),
     };
-    let Some(made_at) = procfs::made_at(pid) else {
-        return if pidfd.is_unreaped() {
-            Ok(Found::Unproven(pid))
-        } else {
-            gone(Exit::Unknown)
-        };
-    };
-    let is_same = match birth.after {
-        Some(after) => birth.before / TICK * TICK <= made_at && made_at <= after,
-        None if made_at < birth.before / TICK * TICK => false,
-        None => match is_marked(&pidfd, state) {
-            Some(is_marked) => is_marked,
-            None => return Ok(Found::Unproven(pid)),
-        },
-    };
-    // What /proc said was about the process of the pidfd only if that was not reaped meanwhile.
-    match is_same && pidfd.is_unreaped() {
-        true => Ok(Found::Present(pidfd)),
-        false => gone(Exit::Unknown),
+    Ok(match birth.find(pid, open)? {
+        Found::Present(opened) => Found::Present(opened.pidfd),
+        Found::Ended(record) => Found::Ended(record),
+        Found::Unproven(pid) => Found::Unproven(pid),
+    })
+}
+
+impl Suspect for Opened<'_> {
+    const TICK: u64 = TICK;
+
+    fn made_at(&self) -> Option<u64> {
+        procfs::made_at(self.pidfd.pid())
+    }
+
+    fn is_marked(&self) -> Option<bool> {
+        is_marked(&self.pidfd, self.state)
+    }
+
+    fn is_unreaped(&self) -> bool {
+        self.pidfd.is_unreaped()
     }
 }
 
@@ -111,7 +88,7 @@ fn is_marked(pidfd: &PidFd, state: &StateFile) -> Option<bool> {
 
 impl Linux {
     /// Watches processes again. After an error nothing is watched, and no process was touched.
-    pub(crate) fn take_found(&mut self, candidates: Vec<Candidate>) -> Result<Vec<Belongings>, NotTaken> {
+    pub(crate) fn take_found(&mut self, candidates: Vec<Candidate<PidFd>>) -> Result<Vec<Belongings>, NotTaken> {
         let mut directories = Directories::default();
         let mut taken = Vec::with_capacity(candidates.len());
         for candidate in candidates {
@@ -123,7 +100,7 @@ impl Linux {
                 run_cgroup: path,
                 pipes: None,
             });
-            self.watch_found(candidate.slot, candidate.pidfd, candidate.in_flight, run_cgroup)?;
+            self.watch_found(candidate.slot, candidate.process, candidate.in_flight, run_cgroup)?;
         }
         Ok(taken)
     }
@@ -136,6 +113,9 @@ impl Linux {
         run_cgroup: Option<RunCgroup>,
     ) -> io::Result<()> {
         let token = self.fds.add(pidfd.as_fd(), Interest::READ)?;
+        if let Some(state) = &self.state {
+            state.end_found(slot, pidfd.pid());
+        }
         self.set_slot(token, slot);
         if let Some(run_cgroup) = &run_cgroup {
             self.run_cgroups.move_in(run_cgroup, slot);

@@ -47,9 +47,10 @@ use std::time::Duration;
 use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags, fallocate, flock, fstat, open};
 use rustix::io::{Errno, fcntl_dupfd_cloexec, retry_on_intr};
 
-use crate::codec::{Reader, Stored, Writer, checksum};
+use crate::codec::{Writer, checksum};
+use crate::engine::recovery::Birth;
 use crate::engine::spec::MARK as MARK_VARIABLE;
-use crate::exit::{Exit, Pid};
+use crate::exit::Pid;
 use crate::procfs;
 use crate::sys::mapping::{BirthCell, ExitCell, Mapping};
 use crate::sys::wait::exit_of_cell;
@@ -149,18 +150,6 @@ struct Records {
     start: usize,
     stride: usize,
     number: usize,
-}
-
-/// What is stored about the birth and the end of an instance's process.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Birth {
-    pub(crate) run: u64,
-    pub(crate) pid: Option<Pid>,
-    /// The time before it was made, and after; `None` if the host was killed in between.
-    pub(crate) before: u64,
-    pub(crate) after: Option<u64>,
-    /// The status, if the host has reaped it.
-    pub(crate) exit: Option<Exit>,
 }
 
 /// The state that a host has left.
@@ -413,6 +402,17 @@ impl StateFile {
         let copy = place + COPIES + (turn & 1) as usize * (COPY + room);
         self.write_copy(copy, &self.buffer);
         self.mapping.store(place, turn);
+        if self.buffer.is_empty() {
+            self.forget_birth(slot);
+        }
+    }
+
+    /// Separates the birth in this slot from the instance. The next runs in the slot are counted from 1 again, and must
+    /// not be taken for that of the birth.
+    pub(crate) fn forget_birth(&self, slot: u32) {
+        if let Some(place) = self.records.place(slot as usize) {
+            self.mapping.store(place + RUN, 0);
+        }
     }
 
     /// A process is about to be made for this run. The kernel writes its PID to the cell.
@@ -438,6 +438,15 @@ impl StateFile {
             cell.store(pid.as_raw());
         }
         self.mapping.store(place + AFTER, Clock::Boottime.now().as_nanos());
+    }
+
+    /// The process of a birth was found. If the killed host had not noted the second time, it is now: a later process
+    /// with the same number would have the same mark.
+    pub(crate) fn end_found(&self, slot: u32, pid: Pid) {
+        let place = self.records.place(slot as usize);
+        if place.is_some_and(|place| self.mapping.load(place + AFTER) == 0) {
+            self.end_birth(slot, pid);
+        }
     }
 
     /// A process that was made elsewhere, at this boot time, belongs to this run.
@@ -562,12 +571,4 @@ fn new_mark() -> io::Result<String> {
     let mut random = [0; MARK_LENGTH / 2];
     File::open("/dev/urandom")?.read_exact(&mut random)?;
     Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// Reads the value of a record that was read completely.
-pub(crate) fn decode<T: Stored>(bytes: &[u8], home: u32) -> Result<T, FileError> {
-    let mut reader = Reader::new(bytes, home);
-    let value = T::get(&mut reader).map_err(|_| FileError::Damaged)?;
-    reader.end().map_err(|_| FileError::Damaged)?;
-    Ok(value)
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::chance::Chance;
+use super::crash::{Crash, When};
 use super::descriptors::{ORPHANS, SIGNALS};
 use super::fault_profile::FaultProfile;
 use super::host::Host;
@@ -72,6 +73,8 @@ pub(super) enum Act {
     Shutdown,
     /// The host is replaced by another program, which may describe one group in another way.
     Reexec(Option<Redescribed>),
+    /// The host is killed, and the next one recovers.
+    Crash(Box<Crash>),
     /// The host reads an instance's status.
     Status(InstanceId),
 }
@@ -84,7 +87,9 @@ impl Act {
     pub(super) fn random(chance: &mut Chance, host: &Host) -> Act {
         let act = match chance.below(1_000) {
             0..230 => Some(pass(chance, host)),
-            230..240 => Some(reexec(chance, &host.model)),
+            230..236 => Some(Act::Reexec(redescribed(chance, &host.model))),
+            236..244 if host.world.borrow().file.is_kept => Some(crash(chance, host)),
+            236..240 => Some(Act::Reexec(redescribed(chance, &host.model))),
             240..300 => Some(Act::Poll),
             300..520 => ready(chance, host),
             520..570 => host.world.borrow().timer_is_ready().then_some(Act::Timer),
@@ -114,6 +119,25 @@ impl Act {
             self,
             Act::Ready { .. } | Act::Knock(_) | Act::Timer | Act::Socket | Act::Entry(_) | Act::Early | Act::Dispatch
         )
+    }
+}
+
+impl Act {
+    /// Whether the host can be killed in the middle of it.
+    const fn may_call_the_kernel(&self) -> bool {
+        let is_command = matches!(
+            self,
+            Act::Add(_)
+                | Act::Request(..)
+                | Act::Signal(..)
+                | Act::Scale(..)
+                | Act::Reload(..)
+                | Act::Remove(_)
+                | Act::Roll(..)
+                | Act::Shutdown
+                | Act::Report(..)
+        );
+        is_command || self.is_of_the_loop()
     }
 }
 
@@ -189,14 +213,34 @@ fn outside(chance: &mut Chance, host: &Host) -> Option<Act> {
     Some(Act::Outside { serial, signal })
 }
 
-fn reexec(chance: &mut Chance, model: &Model) -> Act {
+fn redescribed(chance: &mut Chance, model: &Model) -> Option<Redescribed> {
     let size = 1 + chance.below(MOST.into()) as u32;
     let id = chance.find(&groups(model));
-    Act::Reexec(match chance.below(10) {
+    match chance.below(10) {
         0 => id.map(Redescribed::LeftOut),
         1 | 2 => id.map(|id| Redescribed::Resized(id, size)),
         _ => None,
-    })
+    }
+}
+
+/// The end of the host, often in the middle of another act. The next host begins at once, or much later.
+fn crash(chance: &mut Chance, host: &Host) -> Act {
+    let mut acts = (0..8).map(|_| Act::random(chance, host));
+    let inner = acts.find(Act::may_call_the_kernel);
+    let inner = inner.filter(|_| !chance.happens(5));
+    let last = chance.pick(&[2, 4, 8, 30]);
+    let when = if chance.happens(3) {
+        When::AtBirth
+    } else {
+        When::After(chance.below(last) as u32)
+    };
+    let gap = chance.time();
+    Act::Crash(Box::new(Crash {
+        inside: inner.map(|act| (act, when)),
+        gap: chance.pick(&[Duration::ZERO, gap, gap, gap + Duration::from_millis(20)]),
+        killed: chance.happens(2),
+        change: redescribed(chance, &host.model),
+    }))
 }
 
 fn target(chance: &mut Chance, model: &Model) -> Option<Target> {

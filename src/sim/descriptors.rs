@@ -53,6 +53,14 @@ pub(super) struct Set {
 }
 
 impl Set {
+    /// The host has ended, and everything that was not read is lost.
+    pub(super) fn forget(&mut self) {
+        *self = Set {
+            edges: self.edges,
+            ..Set::default()
+        };
+    }
+
     /// Another program has a set of its own. The messages that were not handled are for its ids.
     pub(super) fn begin_anew(&mut self, home: u32) {
         self.turns.clear();

@@ -172,8 +172,14 @@ impl Host {
 
     fn is_up(&self) -> bool {
         let stays = |id| self.model.instance(id).is_some_and(|known| !self.model.leaves(known));
-        snapshots(&self.driver)
-            .all(|now| now.state.name() == StateName::Running && now.pending.is_none() && stays(now.id))
+        let world = self.world.borrow();
+        // One that has ended is restarted when another parent than the host has reaped it.
+        let waits = world
+            .processes
+            .iter()
+            .any(|process| process.is_foreign && process.phase == Phase::Zombie);
+        let is_up = |now: &Snapshot| now.state.name() == StateName::Running && now.pending.is_none();
+        !waits && snapshots(&self.driver).all(|now| is_up(&now) && stays(now.id))
     }
 
     fn is_complete(&self) -> Result<(), Broken> {
@@ -339,6 +345,7 @@ impl Host {
                     Some(at) if at <= until => self.now(self.just_before(at))?,
                     _ => {
                         self.now(Act::Pass(until))?;
+                        self.renew_watchdogs()?;
                         return Ok(done(self));
                     }
                 }
@@ -458,6 +465,16 @@ impl Host {
             Some(_) => Act::Pass(moment),
             None => Act::Pass(at),
         }
+    }
+
+    /// The host goes on with other things, and its next calls take time.
+    fn renew_watchdogs(&mut self) -> Result<(), Broken> {
+        let soon = self.world.borrow().now.saturating_add(EARLY);
+        let barks = |now: &Snapshot| matches!(now.state, State::Running { until, .. } if until <= soon);
+        let silent: Vec<_> = snapshots(&self.driver).filter(barks).map(|now| now.id).collect();
+        silent
+            .into_iter()
+            .try_for_each(|id| self.now(Act::Report(id, Input::Alive)))
     }
 
     fn next(&self) -> Option<Instant> {

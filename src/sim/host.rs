@@ -10,13 +10,14 @@ use super::act::Act;
 use super::chance::{Chance, mix};
 use super::descriptors::{self, QUEUE};
 use super::ending::Way;
+use super::kernel::SimKernel;
 use super::model::{Attempt, Concerned, Model, Refusal};
 use super::oracle::{self, ensure};
 use super::recipe::Draft;
 use super::reexec::Spoiler;
 use super::stream;
 use super::tally::Tally;
-use super::world::{Did, Sight, SimKernel, Taken, World};
+use super::world::{Did, Sight, Taken, World};
 use crate::engine::core::Engine;
 use crate::engine::error::Error;
 use crate::engine::event::Events;
@@ -78,6 +79,8 @@ pub(super) struct Host {
     pub(super) spoiler: Option<Spoiler>,
     /// The largest number of events that wait.
     pub(super) room: usize,
+    /// Whether the host was killed in the middle of this step.
+    pub(super) is_killed: bool,
 }
 
 /// An instance before a step.
@@ -137,6 +140,7 @@ impl Host {
             forgets_to_settle: false,
             spoiler: None,
             room: events,
+            is_killed: false,
         }
     }
 
@@ -150,10 +154,7 @@ impl Host {
     /// Performs one step and checks every oracle after it. `chance` is the kernel's source of decisions.
     pub(super) fn step(&mut self, act: Act, chance: Chance) -> Result<(), Broken> {
         self.world.borrow_mut().begin(chance);
-        self.before.clear();
-        self.before.extend(snapshots(&self.driver));
-        self.pushed = self.driver.events.pushed();
-        self.had_room = self.world.borrow().has_room();
+        self.look();
         self.act = act.clone();
         self.trace(|host| format!("{:>14} {act:?}", host.world.borrow().now.as_nanos()));
         self.tally.steps += 1;
@@ -162,7 +163,15 @@ impl Host {
         oracle::check(self, touched?)
     }
 
-    fn perform(&mut self, act: Act) -> Result<Touched, Broken> {
+    /// Notes how everything stands before a step.
+    pub(super) fn look(&mut self) {
+        self.before.clear();
+        self.before.extend(snapshots(&self.driver));
+        self.pushed = self.driver.events.pushed();
+        self.had_room = self.world.borrow().has_room();
+    }
+
+    pub(super) fn perform(&mut self, act: Act) -> Result<Touched, Broken> {
         match act {
             Act::Pass(until) => self.world.borrow_mut().pass(until),
             Act::SetWall(by) => self.set_wall(by),
@@ -192,6 +201,7 @@ impl Host {
             Act::Roll(id, rolling) => return self.roll(id, rolling),
             Act::Shutdown => return self.shutdown(),
             Act::Reexec(change) => return self.reexec(change),
+            Act::Crash(crash) => return self.crash(*crash),
             Act::Status(id) => oracle::status(self, id)?,
         }
         Ok(Touched::These(Vec::new()))
@@ -519,7 +529,7 @@ impl Host {
         }
     }
 
-    fn trace_log(&self) {
+    pub(super) fn trace_log(&self) {
         if self.trace.is_some() {
             for did in &self.world.borrow().log {
                 self.trace(|_| format!("{:>16} {did:?}", "-"));

@@ -11,13 +11,19 @@ use super::recipe::Label;
 use super::world::{Did, Sight};
 use crate::engine::ids::InstanceId;
 use crate::engine::request::Request;
-use crate::exit::Pid;
+use crate::exit::{Exit, Pid};
 use crate::lifecycle::{Policy, Remaining, Scope, State, Stopping, Wanted};
 use crate::signal::Signal;
 use crate::time::Instant;
 
 /// Applies the log to the model, in order.
 pub(super) fn check(host: &mut Host) -> Result<(), Broken> {
+    check_calls(host)?;
+    starts_that_wait(host)
+}
+
+/// Does the same for the log of a step that ended in the middle, together with the host.
+pub(super) fn check_calls(host: &mut Host) -> Result<(), Broken> {
     host.senders.clear();
     host.early_reports.clear();
     let log = std::mem::take(&mut host.world.borrow_mut().log);
@@ -31,7 +37,34 @@ pub(super) fn check(host: &mut Host) -> Result<(), Broken> {
     }
     host.world.borrow_mut().log = log;
     note_executions(host);
-    result.and_then(|()| starts_that_wait(host))
+    result
+}
+
+/// The engine got the end of a process.
+fn ended(host: &mut Host, serial: u64, exit: Exit, later: &[Did]) {
+    let Some(attempt) = host.attempt_mut(serial) else {
+        return;
+    };
+    attempt.exit = Some(exit);
+    if attempt.spawn != Spawn::InFlight {
+        return;
+    }
+    // Only a program that was executed can have started others. If the kernel cannot answer, this is assumed.
+    let has_others = match later.first() {
+        Some(Did::Look {
+            result: Ok(is_empty), ..
+        }) => !is_empty,
+        Some(Did::Look { result: Err(_), .. }) => attempt.is_foreign,
+        _ => false,
+    };
+    if has_others {
+        attempt.spawn = Spawn::Executed;
+        attempt.reported_ready_by_host |= attempt.executed.is_none();
+    } else {
+        // If it was executed, the supervisor could not learn that.
+        attempt.is_unseen = true;
+    }
+    host.tally.saw_end_in_flight();
 }
 
 /// The engine got the news of an execution; `None` if it could not be executed.
@@ -55,7 +88,7 @@ fn note_executions(host: &mut Host) {
         .instances
         .iter_mut()
         .filter_map(|known| known.attempts.last_mut());
-    for attempt in last.filter(|last| last.spawn == Spawn::InFlight) {
+    for attempt in last.filter(|last| last.spawn == Spawn::InFlight && last.exit.is_none()) {
         let process = world.process(attempt.serial);
         attempt.executed = process.and_then(|process| process.executed).or(attempt.executed);
     }
@@ -90,14 +123,7 @@ fn one(host: &mut Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(),
             result: Ok(Sight::Ended(exit)),
             ..
         } => {
-            let mut flew = false;
-            if let Some(attempt) = host.attempt_mut(serial) {
-                attempt.exit = Some(exit);
-                flew = attempt.spawn == Spawn::InFlight;
-            }
-            if flew {
-                host.tally.saw_end_in_flight();
-            }
+            ended(host, serial, exit, later);
             held(host, serial, hold)
         }
         Did::Signal {
@@ -148,13 +174,47 @@ fn received(host: &mut Host, serial: u64, owner: Option<InstanceId>) -> Result<(
         .into_iter()
         .find(|known| known.attempts.iter().any(|attempt| attempt.serial == serial));
     let Some(sender) = sender.map(|known| known.id) else {
+        if let Some(owner) = owner {
+            // The sender has left, and another process has got its number since.
+            host.senders.push(owner);
+            let mut known = host.model.instances.iter_mut();
+            let last = known
+                .find(|known| known.id == owner)
+                .and_then(|known| known.attempts.last_mut());
+            if let Some(last) = last {
+                last.reported_ready_by_host = true;
+            }
+        }
         // The instance was added and removed in the step in which a restart began.
         return Ok(());
     };
     host.senders.push(sender);
-    ensure(owner == Some(sender), || {
+    let all = host.model.instances.iter().chain(&host.model.departed);
+    let sent_by = all
+        .flat_map(|known| &known.attempts)
+        .find(|attempt| attempt.serial == serial);
+    let Some(sent_by) = sent_by.copied() else { return Ok(()) };
+    if let Some(owner) = owner.filter(|&owner| owner != sender && sent_by.is_foreign) {
+        return has_its_number(host, owner, &sent_by);
+    }
+    let expected = sent_by.may_notify.then_some(sender);
+    ensure(owner == expected, || {
         format!("a message of {sender:?} is taken for one of {owner:?}")
     })
+}
+
+/// The message of a process that has ended is taken for one of the process that has got its number since. This cannot be
+/// prevented if another parent than the host has reaped the first one.
+fn has_its_number(host: &mut Host, owner: InstanceId, sender: &Attempt) -> Result<(), Broken> {
+    host.senders.push(owner);
+    let mut known = host.model.instances.iter_mut();
+    let last = known
+        .find(|known| known.id == owner)
+        .and_then(|known| known.attempts.last_mut());
+    let last = last.filter(|last| last.pid == sender.pid);
+    let last = last.ok_or_else(|| format!("a message of {sender:?} is taken for one of {owner:?}"))?;
+    last.reported_ready_by_host = true;
+    Ok(())
 }
 
 /// The newest instance in this slot, or the one that has just left it.
@@ -353,7 +413,10 @@ fn signalled(host: &Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(
     // The SIGCONT of another rung that is due now. If it is refused, the signal of that rung is not sent.
     let is_refused = matches!(later.first(), Some(Did::Signal { failed: Some(_), .. }));
     let is_anothers = is_refused || later.get(1).and_then(to_it).is_some_and(Signal::is_stop);
+    // A host that is killed may not come to the second signal.
+    let is_killed = later.is_empty() && host.is_killed;
     let goes_on = match signal {
+        _ if is_killed => true,
         Signal::KILL | Signal::STOP => true,
         // SIGCONT discards a pending stop signal.
         Signal::TSTP | Signal::TTIN | Signal::TTOU => precedes && (!follows || is_anothers),
@@ -381,7 +444,7 @@ fn cleans_up(host: &Host, instance: &Instance, group: &Group, serial: u64) -> bo
 /// SIGKILL is sent only if it was requested, if it is sent again to the remaining processes, or if every rung before it
 /// has had its time.
 fn not_killed_early(host: &Host, instance: &Instance, group: &Group, at: Instant) -> Result<(), Broken> {
-    if was_to_be_killed(host, instance) || was_killed(host, instance) {
+    if was_to_be_killed(host, instance) || was_killed(host, instance) || is_sent_again(host, instance) {
         return Ok(());
     }
     let run = instance.attempts.len();
@@ -404,6 +467,13 @@ fn was_killed(host: &Host, instance: &Instance) -> bool {
         _ => false,
     };
     before(host, instance.id).is_some_and(left)
+}
+
+/// Whether the host has recovered, and sends the last signal of the one before it again.
+fn is_sent_again(host: &Host, instance: &Instance) -> bool {
+    let is_at_the_end =
+        |before: &Snapshot| matches!(before.state, State::Stopping(stopping) if stopping.rung == Stopping::SIGKILL);
+    matches!(host.act, Act::Crash(_)) && before(host, instance.id).is_some_and(is_at_the_end)
 }
 
 fn was_to_be_killed(host: &Host, instance: &Instance) -> bool {

@@ -64,6 +64,8 @@ pub(super) struct Instance {
     pub(super) last_end: Option<(Instant, bool)>,
     /// How the process ended, if it ended by itself.
     pub(super) last_exit: Option<Exit>,
+    /// The number of runs that are over and that the supervisor does not remember, because its host was killed.
+    pub(super) forgotten: usize,
 }
 
 /// The progress of a spawn, by the reports to the engine.
@@ -107,6 +109,12 @@ pub(super) struct Attempt {
     pub(super) reported_ready: bool,
     /// How many signals to it were refused.
     pub(super) refused: u32,
+    /// Whether its host was killed, so that another parent reaps it.
+    pub(super) is_foreign: bool,
+    /// Whether it has ended before the supervisor looked whether it had executed its program.
+    pub(super) is_unseen: bool,
+    /// Whether the error of its spawn was lost together with a host that was killed.
+    pub(super) is_error_lost: bool,
 }
 
 impl Attempt {
@@ -126,6 +134,9 @@ impl Attempt {
             may_notify: false,
             reported_ready: false,
             refused: 0,
+            is_foreign: false,
+            is_unseen: false,
+            is_error_lost: false,
         }
     }
 
@@ -444,6 +455,7 @@ impl Instance {
             crashes: Vec::new(),
             last_end: None,
             last_exit: None,
+            forgotten: 0,
         }
     }
 }

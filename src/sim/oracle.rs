@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::act::Act;
 use super::host::{Broken, Host, Snapshot, Touched, serial_of, snapshots};
 use super::kernel_log;
-use super::model::{Attempt, Group, Instance, Spawn};
+use super::model::{Group, Instance, Spawn};
 use super::process::{Phase, SimProcess};
 use super::recipe::Draft;
 use super::world::{Did, Sight};
@@ -23,7 +23,7 @@ pub(super) fn check(host: &mut Host, touched: Touched) -> Result<(), Broken> {
     nothing_that_must_never_happen(host)?;
     if matches!(
         host.act,
-        Act::Scale(..) | Act::Reload(..) | Act::Roll(..) | Act::Reexec(_)
+        Act::Scale(..) | Act::Reload(..) | Act::Roll(..) | Act::Reexec(_) | Act::Crash(_)
     ) {
         enlist_the_missing(host)?;
     }
@@ -309,8 +309,11 @@ fn flight_of(host: &Host, known: &Instance, state: &State, serial: Option<u64>) 
         State::Starting {
             pid: Some(_), executed, ..
         } => {
-            // A process that was killed in flight may have ended, and have no status yet.
-            let has_ended = process.is_some_and(|process| process.phase != Phase::Alive && process.executed.is_none());
+            // A process that was killed in flight may have ended, and have no status yet. If it is no child of the host,
+            // it may have executed its program before.
+            let is_unseen = |process: &SimProcess| process.executed.is_none() || process.is_foreign;
+            let has_ended = process.is_some_and(|process| process.phase != Phase::Alive && is_unseen(process));
+            let has_ended = has_ended && !was_told;
             ensure(executed.is_some() != (is_in_flight || has_ended), || {
                 format!("its spawn is in flight: {is_in_flight}, and it is {state:?}")
             })?;
@@ -345,9 +348,19 @@ fn check_notify_pid(host: &Host, known: &Instance) -> Result<(), Broken> {
     };
     let may_notify = attempt.may_notify && attempt.exit.is_none() && !attempt.has_failed();
     let known_by = |pid| host.driver.notify_pids.get(&pid) == Some(&known.id);
+    if has_lost_its_number(host, attempt.serial) {
+        return Ok(());
+    }
     ensure(attempt.pid.is_none_or(|pid| known_by(pid) == may_notify), || {
         format!("it may notify: {may_notify}, {:?}", host.driver.notify_pids)
     })
+}
+
+/// Whether a process has ended, and another parent than the host has reaped it. Its number may be that of a new process.
+pub(super) fn has_lost_its_number(host: &Host, serial: u64) -> bool {
+    let world = host.world.borrow();
+    let process = world.process(serial);
+    process.is_some_and(|process| process.is_foreign && !process.has_number(world.now))
 }
 
 /// A process is held exactly while it may be alive, and it is the process that the state contains.
@@ -566,7 +579,7 @@ pub(super) fn status(host: &Host, id: InstanceId) -> Result<(), Broken> {
     ensure(status.last_exit.map(|record| record.exit) == exit, || {
         format!("the last exit is {:?}, and it was {exit:?}", status.last_exit)
     })?;
-    let failed = last.is_some_and(Attempt::has_failed);
+    let failed = last.is_some_and(|last| last.has_failed() && !last.is_error_lost);
     ensure(status.last_error.is_some() == failed, || {
         format!(
             "the last error is {:?}; the last spawn failed: {failed}",
@@ -607,6 +620,7 @@ fn remembered_runs(host: &Host, known: &Instance) -> Result<(), Broken> {
         })?;
     }
     let over = known.attempts.len() - usize::from(instance.life.state().name().is_alive());
+    let over = over - known.forgotten;
     ensure(
         instance.history.runs().count() == over.min(host.driver.kept_runs),
         || {

@@ -398,3 +398,68 @@ fn that_an_image_forgets_the_crashes() {
     let forget = |image: &mut Image| lives(image).for_each(Lifecycle::forget);
     is_noticed_in_an_image(forget, false, "the image of the next engine differs");
 }
+
+/// Plants a fault of the state file or of the recovery, in hosts that are killed often.
+#[track_caller]
+fn is_noticed_after_a_crash(planted: Planted, as_what: &str) {
+    let meddle = |host: &mut Host| {
+        let mut world = host.world.borrow_mut();
+        world.file.is_kept = true;
+        world.planted = Some(planted);
+    };
+    is_noticed_from_the_start(meddle, as_what);
+}
+
+#[track_caller]
+fn is_noticed_from_the_start(meddle: impl Fn(&mut Host), as_what: &str) {
+    let always = |host: &mut Host, _: u64| meddle(host);
+    for number in 0..EPISODES {
+        let episode = Episode {
+            seed: mix(2, number),
+            meddler: Some(&always),
+        };
+        if let Err(failure) = episode.run() {
+            assert!(
+                as_what.split('|').any(|what| failure.broken.contains(what)),
+                "expected {as_what:?}: {}",
+                failure.broken
+            );
+            return;
+        }
+    }
+    panic!("{EPISODES} episodes without a report of the planted fault");
+}
+
+#[test]
+fn that_no_record_is_written() {
+    is_noticed_after_a_crash(
+        Planted::RecordSkipped,
+        "another state was restored|runs are recorded|it is wanted|is alive, and the recovery does not find it",
+    );
+}
+
+#[test]
+fn that_no_birth_is_noted() {
+    is_noticed_after_a_crash(
+        Planted::BirthSkipped,
+        "is alive, and the recovery does not find it|was Attempt|and it was",
+    );
+}
+
+#[test]
+fn that_a_recovery_takes_a_stranger() {
+    is_noticed_after_a_crash(Planted::TimeIgnored, "a stranger is taken for the process of slot");
+}
+
+#[test]
+fn that_a_recovery_spawns_beside_the_living_process() {
+    is_noticed_after_a_crash(Planted::NothingFound, "is alive, and the recovery does not find it");
+}
+
+#[test]
+fn that_a_recovery_forgets_an_end() {
+    is_noticed_after_a_crash(
+        Planted::EndsForgotten,
+        "no process is left, and it is|which has no process",
+    );
+}

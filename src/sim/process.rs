@@ -9,7 +9,7 @@ use crate::signal::Signal;
 use crate::time::Instant;
 
 /// The behaviour of a process. All times are counted from the execution of its program.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Habits {
     /// When it ends by itself, counted from its start; `None` for never.
     pub(super) ends: Option<(Duration, Exit)>,
@@ -74,6 +74,8 @@ struct Flight {
     failed: Option<i32>,
     /// Whether the program that began it was replaced. Then the errno is known from the exit code alone.
     is_inherited: bool,
+    /// Whether the supervisor looks at it. Otherwise nothing reports how it ends.
+    is_watched: bool,
 }
 
 /// How a spawn in flight ended.
@@ -105,6 +107,14 @@ pub(super) struct SimProcess {
     /// A number that is never reused, unlike the pid.
     pub(super) serial: u64,
     pub(super) pid: Pid,
+    /// When it was made.
+    pub(super) made_at: Instant,
+    /// Whether its parent has ended, so that another process reaps it.
+    pub(super) is_foreign: bool,
+    /// How long its other parent takes to reap it.
+    reaped_after: Duration,
+    /// Whether the kernel tells how it ended.
+    is_told: bool,
     /// The slot of the instance that it was spawned for.
     pub(super) owner: u32,
     pub(super) phase: Phase,
@@ -182,6 +192,10 @@ impl SimProcess {
         let mut process = SimProcess {
             serial,
             pid,
+            made_at: now,
+            is_foreign: false,
+            reaped_after: Duration::ZERO,
+            is_told: true,
             owner,
             phase: Phase::Alive,
             exit: Exit::Unknown,
@@ -221,6 +235,7 @@ impl SimProcess {
                     ends: Some((now.saturating_add(takes), fails)),
                     failed: None,
                     is_inherited: false,
+                    is_watched: true,
                 });
                 process.schedule_look(now);
             }
@@ -248,8 +263,8 @@ impl SimProcess {
     }
 
     /// Whether the supervisor has not learned how its spawn ended.
-    pub(super) const fn is_in_flight(&self) -> bool {
-        self.flight.is_some()
+    pub(super) fn is_in_flight(&self) -> bool {
+        self.flight.as_ref().is_some_and(|flight| flight.is_watched)
     }
 
     /// Forgets that its spawn is in flight, so that nothing reports the execution.
@@ -260,8 +275,11 @@ impl SimProcess {
 
     /// Looks at a spawn in flight. `None` if it still is in flight.
     pub(super) fn land(&mut self, now: Instant) -> Option<Landing> {
-        let flight = self.flight.as_ref()?;
+        let flight = self.flight.as_ref().filter(|flight| flight.is_watched)?;
+        let is_gone = self.is_foreign && self.phase == Phase::Zombie && !self.is_held(now);
         let landing = match (flight.failed, self.executed) {
+            // Its other parent has reaped it, and nothing tells any more whether it has executed its program.
+            _ if is_gone => Landing::Killed,
             (Some(_), _) if self.phase == Phase::Alive || self.is_held(now) => return None,
             (Some(_), _) if flight.is_inherited && self.exit.code().is_none() => Landing::Killed,
             (Some(errno), _) => Landing::Failed(errno),
@@ -318,18 +336,18 @@ impl SimProcess {
     /// Sets the time of the next look after it was collected, if it needs one.
     pub(super) fn schedule_look(&mut self, now: Instant) {
         self.look = match &self.flight {
-            Some(flight) => Some(next_look(now, now.saturating_duration_since(flight.began))),
-            None if self.is_out && self.phase == Phase::Zombie => {
+            Some(flight) if flight.is_watched => Some(next_look(now, now.saturating_duration_since(flight.began))),
+            _ if self.is_out && self.phase == Phase::Zombie => {
                 self.looks += 1;
                 Some(now.saturating_add(Duration::from_millis(1 << (self.looks - 1).min(7))))
             }
-            None => None,
+            _ => None,
         };
     }
 
     /// Another program goes on with it.
     pub(super) fn pass_on(&mut self, now: Instant) {
-        if let Some(flight) = &mut self.flight {
+        if let Some(flight) = self.flight.as_mut().filter(|flight| flight.is_watched) {
             flight.is_inherited = true;
             self.schedule_look(now);
         } else if self.is_out && self.phase == Phase::Zombie {
@@ -377,6 +395,7 @@ impl SimProcess {
         self.ends_on_signal = self.ends_on_signal.map(|(_, exit)| (Duration::from_millis(10), exit));
         self.messages.retain(|&(_, text)| text != FAILED);
         self.dying = self.dying.min(SOON);
+        self.reaped_after = self.reaped_after.min(SOON);
         self.held = self.held.map(|until| until.min(soon));
         self.killed = self.killed.map(|at| at.min(soon));
     }
@@ -449,11 +468,55 @@ impl SimProcess {
             self.messages.pop();
         }
         if let Some((_, exit)) = first {
-            self.phase = Phase::Zombie;
-            self.exit = exit;
+            self.end(exit, now);
             // The descriptor is closed together with the process, which is no failure of readiness.
             self.unread_report = self.unread_report.filter(|&ready| ready);
         }
+    }
+
+    /// It ends. Its parent learns how, and others only if the kernel tells them.
+    fn end(&mut self, exit: Exit, now: Instant) {
+        self.phase = Phase::Zombie;
+        self.exit = if self.is_told { exit } else { Exit::Unknown };
+        if self.is_foreign {
+            self.hold(now.saturating_add(self.reaped_after));
+        }
+    }
+
+    /// The host that had made it is killed. Its other parent reaps it this long after its end.
+    pub(super) fn lose_parent(&mut self, reaped_after: Duration, is_told: bool, now: Instant) {
+        if !self.is_foreign {
+            (self.reaped_after, self.is_told) = (reaped_after, is_told);
+        }
+        self.is_foreign = true;
+        if self.phase == Phase::Zombie {
+            self.end(self.exit, now);
+        }
+        (self.readiness, self.unread_report, self.has_ready_fd) = (None, None, false);
+        (self.look, self.looks, self.is_out, self.news) = (None, 0, false, false);
+        if let Some(flight) = &mut self.flight {
+            flight.is_watched = false;
+        }
+    }
+
+    /// Whether its number belongs to it. Its end may not be noticed yet when its other parent has reaped it.
+    pub(super) fn has_number(&self, now: Instant) -> bool {
+        self.phase == Phase::Alive || (self.phase == Phase::Zombie && (!self.is_foreign || self.is_held(now)))
+    }
+
+    /// The next host watches it. With `in_flight`, the host does not know whether it has executed its program.
+    pub(super) fn watch_anew(&mut self, in_flight: Option<Instant>) {
+        let Some(began) = in_flight else { return };
+        let flight = self.flight.get_or_insert_with(|| Flight {
+            began,
+            blocks: false,
+            habits: Habits::default(),
+            ends: None,
+            failed: None,
+            is_inherited: true,
+            is_watched: true,
+        });
+        flight.is_watched = true;
     }
 
     /// Ends the execution of its program, if it is time.

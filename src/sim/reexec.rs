@@ -4,10 +4,10 @@
 use std::rc::Rc;
 
 use super::host::{Broken, Host, Touched, snapshots};
+use super::kernel::SimKernel;
 use super::model::{Concerned, Group};
 use super::oracle::ensure;
 use super::recipe::{Draft, directory};
-use super::world::SimKernel;
 use crate::codec::{Stored, decoded, encoded};
 use crate::engine::context::CgroupPath;
 use crate::engine::core::Engine;
@@ -42,12 +42,7 @@ impl Host {
     pub(super) fn reexec(&mut self, change: Option<Redescribed>) -> Result<Touched, Broken> {
         let change = change.filter(|&change| self.is_possible(change));
         let kept = encoded(&self.driver.image());
-        let kernel = SimKernel(Rc::clone(&self.world));
-        let mut next = Engine::new(kernel, Events::new(self.room), 0);
-        next.socket.clone_from(&self.driver.socket);
-        next.queue = self.driver.queue;
-        next.slice = self.driver.slice;
-        next.kept_runs = self.driver.kept_runs;
+        let mut next = self.next_engine();
         let home = next.instances.home();
         let image = decoded::<Image>(&kept, home);
         let mut image = image.map_err(|_| "an image is damaged".to_owned())?;
@@ -73,9 +68,20 @@ impl Host {
         Ok(Touched::These(concerned))
     }
 
+    /// An engine for the next program, without groups.
+    pub(super) fn next_engine(&self) -> Engine<SimKernel> {
+        let kernel = SimKernel(Rc::clone(&self.world));
+        let mut next = Engine::new(kernel, Events::new(self.room), 0);
+        next.socket.clone_from(&self.driver.socket);
+        next.queue = self.driver.queue;
+        next.slice = self.driver.slice;
+        next.kept_runs = self.driver.kept_runs;
+        next
+    }
+
     /// Whether each group gets its own description with this change: of several groups with one name, only the last one
     /// can be left out.
-    fn is_possible(&self, change: Redescribed) -> bool {
+    pub(super) fn is_possible(&self, change: Redescribed) -> bool {
         let (Redescribed::Resized(id, _) | Redescribed::LeftOut(id)) = change;
         let Some(group) = self.model.group(id).filter(|group| !group.leaving) else {
             return false;
@@ -86,7 +92,7 @@ impl Host {
     }
 
     /// The host and its records know the instances and groups by the ids of the next program.
-    fn move_ids(&mut self, home: u32) {
+    pub(super) fn move_ids(&mut self, home: u32) {
         let model = &mut self.model;
         for group in &mut model.groups {
             group.id = moved(&group.id, home);
@@ -110,7 +116,7 @@ impl Host {
     }
 
     /// The descriptions of the groups, in the order of their slots, and the groups.
-    fn descriptions(&self, change: Option<Redescribed>) -> (Vec<GroupId>, Vec<GroupSpec>) {
+    pub(super) fn descriptions(&self, change: Option<Redescribed>) -> (Vec<GroupId>, Vec<GroupSpec>) {
         let is_left_out = |id| matches!(change, Some(Redescribed::LeftOut(other)) if other == id);
         let groups = self.model.groups.iter();
         let mut described: Vec<_> = groups
@@ -136,7 +142,7 @@ impl Host {
     }
 
     /// The kernel's side gives each instance the cgroup of its process again.
-    fn give_cgroups(&self, next: &mut Engine<SimKernel>) {
+    pub(super) fn give_cgroups(&self, next: &mut Engine<SimKernel>) {
         let world = self.world.borrow();
         for process in &world.processes {
             let Some(home) = &process.home else { continue };
@@ -177,7 +183,7 @@ impl Host {
     }
 
     /// What the host expects of its descriptions.
-    fn follow(&mut self, change: Option<Redescribed>) -> Concerned {
+    pub(super) fn follow(&mut self, change: Option<Redescribed>) -> Concerned {
         let concerned = match change {
             Some(Redescribed::Resized(id, size)) => match self.model.group_mut(id).map(|group| &mut group.after_roll) {
                 Some(Some(after)) => {
@@ -201,7 +207,7 @@ impl Host {
 }
 
 impl Redescribed {
-    fn moved(self, home: u32) -> Redescribed {
+    pub(super) fn moved(self, home: u32) -> Redescribed {
         match self {
             Redescribed::Resized(id, size) => Redescribed::Resized(moved(&id, home), size),
             Redescribed::LeftOut(id) => Redescribed::LeftOut(moved(&id, home)),

@@ -270,7 +270,10 @@ fn follows_the_policy(known: &Instance, group: &Group, event: &TransitionEvent) 
         let attempt = known.attempts.get(usize::try_from(run).ok()?.checked_sub(1)?);
         attempt.filter(|attempt| attempt.epoch == group.epoch)
     };
-    let executed = since(event.run).map(|attempt| attempt.executed.is_some());
+    let is_seen = |attempt: &&Attempt| !attempt.is_unseen || attempt.executed.is_none();
+    let executed = since(event.run)
+        .filter(is_seen)
+        .map(|attempt| attempt.executed.is_some());
     judges_early_ends(group, event, executed)?;
     match event.cause {
         Cause::GraceOver => {

@@ -2,6 +2,7 @@
 
 use super::world::{Did, Sight, Taken};
 use crate::engine::event::TransitionEvent;
+use crate::engine::recovery::LeftBehind;
 use crate::lifecycle::{Cause, Failure, StateName};
 
 /// How often each kind of event occurred.
@@ -12,6 +13,7 @@ pub(super) struct Tally {
     transitions: [[u64; STATES.len()]; STATES.len()],
     causes: [u64; CAUSES.len()],
     deeds: [u64; DEEDS.len()],
+    crashes: [u64; CRASHES.len()],
     /// How often an episode had each kind of ending.
     pub(super) endings: [u64; ENDINGS.len()],
 }
@@ -103,6 +105,17 @@ const DEEDS: [&str; 29] = [
     "handed over without a description",
 ];
 
+/// What happens when a host is killed.
+const CRASHES: [&str; 7] = [
+    "host killed",
+    "host killed in the middle of a step",
+    "recovered a birth without a record",
+    "recovered an end while no host was there",
+    "number given to a stranger",
+    "process without a proof",
+    "recovered a process",
+];
+
 fn place(name: StateName) -> usize {
     STATES.iter().position(|&state| state == name).unwrap()
 }
@@ -120,6 +133,7 @@ impl Tally {
             .zip(other.transitions.iter().flatten());
         let pairs = pairs.chain(self.causes.iter_mut().zip(&other.causes));
         let pairs = pairs.chain(self.deeds.iter_mut().zip(&other.deeds));
+        let pairs = pairs.chain(self.crashes.iter_mut().zip(&other.crashes));
         for (sum, more) in pairs.chain(self.endings.iter_mut().zip(&other.endings)) {
             *sum += more;
         }
@@ -169,6 +183,25 @@ impl Tally {
         self.deeds[28] += 1;
     }
 
+    /// Counts a host that was killed.
+    pub(super) fn saw_crash(&mut self, in_mid_step: bool) {
+        self.crashes[0] += 1;
+        self.crashes[1] += u64::from(in_mid_step);
+    }
+
+    /// Counts the numbers of processes that were given to others while no host was there.
+    pub(super) fn saw_strangers(&mut self, count: u64) {
+        self.crashes[4] += count;
+    }
+
+    /// Counts what a recovery has found.
+    pub(super) fn saw_recovery<P>(&mut self, left: &LeftBehind<P>) {
+        self.crashes[2] += left.born.len() as u64;
+        self.crashes[3] += left.ended.len() as u64;
+        self.crashes[5] += left.unproven.len() as u64;
+        self.crashes[6] += left.candidates.len() as u64;
+    }
+
     pub(super) fn saw(&mut self, did: &Did) {
         self.deeds[match did {
             Did::Spawn { flies: true, .. } => 22,
@@ -211,6 +244,7 @@ impl Tally {
             .filter(|&&(from, to)| self.transitions[place(from)][place(to)] == 0)
             .map(|(from, to)| format!("{from} -> {to}"));
         let named = CAUSES.iter().zip(&self.causes).chain(DEEDS.iter().zip(&self.deeds));
+        let named = named.chain(CRASHES.iter().zip(&self.crashes));
         let named = named.chain(ENDINGS.iter().zip(&self.endings));
         let unseen = named
             .filter(|&(_, &count)| count == 0)
@@ -227,6 +261,7 @@ impl std::fmt::Display for Tally {
             writeln!(f, "  {count:>12} {from} -> {to}")?;
         }
         let named = CAUSES.iter().zip(&self.causes).chain(DEEDS.iter().zip(&self.deeds));
+        let named = named.chain(CRASHES.iter().zip(&self.crashes));
         for (name, count) in named.chain(ENDINGS.iter().zip(&self.endings)) {
             writeln!(f, "  {count:>12} {name}")?;
         }

@@ -5,27 +5,20 @@
 //! instance, a signal to a reaped process, the release of a process that is alive. Everything else is found by the
 //! comparison after each step.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::HashMap;
-use std::io;
-use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use super::chance::Chance;
-use super::descriptors::{Message, ORPHANS, SIGNALS, SOCKET, Set, TIMER};
+use super::descriptors::{Message, Set};
 use super::fault_profile::{FaultProfile, READY, any_errno};
 use super::process::{Landing, Phase, Place, SimProcess, Takeoff};
 use super::recipe::Label;
-use crate::cgroup::CgroupUsage;
-use crate::child::Pipes;
-use crate::command::{Program, SpawnError, SpawnStep};
-use crate::engine::context;
+use super::state_file::SimFile;
 use crate::engine::ids::InstanceId;
-use crate::engine::kernel::{Collected, Happening, Kernel, Report, Spawned};
-use crate::exit::{Exit, ExitRecord, Pid, Usage};
-use crate::fdset::Token;
+use crate::engine::kernel::{Happening, Report};
+use crate::exit::{Exit, Pid};
 use crate::lifecycle::Scope;
-use crate::notify::NotifySocket;
 use crate::signal::Signal;
 use crate::time::Instant;
 
@@ -66,6 +59,7 @@ pub(super) struct World {
     pub(super) next_takeoff: Option<Takeoff>,
     /// A planted fault of the kernel's side, which an oracle must notice.
     pub(super) planted: Option<Planted>,
+    pub(super) file: SimFile,
 }
 
 /// Faults that can be planted in the kernel's side.
@@ -81,6 +75,16 @@ pub(super) enum Planted {
     SlotKept,
     /// The maximum of spawns in flight is not respected.
     NoLimit,
+    /// No record is written.
+    RecordSkipped,
+    /// No birth is noted.
+    BirthSkipped,
+    /// A recovery does not compare the times when processes were made.
+    TimeIgnored,
+    /// A recovery does not look for processes.
+    NothingFound,
+    /// A recovery forgets the ends of processes.
+    EndsForgotten,
 }
 
 /// A call to the kernel, or an action of the kernel.
@@ -163,10 +167,6 @@ pub(super) enum Sight {
     NotReady,
 }
 
-/// The kernel as the engine uses it.
-#[derive(Clone)]
-pub(super) struct SimKernel(pub(super) Rc<RefCell<World>>);
-
 impl World {
     pub(super) fn new(seed: u64) -> World {
         let mut chance = Chance::new(seed);
@@ -176,6 +176,7 @@ impl World {
             faults: FaultProfile::random(&mut chance),
             keeps_zombies: chance.happens(3),
             most_in_flight: chance.pick(&[0, 1, 2, 32]),
+            file: SimFile::new(chance.happens(2), chance.happens(2)),
             chance,
             processes: Vec::new(),
             armed: None,
@@ -210,7 +211,9 @@ impl World {
             let messages = process.sent.drain(..);
             sent.extend(messages.map(|(at, text)| (at, Message { serial, pid, text })));
         }
-        self.send(sent);
+        if !self.file.is_dead {
+            self.send(sent);
+        }
         self.note_edges();
     }
 
@@ -241,7 +244,7 @@ impl World {
         self.most_in_flight == 0 || self.count_in_flight() < self.most_in_flight
     }
 
-    fn is_saturated(&self) -> bool {
+    pub(super) fn is_saturated(&self) -> bool {
         let is_full = self.most_in_flight > 0 && self.in_flight >= self.most_in_flight;
         is_full && self.planted != Some(Planted::NoLimit)
     }
@@ -264,6 +267,7 @@ impl World {
     /// Another program goes on, with a new timer and a new set of descriptors.
     pub(super) fn begin_anew(&mut self, home: u32) {
         self.is_replaced = false;
+        self.file.is_dead = false;
         (self.armed, self.armed_anew, self.arm_failed) = (None, false, false);
         self.set.begin_anew(home);
         for process in &mut self.processes {
@@ -297,23 +301,25 @@ impl World {
 
     /// A free pid: usually the lowest one, so that pids are reused as soon as possible.
     fn free_pid(&mut self) -> Pid {
-        let keeps_zombies = self.keeps_zombies;
-        let used = |number: u32| {
-            self.processes.iter().any(|process| {
-                let in_use = match process.phase {
-                    Phase::Alive | Phase::Zombie => true,
-                    Phase::Held => keeps_zombies || process.has_members(),
-                    Phase::Reaped => false,
-                };
-                in_use && process.pid.as_raw() == number
-            })
-        };
         let first = if self.chance.happens(4) { 10 } else { 2 };
-        (first..).find(|&number| !used(number)).and_then(Pid::new).unwrap()
+        let free = (first..).find(|&number| !self.is_in_use(number));
+        free.and_then(Pid::new).unwrap()
+    }
+
+    /// Whether no new process can get this number.
+    pub(super) fn is_in_use(&self, number: u32) -> bool {
+        let uses = |process: &SimProcess| match process.phase {
+            Phase::Alive | Phase::Zombie => process.has_number(self.now),
+            Phase::Held => self.keeps_zombies || process.has_members(),
+            Phase::Reaped => false,
+        };
+        let mut processes = self.processes.iter();
+        let is_used = processes.any(|process| process.pid.as_raw() == number && uses(process));
+        is_used || (self.file.is_kept && self.file.holds(number, self.now))
     }
 
     /// Makes a process. Returns its serial number and its pid, and whether its program is executed later.
-    fn spawn(&mut self, place: Place, owner: u32) -> Result<(u64, Pid, bool), i32> {
+    pub(super) fn spawn(&mut self, place: Place, owner: u32) -> Result<(u64, Pid, bool), i32> {
         if !self.has_room() {
             let (count, most) = (self.count_in_flight(), self.most_in_flight);
             self.never(|| format!("a spawn begins while {count} are in flight, and {most} may be"));
@@ -365,7 +371,7 @@ impl World {
         Ok((serial, pid, flies))
     }
 
-    fn collect(&mut self, serial: u64, hold: bool) -> Result<Sight, i32> {
+    pub(super) fn collect(&mut self, serial: u64, hold: bool) -> Result<Sight, i32> {
         self.take_time();
         let faults = self.faults;
         let now = self.now;
@@ -428,7 +434,7 @@ impl World {
         Ok(Sight::Ended(process.exit))
     }
 
-    fn signal(&mut self, serial: u64, signal: Signal, scope: Scope) -> Result<(), i32> {
+    pub(super) fn signal(&mut self, serial: u64, signal: Signal, scope: Scope) -> Result<(), i32> {
         let faults = self.faults;
         let fails = self.chance.happens(faults.signal_fails) && !self.dropping;
         let errno = self.chance.pick(&[libc::EPERM, libc::EPERM, libc::ESRCH, libc::EIO]);
@@ -458,7 +464,7 @@ impl World {
         Ok(())
     }
 
-    fn is_empty(&mut self, serial: u64, scope: Scope, looks: u8) -> Result<bool, i32> {
+    pub(super) fn is_empty(&mut self, serial: u64, scope: Scope, looks: u8) -> Result<bool, i32> {
         let faults = self.faults;
         let fails = self.chance.happens(faults.look_fails);
         let sees_zombies = !self.keeps_zombies && looks < CAREFUL_LOOK;
@@ -475,7 +481,7 @@ impl World {
         }
     }
 
-    fn release(&mut self, serial: u64, patience: Duration) {
+    pub(super) fn release(&mut self, serial: u64, patience: Duration) {
         let Some(place) = self.processes.iter().position(|process| process.serial == serial) else {
             return;
         };
@@ -499,7 +505,7 @@ impl World {
         });
     }
 
-    fn receive(&mut self, senders: &HashMap<Pid, InstanceId>) -> Option<Happening> {
+    pub(super) fn receive(&mut self, senders: &HashMap<Pid, InstanceId>) -> Option<Happening> {
         if self.set.reports.is_empty() {
             let Message { serial, pid, text } = self.set.messages.pop_front()?;
             let owner = senders.get(&pid).copied();
@@ -544,247 +550,3 @@ impl World {
 
 /// From this look on, the real kernel side distinguishes zombies from living processes.
 const CAREFUL_LOOK: u8 = 6;
-
-impl SimKernel {
-    /// The time of the next look at the process in this slot, which has ended and cannot be collected.
-    pub(super) fn look_of(&self, slot: u32) -> Option<Instant> {
-        let world = self.0.borrow();
-        world.process(world.serial_in(slot)?)?.look
-    }
-}
-
-impl Kernel for SimKernel {
-    const SLICE: u32 = 3;
-    const TURN: u32 = 3;
-    const BATCH: usize = 4;
-
-    fn now(&self) -> Instant {
-        self.0.borrow().now
-    }
-
-    fn wall(&self) -> SystemTime {
-        self.0.borrow().wall
-    }
-
-    fn is_saturated(&self) -> bool {
-        let world = self.0.borrow();
-        let is_saturated = world.is_saturated();
-        world.was_saturated.set(is_saturated || world.was_saturated.get());
-        is_saturated
-    }
-
-    fn spawn(&mut self, owner: u32, program: &Program, place: &context::SpawnContext) -> Result<Spawned, SpawnError> {
-        let mut world = self.0.borrow_mut();
-        let label = Label::of(program, place);
-        let home = place.cgroup.as_ref();
-        let place = Place {
-            leads: label.leads,
-            home: home.map(|home| format!("{}/{}", home.dir.path().display(), home.name)),
-            has_ready_fd: place.ready_fd,
-            socket: program.env_value(NotifySocket::VARIABLE).is_some(),
-        };
-        let made = world.spawn(place, owner);
-        let at = world.now;
-        let flies = matches!(made, Ok((_, _, true)));
-        let made = made.map(|(serial, pid, _)| (serial, pid));
-        world.log.push(Did::Spawn {
-            owner,
-            label,
-            at,
-            made,
-            flies,
-        });
-        let (_, pid) =
-            made.map_err(|errno| SpawnError::new(program.name().to_owned(), SpawnStep::Exec, errno, None))?;
-        let pipes = Pipes::default();
-        let executed = !flies || world.planted == Some(Planted::ExecutedAtClone);
-        Ok(Spawned { pid, pipes, executed })
-    }
-
-    fn collect(&mut self, slot: u32, hold: bool) -> io::Result<Collected> {
-        let mut world = self.0.borrow_mut();
-        let Some(serial) = world.serial_in(slot) else {
-            return Ok(Collected::Nothing);
-        };
-        let was_in_flight = world.process(serial).is_some_and(|process| process.executed.is_none());
-        let result = world.collect(serial, hold);
-        let now = world.now;
-        if let Some(process) = world.process_mut(serial) {
-            process.schedule_look(now);
-        }
-        let (owner, pid) = world
-            .process(serial)
-            .map(|process| (process.owner, process.pid))
-            .unwrap();
-        let ended = world
-            .process(serial)
-            .is_some_and(|process| process.phase == Phase::Zombie && !process.is_held(now));
-        world.log.push(Did::Collect {
-            owner,
-            serial,
-            hold,
-            result,
-        });
-        Ok(match result.map_err(io::Error::from_raw_os_error)? {
-            Sight::Nothing | Sight::Late => Collected::Nothing,
-            Sight::Empty => Collected::CgroupEmpty,
-            Sight::Ready => Collected::Ready,
-            Sight::NotReady => Collected::NotReady,
-            Sight::Executed(_) => Collected::Executed { ended },
-            Sight::NotExecuted(_) if world.planted == Some(Planted::FailureAsEnd) => Collected::Ended(ExitRecord {
-                pid,
-                exit: Exit::Code(127),
-                usage: Some(Usage::default()),
-            }),
-            Sight::NotExecuted(errno) => {
-                Collected::SpawnFailed(SpawnError::new("pretended".into(), SpawnStep::Exec, errno, None))
-            }
-            Sight::Ended(_) if was_in_flight && world.planted == Some(Planted::EndAsFailure) => {
-                Collected::SpawnFailed(SpawnError::new("pretended".into(), SpawnStep::Exec, libc::EIO, None))
-            }
-            Sight::Ended(exit) => Collected::Ended(ExitRecord {
-                pid,
-                exit,
-                usage: Some(Usage::default()),
-            }),
-        })
-    }
-
-    fn has_ended(&self, slot: u32) -> bool {
-        let world = self.0.borrow();
-        world
-            .serial_in(slot)
-            .and_then(|serial| world.process(serial))
-            .is_none_or(|process| process.phase != Phase::Alive && !process.is_held(world.now))
-    }
-
-    fn reserve(&mut self, _additional: usize, _slots: u32) {}
-
-    fn signal(&mut self, slot: u32, signal: Signal, scope: Scope) -> io::Result<()> {
-        let mut world = self.0.borrow_mut();
-        let Some(serial) = world.serial_in(slot) else {
-            world.never(|| format!("{signal} goes to slot {slot}, which has no process"));
-            return Ok(());
-        };
-        let failed = world.signal(serial, signal, scope).err();
-        let (owner, at) = (
-            world.process(serial).map_or(u32::MAX, |process| process.owner),
-            world.now,
-        );
-        world.log.push(Did::Signal {
-            owner,
-            serial,
-            signal,
-            scope,
-            failed,
-            at,
-        });
-        failed.map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(errno)))
-    }
-
-    fn is_empty(&mut self, slot: u32, scope: Scope, looks: u8) -> io::Result<bool> {
-        let mut world = self.0.borrow_mut();
-        let serial = world.serial_in(slot);
-        let result = serial.map_or(Ok(true), |serial| world.is_empty(serial, scope, looks));
-        world.log.push(Did::Look { owner: slot, result });
-        result.map_err(io::Error::from_raw_os_error)
-    }
-
-    fn usage(&self, _slot: u32) -> Option<CgroupUsage> {
-        None
-    }
-
-    fn discard(&mut self, slot: u32, patience: Duration) {
-        let mut world = self.0.borrow_mut();
-        match world.serial_in(slot) {
-            Some(serial) => world.release(serial, patience),
-            None => world.never(|| format!("the process of slot {slot} is released, and there is none")),
-        }
-    }
-
-    fn close(&mut self, _until: Instant) {}
-
-    fn ready(&mut self, entries: &mut Vec<Token>) -> io::Result<()> {
-        self.0.borrow_mut().report(entries);
-        Ok(())
-    }
-
-    fn entries(&self) -> usize {
-        self.0.borrow().entries()
-    }
-
-    fn next(&mut self, entry: Token, senders: &HashMap<Pid, InstanceId>) -> io::Result<Option<Happening>> {
-        let mut world = self.0.borrow_mut();
-        Ok(match entry {
-            TIMER => {
-                let is_ready = world.timer_is_ready();
-                if is_ready {
-                    world.armed = None;
-                }
-                is_ready.then_some(Happening::TimerExpired)
-            }
-            SOCKET => world.receive(senders),
-            SIGNALS => {
-                let info = world.set.signals.pop_front();
-                let taken = info.as_ref().map(|info| Taken::Signal(info.signal));
-                world.log.extend(taken.map(Did::Take));
-                info.map(Happening::Signal)
-            }
-            ORPHANS => {
-                let record = world.set.orphans.pop_front();
-                world
-                    .log
-                    .extend(record.map(|record| Did::Take(Taken::Orphan(record.pid))));
-                record.map(Happening::Orphan)
-            }
-            _ => world.owner_of(entry).map(Happening::Process),
-        })
-    }
-
-    fn notify_entry(&self) -> Option<Token> {
-        Some(SOCKET)
-    }
-
-    fn look_at(&self) -> Option<Instant> {
-        self.0.borrow().look_at()
-    }
-
-    fn look_again(&mut self, now: Instant) -> Option<u32> {
-        let mut world = self.0.borrow_mut();
-        let due = world
-            .processes
-            .iter_mut()
-            .filter(|process| process.look.is_some_and(|at| at <= now));
-        let first = due.min_by_key(|process| (process.look, process.owner))?;
-        // Like a deadline, a look is due once.
-        first.look = Some(Instant::NEVER);
-        Some(first.owner)
-    }
-
-    fn is_ours(&self) -> bool {
-        !self.0.borrow().is_replaced
-    }
-
-    fn arm(&mut self, at: Option<Instant>) -> io::Result<()> {
-        let mut world = self.0.borrow_mut();
-        let faults = world.faults;
-        // A timer that is already armed for this time is left alone, which cannot fail.
-        let ok = at == world.armed || !world.chance.happens(faults.arm_fails);
-        world.arm_failed = !ok;
-        let was_disarmed = matches!(world.log.last(), Some(Did::Arm { at: None, .. }));
-        world.armed_anew = was_disarmed && at == Some(Instant::ZERO);
-        if ok && at != world.armed {
-            // After arming, the timer is not readable. If it is armed for the past, it becomes readable again.
-            world.armed = None;
-            world.note_edges();
-            world.armed = at;
-            world.note_edges();
-        }
-        world.log.push(Did::Arm { at, ok });
-        if ok {
-            Ok(())
-        } else {
-            Err(io::Error::from_raw_os_error(libc::EIO))
-        }
-    }
-}

@@ -1,6 +1,5 @@
 //! A supervisor that goes on after its host was killed.
 
-use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -12,16 +11,14 @@ use super::take_over::{TakeOverReason, TakenGroup, Undescribed};
 use crate::codec::{Reader, Stored};
 use crate::engine::error::Error;
 use crate::engine::event::Name;
-use crate::engine::ids::InstanceId;
-use crate::engine::image::{Image, Restored};
-use crate::engine::record::Record;
+use crate::engine::image::Restored;
+use crate::engine::recovery::{LeftBehind, NotRead};
 use crate::engine::spec::GroupSpec;
 use crate::errno::Reason;
 use crate::exit::{ExitRecord, Pid};
-use crate::lifecycle::State;
-use crate::linux::found::{Candidate, Found, find};
+use crate::linux::found::find;
 use crate::linux::image::Descriptors;
-use crate::linux::state_file::{Birth, FileError, Left, StateFile, decode};
+use crate::linux::state_file::{FileError, Left, StateFile};
 use crate::pidfd::PidFd;
 use crate::timerfd::Clock;
 
@@ -92,18 +89,6 @@ fn file_error(path: &Path, error: FileError) -> RecoverError {
     RecoverError::State { path, reason }
 }
 
-/// What a host has left, with the processes that were found.
-struct LeftBehind {
-    socket: Option<OsString>,
-    image: Image,
-    candidates: Vec<Candidate>,
-    /// The slots of processes that were made and not recorded.
-    born: Vec<(u32, Pid)>,
-    ended: Vec<(u32, ExitRecord)>,
-    ended_cgroups: Vec<(PathBuf, String)>,
-    unproven: Vec<(Name, Pid)>,
-}
-
 impl Builder {
     /// Builds a supervisor that keeps its state in the [state file](Builder::state_file), and goes on with what a
     /// killed host has left there; see [the module](super). Without a state of this boot the groups are just added.
@@ -117,7 +102,7 @@ impl Builder {
         let failed = |error| file_error(&path, error);
         let (file, left) = StateFile::open(&path).map_err(failed)?;
         let left = match left {
-            Some(left) => Some(self.read(left, &file).map_err(failed)?),
+            Some(left) => Some(self.read(&left, &file).map_err(failed)?),
             None => None,
         };
         let mut supervisor = self.build().map_err(Error::Io)?;
@@ -136,106 +121,15 @@ impl Builder {
     }
 
     /// Reads what a host has left, and finds its processes.
-    fn read(&mut self, left: Left, file: &StateFile) -> Result<LeftBehind, FileError> {
-        let mut reader = Reader::new(&left.base, 0);
-        let damaged = |_| FileError::Damaged;
-        self.clock = Clock::get(&mut reader).map_err(damaged)?;
-        let socket = Stored::get(&mut reader).map_err(damaged)?;
-        let mut image = Image::get(&mut reader).map_err(damaged)?;
-        reader.end().map_err(damaged)?;
-        let (mut records, mut births) = (Vec::new(), Vec::new());
-        for (record, birth) in &left.records {
-            let record = match record.is_empty() {
-                true => None,
-                false => Some(decode::<Record>(record, 0)?),
-            };
-            births.push(*birth);
-            records.push(record);
-        }
-        let mut found = LeftBehind {
-            socket,
-            image: image.clone(),
-            candidates: Vec::new(),
-            born: Vec::new(),
-            ended: Vec::new(),
-            ended_cgroups: Vec::new(),
-            unproven: Vec::new(),
-        };
-        let facts: Vec<_> = records.iter().map(|record| record.as_ref().map(facts_of)).collect();
-        image.follow_records(records).map_err(damaged)?;
-        found.image = image;
-        for (slot, (facts, birth)) in facts.into_iter().zip(births).enumerate() {
-            if let Some(facts) = facts {
-                found.add(slot, facts, &birth, file)?;
-            }
-        }
-        Ok(found)
-    }
-}
-
-/// The facts about a process that a record contains.
-struct Facts {
-    state: State,
-    run: u64,
-    cgroup: Option<(PathBuf, String)>,
-}
-
-fn facts_of(record: &Record) -> Facts {
-    Facts {
-        state: *record.life.state(),
-        run: record.life.runs(),
-        cgroup: record.cgroup.clone(),
-    }
-}
-
-impl LeftBehind {
-    /// Finds the process of a slot.
-    fn add(&mut self, index: usize, facts: Facts, birth: &Birth, file: &StateFile) -> Result<(), FileError> {
-        let slot = u32::try_from(index).map_err(|_| FileError::Damaged)?;
-        let is_of_run = birth.run == facts.run;
-        let (pid, was_recorded) = match (facts.state.pid(), facts.state) {
-            (Some(pid), _) => (pid, true),
-            (None, State::Starting { .. }) if is_of_run => match birth.pid {
-                Some(pid) => (pid, false),
-                None => return Ok(()),
-            },
-            (None, _) => return Ok(()),
-        };
-        let found = match is_of_run {
-            true => find(birth, pid, file)?,
-            false => Found::Unproven(pid),
-        };
-        match found {
-            Found::Present(pidfd) => {
-                let in_flight = match facts.state {
-                    State::Starting {
-                        executed: None, since, ..
-                    } => Some(since),
-                    _ => None,
-                };
-                if !was_recorded {
-                    self.born.push((slot, pid));
-                }
-                self.candidates.push(Candidate {
-                    slot,
-                    pidfd,
-                    in_flight,
-                    cgroup: facts.cgroup,
-                });
-            }
-            Found::Ended(record) => {
-                if !was_recorded {
-                    self.born.push((slot, pid));
-                }
-                self.ended.push((slot, record));
-                self.ended_cgroups.extend(facts.cgroup);
-            }
-            Found::Unproven(pid) => {
-                self.unproven.extend(self.image.name(index).map(|name| (name, pid)));
-                self.image.reset(index);
-            }
-        }
-        Ok(())
+    fn read(&mut self, left: &Left, file: &StateFile) -> Result<LeftBehind<PidFd>, FileError> {
+        let mut base = Reader::new(&left.base, 0);
+        self.clock = Clock::get(&mut base).map_err(|_| FileError::Damaged)?;
+        let now = Clock::Boottime.now().as_nanos();
+        let found = LeftBehind::read(&mut base, &left.records, now, |birth, pid| find(birth, pid, file));
+        found.map_err(|error| match error {
+            NotRead::Damaged => FileError::Damaged,
+            NotRead::Io(error) => FileError::Io(error),
+        })
     }
 }
 
@@ -273,7 +167,7 @@ impl Supervisor {
 
     fn recovered(
         mut self,
-        mut found: LeftBehind,
+        mut found: LeftBehind<PidFd>,
         groups: Vec<GroupSpec>,
         undescribed: Undescribed,
     ) -> Result<Recovered, TakeOverReason> {
@@ -286,29 +180,19 @@ impl Supervisor {
                 return Err(reason);
             }
         };
-        let names: Vec<_> = found
-            .ended
-            .iter()
-            .filter_map(|(slot, record)| Some((self.status(self.at(*slot)?)?.name, *record)))
+        let name = |slot| Some(self.status(self.driver.instances.id_at(slot)?)?.name);
+        let ended = found.ended.iter();
+        let names: Vec<_> = ended
+            .filter_map(|&(slot, record)| Some((name(slot)?, record)))
             .collect();
+        let unproven = found.unproven.iter();
+        let unproven: Vec<_> = unproven.filter_map(|&(slot, pid)| Some((name(slot)?, pid))).collect();
         self.driver.kernel.clear_cgroups(found.ended_cgroups);
-        let (born, ended) = (found.born, found.ended);
         // An error of the timer shows again at the next call.
         let _later = self.call(|driver| {
-            for (slot, pid) in born {
-                if let Some(id) = driver.instances.id_at(slot) {
-                    driver.was_born(id, pid);
-                }
-            }
-            driver.signal_again();
-            for (slot, record) in ended {
-                if let Some(id) = driver.instances.id_at(slot) {
-                    driver.ended_unseen(id, record);
-                }
-            }
+            driver.resume(&restored, found.born, found.ended, &found.unproven);
             Ok(())
         });
-        let unproven = found.unproven;
         let taken = self.taken_over(&restored, undescribed);
         Ok(Recovered {
             supervisor: taken.supervisor,
@@ -319,11 +203,11 @@ impl Supervisor {
         })
     }
 
-    fn at(&self, slot: u32) -> Option<InstanceId> {
-        self.driver.instances.id_at(slot)
-    }
-
-    fn restore_found(&mut self, found: &mut LeftBehind, groups: Vec<GroupSpec>) -> Result<Restored, TakeOverReason> {
+    fn restore_found(
+        &mut self,
+        found: &mut LeftBehind<PidFd>,
+        groups: Vec<GroupSpec>,
+    ) -> Result<Restored, TakeOverReason> {
         if let Some(address) = &found.socket {
             self.driver
                 .kernel
@@ -333,18 +217,13 @@ impl Supervisor {
         } else if groups.iter().any(|spec| self.lacks_socket(spec)) {
             self.listen()?;
         }
-        let image = found.image.at_home(self.driver.instances.home());
-        let image = image.map_err(StateError::from)?;
-        let restored = self.driver.restore(image, groups)?;
-        self.driver.hear_groups();
+        let restored = self.driver.restore_left(&found.image, groups)?;
         for belongings in self.driver.kernel.take_found(std::mem::take(&mut found.candidates))? {
             let id = self.driver.instances.id_at(belongings.slot);
             if let Some(instance) = id.and_then(|id| self.driver.instances.get_mut(id)) {
                 instance.run_cgroup = belongings.run_cgroup;
             }
         }
-        // From now on the new base counts.
-        self.driver.must_save = true;
         self.driver.save().map_err(Error::Io)?;
         Ok(restored)
     }
