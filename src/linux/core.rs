@@ -2,10 +2,8 @@
 //! notify socket, and orphans.
 
 use std::collections::{HashMap, VecDeque};
-use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use rustix::io::Errno;
@@ -27,7 +25,7 @@ use crate::exit::{ExitRecord, Pid};
 use crate::fdset::{FdSet, Interest, Token};
 use crate::launcher::next_look;
 use crate::lifecycle::Scope;
-use crate::notify::{Buffer, Counts, Credentials, NotifySocket, Readiness, ReadyFd, Received};
+use crate::notify::{Buffer, NotifySocket, Readiness, ReadyFd};
 use crate::owner::Owner;
 use crate::pidfd::{Look, PidFd};
 use crate::procfs;
@@ -56,7 +54,7 @@ pub(crate) struct Linux {
     pub(super) notify: Option<(NotifySocket, Token)>,
     /// The remaining lines of the last message.
     pub(super) reports: VecDeque<(InstanceId, Report)>,
-    buffer: Box<Buffer>,
+    pub(super) buffer: Box<Buffer>,
     pub(crate) orphans: Option<Orphans>,
     /// The processes, by the slot of their instance.
     pub(super) processes: Vec<Option<Watched>>,
@@ -128,29 +126,6 @@ impl Linux {
         Ok(())
     }
 
-    /// Makes the notify socket if there is none, at this path or at an address that the kernel chooses.
-    pub(crate) fn listen(&mut self, path: Option<&Path>) -> io::Result<()> {
-        if self.notify.is_none() {
-            let socket = path.map_or_else(NotifySocket::new, NotifySocket::bind)?;
-            let token = self.fds.add(socket.as_fd(), Interest::READ)?;
-            self.notify = Some((socket, token));
-        }
-        Ok(())
-    }
-
-    /// Makes the notify socket with the address of one that is gone. If another process has that address, it is made as
-    /// by [`Linux::listen`].
-    pub(crate) fn listen_again(&mut self, address: &OsStr, path: Option<&Path>) -> io::Result<()> {
-        match NotifySocket::again(address) {
-            Ok(socket) => {
-                let token = self.fds.add(socket.as_fd(), Interest::READ)?;
-                self.notify = Some((socket, token));
-                Ok(())
-            }
-            Err(_) => self.listen(path),
-        }
-    }
-
     /// The handle that wakes the host. The first call makes its descriptor.
     pub(crate) fn waker(&mut self) -> io::Result<Waker> {
         if let Some((waker, _)) = &self.waker {
@@ -160,10 +135,6 @@ impl Linux {
         let token = self.fds.add(waker.as_fd(), Interest::READ)?;
         self.waker = Some((waker.clone(), token));
         Ok(waker)
-    }
-
-    pub(crate) fn socket(&self) -> Option<&NotifySocket> {
-        self.notify.as_ref().map(|(socket, _)| socket)
     }
 
     /// The descriptor of the set's entry with this token; `None` for a token that is out of date.
@@ -207,59 +178,12 @@ impl Linux {
         Some(result)
     }
 
-    /// Reads one message from the notify socket, if one waits, and finds the instance of its sender.
-    fn receive(&mut self, senders: &HashMap<Pid, InstanceId>) -> io::Result<Option<Happening>> {
-        if let Some((from, report)) = self.reports.pop_front() {
-            let ends_message = self.reports.is_empty();
-            return Ok(Some(Happening::Report {
-                from,
-                report,
-                ends_message,
-            }));
-        }
-        let Some((socket, _)) = &mut self.notify else {
-            return Ok(None);
-        };
-        let (run_cgroups, processes) = (&self.run_cgroups, &self.processes);
-        let by_pid = |pid| senders.get(&pid).copied();
-        // The instance of this slot, if its messages are accepted and its cgroup contains the sender.
-        let in_cgroup_of = |slot: u32, sender: Pid| {
-            let process = processes.get(slot as usize)?.as_ref()?;
-            let instance = process.unreaped().and_then(by_pid)?;
-            process.contains(sender).then_some(instance)
-        };
-        let find = |sender: Credentials| {
-            let by_cgroup = |path: &Path| {
-                run_cgroups
-                    .candidates(path)
-                    .find_map(|slot| in_cgroup_of(slot, sender.pid))
-            };
-            sender.find_by_pid(by_pid).or_else(|| sender.find_by_cgroup(by_cgroup))
-        };
-        match socket.receive(&mut self.buffer, find)? {
-            Received::Nothing => return Ok(None),
-            Received::Ignored => return Ok(Some(Happening::UnknownMessage)),
-            Received::Message(message) => {
-                let reports = message.notices().filter_map(Report::of);
-                self.reports.extend(reports.map(|report| (message.owner, report)));
-            }
-        }
-        if self.reports.is_empty() {
-            return Ok(Some(Happening::UnknownMessage));
-        }
-        self.receive(senders)
-    }
-
     fn next_orphan(&mut self) -> io::Result<Option<ExitRecord>> {
         let Some(orphans) = &mut self.orphans else {
             return Ok(None);
         };
         let own = self.processes.iter().flatten().filter_map(Watched::unreaped);
         orphans.next(own, &self.fds, self.clock.now())
-    }
-
-    pub(crate) fn notify_counts(&self) -> Option<Counts> {
-        self.notify.as_ref().map(|(socket, _)| socket.counts())
     }
 
     /// Adds a new child to the set. After an error nothing is left of the child.

@@ -7,5 +7,6 @@ pub(crate) mod found;
 pub(crate) mod image;
 pub(crate) mod orphans;
 mod run_cgroup;
+mod socket;
 pub(crate) mod state_file;
 mod watched;
