@@ -11,8 +11,10 @@ use rustix::io::Errno;
 
 use super::dir::{CgroupDir, Identity};
 use super::error::CgroupError;
-use super::files::{CgroupFile, CgroupUsage, Place};
+use super::files::{CgroupFile, Place};
+use super::limits::Limits;
 use super::members::{self, Members, Sent};
+use super::usage::CgroupUsage;
 use super::{name, tree};
 use crate::exit::Pid;
 use crate::signal::Signal;
@@ -80,6 +82,38 @@ impl Cgroup {
         tree::is_frozen(self.fd())
     }
 
+    /// Writes the limits to the files of the cgroup. Limits that are not set here stay as they are.
+    ///
+    /// The controllers must be enabled in the directory; [`CgroupDir::enable_controllers`] does so. The processes that
+    /// are in the cgroup already are limited at once. A lower limit of memory is in force from the next allocation on;
+    /// before Linux 6.16 the call reclaims memory and can take some time. If the kernel cannot reclaim enough, it kills
+    /// a process in the cgroup.
+    ///
+    /// A child in flight ([`Spawner::begin`](crate::Spawner::begin)) shares the memory of the host until it has executed
+    /// its program. Do not lower a limit of memory while such a child is in the cgroup: the kernel would kill the host
+    /// with it.
+    ///
+    /// # Errors
+    /// [`CgroupError::OutOfRange`] and [`CgroupError::FileName`], before anything is written.
+    /// [`CgroupError::NoController`], [`CgroupError::NoFile`] or [`CgroupError::File`] for the first file that cannot be
+    /// written; those before it have been written.
+    ///
+    /// ```no_run
+    /// use pidherd::cgroup::{CgroupDir, CgroupError, Limits};
+    ///
+    /// # fn main() -> Result<(), CgroupError> {
+    /// let dir = CgroupDir::open("/sys/fs/cgroup/my-service")?;
+    /// let limits = Limits::new().memory_max(200 << 20).pids_max(50);
+    /// dir.enable_controllers(&limits)?;
+    /// dir.make("web-0")?.set_limits(&limits)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn set_limits(&self, limits: &Limits) -> Result<(), CgroupError> {
+        limits.validate()?;
+        self.write_files(&limits.files())
+    }
+
     /// Writes the files one after the other, up to the first one that the kernel refuses.
     pub(crate) fn write_files(&self, files: &[CgroupFile]) -> Result<(), CgroupError> {
         let path = self.path();
@@ -96,7 +130,7 @@ impl Cgroup {
     /// The resources that were used in the cgroup and below it since it was made, as far as the kernel counts them. All
     /// values of a removed cgroup are `None`.
     ///
-    /// Reads three files. Does not block.
+    /// Reads up to ten files. Does not block.
     #[must_use]
     pub fn usage(&self) -> CgroupUsage {
         CgroupUsage::of(self.fd())
@@ -241,7 +275,7 @@ impl Cgroup {
     }
 
     /// Whether the name still refers to this very cgroup.
-    fn is_in_place(&self) -> io::Result<bool> {
+    pub(crate) fn is_in_place(&self) -> io::Result<bool> {
         match statat(&self.dir.inner.fd, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok((stat.st_dev, stat.st_ino) == self.identity),
             Err(Errno::NOENT) => Ok(false),

@@ -18,11 +18,11 @@
 //!
 //! The host chooses the directory ([`CgroupDir`]). It is *delegated*: an administrator or a service manager has made
 //! it, and does not change it from then on. Choosing a directory automatically, or moving the host to another cgroup,
-//! was rejected, because another program may manage the cgroups of the machine. The library does not enable
-//! controllers: the host does so, in the `cgroup.subtree_control` of the directory. The host writes limits for all
+//! was rejected, because another program may manage the cgroups of the machine. The host writes limits for all
 //! instances together to the files of the directory. A supervisor makes a new cgroup for each run, so limits for each
-//! run are a part of the group's description ([`GroupSpec::cgroup_file`](crate::GroupSpec::cgroup_file)). The
-//! supervisor writes them before the program starts. Processes are not moved into a cgroup by their numbers, because a
+//! run are a part of the group's description ([`GroupSpec::limits`](crate::GroupSpec::limits)). The supervisor writes
+//! them before the program starts, and enables the controllers that they need in the `cgroup.subtree_control` of the
+//! directory. It changes no cgroup above the directory. Processes are not moved into a cgroup by their numbers, because a
 //! process that is forked before the move would stay outside. A child is created in its cgroup (CLONE_INTO_CGROUP,
 //! Linux 5.7), or enters it before its program runs.
 //!
@@ -51,19 +51,24 @@
 //! # }
 //! ```
 
+pub(crate) use changes::changes;
 pub use dir::CgroupDir;
 pub use error::CgroupError;
 pub(crate) use files::CgroupFile;
-pub use files::CgroupUsage;
 pub use leaf::Cgroup;
+pub use limits::{IoMax, Limits};
+pub use usage::CgroupUsage;
 
+mod changes;
 mod dir;
 mod error;
 mod files;
 mod leaf;
+mod limits;
 mod members;
 mod name;
 mod open;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod usage;

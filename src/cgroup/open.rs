@@ -1,5 +1,6 @@
 //! How a directory is opened and checked, and how cgroups are made in it.
 
+use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -11,11 +12,15 @@ use super::dir::{CgroupDir, identity};
 use super::error::CgroupError;
 use super::files::CgroupFile;
 use super::leaf::Cgroup;
+use super::limits::Limits;
 use super::{name, tree};
 use crate::sys::nr::CGROUP2_SUPER_MAGIC;
 
 /// The magic number of version 1 of the cgroup file system (fstatfs(2)).
 const CGROUP_SUPER_MAGIC: FsWord = 0x0027_e0eb;
+
+/// The file with the controllers that the cgroups in a directory have.
+const SUBTREE_CONTROL: &CStr = c"cgroup.subtree_control";
 
 /// The number of names that are tried for the probe directory.
 const PROBE_NAMES: u32 = 16;
@@ -27,7 +32,8 @@ impl CgroupDir {
     /// The check makes a cgroup called `pidherd-probe-PID-N` in the directory, and removes it again: permission bits do
     /// not show a read-only mount, a security module or a limit.
     ///
-    /// The directory may have controllers enabled for its children (`cgroup.subtree_control`). A host that is not root
+    /// The directory may have controllers enabled for its children (`cgroup.subtree_control`). Those that limits need are
+    /// enabled when the limits are used ([`enable_controllers`](CgroupDir::enable_controllers)). A host that is not root
     /// can start a child in it only if the host may also write to `cgroup.procs` of the nearest common ancestor of the
     /// directory and its own cgroup. Therefore the host should itself live in the delegated tree.
     ///
@@ -137,18 +143,67 @@ impl CgroupDir {
         name::checked(name.as_ref()).map(drop)
     }
 
-    /// Checks whether these files can be written in a cgroup here. The check uses a temporary cgroup.
-    pub(crate) fn try_files(&self, files: &[CgroupFile]) -> Result<(), CgroupError> {
-        files.iter().try_for_each(CgroupFile::check)?;
+    /// Enables the controllers that these limits need for the cgroups in the directory, in its `cgroup.subtree_control`.
+    ///
+    /// Only the directory itself is changed. A controller that the directory lacks must be delegated to it by the one
+    /// who made it: it must be enabled in the `cgroup.subtree_control` of every cgroup above. While a process lives in
+    /// the directory itself, the kernel refuses (`EBUSY`). A controller stays enabled: a cgroup in the directory would
+    /// lose its limits if it were disabled.
+    ///
+    /// A supervisor calls this for the limits of its groups ([`GroupSpec::limits`](crate::GroupSpec::limits)).
+    ///
+    /// # Errors
+    /// [`CgroupError::NoController`], [`CgroupError::CannotEnable`]. Then no controller was enabled.
+    pub fn enable_controllers(&self, limits: &Limits) -> Result<(), CgroupError> {
+        self.enable(&limits.files())
+    }
+
+    /// Enables the controllers for these files, and checks whether the files can be written in a cgroup here. The check
+    /// uses a temporary cgroup.
+    pub(crate) fn prepare(&self, files: &[CgroupFile]) -> Result<(), CgroupError> {
         if files.is_empty() {
             return Ok(());
         }
+        self.enable(files)?;
         let probe = self.make_probe()?;
         let written = probe.write_files(files);
         let removed = probe
             .remove()
             .map_err(|error| CgroupError::failed_with(&probe.path(), "remove", &error));
         written.and(removed)
+    }
+
+    /// Enables the controllers of these files. The kernel enables all of them or none.
+    fn enable(&self, files: &[CgroupFile]) -> Result<(), CgroupError> {
+        let needed: BTreeSet<_> = files.iter().filter_map(CgroupFile::controller).collect();
+        if needed.is_empty() {
+            return Ok(());
+        }
+        let present = tree::read(self.as_fd(), SUBTREE_CONTROL).unwrap_or_default();
+        let lacking = needed.into_iter().filter(|name| !tree::lists(&present, name));
+        let lacking: Vec<&str> = lacking.collect();
+        let request: Vec<String> = lacking.iter().map(|name| format!("+{name}")).collect();
+        if request.is_empty() {
+            return Ok(());
+        }
+        tree::write(self.as_fd(), SUBTREE_CONTROL, request.join(" ").as_bytes())
+            .map_err(|errno| self.not_enabled(&lacking, errno))
+    }
+
+    fn not_enabled(&self, controllers: &[&str], errno: Errno) -> CgroupError {
+        let path = self.path().to_owned();
+        let delegated = tree::read(self.as_fd(), c"cgroup.controllers").unwrap_or_default();
+        match controllers.iter().find(|name| !tree::lists(&delegated, name)) {
+            Some(&controller) => CgroupError::NoController {
+                path,
+                controller: controller.to_owned(),
+            },
+            None => CgroupError::CannotEnable {
+                path,
+                controller: controllers.join(" "),
+                errno: errno.raw_os_error(),
+            },
+        }
     }
 
     fn make_probe(&self) -> Result<Cgroup, CgroupError> {

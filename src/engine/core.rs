@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -371,6 +372,7 @@ impl<K: Kernel> Engine<K> {
                 // The program may have been executed during this call, and its grace must not begin before that.
                 self.now = self.kernel.now();
                 self.apply_input(id, Input::Executed);
+                self.update_limits(id);
                 return Ok((Progress::Done, ended));
             }
             Collected::SpawnFailed(error) => {
@@ -482,7 +484,7 @@ impl<K: Kernel> Engine<K> {
         let instance = self.instances.get_mut(id)?;
         let number = instance.life.runs().saturating_sub(starts(reaction));
         let process = instance.process.take();
-        instance.run_cgroup = None;
+        (instance.run_cgroup, instance.run_files) = (None, None);
         let exit = instance.history.take_exit();
         let end = End::new(
             reaction.end.unwrap_or(RunEnd::Unknown),
@@ -566,7 +568,11 @@ impl<K: Kernel> Engine<K> {
         match spawned {
             Ok(Spawned { pid, pipes, executed }) => {
                 instance.process = Some(pid);
-                instance.run_cgroup = instance.context.cgroup.clone();
+                instance.run_cgroup.clone_from(&instance.context.cgroup);
+                instance.run_files = instance
+                    .run_cgroup
+                    .as_ref()
+                    .map(|_| Arc::clone(&instance.context.files));
                 instance.pipes = Some(pipes);
                 instance.status_text = None;
                 if may_notify {

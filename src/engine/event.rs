@@ -46,6 +46,21 @@ pub enum Event {
         /// The kernel's errno; see kill(2).
         errno: i32,
     },
+    /// A [reload](crate::Supervisor::reload) has changed the limits of a group, and the kernel refused one of them for the
+    /// cgroup of a living run. That run keeps its old limit. The next run is a failed start if the kernel refuses it
+    /// again.
+    LimitFailed {
+        /// The instance of the run.
+        instance: InstanceId,
+        /// The group of the instance.
+        group: GroupId,
+        /// The group's name and the instance's number.
+        name: Name,
+        /// The name of the file that could not be written.
+        file: String,
+        /// The kernel's errno.
+        errno: i32,
+    },
     /// A signal of the supervisor's [`SignalFd`](crate::SignalFd) arrived at the host's process.
     Signal(SignalInfo),
     /// A rolling restart has ended.
@@ -258,6 +273,7 @@ stored!(enum Event {
     4 = Rolled { group, name, failed },
     5 = Orphan(record),
     6 = GroupRemoved { group, name },
+    7 = LimitFailed { instance, group, name, file, errno },
 });
 stored!(struct Name { group, number });
 stored!(struct TransitionEvent {

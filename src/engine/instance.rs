@@ -8,7 +8,7 @@ use super::ids::{GroupId, InstanceId};
 use super::request::Request;
 use super::run::History;
 use super::spec::{Commands, GroupSpec, NotifyAccess};
-use crate::cgroup::{CgroupDir, CgroupFile};
+use crate::cgroup::{CgroupDir, CgroupFile, Limits};
 use crate::child::Pipes;
 use crate::command::Program;
 use crate::exit::{ExitRecord, Pid};
@@ -32,6 +32,9 @@ pub(crate) struct Instance {
     pub(crate) status_text: Option<Arc<str>>,
     /// The cgroup of the present process. A reload may have changed the path in `context` since.
     pub(crate) run_cgroup: Option<Arc<CgroupPath>>,
+    /// The files that were written to the cgroup of the present process; `None` if there is none, or if another host has
+    /// written them.
+    pub(crate) run_files: Option<Arc<[CgroupFile]>>,
     /// The request that waits for its turn.
     pub(crate) pending: Option<Request>,
     /// Whether the pending request waits because the maximum number of spawns is in flight.
@@ -54,6 +57,7 @@ impl Instance {
             context: SpawnContext::default(),
             status_text: None,
             run_cgroup: None,
+            run_files: None,
             pending: None,
             is_held: false,
             start: None,
@@ -71,6 +75,8 @@ pub(crate) struct Group {
     pub(crate) program: Option<Program>,
     /// The directory for the cgroups of the instances; `None` if they have no cgroups.
     pub(crate) cgroup: Option<CgroupDir>,
+    /// The limits of each cgroup.
+    pub(crate) limits: Limits,
     /// The values that are written to the files of each cgroup.
     pub(crate) cgroup_files: Arc<[CgroupFile]>,
     /// How instances can notify the supervisor.
@@ -91,7 +97,8 @@ impl Group {
             commands: spec.commands,
             policy: spec.policy,
             cgroup: spec.cgroup,
-            cgroup_files: spec.cgroup_files.into(),
+            cgroup_files: spec.limits.files().into(),
+            limits: spec.limits,
             notify: spec.notify,
             program,
             roster: Roster::new(),
@@ -119,7 +126,7 @@ impl Group {
             name: self.name.clone(),
             commands: self.commands.clone(),
             cgroup: self.cgroup.clone(),
-            cgroup_files: self.cgroup_files.to_vec(),
+            limits: self.limits.clone(),
             notify: self.notify,
             instances,
             policy: self.policy.clone(),

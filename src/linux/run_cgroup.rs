@@ -63,6 +63,15 @@ impl RunCgroup {
         self.cgroup.usage()
     }
 
+    /// Writes a file of the cgroup. Nothing is written if the cgroup is gone.
+    pub(crate) fn change_limit(&self, file: &CgroupFile) -> Result<(), CgroupError> {
+        let written = self.cgroup.write_files(std::slice::from_ref(file));
+        match self.cgroup.is_in_place() {
+            Ok(false) => Ok(()),
+            Ok(true) | Err(_) => written,
+        }
+    }
+
     /// Whether this process is in the cgroup or below. False if this cannot be read.
     pub(crate) fn contains(&self, pid: Pid) -> bool {
         self.cgroup

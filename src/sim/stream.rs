@@ -75,6 +75,7 @@ fn one(host: &mut Host, event: &Event) -> Result<(), Broken> {
                 "no signal to it failed".into()
             })
         }
+        Event::LimitFailed { .. } => Err("no limit can fail".into()),
         Event::GroupRemoved { group, .. } => {
             let gone = host.driver.groups.get(*group).is_none() && host.model.old_groups.contains(group);
             ensure(gone, || "it is there".into())

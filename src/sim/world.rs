@@ -16,7 +16,7 @@ use super::descriptors::{Message, ORPHANS, SIGNALS, SOCKET, Set, TIMER};
 use super::fault_profile::{FaultProfile, READY, any_errno};
 use super::process::{Landing, Phase, Place, SimProcess, Takeoff};
 use super::recipe::Label;
-use crate::cgroup::CgroupUsage;
+use crate::cgroup::{CgroupError, CgroupFile, CgroupUsage};
 use crate::child::Pipes;
 use crate::command::{Program, SpawnError, SpawnStep};
 use crate::engine::context;
@@ -692,6 +692,10 @@ impl Kernel for SimKernel {
 
     fn usage(&self, _slot: u32) -> Option<CgroupUsage> {
         None
+    }
+
+    fn change_limit(&mut self, _slot: u32, _file: &CgroupFile) -> Result<(), CgroupError> {
+        Ok(())
     }
 
     fn discard(&mut self, slot: u32, patience: Duration) {

@@ -158,6 +158,7 @@ mod golden;
 mod hand_over;
 mod recover;
 mod take_over;
+mod usage;
 
 pub use crate::engine::error::{Error, SpecError};
 pub use crate::engine::event::{Event, Name, TransitionEvent};

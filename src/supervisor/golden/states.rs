@@ -251,8 +251,15 @@ fn history() -> History {
             cpu: Some(SECOND),
             cpu_user: Some(SECOND),
             cpu_system: None,
+            memory_current: Some(2_048),
             memory_peak: Some(4_096),
+            memory_swap_current: None,
+            oom_kills: Some(1),
+            pids_current: Some(1),
             pids_peak: Some(2),
+            pids_refused: Some(3),
+            io_read: Some(512),
+            io_written: None,
         };
         let over = EndedRun {
             end,
@@ -317,6 +324,13 @@ fn events() -> VecDeque<Event> {
             group,
             name: name(),
             pid: Some(pid(1_001)),
+        },
+        Event::LimitFailed {
+            instance,
+            group,
+            name: name(),
+            file: "memory.max".into(),
+            errno: 16,
         },
         Event::SignalFailed {
             instance,
