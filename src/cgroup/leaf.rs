@@ -14,6 +14,7 @@ use super::error::CgroupError;
 use super::files::{CgroupFile, Place};
 use super::limits::Limits;
 use super::members::{self, Members, Sent};
+use super::oom::{Above, OomLimit};
 use super::usage::CgroupUsage;
 use super::{name, tree};
 use crate::exit::Pid;
@@ -134,6 +135,18 @@ impl Cgroup {
     #[must_use]
     pub fn usage(&self) -> CgroupUsage {
         CgroupUsage::of(self.fd())
+    }
+
+    /// How often the limits of memory above the cgroup have been reached until now; `None` if the memory controller does
+    /// not count in the cgroup itself.
+    pub(crate) fn above(&self) -> Option<Above> {
+        tree::has(self.fd(), c"memory.events").then(|| Above::of(self.dir.as_fd()))
+    }
+
+    /// Whose limit of memory was reached when the kernel killed a process of the cgroup; `None` if it has killed none
+    /// since the cgroup was made. `before` are the counts above at that time.
+    pub(crate) fn out_of_memory(&self, before: Option<&Above>) -> Option<OomLimit> {
+        OomLimit::of(self.fd(), before, || Above::of(self.dir.as_fd()))
     }
 
     /// A descriptor of `cgroup.events` that becomes ready when [`is_populated`](Cgroup::is_populated) next changes;

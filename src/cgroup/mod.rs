@@ -57,6 +57,8 @@ pub use error::CgroupError;
 pub(crate) use files::CgroupFile;
 pub use leaf::Cgroup;
 pub use limits::{IoMax, Limits};
+pub(crate) use oom::Above;
+pub use oom::OomLimit;
 pub use usage::CgroupUsage;
 
 mod changes;
@@ -67,6 +69,7 @@ mod leaf;
 mod limits;
 mod members;
 mod name;
+mod oom;
 mod open;
 #[cfg(test)]
 mod tests;

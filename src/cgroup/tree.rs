@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, mkdirat, openat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, mkdirat, openat, statat, unlinkat};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::sys::descriptors::above_standard;
@@ -74,6 +74,11 @@ fn write_with(cgroup: BorrowedFd<'_>, name: &CStr, content: &[u8], flags: OFlags
         // The kernel accepts at most a page.
         _ => Err(Errno::FBIG),
     }
+}
+
+/// Whether the directory has this file.
+pub(super) fn has(cgroup: BorrowedFd<'_>, name: &CStr) -> bool {
+    statat(cgroup, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
 }
 
 /// Whether a list of controllers has this one.

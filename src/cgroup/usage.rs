@@ -29,7 +29,8 @@ pub struct CgroupUsage {
     /// The swap in use now, in bytes: `memory.swap.current` of the memory controller, where the kernel has swap.
     pub memory_swap_current: Option<u64>,
     /// How many processes of the cgroup, and of those below it, the kernel has killed because memory was short:
-    /// `oom_kill` in `memory.events` of the memory controller. The run's own process may not be among them.
+    /// `oom_kill` in `memory.events` of the memory controller. The run's own process may not be among them. With
+    /// `memory.oom.group` the kernel may count a process twice (seen on Linux 6.1).
     pub oom_kills: Option<u64>,
     /// The number of processes and threads now: `pids.current` of the pids controller.
     pub pids_current: Option<u64>,

@@ -382,7 +382,10 @@ impl<K: Kernel> Engine<K> {
             Collected::Ended(record) => {
                 // If the kernel cannot answer, the others count as alive.
                 let alone = !judges_others || self.kernel.is_empty(id.index(), scope, 0).unwrap_or(false);
-                instance.history.exited(record);
+                // No other end can be the kernel's for lack of memory, so nothing is read for it.
+                let is_killed = record.exit.signal() == Some(Signal::KILL);
+                let oom = is_killed.then(|| self.kernel.out_of_memory(id.index())).flatten();
+                instance.history.exited(record, oom);
                 if !heard_out {
                     // The process ended after the first look.
                     self.receive_queued();
@@ -485,11 +488,9 @@ impl<K: Kernel> Engine<K> {
         let number = instance.life.runs().saturating_sub(starts(reaction));
         let process = instance.process.take();
         (instance.run_cgroup, instance.run_files) = (None, None);
-        let exit = instance.history.take_exit();
-        let end = End::new(
-            reaction.end.unwrap_or(RunEnd::Unknown),
-            instance.history.last_error.as_ref(),
-        );
+        let (exit, oom) = instance.history.take_exit();
+        let end = reaction.end.unwrap_or(RunEnd::Unknown);
+        let end = End::new(end, instance.history.last_error.as_ref(), oom);
         let cgroup = process.and_then(|_| self.kernel.usage(id.index()));
         instance
             .history

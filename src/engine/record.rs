@@ -191,7 +191,8 @@ impl<K: Kernel> Engine<K> {
         let Some(instance) = self.instances.get_mut(id) else {
             return;
         };
-        instance.history.exited(record);
+        // What its cgroup has counted is not read here.
+        instance.history.exited(record, None);
         if self.notify_pids.get(&record.pid) == Some(&id) {
             self.notify_pids.remove(&record.pid);
         }

@@ -14,9 +14,9 @@ use std::time::{Duration, SystemTime};
 use super::chance::Chance;
 use super::descriptors::{Message, ORPHANS, SIGNALS, SOCKET, Set, TIMER};
 use super::fault_profile::{FaultProfile, READY, any_errno};
-use super::process::{Landing, Phase, Place, SimProcess, Takeoff};
+use super::process::{Landing, Phase, Place, SimProcess, Takeoff, oom_of};
 use super::recipe::Label;
-use crate::cgroup::{CgroupError, CgroupFile, CgroupUsage};
+use crate::cgroup::{CgroupError, CgroupFile, CgroupUsage, OomLimit};
 use crate::child::Pipes;
 use crate::command::{Program, SpawnError, SpawnStep};
 use crate::engine::context;
@@ -692,6 +692,10 @@ impl Kernel for SimKernel {
 
     fn usage(&self, _slot: u32) -> Option<CgroupUsage> {
         None
+    }
+
+    fn out_of_memory(&self, slot: u32) -> Option<OomLimit> {
+        self.0.borrow().serial_in(slot).and_then(oom_of)
     }
 
     fn change_limit(&mut self, _slot: u32, _file: &CgroupFile) -> Result<(), CgroupError> {

@@ -9,6 +9,7 @@ mod dir;
 mod leaf;
 mod limits;
 mod tree;
+mod verdicts;
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};

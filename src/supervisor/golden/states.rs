@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
 use super::{compare, read, state};
-use crate::cgroup::CgroupUsage;
+use crate::cgroup::{CgroupUsage, OomLimit};
 use crate::codec::{Stored, decoded, encoded};
 use crate::command::error::Subject;
 use crate::command::{SpawnError, SpawnStep};
@@ -236,6 +236,10 @@ fn history() -> History {
         End::Exited(1),
         crashed,
         End::KilledFromOutside(Signal::KILL),
+        End::OutOfMemory(OomLimit::Own),
+        End::OutOfMemory(OomLimit::Ancestor { levels: 2 }),
+        End::OutOfMemory(OomLimit::Machine),
+        End::OutOfMemory(OomLimit::Unknown),
         End::Stopped,
         End::StopTimeout,
         End::StartTimeout,
@@ -268,7 +272,7 @@ fn history() -> History {
         };
         history.ended(number, over, at(number + 1), wall(number + 1));
     }
-    history.exited(record(901, Exit::Code(2)));
+    history.exited(record(901, Exit::Code(2)), Some(OomLimit::Own));
     history
 }
 
