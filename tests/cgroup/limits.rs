@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use pidherd::cgroup::{CgroupDir, CgroupError, IoMax, Limits};
 use pidherd::group::Effect;
-use pidherd::lifecycle::StateName::{Exited, Running};
+use pidherd::lifecycle::StateName::{Exited, Running, Stopped};
 use pidherd::supervisor::SpecError;
-use pidherd::{Error, Event, GroupSpec, Supervisor};
+use pidherd::{Command, Error, Event, GroupSpec, Supervisor};
 
 use crate::common::cgroups::run_in;
-use crate::common::{SOON, TestCgroup, isolated, wait_until};
+use crate::common::lease::Lease;
+use crate::common::{SOON, TestCgroup, isolated, tempdir, wait_until};
 use crate::host::{Host, at_once, sh, sleeper};
 use crate::{delegated, with_controllers};
 
@@ -179,6 +180,45 @@ fn a_reload_that_the_kernel_refuses_for_a_living_run_is_an_event() {
         );
         host.go_on(ids[0]);
         host.until_state(ids[0], Exited);
+    });
+}
+
+/// A child in flight shares the memory of the host, which the kernel would kill with it.
+#[test]
+fn a_child_in_flight_gets_new_limits_when_it_has_executed_its_program() {
+    isolated(|| {
+        if cfg!(pidherd_portable) {
+            return crate::common::skipped("the portable path waits for execve");
+        }
+        let Some((cgroup, dir)) = delegated().filter(|_| Lease::is_possible()) else {
+            return;
+        };
+        let place = tempdir();
+        let program = place.join("hanging");
+        fs::copy("/bin/sleep", &program).unwrap();
+        let lease = Lease::try_take(&program).unwrap();
+        let mut host = Host::with(Supervisor::builder().spawns_in_flight(32).build().unwrap());
+        let spec = |depth: &str| {
+            GroupSpec::new("a", Command::new(&program).arg("1000"))
+                .policy(at_once())
+                .cgroup(dir.clone())
+                .limits(Limits::new().file("cgroup.max.depth", depth))
+        };
+        let (id, ids) = host.add(spec("4"));
+        host.supervisor.start(id).unwrap();
+        Lease::wait_for(host.pid(ids[0]));
+        let plan = host.supervisor.reload(id, spec("5")).unwrap();
+        assert_eq!(plan.instances, [(0, Effect::InPlace)]);
+        assert!(host.is_in_flight(ids[0]));
+        assert_eq!(content(&cgroup, "cgroup.max.depth"), "4");
+        lease.end();
+        host.until_state(ids[0], Running);
+        assert_eq!(
+            (content(&cgroup, "cgroup.max.depth"), host.status(ids[0]).runs),
+            ("5".into(), 1)
+        );
+        host.supervisor.kill(ids[0]).unwrap();
+        host.until_state(ids[0], Stopped);
     });
 }
 
@@ -371,7 +411,7 @@ fn the_usage_without_a_cgroup_is_unknown() {
         host.until_state(id, Running);
         assert_eq!(host.supervisor.usage(id), None);
         host.supervisor.kill(id).unwrap();
-        host.until_state(id, pidherd::lifecycle::StateName::Stopped);
+        host.until_state(id, Stopped);
     });
 }
 
