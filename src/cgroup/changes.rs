@@ -1,5 +1,5 @@
-//! The difference between two descriptions of a cgroup's files: what must be written to a cgroup that has one of them so
-//! that it has the other.
+//! The difference between two descriptions of a cgroup's files: what must be written to a cgroup that has one of them
+//! so that it has the other.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;

@@ -112,8 +112,8 @@ pub enum CgroupError {
         controller: String,
     },
     /// The file is of a controller that the kernel does not let this process enable in the `cgroup.subtree_control` of
-    /// the directory. `EBUSY`: a process lives in the directory itself, beside the cgroups in it. `EACCES`, `EPERM`: the
-    /// file belongs to another user.
+    /// the directory. `EBUSY`: a process lives in the directory itself, beside the cgroups in it. `EACCES`, `EPERM`:
+    /// the file belongs to another user.
     #[error("cannot enable the {controller} controller in {path:?}: {}", words(*.errno))]
     CannotEnable {
         /// The path of the directory.

@@ -90,14 +90,14 @@ impl Cgroup {
     /// before Linux 6.16 the call reclaims memory and can take some time. If the kernel cannot reclaim enough, it kills
     /// a process in the cgroup.
     ///
-    /// A child in flight ([`Spawner::begin`](crate::Spawner::begin)) shares the memory of the host until it has executed
-    /// its program. Do not lower a limit of memory while such a child is in the cgroup: the kernel would kill the host
-    /// with it.
+    /// A child in flight ([`Spawner::begin`](crate::Spawner::begin)) shares the memory of the host until it has
+    /// executed its program. Do not lower a limit of memory while such a child is in the cgroup: the kernel would kill
+    /// the host with it.
     ///
     /// # Errors
     /// [`CgroupError::OutOfRange`] and [`CgroupError::FileName`], before anything is written.
-    /// [`CgroupError::NoController`], [`CgroupError::NoFile`] or [`CgroupError::File`] for the first file that cannot be
-    /// written; those before it have been written.
+    /// [`CgroupError::NoController`], [`CgroupError::NoFile`] or [`CgroupError::File`] for the first file that cannot
+    /// be written; those before it have been written.
     ///
     /// ```no_run
     /// use pidherd::cgroup::{CgroupDir, CgroupError, Limits};
@@ -137,8 +137,8 @@ impl Cgroup {
         CgroupUsage::of(self.fd())
     }
 
-    /// How often the limits of memory above the cgroup have been reached until now; `None` if the memory controller does
-    /// not count in the cgroup itself.
+    /// How often the limits of memory above the cgroup have been reached until now; `None` if the memory controller
+    /// does not count in the cgroup itself.
     pub(crate) fn above(&self) -> Option<Above> {
         tree::has(self.fd(), c"memory.events").then(|| Above::of(self.dir.as_fd()))
     }

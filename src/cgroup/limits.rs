@@ -61,9 +61,9 @@ impl Limits {
     /// Sets `memory.max`: how much memory the processes may use together, in bytes. The kernel rounds it down to whole
     /// pages. There is no limit by default.
     ///
-    /// When the limit is reached and no memory can be reclaimed, the kernel kills a process in the cgroup. If that is the
-    /// run's own process, the run ends with [`End::OutOfMemory`](crate::supervisor::End::OutOfMemory). Memory that can be
-    /// moved to swap is moved there first; see [`memory_swap_max`](Limits::memory_swap_max).
+    /// When the limit is reached and no memory can be reclaimed, the kernel kills a process in the cgroup. If that is
+    /// the run's own process, the run ends with [`End::OutOfMemory`](crate::supervisor::End::OutOfMemory). Memory that
+    /// can be moved to swap is moved there first; see [`memory_swap_max`](Limits::memory_swap_max).
     #[must_use]
     pub fn memory_max(mut self, bytes: u64) -> Limits {
         self.memory_max = Some(bytes);

@@ -22,8 +22,8 @@
 //! instances together to the files of the directory. A supervisor makes a new cgroup for each run, so limits for each
 //! run are a part of the group's description ([`GroupSpec::limits`](crate::GroupSpec::limits)). The supervisor writes
 //! them before the program starts, and enables the controllers that they need in the `cgroup.subtree_control` of the
-//! directory. It changes no cgroup above the directory. Processes are not moved into a cgroup by their numbers, because a
-//! process that is forked before the move would stay outside. A child is created in its cgroup (CLONE_INTO_CGROUP,
+//! directory. It changes no cgroup above the directory. Processes are not moved into a cgroup by their numbers, because
+//! a process that is forked before the move would stay outside. A child is created in its cgroup (CLONE_INTO_CGROUP,
 //! Linux 5.7), or enters it before its program runs.
 //!
 //! No call of this module blocks, except while another process holds the kernel's cgroup lock. A killed process takes

@@ -6,8 +6,8 @@
 //! counts without those of the cgroups below.
 //!
 //! Both counts rise before the process gets its SIGKILL, so they are complete when it is reaped. The cgroup of a run is
-//! new, and begins with zeros. The cgroups above it have counted before, so their counts at the beginning of the run are
-//! kept.
+//! new, and begins with zeros. The cgroups above it have counted before, so their counts at the beginning of the run
+//! are kept.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};

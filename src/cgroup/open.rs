@@ -32,10 +32,10 @@ impl CgroupDir {
     /// The check makes a cgroup called `pidherd-probe-PID-N` in the directory, and removes it again: permission bits do
     /// not show a read-only mount, a security module or a limit.
     ///
-    /// The directory may have controllers enabled for its children (`cgroup.subtree_control`). Those that limits need are
-    /// enabled when the limits are used ([`enable_controllers`](CgroupDir::enable_controllers)). A host that is not root
-    /// can start a child in it only if the host may also write to `cgroup.procs` of the nearest common ancestor of the
-    /// directory and its own cgroup. Therefore the host should itself live in the delegated tree.
+    /// The directory may have controllers enabled for its children (`cgroup.subtree_control`). Those that limits need
+    /// are enabled when the limits are used ([`enable_controllers`](CgroupDir::enable_controllers)). A host that is not
+    /// root can start a child in it only if the host may also write to `cgroup.procs` of the nearest common ancestor of
+    /// the directory and its own cgroup. Therefore the host should itself live in the delegated tree.
     ///
     /// # Errors
     /// [`CgroupError`]: the path does not exist, is no directory, is no cgroup or is a cgroup of version 1; the
@@ -143,7 +143,8 @@ impl CgroupDir {
         name::checked(name.as_ref()).map(drop)
     }
 
-    /// Enables the controllers that these limits need for the cgroups in the directory, in its `cgroup.subtree_control`.
+    /// Enables the controllers that these limits need for the cgroups in the directory, in its
+    /// `cgroup.subtree_control`.
     ///
     /// Only the directory itself is changed. A controller that the directory lacks must be delegated to it by the one
     /// who made it: it must be enabled in the `cgroup.subtree_control` of every cgroup above. While a process lives in

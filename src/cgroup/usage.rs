@@ -37,14 +37,15 @@ pub struct CgroupUsage {
     /// The largest number of processes and threads at one time: `pids.peak` of the pids controller (Linux 6.1).
     pub pids_peak: Option<u64>,
     /// How many forks have failed because a limit of the number of processes was reached: `max` in `pids.events` of the
-    /// pids controller. Since Linux 6.11 these are forks that the limit of this cgroup, or of one below it, has refused.
-    /// An older kernel counts the forks of this cgroup's own processes that this limit, or one above, has refused.
+    /// pids controller. Since Linux 6.11 these are forks that the limit of this cgroup, or of one below it, has
+    /// refused. An older kernel counts the forks of this cgroup's own processes that this limit, or one above, has
+    /// refused.
     pub pids_refused: Option<u64>,
     /// The bytes that were read from block devices: the sum of `rbytes` in `io.stat` of the io controller. Reads from
     /// the file cache are not among them.
     pub io_read: Option<u64>,
-    /// The bytes that were written to block devices: the sum of `wbytes` in `io.stat` of the io controller. Data that is
-    /// still in the file cache is not among them.
+    /// The bytes that were written to block devices: the sum of `wbytes` in `io.stat` of the io controller. Data that
+    /// is still in the file cache is not among them.
     pub io_written: Option<u64>,
 }
 

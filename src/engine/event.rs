@@ -46,9 +46,9 @@ pub enum Event {
         /// The kernel's errno; see kill(2).
         errno: i32,
     },
-    /// A [reload](crate::Supervisor::reload) has changed the limits of a group, and the kernel refused one of them for the
-    /// cgroup of a living run. That run keeps its old limit. The next run is a failed start if the kernel refuses it
-    /// again.
+    /// A [reload](crate::Supervisor::reload) has changed the limits of a group, and the kernel refused one of them for
+    /// the cgroup of a living run. That run keeps its old limit. The next run is a failed start if the kernel refuses
+    /// it again.
     LimitFailed {
         /// The instance of the run.
         instance: InstanceId,

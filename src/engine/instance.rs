@@ -32,8 +32,8 @@ pub(crate) struct Instance {
     pub(crate) status_text: Option<Arc<str>>,
     /// The cgroup of the present process. A reload may have changed the path in `context` since.
     pub(crate) run_cgroup: Option<Arc<CgroupPath>>,
-    /// The files that were written to the cgroup of the present process; `None` if there is none, or if another host has
-    /// written them.
+    /// The files that were written to the cgroup of the present process; `None` if there is none, or if another host
+    /// has written them.
     pub(crate) run_files: Option<Arc<[CgroupFile]>>,
     /// The request that waits for its turn.
     pub(crate) pending: Option<Request>,

@@ -92,8 +92,8 @@ pub(crate) trait Kernel {
     /// The resources that were used in the cgroup of the run; `None` if the run has no cgroup.
     fn usage(&self, slot: u32) -> Option<CgroupUsage>;
 
-    /// Whose limit of memory was reached when the kernel killed a process of the run. `None` if the kernel has killed none
-    /// since the run began, or if that is not known.
+    /// Whose limit of memory was reached when the kernel killed a process of the run. `None` if the kernel has killed
+    /// none since the run began, or if that is not known.
     fn out_of_memory(&self, slot: u32) -> Option<OomLimit>;
 
     /// Writes a file of the cgroup of the run. It is no error if the cgroup is gone.

@@ -43,8 +43,8 @@ pub struct Run {
 ///
 /// 1. A process that could not execute its program is [`NotSpawned`](End::NotSpawned), whatever else happened to it.
 /// 2. A process that the supervisor has stopped has the reason of the stop, even if it ended by a signal of another
-///    process or for lack of memory meanwhile. A process that had already ended when the stop began is judged by its own
-///    end.
+///    process or for lack of memory meanwhile. A process that had already ended when the stop began is judged by its
+///    own end.
 /// 3. A process that ended by itself is [`Exited`](End::Exited), even if the kernel has killed others of its cgroup.
 /// 4. A process that a signal of its own fault has ended, or that left a core dump, is [`Crashed`](End::Crashed).
 /// 5. A process that SIGKILL has ended is [`OutOfMemory`](End::OutOfMemory) if the kernel has killed a process in the
@@ -69,7 +69,8 @@ pub enum End {
         core: bool,
     },
     /// Another signal ended the process, and the supervisor did not send it. It came from another process; or from the
-    /// kernel when memory was short, if the run has no cgroup in which the memory controller counts.
+    /// kernel when memory was short, if the run has no cgroup in which the memory controller counts, or if it ended
+    /// while no host was there ([`Builder::recover`](crate::supervisor::Builder::recover)).
     KilledFromOutside(Signal),
     /// The kernel killed the process because memory was short. It is known from `memory.events` of the run's cgroup, so
     /// the group needs [cgroups](crate::supervisor::GroupSpec::cgroup) with the memory controller, which every limit of
@@ -117,8 +118,8 @@ impl fmt::Display for End {
 }
 
 impl End {
-    /// The end that the lifecycle found, with the error of a failed spawn, and with the limit of memory that was reached
-    /// when the kernel killed a process of the run.
+    /// The end that the lifecycle found, with the error of a failed spawn, and with the limit of memory that was
+    /// reached when the kernel killed a process of the run.
     pub(crate) fn new(end: RunEnd, error: Option<&SpawnError>, oom: Option<OomLimit>) -> End {
         match (end, error) {
             (RunEnd::KilledFromOutside(Signal::KILL), _) if oom.is_some() => {

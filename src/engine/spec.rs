@@ -164,28 +164,28 @@ impl GroupSpec {
         self
     }
 
-    /// Sets the limits of the [`cgroup`](GroupSpec::cgroup) of each run: memory, CPU time, the number of processes, input
-    /// and output. They replace those of earlier calls. By default there are none.
+    /// Sets the limits of the [`cgroup`](GroupSpec::cgroup) of each run: memory, CPU time, the number of processes,
+    /// input and output. They replace those of earlier calls. By default there are none.
     ///
     /// The files are written after the cgroup is made and before the program executes its first instruction. With a
     /// limit of memory a spawn waits for the execve of the program, instead of being in flight meanwhile.
     ///
     /// [`Supervisor::add`](crate::supervisor::Supervisor::add),
     /// [`Supervisor::plan_reload`](crate::supervisor::Supervisor::plan_reload) and
-    /// [`Supervisor::reload`](crate::supervisor::Supervisor::reload) check the limits before anything else happens. They
-    /// enable the controllers that the limits need in the `cgroup.subtree_control` of the directory, and these stay
-    /// enabled ([`CgroupDir::enable_controllers`]). They try to write every file in a cgroup called
-    /// `pidherd-probe-PID-N`, and remove it at once. A [`SpecError::Cgroup`](crate::supervisor::SpecError) names a value
-    /// out of range, a file that does not exist, a controller that is not delegated, or a value that the kernel refuses.
-    /// If a file cannot be written later, the run is a failed start at the step
+    /// [`Supervisor::reload`](crate::supervisor::Supervisor::reload) check the limits before anything else happens.
+    /// They enable the controllers that the limits need in the `cgroup.subtree_control` of the directory, and these
+    /// stay enabled ([`CgroupDir::enable_controllers`]). They try to write every file in a cgroup called
+    /// `pidherd-probe-PID-N`, and remove it at once. A [`SpecError::Cgroup`](crate::supervisor::SpecError) names a
+    /// value out of range, a file that does not exist, a controller that is not delegated, or a value that the kernel
+    /// refuses. If a file cannot be written later, the run is a failed start at the step
     /// [`SpawnStep::Cgroup`](crate::SpawnStep::Cgroup).
     ///
     /// A reload with other limits changes those of living runs in place, without a restart
     /// ([`Effect::InPlace`](crate::group::Effect::InPlace)). A limit that the new description does not have gets the
     /// kernel's default. The instances are restarted only if a file is dropped with a default that the library does not
-    /// know. A child in flight gets the new limits when it has executed its program. If the kernel refuses a limit for a
-    /// living run, it keeps the old one, and [`Event::LimitFailed`](crate::supervisor::Event::LimitFailed) reports it. A
-    /// run that was taken over from another program keeps its limits until the next start or reload.
+    /// know. A child in flight gets the new limits when it has executed its program. If the kernel refuses a limit for
+    /// a living run, it keeps the old one, and [`Event::LimitFailed`](crate::supervisor::Event::LimitFailed) reports
+    /// it. A run that was taken over from another program keeps its limits until the next start or reload.
     ///
     /// ```no_run
     /// use pidherd::cgroup::{CgroupDir, Limits};
@@ -353,6 +353,7 @@ impl fmt::Debug for GroupSpec {
             .field("command", &self.command(0))
             .field("instances", &self.instances)
             .field("policy", &self.policy)
+            .field("limits", &self.limits)
             .finish()
     }
 }

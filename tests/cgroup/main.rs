@@ -28,8 +28,8 @@ fn delegated() -> Option<(TestCgroup, CgroupDir)> {
     Some((cgroup, dir))
 }
 
-/// Runs `body` with a directory in which these controllers can be enabled, and none is. Where they do not exist, that is
-/// said aloud.
+/// Runs `body` with a directory in which these controllers can be enabled, and none is. Where they do not exist, that
+/// is said aloud.
 fn with_controllers(controllers: &[&str], body: impl FnOnce(&TestCgroup, CgroupDir)) {
     isolated(|| {
         let Some((cgroup, dir)) = root_or_skip("it makes cgroups").then(delegated).flatten() else {
