@@ -106,6 +106,18 @@
 //! [`Spawner::begin`](crate::Spawner::begin) and [`Launcher::begin`](crate::Launcher::begin), `begin` returns failures
 //! in the host, and `finish` those in the child.
 //!
+//! # The limits of a run, and a death for lack of memory
+//!
+//! `cgroup/limits.rs` holds the limits as the host describes them. `Limits::files` turns them into files and values,
+//! and `RunCgroups::make` in `linux/run_cgroup.rs` writes these before the spawn. A reload compares the files of the
+//! present run with the new ones (`changes` in `cgroup/changes.rs`), and `Engine::update_limits` in `engine/limits.rs`
+//! writes the difference.
+//!
+//! When SIGKILL has ended a process, `Engine::collect` asks the seam for the limit that was reached
+//! (`Kernel::out_of_memory`). `OomLimit::judge` in `cgroup/oom.rs` decides that from the counts of `memory.events`, now
+//! and at the beginning of the run. `End::new` in `engine/run.rs` joins it with the end that the lifecycle has found.
+//! The lifecycle itself decides about a restart, and does not know of memory.
+//!
 //! # Spawns in flight
 //!
 //! A spawn with `CLONE_VFORK` suspends the calling thread until the child calls `execve`. A spawn *in flight* does not:

@@ -127,9 +127,9 @@ fn a_file_that_cannot_be_written_is_an_error_when_the_group_is_added() {
             matches!(refused("cgroup.stat", "1"), CgroupError::File { .. }),
             "it can be read only"
         );
-        let error = refused("memory.max", "100M");
+        let error = refused("rdma.max", "mlx4_0 hca_handle=2");
         assert!(
-            matches!(&error, CgroupError::NoController { controller, .. } if controller == "memory"),
+            matches!(&error, CgroupError::NoController { controller, .. } if controller == "rdma"),
             "{error}"
         );
         for name in [
@@ -151,7 +151,7 @@ fn a_file_that_cannot_be_written_is_an_error_when_the_group_is_added() {
 }
 
 #[test]
-fn a_reload_with_other_limits_restarts_and_one_that_is_refused_changes_nothing() {
+fn a_reload_with_other_limits_changes_them_in_place_and_one_that_is_refused_changes_nothing() {
     in_cgroup(|cgroup, directory| {
         let mut host = Host::new();
         let spec = |value: &str| shows("cgroup.max.depth", &directory).cgroup_file("cgroup.max.depth", value);
@@ -173,7 +173,18 @@ fn a_reload_with_other_limits_restarts_and_one_that_is_refused_changes_nothing()
         );
         assert_eq!((host.status(ids[0]).runs, entries(cgroup)), (1, 1));
         let plan = host.supervisor.reload(group, spec("6")).unwrap();
-        assert_eq!(plan.instances, [(0, Effect::Restart)]);
+        assert_eq!(plan.instances, [(0, Effect::InPlace)]);
+        let depth = || fs::read_to_string(cgroup.path().join("a-0/cgroup.max.depth")).unwrap();
+        assert_eq!((depth().as_str(), host.status(ids[0]).runs), ("6\n", 1));
+        // What is dropped gets the default.
+        let plan = host
+            .supervisor
+            .reload(group, shows("cgroup.max.depth", &directory))
+            .unwrap();
+        assert_eq!(plan.instances, [(0, Effect::InPlace)]);
+        assert_eq!((depth().as_str(), host.status(ids[0]).runs), ("max\n", 1));
+        host.supervisor.reload(group, spec("6")).unwrap();
+        host.supervisor.restart(ids[0]).unwrap();
         host.until("it runs again", |host| {
             host.status(ids[0]).runs == 2 && host.state(ids[0]) == Running
         });

@@ -78,6 +78,16 @@ pub enum CgroupError {
         /// The path of the cgroup that could not be made.
         path: PathBuf,
     },
+    /// A limit has a value that the kernel does not accept ([`Limits::validate`](super::Limits::validate)).
+    #[error("cannot write a limit of {value} to {file}: it must be {range}")]
+    OutOfRange {
+        /// The file of the limit.
+        file: &'static str,
+        /// The value, as text.
+        value: String,
+        /// The values that are accepted.
+        range: &'static str,
+    },
     /// A file of a cgroup cannot or should not be written.
     #[error("cannot write a limit to the cgroup file {name:?}: {why}")]
     FileName {
@@ -92,14 +102,26 @@ pub enum CgroupError {
         /// The path of the file.
         path: PathBuf,
     },
-    /// The file is of a controller that the cgroups in the directory do not have: it is not enabled in the directory's
-    /// `cgroup.subtree_control`, or not available at all.
-    #[error("cannot use the {controller} controller in {path:?}: its cgroup.subtree_control does not enable it")]
+    /// The file is of a controller that is not delegated to the directory: its `cgroup.controllers` does not list it,
+    /// and so it cannot be enabled there. Or the controller was disabled meanwhile.
+    #[error("cannot use the {controller} controller in {path:?}: it is not delegated, or not enabled any more")]
     NoController {
         /// The path of the directory.
         path: PathBuf,
         /// The name of the controller.
         controller: String,
+    },
+    /// The file is of a controller that the kernel does not let this process enable in the `cgroup.subtree_control` of
+    /// the directory. `EBUSY`: a process lives in the directory itself, beside the cgroups in it. `EACCES`, `EPERM`:
+    /// the file belongs to another user.
+    #[error("cannot enable the {controller} controller in {path:?}: {}", words(*.errno))]
+    CannotEnable {
+        /// The path of the directory.
+        path: PathBuf,
+        /// The name of the controller, or the names of several with spaces between them.
+        controller: String,
+        /// The errno of the refusal (errno(3)).
+        errno: i32,
     },
     /// The kernel refused to write this value into a file.
     #[error("cannot write {value:?} to {path:?}: {}", words(*.errno))]
@@ -124,7 +146,7 @@ pub enum CgroupError {
 }
 
 impl CgroupError {
-    /// The directory or the file concerned; `None` for an impossible name.
+    /// The directory or the file concerned; `None` for an impossible name or value.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match self {
@@ -139,9 +161,10 @@ impl CgroupError {
             | CgroupError::Limit { path }
             | CgroupError::NoFile { path }
             | CgroupError::NoController { path, .. }
+            | CgroupError::CannotEnable { path, .. }
             | CgroupError::File { path, .. }
             | CgroupError::Failed { path, .. } => Some(path),
-            CgroupError::Name { .. } | CgroupError::FileName { .. } => None,
+            CgroupError::Name { .. } | CgroupError::FileName { .. } | CgroupError::OutOfRange { .. } => None,
         }
     }
 
@@ -154,9 +177,11 @@ impl CgroupError {
             CgroupError::NotACgroup { .. }
             | CgroupError::Version1 { .. }
             | CgroupError::Name { .. }
-            | CgroupError::FileName { .. } => libc::EINVAL,
+            | CgroupError::FileName { .. }
+            | CgroupError::OutOfRange { .. } => libc::EINVAL,
             CgroupError::NotWritable { errno, .. }
             | CgroupError::File { errno, .. }
+            | CgroupError::CannotEnable { errno, .. }
             | CgroupError::Failed { errno, .. } => *errno,
             CgroupError::Threaded { .. } => libc::EOPNOTSUPP,
             CgroupError::Exists { .. } => libc::EEXIST,

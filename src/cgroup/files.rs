@@ -1,22 +1,18 @@
-//! Files that the host sets in a cgroup, and the usage that the kernel counts in a cgroup.
+//! Files that the host sets in a cgroup.
 //!
 //! The kernel checks the values, so this module does not. An empty value is written as an empty line, because a write
 //! of zero bytes does nothing. Files that are actions and not limits are refused: they would kill, freeze or move the
 //! process that is to be started, or prevent its start.
 
-use std::ffi::{CStr, CString, OsString};
+use std::ffi::{CString, OsString};
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::str;
-use std::time::Duration;
 
 use rustix::io::Errno;
 
 use super::error::CgroupError;
 use super::tree;
-
-use crate::codec::stored;
 
 /// The controllers of version 2. The names of their files begin with these (cgroups(7)).
 const CONTROLLERS: &[&str] = &[
@@ -85,14 +81,15 @@ impl CgroupFile {
         }
     }
 
-    /// Writes the value into the file of a cgroup in this directory.
+    /// Writes the value into the file of a cgroup in this directory. A lower limit of memory is in force from the next
+    /// allocation on: the call does not wait until memory is reclaimed (since Linux 6.16; an older kernel waits).
     pub(super) fn write(&self, cgroup: Place<'_>, directory: Place<'_>) -> Result<(), CgroupError> {
         let name = self.checked_name()?;
         let mut line = self.value.clone();
         if line.last() != Some(&b'\n') {
             line.push(b'\n');
         }
-        tree::write(cgroup.fd, &name, &line).map_err(|errno| match errno {
+        tree::write_at_once(cgroup.fd, &name, &line).map_err(|errno| match errno {
             Errno::NOENT => self.missing(cgroup, directory),
             errno => CgroupError::File {
                 path: cgroup.path.join(&self.name),
@@ -106,9 +103,7 @@ impl CgroupFile {
     fn missing(&self, cgroup: Place<'_>, directory: Place<'_>) -> CgroupError {
         let controller = self.controller().filter(|controller| {
             let enabled = tree::read(directory.fd, c"cgroup.subtree_control").unwrap_or_default();
-            !enabled
-                .split(u8::is_ascii_whitespace)
-                .any(|name| name == controller.as_bytes())
+            !tree::lists(&enabled, controller)
         });
         match controller {
             Some(controller) => CgroupError::NoController {
@@ -122,7 +117,7 @@ impl CgroupFile {
     }
 
     /// The controller that the file belongs to, if the part before the first dot names a known one.
-    fn controller(&self) -> Option<&'static str> {
+    pub(super) fn controller(&self) -> Option<&'static str> {
         let before = self.name.as_bytes().split(|&byte| byte == b'.').next()?;
         CONTROLLERS
             .iter()
@@ -130,54 +125,6 @@ impl CgroupFile {
             .find(|controller| controller.as_bytes() == before)
     }
 }
-
-/// The resources that the processes of a cgroup have used together, including the processes that have ended
-/// ([`Cgroup::usage`](super::Cgroup::usage)). A field is `None` where the kernel does not count it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CgroupUsage {
-    /// CPU time, from `cpu.stat`. It is available in every cgroup, even without the cpu controller.
-    pub cpu: Option<Duration>,
-    /// The part of the CPU time in user mode.
-    pub cpu_user: Option<Duration>,
-    /// The part of the CPU time in the kernel.
-    pub cpu_system: Option<Duration>,
-    /// The largest amount of memory in use at one time, in bytes, including file caches: `memory.peak` of the memory
-    /// controller (Linux 5.19).
-    pub memory_peak: Option<u64>,
-    /// The largest number of processes and threads at one time: `pids.peak` of the pids controller (Linux 6.1).
-    pub pids_peak: Option<u64>,
-}
-
-impl CgroupUsage {
-    pub(super) fn of(cgroup: BorrowedFd<'_>) -> CgroupUsage {
-        let cpu = tree::read(cgroup, c"cpu.stat").unwrap_or_default();
-        let time = |key| number_after(&cpu, key).map(Duration::from_micros);
-        CgroupUsage {
-            cpu: time("usage_usec"),
-            cpu_user: time("user_usec"),
-            cpu_system: time("system_usec"),
-            memory_peak: number_in(cgroup, c"memory.peak"),
-            pids_peak: number_in(cgroup, c"pids.peak"),
-        }
-    }
-}
-
-fn number_in(cgroup: BorrowedFd<'_>, file: &CStr) -> Option<u64> {
-    let content = tree::read(cgroup, file).ok()?;
-    str::from_utf8(&content).ok()?.trim().parse().ok()
-}
-
-/// The number after a key in a file of lines with a key and a number each.
-fn number_after(content: &[u8], key: &str) -> Option<u64> {
-    let text = str::from_utf8(content).ok()?;
-    let value = text
-        .lines()
-        .find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
-    value.trim().parse().ok()
-}
-
-stored!(struct CgroupUsage { cpu, cpu_user, cpu_system, memory_peak, pids_peak });
 
 #[cfg(test)]
 mod tests {
@@ -193,7 +140,7 @@ mod tests {
     #[test]
     fn a_file_that_is_an_action_is_refused_by_name() {
         for (name, _) in ACTIONS {
-            let refused = file(str::from_utf8(name).unwrap(), "1").check().unwrap_err();
+            let refused = file(std::str::from_utf8(name).unwrap(), "1").check().unwrap_err();
             assert!(matches!(refused, CgroupError::FileName { .. }), "{refused}");
         }
         for name in ["", ".", "..", "../memory.max", "a/b", "memory\0max"] {
@@ -216,15 +163,6 @@ mod tests {
             ("mem.max", None),
         ] {
             assert_eq!(file(name, "").controller(), controller, "{name}");
-        }
-    }
-
-    #[test]
-    fn a_number_is_found_by_the_whole_key() {
-        let content = b"nr_usage_usec 3\nusage_usec 12\nuser_usec x\nsystem_usec\n";
-        assert_eq!(number_after(content, "usage_usec"), Some(12));
-        for key in ["usec", "user_usec", "system_usec", "usage", ""] {
-            assert_eq!(number_after(content, key), None, "{key}");
         }
     }
 }

@@ -10,10 +10,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::fs::inotify;
+use rustix::fs::{CWD, inotify};
 
+use super::dir::identity;
 use super::members::{List, Sent, signal_listed};
-use super::*;
+use super::{Cgroup, CgroupDir, tree};
+use crate::exit::Pid;
+use crate::signal::Signal;
 use crate::sys::refuse::refusing;
 use common::cgroups::{FORKING_CHAINS, members, run_in, sleepers};
 use common::{TestCgroup, isolated, test_cgroup, wait_gone, wait_readable, wait_until};

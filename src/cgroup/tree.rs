@@ -5,10 +5,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, mkdirat, openat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, mkdirat, openat, statat, unlinkat};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::sys::descriptors::above_standard;
+
+/// The most that the kernel returns of a small file at a time.
+const PAGE: usize = 4096;
 
 const FREEZE: &CStr = c"cgroup.freeze";
 
@@ -33,23 +36,56 @@ pub(super) fn open_file(cgroup: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, 
 
 /// The content of a small file of a cgroup.
 pub(super) fn read(cgroup: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u8>, Errno> {
-    const MOST: usize = 4096;
     let file = open_file(cgroup, name)?;
-    let mut content = vec![0; MOST];
+    let mut content = vec![0; PAGE];
     let length = retry_on_intr(|| rustix::io::read(&file, &mut content[..]))?;
     content.truncate(length);
     Ok(content)
 }
 
+/// The content of a file of any length.
+pub(super) fn read_whole(cgroup: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u8>, Errno> {
+    let file = open_file(cgroup, name)?;
+    let mut content = Vec::new();
+    let mut part = vec![0; PAGE];
+    loop {
+        match retry_on_intr(|| rustix::io::read(&file, &mut part[..]))? {
+            0 => return Ok(content),
+            length => content.extend_from_slice(part.get(..length).unwrap_or_default()),
+        }
+    }
+}
+
 /// Writes to a file of a cgroup. The kernel accepts the whole content or nothing.
 pub(super) fn write(cgroup: BorrowedFd<'_>, name: &CStr, content: &[u8]) -> Result<(), Errno> {
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    write_with(cgroup, name, content, OFlags::empty())
+}
+
+/// Does the same without work that the kernel can put off, such as the reclaim of memory.
+pub(super) fn write_at_once(cgroup: BorrowedFd<'_>, name: &CStr, content: &[u8]) -> Result<(), Errno> {
+    write_with(cgroup, name, content, OFlags::NONBLOCK)
+}
+
+fn write_with(cgroup: BorrowedFd<'_>, name: &CStr, content: &[u8], flags: OFlags) -> Result<(), Errno> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC | flags;
     let file = retry_on_intr(|| openat(cgroup, name, flags, Mode::empty()))?;
     match retry_on_intr(|| rustix::io::write(&file, content))? {
         written if written == content.len() => Ok(()),
         // The kernel accepts at most a page.
         _ => Err(Errno::FBIG),
     }
+}
+
+/// Whether the directory has this file.
+pub(super) fn has(cgroup: BorrowedFd<'_>, name: &CStr) -> bool {
+    statat(cgroup, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+}
+
+/// Whether a list of controllers has this one.
+pub(super) fn lists(content: &[u8], controller: &str) -> bool {
+    content
+        .split(u8::is_ascii_whitespace)
+        .any(|name| name == controller.as_bytes())
 }
 
 /// Makes a cgroup in another.

@@ -88,19 +88,7 @@ impl<K: Kernel> Engine<K> {
         let from = group.roster.target();
         let policy = group.policy != spec.policy || group.name != spec.name;
         Ok(ReloadPlan::new(policy, from, spec.instances, |number| {
-            let (old, new) = (group.commands.of(number), spec.commands.of(number));
-            // A process gets the time of its watchdog when it is started, so a change needs a restart.
-            let other_watchdog = spec.notify.socket && group.policy.watchdog != spec.policy.watchdog;
-            let other_files = *group.cgroup_files != *spec.cgroup_files;
-            if group.cgroup != spec.cgroup || other_files || group.notify != spec.notify || other_watchdog {
-                Effect::Restart
-            } else if old == new {
-                Effect::None
-            } else if old.differs_only_in_environment(&new) {
-                Effect::AtNextStart
-            } else {
-                Effect::Restart
-            }
+            self.effect(group, spec, number)
         }))
     }
 
@@ -108,6 +96,7 @@ impl<K: Kernel> Engine<K> {
         let plan = self.plan(id, &spec)?;
         let (shared, own) = self.programs(&spec, 0..spec.instances)?;
         let target = spec.instances;
+        self.keep_limits(id);
         let group = self.groups.get_mut(id).ok_or(Error::UnknownGroup(id))?;
         let roster = std::mem::replace(&mut group.roster, crate::group::Roster::new());
         let (wanted, limits) = (group.wanted, (group.policy.watchdog, group.policy.run_timeout));
@@ -122,10 +111,15 @@ impl<K: Kernel> Engine<K> {
         if (policy.watchdog, policy.run_timeout) != limits {
             self.limit_anew(id);
         }
-        let restart: Vec<_> = plan
-            .restarts()
-            .filter_map(|number| self.group(id).ok()?.roster.get(number))
-            .collect();
+        let with = |effect| -> Vec<_> {
+            let roster = self.group(id).map(|group| &group.roster);
+            let numbers = plan.with(effect);
+            numbers.filter_map(|number| roster.as_ref().ok()?.get(number)).collect()
+        };
+        let (limited, restart) = (with(Effect::InPlace), with(Effect::Restart));
+        for member in limited {
+            self.update_limits(member);
+        }
         self.submit_if_up_or_fatal(&restart, Request::Restart);
         Ok(plan)
     }

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -373,6 +374,7 @@ impl<K: Kernel> Engine<K> {
                 // The program may have been executed during this call, and its grace must not begin before that.
                 self.now = self.kernel.now();
                 self.apply_input(id, Input::Executed);
+                self.update_limits(id);
                 return Ok((Progress::Done, ended));
             }
             Collected::SpawnFailed(error) => {
@@ -390,7 +392,10 @@ impl<K: Kernel> Engine<K> {
                     None => false,
                 };
                 let executed = has_others && matches!(instance.life.state(), State::Starting { executed: None, .. });
-                instance.history.exited(record);
+                // No other end can be the kernel's for lack of memory, so nothing is read for it.
+                let is_killed = record.exit.signal() == Some(Signal::KILL);
+                let oom = is_killed.then(|| self.kernel.out_of_memory(id.index())).flatten();
+                instance.history.exited(record, oom);
                 if !heard_out {
                     // The process ended after the first look.
                     self.receive_queued();
@@ -494,6 +499,7 @@ impl<K: Kernel> Engine<K> {
         let instance = self.instances.get_mut(id)?;
         let pid = instance.process.take()?;
         let had_cgroup = instance.run_cgroup.take().is_some();
+        instance.run_files = None;
         self.kernel.discard(id.index(), Duration::ZERO);
         if had_cgroup {
             // The cgroup may belong to another run from now on.
@@ -565,7 +571,11 @@ impl<K: Kernel> Engine<K> {
         match spawned {
             Ok(Spawned { pid, pipes, executed }) => {
                 instance.process = Some(pid);
-                instance.run_cgroup = instance.context.cgroup.clone();
+                instance.run_cgroup.clone_from(&instance.context.cgroup);
+                instance.run_files = instance
+                    .run_cgroup
+                    .as_ref()
+                    .map(|_| Arc::clone(&instance.context.files));
                 instance.pipes = Some(pipes);
                 instance.status_text = None;
                 if may_notify {

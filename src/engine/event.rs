@@ -68,6 +68,21 @@ pub enum Event {
         /// How it has ended.
         result: ReloadResult,
     },
+    /// A [reload](crate::Supervisor::reload) has changed the limits of a group, and the kernel refused one of them for
+    /// the cgroup of a living run. That run keeps its old limit. The next run is a failed start if the kernel refuses
+    /// it again.
+    LimitFailed {
+        /// The instance of the run.
+        instance: InstanceId,
+        /// The group of the instance.
+        group: GroupId,
+        /// The group's name and the instance's number.
+        name: Name,
+        /// The name of the file that could not be written.
+        file: String,
+        /// The kernel's errno.
+        errno: i32,
+    },
     /// A signal of the supervisor's [`SignalFd`](crate::SignalFd) arrived at the host's process.
     Signal(SignalInfo),
     /// A rolling restart has ended.
@@ -327,6 +342,7 @@ stored!(enum Event {
     6 = GroupRemoved { group, name },
     7 = Notice { instance, group, name, notice },
     8 = Reloaded { instance, group, name, result },
+    9 = LimitFailed { instance, group, name, file, errno },
 });
 stored!(enum ProcessNotice { 0 = Reloading, 1 = Ready, 2 = Stopping, 3 = Errno(errno), 4 = WatchdogEvery(every) });
 stored!(enum ReloadResult { 0 = Done, 1 = TimedOut, 2 = Ended });

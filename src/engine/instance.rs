@@ -9,7 +9,7 @@ use super::ids::{GroupId, InstanceId};
 use super::request::Request;
 use super::run::History;
 use super::spec::{Commands, GroupSpec, NotifyAccess};
-use crate::cgroup::{CgroupDir, CgroupFile};
+use crate::cgroup::{CgroupDir, CgroupFile, Limits};
 use crate::child::Pipes;
 use crate::codec::stored;
 use crate::command::Program;
@@ -41,6 +41,9 @@ pub(crate) struct Instance {
     pub(crate) watchdog: Option<Duration>,
     /// The reload of its program that is under way.
     pub(crate) reload: Option<Reload>,
+    /// The files that were written to the cgroup of the present process; `None` if there is none, or if another host
+    /// has written them.
+    pub(crate) run_files: Option<Arc<[CgroupFile]>>,
     /// The request that waits for its turn.
     pub(crate) pending: Option<Request>,
     /// The request that was pending and is being applied. A record contains it until its effect is recorded.
@@ -83,6 +86,7 @@ impl Instance {
             ladder: None,
             watchdog: None,
             reload: None,
+            run_files: None,
             pending: None,
             applying: None,
             is_held: false,
@@ -101,6 +105,8 @@ pub(crate) struct Group {
     pub(crate) program: Option<Program>,
     /// The directory for the cgroups of the instances; `None` if they have no cgroups.
     pub(crate) cgroup: Option<CgroupDir>,
+    /// The limits of each cgroup.
+    pub(crate) limits: Limits,
     /// The values that are written to the files of each cgroup.
     pub(crate) cgroup_files: Arc<[CgroupFile]>,
     /// How instances can notify the supervisor.
@@ -121,7 +127,8 @@ impl Group {
             commands: spec.commands,
             policy: spec.policy,
             cgroup: spec.cgroup,
-            cgroup_files: spec.cgroup_files.into(),
+            cgroup_files: spec.limits.files().into(),
+            limits: spec.limits,
             notify: spec.notify,
             program,
             roster: Roster::new(),
@@ -149,7 +156,7 @@ impl Group {
             name: self.name.clone(),
             commands: self.commands.clone(),
             cgroup: self.cgroup.clone(),
-            cgroup_files: self.cgroup_files.to_vec(),
+            limits: self.limits.clone(),
             notify: self.notify,
             instances,
             policy: self.policy.clone(),

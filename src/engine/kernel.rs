@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use super::context::SpawnContext;
 use super::ids::InstanceId;
-use crate::cgroup::CgroupUsage;
+use crate::cgroup::{CgroupError, CgroupFile, CgroupUsage, OomLimit};
 use crate::child::Pipes;
 use crate::codec::{Writer, stored};
 use crate::command::{Program, SpawnError};
@@ -96,6 +96,13 @@ pub(crate) trait Kernel {
 
     /// The resources that were used in the cgroup of the run; `None` if the run has no cgroup.
     fn usage(&self, slot: u32) -> Option<CgroupUsage>;
+
+    /// Whose limit of memory was reached when the kernel killed a process of the run. `None` if the kernel has killed
+    /// none since the run began, or if that is not known.
+    fn out_of_memory(&self, slot: u32) -> Option<OomLimit>;
+
+    /// Writes a file of the cgroup of the run. It is no error if the cgroup is gone.
+    fn change_limit(&mut self, slot: u32, file: &CgroupFile) -> Result<(), CgroupError>;
 
     /// Lets go of a process for good. A process that was not reaped is killed, and waited for at most `patience`.
     fn discard(&mut self, slot: u32, patience: Duration);

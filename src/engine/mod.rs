@@ -16,6 +16,7 @@ pub(crate) mod ids;
 pub(crate) mod image;
 pub(crate) mod instance;
 pub(crate) mod kernel;
+mod limits;
 pub(crate) mod progress;
 pub(crate) mod record;
 pub(crate) mod recovery;

@@ -104,10 +104,11 @@ impl<K: Kernel> Engine<K> {
         let mut exit = None;
         if ends {
             let number = instance.life.runs().saturating_sub(starts(reaction));
-            exit = instance.history.take_exit();
+            let (record, oom) = instance.history.take_exit();
+            exit = record;
             let error = instance.history.last_error.as_ref();
             let complaint = instance.history.complaint().cloned();
-            let end = End::new(reaction.end.unwrap_or(RunEnd::Unknown), error, complaint);
+            let end = End::new(reaction.end.unwrap_or(RunEnd::Unknown), error, oom, complaint);
             (instance.ladder, instance.watchdog) = (None, None);
             let cgroup = instance.process.and_then(|_| self.kernel.usage(id.index()));
             let over = EndedRun { end, exit, cgroup };
@@ -305,7 +306,8 @@ impl<K: Kernel> Engine<K> {
         let Some(instance) = self.instances.get_mut(id) else {
             return;
         };
-        instance.history.exited(record);
+        // What its cgroup has counted is not read here.
+        instance.history.exited(record, None);
         if self.notify_pids.get(&record.pid) == Some(&id) {
             self.notify_pids.remove(&record.pid);
         }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::cgroup::CgroupUsage;
+use crate::cgroup::{CgroupUsage, OomLimit};
 use crate::codec::{Damaged, Reader, Stored, Writer, stored};
 use crate::command::SpawnError;
 use crate::exit::{ExitRecord, Pid};
@@ -39,6 +39,22 @@ pub struct Run {
 }
 
 /// Why a run ended.
+///
+/// A run has one end. If several of these are true, the first rule that applies decides:
+///
+/// 1. A process that could not execute its program is [`NotSpawned`](End::NotSpawned), whatever else happened to it.
+/// 2. A process that the supervisor has stopped has the reason of the stop, even if it ended by a signal of another
+///    process or for lack of memory meanwhile. A process that had already ended when the stop began is judged by its
+///    own end.
+/// 3. A process that ended by itself is [`Exited`](End::Exited), even if the kernel has killed others of its cgroup.
+/// 4. A process that a signal of its own fault has ended, or that left a core dump, is [`Crashed`](End::Crashed).
+/// 5. A process that SIGKILL has ended is [`OutOfMemory`](End::OutOfMemory) if the kernel has killed a process in the
+///    cgroup of this run before, for lack of memory.
+/// 6. Every other signal is [`KilledFromOutside`](End::KilledFromOutside).
+///
+/// Two facts are beside the end, in [`Run::cgroup`]: how many processes of the run the kernel has killed for lack of
+/// memory ([`CgroupUsage::oom_kills`]), and how many forks a limit of processes has refused
+/// ([`CgroupUsage::pids_refused`]). Neither ends a run by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum End {
@@ -53,9 +69,19 @@ pub enum End {
         /// Whether the process left a core dump.
         core: bool,
     },
-    /// Another signal ended the process, and the supervisor did not send it. It came from another process, or from the
-    /// kernel when memory was short.
+    /// Another signal ended the process, and the supervisor did not send it. It came from another process; or from the
+    /// kernel when memory was short, if the run has no cgroup in which the memory controller counts, or if it ended
+    /// while no host was there ([`Builder::recover`](crate::supervisor::Builder::recover)).
     KilledFromOutside(Signal),
+    /// The kernel killed the process because memory was short. It is known from `memory.events` of the run's cgroup, so
+    /// the group needs [cgroups](crate::supervisor::GroupSpec::cgroup) with the memory controller, which every limit of
+    /// memory enables.
+    ///
+    /// The kernel does not tell which process of a cgroup it has killed. If it has killed another process of the same
+    /// run, and a SIGKILL from outside ends the run's own process later, then this end is reported as well.
+    /// [`Limits::memory_oom_group`](crate::cgroup::Limits::memory_oom_group) excludes that. The events of earlier runs
+    /// and of other cgroups do not count.
+    OutOfMemory(OomLimit),
     /// The process was stopped on request.
     Stopped,
     /// The process was stopped on request, and was killed when the time of the stop ladder was over.
@@ -90,6 +116,7 @@ impl fmt::Display for End {
             End::Crashed { signal, core: false } => write!(f, "crashed: {signal}"),
             End::Crashed { signal, core: true } => write!(f, "crashed: {signal}, core dumped"),
             End::KilledFromOutside(signal) => write!(f, "killed from outside: {signal}"),
+            End::OutOfMemory(limit) => write!(f, "killed, out of memory: {limit}"),
             End::Stopped => f.write_str("stopped"),
             End::StopTimeout => f.write_str("killed, not stopped in time"),
             End::StartTimeout => f.write_str("stopped, not ready in time"),
@@ -105,9 +132,13 @@ impl fmt::Display for End {
 }
 
 impl End {
-    /// The end that the lifecycle found, with the error of a failed spawn or the host's reason for a report.
-    pub(crate) fn new(end: RunEnd, error: Option<&SpawnError>, reason: Option<Arc<str>>) -> End {
+    /// The end that the lifecycle found, with what is known besides: the error of a failed spawn, the limit of memory that
+    /// was reached when the kernel killed a process of the run, and the host's reason for a report.
+    pub(crate) fn new(end: RunEnd, error: Option<&SpawnError>, oom: Option<OomLimit>, reason: Option<Arc<str>>) -> End {
         match (end, error) {
+            (RunEnd::KilledFromOutside(Signal::KILL), _) if oom.is_some() => {
+                End::OutOfMemory(oom.unwrap_or(OomLimit::Unknown))
+            }
             (RunEnd::NotSpawned, Some(error)) => End::NotSpawned(error.clone()),
             (RunEnd::Exited(code), _) => End::Exited(code),
             (RunEnd::Crashed { signal, core }, _) => End::Crashed { signal, core },
@@ -146,6 +177,8 @@ pub(crate) struct History {
     exit: Option<ExitRecord>,
     /// Why the host reported the current run as failed.
     complaint: Option<Arc<str>>,
+    /// Whose limit of memory was reached, if the current run's process was killed.
+    oom: Option<OomLimit>,
     start: Instant,
     runs: VecDeque<Run>,
     most: usize,
@@ -162,6 +195,7 @@ impl History {
             over: None,
             exit: None,
             complaint: None,
+            oom: None,
             start: Instant::ZERO,
             runs,
             most,
@@ -214,14 +248,15 @@ impl History {
     }
 
     /// The process of the current run was reaped.
-    pub(crate) const fn exited(&mut self, record: ExitRecord) {
+    pub(crate) const fn exited(&mut self, record: ExitRecord, oom: Option<OomLimit>) {
         self.exit = Some(record);
+        self.oom = oom;
         self.last_exit = Some(record);
     }
 
-    /// The exit record of the current run, which is over.
-    pub(crate) const fn take_exit(&mut self) -> Option<ExitRecord> {
-        self.exit.take()
+    /// The exit record of the current run, which is over, and the limit of memory that was reached.
+    pub(crate) const fn take_exit(&mut self) -> (Option<ExitRecord>, Option<OomLimit>) {
+        (self.exit.take(), self.oom.take())
     }
 
     /// Records the end of the run with this number.
@@ -268,6 +303,7 @@ stored!(enum End {
     10 = Unknown,
     11 = TimedOut,
     12 = Unhealthy { reason },
+    13 = OutOfMemory(limit),
 });
 impl Stored for History {
     fn put(&self, to: &mut Writer<'_>) {
@@ -277,6 +313,7 @@ impl Stored for History {
         self.over.put(to);
         self.exit.put(to);
         self.complaint.put(to);
+        self.oom.put(to);
         self.start.put(to);
         self.runs.put(to);
     }
@@ -290,6 +327,7 @@ impl Stored for History {
         history.over = Stored::get(from)?;
         history.exit = Stored::get(from)?;
         history.complaint = Stored::get(from)?;
+        history.oom = Stored::get(from)?;
         history.start = Stored::get(from)?;
         history.runs = Stored::get(from)?;
         history.most = history.runs.len();
@@ -300,6 +338,40 @@ impl Stored for History {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_kill_from_outside_can_be_for_lack_of_memory() {
+        let crashed = |core| RunEnd::Crashed {
+            signal: Signal::KILL,
+            core,
+        };
+        let of = |end, oom| End::new(end, None, oom, None);
+        let kill = RunEnd::KilledFromOutside(Signal::KILL);
+        assert_eq!(of(kill, None), End::KilledFromOutside(Signal::KILL));
+        for limit in [
+            OomLimit::Own,
+            OomLimit::Ancestor { levels: 2 },
+            OomLimit::Machine,
+            OomLimit::Unknown,
+        ] {
+            assert_eq!(of(kill, Some(limit)), End::OutOfMemory(limit));
+            for other in [
+                RunEnd::NotSpawned,
+                RunEnd::Exited(137),
+                RunEnd::KilledFromOutside(Signal::TERM),
+                crashed(true),
+                RunEnd::Stopped,
+                RunEnd::StopTimeout,
+                RunEnd::StartTimeout,
+                RunEnd::NotReady,
+                RunEnd::Watchdog,
+                RunEnd::Released,
+                RunEnd::Unknown,
+            ] {
+                assert_eq!(of(other, Some(limit)), of(other, None));
+            }
+        }
+    }
 
     #[test]
     fn only_the_last_few_are_kept() {

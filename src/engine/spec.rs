@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::context::CgroupPath;
 use super::error::SpecError;
-use crate::cgroup::{CgroupDir, CgroupFile};
+use crate::cgroup::{CgroupDir, Limits};
 use crate::command::{Command, Lifetime, Program, Stdio};
 use crate::lifecycle::{Policy, Restart, Scope, Startup, StopLadder};
 use crate::notify::{NotifySocket, watchdog_usec};
@@ -45,7 +45,7 @@ pub struct GroupSpec {
     pub(crate) instances: u32,
     pub(crate) policy: Policy,
     pub(crate) cgroup: Option<CgroupDir>,
-    pub(crate) cgroup_files: Vec<CgroupFile>,
+    pub(crate) limits: Limits,
     pub(crate) notify: NotifyAccess,
 }
 
@@ -90,7 +90,7 @@ impl GroupSpec {
             instances: 1,
             policy: Policy::default(),
             cgroup: None,
-            cgroup_files: Vec::new(),
+            limits: Limits::default(),
             notify: NotifyAccess::default(),
         }
     }
@@ -106,7 +106,7 @@ impl GroupSpec {
             instances: 1,
             policy: Policy::default(),
             cgroup: None,
-            cgroup_files: Vec::new(),
+            limits: Limits::default(),
             notify: NotifyAccess::default(),
         }
     }
@@ -165,21 +165,49 @@ impl GroupSpec {
         self
     }
 
-    /// Writes `value` into the file `name` of the [`cgroup`](GroupSpec::cgroup) of each run, after it is made and
-    /// before the program starts: a limit such as `memory.max`, `cpu.max` or `pids.max`, or any other file of
-    /// cgroups(7). Files are written in the order of these calls; the same one can be written several times (`io.max`,
-    /// a line for each device).
+    /// Sets the limits of the [`cgroup`](GroupSpec::cgroup) of each run: memory, CPU time, the number of processes,
+    /// input and output. They replace those of earlier calls. By default there are none.
     ///
-    /// The file's controller must be enabled for the cgroups in the directory, in its `cgroup.subtree_control`.
-    /// [`Supervisor::add`](crate::supervisor::Supervisor::add) and
-    /// [`Supervisor::reload`](crate::supervisor::Supervisor::reload) check that every file can be written: they make a
-    /// cgroup called `pidherd-probe-PID-N` and remove it at once. A [`SpecError`](crate::supervisor::SpecError) names a
-    /// file that does not exist, a controller that is not enabled, or a value that the kernel refuses. If a file cannot
-    /// be written later, the run is a failed start at the step [`SpawnStep::Cgroup`](crate::SpawnStep::Cgroup). A
-    /// reload with other files restarts the instances.
+    /// The files are written after the cgroup is made and before the program executes its first instruction. With a
+    /// limit of memory a spawn waits for the execve of the program, instead of being in flight meanwhile.
     ///
-    /// Files that are not limits are refused: `cgroup.procs`, `cgroup.threads`, `cgroup.kill`, `cgroup.freeze`,
-    /// `cgroup.type` and `cgroup.subtree_control`.
+    /// [`Supervisor::add`](crate::supervisor::Supervisor::add),
+    /// [`Supervisor::plan_reload`](crate::supervisor::Supervisor::plan_reload) and
+    /// [`Supervisor::reload`](crate::supervisor::Supervisor::reload) check the limits before anything else happens.
+    /// They enable the controllers that the limits need in the `cgroup.subtree_control` of the directory, and these
+    /// stay enabled ([`CgroupDir::enable_controllers`]). They try to write every file in a cgroup called
+    /// `pidherd-probe-PID-N`, and remove it at once. A [`SpecError::Cgroup`](crate::supervisor::SpecError) names a
+    /// value out of range, a file that does not exist, a controller that is not delegated, or a value that the kernel
+    /// refuses. If a file cannot be written later, the run is a failed start at the step
+    /// [`SpawnStep::Cgroup`](crate::SpawnStep::Cgroup).
+    ///
+    /// A reload with other limits changes those of living runs in place, without a restart
+    /// ([`Effect::InPlace`](crate::group::Effect::InPlace)). A limit that the new description does not have gets the
+    /// kernel's default. The instances are restarted only if a file is dropped with a default that the library does not
+    /// know. A child in flight gets the new limits when it has executed its program. If the kernel refuses a limit for
+    /// a living run, it keeps the old one, and [`Event::LimitFailed`](crate::supervisor::Event::LimitFailed) reports
+    /// it. A run that was taken over from another program keeps its limits until the next start or reload.
+    ///
+    /// ```no_run
+    /// use pidherd::cgroup::{CgroupDir, Limits};
+    /// use pidherd::{Command, GroupSpec};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let directory = CgroupDir::open("/sys/fs/cgroup/my-service")?;
+    /// let worker = GroupSpec::new("worker", Command::new("/usr/bin/worker"))
+    ///     .cgroup(directory)
+    ///     .limits(Limits::new().memory_max(200 << 20).pids_max(50));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> GroupSpec {
+        self.limits = limits;
+        self
+    }
+
+    /// Adds a file to the [`limits`](GroupSpec::limits), by its name ([`Limits::file`]): a file of cgroups(7) that has
+    /// no setter there. The value is written as it is.
     ///
     /// ```no_run
     /// use pidherd::cgroup::CgroupDir;
@@ -189,17 +217,14 @@ impl GroupSpec {
     /// let directory = CgroupDir::open("/sys/fs/cgroup/my-service")?;
     /// let worker = GroupSpec::new("worker", Command::new("/usr/bin/worker"))
     ///     .cgroup(directory)
-    ///     .cgroup_file("memory.max", "200M")
-    ///     .cgroup_file("pids.max", "50");
+    ///     .cgroup_file("memory.low", "50M")
+    ///     .cgroup_file("memory.max", "200M");
     /// # Ok(())
     /// # }
     /// ```
     #[must_use]
     pub fn cgroup_file(mut self, name: impl AsRef<OsStr>, value: impl AsRef<[u8]>) -> GroupSpec {
-        self.cgroup_files.push(CgroupFile {
-            name: name.as_ref().to_owned(),
-            value: value.as_ref().to_owned(),
-        });
+        self.limits = self.limits.file(name, value);
         self
     }
 
@@ -271,14 +296,15 @@ impl GroupSpec {
         self.policy.validate()?;
         match &self.cgroup {
             None if self.policy.has_scope(Scope::Cgroup) => Err(SpecError::NoCgroup),
-            None => match self.cgroup_files.first() {
-                Some(file) => Err(SpecError::CgroupFile(file.name.to_string_lossy().into_owned())),
+            None => match self.limits.first_name() {
+                Some(file) => Err(SpecError::CgroupFile(file)),
                 None => Ok(()),
             },
             Some(directory) => {
                 let longest = CgroupPath::new(directory, &self.name, GroupSpec::MOST_INSTANCES);
                 CgroupDir::check_name(&longest.name)?;
-                Ok(directory.try_files(&self.cgroup_files)?)
+                self.limits.validate()?;
+                Ok(directory.prepare(&self.limits.files())?)
             }
         }
     }
@@ -327,6 +353,7 @@ impl fmt::Debug for GroupSpec {
             .field("command", &self.command(0))
             .field("instances", &self.instances)
             .field("policy", &self.policy)
+            .field("limits", &self.limits)
             .finish()
     }
 }

@@ -9,6 +9,10 @@ pub enum Effect {
     /// The running process is not affected. The next start uses the new description (for example a changed
     /// environment).
     AtNextStart,
+    /// The limits of the running process change at once, without a restart
+    /// ([`GroupSpec::limits`](crate::GroupSpec::limits)). Other changes, such as one of the environment, apply at the
+    /// next start.
+    InPlace,
     /// The instance must be restarted to match the new description (for example a changed program).
     Restart,
 }
@@ -49,9 +53,14 @@ impl ReloadPlan {
 
     /// The numbers of the instances that must be restarted.
     pub fn restarts(&self) -> impl Iterator<Item = u32> + '_ {
+        self.with(Effect::Restart)
+    }
+
+    /// The numbers of the instances with this effect.
+    pub(crate) fn with(&self, effect: Effect) -> impl Iterator<Item = u32> + '_ {
         self.instances
             .iter()
-            .filter(|(_, effect)| *effect == Effect::Restart)
+            .filter(move |(_, other)| *other == effect)
             .map(|&(number, _)| number)
     }
 }

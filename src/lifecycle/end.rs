@@ -21,7 +21,8 @@ pub enum RunEnd {
         core: bool,
     },
     /// The process ended by a signal that the supervisor did not send. The sender is another process, or the kernel
-    /// during a shortage of memory.
+    /// during a shortage of memory. The lifecycle does not know which;
+    /// [`End::OutOfMemory`](crate::supervisor::End::OutOfMemory) does.
     KilledFromOutside(Signal),
     /// The process was stopped on request.
     Stopped,

@@ -12,7 +12,7 @@ use super::orphans::Orphans;
 use super::run_cgroup::{RunCgroup, RunCgroups};
 use super::state_file::StateFile;
 use super::watched::{Watch, Watched, group_is_alive, is_errno, keeps_number, send, wait_for_end};
-use crate::cgroup::{CgroupError, CgroupUsage};
+use crate::cgroup::{CgroupError, CgroupFile, CgroupUsage, OomLimit};
 use crate::child::Pipes;
 use crate::codec::{Stored, Writer};
 use crate::command::error::Subject;
@@ -540,6 +540,15 @@ impl Kernel for Linux {
 
     fn usage(&self, slot: u32) -> Option<CgroupUsage> {
         self.process(slot)?.run_cgroup.as_ref().map(RunCgroup::usage)
+    }
+
+    fn out_of_memory(&self, slot: u32) -> Option<OomLimit> {
+        self.process(slot)?.run_cgroup.as_ref()?.out_of_memory()
+    }
+
+    fn change_limit(&mut self, slot: u32, file: &CgroupFile) -> Result<(), CgroupError> {
+        let run_cgroup = self.process(slot).and_then(|process| process.run_cgroup.as_ref());
+        run_cgroup.map_or(Ok(()), |run_cgroup| run_cgroup.change_limit(file))
     }
 
     fn discard(&mut self, slot: u32, patience: Duration) {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
-use crate::cgroup::{Cgroup, CgroupDir, CgroupError, CgroupFile, CgroupUsage};
+use crate::cgroup::{Above, Cgroup, CgroupDir, CgroupError, CgroupFile, CgroupUsage, OomLimit};
 use crate::engine::context::CgroupPath;
 use crate::exit::Pid;
 use crate::fdset::{FdSet, Interest, Token};
@@ -26,6 +26,8 @@ use crate::time::Instant;
 /// The cgroup of a run.
 pub(crate) struct RunCgroup {
     cgroup: Cgroup,
+    /// How often the limits of memory above the cgroup had been reached when it was made; `None` if that is not known.
+    above: Option<Above>,
     /// The descriptor that reports when the cgroup becomes empty, while a stop waits for that.
     events: Option<(OwnedFd, Token)>,
 }
@@ -33,7 +35,11 @@ pub(crate) struct RunCgroup {
 impl RunCgroup {
     /// The cgroup of a run that began before.
     pub(crate) fn of(cgroup: Cgroup) -> RunCgroup {
-        RunCgroup { cgroup, events: None }
+        RunCgroup {
+            cgroup,
+            above: None,
+            events: None,
+        }
     }
 
     /// Its directory and its name.
@@ -61,6 +67,20 @@ impl RunCgroup {
     /// The resources that were used in the cgroup.
     pub(crate) fn usage(&self) -> CgroupUsage {
         self.cgroup.usage()
+    }
+
+    /// Whose limit of memory was reached when the kernel killed a process in the cgroup; `None` if it has killed none.
+    pub(crate) fn out_of_memory(&self) -> Option<OomLimit> {
+        self.cgroup.out_of_memory(self.above.as_ref())
+    }
+
+    /// Writes a file of the cgroup. Nothing is written if the cgroup is gone.
+    pub(crate) fn change_limit(&self, file: &CgroupFile) -> Result<(), CgroupError> {
+        let written = self.cgroup.write_files(std::slice::from_ref(file));
+        match self.cgroup.is_in_place() {
+            Ok(false) => Ok(()),
+            Ok(true) | Err(_) => written,
+        }
     }
 
     /// Whether this process is in the cgroup or below. False if this cannot be read.
@@ -160,7 +180,11 @@ impl RunCgroups {
             self.remove_or_keep(cgroup, RunCgroups::FIRST_WAIT, now);
             return Err(error);
         }
-        Ok(RunCgroup { cgroup, events: None })
+        Ok(RunCgroup {
+            above: cgroup.above(),
+            cgroup,
+            events: None,
+        })
     }
 
     /// Makes a cgroup, in place of an existing one of the same name. The processes in the old one are killed, which

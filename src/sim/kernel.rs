@@ -8,11 +8,11 @@ use std::time::{Duration, SystemTime};
 
 use super::crash::When;
 use super::descriptors::{ORPHANS, SIGNALS, SOCKET, TIMER};
-use super::process::{Phase, Place};
+use super::process::{Phase, Place, oom_of};
 use super::recipe::Label;
 use super::state_file::Killed;
 use super::world::{Did, Planted, Sight, Taken, World};
-use crate::cgroup::CgroupUsage;
+use crate::cgroup::{CgroupError, CgroupFile, CgroupUsage, OomLimit};
 use crate::child::Pipes;
 use crate::codec::Writer;
 use crate::command::{Program, SpawnError, SpawnStep};
@@ -214,6 +214,14 @@ impl Kernel for SimKernel {
 
     fn usage(&self, _slot: u32) -> Option<CgroupUsage> {
         None
+    }
+
+    fn out_of_memory(&self, slot: u32) -> Option<OomLimit> {
+        self.0.borrow().serial_in(slot).and_then(oom_of)
+    }
+
+    fn change_limit(&mut self, _slot: u32, _file: &CgroupFile) -> Result<(), CgroupError> {
+        Ok(())
     }
 
     fn discard(&mut self, slot: u32, patience: Duration) {

@@ -9,7 +9,7 @@ use super::act::Act;
 use super::host::{Broken, Host, Snapshot, Touched, serial_of, snapshots};
 use super::kernel_log;
 use super::model::{Group, Instance, Spawn};
-use super::process::{Phase, SimProcess};
+use super::process::{KILLED, Phase, SimProcess, oom_of};
 use super::recipe::Draft;
 use super::world::{Did, Sight};
 use crate::engine::ids::{GroupId, InstanceId};
@@ -615,6 +615,10 @@ fn remembered_runs(host: &Host, known: &Instance) -> Result<(), Broken> {
             run.pid == pid && exit == attempt.exit && spawned != attempt.has_failed(),
             || format!("{run:?} was {attempt:?}"),
         )?;
+        if let End::OutOfMemory(limit) = run.end {
+            let is_true = exit == Some(KILLED) && oom_of(attempt.serial) == Some(limit);
+            ensure(is_true, || format!("{run:?} had enough memory"))?;
+        }
         ensure(!withdrawn || run.end == End::Stopped, || {
             format!("{run:?} was withdrawn")
         })?;

@@ -77,6 +77,7 @@ fn one(host: &mut Host, event: &Event) -> Result<(), Broken> {
         }
         Event::Notice { instance, .. } => attempts(host, *instance).map(|_| ()),
         Event::Reloaded { .. } => Err("no reload was requested".into()),
+        Event::LimitFailed { .. } => Err("no limit can fail".into()),
         Event::GroupRemoved { group, .. } => {
             let gone = host.driver.groups.get(*group).is_none() && host.model.old_groups.contains(group);
             ensure(gone, || "it is there".into())

@@ -132,7 +132,8 @@ impl Supervisor {
         self.call(|driver| driver.scale(group, instances))
     }
 
-    /// Returns what [`Supervisor::reload`] would do, and changes nothing.
+    /// Returns what [`Supervisor::reload`] would do, and changes nothing, except that it enables the controllers that
+    /// the [limits](GroupSpec::limits) need in the directory for cgroups.
     ///
     /// # Errors
     /// As for [`Supervisor::reload`], except that errors in the commands are found by the reload alone.
@@ -141,10 +142,10 @@ impl Supervisor {
         self.driver.plan(group, spec)
     }
 
-    /// Gives a group a new description, with as little disturbance as possible. A new policy applies at once. A new
-    /// environment applies at the next start. Only instances with a changed command are restarted. Such an instance is
-    /// also started if it is `Fatal` and wanted up. An instance that was stopped, or that has ended and was not to be
-    /// restarted, stays down.
+    /// Gives a group a new description, with as little disturbance as possible. A new policy applies at once. New
+    /// [limits](GroupSpec::limits) are written to the cgroups of living runs at once. A new environment applies at the
+    /// next start. Only instances with a changed command are restarted. Such an instance is also started if it is
+    /// `Fatal` and wanted up. An instance that was stopped, or that has ended and was not to be restarted, stays down.
     ///
     /// # Errors
     /// [`Error::UnknownGroup`], [`Error::Leaving`], [`Error::Rolling`], [`Error::ShuttingDown`];

@@ -160,6 +160,7 @@ mod hand_over;
 mod recover;
 mod subscription;
 mod take_over;
+mod usage;
 
 pub use crate::engine::error::{Error, SpecError};
 pub use crate::engine::event::{Event, Name, ProcessNotice, ReloadResult, TransitionEvent};

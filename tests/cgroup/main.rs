@@ -2,15 +2,19 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../host/mod.rs"]
+mod host;
 
 mod dir;
 mod leaf;
+mod limits;
 mod tree;
+mod verdicts;
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use common::{TestCgroup, test_cgroup};
+use common::{TestCgroup, cgroup_root, isolated, root_or_skip, skipped, test_cgroup};
 use pidherd::cgroup::{Cgroup, CgroupDir};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Resource, Rlimit};
@@ -22,6 +26,23 @@ fn delegated() -> Option<(TestCgroup, CgroupDir)> {
     let cgroup = test_cgroup()?;
     let dir = CgroupDir::open(cgroup.path()).unwrap();
     Some((cgroup, dir))
+}
+
+/// Runs `body` with a directory in which these controllers can be enabled, and none is. Where they do not exist, that
+/// is said aloud.
+fn with_controllers(controllers: &[&str], body: impl FnOnce(&TestCgroup, CgroupDir)) {
+    isolated(|| {
+        let Some((cgroup, dir)) = root_or_skip("it makes cgroups").then(delegated).flatten() else {
+            return;
+        };
+        let root = cgroup_root().unwrap();
+        for controller in controllers {
+            if std::fs::write(root.join("cgroup.subtree_control"), format!("+{controller}")).is_err() {
+                return skipped(&format!("cgroup v2 has no {controller} controller here"));
+            }
+        }
+        body(&cgroup, dir);
+    });
 }
 
 /// Waits for the events of a cgroup until it is unpopulated.

@@ -151,7 +151,7 @@ fn zombies_do_not_count_as_processes() {
         assert!(wait_gone(child.id(), LIMIT));
         wait_empty(&leaf, leaf.events().unwrap());
         assert_eq!(processes::state(child.id()), Some('Z'));
-        assert_eq!(pids(&leaf), []);
+        assert_eq!(pids(&leaf), [0_u32; 0]);
         assert_eq!(leaf.signal(Signal::TERM).unwrap(), 0);
         child.wait().unwrap();
         leaf.remove().unwrap();

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
 use super::{compare, read, state};
-use crate::cgroup::CgroupUsage;
+use crate::cgroup::{CgroupUsage, OomLimit};
 use crate::codec::{Stored, decoded, encoded};
 use crate::command::error::Subject;
 use crate::command::{SpawnError, SpawnStep};
@@ -246,6 +246,10 @@ fn history() -> History {
         End::Exited(1),
         crashed,
         End::KilledFromOutside(Signal::KILL),
+        End::OutOfMemory(OomLimit::Own),
+        End::OutOfMemory(OomLimit::Ancestor { levels: 2 }),
+        End::OutOfMemory(OomLimit::Machine),
+        End::OutOfMemory(OomLimit::Unknown),
         End::Stopped,
         End::StopTimeout,
         End::StartTimeout,
@@ -261,8 +265,15 @@ fn history() -> History {
             cpu: Some(SECOND),
             cpu_user: Some(SECOND),
             cpu_system: None,
+            memory_current: Some(2_048),
             memory_peak: Some(4_096),
+            memory_swap_current: None,
+            oom_kills: Some(1),
+            pids_current: Some(1),
             pids_peak: Some(2),
+            pids_refused: Some(3),
+            io_read: Some(512),
+            io_written: None,
         };
         let over = EndedRun {
             end,
@@ -271,7 +282,7 @@ fn history() -> History {
         };
         history.ended(number, over, at(number + 1), wall(number + 1));
     }
-    history.exited(record(901, Exit::Code(2)));
+    history.exited(record(901, Exit::Code(2)), Some(OomLimit::Own));
     history
 }
 
@@ -327,6 +338,13 @@ fn events() -> VecDeque<Event> {
             group,
             name: name(),
             pid: Some(pid(1_001)),
+        },
+        Event::LimitFailed {
+            instance,
+            group,
+            name: name(),
+            file: "memory.max".into(),
+            errno: 16,
         },
         Event::SignalFailed {
             instance,

@@ -1,0 +1,94 @@
+//! The directory for the cgroups of instances, as a value.
+
+use std::ffi::CStr;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::fstat;
+use rustix::io::Errno;
+
+/// A directory of the cgroup v2 hierarchy that has been delegated to the host. Each instance can have a cgroup of its
+/// own in it.
+///
+/// A clone shares the descriptor. Two values are equal if they refer to the same directory, even if they were opened by
+/// different paths.
+#[derive(Clone)]
+pub struct CgroupDir {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) fd: OwnedFd,
+    /// The path as it was given, for messages.
+    path: PathBuf,
+    identity: Identity,
+    /// The name of `cgroup.kill`. Tests name a file that does not exist.
+    pub(super) kill_file: &'static CStr,
+}
+
+/// The device and the inode of a directory.
+pub(super) type Identity = (u64, u64);
+
+impl CgroupDir {
+    pub(super) fn new(fd: OwnedFd, path: PathBuf, identity: Identity, kill_file: &'static CStr) -> CgroupDir {
+        let inner = Arc::new(Inner {
+            fd,
+            path,
+            identity,
+            kill_file,
+        });
+        CgroupDir { inner }
+    }
+
+    /// A value for tests that differs from others only by its number.
+    #[cfg(test)]
+    pub(crate) fn pretended(number: u64) -> CgroupDir {
+        let inner = Inner {
+            fd: std::fs::File::open("/dev/null").unwrap().into(),
+            path: PathBuf::from(format!("/pretended/{number}")),
+            identity: (0, number),
+            kill_file: c"cgroup.kill",
+        };
+        CgroupDir { inner: Arc::new(inner) }
+    }
+
+    /// The path as it was given, or the path from /proc if a descriptor was given. For display.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+}
+
+impl AsFd for CgroupDir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.fd.as_fd()
+    }
+}
+
+impl PartialEq for CgroupDir {
+    fn eq(&self, other: &CgroupDir) -> bool {
+        self.inner.identity == other.inner.identity
+    }
+}
+
+impl Eq for CgroupDir {}
+
+impl Hash for CgroupDir {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.inner.identity.hash(state);
+    }
+}
+
+impl fmt::Debug for CgroupDir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CgroupDir").field(&self.inner.path).finish()
+    }
+}
+
+pub(super) fn identity(fd: &OwnedFd) -> Result<Identity, Errno> {
+    let stat = fstat(fd)?;
+    Ok((stat.st_dev, stat.st_ino))
+}
