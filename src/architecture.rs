@@ -28,7 +28,7 @@
 //! # The seam
 //!
 //! The seam is the interface between decisions and the kernel. `engine/kernel.rs` defines it: the trait `Kernel`. The
-//! engine is generic over it, with static dispatch. `linux/core.rs` implements it with descriptors, and `sim/world.rs`
+//! engine is generic over it, with static dispatch. `linux/core.rs` implements it with descriptors, and `sim/kernel.rs`
 //! implements it in virtual time. Everything from outside reaches the engine as one type, `Happening`: the timer
 //! expired, a signal arrived, a process sent a report, an orphan ended, or a descriptor of a process is ready. The
 //! kernel side finds out what happened. The engine and the lifecycle decide what follows.
@@ -144,8 +144,10 @@
 //! For a recovery, `engine/record.rs` writes a record of an instance before it carries a decision out, and
 //! `linux/state_file.rs` keeps the records in a mapped file. Two moments are left to the kernel, because a host could
 //! be killed in them: it writes the PID of a new process to the record before the process runs (`BirthCell` in
-//! `sys/mapping.rs`), and the exit status when it reaps one (`ExitCell`). `linux/found.rs` finds the processes again
-//! and proves that they are the same. `supervisor/recover.rs` puts the parts together.
+//! `sys/mapping.rs`), and the exit status when it reaps one (`ExitCell`). `engine/recovery.rs` decides what became of each
+//! process, and in which order the next host goes on. It is pure, so the simulation runs it too: there the host is
+//! killed between any two calls. `linux/found.rs` finds the processes in /proc, and `supervisor/recover.rs` puts the
+//! parts together.
 //!
 //! # The simulation
 //!
@@ -164,7 +166,8 @@
 //!
 //! `bash ci/sim 10000000` runs ten million steps from a new seed.
 //!
-//! One of the acts replaces the engine by one that goes on with its image (`sim/reexec.rs`). `sim/images.rs` restores
+//! One of the acts replaces the engine by one that goes on with its image (`sim/reexec.rs`). Another one kills the host
+//! between any two calls, and another engine goes on with its state file (`sim/crash.rs`). `sim/images.rs` restores
 //! damaged images. `bash ci/fuzz` does that ten million times.
 //!
 //! # Golden files
