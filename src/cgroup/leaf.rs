@@ -83,6 +83,43 @@ impl Cgroup {
         tree::is_frozen(self.fd())
     }
 
+    /// Freezes every process in the cgroup and below, and every one that comes (`cgroup.freeze`, Linux 5.2). Returns at
+    /// once: a process freezes when it next returns from the kernel. A frozen process runs no instruction and handles no
+    /// signal until it is thawed, except SIGKILL, which ends it. It is no error if the cgroup was removed.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cgroup = pidherd::cgroup::CgroupDir::open("/sys/fs/cgroup/my-service")?.make("web-0")?;
+    /// cgroup.freeze()?;
+    /// assert!(cgroup.is_frozen()?);
+    /// cgroup.thaw()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of write(2). `Unsupported` before Linux 5.2.
+    pub fn freeze(&self) -> io::Result<()> {
+        self.write_freeze(b"1")
+    }
+
+    /// Thaws what [`Cgroup::freeze`] froze. What a cgroup above freezes stays frozen.
+    ///
+    /// # Errors
+    /// As [`Cgroup::freeze`].
+    pub fn thaw(&self) -> io::Result<()> {
+        self.write_freeze(b"0")
+    }
+
+    fn write_freeze(&self, value: &[u8]) -> io::Result<()> {
+        match tree::write(self.fd(), tree::FREEZE, value) {
+            Ok(()) | Err(Errno::NODEV) => Ok(()),
+            Err(Errno::NOENT) if !self.is_in_place()? => Ok(()),
+            Err(Errno::NOENT) => Err(io::ErrorKind::Unsupported.into()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     /// Writes the limits to the files of the cgroup. Limits that are not set here stay as they are.
     ///
     /// The controllers must be enabled in the directory; [`CgroupDir::enable_controllers`] does so. The processes that

@@ -13,7 +13,7 @@ use crate::sys::descriptors::above_standard;
 /// The most that the kernel returns of a small file at a time.
 const PAGE: usize = 4096;
 
-const FREEZE: &CStr = c"cgroup.freeze";
+pub(super) const FREEZE: &CStr = c"cgroup.freeze";
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 

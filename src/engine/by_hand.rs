@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use super::core::Engine;
 use super::error::{Error, SpecError};
 use super::ids::{GroupId, InstanceId, Target};
+use super::instance::Instance;
 use super::kernel::Kernel;
 use super::request::{Outcome, Request};
-use crate::lifecycle::{Failure, Input, PolicyError, Scope, StateName, StopLadder};
+use crate::lifecycle::{Failure, Input, PolicyError, Scope, State, StateName, StopLadder};
 use crate::signal::Signal;
 
 impl<K: Kernel> Engine<K> {
@@ -100,6 +101,59 @@ impl<K: Kernel> Engine<K> {
             }
         }
         Ok(outcome)
+    }
+
+    /// Freezes the processes of the target with their cgroups, or thaws them. Those that are being stopped are left out.
+    pub(crate) fn freeze(&mut self, target: Target, on: bool) -> Result<Outcome, Error> {
+        let members = self.members(target)?;
+        let is_up = |instance: &Instance| {
+            let state = instance.life.state().name();
+            instance.process.is_some() && matches!(state, StateName::Starting | StateName::Running)
+        };
+        let up = |id: InstanceId| self.instances.get(id).filter(|instance| is_up(instance));
+        let lacks_cgroup = |&&id: &&InstanceId| up(id).is_some_and(|instance| instance.run_cgroup.is_none());
+        if let Some(&id) = members.iter().find(lacks_cgroup) {
+            return Err(Error::NoCgroup(id));
+        }
+        let mut outcome = Outcome::default();
+        let mut refused = None;
+        for id in members {
+            let Some(instance) = self.instances.get_mut(id).filter(|instance| is_up(instance)) else {
+                if target == Target::Instance(id) {
+                    return Err(Error::NotAlive(id));
+                }
+                outcome.already += 1;
+                continue;
+            };
+            match self.kernel.freeze(id.index(), on) {
+                Ok(()) if std::mem::replace(&mut instance.is_frozen, on) == on => outcome.already += 1,
+                Ok(()) => {
+                    outcome.accepted += 1;
+                    // A watchdog begins anew when its process can run again.
+                    self.apply_input(id, Input::Alive);
+                }
+                Err(source) => drop(refused.get_or_insert(Error::Freeze { instance: id, source })),
+            }
+        }
+        refused.map_or(Ok(outcome), Err)
+    }
+
+    /// A frozen process would not handle the signals of a stop. They are pending when it is thawed.
+    pub(super) fn thaw_for_stop(&mut self, id: InstanceId) {
+        if let Some(instance) = self.instances.get_mut(id).filter(|instance| instance.is_frozen) {
+            instance.is_frozen = false;
+            // If this is refused, the SIGKILL at the end of the ladder ends a frozen process too.
+            let _refused = self.kernel.freeze(id.index(), false);
+        }
+    }
+
+    /// Whether the time of a watchdog is over, and the process cannot report because it is frozen.
+    pub(super) fn is_silent_because_frozen(&self, id: InstanceId) -> bool {
+        let instance = self.instances.get(id).filter(|instance| instance.is_frozen);
+        instance.is_some_and(|instance| match *instance.life.state() {
+            State::Running { until, ends, .. } => until <= self.now && self.now < ends,
+            _ => false,
+        })
     }
 
     /// The host found an instance unhealthy: it is stopped, and then judged as failed.

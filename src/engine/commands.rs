@@ -155,6 +155,7 @@ impl<K: Kernel> Engine<K> {
             lasted: history.over.map(|(_, lasted)| lasted),
             last_exit: history.last_exit,
             last_error: history.last_error.clone(),
+            is_frozen: instance.is_frozen,
             status_text: instance.status_text.clone(),
         })
     }

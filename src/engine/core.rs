@@ -478,6 +478,7 @@ impl<K: Kernel> Engine<K> {
             Action::Spawn => answer,
             Action::Signal { signal, scope } => {
                 self.send(id, signal, scope);
+                self.thaw_for_stop(id);
                 ended_before.then_some(Input::EndedBefore)
             }
             Action::Look { scope, looks } => self.is_empty(id, scope, looks).then_some(Input::Empty),
@@ -499,7 +500,7 @@ impl<K: Kernel> Engine<K> {
         let instance = self.instances.get_mut(id)?;
         let pid = instance.process.take()?;
         let had_cgroup = instance.run_cgroup.take().is_some();
-        instance.run_files = None;
+        (instance.run_files, instance.is_frozen) = (None, false);
         self.kernel.discard(id.index(), Duration::ZERO);
         if had_cgroup {
             // The cgroup may belong to another run from now on.

@@ -46,6 +46,14 @@ pub enum Error {
     /// ([`GroupSpec::notify_socket`](super::spec::GroupSpec::notify_socket)).
     #[error("instance {0} cannot report the end of a reload: its group has no notify socket")]
     CannotNotify(InstanceId),
+    /// The cgroup of an instance cannot be frozen or thawed (`cgroup.freeze`, Linux 5.2).
+    #[error("instance {instance} cannot be frozen or thawed: {}", Reason(.source))]
+    Freeze {
+        /// The instance.
+        instance: InstanceId,
+        /// The reason of the kernel.
+        source: io::Error,
+    },
     /// The instance's run has no cgroup ([`GroupSpec::cgroup`](super::spec::GroupSpec::cgroup)).
     #[error("instance {0} has no cgroup")]
     NoCgroup(InstanceId),

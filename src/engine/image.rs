@@ -81,6 +81,7 @@ pub(crate) struct InstanceImage {
     pub(crate) ladder: Option<Box<StopLadder>>,
     pub(crate) watchdog: Option<Duration>,
     pub(crate) reload: Option<Reload>,
+    pub(crate) is_frozen: bool,
     pub(crate) pending: Option<Request>,
     pub(crate) start: Option<(Transition, Option<ExitRecord>)>,
     pub(crate) history: History,
@@ -96,6 +97,7 @@ stored!(struct InstanceImage {
     ladder,
     watchdog,
     reload,
+    is_frozen,
     pending,
     start,
     history,
@@ -228,6 +230,7 @@ impl<K: Kernel> Engine<K> {
                 ladder: instance.ladder.clone(),
                 watchdog: instance.watchdog,
                 reload: instance.reload,
+                is_frozen: instance.is_frozen,
                 pending: instance.pending,
                 start: instance.start,
                 history: instance.history.clone(),
@@ -371,6 +374,7 @@ impl<K: Kernel> Engine<K> {
                     ladder: image.ladder,
                     watchdog: image.watchdog,
                     reload: image.reload,
+                    is_frozen: image.is_frozen,
                     start: image.start,
                     ..Instance::new(image.group, name, life, history)
                 })

@@ -44,6 +44,8 @@ pub(crate) struct Instance {
     /// The files that were written to the cgroup of the present process; `None` if there is none, or if another host
     /// has written them.
     pub(crate) run_files: Option<Arc<[CgroupFile]>>,
+    /// Whether the host has frozen the cgroup of the present process.
+    pub(crate) is_frozen: bool,
     /// The request that waits for its turn.
     pub(crate) pending: Option<Request>,
     /// The request that was pending and is being applied. A record contains it until its effect is recorded.
@@ -86,6 +88,7 @@ impl Instance {
             ladder: None,
             watchdog: None,
             reload: None,
+            is_frozen: false,
             run_files: None,
             pending: None,
             applying: None,

@@ -104,6 +104,9 @@ pub(crate) trait Kernel {
     /// Writes a file of the cgroup of the run. It is no error if the cgroup is gone.
     fn change_limit(&mut self, slot: u32, file: &CgroupFile) -> Result<(), CgroupError>;
 
+    /// Freezes all processes in the cgroup of the run, or thaws them.
+    fn freeze(&mut self, slot: u32, on: bool) -> io::Result<()>;
+
     /// Lets go of a process for good. A process that was not reaped is killed, and waited for at most `patience`.
     fn discard(&mut self, slot: u32, patience: Duration);
 

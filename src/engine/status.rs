@@ -46,6 +46,8 @@ pub struct Status {
     pub last_exit: Option<ExitRecord>,
     /// Why the last spawn failed; `None` if it succeeded.
     pub last_error: Option<SpawnError>,
+    /// Whether the host has [frozen](crate::Supervisor::freeze) the instance.
+    pub is_frozen: bool,
     /// The process's last status message in this run (`STATUS=` to the notify socket).
     pub status_text: Option<Arc<str>>,
 }

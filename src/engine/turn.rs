@@ -184,7 +184,12 @@ impl<K: Kernel> Engine<K> {
             }
         }
         self.check_reload_deadline(id);
-        self.apply_input(id, Input::Timeout);
+        let input = if self.is_silent_because_frozen(id) {
+            Input::Alive
+        } else {
+            Input::Timeout
+        };
+        self.apply_input(id, input);
     }
 
     // Descriptors.

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::core::Linux;
+use super::run_cgroup::RunCgroup;
 use super::watched::{Watch, Watched};
 use crate::fdset::Interest;
 use crate::pidfd::PidFd;
@@ -12,6 +13,12 @@ impl Linux {
     /// The pidfd of the process in this slot.
     pub(crate) fn pidfd(&self, slot: u32) -> Option<&PidFd> {
         self.process(slot).map(|process| &process.pidfd)
+    }
+
+    /// Whether the process in this slot is frozen with its cgroup.
+    pub(crate) fn is_frozen(&self, slot: u32) -> bool {
+        let run_cgroup = self.process(slot).and_then(|process| process.run_cgroup.as_ref());
+        run_cgroup.is_some_and(RunCgroup::is_frozen)
     }
 
     /// Watches a process that was started elsewhere, in a slot without a process.

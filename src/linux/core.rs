@@ -551,6 +551,11 @@ impl Kernel for Linux {
         run_cgroup.map_or(Ok(()), |run_cgroup| run_cgroup.change_limit(file))
     }
 
+    fn freeze(&mut self, slot: u32, on: bool) -> io::Result<()> {
+        let run_cgroup = self.process(slot).and_then(|process| process.run_cgroup.as_ref());
+        run_cgroup.map_or(Ok(()), |run_cgroup| run_cgroup.freeze(on))
+    }
+
     fn discard(&mut self, slot: u32, patience: Duration) {
         let Some(process) = self.processes.get_mut(slot as usize).and_then(Option::take) else {
             return;

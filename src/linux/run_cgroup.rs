@@ -74,6 +74,16 @@ impl RunCgroup {
         self.cgroup.out_of_memory(self.above.as_ref())
     }
 
+    /// Freezes all processes in the cgroup, or thaws them.
+    pub(crate) fn freeze(&self, on: bool) -> io::Result<()> {
+        if on { self.cgroup.freeze() } else { self.cgroup.thaw() }
+    }
+
+    /// Whether the processes are frozen. False if this cannot be read.
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.cgroup.is_frozen().unwrap_or(false)
+    }
+
     /// Writes a file of the cgroup. Nothing is written if the cgroup is gone.
     pub(crate) fn change_limit(&self, file: &CgroupFile) -> Result<(), CgroupError> {
         let written = self.cgroup.write_files(std::slice::from_ref(file));

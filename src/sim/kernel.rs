@@ -224,6 +224,10 @@ impl Kernel for SimKernel {
         Ok(())
     }
 
+    fn freeze(&mut self, _slot: u32, _on: bool) -> io::Result<()> {
+        Ok(())
+    }
+
     fn discard(&mut self, slot: u32, patience: Duration) {
         self.strike();
         let mut world = self.0.borrow_mut();

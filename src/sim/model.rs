@@ -168,6 +168,7 @@ impl Refusal {
             Error::Rolling(_) => Refusal::Rolling,
             Error::NotAlive(_)
             | Error::NoCgroup(_)
+            | Error::Freeze { .. }
             | Error::CannotNotify(_)
             | Error::Alive(_)
             | Error::NotReleasable(_)

@@ -122,6 +122,40 @@ impl Supervisor {
         self.call(|driver| driver.reload_program(target.into(), signal, timeout))
     }
 
+    /// Freezes the processes of the target: each stands still with its whole cgroup, until [`Supervisor::thaw`]
+    /// (`cgroup.freeze`, Linux 5.2). [`Status::is_frozen`](crate::supervisor::Status::is_frozen) shows it. Instances
+    /// without a process, and those that are being stopped, are counted as [`Outcome::already`].
+    ///
+    /// The watchdog of a frozen process stands still too. All other deadlines go on: a process that is frozen during its
+    /// start may not be ready in time. A stop thaws: the signal of its first rung is sent, and the process handles it.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut supervisor = pidherd::Supervisor::new()?;
+    /// # let batch = supervisor.groups().next().ok_or("no group")?;
+    /// // The batch jobs stand still while the machine is busy with something else.
+    /// supervisor.freeze(batch)?;
+    /// supervisor.thaw(batch)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::UnknownGroup`], [`Error::UnknownInstance`]; [`Error::NoCgroup`] if a process of the target has no cgroup,
+    /// before anything is frozen; [`Error::NotAlive`] for a single instance; [`Error::Freeze`] for the first cgroup that
+    /// the kernel refuses, after all others were frozen.
+    pub fn freeze(&mut self, target: impl Into<Target>) -> Result<Outcome, Error> {
+        self.call(|driver| driver.freeze(target.into(), true))
+    }
+
+    /// Thaws what [`Supervisor::freeze`] froze. The time of a watchdog begins anew.
+    ///
+    /// # Errors
+    /// As for [`Supervisor::freeze`].
+    pub fn thaw(&mut self, target: impl Into<Target>) -> Result<Outcome, Error> {
+        self.call(|driver| driver.freeze(target.into(), false))
+    }
+
     /// Reports that an instance has failed although its process is alive, for a host that has its own check. The process
     /// is stopped by the ladder, and then judged as if it had failed by itself: the crash budget and the delays of the
     /// policy apply, and [`Restart::Never`](crate::lifecycle::Restart::Never) leaves it down. An instance that is still

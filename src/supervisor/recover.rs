@@ -222,6 +222,7 @@ impl Supervisor {
             let id = self.driver.instances.id_at(belongings.slot);
             if let Some(instance) = id.and_then(|id| self.driver.instances.get_mut(id)) {
                 instance.run_cgroup = belongings.run_cgroup;
+                instance.is_frozen = self.driver.kernel.is_frozen(belongings.slot);
             }
         }
         self.driver.save().map_err(Error::Io)?;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use pidherd::cgroup::CgroupDir;
 use pidherd::lifecycle::{Policy, PolicyError, Scope, StateName, StopLadder};
 use pidherd::supervisor::{End, SpecError};
-use pidherd::{Error, GroupSpec, InstanceId, Signal, Target};
+use pidherd::{Error, Exit, GroupId, GroupSpec, InstanceId, Signal, Target};
 
-use super::common::{isolated, test_cgroup};
+use super::common::{SOON, TestCgroup, isolated, kernel_since, skipped, test_cgroup, wait_until};
 use super::host::{Host, LONG, at_once, for_ever, ms, sh, sleeper, term};
 
 fn last_end(host: &Host, id: InstanceId) -> End {
@@ -288,6 +288,117 @@ fn a_signal_to_a_cgroup_reaches_processes_that_left_the_group() {
         let mut both = [host.line(ids[0]), host.line(ids[0])];
         both.sort();
         assert_eq!(both, ["child", "parent"]);
+        host.shut_down();
+    });
+}
+
+/// A group with a cgroup for each run, whose processes count in a file.
+fn counting(host: &mut Host, place: &TestCgroup, policy: Policy) -> (GroupId, InstanceId) {
+    let script = "trap 'echo term; exit 3' TERM; echo ready; while :; do sleep 0.01; done";
+    let spec = GroupSpec::new("x", sh(script)).policy(policy);
+    let (group, ids) = host.add(spec.cgroup(CgroupDir::open(place.path()).unwrap()));
+    host.start_these(group);
+    assert_eq!(host.line(ids[0]), "ready");
+    (group, ids[0])
+}
+
+/// Whether the kernel has frozen all processes of the only run below this directory.
+fn stands_still(place: &TestCgroup) -> bool {
+    let events = std::fs::read_to_string(place.path().join("x-0/cgroup.events")).unwrap_or_default();
+    events.lines().any(|line| line == "frozen 1")
+}
+
+#[test]
+fn a_frozen_process_stands_still_until_it_is_thawed_and_misses_no_watchdog() {
+    isolated(|| {
+        let Some(place) = test_cgroup() else { return };
+        if !kernel_since(5, 2) {
+            return skipped("cgroup.freeze needs Linux 5.2");
+        }
+        let mut host = Host::new();
+        let policy = Policy {
+            stop: term(Scope::Cgroup, LONG),
+            ..for_ever()
+        };
+        let (group, id) = counting(&mut host, &place, policy);
+        assert_eq!(host.supervisor.freeze(group).unwrap().accepted, 1);
+        assert_eq!(host.supervisor.freeze(group).unwrap().already, 1);
+        assert!(host.status(id).is_frozen);
+        wait_until("it stands still", SOON, || stands_still(&place));
+        host.supervisor.signal(id, Signal::CONT).unwrap();
+        assert_eq!(host.supervisor.thaw(group).unwrap().accepted, 1);
+        assert!(!host.status(id).is_frozen);
+        wait_until("it runs", SOON, || !stands_still(&place));
+
+        // A stop thaws it, and the process handles the first signal.
+        host.supervisor.freeze(id).unwrap();
+        wait_until("it stands still", SOON, || stands_still(&place));
+        host.supervisor.stop(id).unwrap();
+        assert_eq!(host.line(id), "term");
+        host.until_state(id, StateName::Stopped);
+        assert_eq!(
+            host.supervisor.runs(id).last().unwrap().exit.unwrap().exit,
+            Exit::Code(3)
+        );
+        assert!(matches!(host.supervisor.freeze(id), Err(Error::NotAlive(_))));
+        assert_eq!(host.supervisor.freeze(group).unwrap().already, 1);
+
+        // The next run is not frozen, and SIGKILL ends a frozen one.
+        host.start_these(group);
+        assert_eq!(host.line(id), "ready");
+        assert!(!host.status(id).is_frozen);
+        host.supervisor.freeze(group).unwrap();
+        host.supervisor.kill(group).unwrap();
+        host.until_state(id, StateName::Stopped);
+        host.shut_down();
+    });
+}
+
+#[test]
+fn the_watchdog_of_a_frozen_process_stands_still() {
+    isolated(|| {
+        let Some(place) = test_cgroup() else { return };
+        if !kernel_since(5, 2) {
+            return skipped("cgroup.freeze needs Linux 5.2");
+        }
+        let mut host = Host::new();
+        let policy = Policy {
+            stop: term(Scope::Cgroup, LONG),
+            restart: pidherd::lifecycle::Restart::Never,
+            ..at_once()
+        };
+        let (group, id) = counting(&mut host, &place, policy.clone());
+        host.supervisor.freeze(group).unwrap();
+        let script = "trap 'echo term; exit 3' TERM; echo ready; while :; do sleep 0.01; done";
+        let watched = Policy {
+            watchdog: Some(ms(10)),
+            ..policy
+        };
+        let spec = GroupSpec::new("x", sh(script)).policy(watched);
+        let spec = spec.cgroup(CgroupDir::open(place.path()).unwrap());
+        let plan = host.supervisor.reload(group, spec).unwrap();
+        assert_eq!(plan.restarts().count(), 0);
+        // Each time it would have missed its watchdog.
+        for _ in 0..5 {
+            assert!(host.turn(SOON));
+        }
+        assert_eq!(host.state(id), StateName::Running);
+        host.supervisor.thaw(group).unwrap();
+        host.until_state(id, StateName::Exited);
+        assert_eq!(last_end(&host, id), End::Watchdog);
+        host.shut_down();
+    });
+}
+
+#[test]
+fn without_a_cgroup_nothing_is_frozen() {
+    isolated(|| {
+        let mut host = Host::new();
+        let id = host.start(sleeper(), for_ever());
+        for target in [Target::from(id), Target::All] {
+            assert!(matches!(host.supervisor.freeze(target), Err(Error::NoCgroup(of)) if of == id));
+        }
+        assert!(!host.status(id).is_frozen);
         host.shut_down();
     });
 }

@@ -99,6 +99,7 @@ fn instance(group: u32, number: u32, state: State) -> InstanceImage {
         status_text: None,
         ladder: Some(Box::new(StopLadder::kill(Scope::Process))),
         watchdog: Some(SECOND),
+        is_frozen: true,
         reload: Some(Reload {
             since: at(3),
             until: at(4),
