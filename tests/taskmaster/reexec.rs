@@ -48,6 +48,16 @@ fn status(herd: &mut Taskmaster, lines: usize) -> Vec<String> {
     herd.status(lines).into_iter().map(cut).collect()
 }
 
+/// The same when no process is starting any more.
+fn settled(herd: &mut Taskmaster, lines: usize) -> Vec<String> {
+    loop {
+        let now = status(herd, lines);
+        if !now.iter().any(|line| line.contains("STARTING")) {
+            return now;
+        }
+    }
+}
+
 fn change(herd: &Taskmaster, config: &str) {
     fs::write(herd.dir.path("herd.conf"), config).unwrap();
 }
@@ -145,7 +155,7 @@ fn without_a_program_or_a_configuration_the_old_one_goes_on() {
     let mut herd = by_shell(dir, "exec ./tm --events events herd.conf");
     herd.reached("web:web_1", "RUNNING");
     herd.reached("doomed:doomed", "FATAL");
-    let before = status(&mut herd, 5);
+    let before = settled(&mut herd, 5);
     let refused = |herd: &mut Taskmaster, word: &str| {
         let answer = herd.ask("reexec");
         assert!(answer.starts_with("error: ") && answer.contains(word), "{answer}");
