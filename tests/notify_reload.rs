@@ -165,8 +165,6 @@ fn a_reload_that_takes_too_long_or_loses_its_process_is_told() {
     isolated(|| {
         let mut told = program(patient());
         told.reload(ms(20));
-        told.send("RELOADING=1");
-        assert_eq!(told.next_notice(), ProcessNotice::Reloading);
         assert_eq!(told.next_result(), ReloadResult::TimedOut);
         assert_eq!(told.host.state(told.id), StateName::Running);
         // A second one takes the place of the first.
