@@ -13,8 +13,8 @@ use std::time::Duration;
 use StateName::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
 use common::fork::{drop_privileges, in_fork};
 use common::{
-    Isolation, SOON, isolated, kernel_since, processes, root_or_skip, skipped, test_cgroup, wait_gone, wait_readable,
-    wait_until,
+    Isolation, SOON, isolated, kernel_since, patience, processes, root_or_skip, skipped, test_cgroup, wait_gone,
+    wait_readable, wait_until,
 };
 use host::{Host, LONG, at_once, for_ever, quiet_sh, sh, sleeper, term, wait_for_sleep};
 use pidherd::cgroup::CgroupDir;
@@ -75,10 +75,14 @@ fn nothing_outlives_a_killed_host(lifetime: Lifetime) {
         let mut born = 0;
         for n in 0..hosts() {
             let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-            // The moments are spread over the first thirty milliseconds.
+            // The moments are spread over the first thirty milliseconds, and every other time over those after the first
+            // birth, which takes longer on a slow machine.
             let moment = Duration::from_micros(500 + n * 7_919 % 30_000);
             in_killed_host(
-                || thread::sleep(moment),
+                || {
+                    let _born = n % 2 == 0 || wait_readable(&reader, SOON * patience());
+                    thread::sleep(moment);
+                },
                 || {
                     let mut spawner = Spawner::new().unwrap();
                     let program = command().compile().unwrap();

@@ -52,13 +52,13 @@ impl Lease {
         }
     }
 
-    /// Waits until this process hangs in its execve. Some kernels do not tell where a process sleeps; before its execve
-    /// a child sleeps nowhere else.
+    /// Waits until this process hangs in its execve. Some kernels do not tell where a process sleeps, or name only the
+    /// timer of the lease's break; before its execve a child sleeps nowhere else.
     pub fn wait_for(pid: u32) {
         super::wait_until("it hangs in execve", super::SOON, || {
             let place = fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
             let sleeps = matches!(super::processes::state(pid), Some('S' | 'D'));
-            place.contains("lease") || (place == "0" && sleeps)
+            place.contains("lease") || (matches!(place.as_str(), "0" | "process_timeout") && sleeps)
         });
     }
 
