@@ -96,6 +96,13 @@ impl World {
         is_told || self.processes.iter().any(|process| process.is_ready())
     }
 
+    /// Forgets which entries were ready and are not any more. When such an entry becomes ready again, that is an edge.
+    pub(super) fn forget_what_was_read(&mut self) {
+        let mut turns = std::mem::take(&mut self.set.turns);
+        turns.retain(|&token| self.is_ready(token));
+        self.set.turns = turns;
+    }
+
     /// Counts an edge if an entry has become ready.
     pub(super) fn note_edges(&mut self) {
         let mut turns = std::mem::take(&mut self.set.turns);

@@ -203,6 +203,7 @@ impl World {
     }
 
     pub(super) fn pass(&mut self, until: Instant) {
+        self.forget_what_was_read();
         self.now = self.now.max(until);
         let mut sent = Vec::new();
         for process in &mut self.processes {
