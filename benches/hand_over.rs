@@ -1,4 +1,4 @@
-//! How long nobody supervises while a host replaces itself.
+//! The time without supervision while a host replaces itself.
 //!
 //! ```text
 //! cargo bench --bench hand_over                  1,000 and 15,000 instances in one group, 1,000 in groups of one

@@ -146,10 +146,10 @@ impl CgroupDir {
     /// Enables the controllers that these limits need for the cgroups in the directory, in its
     /// `cgroup.subtree_control`.
     ///
-    /// Only the directory itself is changed. A controller that the directory lacks must be delegated to it by the one
-    /// who made it: it must be enabled in the `cgroup.subtree_control` of every cgroup above. While a process lives in
-    /// the directory itself, the kernel refuses (`EBUSY`). A controller stays enabled: a cgroup in the directory would
-    /// lose its limits if it were disabled.
+    /// Only the directory itself is changed. A controller that the directory lacks must be delegated to it: it must be
+    /// enabled in the `cgroup.subtree_control` of every cgroup above. While a process is in the directory itself, the
+    /// kernel refuses (`EBUSY`). A controller stays enabled: a cgroup in the directory would lose its limits if it were
+    /// disabled.
     ///
     /// A supervisor calls this for the limits of its groups ([`GroupSpec::limits`](crate::GroupSpec::limits)).
     ///

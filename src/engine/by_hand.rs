@@ -126,8 +126,9 @@ impl<K: Kernel> Engine<K> {
                 continue;
             };
             match self.kernel.freeze(id.index(), on) {
-                Ok(()) if std::mem::replace(&mut instance.is_frozen, on) == on => outcome.already += 1,
+                Ok(()) if instance.is_frozen == on => outcome.already += 1,
                 Ok(()) => {
+                    instance.is_frozen = on;
                     outcome.accepted += 1;
                     // A watchdog begins anew when its process can run again.
                     self.apply_input(id, Input::Alive);

@@ -370,7 +370,7 @@ fn is_of(fd: &OwnedFd, process: &ProcessImage) -> io::Result<bool> {
     }
 }
 
-/// The process of a pidfd. One ioctl(2), whose number belongs to pidfds alone, tells it; the link in /proc, which takes
+/// The process of a pidfd. One ioctl(2), whose number belongs to pidfds alone, returns it. The link in /proc, which takes
 /// longer than everything else here, is read only on an older kernel.
 fn number_of(fd: &OwnedFd) -> io::Result<Pid> {
     // The flag PIDFD_THREAD of pidfd_open(2) has the value of O_EXCL.
@@ -378,7 +378,7 @@ fn number_of(fd: &OwnedFd) -> io::Result<Pid> {
         match wait::number_of(fd.as_fd()).map(Pid::new) {
             Ok(Some(pid)) => return Ok(pid),
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Err(error),
-            // It is no pidfd, it has no number in this PID namespace, or the kernel does not tell it (before Linux 6.13).
+            // No pidfd, no number in this PID namespace, or a kernel without this request (before Linux 6.13).
             Ok(None) | Err(_) => {}
         }
     }

@@ -210,7 +210,7 @@ impl StateFile {
         Ok(state)
     }
 
-    /// The magic is the last that is written, so a file whose making was interrupted is not read.
+    /// The magic is written last, so a file that was not completed is not read.
     fn write_header(&self) -> Result<(), FileError> {
         let boot_id = boot_id()?;
         self.mapping.store(CURRENT, 0);

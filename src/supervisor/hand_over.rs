@@ -186,7 +186,7 @@ fn new_file() -> io::Result<OwnedFd> {
     }
 }
 
-/// Gives a descriptor back to whoever inherits it, as it was.
+/// Leaves a descriptor open for the next program, as it was.
 fn leave_open(fd: OwnedFd) {
     use std::os::fd::IntoRawFd;
     // The number stays open, as it was before this program looked at it.

@@ -29,7 +29,7 @@ pub enum RecoverError {
     /// A supervisor of another process, or another one of this process, uses the file.
     #[error("the state file {0:?} is in use by another supervisor")]
     InUse(PathBuf),
-    /// It is not a regular file that belongs to the user of this process and that nobody else can write.
+    /// It is not a regular file that belongs to the user of this process and that no other user can write.
     #[error("the state file {0:?} is not a regular file that only this user can write")]
     Foreign(PathBuf),
     /// The file contains the state of a host that was killed, and the supervisor was built without

@@ -1,4 +1,5 @@
-//! A file that is mapped into memory, shared with whoever maps it later: what is stored there outlives this process.
+//! A file that is mapped into memory, shared with every process that maps it later. What is stored there outlives this
+//! process.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};

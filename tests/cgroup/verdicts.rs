@@ -273,7 +273,7 @@ fn a_lower_limit_that_a_reload_brings_kills_and_is_the_own_one() {
         host.until_state(ids[0], Running);
         assert_eq!(host.line(ids[0]), "has");
         host.supervisor.reload(id, spec(own())).unwrap();
-        // Its next allocation is too much. An older kernel has killed it already, and then nobody reads the line.
+        // Its next allocation is too much. An older kernel has killed it already, and then nothing reads the line.
         let input = host.pipes(ids[0]).stdin.as_ref().unwrap();
         let _killed_already = rustix::io::write(input, b"go\n");
         host.until_state(ids[0], Exited);

@@ -1,7 +1,7 @@
 //! A host is killed, and its successor finds the processes again.
 //!
 //! The hosts are copies of the test's process. That process is a subreaper and ignores SIGCHLD, so the kernel reaps
-//! orphans at once, and their status is kept for whoever has a pidfd (Linux 6.15).
+//! orphans at once, and their status is kept for the holder of a pidfd (Linux 6.15).
 
 #[path = "../common/mod.rs"]
 mod common;

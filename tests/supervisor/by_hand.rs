@@ -256,7 +256,7 @@ fn another_thread_wakes_the_host() {
             assert!(host.turn(LONG));
             let waker = late.join().unwrap();
             drop(host);
-            // Nobody is left to be woken.
+            // Nothing is left to be woken.
             waker.wake();
         }
     });
