@@ -162,9 +162,9 @@ impl<K: Kernel> Engine<K> {
         let Some(instance) = self.instances.get_mut(id) else {
             return Err(Error::UnknownInstance(id));
         };
+        let state = instance.life.state().name();
         // A run fails once. The stop that follows has its reason already.
-        let is_stopping = instance.life.state().name() == StateName::Stopping;
-        if !is_stopping {
+        if matches!(state, StateName::Starting | StateName::Running) {
             instance.history.set_complaint(Some(reason.into()));
         }
         self.report(id, Input::Failed(Failure::Unhealthy))

@@ -39,7 +39,6 @@ fn one_stop_has_a_ladder_of_its_own() {
         assert_eq!(host.line(id), "ready");
         host.supervisor.stop(id).unwrap();
         assert_eq!(host.line(id), "term");
-        // And a stop that is under way can get another ladder: its next rung is the new SIGKILL.
         assert_eq!(host.state(id), StateName::Stopping);
         host.supervisor.kill(id).unwrap();
         host.until_state(id, StateName::Stopped);
