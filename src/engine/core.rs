@@ -7,26 +7,19 @@
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use rustix::io::Errno;
-
 use super::arena::Arena;
-use super::event::{Event, Events, TransitionEvent};
+use super::event::{Event, Events};
 use super::ids::{GroupId, InstanceId};
 use super::instance::{Group, Instance};
-use super::kernel::{Collected, Kernel, Spawned};
+use super::kernel::{Collected, Kernel};
 use super::progress::Progress;
-use super::request::Request;
 use super::round::{Round, Streak};
-use crate::command::SpawnError;
 use crate::deadlines::Deadlines;
 use crate::exit::{ExitRecord, Pid};
-use crate::lifecycle::{
-    Action, Cause, Failure, Input, Own, Reaction, Reply, Rung, Scope, State, StateName, StopLadder, Transition, Wanted,
-};
+use crate::lifecycle::{Input, Own, Reaction, Reply, Scope, State, StateName, StopLadder, Wanted};
 use crate::signal::Signal;
 use crate::time::Instant;
 
@@ -50,9 +43,9 @@ pub(crate) struct Engine<K: Kernel> {
     /// The instances with a pending request, in order. An entry may be stale.
     pub(super) waiting: VecDeque<InstanceId>,
     /// The number of instances with a pending request.
-    pending: usize,
+    pub(super) pending: usize,
     /// The number of pending requests that wait while the maximum of spawns is in flight.
-    held: usize,
+    pub(super) held: usize,
     /// The instances with a spawn that waits until fewer spawns are in flight, and since when. An entry may be stale.
     pub(super) spawns: VecDeque<(InstanceId, Instant)>,
     /// The number of instances with a spawn that was decided and has not begun.
@@ -211,125 +204,11 @@ impl<K: Kernel> Engine<K> {
         self.spawns.reserve(room.saturating_sub(self.spawns.len()));
     }
 
-    // Requests.
-
-    /// Submits a request for an instance. It is applied at once while the budget lasts and no earlier request waits.
-    pub(crate) fn submit(&mut self, id: InstanceId, request: Request, budget: &mut u32) -> Reply {
-        // A rolling restart that ends in the middle of a command retires the instances that it had added.
-        if request.wants_up() && self.is_retiring(id) {
-            return Reply::Ignored;
-        }
-        let Some(instance) = self.instances.get(id) else {
-            return Reply::Ignored;
-        };
-        let Some(earlier) = instance.pending else {
-            let must_wait = self.kernel.is_saturated() && self.needs_spawn(id, request);
-            if *budget > 0 && !must_wait {
-                *budget -= 1;
-                return self.apply(id, request);
-            }
-            self.set_pending(id, Some(request));
-            self.waiting.push_back(id);
-            return Reply::Queued;
-        };
-        self.set_pending(id, Some(earlier.then(request).unwrap_or(request)));
-        if earlier.then(request).is_none() {
-            // No single request has the effect of both, so the earlier one is applied now.
-            self.apply(id, earlier);
-        }
-        Reply::Queued
-    }
-
-    /// Whether a request needs a spawn of its own: now, or after the stop of a process that works. The restart of a
-    /// process in flight does not, because its stop ends a spawn in flight.
-    fn needs_spawn(&self, id: InstanceId, request: Request) -> bool {
-        let Some(instance) = self.instances.get(id) else {
-            return false;
-        };
-        match *instance.life.state() {
-            State::Stopped | State::Exited { .. } | State::Backoff { .. } | State::Fatal { .. } => request.wants_up(),
-            State::Starting { executed: Some(_), .. } | State::Running { .. } => request == Request::Restart,
-            State::Starting { executed: None, .. } | State::Stopping(_) => false,
-        }
-    }
-
-    /// Sets or clears the pending request of an instance, and stores nothing. Returns the previous one.
-    pub(super) fn put_pending(&mut self, id: InstanceId, request: Option<Request>) -> Option<Request> {
-        let is_held = request.is_some_and(|request| self.needs_spawn(id, request));
-        let instance = self.instances.get_mut(id)?;
-        let before = std::mem::replace(&mut instance.pending, request);
-        let was_held = std::mem::replace(&mut instance.is_held, is_held);
-        let count = |request: Option<Request>| usize::from(request.is_some());
-        self.pending = (self.pending + count(request)).saturating_sub(count(before));
-        self.held = (self.held + usize::from(is_held)).saturating_sub(usize::from(was_held));
-        before
-    }
-
-    /// Applies the next pending request, and returns whether there was one. While the maximum of spawns is in flight, a
-    /// request that needs a spawn moves to the end of the queue.
-    pub(crate) fn serve_request(&mut self) -> bool {
-        for _ in 0..self.waiting.len() {
-            let Some(id) = self.waiting.pop_front() else { break };
-            let is_held = self.instances.get(id).is_some_and(|instance| instance.is_held);
-            if is_held && self.kernel.is_saturated() {
-                self.waiting.push_back(id);
-            } else if self.run_pending(id) {
-                return true;
-            }
-            if self.pending == self.held && self.kernel.is_saturated() {
-                break;
-            }
-        }
-        false
-    }
-
-    /// Applies the pending request of an instance, and returns whether there was one.
-    pub(crate) fn run_pending(&mut self, id: InstanceId) -> bool {
-        let pending = self.begin_pending(id);
-        if let Some(request) = pending {
-            self.apply(id, request);
-        }
-        if self.pending == 0 {
-            self.waiting.clear();
-        }
-        pending.is_some()
-    }
-
-    /// Applies a request. Before a start, an end that was not handled yet is handled, because the instance is not
-    /// "already" running then.
-    fn apply(&mut self, id: InstanceId, request: Request) -> Reply {
-        for _ in 0..COLLECTIONS {
-            if request != Request::Start || !self.is_up_and_has_ended(id) {
-                break;
-            }
-            // After an error, the next readiness of the descriptor leads to another attempt.
-            let _later = self.process_ready(id);
-        }
-        let is_ended = self.end_pending(id);
-        // A rolling restart may have waited for this end, and may now retire the instance.
-        if request.wants_up() && self.is_retiring(id) {
-            if is_ended {
-                self.store(id);
-            }
-            return Reply::Ignored;
-        }
-        self.apply_input(id, request.input())
-    }
-
-    /// Whether the process of an instance that is up has ended, and the lifecycle has not yet been given the end.
-    fn is_up_and_has_ended(&self, id: InstanceId) -> bool {
-        let instance = self.instances.get(id);
-        let is_up = |name| matches!(name, StateName::Starting | StateName::Running);
-        instance.is_some_and(|instance| is_up(instance.life.state().name())) && self.has_ended(id)
-    }
-
     /// Whether the process of an instance has ended.
     pub(crate) fn has_ended(&self, id: InstanceId) -> bool {
         let process = self.instances.get(id).and_then(|instance| instance.process);
         process.is_some() && self.kernel.has_ended(id.index())
     }
-
-    // What happens.
 
     /// Handles what happened to an instance's process, one thing at a time.
     pub(crate) fn process_ready(&mut self, id: InstanceId) -> io::Result<Progress> {
@@ -381,35 +260,7 @@ impl<K: Kernel> Engine<K> {
                 let input = self.spawn_failed(id, error);
                 self.apply_input(id, input);
             }
-            Collected::Ended(record) => {
-                let looked = judges_others.then(|| self.kernel.is_empty(id.index(), scope, 0));
-                // If the kernel cannot answer, the others count as alive.
-                let alone = looked.as_ref().is_none_or(|looked| *looked.as_ref().unwrap_or(&false));
-                // The usage is not known if the process was no child of this host, which may not have seen its execution.
-                let has_others = match looked {
-                    Some(Ok(is_empty)) => !is_empty,
-                    Some(Err(_)) => record.usage.is_none(),
-                    None => false,
-                };
-                let executed = has_others && matches!(instance.life.state(), State::Starting { executed: None, .. });
-                // No other end can be the kernel's for lack of memory, so nothing is read for it.
-                let is_killed = record.exit.signal() == Some(Signal::KILL);
-                let oom = is_killed.then(|| self.kernel.out_of_memory(id.index())).flatten();
-                instance.history.exited(record, oom);
-                if !heard_out {
-                    // The process ended after the first look.
-                    self.receive_queued();
-                }
-                if self.notify_pids.get(&record.pid) == Some(&id) {
-                    self.notify_pids.remove(&record.pid);
-                }
-                if executed {
-                    // Only its program can have started others. The host did not see the execution.
-                    self.apply_input(id, Input::Executed);
-                }
-                let input = if alone { Input::Exited } else { Input::ExitedLeaving };
-                self.apply_input(id, input(record.exit));
-            }
+            Collected::Ended(record) => self.collect_end(id, record, judges_others.then_some(scope), heard_out),
             Collected::CgroupEmpty => {
                 self.apply_input(id, Input::Empty);
             }
@@ -422,6 +273,41 @@ impl<K: Kernel> Engine<K> {
             Collected::Spurious => {}
         }
         Ok((Progress::Done, false))
+    }
+
+    /// Handles the end of an instance's process. `judged` is the scope whose other processes count, if they do.
+    /// `heard_out` is whether its last messages were received.
+    fn collect_end(&mut self, id: InstanceId, record: ExitRecord, judged: Option<Scope>, heard_out: bool) {
+        let looked = judged.map(|scope| self.kernel.is_empty(id.index(), scope, 0));
+        // If the kernel cannot answer, the others count as alive.
+        let alone = looked.as_ref().is_none_or(|looked| *looked.as_ref().unwrap_or(&false));
+        // The usage is not known if the process was no child of this host, which may not have seen its execution.
+        let has_others = match looked {
+            Some(Ok(is_empty)) => !is_empty,
+            Some(Err(_)) => record.usage.is_none(),
+            None => false,
+        };
+        // No other end can be the kernel's for lack of memory, so nothing is read for it.
+        let is_killed = record.exit.signal() == Some(Signal::KILL);
+        let oom = is_killed.then(|| self.kernel.out_of_memory(id.index())).flatten();
+        let Some(instance) = self.instances.get_mut(id) else {
+            return;
+        };
+        let executed = has_others && matches!(instance.life.state(), State::Starting { executed: None, .. });
+        instance.history.exited(record, oom);
+        if !heard_out {
+            // The process ended after the first look.
+            self.receive_queued();
+        }
+        if self.notify_pids.get(&record.pid) == Some(&id) {
+            self.notify_pids.remove(&record.pid);
+        }
+        if executed {
+            // Only its program can have started others. The host did not see the execution.
+            self.apply_input(id, Input::Executed);
+        }
+        let input = if alone { Input::Exited } else { Input::ExitedLeaving };
+        self.apply_input(id, input(record.exit));
     }
 
     /// Gives an input to a lifecycle and carries out its decision, until no further input follows.
@@ -457,240 +343,6 @@ impl<K: Kernel> Engine<K> {
         }
         self.follow_up(id);
         reply.unwrap_or(Reply::Ignored)
-    }
-
-    /// Carries out a reaction. `exit` is that of the run that ends. Returns the input that follows from it, if any.
-    fn carry_out(&mut self, id: InstanceId, reaction: &Reaction, exit: Option<ExitRecord>) -> Option<Input> {
-        // Checked before any signal is sent: a process that ended by itself before its stop has that end as the cause.
-        let stops = reaction.transitions().any(|step| step.to == StateName::Stopping);
-        let ended_before = stops && self.has_ended(id);
-        let ends = reaction.transitions().any(Transition::ends_run);
-        let process = ends.then(|| self.release_process(id)).flatten();
-        let ended = process.map(|pid| (pid, exit));
-        let at = self.now;
-        // The spawn comes before the event, so that the transition to Starting can contain the pid.
-        let answer = (reaction.action == Some(Action::Spawn))
-            .then(|| self.spawn(id))
-            .flatten();
-        let spawn_waits = reaction.action == Some(Action::Spawn) && answer.is_none();
-        self.emit(id, reaction, ended, at, spawn_waits);
-        match reaction.action? {
-            Action::Spawn => answer,
-            Action::Signal { signal, scope } => {
-                self.send(id, signal, scope);
-                self.thaw_for_stop(id);
-                ended_before.then_some(Input::EndedBefore)
-            }
-            Action::Look { scope, looks } => self.is_empty(id, scope, looks).then_some(Input::Empty),
-            Action::ReportUnkillable => {
-                let instance = self.instances.get(id)?;
-                self.events.push(Event::Unkillable {
-                    instance: id,
-                    group: instance.group,
-                    name: instance.name.clone(),
-                    pid: instance.life.state().pid(),
-                });
-                None
-            }
-        }
-    }
-
-    /// Releases the process of a run that is over. Returns it.
-    fn release_process(&mut self, id: InstanceId) -> Option<Pid> {
-        let instance = self.instances.get_mut(id)?;
-        let pid = instance.process.take()?;
-        let had_cgroup = instance.run_cgroup.take().is_some();
-        (instance.run_files, instance.is_frozen) = (None, false);
-        self.kernel.discard(id.index(), Duration::ZERO);
-        if had_cgroup {
-            // The cgroup may belong to another run from now on.
-            self.store(id);
-        }
-        Some(pid)
-    }
-
-    /// Spawns a process for an instance. If the maximum of spawns is in flight, the spawn waits in the queue. It also
-    /// waits behind the spawns of others that wait: restarts that are due again and again must not keep those waiting
-    /// for ever.
-    fn spawn(&mut self, id: InstanceId) -> Option<Input> {
-        let others_wait = self.unspawned > 1;
-        if others_wait || self.kernel.is_saturated() {
-            self.spawns.push_back((id, self.now));
-            return None;
-        }
-        Some(self.spawn_now(id))
-    }
-
-    /// Begins the next waiting spawn, or applies the pending request of its instance, which may withdraw the spawn.
-    /// Returns whether there was one.
-    fn serve_spawn(&mut self) -> bool {
-        while !self.kernel.is_saturated() {
-            let Some((id, _)) = self.spawns.pop_front() else { break };
-            if !self.awaits_spawn(id) {
-                continue;
-            }
-            let had_request = self.run_pending(id);
-            if self.awaits_spawn(id) {
-                let input = self.spawn_now(id);
-                self.apply_input(id, input);
-                return true;
-            }
-            if had_request {
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Whether a spawn of the instance was decided and has not begun.
-    pub(super) fn awaits_spawn(&self, id: InstanceId) -> bool {
-        let instance = self.instances.get(id);
-        instance.is_some_and(|instance| is_unspawned(instance.life.state()))
-    }
-
-    fn spawn_now(&mut self, id: InstanceId) -> Input {
-        let wall = self.kernel.wall();
-        // Every instance has a program, its own or its group's. Without one, nothing can be started.
-        let nothing = Input::SpawnFailed {
-            errno: Errno::NOENT.raw_os_error(),
-            permanent: true,
-        };
-        let Some(instance) = self.instances.get_mut(id) else {
-            return nothing;
-        };
-        let group = self.groups.get(instance.group);
-        let may_notify = group.is_some_and(|group| group.notify.socket);
-        let shared = group.and_then(|group| group.program.as_ref());
-        let Some(program) = instance.program.as_ref().or(shared) else {
-            return nothing;
-        };
-        self.kernel.begin_birth(id.index(), instance.life.runs());
-        let spawned = self.kernel.spawn(id.index(), program, &instance.context);
-        // A spawn takes time, which must not count against the instances that wait.
-        self.now = self.kernel.now();
-        instance.history.began(self.now, wall);
-        match spawned {
-            Ok(Spawned { pid, pipes, executed }) => {
-                instance.process = Some(pid);
-                instance.run_cgroup.clone_from(&instance.context.cgroup);
-                instance.run_files = instance
-                    .run_cgroup
-                    .as_ref()
-                    .map(|_| Arc::clone(&instance.context.files));
-                instance.pipes = Some(pipes);
-                instance.status_text = None;
-                if may_notify {
-                    self.notify_pids.insert(pid, id);
-                }
-                if executed {
-                    Input::Spawned(pid)
-                } else {
-                    Input::Cloned(pid)
-                }
-            }
-            Err(error) => self.spawn_failed(id, error),
-        }
-    }
-
-    /// Records why a spawn failed. Returns the input for the lifecycle.
-    fn spawn_failed(&mut self, id: InstanceId, error: SpawnError) -> Input {
-        let input = Input::SpawnFailed {
-            errno: error.errno(),
-            permanent: !error.is_transient(),
-        };
-        if let Some(instance) = self.instances.get_mut(id) {
-            if let Some(pid) = instance.process.filter(|pid| self.notify_pids.get(pid) == Some(&id)) {
-                self.notify_pids.remove(&pid);
-            }
-            instance.history.last_error = Some(error);
-        }
-        input
-    }
-
-    /// Emits an event for each transition. `ended` is the process that ended with one of them, and its exit record. The
-    /// event of a start is emitted late if its spawn waits: when the spawn has begun, so that it can name the process,
-    /// or when it is withdrawn.
-    fn emit(
-        &mut self,
-        id: InstanceId,
-        reaction: &Reaction,
-        ended: Option<(Pid, Option<ExitRecord>)>,
-        at: Instant,
-        spawn_waits: bool,
-    ) {
-        let wall = self.kernel.wall();
-        let still_waits = self.awaits_spawn(id);
-        let Some(instance) = self.instances.get_mut(id) else {
-            return;
-        };
-        let waited = instance.start.take_if(|_| !still_waits);
-        let waits = |step: &Transition| spawn_waits && step.to == StateName::Starting;
-        let with_exit = |step: Transition| (step, ended.and_then(|(_, exit)| exit).filter(|_| step.ends_run()));
-        instance.start = reaction.transitions().find(waits).map(with_exit).or(instance.start);
-        let current = instance.process;
-        let begun = starts(reaction) + u64::from(waited.is_some());
-        let mut run = instance.life.runs().saturating_sub(begun);
-        let told = reaction.transitions().filter(|step| !waits(step)).map(with_exit);
-        for (step, exit) in waited.into_iter().chain(told) {
-            let pid = match step {
-                Transition {
-                    to: StateName::Starting,
-                    ..
-                } => current,
-                Transition { from, .. } if from.is_alive() => ended.map(|(pid, _)| pid).or(current),
-                Transition { .. } => None,
-            };
-            run += u64::from(step.to == StateName::Starting);
-            self.events.push(Event::Transition(TransitionEvent {
-                instance: id,
-                group: instance.group,
-                name: instance.name.clone(),
-                from: step.from,
-                to: step.to,
-                cause: step.cause,
-                pid,
-                run,
-                at,
-                wall,
-                exit,
-                error: match step.cause {
-                    Cause::Failed(Failure::Spawn { .. }) => instance.history.last_error.clone(),
-                    _ => None,
-                },
-            }));
-        }
-        let group = instance.group;
-        for step in reaction.transitions() {
-            let has_worked = matches!(step.cause, Cause::Ended { expected: true, .. });
-            // A job that ended as expected has been up, even if only for a short time.
-            let reached = if has_worked { StateName::Running } else { step.to };
-            self.rolled_through(id, group, reached);
-        }
-    }
-
-    /// Sends the signals of a rung, up to the first one that the kernel refuses.
-    pub(super) fn send(&mut self, id: InstanceId, signal: Signal, scope: Scope) {
-        let mut sequence = Rung::sequence(signal);
-        if let Err(error) = sequence.try_for_each(|signal| self.kernel.signal(id.index(), signal, scope)) {
-            self.signal_failed(id, signal, &error);
-        }
-    }
-
-    pub(crate) fn signal_failed(&mut self, id: InstanceId, signal: Signal, error: &io::Error) {
-        if let Some(instance) = self.instances.get(id) {
-            self.events.push(Event::SignalFailed {
-                instance: id,
-                group: instance.group,
-                name: instance.name.clone(),
-                signal,
-                errno: error.raw_os_error().unwrap_or_default(),
-            });
-        }
-    }
-
-    /// Whether nothing of this scope is alive. If the kernel cannot answer, the scope counts as alive.
-    fn is_empty(&mut self, id: InstanceId, scope: Scope, looks: u8) -> bool {
-        self.kernel.is_empty(id.index(), scope, looks).unwrap_or(false)
     }
 
     /// After any input to an instance: updates its deadline, and removes it if it is retiring and at rest.
@@ -757,36 +409,4 @@ pub(super) fn starts(reaction: &Reaction) -> u64 {
         .transitions()
         .map(|step| u64::from(step.to == StateName::Starting))
         .sum()
-}
-
-/// How long [`Drop`] waits for all processes together after SIGKILL.
-const LAST_PATIENCE: Duration = Duration::from_secs(2);
-
-impl<K: Kernel> Drop for Engine<K> {
-    /// Leaves no child and no zombie: every process gets SIGKILL, then every process is reaped. In a copy that fork(2)
-    /// made, the descriptors are closed with the fields, and the children are left to the original.
-    fn drop(&mut self) {
-        if !self.kernel.is_ours() {
-            return;
-        }
-        let until = self.kernel.now().saturating_add(LAST_PATIENCE);
-        let processes: Vec<InstanceId> = self.instances.ids().collect();
-        for &id in &processes {
-            let Some(instance) = self.instances.get(id).filter(|instance| instance.process.is_some()) else {
-                continue;
-            };
-            let group = self.groups.get(instance.group);
-            let scope = group.map_or(Scope::Process, |group| group.policy.stop.scope());
-            // A process that may not be signalled is waited for like the others, for the same time.
-            let _refused = self.kernel.signal(id.index(), Signal::KILL, scope);
-        }
-        for id in processes {
-            let process = self.instances.get_mut(id).and_then(|instance| instance.process.take());
-            if process.is_some() {
-                let patience = until.saturating_duration_since(self.kernel.now());
-                self.kernel.discard(id.index(), patience);
-            }
-        }
-        self.kernel.close(until);
-    }
 }

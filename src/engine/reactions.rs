@@ -1,0 +1,151 @@
+//! What a lifecycle decided, carried out: signals, spawns, looks, and an event for each transition.
+
+use std::io;
+use std::time::Duration;
+
+use super::core::{Engine, starts};
+use super::event::{Event, TransitionEvent};
+use super::ids::InstanceId;
+use super::kernel::Kernel;
+use crate::exit::{ExitRecord, Pid};
+use crate::lifecycle::{Action, Cause, Failure, Input, Reaction, Rung, Scope, StateName, Transition};
+use crate::signal::Signal;
+use crate::time::Instant;
+
+impl<K: Kernel> Engine<K> {
+    /// Carries out a reaction. `exit` is that of the run that ends. Returns the input that follows from it, if any.
+    pub(super) fn carry_out(&mut self, id: InstanceId, reaction: &Reaction, exit: Option<ExitRecord>) -> Option<Input> {
+        // Checked before any signal is sent: a process that ended by itself before its stop has that end as the cause.
+        let stops = reaction.transitions().any(|step| step.to == StateName::Stopping);
+        let ended_before = stops && self.has_ended(id);
+        let ends = reaction.transitions().any(Transition::ends_run);
+        let process = ends.then(|| self.release_process(id)).flatten();
+        let ended = process.map(|pid| (pid, exit));
+        let at = self.now;
+        // The spawn comes before the event, so that the transition to Starting can contain the pid.
+        let answer = (reaction.action == Some(Action::Spawn))
+            .then(|| self.spawn(id))
+            .flatten();
+        let spawn_waits = reaction.action == Some(Action::Spawn) && answer.is_none();
+        self.emit(id, reaction, ended, at, spawn_waits);
+        match reaction.action? {
+            Action::Spawn => answer,
+            Action::Signal { signal, scope } => {
+                self.send(id, signal, scope);
+                self.thaw_for_stop(id);
+                ended_before.then_some(Input::EndedBefore)
+            }
+            Action::Look { scope, looks } => self.is_empty(id, scope, looks).then_some(Input::Empty),
+            Action::ReportUnkillable => {
+                let instance = self.instances.get(id)?;
+                self.events.push(Event::Unkillable {
+                    instance: id,
+                    group: instance.group,
+                    name: instance.name.clone(),
+                    pid: instance.life.state().pid(),
+                });
+                None
+            }
+        }
+    }
+
+    /// Releases the process of a run that is over. Returns it.
+    fn release_process(&mut self, id: InstanceId) -> Option<Pid> {
+        let instance = self.instances.get_mut(id)?;
+        let pid = instance.process.take()?;
+        let had_cgroup = instance.run_cgroup.take().is_some();
+        (instance.run_files, instance.is_frozen) = (None, false);
+        self.kernel.discard(id.index(), Duration::ZERO);
+        if had_cgroup {
+            // The cgroup may belong to another run from now on.
+            self.store(id);
+        }
+        Some(pid)
+    }
+
+    /// Emits an event for each transition. `ended` is the process that ended with one of them, and its exit record. The
+    /// event of a start is emitted late if its spawn waits: when the spawn has begun, so that it can name the process,
+    /// or when it is withdrawn.
+    fn emit(
+        &mut self,
+        id: InstanceId,
+        reaction: &Reaction,
+        ended: Option<(Pid, Option<ExitRecord>)>,
+        at: Instant,
+        spawn_waits: bool,
+    ) {
+        let wall = self.kernel.wall();
+        let still_waits = self.awaits_spawn(id);
+        let Some(instance) = self.instances.get_mut(id) else {
+            return;
+        };
+        let waited = instance.start.take_if(|_| !still_waits);
+        let waits = |step: &Transition| spawn_waits && step.to == StateName::Starting;
+        let with_exit = |step: Transition| (step, ended.and_then(|(_, exit)| exit).filter(|_| step.ends_run()));
+        instance.start = reaction.transitions().find(waits).map(with_exit).or(instance.start);
+        let current = instance.process;
+        let begun = starts(reaction) + u64::from(waited.is_some());
+        let mut run = instance.life.runs().saturating_sub(begun);
+        let told = reaction.transitions().filter(|step| !waits(step)).map(with_exit);
+        for (step, exit) in waited.into_iter().chain(told) {
+            let pid = match step {
+                Transition {
+                    to: StateName::Starting,
+                    ..
+                } => current,
+                Transition { from, .. } if from.is_alive() => ended.map(|(pid, _)| pid).or(current),
+                Transition { .. } => None,
+            };
+            run += u64::from(step.to == StateName::Starting);
+            self.events.push(Event::Transition(TransitionEvent {
+                instance: id,
+                group: instance.group,
+                name: instance.name.clone(),
+                from: step.from,
+                to: step.to,
+                cause: step.cause,
+                pid,
+                run,
+                at,
+                wall,
+                exit,
+                error: match step.cause {
+                    Cause::Failed(Failure::Spawn { .. }) => instance.history.last_error.clone(),
+                    _ => None,
+                },
+            }));
+        }
+        let group = instance.group;
+        for step in reaction.transitions() {
+            let has_worked = matches!(step.cause, Cause::Ended { expected: true, .. });
+            // A job that ended as expected has been up, even if only for a short time.
+            let reached = if has_worked { StateName::Running } else { step.to };
+            self.rolled_through(id, group, reached);
+        }
+    }
+
+    /// Sends the signals of a rung, up to the first one that the kernel refuses.
+    pub(super) fn send(&mut self, id: InstanceId, signal: Signal, scope: Scope) {
+        let mut sequence = Rung::sequence(signal);
+        if let Err(error) = sequence.try_for_each(|signal| self.kernel.signal(id.index(), signal, scope)) {
+            self.signal_failed(id, signal, &error);
+        }
+    }
+
+    pub(crate) fn signal_failed(&mut self, id: InstanceId, signal: Signal, error: &io::Error) {
+        if let Some(instance) = self.instances.get(id) {
+            self.events.push(Event::SignalFailed {
+                instance: id,
+                group: instance.group,
+                name: instance.name.clone(),
+                signal,
+                errno: error.raw_os_error().unwrap_or_default(),
+            });
+        }
+    }
+
+    /// Whether nothing of this scope is alive. If the kernel cannot answer, the scope counts as alive.
+    pub(super) fn is_empty(&mut self, id: InstanceId, scope: Scope, looks: u8) -> bool {
+        self.kernel.is_empty(id.index(), scope, looks).unwrap_or(false)
+    }
+}

@@ -1,0 +1,111 @@
+//! The spawns that the lifecycles decide: at once, or in turn while the maximum of spawns is in flight.
+
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::core::{Engine, is_unspawned};
+use super::ids::InstanceId;
+use super::kernel::{Kernel, Spawned};
+use crate::command::SpawnError;
+use crate::lifecycle::Input;
+
+impl<K: Kernel> Engine<K> {
+    /// Spawns a process for an instance. If the maximum of spawns is in flight, the spawn waits in the queue. It also
+    /// waits behind the spawns of others that wait: restarts that are due again and again must not keep those waiting
+    /// for ever.
+    pub(super) fn spawn(&mut self, id: InstanceId) -> Option<Input> {
+        let others_wait = self.unspawned > 1;
+        if others_wait || self.kernel.is_saturated() {
+            self.spawns.push_back((id, self.now));
+            return None;
+        }
+        Some(self.spawn_now(id))
+    }
+
+    /// Begins the next waiting spawn, or applies the pending request of its instance, which may withdraw the spawn.
+    /// Returns whether there was one.
+    pub(super) fn serve_spawn(&mut self) -> bool {
+        while !self.kernel.is_saturated() {
+            let Some((id, _)) = self.spawns.pop_front() else { break };
+            if !self.awaits_spawn(id) {
+                continue;
+            }
+            let had_request = self.run_pending(id);
+            if self.awaits_spawn(id) {
+                let input = self.spawn_now(id);
+                self.apply_input(id, input);
+                return true;
+            }
+            if had_request {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether a spawn of the instance was decided and has not begun.
+    pub(super) fn awaits_spawn(&self, id: InstanceId) -> bool {
+        let instance = self.instances.get(id);
+        instance.is_some_and(|instance| is_unspawned(instance.life.state()))
+    }
+
+    fn spawn_now(&mut self, id: InstanceId) -> Input {
+        let wall = self.kernel.wall();
+        // Every instance has a program, its own or its group's. Without one, nothing can be started.
+        let nothing = Input::SpawnFailed {
+            errno: Errno::NOENT.raw_os_error(),
+            permanent: true,
+        };
+        let Some(instance) = self.instances.get_mut(id) else {
+            return nothing;
+        };
+        let group = self.groups.get(instance.group);
+        let may_notify = group.is_some_and(|group| group.notify.socket);
+        let shared = group.and_then(|group| group.program.as_ref());
+        let Some(program) = instance.program.as_ref().or(shared) else {
+            return nothing;
+        };
+        self.kernel.begin_birth(id.index(), instance.life.runs());
+        let spawned = self.kernel.spawn(id.index(), program, &instance.context);
+        // A spawn takes time, which must not count against the instances that wait.
+        self.now = self.kernel.now();
+        instance.history.began(self.now, wall);
+        match spawned {
+            Ok(Spawned { pid, pipes, executed }) => {
+                instance.process = Some(pid);
+                instance.run_cgroup.clone_from(&instance.context.cgroup);
+                instance.run_files = instance
+                    .run_cgroup
+                    .as_ref()
+                    .map(|_| Arc::clone(&instance.context.files));
+                instance.pipes = Some(pipes);
+                instance.status_text = None;
+                if may_notify {
+                    self.notify_pids.insert(pid, id);
+                }
+                if executed {
+                    Input::Spawned(pid)
+                } else {
+                    Input::Cloned(pid)
+                }
+            }
+            Err(error) => self.spawn_failed(id, error),
+        }
+    }
+
+    /// Records why a spawn failed. Returns the input for the lifecycle.
+    pub(super) fn spawn_failed(&mut self, id: InstanceId, error: SpawnError) -> Input {
+        let input = Input::SpawnFailed {
+            errno: error.errno(),
+            permanent: !error.is_transient(),
+        };
+        if let Some(instance) = self.instances.get_mut(id) {
+            if let Some(pid) = instance.process.filter(|pid| self.notify_pids.get(pid) == Some(&id)) {
+                self.notify_pids.remove(&pid);
+            }
+            instance.history.last_error = Some(error);
+        }
+        input
+    }
+}
