@@ -33,6 +33,8 @@
 //!
 //! # What to read next
 //!
+//! - [`guide`]: a page for each task, from the first steps to cgroups, upgrades and many machines, with
+//!   [recipes](guide::recipes).
 //! - [`supervisor`]: groups of processes on an event loop, the two ways to wait, and what an edge-triggered host does.
 //! - [`GroupSpec`] and [`Policy`]: what to run, how many instances, when to restart, how to stop.
 //! - [`Command`]: everything that a process can be given, and [`Child`] for a host that needs a single process.
@@ -75,6 +77,7 @@ pub mod command;
 pub mod exit;
 pub mod fdset;
 pub mod group;
+pub mod guide;
 pub mod launcher;
 pub mod lifecycle;
 pub mod notify;

@@ -25,6 +25,7 @@ const DATA: &[&str] = &["time", "signal", "exit", "errno", "random", "codec"];
 /// data. The top rooms may import all others.
 const ROOMS: &[(&str, &[&str])] = &[
     ("architecture", &[]),
+    ("guide", &[]),
     ("time", &[]),
     ("signal", &[]),
     ("exit", &[]),

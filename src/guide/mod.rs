@@ -1,0 +1,49 @@
+//! The guide: a page for each task, with examples that compile.
+//!
+//! | page | contents |
+//! |---|---|
+//! | [`first_steps`] | from one process to a group that stays alive |
+//! | [`recipes`] | twelve typical tasks |
+//! | [`trees`] | stopping whole trees of processes |
+//! | [`readiness`] | readiness, watchdogs, and a host's own checks |
+//! | [`cgroups`] | cgroups, limits, and how to be delegated a directory |
+//! | [`init`] | a container's init |
+//! | [`logs`] | collecting and rotating logs |
+//! | [`sockets`] | passing sockets and other descriptors |
+//! | [`reloads`] | rolling restarts, reloads, scaling |
+//! | [`continuity`] | upgrades and crashes of the host |
+//! | [`machines`] | a host under systemd, Kubernetes, Nomad and Docker |
+//! | [`errors`] | each error with its cause and remedy |
+//! | [`kernels`] | defaults, costs, and the kernel that each feature needs |
+//! | [`coming_from`] | from std, tokio, supervisord, systemd or s6 |
+//! | [`comparison`] | what others do, and what they do better |
+//!
+//! Contributors start at [`architecture`](crate::architecture).
+
+macro_rules! pages {
+    ($($page:ident)*) => {
+        $(
+            pub mod $page {
+                #![doc = include_str!(concat!(stringify!($page), ".md"))]
+            }
+        )*
+    };
+}
+
+pages! {
+    cgroups
+    coming_from
+    comparison
+    continuity
+    errors
+    first_steps
+    init
+    kernels
+    logs
+    machines
+    readiness
+    recipes
+    reloads
+    sockets
+    trees
+}
