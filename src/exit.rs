@@ -99,6 +99,62 @@ impl Exit {
     }
 }
 
+/// The same as [`Exit::to_std`].
+///
+/// ```
+/// use pidherd::Exit;
+/// use std::process::ExitStatus;
+///
+/// let status = ExitStatus::try_from(Exit::Code(3))?;
+/// assert_eq!(status.code(), Some(3));
+/// assert!(ExitStatus::try_from(Exit::Unknown).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+impl TryFrom<Exit> for ExitStatus {
+    type Error = UnknownExit;
+
+    fn try_from(exit: Exit) -> Result<ExitStatus, UnknownExit> {
+        exit.to_std().ok_or(UnknownExit)
+    }
+}
+
+/// [`Exit::Unknown`] cannot become a status of the standard library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the exit status of the process is not known")]
+pub struct UnknownExit;
+
+/// Converts a status of the standard library, for example that of a child that [`std::process::Command`] has started.
+///
+/// ```
+/// use pidherd::{Exit, Signal};
+///
+/// let status = std::process::Command::new("sh").args(["-c", "kill -9 $$"]).status()?;
+/// assert_eq!(Exit::try_from(status)?.signal(), Some(Signal::KILL));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+impl TryFrom<ExitStatus> for Exit {
+    type Error = NotAnExit;
+
+    fn try_from(status: ExitStatus) -> Result<Exit, NotAnExit> {
+        if let Some(code) = status.code() {
+            return u8::try_from(code).map(Exit::Code).map_err(|_| NotAnExit(status));
+        }
+        match status.signal().map(Signal::from_raw) {
+            Some(Ok(signal)) => Ok(Exit::Signal {
+                signal,
+                core: status.core_dumped(),
+            }),
+            Some(Err(_)) | None => Err(NotAnExit(status)),
+        }
+    }
+}
+
+/// A status of the standard library that is not that of an ended process: the process was stopped or continued
+/// (WUNTRACED, WCONTINUED in waitpid(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the wait status {:#x} is not that of an ended process", .0.into_raw())]
+pub struct NotAnExit(pub ExitStatus);
+
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -178,5 +234,26 @@ mod tests {
             }
         }
         assert_eq!(Exit::Unknown.to_std(), None);
+        assert_eq!(ExitStatus::try_from(Exit::Unknown), Err(UnknownExit));
+    }
+
+    #[test]
+    fn every_exit_survives_the_way_through_the_std_status() {
+        let codes = (0..=u8::MAX).map(Exit::Code);
+        let signals = Signal::all().flat_map(|signal| [false, true].map(|core| Exit::Signal { signal, core }));
+        for exit in codes.chain(signals) {
+            let status = ExitStatus::try_from(exit).unwrap();
+            assert_eq!(Exit::try_from(status), Ok(exit));
+        }
+    }
+
+    #[test]
+    fn the_status_of_a_stopped_or_continued_process_is_no_exit() {
+        for raw in [0x137f, 0x057f, 0xffff] {
+            let status = ExitStatus::from_raw(raw);
+            assert_eq!(Exit::try_from(status), Err(NotAnExit(status)), "{raw:#x}");
+        }
+        let text = NotAnExit(ExitStatus::from_raw(0x137f)).to_string();
+        assert_eq!(text, "the wait status 0x137f is not that of an ended process");
     }
 }

@@ -113,14 +113,14 @@ pub use command::{
     Spawner, Spawning, Stdio,
 };
 pub use errno::SetupError;
-pub use exit::{Exit, ExitRecord, Pid, Usage};
+pub use exit::{Exit, ExitRecord, NotAnExit, Pid, UnknownExit, Usage};
 pub use fdset::FdSet;
 pub use launcher::{LaunchId, Launcher};
 pub use lifecycle::{CrashBudget, Delay, Lifecycle, Policy, Restart, Scope, Startup, StateName, StopLadder};
 pub use owner::OtherProcess;
 pub use pidfd::{NotAPidFd, PidFd};
 pub use signal::{Signal, SignalSet};
-pub use signalfd::{MaskGuard, SignalFd};
+pub use signalfd::{MaskGuard, NotASignalFd, SignalFd};
 pub use supervisor::{Error, Event, GroupId, GroupSpec, InstanceId, Supervisor, Target};
-pub use timerfd::{Clock, TimerFd};
+pub use timerfd::{Clock, NotATimerFd, TimerFd};
 pub use waker::Waker;

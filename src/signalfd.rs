@@ -20,11 +20,16 @@
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::{FdFlags, fcntl_setfd};
 
 use crate::codec::stored;
+use crate::errno::Reason;
 use crate::exit::Pid;
 use crate::owner::{OtherProcess, Owner};
+use crate::procfs;
 use crate::signal::{Signal, SignalSet};
 use crate::sys;
 
@@ -113,9 +118,85 @@ impl AsFd for SignalFd {
     }
 }
 
+impl AsRawFd for SignalFd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
 impl From<SignalFd> for OwnedFd {
     fn from(signals: SignalFd) -> OwnedFd {
         signals.fd
+    }
+}
+
+/// Takes over a signalfd that was made elsewhere: inherited, or received over a socket (SCM_RIGHTS). It keeps its set,
+/// and becomes close-on-exec and non-blocking. The caller must block the signals of the set; see [`MaskGuard`]. It reads
+/// the signals of this process. `/proc` must be mounted.
+///
+/// ```
+/// use pidherd::signal::{Signal, SignalSet};
+/// use pidherd::SignalFd;
+/// use std::os::fd::OwnedFd;
+///
+/// let raw = OwnedFd::from(SignalFd::new(SignalSet::EMPTY.with(Signal::HUP))?);
+/// let signals = SignalFd::try_from(raw)?;
+/// assert_eq!(signals.signals(), SignalSet::EMPTY.with(Signal::HUP));
+/// let null = OwnedFd::from(std::fs::File::open("/dev/null")?);
+/// assert!(SignalFd::try_from(null).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+impl TryFrom<OwnedFd> for SignalFd {
+    type Error = NotASignalFd;
+
+    fn try_from(fd: OwnedFd) -> Result<SignalFd, NotASignalFd> {
+        match set_of(&fd).and_then(|set| reset(&fd).map(|()| set)) {
+            Ok(set) => Ok(SignalFd {
+                owner: Owner::this_process(),
+                fd,
+                set,
+            }),
+            Err(reason) => Err(NotASignalFd { fd, reason }),
+        }
+    }
+}
+
+/// The signals of a signalfd.
+fn set_of(fd: &OwnedFd) -> io::Result<SignalSet> {
+    let info = procfs::self_::info_of(fd, "[signalfd]")?;
+    let digits = procfs::self_::field(&info, "sigmask:");
+    match digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()) {
+        Some(bits) => Ok(SignalSet::from_bits(bits)),
+        None => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+    }
+}
+
+/// Gives a signalfd the flags of a new one.
+fn reset(fd: &OwnedFd) -> io::Result<()> {
+    fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?;
+    Ok(fcntl_setfd(fd, FdFlags::CLOEXEC)?)
+}
+
+/// A descriptor that is no signalfd.
+#[derive(Debug, thiserror::Error)]
+#[error("descriptor {} cannot be used as a signalfd: {}", .fd.as_raw_fd(), Reason(.reason))]
+pub struct NotASignalFd {
+    fd: OwnedFd,
+    reason: io::Error,
+}
+
+impl NotASignalFd {
+    /// The reason: `EBADF` for a descriptor of another kind, `EINVAL` if the kernel does not tell its signals, or the
+    /// errno with which `/proc/self/fd` could not be read.
+    #[must_use]
+    pub fn errno(&self) -> i32 {
+        self.reason.raw_os_error().unwrap_or(libc::EIO)
+    }
+
+    /// The descriptor, unchanged.
+    #[must_use]
+    pub fn into_fd(self) -> OwnedFd {
+        self.fd
     }
 }
 

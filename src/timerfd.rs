@@ -6,12 +6,15 @@
 //! it can be set: after a jump, a wait would end too early or too late.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use rustix::io::Errno;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::time::{ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
+use crate::errno::Reason;
 use crate::owner::Owner;
+use crate::procfs;
 use crate::sys::descriptors::above_standard;
 use crate::time::Instant;
 
@@ -169,9 +172,91 @@ impl AsFd for TimerFd {
     }
 }
 
+impl AsRawFd for TimerFd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
 impl From<TimerFd> for OwnedFd {
     fn from(timer: TimerFd) -> OwnedFd {
         timer.fd
+    }
+}
+
+/// Takes over a timerfd that was made elsewhere: inherited, or received over a socket (SCM_RIGHTS). It becomes
+/// close-on-exec and non-blocking, and is disarmed: the deadline of its maker may be relative or periodic. `/proc` must
+/// be mounted.
+///
+/// ```
+/// use pidherd::{Clock, TimerFd};
+/// use std::os::fd::OwnedFd;
+///
+/// let raw = OwnedFd::from(TimerFd::new(Clock::Boottime)?);
+/// let timer = TimerFd::try_from(raw)?;
+/// assert_eq!((timer.clock(), timer.deadline()), (Clock::Boottime, None));
+/// let null = OwnedFd::from(std::fs::File::open("/dev/null")?);
+/// assert!(TimerFd::try_from(null).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+impl TryFrom<OwnedFd> for TimerFd {
+    type Error = NotATimerFd;
+
+    fn try_from(fd: OwnedFd) -> Result<TimerFd, NotATimerFd> {
+        match clock_of(&fd).and_then(|clock| reset(&fd).map(|()| clock)) {
+            Ok(clock) => Ok(TimerFd {
+                owner: Owner::this_process(),
+                fd,
+                clock,
+                armed: None,
+            }),
+            Err(reason) => Err(NotATimerFd { fd, reason }),
+        }
+    }
+}
+
+/// The clock of a timerfd.
+fn clock_of(fd: &OwnedFd) -> io::Result<Clock> {
+    let info = procfs::self_::info_of(fd, "[timerfd]")?;
+    match procfs::self_::field(&info, "clockid:").map(str::parse) {
+        Some(Ok(libc::CLOCK_MONOTONIC)) => Ok(Clock::Monotonic),
+        Some(Ok(libc::CLOCK_BOOTTIME)) => Ok(Clock::Boottime),
+        _ => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+    }
+}
+
+/// Gives a timerfd the state of a new one.
+fn reset(fd: &OwnedFd) -> io::Result<()> {
+    let never = Itimerspec {
+        it_interval: timespec(0),
+        it_value: timespec(0),
+    };
+    rustix::time::timerfd_settime(fd, TimerfdTimerFlags::ABSTIME, &never)?;
+    fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?;
+    Ok(fcntl_setfd(fd, FdFlags::CLOEXEC)?)
+}
+
+/// A descriptor that is no timerfd with a [`Clock`].
+#[derive(Debug, thiserror::Error)]
+#[error("descriptor {} cannot be used as a timerfd: {}", .fd.as_raw_fd(), Reason(.reason))]
+pub struct NotATimerFd {
+    fd: OwnedFd,
+    reason: io::Error,
+}
+
+impl NotATimerFd {
+    /// The reason: `EBADF` for a descriptor of another kind, `EINVAL` for a timer on a clock that can be set
+    /// (CLOCK_REALTIME) or that wakes the machine (the alarm clocks), or the errno with which `/proc/self/fd` could not
+    /// be read.
+    #[must_use]
+    pub fn errno(&self) -> i32 {
+        self.reason.raw_os_error().unwrap_or(libc::EIO)
+    }
+
+    /// The descriptor, unchanged.
+    #[must_use]
+    pub fn into_fd(self) -> OwnedFd {
+        self.fd
     }
 }
 

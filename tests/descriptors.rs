@@ -179,3 +179,88 @@ fn the_value_of_a_queued_signal_arrives() {
         assert_eq!((info.signal, info.code, info.value), (Signal::USR1, libc::SI_QUEUE, 7));
     });
 }
+
+#[test]
+fn a_timerfd_from_elsewhere_is_taken_over_disarmed() {
+    isolated(|| {
+        for clock in [Clock::Monotonic, Clock::Boottime] {
+            let mut timer = TimerFd::new(clock).unwrap();
+            timer.arm(Some(Instant::from_nanos(1))).unwrap();
+            let raw = OwnedFd::from(timer);
+            rustix::io::fcntl_setfd(&raw, rustix::io::FdFlags::empty()).unwrap();
+            rustix::fs::fcntl_setfl(&raw, rustix::fs::OFlags::empty()).unwrap();
+            let mut taken = TimerFd::try_from(raw).unwrap();
+            assert_eq!(taken.clock(), clock);
+            assert_eq!(rustix::io::fcntl_getfd(&taken), Ok(rustix::io::FdFlags::CLOEXEC));
+            // The call would block if the descriptor did.
+            assert!(!taken.acknowledge().unwrap());
+            taken.arm(Some(Instant::from_nanos(1))).unwrap();
+            assert!(taken.acknowledge().unwrap());
+        }
+    });
+}
+
+#[test]
+fn a_signalfd_from_elsewhere_keeps_its_signals() {
+    isolated(|| {
+        let set = SignalSet::EMPTY.with(Signal::USR1).with(Signal::from_raw(64).unwrap());
+        let _blocked = MaskGuard::block(set).unwrap();
+        let raw = OwnedFd::from(SignalFd::new(set).unwrap());
+        rustix::io::fcntl_setfd(&raw, rustix::io::FdFlags::empty()).unwrap();
+        rustix::fs::fcntl_setfl(&raw, rustix::fs::OFlags::empty()).unwrap();
+        let taken = SignalFd::try_from(raw).unwrap();
+        assert_eq!(taken.signals(), set);
+        assert_eq!(rustix::io::fcntl_getfd(&taken), Ok(rustix::io::FdFlags::CLOEXEC));
+        assert_eq!(taken.read().unwrap(), None);
+        // SAFETY: the call takes numbers, and the signal is blocked.
+        assert_eq!(unsafe { libc::raise(libc::SIGUSR1) }, 0);
+        assert_eq!(taken.read().unwrap().map(|info| info.signal), Some(Signal::USR1));
+    });
+}
+
+#[test]
+fn another_descriptor_is_given_back_unchanged() {
+    isolated(|| {
+        use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
+        let null = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let realtime = timerfd_create(TimerfdClockId::Realtime, TimerfdFlags::empty()).unwrap();
+        let timer = || OwnedFd::from(TimerFd::new(Clock::Monotonic).unwrap());
+        let signals = OwnedFd::from(SignalFd::new(SignalSet::EMPTY).unwrap());
+        for (fd, errno) in [(null(), libc::EBADF), (realtime, libc::EINVAL), (signals, libc::EBADF)] {
+            let number = fd.as_raw_fd();
+            let flags = rustix::io::fcntl_getfd(&fd);
+            let refused = TimerFd::try_from(fd).unwrap_err();
+            assert_eq!(refused.errno(), errno, "{refused}");
+            let text = format!("descriptor {number} cannot be used as a timerfd: ");
+            assert!(refused.to_string().starts_with(&text), "{refused}");
+            let fd = refused.into_fd();
+            assert_eq!((fd.as_raw_fd(), rustix::io::fcntl_getfd(&fd)), (number, flags));
+        }
+        for fd in [null(), timer()] {
+            let number = fd.as_raw_fd();
+            let refused = SignalFd::try_from(fd).unwrap_err();
+            assert_eq!(refused.errno(), libc::EBADF, "{refused}");
+            assert_eq!(refused.into_fd().as_raw_fd(), number);
+        }
+    });
+}
+
+/// A host with a loop of its own uses numbers: mio's `SourceFd`, and bindings of C libraries.
+#[test]
+fn every_descriptor_of_the_library_has_a_number() {
+    fn number(fd: &(impl AsFd + AsRawFd)) {
+        assert_eq!(fd.as_fd().as_raw_fd(), fd.as_raw_fd());
+    }
+    isolated(|| {
+        number(&TimerFd::new(Clock::Monotonic).unwrap());
+        number(&SignalFd::new(SignalSet::EMPTY).unwrap());
+        number(&FdSet::new().unwrap());
+        number(&pidherd::PidFd::open(std::process::id()).unwrap());
+        number(&pidherd::Launcher::new().unwrap());
+        number(&pidherd::notify::NotifySocket::new().unwrap());
+        number(&pidherd::notify::ReadyFd::pipe().unwrap().0);
+        let mut supervisor = pidherd::Supervisor::new().unwrap();
+        number(&supervisor);
+        number(&supervisor.waker().unwrap());
+    });
+}

@@ -52,6 +52,7 @@ impl Inherited {
         let streams = [0, 1, 2].map(flags_of_stream);
         let [_, stdout, _] = streams;
         let inherits = |descriptor: &Descriptor| matches!(descriptor.source, Source::Inherit);
+        let is_open = |index: usize| streams.get(index).is_some_and(Option::is_some);
         let inherits_stdout = || program.descriptors.iter().any(|own| own.target == 1 && inherits(own));
         for descriptor in &program.descriptors {
             let Descriptor { target, ref source, .. } = *descriptor;
@@ -60,6 +61,7 @@ impl Inherited {
                 Source::Inherit if target < FIRST => true,
                 Source::Inherit => flags_of(target).is_some() && !slots.owns(target),
                 Source::Stdout => stdout.is_some() || !inherits_stdout(),
+                Source::OfHost(number) => usize::try_from(*number).is_ok_and(|index| is_open(index)),
                 Source::Null | Source::Pipe(_) | Source::Given(_) | Source::File { .. } => true,
             };
             if !is_there {
@@ -269,7 +271,17 @@ fn source_of<'a>(
         Source::Inherit | Source::Stdout | Source::File { .. } => None,
         Source::Null => null,
         Source::Given(fd) => Some(fd.as_fd()),
+        Source::OfHost(number) => host_stream(*number),
         Source::Pipe(stream) => ends.get(*stream)?.as_ref().map(AsFd::as_fd),
+    }
+}
+
+/// The host's standard output or standard error.
+fn host_stream(number: RawFd) -> Option<BorrowedFd<'static>> {
+    match number {
+        1 => Some(rustix::stdio::stdout()),
+        2 => Some(rustix::stdio::stderr()),
+        _ => None,
     }
 }
 
@@ -281,7 +293,9 @@ fn write_placing(program: &Compiled, prelude: &mut Prelude, staging: &Staging, i
             Source::Inherit if target >= FIRST || inherited.is_close_on_exec(target) => {
                 prelude.duplicate(label, target, target);
             }
-            Source::Null | Source::Given(_) | Source::Pipe(_) => prelude.duplicate(label, source, target),
+            Source::Null | Source::Given(_) | Source::OfHost(_) | Source::Pipe(_) => {
+                prelude.duplicate(label, source, target)
+            }
             Source::Inherit | Source::Stdout | Source::File { .. } => {}
         }
     }
@@ -300,7 +314,7 @@ fn write_placing(program: &Compiled, prelude: &mut Prelude, staging: &Staging, i
 /// the end of the file.
 fn write_closing(program: &Compiled, prelude: &mut Prelude, close_range: bool) {
     let placed = program.descriptors.iter().filter(|descriptor| match descriptor.source {
-        Source::Inherit | Source::Null | Source::Given(_) | Source::Pipe(_) => true,
+        Source::Inherit | Source::Null | Source::Given(_) | Source::OfHost(_) | Source::Pipe(_) => true,
         Source::File { .. } | Source::Stdout => false,
     });
     let mut next = 0;

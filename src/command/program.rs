@@ -97,6 +97,8 @@ pub(super) enum Source {
         flags: i32,
         mode: u32,
     },
+    /// The host's standard output or standard error, by its number, at another number.
+    OfHost(RawFd),
     /// The child's standard output.
     Stdout,
 }
@@ -219,7 +221,7 @@ impl Compiled {
             Source::Inherit => false,
             // The descriptor is already at its number.
             Source::Given(given) => given.as_raw_fd() != fd,
-            Source::Null | Source::Pipe(_) | Source::File { .. } | Source::Stdout => true,
+            Source::Null | Source::OfHost(_) | Source::Pipe(_) | Source::File { .. } | Source::Stdout => true,
         };
         fd != own
             && self
@@ -308,8 +310,9 @@ impl Lowering {
                     Kind::Null => Source::Null,
                     Kind::Piped => Source::Pipe(stream),
                     Kind::Stdout if target != 1 => Source::Stdout,
+                    Kind::OfHost(number) if *number != target => Source::OfHost(*number),
                     Kind::Given(fd) => Source::Given(Arc::clone(&fd.0)),
-                    Kind::Inherit | Kind::Stdout | Kind::File(_) => Source::Inherit,
+                    Kind::Inherit | Kind::Stdout | Kind::OfHost(_) | Kind::File(_) => Source::Inherit,
                 };
                 (source, self.value(SpawnStep::Descriptor, target))
             }

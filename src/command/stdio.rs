@@ -1,8 +1,12 @@
 //! The descriptors of a child.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::io;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::process::{ChildStderr, ChildStdin, ChildStdout};
 use std::sync::Arc;
 
 /// The source or destination of a standard stream (or a passed descriptor) of the child.
@@ -20,6 +24,8 @@ pub(super) enum Kind {
     Piped,
     Stdout,
     File(OpenFile),
+    /// The host's standard output or standard error, by its number.
+    OfHost(RawFd),
     Given(Shared),
 }
 
@@ -103,9 +109,69 @@ impl From<OwnedFd> for Stdio {
     }
 }
 
-impl From<File> for Stdio {
-    fn from(file: File) -> Stdio {
-        OwnedFd::from(file).into()
+/// Conversions of the standard library's types that own a descriptor.
+macro_rules! from_owners {
+    ($($(#[$doc:meta])* $owner:ty,)*) => {$(
+        $(#[$doc])*
+        impl From<$owner> for Stdio {
+            fn from(owner: $owner) -> Stdio {
+                OwnedFd::from(owner).into()
+            }
+        }
+    )*};
+}
+
+from_owners! {
+    File,
+    /// The end of a pipe to another child. The child writes to the input of that child.
+    ChildStdin,
+    /// The end of a pipe from another child. The child reads the output of that child, as in a pipeline of a shell.
+    ///
+    /// ```
+    /// use pidherd::Command;
+    /// use std::process::Stdio;
+    ///
+    /// let mut first = std::process::Command::new("echo").arg("5").stdout(Stdio::piped()).spawn()?;
+    /// let output = first.stdout.take().ok_or("no pipe")?;
+    /// let mut second = Command::new("grep").args(["-q", "5"]).stdin(output).spawn()?;
+    /// assert!(second.wait()?.exit.success());
+    /// first.wait()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ChildStdout,
+    /// The end of a pipe from another child. The child reads the error stream of that child.
+    ChildStderr,
+    UnixStream,
+    UnixListener,
+    UnixDatagram,
+    TcpStream,
+    TcpListener,
+    UdpSocket,
+}
+
+impl From<io::Stdout> for Stdio {
+    /// The host's standard output, at whatever number the child gets it. `EBADF` at
+    /// [`SpawnStep::Descriptor`](crate::SpawnStep::Descriptor) if it is closed in the host and the number is another
+    /// one; see also [`Stdio::inherit`]. [`Stdio::stdout`] is the child's instead.
+    ///
+    /// ```
+    /// use pidherd::Command;
+    /// use std::io;
+    ///
+    /// // Errors go where the host's output goes, and the output itself to /dev/null.
+    /// let command = Command::new("true").stdout(pidherd::Stdio::null()).stderr(io::stdout());
+    /// assert!(command.spawn()?.wait()?.exit.success());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn from(_: io::Stdout) -> Stdio {
+        Stdio(Kind::OfHost(1))
+    }
+}
+
+impl From<io::Stderr> for Stdio {
+    /// The host's standard error, at whatever number the child gets it; as for [`io::Stdout`].
+    fn from(_: io::Stderr) -> Stdio {
+        Stdio(Kind::OfHost(2))
     }
 }
 

@@ -297,5 +297,11 @@ impl AsFd for FdSet {
     }
 }
 
+impl AsRawFd for FdSet {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
 #[cfg(test)]
 mod tests;

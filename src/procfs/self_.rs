@@ -42,6 +42,21 @@ pub(crate) fn is_pidfd(fd: impl AsFd) -> io::Result<bool> {
     Ok(kind.to_string_lossy().ends_with(PIDFD))
 }
 
+/// The information about a descriptor (proc_pid_fdinfo(5)), which must be of this kind: the end of its link in
+/// `/proc/self/fd`, for example `[timerfd]`.
+///
+/// # Errors
+/// EBADF: the descriptor is of another kind. Otherwise `/proc` is not mounted.
+pub(crate) fn info_of(fd: impl AsFd, kind: &str) -> io::Result<String> {
+    let number = fd.as_fd().as_raw_fd();
+    let link = fs::read_link(format!("/proc/self/fd/{number}"))?;
+    if link.to_string_lossy().ends_with(kind) {
+        fs::read_to_string(format!("/proc/self/fdinfo/{number}"))
+    } else {
+        Err(io::Error::from_raw_os_error(libc::EBADF))
+    }
+}
+
 /// The process that a pidfd refers to, for a kernel that does not tell it (before Linux 6.13).
 ///
 /// # Errors
@@ -152,7 +167,7 @@ fn is_gone(error: &io::Error) -> bool {
 }
 
 /// The rest of the line that begins with this name.
-fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 

@@ -3,6 +3,7 @@
 mod basics;
 #[path = "../common/mod.rs"]
 mod common;
+mod conversions;
 mod environment;
 mod errors;
 mod files;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -127,6 +128,8 @@ impl Places {
             "null" => Stdio::null(),
             "piped" => Stdio::piped(),
             "stdout" => Stdio::stdout(),
+            "the host's 1" => io::stdout().into(),
+            "the host's 2" => io::stderr().into(),
             "given" => Arc::clone(&self.given).into(),
             "file" => Stdio::append(self.directory.join("file")),
             other => panic!("{other}"),
@@ -143,6 +146,11 @@ impl Places {
             "piped" => Some(Expected::Pipe),
             "stdout" if stdout == "inherit" && closed.contains(&1) => None,
             "stdout" => self.expected(1, stdout, closed, stdout),
+            "the host's 1" | "the host's 2" => {
+                let of_host = if how.ends_with('1') { 1 } else { 2 };
+                let seen = self.expected(of_host, "inherit", closed, stdout);
+                seen.filter(|seen| of_host == number || *seen != Expected::Closed)
+            }
             "given" => file("given"),
             _ => file("file"),
         }
@@ -192,8 +200,8 @@ fn a_child_has_what_the_host_has_under_these_numbers_and_nothing_else() {
 fn try_all(places: &Places, closed: &[RawFd], flags: i32, count: &mut usize) {
     let mut spawner = Spawner::new().unwrap();
     for stdin in ["inherit", "null", "piped"] {
-        for stdout in ["inherit", "piped", "given"] {
-            for stderr in ["inherit", "stdout", "file"] {
+        for stdout in ["inherit", "piped", "given", "the host's 2"] {
+            for stderr in ["inherit", "stdout", "file", "the host's 1"] {
                 for more in [&[][..], &[40]] {
                     let context = format!("{stdin} {stdout} {stderr}, beside {more:?}");
                     let streams = [(0, stdin), (1, stdout), (2, stderr)];
@@ -219,11 +227,12 @@ fn try_all(places: &Places, closed: &[RawFd], flags: i32, count: &mut usize) {
                         ([Some(zero), Some(one), Some(two)], Ok(child)) => {
                             check(&child, &[zero, one, two], more, &context);
                         }
-                        ([_, _, None], Err(error)) => {
+                        ([_, one, two], Err(error)) if one.is_none() || two.is_none() => {
+                            let number = if one.is_none() { "1" } else { "2" };
                             let seen = (error.step(), error.errno(), error.subject());
                             assert_eq!(
                                 seen,
-                                (SpawnStep::Descriptor, libc::EBADF, Some("2".into())),
+                                (SpawnStep::Descriptor, libc::EBADF, Some(number.into())),
                                 "{context}"
                             );
                         }
