@@ -420,17 +420,6 @@ impl Command {
         self
     }
 
-    /// The program as given to [`Command::new`].
-    #[must_use]
-    pub fn get_program(&self) -> &OsStr {
-        &self.program
-    }
-
-    /// The arguments, without `argv[0]`.
-    pub fn get_args(&self) -> impl Iterator<Item = &OsStr> {
-        self.args.iter().map(OsString::as_os_str)
-    }
-
     /// Whether the command makes the child the leader of a process group. Only then can the group be signalled without
     /// reaching the host.
     #[must_use]

@@ -40,6 +40,17 @@ impl Environment {
         self.changes.clear();
     }
 
+    /// The values to set, and the keys to remove.
+    pub(super) fn changes(&self) -> impl Iterator<Item = (&OsStr, Option<&OsStr>)> {
+        let pair = |(key, value): (_, _)| (OsString::as_os_str(key), Option::as_deref(value));
+        self.changes.iter().map(pair)
+    }
+
+    /// Whether the host's variables are not inherited.
+    pub(super) fn is_cleared(&self) -> bool {
+        self.clear
+    }
+
     /// The keys of all changes.
     pub(super) fn keys(&self) -> impl Iterator<Item = &OsStr> {
         self.changes.keys().map(OsString::as_os_str)

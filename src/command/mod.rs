@@ -8,8 +8,11 @@
 mod builder;
 mod capability;
 mod compile;
+mod display;
 mod env;
 pub mod error;
+mod from_std;
+mod getters;
 mod identity;
 mod lifetime;
 mod lost;

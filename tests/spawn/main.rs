@@ -15,5 +15,6 @@ mod launcher;
 
 mod search;
 mod settings;
+mod shell;
 mod shortage;
 mod streams;
