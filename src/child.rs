@@ -17,8 +17,11 @@ use crate::sys::guarded::{Abandon, Guarded};
 /// unless the process hangs in the kernel.
 pub(crate) const DROP_WAIT: Duration = Duration::from_secs(1);
 
+/// The longest wait for the end of a child after SIGKILL, in a call that stops it.
+pub(crate) const KILL_WAIT: Duration = Duration::from_secs(10);
+
 /// A practically unlimited wait, for a limit that exceeds the range of the clock.
-const VERY_LONG: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
+pub(crate) const VERY_LONG: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 
 /// A child that is alive, or that has ended and was not reaped.
 ///
@@ -48,6 +51,31 @@ struct Process {
     owner: Owner,
     pidfd: PidFd,
     record: Option<ExitRecord>,
+}
+
+/// The result of [`Child::stop`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stopped {
+    /// The exit status, and the resources that the child used.
+    pub record: ExitRecord,
+    /// Whether SIGKILL was sent: the child did not end in time after the first signal.
+    pub forced: bool,
+}
+
+/// A process has not ended although it got SIGKILL. It is inside the [`io::Error`] of the call, under the kind
+/// `TimedOut`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("process {pid} has not ended in {} s after SIGKILL", KILL_WAIT.as_secs())]
+pub struct StillAlive {
+    /// The process.
+    pub pid: Pid,
+}
+
+impl StillAlive {
+    pub(crate) fn error(pid: Pid) -> io::Error {
+        io::Error::new(io::ErrorKind::TimedOut, StillAlive { pid })
+    }
 }
 
 /// The parent's ends of a child's pipes.
@@ -187,13 +215,64 @@ impl Child {
         Ok(self.process.record)
     }
 
+    /// Stops the child and reaps it: sends `signal`, waits for `patience`, sends SIGKILL if the child has not ended by
+    /// then, and waits again. SIGCONT goes with the signal, so that a stopped process acts on it. Only the process
+    /// itself gets the signals. Blocks for at most `patience` and 10 seconds. A child that has ended before gets no
+    /// signal. [`Child::stdin`] stays open.
+    ///
+    /// With [`Signal::KILL`], or a patience of zero, SIGKILL follows at once.
+    ///
+    /// ```
+    /// use pidherd::{Command, Signal};
+    /// use std::time::Duration;
+    ///
+    /// let mut child = Command::new("sleep").arg("1000").spawn()?;
+    /// let stopped = child.stop(Signal::TERM, Duration::from_secs(5))?;
+    /// assert_eq!((stopped.record.exit.signal(), stopped.forced), (Some(Signal::TERM), false));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `TimedOut` with a [`StillAlive`] inside if the child has not ended 10 seconds after SIGKILL: it hangs in the
+    /// kernel, or a tracer (ptrace(2)) holds it. It can be waited for later. `EPERM` if the child has become another
+    /// user, and this process may not signal it. Otherwise as [`PidFd::reap`].
+    pub fn stop(&mut self, signal: Signal, patience: Duration) -> io::Result<Stopped> {
+        let ended = |record| Stopped { record, forced: false };
+        if let Some(record) = self.try_wait()? {
+            return Ok(ended(record));
+        }
+        if signal != Signal::KILL {
+            for signal in signal.with_continue() {
+                self.send(signal)?;
+            }
+            if let Some(record) = self.wait_timeout(patience)? {
+                return Ok(ended(record));
+            }
+        }
+        self.kill()?;
+        match self.wait_timeout(KILL_WAIT)? {
+            Some(record) => Ok(Stopped { record, forced: true }),
+            None => Err(StillAlive::error(self.pid())),
+        }
+    }
+
+    /// Closes the host's ends of all pipes.
+    pub(crate) fn close_pipes(&mut self) {
+        (self.stdin, self.stdout, self.stderr, self.extra) = (None, None, None, None);
+    }
+
     /// Sends SIGKILL, unless the child was already reaped. The caller must still wait for the child (or drop it).
     ///
     /// # Errors
     /// `EPERM` if the child has become another user, and this process may not signal it.
     pub fn kill(&mut self) -> io::Result<()> {
+        self.send(Signal::KILL)
+    }
+
+    /// Sends a signal, unless the child was already reaped.
+    fn send(&self, signal: Signal) -> io::Result<()> {
         self.process.owner.check()?;
-        match self.process.pidfd.signal(Signal::KILL) {
+        match self.process.pidfd.signal(signal) {
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
             result => result,
         }

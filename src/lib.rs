@@ -107,10 +107,10 @@ mod testing;
 #[cfg(test)]
 extern crate self as pidherd;
 
-pub use child::{Child, Pipes};
+pub use child::{Child, Pipes, StillAlive, Stopped};
 pub use command::{
-    Capabilities, Command, CommandError, Lifetime, OpenFile, Program, Resource, SpawnError, SpawnProgress, SpawnStep,
-    Spawner, Spawning, Stdio,
+    Capabilities, Command, CommandError, Exchange, Lifetime, OpenFile, Output, Program, Resource, SpawnError,
+    SpawnProgress, SpawnStep, Spawner, Spawning, Stdio,
 };
 pub use errno::SetupError;
 pub use exit::{Exit, ExitRecord, NotAnExit, Pid, UnknownExit, Usage};

@@ -32,6 +32,27 @@ pub(crate) fn wait_for(fd: impl AsFd, events: PollFlags, until: Option<Instant>)
     }
 }
 
+/// The same for any of several descriptors. Returns which of them are ready; `None` if none of them is in time.
+pub(crate) fn wait_for_any<const N: usize>(
+    watched: [Option<PollFd<'_>>; N],
+    until: Option<Instant>,
+) -> io::Result<Option<[bool; N]>> {
+    let mut present: Vec<PollFd<'_>> = watched.iter().flatten().cloned().collect();
+    loop {
+        let left = until.map_or(ONE_POLL, |until| until.saturating_duration_since(Instant::now()));
+        let last = left <= ONE_POLL && until.is_some();
+        let timeout = Timespec::try_from(left.min(ONE_POLL)).unwrap_or_default();
+        match poll(&mut present, Some(&timeout)) {
+            Ok(0) if last => return Ok(None),
+            Ok(0) | Err(Errno::INTR) => {}
+            Ok(_) => break,
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    let mut results = present.iter().map(|fd| !fd.revents().is_empty());
+    Ok(Some(watched.map(|fd| fd.is_some() && results.next().unwrap_or(false))))
+}
+
 /// Whether the descriptor is ready for one of `events` now.
 pub(crate) fn is_ready(fd: impl AsFd, events: PollFlags) -> io::Result<bool> {
     wait_for(fd, events, Some(Instant::now()))

@@ -105,6 +105,17 @@ impl Signal {
         matches!(self, Signal::STOP | Signal::TSTP | Signal::TTIN | Signal::TTOU)
     }
 
+    /// This signal and SIGCONT, in the order in which a process that may be stopped must get them. SIGCONT follows the
+    /// signal, so that a stopped process acts on it. It comes before TSTP, TTIN and TTOU: the kernel discards a stop
+    /// signal that is pending when SIGCONT is sent. STOP, CONT and KILL take effect on a stopped process too.
+    pub(crate) fn with_continue(self) -> impl Iterator<Item = Signal> {
+        let alone = matches!(self, Signal::STOP | Signal::CONT | Signal::KILL);
+        let before = !alone && self.is_stop();
+        let after = !alone && !before;
+        let cont = |goes: bool| goes.then_some(Signal::CONT);
+        cont(before).into_iter().chain([self]).chain(cont(after))
+    }
+
     /// Every signal, in ascending order of the numbers.
     pub fn all() -> impl Iterator<Item = Signal> {
         (1..=RTMAX).map(Signal)

@@ -81,7 +81,7 @@ impl Command {
             arg0: None,
             args: Vec::new(),
             env: Environment::default(),
-            stdio: [Stdio::inherit(), Stdio::inherit(), Stdio::inherit()],
+            stdio: [Stdio::UNSET, Stdio::UNSET, Stdio::UNSET],
             passed: Vec::new(),
             current_dir: None,
             chroot: None,

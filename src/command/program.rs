@@ -312,7 +312,7 @@ impl Lowering {
                     Kind::Stdout if target != 1 => Source::Stdout,
                     Kind::OfHost(number) if *number != target => Source::OfHost(*number),
                     Kind::Given(fd) => Source::Given(Arc::clone(&fd.0)),
-                    Kind::Inherit | Kind::Stdout | Kind::OfHost(_) | Kind::File(_) => Source::Inherit,
+                    Kind::Inherit | Kind::Unset | Kind::Stdout | Kind::OfHost(_) | Kind::File(_) => Source::Inherit,
                 };
                 (source, self.value(SpawnStep::Descriptor, target))
             }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// The source or destination of a standard stream (or a passed descriptor) of the child.
 ///
 /// It can be used for any number of spawns: a given descriptor is shared, a file is opened anew each time.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Stdio(pub(super) Kind);
 
 /// The kinds of descriptors.
@@ -20,6 +20,8 @@ pub struct Stdio(pub(super) Kind);
 pub(super) enum Kind {
     #[default]
     Inherit,
+    /// Nothing was set.
+    Unset,
     Null,
     Piped,
     Stdout,
@@ -89,6 +91,35 @@ impl Stdio {
         OpenFile::truncate(path).into()
     }
 }
+
+impl Stdio {
+    /// The default of a command, which is the host's descriptor.
+    pub(super) const UNSET: Stdio = Stdio(Kind::Unset);
+
+    /// Becomes this, if the command has not set it.
+    pub(super) fn or(&mut self, other: impl FnOnce() -> Stdio) {
+        if self.0 == Kind::Unset {
+            *self = other();
+        }
+    }
+
+    /// Its kind, with the default in place of none.
+    fn kind(&self) -> &Kind {
+        match &self.0 {
+            Kind::Unset => &Kind::Inherit,
+            kind => kind,
+        }
+    }
+}
+
+/// The default is equal to [`Stdio::inherit`].
+impl PartialEq for Stdio {
+    fn eq(&self, other: &Stdio) -> bool {
+        self.kind() == other.kind()
+    }
+}
+
+impl Eq for Stdio {}
 
 impl From<OpenFile> for Stdio {
     fn from(file: OpenFile) -> Stdio {

@@ -42,11 +42,7 @@ impl Rung {
     /// kernel discards a stop signal that is pending when SIGCONT is sent, and a handler of it would not run
     /// (signal(7)). STOP, CONT and KILL are sent alone: they take effect on a stopped process too.
     pub fn sequence(signal: Signal) -> impl Iterator<Item = Signal> {
-        let alone = matches!(signal, Signal::STOP | Signal::CONT | Signal::KILL);
-        let before = !alone && signal.is_stop();
-        let after = !alone && !before;
-        let cont = |goes: bool| goes.then_some(Signal::CONT);
-        cont(before).into_iter().chain([signal]).chain(cont(after))
+        signal.with_continue()
     }
 }
 

@@ -10,7 +10,7 @@ use std::ptr;
 
 use libc::{c_int, c_long};
 
-use crate::signal::SignalSet;
+use crate::signal::{Signal, SignalSet};
 
 /// The size of one record. Every read of a signalfd returns a multiple of it.
 const RECORD: usize = mem::size_of::<libc::signalfd_siginfo>();
@@ -51,6 +51,32 @@ pub(crate) fn block(set: SignalSet) -> io::Result<SignalSet> {
 /// Makes `set` the mask of the calling thread. Returns the previous mask.
 pub(crate) fn set_mask(set: SignalSet) -> io::Result<SignalSet> {
     change_mask(libc::SIG_SETMASK, set)
+}
+
+/// Whether this signal is pending for the calling thread or its process (sigpending(2)).
+pub(crate) fn is_pending(signal: Signal) -> bool {
+    let mut set = KernelSet::new(SignalSet::EMPTY);
+    // SAFETY: the kernel writes `KernelSet::SIZE` bytes to a live local of that size.
+    let done = unsafe { libc::syscall(libc::SYS_rt_sigpending, ptr::from_mut(&mut set.0), KernelSet::SIZE) };
+    done == 0 && set.get().contains(signal)
+}
+
+/// Removes this signal from those that are pending for the calling thread, which must block it (sigtimedwait(2)).
+/// Without one that is pending, nothing happens.
+pub(crate) fn discard_pending(signal: Signal) {
+    let set = KernelSet::new(SignalSet::EMPTY.with(signal));
+    let no_time = [0 as c_long; 2];
+    // SAFETY: the kernel reads a set of `KernelSet::SIZE` bytes and a `struct timespec` of two words, both live locals.
+    // It writes no siginfo to a null pointer.
+    let _taken = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigtimedwait,
+            ptr::from_ref(&set.0),
+            ptr::null::<u8>(),
+            no_time.as_ptr(),
+            KernelSet::SIZE,
+        )
+    };
 }
 
 fn change_mask(how: c_int, set: SignalSet) -> io::Result<SignalSet> {

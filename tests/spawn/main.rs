@@ -6,6 +6,7 @@ mod common;
 mod conversions;
 mod environment;
 mod errors;
+mod exchange;
 mod files;
 mod held;
 mod helpers;

@@ -119,7 +119,7 @@ fn a_command_of_the_standard_library_runs_the_same() {
         let mut builder = process::Command::new("sh");
         builder.args([
             "-c",
-            r#"printf '%s|' "$@" "$A" "${HOME-unset}" "$PWD""#,
+            r#"printf '%s|' "$@" "$A" "${CARGO_MANIFEST_DIR-unset}" "$PWD""#,
             "sh",
             "a b",
             "",

@@ -42,14 +42,17 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("poll", &[]),
     ("procfs", &["sys"]),
     ("notify", &["sys", "owner", "procfs"]),
-    ("timerfd", &["sys", "owner"]),
-    ("signalfd", &["sys", "owner"]),
+    ("timerfd", &["sys", "owner", "procfs"]),
+    ("signalfd", &["sys", "owner", "procfs"]),
     ("waker", &["sys"]),
     ("fdset", &["sys", "owner"]),
     ("cgroup", &["sys", "poll", "procfs"]),
     ("pidfd", &["sys", "poll", "procfs"]),
     ("child", &["sys", "owner", "poll", "pidfd"]),
-    ("command", &["sys", "owner", "poll", "procfs", "pidfd", "child"]),
+    (
+        "command",
+        &["sys", "owner", "poll", "procfs", "signalfd", "pidfd", "child"],
+    ),
     ("launcher", &["sys", "owner", "command", "child", "timerfd"]),
     // The supervisor: decisions about many processes, the real kernel below their seam, and the simulated one.
     (
