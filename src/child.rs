@@ -4,7 +4,7 @@
 //! child. To let the child continue, take its pidfd out ([`Child::into_pidfd`]).
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use crate::exit::{ExitRecord, Pid};
@@ -33,15 +33,17 @@ pub(crate) const VERY_LONG: Duration = Duration::from_secs(100 * 365 * 24 * 3_60
 /// [`OtherProcess`](crate::OtherProcess) inside, and dropping it closes the copy's descriptors and does nothing else.
 #[derive(Debug)]
 pub struct Child {
-    /// The write end of the pipe to the child's standard input, if it is piped. Like all four, it is close-on-exec and
-    /// blocking.
+    /// The write end of the pipe to the child's standard input, if it is piped. Like all of them, it is close-on-exec,
+    /// and blocking unless the command says otherwise ([`Pipe::nonblocking`](crate::Pipe::nonblocking)).
     pub stdin: Option<OwnedFd>,
     /// The read end of the pipe from the child's standard output, if it is piped.
     pub stdout: Option<OwnedFd>,
     /// The read end of the pipe from the child's standard error, if it is piped.
     pub stderr: Option<OwnedFd>,
-    /// The read end of the pipe that was passed with [`Command::fd`](crate::Command::fd), if any.
+    /// The host's end of the pipe that was passed last with [`Command::fd`](crate::Command::fd), if any. All pipes are
+    /// available by their numbers: [`Child::take_pipe`].
     pub extra: Option<OwnedFd>,
+    others: Others,
     process: Guarded<Process>,
 }
 
@@ -88,8 +90,83 @@ pub struct Pipes {
     pub stdout: Option<OwnedFd>,
     /// The read end of the pipe from the child's standard error, if it is piped.
     pub stderr: Option<OwnedFd>,
-    /// The read end of the pipe that was passed with [`Command::fd`](crate::Command::fd), if any.
+    /// The host's end of the pipe that was passed last with [`Command::fd`](crate::Command::fd), if any. All pipes are
+    /// available by their numbers: [`Pipes::take`].
     pub extra: Option<OwnedFd>,
+    others: Others,
+}
+
+/// The numbers of the pipes that are not standard streams, and all but one of them.
+#[derive(Debug, Default)]
+struct Others {
+    /// The number of `extra` in the child.
+    extra: Option<RawFd>,
+    /// The other pipes with their numbers.
+    pipes: Vec<(RawFd, OwnedFd)>,
+}
+
+impl Others {
+    fn take(&mut self, target: RawFd, extra: &mut Option<OwnedFd>) -> Option<OwnedFd> {
+        if self.extra == Some(target) {
+            return extra.take();
+        }
+        let index = self.pipes.iter().position(|(number, _)| *number == target)?;
+        Some(self.pipes.swap_remove(index).1)
+    }
+
+    fn get<'a>(&'a self, target: RawFd, extra: &'a Option<OwnedFd>) -> Option<&'a OwnedFd> {
+        if self.extra == Some(target) {
+            return extra.as_ref();
+        }
+        let mut all = self.pipes.iter();
+        all.find(|(number, _)| *number == target).map(|(_, end)| end)
+    }
+}
+
+impl Pipes {
+    /// Takes the host's end of the pipe that is descriptor `target` of the child: 0 to 2 for the standard streams.
+    /// `None` if that is no pipe, or was taken before.
+    pub fn take(&mut self, target: RawFd) -> Option<OwnedFd> {
+        match target {
+            0 => self.stdin.take(),
+            1 => self.stdout.take(),
+            2 => self.stderr.take(),
+            _ => self.others.take(target, &mut self.extra),
+        }
+    }
+
+    /// The numbers of the pipes in the child that were not taken, in ascending order.
+    #[must_use]
+    pub fn targets(&self) -> Vec<RawFd> {
+        let streams = [&self.stdin, &self.stdout, &self.stderr];
+        let streams = (0..)
+            .zip(streams)
+            .filter_map(|(number, end)| end.as_ref().map(|_| number));
+        let extra = self.others.extra.filter(|_| self.extra.is_some());
+        let others = self.others.pipes.iter().map(|(number, _)| *number);
+        let mut targets: Vec<RawFd> = streams.chain(extra).chain(others).collect();
+        targets.sort_unstable();
+        targets
+    }
+
+    pub(crate) fn set_extra(&mut self, target: RawFd, end: OwnedFd) {
+        self.others.extra = Some(target);
+        self.extra = Some(end);
+    }
+
+    pub(crate) fn add(&mut self, target: RawFd, end: OwnedFd) {
+        self.others.pipes.push((target, end));
+    }
+
+    /// The number of [`Pipes::extra`] in the child.
+    pub(crate) fn extra_target(&self) -> Option<RawFd> {
+        self.others.extra
+    }
+
+    /// The pipes beside the standard streams and [`Pipes::extra`], with their numbers in the child.
+    pub(crate) fn others(&self) -> &[(RawFd, OwnedFd)] {
+        &self.others.pipes
+    }
 }
 
 impl Child {
@@ -99,12 +176,14 @@ impl Child {
             stdout,
             stderr,
             extra,
+            others,
         } = pipes;
         Child {
             stdin,
             stdout,
             stderr,
             extra,
+            others,
             process: Guarded::new(Process {
                 owner: Owner::this_process(),
                 pidfd,
@@ -125,6 +204,46 @@ impl Child {
         &self.process.pidfd
     }
 
+    /// Takes the host's end of the pipe that is descriptor `target` of the child: 0 to 2 for the standard streams, or a
+    /// number of [`Command::fd`](crate::Command::fd). `None` if that is no pipe, or was taken before.
+    ///
+    /// ```
+    /// use pidherd::{Command, Stdio};
+    /// use std::fs::File;
+    /// use std::io::Read;
+    ///
+    /// let command = Command::new("sh").args(["-c", "echo three >&3; echo four >&4"]);
+    /// let mut child = command.fd(3, Stdio::piped()).fd(4, Stdio::piped()).spawn()?;
+    /// for (number, word) in [(4, "four\n"), (3, "three\n")] {
+    ///     let mut text = String::new();
+    ///     File::from(child.take_pipe(number).ok_or("no pipe")?).read_to_string(&mut text)?;
+    ///     assert_eq!(text, word);
+    /// }
+    /// assert!(child.take_pipe(3).is_none());
+    /// # child.wait()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn take_pipe(&mut self, target: RawFd) -> Option<OwnedFd> {
+        match target {
+            0 => self.stdin.take(),
+            1 => self.stdout.take(),
+            2 => self.stderr.take(),
+            _ => self.others.take(target, &mut self.extra),
+        }
+    }
+
+    /// The host's end of the same pipe, which stays in the child.
+    #[must_use]
+    pub fn pipe(&self, target: RawFd) -> Option<BorrowedFd<'_>> {
+        let end = match target {
+            0 => self.stdin.as_ref(),
+            1 => self.stdout.as_ref(),
+            2 => self.stderr.as_ref(),
+            _ => self.others.get(target, &self.extra),
+        };
+        end.map(AsFd::as_fd)
+    }
+
     /// Takes the pidfd out, and closes the pipes. The child continues, and the caller must reap it.
     #[must_use]
     pub fn into_pidfd(self) -> PidFd {
@@ -139,8 +258,8 @@ impl Child {
             stdout,
             stderr,
             extra,
+            others,
             process,
-            ..
         } = self;
         (
             process.into_inner().pidfd,
@@ -149,6 +268,7 @@ impl Child {
                 stdout,
                 stderr,
                 extra,
+                others,
             },
         )
     }
@@ -259,6 +379,7 @@ impl Child {
     /// Closes the host's ends of all pipes.
     pub(crate) fn close_pipes(&mut self) {
         (self.stdin, self.stdout, self.stderr, self.extra) = (None, None, None, None);
+        self.others = Others::default();
     }
 
     /// Sends SIGKILL, unless the child was already reaped. The caller must still wait for the child (or drop it).

@@ -9,7 +9,7 @@ use super::capability::Capabilities;
 use super::env::Environment;
 use super::identity::Identity;
 use super::lifetime::Lifetime;
-use super::settings::{Resource, Settings};
+use super::settings::{IoPriority, Resource, Scheduling, Settings};
 use super::stdio::{Shared, Stdio};
 use crate::signal::{Signal, SignalSet};
 
@@ -153,6 +153,33 @@ impl Command {
         self
     }
 
+    /// Lets the child inherit only these variables of the host, where the host has them. Several calls add up. Variables
+    /// about the host's own service ([`Command::env`] lists them) are never inherited. Those that this command sets, and
+    /// those from other settings, are not concerned. [`Command::env_clear`] ends the list; called before this method, it
+    /// still keeps the variables of other settings away.
+    ///
+    /// ```
+    /// use pidherd::Command;
+    ///
+    /// let command = Command::new("/usr/bin/env").env_keep(["PATH", "LANG"]).env("COLOR", "red");
+    /// let output = command.output()?;
+    /// let lines = String::from_utf8(output.stdout)?;
+    /// assert!(lines.lines().all(|line| ["PATH=", "LANG=", "COLOR="].iter().any(|key| line.starts_with(key))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn env_keep<I>(mut self, keys: I) -> Command
+    where
+        I: IntoIterator,
+        I::Item: AsRef<OsStr>,
+    {
+        self.env.keep_none();
+        for key in keys {
+            self.env.keep(key.as_ref());
+        }
+        self
+    }
+
     /// Removes all variables: those of the host, those from other settings, and those that were set before this call.
     #[must_use]
     pub fn env_clear(mut self) -> Command {
@@ -248,6 +275,73 @@ impl Command {
         self
     }
 
+    /// Sets the primary group by its name, which is looked up in the group database (getgrnam(3)) at the time of
+    /// [`Command::compile`]. [`Command::gid`] takes precedence. Supplementary groups as for [`Command::uid`].
+    #[must_use]
+    pub fn group(mut self, name: impl Into<String>) -> Command {
+        self.identity.group = Some(name.into());
+        self
+    }
+
+    /// Sets the supplementary groups by their names, exactly these. They are looked up as for [`Command::group`]. With
+    /// [`Command::groups`] the child has the groups of both.
+    ///
+    /// ```
+    /// use pidherd::{Command, CommandError};
+    ///
+    /// let command = Command::new("true").group_names(["no-such-group"]);
+    /// assert!(matches!(command.compile(), Err(CommandError::NoSuchGroup { name }) if name == "no-such-group"));
+    /// ```
+    #[must_use]
+    pub fn group_names<I>(mut self, names: I) -> Command
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        self.identity.group_names = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Adds supplementary groups to those that the child has otherwise: those of [`Command::groups`], of the user, or,
+    /// if no id is set, of the host. Several calls add up.
+    #[must_use]
+    pub fn add_groups(mut self, groups: &[u32]) -> Command {
+        self.identity.added_groups.extend_from_slice(groups);
+        self
+    }
+
+    /// Adds supplementary groups by their names, as [`Command::add_groups`] does. They are looked up as for
+    /// [`Command::group`].
+    #[must_use]
+    pub fn add_group_names<I>(mut self, names: I) -> Command
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        self.identity
+            .added_group_names
+            .extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// Whether `USER`, `LOGNAME`, `HOME` and `SHELL` are set from the user database. The default is true with
+    /// [`Command::user`] and false without. With true and no user, the entry is that of the child's uid, and a uid
+    /// without an entry is [`CommandError::NoSuchUser`](crate::CommandError::NoSuchUser).
+    ///
+    /// ```
+    /// use pidherd::Command;
+    ///
+    /// let output = Command::new("/usr/bin/env").env("HOME", "/nowhere").login_env(true).output()?;
+    /// let lines = String::from_utf8(output.stdout)?;
+    /// assert!(lines.contains("USER=") && lines.contains("HOME=/nowhere"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn login_env(mut self, yes: bool) -> Command {
+        self.identity.login_env = Some(yes);
+        self
+    }
+
     /// Sets the supplementary groups, exactly these.
     #[must_use]
     pub fn groups(mut self, groups: &[u32]) -> Command {
@@ -310,6 +404,38 @@ impl Command {
     #[must_use]
     pub fn nice(mut self, nice: i32) -> Command {
         self.settings.nice = Some(nice);
+        self
+    }
+
+    /// Sets the scheduling policy (sched_setscheduler(2), sched(7)). The default is the host's. A real-time policy needs
+    /// CAP_SYS_NICE or RLIMIT_RTPRIO.
+    ///
+    /// ```
+    /// use pidherd::{Command, Scheduling};
+    ///
+    /// let command = Command::new("true").scheduling(Scheduling::Batch).nice(5);
+    /// assert!(command.status()?.exit.success());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[must_use]
+    pub fn scheduling(mut self, scheduling: Scheduling) -> Command {
+        self.settings.scheduling = Some(scheduling);
+        self
+    }
+
+    /// Sets the I/O priority (ioprio_set(2)). The default is the host's. [`IoPriority::Realtime`] needs CAP_SYS_ADMIN or
+    /// CAP_SYS_NICE.
+    ///
+    /// ```
+    /// use pidherd::{Command, IoPriority};
+    ///
+    /// let command = Command::new("true").io_priority(IoPriority::BestEffort(7));
+    /// assert!(command.status()?.exit.success());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[must_use]
+    pub fn io_priority(mut self, priority: IoPriority) -> Command {
+        self.settings.io_priority = Some(priority);
         self
     }
 

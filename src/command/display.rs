@@ -62,11 +62,18 @@ fn write_environment(command: &Command, f: &mut Formatter<'_>) -> Result<bool, f
         || changes().filter_map(|(key, value)| Some((key, value?))),
         || changes().filter(|(_, value)| value.is_none()).map(|(key, _)| key),
     );
+    let kept = || command.get_env_keep().filter(|_| shows).into_iter().flatten();
+    let clears = clears || command.get_env_keep().is_some();
     let needs_env = clears && shows || removes().next().is_some() || sets().any(|(key, _)| !is_name(key));
     let uses_env = needs_env || BUILTINS.iter().any(|builtin| program == builtin.as_bytes());
     if uses_env {
         f.write_str(if clears && shows { "env -i " } else { "env " })?;
-        removes().try_for_each(|key| write!(f, "-u {} ", Word(key)))?;
+        let removes = removes().filter(|_| !clears);
+        removes.map(Word).try_for_each(|key| write!(f, "-u {key} "))?;
+        // A variable that the shell does not have is no operand.
+        let kept = kept().filter(|key| is_name(key) && !changes().any(|(changed, _)| changed == *key));
+        kept.map(Word)
+            .try_for_each(|key| write!(f, "${{{key}+\"{key}=${key}\"}} "))?;
         let first = sets().next().map_or(command.program.as_os_str(), |(key, _)| key);
         if first.as_bytes().starts_with(b"-") {
             f.write_str("-- ")?;
@@ -305,6 +312,12 @@ mod tests {
         assert_eq!(line(&command().env_clear().env("A", "1")), "env -i A=1 web");
         assert_eq!(line(&command().env("a.b", "1").env_remove("C")), "env -u C a.b=1 web");
         assert_eq!(line(&command().env("-a", "1")), "env -- -a=1 web");
+        let keeps = command()
+            .env_keep(["A", "B", "C", "odd.key"])
+            .env("B", "2")
+            .env_remove("C");
+        assert_eq!(line(&keeps), r#"env -i ${A+"A=$A"} B=2 web"#);
+        assert_eq!(line(&command().env_keep([""; 0])), "env -i web");
         assert_eq!(line(&Command::new("-web").env_clear()), "env -i -- -web");
         let odd = Command::new("./a=b").arg("x").env_clear();
         assert_eq!(line(&odd), "env -i sh -c 'exec \"$0\" \"$@\"' './a=b' x");

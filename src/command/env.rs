@@ -1,6 +1,6 @@
 //! The child's environment: that of the host with changes, or only the variables of the command.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 
 /// Variables from a service manager that are about the host itself. A child that inherited them would send notify
@@ -19,6 +19,8 @@ const OF_THE_HOST: [&str; 7] = [
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Environment {
     clear: bool,
+    /// The only variables that are inherited, whether `clear` is set or not; `None` for no such list.
+    keep: Option<BTreeSet<OsString>>,
     changes: BTreeMap<OsString, Option<OsString>>,
 }
 
@@ -30,6 +32,7 @@ impl Environment {
     pub(super) fn remove(&mut self, key: &OsStr) {
         if self.clear {
             self.changes.remove(key);
+            self.keep.as_mut().map(|keep| keep.remove(key));
         } else {
             self.changes.insert(key.to_owned(), None);
         }
@@ -37,7 +40,22 @@ impl Environment {
 
     pub(super) fn clear(&mut self) {
         self.clear = true;
+        self.keep = None;
         self.changes.clear();
+    }
+
+    pub(super) fn keep(&mut self, key: &OsStr) {
+        self.keep.get_or_insert_default().insert(key.to_owned());
+    }
+
+    /// Begins a list of the only variables that are inherited, which may stay empty.
+    pub(super) fn keep_none(&mut self) {
+        self.keep.get_or_insert_default();
+    }
+
+    /// The only variables that are inherited; `None` for no such list.
+    pub(super) fn kept(&self) -> Option<impl Iterator<Item = &OsStr>> {
+        self.keep.as_ref().map(|keep| keep.iter().map(OsString::as_os_str))
     }
 
     /// The values to set, and the keys to remove.
@@ -51,9 +69,10 @@ impl Environment {
         self.clear
     }
 
-    /// The keys of all changes.
+    /// The keys of all changes, and of the variables to keep.
     pub(super) fn keys(&self) -> impl Iterator<Item = &OsStr> {
-        self.changes.keys().map(OsString::as_os_str)
+        let kept = self.keep.iter().flatten();
+        self.changes.keys().chain(kept).map(OsString::as_os_str)
     }
 
     /// The resulting environment. Variables of `host` are inherited, except those in [`OF_THE_HOST`]. `implied` values
@@ -64,7 +83,11 @@ impl Environment {
         implied: &[(&str, Option<OsString>)],
     ) -> BTreeMap<OsString, OsString> {
         let is_of_the_host = |key: &OsString| OF_THE_HOST.iter().any(|own| key == own);
-        let inherited = host.filter(|(key, _)| !self.clear && !is_of_the_host(key));
+        let is_inherited = |key: &OsString| match &self.keep {
+            Some(keep) => keep.contains(key),
+            None => !self.clear,
+        };
+        let inherited = host.filter(|(key, _)| is_inherited(key) && !is_of_the_host(key));
         let mut all: BTreeMap<_, _> = inherited.collect();
         let implied = implied.iter().filter(|_| !self.clear);
         let implied = implied.map(|(key, value)| (OsString::from(key), value));
@@ -124,6 +147,29 @@ mod tests {
         environment.remove("C".as_ref());
         assert_eq!(resolved(&environment), ["A=set", "B=set"]);
         environment.clear();
+        assert!(resolved(&environment).is_empty());
+    }
+
+    #[test]
+    fn only_kept_variables_are_inherited() {
+        let mut environment = Environment::default();
+        environment.keep("B".as_ref());
+        environment.keep("of no host".as_ref());
+        environment.set("C".as_ref(), "3".as_ref());
+        assert_eq!(resolved(&environment), ["B=2", "C=3"]);
+        environment.set("B".as_ref(), "set".as_ref());
+        assert_eq!(resolved(&environment), ["B=set", "C=3"]);
+        environment.remove("B".as_ref());
+        assert_eq!(resolved(&environment), ["C=3"]);
+        environment.clear();
+        assert!(resolved(&environment).is_empty());
+        environment.keep("A".as_ref());
+        environment.keep("B".as_ref());
+        assert_eq!(resolved(&environment), ["A=1", "B=2"]);
+        environment.remove("A".as_ref());
+        assert_eq!(resolved(&environment), ["B=2"]);
+        let mut environment = Environment::default();
+        environment.keep_none();
         assert!(resolved(&environment).is_empty());
     }
 

@@ -47,6 +47,10 @@ pub enum SpawnStep {
     Foreground,
     /// Setting the nice value (setpriority(2)).
     Nice,
+    /// Setting the scheduling policy (sched_setscheduler(2)).
+    Scheduling,
+    /// Setting the I/O priority (ioprio_set(2)).
+    IoPriority,
     /// Setting the CPU affinity (sched_setaffinity(2)).
     Affinity,
     /// Writing `/proc/self/oom_score_adj`.
@@ -97,6 +101,8 @@ impl fmt::Display for SpawnStep {
             SpawnStep::ControllingTerminal => "set controlling terminal",
             SpawnStep::Foreground => "become the foreground process group",
             SpawnStep::Nice => "set nice value",
+            SpawnStep::Scheduling => "set scheduling policy",
+            SpawnStep::IoPriority => "set I/O priority",
             SpawnStep::Affinity => "set CPU affinity",
             SpawnStep::OomScore => "set oom_score_adj",
             SpawnStep::Limit => "set resource limit",
@@ -418,13 +424,27 @@ pub enum CommandError {
     /// The user database has no such user.
     #[error("there is no user {name:?}")]
     NoSuchUser {
-        /// The name of the user.
+        /// The name of the user, or the uid as text ([`Command::login_env`](crate::Command::login_env)).
         name: String,
     },
     /// The user database could not be read.
     #[error("cannot look up user {name:?}: {}", Errno(*errno))]
     UserLookup {
         /// The name of the user.
+        name: String,
+        /// The errno of the look-up (errno(3)).
+        errno: i32,
+    },
+    /// The group database has no such group.
+    #[error("there is no group {name:?}")]
+    NoSuchGroup {
+        /// The name of the group.
+        name: String,
+    },
+    /// The group database could not be read.
+    #[error("cannot look up group {name:?}: {}", Errno(*errno))]
+    GroupLookup {
+        /// The name of the group.
         name: String,
         /// The errno of the look-up (errno(3)).
         errno: i32,
@@ -469,12 +489,15 @@ pub enum CommandError {
         /// The number in the child.
         target: RawFd,
     },
-    /// A second pipe is passed, in addition to those of the standard streams.
-    #[error("a pipe cannot be passed as descriptor {target}: only one pipe beside the standard streams is possible")]
-    SecondPipe {
-        /// The number of the second pipe in the child.
+    /// A pipe to the child is the child's standard output or standard error, which the child writes to.
+    #[error("a pipe to the child cannot be its {}: the child writes to that stream", Stream(*.target))]
+    PipeDirection {
+        /// The number of the stream: 1 or 2.
         target: RawFd,
     },
+    /// Standard output is a copy of standard error, and standard error one of standard output.
+    #[error("stdout and stderr cannot be copies of each other")]
+    StreamCycle,
     /// A setting is out of the range that the kernel accepts.
     #[error("the {what} is out of range: {value}")]
     OutOfRange {
@@ -532,6 +555,8 @@ stored!(enum SpawnStep {
     27 = SignalDisposition,
     28 = SignalMask,
     29 = Exec,
+    30 = Scheduling,
+    31 = IoPriority,
 });
 
 /// An error of the caller, and the setup of a spawner, are stored as texts. A supervisor finds both before it starts

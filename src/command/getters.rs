@@ -7,7 +7,7 @@ use std::path::Path;
 use super::builder::{Command, Passed, ProcessGroup};
 use super::capability::Capabilities;
 use super::lifetime::Lifetime;
-use super::settings::Resource;
+use super::settings::{IoPriority, Resource, Scheduling};
 use super::stdio::Stdio;
 use crate::signal::{Signal, SignalSet};
 
@@ -55,6 +55,11 @@ impl Command {
     #[must_use]
     pub fn get_env_clear(&self) -> bool {
         self.env.is_cleared()
+    }
+
+    /// The variables of [`Command::env_keep`], in their order. `None` if there is no such list.
+    pub fn get_env_keep(&self) -> Option<impl Iterator<Item = &OsStr>> {
+        self.env.kept()
     }
 
     /// The value of [`Command::current_dir`].
@@ -132,6 +137,36 @@ impl Command {
         self.identity.groups.as_deref()
     }
 
+    /// The value of [`Command::group`].
+    #[must_use]
+    pub fn get_group(&self) -> Option<&str> {
+        self.identity.group.as_deref()
+    }
+
+    /// The value of [`Command::group_names`].
+    #[must_use]
+    pub fn get_group_names(&self) -> Option<&[String]> {
+        self.identity.group_names.as_deref()
+    }
+
+    /// The groups of [`Command::add_groups`].
+    #[must_use]
+    pub fn get_added_groups(&self) -> &[u32] {
+        &self.identity.added_groups
+    }
+
+    /// The groups of [`Command::add_group_names`].
+    #[must_use]
+    pub fn get_added_group_names(&self) -> &[String] {
+        &self.identity.added_group_names
+    }
+
+    /// The value of [`Command::login_env`].
+    #[must_use]
+    pub fn get_login_env(&self) -> Option<bool> {
+        self.identity.login_env
+    }
+
     /// The value of [`Command::setsid`].
     #[must_use]
     pub fn get_setsid(&self) -> Option<bool> {
@@ -175,6 +210,18 @@ impl Command {
     #[must_use]
     pub fn get_nice(&self) -> Option<i32> {
         self.settings.nice
+    }
+
+    /// The value of [`Command::scheduling`].
+    #[must_use]
+    pub fn get_scheduling(&self) -> Option<Scheduling> {
+        self.settings.scheduling
+    }
+
+    /// The value of [`Command::io_priority`].
+    #[must_use]
+    pub fn get_io_priority(&self) -> Option<IoPriority> {
+        self.settings.io_priority
     }
 
     /// The value of [`Command::cpu_affinity`].

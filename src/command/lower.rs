@@ -116,6 +116,18 @@ impl Lowering {
             let label = self.value(SpawnStep::Nice, nice);
             self.body.nice(label, nice);
         }
+        if let Some(scheduling) = settings.scheduling {
+            if let Some(priority) = scheduling.priority() {
+                in_range("static priority", priority.into(), 1..=99)?;
+            }
+            let label = self.value(SpawnStep::Scheduling, format_args!("{scheduling:?}"));
+            self.body.scheduling(label, scheduling.as_raw());
+        }
+        if let Some(priority) = settings.io_priority {
+            in_range("level of the I/O priority", priority.level().into(), 0..=7)?;
+            let label = self.value(SpawnStep::IoPriority, format_args!("{priority:?}"));
+            self.body.io_priority(label, priority.as_raw());
+        }
         if let Some(cpus) = &settings.affinity {
             if cpus.is_empty() {
                 return Err(CommandError::Needs {

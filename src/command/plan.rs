@@ -15,11 +15,12 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
+use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::error::{SpawnError, SpawnStep, Subject};
-use super::program::{CGROUP, CLOSE, Compiled, Descriptor, Source, UNSHARE};
+use super::program::{CGROUP, CLOSE, Compiled, Descriptor, EXTRA, PipeEnd, Source, UNSHARE};
 use super::slots::{MOST_SLOTS, SLOTS_FROM, Slot, Slots, UNSHARE_FROM};
 use crate::child::Pipes;
 use crate::sys::descriptors::{FIRST, Occupied, flags_of, flags_of_stream, occupy_standard};
@@ -50,18 +51,23 @@ impl Inherited {
     /// `EBADF` for a descriptor that the child should inherit and that is not open in the host.
     pub(super) fn new(program: &Compiled, slots: &Slots) -> Result<Inherited, SpawnError> {
         let streams = [0, 1, 2].map(flags_of_stream);
-        let [_, stdout, _] = streams;
         let inherits = |descriptor: &Descriptor| matches!(descriptor.source, Source::Inherit);
-        let is_open = |index: usize| streams.get(index).is_some_and(Option::is_some);
-        let inherits_stdout = || program.descriptors.iter().any(|own| own.target == 1 && inherits(own));
+        let is_open = |number: RawFd| {
+            let index = usize::try_from(number).ok();
+            index.and_then(|index| streams.get(index)).is_some_and(Option::is_some)
+        };
+        let is_inherited = |number: RawFd| {
+            let mut own = program.descriptors.iter();
+            own.any(|own| own.target == number && inherits(own))
+        };
         for descriptor in &program.descriptors {
             let Descriptor { target, ref source, .. } = *descriptor;
             let is_there = match source {
                 // A standard stream that the host has closed is closed in the child too, as after fork and exec.
                 Source::Inherit if target < FIRST => true,
                 Source::Inherit => flags_of(target).is_some() && !slots.owns(target),
-                Source::Stdout => stdout.is_some() || !inherits_stdout(),
-                Source::OfHost(number) => usize::try_from(*number).is_ok_and(|index| is_open(index)),
+                Source::Stream(number) => is_open(*number) || !is_inherited(*number),
+                Source::OfHost(number) => is_open(*number),
                 Source::Null | Source::Pipe(_) | Source::Given(_) | Source::File { .. } => true,
             };
             if !is_there {
@@ -87,25 +93,38 @@ impl Inherited {
 pub(super) fn open_pipes(program: &Compiled, staging: &mut Staging) -> Result<Pipes, SpawnError> {
     let mut pipes = Pipes::default();
     for descriptor in &program.descriptors {
-        let Source::Pipe(stream) = descriptor.source else {
+        let Source::Pipe(pipe) = descriptor.source else {
             continue;
         };
-        let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| {
+        let (child, parent) = open_pipe(pipe).map_err(|error| {
             let subject = Subject::Stream(descriptor.target);
             program.parent_error(SpawnStep::Pipe, error.raw_os_error(), Some(subject))
         })?;
-        let (child, parent) = if stream == 0 { (read, write) } else { (write, read) };
-        if let Some(end) = staging.ends.get_mut(stream) {
+        staging
+            .ends
+            .resize_with(staging.ends.len().max(pipe.index + 1), || None);
+        if let Some(end) = staging.ends.get_mut(pipe.index) {
             *end = Some(child);
         }
-        match stream {
+        match pipe.index {
             0 => pipes.stdin = Some(parent),
             1 => pipes.stdout = Some(parent),
             2 => pipes.stderr = Some(parent),
-            _ => pipes.extra = Some(parent),
+            EXTRA => pipes.set_extra(descriptor.target, parent),
+            _ => pipes.add(descriptor.target, parent),
         }
     }
     Ok(pipes)
+}
+
+/// The child's end and the parent's end of a pipe.
+fn open_pipe(pipe: PipeEnd) -> Result<(OwnedFd, OwnedFd), Errno> {
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (child, parent) = if pipe.is_read { (read, write) } else { (write, read) };
+    if pipe.nonblocking {
+        fcntl_setfl(&parent, OFlags::NONBLOCK)?;
+    }
+    Ok((child, parent))
 }
 
 /// The descriptors of one spawn, in the parent. They stay open until the child has a descriptor table of its own.
@@ -120,7 +139,7 @@ pub(super) struct Staging {
     /// The spawner's `/dev/null`, if it is a source. It is kept here because the spawner can be dropped meanwhile.
     null: Option<Arc<OwnedFd>>,
     /// The child's ends of the pipes.
-    ends: [Option<OwnedFd>; 4],
+    ends: Vec<Option<OwnedFd>>,
     /// The `cgroup.procs` through which the child enters a cgroup.
     pub(super) entrance: Option<OwnedFd>,
     /// Occupies the numbers of standard streams that the host has closed, until the child was made.
@@ -135,7 +154,7 @@ impl Staging {
             moved: Vec::with_capacity(room),
             slots: Vec::with_capacity(MOST_SLOTS),
             null: None,
-            ends: [const { None }; 4],
+            ends: Vec::with_capacity(room),
             entrance: None,
             occupied: Occupied::default(),
         }
@@ -146,7 +165,7 @@ impl Staging {
         self.moved.clear();
         self.empty_slots(slots);
         self.null = None;
-        self.ends = [const { None }; 4];
+        self.ends.clear();
         self.entrance = None;
         self.occupied = Occupied::default();
     }
@@ -264,15 +283,15 @@ fn copy_beside_targets(program: &Compiled, fd: BorrowedFd<'_>) -> Result<OwnedFd
 /// The descriptor that is copied to a target; `None` if the source is no descriptor.
 fn source_of<'a>(
     source: &'a Source,
-    ends: &'a [Option<OwnedFd>; 4],
+    ends: &'a [Option<OwnedFd>],
     null: Option<BorrowedFd<'a>>,
 ) -> Option<BorrowedFd<'a>> {
     match source {
-        Source::Inherit | Source::Stdout | Source::File { .. } => None,
+        Source::Inherit | Source::Stream(_) | Source::File { .. } => None,
         Source::Null => null,
         Source::Given(fd) => Some(fd.as_fd()),
         Source::OfHost(number) => host_stream(*number),
-        Source::Pipe(stream) => ends.get(*stream)?.as_ref().map(AsFd::as_fd),
+        Source::Pipe(pipe) => ends.get(pipe.index)?.as_ref().map(AsFd::as_fd),
     }
 }
 
@@ -296,7 +315,7 @@ fn write_placing(program: &Compiled, prelude: &mut Prelude, staging: &Staging, i
             Source::Null | Source::Given(_) | Source::OfHost(_) | Source::Pipe(_) => {
                 prelude.duplicate(label, source, target)
             }
-            Source::Inherit | Source::Stdout | Source::File { .. } => {}
+            Source::Inherit | Source::Stream(_) | Source::File { .. } => {}
         }
     }
     // The host can have opened another file at the number of a closed stream before the child has its own table.
@@ -315,7 +334,7 @@ fn write_placing(program: &Compiled, prelude: &mut Prelude, staging: &Staging, i
 fn write_closing(program: &Compiled, prelude: &mut Prelude, close_range: bool) {
     let placed = program.descriptors.iter().filter(|descriptor| match descriptor.source {
         Source::Inherit | Source::Null | Source::Given(_) | Source::OfHost(_) | Source::Pipe(_) => true,
-        Source::File { .. } | Source::Stdout => false,
+        Source::File { .. } | Source::Stream(_) => false,
     });
     let mut next = 0;
     for target in placed.filter_map(|descriptor| u32::try_from(descriptor.target).ok()) {
@@ -335,15 +354,17 @@ fn write_closing(program: &Compiled, prelude: &mut Prelude, close_range: bool) {
     }
 }
 
-/// Writes the steps that open files, and then those that copy standard output, which can be one of the files.
+/// Writes the steps that open files, and then those that copy standard output or standard error, which can be one of
+/// the files.
 fn write_opening(program: &Compiled, prelude: &mut Prelude) {
     for descriptor in &program.descriptors {
         if let Source::File { path, flags, mode } = descriptor.source {
             prelude.open(descriptor.label, path, flags, mode, descriptor.target);
         }
     }
-    let copies = program.descriptors.iter();
-    for copy in copies.filter(|descriptor| matches!(descriptor.source, Source::Stdout)) {
-        prelude.duplicate(copy.label, 1, copy.target);
+    for copy in &program.descriptors {
+        if let Source::Stream(number) = copy.source {
+            prelude.duplicate(copy.label, number, copy.target);
+        }
     }
 }

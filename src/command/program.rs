@@ -89,8 +89,8 @@ pub(super) enum Source {
     /// close-on-exec is cleared for the child.
     Inherit,
     Null,
-    /// The child's end of the pipe for its standard stream of this number, or for [`EXTRA`].
-    Pipe(usize),
+    /// The child's end of a pipe.
+    Pipe(PipeEnd),
     Given(Arc<OwnedFd>),
     File {
         path: Text,
@@ -99,11 +99,22 @@ pub(super) enum Source {
     },
     /// The host's standard output or standard error, by its number, at another number.
     OfHost(RawFd),
-    /// The child's standard output.
-    Stdout,
+    /// The child's standard output or standard error, by its number.
+    Stream(RawFd),
 }
 
-/// The index of the one pipe that is not a standard stream.
+/// The child's end of a pipe.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PipeEnd {
+    /// The number of the standard stream, [`EXTRA`], or a higher number.
+    pub index: usize,
+    /// Whether the child reads from it.
+    pub is_read: bool,
+    /// Whether the parent's end is non-blocking.
+    pub nonblocking: bool,
+}
+
+/// The index of the last pipe that is not a standard stream. Those before it have higher ones.
 pub(super) const EXTRA: usize = 3;
 
 /// The largest number of steps for one descriptor, and for all together in addition.
@@ -221,7 +232,7 @@ impl Compiled {
             Source::Inherit => false,
             // The descriptor is already at its number.
             Source::Given(given) => given.as_raw_fd() != fd,
-            Source::Null | Source::OfHost(_) | Source::Pipe(_) | Source::File { .. } | Source::Stdout => true,
+            Source::Null | Source::OfHost(_) | Source::Pipe(_) | Source::File { .. } | Source::Stream(_) => true,
         };
         fd != own
             && self
@@ -278,41 +289,66 @@ impl Lowering {
     }
 
     fn lower_descriptors(&mut self, command: &Command) -> Result<(), CommandError> {
-        for (target, stdio) in (0..).zip(&command.stdio) {
-            self.lower_descriptor(target, stdio)?;
+        let [_, stdout, stderr] = &command.stdio;
+        let copies = Copies {
+            stdout_is_stderr: stdout.0 == Kind::Stderr,
+            stderr_is_stdout: stderr.0 == Kind::Stdout,
+        };
+        if copies.stdout_is_stderr && copies.stderr_is_stdout {
+            return Err(CommandError::StreamCycle);
         }
-        for Passed { target, stdio } in &command.passed {
-            if *target < 3 {
-                return Err(CommandError::Target { target: *target });
+        for (target, stdio) in (0..).zip(&command.stdio) {
+            let index = usize::try_from(target).unwrap_or(EXTRA);
+            self.lower_descriptor(target, stdio, copies, index)?;
+        }
+        let is_piped = |passed: &Passed| matches!(passed.stdio.0, Kind::Piped(_));
+        let mut pipes = command.passed.iter().filter(|passed| is_piped(passed)).count();
+        for passed in &command.passed {
+            let target = passed.target;
+            if target < 3 {
+                return Err(CommandError::Target { target });
             }
-            if self.descriptors.iter().any(|descriptor| descriptor.target == *target) {
-                return Err(CommandError::DuplicateTarget { target: *target });
+            if self.descriptors.iter().any(|descriptor| descriptor.target == target) {
+                return Err(CommandError::DuplicateTarget { target });
             }
-            let piped = |descriptor: &Descriptor| matches!(descriptor.source, Source::Pipe(EXTRA));
-            if stdio.0 == Kind::Piped && self.descriptors.iter().any(piped) {
-                return Err(CommandError::SecondPipe { target: *target });
-            }
-            self.lower_descriptor(*target, stdio)?;
+            pipes -= usize::from(is_piped(passed));
+            self.lower_descriptor(target, &passed.stdio, copies, EXTRA + pipes)?;
         }
         self.descriptors.sort_by_key(|descriptor| descriptor.target);
         Ok(())
     }
 
-    fn lower_descriptor(&mut self, target: RawFd, stdio: &Stdio) -> Result<(), CommandError> {
-        let stream = usize::try_from(target).unwrap_or(EXTRA).min(EXTRA);
+    /// `index` is that of the pipe, if the descriptor is one.
+    fn lower_descriptor(
+        &mut self,
+        target: RawFd,
+        stdio: &Stdio,
+        copies: Copies,
+        index: usize,
+    ) -> Result<(), CommandError> {
         let (source, label) = match &stdio.0 {
             Kind::File(file) => {
                 let subject = Subject::File(file.path.clone(), target);
                 (self.lower_file(file)?, self.label(SpawnStep::Open, Some(subject)))
             }
+            Kind::Piped(pipe) if pipe.to_child && matches!(target, 1 | 2) => {
+                return Err(CommandError::PipeDirection { target });
+            }
             other => {
                 let source = match other {
                     Kind::Null => Source::Null,
-                    Kind::Piped => Source::Pipe(stream),
-                    Kind::Stdout if target != 1 => Source::Stdout,
+                    Kind::Piped(pipe) => Source::Pipe(PipeEnd {
+                        index,
+                        is_read: pipe.to_child || target == 0,
+                        nonblocking: pipe.nonblocking,
+                    }),
+                    Kind::Stdout if target != 1 => Source::Stream(if copies.stdout_is_stderr { 2 } else { 1 }),
+                    Kind::Stderr if target != 2 => Source::Stream(if copies.stderr_is_stdout { 1 } else { 2 }),
                     Kind::OfHost(number) if *number != target => Source::OfHost(*number),
                     Kind::Given(fd) => Source::Given(Arc::clone(&fd.0)),
-                    Kind::Inherit | Kind::Unset | Kind::Stdout | Kind::OfHost(_) | Kind::File(_) => Source::Inherit,
+                    Kind::Inherit | Kind::Unset | Kind::Stdout | Kind::Stderr | Kind::OfHost(_) | Kind::File(_) => {
+                        Source::Inherit
+                    }
                 };
                 (source, self.value(SpawnStep::Descriptor, target))
             }
@@ -376,6 +412,14 @@ impl Lowering {
     }
 }
 
+/// Which standard stream is a copy of another one. A copy of a copy is one of the original, so the order of the copies
+/// does not matter.
+#[derive(Clone, Copy)]
+struct Copies {
+    stdout_is_stderr: bool,
+    stderr_is_stdout: bool,
+}
+
 /// The paths for execve: the program itself if it contains a slash, otherwise the program in each directory of `path`.
 /// An empty directory is the working directory.
 fn candidates_for(program: &OsStr, path: Option<&OsStr>) -> Vec<PathBuf> {
@@ -398,8 +442,8 @@ fn environment(command: &Command, login: Option<&Login>) -> Result<BTreeMap<OsSt
     }
     let mut implied = Vec::new();
     if let Some(login) = login {
-        implied.push(("USER", Some(OsString::from(&login.name))));
-        implied.push(("LOGNAME", Some(OsString::from(&login.name))));
+        implied.push(("USER", Some(login.name.clone())));
+        implied.push(("LOGNAME", Some(login.name.clone())));
         implied.push(("HOME", Some(login.home.clone())));
         implied.push(("SHELL", Some(login.shell.clone())));
     }

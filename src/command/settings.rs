@@ -12,6 +12,8 @@ use crate::signal::Signal;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Settings {
     pub nice: Option<i32>,
+    pub scheduling: Option<Scheduling>,
+    pub io_priority: Option<IoPriority>,
     pub affinity: Option<Vec<usize>>,
     pub oom_score_adj: Option<i32>,
     pub limits: Vec<(Resource, u64, u64)>,
@@ -25,6 +27,77 @@ pub(super) struct Settings {
     pub cgroup: Option<Shared>,
     /// The number of descriptors, from number 3 up, that are passed as sockets (sd_listen_fds(3)).
     pub listen_fds: u16,
+}
+
+/// A scheduling policy (sched(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Scheduling {
+    /// SCHED_OTHER: the usual policy, which shares the time by the nice value.
+    Other,
+    /// SCHED_BATCH: as `Other`, for programs that only compute. They are woken a little later.
+    Batch,
+    /// SCHED_IDLE: only when nothing else needs the CPU, whatever the nice value is.
+    Idle,
+    /// SCHED_FIFO: real-time, without a limit of time. The static priority is 1 to 99; a higher one comes first.
+    Fifo(u8),
+    /// SCHED_RR: real-time, in turns with others of the same priority. The static priority is 1 to 99.
+    RoundRobin(u8),
+}
+
+impl Scheduling {
+    /// The policy's number and the static priority.
+    pub(super) fn as_raw(self) -> (i32, i32) {
+        match self {
+            Scheduling::Other => (libc::SCHED_OTHER, 0),
+            Scheduling::Batch => (libc::SCHED_BATCH, 0),
+            Scheduling::Idle => (libc::SCHED_IDLE, 0),
+            Scheduling::Fifo(priority) => (libc::SCHED_FIFO, priority.into()),
+            Scheduling::RoundRobin(priority) => (libc::SCHED_RR, priority.into()),
+        }
+    }
+
+    /// The static priority of a real-time policy.
+    pub(super) fn priority(self) -> Option<u8> {
+        match self {
+            Scheduling::Fifo(priority) | Scheduling::RoundRobin(priority) => Some(priority),
+            Scheduling::Other | Scheduling::Batch | Scheduling::Idle => None,
+        }
+    }
+}
+
+/// An I/O priority (ioprio_set(2)). The schedulers BFQ and mq-deadline heed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum IoPriority {
+    /// IOPRIO_CLASS_RT: before all others. The level is 0 (the highest) to 7.
+    Realtime(u8),
+    /// IOPRIO_CLASS_BE: the usual class. The level is 0 (the highest) to 7. Without any setting the kernel derives it
+    /// from the nice value.
+    BestEffort(u8),
+    /// IOPRIO_CLASS_IDLE: only when no other process needs the disk.
+    Idle,
+}
+
+impl IoPriority {
+    /// The level within the class.
+    pub(super) fn level(self) -> u8 {
+        match self {
+            IoPriority::Realtime(level) | IoPriority::BestEffort(level) => level,
+            IoPriority::Idle => 0,
+        }
+    }
+
+    /// The class and the level as the kernel's number.
+    pub(super) fn as_raw(self) -> u32 {
+        const CLASS_SHIFT: u32 = 13;
+        let class: u32 = match self {
+            IoPriority::Realtime(_) => 1,
+            IoPriority::BestEffort(_) => 2,
+            IoPriority::Idle => 3,
+        };
+        class << CLASS_SHIFT | u32::from(self.level())
+    }
 }
 
 /// A resource with a limit (getrlimit(2)).

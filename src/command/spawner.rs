@@ -186,7 +186,8 @@ impl Spawner {
     /// thread can have the same effect) blocks it for a millisecond. [`Spawner::begin`] does not wait. A child that is
     /// killed before it could call execve counts as started; its pidfd shows the end.
     ///
-    /// Allocates nothing, unless it fails or the program has more descriptors than any before. The calling thread is
+    /// Allocates nothing, unless it fails, has more than one pipe beside the standard streams, or has more descriptors than
+    /// any program before. The calling thread is
     /// the parent for [`Command::parent_death_signal`](super::Command::parent_death_signal).
     ///
     /// # Errors

@@ -23,8 +23,9 @@ pub(super) enum Kind {
     /// Nothing was set.
     Unset,
     Null,
-    Piped,
+    Piped(Pipe),
     Stdout,
+    Stderr,
     File(OpenFile),
     /// The host's standard output or standard error, by its number.
     OfHost(RawFd),
@@ -61,11 +62,11 @@ impl Stdio {
         Stdio(Kind::Null)
     }
 
-    /// A pipe, made anew for each spawn; the host gets the other end in its [`Child`](crate::Child). Available for the
-    /// three standard streams and one further descriptor.
+    /// A pipe, made anew for each spawn; the host gets the other end in its [`Child`](crate::Child). Available for any
+    /// number of descriptors. [`Pipe`] is one with other properties.
     #[must_use]
     pub fn piped() -> Stdio {
-        Stdio(Kind::Piped)
+        Pipe::new().into()
     }
 
     /// The child's standard output: the same open file, as with `2>&1` in a shell. `EBADF` at
@@ -74,6 +75,22 @@ impl Stdio {
     #[must_use]
     pub fn stdout() -> Stdio {
         Stdio(Kind::Stdout)
+    }
+
+    /// The child's standard error: the same open file, as with `1>&2` in a shell. `EBADF` as for [`Stdio::stdout`]. If
+    /// standard error is in turn [`Stdio::stdout`], the command is refused with
+    /// [`CommandError::StreamCycle`](crate::CommandError::StreamCycle).
+    ///
+    /// ```
+    /// use pidherd::{Command, Stdio};
+    ///
+    /// let output = Command::new("echo").arg("all to stderr").stdout(Stdio::stderr()).output()?;
+    /// assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b""[..], &b"all to stderr\n"[..]));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[must_use]
+    pub fn stderr() -> Stdio {
+        Stdio(Kind::Stderr)
     }
 
     /// A file for reading.
@@ -120,6 +137,63 @@ impl PartialEq for Stdio {
 }
 
 impl Eq for Stdio {}
+
+/// A pipe between the host and the child, made anew for each spawn. [`Stdio::piped`] is `Pipe::new()`.
+///
+/// ```
+/// use pidherd::{Command, Pipe};
+/// use std::fs::File;
+/// use std::io::{Read, Write};
+///
+/// let command = Command::new("sh")
+///     .args(["-c", "read secret <&3; echo \"$secret\" >&4"])
+///     .fd(3, Pipe::new().to_child())
+///     .fd(4, Pipe::new());
+/// let mut child = command.spawn()?;
+/// File::from(child.take_pipe(3).ok_or("no pipe")?).write_all(b"word\n")?;
+/// let mut answer = String::new();
+/// File::from(child.take_pipe(4).ok_or("no pipe")?).read_to_string(&mut answer)?;
+/// assert_eq!(answer, "word\n");
+/// # child.wait()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Pipe {
+    pub(super) to_child: bool,
+    pub(super) nonblocking: bool,
+}
+
+impl Pipe {
+    /// A pipe to the child for standard input, and from the child for every other descriptor. Both ends are blocking.
+    #[must_use]
+    pub const fn new() -> Pipe {
+        Pipe {
+            to_child: false,
+            nonblocking: false,
+        }
+    }
+
+    /// Makes it a pipe to the child, at any number: the child reads and the host writes. For standard output and
+    /// standard error this is [`CommandError::PipeDirection`](crate::CommandError::PipeDirection).
+    #[must_use]
+    pub const fn to_child(mut self) -> Pipe {
+        self.to_child = true;
+        self
+    }
+
+    /// Whether the host's end is non-blocking (O_NONBLOCK). That of the child is always blocking.
+    #[must_use]
+    pub const fn nonblocking(mut self, yes: bool) -> Pipe {
+        self.nonblocking = yes;
+        self
+    }
+}
+
+impl From<Pipe> for Stdio {
+    fn from(pipe: Pipe) -> Stdio {
+        Stdio(Kind::Piped(pipe))
+    }
+}
 
 impl From<OpenFile> for Stdio {
     fn from(file: OpenFile) -> Stdio {

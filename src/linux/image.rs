@@ -84,9 +84,13 @@ pub(crate) struct PipesImage {
     pub(crate) stdout: Option<RawFd>,
     pub(crate) stderr: Option<RawFd>,
     pub(crate) extra: Option<RawFd>,
+    /// The number of `extra` in the process.
+    pub(crate) extra_target: Option<RawFd>,
+    /// The other pipes: the number in the process, and that of the descriptor.
+    pub(crate) others: Vec<(RawFd, RawFd)>,
 }
 
-stored!(struct PipesImage { stdin, stdout, stderr, extra });
+stored!(struct PipesImage { stdin, stdout, stderr, extra, extra_target, others });
 
 /// The notify socket.
 pub(crate) struct SocketImage {
@@ -131,6 +135,7 @@ impl LinuxImage {
             all.extend(process.ready);
             if let Some(pipes) = &process.pipes {
                 all.extend([pipes.stdin, pipes.stdout, pipes.stderr, pipes.extra].iter().flatten());
+                all.extend(pipes.others.iter().map(|(_, fd)| fd));
             }
         }
         all
@@ -160,6 +165,12 @@ impl Linux {
                 stdout: number(&pipes.stdout),
                 stderr: number(&pipes.stderr),
                 extra: number(&pipes.extra),
+                extra_target: pipes.extra_target(),
+                others: pipes
+                    .others()
+                    .iter()
+                    .map(|(target, fd)| (*target, fd.as_raw_fd()))
+                    .collect(),
             }),
         };
         LinuxImage {
@@ -318,11 +329,16 @@ impl Linux {
         self.watch_emptying(&mut process);
         self.put(process);
         let mut end = |number: Option<RawFd>| number.and_then(|number| fds.remove(&number));
-        let pipes = image.pipes.map(|pipes| Pipes {
-            stdin: end(pipes.stdin),
-            stdout: end(pipes.stdout),
-            stderr: end(pipes.stderr),
-            extra: end(pipes.extra),
+        let pipes = image.pipes.map(|image| {
+            let mut pipes = Pipes::default();
+            (pipes.stdin, pipes.stdout, pipes.stderr) = (end(image.stdin), end(image.stdout), end(image.stderr));
+            if let Some((target, extra)) = image.extra_target.zip(end(image.extra)) {
+                pipes.set_extra(target, extra);
+            }
+            for (target, number) in image.others {
+                end(Some(number)).into_iter().for_each(|fd| pipes.add(target, fd));
+            }
+            pipes
         });
         Ok(Belongings {
             slot,

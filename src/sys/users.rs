@@ -17,6 +17,7 @@ pub(crate) struct User {
 /// One record of the database (passwd(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Account {
+    pub name: OsString,
     pub uid: u32,
     /// The primary group.
     pub gid: u32,
@@ -40,38 +41,63 @@ pub(crate) fn user_by_name(name: &CStr) -> io::Result<Option<User>> {
     Ok(Some(User { account, groups }))
 }
 
+/// getpwuid_r(3); `None` if no user has this uid.
+pub(crate) fn account_by_uid(uid: u32) -> io::Result<Option<Account>> {
+    account(|record, buffer, found| {
+        // SAFETY: the buffer has the given length, and all pointers refer to live locals of the caller.
+        unsafe { libc::getpwuid_r(uid, record, buffer.as_mut_ptr(), buffer.len(), found) }
+    })
+}
+
 fn account_of(name: &CStr) -> io::Result<Option<Account>> {
+    account(|record, buffer, found| {
+        // SAFETY: the name ends with a NUL. The rest is as above.
+        unsafe { libc::getpwnam_r(name.as_ptr(), record, buffer.as_mut_ptr(), buffer.len(), found) }
+    })
+}
+
+type LookUp<'a, T> = &'a dyn Fn(*mut T, &mut [c_char], *mut *mut T) -> c_int;
+
+fn account(
+    look_up: impl Fn(*mut libc::passwd, &mut [c_char], *mut *mut libc::passwd) -> c_int,
+) -> io::Result<Option<Account>> {
+    // SAFETY: `record` hands a filled record to the function. Its texts end with NUL, or are null.
+    record(&look_up, |record: &libc::passwd| unsafe {
+        Account {
+            name: text(record.pw_name, ""),
+            uid: record.pw_uid,
+            gid: record.pw_gid,
+            home: text(record.pw_dir, "/"),
+            shell: text(record.pw_shell, "/bin/sh"),
+        }
+    })
+}
+
+/// getgrnam_r(3): the gid of a group; `None` if there is no such group.
+pub(crate) fn group_by_name(name: &CStr) -> io::Result<Option<u32>> {
+    let look_up = |record: *mut libc::group, buffer: &mut [c_char], found: *mut *mut libc::group| {
+        // SAFETY: the name ends with a NUL. The rest is as above.
+        unsafe { libc::getgrnam_r(name.as_ptr(), record, buffer.as_mut_ptr(), buffer.len(), found) }
+    };
+    record(&look_up, |record| record.gr_gid)
+}
+
+/// Calls a function of the database, with a larger buffer as long as it needs one. The record that was found goes to
+/// `take`, while its texts are alive.
+fn record<T, R>(look_up: LookUp<'_, T>, take: impl FnOnce(&T) -> R) -> io::Result<Option<R>> {
     let mut buffer: Vec<c_char> = vec![0; 1024];
     loop {
-        let mut record = MaybeUninit::<libc::passwd>::zeroed();
-        let mut found: *mut libc::passwd = ptr::null_mut();
-        // SAFETY: the name ends with a NUL, and the buffer has the given length. All pointers refer to live locals.
-        let errno = unsafe {
-            libc::getpwnam_r(
-                name.as_ptr(),
-                record.as_mut_ptr(),
-                buffer.as_mut_ptr(),
-                buffer.len(),
-                &raw mut found,
-            )
-        };
-        match errno {
+        let mut record = MaybeUninit::<T>::zeroed();
+        let mut found: *mut T = ptr::null_mut();
+        match look_up(record.as_mut_ptr(), &mut buffer, &raw mut found) {
             libc::EINTR => {}
             libc::ERANGE if buffer.len() < RECORD_MAX => buffer.resize(buffer.len() * 2, 0),
-            // The manual page lists these errors for a user that does not exist.
+            // The manual page lists these errors for an entry that does not exist.
             0 | libc::ENOENT | libc::ESRCH | libc::EBADF | libc::EPERM if found.is_null() => return Ok(None),
             0 => {
-                // SAFETY: the user was found, so the record is filled. Its texts are in the buffer, which is still
+                // SAFETY: the entry was found, so the record is filled. Its texts are in the buffer, which is still
                 // alive.
-                return Ok(Some(unsafe {
-                    let record = record.assume_init();
-                    Account {
-                        uid: record.pw_uid,
-                        gid: record.pw_gid,
-                        home: text(record.pw_dir, "/"),
-                        shell: text(record.pw_shell, "/bin/sh"),
-                    }
-                }));
+                return Ok(Some(take(unsafe { record.assume_init_ref() })));
             }
             errno => return Err(io::Error::from_raw_os_error(errno)),
         }

@@ -14,6 +14,8 @@ mod host;
 mod in_flight;
 mod launcher;
 
+mod pipes;
+mod scheduling;
 mod search;
 mod settings;
 mod shell;

@@ -25,7 +25,7 @@ use common::{Isolation, TempDir, elf, isolated, root_or_skip, skipped, tempdir};
 use notifier::{Call, Fault, Known, Notifier, Place, install};
 use pidherd::exit::Exit;
 use pidherd::signal::Signal;
-use pidherd::{Capabilities, Child, Command, Resource, SpawnStep, Stdio};
+use pidherd::{Capabilities, Child, Command, IoPriority, Pipe, Resource, Scheduling, SpawnStep, Stdio};
 use rustix::io::fcntl_dupfd_cloexec;
 use ways::{Failure, Way};
 
@@ -287,6 +287,7 @@ fn streams(place: &TempDir, given: &Arc<OwnedFd>) -> Command {
         .fd(5, Arc::clone(given))
         .fd(6, Stdio::null())
         .fd(9, Stdio::piped())
+        .fd(10, Pipe::new().to_child())
 }
 
 /// A command with other ids, other capabilities and another root directory.
@@ -319,6 +320,8 @@ fn surroundings(place: &TempDir, given: &Arc<OwnedFd>) -> Command {
         .controlling_terminal(0)
         .foreground(0)
         .nice(3)
+        .scheduling(Scheduling::Batch)
+        .io_priority(IoPriority::BestEffort(6))
         .cpu_affinity(&[0])
         .limit(Resource::Core, 0, 0)
         .umask(0o27)

@@ -501,6 +501,8 @@ fn kernel_side(last: u32) -> LinuxImage {
         stdout: Some(52),
         stderr: None,
         extra: Some(53),
+        extra_target: Some(7),
+        others: vec![(5, 54), (6, 55)],
     });
     let counts = Counts {
         received: 1,
@@ -559,7 +561,7 @@ fn todays_code_writes_and_reads_the_kept_states() {
     assert_eq!(format!("{:?}", image.events), format!("{:?}", expected.events));
     assert_eq!((image.waiting, image.spawns), (expected.waiting, expected.spawns));
     assert_eq!((image.seed, image.closing, image.dropped), (u64::MAX, true, 17));
-    let numbers = [40, 60, 102, 103, 50, 51, 52, 53, 104, 105, 106, 107, 116];
+    let numbers = [40, 60, 102, 103, 50, 51, 52, 53, 54, 55, 104, 105, 106, 107, 116];
     assert_eq!(linux.descriptors(), numbers);
 }
 

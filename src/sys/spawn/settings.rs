@@ -34,6 +34,18 @@ impl Script {
         );
     }
 
+    /// sched_setscheduler(2): the policy and the static priority.
+    pub(crate) fn scheduling(&mut self, label: usize, (policy, priority): (i32, i32)) {
+        let parameter = self.hold(&priority.to_ne_bytes());
+        self.call(label, libc::SYS_sched_setscheduler, &[0, policy as usize, parameter]);
+    }
+
+    /// ioprio_set(2) for the child alone.
+    pub(crate) fn io_priority(&mut self, label: usize, priority: u32) {
+        const IOPRIO_WHO_PROCESS: usize = 1;
+        self.call(label, libc::SYS_ioprio_set, &[IOPRIO_WHO_PROCESS, 0, priority as usize]);
+    }
+
     /// sched_setaffinity(2): exactly these CPUs.
     pub(crate) fn affinity(&mut self, label: usize, cpus: &[usize]) {
         let bits = c_ulong::BITS as usize;
