@@ -6,7 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::process;
 
-use pidherd::{Capabilities, Command, Lifetime, Resource, Signal, SignalSet, Stdio};
+use pidherd::{Capabilities, Command, IoPriority, Lifetime, Resource, Scheduling, Signal, SignalSet, Stdio};
 
 use crate::common::isolated;
 use crate::helpers::{Scratch, output};
@@ -138,45 +138,53 @@ fn a_command_of_the_standard_library_runs_the_same() {
     });
 }
 
-#[test]
-fn every_setting_can_be_read_back() {
+const GETTERS: &[fn(&Command) -> String] = &[
+    |c| format!("{:?}", c.get_arg0()),
+    |c| format!("{:?}", c.get_args().collect::<Vec<_>>()),
+    |c| format!("{:?}", c.get_envs().collect::<Vec<_>>()),
+    |c| format!("{:?}", c.get_env_clear()),
+    |c| format!("{:?}", c.get_current_dir()),
+    |c| format!("{:?}", c.get_chroot()),
+    |c| format!("{:?}", (c.get_stdin(), c.get_stdout(), c.get_stderr())),
+    |c| format!("{:?}", c.get_fds().collect::<Vec<_>>()),
+    |c| format!("{:?}", c.get_umask()),
+    |c| format!("{:?}", c.get_user()),
+    |c| format!("{:?}", c.get_uid()),
+    |c| format!("{:?}", c.get_gid()),
+    |c| format!("{:?}", c.get_groups()),
+    |c| format!("{:?}", c.get_setsid()),
+    |c| format!("{:?}", c.get_process_group()),
+    |c| format!("{:?}", c.get_no_new_privileges()),
+    |c| format!("{:?}", c.get_signal_mask()),
+    |c| format!("{:?}", c.get_ignored_signals()),
+    |c| format!("{:?}", c.get_nice()),
+    |c| format!("{:?}", c.get_cpu_affinity()),
+    |c| format!("{:?}", c.get_oom_score_adj()),
+    |c| format!("{:?}", c.get_limits().collect::<Vec<_>>()),
+    |c| format!("{:?}", (c.get_controlling_terminal(), c.get_foreground())),
+    |c| format!("{:?}", (c.get_lifetime(), c.get_parent_death_signal())),
+    |c| {
+        format!(
+            "{:?}",
+            (c.get_bounding_capabilities(), c.get_inheritable_capabilities())
+        )
+    },
+    |c| format!("{:?}", c.get_ambient_capabilities()),
+    |c| format!("{:?}", (c.get_inherit_process_group(), c.get_listen_fds())),
+    |c| format!("{:?}", c.get_env_keep().map(|kept| kept.collect::<Vec<_>>())),
+    |c| format!("{:?}", c.get_group()),
+    |c| format!("{:?}", c.get_group_names()),
+    |c| format!("{:?}", c.get_added_groups()),
+    |c| format!("{:?}", c.get_added_group_names()),
+    |c| format!("{:?}", c.get_login_env()),
+    |c| format!("{:?}", c.get_scheduling()),
+    |c| format!("{:?}", c.get_io_priority()),
+];
+
+/// A command with every setting.
+fn full() -> Command {
     let set = SignalSet::EMPTY.with(Signal::USR1);
-    let plain = Command::new("a");
-    let getters: [fn(&Command) -> String; 27] = [
-        |c| format!("{:?}", c.get_arg0()),
-        |c| format!("{:?}", c.get_args().collect::<Vec<_>>()),
-        |c| format!("{:?}", c.get_envs().collect::<Vec<_>>()),
-        |c| format!("{:?}", c.get_env_clear()),
-        |c| format!("{:?}", c.get_current_dir()),
-        |c| format!("{:?}", c.get_chroot()),
-        |c| format!("{:?}", (c.get_stdin(), c.get_stdout(), c.get_stderr())),
-        |c| format!("{:?}", c.get_fds().collect::<Vec<_>>()),
-        |c| format!("{:?}", c.get_umask()),
-        |c| format!("{:?}", c.get_user()),
-        |c| format!("{:?}", c.get_uid()),
-        |c| format!("{:?}", c.get_gid()),
-        |c| format!("{:?}", c.get_groups()),
-        |c| format!("{:?}", c.get_setsid()),
-        |c| format!("{:?}", c.get_process_group()),
-        |c| format!("{:?}", c.get_no_new_privileges()),
-        |c| format!("{:?}", c.get_signal_mask()),
-        |c| format!("{:?}", c.get_ignored_signals()),
-        |c| format!("{:?}", c.get_nice()),
-        |c| format!("{:?}", c.get_cpu_affinity()),
-        |c| format!("{:?}", c.get_oom_score_adj()),
-        |c| format!("{:?}", c.get_limits().collect::<Vec<_>>()),
-        |c| format!("{:?}", (c.get_controlling_terminal(), c.get_foreground())),
-        |c| format!("{:?}", (c.get_lifetime(), c.get_parent_death_signal())),
-        |c| {
-            format!(
-                "{:?}",
-                (c.get_bounding_capabilities(), c.get_inheritable_capabilities())
-            )
-        },
-        |c| format!("{:?}", c.get_ambient_capabilities()),
-        |c| format!("{:?}", (c.get_inherit_process_group(), c.get_listen_fds())),
-    ];
-    let full = Command::new("a")
+    Command::new("a")
         .arg0("b")
         .arg("c")
         .env_clear()
@@ -207,8 +215,21 @@ fn every_setting_can_be_read_back() {
         .bounding_capabilities(Capabilities::KILL)
         .inheritable_capabilities(Capabilities::KILL)
         .ambient_capabilities(Capabilities::KILL)
-        .listen_fd(Stdio::null());
-    for (number, get) in getters.iter().enumerate() {
+        .listen_fd(Stdio::null())
+        .env_keep(["PATH"])
+        .group("i")
+        .group_names(["j"])
+        .add_groups(&[10])
+        .add_group_names(["k"])
+        .login_env(true)
+        .scheduling(Scheduling::Idle)
+        .io_priority(IoPriority::Idle)
+}
+
+#[test]
+fn every_setting_can_be_read_back() {
+    let (full, plain) = (full(), Command::new("a"));
+    for (number, get) in GETTERS.iter().enumerate() {
         assert_ne!(get(&full), get(&plain), "getter {number}");
     }
     assert_eq!(full.get_fds().collect::<Vec<_>>(), [(3, &Stdio::null())]);

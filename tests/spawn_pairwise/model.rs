@@ -140,10 +140,25 @@ impl Model<'_> {
         let groups: Option<BTreeSet<u32>> = match self.get("groups") {
             "empty" => Some(BTreeSet::new()),
             "three" => Some([7, 8, 23456].into()),
+            "added" if !by_name && !changes => {
+                let own = self.host.facts["Groups"].split_whitespace();
+                Some(own.map(|group| group.parse().unwrap()).chain([8, 23456]).collect())
+            }
             _ if by_name => Some(self.host.nobody.groups.iter().copied().collect()),
             _ if changes => Some([gid].into()),
             _ => None,
         };
+        let added: &[u32] = if self.get("groups") == "added" {
+            &[8, 23456]
+        } else {
+            &[]
+        };
+        let groups = groups.map(|groups| {
+            groups
+                .into_iter()
+                .chain(added.iter().copied())
+                .collect::<BTreeSet<u32>>()
+        });
         self.set("Uid", four_times(self.uid()));
         self.set("Gid", four_times(gid));
         if let Some(groups) = groups {
@@ -228,6 +243,17 @@ impl Model<'_> {
         if let Some(nice) = self.asked("nice") {
             self.set("nice", nice);
         }
+        if let Some(policy) = self.asked("scheduling") {
+            let number = if policy == "batch" {
+                libc::SCHED_BATCH
+            } else {
+                libc::SCHED_IDLE
+            };
+            self.set("policy", number);
+        }
+        if let Some(priority) = self.asked("I/O priority") {
+            self.set("I/O priority", if priority == "idle" { 3 << 13 } else { 2 << 13 | 6 });
+        }
         if let Some(which) = self.asked("affinity") {
             self.set("Cpus_allowed_list", self.host.cpu(which));
         }
@@ -274,13 +300,17 @@ impl Model<'_> {
             let number = stream as i32;
             let what = match value {
                 "none" => self.of_host(number),
-                "piped" => self.pipe(stream),
+                "piped" => self.pipe(number, stream == 0),
+                "stderr" => String::new(),
                 "stdout" => self.facts["descriptor 1"].clone(),
                 "given" => self.of_host(self.host.low.as_raw_fd()),
                 "given high" => self.of_host(self.host.high.as_raw_fd()),
                 other => self.opened(other),
             };
             self.set(&format!("descriptor {number}"), what);
+        }
+        if self.get("stdout") == "stderr" {
+            self.set("descriptor 1", self.facts["descriptor 2"].clone());
         }
         let (low, other, high) = (&self.host.low, &self.host.other_low, &self.host.high);
         let (low, other, high) = (low.as_raw_fd(), other.as_raw_fd(), high.as_raw_fd());
@@ -303,7 +333,12 @@ impl Model<'_> {
             self.set("descriptor 10", self.opened("append"));
         }
         if self.get("passed") == "pipe" {
-            self.set("descriptor 9", self.pipe(3));
+            self.set("descriptor 9", self.pipe(9, false));
+        }
+        if self.get("passed") == "pipes" {
+            self.set("descriptor 6", self.pipe(6, false));
+            self.set("descriptor 9", self.pipe(9, true));
+            self.set("descriptor 10", self.pipe(10, false));
         }
         let sockets = match self.get("listen") {
             "none" => 0,
@@ -328,17 +363,10 @@ impl Model<'_> {
     }
 
     /// The child's end of a pipe, derived from the end that the parent holds.
-    fn pipe(&self, stream: usize) -> String {
-        let Child {
-            stdin,
-            stdout,
-            stderr,
-            extra,
-            ..
-        } = self.child;
-        let ends = [stdin, stdout, stderr, extra];
-        let own = self.of_host(ends[stream].as_ref().expect("the child has no such pipe").as_raw_fd());
-        described(own.split(' ').next().unwrap(), if stream == 0 { "" } else { "1" })
+    fn pipe(&self, number: i32, is_read: bool) -> String {
+        let end = self.child.pipe(number).expect("the child has no such pipe");
+        let own = self.of_host(end.as_raw_fd());
+        described(own.split(' ').next().unwrap(), if is_read { "" } else { "1" })
     }
 
     /// The file that a command opens for a stream.

@@ -38,6 +38,7 @@ const STAT: &[(&str, usize)] = &[
     ("terminal", 4),
     ("foreground", 5),
     ("nice", 16),
+    ("policy", 38),
 ];
 
 /// All facts about the calling process that its children may inherit.
@@ -69,6 +70,13 @@ pub fn child(pid: u32) -> Facts {
         }
     }
     facts
+}
+
+/// The I/O priority of a process (ioprio_get(2)).
+pub fn io_priority(pid: u32) -> String {
+    const IOPRIO_WHO_PROCESS: u32 = 1;
+    // SAFETY: the call takes only numbers.
+    unsafe { libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, pid) }.to_string()
 }
 
 /// Waits until the program runs, which it reports in its own memory, and returns its parent-death signal.

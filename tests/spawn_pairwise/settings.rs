@@ -4,7 +4,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use pidherd::signal::{Signal, SignalSet};
-use pidherd::{Capabilities, Command, OpenFile, Resource, Stdio};
+use pidherd::{Capabilities, Command, IoPriority, OpenFile, Pipe, Resource, Scheduling, Stdio};
 
 use crate::host::{Host, Terminal};
 use crate::pairs::{Combination, Parameter, Space};
@@ -15,7 +15,8 @@ pub const SPACE: Space = Space {
     excluded: |first, second| {
         matches!(
             (first, second),
-            (("session", "new" | "terminal" | "foreground"), ("group", "another"))
+            (("stdout", "stderr"), ("stderr", "stdout"))
+                | (("session", "new" | "terminal" | "foreground"), ("group", "another"))
                 | (
                     ("bounding", "some"),
                     ("inheritable", "the host's") | ("ambient", "with SETUID")
@@ -41,7 +42,10 @@ const PARAMETERS: &[Parameter] = &[
     ("args", &["none", "three"]),
     ("environment", &["none", "changed", "only", "empty"]),
     ("stdin", &["none", "null", "piped", "file", "given", "given high"]),
-    ("stdout", &["none", "null", "piped", "append", "truncate", "given high"]),
+    (
+        "stdout",
+        &["none", "null", "piped", "append", "truncate", "given high", "stderr"],
+    ),
     ("stderr", &["none", "null", "piped", "append", "stdout", "given"]),
     (
         "passed",
@@ -49,6 +53,7 @@ const PARAMETERS: &[Parameter] = &[
             "none",
             "one",
             "pipe",
+            "pipes",
             "inherited",
             "many",
             "high",
@@ -61,7 +66,7 @@ const PARAMETERS: &[Parameter] = &[
     ("group", &["none", "own", "another"]),
     ("uid", &["none", "12345", "0", "nobody"]),
     ("gid", &["none", "23456"]),
-    ("groups", &["none", "empty", "three"]),
+    ("groups", &["none", "empty", "three", "added"]),
     ("no_new_privs", &["none", "yes", "no"]),
     ("bounding", &["none", "some", "empty"]),
     ("inheritable", &["none", "some", "the host's"]),
@@ -70,6 +75,8 @@ const PARAMETERS: &[Parameter] = &[
     ("ignored signals", &["none", "some", "all"]),
     ("umask", &["none", "027", "777"]),
     ("nice", &["none", "7", "-3"]),
+    ("scheduling", &["none", "batch", "idle"]),
+    ("I/O priority", &["none", "best effort", "idle"]),
     ("affinity", &["none", "first", "last"]),
     ("oom score", &["none", "321", "1000"]),
     ("limits", &["none", "few files", "all"]),
@@ -224,6 +231,7 @@ fn streams(command: Command, combination: &Combination, host: &Host) -> Command 
         "append" => Some(OpenFile::append(&host.file).mode(0o600).into()),
         "truncate" => Some(Stdio::truncate(&host.file)),
         "stdout" => Some(Stdio::stdout()),
+        "stderr" => Some(Stdio::stderr()),
         "given" => Some(Arc::clone(&host.low).into()),
         "given high" => Some(Arc::clone(&host.high).into()),
         other => unknown(other),
@@ -241,6 +249,10 @@ fn passed(command: Command, value: &str, host: &Host) -> Command {
         "none" => command,
         "one" => command.fd(5, same(&host.high)),
         "pipe" => command.fd(9, Stdio::piped()),
+        "pipes" => command
+            .fd(10, Pipe::new().nonblocking(true))
+            .fd(6, Stdio::piped())
+            .fd(9, Pipe::new().to_child()),
         "inherited" => command.fd(host.leaked.as_raw_fd(), Stdio::inherit()),
         "many" => command
             .fd(10, Stdio::append(&host.file))
@@ -271,6 +283,7 @@ fn identity(mut command: Command, combination: &Combination) -> Command {
     command = match combination.get("groups") {
         "none" => command,
         "empty" => command.groups(&[]),
+        "added" => command.add_groups(&[23456, 8]),
         _ => command.groups(&[23456, 8, 7]),
     };
     command = match combination.get("no_new_privs") {
@@ -305,6 +318,16 @@ fn scheduling(mut command: Command, combination: &Combination, host: &Host) -> C
     if let Some(nice) = number("nice") {
         command = command.nice(nice.parse().unwrap());
     }
+    command = match combination.get("scheduling") {
+        "none" => command,
+        "batch" => command.scheduling(Scheduling::Batch),
+        _ => command.scheduling(Scheduling::Idle),
+    };
+    command = match combination.get("I/O priority") {
+        "none" => command,
+        "idle" => command.io_priority(IoPriority::Idle),
+        _ => command.io_priority(IoPriority::BestEffort(6)),
+    };
     if let Some(score) = number("oom score") {
         command = command.oom_score_adj(score.parse().unwrap());
     }
