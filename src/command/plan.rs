@@ -36,6 +36,19 @@ pub(super) enum FdTable {
     Copied,
 }
 
+/// How the descriptors that the program does not get are closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Closing {
+    /// By close_range(2).
+    Range,
+    /// One by one, where close_range(2) is refused.
+    Each,
+    /// By the execve: the program takes the place of the host, which keeps its descriptors if the execve fails.
+    OnExec,
+    /// The same, one by one (before Linux 5.11).
+    EachOnExec,
+}
+
 /// The host's descriptors at the numbers that a child inherits. They are checked before the spawn opens any descriptor.
 /// Otherwise a pipe or the pidfd could get a number that the host has closed, and the child would inherit it.
 #[derive(Debug)]
@@ -188,14 +201,14 @@ pub(super) fn plan(
     inherited: Inherited,
     staging: &mut Staging,
     slots: &mut Slots,
-    close_range: bool,
+    closing: Closing,
 ) -> Result<FdTable, SpawnError> {
     prelude.begin(&program.script, program.prelude_steps());
     if let Some(procs) = &staging.entrance {
         prelude.enter_cgroup(CGROUP, procs.as_raw_fd(), program.zero);
     }
     program.clean_capabilities(prelude)?;
-    let table = if close_range && find_low_sources(program, staging, slots) {
+    let table = if closing == Closing::Range && find_low_sources(program, staging, slots) {
         prelude.unshare_below(UNSHARE, UNSHARE_FROM as u32);
         FdTable::Unshared
     } else {
@@ -204,8 +217,11 @@ pub(super) fn plan(
         FdTable::Copied
     };
     write_placing(program, prelude, staging, &inherited);
+    if matches!(closing, Closing::Range | Closing::Each) {
+        write_closed_streams(program, prelude, &inherited);
+    }
     staging.occupied = inherited.occupied;
-    write_closing(program, prelude, close_range);
+    write_closing(program, prelude, closing);
     write_opening(program, prelude);
     Ok(table)
 }
@@ -318,6 +334,10 @@ fn write_placing(program: &Compiled, prelude: &mut Prelude, staging: &Staging, i
             Source::Inherit | Source::Stream(_) | Source::File { .. } => {}
         }
     }
+}
+
+/// Writes the steps that close the standard streams which the host has closed.
+fn write_closed_streams(program: &Compiled, prelude: &mut Prelude, inherited: &Inherited) {
     // The host can have opened another file at the number of a closed stream before the child has its own table.
     for (number, stream) in (0..).zip(&inherited.streams) {
         let inherits = |descriptor: &&Descriptor| matches!(descriptor.source, Source::Inherit);
@@ -331,7 +351,13 @@ fn write_placing(program: &Compiled, prelude: &mut Prelude, staging: &Staging, i
 /// Writes the steps that close every descriptor that was not placed. They come before files are opened, which can take
 /// long. Until then the child has copies of pipes, and their readers in the host and in other children would not see
 /// the end of the file.
-fn write_closing(program: &Compiled, prelude: &mut Prelude, close_range: bool) {
+fn write_closing(program: &Compiled, prelude: &mut Prelude, closing: Closing) {
+    let mut close = |first: u32, last: u32| match closing {
+        Closing::Range => prelude.close_range(CLOSE, first, last),
+        Closing::Each => prelude.close_each(CLOSE, first, last),
+        Closing::OnExec => prelude.close_range_on_exec(CLOSE, first, last),
+        Closing::EachOnExec => prelude.close_each_on_exec(CLOSE, first, last),
+    };
     let placed = program.descriptors.iter().filter(|descriptor| match descriptor.source {
         Source::Inherit | Source::Null | Source::Given(_) | Source::OfHost(_) | Source::Pipe(_) => true,
         Source::File { .. } | Source::Stream(_) => false,
@@ -339,19 +365,15 @@ fn write_closing(program: &Compiled, prelude: &mut Prelude, close_range: bool) {
     let mut next = 0;
     for target in placed.filter_map(|descriptor| u32::try_from(descriptor.target).ok()) {
         if target > next {
-            if close_range {
-                prelude.close_range(CLOSE, next, target - 1);
-            } else {
-                prelude.close_each(CLOSE, next, target - 1);
-            }
+            close(next, target - 1);
         }
         next = target.saturating_add(1);
     }
-    if close_range {
-        prelude.close_range(CLOSE, next, u32::MAX);
-    } else {
-        prelude.close_each(CLOSE, next, highest_descriptor());
-    }
+    let last = match closing {
+        Closing::Range | Closing::OnExec => u32::MAX,
+        Closing::Each | Closing::EachOnExec => highest_descriptor(),
+    };
+    close(next, last);
 }
 
 /// Writes the steps that open files, and then those that copy standard output or standard error, which can be one of

@@ -7,19 +7,18 @@
 use std::ffi::OsString;
 use std::io;
 use std::mem::forget;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
-use rustix::fs::{Mode, OFlags, fstatfs, openat};
-use rustix::io::{Errno, retry_on_intr};
 
+use super::entrance::{open_entrance, path_of};
 use super::error::{SpawnError, SpawnStep, Subject};
 use super::lost;
 use super::memory;
-use super::plan::{self, FdTable, Inherited, Staging};
+use super::plan::{self, Closing, FdTable, Inherited, Staging};
 use super::program::{Compiled, Program};
 use super::slots::Slots;
 use crate::child::{Child, DROP_WAIT, Pipes};
@@ -30,9 +29,8 @@ use crate::poll::{is_ready, wait_for};
 use crate::procfs;
 use crate::sys::guarded::{Abandon, Guarded};
 use crate::sys::mapping::BirthCell;
-use crate::sys::nr::CGROUP2_SUPER_MAGIC;
 use crate::sys::process::{KeepDumpable, core_dump_ends_sharers, has_close_range};
-use crate::sys::spawn::clone::{CloneRequest, Cloned, Method, clone_child};
+use crate::sys::spawn::clone::{CloneRequest, Cloned, Method, can_close_range_on_exec, clone_child, execute_here};
 use crate::sys::spawn::flight::Flight;
 use crate::sys::spawn::script::Script;
 use crate::sys::wait::{Wait, wait};
@@ -494,7 +492,12 @@ impl Spawner {
         let busy = || program.parent_error(SpawnStep::Prepare, libc::EBUSY, None);
         let Launch { flight, staging, .. } = launch;
         let prelude = flight.prelude().ok_or_else(busy)?;
-        let table = plan::plan(program, prelude, inherited, staging, &mut self.slots, self.close_range)?;
+        let closing = if self.close_range {
+            Closing::Range
+        } else {
+            Closing::Each
+        };
+        let table = plan::plan(program, prelude, inherited, staging, &mut self.slots, closing)?;
         Ok((table, pipes))
     }
 
@@ -570,6 +573,41 @@ impl Spawner {
             };
             return Err(Refusal::Clone(error));
         }
+    }
+}
+
+impl Spawner {
+    /// Replaces this process by the program. Returns only if that fails.
+    pub(super) fn execute(&mut self, program: &Program) -> SpawnError {
+        let mut launch = match self.launch(program) {
+            Ok(launch) => launch,
+            Err(error) => return error,
+        };
+        let failed = self.try_to_execute(&mut launch, program);
+        self.take_back(launch);
+        match failed {
+            Ok(error) | Err(error) => error,
+        }
+    }
+
+    fn try_to_execute(&mut self, launch: &mut Launch, program: &Program) -> Result<SpawnError, SpawnError> {
+        let inherited = Inherited::new(&program.0, &self.slots)?;
+        if let Some(directory) = program.0.cgroup() {
+            launch.staging.entrance = Some(open_entrance(&program.0, directory)?);
+            launch.entered = Some(path_of(directory));
+        }
+        let closing = if can_close_range_on_exec() {
+            Closing::OnExec
+        } else {
+            Closing::EachOnExec
+        };
+        let Launch { flight, staging, .. } = launch;
+        let Some(prelude) = flight.prelude() else {
+            return Err(program.parent_error(SpawnStep::Prepare, libc::EBUSY));
+        };
+        plan::plan(&program.0, prelude, inherited, staging, &mut self.slots, closing)?;
+        let (label, errno) = execute_here(flight, PAUSES_IN_FLIGHT);
+        Ok(launch.error(program, label, errno))
     }
 }
 
@@ -744,29 +782,6 @@ fn reap_failed(child: Child) {
 
 fn has_ended(pidfd: &PidFd) -> bool {
     is_ready(pidfd, PollFlags::IN).unwrap_or(false)
-}
-
-/// Opens the file of a cgroup through which a process enters it.
-fn open_entrance(program: &Compiled, cgroup: BorrowedFd<'_>) -> Result<OwnedFd, SpawnError> {
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    let entrance = match fstatfs(cgroup) {
-        Ok(place) if place.f_type == CGROUP2_SUPER_MAGIC => {
-            retry_on_intr(|| openat(cgroup, c"cgroup.procs", flags, Mode::empty()))
-        }
-        // clone3 fails with the same errno.
-        Ok(_) => Err(Errno::BADF),
-        Err(errno) => Err(errno),
-    };
-    entrance.map_err(|errno| {
-        let subject = Subject::Path(path_of(cgroup));
-        program.parent_error(SpawnStep::Cgroup, errno.raw_os_error(), Some(subject))
-    })
-}
-
-/// The path of an open directory, for a message.
-fn path_of(directory: BorrowedFd<'_>) -> PathBuf {
-    let link = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
-    std::fs::read_link(&link).unwrap_or(link)
 }
 
 /// The step to report if the child could not be made: the cgroup, unless the errno is that of a shortage.

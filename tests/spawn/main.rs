@@ -7,6 +7,7 @@ mod conversions;
 mod environment;
 mod errors;
 mod exchange;
+mod exec;
 mod files;
 mod held;
 mod helpers;

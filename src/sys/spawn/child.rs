@@ -88,6 +88,18 @@ struct Tried {
 /// child has called execve or has ended. It must run on its own stack, with every signal blocked.
 pub(crate) unsafe extern "C" fn enter(run: *mut c_void) -> ! {
     let run = run.cast::<Run>();
+    // SAFETY: the caller guarantees a valid record.
+    unsafe {
+        let (label, errno) = perform_all(run);
+        fail(run, label, errno)
+    }
+}
+
+/// Runs all steps. Returns only if one of them has failed: its label and its errno.
+///
+/// # Safety
+/// As for [`enter`], or in a process that no other code depends on any more.
+pub(super) unsafe fn perform_all(run: *mut Run) -> (usize, c_int) {
     let mut tried = Tried {
         step: std::ptr::null(),
         errno: libc::ENOENT,
@@ -102,9 +114,9 @@ pub(crate) unsafe extern "C" fn enter(run: *mut c_void) -> ! {
                 let errno = perform(&*step, run, &mut tried);
                 if errno != 0 {
                     if matches!((*step).then, Then::Search) {
-                        inquire_and_fail(run, Tried { step, errno });
+                        return inquire_into(run, Tried { step, errno });
                     }
-                    fail(run, (*step).label, errno);
+                    return ((*step).label, errno);
                 }
                 step = step.wrapping_add(1);
             }
@@ -113,7 +125,7 @@ pub(crate) unsafe extern "C" fn enter(run: *mut c_void) -> ! {
         if is_absence(tried.errno) {
             find_existing(run, &mut tried);
         }
-        inquire_and_fail(run, tried)
+        inquire_into(run, tried)
     }
 }
 
@@ -228,14 +240,14 @@ unsafe fn place(from: usize, target: usize) -> c_int {
     if result < 0 { result.wrapping_neg() as c_int } else { 0 }
 }
 
-/// Repeats a step that closes one descriptor, for every number up to `end`.
+/// Repeats a step that closes one descriptor, or sets its flags, for every number up to `end`.
 unsafe fn close_up_to(step: &Syscall, end: usize) -> c_int {
-    let [mut number, ..] = step.args;
+    let [mut number, second, third, ..] = step.args;
     while number < end {
         number = number.wrapping_add(1);
-        // SAFETY: close(2) of a number in the child's own descriptor table. Most numbers are not open, which is
-        // expected.
-        unsafe { syscall(step.nr, &[number, 0, 0, 0, 0, 0]) };
+        // SAFETY: close(2) or fcntl(2) of a number in the child's own descriptor table. Most numbers are not open,
+        // which is expected.
+        unsafe { syscall(step.nr, &[number, second, third, 0, 0, 0]) };
     }
     0
 }
@@ -298,18 +310,19 @@ unsafe fn find_existing(run: *const Run, tried: &mut Tried) {
     }
 }
 
-/// Records the failed execve that explains best why no program was executed, and ends the child.
-unsafe fn inquire_and_fail(run: *mut Run, tried: Tried) -> ! {
+/// Records the findings about the failed execve that explains best why no program was executed. Returns its label and
+/// its errno.
+unsafe fn inquire_into(run: *mut Run, tried: Tried) -> (usize, c_int) {
     // SAFETY: `run` is valid, and a step that is not null is one of its steps.
     unsafe {
         if tried.step.is_null() {
-            fail(run, 0, tried.errno);
+            return (0, tried.errno);
         }
         let [path, ..] = (*tried.step).args;
         if is_about_files(tried.errno) {
             inquire(path, tried.errno, &raw mut (*run).inquiry);
         }
-        fail(run, (*tried.step).label, tried.errno)
+        ((*tried.step).label, tried.errno)
     }
 }
 

@@ -12,9 +12,11 @@ use rustix::io::fcntl_dupfd_cloexec;
 
 use super::child;
 use super::flight::{Flight, Lent};
+use super::parent::Parent;
 use crate::sys::arch::{self, CloneArgs};
 use crate::sys::descriptors::above_standard_if_possible;
 use crate::sys::mapping::BirthCell;
+use crate::sys::nr;
 
 /// Signal handlers of the parent become default actions in the child (Linux 5.5). libc's constant is a c_int, which is
 /// too small for the value, so it is 0 there.
@@ -112,6 +114,36 @@ pub(crate) fn clone_child(flight: &mut Flight, request: &CloneRequest<'_>) -> Re
         None => above_standard_if_possible(pidfd),
     };
     Ok(Cloned { pid, pidfd })
+}
+
+/// Runs the prelude of this flight and then its script in the calling thread, which the program then replaces with its
+/// whole process. Returns only if a step has failed: its label and its errno. The steps before it have taken effect.
+pub(crate) fn execute_here(flight: &mut Flight, pauses: u32) -> (usize, c_int) {
+    if flight.is_in_use() {
+        return (0, libc::EBUSY);
+    }
+    let lent = flight.prepare(false, false, pauses);
+    let mask = block_signals();
+    // SAFETY: no child uses the record, the steps, or what they point to, and they live until the program is executed.
+    // The steps change the state of this process and none of its memory except the record.
+    let failed = unsafe {
+        (*lent.run).parent = Parent::of_this_process();
+        child::perform_all(lent.run)
+    };
+    restore_signals(mask);
+    failed
+}
+
+/// Whether the kernel can make a range of descriptors close-on-exec (Linux 5.11).
+pub(crate) fn can_close_range_on_exec() -> bool {
+    let last = u32::MAX as usize;
+    // SAFETY: the call takes numbers, and no descriptor has this one.
+    unsafe {
+        arch::syscall(
+            nr::CLOSE_RANGE,
+            &[last, last, libc::CLOSE_RANGE_CLOEXEC as usize, 0, 0, 0],
+        ) == 0
+    }
 }
 
 /// The child is never a zombie (Linux 7.1).

@@ -41,6 +41,16 @@ impl Parent {
         }
     }
 
+    /// The parent of the calling process, for a program that takes the place of this one.
+    pub(super) fn of_this_process() -> Parent {
+        // SAFETY: the call has no arguments and changes nothing.
+        let process = unsafe { syscall(libc::SYS_getppid, &[0; 6]) };
+        Parent {
+            process,
+            ..Parent::NONE
+        }
+    }
+
     /// Called in the child with the result of getppid(2). Returns 0, or ESRCH if the parent has ended.
     ///
     /// # Safety

@@ -227,6 +227,21 @@ impl Prelude {
         }
     }
 
+    /// Makes the descriptors from `first` to `last` close-on-exec, and leaves them open.
+    pub(crate) fn close_range_on_exec(&mut self, label: usize, first: c_uint, last: c_uint) {
+        let flags = libc::CLOSE_RANGE_CLOEXEC as usize;
+        self.call(label, nr::CLOSE_RANGE, &[first as usize, last as usize, flags]);
+    }
+
+    /// The same one by one, before Linux 5.11.
+    pub(crate) fn close_each_on_exec(&mut self, label: usize, first: c_uint, last: c_uint) {
+        if first <= last {
+            let flags = [libc::F_SETFD as usize, libc::FD_CLOEXEC as usize];
+            let args = [first as usize, flags[0], flags[1], 0, 0, 0];
+            self.push(label, libc::SYS_fcntl, args, Then::UpTo(last as usize));
+        }
+    }
+
     // Capabilities.
 
     /// capset(2).
