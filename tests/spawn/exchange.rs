@@ -308,7 +308,7 @@ fn streams_that_the_command_sets_stay_as_they_are() {
             assert_eq!(text(&command.output().unwrap()), ("/dev/null\n", ""));
         }
         // A pipe that is not a standard stream has no reader.
-        let output = sh("echo x >&5 || exit 7")
+        let output = sh("while echo x >&5; do :; done; exit 7")
             .fd(5, Stdio::piped())
             .ignored_signals(pidherd::SignalSet::EMPTY.with(Signal::PIPE))
             .output()
