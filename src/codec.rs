@@ -73,6 +73,11 @@ impl<'a> Reader<'a> {
         self.raw(N)?.try_into().map_err(|_| Damaged)
     }
 
+    /// The number of bytes that are not read yet.
+    pub(crate) const fn left(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Checks that nothing is left.
     pub(crate) fn end(&self) -> Result<(), Damaged> {
         if self.bytes.is_empty() { Ok(()) } else { Err(Damaged) }

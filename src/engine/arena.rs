@@ -21,6 +21,11 @@ impl RawId {
     pub(crate) const fn index(self) -> u32 {
         self.index
     }
+
+    /// The same id in the arena with this number.
+    pub(crate) const fn at_home(self, home: u32) -> RawId {
+        RawId { home, ..self }
+    }
 }
 
 impl fmt::Display for RawId {

@@ -35,9 +35,13 @@ use crate::sys::descriptors::above_standard;
 use table::Table;
 
 mod entry;
+mod image;
 mod table;
 
 pub use entry::{Entry, Interest, Token};
+pub(crate) use image::SetImage;
+#[cfg(test)]
+pub(crate) use image::SlotImage;
 
 /// The largest number of events of one [`FdSet::ready`]. They use 3 KiB of stack.
 const BATCH: usize = 256;

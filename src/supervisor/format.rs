@@ -107,12 +107,7 @@ pub(super) fn read(kind: u32, state: &[u8], home: u32) -> Result<Reader<'_>, Sta
     if length != content.len() as u64 || checksum(content) != sum {
         return Err(StateError::Damaged);
     }
-    read_again(state, home)
-}
-
-/// A reader of the content of a state that was found to be whole.
-pub(super) fn read_again(state: &[u8], home: u32) -> Result<Reader<'_>, StateError> {
-    let mut reader = Reader::new(state.get(HEADER..).ok_or(StateError::Damaged)?, home);
+    let mut reader = Reader::new(content, home);
     let architecture = String::get(&mut reader)?;
     match architecture == ARCH {
         true => Ok(reader),
