@@ -74,18 +74,20 @@ impl From<Damaged> for StateError {
 
 /// A whole state of this kind.
 pub(super) fn write(kind: u32, put: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
-    let mut content = Vec::new();
-    let mut writer = Writer::new(&mut content);
+    let mut state = vec![0; HEADER];
+    let mut writer = Writer::new(&mut state);
     ARCH.to_owned().put(&mut writer);
     put(&mut writer);
-    let mut state = Vec::with_capacity(HEADER + content.len());
-    let mut writer = Writer::new(&mut state);
-    writer.raw(&MAGIC);
-    VERSION.put(&mut writer);
-    kind.put(&mut writer);
-    (content.len() as u64).put(&mut writer);
-    checksum(&content).put(&mut writer);
-    state.extend_from_slice(&content);
+    let mut header = Vec::with_capacity(HEADER);
+    if let Some((place, content)) = state.split_at_mut_checked(HEADER) {
+        let mut writer = Writer::new(&mut header);
+        writer.raw(&MAGIC);
+        VERSION.put(&mut writer);
+        kind.put(&mut writer);
+        (content.len() as u64).put(&mut writer);
+        checksum(content).put(&mut writer);
+        place.iter_mut().zip(&header).for_each(|(place, &byte)| *place = byte);
+    }
     state
 }
 

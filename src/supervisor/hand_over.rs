@@ -130,7 +130,8 @@ impl HandOver {
         let mut reader = format::read(format::HAND_OVER, &state, 0)?;
         let linux = LinuxImage::get(&mut reader).map_err(StateError::from)?;
         let engine_at = state.len() - reader.left();
-        let descriptors = Descriptors::receive(linux.descriptors()).map_err(ReceiveError::Descriptor)?;
+        let numbers = linux.descriptors();
+        let descriptors = Descriptors::receive(numbers).map_err(ReceiveError::Descriptor)?;
         Ok(HandOver {
             state,
             engine_at,
@@ -200,6 +201,9 @@ impl Supervisor {
     /// A child with [`Lifetime::BoundOrSignal`](crate::Lifetime::BoundOrSignal) that the kernel could not bind gets its
     /// parent-death signal if another thread than the calling one has spawned it, because that thread ends.
     ///
+    /// The set's epoll stays open with its registrations, so the other program does not register each process again. It
+    /// has the same number there.
+    ///
     /// While it runs, a process that another thread starts can inherit the supervisor's descriptors.
     pub fn hand_over<A: AsRef<OsStr>>(
         &mut self,
@@ -260,10 +264,9 @@ impl Supervisor {
             self.driver.instances.get(id)?.pipes.as_ref()
         };
         let linux = self.driver.kernel.image(pipes);
-        let image = self.driver.image();
         let state = format::write(format::HAND_OVER, |to| {
             linux.put(to);
-            image.put(to);
+            self.driver.put_image(to);
         });
         // A write beyond the limit would raise SIGXFSZ, which ends the host.
         if getrlimit(Resource::Fsize)

@@ -115,6 +115,10 @@ impl Builder {
     /// [`Builder::notify_path`] has an effect only if the state has no socket. Ids of the program before this one have
     /// no meaning here.
     ///
+    /// Each process is proven to be the one of the state before anything happens: its pidfd is the descriptor that the
+    /// inherited epoll waits for under this number, or, for a process that has ended, a pidfd of its PID. The memory for
+    /// later restarts is allocated by the calls of the host's loop that follow, after their other work.
+    ///
     /// # Errors
     /// A [`NotTakenOver`], which gives the state back. No process was touched.
     pub fn take_over(
