@@ -6,7 +6,7 @@
 mod common;
 mod host;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::env;
 use std::fmt::Write as _;
 use std::fs;
@@ -753,15 +753,12 @@ fn the_set_waits_for_its_entries_and_for_nothing_else_after_each_hand_over() {
             let words: Vec<_> = line.split_whitespace().collect();
             (words[0] == "tfd:").then(|| (words[1].parse().unwrap(), u64::from_str_radix(words[5], 16).unwrap()))
         };
-        let mut registered: Vec<(i32, u64)> = info.lines().filter_map(registration).collect();
+        let registered: BTreeSet<(i32, u64)> = info.lines().filter_map(registration).collect();
         let entries = host.supervisor.fds().iter();
-        let mut entries: Vec<_> = entries.map(|entry| (entry.fd, entry.token.to_raw())).collect();
-        registered.sort_unstable();
-        entries.sort_unstable();
+        let entries: BTreeSet<_> = entries.map(|entry| (entry.fd, entry.token.to_raw())).collect();
         assert_eq!(registered, entries);
         assert_eq!(entries.len(), 5 + 1, "the processes and the timer");
         if generation.number < 3 {
-            // Each generation gets other entries, and the ones before keep their names.
             let id = named(&host, &format!("a:{}", generation.number));
             let run = host.status(id).runs;
             host.supervisor.restart(id).unwrap();

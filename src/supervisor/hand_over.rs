@@ -88,8 +88,8 @@ pub struct HandOver {
     /// It was found to be whole. The engine's part begins at `engine_at`, and is decoded when it is taken over.
     state: Vec<u8>,
     engine_at: usize,
-    pub(super) linux: LinuxImage,
-    pub(super) descriptors: Descriptors,
+    pub(super) linux: Box<LinuxImage>,
+    pub(super) descriptors: Box<Descriptors>,
 }
 
 impl HandOver {
@@ -135,8 +135,8 @@ impl HandOver {
         Ok(HandOver {
             state,
             engine_at,
-            linux,
-            descriptors,
+            linux: Box::new(linux),
+            descriptors: Box::new(descriptors),
         })
     }
 

@@ -162,7 +162,7 @@ impl Supervisor {
         let home = self.driver.instances.home();
         let image = handed_over.image(home)?;
         let HandOver { linux, descriptors, .. } = handed_over;
-        let (linux, fds) = (&*linux, descriptors);
+        let (linux, fds) = (&**linux, descriptors);
         self.driver.kernel.take_set(&linux.set, fds)?;
         if let Some(socket) = &linux.socket {
             self.driver.kernel.take_socket(socket, fds)?;
