@@ -12,6 +12,9 @@
 //! closes the descriptors of the old program in it, and the dynamic linker and the runtime start. "receive" is
 //! `HandOver::receive`, and "take_over" is `Builder::take_over` with the descriptions of the groups.
 //!
+//! With `PIDHERD_BENCH_CPU=1` in the environment, all times are CPU times of the host's thread. They say less about a
+//! host, and they compare two versions of the library on a busy machine.
+//!
 //! A process of its own is the host of each row. It hands over to itself again and again, and no instance ends.
 
 #[path = "common/descriptors.rs"]
@@ -26,10 +29,10 @@ use std::time::Duration;
 use descriptors::{ROOM, raise_limit};
 use pidherd::lifecycle::{Policy, Scope, Startup, StateName, StopLadder};
 use pidherd::supervisor::{HandOver, Undescribed};
-use pidherd::time::Instant;
-use pidherd::{Clock, Command, GroupSpec, Supervisor};
+use pidherd::{Command, GroupSpec, Supervisor};
 use program::Program;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::{ClockId, clock_gettime};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -45,8 +48,18 @@ const PARTS: [&str; 5] = ["gap", "store", "execve", "receive", "take_over"];
 /// The first argument of a host.
 const HOST: &str = "--host";
 
+/// The time in ns.
+fn now() -> u64 {
+    let clock = match env::var_os("PIDHERD_BENCH_CPU") {
+        Some(_) => ClockId::ThreadCPUTime,
+        None => ClockId::Monotonic,
+    };
+    let now = clock_gettime(clock);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
 fn main() -> Result<()> {
-    let began = Clock::Monotonic.now();
+    let began = now();
     let mut args = env::args().skip(1).filter(|arg| arg != "--bench");
     let first = args.next();
     if first.as_deref() == Some(HOST) {
@@ -146,9 +159,9 @@ impl Host {
         (0..self.groups).map(spec).collect()
     }
 
-    fn run(mut self, began: Instant) -> Result<()> {
+    fn run(mut self, began: u64) -> Result<()> {
         let received = HandOver::receive()?;
-        let after_receive = Clock::Monotonic.now();
+        let after_receive = now();
         let mut supervisor = match received {
             None => self.start()?,
             Some(handed_over) => {
@@ -158,10 +171,10 @@ impl Host {
                     .supervisor
             }
         };
-        let after_take_over = Clock::Monotonic.now();
+        let after_take_over = now();
         supervisor.dispatch()?;
         if let Some((before, store)) = self.before {
-            let [began, received, taken] = [began, after_receive, after_take_over].map(Instant::as_nanos);
+            let (received, taken) = (after_receive, after_take_over);
             let execve = (began - before).saturating_sub(store);
             self.measured
                 .extend([taken - before, store, execve, received - began, taken - received]);
@@ -176,11 +189,11 @@ impl Host {
             self.print();
             return Ok(());
         }
-        let before = supervisor.now();
+        let before = now();
         drop(supervisor.hand_over("/no/such/program", self.arguments()));
-        let store = supervisor.now().saturating_duration_since(before).as_nanos();
+        let store = now() - before;
         supervisor.dispatch()?;
-        self.before = Some((supervisor.now().as_nanos(), u64::try_from(store)?));
+        self.before = Some((now(), store));
         let program = env::current_exe()?;
         Err(supervisor.hand_over(program, self.arguments()).into())
     }

@@ -73,6 +73,11 @@ impl<'a> Reader<'a> {
         self.raw(N)?.try_into().map_err(|_| Damaged)
     }
 
+    /// The number of bytes that are not read yet.
+    pub(crate) const fn left(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Checks that nothing is left.
     pub(crate) fn end(&self) -> Result<(), Damaged> {
         if self.bytes.is_empty() { Ok(()) } else { Err(Damaged) }
@@ -157,20 +162,47 @@ impl<T: Stored> Stored for Option<T> {
     }
 }
 
-/// Writes the values of a list of this length.
-fn put_list<'a, T: Stored + 'a>(length: usize, values: impl Iterator<Item = &'a T>, to: &mut Writer<'_>) {
+/// Writes a list with these values, which are as many as `length`.
+pub(crate) fn put_list<'a, T: Stored + 'a>(length: usize, values: impl Iterator<Item = &'a T>, to: &mut Writer<'_>) {
     // No list of the library has so many values.
     u32::try_from(length).unwrap_or(u32::MAX).put(to);
     values.for_each(|value| value.put(to));
 }
 
-fn get_list<T: Stored, L: FromIterator<T>>(from: &mut Reader<'_>) -> Result<L, Damaged> {
+fn get_list<T: Stored, L: List<T>>(from: &mut Reader<'_>) -> Result<L, Damaged> {
     let length = u32::get(from)?;
     // Each value takes a byte at least, so a length beyond the input is found before the values are read.
     if length as usize > from.bytes.len() {
         return Err(Damaged);
     }
-    (0..length).map(|_| T::get(from)).collect()
+    // A list that grows is copied again and again. The length may be wrong, so the input limits the room too.
+    let room = ROOM * from.bytes.len() / size_of::<T>().max(1);
+    let mut list = L::default();
+    list.reserve((length as usize).min(room));
+    for _ in 0..length {
+        list.extend([T::get(from)?]);
+    }
+    Ok(list)
+}
+
+/// The room for the values of a list before they are read, in bytes for each byte of the input.
+const ROOM: usize = 4;
+
+/// A list that is read.
+trait List<T>: Default + Extend<T> {
+    fn reserve(&mut self, additional: usize);
+}
+
+impl<T> List<T> for Vec<T> {
+    fn reserve(&mut self, additional: usize) {
+        self.reserve_exact(additional);
+    }
+}
+
+impl<T> List<T> for VecDeque<T> {
+    fn reserve(&mut self, additional: usize) {
+        self.reserve_exact(additional);
+    }
 }
 
 impl<T: Stored> Stored for Vec<T> {

@@ -6,7 +6,7 @@
 mod common;
 mod host;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::env;
 use std::fmt::Write as _;
 use std::fs;
@@ -737,6 +737,36 @@ fn a_descriptor_that_is_not_what_the_state_says_is_refused() {
             .unwrap();
         let mut host = Host::with(taken.supervisor);
         assert!(host.supervisor.instances().all(|id| host.state(id) == Running));
+        host.shut_down();
+    });
+}
+
+#[test]
+fn the_set_waits_for_its_entries_and_for_nothing_else_after_each_hand_over() {
+    generations(120, |mut generation| {
+        let mut host = generation.host(vec![GroupSpec::new("a", sleeper()).instances(5).policy(at_once())]);
+        host.until("all are up", |host| {
+            host.supervisor.instances().all(|id| host.state(id) == Running)
+        });
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", host.supervisor.as_raw_fd())).unwrap();
+        let registration = |line: &str| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            (words[0] == "tfd:").then(|| (words[1].parse().unwrap(), u64::from_str_radix(words[5], 16).unwrap()))
+        };
+        let registered: BTreeSet<(i32, u64)> = info.lines().filter_map(registration).collect();
+        let entries = host.supervisor.fds().iter();
+        let entries: BTreeSet<_> = entries.map(|entry| (entry.fd, entry.token.to_raw())).collect();
+        assert_eq!(registered, entries);
+        assert_eq!(entries.len(), 5 + 1, "the processes and the timer");
+        if generation.number < 3 {
+            let id = named(&host, &format!("a:{}", generation.number));
+            let run = host.status(id).runs;
+            host.supervisor.restart(id).unwrap();
+            host.until("it was restarted", |host| {
+                host.status(id).runs > run && host.state(id) == Running
+            });
+            generation.hand_over(&mut host, "");
+        }
         host.shut_down();
     });
 }

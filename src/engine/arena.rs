@@ -21,6 +21,11 @@ impl RawId {
     pub(crate) const fn index(self) -> u32 {
         self.index
     }
+
+    /// The same id in the arena with this number.
+    pub(crate) const fn at_home(self, home: u32) -> RawId {
+        RawId { home, ..self }
+    }
 }
 
 impl fmt::Display for RawId {
@@ -123,6 +128,18 @@ impl<I: Id, T> Arena<I, T> {
             }
         };
         (0..).zip(&self.slots).map(place).collect()
+    }
+
+    /// Writes a list of places, as [`Arena::places`] makes it, with the values as `put` writes them.
+    pub(crate) fn put_places(&self, to: &mut Writer<'_>, put: impl Fn(I, &T, &mut Writer<'_>)) {
+        self.slots().put(to);
+        for (index, slot) in (0..).zip(&self.slots) {
+            slot.generation.put(to);
+            slot.value.is_some().put(to);
+            if let Some(value) = &slot.value {
+                put(self.id(index, slot.generation), value, to);
+            }
+        }
     }
 
     /// Replaces all slots. An empty slot that may have used up its generations is retired.

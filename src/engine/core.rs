@@ -63,6 +63,8 @@ pub(crate) struct Engine<K: Kernel> {
     pub(crate) mark: Option<OsString>,
     /// The number of remembered runs per instance.
     pub(crate) kept_runs: usize,
+    /// The slot of the next instance that has no memory for its runs yet; `None` if all have it.
+    pub(super) next_without_room: Option<u32>,
     /// The notify socket's address, if there is one.
     pub(crate) socket: Option<OsString>,
     /// The largest number of messages in the socket's queue.
@@ -109,6 +111,7 @@ impl<K: Kernel> Engine<K> {
             must_save: false,
             mark: None,
             kept_runs: KEPT_RUNS,
+            next_without_room: None,
             socket: None,
             queue: 1,
             notify_pids: HashMap::new(),
@@ -133,6 +136,9 @@ impl<K: Kernel> Engine<K> {
     /// call of the host's loop; it is `None` for a command.
     pub(crate) fn settle(&mut self, asked: Option<Progress>) -> io::Result<()> {
         self.save()?;
+        if asked.is_some() {
+            self.make_room();
+        }
         let has_news = self.events.announce(self.is_down(), asked);
         if std::mem::take(&mut self.wakes_anew) {
             // Arming the timer again makes a new edge, which an edge-triggered host needs.
@@ -141,7 +147,7 @@ impl<K: Kernel> Engine<K> {
         }
         let looks = self.kernel.look_at();
         let next = self.deadlines.earliest().into_iter().chain(looks).min();
-        let waits = has_news || self.may_serve();
+        let waits = has_news || self.may_serve() || self.lacks_room();
         self.kernel.arm(if waits { Some(Instant::ZERO) } else { next })
     }
 

@@ -260,7 +260,7 @@ impl Events {
     }
 
     /// The events that were not fetched, the oldest first.
-    pub(crate) fn waiting(&self) -> impl Iterator<Item = &Event> {
+    pub(crate) fn waiting(&self) -> impl ExactSizeIterator<Item = &Event> {
         self.queue.iter()
     }
 

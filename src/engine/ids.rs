@@ -32,6 +32,11 @@ impl InstanceId {
     pub(crate) const fn index(self) -> u32 {
         self.0.index()
     }
+
+    /// The same id in the arena with this number.
+    pub(crate) const fn at_home(self, home: u32) -> InstanceId {
+        InstanceId(self.0.at_home(home))
+    }
 }
 
 impl Id for GroupId {

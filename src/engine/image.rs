@@ -18,7 +18,7 @@ use super::kernel::Kernel;
 use super::request::Request;
 use super::run::History;
 use super::spec::GroupSpec;
-use crate::codec::{Damaged, Reader, Stored, Writer, stored};
+use crate::codec::{Damaged, Reader, Stored, Writer, put_list, stored};
 use crate::command::{Command, Program};
 use crate::exit::{ExitRecord, Pid};
 use crate::group::{Roll, Roster};
@@ -205,6 +205,57 @@ fn first_of_each<'a, T: Clone + 'a>(queue: impl Iterator<Item = &'a T>, id: impl
 }
 
 impl<K: Kernel> Engine<K> {
+    /// Writes the state of this engine: the same as that of [`Engine::image`], without a copy of it.
+    pub(crate) fn put_image(&self, to: &mut Writer<'_>) {
+        self.seed.put(to);
+        self.closing.put(to);
+        self.is_spawns_turn.put(to);
+        self.groups.put_places(to, |_, group, to| {
+            group.name.put(to);
+            group.policy.put(to);
+            group.wanted.put(to);
+            group.leaving.put(to);
+            group.roster.target().put(to);
+            group.roll.put(to);
+        });
+        self.instances.put_places(to, |id, instance, to| {
+            instance.group.put(to);
+            instance.name.number.put(to);
+            instance.life.put(to);
+            instance.process.put(to);
+            self.is_heard(id, instance).put(to);
+            instance.status_text.put(to);
+            instance.ladder.put(to);
+            instance.watchdog.put(to);
+            instance.reload.put(to);
+            instance.is_frozen.put(to);
+            instance.pending.put(to);
+            instance.start.put(to);
+            instance.history.put(to);
+        });
+        self.waiting_once().put(to);
+        self.spawns_once().put(to);
+        let events = self.events.waiting();
+        put_list(events.len(), events, to);
+        self.events.dropped().put(to);
+    }
+
+    fn is_heard(&self, id: InstanceId, instance: &Instance) -> bool {
+        let heard = instance.process.and_then(|pid| self.notify_pids.get(&pid));
+        heard == Some(&id)
+    }
+
+    /// The instances with a pending request, in order.
+    fn waiting_once(&self) -> VecDeque<InstanceId> {
+        first_of_each(self.waiting.iter().filter(|&&id| self.has_request(id)), |&id| id)
+    }
+
+    /// The instances with a spawn that waits, in order.
+    fn spawns_once(&self) -> VecDeque<(InstanceId, Instant)> {
+        let waiting = self.spawns.iter().filter(|&&(id, _)| self.awaits_spawn(id));
+        first_of_each(waiting, |&(id, _)| id)
+    }
+
     /// The state of this engine.
     pub(crate) fn image(&self) -> Image {
         let group = |group: &Group| {
@@ -223,9 +274,7 @@ impl<K: Kernel> Engine<K> {
                 number: instance.name.number,
                 life: instance.life.clone(),
                 process: instance.process,
-                is_heard: instance
-                    .process
-                    .is_some_and(|pid| self.notify_pids.get(&pid) == Some(&id)),
+                is_heard: self.is_heard(id, instance),
                 status_text: instance.status_text.clone(),
                 ladder: instance.ladder.clone(),
                 watchdog: instance.watchdog,
@@ -242,11 +291,8 @@ impl<K: Kernel> Engine<K> {
             is_spawns_turn: self.is_spawns_turn,
             groups: self.groups.places(|_, value| group(value)),
             instances: self.instances.places(instance),
-            waiting: first_of_each(self.waiting.iter().filter(|&&id| self.has_request(id)), |&id| id),
-            spawns: first_of_each(
-                self.spawns.iter().filter(|&&(id, _)| self.awaits_spawn(id)),
-                |&(id, _)| id,
-            ),
+            waiting: self.waiting_once(),
+            spawns: self.spawns_once(),
             events: self.events.waiting().cloned().collect(),
             dropped: self.events.dropped(),
         }
@@ -364,8 +410,7 @@ impl<K: Kernel> Engine<K> {
                     self.notify_pids.insert(pid, id);
                 }
                 pending.extend(image.pending.map(|request| (id, request)));
-                let history = image.history.with_room(self.kept_runs);
-                let life = image.life.with_room(&group.policy);
+                let history = image.history.with_most(self.kept_runs);
                 Some(Instance {
                     process: image.process,
                     program,
@@ -376,7 +421,7 @@ impl<K: Kernel> Engine<K> {
                     reload: image.reload,
                     is_frozen: image.is_frozen,
                     start: image.start,
-                    ..Instance::new(image.group, name, life, history)
+                    ..Instance::new(image.group, name, image.life, history)
                 })
             });
             if let Some(instance) = &instance {
@@ -390,8 +435,9 @@ impl<K: Kernel> Engine<K> {
             });
         }
         self.instances.replace(places);
+        self.next_without_room = Some(0);
         let ids: Vec<_> = self.instances.ids().collect();
-        self.reserve(ids.len(), ids.len());
+        self.deadlines.reserve(self.instances.slots());
         for id in ids {
             self.set_deadline(id);
         }

@@ -26,6 +26,7 @@ pub(crate) mod reports;
 pub(crate) mod request;
 mod requests;
 pub(crate) mod rolling;
+mod room;
 pub(crate) mod round;
 pub(crate) mod run;
 mod spawning;

@@ -202,13 +202,17 @@ impl History {
         }
     }
 
-    /// The same history with room for `most` runs. Older ones are dropped.
-    pub(crate) fn with_room(mut self, most: usize) -> History {
+    /// The same history with at most `most` runs. Older ones are dropped. It has no room for more runs yet.
+    pub(crate) fn with_most(mut self, most: usize) -> History {
         let surplus = self.runs.len().saturating_sub(most);
         self.runs.drain(..surplus);
-        self.runs.reserve(most.saturating_sub(self.runs.len()));
         self.most = most;
         self
+    }
+
+    /// Allocates for all runs that may come.
+    pub(crate) fn make_room(&mut self) {
+        self.runs.reserve(self.most.saturating_sub(self.runs.len()));
     }
 
     pub(crate) fn began(&mut self, now: Instant, wall: SystemTime) {
@@ -318,7 +322,7 @@ impl Stored for History {
         self.runs.put(to);
     }
 
-    /// The room is that for the runs; see [`History::with_room`].
+    /// The room is that for the runs; see [`History::make_room`].
     fn get(from: &mut Reader<'_>) -> Result<History, Damaged> {
         let mut history = History::new(0);
         history.started_at = Stored::get(from)?;
@@ -371,6 +375,14 @@ mod tests {
                 assert_eq!(of(other, Some(limit)), of(other, None));
             }
         }
+    }
+
+    #[test]
+    fn a_history_that_goes_on_gets_its_room_later() {
+        let mut history = History::new(0).with_most(3);
+        assert_eq!(history.runs.capacity(), 0);
+        history.make_room();
+        assert!(history.runs.capacity() >= 3);
     }
 
     #[test]

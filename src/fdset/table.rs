@@ -12,6 +12,7 @@ use std::mem;
 use std::os::fd::RawFd;
 
 use super::entry::{Entry, Interest, Token};
+use super::image::SlotImage;
 
 /// The end of a chain, and of the list of free slots.
 const NONE: u32 = u32::MAX;
@@ -49,6 +50,51 @@ impl Table {
             len: 0,
             buckets: Vec::new(),
         }
+    }
+
+    /// All slots as data.
+    pub(super) fn image(&self) -> Vec<SlotImage> {
+        let slot = |slot: &Slot| SlotImage {
+            generation: slot.generation,
+            entry: slot.held.map(|(fd, interest)| (fd, interest.bits())),
+        };
+        self.slots.iter().map(slot).collect()
+    }
+
+    /// The table with these slots; `None` if they contradict each other. An empty slot that may have used up its
+    /// generations stays empty for ever.
+    pub(super) fn of(image: &[SlotImage]) -> Option<Table> {
+        let mut table = Table::new();
+        table.slots.reserve_exact(image.len());
+        for (index, slot) in (0..NONE).zip(image) {
+            let held = match slot.entry {
+                Some((fd, events)) if fd >= 0 => Some((fd, Interest::from_bits(events)?)),
+                Some(_) => return None,
+                None => None,
+            };
+            if slot.generation == 0 {
+                return None;
+            }
+            let mut next = NONE;
+            if held.is_some() {
+                table.len += 1;
+            } else if slot.generation < u32::MAX {
+                next = mem::replace(&mut table.free, index);
+                table.vacant += 1;
+            }
+            table.slots.push(Slot {
+                generation: slot.generation,
+                next,
+                held,
+            });
+        }
+        table.rehash();
+        let is_alone = |(index, slot): (usize, &Slot)| {
+            let found = slot.held.map(|(fd, _)| table.token_of(fd));
+            found.is_none_or(|token| token.is_some_and(|token| token.index() == index))
+        };
+        let is_consistent = table.slots.iter().enumerate().all(is_alone);
+        is_consistent.then_some(table)
     }
 
     pub(super) const fn len(&self) -> usize {

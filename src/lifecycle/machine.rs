@@ -29,10 +29,9 @@ impl Lifecycle {
         }
     }
 
-    /// The same lifecycle with the memory that the policy needs, so that no crash allocates.
-    pub(crate) fn with_room(mut self, policy: &Policy) -> Lifecycle {
+    /// Allocates the memory that the policy needs, so that no crash allocates.
+    pub(crate) fn make_room(&mut self, policy: &Policy) {
         self.counters.reserve(policy);
-        self
     }
 
     /// An upper limit for the length of its encoding under this policy.

@@ -40,6 +40,8 @@ use crate::waker::Waker;
 pub(crate) struct Linux {
     pub(crate) owner: Owner,
     pub(crate) fds: FdSet,
+    /// The set that this program has made, while it tries to go on with one that it has inherited.
+    pub(super) own_set: Option<FdSet>,
     pub(super) spawner: Spawner,
     pub(super) clock: Clock,
     timer: TimerFd,
@@ -91,6 +93,7 @@ impl Linux {
         Ok(Linux {
             owner: Owner::this_process(),
             fds,
+            own_set: None,
             spawner,
             clock,
             timer,
@@ -109,6 +112,18 @@ impl Linux {
             most_in_flight: SPAWNS_IN_FLIGHT,
             state: None,
         })
+    }
+
+    /// Adds the descriptors that this program has made itself to a set that it has inherited.
+    pub(super) fn join_set(&mut self) -> io::Result<()> {
+        self.timer_token = self.fds.add(self.timer.as_fd(), Interest::READ)?;
+        if let Some((signals, token)) = &mut self.signals {
+            *token = self.fds.add(signals.as_fd(), Interest::READ)?;
+        }
+        match &mut self.orphans {
+            Some(orphans) => orphans.join(&mut self.fds),
+            None => Ok(()),
+        }
     }
 
     /// Remembers the slot that an entry of the set belongs to.

@@ -1,9 +1,10 @@
 //! The kernel's side of a supervisor as data: which descriptors belong to what. After exec(2) the descriptors are
 //! still open in the new program, and their numbers are the same.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use rustix::fs::{OFlags, fcntl_getfl};
 
 use super::core::Linux;
+use super::inherited::Descriptors;
 use super::orphans::OrphanCounts;
 use super::run_cgroup::RunCgroup;
 use super::watched::{Watch, Watched};
@@ -22,19 +24,19 @@ use crate::engine::context::CgroupPath;
 use crate::engine::ids::InstanceId;
 use crate::engine::kernel::Report;
 use crate::exit::{ExitRecord, Pid};
-use crate::fdset::{Interest, Token};
+use crate::fdset::{FdSet, SetImage};
 use crate::launcher::next_look;
 use crate::notify::{Counts, NotifySocket, ReadyFd};
 use crate::pidfd::PidFd;
 use crate::sys::wait;
+use crate::time::Instant;
 use crate::timerfd::Clock;
-
-/// The descriptors that this program has got from the one before, by number.
-pub(crate) type Descriptors = BTreeMap<RawFd, OwnedFd>;
 
 /// See the [module](self).
 pub(crate) struct LinuxImage {
     pub(crate) clock: Clock,
+    /// The set. It waits also for descriptors that belong to nothing else in the image, such as the timer.
+    pub(crate) set: SetImage,
     pub(crate) processes: Vec<ProcessImage>,
     pub(crate) socket: Option<SocketImage>,
     /// The remaining lines of the last message.
@@ -46,7 +48,7 @@ pub(crate) struct LinuxImage {
     pub(crate) lost: Vec<RawFd>,
 }
 
-stored!(struct LinuxImage { clock, processes, socket, reports, retired, orphans, lost });
+stored!(struct LinuxImage { clock, set, processes, socket, reports, retired, orphans, lost });
 stored!(enum Clock { 0 = Monotonic, 1 = Boottime });
 
 /// The directory and the name of a cgroup.
@@ -126,9 +128,10 @@ pub(crate) struct Belongings {
 }
 
 impl LinuxImage {
-    /// The numbers of all descriptors of the image.
-    pub(crate) fn descriptors(&self) -> Vec<RawFd> {
-        let mut all: Vec<_> = self.socket.iter().map(|socket| socket.fd).collect();
+    /// The numbers of the descriptors that belong to something.
+    fn belonging(&self) -> Vec<RawFd> {
+        let mut all = Vec::with_capacity(self.processes.len() + 2);
+        all.extend(self.socket.iter().map(|socket| socket.fd));
         all.extend(&self.lost);
         for process in &self.processes {
             all.push(process.pidfd);
@@ -138,7 +141,26 @@ impl LinuxImage {
                 all.extend(pipes.others.iter().map(|(_, fd)| fd));
             }
         }
+        all.push(self.set.epoll);
         all
+    }
+
+    /// The numbers of all descriptors of the image, sorted.
+    pub(crate) fn descriptors(&self) -> Vec<RawFd> {
+        let mut all = self.belonging();
+        all.extend(self.set.numbers());
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// Whether each descriptor belongs to one thing, and each slot has one process.
+    fn is_consistent(&self) -> bool {
+        let mut slots: Vec<_> = self.processes.iter().map(|process| process.slot).collect();
+        let mut belonging = self.belonging();
+        slots.sort_unstable();
+        belonging.sort_unstable();
+        slots.is_sorted_by(|before, after| before < after) && belonging.is_sorted_by(|before, after| before < after)
     }
 }
 
@@ -175,6 +197,7 @@ impl Linux {
         };
         LinuxImage {
             clock: self.clock,
+            set: self.fds.image(),
             processes: self.processes.iter().flatten().map(process).collect(),
             socket: self.socket().map(|socket| SocketImage {
                 fd: socket.as_fd().as_raw_fd(),
@@ -191,112 +214,130 @@ impl Linux {
         }
     }
 
-    /// Continues with the socket of an image, and waits for its messages.
-    pub(crate) fn take_socket(&mut self, image: &SocketImage, fds: &mut Descriptors) -> Result<(), NotTaken> {
-        let fd = fds.remove(&image.fd).ok_or(NotTaken::Descriptor(image.fd))?;
-        let socket = match NotifySocket::inherited(fd, image.address.clone(), image.counts) {
-            Ok(socket) => socket,
-            Err(fd) => {
-                fds.insert(image.fd, fd);
-                return Err(NotTaken::Descriptor(image.fd));
+    /// Continues with the set of an image: the epoll with its registrations. After an error, and also if a later step
+    /// fails, [`Linux::give_back`] undoes what was done.
+    pub(crate) fn take_set(&mut self, image: &SetImage, fds: &mut Descriptors) -> Result<(), NotTaken> {
+        let epoll = fds.take(image.epoll).ok_or(NotTaken::Descriptor(image.epoll))?;
+        let set = FdSet::inherited(image, epoll).map_err(|epoll| {
+            fds.give_back(epoll);
+            NotTaken::Damaged
+        })?;
+        self.own_set = Some(mem::replace(&mut self.fds, set));
+        for number in image.numbers() {
+            let fd = fds.get(number).ok_or(NotTaken::Descriptor(number))?;
+            if !self.fds.waits_for(fd.as_fd()) {
+                return Err(NotTaken::Descriptor(number));
             }
-        };
-        match self.fds.add(socket.as_fd(), Interest::READ) {
-            Ok(token) => {
+        }
+        Ok(self.join_set()?)
+    }
+
+    /// Continues with the socket of an image.
+    pub(crate) fn take_socket(&mut self, image: &SocketImage, fds: &mut Descriptors) -> Result<(), NotTaken> {
+        let token = self.fds.token_of(image.fd).ok_or(NotTaken::Damaged)?;
+        let fd = fds.take(image.fd).ok_or(NotTaken::Descriptor(image.fd))?;
+        match NotifySocket::inherited(fd, image.address.clone(), image.counts) {
+            Ok(socket) => {
                 self.notify = Some((socket, token));
                 Ok(())
             }
-            Err(error) => {
-                fds.insert(image.fd, socket.into());
-                Err(error.into())
+            Err(fd) => {
+                fds.give_back(fd);
+                Err(NotTaken::Descriptor(image.fd))
             }
         }
     }
 
-    /// Watches the processes of an image. Everything that can be wrong with them is found before the first is taken.
-    /// After an error [`Linux::give_back`] undoes what was done.
+    /// Continues with messages that were read, for the arena with this number.
+    pub(crate) fn take_reports(&mut self, reports: &VecDeque<(InstanceId, Report)>, home: u32) {
+        let report = |(id, report): &(InstanceId, Report)| (id.at_home(home), report.clone());
+        self.reports = reports.iter().map(report).collect();
+    }
+
+    /// Continues with the processes of an image. Everything that can be wrong with them is found before the first is
+    /// taken. After an error [`Linux::give_back`] undoes what was done.
+    ///
+    /// The set waits for the pidfds of all processes that are not known to have ended, which proves that they are the
+    /// ones that the program before this one had. The others are asked for their process.
     pub(crate) fn take_processes(
         &mut self,
-        image: LinuxImage,
+        image: &LinuxImage,
         fds: &mut Descriptors,
     ) -> Result<Vec<Belongings>, NotTaken> {
         let mut directories = Directories::default();
         let mut cgroups = Vec::with_capacity(image.processes.len());
-        let mut slots = HashSet::new();
-        let mut used = HashSet::new();
-        for number in image.descriptors() {
-            if !used.insert(number) {
-                return Err(NotTaken::Damaged);
-            }
+        if !image.is_consistent() {
+            return Err(NotTaken::Damaged);
         }
         for process in &image.processes {
-            let fd = fds.get(&process.pidfd).ok_or(NotTaken::Descriptor(process.pidfd))?;
-            if !is_of(fd, process)? {
-                return Err(NotTaken::Descriptor(process.pidfd));
-            }
-            if !slots.insert(process.slot) {
-                return Err(NotTaken::Damaged);
-            }
+            self.check_process(process, fds)?;
             cgroups.push(match &process.cgroup {
                 Some(place) => directories.run_cgroup(place)?,
                 None => None,
             });
         }
+        let now = self.clock.now();
         let mut belongings = Vec::with_capacity(image.processes.len());
-        for (process, cgroup) in image.processes.into_iter().zip(cgroups) {
-            belongings.push(self.take_process(process, cgroup, fds)?);
+        for (process, cgroup) in image.processes.iter().zip(cgroups) {
+            belongings.extend(self.take_process(process, cgroup, now, fds));
         }
-        self.reports = image.reports;
-        for place in image.retired {
+        for place in &image.retired {
             // A cgroup that cannot be opened any more cannot be removed either.
-            if let Ok(Some((run_cgroup, _))) = directories.run_cgroup(&place) {
+            if let Ok(Some((run_cgroup, _))) = directories.run_cgroup(place) {
                 self.retire(Some(run_cgroup));
             }
         }
-        if let (Some(orphans), Some((counts, reaped))) = (&mut self.orphans, image.orphans) {
-            orphans.restore(counts, reaped);
+        if let (Some(orphans), Some((counts, reaped))) = (&mut self.orphans, &image.orphans) {
+            orphans.restore(*counts, reaped.clone());
+        }
+        self.own_set = None;
+        // What is left belongs to nothing that goes on, such as the timer of the program before this one.
+        for fd in fds.drain() {
+            if let Some(token) = self.fds.token_of(fd.as_raw_fd()) {
+                drop(self.fds.remove(token, fd));
+            }
         }
         Ok(belongings)
     }
 
-    fn take_readiness(&mut self, number: RawFd, fds: &mut Descriptors) -> Result<(ReadyFd, Token), NotTaken> {
-        let fd = fds.remove(&number).ok_or(NotTaken::Descriptor(number))?;
-        let ready = ReadyFd::new(fd)?;
-        match self.fds.add(ready.as_fd(), Interest::READ) {
-            Ok(token) => Ok((ready, token)),
-            Err(error) => {
-                fds.insert(number, ready.into());
-                Err(error.into())
+    fn check_process(&self, process: &ProcessImage, fds: &Descriptors) -> Result<(), NotTaken> {
+        let is_in_set = |number| self.fds.token_of(number).is_some();
+        let fd = fds.get(process.pidfd).ok_or(NotTaken::Descriptor(process.pidfd))?;
+        match process.watch {
+            WatchImage::Alive | WatchImage::Reaped if !is_in_set(process.pidfd) => return Err(NotTaken::Damaged),
+            WatchImage::Alive | WatchImage::Reaped => {}
+            WatchImage::Late(_) | WatchImage::Group | WatchImage::Zombie if is_of(fd, process)? => {}
+            WatchImage::Late(_) | WatchImage::Group | WatchImage::Zombie => {
+                return Err(NotTaken::Descriptor(process.pidfd));
             }
+        }
+        match process.ready {
+            Some(number) if fds.get(number).is_none() => Err(NotTaken::Descriptor(number)),
+            Some(number) if !is_in_set(number) => Err(NotTaken::Damaged),
+            Some(_) | None => Ok(()),
         }
     }
 
+    /// Continues with a process that was checked; `None` if it was not.
     fn take_process(
         &mut self,
-        image: ProcessImage,
+        image: &ProcessImage,
         cgroup: Option<(RunCgroup, Arc<CgroupPath>)>,
+        now: Instant,
         fds: &mut Descriptors,
-    ) -> Result<Belongings, NotTaken> {
+    ) -> Option<Belongings> {
         let slot = image.slot;
-        let ready = image.ready.map(|number| self.take_readiness(number, fds)).transpose()?;
-        let fd = fds.remove(&image.pidfd).ok_or(NotTaken::Descriptor(image.pidfd))?;
-        let pidfd = PidFd::new(fd, image.pid);
+        let pidfd = PidFd::new(fds.take(image.pidfd)?, image.pid);
         let watch = match image.watch {
-            WatchImage::Alive | WatchImage::Reaped => match self.fds.add(pidfd.as_fd(), Interest::READ) {
-                Ok(token) if image.watch == WatchImage::Alive => Watch::Alive(token),
-                Ok(token) => Watch::Reaped(token),
-                Err(error) => {
-                    fds.insert(image.pidfd, pidfd.into());
-                    if let (Some((ready, _)), Some(number)) = (ready, image.ready) {
-                        fds.insert(number, ready.into());
-                    }
-                    return Err(error.into());
-                }
-            },
+            WatchImage::Alive => Watch::Alive(self.fds.token_of(image.pidfd)?),
+            WatchImage::Reaped => Watch::Reaped(self.fds.token_of(image.pidfd)?),
             WatchImage::Late(looks) => Watch::Late(looks),
             WatchImage::Group => Watch::Group,
             WatchImage::Zombie => Watch::Zombie,
         };
+        let ready = image
+            .ready
+            .and_then(|number| Some((ReadyFd::inherited(fds.take(number)?), self.fds.token_of(number)?)));
         if let Watch::Alive(token) | Watch::Reaped(token) = watch {
             self.set_slot(token, slot);
         }
@@ -307,11 +348,11 @@ impl Linux {
         if let Some(run_cgroup) = &run_cgroup {
             self.run_cgroups.move_in(run_cgroup, slot);
         }
-        let now = self.clock.now();
         if let Watch::Late(_) = watch {
             self.looks.set(slot, now);
         }
-        let inherited_flight = image.in_flight.map(|(age, program)| (now.saturating_sub(age), program));
+        let inherited_flight = image.in_flight.as_ref();
+        let inherited_flight = inherited_flight.map(|(age, program)| (now.saturating_sub(*age), program.clone()));
         if let Some((began, _)) = &inherited_flight {
             self.in_flight += 1;
             self.looks
@@ -328,19 +369,19 @@ impl Linux {
         };
         self.watch_emptying(&mut process);
         self.put(process);
-        let mut end = |number: Option<RawFd>| number.and_then(|number| fds.remove(&number));
-        let pipes = image.pipes.map(|image| {
+        let mut end = |number: Option<RawFd>| number.and_then(|number| fds.take(number));
+        let pipes = image.pipes.as_ref().map(|image| {
             let mut pipes = Pipes::default();
             (pipes.stdin, pipes.stdout, pipes.stderr) = (end(image.stdin), end(image.stdout), end(image.stderr));
             if let Some((target, extra)) = image.extra_target.zip(end(image.extra)) {
                 pipes.set_extra(target, extra);
             }
-            for (target, number) in image.others {
+            for &(target, number) in &image.others {
                 end(Some(number)).into_iter().for_each(|fd| pipes.add(target, fd));
             }
             pipes
         });
-        Ok(Belongings {
+        Some(Belongings {
             slot,
             run_cgroup: path,
             pipes,
@@ -360,18 +401,38 @@ impl Linux {
         }
     }
 
-    /// Gives everything back that was taken, without a signal to any process. Nothing is watched any more.
-    pub(crate) fn give_back(&mut self, fds: &mut Descriptors) {
-        let mut keep = |fd: OwnedFd| drop(fds.insert(fd.as_raw_fd(), fd));
+    /// Lets go of all processes, without a signal to any of them.
+    pub(crate) fn let_all_go(&mut self) {
+        self.processes.clear();
+    }
+
+    /// Gives everything back that was taken, without a signal to any process. Nothing is watched any more. The epoll has
+    /// the registrations of the image and no other.
+    pub(crate) fn give_back(&mut self, image: &SetImage, fds: &mut Descriptors) {
+        let Some(own_set) = self.own_set.take() else {
+            return;
+        };
+        let mut inherited: Vec<_> = image.numbers().collect();
+        inherited.sort_unstable();
+        for entry in self
+            .fds
+            .iter()
+            .filter(|entry| inherited.binary_search(&entry.fd).is_err())
+        {
+            if let Some(fd) = self.fd(entry.token) {
+                self.fds.leave(fd);
+            }
+        }
         for process in self.processes.drain(..).flatten() {
-            keep(process.pidfd.into());
+            fds.give_back(process.pidfd.into());
             if let Some((ready, _)) = process.ready {
-                keep(ready.into());
+                fds.give_back(ready.into());
             }
         }
         if let Some((socket, _)) = self.notify.take() {
-            keep(socket.into());
+            fds.give_back(socket.into());
         }
+        fds.give_back(mem::replace(&mut self.fds, own_set).into_epoll());
     }
 }
 

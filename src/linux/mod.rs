@@ -5,6 +5,7 @@ pub(crate) mod core;
 mod flight;
 pub(crate) mod found;
 pub(crate) mod image;
+pub(crate) mod inherited;
 pub(crate) mod orphans;
 mod run_cgroup;
 mod socket;

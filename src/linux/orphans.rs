@@ -273,6 +273,13 @@ impl Orphans {
         Ok(orphans)
     }
 
+    /// Adds the descriptors to another set.
+    pub(super) fn join(&mut self, fds: &mut FdSet) -> io::Result<()> {
+        self.signals_token = fds.add(self.signals.as_fd(), Interest::READ)?;
+        self.bell_token = fds.add(self.known_children.0.bell.as_fd(), Interest::READ)?;
+        Ok(())
+    }
+
     /// An entry of the set at which orphans are looked for.
     pub(crate) fn entry(&self) -> Token {
         self.bell_token

@@ -72,11 +72,16 @@ impl ReadyFd {
     pub fn new(fd: OwnedFd) -> io::Result<ReadyFd> {
         let flags = rustix::fs::fcntl_getfl(&fd)?;
         rustix::fs::fcntl_setfl(&fd, flags | OFlags::NONBLOCK)?;
-        Ok(ReadyFd {
+        Ok(ReadyFd::inherited(fd))
+    }
+
+    /// Continues with the descriptor of the program before this one (execve(2)), which has made it non-blocking.
+    pub(crate) fn inherited(fd: OwnedFd) -> ReadyFd {
+        ReadyFd {
             owner: Owner::this_process(),
             fd,
             state: Readiness::Waiting,
-        })
+        }
     }
 
     /// Reads at most 4 KiB, searches for a newline, and discards the rest. Never blocks.

@@ -8,7 +8,7 @@ use super::kernel::SimKernel;
 use super::model::{Concerned, Group};
 use super::oracle::ensure;
 use super::recipe::{Draft, directory};
-use crate::codec::{Stored, decoded, encoded};
+use crate::codec::{Stored, Writer, decoded, encoded};
 use crate::engine::context::CgroupPath;
 use crate::engine::core::Engine;
 use crate::engine::event::Events;
@@ -41,7 +41,11 @@ pub(super) fn moved<T: Stored>(id: &T, home: u32) -> T {
 impl Host {
     pub(super) fn reexec(&mut self, change: Option<Redescribed>) -> Result<Touched, Broken> {
         let change = change.filter(|&change| self.is_possible(change));
-        let kept = encoded(&self.driver.image());
+        let mut kept = Vec::new();
+        self.driver.put_image(&mut Writer::new(&mut kept));
+        ensure(kept == encoded(&self.driver.image()), || {
+            "the engine writes something else than its image".into()
+        })?;
         let mut next = self.next_engine();
         let home = next.instances.home();
         let image = decoded::<Image>(&kept, home);

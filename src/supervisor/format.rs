@@ -74,18 +74,20 @@ impl From<Damaged> for StateError {
 
 /// A whole state of this kind.
 pub(super) fn write(kind: u32, put: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
-    let mut content = Vec::new();
-    let mut writer = Writer::new(&mut content);
+    let mut state = vec![0; HEADER];
+    let mut writer = Writer::new(&mut state);
     ARCH.to_owned().put(&mut writer);
     put(&mut writer);
-    let mut state = Vec::with_capacity(HEADER + content.len());
-    let mut writer = Writer::new(&mut state);
-    writer.raw(&MAGIC);
-    VERSION.put(&mut writer);
-    kind.put(&mut writer);
-    (content.len() as u64).put(&mut writer);
-    checksum(&content).put(&mut writer);
-    state.extend_from_slice(&content);
+    let mut header = Vec::with_capacity(HEADER);
+    if let Some((place, content)) = state.split_at_mut_checked(HEADER) {
+        let mut writer = Writer::new(&mut header);
+        writer.raw(&MAGIC);
+        VERSION.put(&mut writer);
+        kind.put(&mut writer);
+        (content.len() as u64).put(&mut writer);
+        checksum(content).put(&mut writer);
+        place.iter_mut().zip(&header).for_each(|(place, &byte)| *place = byte);
+    }
     state
 }
 
@@ -107,12 +109,7 @@ pub(super) fn read(kind: u32, state: &[u8], home: u32) -> Result<Reader<'_>, Sta
     if length != content.len() as u64 || checksum(content) != sum {
         return Err(StateError::Damaged);
     }
-    read_again(state, home)
-}
-
-/// A reader of the content of a state that was found to be whole.
-pub(super) fn read_again(state: &[u8], home: u32) -> Result<Reader<'_>, StateError> {
-    let mut reader = Reader::new(state.get(HEADER..).ok_or(StateError::Damaged)?, home);
+    let mut reader = Reader::new(content, home);
     let architecture = String::get(&mut reader)?;
     match architecture == ARCH {
         true => Ok(reader),

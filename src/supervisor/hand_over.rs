@@ -3,7 +3,7 @@
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::{env, fmt, process};
@@ -17,11 +17,11 @@ use super::format::{self, StateError};
 use crate::codec::{Reader, Stored};
 use crate::engine::image::Image;
 use crate::errno::Reason;
-use crate::linux::image::{Descriptors, LinuxImage};
+use crate::linux::image::LinuxImage;
+use crate::linux::inherited::Descriptors;
 use crate::owner::OtherProcess;
 use crate::sys::descriptors::above_standard;
-use crate::sys::exec::{exec, set_close_on_exec, take_inherited};
-use crate::timerfd::Clock;
+use crate::sys::exec::{exec, set_close_on_exec, set_close_on_exec_of_all, take_inherited};
 
 /// The environment variable that names the descriptor of a handed-over state: the PID of the process, a colon, and the
 /// number. Commands do not inherit it.
@@ -85,10 +85,11 @@ pub enum ReceiveError {
 /// Dropping it closes the descriptors. The processes live on without a supervisor, as children of this process; those
 /// with [`Lifetime::Bound`](crate::Lifetime::Bound) end.
 pub struct HandOver {
-    /// It was found to be whole.
+    /// It was found to be whole. The engine's part begins at `engine_at`, and is decoded when it is taken over.
     state: Vec<u8>,
-    pub(super) clock: Clock,
-    pub(super) descriptors: Descriptors,
+    engine_at: usize,
+    pub(super) linux: Box<LinuxImage>,
+    pub(super) descriptors: Box<Descriptors>,
 }
 
 impl HandOver {
@@ -109,32 +110,43 @@ impl HandOver {
         let Some(fd) = take_inherited(number) else {
             return Ok(None);
         };
-        match read_state(&fd) {
-            Ok((state, clock, numbers)) => {
-                let mut descriptors = Descriptors::new();
-                for number in numbers {
-                    let Some(fd) = take_inherited(number) else {
-                        descriptors.into_values().for_each(leave_open);
-                        leave_open(fd);
-                        return Err(ReceiveError::Descriptor(number));
-                    };
-                    descriptors.insert(number, fd);
-                }
-                Ok(Some(HandOver {
-                    state,
-                    clock,
-                    descriptors,
-                }))
-            }
-            Err(error) => {
-                leave_open(fd);
-                Err(error)
-            }
+        let received = HandOver::read(&fd);
+        if received.is_err() {
+            leave_open(fd);
         }
+        received.map(Some)
     }
 
-    pub(super) fn images(&self, home: u32) -> Result<(LinuxImage, Image), StateError> {
-        images(&mut format::read_again(&self.state, home)?)
+    /// Reads the state in a memory file, and takes its descriptors.
+    fn read(fd: &OwnedFd) -> Result<HandOver, ReceiveError> {
+        // With the sysctl vm.memfd_noexec, the kernel adds a seal of its own.
+        if !fcntl_get_seals(fd).is_ok_and(|seals| seals.contains(SEALS)) {
+            return Err(ReceiveError::NoState);
+        }
+        let mut file = File::from(fd.try_clone()?);
+        let mut state = Vec::new();
+        file.rewind()?;
+        file.read_to_end(&mut state)?;
+        let mut reader = format::read(format::HAND_OVER, &state, 0)?;
+        let linux = LinuxImage::get(&mut reader).map_err(StateError::from)?;
+        let engine_at = state.len() - reader.left();
+        let numbers = linux.descriptors();
+        let descriptors = Descriptors::receive(numbers).map_err(ReceiveError::Descriptor)?;
+        Ok(HandOver {
+            state,
+            engine_at,
+            linux: Box::new(linux),
+            descriptors: Box::new(descriptors),
+        })
+    }
+
+    /// Decodes the engine's part of the state.
+    pub(super) fn image(&self, home: u32) -> Result<Image, StateError> {
+        let bytes = self.state.get(self.engine_at..).unwrap_or_default();
+        let mut reader = Reader::new(bytes, home);
+        let image = Image::get(&mut reader)?;
+        reader.end()?;
+        Ok(image)
     }
 }
 
@@ -146,34 +158,12 @@ impl fmt::Debug for HandOver {
     }
 }
 
-pub(super) fn images(reader: &mut Reader<'_>) -> Result<(LinuxImage, Image), StateError> {
-    let images = (LinuxImage::get(reader)?, Image::get(reader)?);
-    reader.end()?;
-    Ok(images)
-}
-
 fn parse(text: &OsStr) -> Option<(u32, RawFd)> {
     let (pid, number) = text.to_str()?.split_once(':')?;
     Some((
         pid.parse().ok()?,
         number.parse().ok().filter(|&number: &RawFd| number >= 0)?,
     ))
-}
-
-/// The state in a memory file, its clock, and the numbers of its descriptors.
-fn read_state(fd: &OwnedFd) -> Result<(Vec<u8>, Clock, Vec<RawFd>), ReceiveError> {
-    // With the sysctl vm.memfd_noexec, the kernel adds a seal of its own.
-    if !fcntl_get_seals(fd).is_ok_and(|seals| seals.contains(SEALS)) {
-        return Err(ReceiveError::NoState);
-    }
-    let mut file = File::from(fd.try_clone()?);
-    let mut state = Vec::new();
-    file.rewind()?;
-    file.read_to_end(&mut state)?;
-    // The rest of the state is decoded when it is taken over.
-    let linux = LinuxImage::get(&mut format::read(format::HAND_OVER, &state, 0)?);
-    let linux = linux.map_err(StateError::from)?;
-    Ok((state, linux.clock, linux.descriptors()))
 }
 
 /// An empty memory file, which is never executed. A system may require that to be said (vm.memfd_noexec). Linux before
@@ -210,6 +200,9 @@ impl Supervisor {
     ///
     /// A child with [`Lifetime::BoundOrSignal`](crate::Lifetime::BoundOrSignal) that the kernel could not bind gets its
     /// parent-death signal if another thread than the calling one has spawned it, because that thread ends.
+    ///
+    /// The set's epoll stays open with its registrations, so the other program does not register each process again. It
+    /// has the same number there.
     ///
     /// While it runs, a process that another thread starts can inherit the supervisor's descriptors.
     pub fn hand_over<A: AsRef<OsStr>>(
@@ -256,34 +249,24 @@ impl Supervisor {
         let environment = environment
             .collect::<Result<Vec<_>, _>>()
             .map_err(|_| HandOverError::Nul(program.to_owned()))?;
-        let mut opened = Vec::with_capacity(numbers.len());
-        let mut result = Ok(());
-        for number in numbers {
-            result = set_close_on_exec(number, false);
-            if result.is_err() {
-                break;
-            }
-            opened.push(number);
-        }
-        let error = result.map(|()| exec(&path, &arguments, &environment));
-        for number in opened {
-            // The descriptor is open, so this cannot fail.
-            let _open = set_close_on_exec(number, true);
-        }
+        let opened = numbers.iter().try_for_each(|&number| set_close_on_exec(number, false));
+        let error = opened.map(|()| exec(&path, &arguments, &environment));
+        // The descriptors are open, so this cannot fail.
+        let _closed_again = set_close_on_exec_of_all(&numbers);
         error.map_err(failed)
     }
 
-    /// Stores the state in a memory file. Returns the numbers of all descriptors that must stay open, the file's too.
+    /// Stores the state in a memory file. Returns the numbers of all descriptors that must stay open, the
+    /// file's too, sorted.
     fn store(&self) -> io::Result<(OwnedFd, Vec<RawFd>)> {
         let pipes = |slot| {
             let id = self.driver.instances.id_at(slot)?;
             self.driver.instances.get(id)?.pipes.as_ref()
         };
         let linux = self.driver.kernel.image(pipes);
-        let image = self.driver.image();
         let state = format::write(format::HAND_OVER, |to| {
             linux.put(to);
-            image.put(to);
+            self.driver.put_image(to);
         });
         // A write beyond the limit would raise SIGXFSZ, which ends the host.
         if getrlimit(Resource::Fsize)
@@ -296,7 +279,8 @@ impl Supervisor {
         file.write_all(&state)?;
         fcntl_add_seals(&file, SEALS)?;
         let mut numbers = linux.descriptors();
-        numbers.push(file.as_fd().as_raw_fd());
+        let own = file.as_raw_fd();
+        numbers.insert(numbers.partition_point(|&number| number < own), own);
         Ok((file.into(), numbers))
     }
 }

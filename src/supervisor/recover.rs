@@ -17,7 +17,6 @@ use crate::engine::spec::GroupSpec;
 use crate::errno::Reason;
 use crate::exit::{ExitRecord, Pid};
 use crate::linux::found::find;
-use crate::linux::image::Descriptors;
 use crate::linux::state_file::{FileError, Left, StateFile};
 use crate::pidfd::PidFd;
 use crate::timerfd::Clock;
@@ -176,7 +175,7 @@ impl Supervisor {
             Err(reason) => {
                 // The state stays for another try.
                 self.driver.kernel.state = None;
-                self.driver.kernel.give_back(&mut Descriptors::new());
+                self.driver.kernel.let_all_go();
                 return Err(reason);
             }
         };

@@ -115,6 +115,10 @@ impl Builder {
     /// [`Builder::notify_path`] has an effect only if the state has no socket. Ids of the program before this one have
     /// no meaning here.
     ///
+    /// Each process is proven to be the one of the state before anything happens: its pidfd is the descriptor that the
+    /// inherited epoll waits for under this number, or, for a process that has ended, a pidfd of its PID. The memory for
+    /// later restarts is allocated by the calls of the host's loop that follow, after their other work.
+    ///
     /// # Errors
     /// A [`NotTakenOver`], which gives the state back. No process was touched.
     pub fn take_over(
@@ -124,7 +128,7 @@ impl Builder {
         undescribed: Undescribed,
     ) -> Result<TakenOver, NotTakenOver> {
         let mut handed_over = handed_over;
-        self.clock = handed_over.clock;
+        self.clock = handed_over.linux.clock;
         let state_file = self.state_file.take();
         let built = self.build().and_then(|mut supervisor| {
             if let Some(path) = state_file {
@@ -145,7 +149,8 @@ impl Builder {
         match supervisor.restore(&mut handed_over, groups) {
             Ok(restored) => Ok(supervisor.taken_over(&restored, undescribed)),
             Err(reason) => {
-                supervisor.driver.kernel.give_back(&mut handed_over.descriptors);
+                let HandOver { linux, descriptors, .. } = &mut handed_over;
+                supervisor.driver.kernel.give_back(&linux.set, descriptors);
                 Err(NotTakenOver { handed_over, reason })
             }
         }
@@ -154,8 +159,11 @@ impl Builder {
 
 impl Supervisor {
     fn restore(&mut self, handed_over: &mut HandOver, groups: Vec<GroupSpec>) -> Result<Restored, TakeOverReason> {
-        let (linux, image) = handed_over.images(self.driver.instances.home())?;
-        let fds = &mut handed_over.descriptors;
+        let home = self.driver.instances.home();
+        let image = handed_over.image(home)?;
+        let HandOver { linux, descriptors, .. } = handed_over;
+        let (linux, fds) = (&**linux, descriptors);
+        self.driver.kernel.take_set(&linux.set, fds)?;
         if let Some(socket) = &linux.socket {
             self.driver.kernel.take_socket(socket, fds)?;
             self.heed_socket();
@@ -163,7 +171,7 @@ impl Supervisor {
             self.listen()?;
         }
         // The ids of groups and instances have the same form, so one number serves for both.
-        self.check_processes(&linux, &image)?;
+        self.check_processes(linux, &image)?;
         let restored = self.driver.restore(image, groups)?;
         for belongings in self.driver.kernel.take_processes(linux, fds)? {
             let id = self.driver.instances.id_at(belongings.slot);
@@ -172,6 +180,7 @@ impl Supervisor {
                 instance.pipes = belongings.pipes;
             }
         }
+        self.driver.kernel.take_reports(&linux.reports, home);
         Ok(restored)
     }
 

@@ -13,8 +13,7 @@ mod states;
 use std::path::{Path, PathBuf};
 
 use super::format;
-use super::hand_over::images;
-use crate::codec::Stored;
+use crate::codec::{Damaged, Reader, Stored};
 use crate::engine::image::Image;
 use crate::linux::image::LinuxImage;
 
@@ -45,6 +44,12 @@ fn state(linux: &LinuxImage, image: &Image) -> Vec<u8> {
         linux.put(to);
         image.put(to);
     })
+}
+
+fn images(reader: &mut Reader<'_>) -> Result<(LinuxImage, Image), Damaged> {
+    let images = (LinuxImage::get(reader)?, Image::get(reader)?);
+    reader.end()?;
+    Ok(images)
 }
 
 /// The state in a file, for an arena with this number.

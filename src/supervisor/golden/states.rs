@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
-use super::{compare, read, state};
+use super::{compare, images, read, state};
 use crate::cgroup::{CgroupUsage, OomLimit};
 use crate::codec::{Stored, decoded, encoded};
 use crate::command::error::Subject;
@@ -17,6 +17,7 @@ use crate::engine::kernel::Report;
 use crate::engine::request::Request;
 use crate::engine::run::{End, EndedRun, History};
 use crate::exit::{Exit, ExitRecord, Pid, Usage};
+use crate::fdset::{Interest, SetImage, SlotImage};
 use crate::group::{Roll, Rolling};
 use crate::lifecycle::{
     Cause, CrashBudget, Delay, DelayFrom, ExitSet, Failed, Failure, Input, Lifecycle, Policy, Prospect, Remaining,
@@ -134,9 +135,20 @@ fn running(number: u32) -> State {
     }
 }
 
+fn slot(generation: u32, entry: Option<(i32, Interest)>) -> SlotImage {
+    SlotImage {
+        generation,
+        entry: entry.map(|(number, interest)| (number, interest.bits())),
+    }
+}
+
 fn small() -> (LinuxImage, Image) {
     let linux = LinuxImage {
         clock: Clock::Monotonic,
+        set: SetImage {
+            epoll: 3,
+            slots: vec![slot(1, Some((4, Interest::READ))), slot(1, Some((100, Interest::READ)))],
+        },
         processes: vec![process(0, 1_000, WatchImage::Alive)],
         socket: None,
         reports: VecDeque::new(),
@@ -519,12 +531,16 @@ fn kernel_side(last: u32) -> LinuxImage {
         Report::Extend(SECOND),
         Report::Status(Some("busy".into())),
     ];
+    let mut slots = vec![slot(7, None), slot(1, Some((70, Interest::PRIORITY)))];
+    slots.extend([102, 103, 105, 116, 40, 50].map(|number| slot(2, Some((number, Interest::READ)))));
+    let set = SetImage { epoll: 30, slots };
     let orphans = OrphanCounts {
         reaped: 8,
         postponed: 9,
     };
     LinuxImage {
         clock: Clock::Boottime,
+        set,
         processes,
         socket: Some(SocketImage {
             fd: 40,
@@ -561,7 +577,9 @@ fn todays_code_writes_and_reads_the_kept_states() {
     assert_eq!(format!("{:?}", image.events), format!("{:?}", expected.events));
     assert_eq!((image.waiting, image.spawns), (expected.waiting, expected.spawns));
     assert_eq!((image.seed, image.closing, image.dropped), (u64::MAX, true, 17));
-    let numbers = [40, 60, 102, 103, 50, 51, 52, 53, 54, 55, 104, 105, 106, 107, 116];
+    let numbers = [
+        30, 40, 50, 51, 52, 53, 54, 55, 60, 70, 102, 103, 104, 105, 106, 107, 116,
+    ];
     assert_eq!(linux.descriptors(), numbers);
 }
 
@@ -572,7 +590,6 @@ fn a_state_with_any_byte_changed_and_a_right_checksum_is_read_or_refused() {
     use crate::codec::checksum;
     use crate::random::Random;
     use crate::supervisor::format;
-    use crate::supervisor::hand_over::images;
     let (linux, image) = everything();
     let kept = state(&linux, &image);
     let mut random = Random::new(1);
