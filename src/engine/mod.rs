@@ -18,6 +18,7 @@ pub(crate) mod image;
 pub(crate) mod instance;
 pub(crate) mod kernel;
 mod limits;
+pub(crate) mod order;
 pub(crate) mod progress;
 mod reactions;
 pub(crate) mod record;

@@ -92,6 +92,8 @@ pub(super) struct Snapshot {
     pub(super) serial: Option<u64>,
     /// Whether the pending request waits until fewer spawns are in flight.
     pub(super) is_held: bool,
+    /// Whether the pending request waits for other groups.
+    pub(super) awaits_order: bool,
     /// The time of the next look at the process.
     pub(super) look: Option<Instant>,
 }
@@ -296,7 +298,9 @@ impl Host {
     }
 
     fn processed(&self, id: InstanceId, result: io::Result<Progress>) -> Result<Touched, Broken> {
-        let waited = oracle::before(self, id).is_some_and(|before| before.pending.is_some());
+        let before = oracle::before(self, id);
+        let waited = before.is_some_and(|before| before.pending.is_some());
+        let awaits_order = before.is_some_and(|before| before.awaits_order);
         let (mut collected, mut failed) = (false, false);
         for did in &self.world.borrow().log {
             if let Did::Collect { result, .. } = did {
@@ -307,7 +311,7 @@ impl Host {
         match result {
             Err(_) if failed => (),
             Ok(Progress::Done) if collected || waited => (),
-            Ok(Progress::Nothing) if !collected && !failed && !waited => (),
+            Ok(Progress::Nothing) if !collected && !failed && (!waited || awaits_order) => (),
             other => return Err(format!("readiness of {id:?} returns {other:?}")),
         }
         Ok(Touched::These(vec![id]))
@@ -554,7 +558,7 @@ impl Snapshot {
 
     /// Whether a request or a spawn waits and can be served. A start waits for room.
     pub(super) fn waits(&self, has_room: bool) -> bool {
-        let is_pending = self.pending.is_some() && !self.is_held;
+        let is_pending = self.pending.is_some() && !self.is_held && !self.awaits_order;
         is_pending || (has_room && (self.is_held || self.awaits_spawn()))
     }
 
@@ -579,6 +583,7 @@ pub(super) fn snapshots(driver: &Engine<SimKernel>) -> impl Iterator<Item = Snap
             state: *instance.life.state(),
             pending: instance.pending,
             is_held: instance.is_held,
+            awaits_order: instance.awaits_order,
             serial: serial_of(driver, id),
             look: driver.kernel.look_of(id.index()),
         })

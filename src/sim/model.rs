@@ -154,6 +154,7 @@ pub(super) enum Refusal {
     ShuttingDown,
     Spec,
     Rolling,
+    Required,
     Other,
 }
 
@@ -166,6 +167,7 @@ impl Refusal {
             Error::ShuttingDown => Refusal::ShuttingDown,
             Error::Spec(_) | Error::NoneUnavailable => Refusal::Spec,
             Error::Rolling(_) => Refusal::Rolling,
+            Error::Required { .. } => Refusal::Required,
             Error::NotAlive(_)
             | Error::NoCgroup(_)
             | Error::Freeze { .. }

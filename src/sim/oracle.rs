@@ -205,14 +205,14 @@ fn in_its_time(host: &Host, known: &Instance) -> Result<(), Broken> {
     let limit = match (now, group.policy.startup) {
         (State::Running { .. }, _) if was_reported => return Ok(()),
         (State::Running { .. }, Startup::Grace(grace)) => grace,
-        (State::Running { .. }, Startup::Notify { .. }) => Duration::MAX,
+        (State::Running { .. }, Startup::Notify { .. } | Startup::Completes { .. }) => Duration::MAX,
         (
             State::Stopping(Stopping {
                 failed: Some(failed), ..
             }),
             startup,
         ) if failed.failure == Failure::StartTimeout => match startup {
-            Startup::Notify { timeout } => timeout,
+            Startup::Notify { timeout } | Startup::Completes { timeout } => timeout,
             Startup::Grace(_) => Duration::MAX,
         },
         _ => return Ok(()),

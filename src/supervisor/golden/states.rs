@@ -79,6 +79,8 @@ fn group(name: &str, policy: Policy, target: u32) -> GroupImage {
         leaving: target == 0,
         target,
         roll: None,
+        after: Vec::new(),
+        requires: Vec::new(),
     }
 }
 
@@ -107,6 +109,7 @@ fn instance(group: u32, number: u32, state: State) -> InstanceImage {
             began: Some(at(3)),
         }),
         pending: None,
+        because: Some(Cause::RequirementStopped),
         start: None,
         history,
     }
@@ -306,6 +309,9 @@ fn causes() -> Vec<Cause> {
         Cause::Gone,
         Cause::Adopted,
         Cause::Released,
+        Cause::RequirementStopped,
+        Cause::RequirementFailed,
+        Cause::RequirementRemoved,
     ];
     causes.into_iter().chain(FAILURES.map(Cause::Failed)).collect()
 }
@@ -367,6 +373,18 @@ fn events() -> VecDeque<Event> {
             name: "web".into(),
             failed: Some(instance),
         },
+        Event::StartWaits {
+            instance,
+            group,
+            name: name(),
+            awaited: id(1),
+        },
+        Event::StartWithdrawn {
+            instance,
+            group,
+            name: name(),
+            cause: Cause::RequirementFailed,
+        },
         Event::Orphan(record(903, Exit::Code(0))),
         Event::GroupRemoved {
             group,
@@ -419,6 +437,7 @@ fn policies() -> [Policy; 2] {
         watchdog_stop: Some(StopLadder::signal(Signal::ABRT, Scope::Cgroup, SECOND)),
     };
     let second = Policy {
+        startup: Startup::Completes { timeout: SECOND * 3 },
         restart: Restart::Never,
         crash_budget: None,
         ..Policy::default()
@@ -469,11 +488,13 @@ fn everything() -> (LinuxImage, Image) {
     while roll.next().is_some() {}
     roll.reached(id(5), StateName::Fatal);
     web.roll = Some((roll, count - 1));
+    let mut old = group("old", other, 0);
+    (old.after, old.requires) = (vec![id(0)], vec![id(0)]);
     let image = Image {
         seed: u64::MAX,
         closing: true,
         is_spawns_turn: true,
-        groups: vec![place(web), place(group("old", other, 0))],
+        groups: vec![place(web), place(old)],
         instances,
         waiting: [6, 4, 7, 5].map(id).into(),
         spawns: [(id(1), at(2))].into(),
