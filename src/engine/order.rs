@@ -245,6 +245,10 @@ impl<K: Kernel> Engine<K> {
         }
         self.must_save = true;
         self.rank_groups();
+        // A group that has lost its place in the order is looked at for the last time.
+        for other in old.iter().chain([id]) {
+            self.open_gates(other);
+        }
     }
 
     /// Gives every group a rank above those of the groups that it comes after.
@@ -322,8 +326,12 @@ impl<K: Kernel> Engine<K> {
                 group.order.followers.retain(|&id| id != gone);
             }
         }
-        if !self.ranked.is_empty() {
-            self.rank_groups();
+        if self.ranked.is_empty() {
+            return;
+        }
+        self.rank_groups();
+        for other in order.edges.iter().chain(order.followers.iter().copied()) {
+            self.open_gates(other);
         }
     }
 
