@@ -49,7 +49,7 @@ pub(crate) struct Engine<K: Kernel> {
     /// The number of pending requests that wait for other groups.
     pub(super) ordered: usize,
     /// The groups with a place in an order, by rank.
-    pub(super) ranked: Vec<GroupId>,
+    pub(crate) ranked: Vec<GroupId>,
     /// Whether anything has changed that a request that waits for other groups can depend on.
     pub(super) order_changed: bool,
     /// The instances with a spawn that waits until fewer spawns are in flight, and since when. An entry may be stale.

@@ -385,14 +385,14 @@ impl<K: Kernel> Engine<K> {
             let exists = |id: &GroupId| self.groups.get(*id).is_some();
             edges.after.retain(exists);
             edges.requires.retain(exists);
-            self.set_order(id, edges);
+            self.place_in_order(id, edges);
             if self.comes_after(id, id) {
                 return Err(NotRestored::Damaged);
             }
         }
         for (id, order) in orders.described {
             let edges = self.resolve_order(&order, Some(id))?;
-            self.set_order(id, edges);
+            self.place_in_order(id, edges);
         }
         self.restore_order();
         Ok(())

@@ -226,12 +226,22 @@ impl<K: Kernel> Engine<K> {
         false
     }
 
-    /// Gives a group its place among the others. The edges were checked.
+    /// Gives a group its place among the others, and looks at what waits for another reason from now on. The edges were
+    /// checked.
     pub(super) fn set_order(&mut self, id: GroupId, edges: Edges) {
-        let Some(group) = self.groups.get_mut(id) else { return };
-        if group.order.edges == edges {
-            return;
+        let old = self.place_in_order(id, edges);
+        // A group that has lost its place in the order is looked at for the last time.
+        for other in old
+            .into_iter()
+            .flat_map(|old| old.iter().chain([id]).collect::<Vec<_>>())
+        {
+            self.open_gates(other);
         }
+    }
+
+    /// Gives a group its place among the others. Returns the old one, if it was another.
+    pub(super) fn place_in_order(&mut self, id: GroupId, edges: Edges) -> Option<Edges> {
+        let group = self.groups.get_mut(id).filter(|group| group.order.edges != edges)?;
         let old = std::mem::replace(&mut group.order.edges, edges.clone());
         for before in old.iter() {
             if let Some(group) = self.groups.get_mut(before) {
@@ -245,10 +255,7 @@ impl<K: Kernel> Engine<K> {
         }
         self.must_save = true;
         self.rank_groups();
-        // A group that has lost its place in the order is looked at for the last time.
-        for other in old.iter().chain([id]) {
-            self.open_gates(other);
-        }
+        Some(old)
     }
 
     /// Gives every group a rank above those of the groups that it comes after.
@@ -482,10 +489,10 @@ impl<K: Kernel> Engine<K> {
                 break;
             }
             let Some(&id) = self.ranked.get(place) else { break };
+            self.open_gates(id);
             if let Some(cause) = self.lost_requirement(id) {
                 self.withdraw_starts(id, cause);
             }
-            self.open_gates(id);
         }
         for place in 0..self.ranked.len() {
             let group = self.ranked.get(place).copied();

@@ -78,8 +78,15 @@ fn one(host: &mut Host, event: &Event) -> Result<(), Broken> {
         Event::Notice { instance, .. } => attempts(host, *instance).map(|_| ()),
         Event::Reloaded { .. } => Err("no reload was requested".into()),
         Event::LimitFailed { .. } => Err("no limit can fail".into()),
-        Event::StartWaits { instance, .. } | Event::StartWithdrawn { instance, .. } => {
-            attempts(host, *instance).map(|_| ())
+        Event::StartWaits {
+            instance, group, name, ..
+        }
+        | Event::StartWithdrawn {
+            instance, group, name, ..
+        } => {
+            let is_known = find(host, *instance).is_some();
+            let is_passing = host.model.passing.contains(&(*group, name.number));
+            ensure(is_known || is_passing, no_such_instance)
         }
         Event::GroupRemoved { group, .. } => {
             let gone = host.driver.groups.get(*group).is_none() && host.model.old_groups.contains(group);
