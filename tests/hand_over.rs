@@ -785,18 +785,16 @@ fn a_start_that_waits_for_another_group_waits_in_the_next_program_as_well() {
         ];
         let mut host = generation.host(specs);
         let [database, web, front] = ["database:0", "web:0", "front:0"].map(|name| named(&host, name));
-        let group = |host: &Host, id| host.status(id).group;
         host.until("it is executed", |host| !host.is_in_flight(database));
-        assert_eq!(host.status(web).waits_for, [group(&host, database)]);
-        assert_eq!(host.status(front).waits_for, [group(&host, web)]);
+        assert_eq!(host.status(web).waits_for, [host.status(database).group]);
+        assert_eq!(host.status(front).waits_for, [host.status(web).group]);
         if is_first {
             generation.hand_over(&mut host, "");
         }
         host.supervisor.report_ready(database).unwrap();
         host.until_state(front, Running);
-        let started: Vec<_> = host.all_steps().filter(|step| step.to == Running).collect();
-        let started: Vec<_> = started.iter().map(|step| step.instance).collect();
-        assert_eq!(started, [database, web, front]);
+        let started = host.all_steps().filter(|step| step.to == Running);
+        assert!(started.map(|step| step.instance).eq([database, web, front]));
         host.shut_down();
     });
 }

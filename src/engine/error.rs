@@ -3,7 +3,7 @@
 use std::io;
 
 use super::ids::{GroupId, InstanceId};
-use super::order::GroupRef;
+use super::place::GroupRef;
 use crate::cgroup::CgroupError;
 use crate::command::CommandError;
 use crate::errno::Reason;

@@ -15,7 +15,7 @@ use super::event::{Event, Name};
 use super::ids::{GroupId, InstanceId};
 use super::instance::{Group, Instance, Reload};
 use super::kernel::Kernel;
-use super::order::{Edges, OrderSpec};
+use super::place::{Edges, OrderSpec};
 use super::request::Request;
 use super::run::History;
 use super::spec::GroupSpec;
@@ -220,7 +220,8 @@ struct Orders {
 }
 
 impl Orders {
-    fn add(&mut self, id: GroupId, described: Option<OrderSpec>, known: &GroupImage) {
+    fn add(&mut self, id: GroupId, spec: Option<&GroupSpec>, known: &GroupImage) {
+        let described = spec.map(|spec| spec.order.clone());
         match described.filter(|order| !order.is_empty()) {
             Some(order) => self.described.push((id, order)),
             None => {
@@ -311,8 +312,7 @@ impl<K: Kernel> Engine<K> {
         let mut described: Vec<Option<(GroupId, u32, bool)>> = vec![None; specs.len()];
         let mut restored = Vec::with_capacity(image.groups.len());
         let mut orders = Orders::default();
-        let mut own_programs = HashMap::new();
-        let mut numbers = image.numbers();
+        let (mut own_programs, mut numbers) = (HashMap::new(), image.numbers());
         let mut by_name: HashMap<Arc<str>, VecDeque<usize>> = HashMap::new();
         for (at, spec) in specs.iter().enumerate() {
             let name = spec.as_ref().map(|spec| spec.name.clone()).unwrap_or_default();
@@ -329,8 +329,7 @@ impl<K: Kernel> Engine<K> {
             let named = by_name.get_mut(&known.name).filter(|_| !known.leaving);
             let found = named.and_then(VecDeque::pop_front);
             let spec = found.and_then(|at| specs.get_mut(at)?.take());
-            let order = spec.as_ref().map(|spec| spec.order.clone());
-            orders.add(id, order, known);
+            orders.add(id, spec.as_ref(), known);
             let mut group = match spec {
                 Some(spec) => {
                     spec.check()?;

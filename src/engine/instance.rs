@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::context::{CgroupPath, SpawnContext};
 use super::event::Name;
 use super::ids::{GroupId, InstanceId};
-use super::order::Order;
+use super::place::Order;
 use super::request::Request;
 use super::run::History;
 use super::spec::{Commands, GroupSpec, NotifyAccess};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::context::CgroupPath;
 use super::error::SpecError;
-use super::order::{GroupRef, OrderSpec};
+use super::place::{GroupRef, OrderSpec};
 use crate::cgroup::{CgroupDir, Limits};
 use crate::command::{Command, Lifetime, Program, Stdio};
 use crate::lifecycle::{Policy, Restart, Scope, Startup, StopLadder};

@@ -320,10 +320,10 @@ impl<'a> Turn<'a> {
 
     /// A job counts as started when it is done, whatever it reports before.
     fn reported_ready(&mut self, pid: Pid, since: Instant) -> Reply {
-        match self.policy.startup {
-            Startup::Grace(_) | Startup::Notify { .. } => self.enter_running(pid, since, Cause::Ready),
-            Startup::Completes { .. } => Reply::Ignored,
+        if matches!(self.policy.startup, Startup::Completes { .. }) {
+            return Reply::Ignored;
         }
+        self.enter_running(pid, since, Cause::Ready)
     }
 
     /// The process reported that it is alive.
@@ -442,9 +442,7 @@ impl<'a> Turn<'a> {
                 Reply::Accepted
             }
             Startup::Grace(_) => self.enter_running(pid, since, Cause::GraceOver),
-            Startup::Notify { .. } | Startup::Completes { .. } => {
-                self.stop_after_failure(pid, since, Failure::StartTimeout, false)
-            }
+            _ => self.stop_after_failure(pid, since, Failure::StartTimeout, false),
         }
     }
 
@@ -573,7 +571,6 @@ impl<'a> Turn<'a> {
         self.begin_stop(pid, since, None, self.stop_cause())
     }
 
-    /// Why the host or a rule of the group has the process stopped.
     fn stop_cause(&self) -> Cause {
         self.own.because.unwrap_or(Cause::Requested)
     }

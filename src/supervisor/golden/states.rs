@@ -316,6 +316,24 @@ fn causes() -> Vec<Cause> {
     causes.into_iter().chain(FAILURES.map(Cause::Failed)).collect()
 }
 
+fn events_of_an_order(name: &Name) -> [Event; 2] {
+    let (instance, group, name) = (id(1), id(0), name.clone());
+    let waits = Event::StartWaits {
+        instance,
+        group,
+        name: name.clone(),
+        awaited: id(1),
+    };
+    let cause = Cause::RequirementFailed;
+    let withdrawn = Event::StartWithdrawn {
+        instance,
+        group,
+        name,
+        cause,
+    };
+    [waits, withdrawn]
+}
+
 fn events() -> VecDeque<Event> {
     let name = || Name {
         group: "web".into(),
@@ -339,6 +357,7 @@ fn events() -> VecDeque<Event> {
         })
     };
     let mut events: VecDeque<_> = causes().into_iter().map(transition).collect();
+    events.extend(events_of_an_order(&name()));
     events.extend([
         Event::Unkillable {
             instance,
@@ -372,18 +391,6 @@ fn events() -> VecDeque<Event> {
             group,
             name: "web".into(),
             failed: Some(instance),
-        },
-        Event::StartWaits {
-            instance,
-            group,
-            name: name(),
-            awaited: id(1),
-        },
-        Event::StartWithdrawn {
-            instance,
-            group,
-            name: name(),
-            cause: Cause::RequirementFailed,
         },
         Event::Orphan(record(903, Exit::Code(0))),
         Event::GroupRemoved {
