@@ -5,7 +5,7 @@ use super::error::Error;
 use super::ids::InstanceId;
 use super::kernel::Kernel;
 use crate::exit::Pid;
-use crate::lifecycle::Input;
+use crate::lifecycle::{Cause, Input};
 
 impl<K: Kernel> Engine<K> {
     /// Checks that an instance can get a process from elsewhere.
@@ -42,6 +42,7 @@ impl<K: Kernel> Engine<K> {
         instance.pipes = None;
         instance.status_text = None;
         instance.history.began(self.now, wall);
+        self.withdraw_start(id, Cause::Adopted);
         self.set_pending(id, None);
         let group = self
             .instances

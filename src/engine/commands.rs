@@ -15,21 +15,24 @@ use super::spec::{GroupSpec, check_count};
 use super::status::{GroupStatus, Status};
 use crate::command::Program;
 use crate::group::{Effect, ReloadPlan};
-use crate::lifecycle::{Input, Lifecycle, Reply, StateName, Wanted};
+use crate::lifecycle::{Cause, Input, Lifecycle, Reply, StateName, Wanted};
 
 impl<K: Kernel> Engine<K> {
     /// Checks whether a group with this description can be added.
     pub(crate) fn check_new(&self, spec: &GroupSpec) -> Result<(), Error> {
         self.check_open()?;
         spec.check()?;
+        self.resolve_order(&spec.order, None)?;
         Ok(self.check_cgroup(spec, None)?)
     }
 
     pub(crate) fn add(&mut self, spec: GroupSpec) -> Result<GroupId, Error> {
         self.check_new(&spec)?;
         let (shared, own) = self.programs(&spec, 0..spec.instances)?;
+        let edges = self.resolve_order(&spec.order, None)?;
         let instances = spec.instances;
         let id = self.groups.insert(Group::new(spec, shared));
+        self.set_order(id, edges);
         self.create_instances(id, own);
         self.set_target(id, instances);
         self.must_save = true;
@@ -45,8 +48,27 @@ impl<K: Kernel> Engine<K> {
             members.retain(|&id| !self.is_retiring(id));
         }
         self.set_wanted(target, if request.wants_up() { Wanted::Up } else { Wanted::Down });
+        let requirers = match request {
+            Request::Stop => self.requirers(target),
+            Request::Start | Request::Restart | Request::Kill => Vec::new(),
+        };
+        for &group in &requirers {
+            self.set_wanted(Target::Group(group), Wanted::Down);
+        }
         self.save_if_changed();
+        if !requirers.is_empty() {
+            self.stop_requirers(&requirers);
+        }
+        self.sort_in_order(&mut members, request);
         Ok(self.submit_all(&members, request))
+    }
+
+    /// Stops the instances of these groups, because a group that they require is stopped.
+    fn stop_requirers(&mut self, groups: &[GroupId]) {
+        let groups = groups.iter().filter_map(|&id| self.groups.get(id));
+        let mut members: Vec<_> = groups.flat_map(|group| group.roster.iter()).collect();
+        self.sort_in_order(&mut members, Request::Stop);
+        self.submit_all_because(&members, Request::Stop, Some(Cause::RequirementStopped));
     }
 
     /// Handles an input about an instance that the host reports.
@@ -70,6 +92,14 @@ impl<K: Kernel> Engine<K> {
     }
 
     pub(crate) fn remove(&mut self, id: GroupId) -> Result<Outcome, Error> {
+        if !self.group(id)?.leaving {
+            self.check_not_required(id)?;
+        }
+        self.remove_unchecked(id)
+    }
+
+    /// Removes a group even if others require it.
+    pub(super) fn remove_unchecked(&mut self, id: GroupId) -> Result<Outcome, Error> {
         let group = self.groups.get_mut(id).ok_or(Error::UnknownGroup(id))?;
         group.leaving = true;
         group.roll = None;
@@ -86,7 +116,8 @@ impl<K: Kernel> Engine<K> {
         self.check_cgroup(spec, Some(id))?;
         let group = self.group(id)?;
         let from = group.roster.target();
-        let policy = group.policy != spec.policy || group.name != spec.name;
+        let edges = self.resolve_order(&spec.order, Some(id))?;
+        let policy = group.policy != spec.policy || group.name != spec.name || group.order.edges != edges;
         Ok(ReloadPlan::new(policy, from, spec.instances, |number| {
             self.effect(group, spec, number)
         }))
@@ -95,16 +126,20 @@ impl<K: Kernel> Engine<K> {
     pub(crate) fn reload(&mut self, id: GroupId, spec: GroupSpec) -> Result<ReloadPlan, Error> {
         let plan = self.plan(id, &spec)?;
         let (shared, own) = self.programs(&spec, 0..spec.instances)?;
+        let edges = self.resolve_order(&spec.order, Some(id))?;
         let target = spec.instances;
         self.keep_limits(id);
         let group = self.groups.get_mut(id).ok_or(Error::UnknownGroup(id))?;
         let roster = std::mem::replace(&mut group.roster, crate::group::Roster::new());
         let (wanted, limits) = (group.wanted, (group.policy.watchdog, group.policy.run_timeout));
+        let order = std::mem::take(&mut group.order);
         *group = Group {
             roster,
             wanted,
+            order,
             ..Group::new(spec, shared)
         };
+        self.set_order(id, edges);
         self.rename(id);
         self.exchange(id, target, own);
         let policy = &self.group(id)?.policy;
@@ -128,7 +163,8 @@ impl<K: Kernel> Engine<K> {
         self.closing = true;
         self.events.announce_down_again();
         self.set_wanted(Target::All, Wanted::Down);
-        let all: Vec<_> = self.instances.ids().collect();
+        let mut all: Vec<_> = self.instances.ids().collect();
+        self.sort_in_order(&mut all, Request::Stop);
         self.submit_all(&all, Request::Stop)
     }
 
@@ -143,6 +179,7 @@ impl<K: Kernel> Engine<K> {
             state,
             wanted: instance.life.wanted(),
             pending: instance.pending,
+            waits_for: self.waits_for(instance),
             pid: state.pid(),
             uptime: state
                 .since()
@@ -169,6 +206,8 @@ impl<K: Kernel> Engine<K> {
             wanted: group.wanted,
             instances: group.roster.iter().collect(),
             leaving: group.leaving,
+            after: group.order.edges.after.clone(),
+            requires: group.order.edges.requires.clone(),
         })
     }
 
@@ -278,6 +317,11 @@ impl<K: Kernel> Engine<K> {
     }
 
     pub(crate) fn submit_all(&mut self, ids: &[InstanceId], request: Request) -> Outcome {
+        self.submit_all_because(ids, request, None)
+    }
+
+    /// The same for a request that the host did not make itself.
+    fn submit_all_because(&mut self, ids: &[InstanceId], request: Request, because: Option<Cause>) -> Outcome {
         // Messages from before a command are handled before it. A rolling restart may continue because of them.
         if ids.iter().any(|&id| self.may_notify(id)) {
             self.receive_queued_once();
@@ -285,7 +329,7 @@ impl<K: Kernel> Engine<K> {
         let mut budget = K::SLICE;
         let mut outcome = Outcome::default();
         for &id in ids {
-            outcome.count(self.submit(id, request, &mut budget));
+            outcome.count(self.submit_because(id, request, because, &mut budget));
         }
         outcome
     }
@@ -373,6 +417,7 @@ impl<K: Kernel> Engine<K> {
     fn set_target(&mut self, id: GroupId, target: u32) {
         if let Some(group) = self.groups.get_mut(id) {
             group.roster.set_target(target);
+            self.order_changed = true;
         }
     }
 

@@ -46,6 +46,12 @@ pub(crate) struct Engine<K: Kernel> {
     pub(super) pending: usize,
     /// The number of pending requests that wait while the maximum of spawns is in flight.
     pub(super) held: usize,
+    /// The number of pending requests that wait for other groups.
+    pub(super) ordered: usize,
+    /// The groups with a place in an order, by rank.
+    pub(crate) ranked: Vec<GroupId>,
+    /// Whether anything has changed that a request that waits for other groups can depend on.
+    pub(super) order_changed: bool,
     /// The instances with a spawn that waits until fewer spawns are in flight, and since when. An entry may be stale.
     pub(super) spawns: VecDeque<(InstanceId, Instant)>,
     /// The number of instances with a spawn that was decided and has not begun.
@@ -102,6 +108,9 @@ impl<K: Kernel> Engine<K> {
             waiting: VecDeque::new(),
             pending: 0,
             held: 0,
+            ordered: 0,
+            ranked: Vec::new(),
+            order_changed: false,
             spawns: VecDeque::new(),
             unspawned: 0,
             is_spawns_turn: false,
@@ -135,6 +144,7 @@ impl<K: Kernel> Engine<K> {
     /// Ends a call: arms the timer for the next deadline, or for the past if work is left. `asked` is the answer to a
     /// call of the host's loop; it is `None` for a command.
     pub(crate) fn settle(&mut self, asked: Option<Progress>) -> io::Result<()> {
+        self.follow_order();
         self.save()?;
         if asked.is_some() {
             self.make_room();
@@ -167,11 +177,6 @@ impl<K: Kernel> Engine<K> {
         self.closing && self.is_quiet() && self.events.is_empty()
     }
 
-    /// Whether a request is pending.
-    pub(crate) fn is_pending(&self) -> bool {
-        self.pending > 0
-    }
-
     /// Whether a pending request or spawn can be served now. While the maximum of spawns is in flight, starts wait and
     /// stops do not.
     pub(crate) fn may_serve(&self) -> bool {
@@ -181,10 +186,10 @@ impl<K: Kernel> Engine<K> {
     /// The same, without spawns that wait since a later time.
     pub(crate) fn may_serve_from(&self, time: Instant) -> bool {
         if self.kernel.is_saturated() {
-            return self.pending > self.held;
+            return self.pending > self.held + self.ordered;
         }
         let has_waited = self.spawns.front().is_some_and(|&(_, since)| since <= time);
-        self.is_pending() || (self.unspawned > 0 && has_waited)
+        self.pending > self.ordered || (self.unspawned > 0 && has_waited)
     }
 
     /// Serves a waiting spawn or a pending request, and returns whether there was one. They alternate: processes that
@@ -331,9 +336,11 @@ impl<K: Kernel> Engine<K> {
             let own = Own {
                 ladder: instance.ladder.as_deref(),
                 watchdog: instance.watchdog,
+                because: instance.because.filter(|_| input == Input::Stop),
             };
             let reaction = instance.life.handle_with(&group.policy, own, input, self.now);
             let after = *instance.life.state();
+            self.note_stop(id, before.name(), after.name());
             let exit = self.note_runs(id, &reaction);
             // Before anything is carried out, so that the next host knows what this one was about to do.
             self.store(id);
@@ -347,6 +354,7 @@ impl<K: Kernel> Engine<K> {
         if self.unspawned == 0 {
             self.spawns.clear();
         }
+        self.order_changed = true;
         self.follow_up(id);
         reply.unwrap_or(Reply::Ignored)
     }
@@ -379,6 +387,7 @@ impl<K: Kernel> Engine<K> {
         let Some(group) = self.groups.get_mut(instance.group) else {
             return;
         };
+        self.order_changed = true;
         group.roster.take(instance.name.number);
         if let Some((roll, _)) = &mut group.roll {
             roll.left(id);
@@ -395,6 +404,7 @@ impl<K: Kernel> Engine<K> {
         {
             if let Some(group) = self.groups.remove(id) {
                 self.must_save = true;
+                self.leave_order(id, &group.order);
                 self.events.push(Event::GroupRemoved {
                     group: id,
                     name: group.name,

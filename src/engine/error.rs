@@ -3,6 +3,7 @@
 use std::io;
 
 use super::ids::{GroupId, InstanceId};
+use super::place::GroupRef;
 use crate::cgroup::CgroupError;
 use crate::command::CommandError;
 use crate::errno::Reason;
@@ -27,6 +28,15 @@ pub enum Error {
     /// The group was scaled down, and the instance is being stopped for good.
     #[error("instance {0} cannot be started: it is being removed from its group")]
     LeavingInstance(InstanceId),
+    /// Another group requires the group, which cannot be removed before that one
+    /// ([`GroupSpec::requires`](super::spec::GroupSpec::requires)).
+    #[error("group {group} cannot be removed: group {by} requires it")]
+    Required {
+        /// The group that was to be removed.
+        group: GroupId,
+        /// A group that requires it.
+        by: GroupId,
+    },
     /// The group is in a rolling restart, and its size is fixed until the end of it.
     #[error("group {0} cannot be resized or reloaded: it is in a rolling restart")]
     Rolling(GroupId),
@@ -131,6 +141,21 @@ pub enum SpecError {
     /// Another group of the same name has its cgroups in the same directory.
     #[error("another group {0:?} has its cgroups in the same directory")]
     CgroupTaken(String),
+    /// The group is to come after a group that does not exist.
+    #[error("the group cannot come after {0}: there is no such group")]
+    NoSuchGroup(GroupRef),
+    /// The group is to come after a group that is being removed.
+    #[error("the group cannot come after {0}: that group is being removed")]
+    LeavingGroup(GroupRef),
+    /// The group is to come after a group with a name that several groups have.
+    #[error("the group cannot come after {0}: several groups have that name")]
+    AmbiguousGroup(GroupRef),
+    /// The group is to come after itself.
+    #[error("the group cannot come after itself")]
+    AfterItself,
+    /// The group is to come after a group that comes after it, directly or not.
+    #[error("the group cannot come after {0}: that group comes after this one")]
+    OrderCycle(GroupRef),
     /// The policy is invalid.
     #[error(transparent)]
     Policy(#[from] PolicyError),

@@ -99,6 +99,32 @@ pub enum Event {
     },
     /// An [adopted](crate::supervisor::Builder::adopt_orphans) orphan ended, and was reaped.
     Orphan(ExitRecord),
+    /// The start of an instance waits for another group ([`GroupSpec::after`](crate::GroupSpec::after),
+    /// [`GroupSpec::requires`](crate::GroupSpec::requires)). [`Status::waits_for`](crate::supervisor::Status::waits_for)
+    /// has all groups that it still waits for.
+    StartWaits {
+        /// The instance that is to be started.
+        instance: InstanceId,
+        /// The group of the instance.
+        group: GroupId,
+        /// The group's name and the instance's number.
+        name: Name,
+        /// The first group that it waits for.
+        awaited: GroupId,
+    },
+    /// A start that waited for another group does not take place.
+    StartWithdrawn {
+        /// The instance that was to be started. Its state has not changed.
+        instance: InstanceId,
+        /// The group of the instance.
+        group: GroupId,
+        /// The group's name and the instance's number.
+        name: Name,
+        /// Why: [`Cause::Requested`] for a stop, [`Cause::RequirementFailed`], [`Cause::RequirementStopped`] or
+        /// [`Cause::RequirementRemoved`] for a group that it requires, [`Cause::Adopted`] if the instance has got a
+        /// process.
+        cause: Cause,
+    },
     /// A group was removed, together with its last instance.
     GroupRemoved {
         /// The id of the removed group, which refers to nothing from now on.
@@ -343,6 +369,8 @@ stored!(enum Event {
     7 = Notice { instance, group, name, notice },
     8 = Reloaded { instance, group, name, result },
     9 = LimitFailed { instance, group, name, file, errno },
+    10 = StartWaits { instance, group, name, awaited },
+    11 = StartWithdrawn { instance, group, name, cause },
 });
 stored!(enum ProcessNotice { 0 = Reloading, 1 = Ready, 2 = Stopping, 3 = Errno(errno), 4 = WatchdogEvery(every) });
 stored!(enum ReloadResult { 0 = Done, 1 = TimedOut, 2 = Ended });

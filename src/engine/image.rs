@@ -15,6 +15,7 @@ use super::event::{Event, Name};
 use super::ids::{GroupId, InstanceId};
 use super::instance::{Group, Instance, Reload};
 use super::kernel::Kernel;
+use super::place::{Edges, OrderSpec};
 use super::request::Request;
 use super::run::History;
 use super::spec::GroupSpec;
@@ -22,7 +23,7 @@ use crate::codec::{Damaged, Reader, Stored, Writer, put_list, stored};
 use crate::command::{Command, Program};
 use crate::exit::{ExitRecord, Pid};
 use crate::group::{Roll, Roster};
-use crate::lifecycle::{Lifecycle, Policy, StopLadder, Transition, Wanted};
+use crate::lifecycle::{Cause, Lifecycle, Policy, StopLadder, Transition, Wanted};
 use crate::time::Instant;
 
 /// The state of an engine.
@@ -63,9 +64,20 @@ pub(crate) struct GroupImage {
     pub(crate) leaving: bool,
     pub(crate) target: u32,
     pub(crate) roll: Option<(Roll<InstanceId>, u32)>,
+    pub(crate) after: Vec<GroupId>,
+    pub(crate) requires: Vec<GroupId>,
 }
 
-stored!(struct GroupImage { name, policy, wanted, leaving, target, roll });
+stored!(struct GroupImage {
+    name,
+    policy,
+    wanted,
+    leaving,
+    target,
+    roll,
+    after,
+    requires,
+});
 
 /// The state of an instance. Places hold it in a box: an empty one takes five bytes of input, and must not take
 /// hundreds of memory.
@@ -83,6 +95,7 @@ pub(crate) struct InstanceImage {
     pub(crate) reload: Option<Reload>,
     pub(crate) is_frozen: bool,
     pub(crate) pending: Option<Request>,
+    pub(crate) because: Option<Cause>,
     pub(crate) start: Option<(Transition, Option<ExitRecord>)>,
     pub(crate) history: History,
 }
@@ -99,6 +112,7 @@ stored!(struct InstanceImage {
     reload,
     is_frozen,
     pending,
+    because,
     start,
     history,
 });
@@ -198,6 +212,26 @@ impl Image {
     }
 }
 
+/// The orders of groups after a restoration.
+#[derive(Default)]
+struct Orders {
+    described: Vec<(GroupId, OrderSpec)>,
+    kept: Vec<(GroupId, Edges)>,
+}
+
+impl Orders {
+    fn add(&mut self, id: GroupId, spec: Option<&GroupSpec>, known: &GroupImage) {
+        let described = spec.map(|spec| spec.order.clone());
+        match described.filter(|order| !order.is_empty()) {
+            Some(order) => self.described.push((id, order)),
+            None => {
+                let (after, requires) = (known.after.clone(), known.requires.clone());
+                self.kept.push((id, Edges { after, requires }));
+            }
+        }
+    }
+}
+
 /// A queue without stale entries: only the first one of an instance counts.
 fn first_of_each<'a, T: Clone + 'a>(queue: impl Iterator<Item = &'a T>, id: impl Fn(&T) -> InstanceId) -> VecDeque<T> {
     let mut queued = HashSet::new();
@@ -217,6 +251,8 @@ impl<K: Kernel> Engine<K> {
             group.leaving.put(to);
             group.roster.target().put(to);
             group.roll.put(to);
+            group.order.edges.after.put(to);
+            group.order.edges.requires.put(to);
         });
         self.instances.put_places(to, |id, instance, to| {
             instance.group.put(to);
@@ -230,6 +266,7 @@ impl<K: Kernel> Engine<K> {
             instance.reload.put(to);
             instance.is_frozen.put(to);
             instance.pending.put(to);
+            instance.because.put(to);
             instance.start.put(to);
             instance.history.put(to);
         });
@@ -245,9 +282,9 @@ impl<K: Kernel> Engine<K> {
         heard == Some(&id)
     }
 
-    /// The instances with a pending request, in order.
+    /// The instances with a request that waits for its turn, in order.
     fn waiting_once(&self) -> VecDeque<InstanceId> {
-        first_of_each(self.waiting.iter().filter(|&&id| self.has_request(id)), |&id| id)
+        first_of_each(self.waiting.iter().filter(|&&id| self.is_queued(id)), |&id| id)
     }
 
     /// The instances with a spawn that waits, in order.
@@ -266,6 +303,8 @@ impl<K: Kernel> Engine<K> {
                 leaving: group.leaving,
                 target: group.roster.target(),
                 roll: group.roll.clone(),
+                after: group.order.edges.after.clone(),
+                requires: group.order.edges.requires.clone(),
             })
         };
         let instance = |id: InstanceId, instance: &Instance| {
@@ -281,6 +320,7 @@ impl<K: Kernel> Engine<K> {
                 reload: instance.reload,
                 is_frozen: instance.is_frozen,
                 pending: instance.pending,
+                because: instance.because,
                 start: instance.start,
                 history: instance.history.clone(),
             })
@@ -298,8 +338,14 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    fn has_request(&self, id: InstanceId) -> bool {
+    pub(super) fn has_request(&self, id: InstanceId) -> bool {
         self.instances.get(id).is_some_and(|known| known.pending.is_some())
+    }
+
+    /// Whether it has a request that waits for nothing but its turn.
+    fn is_queued(&self, id: InstanceId) -> bool {
+        let instance = self.instances.get(id);
+        instance.is_some_and(|known| known.pending.is_some() && !known.awaits_order)
     }
 
     /// Continues an image, in an engine without groups. A description is for the first group of its name that no other
@@ -314,8 +360,8 @@ impl<K: Kernel> Engine<K> {
         let mut specs: Vec<_> = specs.into_iter().map(Some).collect();
         let mut described: Vec<Option<(GroupId, u32, bool)>> = vec![None; specs.len()];
         let mut restored = Vec::with_capacity(image.groups.len());
-        let mut own_programs = HashMap::new();
-        let mut numbers = image.numbers();
+        let mut orders = Orders::default();
+        let (mut own_programs, mut numbers) = (HashMap::new(), image.numbers());
         let mut by_name: HashMap<Arc<str>, VecDeque<usize>> = HashMap::new();
         for (at, spec) in specs.iter().enumerate() {
             let name = spec.as_ref().map(|spec| spec.name.clone()).unwrap_or_default();
@@ -332,6 +378,7 @@ impl<K: Kernel> Engine<K> {
             let named = by_name.get_mut(&known.name).filter(|_| !known.leaving);
             let found = named.and_then(VecDeque::pop_front);
             let spec = found.and_then(|at| specs.get_mut(at)?.take());
+            orders.add(id, spec.as_ref(), known);
             let mut group = match spec {
                 Some(spec) => {
                     spec.check()?;
@@ -364,17 +411,39 @@ impl<K: Kernel> Engine<K> {
         self.restore_queues(image.waiting, image.spawns);
         self.events.restore(image.events, image.dropped);
         for (at, spec) in specs.into_iter().enumerate() {
-            let Some(spec) = spec else { continue };
+            let Some(mut spec) = spec else { continue };
             let instances = spec.instances;
+            let order = std::mem::take(&mut spec.order);
             let id = self.add(spec)?;
+            orders.described.push((id, order));
             if let Some(place) = described.get_mut(at) {
                 *place = Some((id, instances, false));
             }
         }
+        self.restore_orders(orders)?;
         self.closing = image.closing;
         // The descriptions may have other policies.
         self.must_save = true;
         Ok(self.restored(described))
+    }
+
+    /// Gives the groups the orders of their descriptions, and of the image if they are described without any.
+    fn restore_orders(&mut self, orders: Orders) -> Result<(), NotRestored> {
+        for (id, mut edges) in orders.kept {
+            let exists = |id: &GroupId| self.groups.get(*id).is_some();
+            edges.after.retain(exists);
+            edges.requires.retain(exists);
+            self.place_in_order(id, edges);
+            if self.comes_after(id, id) {
+                return Err(NotRestored::Damaged);
+            }
+        }
+        for (id, order) in orders.described {
+            let edges = self.resolve_order(&order, Some(id))?;
+            self.place_in_order(id, edges);
+        }
+        self.restore_order();
+        Ok(())
     }
 
     fn restored(&self, described: Vec<Option<(GroupId, u32, bool)>>) -> Restored {
@@ -420,6 +489,7 @@ impl<K: Kernel> Engine<K> {
                     watchdog: image.watchdog,
                     reload: image.reload,
                     is_frozen: image.is_frozen,
+                    because: image.because,
                     start: image.start,
                     ..Instance::new(image.group, name, image.life, history)
                 })
@@ -478,9 +548,11 @@ impl<K: Kernel> Engine<K> {
                 None => self.resize(id, instances),
             }
         }
-        for &id in &restored.undescribed {
+        let mut undescribed = restored.undescribed.clone();
+        self.sort_groups_for_stop(&mut undescribed);
+        for id in undescribed {
             // The group exists, so this cannot fail.
-            let _removed = self.remove(id);
+            let _removed = self.remove_unchecked(id);
         }
     }
 }

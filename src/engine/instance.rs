@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::context::{CgroupPath, SpawnContext};
 use super::event::Name;
 use super::ids::{GroupId, InstanceId};
+use super::place::Order;
 use super::request::Request;
 use super::run::History;
 use super::spec::{Commands, GroupSpec, NotifyAccess};
@@ -15,7 +16,7 @@ use crate::codec::stored;
 use crate::command::Program;
 use crate::exit::{ExitRecord, Pid};
 use crate::group::{Roll, Roster};
-use crate::lifecycle::{Lifecycle, Policy, StopLadder, Transition, Wanted};
+use crate::lifecycle::{Cause, Lifecycle, Policy, StopLadder, Transition, Wanted};
 use crate::time::Instant;
 
 /// One supervised process.
@@ -52,6 +53,10 @@ pub(crate) struct Instance {
     pub(crate) applying: Option<Request>,
     /// Whether the pending request waits because the maximum number of spawns is in flight.
     pub(crate) is_held: bool,
+    /// Whether the pending request waits for other groups ([`order`](super::order)).
+    pub(crate) awaits_order: bool,
+    /// Why the last request was made; `None` if the host made it.
+    pub(crate) because: Option<Cause>,
     /// The transition to `Starting` and the exit record of the run that it ended, while the spawn waits: the event is
     /// not emitted yet.
     pub(crate) start: Option<(Transition, Option<ExitRecord>)>,
@@ -93,6 +98,8 @@ impl Instance {
             pending: None,
             applying: None,
             is_held: false,
+            awaits_order: false,
+            because: None,
             start: None,
             history,
         }
@@ -121,6 +128,8 @@ pub(crate) struct Group {
     pub(crate) leaving: bool,
     /// The rolling restart in progress, and the number of instances after it.
     pub(crate) roll: Option<(Roll<InstanceId>, u32)>,
+    /// Its place among the other groups.
+    pub(crate) order: Order,
 }
 
 impl Group {
@@ -138,6 +147,7 @@ impl Group {
             wanted: Wanted::Down,
             leaving: false,
             roll: None,
+            order: Order::default(),
         }
     }
 
@@ -163,6 +173,7 @@ impl Group {
             notify: self.notify,
             instances,
             policy: self.policy.clone(),
+            order: self.order.edges.spec(),
         }
     }
 }

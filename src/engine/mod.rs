@@ -18,6 +18,8 @@ pub(crate) mod image;
 pub(crate) mod instance;
 pub(crate) mod kernel;
 mod limits;
+mod order;
+pub(crate) mod place;
 pub(crate) mod progress;
 mod reactions;
 pub(crate) mod record;

@@ -18,12 +18,13 @@ use super::request::Request;
 use super::run::{End, EndedRun, History};
 use crate::codec::{Damaged, Reader, Stored, Writer, put_text};
 use crate::exit::{ExitRecord, Pid};
-use crate::lifecycle::{Action, Input, Lifecycle, Policy, Reaction, RunEnd, State, Transition, Wanted};
+use crate::lifecycle::{Action, Cause, Input, Lifecycle, Policy, Reaction, RunEnd, State, Transition, Wanted};
 
 /// The state of an instance, as its record contains it.
 pub(crate) struct Record {
     pub(crate) life: Lifecycle,
     pub(crate) pending: Option<Request>,
+    pub(crate) because: Option<Cause>,
     pub(crate) history: History,
     /// The directory and the name of the cgroup of the present run, or of the last one until it is released.
     pub(crate) cgroup: Option<(PathBuf, String)>,
@@ -33,6 +34,7 @@ impl Stored for Record {
     fn put(&self, to: &mut Writer<'_>) {
         self.life.put(to);
         self.pending.put(to);
+        self.because.put(to);
         self.history.put_current(to);
         self.cgroup.put(to);
     }
@@ -41,6 +43,7 @@ impl Stored for Record {
         Ok(Record {
             life: Stored::get(from)?,
             pending: Stored::get(from)?,
+            because: Stored::get(from)?,
             history: History::get_current(from)?,
             cgroup: Stored::get(from)?,
         })
@@ -59,6 +62,7 @@ impl Instance {
             (earlier, later) => earlier.or(later),
         };
         pending.put(to);
+        self.because.put(to);
         self.history.put_current(to);
         let cgroup = match (&self.run_cgroup, self.life.state()) {
             // The next run is about to begin, and nothing is left of the last one.
@@ -361,6 +365,7 @@ impl Image {
                     instance.is_heard = false;
                     instance.life = record.life;
                     instance.pending = record.pending;
+                    instance.because = record.because;
                     instance.history = record.history;
                 }
                 (value, None) => *value = None,
@@ -386,7 +391,7 @@ impl Image {
         self.seed = self.seed.wrapping_add(1);
         instance.life = Lifecycle::new(&Policy::default(), self.seed);
         instance.process = None;
-        instance.pending = None;
+        (instance.pending, instance.because) = (None, None);
         instance.history = History::new(0);
     }
 }

@@ -2,21 +2,41 @@
 
 use super::core::{COLLECTIONS, Engine};
 use super::ids::InstanceId;
+use super::instance::Instance;
 use super::kernel::Kernel;
 use super::request::Request;
-use crate::lifecycle::{Reply, State, StateName};
+use crate::lifecycle::{Cause, Reply, State, StateName};
 
 impl<K: Kernel> Engine<K> {
     /// Submits a request for an instance. It is applied at once while the budget lasts and no earlier request waits.
     pub(crate) fn submit(&mut self, id: InstanceId, request: Request, budget: &mut u32) -> Reply {
+        self.submit_because(id, request, None, budget)
+    }
+
+    /// The same for a request that the host did not make itself.
+    pub(super) fn submit_because(
+        &mut self,
+        id: InstanceId,
+        request: Request,
+        because: Option<Cause>,
+        budget: &mut u32,
+    ) -> Reply {
         // A rolling restart that ends in the middle of a command retires the instances that it had added.
         if request.wants_up() && self.is_retiring(id) {
             return Reply::Ignored;
         }
-        let Some(instance) = self.instances.get(id) else {
+        self.replace_waiting(id, request, because);
+        let Some(instance) = self.instances.get_mut(id) else {
             return Reply::Ignored;
         };
+        instance.because = because;
+        let waited = instance.awaits_order;
         let Some(earlier) = instance.pending else {
+            if self.waits_in_order(id, request) {
+                self.set_pending(id, Some(request));
+                self.report_wait(id);
+                return Reply::Queued;
+            }
             let must_wait = self.kernel.is_saturated() && self.needs_spawn(id, request);
             if *budget > 0 && !must_wait {
                 *budget -= 1;
@@ -31,7 +51,26 @@ impl<K: Kernel> Engine<K> {
             // No single request has the effect of both, so the earlier one is applied now.
             self.apply(id, earlier);
         }
+        let waits = |instance: &Instance| instance.awaits_order || instance.pending.is_none();
+        if waited && !self.instances.get(id).is_none_or(waits) {
+            self.waiting.push_back(id);
+        }
         Reply::Queued
+    }
+
+    /// A request that waits for other groups is replaced by one that ends the wait: a start by a stop, and a stop by
+    /// SIGKILL.
+    fn replace_waiting(&mut self, id: InstanceId, request: Request, because: Option<Cause>) {
+        let Some(instance) = self.instances.get(id).filter(|instance| instance.awaits_order) else {
+            return;
+        };
+        match (instance.pending, request) {
+            (Some(Request::Start | Request::Restart), Request::Stop | Request::Kill) => {
+                self.withdraw_start(id, because.unwrap_or(Cause::Requested));
+            }
+            (Some(Request::Stop), Request::Kill) => drop(self.set_pending(id, None)),
+            (Some(_) | None, _) => {}
+        }
     }
 
     /// Whether a request needs a spawn of its own: now, or after the stop of a process that works. The restart of a
@@ -49,13 +88,17 @@ impl<K: Kernel> Engine<K> {
 
     /// Sets or clears the pending request of an instance, and stores nothing. Returns the previous one.
     pub(super) fn put_pending(&mut self, id: InstanceId, request: Option<Request>) -> Option<Request> {
-        let is_held = request.is_some_and(|request| self.needs_spawn(id, request));
+        let awaits_order = request.is_some_and(|request| self.waits_in_order(id, request));
+        let is_held = !awaits_order && request.is_some_and(|request| self.needs_spawn(id, request));
         let instance = self.instances.get_mut(id)?;
         let before = std::mem::replace(&mut instance.pending, request);
         let was_held = std::mem::replace(&mut instance.is_held, is_held);
+        let awaited_order = std::mem::replace(&mut instance.awaits_order, awaits_order);
         let count = |request: Option<Request>| usize::from(request.is_some());
         self.pending = (self.pending + count(request)).saturating_sub(count(before));
         self.held = (self.held + usize::from(is_held)).saturating_sub(usize::from(was_held));
+        self.ordered = (self.ordered + usize::from(awaits_order)).saturating_sub(usize::from(awaited_order));
+        self.order_changed = true;
         before
     }
 
@@ -65,20 +108,42 @@ impl<K: Kernel> Engine<K> {
         for _ in 0..self.waiting.len() {
             let Some(id) = self.waiting.pop_front() else { break };
             let is_held = self.instances.get(id).is_some_and(|instance| instance.is_held);
+            if self.must_wait_on(id) {
+                continue;
+            }
             if is_held && self.kernel.is_saturated() {
                 self.waiting.push_back(id);
             } else if self.run_pending(id) {
                 return true;
             }
-            if self.pending == self.held && self.kernel.is_saturated() {
+            if self.pending == self.held + self.ordered && self.kernel.is_saturated() {
                 break;
             }
         }
         false
     }
 
-    /// Applies the pending request of an instance, and returns whether there was one.
+    /// Whether the pending request of an instance waits for other groups. It does not wait in the queue then.
+    fn must_wait_on(&mut self, id: InstanceId) -> bool {
+        let Some(instance) = self.instances.get(id) else {
+            return false;
+        };
+        let (pending, waited) = (instance.pending, instance.awaits_order);
+        let waits = pending.is_some_and(|request| self.waits_in_order(id, request));
+        if waits && !waited {
+            self.put_pending(id, pending);
+            self.report_wait(id);
+        }
+        waits
+    }
+
+    /// Applies the pending request of an instance, and returns whether there was one that need not wait. The stop of a
+    /// process that has ended does not wait for other groups: the process is not to be started again.
     pub(crate) fn run_pending(&mut self, id: InstanceId) -> bool {
+        let pending = self.instances.get(id).and_then(|instance| instance.pending);
+        if !(pending == Some(Request::Stop) && self.has_ended(id)) && self.must_wait_on(id) {
+            return false;
+        }
         let pending = self.begin_pending(id);
         if let Some(request) = pending {
             self.apply(id, request);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::context::CgroupPath;
 use super::error::SpecError;
+use super::place::{GroupRef, OrderSpec};
 use crate::cgroup::{CgroupDir, Limits};
 use crate::command::{Command, Lifetime, Program, Stdio};
 use crate::lifecycle::{Policy, Restart, Scope, Startup, StopLadder};
@@ -47,6 +48,7 @@ pub struct GroupSpec {
     pub(crate) cgroup: Option<CgroupDir>,
     pub(crate) limits: Limits,
     pub(crate) notify: NotifyAccess,
+    pub(crate) order: OrderSpec,
 }
 
 /// The environment variable with the mark of the host's state file. It proves that a process belongs to that host.
@@ -92,6 +94,7 @@ impl GroupSpec {
             cgroup: None,
             limits: Limits::default(),
             notify: NotifyAccess::default(),
+            order: OrderSpec::default(),
         }
     }
 
@@ -108,6 +111,7 @@ impl GroupSpec {
             cgroup: None,
             limits: Limits::default(),
             notify: NotifyAccess::default(),
+            order: OrderSpec::default(),
         }
     }
 
@@ -260,6 +264,102 @@ impl GroupSpec {
         self
     }
 
+    /// Starts the instances after those of another group, and stops them before. Each call adds a group.
+    ///
+    /// The order holds between requests of the host, and changes nothing about what is started or stopped:
+    ///
+    /// - The start of an instance waits while an instance of the other group is on its way up or down: until each is
+    ///   running, a job that is done, stopped, or given up. If the other group is down and stays down, nothing waits.
+    ///   [`Startup::Completes`] makes a group of jobs that are waited for until they are done.
+    /// - The stop of an instance of the other group waits while an instance of this group is being stopped, until its
+    ///   process has ended. A process that not even SIGKILL ends is not waited for.
+    ///
+    /// This is true for all instances together ([`Target::All`](crate::Target)), a group, or one instance, for a
+    /// [shutdown](crate::Supervisor::shutdown), a scaling, and the removal of a group. All that need not wait for each
+    /// other are started and stopped at the same time. What does not wait: a restart by the policy, the restart of an
+    /// instance that is up (so a restart of the other group restarts nothing of this one), and a
+    /// [kill](crate::Supervisor::kill).
+    ///
+    /// A start that waits is reported ([`Event::StartWaits`](crate::supervisor::Event::StartWaits)), and visible in the
+    /// [status](crate::supervisor::Status::waits_for). A stop withdraws it.
+    ///
+    /// The group is given by its id, or by its name if it is the only one of that name. A group that does not exist or
+    /// is being removed, the group itself, and a cycle are errors of [`add`](crate::Supervisor::add) and
+    /// [`reload`](crate::Supervisor::reload). When the other group is removed, the order ends. A host that takes over
+    /// the groups of another program describes the order again by names; a description without any order keeps the
+    /// one that its group has. It is systemd's `After=`.
+    ///
+    /// ```
+    /// use pidherd::lifecycle::{Policy, Startup};
+    /// use pidherd::{Command, GroupSpec, Supervisor, Target};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut supervisor = Supervisor::new()?;
+    /// let mut migration = GroupSpec::new("migration", Command::new("true"));
+    /// migration = migration.policy(Policy {
+    ///     startup: Startup::Completes { timeout: Duration::from_secs(60) },
+    ///     ..Policy::default()
+    /// });
+    /// let migration = supervisor.add(migration)?;
+    /// let web = GroupSpec::new("web", Command::new("sleep").arg("1000")).after(migration);
+    /// let web = supervisor.add(web)?;
+    ///
+    /// supervisor.start(Target::All)?;
+    /// let instance = supervisor.group(web).unwrap().instances[0];
+    /// assert_eq!(supervisor.status(instance).unwrap().waits_for, [migration]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn after(mut self, group: impl Into<GroupRef>) -> GroupSpec {
+        self.order.after.push(group.into());
+        self
+    }
+
+    /// Starts the instances only when another group is running, and stops them before it. Each call adds a group.
+    ///
+    /// It is an order as that of [`after`](GroupSpec::after), with these differences:
+    ///
+    /// - The start of an instance waits until at least one instance of the other group is running (or is a job that is
+    ///   done) and none is on its way up or down. If the other group is down, the start waits until it is started: it
+    ///   does not start it.
+    /// - If an instance of the other group fails (it is `Fatal`, or has ended unexpectedly and is not restarted), if the
+    ///   other group is stopped, or if its own start is withdrawn for such a reason, the start that waits is withdrawn.
+    ///   [`Event::StartWithdrawn`](crate::supervisor::Event::StartWithdrawn) reports it with the cause.
+    /// - A [stop](crate::Supervisor::stop) of the other group stops this group first, and those that require this group
+    ///   before it. They stay down until they are started. The cause of their transitions is
+    ///   [`Cause::RequirementStopped`](crate::lifecycle::Cause::RequirementStopped).
+    /// - While this group is not being removed, the other one cannot be removed
+    ///   ([`Error::Required`](crate::supervisor::Error::Required)).
+    ///
+    /// As with systemd's `Requires=`, an end of the other group that the host did not request does not stop this group,
+    /// and neither does the stop of one of its instances.
+    ///
+    /// ```
+    /// use pidherd::lifecycle::StateName;
+    /// use pidherd::{Command, GroupSpec, Supervisor, Target};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut supervisor = Supervisor::new()?;
+    /// let sleeper = || Command::new("sleep").arg("1000");
+    /// let database = supervisor.add(GroupSpec::new("database", sleeper()))?;
+    /// let web = supervisor.add(GroupSpec::new("web", sleeper()).requires("database"))?;
+    ///
+    /// // The web server waits for the database, and the host's loop goes on.
+    /// supervisor.start(Target::All)?;
+    /// let instance = supervisor.group(web).unwrap().instances[0];
+    /// let status = supervisor.status(instance).unwrap();
+    /// assert_eq!((status.state.name(), &status.waits_for[..]), (StateName::Stopped, &[database][..]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn requires(mut self, group: impl Into<GroupRef>) -> GroupSpec {
+        self.order.requires.push(group.into());
+        self
+    }
+
     /// The command of the instance with this number.
     #[must_use]
     pub fn command(&self, number: u32) -> Command {
@@ -354,6 +454,7 @@ impl fmt::Debug for GroupSpec {
             .field("instances", &self.instances)
             .field("policy", &self.policy)
             .field("limits", &self.limits)
+            .field("order", &self.order)
             .finish()
     }
 }

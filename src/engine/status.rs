@@ -26,6 +26,10 @@ pub struct Status {
     pub wanted: Wanted,
     /// A request that waits for its turn after a command for many instances; `None` if there is none.
     pub pending: Option<Request>,
+    /// The groups that the pending request waits for ([`GroupSpec::after`](crate::GroupSpec::after),
+    /// [`GroupSpec::requires`](crate::GroupSpec::requires)): a start for those before this one, a stop for those after
+    /// it. Empty if nothing waits for another group.
+    pub waits_for: Vec<GroupId>,
     /// The process; `None` if there is none.
     pub pid: Option<Pid>,
     /// How long the process has been up; `None` if there is none.
@@ -68,4 +72,8 @@ pub struct GroupStatus {
     pub instances: Vec<InstanceId>,
     /// Whether the group is being removed.
     pub leaving: bool,
+    /// The groups that it comes after.
+    pub after: Vec<GroupId>,
+    /// The groups that it requires.
+    pub requires: Vec<GroupId>,
 }

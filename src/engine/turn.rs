@@ -104,6 +104,8 @@ impl<K: Kernel> Engine<K> {
         if self.kernel.now() < end {
             did |= self.serve_due(&mut Budget::new(end, K::TURN));
         }
+        // Before the answer: what waited for other groups may be work that is left.
+        self.follow_order();
         result.map(|()| did)
     }
 

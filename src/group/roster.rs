@@ -42,6 +42,11 @@ impl<I: Copy> Roster<I> {
         self.members.get(number as usize).copied().flatten()
     }
 
+    /// One more than the highest number of a member.
+    pub(crate) fn end(&self) -> u32 {
+        u32::try_from(self.members.len()).unwrap_or(u32::MAX)
+    }
+
     /// All members in ascending order, including the ones that are going.
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = I> + '_ {
         self.members.iter().copied().flatten()
@@ -72,9 +77,11 @@ impl<I: Copy> Roster<I> {
 
     /// The changes that `target` would require. Only [`Roster::set_target`] sets it.
     pub(crate) fn scaling(&self, target: u32) -> Scaling<I> {
-        let end = u32::try_from(self.members.len()).unwrap_or(u32::MAX);
         Scaling {
-            leaving: (target..end).rev().filter_map(|number| self.get(number)).collect(),
+            leaving: (target..self.end())
+                .rev()
+                .filter_map(|number| self.get(number))
+                .collect(),
             recalled: (self.target.min(target)..target)
                 .filter_map(|number| self.get(number))
                 .collect(),

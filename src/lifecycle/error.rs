@@ -25,6 +25,10 @@ pub enum PolicyError {
     /// The policy both prevents and forces a restart after this end.
     #[error("the policy both prevents and forces a restart after \"{0}\"")]
     Contradiction(Exit),
+    /// The start of a job is over when the job is done ([`Startup::Completes`](super::Startup::Completes)), and the
+    /// policy restarts a process that is done ([`Restart::Always`](super::Restart::Always)).
+    #[error("a job that counts as started when it is done cannot be restarted always")]
+    CompletesAlways,
     /// The window of the crash budget has the length zero, so it never holds more than one crash.
     #[error("the window of the crash budget cannot be 0: no two crashes would be in it")]
     CrashWindow,

@@ -214,7 +214,7 @@ fn state_changes(before: &State, after: &State, policy: &Policy, now: Instant) -
             assert_eq!(wait(*until), policy.startup.limit());
             let limit = match policy.startup {
                 Startup::Grace(_) => "for the grace",
-                Startup::Notify { .. } => "for its timeout",
+                Startup::Notify { .. } | Startup::Completes { .. } => "for its timeout",
             };
             vec![limit.into()]
         }

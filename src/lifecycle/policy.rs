@@ -137,6 +137,12 @@ impl Policy {
         if let Some(exit) = self.prevent_restart.common(&self.force_restart) {
             return Err(PolicyError::Contradiction(exit));
         }
+        if matches!(
+            (self.startup, self.restart),
+            (Startup::Completes { .. }, Restart::Always)
+        ) {
+            return Err(PolicyError::CompletesAlways);
+        }
         if self.jitter > 100 {
             return Err(PolicyError::Jitter(self.jitter));
         }
@@ -162,6 +168,7 @@ impl Policy {
     pub(super) fn is_done_early(&self, exit: Exit) -> bool {
         let is_job = match (self.startup, self.restart) {
             (Startup::Grace(_), Restart::Never) => !self.early_exit_fails,
+            (Startup::Completes { .. }, _) => true,
             (Startup::Grace(_), Restart::Always | Restart::OnUnexpected) | (Startup::Notify { .. }, _) => false,
         };
         self.prevent_restart.contains(exit)
@@ -192,12 +199,20 @@ pub enum Startup {
         /// The longest wait for readiness.
         timeout: Duration,
     },
+    /// The process is a job that others wait for ([`GroupSpec::after`](crate::GroupSpec::after)): its start has
+    /// succeeded when it has ended as [expected](Policy::expected), and it is `Exited` from then on, never `Running`.
+    /// Every other end is a failed start, and is retried. A job that takes longer than this is stopped, and the start
+    /// has failed. It cannot be combined with [`Restart::Always`]. It is systemd's `Type=oneshot`.
+    Completes {
+        /// The longest time of the job; [`Duration::MAX`] for no limit.
+        timeout: Duration,
+    },
 }
 
 impl Startup {
     pub(super) fn limit(self) -> Duration {
         match self {
-            Startup::Grace(time) | Startup::Notify { timeout: time } => time,
+            Startup::Grace(time) | Startup::Notify { timeout: time } | Startup::Completes { timeout: time } => time,
         }
     }
 }
@@ -398,7 +413,7 @@ stored!(struct Policy {
     stop,
     watchdog_stop,
 });
-stored!(enum Startup { 0 = Grace(time), 1 = Notify { timeout } });
+stored!(enum Startup { 0 = Grace(time), 1 = Notify { timeout }, 2 = Completes { timeout } });
 stored!(struct RunTimeout { after, extra });
 stored!(enum Restart { 0 = Always, 1 = OnUnexpected, 2 = Never });
 stored!(struct ExitSet { codes, signals });

@@ -345,6 +345,12 @@ pub enum Cause {
     Adopted,
     /// The host let the process go on by itself.
     Released,
+    /// A group that this one requires was stopped by the host ([`GroupSpec::requires`](crate::GroupSpec::requires)).
+    RequirementStopped,
+    /// A group that this one requires has failed to start.
+    RequirementFailed,
+    /// A group that this one requires was removed.
+    RequirementRemoved,
 }
 
 impl fmt::Display for Cause {
@@ -365,6 +371,9 @@ impl fmt::Display for Cause {
             Cause::Gone => f.write_str("nothing left of it"),
             Cause::Adopted => f.write_str("adopted"),
             Cause::Released => f.write_str("released"),
+            Cause::RequirementStopped => f.write_str("a required group was stopped"),
+            Cause::RequirementFailed => f.write_str("a required group has failed"),
+            Cause::RequirementRemoved => f.write_str("a required group was removed"),
         }
     }
 }
@@ -417,6 +426,9 @@ stored!(enum Cause {
     11 = Gone,
     12 = Adopted,
     13 = Released,
+    14 = RequirementStopped,
+    15 = RequirementFailed,
+    16 = RequirementRemoved,
 });
 
 #[cfg(test)]

@@ -45,6 +45,8 @@ pub(crate) struct Own<'a> {
     pub(crate) ladder: Option<&'a StopLadder>,
     /// How often its process reports by its own word, if the policy has a watchdog.
     pub(crate) watchdog: Option<Duration>,
+    /// Why it is stopped, if it is stopped and the host did not request that itself.
+    pub(crate) because: Option<Cause>,
 }
 
 /// The handling of one input.
@@ -112,7 +114,7 @@ impl<'a> Turn<'a> {
                                                                               => self.start_failed(Failure::Ended(exit)),
             (S::Starting { pid: Some(pid), executed, since, until }, I::Exited(exit)) => self.ended_early(exit, pid, since, self.start_deadline(executed, since, until)),
             (S::Starting { pid: Some(pid), executed, since, until }, I::ExitedLeaving(exit)) => self.ended_early_leaving_others(exit, pid, since, self.start_deadline(executed, since, until)),
-            (S::Starting { pid: Some(pid), since, .. },      I::Ready)        => self.enter_running(pid, since, Cause::Ready),
+            (S::Starting { pid: Some(pid), since, .. },      I::Ready)        => self.reported_ready(pid, since),
             (S::Starting { pid: Some(pid), since, .. },      I::NotReady)     => self.readiness_closed(pid, since),
             (S::Starting { pid: Some(pid), executed, since, until }, I::Extend(by)) => self.extend_start(pid, executed, since, until, by),
             (S::Starting { pid: Some(pid), since, .. },      I::Failed(why))  => self.stop_after_failure(pid, since, why, false),
@@ -198,7 +200,7 @@ impl<'a> Turn<'a> {
     fn cancel_start(&mut self) -> Reply {
         self.life.wanted = Wanted::Down;
         self.life.counters.forget();
-        self.transition(State::Stopped, Cause::Requested)
+        self.transition(State::Stopped, self.stop_cause())
     }
 
     // Processes that come from elsewhere, and that go on by themselves.
@@ -261,7 +263,7 @@ impl<'a> Turn<'a> {
     fn process_cloned(&mut self, pid: Pid) -> Reply {
         let until = match self.policy.startup {
             Startup::Grace(_) => Instant::NEVER,
-            Startup::Notify { timeout } => self.now.saturating_add(timeout),
+            Startup::Notify { timeout } | Startup::Completes { timeout } => self.now.saturating_add(timeout),
         };
         self.life.state = State::Starting {
             pid: Some(pid),
@@ -291,7 +293,7 @@ impl<'a> Turn<'a> {
         let until = match self.policy.startup {
             Startup::Grace(Duration::ZERO) => return self.enter_running(pid, since, Cause::GraceOver),
             Startup::Grace(grace) => self.now.saturating_add(grace),
-            Startup::Notify { timeout } => extended.max(since.saturating_add(timeout)),
+            Startup::Notify { timeout } | Startup::Completes { timeout } => extended.max(since.saturating_add(timeout)),
         };
         self.life.state = State::Starting {
             pid: Some(pid),
@@ -314,6 +316,14 @@ impl<'a> Turn<'a> {
             },
             cause,
         )
+    }
+
+    /// A job counts as started when it is done, whatever it reports before.
+    fn reported_ready(&mut self, pid: Pid, since: Instant) -> Reply {
+        if matches!(self.policy.startup, Startup::Completes { .. }) {
+            return Reply::Ignored;
+        }
+        self.enter_running(pid, since, Cause::Ready)
     }
 
     /// The process reported that it is alive.
@@ -375,7 +385,7 @@ impl<'a> Turn<'a> {
     ) -> Reply {
         match self.policy.startup {
             Startup::Grace(_) => Reply::Ignored,
-            Startup::Notify { .. } => {
+            Startup::Notify { .. } | Startup::Completes { .. } => {
                 let until = until.max(self.now.saturating_add(by));
                 self.life.state = State::Starting {
                     pid: Some(pid),
@@ -391,7 +401,7 @@ impl<'a> Turn<'a> {
     /// The process may close a readiness descriptor that the policy does not wait for.
     fn readiness_closed(&mut self, pid: Pid, since: Instant) -> Reply {
         match self.policy.startup {
-            Startup::Grace(_) => Reply::Ignored,
+            Startup::Grace(_) | Startup::Completes { .. } => Reply::Ignored,
             Startup::Notify { .. } => self.stop_after_failure(pid, since, Failure::NotReady, false),
         }
     }
@@ -413,7 +423,7 @@ impl<'a> Turn<'a> {
     fn start_deadline(&self, executed: Option<Instant>, since: Instant, until: Instant) -> Instant {
         let began = match self.policy.startup {
             Startup::Grace(_) => executed.unwrap_or(Instant::NEVER),
-            Startup::Notify { .. } => since,
+            Startup::Notify { .. } | Startup::Completes { .. } => since,
         };
         until.max(began.saturating_add(self.policy.startup.limit()))
     }
@@ -432,7 +442,7 @@ impl<'a> Turn<'a> {
                 Reply::Accepted
             }
             Startup::Grace(_) => self.enter_running(pid, since, Cause::GraceOver),
-            Startup::Notify { .. } => self.stop_after_failure(pid, since, Failure::StartTimeout, false),
+            _ => self.stop_after_failure(pid, since, Failure::StartTimeout, false),
         }
     }
 
@@ -443,7 +453,7 @@ impl<'a> Turn<'a> {
                 self.enter_running(pid, since, Cause::GraceOver);
                 self.ended(exit, since)
             }
-            Startup::Grace(_) | Startup::Notify { .. } => self.judge_early_end(exit),
+            Startup::Grace(_) | Startup::Notify { .. } | Startup::Completes { .. } => self.judge_early_end(exit),
         }
     }
 
@@ -462,7 +472,7 @@ impl<'a> Turn<'a> {
     fn ended_early_leaving_others(&mut self, exit: Exit, pid: Pid, since: Instant, until: Instant) -> Reply {
         let ran = match self.policy.startup {
             Startup::Grace(_) => self.now >= until,
-            Startup::Notify { .. } => false,
+            Startup::Notify { .. } | Startup::Completes { .. } => false,
         };
         if ran {
             self.enter_running(pid, since, Cause::GraceOver);
@@ -558,7 +568,11 @@ impl<'a> Turn<'a> {
 
     fn stop(&mut self, pid: Pid, since: Instant, then: Wanted) -> Reply {
         self.life.wanted = then;
-        self.begin_stop(pid, since, None, Cause::Requested)
+        self.begin_stop(pid, since, None, self.stop_cause())
+    }
+
+    fn stop_cause(&self) -> Cause {
+        self.own.because.unwrap_or(Cause::Requested)
     }
 
     fn kill(&mut self, pid: Pid, since: Instant) -> Reply {

@@ -255,7 +255,13 @@ fn command(chance: &mut Chance, model: &Model) -> Option<Act> {
     let size = |chance: &mut Chance| chance.below(u64::from(MOST) + 1) as u32;
     match chance.below(100) {
         _ if model.groups.is_empty() || (model.groups.len() < 3 && chance.happens(10)) => {
-            Some(Act::Add(Box::new(Draft::random(chance, None, MOST))))
+            let draft = Draft::random(chance, None, MOST);
+            let draft = if chance.happens(2) {
+                draft
+            } else {
+                draft.with_order(chance, &groups(model))
+            };
+            Some(Act::Add(Box::new(draft)))
         }
         0..24 => Some(Act::Request(target(chance, model)?, Request::Start)),
         24..38 => Some(Act::Request(target(chance, model)?, Request::Stop)),
@@ -276,7 +282,13 @@ fn command(chance: &mut Chance, model: &Model) -> Option<Act> {
         80..95 => {
             let id = chance.find(&groups(model))?;
             let from = model.group(id).map(|group| (&group.recipe, &group.policy));
-            Some(Act::Reload(id, Box::new(Draft::random(chance, from, MOST))))
+            let mut draft = Draft::random(chance, from, MOST);
+            match (chance.below(4), model.group(id)) {
+                (0, _) => draft = draft.with_order(chance, &groups(model)),
+                (1 | 2, Some(group)) => (draft.after, draft.requires) = (group.after.clone(), group.requires.clone()),
+                _ => {}
+            }
+            Some(Act::Reload(id, Box::new(draft)))
         }
         95..99 => Some(Act::Remove(chance.find(&groups(model))?)),
         _ => chance.happens(4).then_some(Act::Shutdown),

@@ -29,6 +29,8 @@ struct KnownGroup {
     sizes: [Option<u32>; 2],
     wanted: Wanted,
     leaving: bool,
+    after: Vec<GroupId>,
+    requires: Vec<GroupId>,
 }
 
 /// The model before the step.
@@ -56,6 +58,8 @@ impl Known {
             sizes: [Some(group.target), group.after_roll],
             wanted: group.wanted,
             leaving: group.leaving,
+            after: group.after.clone(),
+            requires: group.requires.clone(),
         };
         Known {
             groups: host.model.groups.iter().map(group).collect(),
@@ -89,6 +93,9 @@ impl Known {
     pub(super) fn move_ids(&mut self, home: u32) {
         for group in &mut self.groups {
             group.id = moved(&group.id, home);
+            for other in group.after.iter_mut().chain(&mut group.requires) {
+                *other = moved(other, home);
+            }
         }
         for (id, _) in &mut self.instances {
             *id = moved(id, home);
@@ -105,17 +112,20 @@ impl Known {
             place.value.as_ref().filter(|_| place.is(id))
         };
         let groups = std::mem::take(&mut model.groups);
+        let mut gone = Vec::new();
         for mut group in groups {
             let before = self.groups.iter().find(|known| known.id == group.id);
             let Some(left) = there(group.id) else {
                 let may_be_gone = group.leaving || before.is_none_or(|before| before.leaving);
                 ensure(may_be_gone, || format!("group {:?} is lost", group.id))?;
+                gone.push(group.id);
                 continue;
             };
             one_group(&mut group, before, left)
                 .map_err(|broken| format!("group {:?} after the recovery: {broken}", group.id))?;
             model.groups.push(group);
         }
+        gone.into_iter().for_each(|id| model.forget_order(id));
         let count = image.groups.iter().filter(|place| place.value.is_some()).count();
         ensure(count == model.groups.len(), || {
             format!("{count} groups were left, and {} are known", model.groups.len())
@@ -288,6 +298,11 @@ fn one_group(group: &mut Group, before: Option<&KnownGroup>, left: &GroupImage) 
     })?;
     let may_leave = leaving == group.leaving || before.is_some_and(|before| leaving == before.leaving);
     ensure(may_leave, || "it does not know whether it leaves".into())?;
+    let edges = (&left.after, &left.requires);
+    let is_order = edges == (&group.after, &group.requires)
+        || before.is_none_or(|before| edges == (&before.after, &before.requires));
+    ensure(is_order, || format!("it comes after {edges:?}"))?;
+    (group.after, group.requires) = (left.after.clone(), left.requires.clone());
     let is_new = *left.name == *group.name && left.policy == group.policy;
     if !is_new {
         let before = before.ok_or("it is another group")?;

@@ -156,7 +156,7 @@ impl Host {
         let rounds = ROUNDS as usize + self.model.instances.len();
         for _ in 0..rounds {
             self.now(Act::Request(Target::All, Request::Start))?;
-            if self.settle(LONG, Host::is_up)? {
+            if self.settle(LONG * self.longest_chain(), Host::is_up)? {
                 return self.is_complete();
             }
             // The policy may let a stop last for ever.
@@ -168,6 +168,13 @@ impl Host {
             "it does not come up: {:?}",
             snapshots(&self.driver).collect::<Vec<_>>()
         ))
+    }
+
+    /// How many groups may come up or go down one after the other.
+    fn longest_chain(&self) -> u32 {
+        let groups = self.model.groups.iter();
+        let in_order = groups.filter(|group| !group.after.is_empty() || !group.requires.is_empty());
+        1 + in_order.count() as u32
     }
 
     fn is_up(&self) -> bool {
@@ -283,7 +290,7 @@ impl Host {
             // A stop that is under way may follow an earlier policy.
             longest = longest.saturating_add(until.saturating_duration_since(now));
         }
-        (longest < Duration::from_secs(3_600)).then(|| longest + Duration::from_secs(10))
+        (longest < Duration::from_secs(3_600)).then(|| longest * self.longest_chain() + Duration::from_secs(10))
     }
 
     // Dropping the supervisor.

@@ -26,7 +26,7 @@ use crate::engine::progress::Progress;
 use crate::engine::request::{Outcome, Request};
 use crate::fdset::Token;
 use crate::group::Rolling;
-use crate::lifecycle::{Input, Scope, State};
+use crate::lifecycle::{Input, Scope, State, Wanted};
 use crate::signal::Signal;
 use crate::time::Instant;
 
@@ -92,6 +92,11 @@ pub(super) struct Snapshot {
     pub(super) serial: Option<u64>,
     /// Whether the pending request waits until fewer spawns are in flight.
     pub(super) is_held: bool,
+    /// Whether the pending request waits for other groups.
+    pub(super) awaits_order: bool,
+    /// Whether the lifecycle wants it up.
+    pub(super) was_wanted: bool,
+    pub(super) runs: u64,
     /// The time of the next look at the process.
     pub(super) look: Option<Instant>,
 }
@@ -296,7 +301,9 @@ impl Host {
     }
 
     fn processed(&self, id: InstanceId, result: io::Result<Progress>) -> Result<Touched, Broken> {
-        let waited = oracle::before(self, id).is_some_and(|before| before.pending.is_some());
+        let before = oracle::before(self, id);
+        let waited = before.is_some_and(|before| before.pending.is_some());
+        let awaits_order = before.is_some_and(|before| before.awaits_order);
         let (mut collected, mut failed) = (false, false);
         for did in &self.world.borrow().log {
             if let Did::Collect { result, .. } = did {
@@ -307,7 +314,7 @@ impl Host {
         match result {
             Err(_) if failed => (),
             Ok(Progress::Done) if collected || waited => (),
-            Ok(Progress::Nothing) if !collected && !failed && !waited => (),
+            Ok(Progress::Nothing) if !collected && !failed && (!waited || awaits_order) => (),
             other => return Err(format!("readiness of {id:?} returns {other:?}")),
         }
         Ok(Touched::These(vec![id]))
@@ -415,7 +422,8 @@ impl Host {
     fn request(&mut self, target: Target, request: Request) -> Result<Touched, Broken> {
         let expected = self.model.request(target, request);
         let result = self.call(|driver| driver.request(target, request));
-        self.concerned(expected, result)
+        let touched = self.concerned(expected, result)?;
+        Ok(touched.and(std::mem::take(&mut self.model.also)))
     }
 
     fn scale(&mut self, id: GroupId, instances: u32) -> Result<Touched, Broken> {
@@ -520,6 +528,19 @@ impl Host {
         }
     }
 
+    /// Whether the group of an instance has a place in an order.
+    pub(super) fn is_in_order(&self, id: InstanceId) -> bool {
+        let all = self.model.instances.iter().chain(&self.model.departed);
+        let Some(known) = all.into_iter().find(|known| known.id == id) else {
+            return false;
+        };
+        let names = |group: &super::model::Group| {
+            let is_own = group.id == known.group && !(group.after.is_empty() && group.requires.is_empty());
+            is_own || group.after.contains(&known.group) || group.requires.contains(&known.group) || group.lost_a_group
+        };
+        self.model.groups.iter().any(names)
+    }
+
     // For the replay.
 
     pub(super) fn trace(&self, line: impl FnOnce(&Host) -> String) {
@@ -545,7 +566,29 @@ impl Host {
     }
 }
 
+impl Touched {
+    fn and(self, more: Concerned) -> Touched {
+        match self {
+            Touched::These(mut these) => {
+                these.extend(more);
+                Touched::These(these)
+            }
+            other => other,
+        }
+    }
+}
+
 impl Snapshot {
+    /// The same, whatever it waits for.
+    pub(super) fn without_wait(&self) -> Snapshot {
+        Snapshot {
+            pending: None,
+            is_held: false,
+            awaits_order: false,
+            ..*self
+        }
+    }
+
     /// Whether something is due, or waits and can be served.
     pub(super) fn is_due(&self, now: Instant, has_room: bool) -> bool {
         let next = self.state.deadline().into_iter().chain(self.look).min();
@@ -554,7 +597,7 @@ impl Snapshot {
 
     /// Whether a request or a spawn waits and can be served. A start waits for room.
     pub(super) fn waits(&self, has_room: bool) -> bool {
-        let is_pending = self.pending.is_some() && !self.is_held;
+        let is_pending = self.pending.is_some() && !self.is_held && !self.awaits_order;
         is_pending || (has_room && (self.is_held || self.awaits_spawn()))
     }
 
@@ -579,6 +622,9 @@ pub(super) fn snapshots(driver: &Engine<SimKernel>) -> impl Iterator<Item = Snap
             state: *instance.life.state(),
             pending: instance.pending,
             is_held: instance.is_held,
+            awaits_order: instance.awaits_order,
+            was_wanted: instance.life.wanted() == Wanted::Up,
+            runs: instance.life.runs(),
             serial: serial_of(driver, id),
             look: driver.kernel.look_of(id.index()),
         })

@@ -57,6 +57,8 @@ fn images(seed: u64) -> Vec<(Vec<u8>, Vec<GroupSpec>)> {
                 instances: group.target,
                 policy: group.policy.clone(),
                 flawed: false,
+                after: Vec::new(),
+                requires: Vec::new(),
             };
             draft.spec()
         };

@@ -34,6 +34,7 @@ mod kernel;
 mod kernel_log;
 mod model;
 mod oracle;
+mod order;
 mod planted_faults;
 mod process;
 mod recipe;

@@ -21,6 +21,8 @@ pub(super) struct Model {
     /// Removed instances. Events about them may still be in the queue.
     pub(super) departed: Vec<Instance>,
     pub(super) closing: bool,
+    /// The instances that the last command concerns because of others.
+    pub(super) also: Concerned,
     /// The groups and numbers of instances that were added and removed in one step.
     pub(super) passing: Vec<(GroupId, u32)>,
     /// The ids of removed groups.
@@ -40,6 +42,11 @@ pub(super) struct Group {
     pub(super) after_roll: Option<u32>,
     pub(super) wanted: Wanted,
     pub(super) leaving: bool,
+    /// The groups that it comes after, and those that it requires.
+    pub(super) after: Vec<GroupId>,
+    pub(super) requires: Vec<GroupId>,
+    /// Whether a group that it required was removed in this step.
+    pub(super) lost_a_group: bool,
 }
 
 pub(super) struct Instance {
@@ -154,6 +161,7 @@ pub(super) enum Refusal {
     ShuttingDown,
     Spec,
     Rolling,
+    Required,
     Other,
 }
 
@@ -166,6 +174,7 @@ impl Refusal {
             Error::ShuttingDown => Refusal::ShuttingDown,
             Error::Spec(_) | Error::NoneUnavailable => Refusal::Spec,
             Error::Rolling(_) => Refusal::Rolling,
+            Error::Required { .. } => Refusal::Required,
             Error::NotAlive(_)
             | Error::NoCgroup(_)
             | Error::Freeze { .. }
@@ -256,7 +265,31 @@ impl Model {
                 group.wanted = wish;
             }
         }
+        if let (Target::Group(id), Request::Stop) = (target, request) {
+            self.also = self.stop_requirers(id);
+        }
         Ok(self.wish(&members, wish))
+    }
+
+    /// The stop of a group stops those that require it.
+    fn stop_requirers(&mut self, id: GroupId) -> Concerned {
+        let mut lost = vec![id];
+        while let Some(group) = self
+            .groups
+            .iter()
+            .find(|group| !lost.contains(&group.id) && group.requires.iter().any(|required| lost.contains(required)))
+        {
+            lost.push(group.id);
+        }
+        lost.remove(0);
+        for group in self.groups.iter_mut().filter(|group| lost.contains(&group.id)) {
+            group.wanted = Wanted::Down;
+        }
+        let places = 0..self.instances.len();
+        let members: Vec<_> = places
+            .filter(|&place| lost.contains(&self.instances[place].group))
+            .collect();
+        self.wish(&members, Wanted::Down)
     }
 
     fn wish(&mut self, members: &[usize], wish: Wanted) -> Concerned {
@@ -298,10 +331,41 @@ impl Model {
         let place = |recipe: &Recipe, name| recipe.cgroup.map(|directory| (directory, name));
         let own_place = place(&draft.recipe, draft.name);
         let taken = own_place.is_some() && others.any(|group| place(&group.recipe, group.name) == own_place);
-        if draft.flawed || taken || inhabited {
+        if draft.flawed || taken || inhabited || !self.is_possible_order(draft, own) {
             Err(Refusal::Spec)
         } else {
             Ok(())
+        }
+    }
+
+    /// Whether the groups that a description names are there and stay, and none of them comes after this one.
+    fn is_possible_order(&self, draft: &Draft, own: Option<GroupId>) -> bool {
+        let mut before: Vec<_> = draft.after.iter().chain(&draft.requires).copied().collect();
+        if !before
+            .iter()
+            .all(|&id| self.group(id).is_some_and(|group| !group.leaving))
+        {
+            return false;
+        }
+        let mut next = 0;
+        while let Some(&id) = before.get(next) {
+            next += 1;
+            let group = self.group(id);
+            let further = group
+                .into_iter()
+                .flat_map(|group| group.after.iter().chain(&group.requires));
+            let further: Vec<_> = further.copied().filter(|id| !before.contains(id)).collect();
+            before.extend(further);
+        }
+        own.is_none_or(|own| !before.contains(&own))
+    }
+
+    /// A group is gone, and so is every order with it.
+    pub(super) fn forget_order(&mut self, gone: GroupId) {
+        for group in &mut self.groups {
+            group.lost_a_group |= group.requires.contains(&gone);
+            group.after.retain(|&id| id != gone);
+            group.requires.retain(|&id| id != gone);
         }
     }
 
@@ -315,6 +379,16 @@ impl Model {
     }
 
     pub(super) fn remove(&mut self, id: GroupId) -> Result<Concerned, Refusal> {
+        let stays = !self.group(id).ok_or(Refusal::UnknownGroup)?.leaving;
+        let mut others = self.groups.iter().filter(|group| !group.leaving);
+        if stays && others.any(|group| group.requires.contains(&id)) {
+            return Err(Refusal::Required);
+        }
+        self.leave_out(id)
+    }
+
+    /// Removes a group even if others require it.
+    pub(super) fn leave_out(&mut self, id: GroupId) -> Result<Concerned, Refusal> {
         let group = self.group_mut(id).ok_or(Refusal::UnknownGroup)?;
         group.leaving = true;
         group.after_roll = None;
@@ -358,6 +432,7 @@ impl Model {
         group.policy.clone_from(&draft.policy);
         group.recipe = draft.recipe;
         group.name = draft.name;
+        (group.after, group.requires) = draft.edges();
         let mut concerned = self.resize(id, draft.instances);
         let restarted = |&(number, effect): &(u32, Effect)| (effect == Effect::Restart).then_some(number);
         let numbers: Vec<u32> = expected.instances.iter().filter_map(restarted).collect();
@@ -415,7 +490,9 @@ impl Model {
             }
         };
         Some(Expected {
-            policy: group.policy != draft.policy || group.name != draft.name,
+            policy: group.policy != draft.policy
+                || group.name != draft.name
+                || (group.after.clone(), group.requires.clone()) != draft.edges(),
             scale: (group.target != draft.instances).then_some((group.target, draft.instances)),
             instances: (0..group.target.min(draft.instances)).filter_map(effect).collect(),
         })

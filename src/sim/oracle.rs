@@ -32,10 +32,22 @@ pub(super) fn check(host: &mut Host, touched: Touched) -> Result<(), Broken> {
     let mut rolling = rolling(host);
     rolling.extend(grown);
     remove_the_departed(host)?;
+    forget_the_gone(host);
+    super::order::check(host)?;
     every_instance(host)?;
     no_other_instance_was_changed(host, &touched, &rolling)?;
     every_group(host)?;
     the_whole(host)
+}
+
+/// Groups that are gone have no place in an order.
+fn forget_the_gone(host: &mut Host) {
+    let groups: Vec<_> = host.model.groups.iter().map(|group| group.id).collect();
+    for id in groups {
+        if host.driver.groups.get(id).is_none() {
+            host.model.forget_order(id);
+        }
+    }
 }
 
 /// The groups in a rolling restart, now or before this step.
@@ -91,6 +103,9 @@ pub(super) fn enlist(host: &mut Host, id: GroupId, draft: &Draft) {
         after_roll: None,
         wanted: Wanted::Down,
         leaving: false,
+        after: draft.edges().0,
+        requires: draft.edges().1,
+        lost_a_group: false,
     });
     // Missing instances are then found by the comparison.
     let _found = enlist_the_missing(host);
@@ -205,14 +220,14 @@ fn in_its_time(host: &Host, known: &Instance) -> Result<(), Broken> {
     let limit = match (now, group.policy.startup) {
         (State::Running { .. }, _) if was_reported => return Ok(()),
         (State::Running { .. }, Startup::Grace(grace)) => grace,
-        (State::Running { .. }, Startup::Notify { .. }) => Duration::MAX,
+        (State::Running { .. }, Startup::Notify { .. } | Startup::Completes { .. }) => Duration::MAX,
         (
             State::Stopping(Stopping {
                 failed: Some(failed), ..
             }),
             startup,
         ) if failed.failure == Failure::StartTimeout => match startup {
-            Startup::Notify { timeout } => timeout,
+            Startup::Notify { timeout } | Startup::Completes { timeout } => timeout,
             Startup::Grace(_) => Duration::MAX,
         },
         _ => return Ok(()),
@@ -424,6 +439,11 @@ fn no_other_instance_was_changed(host: &Host, touched: &Touched, rolling: &[Grou
             now.next();
         }
         let after = now.peek().filter(|after| after.id == before.id);
+        let has_moved = |after: &Snapshot| after.without_wait() != before.without_wait();
+        // A request that waits for other groups may begin to wait, or be withdrawn.
+        let waited = before.awaits_order || host.is_in_order(before.id);
+        let is_served = before.awaits_order && host.act.is_of_the_loop();
+        let meant = meant || is_served || (waited && !after.is_some_and(has_moved));
         if !meant && after != Some(before) {
             return Err(format!("was not concerned: {before:?}, and is now {after:?}"));
         }

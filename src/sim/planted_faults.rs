@@ -455,3 +455,48 @@ fn that_a_recovery_forgets_an_end() {
         "no process is left, and it is|which has no process",
     );
 }
+
+#[test]
+fn that_nothing_waits_for_other_groups() {
+    let meddle = |host: &mut Host| host.driver.ranked.clear();
+    is_noticed(
+        meddle,
+        "must wait for other groups: true|is started before|is stopped before",
+    );
+}
+
+#[test]
+fn that_a_group_forgets_what_it_requires() {
+    let meddle = |host: &mut Host| {
+        let ids: Vec<_> = host.driver.groups.ids().collect();
+        for id in ids {
+            if let Some(group) = host.driver.groups.get_mut(id) {
+                group.order.edges.requires.clear();
+            }
+        }
+    };
+    let as_what = "must wait for other groups: true|is started before|the answer should be|the plan is|has failed";
+    is_noticed(meddle, as_what);
+}
+
+#[test]
+fn that_what_waits_for_other_groups_is_not_looked_at_again() {
+    let meddle = |host: &mut Host| {
+        let waits = snapshots(&host.driver).find(|now| now.awaits_order);
+        if let Some(instance) = waits.and_then(|now| host.driver.instances.get_mut(now.id)) {
+            instance.awaits_order = false;
+        }
+    };
+    is_noticed(meddle, "must wait for other groups: true|quiet|something waits");
+}
+
+#[test]
+fn that_an_image_forgets_the_order() {
+    let forget = |image: &mut Image| {
+        for group in image.groups.iter_mut().filter_map(|place| place.value.as_mut()) {
+            group.requires.clear();
+            group.after.clear();
+        }
+    };
+    is_noticed_in_an_image(forget, false, "the image of the next engine differs");
+}

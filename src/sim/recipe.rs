@@ -7,6 +7,7 @@ use super::chance::Chance;
 use crate::cgroup::CgroupDir;
 use crate::command::{Command, Program};
 use crate::engine::context::SpawnContext;
+use crate::engine::ids::GroupId;
 use crate::engine::spec::GroupSpec;
 use crate::lifecycle::{CrashBudget, Delay, DelayFrom, ExitSet, Policy, Restart, Rung, Scope, Startup, StopLadder};
 use crate::signal::Signal;
@@ -150,6 +151,9 @@ pub(super) struct Draft {
     pub(super) policy: Policy,
     /// Whether it must be refused.
     pub(super) flawed: bool,
+    /// The groups that it comes after, and those that it requires.
+    pub(super) after: Vec<GroupId>,
+    pub(super) requires: Vec<GroupId>,
 }
 
 const NAMES: &[&str] = &["web", "work", "mail"];
@@ -175,11 +179,40 @@ impl Draft {
             instances: 1 + chance.below(most.into()) as u32,
             policy,
             flawed: false,
+            after: Vec::new(),
+            requires: Vec::new(),
         };
         if chance.happens(20) {
             draft.spoil(chance);
         }
         draft
+    }
+
+    /// Gives it a random place among these groups, which may be impossible.
+    pub(super) fn with_order(mut self, chance: &mut Chance, groups: &[GroupId]) -> Draft {
+        for &id in groups {
+            match chance.below(6) {
+                0 => self.after.push(id),
+                1 => self.requires.push(id),
+                2 if chance.happens(4) => (self.after, self.requires) = (vec![id], vec![id]),
+                _ => {}
+            }
+        }
+        self
+    }
+
+    /// The same order without what is said twice.
+    pub(super) fn edges(&self) -> (Vec<GroupId>, Vec<GroupId>) {
+        let once = |ids: &[GroupId], other: &[GroupId]| {
+            let mut kept: Vec<GroupId> = Vec::new();
+            for id in ids {
+                if !kept.contains(id) && !other.contains(id) {
+                    kept.push(*id);
+                }
+            }
+            kept
+        };
+        (once(&self.after, &self.requires), once(&self.requires, &[]))
     }
 
     fn spoil(&mut self, chance: &mut Chance) {
@@ -218,6 +251,8 @@ impl Draft {
         if let Some(number) = recipe.cgroup {
             spec = spec.cgroup(directory(number));
         }
+        let spec = self.after.iter().fold(spec, |spec, &id| spec.after(id));
+        let spec = self.requires.iter().fold(spec, |spec, &id| spec.requires(id));
         spec.instances(self.instances).policy(self.policy.clone())
     }
 }

@@ -100,6 +100,9 @@ impl Host {
         let model = &mut self.model;
         for group in &mut model.groups {
             group.id = moved(&group.id, home);
+            for other in group.after.iter_mut().chain(&mut group.requires) {
+                *other = moved(other, home);
+            }
         }
         for known in model.instances.iter_mut().chain(&mut model.departed) {
             known.id = moved(&known.id, home);
@@ -127,7 +130,10 @@ impl Host {
             .filter(|group| !group.leaving && !is_left_out(group.id))
             .collect();
         described.sort_by_key(|group| group.id.index());
+        let leaves = |&id: &GroupId| self.model.group(id).is_none_or(|group| group.leaving);
         let spec = |group: &&Group| {
+            let mut others = group.after.iter().chain(&group.requires);
+            let is_kept = self.tally.steps % 2 == 0 || others.any(leaves);
             let instances = match change {
                 Some(Redescribed::Resized(id, size)) if id == group.id => size,
                 _ => group.after_roll.unwrap_or(group.target),
@@ -138,6 +144,9 @@ impl Host {
                 instances,
                 policy: group.policy.clone(),
                 flawed: false,
+                // A description without an order keeps the one that the group has.
+                after: if is_kept { Vec::new() } else { group.after.clone() },
+                requires: if is_kept { Vec::new() } else { group.requires.clone() },
             };
             draft.spec()
         };
@@ -198,7 +207,7 @@ impl Host {
             },
             Some(Redescribed::LeftOut(id)) => {
                 self.tally.saw_left_out();
-                self.model.remove(id).unwrap_or_default()
+                self.model.leave_out(id).unwrap_or_default()
             }
             None => Vec::new(),
         };

@@ -45,6 +45,8 @@ fn draft(instances: u32) -> Draft {
             ..Policy::default()
         },
         flawed: false,
+        after: Vec::new(),
+        requires: Vec::new(),
     }
 }
 

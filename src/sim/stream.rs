@@ -78,6 +78,16 @@ fn one(host: &mut Host, event: &Event) -> Result<(), Broken> {
         Event::Notice { instance, .. } => attempts(host, *instance).map(|_| ()),
         Event::Reloaded { .. } => Err("no reload was requested".into()),
         Event::LimitFailed { .. } => Err("no limit can fail".into()),
+        Event::StartWaits {
+            instance, group, name, ..
+        }
+        | Event::StartWithdrawn {
+            instance, group, name, ..
+        } => {
+            let is_known = find(host, *instance).is_some();
+            let is_passing = host.model.passing.contains(&(*group, name.number));
+            ensure(is_known || is_passing, no_such_instance)
+        }
         Event::GroupRemoved { group, .. } => {
             let gone = host.driver.groups.get(*group).is_none() && host.model.old_groups.contains(group);
             ensure(gone, || "it is there".into())
@@ -283,7 +293,7 @@ fn follows_the_policy(known: &Instance, group: &Group, event: &TransitionEvent) 
             let uptime = executed.map(|at| event.at.saturating_duration_since(at));
             let enough = match policy.startup {
                 Startup::Grace(grace) => uptime.is_none_or(|uptime| uptime >= grace),
-                Startup::Notify { .. } => uptime.is_none(),
+                Startup::Notify { .. } | Startup::Completes { .. } => uptime.is_none(),
             };
             ensure(enough, || "the grace was not over".into())
         }
@@ -325,7 +335,12 @@ fn judges_early_ends(group: &Group, event: &TransitionEvent, executed: Option<bo
         _ => return Ok(()),
     };
     let is_job = policy.restart == Restart::Never && !policy.early_exit_fails;
-    let is_job = is_job && matches!(policy.startup, Startup::Grace(_)) && !policy.force_restart.contains(exit);
+    let is_job = match policy.startup {
+        Startup::Grace(_) => is_job,
+        Startup::Notify { .. } => false,
+        Startup::Completes { .. } => true,
+    };
+    let is_job = is_job && !policy.force_restart.contains(exit);
     let may_be_done = (is_job && policy.expected.contains(exit)) || policy.prevent_restart.contains(exit);
     let may_be_done = may_be_done && executed != Some(false);
     ensure(executed.is_none() || may_be_done == is_done, || {

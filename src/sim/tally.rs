@@ -162,7 +162,8 @@ impl Tally {
             Cause::Failed(Failure::TimedOut) => 16,
             Cause::Failed(Failure::Unhealthy) => 17,
             // The simulated host adopts and releases nothing.
-            Cause::Adopted | Cause::Released => return false,
+            Cause::RequirementStopped => 0,
+            Cause::Adopted | Cause::Released | Cause::RequirementFailed | Cause::RequirementRemoved => return false,
         }] += 1;
         STEPS.contains(&(event.from, event.to))
     }

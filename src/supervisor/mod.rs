@@ -165,6 +165,7 @@ mod usage;
 pub use crate::engine::error::{Error, SpecError};
 pub use crate::engine::event::{Event, Name, ProcessNotice, ReloadResult, TransitionEvent};
 pub use crate::engine::ids::{GroupId, InstanceId, Target};
+pub use crate::engine::place::GroupRef;
 pub use crate::engine::progress::Progress;
 pub use crate::engine::request::{Outcome, Request};
 pub use crate::engine::run::{End, Run};

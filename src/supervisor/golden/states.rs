@@ -80,6 +80,8 @@ fn group(name: &str, policy: Policy, target: u32) -> GroupImage {
         leaving: target == 0,
         target,
         roll: None,
+        after: Vec::new(),
+        requires: Vec::new(),
     }
 }
 
@@ -108,6 +110,7 @@ fn instance(group: u32, number: u32, state: State) -> InstanceImage {
             began: Some(at(3)),
         }),
         pending: None,
+        because: Some(Cause::RequirementStopped),
         start: None,
         history,
     }
@@ -318,8 +321,29 @@ fn causes() -> Vec<Cause> {
         Cause::Gone,
         Cause::Adopted,
         Cause::Released,
+        Cause::RequirementStopped,
+        Cause::RequirementFailed,
+        Cause::RequirementRemoved,
     ];
     causes.into_iter().chain(FAILURES.map(Cause::Failed)).collect()
+}
+
+fn events_of_an_order(name: &Name) -> [Event; 2] {
+    let (instance, group, name) = (id(1), id(0), name.clone());
+    let waits = Event::StartWaits {
+        instance,
+        group,
+        name: name.clone(),
+        awaited: id(1),
+    };
+    let cause = Cause::RequirementFailed;
+    let withdrawn = Event::StartWithdrawn {
+        instance,
+        group,
+        name,
+        cause,
+    };
+    [waits, withdrawn]
 }
 
 fn events() -> VecDeque<Event> {
@@ -345,6 +369,7 @@ fn events() -> VecDeque<Event> {
         })
     };
     let mut events: VecDeque<_> = causes().into_iter().map(transition).collect();
+    events.extend(events_of_an_order(&name()));
     events.extend([
         Event::Unkillable {
             instance,
@@ -431,6 +456,7 @@ fn policies() -> [Policy; 2] {
         watchdog_stop: Some(StopLadder::signal(Signal::ABRT, Scope::Cgroup, SECOND)),
     };
     let second = Policy {
+        startup: Startup::Completes { timeout: SECOND * 3 },
         restart: Restart::Never,
         crash_budget: None,
         ..Policy::default()
@@ -481,11 +507,13 @@ fn everything() -> (LinuxImage, Image) {
     while roll.next().is_some() {}
     roll.reached(id(5), StateName::Fatal);
     web.roll = Some((roll, count - 1));
+    let mut old = group("old", other, 0);
+    (old.after, old.requires) = (vec![id(0)], vec![id(0)]);
     let image = Image {
         seed: u64::MAX,
         closing: true,
         is_spawns_turn: true,
-        groups: vec![place(web), place(group("old", other, 0))],
+        groups: vec![place(web), place(old)],
         instances,
         waiting: [6, 4, 7, 5].map(id).into(),
         spawns: [(id(1), at(2))].into(),

@@ -1,0 +1,251 @@
+//! The order of groups: what a start or a stop must wait for, what it must not wait for, and when a start is withdrawn.
+//!
+//! The model knows the order that the host has described. The states before and after a step are compared with it: the
+//! engine's gates, ranks and queues are not used. In one step a group can go up and down again, so a start is wrong only
+//! if it could not have been right at any moment of the step.
+
+use super::act::Act;
+use super::host::{Broken, Host, Snapshot, snapshots};
+use super::model::{Group, Instance};
+use super::oracle::{before, ensure};
+use crate::engine::ids::{GroupId, InstanceId};
+use crate::engine::request::Request;
+use crate::lifecycle::{Prospect, State, Stopping, Wanted};
+use crate::time::Instant;
+
+/// Checks the order after a step.
+pub(super) fn check(host: &mut Host) -> Result<(), Broken> {
+    let has_order = |group: &Group| group.lost_a_group || !group.after.is_empty() || !group.requires.is_empty();
+    if !host.model.groups.iter().any(has_order) {
+        return Ok(());
+    }
+    let now: Vec<_> = snapshots(&host.driver).collect();
+    follow_withdrawals(host, &now);
+    for known in &host.model.instances {
+        let Some(after) = now.iter().find(|after| after.id == known.id) else {
+            continue;
+        };
+        waits_for_a_reason(host, known, after, &now)?;
+        if let Some(before) = before(host, known.id) {
+            starts_in_order(host, known, before, after, &now)?;
+            stops_in_order(host, known, before, after, &now)?;
+        }
+    }
+    Ok(())
+}
+
+/// The instances of a group that stay.
+fn staying<'a>(host: &'a Host, group: GroupId) -> impl Iterator<Item = &'a Instance> + 'a {
+    let members = host.model.instances.iter().filter(move |known| known.group == group);
+    members.filter(|known| !host.model.leaves(known))
+}
+
+fn of(now: &[Snapshot], id: InstanceId) -> Option<&Snapshot> {
+    now.iter().find(|snapshot| snapshot.id == id)
+}
+
+fn is_up(now: &Snapshot) -> bool {
+    now.pending.is_none() && matches!(now.state, State::Running { .. } | State::Exited { expected: true, .. })
+}
+
+fn is_failed(now: &Snapshot) -> bool {
+    now.pending.is_none() && matches!(now.state, State::Fatal { .. } | State::Exited { expected: false, .. })
+}
+
+fn is_moving(now: &Snapshot) -> bool {
+    let moves = matches!(
+        now.state,
+        State::Starting { .. } | State::Backoff { .. } | State::Stopping(_)
+    );
+    now.pending.is_some() || moves
+}
+
+/// Whether a start of this group may take place, if the members of other groups are like this.
+fn may_start(host: &Host, group: &Group, now: &[Snapshot]) -> bool {
+    let all = |id| staying(host, id).filter_map(|known| of(now, known.id));
+    let is_settled = |&id: &GroupId| !all(id).any(is_moving);
+    let runs = |id: &GroupId| is_settled(id) && all(*id).any(is_up) && !all(*id).any(is_failed);
+    group.after.iter().all(is_settled) && group.requires.iter().all(runs)
+}
+
+fn goes_down(host: &Host, now: &Snapshot) -> bool {
+    let wanted = host.driver.instances.get(now.id).map(|instance| instance.life.wanted());
+    match now.state {
+        State::Stopping(Stopping {
+            rung: Stopping::SIGKILL,
+            until: Instant::NEVER,
+            ..
+        }) => false,
+        State::Stopping(_) => wanted == Some(Wanted::Down),
+        State::Starting { pid: Some(_), .. } | State::Running { .. } => {
+            matches!(now.pending, Some(Request::Stop | Request::Kill))
+        }
+        _ => false,
+    }
+}
+
+/// The groups that come after this one.
+fn followers(host: &Host, id: GroupId) -> impl Iterator<Item = &Group> {
+    let groups = host.model.groups.iter();
+    groups.filter(move |group| group.after.contains(&id) || group.requires.contains(&id))
+}
+
+fn may_stop(host: &Host, id: GroupId, now: &[Snapshot]) -> bool {
+    let is_of = |group: &Group, now: &Snapshot| {
+        let known = host.model.instance(now.id);
+        known.is_some_and(|known| known.group == group.id)
+    };
+    !followers(host, id).any(|group| now.iter().any(|now| is_of(group, now) && goes_down(host, now)))
+}
+
+/// A request waits in order exactly if something keeps it.
+fn waits_for_a_reason(host: &Host, known: &Instance, after: &Snapshot, now: &[Snapshot]) -> Result<(), Broken> {
+    let Some(group) = host.model.group(known.group) else {
+        return Ok(());
+    };
+    let wanted = host
+        .driver
+        .instances
+        .get(known.id)
+        .map(|instance| instance.life.wanted());
+    let must_wait = match (after.pending, after.state) {
+        (Some(Request::Start | Request::Restart), State::Stopped | State::Exited { .. } | State::Fatal { .. }) => {
+            !may_start(host, group, now)
+        }
+        (Some(Request::Start | Request::Restart), State::Stopping(_)) => {
+            wanted == Some(Wanted::Down) && !may_start(host, group, now)
+        }
+        (Some(Request::Stop), State::Starting { pid: Some(_), .. } | State::Running { .. }) => {
+            !may_stop(host, group.id, now)
+        }
+        _ => false,
+    };
+    ensure(after.awaits_order == must_wait, || {
+        format!("{:?} must wait for other groups: {must_wait}: {after:?}", known.id)
+    })?;
+    let is_start = after.pending.is_some_and(Request::wants_up);
+    let lost = group.requires.iter().find(|&&id| {
+        let mut members = staying(host, id).filter_map(|known| of(now, known.id));
+        members.any(is_failed)
+    });
+    ensure(!(must_wait && is_start && lost.is_some()), || {
+        format!("{:?} waits for {lost:?}, which has failed", known.id)
+    })?;
+    let status = host.driver.status(known.id);
+    ensure(
+        status.is_none_or(|status| status.waits_for.is_empty() != must_wait),
+        || format!("the status of {:?} does not tell what it waits for", known.id),
+    )
+}
+
+/// A start on request takes place only when what it comes after is running, or is not on its way.
+fn starts_in_order(
+    host: &Host,
+    known: &Instance,
+    before: &Snapshot,
+    after: &Snapshot,
+    now: &[Snapshot],
+) -> Result<(), Broken> {
+    let Some(group) = host.model.group(known.group) else {
+        return Ok(());
+    };
+    let is_requested = match before.state {
+        State::Stopped
+        | State::Exited { .. }
+        | State::Fatal {
+            until: Instant::NEVER, ..
+        } => true,
+        // The same for a stop of which the start was not wanted before the step.
+        State::Stopping(_) => !before.was_wanted && !matches!(host.act, Act::Request(..)),
+        _ => false,
+    };
+    if !is_requested || after.runs == before.runs || matches!(host.act, Act::Reload(..) | Act::Crash(_)) {
+        return Ok(());
+    }
+    // At some moment of the step each other one was as it must be.
+    let could_be = |known: &Instance, is: fn(&Snapshot) -> bool| {
+        let then = super::oracle::before(host, known.id);
+        then.is_none_or(is) || of(now, known.id).is_none_or(is)
+    };
+    let rests = |now: &Snapshot| !is_moving(now);
+    let is_good = |now: &Snapshot| !is_moving(now) && !is_failed(now);
+    let unsettled = group
+        .after
+        .iter()
+        .find(|&&id| !staying(host, id).all(|known| could_be(known, rests)));
+    let missing = group.requires.iter().find(|&&id| {
+        let all = staying(host, id).all(|known| could_be(known, is_good));
+        !(all && staying(host, id).any(|known| could_be(known, is_up)))
+    });
+    ensure(unsettled.is_none() && missing.is_none(), || {
+        format!("{:?} is started before {unsettled:?} {missing:?}", known.id)
+    })
+}
+
+/// A stop on request begins only when what comes after the group has gone down, if that is going down too.
+fn stops_in_order(
+    host: &Host,
+    known: &Instance,
+    before: &Snapshot,
+    after: &Snapshot,
+    now: &[Snapshot],
+) -> Result<(), Broken> {
+    let was_up = matches!(
+        before.state,
+        State::Starting { pid: Some(_), .. } | State::Running { .. }
+    );
+    let State::Stopping(Stopping {
+        failed: None, prospect, ..
+    }) = after.state
+    else {
+        return Ok(());
+    };
+    let is_wanted = host
+        .model
+        .instance(known.id)
+        .is_some_and(|known| known.wish == Wanted::Up);
+    if !was_up || prospect != Prospect::Open || is_wanted || matches!(host.act, Act::Crash(_)) {
+        return Ok(());
+    }
+    for group in followers(host, known.group) {
+        let members = host.model.instances.iter().filter(|other| other.group == group.id);
+        let mut both = members.filter_map(|other| Some((super::oracle::before(host, other.id)?, of(now, other.id)?)));
+        // One that was up before the step may get its stop in this step, but not after this one.
+        let late = both.find(|(then, now)| {
+            goes_down(host, now) && (goes_down(host, then) || matches!(then.state, State::Running { .. }))
+        });
+        ensure(late.is_none(), || format!("{:?} is stopped before {late:?}", known.id))?;
+    }
+    Ok(())
+}
+
+/// The host learns which of its starts were withdrawn, because a group that they require was lost.
+fn follow_withdrawals(host: &mut Host, now: &[Snapshot]) {
+    // A start that is withdrawn may be what another one waits for.
+    for _ in 0..host.model.groups.len() {
+        let lost: Vec<_> = host
+            .model
+            .groups
+            .iter()
+            .filter(|group| group.requires.iter().any(|&id| is_lost(host, id, now)) || group.lost_a_group)
+            .map(|group| group.id)
+            .collect();
+        for known in &mut host.model.instances {
+            let Some(after) = of(now, known.id) else { continue };
+            let instance = host.driver.instances.get(known.id);
+            let is_off = instance.is_some_and(|instance| instance.life.wanted() == Wanted::Down);
+            if lost.contains(&known.group) && after.pending.is_none() && is_off {
+                known.wish = Wanted::Down;
+            }
+        }
+    }
+    for group in &mut host.model.groups {
+        group.lost_a_group = false;
+    }
+}
+
+/// Whether a group has failed, or no instance of it is up or about to be.
+fn is_lost(host: &Host, id: GroupId, now: &[Snapshot]) -> bool {
+    let members = || staying(host, id).filter_map(|known| of(now, known.id));
+    members().any(is_failed) || !members().any(|now| is_up(now) || is_moving(now))
+}
