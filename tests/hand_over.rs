@@ -767,3 +767,30 @@ fn a_bound_child_lives_on_after_a_hand_over_and_its_end_is_known() {
         host.shut_down();
     });
 }
+
+#[test]
+fn the_commands_before_and_after_a_run_are_handed_over_with_their_limits() {
+    generations(120, |mut generation| {
+        let groups = vec![
+            GroupSpec::new("a", sleeper())
+                .before_run(sleeper(), ms(1_500))
+                .policy(tried_once()),
+            GroupSpec::new("b", quiet_sh("exit 0"))
+                .policy(at_once())
+                .after_run(sleeper(), ms(1_500)),
+        ];
+        let is_first = generation.handed_over.is_none();
+        let mut host = generation.host(groups);
+        let (before, after) = (named(&host, "a:0"), named(&host, "b:0"));
+        if is_first {
+            host.until_state(after, StateName::CleaningUp);
+            let notes = story(&host.supervisor);
+            generation.hand_over(&mut host, &notes);
+        }
+        assert_eq!(story(&host.supervisor), generation.notes);
+        host.until_state(before, Fatal);
+        host.until_state(after, StateName::Exited);
+        assert!(host.states(after).ends_with(&[StateName::Exited]));
+        host.shut_down();
+    });
+}

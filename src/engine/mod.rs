@@ -28,6 +28,7 @@ mod requests;
 pub(crate) mod rolling;
 pub(crate) mod round;
 pub(crate) mod run;
+pub(crate) mod run_command;
 mod spawning;
 pub(crate) mod spec;
 pub(crate) mod status;

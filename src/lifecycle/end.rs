@@ -1,7 +1,8 @@
 //! The reason why a run ended.
 
-use super::state::{Failure, Prospect, Stopping};
+use super::state::{CommandFailure, Failure, Phase, Prospect, Stopping};
 use super::stop::StopLadder;
+use crate::codec::stored;
 use crate::exit::Exit;
 use crate::signal::Signal;
 
@@ -42,6 +43,8 @@ pub enum RunEnd {
     Released,
     /// The exit status is not known; see [`Exit::Unknown`].
     Unknown,
+    /// The command before the run failed, and the program was not started.
+    BeforeFailed(CommandFailure),
 }
 
 impl RunEnd {
@@ -59,6 +62,9 @@ impl RunEnd {
     /// The end of a process that was being stopped.
     pub(super) fn of_stop(stopping: &Stopping, exit: Exit, ladder: &StopLadder) -> RunEnd {
         match (stopping.prospect, stopping.failed) {
+            (Prospect::EndedBefore, _) if stopping.phase != Phase::Program => {
+                CommandFailure::of_exit(exit).map_or(RunEnd::Stopped, RunEnd::BeforeFailed)
+            }
             (Prospect::EndedBefore, _) => RunEnd::of_exit(exit),
             (_, Some(failed)) => RunEnd::of_failure(failed.failure),
             (Prospect::Open, None) if timed_out(stopping, exit, ladder) => RunEnd::StopTimeout,
@@ -75,9 +81,27 @@ impl RunEnd {
             Failure::Unhealthy => RunEnd::Unhealthy,
             Failure::Ended(exit) => RunEnd::of_exit(exit),
             Failure::Spawn { .. } => RunEnd::NotSpawned,
+            Failure::Before(failure) => RunEnd::BeforeFailed(failure),
         }
     }
 }
+
+stored!(enum RunEnd {
+    0 = NotSpawned,
+    1 = Exited(code),
+    2 = Crashed { signal, core },
+    3 = KilledFromOutside(signal),
+    4 = Stopped,
+    5 = StopTimeout,
+    6 = StartTimeout,
+    7 = NotReady,
+    8 = Watchdog,
+    9 = TimedOut,
+    10 = Unhealthy,
+    11 = Released,
+    12 = Unknown,
+    13 = BeforeFailed(failure),
+});
 
 /// Whether SIGKILL ended the process after all rungs of the ladder.
 fn timed_out(stopping: &Stopping, exit: Exit, ladder: &StopLadder) -> bool {
@@ -123,6 +147,7 @@ mod tests {
             rung,
             until: Instant::NEVER,
             remaining: Remaining::Leader,
+            phase: Phase::Program,
         }
     }
 
