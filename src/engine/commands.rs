@@ -421,7 +421,7 @@ impl<K: Kernel> Engine<K> {
         let compile = |number| spec.compile(number, self.socket.as_deref(), self.mark.as_deref());
         let (before, after) = (spec.before.as_ref(), spec.after.as_ref());
         let around = |part, command: Option<&RunCommand>| {
-            let program = command.map(|command| command.compile(part, spec, self.mark.as_deref()));
+            let program = command.map(|command| command.compile(part, &spec.policy, self.mark.as_deref()));
             program.transpose()
         };
         let shared = GroupPrograms {

@@ -7,10 +7,16 @@ use std::time::Duration;
 use super::error::SpecError;
 use super::event::Name;
 use super::run::{End, Run};
-use super::spec::{GroupSpec, MARK};
 use crate::command::{Command, Program};
 use crate::exit::Exit;
-use crate::lifecycle::{CommandFailure, Ended, ExitSet, Part, RunEnd, Scope};
+use crate::lifecycle::{CommandFailure, Ended, ExitSet, Part, Policy, RunEnd, Scope};
+
+/// The environment variable with the mark of the host's state file. It proves that a process belongs to that host.
+pub(crate) const MARK: &str = "PIDHERD_STATE";
+
+/// The variables with the name of the group and the number of the instance.
+pub(super) const GROUP_VARIABLE: &str = "PIDHERD_GROUP";
+pub(super) const INSTANCE_VARIABLE: &str = "PIDHERD_INSTANCE";
 
 /// A command before or after each run of a group.
 #[derive(Clone, PartialEq, Eq)]
@@ -21,8 +27,8 @@ pub(crate) struct RunCommand {
 
 /// The variables that the environment of such a command tells something with. Those of the host are about the host.
 const VARIABLES: [&str; 6] = [
-    GroupSpec::GROUP_VARIABLE,
-    GroupSpec::INSTANCE_VARIABLE,
+    GROUP_VARIABLE,
+    INSTANCE_VARIABLE,
     "SERVICE_RESULT",
     "EXIT_CODE",
     "EXIT_STATUS",
@@ -31,7 +37,7 @@ const VARIABLES: [&str; 6] = [
 
 impl RunCommand {
     /// The program, checked against the policy of the group.
-    pub(crate) fn compile(&self, part: Part, spec: &GroupSpec, mark: Option<&OsStr>) -> Result<Program, SpecError> {
+    pub(crate) fn compile(&self, part: Part, policy: &Policy, mark: Option<&OsStr>) -> Result<Program, SpecError> {
         let mut command = self.command.clone().or_own_process_group();
         for variable in VARIABLES {
             command = command.env_remove(variable);
@@ -45,7 +51,7 @@ impl RunCommand {
         if program.has_pipes() {
             return Err(SpecError::RunCommandPiped { part });
         }
-        if spec.policy.has_scope(Scope::ProcessGroup) && !command.leads_process_group() {
+        if policy.has_scope(Scope::ProcessGroup) && !command.leads_process_group() {
             return Err(SpecError::RunCommandNoProcessGroup { part });
         }
         Ok(program)
@@ -66,8 +72,8 @@ impl Told<'_> {
     /// The entries of the environment.
     pub(super) fn entries(&self) -> Vec<CString> {
         let mut entries = vec![
-            entry(GroupSpec::GROUP_VARIABLE, &self.name.group),
-            entry(GroupSpec::INSTANCE_VARIABLE, &self.name.number.to_string()),
+            entry(GROUP_VARIABLE, &self.name.group),
+            entry(INSTANCE_VARIABLE, &self.name.number.to_string()),
         ];
         if let Some(ended) = self.ended {
             entries.push(entry("SERVICE_RESULT", self.result(ended)));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::context::CgroupPath;
 use super::error::SpecError;
-use super::run_command::RunCommand;
+use super::run_command::{MARK, RunCommand};
 use crate::cgroup::{CgroupDir, Limits};
 use crate::command::{Command, Lifetime, Program, Stdio};
 use crate::lifecycle::{Policy, Restart, Scope, Startup, StopLadder};
@@ -51,9 +51,6 @@ pub struct GroupSpec {
     pub(crate) before: Option<RunCommand>,
     pub(crate) after: Option<RunCommand>,
 }
-
-/// The environment variable with the mark of the host's state file. It proves that a process belongs to that host.
-pub(crate) const MARK: &str = "PIDHERD_STATE";
 
 /// How instances can notify the supervisor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -269,11 +266,11 @@ impl GroupSpec {
 
     /// The variable in the environment of a command [before](GroupSpec::before_run) or [after](GroupSpec::after_run) a run
     /// with the name of the group.
-    pub const GROUP_VARIABLE: &str = "PIDHERD_GROUP";
+    pub const GROUP_VARIABLE: &str = super::run_command::GROUP_VARIABLE;
 
     /// The variable in the environment of a command [before](GroupSpec::before_run) or [after](GroupSpec::after_run) a run
     /// with the number of the instance, from 0 up.
-    pub const INSTANCE_VARIABLE: &str = "PIDHERD_INSTANCE";
+    pub const INSTANCE_VARIABLE: &str = super::run_command::INSTANCE_VARIABLE;
 
     /// Runs a command before each run, and starts the program only when it has ended with exit code 0: systemd's
     /// `ExecStartPre=`. While it runs, the instance is [`Preparing`](crate::lifecycle::StateName::Preparing), and its

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::end::RunEnd;
-use super::state::{CommandFailure, Failure, Transition};
+use super::end::{CommandFailure, RunEnd};
+use super::state::{Failure, Transition};
 use super::stop::Scope;
 use crate::exit::{Exit, Pid};
 use crate::signal::Signal;

@@ -58,14 +58,13 @@ mod stop;
 mod stops;
 mod table;
 
-pub use end::RunEnd;
+pub use end::{CommandFailure, RunEnd};
 pub use error::PolicyError;
 pub use input::{Action, Input, Reaction, Reply};
 pub use machine::Lifecycle;
 pub use policy::{CrashBudget, Delay, DelayFrom, ExitSet, Policy, Restart, RunTimeout, Startup};
 pub use state::{
-    Cause, CommandFailure, Ended, Failed, Failure, Part, Phase, Prospect, Remaining, State, StateName, Stopping,
-    Transition, Wanted,
+    Cause, Ended, Failed, Failure, Part, Phase, Prospect, Remaining, State, StateName, Stopping, Transition, Wanted,
 };
 pub use stop::{Rung, Scope, StopLadder};
 

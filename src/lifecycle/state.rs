@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::end::RunEnd;
+use super::end::{CommandFailure, RunEnd};
 use crate::codec::stored;
 use crate::errno::ErrnoText;
 use crate::exit::{Exit, Pid};
@@ -212,40 +212,18 @@ pub enum Failure {
     Before(CommandFailure),
 }
 
-/// The failure of a command around a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum CommandFailure {
-    /// The command could not be spawned.
-    Spawn {
-        /// The kernel's reason.
-        errno: i32,
-        /// Whether another try under the same conditions cannot succeed.
-        permanent: bool,
-    },
-    /// The command ended, and not with exit code 0.
-    Ended(Exit),
-    /// The command did not end within its time, and was stopped.
-    TimedOut,
-}
-
-impl CommandFailure {
-    /// The failure of a command that ended by itself; `None` for exit code 0.
-    #[must_use]
-    pub const fn of_exit(exit: Exit) -> Option<CommandFailure> {
-        match exit {
-            Exit::Code(0) => None,
-            _ => Some(CommandFailure::Ended(exit)),
-        }
-    }
-}
-
-impl fmt::Display for CommandFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            CommandFailure::Spawn { errno, .. } => write!(f, "could not be spawned: {}", ErrnoText(*errno)),
-            CommandFailure::Ended(exit) => exit.fmt(f),
-            CommandFailure::TimedOut => f.write_str("timed out"),
+impl RunEnd {
+    /// The end of a run with this failure.
+    pub(super) const fn of_failure(failure: Failure) -> RunEnd {
+        match failure {
+            Failure::StartTimeout => RunEnd::StartTimeout,
+            Failure::NotReady => RunEnd::NotReady,
+            Failure::Watchdog => RunEnd::Watchdog,
+            Failure::TimedOut => RunEnd::TimedOut,
+            Failure::Unhealthy => RunEnd::Unhealthy,
+            Failure::Ended(exit) => RunEnd::of_exit(exit),
+            Failure::Spawn { .. } => RunEnd::NotSpawned,
+            Failure::Before(failure) => RunEnd::BeforeFailed(failure),
         }
     }
 }
@@ -627,7 +605,6 @@ stored!(enum State {
 stored!(struct Stopping { pid, since, failed, prospect, rung, until, remaining, phase });
 stored!(enum Phase { 0 = Program, 1 = Before, 2 = LeftByBefore, 3 = After(ended) });
 stored!(struct Ended { end, exit, failed, uptime, executed });
-stored!(enum CommandFailure { 0 = Spawn { errno, permanent }, 1 = Ended(exit), 2 = TimedOut });
 stored!(enum Part { 0 = Before, 1 = Program, 2 = After });
 stored!(enum Prospect { 0 = Open, 1 = KillRequested, 2 = EndedBefore });
 stored!(struct Failed { failure, ran });

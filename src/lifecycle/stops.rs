@@ -3,11 +3,9 @@
 
 use std::time::Duration;
 
-use super::end::RunEnd;
+use super::end::{CommandFailure, RunEnd};
 use super::input::{Action, Reply};
-use super::state::{
-    Cause, CommandFailure, Ended, Failed, Failure, Phase, Prospect, Remaining, State, Stopping, Wanted,
-};
+use super::state::{Cause, Ended, Failed, Failure, Phase, Prospect, Remaining, State, Stopping, Wanted};
 use super::stop::{Scope, StopLadder};
 use super::table::Turn;
 use crate::exit::{Exit, Pid};
@@ -16,13 +14,34 @@ use crate::time::Instant;
 
 /// The first wait before the next check whether any process of a scope is alive. It doubles with each of `LOOKS_RARE`
 /// checks, up to 256 ms, since the kernel does not report that a process group has become empty.
-pub(super) const LOOK_FIRST: Duration = Duration::from_millis(1);
+const LOOK_FIRST: Duration = Duration::from_millis(1);
 const LOOKS_RARE: u8 = 8;
 
 /// SIGKILL is sent again after this number of the rare checks, which take about four seconds. The first SIGKILL can
 /// have missed a process that is still alive: a reload widened the scope of the ladder after it was sent, or the kernel
 /// refused it.
 const LOOKS_PER_SIGKILL: u8 = 16;
+
+impl RunEnd {
+    /// The end of a process that was being stopped.
+    pub(super) fn of_stop(stopping: &Stopping, exit: Exit, ladder: &StopLadder) -> RunEnd {
+        match (stopping.prospect, stopping.failed) {
+            (Prospect::EndedBefore, _) if stopping.phase != Phase::Program => {
+                CommandFailure::of_exit(exit).map_or(RunEnd::Stopped, RunEnd::BeforeFailed)
+            }
+            (Prospect::EndedBefore, _) => RunEnd::of_exit(exit),
+            (_, Some(failed)) => RunEnd::of_failure(failed.failure),
+            (Prospect::Open, None) if timed_out(stopping, exit, ladder) => RunEnd::StopTimeout,
+            (Prospect::Open | Prospect::KillRequested, None) => RunEnd::Stopped,
+        }
+    }
+}
+
+/// Whether SIGKILL ended the process after all rungs of the ladder.
+fn timed_out(stopping: &Stopping, exit: Exit, ladder: &StopLadder) -> bool {
+    let exhausted = !ladder.rungs.is_empty() && stopping.rung == Stopping::SIGKILL;
+    exhausted && exit.signal() == Some(Signal::KILL)
+}
 
 impl<'a> Turn<'a> {
     // Stops.
@@ -268,5 +287,59 @@ impl<'a> Turn<'a> {
             uptime: self.now.saturating_duration_since(since),
             executed: !self.life.state.is_in_flight(),
         }
+    }
+
+    pub(super) fn others_left(&self, exit: Exit) -> Remaining {
+        Remaining::Others {
+            exit,
+            look_at: self.now.saturating_add(LOOK_FIRST),
+            looks: 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KILLED: Exit = Exit::Signal {
+        signal: Signal::KILL,
+        core: false,
+    };
+
+    fn stopping(rung: u8, failed: Option<Failure>, prospect: Prospect) -> Stopping {
+        Stopping {
+            pid: Pid::new(1).unwrap(),
+            since: Instant::ZERO,
+            failed: failed.map(|failure| Failed { failure, ran: true }),
+            prospect,
+            rung,
+            until: Instant::NEVER,
+            remaining: Remaining::Leader,
+            phase: Phase::Program,
+        }
+    }
+
+    #[test]
+    fn an_end_by_a_stop_is_judged_by_the_stop() {
+        let ladder = StopLadder::default();
+        let of = |rung, failed, prospect, exit| RunEnd::of_stop(&stopping(rung, failed, prospect), exit, &ladder);
+        assert_eq!(of(0, None, Prospect::Open, Exit::Code(1)), RunEnd::Stopped);
+        // A signal of another process came before the ladder.
+        assert_eq!(of(0, None, Prospect::Open, KILLED), RunEnd::Stopped);
+        assert_eq!(of(Stopping::SIGKILL, None, Prospect::Open, KILLED), RunEnd::StopTimeout);
+        assert_eq!(
+            of(Stopping::SIGKILL, None, Prospect::KillRequested, KILLED),
+            RunEnd::Stopped
+        );
+        assert_eq!(of(0, None, Prospect::EndedBefore, Exit::Code(1)), RunEnd::Exited(1));
+        assert_eq!(of(0, Some(Failure::Watchdog), Prospect::Open, KILLED), RunEnd::Watchdog);
+        assert_eq!(
+            of(1, Some(Failure::StartTimeout), Prospect::Open, KILLED),
+            RunEnd::StartTimeout
+        );
+        let without_rungs = StopLadder::kill(Scope::Process);
+        let killed = stopping(Stopping::SIGKILL, None, Prospect::Open);
+        assert_eq!(RunEnd::of_stop(&killed, KILLED, &without_rungs), RunEnd::Stopped);
     }
 }

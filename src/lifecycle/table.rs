@@ -6,15 +6,12 @@
 
 use std::time::Duration;
 
-use super::end::RunEnd;
+use super::end::{CommandFailure, RunEnd};
 use super::input::{Action, Input, Reaction, Reply};
 use super::machine::Lifecycle;
 use super::policy::{Policy, Restart, Startup};
-use super::state::{
-    Cause, CommandFailure, Ended, Failed, Failure, Phase, Remaining, State, Stopping, Transition, Wanted,
-};
+use super::state::{Cause, Ended, Failed, Failure, Phase, Remaining, State, Stopping, Transition, Wanted};
 use super::stop::StopLadder;
-use super::stops::LOOK_FIRST;
 use crate::exit::{Exit, Pid};
 use crate::time::Instant;
 
@@ -546,14 +543,6 @@ impl<'a> Turn<'a> {
         };
         self.transition(State::Stopping(stopping), Cause::Failed(failure));
         self.send_rung(stopping, Stopping::SIGKILL)
-    }
-
-    pub(super) fn others_left(&self, exit: Exit) -> Remaining {
-        Remaining::Others {
-            exit,
-            look_at: self.now.saturating_add(LOOK_FIRST),
-            looks: 1,
-        }
     }
 
     pub(super) fn ended(&mut self, exit: Exit, since: Instant) -> Reply {

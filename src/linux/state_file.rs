@@ -49,7 +49,7 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec, retry_on_intr};
 
 use crate::codec::{Writer, checksum};
 use crate::engine::recovery::Birth;
-use crate::engine::spec::MARK as MARK_VARIABLE;
+use crate::engine::run_command::MARK as MARK_VARIABLE;
 use crate::exit::Pid;
 use crate::procfs;
 use crate::sys::mapping::{BirthCell, ExitCell, Mapping};
