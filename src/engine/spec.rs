@@ -283,6 +283,9 @@ impl GroupSpec {
     /// command on. A `limit` of zero is refused. The limit counts from the spawn of the command. When it is over, the
     /// command is stopped by the [ladder](GroupSpec::stop) of the group.
     ///
+    /// After a [recovery](crate::supervisor::Builder::recover) the exit status of a command is known only from Linux 6.15
+    /// on. A status that is not known is a failed start.
+    ///
     /// A stop request, a restart and a kill reach the command as they reach the program: it is stopped by the ladder, or
     /// killed, and the run never starts.
     ///
@@ -302,6 +305,7 @@ impl GroupSpec {
     /// use std::time::Duration;
     /// use pidherd::lifecycle::StateName;
     /// use pidherd::{Command, Event, GroupSpec, Supervisor};
+    /// use rustix::event::{PollFd, PollFlags, poll};
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let mut supervisor = Supervisor::new()?;
@@ -312,7 +316,8 @@ impl GroupSpec {
     /// supervisor.start(web)?;
     /// let mut states = Vec::new();
     /// while states.last() != Some(&StateName::Running) {
-    ///     supervisor.wait(None)?;
+    ///     poll(&mut [PollFd::new(&supervisor, PollFlags::IN)], None)?;
+    ///     supervisor.dispatch()?;
     ///     while let Some(event) = supervisor.next_event() {
     ///         if let Event::Transition(step) = event {
     ///             states.push(step.to);
@@ -365,6 +370,7 @@ impl GroupSpec {
     /// use std::time::Duration;
     /// use pidherd::lifecycle::StateName;
     /// use pidherd::{Command, Event, GroupSpec, Supervisor};
+    /// use rustix::event::{PollFd, PollFlags, poll};
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let mut supervisor = Supervisor::new()?;
@@ -376,7 +382,8 @@ impl GroupSpec {
     /// supervisor.start(web)?;
     /// let mut states = Vec::new();
     /// while states.last() != Some(&StateName::Stopped) {
-    ///     supervisor.wait(None)?;
+    ///     poll(&mut [PollFd::new(&supervisor, PollFlags::IN)], None)?;
+    ///     supervisor.dispatch()?;
     ///     while let Some(event) = supervisor.next_event() {
     ///         assert!(!matches!(event, Event::CommandFailed { .. }));
     ///         let Event::Transition(step) = event else { continue };
