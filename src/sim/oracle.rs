@@ -220,7 +220,13 @@ fn in_its_time(host: &Host, known: &Instance) -> Result<(), Broken> {
                 failed: Some(failed), ..
             }),
             _,
-        ) if failed.failure == Failure::Before(CommandFailure::TimedOut) => group.policy.before_run.unwrap_or_default(),
+        ) if failed.failure == Failure::Before(CommandFailure::TimedOut) => {
+            // The command has the limit of its spawn, whatever the policy is now.
+            if attempt.epoch != group.epoch {
+                return Ok(());
+            }
+            group.policy.before_run.unwrap_or_default()
+        }
         _ => return Ok(()),
     };
     ensure(uptime >= limit, || {
