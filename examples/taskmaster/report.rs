@@ -54,7 +54,7 @@ impl Report {
         let paint = if colours { colour_of(self.to) } else { "" };
         let plain = if colours { PLAIN } else { "" };
         let detail = match (self.to, self.pid, self.exit) {
-            (StateName::Starting, Some(pid), _) => format!("pid {pid}"),
+            (StateName::Preparing | StateName::Starting, Some(pid), _) => format!("pid {pid}"),
             (StateName::Running, ..) => String::new(),
             (StateName::Stopped, _, Some(exit)) => exit.to_string(),
             _ => self.cause.clone(),
@@ -84,7 +84,7 @@ const PLAIN: &str = "\x1b[0m";
 pub fn colour_of(state: StateName) -> &'static str {
     match state {
         StateName::Running => "\x1b[32m",
-        StateName::Starting | StateName::Stopping => "\x1b[33m",
+        StateName::Preparing | StateName::Starting | StateName::Stopping | StateName::CleaningUp => "\x1b[33m",
         StateName::Backoff => "\x1b[35m",
         StateName::Fatal => "\x1b[1;31m",
         StateName::Exited => "\x1b[36m",

@@ -28,7 +28,7 @@ use crate::sys::spawn::script::{Image, Prelude, Script, Text};
 pub struct Program(pub(super) Arc<Compiled>);
 
 /// The shared, immutable data of all handles of a program.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Compiled {
     name: OsString,
     labels: Vec<Label>,
@@ -62,7 +62,7 @@ pub(super) struct Lowering {
 }
 
 /// The description of a step for its error.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Label {
     step: SpawnStep,
     subject: Option<Subject>,
@@ -75,7 +75,7 @@ pub(super) const INHERITABLE: usize = 2;
 pub(super) const CGROUP: usize = 3;
 
 /// One descriptor of the child.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Descriptor {
     pub target: RawFd,
     pub source: Source,
@@ -83,7 +83,7 @@ pub(super) struct Descriptor {
 }
 
 /// The source of a descriptor.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Source {
     /// The host's descriptor of the same number. The standard streams stay unchanged. Another number must be open, and
     /// close-on-exec is cleared for the child.
@@ -164,6 +164,21 @@ impl Program {
     #[must_use]
     pub fn name(&self) -> &OsStr {
         &self.0.name
+    }
+
+    /// The same program with more entries in its environment. The program must have none with the same keys.
+    pub(crate) fn with_environment(&self, more: &[CString]) -> Program {
+        let script = Script::with_environment(&self.0.script, more);
+        Program(Arc::new(Compiled {
+            script: Arc::new(script),
+            ..Compiled::clone(&self.0)
+        }))
+    }
+
+    /// Whether a spawn makes a pipe to the child.
+    pub(crate) fn has_pipes(&self) -> bool {
+        let is_pipe = |descriptor: &Descriptor| matches!(descriptor.source, Source::Pipe(_));
+        self.0.descriptors.iter().any(is_pipe)
     }
 
     /// The error of a failure in the parent.

@@ -53,7 +53,8 @@ impl<K: Kernel> Engine<K> {
         }
         self.apply_input(id, Input::Adopted(pid));
         if let Some(instance) = self.instances.get(id) {
-            self.kernel.note_adopted(id.index(), instance.life.runs(), pid);
+            self.kernel
+                .note_adopted(id.index(), instance.life.process_number(), pid);
         }
     }
 

@@ -21,7 +21,7 @@ impl<K: Kernel> Engine<K> {
         }
         for &id in &members {
             let instance = self.instances.get_mut(id);
-            if let Some(instance) = instance.filter(|instance| instance.life.state().name().is_alive()) {
+            if let Some(instance) = instance.filter(|instance| instance.life.state().name().is_in_run()) {
                 instance.ladder = Some(Box::new(ladder.clone()));
             }
         }

@@ -7,15 +7,16 @@ use super::core::Engine;
 use super::error::{Error, SpecError};
 use super::event::Name;
 use super::ids::{GroupId, InstanceId, Target};
-use super::instance::{Group, Instance};
+use super::instance::{Group, GroupPrograms, Instance};
 use super::kernel::Kernel;
 use super::request::{Outcome, Request};
 use super::run::History;
+use super::run_command::RunCommand;
 use super::spec::{GroupSpec, check_count};
 use super::status::{GroupStatus, Status};
 use crate::command::Program;
 use crate::group::{Effect, ReloadPlan};
-use crate::lifecycle::{Cause, Input, Lifecycle, Reply, StateName, Wanted};
+use crate::lifecycle::{Cause, Input, Lifecycle, Part, Reply, StateName, Wanted};
 
 impl<K: Kernel> Engine<K> {
     /// Checks whether a group with this description can be added.
@@ -117,7 +118,7 @@ impl<K: Kernel> Engine<K> {
         let group = self.group(id)?;
         let from = group.roster.target();
         let edges = self.resolve_order(&spec.order, Some(id))?;
-        let policy = group.policy != spec.policy || group.name != spec.name || group.order.edges != edges;
+        let policy = group.policy != spec.policy_in_force() || group.name != spec.name || group.order.edges != edges;
         Ok(ReloadPlan::new(policy, from, spec.instances, |number| {
             self.effect(group, spec, number)
         }))
@@ -254,7 +255,14 @@ impl<K: Kernel> Engine<K> {
             group.is_some_and(|group| group.cgroup.as_ref() == Some(directory) && group.name == spec.name)
         });
         let in_use = instances.any(|instance| {
-            let path = instance.run_cgroup.as_ref().filter(|_| is_other(instance.group));
+            // The command after a run may wait to be spawned. Its group may have another name since the run began.
+            let next = instance.context.cgroup.as_ref();
+            let next = next.filter(|_| instance.life.state().is_unspawned());
+            let path = instance
+                .run_cgroup
+                .as_ref()
+                .or(next)
+                .filter(|_| is_other(instance.group));
             path.is_some_and(|path| path.dir == *directory && path.is_of(&spec.name))
         });
         match named || in_use {
@@ -346,11 +354,12 @@ impl<K: Kernel> Engine<K> {
         self.submit_all(&concerned, request);
     }
 
-    /// Whether an instance is alive or about to be, and no pending request will change that.
+    /// Whether an instance is alive or about to be, and no pending request will change that. While the command after a run
+    /// runs, that run is over, and the next one begins with what the description is then.
     pub(crate) fn is_up(&self, id: InstanceId) -> bool {
         self.instances.get(id).is_some_and(|instance| {
             let state = instance.life.state().name();
-            (state.is_alive() || state == StateName::Backoff) && self.is_wanted(id)
+            (state.is_in_run() || state == StateName::Backoff) && self.is_wanted(id)
         })
     }
 
@@ -455,11 +464,20 @@ impl<K: Kernel> Engine<K> {
     ) -> Result<Programs, SpecError> {
         let each = spec.has_one_each();
         let compile = |number| spec.compile(number, self.socket.as_deref(), self.mark.as_deref());
-        let shared = if each { None } else { Some(compile(0)?) };
+        let (before, after) = (spec.before.as_ref(), spec.after.as_ref());
+        let around = |part, command: Option<&RunCommand>| {
+            let program = command.map(|command| command.compile(part, &spec.policy, self.mark.as_deref()));
+            program.transpose()
+        };
+        let shared = GroupPrograms {
+            program: if each { None } else { Some(compile(0)?) },
+            before: around(Part::Before, before)?,
+            after: around(Part::After, after)?,
+        };
         let own = |number| Ok((number, if each { Some(compile(number)?) } else { None }));
         Ok((shared, numbers.into_iter().map(own).collect::<Result<_, SpecError>>()?))
     }
 }
 
-/// The program that all instances share, or the programs of these instances by number.
-type Programs = (Option<Program>, Vec<(u32, Option<Program>)>);
+/// The programs that all instances share, and those of these instances by number.
+type Programs = (GroupPrograms, Vec<(u32, Option<Program>)>);

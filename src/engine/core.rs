@@ -19,7 +19,7 @@ use super::progress::Progress;
 use super::round::{Round, Streak};
 use crate::deadlines::Deadlines;
 use crate::exit::{ExitRecord, Pid};
-use crate::lifecycle::{Input, Own, Reaction, Reply, Scope, State, StateName, StopLadder, Wanted};
+use crate::lifecycle::{Input, Own, Part, Reaction, Reply, Scope, State, StopLadder};
 use crate::signal::Signal;
 use crate::time::Instant;
 
@@ -304,8 +304,10 @@ impl<K: Kernel> Engine<K> {
         let Some(instance) = self.instances.get_mut(id) else {
             return;
         };
-        let executed = has_others && matches!(instance.life.state(), State::Starting { executed: None, .. });
-        instance.history.exited(record, oom);
+        let executed = has_others && instance.life.state().is_in_flight();
+        if instance.life.state().part() == Part::Program {
+            instance.history.exited(record, oom);
+        }
         if !heard_out {
             // The process ended after the first look.
             self.receive_queued();
@@ -344,7 +346,7 @@ impl<K: Kernel> Engine<K> {
             let exit = self.note_runs(id, &reaction);
             // Before anything is carried out, so that the next host knows what this one was about to do.
             self.store(id);
-            let counts = |state: State| [state.name().is_alive(), is_unspawned(&state)].map(usize::from);
+            let counts = |state: State| [state.name().is_alive(), state.is_unspawned()].map(usize::from);
             let ([alive, unspawned], [was_alive, was_unspawned]) = (counts(after), counts(before));
             self.alive = (self.alive + alive).saturating_sub(was_alive);
             self.unspawned = (self.unspawned + unspawned).saturating_sub(was_unspawned);
@@ -361,8 +363,7 @@ impl<K: Kernel> Engine<K> {
 
     /// After any input to an instance: updates its deadline, and removes it if it is retiring and at rest.
     fn follow_up(&mut self, id: InstanceId) {
-        let is_unwanted = |instance: &Instance| instance.life.wanted() == Wanted::Down;
-        if self.awaits_spawn(id) && self.instances.get(id).is_some_and(is_unwanted) {
+        if self.is_to_be_withdrawn(id) {
             self.apply_input(id, Input::SpawnWithdrawn);
             return;
         }
@@ -414,15 +415,7 @@ impl<K: Kernel> Engine<K> {
     }
 }
 
-/// Whether a spawn was decided and has not begun.
-pub(super) const fn is_unspawned(state: &State) -> bool {
-    matches!(state, State::Starting { pid: None, .. })
-}
-
 /// The number of runs that a reaction begins.
 pub(super) fn starts(reaction: &Reaction) -> u64 {
-    reaction
-        .transitions()
-        .map(|step| u64::from(step.to == StateName::Starting))
-        .sum()
+    reaction.transitions().map(|step| u64::from(step.begins_run())).sum()
 }

@@ -7,7 +7,7 @@ use super::place::GroupRef;
 use crate::cgroup::CgroupError;
 use crate::command::CommandError;
 use crate::errno::Reason;
-use crate::lifecycle::PolicyError;
+use crate::lifecycle::{Part, PolicyError};
 use crate::owner::OtherProcess;
 use crate::signal::Signal;
 
@@ -127,6 +127,26 @@ pub enum SpecError {
     NoProcessGroup {
         /// The number of the instance with this command.
         number: u32,
+    },
+    /// The command before or after a run cannot be run as described.
+    #[error("the {part}: {error}")]
+    RunCommand {
+        /// Which of the commands.
+        part: Part,
+        /// The error of the command.
+        error: CommandError,
+    },
+    /// The command before or after a run has a piped descriptor. Nothing would read it.
+    #[error("the {part} cannot have a piped descriptor: nothing would read it")]
+    RunCommandPiped {
+        /// Which of the commands.
+        part: Part,
+    },
+    /// The stop ladder has the scope of a process group, and the command before or after a run makes none of its own.
+    #[error("the stop ladder's scope is a process group, and the {part} makes none of its own")]
+    RunCommandNoProcessGroup {
+        /// Which of the commands.
+        part: Part,
     },
     /// The stop ladder has the scope of a cgroup, and the group has no directory for cgroups.
     #[error("the stop ladder's scope is a cgroup, and the group has no directory for cgroups")]

@@ -10,7 +10,7 @@ use super::progress::Progress;
 use crate::codec::stored;
 use crate::command::SpawnError;
 use crate::exit::{ExitRecord, Pid};
-use crate::lifecycle::{Cause, StateName};
+use crate::lifecycle::{Cause, CommandFailure, StateName};
 use crate::signal::Signal;
 use crate::signalfd::SignalInfo;
 use crate::time::Instant;
@@ -82,6 +82,25 @@ pub enum Event {
         file: String,
         /// The kernel's errno.
         errno: i32,
+    },
+    /// The [command after a run](crate::supervisor::GroupSpec::after_run) failed. It changes nothing: the run is judged
+    /// by its own end. The failure of a command before a run is the
+    /// [cause](crate::lifecycle::Failure::Before) of a transition.
+    CommandFailed {
+        /// The instance of the run.
+        instance: InstanceId,
+        /// The group of the instance.
+        group: GroupId,
+        /// The group's name and the instance's number.
+        name: Name,
+        /// The number of the run.
+        run: u64,
+        /// The process of the command; `None` if it could not be spawned.
+        pid: Option<Pid>,
+        /// Why the command failed.
+        failure: CommandFailure,
+        /// Why the spawn failed; `None` if it succeeded.
+        error: Option<SpawnError>,
     },
     /// A signal of the supervisor's [`SignalFd`](crate::SignalFd) arrived at the host's process.
     Signal(SignalInfo),
@@ -195,7 +214,8 @@ pub struct TransitionEvent {
     pub to: StateName,
     /// Why the state changed.
     pub cause: Cause,
-    /// The process concerned: at the transition to `Starting` the new one, otherwise the one that was alive. `None` if
+    /// The process concerned: at the transition to `Starting` or `Preparing` the new one, otherwise the one that was
+    /// alive: at the transition to `CleaningUp` that of the run, and after it that of the command after the run. `None` if
     /// there was none, or if it does not exist yet.
     pub pid: Option<Pid>,
     /// The number of the instance's run, from 1 up.
@@ -204,7 +224,7 @@ pub struct TransitionEvent {
     pub at: Instant,
     /// The time of the transition on the wall clock, for display.
     pub wall: SystemTime,
-    /// How the process ended; `None` if it did not end with this transition.
+    /// How the process of the run ended; `None` if it did not end with this transition.
     pub exit: Option<ExitRecord>,
     /// Why the spawn failed; `None` unless a failed spawn caused this transition.
     pub error: Option<SpawnError>,
@@ -371,6 +391,7 @@ stored!(enum Event {
     9 = LimitFailed { instance, group, name, file, errno },
     10 = StartWaits { instance, group, name, awaited },
     11 = StartWithdrawn { instance, group, name, cause },
+    12 = CommandFailed { instance, group, name, run, pid, failure, error },
 });
 stored!(enum ProcessNotice { 0 = Reloading, 1 = Ready, 2 = Stopping, 3 = Errno(errno), 4 = WatchdogEvery(every) });
 stored!(enum ReloadResult { 0 = Done, 1 = TimedOut, 2 = Ended });

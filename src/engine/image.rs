@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::arena::Place;
-use super::core::{Engine, is_unspawned};
+use super::core::Engine;
 use super::error::Error;
 use super::event::{Event, Name};
 use super::ids::{GroupId, InstanceId};
-use super::instance::{Group, Instance, Reload};
+use super::instance::{Group, GroupPrograms, Instance, Reload};
 use super::kernel::Kernel;
 use super::place::{Edges, OrderSpec};
 use super::request::Request;
@@ -393,8 +393,12 @@ impl<K: Kernel> Engine<K> {
                     Group::new(spec, shared)
                 }
                 None => {
+                    // If a run ends that had a command after it, that command cannot be spawned, which is reported.
                     let stand_in = GroupSpec::new(&known.name, Command::new(""));
-                    Group::new(stand_in.policy(known.policy.clone()), None)
+                    Group {
+                        policy: known.policy.clone(),
+                        ..Group::new(stand_in, GroupPrograms::default())
+                    }
                 }
             };
             group.wanted = known.wanted;
@@ -497,7 +501,7 @@ impl<K: Kernel> Engine<K> {
             if let Some(instance) = &instance {
                 let state = instance.life.state();
                 self.alive += usize::from(state.name().is_alive());
-                self.unspawned += usize::from(is_unspawned(state));
+                self.unspawned += usize::from(state.is_unspawned());
             }
             places.push(Place {
                 generation,

@@ -9,11 +9,12 @@ use super::ids::{GroupId, InstanceId};
 use super::place::Order;
 use super::request::Request;
 use super::run::History;
+use super::run_command::RunCommand;
 use super::spec::{Commands, GroupSpec, NotifyAccess};
 use crate::cgroup::{CgroupDir, CgroupFile, Limits};
 use crate::child::Pipes;
 use crate::codec::stored;
-use crate::command::Program;
+use crate::command::{Program, SpawnError};
 use crate::exit::{ExitRecord, Pid};
 use crate::group::{Roll, Roster};
 use crate::lifecycle::{Cause, Lifecycle, Policy, StopLadder, Transition, Wanted};
@@ -57,7 +58,10 @@ pub(crate) struct Instance {
     pub(crate) awaits_order: bool,
     /// Why the last request was made; `None` if the host made it.
     pub(crate) because: Option<Cause>,
-    /// The transition to `Starting` and the exit record of the run that it ended, while the spawn waits: the event is
+    /// Why the command after the last run could not be spawned, until that is reported.
+    pub(crate) after_error: Option<SpawnError>,
+    /// The transition to `Starting` or `Preparing` and the exit record of the run that it ended, while the spawn waits:
+    /// the event is
     /// not emitted yet.
     pub(crate) start: Option<(Transition, Option<ExitRecord>)>,
     pub(crate) history: History,
@@ -100,10 +104,22 @@ impl Instance {
             is_held: false,
             awaits_order: false,
             because: None,
+            after_error: None,
             start: None,
             history,
         }
     }
+}
+
+/// The programs that the instances of a group share.
+#[derive(Default)]
+pub(crate) struct GroupPrograms {
+    /// The program of all instances, if they share one.
+    pub(crate) program: Option<Program>,
+    /// That of the command before each run.
+    pub(crate) before: Option<Program>,
+    /// That of the command after each run.
+    pub(crate) after: Option<Program>,
 }
 
 /// A group: instances of one command.
@@ -111,8 +127,11 @@ pub(crate) struct Group {
     pub(crate) name: Arc<str>,
     pub(crate) commands: Commands,
     pub(crate) policy: Policy,
-    /// The program of all instances, if they share one.
-    pub(crate) program: Option<Program>,
+    /// The command before each run.
+    pub(crate) before: Option<RunCommand>,
+    /// The command after each run.
+    pub(crate) after: Option<RunCommand>,
+    pub(crate) programs: GroupPrograms,
     /// The directory for the cgroups of the instances; `None` if they have no cgroups.
     pub(crate) cgroup: Option<CgroupDir>,
     /// The limits of each cgroup.
@@ -133,16 +152,18 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    pub(crate) fn new(spec: GroupSpec, program: Option<Program>) -> Group {
+    pub(crate) fn new(spec: GroupSpec, programs: GroupPrograms) -> Group {
         Group {
+            policy: spec.policy_in_force(),
             name: spec.name,
             commands: spec.commands,
-            policy: spec.policy,
+            before: spec.before,
+            after: spec.after,
             cgroup: spec.cgroup,
             cgroup_files: spec.limits.files().into(),
             limits: spec.limits,
             notify: spec.notify,
-            program,
+            programs,
             roster: Roster::new(),
             wanted: Wanted::Down,
             leaving: false,
@@ -171,6 +192,8 @@ impl Group {
             cgroup: self.cgroup.clone(),
             limits: self.limits.clone(),
             notify: self.notify,
+            before: self.before.clone(),
+            after: self.after.clone(),
             instances,
             policy: self.policy.clone(),
             order: self.order.edges.spec(),

@@ -137,14 +137,14 @@ pub(crate) trait Kernel {
         Ok(())
     }
 
-    /// A slot's instance has got a process that was made elsewhere.
-    fn note_adopted(&mut self, _slot: u32, _run: u64, _pid: Pid) {}
+    /// A slot's instance has got a process that was made elsewhere. No other process of the instance has its number.
+    fn note_adopted(&mut self, _slot: u32, _number: u64, _pid: Pid) {}
 
     /// The process that was born for a slot's instance is not its own: nothing proves that it is.
     fn forget_birth(&mut self, _slot: u32) {}
 
-    /// A process is about to be spawned for this run of a slot's instance.
-    fn begin_birth(&mut self, _slot: u32, _run: u64) {}
+    /// A process with this number is about to be spawned for a slot's instance.
+    fn begin_birth(&mut self, _slot: u32, _number: u64) {}
 }
 
 /// Anything that reaches the engine from outside.

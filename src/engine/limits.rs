@@ -7,10 +7,10 @@ use super::event::Event;
 use super::ids::{GroupId, InstanceId};
 use super::instance::{Group, Instance};
 use super::kernel::Kernel;
+use super::run_command::RunCommand;
 use super::spec::GroupSpec;
 use crate::cgroup::{CgroupFile, CgroupUsage, changes};
 use crate::group::Effect;
-use crate::lifecycle::State;
 
 impl Instance {
     /// The files of the cgroup of its present run; `None` if it has no cgroup.
@@ -38,7 +38,12 @@ impl<K: Kernel> Engine<K> {
         } else {
             Effect::Restart
         };
-        limits.max(command)
+        // The commands around a run are looked up when they are to be run.
+        let command_of = |around: &Option<RunCommand>| around.as_ref().map(|around| around.command.clone());
+        let same_around = command_of(&group.before) == command_of(&spec.before);
+        let same_around = same_around && command_of(&group.after) == command_of(&spec.after);
+        let around = if same_around { Effect::None } else { Effect::AtNextStart };
+        limits.max(command).max(around)
     }
 
     fn effect_of_limits(&self, group: &Group, spec: &GroupSpec, number: u32) -> Effect {
@@ -81,7 +86,7 @@ impl<K: Kernel> Engine<K> {
         let Some(instance) = self.instances.get_mut(id) else {
             return;
         };
-        let is_in_flight = matches!(instance.life.state(), State::Starting { executed: None, .. });
+        let is_in_flight = instance.life.state().is_in_flight();
         let Some(before) = instance.run_files.as_ref().filter(|_| !is_in_flight) else {
             return;
         };

@@ -31,6 +31,7 @@ pub(crate) mod rolling;
 mod room;
 pub(crate) mod round;
 pub(crate) mod run;
+pub(crate) mod run_command;
 mod spawning;
 pub(crate) mod spec;
 pub(crate) mod status;

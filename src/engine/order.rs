@@ -39,7 +39,11 @@ fn standing(instance: &Instance) -> Standing {
     }
     match *instance.life.state() {
         State::Running { .. } | State::Exited { expected: true, .. } => Standing::Up,
-        State::Starting { .. } | State::Backoff { .. } | State::Stopping(_) => Standing::Moving,
+        State::Preparing { .. }
+        | State::Starting { .. }
+        | State::Backoff { .. }
+        | State::Stopping(_)
+        | State::CleaningUp { .. } => Standing::Moving,
         State::Fatal { .. } | State::Exited { expected: false, .. } => Standing::Failed,
         State::Stopped => Standing::Down,
     }
@@ -54,11 +58,13 @@ fn goes_down(instance: &Instance) -> bool {
             until: crate::time::Instant::NEVER,
             ..
         }) => false,
-        State::Stopping(_) => instance.life.wanted() == Wanted::Down,
-        State::Starting { pid: Some(_), .. } | State::Running { .. } => {
+        // The command after the run may need what the run has needed.
+        State::Stopping(_) | State::CleaningUp { .. } => instance.life.wanted() == Wanted::Down,
+        State::Preparing { pid: Some(_), .. } | State::Starting { pid: Some(_), .. } | State::Running { .. } => {
             matches!(instance.pending, Some(Request::Stop | Request::Kill))
         }
-        State::Starting { pid: None, .. }
+        State::Preparing { pid: None, .. }
+        | State::Starting { pid: None, .. }
         | State::Stopped
         | State::Exited { .. }
         | State::Backoff { .. }
@@ -527,8 +533,8 @@ impl<K: Kernel> Engine<K> {
 fn is_startable(instance: &Instance) -> bool {
     match instance.life.state() {
         State::Stopped | State::Exited { .. } | State::Fatal { .. } => true,
-        State::Stopping(_) => instance.life.wanted() == Wanted::Down,
-        State::Starting { .. } | State::Running { .. } | State::Backoff { .. } => false,
+        State::Stopping(_) | State::CleaningUp { .. } => instance.life.wanted() == Wanted::Down,
+        State::Preparing { .. } | State::Starting { .. } | State::Running { .. } | State::Backoff { .. } => false,
     }
 }
 
@@ -536,6 +542,6 @@ fn is_startable(instance: &Instance) -> bool {
 fn is_stoppable(instance: &Instance) -> bool {
     matches!(
         instance.life.state(),
-        State::Starting { pid: Some(_), .. } | State::Running { .. }
+        State::Preparing { pid: Some(_), .. } | State::Starting { pid: Some(_), .. } | State::Running { .. }
     )
 }

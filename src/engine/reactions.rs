@@ -8,7 +8,9 @@ use super::event::{Event, TransitionEvent};
 use super::ids::InstanceId;
 use super::kernel::Kernel;
 use crate::exit::{ExitRecord, Pid};
-use crate::lifecycle::{Action, Cause, Failure, Input, Reaction, Rung, Scope, StateName, Transition};
+use crate::lifecycle::{
+    Action, Cause, CommandFailure, Failure, Input, Part, Reaction, Rung, Scope, StateName, Transition,
+};
 use crate::signal::Signal;
 use crate::time::Instant;
 
@@ -18,18 +20,20 @@ impl<K: Kernel> Engine<K> {
         // Checked before any signal is sent: a process that ended by itself before its stop has that end as the cause.
         let stops = reaction.transitions().any(|step| step.to == StateName::Stopping);
         let ended_before = stops && self.has_ended(id);
-        let ends = reaction.transitions().any(Transition::ends_run);
+        let ends = reaction.transitions().any(Transition::ends_process);
         let process = ends.then(|| self.release_process(id)).flatten();
+        if let Some(failure) = reaction.after_failed {
+            self.report_failed_command(id, process, failure, starts(reaction));
+        }
         let ended = process.map(|pid| (pid, exit));
         let at = self.now;
         // The spawn comes before the event, so that the transition to Starting can contain the pid.
-        let answer = (reaction.action == Some(Action::Spawn))
-            .then(|| self.spawn(id))
-            .flatten();
-        let spawn_waits = reaction.action == Some(Action::Spawn) && answer.is_none();
+        let spawns = reaction.action.is_some_and(Action::spawns);
+        let answer = spawns.then(|| self.spawn(id)).flatten();
+        let spawn_waits = spawns && answer.is_none();
         self.emit(id, reaction, ended, at, spawn_waits);
         match reaction.action? {
-            Action::Spawn => answer,
+            Action::Spawn | Action::SpawnBefore | Action::SpawnAfter => answer,
             Action::Signal { signal, scope } => {
                 self.send(id, signal, scope);
                 self.thaw_for_stop(id);
@@ -63,6 +67,21 @@ impl<K: Kernel> Engine<K> {
         Some(pid)
     }
 
+    /// Reports that the command after a run has failed. `begun` is the number of runs that have begun since.
+    fn report_failed_command(&mut self, id: InstanceId, pid: Option<Pid>, failure: CommandFailure, begun: u64) {
+        if let Some(instance) = self.instances.get_mut(id) {
+            self.events.push(Event::CommandFailed {
+                instance: id,
+                group: instance.group,
+                name: instance.name.clone(),
+                run: instance.life.runs().saturating_sub(begun),
+                pid,
+                failure,
+                error: instance.after_error.take(),
+            });
+        }
+    }
+
     /// Emits an event for each transition. `ended` is the process that ended with one of them, and its exit record. The
     /// event of a start is emitted late if its spawn waits: when the spawn has begun, so that it can name the process,
     /// or when it is withdrawn.
@@ -75,28 +94,35 @@ impl<K: Kernel> Engine<K> {
         spawn_waits: bool,
     ) {
         let wall = self.kernel.wall();
-        let still_waits = self.awaits_spawn(id);
         let Some(instance) = self.instances.get_mut(id) else {
             return;
         };
-        let waited = instance.start.take_if(|_| !still_waits);
-        let waits = |step: &Transition| spawn_waits && step.to == StateName::Starting;
+        let state = *instance.life.state();
+        // The spawn of another part of the run may wait by now.
+        let still_waits = |step: Transition| state.is_unspawned() && state.name() == step.to;
+        let waited = instance.start.take_if(|(step, _)| !still_waits(*step));
+        let part_of = |to| match to {
+            StateName::Preparing => Part::Before,
+            _ => Part::Program,
+        };
+        let names_process = |to| matches!(to, StateName::Starting | StateName::Preparing);
+        let waits = |step: &Transition| spawn_waits && names_process(step.to);
         let with_exit = |step: Transition| (step, ended.and_then(|(_, exit)| exit).filter(|_| step.ends_run()));
         instance.start = reaction.transitions().find(waits).map(with_exit).or(instance.start);
         let current = instance.process;
-        let begun = starts(reaction) + u64::from(waited.is_some());
+        // After the end of a process, the present one belongs to the last transition.
+        let former = current.filter(|_| !reaction.transitions().any(Transition::ends_process));
+        let begun = starts(reaction) + u64::from(waited.is_some_and(|(step, _)| step.begins_run()));
         let mut run = instance.life.runs().saturating_sub(begun);
         let told = reaction.transitions().filter(|step| !waits(step)).map(with_exit);
         for (step, exit) in waited.into_iter().chain(told) {
             let pid = match step {
-                Transition {
-                    to: StateName::Starting,
-                    ..
-                } => current,
-                Transition { from, .. } if from.is_alive() => ended.map(|(pid, _)| pid).or(current),
+                // A start that waited may have been withdrawn, and the process may be that of another part.
+                Transition { to, .. } if names_process(to) => current.filter(|_| part_of(to) == state.part()),
+                Transition { from, .. } if from.is_alive() => ended.map(|(pid, _)| pid).or(former),
                 Transition { .. } => None,
             };
-            run += u64::from(step.to == StateName::Starting);
+            run += u64::from(step.begins_run());
             self.events.push(Event::Transition(TransitionEvent {
                 instance: id,
                 group: instance.group,
@@ -110,7 +136,9 @@ impl<K: Kernel> Engine<K> {
                 wall,
                 exit,
                 error: match step.cause {
-                    Cause::Failed(Failure::Spawn { .. }) => instance.history.last_error.clone(),
+                    Cause::Failed(Failure::Spawn { .. } | Failure::Before(CommandFailure::Spawn { .. })) => {
+                        instance.history.last_error.clone()
+                    }
                     _ => None,
                 },
             }));

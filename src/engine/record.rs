@@ -18,7 +18,7 @@ use super::request::Request;
 use super::run::{End, EndedRun, History};
 use crate::codec::{Damaged, Reader, Stored, Writer, put_text};
 use crate::exit::{ExitRecord, Pid};
-use crate::lifecycle::{Action, Cause, Input, Lifecycle, Policy, Reaction, RunEnd, State, Transition, Wanted};
+use crate::lifecycle::{Action, Cause, Input, Lifecycle, Part, Policy, Reaction, RunEnd, State, Transition};
 
 /// The state of an instance, as its record contains it.
 pub(crate) struct Record {
@@ -65,8 +65,8 @@ impl Instance {
         self.because.put(to);
         self.history.put_current(to);
         let cgroup = match (&self.run_cgroup, self.life.state()) {
-            // The next run is about to begin, and nothing is left of the last one.
-            (None, State::Starting { pid: None, .. }) => &self.context.cgroup,
+            // The next process is about to be spawned, and nothing is left of the last one.
+            (None, state) if state.is_unspawned() => &self.context.cgroup,
             (run_cgroup, _) => run_cgroup,
         };
         cgroup.is_some().put(to);
@@ -99,7 +99,7 @@ impl<K: Kernel> Engine<K> {
     /// that could not execute its program has none.
     pub(super) fn note_runs(&mut self, id: InstanceId, reaction: &Reaction) -> Option<ExitRecord> {
         let ends = reaction.transitions().any(Transition::ends_run);
-        let begins = reaction.action == Some(Action::Spawn);
+        let begins = matches!(reaction.action, Some(Action::Spawn | Action::SpawnBefore));
         if !ends && !begins {
             return None;
         }
@@ -218,9 +218,10 @@ impl<K: Kernel> Engine<K> {
             };
             let group = self.groups.get(instance.group);
             let is_reaped = instance.life.state().is_reaped();
+            let is_heard = !is_reaped && instance.life.state().part() == Part::Program;
             let heard = instance
                 .process
-                .filter(|_| !is_reaped && group.is_some_and(|group| group.notify.socket));
+                .filter(|_| is_heard && group.is_some_and(|group| group.notify.socket));
             if let Some(pid) = heard {
                 self.notify_pids.insert(pid, id);
             }
@@ -239,9 +240,12 @@ impl<K: Kernel> Engine<K> {
         // Its times began with the spawn and not with the recovery.
         self.now = now.saturating_sub(age).max(decided);
         instance.process = Some(pid);
-        instance.history.began(self.now, wall.checked_sub(age).unwrap_or(wall));
+        let part = instance.life.state().part();
+        if part != Part::After {
+            instance.history.began(self.now, wall.checked_sub(age).unwrap_or(wall));
+        }
         let group = self.groups.get(instance.group);
-        if group.is_some_and(|group| group.notify.socket) {
+        if part == Part::Program && group.is_some_and(|group| group.notify.socket) {
             self.notify_pids.insert(pid, id);
         }
         self.apply_input(id, Input::Cloned(pid));
@@ -277,12 +281,7 @@ impl<K: Kernel> Engine<K> {
     /// Withdraws the spawns that nothing wants. The host may have been killed after it had recorded a stop and before it
     /// had withdrawn the spawn.
     pub(super) fn withdraw_again(&mut self) {
-        let is_unwanted = |id| {
-            let instance = self.instances.get(id);
-            instance.is_some_and(|instance| instance.life.wanted() == Wanted::Down)
-        };
-        let ids = self.instances.ids();
-        let unwanted: Vec<_> = ids.filter(|&id| self.awaits_spawn(id) && is_unwanted(id)).collect();
+        let unwanted: Vec<_> = self.instances.ids().filter(|&id| self.is_to_be_withdrawn(id)).collect();
         for id in unwanted {
             self.apply_input(id, Input::SpawnWithdrawn);
         }
@@ -311,7 +310,9 @@ impl<K: Kernel> Engine<K> {
             return;
         };
         // What its cgroup has counted is not read here.
-        instance.history.exited(record, None);
+        if instance.life.state().part() == Part::Program {
+            instance.history.exited(record, None);
+        }
         if self.notify_pids.get(&record.pid) == Some(&id) {
             self.notify_pids.remove(&record.pid);
         }

@@ -29,7 +29,8 @@ use crate::time::Instant;
 /// What is stored about the birth and the end of an instance's process.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Birth {
-    pub(crate) run: u64,
+    /// The number of the process, among those of the instance.
+    pub(crate) number: u64,
     pub(crate) pid: Option<Pid>,
     /// The time before it was made, and after; `None` if the host was killed in between.
     pub(crate) before: u64,
@@ -155,14 +156,14 @@ impl From<io::Error> for NotRead {
 /// The facts about a process that a record contains.
 struct Facts {
     state: State,
-    run: u64,
+    number: u64,
     cgroup: Option<(PathBuf, String)>,
 }
 
 fn facts_of(record: &Record) -> Facts {
     Facts {
         state: *record.life.state(),
-        run: record.life.runs(),
+        number: record.life.process_number(),
         cgroup: record.cgroup.clone(),
     }
 }
@@ -233,10 +234,10 @@ impl<P> LeftBehind<P> {
         now: u64,
         find: &mut impl FnMut(&Birth, Pid) -> io::Result<Found<P>>,
     ) -> Result<(), NotRead> {
-        let is_of_run = birth.run == facts.run;
+        let is_of_run = birth.number == facts.number;
         let (pid, was_recorded) = match (facts.state.pid(), facts.state) {
             (Some(pid), _) => (pid, true),
-            (None, State::Starting { .. }) if is_of_run => match birth.pid {
+            (None, state) if state.is_unspawned() && is_of_run => match birth.pid {
                 Some(pid) => (pid, false),
                 None => return self.add_without_process(facts),
             },
@@ -252,12 +253,9 @@ impl<P> LeftBehind<P> {
         }
         match found {
             Found::Present(process) => {
-                let in_flight = match facts.state {
-                    State::Starting {
-                        executed: None, since, ..
-                    } => Some(since),
-                    _ => None,
-                };
+                // What was not recorded is not known to have executed its program.
+                let is_in_flight = facts.state.is_in_flight() || facts.state.is_unspawned();
+                let in_flight = facts.state.since().filter(|_| is_in_flight);
                 self.candidates.push(Candidate {
                     slot,
                     process,

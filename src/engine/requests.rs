@@ -81,8 +81,13 @@ impl<K: Kernel> Engine<K> {
         };
         match *instance.life.state() {
             State::Stopped | State::Exited { .. } | State::Backoff { .. } | State::Fatal { .. } => request.wants_up(),
-            State::Starting { executed: Some(_), .. } | State::Running { .. } => request == Request::Restart,
-            State::Starting { executed: None, .. } | State::Stopping(_) => false,
+            State::Preparing { executed: Some(_), .. }
+            | State::Starting { executed: Some(_), .. }
+            | State::Running { .. } => request == Request::Restart,
+            State::Preparing { executed: None, .. }
+            | State::Starting { executed: None, .. }
+            | State::Stopping(_)
+            | State::CleaningUp { .. } => false,
         }
     }
 
@@ -178,7 +183,7 @@ impl<K: Kernel> Engine<K> {
     /// Whether the process of an instance that is up has ended, and the lifecycle has not yet been given the end.
     fn is_up_and_has_ended(&self, id: InstanceId) -> bool {
         let instance = self.instances.get(id);
-        let is_up = |name| matches!(name, StateName::Starting | StateName::Running);
+        let is_up = |name| matches!(name, StateName::Preparing | StateName::Starting | StateName::Running);
         instance.is_some_and(|instance| is_up(instance.life.state().name())) && self.has_ended(id)
     }
 }

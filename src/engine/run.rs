@@ -9,7 +9,7 @@ use crate::cgroup::{CgroupUsage, OomLimit};
 use crate::codec::{Damaged, Reader, Stored, Writer, stored};
 use crate::command::SpawnError;
 use crate::exit::{ExitRecord, Pid};
-use crate::lifecycle::RunEnd;
+use crate::lifecycle::{CommandFailure, RunEnd};
 use crate::signal::Signal;
 use crate::time::Instant;
 
@@ -19,7 +19,7 @@ use crate::time::Instant;
 pub struct Run {
     /// The number of the run, from 1 up.
     pub number: u64,
-    /// The process of the run; `None` if it could not be spawned.
+    /// The process of the run; `None` if it was not spawned.
     pub pid: Option<Pid>,
     /// When it was spawned, or when that was tried, on the wall clock, for display.
     pub started_at: SystemTime,
@@ -27,7 +27,8 @@ pub struct Run {
     pub ended_at: SystemTime,
     /// How long it lasted, on the supervisor's clock.
     pub lasted: Duration,
-    /// How the process ended, and the resources it used; `None` if it could not be spawned.
+    /// How the process ended, and the resources it used; `None` if it was not spawned. The commands before and after
+    /// the run are not meant.
     pub exit: Option<ExitRecord>,
     /// The resources that the run used in its cgroup; `None` unless the group has
     /// [cgroups](crate::supervisor::GroupSpec::cgroup). They include the processes that the run started, and are exact
@@ -106,6 +107,8 @@ pub enum End {
     Released,
     /// The exit status is not known; see [`Exit::Unknown`](crate::Exit::Unknown).
     Unknown,
+    /// The [command before the run](crate::supervisor::GroupSpec::before_run) failed, so the program was not started.
+    BeforeFailed(CommandFailure),
 }
 
 impl fmt::Display for End {
@@ -127,6 +130,7 @@ impl fmt::Display for End {
             End::Unhealthy { reason } => write!(f, "stopped, reported as failed: {reason}"),
             End::Released => f.write_str("released"),
             End::Unknown => f.write_str("ended with an unknown status"),
+            End::BeforeFailed(failure) => write!(f, "not started, command before the run: {failure}"),
         }
     }
 }
@@ -153,6 +157,7 @@ impl End {
                 reason: reason.unwrap_or_default(),
             },
             (RunEnd::Released, _) => End::Released,
+            (RunEnd::BeforeFailed(failure), _) => End::BeforeFailed(failure),
             (RunEnd::NotSpawned, None) | (RunEnd::Unknown, _) => End::Unknown,
         }
     }
@@ -308,6 +313,7 @@ stored!(enum End {
     11 = TimedOut,
     12 = Unhealthy { reason },
     13 = OutOfMemory(limit),
+    14 = BeforeFailed(failure),
 });
 impl Stored for History {
     fn put(&self, to: &mut Writer<'_>) {

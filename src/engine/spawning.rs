@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::core::{Engine, is_unspawned};
+use super::context::SpawnContext;
+use super::core::Engine;
 use super::ids::InstanceId;
+use super::instance::Instance;
 use super::kernel::{Kernel, Spawned};
+use super::run_command::Told;
 use crate::command::SpawnError;
-use crate::lifecycle::Input;
+use crate::lifecycle::{Input, Part, Wanted};
 
 impl<K: Kernel> Engine<K> {
     /// Spawns a process for an instance. If the maximum of spawns is in flight, the spawn waits in the queue. It also
@@ -47,7 +50,17 @@ impl<K: Kernel> Engine<K> {
     /// Whether a spawn of the instance was decided and has not begun.
     pub(super) fn awaits_spawn(&self, id: InstanceId) -> bool {
         let instance = self.instances.get(id);
-        instance.is_some_and(|instance| is_unspawned(instance.life.state()))
+        instance.is_some_and(|instance| instance.life.state().is_unspawned())
+    }
+
+    /// Whether the spawn of an instance has not begun and is not wanted any more. The command after a run is started
+    /// whatever is wanted.
+    pub(super) fn is_to_be_withdrawn(&self, id: InstanceId) -> bool {
+        let is_unwanted = |instance: &Instance| {
+            let state = instance.life.state();
+            state.is_unspawned() && state.part() != Part::After && instance.life.wanted() == Wanted::Down
+        };
+        self.instances.get(id).is_some_and(is_unwanted)
     }
 
     fn spawn_now(&mut self, id: InstanceId) -> Input {
@@ -57,16 +70,20 @@ impl<K: Kernel> Engine<K> {
             errno: Errno::NOENT.raw_os_error(),
             permanent: true,
         };
+        let part = self.instances.get(id).map(|instance| instance.life.state().part());
+        if let Some(part @ (Part::Before | Part::After)) = part {
+            return self.spawn_command(id, part);
+        }
         let Some(instance) = self.instances.get_mut(id) else {
             return nothing;
         };
         let group = self.groups.get(instance.group);
         let may_notify = group.is_some_and(|group| group.notify.socket);
-        let shared = group.and_then(|group| group.program.as_ref());
+        let shared = group.and_then(|group| group.programs.program.as_ref());
         let Some(program) = instance.program.as_ref().or(shared) else {
             return nothing;
         };
-        self.kernel.begin_birth(id.index(), instance.life.runs());
+        self.kernel.begin_birth(id.index(), instance.life.process_number());
         let spawned = self.kernel.spawn(id.index(), program, &instance.context);
         // A spawn takes time, which must not count against the instances that wait.
         self.now = self.kernel.now();
@@ -94,6 +111,60 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
+    /// Spawns the command before or after the present run. It has the cgroup of the run, made anew, and neither the
+    /// readiness descriptor nor the notify socket.
+    fn spawn_command(&mut self, id: InstanceId, part: Part) -> Input {
+        let wall = self.kernel.wall();
+        // A reload can have removed the command since its spawn was decided.
+        let nothing = Input::SpawnFailed {
+            errno: Errno::NOENT.raw_os_error(),
+            permanent: true,
+        };
+        let Some(instance) = self.instances.get(id) else {
+            return nothing;
+        };
+        let Some(group) = self.groups.get(instance.group) else {
+            return nothing;
+        };
+        let program = match part {
+            Part::Before => group.programs.before.as_ref(),
+            Part::Program | Part::After => group.programs.after.as_ref(),
+        };
+        let Some(program) = program else { return nothing };
+        let told = Told {
+            name: &instance.name,
+            ended: instance.life.state().ended(),
+            last: instance.history.runs().next_back(),
+            expected: &group.policy.expected,
+        };
+        let program = program.with_environment(&told.entries());
+        let context = SpawnContext {
+            ready_fd: false,
+            ..instance.context.clone()
+        };
+        self.kernel.begin_birth(id.index(), instance.life.process_number());
+        let spawned = self.kernel.spawn(id.index(), &program, &context);
+        self.now = self.kernel.now();
+        if let Some(instance) = self.instances.get_mut(id).filter(|_| part == Part::Before) {
+            instance.history.began(self.now, wall);
+        }
+        match spawned {
+            Ok(Spawned { pid, executed, .. }) => {
+                if let Some(instance) = self.instances.get_mut(id) {
+                    instance.process = Some(pid);
+                    instance.run_files = context.cgroup.as_ref().map(|_| Arc::clone(&context.files));
+                    instance.run_cgroup = context.cgroup;
+                }
+                if executed {
+                    Input::Spawned(pid)
+                } else {
+                    Input::Cloned(pid)
+                }
+            }
+            Err(error) => self.spawn_failed(id, error),
+        }
+    }
+
     /// Records why a spawn failed. Returns the input for the lifecycle.
     pub(super) fn spawn_failed(&mut self, id: InstanceId, error: SpawnError) -> Input {
         let input = Input::SpawnFailed {
@@ -104,7 +175,10 @@ impl<K: Kernel> Engine<K> {
             if let Some(pid) = instance.process.filter(|pid| self.notify_pids.get(pid) == Some(&id)) {
                 self.notify_pids.remove(&pid);
             }
-            instance.history.last_error = Some(error);
+            match instance.life.state().part() {
+                Part::Before | Part::Program => instance.history.last_error = Some(error),
+                Part::After => instance.after_error = Some(error),
+            }
         }
         input
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::context::CgroupPath;
 use super::error::SpecError;
 use super::place::{GroupRef, OrderSpec};
+use super::run_command::{MARK, RunCommand};
 use crate::cgroup::{CgroupDir, Limits};
 use crate::command::{Command, Lifetime, Program, Stdio};
 use crate::lifecycle::{Policy, Restart, Scope, Startup, StopLadder};
@@ -49,10 +50,9 @@ pub struct GroupSpec {
     pub(crate) limits: Limits,
     pub(crate) notify: NotifyAccess,
     pub(crate) order: OrderSpec,
+    pub(crate) before: Option<RunCommand>,
+    pub(crate) after: Option<RunCommand>,
 }
-
-/// The environment variable with the mark of the host's state file. It proves that a process belongs to that host.
-pub(crate) const MARK: &str = "PIDHERD_STATE";
 
 /// How instances can notify the supervisor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,6 +95,8 @@ impl GroupSpec {
             limits: Limits::default(),
             notify: NotifyAccess::default(),
             order: OrderSpec::default(),
+            before: None,
+            after: None,
         }
     }
 
@@ -112,6 +114,8 @@ impl GroupSpec {
             limits: Limits::default(),
             notify: NotifyAccess::default(),
             order: OrderSpec::default(),
+            before: None,
+            after: None,
         }
     }
 
@@ -360,6 +364,154 @@ impl GroupSpec {
         self
     }
 
+    /// The variable in the environment of a command [before](GroupSpec::before_run) or [after](GroupSpec::after_run) a run
+    /// with the name of the group.
+    pub const GROUP_VARIABLE: &str = super::run_command::GROUP_VARIABLE;
+
+    /// The variable in the environment of a command [before](GroupSpec::before_run) or [after](GroupSpec::after_run) a run
+    /// with the number of the instance, from 0 up.
+    pub const INSTANCE_VARIABLE: &str = super::run_command::INSTANCE_VARIABLE;
+
+    /// Runs a command before each run, and starts the program only when it has ended with exit code 0: systemd's
+    /// `ExecStartPre=`. While it runs, the instance is [`Preparing`](crate::lifecycle::StateName::Preparing), and its
+    /// status has the PID of the command.
+    ///
+    /// Every other end of the command is a failed start: another exit code, a signal, an error of its spawn, or that it
+    /// has not ended within `limit`. The program is not started, and the cause is
+    /// [`Failure::Before`](crate::lifecycle::Failure::Before). The delays and the number of tries are those of every
+    /// failed start ([`Policy::backoff`], [`Policy::start_retries`]), and the whole run is tried again, from this
+    /// command on. A `limit` of zero is refused. The limit counts from the spawn of the command. When it is over, the
+    /// command is stopped by the [ladder](GroupSpec::stop) of the group.
+    ///
+    /// After a [recovery](crate::supervisor::Builder::recover) the exit status of a command is known only from Linux 6.15
+    /// on. A status that is not known is a failed start.
+    ///
+    /// A stop request, a restart and a kill reach the command as they reach the program: it is stopped by the ladder, or
+    /// killed, and the run never starts.
+    ///
+    /// The command has the user, the descriptors and the environment of its own [`Command`], and leads a process group
+    /// of its own by default. In addition to that, its environment contains `PIDHERD_GROUP` and `PIDHERD_INSTANCE`: the
+    /// name of the group and the number of the instance. With a [`cgroup`](GroupSpec::cgroup) it is in a cgroup of the
+    /// name and with the limits of that of the run. That cgroup is removed when the command has ended, so processes that it
+    /// has left are killed before the program is started. With a stop scope of a process group, those that it has left
+    /// in its group are killed too. It has neither the [`ready_fd`](GroupSpec::ready_fd) nor the
+    /// [`notify_socket`](GroupSpec::notify_socket), and it cannot have a piped descriptor
+    /// ([`SpecError::RunCommandPiped`](crate::supervisor::SpecError::RunCommandPiped)).
+    ///
+    /// A reload with another command has the effect
+    /// [`AtNextStart`](crate::group::Effect::AtNextStart); a reload with another limit is a change of the policy.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pidherd::lifecycle::StateName;
+    /// use pidherd::{Command, Event, GroupSpec, Supervisor};
+    /// use rustix::event::{PollFd, PollFlags, poll};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut supervisor = Supervisor::new()?;
+    /// let web = GroupSpec::new("web", Command::new("/bin/sleep").arg("1000"))
+    ///     .grace(Duration::ZERO)
+    ///     .before_run(Command::new("/bin/true"), Duration::from_secs(30));
+    /// let web = supervisor.add(web)?;
+    /// supervisor.start(web)?;
+    /// let mut states = Vec::new();
+    /// while states.last() != Some(&StateName::Running) {
+    ///     poll(&mut [PollFd::new(&supervisor, PollFlags::IN)], None)?;
+    ///     supervisor.dispatch()?;
+    ///     while let Some(event) = supervisor.next_event() {
+    ///         if let Event::Transition(step) = event {
+    ///             states.push(step.to);
+    ///         }
+    ///     }
+    /// }
+    /// assert_eq!(states, [StateName::Preparing, StateName::Starting, StateName::Running]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn before_run(mut self, command: Command, limit: Duration) -> GroupSpec {
+        self.before = Some(RunCommand { command, limit });
+        self
+    }
+
+    /// Runs a command after each run: systemd's `ExecStopPost=`. While it runs, the instance is
+    /// [`CleaningUp`](crate::lifecycle::StateName::CleaningUp), and its status has the PID of the command.
+    ///
+    /// It runs after every run in which a program was executed, the one of the group or that of the command
+    /// [before the run](GroupSpec::before_run), however the run has ended: by itself, by a stop, a kill or a failure. It
+    /// also runs when the program could not be spawned after the command before the run had succeeded. It does not run if
+    /// the first spawn of a run has failed, after a [release](crate::Supervisor::release), and when the supervisor is
+    /// dropped.
+    ///
+    /// What follows the run is decided when the command has ended: the restart, its delay, or the state that a stop
+    /// request leads to. A start, a stop or a restart meanwhile is remembered. A kill ends the command. A shutdown waits
+    /// for it. The command's own failure does not change how the run is judged. It is reported as
+    /// [`Event::CommandFailed`](crate::Event::CommandFailed).
+    ///
+    /// A `limit` of zero is refused. The limit counts from the spawn of the command. When it is over, the command is
+    /// stopped by the [ladder](GroupSpec::stop) of the group.
+    ///
+    /// Its environment contains, besides that of [`before_run`](GroupSpec::before_run), how the run has ended, as
+    /// systemd.exec(5) describes it:
+    ///
+    /// - `SERVICE_RESULT`: `success` (an expected end, or a stop), `exit-code`, `signal`, `core-dump`, `timeout` (of the
+    ///   start, the run, the stop, or the command before the run), `watchdog`, `protocol` (the readiness descriptor was
+    ///   closed), `oom-kill` or `resources` (the program could not be spawned). Two words are not known to systemd:
+    ///   `unhealthy` (the host reported a failure) and `unknown`.
+    /// - `EXIT_CODE` and `EXIT_STATUS`: `exited` and the exit code, or `killed` or `dumped` and the name of the signal
+    ///   without `SIG`. They are not set if the exit status is not known, or if there was no process.
+    ///
+    /// `MAINPID` is not set: the process is gone, and its PID may be that of another process.
+    ///
+    /// The command is that of the group's description when the run ends, so a reload with another one takes effect at
+    /// the end of the present run. Everything else is as for [`before_run`](GroupSpec::before_run).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pidherd::lifecycle::StateName;
+    /// use pidherd::{Command, Event, GroupSpec, Supervisor};
+    /// use rustix::event::{PollFd, PollFlags, poll};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut supervisor = Supervisor::new()?;
+    /// let clean_up = Command::new("/bin/sh").args(["-c", "test $EXIT_STATUS = TERM"]);
+    /// let web = GroupSpec::new("web", Command::new("/bin/sleep").arg("1000"))
+    ///     .grace(Duration::ZERO)
+    ///     .after_run(clean_up, Duration::from_secs(30));
+    /// let web = supervisor.add(web)?;
+    /// supervisor.start(web)?;
+    /// let mut states = Vec::new();
+    /// while states.last() != Some(&StateName::Stopped) {
+    ///     poll(&mut [PollFd::new(&supervisor, PollFlags::IN)], None)?;
+    ///     supervisor.dispatch()?;
+    ///     while let Some(event) = supervisor.next_event() {
+    ///         assert!(!matches!(event, Event::CommandFailed { .. }));
+    ///         let Event::Transition(step) = event else { continue };
+    ///         if step.to == StateName::Running {
+    ///             supervisor.stop(web)?;
+    ///         }
+    ///         states.push(step.to);
+    ///     }
+    /// }
+    /// assert_eq!(states[2..], [StateName::Stopping, StateName::CleaningUp, StateName::Stopped]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn after_run(mut self, command: Command, limit: Duration) -> GroupSpec {
+        self.after = Some(RunCommand { command, limit });
+        self
+    }
+
+    /// The policy with the limits of the commands around a run.
+    pub(crate) fn policy_in_force(&self) -> Policy {
+        Policy {
+            before_run: self.before.as_ref().map(|before| before.limit),
+            after_run: self.after.as_ref().map(|after| after.limit),
+            ..self.policy.clone()
+        }
+    }
+
     /// The command of the instance with this number.
     #[must_use]
     pub fn command(&self, number: u32) -> Command {
@@ -393,7 +545,7 @@ impl GroupSpec {
     /// Checks the settings of the group as a whole.
     pub(crate) fn check(&self) -> Result<(), SpecError> {
         check_count(self.instances)?;
-        self.policy.validate()?;
+        self.policy_in_force().validate()?;
         match &self.cgroup {
             None if self.policy.has_scope(Scope::Cgroup) => Err(SpecError::NoCgroup),
             None => match self.limits.first_name() {

@@ -31,6 +31,7 @@ pub struct Status {
     /// it. Empty if nothing waits for another group.
     pub waits_for: Vec<GroupId>,
     /// The process; `None` if there is none.
+    /// The process: that of the program, or of the command before or after the run. `None` if there is none.
     pub pid: Option<Pid>,
     /// How long the process has been up; `None` if there is none.
     pub uptime: Option<Duration>,
@@ -42,9 +43,9 @@ pub struct Status {
     pub restarts: u32,
     /// When the last run was spawned, on the wall clock, for display; `None` before the first run.
     pub started_at: Option<SystemTime>,
-    /// When the last run ended, on the wall clock, for display; `None` while a process is alive.
+    /// When the last run ended, on the wall clock, for display; `None` during a run.
     pub ended_at: Option<SystemTime>,
-    /// How long the last run lasted; `None` while a process is alive.
+    /// How long the last run lasted; `None` during a run.
     pub lasted: Option<Duration>,
     /// How the last process ended; `None` if none has ended.
     pub last_exit: Option<ExitRecord>,

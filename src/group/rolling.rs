@@ -67,7 +67,7 @@ impl<I: Copy + PartialEq> Roll<I> {
     pub(crate) fn reached(&mut self, member: I, state: StateName) {
         let concerned = self.under_way.contains(&member) || self.awaited.contains(&member);
         match state {
-            StateName::Starting | StateName::Stopping => return,
+            StateName::Preparing | StateName::Starting | StateName::Stopping | StateName::CleaningUp => return,
             StateName::Running => {}
             StateName::Stopped | StateName::Exited | StateName::Backoff | StateName::Fatal => {
                 if concerned {

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use super::restart::Counters;
 use super::{
-    Cause, CrashBudget, Delay, Failed, Failure, Input, Lifecycle, Policy, Prospect, Reaction, Remaining, Restart,
-    RunTimeout, Rung, Scope, Startup, State, StopLadder, Stopping, Wanted,
+    Cause, CommandFailure, CrashBudget, Delay, Ended, Failed, Failure, Input, Lifecycle, Phase, Policy, Prospect,
+    Reaction, Remaining, Restart, RunEnd, RunTimeout, Rung, Scope, Startup, State, StopLadder, Stopping, Wanted,
 };
 use crate::exit::{Exit, Pid};
 use crate::signal::Signal;
@@ -118,16 +118,42 @@ pub(super) struct Shape {
     pub(super) name: &'static str,
     /// A similar shape, if there is one. Then the matrix shows only the differences to that shape.
     pub(super) like: Option<&'static str>,
+    /// Whether the policies have commands before and after each run.
+    pub(super) has_commands: bool,
     pub(super) life: Lifecycle,
 }
 
-/// Every state shape that the table distinguishes.
+/// Every state shape that the table distinguishes: those of runs without commands, and the same and more with them.
 pub(super) fn shapes() -> Vec<Shape> {
     let mut all = resting();
     all.extend(going_up());
     all.extend(going_down());
     all.extend(others_left());
+    let same = |shape: &Shape| Shape {
+        name: format!("{}, with commands", shape.name).leak(),
+        like: Some(shape.name),
+        has_commands: true,
+        life: shape.life.clone(),
+    };
+    let with_commands: Vec<_> = all.iter().map(same).collect();
+    all.extend(with_commands);
+    all.extend(preparing());
+    all.extend(cleaning_up());
     all
+}
+
+/// The limits of the commands before and after a run.
+pub(super) const BEFORE: Duration = Duration::from_secs(40);
+pub(super) const AFTER: Duration = Duration::from_secs(50);
+
+/// The same policies with commands before and after each run.
+pub(super) fn with_commands(policies: &[Policy]) -> Vec<Policy> {
+    let with = |policy: &Policy| Policy {
+        before_run: Some(BEFORE),
+        after_run: Some(AFTER),
+        ..policy.clone()
+    };
+    policies.iter().map(with).collect()
 }
 
 /// Creates a shape with one failed start and one crash in its counters, so that a reset of the counters is
@@ -142,8 +168,15 @@ fn shape(name: &'static str, state: State, wanted: Wanted) -> Shape {
         wanted,
         counters,
         runs: 1,
+        prepared: false,
     };
-    Shape { name, like: None, life }
+    let (like, has_commands) = (None, false);
+    Shape {
+        name,
+        like,
+        has_commands,
+        life,
+    }
 }
 
 impl Shape {
@@ -153,6 +186,148 @@ impl Shape {
             ..self
         }
     }
+}
+
+impl Shape {
+    fn with_commands(mut self) -> Shape {
+        self.has_commands = true;
+        self
+    }
+
+    /// The command before the run has succeeded.
+    fn prepared(mut self) -> Shape {
+        self.life.prepared = true;
+        self.with_commands()
+    }
+}
+
+fn preparing() -> Vec<Shape> {
+    let state = |pid: Option<Pid>, executed: Option<Instant>| State::Preparing {
+        pid,
+        executed,
+        since: NOW,
+        until: pid.map_or(Instant::NEVER, |_| later(SECOND)),
+    };
+    let shape = |name, state, wanted| self::shape(name, state, wanted).with_commands();
+    let stopping = |name, stopping, wanted| shape(name, State::Stopping(stopping), wanted);
+    let before = Stopping {
+        phase: Phase::Before,
+        ..FIRST
+    };
+    let timed_out = Stopping {
+        failed: Some(Failed {
+            failure: Failure::Before(CommandFailure::TimedOut),
+            ran: false,
+        }),
+        ..before
+    };
+    let left = Stopping {
+        phase: Phase::LeftByBefore,
+        remaining: Remaining::Others {
+            exit: Exit::Code(0),
+            look_at: later(Duration::from_millis(1)),
+            looks: 1,
+        },
+        ..KILLED
+    };
+    let starting = |pid| State::Starting {
+        pid,
+        executed: None,
+        since: NOW,
+        until: Instant::NEVER,
+    };
+    vec![
+        shape("PREPARING, spawn pending", state(None, None), Wanted::Up),
+        shape(
+            "PREPARING, spawn pending, stop requested",
+            state(None, None),
+            Wanted::Down,
+        ),
+        shape("PREPARING, in flight", state(Some(PID), None), Wanted::Up),
+        shape("PREPARING", state(Some(PID), Some(NOW)), Wanted::Up).like("PREPARING, in flight"),
+        stopping("PREPARING, others left", left, Wanted::Up),
+        stopping("PREPARING, others left, stop requested", left, Wanted::Down).like("PREPARING, others left"),
+        stopping("STOPPING, command before the run", before, Wanted::Down).like("STOPPING, with commands"),
+        stopping("STOPPING, command before the run timed out", timed_out, Wanted::Up)
+            .like("STOPPING, after a failed start, with commands"),
+        self::shape("STARTING, spawn pending, prepared", starting(None), Wanted::Up)
+            .prepared()
+            .like("STARTING, spawn pending, with commands"),
+        self::shape(
+            "STARTING, spawn pending, stop requested, prepared",
+            starting(None),
+            Wanted::Down,
+        )
+        .prepared()
+        .like("STARTING, spawn pending, stop requested, with commands"),
+        self::shape("STARTING, in flight, prepared", starting(Some(PID)), Wanted::Up)
+            .prepared()
+            .like("STARTING, in flight, with commands"),
+    ]
+}
+
+fn cleaning_up() -> Vec<Shape> {
+    let ended = Ended {
+        end: RunEnd::Exited(1),
+        exit: Exit::Code(1),
+        failed: Some(Failed {
+            failure: Failure::Ended(Exit::Code(1)),
+            ran: true,
+        }),
+        uptime: SECOND,
+        executed: true,
+    };
+    let early = Ended {
+        failed: Some(Failed {
+            failure: Failure::Ended(Exit::Code(0)),
+            ran: false,
+        }),
+        exit: Exit::Code(0),
+        end: RunEnd::Exited(0),
+        ..ended
+    };
+    let requested = Ended { failed: None, ..ended };
+    let state = |pid: Option<Pid>, executed: Option<Instant>, ended| State::CleaningUp {
+        pid,
+        executed,
+        since: NOW,
+        until: pid.map_or(Instant::NEVER, |_| later(SECOND)),
+        ended,
+    };
+    let stopping = State::Stopping(Stopping {
+        phase: Phase::After(ended),
+        failed: Some(Failed {
+            failure: Failure::TimedOut,
+            ran: false,
+        }),
+        ..FIRST
+    });
+    let shape = |name, state, wanted| self::shape(name, state, wanted).with_commands();
+    let base = "CLEANING_UP, in flight";
+    vec![
+        shape("CLEANING_UP, spawn pending", state(None, None, ended), Wanted::Up),
+        shape(base, state(Some(PID), None, ended), Wanted::Up),
+        shape("CLEANING_UP", state(Some(PID), Some(NOW), ended), Wanted::Up).like(base),
+        shape(
+            "CLEANING_UP, after an exit within the grace",
+            state(Some(PID), Some(NOW), early),
+            Wanted::Up,
+        )
+        .like(base),
+        shape(
+            "CLEANING_UP, start queued",
+            state(Some(PID), Some(NOW), requested),
+            Wanted::Up,
+        )
+        .like(base),
+        shape(
+            "CLEANING_UP, stop requested",
+            state(Some(PID), Some(NOW), requested),
+            Wanted::Down,
+        )
+        .like(base),
+        shape("CLEANING_UP, timed out", stopping, Wanted::Up),
+    ]
 }
 
 fn resting() -> Vec<Shape> {
@@ -241,6 +416,7 @@ const FIRST: Stopping = Stopping {
     rung: 0,
     until: later(Duration::from_secs(10)),
     remaining: Remaining::Leader,
+    phase: Phase::Program,
 };
 const KILLED: Stopping = Stopping {
     rung: Stopping::SIGKILL,
@@ -443,6 +619,8 @@ pub(super) fn cause_text(cause: Cause) -> String {
     match cause {
         // The full text contains the errno's text, which comes from the C library.
         Cause::Failed(Failure::Spawn { .. }) => "not spawned".into(),
+        Cause::Failed(Failure::Before(CommandFailure::Spawn { .. })) => "command not spawned".into(),
+        Cause::Failed(Failure::Before(CommandFailure::Ended(_))) => "command failed".into(),
         Cause::Failed(Failure::Ended(_)) | Cause::Ended { expected: false, .. } => "ended".into(),
         Cause::Ended { expected: true, .. } => "ended as expected".into(),
         cause => cause.to_string(),

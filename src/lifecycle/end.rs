@@ -1,7 +1,9 @@
 //! The reason why a run ended.
 
-use super::state::{Failure, Prospect, Stopping};
-use super::stop::StopLadder;
+use std::fmt;
+
+use crate::codec::stored;
+use crate::errno::ErrnoText;
 use crate::exit::Exit;
 use crate::signal::Signal;
 
@@ -42,7 +44,49 @@ pub enum RunEnd {
     Released,
     /// The exit status is not known; see [`Exit::Unknown`].
     Unknown,
+    /// The command before the run failed, and the program was not started.
+    BeforeFailed(CommandFailure),
 }
+
+/// The failure of a command around a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CommandFailure {
+    /// The command could not be spawned.
+    Spawn {
+        /// The kernel's reason.
+        errno: i32,
+        /// Whether another try under the same conditions cannot succeed.
+        permanent: bool,
+    },
+    /// The command ended, and not with exit code 0.
+    Ended(Exit),
+    /// The command did not end within its time, and was stopped.
+    TimedOut,
+}
+
+impl CommandFailure {
+    /// The failure of a command that ended by itself; `None` for exit code 0.
+    #[must_use]
+    pub const fn of_exit(exit: Exit) -> Option<CommandFailure> {
+        match exit {
+            Exit::Code(0) => None,
+            _ => Some(CommandFailure::Ended(exit)),
+        }
+    }
+}
+
+impl fmt::Display for CommandFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CommandFailure::Spawn { errno, .. } => write!(f, "could not be spawned: {}", ErrnoText(*errno)),
+            CommandFailure::Ended(exit) => exit.fmt(f),
+            CommandFailure::TimedOut => f.write_str("timed out"),
+        }
+    }
+}
+
+stored!(enum CommandFailure { 0 = Spawn { errno, permanent }, 1 = Ended(exit), 2 = TimedOut });
 
 impl RunEnd {
     /// The end of a process that was not being stopped.
@@ -55,35 +99,24 @@ impl RunEnd {
             Exit::Unknown => RunEnd::Unknown,
         }
     }
-
-    /// The end of a process that was being stopped.
-    pub(super) fn of_stop(stopping: &Stopping, exit: Exit, ladder: &StopLadder) -> RunEnd {
-        match (stopping.prospect, stopping.failed) {
-            (Prospect::EndedBefore, _) => RunEnd::of_exit(exit),
-            (_, Some(failed)) => RunEnd::of_failure(failed.failure),
-            (Prospect::Open, None) if timed_out(stopping, exit, ladder) => RunEnd::StopTimeout,
-            (Prospect::Open | Prospect::KillRequested, None) => RunEnd::Stopped,
-        }
-    }
-
-    pub(super) const fn of_failure(failure: Failure) -> RunEnd {
-        match failure {
-            Failure::StartTimeout => RunEnd::StartTimeout,
-            Failure::NotReady => RunEnd::NotReady,
-            Failure::Watchdog => RunEnd::Watchdog,
-            Failure::TimedOut => RunEnd::TimedOut,
-            Failure::Unhealthy => RunEnd::Unhealthy,
-            Failure::Ended(exit) => RunEnd::of_exit(exit),
-            Failure::Spawn { .. } => RunEnd::NotSpawned,
-        }
-    }
 }
 
-/// Whether SIGKILL ended the process after all rungs of the ladder.
-fn timed_out(stopping: &Stopping, exit: Exit, ladder: &StopLadder) -> bool {
-    let exhausted = !ladder.rungs.is_empty() && stopping.rung == Stopping::SIGKILL;
-    exhausted && exit.signal() == Some(Signal::KILL)
-}
+stored!(enum RunEnd {
+    0 = NotSpawned,
+    1 = Exited(code),
+    2 = Crashed { signal, core },
+    3 = KilledFromOutside(signal),
+    4 = Stopped,
+    5 = StopTimeout,
+    6 = StartTimeout,
+    7 = NotReady,
+    8 = Watchdog,
+    9 = TimedOut,
+    10 = Unhealthy,
+    11 = Released,
+    12 = Unknown,
+    13 = BeforeFailed(failure),
+});
 
 /// Whether this signal usually comes from a fault of the process itself.
 const fn is_fault(signal: Signal) -> bool {
@@ -105,26 +138,11 @@ const fn is_fault(signal: Signal) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exit::Pid;
-    use crate::lifecycle::{Failed, Remaining, Scope};
-    use crate::time::Instant;
 
     const KILLED: Exit = Exit::Signal {
         signal: Signal::KILL,
         core: false,
     };
-
-    fn stopping(rung: u8, failed: Option<Failure>, prospect: Prospect) -> Stopping {
-        Stopping {
-            pid: Pid::new(1).unwrap(),
-            since: Instant::ZERO,
-            failed: failed.map(|failure| Failed { failure, ran: true }),
-            prospect,
-            rung,
-            until: Instant::NEVER,
-            remaining: Remaining::Leader,
-        }
-    }
 
     #[test]
     fn an_end_by_itself_is_judged_by_the_exit() {
@@ -136,28 +154,5 @@ mod tests {
                 RunEnd::Crashed { signal, core }
             );
         }
-    }
-
-    #[test]
-    fn an_end_by_a_stop_is_judged_by_the_stop() {
-        let ladder = StopLadder::default();
-        let of = |rung, failed, prospect, exit| RunEnd::of_stop(&stopping(rung, failed, prospect), exit, &ladder);
-        assert_eq!(of(0, None, Prospect::Open, Exit::Code(1)), RunEnd::Stopped);
-        // A signal of another process came before the ladder.
-        assert_eq!(of(0, None, Prospect::Open, KILLED), RunEnd::Stopped);
-        assert_eq!(of(Stopping::SIGKILL, None, Prospect::Open, KILLED), RunEnd::StopTimeout);
-        assert_eq!(
-            of(Stopping::SIGKILL, None, Prospect::KillRequested, KILLED),
-            RunEnd::Stopped
-        );
-        assert_eq!(of(0, None, Prospect::EndedBefore, Exit::Code(1)), RunEnd::Exited(1));
-        assert_eq!(of(0, Some(Failure::Watchdog), Prospect::Open, KILLED), RunEnd::Watchdog);
-        assert_eq!(
-            of(1, Some(Failure::StartTimeout), Prospect::Open, KILLED),
-            RunEnd::StartTimeout
-        );
-        let without_rungs = StopLadder::kill(Scope::Process);
-        let killed = stopping(Stopping::SIGKILL, None, Prospect::Open);
-        assert_eq!(RunEnd::of_stop(&killed, KILLED, &without_rungs), RunEnd::Stopped);
     }
 }

@@ -22,6 +22,9 @@ pub enum PolicyError {
     /// The time of a run is zero, so every run would time out at once.
     #[error("the time of a run cannot be 0: every run would time out at once")]
     RunTimeout,
+    /// The time limit of the command before or after a run is zero, so the command would time out at once.
+    #[error("the time limit of a command before or after a run cannot be 0: the command would time out at once")]
+    CommandLimit,
     /// The policy both prevents and forces a restart after this end.
     #[error("the policy both prevents and forces a restart after \"{0}\"")]
     Contradiction(Exit),

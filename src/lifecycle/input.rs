@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::end::RunEnd;
+use super::end::{CommandFailure, RunEnd};
 use super::state::{Failure, Transition};
 use super::stop::Scope;
 use crate::exit::{Exit, Pid};
@@ -26,7 +26,8 @@ pub enum Input {
     Cloned(Pid),
     /// The process in flight has executed its program.
     Executed,
-    /// The spawn for [`Action::Spawn`] has not begun, and is withdrawn because the process is not wanted any more.
+    /// The spawn for [`Action::Spawn`] or [`Action::SpawnBefore`] has not begun, and is withdrawn because the process is
+    /// not wanted any more. The command after a run is not withdrawn.
     SpawnWithdrawn,
     /// The host has a process that was started elsewhere, and this lifecycle takes it over as running.
     Adopted(Pid),
@@ -73,6 +74,10 @@ pub enum Action {
     /// Spawn the process. The result is [`Input::Spawned`] or [`Input::SpawnFailed`]; or at first [`Input::Cloned`],
     /// and then [`Input::Executed`] or [`Input::SpawnFailed`].
     Spawn,
+    /// Spawn the command before the run. The results are those of [`Action::Spawn`].
+    SpawnBefore,
+    /// Spawn the command after the run. The results are those of [`Action::Spawn`].
+    SpawnAfter,
     /// Send this signal, together with SIGCONT in the order of [`Rung::sequence`](super::Rung::sequence).
     Signal {
         /// The signal of the rung.
@@ -90,6 +95,13 @@ pub enum Action {
     },
     /// Report to the host that SIGKILL has not worked within the ladder's patience.
     ReportUnkillable,
+}
+
+impl Action {
+    /// Whether a process is to be spawned.
+    pub(crate) const fn spawns(self) -> bool {
+        matches!(self, Action::Spawn | Action::SpawnBefore | Action::SpawnAfter)
+    }
 }
 
 /// The effect of an input.
@@ -114,6 +126,8 @@ pub struct Reaction {
     pub action: Option<Action>,
     /// The reason why the run ended, if the input ended one.
     pub end: Option<RunEnd>,
+    /// The failure of the command after the run, if the input ended one. It changes nothing else.
+    pub after_failed: Option<CommandFailure>,
     pub(super) transitions: [Option<Transition>; Reaction::MOST],
 }
 
@@ -125,6 +139,7 @@ impl Reaction {
         reply: Reply::Ignored,
         action: None,
         end: None,
+        after_failed: None,
         transitions: [None; Reaction::MOST],
     };
 

@@ -2,7 +2,7 @@
 
 use super::policy::{Policy, Startup};
 use super::restart::Counters;
-use super::state::{State, Wanted};
+use super::state::{Part, State, Wanted};
 use super::stop::Scope;
 use crate::codec::stored;
 use crate::time::Instant;
@@ -14,6 +14,8 @@ pub struct Lifecycle {
     pub(super) wanted: Wanted,
     pub(super) counters: Counters,
     pub(super) runs: u64,
+    /// Whether the command before the present run has succeeded.
+    pub(super) prepared: bool,
 }
 
 impl Lifecycle {
@@ -26,6 +28,7 @@ impl Lifecycle {
             wanted: Wanted::Down,
             counters: Counters::new(policy, seed),
             runs: 0,
+            prepared: false,
         }
     }
 
@@ -37,7 +40,7 @@ impl Lifecycle {
     /// An upper limit for the length of its encoding under this policy.
     pub(crate) fn longest_encoding(&self, policy: &Policy) -> usize {
         /// More than everything but the crashes takes.
-        const FIXED: usize = 192;
+        const FIXED: usize = 256;
         FIXED + 8 * self.counters.room(policy)
     }
 
@@ -90,10 +93,21 @@ impl Lifecycle {
         self.counters.restarts
     }
 
-    /// The number of spawns, including failed ones.
+    /// The number of runs, including those in which nothing could be spawned.
     #[must_use]
     pub const fn runs(&self) -> u64 {
         self.runs
+    }
+
+    /// A number for the process of the present state. No other process of this lifecycle has it: a run has at most one
+    /// process for each of its parts.
+    pub(crate) const fn process_number(&self) -> u64 {
+        let part = match self.state.part() {
+            Part::Before => 1,
+            Part::Program => 2,
+            Part::After => 3,
+        };
+        self.runs.saturating_mul(4).saturating_add(part)
     }
 
     /// For tests of the image of a lifecycle.
@@ -109,4 +123,4 @@ impl Lifecycle {
     }
 }
 
-stored!(struct Lifecycle { state, wanted, counters, runs });
+stored!(struct Lifecycle { state, wanted, counters, runs, prepared });

@@ -6,9 +6,10 @@
 
 use std::fmt::Write as _;
 
-use super::cases::{CHOICES, Shape, TimedInput, cause_text, policies, shapes};
+use super::cases::{AFTER, BEFORE, CHOICES, Shape, TimedInput, cause_text, policies, shapes, with_commands};
 use super::{
-    Action, Input, Lifecycle, Policy, Prospect, Remaining, Reply, Scope, Startup, State, Stopping, Transition, Wanted,
+    Action, Input, Lifecycle, Phase, Policy, Prospect, Remaining, Reply, Scope, Startup, State, Stopping, Transition,
+    Wanted,
 };
 use crate::signal::Signal;
 use crate::time::Instant;
@@ -18,7 +19,8 @@ Each input in each state: the reply, the action to carry out, the transitions wi
 all other changes. A line with [policies] holds only under these policies; a line without holds under
 every policy. Each process here has one failed start and one crash in its counters. A state that is
 described as another one with a \"but\" shows only the differences. FATAL lasts for the policy's
-cool-off, or for ever without one.
+cool-off, or for ever without one. There is no command before or after a run, except in the states
+\"with commands\", in PREPARING and in CLEANING_UP: there both exist.
 
   process, group                  the widest scope of the stop ladder
   rungs, no rungs                 whether the ladder has rungs before its SIGKILL
@@ -40,8 +42,10 @@ fn transitions_txt_agrees_with_the_table() {
 fn matrix() -> String {
     let policies = policies();
     let shapes = shapes();
+    let with_commands = with_commands(&policies);
+    let of = |shape: &Shape| if shape.has_commands { &with_commands } else { &policies };
     let answered: Vec<(&Shape, Vec<(TimedInput, Answer)>)> =
-        shapes.iter().map(|shape| (shape, answers(shape, &policies))).collect();
+        shapes.iter().map(|shape| (shape, answers(shape, of(shape)))).collect();
     let mut text = String::from(PREFACE);
     for (shape, answers) in &answered {
         let like = shape
@@ -81,6 +85,8 @@ struct Outcome {
     steps: String,
     /// Why the run ended.
     end: String,
+    /// Whether the command after the run has failed.
+    fails: bool,
     changes: String,
 }
 
@@ -109,6 +115,8 @@ fn outcome(shape: &Shape, input: TimedInput, policy: &Policy) -> Outcome {
     let action = match reaction.action {
         None => "",
         Some(Action::Spawn) => "spawn",
+        Some(Action::SpawnBefore) => "spawn before",
+        Some(Action::SpawnAfter) => "spawn after",
         Some(Action::Look { .. }) => "look",
         Some(Action::ReportUnkillable) => "report it",
         Some(Action::Signal { signal, scope }) => rung(shape, input, (signal, scope), policy, &life),
@@ -118,6 +126,7 @@ fn outcome(shape: &Shape, input: TimedInput, policy: &Policy) -> Outcome {
         action,
         steps: reaction.transitions().map(step).collect(),
         end: reaction.end.map_or(String::new(), |end| format!("{end:?}")),
+        fails: reaction.after_failed.is_some(),
         changes: changes(&shape.life, &life, policy, input.at).join(", "),
     }
 }
@@ -153,6 +162,9 @@ fn step(step: Transition) -> String {
 
 fn changes(before: &Lifecycle, after: &Lifecycle, policy: &Policy, now: Instant) -> Vec<String> {
     let mut changes = Vec::new();
+    if before.prepared != after.prepared && after.prepared {
+        changes.push("prepared".into());
+    }
     if before.state != after.state {
         changes.extend(state_changes(&before.state, &after.state, policy, now));
     }
@@ -175,6 +187,9 @@ fn changes(before: &Lifecycle, after: &Lifecycle, policy: &Policy, now: Instant)
 fn state_changes(before: &State, after: &State, policy: &Policy, now: Instant) -> Vec<String> {
     let wait = |until: Instant| until.saturating_duration_since(now);
     match (before, after) {
+        (State::Preparing { .. }, State::Preparing { .. }) | (State::CleaningUp { .. }, State::CleaningUp { .. }) => {
+            command_changes(before, after, now)
+        }
         (
             _,
             State::Starting {
@@ -228,12 +243,35 @@ fn state_changes(before: &State, after: &State, policy: &Policy, now: Instant) -
         (
             _,
             State::Starting { pid: None, .. }
+            | State::Preparing { .. }
             | State::Stopping(_)
+            | State::CleaningUp { .. }
             | State::Stopped
             | State::Running { .. }
             | State::Exited { .. },
         ) => vec![],
     }
+}
+
+/// The changes of a command before or after a run.
+fn command_changes(before: &State, after: &State, now: Instant) -> Vec<String> {
+    let (limit, executed) = match after {
+        State::Preparing { executed, .. } => (BEFORE, executed),
+        State::CleaningUp { executed, .. } => (AFTER, executed),
+        _ => panic!("{after:?} is no state of a command"),
+    };
+    let mut changes = Vec::new();
+    if before.pid() != after.pid() {
+        assert_eq!(after.deadline(), Some(now.saturating_add(limit)));
+        changes.push("for its limit".into());
+    } else if executed.is_some() && before.is_in_flight() {
+        changes.push("executed".into());
+    }
+    let failed = |state: &State| state.ended().and_then(|ended| ended.failed);
+    if failed(before) != failed(after) {
+        changes.push("failure cleared".into());
+    }
+    changes
 }
 
 fn stopping_changes(before: &Stopping, after: &Stopping, now: Instant) -> Vec<String> {
@@ -251,8 +289,12 @@ fn stopping_changes(before: &Stopping, after: &Stopping, now: Instant) -> Vec<St
             Prospect::EndedBefore => "ended before".into(),
         });
     }
-    if before.failed != after.failed {
-        assert_eq!(after.failed, None);
+    let failed = |stopping: &Stopping| match stopping.phase {
+        Phase::After(ended) => ended.failed,
+        _ => stopping.failed,
+    };
+    if failed(before) != failed(after) {
+        assert_eq!(failed(after), None);
         changes.push("failure cleared".into());
     }
     match after.remaining {
@@ -363,10 +405,11 @@ fn line(first: &str, width: usize, outcome: Option<&Outcome>) -> String {
         "" => String::new(),
         end => format!("ends: {end}"),
     };
-    let parts = [steps, &end, &outcome.changes];
+    let fails = if outcome.fails { "the command failed" } else { "" };
+    let parts = [steps, &end, fails, &outcome.changes];
     let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
     let text = format!(
-        "  {first:<width$}  {reply:<8}  {:<11}  {}",
+        "  {first:<width$}  {reply:<8}  {:<12}  {}",
         outcome.action,
         parts.join("; ")
     );

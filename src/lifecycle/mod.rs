@@ -13,6 +13,12 @@
 //!
 #![doc = include_str!("states.svg")]
 //!
+//! A policy can have commands before and after each run ([`Policy::before_run`], [`Policy::after_run`]). Then a run
+//! begins with `PREPARING`, and `CLEANING_UP` comes between its end and what follows:
+//! ```text
+#![doc = include_str!("around.txt")]
+//! ```
+//!
 //! [`TRANSITIONS`] lists the reaction to each input in each state. Both are generated from the table, and a test
 //! keeps them current:
 //! ```text
@@ -40,6 +46,7 @@
 //! assert_eq!(life.deadline(), Some(now.saturating_add(Duration::from_secs(1))));
 //! ```
 
+mod around;
 mod end;
 mod error;
 mod input;
@@ -48,20 +55,27 @@ mod policy;
 mod restart;
 mod state;
 mod stop;
+mod stops;
 mod table;
 
-pub use end::RunEnd;
+pub use end::{CommandFailure, RunEnd};
 pub use error::PolicyError;
 pub use input::{Action, Input, Reaction, Reply};
 pub use machine::Lifecycle;
 pub use policy::{CrashBudget, Delay, DelayFrom, ExitSet, Policy, Restart, RunTimeout, Startup};
-pub use state::{Cause, Failed, Failure, Prospect, Remaining, State, StateName, Stopping, Transition, Wanted};
+pub use state::{
+    Cause, Ended, Failed, Failure, Part, Phase, Prospect, Remaining, State, StateName, Stopping, Transition, Wanted,
+};
 pub use stop::{Rung, Scope, StopLadder};
 
 pub(crate) use table::Own;
 
 /// The effect of every input in every state, under each class of policy, as a table for readers.
 pub const TRANSITIONS: &str = include_str!("transitions.txt");
+
+/// The transitions to and from the commands before and after a run, for the test that compares them with the table.
+#[cfg(test)]
+const AROUND: &str = include_str!("around.txt");
 
 #[cfg(test)]
 mod cases;

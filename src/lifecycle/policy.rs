@@ -23,6 +23,14 @@ pub struct Policy {
     pub watchdog: Option<Duration>,
     /// How long a run may take, from its spawn; `None` for no limit. See [`RunTimeout`].
     pub run_timeout: Option<RunTimeout>,
+    /// The time limit of the command before each run; `None` if there is no such command, which is the default. It must
+    /// not be zero. A supervisor sets it from [`GroupSpec::before_run`](crate::GroupSpec::before_run), and replaces what
+    /// the host has set here.
+    pub before_run: Option<Duration>,
+    /// The time limit of the command after each run; `None` if there is no such command, which is the default. It must
+    /// not be zero. A supervisor sets it from [`GroupSpec::after_run`](crate::GroupSpec::after_run), and replaces what
+    /// the host has set here.
+    pub after_run: Option<Duration>,
     /// Whether a process that ran and ended by itself is started again.
     pub restart: Restart,
     /// The ends that are expected (for [`Restart::OnUnexpected`], and for the report).
@@ -87,6 +95,8 @@ impl Default for Policy {
             startup: Startup::Grace(Duration::from_secs(1)),
             watchdog: None,
             run_timeout: None,
+            before_run: None,
+            after_run: None,
             restart: Restart::OnUnexpected,
             expected: ExitSet::SUCCESS,
             prevent_restart: ExitSet::EMPTY,
@@ -133,6 +143,9 @@ impl Policy {
         }
         if self.run_timeout.is_some_and(|limit| limit.after.is_zero()) {
             return Err(PolicyError::RunTimeout);
+        }
+        if [self.before_run, self.after_run].contains(&Some(Duration::ZERO)) {
+            return Err(PolicyError::CommandLimit);
         }
         if let Some(exit) = self.prevent_restart.common(&self.force_restart) {
             return Err(PolicyError::Contradiction(exit));
@@ -394,6 +407,8 @@ stored!(struct Policy {
     startup,
     watchdog,
     run_timeout,
+    before_run,
+    after_run,
     restart,
     expected,
     prevent_restart,

@@ -1,7 +1,9 @@
 //! The state of a process, and the plain names for it.
 
 use std::fmt;
+use std::time::Duration;
 
+use super::end::{CommandFailure, RunEnd};
 use crate::codec::stored;
 use crate::errno::ErrnoText;
 use crate::exit::{Exit, Pid};
@@ -13,6 +15,17 @@ use crate::time::Instant;
 pub enum State {
     /// Never started, or stopped on request.
     Stopped,
+    /// The [command before the run](super::Policy::before_run) runs. The program is started when it has succeeded.
+    Preparing {
+        /// The process of the command; `None` until the spawn has been reported.
+        pid: Option<Pid>,
+        /// The time of the report that the command was executed. `None` while the spawn is in flight.
+        executed: Option<Instant>,
+        /// The time when the spawn was decided, and after its report the time of the report.
+        since: Instant,
+        /// The end of the time that the command has; [`Instant::NEVER`] until the spawn has been reported.
+        until: Instant,
+    },
     /// Spawned, and not yet known to be ready.
     Starting {
         /// The process; `None` until the spawn has been reported.
@@ -35,8 +48,23 @@ pub enum State {
         /// The time when the run has timed out; [`Instant::NEVER`] without a [limit](super::RunTimeout).
         ends: Instant,
     },
-    /// The process is being stopped, by request or because it failed without ending.
+    /// A process is being stopped, by request or because it failed without ending. [`Stopping::phase`] tells whether it
+    /// is the program or a command around the run, and the [name](State::name) of this state follows from that.
     Stopping(Stopping),
+    /// The run is over, and the [command after the run](super::Policy::after_run) runs. What follows is decided when it
+    /// has ended.
+    CleaningUp {
+        /// The process of the command; `None` until the spawn has been reported.
+        pid: Option<Pid>,
+        /// The time of the report that the command was executed. `None` while the spawn is in flight.
+        executed: Option<Instant>,
+        /// The time when the spawn was decided, and after its report the time of the report.
+        since: Instant,
+        /// The end of the time that the command has; [`Instant::NEVER`] until the spawn has been reported.
+        until: Instant,
+        /// How the run has ended.
+        ended: Ended,
+    },
     /// The process ended by itself and is not restarted by the policy: it was running before, or it was a job that
     /// was done within its grace.
     Exited {
@@ -79,6 +107,39 @@ pub struct Stopping {
     pub until: Instant,
     /// The remaining processes.
     pub remaining: Remaining,
+    /// The part of the run that is being stopped.
+    pub phase: Phase,
+}
+
+/// The part of a run that is being stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Phase {
+    /// The program. The state is called [`StateName::Stopping`].
+    Program,
+    /// The command before the run, which failed or is not wanted any more. The state is called
+    /// [`StateName::Stopping`].
+    Before,
+    /// The command before the run has succeeded, and other processes of its scope are killed before the program is
+    /// started. The state is called [`StateName::Preparing`].
+    LeftByBefore,
+    /// The command after a run that has ended like this. The state is called [`StateName::CleaningUp`].
+    After(Ended),
+}
+
+/// How a run has ended, while its command after the run has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ended {
+    /// Why the run ended.
+    pub end: RunEnd,
+    /// The exit status of the last process of the run; [`Exit::Unknown`] if that could not be spawned.
+    pub exit: Exit,
+    /// The failure to judge when the command has ended; `None` for a stop on request.
+    pub failed: Option<Failed>,
+    /// How long the run lasted.
+    pub uptime: Duration,
+    /// Whether the process had executed its program when it ended. If not, its end is a failed start.
+    pub executed: bool,
 }
 
 impl Stopping {
@@ -147,6 +208,24 @@ pub enum Failure {
     TimedOut,
     /// The host found the process unhealthy ([`Supervisor::report_failed`](crate::Supervisor::report_failed)).
     Unhealthy,
+    /// The [command before the run](super::Policy::before_run) failed, and the program was not started.
+    Before(CommandFailure),
+}
+
+impl RunEnd {
+    /// The end of a run with this failure.
+    pub(super) const fn of_failure(failure: Failure) -> RunEnd {
+        match failure {
+            Failure::StartTimeout => RunEnd::StartTimeout,
+            Failure::NotReady => RunEnd::NotReady,
+            Failure::Watchdog => RunEnd::Watchdog,
+            Failure::TimedOut => RunEnd::TimedOut,
+            Failure::Unhealthy => RunEnd::Unhealthy,
+            Failure::Ended(exit) => RunEnd::of_exit(exit),
+            Failure::Spawn { .. } => RunEnd::NotSpawned,
+            Failure::Before(failure) => RunEnd::BeforeFailed(failure),
+        }
+    }
 }
 
 impl fmt::Display for Failure {
@@ -159,6 +238,7 @@ impl fmt::Display for Failure {
             Failure::Watchdog => f.write_str("watchdog missed"),
             Failure::TimedOut => f.write_str("run timed out"),
             Failure::Unhealthy => f.write_str("reported as failed by the host"),
+            Failure::Before(failure) => write!(f, "command before the run: {failure}"),
         }
     }
 }
@@ -180,16 +260,34 @@ pub enum StateName {
     Backoff,
     /// The process was given up; see [`State::Fatal`].
     Fatal,
+    /// The command before the run runs; see [`State::Preparing`].
+    Preparing,
+    /// The run is over, and the command after it runs; see [`State::CleaningUp`].
+    CleaningUp,
 }
 
 impl StateName {
     /// Whether a process can be alive in this state.
     #[must_use]
     pub const fn is_alive(self) -> bool {
-        matches!(self, StateName::Starting | StateName::Running | StateName::Stopping)
+        match self {
+            StateName::Preparing
+            | StateName::Starting
+            | StateName::Running
+            | StateName::Stopping
+            | StateName::CleaningUp => true,
+            StateName::Stopped | StateName::Exited | StateName::Backoff | StateName::Fatal => false,
+        }
     }
 
-    /// The name in capitals, as supervisord prints it.
+    /// Whether a run is under way in this state. It is over when the command after it runs.
+    #[must_use]
+    pub(crate) const fn is_in_run(self) -> bool {
+        self.is_alive() && !matches!(self, StateName::CleaningUp)
+    }
+
+    /// The name in capitals, as supervisord prints it. supervisord has no commands around a run; their states are
+    /// `PREPARING` and `CLEANING_UP`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -200,6 +298,8 @@ impl StateName {
             StateName::Exited => "EXITED",
             StateName::Backoff => "BACKOFF",
             StateName::Fatal => "FATAL",
+            StateName::Preparing => "PREPARING",
+            StateName::CleaningUp => "CLEANING_UP",
         }
     }
 }
@@ -216,9 +316,15 @@ impl State {
     pub const fn name(&self) -> StateName {
         match self {
             State::Stopped => StateName::Stopped,
+            State::Preparing { .. } => StateName::Preparing,
             State::Starting { .. } => StateName::Starting,
             State::Running { .. } => StateName::Running,
-            State::Stopping(_) => StateName::Stopping,
+            State::Stopping(Stopping { phase, .. }) => match phase {
+                Phase::Program | Phase::Before => StateName::Stopping,
+                Phase::LeftByBefore => StateName::Preparing,
+                Phase::After(_) => StateName::CleaningUp,
+            },
+            State::CleaningUp { .. } => StateName::CleaningUp,
             State::Exited { .. } => StateName::Exited,
             State::Backoff { .. } => StateName::Backoff,
             State::Fatal { .. } => StateName::Fatal,
@@ -229,9 +335,70 @@ impl State {
     #[must_use]
     pub const fn pid(&self) -> Option<Pid> {
         match self {
-            State::Starting { pid, .. } => *pid,
+            State::Preparing { pid, .. } | State::Starting { pid, .. } | State::CleaningUp { pid, .. } => *pid,
             State::Running { pid, .. } | State::Stopping(Stopping { pid, .. }) => Some(*pid),
             State::Stopped | State::Exited { .. } | State::Backoff { .. } | State::Fatal { .. } => None,
+        }
+    }
+
+    /// The part of the run whose process this state is about.
+    pub(crate) const fn part(&self) -> Part {
+        match self {
+            State::Preparing { .. } => Part::Before,
+            State::CleaningUp { .. } => Part::After,
+            State::Stopping(Stopping { phase, .. }) => match phase {
+                Phase::Program => Part::Program,
+                Phase::Before | Phase::LeftByBefore => Part::Before,
+                Phase::After(_) => Part::After,
+            },
+            State::Stopped
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Exited { .. }
+            | State::Backoff { .. }
+            | State::Fatal { .. } => Part::Program,
+        }
+    }
+
+    /// Whether a spawn was decided and has not been reported.
+    pub(crate) const fn is_unspawned(&self) -> bool {
+        matches!(
+            self,
+            State::Preparing { pid: None, .. }
+                | State::Starting { pid: None, .. }
+                | State::CleaningUp { pid: None, .. }
+        )
+    }
+
+    /// Whether a process exists that is not known to have executed its program.
+    pub(crate) const fn is_in_flight(&self) -> bool {
+        matches!(
+            self,
+            State::Preparing {
+                pid: Some(_),
+                executed: None,
+                ..
+            } | State::Starting {
+                pid: Some(_),
+                executed: None,
+                ..
+            } | State::CleaningUp {
+                pid: Some(_),
+                executed: None,
+                ..
+            }
+        )
+    }
+
+    /// How the run has ended, while the command after it has not.
+    pub(crate) const fn ended(&self) -> Option<Ended> {
+        match self {
+            State::CleaningUp { ended, .. }
+            | State::Stopping(Stopping {
+                phase: Phase::After(ended),
+                ..
+            }) => Some(*ended),
+            _ => None,
         }
     }
 
@@ -250,9 +417,11 @@ impl State {
     #[must_use]
     pub const fn since(&self) -> Option<Instant> {
         match self {
-            State::Starting { since, .. } | State::Running { since, .. } | State::Stopping(Stopping { since, .. }) => {
-                Some(*since)
-            }
+            State::Preparing { since, .. }
+            | State::Starting { since, .. }
+            | State::Running { since, .. }
+            | State::Stopping(Stopping { since, .. })
+            | State::CleaningUp { since, .. } => Some(*since),
             State::Stopped | State::Exited { .. } | State::Backoff { .. } | State::Fatal { .. } => None,
         }
     }
@@ -263,7 +432,11 @@ impl State {
         let at = match *self {
             State::Stopped | State::Exited { .. } => Instant::NEVER,
             State::Running { until, ends, .. } => until.min(ends),
-            State::Starting { until, .. } | State::Backoff { until, .. } | State::Fatal { until, .. } => until,
+            State::Preparing { until, .. }
+            | State::Starting { until, .. }
+            | State::CleaningUp { until, .. }
+            | State::Backoff { until, .. }
+            | State::Fatal { until, .. } => until,
             State::Stopping(Stopping {
                 until,
                 remaining: Remaining::Leader,
@@ -276,6 +449,28 @@ impl State {
             }) => until.min(look_at),
         };
         (at != Instant::NEVER).then_some(at)
+    }
+}
+
+/// The parts of a run. Each has a process of its own, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Part {
+    /// The command before the run.
+    Before,
+    /// The program.
+    Program,
+    /// The command after the run.
+    After,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Part::Before => "command before the run",
+            Part::Program => "program",
+            Part::After => "command after the run",
+        })
     }
 }
 
@@ -300,11 +495,35 @@ pub struct Transition {
 }
 
 impl Transition {
-    /// Whether a run ended with this transition: a process existed before, and does not exist after.
+    /// Whether a run ended with this transition. A run ends before its [command after the run](State::CleaningUp) is
+    /// started.
     #[must_use]
     pub const fn ends_run(self) -> bool {
-        let replaced = matches!((self.from, self.to), (StateName::Stopping, StateName::Starting));
-        self.from.is_alive() && (replaced || !self.to.is_alive())
+        let replaced = matches!(
+            (self.from, self.to),
+            (StateName::Stopping, StateName::Starting | StateName::Preparing)
+        );
+        self.from.is_in_run() && (replaced || !self.to.is_in_run())
+    }
+
+    /// Whether a run began with this transition. A run begins with its [command before the run](State::Preparing), if
+    /// it has one.
+    #[must_use]
+    pub const fn begins_run(self) -> bool {
+        match self.to {
+            StateName::Preparing => true,
+            StateName::Starting => !matches!(self.from, StateName::Preparing),
+            _ => false,
+        }
+    }
+
+    /// Whether the process of the old state has ended with this transition, or will never be spawned.
+    pub(crate) const fn ends_process(self) -> bool {
+        let begins_another = matches!(
+            self.to,
+            StateName::Preparing | StateName::Starting | StateName::CleaningUp
+        );
+        self.from.is_alive() && (begins_another || !self.to.is_alive())
     }
 }
 
@@ -351,6 +570,8 @@ pub enum Cause {
     RequirementFailed,
     /// A group that this one requires was removed.
     RequirementRemoved,
+    /// The command before the run has succeeded.
+    Prepared,
 }
 
 impl fmt::Display for Cause {
@@ -374,6 +595,7 @@ impl fmt::Display for Cause {
             Cause::RequirementStopped => f.write_str("a required group was stopped"),
             Cause::RequirementFailed => f.write_str("a required group has failed"),
             Cause::RequirementRemoved => f.write_str("a required group was removed"),
+            Cause::Prepared => f.write_str("prepared"),
         }
     }
 }
@@ -386,8 +608,13 @@ stored!(enum State {
     4 = Exited { exit, expected },
     5 = Backoff { until, failure },
     6 = Fatal { until, failure },
+    7 = Preparing { pid, executed, since, until },
+    8 = CleaningUp { pid, executed, since, until, ended },
 });
-stored!(struct Stopping { pid, since, failed, prospect, rung, until, remaining });
+stored!(struct Stopping { pid, since, failed, prospect, rung, until, remaining, phase });
+stored!(enum Phase { 0 = Program, 1 = Before, 2 = LeftByBefore, 3 = After(ended) });
+stored!(struct Ended { end, exit, failed, uptime, executed });
+stored!(enum Part { 0 = Before, 1 = Program, 2 = After });
 stored!(enum Prospect { 0 = Open, 1 = KillRequested, 2 = EndedBefore });
 stored!(struct Failed { failure, ran });
 stored!(enum Remaining { 0 = Leader, 1 = Others { exit, look_at, looks } });
@@ -399,6 +626,7 @@ stored!(enum Failure {
     4 = Watchdog,
     5 = TimedOut,
     6 = Unhealthy,
+    7 = Before(failure),
 });
 stored!(enum StateName {
     0 = Stopped,
@@ -408,6 +636,8 @@ stored!(enum StateName {
     4 = Exited,
     5 = Backoff,
     6 = Fatal,
+    7 = Preparing,
+    8 = CleaningUp,
 });
 stored!(enum Wanted { 0 = Up, 1 = Down });
 stored!(struct Transition { from, to, cause });
@@ -429,6 +659,7 @@ stored!(enum Cause {
     14 = RequirementStopped,
     15 = RequirementFailed,
     16 = RequirementRemoved,
+    17 = Prepared,
 });
 
 #[cfg(test)]
@@ -447,8 +678,14 @@ mod tests {
     }
 
     #[test]
-    fn a_process_may_be_alive_in_three_of_the_states() {
-        let alive = [StateName::Starting, StateName::Running, StateName::Stopping];
+    fn a_process_may_be_alive_in_five_of_the_states() {
+        let alive = [
+            StateName::Preparing,
+            StateName::Starting,
+            StateName::Running,
+            StateName::Stopping,
+            StateName::CleaningUp,
+        ];
         let dead = [
             StateName::Stopped,
             StateName::Exited,

@@ -6,25 +6,14 @@
 
 use std::time::Duration;
 
-use super::end::RunEnd;
+use super::end::{CommandFailure, RunEnd};
 use super::input::{Action, Input, Reaction, Reply};
 use super::machine::Lifecycle;
 use super::policy::{Policy, Restart, Startup};
-use super::state::{Cause, Failed, Failure, Prospect, Remaining, State, Stopping, Transition, Wanted};
-use super::stop::{Scope, StopLadder};
+use super::state::{Cause, Ended, Failed, Failure, Phase, Remaining, State, Stopping, Transition, Wanted};
+use super::stop::StopLadder;
 use crate::exit::{Exit, Pid};
-use crate::signal::Signal;
 use crate::time::Instant;
-
-/// The first wait before the next check whether any process of a scope is alive. It doubles with each of `LOOKS_RARE`
-/// checks, up to 256 ms, since the kernel does not report that a process group has become empty.
-const LOOK_FIRST: Duration = Duration::from_millis(1);
-const LOOKS_RARE: u8 = 8;
-
-/// SIGKILL is sent again after this number of the rare checks, which take about four seconds. The first SIGKILL can
-/// have missed a process that is still alive: a reload widened the scope of the ladder after it was sent, or the kernel
-/// refused it.
-const LOOKS_PER_SIGKILL: u8 = 16;
 
 impl Lifecycle {
     /// Handles an input under this policy at this time. Never panics, in any order of inputs.
@@ -51,11 +40,11 @@ pub(crate) struct Own<'a> {
 
 /// The handling of one input.
 pub(super) struct Turn<'a> {
-    life: &'a mut Lifecycle,
-    policy: &'a Policy,
-    own: Own<'a>,
-    now: Instant,
-    reaction: Reaction,
+    pub(super) life: &'a mut Lifecycle,
+    pub(super) policy: &'a Policy,
+    pub(super) own: Own<'a>,
+    pub(super) now: Instant,
+    pub(super) reaction: Reaction,
 }
 
 impl<'a> Turn<'a> {
@@ -89,10 +78,26 @@ impl<'a> Turn<'a> {
             (S::Stopped | S::Exited { .. },          I::Stop | I::Kill) => self.confirm_down(),
             (S::Fatal { until: Instant::NEVER, .. }, I::Stop | I::Kill) => self.confirm_down(),
             (S::Fatal { .. } | S::Backoff { .. },    I::Stop | I::Kill) => self.cancel_start(),
-            (S::Backoff { .. },                      I::Timeout)   => self.spawn(Cause::DelayOver),
+            (S::Backoff { .. },                      I::Timeout)   => self.begin_run(Cause::DelayOver),
             (S::Fatal { .. },                        I::Timeout)   => self.start(Cause::CoolOffOver),
             (S::Stopped | S::Exited { .. } | S::Backoff { .. } | S::Fatal { .. }, I::Adopted(pid))
                                                                    => self.adopt(pid),
+
+            // The command before the run: its spawn has been decided, then it exists.
+            (S::Preparing { pid: None, .. }, I::Start | I::Restart) => self.record_wanted(Wanted::Up),
+            (S::Preparing { pid: None, .. }, I::Stop | I::Kill)     => self.record_wanted(Wanted::Down),
+            (S::Preparing { pid: None, .. }, I::Spawned(pid))       => self.before_spawned(pid, Some(self.now)),
+            (S::Preparing { pid: None, .. }, I::Cloned(pid))        => self.before_spawned(pid, None),
+            (S::Preparing { pid: None, .. }, I::SpawnWithdrawn)     => self.spawn_withdrawn(),
+            (S::Preparing { pid: pid @ Some(_), executed: None, since, until }, I::Executed) => self.before_executed(pid, since, until),
+            (S::Preparing { .. },            I::SpawnFailed { errno, permanent }) => self.before_not_spawned(errno, permanent),
+            (S::Preparing { pid: Some(_), .. },          I::Start)        => Reply::Already,
+            (S::Preparing { pid: Some(pid), since, .. }, I::Stop)         => self.stop(pid, since, Wanted::Down),
+            (S::Preparing { pid: Some(pid), since, .. }, I::Restart)      => self.stop(pid, since, Wanted::Up),
+            (S::Preparing { pid: Some(pid), since, .. }, I::Kill)         => self.kill(pid, since),
+            (S::Preparing { pid: Some(_), since, .. },   I::Exited(exit)) => self.before_ended(exit, since),
+            (S::Preparing { pid: Some(pid), since, .. }, I::ExitedLeaving(exit)) => self.before_ended_leaving_others(exit, pid, since),
+            (S::Preparing { pid: Some(pid), since, .. }, I::Timeout)      => self.stop_after_failure(pid, since, Failure::Before(CommandFailure::TimedOut), false),
 
             // The spawn has been decided and not yet been reported.
             (S::Starting { pid: None, .. }, I::Start | I::Restart) => self.record_wanted(Wanted::Up),
@@ -110,8 +115,8 @@ impl<'a> Turn<'a> {
             (S::Starting { pid: Some(pid), since, .. },      I::Stop)         => self.stop(pid, since, Wanted::Down),
             (S::Starting { pid: Some(pid), since, .. },      I::Restart)      => self.stop(pid, since, Wanted::Up),
             (S::Starting { pid: Some(pid), since, .. },      I::Kill)         => self.kill(pid, since),
-            (S::Starting { pid: Some(_), executed: None, .. }, I::Exited(exit) | I::ExitedLeaving(exit))
-                                                                              => self.start_failed(Failure::Ended(exit)),
+            (S::Starting { pid: Some(_), executed: None, since, .. }, I::Exited(exit) | I::ExitedLeaving(exit))
+                                                                              => self.start_failed(Failure::Ended(exit), since),
             (S::Starting { pid: Some(pid), executed, since, until }, I::Exited(exit)) => self.ended_early(exit, pid, since, self.start_deadline(executed, since, until)),
             (S::Starting { pid: Some(pid), executed, since, until }, I::ExitedLeaving(exit)) => self.ended_early_leaving_others(exit, pid, since, self.start_deadline(executed, since, until)),
             (S::Starting { pid: Some(pid), since, .. },      I::Ready)        => self.reported_ready(pid, since),
@@ -137,6 +142,19 @@ impl<'a> Turn<'a> {
             (S::Running { pid, since, until, ends }, I::Timeout) if ends <= until => self.run_timed_out(pid, since),
             (S::Running { pid, since, ends, .. }, I::Timeout) => self.watchdog_missed(pid, since, ends),
 
+            // The command after the run: its spawn has been decided, then it exists.
+            (S::CleaningUp { ended, .. },            I::Start | I::Restart) => self.start_after_cleanup(ended),
+            (S::CleaningUp { .. },                   I::Stop)             => self.record_wanted(Wanted::Down),
+            (S::CleaningUp { pid: None, ended, .. }, I::Kill)             => self.skip_after(ended),
+            (S::CleaningUp { pid: None, ended, .. }, I::Spawned(pid))     => self.after_spawned(pid, Some(self.now), ended),
+            (S::CleaningUp { pid: None, ended, .. }, I::Cloned(pid))      => self.after_spawned(pid, None, ended),
+            (S::CleaningUp { pid: pid @ Some(_), executed: None, since, until, ended }, I::Executed) => self.after_executed(pid, since, until, ended),
+            (S::CleaningUp { ended, .. },            I::SpawnFailed { errno, permanent }) => self.after_not_spawned(errno, permanent, ended),
+            (S::CleaningUp { pid: Some(pid), since, .. }, I::Kill)        => self.kill(pid, since),
+            (S::CleaningUp { pid: Some(_), ended, .. }, I::Exited(exit))  => self.after_ended(CommandFailure::of_exit(exit), ended),
+            (S::CleaningUp { pid: Some(pid), since, .. }, I::ExitedLeaving(exit)) => self.ended_leaving_others(exit, pid, since, false),
+            (S::CleaningUp { pid: Some(pid), since, .. }, I::Timeout)     => self.stop_after_failure(pid, since, Failure::TimedOut, false),
+
             // The process is being stopped.
             (S::Stopping(stopping), I::Start | I::Restart) => self.start_after_stop(stopping),
             (S::Stopping(_),        I::Stop)               => self.record_wanted(Wanted::Down),
@@ -148,8 +166,8 @@ impl<'a> Turn<'a> {
             (S::Stopping(stopping @ Stopping { remaining: Remaining::Leader, .. }), I::EndedBefore)
                                                            => self.mark_ended_before(stopping),
             // A step before the program failed, so the process has ended. It had no time to start other processes.
-            (S::Stopping(stopping @ Stopping { remaining: Remaining::Leader, .. }), I::SpawnFailed { .. })
-                                                           => self.spawn_failed_during_stop(stopping),
+            (S::Stopping(stopping @ Stopping { remaining: Remaining::Leader, .. }), I::SpawnFailed { errno, permanent })
+                                                           => self.spawn_failed_during_stop(stopping, errno, permanent),
             (S::Stopping(stopping @ Stopping { remaining: Remaining::Others { exit, .. }, .. }), I::Empty)
                                                            => self.finish_stop(stopping, exit),
 
@@ -158,8 +176,16 @@ impl<'a> Turn<'a> {
             | (S::Stopped | S::Exited { .. } | S::Backoff { .. } | S::Fatal { .. },
                I::Spawned(_) | I::Cloned(_) | I::Executed | I::SpawnWithdrawn | I::SpawnFailed { .. } | I::Exited(_) | I::ExitedLeaving(_) | I::EndedBefore
                | I::Empty | I::Ready | I::NotReady | I::Alive | I::Extend(_) | I::Failed(_) | I::Released)
-            | (S::Stopped | S::Exited { .. } | S::Backoff { .. } | S::Fatal { .. } | S::Starting { .. } | S::Stopping(_), I::PolicyChanged)
-            | (S::Starting { .. } | S::Running { .. } | S::Stopping(_), I::Adopted(_))
+            | (S::Stopped | S::Exited { .. } | S::Backoff { .. } | S::Fatal { .. } | S::Preparing { .. } | S::Starting { .. } | S::Stopping(_)
+               | S::CleaningUp { .. }, I::PolicyChanged)
+            | (S::Preparing { .. } | S::Starting { .. } | S::Running { .. } | S::Stopping(_) | S::CleaningUp { .. }, I::Adopted(_))
+            | (S::Preparing { pid: None, .. } | S::CleaningUp { pid: None, .. }, I::Executed | I::Exited(_) | I::ExitedLeaving(_) | I::Timeout)
+            | (S::Preparing { pid: Some(_), .. }, I::Spawned(_) | I::Cloned(_) | I::SpawnWithdrawn)
+            | (S::CleaningUp { pid: Some(_), .. }, I::Spawned(_) | I::Cloned(_))
+            | (S::Preparing { executed: Some(_), .. } | S::CleaningUp { executed: Some(_), .. }, I::Executed)
+            | (S::CleaningUp { .. }, I::SpawnWithdrawn)
+            | (S::Preparing { .. } | S::CleaningUp { .. }, I::EndedBefore | I::Empty | I::Ready | I::NotReady | I::Alive | I::Extend(_)
+               | I::Failed(_) | I::Released)
             | (S::Starting { executed: None, .. } | S::Stopping(_), I::Released)
             | (S::Starting { pid: None, executed: Some(_), .. }, I::Released)
             | (S::Starting { pid: None, .. }, I::Executed | I::Exited(_) | I::ExitedLeaving(_) | I::Ready | I::NotReady | I::Extend(_))
@@ -179,7 +205,7 @@ impl<'a> Turn<'a> {
     // Requests.
 
     /// Remembers a request that the state cannot fulfil at once.
-    fn record_wanted(&mut self, wanted: Wanted) -> Reply {
+    pub(super) fn record_wanted(&mut self, wanted: Wanted) -> Reply {
         if self.life.wanted == wanted {
             return Reply::Already;
         }
@@ -210,6 +236,7 @@ impl<'a> Turn<'a> {
         self.life.wanted = Wanted::Up;
         self.life.counters.forget();
         self.life.runs = self.life.runs.saturating_add(1);
+        self.life.prepared = false;
         let born = State::Starting {
             pid: Some(pid),
             executed: Some(self.now),
@@ -231,14 +258,30 @@ impl<'a> Turn<'a> {
     // Starts.
 
     /// Starts the process. Such a start is exempt from every budget.
-    fn start(&mut self, cause: Cause) -> Reply {
+    pub(super) fn start(&mut self, cause: Cause) -> Reply {
         self.life.wanted = Wanted::Up;
         self.life.counters.forget();
-        self.spawn(cause)
+        self.begin_run(cause)
     }
 
-    fn spawn(&mut self, cause: Cause) -> Reply {
+    /// Begins a run: with the command before it, if there is one.
+    pub(super) fn begin_run(&mut self, cause: Cause) -> Reply {
         self.life.runs = self.life.runs.saturating_add(1);
+        self.life.prepared = false;
+        if self.policy.before_run.is_none() {
+            return self.spawn(cause);
+        }
+        self.reaction.action = Some(Action::SpawnBefore);
+        let preparing = State::Preparing {
+            pid: None,
+            executed: None,
+            since: self.now,
+            until: Instant::NEVER,
+        };
+        self.transition(preparing, cause)
+    }
+
+    pub(super) fn spawn(&mut self, cause: Cause) -> Reply {
         self.reaction.action = Some(Action::Spawn);
         self.transition(
             State::Starting {
@@ -282,8 +325,12 @@ impl<'a> Turn<'a> {
         if self.life.wanted == Wanted::Up {
             return Reply::Ignored;
         }
-        self.life.counters.forget();
         self.record_end(RunEnd::Stopped);
+        if self.life.prepared && self.policy.after_run.is_some() {
+            let since = self.now;
+            return self.clean_up(Exit::Unknown, None, since, Cause::Requested);
+        }
+        self.life.counters.forget();
         self.transition(State::Stopped, Cause::Requested)
     }
 
@@ -420,7 +467,7 @@ impl<'a> Turn<'a> {
 
     /// The end of a start. The policy can have been exchanged for one with a longer limit, or for one with a grace,
     /// which counts from the execution.
-    fn start_deadline(&self, executed: Option<Instant>, since: Instant, until: Instant) -> Instant {
+    pub(super) fn start_deadline(&self, executed: Option<Instant>, since: Instant, until: Instant) -> Instant {
         let began = match self.policy.startup {
             Startup::Grace(_) => executed.unwrap_or(Instant::NEVER),
             Startup::Notify { .. } | Startup::Completes { .. } => since,
@@ -453,17 +500,30 @@ impl<'a> Turn<'a> {
                 self.enter_running(pid, since, Cause::GraceOver);
                 self.ended(exit, since)
             }
-            Startup::Grace(_) | Startup::Notify { .. } | Startup::Completes { .. } => self.judge_early_end(exit),
+            _ => self.ended_in_start(exit, since),
         }
     }
 
     /// The process ended before it counted as running, and none of its scope is alive.
-    fn judge_early_end(&mut self, exit: Exit) -> Reply {
+    fn ended_in_start(&mut self, exit: Exit, since: Instant) -> Reply {
+        let failure = Failure::Ended(exit);
         if !self.policy.is_done_early(exit) {
-            return self.start_failed(Failure::Ended(exit));
+            return self.start_failed(failure, since);
+        }
+        self.record_end(RunEnd::of_exit(exit));
+        if self.policy.after_run.is_some() {
+            let expected = self.policy.expected.contains(exit);
+            let failed = Some(Failed { failure, ran: false });
+            return self.clean_up(exit, failed, since, Cause::Ended { exit, expected });
+        }
+        self.judge_early_end(exit)
+    }
+
+    pub(super) fn judge_early_end(&mut self, exit: Exit) -> Reply {
+        if !self.policy.is_done_early(exit) {
+            return self.judge_failed_start(Failure::Ended(exit));
         }
         self.life.counters.started();
-        self.record_end(RunEnd::of_exit(exit));
         let expected = self.policy.expected.contains(exit);
         self.transition(State::Exited { exit, expected }, Cause::Ended { exit, expected })
     }
@@ -482,31 +542,33 @@ impl<'a> Turn<'a> {
 
     /// A new process beside the remaining ones would run the service twice. Therefore the remaining processes are
     /// killed, and then the end of the process is judged.
-    fn ended_leaving_others(&mut self, exit: Exit, pid: Pid, since: Instant, ran: bool) -> Reply {
-        let failure = Failure::Ended(exit);
-        let remaining = Remaining::Others {
-            exit,
-            look_at: self.now.saturating_add(LOOK_FIRST),
-            looks: 1,
+    pub(super) fn ended_leaving_others(&mut self, exit: Exit, pid: Pid, since: Instant, ran: bool) -> Reply {
+        let failure = match self.present_phase() {
+            Phase::Before => Failure::Before(CommandFailure::Ended(exit)),
+            Phase::Program | Phase::LeftByBefore | Phase::After(_) => Failure::Ended(exit),
         };
         let stopping = Stopping {
-            pid,
-            since,
-            failed: Some(Failed { failure, ran }),
-            prospect: Prospect::Open,
-            rung: 0,
-            until: Instant::NEVER,
-            remaining,
+            remaining: self.others_left(exit),
+            ..self.beginning(pid, since, Some(Failed { failure, ran }))
         };
         self.transition(State::Stopping(stopping), Cause::Failed(failure));
         self.send_rung(stopping, Stopping::SIGKILL)
     }
 
-    fn ended(&mut self, exit: Exit, since: Instant) -> Reply {
+    pub(super) fn ended(&mut self, exit: Exit, since: Instant) -> Reply {
         self.record_end(RunEnd::of_exit(exit));
+        if self.policy.after_run.is_some() {
+            let expected = self.policy.expected.contains(exit);
+            let failure = Failure::Ended(exit);
+            let failed = Some(Failed { failure, ran: true });
+            return self.clean_up(exit, failed, since, Cause::Ended { exit, expected });
+        }
+        self.judge_end(exit, self.now.saturating_duration_since(since))
+    }
+
+    pub(super) fn judge_end(&mut self, exit: Exit, uptime: Duration) -> Reply {
         let expected = self.policy.expected.contains(exit);
         self.transition(State::Exited { exit, expected }, Cause::Ended { exit, expected });
-        let uptime = self.now.saturating_duration_since(since);
         self.life.counters.ran_for(uptime, self.policy);
         match (self.policy.restarts_after(exit), expected) {
             (false, _) => Reply::Accepted,
@@ -527,31 +589,53 @@ impl<'a> Turn<'a> {
 
     fn restart_after(&mut self, wait: Duration, failure: Failure) -> Reply {
         if wait.is_zero() {
-            return self.spawn(Cause::Restart);
+            return self.begin_run(Cause::Restart);
         }
         let until = self.now.saturating_add(wait);
         self.transition(State::Backoff { until, failure }, Cause::Restart)
     }
 
     fn spawn_failed(&mut self, errno: i32, permanent: bool) -> Reply {
-        self.start_failed(Failure::Spawn { errno, permanent })
+        self.start_failed(Failure::Spawn { errno, permanent }, self.now)
     }
 
-    fn start_failed(&mut self, failure: Failure) -> Reply {
+    /// After a run in which nothing was executed, there is nothing to clean up.
+    pub(super) fn start_failed(&mut self, failure: Failure, since: Instant) -> Reply {
         self.record_end(RunEnd::of_failure(failure));
+        let has_executed = match failure {
+            Failure::Spawn { .. } | Failure::Before(CommandFailure::Spawn { .. }) => self.life.prepared,
+            _ => true,
+        };
+        if has_executed && self.policy.after_run.is_some() {
+            let exit = match failure {
+                Failure::Ended(exit) | Failure::Before(CommandFailure::Ended(exit)) => exit,
+                _ => Exit::Unknown,
+            };
+            let failed = Some(Failed { failure, ran: false });
+            return self.clean_up(exit, failed, since, Cause::Failed(failure));
+        }
+        self.judge_failed_start(failure)
+    }
+
+    pub(super) fn judge_failed_start(&mut self, failure: Failure) -> Reply {
         if self.life.wanted == Wanted::Down {
             self.life.counters.forget();
             return self.transition(State::Stopped, Cause::Failed(failure));
         }
-        let shortage = matches!(failure, Failure::Spawn { permanent: false, .. });
+        // Whether another spawn cannot succeed; `None` if something was spawned.
+        let is_permanent = match failure {
+            Failure::Spawn { permanent, .. } | Failure::Before(CommandFailure::Spawn { permanent, .. }) => {
+                Some(permanent)
+            }
+            _ => None,
+        };
+        let shortage = is_permanent == Some(false);
         let wait = self.life.counters.start_failed(self.policy, shortage);
         let until = self.now.saturating_add(wait.unwrap_or_default());
         self.transition(State::Backoff { until, failure }, Cause::Failed(failure));
-        match (wait, failure) {
+        match (wait, is_permanent) {
             (None, _) => self.enter_fatal(failure, Cause::RetriesUsedUp),
-            (Some(_), Failure::Spawn { permanent: true, .. }) if !self.policy.retry_permanent => {
-                self.enter_fatal(failure, Cause::Permanent)
-            }
+            (Some(_), Some(true)) if !self.policy.retry_permanent => self.enter_fatal(failure, Cause::Permanent),
             (Some(_), _) => Reply::Accepted,
         }
     }
@@ -564,197 +648,15 @@ impl<'a> Turn<'a> {
         self.transition(State::Fatal { until, failure }, cause)
     }
 
-    // Stops.
-
-    fn stop(&mut self, pid: Pid, since: Instant, then: Wanted) -> Reply {
-        self.life.wanted = then;
-        self.begin_stop(pid, since, None, self.stop_cause())
-    }
-
-    fn stop_cause(&self) -> Cause {
-        self.own.because.unwrap_or(Cause::Requested)
-    }
-
-    fn kill(&mut self, pid: Pid, since: Instant) -> Reply {
-        self.life.wanted = Wanted::Down;
-        let stopping = Stopping {
-            pid,
-            since,
-            failed: None,
-            prospect: Prospect::KillRequested,
-            rung: 0,
-            until: Instant::NEVER,
-            remaining: Remaining::Leader,
-        };
-        self.transition(State::Stopping(stopping), Cause::Requested);
-        self.send_rung(stopping, Stopping::SIGKILL)
-    }
-
-    /// The process is alive and has failed: it is stopped, and then judged as if it had ended.
-    fn stop_after_failure(&mut self, pid: Pid, since: Instant, failure: Failure, ran: bool) -> Reply {
-        self.begin_stop(pid, since, Some(Failed { failure, ran }), Cause::Failed(failure))
-    }
-
-    fn begin_stop(&mut self, pid: Pid, since: Instant, failed: Option<Failed>, cause: Cause) -> Reply {
-        let stopping = Stopping {
-            pid,
-            since,
-            failed,
-            prospect: Prospect::Open,
-            rung: 0,
-            until: Instant::NEVER,
-            remaining: Remaining::Leader,
-        };
-        self.transition(State::Stopping(stopping), cause);
-        self.send_rung(stopping, 0)
-    }
-
-    /// A start during a stop is remembered, and exempt from the judgement of a failure.
-    fn start_after_stop(&mut self, stopping: Stopping) -> Reply {
-        self.life.state = State::Stopping(Stopping {
-            failed: None,
-            ..stopping
-        });
-        if stopping.failed.is_some() {
-            self.life.wanted = Wanted::Up;
-            return Reply::Queued;
-        }
-        self.record_wanted(Wanted::Up)
-    }
-
-    /// If SIGKILL was sent, the request does not send it again before the wait for its effect is over. Afterwards each
-    /// request sends it: the kernel can have refused the first one.
-    fn kill_during_stop(&mut self, stopping: Stopping) -> Reply {
-        let reply = self.record_wanted(Wanted::Down);
-        let stopping = match stopping.prospect {
-            Prospect::Open => Stopping {
-                prospect: Prospect::KillRequested,
-                ..stopping
-            },
-            Prospect::KillRequested | Prospect::EndedBefore => stopping,
-        };
-        self.life.state = State::Stopping(stopping);
-        if stopping.rung == Stopping::SIGKILL && stopping.until != Instant::NEVER {
-            reply
-        } else {
-            self.send_rung(stopping, Stopping::SIGKILL)
-        }
-    }
-
-    fn next_rung_or_look(&mut self, stopping: Stopping) -> Reply {
-        if self.now < stopping.until {
-            return self.look(stopping);
-        }
-        if stopping.rung == Stopping::SIGKILL {
-            self.reaction.action = Some(Action::ReportUnkillable);
-            self.life.state = State::Stopping(Stopping {
-                until: Instant::NEVER,
-                ..stopping
-            });
-            return Reply::Accepted;
-        }
-        self.send_rung(stopping, stopping.rung.saturating_add(1))
-    }
-
-    /// The ladder of a stop: the one that the host has given for it, else that for the failure, else the general one.
-    fn ladder_of(&self, stopping: Stopping) -> &'a StopLadder {
-        let by_failure = match stopping.failed {
-            Some(Failed {
-                failure: Failure::Watchdog,
-                ..
-            }) => self.policy.watchdog_stop.as_ref(),
-            Some(_) | None => None,
-        };
-        self.own.ladder.or(by_failure).unwrap_or(&self.policy.stop)
-    }
-
-    fn send_rung(&mut self, stopping: Stopping, number: u8) -> Reply {
-        let (number, rung) = self.ladder_of(stopping).rung(number);
-        self.reaction.action = Some(Action::Signal {
-            signal: rung.signal,
-            scope: rung.scope,
-        });
-        let until = self.now.saturating_add(rung.wait);
-        self.life.state = State::Stopping(Stopping {
-            rung: number,
-            until,
-            ..stopping
-        });
-        Reply::Accepted
-    }
-
-    fn leader_ended(&mut self, stopping: Stopping, exit: Exit) -> Reply {
-        match self.ladder_of(stopping).scope() {
-            Scope::Process => self.finish_stop(stopping, exit),
-            Scope::ProcessGroup | Scope::Cgroup => {
-                let remaining = Remaining::Others {
-                    exit,
-                    look_at: self.now,
-                    looks: 0,
-                };
-                self.look(Stopping { remaining, ..stopping })
-            }
-        }
-    }
-
-    fn look(&mut self, stopping: Stopping) -> Reply {
-        let Remaining::Others { exit, looks, .. } = stopping.remaining else {
-            return Reply::Accepted;
-        };
-        let killed = stopping.rung == Stopping::SIGKILL;
-        let in_vain = killed && looks >= LOOKS_RARE + LOOKS_PER_SIGKILL;
-        let looks = if killed && !in_vain {
-            looks
-        } else {
-            looks.min(LOOKS_RARE)
-        };
-        self.reaction.action = Some(if in_vain {
-            Action::Signal {
-                signal: Signal::KILL,
-                scope: self.ladder_of(stopping).kill,
-            }
-        } else {
-            Action::Look {
-                scope: self.ladder_of(stopping).scope(),
-                looks,
-            }
-        });
-        let wait = LOOK_FIRST.saturating_mul(1 << looks.min(LOOKS_RARE));
-        let remaining = Remaining::Others {
-            exit,
-            look_at: self.now.saturating_add(wait),
-            looks: looks.saturating_add(1),
-        };
-        self.life.state = State::Stopping(Stopping { remaining, ..stopping });
-        Reply::Accepted
-    }
-
-    /// The process reported readiness, and then its program could not be executed.
-    fn spawn_failed_after_ready(&mut self, since: Instant) -> Reply {
-        self.record_end(RunEnd::NotSpawned);
-        self.ended(Exit::Unknown, since)
-    }
-
-    fn mark_ended_before(&mut self, stopping: Stopping) -> Reply {
-        let prospect = Prospect::EndedBefore;
-        self.life.state = State::Stopping(Stopping { prospect, ..stopping });
-        Reply::Accepted
-    }
-
-    fn spawn_failed_during_stop(&mut self, stopping: Stopping) -> Reply {
-        self.record_end(RunEnd::NotSpawned);
-        self.finish_stop(stopping, Exit::Unknown)
-    }
-
     /// Records why the run ended, unless a more exact reason is recorded.
-    fn record_end(&mut self, end: RunEnd) {
+    pub(super) fn record_end(&mut self, end: RunEnd) {
         self.reaction.end.get_or_insert(end);
     }
 
-    /// All processes of the stop have ended: the only way out of `Stopping`.
-    fn finish_stop(&mut self, stopping: Stopping, exit: Exit) -> Reply {
-        self.record_end(RunEnd::of_stop(&stopping, exit, self.ladder_of(stopping)));
-        match (self.life.wanted, stopping.failed) {
+    /// Judges a run that is over, together with the command after it.
+    pub(super) fn judge(&mut self, ended: Ended) -> Reply {
+        let Ended { exit, uptime, .. } = ended;
+        match (self.life.wanted, ended.failed) {
             (Wanted::Down, _) => {
                 self.life.counters.forget();
                 self.transition(State::Stopped, Cause::Gone)
@@ -767,13 +669,13 @@ impl<'a> Turn<'a> {
                     ran,
                 }),
             ) => match ran {
-                true => self.ended(exit, stopping.since),
-                false => self.judge_early_end(exit),
+                true => self.judge_end(exit, uptime),
+                false if ended.executed => self.judge_early_end(exit),
+                false => self.judge_failed_start(Failure::Ended(exit)),
             },
-            (Wanted::Up, Some(Failed { failure, ran: false })) => self.start_failed(failure),
+            (Wanted::Up, Some(Failed { failure, ran: false })) => self.judge_failed_start(failure),
             (Wanted::Up, Some(Failed { failure, ran: true })) => {
                 self.transition(State::Exited { exit, expected: false }, Cause::Failed(failure));
-                let uptime = self.now.saturating_duration_since(stopping.since);
                 self.life.counters.ran_for(uptime, self.policy);
                 // The process failed before the stop, so its exit is never expected.
                 match (self.policy.restart, failure) {
@@ -788,13 +690,13 @@ impl<'a> Turn<'a> {
         }
     }
 
-    fn transition(&mut self, to: State, cause: Cause) -> Reply {
-        self.reaction.push(Transition {
-            from: self.life.state.name(),
-            to: to.name(),
-            cause,
-        });
+    /// Enters a state. A change within the state of one name is no transition.
+    pub(super) fn transition(&mut self, to: State, cause: Cause) -> Reply {
+        let (from, name) = (self.life.state.name(), to.name());
         self.life.state = to;
+        if from != name {
+            self.reaction.push(Transition { from, to: name, cause });
+        }
         Reply::Accepted
     }
 }

@@ -633,9 +633,9 @@ impl Kernel for Linux {
         })
     }
 
-    fn begin_birth(&mut self, slot: u32, run: u64) {
+    fn begin_birth(&mut self, slot: u32, number: u64) {
         if let Some(state) = &self.state {
-            self.spawner.set_birth(state.begin_birth(slot, run));
+            self.spawner.set_birth(state.begin_birth(slot, number));
         }
     }
 
@@ -645,9 +645,9 @@ impl Kernel for Linux {
         }
     }
 
-    fn note_adopted(&mut self, slot: u32, run: u64, pid: Pid) {
+    fn note_adopted(&mut self, slot: u32, number: u64, pid: Pid) {
         if let (Some(state), Some(made_at)) = (&self.state, procfs::made_at(pid)) {
-            state.adopted(slot, run, pid, made_at);
+            state.adopted(slot, number, pid, made_at);
         }
     }
 

@@ -29,7 +29,7 @@
 //! | bytes | content |
 //! |---|---|
 //! | 0 to 7 | `turn`: how often it was written; the lowest bit names the present copy |
-//! | 8 to 15 | the run that the next fields are about |
+//! | 8 to 15 | the number of the process that the next fields are about: four times its run, and 1, 2 or 3 for the command before it, the program, or the command after it |
 //! | 16 to 23 | the boot time in nanoseconds (CLOCK_BOOTTIME) before the process was made |
 //! | 24 to 31 | the same after it was made; 0 before that is known |
 //! | 32 to 35 | the PID, written by the kernel before the process runs (CLONE_PARENT_SETTID); 0 before that |
@@ -49,7 +49,7 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec, retry_on_intr};
 
 use crate::codec::{Writer, checksum};
 use crate::engine::recovery::Birth;
-use crate::engine::spec::MARK as MARK_VARIABLE;
+use crate::engine::run_command::MARK as MARK_VARIABLE;
 use crate::exit::Pid;
 use crate::procfs;
 use crate::sys::mapping::{BirthCell, ExitCell, Mapping};
@@ -80,7 +80,7 @@ const ARCHITECTURE_LENGTH: usize = 32;
 const AREA: usize = 40;
 
 /// The places in a record.
-const RUN: usize = 8;
+const NUMBER: usize = 8;
 const BEFORE: usize = 16;
 const AFTER: usize = 24;
 const BIRTH: usize = 32;
@@ -411,12 +411,12 @@ impl StateFile {
     /// not be taken for that of the birth.
     pub(crate) fn forget_birth(&self, slot: u32) {
         if let Some(place) = self.records.place(slot as usize) {
-            self.mapping.store(place + RUN, 0);
+            self.mapping.store(place + NUMBER, 0);
         }
     }
 
-    /// A process is about to be made for this run. The kernel writes its PID to the cell.
-    pub(crate) fn begin_birth(&self, slot: u32, run: u64) -> Option<BirthCell> {
+    /// A process with this number is about to be made. The kernel writes its PID to the cell.
+    pub(crate) fn begin_birth(&self, slot: u32, number: u64) -> Option<BirthCell> {
         let place = self.records.place(slot as usize)?;
         let cell = BirthCell::new(&self.mapping, place + BIRTH)?;
         // Without a PID nothing else counts.
@@ -424,7 +424,7 @@ impl StateFile {
         self.mapping.store(place + AFTER, 0);
         self.mapping.write(place + EXIT, &[0; ExitCell::SIZE]);
         self.mapping.store(place + BEFORE, Clock::Boottime.now().as_nanos());
-        self.mapping.store(place + RUN, run);
+        self.mapping.store(place + NUMBER, number);
         Some(cell)
     }
 
@@ -449,9 +449,9 @@ impl StateFile {
         }
     }
 
-    /// A process that was made elsewhere, at this boot time, belongs to this run.
-    pub(crate) fn adopted(&self, slot: u32, run: u64, pid: Pid, made_at: u64) {
-        let Some(cell) = self.begin_birth(slot, run) else {
+    /// A process that was made elsewhere, at this boot time, has this number.
+    pub(crate) fn adopted(&self, slot: u32, number: u64, pid: Pid, made_at: u64) {
+        let Some(cell) = self.begin_birth(slot, number) else {
             return;
         };
         let Some(place) = self.records.place(slot as usize) else {
@@ -530,7 +530,7 @@ fn birth(mapping: &Arc<Mapping>, place: usize) -> Birth {
     let pid = BirthCell::new(mapping, place + BIRTH).and_then(|cell| Pid::new(cell.load()));
     let ended = ExitCell::new(mapping, place + EXIT).and_then(|cell| exit_of_cell(&cell));
     Birth {
-        run: mapping.load(place + RUN),
+        number: mapping.load(place + NUMBER),
         pid,
         before: mapping.load(place + BEFORE),
         after: Some(mapping.load(place + AFTER)).filter(|&after| after != 0),

@@ -13,7 +13,7 @@ use crate::engine::ids::{GroupId, InstanceId};
 use crate::engine::image::{GroupImage, Image};
 use crate::engine::recovery::LeftBehind;
 use crate::exit::{Exit, ExitRecord};
-use crate::lifecycle::{Policy, State, Wanted};
+use crate::lifecycle::{Part, Policy, State, Wanted};
 use crate::time::Instant;
 
 use super::kernel::SimKernel;
@@ -208,7 +208,7 @@ impl Known {
         }
         let state = *instance.life.state();
         follow_runs(known, &state, instance.life.runs(), group.epoch)?;
-        let over = instance.life.runs() - u64::from(state.name().is_alive());
+        let over = instance.life.runs() - u64::from(state.name().is_in_run());
         known.forgotten = usize::try_from(over).map_err(|error| error.to_string())?;
         if matches!(state, State::Stopping(_)) {
             let run = known.attempts.len();
@@ -221,7 +221,7 @@ impl Known {
                 let decided = state.since().unwrap_or(Instant::ZERO);
                 last.at = host.world.borrow().now.saturating_sub(age).max(decided);
             }
-            last.may_notify = group.recipe.socket && is_described;
+            last.may_notify = group.recipe.socket && is_described && last.part == Part::Program;
             last.reported_ready = false;
             last.is_foreign = last.pid.is_some();
             let in_flight = left
@@ -250,7 +250,7 @@ impl Known {
             format!("{record:?} was restored, and it was {:?}", last.exit)
         })?;
         last.exit = Some(record.exit);
-        if last.has_failed() || matches!(state, State::Starting { executed: None, .. }) {
+        if last.has_failed() || state.is_in_flight() || state.is_unspawned() {
             // It may have executed its program, and nothing tells that any more.
             (last.spawn, last.is_unseen) = (Spawn::InFlight, true);
         }
@@ -272,9 +272,10 @@ fn enlist_the_passing(host: &mut Host) {
             let mut known = Instance::new(id, group, number, Wanted::Down);
             let failed = Attempt {
                 spawn: Spawn::Failed,
-                ..Attempt::waiting(Instant::ZERO, 0)
+                ..Attempt::waiting((0, Part::Program), Instant::ZERO, 0)
             };
-            known.attempts = (0..instance.life.runs()).map(|_| failed).collect();
+            let runs = 1..=instance.life.runs();
+            known.attempts = runs.map(|run| Attempt { run, ..failed }).collect();
             host.model.instances.push(known);
         }
     }
@@ -322,21 +323,26 @@ fn one_group(group: &mut Group, before: Option<&KnownGroup>, left: &GroupImage) 
 
 /// The runs that the killed host had begun. It may have decided on a spawn and not begun it.
 fn follow_runs(known: &mut Instance, state: &State, runs: u64, epoch: u32) -> Result<(), Broken> {
-    let attempts = known.attempts.len() as u64;
-    let waits = matches!(state, State::Starting { pid: None, .. });
+    let attempts = known.runs();
+    let waits = state.is_unspawned();
     let since = state.since().unwrap_or(Instant::ZERO);
     ensure(runs == attempts || (waits && runs == attempts + 1), || {
         format!("{runs} runs are recorded, and there were {attempts}: {state:?}")
     })?;
-    if runs > attempts {
-        known.attempts.push(Attempt::waiting(since, epoch));
+    let waiting = Attempt::waiting((runs, state.part()), since, epoch);
+    let is_known = known
+        .attempts
+        .last()
+        .is_some_and(|last| (last.run, last.part) == (runs, state.part()));
+    if waits && !is_known {
+        known.attempts.push(waiting);
     }
     let Some(last) = known.attempts.last_mut() else {
         return Ok(());
     };
     if waits && last.pid.is_none() {
         // An attempt that has failed and was not recorded is made again.
-        *last = Attempt::waiting(since, epoch);
+        *last = waiting;
     } else if last.spawn == Spawn::Waits {
         last.spawn = Spawn::Withdrawn;
     }

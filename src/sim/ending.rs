@@ -276,12 +276,23 @@ impl Host {
         let mut longest = Duration::ZERO;
         for group in &self.model.groups {
             let waits = group.policy.stop.rungs.iter().map(|rung| rung.wait);
-            longest = longest.max(waits.fold(group.policy.stop.patience, Duration::saturating_add));
+            let ladder = waits.fold(group.policy.stop.patience, Duration::saturating_add);
+            // The command after a run can take its whole time, and is stopped then.
+            let after = group
+                .policy
+                .after_run
+                .map_or(Duration::ZERO, |after| after.saturating_add(ladder));
+            longest = longest.max(ladder.saturating_add(after));
         }
         let now = self.world.borrow().now;
         for before in snapshots(&self.driver) {
-            let State::Stopping(Stopping { until, .. }) = before.state else {
-                continue;
+            let until = match before.state {
+                State::Stopping(Stopping { until, .. }) => until,
+                // It may have had its limit since an earlier policy.
+                State::CleaningUp {
+                    pid: Some(_), until, ..
+                } => until,
+                _ => continue,
             };
             let attempt = self.model.instance(before.id)?.attempts.last()?;
             if attempt.refused > 0 || until == Instant::NEVER {
@@ -490,7 +501,8 @@ impl Host {
     }
 
     fn stopping(&self) -> Vec<crate::engine::ids::InstanceId> {
-        let stopping = snapshots(&self.driver).filter(|now| now.state.name() == StateName::Stopping);
+        let ends = [StateName::Stopping, StateName::Preparing, StateName::CleaningUp];
+        let stopping = snapshots(&self.driver).filter(|now| ends.contains(&now.state.name()));
         stopping.map(|now| now.id).collect()
     }
 

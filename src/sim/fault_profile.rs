@@ -101,6 +101,21 @@ impl FaultProfile {
         Takeoff { takes, fails, blocks }
     }
 
+    /// The behaviour of the next process that runs a command before or after a run: it ends by itself, as a rule soon
+    /// and with success.
+    pub(super) fn command_habits(&self, chance: &mut Chance, now: Instant) -> Habits {
+        let habits = self.habits(chance, now);
+        let soon = Duration::from_micros(chance.below(20_000));
+        if chance.happens(self.sick) && chance.happens(2) {
+            return habits;
+        }
+        Habits {
+            ends: Some((soon, Exit::Code(0))),
+            stops: None,
+            ..habits
+        }
+    }
+
     /// The behaviour of the next process.
     pub(super) fn habits(&self, chance: &mut Chance, now: Instant) -> Habits {
         let end = any_exit(chance);

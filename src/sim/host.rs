@@ -412,11 +412,20 @@ impl Host {
             let home = process.home.as_ref();
             home.is_some_and(|home| home.starts_with(&place))
         });
-        there.any(|process| {
+        let is_inhabited = there.any(|process| {
             let mut members = self.model.instances.iter();
             let owner = members.find(|known| known.id.index() == process.owner);
             owner.is_some_and(|owner| Some(owner.group) != own)
-        })
+        });
+        // A process may be about to be spawned there.
+        let waits = |known: &&super::model::Instance| {
+            let instance = self.driver.instances.get(known.id);
+            let instance = instance.filter(|instance| instance.life.state().is_unspawned());
+            let cgroup = instance.and_then(|instance| instance.context.cgroup.as_ref());
+            cgroup.is_some_and(|cgroup| format!("{}/{}", cgroup.dir.path().display(), cgroup.name).starts_with(&place))
+        };
+        let mut waiting = self.model.instances.iter().filter(waits);
+        is_inhabited || waiting.any(|known| Some(known.group) != own)
     }
 
     fn request(&mut self, target: Target, request: Request) -> Result<Touched, Broken> {
@@ -561,7 +570,7 @@ impl Host {
     /// The attempt that a process belongs to.
     pub(super) fn attempt_mut(&mut self, serial: u64) -> Option<&mut Attempt> {
         let all = self.model.instances.iter_mut().chain(&mut self.model.departed);
-        all.flat_map(|instance| instance.attempts.iter_mut().rev().take(2))
+        all.flat_map(|instance| instance.attempts.iter_mut().rev().take(4))
             .find(|attempt| attempt.serial == serial)
     }
 }
@@ -603,7 +612,7 @@ impl Snapshot {
 
     /// Whether its spawn waits.
     pub(super) const fn awaits_spawn(&self) -> bool {
-        matches!(self.state, State::Starting { pid: None, .. })
+        self.state.is_unspawned()
     }
 }
 

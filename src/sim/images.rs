@@ -150,13 +150,14 @@ fn populate(world: &mut World, image: &Image) {
             home: None,
             has_ready_fd: false,
             socket: false,
+            part: instance.life.state().part(),
         };
         let takeoff = Takeoff {
             takes: Duration::from_millis(1),
             fails: None,
             blocks: false,
         };
-        let is_in_flight = matches!(instance.life.state(), State::Starting { executed: None, .. });
+        let is_in_flight = instance.life.state().is_in_flight();
         let habits = FaultProfile::KIND.habits(&mut world.chance, world.now);
         let takeoff = (habits, is_in_flight.then_some(takeoff));
         let serial = 1_000_000 + u64::from(slot);

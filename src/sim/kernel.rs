@@ -21,7 +21,7 @@ use crate::engine::ids::InstanceId;
 use crate::engine::kernel::{Collected, Happening, Kernel, Spawned};
 use crate::exit::{Exit, ExitRecord, Pid, Usage};
 use crate::fdset::Token;
-use crate::lifecycle::Scope;
+use crate::lifecycle::{Part, Scope};
 use crate::notify::NotifySocket;
 use crate::signal::Signal;
 use crate::time::Instant;
@@ -81,6 +81,7 @@ impl Kernel for SimKernel {
             home: home.map(|home| format!("{}/{}", home.dir.path().display(), home.name)),
             has_ready_fd: place.ready_fd,
             socket: program.env_value(NotifySocket::VARIABLE).is_some(),
+            part: label.part,
         };
         let made = world.spawn(place, owner);
         if let Ok((_, pid, _)) = made {
@@ -130,9 +131,9 @@ impl Kernel for SimKernel {
         if let Some(process) = world.process_mut(serial) {
             process.schedule_look(now);
         }
-        let (owner, pid) = world
+        let (owner, pid, part) = world
             .process(serial)
-            .map(|process| (process.owner, process.pid))
+            .map(|process| (process.owner, process.pid, process.part))
             .unwrap();
         let ended = world
             .process(serial)
@@ -162,7 +163,10 @@ impl Kernel for SimKernel {
             }
             Sight::Ended(exit) => Collected::Ended(ExitRecord {
                 pid,
-                exit,
+                exit: match world.planted {
+                    Some(Planted::EndsWell) if part == Part::Before => Exit::Code(0),
+                    _ => exit,
+                },
                 usage: is_child.then(Usage::default),
             }),
         })
@@ -324,12 +328,12 @@ impl Kernel for SimKernel {
         self.0.borrow_mut().file.forget_birth(slot);
     }
 
-    fn begin_birth(&mut self, slot: u32, run: u64) {
+    fn begin_birth(&mut self, slot: u32, number: u64) {
         self.strike();
         let mut world = self.0.borrow_mut();
         let now = world.now;
         if world.planted != Some(Planted::BirthSkipped) {
-            world.file.begin_birth(slot, run, now);
+            world.file.begin_birth(slot, number, now);
         }
     }
 

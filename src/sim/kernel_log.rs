@@ -12,7 +12,7 @@ use super::world::{Did, Sight};
 use crate::engine::ids::InstanceId;
 use crate::engine::request::Request;
 use crate::exit::{Exit, Pid};
-use crate::lifecycle::{Policy, Remaining, Scope, State, Stopping, Wanted};
+use crate::lifecycle::{Part, Policy, Remaining, Scope, State, Stopping, Wanted};
 use crate::signal::Signal;
 use crate::time::Instant;
 
@@ -129,7 +129,9 @@ fn one(host: &mut Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(),
         Did::Signal {
             serial, signal, failed, ..
         } => {
+            let is_stop = !matches!(host.act, Act::Signal(..));
             if let Some(attempt) = host.attempt_mut(serial) {
+                attempt.is_stopped |= is_stop && attempt.exit.is_none();
                 attempt.killed |= signal == Signal::KILL;
                 attempt.refused += u32::from(failed.is_some());
             }
@@ -248,14 +250,21 @@ fn spawned(
     flies: bool,
 ) -> Result<(), Broken> {
     let (instance, group) = owner(host, slot)?;
-    ensure(instance.wish == Wanted::Up, || {
+    // The command after a run is spawned whatever is wanted.
+    ensure(instance.wish == Wanted::Up || label.part == Part::After, || {
         format!("{:?} is spawned, and is not wanted", instance.id)
     })?;
-    let expected = group.recipe.label(group.name, instance.number);
-    ensure(label == expected, || {
+    let mut expected = group.recipe.label_of(label.part, group.name, instance.number);
+    if let (Some(expected), Part::After, Wanted::Down) = (&mut expected, label.part, instance.wish) {
+        // An instance that leaves keeps its cgroup when its group gets another name or another directory.
+        expected.home = label.home;
+    }
+    ensure(Some(label) == expected, || {
         format!("{:?} is spawned as {label:?}, and should be {expected:?}", instance.id)
     })?;
-    let (id, epoch, may_notify) = (instance.id, group.epoch, group.recipe.socket);
+    let (id, epoch) = (instance.id, group.epoch);
+    let may_notify = group.recipe.socket && label.part == Part::Program;
+    let place = in_its_order(instance, group, label.part)?;
     let attempt = Attempt {
         serial: made.map_or(0, |(serial, _)| serial),
         pid: made.ok().map(|(_, pid)| pid),
@@ -266,7 +275,7 @@ fn spawned(
         },
         executed: (made.is_ok() && !flies).then_some(at),
         may_notify,
-        ..Attempt::waiting(at, epoch)
+        ..Attempt::waiting(place, at, epoch)
     };
     let reported_ready = host.early_reports.contains(&attempt.serial);
     for other in &mut host.model.instances {
@@ -277,12 +286,53 @@ fn spawned(
     }
     let instance = host.model.instances.iter_mut().find(|instance| instance.id == id);
     let attempts = &mut instance.ok_or("it is not there")?.attempts;
+    if let Some(last) = attempts.last_mut().filter(|last| last.spawn == Spawn::Waits) {
+        if last.part != Part::After && attempt.part == Part::After {
+            last.spawn = Spawn::Withdrawn;
+        }
+    }
     attempts.pop_if(|last| last.spawn == Spawn::Waits);
     attempts.push(Attempt {
         reported_ready,
         ..attempt
     });
     Ok(())
+}
+
+/// The run that a spawn belongs to. The program is started when the command before it has succeeded, and the command
+/// after a run is started once, when the run is over.
+fn in_its_order(instance: &Instance, group: &Group, part: Part) -> Result<(u64, Part), Broken> {
+    let mut before = instance.attempts.iter().rev();
+    let last = before.next();
+    if let Some(waiting) = last.filter(|last| last.spawn == Spawn::Waits) {
+        let is_withdrawn = part == Part::After && waiting.part == Part::Program;
+        let is_without = part == Part::Program && group.recipe.before.is_none();
+        ensure(waiting.part == part || is_withdrawn || is_without, || {
+            format!(
+                "{:?} waits for {:?}, and {part:?} is spawned",
+                instance.id, waiting.part
+            )
+        })?;
+        return Ok((waiting.run, part));
+    }
+    let (run, _) = instance.next(part);
+    let is_next = match part {
+        Part::Before => true,
+        Part::After => last.is_some_and(leaves_something),
+        _ => run == instance.runs() || group.recipe.before.is_none(),
+    };
+    ensure(is_next, || {
+        format!("{:?} has {part:?} spawned, and the last was {last:?}", instance.id)
+    })?;
+    Ok((run, part))
+}
+
+/// Whether a run that ends with this attempt leaves something for the command after it.
+pub(super) fn leaves_something(last: &Attempt) -> bool {
+    match last.part {
+        Part::After => false,
+        _ => last.exit.is_some() || last.has_failed() || last.spawn == Spawn::Withdrawn,
+    }
 }
 
 /// A start waits only while the maximum of spawns is in flight, or behind another one that waits. If it is not wanted
@@ -296,7 +346,7 @@ fn starts_that_wait(host: &mut Host) -> Result<(), Broken> {
             // It has left. A start may have been decided and withdrawn in the same step.
             let at_last = Attempt {
                 spawn: Spawn::Withdrawn,
-                ..Attempt::waiting(now, 0)
+                ..Attempt::waiting(known.next(Part::Before), now, 0)
             };
             known.attempts.extend(may_wait.then_some(at_last));
             continue;
@@ -305,27 +355,43 @@ fn starts_that_wait(host: &mut Host) -> Result<(), Broken> {
         let was_pending = |before: &Snapshot| before.id == known.id && before.pending.is_some();
         let was_pending = host.before.iter().any(was_pending);
         let state = *instance.life.state();
-        let epoch = host.model.groups.iter().find(|group| group.id == known.group);
-        let epoch = epoch.map_or(0, |group| group.epoch);
-        let begun = instance.life.runs().saturating_sub(known.attempts.len() as u64);
+        let group = host.model.groups.iter().find(|group| group.id == known.group);
+        let epoch = group.map_or(0, |group| group.epoch);
+        let has_before = group.is_some_and(|group| group.recipe.before.is_some());
+        let has_after = group.is_some_and(|group| group.recipe.after.is_some());
+        let begun = instance.life.runs().saturating_sub(known.runs());
         ensure(begun <= u64::from(may_wait), || {
             format!(
                 "{:?} has begun {begun} runs without a spawn, and may: {may_wait}",
                 known.id
             )
         })?;
-        if begun > 0 {
-            known
-                .attempts
-                .push(Attempt::waiting(state.since().unwrap_or(now), epoch));
+        let waits = state.is_unspawned();
+        let part = match state.part() {
+            part if waits => part,
+            _ if has_before => Part::Before,
+            _ => Part::Program,
+        };
+        let has_it = |last: &Attempt| last.spawn == Spawn::Waits && last.part == part;
+        let goes_on = begun == 0 && waits && !known.attempts.last().is_some_and(has_it);
+        ensure(!goes_on || may_wait, || {
+            format!("{:?} has no {part:?}, and need not wait", known.id)
+        })?;
+        if begun > 0 || goes_on {
+            let place = (instance.life.runs(), part);
+            let since = state.since().unwrap_or(now);
+            known.attempts.push(Attempt::waiting(place, since, epoch));
         }
         let Some(last) = known.attempts.last_mut() else {
             continue;
         };
-        let waits = matches!(state, State::Starting { pid: None, .. });
+        // The run is over, so the next program is that of another run.
+        last.is_stopped |= !state.name().is_in_run();
         if last.spawn == Spawn::Waits && !waits {
-            ensure(known.wish == Wanted::Down || was_pending, || {
-                format!("the start of {:?} was withdrawn, and it is wanted", known.id)
+            // A reload has removed the command.
+            let is_removed = last.part == Part::After && !has_after;
+            ensure(known.wish == Wanted::Down || was_pending || is_removed, || {
+                format!("the start of {:?} was withdrawn, and it is wanted: {state:?}", known.id)
             })?;
             last.spawn = Spawn::Withdrawn;
         }
@@ -495,8 +561,12 @@ fn first_rung(
     is_first: bool,
     sent: (Signal, Scope),
 ) -> Result<(), Broken> {
-    let was_up = before(host, instance.id)
-        .is_some_and(|before| matches!(before.state, State::Starting { .. } | State::Running { .. }));
+    let was_up = before(host, instance.id).is_some_and(|before| {
+        matches!(
+            before.state,
+            State::Preparing { .. } | State::Starting { .. } | State::Running { .. } | State::CleaningUp { .. }
+        )
+    });
     if !is_first || !was_up || was_to_be_killed(host, instance) {
         return Ok(());
     }

@@ -10,7 +10,7 @@ use crate::engine::ids::{GroupId, InstanceId, Target};
 use crate::engine::request::Request;
 use crate::exit::{Exit, Pid};
 use crate::group::{Effect, Rolling};
-use crate::lifecycle::{Policy, StateName, Wanted};
+use crate::lifecycle::{Part, Policy, StateName, Wanted};
 use crate::time::Instant;
 
 /// The groups and instances that the host expects.
@@ -54,7 +54,7 @@ pub(super) struct Instance {
     pub(super) group: GroupId,
     pub(super) number: u32,
     pub(super) wish: Wanted,
-    /// Every run, with a successful spawn or not. Run number n is attempt number n.
+    /// Every spawn, successful or not: of the command before a run, of its program, and of the command after it.
     pub(super) attempts: Vec<Attempt>,
     /// When its stop began, the epoch of the policy at that time, and the run.
     pub(super) stopping: Option<(Instant, u32, usize)>,
@@ -69,6 +69,10 @@ pub(super) struct Instance {
     pub(super) crashes: Vec<(Instant, u64)>,
     /// When the last reported end was, and whether it was expected; `None` after events were dropped.
     pub(super) last_end: Option<(Instant, bool)>,
+    /// The last run with a command after it that was reported as failed.
+    pub(super) failed_command: Option<u64>,
+    /// The run of the last transition to `CleaningUp`; `None` after events were dropped.
+    pub(super) cleaned_up: Option<u64>,
     /// How the process ended, if it ended by itself.
     pub(super) last_exit: Option<Exit>,
     /// The number of runs that are over and that the supervisor does not remember, because its host was killed.
@@ -93,6 +97,10 @@ pub(super) enum Spawn {
 /// One spawn.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attempt {
+    /// The number of its run, from 1 up.
+    pub(super) run: u64,
+    /// The part of the run that it is.
+    pub(super) part: Part,
     pub(super) serial: u64,
     /// The pid; `None` if there was no process.
     pub(super) pid: Option<Pid>,
@@ -108,6 +116,8 @@ pub(super) struct Attempt {
     pub(super) epoch: u32,
     /// How it ended; `None` if it was not collected.
     pub(super) exit: Option<Exit>,
+    /// Whether a signal of its stop was sent or tried before its end was known.
+    pub(super) is_stopped: bool,
     /// Whether SIGKILL was sent or tried.
     pub(super) killed: bool,
     /// Whether its messages to the supervisor's socket are accepted.
@@ -125,9 +135,11 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// The attempt of a run without a process.
-    pub(super) const fn waiting(at: Instant, epoch: u32) -> Attempt {
+    /// The attempt of a part of a run without a process.
+    pub(super) const fn waiting((run, part): (u64, Part), at: Instant, epoch: u32) -> Attempt {
         Attempt {
+            run,
+            part,
             serial: 0,
             pid: None,
             at,
@@ -137,6 +149,7 @@ impl Attempt {
             reported_ready_by_host: false,
             epoch,
             exit: None,
+            is_stopped: false,
             killed: false,
             may_notify: false,
             reported_ready: false,
@@ -481,9 +494,11 @@ impl Model {
         let effect = |number| {
             let (old, new) = (group.recipe.label("", number), draft.recipe.label("", number));
             let command = |label: Label| (label.version, label.number, label.leads, label.home, label.ready_fd);
+            let around =
+                |recipe: &Recipe| [recipe.before, recipe.after].map(|around| around.map(|around| around.version));
             if told_another || command(old) != command(new) {
                 Some((number, Effect::Restart))
-            } else if old != new {
+            } else if old != new || around(&group.recipe) != around(&draft.recipe) {
                 Some((number, Effect::AtNextStart))
             } else {
                 None
@@ -511,6 +526,7 @@ impl Model {
             instance.reported = None;
             instance.run = None;
             instance.failures = None;
+            instance.cleaned_up = None;
             instance.crashes.clear();
             (instance.last_end, instance.last_exit) = (None, None);
         }
@@ -518,6 +534,37 @@ impl Model {
 }
 
 impl Instance {
+    /// The number of runs.
+    pub(super) fn runs(&self) -> u64 {
+        self.attempts.last().map_or(0, |last| last.run)
+    }
+
+    /// The attempt of this part of a run.
+    pub(super) fn attempt(&self, run: u64, part: Part) -> Option<&Attempt> {
+        let of_it = |attempt: &&Attempt| (attempt.run, attempt.part) == (run, part);
+        self.attempts.iter().rev().find(of_it)
+    }
+
+    /// The attempt of the program of a run, or of the command before it if the program was not tried.
+    pub(super) fn start(&self, run: u64) -> Option<&Attempt> {
+        self.attempt(run, Part::Program)
+            .or_else(|| self.attempt(run, Part::Before))
+    }
+
+    /// The run and the part that a spawn of this part is of.
+    pub(super) fn next(&self, part: Part) -> (u64, Part) {
+        let last = self.attempts.last();
+        let goes_on = match part {
+            Part::After => true,
+            Part::Program => last.is_some_and(|last| {
+                let has_succeeded = last.exit == Some(Exit::Code(0)) && !last.is_stopped;
+                last.part == Part::Before && has_succeeded
+            }),
+            _ => false,
+        };
+        (self.runs() + u64::from(!goes_on), part)
+    }
+
     pub(super) fn new(id: InstanceId, group: GroupId, number: u32, wish: Wanted) -> Instance {
         Instance {
             id,
@@ -532,6 +579,8 @@ impl Instance {
             first_failure: 0,
             crashes: Vec::new(),
             last_end: None,
+            failed_command: None,
+            cleaned_up: None,
             last_exit: None,
             forgotten: 0,
         }

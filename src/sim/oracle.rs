@@ -15,7 +15,7 @@ use super::world::{Did, Sight};
 use crate::engine::ids::{GroupId, InstanceId};
 use crate::engine::request::Request;
 use crate::engine::run::End;
-use crate::lifecycle::{Failure, Remaining, Startup, State, Stopping, Wanted};
+use crate::lifecycle::{CommandFailure, Failure, Part, Remaining, Startup, State, Stopping, Wanted};
 use crate::time::Instant;
 
 /// Fails with the first broken promise.
@@ -230,6 +230,18 @@ fn in_its_time(host: &Host, known: &Instance) -> Result<(), Broken> {
             Startup::Notify { timeout } | Startup::Completes { timeout } => timeout,
             Startup::Grace(_) => Duration::MAX,
         },
+        (
+            State::Stopping(Stopping {
+                failed: Some(failed), ..
+            }),
+            _,
+        ) if failed.failure == Failure::Before(CommandFailure::TimedOut) => {
+            // The command has the limit of its spawn, whatever the policy is now.
+            if attempt.epoch != group.epoch {
+                return Ok(());
+            }
+            group.policy.before_run.unwrap_or_default()
+        }
         _ => return Ok(()),
     };
     ensure(uptime >= limit, || {
@@ -293,8 +305,8 @@ fn one_instance(host: &Host, known: &Instance) -> Result<(), Broken> {
     ensure(wish == known.wish, || {
         format!("it is wanted {wish:?}, and the host requested {:?}", known.wish)
     })?;
-    ensure(instance.life.runs() == known.attempts.len() as u64, || {
-        format!("{} runs, and {} spawns", instance.life.runs(), known.attempts.len())
+    ensure(instance.life.runs() == known.runs(), || {
+        format!("{} runs, and {} were begun", instance.life.runs(), known.runs())
     })?;
     let deadline = host.driver.deadlines.of(known.id.index());
     ensure(deadline == state.deadline(), || {
@@ -307,7 +319,29 @@ fn one_instance(host: &Host, known: &Instance) -> Result<(), Broken> {
     )?;
     let serial = serial_of(&host.driver, known.id);
     process_of(host, known.id, &state, serial)?;
+    has_its_limit(known, group, &state)?;
     flight_of(host, known, &state, serial)
+}
+
+/// A command before or after a run has its limit from its spawn on.
+fn has_its_limit(known: &Instance, group: &Group, state: &State) -> Result<(), Broken> {
+    let (until, limit) = match *state {
+        State::Preparing {
+            pid: Some(_), until, ..
+        } => (until, group.policy.before_run),
+        State::CleaningUp {
+            pid: Some(_), until, ..
+        } => (until, group.policy.after_run),
+        _ => return Ok(()),
+    };
+    let attempt = known.attempts.last().ok_or("it was never spawned")?;
+    let (Some(limit), true) = (limit, attempt.epoch == group.epoch) else {
+        return Ok(());
+    };
+    let expected = attempt.at.saturating_add(limit);
+    ensure(until == expected, || {
+        format!("its command may run until {until:?}, and should until {expected:?}")
+    })
 }
 
 /// The engine records that a program was executed, or was not, exactly as the kernel has reported. A grace begins with
@@ -321,7 +355,13 @@ fn flight_of(host: &Host, known: &Instance, state: &State, serial: Option<u64>) 
     let is_in_flight = process.is_some_and(SimProcess::is_in_flight);
     let was_told = attempt.spawn == Spawn::Executed;
     match *state {
-        State::Starting {
+        State::Preparing {
+            pid: Some(_), executed, ..
+        }
+        | State::CleaningUp {
+            pid: Some(_), executed, ..
+        }
+        | State::Starting {
             pid: Some(_), executed, ..
         } => {
             // A process that was killed in flight may have ended, and have no status yet. If it is no child of the host,
@@ -336,7 +376,9 @@ fn flight_of(host: &Host, known: &Instance, state: &State, serial: Option<u64>) 
                 format!("its spawn is {:?}, and it is {state:?}", attempt.spawn)
             })?;
         }
-        State::Starting { pid: None, .. } => {
+        State::Preparing { pid: None, .. }
+        | State::CleaningUp { pid: None, .. }
+        | State::Starting { pid: None, .. } => {
             let others = host.model.instances.len() + host.model.departed.len();
             let most = 2 * u32::try_from(others).unwrap_or(u32::MAX) + MOST_OVERTAKEN;
             ensure(attempt.overtaken <= most, || {
@@ -383,7 +425,7 @@ fn process_of(host: &Host, id: InstanceId, state: &State, serial: Option<u64>) -
     let world = host.world.borrow();
     let process = serial.and_then(|serial| world.process(serial));
     let Some(process) = process else {
-        let may_be_alive = state.name().is_alive() && !matches!(state, State::Starting { pid: None, .. });
+        let may_be_alive = state.name().is_alive() && !state.is_unspawned();
         return ensure(!may_be_alive && serial.is_none(), || {
             format!("no process is left, and it is {state:?}")
         });
@@ -596,18 +638,30 @@ pub(super) fn status(host: &Host, id: InstanceId) -> Result<(), Broken> {
     ensure(status.uptime == uptime, || {
         format!("up for {:?}, and it is {uptime:?}", status.uptime)
     })?;
-    let exit = known.attempts.iter().rev().find_map(|attempt| attempt.exit);
+    let programs = known
+        .attempts
+        .iter()
+        .rev()
+        .filter(|attempt| attempt.part == Part::Program);
+    let exit = programs.into_iter().find_map(|attempt| attempt.exit);
     ensure(status.last_exit.map(|record| record.exit) == exit, || {
         format!("the last exit is {:?}, and it was {exit:?}", status.last_exit)
     })?;
-    let failed = last.is_some_and(|last| last.has_failed() && !last.is_error_lost);
+    let mut starts = known
+        .attempts
+        .iter()
+        .rev()
+        .filter(|attempt| attempt.part != Part::After);
+    let failed = starts
+        .next()
+        .is_some_and(|last| last.has_failed() && !last.is_error_lost);
     ensure(status.last_error.is_some() == failed, || {
         format!(
             "the last error is {:?}; the last spawn failed: {failed}",
             status.last_error
         )
     })?;
-    let over = last.is_some() && alive.is_none();
+    let over = last.is_some() && !status.state.name().is_in_run();
     ensure(
         status.lasted.is_some() == over && status.ended_at.is_some() == over && status.lasted != Some(Duration::MAX),
         || format!("over: {over}, lasted {:?}, ended {:?}", status.lasted, status.ended_at),
@@ -624,10 +678,25 @@ fn remembered_runs(host: &Host, known: &Instance) -> Result<(), Broken> {
         return Ok(());
     };
     for run in instance.history.runs() {
-        let attempt = usize::try_from(run.number - 1)
-            .ok()
-            .and_then(|place| known.attempts.get(place));
+        if let End::BeforeFailed(failure) = run.end {
+            let before = known.attempt(run.number, Part::Before);
+            let is_true = before.is_some_and(|before| match failure {
+                CommandFailure::Spawn { .. } => before.has_failed(),
+                CommandFailure::Ended(exit) => before.exit == Some(exit),
+                _ => before.exit.is_some(),
+            });
+            ensure(is_true && run.exit.is_none(), || format!("{run:?} was {before:?}"))?;
+            continue;
+        }
+        let attempt = known.start(run.number);
         let attempt = attempt.ok_or_else(|| format!("there was no such run: {run:?}"))?;
+        if attempt.part == Part::Before {
+            ensure(
+                run.exit.is_none() && matches!(run.end, End::Stopped | End::StopTimeout),
+                || format!("{run:?} was {attempt:?}"),
+            )?;
+            continue;
+        }
         let exit = run.exit.map(|record| record.exit);
         let spawned = !matches!(run.end, End::NotSpawned(_));
         let pid = attempt.pid.filter(|_| !attempt.has_failed());
@@ -644,7 +713,8 @@ fn remembered_runs(host: &Host, known: &Instance) -> Result<(), Broken> {
             format!("{run:?} was withdrawn")
         })?;
     }
-    let over = known.attempts.len() - usize::from(instance.life.state().name().is_alive());
+    let runs = usize::try_from(known.runs()).map_err(|error| error.to_string())?;
+    let over = runs - usize::from(instance.life.state().name().is_in_run());
     let over = over - known.forgotten;
     ensure(
         instance.history.runs().count() == over.min(host.driver.kept_runs),

@@ -183,7 +183,7 @@ fn that_a_second_process_is_started_beside_the_first() {
             .driver
             .groups
             .get_mut(instance.group)
-            .and_then(|group| group.program.as_mut());
+            .and_then(|group| group.programs.program.as_mut());
         if let (Some(program), Some(id)) = (instance.program.as_mut().or(shared), running) {
             let place = instance.context.clone();
             drop(host.driver.kernel.spawn(id.index(), program, &place));
@@ -257,7 +257,7 @@ fn that_the_news_of_an_execution_is_lost() {
         let lost = world.processes.iter_mut().find(executed).map(SimProcess::forget_flight);
         world.in_flight -= usize::from(lost.is_some());
     };
-    is_noticed(meddle, "its spawn is in flight: false, and it is Starting");
+    is_noticed(meddle, "its spawn is in flight: false, and it is");
 }
 
 #[test]
@@ -265,7 +265,7 @@ fn that_a_process_counts_as_executed_when_it_is_cloned() {
     is_noticed_in_flight(
         Planted::ExecutedAtClone,
         32,
-        "it runs before its program is executed|its spawn is in flight: true, and it is Starting",
+        "it runs before its program is executed|its spawn is in flight: true, and it is",
     );
 }
 
@@ -289,7 +289,7 @@ fn that_an_execution_is_made_up() {
     };
     is_noticed(
         meddle,
-        "it runs before its program is executed|its spawn is in flight: true, and it is Starting",
+        "it runs before its program is executed|its spawn is in flight: true, and it is",
     );
 }
 
@@ -307,7 +307,7 @@ fn that_a_kill_in_flight_is_reported_as_a_failed_execution() {
     is_noticed_in_flight(
         Planted::EndAsFailure,
         32,
-        "was Attempt|it ended like this|it was spawned|the last exit is None",
+        "was Attempt|it ended like this|it was spawned|the last exit is None|the command after the run is missing",
     );
 }
 
@@ -499,4 +499,54 @@ fn that_an_image_forgets_the_order() {
         }
     };
     is_noticed_in_an_image(forget, false, "the image of the next engine differs");
+}
+
+#[test]
+fn that_a_failed_command_before_a_run_does_not_count() {
+    let meddle = |host: &mut Host| host.world.borrow_mut().planted = Some(Planted::EndsWell);
+    is_noticed_from_the_start(meddle, "has Program spawned, and the last was");
+}
+
+#[test]
+fn that_the_command_after_a_run_is_skipped() {
+    let skip = |host: &mut Host| {
+        let ids: Vec<_> = host.driver.groups.ids().collect();
+        for id in ids {
+            if let Some(group) = host.driver.groups.get_mut(id) {
+                group.policy.after_run = None;
+            }
+        }
+    };
+    is_noticed_from_the_start(skip, "the command after the run is missing|the plan is");
+}
+
+#[test]
+fn that_the_limit_of_a_command_is_put_off() {
+    let put_off = |host: &mut Host| {
+        let prepares = |now: &Snapshot| matches!(now.state, State::Preparing { pid: Some(_), .. });
+        let Some(id) = snapshots(&host.driver).find(prepares).map(|now| now.id) else {
+            return;
+        };
+        let Some(instance) = host.driver.instances.get_mut(id) else {
+            return;
+        };
+        if let State::Preparing { until, .. } = instance.life.state_mut() {
+            *until = until.saturating_sub(Duration::from_nanos(1));
+            let at = *until;
+            host.driver.deadlines.set(id.index(), at);
+        }
+    };
+    is_noticed(put_off, "its command may run until");
+}
+
+#[test]
+fn that_an_image_forgets_that_a_run_is_prepared() {
+    let forget = |image: &mut Image| {
+        for life in lives(image) {
+            if let State::Preparing { executed, .. } = life.state_mut() {
+                *executed = None;
+            }
+        }
+    };
+    is_noticed_in_an_image(forget, true, "was not concerned|its spawn is");
 }

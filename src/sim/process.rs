@@ -6,6 +6,7 @@ use super::fault_profile::FAILED;
 use crate::cgroup::OomLimit;
 use crate::exit::{Exit, Pid};
 use crate::launcher::next_look;
+use crate::lifecycle::Part;
 use crate::signal::Signal;
 use crate::time::Instant;
 
@@ -49,6 +50,8 @@ pub(super) struct Place {
     pub(super) has_ready_fd: bool,
     /// Whether it has the address of the notify socket.
     pub(super) socket: bool,
+    /// Whether it runs the program of a run, or the command before or after it.
+    pub(super) part: Part,
 }
 
 /// How a process comes to execute its program, if its spawn is in flight.
@@ -118,6 +121,7 @@ pub(super) struct SimProcess {
     is_told: bool,
     /// The slot of the instance that it was spawned for.
     pub(super) owner: u32,
+    pub(super) part: Part,
     pub(super) phase: Phase,
     /// How it ended; without meaning while it is alive.
     pub(super) exit: Exit,
@@ -198,6 +202,7 @@ impl SimProcess {
             home,
             has_ready_fd,
             socket,
+            part,
         } = place;
         let mut process = SimProcess {
             serial,
@@ -207,6 +212,7 @@ impl SimProcess {
             reaped_after: Duration::ZERO,
             is_told: true,
             owner,
+            part,
             phase: Phase::Alive,
             exit: Exit::Unknown,
             others: Vec::new(),
@@ -393,8 +399,15 @@ impl SimProcess {
         let soon = now.saturating_add(SOON);
         let stays = self.executed.is_some() && !self.has_fatal_signal;
         self.ends = self.ends.filter(|_| !stays).map(|(at, exit)| (at.min(soon), exit));
+        let is_command = self.part != Part::Program;
+        if is_command && self.executed.is_some() {
+            // The command succeeds.
+            self.ends = Some((now.saturating_add(Duration::from_millis(1)), Exit::Code(0)));
+            self.stopped = false;
+            self.stops = None;
+        }
         if let Some(flight) = &mut self.flight {
-            flight.habits.ends = None;
+            flight.habits.ends = is_command.then_some((Duration::from_millis(1), Exit::Code(0)));
             flight.habits.stops = None;
             flight.habits.messages.retain(|&(_, text)| text != FAILED);
             flight.habits.ends_on_signal = flight

@@ -9,7 +9,9 @@ use crate::command::{Command, Program};
 use crate::engine::context::SpawnContext;
 use crate::engine::ids::GroupId;
 use crate::engine::spec::GroupSpec;
-use crate::lifecycle::{CrashBudget, Delay, DelayFrom, ExitSet, Policy, Restart, Rung, Scope, Startup, StopLadder};
+use crate::lifecycle::{
+    CrashBudget, Delay, DelayFrom, ExitSet, Part, Policy, Restart, Rung, Scope, Startup, StopLadder,
+};
 use crate::signal::Signal;
 
 /// The commands of a group. The version depends on the instance's number, so that a reload can change some instances.
@@ -27,11 +29,37 @@ pub(super) struct Recipe {
     pub(super) ready_fd: bool,
     /// Whether it sends messages to the supervisor's socket.
     pub(super) socket: bool,
+    /// The commands before and after each run.
+    pub(super) before: Option<Around>,
+    pub(super) after: Option<Around>,
+}
+
+/// A command before or after each run: its version, and its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Around {
+    pub(super) version: u32,
+    pub(super) limit: Duration,
+}
+
+impl Around {
+    fn random(chance: &mut Chance) -> Option<Around> {
+        chance.happens(3).then(|| Around {
+            version: 1 + chance.below(1_000) as u32,
+            limit: any_limit(chance),
+        })
+    }
+}
+
+/// A command in a world without faults ends within any of these limits.
+fn any_limit(chance: &mut Chance) -> Duration {
+    let some = Duration::from_millis(50) + chance.time();
+    chance.pick(&[Duration::from_secs(1), some, some, Duration::MAX])
 }
 
 /// The identity of a program, which is found in it when it is spawned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Label {
+    pub(super) part: Part,
     pub(super) version: u32,
     /// The number of the instance, if the program belongs to one instance alone.
     pub(super) number: Option<u32>,
@@ -46,10 +74,16 @@ impl Label {
     pub(super) fn of(program: &Program, place: &SpawnContext) -> Label {
         let name = program.name().to_str().unwrap();
         let mut parts = name.split('/').skip(1);
+        let part = match parts.next().unwrap() {
+            "before" => Part::Before,
+            "after" => Part::After,
+            _ => Part::Program,
+        };
         let version = parts.next().and_then(|part| part.parse().ok()).unwrap();
         let number = parts.next().and_then(|part| part.parse().ok());
         let env = program.env_value("ENV").and_then(|value| value.parse().ok()).unwrap();
         Label {
+            part,
             version,
             number,
             env,
@@ -76,8 +110,11 @@ impl Recipe {
             cgroup,
             ready_fd,
             socket: _,
+            before: _,
+            after: _,
         } = *self;
         Label {
+            part: Part::Program,
             version: if each {
                 versions[number as usize % versions.len()]
             } else {
@@ -91,8 +128,34 @@ impl Recipe {
         }
     }
 
+    /// The expected program of a part of a run of the instance with this number; `None` if the run has no such part.
+    pub(super) fn label_of(&self, part: Part, group: &'static str, number: u32) -> Option<Label> {
+        let around = match part {
+            Part::Before => self.before,
+            Part::After => self.after,
+            _ => return Some(self.label(group, number)),
+        };
+        around.map(|around| Label {
+            part,
+            version: around.version,
+            number: None,
+            env: around.version,
+            leads: true,
+            home: self.cgroup.map(|directory| (directory, group, number)),
+            ready_fd: false,
+        })
+    }
+
+    fn around(kind: &str, around: Around) -> Command {
+        let version = around.version;
+        Command::new(format!("/{kind}/{version}/all/leads"))
+            .env_clear()
+            .env("ENV", version.to_string())
+    }
+
     fn command(&self, number: u32) -> Command {
         let Label {
+            part: _,
             version,
             number,
             env,
@@ -102,7 +165,7 @@ impl Recipe {
         } = self.label("", number);
         let number = number.map_or("all".to_owned(), |number| number.to_string());
         let kind = if leads { "leads" } else { "follows" };
-        let command = Command::new(format!("/{version}/{number}/{kind}"))
+        let command = Command::new(format!("/program/{version}/{number}/{kind}"))
             .env_clear()
             .env("ENV", env.to_string());
         match (leads, version % 2) {
@@ -124,12 +187,16 @@ impl Recipe {
             cgroup: chance.happens(3).then(|| chance.below(2)),
             ready_fd: chance.happens(3),
             socket: chance.happens(3),
+            before: Around::random(chance),
+            after: Around::random(chance),
         }
     }
 
     /// The same commands, or some with one difference.
     pub(super) fn altered(mut self, chance: &mut Chance) -> Recipe {
-        match chance.below(9) {
+        match chance.below(11) {
+            8 => self.before = Around::random(chance),
+            9 => self.after = Around::random(chance),
             0 | 1 => (),
             2 | 3 => self.env = 1 + chance.below(1_000) as u32,
             4 => self.versions[chance.below(3) as usize] = 1 + chance.below(1_000) as u32,
@@ -177,7 +244,11 @@ impl Draft {
             name: chance.pick(NAMES),
             recipe,
             instances: 1 + chance.below(most.into()) as u32,
-            policy,
+            policy: Policy {
+                before_run: recipe.before.map(|before| before.limit),
+                after_run: recipe.after.map(|after| after.limit),
+                ..policy
+            },
             flawed: false,
             after: Vec::new(),
             requires: Vec::new(),
@@ -217,7 +288,11 @@ impl Draft {
 
     fn spoil(&mut self, chance: &mut Chance) {
         self.flawed = true;
-        match chance.below(7) {
+        match chance.below(8) {
+            7 => {
+                let (version, limit) = (1, Duration::ZERO);
+                self.recipe.after = Some(Around { version, limit });
+            }
             0 => self.instances = 0,
             1 => self.instances = GroupSpec::MOST_INSTANCES + 1,
             2 => self.policy.jitter = 101,
@@ -248,6 +323,12 @@ impl Draft {
             spec = spec.ready_fd(3);
         }
         spec = spec.notify_socket(recipe.socket);
+        if let Some(before) = recipe.before {
+            spec = spec.before_run(Recipe::around("before", before), before.limit);
+        }
+        if let Some(after) = recipe.after {
+            spec = spec.after_run(Recipe::around("after", after), after.limit);
+        }
         if let Some(number) = recipe.cgroup {
             spec = spec.cgroup(directory(number));
         }
@@ -287,6 +368,8 @@ fn any_policy(chance: &mut Chance) -> Policy {
         restart: chance.pick(&[Restart::Always, Restart::Always, Restart::OnUnexpected, Restart::Never]),
         expected,
         run_timeout: None,
+        before_run: None,
+        after_run: None,
         prevent_restart: chance.pick(&[ExitSet::EMPTY, ExitSet::EMPTY, ExitSet::EMPTY.code(1)]),
         force_restart: chance.pick(&[ExitSet::EMPTY, ExitSet::EMPTY, ExitSet::SUCCESS]),
         early_exit_fails: chance.happens(2),

@@ -36,6 +36,8 @@ fn draft(instances: u32) -> Draft {
             leads: false,
             cgroup: None,
             ready_fd: false,
+            before: None,
+            after: None,
             socket: false,
         },
         instances,

@@ -89,7 +89,7 @@ impl SimFile {
         put(&mut Writer::new(record));
         if record.is_empty() {
             // The next instance in this slot counts its runs from one again.
-            birth.run = 0;
+            birth.number = 0;
         }
         let length = record.len();
         match length > longest {
@@ -100,7 +100,7 @@ impl SimFile {
 
     pub(super) fn forget_birth(&mut self, slot: u32) {
         if let Some(birth) = self.birth(slot) {
-            birth.run = 0;
+            birth.number = 0;
         }
     }
 
@@ -113,10 +113,10 @@ impl SimFile {
         self.records.get_mut(slot as usize).map(|(_, birth)| birth)
     }
 
-    pub(super) fn begin_birth(&mut self, slot: u32, run: u64, now: Instant) {
+    pub(super) fn begin_birth(&mut self, slot: u32, number: u64, now: Instant) {
         if let Some(birth) = self.birth(slot) {
             *birth = Birth {
-                run,
+                number,
                 before: now.as_nanos(),
                 ..Birth::default()
             };

@@ -9,7 +9,10 @@ use super::oracle::ensure;
 use super::world::Taken;
 use crate::engine::event::{Event, TransitionEvent};
 use crate::engine::ids::InstanceId;
-use crate::lifecycle::{Cause, ExitSet, Failure, Policy, Restart, Startup, StateName, Transition};
+use crate::exit::Exit;
+use crate::lifecycle::{
+    Cause, CommandFailure, ExitSet, Failure, Part, Policy, Restart, Startup, StateName, Transition,
+};
 
 /// Fetches at most this many events, and checks each.
 pub(super) fn drain(host: &mut Host, most: usize) -> Result<(), Broken> {
@@ -52,7 +55,9 @@ fn caught_up(host: &mut Host) -> Result<(), Broken> {
                 known.id, known.reported
             )
         })?;
-        let runs = known.attempts.len() as u64 - u64::from(waits);
+        let last = known.attempts.last();
+        let begins = |last: &Attempt| last.spawn == Spawn::Waits && is_first(known, last);
+        let runs = known.runs() - u64::from(last.is_some_and(begins));
         ensure(known.run.is_none_or(|run| run == runs), || {
             format!("{:?} has had {runs} runs, and {:?} were reported", known.id, known.run)
         })?;
@@ -88,6 +93,9 @@ fn one(host: &mut Host, event: &Event) -> Result<(), Broken> {
             let is_passing = host.model.passing.contains(&(*group, name.number));
             ensure(is_known || is_passing, no_such_instance)
         }
+        Event::CommandFailed {
+            instance, run, failure, ..
+        } => command_failed(host, *instance, *run, *failure),
         Event::GroupRemoved { group, .. } => {
             let gone = host.driver.groups.get(*group).is_none() && host.model.old_groups.contains(group);
             ensure(gone, || "it is there".into())
@@ -106,6 +114,69 @@ fn one(host: &mut Host, event: &Event) -> Result<(), Broken> {
         Event::Signal(info) => taken(host, Taken::Signal(info.signal)),
         Event::Orphan(record) => taken(host, Taken::Orphan(record.pid)),
     }
+}
+
+/// Whether this is the first part of its run.
+fn is_first(known: &Instance, attempt: &Attempt) -> bool {
+    let mut of_run = known.attempts.iter().filter(|other| other.run == attempt.run);
+    of_run.next().is_some_and(|first| first.part == attempt.part)
+}
+
+/// The command after a run has failed as it is reported, and this is reported once.
+fn command_failed(host: &mut Host, id: InstanceId, run: u64, failure: CommandFailure) -> Result<(), Broken> {
+    let group = find(host, id).map(|known| known.group);
+    let is_described = group.is_some_and(|group| host.model.group(group).is_some_and(|group| !group.leaving));
+    let Some(known) = find(host, id) else {
+        return ensure(!host.model.passing.is_empty(), no_such_instance);
+    };
+    let after = known.attempt(run, Part::After);
+    let is_tried = after.is_some_and(|after| !matches!(after.spawn, Spawn::Waits | Spawn::Withdrawn));
+    if !is_tried && !is_described {
+        // Its command is not known.
+        return ensure(matches!(failure, CommandFailure::Spawn { .. }), || {
+            "it was never tried".into()
+        });
+    }
+    let is_true = after.is_some_and(|after| match failure {
+        CommandFailure::Spawn { .. } => after.has_failed(),
+        CommandFailure::Ended(exit) => after.exit == Some(exit) && exit != Exit::Code(0),
+        _ => after.exit.is_some(),
+    });
+    ensure(is_true, || format!("it was {after:?}"))?;
+    let earlier = known.failed_command.replace(run);
+    ensure(earlier.is_none_or(|earlier| earlier < run), || {
+        "it was reported before".into()
+    })
+}
+
+/// The command after each run that has left something was run, and its failure was reported.
+fn cleaned_up(known: &Instance, group: &Group, event: &TransitionEvent) -> Result<(), Broken> {
+    let step = Transition {
+        from: event.from,
+        to: event.to,
+        cause: event.cause,
+    };
+    let run = event.run - u64::from(step.begins_run());
+    let is_unchanged = known.start(run).is_some_and(|start| start.epoch == group.epoch);
+    if !is_unchanged || group.recipe.after.is_none() {
+        return Ok(());
+    }
+    if step.ends_run() && step.to != StateName::CleaningUp {
+        let mut parts = known.attempts.iter().filter(|attempt| attempt.run == run);
+        let leaves = parts.any(|part| part.exit.is_some());
+        return ensure(!leaves, || "the command after the run is missing".into());
+    }
+    let Some(after) = known
+        .attempt(run, Part::After)
+        .filter(|_| step.from == StateName::CleaningUp)
+    else {
+        return Ok(());
+    };
+    let fails = after.has_failed() || after.exit.is_some_and(|exit| exit != Exit::Code(0));
+    let is_reported = known.failed_command == Some(run) || known.cleaned_up != Some(run);
+    ensure(!fails || is_reported, || {
+        format!("the failure of the command after the run was not reported: {after:?}")
+    })
 }
 
 /// Each signal and each orphan that was taken is reported once, in order.
@@ -155,6 +226,9 @@ fn transition(host: &mut Host, event: &TransitionEvent) -> Result<(), Broken> {
     follows(known, event)?;
     known.reported = Some(event.to);
     known.run = Some(event.run);
+    if event.to == StateName::CleaningUp {
+        known.cleaned_up = Some(event.run);
+    }
     matches_its_run(known, event)?;
     let group = known.group;
     let strict = host.model.group(group).is_none_or(|group| group.policy.count_shortages);
@@ -174,8 +248,8 @@ fn follows(known: &Instance, event: &TransitionEvent) -> Result<(), Broken> {
     ensure(known.reported.is_none_or(|reported| reported == event.from), || {
         format!("the event before reported {:?}", known.reported)
     })?;
-    let runs = known.attempts.len() as u64;
-    let begins = u64::from(event.to == StateName::Starting);
+    let runs = known.runs();
+    let begins = u64::from(step_of(event).begins_run());
     ensure(known.run.is_none_or(|run| run + begins == event.run), || {
         format!("the event before was about run {:?}", known.run)
     })?;
@@ -186,22 +260,17 @@ fn follows(known: &Instance, event: &TransitionEvent) -> Result<(), Broken> {
 
 /// The process, its end and its error are those of the run.
 fn matches_its_run(known: &Instance, event: &TransitionEvent) -> Result<(), Broken> {
-    let attempt = |run: u64| known.attempts.get(usize::try_from(run).ok()?.checked_sub(1)?);
+    let attempt = |run: u64| known.attempt(run, Part::Program);
     let this = attempt(event.run);
     let fails = matches!(event.cause, Cause::Failed(Failure::Ended(_))) && event.from == StateName::Starting;
     ensure(!fails || this.is_none_or(|attempt| !attempt.reported_ready), || {
         "it had reported readiness".into()
     })?;
-    let concerns = event.to == StateName::Starting || event.from.is_alive();
-    let pid = this.filter(|_| concerns).and_then(|attempt| attempt.pid);
+    let pid = subject(known, event).and_then(|attempt| attempt.pid);
     ensure(event.pid == pid, || format!("the process is {pid:?}"))?;
-    let step = Transition {
-        from: event.from,
-        to: event.to,
-        cause: event.cause,
-    };
+    let step = step_of(event);
     // In a transition from one run to the next, the earlier run ends.
-    let ended = if event.to == StateName::Starting {
+    let ended = if step.begins_run() {
         attempt(event.run.wrapping_sub(1))
     } else {
         this
@@ -212,21 +281,48 @@ fn matches_its_run(known: &Instance, event: &TransitionEvent) -> Result<(), Brok
     ensure(event.exit.map(|record| (record.pid, record.exit)) == record, || {
         format!("it ended like this: {record:?}")
     })?;
-    let unspawned = matches!(event.cause, Cause::Failed(Failure::Spawn { .. }));
-    ensure(event.error.is_some() == unspawned, || {
+    let before = known.attempt(event.run, Part::Before);
+    let unspawned = match event.cause {
+        Cause::Failed(Failure::Spawn { .. }) => Some(this),
+        Cause::Failed(Failure::Before(CommandFailure::Spawn { .. })) => Some(before),
+        _ => None,
+    };
+    let is_lost = unspawned.flatten().is_some_and(|attempt| attempt.is_error_lost);
+    ensure(event.error.is_some() == (unspawned.is_some() && !is_lost), || {
         "the error is missing, or another's".into()
     })?;
-    ensure(!unspawned || this.is_some_and(Attempt::has_failed), || {
-        "it was spawned".into()
-    })?;
+    let has_failed = |attempt: Option<&Attempt>| attempt.is_some_and(Attempt::has_failed);
+    ensure(unspawned.is_none_or(has_failed), || "it was spawned".into())?;
     runs_its_program(event, this)
+}
+
+const fn step_of(event: &TransitionEvent) -> Transition {
+    Transition {
+        from: event.from,
+        to: event.to,
+        cause: event.cause,
+    }
+}
+
+/// The process that an event is about.
+fn subject<'a>(known: &'a Instance, event: &TransitionEvent) -> Option<&'a Attempt> {
+    let of = |part| known.attempt(event.run, part);
+    match (event.from, event.to) {
+        (_, StateName::Preparing) => of(Part::Before),
+        (_, StateName::Starting) => of(Part::Program),
+        (StateName::Preparing, _) => of(Part::Before),
+        (StateName::CleaningUp, _) => of(Part::After),
+        (StateName::Starting | StateName::Running, _) => of(Part::Program),
+        (StateName::Stopping, _) => of(Part::Program).or_else(|| of(Part::Before)),
+        _ => None,
+    }
 }
 
 /// A process is running only after the execution of its program. Its end before that is a failed start, and not the
 /// error of a spawn. The host, or an unknown process, may have called it ready all the same.
 fn runs_its_program(event: &TransitionEvent, attempt: Option<&Attempt>) -> Result<(), Broken> {
-    let Some(attempt) = attempt.filter(|attempt| !attempt.reported_ready_by_host && event.to != StateName::Starting)
-    else {
+    let is_start = matches!(event.to, StateName::Starting | StateName::Preparing);
+    let Some(attempt) = attempt.filter(|attempt| !attempt.reported_ready_by_host && !is_start) else {
         return Ok(());
     };
     let has_run = event.from == StateName::Running || event.to == StateName::Running;
@@ -239,8 +335,15 @@ fn runs_its_program(event: &TransitionEvent, attempt: Option<&Attempt>) -> Resul
 
 /// Counts failed starts in a row, and restarts, since the last request.
 fn count_failures(known: &mut Instance, event: &TransitionEvent, strict: bool) {
-    let shortage = matches!(event.cause, Cause::Failed(Failure::Spawn { permanent: false, .. }));
+    let shortage = matches!(
+        event.cause,
+        Cause::Failed(
+            Failure::Spawn { permanent: false, .. } | Failure::Before(CommandFailure::Spawn { permanent: false, .. })
+        )
+    );
+    // The end of a run is judged when the command after it has ended.
     let anew = matches!(event.cause, Cause::Requested | Cause::CoolOffOver | Cause::Gone);
+    let anew = anew && event.to != StateName::CleaningUp;
     if anew {
         known.crashes.clear();
     }
@@ -271,16 +374,14 @@ fn count_failures(known: &mut Instance, event: &TransitionEvent, strict: bool) {
 
 /// The number of the run that the restart follows.
 fn crashed(event: &TransitionEvent) -> u64 {
-    event.run.saturating_sub(u64::from(event.to == StateName::Starting))
+    event.run.saturating_sub(u64::from(step_of(event).begins_run()))
 }
 
 /// The transition agrees with the policy, as far as the policy was not changed meanwhile.
 fn follows_the_policy(known: &Instance, group: &Group, event: &TransitionEvent) -> Result<(), Broken> {
     let policy = &group.policy;
-    let since = |run: u64| {
-        let attempt = known.attempts.get(usize::try_from(run).ok()?.checked_sub(1)?);
-        attempt.filter(|attempt| attempt.epoch == group.epoch)
-    };
+    cleaned_up(known, group, event)?;
+    let since = |run: u64| known.start(run).filter(|attempt| attempt.epoch == group.epoch);
     let is_seen = |attempt: &&Attempt| !attempt.is_unseen || attempt.executed.is_none();
     let executed = since(event.run)
         .filter(is_seen)
@@ -330,7 +431,9 @@ fn follows_the_policy(known: &Instance, group: &Group, event: &TransitionEvent) 
 fn judges_early_ends(group: &Group, event: &TransitionEvent, executed: Option<bool>) -> Result<(), Broken> {
     let policy = &group.policy;
     let (exit, is_done) = match (event.cause, event.to) {
-        (Cause::Ended { exit, .. }, StateName::Exited) if event.from == StateName::Starting => (exit, true),
+        (Cause::Ended { exit, .. }, StateName::Exited | StateName::CleaningUp) if event.from == StateName::Starting => {
+            (exit, true)
+        }
         (Cause::Failed(Failure::Ended(exit)), StateName::Backoff) => (exit, false),
         _ => return Ok(()),
     };
@@ -353,9 +456,8 @@ fn pauses_after_a_brief_run(known: &Instance, event: &TransitionEvent) -> Result
     let Some((ended, true)) = known.last_end else {
         return Ok(());
     };
-    let place = usize::try_from(crashed(event)).ok().and_then(|run| run.checked_sub(1));
-    let uptime = place
-        .and_then(|place| known.attempts.get(place))
+    let uptime = known
+        .attempt(crashed(event), Part::Program)
         .map(|attempt| ended.saturating_duration_since(attempt.at));
     let is_brief = uptime.is_some_and(|uptime| uptime < Policy::BRIEF_RUN);
     ensure(!is_brief || event.to == StateName::Backoff, || {

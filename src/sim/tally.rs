@@ -3,7 +3,7 @@
 use super::world::{Did, Sight, Taken};
 use crate::engine::event::TransitionEvent;
 use crate::engine::recovery::LeftBehind;
-use crate::lifecycle::{Cause, Failure, StateName};
+use crate::lifecycle::{Cause, CommandFailure, Failure, StateName};
 
 /// How often each kind of event occurred.
 #[derive(Clone, Debug, Default)]
@@ -18,7 +18,7 @@ pub(super) struct Tally {
     pub(super) endings: [u64; ENDINGS.len()],
 }
 
-const STATES: [StateName; 7] = [
+const STATES: [StateName; 9] = [
     StateName::Stopped,
     StateName::Starting,
     StateName::Running,
@@ -26,6 +26,8 @@ const STATES: [StateName; 7] = [
     StateName::Exited,
     StateName::Backoff,
     StateName::Fatal,
+    StateName::Preparing,
+    StateName::CleaningUp,
 ];
 
 /// Every transition that an event can report.
@@ -50,9 +52,27 @@ const STEPS: &[(StateName, StateName)] = &[
     (StateName::Backoff, StateName::Fatal),
     (StateName::Fatal, StateName::Starting),
     (StateName::Fatal, StateName::Stopped),
+    (StateName::Stopped, StateName::Preparing),
+    (StateName::Exited, StateName::Preparing),
+    (StateName::Backoff, StateName::Preparing),
+    (StateName::Fatal, StateName::Preparing),
+    (StateName::Stopping, StateName::Preparing),
+    (StateName::CleaningUp, StateName::Preparing),
+    (StateName::Preparing, StateName::Starting),
+    (StateName::Preparing, StateName::Stopped),
+    (StateName::Preparing, StateName::Backoff),
+    (StateName::Preparing, StateName::Stopping),
+    (StateName::Preparing, StateName::CleaningUp),
+    (StateName::Starting, StateName::CleaningUp),
+    (StateName::Running, StateName::CleaningUp),
+    (StateName::Stopping, StateName::CleaningUp),
+    (StateName::CleaningUp, StateName::Stopped),
+    (StateName::CleaningUp, StateName::Exited),
+    (StateName::CleaningUp, StateName::Backoff),
+    (StateName::CleaningUp, StateName::Starting),
 ];
 
-const CAUSES: [&str; 18] = [
+const CAUSES: [&str; 22] = [
     "requested",
     "grace over",
     "ready",
@@ -71,6 +91,10 @@ const CAUSES: [&str; 18] = [
     "gone",
     "run timed out",
     "unhealthy",
+    "prepared",
+    "command before the run not spawned",
+    "command before the run failed",
+    "command before the run timed out",
 ];
 
 const DEEDS: [&str; 29] = [
@@ -164,6 +188,10 @@ impl Tally {
             // The simulated host adopts and releases nothing.
             Cause::RequirementStopped => 0,
             Cause::Adopted | Cause::Released | Cause::RequirementFailed | Cause::RequirementRemoved => return false,
+            Cause::Prepared => 18,
+            Cause::Failed(Failure::Before(CommandFailure::Spawn { .. })) => 19,
+            Cause::Failed(Failure::Before(CommandFailure::Ended(_))) => 20,
+            Cause::Failed(Failure::Before(CommandFailure::TimedOut)) => 21,
         }] += 1;
         STEPS.contains(&(event.from, event.to))
     }

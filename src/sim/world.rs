@@ -18,7 +18,7 @@ use super::state_file::SimFile;
 use crate::engine::ids::InstanceId;
 use crate::engine::kernel::{Happening, Report};
 use crate::exit::{Exit, Pid};
-use crate::lifecycle::Scope;
+use crate::lifecycle::{Part, Scope};
 use crate::signal::Signal;
 use crate::time::Instant;
 
@@ -85,6 +85,8 @@ pub(super) enum Planted {
     NothingFound,
     /// A recovery forgets the ends of processes.
     EndsForgotten,
+    /// Every end of a command before a run is reported as a success.
+    EndsWell,
 }
 
 /// A call to the kernel, or an action of the kernel.
@@ -340,7 +342,10 @@ impl World {
         }
         let pid = self.free_pid();
         self.serials += 1;
-        let habits = faults.habits(&mut self.chance, self.now);
+        let habits = match place.part {
+            Part::Program => faults.habits(&mut self.chance, self.now),
+            _ => faults.command_habits(&mut self.chance, self.now),
+        };
         let flies = self.most_in_flight > 0 && !self.chance.happens(faults.spawn_waits);
         let drawn = flies.then(|| faults.takeoff(&mut self.chance));
         let takeoff = drawn.map(|drawn| self.next_takeoff.take().unwrap_or(drawn));

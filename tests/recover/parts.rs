@@ -304,3 +304,61 @@ fn the_signal_of_a_stop_is_sent_again() {
         host.shut_down();
     });
 }
+
+#[test]
+fn the_commands_before_and_after_a_run_are_found_and_their_ends_decide() {
+    with_hosts(120, |state| {
+        let file = state.with_file_name("told");
+        let went_on = state.with_file_name("go-on");
+        let waits = quiet_sh(&format!("while ! test -e {}; do sleep .01; done", went_on.display()));
+        let tells = format!(
+            "echo $SERVICE_RESULT $EXIT_STATUS >>{}; exec sleep 1000",
+            file.display()
+        );
+        let groups = || {
+            vec![
+                GroupSpec::new("a", sleeper())
+                    .policy(at_once())
+                    .before_run(waits.clone(), LONG),
+                GroupSpec::new("b", quiet_sh("exit 5"))
+                    .policy(at_once())
+                    .after_run(quiet_sh(&tells), ms(2_000)),
+            ]
+        };
+        let ready = state.with_file_name("ready");
+        killed_host(
+            || {
+                let mut host = host(state, groups());
+                let (before, after) = (named(&host, "a:0"), named(&host, "b:0"));
+                host.until_state(after, StateName::CleaningUp);
+                host.until("both are executed", |_| file.exists());
+                let [before, after] = [before, after].map(|id| host.status(id));
+                tell(&ready, &format!("{:?} {:?}", before.pid, after.pid));
+                stay(host);
+            },
+            || drop(told(&ready)),
+        );
+        let mut host = host(state, groups());
+        let (before, after) = (named(&host, "a:0"), named(&host, "b:0"));
+        let pids = [before, after].map(|id| host.status(id).pid);
+        assert_eq!(told(&ready), format!("{:?} {:?}", pids[0], pids[1]));
+        assert_eq!(host.state(before), StateName::Preparing);
+        assert_eq!(host.state(after), StateName::CleaningUp);
+        fs::write(&went_on, "").unwrap();
+        // From Linux 6.15 on, the end of a process that is no child of the host is known.
+        if kernel_since(6, 15) {
+            host.until_state(before, Running);
+            assert_eq!(host.status(before).runs, 1);
+        } else {
+            host.until("it is tried again", |host| host.status(before).runs > 1);
+        }
+        host.until_state(after, StateName::Exited);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "exit-code 5\n");
+        assert!(
+            host.events
+                .iter()
+                .any(|event| matches!(event, Event::CommandFailed { .. }))
+        );
+        host.shut_down();
+    });
+}

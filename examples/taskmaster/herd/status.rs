@@ -33,6 +33,8 @@ impl Herd {
     fn detail(&self, status: &Status, program: &Program) -> String {
         let retries = program.startretries;
         match &status.state {
+            State::Preparing { .. } => format!("{}, command before the run", alive(status)),
+            State::CleaningUp { .. } => format!("{}, command after the run", alive(status)),
             State::Starting { .. } if program.beyond.readiness != Readiness::Grace => {
                 format!("{}, not ready yet{}", alive(status), status_text(status))
             }

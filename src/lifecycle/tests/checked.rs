@@ -4,9 +4,10 @@
 //! actions. An input that the model rules out is impossible, and the table must ignore it.
 
 use super::super::{
-    Action, Input, Lifecycle, Policy, Reaction, Remaining, Reply, State, StateName, Stopping, Transition, Wanted,
+    Action, Input, Lifecycle, Part, Phase, Policy, Reaction, Remaining, Reply, State, StateName, Stopping, Transition,
+    Wanted,
 };
-use crate::exit::Pid;
+use crate::exit::{Exit, Pid};
 use crate::signal::Signal;
 use crate::time::Instant;
 
@@ -35,6 +36,10 @@ pub(super) struct Model {
     pub(super) reported: bool,
     /// The table has no further deadline for the stop.
     pub(super) given_up: bool,
+    /// The part of the run that was spawned last.
+    part: Option<Part>,
+    /// The command before the present run has succeeded.
+    prepared: bool,
 }
 
 impl Model {
@@ -45,10 +50,12 @@ impl Model {
 
     fn rules_out(self, input: Input) -> bool {
         match input {
-            Input::Spawned(_) | Input::Cloned(_) | Input::SpawnWithdrawn => !self.spawn_pending,
+            Input::Spawned(_) | Input::Cloned(_) => !self.spawn_pending,
+            // The command after a run is not withdrawn.
+            Input::SpawnWithdrawn => !self.spawn_pending || self.part == Some(Part::After),
             Input::Executed => !self.in_flight,
             Input::Adopted(_) => self.is_alive(),
-            Input::Released => !self.leader || self.in_flight,
+            Input::Released => !self.leader || self.in_flight || self.part != Some(Part::Program),
             // A spawn may also fail in exec, after the process is known.
             Input::SpawnFailed { .. } => !self.spawn_pending && !self.leader,
             Input::Exited(_) | Input::ExitedLeaving(_) | Input::EndedBefore => !self.leader,
@@ -57,6 +64,59 @@ impl Model {
             Input::Empty => !self.others,
             Input::Start | Input::Stop | Input::Restart | Input::Kill | Input::Timeout => false,
         }
+    }
+}
+
+impl Model {
+    /// Whether a run that ends with this input leaves something to clean up: a program was executed, or may have been.
+    fn leaves_something(self, before: &Lifecycle, input: Input) -> bool {
+        match input {
+            Input::Released => false,
+            // Of a process that ran, it is news that comes too late.
+            Input::SpawnFailed { .. } => self.prepared || before.state.name() == StateName::Running,
+            Input::SpawnWithdrawn => self.prepared,
+            _ => true,
+        }
+    }
+}
+
+impl Model {
+    /// An input was accepted.
+    fn takes(&mut self, input: Input) {
+        match input {
+            Input::Spawned(_) => (self.spawn_pending, self.leader) = (false, true),
+            Input::Cloned(_) => (self.spawn_pending, self.leader, self.in_flight) = (false, true, true),
+            Input::SpawnWithdrawn => self.spawn_pending = false,
+            Input::Executed => self.in_flight = false,
+            Input::Adopted(_) => (self.leader, self.part, self.prepared) = (true, Some(Part::Program), false),
+            Input::Released => self.leader = false,
+            Input::SpawnFailed { .. } => (self.spawn_pending, self.leader) = (false, false),
+            Input::Exited(_) | Input::ExitedLeaving(_) => self.leader = false,
+            Input::EndedBefore | Input::NotReady => (),
+            Input::Empty => self.others = false,
+            // The command after a run is skipped if it was not spawned yet.
+            Input::Kill if self.part == Some(Part::After) => self.spawn_pending = false,
+            Input::Start | Input::Stop | Input::Restart | Input::Kill => (),
+            Input::Ready | Input::Alive | Input::PolicyChanged | Input::Extend(_) => (),
+            Input::Failed(_) | Input::Timeout => (),
+        }
+    }
+
+    /// A spawn was requested.
+    fn spawns(&mut self, action: Action, input: Input, prepared: bool) {
+        assert!(!self.is_alive(), "a second process was spawned beside {self:?}");
+        let succeeded = matches!(input, Input::Exited(Exit::Code(0)) | Input::Empty);
+        self.prepared = match action {
+            Action::SpawnAfter => self.prepared,
+            Action::Spawn => self.part == Some(Part::Before) && succeeded && prepared,
+            _ => false,
+        };
+        self.spawn_pending = true;
+        self.part = Some(match action {
+            Action::SpawnBefore => Part::Before,
+            Action::SpawnAfter => Part::After,
+            _ => Part::Program,
+        });
     }
 }
 
@@ -110,37 +170,46 @@ impl Checked {
                 "{input:?} is impossible in {before:?} and must be ignored"
             );
         }
-        let was_alive = self.model.is_alive();
+        let model = self.model;
         self.update_model(policy, input, &reaction);
         self.assert_consistent(now);
         let ends = reaction.transitions().filter(|step| step.ends_run()).count();
-        let is_over = !self.model.is_alive() || reaction.action == Some(Action::Spawn);
-        assert_eq!(ends, usize::from(was_alive && is_over), "{input:?} in {before:?}");
+        let was_in_run = model.is_alive() && model.part != Some(Part::After);
+        let begins = self.life.runs > before.runs;
+        let is_over = !self.model.is_alive() || begins || reaction.action == Some(Action::SpawnAfter);
+        assert_eq!(ends, usize::from(was_in_run && is_over), "{input:?} in {before:?}");
         assert_eq!(reaction.end.is_some(), ends > 0, "{input:?} in {before:?}");
+        if ends > 0 {
+            let cleans_up = policy.after_run.is_some() && model.leaves_something(&before, input);
+            let action = reaction.action == Some(Action::SpawnAfter);
+            assert_eq!(action, cleans_up, "{input:?} in {before:?}");
+        }
+        if begins && !matches!(input, Input::Adopted(_)) {
+            let with_command = policy.before_run.is_some();
+            let action = if with_command {
+                Action::SpawnBefore
+            } else {
+                Action::Spawn
+            };
+            assert_eq!(reaction.action, Some(action), "{input:?} in {before:?}");
+        } else if reaction.action == Some(Action::Spawn) {
+            let succeeded = self.model.prepared || policy.before_run.is_none();
+            assert!(model.part == Some(Part::Before) && succeeded, "{input:?} in {before:?}");
+        }
         reaction
     }
 
     fn update_model(&mut self, policy: &Policy, input: Input, reaction: &Reaction) {
         let model = &mut self.model;
         if reaction.reply != Reply::Ignored {
-            match input {
-                Input::Spawned(_) => (model.spawn_pending, model.leader) = (false, true),
-                Input::Cloned(_) => (model.spawn_pending, model.leader, model.in_flight) = (false, true, true),
-                Input::SpawnWithdrawn => model.spawn_pending = false,
-                Input::Executed => model.in_flight = false,
-                Input::Adopted(_) => model.leader = true,
-                Input::Released => model.leader = false,
-                Input::SpawnFailed { .. } => (model.spawn_pending, model.leader) = (false, false),
-                Input::Exited(_) | Input::ExitedLeaving(_) => model.leader = false,
-                Input::EndedBefore | Input::NotReady => (),
-                Input::Empty => model.others = false,
-                Input::Start | Input::Stop | Input::Restart | Input::Kill => (),
-                Input::Ready | Input::Alive | Input::PolicyChanged | Input::Extend(_) => (),
-                Input::Failed(_) | Input::Timeout => (),
-            }
+            model.takes(input);
         }
         // The news of the execution means nothing to a process that is being stopped, or is ready.
-        model.in_flight &= model.leader && matches!(self.life.state, State::Starting { .. });
+        model.in_flight &= model.leader
+            && matches!(
+                self.life.state,
+                State::Preparing { .. } | State::Starting { .. } | State::CleaningUp { .. }
+            );
         let stopping = match self.life.state {
             State::Stopping(stopping) => Some(stopping),
             _ => None,
@@ -157,9 +226,8 @@ impl Checked {
         }
         match reaction.action {
             None => (),
-            Some(Action::Spawn) => {
-                assert!(!model.is_alive(), "a second process was spawned beside {model:?}");
-                model.spawn_pending = true;
+            Some(action @ (Action::Spawn | Action::SpawnBefore | Action::SpawnAfter)) => {
+                model.spawns(action, input, self.life.prepared);
             }
             Some(Action::Signal { signal, scope }) => {
                 let Stopping { rung, .. } = stopping.expect("a signal was sent outside of a stop");
@@ -197,34 +265,52 @@ impl Checked {
         let Checked { life, model } = self;
         let alive = matches!(
             life.state,
-            State::Starting { pid: Some(_), .. }
+            State::Preparing { pid: Some(_), .. }
+                | State::CleaningUp { pid: Some(_), .. }
+                | State::Starting { pid: Some(_), .. }
                 | State::Running { .. }
                 | State::Stopping(Stopping {
                     remaining: Remaining::Leader,
                     ..
                 })
         );
-        let spawn_pending = matches!(life.state, State::Starting { pid: None, .. });
+        let spawn_pending = matches!(
+            life.state,
+            State::Starting { pid: None, .. }
+                | State::Preparing { pid: None, .. }
+                | State::CleaningUp { pid: None, .. }
+        );
         assert_eq!((spawn_pending, alive), (model.spawn_pending, model.leader), "{life:?}");
         assert_eq!(life.state.pid(), (alive || model.others).then(|| self.pid()));
         assert!(life.state.since().is_none_or(|since| since <= now));
         let zero = (life.failed_starts(), life.restarts()) == (0, 0);
         match life.state {
             State::Stopped => assert!(life.wanted == Wanted::Down && zero, "{life:?}"),
-            State::Starting { pid: None, until, .. } => assert_eq!(until, Instant::NEVER),
+            State::Starting { pid: None, until, .. }
+            | State::Preparing { pid: None, until, .. }
+            | State::CleaningUp { pid: None, until, .. } => assert_eq!(until, Instant::NEVER),
             State::Starting {
+                pid: Some(_), executed, ..
+            }
+            | State::Preparing {
+                pid: Some(_), executed, ..
+            }
+            | State::CleaningUp {
                 pid: Some(_), executed, ..
             } if executed.is_some() == model.in_flight => {
                 panic!("executed is {executed:?}: {life:?}");
             }
-            State::Starting { pid: Some(_), .. } | State::Running { .. } | State::Backoff { .. } => {
+            State::Preparing { pid: Some(_), .. }
+            | State::Starting { pid: Some(_), .. }
+            | State::Running { .. }
+            | State::Backoff { .. } => {
                 assert_eq!(life.wanted, Wanted::Up);
             }
             State::Stopping(stopping) => {
                 assert_eq!(stopping.rung == Stopping::SIGKILL, model.killed);
                 assert!(!model.reported || stopping.until == Instant::NEVER);
             }
-            State::Exited { .. } | State::Fatal { .. } => (),
+            State::Exited { .. } | State::Fatal { .. } | State::CleaningUp { .. } => (),
         }
     }
 }
@@ -261,9 +347,19 @@ impl Step<'_> {
             (Reply::Queued, State::Stopping(stopping)) => {
                 let mut cleared = before.state;
                 if let State::Stopping(before) = &mut cleared {
-                    before.failed = None;
+                    match &mut before.phase {
+                        Phase::After(ended) => ended.failed = None,
+                        _ => before.failed = None,
+                    }
                 }
                 assert_eq!(State::Stopping(stopping), cleared);
+            }
+            (Reply::Queued, State::CleaningUp { .. }) => {
+                let mut cleared = before.state;
+                if let State::CleaningUp { ended, .. } = &mut cleared {
+                    ended.failed = None;
+                }
+                assert_eq!(after.state, cleared);
             }
             // SIGKILL was sent already; that the host asked for it decides how the end is judged.
             (Reply::Already, State::Stopping(stopping)) if *input == Input::Kill => {
@@ -297,7 +393,8 @@ impl Step<'_> {
         assert_eq!(self.after.wanted, wanted);
     }
 
-    /// A step requests a spawn exactly if its last transition enters Starting, and then counts a run.
+    /// A step requests a spawn exactly if its last transition enters the state of what is spawned, and counts the runs that
+    /// begin.
     fn assert_spawn_enters_starting(&self) {
         let mut steps: Vec<Transition> = self.reaction.transitions().collect();
         if let (Input::Adopted(_), Reply::Accepted) = (self.input, self.reaction.reply) {
@@ -306,10 +403,18 @@ impl Step<'_> {
             assert_eq!((self.reaction.action, self.after.runs), (None, self.before.runs + 1));
             return;
         }
-        let spawns = steps.pop().is_some_and(|step| step.to == StateName::Starting);
-        assert!(steps.iter().all(|step| step.to != StateName::Starting));
-        assert_eq!(self.reaction.action == Some(Action::Spawn), spawns);
-        assert_eq!(self.after.runs - self.before.runs, u64::from(spawns));
+        let begins = steps.iter().filter(|step| step.begins_run()).count() as u64;
+        let spawned = |step: Transition| match step.to {
+            StateName::Preparing => Some(Action::SpawnBefore),
+            StateName::Starting => Some(Action::Spawn),
+            StateName::CleaningUp => Some(Action::SpawnAfter),
+            _ => None,
+        };
+        let last = steps.pop().and_then(spawned);
+        assert!(steps.iter().all(|&step| spawned(step).is_none()));
+        let action = self.reaction.action.filter(|action| action.spawns());
+        assert_eq!(action, last);
+        assert_eq!(self.after.runs - self.before.runs, begins);
     }
 
     /// A timeout is accepted exactly if a deadline has passed. It must make progress, so that it cannot repeat
@@ -341,6 +446,6 @@ impl Step<'_> {
         }
         // A new policy with a longer time may have replaced the old one, so the deadline moves.
         let waits = matches!(self.after.state, State::Starting { .. } | State::Running { .. }) && later;
-        waits || self.before.state.name() != self.after.state.name()
+        waits || std::mem::discriminant(&self.before.state) != std::mem::discriminant(&self.after.state)
     }
 }

@@ -10,7 +10,7 @@ use crate::time::Instant;
 /// How many checks find a remaining process of the group before the group is empty.
 const LOOKS_BEFORE_EMPTY: usize = 20;
 /// The largest number of inputs. It is more than the longest valid ladder and all checks need.
-const MOST_INPUTS: usize = 64;
+const MOST_INPUTS: usize = 128;
 
 /// The result of a spawn that is pending.
 #[derive(Clone, Copy, Debug)]
@@ -70,10 +70,13 @@ pub(super) fn assert_stop_succeeds(mut checked: Checked, policy: &Policy, mut no
 
 /// Starts the lifecycle and asserts that it gets up. A process that is being stopped exits at some point.
 pub(super) fn assert_start_succeeds(mut checked: Checked, policy: &Policy, now: Instant) {
-    let lives_on = matches!(checked.life.state().name(), StateName::Starting | StateName::Running);
+    let lives_on = matches!(
+        checked.life.state().name(),
+        StateName::Preparing | StateName::Starting | StateName::Running
+    );
     let runs = checked.life.runs() + u64::from(!lives_on);
     checked.handle(policy, Input::Start, now);
-    for _ in 0..5 {
+    for _ in 0..12 {
         assert_eq!(checked.life.wanted(), Wanted::Up);
         let name = checked.life.state().name();
         if matches!(name, StateName::Starting | StateName::Running) && checked.model.leader {
@@ -82,6 +85,7 @@ pub(super) fn assert_start_succeeds(mut checked: Checked, policy: &Policy, now: 
         }
         let input = match checked.model {
             model if model.spawn_pending => spawn_result(&checked, Spawn::Succeeds),
+            model if model.leader && name == StateName::Preparing => Input::Exited(Exit::Code(0)),
             model if model.leader => Input::Exited(KILLED),
             _ => Input::Empty,
         };

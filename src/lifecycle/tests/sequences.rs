@@ -30,7 +30,7 @@ struct Node {
 }
 
 /// The data by which two nodes differ.
-type Key = (State, Wanted, Counters, u64, Model, Instant);
+type Key = (State, Wanted, Counters, u64, bool, Model, Instant);
 
 impl Node {
     fn key(&self) -> Key {
@@ -39,8 +39,9 @@ impl Node {
             wanted,
             counters,
             runs,
+            prepared,
         } = self.checked.life.clone();
-        (state, wanted, counters, runs, self.checked.model, self.now)
+        (state, wanted, counters, runs, prepared, self.checked.model, self.now)
     }
 
     /// Every input at the present time. The inputs that depend on the time are also tried at the deadline, or

@@ -115,10 +115,14 @@ impl Dice {
             window: self.duration().max(Duration::from_nanos(1)),
         };
         let (rest, silence) = (self.duration(), self.duration());
+        let nano = Duration::from_nanos(1);
+        let around = (self.duration().max(nano), self.duration().max(nano));
         let policy = Policy {
             startup: self.of(&[Startup::Grace(limit), Startup::Notify { timeout: limit }]),
             watchdog: self.of(&[None, Some(silence.max(Duration::from_nanos(1)))]),
             run_timeout: self.run_timeout(),
+            before_run: self.of(&[None, Some(around.0)]),
+            after_run: self.of(&[None, Some(around.1)]),
             restart: self.of(&[Restart::Always, Restart::OnUnexpected, Restart::Never]),
             expected: self.of(&[ExitSet::EMPTY, ExitSet::SUCCESS]),
             prevent_restart: self.of(&[ExitSet::EMPTY, ExitSet::EMPTY.code(1)]),

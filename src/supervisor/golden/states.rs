@@ -20,8 +20,8 @@ use crate::exit::{Exit, ExitRecord, Pid, Usage};
 use crate::fdset::{Interest, SetImage, SlotImage};
 use crate::group::{Roll, Rolling};
 use crate::lifecycle::{
-    Cause, CrashBudget, Delay, DelayFrom, ExitSet, Failed, Failure, Input, Lifecycle, Policy, Prospect, Remaining,
-    Restart, RunTimeout, Rung, Scope, Startup, State, StateName, StopLadder, Stopping, Transition, Wanted,
+    Cause, CrashBudget, Delay, DelayFrom, ExitSet, Failed, Failure, Input, Lifecycle, Phase, Policy, Prospect,
+    Remaining, Restart, RunTimeout, Rung, Scope, Startup, State, StateName, StopLadder, Stopping, Transition, Wanted,
 };
 use crate::linux::image::{LinuxImage, PipesImage, ProcessImage, SocketImage, WatchImage};
 use crate::linux::orphans::OrphanCounts;
@@ -197,6 +197,7 @@ fn stopping(number: u32, prospect: Prospect, remaining: Remaining) -> State {
         rung: 1,
         until: at(20),
         remaining,
+        phase: Phase::Program,
     })
 }
 
@@ -426,6 +427,8 @@ fn policies() -> [Policy; 2] {
             after: SECOND * 90,
             extra: SECOND,
         }),
+        before_run: Some(SECOND * 7),
+        after_run: Some(SECOND * 8),
         restart: Restart::Always,
         expected: ExitSet::EMPTY.code(200).signal(Signal::TERM),
         prevent_restart: ExitSet::EMPTY.code(78),

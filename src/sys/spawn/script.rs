@@ -82,7 +82,11 @@ pub(crate) struct Text(usize);
 pub(crate) struct Script {
     steps: Vec<Syscall>,
     held: Vec<Vec<u64>>,
+    /// The addresses of the entries of the environment.
+    environment: Vec<usize>,
     own_environment: Option<OwnEnvironment>,
+    /// The script that this one is made from. It owns the memory that the steps point to.
+    base: Option<Arc<Script>>,
     pub(super) asks_for_parent: bool,
 }
 
@@ -285,6 +289,34 @@ fn padded(args: &[usize]) -> [usize; 6] {
 }
 
 impl Script {
+    /// The same script with more entries in the environment.
+    pub(crate) fn with_environment(base: &Arc<Script>, more: &[CString]) -> Script {
+        let mut script = Script {
+            steps: base.steps.clone(),
+            base: Some(Arc::clone(base)),
+            asks_for_parent: base.asks_for_parent,
+            ..Script::default()
+        };
+        let more: Vec<usize> = more
+            .iter()
+            .map(|entry| script.hold(entry.to_bytes_with_nul()))
+            .collect();
+        if let Some(own) = &base.own_environment {
+            let entries = own.entries.iter().copied().chain(more).collect();
+            let key = own.key.clone();
+            script.own_environment = Some(OwnEnvironment { entries, key });
+            return script;
+        }
+        script.environment = base.environment.iter().copied().chain(more).collect();
+        let table = script.hold_table(&script.environment.clone());
+        for step in &mut script.steps {
+            if let (Then::Search, [_, _, environment, ..]) = (step.then, &mut step.args) {
+                *environment = table;
+            }
+        }
+        script
+    }
+
     pub(crate) fn steps(&self) -> &[Syscall] {
         &self.steps
     }
@@ -411,7 +443,11 @@ impl Script {
             .collect();
         let argv = self.hold_table(&argv);
         let (env, own) = match image.pid_key {
-            None => (self.hold_table(&env), Own::None),
+            None => {
+                let table = self.hold_table(&env);
+                self.environment = env;
+                (table, Own::None)
+            }
             Some(key) => {
                 self.push(label, libc::SYS_getpid, [0; 6], Then::Decimal);
                 let (entries, key) = (env, key.to_owned());
@@ -459,7 +495,8 @@ impl Script {
     /// Every stored text, without the zero bytes at its end.
     #[cfg(test)]
     pub(crate) fn texts(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
-        self.held.iter().map(|words| {
+        let base = self.base.iter().flat_map(|base| &base.held);
+        base.chain(&self.held).map(|words| {
             let bytes = words.iter().flat_map(|word| word.to_ne_bytes());
             bytes.take_while(|&byte| byte != 0).collect()
         })
@@ -473,7 +510,8 @@ impl Script {
 
     /// The address of a buffer. Null if there is no buffer with this index; the system call then fails with EFAULT.
     fn address_of(&self, index: usize) -> usize {
-        let buffer = self.held.get(index);
+        let held = self.base.as_ref().map_or(&self.held, |base| &base.held);
+        let buffer = held.get(index);
         buffer.map_or(0, |words| words.as_ptr().expose_provenance())
     }
 }

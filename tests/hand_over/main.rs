@@ -3,8 +3,11 @@
 //! The isolated process of a test is the host. It executes the test binary again, so the test's body runs once in each
 //! generation, and the number of its generation tells it what to do.
 
+#[path = "../common/mod.rs"]
 mod common;
+#[path = "../host/mod.rs"]
 mod host;
+mod waiting;
 
 use std::collections::{BTreeSet, HashMap};
 use std::env;
@@ -794,37 +797,6 @@ fn a_bound_child_lives_on_after_a_hand_over_and_its_end_is_known() {
         host.until("it has ended", |host| host.supervisor.runs(id).next().is_some());
         let end = host.supervisor.runs(id).next().unwrap().end.clone();
         assert_eq!(end, End::KilledFromOutside(Signal::USR1));
-        host.shut_down();
-    });
-}
-
-#[test]
-fn a_start_that_waits_for_another_group_waits_in_the_next_program_as_well() {
-    generations(60, |mut generation| {
-        let slow = Policy {
-            startup: Startup::Notify { timeout: LONG },
-            ..at_once()
-        };
-        // The order of the web server is described by name, and that of the front is kept.
-        let front = GroupSpec::new("front", sleeper()).policy(at_once());
-        let is_first = generation.number == 0;
-        let specs = vec![
-            GroupSpec::new("database", sleeper()).policy(slow),
-            GroupSpec::new("web", sleeper()).policy(at_once()).requires("database"),
-            if is_first { front.requires("web") } else { front },
-        ];
-        let mut host = generation.host(specs);
-        let [database, web, front] = ["database:0", "web:0", "front:0"].map(|name| named(&host, name));
-        host.until("it is executed", |host| !host.is_in_flight(database));
-        assert_eq!(host.status(web).waits_for, [host.status(database).group]);
-        assert_eq!(host.status(front).waits_for, [host.status(web).group]);
-        if is_first {
-            generation.hand_over(&mut host, "");
-        }
-        host.supervisor.report_ready(database).unwrap();
-        host.until_state(front, Running);
-        let started = host.all_steps().filter(|step| step.to == Running);
-        assert!(started.map(|step| step.instance).eq([database, web, front]));
         host.shut_down();
     });
 }
