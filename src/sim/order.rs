@@ -55,7 +55,11 @@ fn is_failed(now: &Snapshot) -> bool {
 fn is_moving(now: &Snapshot) -> bool {
     let moves = matches!(
         now.state,
-        State::Starting { .. } | State::Backoff { .. } | State::Stopping(_)
+        State::Preparing { .. }
+            | State::Starting { .. }
+            | State::Backoff { .. }
+            | State::Stopping(_)
+            | State::CleaningUp { .. }
     );
     now.pending.is_some() || moves
 }
@@ -76,8 +80,8 @@ fn goes_down(host: &Host, now: &Snapshot) -> bool {
             until: Instant::NEVER,
             ..
         }) => false,
-        State::Stopping(_) => wanted == Some(Wanted::Down),
-        State::Starting { pid: Some(_), .. } | State::Running { .. } => {
+        State::Stopping(_) | State::CleaningUp { .. } => wanted == Some(Wanted::Down),
+        State::Preparing { pid: Some(_), .. } | State::Starting { pid: Some(_), .. } | State::Running { .. } => {
             matches!(now.pending, Some(Request::Stop | Request::Kill))
         }
         _ => false,
@@ -112,12 +116,13 @@ fn waits_for_a_reason(host: &Host, known: &Instance, after: &Snapshot, now: &[Sn
         (Some(Request::Start | Request::Restart), State::Stopped | State::Exited { .. } | State::Fatal { .. }) => {
             !may_start(host, group, now)
         }
-        (Some(Request::Start | Request::Restart), State::Stopping(_)) => {
+        (Some(Request::Start | Request::Restart), State::Stopping(_) | State::CleaningUp { .. }) => {
             wanted == Some(Wanted::Down) && !may_start(host, group, now)
         }
-        (Some(Request::Stop), State::Starting { pid: Some(_), .. } | State::Running { .. }) => {
-            !may_stop(host, group.id, now)
-        }
+        (
+            Some(Request::Stop),
+            State::Preparing { pid: Some(_), .. } | State::Starting { pid: Some(_), .. } | State::Running { .. },
+        ) => !may_stop(host, group.id, now),
         _ => false,
     };
     ensure(after.awaits_order == must_wait, || {
@@ -156,7 +161,7 @@ fn starts_in_order(
             until: Instant::NEVER, ..
         } => true,
         // The same for a stop of which the start was not wanted before the step.
-        State::Stopping(_) => !before.was_wanted && !matches!(host.act, Act::Request(..)),
+        State::Stopping(_) | State::CleaningUp { .. } => !before.was_wanted && !matches!(host.act, Act::Request(..)),
         _ => false,
     };
     if !is_requested || after.runs == before.runs || matches!(host.act, Act::Reload(..) | Act::Crash(_)) {
@@ -192,7 +197,7 @@ fn stops_in_order(
 ) -> Result<(), Broken> {
     let was_up = matches!(
         before.state,
-        State::Starting { pid: Some(_), .. } | State::Running { .. }
+        State::Preparing { pid: Some(_), .. } | State::Starting { pid: Some(_), .. } | State::Running { .. }
     );
     let State::Stopping(Stopping {
         failed: None, prospect, ..

@@ -298,7 +298,7 @@ fn that_a_failed_execution_is_reported_as_an_end() {
     is_noticed_in_flight(
         Planted::FailureAsEnd,
         32,
-        "was Attempt|it ended like this: None|it may notify",
+        "was Attempt|it ended like this: None|it may notify|the last exit is",
     );
 }
 
@@ -487,7 +487,7 @@ fn that_what_waits_for_other_groups_is_not_looked_at_again() {
             instance.awaits_order = false;
         }
     };
-    is_noticed(meddle, "must wait for other groups: true|quiet|something waits");
+    is_noticed(meddle, "must wait for other groups: true|quiet|something waits|there is more");
 }
 
 #[test]
