@@ -7,8 +7,8 @@ use std::rc::Rc;
 use pidherd::cgroup::CgroupDir;
 use pidherd::{Command, GroupSpec, Policy, Scope, Stdio, StopLadder, Supervisor};
 
-use super::common::{isolated, skipped, test_cgroup};
-use super::storm::{AT_ONCE, INSTANCES, NOTIFY, Storm, Tally, churning, weather};
+use super::common::{skipped, test_cgroup};
+use super::storm::{AT_ONCE, NOTIFY, Storm, Tally, churning, weather};
 use super::{
     async_io_host, calloop_host, epoll_host, epoll_numbers_host, io_uring_host, mio_each_host, mio_host, poll_host,
     polling_host, tokio_each_host, tokio_host,
