@@ -41,7 +41,7 @@ bitflags! {
     /// The events that an entry waits for. Errors and hangups are always reported too (epoll_ctl(2)).
     ///
     /// The bits are those of epoll and poll, so they need no translation there. Crates with a type of their own need one
-    /// line (the [guide](crate::guide::hosts) shows them in their loops):
+    /// line:
     ///
     /// | crate | the flags of an `interest` |
     /// |---|---|
@@ -51,7 +51,7 @@ bitflags! {
     /// | mio, tokio | `if interest.is_priority() { Interest::PRIORITY } else { Interest::READABLE }` |
     /// | polling | `Event::new(key, interest.is_readable(), interest.is_writable()).with_priority()` |
     ///
-    /// The entries of a [`Supervisor`](crate::Supervisor) have either `READ` or `PRIORITY` (for the cgroups of runs).
+    /// The entries of a supervisor have either `READ` or `PRIORITY` (for the cgroups of runs).
     /// No entry has `WRITE`.
     /// ```
     /// use pidherd::fdset::Interest;
