@@ -1,5 +1,6 @@
 //! The smallest host: three workers kept alive on the host's own epoll, until SIGINT or SIGTERM.
-use pidherd::{Command, Event, GroupSpec, MaskGuard, Restart, Signal, SignalFd, SignalSet, Supervisor, fdset::Change};
+use pidherd::{Command, Event, GroupSpec, MaskGuard, Restart, Signal, SignalFd, SignalSet, Supervisor};
+use pidherd::{fdset::Token, supervisor::FdChange};
 use rustix::event::epoll::{CreateFlags, EventData, EventFlags, add, create, delete, wait};
 use rustix::{buffer::spare_capacity, io::retry_on_intr};
 use std::io::{Write, stdout};
@@ -14,26 +15,28 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     run(supervisor)
 }
 
-pub(crate) fn run(mut supervisor: Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+/// Drives the supervisor until it is down.
+pub fn run(mut supervisor: Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+    // The glue begins.
     let epoll = create(CreateFlags::CLOEXEC)?;
-    supervisor.track_fd_changes(true);
     let mut ready = Vec::with_capacity(64);
+    supervisor.track_fd_changes(true);
     while !supervisor.is_down() {
         while let Some(change) = supervisor.next_fd_change() {
-            match (&change, supervisor.fd(change.token())) {
-                (Change::Added(entry), Some(fd)) => {
-                    let wanted = EventFlags::from_bits_retain(entry.interest.bits());
-                    add(&epoll, fd, EventData::new_u64(entry.fd as u64), wanted)?;
+            match change {
+                FdChange::Added { fd, interest, token } => {
+                    let flags = EventFlags::from_bits_retain(interest.bits());
+                    add(&epoll, fd, EventData::new_u64(token.to_raw()), flags)?;
                 }
-                (Change::Added(_), None) => {} // It was removed again before the host saw it.
-                (Change::Removed { fd, .. }, _) => drop(delete(&epoll, fd)),
+                FdChange::Removed { fd, .. } => delete(&epoll, fd)?,
             }
         }
         retry_on_intr(|| wait(&epoll, spare_capacity(&mut ready), None))?;
         for event in ready.drain(..) {
-            supervisor.process_ready(event.data.u64() as i32)?;
+            supervisor.process_token(Token::from_raw(event.data.u64()))?;
         }
         while let Some(event) = supervisor.next_event() {
+            // The glue ends.
             match event {
                 Event::Transition(t) => drop(writeln!(stdout(), "{} {} -> {}: {}", t.name, t.from, t.to, t.cause)),
                 Event::Signal(_) => drop(supervisor.shutdown()?),

@@ -1,11 +1,15 @@
-//! A host on tokio: three workers kept alive, beside the other tasks of the runtime, until SIGINT or SIGTERM.
+//! A host on tokio, with one descriptor: three workers kept alive, beside the other tasks of the runtime, until SIGINT or
+//! SIGTERM.
+use std::error::Error;
 use std::io::{Write, stdout};
 
 use pidherd::supervisor::Progress;
 use pidherd::{Command, Event, GroupSpec, MaskGuard, Restart, Signal, SignalFd, SignalSet, Supervisor};
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::task::yield_now;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), Box<dyn Error>> {
     // The mask is set before any thread starts, because a new thread inherits the mask of its creator.
     let signals: SignalSet = [Signal::INT, Signal::TERM].into_iter().collect();
     let _restored = MaskGuard::block(signals)?;
@@ -18,25 +22,31 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// Drives the supervisor until it is down.
-pub async fn run(supervisor: Supervisor) -> Result<(), Box<dyn std::error::Error>> {
-    // SAFETY: AsyncFd owns the supervisor, and the supervisor keeps its descriptor open for as long as it lives.
-    let mut supervisor = unsafe { AsyncFd::register_with_interest(supervisor, Interest::READABLE) }?;
-    while !supervisor.get_ref().is_down() {
-        let mut ready = supervisor.readable_mut().await?;
-        // The reactor is edge-triggered, so the readiness is cleared only when no work is left.
-        if ready.get_inner_mut().dispatch()? == Progress::Nothing {
-            ready.clear_ready();
+pub async fn run(mut supervisor: Supervisor) -> Result<(), Box<dyn Error>> {
+    // The glue begins.
+    // SAFETY: `AsyncFd` owns the descriptor.
+    let copy = unsafe { AsyncFd::register_with_interest(supervisor.try_clone_fd()?, Interest::READABLE) }?;
+    while !supervisor.is_down() {
+        // The reactor is edge-triggered, so the host waits only when no work is left.
+        match supervisor.dispatch()? {
+            Progress::Nothing => copy.readable().await?.clear_ready(),
+            // Without this yield no other task would run in a storm.
+            Progress::Done | Progress::More => yield_now().await,
         }
-        while let Some(event) = supervisor.get_mut().next_event() {
-            match event {
-                // A closed standard output does not end the host.
-                Event::Transition(t) => drop(writeln!(stdout(), "{} {} -> {}: {}", t.name, t.from, t.to, t.cause)),
-                Event::Signal(_) => drop(supervisor.get_mut().shutdown()?),
-                _ => {}
-            }
+        while let Some(event) = supervisor.next_event() {
+            // The glue ends.
+            handle(&mut supervisor, &event)?;
         }
-        // While there is work, `readable_mut` returns at once. Without this yield no other task would run.
-        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+fn handle(supervisor: &mut Supervisor, event: &Event) -> Result<(), pidherd::Error> {
+    match event {
+        // A closed standard output does not end the host.
+        Event::Transition(t) => drop(writeln!(stdout(), "{} {} -> {}: {}", t.name, t.from, t.to, t.cause)),
+        Event::Signal(_) => drop(supervisor.shutdown()?),
+        _ => {}
     }
     Ok(())
 }

@@ -6,26 +6,60 @@ mod example;
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
-use common::{SOON, isolated, processes, tempdir, wait_for_content, wait_gone, wait_until};
+use common::{SOON, isolated, processes, skipped, tempdir, wait_for_content, wait_gone, wait_until};
 use rustix::fs::{CWD, FileType, Mode};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// It starts its three, survives being stopped for a while by a terminal, and stops all when told to.
-fn hosts(name: &'static str) {
-    // Built outside as well, where the watchdog does not count the time.
-    let binary = example::binary(name);
+/// The hosts on one loop each. That on io_uring needs a kernel that allows it.
+fn hosts() -> Vec<&'static str> {
+    let mut hosts = vec![
+        "async_io",
+        "calloop",
+        "epoll",
+        "epoll_numbers",
+        "mio",
+        "mio_each",
+        "poll",
+        "polling",
+        "tokio",
+        "tokio_each",
+    ];
+    match io_uring::IoUring::new(8) {
+        Ok(_) => hosts.push("io_uring"),
+        Err(error) => skipped(&format!("the host on io_uring: {error}")),
+    }
+    hosts
+}
+
+/// Starts each host. Their binaries are built outside as well, where the watchdog does not count the time.
+fn each_host(check: impl Fn(&str, &mut Child)) {
+    let hosts: Vec<_> = hosts().into_iter().map(|name| (name, example::binary(name))).collect();
     isolated(|| {
-        let mut host = Command::new(binary).stdout(Stdio::piped()).spawn().unwrap();
+        let start = |&(name, binary): &(&'static str, &Path)| {
+            (name, Command::new(binary).stdout(Stdio::piped()).spawn().unwrap())
+        };
+        for (name, host) in &mut hosts.iter().map(start).collect::<Vec<_>>() {
+            check(name, host);
+            assert!(wait_gone(host.id(), SOON), "{name}");
+            assert!(host.wait().unwrap().success(), "{name}");
+        }
+    });
+}
+
+#[test]
+fn each_host_starts_its_three_survives_a_stop_by_a_terminal_and_stops_all() {
+    each_host(|name, host| {
         let mut lines = BufReader::new(host.stdout.take().unwrap()).lines().map(Result::unwrap);
         let mut until = |what: &str, times| {
             let seen = lines.by_ref().filter(|line| line.contains(what)).take(times).count();
-            assert_eq!(seen, times, "{what}");
+            assert_eq!(seen, times, "{name}: {what}");
         };
         until("STARTING -> RUNNING", 3);
         // A wait that SIGCONT interrupts fails, though nothing has happened.
-        let signal = |signal| kill_process(Pid::from_child(&host), signal).unwrap();
+        let signal = |signal| kill_process(Pid::from_child(host), signal).unwrap();
         signal(Signal::STOP);
         let pid = host.id();
         wait_until("it is stopped", SOON, || processes::state(pid) == Some('T'));
@@ -33,16 +67,13 @@ fn hosts(name: &'static str) {
         until("EXITED -> STARTING", 1);
         signal(Signal::TERM);
         until("-> STOPPED", 3);
-        assert!(wait_gone(host.id(), SOON));
-        assert!(host.wait().unwrap().success());
     });
 }
 
-/// Nothing reads its standard output any more: it supervises on.
-fn hosts_without_a_reader(name: &'static str) {
-    let binary = example::binary(name);
-    isolated(|| {
-        let mut host = Command::new(binary).stdout(Stdio::piped()).spawn().unwrap();
+/// Nothing reads its standard output any more.
+#[test]
+fn each_host_supervises_on_without_a_reader() {
+    each_host(|_, host| {
         let mut reader = BufReader::new(host.stdout.take().unwrap());
         reader.read_line(&mut String::new()).unwrap();
         drop(reader);
@@ -56,30 +87,8 @@ fn hosts_without_a_reader(name: &'static str) {
                 workers().len() == 3 && !workers().contains(&pid)
             });
         }
-        kill_process(Pid::from_child(&host), Signal::TERM).unwrap();
-        assert!(wait_gone(host.id(), SOON));
-        assert!(host.wait().unwrap().success());
+        kill_process(Pid::from_child(host), Signal::TERM).unwrap();
     });
-}
-
-#[test]
-fn epoll_without_a_reader() {
-    hosts_without_a_reader("epoll");
-}
-
-#[test]
-fn tokio_without_a_reader() {
-    hosts_without_a_reader("tokio");
-}
-
-#[test]
-fn epoll() {
-    hosts("epoll");
-}
-
-#[test]
-fn tokio() {
-    hosts("tokio");
 }
 
 /// It runs no more than it may at a time, tells how each has ended, and takes lines as they come.

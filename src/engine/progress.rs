@@ -1,5 +1,7 @@
 //! The answers of the calls of a host's loop.
 
+use std::time::Duration;
+
 /// Whether a call found work, and whether work is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Progress {
@@ -13,6 +15,31 @@ pub enum Progress {
 }
 
 impl Progress {
+    /// How long an edge-triggered host may wait after this answer: not at all, unless it is `Nothing`. No edge may come for
+    /// work that is left. `None` is a wait without a limit, as in the calls of mio, polling and std.
+    ///
+    /// A wait of zero still serves the host's other descriptors, so a loop that always waits for so long starves none of
+    /// them. `examples/mio.rs` does so.
+    /// ```
+    /// use std::time::Duration;
+    /// use pidherd::Supervisor;
+    /// use pidherd::supervisor::Progress;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut supervisor = Supervisor::new()?;
+    /// assert_eq!(supervisor.dispatch()?.timeout(), None);
+    /// assert_eq!(Progress::Done.timeout(), Some(Duration::ZERO));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub const fn timeout(self) -> Option<Duration> {
+        match self {
+            Progress::Nothing => None,
+            Progress::Done | Progress::More => Some(Duration::ZERO),
+        }
+    }
+
     pub(crate) const fn of(did: bool, more: bool) -> Progress {
         match (did, more) {
             (_, true) => Progress::More,

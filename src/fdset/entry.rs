@@ -39,6 +39,29 @@ impl Token {
 
 bitflags! {
     /// The events that an entry waits for. Errors and hangups are always reported too (epoll_ctl(2)).
+    ///
+    /// The bits are those of epoll and poll, so they need no translation there. Crates with a type of their own need one
+    /// line:
+    ///
+    /// | crate | the flags of an `interest` |
+    /// |---|---|
+    /// | rustix, epoll | `EventFlags::from_bits_retain(interest.bits())` |
+    /// | rustix, poll | `PollFlags::from_bits_retain(interest.bits() as u16)` |
+    /// | io-uring | `PollAdd::new(fd, interest.bits())` |
+    /// | mio, tokio | `if interest.is_priority() { Interest::PRIORITY } else { Interest::READABLE }` |
+    /// | polling | `Event::new(key, interest.is_readable(), interest.is_writable()).with_priority()` |
+    ///
+    /// The entries of a supervisor have either `READ` or `PRIORITY` (for the cgroups of runs).
+    /// No entry has `WRITE`.
+    /// ```
+    /// use pidherd::fdset::Interest;
+    /// use rustix::event::{PollFlags, epoll::EventFlags};
+    ///
+    /// let interest = Interest::READ;
+    /// assert!(interest.is_readable() && !interest.is_writable() && !interest.is_priority());
+    /// assert_eq!(EventFlags::from_bits_retain(interest.bits()), EventFlags::IN);
+    /// assert_eq!(PollFlags::from_bits_retain(interest.bits() as u16), PollFlags::IN);
+    /// ```
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub struct Interest: u32 {
         /// `EPOLLIN`: the descriptor can be read; of a pidfd: the process has ended.
@@ -47,6 +70,26 @@ bitflags! {
         const WRITE = libc::EPOLLOUT as u32;
         /// `EPOLLPRI`: an exceptional condition; of a cgroup's `cgroup.events`: the file has changed.
         const PRIORITY = libc::EPOLLPRI as u32;
+    }
+}
+
+impl Interest {
+    /// Whether [`Interest::READ`] is set.
+    #[must_use]
+    pub const fn is_readable(self) -> bool {
+        self.contains(Interest::READ)
+    }
+
+    /// Whether [`Interest::WRITE`] is set.
+    #[must_use]
+    pub const fn is_writable(self) -> bool {
+        self.contains(Interest::WRITE)
+    }
+
+    /// Whether [`Interest::PRIORITY`] is set.
+    #[must_use]
+    pub const fn is_priority(self) -> bool {
+        self.contains(Interest::PRIORITY)
     }
 }
 

@@ -4,7 +4,7 @@
 //! more. This library only provides the descriptors. A host uses the set in one of two ways:
 //!
 //! 1. **One descriptor.** The set is an epoll itself and implements [`AsFd`]: the host watches that one. (Epolls nest,
-//!    at most five deep; this one holds no other.)
+//!    at most five deep; this one holds no other.) A loop that has to own it gets a copy: [`FdSet::try_clone_fd`].
 //! 2. **Each descriptor.** The host registers every [`Entry`] with an epoll, poll or io_uring of its own, and follows
 //!    the changes with [`FdSet::track_changes`].
 //!
@@ -18,8 +18,8 @@
 //! - A host with registrations of its own has the same duty. It gets a removed descriptor open ([`Change::Removed`]):
 //!   the number is not used again before the host closes the descriptor.
 //!
-//! Readiness is level-triggered: nothing is lost by a late registration or by an event that was not handled. Entries
-//! identified by their number alone were rejected for the reason above. Callbacks were rejected because the host would
+//! Readiness is level-triggered: nothing is lost by a late registration or by an event that was not handled. A host may
+//! register edge-triggered all the same ([`supervisor`](crate::supervisor#edge-triggered-hosts)). Entries identified by their number alone were rejected for the reason above. Callbacks were rejected because the host would
 //! no longer control its own loop. No call of this module blocks. See epoll(7), Linux 2.6.27.
 
 use std::collections::VecDeque;
@@ -28,10 +28,10 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::event::{Timespec, epoll};
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
 use crate::owner::Owner;
-use crate::sys::descriptors::above_standard;
+use crate::sys::descriptors::{FIRST, above_standard};
 use table::Table;
 
 mod entry;
@@ -50,9 +50,12 @@ const BATCH: usize = 256;
 const DEFAULT_ROOM: usize = 64;
 
 /// A change that a host with registrations of its own must follow.
+///
+/// The log is exact: a `Removed` follows only on an `Added` that the host has taken, and the entry of an `Added` is in the
+/// set when it is taken. An entry that was removed before the host has taken its `Added` is in the log neither way.
 #[derive(Debug)]
 pub enum Change {
-    /// Register this entry, level-triggered.
+    /// Register this entry. Its descriptor is open at least until its `Removed` is taken from the log and dropped.
     Added(Entry),
     /// Take `fd` out of the loop, then drop it. Until then it is open, so its number is not used again. It does not
     /// matter whether it is still readable.
@@ -167,12 +170,13 @@ impl FdSet {
         let entry = self.table.insert(fd.as_raw_fd(), interest);
         if let Some(changes) = &mut self.changes {
             changes.push_back(Change::Added(entry));
+            self.table.set_news(entry.token, true);
         }
         Ok(entry.token)
     }
 
-    /// Removes an entry: takes its descriptor out of the epoll, then closes it. With a change log, the descriptor goes
-    /// into the log instead of being closed.
+    /// Removes an entry: takes its descriptor out of the epoll, then closes it. With a change log from which the host
+    /// has taken the addition of the entry, the descriptor goes into the log instead of being closed.
     ///
     /// # Errors
     /// [`StaleToken`] with the descriptor inside, if `token` is not the name of an entry with this descriptor's number;
@@ -184,8 +188,10 @@ impl FdSet {
         // ENOENT: the caller had closed the registered descriptor, and this one only has its number. Then the epoll has
         // nothing to take out, and the entry is removed nevertheless.
         let _absent = epoll::delete(&self.epoll, &fd);
+        let is_news = self.table.set_news(token, false);
         self.table.remove(token);
-        if let Some(changes) = &mut self.changes {
+        // The host has not registered what is still news. It is closed here, and `next_change` skips its addition.
+        if let Some(changes) = self.changes.as_mut().filter(|_| !is_news) {
             changes.push_back(Change::Removed { token, fd });
         }
         Ok(())
@@ -224,7 +230,7 @@ impl FdSet {
     ///
     /// Turning it on logs every present entry as [`Change::Added`], so a host can be built from the log alone. Turning
     /// it off drops the log, and closes the descriptors in it. A call without a change of the setting does nothing. The
-    /// host should take the changes after every call that can cause some: the log keeps removed descriptors open.
+    /// host should take the changes before every wait: the log keeps removed descriptors open.
     /// ```
     /// use pidherd::fdset::{Change, FdSet};
     ///
@@ -244,13 +250,23 @@ impl FdSet {
         if on == self.changes.is_some() {
             return;
         }
-        self.changes = on.then(|| self.iter().map(Change::Added).collect());
+        let present: VecDeque<Entry> = self.iter().collect();
+        for entry in &present {
+            self.table.set_news(entry.token, on);
+        }
+        self.changes = on.then(|| present.into_iter().map(Change::Added).collect());
         self.reserve(0);
     }
 
     /// Takes the oldest change from the log.
     pub fn next_change(&mut self) -> Option<Change> {
-        self.changes.as_mut()?.pop_front()
+        loop {
+            let change = self.changes.as_mut()?.pop_front()?;
+            let is_stale = matches!(&change, Change::Added(entry) if !self.table.set_news(entry.token, false));
+            if !is_stale {
+                return Some(change);
+            }
+        }
     }
 
     /// Reserves memory for this many more entries. Up to that number, adding and removing entries does not allocate, as
@@ -261,6 +277,23 @@ impl FdSet {
             let most = 2 * (self.table.len() + additional);
             changes.reserve(most.saturating_sub(changes.len()));
         }
+    }
+
+    /// Makes another descriptor of the set's epoll, for a loop that needs to own what it waits for. Close-on-exec.
+    ///
+    /// Both descriptors refer to the same epoll (dup(2)), with these consequences:
+    ///
+    /// - The copy is readable whenever the set is. It reports nothing by itself: the entries belong to the set.
+    /// - A loop keeps its registration of the epoll until every descriptor of it is closed. So take the copy out of the
+    ///   loop before it is dropped while the set lives on. A type that deregisters on drop does so (tokio's `AsyncFd`,
+    ///   async-io's `Async`, calloop's `Generic`).
+    /// - The copy may outlive the set, but means nothing then: it may be readable for a descriptor that lives on.
+    ///
+    /// # Errors
+    /// EMFILE. [`OtherProcess`](crate::OtherProcess) inside, in a copy that fork(2) made.
+    pub fn try_clone_fd(&self) -> io::Result<OwnedFd> {
+        self.owner.check()?;
+        Ok(fcntl_dupfd_cloexec(&self.epoll, FIRST)?)
     }
 
     /// Fills `tokens` with the names of the entries that are ready, after clearing it: as many as its capacity (64 if
@@ -346,6 +379,12 @@ impl FdSet {
     /// The epoll of the set, with its registrations.
     pub(crate) fn into_epoll(self) -> OwnedFd {
         self.epoll
+    }
+}
+
+impl AsRawFd for FdSet {
+    fn as_raw_fd(&self) -> RawFd {
+        self.epoll.as_raw_fd()
     }
 }
 

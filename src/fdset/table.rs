@@ -39,6 +39,8 @@ struct Slot {
     next: u32,
     /// `None` if the slot is free.
     held: Option<(RawFd, Interest)>,
+    /// Whether the change log holds the addition of the entry.
+    is_news: bool,
 }
 
 impl Table {
@@ -137,15 +139,28 @@ impl Table {
                 self.vacant -= 1;
                 slot.next = next;
                 slot.held = held;
+                slot.is_news = false;
             }
             None => self.slots.push(Slot {
                 generation: token.generation,
                 next,
                 held,
+                is_news: false,
             }),
         }
         self.len += 1;
         Entry { fd, interest, token }
+    }
+
+    /// Sets whether the change log holds the addition of this entry. Returns whether it did; `false` for an unknown
+    /// name.
+    pub(super) fn set_news(&mut self, token: Token, is_news: bool) -> bool {
+        match self.slots.get_mut(token.slot as usize) {
+            Some(slot) if slot.generation == token.generation && slot.held.is_some() => {
+                mem::replace(&mut slot.is_news, is_news)
+            }
+            _ => false,
+        }
     }
 
     /// Removes the entry of this name. Its slot becomes free for the next generation.

@@ -109,10 +109,18 @@ impl Both {
         match self.set.remove(token, reader) {
             Ok(()) => {
                 self.model.entries.swap_remove(known.unwrap());
-                match &mut self.model.log {
+                let log = self.model.log.iter_mut();
+                let is_known = |log: &&mut VecDeque<_>| !log.contains(&(token, pipe.number, true));
+                match log.filter(is_known).next() {
                     Some(log) => log.push_back((token, pipe.number, false)),
                     None => {
+                        // The host has never seen it.
                         assert!(pipe.is_closed());
+                        let news = (token, pipe.number, true);
+                        self.model
+                            .log
+                            .iter_mut()
+                            .for_each(|log| log.retain(|change| *change != news));
                         *pipe = Pipe::new();
                     }
                 }
@@ -346,6 +354,69 @@ fn each_interest_is_what_the_kernel_was_asked_for() {
         assert_eq!(ready(&set).len(), expected);
     }
     drop(right);
+}
+
+#[test]
+fn what_comes_and_goes_between_two_looks_is_not_in_the_log_and_is_closed_at_once() {
+    for looks_first in [false, true] {
+        let mut set = FdSet::new().unwrap();
+        set.track_changes(true);
+        let mut pipe = Pipe::new();
+        let reader = pipe.reader.take().unwrap();
+        let token = set.add(reader.as_fd(), Interest::READ).unwrap();
+        if looks_first {
+            assert!(matches!(set.next_change(), Some(Change::Added(entry)) if entry.token == token));
+        }
+        set.remove(token, reader).unwrap();
+        if looks_first {
+            assert!(pipe.is_open(), "the host has it in its loop");
+            assert!(matches!(set.next_change(), Some(Change::Removed { token: removed, .. }) if removed == token));
+        }
+        assert!(set.next_change().is_none());
+        assert!(pipe.is_closed());
+    }
+}
+
+#[test]
+fn a_log_that_is_turned_on_again_tells_of_everything_again() {
+    let mut set = FdSet::new().unwrap();
+    let pipe = Pipe::new();
+    let reader = pipe.reader.unwrap();
+    let token = set.add(reader.as_fd(), Interest::READ).unwrap();
+    for takes in [false, true, true] {
+        set.track_changes(true);
+        if takes {
+            assert!(matches!(set.next_change(), Some(Change::Added(entry)) if entry.token == token));
+            assert!(set.next_change().is_none());
+        }
+        set.track_changes(false);
+        assert!(set.next_change().is_none());
+    }
+    set.track_changes(true);
+    set.remove(token, reader).unwrap();
+    assert!(
+        set.next_change().is_none(),
+        "the host has not taken its addition from this log"
+    );
+}
+
+#[test]
+fn a_copy_of_the_epoll_is_readable_with_the_set_and_tells_nothing_after_it() {
+    let mut set = FdSet::new().unwrap();
+    let copy = set.try_clone_fd().unwrap();
+    assert_eq!(rustix::io::fcntl_getfd(&copy), Ok(rustix::io::FdFlags::CLOEXEC));
+    assert!(copy.as_raw_fd() > 2 && copy.as_raw_fd() != set.as_raw_fd());
+    let is_readable = || poll(&mut [PollFd::new(&copy, PollFlags::IN)], Some(&NOW)).unwrap() == 1;
+    let mut pipe = Pipe::new();
+    let reader = pipe.reader.take().unwrap();
+    let token = set.add(reader.as_fd(), Interest::READ).unwrap();
+    assert!(!is_readable());
+    pipe.make_readable();
+    assert!(is_readable());
+    set.remove(token, reader).unwrap();
+    assert!(!is_readable());
+    drop(set);
+    assert!(!is_readable());
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`first_steps`] | from one process to a group that stays alive |
 //! | [`recipes`] | twelve typical tasks |
+//! | [`hosts`] | a host on each kind of event loop |
 //! | [`trees`] | stopping whole trees of processes |
 //! | [`readiness`] | readiness, watchdogs, and a host's own checks |
 //! | [`cgroups`] | cgroups, limits, and how to be delegated a directory |
@@ -46,4 +47,9 @@ pages! {
     reloads
     sockets
     trees
+}
+
+pub mod hosts {
+    #![doc = include_str!("hosts.md")]
+    #![doc = include_str!("hosts_table.md")]
 }

@@ -2,6 +2,7 @@
 
 use super::adopt::{self, AdoptRefusal, NotAdopted};
 use super::builder::Builder;
+use super::fd_change::FdChange;
 use crate::child::Pipes;
 use crate::command::Spawner;
 use crate::engine::core::Engine;
@@ -15,12 +16,12 @@ use crate::engine::spec::GroupSpec;
 use crate::engine::status::{GroupStatus, Status};
 use crate::linux::orphans::{KnownChildren, OrphanCounts};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 
 use crate::engine::kernel::Kernel;
 use crate::errno::SetupError;
-use crate::fdset::{Change, FdSet, Token};
+use crate::fdset::{Change, Entry, FdSet, Token};
 use crate::group::{ReloadPlan, Rolling};
 use crate::lifecycle::{Input, State};
 use crate::linux::core::Linux;
@@ -252,8 +253,8 @@ impl Supervisor {
 
     // The event loop.
 
-    /// All descriptors, for a host that waits for each by itself. Register them level-triggered, with the interest of
-    /// their entries. The set is also an epoll itself, the one that `as_fd` returns.
+    /// All descriptors, for a host that waits for each by itself. The set is also an epoll itself, the one that `as_fd`
+    /// returns.
     #[must_use]
     pub fn fds(&self) -> &FdSet {
         &self.driver.kernel.fds
@@ -265,14 +266,75 @@ impl Supervisor {
         self.driver.kernel.fd(token)
     }
 
-    /// Turns the log of changes to the set on or off; see [`FdSet::track_changes`].
+    /// Another descriptor of the one that `as_fd` returns, for a loop that needs to own what it waits for, or that would
+    /// borrow the supervisor for too long. [`FdSet::try_clone_fd`] has the rules for it.
+    ///
+    /// ```
+    /// use pidherd::Supervisor;
+    /// use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut supervisor = Supervisor::new()?;
+    /// let fd = supervisor.try_clone_fd()?;
+    /// supervisor.shutdown()?;
+    /// // The set is readable when all is down.
+    /// assert_eq!(poll(&mut [PollFd::new(&fd, PollFlags::IN)], None)?, 1);
+    /// supervisor.dispatch()?;
+    /// assert!(supervisor.is_down());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Io`] with EMFILE; [`Error::OtherProcess`].
+    pub fn try_clone_fd(&self) -> Result<OwnedFd, Error> {
+        self.driver.kernel.owner.check()?;
+        Ok(self.fds().try_clone_fd()?)
+    }
+
+    /// Turns the log of changes to the set on or off, for a host that waits for each descriptor by itself. Turning it on
+    /// logs each present descriptor as [`FdChange::Added`]. While it is off, nothing is logged, and a removed descriptor
+    /// is closed at once. See [`FdSet::track_changes`].
     pub fn track_fd_changes(&mut self, on: bool) {
         self.driver.kernel.fds.track_changes(on);
     }
 
-    /// The oldest change of the set that was not fetched; see [`FdSet::next_change`].
-    pub fn next_fd_change(&mut self) -> Option<Change> {
-        self.driver.kernel.fds.next_change()
+    /// Takes the oldest change of the set from the log. Take all of them before each wait: the log keeps removed
+    /// descriptors open.
+    ///
+    /// ```
+    /// use pidherd::Supervisor;
+    /// use pidherd::supervisor::FdChange;
+    /// use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+    /// let mut supervisor = Supervisor::new()?;
+    /// supervisor.track_fd_changes(true);
+    /// while let Some(change) = supervisor.next_fd_change() {
+    ///     match change {
+    ///         FdChange::Added { fd, interest, token } => {
+    ///             let flags = EventFlags::from_bits_retain(interest.bits());
+    ///             epoll::add(&epoll, fd, EventData::new_u64(token.to_raw()), flags)?;
+    ///         }
+    ///         FdChange::Removed { fd, .. } => epoll::delete(&epoll, fd)?,
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn next_fd_change(&mut self) -> Option<FdChange<'_>> {
+        let linux = &mut self.driver.kernel;
+        let entry = loop {
+            match linux.fds.next_change()? {
+                Change::Removed { token, fd } => return Some(FdChange::Removed { token, fd }),
+                Change::Added(entry) if linux.fd(entry.token).is_some() => break entry,
+                // Each entry has a descriptor, so this does not happen.
+                Change::Added(_) => {}
+            }
+        };
+        let Entry { interest, token, .. } = entry;
+        linux.fd(token).map(|fd| FdChange::Added { fd, interest, token })
     }
 
     /// Handles a descriptor of the set that is ready, after the deadlines that are due.

@@ -153,6 +153,7 @@ mod adopt;
 mod builder;
 mod by_hand;
 mod calls;
+mod fd_change;
 mod format;
 #[cfg(test)]
 mod golden;
@@ -175,6 +176,7 @@ pub use crate::linux::orphans::{AdoptError, KnownChildren, OrphanCounts, ReapPau
 pub use adopt::{AdoptRefusal, NotAdopted};
 pub use builder::Builder;
 pub use calls::Supervisor;
+pub use fd_change::FdChange;
 pub use format::StateError;
 pub use hand_over::{HandOver, HandOverError, ReceiveError};
 pub use recover::{RecoverError, Recovered};

@@ -8,15 +8,13 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use pidherd::fdset::Change;
 use pidherd::lifecycle::{Delay, Policy, Restart, Rung, Scope, Startup, State, StateName, StopLadder};
-use pidherd::supervisor::{Builder, Outcome, Status, TransitionEvent};
+use pidherd::supervisor::{Builder, FdChange, Outcome, Status, TransitionEvent};
 use pidherd::{Command, Error, Event, GroupId, GroupSpec, InstanceId, Pipes, Signal, Stdio, Supervisor, Target};
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
-use rustix::io::Errno;
 
 pub use super::common::kernel_since;
 use super::common::{SOON, patience, wait_readable, wait_until};
@@ -102,18 +100,11 @@ impl Host {
         let Way::Each(own) = &self.way else { return };
         while let Some(change) = self.supervisor.next_fd_change() {
             match change {
-                Change::Added(entry) => {
-                    // Of what came and went in between only the second entry has a descriptor.
-                    let Some(fd) = self.supervisor.fd(entry.token) else {
-                        continue;
-                    };
-                    let flags = epoll::EventFlags::from_bits_retain(entry.interest.bits());
-                    epoll::add(own, fd, epoll::EventData::new_u64(entry.fd as u64), flags).unwrap();
+                FdChange::Added { fd, interest, .. } => {
+                    let flags = epoll::EventFlags::from_bits_retain(interest.bits());
+                    epoll::add(own, fd, epoll::EventData::new_u64(fd.as_raw_fd() as u64), flags).unwrap();
                 }
-                Change::Removed { fd, .. } => match epoll::delete(own, &fd) {
-                    Ok(()) | Err(Errno::NOENT) => drop(fd),
-                    Err(errno) => panic!("{errno}"),
-                },
+                FdChange::Removed { fd, .. } => epoll::delete(own, fd).unwrap(),
             }
         }
     }

@@ -19,8 +19,8 @@ pub const INSTANCES: u32 = 50;
 const END: SignalSet = SignalSet::EMPTY.with(Signal::TERM);
 
 /// The largest number of descriptors that a host of this many instances may have open. An instance has at most four: a
-/// pidfd, a readiness pipe, its cgroup and the cgroup's events. A descriptor that a restart replaces stays open until
-/// the host has followed the change, so each counts twice.
+/// pidfd, and a readiness pipe, two pipes, or its cgroup and the cgroup's events. A descriptor that a restart replaces
+/// stays open until the host has followed the change, and a host may have copies, so each counts twice.
 const MOST_DESCRIPTORS: usize = 2 * 4 * INSTANCES as usize + 50;
 
 /// How long a storm lasts.
@@ -104,7 +104,7 @@ impl From<Vec<GroupSpec>> for Storm {
 /// must never have more descriptors open than its instances need, and must leave nothing behind.
 pub fn weather<S: Into<Storm>>(
     host: impl FnOnce(Supervisor) -> Result<(), Box<dyn std::error::Error>>,
-    storm: impl FnOnce(&Tally) -> S,
+    storm: impl FnOnce(&Tally, u32) -> S,
 ) {
     let length = Length::of_a_test();
     Isolation::new().limit(length.limit()).blocked(END).run(|| {
@@ -113,7 +113,7 @@ pub fn weather<S: Into<Storm>>(
         let watch = thread::spawn(move || watch(&reader, length));
         let signals = SignalFd::new(END).unwrap();
         let mut supervisor = Supervisor::builder().signals(signals).build().unwrap();
-        let Storm { groups, cgroup } = storm(&tally).into();
+        let Storm { groups, cgroup } = storm(&tally, INSTANCES).into();
         for group in groups {
             let group = supervisor.add(group).unwrap();
             supervisor.start(group).unwrap();

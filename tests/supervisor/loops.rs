@@ -3,9 +3,9 @@
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::Duration;
 
-use pidherd::fdset::{Change, Token};
+use pidherd::fdset::Token;
 use pidherd::lifecycle::{CrashBudget, Delay, Policy, Scope, Startup, StateName, StopLadder};
-use pidherd::supervisor::Progress;
+use pidherd::supervisor::{FdChange, Progress};
 use pidherd::{GroupSpec, Supervisor};
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
@@ -178,18 +178,17 @@ fn documented_loop(
     while !until(host) {
         let supervisor = &mut host.supervisor;
         while let Some(change) = supervisor.next_fd_change() {
-            match (&change, supervisor.fd(change.token())) {
-                (Change::Added(entry), Some(fd)) => {
+            match change {
+                FdChange::Added { fd, interest, token } => {
                     let data = if by_token {
-                        entry.token.to_raw()
+                        token.to_raw()
                     } else {
-                        entry.fd as u64
+                        fd.as_raw_fd() as u64
                     };
-                    let flags = epoll::EventFlags::from_bits_retain(entry.interest.bits());
+                    let flags = epoll::EventFlags::from_bits_retain(interest.bits());
                     epoll::add(&own, fd, epoll::EventData::new_u64(data), flags).unwrap();
                 }
-                (Change::Removed { fd, .. }, _) => drop(epoll::delete(&own, fd)),
-                (Change::Added(_), None) => {}
+                FdChange::Removed { fd, .. } => epoll::delete(&own, fd).unwrap(),
             }
         }
         assert!(wait_readable(&own, SOON), "{}", host.story());

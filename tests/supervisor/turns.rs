@@ -3,14 +3,14 @@
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
-use pidherd::fdset::Change;
+use pidherd::fdset::Token;
 use pidherd::lifecycle::{CrashBudget, Delay, Policy, Scope, Startup, State, StateName, StopLadder};
-use pidherd::supervisor::Progress;
-use pidherd::{Command, Event, GroupSpec, InstanceId, Supervisor, Target};
+use pidherd::supervisor::{FdChange, Progress};
+use pidherd::{Command, Event, GroupSpec, InstanceId, Signal, SignalFd, SignalSet, Supervisor, Target};
 use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 
-use super::common::{SOON, isolated, patience, wait_readable, wait_until};
+use super::common::{Isolation, SOON, isolated, patience, wait_readable, wait_until};
 use super::host::{Host, LONG, at_once, builder, for_ever, ms, quiet_sh, sh, sleeper};
 use StateName::{Exited, Fatal, Running, Starting, Stopped, Stopping};
 
@@ -75,13 +75,12 @@ impl Loop {
 
     fn wait(&mut self) {
         while let Some(change) = self.supervisor.next_fd_change() {
-            match (&change, self.supervisor.fd(change.token())) {
-                (Change::Added(entry), Some(fd)) => {
-                    let flags = epoll::EventFlags::from_bits_retain(entry.interest.bits());
-                    epoll::add(&self.own, fd, epoll::EventData::new_u64(entry.token.to_raw()), flags).unwrap();
+            match change {
+                FdChange::Added { fd, interest, token } => {
+                    let flags = epoll::EventFlags::from_bits_retain(interest.bits());
+                    epoll::add(&self.own, fd, epoll::EventData::new_u64(token.to_raw()), flags).unwrap();
                 }
-                (Change::Removed { fd, .. }, _) => drop(epoll::delete(&self.own, fd)),
-                (Change::Added(_), None) => {}
+                FdChange::Removed { fd, .. } => epoll::delete(&self.own, fd).unwrap(),
             }
         }
         let is_woken = match self.way {
@@ -99,7 +98,7 @@ impl Loop {
         let mut ready = Vec::with_capacity(64);
         epoll::wait(&self.own, spare_capacity(&mut ready), Some(&Timespec::default())).unwrap();
         for event in &ready {
-            let token = pidherd::fdset::Token::from_raw(event.data.u64());
+            let token = Token::from_raw(event.data.u64());
             self.supervisor.process_token(token).unwrap();
         }
     }
@@ -519,6 +518,73 @@ fn a_host_that_is_edge_triggered_misses_nothing() {
                 }
                 assert_eq!(host.states(ids[0]).len(), 4 * 3 + 1);
             }
+        }
+    });
+}
+
+/// A host with an edge-triggered registration of each descriptor. It calls for a descriptor until the answer is
+/// `Nothing`.
+struct EachEdge {
+    own: rustix::fd::OwnedFd,
+}
+
+impl EachEdge {
+    fn of(supervisor: &mut Supervisor) -> EachEdge {
+        supervisor.track_fd_changes(true);
+        EachEdge {
+            own: epoll::create(epoll::CreateFlags::CLOEXEC).unwrap(),
+        }
+    }
+
+    /// Waits for edges, and handles each descriptor that has one. Returns whether there was any.
+    fn turn(&self, supervisor: &mut Supervisor) -> bool {
+        while let Some(change) = supervisor.next_fd_change() {
+            match change {
+                FdChange::Added { fd, interest, token } => {
+                    let flags = epoll::EventFlags::from_bits_retain(interest.bits()) | epoll::EventFlags::ET;
+                    epoll::add(&self.own, fd, epoll::EventData::new_u64(token.to_raw()), flags).unwrap();
+                }
+                FdChange::Removed { fd, .. } => epoll::delete(&self.own, fd).unwrap(),
+            }
+        }
+        let mut events = Vec::with_capacity(64);
+        let limit = Timespec::try_from(SOON).unwrap();
+        epoll::wait(&self.own, spare_capacity(&mut events), Some(&limit)).unwrap();
+        for event in &events {
+            let token = Token::from_raw(event.data.u64());
+            while supervisor.process_token(token).unwrap() > Progress::Nothing {}
+        }
+        !events.is_empty()
+    }
+}
+
+/// Thousands of signals keep a host for longer than a slice, and none of them makes an edge later.
+#[test]
+fn a_host_that_is_edge_triggered_for_each_descriptor_loses_nothing_of_a_flood() {
+    const FLOOD: usize = 5_000;
+    let signal: Signal = "RTMIN".parse().unwrap();
+    let signals = SignalSet::EMPTY.with(signal);
+    Isolation::new().blocked(signals).run(|| {
+        for slice in [Duration::ZERO, ms(5), ms(20)] {
+            let send = |number: usize| {
+                // SAFETY: kill(2) takes only numbers, and the signal is blocked in all threads.
+                (0..number).for_each(|_| assert_eq!(unsafe { libc::kill(libc::getpid(), signal.as_raw()) }, 0));
+            };
+            let settings = builder().slice(slice).signals(SignalFd::new(signals).unwrap());
+            let mut supervisor = settings.event_capacity(2 * FLOOD).build().unwrap();
+            let host = EachEdge::of(&mut supervisor);
+            send(1);
+            assert!(host.turn(&mut supervisor));
+            send(FLOOD);
+            let mut events = Vec::new();
+            while events.len() < 1 + FLOOD {
+                assert!(host.turn(&mut supervisor), "{slice:?}: {} events", events.len());
+                fetch(&mut supervisor, &mut events);
+            }
+            assert!(
+                events.iter().all(|event| matches!(event, Event::Signal(_))),
+                "{events:?}"
+            );
         }
     });
 }
