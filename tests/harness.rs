@@ -165,9 +165,6 @@ fn a_changed_limit_is_found() {
 
 #[test]
 fn a_leftover_cgroup_is_found() {
-    if !common::root_or_skip("makes a cgroup") {
-        return;
-    }
     let left = outcome(|| mem::forget(common::test_cgroup()));
     let Err(failure) = left else { return };
     let found = failure.output.lines().filter_map(|line| line.strip_prefix(FOUND));

@@ -14,7 +14,7 @@ use super::error::CgroupError;
 use super::files::{CgroupFile, Place};
 use super::limits::Limits;
 use super::members::{self, Members, Sent};
-use super::oom::{Above, OomLimit};
+use super::oom::{Above, OomKill};
 use super::usage::CgroupUsage;
 use super::{name, tree};
 use crate::exit::Pid;
@@ -180,10 +180,10 @@ impl Cgroup {
         tree::has(self.fd(), c"memory.events").then(|| Above::of(self.dir.as_fd()))
     }
 
-    /// Whose limit of memory was reached when the kernel killed a process of the cgroup; `None` if it has killed none
-    /// since the cgroup was made. `before` are the counts above at that time.
-    pub(crate) fn out_of_memory(&self, before: Option<&Above>) -> Option<OomLimit> {
-        OomLimit::of(self.fd(), before, || Above::of(self.dir.as_fd()))
+    /// What the kernel tells of its kills in the cgroup for lack of memory; `None` if it has killed no process since the
+    /// cgroup was made. `before` are the counts above at that time.
+    pub(crate) fn out_of_memory(&self, before: Option<&Above>) -> Option<OomKill> {
+        OomKill::of(self.fd(), before, || Above::of(self.dir.as_fd()))
     }
 
     /// A descriptor of `cgroup.events` that becomes ready when [`is_populated`](Cgroup::is_populated) next changes;

@@ -62,8 +62,9 @@ impl Limits {
     /// pages. There is no limit by default.
     ///
     /// When the limit is reached and no memory can be reclaimed, the kernel kills a process in the cgroup. If that is
-    /// the run's own process, the run ends with [`End::OutOfMemory`](crate::supervisor::End::OutOfMemory). Memory that
-    /// can be moved to swap is moved there first; see [`memory_swap_max`](Limits::memory_swap_max).
+    /// the run's own process, the run ends with [`End::OutOfMemory`](crate::supervisor::End::OutOfMemory), or with
+    /// [`End::MaybeOutOfMemory`](crate::supervisor::End::MaybeOutOfMemory) if that is not certain. Memory that can be
+    /// moved to swap is moved there first; see [`memory_swap_max`](Limits::memory_swap_max).
     #[must_use]
     pub fn memory_max(mut self, bytes: u64) -> Limits {
         self.memory_max = Some(bytes);
@@ -88,7 +89,8 @@ impl Limits {
     }
 
     /// Sets `memory.oom.group` (Linux 4.19): whether the kernel kills all processes in the cgroup together when it must
-    /// kill one of them. The default is `false`.
+    /// kill one of them. The default is `false`. With `true` it is certain that the kernel has killed the run's own
+    /// process ([`End::OutOfMemory`](crate::supervisor::End::OutOfMemory)).
     #[must_use]
     pub fn memory_oom_group(mut self, yes: bool) -> Limits {
         self.memory_oom_group = Some(yes);

@@ -1,4 +1,4 @@
-//! Whose limit of memory was reached, when the kernel has killed a process.
+//! Whether the kernel has killed the process of a run for lack of memory, and whose limit was reached.
 //!
 //! The kernel counts two things, each in the cgroup where it happens and in those above it. `oom` in `memory.events` of
 //! the cgroup with the limit: the limit was reached, and nothing more could be reclaimed. `oom_kill` in `memory.events`
@@ -8,18 +8,20 @@
 //! Both counts rise before the process gets its SIGKILL, so they are complete when it is reaped. The cgroup of a run is
 //! new, and begins with zeros. The cgroups above it have counted before, so their counts at the beginning of the run
 //! are kept.
+//!
+//! The kernel does not tell which process it has killed. It was the run's own one if the cgroup never had a second
+//! thread (`pids.peak`), or if the kernel has killed the whole cgroup (`oom_group_kill`, `memory.oom.group`). Otherwise
+//! it may have been another one. The kernel log names the process, but it is not read: the log can be overwritten, it
+//! may need a privilege, and it has the PIDs of another namespace.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::tree;
-use super::usage::{event_count, number_after};
+use super::usage::{event_count, number_after, number_in};
 use crate::codec::stored;
 
 /// Whose limit of memory was reached when the kernel killed a process.
-///
-/// If more than one was reached during the run, the first one in the order of the variants is named, and of several
-/// ancestors the nearest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OomLimit {
@@ -33,7 +35,8 @@ pub enum OomLimit {
     /// No limit: the memory of the machine, or of the NUMA nodes that the run may use, was used up.
     Machine,
     /// It is not known. The cgroups above cannot be seen up to the root (cgroup_namespaces(7)), or were not read at the
-    /// beginning of the run, because another host has started it.
+    /// beginning of the run, because another host has started it. Or the limits of several cgroups were reached during
+    /// the run, and the kernel does not tell for which of them it has killed.
     Unknown,
 }
 
@@ -85,38 +88,82 @@ impl Above {
     }
 }
 
-impl OomLimit {
-    /// Reads the counts of the cgroup of a run, and then those `above` it if the kernel has killed a process.
-    pub(super) fn of(
-        cgroup: BorrowedFd<'_>,
-        before: Option<&Above>,
-        above: impl FnOnce() -> Above,
-    ) -> Option<OomLimit> {
-        let events = tree::read(cgroup, c"memory.events").ok()?;
-        let kills = number_after(&events, "oom_kill")?;
-        let own = number_after(&events, "oom").unwrap_or_default();
-        OomLimit::judge(kills, own, || Some((before?.clone(), above())))
-    }
+/// What the kernel has counted about its kills in the cgroup of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    /// The processes that the kernel has killed.
+    kills: u64,
+    /// How often the limit of the cgroup, or of one below it, was reached.
+    own: u64,
+    /// Whether the kernel has killed all processes of the cgroup together.
+    whole: bool,
+    /// Whether the cgroup has never had more than one thread.
+    single: bool,
+}
 
-    /// `kills` are the processes of the run that were killed, `own` is how often its own limit was reached, and `above`
-    /// are the counts above the run, at its beginning and now.
-    fn judge(kills: u64, own: u64, above: impl FnOnce() -> Option<(Above, Above)>) -> Option<OomLimit> {
-        if kills == 0 {
-            return None;
-        }
-        if own > 0 {
-            return Some(OomLimit::Own);
+impl Counts {
+    fn of(cgroup: BorrowedFd<'_>) -> Option<Counts> {
+        let events = tree::read(cgroup, c"memory.events").ok()?;
+        let kills = number_after(&events, "oom_kill").filter(|&kills| kills > 0)?;
+        let own = number_after(&events, "oom").unwrap_or_default();
+        let local = tree::read(cgroup, c"memory.events.local").unwrap_or_default();
+        let whole = match number_after(&local, "oom_group_kill") {
+            Some(count) => count > 0,
+            // Before Linux 5.17. A limit in a cgroup below kills that one only.
+            None => {
+                let is_group = number_in(cgroup, c"memory.oom.group") == Some(1);
+                is_group && (own == 0 || number_after(&local, "oom") > Some(0))
+            }
+        };
+        Some(Counts {
+            kills,
+            own,
+            whole,
+            single: number_in(cgroup, c"pids.peak") == Some(1),
+        })
+    }
+}
+
+/// What is known when SIGKILL has ended the process of a run, and the kernel has killed a process of the run for lack
+/// of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OomKill {
+    pub(crate) limit: OomLimit,
+    /// Whether the kernel has killed the run's own process. Otherwise it may have killed another one instead.
+    pub(crate) is_certain: bool,
+}
+
+stored!(struct OomKill { limit, is_certain });
+
+impl OomKill {
+    /// Reads the counts of the cgroup of a run, and then those `above` it if the kernel has killed a process.
+    pub(super) fn of(cgroup: BorrowedFd<'_>, before: Option<&Above>, above: impl FnOnce() -> Above) -> Option<OomKill> {
+        let counts = Counts::of(cgroup)?;
+        Some(OomKill {
+            limit: OomLimit::judge(&counts, || Some((before?.clone(), above()))),
+            is_certain: counts.whole || counts.single,
+        })
+    }
+}
+
+impl OomLimit {
+    /// `above` are the counts above the run, at its beginning and now.
+    fn judge(counts: &Counts, above: impl FnOnce() -> Option<(Above, Above)>) -> OomLimit {
+        // The own limit kills a process of the run each time. The run is over when the whole cgroup is killed.
+        if counts.own > 0 && (counts.kills == 1 || counts.whole) {
+            return OomLimit::Own;
         }
         let Some((before, now)) = above().filter(|(before, now)| before.counts.len() == now.counts.len()) else {
-            return Some(OomLimit::Unknown);
+            return OomLimit::Unknown;
         };
-        let mut levels = (1..).zip(before.counts.iter().zip(&now.counts));
-        let reached = levels.find(|(_, (before, now))| now > before);
-        Some(match reached {
-            Some((levels, _)) => OomLimit::Ancestor { levels },
-            None if before.complete && now.complete => OomLimit::Machine,
-            None => OomLimit::Unknown,
-        })
+        let levels = (1..).zip(before.counts.iter().zip(&now.counts));
+        let mut reached = levels.filter(|(_, (before, now))| now > before);
+        match (reached.next(), reached.next()) {
+            (None, _) if counts.own > 0 => OomLimit::Own,
+            (None, _) if before.complete && now.complete => OomLimit::Machine,
+            (Some((levels, _)), None) if counts.own == 0 => OomLimit::Ancestor { levels },
+            _ => OomLimit::Unknown,
+        }
     }
 }
 
@@ -131,27 +178,45 @@ mod tests {
         }
     }
 
+    fn counts(kills: u64, own: u64) -> Counts {
+        Counts {
+            kills,
+            own,
+            ..Counts::default()
+        }
+    }
+
+    fn judge(counts: Counts, before: &[u64], now: &[u64], complete: bool) -> OomLimit {
+        OomLimit::judge(&counts, || Some((above(before, complete), above(now, complete))))
+    }
+
     #[test]
-    fn the_limit_is_the_nearest_one_that_was_reached() {
-        let judge = |kills, own, before: &[u64], now: &[u64], complete| {
-            OomLimit::judge(kills, own, || Some((above(before, complete), above(now, complete))))
-        };
-        assert_eq!(judge(0, 0, &[1], &[2], true), None, "the kernel killed others");
-        assert_eq!(
-            judge(0, 5, &[1], &[1], true),
-            None,
-            "it was reached, and nothing was killed"
-        );
-        assert_eq!(judge(1, 1, &[1, 1], &[2, 2], true), Some(OomLimit::Own));
-        let ancestor = |levels| Some(OomLimit::Ancestor { levels });
-        assert_eq!(judge(1, 0, &[7, 1], &[8, 1], true), ancestor(1));
-        assert_eq!(judge(2, 0, &[7, 1], &[7, 2], false), ancestor(2));
-        assert_eq!(judge(1, 0, &[7, 1], &[8, 2], true), ancestor(1));
-        assert_eq!(judge(1, 0, &[7, 1], &[7, 1], true), Some(OomLimit::Machine));
-        assert_eq!(judge(1, 0, &[7, 1], &[7, 1], false), Some(OomLimit::Unknown));
+    fn the_limit_is_the_only_one_that_was_reached() {
+        assert_eq!(judge(counts(1, 1), &[1], &[1], true), OomLimit::Own);
+        let ancestor = |levels| OomLimit::Ancestor { levels };
+        assert_eq!(judge(counts(1, 0), &[7, 1], &[8, 1], true), ancestor(1));
+        assert_eq!(judge(counts(2, 0), &[7, 1], &[7, 2], false), ancestor(2));
+        assert_eq!(judge(counts(1, 0), &[7, 1], &[7, 1], true), OomLimit::Machine);
+        assert_eq!(judge(counts(1, 0), &[7, 1], &[7, 1], false), OomLimit::Unknown);
         // A controller was enabled or disabled above meanwhile.
-        assert_eq!(judge(1, 0, &[7], &[7, 1], true), Some(OomLimit::Unknown));
-        assert_eq!(OomLimit::judge(1, 0, || None), Some(OomLimit::Unknown));
-        assert_eq!(OomLimit::judge(1, 1, || None), Some(OomLimit::Own));
+        assert_eq!(judge(counts(1, 0), &[7], &[7, 1], true), OomLimit::Unknown);
+        assert_eq!(OomLimit::judge(&counts(1, 0), || None), OomLimit::Unknown);
+        assert_eq!(OomLimit::judge(&counts(1, 1), || None), OomLimit::Own);
+    }
+
+    #[test]
+    fn of_several_limits_that_were_reached_none_is_guessed() {
+        // The own limit accounts for the only kill, so another group has reached the limit above.
+        assert_eq!(judge(counts(1, 1), &[1, 1], &[2, 2], true), OomLimit::Own);
+        let whole = Counts {
+            whole: true,
+            ..counts(4, 1)
+        };
+        assert_eq!(judge(whole, &[1, 1], &[2, 1], true), OomLimit::Own);
+        assert_eq!(judge(counts(2, 1), &[1, 1], &[1, 1], true), OomLimit::Own);
+        // The limit above may account for one of the kills.
+        assert_eq!(judge(counts(2, 1), &[1, 1], &[2, 1], true), OomLimit::Unknown);
+        assert_eq!(OomLimit::judge(&counts(2, 2), || None), OomLimit::Unknown);
+        assert_eq!(judge(counts(1, 0), &[7, 1], &[8, 2], true), OomLimit::Unknown);
     }
 }

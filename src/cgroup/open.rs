@@ -151,6 +151,10 @@ impl CgroupDir {
     /// kernel refuses (`EBUSY`). A controller stays enabled: a cgroup in the directory would lose its limits if it were
     /// disabled.
     ///
+    /// Limits of memory also enable the pids controller, where it is delegated: its counts tell whether the kernel has
+    /// killed the process of a run for lack of memory ([`End::OutOfMemory`](crate::supervisor::End::OutOfMemory)). That
+    /// it cannot be enabled is no error.
+    ///
     /// A supervisor calls this for the limits of its groups ([`GroupSpec::limits`](crate::GroupSpec::limits)).
     ///
     /// # Errors
@@ -177,6 +181,16 @@ impl CgroupDir {
     /// Enables the controllers of these files. The kernel enables all of them or none.
     fn enable(&self, files: &[CgroupFile]) -> Result<(), CgroupError> {
         let needed: BTreeSet<_> = files.iter().filter_map(CgroupFile::controller).collect();
+        let counts_deaths = needed.contains("memory");
+        self.enable_all(needed)?;
+        if counts_deaths {
+            // An unknown count makes a verdict less certain, and that is all.
+            let _best_effort = self.enable_all(BTreeSet::from(["pids"]));
+        }
+        Ok(())
+    }
+
+    fn enable_all(&self, needed: BTreeSet<&str>) -> Result<(), CgroupError> {
         if needed.is_empty() {
             return Ok(());
         }

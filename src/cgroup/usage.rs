@@ -84,7 +84,8 @@ pub(super) fn event_count(cgroup: BorrowedFd<'_>, file: &CStr, key: &str) -> Opt
     number_after(&tree::read(cgroup, file).ok()?, key)
 }
 
-fn number_in(cgroup: BorrowedFd<'_>, file: &CStr) -> Option<u64> {
+/// The number that a file consists of; `None` if the file does not exist or has another content.
+pub(super) fn number_in(cgroup: BorrowedFd<'_>, file: &CStr) -> Option<u64> {
     let content = tree::read(cgroup, file).ok()?;
     str::from_utf8(&content).ok()?.trim().parse().ok()
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use super::context::SpawnContext;
 use super::ids::InstanceId;
-use crate::cgroup::{CgroupError, CgroupFile, CgroupUsage, OomLimit};
+use crate::cgroup::{CgroupError, CgroupFile, CgroupUsage, OomKill};
 use crate::child::Pipes;
 use crate::codec::{Writer, stored};
 use crate::command::{Program, SpawnError};
@@ -97,9 +97,9 @@ pub(crate) trait Kernel {
     /// The resources that were used in the cgroup of the run; `None` if the run has no cgroup.
     fn usage(&self, slot: u32) -> Option<CgroupUsage>;
 
-    /// Whose limit of memory was reached when the kernel killed a process of the run. `None` if the kernel has killed
-    /// none since the run began, or if that is not known.
-    fn out_of_memory(&self, slot: u32) -> Option<OomLimit>;
+    /// What is known of the kernel's kills in the run for lack of memory, after SIGKILL has ended the process. `None` if
+    /// the kernel has killed no process since the run began, or if that is not known.
+    fn out_of_memory(&self, slot: u32) -> Option<OomKill>;
 
     /// Writes a file of the cgroup of the run. It is no error if the cgroup is gone.
     fn change_limit(&mut self, slot: u32, file: &CgroupFile) -> Result<(), CgroupError>;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::cgroup::{CgroupUsage, OomLimit};
+use crate::cgroup::{CgroupUsage, OomKill, OomLimit};
 use crate::codec::{Damaged, Reader, Stored, Writer, stored};
 use crate::command::SpawnError;
 use crate::exit::{ExitRecord, Pid};
@@ -49,8 +49,9 @@ pub struct Run {
 ///    own end.
 /// 3. A process that ended by itself is [`Exited`](End::Exited), even if the kernel has killed others of its cgroup.
 /// 4. A process that a signal of its own fault has ended, or that left a core dump, is [`Crashed`](End::Crashed).
-/// 5. A process that SIGKILL has ended is [`OutOfMemory`](End::OutOfMemory) if the kernel has killed a process in the
-///    cgroup of this run before, for lack of memory.
+/// 5. A process that SIGKILL has ended is [`OutOfMemory`](End::OutOfMemory) if the kernel has killed it for lack of
+///    memory, and [`MaybeOutOfMemory`](End::MaybeOutOfMemory) if the kernel has killed a process in the cgroup of this
+///    run, and does not tell which one.
 /// 6. Every other signal is [`KilledFromOutside`](End::KilledFromOutside).
 ///
 /// Two facts are beside the end, in [`Run::cgroup`]: how many processes of the run the kernel has killed for lack of
@@ -76,13 +77,21 @@ pub enum End {
     KilledFromOutside(Signal),
     /// The kernel killed the process because memory was short. It is known from `memory.events` of the run's cgroup, so
     /// the group needs [cgroups](crate::supervisor::GroupSpec::cgroup) with the memory controller, which every limit of
-    /// memory enables.
+    /// memory enables. The events of earlier runs and of other cgroups do not count.
     ///
-    /// The kernel does not tell which process of a cgroup it has killed. If it has killed another process of the same
-    /// run, and a SIGKILL from outside ends the run's own process later, then this end is reported as well.
-    /// [`Limits::memory_oom_group`](crate::cgroup::Limits::memory_oom_group) excludes that. The events of earlier runs
-    /// and of other cgroups do not count.
+    /// The kernel does not tell which process of a cgroup it has killed. It is certain in two cases: the run has never
+    /// had a second process or thread (`pids.peak` of the pids controller, Linux 6.1), or the kernel has killed all
+    /// processes of the cgroup together
+    /// ([`Limits::memory_oom_group`](crate::cgroup::Limits::memory_oom_group)). Otherwise the end is
+    /// [`MaybeOutOfMemory`](End::MaybeOutOfMemory). In the second case the process may also have got a SIGKILL from
+    /// outside a moment before, when the supervisor has not looked yet. A process with an `oom_score_adj` of -1000
+    /// survives the kill of its cgroup.
     OutOfMemory(OomLimit),
+    /// SIGKILL ended the process, and the kernel has killed a process of the run because memory was short: this one, or
+    /// another one before. In the second case the signal came from outside.
+    /// [`Limits::memory_oom_group`](crate::cgroup::Limits::memory_oom_group) makes the end certain, since the kernel
+    /// then kills all processes of the run together.
+    MaybeOutOfMemory(OomLimit),
     /// The process was stopped on request.
     Stopped,
     /// The process was stopped on request, and was killed when the time of the stop ladder was over.
@@ -120,6 +129,7 @@ impl fmt::Display for End {
             End::Crashed { signal, core: true } => write!(f, "crashed: {signal}, core dumped"),
             End::KilledFromOutside(signal) => write!(f, "killed from outside: {signal}"),
             End::OutOfMemory(limit) => write!(f, "killed, out of memory: {limit}"),
+            End::MaybeOutOfMemory(limit) => write!(f, "killed, perhaps out of memory: {limit}"),
             End::Stopped => f.write_str("stopped"),
             End::StopTimeout => f.write_str("killed, not stopped in time"),
             End::StartTimeout => f.write_str("stopped, not ready in time"),
@@ -136,13 +146,16 @@ impl fmt::Display for End {
 }
 
 impl End {
-    /// The end that the lifecycle found, with what is known besides: the error of a failed spawn, the limit of memory that
-    /// was reached when the kernel killed a process of the run, and the host's reason for a report.
-    pub(crate) fn new(end: RunEnd, error: Option<&SpawnError>, oom: Option<OomLimit>, reason: Option<Arc<str>>) -> End {
+    /// The end that the lifecycle found, with what is known besides: the error of a failed spawn, the kernel's kills in
+    /// the run for lack of memory, and the host's reason for a report.
+    pub(crate) fn new(end: RunEnd, error: Option<&SpawnError>, oom: Option<OomKill>, reason: Option<Arc<str>>) -> End {
+        if let (RunEnd::KilledFromOutside(Signal::KILL), Some(OomKill { limit, is_certain })) = (end, oom) {
+            return match is_certain {
+                true => End::OutOfMemory(limit),
+                false => End::MaybeOutOfMemory(limit),
+            };
+        }
         match (end, error) {
-            (RunEnd::KilledFromOutside(Signal::KILL), _) if oom.is_some() => {
-                End::OutOfMemory(oom.unwrap_or(OomLimit::Unknown))
-            }
             (RunEnd::NotSpawned, Some(error)) => End::NotSpawned(error.clone()),
             (RunEnd::Exited(code), _) => End::Exited(code),
             (RunEnd::Crashed { signal, core }, _) => End::Crashed { signal, core },
@@ -182,8 +195,8 @@ pub(crate) struct History {
     exit: Option<ExitRecord>,
     /// Why the host reported the current run as failed.
     complaint: Option<Arc<str>>,
-    /// Whose limit of memory was reached, if the current run's process was killed.
-    oom: Option<OomLimit>,
+    /// The kernel's kills in the current run for lack of memory, if SIGKILL has ended its process.
+    oom: Option<OomKill>,
     start: Instant,
     runs: VecDeque<Run>,
     most: usize,
@@ -257,14 +270,14 @@ impl History {
     }
 
     /// The process of the current run was reaped.
-    pub(crate) const fn exited(&mut self, record: ExitRecord, oom: Option<OomLimit>) {
+    pub(crate) const fn exited(&mut self, record: ExitRecord, oom: Option<OomKill>) {
         self.exit = Some(record);
         self.oom = oom;
         self.last_exit = Some(record);
     }
 
-    /// The exit record of the current run, which is over, and the limit of memory that was reached.
-    pub(crate) const fn take_exit(&mut self) -> (Option<ExitRecord>, Option<OomLimit>) {
+    /// The exit record of the current run, which is over, and the kernel's kills for lack of memory.
+    pub(crate) const fn take_exit(&mut self) -> (Option<ExitRecord>, Option<OomKill>) {
         (self.exit.take(), self.oom.take())
     }
 
@@ -314,6 +327,7 @@ stored!(enum End {
     12 = Unhealthy { reason },
     13 = OutOfMemory(limit),
     14 = BeforeFailed(failure),
+    15 = MaybeOutOfMemory(limit),
 });
 impl Stored for History {
     fn put(&self, to: &mut Writer<'_>) {
@@ -364,7 +378,9 @@ mod tests {
             OomLimit::Machine,
             OomLimit::Unknown,
         ] {
-            assert_eq!(of(kill, Some(limit)), End::OutOfMemory(limit));
+            let oom = |is_certain| Some(OomKill { limit, is_certain });
+            assert_eq!(of(kill, oom(true)), End::OutOfMemory(limit));
+            assert_eq!(of(kill, oom(false)), End::MaybeOutOfMemory(limit));
             for other in [
                 RunEnd::NotSpawned,
                 RunEnd::Exited(137),
@@ -378,7 +394,7 @@ mod tests {
                 RunEnd::Released,
                 RunEnd::Unknown,
             ] {
-                assert_eq!(of(other, Some(limit)), of(other, None));
+                assert_eq!(of(other, oom(true)), of(other, None));
             }
         }
     }

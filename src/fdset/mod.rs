@@ -382,12 +382,6 @@ impl FdSet {
     }
 }
 
-impl AsRawFd for FdSet {
-    fn as_raw_fd(&self) -> RawFd {
-        self.epoll.as_raw_fd()
-    }
-}
-
 impl AsFd for FdSet {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()

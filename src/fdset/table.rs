@@ -88,6 +88,7 @@ impl Table {
                 generation: slot.generation,
                 next,
                 held,
+                is_news: false,
             });
         }
         table.rehash();

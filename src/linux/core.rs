@@ -12,7 +12,7 @@ use super::orphans::Orphans;
 use super::run_cgroup::{RunCgroup, RunCgroups};
 use super::state_file::StateFile;
 use super::watched::{Watch, Watched, group_is_alive, is_errno, keeps_number, send, wait_for_end};
-use crate::cgroup::{CgroupError, CgroupFile, CgroupUsage, OomLimit};
+use crate::cgroup::{CgroupError, CgroupFile, CgroupUsage, OomKill};
 use crate::child::Pipes;
 use crate::codec::{Stored, Writer};
 use crate::command::error::Subject;
@@ -557,7 +557,7 @@ impl Kernel for Linux {
         self.process(slot)?.run_cgroup.as_ref().map(RunCgroup::usage)
     }
 
-    fn out_of_memory(&self, slot: u32) -> Option<OomLimit> {
+    fn out_of_memory(&self, slot: u32) -> Option<OomKill> {
         self.process(slot)?.run_cgroup.as_ref()?.out_of_memory()
     }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
-use crate::cgroup::{Above, Cgroup, CgroupDir, CgroupError, CgroupFile, CgroupUsage, OomLimit};
+use crate::cgroup::{Above, Cgroup, CgroupDir, CgroupError, CgroupFile, CgroupUsage, OomKill};
 use crate::engine::context::CgroupPath;
 use crate::exit::Pid;
 use crate::fdset::{FdSet, Interest, Token};
@@ -69,8 +69,8 @@ impl RunCgroup {
         self.cgroup.usage()
     }
 
-    /// Whose limit of memory was reached when the kernel killed a process in the cgroup; `None` if it has killed none.
-    pub(crate) fn out_of_memory(&self) -> Option<OomLimit> {
+    /// What the kernel tells of its kills in the cgroup for lack of memory; `None` if it has killed no process.
+    pub(crate) fn out_of_memory(&self) -> Option<OomKill> {
         self.cgroup.out_of_memory(self.above.as_ref())
     }
 

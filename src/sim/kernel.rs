@@ -12,7 +12,7 @@ use super::process::{Phase, Place, oom_of};
 use super::recipe::Label;
 use super::state_file::Killed;
 use super::world::{Did, Planted, Sight, Taken, World};
-use crate::cgroup::{CgroupError, CgroupFile, CgroupUsage, OomLimit};
+use crate::cgroup::{CgroupError, CgroupFile, CgroupUsage, OomKill};
 use crate::child::Pipes;
 use crate::codec::Writer;
 use crate::command::{Program, SpawnError, SpawnStep};
@@ -220,7 +220,7 @@ impl Kernel for SimKernel {
         None
     }
 
-    fn out_of_memory(&self, slot: u32) -> Option<OomLimit> {
+    fn out_of_memory(&self, slot: u32) -> Option<OomKill> {
         self.0.borrow().serial_in(slot).and_then(oom_of)
     }
 

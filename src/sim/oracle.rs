@@ -12,6 +12,7 @@ use super::model::{Group, Instance, Spawn};
 use super::process::{KILLED, Phase, SimProcess, oom_of};
 use super::recipe::Draft;
 use super::world::{Did, Sight};
+use crate::cgroup::OomKill;
 use crate::engine::ids::{GroupId, InstanceId};
 use crate::engine::request::Request;
 use crate::engine::run::End;
@@ -705,9 +706,14 @@ fn remembered_runs(host: &Host, known: &Instance) -> Result<(), Broken> {
             run.pid == pid && exit == attempt.exit && spawned != attempt.has_failed(),
             || format!("{run:?} was {attempt:?}"),
         )?;
-        if let End::OutOfMemory(limit) = run.end {
-            let is_true = exit == Some(KILLED) && oom_of(attempt.serial) == Some(limit);
-            ensure(is_true, || format!("{run:?} had enough memory"))?;
+        let told = match run.end {
+            End::OutOfMemory(limit) => Some((limit, true)),
+            End::MaybeOutOfMemory(limit) => Some((limit, false)),
+            _ => None,
+        };
+        if let Some((limit, is_certain)) = told {
+            let is_true = exit == Some(KILLED) && oom_of(attempt.serial) == Some(OomKill { limit, is_certain });
+            ensure(is_true, || format!("{run:?} had enough memory, or it is not certain"))?;
         }
         ensure(!withdrawn || run.end == End::Stopped, || {
             format!("{run:?} was withdrawn")

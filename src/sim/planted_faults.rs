@@ -487,7 +487,10 @@ fn that_what_waits_for_other_groups_is_not_looked_at_again() {
             instance.awaits_order = false;
         }
     };
-    is_noticed(meddle, "must wait for other groups: true|quiet|something waits|there is more");
+    is_noticed(
+        meddle,
+        "must wait for other groups: true|quiet|something waits|there is more",
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::fault_profile::FAILED;
-use crate::cgroup::OomLimit;
+use crate::cgroup::{OomKill, OomLimit};
 use crate::exit::{Exit, Pid};
 use crate::launcher::next_look;
 use crate::lifecycle::Part;
@@ -178,13 +178,17 @@ pub(super) const SOON: Duration = Duration::from_millis(300);
 /// How long a process takes to close its files after its execution has failed.
 const CLOSING: Duration = Duration::from_micros(10);
 
-/// Whose limit of memory was reached, if this kernel has killed the process with this number.
-pub(super) const fn oom_of(serial: u64) -> Option<OomLimit> {
-    match serial % 3 {
-        0 => None,
-        1 => Some(OomLimit::Own),
-        _ => Some(OomLimit::Ancestor { levels: 1 }),
-    }
+/// What this kernel tells of its kills for lack of memory in the run of the process with this number.
+pub(super) const fn oom_of(serial: u64) -> Option<OomKill> {
+    let limit = match serial % 3 {
+        0 => return None,
+        1 => OomLimit::Own,
+        _ => OomLimit::Ancestor { levels: 1 },
+    };
+    Some(OomKill {
+        limit,
+        is_certain: serial % 2 == 0,
+    })
 }
 
 impl SimProcess {

@@ -2,7 +2,6 @@
 //! exits.
 
 use std::fs;
-use std::path::Path;
 
 use pidherd::cgroup::{CgroupDir, CgroupUsage, Limits, OomLimit};
 use pidherd::lifecycle::StateName::{Exited, Running, Stopped};
@@ -10,29 +9,10 @@ use pidherd::lifecycle::{Policy, Scope, StopLadder};
 use pidherd::supervisor::{End, Run};
 use pidherd::{Command, GroupSpec, InstanceId, Signal};
 
-use crate::common::TestCgroup;
+use crate::common::memory::{EATING, EATS, LIMIT, limit, no_swap};
+use crate::common::{TestCgroup, kernel_since};
 use crate::host::{Host, at_once, sh};
 use crate::with_controllers;
-
-const LIMIT: u64 = 24 << 20;
-
-/// A program that uses more and more memory, up to some hundred megabytes.
-const EATS: &str = "awk 'BEGIN { x = \"0123456789abcdef\"; for (i = 0; i < 24; i++) x = x x }'";
-
-/// The limits, without swap where the kernel has it: a process would be moved there instead of being killed.
-fn no_swap(dir: &CgroupDir, limits: Limits) -> Limits {
-    dir.enable_controllers(&Limits::new().memory_max(LIMIT)).unwrap();
-    let probe = dir.make("swap").unwrap();
-    let has_swap = dir.path().join("swap/memory.swap.max").exists();
-    probe.remove().unwrap();
-    if has_swap { limits.memory_swap_max(0) } else { limits }
-}
-
-/// Limits the memory of a cgroup that the library does not make.
-fn limit(path: &Path) {
-    fs::write(path.join("memory.max"), LIMIT.to_string()).unwrap();
-    let _where_swap_is = fs::write(path.join("memory.swap.max"), "0");
-}
 
 fn group(name: &str, command: Command, dir: &CgroupDir, limits: Limits) -> GroupSpec {
     let policy = Policy {
@@ -64,6 +44,15 @@ fn used(run: &Run) -> CgroupUsage {
     run.cgroup.unwrap()
 }
 
+/// The end of a process that the kernel has killed for lack of memory, and that was alone in its cgroup. An older kernel
+/// does not count that.
+fn alone(limit: OomLimit) -> End {
+    match kernel_since(6, 1) {
+        true => End::OutOfMemory(limit),
+        false => End::MaybeOutOfMemory(limit),
+    }
+}
+
 fn own() -> Limits {
     Limits::new().memory_max(LIMIT)
 }
@@ -73,20 +62,23 @@ fn the_limit_of_its_own_cgroup() {
     with_controllers(&["memory", "pids"], |_, dir| {
         let mut host = Host::new();
         // The first act of the program is to use more than it may.
-        let program = "BEGIN { x = \"0123456789abcdef\"; for (i = 0; i < 24; i++) x = x x }";
-        let eats = || Command::new("/usr/bin/awk").arg(program);
-        for (name, limits) in [("one", own()), ("all", own().memory_oom_group(true))] {
+        let eats = || Command::new("/usr/bin/awk").arg(EATING);
+        let whole = End::OutOfMemory(OomLimit::Own);
+        for (name, limits, end) in [
+            ("one", own(), alone(OomLimit::Own)),
+            ("all", own().memory_oom_group(true), whole),
+        ] {
             let id = host.add(group(name, eats(), &dir, limits)).1[0];
             for _ in 0..3 {
                 let run = next_run(&mut host, id);
-                assert_eq!(run.end, End::OutOfMemory(OomLimit::Own));
+                assert_eq!(run.end, end);
                 // With `memory.oom.group` the kernel counts the process that it has chosen once more.
                 assert!(matches!(used(&run).oom_kills, Some(1 | 2)), "{run:?}");
                 assert_eq!(run.exit.unwrap().exit.signal(), Some(Signal::KILL));
-                assert_eq!(
-                    run.end.to_string(),
-                    "killed, out of memory: the limit of its own cgroup"
-                );
+                if kernel_since(6, 1) {
+                    let text = "killed, out of memory: the limit of its own cgroup";
+                    assert_eq!(run.end.to_string(), text);
+                }
             }
         }
     });
@@ -125,12 +117,12 @@ fn the_limit_of_a_cgroup_above() {
             let id = host.add(group(name, eats(), &dir, high())).1[0];
             for _ in 0..3 {
                 let run = next_run(&mut host, id);
-                assert_eq!(run.end, End::OutOfMemory(OomLimit::Ancestor { levels }), "{name}");
+                assert_eq!(run.end, alone(OomLimit::Ancestor { levels }), "{name}");
             }
             // The own limit is lower, and reached first.
             let lower = Limits::new().memory_max(LIMIT / 2);
             let run = run_of(&mut host, &format!("{name}-own"), eats(), &dir, lower);
-            assert_eq!(run.end, End::OutOfMemory(OomLimit::Own), "{name}");
+            assert_eq!(run.end, alone(OomLimit::Own), "{name}");
             fs::write(limited.join("memory.max"), "max").unwrap();
         }
         host.shut_down();
@@ -157,7 +149,7 @@ fn a_cgroup_above_that_is_killed_as_a_whole() {
         for id in ids {
             host.until_state(id, Exited);
             let run = host.supervisor.runs(id).last().unwrap();
-            assert_eq!(run.end, End::OutOfMemory(OomLimit::Ancestor { levels: 1 }), "{run:?}");
+            assert_eq!(run.end, alone(OomLimit::Ancestor { levels: 1 }), "{run:?}");
         }
         host.shut_down();
     });
@@ -177,7 +169,7 @@ fn a_kill_from_outside_beside_old_and_foreign_events() {
             host.supervisor.runs(id).last().unwrap().end.clone()
         };
         let killed = End::KilledFromOutside(Signal::KILL);
-        assert_eq!(end(&mut host, "eat"), End::OutOfMemory(OomLimit::Own));
+        assert_eq!(end(&mut host, "eat"), alone(OomLimit::Own));
         assert_eq!(end(&mut host, "KILL"), killed, "an earlier run was out of memory");
         // Another group reaches the limit of the directory, and its own process is killed.
         limit(cgroup.path());
@@ -185,7 +177,7 @@ fn a_kill_from_outside_beside_old_and_foreign_events() {
         host.until_state(id, Running);
         let high = Limits::new().memory_max(4 << 30);
         let other = run_of(&mut host, "b", sh(&format!("exec {EATS}")), &dir, high);
-        assert_eq!(other.end, End::OutOfMemory(OomLimit::Ancestor { levels: 1 }));
+        assert_eq!(other.end, alone(OomLimit::Ancestor { levels: 1 }));
         assert_eq!(host.state(id), Running);
         say(&mut host, id, "KILL");
         host.until_state(id, Exited);
@@ -197,7 +189,7 @@ fn a_kill_from_outside_beside_old_and_foreign_events() {
             core: false,
         };
         assert_eq!(end(&mut host, "SEGV"), crashed);
-        assert_eq!(end(&mut host, "eat"), End::OutOfMemory(OomLimit::Own));
+        assert_eq!(end(&mut host, "eat"), alone(OomLimit::Own));
     });
 }
 
@@ -236,6 +228,27 @@ fn a_stop_and_a_crash_stay_what_they_are_after_a_child_was_killed() {
     });
 }
 
+/// The kernel does not tell which process it has killed, and so the supervisor does not either.
+#[test]
+fn a_kill_from_outside_after_a_child_was_killed_is_not_taken_for_the_kernels() {
+    with_controllers(&["memory", "pids"], |_, dir| {
+        let mut host = Host::new();
+        let script = format!("{EATS} & wait $!; echo killed; read go");
+        let id = host.add(group("a", sh(&script), &dir, own())).1[0];
+        for _ in 0..2 {
+            host.start_these(id);
+            assert_eq!(host.line(id), "killed");
+            let pid = rustix::process::Pid::from_raw(host.pid(id) as i32).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+            host.until_state(id, Exited);
+            let run = host.supervisor.runs(id).last().unwrap();
+            assert_eq!(run.end, End::MaybeOutOfMemory(OomLimit::Own));
+            let text = "killed, perhaps out of memory: the limit of its own cgroup";
+            assert_eq!(run.end.to_string(), text);
+        }
+    });
+}
+
 #[test]
 fn a_fork_that_a_limit_refuses_is_a_fact_beside_the_end() {
     with_controllers(&["pids"], |_, dir| {
@@ -267,7 +280,8 @@ fn a_lower_limit_that_a_reload_brings_kills_and_is_the_own_one() {
         let program = r#"BEGIN { x = "0123456789abcdef"; for (i = 0; i < 22; i++) x = x x; print "has"; fflush();
             system("read go"); y = x x; exit 0 }"#;
         let script = format!("exec awk '{program}'");
-        let spec = |limits| group("a", sh(&script), &dir, limits);
+        // It has had a child, so the kernel tells of its death only if it kills the whole cgroup.
+        let spec = |limits: Limits| group("a", sh(&script), &dir, limits.memory_oom_group(true));
         let (id, ids) = host.add(spec(Limits::new().memory_max(1 << 30)));
         host.start_these(id);
         host.until_state(ids[0], Running);
@@ -293,7 +307,7 @@ fn every_death_of_a_crowd_has_the_right_verdict() {
             core: false,
         };
         let deaths = [
-            (format!("exec {EATS}"), End::OutOfMemory(OomLimit::Own)),
+            (format!("exec {EATS}"), alone(OomLimit::Own)),
             ("kill -KILL $$".into(), End::KilledFromOutside(Signal::KILL)),
             ("kill -TERM $$".into(), End::KilledFromOutside(Signal::TERM)),
             ("kill -SEGV $$".into(), crashed.clone()),

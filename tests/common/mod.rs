@@ -24,6 +24,7 @@ pub mod elf;
 pub mod fork;
 pub mod interrupt;
 pub mod lease;
+pub mod memory;
 pub mod oracle;
 pub mod places;
 pub mod processes;

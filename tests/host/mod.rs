@@ -282,6 +282,11 @@ impl Host {
         assert_eq!(rustix::io::write(stdin, b"\n"), Ok(1));
     }
 
+    /// Closes the streams of an instance.
+    pub fn drop_pipes(&mut self, id: InstanceId) {
+        drop(self.pipes.remove(&id));
+    }
+
     /// The streams of the last run.
     pub fn pipes(&mut self, id: InstanceId) -> &Pipes {
         if let Some(pipes) = self.supervisor.take_pipes(id) {

@@ -4,9 +4,6 @@ use super::*;
 
 #[test]
 fn a_run_in_a_cgroup_is_found_with_all_that_lives_there() {
-    if !root_or_skip("cgroups") {
-        return;
-    }
     with_hosts(120, |state| {
         ignore_sigchld(false);
         let Some(cgroup) = test_cgroup() else { return };

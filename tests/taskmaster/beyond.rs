@@ -13,7 +13,7 @@ use rustix::net::{
     socket,
 };
 
-use crate::common::{TestCgroup, root_or_skip, skipped, test_cgroup};
+use crate::common::{TestCgroup, skipped, test_cgroup};
 use crate::driver::{Dir, PATIENCE, Taskmaster, binary, fifo, refused};
 
 /// The environment variable with the message of the test's own notify client.
@@ -170,10 +170,6 @@ fn the_socket_of_a_service_manager_is_not_inherited() {
 /// Two processes that ignore SIGTERM, have forked twice, and run in a session of their own.
 const FUGITIVE: &str = "(setsid sh -c 'trap \\\"\\\" TERM; echo escaped >&2; sleep 1000 & sleep 1000' &); ";
 
-fn cgroup() -> Option<TestCgroup> {
-    root_or_skip("it makes cgroups").then(test_cgroup).flatten()
-}
-
 fn tree(name: &str, script: &str, cgroup: &TestCgroup) -> String {
     let more = format!("stopwaitsecs=1\ncgroup={}\n", cgroup.path().display());
     program(name, &format!("{FUGITIVE}{script}"), &more)
@@ -181,7 +177,7 @@ fn tree(name: &str, script: &str, cgroup: &TestCgroup) -> String {
 
 #[test]
 fn no_process_escapes_from_its_cgroup() {
-    let Some(cgroup) = cgroup() else { return };
+    let Some(cgroup) = test_cgroup() else { return };
     let mut herd = Taskmaster::start(&tree("a", "exec sleep 1000", &cgroup));
     herd.reached("a:a", "RUNNING");
     herd.complaint("escaped");
@@ -203,7 +199,7 @@ fn no_process_escapes_from_its_cgroup() {
 
 #[test]
 fn a_reload_applies_these_keys() {
-    let Some(cgroup) = cgroup() else { return };
+    let Some(cgroup) = test_cgroup() else { return };
     let sleep = "exec sleep 1000";
     let ready = format!("{}; {sleep}", send("READY=1"));
     let with = |keys: &str| program("a", &ready, keys);
@@ -236,7 +232,7 @@ fn a_reload_applies_these_keys() {
 
 #[test]
 fn a_readded_program_waits_for_the_old_one_in_its_cgroup() {
-    let Some(cgroup) = cgroup() else { return };
+    let Some(cgroup) = test_cgroup() else { return };
     let config = tree("a", "exec sleep 1000", &cgroup);
     let mut herd = Taskmaster::start(&config);
     herd.reached("a:a", "RUNNING");
@@ -279,7 +275,7 @@ fn a_directory_that_cannot_hold_cgroups_is_refused() {
 
 #[test]
 fn a_cgroup_of_another_user_is_refused() {
-    let Some(cgroup) = cgroup() else { return };
+    let Some(cgroup) = test_cgroup() else { return };
     let dir = Dir::new();
     let config = dir.file(
         "herd.conf",

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
 use super::{compare, images, read, state};
-use crate::cgroup::{CgroupUsage, OomLimit};
+use crate::cgroup::{CgroupUsage, OomKill, OomLimit};
 use crate::codec::{Stored, decoded, encoded};
 use crate::command::error::Subject;
 use crate::command::{SpawnError, SpawnStep};
@@ -267,6 +267,7 @@ fn history() -> History {
         End::OutOfMemory(OomLimit::Ancestor { levels: 2 }),
         End::OutOfMemory(OomLimit::Machine),
         End::OutOfMemory(OomLimit::Unknown),
+        End::MaybeOutOfMemory(OomLimit::Own),
         End::Stopped,
         End::StopTimeout,
         End::StartTimeout,
@@ -299,7 +300,11 @@ fn history() -> History {
         };
         history.ended(number, over, at(number + 1), wall(number + 1));
     }
-    history.exited(record(901, Exit::Code(2)), Some(OomLimit::Own));
+    let oom = OomKill {
+        limit: OomLimit::Own,
+        is_certain: true,
+    };
+    history.exited(record(901, Exit::Code(2)), Some(oom));
     history
 }
 
