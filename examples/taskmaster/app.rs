@@ -17,7 +17,6 @@ use crate::config::{self, Config, World};
 use crate::console::{Channel, Console};
 use crate::control::{self, Command, HELP, Line, Lines};
 use crate::demo::Tour;
-use crate::files;
 use crate::handing;
 use crate::herd::{Herd, News, Verb};
 use crate::input::{Input, Taken};
@@ -102,6 +101,7 @@ impl App {
         } = parts;
         let mut poller = Poller::new()?;
         poller.watch(Source::Herd, herd.as_fd(), true)?;
+        poller.watch(Source::Logs, herd.logs_fd(), true)?;
         poller.watch(Source::Signals, signals.as_fd(), true)?;
         if let Some(tour) = &tour {
             poller.watch(Source::Tour, tour.as_fd(), true)?;
@@ -164,6 +164,7 @@ impl App {
         for source in ready {
             match source {
                 Source::Herd => self.herd.dispatch()?,
+                Source::Logs => self.herd.collect_logs()?,
                 Source::Signals => self.read_signals()?,
                 Source::Input => self.read_commands()?,
                 Source::Tour => self.take_tour()?,
@@ -197,7 +198,7 @@ impl App {
         while let Some(news) = self.herd.next_news() {
             match news {
                 News::Report(report) => self.console.report(&report),
-                News::Note(line) => self.console.note(&line),
+                News::Note(line) => self.console.warn(&line),
             }
         }
         self.console.check();
@@ -268,8 +269,7 @@ impl App {
     fn reopen(&mut self) {
         let lines = self.open_anew();
         if lines.is_empty() {
-            self.console
-                .note("no output file was renamed; a program opens its log files when it starts");
+            self.console.note("no output file was renamed");
         }
         lines.iter().for_each(|line| self.console.note(line));
     }
@@ -281,7 +281,9 @@ impl App {
                 let _not_watched = self.poller.watch(Source::Room(channel), fd, false);
             }
         }
-        self.console.reopen()
+        let mut lines = self.console.reopen();
+        lines.extend(self.herd.reopen_logs());
+        lines
     }
 
     fn read_commands(&mut self) -> io::Result<()> {
@@ -379,7 +381,7 @@ impl App {
     /// Reads the configuration again. If it has a mistake, nothing changes.
     fn reload(&mut self) -> Result<String, String> {
         let config = self.read_again()?;
-        config.notes.iter().for_each(|note| self.console.note(note));
+        config.notes.iter().for_each(|note| self.console.warn(note));
         self.herd.reload(&config)
     }
 
@@ -392,7 +394,7 @@ impl App {
             let (first, others) = problems
                 .split_first()
                 .map_or(("", 0), |(first, rest)| (first.as_str(), rest.len()));
-            problems.iter().for_each(|problem| self.console.note(problem));
+            problems.iter().for_each(|problem| self.console.warn(problem));
             let others = if others == 0 {
                 String::new()
             } else {
@@ -423,11 +425,8 @@ impl App {
         self.tell_news();
         let state = self.describe(asker, &program);
         let open = Channel::ALL.into_iter().filter_map(|channel| self.console.fd(channel));
-        match handing::leave(&state, open.chain([self.input.as_fd()]).collect()) {
-            // What was left is taken back at the end of this branch.
-            Ok(_left) => self.herd.hand_over(&program, &self.itself.arguments),
-            Err(error) => format!("cannot store the state: {}", files::reason(error)),
-        }
+        let open = open.chain([self.input.as_fd()]);
+        self.herd.hand_over(&program, &self.itself.arguments, &state, open)
     }
 
     fn describe(&self, asker: Asker, program: &Path) -> Value {
@@ -451,6 +450,8 @@ impl App {
 
     /// Gives the readers time to take the waiting lines. Another shutdown signal ends this wait.
     fn finish(&mut self) -> io::Result<()> {
+        self.herd.finish_logs();
+        self.tell_news();
         self.poller.watch(Source::Herd, self.herd.as_fd(), false)?;
         self.poller.watch(Source::Input, self.input.as_fd(), false)?;
         if let Some(tour) = &self.tour {

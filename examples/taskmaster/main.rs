@@ -44,9 +44,11 @@ mod handing;
 mod herd;
 mod input;
 mod limits;
+mod logs;
 mod names;
 mod output;
 mod own;
+mod own_log;
 mod poller;
 mod report;
 mod signals;
@@ -69,6 +71,7 @@ use demo::{INVITATION, Tour, WELCOME};
 use herd::{Herd, Terms};
 use input::Input;
 use own::PidFile;
+use spec::Shared;
 
 const USAGE: &str = "usage: taskmaster [--events FILE] [--state FILE] [CONFIG]";
 
@@ -113,7 +116,8 @@ fn start(arguments: &Arguments, mut itself: Itself) -> ExitCode {
         Err(error) => return refuse(&[error]),
     };
     itself.has_pid_file = pid_file.is_written();
-    notes.iter().for_each(|note| console.note(note));
+    console.log_to(&config.supervisord);
+    notes.iter().for_each(|note| console.warn(note));
     match assemble(arguments, &config, console, itself) {
         Ok(app) => run(app),
         Err(error) => refuse(&[error]),
@@ -144,8 +148,9 @@ fn take_over(arguments: &Arguments, mut itself: Itself, handed_over: HandOver) -
     };
     let staged = arguments.config.is_none();
     let mut console = Console::take_over(&left["console"], staged).ok_or_else(unreadable)?;
+    console.log_to(&config.supervisord);
     let input = Input::take_over(&left["input"]).ok_or_else(unreadable)?;
-    config.notes.iter().for_each(|note| console.note(note));
+    config.notes.iter().for_each(|note| console.warn(note));
     let adopts_orphans = adopts_orphans();
     block_signals(adopts_orphans).map_err(one)?;
     let signals = read_signals().map_err(one)?;
@@ -211,7 +216,8 @@ fn read(arguments: &Arguments) -> Result<(Config, Console), Vec<String>> {
     let events = events.and_then(Result::ok).or_else(|| arguments.events.clone());
     let console = Console::new(events.as_deref(), arguments.config.is_none());
     let mut console = console.map_err(|error| vec![error])?;
-    config.notes.iter().for_each(|note| console.note(note));
+    console.set_level(config.supervisord.loglevel);
+    config.notes.iter().for_each(|note| console.warn(note));
     Ok((config, console))
 }
 
@@ -220,7 +226,10 @@ fn assemble(arguments: &Arguments, config: &Config, mut console: Console, itself
     let adopts_orphans = adopts_orphans();
     block_signals(adopts_orphans)?;
     let terms = Terms {
-        open_files: limits::raise_open_files(config.supervisord.minfds)?,
+        shared: Shared {
+            open_files: limits::raise_open_files(config.supervisord.minfds)?,
+            collects: arguments.state.is_none(),
+        },
         adopts_orphans,
     };
     let herd = match arguments.state() {

@@ -15,6 +15,8 @@ use crate::console::Channel;
 pub enum Source {
     /// The supervisor.
     Herd,
+    /// The pipes from the programs.
+    Logs,
     /// The signalfd.
     Signals,
     /// Standard input.
@@ -26,8 +28,9 @@ pub enum Source {
 }
 
 impl Source {
-    const ALL: [Source; 7] = [
+    const ALL: [Source; 8] = [
         Source::Herd,
+        Source::Logs,
         Source::Signals,
         Source::Input,
         Source::Tour,
@@ -43,7 +46,7 @@ impl Source {
 
     fn event(self) -> epoll::EventFlags {
         match self {
-            Source::Herd | Source::Signals | Source::Input | Source::Tour => epoll::EventFlags::IN,
+            Source::Herd | Source::Logs | Source::Signals | Source::Input | Source::Tour => epoll::EventFlags::IN,
             Source::Room(_) => epoll::EventFlags::OUT,
         }
     }

@@ -15,6 +15,7 @@ mod ending;
 mod events;
 mod job_control;
 mod limits;
+mod logs;
 mod outputs;
 mod own_process;
 mod recordings;

@@ -11,7 +11,7 @@
 //! The modules, from the bottom up: `raw` has the values of a file, `problem` the mistakes, `ini` the syntax of
 //! lines, `expand` the forms `%(name)s`, `users` the accounts, `world` the surroundings, `include` other files,
 //! `sections` the names of sections, `words` the syntax of commands, `environment` the syntax of variables, `values`
-//! other single values, `streams` and `automatic` the destinations of output, `keys` the access to a section,
+//! other single values, `streams`, `automatic` and `logging` the destinations of output, `keys` the access to a section,
 //! `supervisord` the section of that name, `beyond` the keys that supervisord lacks, `program` one `[program:x]`, and
 //! `groups` the assignment of programs to groups.
 
@@ -26,6 +26,7 @@ mod groups;
 mod include;
 mod ini;
 mod keys;
+mod logging;
 mod problem;
 mod program;
 mod raw;
@@ -49,7 +50,8 @@ use crate::files::Fifo;
 pub use self::automatic::{hand_over as hand_over_log_names, take_over as take_over_log_names};
 pub use self::beyond::Readiness;
 pub use self::groups::Group;
-pub use self::program::{Instance, Log, Program};
+pub use self::logging::{Channel, Level, Log, OwnLogSettings, Rotation, Target};
+pub use self::program::{Instance, Program};
 pub use self::streams::Stream;
 pub use self::supervisord::Supervisord;
 pub use self::users::User;
@@ -113,6 +115,7 @@ pub fn parse(text: &str, world: &Arc<World>) -> Result<Config, Vec<Problem>> {
         scope,
         environment: Arc::clone(&supervisord.environment),
         automatic: Arc::clone(&supervisord.automatic),
+        strip_ansi: supervisord.strip_ansi,
     };
     let groups = groups::read(&sections, &common, &mut findings);
     if !findings.problems.is_empty() {

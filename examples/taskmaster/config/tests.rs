@@ -447,10 +447,7 @@ fn a_setting_without_effect_gets_a_note() {
     let config = config(&format!("[program:a]\ncommand=a\n{lines}"));
     assert_eq!(
         config.notes,
-        [
-            "[program:a] stdout_events_enabled: ignored, there are no event listeners",
-            "[program:a] stderr_logfile_backups: ignored, a log is not rotated",
-        ]
+        ["[program:a] stdout_events_enabled: ignored, there are no event listeners",]
     );
 }
 
@@ -478,6 +475,19 @@ fn each_output_has_its_destination() {
     let instance = config.groups[0].programs[0].instance(0).unwrap();
     assert!(matches!(instance.stdout, Log::Automatic(path) if path.starts_with("/tmp/")));
     assert_eq!(instance.stderr, Log::Discard);
+}
+
+#[test]
+fn each_log_has_its_rotation() {
+    let web = program("command=a\nstdout_logfile=/x\nstdout_logfile_maxbytes=1KB\nstderr_logfile_backups=3\n");
+    let [out, err] = web.rotations;
+    assert_eq!((out.maxbytes, out.backups), (1024, 10));
+    assert_eq!((err.maxbytes, err.backups), (50 << 20, 3));
+    let target = web.target(0, Channel::Out).unwrap();
+    assert_eq!((target.path, target.rotation, target.strip), ("/x".into(), out, false));
+    assert!(web.target(0, Channel::Err).is_none());
+    let found = problems("[program:a]\ncommand=a\nstdout_logfile_maxbytes=much\nstderr_logfile_backups=some\n");
+    assert_eq!(found.len(), 2, "{found:?}");
 }
 
 #[test]

@@ -79,6 +79,7 @@ impl Herd {
             self.introduce(priority, program, &mut changes);
         }
         self.sort_as(config);
+        self.redirect_output();
         self.empty = empty_groups(config);
         let Changes {
             added,
@@ -98,7 +99,7 @@ impl Herd {
     pub fn check(&self, config: &Config) -> Result<(), String> {
         self.own.check_reload(&config.supervisord)?;
         let terms = Terms {
-            open_files: self.open_files,
+            shared: self.shared,
             adopts_orphans: false,
         };
         // Building a second herd, which starts nothing, reveals every error in the programs.
@@ -153,7 +154,7 @@ impl Herd {
         } else {
             program.numprocs
         };
-        let spec = spec::group(&program, &member.alias, target, self.open_files);
+        let spec = spec::group(&program, &member.alias, target, self.shared);
         let plan = self.supervisor.plan_reload(member.id, &spec);
         plan.map_err(|error| format!("nothing is changed: {}", self.plainly(&error, &program.name)))?;
         Ok(Update {
@@ -186,7 +187,9 @@ impl Herd {
             return;
         };
         let starts_now = program.autostart && !member.program.autostart;
-        let same_terms = member.priority == priority && member.program.autostart == program.autostart;
+        let same_terms = member.priority == priority
+            && member.program.autostart == program.autostart
+            && member.program.has_same_logs(&program);
         let revival = Revival {
             all: starts_now,
             restarts: plan.restarts().collect(),
