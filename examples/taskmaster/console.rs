@@ -127,6 +127,11 @@ impl Console {
         self.check_own_log();
     }
 
+    /// The log file of the configuration.
+    pub fn own_log(&mut self) -> Option<&mut OwnLog> {
+        self.own_log.as_mut()
+    }
+
     /// Sets the least level of the lines in the log.
     pub fn set_level(&mut self, level: Level) {
         self.level = level;

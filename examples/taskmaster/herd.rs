@@ -22,6 +22,7 @@ mod handed;
 mod logged;
 mod model;
 mod reload;
+mod remote;
 mod select;
 mod status;
 mod tally;
@@ -29,6 +30,7 @@ mod tally;
 pub use handed::Keeping;
 use model::{Closing, MOST_EVENTS, Member, empty_groups, free_alias, is_adopt_error, logs, with_priorities};
 pub use model::{Herd, News, Terms, Verb};
+pub use remote::{Info, Named, Progress, Refused};
 use tally::Tally;
 
 /// The number of programs that one turn of the loop starts.
@@ -58,6 +60,7 @@ impl Herd {
             closing: Closing::default(),
             own: config.supervisord.clone(),
             empty: empty_groups(config),
+            staged: config.clone(),
         };
         for (priority, program) in with_priorities(config) {
             herd.add(priority, program)?;
@@ -331,7 +334,7 @@ impl Herd {
     }
 
     /// The name of an instance as a user types it. `None` if the instance is gone.
-    fn name_of(&self, id: InstanceId) -> Option<String> {
+    pub(super) fn name_of(&self, id: InstanceId) -> Option<String> {
         let status = self.supervisor.status(id)?;
         let member = self.members.iter().find(|member| member.id == status.group)?;
         Some(names::shown(&member.program.group, member.name(status.name.number)))

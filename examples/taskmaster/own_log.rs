@@ -15,6 +15,8 @@ use crate::logs::LogFile;
 pub struct OwnLog {
     file: LogFile,
     silent: bool,
+    /// Whether a line was written since the last call of [`OwnLog::take_written`].
+    written: bool,
     troubles: Vec<String>,
 }
 
@@ -25,6 +27,7 @@ impl OwnLog {
         OwnLog {
             file: LogFile::new(&settings.path, 0o666, settings.rotation, &mut troubles),
             silent: settings.silent,
+            written: false,
             troubles,
         }
     }
@@ -37,12 +40,18 @@ impl OwnLog {
     /// Writes a line.
     pub fn line(&mut self, level: Level, text: &str) {
         let stamped = format!("{} {} {text}\n", stamp(SystemTime::now()), level.name());
+        self.written = true;
         self.file.write(stamped.as_bytes(), &mut self.troubles);
     }
 
     /// What went wrong with the file since the last call.
     pub fn take_troubles(&mut self) -> Vec<String> {
         std::mem::take(&mut self.troubles)
+    }
+
+    /// Whether a line was written since the last call.
+    pub fn take_written(&mut self) -> bool {
+        std::mem::take(&mut self.written)
     }
 
     /// The path of the file.
@@ -59,7 +68,6 @@ impl OwnLog {
     ///
     /// # Errors
     /// The file cannot be removed or created.
-    #[allow(dead_code, reason = "a command for it follows")]
     pub fn clear(&mut self) -> std::io::Result<()> {
         self.file.clear()
     }

@@ -23,17 +23,20 @@ pub enum Source {
     Input,
     /// The timer of the demonstration.
     Tour,
+    /// The server for supervisorctl.
+    Serving,
     /// Room for lines on a channel of the console.
     Room(Channel),
 }
 
 impl Source {
-    const ALL: [Source; 8] = [
+    const ALL: [Source; 9] = [
         Source::Herd,
         Source::Logs,
         Source::Signals,
         Source::Input,
         Source::Tour,
+        Source::Serving,
         Source::Room(Channel::Out),
         Source::Room(Channel::Log),
         Source::Room(Channel::Events),
@@ -46,8 +49,8 @@ impl Source {
 
     fn event(self) -> epoll::EventFlags {
         match self {
-            Source::Herd | Source::Logs | Source::Signals | Source::Input | Source::Tour => epoll::EventFlags::IN,
             Source::Room(_) => epoll::EventFlags::OUT,
+            _ => epoll::EventFlags::IN,
         }
     }
 }

@@ -81,7 +81,11 @@ fn command_of(program: &Program, instance: &Instance, collects: bool) -> Command
         .envs(program.serverurl.iter().map(|url| ("SUPERVISOR_SERVER_URL", url)))
         .envs(instance.environment.iter().map(|(key, value)| (key, value)))
         // The programs must not read the commands on the taskmaster's standard input.
-        .stdin(Stdio::null())
+        .stdin(if program.beyond.has_input {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        })
         .stdout(stdio(&instance.stdout, Stream::Out, collects))
         .stderr(if program.redirect_stderr {
             Stdio::stdout()

@@ -23,5 +23,6 @@ mod reexec;
 mod reloading;
 mod signals;
 mod standard_streams;
+mod supervisorctl;
 mod terminal;
 mod tracing;

@@ -108,7 +108,7 @@ pub struct Program {
     pub rotations: [Rotation; 2],
     /// Whether standard error goes to the same place as standard output.
     pub redirect_stderr: bool,
-    /// The value of `SUPERVISOR_SERVER_URL`. `None` means the taskmaster's own.
+    /// The value of `SUPERVISOR_SERVER_URL`. `None` if it is not set.
     pub serverurl: Option<String>,
     /// The number of instances.
     pub numprocs: u32,
@@ -147,6 +147,8 @@ pub struct Common {
     pub automatic: Arc<Automatic>,
     /// Whether escape sequences are removed from the logs.
     pub strip_ansi: bool,
+    /// The address of the taskmaster's server.
+    pub server_url: Option<String>,
 }
 
 /// The values that are expanded for each instance, before the expansion.
@@ -211,7 +213,10 @@ impl Program {
             umask: keys.optional("umask", values::umask),
             rotations: [rotation(&mut keys, "stdout"), rotation(&mut keys, "stderr")],
             redirect_stderr,
-            serverurl: keys.optional("serverurl", |text| Ok(server(text))).flatten(),
+            serverurl: keys
+                .optional("serverurl", |text| Ok(server(text)))
+                .flatten()
+                .or_else(|| common.server_url.clone()),
             numprocs,
             recipe,
         };
@@ -258,6 +263,11 @@ impl Program {
             Channel::Err => (&instance.stderr, self.rotations[1]),
         };
         Target::of(log, rotation, self.recipe.common.strip_ansi)
+    }
+
+    /// The log file of the instance with this index. `None` if the output goes to no file.
+    pub fn log(&self, index: u32, channel: Channel) -> Option<PathBuf> {
+        self.target(index, channel).map(|target| target.path)
     }
 
     /// Whether `other` has the same logs.
@@ -314,7 +324,7 @@ fn rotation(keys: &mut Keys<'_>, output: &str) -> Rotation {
     }
 }
 
-/// Parses a URL. `None` means the taskmaster's own, and the taskmaster has no server.
+/// Parses a URL. `None` means the taskmaster's own.
 fn server(text: &str) -> Option<String> {
     let text = text.trim();
     (!text.is_empty() && !text.eq_ignore_ascii_case("auto")).then(|| text.to_owned())

@@ -27,6 +27,7 @@ use super::keys::Keys;
 use super::logging::{Level, OwnLogSettings, Rotation};
 use super::problem::Findings;
 use super::raw::Section;
+use super::servers::Server;
 use super::streams::Destination;
 use super::users::User;
 use super::world::World;
@@ -76,6 +77,8 @@ pub struct Supervisord {
     pub environment: Arc<Vec<(String, String)>>,
     /// The directory and the names of automatic logs.
     pub automatic: Arc<Automatic>,
+    /// The servers for supervisorctl, which have sections of their own.
+    pub servers: Vec<Server>,
     /// The taskmaster's own log file.
     pub log: Option<OwnLogSettings>,
     /// The least level of the lines in its log.
@@ -105,6 +108,7 @@ impl Supervisord {
             pidfile: keys.optional("pidfile", |text| pidfile(&world.at_home(text)?, world)),
             environment: Arc::new(variables(&mut keys)),
             automatic: Arc::new(automatic(&mut keys, world, existing)),
+            servers: Vec::new(),
             log: own_log(&mut keys, world),
             loglevel: keys.optional("loglevel", Level::parse).unwrap_or_default(),
             strip_ansi: keys.optional("strip_ansi", values::boolean).unwrap_or(false),
@@ -138,6 +142,11 @@ impl Supervisord {
             ("loglevel", self.loglevel != new.loglevel),
         ];
         match changed.into_iter().find(|(_, changed)| *changed) {
+            None if self.servers != new.servers => Err(
+                "nothing is changed: a [unix_http_server] or [inet_http_server] has changed, which requires a restart \
+                 of the taskmaster"
+                    .to_owned(),
+            ),
             None => Ok(()),
             Some((key, _)) => Err(format!(
                 "nothing is changed: [supervisord] {key} has changed, which requires a restart of the taskmaster"

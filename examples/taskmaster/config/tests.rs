@@ -379,9 +379,11 @@ fn a_file_without_settings_is_refused() {
 
 #[test]
 fn sections_are_applied_ignored_with_a_note_or_refused() {
-    let text = "[supervisord]\n[unix_http_server]\nfile=/x\n[inet_http_server]\nport=1\n[supervisorctl]\n\
+    let text = "[supervisord]\n[unix_http_server]\nfile=/tmp/x\n[inet_http_server]\nport=1\n[supervisorctl]\n\
                 [rpcinterface:supervisor]\na=b\n[ctlplugin:x]\n[foo]\ncommand=x\n";
-    assert_eq!(config(text).notes.len(), 6);
+    // The plugin and the unknown section have no effect.
+    assert_eq!(config(text).notes.len(), 2);
+    assert_eq!(config(text).supervisord.servers.len(), 2);
     for section in [
         "programs:a",
         "program a",

@@ -114,6 +114,7 @@ impl Herd {
             closing: Closing::default(),
             own: config.supervisord.clone(),
             empty: empty_groups(config),
+            staged: config.clone(),
         })
     }
 
@@ -166,7 +167,8 @@ impl Herd {
         open: impl Iterator<Item = BorrowedFd<'a>>,
     ) -> String {
         let pipes = self.logs.streams().map(|(_, _, pipe, _)| pipe);
-        match handing::leave(state, open.chain(pipes).collect()) {
+        let inputs = self.logs.inputs().map(|(_, pipe)| pipe);
+        match handing::leave(state, open.chain(pipes).chain(inputs).collect()) {
             // What was left is taken back at the end of this branch.
             Ok(_left) => self.supervisor.hand_over(program, arguments).to_string(),
             Err(error) => format!("cannot store the state: {}", files::reason(error)),
@@ -209,6 +211,7 @@ impl Herd {
             closing: Closing::default(),
             own: config.supervisord.clone(),
             empty: empty_groups(config),
+            staged: config.clone(),
         };
         let kept = described.iter().filter(|described| described.known.is_some()).count();
         let added = described.len() - kept;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::model::Herd;
 use crate::config::{Channel, Rotation, Target};
 use crate::handing::{self, to_list, to_number, to_path};
+use crate::limits::OpenFiles;
 
 impl Herd {
     /// The descriptor that is readable while a program has written something.
@@ -24,6 +25,11 @@ impl Herd {
         self.logs.dispatch()?;
         self.note_logs();
         Ok(())
+    }
+
+    /// The limit of open files for the programs. `None` if it equals the taskmaster's own.
+    pub fn open_files(&self) -> Option<OpenFiles> {
+        self.shared.open_files
     }
 
     /// Opens the log files that were renamed. Returns a line for each one.
@@ -50,6 +56,9 @@ impl Herd {
 
     /// The pipes and their logs. `place` names an instance.
     pub(super) fn describe_logs(&self, place: impl Fn(InstanceId) -> Option<Value>) -> Value {
+        let input = |(instance, pipe): (InstanceId, BorrowedFd<'_>)| {
+            Some(json!({ "place": place(instance)?, "channel": "stdin", "pipe": pipe.as_raw_fd() }))
+        };
         let stream = |(instance, channel, pipe, target): (InstanceId, Channel, BorrowedFd<'_>, &Target)| {
             Some(json!({
                 "place": place(instance)?,
@@ -61,7 +70,13 @@ impl Herd {
                 "strip": target.strip,
             }))
         };
-        self.logs.streams().filter_map(stream).collect::<Vec<_>>().into()
+        let inputs = self.logs.inputs().filter_map(input);
+        self.logs
+            .streams()
+            .filter_map(stream)
+            .chain(inputs)
+            .collect::<Vec<_>>()
+            .into()
     }
 
     /// Goes on with the pipes that the program before this one has handed over.
@@ -70,13 +85,14 @@ impl Herd {
             let Some(pipe) = handing::fd(&stream["pipe"]) else {
                 continue;
             };
-            let target = to_target(&stream);
-            let channel = match stream["channel"].as_str() {
-                Some("stderr") => Channel::Err,
-                _ => Channel::Out,
+            let Some(instance) = self.find_instance(&stream["place"]) else {
+                continue;
             };
-            if let (Some(instance), Some(target)) = (self.find_instance(&stream["place"]), target) {
-                self.logs.collect(instance, channel, pipe, target);
+            match (stream["channel"].as_str(), to_target(&stream)) {
+                (Some("stdin"), _) => self.logs.take_input(instance, pipe),
+                (Some("stderr"), Some(target)) => self.logs.collect(instance, Channel::Err, pipe, target),
+                (_, Some(target)) => self.logs.collect(instance, Channel::Out, pipe, target),
+                (_, None) => {}
             }
         }
         self.redirect_output();

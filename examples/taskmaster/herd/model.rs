@@ -75,6 +75,8 @@ pub struct Herd {
     pub(super) own: Supervisord,
     /// The groups of the configuration without a process.
     pub(super) empty: Vec<String>,
+    /// The configuration that was read last. Groups of it may not be added yet.
+    pub(super) staged: Config,
 }
 
 /// One program of the configuration, and the library's group for it.

@@ -112,7 +112,6 @@ impl LogFile {
     ///
     /// # Errors
     /// The errors of unlink(2), except that of a missing file, and those of open(2).
-    #[allow(dead_code, reason = "a command for it follows")]
     pub fn clear(&mut self) -> io::Result<()> {
         if !self.is_regular && self.file.is_some() {
             return Ok(());

@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 use pidherd::{InstanceId, Pipes};
 use rustix::event::{Timespec, epoll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::io::Errno;
+use rustix::io::{Errno, ioctl_fionread};
+use rustix::pipe::fcntl_getpipe_size;
 
 use crate::config::{Channel, Target};
 
@@ -28,6 +29,8 @@ pub use file::{LogFile, remove};
 
 /// The size of one read, in bytes. It is the usual capacity of a pipe.
 const CHUNK: usize = 64 << 10;
+/// The number of bytes that a pipe takes at once or not at all (PIPE_BUF, pipe(7)).
+const SURE_TO_FIT: usize = 4096;
 /// The number of pipes that one turn reads.
 const MOST_READY: usize = 16;
 /// The number of reads that empty a pipe at the end of a process. A pipe may have a capacity of 1 MiB (pipe(7)).
@@ -40,6 +43,8 @@ pub struct Logs {
     streams: HashMap<u64, Stream>,
     places: HashMap<(InstanceId, Channel), u64>,
     files: HashMap<PathBuf, Open>,
+    /// The pipes to the standard inputs of programs with `stdin=pipe`.
+    inputs: HashMap<InstanceId, OwnedFd>,
     next: u64,
     chunk: Vec<u8>,
     notes: Vec<String>,
@@ -82,6 +87,7 @@ impl Logs {
             streams: HashMap::new(),
             places: HashMap::new(),
             files: HashMap::new(),
+            inputs: HashMap::new(),
             next: 0,
             chunk: Vec::new(),
             notes: Vec::new(),
@@ -91,12 +97,52 @@ impl Logs {
 
     /// Collects the output of a new run. `target` has the log of each channel.
     pub fn begin(&mut self, instance: InstanceId, pipes: Pipes, target: impl Fn(Channel) -> Option<Target>) {
+        self.inputs.remove(&instance);
+        if let Some(pipe) = pipes.stdin {
+            self.take_input(instance, pipe);
+        }
         for (channel, pipe) in [(Channel::Out, pipes.stdout), (Channel::Err, pipes.stderr)] {
             self.empty(instance, channel);
             self.forget(instance, channel);
             if let (Some(pipe), Some(target)) = (pipe, target(channel)) {
                 self.collect(instance, channel, pipe, target);
             }
+        }
+    }
+
+    /// Keeps the pipe to the standard input of a process.
+    pub fn take_input(&mut self, instance: InstanceId, pipe: OwnedFd) {
+        if set_non_blocking(pipe.as_fd()).is_ok() {
+            self.inputs.insert(instance, pipe);
+        }
+    }
+
+    /// The pipes to standard inputs, for the program that takes the place of this one.
+    pub fn inputs(&self) -> impl Iterator<Item = (InstanceId, BorrowedFd<'_>)> {
+        self.inputs.iter().map(|(&instance, pipe)| (instance, pipe.as_fd()))
+    }
+
+    /// Writes to the standard input of a process: all or nothing.
+    ///
+    /// # Errors
+    /// The process has no such pipe or has closed it (`BrokenPipe`), or the pipe lacks room (`WouldBlock`).
+    pub fn send(&mut self, instance: InstanceId, bytes: &[u8]) -> io::Result<()> {
+        let pipe = self.inputs.get(&instance).ok_or(io::ErrorKind::BrokenPipe)?;
+        let room = fcntl_getpipe_size(pipe)?.saturating_sub(ioctl_fionread(pipe)?.try_into().unwrap_or(usize::MAX));
+        // A pipe is written in pages (pipe(7)), so half of it is sure to have room.
+        if bytes.len() > SURE_TO_FIT && bytes.len() > room / 2 {
+            return Err(io::Error::new(
+                io::ErrorKind::WouldBlock,
+                "its standard input has no room",
+            ));
+        }
+        match rustix::io::write(pipe, bytes) {
+            Ok(written) if written == bytes.len() => Ok(()),
+            Ok(_) | Err(Errno::AGAIN) => Err(io::Error::new(
+                io::ErrorKind::WouldBlock,
+                "its standard input has no room",
+            )),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -198,7 +244,6 @@ impl Logs {
     ///
     /// # Errors
     /// The file cannot be removed or created.
-    #[allow(dead_code, reason = "a command for it follows")]
     pub fn clear(&mut self, path: &Path) -> io::Result<()> {
         match self.files.get_mut(path) {
             Some(open) => open.file.clear(),
@@ -212,7 +257,6 @@ impl Logs {
     }
 
     /// The files that were written since the last call.
-    #[allow(dead_code, reason = "a command for it follows")]
     pub fn take_written(&mut self) -> BTreeSet<PathBuf> {
         std::mem::take(&mut self.written)
     }
