@@ -49,8 +49,8 @@ fn supervisorctl() -> Option<&'static PathBuf> {
     found.as_ref()
 }
 
-const PROGRAMS: &str = "[program:a]\ncommand=sh -c \"echo hello; exec sleep 1000\"\n\
-                 startsecs=0\n    stdout_logfile=%(here)s/a.log\n\
+const PROGRAMS: &str = "[program:a]\ncommand=sh -c \"echo hello; exec sleep 1000\"\nstartsecs=0\n\
+    stdout_logfile=%(here)s/a.log\n\
     [program:web]\ncommand=sleep 1000\nprocess_name=web_%(process_num)d\nnumprocs=2\nstartsecs=0\n\
     [program:lost]\ncommand=/no/such/program\nautostart=false\nstartretries=0\n";
 
