@@ -17,11 +17,13 @@ use crate::config::{self, Config, World};
 use crate::console::{Channel, Console};
 use crate::control::{self, Command, HELP, Line, Lines};
 use crate::demo::Tour;
-use crate::files;
 use crate::handing;
 use crate::herd::{Herd, News, Verb};
 use crate::input::{Input, Taken};
+use crate::limits::OpenFiles;
 use crate::poller::{Poller, Source};
+use crate::rpc::{Remote, Wishes};
+use crate::serving::Serving;
 use crate::signals::{self, Meaning};
 
 /// How long the shutdown waits for a reader that takes no line.
@@ -46,6 +48,9 @@ pub struct App {
     config: Option<PathBuf>,
     tour: Option<Tour>,
     itself: Itself,
+    serving: Option<Serving>,
+    /// Whether the taskmaster begins anew after the shutdown.
+    begins_anew: bool,
 }
 
 /// What the taskmaster consists of.
@@ -65,10 +70,12 @@ pub struct Parts {
     pub tour: Option<Tour>,
     /// The taskmaster's own process.
     pub itself: Itself,
+    /// The server for supervisorctl.
+    pub serving: Option<Serving>,
 }
 
 /// What the taskmaster knows about its own process, for the program that takes its place.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Itself {
     /// The path of its program. `None` if it is not known.
     pub program: Option<PathBuf>,
@@ -76,6 +83,17 @@ pub struct Itself {
     pub arguments: Vec<OsString>,
     /// Whether it has written the pid file.
     pub has_pid_file: bool,
+}
+
+/// How the taskmaster has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// All programs were stopped.
+    Clean,
+    /// A stop was cut short, or a process survived SIGKILL.
+    GivenUp,
+    /// The taskmaster begins anew, with this limit of open files if it differs from its own.
+    Anew(Option<OpenFiles>),
 }
 
 /// Who asked for the hand-over, and gets the answer.
@@ -99,10 +117,15 @@ impl App {
             config,
             tour,
             itself,
+            serving,
         } = parts;
         let mut poller = Poller::new()?;
         poller.watch(Source::Herd, herd.as_fd(), true)?;
+        poller.watch(Source::Logs, herd.logs_fd(), true)?;
         poller.watch(Source::Signals, signals.as_fd(), true)?;
+        if let Some(serving) = &serving {
+            poller.watch(Source::Serving, serving.as_fd(), true)?;
+        }
         if let Some(tour) = &tour {
             poller.watch(Source::Tour, tour.as_fd(), true)?;
         }
@@ -117,6 +140,8 @@ impl App {
             config,
             tour,
             itself,
+            serving,
+            begins_anew: false,
         })
     }
 
@@ -133,11 +158,11 @@ impl App {
         }
     }
 
-    /// Runs until all programs are down. Returns whether the shutdown was clean.
+    /// Runs until all programs are down. Returns how it ended.
     ///
     /// # Errors
     /// The kernel refuses a call that the loop needs.
-    pub fn run(mut self) -> io::Result<bool> {
+    pub fn run(mut self) -> io::Result<Ending> {
         self.console.set_width(self.herd.widest_name());
         loop {
             self.herd.start_some();
@@ -154,7 +179,11 @@ impl App {
             self.console.announce("All programs are stopped.");
         }
         self.finish()?;
-        Ok(self.herd.went_well())
+        Ok(match (self.begins_anew, self.herd.went_well()) {
+            (true, _) => Ending::Anew(self.herd.open_files()),
+            (false, true) => Ending::Clean,
+            (false, false) => Ending::GivenUp,
+        })
     }
 
     /// Waits until a source is ready, and serves all ready sources.
@@ -164,15 +193,18 @@ impl App {
         for source in ready {
             match source {
                 Source::Herd => self.herd.dispatch()?,
+                Source::Logs => self.herd.collect_logs()?,
                 Source::Signals => self.read_signals()?,
                 Source::Input => self.read_commands()?,
                 Source::Tour => self.take_tour()?,
+                Source::Serving => self.serve()?,
                 Source::Room(channel) => self.console.flush(channel),
             }
         }
         if self.input.is_plain() {
             self.read_commands()?;
         }
+        self.answer_calls();
         Ok(())
     }
 
@@ -183,8 +215,55 @@ impl App {
         if self.herd.is_starting() || has_commands || reads_on {
             return Some(Duration::ZERO);
         }
-        let look_at = self.input.look_at()?;
-        Some(look_at.saturating_duration_since(Instant::now()))
+        let served = self.serving.as_ref().and_then(Serving::deadline);
+        let next = self.input.look_at().into_iter().chain(served).min()?;
+        Some(next.saturating_duration_since(Instant::now()))
+    }
+
+    /// Serves the connections that are ready.
+    fn serve(&mut self) -> io::Result<()> {
+        let mut wishes = Wishes::default();
+        if let Some(serving) = &mut self.serving {
+            serving.dispatch(&mut Remote {
+                herd: &mut self.herd,
+                config: self.config.as_deref(),
+                own_log: self.console.own_log(),
+                wishes: &mut wishes,
+            })?;
+        }
+        self.fulfil(wishes);
+        Ok(())
+    }
+
+    /// Answers the calls that waited for a process.
+    fn answer_calls(&mut self) {
+        let Some(serving) = &mut self.serving else { return };
+        let mut wishes = Wishes::default();
+        let mut written = self.herd.take_written();
+        let mut own_log = self.console.own_log();
+        if let Some(log) = &mut own_log {
+            if log.take_written() {
+                written.insert(log.path().to_owned());
+            }
+        }
+        serving.expire(Instant::now());
+        let mut remote = Remote {
+            herd: &mut self.herd,
+            config: self.config.as_deref(),
+            own_log,
+            wishes: &mut wishes,
+        };
+        serving.go_on(&mut remote, &written);
+        self.fulfil(wishes);
+    }
+
+    fn fulfil(&mut self, wishes: Wishes) {
+        if wishes.shutdown || wishes.restart {
+            self.begins_anew = wishes.restart;
+            let how = if wishes.restart { "restarting" } else { "shutting down" };
+            self.console.note(&format!("a remote call: {how}"));
+            self.herd.shut_down();
+        }
     }
 
     /// Whether the loop reads more commands. It reads none while the answers are not read. The commands then wait in
@@ -197,7 +276,7 @@ impl App {
         while let Some(news) = self.herd.next_news() {
             match news {
                 News::Report(report) => self.console.report(&report),
-                News::Note(line) => self.console.note(&line),
+                News::Note(line) => self.console.warn(&line),
             }
         }
         self.console.check();
@@ -268,8 +347,7 @@ impl App {
     fn reopen(&mut self) {
         let lines = self.open_anew();
         if lines.is_empty() {
-            self.console
-                .note("no output file was renamed; a program opens its log files when it starts");
+            self.console.note("no output file was renamed");
         }
         lines.iter().for_each(|line| self.console.note(line));
     }
@@ -281,7 +359,9 @@ impl App {
                 let _not_watched = self.poller.watch(Source::Room(channel), fd, false);
             }
         }
-        self.console.reopen()
+        let mut lines = self.console.reopen();
+        lines.extend(self.herd.reopen_logs());
+        lines
     }
 
     fn read_commands(&mut self) -> io::Result<()> {
@@ -379,7 +459,7 @@ impl App {
     /// Reads the configuration again. If it has a mistake, nothing changes.
     fn reload(&mut self) -> Result<String, String> {
         let config = self.read_again()?;
-        config.notes.iter().for_each(|note| self.console.note(note));
+        config.notes.iter().for_each(|note| self.console.warn(note));
         self.herd.reload(&config)
     }
 
@@ -392,7 +472,7 @@ impl App {
             let (first, others) = problems
                 .split_first()
                 .map_or(("", 0), |(first, rest)| (first.as_str(), rest.len()));
-            problems.iter().for_each(|problem| self.console.note(problem));
+            problems.iter().for_each(|problem| self.console.warn(problem));
             let others = if others == 0 {
                 String::new()
             } else {
@@ -423,11 +503,18 @@ impl App {
         self.tell_news();
         let state = self.describe(asker, &program);
         let open = Channel::ALL.into_iter().filter_map(|channel| self.console.fd(channel));
-        match handing::leave(&state, open.chain([self.input.as_fd()]).collect()) {
-            // What was left is taken back at the end of this branch.
-            Ok(_left) => self.herd.hand_over(&program, &self.itself.arguments),
-            Err(error) => format!("cannot store the state: {}", files::reason(error)),
+        let open = open.chain([self.input.as_fd()]);
+        if let Some(serving) = &mut self.serving {
+            serving.keep_files(true);
         }
+        let sockets = self.serving.iter().flat_map(Serving::open_fds);
+        let error = self
+            .herd
+            .hand_over(&program, &self.itself.arguments, &state, open.chain(sockets));
+        if let Some(serving) = &mut self.serving {
+            serving.keep_files(false);
+        }
+        error
     }
 
     fn describe(&self, asker: Asker, program: &Path) -> Value {
@@ -445,12 +532,15 @@ impl App {
             "input": self.input.hand_over(),
             "lines": self.lines.hand_over(),
             "commands": control::hand_over(self.commands.iter()),
+            "servers": self.serving.as_ref().map(Serving::hand_over),
             "tour": self.tour.as_ref().map(Tour::hand_over),
         })
     }
 
     /// Gives the readers time to take the waiting lines. Another shutdown signal ends this wait.
     fn finish(&mut self) -> io::Result<()> {
+        self.herd.finish_logs();
+        self.tell_news();
         self.poller.watch(Source::Herd, self.herd.as_fd(), false)?;
         self.poller.watch(Source::Input, self.input.as_fd(), false)?;
         if let Some(tour) = &self.tour {

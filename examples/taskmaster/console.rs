@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
+use crate::config::{Level, Supervisord};
 use crate::files;
 use crate::handing;
 use crate::output::{LossNotice, Output};
+use crate::own_log::OwnLog;
 use crate::report::{self, Report, Row};
 
 /// The three channels and the destination of each one.
@@ -19,6 +21,10 @@ pub struct Console {
     out: Sink,
     log: Sink,
     events: Option<Sink>,
+    /// The log file of the configuration.
+    own_log: Option<OwnLog>,
+    /// The least level of the lines in the log.
+    level: Level,
     /// Whether the log goes to standard output, in colours if that is a terminal.
     staged: bool,
     colours: bool,
@@ -72,6 +78,8 @@ impl Console {
             events: events.map(Sink::events).transpose()?,
             out: stream(out.as_fd(), Channel::Out)?,
             log: stream(log.as_fd(), Channel::Log)?,
+            own_log: None,
+            level: Level::default(),
             staged,
             colours: wants_colour() && out.is_terminal(),
             log_colours: wants_colour() && log.is_terminal(),
@@ -103,11 +111,30 @@ impl Console {
                 Value::Null => None,
                 events => Some(sink(events, Channel::Events)?),
             },
+            own_log: None,
+            level: Level::default(),
             staged,
             colours: wants_colour() && io::stdout().is_terminal(),
             log_colours: wants_colour() && io::stderr().is_terminal(),
             width: 0,
         })
+    }
+
+    /// Opens the log file of the configuration, and applies its level.
+    pub fn log_to(&mut self, own: &Supervisord) {
+        self.level = own.loglevel;
+        self.own_log = own.log.as_ref().map(OwnLog::open);
+        self.check_own_log();
+    }
+
+    /// The log file of the configuration.
+    pub fn own_log(&mut self) -> Option<&mut OwnLog> {
+        self.own_log.as_mut()
+    }
+
+    /// Sets the least level of the lines in the log.
+    pub fn set_level(&mut self, level: Level) {
+        self.level = level;
     }
 
     /// Sets the width of the column of names in the log.
@@ -121,13 +148,19 @@ impl Console {
             events.output.line(&report.json());
         }
         let colours = if self.staged { self.colours } else { self.log_colours };
+        let level = report.level();
         let text = report.text(self.width, colours);
-        self.log_line(&text);
+        self.log_line(level, &text, || report.text(0, false));
     }
 
     /// Writes a line to the log.
     pub fn note(&mut self, line: &str) {
-        self.log_line(&format!("taskmaster: {line}"));
+        self.log_line(Level::Info, &format!("taskmaster: {line}"), || line.to_owned());
+    }
+
+    /// Writes a line to the log about something that went wrong.
+    pub fn warn(&mut self, line: &str) {
+        self.log_line(Level::Warn, &format!("taskmaster: {line}"), || line.to_owned());
     }
 
     /// Writes the answer to a command.
@@ -189,7 +222,7 @@ impl Console {
         for channel in [Channel::Out, Channel::Events] {
             let report = self.sink_mut(channel).and_then(|sink| sink.output.take_report());
             if let Some(report) = report {
-                self.note(&format!("{} {report}", channel.name()));
+                self.warn(&format!("{} {report}", channel.name()));
             }
         }
     }
@@ -199,7 +232,7 @@ impl Console {
         for channel in [Channel::Out, Channel::Events] {
             let report = self.sink_mut(channel).and_then(|sink| sink.output.abandon());
             if let Some(report) = report {
-                self.note(&format!("{} {report}", channel.name()));
+                self.warn(&format!("{} {report}", channel.name()));
             }
         }
     }
@@ -208,6 +241,12 @@ impl Console {
     /// file that cannot be reopened and stays in use.
     pub fn reopen(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
+        if let Some(own_log) = &mut self.own_log {
+            if own_log.reopen() {
+                lines.push(format!("the log file was reopened as {}", own_log.path().display()));
+            }
+        }
+        self.check_own_log();
         for channel in Channel::ALL {
             let reopened = self.sink_mut(channel).map(|sink| sink.reopen(channel));
             match reopened {
@@ -235,7 +274,30 @@ impl Console {
         }
     }
 
-    fn log_line(&mut self, line: &str) {
+    /// Writes a line to the log: `line` to the stream, and `plain` to the file.
+    fn log_line(&mut self, level: Level, line: &str, plain: impl Fn() -> String) {
+        if level < self.level {
+            return;
+        }
+        if let Some(own_log) = &mut self.own_log {
+            own_log.line(level, &plain());
+            self.check_own_log();
+        }
+        if self.own_log.as_ref().is_some_and(OwnLog::is_silent) {
+            return;
+        }
+        self.stream_line(line);
+    }
+
+    /// Reports problems with the log file on the stream.
+    fn check_own_log(&mut self) {
+        let troubles = self.own_log.as_mut().map(OwnLog::take_troubles);
+        for trouble in troubles.unwrap_or_default() {
+            self.stream_line(&format!("taskmaster: {trouble}"));
+        }
+    }
+
+    fn stream_line(&mut self, line: &str) {
         if self.staged {
             self.out.output.line(line);
         } else {

@@ -19,15 +19,18 @@ use crate::{files, names, spec};
 
 mod closing;
 mod handed;
+mod logged;
 mod model;
 mod reload;
+mod remote;
 mod select;
 mod status;
 mod tally;
 
 pub use handed::Keeping;
-use model::{Closing, MOST_EVENTS, Member, empty_groups, free_alias, is_adopt_error, with_priorities};
+use model::{Closing, MOST_EVENTS, Member, empty_groups, free_alias, is_adopt_error, logs, with_priorities};
 pub use model::{Herd, News, Terms, Verb};
+pub use remote::{Info, Named, Progress, Refused};
 use tally::Tally;
 
 /// The number of programs that one turn of the loop starts.
@@ -45,7 +48,8 @@ impl Herd {
         let began = supervisor.now();
         let mut herd = Herd {
             supervisor,
-            open_files: terms.open_files,
+            shared: terms.shared,
+            logs: logs()?,
             members: Vec::new(),
             began,
             news: notes,
@@ -56,6 +60,7 @@ impl Herd {
             closing: Closing::default(),
             own: config.supervisord.clone(),
             empty: empty_groups(config),
+            staged: config.clone(),
         };
         for (priority, program) in with_priorities(config) {
             herd.add(priority, program)?;
@@ -190,7 +195,7 @@ impl Herd {
         });
         let id = self
             .supervisor
-            .add(spec::group(&program, &alias, program.numprocs, self.open_files))
+            .add(spec::group(&program, &alias, program.numprocs, self.shared))
             .map_err(|error| format!("[program:{}]: {}", program.name, of_program(&error, &program)))?;
         let mut member = Member {
             id,
@@ -231,7 +236,10 @@ impl Herd {
 
     fn interpret(&mut self, event: Event) {
         match event {
-            Event::Transition(step) => self.report(&step),
+            Event::Transition(step) => {
+                self.collect_output(&step);
+                self.report(&step);
+            }
             Event::Unkillable {
                 instance, name, pid, ..
             } => {
@@ -281,6 +289,29 @@ impl Herd {
         }));
     }
 
+    /// Begins to collect the output of a new run, or takes the rest of one that has ended.
+    fn collect_output(&mut self, step: &TransitionEvent) {
+        if step.exit.is_some() {
+            self.logs.drain(step.instance);
+        }
+        if step.to == StateName::Starting {
+            self.begin_output(step.instance, step.group, step.name.number);
+        }
+        for note in self.logs.take_notes() {
+            self.note(note);
+        }
+    }
+
+    fn begin_output(&mut self, instance: InstanceId, group: GroupId, number: u32) {
+        let Some(pipes) = self.supervisor.take_pipes(instance) else {
+            return;
+        };
+        let member = self.members.iter().find(|member| member.id == group);
+        let program = member.map(|member| Arc::clone(&member.program));
+        self.logs
+            .begin(instance, pipes, |channel| program.as_ref()?.target(number, channel));
+    }
+
     fn count_shortage(&mut self, step: &TransitionEvent) {
         match (step.to, step.cause) {
             (StateName::Backoff, Cause::Failed(Failure::Spawn { permanent: false, .. })) => {
@@ -303,7 +334,7 @@ impl Herd {
     }
 
     /// The name of an instance as a user types it. `None` if the instance is gone.
-    fn name_of(&self, id: InstanceId) -> Option<String> {
+    pub(super) fn name_of(&self, id: InstanceId) -> Option<String> {
         let status = self.supervisor.status(id)?;
         let member = self.members.iter().find(|member| member.id == status.group)?;
         Some(names::shown(&member.program.group, member.name(status.name.number)))

@@ -27,12 +27,15 @@
 //! the program that took over cannot go on; 2 if the command line or the configuration has a mistake. With status 2, no
 //! program was started.
 //!
+//! With `[unix_http_server]` or `[inet_http_server]` it serves supervisorctl. README.md has a table of all keys.
+//!
 //! The sections and keys have the same meaning as in supervisord, or the file is refused. Only settings without an
 //! effect on programs are ignored, with a note. `config::supervisord` documents the settings of the taskmaster
 //! itself. `config::beyond` documents the keys that supervisord lacks: readiness, watchdogs, privileges and cgroups.
 //!
-//! Good starting points: `app` is the loop, `herd` contains the programs that it runs, and `spec` translates a
-//! program of the configuration into the library's terms. The other modules know nothing of processes.
+//! Good starting points: `app` is the loop, `logs` collects output, `http` and `rpc` serve supervisorctl, `herd`
+//! contains the programs that it runs, and `spec` translates a program of the configuration into the library's terms.
+//! The other modules know nothing of processes.
 
 mod app;
 mod config;
@@ -42,13 +45,18 @@ mod demo;
 mod files;
 mod handing;
 mod herd;
+mod http;
 mod input;
 mod limits;
+mod logs;
 mod names;
 mod output;
 mod own;
+mod own_log;
 mod poller;
 mod report;
+mod rpc;
+mod serving;
 mod signals;
 mod spec;
 
@@ -62,13 +70,15 @@ use pidherd::supervisor::HandOver;
 use pidherd::{MaskGuard, Signal, SignalFd};
 use serde_json::Value;
 
-use app::{App, Itself, Parts};
+use app::{App, Ending, Itself, Parts};
 use config::{Config, World};
 use console::Console;
 use demo::{INVITATION, Tour, WELCOME};
 use herd::{Herd, Terms};
 use input::Input;
 use own::PidFile;
+use serving::Serving;
+use spec::Shared;
 
 const USAGE: &str = "usage: taskmaster [--events FILE] [--state FILE] [CONFIG]";
 
@@ -92,9 +102,9 @@ fn supervise(arguments: &Arguments) -> ExitCode {
         has_pid_file: false,
     };
     match HandOver::receive() {
-        Ok(None) => start(arguments, itself),
-        Ok(Some(handed_over)) => match take_over(arguments, itself, handed_over) {
-            Ok(taken) => go_on(taken),
+        Ok(None) => conclude(start(arguments, itself.clone()), &itself),
+        Ok(Some(handed_over)) => match take_over(arguments, itself.clone(), handed_over) {
+            Ok(taken) => conclude(go_on(taken), &itself),
             Err(errors) => give_up(&errors),
         },
         Err(error) => give_up(&[error.to_string()]),
@@ -102,21 +112,22 @@ fn supervise(arguments: &Arguments) -> ExitCode {
 }
 
 /// Starts anew.
-fn start(arguments: &Arguments, mut itself: Itself) -> ExitCode {
+fn start(arguments: &Arguments, mut itself: Itself) -> Result<Ending, ExitCode> {
     let (config, mut console) = match read(arguments) {
         Ok(read) => read,
-        Err(errors) => return refuse(&errors),
+        Err(errors) => return Err(refuse(&errors)),
     };
     let mut notes = Vec::new();
     let pid_file = match own::take_on(&config, &mut notes) {
         Ok(pid_file) => pid_file,
-        Err(error) => return refuse(&[error]),
+        Err(error) => return Err(refuse(&[error])),
     };
     itself.has_pid_file = pid_file.is_written();
-    notes.iter().for_each(|note| console.note(note));
+    console.log_to(&config.supervisord);
+    notes.iter().for_each(|note| console.warn(note));
     match assemble(arguments, &config, console, itself) {
         Ok(app) => run(app),
-        Err(error) => refuse(&[error]),
+        Err(error) => Err(refuse(&[error])),
     }
 }
 
@@ -144,8 +155,9 @@ fn take_over(arguments: &Arguments, mut itself: Itself, handed_over: HandOver) -
     };
     let staged = arguments.config.is_none();
     let mut console = Console::take_over(&left["console"], staged).ok_or_else(unreadable)?;
+    console.log_to(&config.supervisord);
     let input = Input::take_over(&left["input"]).ok_or_else(unreadable)?;
-    config.notes.iter().for_each(|note| console.note(note));
+    config.notes.iter().for_each(|note| console.warn(note));
     let adopts_orphans = adopts_orphans();
     block_signals(adopts_orphans).map_err(one)?;
     let signals = read_signals().map_err(one)?;
@@ -153,6 +165,10 @@ fn take_over(arguments: &Arguments, mut itself: Itself, handed_over: HandOver) -
         .then(|| Tour::take_over(&left["tour"]))
         .transpose();
     let tour = tour.map_err(|error| one(format!("cannot create a timer: {error}")))?;
+    let serving = Serving::open(&config.supervisord.servers, &left["servers"]).unwrap_or_else(|error| {
+        console.warn(&error);
+        None
+    });
     // The processes are taken over last, because an error after that would end them.
     let keeping = herd::Keeping {
         adopts_orphans,
@@ -169,13 +185,14 @@ fn take_over(arguments: &Arguments, mut itself: Itself, handed_over: HandOver) -
             config: arguments.config.clone(),
             tour,
             itself,
+            serving,
         },
         left,
         changes,
     })
 }
 
-fn go_on(taken: Taken) -> ExitCode {
+fn go_on(taken: Taken) -> Result<Ending, ExitCode> {
     let _pid_file = taken.pid_file;
     match App::new(taken.parts) {
         Ok(mut app) => {
@@ -184,19 +201,29 @@ fn go_on(taken: Taken) -> ExitCode {
         }
         Err(error) => {
             complain(&format!("cannot continue: {error}"));
-            ExitCode::from(GIVEN_UP)
+            Err(ExitCode::from(GIVEN_UP))
         }
     }
 }
 
-fn run(app: App) -> ExitCode {
-    match app.run() {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(GIVEN_UP),
-        Err(error) => {
-            complain(&format!("cannot continue: {error}"));
+fn run(app: App) -> Result<Ending, ExitCode> {
+    app.run().map_err(|error| {
+        complain(&format!("cannot continue: {error}"));
+        ExitCode::from(GIVEN_UP)
+    })
+}
+
+/// Ends the process, or begins anew.
+fn conclude(ended: Result<Ending, ExitCode>, itself: &Itself) -> ExitCode {
+    match ended {
+        Ok(Ending::Clean) => ExitCode::SUCCESS,
+        Ok(Ending::GivenUp) => ExitCode::from(GIVEN_UP),
+        Ok(Ending::Anew(open_files)) => {
+            let error = own::begin_anew(itself.program.as_deref(), &itself.arguments, open_files);
+            complain(&format!("cannot begin anew: {error}"));
             ExitCode::from(GIVEN_UP)
         }
+        Err(code) => code,
     }
 }
 
@@ -211,7 +238,8 @@ fn read(arguments: &Arguments) -> Result<(Config, Console), Vec<String>> {
     let events = events.and_then(Result::ok).or_else(|| arguments.events.clone());
     let console = Console::new(events.as_deref(), arguments.config.is_none());
     let mut console = console.map_err(|error| vec![error])?;
-    config.notes.iter().for_each(|note| console.note(note));
+    console.set_level(config.supervisord.loglevel);
+    config.notes.iter().for_each(|note| console.warn(note));
     Ok((config, console))
 }
 
@@ -219,8 +247,12 @@ fn read(arguments: &Arguments) -> Result<(Config, Console), Vec<String>> {
 fn assemble(arguments: &Arguments, config: &Config, mut console: Console, itself: Itself) -> Result<App, String> {
     let adopts_orphans = adopts_orphans();
     block_signals(adopts_orphans)?;
+    let serving = Serving::open(&config.supervisord.servers, &Value::Null)?;
     let terms = Terms {
-        open_files: limits::raise_open_files(config.supervisord.minfds)?,
+        shared: Shared {
+            open_files: limits::raise_open_files(config.supervisord.minfds)?,
+            collects: arguments.state.is_none(),
+        },
         adopts_orphans,
     };
     let herd = match arguments.state() {
@@ -249,6 +281,7 @@ fn assemble(arguments: &Arguments, config: &Config, mut console: Console, itself
         config: arguments.config.clone(),
         tour,
         itself,
+        serving,
     };
     App::new(parts).map_err(failed)
 }

@@ -4,16 +4,19 @@
 //! file. All settings are applied before the first program starts, and the programs inherit them. The module `limits`
 //! sets the limit of open files. A taskmaster that takes the place of another one applies nothing again.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 
 use pidherd::cgroup::CgroupDir;
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, chdir, getrlimit, getuid, setrlimit, umask};
 
-use crate::config::{Config, Supervisord, User};
+use crate::config::{Config, Supervisord, User, World};
 use crate::files::reason;
+use crate::limits::OpenFiles;
 
 /// The pid file. It is removed on drop.
 #[derive(Debug)]
@@ -47,6 +50,29 @@ pub fn take_on(config: &Config, notes: &mut Vec<String>) -> Result<PidFile, Stri
         umask(Mode::from_raw_mode(mask));
     }
     Ok(PidFile::write(own, notes))
+}
+
+/// Executes the taskmaster again in the same process, in the state in which it was started. Returns only if that fails,
+/// with the reason.
+pub fn begin_anew(program: Option<&Path>, arguments: &[OsString], open_files: Option<OpenFiles>) -> String {
+    let Some(program) = program else {
+        return "the path of the taskmaster's program is not known".to_owned();
+    };
+    if let Err(error) = chdir(World::started_in()) {
+        return format!("cannot enter {}: {}", World::started_in().display(), reason(error));
+    }
+    if let Some(limit) = open_files {
+        let _restored = setrlimit(Resource::Nofile, limit.into());
+    }
+    // SAFETY: zeros are a valid value of this set, and the call fills it.
+    let mut none: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointers are valid for the calls. The mask is that of the only thread.
+    unsafe {
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+    let error = std::process::Command::new(program).args(arguments).exec();
+    format!("cannot execute {}: {}", program.display(), reason(error))
 }
 
 /// Changes all ids and groups for good.

@@ -15,22 +15,28 @@ use crate::console::Channel;
 pub enum Source {
     /// The supervisor.
     Herd,
+    /// The pipes from the programs.
+    Logs,
     /// The signalfd.
     Signals,
     /// Standard input.
     Input,
     /// The timer of the demonstration.
     Tour,
+    /// The server for supervisorctl.
+    Serving,
     /// Room for lines on a channel of the console.
     Room(Channel),
 }
 
 impl Source {
-    const ALL: [Source; 7] = [
+    const ALL: [Source; 9] = [
         Source::Herd,
+        Source::Logs,
         Source::Signals,
         Source::Input,
         Source::Tour,
+        Source::Serving,
         Source::Room(Channel::Out),
         Source::Room(Channel::Log),
         Source::Room(Channel::Events),
@@ -43,8 +49,8 @@ impl Source {
 
     fn event(self) -> epoll::EventFlags {
         match self {
-            Source::Herd | Source::Signals | Source::Input | Source::Tour => epoll::EventFlags::IN,
             Source::Room(_) => epoll::EventFlags::OUT,
+            _ => epoll::EventFlags::IN,
         }
     }
 }

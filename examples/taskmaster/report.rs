@@ -6,6 +6,7 @@ use pidherd::exit::Exit;
 use pidherd::lifecycle::StateName;
 use serde_json::Value;
 
+use crate::config::Level;
 use crate::names;
 
 /// A transition of a process from one state to another.
@@ -32,6 +33,14 @@ pub struct Report {
 }
 
 impl Report {
+    /// The level of the transition in the log.
+    pub fn level(&self) -> Level {
+        match self.to {
+            StateName::Backoff | StateName::Fatal => Level::Warn,
+            _ => Level::Info,
+        }
+    }
+
     /// The JSON object for the event file, without a newline.
     pub fn json(&self) -> String {
         let process = format!("{}:{}", self.group, self.process);

@@ -1,6 +1,8 @@
 //! Translates a program of the configuration into the library's [`GroupSpec`].
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pidherd::lifecycle::{ExitSet, Restart, Rung, Scope, Startup, StopLadder};
 use pidherd::{Command, GroupSpec, Lifetime, OpenFile, Policy, Resource, Signal, SignalSet, Stdio};
@@ -11,13 +13,24 @@ use crate::limits::OpenFiles;
 /// Variables that a service manager sets for the taskmaster. They must not reach its programs.
 const NOT_FOR_THEM: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
-/// The library's group with the name `name` for `instances` instances of `program`. `open_files` is the limit of open
-/// files if it differs from the taskmaster's own.
-pub fn group(program: &Arc<Program>, name: &str, instances: u32, open_files: Option<OpenFiles>) -> GroupSpec {
+/// What all programs have in common.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shared {
+    /// The limit of open files, if it differs from the taskmaster's own.
+    pub open_files: Option<OpenFiles>,
+    /// Whether the taskmaster collects the output of the programs. If it stores its state in a file, the programs write
+    /// their logs themselves, because a pipe ends with the taskmaster and the programs live on.
+    pub collects: bool,
+}
+
+/// The library's group with the name `name` for `instances` instances of `program`.
+pub fn group(program: &Arc<Program>, name: &str, instances: u32, shared: Shared) -> GroupSpec {
     let recipe = Arc::clone(program);
-    let spec = GroupSpec::with(name, move |number| limited(command(&recipe, number), open_files))
-        .instances(instances)
-        .policy(policy(program));
+    let spec = GroupSpec::with(name, move |number| {
+        limited(command(&recipe, number, shared.collects), shared.open_files)
+    })
+    .instances(instances)
+    .policy(policy(program));
     let spec = match program.beyond.readiness {
         Readiness::Grace => spec,
         Readiness::Notify => spec.notify_socket(true),
@@ -40,13 +53,14 @@ fn limited(command: Command, open_files: Option<OpenFiles>) -> Command {
 ///
 /// Numbers without a valid command are refused earlier. For such a number this returns an empty command, which the
 /// library refuses.
-fn command(program: &Program, number: u32) -> Command {
-    program
-        .instance(number)
-        .map_or_else(|_| Command::new(""), |instance| command_of(program, &instance))
+fn command(program: &Program, number: u32, collects: bool) -> Command {
+    program.instance(number).map_or_else(
+        |_| Command::new(""),
+        |instance| command_of(program, &instance, collects),
+    )
 }
 
-fn command_of(program: &Program, instance: &Instance) -> Command {
+fn command_of(program: &Program, instance: &Instance, collects: bool) -> Command {
     let (path, arguments) = instance
         .argv
         .split_first()
@@ -67,12 +81,16 @@ fn command_of(program: &Program, instance: &Instance) -> Command {
         .envs(program.serverurl.iter().map(|url| ("SUPERVISOR_SERVER_URL", url)))
         .envs(instance.environment.iter().map(|(key, value)| (key, value)))
         // The programs must not read the commands on the taskmaster's standard input.
-        .stdin(Stdio::null())
-        .stdout(stdio(&instance.stdout, Stream::Out))
+        .stdin(if program.beyond.has_input {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        })
+        .stdout(stdio(&instance.stdout, Stream::Out, collects))
         .stderr(if program.redirect_stderr {
             Stdio::stdout()
         } else {
-            stdio(&instance.stderr, Stream::Err)
+            stdio(&instance.stderr, Stream::Err, collects)
         })
         .lifetime(program.beyond.lifetime);
     // The library sets no_new_privs for another user by default. supervisord never sets it. Without root's privileges
@@ -107,15 +125,39 @@ fn command_of(program: &Program, instance: &Instance) -> Command {
 }
 
 /// The child's descriptor for `stream`.
-fn stdio(log: &Log, stream: Stream) -> Stdio {
+fn stdio(log: &Log, stream: Stream, collects: bool) -> Stdio {
     match log {
         Log::Discard => Stdio::null(),
         Log::Own(own) if *own == stream => Stdio::inherit(),
         // If no descriptor is free for the duplicate, the spawn fails anyway.
         Log::Own(own) => own.duplicate().map_or_else(Stdio::null, Stdio::from),
+        Log::Automatic(path) | Log::File(path) if collects && is_collected(path) => Stdio::piped(),
         Log::Automatic(path) => OpenFile::append(path).mode(0o600).into(),
         Log::File(path) => OpenFile::append(path).into(),
     }
+}
+
+/// Whether the output for this path is collected. The program itself opens a device or a FIFO. It also opens a file in
+/// a directory that does not exist: its start then fails, and the error names the path.
+///
+/// The answer stays the same once it was true, because another answer is another command, which a reload would apply
+/// by a restart.
+fn is_collected(path: &Path) -> bool {
+    static COLLECTED: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
+    let mut collected = COLLECTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let collected = collected.get_or_insert_default();
+    if collected.contains(path) {
+        return true;
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let is = match path.metadata() {
+        Ok(metadata) => metadata.is_file(),
+        Err(_) => parent.unwrap_or(Path::new(".")).is_dir(),
+    };
+    if is {
+        collected.insert(path.to_owned());
+    }
+    is
 }
 
 fn policy(program: &Program) -> Policy {

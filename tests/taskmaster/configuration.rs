@@ -92,15 +92,14 @@ fn the_command_line_is_checked_first() {
 #[test]
 fn settings_without_effect_on_programs_are_noted_and_ignored() {
     let mut herd = Taskmaster::start(
-        "[supervisord]\nlogfile=x\nfrobnicate=1\n[unix_http_server]\nfile=/x\n[rpcinterface:supervisor]\nx=y\n[foo]\n\
+        "[supervisord]\nlogfile=/dev/stdout\nfrobnicate=1\n[ctlplugin:x]\nx=y\n[foo]\n\
          [program:a]\ncommand=sleep 1000\ncolour=red\nstartsecs=0\n",
     );
     for line in [
-        "[unix_http_server]: ignored, there is no server",
-        "[rpcinterface:supervisor]: ignored",
+        "[ctlplugin:x]: ignored, there are no plugins",
         "[foo]: unknown section, ignored",
         "[supervisord] frobnicate: unknown key, ignored",
-        "[supervisord] logfile: ignored, the log is on standard error",
+        "[supervisord] logfile: the log is on standard error",
         "[program:a] colour: unknown key, ignored",
     ] {
         herd.complaint(line);
@@ -118,7 +117,7 @@ fn an_unsupported_section_is_refused() {
         ("[fcgi-program:f]\ncommand=true\n", "FastCGI"),
         ("[group:g]\nprograms=f\n[fcgi-program:f]\ncommand=true\n", "FastCGI"),
         ("[eventlistener:e]\ncommand=true\n", "event listeners"),
-        ("[supervisord]\nstrip_ansi=true\n", "strip_ansi"),
+        ("[supervisord]\nstrip_ansi=perhaps\n", "strip_ansi"),
         ("[supervisord]\nuser=no-such-user\n", "no such user"),
         ("[supervisor]\nuser=nobody\n", "write [supervisord]"),
     ] {

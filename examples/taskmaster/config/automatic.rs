@@ -3,8 +3,7 @@
 //! supervisord writes the output of a program to `NAME-stdout---IDENTIFIER-RANDOM.log` in its `childlogdir`, readable
 //! only by its owner. It removes the files of earlier runs at its start, unless `nocleanup` is set. The taskmaster
 //! does the same, with one exception: without an output key, a program gets an automatic log only if the
-//! configuration sets `childlogdir`. The taskmaster has no client like supervisorctl that could read a file in
-//! `/tmp`.
+//! configuration sets `childlogdir` or has a server, because otherwise nothing would read a file in `/tmp`.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -7,6 +7,8 @@
 //! readysecs=60         the time limit for readiness; after it the process is stopped, and the start has failed
 //! watchdogsecs=0       the longest silence of a RUNNING process before it counts as hung and crashed;
 //!                      0 means no limit. The key needs readiness=notify, and the program gets WATCHDOG_USEC
+//! stdin=null           standard input is /dev/null, or with `pipe` a pipe that sendProcessStdin of the remote
+//!                      interface writes to (supervisorctl fg)
 //! no_new_privs=false   whether set-user-id programs and file capabilities have no effect (sudo, ping);
 //!                      false is supervisord's behaviour, because it sets no_new_privs for no user
 //! cgroup=DIR           a cgroup v2 directory for this taskmaster alone: each process gets a cgroup in it,
@@ -39,6 +41,7 @@ pub const KEYS: &[&str] = &[
     "readiness",
     "readysecs",
     "watchdogsecs",
+    "stdin",
     "no_new_privs",
     "cgroup",
     "lifetime",
@@ -53,6 +56,8 @@ pub struct Beyond {
     pub readysecs: Duration,
     /// The longest silence of a running process. `None` means no limit.
     pub watchdogsecs: Option<Duration>,
+    /// Whether standard input is a pipe.
+    pub has_input: bool,
     /// Whether the process cannot gain privileges from the programs that it executes.
     pub no_new_privs: bool,
     /// The directory for the cgroups of its processes. `None` if it has no cgroups.
@@ -84,6 +89,7 @@ impl Beyond {
             watchdogsecs: keys
                 .optional("watchdogsecs", |text| watchdog(text, may_watch))
                 .unwrap_or_default(),
+            has_input: keys.optional("stdin", input).unwrap_or(false),
             no_new_privs: keys.optional("no_new_privs", values::boolean).unwrap_or(false),
             cgroup: cgroup(keys, &names::shown(group, name)),
             lifetime: keys.optional("lifetime", lifetime).unwrap_or_default(),
@@ -139,6 +145,15 @@ fn cgroup(keys: &mut Keys<'_>, shown: &str) -> Option<CgroupDir> {
     let longest = format!("{shown}-{MOST_INSTANCES}");
     let opened = CgroupDir::check_name(longest).and_then(|()| keys.open_cgroup(path));
     opened.map_err(|error| keys.complain("cgroup", &error.to_string())).ok()
+}
+
+/// Parses `null` or `pipe`.
+fn input(text: &str) -> Result<bool, String> {
+    match text {
+        "null" => Ok(false),
+        "pipe" => Ok(true),
+        _ => Err("expected null or pipe".to_owned()),
+    }
 }
 
 /// Parses a lifetime. One that the kernel cannot give is a mistake.

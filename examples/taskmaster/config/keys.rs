@@ -67,6 +67,12 @@ impl<'a> Keys<'a> {
         self.findings.problems.push(problem);
     }
 
+    /// Records a mistake in a value that no message may contain.
+    pub fn complain_of_secret(&mut self, key: &str, message: &str) {
+        let problem = Problem::in_section(self.section, format!("{key}: {message}"));
+        self.findings.problems.push(problem);
+    }
+
     /// Records a note about a key.
     pub fn note(&mut self, key: &str, line: &str) {
         let line = format!("[{}] {key}: {line}", self.section.name);

@@ -5,15 +5,14 @@
 //! then, and the library's error names the step and the path.
 //!
 //! A file has the same meaning as in supervisord, or it is refused. Each setting that affects a program is applied,
-//! or refused with the reason. Servers, their clients and their plugins are ignored with a note, and so is each
-//! setting that supervisord ignores.
+//! or refused with the reason. Plugins are ignored with a note, and so is each setting that supervisord ignores.
 //!
-//! The modules, from the bottom up: `raw` has the values of a file, `problem` the mistakes, `ini` the syntax of
-//! lines, `expand` the forms `%(name)s`, `users` the accounts, `world` the surroundings, `include` other files,
-//! `sections` the names of sections, `words` the syntax of commands, `environment` the syntax of variables, `values`
-//! other single values, `streams` and `automatic` the destinations of output, `keys` the access to a section,
-//! `supervisord` the section of that name, `beyond` the keys that supervisord lacks, `program` one `[program:x]`, and
-//! `groups` the assignment of programs to groups.
+//! The modules, from the bottom up: `raw` has the values of a file, `problem` the mistakes, `ini` the syntax of lines,
+//! `expand` the forms `%(name)s`, `users` the accounts, `world` the surroundings, `include` other files, `sections`
+//! the names of sections, `words` the syntax of commands, `environment` the syntax of variables, `values` other single
+//! values, `streams`, `automatic` and `logging` the destinations of output, `keys` the access to a section,
+//! `supervisord` and `servers` the sections of these names, `beyond` the keys that supervisord lacks, `program` one
+//! `[program:x]`, and `groups` the assignment of programs to groups.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,10 +25,12 @@ mod groups;
 mod include;
 mod ini;
 mod keys;
+mod logging;
 mod problem;
 mod program;
 mod raw;
 mod sections;
+mod servers;
 mod streams;
 mod supervisord;
 mod users;
@@ -49,7 +50,9 @@ use crate::files::Fifo;
 pub use self::automatic::{hand_over as hand_over_log_names, take_over as take_over_log_names};
 pub use self::beyond::Readiness;
 pub use self::groups::Group;
-pub use self::program::{Instance, Log, Program};
+pub use self::logging::{Channel, Level, Log, OwnLogSettings, Rotation, Target};
+pub use self::program::{Instance, Program};
+pub use self::servers::{Address, Login, Server};
 pub use self::streams::Stream;
 pub use self::supervisord::Supervisord;
 pub use self::users::User;
@@ -105,7 +108,12 @@ pub fn parse(text: &str, world: &Arc<World>) -> Result<Config, Vec<Problem>> {
     check_names(&sections, &mut findings)?;
     let section = sections.iter().find(|section| section.name == "supervisord");
     let none = Section::default();
-    let supervisord = Supervisord::read(section.unwrap_or(&none), world, &scope, &mut findings);
+    let mut supervisord = Supervisord::read(section.unwrap_or(&none), world, &scope, &mut findings);
+    supervisord.servers = servers(&sections, world, &scope, &mut findings);
+    if !supervisord.servers.is_empty() {
+        // The logs can be read through the server.
+        Arc::make_mut(&mut supervisord.automatic).by_default = true;
+    }
     let variable = |(key, value): &(String, String)| (format!("ENV_{key}"), Value::Text(value.clone()));
     scope.share(supervisord.environment.iter().map(variable));
     let common = Common {
@@ -113,6 +121,8 @@ pub fn parse(text: &str, world: &Arc<World>) -> Result<Config, Vec<Problem>> {
         scope,
         environment: Arc::clone(&supervisord.environment),
         automatic: Arc::clone(&supervisord.automatic),
+        strip_ansi: supervisord.strip_ansi,
+        server_url: supervisord.servers.first().map(Server::url),
     };
     let groups = groups::read(&sections, &common, &mut findings);
     if !findings.problems.is_empty() {
@@ -123,6 +133,19 @@ pub fn parse(text: &str, world: &Arc<World>) -> Result<Config, Vec<Problem>> {
         supervisord,
         notes: findings.notes,
     })
+}
+
+/// The servers of all sections.
+fn servers(sections: &[Section], world: &World, scope: &Scope, findings: &mut Findings) -> Vec<Server> {
+    let read = |section: &Section| match Kind::of(&section.name) {
+        Kind::UnixServer => Server::unix(section, world, scope, findings),
+        Kind::InetServer => Server::inet(section, scope, findings),
+        _ => None,
+    };
+    let mut servers: Vec<Server> = sections.iter().filter_map(read).collect();
+    // The first one is the one that programs are told, and a socket in the file system is the safer one.
+    servers.sort_by_key(|server| matches!(server.address, Address::Inet(_)));
+    servers
 }
 
 /// A program for one that is no longer in the file and is still being stopped. It has the default settings.
@@ -163,6 +186,7 @@ fn check_names(sections: &[Section], findings: &mut Findings) -> Result<(), Vec<
                 says_something = true;
                 continue;
             }
+            Kind::UnixServer | Kind::InetServer => continue,
             Kind::Include => {
                 let is_included = |(_, value): &(String, Raw)| value.source.file.is_some();
                 if section.entries.iter().any(is_included) {
@@ -171,8 +195,10 @@ fn check_names(sections: &[Section], findings: &mut Findings) -> Result<(), Vec<
                 continue;
             }
             Kind::Service => {
-                let line = "ignored, there is no server, and no SUPERVISOR_SERVER_URL";
-                findings.note(format!("[{}]: {line}", section.name));
+                // supervisorctl reads its own section of the same file, and the interface is built in.
+                if !matches!(section.name.as_str(), "supervisorctl" | "rpcinterface:supervisor") {
+                    findings.note(format!("[{}]: ignored, there are no plugins", section.name));
+                }
                 continue;
             }
             Kind::Foreign => {

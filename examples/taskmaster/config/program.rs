@@ -13,9 +13,10 @@ use super::automatic::Automatic;
 use super::beyond::{self, Beyond};
 use super::expand::{Scope, Value};
 use super::keys::Keys;
+use super::logging::{Channel, Log, Rotation, Target};
 use super::problem::{Findings, Problem};
 use super::raw::{Raw, Section};
-use super::streams::{self, Destination, Stream};
+use super::streams::{self, Destination};
 use super::users::User;
 use super::values::AutoRestart;
 use super::world::World;
@@ -68,8 +69,6 @@ const KEYS: &[&str] = &[
 
 /// The suffixes of output keys without effect, and the reasons.
 const IDLE: &[(&str, &str)] = &[
-    ("logfile_maxbytes", "ignored, a log is not rotated"),
-    ("logfile_backups", "ignored, a log is not rotated"),
     ("capture_maxbytes", "ignored, there are no event listeners"),
     ("events_enabled", "ignored, there are no event listeners"),
 ];
@@ -105,9 +104,11 @@ pub struct Program {
     pub user: Option<User>,
     /// The umask of the process. `None` means the taskmaster's umask.
     pub umask: Option<u32>,
+    /// The rotation of the logs: of standard output, then of standard error.
+    pub rotations: [Rotation; 2],
     /// Whether standard error goes to the same place as standard output.
     pub redirect_stderr: bool,
-    /// The value of `SUPERVISOR_SERVER_URL`. `None` means the taskmaster's own.
+    /// The value of `SUPERVISOR_SERVER_URL`. `None` if it is not set.
     pub serverurl: Option<String>,
     /// The number of instances.
     pub numprocs: u32,
@@ -133,19 +134,6 @@ pub struct Instance {
     pub stderr: Log,
 }
 
-/// The destination of a program's output.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Log {
-    /// The output is discarded, because the taskmaster's own output is for its answers and its log.
-    Discard,
-    /// One of the taskmaster's own streams.
-    Own(Stream),
-    /// This file, with output appended. Only its owner may read it.
-    Automatic(PathBuf),
-    /// This file, with output appended.
-    File(PathBuf),
-}
-
 /// The values that all programs of a configuration share.
 #[derive(Clone, Debug)]
 pub struct Common {
@@ -157,6 +145,10 @@ pub struct Common {
     pub environment: Arc<Vec<(String, String)>>,
     /// The directory and the names of automatic logs.
     pub automatic: Arc<Automatic>,
+    /// Whether escape sequences are removed from the logs.
+    pub strip_ansi: bool,
+    /// The address of the taskmaster's server.
+    pub server_url: Option<String>,
 }
 
 /// The values that are expanded for each instance, before the expansion.
@@ -219,8 +211,12 @@ impl Program {
                 .unwrap_or(stopasgroup),
             user: keys.optional("user", |text| common.world.accounts.find(text)),
             umask: keys.optional("umask", values::umask),
+            rotations: [rotation(&mut keys, "stdout"), rotation(&mut keys, "stderr")],
             redirect_stderr,
-            serverurl: keys.optional("serverurl", |text| Ok(server(text))).flatten(),
+            serverurl: keys
+                .optional("serverurl", |text| Ok(server(text)))
+                .flatten()
+                .or_else(|| common.server_url.clone()),
             numprocs,
             recipe,
         };
@@ -258,6 +254,32 @@ impl Program {
         self.recipe.process_name.text.contains("%(process_num)")
     }
 
+    /// Where the output of the instance with this index is collected. `None` if it goes to no log file.
+    pub fn target(&self, index: u32, channel: Channel) -> Option<Target> {
+        let instance = self.instance(index).ok()?;
+        let (log, rotation) = match channel {
+            Channel::Out => (&instance.stdout, self.rotations[0]),
+            Channel::Err if self.redirect_stderr => return None,
+            Channel::Err => (&instance.stderr, self.rotations[1]),
+        };
+        Target::of(log, rotation, self.recipe.common.strip_ansi)
+    }
+
+    /// The log file of the instance with this index. `None` if the output goes to no file.
+    pub fn log(&self, index: u32, channel: Channel) -> Option<PathBuf> {
+        self.target(index, channel).map(|target| target.path)
+    }
+
+    /// Whether `other` has the same logs.
+    pub fn has_same_logs(&self, other: &Program) -> bool {
+        let texts = |program: &Program| [program.recipe.stdout.text.clone(), program.recipe.stderr.text.clone()];
+        let common = |program: &Program| {
+            let common = &program.recipe.common;
+            (Arc::clone(&common.automatic), common.strip_ansi)
+        };
+        self.rotations == other.rotations && texts(self) == texts(other) && common(self) == common(other)
+    }
+
     /// Whether one of its outputs is an automatic log.
     pub fn has_automatic_logs(&self) -> bool {
         let is_automatic = |log: &Log| matches!(log, Log::Automatic(_));
@@ -289,7 +311,20 @@ fn kill_as_group(text: &str, stopasgroup: bool) -> Result<bool, String> {
     }
 }
 
-/// Parses a URL. `None` means the taskmaster's own, and the taskmaster has no server.
+/// Reads the rotation of a log.
+fn rotation(keys: &mut Keys<'_>, output: &str) -> Rotation {
+    let default = Rotation::default();
+    Rotation {
+        maxbytes: keys
+            .optional(&format!("{output}_logfile_maxbytes"), values::bytes)
+            .unwrap_or(default.maxbytes),
+        backups: keys
+            .optional(&format!("{output}_logfile_backups"), values::count_from_zero)
+            .unwrap_or(default.backups),
+    }
+}
+
+/// Parses a URL. `None` means the taskmaster's own.
 fn server(text: &str) -> Option<String> {
     let text = text.trim();
     (!text.is_empty() && !text.eq_ignore_ascii_case("auto")).then(|| text.to_owned())

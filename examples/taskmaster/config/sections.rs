@@ -19,7 +19,11 @@ pub enum Kind<'a> {
     FastCgi(&'a str),
     /// `[eventlistener:x]`: an event listener, which is refused.
     EventListener,
-    /// A server, client or plugin. It has no effect on programs.
+    /// `[unix_http_server]`: a server on a socket in the file system.
+    UnixServer,
+    /// `[inet_http_server]`: a server on a TCP port.
+    InetServer,
+    /// A client or plugin. It has no effect on programs.
     Service,
     /// A name that is close to this name.
     Misspelled(&'static str),
@@ -36,12 +40,13 @@ const SPELLINGS: &[(&str, &str)] = &[
     ("eventlistener", "[eventlistener:NAME]"),
     ("include", "[include]"),
     ("supervisord", "[supervisord]"),
+    ("unixhttpserver", "[unix_http_server]"),
+    ("inethttpserver", "[inet_http_server]"),
 ];
 
 impl<'a> Kind<'a> {
     /// The kind of the section with this name.
     pub fn of(name: &'a str) -> Kind<'a> {
-        const SERVICES: [&str; 2] = ["unix_http_server", "inet_http_server"];
         const PLUGINS: [&str; 2] = ["rpcinterface", "ctlplugin"];
         match name.split_once(':') {
             Some(("program", name)) => Kind::Program(name.trim()),
@@ -52,7 +57,8 @@ impl<'a> Kind<'a> {
             None if name == "supervisord" => Kind::Supervisord,
             None if name == "include" => Kind::Include,
             None if name == "supervisorctl" => Kind::Service,
-            _ if SERVICES.iter().any(|service| name.starts_with(service)) => Kind::Service,
+            _ if name == "unix_http_server" || name.starts_with("unix_http_server:") => Kind::UnixServer,
+            _ if name == "inet_http_server" || name.starts_with("inet_http_server:") => Kind::InetServer,
             _ => misspelled(name).map_or(Kind::Foreign, Kind::Misspelled),
         }
     }
@@ -109,8 +115,8 @@ mod tests {
             ("group:g", Kind::Group("g")),
             ("fcgi-program:f", Kind::FastCgi("f")),
             ("eventlistener:e", Kind::EventListener),
-            ("unix_http_server", Kind::Service),
-            ("inet_http_server:2", Kind::Service),
+            ("unix_http_server", Kind::UnixServer),
+            ("inet_http_server:2", Kind::InetServer),
             ("supervisorctl", Kind::Service),
             ("rpcinterface:supervisor", Kind::Service),
             ("ctlplugin:x", Kind::Service),

@@ -75,9 +75,8 @@ impl Destination {
     }
 }
 
-/// The reason why syslog is refused: programs write directly to their files, without a process that could forward the
-/// lines.
-pub const NO_SYSLOG: &str = "programs write their output themselves, which can't be done with syslog; \
+/// The reason why syslog is refused: its limits on rates and sizes lose lines, and its socket may block.
+pub const NO_SYSLOG: &str = "the output is collected in files, which can't be done with syslog; \
                              name a file, or pipe the output to logger(1)";
 
 /// The number of the taskmaster's own descriptor that `path` names.

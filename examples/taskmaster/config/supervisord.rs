@@ -10,11 +10,12 @@
 //! childlogdir, identifier,          the directory and the names of AUTO logs, and whether earlier logs are kept
 //!     nocleanup
 //! pidfile                           written at the start, removed at the end; no default
-//! strip_ansi                        refused if true, because programs write their logs themselves
+//! strip_ansi                        whether escape sequences are removed from the logs of the programs
 //! nodaemon                          ignored: the taskmaster always stays in the foreground
-//! silent                            ignored: the log is on standard error and never on standard output
-//! logfile*, loglevel,               ignored, with a note
-//!     profile_options
+//! logfile, logfile_maxbytes,        a file for the taskmaster's own log, with rotation; no default. The log is on
+//!     logfile_backups, silent       standard error too, unless `silent` is true
+//! loglevel                          the least level of the lines in the log: critical, error, warn, info, debug
+//! profile_options                   ignored, with a note
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -23,8 +24,11 @@ use std::sync::Arc;
 use super::automatic::Automatic;
 use super::expand::Scope;
 use super::keys::Keys;
+use super::logging::{Level, OwnLogSettings, Rotation};
 use super::problem::Findings;
 use super::raw::Section;
+use super::servers::Server;
+use super::streams::Destination;
 use super::users::User;
 use super::world::World;
 use super::{environment, values};
@@ -51,15 +55,6 @@ const KEYS: &[&str] = &[
     "profile_options",
 ];
 
-/// The keys without effect, and the reasons.
-const IDLE: &[(&str, &str)] = &[
-    ("logfile", "ignored, the log is on standard error"),
-    ("logfile_maxbytes", "ignored, the log is on standard error"),
-    ("logfile_backups", "ignored, the log is on standard error"),
-    ("loglevel", "ignored, the log has one level"),
-    ("profile_options", "ignored, the taskmaster has no profiler"),
-];
-
 /// supervisord's default for `identifier`.
 const IDENTIFIER: &str = "supervisor";
 
@@ -82,26 +77,27 @@ pub struct Supervisord {
     pub environment: Arc<Vec<(String, String)>>,
     /// The directory and the names of automatic logs.
     pub automatic: Arc<Automatic>,
+    /// The servers for supervisorctl, which have sections of their own.
+    pub servers: Vec<Server>,
+    /// The taskmaster's own log file.
+    pub log: Option<OwnLogSettings>,
+    /// The least level of the lines in its log.
+    pub loglevel: Level,
+    /// Whether escape sequences are removed from the programs' logs.
+    pub strip_ansi: bool,
 }
 
 impl Supervisord {
     /// Reads the section. An empty section gives the defaults.
     pub fn read(section: &Section, world: &World, scope: &Scope, findings: &mut Findings) -> Supervisord {
         let mut keys = Keys::new(section, scope, KEYS, findings);
-        for (key, why) in IDLE.iter().filter(|(key, _)| section.get(key).is_some()) {
-            keys.note(key, why);
+        if section.get("profile_options").is_some() {
+            keys.note("profile_options", "ignored, the taskmaster has no profiler");
         }
         let existing = |text: &str| existing_directory(&world.at_home(text)?);
         let nodaemon = keys.optional("nodaemon", values::boolean);
         if nodaemon == Some(false) {
             keys.note("nodaemon", "the taskmaster stays in the foreground");
-        }
-        keys.optional("silent", values::boolean);
-        if keys.optional("strip_ansi", values::boolean) == Some(true) {
-            keys.complain(
-                "strip_ansi",
-                "programs write their logs themselves, so nothing can be removed from them",
-            );
         }
         let mut read = Supervisord {
             user: keys.optional("user", |text| world.accounts.find(text)),
@@ -112,6 +108,10 @@ impl Supervisord {
             pidfile: keys.optional("pidfile", |text| pidfile(&world.at_home(text)?, world)),
             environment: Arc::new(variables(&mut keys)),
             automatic: Arc::new(automatic(&mut keys, world, existing)),
+            servers: Vec::new(),
+            log: own_log(&mut keys, world),
+            loglevel: keys.optional("loglevel", Level::parse).unwrap_or_default(),
+            strip_ansi: keys.optional("strip_ansi", values::boolean).unwrap_or(false),
         };
         if nodaemon == Some(true) {
             let without_effect = "without effect, as in supervisord: it applies only to a daemon, and nodaemon=true";
@@ -138,8 +138,15 @@ impl Supervisord {
             ("minfds", self.minfds != new.minfds),
             ("minprocs", self.minprocs != new.minprocs),
             ("pidfile", self.pidfile != new.pidfile),
+            ("logfile", self.log != new.log),
+            ("loglevel", self.loglevel != new.loglevel),
         ];
         match changed.into_iter().find(|(_, changed)| *changed) {
+            None if self.servers != new.servers => Err(
+                "nothing is changed: a [unix_http_server] or [inet_http_server] has changed, which requires a restart \
+                 of the taskmaster"
+                    .to_owned(),
+            ),
             None => Ok(()),
             Some((key, _)) => Err(format!(
                 "nothing is changed: [supervisord] {key} has changed, which requires a restart of the taskmaster"
@@ -180,6 +187,35 @@ fn automatic(keys: &mut Keys<'_>, world: &World, existing: impl Fn(&str) -> Resu
             .optional("identifier", identifier)
             .unwrap_or_else(|| IDENTIFIER.to_owned()),
         nocleanup: keys.optional("nocleanup", values::boolean).unwrap_or(false),
+    }
+}
+
+/// Reads `logfile` and its rotation.
+fn own_log(keys: &mut Keys<'_>, world: &World) -> Option<OwnLogSettings> {
+    let default = Rotation::default();
+    let rotation = Rotation {
+        maxbytes: keys
+            .optional("logfile_maxbytes", values::bytes)
+            .unwrap_or(default.maxbytes),
+        backups: keys
+            .optional("logfile_backups", values::count_from_zero)
+            .unwrap_or(default.backups),
+    };
+    let silent = keys.optional("silent", values::boolean).unwrap_or(false);
+    match keys.optional("logfile", |text| log_path(text, world))? {
+        Some(path) => Some(OwnLogSettings { path, rotation, silent }),
+        None => {
+            keys.note("logfile", "the log is on standard error");
+            None
+        }
+    }
+}
+
+/// The path of the log file. `None` for a standard stream.
+fn log_path(text: &str, world: &World) -> Result<Option<PathBuf>, String> {
+    match Destination::parse(text, |text| world.at_home(text))? {
+        Destination::Own(_) | Destination::Discard | Destination::Automatic => Ok(None),
+        Destination::File(path) => pidfile(&path.to_string_lossy(), world).map(Some),
     }
 }
 
@@ -248,9 +284,13 @@ mod tests {
             ("pidfile=/no/such/pid", "does not exist"),
             ("minfds=many", "whole number"),
             ("minprocs=", "whole number"),
-            ("strip_ansi=true", "write their logs themselves"),
+            ("strip_ansi=x", "true or false"),
             ("nodaemon=perhaps", "true or false"),
             ("nocleanup=2", "true or false"),
+            ("loglevel=loud", "critical, error"),
+            ("logfile=/no/such/log", "does not exist"),
+            ("logfile=syslog", "syslog"),
+            ("logfile_maxbytes=big", "bytes"),
             ("identifier=a/b", "slash"),
             ("environment=A", "variable 1"),
             ("silent=x", "true or false"),

@@ -379,9 +379,11 @@ fn a_file_without_settings_is_refused() {
 
 #[test]
 fn sections_are_applied_ignored_with_a_note_or_refused() {
-    let text = "[supervisord]\n[unix_http_server]\nfile=/x\n[inet_http_server]\nport=1\n[supervisorctl]\n\
+    let text = "[supervisord]\n[unix_http_server]\nfile=/tmp/x\n[inet_http_server]\nport=1\n[supervisorctl]\n\
                 [rpcinterface:supervisor]\na=b\n[ctlplugin:x]\n[foo]\ncommand=x\n";
-    assert_eq!(config(text).notes.len(), 6);
+    // The plugin and the unknown section have no effect.
+    assert_eq!(config(text).notes.len(), 2);
+    assert_eq!(config(text).supervisord.servers.len(), 2);
     for section in [
         "programs:a",
         "program a",
@@ -447,10 +449,7 @@ fn a_setting_without_effect_gets_a_note() {
     let config = config(&format!("[program:a]\ncommand=a\n{lines}"));
     assert_eq!(
         config.notes,
-        [
-            "[program:a] stdout_events_enabled: ignored, there are no event listeners",
-            "[program:a] stderr_logfile_backups: ignored, a log is not rotated",
-        ]
+        ["[program:a] stdout_events_enabled: ignored, there are no event listeners",]
     );
 }
 
@@ -478,6 +477,19 @@ fn each_output_has_its_destination() {
     let instance = config.groups[0].programs[0].instance(0).unwrap();
     assert!(matches!(instance.stdout, Log::Automatic(path) if path.starts_with("/tmp/")));
     assert_eq!(instance.stderr, Log::Discard);
+}
+
+#[test]
+fn each_log_has_its_rotation() {
+    let web = program("command=a\nstdout_logfile=/x\nstdout_logfile_maxbytes=1KB\nstderr_logfile_backups=3\n");
+    let [out, err] = web.rotations;
+    assert_eq!((out.maxbytes, out.backups), (1024, 10));
+    assert_eq!((err.maxbytes, err.backups), (50 << 20, 3));
+    let target = web.target(0, Channel::Out).unwrap();
+    assert_eq!((target.path, target.rotation, target.strip), ("/x".into(), out, false));
+    assert!(web.target(0, Channel::Err).is_none());
+    let found = problems("[program:a]\ncommand=a\nstdout_logfile_maxbytes=much\nstderr_logfile_backups=some\n");
+    assert_eq!(found.len(), 2, "{found:?}");
 }
 
 #[test]

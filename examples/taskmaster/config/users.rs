@@ -53,6 +53,21 @@ impl Accounts {
         found.ok_or_else(|| "there is no such user".to_owned())
     }
 
+    /// The id of the group with this name or number.
+    ///
+    /// # Errors
+    /// No such group exists.
+    pub fn find_group(&self, wanted: &str) -> Result<u32, String> {
+        let number: Option<u32> = wanted.parse().ok();
+        let groups = self.group.lines().filter_map(|line| {
+            let mut fields = line.split(':');
+            Some((fields.next()?, fields.nth(1)?.parse::<u32>().ok()?))
+        });
+        let mut is_wanted = groups.filter(|&(name, gid)| number.map_or(name == wanted, |number| gid == number));
+        let found = is_wanted.next().map(|(_, gid)| gid);
+        found.ok_or_else(|| "there is no such group".to_owned())
+    }
+
     /// The home directory of the user with this name.
     pub fn home(&self, name: &str) -> Option<&str> {
         let line = self.passwd.lines().find(|line| line.split(':').next() == Some(name))?;

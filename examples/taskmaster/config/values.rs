@@ -50,6 +50,18 @@ pub fn integer(text: &str) -> Result<i64, String> {
     Ok(if negative { -number } else { number })
 }
 
+/// Parses a number of bytes, with supervisord's units: `KB`, `MB` and `GB`.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    let lower = text.trim().to_ascii_lowercase();
+    let units = [("kb", 10), ("mb", 20), ("gb", 30)];
+    let unit = units
+        .iter()
+        .find_map(|(unit, shift)| Some((lower.strip_suffix(unit)?, *shift)));
+    let (number, shift) = unit.unwrap_or((&lower, 0));
+    let number = integer(number).map_err(|_| "expected a number of bytes, such as 50MB".to_owned())?;
+    Ok(u64::try_from(number).unwrap_or(0).saturating_mul(1 << shift))
+}
+
 /// Parses a whole number that is not negative and fits the type.
 pub fn count(text: &str) -> Result<u32, String> {
     match integer(text)? {
@@ -226,6 +238,23 @@ mod tests {
         assert!(priority("high").is_err());
         assert_eq!(seconds("10"), Ok(Duration::from_secs(10)));
         assert_eq!((limit("1024"), limit("-1")), (Ok(1024), Ok(0)));
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        for (text, size) in [
+            ("0", 0),
+            ("1024", 1024),
+            ("50MB", 50 << 20),
+            (" 3 kb", 3072),
+            ("1Gb", 1 << 30),
+        ] {
+            assert_eq!(bytes(text), Ok(size), "{text}");
+        }
+        assert_eq!(bytes("-5"), Ok(0));
+        for text in ["", "MB", "1.5MB", "5TB", "x"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
     }
 
     #[test]

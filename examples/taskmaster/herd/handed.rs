@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsString;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,11 +17,12 @@ use pidherd::{Error, Event, GroupId, GroupSpec, InstanceId, Supervisor};
 use serde_json::{Value, json};
 
 use super::model::{Closing, Herd, MOST_EVENTS, Member, News, Terms, empty_groups, free_alias};
-use super::model::{is_adopt_error, with_priorities};
+use super::model::{is_adopt_error, logs, with_priorities};
 use crate::config::{self, Config, Program};
-use crate::handing::{to_list, to_number, to_text};
+use crate::files;
+use crate::handing::{self, to_list, to_number, to_text};
 use crate::limits::OpenFiles;
-use crate::{files, spec};
+use crate::spec::{self, Shared};
 
 /// What the program before this one knew about a program of its configuration.
 struct Known {
@@ -64,12 +66,7 @@ impl Herd {
     /// One line: the file cannot be used, or a program is refused. No process was touched.
     pub fn recover(config: &Config, terms: Terms, state: &Path) -> Result<Herd, String> {
         let described = describe(config, &[]);
-        let specs = || {
-            described
-                .iter()
-                .map(|described| described.spec(terms.open_files))
-                .collect()
-        };
+        let specs = || described.iter().map(|described| described.spec(terms.shared)).collect();
         let keeping = Keeping {
             adopts_orphans: terms.adopts_orphans,
             state: Some(state.to_owned()),
@@ -107,7 +104,8 @@ impl Herd {
             to_start: starting.map(|(_, group)| group.id).collect(),
             began: recovered.supervisor.now(),
             supervisor: recovered.supervisor,
-            open_files: terms.open_files,
+            shared: terms.shared,
+            logs: logs()?,
             members,
             news,
             unkillable: HashSet::new(),
@@ -116,6 +114,7 @@ impl Herd {
             closing: Closing::default(),
             own: config.supervisord.clone(),
             empty: empty_groups(config),
+            staged: config.clone(),
         })
     }
 
@@ -150,16 +149,30 @@ impl Herd {
         json!({
             "began": self.began.as_nanos(),
             "dropped": self.dropped,
-            "open_files": self.open_files.map(|OpenFiles { soft, hard }| [soft, hard]),
+            "open_files": self.shared.open_files.map(|OpenFiles { soft, hard }| [soft, hard]),
             "members": self.members.iter().map(member).collect::<Vec<_>>(),
             "unkillable": self.unkillable.iter().copied().filter_map(place).collect::<Vec<_>>(),
+            "logs": self.describe_logs(place),
             "shortages": self.shortages.iter().filter_map(shortage).collect::<Vec<_>>(),
         })
     }
 
-    /// Replaces this program. Returns only if that fails, with the reason in one line.
-    pub fn hand_over(&mut self, program: &Path, arguments: &[OsString]) -> String {
-        self.supervisor.hand_over(program, arguments).to_string()
+    /// Replaces this program, which leaves `state` and the descriptors `open` to it. Returns only if that fails, with
+    /// the reason in one line.
+    pub fn hand_over<'a>(
+        &'a mut self,
+        program: &Path,
+        arguments: &[OsString],
+        state: &Value,
+        open: impl Iterator<Item = BorrowedFd<'a>>,
+    ) -> String {
+        let pipes = self.logs.streams().map(|(_, _, pipe, _)| pipe);
+        let inputs = self.logs.inputs().map(|(_, pipe)| pipe);
+        match handing::leave(state, open.chain(pipes).chain(inputs).collect()) {
+            // What was left is taken back at the end of this branch.
+            Ok(_left) => self.supervisor.hand_over(program, arguments).to_string(),
+            Err(error) => format!("cannot store the state: {}", files::reason(error)),
+        }
     }
 
     /// Goes on with the processes of the program before this one. Returns the changes in one line, too.
@@ -174,21 +187,20 @@ impl Herd {
     ) -> Result<(Herd, String), String> {
         let known = to_list(&left["members"], Known::read).ok_or("the state of the taskmaster cannot be read")?;
         let terms = Terms {
-            open_files: open_files(&left["open_files"]),
+            shared: Shared {
+                open_files: open_files(&left["open_files"]),
+                collects: keeping.state.is_none(),
+            },
             adopts_orphans: keeping.adopts_orphans,
         };
         let described = describe(config, &known);
         let mut notes = VecDeque::new();
-        let specs = || {
-            described
-                .iter()
-                .map(|described| described.spec(terms.open_files))
-                .collect()
-        };
+        let specs = || described.iter().map(|described| described.spec(terms.shared)).collect();
         let taken = take_over(handed_over, specs, keeping, &mut notes)?;
         let mut herd = Herd {
             supervisor: taken.supervisor,
-            open_files: terms.open_files,
+            shared: terms.shared,
+            logs: logs()?,
             members: Vec::with_capacity(described.len()),
             began: Instant::from_nanos(left["began"].as_u64().unwrap_or_default()),
             news: notes,
@@ -199,6 +211,7 @@ impl Herd {
             closing: Closing::default(),
             own: config.supervisord.clone(),
             empty: empty_groups(config),
+            staged: config.clone(),
         };
         let kept = described.iter().filter(|described| described.known.is_some()).count();
         let added = described.len() - kept;
@@ -217,6 +230,7 @@ impl Herd {
             .filter(|member| starting.contains(&member.id) && member.after.is_none());
         herd.to_start.extend(ready.map(|member| member.id));
         herd.remember_instances(left);
+        herd.remember_logs(&left["logs"]);
         // They may be about groups that have just been removed.
         events.into_iter().for_each(|event| herd.interpret(event));
         Ok((herd, format!("{added} added, {removed} removed, {kept} kept")))
@@ -260,18 +274,21 @@ impl Herd {
         }
     }
 
+    /// The instance at the place of an instance of the program before this one.
+    pub(super) fn find_instance(&self, place: &Value) -> Option<InstanceId> {
+        let alias = place[0].as_str()?;
+        let member = self.members.iter().find(|member| member.alias == alias)?;
+        let instances = self.supervisor.group(member.id)?.instances;
+        let has_number = |id: &InstanceId| {
+            let status = self.supervisor.status(*id);
+            status.is_some_and(|status| Some(u64::from(status.name.number)) == place[1].as_u64())
+        };
+        instances.into_iter().find(has_number)
+    }
+
     /// Finds the instances again that the library gave other ids.
     fn remember_instances(&mut self, left: &Value) {
-        let find = |place: &Value| {
-            let alias = place[0].as_str()?;
-            let member = self.members.iter().find(|member| member.alias == alias)?;
-            let instances = self.supervisor.group(member.id)?.instances;
-            let has_number = |id: &InstanceId| {
-                let status = self.supervisor.status(*id);
-                status.is_some_and(|status| Some(u64::from(status.name.number)) == place[1].as_u64())
-            };
-            instances.into_iter().find(has_number)
-        };
+        let find = |place: &Value| self.find_instance(place);
         let unkillable = to_list(&left["unkillable"], |place| Some(find(place))).unwrap_or_default();
         let shortage = |entry: &Value| Some((find(&entry[0]), to_number(&entry[1])?));
         let shortages = to_list(&left["shortages"], shortage).unwrap_or_default();
@@ -292,8 +309,8 @@ struct Described<'a> {
 }
 
 impl Described<'_> {
-    fn spec(&self, open_files: Option<OpenFiles>) -> GroupSpec {
-        spec::group(&self.program, &self.alias, self.target(), open_files)
+    fn spec(&self, shared: Shared) -> GroupSpec {
+        spec::group(&self.program, &self.alias, self.target(), shared)
     }
 
     fn target(&self) -> u32 {

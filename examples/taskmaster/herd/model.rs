@@ -10,9 +10,10 @@ use pidherd::time::Instant;
 use pidherd::{GroupId, InstanceId, Signal, Supervisor};
 
 use crate::config::{Config, Group, Program, Supervisord};
-use crate::limits::OpenFiles;
-use crate::names;
+use crate::logs::Logs;
 use crate::report::Report;
+use crate::spec::Shared;
+use crate::{files, names};
 
 /// The number of events that the queue holds between two reads. A command for the largest number of instances of a
 /// program causes a few events for each instance. The library reserves memory for only some thousands.
@@ -21,8 +22,8 @@ pub(super) const MOST_EVENTS: usize = 1 << 20;
 /// The settings of a herd that do not come from the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
-    /// The limit of open files for the programs. `None` if it equals the taskmaster's own.
-    pub open_files: Option<OpenFiles>,
+    /// What all programs have in common.
+    pub shared: Shared,
     /// Whether orphans become children of the taskmaster, so that it must reap them.
     pub adopts_orphans: bool,
 }
@@ -53,7 +54,9 @@ pub enum Verb {
 #[derive(Debug)]
 pub struct Herd {
     pub(super) supervisor: Supervisor,
-    pub(super) open_files: Option<OpenFiles>,
+    pub(super) shared: Shared,
+    /// The output of the programs.
+    pub(super) logs: Logs,
     /// The programs, in their start order.
     pub(super) members: Vec<Member>,
     pub(super) began: Instant,
@@ -72,6 +75,8 @@ pub struct Herd {
     pub(super) own: Supervisord,
     /// The groups of the configuration without a process.
     pub(super) empty: Vec<String>,
+    /// The configuration that was read last. Groups of it may not be added yet.
+    pub(super) staged: Config,
 }
 
 /// One program of the configuration, and the library's group for it.
@@ -154,6 +159,11 @@ pub(super) fn free_alias(program: &Program, is_free: impl Fn(&String) -> bool) -
         .chain(others)
         .find(is_free)
         .unwrap_or(name)
+}
+
+/// The collector of the programs' output.
+pub(super) fn logs() -> Result<Logs, String> {
+    Logs::new().map_err(|error| format!("cannot collect output: {}", files::reason(error)))
 }
 
 /// Whether a supervisor was not built because it cannot adopt orphans.

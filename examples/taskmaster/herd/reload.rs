@@ -21,7 +21,7 @@ use crate::spec;
 
 /// The number of programs that a reload added, removed, changed, or left unchanged.
 #[derive(Debug, Default)]
-struct Changes {
+pub(super) struct Changes {
     added: u32,
     removed: u32,
     changed: u32,
@@ -79,7 +79,9 @@ impl Herd {
             self.introduce(priority, program, &mut changes);
         }
         self.sort_as(config);
+        self.redirect_output();
         self.empty = empty_groups(config);
+        self.staged = config.clone();
         let Changes {
             added,
             removed,
@@ -98,7 +100,7 @@ impl Herd {
     pub fn check(&self, config: &Config) -> Result<(), String> {
         self.own.check_reload(&config.supervisord)?;
         let terms = Terms {
-            open_files: self.open_files,
+            shared: self.shared,
             adopts_orphans: false,
         };
         // Building a second herd, which starts nothing, reveals every error in the programs.
@@ -123,7 +125,7 @@ impl Herd {
     }
 
     /// Adds a program. All values were checked before, so an error is rare. It does not affect other programs.
-    fn introduce(&mut self, priority: (i32, i32), program: Arc<Program>, changes: &mut Changes) {
+    pub(super) fn introduce(&mut self, priority: (i32, i32), program: Arc<Program>, changes: &mut Changes) {
         let namesake = |member: &&Member| {
             member.leaving && member.program.group == program.group && member.program.name == program.name
         };
@@ -153,7 +155,7 @@ impl Herd {
         } else {
             program.numprocs
         };
-        let spec = spec::group(&program, &member.alias, target, self.open_files);
+        let spec = spec::group(&program, &member.alias, target, self.shared);
         let plan = self.supervisor.plan_reload(member.id, &spec);
         plan.map_err(|error| format!("nothing is changed: {}", self.plainly(&error, &program.name)))?;
         Ok(Update {
@@ -163,6 +165,21 @@ impl Herd {
             spec,
             target,
         })
+    }
+
+    /// Whether a reload would change nothing of a program.
+    pub(super) fn is_unchanged(&self, index: usize, priority: (i32, i32), program: &Arc<Program>) -> bool {
+        let member = &self.members[index];
+        let same_terms = member.priority == priority
+            && member.program.autostart == program.autostart
+            && member.program.numprocs == program.numprocs
+            && member.program.has_same_logs(program);
+        let update = self.check_update(index, priority, Arc::clone(program));
+        let plan = update.and_then(|update| {
+            let plan = self.supervisor.plan_reload(update.id, &update.spec);
+            plan.map_err(|error| error.to_string())
+        });
+        same_terms && plan.is_ok_and(|plan| plan.is_empty())
     }
 
     /// Changes a program. All values were checked before, so an error is rare. After an error the program stays as it
@@ -186,7 +203,9 @@ impl Herd {
             return;
         };
         let starts_now = program.autostart && !member.program.autostart;
-        let same_terms = member.priority == priority && member.program.autostart == program.autostart;
+        let same_terms = member.priority == priority
+            && member.program.autostart == program.autostart
+            && member.program.has_same_logs(&program);
         let revival = Revival {
             all: starts_now,
             restarts: plan.restarts().collect(),
@@ -232,7 +251,7 @@ impl Herd {
     }
 
     /// Sorts the programs into the order of the new file. Programs that are being removed come last.
-    fn sort_as(&mut self, config: &Config) {
+    pub(super) fn sort_as(&mut self, config: &Config) {
         let order: Vec<_> = with_priorities(config).map(|(_, program)| program).collect();
         self.members.sort_by_key(|member| {
             order
@@ -260,7 +279,7 @@ impl Revival {
 impl Member {
     /// Whether `program` is the new version of this member. Both have the same name and the same process names,
     /// because a process with another name is another process.
-    fn is_same_as(&self, program: &Program) -> bool {
+    pub(super) fn is_same_as(&self, program: &Program) -> bool {
         let same_name = self.program.group == program.group && self.program.name == program.name;
         same_name && !self.leaving && self.program.process_name(0).ok() == program.process_name(0).ok()
     }

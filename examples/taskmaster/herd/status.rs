@@ -30,7 +30,7 @@ impl Herd {
         Ok(places.iter().filter_map(row).collect())
     }
 
-    fn detail(&self, status: &Status, program: &Program) -> String {
+    pub(super) fn detail(&self, status: &Status, program: &Program) -> String {
         let retries = program.startretries;
         match &status.state {
             State::Preparing { .. } => format!("{}, command before the run", alive(status)),
