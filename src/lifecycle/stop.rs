@@ -54,6 +54,14 @@ impl Rung {
 ///
 /// If any scope is wider than the process, the stop is over when no process of that scope is alive, not when the
 /// process itself has ended.
+///
+/// ```
+/// use std::time::Duration;
+/// use pidherd::{Command, GroupSpec, Scope, Signal, StopLadder};
+///
+/// let ladder = StopLadder::signal(Signal::TERM, Scope::ProcessGroup, Duration::from_secs(30));
+/// let web = GroupSpec::new("web", Command::new("/usr/bin/web")).stop(ladder);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StopLadder {
     /// The rungs in order, without SIGKILL.
