@@ -22,6 +22,11 @@ use crate::codec::stored;
 /// ancestors the nearest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum OomLimit {
     /// The limit of the run's own cgroup, or of a cgroup that the run has made below it.
     Own,

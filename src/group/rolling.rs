@@ -9,6 +9,7 @@ use crate::lifecycle::StateName;
 /// The settings of a rolling restart. The restart ends at the first instance that does not come up again. The
 /// instances that were not restarted yet keep running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Rolling {
     /// How many instances may be down at the same time; at least 1.
     pub max_unavailable: u32,

@@ -5,11 +5,17 @@ use std::fmt;
 use crate::codec::stored;
 use crate::errno::ErrnoText;
 use crate::exit::{Exit, Pid};
+use crate::names::machine_names;
 use crate::time::Instant;
 
 /// The state of one supervised process. Data that belongs to one state is stored in that state: there is no stale pid
 /// and no deadline without a purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum State {
     /// Never started, or stopped on request.
     Stopped,
@@ -63,6 +69,7 @@ pub enum State {
 
 /// The data of a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Stopping {
     /// The process that was spawned, ended or not.
     pub pid: Pid,
@@ -90,6 +97,11 @@ impl Stopping {
 /// The known cause of the end, while a process is being stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum Prospect {
     /// The cause is open: the ladder or the process itself ends the process.
     Open,
@@ -101,6 +113,7 @@ pub enum Prospect {
 
 /// A failure of a process that is alive, or that has left other living processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Failed {
     /// The kind of the failure.
     pub failure: Failure,
@@ -110,6 +123,11 @@ pub struct Failed {
 
 /// The remaining processes of a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum Remaining {
     /// The process itself, and possibly others.
     Leader,
@@ -127,6 +145,11 @@ pub enum Remaining {
 /// The failure of a start or a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum Failure {
     /// The process could not be spawned.
     Spawn {
@@ -188,20 +211,16 @@ impl StateName {
     pub const fn is_alive(self) -> bool {
         matches!(self, StateName::Starting | StateName::Running | StateName::Stopping)
     }
+}
 
-    /// The name in capitals, as supervisord prints it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            StateName::Stopped => "STOPPED",
-            StateName::Starting => "STARTING",
-            StateName::Running => "RUNNING",
-            StateName::Stopping => "STOPPING",
-            StateName::Exited => "EXITED",
-            StateName::Backoff => "BACKOFF",
-            StateName::Fatal => "FATAL",
-        }
-    }
+machine_names! { StateName, "state",
+    Stopped = "STOPPED"
+    Starting = "STARTING"
+    Running = "RUNNING"
+    Stopping = "STOPPING"
+    Exited = "EXITED"
+    Backoff = "BACKOFF"
+    Fatal = "FATAL"
 }
 
 impl fmt::Display for StateName {
@@ -281,6 +300,11 @@ impl State {
 
 /// The wanted state of a process, independent of its actual state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum Wanted {
     /// The process must be alive.
     Up,
@@ -290,6 +314,7 @@ pub enum Wanted {
 
 /// A transition from one state to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Transition {
     /// The old state.
     pub from: StateName,
@@ -311,6 +336,11 @@ impl Transition {
 /// The cause of a transition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum Cause {
     /// The host requested it.
     Requested,
