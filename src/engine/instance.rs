@@ -8,7 +8,7 @@ use super::event::Name;
 use super::ids::{GroupId, InstanceId};
 use super::request::Request;
 use super::run::History;
-use super::spec::{Commands, GroupSpec, NotifyAccess};
+use super::spec::{Commands, GroupSpec, NotifyAccess, OwnSettings};
 use crate::cgroup::{CgroupDir, CgroupFile, Limits};
 use crate::child::Pipes;
 use crate::codec::stored;
@@ -163,6 +163,7 @@ impl Group {
             notify: self.notify,
             instances,
             policy: self.policy.clone(),
+            own: OwnSettings::default(),
         }
     }
 }

@@ -29,6 +29,34 @@ impl Default for Rolling {
     }
 }
 
+impl Rolling {
+    /// One instance at a time, without additional instances, as [`Rolling::default`].
+    ///
+    /// ```
+    /// use pidherd::group::Rolling;
+    ///
+    /// let never_fewer = Rolling::new().max_unavailable(2).surge(2);
+    /// ```
+    #[must_use]
+    pub fn new() -> Rolling {
+        Rolling::default()
+    }
+
+    /// Sets how many instances may be down at the same time: 1 or more, 1 by default.
+    #[must_use]
+    pub const fn max_unavailable(mut self, instances: u32) -> Rolling {
+        self.max_unavailable = instances;
+        self
+    }
+
+    /// Sets how many additional instances are started first: 0 by default.
+    #[must_use]
+    pub const fn surge(mut self, instances: u32) -> Rolling {
+        self.surge = instances;
+        self
+    }
+}
+
 /// A rolling restart in progress.
 #[derive(Clone, Debug)]
 pub(crate) struct Roll<I> {

@@ -46,6 +46,7 @@ mod input;
 mod machine;
 mod policy;
 mod restart;
+mod setters;
 mod state;
 mod stop;
 mod table;
