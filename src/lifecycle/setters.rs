@@ -298,6 +298,29 @@ impl StopLadder {
         self
     }
 
+    /// Sets all rungs before the final SIGKILL.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pidherd::lifecycle::Rung;
+    /// use pidherd::{Scope, Signal, StopLadder};
+    ///
+    /// let rungs = [Signal::TERM, Signal::QUIT].map(|signal| Rung::new(signal, Scope::Process, Duration::from_secs(5)));
+    /// let ladder = StopLadder::kill(Scope::Process).rungs(rungs);
+    /// ```
+    #[must_use]
+    pub fn rungs(mut self, rungs: impl IntoIterator<Item = Rung>) -> StopLadder {
+        self.rungs = rungs.into_iter().collect();
+        self
+    }
+
+    /// Sets the scope of the final SIGKILL. It must be at least as wide as that of every rung.
+    #[must_use]
+    pub const fn kill_scope(mut self, scope: Scope) -> StopLadder {
+        self.kill = scope;
+        self
+    }
+
     /// Sets the time that SIGKILL may take before the process is reported as unkillable. The default is 5 s.
     #[must_use]
     pub const fn patience(mut self, patience: Duration) -> StopLadder {
