@@ -4,6 +4,7 @@
 //! ```text
 //! cargo bench --bench fleet               5,000 children, three times
 //! cargo bench --bench fleet -- 15000      needs a limit of at least 15,200 descriptors
+//! cargo bench --bench fleet -- --svg FILE several sizes, up to 15,000, and a picture of the cost of a start
 //! ```
 //!
 //! Each living child keeps a pidfd open. A spawn that copies the descriptor table copies all of these pidfds,
@@ -23,6 +24,8 @@ mod bare;
 #[expect(dead_code, reason = "one case is enough here")]
 #[path = "spawn/case.rs"]
 mod case;
+#[path = "common/chart.rs"]
+mod chart;
 #[cfg(target_arch = "x86_64")]
 #[expect(dead_code, reason = "the other benchmark uses the rest")]
 #[path = "spawn/contender.rs"]
@@ -61,15 +64,48 @@ const CONTENDERS: &[Contender] = &[
 const FLEET: usize = 5_000;
 const RUNS: usize = 3;
 
+/// The sizes of the picture.
+const SIZES: &[usize] = &[10, 100, 1_000, 5_000, 15_000];
+
 fn main() -> Result<()> {
-    let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let timed = std::env::args().any(|arg| arg == "--bench");
-    let asked = args.next().map(|arg| arg.parse()).transpose()?;
+    if let [option, file] = &args[..] {
+        if option == "--svg" {
+            return draw(file.as_ref(), timed);
+        }
+    }
+    let asked = args.first().map(|arg| arg.parse()).transpose()?;
     let (fleet, runs) = if timed { (asked.unwrap_or(FLEET), RUNS) } else { (20, 1) };
+    measure(fleet, runs).map(drop)
+}
+
+/// Measures all sizes, and draws the cost of a start.
+fn draw(file: &std::path::Path, timed: bool) -> Result<()> {
+    let sizes = if timed { SIZES } else { &SIZES[..1] };
+    let mut series: Vec<(String, Vec<Option<f64>>)> = CONTENDERS
+        .iter()
+        .map(|&(name, _)| (name.to_owned(), Vec::new()))
+        .collect();
+    for &fleet in sizes {
+        for ((_, values), start) in series.iter_mut().zip(measure(fleet, RUNS)?) {
+            values.push(start.map(|seconds| seconds / fleet as f64 * 1e6));
+        }
+    }
+    let chart = chart::Chart {
+        title: "Start of a process, microseconds each, by the number of living children".to_owned(),
+        categories: sizes.iter().map(usize::to_string).collect(),
+        series,
+    };
+    Ok(chart.write(file)?)
+}
+
+/// Measures and prints all contenders. Returns how long each took to start all children, in seconds.
+fn measure(fleet: usize, runs: usize) -> Result<Vec<Option<f64>>> {
     let limit = raise_limit();
     if limit < fleet as u64 + ROOM {
         println!("{fleet} sleepers: n/a: the limit is {limit} descriptors");
-        return Ok(());
+        return Ok(Vec::new());
     }
     let program = Program::sleeper();
     println!("{fleet} sleepers ({}); medians of {runs}\n", program.describe());
@@ -83,16 +119,18 @@ fn main() -> Result<()> {
             times.push(run(&program, fleet).map_err(|error| error.to_string()));
         }
     }
-    for ((name, _), times) in CONTENDERS.iter().zip(times) {
-        print_row(name, fleet, times);
-    }
-    Ok(())
+    let rows = CONTENDERS.iter().zip(times);
+    Ok(rows.map(|((name, _), times)| print_row(name, fleet, times)).collect())
 }
 
-fn print_row(name: &str, fleet: usize, times: Vec<std::result::Result<Times, String>>) {
+/// Prints the row of a contender, and returns the time of all starts in seconds.
+fn print_row(name: &str, fleet: usize, times: Vec<std::result::Result<Times, String>>) -> Option<f64> {
     let times: Vec<Times> = match times.into_iter().collect() {
         Ok(times) => times,
-        Err(error) => return println!("{name:<22} n/a: {error}"),
+        Err(error) => {
+            println!("{name:<22} n/a: {error}");
+            return None;
+        }
     };
     let median = |pick: &dyn Fn(&Times) -> Duration| {
         let mut seconds: Vec<f64> = times.iter().map(|times| pick(times).as_secs_f64()).collect();
@@ -119,6 +157,7 @@ fn print_row(name: &str, fleet: usize, times: Vec<std::result::Result<Times, Str
         held(50),
         held(99)
     );
+    Some(start)
 }
 
 /// Starts and stops one group in the way of a host: with commands, events, and one descriptor to wait for.

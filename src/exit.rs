@@ -47,6 +47,11 @@ impl fmt::Display for Pid {
 /// The exit status of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum Exit {
     /// The process exited with this code (0 to 255); see _exit(2).
     Code(u8),
@@ -170,6 +175,7 @@ impl fmt::Display for Exit {
 /// (getrusage(2), as `waitid` reports it).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Usage {
     /// CPU time spent in user mode.
     pub user: Duration,
@@ -190,6 +196,7 @@ pub struct Usage {
 /// The result of reaping a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ExitRecord {
     /// The process's number. It is free again, so another process can have it now.
     pub pid: Pid,

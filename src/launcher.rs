@@ -91,6 +91,29 @@ pub(crate) fn next_look(now: Instant, age: Duration) -> Instant {
 ///
 /// It belongs to the process that made it. In a copy that fork(2) made, nothing is in flight, [`Launcher::begin`] fails
 /// with `ECHILD` ([`SpawnStep::Watch`]), and dropping it closes the copy's descriptors and does nothing else.
+///
+/// ```
+/// use pidherd::{Command, Launcher};
+/// use rustix::event::{PollFd, PollFlags, poll};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut launcher = Launcher::new()?;
+/// let program = Command::new("true").compile()?;
+/// for _ in 0..3 {
+///     launcher.begin(&program)?;
+/// }
+/// let mut started = 0;
+/// while launcher.in_flight() > 0 {
+///     poll(&mut [PollFd::new(&launcher, PollFlags::IN)], None)?;
+///     while let Some((_, outcome)) = launcher.finish() {
+///         outcome?.wait()?;
+///         started += 1;
+///     }
+/// }
+/// assert_eq!(started, 3);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Launcher {
     owner: Owner,

@@ -52,6 +52,12 @@
 //!   SIGKILL to take effect.
 //! - An exit of a child is found with `waitid(P_PIDFD)` alone, so the exit status of another child of the host is never
 //!   taken. A signal goes through a pidfd, so it never reaches a process that was given a recycled PID.
+//!
+//! # Features
+//!
+//! - `serde`, off by default: `Serialize` for [`Status`](supervisor::Status), [`Event`], [`Run`](supervisor::Run) and all
+//!   that they contain, and `Deserialize` too for [`Policy`] and other plain values. A policy in a file names only what
+//!   differs from the default.
 #![deny(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -94,10 +100,13 @@ mod deadlines;
 mod engine;
 mod errno;
 mod linux;
+mod names;
 mod owner;
 mod poll;
 mod procfs;
 mod random;
+#[cfg(feature = "serde")]
+mod serde_forms;
 #[cfg(test)]
 mod sim;
 mod sys;
@@ -117,6 +126,7 @@ pub use exit::{Exit, ExitRecord, NotAnExit, Pid, UnknownExit, Usage};
 pub use fdset::FdSet;
 pub use launcher::{LaunchId, Launcher};
 pub use lifecycle::{CrashBudget, Delay, Lifecycle, Policy, Restart, Scope, Startup, StateName, StopLadder};
+pub use names::UnknownName;
 pub use owner::OtherProcess;
 pub use pidfd::{NotAPidFd, PidFd};
 pub use signal::{Signal, SignalSet};

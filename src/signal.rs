@@ -7,6 +7,15 @@ use crate::codec::{Damaged, Reader, Stored, Writer};
 
 /// A signal with a number from 1 to 64 (signal(7)). Real-time signals begin at `RTMIN` (34). The C library uses 32 and
 /// 33 internally; do not send them.
+///
+/// ```
+/// use pidherd::Signal;
+///
+/// let signal: Signal = "SIGTERM".parse()?;
+/// assert_eq!(signal, Signal::TERM);
+/// assert_eq!(signal.to_string(), "SIGTERM");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Signal(u8);
 
@@ -179,6 +188,13 @@ impl fmt::Debug for Signal {
 }
 
 /// A set of signals. It has the kernel's representation: bit n-1 stands for signal n.
+///
+/// ```
+/// use pidherd::{Signal, SignalSet};
+///
+/// let ends: SignalSet = [Signal::INT, Signal::TERM].into_iter().collect();
+/// assert!(ends.contains(Signal::TERM) && !ends.contains(Signal::HUP));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SignalSet(u64);
 

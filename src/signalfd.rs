@@ -203,6 +203,7 @@ impl NotASignalFd {
 /// A signal that was read, with the kernel's information about it (signalfd(2), sigaction(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct SignalInfo {
     /// The signal that was read.
     pub signal: Signal,

@@ -5,6 +5,7 @@
 //! cargo bench --bench spawn                                     a few minutes
 //! cargo bench --bench spawn -- --rounds 2000 plain              longer; only cases with "plain" in the name
 //! cargo bench --bench spawn -- --only pidherd --only limit      only these contenders
+//! cargo bench --bench spawn -- --svg FILE plain                 and a picture of the first case
 //! ```
 //!
 //! All contenders take turns in one process, in an order that is shuffled for each round. So other work on
@@ -24,6 +25,8 @@
 //! The benchmark prints targets and verdicts. It never fails because something is slow.
 
 mod case;
+#[path = "../common/chart.rs"]
+mod chart;
 mod contender;
 mod contenders;
 #[path = "../common/descriptors.rs"]
@@ -67,7 +70,13 @@ fn main() {
         run_block(&options, block, &order, &mut lines, &mut samples);
     }
     println!("{} rounds in {:.0} s", options.rounds(), began.elapsed().as_secs_f64());
-    Report::new(&samples, &lines, &environments).print();
+    let report = Report::new(&samples, &lines, &environments);
+    report.print();
+    if let Some(file) = &options.svg {
+        if let Err(error) = report.chart().write(file.as_ref()) {
+            eprintln!("cannot write {file}: {error}");
+        }
+    }
 }
 
 /// Runs one block of rounds in each environment.

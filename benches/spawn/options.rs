@@ -10,6 +10,8 @@ pub struct Options {
     pub rounds_a_block: usize,
     /// Whether the environments are small. Then a run shows only that the benchmark works.
     pub small: bool,
+    /// The file for a picture.
+    pub svg: Option<String>,
     words: Vec<String>,
     only: Vec<String>,
 }
@@ -19,7 +21,7 @@ const ROUNDS: usize = 300;
 const BLOCKS: usize = 6;
 
 impl Options {
-    /// Reads the command line: `--rounds N`, `--only NAME` for a contender, and words. A case runs if its
+    /// Reads the command line: `--rounds N`, `--only NAME` for a contender, `--svg FILE`, and words. A case runs if its
     /// name contains one of the words.
     ///
     /// Cargo passes `--bench` for a benchmark. `cargo test --benches` does not; then the environments are
@@ -27,11 +29,12 @@ impl Options {
     pub fn from_args() -> Options {
         let mut args = std::env::args().skip(1);
         let (mut rounds, mut small) = (ROUNDS, true);
-        let (mut words, mut only) = (Vec::new(), Vec::new());
+        let (mut words, mut only, mut svg) = (Vec::new(), Vec::new(), None);
         while let Some(arg) = args.next() {
             match arg.as_str() {
                 "--bench" => small = false,
                 "--rounds" => rounds = args.next().and_then(|text| text.parse().ok()).unwrap_or_else(usage),
+                "--svg" => svg = Some(args.next().unwrap_or_else(usage)),
                 "--only" => only.push(args.next().unwrap_or_else(usage)),
                 word if word.starts_with('-') => usage(),
                 word => words.push(word.to_owned()),
@@ -45,6 +48,7 @@ impl Options {
             blocks,
             rounds_a_block: rounds.div_ceil(blocks.max(1)),
             small,
+            svg,
             words,
             only,
         }
@@ -65,6 +69,6 @@ impl Options {
 }
 
 fn usage<T>() -> T {
-    eprintln!("usage: cargo bench --bench spawn -- [--rounds N] [--only CONTENDER]... [CASE]...");
+    eprintln!("usage: cargo bench --bench spawn -- [--rounds N] [--only CONTENDER]... [--svg FILE] [CASE]...");
     std::process::exit(2);
 }

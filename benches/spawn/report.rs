@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::case::Case;
+use super::chart::Chart;
 use super::contender::Name;
 use super::contenders::Line;
 use super::environment::{Environment, FEW, GIB, MANY};
@@ -60,6 +61,26 @@ impl<'a> Report<'a> {
     pub fn print(&self) {
         self.print_table();
         self.print_ratios();
+    }
+
+    /// The first case: a bar for each contender in each environment.
+    pub fn chart(&self) -> Chart {
+        let case = self.lines.first().map(|line| line.case);
+        let place =
+            |environment: &Environment| format!("{} fds, {}", environment.descriptors, size(environment.memory));
+        let values = |name| {
+            let median = |environment: &Environment| Some(self.cells.get(&(case?, *environment, name))?.median);
+            self.environments.iter().map(median).collect::<Vec<_>>()
+        };
+        let series = Name::ALL.iter().map(|&name| (name.as_str().to_owned(), values(name)));
+        Chart {
+            title: "A spawn until the process is reaped, microseconds, by open descriptors and memory of the host"
+                .to_owned(),
+            categories: self.environments.iter().map(place).collect(),
+            series: series
+                .filter(|(_, values)| values.iter().any(Option::is_some))
+                .collect(),
+        }
     }
 
     fn print_table(&self) {

@@ -15,6 +15,17 @@ use rustix::io::Errno;
 ///
 /// A clone shares the descriptor. Two values are equal if they refer to the same directory, even if they were opened by
 /// different paths.
+///
+/// ```no_run
+/// use pidherd::cgroup::CgroupDir;
+/// use pidherd::{Command, GroupSpec};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let directory = CgroupDir::open("/sys/fs/cgroup/my-host")?;
+/// let web = GroupSpec::new("web", Command::new("/usr/bin/web")).cgroup(directory);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct CgroupDir {
     pub(super) inner: Arc<Inner>,

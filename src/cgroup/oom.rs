@@ -24,6 +24,11 @@ use crate::codec::stored;
 /// Whose limit of memory was reached when the kernel killed a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum OomLimit {
     /// The limit of the run's own cgroup, or of a cgroup that the run has made below it.
     Own,

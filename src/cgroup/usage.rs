@@ -13,6 +13,7 @@ use crate::codec::stored;
 /// the kernel does not count it: its controller is not enabled for the cgroup, or the kernel is older than the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct CgroupUsage {
     /// CPU time, from `cpu.stat`. It is available in every cgroup, even without the cpu controller.
     pub cpu: Option<Duration>,

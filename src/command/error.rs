@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use super::capability::Capabilities;
 use crate::codec::{Damaged, Reader, Stored, Writer, stored};
 use crate::errno::ErrnoText;
+use crate::names::machine_names;
 
 /// The step at which a spawn failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -81,6 +82,41 @@ pub enum SpawnStep {
     SignalMask,
     /// Executing the program (execve(2)).
     Exec,
+}
+
+machine_names! { SpawnStep, "step of a spawn",
+    Check = "check"
+    Prepare = "prepare"
+    Pipe = "pipe"
+    Watch = "watch"
+    Clone = "clone"
+    Cgroup = "cgroup"
+    Unshare = "unshare"
+    Open = "open"
+    Descriptor = "descriptor"
+    CloseDescriptors = "close-descriptors"
+    Session = "session"
+    ProcessGroup = "process-group"
+    ControllingTerminal = "controlling-terminal"
+    Foreground = "foreground"
+    Nice = "nice"
+    Affinity = "affinity"
+    Scheduling = "scheduling"
+    IoPriority = "io-priority"
+    OomScore = "oom-score"
+    Limit = "limit"
+    Umask = "umask"
+    Chroot = "chroot"
+    Groups = "groups"
+    Gid = "gid"
+    Uid = "uid"
+    Capabilities = "capabilities"
+    CurrentDir = "current-dir"
+    NoNewPrivileges = "no-new-privileges"
+    ParentDeathSignal = "parent-death-signal"
+    SignalDisposition = "signal-disposition"
+    SignalMask = "signal-mask"
+    Exec = "exec"
 }
 
 impl fmt::Display for SpawnStep {

@@ -17,6 +17,11 @@ use super::error::CommandError;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum Lifetime {
     /// The child lives on without a supervisor. This is the default.
     #[default]

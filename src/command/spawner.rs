@@ -41,6 +41,20 @@ use crate::sys::wait::{Wait, wait};
 /// descriptors get to a child if the host has many open descriptors. It uses up to sixteen more while several children
 /// with pipes are in flight. If these numbers are not free, spawns still work, but each copies the whole descriptor
 /// table, as fork does.
+///
+/// ```
+/// use pidherd::{Command, Spawner};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut spawner = Spawner::new()?;
+/// // Compiled once, started many times.
+/// let program = Command::new("true").compile()?;
+/// for _ in 0..3 {
+///     assert!(spawner.spawn(&program)?.wait()?.exit.success());
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Spawner {
     slots: Slots,

@@ -12,6 +12,25 @@ use std::sync::Arc;
 /// The source or destination of a standard stream (or a passed descriptor) of the child.
 ///
 /// It can be used for any number of spawns: a given descriptor is shared, a file is opened anew each time.
+///
+/// ```
+/// use std::io::Read;
+/// use pidherd::{Command, Stdio};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut child = Command::new("sh")
+///     .args(["-c", "echo out; echo err >&2"])
+///     .stdin(Stdio::null())
+///     .stdout(Stdio::piped())
+///     .stderr(Stdio::stdout())
+///     .spawn()?;
+/// let mut text = String::new();
+/// std::fs::File::from(child.stdout.take().ok_or("no pipe")?).read_to_string(&mut text)?;
+/// assert_eq!(text, "out\nerr\n");
+/// # child.wait()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Stdio(pub(super) Kind);
 
@@ -289,6 +308,20 @@ impl From<io::Stderr> for Stdio {
 /// wait. The program itself waits for data in a FIFO, as usual. A device is opened as with O_NONBLOCK (open(2)): a
 /// serial line is opened without waiting for its carrier. A terminal does not become the controlling one. A directory
 /// can be opened for reading.
+///
+/// ```
+/// use pidherd::{Command, OpenFile};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let log = std::env::temp_dir().join(format!("pidherd-{}.log", std::process::id()));
+/// let job = Command::new("echo").arg("done").stdout(OpenFile::append(&log).mode(0o640));
+/// job.spawn()?.wait()?;
+/// job.spawn()?.wait()?;
+/// assert_eq!(std::fs::read_to_string(&log)?, "done\ndone\n");
+/// # std::fs::remove_file(&log)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenFile {
     pub(super) path: PathBuf,

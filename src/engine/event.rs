@@ -18,6 +18,7 @@ use crate::time::Instant;
 /// A fact that the supervisor reports to the host.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum Event {
     /// An instance changed its state.
     Transition(TransitionEvent),
@@ -156,6 +157,11 @@ pub enum Event {
 /// What a process has told about itself, besides what changes its state (sd_notify(3)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum ProcessNotice {
     /// `RELOADING=1`: it reads its configuration again.
     Reloading,
@@ -173,6 +179,11 @@ pub enum ProcessNotice {
 /// How a reload of a program has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum ReloadResult {
     /// The process has reported `RELOADING=1` and then `READY=1`.
     Done,
@@ -184,6 +195,7 @@ pub enum ReloadResult {
 
 /// An instance's group name and its number in the group.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Name {
     /// The group's name.
     pub group: Arc<str>,
@@ -201,6 +213,7 @@ impl fmt::Display for Name {
 /// A change of an instance's state.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct TransitionEvent {
     /// The instance that changed its state.
     pub instance: InstanceId,

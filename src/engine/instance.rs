@@ -10,7 +10,7 @@ use super::place::Order;
 use super::request::Request;
 use super::run::History;
 use super::run_command::RunCommand;
-use super::spec::{Commands, GroupSpec, NotifyAccess};
+use super::spec::{Commands, GroupSpec, NotifyAccess, OwnSettings};
 use crate::cgroup::{CgroupDir, CgroupFile, Limits};
 use crate::child::Pipes;
 use crate::codec::stored;
@@ -197,6 +197,7 @@ impl Group {
             instances,
             policy: self.policy.clone(),
             order: self.order.edges.spec(),
+            own: OwnSettings::default(),
         }
     }
 }

@@ -8,6 +8,11 @@ use crate::lifecycle::{Input, Reply};
 
 /// A request of the host for an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum Request {
     /// Start the instance if it is down.
     Start,
@@ -49,6 +54,7 @@ impl Request {
 /// The result of a command, counted over the instances it applied to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Outcome {
     /// The number of instances for which the command took effect.
     pub accepted: u32,

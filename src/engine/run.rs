@@ -16,6 +16,7 @@ use crate::time::Instant;
 /// A run that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Run {
     /// The number of the run, from 1 up.
     pub number: u64,
@@ -59,6 +60,7 @@ pub struct Run {
 /// ([`CgroupUsage::pids_refused`]). Neither ends a run by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum End {
     /// The process could not be spawned.
     NotSpawned(SpawnError),

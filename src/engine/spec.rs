@@ -1,6 +1,6 @@
 //! The description of a group: a command, the number of instances, and the policy.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -52,6 +52,18 @@ pub struct GroupSpec {
     pub(crate) order: OrderSpec,
     pub(crate) before: Option<RunCommand>,
     pub(crate) after: Option<RunCommand>,
+    /// What was set besides the policy and the limits as a whole.
+    pub(super) own: OwnSettings,
+}
+
+/// Settings of a [`GroupSpec`] that hold whatever policy and limits it gets, before or after them.
+#[derive(Clone, Default)]
+pub(super) struct OwnSettings {
+    restart: Option<Restart>,
+    grace: Option<Duration>,
+    stop: Option<StopLadder>,
+    /// Files of the cgroup: the name and the value of each.
+    files: Vec<(OsString, Vec<u8>)>,
 }
 
 /// How instances can notify the supervisor.
@@ -97,6 +109,7 @@ impl GroupSpec {
             order: OrderSpec::default(),
             before: None,
             after: None,
+            own: OwnSettings::default(),
         }
     }
 
@@ -116,6 +129,7 @@ impl GroupSpec {
             order: OrderSpec::default(),
             before: None,
             after: None,
+            own: OwnSettings::default(),
         }
     }
 
@@ -126,11 +140,24 @@ impl GroupSpec {
         self
     }
 
-    /// The whole policy of the group. It replaces earlier values of [`restart`](GroupSpec::restart),
-    /// [`grace`](GroupSpec::grace) and [`stop`](GroupSpec::stop).
+    /// The policy of the group. What [`restart`](GroupSpec::restart), [`grace`](GroupSpec::grace) and
+    /// [`stop`](GroupSpec::stop) set holds instead of the policy's value, before this call and after it.
+    ///
+    /// ```
+    /// use pidherd::{Command, GroupSpec, Policy, Restart};
+    ///
+    /// let web = GroupSpec::new("web", Command::new("/usr/bin/web"))
+    ///     .restart(Restart::Always)
+    ///     .policy(Policy::new().jitter(20));
+    /// ```
     #[must_use]
     pub fn policy(mut self, policy: Policy) -> GroupSpec {
         self.policy = policy;
+        self.policy.restart = self.own.restart.unwrap_or(self.policy.restart);
+        self.policy.startup = self.own.grace.map_or(self.policy.startup, Startup::Grace);
+        if let Some(ladder) = &self.own.stop {
+            self.policy.stop.clone_from(ladder);
+        }
         self
     }
 
@@ -174,7 +201,8 @@ impl GroupSpec {
     }
 
     /// Sets the limits of the [`cgroup`](GroupSpec::cgroup) of each run: memory, CPU time, the number of processes,
-    /// input and output. They replace those of earlier calls. By default there are none.
+    /// input and output. They replace those of earlier calls, and not the files of [`cgroup_file`](GroupSpec::cgroup_file).
+    /// By default there are none.
     ///
     /// The files are written after the cgroup is made and before the program executes its first instruction. With a
     /// limit of memory a spawn waits for the execve of the program, instead of being in flight meanwhile.
@@ -210,7 +238,8 @@ impl GroupSpec {
     /// ```
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> GroupSpec {
-        self.limits = limits;
+        let files = self.own.files.iter();
+        self.limits = files.fold(limits, |limits, (name, value)| limits.file(name, value));
         self
     }
 
@@ -232,7 +261,9 @@ impl GroupSpec {
     /// ```
     #[must_use]
     pub fn cgroup_file(mut self, name: impl AsRef<OsStr>, value: impl AsRef<[u8]>) -> GroupSpec {
-        self.limits = self.limits.file(name, value);
+        let (name, value) = (name.as_ref().to_owned(), value.as_ref().to_owned());
+        self.limits = self.limits.file(&name, &value);
+        self.own.files.push((name, value));
         self
     }
 
@@ -250,6 +281,7 @@ impl GroupSpec {
     /// Sets [`Policy::restart`]: whether an instance that ran and ended by itself is started again.
     #[must_use]
     pub fn restart(mut self, restart: Restart) -> GroupSpec {
+        self.own.restart = Some(restart);
         self.policy.restart = restart;
         self
     }
@@ -257,6 +289,7 @@ impl GroupSpec {
     /// Sets [`Policy::startup`] to a grace: how long a process must live until its instance is running.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> GroupSpec {
+        self.own.grace = Some(grace);
         self.policy.startup = Startup::Grace(grace);
         self
     }
@@ -264,6 +297,7 @@ impl GroupSpec {
     /// Sets [`Policy::stop`]: how an instance is stopped.
     #[must_use]
     pub fn stop(mut self, ladder: StopLadder) -> GroupSpec {
+        self.own.stop = Some(ladder.clone());
         self.policy.stop = ladder;
         self
     }
@@ -608,5 +642,29 @@ impl fmt::Debug for GroupSpec {
             .field("limits", &self.limits)
             .field("order", &self.order)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signal::Signal;
+
+    fn spec() -> GroupSpec {
+        GroupSpec::new("web", Command::new("true"))
+    }
+
+    #[test]
+    fn the_order_of_the_setters_does_not_matter() {
+        let ladder = || StopLadder::signal(Signal::QUIT, Scope::Process, Duration::from_secs(3));
+        let set = |spec: GroupSpec| spec.restart(Restart::Always).grace(Duration::ZERO).stop(ladder());
+        let policy = Policy::new().jitter(20).restart(Restart::Never).start_retries(9);
+        let (before, after) = (set(spec()).policy(policy.clone()), set(spec().policy(policy)));
+        assert_eq!(before.policy, after.policy);
+        assert_eq!((before.policy.jitter, before.policy.restart), (20, Restart::Always));
+        let limits = || Limits::new().pids_max(5);
+        let before = spec().cgroup_file("memory.low", "1G").limits(limits());
+        let after = spec().limits(limits()).cgroup_file("memory.low", "1G");
+        assert!(before.limits == after.limits && before.limits.files().len() == 2);
     }
 }

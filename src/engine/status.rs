@@ -13,6 +13,7 @@ use crate::lifecycle::{State, Wanted};
 /// The status of an instance.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Status {
     /// The instance concerned.
     pub instance: InstanceId,
@@ -60,6 +61,7 @@ pub struct Status {
 /// The status of a group.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct GroupStatus {
     /// The group concerned.
     pub group: GroupId,

@@ -3,6 +3,11 @@
 /// The effect of a changed command on an existing instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum Effect {
     /// Nothing changes for the instance.
     None,
@@ -20,6 +25,7 @@ pub enum Effect {
 /// The changes that a reload makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ReloadPlan {
     /// Whether the policy or the group's name changes. Such a change restarts no instance.
     pub policy: bool,

@@ -9,6 +9,7 @@ use crate::lifecycle::StateName;
 /// The settings of a rolling restart. The restart ends at the first instance that does not come up again. The
 /// instances that were not restarted yet keep running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Rolling {
     /// How many instances may be down at the same time; at least 1.
     pub max_unavailable: u32,
@@ -25,6 +26,34 @@ impl Default for Rolling {
             max_unavailable: 1,
             surge: 0,
         }
+    }
+}
+
+impl Rolling {
+    /// One instance at a time, without additional instances, as [`Rolling::default`].
+    ///
+    /// ```
+    /// use pidherd::group::Rolling;
+    ///
+    /// let never_fewer = Rolling::new().max_unavailable(2).surge(2);
+    /// ```
+    #[must_use]
+    pub fn new() -> Rolling {
+        Rolling::default()
+    }
+
+    /// Sets how many instances may be down at the same time: 1 or more, 1 by default.
+    #[must_use]
+    pub const fn max_unavailable(mut self, instances: u32) -> Rolling {
+        self.max_unavailable = instances;
+        self
+    }
+
+    /// Sets how many additional instances are started first: 0 by default.
+    #[must_use]
+    pub const fn surge(mut self, instances: u32) -> Rolling {
+        self.surge = instances;
+        self
     }
 }
 

@@ -5,6 +5,7 @@
 //! | [`first_steps`] | from one process to a group that stays alive |
 //! | [`recipes`] | twelve typical tasks |
 //! | [`hosts`] | a host on each kind of event loop |
+//! | [`life`] | a process's life as a line of time, and the settings that rule it |
 //! | [`trees`] | stopping whole trees of processes |
 //! | [`readiness`] | readiness, watchdogs, and a host's own checks |
 //! | [`cgroups`] | cgroups, limits, and how to be delegated a directory |
@@ -29,6 +30,14 @@ macro_rules! pages {
             }
         )*
     };
+}
+
+pub mod life {
+    //! A process's life: the states on a line of time, and the settings that rule each part.
+    //!
+    #![doc = include_str!("timeline.svg")]
+    //!
+    #![doc = include_str!("life.md")]
 }
 
 pages! {

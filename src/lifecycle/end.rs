@@ -10,6 +10,11 @@ use crate::signal::Signal;
 /// The reason why a run ended. [`Reaction::end`](super::Reaction::end) holds it when an input ends a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum RunEnd {
     /// The process could not be spawned, or could not execute its program.
     NotSpawned,
@@ -51,6 +56,11 @@ pub enum RunEnd {
 /// The failure of a command around a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum CommandFailure {
     /// The command could not be spawned.
     Spawn {

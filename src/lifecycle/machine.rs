@@ -8,6 +8,17 @@ use crate::codec::stored;
 use crate::time::Instant;
 
 /// The lifecycle of one process; see the [module](super).
+///
+/// ```
+/// use pidherd::lifecycle::{Action, Input, Lifecycle, Policy, StateName};
+/// use pidherd::time::Instant;
+///
+/// let policy = Policy::default();
+/// let mut life = Lifecycle::new(&policy, 1);
+/// let reaction = life.handle(&policy, Input::Start, Instant::ZERO);
+/// assert_eq!(reaction.action, Some(Action::Spawn));
+/// assert_eq!(life.state().name(), StateName::Starting);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Lifecycle {
     pub(super) state: State,

@@ -53,6 +53,7 @@ mod input;
 mod machine;
 mod policy;
 mod restart;
+mod setters;
 mod state;
 mod stop;
 mod stops;

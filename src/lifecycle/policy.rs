@@ -15,6 +15,11 @@ use crate::signal::{Signal, SignalSet};
 /// The rules of supervision for a process. The defaults are those of supervisord, with two exceptions: a crash loop
 /// is bounded ([`Policy::crash_budget`]), and a job can end at once ([`Policy::early_exit_fails`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub struct Policy {
     /// When a started process counts as running.
     pub startup: Startup,
@@ -203,6 +208,11 @@ impl Policy {
 /// When a started process counts as running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum Startup {
     /// The process has lived this long after exec succeeded; zero: as soon as exec has succeeded.
     Grace(Duration),
@@ -250,6 +260,7 @@ impl Startup {
 /// assert!(daily.validate().is_ok());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct RunTimeout {
     /// The time that each run has, counted from its spawn; not zero. A process that is still starting is not stopped
     /// for it: its start has a limit of its own ([`Policy::startup`]).
@@ -261,6 +272,11 @@ pub struct RunTimeout {
 /// Whether a process that reached `Running` and ended by itself is started again. Failed starts are retried
 /// independently of this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum Restart {
     /// Always. A loop of expected exits is slowed down ([`Policy::restart_delay`]), a crash loop is given up
     /// ([`Policy::crash_budget`]).
@@ -327,6 +343,11 @@ impl ExitSet {
 /// wait by a random part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum Delay {
     /// The same wait each time.
     Fixed(Duration),
@@ -369,6 +390,11 @@ impl Delay {
 /// When a wait begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum DelayFrom {
     /// At the end of the run.
     End,
@@ -381,6 +407,7 @@ pub enum DelayFrom {
 /// [expect](Policy::expected), or a missed watchdog. A restart counts from its crash, even if it begins later: after
 /// its [delay](Policy::restart_delay), or when fewer spawns are in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct CrashBudget {
     /// The number of restarts; 0 allows none.
     pub max: u16,

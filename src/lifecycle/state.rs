@@ -7,11 +7,17 @@ use super::end::{CommandFailure, RunEnd};
 use crate::codec::stored;
 use crate::errno::ErrnoText;
 use crate::exit::{Exit, Pid};
+use crate::names::machine_names;
 use crate::time::Instant;
 
 /// The state of one supervised process. Data that belongs to one state is stored in that state: there is no stale pid
 /// and no deadline without a purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum State {
     /// Never started, or stopped on request.
     Stopped,
@@ -91,6 +97,7 @@ pub enum State {
 
 /// The data of a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Stopping {
     /// The process that was spawned, ended or not.
     pub pid: Pid,
@@ -114,6 +121,11 @@ pub struct Stopping {
 /// The part of a run that is being stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum Phase {
     /// The program. The state is called [`StateName::Stopping`].
     Program,
@@ -129,6 +141,7 @@ pub enum Phase {
 
 /// How a run has ended, while its command after the run has not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Ended {
     /// Why the run ended.
     pub end: RunEnd,
@@ -151,6 +164,11 @@ impl Stopping {
 /// The known cause of the end, while a process is being stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum Prospect {
     /// The cause is open: the ladder or the process itself ends the process.
     Open,
@@ -162,6 +180,7 @@ pub enum Prospect {
 
 /// A failure of a process that is alive, or that has left other living processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Failed {
     /// The kind of the failure.
     pub failure: Failure,
@@ -171,6 +190,11 @@ pub struct Failed {
 
 /// The remaining processes of a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum Remaining {
     /// The process itself, and possibly others.
     Leader,
@@ -188,6 +212,11 @@ pub enum Remaining {
 /// The failure of a start or a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum Failure {
     /// The process could not be spawned.
     Spawn {
@@ -285,23 +314,18 @@ impl StateName {
     pub(crate) const fn is_in_run(self) -> bool {
         self.is_alive() && !matches!(self, StateName::CleaningUp)
     }
+}
 
-    /// The name in capitals, as supervisord prints it. supervisord has no commands around a run; their states are
-    /// `PREPARING` and `CLEANING_UP`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            StateName::Stopped => "STOPPED",
-            StateName::Starting => "STARTING",
-            StateName::Running => "RUNNING",
-            StateName::Stopping => "STOPPING",
-            StateName::Exited => "EXITED",
-            StateName::Backoff => "BACKOFF",
-            StateName::Fatal => "FATAL",
-            StateName::Preparing => "PREPARING",
-            StateName::CleaningUp => "CLEANING_UP",
-        }
-    }
+machine_names! { StateName, "state",
+    Stopped = "STOPPED"
+    Starting = "STARTING"
+    Running = "RUNNING"
+    Stopping = "STOPPING"
+    Exited = "EXITED"
+    Backoff = "BACKOFF"
+    Fatal = "FATAL"
+    Preparing = "PREPARING"
+    CleaningUp = "CLEANING_UP"
 }
 
 impl fmt::Display for StateName {
@@ -476,6 +500,11 @@ impl fmt::Display for Part {
 
 /// The wanted state of a process, independent of its actual state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum Wanted {
     /// The process must be alive.
     Up,
@@ -485,6 +514,7 @@ pub enum Wanted {
 
 /// A transition from one state to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Transition {
     /// The old state.
     pub from: StateName,
@@ -530,6 +560,11 @@ impl Transition {
 /// The cause of a transition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum Cause {
     /// The host requested it.
     Requested,

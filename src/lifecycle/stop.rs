@@ -10,6 +10,11 @@ use crate::signal::Signal;
 /// The processes that a signal of a ladder reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum Scope {
     /// Only the process that was spawned.
     Process,
@@ -25,6 +30,7 @@ pub enum Scope {
 
 /// One rung: a signal, the processes that it is sent to, and how long to wait for its effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Rung {
     /// The signal. SIGCONT is sent with it, since a stopped process acts on no other signal; see
     /// [`Rung::sequence`].
@@ -50,7 +56,16 @@ impl Rung {
 ///
 /// If any scope is wider than the process, the stop is over when no process of that scope is alive, not when the
 /// process itself has ended.
+///
+/// ```
+/// use std::time::Duration;
+/// use pidherd::{Command, GroupSpec, Scope, Signal, StopLadder};
+///
+/// let ladder = StopLadder::signal(Signal::TERM, Scope::ProcessGroup, Duration::from_secs(30));
+/// let web = GroupSpec::new("web", Command::new("/usr/bin/web")).stop(ladder);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct StopLadder {
     /// The rungs in order, without SIGKILL.
     pub rungs: Vec<Rung>,

@@ -97,6 +97,7 @@ pub enum AdoptError {
 /// How many orphans were reaped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct OrphanCounts {
     /// The number of reaped orphans since the supervisor was built.
     pub reaped: u64,

@@ -36,6 +36,28 @@ use crate::time::Instant;
 ///
 /// A supervisor belongs to the process that built it. In a copy that fork(2) made, its calls fail with
 /// [`Error::OtherProcess`], and dropping it only closes the copy's descriptors.
+///
+/// ```
+/// use pidherd::{Command, GroupSpec, Restart, Supervisor};
+/// use rustix::event::{PollFd, PollFlags, poll};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut supervisor = Supervisor::new()?;
+/// let web = GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(3).restart(Restart::Always);
+/// let web = supervisor.add(web)?;
+/// supervisor.start(web)?;
+/// // The loop of the host. Something of the host's own calls shutdown, for example a signal.
+/// # supervisor.shutdown()?;
+/// while !supervisor.is_down() {
+///     poll(&mut [PollFd::new(&supervisor, PollFlags::IN)], None)?;
+///     supervisor.dispatch()?;
+///     while let Some(event) = supervisor.next_event() {
+///         println!("{event:?}");
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub struct Supervisor {
     pub(super) driver: Engine<Linux>,
     /// The path of the notify socket; `None` for an abstract address.

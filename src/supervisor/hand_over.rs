@@ -84,6 +84,14 @@ pub enum ReceiveError {
 ///
 /// Dropping it closes the descriptors. The processes live on without a supervisor, as children of this process; those
 /// with [`Lifetime::Bound`](crate::Lifetime::Bound) end.
+///
+/// ```
+/// use pidherd::supervisor::HandOver;
+///
+/// // No program has run in this process before.
+/// assert!(HandOver::receive()?.is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct HandOver {
     /// It was found to be whole. The engine's part begins at `engine_at`, and is decoded when it is taken over.
     state: Vec<u8>,

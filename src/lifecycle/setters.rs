@@ -1,0 +1,346 @@
+//! Setters of policies and their parts. Each sets one value, and their order does not matter.
+//!
+//! The types may get more settings in later versions. A value that is made by setters goes on to compile then.
+
+use std::time::Duration;
+
+use super::policy::{CrashBudget, Delay, DelayFrom, ExitSet, Policy, Restart, RunTimeout, Startup};
+use super::stop::{Rung, Scope, StopLadder};
+use crate::signal::Signal;
+
+impl Policy {
+    /// The default policy, as [`Policy::default`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pidherd::{Delay, Policy, Restart};
+    ///
+    /// let policy = Policy::new()
+    ///     .restart(Restart::Always)
+    ///     .restart_delay(Delay::Fixed(Duration::from_secs(1)))
+    ///     .jitter(20);
+    /// assert_eq!(policy.start_retries, 3);
+    /// ```
+    #[must_use]
+    pub fn new() -> Policy {
+        Policy::default()
+    }
+
+    /// Sets the longest time of the command before a run, or `None` for no such command, which is the default. A
+    /// supervisor sets it from [`GroupSpec::before_run`](crate::GroupSpec::before_run).
+    #[must_use]
+    pub fn before_run(mut self, limit: impl Into<Option<Duration>>) -> Policy {
+        self.before_run = limit.into();
+        self
+    }
+
+    /// Sets the longest time of the command after a run, or `None` for no such command, which is the default. A
+    /// supervisor sets it from [`GroupSpec::after_run`](crate::GroupSpec::after_run).
+    #[must_use]
+    pub fn after_run(mut self, limit: impl Into<Option<Duration>>) -> Policy {
+        self.after_run = limit.into();
+        self
+    }
+
+    /// Sets when a started process counts as running. The default is [`Startup::Grace`] of 1 s.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pidherd::{Policy, Startup};
+    ///
+    /// let policy = Policy::new().startup(Startup::Notify { timeout: Duration::from_secs(30) });
+    /// ```
+    #[must_use]
+    pub fn startup(mut self, startup: Startup) -> Policy {
+        self.startup = startup;
+        self
+    }
+
+    /// Sets the longest silence of a running process, or `None` for no limit, which is the default.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let policy = pidherd::Policy::new().watchdog(Duration::from_secs(10));
+    /// ```
+    #[must_use]
+    pub fn watchdog(mut self, silence: impl Into<Option<Duration>>) -> Policy {
+        self.watchdog = silence.into();
+        self
+    }
+
+    /// Sets how long a run may take, or `None` for no limit, which is the default.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pidherd::lifecycle::RunTimeout;
+    ///
+    /// let renewed_daily = RunTimeout::new(Duration::from_secs(24 * 3_600)).extra(Duration::from_secs(3_600));
+    /// let policy = pidherd::Policy::new().run_timeout(renewed_daily);
+    /// ```
+    #[must_use]
+    pub fn run_timeout(mut self, limit: impl Into<Option<RunTimeout>>) -> Policy {
+        self.run_timeout = limit.into();
+        self
+    }
+
+    /// Sets whether a process that ran and ended by itself is started again. The default is
+    /// [`Restart::OnUnexpected`].
+    #[must_use]
+    pub fn restart(mut self, restart: Restart) -> Policy {
+        self.restart = restart;
+        self
+    }
+
+    /// Sets the ends that are expected. The default is exit code 0.
+    ///
+    /// ```
+    /// use pidherd::lifecycle::ExitSet;
+    /// let policy = pidherd::Policy::new().expected(ExitSet::EMPTY.code(0).code(2));
+    /// ```
+    #[must_use]
+    pub fn expected(mut self, ends: ExitSet) -> Policy {
+        self.expected = ends;
+        self
+    }
+
+    /// Sets the ends that are never followed by another try. The default is none.
+    ///
+    /// ```
+    /// use pidherd::lifecycle::ExitSet;
+    /// // EX_CONFIG: the configuration is wrong.
+    /// let policy = pidherd::Policy::new().prevent_restart(ExitSet::EMPTY.code(78));
+    /// ```
+    #[must_use]
+    pub fn prevent_restart(mut self, ends: ExitSet) -> Policy {
+        self.prevent_restart = ends;
+        self
+    }
+
+    /// Sets the ends that are always followed by another run. The default is none.
+    ///
+    /// ```
+    /// use pidherd::lifecycle::ExitSet;
+    /// let policy = pidherd::Policy::new().force_restart(ExitSet::EMPTY.code(75));
+    /// ```
+    #[must_use]
+    pub fn force_restart(mut self, ends: ExitSet) -> Policy {
+        self.force_restart = ends;
+        self
+    }
+
+    /// Sets whether an expected exit within the grace is a failed start of a job. The default is false.
+    #[must_use]
+    pub fn early_exit_fails(mut self, yes: bool) -> Policy {
+        self.early_exit_fails = yes;
+        self
+    }
+
+    /// Sets the number of retries after failed starts in a row. The default is 3.
+    #[must_use]
+    pub fn start_retries(mut self, retries: u32) -> Policy {
+        self.start_retries = retries;
+        self
+    }
+
+    /// Sets whether a permanent error of a spawn is retried. The default is true.
+    #[must_use]
+    pub fn retry_permanent(mut self, yes: bool) -> Policy {
+        self.retry_permanent = yes;
+        self
+    }
+
+    /// Sets whether a temporary error of a spawn uses up a retry. The default is false.
+    #[must_use]
+    pub fn count_shortages(mut self, yes: bool) -> Policy {
+        self.count_shortages = yes;
+        self
+    }
+
+    /// Sets the wait after failed starts. The default is 1 s after the first, and 1 s more after each other.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pidherd::{Delay, Policy};
+    ///
+    /// let (first, cap) = (Duration::from_millis(100), Duration::from_secs(30));
+    /// let policy = Policy::new().backoff(Delay::Exponential { first, cap });
+    /// ```
+    #[must_use]
+    pub fn backoff(mut self, delay: Delay) -> Policy {
+        self.backoff = delay;
+        self
+    }
+
+    /// Sets the wait before a restart of a process that ran. The default is none.
+    #[must_use]
+    pub fn restart_delay(mut self, delay: Delay) -> Policy {
+        self.restart_delay = delay;
+        self
+    }
+
+    /// Sets from when the wait of a restart is counted. The default is the end of the run.
+    #[must_use]
+    pub fn restart_delay_from(mut self, from: DelayFrom) -> Policy {
+        self.restart_delay_from = from;
+        self
+    }
+
+    /// Sets how many restarts follow at once before the waits begin. The default is 0.
+    #[must_use]
+    pub fn immediate_restarts(mut self, restarts: u32) -> Policy {
+        self.immediate_restarts = restarts;
+        self
+    }
+
+    /// Sets the random part of each wait in percent, 0 to 100. The default is 0.
+    #[must_use]
+    pub fn jitter(mut self, percent: u8) -> Policy {
+        self.jitter = percent;
+        self
+    }
+
+    /// Sets the number of restarts after a crash within a window, or `None` for no bound. The default is 10 within 10 s.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pidherd::{CrashBudget, Policy};
+    ///
+    /// let policy = Policy::new().crash_budget(CrashBudget::new(5, Duration::from_secs(60)));
+    /// ```
+    #[must_use]
+    pub fn crash_budget(mut self, budget: impl Into<Option<CrashBudget>>) -> Policy {
+        self.crash_budget = budget.into();
+        self
+    }
+
+    /// Sets the uptime after which earlier crashes are forgotten. The default is 60 s.
+    #[must_use]
+    pub fn stable_after(mut self, uptime: Duration) -> Policy {
+        self.stable_after = uptime;
+        self
+    }
+
+    /// Sets the time after which a `Fatal` process is started again, or `None` for never, which is the default.
+    #[must_use]
+    pub fn cool_off(mut self, time: impl Into<Option<Duration>>) -> Policy {
+        self.cool_off = time.into();
+        self
+    }
+
+    /// Sets how a process is stopped. The default is SIGTERM, 10 s, SIGKILL, to the process alone.
+    #[must_use]
+    pub fn stop(mut self, ladder: StopLadder) -> Policy {
+        self.stop = ladder;
+        self
+    }
+
+    /// Sets how a process that missed its watchdog is stopped, or `None` as by [`Policy::stop`], which is the default.
+    #[must_use]
+    pub fn watchdog_stop(mut self, ladder: impl Into<Option<StopLadder>>) -> Policy {
+        self.watchdog_stop = ladder.into();
+        self
+    }
+}
+
+impl RunTimeout {
+    /// A limit without a random part.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pidherd::lifecycle::RunTimeout;
+    /// let ten_minutes = RunTimeout::new(Duration::from_secs(600));
+    /// ```
+    #[must_use]
+    pub const fn new(after: Duration) -> RunTimeout {
+        RunTimeout {
+            after,
+            extra: Duration::ZERO,
+        }
+    }
+
+    /// Sets the random part: up to this time is added.
+    #[must_use]
+    pub const fn extra(mut self, extra: Duration) -> RunTimeout {
+        self.extra = extra;
+        self
+    }
+}
+
+impl CrashBudget {
+    /// So many restarts after a crash within this window.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pidherd::{CrashBudget, Policy};
+    /// let policy = Policy::new().crash_budget(CrashBudget::new(5, Duration::from_secs(60)));
+    /// ```
+    #[must_use]
+    pub const fn new(max: u16, window: Duration) -> CrashBudget {
+        CrashBudget { max, window }
+    }
+}
+
+impl Rung {
+    /// A signal to the processes of a scope, and the wait after it.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pidherd::lifecycle::Rung;
+    /// use pidherd::{Scope, Signal};
+    /// let rung = Rung::new(Signal::TERM, Scope::Process, Duration::from_secs(10));
+    /// ```
+    #[must_use]
+    pub const fn new(signal: Signal, scope: Scope, wait: Duration) -> Rung {
+        Rung { signal, scope, wait }
+    }
+}
+
+impl StopLadder {
+    /// Adds a rung after the present ones, before the final SIGKILL.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pidherd::{Scope, Signal, StopLadder};
+    ///
+    /// // Finish the requests, then end, then force.
+    /// let ladder = StopLadder::kill(Scope::ProcessGroup)
+    ///     .then(Signal::QUIT, Scope::Process, Duration::from_secs(30))
+    ///     .then(Signal::TERM, Scope::ProcessGroup, Duration::from_secs(5));
+    /// assert_eq!(ladder.rungs.len(), 2);
+    /// ```
+    #[must_use]
+    pub fn then(mut self, signal: Signal, scope: Scope, wait: Duration) -> StopLadder {
+        self.rungs.push(Rung::new(signal, scope, wait));
+        self
+    }
+
+    /// Sets all rungs before the final SIGKILL.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pidherd::lifecycle::Rung;
+    /// use pidherd::{Scope, Signal, StopLadder};
+    ///
+    /// let rungs = [Signal::TERM, Signal::QUIT].map(|signal| Rung::new(signal, Scope::Process, Duration::from_secs(5)));
+    /// let ladder = StopLadder::kill(Scope::Process).rungs(rungs);
+    /// ```
+    #[must_use]
+    pub fn rungs(mut self, rungs: impl IntoIterator<Item = Rung>) -> StopLadder {
+        self.rungs = rungs.into_iter().collect();
+        self
+    }
+
+    /// Sets the scope of the final SIGKILL. It must be at least as wide as that of every rung.
+    #[must_use]
+    pub const fn kill_scope(mut self, scope: Scope) -> StopLadder {
+        self.kill = scope;
+        self
+    }
+
+    /// Sets the time that SIGKILL may take before the process is reported as unkillable. The default is 5 s.
+    #[must_use]
+    pub const fn patience(mut self, patience: Duration) -> StopLadder {
+        self.patience = patience;
+        self
+    }
+}

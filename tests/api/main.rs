@@ -1,0 +1,142 @@
+//! The public interface of the crate, as a list that is reviewed like code, and what its documentation must have.
+//!
+//! `public.txt` has a line for each public item: its path, and its signature. A change of the interface is a change of
+//! that file. `PIDHERD_UPDATE_API=1 cargo test --test api` writes it anew. The list is made from the sources with syn.
+//! A list by rustdoc needs a nightly toolchain, which a fresh machine does not have.
+
+mod surface;
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::{env, fs};
+
+use surface::{Entry, Kind, Surface};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn surface() -> &'static Surface {
+    static SURFACE: OnceLock<Surface> = OnceLock::new();
+    SURFACE.get_or_init(|| Surface::read(&sources()))
+}
+
+/// All sources of the library, by their paths below `src`.
+fn sources() -> BTreeMap<String, String> {
+    fn collect(directory: &Path, files: &mut BTreeMap<String, String>) {
+        for entry in fs::read_dir(directory).expect("cannot list a directory").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                collect(&path, files);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(root().join("src")).expect("a path below src");
+                let text = fs::read_to_string(&path).expect("cannot read a source file");
+                files.insert(name.to_string_lossy().into_owned(), text);
+            }
+        }
+    }
+    let mut files = BTreeMap::new();
+    collect(&root().join("src"), &mut files);
+    files
+}
+
+#[test]
+fn the_public_interface_is_the_listed_one() {
+    let mut now = String::new();
+    for entry in surface().entries() {
+        // Writing to a text does not fail.
+        let _infallible = writeln!(now, "{}", entry.line());
+    }
+    let file = root().join("tests/api/public.txt");
+    if env::var_os("PIDHERD_UPDATE_API").is_some() {
+        fs::write(&file, &now).expect("cannot write the list");
+    }
+    let listed = fs::read_to_string(&file).unwrap_or_default();
+    let (old, new): (Vec<&str>, Vec<&str>) = (listed.lines().collect(), now.lines().collect());
+    let gone = old.iter().filter(|line| !new.contains(line));
+    let added = new.iter().filter(|line| !old.contains(line));
+    let changes: Vec<String> = gone
+        .map(|line| format!("- {line}"))
+        .chain(added.map(|line| format!("+ {line}")))
+        .collect();
+    assert!(
+        changes.is_empty() && listed == now,
+        "the public interface differs from tests/api/public.txt; PIDHERD_UPDATE_API=1 writes it anew:\n{}",
+        changes.join("\n")
+    );
+}
+
+/// The types without an example of their own, because a host meets them only with another type that has one.
+const WITHOUT_EXAMPLE: &[&str] = &[
+    "pidherd::fdset::Token",
+    "pidherd::lifecycle::RunEnd",
+    "pidherd::notify::Buffer",
+    "pidherd::time::Instant",
+];
+
+/// A type is made by a host if it has a public function that returns it without a receiver.
+#[test]
+fn every_type_that_a_host_makes_has_an_example() {
+    let surface = surface();
+    let mut missing: Vec<String> = Vec::new();
+    for entry in surface.entries().iter().filter(|entry| entry.kind == Kind::Type) {
+        let is_made = surface.constructors(&entry.path).next().is_some();
+        let has_example = entry.has_example() || surface.constructors(&entry.path).any(Entry::has_example);
+        if is_made && !has_example && !WITHOUT_EXAMPLE.contains(&entry.path.as_str()) {
+            missing.push(entry.path.clone());
+        }
+    }
+    assert!(missing.is_empty(), "no example:\n{}", missing.join("\n"));
+}
+
+#[test]
+fn the_list_follows_exports_and_leaves_out_what_is_private() {
+    let files = [
+        (
+            "lib.rs",
+            "mod inner; pub mod open; pub use inner::Shown; mod sealed { pub fn hidden() {} }",
+        ),
+        (
+            "inner.rs",
+            "#[derive(Clone)] pub struct Shown { pub a: u8, b: u8 } pub struct Unseen;
+             impl Shown { pub fn new(a: u8) -> Shown { todo!() } fn private(&self) {} pub(crate) fn near(&self) {} }
+             impl std::fmt::Display for Shown { fn fmt(&self) {} }
+             #[cfg(test)] impl Shown { pub fn for_tests() {} }",
+        ),
+        (
+            "open.rs",
+            "/// ```\n/// let x = 1;\n/// ```\n#[non_exhaustive] pub enum Kind { One, Two(u8), Three { at: u8 } }
+             pub const MOST: usize = 3; pub fn find<T: Copy>(from: &[T]) -> Option<T> { None }
+             pub use crate::inner::Shown as Renamed;",
+        ),
+    ];
+    let files = files
+        .iter()
+        .map(|&(name, text)| (name.to_owned(), text.to_owned()))
+        .collect();
+    let surface = Surface::read(&files);
+    let lines: Vec<String> = surface.entries().iter().map(Entry::line).collect();
+    assert_eq!(
+        lines,
+        [
+            "pidherd::Shown: struct { pub a: u8, .. }",
+            "pidherd::Shown: Clone + std::fmt::Display",
+            "pidherd::Shown::new: fn(a: u8) -> Shown",
+            "pidherd::open::Kind: #[non_exhaustive] enum",
+            "pidherd::open::Kind::One",
+            "pidherd::open::Kind::Three { at: u8 }",
+            "pidherd::open::Kind::Two(u8)",
+            "pidherd::open::MOST: const usize",
+            "pidherd::open::Renamed: = pidherd::Shown",
+            "pidherd::open::find: fn<T: Copy>(from: &[T]) -> Option<T>",
+        ]
+    );
+    let kind = surface
+        .entries()
+        .iter()
+        .find(|entry| entry.path == "pidherd::open::Kind");
+    assert!(kind.is_some_and(Entry::has_example));
+    assert_eq!(surface.constructors("pidherd::Shown").count(), 1);
+}
