@@ -146,11 +146,9 @@ impl Host {
     }
 
     fn specs(&self) -> Vec<GroupSpec> {
-        let policy = Policy {
-            startup: Startup::Grace(Duration::ZERO),
-            stop: StopLadder::kill(Scope::Process),
-            ..Policy::default()
-        };
+        let policy = Policy::new()
+            .startup(Startup::Grace(Duration::ZERO))
+            .stop(StopLadder::kill(Scope::Process));
         let command = Command::new(&self.command[0]).args(&self.command[1..]).env_clear();
         let spec = |group| {
             let spec = GroupSpec::new(&format!("group-{group}"), command.clone());

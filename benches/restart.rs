@@ -104,13 +104,11 @@ impl Contender {
             builder = builder.state_file(file);
         }
         let mut supervisor = builder.build()?;
-        let policy = Policy {
-            startup: Startup::Grace(Duration::ZERO),
-            restart: Restart::Always,
-            crash_budget: None,
-            stop: StopLadder::kill(Scope::Process),
-            ..Policy::default()
-        };
+        let policy = Policy::new()
+            .startup(Startup::Grace(Duration::ZERO))
+            .restart(Restart::Always)
+            .crash_budget(None)
+            .stop(StopLadder::kill(Scope::Process));
         let command = Command::new("/bin/false").env_clear();
         let group = supervisor.add(GroupSpec::new("false", command).policy(policy))?;
         Ok(Contender {

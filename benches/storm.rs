@@ -132,13 +132,11 @@ fn measure(instances: u32, deadlines: usize) -> Result<Measured> {
 
 /// Instances that exit at once.
 fn storm(instances: u32) -> GroupSpec {
-    let policy = Policy {
-        startup: Startup::Grace(Duration::ZERO),
-        restart: Restart::Always,
-        crash_budget: None,
-        stop: StopLadder::kill(Scope::Process),
-        ..Policy::default()
-    };
+    let policy = Policy::new()
+        .startup(Startup::Grace(Duration::ZERO))
+        .restart(Restart::Always)
+        .crash_budget(None)
+        .stop(StopLadder::kill(Scope::Process));
     let command = Command::new("/bin/false").env_clear();
     GroupSpec::new("storm", command).instances(instances).policy(policy)
 }
@@ -146,11 +144,9 @@ fn storm(instances: u32) -> GroupSpec {
 /// One instance that stays until it is stopped.
 fn quiet(sleeper: &Program) -> GroupSpec {
     let command = Command::new(sleeper.path()).args(sleeper.args()).env_clear();
-    let policy = Policy {
-        startup: Startup::Grace(GRACE),
-        stop: StopLadder::kill(Scope::Process),
-        ..Policy::default()
-    };
+    let policy = Policy::new()
+        .startup(Startup::Grace(GRACE))
+        .stop(StopLadder::kill(Scope::Process));
     GroupSpec::new("quiet", command).policy(policy)
 }
 

@@ -183,12 +183,10 @@ impl Init {
 
 /// A command that is run once, and counts as running as soon as exec has succeeded.
 fn once() -> Policy {
-    Policy {
-        startup: Startup::Grace(Duration::ZERO),
-        restart: Restart::Never,
-        start_retries: 0,
-        ..Policy::default()
-    }
+    Policy::new()
+        .startup(Startup::Grace(Duration::ZERO))
+        .restart(Restart::Never)
+        .start_retries(0)
 }
 
 /// The command gets the descriptors that init was started with. Sockets of a service manager get the variables that go

@@ -99,11 +99,7 @@ fn the_program_starts_when_the_command_before_it_has_succeeded() {
 
 /// The policy of a group that tries twice, at once.
 fn twice() -> Policy {
-    Policy {
-        start_retries: 1,
-        backoff: Delay::NONE,
-        ..at_once()
-    }
+    at_once().start_retries(1).backoff(Delay::NONE)
 }
 
 #[test]
@@ -189,10 +185,7 @@ fn the_command_after_a_run_follows_a_failed_command_before_it() {
     isolated(|| {
         let directory = tempdir();
         let file = directory.join("told");
-        let policy = Policy {
-            start_retries: 0,
-            ..twice()
-        };
+        let policy = twice().start_retries(0);
         for (before, limit, expected) in [
             (quiet_sh("exit 7"), LONG, "exit-code exited 7"),
             (stays(), ms(30), "timeout killed TERM"),
@@ -611,11 +604,7 @@ fn a_command_waits_for_its_turn_while_the_maximum_of_spawns_is_in_flight() {
 fn a_job_is_judged_by_its_own_end() {
     isolated(|| {
         let mut host = Host::new();
-        let policy = Policy {
-            startup: Startup::Grace(LONG),
-            restart: Restart::Never,
-            ..at_once()
-        };
+        let policy = at_once().startup(Startup::Grace(LONG)).restart(Restart::Never);
         let spec = GroupSpec::new("job", quiet_sh("exit 0")).policy(policy);
         let id = start(&mut host, spec.after_run(quiet_sh("exit 9"), LONG));
         host.until_state(id, Exited);

@@ -19,7 +19,7 @@ use common::{
 use host::{Host, LONG, at_once, for_ever, quiet_sh, sh, sleeper, term, wait_for_sleep};
 use pidherd::cgroup::CgroupDir;
 use pidherd::exit::Exit;
-use pidherd::lifecycle::{Delay, Policy, Scope, StateName};
+use pidherd::lifecycle::{Delay, Scope, StateName};
 use pidherd::supervisor::SpecError;
 use pidherd::{
     Command, CommandError, Error, GroupSpec, Lifetime, Signal, SpawnProgress, SpawnStep, Spawner, Stdio, Supervisor,
@@ -283,19 +283,13 @@ fn a_supervisor_restarts_stops_and_counts_bound_instances() {
             return;
         }
         let mut host = Host::new();
-        let crashing = Policy {
-            restart_delay: Delay::NONE,
-            ..for_ever()
-        };
+        let crashing = for_ever().restart_delay(Delay::NONE);
         let crashing = host.start(bound(quiet_sh("exit 3")), crashing);
         host.until("it was restarted", |host| host.status(crashing).runs > 5);
         assert_eq!(host.status(crashing).last_exit.unwrap().exit, Exit::Code(3));
         host.supervisor.stop(crashing).unwrap();
         for scope in [Scope::Process, Scope::ProcessGroup] {
-            let policy = Policy {
-                stop: term(scope, LONG),
-                ..at_once()
-            };
+            let policy = at_once().stop(term(scope, LONG));
             let script = "trap 'exit 4' TERM; sleep 1000 >/dev/null & echo $!; read never";
             let id = host.start(bound(sh(script)), policy);
             let child: u32 = host.line(id).parse().unwrap();
@@ -314,11 +308,7 @@ fn a_supervisor_restarts_stops_and_counts_bound_instances() {
         let killed = host.start(bound(sleeper()), at_once());
         host.supervisor.kill(killed).unwrap();
         host.until_state(killed, Stopped);
-        let missing = Policy {
-            start_retries: 1,
-            backoff: Delay::NONE,
-            ..at_once()
-        };
+        let missing = at_once().start_retries(1).backoff(Delay::NONE);
         let missing = host.start(bound(Command::new("/no/such")), missing);
         host.until_state(missing, Fatal);
         assert_eq!(host.states(missing), [Starting, Backoff, Starting, Backoff, Fatal]);
@@ -333,10 +323,7 @@ fn the_leavings_of_a_bound_leader_are_killed_before_its_restart() {
             return;
         }
         let mut host = Host::new();
-        let policy = Policy {
-            stop: term(Scope::ProcessGroup, LONG),
-            ..at_once()
-        };
+        let policy = at_once().stop(term(Scope::ProcessGroup, LONG));
         let id = host.start(bound(sh("sleep 1000 >/dev/null & echo $!; read go")), policy);
         let left: u32 = host.line(id).parse().unwrap();
         host.go_on(id);

@@ -12,7 +12,7 @@ use std::process::{Command as StdCommand, Stdio};
 
 use common::{isolated, skipped, tempdir};
 use host::{Host, at_once};
-use pidherd::lifecycle::{Cause, ExitSet, Policy, State, StateName};
+use pidherd::lifecycle::{Cause, ExitSet, State, StateName};
 use pidherd::supervisor::End;
 use pidherd::{Command, Exit, GroupSpec, InstanceId, Signal};
 
@@ -44,10 +44,7 @@ fn each_ends(cases: &[(String, Exit)], directory: &Path, expected: bool) {
         let place = place.join(number.to_string());
         Command::new("/bin/sh").args(["-c", script]).current_dir(place)
     };
-    let policy = Policy {
-        expected: if expected { everything() } else { ExitSet::EMPTY },
-        ..at_once()
-    };
+    let policy = at_once().expected(if expected { everything() } else { ExitSet::EMPTY });
     let count = cases.len().try_into().unwrap();
     let (group, ids) = host.add(GroupSpec::with("x", command).instances(count).policy(policy));
     host.start_these(group);

@@ -10,8 +10,8 @@ use common::fork::in_fork;
 use common::tracer::Tracer;
 use common::{SOON, isolated, skipped, wait_readable, wait_until};
 use host::{Host, at_once, for_ever, kernel_since, ms, quiet_sh, sh, term};
+use pidherd::lifecycle::Scope;
 use pidherd::lifecycle::StateName::{Exited, Running};
-use pidherd::lifecycle::{Policy, Scope};
 use pidherd::{Exit, GroupSpec, InstanceId, Signal};
 
 /// An instance that is up, and a tracer that has attached to it; `None` where that is not allowed.
@@ -39,10 +39,7 @@ fn a_host_sleeps_while_a_tracer_holds_an_ended_child() {
     isolated(|| {
         for mut host in [Host::new(), Host::with_own_epoll()] {
             for scope in [Scope::Process, Scope::ProcessGroup] {
-                let policy = Policy {
-                    stop: term(scope, host::LONG),
-                    ..at_once()
-                };
+                let policy = at_once().stop(term(scope, host::LONG));
                 let command = sh("echo up; read go; exit 3").process_group(0);
                 let name = format!("{scope:?}");
                 let Some((id, tracer)) = traced(&mut host, GroupSpec::new(&name, command).policy(policy)) else {
@@ -91,10 +88,7 @@ fn process_token(host: &Host) -> pidherd::fdset::Token {
 fn a_stop_and_a_kill_end_when_the_tracer_detaches() {
     isolated(|| {
         let mut host = Host::new();
-        let policy = Policy {
-            stop: term(Scope::Process, ms(50)),
-            ..at_once()
-        };
+        let policy = at_once().stop(term(Scope::Process, ms(50)));
         let Some((id, tracer)) = traced(&mut host, GroupSpec::new("a", sh("echo up; read go")).policy(policy)) else {
             return;
         };

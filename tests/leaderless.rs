@@ -48,10 +48,7 @@ fn child_of(pid: u32) -> u32 {
 }
 
 fn policy(scope: Scope) -> Policy {
-    Policy {
-        stop: term(scope, ms(400)),
-        ..at_once()
-    }
+    at_once().stop(term(scope, ms(400)))
 }
 
 #[test]
@@ -82,12 +79,10 @@ fn a_stop_of_a_group_is_not_over_while_a_thread_of_it_lives() {
 fn a_process_that_lives_by_its_second_thread_is_noticed_when_it_gives_up_its_readiness() {
     leaderless(|program| {
         let mut host = Host::new();
-        let policy = Policy {
-            startup: Startup::Notify { timeout: host::LONG },
-            start_retries: 0,
-            stop: term(Scope::Process, ms(50)),
-            ..at_once()
-        };
+        let policy = at_once()
+            .startup(Startup::Notify { timeout: host::LONG })
+            .start_retries(0)
+            .stop(term(Scope::Process, ms(50)));
         let command = Command::new(program).stdin(Stdio::piped());
         let id = host.add(GroupSpec::new("a", command).policy(policy).ready_fd(3)).1[0];
         host.start_these(id);
@@ -162,7 +157,7 @@ fn a_cgroup_is_killed_with_what_lives_by_its_second_thread() {
         for stop in [StopLadder::kill(Scope::Cgroup), StopLadder::kill(Scope::Process)] {
             let mut host = Host::new();
             let script = format!("setsid {} & echo up; read never", program.display());
-            let policy = Policy { stop, ..at_once() };
+            let policy = at_once().stop(stop);
             let spec = GroupSpec::new("tree", sh(&script))
                 .policy(policy)
                 .cgroup(directory.clone());

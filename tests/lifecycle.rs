@@ -46,14 +46,12 @@ fn a_start_that_ends_in_its_grace_is_tried_again_then_given_up_and_never_exited(
 }
 
 fn given_up_after_four_tries(code: u8, early_exit_fails: bool) {
-    let policy = Policy {
-        startup: Startup::Grace(LONG),
-        restart: Restart::Never,
-        early_exit_fails,
-        start_retries: 3,
-        backoff: linear(ms(60)),
-        ..Policy::default()
-    };
+    let policy = Policy::new()
+        .startup(Startup::Grace(LONG))
+        .restart(Restart::Never)
+        .early_exit_fails(early_exit_fails)
+        .start_retries(3)
+        .backoff(linear(ms(60)));
     let mut host = Host::new();
     let id = host.start(quiet_sh(&format!("exit {code}")), policy);
     let mut waits = Vec::new();
@@ -94,22 +92,17 @@ fn given_up_after_four_tries(code: u8, early_exit_fails: bool) {
 
 /// A job: it runs once, and has all the time in the world to be up.
 fn job() -> Policy {
-    Policy {
-        startup: Startup::Grace(LONG),
-        restart: Restart::Never,
-        backoff: linear(ms(10)),
-        ..Policy::default()
-    }
+    Policy::new()
+        .startup(Startup::Grace(LONG))
+        .restart(Restart::Never)
+        .backoff(linear(ms(10)))
 }
 
 #[test]
 fn a_job_that_ends_as_expected_within_its_grace_is_done() {
     isolated(|| {
-        let expecting = |expected| Policy { expected, ..job() };
-        let grouped = Policy {
-            stop: term(Scope::ProcessGroup, LONG),
-            ..job()
-        };
+        let expecting = |expected| job().expected(expected);
+        let grouped = job().stop(term(Scope::ProcessGroup, LONG));
         let leaving = "(trap '' TERM; exec sleep 1000 >/dev/null) & exit 0";
         for (script, policy, through) in [
             ("exit 0", job(), vec![Starting, Exited]),
@@ -161,19 +154,10 @@ fn what_is_to_stay_has_failed_to_start_when_it_ends_within_its_grace() {
     isolated(|| {
         let silent = Startup::Notify { timeout: LONG };
         for policy in [
-            Policy {
-                restart: Restart::Always,
-                ..job()
-            },
-            Policy {
-                restart: Restart::OnUnexpected,
-                ..job()
-            },
+            job().restart(Restart::Always),
+            job().restart(Restart::OnUnexpected),
             // It was to say that it is ready, and has not.
-            Policy {
-                startup: silent,
-                ..job()
-            },
+            job().startup(silent),
         ] {
             let mut host = Host::new();
             let id = host.start(quiet_sh("exit 0"), policy);
@@ -186,10 +170,7 @@ fn what_is_to_stay_has_failed_to_start_when_it_ends_within_its_grace() {
 #[test]
 fn without_a_grace_an_expected_end_is_left_alone() {
     isolated(|| {
-        let policy = Policy {
-            restart: Restart::OnUnexpected,
-            ..at_once()
-        };
+        let policy = at_once().restart(Restart::OnUnexpected);
         let mut host = Host::new();
         let id = host.start(quiet_sh("exit 0"), policy);
         host.until_state(id, Exited);
@@ -203,10 +184,7 @@ fn without_a_grace_an_expected_end_is_left_alone() {
 #[test]
 fn without_a_grace_a_crash_loop_ends_with_its_budget() {
     isolated(|| {
-        let policy = Policy {
-            crash_budget: Some(CrashBudget { max: 10, window: LONG }),
-            ..for_ever()
-        };
+        let policy = for_ever().crash_budget(Some(CrashBudget { max: 10, window: LONG }));
         let mut host = Host::new();
         let id = host.start(quiet_sh("exit 1"), policy);
         host.until_state(id, Fatal);
@@ -223,15 +201,12 @@ fn without_a_grace_a_crash_loop_ends_with_its_budget() {
 #[test]
 fn expected_exits_use_up_no_crash_budget_and_a_loop_of_them_is_slowed_down() {
     isolated(|| {
-        let policy = Policy {
-            crash_budget: Some(CrashBudget { max: 2, window: LONG }),
-            ..for_ever()
-        };
+        let policy = for_ever().crash_budget(Some(CrashBudget { max: 2, window: LONG }));
         let mut host = Host::new();
         let lasting = host.start(quiet_sh("sleep 0.05; exit 0"), policy.clone());
         let hasty = host.start(quiet_sh("exit 0"), policy.clone());
         let expected = ExitSet::EMPTY.signal(Signal::TERM);
-        let by_signal = host.start(quiet_sh("kill $$"), Policy { expected, ..policy });
+        let by_signal = host.start(quiet_sh("kill $$"), policy.expected(expected));
         let ids = [lasting, hasty, by_signal];
         host.until("each has had six runs", |host| {
             ids.iter().all(|&id| host.status(id).runs >= 6)
@@ -251,11 +226,7 @@ fn expected_exits_use_up_no_crash_budget_and_a_loop_of_them_is_slowed_down() {
 #[test]
 fn without_a_grace_a_missing_program_is_a_failed_start_and_never_running() {
     isolated(|| {
-        let policy = Policy {
-            start_retries: 1,
-            backoff: linear(ms(10)),
-            ..at_once()
-        };
+        let policy = at_once().start_retries(1).backoff(linear(ms(10)));
         let mut host = Host::new();
         let id = host.start(Command::new("/no/such"), policy);
         assert_eq!(host.states(id), [Starting, BackOff]);
@@ -276,11 +247,7 @@ fn without_a_grace_a_missing_program_is_a_failed_start_and_never_running() {
 #[test]
 fn a_stop_in_backoff_stops_at_once_and_the_next_start_counts_from_zero() {
     isolated(|| {
-        let policy = Policy {
-            start_retries: 3,
-            backoff: linear(ms(80)),
-            ..at_once()
-        };
+        let policy = at_once().start_retries(3).backoff(linear(ms(80)));
         let mut host = Host::new();
         let id = host.start(Command::new("/no/such"), policy);
         host.until("the second try has failed", |host| host.status(id).failed_starts == 2);
@@ -308,10 +275,7 @@ fn a_start_while_stopping_comes_after_the_reap_and_makes_no_second_incarnation()
              trap 'echo asked; read go; exit 0' TERM; echo ready; read never",
             directory.path().display()
         );
-        let policy = Policy {
-            stop: term(Scope::Process, LONG),
-            ..for_ever()
-        };
+        let policy = for_ever().stop(term(Scope::Process, LONG));
         let mut host = Host::new();
         let id = host.start(sh(&script), policy);
         assert_eq!(host.line(id), "ready");
@@ -372,10 +336,7 @@ fn a_stop_is_no_crash_whatever_the_exit_code_and_the_policy() {
 #[test]
 fn a_stopped_process_leaves_through_its_handler_without_sigkill() {
     isolated(|| {
-        let policy = Policy {
-            stop: term(Scope::Process, LONG),
-            ..at_once()
-        };
+        let policy = at_once().stop(term(Scope::Process, LONG));
         let mut host = Host::new();
         let id = host.start(sh("trap 'exit 5' TERM; echo ready; kill -STOP $$; read never"), policy);
         assert_eq!(host.line(id), "ready");
@@ -391,10 +352,7 @@ fn a_stopped_process_leaves_through_its_handler_without_sigkill() {
 /// A ladder of these rungs, each with this wait, then SIGKILL, all with this scope.
 fn ladder(signals: &[Signal], scope: Scope, wait: Duration) -> StopLadder {
     let rung = |&signal: &Signal| Rung { signal, scope, wait };
-    StopLadder {
-        rungs: signals.iter().map(rung).collect(),
-        ..StopLadder::kill(scope)
-    }
+    StopLadder::kill(scope).rungs(signals.iter().map(rung))
 }
 
 #[test]
@@ -406,10 +364,7 @@ fn a_stop_signal_in_a_ladder_reaches_its_handler() {
             (Signal::TTOU, Scope::ProcessGroup),
         ] {
             let mut host = Host::new();
-            let policy = Policy {
-                stop: ladder(&[signal, Signal::TERM], scope, SOON / 4),
-                ..at_once()
-            };
+            let policy = at_once().stop(ladder(&[signal, Signal::TERM], scope, SOON / 4));
             let name = signal.to_string();
             let name = name.trim_start_matches("SIG");
             let command = sh(&format!("trap 'exit 9' {name}; echo ready; read never")).process_group(0);
@@ -429,10 +384,7 @@ fn a_stop_signal_in_a_ladder_reaches_its_handler() {
 #[test]
 fn a_stopped_process_acts_on_a_stop_signal_that_it_handles() {
     isolated(|| {
-        let policy = Policy {
-            stop: ladder(&[Signal::TSTP], Scope::Process, LONG),
-            ..at_once()
-        };
+        let policy = at_once().stop(ladder(&[Signal::TSTP], Scope::Process, LONG));
         let mut host = Host::new();
         let id = host.start(sh("trap 'exit 5' TSTP; echo ready; kill -STOP $$; read never"), policy);
         assert_eq!(host.line(id), "ready");
@@ -449,10 +401,7 @@ fn a_process_that_a_rung_has_stopped_goes_on_at_the_next() {
     isolated(|| {
         for first in [Signal::TSTP, Signal::STOP] {
             let mut host = Host::new();
-            let policy = Policy {
-                stop: ladder(&[first, Signal::TERM], Scope::Process, ms(100)),
-                ..at_once()
-            };
+            let policy = at_once().stop(ladder(&[first, Signal::TERM], Scope::Process, ms(100)));
             let id = host.start(obedient(6), policy);
             assert_eq!(host.line(id), "ready");
             let pid = host.pid(id);
@@ -485,10 +434,7 @@ fn relatives(host: &mut Host, id: pidherd::InstanceId) -> [u32; 2] {
 fn a_group_is_stopped_when_its_last_member_is_gone_and_a_session_of_its_own_survives() {
     isolated(|| {
         let wait = ms(150);
-        let policy = Policy {
-            stop: term(Scope::ProcessGroup, wait),
-            ..at_once()
-        };
+        let policy = at_once().stop(term(Scope::ProcessGroup, wait));
         let mut host = Host::new();
         let id = host.start(family(), policy);
         let [member, other] = relatives(&mut host, id);
@@ -529,10 +475,7 @@ fn a_new_run_starts_after_all_processes_of_the_old_group_have_ended() {
              trap 'exit 0' TERM; echo ready; read never",
             directory.path().display()
         );
-        let policy = Policy {
-            stop: term(Scope::ProcessGroup, ms(60)),
-            ..for_ever()
-        };
+        let policy = for_ever().stop(term(Scope::ProcessGroup, ms(60)));
         let mut host = Host::new();
         let id = host.start(sh(&script).process_group(0), policy);
         assert_eq!(host.line(id), "ready");
@@ -551,10 +494,7 @@ fn a_new_run_starts_after_all_processes_of_the_old_group_have_ended() {
 #[test]
 fn a_second_stop_extends_no_deadline_and_a_kill_shortens_it() {
     isolated(|| {
-        let policy = Policy {
-            stop: term(Scope::Process, LONG),
-            ..at_once()
-        };
+        let policy = at_once().stop(term(Scope::Process, LONG));
         let mut host = Host::new();
         let id = host.start(slow_to_stop(), policy);
         assert_eq!(host.line(id), "ready");
@@ -588,10 +528,7 @@ fn the_hosts_own_children_keep_their_statuses() {
         let waiter = std::thread::spawn(move || meanwhile.wait().unwrap());
         let mut late = own("read go; exit 9");
 
-        let policy = Policy {
-            crash_budget: Some(CrashBudget { max: 20, window: LONG }),
-            ..for_ever()
-        };
+        let policy = for_ever().crash_budget(Some(CrashBudget { max: 20, window: LONG }));
         let mut host = Host::new();
         let id = host.start(quiet_sh("exit 1"), policy);
         let other = host.start(sleeper(), at_once());
@@ -612,10 +549,7 @@ fn the_hosts_own_children_keep_their_statuses() {
 #[test]
 fn scaling_down_and_up_during_a_stop_keeps_the_survivors_and_duplicates_no_instance() {
     isolated(|| {
-        let policy = Policy {
-            stop: term(Scope::Process, LONG),
-            ..at_once()
-        };
+        let policy = at_once().stop(term(Scope::Process, LONG));
         let mut host = Host::new();
         let (group, before) = host.add(GroupSpec::new("four", slow_to_stop()).instances(4).policy(policy));
         host.start_these(group);
@@ -720,12 +654,10 @@ fn a_wall_clock_set_days_and_years_forward_and_back_changes_nothing() {
         return skipped(&format!("the machine's clock can't be set: {errno}"));
     }
     isolated(|| {
-        let policy = Policy {
-            startup: Startup::Grace(ms(400)),
-            stop: term(Scope::Process, ms(400)),
-            backoff: linear(ms(400)),
-            ..Policy::default()
-        };
+        let policy = Policy::new()
+            .startup(Startup::Grace(ms(400)))
+            .stop(term(Scope::Process, ms(400)))
+            .backoff(linear(ms(400)));
         let mut host = Host::new();
         let id = host.start(sh("trap '' TERM; echo ready; read never"), policy.clone());
         assert_eq!(host.line(id), "ready");
@@ -741,10 +673,7 @@ fn a_wall_clock_set_days_and_years_forward_and_back_changes_nothing() {
 #[test]
 fn the_only_timer_is_on_a_clock_that_cannot_be_set() {
     isolated(|| {
-        let policy = Policy {
-            startup: Startup::Grace(LONG),
-            ..at_once()
-        };
+        let policy = at_once().startup(Startup::Grace(LONG));
         let mut host = Host::new();
         host.start(sleeper(), policy);
         host.start(Command::new("/no/such"), at_once());

@@ -15,7 +15,7 @@ use host::{Host, at_once, for_ever, sh};
 use pidherd::cgroup::{CgroupDir, CgroupError};
 use pidherd::group::Effect;
 use pidherd::lifecycle::StateName::{Exited, Fatal, Running};
-use pidherd::lifecycle::{Policy, Scope, StopLadder};
+use pidherd::lifecycle::{Scope, StopLadder};
 use pidherd::supervisor::SpecError;
 use pidherd::{Command, Error, GroupSpec, Launcher, Signal, SpawnProgress, SpawnStep, Spawner, Supervisor};
 
@@ -50,10 +50,7 @@ fn shows(file: &str, directory: &CgroupDir) -> GroupSpec {
         "echo \"$(cat \"{}$(sed -n 's/^0:://p' /proc/self/cgroup)/{file}\")\"; read never",
         cgroup_root().unwrap().display()
     );
-    let policy = Policy {
-        stop: StopLadder::kill(Scope::Cgroup),
-        ..at_once()
-    };
+    let policy = at_once().stop(StopLadder::kill(Scope::Cgroup));
     GroupSpec::new("a", sh(&script))
         .policy(policy)
         .cgroup(directory.clone())
@@ -204,10 +201,7 @@ fn what_a_run_used_is_read_before_its_cgroup_goes() {
             // Most of the time is used by a child that its parent does not wait for.
             let busy = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done";
             let script = format!("(setsid sh -c '{busy}; echo done; sleep 1000' &); read go; exit 0");
-            let policy = Policy {
-                stop: StopLadder::kill(scope),
-                ..at_once()
-            };
+            let policy = at_once().stop(StopLadder::kill(scope));
             let id = host
                 .add(
                     GroupSpec::new("a", sh(&script))
@@ -320,10 +314,7 @@ fn a_limit_that_is_too_small_for_execve_does_not_end_the_host() {
 fn a_limit_that_can_no_longer_be_written_is_a_failed_start() {
     with_controllers(&["pids"], |cgroup, directory| {
         let mut host = Host::new();
-        let policy = Policy {
-            start_retries: 0,
-            ..for_ever()
-        };
+        let policy = for_ever().start_retries(0);
         let spec = shows("pids.max", &directory)
             .policy(policy)
             .cgroup_file("pids.max", "10");

@@ -19,12 +19,10 @@ use pidherd::{Error, GroupSpec, InstanceId, Target};
 use rustix::event::epoll;
 
 fn notify(timeout: Duration) -> Policy {
-    Policy {
-        startup: Startup::Notify { timeout },
-        start_retries: 0,
-        stop: term(Scope::Process, LONG),
-        ..at_once()
-    }
+    at_once()
+        .startup(Startup::Notify { timeout })
+        .start_retries(0)
+        .stop(term(Scope::Process, LONG))
 }
 
 fn start(host: &mut Host, spec: GroupSpec) -> InstanceId {
@@ -56,10 +54,7 @@ fn a_newline_on_its_descriptor_makes_it_running() {
 fn a_process_that_reports_readiness_and_ends_was_running() {
     isolated(|| {
         let mut host = Host::new();
-        let policy = Policy {
-            restart: Restart::Never,
-            ..notify(LONG)
-        };
+        let policy = notify(LONG).restart(Restart::Never);
         let id = start(
             &mut host,
             GroupSpec::new("a", sh("echo >&3; exit 3")).policy(policy).ready_fd(3),
@@ -219,11 +214,9 @@ fn watchdog_usec_is_a_number_above_zero_or_not_set() {
             (Duration::from_nanos(1), "1"),
         ] {
             // The policy gives the shell enough time to print the variable, whatever the watchdog's time is.
-            let policy = Policy {
-                watchdog: Some(silence),
-                startup: Startup::Notify { timeout: LONG },
-                ..at_once()
-            };
+            let policy = at_once()
+                .watchdog(Some(silence))
+                .startup(Startup::Notify { timeout: LONG });
             let mut host = Host::new();
             let id = start(&mut host, speaker().policy(policy));
             let line = host.line(id);
@@ -244,16 +237,14 @@ fn endless_times_never_expire() {
             Duration::from_secs(1 << 40),
         ];
         for time in forever {
-            let policy = Policy {
-                watchdog: Some(time),
-                startup: Startup::Grace(time),
-                backoff: Delay::Fixed(time),
-                start_retries: 1,
-                cool_off: Some(time),
-                stable_after: time,
-                stop: term(Scope::Process, LONG),
-                ..at_once()
-            };
+            let policy = at_once()
+                .watchdog(Some(time))
+                .startup(Startup::Grace(time))
+                .backoff(Delay::Fixed(time))
+                .start_retries(1)
+                .cool_off(Some(time))
+                .stable_after(time)
+                .stop(term(Scope::Process, LONG));
             let mut host = Host::new();
             let alive = start(
                 &mut host,
@@ -292,15 +283,8 @@ fn a_message_of_an_unknown_sender_is_ignored() {
 fn a_process_that_misses_its_watchdog_is_stopped() {
     isolated(|| {
         let mut host = Host::new();
-        let policy = Policy {
-            watchdog: Some(ms(600)),
-            restart: Restart::Never,
-            ..at_once()
-        };
-        let policy = Policy {
-            stop: term(Scope::Process, LONG),
-            ..policy
-        };
+        let policy = at_once().watchdog(Some(ms(600))).restart(Restart::Never);
+        let policy = policy.stop(term(Scope::Process, LONG));
         let id = start(&mut host, speaker().policy(policy));
         assert!(host.line(id).ends_with(" 600000"));
         let begun = host.status(id).uptime.unwrap();
@@ -322,10 +306,7 @@ fn a_reload_with_another_watchdog_time_restarts_the_instance() {
     isolated(|| {
         let mut host = Host::new();
         let spec = |watchdog, socket| {
-            let policy = Policy {
-                watchdog,
-                ..notify(LONG)
-            };
+            let policy = notify(LONG).watchdog(watchdog);
             GroupSpec::new("a", sh("read never"))
                 .policy(policy)
                 .notify_socket(socket)
@@ -369,11 +350,7 @@ fn a_message_in_time_counts_although_it_is_read_late() {
         // Without --no-block the sender waits until its message is read, so it is still a process of the instance at
         // the time of the reading. Without privileges it cannot send in the name of the instance's own process.
         let script = "echo up; read go; systemd-notify WATCHDOG=1 & read never";
-        let policy = Policy {
-            watchdog: Some(ms(1_000)),
-            stop: term(Scope::Process, LONG),
-            ..at_once()
-        };
+        let policy = at_once().watchdog(Some(ms(1_000))).stop(term(Scope::Process, LONG));
         let id = start(
             &mut host,
             GroupSpec::new("a", sh(script)).notify_socket(true).policy(policy),
@@ -428,11 +405,7 @@ fn a_watchdog_added_by_a_reload_applies_to_running_instances() {
     isolated(|| {
         let mut host = Host::new();
         let spec = |watchdog| {
-            let policy = Policy {
-                watchdog,
-                stop: term(Scope::Process, LONG),
-                ..at_once()
-            };
+            let policy = at_once().watchdog(watchdog).stop(term(Scope::Process, LONG));
             GroupSpec::new("a", sh("echo up; read never")).policy(policy)
         };
         let (group, ids) = host.add(spec(None));

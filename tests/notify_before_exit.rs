@@ -65,13 +65,11 @@ fn sends(messages: &[&str], end: &str) -> Command {
 
 /// An instance is running only after a message, and it has one attempt.
 fn notify() -> Policy {
-    Policy {
-        startup: Startup::Notify { timeout: LONG },
-        start_retries: 0,
-        restart: Restart::Never,
-        stop: term(Scope::Process, LONG),
-        ..at_once()
-    }
+    at_once()
+        .startup(Startup::Notify { timeout: LONG })
+        .start_retries(0)
+        .restart(Restart::Never)
+        .stop(term(Scope::Process, LONG))
 }
 
 fn start(host: &mut Host, command: Command, policy: Policy) -> (GroupId, InstanceId) {
@@ -288,10 +286,7 @@ fn a_command_is_carried_out_after_earlier_messages() {
 #[test]
 fn watchdog_messages_of_an_ended_process_count() {
     isolated(|| {
-        let watched = Policy {
-            watchdog: Some(ms(50)),
-            ..notify()
-        };
+        let watched = notify().watchdog(Some(ms(50)));
         for way in WAYS {
             // The process has sent WATCHDOG=1 within its time and has ended. The host looks long afterwards.
             let mut host = Host::new();
@@ -331,10 +326,7 @@ fn watchdog_messages_of_an_ended_process_count() {
 #[test]
 fn messages_of_an_ended_leader_count_while_its_group_is_alive() {
     isolated(|| {
-        let grouped = Policy {
-            stop: term(Scope::ProcessGroup, LONG),
-            ..notify()
-        };
+        let grouped = notify().stop(term(Scope::ProcessGroup, LONG));
         for way in WAYS {
             let mut host = Host::new();
             let speaker = sends(&["READY=1"], "0");

@@ -62,10 +62,7 @@ fn program(policy: Policy) -> Told {
 }
 
 fn patient() -> Policy {
-    Policy {
-        stop: term(Scope::Process, LONG),
-        ..at_once()
-    }
+    at_once().stop(term(Scope::Process, LONG))
 }
 
 impl Told {
@@ -179,11 +176,9 @@ fn a_reload_that_takes_too_long_or_loses_its_process_is_told() {
 #[test]
 fn what_a_program_tells_reaches_the_host() {
     isolated(|| {
-        let watched = Policy {
-            watchdog: Some(LONG),
-            restart: pidherd::lifecycle::Restart::Never,
-            ..patient()
-        };
+        let watched = patient()
+            .watchdog(Some(LONG))
+            .restart(pidherd::lifecycle::Restart::Never);
         let mut told = program(watched);
         told.send("STOPPING=1;ERRNO=13;ERRNO=0;ERRNO=99999;ERRNO=+1");
         assert_eq!(told.next_notice(), ProcessNotice::Stopping);

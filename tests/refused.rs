@@ -29,10 +29,7 @@ fn without_pidfd_signals(body: impl Fn() + Sync) {
 }
 
 fn policy(scope: Scope, wait: Duration) -> Policy {
-    Policy {
-        stop: term(scope, wait),
-        ..at_once()
-    }
+    at_once().stop(term(scope, wait))
 }
 
 const fn killed(signal: Signal) -> Exit {

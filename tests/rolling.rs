@@ -13,12 +13,10 @@ use pidherd::lifecycle::{Policy, Scope, Startup, StateName};
 use pidherd::{Command, Error, Event, GroupId, GroupSpec, InstanceId};
 
 fn policy() -> Policy {
-    Policy {
-        startup: Startup::Grace(ms(20)),
-        start_retries: 0,
-        stop: term(Scope::Process, LONG),
-        ..at_once()
-    }
+    at_once()
+        .startup(Startup::Grace(ms(20)))
+        .start_retries(0)
+        .stop(term(Scope::Process, LONG))
 }
 
 fn group_of(host: &mut Host, instances: u32) -> (GroupId, Vec<InstanceId>, Vec<u32>) {
@@ -54,7 +52,7 @@ fn every_instance_is_restarted_and_no_more_than_allowed_are_down() {
             let (group, ids, before) = group_of(&mut host, 4);
             let from = host.all_steps().count();
             host.supervisor
-                .rolling_restart(group, Rolling { max_unavailable, surge })
+                .rolling_restart(group, Rolling::new().max_unavailable(max_unavailable).surge(surge))
                 .unwrap();
             assert!(matches!(host.supervisor.scale(group, 9), Err(Error::Rolling(_))));
             host.until("it is over", |host| rolled(host).is_some());
@@ -110,18 +108,12 @@ fn an_impossible_rolling_restart_is_refused() {
     isolated(|| {
         let mut host = Host::new();
         let (group, _, _) = group_of(&mut host, 2);
-        let none = Rolling {
-            max_unavailable: 0,
-            surge: 1,
-        };
+        let none = Rolling::new().max_unavailable(0).surge(1);
         assert!(matches!(
             host.supervisor.rolling_restart(group, none),
             Err(Error::NoneUnavailable)
         ));
-        let many = Rolling {
-            max_unavailable: 1,
-            surge: u32::MAX,
-        };
+        let many = Rolling::new().max_unavailable(1).surge(u32::MAX);
         assert!(matches!(
             host.supervisor.rolling_restart(group, many),
             Err(Error::Spec(_))

@@ -15,47 +15,47 @@ mod common;
 
 /// A policy with another value than the default everywhere.
 fn unusual() -> Policy {
-    Policy {
-        startup: Startup::Notify {
+    Policy::new()
+        .startup(Startup::Notify {
             timeout: Duration::from_millis(1_500),
-        },
-        watchdog: Some(Duration::from_secs(7)),
-        run_timeout: Some(RunTimeout {
+        })
+        .watchdog(Some(Duration::from_secs(7)))
+        .run_timeout(Some(RunTimeout {
             after: Duration::from_secs(60),
             extra: Duration::from_secs(5),
-        }),
-        restart: Restart::Always,
-        expected: ExitSet::EMPTY.code(0).code(2).signal(Signal::TERM),
-        prevent_restart: ExitSet::EMPTY.code(78),
-        force_restart: ExitSet::EMPTY.signal(Signal::HUP),
-        early_exit_fails: true,
-        start_retries: 9,
-        retry_permanent: false,
-        count_shortages: true,
-        backoff: Delay::Exponential {
+        }))
+        .restart(Restart::Always)
+        .expected(ExitSet::EMPTY.code(0).code(2).signal(Signal::TERM))
+        .prevent_restart(ExitSet::EMPTY.code(78))
+        .force_restart(ExitSet::EMPTY.signal(Signal::HUP))
+        .early_exit_fails(true)
+        .start_retries(9)
+        .retry_permanent(false)
+        .count_shortages(true)
+        .backoff(Delay::Exponential {
             first: Duration::from_millis(100),
             cap: Duration::from_secs(30),
-        },
-        restart_delay: Delay::Fixed(Duration::from_secs(1)),
-        restart_delay_from: DelayFrom::Start,
-        immediate_restarts: 1,
-        jitter: 20,
-        crash_budget: Some(CrashBudget {
+        })
+        .restart_delay(Delay::Fixed(Duration::from_secs(1)))
+        .restart_delay_from(DelayFrom::Start)
+        .immediate_restarts(1)
+        .jitter(20)
+        .crash_budget(Some(CrashBudget {
             max: 3,
             window: Duration::from_secs(90),
-        }),
-        stable_after: Duration::from_secs(10),
-        cool_off: Some(Duration::from_secs(600)),
-        stop: StopLadder {
-            rungs: vec![Rung {
-                signal: Signal::QUIT,
-                scope: Scope::ProcessGroup,
-                wait: Duration::from_secs(3),
-            }],
-            ..StopLadder::kill(Scope::Cgroup)
-        },
-        watchdog_stop: Some(StopLadder::signal(Signal::ABRT, Scope::Cgroup, Duration::from_secs(2))),
-    }
+        }))
+        .stable_after(Duration::from_secs(10))
+        .cool_off(Some(Duration::from_secs(600)))
+        .stop(StopLadder::kill(Scope::Cgroup).rungs(vec![Rung {
+            signal: Signal::QUIT,
+            scope: Scope::ProcessGroup,
+            wait: Duration::from_secs(3),
+        }]))
+        .watchdog_stop(Some(StopLadder::signal(
+            Signal::ABRT,
+            Scope::Cgroup,
+            Duration::from_secs(2),
+        )))
 }
 
 #[test]
@@ -76,13 +76,11 @@ fn a_policy_in_a_file_names_only_what_differs() {
     }"#;
     let expected = ExitSet::EMPTY.code(0).code(2).signal(Signal::TERM);
     let policy: Policy = from_str(text).unwrap();
-    let same = Policy {
-        restart: Restart::Always,
-        startup: Startup::Grace(Duration::ZERO),
-        expected,
-        crash_budget: None,
-        ..Policy::default()
-    };
+    let same = Policy::new()
+        .restart(Restart::Always)
+        .startup(Startup::Grace(Duration::ZERO))
+        .expected(expected)
+        .crash_budget(None);
     assert_eq!(policy, same);
 }
 
@@ -129,10 +127,7 @@ fn plain_values_have_the_form_that_a_person_writes() {
 fn events_runs_and_status_are_written_whole() {
     common::isolated(|| {
         let mut supervisor = Supervisor::new().unwrap();
-        let policy = Policy {
-            start_retries: 0,
-            ..Policy::default()
-        };
+        let policy = Policy::new().start_retries(0);
         let missing = GroupSpec::new("missing", Command::new("/no/such/program")).policy(policy.clone());
         let failing = GroupSpec::new("failing", Command::new("sh").args(["-c", "exit 3"])).policy(policy);
         for spec in [missing, failing] {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::{Isolation, SOON, wait_readable};
 use host::{at_once, builder, for_ever, ms, quiet_sh, sh, sleeper, term};
-use pidherd::lifecycle::{Delay, Policy, Scope, StateName, StopLadder};
+use pidherd::lifecycle::{Delay, Scope, StateName, StopLadder};
 use pidherd::{Command, Event, GroupSpec, Stdio, Supervisor, Target};
 
 /// How much more resident memory is accepted, in bytes. The allocator's use varies a little, but not with the
@@ -121,10 +121,7 @@ fn soak<R: FnMut() -> u64>(make: impl FnOnce() -> R) {
 fn crashes_leave_no_resources() {
     soak(|| {
         let mut soaked = Soaked::new();
-        let policy = Policy {
-            stop: StopLadder::kill(Scope::Process),
-            ..for_ever()
-        };
+        let policy = for_ever().stop(StopLadder::kill(Scope::Process));
         let spec = GroupSpec::new("x", quiet_sh("exit 1")).instances(20).policy(policy);
         soaked.0.add(spec).unwrap();
         move || soaked.round(200)
@@ -135,11 +132,7 @@ fn crashes_leave_no_resources() {
 fn failed_starts_leave_no_resources() {
     soak(|| {
         let mut soaked = Soaked::new();
-        let policy = Policy {
-            start_retries: u32::MAX,
-            backoff: Delay::NONE,
-            ..at_once()
-        };
+        let policy = at_once().start_retries(u32::MAX).backoff(Delay::NONE);
         let piped = |command: Command| command.stdout(Stdio::piped()).stdin(Stdio::piped());
         let missing = GroupSpec::new("missing", piped(Command::new("/no/such")));
         let nowhere = GroupSpec::new("nowhere", piped(sleeper().current_dir("/no/such")));
@@ -160,10 +153,7 @@ fn added_and_removed_groups_leave_no_resources() {
     soak(|| {
         let mut soaked = Soaked::new();
         let mut tracked = false;
-        let grouped = Policy {
-            stop: term(Scope::ProcessGroup, ms(1)),
-            ..at_once()
-        };
+        let grouped = at_once().stop(term(Scope::ProcessGroup, ms(1)));
         move || {
             tracked = !tracked;
             soaked.0.track_fd_changes(tracked);

@@ -139,13 +139,11 @@ fn allocations_of_restarts(supervisor: &mut Supervisor, restarts: usize) -> usiz
 
 /// Restarts hundreds of instances, and checks that nothing is allocated for them.
 fn restarts_allocate_nothing(mut supervisor: Supervisor) {
-    let policy = Policy {
-        startup: Startup::Grace(Duration::ZERO),
-        restart: Restart::Always,
-        restart_delay: Delay::Fixed(Duration::from_millis(1)),
-        crash_budget: None,
-        ..Policy::default()
-    };
+    let policy = Policy::new()
+        .startup(Startup::Grace(Duration::ZERO))
+        .restart(Restart::Always)
+        .restart_delay(Delay::Fixed(Duration::from_millis(1)))
+        .crash_budget(None);
     let group = GroupSpec::new("a", Command::new("/bin/true")).instances(200);
     let group = supervisor.add(group.policy(policy)).unwrap();
     // The command `start` may allocate. It starts only the first few instances; the event loop starts the

@@ -35,10 +35,7 @@ fn in_cgroup_with(isolation: Isolation, body: impl FnOnce(&TestCgroup, CgroupDir
 }
 
 fn policy(wait: u64) -> Policy {
-    Policy {
-        stop: term(Scope::Cgroup, ms(wait)),
-        ..at_once()
-    }
+    at_once().stop(term(Scope::Cgroup, ms(wait)))
 }
 
 fn inhabitants(cgroup: &TestCgroup, leaf: &str) -> usize {
@@ -91,10 +88,7 @@ fn a_stop_lasts_until_the_last_process_has_ended() {
     in_cgroup(|cgroup, directory| {
         let mut host = Host::new();
         let script = "(setsid sh -c 'trap \"sleep 0.1; exit\" TERM; sleep 1000 & wait' &); trap 'exit 0' TERM; echo ready; read never";
-        let policy = Policy {
-            stop: term(Scope::Cgroup, host::LONG),
-            ..at_once()
-        };
+        let policy = at_once().stop(term(Scope::Cgroup, host::LONG));
         let id = host
             .add(GroupSpec::new("tree", sh(script)).policy(policy).cgroup(directory))
             .1[0];
@@ -119,10 +113,7 @@ fn a_stop_lasts_until_the_last_process_has_ended() {
 fn a_superfluous_call_does_not_end_a_stop() {
     in_cgroup(|cgroup, directory| {
         let mut host = Host::new();
-        let policy = Policy {
-            stop: term(Scope::Cgroup, host::LONG),
-            ..at_once()
-        };
+        let policy = at_once().stop(term(Scope::Cgroup, host::LONG));
         let spec = GroupSpec::new("tree", sh(ESCAPED)).policy(policy).cgroup(directory);
         let id = host.add(spec).1[0];
         host.start_these(id);
@@ -149,10 +140,7 @@ fn what_a_run_leaves_behind_dies_with_it() {
     in_cgroup(|cgroup, directory| {
         let mut host = Host::new();
         let script = "(setsid sleep 1000 &); read go; exit 0";
-        let policy = Policy {
-            restart: Restart::Never,
-            ..policy(100)
-        };
+        let policy = policy(100).restart(Restart::Never);
         let id = host
             .add(GroupSpec::new("tree", sh(script)).policy(policy).cgroup(directory))
             .1[0];
@@ -252,10 +240,7 @@ fn a_scope_without_a_cgroup_and_a_cgroup_without_a_name_are_refused() {
 fn what_a_process_leaves_in_its_group_when_it_ends_by_itself_is_killed() {
     isolated(|| {
         let mut host = Host::new();
-        let policy = Policy {
-            stop: term(Scope::ProcessGroup, host::LONG),
-            ..at_once()
-        };
+        let policy = at_once().stop(term(Scope::ProcessGroup, host::LONG));
         let command = sh("sleep 1000 & sleep 1000 & echo ready; read go; exit 1").process_group(0);
         let id = host.start(command, policy);
         assert_eq!(host.line(id), "ready");
@@ -276,10 +261,7 @@ fn what_a_process_leaves_in_its_group_when_it_ends_by_itself_is_killed() {
 
 /// Starts [`SLOW_TO_DIE`] under this scope and waits until it has its memory.
 fn start_slow(host: &mut Host, scope: Scope, cgroup: &TestCgroup, directory: CgroupDir) -> InstanceId {
-    let policy = Policy {
-        stop: term(scope, host::LONG),
-        ..at_once()
-    };
+    let policy = at_once().stop(term(scope, host::LONG));
     let spec = GroupSpec::new("slow", sh(SLOW_TO_DIE)).policy(policy).cgroup(directory);
     let id = host.add(spec).1[0];
     host.start_these(id);
@@ -371,10 +353,7 @@ fn a_stop_and_a_kill_reach_an_instance_that_has_moved_itself_to_another_cgroup()
         let elsewhere = cgroup.path().join("elsewhere");
         std::fs::create_dir(&elsewhere).unwrap();
         let mut host = Host::new();
-        let policy = |wait| Policy {
-            stop: term(Scope::Cgroup, wait),
-            ..at_once()
-        };
+        let policy = |wait| at_once().stop(term(Scope::Cgroup, wait));
         let heeds = moves_away(&elsewhere, "trap 'exit 0' TERM; echo up; read never");
         let defies = moves_away(&elsewhere, "trap '' TERM; echo up; read never");
         for (name, command, wait) in [("heeds", heeds, host::LONG), ("defies", defies, ms(50))] {
@@ -412,10 +391,7 @@ fn a_stop_of_a_group_reaches_an_instance_that_has_left_its_group() {
         let program = place.join("leaving");
         elf::install(&program, elf::LEAVING);
         let mut host = Host::new();
-        let policy = Policy {
-            stop: term(Scope::ProcessGroup, host::LONG),
-            ..at_once()
-        };
+        let policy = at_once().stop(term(Scope::ProcessGroup, host::LONG));
         let script = format!("sleep 1000 & exec {}", program.display());
         let id = host.start(quiet_sh(&script).process_group(0), policy);
         host.until_state(id, Running);

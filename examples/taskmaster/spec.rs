@@ -161,28 +161,28 @@ fn is_collected(path: &Path) -> bool {
 }
 
 fn policy(program: &Program) -> Policy {
-    Policy {
-        startup: match program.beyond.readiness {
+    Policy::new()
+        .startup(match program.beyond.readiness {
             Readiness::Grace => Startup::Grace(program.startsecs),
             Readiness::Notify | Readiness::Fd(_) => Startup::Notify {
                 timeout: program.beyond.readysecs,
             },
-        },
-        watchdog: program.beyond.watchdogsecs,
-        early_exit_fails: true,
-        start_retries: program.startretries,
-        restart: match program.autorestart {
+        })
+        .watchdog(program.beyond.watchdogsecs)
+        .early_exit_fails(true)
+        .start_retries(program.startretries)
+        .restart(match program.autorestart {
             AutoRestart::Always => Restart::Always,
             AutoRestart::Unexpected => Restart::OnUnexpected,
             AutoRestart::Never => Restart::Never,
-        },
-        expected: program
-            .exitcodes
-            .iter()
-            .fold(ExitSet::EMPTY, |exits, &code| exits.code(code)),
-        stop: ladder(program),
-        ..Policy::default()
-    }
+        })
+        .expected(
+            program
+                .exitcodes
+                .iter()
+                .fold(ExitSet::EMPTY, |exits, &code| exits.code(code)),
+        )
+        .stop(ladder(program))
 }
 
 fn ladder(program: &Program) -> StopLadder {
@@ -197,8 +197,5 @@ fn ladder(program: &Program) -> StopLadder {
         Some(_) => Scope::Cgroup,
         None => scope(program.killasgroup),
     };
-    StopLadder {
-        rungs: vec![ask],
-        ..StopLadder::kill(kill)
-    }
+    StopLadder::kill(kill).rungs(vec![ask])
 }

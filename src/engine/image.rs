@@ -238,6 +238,16 @@ fn first_of_each<'a, T: Clone + 'a>(queue: impl Iterator<Item = &'a T>, id: impl
     queue.filter(|entry| queued.insert(id(entry))).cloned().collect()
 }
 
+/// The places of the descriptions of each name, in order.
+fn places_by_name(specs: &[Option<GroupSpec>]) -> HashMap<Arc<str>, VecDeque<usize>> {
+    let mut places: HashMap<Arc<str>, VecDeque<usize>> = HashMap::new();
+    for (at, spec) in specs.iter().enumerate() {
+        let name = spec.as_ref().map(|spec| spec.name.clone()).unwrap_or_default();
+        places.entry(name).or_default().push_back(at);
+    }
+    places
+}
+
 impl<K: Kernel> Engine<K> {
     /// Writes the state of this engine: the same as that of [`Engine::image`], without a copy of it.
     pub(crate) fn put_image(&self, to: &mut Writer<'_>) {
@@ -357,16 +367,12 @@ impl<K: Kernel> Engine<K> {
         if !image.is_consistent() {
             return Err(NotRestored::Damaged);
         }
-        let mut specs: Vec<_> = specs.into_iter().map(Some).collect();
+        let mut specs: Vec<Option<GroupSpec>> = specs.into_iter().map(Some).collect();
         let mut described: Vec<Option<(GroupId, u32, bool)>> = vec![None; specs.len()];
         let mut restored = Vec::with_capacity(image.groups.len());
         let mut orders = Orders::default();
         let (mut own_programs, mut numbers) = (HashMap::new(), image.numbers());
-        let mut by_name: HashMap<Arc<str>, VecDeque<usize>> = HashMap::new();
-        for (at, spec) in specs.iter().enumerate() {
-            let name = spec.as_ref().map(|spec| spec.name.clone()).unwrap_or_default();
-            by_name.entry(name).or_default().push_back(at);
-        }
+        let mut by_name = places_by_name(&specs);
         for (index, place) in image.groups.iter().enumerate() {
             let id = self
                 .groups

@@ -109,9 +109,9 @@ impl Both {
         match self.set.remove(token, reader) {
             Ok(()) => {
                 self.model.entries.swap_remove(known.unwrap());
-                let log = self.model.log.iter_mut();
+                let mut log = self.model.log.iter_mut();
                 let is_known = |log: &&mut VecDeque<_>| !log.contains(&(token, pipe.number, true));
-                match log.filter(is_known).next() {
+                match log.find(is_known) {
                     Some(log) => log.push_back((token, pipe.number, false)),
                     None => {
                         // The host has never seen it.

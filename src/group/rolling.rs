@@ -10,6 +10,7 @@ use crate::lifecycle::StateName;
 /// instances that were not restarted yet keep running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub struct Rolling {
     /// How many instances may be down at the same time; at least 1.
     pub max_unavailable: u32,

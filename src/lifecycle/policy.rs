@@ -20,6 +20,7 @@ use crate::signal::{Signal, SignalSet};
     derive(serde::Serialize, serde::Deserialize),
     serde(default, deny_unknown_fields)
 )]
+#[non_exhaustive]
 pub struct Policy {
     /// When a started process counts as running.
     pub startup: Startup,

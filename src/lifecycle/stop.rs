@@ -66,6 +66,7 @@ impl Rung {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub struct StopLadder {
     /// The rungs in order, without SIGKILL.
     pub rungs: Vec<Rung>,

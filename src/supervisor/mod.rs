@@ -130,7 +130,8 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut supervisor = Supervisor::new()?;
 //! let command = Command::new("/bin/sh").args(["-c", "exit 3"]);
-//! let policy = Policy { start_retries: 0, ..Policy::default() };
+//! let policy = Policy::new()
+//!     .start_retries(0);
 //! let group = supervisor.add(GroupSpec::new("job", command).policy(policy))?;
 //! supervisor.start(group)?;
 //!

@@ -71,6 +71,7 @@ fn the_public_interface_is_the_listed_one() {
 /// The types without an example of their own, because a host meets them only with another type that has one.
 const WITHOUT_EXAMPLE: &[&str] = &[
     "pidherd::fdset::Token",
+    "pidherd::lifecycle::CommandFailure",
     "pidherd::lifecycle::RunEnd",
     "pidherd::notify::Buffer",
     "pidherd::time::Instant",

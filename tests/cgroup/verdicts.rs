@@ -5,7 +5,7 @@ use std::fs;
 
 use pidherd::cgroup::{CgroupDir, CgroupUsage, Limits, OomLimit};
 use pidherd::lifecycle::StateName::{Exited, Running, Stopped};
-use pidherd::lifecycle::{Policy, Scope, StopLadder};
+use pidherd::lifecycle::{Scope, StopLadder};
 use pidherd::supervisor::{End, Run};
 use pidherd::{Command, GroupSpec, InstanceId, Signal};
 
@@ -15,10 +15,7 @@ use crate::host::{Host, at_once, sh};
 use crate::with_controllers;
 
 fn group(name: &str, command: Command, dir: &CgroupDir, limits: Limits) -> GroupSpec {
-    let policy = Policy {
-        stop: StopLadder::kill(Scope::Cgroup),
-        ..at_once()
-    };
+    let policy = at_once().stop(StopLadder::kill(Scope::Cgroup));
     GroupSpec::new(name, command)
         .policy(policy)
         .cgroup(dir.clone())

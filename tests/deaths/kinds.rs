@@ -110,19 +110,13 @@ fn scope(ground: &Ground) -> Scope {
 
 /// A policy with a short wait after SIGTERM.
 fn impatient(ground: &Ground) -> Policy {
-    Policy {
-        stop: StopLadder::signal(Signal::TERM, scope(ground), ms(30)),
-        ..once(scope(ground))
-    }
+    once(scope(ground)).stop(StopLadder::signal(Signal::TERM, scope(ground), ms(30)))
 }
 
 fn timeout(policy: Policy) -> Policy {
     let after = ms(40);
     let extra = Duration::ZERO;
-    Policy {
-        run_timeout: Some(RunTimeout { after, extra }),
-        ..policy
-    }
+    policy.run_timeout(Some(RunTimeout { after, extra }))
 }
 
 fn one_of<T: Copy>(random: &mut Rng, all: &[T]) -> T {

@@ -201,9 +201,7 @@ fn check(ground: &Ground, death: &Death, run: &Run) {
 
 /// A policy without restarts and retries.
 pub fn once(scope: Scope) -> Policy {
-    Policy {
-        stop: StopLadder::signal(Signal::TERM, scope, Duration::from_secs(1000)),
-        start_retries: 0,
-        ..at_once()
-    }
+    at_once()
+        .stop(StopLadder::signal(Signal::TERM, scope, Duration::from_secs(1000)))
+        .start_retries(0)
 }

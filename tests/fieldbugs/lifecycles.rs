@@ -14,11 +14,11 @@ use StateName::{Backoff as BackOff, Exited, Fatal, Running, Stopped};
 fn supervisor_445_running_pid_0() {
     isolated(|| {
         let mut host = Host::new();
-        let quick = |policy: Policy| Policy {
-            start_retries: 2,
-            backoff: Delay::Fixed(ms(5)),
-            crash_budget: Some(CrashBudget { max: 5, window: LONG }),
-            ..policy
+        let quick = |policy: Policy| {
+            policy
+                .start_retries(2)
+                .backoff(Delay::Fixed(ms(5)))
+                .crash_budget(Some(CrashBudget { max: 5, window: LONG }))
         };
         let ids = [
             host.start(Command::new("/no/such"), quick(at_once())),
@@ -60,17 +60,11 @@ fn supervisor_445_running_pid_0() {
 #[test]
 fn supervisor_118_cannot_stop_in_backoff() {
     isolated(|| {
-        let policy = Policy {
-            backoff: Delay::Fixed(LONG),
-            ..at_once()
-        };
+        let policy = at_once().backoff(Delay::Fixed(LONG));
         let mut host = Host::new();
         let missing = host.start(Command::new("/no/such"), policy.clone());
         let killed = host.start(Command::new("/no/such"), policy.clone());
-        let early = Policy {
-            startup: Startup::Grace(LONG),
-            ..policy
-        };
+        let early = policy.startup(Startup::Grace(LONG));
         let early = host.start(quiet_sh("exit 1"), early);
         host.until_state(early, BackOff);
         assert_eq!(host.supervisor.stop(missing).unwrap().accepted, 1);
@@ -87,10 +81,7 @@ fn supervisor_118_cannot_stop_in_backoff() {
 #[test]
 fn supervisor_1101_grandchildren_survive() {
     isolated(|| {
-        let policy = Policy {
-            stop: term(Scope::ProcessGroup, LONG),
-            ..at_once()
-        };
+        let policy = at_once().stop(term(Scope::ProcessGroup, LONG));
         let mut host = Host::new();
         let id = host.start(
             sh("sh -c 'sleep 1000 >/dev/null & echo $!; wait' & trap 'exit 0' TERM; wait; wait").process_group(0),
@@ -109,19 +100,13 @@ fn supervisor_1101_grandchildren_survive() {
 fn supervisor_1189_hot_restart_loop() {
     isolated(|| {
         let mut host = Host::new();
-        let bounded = Policy {
-            restart: pidherd::lifecycle::Restart::Always,
-            ..at_once()
-        };
+        let bounded = at_once().restart(pidherd::lifecycle::Restart::Always);
         assert!(bounded.crash_budget.is_some(), "it is the default");
         let bounded = host.start(quiet_sh("exit 1"), bounded);
-        let delayed = Policy {
-            restart_delay: Delay::Exponential {
-                first: ms(20),
-                cap: ms(80),
-            },
-            ..for_ever()
-        };
+        let delayed = for_ever().restart_delay(Delay::Exponential {
+            first: ms(20),
+            cap: ms(80),
+        });
         let delayed = host.start(quiet_sh("exit 1"), delayed);
         host.until("both have gone on for a while", |host| {
             host.state(bounded) == Fatal && host.status(delayed).runs >= 5
@@ -147,11 +132,7 @@ fn runc_3501_qore_5062_a_signal_to_nobody_reaches_everybody() {
         // It shares this process's group, and would be hit by what this process would be hit by.
         let mut bystander = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let mut host = Host::new();
-        let policy = Policy {
-            start_retries: 0,
-            stop: term(Scope::ProcessGroup, ms(1)),
-            ..at_once()
-        };
+        let policy = at_once().start_retries(0).stop(term(Scope::ProcessGroup, ms(1)));
         let (_, never) = host.add(GroupSpec::new("never", sleeper()));
         let failed = host.start(Command::new("/no/such").process_group(0), policy.clone());
         let ended = host.start(quiet_sh("exit 0").process_group(0), policy.clone());

@@ -3,7 +3,7 @@
 use std::process;
 
 use pidherd::exit::Exit;
-use pidherd::lifecycle::{Policy, Scope, StateName};
+use pidherd::lifecycle::{Scope, StateName};
 use pidherd::{Command, GroupSpec, Signal};
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -39,10 +39,7 @@ fn erlinit_52_one_reap_for_several_exits() {
 fn libuv_274_zombie_after_failed_exec() {
     isolated(|| {
         let mut host = Host::new();
-        let policy = Policy {
-            start_retries: 0,
-            ..at_once()
-        };
+        let policy = at_once().start_retries(0);
         let (group, ids) = host.add(
             GroupSpec::new("x", Command::new("/no/such"))
                 .instances(30)
@@ -125,10 +122,7 @@ fn tokio_process_57_wait_after_kill_hangs() {
 #[test]
 fn supervisor_4_2_2_exit_just_before_the_kill() {
     isolated(|| {
-        let ladder = |scope| Policy {
-            stop: term(scope, LONG),
-            ..for_ever()
-        };
+        let ladder = |scope| for_ever().stop(term(scope, LONG));
         let mut host = Host::new();
         for scope in [Scope::Process, Scope::ProcessGroup] {
             for kill in [false, true] {

@@ -167,10 +167,7 @@ fn ask_for_everything(host: &mut Host, id: InstanceId) {
 }
 
 fn grouped() -> Policy {
-    Policy {
-        stop: term(Scope::ProcessGroup, ms(30)),
-        ..at_once()
-    }
+    at_once().stop(term(Scope::ProcessGroup, ms(30)))
 }
 
 #[test]
@@ -246,10 +243,7 @@ fn a_group_that_has_become_empty_is_no_strangers_when_the_next_rung_is_due() {
 fn an_instance_that_is_dropped_in_the_middle_of_a_group_stop_kills_no_stranger() {
     in_namespace(|| {
         let mut host = Host::new();
-        let patient = Policy {
-            stop: term(Scope::ProcessGroup, LONG),
-            ..at_once()
-        };
+        let patient = at_once().stop(term(Scope::ProcessGroup, LONG));
         let id = host.start(sleeper().process_group(0), patient);
         let pid = host.pid(id);
         host.supervisor.stop(id).unwrap();

@@ -15,12 +15,10 @@ use StateName::{Backoff as BackOff, Exited, Running, Stopped};
 
 /// A policy that gives up on errors that last, and tries again after others.
 fn hopeful() -> Policy {
-    Policy {
-        start_retries: 1_000,
-        retry_permanent: false,
-        backoff: Delay::Fixed(ms(10)),
-        ..at_once()
-    }
+    at_once()
+        .start_retries(1_000)
+        .retry_permanent(false)
+        .backoff(Delay::Fixed(ms(10)))
 }
 
 /// Allows no descriptor more than there are now, until it is dropped.
@@ -79,10 +77,7 @@ fn bun_40080_supervisor_1082_emfile_leaves_nobody_running_and_is_not_for_good() 
 fn emfile_in_the_middle_of_a_stop_leaves_no_process_of_the_group() {
     isolated(|| {
         let mut host = Host::new();
-        let policy = Policy {
-            stop: term(Scope::ProcessGroup, LONG),
-            ..at_once()
-        };
+        let policy = at_once().stop(term(Scope::ProcessGroup, LONG));
         let script = "(trap '' TERM; exec sleep 1000 >/dev/null) & trap 'exit 6' TERM; echo $!; read never";
         let id = host.start(sh(script).process_group(0), policy);
         let member: u32 = host.line(id).parse().unwrap();

@@ -120,24 +120,15 @@ fn named(host: &Host, name: &str) -> InstanceId {
 
 /// A policy without a second try.
 fn tried_once() -> Policy {
-    Policy {
-        start_retries: 0,
-        ..Policy::default()
-    }
+    Policy::new().start_retries(0)
 }
 
 #[test]
 fn every_state_counter_and_history_is_handed_over_and_goes_on() {
     generations(120, |mut generation| {
         let stubborn = sh("trap '' TERM; echo >&3; while :; do sleep 0.05; done");
-        let silent = Policy {
-            startup: Startup::Notify { timeout: LONG },
-            ..at_once()
-        };
-        let slow = Policy {
-            backoff: Delay::Fixed(LONG),
-            ..Policy::default()
-        };
+        let silent = at_once().startup(Startup::Notify { timeout: LONG });
+        let slow = Policy::new().backoff(Delay::Fixed(LONG));
         let groups = vec![
             GroupSpec::new("runs", sleeper()).instances(3).policy(at_once()),
             GroupSpec::new("stubborn", stubborn)
@@ -257,15 +248,13 @@ impl Chains {
 
 /// Groups of which one never changes, one crashes all the time, and one is restarted by request.
 fn busy_groups(instances: u32) -> Vec<GroupSpec> {
-    let churning = Policy {
-        startup: Startup::Grace(Duration::ZERO),
-        crash_budget: None,
-        restart_delay: Delay::Exponential {
+    let churning = Policy::new()
+        .startup(Startup::Grace(Duration::ZERO))
+        .crash_budget(None)
+        .restart_delay(Delay::Exponential {
             first: ms(5),
             cap: ms(40),
-        },
-        ..Policy::default()
-    };
+        });
     let crashing = |number| quiet_sh(&format!("exit {}", number % 200 + 1));
     let half = instances / 2;
     vec![
@@ -488,10 +477,7 @@ fn child_that_sends() {
 #[test]
 fn the_notify_socket_keeps_its_address_and_its_unread_messages() {
     generations(120, |mut generation| {
-        let policy = Policy {
-            startup: Startup::Notify { timeout: LONG },
-            ..at_once()
-        };
+        let policy = at_once().startup(Startup::Notify { timeout: LONG });
         let sending = Command::new(env::current_exe().unwrap())
             .args([
                 "child_that_sends",
@@ -611,10 +597,7 @@ fn a_rolling_restart_and_requests_that_wait_go_on() {
                 host.supervisor.instances().all(|id| host.state(id) == Running)
             });
             let groups: Vec<_> = host.supervisor.groups().collect();
-            let rolling = Rolling {
-                max_unavailable: 1,
-                surge: 1,
-            };
+            let rolling = Rolling::new().max_unavailable(1).surge(1);
             host.supervisor.rolling_restart(groups[0], rolling).unwrap();
             // More than one call serves.
             let outcome = host.supervisor.restart(groups[1]).unwrap();
@@ -639,10 +622,7 @@ fn a_rolling_restart_and_requests_that_wait_go_on() {
 fn a_shutdown_that_has_begun_goes_on() {
     generations(120, |mut generation| {
         let stubborn = sh("trap '' TERM; echo >&3; while :; do sleep 0.05; done");
-        let ready = Policy {
-            startup: Startup::Notify { timeout: LONG },
-            ..at_once()
-        };
+        let ready = at_once().startup(Startup::Notify { timeout: LONG });
         let spec = GroupSpec::new("stubborn", stubborn)
             .policy(ready)
             .ready_fd(3)

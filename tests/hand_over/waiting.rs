@@ -5,10 +5,7 @@ use super::*;
 #[test]
 fn a_start_that_waits_for_another_group_waits_in_the_next_program_as_well() {
     generations(60, |mut generation| {
-        let slow = Policy {
-            startup: Startup::Notify { timeout: LONG },
-            ..at_once()
-        };
+        let slow = at_once().startup(Startup::Notify { timeout: LONG });
         // The order of the web server is described by name, and that of the front is kept.
         let front = GroupSpec::new("front", sleeper()).policy(at_once());
         let is_first = generation.number == 0;

@@ -348,20 +348,14 @@ pub fn sleeper() -> Command {
 
 /// The policy of most tests: running as soon as exec succeeded, and left alone when it has ended.
 pub fn at_once() -> Policy {
-    Policy {
-        startup: Startup::Grace(Duration::ZERO),
-        restart: Restart::Never,
-        ..Policy::default()
-    }
+    Policy::new()
+        .startup(Startup::Grace(Duration::ZERO))
+        .restart(Restart::Never)
 }
 
 /// The same, restarted whenever it has ended, without a bound.
 pub fn for_ever() -> Policy {
-    Policy {
-        restart: Restart::Always,
-        crash_budget: None,
-        ..at_once()
-    }
+    at_once().restart(Restart::Always).crash_budget(None)
 }
 
 /// One rung of SIGTERM with this wait, then SIGKILL, all with this scope.

@@ -68,15 +68,13 @@ impl Tally {
 
 /// A policy that restarts at once and without a bound, after a failed start and after a run.
 pub fn churning(startup: Startup) -> Policy {
-    Policy {
-        startup,
-        restart: Restart::Always,
-        start_retries: u32::MAX,
-        backoff: Delay::NONE,
-        crash_budget: None,
-        stop: StopLadder::kill(Scope::Process),
-        ..Policy::default()
-    }
+    Policy::new()
+        .startup(startup)
+        .restart(Restart::Always)
+        .start_retries(u32::MAX)
+        .backoff(Delay::NONE)
+        .crash_budget(None)
+        .stop(StopLadder::kill(Scope::Process))
 }
 
 /// Ready as soon as exec has succeeded.

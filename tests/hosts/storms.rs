@@ -5,7 +5,7 @@ use std::error::Error;
 use std::rc::Rc;
 
 use pidherd::cgroup::CgroupDir;
-use pidherd::{Command, GroupSpec, Policy, Scope, Stdio, StopLadder, Supervisor};
+use pidherd::{Command, GroupSpec, Scope, Stdio, StopLadder, Supervisor};
 
 use super::common::{skipped, test_cgroup};
 use super::storm::{AT_ONCE, NOTIFY, Storm, Tally, churning, weather};
@@ -71,10 +71,7 @@ fn cgroups(tally: &Tally, instances: u32) -> Storm {
     let directory = CgroupDir::open(cgroup.path()).unwrap();
     let script = "setsid sleep 1000 >/dev/null 2>&1 & echo; exit 1";
     let grouped = |name, scope| {
-        let policy = Policy {
-            stop: StopLadder::kill(scope),
-            ..churning(AT_ONCE)
-        };
+        let policy = churning(AT_ONCE).stop(StopLadder::kill(scope));
         let group = GroupSpec::new(name, tally.sh(script)).instances(instances / 2);
         group.policy(policy).cgroup(directory.clone())
     };
@@ -113,7 +110,7 @@ fn tokio_each() -> impl FnOnce(Supervisor) -> Result<(), Box<dyn Error>> {
 
 /// The host on async-io. The reactor of a process is made by its first use and stays, with its thread.
 fn async_io() -> impl FnOnce(Supervisor) -> Result<(), Box<dyn Error>> {
-    let (reader, _) = std::io::pipe().unwrap();
+    let (reader, _) = rustix::pipe::pipe().unwrap();
     let ended = async_io::Async::new_nonblocking(reader).unwrap();
     async_io::block_on(ended.readable()).unwrap();
     drop(ended);

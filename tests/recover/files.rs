@@ -174,11 +174,7 @@ fn a_traced_host() {
     if !path.is_empty() {
         builder = builder.state_file(path);
     }
-    let policy = Policy {
-        crash_budget: None,
-        startup: Startup::Grace(Duration::ZERO),
-        ..for_ever()
-    };
+    let policy = for_ever().crash_budget(None).startup(Startup::Grace(Duration::ZERO));
     let mut host = Host::with(builder.build().unwrap());
     let id = host.start(Command::new("/bin/false"), policy);
     host.until("it was restarted", |host| host.status(id).runs > RESTARTS);

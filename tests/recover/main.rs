@@ -162,14 +162,8 @@ fn end_after_the_ladder() -> End {
 fn every_state_is_found_again_and_goes_on() {
     with_hosts(120, |state| {
         let stubborn = sh("trap '' TERM; echo >&3; while :; do sleep 0.05; done");
-        let silent = Policy {
-            startup: Startup::Notify { timeout: LONG },
-            ..at_once()
-        };
-        let slow = Policy {
-            backoff: Delay::Fixed(LONG),
-            ..Policy::default()
-        };
+        let silent = at_once().startup(Startup::Notify { timeout: LONG });
+        let slow = Policy::new().backoff(Delay::Fixed(LONG));
         let groups = || {
             vec![
                 GroupSpec::new("runs", sleeper()).instances(3).policy(at_once()),
@@ -181,10 +175,7 @@ fn every_state_is_found_again_and_goes_on() {
                 GroupSpec::new("missing", Command::new("/no/such/program")).policy(slow.clone()),
                 GroupSpec::new("grace", sleeper()).grace(LONG),
                 GroupSpec::new("idle", sleeper()),
-                GroupSpec::new("job", sh("exit 3")).policy(Policy {
-                    start_retries: 0,
-                    ..Policy::default()
-                }),
+                GroupSpec::new("job", sh("exit 3")).policy(Policy::new().start_retries(0)),
             ]
         };
         let story = state.with_file_name("story");
@@ -291,12 +282,10 @@ fn kills() -> u64 {
 /// Groups whose processes carry the name of their instance as their own.
 fn busy_groups() -> Vec<GroupSpec> {
     let named = |group: &'static str| move |number: u32| sleeper().arg0(format!("pidherd-{group}:{number}"));
-    let churning = Policy {
-        startup: Startup::Grace(Duration::ZERO),
-        crash_budget: None,
-        restart_delay: Delay::Fixed(ms(2)),
-        ..Policy::default()
-    };
+    let churning = Policy::new()
+        .startup(Startup::Grace(Duration::ZERO))
+        .crash_budget(None)
+        .restart_delay(Delay::Fixed(ms(2)));
     vec![
         GroupSpec::with("steady", named("steady"))
             .instances(10)

@@ -109,10 +109,7 @@ fn a_spawn_in_flight_is_found_and_its_execve_is_seen() {
 #[test]
 fn the_notify_socket_has_its_address_again() {
     with_hosts(120, |state| {
-        let policy = Policy {
-            startup: Startup::Notify { timeout: LONG },
-            ..at_once()
-        };
+        let policy = at_once().startup(Startup::Notify { timeout: LONG });
         let groups = || {
             let spec = GroupSpec::new("a", sleeper()).policy(policy.clone());
             vec![spec.notify_socket(true)]
@@ -167,10 +164,7 @@ fn descriptions_decide_about_the_groups_that_are_found() {
                 let mut host = host(state, groups);
                 host.until_executed();
                 let groups: Vec<_> = host.supervisor.groups().collect();
-                let rolling = Rolling {
-                    surge: 2,
-                    ..Rolling::default()
-                };
+                let rolling = Rolling::new().surge(2);
                 host.supervisor.rolling_restart(groups[2], rolling).unwrap();
                 host.until_executed();
                 tell(&ready, &host.pid(named(&host, "forgotten:0")).to_string());
@@ -271,10 +265,7 @@ fn the_signal_of_a_stop_is_sent_again() {
             "trap 'echo heard >> {}' TERM; echo >&3; while :; do sleep 0.01; done",
             heard.display()
         );
-        let ready = Policy {
-            startup: Startup::Notify { timeout: LONG },
-            ..at_once()
-        };
+        let ready = at_once().startup(Startup::Notify { timeout: LONG });
         let groups = || {
             let spec = GroupSpec::new("a", sh(&script)).policy(ready.clone());
             vec![spec.ready_fd(3).stop(term(Scope::Process, LONG))]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pidherd::cgroup::CgroupDir;
 use pidherd::exit::Exit;
-use pidherd::lifecycle::{Cause, Delay, Policy, Scope, Startup, StateName};
+use pidherd::lifecycle::{Cause, Delay, Scope, Startup, StateName};
 use pidherd::supervisor::{AdoptRefusal, End};
 use pidherd::{Error, GroupSpec, InstanceId, PidFd, Signal};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -49,11 +49,7 @@ fn refusal(host: &mut Host, id: InstanceId, pidfd: PidFd) -> AdoptRefusal {
 fn an_adopted_process_runs_under_the_policy_of_its_instance() {
     isolated(|| {
         let mut host = Host::new();
-        let policy = Policy {
-            startup: Startup::Grace(LONG),
-            restart_delay: Delay::NONE,
-            ..for_ever()
-        };
+        let policy = for_ever().startup(Startup::Grace(LONG)).restart_delay(Delay::NONE);
         let (_, ids) = host.add(GroupSpec::new("a", sleeper()).policy(policy));
         let ended = own("exit 3");
         assert!(wait_readable(&ended, SOON));
@@ -77,10 +73,7 @@ fn an_adopted_process_runs_under_the_policy_of_its_instance() {
 fn an_adopted_process_is_stopped_with_its_group_and_killed_by_a_drop() {
     isolated(|| {
         let mut host = Host::new();
-        let policy = Policy {
-            stop: term(Scope::ProcessGroup, LONG),
-            ..at_once()
-        };
+        let policy = at_once().stop(term(Scope::ProcessGroup, LONG));
         let (_, ids) = host.add(GroupSpec::new("a", sleeper()).instances(2).policy(policy));
         let mut leader = sh("sleep 1000 >/dev/null & echo $!; exec sleep 1000")
             .process_group(0)
@@ -203,10 +196,7 @@ fn what_cannot_be_adopted_is_given_back() {
 fn what_cannot_be_released_stays_as_it_is() {
     isolated(|| {
         let mut host = Host::new();
-        let lasting = Policy {
-            stop: term(Scope::Process, LONG),
-            ..at_once()
-        };
+        let lasting = at_once().stop(term(Scope::Process, LONG));
         let id = host
             .add(GroupSpec::new("a", sh("trap '' TERM; echo up; read go")).policy(lasting))
             .1[0];

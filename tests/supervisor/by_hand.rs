@@ -22,10 +22,7 @@ const STUBBORN: &str = "trap 'echo term' TERM; trap 'echo int; exit 5' INT; echo
 fn one_stop_has_a_ladder_of_its_own() {
     isolated(|| {
         let mut host = Host::new();
-        let policy = Policy {
-            stop: term(Scope::Process, LONG),
-            ..for_ever()
-        };
+        let policy = for_ever().stop(term(Scope::Process, LONG));
         let id = host.start(sh(STUBBORN), policy);
         assert_eq!(host.line(id), "ready");
         let ladder = StopLadder::signal(Signal::INT, Scope::Process, LONG);
@@ -50,10 +47,7 @@ fn one_stop_has_a_ladder_of_its_own() {
 fn a_ladder_that_comes_during_a_stop_decides_its_next_rungs() {
     isolated(|| {
         let mut host = Host::new();
-        let policy = Policy {
-            stop: term(Scope::Process, ms(300)),
-            ..for_ever()
-        };
+        let policy = for_ever().stop(term(Scope::Process, ms(300)));
         let id = host.start(sh(STUBBORN), policy);
         assert_eq!(host.line(id), "ready");
         host.supervisor.stop(id).unwrap();
@@ -75,16 +69,11 @@ fn a_ladder_that_comes_during_a_stop_decides_its_next_rungs() {
 fn a_ladder_that_does_not_fit_stops_nothing() {
     isolated(|| {
         let mut host = Host::new();
-        let policy = Policy {
-            stop: term(Scope::ProcessGroup, LONG),
-            ..for_ever()
-        };
+        let policy = for_ever().stop(term(Scope::ProcessGroup, LONG));
         let grouped = host.start(sleeper(), policy);
         let inherits = host.start(sleeper().inherit_process_group(), for_ever());
-        let long = StopLadder {
-            rungs: vec![term(Scope::ProcessGroup, ms(1)).rungs[0]; StopLadder::LIMIT + 1],
-            ..StopLadder::kill(Scope::ProcessGroup)
-        };
+        let long = StopLadder::kill(Scope::ProcessGroup)
+            .rungs(vec![term(Scope::ProcessGroup, ms(1)).rungs[0]; StopLadder::LIMIT + 1]);
         let wrong = [
             (
                 Target::from(grouped),
@@ -129,30 +118,22 @@ fn a_ladder_that_does_not_fit_stops_nothing() {
 fn a_process_that_misses_its_watchdog_is_stopped_by_a_ladder_of_its_own() {
     isolated(|| {
         let mut host = Host::new();
-        let policy = Policy {
-            stop: term(Scope::Process, LONG),
-            watchdog_stop: Some(StopLadder::signal(Signal::INT, Scope::Process, LONG)),
-            restart: pidherd::lifecycle::Restart::Never,
-            ..at_once()
-        };
+        let policy = at_once()
+            .stop(term(Scope::Process, LONG))
+            .watchdog_stop(Some(StopLadder::signal(Signal::INT, Scope::Process, LONG)))
+            .restart(pidherd::lifecycle::Restart::Never);
         let spec = |policy| GroupSpec::new("x", sh(STUBBORN)).policy(policy);
         let (group, ids) = host.add(spec(policy.clone()));
         host.start_these(group);
         assert_eq!(host.line(ids[0]), "ready");
-        let watched = Policy {
-            watchdog: Some(ms(10)),
-            ..policy.clone()
-        };
+        let watched = policy.clone().watchdog(Some(ms(10)));
         let plan = host.supervisor.reload(group, spec(watched)).unwrap();
         assert_eq!(plan.restarts().count(), 0);
         host.until_state(ids[0], StateName::Exited);
         assert_eq!(host.line(ids[0]), "int");
         assert_eq!(last_end(&host, ids[0]), End::Watchdog);
 
-        let narrow = Policy {
-            stop: term(Scope::ProcessGroup, LONG),
-            ..policy
-        };
+        let narrow = policy.stop(term(Scope::ProcessGroup, LONG));
         match host.supervisor.add(GroupSpec::new("y", sleeper()).policy(narrow)) {
             Err(Error::Spec(SpecError::Policy(error))) => assert_eq!(error, PolicyError::WatchdogScope),
             other => panic!("{other:?}"),
@@ -194,10 +175,7 @@ fn a_signal_reaches_the_process_or_its_whole_group() {
         let script = "trap 'echo parent' USR1; \
                       sh -c 'trap \"echo child\" USR1; echo ready; while :; do sleep 0.01; done' & \
                       while :; do sleep 0.01; done";
-        let policy = Policy {
-            stop: term(Scope::ProcessGroup, LONG),
-            ..for_ever()
-        };
+        let policy = for_ever().stop(term(Scope::ProcessGroup, LONG));
         let id = host.start(sh(script), policy);
         assert_eq!(host.line(id), "ready");
         host.supervisor.signal(id, Signal::USR1).unwrap();
@@ -269,10 +247,7 @@ fn a_signal_to_a_cgroup_reaches_processes_that_left_the_group() {
         let script = "trap 'echo parent' USR1; \
                       setsid sh -c 'trap \"echo child\" USR1; echo ready; while :; do sleep 0.01; done' & \
                       while :; do sleep 0.01; done";
-        let policy = Policy {
-            stop: StopLadder::kill(Scope::Cgroup),
-            ..for_ever()
-        };
+        let policy = for_ever().stop(StopLadder::kill(Scope::Cgroup));
         let spec = GroupSpec::new("x", sh(script)).policy(policy);
         let (group, ids) = host.add(spec.cgroup(CgroupDir::open(place.path()).unwrap()));
         host.start_these(group);
@@ -315,10 +290,7 @@ fn a_frozen_process_stands_still_until_it_is_thawed_and_misses_no_watchdog() {
             return skipped("cgroup.freeze needs Linux 5.2");
         }
         let mut host = Host::new();
-        let policy = Policy {
-            stop: term(Scope::Cgroup, LONG),
-            ..for_ever()
-        };
+        let policy = for_ever().stop(term(Scope::Cgroup, LONG));
         let (group, id) = counting(&mut host, &place, policy);
         assert_eq!(host.supervisor.freeze(group).unwrap().accepted, 1);
         assert_eq!(host.supervisor.freeze(group).unwrap().already, 1);
@@ -361,18 +333,13 @@ fn the_watchdog_of_a_frozen_process_stands_still() {
             return skipped("cgroup.freeze needs Linux 5.2");
         }
         let mut host = Host::new();
-        let policy = Policy {
-            stop: term(Scope::Cgroup, LONG),
-            restart: pidherd::lifecycle::Restart::Never,
-            ..at_once()
-        };
+        let policy = at_once()
+            .stop(term(Scope::Cgroup, LONG))
+            .restart(pidherd::lifecycle::Restart::Never);
         let (group, id) = counting(&mut host, &place, policy.clone());
         host.supervisor.freeze(group).unwrap();
         let script = "trap 'echo term; exit 3' TERM; echo ready; while :; do sleep 0.01; done";
-        let watched = Policy {
-            watchdog: Some(ms(10)),
-            ..policy
-        };
+        let watched = policy.watchdog(Some(ms(10)));
         let spec = GroupSpec::new("x", sh(script)).policy(watched);
         let spec = spec.cgroup(CgroupDir::open(place.path()).unwrap());
         let plan = host.supervisor.reload(group, spec).unwrap();

@@ -16,10 +16,7 @@ use super::host::{Host, LONG, at_once, builder, for_ever, ms, sh, sleeper, spawn
 use StateName::{Exited, Fatal, Running, Starting, Stopped, Stopping};
 
 fn group_policy() -> Policy {
-    Policy {
-        stop: term(Scope::ProcessGroup, LONG),
-        ..at_once()
-    }
+    at_once().stop(term(Scope::ProcessGroup, LONG))
 }
 
 /// A shell with a child in its group, both deaf to SIGTERM. It writes the child's number.
@@ -77,10 +74,7 @@ fn hard_to_end(host: &mut Host) -> Vec<u32> {
 
 /// One that waits for ever for the process alone.
 fn group_free() -> Policy {
-    Policy {
-        stop: term(Scope::Process, LONG),
-        ..at_once()
-    }
+    at_once().stop(term(Scope::Process, LONG))
 }
 
 fn assert_gone(pids: &[u32]) {
@@ -179,25 +173,16 @@ fn a_panic_that_ends_the_host_leaves_no_process() {
 fn a_shutdown_through_the_loop_ends_each_by_its_ladder_and_starts_nothing() {
     isolated(|| {
         let mut host = Host::with_own_epoll();
-        let quick = |scope| Policy {
-            stop: term(scope, ms(50)),
-            ..at_once()
-        };
+        let quick = |scope| at_once().stop(term(scope, ms(50)));
         let obedient = host.start(sh("trap 'exit 4' TERM; echo ready; read never"), for_ever());
         assert_eq!(host.line(obedient), "ready");
         let deaf = host.start(sh("trap '' TERM; echo ready; read never"), quick(Scope::Process));
         assert_eq!(host.line(deaf), "ready");
         let family = host.start(deaf_family(), quick(Scope::ProcessGroup));
         let child = child_of(&mut host, family);
-        let waiting = Policy {
-            backoff: Delay::Fixed(LONG),
-            ..at_once()
-        };
+        let waiting = at_once().backoff(Delay::Fixed(LONG));
         let waiting = host.start(Command::new("/no/such"), waiting);
-        let given_up = Policy {
-            start_retries: 0,
-            ..at_once()
-        };
+        let given_up = at_once().start_retries(0);
         let given_up = host.start(Command::new("/no/such"), given_up);
         let (_, never) = host.add(GroupSpec::new("never", sleeper()));
         assert!(!host.supervisor.is_down());
@@ -252,10 +237,7 @@ fn an_impatient_host_kills_in_the_middle_of_a_shutdown() {
 fn the_record_of_a_killed_run_contains_the_cause_of_the_kill() {
     isolated(|| {
         let mut host = Host::new();
-        let policy = Policy {
-            stop: term(Scope::Process, ms(50)),
-            ..at_once()
-        };
+        let policy = at_once().stop(term(Scope::Process, ms(50)));
         let id = host.start(sh("trap '' TERM; echo ready; read never"), policy);
         assert_eq!(host.line(id), "ready");
         host.supervisor.kill(id).unwrap();
@@ -299,10 +281,7 @@ fn a_supervisor_without_anything_is_down_at_once() {
 fn a_ladder_without_rungs_kills_at_once() {
     isolated(|| {
         let mut host = Host::new();
-        let policy = Policy {
-            stop: StopLadder::kill(Scope::ProcessGroup),
-            ..at_once()
-        };
+        let policy = at_once().stop(StopLadder::kill(Scope::ProcessGroup));
         let id = host.start(deaf_family(), policy);
         let child = child_of(&mut host, id);
         host.supervisor.stop(id).unwrap();
@@ -317,10 +296,7 @@ fn a_group_can_be_stopped_by_a_real_time_signal() {
     isolated(|| {
         let mut host = Host::new();
         let signal: Signal = "RTMIN+3".parse().unwrap();
-        let policy = Policy {
-            stop: StopLadder::signal(signal, Scope::ProcessGroup, LONG),
-            ..at_once()
-        };
+        let policy = at_once().stop(StopLadder::signal(signal, Scope::ProcessGroup, LONG));
         let script = format!("trap 'exit 4' {}; echo ready; read never", signal.as_raw());
         let id = host.start(sh(&script).process_group(0), policy);
         assert_eq!(host.line(id), "ready");
@@ -379,10 +355,7 @@ fn an_instance_with_an_unobserved_end_is_started() {
 /// The process writes the number of a member of its group, which stays alive when the process ends. Then the instance
 /// is started again.
 fn leaves_a_sleeper(host: &mut Host) -> InstanceId {
-    let policy = Policy {
-        stop: term(Scope::ProcessGroup, LONG),
-        ..for_ever()
-    };
+    let policy = for_ever().stop(term(Scope::ProcessGroup, LONG));
     let script = "sleep 1000 >/dev/null & echo $!; read go; exit 3";
     host.start(sh(script).process_group(0), policy)
 }

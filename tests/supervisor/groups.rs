@@ -17,10 +17,7 @@ fn slow_to_stop() -> Command {
 }
 
 fn patient() -> Policy {
-    Policy {
-        stop: term(Scope::Process, LONG),
-        ..at_once()
-    }
+    at_once().stop(term(Scope::Process, LONG))
 }
 
 /// A group that is up, its processes ready.
@@ -205,10 +202,7 @@ fn a_reload_changes_a_policy_in_place_and_an_environment_at_the_next_start() {
         let pid = host.pid(ids[0]);
         assert!(host.supervisor.reload(group, old).unwrap().is_empty());
 
-        let policy = Policy {
-            restart: Restart::Always,
-            ..at_once()
-        };
+        let policy = at_once().restart(Restart::Always);
         let new = GroupSpec::new("x", coloured("blue")).policy(policy);
         let plan = host.supervisor.plan_reload(group, &new).unwrap();
         assert_eq!((plan.policy, plan.scale), (true, None));
@@ -260,10 +254,7 @@ fn a_reload_restarts_only_instances_with_a_changed_command_and_scales() {
 fn a_reload_with_another_command_starts_fatal_instances_again() {
     isolated(|| {
         let mut host = Host::new();
-        let policy = || Policy {
-            start_retries: 0,
-            ..at_once()
-        };
+        let policy = || at_once().start_retries(0);
         let (group, ids) = host.add(GroupSpec::new("a", Command::new("/no/such")).policy(policy()));
         host.supervisor.start(group).unwrap();
         host.until_state(ids[0], Fatal);
@@ -324,11 +315,9 @@ fn a_policy_that_changes_during_a_stop_cannot_lose_it() {
         let (group, ids) = ready(&mut host, spec(patient()));
         host.supervisor.stop(group).unwrap();
         assert_eq!(host.line(ids[0]), "asked");
-        let other = Policy {
-            startup: Startup::Grace(LONG),
-            stop: pidherd::lifecycle::StopLadder::kill(Scope::Process),
-            ..at_once()
-        };
+        let other = at_once()
+            .startup(Startup::Grace(LONG))
+            .stop(pidherd::lifecycle::StopLadder::kill(Scope::Process));
         assert!(host.supervisor.reload(group, spec(other)).unwrap().policy);
         host.go_on(ids[0]);
         host.until_state(ids[0], Stopped);
@@ -343,10 +332,7 @@ fn a_reload_to_a_wider_scope_stops_an_old_process_that_leads_no_group() {
         let old = sh("trap 'exit 4' TERM; echo ready; read never");
         let of_the_host = old.clone().inherit_process_group();
         let (group, ids) = ready(&mut host, GroupSpec::new("x", of_the_host).policy(at_once()));
-        let wider = Policy {
-            stop: term(Scope::ProcessGroup, LONG),
-            ..at_once()
-        };
+        let wider = at_once().stop(term(Scope::ProcessGroup, LONG));
         let new = GroupSpec::new("x", old.process_group(0)).policy(wider);
         let plan = host.supervisor.reload(group, new).unwrap();
         assert_eq!((plan.policy, plan.instances), (true, vec![(0, Effect::Restart)]));
@@ -392,10 +378,7 @@ fn an_instance_leads_a_process_group_of_its_own_unless_its_command_says_otherwis
 fn a_stop_of_a_process_group_needs_no_word_about_it_in_the_command() {
     isolated(|| {
         let mut host = Host::new();
-        let policy = Policy {
-            stop: StopLadder::kill(Scope::ProcessGroup),
-            ..at_once()
-        };
+        let policy = at_once().stop(StopLadder::kill(Scope::ProcessGroup));
         let command = sh("sleep 1000 >/dev/null & echo $!; read never");
         let id = host.start(command, policy);
         let child: u32 = host.line(id).parse().unwrap();
@@ -412,10 +395,7 @@ fn a_signal_from_the_terminal_ends_no_instance_before_the_host_does() {
     Isolation::new().blocked(signals).run(|| {
         let read = SignalFd::new(signals).unwrap();
         let mut host = Host::with(builder().signals(read).build().unwrap());
-        let always = Policy {
-            stop: term(Scope::Process, LONG),
-            ..for_ever()
-        };
+        let always = for_ever().stop(term(Scope::Process, LONG));
         let (group, ids) = host.add(GroupSpec::new("x", sleeper()).instances(3).policy(always));
         host.start_these(group);
         // What is in the host's group by choice shows that the signals arrive.

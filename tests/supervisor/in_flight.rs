@@ -75,10 +75,7 @@ fn in_both_ways(body: impl Fn(Host)) {
 
 /// A stop that takes 50 ms before SIGKILL.
 fn policy() -> Policy {
-    Policy {
-        stop: term(Scope::Process, ms(50)),
-        ..at_once()
-    }
+    at_once().stop(term(Scope::Process, ms(50)))
 }
 
 /// Starts so many instances of a program that hangs, and turns until each has been looked at.
@@ -103,19 +100,9 @@ fn a_hanging_execve_delays_no_deadline_of_another_group() {
             .instances(3)
             .policy(policy());
         let (_, ids) = hang(&mut host, spec);
-        let graceful = Policy {
-            startup: Startup::Grace(ms(80)),
-            ..at_once()
-        };
-        let silent = Policy {
-            startup: Startup::Notify { timeout: ms(120) },
-            start_retries: 0,
-            ..policy()
-        };
-        let delayed = Policy {
-            restart_delay: Delay::Fixed(ms(30)),
-            ..for_ever()
-        };
+        let graceful = at_once().startup(Startup::Grace(ms(80)));
+        let silent = policy().startup(Startup::Notify { timeout: ms(120) }).start_retries(0);
+        let delayed = for_ever().restart_delay(Delay::Fixed(ms(30)));
         let graceful = host.start(sleeper(), graceful);
         let (_, silent_ids) = host.add(GroupSpec::new("silent", sh("read never")).policy(silent).ready_fd(3));
         host.start_these(silent_ids[0]);
@@ -227,10 +214,7 @@ fn a_hanging_program_is_stopped_and_killed_within_its_ladder() {
 fn a_hanging_program_can_be_stopped_by_a_signal_that_dumps_core() {
     in_both_ways(|mut host| {
         let hanging = Hanging::copy_of("/bin/sleep");
-        let quit = Policy {
-            stop: StopLadder::signal(Signal::QUIT, Scope::Process, LONG),
-            ..at_once()
-        };
+        let quit = at_once().stop(StopLadder::signal(Signal::QUIT, Scope::Process, LONG));
         let command = hanging.sleeper().limit(Resource::Core, 0, 0);
         let spec = GroupSpec::new("x", command).policy(quit);
         let (_, ids) = hang(&mut host, spec);
@@ -301,10 +285,7 @@ fn a_shutdown_ends_hanging_programs_within_their_ladders() {
 fn a_drop_leaves_no_hanging_process() {
     in_both_ways(|mut host| {
         let hanging = Hanging::copy_of("/bin/sleep");
-        let group_policy = Policy {
-            stop: term(Scope::ProcessGroup, LONG),
-            ..at_once()
-        };
+        let group_policy = at_once().stop(term(Scope::ProcessGroup, LONG));
         let (_, alone) = hang(
             &mut host,
             GroupSpec::new("a", hanging.sleeper()).instances(3).policy(policy()),
@@ -483,12 +464,10 @@ fn a_restart_that_waits_for_its_spawn_is_told_with_its_process_or_withdrawn() {
 fn a_process_that_is_killed_before_execve_is_a_failed_start_and_not_a_run() {
     in_both_ways(|mut host| {
         let hanging = Hanging::copy_of("/bin/sleep");
-        let retried = Policy {
-            start_retries: 1,
-            backoff: Delay::Fixed(ms(10)),
-            crash_budget: Some(CrashBudget { max: 0, window: LONG }),
-            ..for_ever()
-        };
+        let retried = for_ever()
+            .start_retries(1)
+            .backoff(Delay::Fixed(ms(10)))
+            .crash_budget(Some(CrashBudget { max: 0, window: LONG }));
         let (_, ids) = hang(&mut host, GroupSpec::new("x", hanging.sleeper()).policy(retried));
         for failed in [1, 2] {
             host.until("it is in flight", |host| {
@@ -525,10 +504,7 @@ fn fails_late(host: &mut Host, change: impl FnOnce(&PathBuf), errno: i32) {
     let directory = tempdir();
     let (script, interpreter) = script_with_interpreter(&directory);
     let hanging = Hanging::at(directory, script);
-    let once = Policy {
-        start_retries: 0,
-        ..policy()
-    };
+    let once = policy().start_retries(0);
     let (_, ids) = hang(host, GroupSpec::new("x", Command::new(&hanging.path)).policy(once));
     let pid = host.status(ids[0]).pid;
     change(&interpreter);
@@ -566,10 +542,7 @@ fn a_host_sleeps_while_a_tracer_holds_a_child_whose_execve_has_failed() {
         let directory = tempdir();
         let (script, interpreter) = script_with_interpreter(&directory);
         let hanging = Hanging::at(directory, script);
-        let once = Policy {
-            start_retries: 0,
-            ..policy()
-        };
+        let once = policy().start_retries(0);
         let (_, ids) = hang(&mut host, GroupSpec::new("x", Command::new(&hanging.path)).policy(once));
         let Some(tracer) = Tracer::attach(host.pid(ids[0])) else {
             return;
@@ -592,10 +565,7 @@ fn a_stop_meets_an_execve_that_fails_late() {
         let directory = tempdir();
         let (script, interpreter) = script_with_interpreter(&directory);
         let hanging = Hanging::at(directory, script);
-        let patient = Policy {
-            stop: term(Scope::Process, LONG),
-            ..for_ever()
-        };
+        let patient = for_ever().stop(term(Scope::Process, LONG));
         // SIGTERM waits for the end of execve.
         let deaf = Command::new(&hanging.path).ignored_signals([Signal::TERM].into_iter().collect());
         let (_, ids) = hang(&mut host, GroupSpec::new("x", deaf).policy(patient));
@@ -615,11 +585,7 @@ fn a_stop_meets_an_execve_that_fails_late() {
 fn a_hanging_execve_is_no_excuse_for_a_readiness_that_does_not_come() {
     in_both_ways(|mut host| {
         let hanging = Hanging::copy_of("/bin/sleep");
-        let silent = Policy {
-            startup: Startup::Notify { timeout: ms(150) },
-            start_retries: 0,
-            ..policy()
-        };
+        let silent = policy().startup(Startup::Notify { timeout: ms(150) }).start_retries(0);
         let spec = |name| GroupSpec::new(name, hanging.sleeper()).policy(silent.clone());
         for spec in [spec("a").ready_fd(3), spec("b").notify_socket(true), spec("c")] {
             let (_, ids) = host.add(spec);
@@ -639,10 +605,7 @@ fn a_readiness_in_time_counts_though_the_execution_is_seen_at_the_deadline() {
     in_both_ways(|mut host| {
         let hanging = Hanging::copy_of("/bin/sh");
         let timeout = ms(1_000);
-        let notify = Policy {
-            startup: Startup::Notify { timeout },
-            ..policy()
-        };
+        let notify = policy().startup(Startup::Notify { timeout });
         let script = "echo >&3; echo told; read never";
         let command = Command::new(&hanging.path).args(["-c", script]);
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -672,10 +635,7 @@ fn a_readiness_in_time_counts_though_the_execution_is_seen_at_the_deadline() {
 #[test]
 fn a_process_that_told_its_readiness_and_ended_in_flight_is_not_already_up() {
     in_both_ways(|mut host| {
-        let notify = Policy {
-            startup: Startup::Notify { timeout: LONG },
-            ..policy()
-        };
+        let notify = policy().startup(Startup::Notify { timeout: LONG });
         let spec = GroupSpec::new("x", quiet_sh("echo >&3; exit 5"))
             .policy(notify)
             .ready_fd(3);
@@ -695,10 +655,7 @@ fn a_process_that_told_its_readiness_and_ended_in_flight_is_not_already_up() {
 fn a_host_reports_readiness_of_a_process_in_flight() {
     in_both_ways(|mut host| {
         let hanging = Hanging::copy_of("/bin/sleep");
-        let notify = Policy {
-            startup: Startup::Notify { timeout: LONG },
-            ..policy()
-        };
+        let notify = policy().startup(Startup::Notify { timeout: LONG });
         let (_, ids) = hang(&mut host, GroupSpec::new("x", hanging.sleeper()).policy(notify));
         host.supervisor.report_ready(ids[0]).unwrap();
         host.take_events();

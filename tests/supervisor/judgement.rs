@@ -22,11 +22,7 @@ const fn limit(after: Duration) -> Option<RunTimeout> {
 fn a_job_that_takes_too_long_is_stopped() {
     isolated(|| {
         let mut host = Host::new();
-        let policy = Policy {
-            run_timeout: limit(ms(50)),
-            restart: Restart::Never,
-            ..at_once()
-        };
+        let policy = at_once().run_timeout(limit(ms(50))).restart(Restart::Never);
         let job = host.start(sleeper(), policy);
         host.until_state(job, StateName::Exited);
         assert_eq!(last_end(&host, job), End::TimedOut);
@@ -40,10 +36,10 @@ fn a_job_that_takes_too_long_is_stopped() {
 fn a_service_is_renewed_and_a_reload_changes_when() {
     isolated(|| {
         let mut host = Host::new();
-        let policy = |after| Policy {
-            run_timeout: limit(after),
-            crash_budget: Some(CrashBudget { max: 0, window: LONG }),
-            ..for_ever()
+        let policy = |after| {
+            for_ever()
+                .run_timeout(limit(after))
+                .crash_budget(Some(CrashBudget { max: 0, window: LONG }))
         };
         let spec = |after| GroupSpec::new("x", sleeper()).policy(policy(after));
         let (group, ids) = host.add(spec(ms(20)));
@@ -108,10 +104,7 @@ fn an_instance_that_the_host_reports_as_failed_is_stopped_and_started_again() {
 fn reports_of_failure_use_up_the_crash_budget() {
     isolated(|| {
         let mut host = Host::new();
-        let policy = Policy {
-            crash_budget: Some(CrashBudget { max: 1, window: LONG }),
-            ..for_ever()
-        };
+        let policy = for_ever().crash_budget(Some(CrashBudget { max: 1, window: LONG }));
         let id = host.start(sleeper(), policy);
         host.supervisor.report_failed(id, "first").unwrap();
         host.until("another run", |host| {
@@ -129,17 +122,10 @@ fn reports_of_failure_use_up_the_crash_budget() {
 fn an_exit_code_prevents_every_other_try() {
     isolated(|| {
         let mut host = Host::new();
-        let policy = Policy {
-            prevent_restart: ExitSet::EMPTY.code(78),
-            backoff: Delay::NONE,
-            ..for_ever()
-        };
+        let policy = for_ever().prevent_restart(ExitSet::EMPTY.code(78)).backoff(Delay::NONE);
         // With a grace, and without one.
         for startup in [at_once().startup, Policy::default().startup] {
-            let policy = Policy {
-                startup,
-                ..policy.clone()
-            };
+            let policy = policy.clone().startup(startup);
             let (group, ids) = host.add(GroupSpec::new("x", sh("exit 78")).policy(policy));
             host.start_these(group);
             host.until_state(ids[0], StateName::Exited);
@@ -157,12 +143,10 @@ fn an_exit_code_prevents_every_other_try() {
 fn an_exit_code_asks_for_another_run_of_a_job() {
     isolated(|| {
         let mut host = Host::new();
-        let policy = Policy {
-            restart: Restart::Never,
-            expected: ExitSet::SUCCESS.code(75),
-            force_restart: ExitSet::EMPTY.code(75),
-            ..at_once()
-        };
+        let policy = at_once()
+            .restart(Restart::Never)
+            .expected(ExitSet::SUCCESS.code(75))
+            .force_restart(ExitSet::EMPTY.code(75));
         let directory = super::common::tempdir();
         let counter = directory.join("runs");
         let script = format!("echo >>{0}; [ $(wc -l <{0}) -ge 3 ] || exit 75", counter.display());
@@ -185,18 +169,11 @@ fn limits_and_sets_that_cannot_be_are_refused() {
         let both = ExitSet::EMPTY.code(3);
         let wrong = [
             (
-                Policy {
-                    run_timeout: limit(Duration::ZERO),
-                    ..Policy::default()
-                },
+                Policy::new().run_timeout(limit(Duration::ZERO)),
                 PolicyError::RunTimeout,
             ),
             (
-                Policy {
-                    prevent_restart: both,
-                    force_restart: both.code(4),
-                    ..Policy::default()
-                },
+                Policy::new().prevent_restart(both).force_restart(both.code(4)),
                 PolicyError::Contradiction(pidherd::Exit::Code(3)),
             ),
         ];

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::Duration;
 
 use pidherd::fdset::Token;
-use pidherd::lifecycle::{CrashBudget, Delay, Policy, Scope, Startup, StateName, StopLadder};
+use pidherd::lifecycle::{CrashBudget, Delay, Scope, Startup, StateName, StopLadder};
 use pidherd::supervisor::{FdChange, Progress};
 use pidherd::{GroupSpec, Supervisor};
 use rustix::buffer::spare_capacity;
@@ -20,14 +20,8 @@ const SLICE: usize = 64;
 /// Something of everything: what each instance went through, and how its runs ended.
 fn a_busy_life(mut host: Host) -> Vec<Vec<String>> {
     let budget = Some(CrashBudget { max: 3, window: LONG });
-    let crashing = Policy {
-        crash_budget: budget,
-        ..for_ever()
-    };
-    let grouped = Policy {
-        stop: term(Scope::ProcessGroup, ms(50)),
-        ..at_once()
-    };
+    let crashing = for_ever().crash_budget(budget);
+    let grouped = at_once().stop(term(Scope::ProcessGroup, ms(50)));
     let stubborn = sh("trap '' TERM; sleep 1000 >/dev/null & echo ready; wait; wait").process_group(0);
     let (_, looping) = host.add(
         GroupSpec::new("looping", quiet_sh("exit 3"))
@@ -36,11 +30,9 @@ fn a_busy_life(mut host: Host) -> Vec<Vec<String>> {
     );
     let (group, steady) = host.add(GroupSpec::new("steady", sleeper()).instances(2).policy(at_once()));
     let stubborn = host.start(stubborn, grouped);
-    let missing = Policy {
-        start_retries: 1,
-        backoff: pidherd::lifecycle::Delay::Fixed(ms(20)),
-        ..at_once()
-    };
+    let missing = at_once()
+        .start_retries(1)
+        .backoff(pidherd::lifecycle::Delay::Fixed(ms(20)));
     let missing = host.start(sleeper().current_dir("/no/such"), missing);
     for &id in &looping {
         host.supervisor.start(id).unwrap();
@@ -211,12 +203,10 @@ fn the_documented_loop_goes_on_when_a_call_removes_an_entry_of_the_same_batch() 
     isolated(|| {
         for by_token in [false, true] {
             let mut host = Host::new();
-            let notify = Policy {
-                startup: Startup::Notify { timeout: LONG },
-                start_retries: u32::MAX,
-                backoff: Delay::NONE,
-                ..for_ever()
-            };
+            let notify = for_ever()
+                .startup(Startup::Notify { timeout: LONG })
+                .start_retries(u32::MAX)
+                .backoff(Delay::NONE);
             // The pidfd and the readiness pipe become readable together, and the first call removes both.
             let silent = GroupSpec::new("silent", quiet_sh("exit 1")).ready_fd(3).policy(notify);
             let (group, ids) = host.add(silent.instances(30));
@@ -236,10 +226,7 @@ fn the_documented_loop_goes_on_when_a_call_removes_an_entry_of_the_same_batch() 
 
 /// 300 instances that die at once when they are told to.
 fn many() -> GroupSpec {
-    let policy = Policy {
-        stop: StopLadder::kill(Scope::Process),
-        ..at_once()
-    };
+    let policy = at_once().stop(StopLadder::kill(Scope::Process));
     GroupSpec::new("many", sleeper()).instances(300).policy(policy)
 }
 
@@ -400,10 +387,7 @@ fn one_groups_storm_delays_no_other_groups_deadline() {
         let runs = |host: &Host| ids.iter().map(|&id| host.status(id).runs).sum::<u64>();
         host.until("it is a storm", |host| runs(host) > 60);
         let before = runs(&host);
-        let slow = Policy {
-            startup: pidherd::lifecycle::Startup::Grace(ms(100)),
-            ..at_once()
-        };
+        let slow = at_once().startup(pidherd::lifecycle::Startup::Grace(ms(100)));
         let calm = host.start(sleeper(), slow);
         let due = host.status(calm).state.deadline().unwrap();
         let mut turns_too_many = 0;
@@ -422,10 +406,7 @@ fn three_supervisors_in_three_threads_know_nothing_of_each_other() {
     isolated(|| {
         let life = |code: u32| {
             move || {
-                let policy = Policy {
-                    crash_budget: Some(CrashBudget { max: 20, window: LONG }),
-                    ..for_ever()
-                };
+                let policy = for_ever().crash_budget(Some(CrashBudget { max: 20, window: LONG }));
                 let mut host = Host::new();
                 let script = format!("exit {code}");
                 let (group, ids) = host.add(GroupSpec::new("x", quiet_sh(&script)).instances(2).policy(policy));

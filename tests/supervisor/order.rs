@@ -11,10 +11,7 @@ use pidherd::lifecycle::Scope;
 
 /// A process that is running when the host says so.
 fn slow() -> Policy {
-    Policy {
-        startup: Startup::Notify { timeout: LONG },
-        ..at_once()
-    }
+    at_once().startup(Startup::Notify { timeout: LONG })
 }
 
 fn group(name: &str, policy: Policy) -> GroupSpec {
@@ -107,10 +104,7 @@ fn an_order_alone_waits_only_for_what_is_on_its_way() {
         host.until_state(second, Stopped);
         // It fails, and the order does not ask for more.
         let mut fails = group("before", slow());
-        fails = fails.policy(Policy {
-            start_retries: 0,
-            ..slow()
-        });
+        fails = fails.policy(slow().start_retries(0));
         host.supervisor.reload(before, fails).unwrap();
         host.supervisor.start(Target::All).unwrap();
         host.until_reached(first, Starting);
@@ -127,10 +121,7 @@ fn an_order_alone_waits_only_for_what_is_on_its_way() {
 fn a_requirement_that_fails_ends_the_wait_of_all_that_depend_on_it() {
     isolated(|| {
         let mut host = Host::new();
-        let policy = Policy {
-            start_retries: 0,
-            ..slow()
-        };
+        let policy = slow().start_retries(0);
         let (database, db) = one(&mut host, group("database", policy));
         let (web, w) = one(&mut host, group("web", at_once()).requires(database));
         let (_, front) = one(&mut host, group("front", at_once()).requires(web));
@@ -196,10 +187,8 @@ fn a_stop_of_a_required_group_stops_those_that_require_it_first() {
         let mut host = Host::new();
         let (database, db) = one(&mut host, group("database", at_once()));
         let stubborn = "trap 'sleep .1; exit' TERM; while :; do sleep 1000 & wait; done";
-        let stubborn = GroupSpec::new("web", quiet_sh(stubborn)).policy(Policy {
-            stop: term(Scope::ProcessGroup, LONG),
-            ..at_once()
-        });
+        let stubborn =
+            GroupSpec::new("web", quiet_sh(stubborn)).policy(at_once().stop(term(Scope::ProcessGroup, LONG)));
         let (web, w) = one(&mut host, stubborn.requires(database));
         let (_, front) = one(&mut host, group("front", at_once()).requires(web));
         let (_, beside) = one(&mut host, group("beside", at_once()).after(database));
@@ -239,11 +228,11 @@ fn a_stop_of_a_required_group_stops_those_that_require_it_first() {
 fn a_job_is_awaited_until_it_is_done() {
     isolated(|| {
         let mut host = Host::new();
-        let job = |timeout| Policy {
-            startup: Startup::Completes { timeout },
-            start_retries: 1,
-            backoff: pidherd::lifecycle::Delay::NONE,
-            ..Policy::default()
+        let job = |timeout| {
+            Policy::new()
+                .startup(Startup::Completes { timeout })
+                .start_retries(1)
+                .backoff(pidherd::lifecycle::Delay::NONE)
         };
         let migration = GroupSpec::new("migration", super::host::sh("read go")).policy(job(LONG));
         let (migration, m) = one(&mut host, migration);
@@ -268,13 +257,7 @@ fn a_job_is_awaited_until_it_is_done() {
             let backoffs = host.states(m).iter().filter(|&&state| state == Backoff).count();
             assert_eq!((backoffs, host.state(w)), (2, Stopped));
         }
-        let wrong = group(
-            "job",
-            Policy {
-                restart: Restart::Always,
-                ..job(LONG)
-            },
-        );
+        let wrong = group("job", job(LONG).restart(Restart::Always));
         let refused = host.supervisor.add(wrong).unwrap_err();
         assert!(matches!(
             refused,

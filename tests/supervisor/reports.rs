@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::time::{Duration, SystemTime};
 
 use pidherd::exit::Exit;
-use pidherd::lifecycle::{Delay, Policy, Restart, Scope, StateName, Wanted};
+use pidherd::lifecycle::{Delay, Restart, Scope, StateName, Wanted};
 use pidherd::{Clock, Event, GroupSpec, Signal, SignalFd, SignalSet, Stdio};
 
 use super::common::{Isolation, SOON, isolated, processes, wait_gone, wait_readable};
@@ -102,10 +102,7 @@ fn an_event_contains_instance_cause_time_run_and_exit() {
     isolated(|| {
         let mut host = Host::new();
         let before = Clock::Monotonic.now();
-        let policy = Policy {
-            restart: Restart::OnUnexpected,
-            ..at_once()
-        };
+        let policy = at_once().restart(Restart::OnUnexpected);
         let script = "echo ready; read go; exit 3";
         let (group, ids) = host.add(GroupSpec::new("web", sh(script)).instances(2).policy(policy));
         let id = ids[1];
@@ -230,10 +227,7 @@ fn with_sigchld_ignored_by_the_host_every_end_is_seen_and_told_where_the_kernel_
         let signal = host.start(quiet_sh("kill -USR2 $$"), at_once());
         let group = host.start(
             sh("sleep 1000 >/dev/null & echo ready; wait").process_group(0),
-            Policy {
-                stop: term(Scope::ProcessGroup, LONG),
-                ..at_once()
-            },
+            at_once().stop(term(Scope::ProcessGroup, LONG)),
         );
         assert_eq!(host.line(group), "ready");
         host.supervisor.stop(group).unwrap();
@@ -282,11 +276,7 @@ fn a_timer_or_a_wait_wakes_the_host_and_an_idle_supervisor_does_not() {
         host.start_these(group);
         host.nothing_for(ms(100));
         assert!(!wait_readable(&host.supervisor, Duration::ZERO));
-        let policy = Policy {
-            start_retries: 1,
-            backoff: Delay::Fixed(ms(50)),
-            ..at_once()
-        };
+        let policy = at_once().start_retries(1).backoff(Delay::Fixed(ms(50)));
         let id = host.start(sleeper().current_dir("/no/such"), policy);
         host.until_state(id, Fatal);
         host.nothing_for(ms(100));

@@ -59,10 +59,7 @@ fn wrong_policies() -> Vec<(Policy, PolicyError)> {
         policy
     };
     let budget = |max, window| Some(CrashBudget { max, window });
-    let too_narrow = StopLadder {
-        kill: Scope::Process,
-        ..term(Scope::ProcessGroup, ms(1))
-    };
+    let too_narrow = term(Scope::ProcessGroup, ms(1)).kill_scope(Scope::Process);
     let rungs = vec![term(Scope::Process, ms(1)).rungs[0]; 17];
     vec![
         (with(&|policy| policy.jitter = 101), PolicyError::Jitter(101)),
@@ -84,10 +81,7 @@ fn wrong_policies() -> Vec<(Policy, PolicyError)> {
 
 fn wrong_groups() -> Vec<(GroupSpec, SpecError)> {
     let too_many = GroupSpec::MOST_INSTANCES + 1;
-    let kill = |scope| Policy {
-        stop: StopLadder::kill(scope),
-        ..Policy::default()
-    };
+    let kill = |scope| Policy::new().stop(StopLadder::kill(scope));
     let each = |make: fn(u32) -> Command| GroupSpec::with("x", make).instances(3);
     vec![
         (spec(sleeper()).instances(0), SpecError::NoInstances),
@@ -410,10 +404,7 @@ fn missing_and_forbidden(directory: &Path) -> Vec<(Command, SpawnStep, i32, Path
 
 /// That starting it fails so, as event and status tell.
 fn assert_fails(host: &mut Host, command: Command, step: SpawnStep, errno: i32, path: &Path) {
-    let policy = Policy {
-        start_retries: 0,
-        ..Policy::default()
-    };
+    let policy = Policy::new().start_retries(0);
     let id = host.start(command, policy);
     assert_eq!(
         host.states(id),
@@ -501,10 +492,7 @@ fn a_signal_without_a_process_to_go_to_is_an_error_and_for_many_a_count() {
 fn nothing_is_started_any_more_after_a_shutdown_nor_in_a_group_that_is_leaving() {
     isolated(|| {
         let mut host = Host::new();
-        let policy = Policy {
-            stop: term(Scope::Process, LONG),
-            ..at_once()
-        };
+        let policy = at_once().stop(term(Scope::Process, LONG));
         let slow = sh("trap 'echo asked; read go; exit 0' TERM; echo ready; read never");
         let (group, ids) = host.add(spec(slow).policy(policy));
         let other = host.start(sleeper(), at_once());

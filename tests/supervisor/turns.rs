@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
 use pidherd::fdset::Token;
-use pidherd::lifecycle::{CrashBudget, Delay, Policy, Scope, Startup, State, StateName, StopLadder};
+use pidherd::lifecycle::{CrashBudget, Delay, Scope, Startup, State, StateName, StopLadder};
 use pidherd::supervisor::{FdChange, Progress};
 use pidherd::{Command, Event, GroupSpec, InstanceId, Signal, SignalFd, SignalSet, Supervisor, Target};
 use rustix::buffer::spare_capacity;
@@ -136,10 +136,7 @@ fn a_loop_misses_nothing_in_whichever_order_it_waits_dispatches_and_fetches() {
         for way in [Way::One, Way::Each] {
             for order in ["wdf", "wfd", "fwd", "fdw", "dfw", "fdwf"] {
                 let mut host = Loop::new(way);
-                let twice = Policy {
-                    crash_budget: Some(CrashBudget { max: 1, window: LONG }),
-                    ..for_ever()
-                };
+                let twice = for_ever().crash_budget(Some(CrashBudget { max: 1, window: LONG }));
                 let crashing = GroupSpec::new("crashing", quiet_sh("exit 1")).policy(twice);
                 let crashing = host.supervisor.add(crashing).unwrap();
                 let steady = GroupSpec::new("steady", sleeper()).policy(at_once());
@@ -168,10 +165,7 @@ fn a_shutdown_of_what_has_been_given_up_wakes_the_host() {
     isolated(|| {
         for order in ["wdf", "wfd", "fwd", "w"] {
             let mut host = Loop::new(Way::One);
-            let policy = Policy {
-                start_retries: 0,
-                ..at_once()
-            };
+            let policy = at_once().start_retries(0);
             let group = GroupSpec::new("a", Command::new("/no/such")).policy(policy);
             let group = host.supervisor.add(group).unwrap();
             host.supervisor.start(group).unwrap();
@@ -280,10 +274,7 @@ fn a_host_that_fetches_one_event_at_a_time_is_woken_until_it_has_all() {
 fn storm(instances: u32) -> GroupSpec {
     GroupSpec::new("storm", quiet_sh("exit 1"))
         .instances(instances)
-        .policy(Policy {
-            stop: StopLadder::kill(Scope::Process),
-            ..for_ever()
-        })
+        .policy(for_ever().stop(StopLadder::kill(Scope::Process)))
 }
 
 /// A host in a storm, in which each instance was restarted.
@@ -340,10 +331,7 @@ fn with_a_slice_of_zero_each_call_makes_progress() {
 fn a_deadline_is_served_by_the_first_dispatch_after_it_however_much_is_ready() {
     isolated(|| {
         let mut host = storming(200, ms(5));
-        let slow = Policy {
-            startup: Startup::Grace(ms(60)),
-            ..at_once()
-        };
+        let slow = at_once().startup(Startup::Grace(ms(60)));
         for _ in 0..5 {
             let calm = host.start(sleeper(), slow.clone());
             let due = host.status(calm).state.deadline().unwrap();
@@ -364,10 +352,7 @@ fn a_deadline_is_served_whichever_descriptor_is_processed() {
     isolated(|| {
         for by_token in [false, true] {
             let mut host = Host::new();
-            let slow = Policy {
-                startup: Startup::Grace(ms(30)),
-                ..at_once()
-            };
+            let slow = at_once().startup(Startup::Grace(ms(30)));
             let other = host.start(sleeper(), at_once());
             let before: Vec<_> = host.supervisor.fds().iter().collect();
             let calm = host.start(sleeper(), slow);
@@ -402,15 +387,8 @@ fn ask_until_nothing(supervisor: &mut Supervisor, what: &str) -> u32 {
 #[test]
 fn a_loop_until_nothing_ends_in_every_storm() {
     isolated(|| {
-        let at_no_time = Policy {
-            start_retries: u32::MAX,
-            backoff: Delay::NONE,
-            ..for_ever()
-        };
-        let silent = Policy {
-            startup: Startup::Notify { timeout: LONG },
-            ..at_no_time.clone()
-        };
+        let at_no_time = for_ever().start_retries(u32::MAX).backoff(Delay::NONE);
+        let silent = at_no_time.clone().startup(Startup::Notify { timeout: LONG });
         let missing = || {
             GroupSpec::new("missing", Command::new("/no/such"))
                 .instances(20)
@@ -473,19 +451,12 @@ fn a_host_that_is_edge_triggered_misses_nothing() {
                 let mut host = Host::with(supervisor(slice));
                 let what = format!("{slice:?}");
                 let edges = Edges::of(&host.supervisor);
-                let four_times = Policy {
-                    crash_budget: Some(CrashBudget { max: 3, window: LONG }),
-                    ..for_ever()
-                };
+                let four_times = for_ever().crash_budget(Some(CrashBudget { max: 3, window: LONG }));
                 let crashing = GroupSpec::new("crashing", quiet_sh("exit 1"))
                     .instances(30)
                     .policy(four_times);
                 let (crashing, ids) = host.add(crashing);
-                let delayed = Policy {
-                    start_retries: 2,
-                    backoff: Delay::Fixed(ms(20)),
-                    ..at_once()
-                };
+                let delayed = at_once().start_retries(2).backoff(Delay::Fixed(ms(20)));
                 let missing = GroupSpec::new("missing", Command::new("/no/such"))
                     .instances(5)
                     .policy(delayed);
