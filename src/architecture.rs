@@ -10,7 +10,9 @@
 //!
 //! | room | contents | may import, besides plain data |
 //! |---|---|---|
-//! | `time`, `signal`, `exit`, `errno`, `random`, `codec` | plain data, and its encoding | nothing |
+//! | `time`, `signal`, `exit`, `errno`, `random`, `codec`, `names` | plain data, its encoding, and names for programs | nothing |
+//! | `serde_forms` | forms of plain data for the feature `serde` | `engine`, `lifecycle`, `command` |
+//! | `guide` | pages of the guide, without code | nothing |
 //! | `lifecycle` | the decisions about one process: states, the transition table, policies, stop ladders | nothing |
 //! | `group` | the size of a group, its reload plan, the order of a rolling restart | `lifecycle` |
 //! | `deadlines` | a heap of deadlines by slot | nothing |

@@ -114,6 +114,8 @@ fn a_descriptor_number_is_not_reused_before_the_host_drops_its_removal() {
         let source = Source::new().fd.unwrap();
         let number = source.as_raw_fd();
         let token = set.add(source.as_fd(), Interest::READ).unwrap();
+        // The host registers it.
+        assert_eq!(set.next_change().map(|change| change.token()), Some(token));
         set.remove(token, source).unwrap();
         let others: Vec<OwnedFd> = (0..100).map(|_| Source::new().fd.unwrap()).collect();
         assert!(others.iter().all(|other| other.as_raw_fd() != number));

@@ -29,15 +29,16 @@
 //! # Edge-triggered hosts
 //!
 //! A host with an edge-triggered registration of the one descriptor calls [`Supervisor::dispatch`] until the result is
-//! [`Progress::Nothing`], and only then waits for the next edge. `examples/tokio.rs` does so: tokio's `AsyncFd` is
-//! edge-triggered, and the example clears its readiness at `Nothing`.
+//! [`Progress::Nothing`], and only then waits for the next edge. `examples/tokio.rs` and `examples/mio.rs` do so, since
+//! their loops are edge-triggered. [`Progress::timeout`] is the timeout of the next wait.
 //!
 //! This loop ends in a crash storm as well. Work that becomes ready after the first of these calls is left for later.
 //! When all the earlier work is done and the calls have taken longer than a slice, the result is `Nothing`, and the set
 //! is readable by a new edge for the rest. On a runtime with other tasks, yield between two calls: the earlier work of
 //! thousands of processes takes many slices.
 //!
-//! A host that waits for each descriptor by itself registers them level-triggered.
+//! A host that waits for each descriptor by itself registers them level-triggered, or keeps a descriptor in a list of its
+//! own until the answer for it is [`Progress::Nothing`]. [`guide::hosts`](crate::guide::hosts) has a page about each loop.
 //!
 //! # A host that replaces itself
 //!
