@@ -43,17 +43,10 @@ use crate::sys::wait::{Wait, wait};
 /// table, as fork does.
 ///
 /// ```
-/// use pidherd::{Command, Spawner};
-///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let mut spawner = Spawner::new()?;
-/// // Compiled once, started many times.
-/// let program = Command::new("true").compile()?;
-/// for _ in 0..3 {
-///     assert!(spawner.spawn(&program)?.wait()?.exit.success());
-/// }
-/// # Ok(())
-/// # }
+/// let program = pidherd::Command::new("true").compile()?;
+/// let mut spawner = pidherd::Spawner::new()?;
+/// assert!(spawner.spawn(&program)?.wait()?.exit.success());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct Spawner {

@@ -30,4 +30,14 @@ impl SetImage {
     pub(crate) fn numbers(&self) -> impl Iterator<Item = RawFd> + '_ {
         self.slots.iter().filter_map(|slot| Some(slot.entry?.0))
     }
+
+    /// Removes the entry of this number, as the set itself would.
+    pub(crate) fn remove(&mut self, number: RawFd) {
+        for slot in &mut self.slots {
+            if slot.entry.is_some_and(|(fd, _)| fd == number) {
+                slot.entry = None;
+                slot.generation = slot.generation.saturating_add(1);
+            }
+        }
+    }
 }

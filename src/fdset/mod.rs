@@ -353,21 +353,9 @@ impl FdSet {
         }
     }
 
-    /// Whether the epoll waits for this very descriptor: the same open file with the same number that was once added.
-    ///
-    /// A registration belongs to an open file and a number. So if the kernel refuses another one for this descriptor
-    /// (EEXIST), it is the registered descriptor. This is the cheapest question about a descriptor: it does not look at
-    /// the process of a pidfd.
+    /// Whether the epoll waits for this very descriptor; see [`waits_for`].
     pub(crate) fn waits_for(&self, fd: BorrowedFd<'_>) -> bool {
-        let data = epoll::EventData::new_u64(0);
-        match epoll::add(&self.epoll, fd, data, epoll::EventFlags::empty()) {
-            Err(Errno::EXIST) => true,
-            Err(_) => false,
-            Ok(()) => {
-                let _absent = epoll::delete(&self.epoll, fd);
-                false
-            }
-        }
+        waits_for(self.epoll.as_fd(), fd)
     }
 
     /// Takes a descriptor out of the epoll, and leaves its entry in the table. For the end of the set: see
@@ -380,6 +368,28 @@ impl FdSet {
     pub(crate) fn into_epoll(self) -> OwnedFd {
         self.epoll
     }
+}
+
+/// Whether an epoll waits for this very descriptor: the same open file with the same number that was once added.
+///
+/// A registration belongs to an open file and a number. So if the kernel refuses another one for this descriptor
+/// (EEXIST), it is the registered descriptor. This is the cheapest question about a descriptor: it does not look at
+/// the process of a pidfd.
+pub(crate) fn waits_for(epoll: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> bool {
+    let data = epoll::EventData::new_u64(0);
+    match epoll::add(epoll, fd, data, epoll::EventFlags::empty()) {
+        Err(Errno::EXIST) => true,
+        Err(_) => false,
+        Ok(()) => {
+            let _absent = epoll::delete(epoll, fd);
+            false
+        }
+    }
+}
+
+/// Takes a descriptor out of an epoll, and closes it.
+pub(crate) fn end(epoll: BorrowedFd<'_>, fd: OwnedFd) {
+    let _absent = epoll::delete(epoll, fd);
 }
 
 impl AsFd for FdSet {

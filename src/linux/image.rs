@@ -24,7 +24,7 @@ use crate::engine::context::CgroupPath;
 use crate::engine::ids::InstanceId;
 use crate::engine::kernel::Report;
 use crate::exit::{ExitRecord, Pid};
-use crate::fdset::{FdSet, SetImage};
+use crate::fdset::{FdSet, SetImage, end, waits_for};
 use crate::launcher::next_look;
 use crate::notify::{Counts, NotifySocket, ReadyFd};
 use crate::pidfd::PidFd;
@@ -152,6 +152,27 @@ impl LinuxImage {
         all.sort_unstable();
         all.dedup();
         all
+    }
+
+    /// Ends the entries of the set that belong to nothing that goes on, such as the timer and the signalfd of the program
+    /// before this one: takes them out of the epoll, and closes their descriptors. It happens before this program makes
+    /// a signalfd of its own, because two that read SIGCHLD would take signals from each other.
+    pub(crate) fn end_rest(&mut self, fds: &mut Descriptors) -> Result<(), NotTaken> {
+        let mut belonging = self.belonging();
+        belonging.sort_unstable();
+        let is_rest = |number: &RawFd| belonging.binary_search(number).is_err();
+        let rest: Vec<RawFd> = self.set.numbers().filter(is_rest).collect();
+        let epoll = fds.take(self.set.epoll).ok_or(NotTaken::Descriptor(self.set.epoll))?;
+        let is_registered = |number: RawFd| fds.get(number).is_some_and(|fd| waits_for(epoll.as_fd(), fd.as_fd()));
+        let stranger = rest.iter().copied().find(|&number| !is_registered(number));
+        if stranger.is_none() {
+            for number in rest {
+                fds.take(number).into_iter().for_each(|fd| end(epoll.as_fd(), fd));
+                self.set.remove(number);
+            }
+        }
+        fds.give_back(epoll);
+        stranger.map_or(Ok(()), |number| Err(NotTaken::Descriptor(number)))
     }
 
     /// Whether each descriptor belongs to one thing, and each slot has one process.
@@ -291,7 +312,7 @@ impl Linux {
             orphans.restore(*counts, reaped.clone());
         }
         self.own_set = None;
-        // What is left belongs to nothing that goes on, such as the timer of the program before this one.
+        // What is left belongs to nothing that goes on.
         for fd in fds.drain() {
             if let Some(token) = self.fds.token_of(fd.as_raw_fd()) {
                 drop(self.fds.remove(token, fd));

@@ -130,6 +130,11 @@ impl Builder {
         let mut handed_over = handed_over;
         self.clock = handed_over.linux.clock;
         let state_file = self.state_file.take();
+        let HandOver { linux, descriptors, .. } = &mut handed_over;
+        if let Err(reason) = linux.end_rest(descriptors) {
+            let reason = reason.into();
+            return Err(NotTakenOver { handed_over, reason });
+        }
         let built = self.build().and_then(|mut supervisor| {
             if let Some(path) = state_file {
                 let opened = supervisor.open_state(&path, Some(&handed_over));
