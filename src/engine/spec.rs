@@ -335,10 +335,8 @@ impl GroupSpec {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let mut supervisor = Supervisor::new()?;
     /// let mut migration = GroupSpec::new("migration", Command::new("true"));
-    /// migration = migration.policy(Policy {
-    ///     startup: Startup::Completes { timeout: Duration::from_secs(60) },
-    ///     ..Policy::default()
-    /// });
+    /// let timeout = Duration::from_secs(60);
+    /// migration = migration.policy(Policy::new().startup(Startup::Completes { timeout }));
     /// let migration = supervisor.add(migration)?;
     /// let web = GroupSpec::new("web", Command::new("sleep").arg("1000")).after(migration);
     /// let web = supervisor.add(web)?;

@@ -254,10 +254,7 @@ impl Startup {
 ///
 /// // Renewed every day. The hours spread the renewals of many instances evenly.
 /// let hour = Duration::from_secs(3_600);
-/// let daily = Policy {
-///     run_timeout: Some(RunTimeout { after: hour * 20, extra: hour * 4 }),
-///     ..Policy::default()
-/// };
+/// let daily = Policy::new().run_timeout(RunTimeout::new(hour * 20).extra(hour * 4));
 /// assert!(daily.validate().is_ok());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
