@@ -18,6 +18,7 @@ pub(crate) mod image;
 pub(crate) mod instance;
 pub(crate) mod kernel;
 mod limits;
+mod lines;
 mod order;
 pub(crate) mod place;
 pub(crate) mod progress;

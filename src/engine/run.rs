@@ -148,6 +148,33 @@ impl fmt::Display for End {
 }
 
 impl End {
+    /// The name of the kind of end, without its data, for programs. It does not change in later versions.
+    ///
+    /// ```
+    /// assert_eq!(pidherd::supervisor::End::Exited(3).as_str(), "exited");
+    /// ```
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            End::NotSpawned(_) => "not-spawned",
+            End::Exited(_) => "exited",
+            End::Crashed { .. } => "crashed",
+            End::KilledFromOutside(_) => "killed-from-outside",
+            End::OutOfMemory(_) => "out-of-memory",
+            End::MaybeOutOfMemory(_) => "maybe-out-of-memory",
+            End::Stopped => "stopped",
+            End::StopTimeout => "stop-timeout",
+            End::StartTimeout => "start-timeout",
+            End::NotReady => "not-ready",
+            End::Watchdog => "watchdog",
+            End::TimedOut => "timed-out",
+            End::Unhealthy { .. } => "unhealthy",
+            End::Released => "released",
+            End::BeforeFailed(_) => "before-failed",
+            End::Unknown => "unknown",
+        }
+    }
+
     /// The end that the lifecycle found, with what is known besides: the error of a failed spawn, the kernel's kills in
     /// the run for lack of memory, and the host's reason for a report.
     pub(crate) fn new(end: RunEnd, error: Option<&SpawnError>, oom: Option<OomKill>, reason: Option<Arc<str>>) -> End {

@@ -50,6 +50,7 @@ mod around;
 mod end;
 mod error;
 mod input;
+mod kinds;
 mod machine;
 mod policy;
 mod restart;

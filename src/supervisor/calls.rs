@@ -431,14 +431,52 @@ impl Supervisor {
         self.driver.group_status(group)
     }
 
-    /// The ids of all groups, in no particular order.
-    pub fn groups(&self) -> impl Iterator<Item = GroupId> + '_ {
-        self.driver.groups.ids()
+    /// The ids of all groups, in no particular order. The list is made by this call, so the supervisor can be used
+    /// meanwhile.
+    ///
+    /// ```
+    /// use pidherd::{Command, GroupSpec, Supervisor};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut supervisor = Supervisor::new()?;
+    /// supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")))?;
+    /// for group in supervisor.groups() {
+    ///     supervisor.start(group)?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn groups(&self) -> impl Iterator<Item = GroupId> + use<> {
+        self.driver.groups.ids().collect::<Vec<_>>().into_iter()
     }
 
-    /// All instances of all groups.
-    pub fn instances(&self) -> impl Iterator<Item = InstanceId> + '_ {
-        self.driver.instances.ids()
+    /// The group with this name that is not being removed; one of them, if there are several. The time
+    /// of the search grows with the number of groups.
+    ///
+    /// ```
+    /// use pidherd::{Command, GroupSpec, Supervisor};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut supervisor = Supervisor::new()?;
+    /// let web = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")))?;
+    /// assert_eq!(supervisor.group_named("web"), Some(web));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn group_named(&self, name: &str) -> Option<GroupId> {
+        let groups = &self.driver.groups;
+        let is_it = |&id: &GroupId| {
+            groups
+                .get(id)
+                .is_some_and(|group| *group.name == *name && !group.leaving)
+        };
+        groups.ids().find(is_it)
+    }
+
+    /// All instances of all groups. The list is made by this call, so the supervisor can be used meanwhile.
+    pub fn instances(&self) -> impl Iterator<Item = InstanceId> + use<> {
+        self.driver.instances.ids().collect::<Vec<_>>().into_iter()
     }
 
     /// The pidfd of an instance's process; `None` while it has none. It becomes readable when the process ends. The
