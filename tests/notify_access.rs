@@ -493,13 +493,17 @@ fn a_message_of_a_daemon_in_another_cgroup_of_the_same_name_is_ignored() {
         assert_eq!(host.state(id), Starting);
         host.supervisor.kill(id).unwrap();
         host.shut_down();
-        for pid in common::cgroups::members(&elsewhere) {
-            let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
-            // The sender of the message may have ended meanwhile.
-            let _ended = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-        }
+        // The shell may start another process between the listing and its own end, so all are killed until none is left.
+        let kill_all = || {
+            for pid in common::cgroups::members(&elsewhere) {
+                let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+                let _ended = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        };
+        kill_all();
         stranger.wait().unwrap();
         common::wait_until("it is empty", SOON, || {
+            kill_all();
             std::fs::remove_dir(elsewhere.join("a-0")).is_ok()
         });
         std::fs::remove_dir(elsewhere).unwrap();
