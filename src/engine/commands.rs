@@ -255,15 +255,12 @@ impl<K: Kernel> Engine<K> {
             group.is_some_and(|group| group.cgroup.as_ref() == Some(directory) && group.name == spec.name)
         });
         let in_use = instances.any(|instance| {
-            // The command after a run may wait to be spawned. Its group may have another name since the run began.
+            // The next process of the run may get another one. The group may have another name since, which an instance
+            // that leaves does not follow.
             let next = instance.context.cgroup.as_ref();
-            let next = next.filter(|_| instance.life.state().is_unspawned());
-            let path = instance
-                .run_cgroup
-                .as_ref()
-                .or(next)
-                .filter(|_| is_other(instance.group));
-            path.is_some_and(|path| path.dir == *directory && path.is_of(&spec.name))
+            let next = next.filter(|_| instance.life.state().name().is_alive());
+            let mut paths = instance.run_cgroup.as_ref().into_iter().chain(next);
+            is_other(instance.group) && paths.any(|path| path.dir == *directory && path.is_of(&spec.name))
         });
         match named || in_use {
             true => Err(SpecError::CgroupTaken(spec.name.to_string())),

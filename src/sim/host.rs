@@ -417,10 +417,10 @@ impl Host {
             let owner = members.find(|known| known.id.index() == process.owner);
             owner.is_some_and(|owner| Some(owner.group) != own)
         });
-        // A process may be about to be spawned there.
+        // The next process of a run may be spawned there.
         let waits = |known: &&super::model::Instance| {
             let instance = self.driver.instances.get(known.id);
-            let instance = instance.filter(|instance| instance.life.state().is_unspawned());
+            let instance = instance.filter(|instance| instance.life.state().name().is_alive());
             let cgroup = instance.and_then(|instance| instance.context.cgroup.as_ref());
             cgroup.is_some_and(|cgroup| format!("{}/{}", cgroup.dir.path().display(), cgroup.name).starts_with(&place))
         };
