@@ -52,6 +52,7 @@ fn standing(instance: &Instance) -> Standing {
 /// Whether an instance is being stopped, or is about to be, and has a process that has not ended. A process that not
 /// even SIGKILL has ended is not waited for.
 fn goes_down(instance: &Instance) -> bool {
+    let is_to_stop = matches!(instance.pending, Some(Request::Stop | Request::Kill));
     match *instance.life.state() {
         State::Stopping(Stopping {
             rung: Stopping::SIGKILL,
@@ -59,9 +60,9 @@ fn goes_down(instance: &Instance) -> bool {
             ..
         }) => false,
         // The command after the run may need what the run has needed.
-        State::Stopping(_) | State::CleaningUp { .. } => instance.life.wanted() == Wanted::Down,
+        State::Stopping(_) | State::CleaningUp { .. } => instance.life.wanted() == Wanted::Down || is_to_stop,
         State::Preparing { pid: Some(_), .. } | State::Starting { pid: Some(_), .. } | State::Running { .. } => {
-            matches!(instance.pending, Some(Request::Stop | Request::Kill))
+            is_to_stop
         }
         State::Preparing { pid: None, .. }
         | State::Starting { pid: None, .. }
@@ -396,15 +397,19 @@ impl<K: Kernel> Engine<K> {
         if !std::mem::take(&mut self.order_changed) || self.ranked.is_empty() {
             return;
         }
-        // The groups that others come after are first, so that a start that is withdrawn is seen by those after it.
-        for place in 0..self.ranked.len() {
-            if self.pending == 0 {
-                break;
-            }
-            let Some(&id) = self.ranked.get(place) else { break };
-            self.open_gates(id);
-            if let Some(cause) = self.lost_requirement(id) {
-                self.withdraw_starts(id, cause);
+        // A rolling restart may go on with a start in place of one that was withdrawn. It must be looked at too.
+        let mut is_withdrawn = true;
+        while std::mem::take(&mut is_withdrawn) {
+            // The groups that others come after are first, so that a start that is withdrawn is seen by those after it.
+            for place in 0..self.ranked.len() {
+                if self.pending == 0 {
+                    break;
+                }
+                let Some(&id) = self.ranked.get(place) else { break };
+                self.open_gates(id);
+                if let Some(cause) = self.lost_requirement(id) {
+                    is_withdrawn |= self.withdraw_starts(id, cause);
+                }
             }
         }
         for place in 0..self.ranked.len() {
@@ -430,8 +435,8 @@ impl<K: Kernel> Engine<K> {
         })
     }
 
-    /// Withdraws the starts of a group that wait in order.
-    fn withdraw_starts(&mut self, id: GroupId, cause: Cause) {
+    /// Withdraws the starts of a group that wait in order, and returns whether there was one.
+    fn withdraw_starts(&mut self, id: GroupId, cause: Cause) -> bool {
         let members = self.groups.get(id).map_or(0, |group| group.roster.end());
         let mut is_any = false;
         for number in 0..members {
@@ -441,6 +446,7 @@ impl<K: Kernel> Engine<K> {
         if let Some(group) = self.groups.get_mut(id).filter(|_| is_any) {
             group.order.ended = Some(Cause::RequirementFailed);
         }
+        is_any
     }
 
     /// Withdraws the start of an instance that waits in order, and returns whether there was one.

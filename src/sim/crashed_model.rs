@@ -11,7 +11,7 @@ use super::world::World;
 use crate::engine::core::Engine;
 use crate::engine::ids::{GroupId, InstanceId};
 use crate::engine::image::{GroupImage, Image};
-use crate::engine::recovery::LeftBehind;
+use crate::engine::recovery::{Candidate, LeftBehind};
 use crate::exit::{Exit, ExitRecord};
 use crate::lifecycle::{Part, Policy, State, Wanted};
 use crate::time::Instant;
@@ -121,7 +121,7 @@ impl Known {
                 gone.push(group.id);
                 continue;
             };
-            one_group(&mut group, before, left)
+            one_group(&mut group, before, left, |id| there(id).is_some())
                 .map_err(|broken| format!("group {:?} after the recovery: {broken}", group.id))?;
             model.groups.push(group);
         }
@@ -192,10 +192,12 @@ impl Known {
             true => Wanted::Up,
             false => Wanted::Down,
         });
-        // A rolling restart may have ended in the step.
-        ensure(is_leaving || wish == known.wish || wish == wish_before, || {
-            format!("it is wanted {wish:?}, and was wanted {wish_before:?}")
-        })?;
+        // A rolling restart may have ended in the step, and a start that waited for a group that has failed was withdrawn.
+        let is_withdrawn = wish == Wanted::Down && !group.requires.is_empty();
+        ensure(
+            is_leaving || is_withdrawn || wish == known.wish || wish == wish_before,
+            || format!("it is wanted {wish:?}, and was wanted {wish_before:?}"),
+        )?;
         known.wish = if is_leaving { Wanted::Down } else { wish };
         let is_described = !group.leaving && self.left_out != Some(group.id);
         let is_whole = is_described && !is_leaving && !was_born && ended.is_none();
@@ -215,27 +217,20 @@ impl Known {
             let same = known.stopping.filter(|&(_, _, of)| of == run);
             known.stopping = same.or(Some((self.woken, group.epoch, run)));
         }
-        if let Some(last) = known.attempts.last_mut() {
-            last.is_error_lost |= last.has_failed();
-            if let Some(age) = born {
-                let decided = state.since().unwrap_or(Instant::ZERO);
-                last.at = host.world.borrow().now.saturating_sub(age).max(decided);
-            }
-            last.may_notify = group.recipe.socket && is_described && last.part == Part::Program;
-            last.reported_ready = false;
-            last.is_foreign = last.pid.is_some();
-            let in_flight = left
-                .candidates
-                .iter()
-                .any(|known| known.slot == slot && known.in_flight.is_some());
-            if in_flight {
-                last.spawn = Spawn::InFlight;
-            }
-            if let Some(record) = ended {
-                self.follow_end(last, &state, record)?;
-            }
+        for attempt in &mut known.attempts {
+            attempt.is_error_lost |= attempt.has_failed();
         }
-        Ok(())
+        let Some(last) = known.attempts.last_mut() else {
+            return Ok(());
+        };
+        if let Some(age) = born {
+            let decided = state.since().unwrap_or(Instant::ZERO);
+            last.at = host.world.borrow().now.saturating_sub(age).max(decided);
+        }
+        last.may_notify = group.recipe.socket && is_described && last.part == Part::Program;
+        let is_this = |known: &Candidate<Holder>| known.slot == slot && known.in_flight.is_some();
+        follow_attempt(last, left.candidates.iter().any(is_this));
+        ended.map_or(Ok(()), |record| self.follow_end(last, &state, record))
     }
 
     /// A process has ended without a host. Its status is known if the killed host had reaped it as its child.
@@ -282,7 +277,12 @@ fn enlist_the_passing(host: &mut Host) {
 }
 
 /// The group is as it was, or as the step was to make it.
-fn one_group(group: &mut Group, before: Option<&KnownGroup>, left: &GroupImage) -> Result<(), Broken> {
+fn one_group(
+    group: &mut Group,
+    before: Option<&KnownGroup>,
+    left: &GroupImage,
+    exists: impl Fn(GroupId) -> bool,
+) -> Result<(), Broken> {
     let (target, wanted, leaving) = (left.target, left.wanted, left.leaving);
     let sizes = before.map_or([None; 2], |before| before.sizes);
     let mut sizes = sizes
@@ -299,10 +299,16 @@ fn one_group(group: &mut Group, before: Option<&KnownGroup>, left: &GroupImage) 
     })?;
     let may_leave = leaving == group.leaving || before.is_some_and(|before| leaving == before.leaving);
     ensure(may_leave, || "it does not know whether it leaves".into())?;
-    let edges = (&left.after, &left.requires);
-    let is_order = edges == (&group.after, &group.requires)
-        || before.is_none_or(|before| edges == (&before.after, &before.requires));
-    ensure(is_order, || format!("it comes after {edges:?}"))?;
+    // The order ends with a group that was removed, and the file may have the one without the other.
+    let is_it =
+        |left: &[GroupId], known: &[GroupId]| left == known || left.iter().eq(known.iter().filter(|&&id| exists(id)));
+    let is_order =
+        |after: &[GroupId], requires: &[GroupId]| is_it(&left.after, after) && is_it(&left.requires, requires);
+    let is_known = is_order(&group.after, &group.requires)
+        || before.is_none_or(|before| is_order(&before.after, &before.requires));
+    ensure(is_known, || {
+        format!("it comes after {:?} and {:?}", left.after, left.requires)
+    })?;
     (group.after, group.requires) = (left.after.clone(), left.requires.clone());
     let is_new = *left.name == *group.name && left.policy == group.policy;
     if !is_new {
@@ -319,6 +325,15 @@ fn one_group(group: &mut Group, before: Option<&KnownGroup>, left: &GroupImage) 
         group.recipe.cgroup = None;
     }
     Ok(())
+}
+
+/// What a killed host knew of the last attempt and did not store.
+fn follow_attempt(last: &mut Attempt, in_flight: bool) {
+    last.reported_ready = false;
+    last.is_foreign = last.pid.is_some();
+    if in_flight {
+        last.spawn = Spawn::InFlight;
+    }
 }
 
 /// The runs that the killed host had begun. It may have decided on a spawn and not begun it.

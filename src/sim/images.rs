@@ -1,7 +1,7 @@
 //! Damaged images: each is refused, or restored to an engine that works.
 //!
 //! A checksum guards a stored state, so damage that gets here was not an accident of a disk. It is a fault of the
-//! program that wrote the state, or somebody made it.
+//! program that wrote the state, or it was made on purpose.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -69,7 +69,11 @@ fn ended(host: &mut Host, serial: u64, exit: Exit, later: &[Did]) {
 
 /// The engine got the news of an execution; `None` if it could not be executed.
 fn landed(host: &mut Host, serial: u64, executed: Option<Instant>) -> Result<(), Broken> {
+    let owner = owner_of(host, serial).ok();
+    let is_undescribed = owner.is_some_and(|(known, group)| known.wish == Wanted::Up && group.recipe.before.is_none());
     if let Some(attempt) = host.attempt_mut(serial) {
+        attempt.is_skipped =
+            is_undescribed && attempt.part == Part::Before && executed.is_none() && !attempt.is_stopped;
         attempt.spawn = if executed.is_some() {
             Spawn::Executed
         } else {
@@ -162,7 +166,7 @@ fn is_passing(host: &Host, did: &Did) -> bool {
     else {
         return false;
     };
-    matches!(host.act, Act::Roll(..)) && owner(host, slot).is_err()
+    matches!(host.act, Act::Roll(..)) && owner(host, slot, Part::Program).is_err()
 }
 
 fn is_ready(text: &str) -> bool {
@@ -220,10 +224,15 @@ fn has_its_number(host: &mut Host, owner: InstanceId, sender: &Attempt) -> Resul
 }
 
 /// The newest instance in this slot, or the one that has just left it.
-fn owner(host: &Host, slot: u32) -> Result<(&Instance, &Group), Broken> {
+///
+/// In the step in which a roll ends, an instance may leave the slot and another one may enter it. A command after a run
+/// is then that of the first one, because the other one had no run yet.
+fn owner(host: &Host, slot: u32, part: Part) -> Result<(&Instance, &Group), Broken> {
     let in_slot = host.model.instances.iter().filter(|known| known.id.index() == slot);
-    // In the step in which a roll ends, an instance may leave the slot and another one may enter it.
-    let newest = in_slot.max_by_key(|known| host.driver.instances.get(known.id).is_some());
+    let newest = in_slot.max_by_key(|known| {
+        let has_run = part == Part::After && !known.attempts.is_empty();
+        (has_run, host.driver.instances.get(known.id).is_some())
+    });
     with_group(host, newest)
 }
 
@@ -249,7 +258,7 @@ fn spawned(
     made: Result<(u64, Pid), i32>,
     flies: bool,
 ) -> Result<(), Broken> {
-    let (instance, group) = owner(host, slot)?;
+    let (instance, group) = owner(host, slot, label.part)?;
     // The command after a run is spawned whatever is wanted.
     ensure(instance.wish == Wanted::Up || label.part == Part::After, || {
         format!("{:?} is spawned, and is not wanted", instance.id)
@@ -264,7 +273,7 @@ fn spawned(
     })?;
     let (id, epoch) = (instance.id, group.epoch);
     let may_notify = group.recipe.socket && label.part == Part::Program;
-    let place = in_its_order(instance, group, label.part)?;
+    let place = in_its_order(host, instance, group, label.part)?;
     let attempt = Attempt {
         serial: made.map_or(0, |(serial, _)| serial),
         pid: made.ok().map(|(_, pid)| pid),
@@ -287,7 +296,7 @@ fn spawned(
     let instance = host.model.instances.iter_mut().find(|instance| instance.id == id);
     let attempts = &mut instance.ok_or("it is not there")?.attempts;
     if let Some(last) = attempts.last_mut().filter(|last| last.spawn == Spawn::Waits) {
-        if last.part != Part::After && attempt.part == Part::After {
+        if (last.part == Part::After) != (attempt.part == Part::After) {
             last.spawn = Spawn::Withdrawn;
         }
     }
@@ -301,10 +310,11 @@ fn spawned(
 
 /// The run that a spawn belongs to. The program is started when the command before it has succeeded, and the command
 /// after a run is started once, when the run is over.
-fn in_its_order(instance: &Instance, group: &Group, part: Part) -> Result<(u64, Part), Broken> {
-    let mut before = instance.attempts.iter().rev();
-    let last = before.next();
-    if let Some(waiting) = last.filter(|last| last.spawn == Spawn::Waits) {
+fn in_its_order(host: &Host, instance: &Instance, group: &Group, part: Part) -> Result<(u64, Part), Broken> {
+    let last = instance.attempts.last();
+    // A command after a run that waits for its turn is skipped when it is not described any more.
+    let is_skipped = |last: &Attempt| last.part == Part::After && part != Part::After && group.recipe.after.is_none();
+    if let Some(waiting) = last.filter(|last| last.spawn == Spawn::Waits && !is_skipped(last)) {
         let is_withdrawn = part == Part::After && waiting.part == Part::Program;
         let is_without = part == Part::Program && group.recipe.before.is_none();
         ensure(waiting.part == part || is_withdrawn || is_without, || {
@@ -315,7 +325,17 @@ fn in_its_order(instance: &Instance, group: &Group, part: Part) -> Result<(u64, 
         })?;
         return Ok((waiting.run, part));
     }
-    let (run, _) = instance.next(part);
+    let (goes_on, _) = instance.next(part);
+    // A stop has ended the run if it came before the end of a command that is not described any more, and so has an end
+    // with an unknown status.
+    let is_undescribed = part == Part::Program && goes_on == instance.runs() && group.recipe.before.is_none();
+    let runs = host.driver.instances.get(instance.id).map(|engine| engine.life.runs());
+    let was_down = before(host, instance.id).is_some_and(|before| !before.was_wanted && before.runs == goes_on);
+    let is_lost = last.is_some_and(|last| last.is_foreign && last.exit == Some(Exit::Unknown));
+    let run = match runs {
+        Some(runs) if is_undescribed && (was_down || is_lost) && runs > goes_on => goes_on + 1,
+        _ => goes_on,
+    };
     let is_next = match part {
         Part::Before => true,
         Part::After => last.is_some_and(leaves_something),

@@ -130,11 +130,20 @@ pub(super) struct Attempt {
     pub(super) is_foreign: bool,
     /// Whether it has ended before the supervisor looked whether it had executed its program.
     pub(super) is_unseen: bool,
+    /// Whether its program was started in the same run although this one, the command before it, was not executed: it is
+    /// not described any more.
+    pub(super) is_skipped: bool,
     /// Whether the error of its spawn was lost together with a host that was killed.
     pub(super) is_error_lost: bool,
 }
 
 impl Attempt {
+    /// Whether this command around a run may have ended so. The state remembers the status that a killed host had learnt,
+    /// which the next host does not learn again.
+    pub(super) fn may_have_ended(&self, exit: Exit) -> bool {
+        self.exit == Some(exit) || (self.is_foreign && self.exit == Some(Exit::Unknown))
+    }
+
     /// The attempt of a part of a run without a process.
     pub(super) const fn waiting((run, part): (u64, Part), at: Instant, epoch: u32) -> Attempt {
         Attempt {
@@ -156,6 +165,7 @@ impl Attempt {
             refused: 0,
             is_foreign: false,
             is_unseen: false,
+            is_skipped: false,
             is_error_lost: false,
         }
     }
@@ -557,8 +567,8 @@ impl Instance {
         let goes_on = match part {
             Part::After => true,
             Part::Program => last.is_some_and(|last| {
-                let has_succeeded = last.exit == Some(Exit::Code(0)) && !last.is_stopped;
-                last.part == Part::Before && has_succeeded
+                let has_succeeded = last.may_have_ended(Exit::Code(0)) && !last.is_stopped;
+                last.part == Part::Before && (has_succeeded || last.is_skipped)
             }),
             _ => false,
         };

@@ -683,7 +683,7 @@ fn remembered_runs(host: &Host, known: &Instance) -> Result<(), Broken> {
             let before = known.attempt(run.number, Part::Before);
             let is_true = before.is_some_and(|before| match failure {
                 CommandFailure::Spawn { .. } => before.has_failed(),
-                CommandFailure::Ended(exit) => before.exit == Some(exit),
+                CommandFailure::Ended(exit) => before.may_have_ended(exit),
                 _ => before.exit.is_some(),
             });
             ensure(is_true && run.exit.is_none(), || format!("{run:?} was {before:?}"))?;

@@ -7,7 +7,8 @@
 use super::act::Act;
 use super::host::{Broken, Host, Snapshot, snapshots};
 use super::model::{Group, Instance};
-use super::oracle::{before, ensure};
+use super::oracle::{before as before_step, ensure};
+use super::process::Phase;
 use crate::engine::ids::{GroupId, InstanceId};
 use crate::engine::request::Request;
 use crate::lifecycle::{Prospect, State, Stopping, Wanted};
@@ -26,7 +27,7 @@ pub(super) fn check(host: &mut Host) -> Result<(), Broken> {
             continue;
         };
         waits_for_a_reason(host, known, after, &now)?;
-        if let Some(before) = before(host, known.id) {
+        if let Some(before) = before_step(host, known.id) {
             starts_in_order(host, known, before, after, &now)?;
             stops_in_order(host, known, before, after, &now)?;
         }
@@ -72,17 +73,17 @@ fn may_start(host: &Host, group: &Group, now: &[Snapshot]) -> bool {
     group.after.iter().all(is_settled) && group.requires.iter().all(runs)
 }
 
-fn goes_down(host: &Host, now: &Snapshot) -> bool {
-    let wanted = host.driver.instances.get(now.id).map(|instance| instance.life.wanted());
+fn goes_down(now: &Snapshot) -> bool {
+    let is_to_stop = matches!(now.pending, Some(Request::Stop | Request::Kill));
     match now.state {
         State::Stopping(Stopping {
             rung: Stopping::SIGKILL,
             until: Instant::NEVER,
             ..
         }) => false,
-        State::Stopping(_) | State::CleaningUp { .. } => wanted == Some(Wanted::Down),
+        State::Stopping(_) | State::CleaningUp { .. } => !now.was_wanted || is_to_stop,
         State::Preparing { pid: Some(_), .. } | State::Starting { pid: Some(_), .. } | State::Running { .. } => {
-            matches!(now.pending, Some(Request::Stop | Request::Kill))
+            is_to_stop
         }
         _ => false,
     }
@@ -99,7 +100,7 @@ fn may_stop(host: &Host, id: GroupId, now: &[Snapshot]) -> bool {
         let known = host.model.instance(now.id);
         known.is_some_and(|known| known.group == group.id)
     };
-    !followers(host, id).any(|group| now.iter().any(|now| is_of(group, now) && goes_down(host, now)))
+    !followers(host, id).any(|group| now.iter().any(|now| is_of(group, now) && goes_down(now)))
 }
 
 /// A request waits in order exactly if something keeps it.
@@ -169,8 +170,10 @@ fn starts_in_order(
     }
     // At some moment of the step each other one was as it must be.
     let could_be = |known: &Instance, is: fn(&Snapshot) -> bool| {
-        let then = super::oracle::before(host, known.id);
-        then.is_none_or(is) || of(now, known.id).is_none_or(is)
+        let (then, now) = (before_step(host, known.id), of(now, known.id));
+        // With another run, it has been in other states in between.
+        let ran_again = then.zip(now).is_some_and(|(then, now)| then.runs != now.runs);
+        ran_again || then.is_none_or(is) || now.is_none_or(is)
     };
     let rests = |now: &Snapshot| !is_moving(now);
     let is_good = |now: &Snapshot| !is_moving(now) && !is_failed(now);
@@ -185,6 +188,12 @@ fn starts_in_order(
     ensure(unsettled.is_none() && missing.is_none(), || {
         format!("{:?} is started before {unsettled:?} {missing:?}", known.id)
     })
+}
+
+/// Whether its process has ended in the step. Before that the supervisor may have given it up, and has not waited for it.
+fn has_just_ended(then: &Snapshot, now: &Snapshot) -> bool {
+    let cleans_up = |of: &Snapshot| matches!(of.state, State::CleaningUp { .. });
+    cleans_up(now) && !cleans_up(then)
 }
 
 /// A stop on request begins only when what comes after the group has gone down, if that is going down too.
@@ -212,12 +221,19 @@ fn stops_in_order(
     if !was_up || prospect != Prospect::Open || is_wanted || matches!(host.act, Act::Crash(_)) {
         return Ok(());
     }
+    // The stop of a process that has ended waits for nothing.
+    let world = host.world.borrow();
+    let mut processes = world.processes.iter();
+    if processes.any(|process| Some(process.serial) == after.serial && process.phase != Phase::Alive) {
+        return Ok(());
+    }
     for group in followers(host, known.group) {
         let members = host.model.instances.iter().filter(|other| other.group == group.id);
-        let mut both = members.filter_map(|other| Some((super::oracle::before(host, other.id)?, of(now, other.id)?)));
+        let mut both = members.filter_map(|other| Some((before_step(host, other.id)?, of(now, other.id)?)));
         // One that was up before the step may get its stop in this step, but not after this one.
         let late = both.find(|(then, now)| {
-            goes_down(host, now) && (goes_down(host, then) || matches!(then.state, State::Running { .. }))
+            let was_not_over = goes_down(then) || matches!(then.state, State::Running { .. });
+            goes_down(now) && was_not_over && !has_just_ended(then, now)
         });
         ensure(late.is_none(), || format!("{:?} is stopped before {late:?}", known.id))?;
     }

@@ -139,7 +139,7 @@ fn command_failed(host: &mut Host, id: InstanceId, run: u64, failure: CommandFai
     }
     let is_true = after.is_some_and(|after| match failure {
         CommandFailure::Spawn { .. } => after.has_failed(),
-        CommandFailure::Ended(exit) => after.exit == Some(exit) && exit != Exit::Code(0),
+        CommandFailure::Ended(exit) => after.may_have_ended(exit) && exit != Exit::Code(0),
         _ => after.exit.is_some(),
     });
     ensure(is_true, || format!("it was {after:?}"))?;
