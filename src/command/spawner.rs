@@ -4,36 +4,32 @@
 //! A spawn is either synchronous ([`Spawner::spawn`]) or in flight ([`Spawner::begin`]); see
 //! [`flight`](crate::sys::spawn::flight) for what that means for the memory that parent and child share.
 
-use std::ffi::OsString;
 use std::io;
 use std::mem::forget;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::PollFlags;
 
 use super::entrance::{open_entrance, path_of};
 use super::error::{SpawnError, SpawnStep, Subject};
+use super::flight::{Begun, Flown, InFlight, Launch, SpawnProgress, Spawning, has_ended, reap_failed};
 use super::lost;
 use super::memory;
-use super::plan::{self, Closing, FdTable, Inherited, Staging};
+use super::plan::{self, Closing, FdTable, Inherited};
 use super::program::{Compiled, Program};
 use super::slots::Slots;
-use crate::child::{Child, DROP_WAIT, Pipes};
+use crate::child::{Child, Pipes};
 use crate::errno::SetupError;
 use crate::exit::Pid;
 use crate::pidfd::PidFd;
-use crate::poll::{is_ready, wait_for};
-use crate::procfs;
-use crate::sys::guarded::{Abandon, Guarded};
+use crate::poll::wait_for;
+use crate::sys::guarded::Guarded;
 use crate::sys::mapping::BirthCell;
 use crate::sys::process::{KeepDumpable, core_dump_ends_sharers, has_close_range};
 use crate::sys::spawn::clone::{CloneRequest, Cloned, Method, can_close_range_on_exec, clone_child, execute_here};
-use crate::sys::spawn::flight::Flight;
 use crate::sys::spawn::script::Script;
-use crate::sys::wait::{Wait, wait};
 
 /// Starts [`Program`]s. Each thread that spawns has its own.
 ///
@@ -82,69 +78,6 @@ const PAUSES_IN_FLIGHT: u32 = 16;
 /// The number of launches that are kept for later spawns. A launch takes nine pages. More spawns than this are in
 /// flight only for a short time.
 const KEPT: usize = 64;
-
-/// Everything in the parent's memory and descriptor table that one child uses before its program runs.
-#[derive(Debug)]
-struct Launch {
-    flight: Flight,
-    staging: Staging,
-    program: Option<Program>,
-    /// The path of the cgroup that the child enters itself.
-    entered: Option<PathBuf>,
-    /// Present while a child changes its ids.
-    dumpable: Option<KeepDumpable>,
-    began: Instant,
-    /// Whether the host has waited for the child.
-    waited: bool,
-    /// Whether the host has signalled the child in flight.
-    signalled: bool,
-}
-
-/// A child that exists and is not known to run its program yet. [`Spawner::begin`] makes it, and [`Spawner::finish`]
-/// returns the result.
-///
-/// Dropping it sends SIGKILL, waits for at most a second, and reaps, like dropping a [`Child`]. If the child has not
-/// ended by then, its resources are kept until it has released them. A later spawn of any spawner frees them and reaps
-/// the child.
-#[derive(Debug)]
-pub struct Spawning(Guarded<Begun>);
-
-#[derive(Debug)]
-struct Begun {
-    child: Child,
-    launch: Box<Launch>,
-}
-
-/// The progress of a spawn in flight.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum SpawnProgress {
-    /// The child has not called execve yet, or its execve has not returned.
-    InFlight(Spawning),
-    /// The program runs, or has run.
-    Running(Child),
-    /// A step of the child failed. The child was reaped, and nothing is left of it.
-    Failed(SpawnError),
-    /// The child was killed before its program could run. It can be waited for like any child.
-    Killed(Child),
-}
-
-/// The resources of a child in flight, apart from the child itself.
-#[derive(Debug)]
-pub(crate) struct InFlight(Box<Launch>);
-
-/// The progress of a child in flight.
-#[derive(Debug)]
-pub(crate) enum Flown {
-    /// The child is still in flight.
-    Not(InFlight),
-    /// The child has executed its program, and may be known to have ended since. It was not reaped.
-    Executed { ended: bool },
-    /// A step failed, and the child was reaped.
-    Failed(SpawnError),
-    /// The child ended before its program was executed, and was not reaped.
-    Killed,
-}
 
 /// The reason why no child was made.
 enum Refusal {
@@ -570,16 +503,19 @@ impl Spawner {
                     None => errno,
                 },
             };
-            // A bound child needs a privilege, and a cgroup needs none that the kernel reports as EPERM.
-            let is_refused_bond = program.is_bound && errno == libc::EPERM;
-            let step = clone_step(cgroup.is_some() && !is_refused_bond, errno);
-            let error = program.parent_error(step, errno, None);
-            let error = match cgroup.filter(|_| error.step() == SpawnStep::Cgroup) {
-                Some(directory) => error.about_path(path_of(directory)),
-                None => error,
-            };
-            return Err(Refusal::Clone(error));
+            return Err(Refusal::Clone(clone_error(program, cgroup, errno)));
         }
+    }
+}
+
+fn clone_error(program: &Compiled, cgroup: Option<BorrowedFd<'_>>, errno: i32) -> SpawnError {
+    // A bound child needs a privilege, and a cgroup needs none that the kernel reports as EPERM.
+    let is_refused_bond = program.is_bound && errno == libc::EPERM;
+    let step = clone_step(cgroup.is_some() && !is_refused_bond, errno);
+    let error = program.parent_error(step, errno, None);
+    match cgroup.filter(|_| error.step() == SpawnStep::Cgroup) {
+        Some(directory) => error.about_path(path_of(directory)),
+        None => error,
     }
 }
 
@@ -616,179 +552,6 @@ impl Spawner {
         let (label, errno) = execute_here(flight, PAUSES_IN_FLIGHT);
         Ok(launch.error(program, label, errno))
     }
-}
-
-impl Launch {
-    fn new() -> io::Result<Launch> {
-        Ok(Launch {
-            flight: Flight::new()?,
-            staging: Staging::new(),
-            program: None,
-            entered: None,
-            dumpable: None,
-            began: Instant::now(),
-            waited: false,
-            signalled: false,
-        })
-    }
-
-    /// Keeps the resources that this child may still use.
-    fn keep_for(self: Box<Self>, pidfd: PidFd) {
-        let Launch { flight, dumpable, .. } = *self;
-        lost::keep(flight, dumpable, pidfd);
-    }
-}
-
-/// An execve that lasts longer than this is rare, so an additional check costs little.
-const LONG_EXECVE: Duration = Duration::from_millis(10);
-
-impl Launch {
-    /// Whether a child that has released the memory without a failed step was killed before its program ran, or has
-    /// executed it.
-    ///
-    /// A child that is killed releases the memory shortly before waitid(2) and its pidfd show the end. Only `/proc`
-    /// distinguishes this from an execve, and reading it takes as long as a spawn. It is read if the host has signalled
-    /// the child, or if the execve has lasted long. A kill by another process within the first milliseconds is unlikely
-    /// to be missed.
-    fn landed(&self, pidfd: &PidFd) -> Flown {
-        if !self.flight.has_reached_exec() {
-            return Flown::Killed;
-        }
-        let (was_killed, ended) = match wait(pidfd.as_fd(), Wait::Peek) {
-            Ok(Some((exit, _))) => (exit.signal().is_some() && procfs::has_never_executed(pidfd.pid()), true),
-            // The kernel reaps a bound child at once, and keeps no trace of its execve.
-            Err(_) if has_ended(pidfd) => {
-                let record = pidfd.peek().ok().flatten();
-                let is_by_signal = record.is_some_and(|record| record.exit.signal().is_some());
-                (self.signalled && is_by_signal, true)
-            }
-            Ok(None) | Err(_) => {
-                let may_be_killed = self.signalled || self.began.elapsed() >= LONG_EXECVE;
-                (may_be_killed && procfs::ends_unexecuted(pidfd.pid()), false)
-            }
-        };
-        if was_killed {
-            Flown::Killed
-        } else {
-            Flown::Executed { ended }
-        }
-    }
-}
-
-impl InFlight {
-    /// Whether a step of the child has failed, so that the child ends.
-    pub(crate) fn has_failed(&self) -> bool {
-        !self.0.flight.is_in_use() && self.0.flight.failure().is_some()
-    }
-
-    /// The time since the spawn began.
-    pub(crate) fn age(&self) -> Duration {
-        self.0.began.elapsed()
-    }
-
-    /// The name of the program that the child executes.
-    pub(crate) fn program_name(&self) -> OsString {
-        let program = self.0.program.as_ref();
-        program.map_or_else(OsString::new, |program| program.name().to_owned())
-    }
-
-    /// Records that the host has sent a signal to the child.
-    pub(crate) const fn note_signal(&mut self) {
-        self.0.signalled = true;
-    }
-}
-
-impl Abandon for Begun {
-    fn abandon(self) {
-        self.end_until(Instant::now() + DROP_WAIT);
-    }
-}
-
-impl Begun {
-    fn end_until(self, until: Instant) {
-        let pidfd = self.child.end_until(until);
-        if self.launch.flight.is_in_use() {
-            self.launch.keep_for(pidfd);
-        }
-    }
-}
-
-impl Launch {
-    /// The error of the step that failed in the child; `None` if no step has failed.
-    fn failure(&self, program: &Program) -> Option<SpawnError> {
-        self.flight
-            .failure()
-            .map(|(label, errno)| self.error(program, label, errno))
-    }
-
-    /// The error of a step that failed in the child.
-    fn error(&self, program: &Program, label: usize, errno: i32) -> SpawnError {
-        let error = program.0.failed(label, errno, self.flight.inquiry());
-        match self.entered.as_ref().filter(|_| error.step() == SpawnStep::Cgroup) {
-            Some(path) => error.about_path(path.clone()),
-            None => error,
-        }
-    }
-}
-
-impl Spawning {
-    /// The PID of the child, for display.
-    #[must_use]
-    pub fn pid(&self) -> Pid {
-        self.0.child.pid()
-    }
-
-    /// The pidfd of the child. It becomes readable when the child has ended, also because a step failed, and not when
-    /// its program begins to run.
-    #[must_use]
-    pub fn pidfd(&self) -> &PidFd {
-        self.0.child.pidfd()
-    }
-
-    /// The child without its guard, and its resources.
-    pub(crate) fn into_parts(self) -> (PidFd, Pipes, InFlight) {
-        let Begun { child, launch } = self.0.into_inner();
-        let (pidfd, pipes) = child.into_parts();
-        (pidfd, pipes, InFlight(launch))
-    }
-
-    /// Whether [`Spawner::finish`] has a result. Makes no system call; a failed step can take a moment longer.
-    #[must_use]
-    pub fn is_finished(&self) -> bool {
-        !self.0.launch.flight.is_in_use()
-    }
-
-    /// Simulates a kernel that has not zeroed the word.
-    #[cfg(test)]
-    pub(crate) fn pretend_in_flight(&mut self) {
-        self.0.launch.flight.pretend_in_use();
-    }
-
-    /// Whether the spawn had to wait for the child, so that [`Spawner::finish`] has a result from the start.
-    pub(crate) fn was_waited_for(&self) -> bool {
-        self.0.launch.waited
-    }
-
-    /// Whether the child has ended. [`Spawner::finish`] then has a result, unless a tracer (ptrace(2)) holds the child.
-    pub(crate) fn has_ended(&self) -> bool {
-        has_ended(self.0.child.pidfd())
-    }
-
-    /// Does the same as dropping it, with another limit for the wait.
-    pub(crate) fn end_until(self, until: Instant) {
-        self.0.into_inner().end_until(until);
-    }
-}
-
-/// Reaps a child with a failed step. The child is exiting, so the wait is short.
-fn reap_failed(child: Child) {
-    // An error can only mean that the child was already reaped.
-    let _gone = child.pidfd().wait_and_reap();
-    child.detach();
-}
-
-fn has_ended(pidfd: &PidFd) -> bool {
-    is_ready(pidfd, PollFlags::IN).unwrap_or(false)
 }
 
 /// The step to report if the child could not be made: the cgroup, unless the errno is that of a shortage.

@@ -9,9 +9,10 @@
 //! a program or the command before it was executed, however the run has ended. How the run is judged is decided when the
 //! command has ended, from what is known of the end of the run ([`Ended`]). Its own failure is only reported.
 
-use super::end::CommandFailure;
+use super::cause::Cause;
+use super::failure::{CommandFailure, Failure};
 use super::input::{Action, Reply};
-use super::state::{Cause, Ended, Failed, Failure, Phase, State, Stopping, Wanted};
+use super::state::{Ended, Failed, Phase, State, Stopping, Wanted};
 use super::table::Turn;
 use crate::exit::{Exit, Pid};
 use crate::time::Instant;

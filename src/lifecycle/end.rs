@@ -1,9 +1,7 @@
 //! The reason why a run ended.
 
-use std::fmt;
-
+use super::failure::{CommandFailure, Failure};
 use crate::codec::stored;
-use crate::errno::ErrnoText;
 use crate::exit::Exit;
 use crate::signal::Signal;
 
@@ -53,50 +51,48 @@ pub enum RunEnd {
     BeforeFailed(CommandFailure),
 }
 
-/// The failure of a command around a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "snake_case")
-)]
-pub enum CommandFailure {
-    /// The command could not be spawned.
-    Spawn {
-        /// The kernel's reason.
-        errno: i32,
-        /// Whether another try under the same conditions cannot succeed.
-        permanent: bool,
-    },
-    /// The command ended, and not with exit code 0.
-    Ended(Exit),
-    /// The command did not end within its time, and was stopped.
-    TimedOut,
+impl RunEnd {
+    /// The end of a run with this failure.
+    pub(super) const fn of_failure(failure: Failure) -> RunEnd {
+        match failure {
+            Failure::StartTimeout => RunEnd::StartTimeout,
+            Failure::NotReady => RunEnd::NotReady,
+            Failure::Watchdog => RunEnd::Watchdog,
+            Failure::TimedOut => RunEnd::TimedOut,
+            Failure::Unhealthy => RunEnd::Unhealthy,
+            Failure::Ended(exit) => RunEnd::of_exit(exit),
+            Failure::Spawn { .. } => RunEnd::NotSpawned,
+            Failure::Before(failure) => RunEnd::BeforeFailed(failure),
+        }
+    }
 }
 
-impl CommandFailure {
-    /// The failure of a command that ended by itself; `None` for exit code 0.
+impl RunEnd {
+    /// The name of the kind of end, without its data, for programs. It does not change in later versions.
+    ///
+    /// ```
+    /// assert_eq!(pidherd::lifecycle::RunEnd::Exited(3).as_str(), "exited");
+    /// ```
     #[must_use]
-    pub const fn of_exit(exit: Exit) -> Option<CommandFailure> {
-        match exit {
-            Exit::Code(0) => None,
-            _ => Some(CommandFailure::Ended(exit)),
-        }
-    }
-}
-
-impl fmt::Display for CommandFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    pub const fn as_str(&self) -> &'static str {
         match self {
-            CommandFailure::Spawn { errno, .. } => write!(f, "could not be spawned: {}", ErrnoText(*errno)),
-            CommandFailure::Ended(exit) => exit.fmt(f),
-            CommandFailure::TimedOut => f.write_str("timed out"),
+            RunEnd::NotSpawned => "not-spawned",
+            RunEnd::Exited(_) => "exited",
+            RunEnd::Crashed { .. } => "crashed",
+            RunEnd::KilledFromOutside(_) => "killed-from-outside",
+            RunEnd::Stopped => "stopped",
+            RunEnd::StopTimeout => "stop-timeout",
+            RunEnd::StartTimeout => "start-timeout",
+            RunEnd::NotReady => "not-ready",
+            RunEnd::Watchdog => "watchdog",
+            RunEnd::TimedOut => "timed-out",
+            RunEnd::Unhealthy => "unhealthy",
+            RunEnd::Released => "released",
+            RunEnd::BeforeFailed(_) => "before-failed",
+            RunEnd::Unknown => "unknown",
         }
     }
 }
-
-stored!(enum CommandFailure { 0 = Spawn { errno, permanent }, 1 = Ended(exit), 2 = TimedOut });
 
 impl RunEnd {
     /// The end of a process that was not being stopped.

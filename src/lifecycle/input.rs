@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::end::{CommandFailure, RunEnd};
-use super::state::{Failure, Transition};
+use super::cause::Transition;
+use super::end::RunEnd;
+use super::failure::{CommandFailure, Failure};
 use super::stop::Scope;
 use crate::exit::{Exit, Pid};
 use crate::signal::Signal;

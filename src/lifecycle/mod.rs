@@ -47,10 +47,11 @@
 //! ```
 
 mod around;
+mod cause;
 mod end;
 mod error;
+mod failure;
 mod input;
-mod kinds;
 mod machine;
 mod policy;
 mod restart;
@@ -60,14 +61,14 @@ mod stop;
 mod stops;
 mod table;
 
-pub use end::{CommandFailure, RunEnd};
+pub use cause::{Cause, Transition};
+pub use end::RunEnd;
 pub use error::PolicyError;
+pub use failure::{CommandFailure, Failure};
 pub use input::{Action, Input, Reaction, Reply};
 pub use machine::Lifecycle;
 pub use policy::{CrashBudget, Delay, DelayFrom, ExitSet, Policy, Restart, RunTimeout, Startup};
-pub use state::{
-    Cause, Ended, Failed, Failure, Part, Phase, Prospect, Remaining, State, StateName, Stopping, Transition, Wanted,
-};
+pub use state::{Ended, Failed, Part, Phase, Prospect, Remaining, State, StateName, Stopping, Wanted};
 pub use stop::{Rung, Scope, StopLadder};
 
 pub(crate) use table::Own;

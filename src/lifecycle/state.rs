@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::end::{CommandFailure, RunEnd};
+use super::end::RunEnd;
+use super::failure::Failure;
 use crate::codec::stored;
-use crate::errno::ErrnoText;
 use crate::exit::{Exit, Pid};
 use crate::names::machine_names;
 use crate::time::Instant;
@@ -209,69 +209,6 @@ pub enum Remaining {
     },
 }
 
-/// The failure of a start or a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "snake_case")
-)]
-pub enum Failure {
-    /// The process could not be spawned.
-    Spawn {
-        /// The kernel's reason.
-        errno: i32,
-        /// Whether another try under the same conditions cannot succeed.
-        permanent: bool,
-    },
-    /// The process ended.
-    Ended(Exit),
-    /// The process was not ready in time.
-    StartTimeout,
-    /// The process closed its readiness descriptor without a message.
-    NotReady,
-    /// The process did not report in time that it is alive.
-    Watchdog,
-    /// The run took longer than the policy [allows](super::RunTimeout).
-    TimedOut,
-    /// The host found the process unhealthy ([`Supervisor::report_failed`](crate::Supervisor::report_failed)).
-    Unhealthy,
-    /// The [command before the run](super::Policy::before_run) failed, and the program was not started.
-    Before(CommandFailure),
-}
-
-impl RunEnd {
-    /// The end of a run with this failure.
-    pub(super) const fn of_failure(failure: Failure) -> RunEnd {
-        match failure {
-            Failure::StartTimeout => RunEnd::StartTimeout,
-            Failure::NotReady => RunEnd::NotReady,
-            Failure::Watchdog => RunEnd::Watchdog,
-            Failure::TimedOut => RunEnd::TimedOut,
-            Failure::Unhealthy => RunEnd::Unhealthy,
-            Failure::Ended(exit) => RunEnd::of_exit(exit),
-            Failure::Spawn { .. } => RunEnd::NotSpawned,
-            Failure::Before(failure) => RunEnd::BeforeFailed(failure),
-        }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Failure::Spawn { errno, .. } => write!(f, "could not be spawned: {}", ErrnoText(*errno)),
-            Failure::Ended(exit) => exit.fmt(f),
-            Failure::StartTimeout => f.write_str("not ready in time"),
-            Failure::NotReady => f.write_str("readiness descriptor closed without a message"),
-            Failure::Watchdog => f.write_str("watchdog missed"),
-            Failure::TimedOut => f.write_str("run timed out"),
-            Failure::Unhealthy => f.write_str("reported as failed by the host"),
-            Failure::Before(failure) => write!(f, "command before the run: {failure}"),
-        }
-    }
-}
-
 /// The name of a [`State`], without its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StateName {
@@ -365,7 +302,7 @@ impl State {
         }
     }
 
-    /// The part of the run whose process this state is about.
+    /// The part of the run to which the process of this state belongs.
     pub(crate) const fn part(&self) -> Part {
         match self {
             State::Preparing { .. } => Part::Before,
@@ -512,129 +449,6 @@ pub enum Wanted {
     Down,
 }
 
-/// A transition from one state to another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Transition {
-    /// The old state.
-    pub from: StateName,
-    /// The new state.
-    pub to: StateName,
-    /// The cause of the transition.
-    pub cause: Cause,
-}
-
-impl Transition {
-    /// Whether a run ended with this transition. A run ends before its [command after the run](State::CleaningUp) is
-    /// started.
-    #[must_use]
-    pub const fn ends_run(self) -> bool {
-        let replaced = matches!(
-            (self.from, self.to),
-            (StateName::Stopping, StateName::Starting | StateName::Preparing)
-        );
-        self.from.is_in_run() && (replaced || !self.to.is_in_run())
-    }
-
-    /// Whether a run began with this transition. A run begins with its [command before the run](State::Preparing), if
-    /// it has one.
-    #[must_use]
-    pub const fn begins_run(self) -> bool {
-        match self.to {
-            StateName::Preparing => true,
-            StateName::Starting => !matches!(self.from, StateName::Preparing),
-            _ => false,
-        }
-    }
-
-    /// Whether the process of the old state has ended with this transition, or will never be spawned.
-    pub(crate) const fn ends_process(self) -> bool {
-        let begins_another = matches!(
-            self.to,
-            StateName::Preparing | StateName::Starting | StateName::CleaningUp
-        );
-        self.from.is_alive() && (begins_another || !self.to.is_alive())
-    }
-}
-
-/// The cause of a transition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "snake_case")
-)]
-pub enum Cause {
-    /// The host requested it.
-    Requested,
-    /// The process lived through its grace.
-    GraceOver,
-    /// The process reported that it is ready.
-    Ready,
-    /// The process failed.
-    Failed(Failure),
-    /// The process ended by itself after it had been running, or as a job that was done.
-    Ended {
-        /// The exit status.
-        exit: Exit,
-        /// Whether the policy expects the exit.
-        expected: bool,
-    },
-    /// The policy restarts the process.
-    Restart,
-    /// The wait is over.
-    DelayOver,
-    /// No retry is left.
-    RetriesUsedUp,
-    /// Another try cannot succeed, and the policy does not allow one.
-    Permanent,
-    /// The process crashed too often within the window.
-    CrashBudgetUsedUp,
-    /// The cool-off time is over.
-    CoolOffOver,
-    /// All processes of the stop have ended.
-    Gone,
-    /// The host took over a process that was started elsewhere.
-    Adopted,
-    /// The host let the process go on by itself.
-    Released,
-    /// A group that this one requires was stopped by the host ([`GroupSpec::requires`](crate::GroupSpec::requires)).
-    RequirementStopped,
-    /// A group that this one requires has failed to start.
-    RequirementFailed,
-    /// A group that this one requires was removed.
-    RequirementRemoved,
-    /// The command before the run has succeeded.
-    Prepared,
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Cause::Requested => f.write_str("requested"),
-            Cause::GraceOver => f.write_str("grace over"),
-            Cause::Ready => f.write_str("ready"),
-            Cause::Failed(failure) => failure.fmt(f),
-            Cause::Ended { exit, expected: true } => write!(f, "{exit}, as expected"),
-            Cause::Ended { exit, expected: false } => exit.fmt(f),
-            Cause::Restart => f.write_str("restart policy"),
-            Cause::DelayOver => f.write_str("delay over"),
-            Cause::RetriesUsedUp => f.write_str("no try left"),
-            Cause::Permanent => f.write_str("trying again cannot help"),
-            Cause::CrashBudgetUsedUp => f.write_str("crashed too often"),
-            Cause::CoolOffOver => f.write_str("cool-off over"),
-            Cause::Gone => f.write_str("nothing left of it"),
-            Cause::Adopted => f.write_str("adopted"),
-            Cause::Released => f.write_str("released"),
-            Cause::RequirementStopped => f.write_str("a required group was stopped"),
-            Cause::RequirementFailed => f.write_str("a required group has failed"),
-            Cause::RequirementRemoved => f.write_str("a required group was removed"),
-            Cause::Prepared => f.write_str("prepared"),
-        }
-    }
-}
-
 stored!(enum State {
     0 = Stopped,
     1 = Starting { pid, executed, since, until },
@@ -653,16 +467,6 @@ stored!(enum Part { 0 = Before, 1 = Program, 2 = After });
 stored!(enum Prospect { 0 = Open, 1 = KillRequested, 2 = EndedBefore });
 stored!(struct Failed { failure, ran });
 stored!(enum Remaining { 0 = Leader, 1 = Others { exit, look_at, looks } });
-stored!(enum Failure {
-    0 = Spawn { errno, permanent },
-    1 = Ended(exit),
-    2 = StartTimeout,
-    3 = NotReady,
-    4 = Watchdog,
-    5 = TimedOut,
-    6 = Unhealthy,
-    7 = Before(failure),
-});
 stored!(enum StateName {
     0 = Stopped,
     1 = Starting,
@@ -675,42 +479,10 @@ stored!(enum StateName {
     8 = CleaningUp,
 });
 stored!(enum Wanted { 0 = Up, 1 = Down });
-stored!(struct Transition { from, to, cause });
-stored!(enum Cause {
-    0 = Requested,
-    1 = GraceOver,
-    2 = Ready,
-    3 = Failed(failure),
-    4 = Ended { exit, expected },
-    5 = Restart,
-    6 = DelayOver,
-    7 = RetriesUsedUp,
-    8 = Permanent,
-    9 = CrashBudgetUsedUp,
-    10 = CoolOffOver,
-    11 = Gone,
-    12 = Adopted,
-    13 = Released,
-    14 = RequirementStopped,
-    15 = RequirementFailed,
-    16 = RequirementRemoved,
-    17 = Prepared,
-});
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_failed_spawn_is_explained_in_words() {
-        let failed = |errno| {
-            let permanent = false;
-            Cause::Failed(Failure::Spawn { errno, permanent }).to_string()
-        };
-        assert_eq!(failed(24), "could not be spawned: Too many open files");
-        assert_eq!(failed(2), "could not be spawned: No such file or directory");
-        assert_eq!(failed(107), "could not be spawned: Transport endpoint is not connected");
-    }
 
     #[test]
     fn a_process_may_be_alive_in_five_of_the_states() {

@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
-use super::end::{CommandFailure, RunEnd};
+use super::cause::Cause;
+use super::end::RunEnd;
+use super::failure::{CommandFailure, Failure};
 use super::input::{Action, Reply};
-use super::state::{Cause, Ended, Failed, Failure, Phase, Prospect, Remaining, State, Stopping, Wanted};
+use super::state::{Ended, Failed, Phase, Prospect, Remaining, State, Stopping, Wanted};
 use super::stop::{Scope, StopLadder};
 use super::table::Turn;
 use crate::exit::{Exit, Pid};

@@ -6,11 +6,13 @@
 
 use std::time::Duration;
 
-use super::end::{CommandFailure, RunEnd};
+use super::cause::{Cause, Transition};
+use super::end::RunEnd;
+use super::failure::{CommandFailure, Failure};
 use super::input::{Action, Input, Reaction, Reply};
 use super::machine::Lifecycle;
 use super::policy::{Policy, Restart, Startup};
-use super::state::{Cause, Ended, Failed, Failure, Phase, Remaining, State, Stopping, Transition, Wanted};
+use super::state::{Ended, Failed, Phase, Remaining, State, Stopping, Wanted};
 use super::stop::StopLadder;
 use crate::exit::{Exit, Pid};
 use crate::time::Instant;

@@ -1,0 +1,131 @@
+//! What can go wrong with a start, a run, and the commands around it.
+
+use std::fmt;
+
+use crate::codec::stored;
+use crate::errno::ErrnoText;
+use crate::exit::Exit;
+
+/// The failure of a start or a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+pub enum Failure {
+    /// The process could not be spawned.
+    Spawn {
+        /// The kernel's reason.
+        errno: i32,
+        /// Whether another try under the same conditions cannot succeed.
+        permanent: bool,
+    },
+    /// The process ended.
+    Ended(Exit),
+    /// The process was not ready in time.
+    StartTimeout,
+    /// The process closed its readiness descriptor without a message.
+    NotReady,
+    /// The process did not report in time that it is alive.
+    Watchdog,
+    /// The run took longer than the policy [allows](super::RunTimeout).
+    TimedOut,
+    /// The host found the process unhealthy ([`Supervisor::report_failed`](crate::Supervisor::report_failed)).
+    Unhealthy,
+    /// The [command before the run](super::Policy::before_run) failed, and the program was not started.
+    Before(CommandFailure),
+}
+
+impl Failure {
+    /// The name of the kind of failure, without its data, for programs. It does not change in later versions.
+    ///
+    /// ```
+    /// assert_eq!(pidherd::lifecycle::Failure::StartTimeout.as_str(), "start-timeout");
+    /// ```
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Failure::Spawn { .. } => "spawn",
+            Failure::Ended(_) => "ended",
+            Failure::StartTimeout => "start-timeout",
+            Failure::NotReady => "not-ready",
+            Failure::Watchdog => "watchdog",
+            Failure::TimedOut => "timed-out",
+            Failure::Unhealthy => "unhealthy",
+            Failure::Before(_) => "before",
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Spawn { errno, .. } => write!(f, "could not be spawned: {}", ErrnoText(*errno)),
+            Failure::Ended(exit) => exit.fmt(f),
+            Failure::StartTimeout => f.write_str("not ready in time"),
+            Failure::NotReady => f.write_str("readiness descriptor closed without a message"),
+            Failure::Watchdog => f.write_str("watchdog missed"),
+            Failure::TimedOut => f.write_str("run timed out"),
+            Failure::Unhealthy => f.write_str("reported as failed by the host"),
+            Failure::Before(failure) => write!(f, "command before the run: {failure}"),
+        }
+    }
+}
+
+/// The failure of a command around a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+pub enum CommandFailure {
+    /// The command could not be spawned.
+    Spawn {
+        /// The kernel's reason.
+        errno: i32,
+        /// Whether another try under the same conditions cannot succeed.
+        permanent: bool,
+    },
+    /// The command ended, and not with exit code 0.
+    Ended(Exit),
+    /// The command did not end within its time, and was stopped.
+    TimedOut,
+}
+
+impl CommandFailure {
+    /// The failure of a command that ended by itself; `None` for exit code 0.
+    #[must_use]
+    pub const fn of_exit(exit: Exit) -> Option<CommandFailure> {
+        match exit {
+            Exit::Code(0) => None,
+            _ => Some(CommandFailure::Ended(exit)),
+        }
+    }
+}
+
+impl fmt::Display for CommandFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CommandFailure::Spawn { errno, .. } => write!(f, "could not be spawned: {}", ErrnoText(*errno)),
+            CommandFailure::Ended(exit) => exit.fmt(f),
+            CommandFailure::TimedOut => f.write_str("timed out"),
+        }
+    }
+}
+
+stored!(enum CommandFailure { 0 = Spawn { errno, permanent }, 1 = Ended(exit), 2 = TimedOut });
+
+stored!(enum Failure {
+    0 = Spawn { errno, permanent },
+    1 = Ended(exit),
+    2 = StartTimeout,
+    3 = NotReady,
+    4 = Watchdog,
+    5 = TimedOut,
+    6 = Unhealthy,
+    7 = Before(failure),
+});
