@@ -1,10 +1,11 @@
 //! The public items of a crate, from its sources.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use quote::ToTokens;
 use syn::{Attribute, Fields, ImplItem, Item, Visibility};
+
+use super::source::{attributes, is_for_tests, module_path};
 
 /// The names of a module and its ancestors, outermost first. The root is empty.
 type ModulePath = Vec<String>;
@@ -113,7 +114,7 @@ impl Surface {
 impl Reader {
     fn add(&mut self, at: &ModulePath, items: Vec<Item>) {
         for item in items {
-            if is_for_tests(attributes(&item)) {
+            if attributes(&item).iter().any(is_for_tests) {
                 continue;
             }
             match item {
@@ -324,7 +325,7 @@ impl Reader {
 /// The entry of a public method or constant.
 fn method(of: &str, item: &ImplItem) -> Option<Entry> {
     match item {
-        ImplItem::Fn(function) if is_public(&function.vis) && !is_for_tests(&function.attrs) => {
+        ImplItem::Fn(function) if is_public(&function.vis) && !function.attrs.iter().any(is_for_tests) => {
             let path = format!("{of}::{}", function.sig.ident);
             let text = format!(": {}", signature(&function.sig));
             let mut entry = Entry::new(path, Kind::Function, text, &function.attrs);
@@ -340,16 +341,6 @@ fn method(of: &str, item: &ImplItem) -> Option<Entry> {
         }
         _ => None,
     }
-}
-
-/// `sys/wait.rs` is the module `[sys, wait]`, and `lib.rs` the root.
-fn module_path(file: &str) -> ModulePath {
-    let inner = Path::new(file).with_extension("");
-    let mut path: ModulePath = inner.iter().map(|name| name.to_string_lossy().into_owned()).collect();
-    if matches!(path.last().map(String::as_str), Some("mod" | "lib")) {
-        path.pop();
-    }
-    path
 }
 
 /// The public items of a macro call at the level of a module, without their documentation.
@@ -458,13 +449,6 @@ fn is_public(visibility: &Visibility) -> bool {
     matches!(visibility, Visibility::Public(_))
 }
 
-fn is_for_tests(attributes: &[Attribute]) -> bool {
-    attributes.iter().any(|attribute| {
-        let text = tokens(&attribute.meta);
-        text.starts_with("cfg(test") || text.starts_with("cfg(all(test")
-    })
-}
-
 fn ident(item: &Item) -> Option<String> {
     let ident = match item {
         Item::Const(item) => &item.ident,
@@ -489,22 +473,5 @@ fn visibility(item: &Item) -> &Visibility {
         Item::Trait(item) => &item.vis,
         Item::Type(item) => &item.vis,
         _ => &Visibility::Inherited,
-    }
-}
-
-fn attributes(item: &Item) -> &[Attribute] {
-    match item {
-        Item::Const(item) => &item.attrs,
-        Item::Enum(item) => &item.attrs,
-        Item::Fn(item) => &item.attrs,
-        Item::Impl(item) => &item.attrs,
-        Item::Macro(item) => &item.attrs,
-        Item::Mod(item) => &item.attrs,
-        Item::Static(item) => &item.attrs,
-        Item::Struct(item) => &item.attrs,
-        Item::Trait(item) => &item.attrs,
-        Item::Type(item) => &item.attrs,
-        Item::Use(item) => &item.attrs,
-        _ => &[],
     }
 }

@@ -6,6 +6,7 @@
 
 mod modules;
 mod readme;
+mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

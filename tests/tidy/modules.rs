@@ -4,9 +4,10 @@
 //! `signal`, because the crate's root only re-exports the type. Code for tests alone is left out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use syn::visit::{self, Visit};
+
+use super::source::{attributes, is_for_tests, module_path};
 
 /// The names of a module and its ancestors, outermost first. The crate's root is empty.
 pub type ModulePath = Vec<String>;
@@ -101,16 +102,6 @@ impl Crate {
     }
 }
 
-/// `sys/wait.rs` is the module `[sys, wait]`, and `main.rs` the crate's root.
-fn module_path(file: &str) -> ModulePath {
-    let inner = Path::new(file).with_extension("");
-    let mut path: ModulePath = inner.iter().map(|name| name.to_string_lossy().into_owned()).collect();
-    if matches!(path.last().map(String::as_str), Some("mod" | "lib" | "main")) {
-        path.pop();
-    }
-    path
-}
-
 /// Collects the modules of all files.
 #[derive(Default)]
 struct Reader {
@@ -193,31 +184,4 @@ impl<'ast> Visit<'ast> for Reader {
 
     /// The path in `pub(in crate::fdset)` is no import.
     fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
-}
-
-fn attributes(item: &syn::Item) -> &[syn::Attribute] {
-    use syn::Item;
-    match item {
-        Item::Const(item) => &item.attrs,
-        Item::Enum(item) => &item.attrs,
-        Item::Fn(item) => &item.attrs,
-        Item::Impl(item) => &item.attrs,
-        Item::Macro(item) => &item.attrs,
-        Item::Mod(item) => &item.attrs,
-        Item::Static(item) => &item.attrs,
-        Item::Struct(item) => &item.attrs,
-        Item::Trait(item) => &item.attrs,
-        Item::Type(item) => &item.attrs,
-        Item::Use(item) => &item.attrs,
-        _ => &[],
-    }
-}
-
-/// Whether the attribute is `cfg(test)` or `cfg(all(test, ...))`.
-fn is_for_tests(attribute: &syn::Attribute) -> bool {
-    let syn::Meta::List(list) = &attribute.meta else {
-        return false;
-    };
-    let condition = list.tokens.to_string().replace(' ', "");
-    list.path.is_ident("cfg") && (condition == "test" || condition.starts_with("all(test,"))
 }
