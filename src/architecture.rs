@@ -117,7 +117,7 @@
 //!
 //! When SIGKILL has ended a process, `Engine::collect` asks the seam for the kernel's kills in the run
 //! (`Kernel::out_of_memory`). `OomKill::of` in `cgroup/oom.rs` decides from the counts of the cgroup whether the kernel
-//! has certainly killed this process. `OomLimit::judge` decides whose limit was reached, from the counts of
+//! has certainly killed this process. `OomLimit::judge` decides which limit was reached, from the counts of
 //! `memory.events`, now and at the beginning of the run. `End::new` in `engine/run.rs` joins both with the end that the
 //! lifecycle has found.
 //! The lifecycle itself decides about a restart, and does not know of memory.

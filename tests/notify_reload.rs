@@ -19,7 +19,7 @@ use pidherd::{Clock, Command, Error, GroupId, GroupSpec, InstanceId, Signal, Std
 const SENDS: &str = "PIDHERD_TEST_SENDS";
 
 /// The other tests run this test as their child. Without the variable it does nothing. It sends each line of its
-/// standard input as a message, whose own lines are separated by semicolons.
+/// standard input as a message. Its own lines are separated by semicolons.
 #[test]
 fn a_program_that_sends_what_it_reads() {
     if env::var_os(SENDS).is_none() {

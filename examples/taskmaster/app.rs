@@ -96,7 +96,7 @@ pub enum Ending {
     Anew(Option<OpenFiles>),
 }
 
-/// Who asked for the hand-over, and gets the answer.
+/// The source of the request for the hand-over, which gets the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asker {
     Command,

@@ -74,7 +74,7 @@ impl Serving {
         Ok(())
     }
 
-    /// Answers the calls whose processes are there by now, and sends on what was `written` to logs.
+    /// Answers the calls that waited for processes which are there by now, and sends on what was `written` to logs.
     pub fn go_on(&mut self, remote: &mut Remote<'_>, written: &BTreeSet<PathBuf>) {
         self.server.wake(written);
         for (conn, mut later) in std::mem::take(&mut self.pending) {

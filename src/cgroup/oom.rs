@@ -1,4 +1,4 @@
-//! Whether the kernel has killed the process of a run for lack of memory, and whose limit was reached.
+//! Whether the kernel has killed the process of a run for lack of memory, and which limit was reached.
 //!
 //! The kernel counts two things, each in the cgroup where it happens and in those above it. `oom` in `memory.events` of
 //! the cgroup with the limit: the limit was reached, and nothing more could be reclaimed. `oom_kill` in `memory.events`
@@ -21,7 +21,7 @@ use super::tree;
 use super::usage::{event_count, number_after, number_in};
 use crate::codec::stored;
 
-/// Whose limit of memory was reached when the kernel killed a process.
+/// The limit of memory that was reached when the kernel killed a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[cfg_attr(

@@ -1,6 +1,6 @@
 //! Tests of private behaviour: kernels without `cgroup.kill`, and a number that was given to another process.
 
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "the helpers of the tests in tests/ make system calls")]
 #[path = "../../tests/common/mod.rs"]
 mod common;
 

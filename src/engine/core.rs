@@ -286,7 +286,7 @@ impl<K: Kernel> Engine<K> {
         Ok((Progress::Done, false))
     }
 
-    /// Handles the end of an instance's process. `judged` is the scope whose other processes count, if they do.
+    /// Handles the end of an instance's process. `judged` is the scope with other processes that count, if any do.
     /// `heard_out` is whether its last messages were received.
     fn collect_end(&mut self, id: InstanceId, record: ExitRecord, judged: Option<Scope>, heard_out: bool) {
         let looked = judged.map(|scope| self.kernel.is_empty(id.index(), scope, 0));

@@ -248,6 +248,16 @@ fn places_by_name(specs: &[Option<GroupSpec>]) -> HashMap<Arc<str>, VecDeque<usi
     places
 }
 
+/// A group without a description. It has no commands: if a run ends that had a command after it, that command cannot be
+/// spawned, which is reported.
+fn undescribed(known: &GroupImage) -> Group {
+    let stand_in = GroupSpec::new(&known.name, Command::new(""));
+    Group {
+        policy: known.policy.clone(),
+        ..Group::new(stand_in, GroupPrograms::default())
+    }
+}
+
 impl<K: Kernel> Engine<K> {
     /// Writes the state of this engine: the same as that of [`Engine::image`], without a copy of it.
     pub(crate) fn put_image(&self, to: &mut Writer<'_>) {
@@ -398,14 +408,7 @@ impl<K: Kernel> Engine<K> {
                     }
                     Group::new(spec, shared)
                 }
-                None => {
-                    // If a run ends that had a command after it, that command cannot be spawned, which is reported.
-                    let stand_in = GroupSpec::new(&known.name, Command::new(""));
-                    Group {
-                        policy: known.policy.clone(),
-                        ..Group::new(stand_in, GroupPrograms::default())
-                    }
-                }
+                None => undescribed(known),
             };
             group.wanted = known.wanted;
             group.leaving = known.leaving;

@@ -468,7 +468,7 @@ fn is_of(fd: &OwnedFd, process: &ProcessImage) -> io::Result<bool> {
     }
 }
 
-/// The process of a pidfd. One ioctl(2), whose number belongs to pidfds alone, returns it. The link in /proc, which takes
+/// The process of a pidfd. One ioctl(2) returns it; its number belongs to pidfds alone. The link in /proc, which takes
 /// longer than everything else here, is read only on an older kernel.
 fn number_of(fd: &OwnedFd) -> io::Result<Pid> {
     // The flag PIDFD_THREAD of pidfd_open(2) has the value of O_EXCL.

@@ -101,7 +101,7 @@
 //! ## What is recovered
 //!
 //! The groups with their numbers of instances, and for each instance its state, its deadlines, its counters, its run
-//! number and the last exit. A stop goes on at its rung, whose signal is sent again, because the host may have been
+//! number and the last exit. A stop goes on at its rung, and the signal of the rung is sent again, because the host may have been
 //! killed just before it sent it. A backoff goes on to its deadline. The status of a process that ended while no host
 //! was there is unknown, unless the host was killed when it had just reaped it. A process that ends later is a child of
 //! another process (init, or the nearest subreaper) and its status is known after that has reaped it (Linux 6.15).

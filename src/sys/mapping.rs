@@ -112,8 +112,8 @@ impl BirthCell {
     }
 }
 
-/// The place of what waitid(2) tells about a child that it reaps. Whoever is killed after the call, before it has done
-/// anything else, has still left the status there.
+/// The place of what waitid(2) tells about a child that it reaps. A host that is killed right after the call
+/// has left the status there.
 #[derive(Clone, Debug)]
 pub(crate) struct ExitCell {
     mapping: Arc<Mapping>,

@@ -279,7 +279,7 @@ fn kills() -> u64 {
     std::env::var("PIDHERD_TEST_HOSTS").map_or(60, |text| text.parse().expect("a number"))
 }
 
-/// Groups whose processes carry the name of their instance as their own.
+/// Groups of processes that carry the name of their instance as their own.
 fn busy_groups() -> Vec<GroupSpec> {
     let named = |group: &'static str| move |number: u32| sleeper().arg0(format!("pidherd-{group}:{number}"));
     let churning = Policy::new()

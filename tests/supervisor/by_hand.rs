@@ -266,7 +266,7 @@ fn a_signal_to_a_cgroup_reaches_processes_that_left_the_group() {
     });
 }
 
-/// A group with a cgroup for each run, whose processes count in a file.
+/// A group with a cgroup for each run. Its processes count in a file.
 fn counting(host: &mut Host, place: &TestCgroup, policy: Policy) -> (GroupId, InstanceId) {
     let script = "trap 'echo term; exit 3' TERM; echo ready; while :; do sleep 0.01; done";
     let spec = GroupSpec::new("x", sh(script)).policy(policy);

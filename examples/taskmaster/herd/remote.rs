@@ -293,7 +293,7 @@ impl Herd {
         Ok(())
     }
 
-    /// Removes a group whose processes are all down.
+    /// Removes a group without a living process.
     ///
     /// # Errors
     /// The group is unknown, or a process is up.

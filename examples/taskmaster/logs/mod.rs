@@ -52,7 +52,7 @@ pub struct Logs {
     written: BTreeSet<PathBuf>,
 }
 
-/// A log file, and the number of pipes whose output goes to it.
+/// A log file, and the number of pipes with output for it.
 #[derive(Debug)]
 struct Open {
     file: LogFile,

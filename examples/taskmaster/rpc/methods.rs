@@ -15,7 +15,7 @@ use crate::herd::{Info, Named, Refused, Verb};
 
 /// The version of the interface, which supervisorctl checks.
 const API_VERSION: &str = "3.0";
-/// The version of supervisord whose behaviour the methods have.
+/// The version of supervisord that the methods agree with.
 const SUPERVISOR_VERSION: &str = "4.3.0";
 
 /// A method, for `system.listMethods` and its like.
