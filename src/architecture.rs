@@ -53,7 +53,7 @@
 //!    `Turn::ended`.
 //! 9. `lifecycle/table.rs`, `Turn::ended`: judges the exit by the policy. The next state is `Exited` or `Backoff`, or a
 //!    start follows at once. **The restart is decided here.**
-//! 10. `engine/core.rs`, `Engine::carry_out`: records the run, emits the events, and carries out the action, for
+//! 10. `engine/reactions.rs`, `Engine::carry_out`: records the run, emits the events, and carries out the action, for
 //!     example a spawn.
 //!
 //! # Where a process is reaped
@@ -63,7 +63,7 @@
 //!
 //! - `wait_for_end` in `linux/watched.rs`, when a process is killed and given up.
 //! - `Linux::discard`, for a zombie that kept its number, and `Linux::keep_group`, when no descriptor is free.
-//! - `Spawner::look` and `reap_failed` in `command/spawner.rs`, for a child that failed before `execve`, and
+//! - `Spawner::look` and `reap_failed` in `command/flight.rs`, for a child that failed before `execve`, and
 //!   `command/lost.rs`, for a child in flight that was dropped and is slow to end.
 //! - `linux/orphans.rs`, for an orphan. It opens a pidfd when the orphan has ended.
 //!

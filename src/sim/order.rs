@@ -221,6 +221,14 @@ fn stops_in_order(
     if !was_up || prospect != Prospect::Open || is_wanted || matches!(host.act, Act::Crash(_)) {
         return Ok(());
     }
+    // A rolling restart may have ended in the step, before the stop of the others was requested.
+    let is_over = host
+        .model
+        .group(known.group)
+        .is_some_and(|group| known.number >= group.target);
+    if is_over && !matches!(host.act, Act::Scale(..) | Act::Reload(..) | Act::Remove(_)) {
+        return Ok(());
+    }
     // The stop of a process that has ended waits for nothing.
     let world = host.world.borrow();
     let mut processes = world.processes.iter();
