@@ -9,6 +9,7 @@ use super::core::Engine;
 use super::ids::InstanceId;
 use super::instance::Instance;
 use super::kernel::{Kernel, Spawned};
+use super::request::Request;
 use super::run_command::Told;
 use crate::command::SpawnError;
 use crate::lifecycle::{Input, Part, Wanted};
@@ -16,10 +17,13 @@ use crate::lifecycle::{Input, Part, Wanted};
 impl<K: Kernel> Engine<K> {
     /// Spawns a process for an instance. If the maximum of spawns is in flight, the spawn waits in the queue. It also
     /// waits behind the spawns of others that wait: restarts that are due again and again must not keep those waiting
-    /// for ever.
+    /// for ever. With a pending stop, which may have waited for other groups, the spawn waits too, so that the stop
+    /// withdraws it.
     pub(super) fn spawn(&mut self, id: InstanceId) -> Option<Input> {
         let others_wait = self.unspawned > 1;
-        if others_wait || self.kernel.is_saturated() {
+        let pending = self.instances.get(id).and_then(|instance| instance.pending);
+        let is_to_stop = matches!(pending, Some(Request::Stop | Request::Kill));
+        if others_wait || is_to_stop || self.kernel.is_saturated() {
             self.spawns.push_back((id, self.now));
             return None;
         }

@@ -380,6 +380,10 @@ fn starts_that_wait(host: &mut Host) -> Result<(), Broken> {
         let has_before = group.is_some_and(|group| group.recipe.before.is_some());
         let has_after = group.is_some_and(|group| group.recipe.after.is_some());
         let begun = instance.life.runs().saturating_sub(known.runs());
+        // A start waits too if a stop is pending, which then withdraws it.
+        let stops = |before: &Snapshot| matches!(before.pending, Some(Request::Stop | Request::Kill));
+        let is_to_stop = host.before.iter().any(|before| before.id == known.id && stops(before));
+        let may_wait = may_wait || is_to_stop;
         ensure(begun <= u64::from(may_wait), || {
             format!(
                 "{:?} has begun {begun} runs without a spawn, and may: {may_wait}",

@@ -171,9 +171,11 @@ fn starts_in_order(
     // At some moment of the step each other one was as it must be.
     let could_be = |known: &Instance, is: fn(&Snapshot) -> bool| {
         let (then, now) = (before_step(host, known.id), of(now, known.id));
-        // With another run, it has been in other states in between.
-        let ran_again = then.zip(now).is_some_and(|(then, now)| then.runs != now.runs);
-        ran_again || then.is_none_or(is) || now.is_none_or(is)
+        // With another run or state, it may have been in other states in between.
+        let has_changed = then
+            .zip(now)
+            .is_some_and(|(then, now)| then.runs != now.runs || then.state.name() != now.state.name());
+        has_changed || then.is_none_or(is) || now.is_none_or(is)
     };
     let rests = |now: &Snapshot| !is_moving(now);
     let is_good = |now: &Snapshot| !is_moving(now) && !is_failed(now);
