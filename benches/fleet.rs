@@ -34,6 +34,8 @@ mod contender;
 mod descriptors;
 #[path = "spawn/program.rs"]
 mod program;
+#[path = "common/ratios.rs"]
+mod ratios;
 #[path = "fleet/times.rs"]
 mod times;
 
@@ -120,7 +122,19 @@ fn measure(fleet: usize, runs: usize) -> Result<Vec<Option<f64>>> {
         }
     }
     let rows = CONTENDERS.iter().zip(times);
-    Ok(rows.map(|((name, _), times)| print_row(name, fleet, times)).collect())
+    let starts: Vec<_> = rows.map(|((name, _), times)| print_row(name, fleet, times)).collect();
+    record(fleet, &starts);
+    Ok(starts)
+}
+
+/// Records how long a supervisor takes for all starts, compared with each of the others.
+fn record(fleet: usize, starts: &[Option<f64>]) {
+    let Some(Some(ours)) = starts.first() else { return };
+    for ((name, _), theirs) in CONTENDERS.iter().zip(starts).skip(1) {
+        if let Some(theirs) = theirs {
+            ratios::record(&format!("fleet: start of {fleet}, Supervisor / {name}"), ours / theirs);
+        }
+    }
 }
 
 /// Prints the row of a contender, and returns the time of all starts in seconds.

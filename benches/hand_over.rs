@@ -21,6 +21,8 @@
 mod descriptors;
 #[path = "spawn/program.rs"]
 mod program;
+#[path = "common/ratios.rs"]
+mod ratios;
 
 use std::env;
 use std::process;
@@ -220,13 +222,19 @@ impl Host {
 
     fn print(&self) {
         print!("{:>9} {:>7}", self.instances, self.groups);
+        let mut medians = Vec::new();
         for part in 0..PARTS.len() {
             let times = self.measured.iter().skip(part).step_by(PARTS.len());
             let mut times: Vec<f64> = times.map(|&nanos| nanos as f64 / 1e6).collect();
             times.sort_by(f64::total_cmp);
             let (median, worst) = (times[times.len() / 2], times[times.len() - 1]);
             print!(" {:>17}", format!("{median:.2} / {worst:.2}"));
+            medians.push(median);
         }
         println!();
+        if let [gap, _, execve, ..] = medians[..] {
+            let row = format!("hand_over: {} in {} groups", self.instances, self.groups);
+            ratios::record(&format!("{row}, gap / execve"), gap / execve);
+        }
     }
 }

@@ -11,6 +11,9 @@
 //! of the machine has the same effect on both. The host waits for the one descriptor, dispatches and fetches events, as
 //! most hosts do.
 
+#[path = "common/ratios.rs"]
+mod ratios;
+
 use std::time::Duration;
 
 use pidherd::lifecycle::{Policy, Restart, Scope, Startup, StateName, StopLadder};
@@ -70,11 +73,12 @@ fn compare(name: &str, ours: &Contender, theirs: &Contender) {
     let pairs = ours.blocks.iter().zip(&theirs.blocks);
     let mut ratios: Vec<f64> = pairs.map(|(&ours, &theirs)| micros(ours) / micros(theirs)).collect();
     ratios.sort_by(f64::total_cmp);
+    let median = ratios[ratios.len() / 2];
     println!(
-        "{name}: {ratio:.3}; median of {} pairs of blocks: {:.3}",
-        ratios.len(),
-        ratios[ratios.len() / 2]
+        "{name}: {ratio:.3}; median of {} pairs of blocks: {median:.3}",
+        ratios.len()
     );
+    ratios::record(&format!("restart: {name}"), median);
 }
 
 fn share(sorted: &[Duration], hundredths: usize) -> Duration {

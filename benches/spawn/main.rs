@@ -35,6 +35,8 @@ mod environment;
 mod limit;
 mod options;
 mod program;
+#[path = "../common/ratios.rs"]
+mod ratios;
 mod report;
 
 use std::time::Instant;

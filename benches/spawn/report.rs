@@ -8,6 +8,7 @@ use super::chart::Chart;
 use super::contender::Name;
 use super::contenders::Line;
 use super::environment::{Environment, FEW, GIB, MANY};
+use super::ratios;
 
 /// The measured times of all spawns.
 #[derive(Debug, Default)]
@@ -131,6 +132,7 @@ impl<'a> Report<'a> {
             missed += usize::from(!met);
             let verdict = if met { "met" } else { "MISSED" };
             println!("{what:<58} {measured:>16} {target:>8.2}  {verdict}");
+            ratios::record(&format!("spawn: {what}"), ratio);
         }
         println!("\n{missed} missed");
     }
