@@ -14,7 +14,9 @@
 #[path = "common/ratios.rs"]
 mod ratios;
 
+use std::path::PathBuf;
 use std::time::Duration;
+use std::{env, fs};
 
 use pidherd::lifecycle::{Policy, Restart, Scope, Startup, StateName, StopLadder};
 use pidherd::time::Instant;
@@ -36,8 +38,8 @@ const WARM_UP: usize = 2;
 const KINDS: [(usize, bool); 3] = [(0, false), (32, false), (32, true)];
 
 fn main() -> Result<()> {
-    let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
-    let timed = std::env::args().any(|arg| arg == "--bench");
+    let mut args = env::args().skip(1).filter(|arg| arg != "--bench");
+    let timed = env::args().any(|arg| arg == "--bench");
     let asked = args.next().map(|arg| arg.parse()).transpose()?;
     let only: Option<usize> = args.next().map(|arg| arg.parse()).transpose()?;
     let restarts = if timed { asked.unwrap_or(RESTARTS) } else { BLOCK };
@@ -46,12 +48,14 @@ fn main() -> Result<()> {
         .filter(|&&(most, is_stored)| only.is_none_or(|only| only == most && !is_stored));
     let contenders = kinds.map(|&(most, is_stored)| Contender::new(most, is_stored));
     let mut contenders: Vec<Contender> = contenders.collect::<Result<_>>()?;
-    println!("state file in {}", std::env::temp_dir().display());
+    println!("state file in {}", env::temp_dir().display());
     for _ in 0..restarts.div_ceil(BLOCK) {
         for contender in &mut contenders {
             contender.run()?;
         }
     }
+    // Only the contender with a state file has one; the file stays open.
+    let _ = fs::remove_file(state_file());
     println!("{restarts} restarts of /bin/false; times of a cycle in us\n");
     println!("{:>10} {:>10} {:>10} {:>10}", "in flight", "10 %", "median", "90 %");
     for contender in &mut contenders {
@@ -65,6 +69,10 @@ fn main() -> Result<()> {
         compare("stored / in flight", stored, in_flight);
     }
     Ok(())
+}
+
+fn state_file() -> PathBuf {
+    env::temp_dir().join(format!("pidherd-bench-{}", std::process::id()))
 }
 
 /// Prints how long the cycles of one kind take compared with those of the other.
@@ -104,8 +112,7 @@ impl Contender {
     fn new(most: usize, is_stored: bool) -> Result<Contender> {
         let mut builder = Supervisor::builder().spawns_in_flight(most);
         if is_stored {
-            let file = std::env::temp_dir().join(format!("pidherd-bench-{}", std::process::id()));
-            builder = builder.state_file(file);
+            builder = builder.state_file(state_file());
         }
         let mut supervisor = builder.build()?;
         let policy = Policy::new()
