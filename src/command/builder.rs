@@ -536,13 +536,43 @@ impl Command {
     /// Passes a socket as systemd does (sd_listen_fds(3)): it gets the next number from 3 up. `LISTEN_FDS` is the
     /// number of sockets, `LISTEN_PID` the child's own pid.
     #[must_use]
-    pub fn listen_fd(mut self, socket: impl Into<Stdio>) -> Command {
+    pub fn listen_fd(self, socket: impl Into<Stdio>) -> Command {
+        self.listen(None, socket.into())
+    }
+
+    /// Like [`listen_fd`](Command::listen_fd), with a name for the socket. `LISTEN_FDNAMES` has the names of all
+    /// sockets, separated by colons (sd_listen_fds_with_names(3)), as soon as one has a name; a socket without one is
+    /// called `unknown`.
+    ///
+    /// A name is printable ASCII without a colon, at most 255 bytes, and may be empty. Another one is a
+    /// [`CommandError::DescriptorName`](super::CommandError::DescriptorName) when the command is compiled.
+    ///
+    /// ```
+    /// use pidherd::{Command, Stdio};
+    ///
+    /// let script = r#"test "$LISTEN_FDS:$LISTEN_FDNAMES" = 2:http:unknown"#;
+    /// let command = Command::new("sh").args(["-c", script]);
+    /// // In place of sockets:
+    /// let command = command.listen_fd_named("http", Stdio::null()).listen_fd(Stdio::null());
+    /// assert!(command.spawn()?.wait()?.exit.success());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn listen_fd_named(self, name: &str, socket: impl Into<Stdio>) -> Command {
+        self.listen(Some(name.into()), socket.into())
+    }
+
+    /// Lets a spawn pass up to this many descriptors after those of [`listen_fd`](Command::listen_fd).
+    pub(crate) fn with_store(mut self, most: u32) -> Command {
+        self.settings.most_stored = most;
+        self
+    }
+
+    fn listen(mut self, name: Option<Arc<str>>, stdio: Stdio) -> Command {
+        self.settings.listen_names.push(name);
         let target = 3 + RawFd::from(self.settings.listen_fds);
         self.settings.listen_fds = self.settings.listen_fds.saturating_add(1);
-        self.passed.push(Passed {
-            target,
-            stdio: socket.into(),
-        });
+        self.passed.push(Passed { target, stdio });
         self
     }
 

@@ -5,13 +5,14 @@ use std::ffi::{OsStr, OsString};
 
 /// Variables from a service manager that are about the host itself. A child that inherited them would send notify
 /// messages in the name of the host, or use the host's sockets as its own.
-const OF_THE_HOST: [&str; 7] = [
+const OF_THE_HOST: [&str; 8] = [
     "NOTIFY_SOCKET",
     "WATCHDOG_PID",
     "WATCHDOG_USEC",
     "LISTEN_PID",
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
+    "FDSTORE",
     "PIDHERD_HAND_OVER",
 ];
 

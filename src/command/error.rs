@@ -525,6 +525,20 @@ pub enum CommandError {
         /// The number in the child.
         target: RawFd,
     },
+    /// A descriptor is passed with a number that a stored descriptor can get
+    /// ([`GroupSpec::descriptor_store`](crate::GroupSpec::descriptor_store)).
+    #[error("a descriptor cannot be passed as number {target}: the number is kept free for stored descriptors")]
+    StoreTarget {
+        /// The number in the child.
+        target: RawFd,
+    },
+    /// The name of a passed socket ([`Command::listen_fd_named`](super::Command::listen_fd_named)) is longer than 255
+    /// bytes, or has a colon or another character than printable ASCII.
+    #[error("a socket cannot have the name {name:?}: it must be printable ASCII without a colon, of at most 255 bytes")]
+    DescriptorName {
+        /// The rejected name.
+        name: String,
+    },
     /// A pipe to the child is the child's standard output or standard error, which the child writes to.
     #[error("a pipe to the child cannot be its {}: the child writes to that stream", Stream(*.target))]
     PipeDirection {

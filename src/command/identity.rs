@@ -22,7 +22,7 @@ pub(super) struct Identity {
 }
 
 /// The ids that the child sets.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ids {
     pub uid: Option<u32>,
     pub gid: Option<u32>,
@@ -33,7 +33,7 @@ pub(super) struct Ids {
 }
 
 /// The data from which login(1) sets environment variables.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Login {
     pub name: OsString,
     pub home: OsString,
@@ -44,7 +44,7 @@ pub(super) struct Login {
 const GROUPS_MAX: usize = 65_536;
 
 /// The host's own ids.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Host {
     pub uid: u32,
     pub gid: u32,

@@ -38,6 +38,7 @@ pub use exchange::{Exchange, Output};
 pub(crate) use flight::{Flown, InFlight};
 pub use flight::{SpawnProgress, Spawning};
 pub use lifetime::Lifetime;
+pub(crate) use program::Listening;
 pub use program::Program;
 pub use settings::{IoPriority, Resource, Scheduling};
 pub use spawner::Spawner;

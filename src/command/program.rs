@@ -14,8 +14,12 @@ use std::sync::Arc;
 
 use super::builder::{Command, Passed};
 use super::error::{CommandError, SpawnError, SpawnStep, Subject};
-use super::identity::{Host, Login};
+use super::identity::{Host, Ids, Login};
+use super::settings::Settings;
 use super::stdio::{Kind, OpenFile, Stdio};
+use crate::notify::is_descriptor_name;
+use crate::signal::Signal;
+use crate::sys::descriptors::FIRST;
 use crate::sys::spawn::capabilities::CapabilitySets;
 use crate::sys::spawn::script::{Image, Prelude, Script, Text};
 
@@ -48,7 +52,30 @@ pub(super) struct Compiled {
     /// The text that a process writes to `cgroup.procs` to enter a cgroup itself.
     pub(super) zero: Text,
     candidates: usize,
+    /// What the program is compiled from again to pass more descriptors, if it may.
+    recipe: Option<Arc<Recipe>>,
 }
+
+/// A command with everything that its compilation has looked up in the host.
+#[derive(Clone, Debug)]
+struct Recipe {
+    command: Command,
+    host: Host,
+    ids: Ids,
+    environment: BTreeMap<OsString, OsString>,
+    is_bound: bool,
+    parent_death_signal: Option<Signal>,
+}
+
+/// A descriptor that one spawn passes after those of [`Command::listen_fd`].
+#[derive(Clone, Debug)]
+pub(crate) struct Listening {
+    pub(crate) name: Arc<str>,
+    pub(crate) fd: Arc<OwnedFd>,
+}
+
+/// The name in `LISTEN_FDNAMES` of a descriptor without one (sd_listen_fds_with_names(3)).
+const NAMELESS: &str = "unknown";
 
 /// A program during its compilation.
 #[derive(Debug)]
@@ -128,6 +155,48 @@ impl Program {
         let environment = environment(command, ids.login.as_ref())?;
         let settings = &command.settings;
         let (is_bound, parent_death_signal) = settings.lifetime.resolve(settings.parent_death_signal)?;
+        Program::lower(
+            Recipe {
+                command: command.clone(),
+                host,
+                ids,
+                environment,
+                is_bound,
+                parent_death_signal,
+            },
+            &[],
+        )
+    }
+
+    /// The largest number of descriptors that a spawn may pass after those of the command.
+    pub(crate) fn most_stored(&self) -> u16 {
+        let most = self.0.recipe.as_ref().map(|recipe| recipe.command.settings.most_stored);
+        u16::try_from(most.unwrap_or(0)).unwrap_or(u16::MAX)
+    }
+
+    /// The same program with more descriptors after those of [`Command::listen_fd`]; `None` if there are none to add.
+    /// Nothing is looked up again in the host.
+    pub(crate) fn listening_too(&self, more: &[Listening]) -> Result<Option<Program>, SpawnError> {
+        let Some(recipe) = self.0.recipe.as_deref().filter(|_| !more.is_empty()) else {
+            return Ok(None);
+        };
+        let lowered = Program::lower(recipe.clone(), more);
+        // The command was compiled before, and the numbers of these descriptors were kept free.
+        let failed = |_| self.parent_error(SpawnStep::Descriptor, libc::EINVAL);
+        lowered.map(Some).map_err(failed)
+    }
+
+    fn lower(recipe: Recipe, more: &[Listening]) -> Result<Program, CommandError> {
+        let Recipe {
+            command,
+            host,
+            ids,
+            environment,
+            is_bound,
+            parent_death_signal,
+        } = &recipe;
+        let (is_bound, parent_death_signal) = (*is_bound, *parent_death_signal);
+        let settings = &command.settings;
         let mut lowering = Lowering {
             labels: Vec::new(),
             descriptors: Vec::new(),
@@ -140,9 +209,9 @@ impl Program {
         lowering.label(SpawnStep::CloseDescriptors, None);
         lowering.value(SpawnStep::Capabilities, "(inheritable)");
         lowering.label(SpawnStep::Cgroup, None);
-        lowering.lower_descriptors(command)?;
-        lowering.lower_settings(command, &ids, &host, parent_death_signal)?;
-        lowering.lower_image(command, environment)?;
+        lowering.lower_descriptors(command, more)?;
+        lowering.lower_settings(command, ids, host, parent_death_signal)?;
+        lowering.lower_image(command, environment.clone(), more)?;
         let compiled = Compiled {
             name: command.program.clone(),
             labels: lowering.labels,
@@ -156,6 +225,8 @@ impl Program {
             inheritable: lowering.inheritable,
             zero,
             candidates: lowering.candidates,
+            // A program with more descriptors is for one spawn.
+            recipe: (settings.most_stored > 0 && more.is_empty()).then(|| Arc::new(recipe)),
         };
         Ok(Program(Arc::new(compiled)))
     }
@@ -303,7 +374,10 @@ impl Lowering {
         self.label(step, Some(Subject::Path(path.to_owned())))
     }
 
-    fn lower_descriptors(&mut self, command: &Command) -> Result<(), CommandError> {
+    fn lower_descriptors(&mut self, command: &Command, more: &[Listening]) -> Result<(), CommandError> {
+        let settings = &command.settings;
+        let first = FIRST + RawFd::from(settings.listen_fds);
+        let kept_free = first..first.saturating_add_unsigned(settings.most_stored);
         let [_, stdout, stderr] = &command.stdio;
         let copies = Copies {
             stdout_is_stderr: stdout.0 == Kind::Stderr,
@@ -320,14 +394,22 @@ impl Lowering {
         let mut pipes = command.passed.iter().filter(|passed| is_piped(passed)).count();
         for passed in &command.passed {
             let target = passed.target;
-            if target < 3 {
+            if target < FIRST {
                 return Err(CommandError::Target { target });
+            }
+            if kept_free.contains(&target) {
+                return Err(CommandError::StoreTarget { target });
             }
             if self.descriptors.iter().any(|descriptor| descriptor.target == target) {
                 return Err(CommandError::DuplicateTarget { target });
             }
             pipes -= usize::from(is_piped(passed));
             self.lower_descriptor(target, &passed.stdio, copies, EXTRA + pipes)?;
+        }
+        for (target, Listening { fd, .. }) in (first..).zip(more) {
+            let label = self.value(SpawnStep::Descriptor, target);
+            let source = Source::Given(Arc::clone(fd));
+            self.descriptors.push(Descriptor { target, source, label });
         }
         self.descriptors.sort_by_key(|descriptor| descriptor.target);
         Ok(())
@@ -388,6 +470,7 @@ impl Lowering {
         &mut self,
         command: &Command,
         mut environment: BTreeMap<OsString, OsString>,
+        more: &[Listening],
     ) -> Result<(), CommandError> {
         if command.program.is_empty() {
             return Err(CommandError::EmptyProgram);
@@ -398,7 +481,10 @@ impl Lowering {
             .chain(&command.args)
             .map(|arg| c_string("an argument", arg));
         let argv = argv.collect::<Result<Vec<_>, _>>()?;
-        let listens = command.settings.listen_fds;
+        let listens = usize::from(command.settings.listen_fds) + more.len();
+        if let Some(names) = names(&command.settings, more)? {
+            environment.insert("LISTEN_FDNAMES".into(), names.into());
+        }
         if listens > 0 {
             environment.insert("LISTEN_FDS".into(), listens.to_string().into());
             environment.remove(OsStr::new("LISTEN_PID"));
@@ -433,6 +519,18 @@ impl Lowering {
 struct Copies {
     stdout_is_stderr: bool,
     stderr_is_stdout: bool,
+}
+
+/// The value of `LISTEN_FDNAMES`; `None` if no descriptor has a name.
+fn names(settings: &Settings, more: &[Listening]) -> Result<Option<String>, CommandError> {
+    let own = settings.listen_names.iter().map(Option::as_deref);
+    if let Some(name) = own.clone().flatten().find(|name| !is_descriptor_name(name)) {
+        return Err(CommandError::DescriptorName { name: name.to_owned() });
+    }
+    let all = own.chain(more.iter().map(|more| Some(&*more.name)));
+    let is_named = all.clone().any(|name| name.is_some());
+    let all: Vec<_> = all.map(|name| name.unwrap_or(NAMELESS)).collect();
+    Ok(is_named.then(|| all.join(":")))
 }
 
 /// The paths for execve: the program itself if it contains a slash, otherwise the program in each directory of `path`.

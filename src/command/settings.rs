@@ -2,6 +2,7 @@
 //! sockets.
 
 use std::os::fd::RawFd;
+use std::sync::Arc;
 
 use super::capability::Capabilities;
 use super::lifetime::Lifetime;
@@ -27,6 +28,10 @@ pub(super) struct Settings {
     pub cgroup: Option<Shared>,
     /// The number of descriptors, from number 3 up, that are passed as sockets (sd_listen_fds(3)).
     pub listen_fds: u16,
+    /// Their names; `None` for one without a name.
+    pub listen_names: Vec<Option<Arc<str>>>,
+    /// The largest number of descriptors that a spawn may pass after them.
+    pub most_stored: u32,
 }
 
 /// A scheduling policy (sched(7)).

@@ -44,13 +44,7 @@ impl<K: Kernel> Engine<K> {
         instance.history.began(self.now, wall);
         self.withdraw_start(id, Cause::Adopted);
         self.set_pending(id, None);
-        let group = self
-            .instances
-            .get(id)
-            .and_then(|instance| self.groups.get(instance.group));
-        if group.is_some_and(|group| group.notify.socket) {
-            self.notify_pids.insert(pid, id);
-        }
+        self.hear_if_described(id, pid);
         self.apply_input(id, Input::Adopted(pid));
         if let Some(instance) = self.instances.get(id) {
             self.kernel
@@ -61,8 +55,8 @@ impl<K: Kernel> Engine<K> {
     /// The kernel no longer watches the process of this instance, which lives on.
     pub(crate) fn released(&mut self, id: InstanceId) {
         let pid = self.instances.get(id).and_then(|instance| instance.process);
-        if let Some(pid) = pid.filter(|pid| self.notify_pids.get(pid) == Some(&id)) {
-            self.notify_pids.remove(&pid);
+        if let Some(pid) = pid {
+            self.stop_hearing(id, pid);
         }
         self.set_pending(id, None);
         self.apply_input(id, Input::Released);

@@ -449,7 +449,7 @@ impl<K: Kernel> Engine<K> {
             group.roster.put(number, instance);
             made.push(instance);
         }
-        let notify_pids = if group.notify.socket { made.len() } else { 0 };
+        let notify_pids = if group.notify.accepts() { made.len() } else { 0 };
         self.reserve(made.len(), notify_pids);
         made
     }

@@ -13,6 +13,8 @@ pub(crate) struct SpawnContext {
     pub(crate) files: Arc<[CgroupFile]>,
     /// Whether the child's extra pipe reports its readiness.
     pub(crate) ready_fd: bool,
+    /// Whether the child gets the stored descriptors of its instance.
+    pub(crate) gets_stored: bool,
 }
 
 /// The directory and the name of an instance's cgroup.

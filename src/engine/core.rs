@@ -4,7 +4,7 @@
 //! block. Work without a natural end, such as a command for thousands of instances or a thousand deadlines at once, is
 //! done in slices (`turn.rs`). While work is left, the timer is armed for the past, so the set stays readable.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,11 +14,12 @@ use super::arena::Arena;
 use super::event::{Event, Events};
 use super::ids::{GroupId, InstanceId};
 use super::instance::{Group, Instance};
-use super::kernel::{Collected, Kernel};
+use super::kernel::{Collected, Kernel, Senders};
 use super::progress::Progress;
+use super::request::Request;
 use super::round::{Round, Streak};
 use crate::deadlines::Deadlines;
-use crate::exit::{ExitRecord, Pid};
+use crate::exit::ExitRecord;
 use crate::lifecycle::{Input, Own, Part, Reaction, Reply, Scope, State, StopLadder};
 use crate::signal::Signal;
 use crate::time::Instant;
@@ -76,7 +77,9 @@ pub(crate) struct Engine<K: Kernel> {
     /// The largest number of messages in the socket's queue.
     pub(crate) queue: usize,
     /// The processes with accepted messages: those with an end that was not yet handled.
-    pub(crate) notify_pids: HashMap<Pid, InstanceId>,
+    pub(crate) notify_pids: Senders,
+    /// The instance whose end is handled because it is to be started now.
+    pub(super) about_to_start: Option<InstanceId>,
     /// Whether the socket was already read in this call.
     pub(crate) received: bool,
     /// The duration of a turn of the host's loop.
@@ -123,7 +126,8 @@ impl<K: Kernel> Engine<K> {
             next_without_room: None,
             socket: None,
             queue: 1,
-            notify_pids: HashMap::new(),
+            notify_pids: Senders::new(),
+            about_to_start: None,
             received: false,
             slice: SLICE,
             round: Round::new(K::BATCH),
@@ -312,9 +316,7 @@ impl<K: Kernel> Engine<K> {
             // The process ended after the first look.
             self.receive_queued();
         }
-        if self.notify_pids.get(&record.pid) == Some(&id) {
-            self.notify_pids.remove(&record.pid);
-        }
+        self.stop_hearing(id, record.pid);
         if executed {
             // Only its program can have started others. The host did not see the execution.
             self.apply_input(id, Input::Executed);
@@ -372,10 +374,19 @@ impl<K: Kernel> Engine<K> {
         let Some(instance) = self.instances.get(id) else { return };
         let group = instance.group;
         let at_rest = !instance.life.state().name().is_alive() && instance.pending.is_none();
+        if self.is_without_next_run(id, instance) {
+            self.kernel.drop_descriptors(id.index());
+        }
         if at_rest && self.is_retiring(id) {
             self.remove_instance(id);
         }
         self.roll_on(group);
+    }
+
+    /// Whether no run of an instance follows without another request.
+    fn is_without_next_run(&self, id: InstanceId, instance: &Instance) -> bool {
+        let is_to_start = instance.pending.is_some_and(Request::wants_up) || self.about_to_start == Some(id);
+        !instance.life.state().name().is_alive() && !is_to_start && instance.life.deadline().is_none()
     }
 
     fn remove_instance(&mut self, id: InstanceId) {
@@ -383,6 +394,7 @@ impl<K: Kernel> Engine<K> {
             return;
         };
         self.deadlines.clear(id.index());
+        self.kernel.drop_descriptors(id.index());
         // An empty slot has an empty record.
         self.kernel.record(id.index(), &|_| ());
         let Some(group) = self.groups.get_mut(instance.group) else {

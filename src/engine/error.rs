@@ -113,6 +113,10 @@ pub enum SpecError {
     /// The number of instances exceeds [`GroupSpec::MOST_INSTANCES`](super::spec::GroupSpec::MOST_INSTANCES).
     #[error("a group cannot have {0} instances: it can have {max} at most", max = super::spec::GroupSpec::MOST_INSTANCES)]
     TooManyInstances(u32),
+    /// The instances are to store more descriptors than
+    /// [`GroupSpec::MOST_STORED_DESCRIPTORS`](super::spec::GroupSpec::MOST_STORED_DESCRIPTORS).
+    #[error("an instance cannot store {0} descriptors: it can store {max} at most", max = super::spec::GroupSpec::MOST_STORED_DESCRIPTORS)]
+    DescriptorStore(u32),
     /// A command cannot be run as described.
     #[error("instance {number}: {error}")]
     Command {

@@ -155,7 +155,7 @@ pub enum Event {
 }
 
 /// What a process has told about itself, besides what changes its state (sd_notify(3)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[cfg_attr(
     feature = "serde",
@@ -174,6 +174,59 @@ pub enum ProcessNotice {
     /// `WATCHDOG_USEC=`: it reports at least this often from now on. This is the time of its watchdog until the end of
     /// the run, if the policy has a [watchdog](crate::lifecycle::Policy::watchdog).
     WatchdogEvery(Duration),
+    /// `FDSTORE=1`: descriptors were stored for the next run
+    /// ([`GroupSpec::descriptor_store`](crate::GroupSpec::descriptor_store)).
+    DescriptorsStored {
+        /// Their name.
+        name: Arc<str>,
+        /// Their number, at least 1.
+        count: u32,
+    },
+    /// Stored descriptors were removed and closed.
+    DescriptorsRemoved {
+        /// Their name.
+        name: Arc<str>,
+        /// Their number. It is 0 if no stored descriptor had the name.
+        count: u32,
+        /// Why they were removed.
+        reason: RemovalReason,
+    },
+    /// Descriptors of a message were not stored, and were closed. There is one notice for each message and reason.
+    DescriptorsRefused {
+        /// Their number. Those that the kernel has discarded are not counted.
+        count: u32,
+        /// Why they were refused.
+        reason: RefusalReason,
+    },
+}
+
+/// Why stored descriptors were removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RemovalReason {
+    /// `FDSTOREREMOVE=1`.
+    Requested,
+    /// The other side is gone: epoll_ctl(2) reports EPOLLHUP or EPOLLERR.
+    HungUp,
+}
+
+/// Why descriptors were not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RefusalReason {
+    /// The group has no descriptor store.
+    NoStore,
+    /// The instance has as many descriptors as it may have.
+    Full,
+    /// The same open file is stored already.
+    Duplicate,
+    /// `FDNAME` is invalid, or `FDSTOREREMOVE=1` came without it.
+    Name,
+    /// The host had too few free descriptors (RLIMIT_NOFILE), so the kernel has discarded some. None of the message is
+    /// stored.
+    Lost,
+    /// A descriptor cannot be watched or inspected: the errno of epoll_ctl(2) or fstat(2).
+    Errno(i32),
 }
 
 /// How a reload of a program has ended.
@@ -406,7 +459,13 @@ stored!(enum Event {
     11 = StartWithdrawn { instance, group, name, cause },
     12 = CommandFailed { instance, group, name, run, pid, failure, error },
 });
-stored!(enum ProcessNotice { 0 = Reloading, 1 = Ready, 2 = Stopping, 3 = Errno(errno), 4 = WatchdogEvery(every) });
+stored!(enum ProcessNotice { 0 = Reloading, 1 = Ready, 2 = Stopping, 3 = Errno(errno), 4 = WatchdogEvery(every),
+    5 = DescriptorsStored { name, count },
+    6 = DescriptorsRemoved { name, count, reason },
+    7 = DescriptorsRefused { count, reason },
+});
+stored!(enum RemovalReason { 0 = Requested, 1 = HungUp });
+stored!(enum RefusalReason { 0 = NoStore, 1 = Full, 2 = Duplicate, 3 = Name, 4 = Lost, 5 = Errno(errno) });
 stored!(enum ReloadResult { 0 = Done, 1 = TimedOut, 2 = Ended });
 stored!(struct Name { group, number });
 stored!(struct TransitionEvent {

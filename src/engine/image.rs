@@ -14,7 +14,7 @@ use super::error::Error;
 use super::event::{Event, Name};
 use super::ids::{GroupId, InstanceId};
 use super::instance::{Group, GroupPrograms, Instance, Reload};
-use super::kernel::Kernel;
+use super::kernel::{Kernel, Sender};
 use super::place::{Edges, OrderSpec};
 use super::request::Request;
 use super::run::History;
@@ -24,6 +24,7 @@ use crate::command::{Command, Program};
 use crate::exit::{ExitRecord, Pid};
 use crate::group::{Roll, Roster};
 use crate::lifecycle::{Cause, Lifecycle, Policy, StopLadder, Transition, Wanted};
+use crate::notify::NotifyAccess;
 use crate::time::Instant;
 
 /// The state of an engine.
@@ -87,8 +88,9 @@ pub(crate) struct InstanceImage {
     pub(crate) number: u32,
     pub(crate) life: Lifecycle,
     pub(crate) process: Option<Pid>,
-    /// Whether messages of its process are accepted.
-    pub(crate) is_heard: bool,
+    /// The processes with accepted messages, and how many descriptors the instance may store; `None` if no message is
+    /// accepted.
+    pub(crate) heard: Option<(NotifyAccess, u32)>,
     pub(crate) status_text: Option<Arc<str>>,
     pub(crate) ladder: Option<Box<StopLadder>>,
     pub(crate) watchdog: Option<Duration>,
@@ -105,7 +107,7 @@ stored!(struct InstanceImage {
     number,
     life,
     process,
-    is_heard,
+    heard,
     status_text,
     ladder,
     watchdog,
@@ -166,9 +168,9 @@ impl Image {
             // yet, while the kernel has given its number to a new one. Messages can come only from one of them.
             let is_reaped = state.is_reaped();
             let unreaped = instance.process.filter(|_| !is_reaped);
-            let heard = unreaped.filter(|_| instance.is_heard);
+            let heard = unreaped.filter(|_| instance.heard.is_some());
             let is_heard_alone = heard.is_none_or(|pid| pids.insert(pid));
-            let is_heard_alive = !instance.is_heard || unreaped.is_some();
+            let is_heard_alive = instance.heard.is_none() || unreaped.is_some();
             if !(has_number && is_heard_alone && is_heard_alive && instance.process == state.pid()) {
                 return false;
             }
@@ -279,7 +281,7 @@ impl<K: Kernel> Engine<K> {
             instance.name.number.put(to);
             instance.life.put(to);
             instance.process.put(to);
-            self.is_heard(id, instance).put(to);
+            self.access_of(id, instance).put(to);
             instance.status_text.put(to);
             instance.ladder.put(to);
             instance.watchdog.put(to);
@@ -297,9 +299,12 @@ impl<K: Kernel> Engine<K> {
         self.events.dropped().put(to);
     }
 
-    fn is_heard(&self, id: InstanceId, instance: &Instance) -> bool {
-        let heard = instance.process.and_then(|pid| self.notify_pids.get(&pid));
-        heard == Some(&id)
+    /// What is accepted from an instance; see [`InstanceImage::heard`].
+    fn access_of(&self, id: InstanceId, instance: &Instance) -> Option<(NotifyAccess, u32)> {
+        let sender = instance.process.and_then(|pid| self.notify_pids.get(&pid));
+        sender
+            .filter(|sender| sender.id == id)
+            .map(|sender| (sender.access, sender.most_stored))
     }
 
     /// The instances with a request that waits for its turn, in order.
@@ -333,7 +338,7 @@ impl<K: Kernel> Engine<K> {
                 number: instance.name.number,
                 life: instance.life.clone(),
                 process: instance.process,
-                is_heard: self.is_heard(id, instance),
+                heard: self.access_of(id, instance),
                 status_text: instance.status_text.clone(),
                 ladder: instance.ladder.clone(),
                 watchdog: instance.watchdog,
@@ -488,8 +493,18 @@ impl<K: Kernel> Engine<K> {
                 };
                 let own = programs.get_mut(&image.group);
                 let program = own.and_then(|own| own.remove(&image.number)).flatten();
-                if let Some(pid) = image.process.filter(|_| image.is_heard) {
-                    self.notify_pids.insert(pid, id);
+                if let (Some(pid), Some((access, most_stored))) = (image.process, image.heard) {
+                    if most_stored > 0 {
+                        self.kernel.expect_descriptors();
+                    }
+                    self.notify_pids.insert(
+                        pid,
+                        Sender {
+                            id,
+                            access,
+                            most_stored,
+                        },
+                    );
                 }
                 pending.extend(image.pending.map(|request| (id, request)));
                 let history = image.history.with_most(self.kept_runs);

@@ -10,7 +10,7 @@ use super::place::Order;
 use super::request::Request;
 use super::run::History;
 use super::run_command::RunCommand;
-use super::spec::{Commands, GroupSpec, NotifyAccess, OwnSettings};
+use super::spec::{Commands, GroupSpec, NotifySpec, OwnSettings};
 use crate::cgroup::{CgroupDir, CgroupFile, Limits};
 use crate::child::Pipes;
 use crate::codec::stored;
@@ -139,7 +139,7 @@ pub(crate) struct Group {
     /// The values that are written to the files of each cgroup.
     pub(crate) cgroup_files: Arc<[CgroupFile]>,
     /// How instances can notify the supervisor.
-    pub(crate) notify: NotifyAccess,
+    pub(crate) notify: NotifySpec,
     pub(crate) roster: Roster<InstanceId>,
     /// Whether instances that are added later are started.
     pub(crate) wanted: Wanted,
@@ -181,6 +181,7 @@ impl Group {
                 .map(|directory| Arc::new(CgroupPath::new(directory, &self.name, number))),
             files: Arc::clone(&self.cgroup_files),
             ready_fd: self.notify.ready_fd.is_some(),
+            gets_stored: true,
         }
     }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::context::SpawnContext;
+use super::event::ProcessNotice;
 use super::ids::InstanceId;
 use crate::cgroup::{CgroupError, CgroupFile, CgroupUsage, OomKill};
 use crate::child::Pipes;
@@ -18,7 +19,7 @@ use crate::command::{Program, SpawnError};
 use crate::exit::{ExitRecord, Pid};
 use crate::fdset::Token;
 use crate::lifecycle::Scope;
-use crate::notify::Notice;
+use crate::notify::{Notice, NotifyAccess};
 use crate::signal::Signal;
 use crate::signalfd::SignalInfo;
 use crate::time::Instant;
@@ -58,8 +59,9 @@ pub(crate) trait Kernel {
     fn entries(&self) -> usize;
 
     /// The next thing that happened at this entry of the set. `None` if nothing more happened, or if the entry is out
-    /// of date. `senders` are the processes with accepted messages.
-    fn next(&mut self, entry: Token, senders: &HashMap<Pid, InstanceId>) -> io::Result<Option<Happening>>;
+    /// of date. `senders` are the processes with accepted messages. The descriptors of such a message are stored as it
+    /// asks for.
+    fn next(&mut self, entry: Token, senders: &Senders) -> io::Result<Option<Happening>>;
 
     /// The entry of the notify socket, if there is one.
     fn notify_entry(&self) -> Option<Token>;
@@ -110,6 +112,12 @@ pub(crate) trait Kernel {
     /// Lets go of a process for good. A process that was not reaped is killed, and waited for at most `patience`.
     fn discard(&mut self, slot: u32, patience: Duration);
 
+    /// From now on, processes may send descriptors to be stored.
+    fn expect_descriptors(&mut self) {}
+
+    /// Closes the descriptors that are stored for the instance in this slot.
+    fn drop_descriptors(&mut self, slot: u32);
+
     /// Allocates for this many additional processes; the slots of all are below `slots`.
     fn reserve(&mut self, additional: usize, slots: u32);
 
@@ -147,6 +155,18 @@ pub(crate) trait Kernel {
     fn begin_birth(&mut self, _slot: u32, _number: u64) {}
 }
 
+/// The main processes with accepted messages.
+pub(crate) type Senders = HashMap<Pid, Sender>;
+
+/// Which messages are accepted for an instance, and what they may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sender {
+    pub(crate) id: InstanceId,
+    pub(crate) access: NotifyAccess,
+    /// The largest number of descriptors that may be stored for the instance.
+    pub(crate) most_stored: u32,
+}
+
 /// Anything that reaches the engine from outside.
 #[derive(Debug)]
 pub(crate) enum Happening {
@@ -163,6 +183,8 @@ pub(crate) enum Happening {
     },
     /// A message was ignored: its sender is not accepted, or none of its lines is known.
     UnknownMessage,
+    /// The other side of a descriptor that was stored for the instance in this slot is gone. It was closed.
+    HungUp { slot: u32, name: Arc<str> },
     /// An adopted orphan ended, and was reaped.
     Orphan(ExitRecord),
     /// A descriptor of the process in this slot is ready. [`Kernel::collect`] finds out what happened.
@@ -183,6 +205,8 @@ pub(crate) enum Report {
     Stopping,
     Errno(i32),
     WatchdogEvery(Duration),
+    /// The kernel's side has done what the message asks for.
+    Notice(ProcessNotice),
 }
 
 impl Report {
@@ -202,7 +226,13 @@ impl Report {
             Notice::Stopping => Some(Report::Stopping),
             Notice::Errno(errno) => Some(Report::Errno(errno)),
             Notice::WatchdogEvery(every) => Some(Report::WatchdogEvery(every)),
-            Notice::MainPidRefused => None,
+            // These are about the descriptors of the message, or are no report.
+            Notice::StoreDescriptors
+            | Notice::RemoveDescriptors
+            | Notice::DescriptorName(_)
+            | Notice::NoPoll
+            | Notice::Barrier
+            | Notice::MainPidRefused => None,
         }
     }
 }
@@ -250,4 +280,5 @@ stored!(enum Report {
     7 = Stopping,
     8 = Errno(errno),
     9 = WatchdogEvery(every),
+    10 = Notice(notice),
 });

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::event::{Event, ProcessNotice, ReloadResult, TransitionEvent};
+use super::event::{Event, ProcessNotice, RefusalReason, ReloadResult, RemovalReason, TransitionEvent};
 use crate::errno::ErrnoText;
 
 impl fmt::Display for TransitionEvent {
@@ -71,6 +71,35 @@ impl fmt::Display for ProcessNotice {
             ProcessNotice::Stopping => f.write_str("stopping"),
             ProcessNotice::Errno(errno) => write!(f, "failure: {}", ErrnoText(*errno)),
             ProcessNotice::WatchdogEvery(every) => write!(f, "watchdog of {every:?}"),
+            ProcessNotice::DescriptorsStored { name, count } => write!(f, "{count} descriptors stored as {name:?}"),
+            ProcessNotice::DescriptorsRemoved { name, count, reason } => {
+                write!(f, "{count} stored descriptors {name:?} removed: {reason}")
+            }
+            ProcessNotice::DescriptorsRefused { count, reason } => {
+                write!(f, "{count} descriptors not stored: {reason}")
+            }
+        }
+    }
+}
+
+impl fmt::Display for RemovalReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RemovalReason::Requested => "requested",
+            RemovalReason::HungUp => "the other side is gone",
+        })
+    }
+}
+
+impl fmt::Display for RefusalReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RefusalReason::NoStore => f.write_str("the group has no descriptor store"),
+            RefusalReason::Full => f.write_str("the store is full"),
+            RefusalReason::Duplicate => f.write_str("stored already"),
+            RefusalReason::Name => f.write_str("the name is invalid"),
+            RefusalReason::Lost => f.write_str("the host has too few free descriptors"),
+            RefusalReason::Errno(errno) => ErrnoText(*errno).fmt(f),
         }
     }
 }

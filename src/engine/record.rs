@@ -212,18 +212,15 @@ impl<K: Kernel> Engine<K> {
 
     /// Accepts the messages of the processes of groups with the notify socket, except for these instances.
     pub(super) fn hear_groups(&mut self, silent: &HashSet<InstanceId>) {
-        for id in self.instances.ids().filter(|id| !silent.contains(id)) {
+        let ids: Vec<_> = self.instances.ids().filter(|id| !silent.contains(id)).collect();
+        for id in ids {
             let Some(instance) = self.instances.get(id) else {
                 continue;
             };
-            let group = self.groups.get(instance.group);
             let is_reaped = instance.life.state().is_reaped();
             let is_heard = !is_reaped && instance.life.state().part() == Part::Program;
-            let heard = instance
-                .process
-                .filter(|_| is_heard && group.is_some_and(|group| group.notify.socket));
-            if let Some(pid) = heard {
-                self.notify_pids.insert(pid, id);
+            if let Some(pid) = instance.process.filter(|_| is_heard) {
+                self.hear_if_described(id, pid);
             }
         }
     }
@@ -244,9 +241,8 @@ impl<K: Kernel> Engine<K> {
         if part != Part::After {
             instance.history.began(self.now, wall.checked_sub(age).unwrap_or(wall));
         }
-        let group = self.groups.get(instance.group);
-        if part == Part::Program && group.is_some_and(|group| group.notify.socket) {
-            self.notify_pids.insert(pid, id);
+        if part == Part::Program {
+            self.hear_if_described(id, pid);
         }
         self.apply_input(id, Input::Cloned(pid));
         self.now = now;
@@ -313,9 +309,7 @@ impl<K: Kernel> Engine<K> {
         if instance.life.state().part() == Part::Program {
             instance.history.exited(record, None);
         }
-        if self.notify_pids.get(&record.pid) == Some(&id) {
-            self.notify_pids.remove(&record.pid);
-        }
+        self.stop_hearing(id, record.pid);
         self.apply_input(id, Input::Exited(record.exit));
         // The others of its scope can no longer be reached.
         if self
@@ -363,7 +357,7 @@ impl Image {
                 (Some(instance), Some(record)) => {
                     instance.process = record.life.state().pid();
                     // The groups decide about that.
-                    instance.is_heard = false;
+                    instance.heard = None;
                     instance.life = record.life;
                     instance.pending = record.pending;
                     instance.because = record.because;

@@ -17,8 +17,10 @@ use super::error::Error;
 use super::event::{Event, ProcessNotice, ReloadResult};
 use super::ids::{InstanceId, Target};
 use super::instance::Reload;
-use super::kernel::{Happening, Kernel, Report};
+use super::kernel::{Happening, Kernel, Report, Sender};
 use super::request::Outcome;
+use super::spec::NotifySpec;
+use crate::exit::Pid;
 use crate::lifecycle::{Failure, Input, Scope, StateName};
 use crate::signal::Signal;
 
@@ -80,7 +82,48 @@ impl<K: Kernel> Engine<K> {
     /// Whether messages of an instance's process are accepted.
     pub(crate) fn may_notify(&self, id: InstanceId) -> bool {
         let process = self.instances.get(id).and_then(|instance| instance.process);
-        process.is_some_and(|pid| self.notify_pids.get(&pid) == Some(&id))
+        process.is_some_and(|pid| self.is_heard(id, pid))
+    }
+
+    /// Accepts the messages of this process, under the description of its group.
+    pub(super) fn hear(&mut self, id: InstanceId, pid: Pid, notify: NotifySpec) {
+        let NotifySpec {
+            access, most_stored, ..
+        } = notify;
+        if most_stored > 0 {
+            self.kernel.expect_descriptors();
+        }
+        self.notify_pids.insert(
+            pid,
+            Sender {
+                id,
+                access,
+                most_stored,
+            },
+        );
+    }
+
+    /// Accepts the messages of this process if the description of its group says so.
+    pub(super) fn hear_if_described(&mut self, id: InstanceId, pid: Pid) {
+        let group = self
+            .instances
+            .get(id)
+            .and_then(|instance| self.groups.get(instance.group));
+        if let Some(notify) = group.map(|group| group.notify).filter(NotifySpec::accepts) {
+            self.hear(id, pid, notify);
+        }
+    }
+
+    /// Accepts no more messages of this process.
+    pub(super) fn stop_hearing(&mut self, id: InstanceId, pid: Pid) {
+        if self.is_heard(id, pid) {
+            self.notify_pids.remove(&pid);
+        }
+    }
+
+    /// Whether the messages of this process are accepted for this instance.
+    pub(crate) fn is_heard(&self, id: InstanceId, pid: Pid) -> bool {
+        self.notify_pids.get(&pid).is_some_and(|sender| sender.id == id)
     }
 
     /// Gives a report of a process to its lifecycle.
@@ -102,6 +145,7 @@ impl<K: Kernel> Engine<K> {
             Report::ReloadingSince(at) => self.with_reload(id, |reload| reload.began = Some(at)),
             Report::Stopping => self.notice(id, ProcessNotice::Stopping),
             Report::Errno(errno) => self.notice(id, ProcessNotice::Errno(errno)),
+            Report::Notice(notice) => self.notice(id, notice),
             Report::WatchdogEvery(every) => {
                 if let Some(instance) = self.instances.get_mut(id) {
                     instance.watchdog = Some(every);
@@ -129,7 +173,7 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    fn notice(&mut self, id: InstanceId, notice: ProcessNotice) {
+    pub(super) fn notice(&mut self, id: InstanceId, notice: ProcessNotice) {
         if let Some(instance) = self.instances.get(id) {
             self.events.push(Event::Notice {
                 instance: id,

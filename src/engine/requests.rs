@@ -166,8 +166,10 @@ impl<K: Kernel> Engine<K> {
             if request != Request::Start || !self.is_up_and_has_ended(id) {
                 break;
             }
+            self.about_to_start = Some(id);
             // After an error, the next readiness of the descriptor leads to another attempt.
             let _later = self.process_ready(id);
+            self.about_to_start = None;
         }
         let is_ended = self.end_pending(id);
         // A rolling restart may have waited for this end, and may now retire the instance.

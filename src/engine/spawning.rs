@@ -82,7 +82,6 @@ impl<K: Kernel> Engine<K> {
             return nothing;
         };
         let group = self.groups.get(instance.group);
-        let may_notify = group.is_some_and(|group| group.notify.socket);
         let shared = group.and_then(|group| group.programs.program.as_ref());
         let Some(program) = instance.program.as_ref().or(shared) else {
             return nothing;
@@ -102,9 +101,7 @@ impl<K: Kernel> Engine<K> {
                     .map(|_| Arc::clone(&instance.context.files));
                 instance.pipes = Some(pipes);
                 instance.status_text = None;
-                if may_notify {
-                    self.notify_pids.insert(pid, id);
-                }
+                self.hear_if_described(id, pid);
                 if executed {
                     Input::Spawned(pid)
                 } else {
@@ -144,6 +141,7 @@ impl<K: Kernel> Engine<K> {
         let program = program.with_environment(&told.entries());
         let context = SpawnContext {
             ready_fd: false,
+            gets_stored: false,
             ..instance.context.clone()
         };
         self.kernel.begin_birth(id.index(), instance.life.process_number());
@@ -176,12 +174,13 @@ impl<K: Kernel> Engine<K> {
             permanent: !error.is_transient(),
         };
         if let Some(instance) = self.instances.get_mut(id) {
-            if let Some(pid) = instance.process.filter(|pid| self.notify_pids.get(pid) == Some(&id)) {
-                self.notify_pids.remove(&pid);
-            }
+            let process = instance.process;
             match instance.life.state().part() {
                 Part::Before | Part::Program => instance.history.last_error = Some(error),
                 Part::After => instance.after_error = Some(error),
+            }
+            if let Some(pid) = process {
+                self.stop_hearing(id, pid);
             }
         }
         input

@@ -13,7 +13,7 @@ use super::run_command::{MARK, RunCommand};
 use crate::cgroup::{CgroupDir, Limits};
 use crate::command::{Command, Lifetime, Program, Stdio};
 use crate::lifecycle::{Policy, Restart, Scope, Startup, StopLadder};
-use crate::notify::{NotifySocket, watchdog_usec};
+use crate::notify::{MOST_STORED, NotifyAccess, NotifySocket, watchdog_usec};
 
 /// The description of a group: `instances` processes of one command, under one policy.
 ///
@@ -48,7 +48,7 @@ pub struct GroupSpec {
     pub(crate) policy: Policy,
     pub(crate) cgroup: Option<CgroupDir>,
     pub(crate) limits: Limits,
-    pub(crate) notify: NotifyAccess,
+    pub(crate) notify: NotifySpec,
     pub(crate) order: OrderSpec,
     pub(crate) before: Option<RunCommand>,
     pub(crate) after: Option<RunCommand>,
@@ -68,11 +68,22 @@ pub(super) struct OwnSettings {
 
 /// How instances can notify the supervisor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct NotifyAccess {
+pub(crate) struct NotifySpec {
     /// A newline on this descriptor means ready; `None` for no such descriptor.
     pub(crate) ready_fd: Option<RawFd>,
-    /// Whether messages to the supervisor's socket are accepted.
+    /// Whether the instances have the address of the supervisor's socket.
     pub(crate) socket: bool,
+    /// The processes with messages that count.
+    pub(crate) access: NotifyAccess,
+    /// The largest number of descriptors that an instance may store.
+    pub(crate) most_stored: u32,
+}
+
+impl NotifySpec {
+    /// Whether any messages are accepted.
+    pub(crate) fn accepts(&self) -> bool {
+        self.socket && self.access != NotifyAccess::None
+    }
 }
 
 /// One command for all instances, or one for each.
@@ -95,6 +106,9 @@ impl GroupSpec {
     /// The largest number of instances of a group.
     pub const MOST_INSTANCES: u32 = 100_000;
 
+    /// The largest number of descriptors that an instance can store: as many as one message can carry.
+    pub const MOST_STORED_DESCRIPTORS: u32 = MOST_STORED;
+
     /// A group of one instance under the default [`Policy`]. The name is for display, and for the names of cgroups.
     #[must_use]
     pub fn new(name: &str, command: Command) -> GroupSpec {
@@ -105,7 +119,7 @@ impl GroupSpec {
             policy: Policy::default(),
             cgroup: None,
             limits: Limits::default(),
-            notify: NotifyAccess::default(),
+            notify: NotifySpec::default(),
             order: OrderSpec::default(),
             before: None,
             after: None,
@@ -125,7 +139,7 @@ impl GroupSpec {
             policy: Policy::default(),
             cgroup: None,
             limits: Limits::default(),
-            notify: NotifyAccess::default(),
+            notify: NotifySpec::default(),
             order: OrderSpec::default(),
             before: None,
             after: None,
@@ -174,15 +188,77 @@ impl GroupSpec {
     /// sd_notify(3)). With a [watchdog](Policy::watchdog) it also sets `WATCHDOG_USEC` to the watchdog's time:
     /// microseconds, at least 1. `WATCHDOG_USEC` is not set if the time exceeds 64 bits, as `Duration::MAX` does. The
     /// supervisor handles READY, STATUS, EXTEND_TIMEOUT_USEC and WATCHDOG, and tells the host of RELOADING, STOPPING, ERRNO
-    /// and WATCHDOG_USEC ([`ProcessNotice`](crate::supervisor::ProcessNotice)). It accepts them from the process, from its
-    /// descendants, and with a [`cgroup`](GroupSpec::cgroup) from every process in the cgroup, such as a daemon that is
-    /// no longer a descendant. See [`notify`](crate::notify).
+    /// and WATCHDOG_USEC ([`ProcessNotice`](crate::supervisor::ProcessNotice)). By default it accepts them from the process,
+    /// from its descendants, and with a [`cgroup`](GroupSpec::cgroup) from every process in the cgroup, such as a daemon
+    /// that is no longer a descendant ([`GroupSpec::notify_access`]). See [`notify`](crate::notify).
     ///
     /// Use it for trusted programs: with EXTEND_TIMEOUT_USEC a process can put off the next rung of its stop ladder by
     /// an hour, any number of times. [`kill`](crate::supervisor::Supervisor::kill) is not put off.
     #[must_use]
     pub fn notify_socket(mut self, yes: bool) -> GroupSpec {
         self.notify.socket = yes;
+        self
+    }
+
+    /// Sets which processes of a run can send messages that count (`NotifyAccess=` in systemd.service(5)):
+    /// [`NotifyAccess::All`] by default. It has an effect only with [`GroupSpec::notify_socket`], and applies to each
+    /// run from its start.
+    ///
+    /// ```
+    /// use pidherd::notify::NotifyAccess;
+    /// use pidherd::{Command, GroupSpec};
+    ///
+    /// // A shell script whose tools must not report anything:
+    /// let web = GroupSpec::new("web", Command::new("/usr/bin/web.sh"))
+    ///     .notify_socket(true)
+    ///     .notify_access(NotifyAccess::Main);
+    /// ```
+    #[must_use]
+    pub fn notify_access(mut self, access: NotifyAccess) -> GroupSpec {
+        self.notify.access = access;
+        self
+    }
+
+    /// Lets each instance store up to `max` descriptors for its next run, for example listening sockets, connections or
+    /// memory files (`FileDescriptorStoreMax=` in systemd.service(5)). `max` is 0 to
+    /// [`GroupSpec::MOST_STORED_DESCRIPTORS`]. The default is 0: every descriptor is refused. Another value includes
+    /// [`notify_socket(true)`](GroupSpec::notify_socket), and the variable `FDSTORE` of each instance is `max`.
+    ///
+    /// A process that [counts](GroupSpec::notify_access) sends them with sd_pid_notify_with_fds(3):
+    ///
+    /// - `FDSTORE=1` stores the descriptors of the message under the name in `FDNAME=`, or `stored`. With `FDPOLL=0`
+    ///   they are kept whatever happens to them. Otherwise a descriptor is removed when its other side is gone
+    ///   (EPOLLHUP or EPOLLERR in epoll_ctl(2)). One that epoll does not support, such as a file or a memory file, is
+    ///   kept.
+    /// - `FDSTOREREMOVE=1` with `FDNAME=` removes and closes all descriptors of that name.
+    ///
+    /// A descriptor of an open file that is stored already is refused, whatever its name is. So is one with an invalid
+    /// name; systemd would store it under another name. Each outcome is an
+    /// [`Event::Notice`](crate::supervisor::Event::Notice). Every descriptor that is not stored is closed. A socket does
+    /// not wait for its data then (SO_LINGER is switched off). A file on a network file system or in FUSE can make
+    /// close(2) wait, so do not allow this to programs that are not trusted.
+    ///
+    /// The next run of the same instance gets all of them, after the descriptors of
+    /// [`Command::listen_fd`](Command::listen_fd), in the order in which they were stored, by `LISTEN_FDS`,
+    /// `LISTEN_FDNAMES` and `LISTEN_PID` (sd_listen_fds_with_names(3)). The numbers that they can get must not be used by
+    /// [`Command::fd`] or [`GroupSpec::ready_fd`], otherwise adding the group is a
+    /// [`CommandError::StoreTarget`](crate::CommandError::StoreTarget).
+    ///
+    /// They are kept over restarts, over the delays between them, and over
+    /// [`Supervisor::hand_over`](crate::Supervisor::hand_over). They are released without an event when the instance
+    /// comes to rest (as with `FileDescriptorStorePreserve=restart`): when it is stopped, when it is not restarted, when
+    /// it is given up without a cool-off, or is removed. They are lost when the host is killed. A reload with another
+    /// maximum applies from the next start, and removes none.
+    ///
+    /// ```
+    /// use pidherd::{Command, GroupSpec};
+    ///
+    /// let web = GroupSpec::new("web", Command::new("/usr/bin/web")).descriptor_store(16);
+    /// ```
+    #[must_use]
+    pub fn descriptor_store(mut self, max: u32) -> GroupSpec {
+        self.notify.most_stored = max;
+        self.notify.socket |= max > 0;
         self
     }
 
@@ -567,6 +643,10 @@ impl GroupSpec {
             // children.
             command = command.env_remove("WATCHDOG_PID").env_remove("WATCHDOG_USEC");
             command = command.env(NotifySocket::VARIABLE, address);
+            if self.notify.most_stored > 0 {
+                command = command.env("FDSTORE", self.notify.most_stored.to_string());
+                command = command.with_store(self.notify.most_stored);
+            }
             if let Some(usec) = self.policy.watchdog.and_then(watchdog_usec) {
                 command = command.env("WATCHDOG_USEC", usec.to_string());
             }
@@ -577,6 +657,9 @@ impl GroupSpec {
     /// Checks the settings of the group as a whole.
     pub(crate) fn check(&self) -> Result<(), SpecError> {
         check_count(self.instances)?;
+        if self.notify.most_stored > GroupSpec::MOST_STORED_DESCRIPTORS {
+            return Err(SpecError::DescriptorStore(self.notify.most_stored));
+        }
         self.policy_in_force().validate()?;
         match &self.cgroup {
             None if self.policy.has_scope(Scope::Cgroup) => Err(SpecError::NoCgroup),

@@ -18,7 +18,7 @@
 use std::io;
 
 use super::core::{COLLECTIONS, Engine};
-use super::event::Event;
+use super::event::{Event, ProcessNotice, RemovalReason};
 use super::kernel::{Happening, Kernel};
 use super::progress::Progress;
 use super::round::{Budget, SHORTEST_STREAK};
@@ -215,6 +215,12 @@ impl<K: Kernel> Engine<K> {
                 }
                 Happening::Report { from, report, .. } => self.apply_report(from, report),
                 Happening::UnknownMessage => {}
+                Happening::HungUp { slot, name } => {
+                    let (count, reason) = (1, RemovalReason::HungUp);
+                    if let Some(id) = self.instances.id_at(slot) {
+                        self.notice(id, ProcessNotice::DescriptorsRemoved { name, count, reason });
+                    }
+                }
                 Happening::Signal(signal) => self.events.push(Event::Signal(signal)),
                 Happening::Orphan(record) => self.events.push(Event::Orphan(record)),
             }

@@ -1,7 +1,7 @@
 //! The real side of the engine's seam: one set of descriptors, the timer, signals, processes and their cgroups, the
 //! notify socket, and orphans.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, SystemTime};
@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::orphans::Orphans;
 use super::run_cgroup::{RunCgroup, RunCgroups};
 use super::state_file::StateFile;
+use super::stored_fd::Stores;
 use super::watched::{Watch, Watched, group_is_alive, is_errno, keeps_number, send, wait_for_end};
 use crate::cgroup::{CgroupError, CgroupFile, CgroupUsage, OomKill};
 use crate::child::Pipes;
@@ -20,7 +21,7 @@ use crate::command::{InFlight, Program, SpawnError, SpawnStep, Spawner};
 use crate::deadlines::Deadlines;
 use crate::engine::context::SpawnContext;
 use crate::engine::ids::InstanceId;
-use crate::engine::kernel::{Collected, Happening, Kernel, Report, Spawned};
+use crate::engine::kernel::{Collected, Happening, Kernel, Report, Senders, Spawned};
 use crate::exit::{ExitRecord, Pid};
 use crate::fdset::{FdSet, Interest, Token};
 use crate::launcher::next_look;
@@ -56,6 +57,8 @@ pub(crate) struct Linux {
     pub(super) notify: Option<(NotifySocket, Token)>,
     /// The remaining lines of the last message.
     pub(super) reports: VecDeque<(InstanceId, Report)>,
+    /// The descriptors that instances have stored.
+    pub(super) stores: Stores,
     pub(super) buffer: Box<Buffer>,
     pub(crate) orphans: Option<Orphans>,
     /// The processes, by the slot of their instance.
@@ -76,6 +79,8 @@ enum Kind {
     Waker,
     /// A descriptor of the process in this slot.
     Process(u32),
+    /// A descriptor that the instance in this slot has stored.
+    Stored(u32),
 }
 
 impl Linux {
@@ -105,6 +110,7 @@ impl Linux {
             looks: Deadlines::new(),
             notify: None,
             reports: VecDeque::new(),
+            stores: Stores::default(),
             buffer: Box::new(Buffer::new()),
             orphans: None,
             processes: Vec::new(),
@@ -161,6 +167,7 @@ impl Linux {
             Kind::Orphans => self.orphans.as_ref()?.fd(entry),
             Kind::Waker => self.waker.as_ref().map(|(waker, _)| waker.as_fd()),
             Kind::Process(slot) => self.process(slot)?.fd(entry),
+            Kind::Stored(slot) => self.stored(slot, entry),
         }
     }
 
@@ -175,7 +182,13 @@ impl Linux {
             _ if self.notify_entry() == Some(entry) => Some(Kind::Notify),
             _ if self.waker.as_ref().is_some_and(|(_, waker)| *waker == entry) => Some(Kind::Waker),
             _ if self.orphans.as_ref().is_some_and(|orphans| orphans.fd(entry).is_some()) => Some(Kind::Orphans),
-            _ => self.slots.get(entry.index()).copied().map(Kind::Process),
+            _ => self
+                .slots
+                .get(entry.index())
+                .map(|&slot| match self.stored(slot, entry) {
+                    Some(_) => Kind::Stored(slot),
+                    None => Kind::Process(slot),
+                }),
         }
     }
 
@@ -434,6 +447,11 @@ impl Kernel for Linux {
     }
 
     fn spawn(&mut self, slot: u32, program: &Program, context: &SpawnContext) -> Result<Spawned, SpawnError> {
+        let with_stored = match context.gets_stored {
+            true => self.with_stored(slot, program)?,
+            false => None,
+        };
+        let program = with_stored.as_ref().unwrap_or(program);
         let now = self.clock.now();
         let mut make = |path| self.run_cgroups.make(path, &context.files, now);
         let run_cgroup = match context.cgroup.as_deref().map(&mut make).transpose() {
@@ -655,6 +673,7 @@ impl Kernel for Linux {
         if let Some(state) = &self.state {
             state.clear();
         }
+        self.close_stores();
         let clock = self.clock;
         self.run_cgroups.close(|| until.saturating_duration_since(clock.now()));
     }
@@ -667,7 +686,7 @@ impl Kernel for Linux {
         self.fds.len()
     }
 
-    fn next(&mut self, entry: Token, senders: &HashMap<Pid, InstanceId>) -> io::Result<Option<Happening>> {
+    fn next(&mut self, entry: Token, senders: &Senders) -> io::Result<Option<Happening>> {
         match self.kind(entry) {
             None => Ok(None),
             Some(Kind::Timer) => Ok(self.timer.acknowledge()?.then_some(Happening::TimerExpired)),
@@ -683,7 +702,18 @@ impl Kernel for Linux {
                 Ok(None)
             }
             Some(Kind::Process(slot)) => Ok(Some(Happening::Process(slot))),
+            Some(Kind::Stored(slot)) => self.remove_if_hung_up(slot, entry),
         }
+    }
+
+    fn expect_descriptors(&mut self) {
+        if let Some((socket, _)) = &mut self.notify {
+            socket.receive_descriptors(true);
+        }
+    }
+
+    fn drop_descriptors(&mut self, slot: u32) {
+        self.close_store(slot);
     }
 
     fn notify_entry(&self) -> Option<Token> {
@@ -743,8 +773,11 @@ const LAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The error of a child that could not be added to the set.
 fn watch_failed(program: &Program, error: &io::Error) -> SpawnError {
-    let errno = error.raw_os_error().unwrap_or(libc::EIO);
-    SpawnError::new(program.name().to_owned(), SpawnStep::Watch, errno, None)
+    SpawnError::new(program.name().to_owned(), SpawnStep::Watch, errno_of(error), None)
+}
+
+fn errno_of(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EIO)
 }
 
 /// The error of a cgroup that could not be made for a run.

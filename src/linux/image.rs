@@ -16,6 +16,7 @@ use super::core::Linux;
 use super::inherited::Descriptors;
 use super::orphans::OrphanCounts;
 use super::run_cgroup::RunCgroup;
+use super::stored_fd::StoredImage;
 use super::watched::{Watch, Watched};
 use crate::cgroup::{CgroupDir, CgroupError};
 use crate::child::Pipes;
@@ -46,9 +47,11 @@ pub(crate) struct LinuxImage {
     pub(crate) orphans: Option<(OrphanCounts, VecDeque<ExitRecord>)>,
     /// Children without an instance that are still to be reaped.
     pub(crate) lost: Vec<RawFd>,
+    /// The descriptors that instances have stored, in the order of each instance.
+    pub(crate) descriptors: Vec<StoredImage>,
 }
 
-stored!(struct LinuxImage { clock, set, processes, socket, reports, retired, orphans, lost });
+stored!(struct LinuxImage { clock, set, processes, socket, reports, retired, orphans, lost, descriptors });
 stored!(enum Clock { 0 = Monotonic, 1 = Boottime });
 
 /// The directory and the name of a cgroup.
@@ -133,6 +136,7 @@ impl LinuxImage {
         let mut all = Vec::with_capacity(self.processes.len() + 2);
         all.extend(self.socket.iter().map(|socket| socket.fd));
         all.extend(&self.lost);
+        all.extend(self.descriptors.iter().map(|stored| stored.fd));
         for process in &self.processes {
             all.push(process.pidfd);
             all.extend(process.ready);
@@ -232,6 +236,7 @@ impl Linux {
                 .as_ref()
                 .map(|orphans| (orphans.counts, orphans.reaped().clone())),
             lost: Vec::new(),
+            descriptors: self.stored_images(),
         }
     }
 
@@ -297,11 +302,16 @@ impl Linux {
                 None => None,
             });
         }
+        image
+            .descriptors
+            .iter()
+            .try_for_each(|stored| self.check_stored(stored, fds))?;
         let now = self.clock.now();
         let mut belongings = Vec::with_capacity(image.processes.len());
         for (process, cgroup) in image.processes.iter().zip(cgroups) {
             belongings.extend(self.take_process(process, cgroup, now, fds));
         }
+        self.take_stored(&image.descriptors, fds);
         for place in &image.retired {
             // A cgroup that cannot be opened any more cannot be removed either.
             if let Ok(Some((run_cgroup, _))) = directories.run_cgroup(place) {
@@ -450,6 +460,7 @@ impl Linux {
                 fds.give_back(ready.into());
             }
         }
+        self.give_stored_back().for_each(|fd| fds.give_back(fd));
         if let Some((socket, _)) = self.notify.take() {
             fds.give_back(socket.into());
         }

@@ -10,4 +10,6 @@ pub(crate) mod orphans;
 mod run_cgroup;
 mod socket;
 pub(crate) mod state_file;
+mod stored;
+pub(crate) mod stored_fd;
 mod watched;

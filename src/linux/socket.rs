@@ -1,17 +1,19 @@
 //! The notify socket of the supervisor, and how the sender of a message is found.
 
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
 use super::core::Linux;
-use crate::engine::ids::InstanceId;
-use crate::engine::kernel::{Happening, Report};
+use super::run_cgroup::RunCgroups;
+use super::stored::Delivery;
+use super::watched::Watched;
+use crate::engine::kernel::{Happening, Report, Sender, Senders};
 use crate::exit::Pid;
 use crate::fdset::Interest;
-use crate::notify::{Counts, Credentials, NotifySocket, Received};
+use crate::notify::{Counts, Credentials, NotifyAccess, NotifySocket, Received, has_number, is_reaped};
+use crate::sys::datagram::SenderProcess;
 
 impl Linux {
     /// Makes the notify socket if there is none, at this path or at an address that the kernel chooses.
@@ -42,7 +44,7 @@ impl Linux {
     }
 
     /// Reads one message from the notify socket, if one waits, and finds the instance of its sender.
-    pub(super) fn receive(&mut self, senders: &HashMap<Pid, InstanceId>) -> io::Result<Option<Happening>> {
+    pub(super) fn receive(&mut self, senders: &Senders) -> io::Result<Option<Happening>> {
         if let Some((from, report)) = self.reports.pop_front() {
             let ends_message = self.reports.is_empty();
             return Ok(Some(Happening::Report {
@@ -54,29 +56,24 @@ impl Linux {
         let Some((socket, _)) = &mut self.notify else {
             return Ok(None);
         };
-        let (run_cgroups, processes) = (&self.run_cgroups, &self.processes);
-        let by_pid = |pid| senders.get(&pid).copied();
-        // The instance of this slot, if its messages are accepted and its cgroup contains the sender.
-        let in_cgroup_of = |slot: u32, sender: Pid| {
-            let process = processes.get(slot as usize)?.as_ref()?;
-            let instance = process.unreaped().and_then(by_pid)?;
-            process.contains(sender).then_some(instance)
+        let lookup = Lookup {
+            run_cgroups: &self.run_cgroups,
+            processes: &self.processes,
+            senders,
         };
-        let find = |sender: Credentials| {
-            let by_cgroup = |path: &Path| {
-                run_cgroups
-                    .candidates(path)
-                    .find_map(|slot| in_cgroup_of(slot, sender.pid))
-            };
-            sender.find_by_pid(by_pid).or_else(|| sender.find_by_cgroup(by_cgroup))
-        };
-        match socket.receive(&mut self.buffer, find)? {
+        let find = |sender: Credentials, process: &SenderProcess| lookup.owner(sender, process);
+        let stored = match socket.receive_from(&mut self.buffer, find)? {
             Received::Nothing => return Ok(None),
             Received::Ignored => return Ok(Some(Happening::UnknownMessage)),
-            Received::Message(message) => {
+            Received::Message(mut message) => {
+                let from = message.owner.id;
                 let reports = message.notices().filter_map(Report::of);
-                self.reports.extend(reports.map(|report| (message.owner, report)));
+                self.reports.extend(reports.map(|report| (from, report)));
+                Delivery::of(&mut message)
             }
+        };
+        if let Some(delivery) = stored {
+            self.store_descriptors(delivery);
         }
         if self.reports.is_empty() {
             return Ok(Some(Happening::UnknownMessage));
@@ -86,5 +83,49 @@ impl Linux {
 
     pub(crate) fn notify_counts(&self) -> Option<Counts> {
         self.notify.as_ref().map(|(socket, _)| socket.counts())
+    }
+}
+
+/// What the sender of a message is looked up in.
+struct Lookup<'a> {
+    run_cgroups: &'a RunCgroups,
+    processes: &'a [Option<Watched>],
+    senders: &'a Senders,
+}
+
+impl Lookup<'_> {
+    /// The instance of a sender, if its messages count.
+    fn owner(&self, sender: Credentials, process: &SenderProcess) -> Option<Sender> {
+        let main = self.senders.get(&sender.pid).copied();
+        if let Some(main) = main.filter(|main| main.access >= NotifyAccess::Main) {
+            // If the sender was reaped, another process may have got its number. The sender can only be the main process
+            // if that one was reaped too, by another parent, and its end was not handled yet.
+            return (has_number(process) || self.is_reaped(main)).then_some(main);
+        }
+        let by_pid = |pid| {
+            let ancestor = self.senders.get(&pid).copied();
+            ancestor.filter(|ancestor| ancestor.access >= NotifyAccess::Descendants)
+        };
+        let by_cgroup = |path: &Path| {
+            self.run_cgroups
+                .candidates(path)
+                .find_map(|slot| self.in_cgroup_of(slot, sender.pid))
+        };
+        let found = sender.find_by_pid(by_pid).or_else(|| sender.find_by_cgroup(by_cgroup));
+        // The number is checked after the look-up, which would otherwise be about another process.
+        found.filter(|_| has_number(process))
+    }
+
+    fn is_reaped(&self, main: Sender) -> bool {
+        let process = self.processes.get(main.id.index() as usize).and_then(Option::as_ref);
+        process.is_none_or(|process| is_reaped(process.pidfd.as_fd()))
+    }
+
+    /// The instance of this slot, if its messages are accepted from all processes of its cgroup, and its cgroup
+    /// contains the sender.
+    fn in_cgroup_of(&self, slot: u32, sender: Pid) -> Option<Sender> {
+        let process = self.processes.get(slot as usize)?.as_ref()?;
+        let main = self.senders.get(&process.unreaped()?).copied()?;
+        (main.access >= NotifyAccess::All && process.contains(sender)).then_some(main)
     }
 }

@@ -7,6 +7,9 @@ use std::time::Duration;
 /// The longest status that is passed on, in bytes.
 pub const STATUS_MAX: usize = 512;
 
+/// The longest name of a kept descriptor, in bytes.
+pub const DESCRIPTOR_NAME_MAX: usize = 255;
+
 /// One report of a process about itself (sd_notify(3)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -38,6 +41,17 @@ pub enum Notice<'a> {
     /// `MAINPID=`: the process requests supervision of another process in its place. The request is reported and
     /// refused. The notice does not contain the number, because it has no correct use.
     MainPidRefused,
+    /// `FDSTORE=1`: the descriptors that come with the message are to be kept for the next run.
+    StoreDescriptors,
+    /// `FDSTOREREMOVE=1`: the kept descriptors of a name are no longer needed.
+    RemoveDescriptors,
+    /// `FDNAME=`: the name for [`Notice::StoreDescriptors`] or [`Notice::RemoveDescriptors`]. It is printable ASCII
+    /// without a colon, at most [`DESCRIPTOR_NAME_MAX`] bytes; may be empty.
+    DescriptorName(&'a str),
+    /// `FDPOLL=0`: the descriptors are kept even if the other side of them is gone.
+    NoPoll,
+    /// `BARRIER=1`: the sender waits until its descriptor is closed. See [`is_barrier`].
+    Barrier,
 }
 
 /// The reason why a message, or a line of it, has no meaning.
@@ -59,10 +73,14 @@ pub enum ParseError {
     /// The key is known, and the value is invalid: not a number, out of range, or with control characters.
     #[error("a value in the notify message is invalid for its key")]
     Value,
+    /// The name of a descriptor is longer than [`DESCRIPTOR_NAME_MAX`] bytes, or has a colon or another character than
+    /// printable ASCII.
+    #[error("the name of a descriptor in the notify message is invalid")]
+    DescriptorName,
 }
 
 /// Parses a message line by line. Lines with unknown keys are skipped. Lines that need no action are skipped too:
-/// `BARRIER`, `BUSERROR`, `FDSTORE` and others.
+/// `BUSERROR`, `NOTIFYACCESS` and others.
 /// ```
 /// use pidherd::notify::{ParseError, Notice, parse};
 ///
@@ -134,10 +152,50 @@ fn meaning(line: &[u8]) -> Result<Option<Notice<'_>>, ParseError> {
         ("ERRNO", _) => Notice::Errno(errno(value)?),
         ("STATUS", _) => Notice::Status(status(value)?),
         ("MAINPID", _) => Notice::MainPidRefused,
+        ("FDSTORE", "1") => Notice::StoreDescriptors,
+        ("FDSTOREREMOVE", "1") => Notice::RemoveDescriptors,
+        ("FDNAME", _) => Notice::DescriptorName(descriptor_name(value)?),
+        ("FDPOLL", "0") => Notice::NoPoll,
+        ("BARRIER", "1") => Notice::Barrier,
         ("READY" | "RELOADING" | "STOPPING" | "WATCHDOG", _) => return Err(ParseError::Value),
         _ => return Ok(None),
     };
     Ok(Some(notice))
+}
+
+/// Checks the name of a descriptor, by the rules of sd_pid_notify_with_fds(3). A colon separates the names in
+/// `LISTEN_FDNAMES`.
+fn descriptor_name(name: &str) -> Result<&str, ParseError> {
+    is_descriptor_name(name)
+        .then_some(name)
+        .ok_or(ParseError::DescriptorName)
+}
+
+/// Whether a descriptor can have this name in `LISTEN_FDNAMES`.
+pub(crate) fn is_descriptor_name(name: &str) -> bool {
+    let is_valid = |byte: u8| (b' '..0x7f).contains(&byte) && byte != b':';
+    name.len() <= DESCRIPTOR_NAME_MAX && name.bytes().all(is_valid)
+}
+
+/// Whether a message is a barrier: it has a line `BARRIER=1`, and every other line is ignored.
+///
+/// ```
+/// use pidherd::notify::is_barrier;
+///
+/// assert!(is_barrier(b"BARRIER=1"));
+/// assert!(is_barrier(b"STATUS=Up.\nBARRIER=1\n"));
+/// assert!(!is_barrier(b"BARRIER=0"));
+/// ```
+#[must_use]
+pub fn is_barrier(message: &[u8]) -> bool {
+    parse(message).any(|notice| notice == Ok(Notice::Barrier))
+}
+
+/// Whether a barrier has no other line.
+pub(crate) fn is_pure_barrier(message: &[u8]) -> bool {
+    let message = message.strip_suffix(b"\0").unwrap_or(message);
+    let is_end = |byte: &u8| matches!(byte, b'\n' | b'\r');
+    message.split(is_end).filter(|line| !line.is_empty()).eq([b"BARRIER=1"])
 }
 
 /// Parses microseconds in decimal digits. Zero and the largest number, systemd's "infinity", are refused: neither is a
@@ -208,6 +266,12 @@ mod tests {
             ("STATUS=a=b\tß", Notice::Status("a=b\tß")),
             ("MAINPID=1", Notice::MainPidRefused),
             ("MAINPID=x", Notice::MainPidRefused),
+            ("FDSTORE=1", Notice::StoreDescriptors),
+            ("FDSTOREREMOVE=1", Notice::RemoveDescriptors),
+            ("FDNAME=", Notice::DescriptorName("")),
+            ("FDNAME=~ !=", Notice::DescriptorName("~ !=")),
+            ("FDPOLL=0", Notice::NoPoll),
+            ("BARRIER=1", Notice::Barrier),
         ] {
             for end in ["", "\n", "\0", "\n\0", "\r\n"] {
                 let message = format!("{line}{end}");
@@ -232,10 +296,11 @@ mod tests {
     #[test]
     fn what_needs_nothing_done_is_passed_over() {
         for message in [
-            "BARRIER=1",
+            "BARRIER=0",
             "BUSERROR=x",
-            "FDSTORE=1\nFDNAME=a",
-            "FDSTOREREMOVE=1",
+            "FDSTORE=0",
+            "FDSTOREREMOVE=yes",
+            "FDPOLL=1",
             "NOTIFYACCESS=all",
             "ready=1",
             " READY=1",
@@ -273,6 +338,10 @@ mod tests {
             (b"WATCHDOG_USEC=18446744073709551615", ParseError::Value),
             (b"WATCHDOG_USEC=18446744073709551616", ParseError::Value),
             (b"EXTEND_TIMEOUT_USEC=1e3", ParseError::Value),
+            (b"FDNAME=a:b", ParseError::DescriptorName),
+            (b"FDNAME=\t", ParseError::DescriptorName),
+            (b"FDNAME=\x7f", ParseError::DescriptorName),
+            ("FDNAME=\u{e9}".as_bytes(), ParseError::DescriptorName),
             (b"STATUS=\x1b[2J", ParseError::Value),
             (b"STATUS=\x7f", ParseError::Value),
             ("STATUS=\u{9b}2J".as_bytes(), ParseError::Value),
@@ -292,6 +361,31 @@ mod tests {
             let message = format!("STATUS={text}\nREADY=1");
             let expected = [Ok(Notice::Status(&text[..length])), Ok(Notice::Ready)];
             assert_eq!(all(message.as_bytes()), expected);
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_descriptor_has_at_most_255_bytes() {
+        for (length, is_valid) in [(255, true), (256, false)] {
+            let message = format!("FDNAME={}", "x".repeat(length));
+            assert_eq!(all(message.as_bytes())[0].is_ok(), is_valid, "{length}");
+        }
+    }
+
+    #[test]
+    fn a_barrier_stands_alone() {
+        for (message, expected) in [
+            (&b"BARRIER=1"[..], (true, true)),
+            (b"BARRIER=1\n\0", (true, true)),
+            (b"\nBARRIER=1\r\n", (true, true)),
+            (b"BARRIER=1\nX=", (true, false)),
+            (b"BARRIER=1\nBARRIER=1", (true, false)),
+            (b"READY=1\nBARRIER=1", (true, false)),
+            (b"BARRIER=2", (false, false)),
+            (b"BARRIER=1\0READY=1", (false, false)),
+            (b"", (false, false)),
+        ] {
+            assert_eq!((is_barrier(message), is_pure_barrier(message)), expected, "{message:?}");
         }
     }
 }

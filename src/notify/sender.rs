@@ -1,9 +1,13 @@
 //! The sender of a message, and how its owner is found, for example an instance.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
+use crate::codec::stored;
 use crate::exit::Pid;
 use crate::procfs;
+use crate::sys::datagram::SenderProcess;
+use crate::sys::process::send_signal;
 
 /// The sender of a message, as the kernel names it (`SCM_CREDENTIALS`, unix(7)).
 ///
@@ -59,3 +63,51 @@ impl Credentials {
         owner_of(&procfs::cgroup(self.pid)?)
     }
 }
+
+/// The processes with messages that count for an instance (`NotifyAccess=` in systemd.service(5)).
+///
+/// A message of another process is dropped and counted
+/// ([`Counts::unknown_senders`](super::Counts::unknown_senders)). A [barrier](super::Notice::Barrier) works for every
+/// sender.
+///
+/// ```
+/// use pidherd::notify::NotifyAccess;
+/// use pidherd::{Command, GroupSpec};
+///
+/// let web = GroupSpec::new("web", Command::new("/usr/bin/web"))
+///     .notify_socket(true)
+///     .notify_access(NotifyAccess::Main);
+/// assert_eq!(NotifyAccess::default(), NotifyAccess::All);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum NotifyAccess {
+    /// No process: every message is dropped.
+    None,
+    /// The main process of the run, which the supervisor has started.
+    Main,
+    /// The main process, its children, their children and so on. A process whose parent has ended is no descendant any
+    /// more.
+    Descendants,
+    /// The default: the descendants, and every process in the [cgroup](crate::GroupSpec::cgroup) of the run, such as a
+    /// daemon. Without a cgroup it is the same as [`NotifyAccess::Descendants`].
+    #[default]
+    All,
+}
+
+/// Whether the process of a sender still has its number. If the kernel does not tell, it counts as one that has.
+pub(crate) fn has_number(process: &SenderProcess) -> bool {
+    match process {
+        SenderProcess::Unknown => true,
+        SenderProcess::Gone => false,
+        SenderProcess::Pidfd(pidfd) => !is_reaped(pidfd.as_fd()),
+    }
+}
+
+/// Whether the process of a pidfd was reaped. If the kernel does not tell, it was not.
+pub(crate) fn is_reaped(pidfd: BorrowedFd<'_>) -> bool {
+    let probe = send_signal(pidfd, 0, false);
+    probe.err().and_then(|error| error.raw_os_error()) == Some(libc::ESRCH)
+}
+
+stored!(enum NotifyAccess { 0 = None, 1 = Main, 2 = Descendants, 3 = All });

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs;
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -14,11 +15,11 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 use super::notice::{self, Notice, Notices};
-use super::sender::Credentials;
+use super::sender::{Credentials, has_number};
 use crate::codec::stored;
 use crate::exit::Pid;
 use crate::owner::Owner;
-use crate::sys::datagram::{self, Arrival};
+use crate::sys::datagram::{self, Arrival, Passed, Room, SenderProcess, request_pidfds};
 use crate::sys::descriptors::above_standard;
 
 /// The longest message that is read, in bytes. systemd has the same limit.
@@ -71,6 +72,8 @@ pub struct NotifySocket {
     fd: OwnedFd,
     address: OsString,
     counts: Counts,
+    /// Whether the descriptors of messages are received.
+    room: Room,
 }
 
 /// Counters of the datagrams, by the reason why a datagram was ignored. The numbers only grow, and stay at the largest
@@ -86,9 +89,12 @@ pub struct Counts {
     pub nameless: u64,
     /// Datagrams that were ignored because the sender has no owner, or had ended when they were read.
     pub unknown_senders: u64,
-    /// Datagrams with descriptors. The descriptors were closed.
+    /// Datagrams with descriptors.
     pub descriptors: u64,
-    /// Lines without a meaning in accepted messages; a message without any meaning counts as one.
+    /// Barriers ([`Notice::Barrier`](super::Notice::Barrier)). Their descriptors were closed.
+    pub barriers: u64,
+    /// Lines without a meaning in accepted messages; a message without any meaning counts as one, and so does a barrier
+    /// with another line, or with any other number of descriptors than one.
     pub garbage: u64,
 }
 
@@ -167,6 +173,8 @@ impl NotifySocket {
         let path = Path::new(&address);
         // The file may have been removed since. Then there is nothing to remove.
         let file = path.is_absolute().then(|| BoundFile::find(path).ok()).flatten();
+        // The program before this one may not have requested it.
+        let _since_linux_6_5 = request_pidfds(fd.as_fd());
         let mut socket = NotifySocket::with(fd, address, file);
         socket.counts = counts;
         Ok(socket)
@@ -179,7 +187,31 @@ impl NotifySocket {
             fd,
             address,
             counts: Counts::default(),
+            room: Room::Few,
         }
+    }
+
+    /// Sets whether [`Datagram::take_descriptors`] returns the descriptors of messages. By default they are closed. With
+    /// `yes`, one message can occupy up to 253 descriptors of this process until it is handled.
+    ///
+    /// ```
+    /// use pidherd::notify::{Buffer, Notice, NotifySocket, Received};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut socket = NotifySocket::new()?;
+    /// socket.receive_descriptors(true);
+    /// let mut buffer = Buffer::new();
+    /// match socket.receive(&mut buffer, |_| Some("web"))? {
+    ///     Received::Message(mut message) if message.notices().any(|notice| notice == Notice::StoreDescriptors) => {
+    ///         for descriptor in message.take_descriptors() { /* keep it for the next run */ drop(descriptor) }
+    ///     }
+    ///     Received::Message(_) | Received::Ignored | Received::Nothing => {}
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn receive_descriptors(&mut self, yes: bool) {
+        self.room = if yes { Room::All } else { Room::Few };
     }
 
     /// The value of [`NotifySocket::VARIABLE`] for a child: `@` and the abstract name, or the path.
@@ -198,7 +230,12 @@ impl NotifySocket {
     /// blocks. The socket stays readable while more are queued, so a caller can limit the number of calls.
     ///
     /// The sender is looked up before the next message is received. `systemd-notify` waits until the message after its
-    /// own was received, so it always exists during the look-up.
+    /// own was received, so it always exists during the look-up. From Linux 6.5 on, the sender is known by its pidfd
+    /// (`SO_PASSPIDFD`): if it was reaped before the look-up ended, it has no owner, because another process may have
+    /// got its number.
+    ///
+    /// A [barrier](super::Notice::Barrier) is counted, its descriptor is closed, and the result is
+    /// [`Received::Ignored`], for any sender. So handle each message before the next call.
     ///
     /// # Errors
     /// [`OtherProcess`](crate::OtherProcess) inside, in a copy that fork(2) made, because it would take the messages of
@@ -208,37 +245,68 @@ impl NotifySocket {
         buffer: &'b mut Buffer,
         owner_of: impl FnOnce(Credentials) -> Option<T>,
     ) -> io::Result<Received<'b, T>> {
+        // The number is checked after the look-up, which would otherwise be about another process.
+        self.receive_from(buffer, |sender, process| {
+            owner_of(sender).filter(|_| has_number(process))
+        })
+    }
+
+    /// Like `receive`, with what is known about the process of the sender.
+    pub(crate) fn receive_from<'b, T>(
+        &mut self,
+        buffer: &'b mut Buffer,
+        owner_of: impl FnOnce(Credentials, &SenderProcess) -> Option<T>,
+    ) -> io::Result<Received<'b, T>> {
         self.owner.check()?;
-        let Some(arrival) = datagram::receive(self.fd.as_fd(), &mut buffer.0)? else {
+        let Some(mut arrival) = datagram::receive(self.fd.as_fd(), &mut buffer.0, self.room)? else {
             return Ok(Received::Nothing);
         };
         let text = buffer.0.get(..arrival.length).unwrap_or_default();
-        let Some((sender, owner)) = self.admit(&arrival, owner_of) else {
+        let Some((sender, owner)) = self.admit(text, &arrival, owner_of) else {
             return Ok(Received::Ignored);
         };
         let notices = notice::parse(text);
         add(&mut self.counts.garbage, notices.clone().filter(Result::is_err).count());
-        Ok(Received::Message(Datagram { sender, owner, notices }))
+        let had_descriptors = arrival.had_descriptors();
+        let descriptors = match self.room {
+            Room::All => mem::take(&mut arrival.descriptors),
+            Room::Few => Passed::default(),
+        };
+        Ok(Received::Message(Datagram {
+            sender,
+            owner,
+            notices,
+            had_descriptors,
+            descriptors,
+            is_cut: arrival.is_cut,
+        }))
     }
 
     /// The sender and the owner of a datagram, if it is accepted; counts it in any case.
     fn admit<T>(
         &mut self,
+        text: &[u8],
         arrival: &Arrival,
-        owner_of: impl FnOnce(Credentials) -> Option<T>,
+        owner_of: impl FnOnce(Credentials, &SenderProcess) -> Option<T>,
     ) -> Option<(Credentials, T)> {
         let counts = &mut self.counts;
         add(&mut counts.received, 1);
-        add(&mut counts.descriptors, arrival.descriptors.into());
+        add(&mut counts.descriptors, arrival.had_descriptors().into());
         if arrival.truncated {
             add(&mut counts.truncated, 1);
+            return None;
+        }
+        if notice::is_barrier(text) {
+            let is_whole = arrival.descriptors.len() == 1 && notice::is_pure_barrier(text);
+            add(&mut counts.barriers, is_whole.into());
+            add(&mut counts.garbage, (!is_whole).into());
             return None;
         }
         let Some(sender) = arrival.sender.and_then(credentials) else {
             add(&mut counts.nameless, 1);
             return None;
         };
-        let Some(owner) = owner_of(sender) else {
+        let Some(owner) = owner_of(sender, &arrival.process) else {
             add(&mut counts.unknown_senders, 1);
             return None;
         };
@@ -270,30 +338,62 @@ impl AsRawFd for NotifySocket {
 }
 
 /// The result of [`NotifySocket::receive`].
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Received<'b, T> {
     /// No datagram is queued.
     Nothing,
-    /// A datagram was ignored and counted. More datagrams can follow.
+    /// A datagram was ignored or was a barrier, and was counted. More datagrams can follow.
     Ignored,
     /// A message of a process that has an owner.
     Message(Datagram<'b, T>),
 }
 
-/// A message of a process that has an owner.
-#[derive(Clone, Debug)]
+/// A message of a process that has an owner. Dropping it closes the descriptors that came with it; a socket among them
+/// loses the option SO_LINGER first, because close(2) would wait.
+#[derive(Debug)]
 pub struct Datagram<'b, T> {
     /// The sender of the message.
     pub sender: Credentials,
     /// The result of `owner_of` for the sender.
     pub owner: T,
     notices: Notices<'b>,
+    descriptors: Passed,
+    had_descriptors: bool,
+    is_cut: bool,
 }
 
 impl<'b, T> Datagram<'b, T> {
     /// The notices in the order of the message; at most 512. They borrow only from the [`Buffer`].
     pub fn notices(&self) -> impl Iterator<Item = Notice<'b>> + use<'b, T> {
         self.notices.clone().filter_map(Result::ok)
+    }
+
+    /// Takes the descriptors of the message, in their order; at most 253. They are close-on-exec. There are none unless
+    /// [`NotifySocket::receive_descriptors`] was called before.
+    pub fn take_descriptors(&mut self) -> Vec<OwnedFd> {
+        self.descriptors.take()
+    }
+
+    /// Takes the descriptors of the message. Those that are not taken from the result are closed without a wait.
+    pub(crate) fn take_passed(&mut self) -> Passed {
+        mem::take(&mut self.descriptors)
+    }
+
+    /// Whether the kernel has discarded some descriptors of the message: this process had no more free numbers
+    /// (RLIMIT_NOFILE), or descriptors are not received.
+    #[must_use]
+    pub const fn has_lost_descriptors(&self) -> bool {
+        self.is_cut
+    }
+
+    /// Whether the message came with descriptors, received or not.
+    pub(crate) const fn had_descriptors(&self) -> bool {
+        self.had_descriptors
+    }
+
+    /// The notices and errors of the message.
+    pub(crate) fn lines(&self) -> Notices<'b> {
+        self.notices.clone()
     }
 }
 
@@ -332,6 +432,7 @@ fn unbound() -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
     sockopt::set_socket_passcred(&fd, true)?;
+    let _since_linux_6_5 = request_pidfds(fd.as_fd());
     Ok(above_standard(fd)?)
 }
 
@@ -409,4 +510,4 @@ fn add(count: &mut u64, more: usize) {
     *count = count.saturating_add(more as u64);
 }
 
-stored!(struct Counts { received, truncated, nameless, unknown_senders, descriptors, garbage });
+stored!(struct Counts { received, truncated, nameless, unknown_senders, descriptors, barriers, garbage });

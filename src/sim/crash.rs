@@ -248,6 +248,7 @@ impl Host {
         self.edges_seen = self.world.borrow().set.edges;
         let model = &mut self.model;
         model.closing = false;
+        model.instances.iter_mut().for_each(|known| known.stored.clear());
         model.passing.clear();
         model.departed.clear();
         model.old_groups.clear();

@@ -227,7 +227,8 @@ impl Known {
             let decided = state.since().unwrap_or(Instant::ZERO);
             last.at = host.world.borrow().now.saturating_sub(age).max(decided);
         }
-        last.may_notify = group.recipe.socket && is_described && last.part == Part::Program;
+        last.most_stored = group.recipe.most_stored;
+        last.may_notify = group.recipe.is_heard() && is_described && last.part == Part::Program;
         let is_this = |known: &Candidate<Holder>| known.slot == slot && known.in_flight.is_some();
         follow_attempt(last, left.candidates.iter().any(is_this));
         ended.map_or(Ok(()), |record| self.follow_end(last, &state, record))

@@ -164,6 +164,17 @@ const MESSAGES: &[&str] = &[
     "nonsense",
 ];
 
+/// The message that a process with a descriptor store sends in place of this one.
+pub(super) fn with_descriptor(text: &'static str) -> &'static str {
+    match text {
+        "STATUS=Reading.\nREADY=1" => "FDSTORE=1\nREADY=1",
+        "STATUS=Busy." => "FDSTORE=1\nFDNAME=a",
+        "EXTEND_TIMEOUT_USEC=1000" => "FDSTORE=1\nFDNAME=a:b",
+        "nonsense" => "FDSTOREREMOVE=1\nFDNAME=a",
+        other => other,
+    }
+}
+
 /// The errno of a spawn that fails.
 pub(super) fn any_errno(chance: &mut Chance) -> i32 {
     if chance.happens(2) {

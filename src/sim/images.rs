@@ -150,6 +150,7 @@ fn populate(world: &mut World, image: &Image) {
             home: None,
             has_ready_fd: false,
             socket: false,
+            stores: false,
             part: instance.life.state().part(),
         };
         let takeoff = Takeoff {

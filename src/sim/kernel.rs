@@ -1,7 +1,6 @@
 //! The simulated kernel as the engine calls it. Between any two of these calls the host may be killed.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
@@ -17,9 +16,8 @@ use crate::child::Pipes;
 use crate::codec::Writer;
 use crate::command::{Program, SpawnError, SpawnStep};
 use crate::engine::context;
-use crate::engine::ids::InstanceId;
-use crate::engine::kernel::{Collected, Happening, Kernel, Spawned};
-use crate::exit::{Exit, ExitRecord, Pid, Usage};
+use crate::engine::kernel::{Collected, Happening, Kernel, Senders, Spawned};
+use crate::exit::{Exit, ExitRecord, Usage};
 use crate::fdset::Token;
 use crate::lifecycle::{Part, Scope};
 use crate::notify::NotifySocket;
@@ -75,13 +73,18 @@ impl Kernel for SimKernel {
         self.strike();
         let mut world = self.0.borrow_mut();
         let label = Label::of(program, place);
-        let home = place.cgroup.as_ref();
+        let (home, gets_stored) = (place.cgroup.as_ref(), place.gets_stored);
         let place = Place {
             leads: label.leads,
             home: home.map(|home| format!("{}/{}", home.dir.path().display(), home.name)),
             has_ready_fd: place.ready_fd,
             socket: program.env_value(NotifySocket::VARIABLE).is_some(),
+            stores: program.most_stored() > 0,
             part: label.part,
+        };
+        let passed = match gets_stored {
+            true => world.pass_descriptors(owner, program.most_stored()),
+            false => 0,
         };
         let made = world.spawn(place, owner);
         if let Ok((_, pid, _)) = made {
@@ -96,6 +99,7 @@ impl Kernel for SimKernel {
             at,
             made,
             flies,
+            passed,
         });
         drop(world);
         let dies = self.0.borrow().file.dies;
@@ -180,6 +184,11 @@ impl Kernel for SimKernel {
             .is_none_or(|process| process.phase != Phase::Alive && !process.is_held(world.now))
     }
 
+    fn drop_descriptors(&mut self, slot: u32) {
+        self.strike();
+        self.0.borrow_mut().drop_descriptors(slot);
+    }
+
     fn reserve(&mut self, _additional: usize, _slots: u32) {}
 
     fn signal(&mut self, slot: u32, signal: Signal, scope: Scope) -> io::Result<()> {
@@ -255,7 +264,7 @@ impl Kernel for SimKernel {
         self.0.borrow().entries()
     }
 
-    fn next(&mut self, entry: Token, senders: &HashMap<Pid, InstanceId>) -> io::Result<Option<Happening>> {
+    fn next(&mut self, entry: Token, senders: &Senders) -> io::Result<Option<Happening>> {
         self.strike();
         let mut world = self.0.borrow_mut();
         Ok(match entry {

@@ -8,6 +8,7 @@ use super::host::{Broken, Host, Snapshot};
 use super::model::{Attempt, Group, Instance, Spawn};
 use super::oracle::{before, ensure};
 use super::recipe::Label;
+use super::stored;
 use super::world::{Did, Sight};
 use crate::engine::ids::InstanceId;
 use crate::engine::request::Request;
@@ -110,7 +111,11 @@ fn one(host: &mut Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(),
             at,
             made,
             flies,
-        } => spawned(host, owner, label, at, made, flies),
+            passed,
+        } => {
+            spawned(host, owner, label, at, made, flies)?;
+            gets_stored(host, owner, label.part, passed)
+        }
         Did::Collect {
             serial,
             result: Ok(Sight::Executed(at)),
@@ -144,7 +149,7 @@ fn one(host: &mut Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(),
         Did::Release { serial, abandons, .. } => released(host, serial, abandons),
         Did::Send { serial, text } => {
             match host.attempt_mut(serial) {
-                Some(attempt) => attempt.reported_ready |= is_ready(text),
+                Some(attempt) => attempt.reported_ready |= is_ready(text) && attempt.may_notify,
                 // The process was spawned in this step and has already sent this.
                 None if is_ready(text) => host.early_reports.push(serial),
                 None => {}
@@ -155,7 +160,10 @@ fn one(host: &mut Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(),
             host.taken.push_back(taken);
             Ok(())
         }
-        Did::Receive { serial, owner, .. } => received(host, serial, owner),
+        Did::Receive { serial, owner, .. } => {
+            stored::received(host, did);
+            received(host, serial, owner)
+        }
         Did::Collect { .. } | Did::Look { .. } | Did::Arm { .. } => Ok(()),
     }
 }
@@ -272,7 +280,8 @@ fn spawned(
         format!("{:?} is spawned as {label:?}, and should be {expected:?}", instance.id)
     })?;
     let (id, epoch) = (instance.id, group.epoch);
-    let may_notify = group.recipe.socket && label.part == Part::Program;
+    let may_notify = group.recipe.is_heard() && label.part == Part::Program;
+    let most_stored = group.recipe.most_stored;
     let place = in_its_order(host, instance, group, label.part)?;
     let attempt = Attempt {
         serial: made.map_or(0, |(serial, _)| serial),
@@ -284,9 +293,10 @@ fn spawned(
         },
         executed: (made.is_ok() && !flies).then_some(at),
         may_notify,
+        most_stored,
         ..Attempt::waiting(place, at, epoch)
     };
-    let reported_ready = host.early_reports.contains(&attempt.serial);
+    let reported_ready = may_notify && host.early_reports.contains(&attempt.serial);
     for other in &mut host.model.instances {
         let waiting = other.attempts.last_mut().filter(|last| last.spawn == Spawn::Waits);
         if let Some(waiting) = waiting.filter(|_| other.id != id) {
@@ -306,6 +316,17 @@ fn spawned(
         ..attempt
     });
     Ok(())
+}
+
+/// The program of an instance gets what it has stored. The commands around a run get nothing.
+fn gets_stored(host: &mut Host, slot: u32, part: Part, passed: u64) -> Result<(), Broken> {
+    let (instance, group) = owner(host, slot, part)?;
+    let (id, most) = (instance.id, group.recipe.most_stored);
+    if part != Part::Program {
+        return ensure(passed == 0, || format!("{part:?} of {id:?} gets stored descriptors"));
+    }
+    let known = host.model.instances.iter_mut().find(|known| known.id == id);
+    known.map_or(Ok(()), |known| stored::passed(known, most, passed))
 }
 
 /// The run that a spawn belongs to. The program is started when the command before it has succeeded, and the command

@@ -41,6 +41,7 @@ mod recipe;
 mod reexec;
 mod regressions;
 mod state_file;
+mod stored;
 mod storms;
 mod stream;
 mod tally;

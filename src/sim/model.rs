@@ -77,6 +77,8 @@ pub(super) struct Instance {
     pub(super) last_exit: Option<Exit>,
     /// The number of runs that are over and that the supervisor does not remember, because its host was killed.
     pub(super) forgotten: usize,
+    /// The names and the numbers of the descriptors that it has stored.
+    pub(super) stored: Vec<(String, u64)>,
 }
 
 /// The progress of a spawn, by the reports to the engine.
@@ -122,6 +124,8 @@ pub(super) struct Attempt {
     pub(super) killed: bool,
     /// Whether its messages to the supervisor's socket are accepted.
     pub(super) may_notify: bool,
+    /// How many descriptors it may store.
+    pub(super) most_stored: u32,
     /// Whether it has sent a message that it is ready.
     pub(super) reported_ready: bool,
     /// How many signals to it were refused.
@@ -161,6 +165,7 @@ impl Attempt {
             is_stopped: false,
             killed: false,
             may_notify: false,
+            most_stored: 0,
             reported_ready: false,
             refused: 0,
             is_foreign: false,
@@ -500,7 +505,7 @@ impl Model {
     fn expect(&self, id: GroupId, draft: &Draft) -> Option<Expected> {
         let group = self.group(id)?;
         let (was, is) = (group.policy.watchdog, draft.policy.watchdog);
-        let told_another = group.recipe.socket != draft.recipe.socket || (draft.recipe.socket && was != is);
+        let told_another = group.recipe.notify() != draft.recipe.notify() || (draft.recipe.socket && was != is);
         let effect = |number| {
             let (old, new) = (group.recipe.label("", number), draft.recipe.label("", number));
             let command = |label: Label| (label.version, label.number, label.leads, label.home, label.ready_fd);
@@ -593,6 +598,7 @@ impl Instance {
             cleaned_up: None,
             last_exit: None,
             forgotten: 0,
+            stored: Vec::new(),
         }
     }
 }

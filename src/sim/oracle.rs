@@ -36,6 +36,7 @@ pub(super) fn check(host: &mut Host, touched: Touched) -> Result<(), Broken> {
     forget_the_gone(host);
     super::order::check(host)?;
     every_instance(host)?;
+    super::stored::check(host)?;
     no_other_instance_was_changed(host, &touched, &rolling)?;
     every_group(host)?;
     the_whole(host)
@@ -405,7 +406,7 @@ fn check_notify_pid(host: &Host, known: &Instance) -> Result<(), Broken> {
         return Ok(());
     };
     let may_notify = attempt.may_notify && attempt.exit.is_none() && !attempt.has_failed();
-    let known_by = |pid| host.driver.notify_pids.get(&pid) == Some(&known.id);
+    let known_by = |pid| host.driver.is_heard(known.id, pid);
     if has_lost_its_number(host, attempt.serial) {
         return Ok(());
     }

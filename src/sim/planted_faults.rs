@@ -307,7 +307,7 @@ fn that_a_kill_in_flight_is_reported_as_a_failed_execution() {
     is_noticed_in_flight(
         Planted::EndAsFailure,
         32,
-        "was Attempt|it ended like this|it was spawned|the last exit is None|the command after the run is missing",
+        "was Attempt|was Some(Attempt|it ended like this|it was spawned|the last exit is None|the command after the run is missing",
     );
 }
 
@@ -453,6 +453,22 @@ fn that_a_recovery_forgets_an_end() {
     is_noticed_after_a_crash(
         Planted::EndsForgotten,
         "no process is left, and it is|which has no process",
+    );
+}
+
+#[test]
+fn that_stored_descriptors_are_kept_at_rest() {
+    is_noticed_from_the_start(
+        |host| host.world.borrow_mut().planted = Some(Planted::DescriptorsKept),
+        "are open, and|other descriptors are passed",
+    );
+}
+
+#[test]
+fn that_the_next_run_does_not_get_a_stored_descriptor() {
+    is_noticed_from_the_start(
+        |host| host.world.borrow_mut().planted = Some(Planted::LastDescriptorNotPassed),
+        "other descriptors are passed",
     );
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fault_profile::FAILED;
+use super::fault_profile::{FAILED, with_descriptor};
 use crate::cgroup::{OomKill, OomLimit};
 use crate::exit::{Exit, Pid};
 use crate::launcher::next_look;
@@ -50,6 +50,8 @@ pub(super) struct Place {
     pub(super) has_ready_fd: bool,
     /// Whether it has the address of the notify socket.
     pub(super) socket: bool,
+    /// Whether it may store descriptors.
+    pub(super) stores: bool,
     /// Whether it runs the program of a run, or the command before or after it.
     pub(super) part: Part,
 }
@@ -131,6 +133,8 @@ pub(super) struct SimProcess {
     has_ready_fd: bool,
     /// Whether it has the address of the notify socket.
     pub(super) socket: bool,
+    /// Whether it may store descriptors.
+    stores: bool,
     /// The cgroup it was started in.
     pub(super) home: Option<String>,
     pub(super) others: Vec<Member>,
@@ -206,6 +210,7 @@ impl SimProcess {
             home,
             has_ready_fd,
             socket,
+            stores,
             part,
         } = place;
         let mut process = SimProcess {
@@ -225,6 +230,7 @@ impl SimProcess {
             leads,
             has_ready_fd,
             socket,
+            stores,
             home,
             news: false,
             readiness: None,
@@ -267,7 +273,9 @@ impl SimProcess {
     fn execute(&mut self, habits: Habits, now: Instant) {
         self.executed = Some(now);
         let sent = habits.messages.iter().filter(|_| self.socket);
-        self.messages = sent.map(|&(after, text)| (now.saturating_add(after), text)).collect();
+        let stores = self.stores;
+        let sent = sent.map(|&(after, text)| (after, if stores { with_descriptor(text) } else { text }));
+        self.messages = sent.map(|(after, text)| (now.saturating_add(after), text)).collect();
         self.messages.sort_by_key(|&(at, _)| std::cmp::Reverse(at));
         if self.leads || self.home.is_some() {
             self.others = habits.others;

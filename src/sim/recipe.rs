@@ -12,6 +12,7 @@ use crate::engine::spec::GroupSpec;
 use crate::lifecycle::{
     CrashBudget, Delay, DelayFrom, ExitSet, Part, Policy, Restart, Rung, Scope, Startup, StopLadder,
 };
+use crate::notify::NotifyAccess;
 use crate::signal::Signal;
 
 /// The commands of a group. The version depends on the instance's number, so that a reload can change some instances.
@@ -29,6 +30,10 @@ pub(super) struct Recipe {
     pub(super) ready_fd: bool,
     /// Whether it sends messages to the supervisor's socket.
     pub(super) socket: bool,
+    /// The processes with messages that count.
+    pub(super) access: NotifyAccess,
+    /// How many descriptors it may store, which needs the socket.
+    pub(super) most_stored: u32,
     /// The commands before and after each run.
     pub(super) before: Option<Around>,
     pub(super) after: Option<Around>,
@@ -110,6 +115,8 @@ impl Recipe {
             cgroup,
             ready_fd,
             socket: _,
+            access: _,
+            most_stored: _,
             before: _,
             after: _,
         } = *self;
@@ -176,17 +183,40 @@ impl Recipe {
         }
     }
 
+    /// Whether any messages of its processes are accepted.
+    pub(super) fn is_heard(&self) -> bool {
+        self.socket && self.access != NotifyAccess::None
+    }
+
+    /// The settings of its messages.
+    pub(super) fn notify(&self) -> (bool, NotifyAccess, u32) {
+        (self.socket, self.access, self.most_stored)
+    }
+
     pub(super) fn random(chance: &mut Chance) -> Recipe {
         let mut version = || 1 + chance.below(1_000) as u32;
         let versions = [version(), version(), version()];
+        // These two are taken from another random number, so that the same seeds give the same episodes as without them.
+        let (some, others) = (versions[1] % 4, versions[2] % 8);
+        let each = chance.happens(2);
+        let env = 1 + chance.below(1_000) as u32;
+        let leads = chance.happens(2);
+        let cgroup = chance.happens(3).then(|| chance.below(2));
+        let (ready_fd, socket) = (chance.happens(3), chance.happens(3));
         Recipe {
-            each: chance.happens(2),
+            each,
             versions,
-            env: 1 + chance.below(1_000) as u32,
-            leads: chance.happens(2),
-            cgroup: chance.happens(3).then(|| chance.below(2)),
-            ready_fd: chance.happens(3),
-            socket: chance.happens(3),
+            env,
+            leads,
+            cgroup,
+            ready_fd,
+            socket,
+            access: match others {
+                0 => NotifyAccess::None,
+                1..4 => NotifyAccess::Main,
+                _ => NotifyAccess::All,
+            },
+            most_stored: if socket { some } else { 0 },
             before: Around::random(chance),
             after: Around::random(chance),
         }
@@ -320,9 +350,11 @@ impl Draft {
             GroupSpec::new(self.name, recipe.command(0))
         };
         if recipe.ready_fd {
-            spec = spec.ready_fd(3);
+            // Stored descriptors have the numbers from 3 up.
+            spec = spec.ready_fd(9);
         }
-        spec = spec.notify_socket(recipe.socket);
+        spec = spec.notify_socket(recipe.socket).notify_access(recipe.access);
+        spec = spec.descriptor_store(recipe.most_stored);
         if let Some(before) = recipe.before {
             spec = spec.before_run(Recipe::around("before", before), before.limit);
         }

@@ -15,6 +15,7 @@ use crate::engine::ids::{GroupId, InstanceId, Target};
 use crate::engine::request::Request;
 use crate::group::Rolling;
 use crate::lifecycle::{Delay, Input, Policy, Restart, Scope, Startup, StateName, StopLadder};
+use crate::notify::NotifyAccess;
 use crate::signal::Signal;
 use crate::time::Instant;
 
@@ -39,6 +40,8 @@ fn draft(instances: u32) -> Draft {
             before: None,
             after: None,
             socket: false,
+            access: NotifyAccess::All,
+            most_stored: 0,
         },
         instances,
         policy: Policy {

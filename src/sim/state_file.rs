@@ -204,6 +204,7 @@ impl World {
         self.file.dies = None;
         self.file.is_dead = true;
         self.set.forget();
+        self.lose_descriptors();
         let tells = self.file.tells_exits;
         let mut left = Vec::new();
         for process in std::mem::take(&mut self.processes) {

@@ -6,7 +6,6 @@
 //! comparison after each step.
 
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use super::chance::Chance;
@@ -15,10 +14,12 @@ use super::fault_profile::{FaultProfile, READY, any_errno};
 use super::process::{Landing, Phase, Place, SimProcess, Takeoff};
 use super::recipe::Label;
 use super::state_file::SimFile;
+use super::stored::Descriptors;
 use crate::engine::ids::InstanceId;
-use crate::engine::kernel::{Happening, Report};
+use crate::engine::kernel::{Happening, Report, Sender, Senders};
 use crate::exit::{Exit, Pid};
 use crate::lifecycle::{Part, Scope};
+use crate::notify::NotifyAccess;
 use crate::signal::Signal;
 use crate::time::Instant;
 
@@ -60,6 +61,8 @@ pub(super) struct World {
     /// A planted fault of the kernel's side, which an oracle must notice.
     pub(super) planted: Option<Planted>,
     pub(super) file: SimFile,
+    /// The descriptors that processes have stored.
+    pub(super) descriptors: Descriptors,
 }
 
 /// Faults that can be planted in the kernel's side.
@@ -85,6 +88,10 @@ pub(super) enum Planted {
     NothingFound,
     /// A recovery forgets the ends of processes.
     EndsForgotten,
+    /// The stored descriptors of an instance at rest are not closed.
+    DescriptorsKept,
+    /// The next run does not get the newest stored descriptor.
+    LastDescriptorNotPassed,
     /// Every end of a command before a run is reported as a success.
     EndsWell,
 }
@@ -101,6 +108,8 @@ pub(super) enum Did {
         made: Result<(u64, Pid), i32>,
         /// Whether the program is executed later.
         flies: bool,
+        /// A digest of the stored descriptors that it gets.
+        passed: u64,
     },
     Collect {
         owner: u32,
@@ -143,6 +152,8 @@ pub(super) enum Did {
         serial: u64,
         owner: Option<InstanceId>,
         text: &'static str,
+        /// The descriptor that came with it.
+        fd: Option<u64>,
     },
 }
 
@@ -179,6 +190,7 @@ impl World {
             keeps_zombies: chance.happens(3),
             most_in_flight: chance.pick(&[0, 1, 2, 32]),
             file: SimFile::new(chance.happens(2), chance.happens(2)),
+            descriptors: Descriptors::default(),
             chance,
             processes: Vec::new(),
             armed: None,
@@ -511,13 +523,29 @@ impl World {
         });
     }
 
-    pub(super) fn receive(&mut self, senders: &HashMap<Pid, InstanceId>) -> Option<Happening> {
+    /// Whether a sender can be the process in this slot, which has its number. The pidfd of the sender tells.
+    fn may_be(&self, sender: u64, slot: u32) -> bool {
+        let serial = self.serial_in(slot);
+        let process = serial.and_then(|serial| self.process(serial));
+        serial == Some(sender) || process.is_none_or(|process| !process.has_number(self.now))
+    }
+
+    pub(super) fn receive(&mut self, senders: &Senders) -> Option<Happening> {
         if self.set.reports.is_empty() {
             let Message { serial, pid, text } = self.set.messages.pop_front()?;
-            let owner = senders.get(&pid).copied();
-            self.log.push(Did::Receive { serial, owner, text });
+            let counts =
+                |sender: &&Sender| sender.access >= NotifyAccess::Main && self.may_be(serial, sender.id.index());
+            let sender = senders.get(&pid).filter(counts).copied();
+            let owner = sender.map(|sender| sender.id);
+            let (fd, more) = self.store(text, sender);
+            self.log.push(Did::Receive {
+                serial,
+                owner,
+                text,
+                fd,
+            });
             let notices = crate::notify::parse(text.as_bytes()).filter_map(Result::ok);
-            let reports = notices.filter_map(Report::of);
+            let reports = notices.filter_map(Report::of).chain(more);
             self.set
                 .reports
                 .extend(reports.filter_map(|report| Some((owner?, report))));

@@ -166,7 +166,9 @@ mod take_over;
 mod usage;
 
 pub use crate::engine::error::{Error, SpecError};
-pub use crate::engine::event::{Event, Name, ProcessNotice, ReloadResult, TransitionEvent};
+pub use crate::engine::event::{
+    Event, Name, ProcessNotice, RefusalReason, ReloadResult, RemovalReason, TransitionEvent,
+};
 pub use crate::engine::ids::{GroupId, InstanceId, Target};
 pub use crate::engine::place::GroupRef;
 pub use crate::engine::progress::Progress;

@@ -199,6 +199,11 @@ impl Supervisor {
             .processes
             .iter()
             .all(|process| has(process.slot) == Some(process.pid));
+        let exists = |slot: u32| {
+            let place = image.instances.get(slot as usize);
+            place.is_some_and(|place| place.value.is_some())
+        };
+        let all_belong = all_belong && linux.descriptors.iter().all(|stored| exists(stored.slot));
         let named = image.instances.iter().filter_map(|place| place.value.as_ref()?.process);
         match all_belong && named.count() == linux.processes.len() {
             true => Ok(()),

@@ -5,12 +5,14 @@
 //! the descriptor. So every descriptor that the library keeps has a higher number.
 
 use std::ffi::c_int;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::net::sockopt;
 
 use super::arch;
+use super::nr::{F_DUPFD_QUERY, KCMP_FILE};
 
 /// The first number that does not belong to a standard stream.
 pub(crate) const FIRST: RawFd = 3;
@@ -77,6 +79,38 @@ fn fcntl(number: RawFd, operation: c_int) -> Option<c_int> {
     c_int::try_from(result).ok().filter(|&result| result >= 0)
 }
 
+/// Closes a descriptor that another process has sent. A socket with the option SO_LINGER (socket(7)) would make close(2)
+/// wait until its data is sent, so the option is switched off first. Other processes with the socket see that too.
+pub(crate) fn close_at_once(fd: OwnedFd) {
+    do_not_linger(fd.as_fd());
+}
+
+/// Lets a later close(2) of a socket not wait. Does nothing to another descriptor.
+pub(crate) fn do_not_linger(fd: BorrowedFd<'_>) {
+    if let Ok(Some(_)) = sockopt::socket_linger(fd) {
+        // Without success, close(2) waits.
+        let _waits = sockopt::set_socket_linger(fd, None);
+    }
+}
+
+/// Whether two descriptors refer to the same open file: one is a copy of the other, by dup(2), fork(2) or a message.
+/// `None` if neither fcntl(2) nor kcmp(2) can tell: before Linux 6.10, kcmp is a part of the kernel's configuration.
+pub(crate) fn is_same_open_file(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> Option<bool> {
+    let (one, other) = (one.as_raw_fd() as usize, other.as_raw_fd() as usize);
+    // SAFETY: the arguments are numbers only, and the operation changes nothing.
+    let asked = unsafe { arch::syscall(libc::SYS_fcntl, &[one, F_DUPFD_QUERY as usize, other, 0, 0, 0]) };
+    if let Ok(answer @ 0..) = c_int::try_from(asked) {
+        return Some(answer == 1);
+    }
+    let own = std::process::id() as usize;
+    // SAFETY: as above.
+    let compared = unsafe { arch::syscall(libc::SYS_kcmp, &[own, own, KCMP_FILE, one, other, 0]) };
+    c_int::try_from(compared)
+        .ok()
+        .filter(|&order| order >= 0)
+        .map(|order| order == 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,5 +129,14 @@ mod tests {
         );
         assert_eq!(flags_of(-1), None);
         assert_eq!(flags_of(RawFd::MAX), None);
+    }
+
+    #[test]
+    fn a_copy_is_the_same_open_file_and_another_open_is_not() {
+        let open = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let (one, other) = (open(), open());
+        let copy = one.try_clone().unwrap();
+        assert_eq!(is_same_open_file(one.as_fd(), copy.as_fd()), Some(true));
+        assert_eq!(is_same_open_file(one.as_fd(), other.as_fd()), Some(false));
     }
 }

@@ -31,3 +31,17 @@ pub(crate) const CLOSE_RANGE: c_long = 436;
 
 /// The file system type that statfs(2) returns for cgroup v2. libc's constant has another type on some targets.
 pub(crate) const CGROUP2_SUPER_MAGIC: rustix::fs::FsWord = 0x6367_7270;
+
+/// The option of a Unix socket that each message comes with a pidfd of its sender, since Linux 6.5, and the type of that
+/// control message. libc lacks both.
+#[cfg(not(any(target_arch = "sparc", target_arch = "sparc64")))]
+pub(crate) const SO_PASSPIDFD: std::ffi::c_int = 76;
+#[cfg(any(target_arch = "sparc", target_arch = "sparc64"))]
+pub(crate) const SO_PASSPIDFD: std::ffi::c_int = 0x55;
+pub(crate) const SCM_PIDFD: std::ffi::c_int = 4;
+
+/// The operation of fcntl(2) that tells whether two descriptors refer to the same open file, since Linux 6.10.
+pub(crate) const F_DUPFD_QUERY: std::ffi::c_int = 1_027;
+
+/// The type for kcmp(2) that compares open files.
+pub(crate) const KCMP_FILE: usize = 0;

@@ -287,6 +287,13 @@ impl Host {
         drop(self.pipes.remove(&id));
     }
 
+    /// Sets the streams of the last run, which another program has taken before.
+    pub fn put_streams(&mut self, id: InstanceId, stdin: Option<OwnedFd>, stdout: Option<OwnedFd>) {
+        let mut pipes = Pipes::default();
+        (pipes.stdin, pipes.stdout) = (stdin, stdout);
+        self.pipes.insert(id, pipes);
+    }
+
     /// The streams of the last run.
     pub fn pipes(&mut self, id: InstanceId) -> &Pipes {
         if let Some(pipes) = self.supervisor.take_pipes(id) {

@@ -1,29 +1,31 @@
 //! The socket itself: its address, its file, what is too long, too many, or comes with descriptors.
 
 use std::fs;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Write};
 use std::mem::MaybeUninit;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::time::Instant;
 
 use pidherd::FdSet;
 use pidherd::fdset::Interest;
 use pidherd::notify::{BadPath, Buffer, DATAGRAM_MAX, Notice, NotifySocket, Received};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::FdFlags;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 
 use super::common::{isolated, tempdir};
-use super::{connected, hear, hear_own, is_empty, only, own_pid, send};
+use super::{SOON, connected, hear, hear_own, is_empty, only, own_pid, send};
 
 /// Sends a text with descriptors.
 fn send_with(socket: &NotifySocket, text: &[u8], descriptors: &[BorrowedFd<'_>]) {
     let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    assert!(control.push(SendAncillaryMessage::ScmRights(descriptors)));
+    assert!(descriptors.is_empty() || control.push(SendAncillaryMessage::ScmRights(descriptors)));
     let there = connected(socket.address()).unwrap();
     sendmsg(there, &[IoSlice::new(text)], &mut control, SendFlags::empty()).unwrap();
 }
@@ -145,7 +147,7 @@ fn garbage_is_counted_and_does_no_harm() {
 fn descriptors_that_come_along_are_closed() {
     isolated(|| {
         let mut socket = NotifySocket::new().unwrap();
-        for (text, count) in [("BARRIER=1", 1), ("FDSTORE=1\nFDNAME=x\nREADY=1", 253), ("", 3)] {
+        for (text, count) in [("FDSTORE=1", 1), ("FDSTORE=1\nFDNAME=x\nREADY=1", 253), ("", 3)] {
             let (reader, writer) = rustix::pipe::pipe().unwrap();
             send_with(&socket, text.as_bytes(), &vec![writer.as_fd(); count]);
             drop(writer);
@@ -165,6 +167,117 @@ fn descriptors_that_come_along_are_closed() {
             assert!(hear(&mut socket, &mut Buffer::new(), |_| None::<()>).is_none());
             assert!(is_hung_up(&reader));
             assert_eq!(socket.counts().received, received);
+        }
+    });
+}
+
+#[test]
+fn a_barrier_is_closed_after_the_messages_before_it_whatever_its_sender_is() {
+    isolated(|| {
+        let mut socket = NotifySocket::new().unwrap();
+        let mut buffer = Buffer::new();
+        for receives in [false, true] {
+            socket.receive_descriptors(receives);
+            let (reader, writer) = rustix::pipe::pipe().unwrap();
+            send_with(&socket, b"STATUS=Up.", &[]);
+            send_with(&socket, b"BARRIER=1", &[writer.as_fd()]);
+            drop(writer);
+            assert_eq!(hear_own(&mut socket, &mut buffer), [Notice::Status("Up.")]);
+            assert!(!is_hung_up(&reader), "it was not received yet");
+            assert!(hear(&mut socket, &mut buffer, |_| None::<()>).is_none());
+            assert!(is_hung_up(&reader));
+        }
+        let counts = socket.counts();
+        assert_eq!((counts.barriers, counts.unknown_senders, counts.garbage), (2, 0, 0));
+    });
+}
+
+#[test]
+fn a_barrier_with_anything_else_is_counted_as_garbage_and_does_nothing() {
+    isolated(|| {
+        let mut socket = NotifySocket::new().unwrap();
+        for receives in [false, true] {
+            socket.receive_descriptors(receives);
+            for (text, count) in [
+                ("BARRIER=1", 0),
+                ("BARRIER=1", 2),
+                ("BARRIER=1", 253),
+                ("READY=1\nBARRIER=1", 1),
+            ] {
+                let (reader, writer) = rustix::pipe::pipe().unwrap();
+                send_with(&socket, text.as_bytes(), &vec![writer.as_fd(); count]);
+                drop(writer);
+                assert!(hear(&mut socket, &mut Buffer::new(), |_| Some(())).is_none());
+                assert!(is_hung_up(&reader), "{text}: one of {count} is open somewhere");
+            }
+        }
+        let counts = socket.counts();
+        assert_eq!((counts.barriers, counts.unknown_senders, counts.garbage), (0, 0, 8));
+    });
+}
+
+#[test]
+fn descriptors_are_received_on_request_and_closed_with_their_message() {
+    isolated(|| {
+        let mut socket = NotifySocket::new().unwrap();
+        let mut buffer = Buffer::new();
+        for (receives, count, takes) in [(false, 3, true), (true, 3, true), (true, 253, false)] {
+            socket.receive_descriptors(receives);
+            let (reader, writer) = rustix::pipe::pipe().unwrap();
+            send_with(&socket, b"READY=1", &vec![writer.as_fd(); count]);
+            drop(writer);
+            let Received::Message(mut message) = socket.receive(&mut buffer, |_| Some(())).unwrap() else {
+                panic!("nothing came");
+            };
+            assert!(!receives || !message.has_lost_descriptors(), "{count}");
+            let taken = if takes { message.take_descriptors() } else { Vec::new() };
+            assert_eq!(taken.len(), if receives && takes { count } else { 0 });
+            drop(message);
+            assert_eq!(is_hung_up(&reader), taken.is_empty());
+            for fd in &taken {
+                assert!(
+                    rustix::io::fcntl_getfd(fd)
+                        .unwrap()
+                        .contains(rustix::io::FdFlags::CLOEXEC)
+                );
+            }
+            drop(taken);
+            assert!(is_hung_up(&reader));
+        }
+    });
+}
+
+/// A connection with data that its other side does not read, and the option to wait for that at close(2). The second
+/// value is the other side.
+fn lingering() -> (OwnedFd, [OwnedFd; 2]) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (receiver, _) = listener.accept().unwrap();
+    sender.set_nonblocking(true).unwrap();
+    while (&sender).write(&[0; 65_536]).is_ok() {}
+    sockopt::set_socket_linger(&sender, Some(SOON)).unwrap();
+    (sender.into(), [receiver.into(), listener.into()])
+}
+
+#[test]
+fn closing_a_socket_that_lingers_does_not_wait() {
+    isolated(|| {
+        let mut socket = NotifySocket::new().unwrap();
+        let mut buffer = Buffer::new();
+        for (receives, text) in [
+            (false, "FDSTORE=1"),
+            (true, "FDSTORE=1"),
+            (false, "BARRIER=1"),
+            (true, "x"),
+        ] {
+            socket.receive_descriptors(receives);
+            let (lingering, _other) = lingering();
+            send_with(&socket, text.as_bytes(), &[lingering.as_fd()]);
+            // This one is not the last, so it does not wait.
+            drop(lingering);
+            let before = Instant::now();
+            drop(socket.receive(&mut buffer, |_| Some(())).unwrap());
+            assert!(before.elapsed() < SOON / 2, "{receives} {text}");
         }
     });
 }

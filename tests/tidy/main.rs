@@ -53,7 +53,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("child", &["sys", "owner", "poll", "pidfd"]),
     (
         "command",
-        &["sys", "owner", "poll", "procfs", "signalfd", "pidfd", "child"],
+        &["sys", "owner", "poll", "procfs", "notify", "signalfd", "pidfd", "child"],
     ),
     ("launcher", &["sys", "owner", "command", "child", "timerfd"]),
     // Forms of plain values for the feature serde.

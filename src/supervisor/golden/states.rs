@@ -1,6 +1,7 @@
 //! Two states: a small one, and one with everything.
 
 use std::collections::VecDeque;
+use std::os::fd::RawFd;
 use std::time::{Duration, SystemTime};
 
 use super::{compare, images, read, state};
@@ -9,7 +10,7 @@ use crate::codec::{Stored, decoded, encoded};
 use crate::command::error::Subject;
 use crate::command::{SpawnError, SpawnStep};
 use crate::engine::arena::Place;
-use crate::engine::event::{Event, Name, TransitionEvent};
+use crate::engine::event::{Event, Name, ProcessNotice, RefusalReason, RemovalReason, TransitionEvent};
 use crate::engine::ids::{GroupId, InstanceId};
 use crate::engine::image::{GroupImage, Image, InstanceImage};
 use crate::engine::instance::Reload;
@@ -25,7 +26,8 @@ use crate::lifecycle::{
 };
 use crate::linux::image::{LinuxImage, PipesImage, ProcessImage, SocketImage, WatchImage};
 use crate::linux::orphans::OrphanCounts;
-use crate::notify::Counts;
+use crate::linux::stored_fd::StoredImage;
+use crate::notify::{Counts, NotifyAccess};
 use crate::signal::Signal;
 use crate::signalfd::SignalInfo;
 use crate::time::Instant;
@@ -98,7 +100,7 @@ fn instance(group: u32, number: u32, state: State) -> InstanceImage {
         number,
         process: state.pid(),
         life,
-        is_heard: false,
+        heard: None,
         status_text: None,
         ladder: Some(Box::new(StopLadder::kill(Scope::Process))),
         watchdog: Some(SECOND),
@@ -158,6 +160,7 @@ fn small() -> (LinuxImage, Image) {
         retired: Vec::new(),
         orphans: None,
         lost: Vec::new(),
+        descriptors: Vec::new(),
     };
     let image = Image {
         seed: 11,
@@ -491,7 +494,7 @@ fn everything() -> (LinuxImage, Image) {
         },
         Some(record(902, Exit::Unknown)),
     ));
-    instances[4].is_heard = true;
+    instances[4].heard = Some((NotifyAccess::All, 253));
     instances[4].status_text = Some("ready for work".into());
     let mut instances: Vec<_> = instances.into_iter().map(place).collect();
     // A free slot in its fourth generation, and the instance of a group that leaves.
@@ -531,6 +534,35 @@ fn everything() -> (LinuxImage, Image) {
     (kernel_side(count + 1), image)
 }
 
+fn stored(fd: RawFd, name: &str, is_watched: bool) -> StoredImage {
+    let (slot, name) = (4, name.into());
+    StoredImage {
+        slot,
+        name,
+        fd,
+        is_watched,
+    }
+}
+
+/// Reports about descriptors.
+fn notices() -> [Report; 3] {
+    [
+        Report::Notice(ProcessNotice::DescriptorsStored {
+            name: "http".into(),
+            count: 2,
+        }),
+        Report::Notice(ProcessNotice::DescriptorsRemoved {
+            name: "".into(),
+            count: 1,
+            reason: RemovalReason::HungUp,
+        }),
+        Report::Notice(ProcessNotice::DescriptorsRefused {
+            count: 253,
+            reason: RefusalReason::Errno(28),
+        }),
+    ]
+}
+
 fn kernel_side(last: u32) -> LinuxImage {
     let mut processes = vec![
         process(2, 1_002, WatchImage::Alive),
@@ -558,6 +590,7 @@ fn kernel_side(last: u32) -> LinuxImage {
         nameless: 3,
         unknown_senders: 4,
         descriptors: 5,
+        barriers: 7,
         garbage: 6,
     };
     let reports = [
@@ -583,10 +616,15 @@ fn kernel_side(last: u32) -> LinuxImage {
             address: "@notify".into(),
             counts,
         }),
-        reports: reports.into_iter().map(|report| (id(4), report)).collect(),
+        reports: reports
+            .into_iter()
+            .chain(notices())
+            .map(|report| (id(4), report))
+            .collect(),
         retired: vec![("/sys/fs/cgroup/web".into(), "web-0".into())],
         orphans: Some((orphans, [record(904, Exit::Code(0))].into())),
         lost: vec![60],
+        descriptors: vec![stored(90, "http", true), stored(91, "", false)],
     }
 }
 
@@ -614,7 +652,7 @@ fn todays_code_writes_and_reads_the_kept_states() {
     assert_eq!((image.waiting, image.spawns), (expected.waiting, expected.spawns));
     assert_eq!((image.seed, image.closing, image.dropped), (u64::MAX, true, 17));
     let numbers = [
-        30, 40, 50, 51, 52, 53, 54, 55, 60, 70, 102, 103, 104, 105, 106, 107, 116,
+        30, 40, 50, 51, 52, 53, 54, 55, 60, 70, 90, 91, 102, 103, 104, 105, 106, 107, 116,
     ];
     assert_eq!(linux.descriptors(), numbers);
 }
