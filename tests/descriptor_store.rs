@@ -75,12 +75,16 @@ impl Program {
                 "send" => send(rest, &[]),
                 "child" => assert!(sender(rest).status().unwrap().success()),
                 "orphan" => {
-                    let script = r#""$@" </dev/null >/dev/null 2>&1 &"#;
+                    // The orphan waits until the shell was reaped, so that it is no descendant when it sends.
+                    let script = r#"exec 3<&0; { read go; "$@"; } <&3 >/dev/null 2>&1 &"#;
                     let sender = sender(rest);
                     let mut shell = StdCommand::new("/bin/sh");
                     shell.args(["-c", script, "sh"]).arg(sender.get_program());
                     shell.args(sender.get_args()).env(MESSAGE, rest.replace(';', "\n"));
-                    assert!(shell.status().unwrap().success());
+                    let mut shell = shell.stdin(std::process::Stdio::piped()).spawn().unwrap();
+                    let go = shell.stdin.take();
+                    assert!(shell.wait().unwrap().success());
+                    drop(go);
                 }
                 "end" => exit(0),
                 other => panic!("{other}"),

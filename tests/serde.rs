@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use pidherd::lifecycle::{DelayFrom, ExitSet, RunTimeout, Rung};
+use pidherd::notify::NotifyAccess;
+use pidherd::supervisor::{ProcessNotice, RefusalReason};
 use pidherd::{
     Command, CrashBudget, Delay, Event, Exit, GroupSpec, Policy, Restart, Scope, Signal, SpawnStep, Startup, StateName,
     StopLadder, Supervisor,
@@ -111,6 +113,15 @@ fn plain_values_have_the_form_that_a_person_writes() {
             json!({ "signal": { "signal": "SIGSEGV", "core": true } }),
         ),
         (to_value(SpawnStep::CurrentDir).unwrap(), json!("current-dir")),
+        (to_value(NotifyAccess::Descendants).unwrap(), json!("descendants")),
+        (
+            to_value(ProcessNotice::DescriptorsRefused {
+                count: 2,
+                reason: RefusalReason::Errno(24),
+            })
+            .unwrap(),
+            json!({ "descriptors_refused": { "count": 2, "reason": { "errno": 24 } } }),
+        ),
     ] {
         assert_eq!(value, form);
     }

@@ -203,6 +203,11 @@ pub enum ProcessNotice {
 /// Why stored descriptors were removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum RemovalReason {
     /// `FDSTOREREMOVE=1`.
     Requested,
@@ -213,6 +218,11 @@ pub enum RemovalReason {
 /// Why descriptors were not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum RefusalReason {
     /// The group has no descriptor store.
     NoStore,
