@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use pidherd::lifecycle::{Cause, Failure, StateName};
-use pidherd::supervisor::{Builder, Name, SpecError, TransitionEvent};
+use pidherd::supervisor::{Builder, Name, Outcome, SpecError, TransitionEvent};
 use pidherd::{Error, Event, GroupId, InstanceId, Supervisor, Target};
 
 use crate::config::{Config, Program};
@@ -21,6 +21,7 @@ mod closing;
 mod handed;
 mod logged;
 mod model;
+mod order;
 mod reload;
 mod remote;
 mod select;
@@ -120,7 +121,7 @@ impl Herd {
             let answer = match verb {
                 Verb::Start => self.supervisor.start(target),
                 Verb::Stop => self.supervisor.stop(target),
-                Verb::Restart => self.supervisor.restart(target),
+                Verb::Restart => self.restart(target),
                 Verb::Signal(signal) => self.supervisor.signal(target, signal),
             };
             self.collect();
@@ -132,6 +133,22 @@ impl Herd {
         match refusal {
             Some(refusal) if tally.total() == 0 => Err(refusal),
             _ => tally.line(verb, text),
+        }
+    }
+
+    /// Restarts a process, or all of a program: at once, or a few at a time if the program is configured so.
+    fn restart(&mut self, target: Target) -> Result<Outcome, Error> {
+        let rolling = match target {
+            Target::Group(id) => self
+                .members
+                .iter()
+                .find(|member| member.id == id)
+                .and_then(|member| Some((id, member.program.beyond.rules.rolling?))),
+            _ => None,
+        };
+        match rolling {
+            Some((id, rolling)) => self.supervisor.rolling_restart(id, rolling),
+            None => self.supervisor.restart(target),
         }
     }
 
@@ -193,9 +210,11 @@ impl Herd {
         let alias = free_alias(&program, |alias| {
             self.members.iter().all(|member| member.alias != *alias)
         });
+        let spec = spec::group(&program, &alias, program.numprocs, self.shared);
+        let spec = self.wanted_places(&program).of(spec);
         let id = self
             .supervisor
-            .add(spec::group(&program, &alias, program.numprocs, self.shared))
+            .add(spec)
             .map_err(|error| format!("[program:{}]: {}", program.name, of_program(&error, &program)))?;
         let mut member = Member {
             id,
@@ -261,8 +280,52 @@ impl Herd {
                 ));
             }
             Event::GroupRemoved { group, .. } => self.forget(group),
-            _ => {}
+            other => self.remark(&other),
         }
+    }
+
+    /// Notes an event that changes no state.
+    fn remark(&mut self, event: &Event) {
+        let line = match event {
+            Event::StartWaits {
+                instance,
+                name,
+                awaited,
+                ..
+            } => format!("{} waits for {}", self.shown(*instance, name), self.called(*awaited)),
+            Event::StartWithdrawn {
+                instance, name, cause, ..
+            } => format!("{} is not started: {cause}", self.shown(*instance, name)),
+            Event::LimitFailed {
+                instance,
+                name,
+                file,
+                errno,
+                ..
+            } => {
+                let reason = files::reason(io::Error::from_raw_os_error(*errno));
+                format!(
+                    "{}: the new {file} has no effect on this run: {reason}",
+                    self.shown(*instance, name)
+                )
+            }
+            Event::CommandFailed {
+                instance,
+                name,
+                failure,
+                error,
+                ..
+            } => {
+                let reason = error.as_ref().map_or_else(|| failure.to_string(), ToString::to_string);
+                format!("{}: after_command failed: {reason}", self.shown(*instance, name))
+            }
+            Event::Rolled { group, failed, .. } => match failed.and_then(|failed| self.name_of(failed)) {
+                None => format!("{}: all processes were restarted", self.called(*group)),
+                Some(failed) => format!("{}: the restart has ended at {failed}", self.called(*group)),
+            },
+            _ => return,
+        };
+        self.note(line);
     }
 
     fn report(&mut self, step: &TransitionEvent) {
@@ -351,6 +414,7 @@ impl Herd {
                 format!("{} is being stopped for good: its program was scaled down", name(*id))
             }
             Error::Rolling(_) => format!("{text} is being restarted a few instances at a time"),
+            Error::Required { by, .. } => format!("{text} cannot be removed: {} requires it", self.called(*by)),
             Error::Signal {
                 instance,
                 signal,

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pidherd::lifecycle::{ExitSet, Restart, Rung, Scope, Startup, StopLadder};
+use pidherd::lifecycle::{ExitSet, Restart, Scope, Startup, StopLadder};
 use pidherd::{Command, GroupSpec, Lifetime, OpenFile, Policy, Resource, Signal, SignalSet, Stdio};
 
-use crate::config::{AutoRestart, Instance, Log, Program, Readiness, Stream};
+use crate::config::{Around, AutoRestart, Instance, Log, Program, Readiness, Stream};
 use crate::limits::OpenFiles;
 
 /// Variables that a service manager sets for the taskmaster. They must not reach its programs.
@@ -32,14 +32,32 @@ pub fn group(program: &Arc<Program>, name: &str, instances: u32, shared: Shared)
     .instances(instances)
     .policy(policy(program));
     let spec = match program.beyond.readiness {
-        Readiness::Grace => spec,
+        Readiness::Grace | Readiness::Completes => spec,
         Readiness::Notify => spec.notify_socket(true),
         Readiness::Fd(number) => spec.ready_fd(number),
     };
-    match &program.beyond.cgroup {
-        Some(directory) => spec.cgroup(directory.clone()),
+    let spec = match &program.beyond.cgroup {
+        Some(directory) => spec.cgroup(directory.clone()).limits(program.beyond.limits.clone()),
+        None => spec,
+    };
+    let spec = match &program.beyond.before {
+        Some(around) => spec.before_run(around_run(program, around, shared), around.limit),
+        None => spec,
+    };
+    match &program.beyond.after {
+        Some(around) => spec.after_run(around_run(program, around, shared), around.limit),
         None => spec,
     }
+}
+
+/// A command before or after each run. It has the settings of the program's first process. Its output is appended to
+/// the logs by itself, because a pipe would need a reader for each run.
+fn around_run(program: &Program, around: &Around, shared: Shared) -> Command {
+    let made = program.instance(0).map(|mut instance| {
+        instance.argv.clone_from(&around.argv);
+        command_of(program, &instance, false).stdin(Stdio::null())
+    });
+    limited(made.unwrap_or_else(|_| Command::new("")), shared.open_files)
 }
 
 fn limited(command: Command, open_files: Option<OpenFiles>) -> Command {
@@ -111,6 +129,12 @@ fn command_of(program: &Program, instance: &Instance, collects: bool) -> Command
     if let Some(umask) = program.umask {
         command = command.umask(umask);
     }
+    if let Some(nice) = program.beyond.nice {
+        command = command.nice(nice);
+    }
+    if let Some(value) = program.beyond.oom_score_adj {
+        command = command.oom_score_adj(value);
+    }
     match program
         .user
         .as_ref()
@@ -161,10 +185,14 @@ fn is_collected(path: &Path) -> bool {
 }
 
 fn policy(program: &Program) -> Policy {
-    Policy::new()
+    let (stop, watchdog_stop) = ladders(program);
+    let policy = Policy::new()
         .startup(match program.beyond.readiness {
             Readiness::Grace => Startup::Grace(program.startsecs),
             Readiness::Notify | Readiness::Fd(_) => Startup::Notify {
+                timeout: program.beyond.readysecs,
+            },
+            Readiness::Completes => Startup::Completes {
                 timeout: program.beyond.readysecs,
             },
         })
@@ -182,20 +210,20 @@ fn policy(program: &Program) -> Policy {
                 .iter()
                 .fold(ExitSet::EMPTY, |exits, &code| exits.code(code)),
         )
-        .stop(ladder(program))
+        .stop(stop)
+        .watchdog_stop(watchdog_stop);
+    program.beyond.rules.apply(policy)
 }
 
-fn ladder(program: &Program) -> StopLadder {
+/// The ladder of a stop, and the one of a missed watchdog.
+fn ladders(program: &Program) -> (StopLadder, Option<StopLadder>) {
     let scope = |as_group| if as_group { Scope::ProcessGroup } else { Scope::Process };
-    let ask = Rung {
-        signal: program.stopsignal,
-        scope: scope(program.stopasgroup),
-        wait: program.stopwaitsecs,
-    };
+    let ask = scope(program.stopasgroup);
     // With a cgroup, the last signal reaches every process in the cgroup.
     let kill = match program.beyond.cgroup {
         Some(_) => Scope::Cgroup,
         None => scope(program.killasgroup),
     };
-    StopLadder::kill(kill).rungs(vec![ask])
+    let ladder = StopLadder::kill(kill).then(program.stopsignal, ask, program.stopwaitsecs);
+    program.beyond.rules.ladders(ladder, ask)
 }

@@ -1,22 +1,8 @@
-//! The keys that supervisord does not have: readiness, watchdogs, cgroups, privileges and the lifetime.
+//! The keys that supervisord does not have. README.md has a table of them and an example of each.
 //!
-//! ```text
-//! readiness=grace      the program is RUNNING after startsecs, as in supervisord (the default)
-//! readiness=notify     the program is RUNNING when it sends READY=1 to NOTIFY_SOCKET (systemd-notify --ready)
-//! readiness=fd:3       the program is RUNNING when it writes a newline to this descriptor, as s6's services do
-//! readysecs=60         the time limit for readiness; after it the process is stopped, and the start has failed
-//! watchdogsecs=0       the longest silence of a RUNNING process before it counts as hung and crashed;
-//!                      0 means no limit. The key needs readiness=notify, and the program gets WATCHDOG_USEC
-//! stdin=null           standard input is /dev/null, or with `pipe` a pipe that sendProcessStdin of the remote
-//!                      interface writes to (supervisorctl fg)
-//! no_new_privs=false   whether set-user-id programs and file capabilities have no effect (sudo, ping);
-//!                      false is supervisord's behaviour, because it sets no_new_privs for no user
-//! cgroup=DIR           a cgroup v2 directory for this taskmaster alone: each process gets a cgroup in it,
-//!                      and every process in that cgroup is killed at the end, also after a double fork
-//! lifetime=detached    what becomes of the process when SIGKILL ends the taskmaster: it lives on (the default),
-//!                      or with `bound` the kernel kills it (Linux 7.1; a mistake on an older kernel), or with
-//!                      `bound-or-signal` an older kernel does so unless the program changes its own ids
-//! ```
+//! `rules` has the restarts, delays, ends by time and stops, `limits` the limits of a cgroup, `around` the commands
+//! before and after each run, and `parts` the parsers of single values. The order of programs is checked in
+//! `config::order`, because it concerns several programs.
 //!
 //! With `cgroup`, a process is STOPPED when its whole cgroup is empty. `stopasgroup` still decides which processes
 //! get `stopsignal`. The remaining processes of the cgroup get SIGKILL after `stopwaitsecs`.
@@ -26,33 +12,50 @@
 
 use std::time::Duration;
 
-use pidherd::cgroup::CgroupDir;
+use pidherd::cgroup::{CgroupDir, Limits};
 use pidherd::{Command, CommandError, Lifetime};
 
 use super::keys::Keys;
-use super::values::{self, MOST_INSTANCES};
+use super::values::{self, AutoRestart, MOST_INSTANCES};
 use crate::names;
+
+mod around;
+mod limits;
+mod parts;
+mod rules;
+
+pub use around::Around;
+pub use rules::Rules;
 
 /// The default of `readysecs`.
 const READY_SECONDS: Duration = Duration::from_secs(60);
 
-/// These keys. [`Program`](super::Program) keeps a list of its own keys in the same way.
-pub const KEYS: &[&str] = &[
+/// The keys of this file. [`Program`](super::Program) keeps a list of its own keys in the same way.
+const KEYS: &[&str] = &[
     "readiness",
     "readysecs",
     "watchdogsecs",
     "stdin",
     "no_new_privs",
+    "nice",
+    "oom_score_adj",
     "cgroup",
     "lifetime",
+    "after",
+    "requires",
 ];
+
+/// All keys that supervisord does not have, except the names of cgroup files.
+pub fn keys() -> Vec<&'static str> {
+    [KEYS, rules::KEYS, around::KEYS].concat()
+}
 
 /// The settings of a program that supervisord does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Beyond {
     /// The condition for RUNNING.
     pub readiness: Readiness,
-    /// The time limit for readiness.
+    /// The time limit for readiness, or of a job.
     pub readysecs: Duration,
     /// The longest silence of a running process. `None` means no limit.
     pub watchdogsecs: Option<Duration>,
@@ -60,10 +63,46 @@ pub struct Beyond {
     pub has_input: bool,
     /// Whether the process cannot gain privileges from the programs that it executes.
     pub no_new_privs: bool,
+    /// The nice value. `None` means the taskmaster's.
+    pub nice: Option<i32>,
+    /// The `oom_score_adj`. `None` means the taskmaster's.
+    pub oom_score_adj: Option<i32>,
     /// The directory for the cgroups of its processes. `None` if it has no cgroups.
     pub cgroup: Option<CgroupDir>,
+    /// The limits of each cgroup.
+    pub limits: Limits,
     /// What becomes of the process when the taskmaster is killed.
     pub lifetime: Lifetime,
+    /// The programs that it comes after.
+    pub order: Order,
+    /// The rules of restarts and stops.
+    pub rules: Rules,
+    /// The command before each run.
+    pub before: Option<Around>,
+    /// The command after each run.
+    pub after: Option<Around>,
+}
+
+/// The programs that a program comes after, as the file names them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Order {
+    /// The start waits until these are running or stay down.
+    pub after: Vec<String>,
+    /// The start waits until these are running.
+    pub requires: Vec<String>,
+}
+
+impl Order {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.after.is_empty() && self.requires.is_empty()
+    }
+
+    /// Each reference with its key.
+    pub fn references(&self) -> impl Iterator<Item = (&'static str, &String)> {
+        let after = self.after.iter().map(|name| ("after", name));
+        after.chain(self.requires.iter().map(|name| ("requires", name)))
+    }
 }
 
 /// The condition under which a program counts as running.
@@ -75,6 +114,8 @@ pub enum Readiness {
     Notify,
     /// The process has written a newline to this descriptor.
     Fd(i32),
+    /// The process is a job, and is done when it has ended as expected.
+    Completes,
 }
 
 impl Beyond {
@@ -83,19 +124,38 @@ impl Beyond {
         let readiness = keys.optional("readiness", readiness);
         // A mistake in `readiness` is reported once and not again for `watchdogsecs`.
         let may_watch = matches!(readiness, Some(Readiness::Notify)) || readiness.is_none() && keys.has("readiness");
+        let [before, after] = around::read(keys);
         let beyond = Beyond {
             readiness: readiness.unwrap_or(Readiness::Grace),
-            readysecs: keys.optional("readysecs", ready_seconds).unwrap_or(READY_SECONDS),
+            readysecs: keys
+                .optional("readysecs", parts::some_seconds)
+                .unwrap_or(match readiness {
+                    Some(Readiness::Completes) => Duration::MAX,
+                    _ => READY_SECONDS,
+                }),
             watchdogsecs: keys
                 .optional("watchdogsecs", |text| watchdog(text, may_watch))
                 .unwrap_or_default(),
             has_input: keys.optional("stdin", input).unwrap_or(false),
             no_new_privs: keys.optional("no_new_privs", values::boolean).unwrap_or(false),
+            nice: keys.optional("nice", parts::nice),
+            oom_score_adj: keys.optional("oom_score_adj", parts::oom_score_adj),
             cgroup: cgroup(keys, &names::shown(group, name)),
+            limits: limits::read(keys),
             lifetime: keys.optional("lifetime", lifetime).unwrap_or_default(),
+            order: Order {
+                after: keys.optional("after", parts::references).unwrap_or_default(),
+                requires: keys.optional("requires", parts::references).unwrap_or_default(),
+            },
+            rules: Rules::read(keys),
+            before,
+            after,
         };
         if beyond.readiness == Readiness::Grace && keys.has("readysecs") {
-            keys.note("readysecs", "has no effect without readiness=notify or readiness=fd:N");
+            keys.note("readysecs", "has no effect with readiness=grace");
+        }
+        if beyond.readiness == Readiness::Completes {
+            check_job(keys);
         }
         beyond
     }
@@ -109,31 +169,32 @@ fn readiness(text: &str) -> Result<Readiness, String> {
     match (text, text.strip_prefix("fd:").map(str::parse)) {
         ("grace", _) => Ok(Readiness::Grace),
         ("notify", _) => Ok(Readiness::Notify),
+        ("completes", _) => Ok(Readiness::Completes),
         (_, Some(Ok(number))) if READY_FDS.contains(&number) => Ok(Readiness::Fd(number)),
         (_, Some(_)) => Err(format!(
             "expected a descriptor from {} to {}",
             READY_FDS.start(),
             READY_FDS.end()
         )),
-        (_, None) => Err("expected grace, notify or fd:N".to_owned()),
+        (_, None) => Err("expected grace, notify, fd:N or completes".to_owned()),
     }
 }
 
-/// Parses a time. A negative time is a mistake, because supervisord's rule does not apply to these keys.
-fn seconds(text: &str) -> Result<Duration, String> {
-    values::count(text).map(|seconds| Duration::from_secs(seconds.into()))
-}
-
-/// Parses `readysecs`. With 0 no program could become ready.
-fn ready_seconds(text: &str) -> Result<Duration, String> {
-    match seconds(text)? {
-        Duration::ZERO => Err("must be at least 1".to_owned()),
-        time => Ok(time),
+/// A job ends when it is done.
+fn check_job(keys: &mut Keys<'_>) {
+    if keys.optional("autorestart", values::autorestart) == Some(AutoRestart::Always) {
+        keys.complain(
+            "autorestart",
+            "a job (readiness=completes) that is always restarted is never done",
+        );
+    }
+    if keys.has("startsecs") {
+        keys.note("startsecs", "has no effect with readiness=completes");
     }
 }
 
 fn watchdog(text: &str, may_watch: bool) -> Result<Option<Duration>, String> {
-    match seconds(text)? {
+    match parts::seconds(text)? {
         Duration::ZERO => Ok(None),
         time if may_watch => Ok(Some(time)),
         _ => Err("a watchdog needs readiness=notify".to_owned()),
@@ -178,6 +239,7 @@ mod tests {
     fn readiness_is_grace_notify_or_a_descriptor() {
         assert_eq!(readiness("grace"), Ok(Readiness::Grace));
         assert_eq!(readiness("notify"), Ok(Readiness::Notify));
+        assert_eq!(readiness("completes"), Ok(Readiness::Completes));
         assert_eq!(readiness("fd:3"), Ok(Readiness::Fd(3)));
         assert_eq!(readiness("fd:255"), Ok(Readiness::Fd(255)));
         for text in [

@@ -28,7 +28,9 @@ impl<'a> Keys<'a> {
             findings,
         };
         for (key, value) in &section.entries {
-            if !known.contains(&key.as_str()) {
+            // The names of cgroup files are keys of each section that may have a cgroup.
+            let is_file = known.contains(&"cgroup") && values::is_cgroup_file(key);
+            if !known.contains(&key.as_str()) && !is_file {
                 keys.note(key, "unknown key, ignored");
             } else if value.text.contains('\0') {
                 let problem = Problem::of_value(&section.name, key, value, "must not contain a NUL byte");

@@ -12,7 +12,7 @@
 //! the names of sections, `words` the syntax of commands, `environment` the syntax of variables, `values` other single
 //! values, `streams`, `automatic` and `logging` the destinations of output, `keys` the access to a section,
 //! `supervisord` and `servers` the sections of these names, `beyond` the keys that supervisord lacks, `program` one
-//! `[program:x]`, and `groups` the assignment of programs to groups.
+//! `[program:x]`, `groups` the assignment of programs to groups, and `order` which programs come after which.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,6 +26,7 @@ mod include;
 mod ini;
 mod keys;
 mod logging;
+mod order;
 mod problem;
 mod program;
 mod raw;
@@ -48,9 +49,10 @@ use self::world::text_of;
 use crate::files::Fifo;
 
 pub use self::automatic::{hand_over as hand_over_log_names, take_over as take_over_log_names};
-pub use self::beyond::Readiness;
+pub use self::beyond::{Around, Readiness};
 pub use self::groups::Group;
 pub use self::logging::{Channel, Level, Log, OwnLogSettings, Rotation, Target};
+pub use self::order::{means, sorted};
 pub use self::program::{Instance, Program};
 pub use self::servers::{Address, Login, Server};
 pub use self::streams::Stream;
@@ -125,6 +127,9 @@ pub fn parse(text: &str, world: &Arc<World>) -> Result<Config, Vec<Problem>> {
         server_url: supervisord.servers.first().map(Server::url),
     };
     let groups = groups::read(&sections, &common, &mut findings);
+    if findings.problems.is_empty() {
+        findings.problems.extend(order::check(&groups));
+    }
     if !findings.problems.is_empty() {
         return Err(findings.problems);
     }

@@ -180,7 +180,7 @@ impl Program {
         scope.set("program_name", Value::Text(name.to_owned()));
         scope.set("group_name", Value::Text(group.to_owned()));
         let before = findings.problems.len();
-        let mut keys = Keys::new(section, &scope, &[KEYS, beyond::KEYS].concat(), findings);
+        let mut keys = Keys::new(section, &scope, &[KEYS, &beyond::keys()].concat(), findings);
         let name = keys.title(name);
         let redirect_stderr = keys.optional("redirect_stderr", values::boolean).unwrap_or(false);
         check_outputs(&mut keys, redirect_stderr);

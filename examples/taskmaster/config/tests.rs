@@ -538,3 +538,92 @@ fn a_missing_file_is_reported_in_one_line() {
     let errors = load(Path::new("/no/such/file.conf")).unwrap_err();
     assert_eq!(errors, ["cannot read /no/such/file.conf: No such file or directory"]);
 }
+
+/// The files in the README between lines that begin and end such a block.
+fn examples() -> Vec<&'static str> {
+    let blocks = include_str!("../README.md").split("```ini\n").skip(1);
+    blocks.filter_map(|rest| rest.split("```").next()).collect()
+}
+
+#[test]
+fn the_examples_of_the_readme_are_accepted() {
+    let examples = examples();
+    assert!(examples.len() >= 7);
+    for text in examples {
+        // The directory need not exist here.
+        let problems: Vec<String> = match parse(text, &world()) {
+            Ok(config) => config.notes,
+            Err(problems) => problems.iter().map(ToString::to_string).collect(),
+        };
+        let others = problems.iter().filter(|problem| !problem.contains(" cgroup="));
+        assert_eq!(others.count(), 0, "{text}: {problems:?}");
+    }
+}
+
+#[test]
+fn the_readme_has_an_example_of_each_key_that_supervisord_lacks() {
+    let examples = examples().concat();
+    for key in super::beyond::keys() {
+        let is_it = |line: &str| line.split_once('=').is_some_and(|(name, _)| name == key);
+        assert!(examples.lines().any(is_it), "{key}");
+    }
+}
+
+#[test]
+fn programs_come_after_others() {
+    let text = "[program:web]\ncommand=web\nrequires=db\nafter=tools:cache,jobs\n[program:db]\ncommand=db\n\
+        [group:tools]\nprograms=cache\n[program:cache]\ncommand=cache\n[program:job]\ncommand=job\n\
+        [group:jobs]\nprograms=job\n";
+    let config = config(text);
+    let programs: Vec<_> = config.groups.iter().flat_map(|group| group.programs.clone()).collect();
+    let names: Vec<String> = sorted(programs, |program| program)
+        .iter()
+        .map(|program| program.name.clone())
+        .collect();
+    let at = |name: &str| names.iter().position(|other| other == name).unwrap();
+    assert!(
+        ["db", "cache", "job"].iter().all(|name| at(name) < at("web")),
+        "{names:?}"
+    );
+}
+
+#[test]
+fn an_impossible_order_is_a_mistake() {
+    let program = |name: &str, keys: &str| format!("[program:{name}]\ncommand=true\n{keys}\n");
+    for (text, word) in [
+        (program("a", "after=b"), "there is no program and no group b"),
+        (program("a", "requires=a"), "means the program itself"),
+        (
+            program("a", "requires=b") + &program("b", "numprocs=0"),
+            "would never be running",
+        ),
+        (
+            program("a", "after=b") + &program("b", "requires=c") + &program("c", "after=a"),
+            "comes after",
+        ),
+        (program("a", "after=b c"), "can't be a name"),
+    ] {
+        let problems = problems(&text);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].contains(word), "{problems:?}");
+    }
+}
+
+#[test]
+fn keys_that_need_another_key_are_refused_without_it() {
+    for (keys, word) in [
+        ("memory.max=1GB", "needs cgroup"),
+        ("runsecs_random=5", "needs runsecs"),
+        ("watchdog_stopsignal=ABRT", "needs watchdogsecs"),
+        ("rolling_surge=1", "needs rolling"),
+        ("before_secs=1", "needs before_command"),
+        ("stopsteps=INT 1\nstopsignal=TERM", "cannot be combined"),
+        ("readiness=completes\nautorestart=true", "never done"),
+    ] {
+        let problems = problems(&format!("[program:a]\ncommand=true\n{keys}\n"));
+        assert!(
+            problems.len() == 1 && problems[0].contains(word),
+            "{keys}: {problems:?}"
+        );
+    }
+}

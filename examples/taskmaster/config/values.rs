@@ -14,6 +14,11 @@ use super::words;
 /// The largest number of instances of a program. A larger number is probably a mistake.
 pub const MOST_INSTANCES: u32 = 100_000;
 
+/// The beginnings of the names of files in a cgroup.
+const CONTROLLERS: [&str; 9] = [
+    "cgroup.", "cpu.", "cpuset.", "dmem.", "hugetlb.", "io.", "memory.", "misc.", "pids.",
+];
+
 /// The condition for a restart after an exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AutoRestart {
@@ -181,6 +186,11 @@ pub fn command(text: &str) -> Result<Vec<String>, String> {
     }
 }
 
+/// Whether a key is the name of a file in a cgroup.
+pub fn is_cgroup_file(key: &str) -> bool {
+    CONTROLLERS.iter().any(|controller| key.starts_with(controller))
+}
+
 /// A message about the failed expansion of a value that may contain a password. It includes the name of a missing
 /// variable. Other parts of `message` are omitted, because they could be a part of the password.
 pub fn discreet(message: &str) -> String {
@@ -325,5 +335,13 @@ mod tests {
         ] {
             assert!(!discreet(message).contains("ter2"), "{message}");
         }
+    }
+
+    #[test]
+    fn only_names_of_controllers_are_files() {
+        assert!(
+            is_cgroup_file("memory.max") && is_cgroup_file("cgroup.max.depth") && is_cgroup_file("hugetlb.2MB.max")
+        );
+        assert!(!is_cgroup_file("memory") && !is_cgroup_file("x.y") && !is_cgroup_file("memory_max"));
     }
 }

@@ -1,7 +1,10 @@
 //! The shutdown: it stops all programs, the highest priority number first, as supervisord does.
 //!
 //! Programs of equal priority are stopped at the same time. The next lower number follows when they have ended. A
-//! program that other programs need gets a lower number, so it outlives them.
+//! program that other programs need gets a lower number, so it outlives them. The order (`after`, `requires`) does the
+//! same: a program is stopped no earlier than those that come after it.
+
+use std::collections::HashMap;
 
 use pidherd::{GroupId, Target};
 
@@ -22,12 +25,14 @@ impl Herd {
             return;
         }
         self.to_start.clear();
-        let mut tiers: Vec<(i32, i32)> = self.members.iter().map(|member| member.priority).collect();
+        let tier_of = self.tiers();
+        let mut tiers: Vec<(i32, i32)> = tier_of.values().copied().collect();
         tiers.sort_unstable();
         tiers.dedup();
         self.closing = Closing {
             begun: true,
             tiers,
+            tier_of,
             ..Closing::default()
         };
         self.stop_next_tier();
@@ -64,13 +69,30 @@ impl Herd {
             if !self
                 .members
                 .iter()
-                .filter(|member| member.priority == tier)
+                .filter(|member| self.closing.tier_of.get(&member.id) == Some(&tier))
                 .all(|member| self.is_down(member))
             {
                 return;
             }
             self.stop_next_tier();
         }
+    }
+
+    /// The priority with which each group is stopped: its own, or a lower one of a group that comes after it.
+    fn tiers(&self) -> HashMap<GroupId, (i32, i32)> {
+        let priorities = self.members.iter().map(|member| (member.id, member.priority));
+        let mut tiers: HashMap<GroupId, (i32, i32)> = priorities.collect();
+        // Each member follows those that it comes after, so one pass from the last to the first suffices.
+        for member in self.members.iter().rev() {
+            let Some(&own) = tiers.get(&member.id) else { continue };
+            let places = self.present_places(member.id);
+            for before in places.after.iter().chain(&places.requires) {
+                if let Some(tier) = tiers.get_mut(before) {
+                    *tier = own.min(*tier);
+                }
+            }
+        }
+        tiers
     }
 
     fn stop_next_tier(&mut self) {
@@ -84,7 +106,7 @@ impl Herd {
         let ids: Vec<GroupId> = self
             .members
             .iter()
-            .filter(|member| member.priority == tier)
+            .filter(|member| self.closing.tier_of.get(&member.id) == Some(&tier))
             .map(|member| member.id)
             .collect();
         for id in ids {

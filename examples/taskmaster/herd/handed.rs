@@ -100,7 +100,7 @@ impl Herd {
             .collect();
         let starting = described.iter().zip(&recovered.groups);
         let starting = starting.filter(|(described, group)| group.is_new && described.program.autostart);
-        Ok(Herd {
+        let mut herd = Herd {
             to_start: starting.map(|(_, group)| group.id).collect(),
             began: recovered.supervisor.now(),
             supervisor: recovered.supervisor,
@@ -115,7 +115,9 @@ impl Herd {
             own: config.supervisord.clone(),
             empty: empty_groups(config),
             staged: config.clone(),
-        })
+        };
+        herd.put_in_order();
+        Ok(herd)
     }
 
     /// Prepares a hand-over: no program waits to be started, and no event waits to be told.
@@ -229,6 +231,7 @@ impl Herd {
             .iter()
             .filter(|member| starting.contains(&member.id) && member.after.is_none());
         herd.to_start.extend(ready.map(|member| member.id));
+        herd.put_in_order();
         herd.remember_instances(left);
         herd.remember_logs(&left["logs"]);
         // They may be about groups that have just been removed.
@@ -309,6 +312,7 @@ struct Described<'a> {
 }
 
 impl Described<'_> {
+    /// The description, without the order.
     fn spec(&self, shared: Shared) -> GroupSpec {
         spec::group(&self.program, &self.alias, self.target(), shared)
     }

@@ -9,7 +9,7 @@ use pidherd::supervisor::AdoptError;
 use pidherd::time::Instant;
 use pidherd::{GroupId, InstanceId, Signal, Supervisor};
 
-use crate::config::{Config, Group, Program, Supervisord};
+use crate::config::{self, Config, Group, Program, Supervisord};
 use crate::logs::Logs;
 use crate::report::Report;
 use crate::spec::Shared;
@@ -104,6 +104,8 @@ pub(super) struct Closing {
     pub(super) forced: bool,
     /// The priorities that still have to be stopped. The next one is last.
     pub(super) tiers: Vec<(i32, i32)>,
+    /// The priority with which each group is stopped.
+    pub(super) tier_of: HashMap<GroupId, (i32, i32)>,
     /// The priority that is being stopped.
     pub(super) current: Option<(i32, i32)>,
 }
@@ -142,13 +144,14 @@ pub(super) fn empty_groups(config: &Config) -> Vec<String> {
     empty.map(|group| group.name.clone()).collect()
 }
 
-/// The programs of a configuration with their priorities. A program with no processes is left out, because the
-/// library has no empty groups.
-pub(super) fn with_priorities(config: &Config) -> impl Iterator<Item = ((i32, i32), Arc<Program>)> + '_ {
-    config.groups.iter().flat_map(|group| {
+/// The programs of a configuration with their priorities, in start order: each one follows those that it comes after. A
+/// program with no processes is left out, because the library has no empty groups.
+pub(super) fn with_priorities(config: &Config) -> impl Iterator<Item = ((i32, i32), Arc<Program>)> + use<> {
+    let programs = config.groups.iter().flat_map(|group| {
         let programs = group.programs.iter().filter(|program| program.numprocs > 0);
         programs.map(|program| ((group.priority, program.priority), Arc::clone(program)))
-    })
+    });
+    config::sorted(programs.collect(), |(_, program)| program).into_iter()
 }
 
 /// The name for a group of the library with this program. It is the program's name, or a variant of it.

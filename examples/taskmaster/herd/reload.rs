@@ -74,10 +74,13 @@ impl Herd {
         for update in updates {
             self.update(update, &mut changes);
         }
-        changes.removed = self.remove_missing(config);
+        let missing = self.leave_missing(config);
         for (priority, program) in additions {
             self.introduce(priority, program, &mut changes);
         }
+        // A group that others require cannot be removed, and a new group may be one that others require.
+        self.put_in_order();
+        changes.removed = self.remove_all(&missing);
         self.sort_as(config);
         self.redirect_output();
         self.empty = empty_groups(config);
@@ -108,15 +111,21 @@ impl Herd {
         Ok(())
     }
 
-    fn remove_missing(&mut self, config: &Config) -> u32 {
+    /// Marks the programs that `config` does not have. Returns their groups, in start order.
+    fn leave_missing(&mut self, config: &Config) -> Vec<GroupId> {
         let stays = |member: &Member| with_priorities(config).any(|(_, program)| member.is_same_as(&program));
-        let gone: Vec<usize> = (0..self.members.len())
-            .filter(|&index| !self.members[index].leaving && !stays(&self.members[index]))
-            .collect();
-        let ids: Vec<GroupId> = gone.iter().map(|&index| self.members[index].id).collect();
-        for &index in &gone {
-            self.members[index].leaving = true;
+        let mut gone = Vec::new();
+        for member in &mut self.members {
+            if !member.leaving && !stays(member) {
+                member.leaving = true;
+                gone.push(member.id);
+            }
         }
+        gone
+    }
+
+    /// Stops and removes groups, the last one first.
+    pub(super) fn remove_all(&mut self, ids: &[GroupId]) -> u32 {
         for &id in ids.iter().rev() {
             let removed = self.supervisor.remove(id);
             self.take_in(removed.map(drop), &self.called(id));
@@ -156,6 +165,8 @@ impl Herd {
             program.numprocs
         };
         let spec = spec::group(&program, &member.alias, target, self.shared);
+        // The order changes later, when all programs are there.
+        let spec = self.present_places(member.id).of(spec);
         let plan = self.supervisor.plan_reload(member.id, &spec);
         plan.map_err(|error| format!("nothing is changed: {}", self.plainly(&error, &program.name)))?;
         Ok(Update {
@@ -170,10 +181,7 @@ impl Herd {
     /// Whether a reload would change nothing of a program.
     pub(super) fn is_unchanged(&self, index: usize, priority: (i32, i32), program: &Arc<Program>) -> bool {
         let member = &self.members[index];
-        let same_terms = member.priority == priority
-            && member.program.autostart == program.autostart
-            && member.program.numprocs == program.numprocs
-            && member.program.has_same_logs(program);
+        let same_terms = member.has_same_terms(priority, program) && member.program.numprocs == program.numprocs;
         let update = self.check_update(index, priority, Arc::clone(program));
         let plan = update.and_then(|update| {
             let plan = self.supervisor.plan_reload(update.id, &update.spec);
@@ -203,9 +211,7 @@ impl Herd {
             return;
         };
         let starts_now = program.autostart && !member.program.autostart;
-        let same_terms = member.priority == priority
-            && member.program.autostart == program.autostart
-            && member.program.has_same_logs(&program);
+        let same_terms = member.has_same_terms(priority, &program);
         let revival = Revival {
             all: starts_now,
             restarts: plan.restarts().collect(),
@@ -282,5 +288,15 @@ impl Member {
     pub(super) fn is_same_as(&self, program: &Program) -> bool {
         let same_name = self.program.group == program.group && self.program.name == program.name;
         same_name && !self.leaving && self.program.process_name(0).ok() == program.process_name(0).ok()
+    }
+
+    /// Whether `program` has the same settings that the library does not know.
+    fn has_same_terms(&self, priority: (i32, i32), program: &Program) -> bool {
+        let (old, new) = (&self.program.beyond, &program.beyond);
+        self.priority == priority
+            && self.program.autostart == program.autostart
+            && old.order == new.order
+            && old.rules.rolling == new.rules.rolling
+            && self.program.has_same_logs(program)
     }
 }

@@ -9,9 +9,9 @@ use pidherd::exit::Exit;
 use pidherd::lifecycle::{Failure, State, StateName};
 use pidherd::{GroupId, InstanceId, Signal};
 
-use super::model::{Herd, Member, Verb, empty_groups};
+use super::model::{Herd, Member, Verb, empty_groups, with_priorities};
 use super::reload::Changes;
-use crate::config::{Channel, Config, Group};
+use crate::config::{self, Channel, Config, Group};
 
 /// What a name means, by supervisord's rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ pub enum Progress {
 }
 
 /// Why a group cannot be added or removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// There is no such group.
     Unknown,
@@ -73,6 +73,10 @@ pub enum Refused {
     Present,
     /// A process of the group is up.
     Running,
+    /// Another program requires it.
+    Required(String),
+    /// It requires a program that is not there.
+    Requires(String),
 }
 
 /// The groups that differ between the file and the herd.
@@ -275,18 +279,27 @@ impl Herd {
     /// The group is unknown or present.
     pub fn add_group(&mut self, name: &str) -> Result<(), Refused> {
         let staged = self.staged.clone();
-        let group = staged
-            .groups
-            .iter()
-            .find(|group| group.name == name)
-            .ok_or(Refused::Unknown)?;
+        if !staged.groups.iter().any(|group| group.name == name) {
+            return Err(Refused::Unknown);
+        }
         if self.active_groups().iter().any(|active| active == name) {
             return Err(Refused::Present);
         }
-        let mut changes = Changes::default();
-        for program in group.programs.iter().filter(|program| program.numprocs > 0) {
-            self.introduce((group.priority, program.priority), program.clone(), &mut changes);
+        let programs = || {
+            let all = with_priorities(&staged);
+            all.filter(|(_, program)| program.group == name)
+        };
+        for (_, program) in programs() {
+            let is_of_it = |name: &String| programs().any(|(_, other)| config::means(name, &other));
+            if let Some(missing) = self.missing_requirement(&program).filter(|name| !is_of_it(name)) {
+                return Err(Refused::Requires(missing));
+            }
         }
+        let mut changes = Changes::default();
+        for (priority, program) in programs() {
+            self.introduce(priority, program, &mut changes);
+        }
+        self.put_in_order();
         let empty = empty_groups(&staged);
         self.empty.extend(empty.into_iter().filter(|empty| empty == name));
         self.sort_as(&staged);
@@ -305,19 +318,18 @@ impl Herd {
         if ids.into_iter().any(|id| self.stop_progress(id) != Progress::Done) {
             return Err(Refused::Running);
         }
+        let is_of_it = |member: &Member| member.program.group == name && !member.leaving;
+        let members = self.members.iter().filter(|member| is_of_it(member));
+        let gone: Vec<GroupId> = members.map(|member| member.id).collect();
+        if let Some(requiring) = self.requiring(&gone) {
+            return Err(Refused::Required(requiring));
+        }
         self.empty.retain(|empty| empty != name);
         let members = self.members.iter_mut();
-        let members = members.filter(|member| member.program.group == name && !member.leaving);
-        let gone: Vec<GroupId> = members
-            .map(|member| {
-                member.leaving = true;
-                member.id
-            })
-            .collect();
-        for id in gone {
-            let removed = self.supervisor.remove(id);
-            self.take_in(removed.map(drop), &self.called(id));
-        }
+        members
+            .filter(|member| is_of_it(member))
+            .for_each(|member| member.leaving = true);
+        self.remove_all(&gone);
         Ok(())
     }
 

@@ -35,6 +35,9 @@ impl Herd {
         match &status.state {
             State::Preparing { .. } => format!("{}, command before the run", alive(status)),
             State::CleaningUp { .. } => format!("{}, command after the run", alive(status)),
+            State::Starting { .. } if program.beyond.readiness == Readiness::Completes => {
+                format!("{}, job", alive(status))
+            }
             State::Starting { .. } if program.beyond.readiness != Readiness::Grace => {
                 format!("{}, not ready yet{}", alive(status), status_text(status))
             }
@@ -66,6 +69,10 @@ impl Herd {
                 format!("{}; {retry} in {wait:.1} s", why(status, failure))
             }
             State::Fatal { failure, .. } => format!("{}; given up", why(status, failure)),
+            State::Stopped if !status.waits_for.is_empty() => {
+                let names: Vec<String> = status.waits_for.iter().map(|&id| self.called(id)).collect();
+                format!("waits for {}", names.join(", "))
+            }
             State::Stopped => match &status.last_exit {
                 None if status.runs == 0 => "not started".to_owned(),
                 None => "stopped".to_owned(),

@@ -390,6 +390,8 @@ fn refusal(refused: Refused, name: &str) -> Fault {
         Refused::Unknown => Fault::bad_name(name),
         Refused::Present => Fault::already_added(name),
         Refused::Running => Fault::still_running(name),
+        Refused::Required(by) => Fault::failed(format!("{name} cannot be removed: {by} requires it")),
+        Refused::Requires(other) => Fault::failed(format!("{name} cannot be added: it requires {other}")),
     }
 }
 
