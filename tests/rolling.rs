@@ -132,3 +132,34 @@ fn an_impossible_rolling_restart_is_refused() {
         ));
     });
 }
+
+#[test]
+fn a_group_cannot_lose_its_last_instance_in_the_middle_of_a_restart() {
+    isolated(|| {
+        let mut host = Host::new();
+        let (group, ids, _) = group_of(&mut host, 2);
+        host.supervisor.rolling_restart(group, Rolling::new()).unwrap();
+        assert!(matches!(host.supervisor.scale(group, 0), Err(Error::Rolling(_))));
+        let none = GroupSpec::new("web", sleeper()).instances(0).policy(policy());
+        assert!(matches!(host.supervisor.reload(group, none), Err(Error::Rolling(_))));
+        host.until("it is over", |host| rolled(host).is_some());
+        assert_eq!(rolled(&host), Some(None));
+        ids.iter().for_each(|&id| host.until_state(id, Running));
+        host.shut_down();
+    });
+}
+
+#[test]
+fn the_restart_of_a_group_without_instances_is_over_at_once() {
+    isolated(|| {
+        let mut host = Host::new();
+        let (group, _) = host.add(GroupSpec::new("web", sleeper()).instances(0).policy(policy()));
+        host.supervisor.start(group).unwrap();
+        let rolling = Rolling::new().surge(3);
+        assert_eq!(host.supervisor.rolling_restart(group, rolling).unwrap().total(), 0);
+        host.take_events();
+        assert_eq!(rolled(&host), Some(None));
+        assert_eq!(host.all_steps().count(), 0, "{}", host.story());
+        assert_eq!(host.supervisor.group(group).unwrap().target, 0);
+    });
+}

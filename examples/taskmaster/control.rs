@@ -86,8 +86,7 @@ fn parse_signal(text: &str) -> Result<Signal, String> {
 
 fn parse_count(text: &str) -> Result<u32, String> {
     match text.parse::<u32>() {
-        Ok(0) => Err("a group can't be scaled to 0: stop it instead".to_owned()),
-        Ok(count @ 1..=crate::config::MOST_INSTANCES) => Ok(count),
+        Ok(count @ 0..=crate::config::MOST_INSTANCES) => Ok(count),
         Ok(_) => Err(format!(
             "{text} instances are too many: at most {}",
             crate::config::MOST_INSTANCES
@@ -227,7 +226,6 @@ mod tests {
             ("scale web", "usage: scale GROUP N"),
             ("scale web many", "\"many\" is not a number of instances"),
             ("scale web -1", "\"-1\" is not a number of instances"),
-            ("scale web 0", "a group can't be scaled to 0: stop it instead"),
             (
                 "scale web 4000000000",
                 "4000000000 instances are too many: at most 100000",

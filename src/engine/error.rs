@@ -107,9 +107,6 @@ impl From<OtherProcess> for Error {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpecError {
-    /// The number of instances is 0. The minimum is 1.
-    #[error("a group cannot have 0 instances: it must have 1 at least")]
-    NoInstances,
     /// The number of instances exceeds [`GroupSpec::MOST_INSTANCES`](super::spec::GroupSpec::MOST_INSTANCES).
     #[error("a group cannot have {0} instances: it can have {max} at most", max = super::spec::GroupSpec::MOST_INSTANCES)]
     TooManyInstances(u32),

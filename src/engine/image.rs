@@ -144,7 +144,7 @@ pub(crate) struct Restored {
 
 impl Image {
     /// Whether its parts agree: every instance has a group and a number of its own there, every number that a group
-    /// needs has an instance, the policies are valid, and exactly the instances with a process that is alive name a
+    /// needs has an instance, a group that is leaving has one at all, the policies are valid, and exactly the instances with a process that is alive name a
     /// process.
     fn is_consistent(&self) -> bool {
         let group = |id: GroupId| {
@@ -178,9 +178,10 @@ impl Image {
         let mut groups = (0_u32..).zip(self.groups.iter().zip(present));
         groups.all(|(index, (place, (below, has_any)))| {
             let Some(group) = &place.value else { return true };
-            let is_size = |size| (1..=GroupSpec::MOST_INSTANCES).contains(&size);
+            let is_size = |size| size <= GroupSpec::MOST_INSTANCES;
+            // A group that is leaving ends with its last instance.
             let has_size = if group.leaving {
-                group.target == 0
+                group.target == 0 && has_any
             } else {
                 is_size(group.target)
             };
@@ -193,7 +194,7 @@ impl Image {
             let rolls = roll.is_none_or(|(roll, after)| {
                 !group.leaving && is_size(*after) && roll.can_go_on() && roll.members().all(is_member)
             });
-            group.policy.validate().is_ok() && has_size && has_any && below == group.target && rolls
+            group.policy.validate().is_ok() && has_size && below == group.target && rolls
         })
     }
 

@@ -22,7 +22,9 @@ impl<K: Kernel> Engine<K> {
         }
         let group = self.group(id)?;
         let target = group.roster.target();
-        let more = target.saturating_add(rolling.surge);
+        // Where no instance is restarted, none is added for the time being.
+        let surge = if target == 0 { 0 } else { rolling.surge };
+        let more = target.saturating_add(surge);
         check_count(more)?;
         let members: Vec<_> = (0..target).filter_map(|number| group.roster.get(number)).collect();
         let (_, own) = self.programs(&group.spec(more), group.roster.newcomers(more))?;

@@ -147,7 +147,10 @@ impl GroupSpec {
         }
     }
 
-    /// The number of instances: 1 to [`GroupSpec::MOST_INSTANCES`], 1 by default.
+    /// The number of instances: 0 to [`GroupSpec::MOST_INSTANCES`], 1 by default.
+    ///
+    /// A group without instances keeps its description, its id and its place among the other groups, until it is
+    /// [scaled](crate::Supervisor::scale) up or removed. Its command is checked as that of the instance with number 0.
     #[must_use]
     pub fn instances(mut self, instances: u32) -> GroupSpec {
         self.instances = instances;
@@ -442,6 +445,8 @@ impl GroupSpec {
     /// - A [stop](crate::Supervisor::stop) of the other group stops this group first, and those that require this group
     ///   before it. They stay down until they are started. The cause of their transitions is
     ///   [`Cause::RequirementStopped`](crate::lifecycle::Cause::RequirementStopped).
+    /// - A group with 0 [instances](GroupSpec::instances) is down, whether it is wanted up or not. Scaling it to 0 is not
+    ///   a stop of it: this group is not stopped, and a start that waits goes on to wait until it is scaled up and running.
     /// - While this group is not being removed, the other one cannot be removed
     ///   ([`Error::Required`](crate::supervisor::Error::Required)).
     ///
@@ -661,6 +666,10 @@ impl GroupSpec {
             return Err(SpecError::DescriptorStore(self.notify.most_stored));
         }
         self.policy_in_force().validate()?;
+        if self.instances == 0 && self.has_one_each() {
+            // No instance needs a program yet. Without this check the first larger number would find the error.
+            self.compile(0, None, None)?;
+        }
         match &self.cgroup {
             None if self.policy.has_scope(Scope::Cgroup) => Err(SpecError::NoCgroup),
             None => match self.limits.first_name() {
@@ -707,8 +716,7 @@ impl GroupSpec {
 
 pub(crate) fn check_count(instances: u32) -> Result<(), SpecError> {
     match instances {
-        0 => Err(SpecError::NoInstances),
-        1..=GroupSpec::MOST_INSTANCES => Ok(()),
+        0..=GroupSpec::MOST_INSTANCES => Ok(()),
         too_many => Err(SpecError::TooManyInstances(too_many)),
     }
 }

@@ -214,7 +214,7 @@ fn outside(chance: &mut Chance, host: &Host) -> Option<Act> {
 }
 
 fn redescribed(chance: &mut Chance, model: &Model) -> Option<Redescribed> {
-    let size = 1 + chance.below(MOST.into()) as u32;
+    let size = chance.below(u64::from(MOST) + 1) as u32;
     let id = chance.find(&groups(model));
     match chance.below(10) {
         0 => id.map(Redescribed::LeftOut),

@@ -155,6 +155,9 @@ impl Host {
         // In a rolling restart that is under way, each instance may take its full time, one after the other.
         let rounds = ROUNDS as usize + self.model.instances.len();
         for _ in 0..rounds {
+            for id in self.required_and_empty() {
+                self.now(Act::Scale(id, 1))?;
+            }
             self.now(Act::Request(Target::All, Request::Start))?;
             if self.settle(LONG * self.longest_chain(), Host::is_up)? {
                 return self.is_complete();
@@ -168,6 +171,14 @@ impl Host {
             "it does not come up: {:?}",
             snapshots(&self.driver).collect::<Vec<_>>()
         ))
+    }
+
+    /// The groups without instances that others require, which wait for them to be scaled up.
+    fn required_and_empty(&self) -> Vec<GroupId> {
+        let groups = &self.model.groups;
+        let is_required = |id: GroupId| groups.iter().any(|group| group.requires.contains(&id));
+        let empty = groups.iter().filter(|group| group.target == 0 && is_required(group.id));
+        empty.map(|group| group.id).collect()
     }
 
     /// How many groups may come up or go down one after the other.

@@ -190,7 +190,7 @@ fn call(engine: &mut Engine<SimKernel>, chance: &mut Chance) {
     let all = [Request::Start, Request::Stop, Request::Restart, Request::Kill];
     match (chance.below(12), group, instance) {
         (0 | 1, ..) => drop(engine.request(target, chance.pick(&all))),
-        (2, Some(id), _) => drop(engine.scale(id, 1 + chance.below(7) as u32)),
+        (2, Some(id), _) => drop(engine.scale(id, chance.below(8) as u32)),
         (3, Some(id), _) => drop(engine.roll(id, Rolling::default())),
         (4, Some(id), _) => drop(engine.remove(id)),
         (5, ..) => drop(engine.signal(target, Signal::HUP, Scope::Process)),

@@ -398,9 +398,6 @@ impl Model {
     }
 
     pub(super) fn scale(&mut self, id: GroupId, target: u32) -> Result<Concerned, Refusal> {
-        if target == 0 {
-            return Err(Refusal::Spec);
-        }
         self.check_open()?;
         self.check_size(id)?;
         Ok(self.resize(id, target))
@@ -479,9 +476,9 @@ impl Model {
             return Err(Refusal::Spec);
         }
         let target = self.group(id).map_or(0, |group| group.target);
-        self.resize(id, target + rolling.surge);
+        let staying = if target == 0 { 0 } else { target + rolling.surge };
+        self.resize(id, staying);
         let extra = |instance: &&mut Instance| instance.group == id && instance.number >= target;
-        let staying = target + rolling.surge;
         for instance in self.instances.iter_mut().filter(extra) {
             instance.wish = if instance.number < staying {
                 Wanted::Up

@@ -542,7 +542,7 @@ fn one_group(host: &Host, known: &Group) -> Result<bool, Broken> {
         })?;
     }
     ensure(group.roster.iter().count() == count, || "a member too many".into())?;
-    ensure(count > 0, || "it has no member".into())?;
+    ensure(count > 0 || !known.leaving, || "it leaves, and has no member".into())?;
     Ok(true)
 }
 

@@ -273,7 +273,10 @@ impl Draft {
         let mut draft = Draft {
             name: chance.pick(NAMES),
             recipe,
-            instances: 1 + chance.below(most.into()) as u32,
+            instances: match chance.happens(12) {
+                true => 0,
+                false => 1 + chance.below(most.into()) as u32,
+            },
             policy: Policy {
                 before_run: recipe.before.map(|before| before.limit),
                 after_run: recipe.after.map(|after| after.limit),
@@ -323,8 +326,7 @@ impl Draft {
                 let (version, limit) = (1, Duration::ZERO);
                 self.recipe.after = Some(Around { version, limit });
             }
-            0 => self.instances = 0,
-            1 => self.instances = GroupSpec::MOST_INSTANCES + 1,
+            0 | 1 => self.instances = GroupSpec::MOST_INSTANCES + 1,
             2 => self.policy.jitter = 101,
             3 => self.policy.stop.rungs = vec![any_rung(chance, Scope::Process); StopLadder::LIMIT + 1],
             4 => {

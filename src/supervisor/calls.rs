@@ -144,8 +144,32 @@ impl Supervisor {
         self.call(|driver| driver.remove(group))
     }
 
-    /// Changes the number of instances. The instances with the highest numbers are stopped first; the others keep their
-    /// processes. New instances are started if the group is wanted up.
+    /// Changes the number of instances: 0 to [`GroupSpec::MOST_INSTANCES`]. The instances with the highest numbers are
+    /// stopped first; the others keep their processes. New instances are started if the group is wanted up.
+    ///
+    /// A group that is scaled to 0 stays, with its id, its description and its place in the order of the groups, until it
+    /// is [removed](Supervisor::remove). A start or a stop of it finds no instance, and decides whether the instances of a
+    /// later scale are started. For the groups that come [after](GroupSpec::after) it, it is down. Those that
+    /// [require](GroupSpec::requires) it are not stopped by the scale; their next start waits until an instance is running
+    /// again.
+    ///
+    /// ```
+    /// use pidherd::{Command, GroupSpec, Supervisor};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut supervisor = Supervisor::new()?;
+    /// let worker = GroupSpec::new("worker", Command::new("sleep").arg("1000")).instances(0);
+    /// let worker = supervisor.add(worker)?;
+    /// supervisor.start(worker)?;
+    /// // There is work.
+    /// supervisor.scale(worker, 2)?;
+    /// assert_eq!(supervisor.group(worker).unwrap().instances.len(), 2);
+    /// // There is none any more.
+    /// supervisor.scale(worker, 0)?;
+    /// assert_eq!(supervisor.group(worker).unwrap().target, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::UnknownGroup`], [`Error::Leaving`], [`Error::Rolling`], [`Error::ShuttingDown`];
@@ -227,7 +251,7 @@ impl Supervisor {
     }
 
     /// Restarts the instances of a group that are up, a few at a time. [`Event::Rolled`] reports the end. Instances
-    /// that are down stay down.
+    /// that are down stay down. For a group with 0 instances the restart is over at once, without additional ones.
     ///
     /// # Errors
     /// [`Error::UnknownGroup`], [`Error::Leaving`], [`Error::ShuttingDown`]; [`Error::Rolling`] if a rolling

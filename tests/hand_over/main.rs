@@ -7,6 +7,7 @@
 mod common;
 #[path = "../host/mod.rs"]
 mod host;
+mod sizes;
 mod waiting;
 
 use std::collections::{BTreeSet, HashMap};
@@ -528,7 +529,7 @@ fn descriptions_decide_about_the_groups_of_the_state() {
         ];
         let handed_over = generation.handed_over.take().unwrap();
         // A wrong description is refused, and everything stays for another try.
-        let wrong = vec![sleepers("grown").instances(0)];
+        let wrong = vec![sleepers("grown").instances(100_001)];
         let refused = builder().take_over(handed_over, wrong, Undescribed::Stop).unwrap_err();
         assert!(matches!(refused.reason, TakeOverReason::Error(_)), "{refused}");
         let taken = builder()

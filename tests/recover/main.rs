@@ -10,6 +10,7 @@ mod host;
 
 mod files;
 mod parts;
+mod sizes;
 
 use std::collections::HashMap;
 use std::fs;
@@ -359,7 +360,7 @@ fn a_busy_host_that_is_killed_at_any_moment_loses_and_doubles_nothing() {
                         let groups: Vec<_> = host.supervisor.groups().collect();
                         let restarted = host.supervisor.group(groups[1]).unwrap().instances;
                         match random(8) {
-                            0 => drop(host.supervisor.scale(groups[2], 1 + random(8) as u32).unwrap()),
+                            0 => drop(host.supervisor.scale(groups[2], random(9) as u32).unwrap()),
                             1 => drop(host.supervisor.stop(restarted[random(10) as usize]).unwrap()),
                             2 => drop(host.supervisor.kill(groups[2]).unwrap()),
                             3 => drop(host.supervisor.start(groups[2]).unwrap()),

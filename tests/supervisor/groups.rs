@@ -62,6 +62,98 @@ fn scaled_down_the_highest_numbers_go_and_scaled_up_new_ones_come() {
 }
 
 #[test]
+fn a_group_that_is_scaled_to_no_instances_stays_and_can_be_scaled_up_again() {
+    isolated(|| {
+        let mut host = Host::new();
+        let spec = |instances| GroupSpec::new("x", sleeper()).instances(instances).policy(at_once());
+        let (group, ids) = host.add(spec(2));
+        host.start_these(group);
+        assert_eq!(host.supervisor.scale(group, 0).unwrap().accepted, 2);
+        assert!(matches!(host.supervisor.start(ids[0]), Err(Error::LeavingInstance(_))));
+        host.until("none is left", |host| host.supervisor.instances().count() == 0);
+        let status = host.supervisor.group(group).unwrap();
+        assert_eq!((status.target, status.wanted, status.leaving), (0, Wanted::Up, false));
+        assert_eq!(host.supervisor.group_named("x"), Some(group));
+
+        // Requests have nothing to do, and decide about the instances that come later.
+        assert_eq!(host.supervisor.stop(group).unwrap().total(), 0);
+        assert_eq!(host.supervisor.kill(group).unwrap().total(), 0);
+        let term = Signal::TERM;
+        assert_eq!(host.supervisor.signal(group, term).unwrap().total(), 0);
+        host.supervisor.scale(group, 1).unwrap();
+        host.nothing_for(Duration::ZERO);
+        let ids = host.supervisor.group(group).unwrap().instances;
+        assert_eq!(host.state(ids[0]), Stopped);
+        assert_eq!(host.supervisor.scale(group, 0).unwrap().total(), 1);
+        assert_eq!(host.supervisor.instances().count(), 0);
+        assert_eq!(host.supervisor.start(group).unwrap().total(), 0);
+        assert_eq!(host.supervisor.restart(group).unwrap().total(), 0);
+        host.supervisor.scale(group, 2).unwrap();
+        host.until_executed();
+        let ids = host.supervisor.group(group).unwrap().instances;
+        assert!(are(&host, &ids, Running));
+
+        // A reload does the same in both directions.
+        let plan = host.supervisor.reload(group, spec(0)).unwrap();
+        assert_eq!((plan.scale, plan.instances), (Some((2, 0)), vec![]));
+        host.until("none is left again", |host| host.supervisor.instances().count() == 0);
+        assert!(host.supervisor.plan_reload(group, &spec(0)).unwrap().is_empty());
+        let plan = host.supervisor.reload(group, spec(1)).unwrap();
+        assert_eq!(plan.scale, Some((0, 1)));
+        host.until_executed();
+        let ids = host.supervisor.group(group).unwrap().instances;
+        assert!(are(&host, &ids, Running) && ids.len() == 1);
+        host.shut_down();
+    });
+}
+
+#[test]
+fn an_instance_that_is_recalled_on_its_way_to_no_instances_keeps_its_number() {
+    isolated(|| {
+        let mut host = Host::new();
+        let (group, ids) = ready(&mut host, GroupSpec::new("x", slow_to_stop()).policy(patient()));
+        host.supervisor.scale(group, 0).unwrap();
+        assert_eq!(host.line(ids[0]), "asked");
+        assert_eq!(host.state(ids[0]), Stopping);
+        host.supervisor.scale(group, 1).unwrap();
+        host.go_on(ids[0]);
+        host.until("it runs again", |host| {
+            host.status(ids[0]).runs == 2 && host.state(ids[0]) == Running
+        });
+        assert_eq!(host.line(ids[0]), "ready");
+        host.supervisor.kill(group).unwrap();
+        host.shut_down();
+    });
+}
+
+#[test]
+fn a_group_may_begin_without_instances_and_is_removed_at_once() {
+    isolated(|| {
+        let mut host = Host::new();
+        let (group, ids) = host.add(GroupSpec::new("x", sleeper()).instances(0).policy(at_once()));
+        assert_eq!(ids, []);
+        assert_eq!(host.supervisor.start(Target::All).unwrap().total(), 0);
+        assert_eq!(host.supervisor.group(group).unwrap().wanted, Wanted::Up);
+        host.supervisor.scale(group, 1).unwrap();
+        host.until_executed();
+        let ids = host.supervisor.group(group).unwrap().instances;
+        assert_eq!(host.state(ids[0]), Running);
+        host.supervisor.scale(group, 0).unwrap();
+        host.until("it is gone", |host| host.supervisor.instances().count() == 0);
+        host.supervisor.remove(group).unwrap();
+        assert!(host.supervisor.group(group).is_none());
+        host.take_events();
+        let is_removal = |event: &Event| matches!(event, Event::GroupRemoved { group: gone, .. } if *gone == group);
+        assert_eq!(host.events.iter().filter(|event| is_removal(event)).count(), 1);
+        assert!(matches!(host.supervisor.scale(group, 1), Err(Error::UnknownGroup(_))));
+        // A shutdown has nothing to wait for.
+        host.add(GroupSpec::new("y", sleeper()).instances(0));
+        host.supervisor.shutdown().unwrap();
+        assert!(host.supervisor.is_down());
+    });
+}
+
+#[test]
 fn instances_that_are_added_are_up_only_if_the_group_is_to_be() {
     isolated(|| {
         let mut host = Host::new();

@@ -1,5 +1,7 @@
 //! Groups are started one after the other where their descriptions say so, and stopped the other way round.
 
+use std::time::Duration;
+
 use pidherd::lifecycle::{Cause, Policy, PolicyError, Restart, Startup, StateName};
 use pidherd::supervisor::SpecError;
 use pidherd::{Error, Event, GroupId, GroupSpec, InstanceId, Target};
@@ -358,6 +360,78 @@ fn a_reload_changes_the_order_of_what_waits() {
         host.supervisor.report_ready(dbs[1]).unwrap();
         host.until_state(webs[2], Running);
         assert_eq!(host.status(w).runs, 1);
+        host.shut_down();
+    });
+}
+
+#[test]
+fn a_group_without_instances_is_down_for_the_groups_that_come_after_it() {
+    isolated(|| {
+        let mut host = Host::new();
+        let (database, _) = host.add(group("database", slow()).instances(0));
+        let (web, w) = one(&mut host, group("web", at_once()).requires(database));
+        let (_, log) = one(&mut host, group("log", at_once()).after(database));
+        host.supervisor.start(Target::All).unwrap();
+        // Nothing is on its way up. What only comes after it does not wait, and what requires it does.
+        host.until_state(log, Running);
+        assert_eq!((host.state(w), host.status(w).waits_for), (Stopped, vec![database]));
+        host.supervisor.scale(database, 1).unwrap();
+        let db = host.supervisor.group(database).unwrap().instances[0];
+        host.until_reached(db, Starting);
+        assert_eq!(host.status(w).waits_for, [database]);
+        // Its size is not a stop: the start that waits is not withdrawn.
+        host.supervisor.scale(database, 0).unwrap();
+        host.until("the database is gone", |host| {
+            host.supervisor.group(database).unwrap().instances.is_empty()
+        });
+        host.nothing_for(ms(20));
+        assert_eq!((host.state(w), host.status(w).waits_for), (Stopped, vec![database]));
+        assert_eq!(withdrawn(&host, w), []);
+        host.supervisor.scale(database, 1).unwrap();
+        let db = host.supervisor.group(database).unwrap().instances[0];
+        host.until_reached(db, Starting);
+        host.supervisor.report_ready(db).unwrap();
+        host.until_state(w, Running);
+
+        // What is running stays, and a request of the host waits again.
+        host.supervisor.scale(database, 0).unwrap();
+        host.until("the database is gone again", |host| {
+            host.supervisor.group(database).unwrap().instances.is_empty()
+        });
+        assert_eq!((host.state(w), host.status(w).runs), (Running, 1));
+        host.supervisor.stop(web).unwrap();
+        host.until_state(w, Stopped);
+        host.supervisor.start(web).unwrap();
+        assert_eq!(host.status(w).waits_for, [database]);
+        // A stop of the group withdraws the start, as that of one with instances.
+        host.supervisor.stop(database).unwrap();
+        host.nothing_for(Duration::ZERO);
+        assert_eq!((host.state(w), host.status(w).pending), (Stopped, None));
+        host.shut_down();
+    });
+}
+
+#[test]
+fn a_group_that_is_scaled_to_no_instances_waits_for_those_that_come_after_it_to_go_down() {
+    isolated(|| {
+        let mut host = Host::new();
+        let (database, db) = one(&mut host, group("database", at_once()));
+        let patient = at_once().stop(term(Scope::Process, LONG));
+        let shell = quiet_sh("trap 'read go; exit 0' TERM; read never");
+        let (web, w) = one(&mut host, GroupSpec::new("web", shell).policy(patient).after(database));
+        host.supervisor.start(Target::All).unwrap();
+        host.until_state(w, Running);
+        host.until_executed();
+        host.supervisor.stop(web).unwrap();
+        assert_eq!(host.state(w), Stopping);
+        host.supervisor.scale(database, 0).unwrap();
+        assert_eq!((host.state(db), host.status(db).waits_for), (Running, vec![web]));
+        host.supervisor.kill(web).unwrap();
+        host.until("the database is gone", |host| {
+            host.supervisor.group(database).unwrap().instances.is_empty()
+        });
+        let stopped = order_of(&host, Stopped);
+        assert_eq!(stopped, [w, db]);
         host.shut_down();
     });
 }

@@ -84,7 +84,6 @@ fn wrong_groups() -> Vec<(GroupSpec, SpecError)> {
     let kill = |scope| Policy::new().stop(StopLadder::kill(scope));
     let each = |make: fn(u32) -> Command| GroupSpec::with("x", make).instances(3);
     vec![
-        (spec(sleeper()).instances(0), SpecError::NoInstances),
         (
             spec(sleeper()).instances(too_many),
             SpecError::TooManyInstances(too_many),
@@ -93,6 +92,14 @@ fn wrong_groups() -> Vec<(GroupSpec, SpecError)> {
             each(|n| Command::new(if n == 2 { "" } else { "/bin/true" })),
             SpecError::Command {
                 number: 2,
+                error: CommandError::EmptyProgram,
+            },
+        ),
+        // Its first instance would be wrong, whenever it comes.
+        (
+            GroupSpec::with("x", |_| Command::new("")).instances(0),
+            SpecError::Command {
+                number: 0,
                 error: CommandError::EmptyProgram,
             },
         ),
@@ -167,12 +174,10 @@ fn a_reload_that_cannot_be_leaves_everything_as_it_was() {
         for (spec, expected) in wrong() {
             assert_same(&refused(host.supervisor.reload(group, spec)), &expected);
         }
-        for (count, expected) in [
-            (0, SpecError::NoInstances),
-            (100_001, SpecError::TooManyInstances(100_001)),
-        ] {
-            assert_eq!(refused(host.supervisor.scale(group, count)), expected);
-        }
+        assert_eq!(
+            refused(host.supervisor.scale(group, 100_001)),
+            SpecError::TooManyInstances(100_001)
+        );
         host.nothing_for(Duration::ZERO);
         assert_eq!(host.events.len(), told, "{}", host.story());
         assert_eq!(ids.iter().map(|&id| host.pid(id)).collect::<Vec<_>>(), pids);

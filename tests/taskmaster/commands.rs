@@ -71,7 +71,6 @@ fn a_bad_command_gets_one_line_and_changes_nothing() {
         ("signal HUP idle", "error: idle is not running"),
         ("scale missing 3", "error: there is no group \"missing\""),
         ("scale web none", "error: \"none\" is not a number of instances"),
-        ("scale web 0", "error: a group can't be scaled to 0: stop it instead"),
         (
             "scale api 2",
             "error: api can't be scaled: its process_name has no %(process_num)d in it",
@@ -170,6 +169,16 @@ fn scaling_keeps_the_pids_of_the_remaining_instances() {
     for pid in &pids[..2] {
         assert!(herd.answer().contains(&format!("pid {pid},")));
     }
+    // A program without processes stays, and can be scaled up again.
+    assert_eq!(herd.ask("scale web 0"), "ok: scale web: from 2 to 0");
+    for gone in ["web:web_1", "web:web_0"] {
+        herd.reached(gone, "STOPPED");
+    }
+    assert_eq!(herd.ask("status web:*"), "error: there is no group \"web\"");
+    let reloaded = "ok: reload: 0 added, 0 removed, 0 changed, 3 unchanged";
+    assert_eq!(herd.ask("reload"), reloaded);
+    assert_eq!(herd.ask("scale web 1"), "ok: scale web: from 0 to 1");
+    herd.reached("web:web_0", "RUNNING");
     herd.shut_down();
 }
 
