@@ -18,11 +18,13 @@ impl<K: Kernel> Engine<K> {
     /// Spawns a process for an instance. If the maximum of spawns is in flight, the spawn waits in the queue. It also
     /// waits behind the spawns of others that wait: restarts that are due again and again must not keep those waiting
     /// for ever. With a pending stop, which may have waited for other groups, the spawn waits too, so that the stop
-    /// withdraws it.
+    /// withdraws it. No stop withdraws the command after a run.
     pub(super) fn spawn(&mut self, id: InstanceId) -> Option<Input> {
         let others_wait = self.unspawned > 1;
-        let pending = self.instances.get(id).and_then(|instance| instance.pending);
-        let is_to_stop = matches!(pending, Some(Request::Stop | Request::Kill));
+        let is_to_stop = self.instances.get(id).is_some_and(|instance| {
+            let may_be_withdrawn = instance.life.state().part() != Part::After;
+            may_be_withdrawn && matches!(instance.pending, Some(Request::Stop | Request::Kill))
+        });
         if others_wait || is_to_stop || self.kernel.is_saturated() {
             self.spawns.push_back((id, self.now));
             return None;

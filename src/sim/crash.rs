@@ -99,7 +99,7 @@ impl Host {
                 self.trace(|_| format!("{:>16} the host is killed", "-"));
                 self.is_killed = true;
                 let checked = self.enlist_the_unfinished();
-                let checked = checked.and_then(|()| kernel_log::check_calls(self));
+                let checked = checked.and_then(|()| kernel_log::check(self));
                 self.is_killed = false;
                 self.world.borrow_mut().log.clear();
                 checked.map(|()| true)

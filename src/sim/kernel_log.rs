@@ -17,14 +17,8 @@ use crate::lifecycle::{Part, Policy, Remaining, Scope, State, Stopping, Wanted};
 use crate::signal::Signal;
 use crate::time::Instant;
 
-/// Applies the log to the model, in order.
+/// Applies the log to the model, in order. The step may have ended in the middle, together with the host.
 pub(super) fn check(host: &mut Host) -> Result<(), Broken> {
-    check_calls(host)?;
-    starts_that_wait(host)
-}
-
-/// Does the same for the log of a step that ended in the middle, together with the host.
-pub(super) fn check_calls(host: &mut Host) -> Result<(), Broken> {
     host.senders.clear();
     host.early_reports.clear();
     let log = std::mem::take(&mut host.world.borrow_mut().log);
@@ -378,9 +372,11 @@ pub(super) fn leaves_something(last: &Attempt) -> bool {
 
 /// A start waits only while the maximum of spawns is in flight, or behind another one that waits. If it is not wanted
 /// any more, it is withdrawn.
-fn starts_that_wait(host: &mut Host) -> Result<(), Broken> {
+pub(super) fn starts_that_wait(host: &mut Host) -> Result<(), Broken> {
     let waits = |before: &Snapshot| before.awaits_spawn();
-    let may_wait = host.world.borrow().was_saturated.get() || host.before.iter().any(waits);
+    let mut may_wait = host.world.borrow().was_saturated.get() || host.before.iter().any(waits);
+    // A start waits too if a stop is pending, which then withdraws it. Others wait behind it.
+    may_wait |= host.model.instances.iter().any(|known| awaits_its_stop(host, known));
     let now = host.world.borrow().now;
     for known in &mut host.model.instances {
         let Some(instance) = host.driver.instances.get(known.id) else {
@@ -401,10 +397,6 @@ fn starts_that_wait(host: &mut Host) -> Result<(), Broken> {
         let has_before = group.is_some_and(|group| group.recipe.before.is_some());
         let has_after = group.is_some_and(|group| group.recipe.after.is_some());
         let begun = instance.life.runs().saturating_sub(known.runs());
-        // A start waits too if a stop is pending, which then withdraws it.
-        let stops = |before: &Snapshot| matches!(before.pending, Some(Request::Stop | Request::Kill));
-        let is_to_stop = host.before.iter().any(|before| before.id == known.id && stops(before));
-        let may_wait = may_wait || is_to_stop;
         ensure(begun <= u64::from(may_wait), || {
             format!(
                 "{:?} has begun {begun} runs without a spawn, and may: {may_wait}",
@@ -445,6 +437,15 @@ fn starts_that_wait(host: &mut Host) -> Result<(), Broken> {
         })?;
     }
     Ok(())
+}
+
+/// Whether a run of this instance has begun without a spawn, because a stop of it is or was pending. The stop was pending
+/// before the step, or a rolling restart that ended in the step has requested it.
+fn awaits_its_stop(host: &Host, known: &Instance) -> bool {
+    let stops = |before: &Snapshot| matches!(before.pending, Some(Request::Stop | Request::Kill));
+    let is_to_stop = known.wish == Wanted::Down || before(host, known.id).is_some_and(stops);
+    let instance = host.driver.instances.get(known.id);
+    is_to_stop && instance.is_some_and(|instance| instance.life.runs() > known.runs())
 }
 
 /// The other processes of a scope are kept in reach exactly if the run ends with the last of them.

@@ -32,6 +32,8 @@ pub(super) fn check(host: &mut Host, touched: Touched) -> Result<(), Broken> {
     kernel_log::check(host)?;
     let mut rolling = rolling(host);
     rolling.extend(grown);
+    // The end of a rolling restart may have requested stops.
+    kernel_log::starts_that_wait(host)?;
     remove_the_departed(host)?;
     forget_the_gone(host);
     super::order::check(host)?;
