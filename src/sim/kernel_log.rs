@@ -493,8 +493,9 @@ fn signalled(host: &Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(
         .any(|did| matches!(did, Did::Signal { serial: other, .. } if *other == serial));
     if !was_stopped && cleans_up(host, instance, group, serial) {
         let kills = signal == Signal::KILL && scope == group.policy.stop.kill;
-        // A message that it sent before its end may have led to a stop by the ladder.
-        let is_stopped = host.senders.contains(&instance.id);
+        // A message that was received when its end was known may have led to a stop by the ladder: its own message, or
+        // one that ended a rolling restart.
+        let is_stopped = is_heard_out(earlier, serial);
         ensure(kills || is_stopped, || {
             format!("{:?} has ended, and {signal} goes to those it left", instance.id)
         })?;
@@ -540,6 +541,15 @@ fn signalled(host: &Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(
             instance.id
         )
     })
+}
+
+/// Whether messages were received after the end of this process was collected, and before that end was judged.
+fn is_heard_out(earlier: &[Did], ended: u64) -> bool {
+    let is_end =
+        |did: &Did| matches!(did, Did::Collect { serial, result: Ok(Sight::Ended(_)), .. } if *serial == ended);
+    let since = earlier.iter().rposition(is_end).unwrap_or(0);
+    let is_message = |did: &Did| matches!(did, Did::Receive { .. });
+    earlier.iter().skip(since).any(is_message)
 }
 
 /// The processes that are left in the group after an end by itself are killed if the policy stops groups.
