@@ -44,6 +44,13 @@ impl SimKernel {
     }
 }
 
+/// Whether a record is that of an empty slot.
+fn is_empty(put: &dyn Fn(&mut Writer<'_>)) -> bool {
+    let mut record = Vec::new();
+    put(&mut Writer::new(&mut record));
+    record.is_empty()
+}
+
 /// Ends the host. This is no failure, so no hook is called.
 fn kill() -> ! {
     std::panic::resume_unwind(Box::new(Killed));
@@ -321,6 +328,9 @@ impl Kernel for SimKernel {
     fn record(&mut self, slot: u32, put: &dyn Fn(&mut Writer<'_>)) {
         self.strike();
         let mut world = self.0.borrow_mut();
+        if is_empty(put) {
+            world.log.push(Did::Leave { owner: slot });
+        }
         if world.file.is_kept && world.planted != Some(Planted::RecordSkipped) {
             let stored = world.file.record(slot, put);
             stored.unwrap_or_else(|broken| world.never(|| broken));

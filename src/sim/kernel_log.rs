@@ -95,7 +95,7 @@ fn note_executions(host: &mut Host) {
 
 fn one(host: &mut Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(), Broken> {
     host.tally.saw(did);
-    if is_passing(host, did) {
+    if is_passing(host, did, earlier, later) {
         return Ok(());
     }
     match *did {
@@ -107,8 +107,9 @@ fn one(host: &mut Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(),
             flies,
             passed,
         } => {
-            spawned(host, owner, label, at, made, flies)?;
-            gets_stored(host, owner, label.part, passed)
+            let id = owner_in(host, owner, earlier, later).ok_or(NOT_THERE)?;
+            spawned(host, id, label, at, made, flies)?;
+            gets_stored(host, id, label.part, passed)
         }
         Did::Collect {
             serial,
@@ -158,17 +159,17 @@ fn one(host: &mut Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(),
             stored::received(host, did);
             received(host, serial, owner)
         }
-        Did::Collect { .. } | Did::Look { .. } | Did::Arm { .. } => Ok(()),
+        Did::Collect { .. } | Did::Look { .. } | Did::Arm { .. } | Did::Leave { .. } => Ok(()),
     }
 }
 
 /// An instance that was added for a restart with an immediate end may be removed already.
-fn is_passing(host: &Host, did: &Did) -> bool {
+fn is_passing(host: &Host, did: &Did, earlier: &[Did], later: &[Did]) -> bool {
     let (Did::Spawn { owner: slot, .. } | Did::Signal { owner: slot, .. } | Did::Release { owner: slot, .. }) = *did
     else {
         return false;
     };
-    matches!(host.act, Act::Roll(..)) && owner(host, slot, Part::Program).is_err()
+    matches!(host.act, Act::Roll(..)) && owner_in(host, slot, earlier, later).is_none()
 }
 
 fn is_ready(text: &str) -> bool {
@@ -225,17 +226,19 @@ fn has_its_number(host: &mut Host, owner: InstanceId, sender: &Attempt) -> Resul
     Ok(())
 }
 
-/// The newest instance in this slot, or the one that has just left it.
-///
-/// In the step in which a roll ends, an instance may leave the slot and another one may enter it. A command after a run
-/// is then that of the first one, because the other one had no run yet.
-fn owner(host: &Host, slot: u32, part: Part) -> Result<(&Instance, &Group), Broken> {
-    let in_slot = host.model.instances.iter().filter(|known| known.id.index() == slot);
-    let newest = in_slot.max_by_key(|known| {
-        let has_run = part == Part::After && !known.attempts.is_empty();
-        (has_run, host.driver.instances.get(known.id).is_some())
-    });
-    with_group(host, newest)
+/// The instance that was in this slot at a moment of the step. In one step an instance may leave the slot and another one
+/// may enter it. `None` for one that has done both.
+fn owner_in(host: &Host, slot: u32, earlier: &[Did], later: &[Did]) -> Option<InstanceId> {
+    let leaves = |did: &Did| matches!(did, Did::Leave { owner } if *owner == slot);
+    let mut known = host.model.instances.iter().map(|known| known.id);
+    let was_there = |id: &InstanceId| host.before.iter().any(|before| before.id == *id);
+    let first = known.clone().find(|id| id.index() == slot && was_there(id));
+    if let Some(first) = first.filter(|_| !earlier.iter().any(leaves)) {
+        return Some(first);
+    }
+    let is_there = |id: &InstanceId| host.driver.instances.get(*id).is_some();
+    let last = known.find(|id| id.index() == slot && is_there(id));
+    last.filter(|_| !later.iter().any(leaves))
 }
 
 /// The instance with this process.
@@ -245,8 +248,10 @@ fn owner_of(host: &Host, serial: u64) -> Result<(&Instance, &Group), Broken> {
     with_group(host, owner)
 }
 
+const NOT_THERE: &str = "something was done for an instance that is not there";
+
 fn with_group<'a>(host: &'a Host, instance: Option<&'a Instance>) -> Result<(&'a Instance, &'a Group), Broken> {
-    let instance = instance.ok_or("something was done for an instance that is not there")?;
+    let instance = instance.ok_or(NOT_THERE)?;
     let group = host.model.group(instance.group).ok_or("its group is gone")?;
     Ok((instance, group))
 }
@@ -254,13 +259,13 @@ fn with_group<'a>(host: &'a Host, instance: Option<&'a Instance>) -> Result<(&'a
 /// Only a wanted instance is spawned, and with the newest description.
 fn spawned(
     host: &mut Host,
-    slot: u32,
+    id: InstanceId,
     label: Label,
     at: Instant,
     made: Result<(u64, Pid), i32>,
     flies: bool,
 ) -> Result<(), Broken> {
-    let (instance, group) = owner(host, slot, label.part)?;
+    let (instance, group) = with_group(host, host.model.instance(id))?;
     // The command after a run is spawned whatever is wanted.
     ensure(instance.wish == Wanted::Up || label.part == Part::After, || {
         format!("{:?} is spawned, and is not wanted", instance.id)
@@ -273,7 +278,7 @@ fn spawned(
     ensure(Some(label) == expected, || {
         format!("{:?} is spawned as {label:?}, and should be {expected:?}", instance.id)
     })?;
-    let (id, epoch) = (instance.id, group.epoch);
+    let epoch = group.epoch;
     let may_notify = group.recipe.is_heard() && label.part == Part::Program;
     let most_stored = group.recipe.most_stored;
     let place = in_its_order(host, instance, group, label.part)?;
@@ -313,9 +318,9 @@ fn spawned(
 }
 
 /// The program of an instance gets what it has stored. The commands around a run get nothing.
-fn gets_stored(host: &mut Host, slot: u32, part: Part, passed: u64) -> Result<(), Broken> {
-    let (instance, group) = owner(host, slot, part)?;
-    let (id, most) = (instance.id, group.recipe.most_stored);
+fn gets_stored(host: &mut Host, id: InstanceId, part: Part, passed: u64) -> Result<(), Broken> {
+    let (_, group) = with_group(host, host.model.instance(id))?;
+    let most = group.recipe.most_stored;
     if part != Part::Program {
         return ensure(passed == 0, || format!("{part:?} of {id:?} gets stored descriptors"));
     }

@@ -258,7 +258,7 @@ impl Tally {
             Did::Release { abandons: false, .. } => 11,
             Did::Release { abandons: true, .. } => 12,
             Did::Arm { ok: false, .. } => 13,
-            Did::Arm { ok: true, .. } => return,
+            Did::Arm { ok: true, .. } | Did::Leave { .. } => return,
             Did::Send { .. } => 18,
             Did::Receive { .. } => 19,
             Did::Take(Taken::Signal(_)) => 20,

@@ -140,6 +140,10 @@ pub(super) enum Did {
         at: Option<Instant>,
         ok: bool,
     },
+    /// An instance has left its slot.
+    Leave {
+        owner: u32,
+    },
     /// A process has put a message into the socket.
     Send {
         serial: u64,
