@@ -250,6 +250,13 @@ fn stops_in_order(
     Ok(())
 }
 
+/// The host learns which of its starts the first of two calls in one step has withdrawn. The second call may change what
+/// they required.
+pub(super) fn follow_first_call(host: &mut Host) {
+    let now: Vec<_> = snapshots(&host.driver).collect();
+    follow_withdrawals(host, &now);
+}
+
 /// The host learns which of its starts were withdrawn, because a group that they require was lost.
 fn follow_withdrawals(host: &mut Host, now: &[Snapshot]) {
     // A start that is withdrawn may be what another one waits for.
