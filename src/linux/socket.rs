@@ -12,7 +12,7 @@ use super::watched::Watched;
 use crate::engine::kernel::{Happening, Report, Sender, Senders};
 use crate::exit::Pid;
 use crate::fdset::Interest;
-use crate::notify::{Counts, Credentials, NotifyAccess, NotifySocket, Received, has_number, is_reaped};
+use crate::notify::{Counts, Credentials, NotifyAccess, NotifySocket, Received, has_number, is_reaped, may_be_main};
 use crate::sys::datagram::SenderProcess;
 
 impl Linux {
@@ -98,9 +98,7 @@ impl Lookup<'_> {
     fn owner(&self, sender: Credentials, process: &SenderProcess) -> Option<Sender> {
         let main = self.senders.get(&sender.pid).copied();
         if let Some(main) = main.filter(|main| main.access >= NotifyAccess::Main) {
-            // If the sender was reaped, another process may have got its number. The sender can only be the main process
-            // if that one was reaped too, by another parent, and its end was not handled yet.
-            return (has_number(process) || self.is_reaped(main)).then_some(main);
+            return may_be_main(|| self.is_reaped(main), || has_number(process)).then_some(main);
         }
         let by_pid = |pid| {
             let ancestor = self.senders.get(&pid).copied();
@@ -113,7 +111,7 @@ impl Lookup<'_> {
         };
         let found = sender.find_by_pid(by_pid).or_else(|| sender.find_by_cgroup(by_cgroup));
         // The number is checked after the look-up, which would otherwise be about another process.
-        found.filter(|_| has_number(process))
+        found.filter(|_| has_number(process) != Some(false))
     }
 
     fn is_reaped(&self, main: Sender) -> bool {

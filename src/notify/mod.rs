@@ -43,6 +43,6 @@ pub use notice::{DESCRIPTOR_NAME_MAX, Notice, Notices, ParseError, STATUS_MAX, i
 pub(crate) use notice::{is_descriptor_name, watchdog_usec};
 pub use ready::{Readiness, ReadyFd};
 pub use sender::{Credentials, NotifyAccess};
-pub(crate) use sender::{has_number, is_reaped};
+pub(crate) use sender::{has_number, is_reaped, may_be_main};
 pub use socket::{BadPath, Buffer, Counts, DATAGRAM_MAX, Datagram, NotifySocket, Received};
 pub(crate) use store::{Entry, MOST_STORED, Refusal, Request, Store};

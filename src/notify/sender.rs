@@ -100,12 +100,28 @@ pub enum NotifyAccess {
     All,
 }
 
-/// Whether the process of a sender still has its number. If the kernel does not tell, it counts as one that has.
-pub(crate) fn has_number(process: &SenderProcess) -> bool {
+/// Whether the process of a sender still has its number; `None` if the kernel does not tell.
+pub(crate) fn has_number(process: &SenderProcess) -> Option<bool> {
     match process {
-        SenderProcess::Unknown => true,
-        SenderProcess::Gone => false,
-        SenderProcess::Pidfd(pidfd) => !is_reaped(pidfd.as_fd()),
+        SenderProcess::Unknown => None,
+        SenderProcess::Gone => Some(false),
+        SenderProcess::Pidfd(pidfd) => Some(!is_reaped(pidfd.as_fd())),
+    }
+}
+
+/// Whether a sender can be the main process with the same number. Another parent than the supervisor may have reaped the
+/// main process, and its end was not handled yet. Then another process may have got its number.
+///
+/// If one of the two was reaped and the other one was not, they are two processes. If both were reaped, the message may be
+/// the last one of the main process. The sender is asked after the main process: one that has its number after the main
+/// process was reaped is another one.
+pub(crate) fn may_be_main(main_is_reaped: impl Fn() -> bool, has_number: impl FnOnce() -> Option<bool>) -> bool {
+    let was_reaped = main_is_reaped();
+    match has_number() {
+        None => true,
+        Some(true) => !was_reaped,
+        // The two may be one process that was reaped in between.
+        Some(false) => was_reaped || main_is_reaped(),
     }
 }
 
@@ -116,3 +132,32 @@ pub(crate) fn is_reaped(pidfd: BorrowedFd<'_>) -> bool {
 }
 
 stored!(enum NotifyAccess { 0 = None, 1 = Main, 2 = Descendants, 3 = All });
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::may_be_main;
+
+    #[test]
+    fn a_sender_with_the_number_of_a_reaped_main_process_is_another_process() {
+        assert!(!may_be_main(|| true, || Some(true)));
+        assert!(!may_be_main(|| false, || Some(false)));
+        assert!(may_be_main(|| false, || Some(true)));
+        // The last message of the main process.
+        assert!(may_be_main(|| true, || Some(false)));
+        // The kernel does not tell.
+        assert!(may_be_main(|| true, || None));
+        assert!(may_be_main(|| false, || None));
+    }
+
+    #[test]
+    fn a_main_process_that_is_reaped_during_the_look_may_be_the_sender() {
+        let is_reaped = Cell::new(false);
+        let reap = || {
+            is_reaped.set(true);
+            Some(false)
+        };
+        assert!(may_be_main(|| is_reaped.get(), reap));
+    }
+}

@@ -247,7 +247,7 @@ impl NotifySocket {
     ) -> io::Result<Received<'b, T>> {
         // The number is checked after the look-up, which would otherwise be about another process.
         self.receive_from(buffer, |sender, process| {
-            owner_of(sender).filter(|_| has_number(process))
+            owner_of(sender).filter(|_| has_number(process) != Some(false))
         })
     }
 

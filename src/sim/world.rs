@@ -19,7 +19,7 @@ use crate::engine::ids::InstanceId;
 use crate::engine::kernel::{Happening, Report, Sender, Senders};
 use crate::exit::{Exit, Pid};
 use crate::lifecycle::{Part, Scope};
-use crate::notify::NotifyAccess;
+use crate::notify::{NotifyAccess, may_be_main};
 use crate::signal::Signal;
 use crate::time::Instant;
 
@@ -529,9 +529,11 @@ impl World {
 
     /// Whether a sender can be the process in this slot, which has its number. The pidfd of the sender tells.
     fn may_be(&self, sender: u64, slot: u32) -> bool {
-        let serial = self.serial_in(slot);
-        let process = serial.and_then(|serial| self.process(serial));
-        serial == Some(sender) || process.is_none_or(|process| !process.has_number(self.now))
+        let has_number = |serial: Option<u64>| {
+            let process = serial.and_then(|serial| self.process(serial));
+            process.is_some_and(|process| process.has_number(self.now))
+        };
+        may_be_main(|| !has_number(self.serial_in(slot)), || Some(has_number(Some(sender))))
     }
 
     pub(super) fn receive(&mut self, senders: &Senders) -> Option<Happening> {
