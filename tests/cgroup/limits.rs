@@ -374,7 +374,9 @@ fn a_device_is_limited_and_one_that_does_not_exist_is_refused() {
 fn the_usage_of_a_living_run_is_known() {
     with_controllers(&["memory", "pids", "cpu"], |_, dir| {
         let mut host = Host::new();
-        let id = host.add(group("echo up; read go; exit 0", &dir, all_limits())).1[0];
+        // A kernel may count the use of a processor in ticks, which can be 10 ms long.
+        let script = "n=0; while [ $n -lt 50000 ]; do n=$((n+1)); done; echo up; read go; exit 0";
+        let id = host.add(group(script, &dir, all_limits())).1[0];
         assert_eq!(host.supervisor.usage(id), None);
         host.start_these(id);
         host.until_state(id, Running);

@@ -23,7 +23,9 @@ use std::time::Duration;
 
 use StateName::{Backoff, Fatal, Running, Starting, Stopped, Stopping};
 use common::lease::Lease;
-use common::{Isolation, SOON, kernel_since, root_or_skip, skipped, tempdir, test_cgroup, wait_gone, wait_until};
+use common::{
+    Isolation, SOON, kernel_since, patience, root_or_skip, skipped, tempdir, test_cgroup, wait_gone, wait_until,
+};
 use host::{Host, LONG, at_once, builder, for_ever, ms, quiet_sh, sh, sleeper, term};
 use pidherd::cgroup::CgroupDir;
 use pidherd::exit::Exit;

@@ -310,7 +310,7 @@ fn the_commands_before_and_after_a_run_are_found_and_their_ends_decide() {
                     .before_run(waits.clone(), LONG),
                 GroupSpec::new("b", quiet_sh("exit 5"))
                     .policy(at_once())
-                    .after_run(quiet_sh(&tells), ms(2_000)),
+                    .after_run(quiet_sh(&tells), ms(2_000) * patience()),
             ]
         };
         let ready = state.with_file_name("ready");
