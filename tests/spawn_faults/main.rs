@@ -27,11 +27,15 @@ use pidherd::exit::Exit;
 use pidherd::signal::Signal;
 use pidherd::{Capabilities, Child, Command, IoPriority, Pipe, Resource, Scheduling, SpawnStep, Stdio};
 use rustix::io::fcntl_dupfd_cloexec;
+use rustix::process::{Resource as Limit, Rlimit, getrlimit, setrlimit};
 use ways::{Failure, Way};
 
 /// A spawn makes many calls of some kinds (for example one for each signal). Only this many of each kind
 /// fail.
 const MOST_OF_A_KIND: usize = 4;
+
+/// More than the numbers that the commands use.
+const MOST_DESCRIPTORS: u64 = 1_024;
 
 #[test]
 fn every_call_of_a_spawn_can_fail() {
@@ -55,8 +59,24 @@ fn fails_everywhere(way: Way, most_of_a_kind: usize) {
     Isolation::new().limit(Duration::from_secs(300)).run(|| {
         let place = tempdir();
         elf::install(&place.join("exit"), elf::EXITING);
-        under_notifier(|notifier| fail_everything(notifier, &place, way, most_of_a_kind));
+        with_few_descriptors(|| {
+            under_notifier(|notifier| fail_everything(notifier, &place, way, most_of_a_kind));
+        });
     });
+}
+
+/// Runs `body` with a low limit for descriptors. Without close_range(2) a child closes every number up to the limit, one
+/// by one. With a limit of many thousands that takes most of the time of the test.
+fn with_few_descriptors(body: impl FnOnce()) {
+    let before = getrlimit(Limit::Nofile);
+    let current = before.current.unwrap_or(u64::MAX).min(MOST_DESCRIPTORS);
+    let few = Rlimit {
+        current: Some(current),
+        ..before.clone()
+    };
+    setrlimit(Limit::Nofile, few).unwrap();
+    body();
+    setrlimit(Limit::Nofile, before).unwrap();
 }
 
 /// Runs `body` in a thread. The system calls of the thread and of its children can fail.
