@@ -116,13 +116,14 @@ impl Host {
         }
     }
 
-    /// Turns until this holds; panics with the events so far if it never does.
+    /// Turns until this holds; panics with the events so far if it never does. The condition may also depend on a file
+    /// or a process, whose change wakes no supervisor.
     pub fn until(&mut self, what: &str, mut holds: impl FnMut(&Host) -> bool) {
         let end = Instant::now() + SOON * patience();
         self.take_events();
         while !holds(self) {
             let left = end.saturating_duration_since(Instant::now());
-            if !self.turn(left) && left.is_zero() {
+            if !self.turn(left.min(ms(20))) && left.is_zero() {
                 panic!("waited in vain until {what}; events: {}", self.story());
             }
         }
