@@ -1,19 +1,22 @@
 //! The features of the running kernel that the library can use. Each feature is tried without the library. A version
 //! number would not be enough, because of backports and seccomp filters.
 //!
-//! `cargo test --test kernel_features -- --nocapture` prints the features. `ci/kernels` prints a table of them for
-//! several kernels. It sets `PIDHERD_TEST_MAINLINE=1`, which states that the kernel has no backports; then the features
-//! must agree with the versions in the library's documentation.
+//! `cargo test --test kernel_features -- --nocapture` prints the features. `ci/kernels` compares them on several kernels
+//! with the table in the guide, and `ci/kernels --guide` writes that table. It sets `PIDHERD_TEST_MAINLINE=1`, which
+//! states that the kernel has no backports; then the features must agree with the versions in the table.
 
 mod common;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
 
 use common::{SOON, TestCgroup, isolated, kernel_since, skipped, test_cgroup, wait_readable};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 /// Flags of clone3(2) that libc lacks, or has as a c_int, in which they overflow.
 const CLONE_CLEAR_SIGHAND: u64 = 1 << 32;
@@ -26,24 +29,148 @@ const CLONE_ARGS_SIZE_FIRST: usize = 64;
 /// close_range(2), the number on every architecture.
 const SYS_CLOSE_RANGE: libc::c_long = 436;
 const CLOSE_RANGE_UNSHARE: libc::c_ulong = 2;
+const CLOSE_RANGE_CLOEXEC: libc::c_ulong = 4;
 
 /// The result of a feature's probe. The error is the kernel's refusal.
 type Answer = io::Result<()>;
 
-/// A feature: its name, the first mainline version that has it, and its probe.
-type Feature = (&'static str, (u32, u32), fn(&TestCgroup) -> Answer);
+struct Feature {
+    name: &'static str,
+    /// What the library uses the feature for.
+    used: &'static str,
+    /// The first mainline version with the feature.
+    since: (u32, u32),
+    /// What the library does on an older kernel.
+    before: &'static str,
+    probe: fn(&TestCgroup) -> Answer,
+}
 
+impl Feature {
+    fn since(&self) -> String {
+        let (major, minor) = self.since;
+        format!("{major}.{minor}")
+    }
+
+    fn is_expected(&self) -> bool {
+        let (major, minor) = self.since;
+        kernel_since(major, minor)
+    }
+}
+
+/// The features in the order of their versions. The texts are a part of the guide.
 const FEATURES: &[Feature] = &[
-    ("clone3", (5, 3), has_clone3),
-    ("CLONE_CLEAR_SIGHAND", (5, 5), has_clear_sighand),
-    ("CLONE_INTO_CGROUP", (5, 7), has_into_cgroup),
-    ("CLOSE_RANGE_UNSHARE", (5, 9), has_close_range_unshare),
-    ("cgroup.kill", (5, 14), has_cgroup_kill),
-    ("PIDFD_SIGNAL_PROCESS_GROUP", (6, 9), has_group_signals),
-    ("EPOLLHUP of a reaped pidfd", (6, 9), has_hangup_when_reaped),
-    ("PIDFD_GET_INFO", (6, 13), has_info),
-    ("PIDFD_INFO_EXIT", (6, 15), has_exit_info),
-    ("CLONE_PIDFD_AUTOKILL", (7, 1), has_autokill),
+    Feature {
+        name: "cgroup.freeze",
+        used: "suspending a cgroup",
+        since: (5, 2),
+        before: "not supported",
+        probe: has_freeze,
+    },
+    Feature {
+        name: "clone3(2)",
+        used: "a start for which the host does not wait",
+        since: (5, 3),
+        before: "the host waits for the execve",
+        probe: has_clone3,
+    },
+    Feature {
+        name: "waitid(P_PIDFD)",
+        used: "waiting for one process, without its PID",
+        since: (5, 4),
+        before: "not supported",
+        probe: has_waitid,
+    },
+    Feature {
+        name: "CLONE_CLEAR_SIGHAND",
+        used: "a process without the host's signal handlers",
+        since: (5, 5),
+        before: "the child resets each handler",
+        probe: has_clear_sighand,
+    },
+    Feature {
+        name: "CLONE_INTO_CGROUP",
+        used: "a process that starts in its cgroup",
+        since: (5, 7),
+        before: "the child enters the cgroup before it runs its program",
+        probe: has_into_cgroup,
+    },
+    Feature {
+        name: "close_range(2)",
+        used: "a process without the host's descriptors",
+        since: (5, 9),
+        before: "the child closes descriptors one by one",
+        probe: has_close_range_unshare,
+    },
+    Feature {
+        name: "CLOSE_RANGE_CLOEXEC",
+        used: "a program in place of the host, without its descriptors",
+        since: (5, 11),
+        before: "the descriptors are marked one by one",
+        probe: has_close_range_cloexec,
+    },
+    Feature {
+        name: "cgroup.kill",
+        used: "the end of all processes of a cgroup",
+        since: (5, 14),
+        before: "SIGKILL to each process of the list, until it is empty",
+        probe: has_cgroup_kill,
+    },
+    Feature {
+        name: "oom_group_kill",
+        used: "whether the kernel killed a whole cgroup for its memory",
+        since: (5, 17),
+        before: "derived from `memory.oom.group` and the number of kills",
+        probe: has_oom_group_kill,
+    },
+    Feature {
+        name: "memory.peak",
+        used: "the largest amount of memory of a run",
+        since: (5, 19),
+        before: "unknown",
+        probe: has_memory_peak,
+    },
+    Feature {
+        name: "pids.peak",
+        used: "the largest number of processes of a run",
+        since: (6, 1),
+        before: "unknown",
+        probe: has_pids_peak,
+    },
+    Feature {
+        name: "MFD_NOEXEC_SEAL",
+        used: "a file for a hand-over that no process can execute",
+        since: (6, 3),
+        before: "the same file, which could be executed",
+        probe: has_noexec_seal,
+    },
+    Feature {
+        name: "PIDFD_SIGNAL_PROCESS_GROUP",
+        used: "signals to a process group through a pidfd",
+        since: (6, 9),
+        before: "the leader stays a zombie meanwhile",
+        probe: has_group_signals,
+    },
+    Feature {
+        name: "PIDFD_GET_INFO",
+        used: "taking over processes without `/proc`",
+        since: (6, 13),
+        before: "`/proc` is needed",
+        probe: has_info,
+    },
+    Feature {
+        name: "PIDFD_INFO_EXIT",
+        used: "the exit status of a process that is not a child",
+        since: (6, 15),
+        before: "unknown",
+        probe: has_exit_info,
+    },
+    Feature {
+        name: "CLONE_PIDFD_AUTOKILL",
+        used: "children bound to the host by the kernel",
+        since: (7, 1),
+        before: "a typed error, or a parent-death signal by choice",
+        probe: has_autokill,
+    },
 ];
 
 #[test]
@@ -53,12 +180,16 @@ fn the_kernel_has_what_its_version_promises() {
         let is_mainline = std::env::var_os("PIDHERD_TEST_MAINLINE").is_some();
         let mut wrong = Vec::new();
         println!();
-        for &(name, (major, minor), probe) in FEATURES {
-            let answer = probe(&cgroup);
+        for feature in FEATURES {
+            let answer = (feature.probe)(&cgroup);
+            let (name, since) = (feature.name, feature.since());
             let word = if answer.is_ok() { "yes" } else { "no" };
-            println!("feature: {name} | {major}.{minor} | {word}");
-            if is_mainline && answer.is_ok() != kernel_since(major, minor) {
-                wrong.push(format!("{name}, since {major}.{minor}: {answer:?}"));
+            println!(
+                "feature: {name} | {} | {since} | {word} | {}",
+                feature.used, feature.before
+            );
+            if is_mainline && answer.is_ok() != feature.is_expected() {
+                wrong.push(format!("{name}, since {since}: {answer:?}"));
             }
         }
         if !is_mainline {
@@ -68,6 +199,77 @@ fn the_kernel_has_what_its_version_promises() {
         }
         assert!(wrong.is_empty(), "{wrong:#?}");
     });
+}
+
+/// The cells of the guide's table, without its two heading lines.
+fn guide() -> Vec<Vec<String>> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/guide/kernel_table.md");
+    let text = fs::read_to_string(file).unwrap();
+    let cells = |line: &str| {
+        line.trim_matches('|')
+            .split('|')
+            .map(|cell| cell.trim().to_owned())
+            .collect()
+    };
+    text.lines().skip(2).map(cells).collect()
+}
+
+/// What each kernel has is compared by `ci/kernels`, which runs these kernels.
+#[test]
+fn the_guide_lists_every_feature() {
+    let table = guide();
+    let rows: Vec<_> = table
+        .iter()
+        .map(|row| [&row[0], &row[1], &row[2], &row[row.len() - 1]])
+        .collect();
+    let features: Vec<_> = FEATURES
+        .iter()
+        .map(|feature| {
+            [
+                format!("`{}`", feature.name),
+                feature.used.to_owned(),
+                feature.since(),
+                feature.before.to_owned(),
+            ]
+        })
+        .collect();
+    assert_eq!(
+        rows,
+        features.iter().map(|row| row.each_ref()).collect::<Vec<_>>(),
+        "`bash ci/kernels --guide` writes the table"
+    );
+}
+
+fn has_freeze(cgroup: &TestCgroup) -> Answer {
+    fs::write(cgroup.path().join("cgroup.freeze"), "0")
+}
+
+/// Whether the file has a number. The root cgroup has no such file.
+fn has_number(cgroup: &TestCgroup, file: &str) -> Answer {
+    let text = fs::read_to_string(cgroup.path().join(file))?;
+    expected(text.trim().parse::<u64>().is_ok())
+}
+
+fn has_oom_group_kill(cgroup: &TestCgroup) -> Answer {
+    let text = fs::read_to_string(cgroup.path().join("memory.events"))?;
+    expected(text.lines().any(|line| line.starts_with("oom_group_kill ")))
+}
+
+fn has_memory_peak(cgroup: &TestCgroup) -> Answer {
+    has_number(cgroup, "memory.peak")
+}
+
+fn has_pids_peak(cgroup: &TestCgroup) -> Answer {
+    has_number(cgroup, "pids.peak")
+}
+
+fn has_waitid(_: &TestCgroup) -> Answer {
+    let child = Probe::plain().start()?;
+    let waited = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED);
+    if waited.is_err() {
+        child.reap()?;
+    }
+    expected(waited?.and_then(|status| status.exit_status()) == Some(0))
 }
 
 fn has_clone3(_: &TestCgroup) -> Answer {
@@ -87,18 +289,30 @@ fn has_into_cgroup(cgroup: &TestCgroup) -> Answer {
 
 /// The call runs in a child, so that this process keeps its descriptor table.
 fn has_close_range_unshare(_: &TestCgroup) -> Answer {
-    let does = || close_range_unshare() == 0;
+    let does = || close_range_of_none(CLOSE_RANGE_UNSHARE) == 0;
     Probe::plain().running(does).start()?.reap()
 }
 
-fn close_range_unshare() -> libc::c_long {
+fn has_close_range_cloexec(_: &TestCgroup) -> Answer {
+    match close_range_of_none(CLOSE_RANGE_CLOEXEC) {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn close_range_of_none(flag: libc::c_ulong) -> libc::c_long {
     let (first, last) = (libc::c_ulong::from(u32::MAX), libc::c_ulong::from(u32::MAX));
     // SAFETY: numbers only; no descriptor has so high a number.
-    unsafe { libc::syscall(SYS_CLOSE_RANGE, first, last, CLOSE_RANGE_UNSHARE) }
+    unsafe { libc::syscall(SYS_CLOSE_RANGE, first, last, flag) }
+}
+
+fn has_noexec_seal(_: &TestCgroup) -> Answer {
+    memfd_create("pidherd-test", MemfdFlags::CLOEXEC | MemfdFlags::NOEXEC_SEAL)?;
+    Ok(())
 }
 
 fn has_cgroup_kill(cgroup: &TestCgroup) -> Answer {
-    std::fs::write(cgroup.path().join("cgroup.kill"), "1")
+    fs::write(cgroup.path().join("cgroup.kill"), "1")
 }
 
 /// The child leads a new process group and waits. A signal to the group ends it.
@@ -122,14 +336,6 @@ fn wait_for_signal() -> bool {
         // SAFETY: takes nothing.
         unsafe { libc::pause() };
     }
-}
-
-fn has_hangup_when_reaped(_: &TestCgroup) -> Answer {
-    let child = Probe::plain().start()?;
-    child.reap()?;
-    let mut fds = [PollFd::new(&child.pidfd, PollFlags::IN)];
-    poll(&mut fds, Some(&Timespec::default()))?;
-    expected(fds[0].revents().contains(PollFlags::HUP))
 }
 
 fn has_info(_: &TestCgroup) -> Answer {
@@ -167,7 +373,7 @@ fn expected(is_so: bool) -> Answer {
     if is_so {
         Ok(())
     } else {
-        Err(io::Error::other("the kernel accepts the flag, and it has no effect"))
+        Err(io::Error::other("the kernel accepts the request, and it has no effect"))
     }
 }
 

@@ -48,7 +48,6 @@ pages! {
     errors
     first_steps
     init
-    kernels
     logs
     machines
     readiness
@@ -56,6 +55,11 @@ pages! {
     reloads
     sockets
     trees
+}
+
+pub mod kernels {
+    #![doc = include_str!("kernels.md")]
+    #![doc = include_str!("kernel_table.md")]
 }
 
 pub mod hosts {
