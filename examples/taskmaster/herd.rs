@@ -18,10 +18,12 @@ use crate::report::Report;
 use crate::{files, names, spec};
 
 mod closing;
+mod events;
 mod handed;
 mod logged;
 mod model;
 mod order;
+mod pools;
 mod reload;
 mod remote;
 mod select;
@@ -29,8 +31,9 @@ mod status;
 mod tally;
 
 pub use handed::Keeping;
-use model::{Closing, MOST_EVENTS, Member, empty_groups, free_alias, is_adopt_error, logs, with_priorities};
+use model::{Closing, MOST_EVENTS, Member, empty_groups, free_alias, is_adopt_error, logs, socket, with_priorities};
 pub use model::{Herd, News, Terms, Verb};
+use pools::Events;
 pub use remote::{Info, Named, Progress, Refused};
 use tally::Tally;
 
@@ -50,6 +53,7 @@ impl Herd {
         let mut herd = Herd {
             supervisor,
             shared: terms.shared,
+            events: Events::default(),
             logs: logs()?,
             members: Vec::new(),
             began,
@@ -66,11 +70,12 @@ impl Herd {
         for (priority, program) in with_priorities(config) {
             herd.add(priority, program)?;
         }
+        herd.make_pools();
         Ok(herd)
     }
 
     /// Puts every program with `autostart` into the queue of programs to start.
-    pub fn autostart(&mut self) {
+    fn autostart(&mut self) {
         let autostarted = self.members.iter().filter(|member| member.program.autostart);
         self.to_start.extend(autostarted.map(|member| member.id));
     }
@@ -210,6 +215,7 @@ impl Herd {
         let alias = free_alias(&program, |alias| {
             self.members.iter().all(|member| member.alias != *alias)
         });
+        let socket = socket(&program)?;
         let spec = spec::group(&program, &alias, program.numprocs, self.shared);
         let spec = self.wanted_places(&program).of(spec);
         let id = self
@@ -224,6 +230,7 @@ impl Herd {
             names: Vec::new(),
             leaving: false,
             after: None,
+            socket,
         };
         member.name_all(member.program.numprocs);
         self.members.push(member);
@@ -257,6 +264,7 @@ impl Herd {
         match event {
             Event::Transition(step) => {
                 self.collect_output(&step);
+                self.emit_transition(&step);
                 self.report(&step);
             }
             Event::Unkillable {
@@ -356,6 +364,7 @@ impl Herd {
     fn collect_output(&mut self, step: &TransitionEvent) {
         if step.exit.is_some() {
             self.logs.drain(step.instance);
+            self.hear();
         }
         if step.to == StateName::Starting {
             self.begin_output(step.instance, step.group, step.name.number);
@@ -372,7 +381,7 @@ impl Herd {
         let member = self.members.iter().find(|member| member.id == group);
         let program = member.map(|member| Arc::clone(&member.program));
         self.logs
-            .begin(instance, pipes, |channel| program.as_ref()?.target(number, channel));
+            .begin(instance, pipes, |channel| program.as_ref()?.sink(number, channel));
     }
 
     fn count_shortage(&mut self, step: &TransitionEvent) {
@@ -442,6 +451,8 @@ impl Herd {
     /// Removes a member after its group is gone. A program that waited for the same name may start now.
     fn forget(&mut self, gone: GroupId) {
         self.members.retain(|member| member.id != gone);
+        let known = &self.supervisor;
+        self.events.forget(|instance| known.status(instance).is_some());
         let waiting = self.members.iter_mut().filter(|member| member.after == Some(gone));
         let free: Vec<(GroupId, bool)> = waiting
             .map(|member| {

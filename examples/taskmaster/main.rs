@@ -33,7 +33,7 @@
 //! effect on programs are ignored, with a note. `config::supervisord` documents the settings of the taskmaster
 //! itself. `config::beyond` documents the keys that supervisord lacks: readiness, watchdogs, privileges and cgroups.
 //!
-//! Good starting points: `app` is the loop, `logs` collects output, `http` and `rpc` serve supervisorctl, `herd`
+//! Good starting points: `app` is the loop, `logs` collects output, `listeners` has the protocol of event listeners, `http` and `rpc` serve supervisorctl, `herd`
 //! contains the programs that it runs, and `spec` translates a program of the configuration into the library's terms.
 //! The other modules know nothing of processes.
 
@@ -42,12 +42,14 @@ mod config;
 mod console;
 mod control;
 mod demo;
+mod fcgi;
 mod files;
 mod handing;
 mod herd;
 mod http;
 mod input;
 mod limits;
+mod listeners;
 mod logs;
 mod names;
 mod output;
@@ -259,7 +261,7 @@ fn assemble(arguments: &Arguments, config: &Config, mut console: Console, itself
         Some(state) => Herd::recover(config, terms, &state)?,
         None => {
             let mut herd = Herd::new(config, terms)?;
-            herd.autostart();
+            herd.begin();
             herd
         }
     };

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pidherd::lifecycle::{ExitSet, Restart, Scope, Startup, StopLadder};
 use pidherd::{Command, GroupSpec, Lifetime, OpenFile, Policy, Resource, Signal, SignalSet, Stdio};
 
-use crate::config::{Around, AutoRestart, Instance, Log, Program, Readiness, Stream};
+use crate::config::{Around, AutoRestart, Channel, Instance, Log, Program, Readiness, Role, Stream};
+use crate::fcgi;
 use crate::limits::OpenFiles;
 
 /// Variables that a service manager sets for the taskmaster. They must not reach its programs.
@@ -99,16 +100,21 @@ fn command_of(program: &Program, instance: &Instance, collects: bool) -> Command
         .envs(program.serverurl.iter().map(|url| ("SUPERVISOR_SERVER_URL", url)))
         .envs(instance.environment.iter().map(|(key, value)| (key, value)))
         // The programs must not read the commands on the taskmaster's standard input.
-        .stdin(if program.beyond.has_input {
-            Stdio::piped()
-        } else {
-            Stdio::null()
+        .stdin(match &program.role {
+            Role::Listener(_) => Stdio::piped(),
+            // The socket was opened when the program was added, so this returns the same one.
+            Role::FastCgi(settings) => fcgi::open(settings).map_or_else(|_| Stdio::null(), Stdio::from),
+            Role::Plain if program.beyond.has_input => Stdio::piped(),
+            Role::Plain => Stdio::null(),
         })
-        .stdout(stdio(&instance.stdout, Stream::Out, collects))
-        .stderr(if program.redirect_stderr {
-            Stdio::stdout()
-        } else {
-            stdio(&instance.stderr, Stream::Err, collects)
+        .stdout(match collects && program.is_heard(Channel::Out) {
+            true => Stdio::piped(),
+            false => stdio(&instance.stdout, Stream::Out, collects),
+        })
+        .stderr(match collects && program.is_heard(Channel::Err) {
+            _ if program.redirect_stderr => Stdio::stdout(),
+            true => Stdio::piped(),
+            false => stdio(&instance.stderr, Stream::Err, collects),
         })
         .lifetime(program.beyond.lifetime);
     // The library sets no_new_privs for another user by default. supervisord never sets it. Without root's privileges

@@ -47,8 +47,14 @@ pub fn read(sections: &[Section], common: &Common, findings: &mut Findings) -> V
     }
     let mut alone = Vec::new();
     for section in sections {
-        let Kind::Program(name) = Kind::of(&section.name) else {
-            continue;
+        let name = match Kind::of(&section.name) {
+            Kind::Program(name) | Kind::FastCgi(name) => name,
+            // A pool of listeners is a group by itself.
+            Kind::EventListener(name) => {
+                alone.extend(read_program(section, name, name, common, findings));
+                continue;
+            }
+            _ => continue,
         };
         let is_in = |draft: &&mut Draft| draft.members.iter().any(|member| member == name);
         let mut is_member = false;
@@ -83,10 +89,14 @@ fn group(section: &Section, name: &str, sections: &[Section], common: &Common, f
     let mut members: Vec<String> = Vec::new();
     for member in named {
         let kinds = || sections.iter().map(|section| Kind::of(&section.name));
-        // A FastCGI program is refused where its section is read, and each mistake is reported once.
-        let exists = kinds().any(|kind| kind == Kind::Program(&member) || kind == Kind::FastCgi(&member));
-        if !exists {
-            keys.complain("programs", &format!("there is no [program:{member}]"));
+        let is_program = kinds().any(|kind| kind == Kind::Program(&member));
+        match (is_program, kinds().any(|kind| kind == Kind::FastCgi(&member))) {
+            (false, false) => keys.complain("programs", &format!("there is no [program:{member}]")),
+            (true, true) => {
+                let message = format!("{member} is a [program:{member}] and an [fcgi-program:{member}]");
+                keys.complain("programs", &message);
+            }
+            _ => {}
         }
         members.retain(|other| *other != member);
         members.push(member);

@@ -75,6 +75,11 @@ impl<'a> Keys<'a> {
         self.findings.problems.push(problem);
     }
 
+    /// Records a mistake in the section as a whole.
+    pub fn fail(&mut self, message: &str) {
+        self.findings.problems.push(Problem::in_section(self.section, message));
+    }
+
     /// Records a note about a key.
     pub fn note(&mut self, key: &str, line: &str) {
         let line = format!("[{}] {key}: {line}", self.section.name);

@@ -88,6 +88,26 @@ impl Target {
     }
 }
 
+/// What becomes of the output of a run that the taskmaster reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sink {
+    /// The log. `None` if there is none.
+    pub file: Option<Target>,
+    /// The number of bytes that are captured between the tokens of supervisord. 0 means that there are no tokens.
+    pub capture: u64,
+    /// Whether the output is reported as events.
+    pub events: bool,
+    /// Whether the output is the protocol of an event listener.
+    pub protocol: bool,
+}
+
+impl Sink {
+    /// Whether the output has to be read, whatever its log is.
+    pub fn is_heard(&self) -> bool {
+        self.capture > 0 || self.events || self.protocol
+    }
+}
+
 /// How much a line of the log matters. `loglevel` names the least level that is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {

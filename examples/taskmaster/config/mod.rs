@@ -10,9 +10,9 @@
 //! The modules, from the bottom up: `raw` has the values of a file, `problem` the mistakes, `ini` the syntax of lines,
 //! `expand` the forms `%(name)s`, `users` the accounts, `world` the surroundings, `include` other files, `sections`
 //! the names of sections, `words` the syntax of commands, `environment` the syntax of variables, `values` other single
-//! values, `streams`, `automatic` and `logging` the destinations of output, `keys` the access to a section,
+//! values, `events` and `fcgi` the keys of listeners and FastCGI programs, `streams`, `automatic` and `logging` the destinations of output, `keys` the access to a section,
 //! `supervisord` and `servers` the sections of these names, `beyond` the keys that supervisord lacks, `program` one
-//! `[program:x]`, `groups` the assignment of programs to groups, and `order` which programs come after which.
+//! `[program:x]` or its like, `groups` the assignment of programs to groups, and `order` which programs come after which.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +20,9 @@ use std::sync::Arc;
 mod automatic;
 mod beyond;
 mod environment;
+mod events;
 mod expand;
+mod fcgi;
 mod groups;
 mod include;
 mod ini;
@@ -50,10 +52,14 @@ use crate::files::Fifo;
 
 pub use self::automatic::{hand_over as hand_over_log_names, take_over as take_over_log_names};
 pub use self::beyond::{Around, Readiness};
+#[cfg(test)]
+pub use self::events::Kinds;
+pub use self::events::{Kind as EventKind, PoolSettings};
+pub use self::fcgi::{FcgiPlace, FcgiSocket};
 pub use self::groups::Group;
-pub use self::logging::{Channel, Level, Log, OwnLogSettings, Rotation, Target};
+pub use self::logging::{Channel, Level, Log, OwnLogSettings, Rotation, Sink, Target};
 pub use self::order::{means, sorted};
-pub use self::program::{Instance, Program};
+pub use self::program::{Instance, Program, Role};
 pub use self::servers::{Address, Login, Server};
 pub use self::streams::Stream;
 pub use self::supervisord::Supervisord;
@@ -125,6 +131,9 @@ pub fn parse(text: &str, world: &Arc<World>) -> Result<Config, Vec<Problem>> {
         automatic: Arc::clone(&supervisord.automatic),
         strip_ansi: supervisord.strip_ansi,
         server_url: supervisord.servers.first().map(Server::url),
+        has_listeners: sections
+            .iter()
+            .any(|section| matches!(Kind::of(&section.name), Kind::EventListener(_))),
     };
     let groups = groups::read(&sections, &common, &mut findings);
     if findings.problems.is_empty() {
@@ -187,7 +196,7 @@ fn check_names(sections: &[Section], findings: &mut Findings) -> Result<(), Vec<
     let mut says_something = false;
     for section in sections {
         let refused = match Kind::of(&section.name) {
-            Kind::Supervisord | Kind::Program(_) | Kind::Group(_) => {
+            Kind::Supervisord | Kind::Program(_) | Kind::Group(_) | Kind::FastCgi(_) | Kind::EventListener(_) => {
                 says_something = true;
                 continue;
             }
@@ -210,8 +219,6 @@ fn check_names(sections: &[Section], findings: &mut Findings) -> Result<(), Vec<
                 findings.note(format!("[{}]: unknown section, ignored", section.name));
                 continue;
             }
-            Kind::FastCgi(_) => "FastCGI programs are not supported: their socket would be missing".to_owned(),
-            Kind::EventListener => "event listeners are not supported: no events would arrive".to_owned(),
             Kind::Misspelled(spelling) => format!("unknown section; if it is to have an effect, write {spelling}"),
         };
         says_something = true;

@@ -1,4 +1,4 @@
-//! One `[program:x]`: its settings, and a recipe for each of its instances.
+//! One `[program:x]`, `[fcgi-program:x]` or `[eventlistener:x]`: its settings, and a recipe for each of its instances.
 //!
 //! Values that may differ between instances (through `%(process_num)d`) are kept as text and expanded for each
 //! instance. `scale` may create more instances than the file has.
@@ -7,15 +7,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pidherd::exit::Exit;
 use pidherd::signal::Signal;
 
 use super::automatic::Automatic;
 use super::beyond::{self, Beyond};
+use super::events::{self, PoolSettings};
 use super::expand::{Scope, Value};
+use super::fcgi::{self, FcgiSocket};
 use super::keys::Keys;
-use super::logging::{Channel, Log, Rotation, Target};
+use super::logging::{Channel, Log, Rotation, Sink, Target};
 use super::problem::{Findings, Problem};
 use super::raw::{Raw, Section};
+use super::sections::Kind;
 use super::streams::{self, Destination};
 use super::users::User;
 use super::values::AutoRestart;
@@ -67,15 +71,25 @@ const KEYS: &[&str] = &[
     "stderr_events_enabled",
 ];
 
-/// The suffixes of output keys without effect, and the reasons.
-const IDLE: &[(&str, &str)] = &[
-    ("capture_maxbytes", "ignored, there are no event listeners"),
-    ("events_enabled", "ignored, there are no event listeners"),
-];
+/// supervisord's default for the `priority` of event listeners: they are started first and stopped last.
+const LISTENER_PRIORITY: i32 = -1;
+
+/// The kind of a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// `[program:x]`.
+    Plain,
+    /// `[fcgi-program:x]`.
+    FastCgi(FcgiSocket),
+    /// `[eventlistener:x]`.
+    Listener(PoolSettings),
+}
 
 /// One program. The fields have the names and the meanings of supervisord's keys.
 #[derive(Clone, Debug)]
 pub struct Program {
+    /// The kind of the program.
+    pub role: Role,
     /// The name of the program, which follows the colon in the section's name.
     pub name: String,
     /// The group of its processes.
@@ -106,6 +120,8 @@ pub struct Program {
     pub umask: Option<u32>,
     /// The rotation of the logs: of standard output, then of standard error.
     pub rotations: [Rotation; 2],
+    /// What is read from the outputs besides logs: from standard output, then from standard error.
+    pub heard: [Heard; 2],
     /// Whether standard error goes to the same place as standard output.
     pub redirect_stderr: bool,
     /// The value of `SUPERVISOR_SERVER_URL`. `None` if it is not set.
@@ -115,6 +131,15 @@ pub struct Program {
     /// The keys that supervisord does not have.
     pub beyond: Beyond,
     recipe: Recipe,
+}
+
+/// What is read from an output besides its log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// The value of `capture_maxbytes`.
+    pub capture: u64,
+    /// The value of `events_enabled`.
+    pub events: bool,
 }
 
 /// One instance, ready to be started.
@@ -149,6 +174,8 @@ pub struct Common {
     pub strip_ansi: bool,
     /// The address of the taskmaster's server.
     pub server_url: Option<String>,
+    /// Whether the configuration has event listeners.
+    pub has_listeners: bool,
 }
 
 /// The values that are expanded for each instance, before the expansion.
@@ -180,10 +207,12 @@ impl Program {
         scope.set("program_name", Value::Text(name.to_owned()));
         scope.set("group_name", Value::Text(group.to_owned()));
         let before = findings.problems.len();
-        let mut keys = Keys::new(section, &scope, &[KEYS, &beyond::keys()].concat(), findings);
+        let mut keys = Keys::new(section, &scope, &known_keys(section), findings);
         let name = keys.title(name);
         let redirect_stderr = keys.optional("redirect_stderr", values::boolean).unwrap_or(false);
         check_outputs(&mut keys, redirect_stderr);
+        let user = keys.optional("user", |text| common.world.accounts.find(text));
+        let role = role(&mut keys, common, user.as_ref());
         let numprocs = keys.optional("numprocs", values::instances).unwrap_or(1);
         let recipe = Recipe::read(&mut keys, group, common, redirect_stderr);
         let stopasgroup = keys.optional("stopasgroup", values::boolean).unwrap_or(false);
@@ -191,7 +220,14 @@ impl Program {
             beyond: Beyond::read(&mut keys, group, &name),
             name,
             group: group.to_owned(),
-            priority: keys.optional("priority", values::priority).unwrap_or(PRIORITY),
+            priority: keys
+                .optional("priority", values::priority)
+                .unwrap_or(if matches!(role, Role::Listener(_)) {
+                    LISTENER_PRIORITY
+                } else {
+                    PRIORITY
+                }),
+            role,
             autostart: keys.optional("autostart", values::boolean).unwrap_or(true),
             autorestart: keys
                 .optional("autorestart", values::autorestart)
@@ -209,7 +245,8 @@ impl Program {
             killasgroup: keys
                 .optional("killasgroup", |text| kill_as_group(text, stopasgroup))
                 .unwrap_or(stopasgroup),
-            user: keys.optional("user", |text| common.world.accounts.find(text)),
+            user,
+            heard: ["stdout", "stderr"].map(|output| heard(&mut keys, output)),
             umask: keys.optional("umask", values::umask),
             rotations: [rotation(&mut keys, "stdout"), rotation(&mut keys, "stderr")],
             redirect_stderr,
@@ -222,6 +259,7 @@ impl Program {
         };
         if findings.problems.len() == before {
             findings.problems.extend(program.try_out());
+            findings.notes.extend(program.idle_keys());
         }
         (findings.problems.len() == before).then_some(program)
     }
@@ -254,20 +292,40 @@ impl Program {
         self.recipe.process_name.text.contains("%(process_num)")
     }
 
-    /// Where the output of the instance with this index is collected. `None` if it goes to no log file.
-    pub fn target(&self, index: u32, channel: Channel) -> Option<Target> {
+    /// What becomes of the output of the instance with this index. `None` if the taskmaster does not read it.
+    pub fn sink(&self, index: u32, channel: Channel) -> Option<Sink> {
         let instance = self.instance(index).ok()?;
-        let (log, rotation) = match channel {
-            Channel::Out => (&instance.stdout, self.rotations[0]),
+        let (log, at) = match channel {
+            Channel::Out => (&instance.stdout, 0),
             Channel::Err if self.redirect_stderr => return None,
-            Channel::Err => (&instance.stderr, self.rotations[1]),
+            Channel::Err => (&instance.stderr, 1),
         };
-        Target::of(log, rotation, self.recipe.common.strip_ansi)
+        let file = Target::of(log, self.rotations[at], self.recipe.common.strip_ansi);
+        let sink = self.heard_sink(channel, file);
+        (sink.file.is_some() || sink.is_heard()).then_some(sink)
+    }
+
+    /// Whether the taskmaster has to read an output, whatever its log is.
+    pub fn is_heard(&self, channel: Channel) -> bool {
+        self.heard_sink(channel, None).is_heard()
+    }
+
+    fn heard_sink(&self, channel: Channel, file: Option<Target>) -> Sink {
+        let heard = self.heard[channel as usize];
+        let protocol = matches!(self.role, Role::Listener(_)) && channel == Channel::Out;
+        // In supervisord, the protocol of a listener is neither captured nor reported.
+        let is_heard = !protocol && self.recipe.common.has_listeners;
+        Sink {
+            file,
+            capture: if protocol { 0 } else { heard.capture },
+            events: heard.events && is_heard,
+            protocol,
+        }
     }
 
     /// The log file of the instance with this index. `None` if the output goes to no file.
     pub fn log(&self, index: u32, channel: Channel) -> Option<PathBuf> {
-        self.target(index, channel).map(|target| target.path)
+        self.sink(index, channel)?.file.map(|target| target.path)
     }
 
     /// Whether `other` has the same logs.
@@ -277,7 +335,11 @@ impl Program {
             let common = &program.recipe.common;
             (Arc::clone(&common.automatic), common.strip_ansi)
         };
-        self.rotations == other.rotations && texts(self) == texts(other) && common(self) == common(other)
+        let heard = |program: &Program| Channel::BOTH.map(|channel| program.heard_sink(channel, None));
+        self.rotations == other.rotations
+            && texts(self) == texts(other)
+            && common(self) == common(other)
+            && heard(self) == heard(other)
     }
 
     /// Whether one of its outputs is an automatic log.
@@ -285,6 +347,15 @@ impl Program {
         let is_automatic = |log: &Log| matches!(log, Log::Automatic(_));
         self.instance(0)
             .is_ok_and(|instance| is_automatic(&instance.stdout) || is_automatic(&instance.stderr))
+    }
+
+    /// Whether an exit is expected.
+    pub fn expects(&self, exit: Exit) -> bool {
+        match exit {
+            Exit::Code(code) => self.exitcodes.contains(&code),
+            Exit::Signal { signal, .. } => self.beyond.rules.expected_signals.contains(&signal),
+            _ => false,
+        }
     }
 
     /// A problem with the program as a whole.
@@ -299,7 +370,80 @@ impl Program {
             return Some(self.recipe.problem("process_name", &self.recipe.process_name, message));
         }
         let last = self.numprocs.saturating_sub(1);
-        [0, last].into_iter().find_map(|index| self.instance(index).err())
+        [0, last].into_iter().find_map(|index| match self.instance(index) {
+            Ok(instance) => self.check_heard(&instance),
+            Err(problem) => Some(problem),
+        })
+    }
+
+    /// An output that has to be read cannot be one of the taskmaster's own streams.
+    fn check_heard(&self, instance: &Instance) -> Option<Problem> {
+        let outputs = [(Channel::Out, &instance.stdout), (Channel::Err, &instance.stderr)];
+        let is_both = |(channel, log): &&(Channel, &Log)| matches!(log, Log::Own(_)) && self.is_heard(*channel);
+        let (channel, _) = outputs.iter().find(is_both)?;
+        let raw = match channel {
+            Channel::Out => &self.recipe.stdout,
+            Channel::Err => &self.recipe.stderr,
+        };
+        let key = format!("{}_logfile", channel.name());
+        let message = "the output is read for event listeners, so its log must be a file or NONE";
+        Some(self.recipe.problem(&key, raw, message))
+    }
+
+    /// A note for each key about events that nothing gets.
+    fn idle_keys(&self) -> Vec<String> {
+        let note = |channel: Channel| {
+            let is_idle = self.heard[channel as usize].events && !self.recipe.common.has_listeners;
+            let (section, name) = (&self.recipe.section, channel.name());
+            is_idle.then(|| format!("[{section}] {name}_events_enabled: ignored, there are no event listeners"))
+        };
+        Channel::BOTH.into_iter().filter_map(note).collect()
+    }
+}
+
+/// The keys of a section of this kind.
+fn known_keys(section: &Section) -> Vec<&'static str> {
+    let own = match Kind::of(&section.name) {
+        Kind::EventListener(_) => events::KEYS,
+        Kind::FastCgi(_) => fcgi::KEYS,
+        _ => &[],
+    };
+    [KEYS, own, &beyond::keys()].concat()
+}
+
+/// Reads the keys of the program's kind.
+fn role(keys: &mut Keys<'_>, common: &Common, user: Option<&User>) -> Role {
+    let role = match Kind::of(&keys.section.name) {
+        Kind::EventListener(_) => PoolSettings::read(keys).map(Role::Listener),
+        Kind::FastCgi(_) => FcgiSocket::read(keys, &common.world, user).map(Role::FastCgi),
+        _ => return Role::Plain,
+    };
+    if keys.has("stdin") {
+        keys.complain("stdin", "this kind of program has a standard input of its own");
+    }
+    // Without a role a mistake was recorded, and the program is not used.
+    role.unwrap_or(Role::Plain)
+}
+
+/// Reads what is heard of an output besides its log.
+fn heard(keys: &mut Keys<'_>, output: &str) -> Heard {
+    Heard {
+        capture: keys
+            .optional(&format!("{output}_capture_maxbytes"), captured)
+            .unwrap_or(0),
+        events: keys
+            .optional(&format!("{output}_events_enabled"), values::boolean)
+            .unwrap_or(false),
+    }
+}
+
+/// The largest `capture_maxbytes`. What is captured is kept in memory, and again in an event.
+const MOST_CAPTURED: u64 = 64 << 20;
+
+fn captured(text: &str) -> Result<u64, String> {
+    match values::bytes(text)? {
+        bytes @ 0..=MOST_CAPTURED => Ok(bytes),
+        _ => Err("must be at most 64MB, because it is kept in memory".to_owned()),
     }
 }
 
@@ -341,14 +485,6 @@ fn check_outputs(keys: &mut Keys<'_>, redirect_stderr: bool) {
         let logfile = format!("{output}_logfile");
         if is_redirected && keys.has(&logfile) {
             keys.note(&logfile, "ignored, redirect_stderr is true");
-        }
-        for (end, why) in IDLE {
-            let key = format!("{output}_{end}");
-            // A value that requests no rotation has no effect, so it needs no note.
-            let asks = |raw: &Raw| !matches!(raw.text.to_lowercase().as_str(), "0" | "false" | "no" | "off");
-            if keys.raw(&key).is_some_and(asks) {
-                keys.note(&key, why);
-            }
         }
     }
 }

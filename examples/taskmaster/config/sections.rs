@@ -15,10 +15,10 @@ pub enum Kind<'a> {
     Program(&'a str),
     /// `[group:x]`: a group of programs.
     Group(&'a str),
-    /// `[fcgi-program:x]`: a FastCGI program, which is refused.
+    /// `[fcgi-program:x]`: a FastCGI program.
     FastCgi(&'a str),
-    /// `[eventlistener:x]`: an event listener, which is refused.
-    EventListener,
+    /// `[eventlistener:x]`: a pool of event listeners.
+    EventListener(&'a str),
     /// `[unix_http_server]`: a server on a socket in the file system.
     UnixServer,
     /// `[inet_http_server]`: a server on a TCP port.
@@ -52,7 +52,7 @@ impl<'a> Kind<'a> {
             Some(("program", name)) => Kind::Program(name.trim()),
             Some(("group", name)) => Kind::Group(name.trim()),
             Some(("fcgi-program", name)) => Kind::FastCgi(name.trim()),
-            Some(("eventlistener", _)) => Kind::EventListener,
+            Some(("eventlistener", name)) => Kind::EventListener(name.trim()),
             Some((plugin, _)) if PLUGINS.contains(&plugin) => Kind::Service,
             None if name == "supervisord" => Kind::Supervisord,
             None if name == "include" => Kind::Include,
@@ -114,7 +114,7 @@ mod tests {
             ("program: web ", Kind::Program("web")),
             ("group:g", Kind::Group("g")),
             ("fcgi-program:f", Kind::FastCgi("f")),
-            ("eventlistener:e", Kind::EventListener),
+            ("eventlistener:e", Kind::EventListener("e")),
             ("unix_http_server", Kind::UnixServer),
             ("inet_http_server:2", Kind::InetServer),
             ("supervisorctl", Kind::Service),

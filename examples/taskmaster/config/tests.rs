@@ -343,9 +343,13 @@ fn a_group_must_name_existing_programs() {
         ("[group:]\nprograms=a\n[program:a]\ncommand=a\n", "missing"),
         (
             "[fcgi-program:f]\ncommand=f\n[group:g]\nprograms=f\n",
-            "[fcgi-program:f]: FastCGI",
+            "[fcgi-program:f]: socket=... is missing",
         ),
-        ("[fcgi-program:f]\ncommand=f\n", "[fcgi-program:f]: FastCGI"),
+        (
+            "[group:g]\nprograms=f\n[program:f]\ncommand=f\n\
+             [fcgi-program:f]\ncommand=f\nsocket=unix:///s\n",
+            "f is a [program:f] and an [fcgi-program:f]",
+        ),
         (
             "[group:g]\nprograms=a\n[group:h]\nprograms=a\n[program:a]\ncommand=\n",
             "[program:a] command",
@@ -389,8 +393,8 @@ fn sections_are_applied_ignored_with_a_note_or_refused() {
         "program a",
         "Program:a",
         "groups:g",
-        "eventlistener:e",
-        "fcgi-program:f",
+        "event_listener:e",
+        "fcgi_program:f",
         "supervisor",
         "includes",
     ] {
@@ -485,9 +489,9 @@ fn each_log_has_its_rotation() {
     let [out, err] = web.rotations;
     assert_eq!((out.maxbytes, out.backups), (1024, 10));
     assert_eq!((err.maxbytes, err.backups), (50 << 20, 3));
-    let target = web.target(0, Channel::Out).unwrap();
+    let target = web.sink(0, Channel::Out).and_then(|sink| sink.file).unwrap();
     assert_eq!((target.path, target.rotation, target.strip), ("/x".into(), out, false));
-    assert!(web.target(0, Channel::Err).is_none());
+    assert!(web.sink(0, Channel::Err).is_none());
     let found = problems("[program:a]\ncommand=a\nstdout_logfile_maxbytes=much\nstderr_logfile_backups=some\n");
     assert_eq!(found.len(), 2, "{found:?}");
 }
@@ -626,4 +630,58 @@ fn keys_that_need_another_key_are_refused_without_it() {
             "{keys}: {problems:?}"
         );
     }
+}
+
+#[test]
+fn event_listeners_and_fastcgi_programs_have_keys_of_their_own() {
+    let listener = "[eventlistener:e]\ncommand=e\n";
+    let fcgi = "[fcgi-program:f]\ncommand=f\n";
+    for (text, word) in [
+        (listener.to_owned(), "events=... is missing"),
+        (format!("{listener}events=\n"), "expected event types"),
+        (format!("{listener}events=TICK_7\n"), "no event type TICK_7"),
+        (format!("{listener}events=TICK_5\nbuffer_size=0\n"), "buffer_size"),
+        (format!("{listener}events=TICK_5\nredirect_stderr=true\n"), "protocol"),
+        (
+            format!("{listener}events=TICK_5\nresult_handler=my:handler\n"),
+            "built in",
+        ),
+        (
+            format!("{listener}events=TICK_5\nstdin=pipe\n"),
+            "standard input of its own",
+        ),
+        (
+            format!("{listener}events=TICK_5\nstdout_logfile=/dev/stdout\n"),
+            "file or NONE",
+        ),
+        (format!("{fcgi}socket=unix://relative\n"), "absolute"),
+        (
+            format!("{fcgi}socket=tcp://example.org:80\n"),
+            "IPv4 address or localhost",
+        ),
+        (
+            format!("{fcgi}socket=tcp://127.0.0.1:80\nsocket_mode=0700\n"),
+            "socket in the file system",
+        ),
+        (format!("{fcgi}socket=unix:///s\nsocket_backlog=0\n"), "1 to 65535"),
+        (
+            format!("{fcgi}socket=unix:///s\nsocket_owner=nobody-here\n"),
+            "no such user",
+        ),
+    ] {
+        let found = problems(&text);
+        assert!(found.len() == 1 && found[0].contains(word), "{text}: {found:?}");
+    }
+    let config = config(&format!(
+        "{listener}events=EVENT\n{fcgi}socket=unix:///run/%(program_name)s\nuser=ann\n"
+    ));
+    let first = &config.groups[0];
+    assert_eq!((first.name.as_str(), first.priority, config.notes.len()), ("e", -1, 0));
+    let place = FcgiPlace::Unix {
+        path: "/run/f".into(),
+        mode: 0o700,
+        owner: (Some(1000), Some(100)),
+    };
+    let socket = FcgiSocket { place, backlog: None };
+    assert_eq!(config.groups[1].programs[0].role, Role::FastCgi(socket));
 }

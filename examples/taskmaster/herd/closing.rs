@@ -24,6 +24,7 @@ impl Herd {
         if self.closing.begun {
             return;
         }
+        self.announce_shutdown();
         self.to_start.clear();
         let tier_of = self.tiers();
         let mut tiers: Vec<(i32, i32)> = tier_of.values().copied().collect();
@@ -41,6 +42,9 @@ impl Herd {
 
     /// Kills all programs with SIGKILL at once.
     pub fn kill_all(&mut self) {
+        if !self.closing.begun {
+            self.announce_shutdown();
+        }
         self.to_start.clear();
         self.closing = Closing {
             begun: true,

@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsString;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,9 +16,12 @@ use pidherd::time::Instant;
 use pidherd::{Error, Event, GroupId, GroupSpec, InstanceId, Supervisor};
 use serde_json::{Value, json};
 
+use super::events::check_stored;
 use super::model::{Closing, Herd, MOST_EVENTS, Member, News, Terms, empty_groups, free_alias};
-use super::model::{is_adopt_error, logs, with_priorities};
+use super::model::{is_adopt_error, logs, socket, with_priorities};
+use super::pools::Events;
 use crate::config::{self, Config, Program};
+use crate::fcgi;
 use crate::files;
 use crate::handing::{self, to_list, to_number, to_text};
 use crate::limits::OpenFiles;
@@ -65,6 +68,7 @@ impl Herd {
     /// # Errors
     /// One line: the file cannot be used, or a program is refused. No process was touched.
     pub fn recover(config: &Config, terms: Terms, state: &Path) -> Result<Herd, String> {
+        check_stored(config)?;
         let described = describe(config, &[]);
         let specs = || described.iter().map(|described| described.spec(terms.shared)).collect();
         let keeping = Keeping {
@@ -105,6 +109,7 @@ impl Herd {
             began: recovered.supervisor.now(),
             supervisor: recovered.supervisor,
             shared: terms.shared,
+            events: Events::default(),
             logs: logs()?,
             members,
             news,
@@ -155,6 +160,8 @@ impl Herd {
             "members": self.members.iter().map(member).collect::<Vec<_>>(),
             "unkillable": self.unkillable.iter().copied().filter_map(place).collect::<Vec<_>>(),
             "logs": self.describe_logs(place),
+            "events": self.describe_events(place),
+            "fcgi": fcgi::hand_over().0,
             "shortages": self.shortages.iter().filter_map(shortage).collect::<Vec<_>>(),
         })
     }
@@ -168,9 +175,13 @@ impl Herd {
         state: &Value,
         open: impl Iterator<Item = BorrowedFd<'a>>,
     ) -> String {
-        let pipes = self.logs.streams().map(|(_, _, pipe, _)| pipe);
-        let inputs = self.logs.inputs().map(|(_, pipe)| pipe);
-        match handing::leave(state, open.chain(pipes).chain(inputs).collect()) {
+        let pipes = self.logs.streams().map(|left| left.pipe);
+        let inputs = self.logs.inputs().map(|(_, pipe, _)| pipe);
+        let (_, sockets) = fcgi::hand_over();
+        let mut fds: Vec<BorrowedFd<'_>> = sockets.iter().map(|socket| socket.as_fd()).collect();
+        // Each one is given the shorter lifetime of the sockets.
+        open.chain(pipes).chain(inputs).for_each(|fd| fds.push(fd));
+        match handing::leave(state, fds) {
             // What was left is taken back at the end of this branch.
             Ok(_left) => self.supervisor.hand_over(program, arguments).to_string(),
             Err(error) => format!("cannot store the state: {}", files::reason(error)),
@@ -196,12 +207,17 @@ impl Herd {
             adopts_orphans: keeping.adopts_orphans,
         };
         let described = describe(config, &known);
+        fcgi::take_over(&left["fcgi"]);
+        let sockets = described.iter().map(|described| socket(&described.program));
+        let sockets: Vec<Option<Arc<OwnedFd>>> = sockets.collect::<Result<_, _>>()?;
+        fcgi::close_left();
         let mut notes = VecDeque::new();
         let specs = || described.iter().map(|described| described.spec(terms.shared)).collect();
         let taken = take_over(handed_over, specs, keeping, &mut notes)?;
         let mut herd = Herd {
             supervisor: taken.supervisor,
             shared: terms.shared,
+            events: Events::default(),
             logs: logs()?,
             members: Vec::with_capacity(described.len()),
             began: Instant::from_nanos(left["began"].as_u64().unwrap_or_default()),
@@ -224,6 +240,9 @@ impl Herd {
         let starting: HashSet<GroupId> = starting.map(|(_, &id)| id).collect();
         herd.members
             .extend(described.iter().zip(&ids).map(|(described, &id)| described.member(id)));
+        for (member, socket) in herd.members.iter_mut().zip(sockets) {
+            member.socket = socket;
+        }
         let events = herd.keep_leaving(known.iter().filter(|known| !is_described(known)));
         herd.wait_for_namesakes(ids.len());
         let ready = herd
@@ -234,6 +253,7 @@ impl Herd {
         herd.put_in_order();
         herd.remember_instances(left);
         herd.remember_logs(&left["logs"]);
+        herd.remember_events(&left["events"]);
         // They may be about groups that have just been removed.
         events.into_iter().for_each(|event| herd.interpret(event));
         Ok((herd, format!("{added} added, {removed} removed, {kept} kept")))
@@ -338,6 +358,7 @@ impl Described<'_> {
             names: Vec::new(),
             leaving: false,
             after: None,
+            socket: None,
         };
         // Processes with higher numbers may be on their way out.
         let before = self.known.map_or(0, |known| known.names.len() as u32);
@@ -381,6 +402,7 @@ impl Known {
             names: self.names.clone(),
             leaving: true,
             after: None,
+            socket: None,
         }
     }
 }

@@ -7,9 +7,10 @@ use pidherd::InstanceId;
 use serde_json::{Value, json};
 
 use super::model::Herd;
-use crate::config::{Channel, Rotation, Target};
+use crate::config::{Channel, Rotation, Sink, Target};
 use crate::handing::{self, to_list, to_number, to_path};
 use crate::limits::OpenFiles;
+use crate::logs::{Capture, Left};
 
 impl Herd {
     /// The descriptor that is readable while a program has written something.
@@ -23,6 +24,7 @@ impl Herd {
     /// The kernel refuses a call that the event loop needs.
     pub fn collect_logs(&mut self) -> io::Result<()> {
         self.logs.dispatch()?;
+        self.hear();
         self.note_logs();
         Ok(())
     }
@@ -40,6 +42,7 @@ impl Herd {
     /// Collects the rest at the end.
     pub fn finish_logs(&mut self) {
         self.logs.drain_all();
+        self.hear();
         self.note_logs();
     }
 
@@ -49,25 +52,35 @@ impl Herd {
         self.logs.redirect(|instance, channel| {
             let status = supervisor.status(instance)?;
             let member = members.iter().find(|member| member.id == status.group)?;
-            member.program.target(status.name.number, channel)
+            member.program.sink(status.name.number, channel)
         });
         self.note_logs();
     }
 
     /// The pipes and their logs. `place` names an instance.
     pub(super) fn describe_logs(&self, place: impl Fn(InstanceId) -> Option<Value>) -> Value {
-        let input = |(instance, pipe): (InstanceId, BorrowedFd<'_>)| {
-            Some(json!({ "place": place(instance)?, "channel": "stdin", "pipe": pipe.as_raw_fd() }))
+        let input = |(instance, pipe, pending): (InstanceId, BorrowedFd<'_>, &[u8])| {
+            let place = place(instance)?;
+            let pending = handing::bytes(pending);
+            Some(json!({ "place": place, "channel": "stdin", "pipe": pipe.as_raw_fd(), "pending": pending }))
         };
-        let stream = |(instance, channel, pipe, target): (InstanceId, Channel, BorrowedFd<'_>, &Target)| {
+        let stream = |left: Left<'_>| {
+            let Left { sink, capture, .. } = left;
+            let file = sink.file.as_ref().map(|file| {
+                json!({
+                    "path": handing::path(&file.path),
+                    "mode": file.mode,
+                    "rotation": [file.rotation.maxbytes, u64::from(file.rotation.backups)],
+                    "strip": file.strip,
+                })
+            });
             Some(json!({
-                "place": place(instance)?,
-                "channel": channel.name(),
-                "pipe": pipe.as_raw_fd(),
-                "path": handing::path(&target.path),
-                "mode": target.mode,
-                "rotation": [target.rotation.maxbytes, u64::from(target.rotation.backups)],
-                "strip": target.strip,
+                "place": place(left.instance)?,
+                "channel": left.channel.name(),
+                "pipe": left.pipe.as_raw_fd(),
+                "file": file,
+                "capture": [sink.capture, u64::from(sink.events), u64::from(sink.protocol)],
+                "captured": [capture.is_on, handing::bytes(&capture.tail), handing::bytes(&capture.held)],
             }))
         };
         let inputs = self.logs.inputs().filter_map(input);
@@ -88,11 +101,17 @@ impl Herd {
             let Some(instance) = self.find_instance(&stream["place"]) else {
                 continue;
             };
-            match (stream["channel"].as_str(), to_target(&stream)) {
-                (Some("stdin"), _) => self.logs.take_input(instance, pipe),
-                (Some("stderr"), Some(target)) => self.logs.collect(instance, Channel::Err, pipe, target),
-                (_, Some(target)) => self.logs.collect(instance, Channel::Out, pipe, target),
-                (_, None) => {}
+            let channel = match stream["channel"].as_str() {
+                Some("stdin") => {
+                    let pending = handing::to_bytes(&stream["pending"]).unwrap_or_default();
+                    self.logs.take_input(instance, pipe, pending);
+                    continue;
+                }
+                Some("stderr") => Channel::Err,
+                _ => Channel::Out,
+            };
+            if let Some((sink, capture)) = to_sink(&stream) {
+                self.logs.collect((instance, channel), pipe, sink, capture);
             }
         }
         self.redirect_output();
@@ -103,6 +122,22 @@ impl Herd {
             self.note(note);
         }
     }
+}
+
+fn to_sink(left: &Value) -> Option<(Sink, Capture)> {
+    let [capture, captured] = [&left["capture"], &left["captured"]];
+    let sink = Sink {
+        file: to_target(&left["file"]),
+        capture: capture[0].as_u64()?,
+        events: capture[1] == 1,
+        protocol: capture[2] == 1,
+    };
+    let capture = Capture {
+        is_on: captured[0].as_bool()?,
+        tail: handing::to_bytes(&captured[1])?,
+        held: handing::to_bytes(&captured[2])?,
+    };
+    Some((sink, capture))
 }
 
 fn to_target(left: &Value) -> Option<Target> {

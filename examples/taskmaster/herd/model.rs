@@ -3,17 +3,19 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use pidherd::supervisor::AdoptError;
 use pidherd::time::Instant;
 use pidherd::{GroupId, InstanceId, Signal, Supervisor};
 
-use crate::config::{self, Config, Group, Program, Supervisord};
+use super::pools::Events;
+use crate::config::{self, Config, Group, Program, Role, Supervisord};
 use crate::logs::Logs;
 use crate::report::Report;
 use crate::spec::Shared;
-use crate::{files, names};
+use crate::{fcgi, files, names};
 
 /// The number of events that the queue holds between two reads. A command for the largest number of instances of a
 /// program causes a few events for each instance. The library reserves memory for only some thousands.
@@ -55,6 +57,8 @@ pub enum Verb {
 pub struct Herd {
     pub(super) supervisor: Supervisor,
     pub(super) shared: Shared,
+    /// The events and their listeners.
+    pub(super) events: Events,
     /// The output of the programs.
     pub(super) logs: Logs,
     /// The programs, in their start order.
@@ -95,6 +99,8 @@ pub(super) struct Member {
     pub(super) leaving: bool,
     /// A removed group of the same name. The program does not start before that group is gone.
     pub(super) after: Option<GroupId>,
+    /// The socket of a FastCGI program, which stays open while this is kept.
+    pub(super) socket: Option<Arc<OwnedFd>>,
 }
 
 /// The progress of the shutdown.
@@ -162,6 +168,20 @@ pub(super) fn free_alias(program: &Program, is_free: impl Fn(&String) -> bool) -
         .chain(others)
         .find(is_free)
         .unwrap_or(name)
+}
+
+/// The socket of a FastCGI program.
+///
+/// # Errors
+/// One line: the address cannot be used.
+pub(super) fn socket(program: &Program) -> Result<Option<Arc<OwnedFd>>, String> {
+    let Role::FastCgi(settings) = &program.role else {
+        return Ok(None);
+    };
+    let opened = fcgi::open(settings);
+    opened
+        .map(Some)
+        .map_err(|error| format!("[fcgi-program:{}]: {error}", program.name))
 }
 
 /// The collector of the programs' output.

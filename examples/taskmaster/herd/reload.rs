@@ -9,13 +9,14 @@
 //! change may remove the cause of the failure. If the change turns `autostart` on, each process that is down is
 //! started. A process that was stopped by a command stays down after any other change.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use pidherd::lifecycle::State;
 use pidherd::supervisor::Status;
 use pidherd::{GroupId, GroupSpec, InstanceId};
 
-use super::model::{Herd, Member, Terms, empty_groups, with_priorities};
+use super::model::{Herd, Member, Terms, empty_groups, socket, with_priorities};
 use crate::config::{AutoRestart, Config, Program};
 use crate::spec;
 
@@ -35,6 +36,7 @@ struct Update {
     program: Arc<Program>,
     spec: GroupSpec,
     target: u32,
+    socket: Option<Arc<OwnedFd>>,
 }
 
 /// The rule for which instances of a changed program are started if they are down.
@@ -70,6 +72,7 @@ impl Herd {
                 None => additions.push((priority, program)),
             }
         }
+        let groups = self.group_names();
         let mut changes = Changes::default();
         for update in updates {
             self.update(update, &mut changes);
@@ -85,6 +88,7 @@ impl Herd {
         self.redirect_output();
         self.empty = empty_groups(config);
         self.staged = config.clone();
+        self.update_pools(&groups);
         let Changes {
             added,
             removed,
@@ -164,6 +168,7 @@ impl Herd {
         } else {
             program.numprocs
         };
+        let socket = socket(&program).map_err(|error| format!("nothing is changed: {error}"))?;
         let spec = spec::group(&program, &member.alias, target, self.shared);
         // The order changes later, when all programs are there.
         let spec = self.present_places(member.id).of(spec);
@@ -175,6 +180,7 @@ impl Herd {
             program,
             spec,
             target,
+            socket,
         })
     }
 
@@ -199,6 +205,7 @@ impl Herd {
             program,
             spec,
             target,
+            socket,
         } = update;
         let plan = match self.supervisor.reload(id, spec) {
             Ok(plan) => plan,
@@ -222,6 +229,7 @@ impl Herd {
         let may_start = member.may_start();
         member.priority = priority;
         member.program = program;
+        member.socket = socket;
         member.rename(target);
         self.collect();
         if plan.is_empty() && same_terms {

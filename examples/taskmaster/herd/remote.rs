@@ -295,6 +295,7 @@ impl Herd {
                 return Err(Refused::Requires(missing));
             }
         }
+        let groups = self.group_names();
         let mut changes = Changes::default();
         for (priority, program) in programs() {
             self.introduce(priority, program, &mut changes);
@@ -303,6 +304,7 @@ impl Herd {
         let empty = empty_groups(&staged);
         self.empty.extend(empty.into_iter().filter(|empty| empty == name));
         self.sort_as(&staged);
+        self.update_pools(&groups);
         Ok(())
     }
 
@@ -324,12 +326,14 @@ impl Herd {
         if let Some(requiring) = self.requiring(&gone) {
             return Err(Refused::Required(requiring));
         }
+        let groups = self.group_names();
         self.empty.retain(|empty| empty != name);
         let members = self.members.iter_mut();
         members
             .filter(|member| is_of_it(member))
             .for_each(|member| member.leaving = true);
         self.remove_all(&gone);
+        self.update_pools(&groups);
         Ok(())
     }
 

@@ -16,21 +16,23 @@ use std::path::{Path, PathBuf};
 use pidherd::{InstanceId, Pipes};
 use rustix::event::{Timespec, epoll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::io::{Errno, ioctl_fionread};
-use rustix::pipe::fcntl_getpipe_size;
+use rustix::io::Errno;
 
-use crate::config::{Channel, Target};
+use crate::config::{Channel, Sink, Target};
 
 mod ansi;
+mod capture;
 mod file;
+mod input;
 
 use ansi::Strip;
+pub use capture::Capture;
+use capture::Piece;
 pub use file::{LogFile, remove};
+use input::Input;
 
 /// The size of one read, in bytes. It is the usual capacity of a pipe.
 const CHUNK: usize = 64 << 10;
-/// The number of bytes that a pipe takes at once or not at all (PIPE_BUF, pipe(7)).
-const SURE_TO_FIT: usize = 4096;
 /// The number of pipes that one turn reads.
 const MOST_READY: usize = 16;
 /// The number of reads that empty a pipe at the end of a process. A pipe may have a capacity of 1 MiB (pipe(7)).
@@ -43,14 +45,62 @@ pub struct Logs {
     streams: HashMap<u64, Stream>,
     places: HashMap<(InstanceId, Channel), u64>,
     files: HashMap<PathBuf, Open>,
-    /// The pipes to the standard inputs of programs with `stdin=pipe`.
-    inputs: HashMap<InstanceId, OwnedFd>,
+    /// The pipes to the standard inputs of listeners and of programs with `stdin=pipe`.
+    inputs: HashMap<InstanceId, Input>,
+    /// The inputs that wait for room, by their numbers in the epoll.
+    writers: HashMap<u64, InstanceId>,
+    /// What was read besides logs since the last call of [`Logs::take_heard`].
+    heard: Vec<Heard>,
+    /// Whether the timer has expired.
+    ticked: bool,
     next: u64,
     chunk: Vec<u8>,
     notes: Vec<String>,
     /// The files that were written since the last call of [`Logs::take_written`].
     written: BTreeSet<PathBuf>,
 }
+
+/// Output that is more than a log.
+#[derive(Debug)]
+pub struct Heard {
+    /// The process that has written it.
+    pub instance: InstanceId,
+    /// The output.
+    pub channel: Channel,
+    /// What it is.
+    pub what: What,
+    /// The bytes.
+    pub data: Vec<u8>,
+}
+
+/// What an output is besides a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// A part of the log that is reported.
+    Log,
+    /// What a program has written between two tokens.
+    Communication,
+    /// The protocol of an event listener.
+    Protocol,
+}
+
+/// A pipe of an output, for the program that takes the place of this one.
+#[derive(Debug)]
+pub struct Left<'a> {
+    /// The process.
+    pub instance: InstanceId,
+    /// The output.
+    pub channel: Channel,
+    /// The pipe.
+    pub pipe: BorrowedFd<'a>,
+    /// Where the output goes.
+    pub sink: &'a Sink,
+    /// The state of the capture.
+    pub capture: &'a Capture,
+}
+
+/// The number of the timer in the epoll.
+const TIMER: u64 = u64::MAX;
 
 /// A log file, and the number of pipes with output for it.
 #[derive(Debug)]
@@ -64,8 +114,9 @@ struct Open {
 struct Stream {
     place: (InstanceId, Channel),
     pipe: OwnedFd,
-    target: Target,
+    sink: Sink,
     strip: Strip,
+    capture: Capture,
 }
 
 /// The result of one read from a pipe.
@@ -88,6 +139,9 @@ impl Logs {
             places: HashMap::new(),
             files: HashMap::new(),
             inputs: HashMap::new(),
+            writers: HashMap::new(),
+            heard: Vec::new(),
+            ticked: false,
             next: 0,
             chunk: Vec::new(),
             notes: Vec::new(),
@@ -95,31 +149,33 @@ impl Logs {
         })
     }
 
-    /// Collects the output of a new run. `target` has the log of each channel.
-    pub fn begin(&mut self, instance: InstanceId, pipes: Pipes, target: impl Fn(Channel) -> Option<Target>) {
-        self.inputs.remove(&instance);
+    /// Collects the output of a new run. `sink` tells what becomes of each channel.
+    pub fn begin(&mut self, instance: InstanceId, pipes: Pipes, sink: impl Fn(Channel) -> Option<Sink>) {
+        self.forget_input(instance);
         if let Some(pipe) = pipes.stdin {
-            self.take_input(instance, pipe);
+            self.take_input(instance, pipe, Vec::new());
         }
         for (channel, pipe) in [(Channel::Out, pipes.stdout), (Channel::Err, pipes.stderr)] {
             self.empty(instance, channel);
             self.forget(instance, channel);
-            if let (Some(pipe), Some(target)) = (pipe, target(channel)) {
-                self.collect(instance, channel, pipe, target);
+            if let (Some(pipe), Some(sink)) = (pipe, sink(channel)) {
+                self.collect((instance, channel), pipe, sink, Capture::default());
             }
         }
     }
 
-    /// Keeps the pipe to the standard input of a process.
-    pub fn take_input(&mut self, instance: InstanceId, pipe: OwnedFd) {
+    /// Keeps the pipe to the standard input of a process. `pending` is what still has to be written.
+    pub fn take_input(&mut self, instance: InstanceId, pipe: OwnedFd, pending: Vec<u8>) {
         if set_non_blocking(pipe.as_fd()).is_ok() {
-            self.inputs.insert(instance, pipe);
+            self.inputs.insert(instance, Input::new(pipe, pending));
+            self.flush(instance);
         }
     }
 
-    /// The pipes to standard inputs, for the program that takes the place of this one.
-    pub fn inputs(&self) -> impl Iterator<Item = (InstanceId, BorrowedFd<'_>)> {
-        self.inputs.iter().map(|(&instance, pipe)| (instance, pipe.as_fd()))
+    /// The pipes to standard inputs and what waits for room in them, for the program that takes the place of this one.
+    pub fn inputs(&self) -> impl Iterator<Item = (InstanceId, BorrowedFd<'_>, &[u8])> {
+        let inputs = self.inputs.iter();
+        inputs.map(|(&instance, input)| (instance, input.as_fd(), input.pending.as_slice()))
     }
 
     /// Writes to the standard input of a process: all or nothing.
@@ -127,27 +183,81 @@ impl Logs {
     /// # Errors
     /// The process has no such pipe or has closed it (`BrokenPipe`), or the pipe lacks room (`WouldBlock`).
     pub fn send(&mut self, instance: InstanceId, bytes: &[u8]) -> io::Result<()> {
-        let pipe = self.inputs.get(&instance).ok_or(io::ErrorKind::BrokenPipe)?;
-        let room = fcntl_getpipe_size(pipe)?.saturating_sub(ioctl_fionread(pipe)?.try_into().unwrap_or(usize::MAX));
-        // A pipe is written in pages (pipe(7)), so half of it is sure to have room.
-        if bytes.len() > SURE_TO_FIT && bytes.len() > room / 2 {
-            return Err(io::Error::new(
-                io::ErrorKind::WouldBlock,
-                "its standard input has no room",
-            ));
+        let input = self.inputs.get(&instance).ok_or(io::ErrorKind::BrokenPipe)?;
+        input.send(bytes)
+    }
+
+    /// Writes an event to a listener, as soon as there is room for it. Returns false if the listener has no pipe, has
+    /// closed it, or has not yet read the event before.
+    pub fn post(&mut self, instance: InstanceId, bytes: Vec<u8>) -> bool {
+        match self.inputs.get_mut(&instance) {
+            Some(input) if input.pending.is_empty() => input.pending = bytes,
+            _ => return false,
         }
-        match rustix::io::write(pipe, bytes) {
-            Ok(written) if written == bytes.len() => Ok(()),
-            Ok(_) | Err(Errno::AGAIN) => Err(io::Error::new(
-                io::ErrorKind::WouldBlock,
-                "its standard input has no room",
-            )),
-            Err(error) => Err(error.into()),
+        self.flush(instance)
+    }
+
+    /// Writes what is pending, and watches the pipe if something is left. Returns false if the pipe is closed.
+    fn flush(&mut self, instance: InstanceId) -> bool {
+        let Some(input) = self.inputs.get_mut(&instance) else {
+            return false;
+        };
+        let written = input.flush().is_ok();
+        match (input.pending.is_empty(), input.token) {
+            (false, None) => {
+                let token = self.next;
+                self.next += 1;
+                let event = epoll::EventData::new_u64(token);
+                if epoll::add(&self.epoll, &*input, event, epoll::EventFlags::OUT).is_err() {
+                    // Without a wakeup the rest would wait for ever, and the listener with it.
+                    self.inputs.remove(&instance);
+                    return false;
+                }
+                input.token = Some(token);
+                self.writers.insert(token, instance);
+            }
+            (true, Some(token)) => {
+                let _watched = epoll::delete(&self.epoll, &*input);
+                input.token = None;
+                self.writers.remove(&token);
+            }
+            _ => {}
+        }
+        written
+    }
+
+    fn forget_input(&mut self, instance: InstanceId) {
+        // The close also removes it from the epoll.
+        if let Some(token) = self.inputs.remove(&instance).and_then(|input| input.token) {
+            self.writers.remove(&token);
         }
     }
 
+    /// Watches a timer besides the pipes.
+    ///
+    /// # Errors
+    /// The errors of epoll_ctl(2).
+    pub fn watch_timer(&self, timer: BorrowedFd<'_>) -> Result<(), Errno> {
+        epoll::add(
+            &self.epoll,
+            timer,
+            epoll::EventData::new_u64(TIMER),
+            epoll::EventFlags::IN,
+        )
+    }
+
+    /// Whether the timer has expired since the last call.
+    pub fn take_ticked(&mut self) -> bool {
+        std::mem::take(&mut self.ticked)
+    }
+
+    /// What was read besides logs since the last call.
+    pub fn take_heard(&mut self) -> Vec<Heard> {
+        std::mem::take(&mut self.heard)
+    }
+
     /// Collects from one pipe.
-    pub fn collect(&mut self, instance: InstanceId, channel: Channel, pipe: OwnedFd, target: Target) {
+    pub fn collect(&mut self, place: (InstanceId, Channel), pipe: OwnedFd, sink: Sink, capture: Capture) {
         let token = self.next;
         self.next += 1;
         let event = epoll::EventData::new_u64(token);
@@ -155,40 +265,42 @@ impl Logs {
             set_non_blocking(pipe.as_fd()).and_then(|()| epoll::add(&self.epoll, &pipe, event, epoll::EventFlags::IN));
         if let Err(error) = watched {
             // Without the reader the program gets SIGPIPE at its next line. This takes a lack of kernel memory.
-            let (name, path) = (channel.name(), target.path.display());
             let reason = crate::files::reason(error);
-            self.notes.push(format!("cannot collect {name} for {path}: {reason}"));
+            let path = sink
+                .file
+                .map_or_else(String::new, |file| format!(" for {}", file.path.display()));
+            self.notes
+                .push(format!("cannot collect {}{path}: {reason}", place.1.name()));
             return;
         }
-        self.open(&target);
-        let place = (instance, channel);
+        self.open(sink.file.as_ref());
         self.places.insert(place, token);
-        let strip = Strip::default();
         self.streams.insert(
             token,
             Stream {
                 place,
                 pipe,
-                target,
-                strip,
+                sink,
+                strip: Strip::default(),
+                capture,
             },
         );
     }
 
-    /// Changes where the output of living runs goes, after a reload. `target` has the log of each one.
-    pub fn redirect(&mut self, target: impl Fn(InstanceId, Channel) -> Option<Target>) {
+    /// Changes where the output of living runs goes, after a reload. `sink` tells what becomes of each one.
+    pub fn redirect(&mut self, sink: impl Fn(InstanceId, Channel) -> Option<Sink>) {
         let tokens: Vec<u64> = self.streams.keys().copied().collect();
         for token in tokens {
             let Some(stream) = self.streams.get_mut(&token) else {
                 continue;
             };
-            let Some(target) = target(stream.place.0, stream.place.1) else {
+            let Some(sink) = sink(stream.place.0, stream.place.1) else {
                 continue;
             };
-            if stream.target != target {
-                let before = std::mem::replace(&mut stream.target, target.clone());
-                self.open(&target);
-                self.close(&before.path);
+            if stream.sink != sink {
+                let before = std::mem::replace(&mut stream.sink, sink.clone());
+                self.open(sink.file.as_ref());
+                self.close(before.file.as_ref());
             }
         }
     }
@@ -206,7 +318,11 @@ impl Logs {
             Err(error) => return Err(error.into()),
         };
         for token in tokens {
-            if self.take(token) == Taken::End {
+            if token == TIMER {
+                self.ticked = true;
+            } else if let Some(&instance) = self.writers.get(&token) {
+                self.flush(instance);
+            } else if self.take(token) == Taken::End {
                 self.end(token);
             }
         }
@@ -261,15 +377,19 @@ impl Logs {
         std::mem::take(&mut self.written)
     }
 
-    /// The pipes, for the program that takes the place of this one.
-    pub fn streams(&self) -> impl Iterator<Item = (InstanceId, Channel, BorrowedFd<'_>, &Target)> {
-        let stream = |stream: &'_ Stream| (stream.place.0, stream.place.1);
-        self.streams
-            .values()
-            .map(move |it| (stream(it).0, stream(it).1, it.pipe.as_fd(), &it.target))
+    /// The pipes of outputs, for the program that takes the place of this one.
+    pub fn streams(&self) -> impl Iterator<Item = Left<'_>> {
+        self.streams.values().map(|stream| Left {
+            instance: stream.place.0,
+            channel: stream.place.1,
+            pipe: stream.pipe.as_fd(),
+            sink: &stream.sink,
+            capture: &stream.capture,
+        })
     }
 
-    fn open(&mut self, target: &Target) {
+    fn open(&mut self, target: Option<&Target>) {
+        let Some(target) = target else { return };
         match self.files.get_mut(&target.path) {
             Some(open) => {
                 open.users += 1;
@@ -294,16 +414,59 @@ impl Logs {
             Err(Errno::INTR | Errno::AGAIN) => return Taken::Nothing,
             Err(_) => return Taken::End,
         }
-        if stream.target.strip {
+        let (instance, channel) = stream.place;
+        let mut hear = |what, data: &[u8]| {
+            let data = data.to_vec();
+            self.heard.push(Heard {
+                instance,
+                channel,
+                what,
+                data,
+            });
+        };
+        if stream.sink.protocol {
+            hear(What::Protocol, &self.chunk);
+        }
+        if stream.sink.file.as_ref().is_some_and(|file| file.strip) {
             stream.strip.strip(&mut self.chunk);
         }
-        if let Some(open) = self.files.get_mut(&stream.target.path) {
-            open.file.write(&self.chunk, &mut self.notes);
-            if !self.written.contains(&stream.target.path) {
-                self.written.insert(stream.target.path.clone());
+        let most = usize::try_from(stream.sink.capture).unwrap_or(usize::MAX);
+        let reports = stream.sink.events;
+        if most == 0 && stream.capture == Capture::default() {
+            if reports {
+                hear(What::Log, &self.chunk);
+            }
+            self.write(token, None);
+            return Taken::Some;
+        }
+        let mut plain = Vec::new();
+        stream.capture.feed(&self.chunk, most, |piece| {
+            match piece {
+                Piece::Plain(data) | Piece::Captured(data) if reports => hear(What::Log, data),
+                Piece::Complete(data) => hear(What::Communication, data),
+                _ => {}
+            }
+            if let Piece::Plain(data) = piece {
+                plain.extend_from_slice(data);
+            }
+        });
+        self.write(token, Some(&plain));
+        Taken::Some
+    }
+
+    /// Writes to the log of a stream: `data`, or the chunk that was read.
+    fn write(&mut self, token: u64, data: Option<&[u8]>) {
+        let file = self.streams.get(&token).and_then(|stream| stream.sink.file.as_ref());
+        let Some(path) = file.map(|file| &file.path) else {
+            return;
+        };
+        let data = data.unwrap_or(&self.chunk);
+        if let Some(open) = self.files.get_mut(path).filter(|_| !data.is_empty()) {
+            open.file.write(data, &mut self.notes);
+            if !self.written.contains(path) {
+                self.written.insert(path.clone());
             }
         }
-        Taken::Some
     }
 
     fn empty(&mut self, instance: InstanceId, channel: Channel) {
@@ -326,21 +489,31 @@ impl Logs {
     }
 
     fn end(&mut self, token: u64) {
+        let mut rest = Vec::new();
+        if let Some(stream) = self.streams.get_mut(&token) {
+            stream.capture.finish(|piece| {
+                if let Piece::Plain(data) = piece {
+                    rest.extend_from_slice(data);
+                }
+            });
+        }
+        self.write(token, Some(&rest));
         if let Some(stream) = self.streams.remove(&token) {
             // No other descriptor refers to this end of the pipe, so the close also removes it from the epoll.
             drop(stream.pipe);
             if self.places.get(&stream.place) == Some(&token) {
                 self.places.remove(&stream.place);
             }
-            self.close(&stream.target.path);
+            self.close(stream.sink.file.as_ref());
         }
     }
 
-    fn close(&mut self, path: &Path) {
-        if let Some(open) = self.files.get_mut(path) {
+    fn close(&mut self, target: Option<&Target>) {
+        let Some(target) = target else { return };
+        if let Some(open) = self.files.get_mut(&target.path) {
             open.users -= 1;
             if open.users == 0 {
-                self.files.remove(path);
+                self.files.remove(&target.path);
             }
         }
     }

@@ -59,7 +59,7 @@ methods! {
     "supervisor.removeProcessGroup" "boolean string" "Removes a group whose processes are down."
     "supervisor.restart" "boolean" "Stops all processes, and begins anew."
     "supervisor.sendProcessStdin" "boolean string string" "Writes to the standard input of a process."
-    "supervisor.sendRemoteCommEvent" "boolean string string" "Has no effect, because there are no event listeners."
+    "supervisor.sendRemoteCommEvent" "boolean string string" "Sends an event to the listeners: type, data."
     "supervisor.shutdown" "boolean" "Stops all processes, and ends."
     "supervisor.signalAllProcesses" "array string" "Sends a signal to all processes."
     "supervisor.signalProcess" "boolean string string" "Sends a signal to a process: name, signal."
@@ -127,7 +127,10 @@ pub fn supervisor(remote: &mut Remote<'_>, name: &str, params: &[Value]) -> Resu
             infos.sort_by(|a, b| (&a.group, &a.name).cmp(&(&b.group, &b.name)));
             Value::Array(infos.iter().map(info).collect())
         }
-        ("sendRemoteCommEvent", [Text(_), Text(_)]) => Bool(true),
+        ("sendRemoteCommEvent", [Text(kind), Text(data)]) => {
+            remote.herd.emit_remote(kind, data);
+            Bool(true)
+        }
         _ => return processes(remote, name, params),
     };
     Ok(answer.into())
@@ -458,6 +461,7 @@ fn config_info(group: &Group, program: &Program, index: u32, in_use: bool) -> Op
     };
     let rotation = |index: usize| program.rotations.get(index).copied().unwrap_or_default();
     let size = |bytes: u64| Value::Int(bytes.try_into().unwrap_or(i64::MAX));
+    let [out, err] = program.heard;
     let codes = program.exitcodes.iter().map(|&code| Value::Int(code.into()));
     let value = Value::of([
         ("autostart", Value::Bool(program.autostart)),
@@ -497,10 +501,10 @@ fn config_info(group: &Group, program: &Program, index: u32, in_use: bool) -> Op
         ),
         ("stdout_syslog", Value::Bool(false)),
         ("stderr_syslog", Value::Bool(false)),
-        ("stdout_capture_maxbytes", Value::Int(0)),
-        ("stderr_capture_maxbytes", Value::Int(0)),
-        ("stdout_events_enabled", Value::Bool(false)),
-        ("stderr_events_enabled", Value::Bool(false)),
+        ("stdout_capture_maxbytes", size(out.capture)),
+        ("stderr_capture_maxbytes", size(err.capture)),
+        ("stdout_events_enabled", Value::Bool(out.events)),
+        ("stderr_events_enabled", Value::Bool(err.events)),
     ]);
     Some((instance.name, value))
 }

@@ -43,7 +43,8 @@ const WATCHDOG_STOP: Duration = Duration::from_secs(10);
 /// The rules of a program that supervisord does not have. `None` means the library's default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
-    expected_signals: Vec<Signal>,
+    /// The signals that are expected ends.
+    pub expected_signals: Vec<Signal>,
     prevent_restart: ExitSet,
     force_restart: ExitSet,
     early_exit_fails: Option<bool>,
