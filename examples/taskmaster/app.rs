@@ -13,18 +13,26 @@ use pidherd::SignalFd;
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
+use crate::command::Command;
 use crate::config::{self, Config, World};
 use crate::console::{Channel, Console};
-use crate::control::{self, Command, HELP, Line, Lines};
+use crate::control::{self, Line, Lines};
 use crate::demo::Tour;
 use crate::handing;
-use crate::herd::{Herd, News, Verb};
+use crate::herd::{Herd, News};
 use crate::input::{Input, Taken};
 use crate::limits::OpenFiles;
 use crate::poller::{Poller, Source};
 use crate::rpc::{Remote, Wishes};
 use crate::serving::Serving;
 use crate::signals::{self, Meaning};
+use crate::term::Term;
+
+mod obey;
+mod typing;
+mod view;
+
+use view::View;
 
 /// How long the shutdown waits for a reader that takes no line.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -49,6 +57,9 @@ pub struct App {
     tour: Option<Tour>,
     itself: Itself,
     serving: Option<Serving>,
+    /// The line editor. `None` if there is no terminal for it.
+    term: Option<Term>,
+    view: View,
     /// Whether the taskmaster begins anew after the shutdown.
     begins_anew: bool,
 }
@@ -119,7 +130,10 @@ impl App {
             itself,
             serving,
         } = parts;
+        let term = console.edits().then(Term::new);
+        let view = View::new()?;
         let mut poller = Poller::new()?;
+        poller.watch(Source::Ticks, view.timer(), true)?;
         poller.watch(Source::Herd, herd.as_fd(), true)?;
         poller.watch(Source::Logs, herd.logs_fd(), true)?;
         poller.watch(Source::Signals, signals.as_fd(), true)?;
@@ -141,6 +155,8 @@ impl App {
             tour,
             itself,
             serving,
+            term,
+            view,
             begins_anew: false,
         })
     }
@@ -150,6 +166,9 @@ impl App {
         self.lines = Lines::take_over(&left["lines"]).unwrap_or_default();
         self.commands = control::take_over(&left["commands"]).unwrap_or_default().into();
         self.console.set_width(self.herd.widest_name());
+        if let Some(term) = &mut self.term {
+            term.take_over(&left["term"]);
+        }
         self.tell_news();
         let line = format!("reexec: {changes}");
         match left["asked_by"].as_str() {
@@ -164,17 +183,21 @@ impl App {
     /// The kernel refuses a call that the loop needs.
     pub fn run(mut self) -> io::Result<Ending> {
         self.console.set_width(self.herd.widest_name());
+        self.take_terminal();
         loop {
             self.herd.start_some();
             self.tell_news();
+            self.take_keys()?;
             self.obey_some()?;
             if self.herd.is_over() {
                 break;
             }
+            self.show_prompt();
             self.watch_for_room();
             self.watch_for_commands();
             self.turn()?;
         }
+        self.return_terminal();
         if self.tour.is_some() {
             self.console.announce("All programs are stopped.");
         }
@@ -197,6 +220,7 @@ impl App {
                 Source::Signals => self.read_signals()?,
                 Source::Input => self.read_commands()?,
                 Source::Tour => self.take_tour()?,
+                Source::Ticks => self.tick()?,
                 Source::Serving => self.serve()?,
                 Source::Room(channel) => self.console.flush(channel),
             }
@@ -212,7 +236,8 @@ impl App {
     fn longest_wait(&self) -> Option<Duration> {
         let has_commands = !self.commands.is_empty() && self.console.has_room();
         let reads_on = self.input.is_plain() && self.takes_commands();
-        if self.herd.is_starting() || has_commands || reads_on {
+        let has_keys = (self.has_keys() || self.view.has_more()) && self.console.has_room();
+        if self.herd.is_starting() || has_commands || reads_on || has_keys {
             return Some(Duration::ZERO);
         }
         let served = self.serving.as_ref().and_then(Serving::deadline);
@@ -235,17 +260,18 @@ impl App {
         Ok(())
     }
 
-    /// Answers the calls that waited for a process.
+    /// Answers the calls that waited for a process, and shows what was added to a log.
     fn answer_calls(&mut self) {
-        let Some(serving) = &mut self.serving else { return };
         let mut wishes = Wishes::default();
         let mut written = self.herd.take_written();
-        let mut own_log = self.console.own_log();
-        if let Some(log) = &mut own_log {
+        if let Some(log) = self.console.own_log() {
             if log.take_written() {
                 written.insert(log.path().to_owned());
             }
         }
+        self.follow(&written);
+        let Some(serving) = &mut self.serving else { return };
+        let own_log = self.console.own_log();
         serving.expire(Instant::now());
         let mut remote = Remote {
             herd: &mut self.herd,
@@ -269,7 +295,7 @@ impl App {
     /// Whether the loop reads more commands. It reads none while the answers are not read. The commands then wait in
     /// the input, so the memory stays bounded and no line is lost.
     fn takes_commands(&self) -> bool {
-        self.commands.is_empty() && self.console.has_room()
+        self.commands.is_empty() && self.console.has_room() && !self.has_keys()
     }
 
     fn tell_news(&mut self) {
@@ -319,7 +345,13 @@ impl App {
                     let error = self.reexec(Asker::Signal);
                     self.console.note(&format!("reexec: {error}"));
                 }
-                Meaning::Continued => self.input.resume(),
+                Meaning::Suspend => self.suspend(),
+                Meaning::Continued => {
+                    self.input.resume();
+                    self.take_terminal();
+                }
+                Meaning::Resized => self.console.measure(),
+                Meaning::Shutdown if info.code == libc::SI_KERNEL && self.interrupt(info.signal)? => {}
                 Meaning::Note => self.console.note(&format!("{}: ignored", info.signal)),
                 Meaning::Shutdown if self.herd.is_closing() => {
                     self.console
@@ -368,18 +400,32 @@ impl App {
         if !self.takes_commands() {
             return Ok(());
         }
-        let commands = &mut self.commands;
         match self.input.take() {
+            // Another job has the terminal.
+            Taken::Nothing if self.input.is_put_off() => self.lose_terminal(),
             Taken::Nothing => {}
-            Taken::Bytes(bytes) => self.lines.feed(&bytes, |line| commands.push_back(line)),
-            Taken::End => {
-                commands.extend(self.lines.finish());
-                self.poller.watch(Source::Input, self.input.as_fd(), false)?;
-                if self.input.is_terminal() {
-                    self.console
-                        .note("standard input has ended; the programs run until Ctrl-C or SIGTERM");
+            Taken::Bytes(bytes) => {
+                if !self.type_in(&bytes) {
+                    let commands = &mut self.commands;
+                    self.lines.feed(&bytes, |line| commands.push_back(line));
                 }
             }
+            Taken::End => {
+                self.commands.extend(self.lines.finish());
+                self.end_input()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads no more commands. The programs run on.
+    fn end_input(&mut self) -> io::Result<()> {
+        self.poller.watch(Source::Input, self.input.as_fd(), false)?;
+        self.input.end();
+        if self.input.is_terminal() {
+            self.return_terminal();
+            self.console
+                .note("standard input has ended; the programs run until Ctrl-C or SIGTERM");
         }
         Ok(())
     }
@@ -431,31 +477,6 @@ impl App {
         self.tell_news();
     }
 
-    fn obey(&mut self, command: Command) {
-        let answer = match command {
-            Command::Status(name) => match self.herd.status(name.as_deref()) {
-                Ok(rows) if rows.is_empty() => Ok("status: no processes".to_owned()),
-                Ok(rows) => return self.console.table(&rows),
-                Err(error) => Err(error),
-            },
-            Command::Start(name) => self.herd.apply(Verb::Start, &name),
-            Command::Stop(name) => self.herd.apply(Verb::Stop, &name),
-            Command::Restart(name) => self.herd.apply(Verb::Restart, &name),
-            Command::Signal(signal, name) => self.herd.apply(Verb::Signal(signal), &name),
-            Command::Scale(group, count) => self.herd.scale(&group, count),
-            Command::Reload => self.reload().map(|line| format!("reload: {line}")),
-            Command::Reexec => Err(self.reexec(Asker::Command)),
-            Command::Shutdown if self.herd.is_closing() => Ok("shutdown: already in progress".to_owned()),
-            Command::Shutdown => {
-                self.herd.shut_down();
-                Ok("shutdown: started".to_owned())
-            }
-            Command::Help => return HELP.iter().for_each(|line| self.console.say(line)),
-        };
-        self.console.set_width(self.herd.widest_name());
-        self.console.answer(&answer);
-    }
-
     /// Reads the configuration again. If it has a mistake, nothing changes.
     fn reload(&mut self) -> Result<String, String> {
         let config = self.read_again()?;
@@ -501,6 +522,7 @@ impl App {
         }
         self.herd.settle();
         self.tell_news();
+        self.return_terminal();
         let state = self.describe(asker, &program);
         let open = Channel::ALL.into_iter().filter_map(|channel| self.console.fd(channel));
         let open = open.chain([self.input.as_fd()]);
@@ -514,6 +536,7 @@ impl App {
         if let Some(serving) = &mut self.serving {
             serving.keep_files(false);
         }
+        self.take_terminal();
         error
     }
 
@@ -534,6 +557,7 @@ impl App {
             "commands": control::hand_over(self.commands.iter()),
             "servers": self.serving.as_ref().map(Serving::hand_over),
             "tour": self.tour.as_ref().map(Tour::hand_over),
+            "term": self.term.as_ref().map(Term::hand_over),
         })
     }
 

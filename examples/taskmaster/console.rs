@@ -1,6 +1,11 @@
 //! All output of the taskmaster: answers on standard output, the log on standard error, and events in a file. The
 //! demonstration writes its log to standard output.
+//!
+//! At a terminal the prompt is the last row. Each line erases it first, and the loop draws it again when no more lines
+//! wait. If the log goes to the same terminal, it takes the same way, so that the order is kept. A view such as `top`
+//! covers the screen. Lines are then held back, and written when the view ends.
 
+use std::collections::VecDeque;
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -14,6 +19,7 @@ use crate::handing;
 use crate::output::{LossNotice, Output};
 use crate::own_log::OwnLog;
 use crate::report::{self, Report, Row};
+use crate::term::{self, LEAVE_VIEW};
 
 /// The three channels and the destination of each one.
 #[derive(Debug)]
@@ -31,7 +37,29 @@ pub struct Console {
     log_colours: bool,
     /// The width of the column of names in the log.
     width: usize,
+    /// Whether a line editor may run: standard input and standard output are the same terminal.
+    edits: bool,
+    /// Whether the log goes to standard output, because both are the same terminal.
+    joined: bool,
+    /// The number of columns and rows of the terminal.
+    size: Option<(usize, usize)>,
+    /// The prompt that is on the screen: its bytes.
+    prompt: Option<String>,
+    /// Whether the last row is an incomplete line of a program.
+    is_torn: bool,
+    /// The lines that wait for the end of a view.
+    held: Option<Held>,
 }
+
+/// The lines of the log that a view holds back.
+#[derive(Debug, Default)]
+struct Held {
+    lines: VecDeque<String>,
+    lost: u64,
+}
+
+/// The number of lines that a view holds back.
+const MOST_HELD: usize = 1000;
 
 /// A kind of output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,17 +102,37 @@ impl Console {
         let notice = |channel| notice(channel, staged);
         let stream =
             |fd, channel| Sink::stream(fd, notice(channel)).map_err(|error: io::Error| cannot_write(channel, error));
-        Ok(Console {
-            events: events.map(Sink::events).transpose()?,
-            out: stream(out.as_fd(), Channel::Out)?,
-            log: stream(log.as_fd(), Channel::Log)?,
+        Ok(Console::of(
+            stream(out.as_fd(), Channel::Out)?,
+            stream(log.as_fd(), Channel::Log)?,
+            events.map(Sink::events).transpose()?,
+            staged,
+        ))
+    }
+
+    fn of(mut out: Sink, log: Sink, events: Option<Sink>, staged: bool) -> Console {
+        let edits = may_edit();
+        let joined = edits && is_same_terminal(io::stdout().as_fd(), io::stderr().as_fd());
+        if joined {
+            out.output.set_notice(LossNotice::InPlace);
+        }
+        Console {
+            out,
+            log,
+            events,
             own_log: None,
             level: Level::default(),
             staged,
-            colours: wants_colour() && out.is_terminal(),
-            log_colours: wants_colour() && log.is_terminal(),
+            colours: wants_colour() && io::stdout().is_terminal(),
+            log_colours: wants_colour() && io::stderr().is_terminal(),
             width: 0,
-        })
+            edits,
+            joined,
+            size: term::size(),
+            prompt: None,
+            is_torn: false,
+            held: None,
+        }
     }
 
     /// The files and the waiting lines, for the program that takes the place of this one.
@@ -104,20 +152,123 @@ impl Console {
                 path: handing::to_path(&left["path"]),
             })
         };
-        Some(Console {
-            out: sink(&left["out"], Channel::Out)?,
-            log: sink(&left["log"], Channel::Log)?,
-            events: match &left["events"] {
-                Value::Null => None,
-                events => Some(sink(events, Channel::Events)?),
-            },
-            own_log: None,
-            level: Level::default(),
-            staged,
-            colours: wants_colour() && io::stdout().is_terminal(),
-            log_colours: wants_colour() && io::stderr().is_terminal(),
-            width: 0,
-        })
+        let events = match &left["events"] {
+            Value::Null => None,
+            events => Some(sink(events, Channel::Events)?),
+        };
+        let (out, log) = (sink(&left["out"], Channel::Out)?, sink(&left["log"], Channel::Log)?);
+        Some(Console::of(out, log, events, staged))
+    }
+
+    /// Whether a line editor may run.
+    pub fn edits(&self) -> bool {
+        self.edits
+    }
+
+    /// The number of columns and rows of the terminal. `None` if they are not known.
+    pub fn size(&self) -> Option<(usize, usize)> {
+        self.size
+    }
+
+    /// Whether standard output gets colours.
+    pub fn has_colours(&self) -> bool {
+        self.colours
+    }
+
+    /// Reads the size of the terminal again.
+    pub fn measure(&mut self) {
+        self.size = term::size();
+        self.erase_prompt();
+    }
+
+    /// Draws the prompt, unless it is on the screen already. `cursor` is the column of the cursor. While lines wait,
+    /// the prompt is not drawn.
+    pub fn draw_prompt(&mut self, prompt: &str, line: &str, cursor: usize) {
+        if self.held.is_some() || self.out.output.is_waiting() {
+            return;
+        }
+        let prompt = report::bold(prompt, self.colours && !prompt.is_empty());
+        let right = if cursor > 0 {
+            format!("\x1b[{cursor}C")
+        } else {
+            String::new()
+        };
+        let bytes = format!("\r\x1b[K{prompt}{line}\r{right}");
+        if self.prompt.as_ref() == Some(&bytes) {
+            return;
+        }
+        self.end_row();
+        self.out.output.bare(&bytes);
+        self.prompt = Some(bytes);
+    }
+
+    /// Erases the prompt.
+    pub fn erase_prompt(&mut self) {
+        if self.prompt.take().is_some() {
+            self.out.output.bare("\r\x1b[K");
+        }
+    }
+
+    /// Clears the screen.
+    pub fn clear_screen(&mut self) {
+        self.prompt = None;
+        self.out.output.bare("\x1b[H\x1b[2J");
+    }
+
+    /// Writes what a program has written. It may end in the middle of a line.
+    pub fn pass_on(&mut self, text: &str) {
+        if !text.is_empty() {
+            self.erase_prompt();
+            self.out.output.bare(text);
+            self.is_torn = !text.ends_with('\n');
+        }
+    }
+
+    /// Ends an incomplete line of a program.
+    pub fn end_row(&mut self) {
+        if std::mem::take(&mut self.is_torn) {
+            self.out.output.bare("\n");
+        }
+    }
+
+    /// Begins a view that covers the screen.
+    pub fn begin_view(&mut self) {
+        self.erase_prompt();
+        self.held = Some(Held::default());
+        self.out.output.bare("\x1b[?1049h\x1b[?25l\x1b[2J");
+    }
+
+    /// Shows the rows of a view. While an earlier picture waits for the terminal, there is no new one.
+    pub fn show_view(&mut self, rows: &[String]) {
+        if self.held.is_none() || self.out.output.is_waiting() {
+            return;
+        }
+        let mut picture = String::from("\x1b[H");
+        for (number, row) in rows.iter().enumerate() {
+            let end = if number == 0 { "" } else { "\r\n" };
+            // The row is erased first, because after a full row the erasure would take its last character.
+            picture.push_str(&format!("{end}\x1b[K{row}"));
+        }
+        picture.push_str("\x1b[J");
+        self.out.output.bare(&picture);
+    }
+
+    /// The last lines that the view holds back.
+    pub fn held_lines(&self, most: usize) -> Vec<String> {
+        let lines = self.held.iter().flat_map(|held| &held.lines);
+        let mut last: Vec<String> = lines.rev().take(most).cloned().collect();
+        last.reverse();
+        last
+    }
+
+    /// Ends the view, and writes the lines that it has held back.
+    pub fn end_view(&mut self) {
+        let Some(held) = self.held.take() else { return };
+        self.out.output.bare(LEAVE_VIEW);
+        if held.lost > 0 {
+            self.put(&format!("taskmaster: {} earlier lines are not shown", held.lost), false);
+        }
+        held.lines.iter().for_each(|line| self.put(line, false));
     }
 
     /// Opens the log file of the configuration, and applies its level.
@@ -149,8 +300,9 @@ impl Console {
         }
         let colours = if self.staged { self.colours } else { self.log_colours };
         let level = report.level();
-        let text = report.text(self.width, colours);
-        self.log_line(level, &text, || report.text(0, false));
+        let columns = self.size.map(|(columns, _)| columns).filter(|_| self.edits);
+        let text = report.text(self.width, columns, colours);
+        self.log_line(level, &text, || report.text(0, None, false));
     }
 
     /// Writes a line to the log.
@@ -173,14 +325,38 @@ impl Console {
 
     /// Writes a table as the answer to a command.
     pub fn table(&mut self, rows: &[Row]) {
-        for line in report::table(rows, self.colours) {
+        let columns = self.size.map(|(columns, _)| columns);
+        for line in report::table(rows, columns, self.colours) {
             self.say(&line);
         }
     }
 
     /// Writes a line without changes.
     pub fn say(&mut self, line: &str) {
-        self.out.output.answer(line);
+        self.put(line, true);
+    }
+
+    /// Writes a line to standard output, above the prompt. An answer is never dropped.
+    fn put(&mut self, line: &str, is_answer: bool) {
+        if let Some(held) = &mut self.held {
+            if held.lines.len() == MOST_HELD {
+                held.lines.pop_front();
+                held.lost += 1;
+            }
+            held.lines.push_back(line.to_owned());
+            return;
+        }
+        let before = match (self.prompt.take(), std::mem::take(&mut self.is_torn)) {
+            (Some(_), _) => "\r\x1b[K",
+            (None, true) => "\n",
+            (None, false) => "",
+        };
+        let line = format!("{before}{line}");
+        if is_answer {
+            self.out.output.answer(&line);
+        } else {
+            self.out.output.line(&line);
+        }
     }
 
     /// Writes a line in bold.
@@ -298,8 +474,8 @@ impl Console {
     }
 
     fn stream_line(&mut self, line: &str) {
-        if self.staged {
-            self.out.output.line(line);
+        if self.staged || self.joined {
+            self.put(line, false);
         } else {
             self.log.output.line(line);
         }
@@ -363,6 +539,17 @@ fn notice(channel: Channel, staged: bool) -> LossNotice {
         Channel::Out if staged => LossNotice::InPlace,
         Channel::Out | Channel::Events => LossNotice::Report,
     }
+}
+
+/// Whether standard input and standard output are one terminal, which understands the sequences of the editor.
+fn may_edit() -> bool {
+    let is_dumb = std::env::var_os("TERM").is_none_or(|name| name.is_empty() || name == "dumb");
+    !is_dumb && is_same_terminal(io::stdin().as_fd(), io::stdout().as_fd())
+}
+
+fn is_same_terminal(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
+    let device = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).map(|stat| stat.st_rdev);
+    one.is_terminal() && other.is_terminal() && device(one).is_ok_and(|one| device(other) == Ok(one))
 }
 
 fn wants_colour() -> bool {

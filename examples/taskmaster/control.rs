@@ -1,113 +1,15 @@
-//! The command line on standard input: bytes become lines, and lines become commands.
+//! The command line on standard input: bytes become lines. The module `command` has the syntax of a line.
 //!
 //! The peer may be another program. So a line may arrive in pieces, several lines may arrive at once, and a line may
 //! end in CRLF, contain no valid text, or never end. The memory use never exceeds one [`LONGEST_LINE`], and each bad
 //! line gets a one-line answer.
 
-use pidherd::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::handing;
 
 /// The length of the longest command, in bytes.
 pub const LONGEST_LINE: usize = 4096;
-
-/// The answer to `help`.
-pub const HELP: &[&str] = &[
-    "status [NAME]        show state, pid, uptime and last exit",
-    "start NAME           start the processes that are down",
-    "stop NAME            stop processes; SIGKILL follows after stopwaitsecs",
-    "restart NAME         stop, then start",
-    "signal SIG NAME      send a signal: HUP, SIGUSR1, 10",
-    "scale GROUP N        change the number of instances to N",
-    "reload               read the configuration again, and apply the changes",
-    "reexec               go on as the program that is now on disk; no process is stopped",
-    "shutdown             stop all programs, then exit",
-    "help                 show this list",
-    "A NAME is a process (group:process, or one word if both are equal), a group (group:*) or all.",
-];
-
-/// One command.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// `status [NAME]`: shows the state of processes.
-    Status(Option<String>),
-    /// `start NAME`: starts processes.
-    Start(String),
-    /// `stop NAME`: stops processes.
-    Stop(String),
-    /// `restart NAME`: restarts processes.
-    Restart(String),
-    /// `signal SIG NAME`: sends a signal.
-    Signal(Signal, String),
-    /// `scale GROUP N`: changes the number of instances.
-    Scale(String, u32),
-    /// `reload`: reads the configuration again.
-    Reload,
-    /// `reexec`: replaces the taskmaster by the program that is now on disk.
-    Reexec,
-    /// `shutdown`: stops all processes and ends.
-    Shutdown,
-    /// `help`: lists the commands.
-    Help,
-}
-
-impl Command {
-    /// Parses one line. Returns `None` for a blank line.
-    ///
-    /// # Errors
-    /// One line that describes the mistake.
-    pub fn parse(line: &str) -> Result<Option<Command>, String> {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let Some((&verb, arguments)) = words.split_first() else {
-            return Ok(None);
-        };
-        let command = match (verb, arguments) {
-            ("status", []) => Command::Status(None),
-            ("status", [name]) => Command::Status(Some((*name).to_owned())),
-            ("start", [name]) => Command::Start((*name).to_owned()),
-            ("stop", [name]) => Command::Stop((*name).to_owned()),
-            ("restart", [name]) => Command::Restart((*name).to_owned()),
-            ("signal", [signal, name]) => Command::Signal(parse_signal(signal)?, (*name).to_owned()),
-            ("scale", [group, count]) => Command::Scale((*group).to_owned(), parse_count(count)?),
-            ("reload", []) => Command::Reload,
-            ("reexec", []) => Command::Reexec,
-            ("shutdown", []) => Command::Shutdown,
-            ("help", []) => Command::Help,
-            _ => return Err(misuse(verb)),
-        };
-        Ok(Some(command))
-    }
-}
-
-fn parse_signal(text: &str) -> Result<Signal, String> {
-    text.parse::<Signal>().map_err(|error| error.to_string())
-}
-
-fn parse_count(text: &str) -> Result<u32, String> {
-    match text.parse::<u32>() {
-        Ok(count @ 0..=crate::config::MOST_INSTANCES) => Ok(count),
-        Ok(_) => Err(format!(
-            "{text} instances are too many: at most {}",
-            crate::config::MOST_INSTANCES
-        )),
-        Err(_) => Err(format!("{text:?} is not a number of instances")),
-    }
-}
-
-/// The error for a bad command: the usage of a known command, or a pointer to `help`.
-fn misuse(verb: &str) -> String {
-    let is_it = |line: &&&str| line.split(' ').next() == Some(verb);
-    match HELP
-        .iter()
-        .take(HELP.len() - 1)
-        .find(is_it)
-        .and_then(|line| line.split_once("  "))
-    {
-        Some((usage, _)) => format!("usage: {usage}"),
-        None => format!("unknown command {verb:?}, try help"),
-    }
-}
 
 /// Splits a stream of bytes into lines.
 #[derive(Debug, Default)]
@@ -189,54 +91,6 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn commands() {
-        let web = || "web:*".to_owned();
-        for (line, command) in [
-            ("status", Command::Status(None)),
-            ("status web:*", Command::Status(Some(web()))),
-            ("start web:*", Command::Start(web())),
-            ("  stop\tweb:* \r", Command::Stop(web())),
-            ("restart web:*", Command::Restart(web())),
-            ("signal HUP web:*", Command::Signal(Signal::HUP, web())),
-            ("signal 9 web:*", Command::Signal(Signal::KILL, web())),
-            ("scale web 5", Command::Scale("web".to_owned(), 5)),
-            ("reload", Command::Reload),
-            ("reexec", Command::Reexec),
-            ("shutdown", Command::Shutdown),
-            ("help", Command::Help),
-        ] {
-            assert_eq!(Command::parse(line), Ok(Some(command)), "{line:?}");
-        }
-        assert_eq!(Command::parse(" \t\r"), Ok(None));
-    }
-
-    #[test]
-    fn bad_commands_get_one_line() {
-        for (line, answer) in [
-            ("dance", "unknown command \"dance\", try help"),
-            ("START web", "unknown command \"START\", try help"),
-            ("A", "unknown command \"A\", try help"),
-            ("start", "usage: start NAME"),
-            ("start a b", "usage: start NAME"),
-            ("status a b", "usage: status [NAME]"),
-            ("signal web", "usage: signal SIG NAME"),
-            ("signal NOPE web", "there is no signal \"NOPE\""),
-            ("scale web", "usage: scale GROUP N"),
-            ("scale web many", "\"many\" is not a number of instances"),
-            ("scale web -1", "\"-1\" is not a number of instances"),
-            (
-                "scale web 4000000000",
-                "4000000000 instances are too many: at most 100000",
-            ),
-            ("shutdown now", "usage: shutdown"),
-            ("reexec now", "usage: reexec"),
-            ("\u{1b}[A", "unknown command \"\\u{1b}[A\", try help"),
-        ] {
-            assert_eq!(Command::parse(line), Err(answer.to_owned()), "{line:?}");
-        }
-    }
 
     fn lines(pieces: &[&[u8]]) -> Vec<Line> {
         let mut lines = Lines::default();

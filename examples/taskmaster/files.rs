@@ -102,6 +102,18 @@ pub fn append_at_once(path: &Path) -> io::Result<OwnedFd> {
     }
 }
 
+/// Opens a regular file for reading without waiting.
+///
+/// # Errors
+/// The errors of open(2), or the file is not a regular file.
+pub fn read_at_once(path: &Path) -> io::Result<File> {
+    let file = open(path, OFlags::RDONLY | OFlags::NONBLOCK)?;
+    match kind(file.as_fd()) {
+        Kind::Regular => Ok(file.into()),
+        _ => Err(io::Error::other("it is not a regular file")),
+    }
+}
+
 /// Whether `path` still leads to the file that is open as `fd`.
 pub fn is_still(fd: BorrowedFd<'_>, path: &Path) -> bool {
     let same = |a: Stat, b: Stat| (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino);

@@ -29,6 +29,7 @@ mod remote;
 mod select;
 mod status;
 mod tally;
+mod typed;
 
 pub use handed::Keeping;
 use model::{Closing, MOST_EVENTS, Member, empty_groups, free_alias, is_adopt_error, logs, socket, with_priorities};
@@ -36,6 +37,7 @@ pub use model::{Herd, News, Terms, Verb};
 use pools::Events;
 pub use remote::{Info, Named, Progress, Refused};
 use tally::Tally;
+pub use typed::Run;
 
 /// The number of programs that one turn of the loop starts.
 const STARTS: usize = 8;

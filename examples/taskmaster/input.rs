@@ -152,6 +152,21 @@ impl Input {
         self.wait = (self.wait * 2).min(LAST_LOOK);
     }
 
+    /// Reads no more.
+    pub fn end(&mut self) {
+        self.state = State::Ended;
+    }
+
+    /// Whether it has ended.
+    pub fn is_ended(&self) -> bool {
+        self.state == State::Ended
+    }
+
+    /// Whether it is a terminal that belongs to another job at present.
+    pub fn is_put_off(&self) -> bool {
+        matches!(self.state, State::PutOff { .. })
+    }
+
     /// Reads the available input.
     pub fn take(&mut self) -> Taken {
         match self.state {

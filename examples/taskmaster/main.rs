@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! taskmaster [--events FILE] [--state FILE] [CONFIG]        without CONFIG: a demonstration
+//! taskmaster --check [CONFIG]                               shows what would run, and starts nothing
 //! ```
 //!
 //! It reads a configuration in supervisord's format and takes commands on standard input. It writes answers to
-//! standard output, one line each (`ok: ...`, `error: ...`, or a table), and the log to standard error.
+//! standard output, one line each (`ok: ...`, `error: ...`, or a table), and the log to standard error. At a terminal
+//! it has a prompt with a line editor, a history and completion, and views such as `top`.
 //!
 //! Signals: SIGTERM, SIGINT and SIGQUIT stop all programs, and a second such signal kills them at once. SIGHUP reads
 //! the configuration again and reopens the event file. SIGUSR2 reopens the event file. SIGUSR1 does the same as the
@@ -25,7 +27,7 @@
 //!
 //! Exit status: 0 after a clean shutdown; 1 if a process survived SIGKILL or a second signal cut the stop short, or if
 //! the program that took over cannot go on; 2 if the command line or the configuration has a mistake. With status 2, no
-//! program was started.
+//! program was started. The status of `--check` is 0 for a valid configuration and 2 for a mistake.
 //!
 //! With `[unix_http_server]` or `[inet_http_server]` it serves supervisorctl. README.md has a table of all keys.
 //!
@@ -33,11 +35,15 @@
 //! effect on programs are ignored, with a note. `config::supervisord` documents the settings of the taskmaster
 //! itself. `config::beyond` documents the keys that supervisord lacks: readiness, watchdogs, privileges and cgroups.
 //!
-//! Good starting points: `app` is the loop, `logs` collects output, `listeners` has the protocol of event listeners, `http` and `rpc` serve supervisorctl, `herd`
-//! contains the programs that it runs, and `spec` translates a program of the configuration into the library's terms.
-//! The other modules know nothing of processes.
+//! Good starting points: `app` is the loop, `command` has the commands, `term` the line editor, `logs` collects output,
+//! `listeners` has the protocol of event listeners, `http` and `rpc` serve supervisorctl, `herd` contains the programs
+//! that it runs, and `spec` translates a program of the configuration into the library's terms. The other modules know
+//! nothing of processes.
 
 mod app;
+mod check;
+mod command;
+mod complete;
 mod config;
 mod console;
 mod control;
@@ -61,6 +67,10 @@ mod rpc;
 mod serving;
 mod signals;
 mod spec;
+mod suggest;
+mod term;
+mod top;
+mod usage;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -82,7 +92,21 @@ use own::PidFile;
 use serving::Serving;
 use spec::Shared;
 
-const USAGE: &str = "usage: taskmaster [--events FILE] [--state FILE] [CONFIG]";
+const USAGE: &str = "usage: taskmaster [--events FILE] [--state FILE] [CONFIG]\n       \
+                     taskmaster --check [CONFIG] | --help | --version";
+
+const OPTIONS: &str = "\
+Without CONFIG it runs a demonstration.
+
+  -c, --configuration FILE  the same as CONFIG, for those used to supervisord
+  --events FILE             append each transition to FILE, as one JSON object per line
+  --state FILE              keep the state in FILE, and go on with the processes of a taskmaster that was killed
+  --check                   show what would run, or the mistakes; exit with 0 or 2, and start nothing
+  --version                 show the version
+  --help                    show this text
+
+Commands, one per line on standard input:
+";
 
 /// The exit status after a shutdown that was not clean.
 const GIVEN_UP: u8 = 1;
@@ -90,10 +114,28 @@ const GIVEN_UP: u8 = 1;
 const REFUSED: u8 = 2;
 
 fn main() -> ExitCode {
-    match Arguments::parse(std::env::args_os().skip(1)) {
-        Ok(Some(arguments)) => supervise(&arguments),
-        Ok(None) => help(),
+    match Request::parse(std::env::args_os().skip(1)) {
+        Ok(Request::Run(arguments)) => supervise(&arguments),
+        Ok(Request::Check(config)) => check_only(config.as_deref()),
+        Ok(Request::Help) => print(&help()),
+        Ok(Request::Version) => print(&format!("taskmaster {}\n", env!("CARGO_PKG_VERSION"))),
         Err(error) => refuse(&[error, USAGE.to_owned()]),
+    }
+}
+
+/// Checks a configuration. No program is started.
+fn check_only(path: Option<&Path>) -> ExitCode {
+    let config = match path {
+        Some(path) => config::load(path),
+        None => demonstration(),
+    };
+    let described = config.and_then(|config| {
+        config.notes.iter().for_each(|note| complain(note));
+        check::describe(&config).map_err(|error| vec![error])
+    });
+    match described {
+        Ok(lines) => print(&(lines.join("\n") + "\n")),
+        Err(errors) => refuse(&errors),
     }
 }
 
@@ -161,8 +203,8 @@ fn take_over(arguments: &Arguments, mut itself: Itself, handed_over: HandOver) -
     let input = Input::take_over(&left["input"]).ok_or_else(unreadable)?;
     config.notes.iter().for_each(|note| console.warn(note));
     let adopts_orphans = adopts_orphans();
-    block_signals(adopts_orphans).map_err(one)?;
-    let signals = read_signals().map_err(one)?;
+    block_signals(adopts_orphans, console.edits()).map_err(one)?;
+    let signals = read_signals(console.edits()).map_err(one)?;
     let tour = (!left["tour"].is_null())
         .then(|| Tour::take_over(&left["tour"]))
         .transpose();
@@ -248,7 +290,7 @@ fn read(arguments: &Arguments) -> Result<(Config, Console), Vec<String>> {
 /// Assembles all parts. No program has been started when this returns.
 fn assemble(arguments: &Arguments, config: &Config, mut console: Console, itself: Itself) -> Result<App, String> {
     let adopts_orphans = adopts_orphans();
-    block_signals(adopts_orphans)?;
+    block_signals(adopts_orphans, console.edits())?;
     let serving = Serving::open(&config.supervisord.servers, &Value::Null)?;
     let terms = Terms {
         shared: Shared {
@@ -277,7 +319,7 @@ fn assemble(arguments: &Arguments, config: &Config, mut console: Console, itself
     let failed = |error: std::io::Error| format!("cannot start: {error}");
     let parts = Parts {
         herd,
-        signals: read_signals()?,
+        signals: read_signals(console.edits())?,
         console,
         input: Input::new().map_err(failed)?,
         config: arguments.config.clone(),
@@ -288,14 +330,14 @@ fn assemble(arguments: &Arguments, config: &Config, mut console: Console, itself
     App::new(parts).map_err(failed)
 }
 
-fn read_signals() -> Result<SignalFd, String> {
-    SignalFd::new(signals::taken()).map_err(|error| format!("cannot read signals: {error}"))
+fn read_signals(edits: bool) -> Result<SignalFd, String> {
+    SignalFd::new(signals::taken(edits)).map_err(|error| format!("cannot read signals: {error}"))
 }
 
 /// Blocks the signals, so that the loop reads them. Before this call a signal ends the taskmaster. That is harmless,
 /// because no program has been started, and useful, because the taskmaster may wait for the other end of a FIFO.
-fn block_signals(adopts_orphans: bool) -> Result<(), String> {
-    let mut blocked = signals::blocked();
+fn block_signals(adopts_orphans: bool, edits: bool) -> Result<(), String> {
+    let mut blocked = signals::blocked(edits);
     if adopts_orphans {
         blocked = blocked.with(Signal::CHLD);
     }
@@ -316,6 +358,15 @@ fn demonstration() -> Result<Config, Vec<String>> {
     config::parse(demo::CONFIGURATION, &world).map_err(|problems| problems.iter().map(ToString::to_string).collect())
 }
 
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Request {
+    Run(Arguments),
+    Check(Option<PathBuf>),
+    Help,
+    Version,
+}
+
 /// The parsed command line.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Arguments {
@@ -330,49 +381,92 @@ impl Arguments {
         self.state.as_ref().map(|path| World::started_in().join(path))
     }
 
-    /// Parses the command line. Returns `None` if it asks for help.
-    fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Arguments>, String> {
+    fn set_config(&mut self, config: OsString) -> Result<(), String> {
+        match self.config.replace(config.clone().into()) {
+            None => Ok(()),
+            Some(_) => Err(format!(
+                "more than one configuration file: {:?}",
+                config.to_string_lossy()
+            )),
+        }
+    }
+}
+
+impl Request {
+    /// Parses the command line.
+    fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Request, String> {
         let mut parsed = Arguments::default();
+        let mut checks = false;
         let mut arguments = arguments.peekable();
         let mut options = true;
         while let Some(argument) = arguments.next() {
             let text = argument.to_string_lossy();
-            match text.as_ref() {
-                "-h" | "--help" if options => return Ok(None),
-                "--" if options => options = false,
-                "--events" if options => {
-                    let file = arguments.next().ok_or("--events needs a file")?;
-                    parsed.events = Some(file.into());
+            if !options || !text.starts_with('-') || text.len() == 1 {
+                parsed.set_config(argument)?;
+                continue;
+            }
+            let (name, value) = match text.split_once('=') {
+                Some((name, value)) => (name, Some(OsString::from(value))),
+                None => (text.as_ref(), None),
+            };
+            let mut file = || {
+                value
+                    .clone()
+                    .or_else(|| arguments.next())
+                    .ok_or(format!("{name} needs a file"))
+            };
+            match name {
+                "--events" => parsed.events = Some(file()?.into()),
+                "--state" => parsed.state = Some(file()?.into()),
+                "-c" | "--configuration" => {
+                    let file = file()?;
+                    parsed.set_config(file)?;
                 }
-                "--state" if options => {
-                    let file = arguments.next().ok_or("--state needs a file")?;
-                    parsed.state = Some(file.into());
+                "--check" => {
+                    checks = true;
+                    value.map_or(Ok(()), |file| parsed.set_config(file))?;
                 }
-                _ if options && text.starts_with("--state=") => {
-                    parsed.state = Some(text["--state=".len()..].into());
-                }
-                _ if options && text.starts_with("--events=") => {
-                    parsed.events = Some(text["--events=".len()..].into());
-                }
-                _ if options && text.starts_with('-') && text.len() > 1 => {
-                    return Err(format!("unknown option {text:?}"));
-                }
-                _ if parsed.config.is_some() => {
-                    return Err(format!("more than one configuration file: {text:?}"));
-                }
-                _ => parsed.config = Some(argument.into()),
+                _ if value.is_some() => return Err(unknown_option(&text)),
+                "-h" | "--help" => return Ok(Request::Help),
+                "-v" | "--version" => return Ok(Request::Version),
+                // supervisord's option to stay in the foreground.
+                "-n" | "--nodaemon" => {}
+                "--" => options = false,
+                _ => return Err(unknown_option(&text)),
             }
         }
-        Ok(Some(parsed))
+        Ok(if checks {
+            Request::Check(parsed.config)
+        } else {
+            Request::Run(parsed)
+        })
     }
 }
 
-fn help() -> ExitCode {
-    let mut text =
-        format!("{USAGE}\n\nWithout CONFIG it runs a demonstration. Commands on standard input, one per line:\n");
-    control::HELP
+fn unknown_option(text: &str) -> String {
+    const KNOWN: [&str; 7] = [
+        "--events",
+        "--state",
+        "--configuration",
+        "--check",
+        "--help",
+        "--version",
+        "--nodaemon",
+    ];
+    let name = text.split('=').next().unwrap_or(text);
+    let meant = suggest::did_you_mean(name, KNOWN.into_iter().map(str::to_owned));
+    format!("unknown option {text:?}{meant}")
+}
+
+fn help() -> String {
+    let mut text = format!("{USAGE}\n\n{OPTIONS}");
+    command::overview()
         .iter()
         .for_each(|line| text.push_str(&format!("  {line}\n")));
+    text
+}
+
+fn print(text: &str) -> ExitCode {
     match std::io::stdout().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::from(GIVEN_UP),
@@ -400,12 +494,12 @@ fn complain(line: &str) {
 mod tests {
     use super::*;
 
-    fn parse(arguments: &[&str]) -> Result<Option<Arguments>, String> {
-        Arguments::parse(arguments.iter().map(OsString::from))
+    fn parse(arguments: &[&str]) -> Result<Request, String> {
+        Request::parse(arguments.iter().map(OsString::from))
     }
 
-    fn arguments(events: Option<&str>, config: Option<&str>) -> Result<Option<Arguments>, String> {
-        Ok(Some(Arguments {
+    fn arguments(events: Option<&str>, config: Option<&str>) -> Result<Request, String> {
+        Ok(Request::Run(Arguments {
             state: None,
             events: events.map(PathBuf::from),
             config: config.map(PathBuf::from),
@@ -417,7 +511,11 @@ mod tests {
         assert_eq!(parse(&[]), arguments(None, None));
         assert_eq!(parse(&["a.conf"]), arguments(None, Some("a.conf")));
         for stored in [&["--state", "s"][..], &["--state=s"]] {
-            assert_eq!(parse(stored).unwrap().unwrap().state, Some(PathBuf::from("s")));
+            let wanted = Arguments {
+                state: Some("s".into()),
+                ..Arguments::default()
+            };
+            assert_eq!(parse(stored), Ok(Request::Run(wanted)));
         }
         assert_eq!(parse(&["--state"]), Err("--state needs a file".to_owned()));
         assert_eq!(
@@ -425,9 +523,25 @@ mod tests {
             arguments(Some("e"), Some("a.conf"))
         );
         assert_eq!(parse(&["a.conf", "--events=e"]), arguments(Some("e"), Some("a.conf")));
+        assert_eq!(parse(&["-n", "-c", "a.conf"]), arguments(None, Some("a.conf")));
+        assert_eq!(parse(&["--configuration=a.conf"]), arguments(None, Some("a.conf")));
         assert_eq!(parse(&["--", "--events"]), arguments(None, Some("--events")));
-        assert_eq!(parse(&["a.conf", "--help"]), Ok(None));
-        for wrong in [&["--events"][..], &["--nope"], &["-x"], &["a", "b"]] {
+        assert_eq!(parse(&["a.conf", "--help"]), Ok(Request::Help));
+        assert_eq!(parse(&["--version"]), Ok(Request::Version));
+        for checked in [&["--check", "a.conf"][..], &["a.conf", "--check"], &["--check=a.conf"]] {
+            assert_eq!(parse(checked), Ok(Request::Check(Some("a.conf".into()))));
+        }
+        assert_eq!(parse(&["--check"]), Ok(Request::Check(None)));
+        let meant = "unknown option \"--chekc\"; did you mean \"--check\"?";
+        assert_eq!(parse(&["--chekc"]), Err(meant.to_owned()));
+        for wrong in [
+            &["--events"][..],
+            &["--nope"],
+            &["-x"],
+            &["a", "b"],
+            &["-c", "a", "b"],
+            &["--help=x"],
+        ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -74,6 +74,8 @@ enum Way {
 #[derive(Debug)]
 enum Entry {
     Line(Vec<u8>),
+    /// Bytes that are not a line, such as a prompt.
+    Bare(Vec<u8>),
     /// The number of lines that are missing at this place.
     Gap(u64),
 }
@@ -131,6 +133,11 @@ impl Output {
         })
     }
 
+    /// Changes the place where lost lines are reported.
+    pub fn set_notice(&mut self, notice: LossNotice) {
+        self.notice = notice;
+    }
+
     /// The file and the waiting lines, for the program that takes the place of this one.
     pub fn hand_over(&self) -> Value {
         let Current {
@@ -142,6 +149,7 @@ impl Output {
         } = &self.current;
         let entry = |entry: &Entry| match entry {
             Entry::Line(bytes) => handing::bytes(bytes),
+            Entry::Bare(bytes) => json!({ "bare": handing::bytes(bytes) }),
             Entry::Gap(lines) => json!(lines),
         };
         let failing = match self.health {
@@ -174,13 +182,14 @@ impl Output {
             counted: handing::to_number(&current[3])?,
             mends: current[4].as_bool()?,
         };
-        let entry = |entry: &Value| match entry.as_u64() {
-            Some(lines) => Some(Entry::Gap(lines)),
-            None => handing::to_bytes(entry).map(Entry::Line),
+        let entry = |entry: &Value| match (entry.as_u64(), entry.get("bare")) {
+            (Some(lines), _) => Some(Entry::Gap(lines)),
+            (None, Some(bare)) => handing::to_bytes(bare).map(Entry::Bare),
+            (None, None) => handing::to_bytes(entry).map(Entry::Line),
         };
         let queue = VecDeque::from(handing::to_list(&left["queue"], entry)?);
         let waiting = queue.iter().map(|entry| match entry {
-            Entry::Line(bytes) => bytes.len(),
+            Entry::Line(bytes) | Entry::Bare(bytes) => bytes.len(),
             Entry::Gap(_) => 0,
         });
         Some(Output {
@@ -224,6 +233,13 @@ impl Output {
     /// Writes `text` and a newline as an answer, which is never dropped at the bound.
     pub fn answer(&mut self, text: &str) {
         self.push(text);
+    }
+
+    /// Writes `text` as it is. It is lost if a write fails, and counts as no line.
+    pub fn bare(&mut self, text: &str) {
+        self.bytes += text.len();
+        self.queue.push_back(Entry::Bare(text.as_bytes().to_vec()));
+        self.flush();
     }
 
     /// Whether there is room for more answers. The result is also true while writes fail, because commands must not
@@ -338,7 +354,7 @@ impl Output {
                     lines,
                     ..Current::default()
                 },
-                Entry::Line(bytes) => Current {
+                Entry::Line(bytes) | Entry::Bare(bytes) => Current {
                     counted: bytes.len(),
                     bytes,
                     lines,
@@ -389,6 +405,7 @@ impl Entry {
     fn lines(&self) -> u64 {
         match self {
             Entry::Line(_) => 1,
+            Entry::Bare(_) => 0,
             Entry::Gap(lines) => *lines,
         }
     }
@@ -540,6 +557,7 @@ mod tests {
         let (reader, mut output) = pipe();
         let line = "\u{e9}".repeat(40_000);
         (0..40).for_each(|_| output.line(&line));
+        output.bare("");
         assert!(output.current.written > 0 && output.queue.iter().any(|entry| matches!(entry, Entry::Gap(_))));
         let left = output.hand_over().to_string();
         rustix::io::fcntl_setfd(&output, rustix::io::FdFlags::empty()).unwrap();
@@ -552,6 +570,15 @@ mod tests {
         let text = read_all(reader, next);
         assert!(text.lines().rev().skip(1).all(|read| read == line));
         assert_eq!(text.lines().last(), Some("after"));
+    }
+
+    #[test]
+    fn bytes_that_are_no_line_are_written_as_they_are() {
+        let (reader, mut output) = pipe();
+        output.bare("prompt: ");
+        output.answer("line");
+        output.bare("prompt: ");
+        assert_eq!(read_all(reader, output), "prompt: line\nprompt: ");
     }
 
     #[test]

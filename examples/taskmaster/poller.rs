@@ -23,6 +23,8 @@ pub enum Source {
     Input,
     /// The timer of the demonstration.
     Tour,
+    /// The timer of a view.
+    Ticks,
     /// The server for supervisorctl.
     Serving,
     /// Room for lines on a channel of the console.
@@ -30,12 +32,13 @@ pub enum Source {
 }
 
 impl Source {
-    const ALL: [Source; 9] = [
+    const ALL: [Source; 10] = [
         Source::Herd,
         Source::Logs,
         Source::Signals,
         Source::Input,
         Source::Tour,
+        Source::Ticks,
         Source::Serving,
         Source::Room(Channel::Out),
         Source::Room(Channel::Log),

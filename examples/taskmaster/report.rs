@@ -5,6 +5,7 @@ use std::time::Duration;
 use pidherd::exit::Exit;
 use pidherd::lifecycle::StateName;
 use serde_json::Value;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::config::Level;
 use crate::names;
@@ -57,8 +58,9 @@ impl Report {
         )
     }
 
-    /// The line for people. `width` is the width of the column of names.
-    pub fn text(&self, width: usize, colours: bool) -> String {
+    /// The line for people. `width` is the width of the column of names, and `columns` that of the terminal. A narrow
+    /// terminal gets neither the old state nor a wide column of names.
+    pub fn text(&self, width: usize, columns: Option<usize>, colours: bool) -> String {
         let name = names::shown(&self.group, &self.process);
         let paint = if colours { colour_of(self.to) } else { "" };
         let plain = if colours { PLAIN } else { "" };
@@ -68,15 +70,23 @@ impl Report {
             (StateName::Stopped, _, Some(exit)) => exit.to_string(),
             _ => self.cause.clone(),
         };
-        let line = format!(
-            "{:8.3}  {name:<width$}  {:<8} -> {paint}{:<8}{plain}  {detail}",
-            self.at.as_secs_f64(),
-            self.from,
-            self.to,
-        );
+        let at = self.at.as_secs_f64();
+        let line = match columns {
+            Some(columns) if columns < NARROW => {
+                let width = width.min(columns / 4);
+                format!("{at:8.3}  {name:<width$}  -> {paint}{:<8}{plain}  {detail}", self.to)
+            }
+            _ => format!(
+                "{at:8.3}  {name:<width$}  {:<8} -> {paint}{:<8}{plain}  {detail}",
+                self.from, self.to,
+            ),
+        };
         line.trim_end().to_owned()
     }
 }
+
+/// A terminal with fewer columns than this is narrow.
+const NARROW: usize = 64;
 
 /// The exit in the format of the event file. `null` if the kernel did not report the exit status.
 fn exit_json(exit: Exit) -> String {
@@ -87,7 +97,8 @@ fn exit_json(exit: Exit) -> String {
     }
 }
 
-const PLAIN: &str = "\x1b[0m";
+/// The end of a colour.
+pub const PLAIN: &str = "\x1b[0m";
 
 /// The colour of a state: green for a healthy one, yellow for a change in progress, red for a failure, grey for down.
 pub fn colour_of(state: StateName) -> &'static str {
@@ -121,20 +132,61 @@ pub struct Row {
     pub detail: String,
 }
 
-/// Aligns the rows in columns.
-pub fn table(rows: &[Row], colours: bool) -> Vec<String> {
-    let width = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
+/// Aligns the rows in columns. In a terminal with `columns`, what does not fit is cut.
+pub fn table(rows: &[Row], columns: Option<usize>, colours: bool) -> Vec<String> {
+    let width = rows.iter().map(|row| row.name.width()).max().unwrap_or(0);
+    let width = width.min(columns.map_or(usize::MAX, |columns| (columns / 2).max(8)));
+    let room = columns.map_or(usize::MAX, |columns| columns.saturating_sub(width + 14));
     let line = |row: &Row| {
         let (paint, plain) = if colours {
             (colour_of(row.state), PLAIN)
         } else {
             ("", "")
         };
-        format!("{:<width$}   {paint}{:<8}{plain}   {}", row.name, row.state, row.detail)
-            .trim_end()
-            .to_owned()
+        let name = padded(&cut(&row.name, width), width);
+        let line = format!("{name}   {paint}{:<8}{plain}   {}", row.state, cut(&row.detail, room));
+        line.trim_end().to_owned()
     };
     rows.iter().map(line).collect()
+}
+
+/// Cuts a text to `room` cells of a terminal. An ellipsis stands for the rest.
+pub fn cut(text: &str, room: usize) -> String {
+    if text.width() <= room {
+        return text.to_owned();
+    }
+    let mut short = String::new();
+    let mut width = 1;
+    for char in text.chars() {
+        width += char.width().unwrap_or(0);
+        if width > room {
+            break;
+        }
+        short.push(char);
+    }
+    if room > 0 {
+        short.push('\u{2026}');
+    }
+    short
+}
+
+/// Fills a text with blanks up to `width` cells of a terminal.
+pub fn padded(text: &str, width: usize) -> String {
+    let missing = width.saturating_sub(text.width());
+    text.to_owned() + &" ".repeat(missing)
+}
+
+/// Arranges words in columns that fit into `room` cells, in the order of columns.
+pub fn in_columns(words: &[String], room: usize) -> Vec<String> {
+    let width = words.iter().map(|word| word.width()).max().unwrap_or(0) + 2;
+    let columns = (room / width.max(1)).max(1);
+    let rows = words.len().div_ceil(columns);
+    let row = |row: usize| {
+        let words = words.iter().skip(row).step_by(rows.max(1));
+        let line: String = words.map(|word| padded(word, width)).collect();
+        line.trim_end().to_owned()
+    };
+    (0..rows).map(row).collect()
 }
 
 /// A duration in the format of a clock: `0:00:05`, `3 days, 1:02:03`.
@@ -218,11 +270,11 @@ mod tests {
             ..report()
         };
         assert_eq!(
-            started.text(9, false),
+            started.text(9, None, false),
             "   1.235  web:web_0  STOPPED  -> STARTING  pid 12"
         );
         assert_eq!(
-            report().text(9, false),
+            report().text(9, None, false),
             "   1.235  web:web_0  STARTING -> BACKOFF   exited with code 3"
         );
         let up = Report {
@@ -231,7 +283,7 @@ mod tests {
             process: "web".to_owned(),
             ..report()
         };
-        assert_eq!(up.text(9, false), "   1.235  web        STARTING -> RUNNING");
+        assert_eq!(up.text(9, None, false), "   1.235  web        STARTING -> RUNNING");
         let down = Report {
             from: StateName::Stopping,
             to: StateName::Stopped,
@@ -239,10 +291,10 @@ mod tests {
             ..report()
         };
         assert_eq!(
-            down.text(9, false),
+            down.text(9, None, false),
             "   1.235  web:web_0  STOPPING -> STOPPED   exited with code 3"
         );
-        assert!(up.text(9, true).contains("\x1b[32mRUNNING \x1b[0m"));
+        assert!(up.text(9, None, true).contains("\x1b[32mRUNNING \x1b[0m"));
     }
 
     #[test]
@@ -257,10 +309,54 @@ mod tests {
             row("long:name", StateName::Stopped, ""),
         ];
         assert_eq!(
-            table(&rows, false),
+            table(&rows, None, false),
             ["a           RUNNING    pid 1", "long:name   STOPPED"]
         );
-        assert!(table(&[], false).is_empty());
+        assert!(table(&[], None, false).is_empty());
+    }
+
+    #[test]
+    fn columns_fit_the_width_of_the_terminal() {
+        let rows = [
+            Row {
+                name: "a:long_name_of_a_process".to_owned(),
+                state: StateName::Running,
+                detail: "pid 4711, uptime 0:00:05".to_owned(),
+            },
+            Row {
+                name: "\u{754c}".to_owned(),
+                state: StateName::Fatal,
+                detail: "no such file".to_owned(),
+            },
+        ];
+        for columns in 20..100 {
+            let lines = table(&rows, Some(columns), false);
+            assert!(
+                lines.iter().all(|line| line.width() <= columns.max(25)),
+                "{columns}: {lines:?}"
+            );
+        }
+        assert_eq!(
+            table(&rows, Some(40), false),
+            [
+                "a:long_name_of_a_pr\u{2026}   RUNNING    pid 4\u{2026}",
+                "\u{754c}                     FATAL      no su\u{2026}"
+            ]
+        );
+        assert_eq!(table(&rows, Some(80), false), table(&rows, None, false));
+        let narrow = report().text(40, Some(40), false);
+        assert_eq!(narrow, "   1.235  web:web_0   -> BACKOFF   exited with code 3");
+    }
+
+    #[test]
+    fn words_are_arranged_in_columns() {
+        let words: Vec<String> = ["a", "bb", "c", "d", "e"].map(str::to_owned).into();
+        assert_eq!(in_columns(&words, 12), ["a   c   e", "bb  d"]);
+        assert_eq!(in_columns(&words, 2).len(), 5);
+        assert_eq!(in_columns(&words, 100), ["a   bb  c   d   e"]);
+        assert!(in_columns(&[], 80).is_empty());
+        assert_eq!(cut("\u{754c}\u{754c}", 3), "\u{754c}\u{2026}");
+        assert_eq!((cut("ab", 0), cut("ab", 2)), (String::new(), "ab".to_owned()));
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! has a fatal default action is blocked and read from a signalfd. The kernel delivers a fault of the process itself
 //! (for example SIGSEGV) even while the signal is blocked, so each signal that is read here was sent by a process.
 //!
-//! SIGTSTP keeps its default action, so that Ctrl-Z stops the taskmaster like any job. The programs have process
-//! groups of their own and continue. SIGTTIN and SIGTTOU are blocked and never read. The kernel then fails a read
+//! SIGTSTP stops the taskmaster like any job. The programs have process groups of their own and continue. With the
+//! line editor the signal is read, so that the terminal is restored before the stop, and so is SIGWINCH. SIGTTIN and SIGTTOU are blocked and never read. The kernel then fails a read
 //! from the background with EIO and permits a write, instead of stopping the process (tty_check_change in the
 //! kernel's tty_jobctrl.c).
 //!
@@ -24,8 +24,12 @@ pub enum Meaning {
     Reopen,
     /// Go on as the program that is now on disk.
     Reexec,
+    /// Stop until SIGCONT.
+    Suspend,
     /// The process continues after a stop.
     Continued,
+    /// The terminal has another size.
+    Resized,
     /// Write a line to the log.
     Note,
 }
@@ -37,23 +41,45 @@ pub fn meaning(signal: Signal) -> Meaning {
         Signal::HUP => Meaning::Reload,
         Signal::USR2 => Meaning::Reopen,
         Signal::USR1 => Meaning::Reexec,
+        Signal::TSTP => Meaning::Suspend,
         Signal::CONT => Meaning::Continued,
+        Signal::WINCH => Meaning::Resized,
         _ => Meaning::Note,
     }
 }
 
-/// The signals that are read from the signalfd.
-pub fn taken() -> SignalSet {
+/// The signals that are read from the signalfd. With the line editor there are more of them.
+pub fn taken(edits: bool) -> SignalSet {
     let catchable = Signal::all().filter(|&signal| signal.is_fatal() && signal != Signal::KILL);
-    catchable
+    let taken = catchable
         .filter(|&signal| !is_reserved(signal))
         .collect::<SignalSet>()
-        .with(Signal::CONT)
+        .with(Signal::CONT);
+    if edits {
+        taken.with(Signal::TSTP).with(Signal::WINCH)
+    } else {
+        taken
+    }
 }
 
 /// The signals that are blocked: those that are read, and two that must not stop the process.
-pub fn blocked() -> SignalSet {
-    taken().with(Signal::TTIN).with(Signal::TTOU)
+pub fn blocked(edits: bool) -> SignalSet {
+    taken(edits).with(Signal::TTIN).with(Signal::TTOU)
+}
+
+/// Stops this process with SIGTSTP, which is blocked, until SIGCONT. A process whose group is orphaned does not stop,
+/// because no shell could continue it.
+pub fn stop_until_continued() {
+    // SAFETY: zeros are a valid value of this set, and the calls fill it.
+    let mut stop: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointers are valid for the calls. The mask is that of the only thread.
+    unsafe {
+        libc::sigemptyset(&raw mut stop);
+        libc::sigaddset(&raw mut stop, libc::SIGTSTP);
+        libc::raise(libc::SIGTSTP);
+        libc::sigprocmask(libc::SIG_UNBLOCK, &raw const stop, std::ptr::null_mut());
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const stop, std::ptr::null_mut());
+    }
 }
 
 /// Whether the C library reserves the signal. These signals lie among the real-time signals.
@@ -72,7 +98,12 @@ mod tests {
         ];
         let left_out: SignalSet = left_out.iter().map(|name| name.parse::<Signal>().unwrap()).collect();
         for signal in Signal::all() {
-            assert_eq!(taken().contains(signal), !left_out.contains(signal), "{signal}");
+            assert_eq!(taken(false).contains(signal), !left_out.contains(signal), "{signal}");
+            let of_a_terminal = matches!(signal, Signal::TSTP | Signal::WINCH);
+            assert_eq!(
+                taken(true).contains(signal),
+                taken(false).contains(signal) || of_a_terminal
+            );
         }
     }
 }

@@ -58,14 +58,16 @@ fn a_bad_command_gets_one_line_and_changes_nothing() {
     let mut herd = herd();
     for (line, answer) in [
         ("dance", "error: unknown command \"dance\", try help"),
-        ("start", "error: usage: start NAME"),
+        ("stauts", "error: unknown command \"stauts\"; did you mean \"status\"?"),
+        ("start", "error: usage: start NAME..."),
         ("start missing", "error: there is no process \"missing\""),
         ("stop missing:*", "error: there is no group \"missing\""),
         ("status missing", "error: there is no process \"missing\""),
         (
-            "restart web",
-            "error: there is no process \"web\", but there is a group \"web:*\"",
+            "restart wbe",
+            "error: there is no process \"wbe\"; did you mean \"web\"?",
         ),
+        ("stop aip", "error: there is no process \"aip\"; did you mean \"api\"?"),
         ("signal NOPE api", "error: there is no signal \"NOPE\""),
         ("signal HUP missing", "error: there is no process \"missing\""),
         ("signal HUP idle", "error: idle is not running"),
@@ -251,9 +253,12 @@ fn help_names_every_command() {
         text.push_str(&line);
     }
     for command in [
-        "status", "start", "stop", "restart", "signal", "scale", "reload", "reexec", "shutdown", "help",
+        "status", "start", "stop", "restart", "signal", "scale", "pid", "top", "tail", "maintail", "fg", "clear",
+        "avail", "reread", "update", "add", "remove", "reload", "reexec", "shutdown", "quit", "exit", "version",
+        "help",
     ] {
         assert!(text.contains(command), "{command}");
     }
+    assert!(herd.ask("help stop").starts_with("stop NAME...: stop processes"));
     herd.shut_down();
 }

@@ -51,7 +51,10 @@ fn each_invalid_line_gets_one_answer() {
     herd.write(b"\nsta\xfftus\nstatus a\0\nstatus b\n");
     assert_eq!(herd.answer(), "error: a command must not be longer than 4096 bytes");
     assert_eq!(herd.answer(), "error: a command must be UTF-8");
-    assert_eq!(herd.answer(), "error: there is no process \"a\\0\"");
+    assert_eq!(
+        herd.answer(),
+        "error: there is no process \"a\\0\"; did you mean \"a\"?"
+    );
     assert_eq!(herd.answer(), "b   STOPPED    not started");
     herd.shut_down();
 }

@@ -72,6 +72,8 @@ impl Terminal {
             .env("T", binary())
             .env("PS1", "prompt: ")
             .env("NO_COLOR", "1")
+            .env("TERM", "xterm")
+            .env("TASKMASTER_HISTORY", dir.path("history"))
             .env_remove("ENV")
             .current_dir(dir.path(""))
             .stdin(slave.try_clone().unwrap())
@@ -191,7 +193,7 @@ impl Drop for Terminal {
 }
 
 /// Opens a pseudo-terminal. Returns the master side and the slave side.
-fn pseudo_terminal() -> (File, OwnedFd) {
+pub fn pseudo_terminal() -> (File, OwnedFd) {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
@@ -207,7 +209,7 @@ fn pseudo_terminal() -> (File, OwnedFd) {
 
 /// Makes the command lead a session, with its standard input as the controlling terminal and with default signal
 /// dispositions. The parent of the test may ignore some signals.
-fn lead_a_session(command: &mut Command) {
+pub fn lead_a_session(command: &mut Command) {
     let prepare = || {
         for signal in 1..=64 {
             // SAFETY: the call installs no handler, and the kernel refuses a number that is not a signal.

@@ -338,7 +338,7 @@ impl Herd {
     }
 
     /// The names of the groups that are not being removed.
-    fn active_groups(&self) -> Vec<String> {
+    pub(super) fn active_groups(&self) -> Vec<String> {
         let staying = self.members.iter().filter(|member| !member.leaving);
         let mut names: Vec<String> = staying.map(|member| member.program.group.clone()).collect();
         names.extend(self.empty.iter().cloned());

@@ -4,6 +4,7 @@ use pidherd::{InstanceId, Target};
 
 use super::model::{Herd, Member};
 use crate::names;
+use crate::suggest::did_you_mean;
 
 /// One process of a member.
 #[derive(Clone, Copy, Debug)]
@@ -111,7 +112,11 @@ impl Herd {
             .collect();
         match meant.as_slice() {
             [one] => Ok(*one),
-            [] => Err(format!("there is no group {wanted:?}")),
+            [] => {
+                let staying = self.members.iter().filter(|member| !member.leaving);
+                let names = staying.flat_map(|member| [member.program.group.clone(), member.program.name.clone()]);
+                Err(format!("there is no group {wanted:?}{}", did_you_mean(wanted, names)))
+            }
             _ => Err(format!(
                 "the program {wanted:?} is in several groups: scale GROUP:{wanted}"
             )),

@@ -28,6 +28,7 @@ mod tail;
 pub use conn::Wanted;
 use conn::{Conn, Step};
 use listener::Listener;
+pub use tail::Tail;
 
 /// The largest number of connections.
 const MOST_CONNECTIONS: usize = 128;

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::fault::Fault;
 use super::value::Value;
+use crate::files;
 
 /// The size of the largest part, in bytes. A client that wants more asks for the next part.
 const LARGEST: u64 = 4 << 20;
@@ -63,6 +64,17 @@ pub fn tail(path: Option<&Path>, offset: i64, length: i64) -> Value {
         Ok(text) => Value::Array(vec![Value::from(text), Value::Int(size), Value::Bool(overflow)]),
         Err(_) => nothing(offset),
     }
+}
+
+/// The last `length` bytes of a log, at most as many as a client gets.
+///
+/// # Errors
+/// The file cannot be read, or is not a regular file.
+pub fn end(path: &Path, length: u64) -> io::Result<String> {
+    let file = files::read_at_once(path)?;
+    let length = length.min(LARGEST);
+    let from = file.metadata()?.len().saturating_sub(length);
+    text(&file, from, length)
 }
 
 fn text(file: &File, from: u64, length: u64) -> io::Result<String> {

@@ -19,6 +19,7 @@ mod value;
 
 pub use fault::Fault;
 pub use later::{Answer, Later};
+pub use logs::end as log_end;
 pub use remote::{Remote, Wishes};
 pub use value::{Value, call, reply};
 
