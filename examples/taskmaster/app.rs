@@ -3,7 +3,6 @@
 //! The supervisor is one descriptor in this epoll. An idle taskmaster makes no system call.
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -28,11 +27,15 @@ use crate::serving::Serving;
 use crate::signals::{self, Meaning};
 use crate::term::Term;
 
+mod model;
 mod obey;
 mod typing;
 mod view;
+mod watch;
 
-use view::View;
+use model::Asker;
+pub use model::{App, Itself};
+use watch::View;
 
 /// How long the shutdown waits for a reader that takes no line.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -40,29 +43,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long one turn carries out commands before the other sources are served. One `status` may cover thousands of
 /// processes.
 const SLICE: Duration = Duration::from_millis(5);
-
-/// The taskmaster at work: the herd and all inputs and outputs.
-#[derive(Debug)]
-pub struct App {
-    poller: Poller,
-    herd: Herd,
-    signals: SignalFd,
-    console: Console,
-    input: Input,
-    lines: Lines,
-    /// The commands that were read and not yet carried out.
-    commands: VecDeque<Line>,
-    /// The file that a reload reads. `None` in the demonstration.
-    config: Option<PathBuf>,
-    tour: Option<Tour>,
-    itself: Itself,
-    serving: Option<Serving>,
-    /// The line editor. `None` if there is no terminal for it.
-    term: Option<Term>,
-    view: View,
-    /// Whether the taskmaster begins anew after the shutdown.
-    begins_anew: bool,
-}
 
 /// What the taskmaster consists of.
 #[derive(Debug)]
@@ -85,17 +65,6 @@ pub struct Parts {
     pub serving: Option<Serving>,
 }
 
-/// What the taskmaster knows about its own process, for the program that takes its place.
-#[derive(Clone, Debug)]
-pub struct Itself {
-    /// The path of its program. `None` if it is not known.
-    pub program: Option<PathBuf>,
-    /// The arguments after the path.
-    pub arguments: Vec<OsString>,
-    /// Whether it has written the pid file.
-    pub has_pid_file: bool,
-}
-
 /// How the taskmaster has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -105,13 +74,6 @@ pub enum Ending {
     GivenUp,
     /// The taskmaster begins anew, with this limit of open files if it differs from its own.
     Anew(Option<OpenFiles>),
-}
-
-/// The source of the request for the hand-over, which gets the answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asker {
-    Command,
-    Signal,
 }
 
 impl App {

@@ -30,7 +30,13 @@ fn candidates(earlier: &[&str], names: impl FnOnce() -> Names) -> Vec<String> {
     let texts = |all: &[&str]| all.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
     let commands = || COMMANDS.iter().map(|help| help.name.to_owned()).collect();
     let processes = |Names { all, groups }: Names| -> Vec<String> {
-        let whole = groups.iter().map(|group| format!("{group}:*"));
+        // A group with one process of the same name needs no other name.
+        let has_several = |group: &&String| all.iter().any(|name| name.starts_with(&format!("{group}:")));
+        let whole: Vec<String> = groups
+            .iter()
+            .filter(has_several)
+            .map(|group| format!("{group}:*"))
+            .collect();
         all.into_iter().chain(whole).chain(["all".to_owned()]).collect()
     };
     match earlier {
@@ -73,12 +79,12 @@ mod tests {
             ("  shu", 2, &["shutdown"]),
             ("help sc", 5, &["scale"]),
             ("stop w", 5, &["web", "web:*", "web:web_0", "web:web_1"]),
-            ("stop a", 5, &["all", "api", "api:*"]),
-            ("stop web:web_0 ap", 15, &["api", "api:*"]),
+            ("stop a", 5, &["all", "api"]),
+            ("stop web:web_0 ap", 15, &["api"]),
             ("signal H", 7, &["HUP"]),
-            ("signal HUP ap", 11, &["api", "api:*"]),
+            ("signal HUP ap", 11, &["api"]),
             ("tail -", 5, &["-f"]),
-            ("tail -f ap", 8, &["api", "api:*"]),
+            ("tail -f ap", 8, &["api"]),
             ("tail api std", 9, &["stderr", "stdout"]),
             ("update n", 7, &["new"]),
             ("scale w", 6, &["web"]),

@@ -59,7 +59,7 @@ impl Report {
     }
 
     /// The line for people. `width` is the width of the column of names, and `columns` that of the terminal. A narrow
-    /// terminal gets neither the old state nor a wide column of names.
+    /// terminal gets neither the old state nor a wide column of names, and a very narrow one no time.
     pub fn text(&self, width: usize, columns: Option<usize>, colours: bool) -> String {
         let name = names::shown(&self.group, &self.process);
         let paint = if colours { colour_of(self.to) } else { "" };
@@ -74,7 +74,12 @@ impl Report {
         let line = match columns {
             Some(columns) if columns < NARROW => {
                 let width = width.min(columns / 4);
-                format!("{at:8.3}  {name:<width$}  -> {paint}{:<8}{plain}  {detail}", self.to)
+                let at = if columns < VERY_NARROW {
+                    String::new()
+                } else {
+                    format!("{at:8.3}  ")
+                };
+                format!("{at}{name:<width$}  -> {paint}{:<8}{plain}  {detail}", self.to)
             }
             _ => format!(
                 "{at:8.3}  {name:<width$}  {:<8} -> {paint}{:<8}{plain}  {detail}",
@@ -87,6 +92,8 @@ impl Report {
 
 /// A terminal with fewer columns than this is narrow.
 const NARROW: usize = 64;
+/// A terminal with fewer columns than this is very narrow.
+const VERY_NARROW: usize = 48;
 
 /// The exit in the format of the event file. `null` if the kernel did not report the exit status.
 fn exit_json(exit: Exit) -> String {
@@ -344,8 +351,9 @@ mod tests {
             ]
         );
         assert_eq!(table(&rows, Some(80), false), table(&rows, None, false));
-        let narrow = report().text(40, Some(40), false);
-        assert_eq!(narrow, "   1.235  web:web_0   -> BACKOFF   exited with code 3");
+        let narrow = |columns| report().text(40, Some(columns), false);
+        assert_eq!(narrow(60), "   1.235  web:web_0        -> BACKOFF   exited with code 3");
+        assert_eq!(narrow(40), "web:web_0   -> BACKOFF   exited with code 3");
     }
 
     #[test]

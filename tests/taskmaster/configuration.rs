@@ -422,3 +422,55 @@ fn a_number_of_processes_with_a_sliding_window_of_names() {
     );
     herd.shut_down();
 }
+
+#[test]
+fn a_check_shows_what_would_run_and_starts_nothing() {
+    let dir = Dir::new();
+    let mark = dir.path("mark");
+    let config = format!(
+        "[program:a]\ncommand=touch {} \"two words\"\nuser=root\n[program:web]\ncommand=sleep 1000\nautostart=false\n\
+         process_name=%(program_name)s_%(process_num)d\nnumprocs=2\ncolour=red\n",
+        mark.display()
+    );
+    let file = dir.file("herd.conf", &config);
+    for arguments in [
+        &[OsStr::new("--check"), file.as_os_str()][..],
+        &[OsStr::new("-c"), file.as_os_str(), OsStr::new("--check")],
+    ] {
+        let ended = run_to_end(arguments);
+        assert_eq!(ended.code, Some(0), "{}", ended.err);
+        let lines: Vec<&str> = ended.out.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                &format!("a          auto    touch {} \"two words\"  (as root)", mark.display()),
+                "web:web_0  manual  sleep 1000",
+                "web:web_1  manual  sleep 1000",
+                "the configuration is valid: 2 groups, 2 programs, 3 processes",
+            ]
+        );
+        assert!(ended.err.contains("colour"), "notes are shown too: {}", ended.err);
+    }
+    assert!(!mark.exists(), "a program was started");
+    let bad = dir.file("bad.conf", "[program:a]\n[program:b]\ncommand=\n");
+    let ended = run_to_end(&[OsStr::new("--check"), bad.as_os_str()]);
+    assert_eq!((ended.code, ended.out.as_str()), (Some(2), ""));
+    assert!(ended.err.lines().count() >= 2, "every mistake is shown: {}", ended.err);
+    let demonstration = run_to_end(&[OsStr::new("--check")]);
+    assert_eq!(demonstration.code, Some(0));
+    assert!(demonstration.out.ends_with("5 groups, 5 programs, 7 processes\n"));
+}
+
+#[test]
+fn the_version_is_shown_and_a_wrong_option_gets_a_suggestion() {
+    let version = run_to_end(&[OsStr::new("--version")]);
+    let text = format!("taskmaster {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!((version.code, version.out), (Some(0), text));
+    let wrong = run_to_end(&[OsStr::new("--chekc"), OsStr::new("a.conf")]);
+    assert_eq!(wrong.code, Some(2));
+    assert!(
+        wrong
+            .err
+            .starts_with("taskmaster: unknown option \"--chekc\"; did you mean \"--check\"?\n")
+    );
+}

@@ -146,6 +146,12 @@ impl Terminal {
         found.unwrap().split(' ').next().unwrap().parse().unwrap()
     }
 
+    /// Whether the terminal is in the line mode with echo.
+    pub fn has_line_mode(&self) -> bool {
+        let modes = tcgetattr(self.master.as_ref().unwrap()).unwrap().local_modes;
+        modes.contains(LocalModes::ICANON | LocalModes::ECHO)
+    }
+
     /// The foreground process group of the terminal.
     pub fn foreground(&self) -> u32 {
         let group = rustix::termios::tcgetpgrp(self.master.as_ref().unwrap()).unwrap();

@@ -3,7 +3,7 @@
 //! The texts are those of supervisorctl where it has the command. A line begins with `ok:` or `error:` for the
 //! programs that read it, except in tables and in the lines of a log.
 
-use super::{App, Asker};
+use super::model::{App, Asker};
 use crate::command::{Command, Help, Part, overview};
 use crate::config::{Channel, Config};
 use crate::herd::{Refused, Verb};

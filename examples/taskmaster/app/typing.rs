@@ -4,7 +4,7 @@ use std::io;
 
 use pidherd::Signal;
 
-use super::App;
+use super::model::App;
 use crate::complete::{self, Names};
 use crate::report::{self, in_columns};
 use crate::signals;
@@ -131,8 +131,10 @@ impl App {
         }
         // What was typed before the key may still be unread.
         self.read_commands()?;
-        self.take_keys()?;
-        self.obey_some()?;
+        while self.has_keys() && self.console.has_room() {
+            self.take_keys()?;
+            self.obey_some()?;
+        }
         if self.herd.is_closing() {
             return Ok(false);
         }

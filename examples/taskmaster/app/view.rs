@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use pidherd::{Clock, InstanceId, TimerFd};
+use pidherd::InstanceId;
 
-use super::App;
+use super::model::App;
+use super::watch::{Follow, Open};
 use crate::config::Channel;
 use crate::http::Tail;
 use crate::term::Key;
@@ -17,76 +17,6 @@ use crate::top::{self, Top};
 const CHUNK: usize = 64 << 10;
 /// The size of a terminal that does not know it.
 const SIZE: (usize, usize) = (80, 24);
-
-/// The view, and the timer that renews it.
-#[derive(Debug)]
-pub(super) struct View {
-    timer: TimerFd,
-    open: Open,
-}
-
-#[derive(Debug)]
-enum Open {
-    Nothing,
-    Top(Top),
-    Follow(Follow),
-}
-
-/// A log that is followed.
-#[derive(Debug)]
-struct Follow {
-    tail: Tail,
-    /// The process that gets what is typed, and its PID.
-    process: Option<(InstanceId, u32)>,
-    /// Whether more of the log may be there than was shown.
-    has_more: bool,
-}
-
-impl View {
-    /// No view.
-    ///
-    /// # Errors
-    /// The kernel refuses a timerfd.
-    pub(super) fn new() -> io::Result<View> {
-        Ok(View {
-            timer: TimerFd::new(Clock::Monotonic)?,
-            open: Open::Nothing,
-        })
-    }
-
-    pub(super) fn timer(&self) -> BorrowedFd<'_> {
-        self.timer.as_fd()
-    }
-
-    pub(super) fn is_open(&self) -> bool {
-        !matches!(self.open, Open::Nothing)
-    }
-
-    pub(super) fn covers_the_screen(&self) -> bool {
-        matches!(self.open, Open::Top(_))
-    }
-
-    /// Whether a process gets the lines that are typed.
-    pub(super) fn takes_lines(&self) -> bool {
-        matches!(&self.open, Open::Follow(Follow { process: Some(_), .. }))
-    }
-
-    /// Whether the log that is followed has more, so that the next turn does not wait.
-    pub(super) fn has_more(&self) -> bool {
-        matches!(&self.open, Open::Follow(Follow { has_more: true, .. }))
-    }
-
-    fn set(&mut self, open: Open) -> io::Result<()> {
-        self.open = open;
-        self.arm()
-    }
-
-    /// The kernel does not report writes of others to a log, so a log is looked at in the same interval.
-    fn arm(&mut self) -> io::Result<()> {
-        let next = self.timer.clock().now().saturating_add(top::PERIOD);
-        self.timer.arm(self.is_open().then_some(next))
-    }
-}
 
 impl App {
     /// Shows the table of all runs: live at a terminal, and once elsewhere.
@@ -138,7 +68,7 @@ impl App {
 
     /// Renews the view.
     pub(super) fn tick(&mut self) -> io::Result<()> {
-        if self.view.timer.acknowledge()? {
+        if self.view.acknowledge()? {
             self.view.arm()?;
             if let Open::Follow(follow) = &mut self.view.open {
                 follow.has_more = true;
