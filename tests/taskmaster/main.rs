@@ -27,6 +27,7 @@ mod reexec;
 mod reloading;
 mod rules;
 mod screen;
+mod session;
 mod signals;
 mod standard_streams;
 mod supervisorctl;
