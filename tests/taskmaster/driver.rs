@@ -183,6 +183,14 @@ impl Taskmaster {
         Taskmaster::spawn(dir, &[config.as_os_str()])
     }
 
+    /// Starts a taskmaster with this configuration, in a directory that has FIFOs of these names already.
+    pub fn start_with_fifos(config: &str, names: &[&str]) -> Taskmaster {
+        let dir = Dir::new();
+        names.iter().for_each(|name| drop(fifo(&dir, name)));
+        let config = dir.file("herd.conf", config);
+        Taskmaster::spawn(dir, &[config.as_os_str()])
+    }
+
     /// Starts a taskmaster in `dir` with these arguments. Its events arrive through a FIFO.
     pub fn spawn(dir: Dir, arguments: &[&OsStr]) -> Taskmaster {
         let mut command = Command::new(binary());

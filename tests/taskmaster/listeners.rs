@@ -31,7 +31,12 @@ fn program(name: &str, script: &str, more: &str) -> String {
 }
 
 fn start(config: &str) -> Taskmaster {
+    start_with_fifos(config, &[])
+}
+
+fn start_with_fifos(config: &str, names: &[&str]) -> Taskmaster {
     let dir = Dir::new();
+    names.iter().for_each(|name| drop(fifo(&dir, name)));
     dir.file("listener.sh", SCRIPT);
     let config = dir.file("herd.conf", config);
     Taskmaster::spawn(dir, &[config.as_os_str()])
@@ -60,17 +65,17 @@ fn a_listener_gets_a_mail_about_each_crash() {
         printf 'RESULT 2\\nOK'\ndone\n";
     let dir = Dir::new();
     dir.file("crashmail", crashmail);
+    let gates = ["fine", "bad"].map(|name| (name, fifo(&dir, name)));
     let config = [
         "[eventlistener:crashmail]\ncommand=sh crashmail\nevents=PROCESS_STATE_EXITED\nstartsecs=0\n".to_owned(),
-        program("fine", "read go < go; exit 0", "autorestart=false"),
-        program("bad", "read go < go; exit 3", "autorestart=false"),
+        program("fine", "read go < fine; exit 0", "autorestart=false"),
+        program("bad", "read go < bad; exit 3", "autorestart=false"),
     ];
     let config = dir.file("herd.conf", &config.concat());
     let mut herd = Taskmaster::spawn(dir, &[config.as_os_str()]);
-    let go = fifo(&herd.dir, "go");
-    for name in ["fine:fine", "bad:bad"] {
-        herd.reached(name, "RUNNING");
-        fs::write(&go, "now\n").unwrap();
+    for (name, go) in gates {
+        herd.reached(&format!("{name}:{name}"), "RUNNING");
+        fs::write(go, "now\n").unwrap();
     }
     let pid = herd.pid_of("bad:bad");
     let expected = format!("Process bad groupname:bad from_state:RUNNING expected:0 pid:{pid}\n");
@@ -170,15 +175,13 @@ fn an_event_may_be_larger_than_a_pipe() {
 
 #[test]
 fn a_rejected_event_comes_again() {
-    let config = listener("watch", "PROCESS_STATE_RUNNING", "") + &program("a", "read go < go; exec sleep 1000", "");
-    let mut herd = start(&config);
+    let a = program("a", "exec sleep 1000", "autostart=false");
+    let mut herd = start(&(listener("watch", "PROCESS_STATE_RUNNING", "") + &a));
+    events(&herd, "processname:watch ");
     fs::write(herd.dir.path("reject"), "").unwrap();
-    herd.reached("a:a", "RUNNING");
-    let twice = |text: &str| text.matches("processname:a ").count() == 2;
-    wait_for_content(&herd.dir.path("events.log"), PATIENCE, |text| {
-        // The first event may be the listener's own.
-        twice(text) || text.matches("processname:watch ").count() == 2
-    });
+    herd.ask("start a");
+    let file = herd.dir.path("events.log");
+    wait_for_content(&file, PATIENCE, |text| text.matches("processname:a ").count() == 2);
     herd.complaint("event listener watch: event ");
     herd.shut_down();
 }
@@ -187,8 +190,7 @@ fn a_rejected_event_comes_again() {
 fn an_event_that_a_dead_listener_had_goes_to_the_next_one() {
     let config = listener("watch", "PROCESS_STATE_FATAL", "autorestart=true")
         + "[program:lost]\ncommand=/no/such/program\nstartretries=0\nautostart=false\n";
-    let mut herd = start(&config);
-    fifo(&herd.dir, "gate");
+    let mut herd = start_with_fifos(&config, &["gate"]);
     herd.reached("watch:watch", "RUNNING");
     herd.ask("start lost");
     herd.reached("lost:lost", "FATAL");
@@ -278,8 +280,8 @@ fn listeners_go_on_after_a_hand_over() {
     let config = listener("watch", "PROCESS_STATE_FATAL", "")
         + "[program:lost]\ncommand=/no/such/program\nstartretries=0\nautostart=false\n"
         + "[program:gone]\ncommand=/no/such/other\nstartretries=0\nautostart=false\n";
-    let mut herd = start(&config);
-    let gate = fifo(&herd.dir, "gate");
+    let mut herd = start_with_fifos(&config, &["gate"]);
+    let gate = herd.dir.path("gate");
     herd.reached("watch:watch", "RUNNING");
     for name in ["lost", "gone"] {
         herd.ask(&format!("start {name}"));

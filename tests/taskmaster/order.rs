@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::driver::{Taskmaster, fifo};
+use crate::driver::Taskmaster;
 
 /// A database that is ready when the test says so, a web server that requires it, and a page that comes after it.
 const CONFIG: &str = "[program:web]\ncommand=sleep 1000\nrequires=database\nstartsecs=0\npriority=1\n\
@@ -20,8 +20,8 @@ fn places(herd: &Taskmaster, process: &str, state: &str) -> Vec<usize> {
 }
 
 fn started() -> Taskmaster {
-    let mut herd = Taskmaster::start(CONFIG);
-    let go = fifo(&herd.dir, "go");
+    let mut herd = Taskmaster::start_with_fifos(CONFIG, &["go"]);
+    let go = herd.dir.path("go");
     herd.complaint("web waits for database");
     herd.reached("database:database", "STARTING");
     assert!(herd.ask("status web").ends_with("waits for database"));
@@ -78,8 +78,8 @@ fn a_stop_of_the_database_stops_the_web_server_first() {
 fn a_database_that_fails_withdraws_the_start_of_the_web_server() {
     let config = "[program:web]\ncommand=sleep 1000\nrequires=database\nstartsecs=0\n\
         [program:database]\ncommand=sh -c \"read go < go; exit 1\"\nreadiness=fd:3\nstartretries=0\n";
-    let mut herd = Taskmaster::start(config);
-    let go = fifo(&herd.dir, "go");
+    let mut herd = Taskmaster::start_with_fifos(config, &["go"]);
+    let go = herd.dir.path("go");
     herd.complaint("web waits for database");
     fs::write(go, "now\n").unwrap();
     herd.reached("database:database", "FATAL");
@@ -93,8 +93,8 @@ fn a_database_that_fails_withdraws_the_start_of_the_web_server() {
 fn a_job_is_done_before_what_comes_after_it() {
     let config = "[program:web]\ncommand=sleep 1000\nrequires=migration\nstartsecs=0\n\
         [program:migration]\ncommand=sh -c \"read go < go\"\nreadiness=completes\n";
-    let mut herd = Taskmaster::start(config);
-    let go = fifo(&herd.dir, "go");
+    let mut herd = Taskmaster::start_with_fifos(config, &["go"]);
+    let go = herd.dir.path("go");
     herd.complaint("web waits for migration");
     fs::write(go, "now\n").unwrap();
     herd.reached("web:web", "RUNNING");

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::common::test_cgroup;
-use crate::driver::{Taskmaster, fifo, refused};
+use crate::driver::{Taskmaster, refused};
 
 fn program(name: &str, script: &str, more: &str) -> String {
     format!("[program:{name}]\ncommand=sh -c \"{script}\"\nstderr_logfile=/dev/stderr\nstartsecs=0\n{more}")
@@ -29,8 +29,8 @@ fn some_exits_are_never_followed_by_a_restart_and_some_always() {
             "startsecs=100\nprevent_restart=1,78\nstartretries=50\n",
         ),
     ];
-    let mut herd = Taskmaster::start(&config.concat());
-    let go = fifo(&herd.dir, "go");
+    let mut herd = Taskmaster::start_with_fifos(&config.concat(), &["go"]);
+    let go = herd.dir.path("go");
     assert_eq!(herd.reached("never:never", "EXITED").run, 1);
     let killed = herd.reached("killed:killed", "EXITED");
     assert_eq!(
