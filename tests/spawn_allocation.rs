@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use common::{SOON, isolated, tempdir, wait_readable};
-use pidherd::lifecycle::{Cause, Delay, Policy, Restart, Startup};
+use pidherd::lifecycle::{Cause, Delay, Policy, Restart, Startup, StateName};
 use pidherd::{Command, Event, GroupSpec, Launcher, SpawnProgress, Spawner, Stdio, Supervisor};
 
 thread_local! {
@@ -138,14 +138,19 @@ fn allocations_of_restarts(supervisor: &mut Supervisor, restarts: usize) -> usiz
 }
 
 /// Restarts hundreds of instances, and checks that nothing is allocated for them.
-fn restarts_allocate_nothing(mut supervisor: Supervisor) {
+fn restarts_allocate_nothing(supervisor: Supervisor) {
+    restarts_of_allocate_nothing(supervisor, |group| group);
+}
+
+/// The same for a group that gets more settings.
+fn restarts_of_allocate_nothing(mut supervisor: Supervisor, with: impl FnOnce(GroupSpec) -> GroupSpec) {
     let policy = Policy::new()
         .startup(Startup::Grace(Duration::ZERO))
         .restart(Restart::Always)
         .restart_delay(Delay::Fixed(Duration::from_millis(1)))
         .crash_budget(None);
     let group = GroupSpec::new("a", Command::new("/bin/true")).instances(200);
-    let group = supervisor.add(group.policy(policy)).unwrap();
+    let group = supervisor.add(with(group.policy(policy))).unwrap();
     // The command `start` may allocate. It starts only the first few instances; the event loop starts the
     // others.
     supervisor.start(group).unwrap();
@@ -163,5 +168,33 @@ fn a_supervisor_that_stores_its_state_allocates_nothing_for_a_restart() {
         let directory = tempdir();
         let builder = Supervisor::builder().state_file(directory.join("state"));
         restarts_allocate_nothing(builder.build().unwrap());
+    });
+}
+
+#[test]
+fn a_supervisor_that_restarts_hundreds_of_instances_in_order_allocates_nothing() {
+    isolated(|| {
+        let mut supervisor = Supervisor::new().unwrap();
+        let sleeper = || Command::new("/bin/sleep").arg("1000");
+        let policy = Policy::new().startup(Startup::Grace(Duration::ZERO));
+        let root = supervisor
+            .add(GroupSpec::new("root", sleeper()).policy(policy))
+            .unwrap();
+        let down = supervisor.add(GroupSpec::new("down", sleeper())).unwrap();
+        // Its start waits all the time, so the order is followed after every restart.
+        let waits = GroupSpec::new("waits", sleeper()).requires(down).after(root);
+        let waits = supervisor.add(waits).unwrap();
+        supervisor.start(waits).unwrap();
+        supervisor.start(root).unwrap();
+        let is_running = |supervisor: &Supervisor| {
+            let instance = supervisor.group(root).unwrap().instances[0];
+            supervisor.status(instance).unwrap().state.name() == StateName::Running
+        };
+        while !is_running(&supervisor) {
+            assert!(wait_readable(&supervisor, SOON));
+            supervisor.dispatch().unwrap();
+            while supervisor.next_event().is_some() {}
+        }
+        restarts_of_allocate_nothing(supervisor, |group| group.requires(root).after(down));
     });
 }

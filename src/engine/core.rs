@@ -42,7 +42,7 @@ pub(crate) struct Engine<K: Kernel> {
     /// The deadline of each instance, by slot.
     pub(crate) deadlines: Deadlines,
     /// The instances with a pending request, in order. An entry may be stale.
-    pub(super) waiting: VecDeque<InstanceId>,
+    pub(crate) waiting: VecDeque<InstanceId>,
     /// The number of instances with a pending request.
     pub(super) pending: usize,
     /// The number of pending requests that wait while the maximum of spawns is in flight.

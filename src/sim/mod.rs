@@ -13,7 +13,7 @@
 //!
 //! Rejected: random calls of the real supervisor, because its events can be neither chosen nor replayed; and recorded
 //! scenarios alone, because they contain only what their author thought of. Scenarios that once failed are in
-//! `regressions.rs`.
+//! `regressions.rs`. A diamond of 50 groups in order is a scenario of its own (`diamond.rs`).
 //!
 //! ```text
 //! PIDHERD_SIM_SEED=0x1234 cargo test --lib sim      repeats one episode
@@ -26,6 +26,7 @@ mod chance;
 mod crash;
 mod crashed_model;
 mod descriptors;
+mod diamond;
 mod ending;
 mod fault_profile;
 mod host;

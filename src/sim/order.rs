@@ -268,13 +268,18 @@ fn follow_withdrawals(host: &mut Host, now: &[Snapshot]) {
             .filter(|group| group.requires.iter().any(|&id| is_lost(host, id, now)) || group.lost_a_group)
             .map(|group| group.id)
             .collect();
+        let mut is_any_new = false;
         for known in &mut host.model.instances {
             let Some(after) = of(now, known.id) else { continue };
             let instance = host.driver.instances.get(known.id);
             let is_off = instance.is_some_and(|instance| instance.life.wanted() == Wanted::Down);
             if lost.contains(&known.group) && after.pending.is_none() && is_off {
+                is_any_new |= known.wish == Wanted::Up;
                 known.wish = Wanted::Down;
             }
+        }
+        if !is_any_new {
+            break;
         }
     }
     for group in &mut host.model.groups {

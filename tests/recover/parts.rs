@@ -350,3 +350,87 @@ fn the_commands_before_and_after_a_run_are_found_and_their_ends_decide() {
         host.shut_down();
     });
 }
+
+/// A chain of groups. The last one ends only by SIGKILL.
+fn a_chain(described: bool) -> Vec<GroupSpec> {
+    let slow = at_once().startup(Startup::Notify { timeout: LONG });
+    let stubborn = quiet_sh("trap '' TERM; echo >&3; while :; do sleep 0.01; done");
+    let in_order = |spec: GroupSpec, before: &str| if described { spec.requires(before) } else { spec };
+    let front = GroupSpec::new("front", stubborn).policy(slow.clone()).ready_fd(3);
+    vec![
+        GroupSpec::new("database", sleeper()).policy(slow),
+        in_order(GroupSpec::new("web", sleeper()).policy(at_once()), "database"),
+        in_order(front.stop(term(Scope::Process, LONG)), "web"),
+    ]
+}
+
+/// The names of the groups that an instance waits for.
+fn waits(host: &Host, name: &str) -> Vec<String> {
+    let ids = host.status(named(host, name)).waits_for;
+    let names = ids
+        .iter()
+        .map(|&id| host.supervisor.group(id).unwrap().name.to_string());
+    names.collect()
+}
+
+#[test]
+fn the_order_of_groups_is_found_again_and_what_waits_goes_on_to_wait() {
+    with_hosts(120, |state| {
+        let (ready, stopped) = (state.with_file_name("ready"), state.with_file_name("stopped"));
+        killed_host(
+            || {
+                let mut host = host(state, a_chain(true));
+                let database = named(&host, "database:0");
+                host.until_reached(database, Starting);
+                host.until("it is executed", |host| !host.is_in_flight(database));
+                assert_eq!(waits(&host, "front:0"), ["web"]);
+                tell(&ready, "");
+                stay(host);
+            },
+            || drop(told(&ready)),
+        );
+        killed_host(
+            || {
+                // A description without an order keeps the one that was stored.
+                let mut host = host(state, a_chain(false));
+                let database = named(&host, "database:0");
+                assert_eq!((host.state(database), host.status(database).runs), (Starting, 1));
+                assert_eq!(
+                    [waits(&host, "web:0"), waits(&host, "front:0")],
+                    [vec!["database"], vec!["web"]]
+                );
+                // The memory for later restarts is allocated by the first calls.
+                while host.turn(ms(20)) {}
+                assert_eq!(host.state(named(&host, "web:0")), Stopped);
+                host.supervisor.report_ready(database).unwrap();
+                host.until_state(named(&host, "front:0"), Running);
+                host.until_executed();
+                let started = host.all_steps().filter(|step| step.to == Running);
+                let started: Vec<_> = started.map(|step| step.name.group.to_string()).collect();
+                assert_eq!(started, ["database", "web", "front"]);
+                // What is required by others is stopped last.
+                let id = host.supervisor.group_named("database").unwrap();
+                host.supervisor.stop(id).unwrap();
+                host.until_state(named(&host, "front:0"), Stopping);
+                tell(&stopped, "");
+                stay(host);
+            },
+            || drop(told(&stopped)),
+        );
+        let mut host = host(state, a_chain(true));
+        let (database, web) = (named(&host, "database:0"), named(&host, "web:0"));
+        while host.turn(ms(20)) {}
+        assert_eq!((host.state(database), host.state(web)), (Running, Running));
+        assert_eq!(
+            [waits(&host, "database:0"), waits(&host, "web:0")],
+            [vec!["web"], vec!["front"]]
+        );
+        host.supervisor.kill(named(&host, "front:0")).unwrap();
+        host.until_state(database, Stopped);
+        let ended = host.all_steps().filter(|step| step.to == Stopped);
+        let ended: Vec<_> = ended.map(|step| step.name.group.to_string()).collect();
+        assert_eq!(ended, ["front", "web", "database"]);
+        assert!(host.supervisor.instances().all(|id| host.status(id).runs == 1));
+        host.shut_down();
+    });
+}

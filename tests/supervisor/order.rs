@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use pidherd::lifecycle::{Cause, Policy, PolicyError, Restart, Startup, StateName};
 use pidherd::supervisor::SpecError;
-use pidherd::{Error, Event, GroupId, GroupSpec, InstanceId, Target};
+use pidherd::{Command, Error, Event, GroupId, GroupSpec, InstanceId, Target};
 
-use super::common::isolated;
-use super::host::{Host, LONG, at_once, for_ever, ms, quiet_sh, sleeper, term};
+use super::common::{MARKER, isolated, skipped, tempdir};
+use super::host::{Host, LONG, at_once, builder, for_ever, ms, quiet_sh, sleeper, term};
 use StateName::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
 use pidherd::lifecycle::Scope;
 
@@ -433,5 +433,67 @@ fn a_group_that_is_scaled_to_no_instances_waits_for_those_that_come_after_it_to_
         let stopped = order_of(&host, Stopped);
         assert_eq!(stopped, [w, db]);
         host.shut_down();
+    });
+}
+
+/// How often the traced host restarts its instance.
+const RESTARTS: u64 = 200;
+
+#[test]
+#[ignore = "no test, but what another one runs under strace"]
+fn a_traced_host() {
+    let Some(in_order) = std::env::var_os("TRACED_ORDER") else {
+        return;
+    };
+    let in_order = in_order == "yes";
+    let mut host = Host::with(builder().spawns_in_flight(0).build().unwrap());
+    let (root, _) = host.add(group("root", at_once()));
+    let (down, _) = host.add(group("down", at_once()));
+    let policy = for_ever().crash_budget(None).startup(Startup::Grace(Duration::ZERO));
+    let restarted = GroupSpec::new("restarted", Command::new("/bin/false")).policy(policy);
+    let front = group("front", at_once());
+    let (restarted, front) = match in_order {
+        true => (
+            restarted.requires(root).after(down),
+            front.requires("restarted").requires(down),
+        ),
+        false => (restarted, front),
+    };
+    let (id, last) = (one(&mut host, restarted).1, one(&mut host, front).1);
+    host.supervisor.start(root).unwrap();
+    host.supervisor.start(id).unwrap();
+    if in_order {
+        // It waits all the time, so the order is followed after every restart.
+        host.supervisor.start(last).unwrap();
+        assert_eq!(host.state(last), Stopped);
+    }
+    host.until("it was restarted", |host| host.status(id).runs > RESTARTS);
+}
+
+#[test]
+fn a_restart_in_order_makes_no_system_call_more() {
+    isolated(|| {
+        let directory = tempdir();
+        let trace = directory.join("trace");
+        let calls = |in_order: &str| {
+            // Only the host is traced, not its children.
+            let traced = std::process::Command::new("strace")
+                .arg("-o")
+                .arg(&trace)
+                .arg(std::env::current_exe().unwrap())
+                .args(["order::a_traced_host", "--exact", "--ignored", "--test-threads=1"])
+                .env("TRACED_ORDER", in_order)
+                .env_remove(MARKER)
+                .output();
+            traced.ok().filter(|traced| traced.status.success())?;
+            Some(std::fs::read_to_string(&trace).unwrap().lines().count() as u64)
+        };
+        let (Some(without), Some(with)) = (calls("no"), calls("yes")) else {
+            return skipped("strace is missing or may not trace");
+        };
+        if without < RESTARTS {
+            return skipped("strace does not trace a host");
+        }
+        assert!(with < without + RESTARTS / 2, "{with} calls instead of {without}");
     });
 }
