@@ -202,7 +202,12 @@ impl Taskmaster {
     pub fn run(dir: Dir, mut command: Command) -> Taskmaster {
         let (sender, said) = channel();
         let marker = dir.0.to_string_lossy().into_owned();
-        command.env(MARKER, &marker).env_remove("NO_COLOR").current_dir(&dir.0);
+        // Automatic logs stay among the temporary files, as those of supervisord, until another taskmaster starts.
+        command
+            .env(MARKER, &marker)
+            .env("TMPDIR", &dir.0)
+            .env_remove("NO_COLOR")
+            .current_dir(&dir.0);
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -147,6 +147,8 @@ fn a_full_disk_costs_output_and_no_process() {
         fs::File::options().write(true).open(&log).unwrap().set_len(0).unwrap();
     });
     assert!(mount(&["umount", "-l"]));
+    // The directory of the test could not be removed while the file system was mounted in it.
+    fs::remove_dir_all(disk.parent().unwrap()).unwrap();
 }
 
 #[test]
