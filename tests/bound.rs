@@ -118,6 +118,7 @@ fn nothing_outlives_a_killed_host(lifetime: Lifetime) {
             }
         }
         assert!(born > 0);
+        println!("{} hosts killed, {born} children, 0 left", hosts());
     });
 }
 
@@ -209,6 +210,7 @@ fn the_end_of_the_thread_that_spawned_it_ends_no_bound_child() {
             child.kill().unwrap();
             assert_eq!(child.wait().unwrap().exit.signal(), Some(Signal::KILL));
         }
+        println!("{} threads ended, 0 of their children killed", hosts());
     });
 }
 
