@@ -15,9 +15,9 @@ use std::process::{Command as StdCommand, exit};
 use std::time::Duration;
 
 use common::{Isolation, MARKER, isolated, skipped, test_cgroup};
-use host::{Host, LONG, builder, for_ever, ms, term};
+use host::{Host, LONG, builder, for_ever, ms, sleeper, term};
 use pidherd::cgroup::CgroupDir;
-use pidherd::lifecycle::{Delay, Policy, Scope, StateName};
+use pidherd::lifecycle::{Delay, Policy, Scope, Startup, StateName};
 use pidherd::notify::NotifyAccess;
 use pidherd::supervisor::{HandOver, ProcessNotice, RefusalReason, RemovalReason, SpecError, Undescribed};
 use pidherd::{Command, CommandError, Error, Event, GroupId, GroupSpec, InstanceId, Stdio};
@@ -296,6 +296,17 @@ fn open() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
+/// The number of open descriptors of memory that a program has stored.
+fn stored() -> usize {
+    let links = fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let targets = links.filter_map(|link| fs::read_link(link).ok());
+    targets
+        .filter(|target| target.to_string_lossy().contains("memfd:pidherd-test"))
+        .count()
+}
+
 #[test]
 fn the_next_run_gets_the_stored_descriptors_after_the_sockets_of_its_command() {
     isolated(|| {
@@ -492,6 +503,45 @@ fn the_descriptors_are_released_when_the_instance_comes_to_rest() {
         told.host.start_these(group);
         told.ids = ids;
         assert_eq!(told.answer(), "0 - ");
+        told.host.shut_down();
+    });
+}
+
+#[test]
+fn the_descriptors_are_released_when_a_start_that_waits_is_withdrawn() {
+    isolated(|| {
+        let mut host = Host::new();
+        let startup = Startup::Notify { timeout: LONG };
+        let database = GroupSpec::new("database", sleeper()).policy(for_ever().startup(startup));
+        let (_, database) = host.add(database);
+        let database = database[0];
+        let comes_up = |host: &mut Host| {
+            host.until_state(database, StateName::Starting);
+            host.until_executed();
+        };
+        host.supervisor.start(database).unwrap();
+        comes_up(&mut host);
+        host.supervisor.report_ready(database).unwrap();
+        let (group, ids) = host.add(store(5).requires("database"));
+        host.start_these(group);
+        let mut told = Told { host, group, ids };
+        told.answer();
+        let id = told.ids[0];
+        told.tell("memory 2 FDSTORE=1");
+        // While the database starts once more, the next run waits for it.
+        told.host.supervisor.restart(database).unwrap();
+        told.host.until("the next run", |host| host.status(database).runs == 2);
+        comes_up(&mut told.host);
+        told.host.supervisor.stop(id).unwrap();
+        told.host.supervisor.start(id).unwrap();
+        told.host.until_state(id, StateName::Stopped);
+        assert_eq!(told.host.status(id).waits_for.len(), 1);
+        assert_eq!(stored(), 2);
+        // Without the database there is no next run.
+        told.host.supervisor.kill(database).unwrap();
+        told.host.until_state(database, StateName::Stopped);
+        assert_eq!(told.host.status(id).pending, None);
+        assert_eq!(stored(), 0);
         told.host.shut_down();
     });
 }

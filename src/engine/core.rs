@@ -16,7 +16,6 @@ use super::ids::{GroupId, InstanceId};
 use super::instance::{Group, Instance};
 use super::kernel::{Collected, Kernel, Senders};
 use super::progress::Progress;
-use super::request::Request;
 use super::round::{Round, Streak};
 use crate::deadlines::Deadlines;
 use crate::exit::ExitRecord;
@@ -374,19 +373,23 @@ impl<K: Kernel> Engine<K> {
         let Some(instance) = self.instances.get(id) else { return };
         let group = instance.group;
         let at_rest = !instance.life.state().name().is_alive() && instance.pending.is_none();
-        if self.is_without_next_run(id, instance) {
-            self.kernel.drop_descriptors(id.index());
-        }
+        self.drop_descriptors_at_rest(id);
         if at_rest && self.is_retiring(id) {
             self.remove_instance(id);
         }
         self.roll_on(group);
     }
 
-    /// Whether no run of an instance follows without another request.
-    fn is_without_next_run(&self, id: InstanceId, instance: &Instance) -> bool {
-        let is_to_start = instance.pending.is_some_and(Request::wants_up) || self.about_to_start == Some(id);
-        !instance.life.state().name().is_alive() && !is_to_start && instance.life.deadline().is_none()
+    /// Closes the stored descriptors of an instance if no run of it follows without another request.
+    pub(super) fn drop_descriptors_at_rest(&mut self, id: InstanceId) {
+        let is_at_rest = |instance: &Instance| {
+            let is_to_act = instance.pending.is_some() || instance.life.deadline().is_some();
+            !instance.life.state().name().is_alive() && !is_to_act
+        };
+        let is_to_start = self.about_to_start == Some(id);
+        if !is_to_start && self.instances.get(id).is_some_and(is_at_rest) {
+            self.kernel.drop_descriptors(id.index());
+        }
     }
 
     fn remove_instance(&mut self, id: InstanceId) {

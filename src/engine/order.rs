@@ -441,7 +441,11 @@ impl<K: Kernel> Engine<K> {
         let mut is_any = false;
         for number in 0..members {
             let member = self.groups.get(id).and_then(|group| group.roster.get(number));
-            is_any |= member.is_some_and(|member| self.withdraw_start(member, cause));
+            let withdrawn = member.filter(|&member| self.withdraw_start(member, cause));
+            if let Some(member) = withdrawn {
+                is_any = true;
+                self.drop_descriptors_at_rest(member);
+            }
         }
         if let Some(group) = self.groups.get_mut(id).filter(|_| is_any) {
             group.order.ended = Some(Cause::RequirementFailed);

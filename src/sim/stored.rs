@@ -8,7 +8,6 @@ use super::oracle::ensure;
 use super::world::{Did, Planted, World};
 use crate::engine::event::{ProcessNotice, RefusalReason, RemovalReason};
 use crate::engine::kernel::{Report, Sender};
-use crate::engine::request::Request;
 use crate::notify::{Refusal, Request as Asked, Store, parse};
 
 /// The descriptors of the host that came with messages. Each has a number of its own.
@@ -153,8 +152,7 @@ pub(super) fn check(host: &mut Host) -> Result<(), Broken> {
             continue;
         };
         let is_alive = instance.life.state().name().is_alive();
-        let is_to_start = instance.pending.is_some_and(Request::wants_up);
-        if !is_alive && !is_to_start && instance.life.deadline().is_none() {
+        if !is_alive && instance.pending.is_none() && instance.life.deadline().is_none() {
             known.stored.clear();
         }
     }
