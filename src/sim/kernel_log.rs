@@ -206,6 +206,9 @@ fn received(host: &mut Host, serial: u64, owner: Option<InstanceId>) -> Result<(
     if let Some(owner) = owner.filter(|&owner| owner != sender && sent_by.is_foreign) {
         return has_its_number(host, owner, &sent_by);
     }
+    if owner.is_none() && has_given_its_number_away(host, &sent_by) {
+        return Ok(());
+    }
     let expected = sent_by.may_notify.then_some(sender);
     ensure(owner == expected, || {
         format!("a message of {sender:?} is taken for one of {owner:?}")
@@ -224,6 +227,14 @@ fn has_its_number(host: &mut Host, owner: InstanceId, sender: &Attempt) -> Resul
     let last = last.ok_or_else(|| format!("a message of {sender:?} is taken for one of {owner:?}"))?;
     last.reported_ready_by_host = true;
     Ok(())
+}
+
+/// Whether another process of the host has got the number of this one, which another parent has reaped. A message is found
+/// by the number of its sender, so the last messages of this one are dropped.
+fn has_given_its_number_away(host: &Host, sender: &Attempt) -> bool {
+    let all = host.model.instances.iter().chain(&host.model.departed);
+    let mut attempts = all.flat_map(|known| &known.attempts);
+    sender.is_foreign && attempts.any(|other| other.serial > sender.serial && other.pid == sender.pid)
 }
 
 /// The instance that was in this slot at a moment of the step. In one step an instance may leave the slot and another one
