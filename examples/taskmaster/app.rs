@@ -312,7 +312,10 @@ impl App {
                     self.input.resume();
                     self.take_terminal();
                 }
-                Meaning::Resized => self.console.measure(),
+                Meaning::Resized => {
+                    self.console.measure();
+                    self.show_top();
+                }
                 Meaning::Shutdown if info.code == libc::SI_KERNEL && self.interrupt(info.signal)? => {}
                 Meaning::Note => self.console.note(&format!("{}: ignored", info.signal)),
                 Meaning::Shutdown if self.herd.is_closing() => {

@@ -314,6 +314,18 @@ fn ctrl_z_stops_the_taskmaster_with_the_terminal_as_it_was() {
 }
 
 #[test]
+fn ctrl_z_without_a_shell_changes_nothing() {
+    let mut screen = herd();
+    screen.types("statu");
+    screen.prompts("statu");
+    screen.types(CTRL_Z);
+    screen.types("s id");
+    screen.prompts("status id");
+    assert!(!screen.is_restored());
+    screen.shut_down();
+}
+
+#[test]
 fn the_line_outlives_a_reexec() {
     let mut screen = herd();
     screen.enters("version");

@@ -169,8 +169,11 @@ fn a_log_is_followed_until_ctrl_c() {
         let is = |text: &str| rows.iter().any(|row| row == text);
         is("half of a") && is(" line")
     });
+    // Nothing that is typed here is a command.
+    screen.types("stop echo\n");
     screen.types(CTRL_C);
     screen.prompts("");
+    assert!(!screen.raw.contains("ok: stop"), "{}", screen.raw);
     screen.enters("tail -5 echo");
     screen.shows("line");
     screen.enters("clear echo");

@@ -73,7 +73,7 @@ impl App {
     /// Handles keys until one of them completes a command.
     pub(super) fn take_keys(&mut self) -> io::Result<()> {
         while self.commands.is_empty() && self.console.has_room() && self.has_keys() {
-            if self.view.covers_the_screen() {
+            if self.view.takes_keys() {
                 self.press_in_view();
                 continue;
             }
@@ -102,16 +102,12 @@ impl App {
 
     /// Draws the prompt below the output, if the editor has the terminal.
     pub(super) fn show_prompt(&mut self) {
-        if !self.is_interactive() || self.view.covers_the_screen() {
+        if !self.is_interactive() || self.view.takes_keys() {
             return;
         }
         let Some(term) = &self.term else { return };
-        let prompt = match (self.view.is_open(), self.view.takes_lines()) {
-            (false, _) => PROMPT,
-            (true, true) => "",
-            // The view ends with Ctrl-C and takes no lines.
-            (true, false) => return,
-        };
+        // A process in the foreground gets the line, and has its own prompt.
+        let prompt = if self.view.is_open() { "" } else { PROMPT };
         let columns = self.console.size().map_or(COLUMNS, |(columns, _)| columns);
         let (prompt, line) = term.editor.row(prompt, columns);
         if self.view.is_open() && term.editor.is_empty() {

@@ -88,14 +88,21 @@ impl App {
         self.console.show_view(&rows);
     }
 
-    /// Handles a key while a view covers the screen.
+    /// Handles a key for a view.
     pub(super) fn press_in_view(&mut self) {
-        let key = self.term.as_mut().and_then(|term| term.editor.next_key());
-        let (Open::Top(top), Some(key)) = (&mut self.view.open, key) else {
+        let Some(key) = self.term.as_mut().and_then(|term| term.editor.next_key()) else {
+            return;
+        };
+        if matches!(key, Key::Char('q' | 'Q') | Key::EndOfInput) {
+            return self.close_view();
+        }
+        let Open::Top(top) = &mut self.view.open else {
+            if key == Key::Enter {
+                self.console.pass_on("\n");
+            }
             return;
         };
         match key {
-            Key::Char('q' | 'Q') | Key::EndOfInput => return self.close_view(),
             Key::Up | Key::Char('k') => top.scroll(-1),
             Key::Down | Key::Char('j') => top.scroll(1),
             Key::PageUp => top.turn_page(-1),

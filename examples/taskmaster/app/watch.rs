@@ -57,6 +57,11 @@ impl View {
         matches!(self.open, Open::Top(_))
     }
 
+    /// Whether the view handles keys itself. Otherwise the editor does.
+    pub(super) fn takes_keys(&self) -> bool {
+        self.is_open() && !self.takes_lines()
+    }
+
     /// Whether a process gets the lines that are typed.
     pub(super) fn takes_lines(&self) -> bool {
         matches!(&self.open, Open::Follow(Follow { process: Some(_), .. }))

@@ -119,3 +119,63 @@ fn remember(before: Option<Termios>) {
         *at_panic = before;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::OwnedFd;
+    use std::process::{Command, Stdio};
+
+    use rustix::fs::{Mode, OFlags};
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+    /// The variable that makes [`child`] do its part.
+    const VARIABLE: &str = "TASKMASTER_MODES_TEST";
+
+    fn pseudo_terminal() -> (OwnedFd, OwnedFd) {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let slave = rustix::fs::open(ptsname(&master, Vec::new()).unwrap(), flags, Mode::empty()).unwrap();
+        (master, slave)
+    }
+
+    /// Runs [`child`] at a terminal. Returns the modes before and after it.
+    fn run(how: &str) -> (LocalModes, LocalModes) {
+        let (master, slave) = pseudo_terminal();
+        let before = tcgetattr(&slave).unwrap().local_modes;
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "term::modes::tests::child"])
+            .env(VARIABLE, how)
+            .stdin(Stdio::from(slave.try_clone().unwrap()))
+            .output()
+            .unwrap();
+        assert_eq!(output.status.success(), how == "forgets", "{output:?}");
+        let after = tcgetattr(&slave).unwrap().local_modes;
+        drop(master);
+        (before, after)
+    }
+
+    /// A test that does nothing, unless another test runs it in a process of its own.
+    #[test]
+    fn child() {
+        let Ok(how) = std::env::var(VARIABLE) else { return };
+        restore_at_panic();
+        let mut modes = Modes::default();
+        assert!(modes.enter());
+        let now = tcgetattr(stdin()).unwrap().local_modes;
+        assert!(!now.intersects(LocalModes::ICANON | LocalModes::ECHO) && now.contains(LocalModes::ISIG));
+        // Without its destructor nothing but the hook can restore the terminal.
+        std::mem::forget(modes);
+        assert_ne!(how, "panics", "this is the panic");
+    }
+
+    #[test]
+    fn a_panic_restores_the_terminal() {
+        let (before, after) = run("panics");
+        assert_eq!(before, after);
+        let (before, after) = run("forgets");
+        assert_ne!(before, after, "the modes of a process that restores nothing stay");
+    }
+}
