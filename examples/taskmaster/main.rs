@@ -98,7 +98,7 @@ const USAGE: &str = "usage: taskmaster [--events FILE] [--state FILE] [CONFIG]\n
 const OPTIONS: &str = "\
 Without CONFIG it runs a demonstration.
 
-  -c, --configuration FILE  the same as CONFIG, for those used to supervisord
+  -c, --configuration FILE  the same as CONFIG, as supervisord spells it
   --events FILE             append each transition to FILE, as one JSON object per line
   --state FILE              keep the state in FILE, and go on with the processes of a taskmaster that was killed
   --check                   show what would run, or the mistakes; exit with 0 or 2, and start nothing

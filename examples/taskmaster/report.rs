@@ -177,6 +177,26 @@ pub fn cut(text: &str, room: usize) -> String {
     short
 }
 
+/// Breaks a line between words, so that each part fits into `room` cells. The parts after the first are indented.
+pub fn wrapped(line: &str, room: usize) -> Vec<String> {
+    const INDENT: &str = "    ";
+    let mut parts = Vec::new();
+    let mut rest = line.to_owned();
+    while rest.width() > room {
+        let fits = |&(at, _): &(usize, &str)| rest.get(..at).is_some_and(|part| part.width() <= room);
+        let blanks = rest.match_indices(' ').filter(fits);
+        let text_begins = rest.len() - rest.trim_start().len();
+        let Some((at, _)) = blanks.filter(|&(at, _)| at > text_begins).last() else {
+            break;
+        };
+        let next = format!("{INDENT}{}", rest[at..].trim_start());
+        rest.truncate(at);
+        parts.push(std::mem::replace(&mut rest, next).trim_end().to_owned());
+    }
+    parts.push(rest);
+    parts
+}
+
 /// Fills a text with blanks up to `width` cells of a terminal.
 pub fn padded(text: &str, width: usize) -> String {
     let missing = width.saturating_sub(text.width());
@@ -354,6 +374,22 @@ mod tests {
         let narrow = |columns| report().text(40, Some(columns), false);
         assert_eq!(narrow(60), "   1.235  web:web_0        -> BACKOFF   exited with code 3");
         assert_eq!(narrow(40), "web:web_0   -> BACKOFF   exited with code 3");
+    }
+
+    #[test]
+    fn lines_are_wrapped_between_words() {
+        assert_eq!(wrapped("one two three", 9), ["one two", "    three"]);
+        assert_eq!(wrapped("one two three", 13), ["one two three"]);
+        assert_eq!(wrapped("one   two", 5), ["one", "    two"]);
+        assert_eq!(wrapped("unbreakable", 5), ["unbreakable"]);
+        assert_eq!(wrapped("", 5), [""]);
+        for room in 0..60 {
+            let parts = wrapped("  a line with several words, of which none is long", room);
+            assert!(
+                room < 12 || parts.iter().all(|part| part.width() <= room),
+                "{room}: {parts:?}"
+            );
+        }
     }
 
     #[test]

@@ -151,6 +151,13 @@ fn commands_and_names_are_completed() {
     screen.prompts("signal HUP api ");
     screen.types("\x15xyz\t\t");
     screen.prompts("xyz");
+    // A small terminal shows as many names as fit above the line.
+    screen.resizes(30, 6);
+    screen.types("\x15stop \t\t");
+    screen.shows("... 8 names in all");
+    screen.prompts("stop ");
+    screen.types("\x15help\n");
+    screen.shows("    group (group or group:*)");
     screen.shut_down();
 }
 

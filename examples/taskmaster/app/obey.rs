@@ -74,7 +74,9 @@ impl App {
 
     fn help(&mut self, about: Option<&'static Help>) {
         let lines = about.map_or_else(overview, Help::lines);
-        lines.iter().for_each(|line| self.console.say(line));
+        let room = self.console.size().map_or(usize::MAX, |(columns, _)| columns);
+        let lines = lines.iter().flat_map(|line| report::wrapped(line, room));
+        lines.for_each(|line| self.console.say(&line));
     }
 
     fn show_status(&mut self, names: &[String]) {

@@ -10,8 +10,8 @@ use crate::report::{self, in_columns};
 use crate::signals;
 use crate::term::{PROMPT, Term, Typed};
 
-/// The number of columns of a terminal that does not know its width.
-const COLUMNS: usize = 80;
+/// The size of a terminal that does not know it, in columns and rows.
+pub(super) const SIZE: (usize, usize) = (80, 24);
 
 impl App {
     /// Takes the terminal for the editor, if this is the foreground job.
@@ -108,7 +108,7 @@ impl App {
         let Some(term) = &self.term else { return };
         // A process in the foreground gets the line, and has its own prompt.
         let prompt = if self.view.is_open() { "" } else { PROMPT };
-        let columns = self.console.size().map_or(COLUMNS, |(columns, _)| columns);
+        let columns = self.console.size().unwrap_or(SIZE).0;
         let (prompt, line) = term.editor.row(prompt, columns);
         if self.view.is_open() && term.editor.is_empty() {
             return self.console.erase_prompt();
@@ -166,7 +166,7 @@ impl App {
     }
 
     fn complete(&mut self, again: bool) {
-        let columns = self.console.size().map_or(COLUMNS, |(columns, _)| columns);
+        let (columns, rows) = self.console.size().unwrap_or(SIZE);
         let herd = &self.herd;
         let Some(term) = &mut self.term else { return };
         let completion = complete::complete(term.editor.before(), || Names {
@@ -175,7 +175,12 @@ impl App {
         });
         if let Some(candidates) = term.editor.complete(completion, again) {
             let lines = in_columns(&candidates, columns.saturating_sub(1));
-            lines.iter().for_each(|line| self.console.say(line));
+            // The list leaves room for the line that is typed.
+            let most = rows.saturating_sub(3).max(1);
+            lines.iter().take(most).for_each(|line| self.console.say(line));
+            if lines.len() > most {
+                self.console.say(&format!("... {} names in all", candidates.len()));
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use pidherd::InstanceId;
 
 use super::model::App;
+use super::typing::SIZE;
 use super::watch::{Follow, Open};
 use crate::config::Channel;
 use crate::http::Tail;
@@ -15,8 +16,6 @@ use crate::top::{self, Top};
 
 /// The number of bytes of a log that one turn shows.
 const CHUNK: usize = 64 << 10;
-/// The size of a terminal that does not know it.
-const SIZE: (usize, usize) = (80, 24);
 
 impl App {
     /// Shows the table of all runs: live at a terminal, and once elsewhere.
