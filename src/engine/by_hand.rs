@@ -15,7 +15,12 @@ impl<K: Kernel> Engine<K> {
     /// Stops by this ladder instead of the policy's. A stop that is under way goes on with it.
     pub(crate) fn stop_with(&mut self, target: Target, ladder: &StopLadder) -> Result<Outcome, Error> {
         let members = self.members(target)?;
-        let groups: HashSet<GroupId> = members.iter().filter_map(|&id| self.group_of(id)).collect();
+        ladder.validate().map_err(SpecError::from)?;
+        let mut groups: HashSet<GroupId> = members.iter().filter_map(|&id| self.group_of(id)).collect();
+        if let Target::Group(id) = target {
+            // It may have no instances.
+            groups.insert(id);
+        }
         for group in groups {
             self.check_ladder(group, ladder)?;
         }
@@ -35,7 +40,6 @@ impl<K: Kernel> Engine<K> {
     /// Checks that a ladder reaches what the policy's ladder reaches, and what the commands of the group allow.
     fn check_ladder(&self, id: GroupId, ladder: &StopLadder) -> Result<(), Error> {
         let group = self.group(id)?;
-        ladder.validate().map_err(SpecError::from)?;
         if ladder.scope() < group.policy.stop.scope() {
             return Err(SpecError::from(PolicyError::StopScope).into());
         }
@@ -43,8 +47,9 @@ impl<K: Kernel> Engine<K> {
             return Err(SpecError::NoCgroup.into());
         }
         let inherits = |&number: &u32| !group.commands.of(number).or_own_process_group().leads_process_group();
+        // Those that are leaving have processes too.
         let mut numbers = if ladder.has(Scope::ProcessGroup) {
-            0..group.roster.target()
+            0..group.roster.end().max(group.roster.target())
         } else {
             0..0
         };

@@ -4,12 +4,12 @@ use std::thread;
 use std::time::Duration;
 
 use pidherd::cgroup::CgroupDir;
-use pidherd::lifecycle::{Policy, PolicyError, Scope, StateName, StopLadder};
+use pidherd::lifecycle::{Policy, PolicyError, Scope, Startup, StateName, StopLadder};
 use pidherd::supervisor::{End, SpecError};
 use pidherd::{Error, Exit, GroupId, GroupSpec, InstanceId, Signal, Target};
 
 use super::common::{SOON, TestCgroup, isolated, kernel_since, skipped, test_cgroup, wait_until};
-use super::host::{Host, LONG, at_once, for_ever, ms, sh, sleeper, term};
+use super::host::{Host, LONG, at_once, for_ever, ms, quiet_sh, sh, sleeper, term};
 
 fn last_end(host: &Host, id: InstanceId) -> End {
     host.supervisor.runs(id).last().expect("a run is over").end.clone()
@@ -110,6 +110,56 @@ fn a_ladder_that_does_not_fit_stops_nothing() {
             .stop_with(grouped, &StopLadder::kill(Scope::ProcessGroup))
             .unwrap();
         host.until_state(grouped, StateName::Stopped);
+        host.shut_down();
+    });
+}
+
+#[test]
+fn a_ladder_is_checked_for_a_group_without_instances_and_for_those_that_are_leaving() {
+    isolated(|| {
+        let mut host = Host::new();
+        let refused =
+            |host: &mut Host, group: GroupId, ladder: &StopLadder| match host.supervisor.stop_with(group, ladder) {
+                Err(Error::Spec(error)) => error,
+                other => panic!("{other:?}"),
+            };
+        let (empty, _) = host.add(GroupSpec::new("empty", sleeper()).instances(0));
+        assert_eq!(
+            refused(&mut host, empty, &StopLadder::kill(Scope::Cgroup)),
+            SpecError::NoCgroup
+        );
+        let steps = vec![term(Scope::Process, ms(1)).rungs[0]; StopLadder::LIMIT + 1];
+        let long = StopLadder::kill(Scope::Process).rungs(steps);
+        let too_long = SpecError::Policy(PolicyError::StopLadder(StopLadder::LIMIT + 1));
+        assert_eq!(refused(&mut host, empty, &long), too_long);
+
+        // Such a ladder would reach the processes of another group, the host among them.
+        let wide = StopLadder::kill(Scope::ProcessGroup);
+        let inherits = quiet_sh("trap 'read go; exit 0' TERM; echo >&3; read never").inherit_process_group();
+        let ready = at_once().startup(Startup::Notify { timeout: LONG });
+        let patient = ready.stop(term(Scope::Process, LONG));
+        for is_removed in [false, true] {
+            let spec = GroupSpec::new("leaving", inherits.clone())
+                .policy(patient.clone())
+                .ready_fd(3);
+            let (group, ids) = host.add(spec);
+            host.supervisor.start(group).unwrap();
+            host.until_state(ids[0], StateName::Running);
+            match is_removed {
+                true => drop(host.supervisor.remove(group).unwrap()),
+                false => drop(host.supervisor.scale(group, 0).unwrap()),
+            }
+            assert_eq!(host.state(ids[0]), StateName::Stopping);
+            for target in [Target::from(group), ids[0].into()] {
+                let result = host.supervisor.stop_with(target, &wide);
+                assert!(
+                    matches!(result, Err(Error::Spec(SpecError::NoProcessGroup { number: 0 }))),
+                    "{result:?}"
+                );
+            }
+            host.supervisor.kill(group).unwrap();
+            host.until("it is gone", |host| host.supervisor.status(ids[0]).is_none());
+        }
         host.shut_down();
     });
 }
