@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::calls::Supervisor;
 use super::subscription::Subscription;
+use super::supervise::{Driven, Supervise};
 use crate::engine::error::Error;
 use crate::engine::event::Event;
 use crate::engine::ids::{InstanceId, Target};
@@ -39,7 +40,7 @@ impl Supervisor {
     /// narrower than that of the policy's ladder, or if it has a scope that the group does not allow. Nothing is stopped
     /// then.
     pub fn stop_with(&mut self, target: impl Into<Target>, ladder: &StopLadder) -> Result<Outcome, Error> {
-        self.call(|driver| driver.stop_with(target.into(), ladder))
+        Supervise::stop_with(self, target, ladder)
     }
 
     /// Restarts every instance of the target that is up, and leaves the others down. An instance that waits for another
@@ -48,7 +49,7 @@ impl Supervisor {
     /// # Errors
     /// As for [`Supervisor::start`].
     pub fn restart_if_up(&mut self, target: impl Into<Target>) -> Result<Outcome, Error> {
-        self.call(|driver| driver.restart_if_up(target.into()))
+        Supervise::restart_if_up(self, target)
     }
 
     /// Sends a signal to the processes of the target, not to their process groups. The supervisor does not treat it as
@@ -58,7 +59,7 @@ impl Supervisor {
     /// [`Error::UnknownGroup`], [`Error::UnknownInstance`]; for a single instance [`Error::NotAlive`] and
     /// [`Error::Signal`], which the [`Outcome`] counts for many instances.
     pub fn signal(&mut self, target: impl Into<Target>, signal: Signal) -> Result<Outcome, Error> {
-        self.signal_scope(target, signal, Scope::Process)
+        Supervise::signal(self, target, signal)
     }
 
     /// Sends a signal to all processes of a scope: the process, its process group or its cgroup. If the process leads no
@@ -82,7 +83,7 @@ impl Supervisor {
     /// As for [`Supervisor::signal`]; also [`Error::NoCgroup`] for the scope of a cgroup, if a process of the target has
     /// none. No signal is sent then.
     pub fn signal_scope(&mut self, target: impl Into<Target>, signal: Signal, scope: Scope) -> Result<Outcome, Error> {
-        self.call(|driver| driver.signal(target.into(), signal, scope))
+        Supervise::signal_scope(self, target, signal, scope)
     }
 
     /// Lets the running processes of the target read their configuration again: sends each of them a signal, usually
@@ -119,7 +120,7 @@ impl Supervisor {
         signal: Signal,
         timeout: Option<Duration>,
     ) -> Result<Outcome, Error> {
-        self.call(|driver| driver.reload_program(target.into(), signal, timeout))
+        Supervise::reload_program(self, target, signal, timeout)
     }
 
     /// Freezes the processes of the target: each stands still with its whole cgroup, until [`Supervisor::thaw`]
@@ -145,7 +146,7 @@ impl Supervisor {
     /// before anything is frozen; [`Error::NotAlive`] for a single instance; [`Error::Freeze`] for the first cgroup that
     /// the kernel refuses, after all others were frozen.
     pub fn freeze(&mut self, target: impl Into<Target>) -> Result<Outcome, Error> {
-        self.call(|driver| driver.freeze(target.into(), true))
+        Supervise::freeze(self, target)
     }
 
     /// Thaws what [`Supervisor::freeze`] froze. The time of a watchdog begins anew.
@@ -153,7 +154,7 @@ impl Supervisor {
     /// # Errors
     /// As for [`Supervisor::freeze`].
     pub fn thaw(&mut self, target: impl Into<Target>) -> Result<Outcome, Error> {
-        self.call(|driver| driver.freeze(target.into(), false))
+        Supervise::thaw(self, target)
     }
 
     /// Reports that an instance has failed although its process is alive, for a host that has its own check. The process
@@ -177,7 +178,7 @@ impl Supervisor {
     /// # Errors
     /// [`Error::UnknownInstance`]; [`Error::NotAlive`] unless the instance is starting, with a process, or running.
     pub fn report_failed(&mut self, instance: InstanceId, reason: &str) -> Result<(), Error> {
-        self.call(|driver| driver.report_failed(instance, reason))
+        Supervise::report_failed(self, instance, reason)
     }
 
     /// A copy of the events for another part of the host, from now on: those that the filter accepts, `capacity` of them

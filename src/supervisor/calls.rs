@@ -3,6 +3,7 @@
 use super::adopt::{self, AdoptRefusal, NotAdopted};
 use super::builder::Builder;
 use super::fd_change::FdChange;
+use super::supervise::{Driven, Supervise};
 use crate::child::Pipes;
 use crate::command::Spawner;
 use crate::engine::core::Engine;
@@ -10,7 +11,7 @@ use crate::engine::error::Error;
 use crate::engine::event::{Event, Events};
 use crate::engine::ids::{GroupId, InstanceId, Target};
 use crate::engine::progress::Progress;
-use crate::engine::request::{Outcome, Request};
+use crate::engine::request::Outcome;
 use crate::engine::run::Run;
 use crate::engine::spec::GroupSpec;
 use crate::engine::status::{GroupStatus, Status};
@@ -19,13 +20,13 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 
-use crate::engine::kernel::Kernel;
 use crate::errno::SetupError;
 use crate::fdset::{Change, Entry, FdSet, Token};
 use crate::group::{ReloadPlan, Rolling};
-use crate::lifecycle::{Input, State};
+use crate::lifecycle::State;
 use crate::linux::core::Linux;
 use crate::notify::Counts;
+use crate::owner::OtherProcess;
 use crate::pidfd::PidFd;
 use crate::time::Instant;
 
@@ -127,12 +128,7 @@ impl Supervisor {
     /// [`Error::Spec`] if the description is wrong: everything about it is checked here, and the group is not
     /// added then. [`Error::ShuttingDown`].
     pub fn add(&mut self, spec: GroupSpec) -> Result<GroupId, Error> {
-        if self.lacks_socket(&spec) {
-            self.driver.check_new(&spec)?;
-            self.listen()?;
-        }
-        self.reserve_state(spec.instances, Some(&spec))?;
-        self.call(|driver| driver.add(spec))
+        Supervise::add(self, spec)
     }
 
     /// Stops a group, and removes it when its last instance has ended, which [`Event::GroupRemoved`] reports. From now
@@ -141,7 +137,7 @@ impl Supervisor {
     /// # Errors
     /// [`Error::UnknownGroup`].
     pub fn remove(&mut self, group: GroupId) -> Result<Outcome, Error> {
-        self.call(|driver| driver.remove(group))
+        Supervise::remove(self, group)
     }
 
     /// Changes the number of instances: 0 to [`GroupSpec::MOST_INSTANCES`]. The instances with the highest numbers are
@@ -175,8 +171,7 @@ impl Supervisor {
     /// [`Error::UnknownGroup`], [`Error::Leaving`], [`Error::Rolling`], [`Error::ShuttingDown`];
     /// [`Error::Spec`] if the number is out of range or the command of a new instance is wrong. Nothing changes then.
     pub fn scale(&mut self, group: GroupId, instances: u32) -> Result<Outcome, Error> {
-        self.reserve_state(instances, None)?;
-        self.call(|driver| driver.scale(group, instances))
+        Supervise::scale(self, group, instances)
     }
 
     /// Returns what [`Supervisor::reload`] would do, and changes nothing, except that it enables the controllers that
@@ -185,8 +180,7 @@ impl Supervisor {
     /// # Errors
     /// As for [`Supervisor::reload`], except that errors in the commands are found by the reload alone.
     pub fn plan_reload(&self, group: GroupId, spec: &GroupSpec) -> Result<ReloadPlan, Error> {
-        self.driver.kernel.owner.check()?;
-        self.driver.plan(group, spec)
+        Supervise::plan_reload(self, group, spec)
     }
 
     /// Gives a group a new description, with as little disturbance as possible. A new policy applies at once. New
@@ -198,12 +192,7 @@ impl Supervisor {
     /// [`Error::UnknownGroup`], [`Error::Leaving`], [`Error::Rolling`], [`Error::ShuttingDown`];
     /// [`Error::Spec`] if the description is wrong. Nothing changes then.
     pub fn reload(&mut self, group: GroupId, spec: GroupSpec) -> Result<ReloadPlan, Error> {
-        if self.lacks_socket(&spec) {
-            self.driver.plan(group, &spec)?;
-            self.listen()?;
-        }
-        self.reserve_state(spec.instances, Some(&spec))?;
-        self.call(|driver| driver.reload(group, spec))
+        Supervise::reload(self, group, spec)
     }
 
     // Commands.
@@ -221,7 +210,7 @@ impl Supervisor {
     /// [`Error::UnknownGroup`], [`Error::UnknownInstance`], [`Error::Leaving`], [`Error::LeavingInstance`],
     /// [`Error::ShuttingDown`]. Nothing is started then.
     pub fn start(&mut self, target: impl Into<Target>) -> Result<Outcome, Error> {
-        self.call(|driver| driver.request(target.into(), Request::Start))
+        Supervise::start(self, target)
     }
 
     /// Stops every instance of the target that is up, by its policy's stop ladder. A second stop changes nothing:
@@ -230,7 +219,7 @@ impl Supervisor {
     /// # Errors
     /// [`Error::UnknownGroup`], [`Error::UnknownInstance`].
     pub fn stop(&mut self, target: impl Into<Target>) -> Result<Outcome, Error> {
-        self.call(|driver| driver.request(target.into(), Request::Stop))
+        Supervise::stop(self, target)
     }
 
     /// Stops every instance that is up and starts it again when its process has ended; starts every instance that is
@@ -239,7 +228,7 @@ impl Supervisor {
     /// # Errors
     /// As for [`Supervisor::start`].
     pub fn restart(&mut self, target: impl Into<Target>) -> Result<Outcome, Error> {
-        self.call(|driver| driver.request(target.into(), Request::Restart))
+        Supervise::restart(self, target)
     }
 
     /// Stops every instance that is up with SIGKILL at once, even during a graceful stop.
@@ -247,7 +236,7 @@ impl Supervisor {
     /// # Errors
     /// [`Error::UnknownGroup`], [`Error::UnknownInstance`].
     pub fn kill(&mut self, target: impl Into<Target>) -> Result<Outcome, Error> {
-        self.call(|driver| driver.request(target.into(), Request::Kill))
+        Supervise::kill(self, target)
     }
 
     /// Restarts the instances of a group that are up, a few at a time. [`Event::Rolled`] reports the end. Instances
@@ -258,8 +247,7 @@ impl Supervisor {
     /// restart is under way, during which [`scale`](Supervisor::scale) and [`reload`](Supervisor::reload) are refused
     /// too; [`Error::NoneUnavailable`]; [`Error::Spec`] if the group would have too many instances.
     pub fn rolling_restart(&mut self, group: GroupId, rolling: Rolling) -> Result<Outcome, Error> {
-        self.reserve_state(rolling.surge, None)?;
-        self.call(|driver| driver.roll(group, rolling))
+        Supervise::rolling_restart(self, group, rolling)
     }
 
     /// Reports that an instance is ready, for a host that has its own check. With
@@ -268,7 +256,7 @@ impl Supervisor {
     /// # Errors
     /// [`Error::UnknownInstance`]; [`Error::NotAlive`] unless the instance is starting.
     pub fn report_ready(&mut self, instance: InstanceId) -> Result<(), Error> {
-        self.call(|driver| driver.report(instance, Input::Ready))
+        Supervise::report_ready(self, instance)
     }
 
     /// Reports that an instance is alive, for a host that has its own check. The time of the
@@ -277,7 +265,7 @@ impl Supervisor {
     /// # Errors
     /// [`Error::UnknownInstance`]; [`Error::NotAlive`] unless the instance is running.
     pub fn report_alive(&mut self, instance: InstanceId) -> Result<(), Error> {
-        self.call(|driver| driver.report(instance, Input::Alive))
+        Supervise::report_alive(self, instance)
     }
 
     /// Stops everything gracefully, and starts nothing any more. The host goes on dispatching and fetching events until
@@ -287,14 +275,14 @@ impl Supervisor {
     /// # Errors
     /// [`Error::Io`] if the timer cannot be armed; the stops have begun all the same.
     pub fn shutdown(&mut self) -> Result<Outcome, Error> {
-        self.call(|driver| Ok(driver.shutdown()))
+        Supervise::shutdown(self)
     }
 
     /// Whether [`Supervisor::shutdown`] was called, nothing is alive any more, and the last event has been fetched or
     /// dropped. A host that fetches no events sets [`Builder::event_capacity`] to 0.
     #[must_use]
     pub fn is_down(&self) -> bool {
-        self.driver.is_down()
+        Supervise::is_down(self)
     }
 
     // The event loop.
@@ -414,7 +402,7 @@ impl Supervisor {
     /// # Errors
     /// [`Error::Io`]: the kernel refused to list the ready descriptors, or to arm the timer.
     pub fn dispatch(&mut self) -> Result<Progress, Error> {
-        self.turn(Engine::dispatch)
+        Supervise::dispatch(self)
     }
 
     /// Takes the oldest event. `None` if the host has fetched all of them.
@@ -422,7 +410,7 @@ impl Supervisor {
     /// Commands bring events as well. They make the set readable, so a host may fetch them when it is woken the next
     /// time. With the last event of a wakeup the timer is armed anew, which is one system call.
     pub fn next_event(&mut self) -> Option<Event> {
-        self.driver.next_event()
+        Supervise::next_event(self)
     }
 
     /// How many events were dropped since the supervisor was built, because the host did not fetch them in time.
@@ -436,23 +424,19 @@ impl Supervisor {
     /// The status of an instance; `None` for an unknown id.
     #[must_use]
     pub fn status(&self, instance: InstanceId) -> Option<Status> {
-        self.driver.status(instance)
+        Supervise::status(self, instance)
     }
 
     /// The last runs of an instance that have ended, the oldest first, each with the cause of its end. An unknown id
     /// has none.
     pub fn runs(&self, instance: InstanceId) -> impl DoubleEndedIterator<Item = &Run> {
-        self.driver
-            .instances
-            .get(instance)
-            .into_iter()
-            .flat_map(|instance| instance.history.runs())
+        Supervise::runs(self, instance)
     }
 
     /// The status of a group; `None` for an unknown id.
     #[must_use]
     pub fn group(&self, group: GroupId) -> Option<GroupStatus> {
-        self.driver.group_status(group)
+        Supervise::group(self, group)
     }
 
     /// The ids of all groups, in no particular order. The list is made by this call, so the supervisor can be used
@@ -471,7 +455,7 @@ impl Supervisor {
     /// # }
     /// ```
     pub fn groups(&self) -> impl Iterator<Item = GroupId> + use<> {
-        self.driver.groups.ids().collect::<Vec<_>>().into_iter()
+        Supervise::groups(self)
     }
 
     /// The group with this name that is not being removed; one of them, if there are several. The time
@@ -489,18 +473,12 @@ impl Supervisor {
     /// ```
     #[must_use]
     pub fn group_named(&self, name: &str) -> Option<GroupId> {
-        let groups = &self.driver.groups;
-        let is_it = |&id: &GroupId| {
-            groups
-                .get(id)
-                .is_some_and(|group| *group.name == *name && !group.leaving)
-        };
-        groups.ids().find(is_it)
+        Supervise::group_named(self, name)
     }
 
     /// All instances of all groups. The list is made by this call, so the supervisor can be used meanwhile.
     pub fn instances(&self) -> impl Iterator<Item = InstanceId> + use<> {
-        self.driver.instances.ids().collect::<Vec<_>>().into_iter()
+        Supervise::instances(self)
     }
 
     /// The pidfd of an instance's process; `None` while it has none. It becomes readable when the process ends. The
@@ -669,19 +647,7 @@ impl Supervisor {
     /// The time on the supervisor's clock.
     #[must_use]
     pub fn now(&self) -> Instant {
-        self.driver.kernel.now()
-    }
-
-    /// Whether the group needs the notify socket and there is none yet. The first group that needs it makes it.
-    pub(super) const fn lacks_socket(&self, spec: &GroupSpec) -> bool {
-        spec.notify.socket && self.driver.socket.is_none()
-    }
-
-    pub(super) fn listen(&mut self) -> Result<(), Error> {
-        self.driver.kernel.owner.check()?;
-        self.driver.kernel.listen(self.notify_path.as_deref())?;
-        self.heed_socket();
-        Ok(())
+        Supervise::now(self)
     }
 
     /// Tells the engine of the socket.
@@ -689,9 +655,31 @@ impl Supervisor {
         self.driver.queue = crate::linux::core::queue_length();
         self.driver.socket = self.driver.kernel.socket().map(|socket| socket.address().to_owned());
     }
+}
 
-    /// Makes room in the state file, if there is one, for this many new instances, so that a full file system is found
-    /// before anything has happened.
+impl Driven for Supervisor {
+    type Kernel = Linux;
+
+    fn engine(&self) -> &Engine<Linux> {
+        &self.driver
+    }
+
+    fn engine_mut(&mut self) -> &mut Engine<Linux> {
+        &mut self.driver
+    }
+
+    fn check_owner(&self) -> Result<(), OtherProcess> {
+        self.driver.kernel.owner.check()
+    }
+
+    fn listen(&mut self) -> Result<(), Error> {
+        self.check_owner()?;
+        self.driver.kernel.listen(self.notify_path.as_deref())?;
+        self.heed_socket();
+        Ok(())
+    }
+
+    /// Makes room before anything has happened, so that a full file system is found then.
     fn reserve_state(&mut self, instances: u32, spec: Option<&GroupSpec>) -> Result<(), Error> {
         if self.driver.kernel.state.is_none() || instances > GroupSpec::MOST_INSTANCES {
             return Ok(());
@@ -705,26 +693,9 @@ impl Supervisor {
             .map_or(Ok(()), |state| state.reserve(size))
             .map_err(Error::StateFile)
     }
-
-    /// Runs a command: reads the clock once at the beginning, and arms the timer at the end.
-    pub(super) fn call<T>(&mut self, act: impl FnOnce(&mut Engine<Linux>) -> Result<T, Error>) -> Result<T, Error> {
-        self.driver.kernel.owner.check()?;
-        self.driver.wake();
-        let result = act(&mut self.driver);
-        self.driver.settle(None)?;
-        result
-    }
-
-    /// Does the same as `call`, for the calls of the host's loop.
-    fn turn(&mut self, act: impl FnOnce(&mut Engine<Linux>) -> io::Result<Progress>) -> Result<Progress, Error> {
-        self.driver.kernel.owner.check()?;
-        self.driver.wake();
-        let result = act(&mut self.driver);
-        let progress = *result.as_ref().unwrap_or(&Progress::Done);
-        self.driver.settle(Some(progress))?;
-        Ok(result?)
-    }
 }
+
+impl Supervise for Supervisor {}
 
 impl AsRawFd for Supervisor {
     fn as_raw_fd(&self) -> RawFd {

@@ -162,6 +162,7 @@ mod golden;
 mod hand_over;
 mod recover;
 mod subscription;
+pub(crate) mod supervise;
 mod take_over;
 mod usage;
 
@@ -185,4 +186,5 @@ pub use format::StateError;
 pub use hand_over::{HandOver, HandOverError, ReceiveError};
 pub use recover::{RecoverError, Recovered};
 pub use subscription::Subscription;
+pub use supervise::Supervise;
 pub use take_over::{NotTakenOver, TakeOverReason, TakenGroup, TakenOver, Undescribed};

@@ -7,6 +7,7 @@ use super::builder::Builder;
 use super::calls::Supervisor;
 use super::format::StateError;
 use super::hand_over::HandOver;
+use super::supervise::Driven;
 use crate::engine::error::Error;
 use crate::engine::event::Name;
 use crate::engine::ids::GroupId;

@@ -1,6 +1,6 @@
 //! The resources of living runs.
 
-use super::{InstanceId, Supervisor};
+use super::{InstanceId, Supervise, Supervisor};
 use crate::cgroup::CgroupUsage;
 
 impl Supervisor {
@@ -25,6 +25,6 @@ impl Supervisor {
     /// ```
     #[must_use]
     pub fn usage(&self, instance: InstanceId) -> Option<CgroupUsage> {
-        self.driver.usage(instance)
+        Supervise::usage(self, instance)
     }
 }

@@ -112,7 +112,7 @@ fn the_list_follows_exports_and_leaves_out_what_is_private() {
             "open.rs",
             "/// ```\n/// let x = 1;\n/// ```\n#[non_exhaustive] pub enum Kind { One, Two(u8), Three { at: u8 } }
              pub const MOST: usize = 3; pub fn find<T: Copy>(from: &[T]) -> Option<T> { None }
-             pub use crate::inner::Shown as Renamed;",
+             pub use crate::inner::Shown as Renamed; pub trait Runs: Near { fn run(&self) -> u8 { 1 } }",
         ),
     ];
     let files = files
@@ -133,6 +133,8 @@ fn the_list_follows_exports_and_leaves_out_what_is_private() {
             "pidherd::open::Kind::Two(u8)",
             "pidherd::open::MOST: const usize",
             "pidherd::open::Renamed: = pidherd::Shown",
+            "pidherd::open::Runs: trait: Near",
+            "pidherd::open::Runs::run: fn(&self) -> u8",
             "pidherd::open::find: fn<T: Copy>(from: &[T]) -> Option<T>",
         ]
     );

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quote::ToTokens;
-use syn::{Attribute, Fields, ImplItem, Item, Visibility};
+use syn::{Attribute, Fields, ImplItem, Item, TraitItem, Visibility};
 
 use super::source::{attributes, is_for_tests, module_path};
 
@@ -276,6 +276,12 @@ impl Reader {
                 let text = format!(": const {}", tokens(&item.ty));
                 self.entries.push(Entry::new(path, Kind::Other, text, attributes));
             }
+            Item::Trait(item) => {
+                self.entries
+                    .extend(item.items.iter().filter_map(|item| provided(&path, item)));
+                let text = format!(": trait: {}", tokens(&item.supertraits));
+                self.entries.push(Entry::new(path, Kind::Other, text, attributes));
+            }
             other => self.entries.push(Entry::new(
                 path,
                 Kind::Other,
@@ -343,6 +349,14 @@ fn method(of: &str, item: &ImplItem) -> Option<Entry> {
     }
 }
 
+/// The entry of a method of a public trait.
+fn provided(of: &str, item: &TraitItem) -> Option<Entry> {
+    let TraitItem::Fn(function) = item else { return None };
+    let path = format!("{of}::{}", function.sig.ident);
+    let text = format!(": {}", signature(&function.sig));
+    Some(Entry::new(path, Kind::Function, text, &function.attrs))
+}
+
 /// The public items of a macro call at the level of a module, without their documentation.
 fn made_by_macro(item: &Item) -> Option<String> {
     let Item::Macro(call) = item else { return None };
@@ -364,7 +378,10 @@ fn signature(signature: &syn::Signature) -> String {
     let mut whole = signature.clone();
     whole.ident = syn::Ident::new("function", whole.ident.span());
     // Whether an argument can be changed inside is not a part of the interface.
-    tokens(&whole).replacen("fn function", "fn", 1).replace("(mut ", "(")
+    tokens(&whole)
+        .replacen("fn function", "fn", 1)
+        .replace("(mut ", "(")
+        .replace(", mut ", ", ")
 }
 
 fn fields(fields: &Fields, only_public: bool) -> String {
