@@ -10,15 +10,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::context::SpawnContext;
-use super::event::ProcessNotice;
-use super::ids::InstanceId;
+use super::event::{Name, ProcessNotice};
+use super::ids::{GroupId, InstanceId};
 use crate::cgroup::{CgroupError, CgroupFile, CgroupUsage, OomKill};
 use crate::child::Pipes;
 use crate::codec::{Writer, stored};
 use crate::command::{Program, SpawnError};
 use crate::exit::{ExitRecord, Pid};
 use crate::fdset::Token;
-use crate::lifecycle::Scope;
+use crate::lifecycle::{Part, Scope};
 use crate::notify::{Notice, NotifyAccess};
 use crate::signal::Signal;
 use crate::signalfd::SignalInfo;
@@ -80,6 +80,10 @@ pub(crate) trait Kernel {
 
     /// Spawns a process for the instance in this slot, and watches it. After an error nothing is left of it.
     fn spawn(&mut self, slot: u32, program: &Program, context: &SpawnContext) -> Result<Spawned, SpawnError>;
+
+    /// The next spawn is for this process. A simulation chooses by it what the process does; the real kernel does not
+    /// need it.
+    fn announce(&mut self, _coming: &Coming<'_>) {}
 
     /// Finds out what happened to a process. A process that has ended is reaped. With `keep_scope`, the other processes
     /// of its scope can be signalled afterwards. If its status is not available yet, the process is collected again
@@ -235,6 +239,24 @@ impl Report {
             | Notice::MainPidRefused => None,
         }
     }
+}
+
+/// The process that is about to be spawned.
+#[derive(Debug)]
+#[cfg_attr(
+    not(all(feature = "sim", not(test))),
+    expect(dead_code, reason = "the simulation for hosts alone reads it")
+)]
+pub(crate) struct Coming<'a> {
+    pub(crate) id: InstanceId,
+    pub(crate) group: GroupId,
+    pub(crate) name: &'a Name,
+    /// Whether it runs the program of the run, or the command before or after it.
+    pub(crate) part: Part,
+    /// The number of the run, from 1 up.
+    pub(crate) run: u64,
+    /// Whether it has the address of the notify socket.
+    pub(crate) has_socket: bool,
 }
 
 /// A process that was spawned.

@@ -8,7 +8,7 @@ use super::context::SpawnContext;
 use super::core::Engine;
 use super::ids::InstanceId;
 use super::instance::Instance;
-use super::kernel::{Kernel, Spawned};
+use super::kernel::{Coming, Kernel, Spawned};
 use super::request::Request;
 use super::run_command::Told;
 use crate::command::SpawnError;
@@ -84,11 +84,13 @@ impl<K: Kernel> Engine<K> {
             return nothing;
         };
         let group = self.groups.get(instance.group);
+        let has_socket = group.is_some_and(|group| group.notify.socket);
         let shared = group.and_then(|group| group.programs.program.as_ref());
         let Some(program) = instance.program.as_ref().or(shared) else {
             return nothing;
         };
         self.kernel.begin_birth(id.index(), instance.life.process_number());
+        self.kernel.announce(&instance.coming(id, has_socket));
         let spawned = self.kernel.spawn(id.index(), program, &instance.context);
         // A spawn takes time, which must not count against the instances that wait.
         self.now = self.kernel.now();
@@ -147,6 +149,7 @@ impl<K: Kernel> Engine<K> {
             ..instance.context.clone()
         };
         self.kernel.begin_birth(id.index(), instance.life.process_number());
+        self.kernel.announce(&instance.coming(id, false));
         let spawned = self.kernel.spawn(id.index(), &program, &context);
         self.now = self.kernel.now();
         if let Some(instance) = self.instances.get_mut(id).filter(|_| part == Part::Before) {
@@ -186,5 +189,19 @@ impl<K: Kernel> Engine<K> {
             }
         }
         input
+    }
+}
+
+impl Instance {
+    /// The process that is about to be spawned for the present state.
+    fn coming(&self, id: InstanceId, has_socket: bool) -> Coming<'_> {
+        Coming {
+            id,
+            group: self.group,
+            name: &self.name,
+            part: self.life.state().part(),
+            run: self.life.runs(),
+            has_socket,
+        }
     }
 }
