@@ -23,6 +23,7 @@
 //! | `linux` | the real side of the seam | `engine` and the primitives |
 //! | `sim` | the simulated side of the seam, for tests | `engine` and plain data; it makes no system call |
 //! | `supervisor` | the calls of the host | every room |
+//! | `simulation` | the simulated side of the seam, for hosts (feature `sim`) | `supervisor`, `engine` and plain data |
 //!
 //! `lifecycle` and `group` are pure: they make no system call and read no clock. The time is an argument. The crate
 //! denies unsafe code, and only `sys` allows it. Each unsafe block there has a `SAFETY` comment.
@@ -173,6 +174,10 @@
 //! One of the acts replaces the engine by one that goes on with its image (`sim/reexec.rs`). Another one kills the host
 //! between any two calls, and another engine goes on with its state file (`sim/crash.rs`). `sim/images.rs` restores
 //! damaged images. `bash ci/fuzz` does that ten million times.
+//!
+//! `simulation` is another one, for the tests of hosts: scripts instead of chance, errors instead of oracles. It shares
+//! the engine with `sim`, and nothing else. `supervisor/supervise.rs` has the calls that it shares with the real
+//! supervisor.
 //!
 //! # Golden files
 //!

@@ -58,6 +58,8 @@
 //! - `serde`, off by default: `Serialize` for [`Status`](supervisor::Status), [`Event`], [`Run`](supervisor::Run) and all
 //!   that they contain, and `Deserialize` too for [`Policy`] and other plain values. A policy in a file names only what
 //!   differs from the default.
+//! - `sim`, off by default: the module `sim`, a supervisor on a simulated kernel and in virtual time, for a host's own
+//!   tests. The trait [`Supervise`](supervisor::Supervise) has the calls that it shares with [`Supervisor`].
 #![deny(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -95,6 +97,16 @@ pub mod time;
 pub mod timerfd;
 mod waker;
 
+// In the library's own tests, `sim` is the simulation that proves the library.
+#[cfg(all(feature = "sim", not(test)))]
+pub mod sim {
+    #![doc = include_str!("simulation/about.md")]
+
+    pub use crate::simulation::{
+        Behavior, Builder, Faults, Fork, Script, ScriptError, Simulation, Span, SpawnFailure, Subject,
+    };
+}
+
 mod codec;
 mod deadlines;
 mod engine;
@@ -109,6 +121,8 @@ mod random;
 mod serde_forms;
 #[cfg(test)]
 mod sim;
+#[cfg(all(feature = "sim", not(test)))]
+mod simulation;
 mod sys;
 #[cfg(test)]
 mod testing;

@@ -43,6 +43,9 @@ pub(super) struct Inner {
 /// The device and the inode of a directory.
 pub(super) type Identity = (u64, u64);
 
+/// The number of a device that does not exist: that of directories for simulations.
+const SIMULATED: u64 = u64::MAX;
+
 impl CgroupDir {
     pub(super) fn new(fd: OwnedFd, path: PathBuf, identity: Identity, kill_file: &'static CStr) -> CgroupDir {
         let inner = Arc::new(Inner {
@@ -64,6 +67,19 @@ impl CgroupDir {
             kill_file: c"cgroup.kill",
         };
         CgroupDir { inner: Arc::new(inner) }
+    }
+
+    /// A directory for simulations. Nothing is read or written in it.
+    #[cfg(all(feature = "sim", not(test)))]
+    pub(crate) fn simulated(number: u64) -> std::io::Result<CgroupDir> {
+        let fd = OwnedFd::from(std::fs::File::open("/dev/null")?);
+        let path = PathBuf::from(format!("/simulated/{number}"));
+        Ok(CgroupDir::new(fd, path, (SIMULATED, number), c"cgroup.kill"))
+    }
+
+    /// Whether the directory exists in simulations alone.
+    pub(super) fn is_simulated(&self) -> bool {
+        self.inner.identity.0 == SIMULATED
     }
 
     /// The path as it was given, or the path from /proc if a descriptor was given. For display.

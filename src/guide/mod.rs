@@ -19,6 +19,7 @@
 //! | [`kernels`] | defaults, costs, and the kernel that each feature needs |
 //! | [`coming_from`] | from std, tokio, supervisord, systemd or s6 |
 //! | [`comparison`] | what others do, and what they do better |
+#![cfg_attr(feature = "sim", doc = "| [`simulation`] | testing a policy in virtual time |")]
 //!
 //! Contributors start at [`architecture`](crate::architecture).
 
@@ -60,6 +61,12 @@ pages! {
 pub mod kernels {
     #![doc = include_str!("kernels.md")]
     #![doc = include_str!("kernel_table.md")]
+}
+
+// The page links to items of the feature.
+#[cfg(feature = "sim")]
+pub mod simulation {
+    #![doc = include_str!("simulation.md")]
 }
 
 pub mod hosts {

@@ -113,6 +113,23 @@ const ROOMS: &[(&str, &[&str])] = &[
             "signalfd",
         ],
     ),
+    // The simulation for hosts, with the feature sim.
+    (
+        "simulation",
+        &[
+            "supervisor",
+            "engine",
+            "lifecycle",
+            "deadlines",
+            "command",
+            "child",
+            "cgroup",
+            "notify",
+            "fdset",
+            "owner",
+            "signalfd",
+        ],
+    ),
 ];
 const TOP_ROOMS: &[&str] = &["supervisor"];
 
