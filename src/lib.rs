@@ -132,8 +132,8 @@ extern crate self as pidherd;
 
 pub use child::{Child, Pipes, StillAlive, Stopped};
 pub use command::{
-    Capabilities, Command, CommandError, Exchange, IoPriority, Lifetime, OpenFile, Output, Pipe, Program, Resource,
-    Scheduling, SpawnError, SpawnProgress, SpawnStep, Spawner, Spawning, Stdio,
+    Capabilities, Command, CommandError, Exchange, IoPriority, Lifetime, Namespace, OpenFile, Output, Pipe, Program,
+    Resource, Scheduling, SpawnError, SpawnProgress, SpawnStep, Spawner, Spawning, Stdio,
 };
 pub use errno::SetupError;
 pub use exit::{Exit, ExitRecord, NotAnExit, Pid, UnknownExit, Usage};

@@ -9,6 +9,7 @@ use super::capability::Capabilities;
 use super::env::Environment;
 use super::identity::Identity;
 use super::lifetime::Lifetime;
+use super::namespace::Namespaces;
 use super::settings::{IoPriority, Resource, Scheduling, Settings};
 use super::stdio::{Shared, Stdio};
 use crate::signal::{Signal, SignalSet};
@@ -42,6 +43,7 @@ pub struct Command {
     pub(super) no_new_privileges: Option<bool>,
     pub(super) signal_mask: SignalSet,
     pub(super) ignored_signals: SignalSet,
+    pub(super) namespaces: Namespaces,
     pub(super) settings: Settings,
 }
 
@@ -92,6 +94,7 @@ impl Command {
             no_new_privileges: None,
             signal_mask: SignalSet::EMPTY,
             ignored_signals: SignalSet::EMPTY,
+            namespaces: Namespaces::default(),
             settings: Settings::default(),
         }
     }

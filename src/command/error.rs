@@ -10,6 +10,7 @@ use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
 use super::capability::Capabilities;
+use super::namespace::Namespace;
 use crate::codec::{Damaged, Reader, Stored, Writer, stored};
 use crate::errno::ErrnoText;
 use crate::names::machine_names;
@@ -58,6 +59,10 @@ pub enum SpawnStep {
     OomScore,
     /// Setting a resource limit (prlimit(2)).
     Limit,
+    /// Entering a new or a given namespace (namespaces(7)).
+    Namespace,
+    /// Mounting `/proc`, or ending the propagation of mounts to the host (mount(2)).
+    Mount,
     /// Setting the umask (umask(2)).
     Umask,
     /// Changing the root directory (chroot(2)).
@@ -105,6 +110,8 @@ machine_names! { SpawnStep, "step of a spawn",
     IoPriority = "io-priority"
     OomScore = "oom-score"
     Limit = "limit"
+    Namespace = "namespace"
+    Mount = "mount"
     Umask = "umask"
     Chroot = "chroot"
     Groups = "groups"
@@ -142,6 +149,8 @@ impl fmt::Display for SpawnStep {
             SpawnStep::Affinity => "set CPU affinity",
             SpawnStep::OomScore => "set oom_score_adj",
             SpawnStep::Limit => "set resource limit",
+            SpawnStep::Namespace => "enter",
+            SpawnStep::Mount => "mount",
             SpawnStep::Umask => "umask",
             SpawnStep::Chroot => "chroot to",
             SpawnStep::Groups => "set supplementary groups",
@@ -326,10 +335,16 @@ impl SpawnError {
     }
 
     /// Whether the same command can succeed a little later: the system had a shortage (processes, memory, descriptors),
-    /// or the program was being written.
+    /// or the program was being written. `ENOMEM` at [`SpawnStep::Namespace`] is not transient: it is also the kernel's
+    /// errno for a PID namespace whose process 1 has ended.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match &*self.cause {
+            Cause::Kernel {
+                step: SpawnStep::Namespace,
+                errno: libc::ENOMEM,
+                ..
+            } => false,
             Cause::Kernel { errno, .. } => matches!(
                 *errno,
                 libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::ETXTBSY | libc::EINTR | libc::ENOSPC
@@ -564,6 +579,12 @@ pub enum CommandError {
         /// The capabilities outside of the bounding set.
         beyond: Capabilities,
     },
+    /// A descriptor for [`Command::setns`](crate::Command::setns) that is neither a namespace of this kind nor a pidfd.
+    #[error("the descriptor is not one of a {kind}, and no pidfd")]
+    NotANamespace {
+        /// The kind of namespace that the command names.
+        kind: Namespace,
+    },
     /// A setting needs another one, which is missing or turned off.
     #[error("{what} needs {needs}")]
     Needs {
@@ -607,6 +628,8 @@ stored!(enum SpawnStep {
     29 = Exec,
     30 = Scheduling,
     31 = IoPriority,
+    32 = Namespace,
+    33 = Mount,
 });
 
 /// An error of the caller, and the setup of a spawner, are stored as texts. A supervisor finds both before it starts

@@ -22,7 +22,9 @@ impl Command {
     ///
     /// Differences to a spawn:
     /// - [`Stdio::piped`](crate::Stdio::piped) and [`Command::lifetime`] are refused
-    ///   ([`CommandError::Needs`]): nothing could hold the other end.
+    ///   ([`CommandError::Needs`]): nothing could hold the other end. A PID namespace is refused too: a process never
+    ///   changes its own.
+    /// - A process with other threads cannot enter a given mount namespace (`EINVAL` at [`SpawnStep::Namespace`]).
     /// - No new session is the default, also for another user: a process that leads its process group cannot have one
     ///   (`EPERM` at [`SpawnStep::Session`]).
     /// - [`Command::parent_death_signal`] concerns the parent of the host.
@@ -66,6 +68,12 @@ impl Command {
             return Err(CommandError::Needs {
                 what: "a pipe",
                 needs: "a host that keeps the other end",
+            });
+        }
+        if self.namespaces.has_pid() {
+            return Err(CommandError::Needs {
+                what: "a PID namespace",
+                needs: "a child: a process never changes its own",
             });
         }
         if self.settings.lifetime != Lifetime::Detached {

@@ -26,12 +26,15 @@ impl Lowering {
         let drops = ids.drops(host);
         self.lower_session(command, drops)?;
         self.lower_terminal(settings)?;
+        let namespaces = self.place_namespaces(&command.namespaces);
         self.lower_scheduling(settings)?;
         self.lower_limits(settings)?;
         self.lower_umask(command)?;
         check_bounding(settings)?;
         self.lower_bounding(settings, ids);
+        self.lower_namespaces(&namespaces);
         self.lower_chroot(command)?;
+        self.lower_proc(&command.namespaces);
         self.lower_ids(ids);
         self.lower_capabilities(settings, ids, host);
         self.lower_current_dir(command)?;

@@ -21,7 +21,9 @@ mod identity;
 mod lifetime;
 mod lost;
 mod lower;
+mod lower_namespaces;
 mod memory;
+mod namespace;
 mod plan;
 mod program;
 mod settings;
@@ -30,6 +32,7 @@ mod spawner;
 mod stdio;
 #[cfg(test)]
 mod tests;
+mod unshare;
 
 pub use builder::Command;
 pub use capability::Capabilities;
@@ -38,6 +41,7 @@ pub use exchange::{Exchange, Output};
 pub(crate) use flight::{Flown, InFlight};
 pub use flight::{SpawnProgress, Spawning};
 pub use lifetime::Lifetime;
+pub use namespace::Namespace;
 pub(crate) use program::Listening;
 pub use program::Program;
 pub use settings::{IoPriority, Resource, Scheduling};

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use super::builder::{Command, Passed};
 use super::error::{CommandError, SpawnError, SpawnStep, Subject};
 use super::identity::{Host, Ids, Login};
+use super::namespace::PidNamespace;
 use super::settings::Settings;
 use super::stdio::{Kind, OpenFile, Stdio};
 use crate::notify::is_descriptor_name;
@@ -46,6 +47,7 @@ pub(super) struct Compiled {
     pub(super) is_bound: bool,
     /// Whether the child must be able to gain privileges.
     pub(super) may_gain_privileges: bool,
+    pub(super) pid_namespace: PidNamespace,
     cgroup: Option<Arc<OwnedFd>>,
     /// The inheritable capabilities of the child.
     inheritable: u64,
@@ -210,6 +212,7 @@ impl Program {
         lowering.value(SpawnStep::Capabilities, "(inheritable)");
         lowering.label(SpawnStep::Cgroup, None);
         lowering.lower_descriptors(command, more)?;
+        let pid_namespace = lowering.lower_pid_namespace(&command.namespaces)?;
         lowering.lower_settings(command, ids, host, parent_death_signal)?;
         lowering.lower_image(command, environment.clone(), more)?;
         let compiled = Compiled {
@@ -221,6 +224,7 @@ impl Program {
             waits_for_exec: settings.oom_score_adj.is_some(),
             is_bound,
             may_gain_privileges: command.no_new_privileges == Some(false),
+            pid_namespace,
             cgroup: settings.cgroup.as_ref().map(|cgroup| Arc::clone(&cgroup.0)),
             inheritable: lowering.inheritable,
             zero,

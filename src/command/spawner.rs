@@ -6,7 +6,7 @@
 
 use std::io;
 use std::mem::forget;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,16 +17,19 @@ use super::error::{SpawnError, SpawnStep, Subject};
 use super::flight::{Begun, Flown, InFlight, Launch, SpawnProgress, Spawning, has_ended, reap_failed};
 use super::lost;
 use super::memory;
+use super::namespace::PidNamespace;
 use super::plan::{self, Closing, FdTable, Inherited};
 use super::program::{Compiled, Program};
 use super::slots::Slots;
-use crate::child::{Child, Pipes};
+use crate::child::{Child, DROP_WAIT, Pipes};
 use crate::errno::SetupError;
 use crate::exit::Pid;
 use crate::pidfd::PidFd;
 use crate::poll::wait_for;
+use crate::signal::Signal;
 use crate::sys::guarded::Guarded;
 use crate::sys::mapping::BirthCell;
+use crate::sys::namespace::ChildrenElsewhere;
 use crate::sys::process::{KeepDumpable, core_dump_ends_sharers, has_close_range};
 use crate::sys::spawn::clone::{CloneRequest, Cloned, Method, can_close_range_on_exec, clone_child, execute_here};
 use crate::sys::spawn::script::Script;
@@ -458,6 +461,7 @@ impl Spawner {
         launch.dumpable = (program.changes_ids || forbids).then(|| KeepDumpable::new(forbids));
         // Only clone3 with everything binds a child, also where it has been refused for something else.
         let mut method = if program.is_bound { Method::Clone3 } else { self.method };
+        let mut elsewhere = enter_pid_namespace(program).map_err(Refusal::Clone)?;
         let mut is_unprivileged = self.binds_unprivileged;
         loop {
             if cgroup.is_some() && method == Method::Clone {
@@ -471,6 +475,7 @@ impl Spawner {
                 in_flight,
                 bound: program.is_bound.then_some(is_unprivileged),
                 birth: self.birth.as_ref(),
+                new_pid_namespace: matches!(program.pid_namespace, PidNamespace::New(_)),
                 pauses: if in_flight && method != Method::Clone {
                     PAUSES_IN_FLIGHT
                 } else {
@@ -486,7 +491,7 @@ impl Spawner {
                     }
                     launch.waited = !in_flight || method == Method::Clone;
                     match Pid::new(pid) {
-                        Some(pid) => return Ok(PidFd::new(pidfd, pid)),
+                        Some(pid) => return leave_pid_namespace(program, elsewhere.take(), PidFd::new(pidfd, pid)),
                         None => libc::ECHILD,
                     }
                 }
@@ -508,7 +513,43 @@ impl Spawner {
     }
 }
 
+/// Makes the next child of this thread begin in the PID namespace that the program names.
+fn enter_pid_namespace(program: &Compiled) -> Result<Option<ChildrenElsewhere>, SpawnError> {
+    let PidNamespace::Given(namespace, label) = &program.pid_namespace else {
+        return Ok(None);
+    };
+    let entered = ChildrenElsewhere::enter(namespace.as_fd());
+    entered.map(Some).map_err(|error| {
+        let errno = error.raw_os_error().unwrap_or(libc::EIO);
+        program.error(*label, errno)
+    })
+}
+
+/// Ends that. A child whose spawn fails nevertheless is killed.
+fn leave_pid_namespace(
+    program: &Compiled,
+    elsewhere: Option<ChildrenElsewhere>,
+    pidfd: PidFd,
+) -> Result<PidFd, Refusal> {
+    let (Some(elsewhere), PidNamespace::Given(_, label)) = (elsewhere, &program.pid_namespace) else {
+        return Ok(pidfd);
+    };
+    match elsewhere.leave() {
+        Ok(()) => Ok(pidfd),
+        Err(error) => {
+            // An error means that the child has ended by itself.
+            let _ended = pidfd.signal(Signal::KILL);
+            pidfd.end_until(Instant::now() + DROP_WAIT);
+            let errno = error.raw_os_error().unwrap_or(libc::EIO);
+            Err(Refusal::Clone(program.error(*label, errno)))
+        }
+    }
+}
+
 fn clone_error(program: &Compiled, cgroup: Option<BorrowedFd<'_>>, errno: i32) -> SpawnError {
+    if let Some(label) = program.pid_namespace.label_of(errno) {
+        return program.error(label, errno);
+    }
     // A bound child needs a privilege, and a cgroup needs none that the kernel reports as EPERM.
     let is_refused_bond = program.is_bound && errno == libc::EPERM;
     let step = clone_step(cgroup.is_some() && !is_refused_bond, errno);

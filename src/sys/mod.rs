@@ -12,6 +12,7 @@ pub(crate) mod exec;
 pub(crate) mod fork;
 pub(crate) mod guarded;
 pub(crate) mod mapping;
+pub(crate) mod namespace;
 pub(crate) mod nr;
 pub(crate) mod process;
 #[cfg(test)]

@@ -32,7 +32,7 @@ use pidherd::exit::Exit;
 use pidherd::group::Rolling;
 use pidherd::lifecycle::{Delay, Policy, Scope, Startup, StateName};
 use pidherd::supervisor::{End, RecoverError, Recovered, StateError, Undescribed};
-use pidherd::{Clock, Command, Error, Event, GroupSpec, InstanceId, Lifetime, Signal, Stdio, Supervisor};
+use pidherd::{Clock, Command, Error, Event, GroupSpec, InstanceId, Lifetime, Namespace, Signal, Stdio, Supervisor};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 /// Runs the body in a process that adopts the orphans of the hosts that it makes.
@@ -222,6 +222,42 @@ fn every_state_is_found_again_and_goes_on() {
         host.until("it was restarted", |host| {
             host.status(runs).runs == 2 && host.state(runs) == Running
         });
+        host.shut_down();
+    });
+}
+
+#[test]
+fn a_process_in_namespaces_of_its_own_is_found_again() {
+    if !root_or_skip("namespaces") {
+        return;
+    }
+    with_hosts(120, |state| {
+        let pids = state.with_file_name("pids");
+        let kinds = [Namespace::Pid, Namespace::Mount, Namespace::Network, Namespace::Ipc];
+        let alone = kinds.into_iter().fold(sleeper(), Command::unshare).mount_proc(true);
+        let groups = || {
+            let spec = GroupSpec::new("alone", alone.clone()).instances(2).policy(for_ever());
+            vec![spec.stop(term(Scope::Process, ms(10)))]
+        };
+        let of = |host: &Host| {
+            let pids = host.supervisor.instances().map(|id| host.pid(id).to_string());
+            pids.collect::<Vec<_>>().join(" ")
+        };
+        killed_host(
+            || {
+                let mut host = host(state, groups());
+                host.until_executed();
+                tell(&pids, &of(&host));
+                stay(host);
+            },
+            || drop(told(&pids)),
+        );
+        let mut host = host(state, groups());
+        assert_eq!(of(&host), told(&pids));
+        let id = named(&host, "alone:0");
+        host.supervisor.stop(id).unwrap();
+        host.until_state(id, Stopped);
+        assert_eq!(host.supervisor.runs(id).last().unwrap().end, end_after_the_ladder());
         host.shut_down();
     });
 }

@@ -14,6 +14,7 @@ mod helpers;
 mod host;
 mod in_flight;
 mod launcher;
+mod namespaces;
 
 mod pipes;
 mod scheduling;

@@ -6,7 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::process;
 
-use pidherd::{Capabilities, Command, IoPriority, Lifetime, Resource, Scheduling, Signal, SignalSet, Stdio};
+use pidherd::{Capabilities, Command, IoPriority, Lifetime, Namespace, Resource, Scheduling, Signal, SignalSet, Stdio};
 
 use crate::common::isolated;
 use crate::helpers::{Scratch, output};
@@ -179,6 +179,8 @@ const GETTERS: &[fn(&Command) -> String] = &[
     |c| format!("{:?}", c.get_login_env()),
     |c| format!("{:?}", c.get_scheduling()),
     |c| format!("{:?}", c.get_io_priority()),
+    |c| format!("{:?}", c.get_namespaces().collect::<Vec<_>>()),
+    |c| format!("{:?}", c.get_mount_proc()),
 ];
 
 /// A command with every setting.
@@ -224,6 +226,8 @@ fn full() -> Command {
         .login_env(true)
         .scheduling(Scheduling::Idle)
         .io_priority(IoPriority::Idle)
+        .unshare(Namespace::Uts)
+        .mount_proc(true)
 }
 
 #[test]

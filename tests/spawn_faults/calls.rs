@@ -104,6 +104,18 @@ pub const CALLS: &[(c_long, &[c_int])] = &[
         libc::SYS_timerfd_create,
         &[libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENODEV],
     ),
+    (
+        libc::SYS_unshare,
+        &[libc::EPERM, libc::EINVAL, libc::ENOMEM, libc::ENOSPC],
+    ),
+    (
+        libc::SYS_setns,
+        &[libc::EBADF, libc::EINVAL, libc::EPERM, libc::ENOMEM, libc::ESRCH],
+    ),
+    (
+        libc::SYS_mount,
+        &[libc::EPERM, libc::EACCES, libc::EBUSY, libc::EINVAL, libc::ENOENT],
+    ),
     (libc::SYS_mmap, &[libc::ENOMEM, libc::EAGAIN]),
     (libc::SYS_mprotect, &[libc::ENOMEM, libc::EACCES]),
 ];
@@ -114,6 +126,7 @@ pub fn counts(call: &Call) -> bool {
     const STACK: u64 = 32 * 1024;
     let own = match call.nr {
         libc::SYS_openat | libc::SYS_pipe2 | libc::SYS_dup3 | libc::SYS_clone3 | libc::SYS_clone => true,
+        libc::SYS_setns => true,
         CLOSE_RANGE | libc::SYS_capget => true,
         libc::SYS_epoll_create1 | libc::SYS_epoll_ctl | libc::SYS_timerfd_create => true,
         libc::SYS_fcntl => call.args[1] == libc::F_DUPFD_CLOEXEC as u64,
@@ -131,20 +144,28 @@ pub enum Outcome {
     Started,
     /// The spawn fails with one of these steps and this errno. (One call may serve different steps: a
     /// descriptor is placed for its own sake, for a file to be opened, or for a file to be written to.)
-    Fails([SpawnStep; 3], c_int),
-    /// The child starts, or the spawn fails with this step and errno. It depends on the numbers of the
+    Fails([SpawnStep; 4], c_int),
+    /// The child starts, or the spawn fails with one of these steps and this errno. It depends on the numbers of the
     /// descriptors.
-    Depends(SpawnStep, c_int),
+    Depends([SpawnStep; 4], c_int),
 }
+
+/// The steps that place a descriptor of the child.
+const PLACING: [SpawnStep; 4] = [
+    SpawnStep::Descriptor,
+    SpawnStep::Open,
+    SpawnStep::OomScore,
+    SpawnStep::Namespace,
+];
 
 /// The expected outcome if `call` fails with `fault`, in a spawn that waits or in one that is in flight.
 pub fn outcome(call: &Call, fault: Fault, in_flight: bool) -> Outcome {
     let errno = fault.errno();
     let once = matches!(fault, Fault::Once { .. });
-    let fails = |step| Outcome::Fails([step; 3], errno);
-    let with = |step, errno| Outcome::Fails([step; 3], errno);
+    let fails = |step| Outcome::Fails([step; 4], errno);
+    let with = |step, errno| Outcome::Fails([step; 4], errno);
     if !call.in_child {
-        return in_parent(call, errno, once);
+        return in_parent(call, fault);
     }
     match call.nr {
         // A spawn in flight cannot be retried, because its caller does not wait. The next spawn uses the other way.
@@ -165,9 +186,9 @@ pub fn outcome(call: &Call, fault: Fault, in_flight: bool) -> Outcome {
         libc::SYS_openat if call.path == Known::OomScore => fails(SpawnStep::OomScore),
         libc::SYS_openat => fails(SpawnStep::Open),
         libc::SYS_write => fails(SpawnStep::OomScore),
-        libc::SYS_dup3 => Outcome::Fails([SpawnStep::Descriptor, SpawnStep::Open, SpawnStep::OomScore], errno),
+        libc::SYS_dup3 => Outcome::Fails(PLACING, errno),
         libc::SYS_fcntl if call.args[1] == libc::F_SETFL as u64 => fails(SpawnStep::Open),
-        libc::SYS_fcntl => Outcome::Fails([SpawnStep::Descriptor, SpawnStep::Open, SpawnStep::OomScore], errno),
+        libc::SYS_fcntl => Outcome::Fails(PLACING, errno),
         libc::SYS_ioctl if call.args[1] == libc::TIOCSCTTY => fails(SpawnStep::ControllingTerminal),
         libc::SYS_ioctl | libc::SYS_getpgid => fails(SpawnStep::Foreground),
         libc::SYS_prctl => fails(step_of_prctl(call.args[0] as c_int)),
@@ -179,34 +200,48 @@ pub fn outcome(call: &Call, fault: Fault, in_flight: bool) -> Outcome {
         libc::SYS_ioprio_set => fails(SpawnStep::IoPriority),
         libc::SYS_sched_setaffinity => fails(SpawnStep::Affinity),
         libc::SYS_prlimit64 => fails(SpawnStep::Limit),
+        libc::SYS_unshare | libc::SYS_setns => fails(SpawnStep::Namespace),
+        libc::SYS_mount => fails(SpawnStep::Mount),
         libc::SYS_umask => fails(SpawnStep::Umask),
         libc::SYS_chroot => fails(SpawnStep::Chroot),
         libc::SYS_rt_sigaction => fails(SpawnStep::SignalDisposition),
         libc::SYS_rt_sigprocmask | libc::SYS_getpid => fails(SpawnStep::SignalMask),
-        libc::SYS_chdir => Outcome::Fails([SpawnStep::CurrentDir, SpawnStep::CurrentDir, SpawnStep::Chroot], errno),
+        libc::SYS_chdir => {
+            let (directory, root) = (SpawnStep::CurrentDir, SpawnStep::Chroot);
+            Outcome::Fails([directory, directory, directory, root], errno)
+        }
         other => panic!("unexpected system call {other} in the child"),
     }
 }
 
-fn in_parent(call: &Call, errno: c_int, once: bool) -> Outcome {
-    let fails = |step| Outcome::Fails([step; 3], errno);
+fn in_parent(call: &Call, fault: Fault) -> Outcome {
+    let errno = fault.errno();
+    let once = matches!(fault, Fault::Once { .. });
+    let fails = |step| Outcome::Fails([step; 4], errno);
     match call.nr {
         libc::SYS_mmap | libc::SYS_mprotect => fails(SpawnStep::Prepare),
         libc::SYS_openat if call.path == Known::OwnDescriptors || (errno == libc::EINTR && once) => Outcome::Started,
+        libc::SYS_openat if call.path == Known::PidForChildren => fails(SpawnStep::Namespace),
         libc::SYS_openat => fails(SpawnStep::Prepare),
+        // The third call restores the namespace of later children, and is repeated.
+        libc::SYS_setns if once && fault.at().nth() == 2 => Outcome::Started,
+        libc::SYS_setns => fails(SpawnStep::Namespace),
         libc::SYS_pipe2 => fails(SpawnStep::Pipe),
         // The spawn works without slots. It needs no slot that it cannot create, fill or restore.
         libc::SYS_fcntl if matches!(call.args[2], 32 | 64) && once => Outcome::Started,
-        libc::SYS_fcntl if matches!(call.args[2], 32 | 64) => Outcome::Depends(SpawnStep::Descriptor, errno),
-        libc::SYS_fcntl => fails(SpawnStep::Descriptor),
+        libc::SYS_fcntl if matches!(call.args[2], 32 | 64) => Outcome::Depends(PLACING, errno),
+        libc::SYS_fcntl => Outcome::Fails(PLACING, errno),
         libc::SYS_dup3 | CLOSE_RANGE => Outcome::Started,
         libc::SYS_clone3 if matches!(errno, libc::ENOSYS | libc::EPERM | libc::EINVAL | libc::E2BIG) => {
             Outcome::Started
         }
-        libc::SYS_clone3 | libc::SYS_clone => fails(SpawnStep::Clone),
+        libc::SYS_clone3 | libc::SYS_clone => {
+            let (clone, namespace) = (SpawnStep::Clone, SpawnStep::Namespace);
+            Outcome::Fails([clone, clone, clone, namespace], errno)
+        }
         libc::SYS_capget => fails(SpawnStep::Capabilities),
         // A launcher needs its timer in the epoll. The timer triggers checks of a child that the epoll cannot watch.
-        libc::SYS_epoll_ctl => Outcome::Depends(SpawnStep::Prepare, errno),
+        libc::SYS_epoll_ctl => Outcome::Depends([SpawnStep::Prepare; 4], errno),
         libc::SYS_epoll_create1 | libc::SYS_timerfd_create => fails(SpawnStep::Prepare),
         other => panic!("unexpected system call {other} in the parent"),
     }

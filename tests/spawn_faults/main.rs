@@ -25,7 +25,7 @@ use common::{Isolation, TempDir, elf, isolated, root_or_skip, skipped, tempdir};
 use notifier::{Call, Fault, Known, Notifier, Place, install};
 use pidherd::exit::Exit;
 use pidherd::signal::Signal;
-use pidherd::{Capabilities, Child, Command, IoPriority, Pipe, Resource, Scheduling, SpawnStep, Stdio};
+use pidherd::{Capabilities, Child, Command, IoPriority, Namespace, Pipe, Resource, Scheduling, SpawnStep, Stdio};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource as Limit, Rlimit, getrlimit, setrlimit};
 use ways::{Failure, Way};
@@ -165,8 +165,17 @@ fn a_failing_directory_of_path_does_not_end_the_search() {
 /// The commands for the fault tests. A command that always waits for exec cannot be tested in flight.
 fn commands(way: Way) -> &'static [fn(&TempDir, &Arc<OwnedFd>) -> Command] {
     match way {
-        Way::Waiting => &[streams, privileges, scored, group, whole_table],
-        Way::InFlight | Way::Launched => &[streams, privileges, surroundings, scored, group, whole_table],
+        Way::Waiting => &[streams, privileges, scored, group, whole_table, unshared, entered],
+        Way::InFlight | Way::Launched => &[
+            streams,
+            privileges,
+            surroundings,
+            scored,
+            group,
+            whole_table,
+            unshared,
+            entered,
+        ],
     }
 }
 
@@ -260,13 +269,11 @@ fn is_in_flight(seen: &[Call]) -> bool {
 fn assert_outcome(result: Result<Child, Failure>, expected: Outcome, context: &dyn Fn() -> String) {
     match (result, expected) {
         (Ok(child), Outcome::Started | Outcome::Depends(..)) => assert!(exits_well(child), "{}", context()),
-        (Err(error), Outcome::Fails(steps, errno)) => {
+        (Err(error), Outcome::Fails(steps, errno) | Outcome::Depends(steps, errno)) => {
             assert!(steps.contains(&error.step), "{error:?}, not {steps:?}: {}", context());
             assert_eq!(error.errno, errno, "{error:?}: {}", context());
-            assert_eq!(error.is_transient, is_transient(errno), "{error:?}: {}", context());
-        }
-        (Err(error), Outcome::Depends(step, errno)) => {
-            assert_eq!((error.step, error.errno), (step, errno), "{error:?}: {}", context());
+            let expected = is_transient(errno) && (error.step, errno) != (SpawnStep::Namespace, libc::ENOMEM);
+            assert_eq!(error.is_transient, expected, "{error:?}: {}", context());
         }
         (result, Outcome::Started | Outcome::Fails(..)) => panic!("{result:?} instead of {expected:?}: {}", context()),
     }
@@ -348,6 +355,31 @@ fn surroundings(place: &TempDir, given: &Arc<OwnedFd>) -> Command {
         .current_dir("/")
         .listen_fd(Arc::clone(given))
 }
+
+/// A command with a new namespace of each kind.
+fn unshared(place: &TempDir, _: &Arc<OwnedFd>) -> Command {
+    let command = NAMESPACES
+        .iter()
+        .fold(command(place), |command, &(kind, _)| command.unshare(kind));
+    command.mount_proc(true)
+}
+
+/// A command that enters namespaces. They are those of the host, which changes nothing.
+fn entered(place: &TempDir, _: &Arc<OwnedFd>) -> Command {
+    NAMESPACES.iter().fold(command(place), |command, &(kind, name)| {
+        let own = File::open(format!("/proc/self/ns/{name}")).unwrap();
+        command.setns(kind, OwnedFd::from(own))
+    })
+}
+
+const NAMESPACES: &[(Namespace, &str)] = &[
+    (Namespace::Pid, "pid"),
+    (Namespace::Uts, "uts"),
+    (Namespace::Ipc, "ipc"),
+    (Namespace::Network, "net"),
+    (Namespace::Cgroup, "cgroup"),
+    (Namespace::Mount, "mnt"),
+];
 
 fn group(place: &TempDir, _: &Arc<OwnedFd>) -> Command {
     command(place).process_group(0)

@@ -34,6 +34,7 @@ pub enum Known {
     Null,
     OwnDescriptors,
     OomScore,
+    PidForChildren,
     Other,
 }
 
@@ -58,6 +59,11 @@ impl Place {
     fn compare(self, seen: &[Call]) -> Ordering {
         let alike = seen.iter().filter(|call| self.is_for(call)).count();
         alike.cmp(&(self.nth + 1))
+    }
+
+    /// The number of earlier calls of this kind.
+    pub fn nth(self) -> usize {
+        self.nth
     }
 
     fn is_for(self, call: &Call) -> bool {
@@ -207,6 +213,7 @@ unsafe fn call(notice: &libc::seccomp_notif, asking: u32) -> Call {
             b"/dev/null" => Known::Null,
             b"/proc/self/fd" => Known::OwnDescriptors,
             b"/proc/self/oom_score_adj" => Known::OomScore,
+            b"/proc/thread-self/ns/pid_for_children" => Known::PidForChildren,
             _ => Known::Other,
         }
     } else {

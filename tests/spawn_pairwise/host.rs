@@ -12,6 +12,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::sync::Arc;
 
+use pidherd::Namespace;
+
 use crate::common::{TempDir, TestCgroup, elf, tempdir, test_cgroup};
 use crate::observe::{self, Facts};
 use crate::pairs::Combination;
@@ -91,6 +93,15 @@ impl Host {
     /// Whether the host has everything that the combination needs.
     pub fn can(&self, combination: &Combination) -> bool {
         combination.get("cgroup") == "none" || self.cgroup.is_some()
+    }
+
+    /// The host's own namespace of this kind.
+    pub fn namespace(kind: Namespace) -> OwnedFd {
+        let name = match kind {
+            Namespace::Network => "net",
+            other => other.as_str(),
+        };
+        File::open(format!("/proc/self/ns/{name}")).unwrap().into()
     }
 
     pub fn hard_limit(&self, name: &str) -> u64 {

@@ -94,6 +94,12 @@ fn try_one(row: &Combination, host: &Host, spawner: &mut Spawner) -> Result<(), 
     if row.get("I/O priority") != "none" {
         seen.insert("I/O priority".into(), observe::io_priority(child.pid().as_raw()));
     }
+    if row.get("namespaces") != "none" {
+        seen.insert(
+            "network namespace".into(),
+            observe::network_namespace(&child.pid().to_string()),
+        );
+    }
     drop(child);
     let mut different = differences(&expected, &seen);
     let after = observe::thread();

@@ -254,6 +254,10 @@ impl Model<'_> {
         if let Some(priority) = self.asked("I/O priority") {
             self.set("I/O priority", if priority == "idle" { 3 << 13 } else { 2 << 13 | 6 });
         }
+        if let Some(namespaces) = self.asked("namespaces") {
+            let is_new = namespaces == "new";
+            self.set("network namespace", if is_new { "a new one" } else { "the host's" });
+        }
         if let Some(which) = self.asked("affinity") {
             self.set("Cpus_allowed_list", self.host.cpu(which));
         }

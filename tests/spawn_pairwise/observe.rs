@@ -72,6 +72,13 @@ pub fn child(pid: u32) -> Facts {
     facts
 }
 
+/// Whether the network namespace of a process is that of the host.
+pub fn network_namespace(pid: &str) -> String {
+    let of = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).unwrap();
+    let is_new = of(pid) != of("self");
+    (if is_new { "a new one" } else { "the host's" }).to_owned()
+}
+
 /// The I/O priority of a process (ioprio_get(2)).
 pub fn io_priority(pid: u32) -> String {
     const IOPRIO_WHO_PROCESS: u32 = 1;

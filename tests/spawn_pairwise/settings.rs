@@ -4,7 +4,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use pidherd::signal::{Signal, SignalSet};
-use pidherd::{Capabilities, Command, IoPriority, OpenFile, Pipe, Resource, Scheduling, Stdio};
+use pidherd::{Capabilities, Command, IoPriority, Namespace, OpenFile, Pipe, Resource, Scheduling, Stdio};
 
 use crate::host::{Host, Terminal};
 use crate::pairs::{Combination, Parameter, Space};
@@ -78,6 +78,7 @@ const PARAMETERS: &[Parameter] = &[
     ("scheduling", &["none", "batch", "idle"]),
     ("I/O priority", &["none", "best effort", "idle"]),
     ("affinity", &["none", "first", "last"]),
+    ("namespaces", &["none", "new", "given"]),
     ("oom score", &["none", "321", "1000"]),
     ("limits", &["none", "few files", "all"]),
     ("chroot", &["none", "yes"]),
@@ -328,6 +329,14 @@ fn scheduling(mut command: Command, combination: &Combination, host: &Host) -> C
         "idle" => command.io_priority(IoPriority::Idle),
         _ => command.io_priority(IoPriority::BestEffort(6)),
     };
+    for kind in [Namespace::Pid, Namespace::Network, Namespace::Uts] {
+        command = match combination.get("namespaces") {
+            "none" => command,
+            "new" if kind == Namespace::Pid => command,
+            "new" => command.unshare(kind),
+            _ => command.setns(kind, Host::namespace(kind)),
+        };
+    }
     if let Some(score) = number("oom score") {
         command = command.oom_score_adj(score.parse().unwrap());
     }

@@ -12,6 +12,7 @@ mod groups;
 mod in_flight;
 mod judgement;
 mod loops;
+mod namespaces;
 mod order;
 mod orphans;
 mod reports;

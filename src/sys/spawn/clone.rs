@@ -64,6 +64,8 @@ pub(crate) struct CloneRequest<'a> {
     /// Bind the child to its pidfd, so that it ends with the host. With `true` the child cannot gain privileges, which
     /// a host without CAP_SYS_ADMIN needs. Only [`Method::Clone3`] can do that.
     pub bound: Option<bool>,
+    /// Whether the child is process 1 of a new PID namespace.
+    pub new_pid_namespace: bool,
     /// The maximum number of pauses of a millisecond in which the child waits for a program that is being written.
     pub pauses: u32,
     /// The place where the kernel writes the PID before the child runs. Only clone3(2) can do that beside the pidfd.
@@ -208,6 +210,9 @@ fn clone3(lent: &Lent, request: &CloneRequest<'_>, pidfd: *mut c_int) -> isize {
     if request.share_descriptors {
         args.flags |= libc::CLONE_FILES as u64;
     }
+    if request.new_pid_namespace {
+        args.flags |= libc::CLONE_NEWPID as u64;
+    }
     if let Some(is_unprivileged) = request.bound {
         args.flags |= BOUND;
         args.flags |= if is_unprivileged { CLONE_NNP } else { 0 };
@@ -241,7 +246,12 @@ fn clone(lent: &Lent, request: &CloneRequest<'_>, pidfd: *mut c_int) -> isize {
     } else {
         0
     };
-    let flags = FLAGS | libc::CLONE_VFORK | shared | libc::SIGCHLD;
+    let namespace = if request.new_pid_namespace {
+        libc::CLONE_NEWPID
+    } else {
+        0
+    };
+    let flags = FLAGS | libc::CLONE_VFORK | shared | namespace | libc::SIGCHLD;
     // SAFETY: as for clone3 with CLONE_VFORK. The wrapper writes this thread's errno, which is restored here.
     unsafe {
         let errno = libc::__errno_location();
@@ -300,6 +310,7 @@ mod tests {
         cgroup: None,
         in_flight: false,
         bound: None,
+        new_pid_namespace: false,
         pauses: 0,
     };
 

@@ -1,6 +1,6 @@
 //! More constructors of steps: terminals, scheduling, limits, capabilities.
 
-use std::ffi::c_ulong;
+use std::ffi::{c_int, c_ulong};
 use std::os::fd::RawFd;
 
 use super::capabilities::{CAPABILITY_DATA, CapabilitySets};
@@ -124,6 +124,33 @@ impl Script {
     /// Keeps the permitted set when the uid changes. execve clears this setting.
     pub(crate) fn keep_capabilities(&mut self, label: usize) {
         self.call(label, libc::SYS_prctl, &[libc::PR_SET_KEEPCAPS as usize, 1]);
+    }
+
+    // Namespaces.
+
+    /// unshare(2).
+    pub(crate) fn unshare(&mut self, label: usize, kind: c_int) {
+        self.call(label, libc::SYS_unshare, &[kind as usize]);
+    }
+
+    /// setns(2) with a descriptor that the program does not get.
+    pub(crate) fn setns(&mut self, label: usize, namespace: RawFd, kind: c_int) {
+        self.call(label, libc::SYS_setns, &[namespace as usize, kind as usize]);
+        self.call(label, libc::SYS_close, &[namespace as usize]);
+    }
+
+    /// Ends the propagation of mounts to the namespace that this one was copied from (mount_namespaces(7)).
+    pub(crate) fn make_mounts_slaves(&mut self, label: usize) {
+        let flags = (libc::MS_REC | libc::MS_SLAVE) as usize;
+        let (none, root) = (self.hold(b"none\0"), self.hold(b"/\0"));
+        self.call(label, libc::SYS_mount, &[none, root, 0, flags, 0]);
+    }
+
+    /// Mounts the proc(5) of the PID namespace.
+    pub(crate) fn mount_proc(&mut self, label: usize) {
+        let flags = (libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC) as usize;
+        let (proc, place) = (self.hold(b"proc\0"), self.hold(b"/proc\0"));
+        self.call(label, libc::SYS_mount, &[proc, place, proc, flags, 0]);
     }
 
     // The parent's death.
