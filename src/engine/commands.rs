@@ -23,6 +23,7 @@ impl<K: Kernel> Engine<K> {
     pub(crate) fn check_new(&self, spec: &GroupSpec) -> Result<(), Error> {
         self.check_open()?;
         spec.check()?;
+        self.check_name(spec, None)?;
         self.resolve_order(&spec.order, None)?;
         Ok(self.check_cgroup(spec, None)?)
     }
@@ -33,6 +34,7 @@ impl<K: Kernel> Engine<K> {
         let edges = self.resolve_order(&spec.order, None)?;
         let instances = spec.instances;
         let id = self.groups.insert(Group::new(spec, shared));
+        self.enter_name(id);
         self.set_order(id, edges);
         self.create_instances(id, own);
         self.set_target(id, instances);
@@ -101,6 +103,7 @@ impl<K: Kernel> Engine<K> {
 
     /// Removes a group even if others require it.
     pub(super) fn remove_unchecked(&mut self, id: GroupId) -> Result<Outcome, Error> {
+        self.leave_name(id);
         let group = self.groups.get_mut(id).ok_or(Error::UnknownGroup(id))?;
         group.leaving = true;
         group.roll = None;
@@ -114,6 +117,7 @@ impl<K: Kernel> Engine<K> {
         self.check_open()?;
         self.check_size(id)?;
         spec.check()?;
+        self.check_name(spec, Some(id))?;
         self.check_cgroup(spec, Some(id))?;
         let group = self.group(id)?;
         let from = group.roster.target();
@@ -130,6 +134,7 @@ impl<K: Kernel> Engine<K> {
         let edges = self.resolve_order(&spec.order, Some(id))?;
         let target = spec.instances;
         self.keep_limits(id);
+        self.leave_name(id);
         let group = self.groups.get_mut(id).ok_or(Error::UnknownGroup(id))?;
         let roster = std::mem::replace(&mut group.roster, crate::group::Roster::new());
         let (wanted, limits) = (group.wanted, (group.policy.watchdog, group.policy.run_timeout));
@@ -140,6 +145,7 @@ impl<K: Kernel> Engine<K> {
             order,
             ..Group::new(spec, shared)
         };
+        self.enter_name(id);
         self.set_order(id, edges);
         self.rename(id);
         self.exchange(id, target, own);

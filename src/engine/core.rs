@@ -4,9 +4,10 @@
 //! block. Work without a natural end, such as a command for thousands of instances or a thousand deadlines at once, is
 //! done in slices (`turn.rs`). While work is left, the timer is armed for the past, so the set stays readable.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ pub(crate) const COLLECTIONS: u32 = 3;
 pub(crate) struct Engine<K: Kernel> {
     pub(crate) kernel: K,
     pub(crate) groups: Arena<GroupId, Group>,
+    /// The groups that have a name and are not being removed.
+    pub(super) names: HashMap<Arc<str>, GroupId>,
     pub(crate) instances: Arena<InstanceId, Instance>,
     pub(crate) events: Events,
     /// The deadline of each instance, by slot.
@@ -104,6 +107,7 @@ impl<K: Kernel> Engine<K> {
             now: kernel.now(),
             kernel,
             groups: Arena::new(home),
+            names: HashMap::new(),
             instances: Arena::new(home),
             events,
             deadlines: Deadlines::new(),

@@ -159,6 +159,9 @@ pub enum SpecError {
     /// A cgroup file is to be written, and the group has no directory for cgroups.
     #[error("the cgroup file {0:?} is to be written, and the group has no directory for cgroups")]
     CgroupFile(String),
+    /// Another group that is not being removed has this name.
+    #[error("another group has the name {0:?}")]
+    NameTaken(String),
     /// Another group of the same name has its cgroups in the same directory.
     #[error("another group {0:?} has its cgroups in the same directory")]
     CgroupTaken(String),
@@ -168,9 +171,6 @@ pub enum SpecError {
     /// The group is to come after a group that is being removed.
     #[error("the group cannot come after {0}: that group is being removed")]
     LeavingGroup(GroupRef),
-    /// The group is to come after a group with a name that several groups have.
-    #[error("the group cannot come after {0}: several groups have that name")]
-    AmbiguousGroup(GroupRef),
     /// The group is to come after itself.
     #[error("the group cannot come after itself")]
     AfterItself,

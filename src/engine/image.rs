@@ -12,6 +12,7 @@ use super::arena::Place;
 use super::core::Engine;
 use super::error::Error;
 use super::event::{Event, Name};
+use super::group_names::check_names;
 use super::ids::{GroupId, InstanceId};
 use super::instance::{Group, GroupPrograms, Instance, Reload};
 use super::kernel::{Kernel, Sender};
@@ -383,6 +384,7 @@ impl<K: Kernel> Engine<K> {
         if !image.is_consistent() {
             return Err(NotRestored::Damaged);
         }
+        check_names(&specs)?;
         let mut specs: Vec<Option<GroupSpec>> = specs.into_iter().map(Some).collect();
         let mut described: Vec<Option<(GroupId, u32, bool)>> = vec![None; specs.len()];
         let mut restored = Vec::with_capacity(image.groups.len());
@@ -424,6 +426,7 @@ impl<K: Kernel> Engine<K> {
             restored.push(Place::new(place.generation, Some(group)));
         }
         self.groups.replace(restored);
+        self.restore_names();
         self.seed = image.seed;
         self.is_spawns_turn = image.is_spawns_turn;
         self.restore_instances(image.instances, own_programs);

@@ -13,6 +13,7 @@ pub(crate) mod core;
 mod drop;
 pub(crate) mod error;
 pub(crate) mod event;
+mod group_names;
 pub(crate) mod ids;
 pub(crate) mod image;
 pub(crate) mod instance;

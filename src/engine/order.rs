@@ -102,19 +102,15 @@ impl<K: Kernel> Engine<K> {
     }
 
     fn find_group(&self, group: &GroupRef) -> Result<GroupId, SpecError> {
-        let named = |id: &GroupId| match (group, self.groups.get(*id)) {
-            (_, None) => false,
-            (GroupRef::Id(other), Some(_)) => other == id,
-            (GroupRef::Name(name), Some(known)) => known.name == *name && !known.leaving,
+        let found = match group {
+            GroupRef::Id(id) => Some(*id),
+            GroupRef::Name(name) => self.group_named(name),
         };
-        let mut found = self.groups.ids().filter(named);
-        let first = found.next().ok_or_else(|| SpecError::NoSuchGroup(group.clone()))?;
-        if found.next().is_some() {
-            return Err(SpecError::AmbiguousGroup(group.clone()));
-        }
-        match self.groups.get(first).is_some_and(|known| known.leaving) {
-            true => Err(SpecError::LeavingGroup(group.clone())),
-            false => Ok(first),
+        let known = found.and_then(|id| Some((id, self.groups.get(id)?)));
+        match known {
+            None => Err(SpecError::NoSuchGroup(group.clone())),
+            Some((_, known)) if known.leaving => Err(SpecError::LeavingGroup(group.clone())),
+            Some((id, _)) => Ok(id),
         }
     }
 

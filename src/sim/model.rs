@@ -353,12 +353,14 @@ impl Model {
         self.check_draft(draft, None, inhabited)
     }
 
-    /// Two groups of one name cannot have their cgroups in one directory.
+    /// Two groups cannot have one name, and a group that is being removed can have it where the cgroups differ.
     fn check_draft(&self, draft: &Draft, own: Option<GroupId>, inhabited: bool) -> Result<(), Refusal> {
-        let mut others = self.groups.iter().filter(|group| Some(group.id) != own);
+        let others = || self.groups.iter().filter(|group| Some(group.id) != own);
         let place = |recipe: &Recipe, name| recipe.cgroup.map(|directory| (directory, name));
         let own_place = place(&draft.recipe, draft.name);
-        let taken = own_place.is_some() && others.any(|group| place(&group.recipe, group.name) == own_place);
+        let has_name = others().any(|group| group.name == draft.name && !group.leaving);
+        let has_place = |group: &Group| place(&group.recipe, group.name) == own_place;
+        let taken = has_name || own_place.is_some() && others().any(has_place);
         if draft.flawed || taken || inhabited || !self.is_possible_order(draft, own) {
             Err(Refusal::Spec)
         } else {

@@ -253,7 +253,11 @@ pub(super) struct Draft {
     pub(super) requires: Vec<GroupId>,
 }
 
-const NAMES: &[&str] = &["web", "work", "mail"];
+/// Enough for most groups to get a free one.
+const NAMES: &[&str] = &[
+    "web", "work", "mail", "log", "cron", "feed", "push", "sync", "chat", "auth", "shop", "blog", "wiki", "map", "dns",
+    "proxy", "cache", "queue", "index", "store", "clock", "probe", "relay", "vault",
+];
 
 impl Draft {
     /// A random description; with `from`, a change of an existing one.

@@ -458,8 +458,8 @@ impl Supervisor {
         Supervise::groups(self)
     }
 
-    /// The group with this name that is not being removed; one of them, if there are several. The time
-    /// of the search grows with the number of groups.
+    /// The group with this name that is not being removed. No two have the same name
+    /// ([`SpecError::NameTaken`](crate::supervisor::SpecError::NameTaken)). A group with the empty name is not found.
     ///
     /// ```
     /// use pidherd::{Command, GroupSpec, Supervisor};

@@ -364,13 +364,7 @@ pub trait Supervise: Driven {
     /// The group with this name; see [`Supervisor::group_named`](crate::Supervisor::group_named).
     #[must_use]
     fn group_named(&self, name: &str) -> Option<GroupId> {
-        let groups = &self.engine().groups;
-        let is_it = |&id: &GroupId| {
-            groups
-                .get(id)
-                .is_some_and(|group| *group.name == *name && !group.leaving)
-        };
-        groups.ids().find(is_it)
+        self.engine().group_named(name)
     }
 
     /// The ids of all groups; see [`Supervisor::groups`](crate::Supervisor::groups).

@@ -170,7 +170,16 @@ impl Host {
 
     /// The same without a turn: the process exists, and its spawn is in flight.
     pub fn begin(&mut self, command: Command, policy: Policy) -> InstanceId {
-        let (_, instances) = self.add(GroupSpec::new("one", command).policy(policy));
+        let free = (1..).map(|number| {
+            if number == 1 {
+                "one".to_owned()
+            } else {
+                format!("one-{number}")
+            }
+        });
+        let mut free = free.filter(|name| self.supervisor.group_named(name).is_none());
+        let name = free.next().unwrap();
+        let (_, instances) = self.add(GroupSpec::new(&name, command).policy(policy));
         self.supervisor.start(instances[0]).unwrap();
         self.take_events();
         instances[0]

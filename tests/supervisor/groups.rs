@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pidherd::group::Effect;
 use pidherd::lifecycle::{Policy, Restart, Scope, Startup, StateName, StopLadder, Wanted};
+use pidherd::supervisor::SpecError;
 use pidherd::{Command, Error, Event, GroupId, GroupSpec, InstanceId, Signal, SignalFd, SignalSet, Target};
 use rustix::process::{Signal as RawSignal, kill_current_process_group};
 
@@ -180,7 +181,7 @@ fn instances_that_are_added_are_up_only_if_the_group_is_to_be() {
 fn a_group_is_one_and_its_instances_are_their_own() {
     isolated(|| {
         let mut host = Host::new();
-        let spec = GroupSpec::new("x", sleeper()).instances(3).policy(at_once());
+        let spec = GroupSpec::new("", sleeper()).instances(3).policy(at_once());
         let (group, ids) = host.add(spec.clone());
         let (_, others) = host.add(spec);
         host.start_these(Target::All);
@@ -505,5 +506,71 @@ fn a_signal_from_the_terminal_ends_no_instance_before_the_host_does() {
         for id in ids {
             assert_eq!(host.states(id), [Starting, Running, Stopping, Stopped]);
         }
+    });
+}
+
+#[test]
+fn no_two_groups_have_one_name() {
+    isolated(|| {
+        let mut host = Host::new();
+        let named = |name: &str| GroupSpec::new(name, sleeper()).policy(at_once());
+        let taken = |result: Result<(), Error>| match result.unwrap_err() {
+            Error::Spec(SpecError::NameTaken(name)) => name,
+            other => panic!("{other}"),
+        };
+        let (web, _) = host.add(named("web"));
+        let (mail, _) = host.add(named("mail"));
+        assert_eq!(
+            taken(host.supervisor.add(named("web").notify_socket(true)).map(drop)),
+            "web"
+        );
+        // A reload keeps the own name, and takes one that is free.
+        assert_eq!(taken(host.supervisor.plan_reload(mail, &named("web")).map(drop)), "web");
+        assert_eq!(taken(host.supervisor.reload(mail, named("web")).map(drop)), "web");
+        host.supervisor.reload(mail, named("mail").instances(2)).unwrap();
+        host.supervisor.reload(mail, named("post")).unwrap();
+        assert_eq!(host.supervisor.group_named("post"), Some(mail));
+        assert_eq!(host.supervisor.group_named("mail"), None);
+        let (again, _) = host.add(named("mail"));
+        assert_eq!(host.supervisor.groups().count(), 3);
+        // A group that is being removed gives its name up at once.
+        host.supervisor.start(web).unwrap();
+        host.until_executed();
+        host.supervisor.remove(web).unwrap();
+        assert_eq!(host.supervisor.group_named("web"), None);
+        let (other, _) = host.add(named("web"));
+        assert_eq!(host.supervisor.group_named("web"), Some(other));
+        host.until("the old group is gone", |host| host.supervisor.group(web).is_none());
+        assert_eq!(host.supervisor.group_named("web"), Some(other));
+        // Any number of groups can have no name.
+        for _ in 0..2 {
+            host.add(named(""));
+        }
+        assert_eq!(host.supervisor.group_named(""), None);
+        assert_eq!(again, host.supervisor.group_named("mail").unwrap());
+        host.shut_down();
+    });
+}
+
+#[test]
+fn a_host_can_change_what_it_iterates_over() {
+    isolated(|| {
+        let mut host = Host::new();
+        for name in ["a", "b", "c"] {
+            host.add(GroupSpec::new(name, sleeper()).instances(2).policy(at_once()));
+        }
+        host.supervisor.start(Target::All).unwrap();
+        host.until_executed();
+        for id in host.supervisor.instances() {
+            host.supervisor.stop(id).unwrap();
+            assert!(host.supervisor.status(id).is_some());
+        }
+        for id in host.supervisor.groups() {
+            for member in host.supervisor.group(id).unwrap().instances {
+                host.supervisor.kill(member).unwrap();
+            }
+            host.supervisor.remove(id).unwrap();
+        }
+        host.until("all groups are gone", |host| host.supervisor.groups().next().is_none());
     });
 }

@@ -160,11 +160,7 @@ fn wakeups(host: &mut Host, time: Duration) -> u32 {
 fn hanging_execves_wake_the_host_less_and_less() {
     in_both_ways(|mut host| {
         let hanging = Hanging::copy_of("/bin/sleep");
-        let instances = |count| {
-            GroupSpec::new("hanging", hanging.sleeper())
-                .instances(count)
-                .policy(policy())
-        };
+        let instances = |count| GroupSpec::new("", hanging.sleeper()).instances(count).policy(policy());
         hang(&mut host, instances(1));
         let first = wakeups(&mut host, ms(500));
         let second = wakeups(&mut host, ms(1_000));
@@ -195,7 +191,7 @@ fn a_hanging_program_is_stopped_and_killed_within_its_ladder() {
             |host, id| host.supervisor.kill(id).unwrap(),
         ];
         for request in requests {
-            let (_, ids) = hang(&mut host, GroupSpec::new("x", hanging.sleeper()).policy(policy()));
+            let (_, ids) = hang(&mut host, GroupSpec::new("", hanging.sleeper()).policy(policy()));
             let pid = host.pid(ids[0]);
             assert_eq!(request(&mut host, ids[0]).accepted, 1);
             host.until_state(ids[0], Stopped);

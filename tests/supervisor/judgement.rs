@@ -126,7 +126,7 @@ fn an_exit_code_prevents_every_other_try() {
         // With a grace, and without one.
         for startup in [at_once().startup, Policy::default().startup] {
             let policy = policy.clone().startup(startup);
-            let (group, ids) = host.add(GroupSpec::new("x", sh("exit 78")).policy(policy));
+            let (group, ids) = host.add(GroupSpec::new("", sh("exit 78")).policy(policy));
             host.start_these(group);
             host.until_state(ids[0], StateName::Exited);
             assert_eq!(

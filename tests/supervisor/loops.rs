@@ -227,7 +227,7 @@ fn the_documented_loop_goes_on_when_a_call_removes_an_entry_of_the_same_batch() 
 /// 300 instances that die at once when they are told to.
 fn many() -> GroupSpec {
     let policy = at_once().stop(StopLadder::kill(Scope::Process));
-    GroupSpec::new("many", sleeper()).instances(300).policy(policy)
+    GroupSpec::new("", sleeper()).instances(300).policy(policy)
 }
 
 #[test]
