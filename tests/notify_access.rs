@@ -307,7 +307,7 @@ fn a_reload_with_another_watchdog_time_restarts_the_instance() {
         let mut host = Host::new();
         let spec = |watchdog, socket| {
             let policy = notify(LONG).watchdog(watchdog);
-            GroupSpec::new("a", sh("read never"))
+            GroupSpec::new("", sh("read never"))
                 .policy(policy)
                 .notify_socket(socket)
         };

@@ -222,17 +222,20 @@ fn a_cgroup_that_cannot_be_made_is_a_failed_start_with_a_cause() {
 fn a_scope_without_a_cgroup_and_a_cgroup_without_a_name_are_refused() {
     in_cgroup(|_, directory| {
         let mut host = Host::new();
-        let mut refused = |spec: GroupSpec| match host.supervisor.add(spec).unwrap_err() {
+        let refused = |host: &mut Host, spec: GroupSpec| match host.supervisor.add(spec).unwrap_err() {
             Error::Spec(error) => error,
             other => panic!("{other}"),
         };
         let spec = |name| GroupSpec::new(name, quiet_sh("exit")).stop(StopLadder::kill(Scope::Cgroup));
-        assert_eq!(refused(spec("tree")), SpecError::NoCgroup);
-        let error = refused(spec("a/b").cgroup(directory.clone()));
+        assert_eq!(refused(&mut host, spec("tree")), SpecError::NoCgroup);
+        let error = refused(&mut host, spec("a/b").cgroup(directory.clone()));
         assert!(matches!(error, SpecError::Cgroup(CgroupError::Name { .. })), "{error}");
-        host.add(spec("tree").cgroup(directory.clone()));
-        let error = host.supervisor.add(spec("tree").cgroup(directory)).unwrap_err();
-        assert!(matches!(error, Error::Spec(SpecError::CgroupTaken(_))), "{error}");
+        let lasting = spec("tree").cgroup(directory.clone()).policy(at_once());
+        let (group, _) = host.add(lasting.clone());
+        assert!(matches!(refused(&mut host, lasting.clone()), SpecError::NameTaken(_)));
+        // A group that is being removed has given its name up, and has its cgroups until its end.
+        host.supervisor.remove(group).unwrap();
+        host.add(lasting);
     });
 }
 

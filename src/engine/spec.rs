@@ -109,7 +109,21 @@ impl GroupSpec {
     /// The largest number of descriptors that an instance can store: as many as one message can carry.
     pub const MOST_STORED_DESCRIPTORS: u32 = MOST_STORED;
 
-    /// A group of one instance under the default [`Policy`]. The name is for display, and for the names of cgroups.
+    /// A group of one instance under the default [`Policy`]. The name is for display, for
+    /// [`Supervisor::group_named`](crate::Supervisor::group_named), for the order of groups, for the names of cgroups, and
+    /// for the next program after a hand-over or a crash. No two groups of a supervisor have the same name, except the
+    /// empty one.
+    ///
+    /// ```
+    /// use pidherd::supervisor::SpecError;
+    /// use pidherd::{Command, Error, GroupSpec, Supervisor};
+    ///
+    /// let mut supervisor = Supervisor::new()?;
+    /// supervisor.add(GroupSpec::new("web", Command::new("web")))?;
+    /// let twice = supervisor.add(GroupSpec::new("web", Command::new("web")));
+    /// assert!(matches!(twice, Err(Error::Spec(SpecError::NameTaken(name))) if name == "web"));
+    /// # Ok::<(), Error>(())
+    /// ```
     #[must_use]
     pub fn new(name: &str, command: Command) -> GroupSpec {
         GroupSpec {

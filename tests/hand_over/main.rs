@@ -512,8 +512,8 @@ fn descriptions_decide_about_the_groups_of_the_state() {
                 sleepers("grown").instances(2),
                 sleepers("shrunk").instances(4),
                 sleepers("forgotten").stop(term(Scope::Process, LONG)),
-                sleepers("twin"),
-                sleepers("twin"),
+                sleepers(""),
+                sleepers(""),
             ]);
             host.until_executed();
             let pids: Vec<_> = host.supervisor.instances().map(|id| host.pid(id).to_string()).collect();
@@ -522,16 +522,24 @@ fn descriptions_decide_about_the_groups_of_the_state() {
         let pids: Vec<u32> = generation.notes.split(' ').map(|pid| pid.parse().unwrap()).collect();
         let specs = vec![
             sleepers("new"),
-            sleepers("twin"),
+            sleepers(""),
             sleepers("shrunk").instances(1),
             sleepers("grown").instances(3),
-            sleepers("twin"),
+            sleepers(""),
         ];
         let handed_over = generation.handed_over.take().unwrap();
         // A wrong description is refused, and everything stays for another try.
         let wrong = vec![sleepers("grown").instances(100_001)];
         let refused = builder().take_over(handed_over, wrong, Undescribed::Stop).unwrap_err();
         assert!(matches!(refused.reason, TakeOverReason::Error(_)), "{refused}");
+        let twice = vec![sleepers("grown"), sleepers("new"), sleepers("grown")];
+        let refused = builder()
+            .take_over(refused.handed_over, twice, Undescribed::Stop)
+            .unwrap_err();
+        assert!(
+            refused.to_string().ends_with("another group has the name \"grown\""),
+            "{refused}"
+        );
         let taken = builder()
             .take_over(refused.handed_over, specs, Undescribed::Stop)
             .unwrap();

@@ -502,7 +502,7 @@ fn fails_late(host: &mut Host, change: impl FnOnce(&PathBuf), errno: i32) {
     let (script, interpreter) = script_with_interpreter(&directory);
     let hanging = Hanging::at(directory, script);
     let once = policy().start_retries(0);
-    let (_, ids) = hang(host, GroupSpec::new("x", Command::new(&hanging.path)).policy(once));
+    let (_, ids) = hang(host, GroupSpec::new("", Command::new(&hanging.path)).policy(once));
     let pid = host.status(ids[0]).pid;
     change(&interpreter);
     hanging.lease.release();
