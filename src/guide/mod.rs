@@ -9,6 +9,8 @@
 //! | [`trees`] | stopping whole trees of processes |
 //! | [`readiness`] | readiness, watchdogs, and a host's own checks |
 //! | [`cgroups`] | cgroups, limits, and how to be delegated a directory |
+//! | [`limits`] | what a process may use, what it has used, and what ended it |
+//! | [`order`] | which group starts first, and what stops with what |
 //! | [`init`] | a container's init |
 //! | [`logs`] | collecting and rotating logs |
 //! | [`sockets`] | passing sockets and other descriptors |
@@ -49,8 +51,10 @@ pages! {
     errors
     first_steps
     init
+    limits
     logs
     machines
+    order
     readiness
     recipes
     reloads
