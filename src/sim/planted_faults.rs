@@ -497,7 +497,7 @@ fn that_a_group_forgets_what_it_requires() {
             }
         }
     };
-    let as_what = "must wait for other groups: true|is started before|the answer should be|the plan is|has failed";
+    let as_what = "must wait for other groups: true|is started before|does not tell what it waits for|the answer should be|the plan is|has failed";
     is_noticed(meddle, as_what);
 }
 
