@@ -63,7 +63,7 @@ fn a_file_that_cannot_be_used_is_refused_and_nothing_is_touched() {
         ));
         let plain = builder().state_file(state).build().unwrap_err();
         assert!(plain.to_string().contains("contains a state"), "{plain}");
-        let wrong = vec![GroupSpec::new("a", sleeper()).instances(100_001)];
+        let wrong = vec![GroupSpec::new("a", sleeper()).instances(GroupSpec::MOST_INSTANCES + 1)];
         let wrong = builder().state_file(state).recover(wrong, Undescribed::Stop);
         assert!(matches!(wrong, Err(RecoverError::Error(Error::Spec(_)))), "{wrong:?}");
         // After all that it is still there.
