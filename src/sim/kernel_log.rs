@@ -393,6 +393,13 @@ pub(super) fn starts_that_wait(host: &mut Host) -> Result<(), Broken> {
     let mut may_wait = host.world.borrow().was_saturated.get() || host.before.iter().any(waits);
     // A start waits too if a stop is pending, which then withdraws it. Others wait behind it.
     may_wait |= host.model.instances.iter().any(|known| awaits_its_stop(host, known));
+    let to_stop: Vec<_> = host
+        .model
+        .instances
+        .iter()
+        .filter(|known| is_to_stop(host, known))
+        .map(|known| known.id)
+        .collect();
     let now = host.world.borrow().now;
     for known in &mut host.model.instances {
         let Some(instance) = host.driver.instances.get(known.id) else {
@@ -401,6 +408,7 @@ pub(super) fn starts_that_wait(host: &mut Host) -> Result<(), Broken> {
                 spawn: Spawn::Withdrawn,
                 ..Attempt::waiting(known.next(Part::Before), now, 0)
             };
+            let may_wait = may_wait || to_stop.contains(&known.id);
             known.attempts.extend(may_wait.then_some(at_last));
             continue;
         };
@@ -458,10 +466,14 @@ pub(super) fn starts_that_wait(host: &mut Host) -> Result<(), Broken> {
 /// Whether a run of this instance has begun without a spawn, because a stop of it is or was pending. The stop was pending
 /// before the step, or a rolling restart that ended in the step has requested it.
 fn awaits_its_stop(host: &Host, known: &Instance) -> bool {
-    let stops = |before: &Snapshot| matches!(before.pending, Some(Request::Stop | Request::Kill));
-    let is_to_stop = known.wish == Wanted::Down || before(host, known.id).is_some_and(stops);
     let instance = host.driver.instances.get(known.id);
-    is_to_stop && instance.is_some_and(|instance| instance.life.runs() > known.runs())
+    is_to_stop(host, known) && instance.is_some_and(|instance| instance.life.runs() > known.runs())
+}
+
+/// Whether a stop of this instance is or was pending.
+fn is_to_stop(host: &Host, known: &Instance) -> bool {
+    let stops = |before: &Snapshot| matches!(before.pending, Some(Request::Stop | Request::Kill));
+    known.wish == Wanted::Down || before(host, known.id).is_some_and(stops)
 }
 
 /// The other processes of a scope are kept in reach exactly if the run ends with the last of them.
