@@ -183,10 +183,10 @@ pub fn wrapped(line: &str, room: usize) -> Vec<String> {
     let mut parts = Vec::new();
     let mut rest = line.to_owned();
     while rest.width() > room {
-        let fits = |&(at, _): &(usize, &str)| rest.get(..at).is_some_and(|part| part.width() <= room);
-        let blanks = rest.match_indices(' ').filter(fits);
         let text_begins = rest.len() - rest.trim_start().len();
-        let Some((at, _)) = blanks.filter(|&(at, _)| at > text_begins).last() else {
+        let fits =
+            |&(at, _): &(usize, &str)| at > text_begins && rest.get(..at).is_some_and(|part| part.width() <= room);
+        let Some((at, _)) = rest.match_indices(' ').rfind(fits) else {
             break;
         };
         let next = format!("{INDENT}{}", rest[at..].trim_start());
