@@ -1,4 +1,5 @@
-"""Runs each configuration with supervisord and with the taskmaster, and compares the processes that they start.
+"""Runs each configuration with supervisord and with the taskmaster, and compares the processes that they start, and the
+states of a timeline of commands.
 
     python3 ci/supervisord.py SUPERVISORD TASKMASTER [NAME...]
 
@@ -11,22 +12,33 @@ The first lines of a configuration are directives:
     ; root                            the configuration needs root
     ; daemon                          supervisord becomes a daemon
     ; refused                         both refuse the file, with exit status 2
+    ; timeline: STEP | STEP ...       what happens while the programs run; after each step the states are compared
+
+A step is a command of supervisorctl, which talks to the socket s.sock, or one of these:
+
+    kill SIGNAL GROUP:NAME            sends a signal to the process
+    replace OLD NEW                   replaces a text in the configuration
+    until GROUP:NAME STATE            waits until a process has this state
+    await FILE COUNT                  waits until a file in the directory has so many lines
 
 Both programs run in the same directory, one after the other, so that the paths are equal. Several configurations run at
 the same time.
 """
 
 import concurrent.futures
+import http.client
 import json
 import os
 import re
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import xmlrpc.client
 from collections import Counter
 from pathlib import Path
 
@@ -37,7 +49,9 @@ QUIET = 2
 
 
 def main():
+    global supervisorctl
     supervisord, taskmaster = (os.path.abspath(program) for program in sys.argv[1:3])
+    supervisorctl = os.path.join(os.path.dirname(supervisord), "supervisorctl")
     wanted = tuple(sys.argv[3:]) or ("",)
     names = sorted(path.stem for path in FIXTURES.glob("*.conf") if path.name.startswith(wanted))
     if not names:
@@ -67,8 +81,8 @@ def compare(name, place, supervisord, taskmaster):
     try:
         theirs = run(directives, place, name, Supervisord(supervisord))
         ours = run(directives, place, name, Taskmaster(taskmaster))
-    except Failed as failure:
-        return "DIFFERENT", [str(failure)]
+    except (Failed, OSError, subprocess.TimeoutExpired, xmlrpc.client.Error) as failure:
+        return "DIFFERENT", [f"{type(failure).__name__}: {failure}"]
     lines = list(differences(theirs, ours, ""))
     processes = len(theirs["processes"])
     verdict = f"same: {processes} processes"
@@ -86,7 +100,7 @@ class Failed(Exception):
 def directives_of(path):
     directives = {}
     for line in path.read_text().splitlines():
-        found = re.fullmatch(r"; (processes|runs|environment|limits|root|daemon|refused)(?:: (.*))?", line)
+        found = re.fullmatch(r"; (processes|runs|environment|limits|root|daemon|refused|timeline)(?:: (.*))?", line)
         if found:
             directives[found[1]] = (found[2] or "").split()
     return directives
@@ -154,12 +168,22 @@ def run(directives, place, name, supervisor):
         pid = supervisor.pid(process, place, directives)
         expected = {process: 1 for process in directives["processes"]}
         counts = (entry.rsplit("=", 1) for entry in directives.get("runs", []))
-        expected.update({key: int(count) for key, count in counts})
+        final = {**expected, **{key: int(count) for key, count in counts}}
+        if "timeline" not in directives:
+            expected = final
         runs = lambda: Counter(record.name.rsplit("@", 1)[0] for record in records.iterdir())
         complete = lambda: not Counter(expected) - runs()
         wait_for(f"all of {sorted(expected)}", complete)
-        # No event reports that all processes have started.
-        time.sleep(QUIET)
+        if "timeline" in directives:
+            steps = " ".join(directives["timeline"]).split(" | ")
+            control = Control(Path(supervisorctl), work, f"{name}.conf", environment)
+            timeline = list(map(control.step, steps))
+            expected = final
+            wait_for(f"all of {sorted(expected.items())}", complete)
+        else:
+            # No event reports that all processes have started.
+            time.sleep(QUIET)
+            timeline = []
         os.kill(pid, signal.SIGTERM)
         wait_for("the end of the supervisor", lambda: process.poll() is not None and not alive(pid))
     except Failed as failure:
@@ -171,10 +195,92 @@ def run(directives, place, name, supervisor):
             process.kill()
         process.wait()
     return {
+        "timeline": {f"{number} {step}": states for number, (step, states) in enumerate(timeline)},
         "processes": processes_of(records),
         "files": files_of(work),
         "streams": {stream: lines_of(place / f"{supervisor.name}.{stream}") for stream in streams},
     }
+
+
+class UnixTransport(xmlrpc.client.Transport):
+    """XML-RPC through a socket in the file system."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = str(path)
+
+    def make_connection(self, host):
+        connection = http.client.HTTPConnection("localhost", timeout=PATIENCE)
+        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.sock.settimeout(PATIENCE)
+        connection.sock.connect(self.path)
+        return connection
+
+
+class Control:
+    """supervisorctl, which drives both programs."""
+
+    def __init__(self, program, work, config, environment):
+        self.command = [program, "-s", f"unix://{work}/s.sock"]
+        self.work = work
+        self.config = work / config
+        self.environment = environment
+
+    def call(self, *arguments):
+        run = [*self.command, *arguments]
+        done = subprocess.run(run, cwd=self.work, env=self.environment, capture_output=True, timeout=PATIENCE)
+        return (done.stdout + done.stderr).decode(errors="replace")
+
+    def states(self):
+        """Returns the states when no process is on its way to another one."""
+        wait_for("states that stay", lambda: not re.search("=(STARTING|STOPPING)", self.seen()))
+        # A probe that is stopped before it has recorded what it was given would be missing in one of the results.
+        wait_for("the records", lambda: all(map(self.has_recorded, self.infos().items())))
+        return self.seen()
+
+    def has_recorded(self, named):
+        name, info = named
+        try:
+            words = Path(f"/proc/{info['pid']}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            return True
+        is_probe = len(words) > 1 and words[1].endswith(b"/probe")
+        return not is_probe or (self.work.parent / "records" / f"{name}@{info['pid']}").exists()
+
+    def infos(self):
+        """Returns what the interface tells, without the time that supervisorctl takes to start."""
+        with xmlrpc.client.ServerProxy("http://localhost", transport=UnixTransport(self.work / "s.sock")) as server:
+            infos = server.supervisor.getAllProcessInfo()
+        return {f"{info['group']}:{info['name']}": info for info in infos}
+
+    def seen(self):
+        return " ".join(f"{name}={info['statename']}" for name, info in sorted(self.infos().items()))
+
+    def pid(self, name):
+        return self.infos()[name if ":" in name else f"{name}:{name}"]["pid"]
+
+    def step(self, step):
+        verb, *rest = step.split()
+        if verb == "kill":
+            pid = self.pid(rest[1])
+            os.kill(pid, getattr(signal, f"SIG{rest[0]}"))
+            # The same process is no longer seen, and the next states are those after it.
+            wait_for("the end of the process", lambda: self.pid(rest[1]) != pid)
+            answer = ""
+        elif verb == "replace":
+            self.config.write_text(self.config.read_text().replace(*rest))
+            answer = ""
+        elif verb == "until":
+            wait_for(f"{rest[0]} to be {rest[1]}", lambda: self.infos()[rest[0]]["statename"] == rest[1])
+            answer = ""
+        elif verb == "await":
+            file = self.work / rest[0]
+            lines = lambda: file.read_text().count("\n") if file.exists() else 0
+            wait_for(f"{rest[1]} lines in {rest[0]}", lambda: lines() >= int(rest[1]))
+            answer = ""
+        else:
+            answer = sorted(self.call(verb, *rest).splitlines())
+        return step, [answer, self.states()]
 
 
 def limit(limits):

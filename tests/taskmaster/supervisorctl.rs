@@ -337,6 +337,31 @@ fn faults_have_supervisords_codes_and_methods_describe_themselves() {
 }
 
 #[test]
+fn a_start_by_a_client_has_supervisords_results() {
+    let programs = "[program:missing]\ncommand=/no/such/program\nautostart=false\n\
+        [program:forbidden]\ncommand=/etc/passwd\nautostart=false\n\
+        [program:searched]\ncommand=no-such-program\nautostart=false\n\
+        [program:quick]\ncommand=sh -c \"exit 1\"\nautostart=false\nstartretries=0\nstartsecs=10\n";
+    let mut herd = started(&unix(&format!("{programs}{PROGRAMS}")));
+    for (name, code, state) in [
+        ("missing", 20, "STOPPED"),
+        ("forbidden", 21, "STOPPED"),
+        ("searched", 20, "STOPPED"),
+        ("quick", 50, "FATAL"),
+    ] {
+        let reply = call(&herd, "supervisor.startProcess", &text(name));
+        assert!(reply.contains(&format!("<int>{code}</int>")), "{name}: {reply}");
+        // What certainly cannot be executed is not tried.
+        assert!(
+            herd.ask(&format!("status {name}")).contains(state),
+            "{}",
+            herd.transcript()
+        );
+    }
+    herd.shut_down();
+}
+
+#[test]
 fn a_program_reads_what_is_sent_to_its_standard_input() {
     let reads = "[program:a]\ncommand=cat\nstdin=pipe\nstartsecs=0\nstdout_logfile=%(here)s/a.log\n";
     let herd = started(&unix(reads));

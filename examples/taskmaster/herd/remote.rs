@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -56,8 +57,10 @@ pub enum Progress {
     Done,
     /// The program was not executed, because of this errno.
     NotExecuted(i32),
-    /// The process has ended too early.
+    /// The process has ended before it was RUNNING.
     Ended,
+    /// The process was stopped before it was RUNNING.
+    Stopped,
     /// The process survives SIGKILL.
     Unkillable,
     /// The process is no longer in the configuration.
@@ -177,6 +180,33 @@ impl Herd {
         answer.map(drop).map_err(|error| self.plainly(&error, &name))
     }
 
+    /// Why the program of a process certainly cannot be executed: it does not exist (ENOENT), or is not executable
+    /// (EACCES). supervisord checks this before a start on request.
+    pub fn cannot_execute(&self, id: InstanceId) -> Option<i32> {
+        let status = self.supervisor.status(id)?;
+        let member = self.members.iter().find(|member| member.id == status.group)?;
+        let instance = member.program.instance(status.name.number).ok()?;
+        let name = Path::new(instance.argv.first()?);
+        if name.components().count() > 1 || name.is_absolute() {
+            let directory = instance.directory.unwrap_or_default();
+            return not_executable(&directory.join(name));
+        }
+        let own = std::env::var_os("PATH");
+        let others = instance.environment.iter().filter(|(key, _)| key == "PATH");
+        let paths = others.map(|(_, path)| path.into()).chain(own);
+        let directories: Vec<PathBuf> = paths
+            .flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>())
+            .collect();
+        let mut found = directories
+            .iter()
+            .map(|directory| not_executable(&directory.join(name)));
+        let first = found.next()?;
+        // One that can be executed is enough. EACCES has the larger number, and tells more.
+        found.fold(first, |before, next| {
+            before.zip(next).map(|(before, next)| before.max(next))
+        })
+    }
+
     /// How far the start of a process has come.
     pub fn start_progress(&self, id: InstanceId) -> Progress {
         let Some(status) = self.supervisor.status(id) else {
@@ -191,7 +221,7 @@ impl Herd {
                 _ if status.failed_starts == 0 => Progress::Done,
                 _ => Progress::Ended,
             },
-            State::Stopped if status.pending.is_none() => Progress::Ended,
+            State::Stopped if status.pending.is_none() => Progress::Stopped,
             State::Stopped
             | State::Preparing { .. }
             | State::Starting { .. }
@@ -360,5 +390,16 @@ impl Herd {
             let found = members.iter().find(|&&index| self.members[index].is_same_as(program));
             found.is_none_or(|&index| !self.is_unchanged(index, (group.priority, program.priority), program))
         })
+    }
+}
+
+/// Why a file cannot be executed.
+fn not_executable(path: &Path) -> Option<i32> {
+    match path.metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(libc::ENOENT),
+        // The spawn itself has a more precise error.
+        Err(_) => None,
+        Ok(file) if file.is_file() && file.permissions().mode() & 0o111 != 0 => None,
+        Ok(_) => Some(libc::EACCES),
     }
 }

@@ -163,7 +163,8 @@ impl Item {
             Progress::NotExecuted(libc::ENOENT) => Err(Fault::no_file(name)),
             Progress::NotExecuted(libc::EACCES) => Err(Fault::not_executable(name)),
             Progress::NotExecuted(_) => Err(Fault::spawn_error(name)),
-            Progress::Ended => Err(Fault::abnormal_termination(name)),
+            Progress::Ended => Err(Fault::spawn_error(name)),
+            Progress::Stopped => Err(Fault::abnormal_termination(name)),
             Progress::Unkillable => Err(Fault::failed(format!("{name} survives SIGKILL"))),
             Progress::Gone => Err(Fault::bad_name(name)),
         })

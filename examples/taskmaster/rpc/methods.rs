@@ -272,6 +272,11 @@ fn start_one(remote: &mut Remote<'_>, id: InstanceId, info: &Info) -> Result<(),
     if is_up(info) {
         return Err(Fault::already_started(shown(info)));
     }
+    match remote.herd.cannot_execute(id) {
+        Some(libc::ENOENT) => return Err(Fault::no_file(shown(info))),
+        Some(_) => return Err(Fault::not_executable(shown(info))),
+        None => {}
+    }
     remote.herd.ask(id, Verb::Start).map_err(Fault::failed)
 }
 
