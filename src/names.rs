@@ -17,10 +17,14 @@ impl UnknownName {
     }
 }
 
-/// Gives a type without data names that do not change: `as_str` and [`FromStr`](std::str::FromStr).
+/// Gives a type without data names that do not change: `as_str` and [`FromStr`](std::str::FromStr), and a list of all
+/// its values.
 macro_rules! machine_names {
     ($type:ident, $what:literal, $($variant:ident = $name:literal)*) => {
         impl $type {
+            /// All values. A later version may add some.
+            pub const ALL: &'static [$type] = &[$($type::$variant,)*];
+
             /// The name for programs. It does not change in later versions; [`FromStr`](std::str::FromStr) reads it.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
@@ -44,3 +48,60 @@ macro_rules! machine_names {
 }
 
 pub(crate) use machine_names;
+
+/// Declares the kinds of a type with data: an enum of unit variants, each with its name for programs.
+macro_rules! kinds {
+    ($(#[$meta:meta])* $type:ident, $what:literal, $($variant:ident = $name:literal)*) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum $type {
+            $(#[doc = concat!("`", $name, "`")] $variant,)*
+        }
+
+        $crate::names::machine_names! { $type, $what, $($variant = $name)* }
+
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+    };
+}
+
+pub(crate) use kinds;
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+    use std::str::FromStr;
+
+    use super::*;
+    use crate::command::{Namespace, SpawnStep};
+    use crate::lifecycle::{CauseName, EndName, FailureName, StateName};
+
+    fn come_back<T: FromStr<Err = UnknownName> + Copy + Debug + PartialEq>(
+        all: &[T],
+        name: fn(T) -> &'static str,
+        what: &str,
+    ) {
+        for (index, &value) in all.iter().enumerate() {
+            assert_eq!(name(value).parse(), Ok(value));
+            assert!(!all[..index].contains(&value));
+        }
+        for wrong in ["", "no-such-name", &name(all[0])[1..], &format!("{} ", name(all[0]))] {
+            let error = wrong.parse::<T>().unwrap_err();
+            assert_eq!(error.to_string(), format!("there is no {what} {wrong:?}"));
+        }
+    }
+
+    #[test]
+    fn every_name_is_read_back_and_no_other_text_is() {
+        come_back(StateName::ALL, StateName::as_str, "state");
+        come_back(CauseName::ALL, CauseName::as_str, "cause");
+        come_back(EndName::ALL, EndName::as_str, "end of a run");
+        come_back(FailureName::ALL, FailureName::as_str, "failure");
+        come_back(SpawnStep::ALL, SpawnStep::as_str, "step of a spawn");
+        come_back(Namespace::ALL, Namespace::as_str, "kind of namespace");
+    }
+}

@@ -9,7 +9,7 @@ use crate::cgroup::{CgroupUsage, OomKill, OomLimit};
 use crate::codec::{Damaged, Reader, Stored, Writer, stored};
 use crate::command::SpawnError;
 use crate::exit::{ExitRecord, Pid};
-use crate::lifecycle::{CommandFailure, RunEnd};
+use crate::lifecycle::{CommandFailure, EndName, RunEnd};
 use crate::signal::Signal;
 use crate::time::Instant;
 
@@ -155,23 +155,37 @@ impl End {
     /// ```
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
+        self.name().as_str()
+    }
+
+    /// The kind, without its data.
+    ///
+    /// ```
+    /// use pidherd::lifecycle::EndName;
+    /// use pidherd::supervisor::End;
+    ///
+    /// assert_eq!(End::StopTimeout.name(), EndName::StopTimeout);
+    /// assert_eq!("out-of-memory".parse(), Ok(EndName::OutOfMemory));
+    /// ```
+    #[must_use]
+    pub const fn name(&self) -> EndName {
         match self {
-            End::NotSpawned(_) => "not-spawned",
-            End::Exited(_) => "exited",
-            End::Crashed { .. } => "crashed",
-            End::KilledFromOutside(_) => "killed-from-outside",
-            End::OutOfMemory(_) => "out-of-memory",
-            End::MaybeOutOfMemory(_) => "maybe-out-of-memory",
-            End::Stopped => "stopped",
-            End::StopTimeout => "stop-timeout",
-            End::StartTimeout => "start-timeout",
-            End::NotReady => "not-ready",
-            End::Watchdog => "watchdog",
-            End::TimedOut => "timed-out",
-            End::Unhealthy { .. } => "unhealthy",
-            End::Released => "released",
-            End::BeforeFailed(_) => "before-failed",
-            End::Unknown => "unknown",
+            End::NotSpawned(_) => EndName::NotSpawned,
+            End::Exited(_) => EndName::Exited,
+            End::Crashed { .. } => EndName::Crashed,
+            End::KilledFromOutside(_) => EndName::KilledFromOutside,
+            End::OutOfMemory(_) => EndName::OutOfMemory,
+            End::MaybeOutOfMemory(_) => EndName::MaybeOutOfMemory,
+            End::Stopped => EndName::Stopped,
+            End::StopTimeout => EndName::StopTimeout,
+            End::StartTimeout => EndName::StartTimeout,
+            End::NotReady => EndName::NotReady,
+            End::Watchdog => EndName::Watchdog,
+            End::TimedOut => EndName::TimedOut,
+            End::Unhealthy { .. } => EndName::Unhealthy,
+            End::Released => EndName::Released,
+            End::BeforeFailed(_) => EndName::BeforeFailed,
+            End::Unknown => EndName::Unknown,
         }
     }
 

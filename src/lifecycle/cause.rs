@@ -1,5 +1,6 @@
 //! Why the state changed: transitions and their causes.
 
+use super::kinds::CauseName;
 use std::fmt;
 
 use super::failure::Failure;
@@ -141,25 +142,38 @@ impl Cause {
     /// ```
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
+        self.name().as_str()
+    }
+
+    /// The kind, without its data.
+    ///
+    /// ```
+    /// use pidherd::lifecycle::{Cause, CauseName};
+    ///
+    /// assert_eq!(Cause::Requested.name(), CauseName::Requested);
+    /// assert_eq!("requested".parse(), Ok(CauseName::Requested));
+    /// ```
+    #[must_use]
+    pub const fn name(&self) -> CauseName {
         match self {
-            Cause::Requested => "requested",
-            Cause::GraceOver => "grace-over",
-            Cause::Ready => "ready",
-            Cause::Failed(_) => "failed",
-            Cause::Ended { .. } => "ended",
-            Cause::Restart => "restart",
-            Cause::DelayOver => "delay-over",
-            Cause::RetriesUsedUp => "retries-used-up",
-            Cause::Permanent => "permanent",
-            Cause::CrashBudgetUsedUp => "crash-budget-used-up",
-            Cause::CoolOffOver => "cool-off-over",
-            Cause::Gone => "gone",
-            Cause::Adopted => "adopted",
-            Cause::Released => "released",
-            Cause::RequirementStopped => "requirement-stopped",
-            Cause::RequirementFailed => "requirement-failed",
-            Cause::RequirementRemoved => "requirement-removed",
-            Cause::Prepared => "prepared",
+            Cause::Requested => CauseName::Requested,
+            Cause::GraceOver => CauseName::GraceOver,
+            Cause::Ready => CauseName::Ready,
+            Cause::Failed(_) => CauseName::Failed,
+            Cause::Ended { .. } => CauseName::Ended,
+            Cause::Restart => CauseName::Restart,
+            Cause::DelayOver => CauseName::DelayOver,
+            Cause::RetriesUsedUp => CauseName::RetriesUsedUp,
+            Cause::Permanent => CauseName::Permanent,
+            Cause::CrashBudgetUsedUp => CauseName::CrashBudgetUsedUp,
+            Cause::CoolOffOver => CauseName::CoolOffOver,
+            Cause::Gone => CauseName::Gone,
+            Cause::Adopted => CauseName::Adopted,
+            Cause::Released => CauseName::Released,
+            Cause::RequirementStopped => CauseName::RequirementStopped,
+            Cause::RequirementFailed => CauseName::RequirementFailed,
+            Cause::RequirementRemoved => CauseName::RequirementRemoved,
+            Cause::Prepared => CauseName::Prepared,
         }
     }
 }

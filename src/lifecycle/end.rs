@@ -1,6 +1,7 @@
 //! The reason why a run ended.
 
 use super::failure::{CommandFailure, Failure};
+use super::kinds::EndName;
 use crate::codec::stored;
 use crate::exit::Exit;
 use crate::signal::Signal;
@@ -75,21 +76,34 @@ impl RunEnd {
     /// ```
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
+        self.name().as_str()
+    }
+
+    /// The kind, without its data.
+    ///
+    /// ```
+    /// use pidherd::lifecycle::{EndName, RunEnd};
+    ///
+    /// assert_eq!(RunEnd::Exited(3).name(), EndName::Exited);
+    /// assert_eq!("exited".parse(), Ok(EndName::Exited));
+    /// ```
+    #[must_use]
+    pub const fn name(&self) -> EndName {
         match self {
-            RunEnd::NotSpawned => "not-spawned",
-            RunEnd::Exited(_) => "exited",
-            RunEnd::Crashed { .. } => "crashed",
-            RunEnd::KilledFromOutside(_) => "killed-from-outside",
-            RunEnd::Stopped => "stopped",
-            RunEnd::StopTimeout => "stop-timeout",
-            RunEnd::StartTimeout => "start-timeout",
-            RunEnd::NotReady => "not-ready",
-            RunEnd::Watchdog => "watchdog",
-            RunEnd::TimedOut => "timed-out",
-            RunEnd::Unhealthy => "unhealthy",
-            RunEnd::Released => "released",
-            RunEnd::BeforeFailed(_) => "before-failed",
-            RunEnd::Unknown => "unknown",
+            RunEnd::NotSpawned => EndName::NotSpawned,
+            RunEnd::Exited(_) => EndName::Exited,
+            RunEnd::Crashed { .. } => EndName::Crashed,
+            RunEnd::KilledFromOutside(_) => EndName::KilledFromOutside,
+            RunEnd::Stopped => EndName::Stopped,
+            RunEnd::StopTimeout => EndName::StopTimeout,
+            RunEnd::StartTimeout => EndName::StartTimeout,
+            RunEnd::NotReady => EndName::NotReady,
+            RunEnd::Watchdog => EndName::Watchdog,
+            RunEnd::TimedOut => EndName::TimedOut,
+            RunEnd::Unhealthy => EndName::Unhealthy,
+            RunEnd::Released => EndName::Released,
+            RunEnd::BeforeFailed(_) => EndName::BeforeFailed,
+            RunEnd::Unknown => EndName::Unknown,
         }
     }
 }

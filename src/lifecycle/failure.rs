@@ -1,5 +1,6 @@
 //! What can go wrong with a start, a run, and the commands around it.
 
+use super::kinds::FailureName;
 use std::fmt;
 
 use crate::codec::stored;
@@ -46,15 +47,28 @@ impl Failure {
     /// ```
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
+        self.name().as_str()
+    }
+
+    /// The kind, without its data.
+    ///
+    /// ```
+    /// use pidherd::lifecycle::{Failure, FailureName};
+    ///
+    /// assert_eq!(Failure::Watchdog.name(), FailureName::Watchdog);
+    /// assert_eq!("watchdog".parse(), Ok(FailureName::Watchdog));
+    /// ```
+    #[must_use]
+    pub const fn name(&self) -> FailureName {
         match self {
-            Failure::Spawn { .. } => "spawn",
-            Failure::Ended(_) => "ended",
-            Failure::StartTimeout => "start-timeout",
-            Failure::NotReady => "not-ready",
-            Failure::Watchdog => "watchdog",
-            Failure::TimedOut => "timed-out",
-            Failure::Unhealthy => "unhealthy",
-            Failure::Before(_) => "before",
+            Failure::Spawn { .. } => FailureName::Spawn,
+            Failure::Ended(_) => FailureName::Ended,
+            Failure::StartTimeout => FailureName::StartTimeout,
+            Failure::NotReady => FailureName::NotReady,
+            Failure::Watchdog => FailureName::Watchdog,
+            Failure::TimedOut => FailureName::TimedOut,
+            Failure::Unhealthy => FailureName::Unhealthy,
+            Failure::Before(_) => FailureName::Before,
         }
     }
 }
