@@ -14,7 +14,6 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
 use common::{SOON, TestCgroup, isolated, kernel_since, skipped, test_cgroup, wait_readable};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 

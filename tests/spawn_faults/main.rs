@@ -72,7 +72,7 @@ fn with_few_descriptors(body: impl FnOnce()) {
     let current = before.current.unwrap_or(u64::MAX).min(MOST_DESCRIPTORS);
     let few = Rlimit {
         current: Some(current),
-        ..before.clone()
+        ..before
     };
     setrlimit(Limit::Nofile, few).unwrap();
     body();
