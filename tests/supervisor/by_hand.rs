@@ -135,11 +135,12 @@ fn a_ladder_is_checked_for_a_group_without_instances_and_for_those_that_are_leav
 
         // Such a ladder would reach the processes of another group, the host among them.
         let wide = StopLadder::kill(Scope::ProcessGroup);
-        let inherits = quiet_sh("trap 'read go; exit 0' TERM; echo >&3; read never").inherit_process_group();
+        let inherits = quiet_sh("trap '' TERM; echo >&3; while :; do sleep 0.01; done").inherit_process_group();
         let ready = at_once().startup(Startup::Notify { timeout: LONG });
         let patient = ready.stop(term(Scope::Process, LONG));
         for is_removed in [false, true] {
-            let spec = GroupSpec::new("leaving", inherits.clone())
+            let name = if is_removed { "removed" } else { "scaled" };
+            let spec = GroupSpec::new(name, inherits.clone())
                 .policy(patient.clone())
                 .ready_fd(3);
             let (group, ids) = host.add(spec);

@@ -412,9 +412,12 @@ fn a_group_that_is_scaled_to_no_instances_waits_for_those_that_come_after_it_to_
     isolated(|| {
         let mut host = Host::new();
         let (database, db) = one(&mut host, group("database", at_once()));
-        let patient = at_once().stop(term(Scope::Process, LONG));
-        let shell = quiet_sh("trap 'read go; exit 0' TERM; read never");
-        let (web, w) = one(&mut host, GroupSpec::new("web", shell).policy(patient).after(database));
+        let patient = slow().stop(term(Scope::Process, LONG));
+        let shell = quiet_sh("trap '' TERM; echo >&3; while :; do sleep 0.01; done");
+        let (web, w) = one(
+            &mut host,
+            GroupSpec::new("web", shell).policy(patient).ready_fd(3).after(database),
+        );
         host.supervisor.start(Target::All).unwrap();
         host.until_state(w, Running);
         host.until_executed();
