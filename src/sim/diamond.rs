@@ -11,12 +11,14 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::act::Act;
 use super::chance::{Chance, mix};
 use super::fault_profile::FaultProfile;
 use super::host::{Broken, Host, snapshots};
+use super::oracle::ensure;
 use super::recipe::Draft;
 use super::world::World;
 use crate::engine::ids::{GroupId, Target};
@@ -26,6 +28,12 @@ use crate::lifecycle::{Delay, Policy, Restart, Startup};
 
 /// The sizes of the layers: 50 groups in all.
 const LAYERS: [usize; 8] = [1, 8, 8, 8, 8, 8, 8, 1];
+
+/// The name of each group.
+static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let numbers = 0..LAYERS.into_iter().sum();
+    numbers.map(|number: usize| format!("group{number}")).collect()
+});
 
 /// The number of steps of an episode before its ending.
 const LENGTH: u64 = 1_500;
@@ -56,7 +64,7 @@ fn faults(chance: &mut Chance) -> FaultProfile {
 /// A group that comes up quickly or slowly, by itself or by its word, and that gives up soon.
 fn draft(chance: &mut Chance) -> Draft {
     let mut draft = Draft::random(chance, None, 2);
-    while draft.flawed {
+    while draft.flawed || draft.recipe.cgroup.is_some() {
         draft = Draft::random(chance, None, 2);
     }
     if chance.happens(25) {
@@ -93,6 +101,7 @@ fn grow(host: &mut Host, chance: &mut Chance) -> Result<(), Broken> {
         let mut present = Vec::new();
         for _ in 0..size {
             let mut draft = draft(chance);
+            draft.name = NAMES.get(host.model.groups.len()).map_or("", String::as_str);
             let is_sink = layer == LAYERS.len() - 1;
             let chosen = before.iter().copied().filter(|_| is_sink || chance.happens(3));
             let mut chosen: Vec<_> = chosen.collect();
@@ -111,7 +120,9 @@ fn grow(host: &mut Host, chance: &mut Chance) -> Result<(), Broken> {
         all.extend(&present);
         before = present;
     }
-    Ok(())
+    ensure(host.model.groups.len() == NAMES.len(), || {
+        format!("{} groups are there", host.model.groups.len())
+    })
 }
 
 fn command(chance: &mut Chance, host: &Host) -> Option<Act> {
