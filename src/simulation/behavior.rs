@@ -136,7 +136,7 @@ pub enum Subject {
     Instance(InstanceId),
     /// The instances of a group.
     Group(GroupId),
-    /// The instances of the groups with this name, or the instance with this name, as in `web:0`. The groups may be added
+    /// The instances of the group with this name, or the instance with this name, as in `web:0`. The group may be added
     /// later.
     Name(String),
     /// All processes of the program that a [`Command`](crate::Command) names. This is also the only way to the commands
