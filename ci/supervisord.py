@@ -177,7 +177,9 @@ def run(directives, place, name, supervisor):
         if "timeline" in directives:
             steps = " ".join(directives["timeline"]).split(" | ")
             control = Control(Path(supervisorctl), work, f"{name}.conf", environment)
-            timeline = list(map(control.step, steps))
+            # Before an `until` the states are on their way.
+            settles = [not following.startswith("until ") for following in [*steps[1:], ""]]
+            timeline = list(map(control.step, steps, settles))
             expected = final
             wait_for(f"all of {sorted(expected.items())}", complete)
         else:
@@ -259,7 +261,7 @@ class Control:
     def pid(self, name):
         return self.infos()[name if ":" in name else f"{name}:{name}"]["pid"]
 
-    def step(self, step):
+    def step(self, step, settles):
         verb, *rest = step.split()
         if verb == "kill":
             pid = self.pid(rest[1])
@@ -280,7 +282,7 @@ class Control:
             answer = ""
         else:
             answer = sorted(self.call(verb, *rest).splitlines())
-        return step, [answer, self.states()]
+        return step, [answer, self.states() if settles else None]
 
 
 def limit(limits):
@@ -328,8 +330,9 @@ def prepare(place):
 
 def processes_of(records):
     processes = {}
-    for path in sorted(records.iterdir()):
-        processes.setdefault(path.name.rsplit("@", 1)[0], []).append(json.loads(path.read_text()))
+    # The order of the runs of a process is not known from their PIDs.
+    for name, text in sorted((path.name.rsplit("@", 1)[0], path.read_text()) for path in records.iterdir()):
+        processes.setdefault(name, []).append(json.loads(text))
     return processes
 
 
