@@ -49,28 +49,6 @@ macro_rules! machine_names {
 
 pub(crate) use machine_names;
 
-/// Declares the kinds of a type with data: an enum of unit variants, each with its name for programs.
-macro_rules! kinds {
-    ($(#[$meta:meta])* $type:ident, $what:literal, $($variant:ident = $name:literal)*) => {
-        $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[non_exhaustive]
-        pub enum $type {
-            $(#[doc = concat!("`", $name, "`")] $variant,)*
-        }
-
-        $crate::names::machine_names! { $type, $what, $($variant = $name)* }
-
-        impl std::fmt::Display for $type {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.pad(self.as_str())
-            }
-        }
-    };
-}
-
-pub(crate) use kinds;
-
 #[cfg(test)]
 mod tests {
     use std::fmt::Debug;

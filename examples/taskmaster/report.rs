@@ -116,6 +116,7 @@ pub fn colour_of(state: StateName) -> &'static str {
         StateName::Fatal => "\x1b[1;31m",
         StateName::Exited => "\x1b[36m",
         StateName::Stopped => "\x1b[90m",
+        _ => PLAIN,
     }
 }
 

@@ -13,6 +13,7 @@ use crate::lifecycle::{Input, Reply};
     derive(serde::Serialize, serde::Deserialize),
     serde(rename_all = "snake_case")
 )]
+#[non_exhaustive]
 pub enum Request {
     /// Start the instance if it is down.
     Start,

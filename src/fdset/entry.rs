@@ -95,6 +95,7 @@ impl Interest {
 
 /// One descriptor of the set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Entry {
     /// The descriptor's number. It is open at least until the entry is removed.
     pub fd: RawFd,

@@ -11,6 +11,7 @@ use crate::exit::Exit;
 /// A transition from one state to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub struct Transition {
     /// The old state.
     pub from: StateName,

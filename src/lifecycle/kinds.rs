@@ -1,10 +1,52 @@
 //! The kinds of causes, ends and failures, without their data: for statistics, logs and filters.
 
-use crate::names::kinds;
+use std::fmt;
 
-kinds! {
-    /// The kinds of a [`Cause`](super::Cause). Their texts are those of [`Cause::as_str`](super::Cause::as_str).
-    CauseName, "cause",
+use crate::names::machine_names;
+
+/// The kinds of a [`Cause`](super::Cause). Their texts are those of [`Cause::as_str`](super::Cause::as_str).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CauseName {
+    /// See [`Cause::Requested`](crate::lifecycle::Cause::Requested).
+    Requested,
+    /// See [`Cause::GraceOver`](crate::lifecycle::Cause::GraceOver).
+    GraceOver,
+    /// See [`Cause::Ready`](crate::lifecycle::Cause::Ready).
+    Ready,
+    /// See [`Cause::Failed`](crate::lifecycle::Cause::Failed).
+    Failed,
+    /// See [`Cause::Ended`](crate::lifecycle::Cause::Ended).
+    Ended,
+    /// See [`Cause::Restart`](crate::lifecycle::Cause::Restart).
+    Restart,
+    /// See [`Cause::DelayOver`](crate::lifecycle::Cause::DelayOver).
+    DelayOver,
+    /// See [`Cause::RetriesUsedUp`](crate::lifecycle::Cause::RetriesUsedUp).
+    RetriesUsedUp,
+    /// See [`Cause::Permanent`](crate::lifecycle::Cause::Permanent).
+    Permanent,
+    /// See [`Cause::CrashBudgetUsedUp`](crate::lifecycle::Cause::CrashBudgetUsedUp).
+    CrashBudgetUsedUp,
+    /// See [`Cause::CoolOffOver`](crate::lifecycle::Cause::CoolOffOver).
+    CoolOffOver,
+    /// See [`Cause::Gone`](crate::lifecycle::Cause::Gone).
+    Gone,
+    /// See [`Cause::Adopted`](crate::lifecycle::Cause::Adopted).
+    Adopted,
+    /// See [`Cause::Released`](crate::lifecycle::Cause::Released).
+    Released,
+    /// See [`Cause::RequirementStopped`](crate::lifecycle::Cause::RequirementStopped).
+    RequirementStopped,
+    /// See [`Cause::RequirementFailed`](crate::lifecycle::Cause::RequirementFailed).
+    RequirementFailed,
+    /// See [`Cause::RequirementRemoved`](crate::lifecycle::Cause::RequirementRemoved).
+    RequirementRemoved,
+    /// See [`Cause::Prepared`](crate::lifecycle::Cause::Prepared).
+    Prepared,
+}
+
+machine_names! { CauseName, "cause",
     Requested = "requested"
     GraceOver = "grace-over"
     Ready = "ready"
@@ -25,10 +67,52 @@ kinds! {
     Prepared = "prepared"
 }
 
-kinds! {
-    /// The kinds of an [`End`](crate::supervisor::End) and of a [`RunEnd`](super::RunEnd). Their texts are those of
-    /// [`End::as_str`](crate::supervisor::End::as_str).
-    EndName, "end of a run",
+impl fmt::Display for CauseName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The kinds of an [`End`](crate::supervisor::End) and of a [`RunEnd`](super::RunEnd). Their texts are those of
+/// [`End::as_str`](crate::supervisor::End::as_str).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EndName {
+    /// See [`End::NotSpawned`](crate::supervisor::End::NotSpawned).
+    NotSpawned,
+    /// See [`End::Exited`](crate::supervisor::End::Exited).
+    Exited,
+    /// See [`End::Crashed`](crate::supervisor::End::Crashed).
+    Crashed,
+    /// See [`End::KilledFromOutside`](crate::supervisor::End::KilledFromOutside).
+    KilledFromOutside,
+    /// See [`End::OutOfMemory`](crate::supervisor::End::OutOfMemory).
+    OutOfMemory,
+    /// See [`End::MaybeOutOfMemory`](crate::supervisor::End::MaybeOutOfMemory).
+    MaybeOutOfMemory,
+    /// See [`End::Stopped`](crate::supervisor::End::Stopped).
+    Stopped,
+    /// See [`End::StopTimeout`](crate::supervisor::End::StopTimeout).
+    StopTimeout,
+    /// See [`End::StartTimeout`](crate::supervisor::End::StartTimeout).
+    StartTimeout,
+    /// See [`End::NotReady`](crate::supervisor::End::NotReady).
+    NotReady,
+    /// See [`End::Watchdog`](crate::supervisor::End::Watchdog).
+    Watchdog,
+    /// See [`End::TimedOut`](crate::supervisor::End::TimedOut).
+    TimedOut,
+    /// See [`End::Unhealthy`](crate::supervisor::End::Unhealthy).
+    Unhealthy,
+    /// See [`End::Released`](crate::supervisor::End::Released).
+    Released,
+    /// See [`End::BeforeFailed`](crate::supervisor::End::BeforeFailed).
+    BeforeFailed,
+    /// See [`End::Unknown`](crate::supervisor::End::Unknown).
+    Unknown,
+}
+
+machine_names! { EndName, "end of a run",
     NotSpawned = "not-spawned"
     Exited = "exited"
     Crashed = "crashed"
@@ -47,9 +131,35 @@ kinds! {
     Unknown = "unknown"
 }
 
-kinds! {
-    /// The kinds of a [`Failure`](super::Failure). Their texts are those of [`Failure::as_str`](super::Failure::as_str).
-    FailureName, "failure",
+impl fmt::Display for EndName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The kinds of a [`Failure`](super::Failure). Their texts are those of [`Failure::as_str`](super::Failure::as_str).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FailureName {
+    /// See [`Failure::Spawn`](crate::lifecycle::Failure::Spawn).
+    Spawn,
+    /// See [`Failure::Ended`](crate::lifecycle::Failure::Ended).
+    Ended,
+    /// See [`Failure::StartTimeout`](crate::lifecycle::Failure::StartTimeout).
+    StartTimeout,
+    /// See [`Failure::NotReady`](crate::lifecycle::Failure::NotReady).
+    NotReady,
+    /// See [`Failure::Watchdog`](crate::lifecycle::Failure::Watchdog).
+    Watchdog,
+    /// See [`Failure::TimedOut`](crate::lifecycle::Failure::TimedOut).
+    TimedOut,
+    /// See [`Failure::Unhealthy`](crate::lifecycle::Failure::Unhealthy).
+    Unhealthy,
+    /// See [`Failure::Before`](crate::lifecycle::Failure::Before).
+    Before,
+}
+
+machine_names! { FailureName, "failure",
     Spawn = "spawn"
     Ended = "ended"
     StartTimeout = "start-timeout"
@@ -58,4 +168,10 @@ kinds! {
     TimedOut = "timed-out"
     Unhealthy = "unhealthy"
     Before = "before"
+}
+
+impl fmt::Display for FailureName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
 }

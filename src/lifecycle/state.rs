@@ -18,6 +18,7 @@ use crate::time::Instant;
     derive(serde::Serialize, serde::Deserialize),
     serde(rename_all = "snake_case")
 )]
+#[non_exhaustive]
 pub enum State {
     /// Never started, or stopped on request.
     Stopped,
@@ -98,6 +99,7 @@ pub enum State {
 /// The data of a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub struct Stopping {
     /// The process that was spawned, ended or not.
     pub pid: Pid,
@@ -142,6 +144,7 @@ pub enum Phase {
 /// How a run has ended, while its command after the run has not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub struct Ended {
     /// Why the run ended.
     pub end: RunEnd,
@@ -181,6 +184,7 @@ pub enum Prospect {
 /// A failure of a process that is alive, or that has left other living processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub struct Failed {
     /// The kind of the failure.
     pub failure: Failure,
@@ -211,6 +215,7 @@ pub enum Remaining {
 
 /// The name of a [`State`], without its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum StateName {
     /// The process was never started, or was stopped on request; see [`State::Stopped`].
     Stopped,

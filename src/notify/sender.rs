@@ -34,6 +34,7 @@ use crate::sys::process::send_signal;
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Credentials {
     /// The process id in the supervisor's own PID namespace.
     pub pid: Pid,

@@ -62,6 +62,7 @@ pub enum RecoverError {
 
 /// A supervisor that goes on where a killed host has left off.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Recovered {
     /// The supervisor.
     pub supervisor: Supervisor,

@@ -28,6 +28,7 @@ pub enum Undescribed {
 
 /// A supervisor that goes on with a handed-over state.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct TakenOver {
     /// The supervisor. Its events include those that the program before this one had not fetched.
     pub supervisor: Supervisor,
@@ -64,6 +65,7 @@ pub enum TakeOverReason {
 
 /// A state that was not taken over. No process was touched, and another try can be made.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct NotTakenOver {
     /// The state.
     pub handed_over: HandOver,

@@ -70,6 +70,89 @@ fn the_public_interface_is_the_listed_one() {
     );
 }
 
+/// The public enums and structs without private fields to which nothing will be added, with the reason.
+const EXHAUSTIVE: &[(&str, &str)] = &[
+    (
+        "pidherd::CrashBudget",
+        "a limit is a number in a time, and a host writes it as a literal",
+    ),
+    ("pidherd::NotAnExit", "an error with the rejected value"),
+    ("pidherd::OtherProcess", "an error without data"),
+    (
+        "pidherd::Restart",
+        "always, never, or after an unexpected end: nothing is in between",
+    ),
+    ("pidherd::StillAlive", "an error with the process concerned"),
+    ("pidherd::Target", "all, a group or an instance: there is nothing else"),
+    ("pidherd::UnknownExit", "an error without data"),
+    ("pidherd::fdset::Change", "a descriptor comes or goes"),
+    (
+        "pidherd::lifecycle::Remaining",
+        "a host that forgets a case would forget living processes",
+    ),
+    (
+        "pidherd::lifecycle::Reply",
+        "a request is accepted, done already, kept for later, or without effect",
+    ),
+    (
+        "pidherd::lifecycle::RunTimeout",
+        "a time and its random part, which a host writes as a literal",
+    ),
+    (
+        "pidherd::lifecycle::Rung",
+        "a signal, its scope and a wait, which a host writes as a literal",
+    ),
+    ("pidherd::lifecycle::Wanted", "up or down"),
+    ("pidherd::notify::BadPath", "an error with the rejected path"),
+    (
+        "pidherd::notify::Readiness",
+        "a readiness descriptor has one message, and it came, can come or never comes",
+    ),
+    (
+        "pidherd::notify::Received",
+        "a host that forgets a case would lose a datagram",
+    ),
+    ("pidherd::signalfd::CannotBeCaught", "an error with the rejected signal"),
+    (
+        "pidherd::supervisor::FdChange",
+        "a descriptor comes or goes, and a host that forgets a case leaks it",
+    ),
+    (
+        "pidherd::supervisor::Name",
+        "a group's name and a number, which a host writes as a literal",
+    ),
+    (
+        "pidherd::supervisor::Progress",
+        "a host that forgets a case would wait for an edge that never comes",
+    ),
+    (
+        "pidherd::supervisor::Undescribed",
+        "what is left over is stopped or released",
+    ),
+];
+
+/// Whether a line of the list is that of an enum or a struct to which a field or a variant can be added only with a new
+/// major version.
+fn is_exhaustive(line: &str) -> bool {
+    let Some((_, what)) = line.split_once(": ") else {
+        return false;
+    };
+    let is_struct = what.starts_with("struct") && !what.contains("..");
+    (what == "enum" || is_struct) && !what.contains("#[non_exhaustive]")
+}
+
+#[test]
+fn each_type_that_cannot_grow_has_a_reason() {
+    let lines: Vec<String> = surface().entries().iter().map(Entry::line).collect();
+    let exhaustive = lines.iter().filter(|line| is_exhaustive(line));
+    let names: Vec<&str> = exhaustive.filter_map(|line| Some(line.split_once(": ")?.0)).collect();
+    let listed: Vec<&str> = EXHAUSTIVE.iter().map(|(name, _)| *name).collect();
+    assert_eq!(
+        names, listed,
+        "on the left the types without #[non_exhaustive], on the right those with a reason"
+    );
+}
+
 /// The types without an example of their own, because a host meets them only with another type that has one.
 const WITHOUT_EXAMPLE: &[&str] = &[
     "pidherd::fdset::Token",

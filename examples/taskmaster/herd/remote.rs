@@ -227,6 +227,8 @@ impl Herd {
             | State::Starting { .. }
             | State::Stopping(_)
             | State::CleaningUp { .. } => Progress::Waiting,
+            // A state of a later version of the library.
+            _ => Progress::Waiting,
         }
     }
 

@@ -78,6 +78,7 @@ impl Herd {
                 None => "stopped".to_owned(),
                 Some(record) => format!("{}{}", record.exit, lasted(status)),
             },
+            other => other.name().to_string(),
         }
     }
 }

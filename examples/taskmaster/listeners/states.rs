@@ -124,6 +124,7 @@ impl Shown {
                 self.tries = 0;
                 self.enter("FATAL", "", events);
             }
+            _ => {}
         }
     }
 

@@ -413,6 +413,8 @@ fn number(state: StateName) -> i64 {
         StateName::Stopping | StateName::CleaningUp => 40,
         StateName::Exited => 100,
         StateName::Fatal => 200,
+        // UNKNOWN.
+        _ => 1_000,
     }
 }
 
