@@ -148,3 +148,8 @@ pub use signalfd::{MaskGuard, NotASignalFd, SignalFd};
 pub use supervisor::{Error, Event, GroupId, GroupSpec, InstanceId, Supervisor, Target};
 pub use timerfd::{Clock, NotATimerFd, TimerFd};
 pub use waker::Waker;
+
+/// The examples of the front page compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadMe;
