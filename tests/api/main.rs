@@ -8,7 +8,7 @@
 mod source;
 mod surface;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -67,6 +67,29 @@ fn the_public_interface_is_the_listed_one() {
         changes.is_empty() && listed == now,
         "the public interface differs from tests/api/public.txt; PIDHERD_UPDATE_API=1 writes it anew:\n{}",
         changes.join("\n")
+    );
+}
+
+/// Whether a line is that of a getter: it only borrows, has no argument and cannot fail.
+fn is_getter(line: &str) -> bool {
+    line.contains("fn(&self) -> ") && !line.contains("Result<") || line.contains("fn(self) -> ")
+}
+
+/// The file has the functions that had none when this check was made. It may only become shorter.
+#[test]
+fn a_new_public_function_has_an_example_unless_it_is_a_getter() {
+    let functions = surface().entries().iter().filter(|entry| entry.kind == Kind::Function);
+    let bare = functions.filter(|entry| !entry.has_example() && !is_getter(&entry.line()));
+    let now: BTreeSet<&str> = bare.map(|entry| entry.path.as_str()).collect();
+    let file = root().join("tests/api/without_example.txt");
+    let kept = fs::read_to_string(&file).expect("cannot read the list");
+    let kept: BTreeSet<&str> = kept.lines().collect();
+    let new: Vec<_> = now.difference(&kept).collect();
+    assert!(new.is_empty(), "no example: {new:?}");
+    let done: Vec<_> = kept.difference(&now).collect();
+    assert!(
+        done.is_empty(),
+        "these have an example now, or are gone; remove them from {file:?}: {done:?}"
     );
 }
 
