@@ -114,6 +114,27 @@ fn a_readiness_descriptor_that_is_closed_is_a_failed_start() {
 }
 
 #[test]
+fn a_process_that_ends_before_it_is_ready_has_failed_by_its_end() {
+    let notified = policy().startup(Startup::Notify { timeout: MINUTE });
+    let (mut simulation, _, _) = started(web(notified.clone()).ready_fd(3), Script::new().exits(SECOND, 9));
+    let ended = events(&mut simulation, HOUR);
+    let causes: Vec<_> = steps(&ended).map(|step| step.cause).collect();
+    assert!(!causes.contains(&Cause::Failed(Failure::NotReady)), "{causes:?}");
+    assert!(
+        causes.contains(&Cause::Failed(Failure::Ended(Exit::Code(9)))),
+        "{causes:?}"
+    );
+
+    // A report that comes together with the end counts.
+    let script = Script::new().ready(SECOND).exits(SECOND, 0);
+    let (mut simulation, _, _) = started(web(notified).ready_fd(3), script);
+    assert_eq!(
+        states(&mut simulation, HOUR),
+        [StateName::Starting, StateName::Running, StateName::Exited]
+    );
+}
+
+#[test]
 fn pings_feed_the_watchdog_until_the_process_hangs() {
     let watched = policy().watchdog(30 * SECOND);
     let script = Script::new().pings(10 * SECOND).hangs(HOUR);
