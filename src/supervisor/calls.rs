@@ -134,6 +134,15 @@ impl Supervisor {
     /// Stops a group, and removes it when its last instance has ended, which [`Event::GroupRemoved`] reports. From now
     /// on the group accepts no start.
     ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Supervisor, Target};
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// supervisor.remove(group)?;
+    /// assert!(supervisor.group_named("web").is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::UnknownGroup`].
     pub fn remove(&mut self, group: GroupId) -> Result<Outcome, Error> {
@@ -216,6 +225,16 @@ impl Supervisor {
     /// Stops every instance of the target that is up, by its policy's stop ladder. A second stop changes nothing:
     /// deadlines stay.
     ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Supervisor, Target};
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// supervisor.start(group)?;
+    /// supervisor.stop(group)?;
+    /// // The loop goes on until the processes have ended.
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::UnknownGroup`], [`Error::UnknownInstance`].
     pub fn stop(&mut self, target: impl Into<Target>) -> Result<Outcome, Error> {
@@ -225,6 +244,15 @@ impl Supervisor {
     /// Stops every instance that is up and starts it again when its process has ended; starts every instance that is
     /// down.
     ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Supervisor, Target};
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// supervisor.restart(group)?;
+    /// assert!(supervisor.group(group).is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As for [`Supervisor::start`].
     pub fn restart(&mut self, target: impl Into<Target>) -> Result<Outcome, Error> {
@@ -232,6 +260,17 @@ impl Supervisor {
     }
 
     /// Stops every instance that is up with SIGKILL at once, even during a graceful stop.
+    ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Supervisor, Target};
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// supervisor.start(Target::All)?;
+    /// supervisor.stop(Target::All)?;
+    /// // No patience left.
+    /// supervisor.kill(Target::All)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::UnknownGroup`], [`Error::UnknownInstance`].
@@ -271,6 +310,16 @@ impl Supervisor {
     /// Stops everything gracefully, and starts nothing any more. The host goes on dispatching and fetching events until
     /// [`Supervisor::is_down`], which also makes the set readable. To end the wait for a process that does not stop,
     /// call [`Supervisor::kill`] with [`Target::All`].
+    ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Supervisor, Target};
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// supervisor.start(group)?;
+    /// supervisor.shutdown()?;
+    /// assert!(supervisor.start(group).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Io`] if the timer cannot be armed; the stops have begun all the same.
@@ -422,6 +471,16 @@ impl Supervisor {
     // How things stand.
 
     /// The status of an instance; `None` for an unknown id.
+    ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Supervisor, Target};
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// let instance = supervisor.group(group).unwrap().instances[1];
+    /// let status = supervisor.status(instance).unwrap();
+    /// assert_eq!((status.name.to_string(), status.runs), ("web:1".to_owned(), 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn status(&self, instance: InstanceId) -> Option<Status> {
         Supervise::status(self, instance)
@@ -429,11 +488,30 @@ impl Supervisor {
 
     /// The last runs of an instance that have ended, the oldest first, each with the cause of its end. An unknown id
     /// has none.
+    ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Supervisor, Target};
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// let instance = supervisor.group(group).unwrap().instances[0];
+    /// let last = supervisor.runs(instance).next_back();
+    /// assert!(last.is_none(), "no run has ended");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn runs(&self, instance: InstanceId) -> impl DoubleEndedIterator<Item = &Run> {
         Supervise::runs(self, instance)
     }
 
     /// The status of a group; `None` for an unknown id.
+    ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Supervisor, Target};
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// let status = supervisor.group(group).unwrap();
+    /// assert_eq!((status.target, status.instances.len()), (2, 2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn group(&self, group: GroupId) -> Option<GroupStatus> {
         Supervise::group(self, group)
