@@ -294,6 +294,13 @@ impl Child {
 
     /// Reaps the child if it has ended; `None` while it is alive. Later calls return the same record. Does not block.
     ///
+    /// ```
+    /// # use pidherd::Command;
+    /// let mut child = Command::new("sleep").arg("1000").spawn()?;
+    /// assert!(child.try_wait()?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`PidFd::reap`].
     pub fn try_wait(&mut self) -> io::Result<Option<ExitRecord>> {
@@ -305,6 +312,13 @@ impl Child {
     }
 
     /// Closes [`Child::stdin`], waits for the end of the child and reaps it. Blocks as long as the child is alive.
+    ///
+    /// ```
+    /// # use pidherd::Command;
+    /// let mut child = Command::new("false").spawn()?;
+    /// assert_eq!(child.wait()?.exit.code(), Some(1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`PidFd::reap`].
@@ -383,6 +397,14 @@ impl Child {
     }
 
     /// Sends SIGKILL, unless the child was already reaped. The caller must still wait for the child (or drop it).
+    ///
+    /// ```
+    /// # use pidherd::{Command, Signal};
+    /// let mut child = Command::new("sleep").arg("1000").spawn()?;
+    /// child.kill()?;
+    /// assert_eq!(child.wait()?.exit.signal(), Some(Signal::KILL));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `EPERM` if the child has become another user, and this process may not signal it.

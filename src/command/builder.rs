@@ -107,6 +107,13 @@ impl Command {
     }
 
     /// Adds arguments.
+    ///
+    /// ```
+    /// # use pidherd::{Command, Stdio};
+    /// let output = Command::new("echo").args(["a", "b"]).output()?;
+    /// assert_eq!(output.stdout, b"a b\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn args<I>(mut self, args: I) -> Command
     where
@@ -118,6 +125,13 @@ impl Command {
     }
 
     /// Sets the name that the program sees as its own (`argv[0]`) instead of the value of [`Command::new`].
+    ///
+    /// ```
+    /// # use pidherd::{Command, Stdio};
+    /// let output = Command::new("sh").arg0("other").args(["-c", "echo $0"]).output()?;
+    /// assert_eq!(output.stdout, b"other\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn arg0(mut self, arg0: impl AsRef<OsStr>) -> Command {
         self.arg0 = Some(arg0.as_ref().to_owned());
@@ -129,6 +143,13 @@ impl Command {
     /// settings set variables too: [`Command::user`] sets `USER`, `LOGNAME`, `HOME` and `SHELL`,
     /// [`Command::current_dir`] and [`Command::chroot`] set `PWD`. This method and [`Command::env_remove`] take
     /// precedence over all of these, in any order of the calls.
+    ///
+    /// ```
+    /// # use pidherd::{Command, Stdio};
+    /// let output = Command::new("sh").args(["-c", "echo $LEVEL"]).env("LEVEL", "9").output()?;
+    /// assert_eq!(output.stdout, b"9\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Command {
         self.env.set(key.as_ref(), value.as_ref());
@@ -197,6 +218,13 @@ impl Command {
     ///
     /// `PWD` becomes this path if it is absolute (or relative to `/`, with [`Command::chroot`]) and without `.` and
     /// `..`. Otherwise the child has no `PWD`, since that of the host would be wrong. See [`Command::env`].
+    ///
+    /// ```
+    /// # use pidherd::{Command, Stdio};
+    /// let output = Command::new("pwd").current_dir("/usr").output()?;
+    /// assert_eq!(output.stdout, b"/usr\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn current_dir(mut self, path: impl AsRef<Path>) -> Command {
         self.current_dir = Some(path.as_ref().to_owned());
@@ -242,6 +270,13 @@ impl Command {
     }
 
     /// Sets the file mode creation mask (umask(2)). The default is the host's.
+    ///
+    /// ```
+    /// # use pidherd::{Command, Stdio};
+    /// let output = Command::new("sh").args(["-c", "umask"]).umask(0o027).output()?;
+    /// assert_eq!(output.stdout, b"0027\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn umask(mut self, mask: u32) -> Command {
         self.umask = Some(mask);
@@ -459,6 +494,13 @@ impl Command {
 
     /// Sets a resource limit (setrlimit(2)), [`Resource::UNLIMITED`] for none. The default is the host's. The limit is
     /// set with the host's privileges, so it can be above the host's.
+    ///
+    /// ```
+    /// # use pidherd::{Command, Resource};
+    /// let output = Command::new("sh").args(["-c", "ulimit -n"]).limit(Resource::OpenFiles, 99, 99).output()?;
+    /// assert_eq!(output.stdout, b"99\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn limit(mut self, resource: Resource, soft: u64, hard: u64) -> Command {
         self.settings.limits.push((resource, soft, hard));
