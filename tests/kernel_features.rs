@@ -11,6 +11,7 @@ use std::fs::{self, File};
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 use common::{SOON, TestCgroup, isolated, kernel_since, skipped, test_cgroup, wait_readable};
@@ -29,6 +30,8 @@ const CLONE_ARGS_SIZE_FIRST: usize = 64;
 const SYS_CLOSE_RANGE: libc::c_long = 436;
 const CLOSE_RANGE_UNSHARE: libc::c_ulong = 2;
 const CLOSE_RANGE_CLOEXEC: libc::c_ulong = 4;
+const F_DUPFD_QUERY: libc::c_int = 1024 + 3;
+const SO_PASSPIDFD: libc::c_int = 76;
 
 /// The result of a feature's probe. The error is the kernel's refusal.
 type Answer = io::Result<()>;
@@ -143,11 +146,25 @@ const FEATURES: &[Feature] = &[
         probe: has_noexec_seal,
     },
     Feature {
+        name: "SO_PASSPIDFD",
+        used: "whether the sender of a message still has its PID",
+        since: (6, 5),
+        before: "it is assumed to have it",
+        probe: has_passpidfd,
+    },
+    Feature {
         name: "PIDFD_SIGNAL_PROCESS_GROUP",
         used: "signals to a process group through a pidfd",
         since: (6, 9),
         before: "the leader stays a zombie meanwhile",
         probe: has_group_signals,
+    },
+    Feature {
+        name: "F_DUPFD_QUERY",
+        used: "whether a descriptor is a copy of one that is stored",
+        since: (6, 10),
+        before: "kcmp(2), if the kernel has it; else both are stored",
+        probe: has_dupfd_query,
     },
     Feature {
         name: "PIDFD_GET_INFO",
@@ -312,6 +329,37 @@ fn has_noexec_seal(_: &TestCgroup) -> Answer {
 
 fn has_cgroup_kill(cgroup: &TestCgroup) -> Answer {
     fs::write(cgroup.path().join("cgroup.kill"), "1")
+}
+
+fn has_passpidfd(_: &TestCgroup) -> Answer {
+    let (socket, _other) = UnixDatagram::pair()?;
+    let on: libc::c_int = 1;
+    let size = mem::size_of_val(&on) as libc::socklen_t;
+    // SAFETY: the option's value is an integer of this size, which outlives the call.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PASSPIDFD,
+            (&raw const on).cast(),
+            size,
+        )
+    };
+    if set == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+fn has_dupfd_query(_: &TestCgroup) -> Answer {
+    let file = File::open("/dev/null")?;
+    let copy = file.try_clone()?;
+    // SAFETY: numbers only; the operation changes nothing.
+    match unsafe { libc::fcntl(file.as_raw_fd(), F_DUPFD_QUERY, copy.as_raw_fd()) } {
+        -1 => Err(io::Error::last_os_error()),
+        answer => expected(answer == 1),
+    }
 }
 
 /// The child leads a new process group and waits. A signal to the group ends it.

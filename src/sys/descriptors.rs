@@ -136,7 +136,12 @@ mod tests {
         let open = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
         let (one, other) = (open(), open());
         let copy = one.try_clone().unwrap();
-        assert_eq!(is_same_open_file(one.as_fd(), copy.as_fd()), Some(true));
+        let is_same = is_same_open_file(one.as_fd(), copy.as_fd());
+        if is_same.is_none() {
+            eprintln!("SKIPPED: a_copy_is_the_same_open_file_and_another_open_is_not needs Linux 6.10 or CONFIG_KCMP");
+            return;
+        }
+        assert_eq!(is_same, Some(true));
         assert_eq!(is_same_open_file(one.as_fd(), other.as_fd()), Some(false));
     }
 }
