@@ -15,13 +15,15 @@ use rustix::fs::inotify;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use super::SOON;
+
 /// The time between two checks of [`wait_until`].
 const INTERVAL: Duration = Duration::from_millis(2);
 
 /// Waits until the descriptor is readable (or has an error or a hangup). Returns `false` if the limit passes
-/// first.
+/// first. The limit [`SOON`], after which a test fails, is longer on slow machines.
 pub fn wait_readable(fd: impl AsFd, limit: Duration) -> bool {
-    let end = Instant::now() + limit;
+    let end = Instant::now() + if limit == SOON { limit * patience() } else { limit };
     loop {
         let left = end.saturating_duration_since(Instant::now());
         let left = Timespec {

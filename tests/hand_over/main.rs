@@ -120,8 +120,9 @@ fn named(host: &Host, name: &str) -> InstanceId {
 }
 
 /// A policy without a second try.
+/// A program that ends soon has failed to start, also on a slow machine.
 fn tried_once() -> Policy {
-    Policy::new().start_retries(0)
+    Policy::new().startup(Startup::Grace(LONG)).start_retries(0)
 }
 
 #[test]
