@@ -207,6 +207,10 @@ fn received(host: &mut Host, serial: u64, owner: Option<InstanceId>) -> Result<(
         return has_its_number(host, owner, &sent_by);
     }
     if owner.is_none() && has_given_its_number_away(host, &sent_by) {
+        // Its report is lost.
+        if let Some(attempt) = host.attempt_mut(serial) {
+            attempt.reported_ready = false;
+        }
         return Ok(());
     }
     let expected = sent_by.may_notify.then_some(sender);
