@@ -7,7 +7,9 @@ use super::model::Instance;
 use super::oracle::ensure;
 use super::world::{Did, Planted, World};
 use crate::engine::event::{ProcessNotice, RefusalReason, RemovalReason};
+use crate::engine::ids::InstanceId;
 use crate::engine::kernel::{Report, Sender};
+use crate::engine::request::Request;
 use crate::notify::{Refusal, Request as Asked, Store, parse};
 
 /// The descriptors of the host that came with messages. Each has a number of its own.
@@ -152,7 +154,14 @@ pub(super) fn check(host: &mut Host) -> Result<(), Broken> {
             continue;
         };
         let is_alive = instance.life.state().name().is_alive();
-        if !is_alive && instance.pending.is_none() && instance.life.deadline().is_none() {
+        let has_none = |id: InstanceId| !host.world.borrow().descriptors.stores.contains_key(&id.index());
+        let is_at_rest = match instance.pending {
+            None => true,
+            // The stop may have been requested after the end, in the same step.
+            Some(Request::Stop | Request::Kill) => has_none(known.id),
+            Some(Request::Start | Request::Restart) => false,
+        };
+        if !is_alive && is_at_rest && instance.life.deadline().is_none() {
             known.stored.clear();
         }
     }
