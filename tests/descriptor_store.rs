@@ -576,7 +576,7 @@ fn a_store_that_cannot_work_is_refused_when_the_group_is_added() {
             (command().listen_fd(null()).fd(5, null()), 2, Some(5)),
             (command().listen_fd(null()).fd(6, null()), 2, None),
         ] {
-            let spec = GroupSpec::new("a", command).descriptor_store(stored);
+            let spec = GroupSpec::new("given", command).descriptor_store(stored);
             let Some(number) = refused else {
                 host.add(spec);
                 continue;
