@@ -73,7 +73,8 @@ fn notify() -> Policy {
 }
 
 fn start(host: &mut Host, command: Command, policy: Policy) -> (GroupId, InstanceId) {
-    let spec = GroupSpec::new("a", command).policy(policy).notify_socket(true);
+    let name = format!("group {}", host.supervisor.groups().count());
+    let spec = GroupSpec::new(&name, command).policy(policy).notify_socket(true);
     let (group, ids) = host.add(spec);
     host.supervisor.start(group).unwrap();
     host.take_events();
