@@ -94,9 +94,8 @@ impl Chart {
     /// The names of the series, below the bars.
     fn legend(&self, svg: &mut String) {
         // Writing to a text does not fail.
-        let column = (WIDTH - LEFT - 20.0) / self.series.len().max(1) as f64;
+        let mut x = LEFT;
         for (place, (name, _)) in self.series.iter().enumerate() {
-            let x = LEFT + column * place as f64;
             let colour = COLOURS[place % COLOURS.len()];
             let _infallible = write!(
                 svg,
@@ -105,6 +104,8 @@ impl Chart {
 "##,
                 x + 16.0
             );
+            // About the width of the text.
+            x += 26.0 + 5.6 * name.len() as f64;
         }
     }
 }

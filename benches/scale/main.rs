@@ -7,9 +7,9 @@
 //! cargo bench --bench scale -- 15000 pidherd      only the contenders with this in their name
 //! ```
 //!
-//! Each contender with each number of children is a host of its own, a process that this benchmark starts. All hosts
-//! live at the same time and take turns, a few cycles at a time, so that the load of the machine has the same effect on
-//! all of them. A host that has its turn is the only one that runs; its children sleep.
+//! Each contender with each number of children is a host of its own, a process that this benchmark starts. The two hosts
+//! of a contender live at the same time and take turns, a few cycles at a time, so that the load of the machine has the
+//! same effect on both. The contenders follow each other, because a machine may have only 32,768 PIDs.
 //!
 //! A cycle has these steps. A child is started: until the host knows that it was executed. It is killed: until the host
 //! knows of its end. It is replaced: from the kill until the host knows that the next child was executed. Then the
@@ -29,9 +29,9 @@ mod program;
 #[path = "../common/ratios.rs"]
 mod ratios;
 
-use std::env;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::{env, mem};
 
 use descriptors::{ROOM, raise_limit};
 use hosts::{MEASURES, Result};
@@ -66,29 +66,23 @@ fn main() -> Result<()> {
         return Ok(());
     }
     let wanted = |name: &&&str| args.get(1).is_none_or(|part| name.contains(part.as_str()));
-    let mut hosts = Vec::new();
+    let mut measured = Vec::new();
     for name in hosts::NAMES.iter().filter(wanted) {
-        for children in [FEW, many] {
-            hosts.push(Host::start(name, children)?);
+        let mut hosts = [Host::start(name, FEW)?, Host::start(name, many)?];
+        for turn in 0..turns {
+            // In the other order every second time.
+            for number in [turn % 2, 1 - turn % 2] {
+                hosts[number].turn()?;
+            }
         }
+        measured.extend(hosts.map(Host::end));
     }
-    for turn in 0..turns {
-        // In the other order every second time.
-        for number in 0..hosts.len() {
-            let number = if turn % 2 == 0 {
-                number
-            } else {
-                hosts.len() - 1 - number
-            };
-            hosts[number].turn()?;
-        }
-    }
-    print(&hosts, turns);
+    print(&measured, turns);
     Ok(())
 }
 
 /// Prints a table for each measure.
-fn print(hosts: &[Host], turns: usize) {
+fn print(hosts: &[Measured], turns: usize) {
     println!(
         "medians of {} cycles in us, beside this many living children\n",
         turns * CYCLES
@@ -166,11 +160,13 @@ impl Host {
         Ok(())
     }
 
-    /// The median in microseconds.
-    fn median(&self, measure: usize) -> f64 {
-        let mut times = self.times[measure].clone();
-        times.sort_unstable();
-        times.get(times.len() / 2).map_or(f64::NAN, |&time| time as f64 / 1e3)
+    /// Ends the host and its children.
+    fn end(mut self) -> Measured {
+        Measured {
+            name: self.name,
+            children: self.children,
+            times: mem::take(&mut self.times),
+        }
     }
 }
 
@@ -179,5 +175,22 @@ impl Drop for Host {
         drop(self.requests.take());
         // The host kills its children before it ends.
         let _ = self.process.wait();
+    }
+}
+
+/// What a host measured.
+struct Measured {
+    name: &'static str,
+    children: usize,
+    /// The times of all cycles in ns, for each measure.
+    times: [Vec<u64>; MEASURES.len()],
+}
+
+impl Measured {
+    /// The median in microseconds.
+    fn median(&self, measure: usize) -> f64 {
+        let mut times = self.times[measure].clone();
+        times.sort_unstable();
+        times.get(times.len() / 2).map_or(f64::NAN, |&time| time as f64 / 1e3)
     }
 }

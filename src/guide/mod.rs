@@ -46,7 +46,6 @@ pub mod life {
 pages! {
     cgroups
     coming_from
-    comparison
     continuity
     errors
     first_steps
@@ -60,6 +59,14 @@ pages! {
     reloads
     sockets
     trees
+}
+
+pub mod comparison {
+    #![doc = include_str!("comparison.md")]
+    //!
+    #![doc = include_str!("start_cost.svg")]
+    //!
+    #![doc = include_str!("spawn_cost.svg")]
 }
 
 pub mod kernels {
