@@ -47,7 +47,20 @@ macro_rules! machine_names {
     };
 }
 
-pub(crate) use machine_names;
+/// Shows a type by its name for programs. Format options such as a width apply.
+macro_rules! shown_by_name {
+    ($($type:ident)*) => {
+        $(
+            impl std::fmt::Display for $type {
+                fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                    f.pad(self.as_str())
+                }
+            }
+        )*
+    };
+}
+
+pub(crate) use {machine_names, shown_by_name};
 
 #[cfg(test)]
 mod tests {

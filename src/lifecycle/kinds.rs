@@ -1,8 +1,6 @@
 //! The kinds of causes, ends and failures, without their data: for statistics, logs and filters.
 
-use std::fmt;
-
-use crate::names::machine_names;
+use crate::names::{machine_names, shown_by_name};
 
 /// The kinds of a [`Cause`](super::Cause). Their texts are those of [`Cause::as_str`](super::Cause::as_str).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,12 +65,6 @@ machine_names! { CauseName, "cause",
     Prepared = "prepared"
 }
 
-impl fmt::Display for CauseName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
 /// The kinds of an [`End`](crate::supervisor::End) and of a [`RunEnd`](super::RunEnd). Their texts are those of
 /// [`End::as_str`](crate::supervisor::End::as_str).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -131,12 +123,6 @@ machine_names! { EndName, "end of a run",
     Unknown = "unknown"
 }
 
-impl fmt::Display for EndName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
 /// The kinds of a [`Failure`](super::Failure). Their texts are those of [`Failure::as_str`](super::Failure::as_str).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -170,8 +156,4 @@ machine_names! { FailureName, "failure",
     Before = "before"
 }
 
-impl fmt::Display for FailureName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
+shown_by_name! { CauseName EndName FailureName }

@@ -7,7 +7,7 @@ use super::end::RunEnd;
 use super::failure::Failure;
 use crate::codec::stored;
 use crate::exit::{Exit, Pid};
-use crate::names::machine_names;
+use crate::names::{machine_names, shown_by_name};
 use crate::time::Instant;
 
 /// The state of one supervised process. Data that belongs to one state is stored in that state: there is no stale pid
@@ -270,11 +270,7 @@ machine_names! { StateName, "state",
     CleaningUp = "CLEANING_UP"
 }
 
-impl fmt::Display for StateName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
+shown_by_name! { StateName }
 
 impl State {
     /// The name of the state.
