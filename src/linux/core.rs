@@ -776,7 +776,8 @@ fn watch_failed(program: &Program, error: &io::Error) -> SpawnError {
     SpawnError::new(program.name().to_owned(), SpawnStep::Watch, errno_of(error), None)
 }
 
-fn errno_of(error: &io::Error) -> i32 {
+/// The errno of an error, which has one if it comes from the kernel.
+pub(super) fn errno_of(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(libc::EIO)
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
-use super::core::Linux;
+use super::core::{Linux, errno_of};
 use super::image::NotTaken;
 use super::inherited::Descriptors;
 use super::stored_fd::{StoredFd, StoredImage};
@@ -139,7 +139,7 @@ impl Linux {
         };
         if let Err(error) = watched {
             self.close_stored(new);
-            return Err(RefusalReason::Errno(error.raw_os_error().unwrap_or(libc::EIO)));
+            return Err(RefusalReason::Errno(errno_of(&error)));
         }
         self.stores.entry(slot).or_default().push(Arc::clone(name), new);
         Ok(())
@@ -227,10 +227,8 @@ impl Linux {
 
     /// The program with the stored descriptors of an instance; `None` if there are none.
     pub(super) fn with_stored(&mut self, slot: u32, program: &Program) -> Result<Option<Program>, SpawnError> {
-        let listening = self.listening(slot, program).map_err(|error| {
-            let errno = error.raw_os_error().unwrap_or(libc::EIO);
-            program.parent_error(SpawnStep::Descriptor, errno)
-        })?;
+        let failed = |error| program.parent_error(SpawnStep::Descriptor, errno_of(&error));
+        let listening = self.listening(slot, program).map_err(failed)?;
         program.listening_too(&listening)
     }
 
