@@ -486,6 +486,7 @@ impl<K: Kernel> Engine<K> {
     ) {
         let mut places = Vec::with_capacity(images.len());
         let mut pending = Vec::new();
+        let mut heard = Vec::new();
         for (index, Place { generation, value }) in images.into_iter().enumerate() {
             let id = self.instances.id(u32::try_from(index).unwrap_or(u32::MAX), generation);
             let instance = value.and_then(|image| {
@@ -498,17 +499,12 @@ impl<K: Kernel> Engine<K> {
                 let own = programs.get_mut(&image.group);
                 let program = own.and_then(|own| own.remove(&image.number)).flatten();
                 if let (Some(pid), Some((access, most_stored))) = (image.process, image.heard) {
-                    if most_stored > 0 {
-                        self.kernel.expect_descriptors();
-                    }
-                    self.notify_pids.insert(
-                        pid,
-                        Sender {
-                            id,
-                            access,
-                            most_stored,
-                        },
-                    );
+                    let sender = Sender {
+                        id,
+                        access,
+                        most_stored,
+                    };
+                    heard.push((pid, sender));
                 }
                 pending.extend(image.pending.map(|request| (id, request)));
                 let history = image.history.with_most(self.kept_runs);
@@ -538,6 +534,7 @@ impl<K: Kernel> Engine<K> {
         }
         self.instances.replace(places);
         self.next_without_room = Some(0);
+        heard.into_iter().for_each(|(pid, sender)| self.hear(pid, sender));
         let ids: Vec<_> = self.instances.ids().collect();
         self.deadlines.reserve(self.instances.slots());
         for id in ids {

@@ -85,32 +85,25 @@ impl<K: Kernel> Engine<K> {
         process.is_some_and(|pid| self.is_heard(id, pid))
     }
 
-    /// Accepts the messages of this process, under the description of its group.
-    pub(super) fn hear(&mut self, id: InstanceId, pid: Pid, notify: NotifySpec) {
-        let NotifySpec {
-            access, most_stored, ..
-        } = notify;
-        if most_stored > 0 {
+    /// Accepts the messages of this process.
+    pub(super) fn hear(&mut self, pid: Pid, sender: Sender) {
+        if sender.most_stored > 0 {
             self.kernel.expect_descriptors();
         }
-        self.notify_pids.insert(
-            pid,
-            Sender {
-                id,
-                access,
-                most_stored,
-            },
-        );
+        self.notify_pids.insert(pid, sender);
     }
 
     /// Accepts the messages of this process if the description of its group says so.
     pub(super) fn hear_if_described(&mut self, id: InstanceId, pid: Pid) {
-        let group = self
-            .instances
-            .get(id)
-            .and_then(|instance| self.groups.get(instance.group));
+        let instance = self.instances.get(id);
+        let group = instance.and_then(|instance| self.groups.get(instance.group));
         if let Some(notify) = group.map(|group| group.notify).filter(NotifySpec::accepts) {
-            self.hear(id, pid, notify);
+            let sender = Sender {
+                id,
+                access: notify.access,
+                most_stored: notify.most_stored,
+            };
+            self.hear(pid, sender);
         }
     }
 
