@@ -2,24 +2,9 @@
 
 use rustix::process::Signal;
 
-use crate::driver::{Taskmaster, fifo};
+use crate::driver::{HERD, Taskmaster, fifo};
 
-const HERD: &str = "\
-[program:api]
-command=sleep 1000
-startsecs=0
-[program:web]
-command=sleep 1000
-process_name=%(program_name)s_%(process_num)d
-numprocs=3
-startsecs=0
-[program:idle]
-command=sleep 1000
-autostart=false
-startsecs=0
-";
-
-/// A herd of six running processes, and `idle`, which is not started.
+/// A herd of which all but `idle` are running.
 fn herd() -> Taskmaster {
     let mut herd = Taskmaster::start(HERD);
     for process in ["api:api", "web:web_0", "web:web_1", "web:web_2"] {

@@ -25,6 +25,22 @@ use crate::common::{processes, wait_readable, wait_until};
 /// The time limit of each wait.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Five processes: `api`, the three of `web`, and `idle`, which is not started.
+pub const HERD: &str = "\
+[program:api]
+command=sleep 1000
+startsecs=0
+[program:web]
+command=sleep 1000
+process_name=%(program_name)s_%(process_num)d
+numprocs=3
+startsecs=0
+[program:idle]
+command=sleep 1000
+autostart=false
+startsecs=0
+";
+
 /// The environment variable that marks every process of a test.
 pub const MARKER: &str = "PIDHERD_TASKMASTER_TEST";
 

@@ -5,24 +5,9 @@ use std::fs;
 use rustix::process::Signal;
 
 use crate::common::{processes, wait_until};
-use crate::driver::{Dir, PATIENCE};
+use crate::driver::{Dir, HERD, PATIENCE};
 use crate::screen::{DOWN, LEFT, PROMPT, Screen, Setup, UP};
 use crate::terminal::{CTRL_C, CTRL_D, CTRL_Z, is_stopped, signal, with_each_shell};
-
-const HERD: &str = "\
-[program:api]
-command=sleep 1000
-startsecs=0
-[program:web]
-command=sleep 1000
-process_name=%(program_name)s_%(process_num)d
-numprocs=3
-startsecs=0
-[program:idle]
-command=sleep 1000
-autostart=false
-startsecs=0
-";
 
 /// Ten programs that end at once and are restarted at once.
 const STORM: &str = "\
