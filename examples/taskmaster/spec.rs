@@ -129,6 +129,11 @@ fn command_of(program: &Program, instance: &Instance, collects: bool) -> Command
         // line of output.
         command = command.ignored_signals(SignalSet::EMPTY.with(Signal::TTOU));
     }
+    with_account(with_settings(command, program, instance), program)
+}
+
+/// The settings of a process that a file may leave out.
+fn with_settings(mut command: Command, program: &Program, instance: &Instance) -> Command {
     if let Some(directory) = &instance.directory {
         command = command.current_dir(directory);
     }
@@ -141,6 +146,11 @@ fn command_of(program: &Program, instance: &Instance, collects: bool) -> Command
     if let Some(value) = program.beyond.oom_score_adj {
         command = command.oom_score_adj(value);
     }
+    command
+}
+
+/// The account, and the session or the process group.
+fn with_account(command: Command, program: &Program) -> Command {
     match program
         .user
         .as_ref()

@@ -11,6 +11,7 @@ use super::world::World;
 use crate::engine::core::Engine;
 use crate::engine::ids::{GroupId, InstanceId};
 use crate::engine::image::{GroupImage, Image};
+use crate::engine::instance::Instance as Supervised;
 use crate::engine::recovery::{Candidate, LeftBehind};
 use crate::exit::{Exit, ExitRecord};
 use crate::lifecycle::{Part, Policy, State, Wanted};
@@ -172,8 +173,7 @@ impl Known {
         let slot = known.id.index();
         let is_leaving = known.number >= group.target;
         if left.unproven.iter().any(|&(unproven, _)| unproven == slot) {
-            let wish = Wanted::Down;
-            *known = Instance::new(known.id, known.group, known.number, wish);
+            *known = Instance::new(known.id, known.group, known.number, Wanted::Down);
             return Ok(());
         }
         let ended = left
@@ -187,18 +187,7 @@ impl Known {
             .find(|&&(born, ..)| born == slot)
             .map(|&(_, _, age)| age);
         let was_born = born.is_some();
-        let wanted = instance.life.wanted();
-        let wish = instance.pending.map_or(wanted, |request| match request.wants_up() {
-            true => Wanted::Up,
-            false => Wanted::Down,
-        });
-        // A rolling restart may have ended in the step, and a start that waited for a group that has failed was withdrawn.
-        let is_withdrawn = wish == Wanted::Down && !group.requires.is_empty();
-        ensure(
-            is_leaving || is_withdrawn || wish == known.wish || wish == wish_before,
-            || format!("it is wanted {wish:?}, and was wanted {wish_before:?}"),
-        )?;
-        known.wish = if is_leaving { Wanted::Down } else { wish };
+        follow_wish(instance, group, known, wish_before)?;
         let is_described = !group.leaving && self.left_out != Some(group.id);
         let is_whole = is_described && !is_leaving && !was_born && ended.is_none();
         let record = self.records.iter().find(|(id, _)| *id == known.id);
@@ -325,6 +314,24 @@ fn one_group(
         // It is stopped without a description, so only its processes keep their cgroups.
         group.recipe.cgroup = None;
     }
+    Ok(())
+}
+
+/// It is wanted as it was, or as the step was to make it.
+fn follow_wish(instance: &Supervised, group: &Group, known: &mut Instance, wish_before: Wanted) -> Result<(), Broken> {
+    let wanted = instance.life.wanted();
+    let wish = instance.pending.map_or(wanted, |request| match request.wants_up() {
+        true => Wanted::Up,
+        false => Wanted::Down,
+    });
+    let is_leaving = known.number >= group.target;
+    // A rolling restart may have ended in the step, and a start that waited for a group that has failed was withdrawn.
+    let is_withdrawn = wish == Wanted::Down && !group.requires.is_empty();
+    ensure(
+        is_leaving || is_withdrawn || wish == known.wish || wish == wish_before,
+        || format!("it is wanted {wish:?}, and was wanted {wish_before:?}"),
+    )?;
+    known.wish = if is_leaving { Wanted::Down } else { wish };
     Ok(())
 }
 

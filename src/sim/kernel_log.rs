@@ -408,12 +408,8 @@ pub(super) fn starts_that_wait(host: &mut Host) -> Result<(), Broken> {
     for known in &mut host.model.instances {
         let Some(instance) = host.driver.instances.get(known.id) else {
             // It has left. A start may have been decided and withdrawn in the same step.
-            let at_last = Attempt {
-                spawn: Spawn::Withdrawn,
-                ..Attempt::waiting(known.next(Part::Before), now, 0)
-            };
             let may_wait = may_wait || to_stop.contains(&known.id);
-            known.attempts.extend(may_wait.then_some(at_last));
+            known.attempts.extend(may_wait.then(|| withdrawn(known, now)));
             continue;
         };
         // A request that was pending can have been served before a later one was submitted.
@@ -465,6 +461,14 @@ pub(super) fn starts_that_wait(host: &mut Host) -> Result<(), Broken> {
         })?;
     }
     Ok(())
+}
+
+/// A start that was decided and withdrawn in one step.
+fn withdrawn(known: &Instance, now: Instant) -> Attempt {
+    Attempt {
+        spawn: Spawn::Withdrawn,
+        ..Attempt::waiting(known.next(Part::Before), now, 0)
+    }
 }
 
 /// Whether a run of this instance has begun without a spawn, because a stop of it is or was pending. The stop was pending
