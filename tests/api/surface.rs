@@ -304,6 +304,11 @@ impl Reader {
                         .or_default()
                         .extend(derives(attributes(item)));
                 }
+                for (of, name) in implemented_by_macro(item) {
+                    if let Some(path) = self.resolve(at, &[of], 0).and_then(|home| seen.get(&home)) {
+                        traits.entry(path.clone()).or_default().insert(name.to_owned());
+                    }
+                }
                 let Item::Impl(block) = item else { continue };
                 let syn::Type::Path(of) = &*block.self_ty else { continue };
                 let names: Vec<String> = of.path.segments.iter().map(|part| part.ident.to_string()).collect();
@@ -355,6 +360,18 @@ fn provided(of: &str, item: &TraitItem) -> Option<Entry> {
     let path = format!("{of}::{}", function.sig.ident);
     let text = format!(": {}", signature(&function.sig));
     Some(Entry::new(path, Kind::Function, text, &function.attrs))
+}
+
+/// The types that a call of a macro in src/names.rs gives a trait, with the name of the trait.
+fn implemented_by_macro(item: &Item) -> Vec<(String, &'static str)> {
+    let Item::Macro(call) = item else { return Vec::new() };
+    let text = tokens(&call.mac.tokens);
+    let (types, name) = match tokens(&call.mac.path).as_str() {
+        "machine_names" => (text.split(',').next().unwrap_or(""), "FromStr"),
+        "shown_by_name" => (text.as_str(), "fmt::Display"),
+        _ => return Vec::new(),
+    };
+    types.split_whitespace().map(|of| (of.to_owned(), name)).collect()
 }
 
 /// The public items of a macro call at the level of a module, without their documentation.
