@@ -136,8 +136,14 @@ fn commands_and_names_are_completed() {
     screen.prompts("signal HUP api ");
     screen.types("\x15xyz\t\t");
     screen.prompts("xyz");
-    // A small terminal shows as many names as fit above the line.
+    // A small terminal shows as many names as fit above the line. The line is cut when the new size is known.
+    let long = "a line that is longer than the small terminal";
+    screen.types(&format!("\x15{long}"));
+    screen.prompts(long);
     screen.resizes(30, 6);
+    screen.until("the line is cut", |screen| {
+        screen.cursor().0.starts_with("taskmaster> <")
+    });
     screen.types("\x15stop \t\t");
     screen.shows("... 8 names in all");
     screen.prompts("stop ");
