@@ -527,14 +527,14 @@ fn a_crowd_of_orphans_in_sessions_of_their_own_leaves_nothing() {
     with_init(|init| {
         in_both_ways(init, |mut command| {
             // Five storms of sessions that end and of sessions that leave a sleeper behind; the command ends in the
-            // middle of them. Each storm leaves at most 300 sleepers, so that a fast machine keeps PIDs for the others.
+            // middle of them. A storm starts at most 800 sessions that end and leaves at most 300 sleepers: if init gets too
+            // little of the processors to reap them in time, their zombies still leave PIDs for the other tests.
             let script = "
                 storm() {
-                    left=0
-                    while :; do
-                        (setsid sh -c 'exit 1' &)
-                        [ $left -lt 300 ] || continue
-                        left=$((left+1)); (setsid sh -c 'sh -c \"sleep 1000\" &' &)
+                    n=0
+                    while [ $n -lt 800 ]; do
+                        n=$((n+1)); (setsid sh -c 'exit 1' &)
+                        [ $n -gt 300 ] || (setsid sh -c 'sh -c \"sleep 1000\" &' &)
                     done
                 }
                 n=0; while [ $n -lt 5 ]; do storm & n=$((n+1)); done
