@@ -11,3 +11,14 @@ pub(crate) fn every_sequence(choices: usize, length: u32, mut check: impl FnMut(
         check(&sequence);
     }
 }
+
+/// The number in this variable of the environment, in decimal or hexadecimal digits.
+pub(crate) fn from_environment(key: &str) -> Option<u64> {
+    let text = std::env::var(key).ok()?;
+    let text = text.replace('_', "");
+    let number = match text.strip_prefix("0x") {
+        Some(hexadecimal) => u64::from_str_radix(hexadecimal, 16),
+        None => text.parse(),
+    };
+    Some(number.unwrap_or_else(|_| panic!("{key} is no number: {text}")))
+}

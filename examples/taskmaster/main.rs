@@ -50,6 +50,8 @@ mod control;
 mod demo;
 mod fcgi;
 mod files;
+#[cfg(test)]
+mod generated;
 mod handing;
 mod herd;
 mod http;

@@ -33,6 +33,8 @@
 //! No call of this module blocks. A message of a child causes no allocation, except for the path of the sender's cgroup
 //! if the host requests it.
 
+#[cfg(test)]
+mod generated;
 mod notice;
 mod ready;
 mod sender;

@@ -227,7 +227,7 @@ fn run_and_tell(seed: u64) -> u64 {
 
 #[test]
 fn a_diamond_of_groups_goes_up_and_down_in_order() {
-    if let Some(seed) = super::from_environment("PIDHERD_SIM_DIAMOND") {
+    if let Some(seed) = crate::testing::from_environment("PIDHERD_SIM_DIAMOND") {
         println!("{} are up at a time", run_and_tell(seed));
         return;
     }
@@ -242,7 +242,7 @@ fn a_diamond_of_groups_goes_up_and_down_in_order() {
 fn a_diamond_goes_up_and_down_in_order_with_a_new_random_seed() {
     use std::hash::{BuildHasher, RandomState};
     let fresh = RandomState::new().hash_one(std::process::id());
-    match super::from_environment("PIDHERD_SIM_STEPS") {
+    match crate::testing::from_environment("PIDHERD_SIM_STEPS") {
         // A step of 50 groups costs as much as a hundred of three.
         Some(steps) => (0..(steps / LENGTH / 100).max(1)).for_each(|number| {
             run_and_tell(mix(fresh, number));

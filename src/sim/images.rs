@@ -272,8 +272,8 @@ fn fuzz(seed: u64, inputs: u64) -> Results {
 
 #[test]
 fn a_damaged_image_is_refused_or_restored_to_an_engine_that_works() {
-    let inputs = super::from_environment("PIDHERD_FUZZ_INPUTS").unwrap_or(INPUTS);
-    let seed = super::from_environment("PIDHERD_FUZZ_SEED").unwrap_or(super::FIXED);
+    let inputs = crate::testing::from_environment("PIDHERD_FUZZ_INPUTS").unwrap_or(INPUTS);
+    let seed = crate::testing::from_environment("PIDHERD_FUZZ_SEED").unwrap_or(super::FIXED);
     let processors = std::thread::available_parallelism().map_or(1, |number| number.get() as u64);
     let share = inputs.div_ceil(processors);
     let results: Vec<Results> = std::thread::scope(|scope| {

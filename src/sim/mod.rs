@@ -50,21 +50,13 @@ mod world;
 
 use campaign::Episode;
 
+use crate::testing::from_environment;
+
 /// How many steps the normal run takes, in all.
 const STEPS: u64 = 400_000;
 
 /// The seed of the episodes that are the same in every run.
 const FIXED: u64 = 0x7069_6468_6572_6400;
-
-fn from_environment(key: &str) -> Option<u64> {
-    let text = std::env::var(key).ok()?;
-    let text = text.replace('_', "");
-    let number = match text.strip_prefix("0x") {
-        Some(hexadecimal) => u64::from_str_radix(hexadecimal, 16),
-        None => text.parse(),
-    };
-    Some(number.unwrap_or_else(|_| panic!("{key} is no number: {text}")))
-}
 
 fn run(seed: u64, steps: u64) {
     println!("the simulation's seed is {seed:#x}");

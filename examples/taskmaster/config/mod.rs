@@ -23,6 +23,8 @@ mod environment;
 mod events;
 mod expand;
 mod fcgi;
+#[cfg(test)]
+mod generated;
 mod groups;
 mod include;
 mod ini;

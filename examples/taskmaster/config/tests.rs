@@ -8,7 +8,7 @@ use pidherd::signal::Signal;
 use super::users::Accounts;
 use super::*;
 
-fn world() -> Arc<World> {
+pub(super) fn world() -> Arc<World> {
     let environment = [("HOME", "/home/me"), ("COLOUR", "green"), ("OFTEN", "false")];
     Arc::new(World {
         here: "/etc/herd".to_owned(),

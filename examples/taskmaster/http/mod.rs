@@ -28,6 +28,8 @@ mod tail;
 pub use conn::Wanted;
 use conn::{Conn, Step};
 use listener::Listener;
+#[cfg(test)]
+pub use request::{Header, LARGEST_BODY, LONGEST_HEADER};
 pub use tail::Tail;
 
 /// The largest number of connections.

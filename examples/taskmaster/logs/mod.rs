@@ -25,9 +25,8 @@ mod capture;
 mod file;
 mod input;
 
-use ansi::Strip;
-pub use capture::Capture;
-use capture::Piece;
+pub use ansi::Strip;
+pub use capture::{Capture, Piece};
 pub use file::{LogFile, remove};
 use input::Input;
 

@@ -113,6 +113,10 @@ impl Keys {
                 // The key Escape and the beginning of a sequence are the same byte. The next byte decides.
                 continue;
             }
+            if is_mouse(&self.begun) {
+                self.begun.clear();
+                continue;
+            }
             match Event::parse_from(&self.begun) {
                 Ok(None) if self.begun.len() < LONGEST => continue,
                 Ok(Some(Event::Key(event))) => {
@@ -127,6 +131,16 @@ impl Keys {
         }
         None
     }
+}
+
+/// Whether the bytes are a complete report of the mouse with decimal numbers: `ESC [ < 0 ; 1 ; 1 M`, or without `<`. No
+/// key begins like this. The parser computes with the numbers without a check.
+fn is_mouse(bytes: &[u8]) -> bool {
+    let escapes = bytes.iter().take_while(|&&byte| byte == ESCAPE).count();
+    matches!(
+        bytes.get(escapes..),
+        Some([b'[', b'<', .., b'M' | b'm'] | [b'[', b'0'..=b'9', .., b'M'])
+    )
 }
 
 fn meaning(event: KeyEvent) -> Option<Key> {

@@ -18,6 +18,8 @@ mod modes;
 
 pub use editor::{Completion, Editor, Typed};
 pub use keys::Key;
+#[cfg(test)]
+pub use keys::Keys;
 pub use modes::{LEAVE_VIEW, size};
 
 use history::History;
