@@ -182,13 +182,14 @@ fn what_cannot_be_run_is_said() {
 
 #[test]
 fn outside_of_a_container_it_is_a_subreaper() {
+    let init = example::binary("init");
     isolated(|| {
         // The shell's parent is init; the orphan waits until that is its own, too.
         let script = "one=$PPID; mkfifo $0; \
                       (sh -c 'while read -r _ _ _ parent _ </proc/$$/stat && [ $parent != '$one' ]; do :; done; echo got >$0' $0 &); \
                       read line <$0; [ $line = got ] && exit 3";
         let directory = tempdir();
-        let mut init = Command::new(example::binary("init"));
+        let mut init = Command::new(init);
         init.args(["/bin/sh", "-c", script]).arg(directory.join("fifo"));
         assert_eq!(init.status().unwrap().code(), Some(3));
     });

@@ -12,12 +12,13 @@ use std::process;
 use std::time::Duration;
 
 use StateName::{Exited, Running, Starting, Stopped, Stopping};
-use common::{SOON, isolated, skipped, wait_readable, wait_until};
+use common::{SOON, isolated, processes, skipped, wait_readable, wait_until};
 use host::{Host, LONG, at_once, builder, ms, sh, spawns_in_flight, term};
 use pidherd::fdset::Entry;
 use pidherd::lifecycle::{Cause, Failure, Policy, Restart, Scope, Startup, StateName};
 use pidherd::supervisor::End;
 use pidherd::{Command, GroupId, GroupSpec, InstanceId, Stdio};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// The variable that makes a process of this binary send messages: the messages, then the way it ends.
 const SAYS: &str = "PIDHERD_TEST_MESSAGES";
@@ -27,6 +28,9 @@ const THEN: char = '\x1f';
 
 /// The value for a process that does not end by itself and waits for a signal.
 const STAYS: &str = "stays";
+
+/// The messages of a process that sends without an end.
+const FLOODS: &str = "floods";
 
 /// The name that a process takes when it has sent all its messages and stays.
 const SAID: &str = "said";
@@ -39,6 +43,12 @@ fn a_program_that_sends_messages_and_ends() {
     let address = SocketAddr::from_abstract_name(address.strip_prefix('@').unwrap()).unwrap();
     let socket = UnixDatagram::unbound().unwrap();
     socket.connect_addr(&address).unwrap();
+    if says == FLOODS {
+        loop {
+            // It blocks as long as the queue is full.
+            socket.send(b"STATUS=again").unwrap();
+        }
+    }
     let mut parts = says.split(THEN).rev();
     let end = parts.next().unwrap();
     for message in parts.rev() {
@@ -128,6 +138,19 @@ const WAYS: [Way; 4] = [Way::PidfdFirst, Way::PidfdFirstByToken, Way::PidfdLast,
 
 /// Handles everything that is ready in this order, and continues until nothing is.
 fn process(host: &mut Host, way: Way, id: InstanceId) {
+    process_once(host, way, id);
+    process_the_rest(host);
+}
+
+/// Continues until nothing is ready.
+fn process_the_rest(host: &mut Host) {
+    while wait_readable(&host.supervisor, Duration::ZERO) {
+        host.turn(Duration::ZERO);
+    }
+}
+
+/// Handles everything that is ready once, in this order.
+fn process_once(host: &mut Host, way: Way, id: InstanceId) {
     let pidfd = pidfd_of(host, id);
     let mut rest: Vec<Entry> = host.supervisor.fds().iter().filter(|entry| *entry != pidfd).collect();
     match way {
@@ -140,9 +163,6 @@ fn process(host: &mut Host, way: Way, id: InstanceId) {
         host.supervisor.process_ready(entry.fd).unwrap();
     }
     host.take_events();
-    while wait_readable(&host.supervisor, Duration::ZERO) {
-        host.turn(Duration::ZERO);
-    }
 }
 
 /// Every message was accepted, so no sender was unknown.
@@ -360,12 +380,24 @@ fn messages_of_an_ended_leader_count_while_its_group_is_alive() {
 fn a_flood_of_a_neighbour_keeps_no_ended_process_waiting() {
     isolated(|| {
         let mut host = host_of_two();
-        let flood = sh("while :; do systemd-notify --no-block STATUS=again; done");
-        let _flooding = start(&mut host, flood, at_once());
+        let flood = sends(&[], FLOODS);
+        let (_, flooding) = start(&mut host, flood, at_once());
+        let flooding = host.pid(flooding);
+        let tell = |signal, state| {
+            kill_process(Pid::from_raw(flooding as i32).unwrap(), signal).unwrap();
+            wait_until("the flood has stopped or blocks", SOON, || {
+                processes::state(flooding) == Some(state)
+            });
+        };
         for way in WAYS {
+            // While the flood is stopped and the queue empty, the process can send without the help of the host.
+            tell(Signal::STOP, 'T');
+            process_the_rest(&mut host);
             let (_, id) = start(&mut host, sends(&["READY=1"], "0"), notify());
             wait_for_end(&host, id);
-            process(&mut host, way, id);
+            // The flood blocks because the queue is full, and goes on as soon as a message is read.
+            tell(Signal::CONT, 'S');
+            process_once(&mut host, way, id);
             host.until_state(id, Exited);
             assert_eq!(
                 host.states(id),
