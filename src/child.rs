@@ -126,6 +126,22 @@ impl Others {
 impl Pipes {
     /// Takes the host's end of the pipe that is descriptor `target` of the child: 0 to 2 for the standard streams.
     /// `None` if that is no pipe, or was taken before.
+    ///
+    /// ```
+    /// # use pidherd::{Command, Stdio};
+    /// use std::io::Read;
+    ///
+    /// let command = Command::new("sh").args(["-c", "echo out; echo five >&5"]);
+    /// let child = command.stdout(Stdio::piped()).fd(5, Stdio::piped()).spawn()?;
+    /// let (pidfd, mut pipes) = child.into_parts();
+    /// for (number, line) in [(1, "out\n"), (5, "five\n")] {
+    ///     let mut text = String::new();
+    ///     std::fs::File::from(pipes.take(number).ok_or("no pipe")?).read_to_string(&mut text)?;
+    ///     assert_eq!(text, line);
+    /// }
+    /// # while pidfd.reap()?.is_none() {}
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn take(&mut self, target: RawFd) -> Option<OwnedFd> {
         match target {
             0 => self.stdin.take(),
@@ -233,6 +249,19 @@ impl Child {
     }
 
     /// The host's end of the same pipe, which stays in the child.
+    ///
+    /// ```
+    /// # use pidherd::{Command, Stdio};
+    /// use rustix::event::{PollFd, PollFlags, poll};
+    ///
+    /// let mut child = Command::new("sh").args(["-c", "echo done >&3"]).fd(3, Stdio::piped()).spawn()?;
+    /// let pipe = child.pipe(3).ok_or("no pipe")?;
+    /// poll(&mut [PollFd::new(&pipe, PollFlags::IN)], None)?;
+    /// // There is something to read, and the pipe is still the child's.
+    /// assert!(child.take_pipe(3).is_some());
+    /// # child.wait()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn pipe(&self, target: RawFd) -> Option<BorrowedFd<'_>> {
         let end = match target {
@@ -275,6 +304,21 @@ impl Child {
 
     /// Lets the child continue without supervision. When it ends, it stays a zombie until this process ends or waits
     /// for any child.
+    ///
+    /// ```
+    /// # use pidherd::{Command, PidFd, Signal};
+    /// let child = Command::new("sleep").arg("1000").spawn()?;
+    /// let number = child.pid().as_raw();
+    /// child.detach();
+    /// // It lives on. This process still is its parent, and can find it again by its number.
+    /// let found = PidFd::open(number)?;
+    /// assert_eq!(found.peek()?, None);
+    /// # found.signal(Signal::KILL)?;
+    /// # while found.reap()?.is_none() {
+    /// #     rustix::event::poll(&mut [rustix::event::PollFd::new(&found, rustix::event::PollFlags::IN)], None)?;
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn detach(self) {
         drop(self.into_pidfd());
     }
@@ -336,6 +380,17 @@ impl Child {
     /// Waits for the end of the child for at most this time, and reaps it. `None` if the child is still alive, or has
     /// ended and a tracer (ptrace(2)) holds it. Blocks. Signal handlers that run meanwhile do not change the time.
     /// [`Child::stdin`] stays open.
+    ///
+    /// ```
+    /// # use pidherd::Command;
+    /// use std::time::Duration;
+    ///
+    /// let mut child = Command::new("sleep").arg("1000").spawn()?;
+    /// assert!(child.wait_timeout(Duration::from_millis(1))?.is_none());
+    /// child.kill()?;
+    /// assert!(child.wait_timeout(Duration::from_secs(10))?.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`PidFd::reap`], and those of poll(2).

@@ -150,6 +150,15 @@ fn watch() -> io::Result<(OwnedFd, TimerFd)> {
 impl Launcher {
     /// A launcher with nothing in flight.
     ///
+    /// ```
+    /// # use pidherd::{Command, Launcher};
+    /// let mut launcher = Launcher::new()?;
+    /// assert_eq!(launcher.in_flight(), 0);
+    /// launcher.begin(&Command::new("true").compile()?)?;
+    /// assert_eq!(launcher.in_flight(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Spawner::new`], and a [`SetupError`] of epoll_create1(2) and timerfd_create(2) (EMFILE, ENFILE, ENOMEM).
     pub fn new() -> io::Result<Launcher> {
@@ -170,6 +179,20 @@ impl Launcher {
 
     /// Starts the program and returns as soon as the process exists. Does not wait for its execve; see
     /// [`Spawner::begin`] for the exceptions.
+    ///
+    /// ```
+    /// # use pidherd::{Command, Launcher};
+    /// use std::collections::HashMap;
+    ///
+    /// let mut launcher = Launcher::new()?;
+    /// let mut jobs = HashMap::new();
+    /// for name in ["true", "false"] {
+    ///     jobs.insert(launcher.begin(&Command::new(name).compile()?)?, name);
+    /// }
+    /// // The loop of the host finds each job again by the id that `finish` returns.
+    /// assert_eq!((jobs.len(), launcher.in_flight()), (2, 2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Spawner::begin`].
@@ -198,6 +221,23 @@ impl Launcher {
     /// called at any other time too. Does not block.
     ///
     /// A child that was killed before its program could run counts as started; its pidfd shows the end.
+    ///
+    /// ```
+    /// # use pidherd::{Command, Launcher};
+    /// use rustix::event::{PollFd, PollFlags, poll};
+    ///
+    /// let mut launcher = Launcher::new()?;
+    /// let id = launcher.begin(&Command::new("false").compile()?)?;
+    /// let mut child = loop {
+    ///     poll(&mut [PollFd::new(&launcher, PollFlags::IN)], None)?;
+    ///     if let Some((finished, outcome)) = launcher.finish() {
+    ///         assert_eq!(finished, id);
+    ///         break outcome?;
+    ///     }
+    /// };
+    /// assert_eq!(child.wait()?.exit.code(), Some(1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn finish(&mut self) -> Option<(LaunchId, Result<Child, SpawnError>)> {
         if !self.owner.is_here() {
             return None;

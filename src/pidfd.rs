@@ -94,6 +94,16 @@ impl PidFd {
     /// kill(2). It does so only if the process is a child of this one that has not been reaped: then the number cannot
     /// belong to another process.
     ///
+    /// ```
+    /// # use pidherd::{Command, Signal};
+    /// let mut child = Command::new("sleep").arg("1000").spawn()?;
+    /// child.pidfd().signal(Signal::TERM)?;
+    /// assert_eq!(child.wait()?.exit.signal(), Some(Signal::TERM));
+    /// // Its number may belong to another process now. The pidfd does not reach that one.
+    /// assert!(child.pidfd().signal(Signal::TERM).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `ESRCH` if the process was already reaped (a signal to a zombie succeeds and has no effect). `EPERM` if the
     /// process has become another user, and the caller may not signal it.
@@ -108,6 +118,19 @@ impl PidFd {
 
     /// Sends `signal` to the process group that this process leads, or with `None` checks whether the group has any
     /// process (Linux 6.9). It reaches the group even after the leader has been reaped.
+    ///
+    /// ```
+    /// # use pidherd::{Command, Signal};
+    /// let mut child = Command::new("sh").args(["-c", "sleep 1000 & wait"]).process_group(0).spawn()?;
+    /// match child.pidfd().signal_group(Some(Signal::KILL)) {
+    ///     Ok(()) => assert_eq!(child.wait()?.exit.signal(), Some(Signal::KILL)),
+    ///     // Before Linux 6.9.
+    ///     Err(error) => println!("{error}"),
+    /// }
+    /// # let group = rustix::process::Pid::from_raw(child.pid().as_raw() as i32).ok_or("no number")?;
+    /// # rustix::process::kill_process_group(group, rustix::process::Signal::KILL).ok();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `ESRCH` if the group is empty, or the process led no group; `EPERM` if the caller may not signal any member;
@@ -145,6 +168,18 @@ impl PidFd {
     /// The result can be `None` although the pidfd is readable: while a tracer (ptrace(2)) holds the ended process,
     /// and, if the process is not a child of this one, until its parent has reaped it. Then repeat the call later.
     ///
+    /// ```
+    /// # use pidherd::{Command, Exit};
+    /// let mut child = Command::new("sleep").arg("1000").spawn()?;
+    /// assert_eq!(child.pidfd().peek()?, None);
+    /// child.kill()?;
+    /// let record = child.wait()?;
+    /// // It was reaped, and from Linux 6.15 on its end is known all the same.
+    /// let later = child.pidfd().peek()?.ok_or("it has ended")?;
+    /// assert!(later.exit == record.exit || later.exit == Exit::Unknown);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// None for a valid pidfd.
     pub fn peek(&self) -> io::Result<Option<ExitRecord>> {
@@ -157,6 +192,21 @@ impl PidFd {
     /// and the usage is zero. The rules of [`peek`](PidFd::peek) about blocking, and about `None` for a readable pidfd,
     /// apply.
     ///
+    /// ```
+    /// # use pidherd::Command;
+    /// use rustix::event::{PollFd, PollFlags, poll};
+    ///
+    /// let pidfd = Command::new("sh").args(["-c", "exit 3"]).spawn()?.into_pidfd();
+    /// let record = loop {
+    ///     poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None)?;
+    ///     if let Some(record) = pidfd.reap()? {
+    ///         break record;
+    ///     }
+    /// };
+    /// assert_eq!(record.exit.code(), Some(3));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// None for a valid pidfd.
     pub fn reap(&self) -> io::Result<Option<ExitRecord>> {
@@ -164,6 +214,17 @@ impl PidFd {
     }
 
     /// Makes another descriptor of the same process.
+    ///
+    /// ```
+    /// # use pidherd::{Command, Signal};
+    /// let mut child = Command::new("sleep").arg("1000").spawn()?;
+    /// let copy = child.pidfd().try_clone()?;
+    /// // A thread that stops the process, while this one waits for it.
+    /// let stopper = std::thread::spawn(move || copy.signal(Signal::TERM));
+    /// assert_eq!(child.wait()?.exit.signal(), Some(Signal::TERM));
+    /// # stopper.join().map_err(|_| "the thread panicked")??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `EMFILE`: the host has the maximum number of descriptors.

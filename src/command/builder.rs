@@ -5,7 +5,6 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::capability::Capabilities;
 use super::env::Environment;
 use super::identity::Identity;
 use super::lifetime::Lifetime;
@@ -77,6 +76,14 @@ impl Command {
     /// program or script with a missing interpreter is skipped.
     ///
     /// A host with privileges should name its programs by absolute paths.
+    ///
+    /// ```
+    /// # use pidherd::Command;
+    /// let found_in_path = Command::new("true");
+    /// let by_its_path = Command::new("/bin/sh").args(["-c", "exit 0"]);
+    /// assert!(found_in_path.status()?.exit.success() && by_its_path.status()?.exit.success());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(program: impl AsRef<OsStr>) -> Command {
         Command {
             program: program.as_ref().to_owned(),
@@ -100,6 +107,13 @@ impl Command {
     }
 
     /// Adds an argument.
+    ///
+    /// ```
+    /// # use pidherd::Command;
+    /// let output = Command::new("printf").arg("%s-%s").arg("a").arg("b").output()?;
+    /// assert_eq!(output.stdout, b"a-b");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Command {
         self.args.push(arg.as_ref().to_owned());
@@ -157,6 +171,13 @@ impl Command {
     }
 
     /// Sets variables of the child's environment.
+    ///
+    /// ```
+    /// # use pidherd::Command;
+    /// let command = Command::new("sh").args(["-c", "echo $HOST:$PORT"]).envs([("HOST", "::1"), ("PORT", "80")]);
+    /// assert_eq!(command.output()?.stdout, b"::1:80\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn envs<I, K, V>(mut self, variables: I) -> Command
     where
@@ -171,6 +192,14 @@ impl Command {
     }
 
     /// Removes a variable from the child's environment.
+    ///
+    /// ```
+    /// # use pidherd::Command;
+    /// // The child has neither the host's TMPDIR nor an empty one.
+    /// let output = Command::new("sh").args(["-c", "echo ${TMPDIR-unset}"]).env_remove("TMPDIR").output()?;
+    /// assert_eq!(output.stdout, b"unset\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn env_remove(mut self, key: impl AsRef<OsStr>) -> Command {
         self.env.remove(key.as_ref());
@@ -205,6 +234,13 @@ impl Command {
     }
 
     /// Removes all variables: those of the host, those from other settings, and those that were set before this call.
+    ///
+    /// ```
+    /// # use pidherd::Command;
+    /// let output = Command::new("/usr/bin/env").env("LOST", "1").env_clear().env("KEPT", "2").output()?;
+    /// assert_eq!(output.stdout, b"KEPT=2\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn env_clear(mut self) -> Command {
         self.env.clear();
@@ -232,40 +268,19 @@ impl Command {
     }
 
     /// Sets the child's root directory (chroot(2)); needs CAP_SYS_CHROOT.
+    ///
+    /// ```
+    /// # use pidherd::{Command, SpawnStep};
+    /// match Command::new("pwd").chroot("/").spawn() {
+    ///     Ok(mut child) => assert!(child.wait()?.exit.success()),
+    ///     // Without the capability, nothing is started.
+    ///     Err(error) => assert_eq!(error.step(), SpawnStep::Chroot),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn chroot(mut self, path: impl AsRef<Path>) -> Command {
         self.chroot = Some(path.as_ref().to_owned());
-        self
-    }
-
-    /// Sets standard input. The default is the host's.
-    #[must_use]
-    pub fn stdin(mut self, stdio: impl Into<Stdio>) -> Command {
-        self.stdio[0] = stdio.into();
-        self
-    }
-
-    /// Sets standard output. The default is the host's.
-    #[must_use]
-    pub fn stdout(mut self, stdio: impl Into<Stdio>) -> Command {
-        self.stdio[1] = stdio.into();
-        self
-    }
-
-    /// Sets standard error. The default is the host's.
-    #[must_use]
-    pub fn stderr(mut self, stdio: impl Into<Stdio>) -> Command {
-        self.stdio[2] = stdio.into();
-        self
-    }
-
-    /// Adds a descriptor: `stdio` as number `target` (3 or more) of the child.
-    #[must_use]
-    pub fn fd(mut self, target: RawFd, stdio: impl Into<Stdio>) -> Command {
-        self.passed.push(Passed {
-            target,
-            stdio: stdio.into(),
-        });
         self
     }
 
@@ -283,113 +298,19 @@ impl Command {
         self
     }
 
-    /// Sets the user of the child: uid, primary group and all supplementary groups come from the user database
-    /// (getpwnam(3), getgrouplist(3)) at the time of [`Command::compile`]. [`Command::uid`], [`Command::gid`] and
-    /// [`Command::groups`] replace a part of it.
-    ///
-    /// The child's `USER`, `LOGNAME`, `HOME` and `SHELL` are set for this user too, as for a service of systemd with
-    /// `User=`, unless the command sets them (see [`Command::env`]). [`Command::uid`] alone leaves them as they are in
-    /// the host.
-    #[must_use]
-    pub fn user(mut self, name: impl Into<String>) -> Command {
-        self.identity.user = Some(name.into());
-        self
-    }
-
-    /// Sets the real, effective and saved user id. The default is the host's.
-    ///
-    /// Supplementary groups are never inherited across a change of ids: without [`Command::groups`] and
-    /// [`Command::user`] the list becomes the primary group alone. The gid stays the host's unless it is set.
-    #[must_use]
-    pub fn uid(mut self, uid: u32) -> Command {
-        self.identity.uid = Some(uid);
-        self
-    }
-
-    /// Sets the real, effective and saved group id. Supplementary groups as for [`Command::uid`].
-    #[must_use]
-    pub fn gid(mut self, gid: u32) -> Command {
-        self.identity.gid = Some(gid);
-        self
-    }
-
-    /// Sets the primary group by its name, which is looked up in the group database (getgrnam(3)) at the time of
-    /// [`Command::compile`]. [`Command::gid`] takes precedence. Supplementary groups as for [`Command::uid`].
-    #[must_use]
-    pub fn group(mut self, name: impl Into<String>) -> Command {
-        self.identity.group = Some(name.into());
-        self
-    }
-
-    /// Sets the supplementary groups by their names, exactly these. They are looked up as for [`Command::group`]. With
-    /// [`Command::groups`] the child has the groups of both.
-    ///
-    /// ```
-    /// use pidherd::{Command, CommandError};
-    ///
-    /// let command = Command::new("true").group_names(["no-such-group"]);
-    /// assert!(matches!(command.compile(), Err(CommandError::NoSuchGroup { name }) if name == "no-such-group"));
-    /// ```
-    #[must_use]
-    pub fn group_names<I>(mut self, names: I) -> Command
-    where
-        I: IntoIterator,
-        I::Item: Into<String>,
-    {
-        self.identity.group_names = Some(names.into_iter().map(Into::into).collect());
-        self
-    }
-
-    /// Adds supplementary groups to those that the child has otherwise: those of [`Command::groups`], of the user, or,
-    /// if no id is set, of the host. Several calls add up.
-    #[must_use]
-    pub fn add_groups(mut self, groups: &[u32]) -> Command {
-        self.identity.added_groups.extend_from_slice(groups);
-        self
-    }
-
-    /// Adds supplementary groups by their names, as [`Command::add_groups`] does. They are looked up as for
-    /// [`Command::group`].
-    #[must_use]
-    pub fn add_group_names<I>(mut self, names: I) -> Command
-    where
-        I: IntoIterator,
-        I::Item: Into<String>,
-    {
-        self.identity
-            .added_group_names
-            .extend(names.into_iter().map(Into::into));
-        self
-    }
-
-    /// Whether `USER`, `LOGNAME`, `HOME` and `SHELL` are set from the user database. The default is true with
-    /// [`Command::user`] and false without. With true and no user, the entry is that of the child's uid, and a uid
-    /// without an entry is [`CommandError::NoSuchUser`](crate::CommandError::NoSuchUser).
-    ///
-    /// ```
-    /// use pidherd::Command;
-    ///
-    /// let output = Command::new("/usr/bin/env").env("HOME", "/nowhere").login_env(true).output()?;
-    /// let lines = String::from_utf8(output.stdout)?;
-    /// assert!(lines.contains("USER=") && lines.contains("HOME=/nowhere"));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[must_use]
-    pub fn login_env(mut self, yes: bool) -> Command {
-        self.identity.login_env = Some(yes);
-        self
-    }
-
-    /// Sets the supplementary groups, exactly these.
-    #[must_use]
-    pub fn groups(mut self, groups: &[u32]) -> Command {
-        self.identity.groups = Some(groups.to_owned());
-        self
-    }
-
     /// Gives the child a session of its own (setsid(2)), without a controlling terminal. The default is a new session
     /// if the child runs as another, unprivileged user and no process group is set: otherwise the child could type into
     /// the host's terminal (TIOCSTI).
+    ///
+    /// ```
+    /// # use pidherd::Command;
+    /// // Field 6 is the session.
+    /// let script = "read -r _ _ _ _ _ session _ < /proc/self/stat; test $session = $$";
+    /// let own_session = Command::new("sh").args(["-c", script]).setsid(true);
+    /// assert!(own_session.leads_process_group());
+    /// assert!(own_session.status()?.exit.success());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn setsid(mut self, setsid: bool) -> Command {
         self.setsid = Some(setsid);
@@ -401,6 +322,16 @@ impl Command {
     /// By default, [`Command::spawn`] and [`Spawner::spawn`](crate::Spawner::spawn) leave the child in the host's
     /// process group, and a [`Supervisor`](crate::Supervisor) gives it one of its own
     /// ([why](crate::GroupSpec#process-groups)).
+    ///
+    /// ```
+    /// # use pidherd::{Command, Signal};
+    /// // The whole group gets the signal: the shell, and what it has started.
+    /// let mut child = Command::new("sh").args(["-c", "sleep 1000 & wait"]).process_group(0).spawn()?;
+    /// let group = rustix::process::Pid::from_raw(child.pid().as_raw() as i32).ok_or("no number")?;
+    /// rustix::process::kill_process_group(group, rustix::process::Signal::TERM)?;
+    /// assert_eq!(child.wait()?.exit.signal(), Some(Signal::TERM));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn process_group(mut self, group: i32) -> Command {
         self.process_group = Some(ProcessGroup::Number(group));
@@ -410,21 +341,32 @@ impl Command {
     /// Keeps the child in the host's process group, also under a [`Supervisor`](crate::Supervisor). Use it for a
     /// program that must get the signals of the host's terminal, or that reads from the terminal while the host is in
     /// the foreground.
+    ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Supervisor};
+    /// // A shell of the host's terminal, so that Ctrl-C reaches it.
+    /// let shell = Command::new("sh").args(["-c", "read -r line"]).inherit_process_group();
+    /// let mut supervisor = Supervisor::new()?;
+    /// supervisor.add(GroupSpec::new("shell", shell.clone()))?;
+    /// assert!(!shell.leads_process_group());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn inherit_process_group(mut self) -> Command {
         self.process_group = Some(ProcessGroup::Inherited);
         self
     }
 
-    /// Whether execve cannot give new privileges to the child (PR_SET_NO_NEW_PRIVS; set-user-id programs, file
-    /// capabilities). The default is true if the child runs as another, unprivileged user.
-    #[must_use]
-    pub fn no_new_privileges(mut self, yes: bool) -> Command {
-        self.no_new_privileges = Some(yes);
-        self
-    }
-
     /// Sets the signals that are blocked when the program begins. The default is none.
+    ///
+    /// ```
+    /// # use pidherd::{Command, Signal, SignalSet};
+    /// let blocked = SignalSet::EMPTY.with(Signal::USR1);
+    /// // Bit 9 is signal 10, SIGUSR1.
+    /// let command = Command::new("grep").args(["-q", "SigBlk:.*0000200$", "/proc/self/status"]).signal_mask(blocked);
+    /// assert!(command.status()?.exit.success());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn signal_mask(mut self, blocked: SignalSet) -> Command {
         self.signal_mask = blocked;
@@ -432,6 +374,15 @@ impl Command {
     }
 
     /// Sets the signals that are ignored when the program begins, independent of the host. The default is none.
+    ///
+    /// ```
+    /// # use pidherd::{Command, Signal, SignalSet};
+    /// // As nohup(1): the program goes on when its terminal is gone.
+    /// let command = Command::new("sh").args(["-c", "kill -HUP $$; echo alive"]);
+    /// let command = command.ignored_signals(SignalSet::EMPTY.with(Signal::HUP));
+    /// assert_eq!(command.output()?.stdout, b"alive\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn ignored_signals(mut self, ignored: SignalSet) -> Command {
         self.ignored_signals = ignored;
@@ -439,6 +390,13 @@ impl Command {
     }
 
     /// Sets the nice value, -20 to 19 (setpriority(2)). The default is the host's.
+    ///
+    /// ```
+    /// # use pidherd::Command;
+    /// let output = Command::new("nice").nice(19).output()?;
+    /// assert_eq!(output.stdout, b"19\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn nice(mut self, nice: i32) -> Command {
         self.settings.nice = Some(nice);
@@ -478,6 +436,17 @@ impl Command {
     }
 
     /// Sets the CPUs that the child can run on (sched_setaffinity(2)). The default is the host's.
+    ///
+    /// ```
+    /// # use pidherd::{Command, SpawnStep};
+    /// let first = Command::new("grep").args(["-q", "^Cpus_allowed_list:\\s0$", "/proc/self/status"]);
+    /// match first.cpu_affinity(&[0]).spawn() {
+    ///     Ok(mut child) => assert!(child.wait()?.exit.success()),
+    ///     // This machine does not let the host use CPU 0.
+    ///     Err(error) => assert_eq!(error.step(), SpawnStep::Affinity),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn cpu_affinity(mut self, cpus: &[usize]) -> Command {
         self.settings.affinity = Some(cpus.to_owned());
@@ -486,6 +455,14 @@ impl Command {
 
     /// Sets the preference of the kernel for killing the child when memory is short, -1000 (never) to 1000
     /// (proc_pid_oom_score_adj(5)). The default is the host's.
+    ///
+    /// ```
+    /// # use pidherd::Command;
+    /// // The first one to be killed.
+    /// let output = Command::new("cat").arg("/proc/self/oom_score_adj").oom_score_adj(1000).output()?;
+    /// assert_eq!(output.stdout, b"1000\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn oom_score_adj(mut self, value: i32) -> Command {
         self.settings.oom_score_adj = Some(value);
@@ -509,6 +486,20 @@ impl Command {
 
     /// Makes the terminal that is descriptor `fd` of the child (0 to 2, or a passed one) its controlling terminal
     /// (TIOCSCTTY). Implies a new session.
+    ///
+    /// ```
+    /// # use pidherd::{Command, Stdio};
+    /// # use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    /// let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
+    /// grantpt(&terminal)?;
+    /// unlockpt(&terminal)?;
+    /// let path = ptsname(&terminal, Vec::new())?.into_string()?;
+    /// let end = std::fs::File::options().read(true).write(true).open(&path)?;
+    /// // /dev/tty is the controlling terminal.
+    /// let command = Command::new("sh").args(["-c", "exec < /dev/tty"]).stdin(end).controlling_terminal(0);
+    /// assert!(command.status()?.exit.success());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn controlling_terminal(mut self, fd: RawFd) -> Command {
         self.settings.controlling_terminal = Some(fd);
@@ -517,6 +508,22 @@ impl Command {
 
     /// Makes the child's process group the foreground one of the terminal that is descriptor `fd` of the child
     /// (TIOCSPGRP). The terminal must be the controlling one of the child's session.
+    ///
+    /// ```
+    /// # use pidherd::{Command, Stdio};
+    /// # use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    /// # let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
+    /// # grantpt(&terminal)?;
+    /// # unlockpt(&terminal)?;
+    /// # let path = ptsname(&terminal, Vec::new())?.into_string()?;
+    /// # let end = std::fs::File::options().read(true).write(true).open(&path)?;
+    /// // Field 8 is the foreground process group of the terminal.
+    /// let script = "read -r _ _ _ _ _ _ _ foreground _ < /proc/self/stat; test $foreground = $$";
+    /// // `end` is a terminal.
+    /// let command = Command::new("sh").args(["-c", script]).stdin(end).controlling_terminal(0).foreground(0);
+    /// assert!(command.status()?.exit.success());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn foreground(mut self, fd: RawFd) -> Command {
         self.settings.foreground = Some(fd);
@@ -525,6 +532,15 @@ impl Command {
 
     /// Sets what becomes of the child when the host's process ends without stopping it. The default is
     /// [`Lifetime::Detached`]: it lives on.
+    ///
+    /// ```
+    /// # use pidherd::{Command, Lifetime};
+    /// // It does not survive a host that gets SIGKILL, on any kernel.
+    /// let mut worker = Command::new("sleep").arg("1000").lifetime(Lifetime::BoundOrSignal).spawn()?;
+    /// worker.kill()?;
+    /// # worker.wait()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn lifetime(mut self, lifetime: Lifetime) -> Command {
         self.settings.lifetime = lifetime;
@@ -537,87 +553,52 @@ impl Command {
     /// [`SpawnStep::ParentDeathSignal`](crate::SpawnStep::ParentDeathSignal)). This works in another PID namespace as
     /// well. The early end of the thread alone, without its process, is detected with glibc and
     /// CONFIG_CHECKPOINT_RESTORE.
+    ///
+    /// ```
+    /// # use pidherd::{Command, Signal};
+    /// # use std::io::Read;
+    /// # let (sender, receiver) = std::sync::mpsc::channel();
+    /// let spawned = std::thread::spawn(move || {
+    ///     let command = Command::new("sleep").arg("1000").parent_death_signal(Signal::TERM);
+    ///     sender.send(command.spawn()).ok();
+    /// });
+    /// spawned.join().map_err(|_| "the thread panicked")?;
+    /// // The thread that spawned the child has ended, and so does the child.
+    /// assert_eq!(receiver.recv()??.wait()?.exit.signal(), Some(Signal::TERM));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn parent_death_signal(mut self, signal: Signal) -> Command {
         self.settings.parent_death_signal = Some(signal);
         self
     }
 
-    /// Sets the capabilities that the child can ever have (the bounding set). The default is the host's.
-    ///
-    /// An ambient or inheritable capability beyond it is refused when the command is compiled
-    /// ([`CommandError::BeyondBounding`](crate::CommandError::BeyondBounding)): by itself, the bounding set limits only
-    /// the capabilities of program files.
-    #[must_use]
-    pub fn bounding_capabilities(mut self, set: Capabilities) -> Command {
-        self.settings.bounding = Some(set);
-        self
-    }
-
-    /// Sets the inheritable capabilities. The default is none, independent of the host.
-    #[must_use]
-    pub fn inheritable_capabilities(mut self, set: Capabilities) -> Command {
-        self.settings.inheritable = set;
-        self
-    }
-
-    /// Sets capabilities that an unprivileged program keeps (the ambient set). The default is none, independent of the
-    /// host. They are made inheritable too.
-    #[must_use]
-    pub fn ambient_capabilities(mut self, set: Capabilities) -> Command {
-        self.settings.ambient = set;
-        self
-    }
-
     /// Sets the cgroup (v2) that the child is born in, by a descriptor of its directory (CLONE_INTO_CGROUP, Linux 5.7).
     /// If the kernel or a filter does not allow that, the child enters the cgroup before all other steps. This takes
     /// longer (the kernel stops all forks meanwhile), and the program is still in the cgroup before it can fork.
-    #[must_use]
-    pub fn cgroup(mut self, directory: impl Into<Arc<OwnedFd>>) -> Command {
-        self.settings.cgroup = Some(Shared(directory.into()));
-        self
-    }
-
-    /// Passes a socket as systemd does (sd_listen_fds(3)): it gets the next number from 3 up. `LISTEN_FDS` is the
-    /// number of sockets, `LISTEN_PID` the child's own pid.
-    #[must_use]
-    pub fn listen_fd(self, socket: impl Into<Stdio>) -> Command {
-        self.listen(None, socket.into())
-    }
-
-    /// Like [`listen_fd`](Command::listen_fd), with a name for the socket. `LISTEN_FDNAMES` has the names of all
-    /// sockets, separated by colons (sd_listen_fds_with_names(3)), as soon as one has a name; a socket without one is
-    /// called `unknown`.
-    ///
-    /// A name is printable ASCII without a colon, at most 255 bytes, and may be empty. Another one is a
-    /// [`CommandError::DescriptorName`](super::CommandError::DescriptorName) when the command is compiled.
     ///
     /// ```
-    /// use pidherd::{Command, Stdio};
+    /// # use pidherd::Command;
+    /// use std::fs::File;
+    /// use std::os::fd::OwnedFd;
     ///
-    /// let script = r#"test "$LISTEN_FDS:$LISTEN_FDNAMES" = 2:http:unknown"#;
-    /// let command = Command::new("sh").args(["-c", script]);
-    /// // In place of sockets:
-    /// let command = command.listen_fd_named("http", Stdio::null()).listen_fd(Stdio::null());
-    /// assert!(command.spawn()?.wait()?.exit.success());
+    /// # let own = std::fs::read_to_string("/proc/self/cgroup")?;
+    /// # let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    /// # let own = std::path::Path::new("/sys/fs/cgroup").join(own);
+    /// // `own` is the directory of the host's own cgroup.
+    /// if let Ok(directory) = File::open(&own) {
+    ///     let command = Command::new("true").cgroup(OwnedFd::from(directory));
+    ///     match command.spawn() {
+    ///         Ok(mut child) => assert!(child.wait()?.exit.success()),
+    ///         // It is not delegated to the host.
+    ///         Err(error) => println!("{error}"),
+    ///     }
+    /// }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn listen_fd_named(self, name: &str, socket: impl Into<Stdio>) -> Command {
-        self.listen(Some(name.into()), socket.into())
-    }
-
-    /// Lets a spawn pass up to this many descriptors after those of [`listen_fd`](Command::listen_fd).
-    pub(crate) fn with_store(mut self, most: u32) -> Command {
-        self.settings.most_stored = most;
-        self
-    }
-
-    fn listen(mut self, name: Option<Arc<str>>, stdio: Stdio) -> Command {
-        self.settings.listen_names.push(name);
-        let target = 3 + RawFd::from(self.settings.listen_fds);
-        self.settings.listen_fds = self.settings.listen_fds.saturating_add(1);
-        self.passed.push(Passed { target, stdio });
+    pub fn cgroup(mut self, directory: impl Into<Arc<OwnedFd>>) -> Command {
+        self.settings.cgroup = Some(Shared(directory.into()));
         self
     }
 
@@ -636,6 +617,15 @@ impl Command {
     }
 
     /// Whether `other` differs from this command only in the environment of the child.
+    ///
+    /// ```
+    /// # use pidherd::Command;
+    /// let running = Command::new("/usr/bin/worker").env("LEVEL", "1");
+    /// let wanted = Command::new("/usr/bin/worker").env("LEVEL", "2");
+    /// // A reload applies this at the next start, and does not restart the worker for it.
+    /// assert!(running.differs_only_in_environment(&wanted));
+    /// assert!(!running.differs_only_in_environment(&wanted.arg("--verbose")));
+    /// ```
     #[must_use]
     pub fn differs_only_in_environment(&self, other: &Command) -> bool {
         let with_this_environment = Command {

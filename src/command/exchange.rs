@@ -123,6 +123,14 @@ impl TryFrom<Output> for std::process::Output {
 
 impl Command {
     /// A run of the command from its start to its end, with its input, its output, and limits.
+    ///
+    /// ```
+    /// # use pidherd::Command;
+    /// let sort = Command::new("sort");
+    /// let output = sort.exchange().input("b\na\n").run()?;
+    /// assert_eq!(output.stdout, b"a\nb\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn exchange(&self) -> Exchange<'_> {
         Exchange {
             command: self,
@@ -177,6 +185,13 @@ impl Command {
 impl Exchange<'_> {
     /// Sets the bytes for the standard input. The pipe is closed after them, so the process reads the end of the file.
     /// They replace the standard input that the command sets.
+    ///
+    /// ```
+    /// # use pidherd::Command;
+    /// let output = Command::new("head").args(["-c", "2"]).exchange().input("longer").run()?;
+    /// assert_eq!(output.stdout, b"lo");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.input = Some(bytes.into());
         self
@@ -184,6 +199,15 @@ impl Exchange<'_> {
 
     /// Sets how long the process may run, from the moment at which its program was executed. Then it is stopped. If it
     /// has ended by itself and another process has a stream open, the stream is not read any longer than this.
+    ///
+    /// ```
+    /// # use pidherd::Command;
+    /// use std::time::Duration;
+    ///
+    /// let output = Command::new("sleep").arg("1000").exchange().time_limit(Duration::from_millis(1)).run()?;
+    /// assert!(output.timed_out);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.time_limit = Some(limit);
         self
@@ -191,6 +215,14 @@ impl Exchange<'_> {
 
     /// Sets how many bytes of each stream are collected. What follows is read and dropped, so that the process is not
     /// blocked; see also [`stop_when_full`](Exchange::stop_when_full).
+    ///
+    /// ```
+    /// # use pidherd::Command;
+    /// let output = Command::new("printf").arg("0123456789").exchange().output_limit(4).run()?;
+    /// assert_eq!((output.stdout.as_slice(), output.stdout_truncated), (&b"0123"[..], true));
+    /// assert!(output.success());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn output_limit(mut self, bytes: usize) -> Self {
         self.output_limit = bytes;
         self
@@ -198,6 +230,14 @@ impl Exchange<'_> {
 
     /// Whether the process is stopped when it writes more than the limit to a stream. The default is false. A program
     /// that writes without end then needs a time limit.
+    ///
+    /// ```
+    /// # use pidherd::Command;
+    /// // It would write for ever.
+    /// let output = Command::new("yes").exchange().output_limit(4).stop_when_full(true).run()?;
+    /// assert_eq!(output.stdout, b"y\ny\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stop_when_full(mut self, yes: bool) -> Self {
         self.stop_when_full = yes;
         self
@@ -205,6 +245,20 @@ impl Exchange<'_> {
 
     /// Sets how long the streams are read after the process has ended, if another process still has them open: a daemon
     /// that it has started, for example. The default is until they are closed, or until the time limit.
+    ///
+    /// ```
+    /// # use pidherd::Command;
+    /// use std::time::Duration;
+    ///
+    /// // The shell ends, and what it has started keeps its output open.
+    /// let start = Command::new("sh").args(["-c", "echo started; sleep 1000 & echo $! >&2"]);
+    /// let output = start.exchange().linger(Duration::ZERO).run()?;
+    /// assert!(output.left_open && output.stdout == b"started\n");
+    /// # let daemon: i32 = String::from_utf8(output.stderr)?.trim().parse()?;
+    /// # let daemon = rustix::process::Pid::from_raw(daemon).ok_or("no number")?;
+    /// # rustix::process::kill_process(daemon, rustix::process::Signal::KILL)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn linger(mut self, time: Duration) -> Self {
         self.linger = Some(time);
         self
@@ -213,6 +267,20 @@ impl Exchange<'_> {
     /// Sets how a process is stopped: by this signal, and by SIGKILL if it has not ended after this time. The default is
     /// SIGTERM and 5 seconds. The signals go to the process group if the command makes the process its leader
     /// ([`Command::leads_process_group`]), and to the process alone otherwise.
+    ///
+    /// ```
+    /// # use pidherd::{Command, Signal};
+    /// use std::time::Duration;
+    ///
+    /// let output = Command::new("sleep")
+    ///     .arg("1000")
+    ///     .exchange()
+    ///     .time_limit(Duration::from_millis(1))
+    ///     .stop(Signal::INT, Duration::from_secs(10))
+    ///     .run()?;
+    /// assert_eq!((output.record.exit.signal(), output.forced), (Some(Signal::INT), false));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stop(mut self, signal: Signal, patience: Duration) -> Self {
         self.signal = signal;
         self.patience = patience;

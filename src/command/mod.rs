@@ -8,6 +8,7 @@
 mod builder;
 mod capability;
 mod compile;
+mod descriptors;
 mod display;
 mod entrance;
 mod env;
@@ -25,6 +26,7 @@ mod lower_namespaces;
 mod memory;
 mod namespace;
 mod plan;
+mod privileges;
 mod program;
 mod settings;
 mod slots;

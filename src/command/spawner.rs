@@ -92,6 +92,16 @@ enum Refusal {
 impl Spawner {
     /// Maps the stack for a child and reserves descriptors.
     ///
+    /// ```
+    /// # use pidherd::{Command, Spawner};
+    /// let mut spawner = Spawner::new()?;
+    /// let program = Command::new("true").compile()?;
+    /// for _ in 0..3 {
+    ///     assert!(spawner.spawn(&program)?.wait()?.exit.success());
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// A [`SetupError`]: the stack cannot be mapped (ENOMEM), or `/dev/null` cannot be opened (EMFILE, ENFILE; ENOENT
     /// without `/dev`).
@@ -131,6 +141,16 @@ impl Spawner {
     /// any program before. The calling thread is
     /// the parent for [`Command::parent_death_signal`](super::Command::parent_death_signal).
     ///
+    /// ```
+    /// # use pidherd::{Command, Spawner, SpawnStep};
+    /// let mut spawner = Spawner::new()?;
+    /// let missing = Command::new("/no/such/program").compile()?;
+    /// let error = spawner.spawn(&missing).map(drop).expect_err("there is no such program");
+    /// assert_eq!(error.step(), SpawnStep::Exec);
+    /// println!("{error}");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// The step that failed, and its errno.
     pub fn spawn(&mut self, program: &Program) -> Result<Child, SpawnError> {
@@ -144,6 +164,29 @@ impl Spawner {
     }
 
     /// Like [`spawn`](Spawner::spawn), in this cgroup instead of the one in the command.
+    ///
+    /// ```
+    /// # use pidherd::{Command, Spawner};
+    /// use std::fs::File;
+    /// use std::os::fd::AsFd;
+    ///
+    /// # let own = std::fs::read_to_string("/proc/self/cgroup")?;
+    /// # let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    /// # let own = std::path::Path::new("/sys/fs/cgroup").join(own);
+    /// let mut spawner = Spawner::new()?;
+    /// let program = Command::new("true").compile()?;
+    /// // `own` is the directory of the host's own cgroup.
+    /// if let Ok(directory) = File::open(&own) {
+    ///     match spawner.spawn_in(&program, Some(directory.as_fd())) {
+    ///         Ok(mut child) => assert!(child.wait()?.exit.success()),
+    ///         // It is not delegated to the host.
+    ///         Err(error) => println!("{error}"),
+    ///     }
+    /// }
+    /// // Without a cgroup, it is the same as a spawn.
+    /// assert!(spawner.spawn_in(&program, None)?.wait()?.exit.success());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`spawn`](Spawner::spawn).
@@ -174,6 +217,23 @@ impl Spawner {
     /// dumps no core, only root can trace it, and most of its `/proc/self` belongs to root. Before Linux 5.16 the same
     /// is true while any child is in flight, since a core dump of the child would end the host.
     ///
+    /// ```
+    /// # use pidherd::{Command, SpawnProgress, Spawner};
+    /// let mut spawner = Spawner::new()?;
+    /// let mut spawning = spawner.begin(&Command::new("true").compile()?)?;
+    /// println!("process {} exists", spawning.pid());
+    /// let mut child = loop {
+    ///     match spawner.finish(spawning) {
+    ///         // A host does something else meanwhile.
+    ///         SpawnProgress::InFlight(still) => spawning = still,
+    ///         SpawnProgress::Running(child) => break child,
+    ///         other => panic!("{other:?}"),
+    ///     }
+    /// };
+    /// assert!(child.wait()?.exit.success());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`spawn`](Spawner::spawn), for failures in the host: pipes, descriptors, clone3. [`Spawner::finish`] returns
     /// the failures in the child.
@@ -182,6 +242,18 @@ impl Spawner {
     }
 
     /// Like [`begin`](Spawner::begin), in this cgroup instead of the one in the command.
+    ///
+    /// ```
+    /// # use pidherd::{Command, SpawnProgress, Spawner};
+    /// let mut spawner = Spawner::new()?;
+    /// let program = Command::new("true").compile()?;
+    /// // With a descriptor of a cgroup's directory in place of None, the process begins in that cgroup.
+    /// let mut spawning = spawner.begin_in(&program, None)?;
+    /// while let SpawnProgress::InFlight(still) = spawner.finish(spawning) {
+    ///     spawning = still;
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`begin`](Spawner::begin).
@@ -213,6 +285,21 @@ impl Spawner {
     ///
     /// In a copy of the process that fork(2) made, the result is [`SpawnProgress::Failed`] with `ECHILD`
     /// ([`SpawnStep::Watch`]), and nothing is done to the child.
+    ///
+    /// ```
+    /// # use pidherd::{Command, SpawnProgress, SpawnStep, Spawner};
+    /// let mut spawner = Spawner::new()?;
+    /// let mut spawning = spawner.begin(&Command::new("/no/such/program").compile()?)?;
+    /// let error = loop {
+    ///     match spawner.finish(spawning) {
+    ///         SpawnProgress::InFlight(still) => spawning = still,
+    ///         SpawnProgress::Failed(error) => break error,
+    ///         other => panic!("{other:?}"),
+    ///     }
+    /// };
+    /// assert_eq!(error.step(), SpawnStep::Exec);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn finish(&mut self, spawning: Spawning) -> SpawnProgress {
         let Begun { child, launch } = spawning.0.into_inner();
         if let Some(program) = launch.program.as_ref().filter(|_| !child.is_here()) {
@@ -279,6 +366,17 @@ impl Spawner {
     }
 
     /// Allocates for this many spawns in flight at once, so that none of them allocates.
+    ///
+    /// ```
+    /// # use pidherd::{Command, Spawner};
+    /// let mut spawner = Spawner::new()?;
+    /// spawner.reserve(8)?;
+    /// let program = Command::new("true").compile()?;
+    /// // None of these allocates.
+    /// let flights: Result<Vec<_>, _> = (0..8).map(|_| spawner.begin(&program)).collect();
+    /// assert_eq!(flights?.len(), 8);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// Those of mmap(2): each spawn takes nine pages of address space.

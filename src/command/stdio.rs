@@ -70,12 +70,27 @@ impl Stdio {
     /// closed in the host is closed in the child, as after fork and exec: the first file that the program opens then
     /// becomes that stream. A host without standard streams should use [`Stdio::null`]. Any other number that is not
     /// open is an error, `EBADF` at [`SpawnStep::Descriptor`](crate::SpawnStep::Descriptor).
+    ///
+    /// ```
+    /// # use pidherd::{Command, Stdio};
+    /// // The output goes where the host's goes, although the exchange would collect it.
+    /// let output = Command::new("true").stdout(Stdio::inherit()).output()?;
+    /// assert!(output.stdout.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn inherit() -> Stdio {
         Stdio(Kind::Inherit)
     }
 
     /// `/dev/null`, for reading and writing.
+    ///
+    /// ```
+    /// # use pidherd::{Command, Stdio};
+    /// let null = Command::new("cat").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    /// assert!(null.status()?.exit.success());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn null() -> Stdio {
         Stdio(Kind::Null)
@@ -83,6 +98,18 @@ impl Stdio {
 
     /// A pipe, made anew for each spawn; the host gets the other end in its [`Child`](crate::Child). Available for any
     /// number of descriptors. [`Pipe`] is one with other properties.
+    ///
+    /// ```
+    /// # use pidherd::{Command, Stdio};
+    /// use std::io::Read;
+    ///
+    /// let mut child = Command::new("echo").arg("text").stdout(Stdio::piped()).spawn()?;
+    /// let mut text = String::new();
+    /// std::fs::File::from(child.stdout.take().ok_or("no pipe")?).read_to_string(&mut text)?;
+    /// assert_eq!(text, "text\n");
+    /// # child.wait()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn piped() -> Stdio {
         Pipe::new().into()
@@ -91,6 +118,13 @@ impl Stdio {
     /// The child's standard output: the same open file, as with `2>&1` in a shell. `EBADF` at
     /// [`SpawnStep::Descriptor`](crate::SpawnStep::Descriptor) if the child has no standard output, because it inherits
     /// a stream that is closed in the host.
+    ///
+    /// ```
+    /// # use pidherd::{Command, Stdio};
+    /// let output = Command::new("sh").args(["-c", "echo oops >&2"]).stderr(Stdio::stdout()).output()?;
+    /// assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"oops\n"[..], &b""[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn stdout() -> Stdio {
         Stdio(Kind::Stdout)
@@ -113,16 +147,45 @@ impl Stdio {
     }
 
     /// A file for reading.
+    ///
+    /// ```
+    /// # use pidherd::{Command, Stdio};
+    /// let output = Command::new("head").args(["-c", "5"]).stdin(Stdio::read("/proc/version")).output()?;
+    /// assert_eq!(output.stdout, b"Linux");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn read(path: impl AsRef<Path>) -> Stdio {
         OpenFile::read(path).into()
     }
 
     /// A file for appending, for example a log. It is created if it does not exist.
+    ///
+    /// ```
+    /// # use pidherd::{Command, Stdio};
+    /// # let log = std::env::temp_dir().join(format!("pidherd-stdio-append-{}", std::process::id()));
+    /// let greet = Command::new("echo").arg("hello").stdout(Stdio::append(&log));
+    /// greet.status()?;
+    /// greet.status()?;
+    /// assert_eq!(std::fs::read_to_string(&log)?, "hello\nhello\n");
+    /// # std::fs::remove_file(&log)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn append(path: impl AsRef<Path>) -> Stdio {
         OpenFile::append(path).into()
     }
 
     /// A file for writing. It is truncated, and created if it does not exist.
+    ///
+    /// ```
+    /// # use pidherd::{Command, Stdio};
+    /// # let file = std::env::temp_dir().join(format!("pidherd-stdio-truncate-{}", std::process::id()));
+    /// let greet = Command::new("echo").arg("hello").stdout(Stdio::truncate(&file));
+    /// greet.status()?;
+    /// greet.status()?;
+    /// assert_eq!(std::fs::read_to_string(&file)?, "hello\n");
+    /// # std::fs::remove_file(&file)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn truncate(path: impl AsRef<Path>) -> Stdio {
         OpenFile::truncate(path).into()
     }
@@ -184,6 +247,15 @@ pub struct Pipe {
 
 impl Pipe {
     /// A pipe to the child for standard input, and from the child for every other descriptor. Both ends are blocking.
+    ///
+    /// ```
+    /// # use pidherd::{Command, Pipe};
+    /// let mut child = Command::new("cat").stdin(Pipe::new()).stdout(Pipe::new()).spawn()?;
+    /// assert!(child.stdin.is_some() && child.stdout.is_some());
+    /// // This closes the input, so `cat` ends.
+    /// assert!(child.wait()?.exit.success());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn new() -> Pipe {
         Pipe {
@@ -194,6 +266,17 @@ impl Pipe {
 
     /// Makes it a pipe to the child, at any number: the child reads and the host writes. For standard output and
     /// standard error this is [`CommandError::PipeDirection`](crate::CommandError::PipeDirection).
+    ///
+    /// ```
+    /// # use pidherd::{Command, Pipe};
+    /// use std::io::Write;
+    ///
+    /// let check = Command::new("sh").args(["-c", "read password <&5; test $password = secret"]);
+    /// let mut child = check.fd(5, Pipe::new().to_child()).spawn()?;
+    /// std::fs::File::from(child.take_pipe(5).ok_or("no pipe")?).write_all(b"secret\n")?;
+    /// assert!(child.wait()?.exit.success());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn to_child(mut self) -> Pipe {
         self.to_child = true;
@@ -201,6 +284,17 @@ impl Pipe {
     }
 
     /// Whether the host's end is non-blocking (O_NONBLOCK). That of the child is always blocking.
+    ///
+    /// ```
+    /// # use pidherd::{Command, Pipe};
+    /// use std::io::{ErrorKind, Read};
+    ///
+    /// let mut child = Command::new("sleep").arg("1000").stdout(Pipe::new().nonblocking(true)).spawn()?;
+    /// let mut output = std::fs::File::from(child.stdout.take().ok_or("no pipe")?);
+    /// // The program has not written anything yet.
+    /// assert_eq!(output.read(&mut [0; 8]).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn nonblocking(mut self, yes: bool) -> Pipe {
         self.nonblocking = yes;
@@ -340,21 +434,60 @@ pub(super) enum Access {
 
 impl OpenFile {
     /// Opens the file for reading; it must exist.
+    ///
+    /// ```
+    /// # use pidherd::{Command, OpenFile, SpawnStep};
+    /// let missing = Command::new("cat").stdin(OpenFile::read("/no/such/file"));
+    /// let error = missing.spawn().map(drop).expect_err("there is no such file");
+    /// assert_eq!(error.step(), SpawnStep::Open);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn read(path: impl AsRef<Path>) -> OpenFile {
         OpenFile::new(path.as_ref(), Access::Read, false)
     }
 
     /// Opens the file for appending. It is created if it does not exist.
+    ///
+    /// ```
+    /// # use pidherd::{Command, OpenFile};
+    /// # let log = std::env::temp_dir().join(format!("pidherd-open-append-{}", std::process::id()));
+    /// let job = Command::new("echo").arg("line").stdout(OpenFile::append(&log));
+    /// job.status()?;
+    /// job.status()?;
+    /// assert_eq!(std::fs::read_to_string(&log)?.lines().count(), 2);
+    /// # std::fs::remove_file(&log)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn append(path: impl AsRef<Path>) -> OpenFile {
         OpenFile::new(path.as_ref(), Access::Append, true)
     }
 
     /// Opens the file for writing and truncates it. It is created if it does not exist.
+    ///
+    /// ```
+    /// # use pidherd::{Command, OpenFile};
+    /// # let file = std::env::temp_dir().join(format!("pidherd-open-truncate-{}", std::process::id()));
+    /// std::fs::write(&file, "old and long\n")?;
+    /// Command::new("echo").arg("new").stdout(OpenFile::truncate(&file)).status()?;
+    /// assert_eq!(std::fs::read_to_string(&file)?, "new\n");
+    /// # std::fs::remove_file(&file)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn truncate(path: impl AsRef<Path>) -> OpenFile {
         OpenFile::new(path.as_ref(), Access::Truncate, true)
     }
 
     /// Sets whether a missing file is created.
+    ///
+    /// ```
+    /// # use pidherd::{Command, OpenFile, SpawnStep};
+    /// # let log = std::env::temp_dir().join(format!("pidherd-open-create-{}", std::process::id()));
+    /// // The log must be there already.
+    /// let job = Command::new("echo").stdout(OpenFile::append(&log).create(false));
+    /// let error = job.spawn().map(drop).expect_err("there is no such file");
+    /// assert_eq!(error.step(), SpawnStep::Open);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn create(mut self, create: bool) -> OpenFile {
         self.create = create;
@@ -362,6 +495,17 @@ impl OpenFile {
     }
 
     /// Sets the permissions of a created file, before the host's umask. The default is 0o666.
+    ///
+    /// ```
+    /// # use pidherd::{Command, OpenFile};
+    /// # let file = std::env::temp_dir().join(format!("pidherd-open-mode-{}", std::process::id()));
+    /// use std::os::unix::fs::PermissionsExt;
+    ///
+    /// Command::new("echo").arg("secret").stdout(OpenFile::truncate(&file).mode(0o600)).status()?;
+    /// assert_eq!(std::fs::metadata(&file)?.permissions().mode() & 0o777, 0o600);
+    /// # std::fs::remove_file(&file)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn mode(mut self, mode: u32) -> OpenFile {
         self.mode = mode;

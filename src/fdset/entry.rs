@@ -28,6 +28,21 @@ impl Token {
 
     /// The token for a number from [`Token::to_raw`]. Any other number gives a token of no entry, and every call
     /// refuses it.
+    ///
+    /// ```
+    /// # use pidherd::fdset::{FdSet, Interest, Token};
+    /// # use std::os::fd::AsFd;
+    /// # let (reader, _writer) = std::os::unix::net::UnixStream::pair()?;
+    /// # let mut set = FdSet::new()?;
+    /// # let token = set.add(reader.as_fd(), Interest::READ)?;
+    /// // The data of an event of epoll or io_uring.
+    /// let user_data: u64 = token.to_raw();
+    /// assert_eq!(Token::from_raw(user_data), token);
+    /// // A number of the host's own is no token of the set.
+    /// assert!(set.get(Token::from_raw(7)).is_none());
+    /// # set.remove(token, reader.into())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn from_raw(raw: u64) -> Token {
         Token {

@@ -139,6 +139,13 @@ pub struct FdSet {
 impl FdSet {
     /// Makes an empty set: a close-on-exec epoll, no change log.
     ///
+    /// ```
+    /// # use pidherd::FdSet;
+    /// let set = FdSet::new()?;
+    /// assert!(set.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// The errors of epoll_create1(2): EMFILE, ENFILE, ENOMEM.
     pub fn new() -> io::Result<FdSet> {
@@ -151,6 +158,22 @@ impl FdSet {
     }
 
     /// Adds a descriptor. Its owner keeps it open until it is removed.
+    ///
+    /// ```
+    /// # use pidherd::{Command, FdSet, fdset::Interest};
+    /// use rustix::event::{PollFd, PollFlags, poll};
+    /// use std::os::fd::AsFd;
+    ///
+    /// let child = Command::new("true").spawn()?;
+    /// let mut set = FdSet::new()?;
+    /// let token = set.add(child.pidfd().as_fd(), Interest::READ)?;
+    /// // The set is readable when the process has ended.
+    /// poll(&mut [PollFd::new(&set, PollFlags::IN)], None)?;
+    /// set.remove(token, child.pidfd().try_clone()?.into()).expect_err("this is another descriptor");
+    /// # child.pidfd().reap()?;
+    /// # set.remove(token, child.into_pidfd().into())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// Those of epoll_ctl(2): EPERM for a descriptor that epoll does not support (a plain file), ENOSPC above
@@ -178,6 +201,19 @@ impl FdSet {
     /// Removes an entry: takes its descriptor out of the epoll, then closes it. With a change log from which the host
     /// has taken the addition of the entry, the descriptor goes into the log instead of being closed.
     ///
+    /// ```
+    /// # use pidherd::{FdSet, fdset::Interest};
+    /// use std::os::fd::{AsFd, OwnedFd};
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// let (reader, _writer) = UnixStream::pair()?;
+    /// let mut set = FdSet::new()?;
+    /// let token = set.add(reader.as_fd(), Interest::READ)?;
+    /// set.remove(token, OwnedFd::from(reader))?;
+    /// assert!(set.get(token).is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`StaleToken`] with the descriptor inside, if `token` is not the name of an entry with this descriptor's number;
     /// and in a copy that fork(2) made, for every token.
@@ -198,12 +234,40 @@ impl FdSet {
     }
 
     /// The name of the entry with this descriptor number. O(1).
+    ///
+    /// ```
+    /// # use pidherd::{FdSet, fdset::Interest};
+    /// use std::os::fd::{AsFd, AsRawFd};
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// let (reader, _writer) = UnixStream::pair()?;
+    /// let mut set = FdSet::new()?;
+    /// let token = set.add(reader.as_fd(), Interest::READ)?;
+    /// // For a loop that reports numbers.
+    /// assert_eq!(set.token_of(reader.as_raw_fd()), Some(token));
+    /// # set.remove(token, reader.into())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn token_of(&self, fd: RawFd) -> Option<Token> {
         self.table.token_of(fd)
     }
 
     /// The entry of this name, unless it was removed. O(1).
+    ///
+    /// ```
+    /// # use pidherd::{FdSet, fdset::Interest};
+    /// use std::os::fd::{AsFd, AsRawFd};
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// let (reader, _writer) = UnixStream::pair()?;
+    /// let mut set = FdSet::new()?;
+    /// let token = set.add(reader.as_fd(), Interest::READ)?;
+    /// let entry = set.get(token).ok_or("it was removed")?;
+    /// assert_eq!((entry.fd, entry.interest), (reader.as_raw_fd(), Interest::READ));
+    /// # set.remove(token, reader.into())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn get(&self, token: Token) -> Option<Entry> {
         self.table.get(token)
@@ -259,6 +323,23 @@ impl FdSet {
     }
 
     /// Takes the oldest change from the log.
+    ///
+    /// ```
+    /// # use pidherd::fdset::{Change, FdSet, Interest};
+    /// use std::os::fd::{AsFd, OwnedFd};
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// let (reader, _writer) = UnixStream::pair()?;
+    /// let mut set = FdSet::new()?;
+    /// set.track_changes(true);
+    /// let token = set.add(reader.as_fd(), Interest::READ)?;
+    /// assert!(matches!(set.next_change(), Some(Change::Added(entry)) if entry.token == token));
+    /// set.remove(token, OwnedFd::from(reader))?;
+    /// // The host takes the descriptor out of its loop before it drops the change.
+    /// assert!(matches!(set.next_change(), Some(Change::Removed { token: removed, .. }) if removed == token));
+    /// assert!(set.next_change().is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn next_change(&mut self) -> Option<Change> {
         loop {
             let change = self.changes.as_mut()?.pop_front()?;
@@ -271,6 +352,20 @@ impl FdSet {
 
     /// Reserves memory for this many more entries. Up to that number, adding and removing entries does not allocate, as
     /// long as the log holds at most two changes for each reserved entry.
+    ///
+    /// ```
+    /// # use pidherd::{FdSet, fdset::Interest};
+    /// use std::os::fd::AsFd;
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// let (reader, _writer) = UnixStream::pair()?;
+    /// let mut set = FdSet::new()?;
+    /// set.reserve(1_000);
+    /// // This and 999 more allocate nothing.
+    /// let token = set.add(reader.as_fd(), Interest::READ)?;
+    /// # set.remove(token, reader.into())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn reserve(&mut self, additional: usize) {
         self.table.reserve(additional);
         if let Some(changes) = &mut self.changes {
@@ -289,6 +384,17 @@ impl FdSet {
     ///   async-io's `Async`, calloop's `Generic`).
     /// - The copy may outlive the set, but means nothing then: it may be readable for a descriptor that lives on.
     ///
+    /// ```
+    /// # use pidherd::FdSet;
+    /// use rustix::event::{PollFd, PollFlags, poll};
+    ///
+    /// let set = FdSet::new()?;
+    /// let owned = set.try_clone_fd()?;
+    /// // Nothing is ready.
+    /// assert_eq!(poll(&mut [PollFd::new(&owned, PollFlags::IN)], Some(&Default::default()))?, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// EMFILE. [`OtherProcess`](crate::OtherProcess) inside, in a copy that fork(2) made.
     pub fn try_clone_fd(&self) -> io::Result<OwnedFd> {
@@ -301,6 +407,23 @@ impl FdSet {
     ///
     /// The next call returns further entries, so that each ready entry is returned in turn. A name can be stale when it
     /// is used, if the work for another entry has removed it; [`FdSet::get`] checks that.
+    ///
+    /// ```
+    /// # use pidherd::{FdSet, fdset::Interest};
+    /// use std::io::Write;
+    /// use std::os::fd::AsFd;
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// let (reader, mut writer) = UnixStream::pair()?;
+    /// let mut set = FdSet::new()?;
+    /// let token = set.add(reader.as_fd(), Interest::READ)?;
+    /// writer.write_all(b"x")?;
+    /// let mut tokens = Vec::with_capacity(16);
+    /// set.ready(&mut tokens)?;
+    /// assert_eq!(tokens, [token]);
+    /// # set.remove(token, reader.into())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`OtherProcess`](crate::OtherProcess) inside, in a copy that fork(2) made; otherwise the errors of
