@@ -110,6 +110,16 @@ impl RunEnd {
 
 impl RunEnd {
     /// The end of a process that was not being stopped.
+    ///
+    /// ```
+    /// # use pidherd::lifecycle::RunEnd;
+    /// # use pidherd::{Exit, Signal};
+    /// let by = |signal| RunEnd::of_exit(Exit::Signal { signal, core: false });
+    /// assert_eq!(RunEnd::of_exit(Exit::Code(3)), RunEnd::Exited(3));
+    /// assert_eq!(by(Signal::KILL), RunEnd::KilledFromOutside(Signal::KILL));
+    /// // The fault is its own.
+    /// assert_eq!(by(Signal::SEGV).as_str(), "crashed");
+    /// ```
     #[must_use]
     pub const fn of_exit(exit: Exit) -> RunEnd {
         match exit {

@@ -112,6 +112,13 @@ pub enum CommandFailure {
 
 impl CommandFailure {
     /// The failure of a command that ended by itself; `None` for exit code 0.
+    ///
+    /// ```
+    /// # use pidherd::Exit;
+    /// # use pidherd::lifecycle::CommandFailure;
+    /// assert_eq!(CommandFailure::of_exit(Exit::Code(0)), None);
+    /// assert_eq!(CommandFailure::of_exit(Exit::Code(1)), Some(CommandFailure::Ended(Exit::Code(1))));
+    /// ```
     #[must_use]
     pub const fn of_exit(exit: Exit) -> Option<CommandFailure> {
         match exit {

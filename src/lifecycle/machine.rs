@@ -32,6 +32,14 @@ pub struct Lifecycle {
 impl Lifecycle {
     /// Makes the lifecycle of a process that was never started. Jitter is derived from `seed`: use a different one
     /// for each instance. The policy is used only to reserve memory.
+    ///
+    /// ```
+    /// # use pidherd::lifecycle::{Lifecycle, Policy, StateName};
+    /// let policy = Policy::new().jitter(20);
+    /// // Each instance has a seed of its own, so that they do not all wait for the same time.
+    /// let lives: Vec<Lifecycle> = (0..3).map(|seed| Lifecycle::new(&policy, seed)).collect();
+    /// assert!(lives.iter().all(|life| life.state().name() == StateName::Stopped));
+    /// ```
     #[must_use]
     pub fn new(policy: &Policy, seed: u64) -> Lifecycle {
         Lifecycle {
@@ -56,6 +64,16 @@ impl Lifecycle {
     }
 
     /// Whether the process is starting and must still report its readiness to count as running.
+    ///
+    /// ```
+    /// # use pidherd::lifecycle::{Input, Lifecycle, Policy, Startup};
+    /// # use pidherd::time::Instant;
+    /// # use std::time::Duration;
+    /// let policy = Policy::new().startup(Startup::Notify { timeout: Duration::from_secs(30) });
+    /// let mut life = Lifecycle::new(&policy, 1);
+    /// life.handle(&policy, Input::Start, Instant::ZERO);
+    /// assert!(life.awaits_readiness(&policy));
+    /// ```
     #[must_use]
     pub const fn awaits_readiness(&self, policy: &Policy) -> bool {
         matches!(self.state, State::Starting { .. }) && matches!(policy.startup, Startup::Notify { .. })
@@ -63,12 +81,38 @@ impl Lifecycle {
 
     /// Whether the deadline is a failure of the process because no message came. Then all messages must be read
     /// before the timeout.
+    ///
+    /// ```
+    /// # use pidherd::lifecycle::{Input, Lifecycle, Policy, Startup};
+    /// # use pidherd::time::Instant;
+    /// # use std::time::Duration;
+    /// let policy = Policy::new().startup(Startup::Notify { timeout: Duration::from_secs(30) });
+    /// let mut life = Lifecycle::new(&policy, 1);
+    /// life.handle(&policy, Input::Start, Instant::ZERO);
+    /// if life.judges_silence(&policy) {
+    ///     // The host reads all messages that have come, before it passes on the timeout.
+    /// }
+    /// let late = Instant::ZERO.saturating_add(Duration::from_secs(30));
+    /// # assert!(life.judges_silence(&policy));
+    /// life.handle(&policy, Input::Timeout, late);
+    /// ```
     #[must_use]
     pub const fn judges_silence(&self, policy: &Policy) -> bool {
         matches!(self.state, State::Running { .. }) || self.awaits_readiness(policy)
     }
 
     /// Whether other living processes of the stop's scope make a difference when the process ends now.
+    ///
+    /// ```
+    /// # use pidherd::lifecycle::{Lifecycle, Policy};
+    /// # use pidherd::{Scope, Signal, StopLadder};
+    /// # use std::time::Duration;
+    /// let ladder = StopLadder::signal(Signal::TERM, Scope::ProcessGroup, Duration::from_secs(10));
+    /// let (alone, group) = (Policy::new(), Policy::new().stop(ladder));
+    /// let life = Lifecycle::new(&alone, 1);
+    /// // With the second policy the host looks for other processes of the group, for Input::ExitedLeaving.
+    /// assert!(!life.judges_others(&alone) && life.judges_others(&group));
+    /// ```
     #[must_use]
     pub fn judges_others(&self, policy: &Policy) -> bool {
         policy.stop.scope() > Scope::Process && !matches!(self.state, State::Stopping(_))

@@ -141,6 +141,14 @@ impl Policy {
 
     /// Checks the values of this policy.
     ///
+    /// ```
+    /// # use pidherd::lifecycle::PolicyError;
+    /// # use pidherd::Policy;
+    /// # use std::time::Duration;
+    /// let policy = Policy::new().watchdog(Duration::ZERO);
+    /// assert_eq!(policy.validate(), Err(PolicyError::Watchdog));
+    /// ```
+    ///
     /// # Errors
     /// The first fault; see [`PolicyError`].
     pub fn validate(&self) -> Result<(), PolicyError> {
@@ -303,6 +311,13 @@ impl ExitSet {
     pub const SUCCESS: ExitSet = ExitSet::EMPTY.code(0);
 
     /// Adds `code`.
+    ///
+    /// ```
+    /// # use pidherd::Exit;
+    /// # use pidherd::lifecycle::ExitSet;
+    /// let expected = ExitSet::SUCCESS.code(2).code(3);
+    /// assert!(expected.contains(Exit::Code(0)) && expected.contains(Exit::Code(3)));
+    /// ```
     #[must_use]
     #[allow(clippy::indexing_slicing, reason = "a u8 that is shifted right by 6 is at most 3")]
     pub const fn code(mut self, code: u8) -> ExitSet {
@@ -311,6 +326,14 @@ impl ExitSet {
     }
 
     /// Adds death by `signal`.
+    ///
+    /// ```
+    /// # use pidherd::lifecycle::ExitSet;
+    /// # use pidherd::{Exit, Signal};
+    /// // A server that ends by SIGTERM has ended well.
+    /// let expected = ExitSet::SUCCESS.signal(Signal::TERM);
+    /// assert!(expected.contains(Exit::Signal { signal: Signal::TERM, core: false }));
+    /// ```
     #[must_use]
     pub const fn signal(mut self, signal: Signal) -> ExitSet {
         self.signals = self.signals.with(signal);
@@ -318,6 +341,13 @@ impl ExitSet {
     }
 
     /// Whether `exit` is in the set. [`Exit::Unknown`] is in none.
+    ///
+    /// ```
+    /// # use pidherd::Exit;
+    /// # use pidherd::lifecycle::ExitSet;
+    /// assert!(ExitSet::SUCCESS.contains(Exit::Code(0)));
+    /// assert!(!ExitSet::SUCCESS.contains(Exit::Code(1)) && !ExitSet::SUCCESS.contains(Exit::Unknown));
+    /// ```
     #[must_use]
     #[allow(clippy::indexing_slicing, reason = "a u8 that is shifted right by 6 is at most 3")]
     pub const fn contains(&self, exit: Exit) -> bool {
@@ -370,6 +400,14 @@ impl Delay {
     pub const NONE: Delay = Delay::Fixed(Duration::ZERO);
 
     /// The wait before the `n`-th try, without jitter.
+    ///
+    /// ```
+    /// # use pidherd::Delay;
+    /// # use std::time::Duration;
+    /// let (first, cap) = (Duration::from_millis(100), Duration::from_secs(1));
+    /// let waits: Vec<_> = (1..=5).map(|n| Delay::Exponential { first, cap }.delay(n).as_millis()).collect();
+    /// assert_eq!(waits, [100, 200, 400, 800, 1_000]);
+    /// ```
     #[must_use]
     pub fn delay(self, n: u32) -> Duration {
         match self {

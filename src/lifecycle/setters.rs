@@ -28,6 +28,16 @@ impl Policy {
 
     /// Sets the longest time of the command before a run, or `None` for no such command, which is the default. A
     /// supervisor sets it from [`GroupSpec::before_run`](crate::GroupSpec::before_run).
+    ///
+    /// ```
+    /// # use pidherd::lifecycle::{Action, Input, Lifecycle, Policy};
+    /// # use pidherd::time::Instant;
+    /// # use std::time::Duration;
+    /// // For a host that drives a lifecycle by itself.
+    /// let policy = Policy::new().before_run(Duration::from_secs(30));
+    /// let mut life = Lifecycle::new(&policy, 1);
+    /// assert_eq!(life.handle(&policy, Input::Start, Instant::ZERO).action, Some(Action::SpawnBefore));
+    /// ```
     #[must_use]
     pub fn before_run(mut self, limit: impl Into<Option<Duration>>) -> Policy {
         self.before_run = limit.into();
@@ -36,6 +46,22 @@ impl Policy {
 
     /// Sets the longest time of the command after a run, or `None` for no such command, which is the default. A
     /// supervisor sets it from [`GroupSpec::after_run`](crate::GroupSpec::after_run).
+    ///
+    /// ```
+    /// # use pidherd::lifecycle::{Action, Input, Lifecycle, Policy, Startup};
+    /// # use pidherd::time::Instant;
+    /// # use pidherd::{Exit, PidFd};
+    /// # use std::time::Duration;
+    /// // For a host that drives a lifecycle by itself.
+    /// let policy = Policy::new().startup(Startup::Grace(Duration::ZERO)).after_run(Duration::from_secs(30));
+    /// let mut life = Lifecycle::new(&policy, 1);
+    /// life.handle(&policy, Input::Start, Instant::ZERO);
+    /// let pid = PidFd::open(std::process::id())?.pid(); // That of the process that was spawned.
+    /// life.handle(&policy, Input::Spawned(pid), Instant::ZERO);
+    /// let reaction = life.handle(&policy, Input::Exited(Exit::Code(0)), Instant::ZERO);
+    /// assert_eq!(reaction.action, Some(Action::SpawnAfter));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn after_run(mut self, limit: impl Into<Option<Duration>>) -> Policy {
         self.after_run = limit.into();
@@ -85,6 +111,14 @@ impl Policy {
 
     /// Sets whether a process that ran and ended by itself is started again. The default is
     /// [`Restart::OnUnexpected`].
+    ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Policy, Restart, Supervisor};
+    /// let once = Policy::new().restart(Restart::Never);
+    /// let mut supervisor = Supervisor::new()?;
+    /// supervisor.add(GroupSpec::new("job", Command::new("true")).policy(once))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn restart(mut self, restart: Restart) -> Policy {
         self.restart = restart;
@@ -129,6 +163,15 @@ impl Policy {
     }
 
     /// Sets whether an expected exit within the grace is a failed start of a job. The default is false.
+    ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Policy, Restart, Supervisor};
+    /// // As supervisord: a job that ends within its first second has not started.
+    /// let strict = Policy::new().restart(Restart::Never).early_exit_fails(true);
+    /// let mut supervisor = Supervisor::new()?;
+    /// supervisor.add(GroupSpec::new("job", Command::new("true")).policy(strict))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn early_exit_fails(mut self, yes: bool) -> Policy {
         self.early_exit_fails = yes;
@@ -136,6 +179,17 @@ impl Policy {
     }
 
     /// Sets the number of retries after failed starts in a row. The default is 3.
+    ///
+    /// ```
+    /// # use pidherd::lifecycle::{Input, Lifecycle, Policy, StateName};
+    /// # use pidherd::time::Instant;
+    /// let policy = Policy::new().start_retries(0);
+    /// let mut life = Lifecycle::new(&policy, 1);
+    /// life.handle(&policy, Input::Start, Instant::ZERO);
+    /// let errno = 2; // ENOENT
+    /// life.handle(&policy, Input::SpawnFailed { errno, permanent: true }, Instant::ZERO);
+    /// assert_eq!(life.state().name(), StateName::Fatal);
+    /// ```
     #[must_use]
     pub fn start_retries(mut self, retries: u32) -> Policy {
         self.start_retries = retries;
@@ -143,6 +197,18 @@ impl Policy {
     }
 
     /// Sets whether a permanent error of a spawn is retried. The default is true.
+    ///
+    /// ```
+    /// # use pidherd::lifecycle::{Input, Lifecycle, Policy, StateName};
+    /// # use pidherd::time::Instant;
+    /// // A missing program will not appear, so one try is enough.
+    /// let policy = Policy::new().retry_permanent(false);
+    /// let mut life = Lifecycle::new(&policy, 1);
+    /// life.handle(&policy, Input::Start, Instant::ZERO);
+    /// let errno = 2; // ENOENT
+    /// life.handle(&policy, Input::SpawnFailed { errno, permanent: true }, Instant::ZERO);
+    /// assert_eq!(life.state().name(), StateName::Fatal);
+    /// ```
     #[must_use]
     pub fn retry_permanent(mut self, yes: bool) -> Policy {
         self.retry_permanent = yes;
@@ -150,6 +216,20 @@ impl Policy {
     }
 
     /// Sets whether a temporary error of a spawn uses up a retry. The default is false.
+    ///
+    /// ```
+    /// # use pidherd::lifecycle::{Input, Lifecycle, Policy};
+    /// # use pidherd::time::Instant;
+    /// let errno = 11; // EAGAIN: there are too many processes.
+    /// for counts in [false, true] {
+    ///     let policy = Policy::new().start_retries(0).count_shortages(counts);
+    ///     let mut life = Lifecycle::new(&policy, 1);
+    ///     life.handle(&policy, Input::Start, Instant::ZERO);
+    ///     life.handle(&policy, Input::SpawnFailed { errno, permanent: false }, Instant::ZERO);
+    ///     // The next try has a time, or there is none.
+    ///     assert_eq!(life.deadline().is_none(), counts);
+    /// }
+    /// ```
     #[must_use]
     pub fn count_shortages(mut self, yes: bool) -> Policy {
         self.count_shortages = yes;
@@ -172,6 +252,14 @@ impl Policy {
     }
 
     /// Sets the wait before a restart of a process that ran. The default is none.
+    ///
+    /// ```
+    /// # use pidherd::{Delay, Policy};
+    /// # use std::time::Duration;
+    /// let (first, cap) = (Duration::from_secs(1), Duration::from_secs(300));
+    /// let policy = Policy::new().restart_delay(Delay::Exponential { first, cap });
+    /// assert_eq!(policy.restart_delay.delay(4), Duration::from_secs(8));
+    /// ```
     #[must_use]
     pub fn restart_delay(mut self, delay: Delay) -> Policy {
         self.restart_delay = delay;
@@ -179,6 +267,18 @@ impl Policy {
     }
 
     /// Sets from when the wait of a restart is counted. The default is the end of the run.
+    ///
+    /// ```
+    /// # use pidherd::lifecycle::DelayFrom;
+    /// # use pidherd::{Command, Delay, GroupSpec, Policy, Supervisor};
+    /// # use std::time::Duration;
+    /// // At most one start a minute: a run of more than a minute is followed by the next one at once.
+    /// let delay = Delay::Fixed(Duration::from_secs(60));
+    /// let policy = Policy::new().restart_delay(delay).restart_delay_from(DelayFrom::Start);
+    /// let mut supervisor = Supervisor::new()?;
+    /// supervisor.add(GroupSpec::new("poller", Command::new("/usr/bin/poller")).policy(policy))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn restart_delay_from(mut self, from: DelayFrom) -> Policy {
         self.restart_delay_from = from;
@@ -186,6 +286,19 @@ impl Policy {
     }
 
     /// Sets how many restarts follow at once before the waits begin. The default is 0.
+    ///
+    /// ```
+    /// # use pidherd::{Command, Delay, GroupSpec, Policy, Supervisor};
+    /// # use std::time::Duration;
+    /// // The first restart follows at once, the second one after 10 s, the third one after 20 s.
+    /// let cap = Duration::from_secs(300);
+    /// let policy = Policy::new()
+    ///     .restart_delay(Delay::Exponential { first: Duration::from_secs(10), cap })
+    ///     .immediate_restarts(1);
+    /// let mut supervisor = Supervisor::new()?;
+    /// supervisor.add(GroupSpec::new("web", Command::new("/usr/bin/web")).policy(policy))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn immediate_restarts(mut self, restarts: u32) -> Policy {
         self.immediate_restarts = restarts;
@@ -193,6 +306,13 @@ impl Policy {
     }
 
     /// Sets the random part of each wait in percent, 0 to 100. The default is 0.
+    ///
+    /// ```
+    /// # use pidherd::Policy;
+    /// // A wait of 10 s becomes one of 8 s to 10 s.
+    /// let policy = Policy::new().jitter(20);
+    /// assert!(policy.validate().is_ok() && policy.jitter(101).validate().is_err());
+    /// ```
     #[must_use]
     pub fn jitter(mut self, percent: u8) -> Policy {
         self.jitter = percent;
@@ -214,6 +334,18 @@ impl Policy {
     }
 
     /// Sets the uptime after which earlier crashes are forgotten. The default is 60 s.
+    ///
+    /// ```
+    /// # use pidherd::{Command, Delay, GroupSpec, Policy, Supervisor};
+    /// # use std::time::Duration;
+    /// // After a run of an hour, the waits begin with the first one again.
+    /// let policy = Policy::new()
+    ///     .restart_delay(Delay::Linear { step: Duration::from_secs(1), cap: Duration::from_secs(60) })
+    ///     .stable_after(Duration::from_secs(3_600));
+    /// let mut supervisor = Supervisor::new()?;
+    /// supervisor.add(GroupSpec::new("web", Command::new("/usr/bin/web")).policy(policy))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn stable_after(mut self, uptime: Duration) -> Policy {
         self.stable_after = uptime;
@@ -221,6 +353,19 @@ impl Policy {
     }
 
     /// Sets the time after which a `Fatal` process is started again, or `None` for never, which is the default.
+    ///
+    /// ```
+    /// # use pidherd::lifecycle::{Input, Lifecycle, Policy};
+    /// # use pidherd::time::Instant;
+    /// # use std::time::Duration;
+    /// let ten_minutes = Duration::from_secs(600);
+    /// let policy = Policy::new().start_retries(0).cool_off(ten_minutes);
+    /// let mut life = Lifecycle::new(&policy, 1);
+    /// life.handle(&policy, Input::Start, Instant::ZERO);
+    /// life.handle(&policy, Input::SpawnFailed { errno: 2, permanent: true }, Instant::ZERO);
+    /// // It is fatal until then.
+    /// assert_eq!(life.deadline(), Some(Instant::ZERO.saturating_add(ten_minutes)));
+    /// ```
     #[must_use]
     pub fn cool_off(mut self, time: impl Into<Option<Duration>>) -> Policy {
         self.cool_off = time.into();
@@ -228,6 +373,15 @@ impl Policy {
     }
 
     /// Sets how a process is stopped. The default is SIGTERM, 10 s, SIGKILL, to the process alone.
+    ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Policy, Scope, Signal, StopLadder, Supervisor};
+    /// # use std::time::Duration;
+    /// let ladder = StopLadder::signal(Signal::INT, Scope::ProcessGroup, Duration::from_secs(30));
+    /// let mut supervisor = Supervisor::new()?;
+    /// supervisor.add(GroupSpec::new("web", Command::new("/usr/bin/web")).policy(Policy::new().stop(ladder)))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn stop(mut self, ladder: StopLadder) -> Policy {
         self.stop = ladder;
@@ -235,6 +389,15 @@ impl Policy {
     }
 
     /// Sets how a process that missed its watchdog is stopped, or `None` as by [`Policy::stop`], which is the default.
+    ///
+    /// ```
+    /// # use pidherd::{Policy, Scope, Signal, StopLadder};
+    /// # use std::time::Duration;
+    /// // A process that hangs leaves a core dump.
+    /// let dump = StopLadder::signal(Signal::ABRT, Scope::Process, Duration::from_secs(60));
+    /// let policy = Policy::new().watchdog(Duration::from_secs(10)).watchdog_stop(dump);
+    /// assert!(policy.validate().is_ok());
+    /// ```
     #[must_use]
     pub fn watchdog_stop(mut self, ladder: impl Into<Option<StopLadder>>) -> Policy {
         self.watchdog_stop = ladder.into();
@@ -259,6 +422,15 @@ impl RunTimeout {
     }
 
     /// Sets the random part: up to this time is added.
+    ///
+    /// ```
+    /// # use pidherd::lifecycle::RunTimeout;
+    /// # use std::time::Duration;
+    /// let hour = Duration::from_secs(3_600);
+    /// // Instances that were started together are not renewed together.
+    /// let policy = pidherd::Policy::new().run_timeout(RunTimeout::new(20 * hour).extra(4 * hour));
+    /// assert!(policy.validate().is_ok());
+    /// ```
     #[must_use]
     pub const fn extra(mut self, extra: Duration) -> RunTimeout {
         self.extra = extra;
@@ -331,6 +503,16 @@ impl StopLadder {
     }
 
     /// Sets the scope of the final SIGKILL. It must be at least as wide as that of every rung.
+    ///
+    /// ```
+    /// # use pidherd::{Policy, Scope, Signal, StopLadder};
+    /// # use std::time::Duration;
+    /// // The main process may stop its workers. If it does not, SIGKILL reaches them too.
+    /// let ladder = StopLadder::signal(Signal::TERM, Scope::Process, Duration::from_secs(10));
+    /// let ladder = ladder.kill_scope(Scope::ProcessGroup);
+    /// assert_eq!(ladder.scope(), Scope::ProcessGroup);
+    /// assert!(Policy::new().stop(ladder).validate().is_ok());
+    /// ```
     #[must_use]
     pub const fn kill_scope(mut self, scope: Scope) -> StopLadder {
         self.kill = scope;
@@ -338,6 +520,16 @@ impl StopLadder {
     }
 
     /// Sets the time that SIGKILL may take before the process is reported as unkillable. The default is 5 s.
+    ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Scope, StopLadder, Supervisor};
+    /// # use std::time::Duration;
+    /// // A process with much memory takes long to die.
+    /// let ladder = StopLadder::kill(Scope::Process).patience(Duration::from_secs(60));
+    /// let mut supervisor = Supervisor::new()?;
+    /// supervisor.add(GroupSpec::new("cache", Command::new("/usr/bin/cache")).stop(ladder))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn patience(mut self, patience: Duration) -> StopLadder {
         self.patience = patience;

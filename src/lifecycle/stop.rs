@@ -47,6 +47,13 @@ impl Rung {
     /// SIGCONT follows the signal, so that a stopped process acts on it. It comes before TSTP, TTIN and TTOU: the
     /// kernel discards a stop signal that is pending when SIGCONT is sent, and a handler of it would not run
     /// (signal(7)). STOP, CONT and KILL are sent alone: they take effect on a stopped process too.
+    ///
+    /// ```
+    /// # use pidherd::Signal;
+    /// # use pidherd::lifecycle::Rung;
+    /// assert!(Rung::sequence(Signal::TERM).eq([Signal::TERM, Signal::CONT]));
+    /// assert!(Rung::sequence(Signal::KILL).eq([Signal::KILL]));
+    /// ```
     pub fn sequence(signal: Signal) -> impl Iterator<Item = Signal> {
         signal.with_continue()
     }
@@ -89,6 +96,14 @@ impl StopLadder {
     pub const LIMIT: usize = RUNGS_MAX;
 
     /// One signal, then SIGKILL, both with the same scope.
+    ///
+    /// ```
+    /// # use pidherd::{Scope, Signal, StopLadder};
+    /// # use std::time::Duration;
+    /// // SIGTERM, and SIGKILL half a minute later, to all processes of the group.
+    /// let ladder = StopLadder::signal(Signal::TERM, Scope::ProcessGroup, Duration::from_secs(30));
+    /// assert_eq!((ladder.rungs.len(), ladder.kill), (1, Scope::ProcessGroup));
+    /// ```
     #[must_use]
     pub fn signal(signal: Signal, scope: Scope, wait: Duration) -> StopLadder {
         StopLadder {
@@ -98,6 +113,15 @@ impl StopLadder {
     }
 
     /// SIGKILL at once.
+    ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Scope, StopLadder, Supervisor};
+    /// // It has no state to save.
+    /// let mut supervisor = Supervisor::new()?;
+    /// let spec = GroupSpec::new("cache", Command::new("/usr/bin/cache")).stop(StopLadder::kill(Scope::Process));
+    /// supervisor.add(spec)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn kill(scope: Scope) -> StopLadder {
         StopLadder {
@@ -114,6 +138,14 @@ impl StopLadder {
     }
 
     /// Whether any of its signals has this very scope.
+    ///
+    /// ```
+    /// # use pidherd::{Scope, Signal, StopLadder};
+    /// # use std::time::Duration;
+    /// let ladder = StopLadder::kill(Scope::Cgroup).then(Signal::TERM, Scope::Process, Duration::from_secs(10));
+    /// // The group needs a directory for cgroups, and no process group.
+    /// assert!(ladder.has(Scope::Cgroup) && !ladder.has(Scope::ProcessGroup));
+    /// ```
     #[must_use]
     pub fn has(&self, scope: Scope) -> bool {
         self.kill == scope || self.rungs.iter().any(|rung| rung.scope == scope)

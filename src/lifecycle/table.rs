@@ -19,6 +19,20 @@ use crate::time::Instant;
 
 impl Lifecycle {
     /// Handles an input under this policy at this time. Never panics, in any order of inputs.
+    ///
+    /// ```
+    /// # use pidherd::lifecycle::{Action, Input, Lifecycle, Policy, Reply, StateName};
+    /// # use pidherd::time::Instant;
+    /// # use std::time::Duration;
+    /// let policy = Policy::new();
+    /// let mut life = Lifecycle::new(&policy, 1);
+    /// let reaction = life.handle(&policy, Input::Start, Instant::ZERO);
+    /// assert_eq!((reaction.reply, reaction.action), (Reply::Accepted, Some(Action::Spawn)));
+    /// // The host spawns the process, and passes on what became of it.
+    /// life.handle(&policy, Input::SpawnFailed { errno: 2, permanent: true }, Instant::ZERO);
+    /// assert_eq!(life.state().name(), StateName::Backoff);
+    /// assert_eq!(life.deadline(), Some(Instant::ZERO.saturating_add(Duration::from_secs(1))));
+    /// ```
     pub fn handle(&mut self, policy: &Policy, input: Input, now: Instant) -> Reaction {
         self.handle_with(policy, Own::default(), input, now)
     }
