@@ -61,6 +61,18 @@ impl Cgroup {
 
     /// Whether any process is alive in the cgroup or below it. Zombies do not count.
     ///
+    /// ```
+    /// # use pidherd::cgroup::CgroupDir;
+    /// # let own = std::fs::read_to_string("/proc/self/cgroup")?;
+    /// # let own = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    /// # let Ok(directory) = CgroupDir::open(format!("/sys/fs/cgroup{own}")) else { return Ok(()) };
+    /// # let name = format!("pidherd-doc-{}", std::process::id());
+    /// let cgroup = directory.make(&name)?;
+    /// assert!(!cgroup.is_populated()?);
+    /// cgroup.remove()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `EMFILE`, `ENFILE` or `ENOMEM`: no descriptor or memory was free.
     pub fn is_populated(&self) -> io::Result<bool> {
@@ -76,6 +88,18 @@ impl Cgroup {
     ///
     /// A child that is started in a frozen cgroup freezes before it runs. A caller that waits for its exec, as
     /// [`Spawner::spawn`](crate::Spawner::spawn) does, waits until the cgroup is thawed or the child is killed.
+    ///
+    /// ```
+    /// # use pidherd::cgroup::CgroupDir;
+    /// # let own = std::fs::read_to_string("/proc/self/cgroup")?;
+    /// # let own = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    /// # let Ok(directory) = CgroupDir::open(format!("/sys/fs/cgroup{own}")) else { return Ok(()) };
+    /// # let name = format!("pidherd-doc-{}", std::process::id());
+    /// let cgroup = directory.make(&name)?;
+    /// assert!(!cgroup.is_frozen()?);
+    /// cgroup.remove()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`is_populated`](Cgroup::is_populated).
@@ -104,6 +128,20 @@ impl Cgroup {
     }
 
     /// Thaws what [`Cgroup::freeze`] froze. What a cgroup above freezes stays frozen.
+    ///
+    /// ```
+    /// # use pidherd::cgroup::CgroupDir;
+    /// # let own = std::fs::read_to_string("/proc/self/cgroup")?;
+    /// # let own = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    /// # let Ok(directory) = CgroupDir::open(format!("/sys/fs/cgroup{own}")) else { return Ok(()) };
+    /// # let name = format!("pidherd-doc-{}", std::process::id());
+    /// let cgroup = directory.make(&name)?;
+    /// cgroup.freeze()?;
+    /// cgroup.thaw()?;
+    /// assert!(!cgroup.is_frozen()?);
+    /// cgroup.remove()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Cgroup::freeze`].
@@ -198,6 +236,28 @@ impl Cgroup {
     /// already undone. The removal of the cgroup is not reported. The descriptor outlives the cgroup; take it out of a
     /// set before the removal.
     ///
+    /// ```
+    /// # use pidherd::Command;
+    /// # use pidherd::cgroup::{Cgroup, CgroupDir};
+    /// # let own = std::fs::read_to_string("/proc/self/cgroup")?;
+    /// # let own = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    /// # let Ok(directory) = CgroupDir::open(format!("/sys/fs/cgroup{own}")) else { return Ok(()) };
+    /// # let name = format!("pidherd-doc-{}", std::process::id());
+    /// use rustix::event::{PollFd, PollFlags, poll};
+    ///
+    /// let cgroup = directory.make(&name)?;
+    /// let events = cgroup.events()?;
+    /// let mut child = Command::new("true").cgroup(cgroup.fd().try_clone_to_owned()?).spawn()?;
+    /// child.wait()?;
+    /// // The kernel reports that the cgroup was populated, and later that it is empty.
+    /// while cgroup.is_populated()? {
+    ///     poll(&mut [PollFd::new(&events, PollFlags::PRI)], None)?;
+    ///     Cgroup::acknowledge(&events)?;
+    /// }
+    /// cgroup.remove()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `ENOENT` if the cgroup was removed; `EMFILE`, `ENFILE`, `ENOMEM`.
     pub fn events(&self) -> io::Result<OwnedFd> {
@@ -209,6 +269,20 @@ impl Cgroup {
     /// Reads a descriptor from [`events`](Cgroup::events), and returns whether the cgroup is populated. Afterwards the
     /// descriptor is ready only at the next change. The call is harmless when nothing has changed. It returns `false`
     /// for a removed cgroup.
+    ///
+    /// ```
+    /// # use pidherd::cgroup::{Cgroup, CgroupDir};
+    /// # let own = std::fs::read_to_string("/proc/self/cgroup")?;
+    /// # let own = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    /// # let Ok(directory) = CgroupDir::open(format!("/sys/fs/cgroup{own}")) else { return Ok(()) };
+    /// # let name = format!("pidherd-doc-{}", std::process::id());
+    /// let cgroup = directory.make(&name)?;
+    /// let events = cgroup.events()?;
+    /// let is_populated = Cgroup::acknowledge(&events)?;
+    /// assert!(!is_populated);
+    /// cgroup.remove()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `InvalidData` if the file is not a `cgroup.events`; no other error is expected.
@@ -229,6 +303,29 @@ impl Cgroup {
     ///
     /// Before Linux 5.14 there is no `cgroup.kill`, and a write to it can be refused. Then the library freezes the
     /// cgroup, kills every process through a pidfd until no other process appears, and thaws the cgroup.
+    ///
+    /// ```
+    /// # use pidherd::cgroup::CgroupDir;
+    /// # use pidherd::{Command, Signal};
+    /// # let own = std::fs::read_to_string("/proc/self/cgroup")?;
+    /// # let own = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    /// # let Ok(directory) = CgroupDir::open(format!("/sys/fs/cgroup{own}")) else { return Ok(()) };
+    /// # let name = format!("pidherd-doc-{}", std::process::id());
+    /// let cgroup = directory.make(&name)?;
+    /// // A shell and a process in a session of its own: both die.
+    /// let script = "setsid sleep 1000 & wait";
+    /// let command = Command::new("sh").args(["-c", script]).cgroup(cgroup.fd().try_clone_to_owned()?);
+    /// let mut child = command.spawn()?;
+    /// cgroup.kill()?;
+    /// assert_eq!(child.wait()?.exit.signal(), Some(Signal::KILL));
+    /// # let events = cgroup.events()?;
+    /// # while cgroup.is_populated()? {
+    /// #     rustix::event::poll(&mut [rustix::event::PollFd::new(&events, rustix::event::PollFlags::PRI)], None)?;
+    /// #     pidherd::cgroup::Cgroup::acknowledge(&events)?;
+    /// # }
+    /// # cgroup.remove()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `EACCES`, `EPERM`, `EROFS`: `cgroup.kill` may not be written, and the processes could not be killed one by one
@@ -257,6 +354,21 @@ impl Cgroup {
     /// namespace that is not visible from here. To end everything, use [`kill`](Cgroup::kill). With n processes it
     /// makes about 3 n system calls. It uses at most 64 descriptors at a time, or fewer if fewer are free.
     ///
+    /// ```
+    /// # use pidherd::cgroup::CgroupDir;
+    /// # use pidherd::{Command, Signal};
+    /// # let own = std::fs::read_to_string("/proc/self/cgroup")?;
+    /// # let own = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    /// # let Ok(directory) = CgroupDir::open(format!("/sys/fs/cgroup{own}")) else { return Ok(()) };
+    /// # let name = format!("pidherd-doc-{}", std::process::id());
+    /// let cgroup = directory.make(&name)?;
+    /// let mut child = Command::new("sleep").arg("1000").cgroup(cgroup.fd().try_clone_to_owned()?).spawn()?;
+    /// assert_eq!(cgroup.signal(Signal::TERM)?, 1);
+    /// assert_eq!(child.wait()?.exit.signal(), Some(Signal::TERM));
+    /// # cgroup.remove()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As with kill(2), `EPERM` for a process is an error only if no other process was reached. `EMFILE`, `ENFILE`:
     /// fewer than four descriptors were free. The signal can have reached some processes before the error.
@@ -281,6 +393,22 @@ impl Cgroup {
     /// The processes in the cgroup and below it, for display: sorted, without those in a PID namespace that is not
     /// visible from here.
     ///
+    /// ```
+    /// # use pidherd::Command;
+    /// # use pidherd::cgroup::CgroupDir;
+    /// # let own = std::fs::read_to_string("/proc/self/cgroup")?;
+    /// # let own = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    /// # let Ok(directory) = CgroupDir::open(format!("/sys/fs/cgroup{own}")) else { return Ok(()) };
+    /// # let name = format!("pidherd-doc-{}", std::process::id());
+    /// let cgroup = directory.make(&name)?;
+    /// let mut child = Command::new("sleep").arg("1000").cgroup(cgroup.fd().try_clone_to_owned()?).spawn()?;
+    /// assert_eq!(cgroup.processes()?, [child.pid()]);
+    /// child.kill()?;
+    /// child.wait()?;
+    /// # cgroup.remove()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `EMFILE`, `ENFILE`, `ENOMEM`.
     pub fn processes(&self) -> io::Result<Vec<Pid>> {
@@ -291,6 +419,21 @@ impl Cgroup {
     /// Prepares an empty cgroup for another process. It removes the cgroups that the processes have made below it,
     /// disables the controllers that they enabled for those, and thaws the cgroup. Such controllers would prevent a new
     /// process in the cgroup. Limits stay.
+    ///
+    /// ```
+    /// # use pidherd::cgroup::CgroupDir;
+    /// # let own = std::fs::read_to_string("/proc/self/cgroup")?;
+    /// # let own = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    /// # let Ok(directory) = CgroupDir::open(format!("/sys/fs/cgroup{own}")) else { return Ok(()) };
+    /// # let name = format!("pidherd-doc-{}", std::process::id());
+    /// let cgroup = directory.make(&name)?;
+    /// // A process in it has made one of its own, and has ended.
+    /// std::fs::create_dir(cgroup.path().join("inner"))?;
+    /// cgroup.clear()?;
+    /// assert!(!cgroup.path().join("inner").exists());
+    /// cgroup.remove()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `EBUSY` while a process is alive in it, and then nothing has changed; `EACCES`, `EPERM` if a cgroup in it
@@ -306,6 +449,19 @@ impl Cgroup {
 
     /// Removes the cgroup and the cgroups that its processes have made below it. The call succeeds if the cgroup is
     /// already gone, even if a new cgroup has its name.
+    ///
+    /// ```
+    /// # use pidherd::cgroup::CgroupDir;
+    /// # let own = std::fs::read_to_string("/proc/self/cgroup")?;
+    /// # let own = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    /// # let Ok(directory) = CgroupDir::open(format!("/sys/fs/cgroup{own}")) else { return Ok(()) };
+    /// # let name = format!("pidherd-doc-{}", std::process::id());
+    /// let cgroup = directory.make(&name)?;
+    /// cgroup.remove()?;
+    /// cgroup.remove()?; // It is gone already.
+    /// assert!(!cgroup.path().exists());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `EBUSY` while a process is alive in the cgroup, and then nothing has changed. `EACCES`, `EPERM`, `EROFS` if the

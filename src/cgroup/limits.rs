@@ -53,6 +53,11 @@ pub struct Limits {
 
 impl Limits {
     /// No limits.
+    ///
+    /// ```
+    /// # use pidherd::cgroup::Limits;
+    /// assert!(Limits::new().is_empty());
+    /// ```
     #[must_use]
     pub fn new() -> Limits {
         Limits::default()
@@ -65,6 +70,12 @@ impl Limits {
     /// the run's own process, the run ends with [`End::OutOfMemory`](crate::supervisor::End::OutOfMemory), or with
     /// [`End::MaybeOutOfMemory`](crate::supervisor::End::MaybeOutOfMemory) if that is not certain. Memory that can be
     /// moved to swap is moved there first; see [`memory_swap_max`](Limits::memory_swap_max).
+    ///
+    /// ```
+    /// # use pidherd::cgroup::Limits;
+    /// let limits = Limits::new().memory_max(512 << 20).memory_swap_max(0);
+    /// assert!(limits.validate().is_ok());
+    /// ```
     #[must_use]
     pub fn memory_max(mut self, bytes: u64) -> Limits {
         self.memory_max = Some(bytes);
@@ -73,6 +84,13 @@ impl Limits {
 
     /// Sets `memory.high`: the memory, in bytes, above which the kernel slows the processes down and reclaims their
     /// memory. It kills none of them. The kernel rounds it down to whole pages. There is no limit by default.
+    ///
+    /// ```
+    /// # use pidherd::cgroup::Limits;
+    /// // It is slowed down at 400 MiB, and killed at 512 MiB.
+    /// let limits = Limits::new().memory_high(400 << 20).memory_max(512 << 20);
+    /// assert!(limits.validate().is_ok());
+    /// ```
     #[must_use]
     pub fn memory_high(mut self, bytes: u64) -> Limits {
         self.memory_high = Some(bytes);
@@ -82,6 +100,12 @@ impl Limits {
     /// Sets `memory.swap.max`: how much swap the processes may use together, in bytes. 0 means no swap. The kernel
     /// rounds it down to whole pages. There is no limit by default. A kernel without swap does not have the file
     /// ([`CgroupError::NoFile`]).
+    ///
+    /// ```
+    /// # use pidherd::cgroup::Limits;
+    /// let never_swapped = Limits::new().memory_swap_max(0);
+    /// assert_eq!(never_swapped, Limits::new().memory_swap_max(1 << 20).memory_swap_max(0));
+    /// ```
     #[must_use]
     pub fn memory_swap_max(mut self, bytes: u64) -> Limits {
         self.memory_swap_max = Some(bytes);
@@ -91,6 +115,13 @@ impl Limits {
     /// Sets `memory.oom.group` (Linux 4.19): whether the kernel kills all processes in the cgroup together when it must
     /// kill one of them. The default is `false`. With `true` it is certain that the kernel has killed the run's own
     /// process ([`End::OutOfMemory`](crate::supervisor::End::OutOfMemory)).
+    ///
+    /// ```
+    /// # use pidherd::cgroup::Limits;
+    /// // A worker without its main process is of no use.
+    /// let limits = Limits::new().memory_max(512 << 20).memory_oom_group(true);
+    /// assert!(limits.validate().is_ok());
+    /// ```
     #[must_use]
     pub fn memory_oom_group(mut self, yes: bool) -> Limits {
         self.memory_oom_group = Some(yes);
@@ -100,6 +131,15 @@ impl Limits {
     /// Sets `cpu.max`: how much CPU time the processes may use together in each period. Both are rounded down to
     /// microseconds. The quota is 1 ms or more; a quota that is longer than the period is a limit of several CPUs. The
     /// period is 1 ms to 1 s; 100 ms is usual. There is no limit by default.
+    ///
+    /// ```
+    /// # use pidherd::cgroup::Limits;
+    /// # use std::time::Duration;
+    /// let period = Duration::from_millis(100);
+    /// let two_cpus = Limits::new().cpu_max(2 * period, period);
+    /// assert!(two_cpus.validate().is_ok());
+    /// assert!(two_cpus.cpu_max(period, Duration::from_secs(2)).validate().is_err());
+    /// ```
     #[must_use]
     pub fn cpu_max(mut self, quota: Duration, period: Duration) -> Limits {
         self.cpu_max = Some((quota, period));
@@ -108,6 +148,13 @@ impl Limits {
 
     /// Sets `cpu.weight`: the share of CPU time beside the other cgroups in the directory, 1 to 10,000. The default
     /// is 100.
+    ///
+    /// ```
+    /// # use pidherd::cgroup::Limits;
+    /// // A tenth of what another cgroup gets, if both need more than there is.
+    /// assert!(Limits::new().cpu_weight(10).validate().is_ok());
+    /// assert!(Limits::new().cpu_weight(10_001).validate().is_err());
+    /// ```
     #[must_use]
     pub fn cpu_weight(mut self, weight: u32) -> Limits {
         self.cpu_weight = Some(weight);
@@ -116,6 +163,13 @@ impl Limits {
 
     /// Sets `pids.max`: the largest number of processes and threads at one time, 1 to 4,194,304. A fork beyond it fails
     /// with `EAGAIN`. There is no limit by default. With a limit of 0 nothing could be started, so 0 is refused.
+    ///
+    /// ```
+    /// # use pidherd::cgroup::Limits;
+    /// // No fork bomb has more processes than this.
+    /// assert!(Limits::new().pids_max(100).validate().is_ok());
+    /// assert!(Limits::new().pids_max(0).validate().is_err());
+    /// ```
     #[must_use]
     pub fn pids_max(mut self, tasks: u32) -> Limits {
         self.pids_max = Some(tasks);
@@ -125,6 +179,12 @@ impl Limits {
     /// Sets `io.weight`: the share of input and output beside the other cgroups in the directory, 1 to 10,000, on each
     /// device. The default is 100. A kernel without the cost model of input and output does not have the file
     /// ([`CgroupError::NoFile`]).
+    ///
+    /// ```
+    /// # use pidherd::cgroup::Limits;
+    /// assert!(Limits::new().io_weight(10).validate().is_ok());
+    /// assert!(Limits::new().io_weight(0).validate().is_err());
+    /// ```
     #[must_use]
     pub fn io_weight(mut self, weight: u32) -> Limits {
         self.io_weight = Some(weight);
@@ -134,6 +194,14 @@ impl Limits {
     /// Sets `io.max` for the block device with these major and minor numbers: the largest rates of input and output.
     /// There is no limit by default. Each device can have its own. A partition is not a device in this sense, and the
     /// kernel refuses it.
+    ///
+    /// ```
+    /// # use pidherd::cgroup::{IoMax, Limits};
+    /// // 8:0 is /dev/sda, and 8:16 is /dev/sdb.
+    /// let slow = IoMax::new().write_bytes(10_000_000);
+    /// let limits = Limits::new().io_max(8, 0, slow).io_max(8, 16, slow);
+    /// assert!(limits.validate().is_ok());
+    /// ```
     #[must_use]
     pub fn io_max(mut self, major: u32, minor: u32, rates: IoMax) -> Limits {
         self.io_max.insert((major, minor), rates);
@@ -142,6 +210,12 @@ impl Limits {
 
     /// Sets `cpuset.cpus`: the CPUs that the processes may use, by number. The list must not be empty. By default they
     /// may use those of the directory.
+    ///
+    /// ```
+    /// # use pidherd::cgroup::Limits;
+    /// assert_eq!(Limits::new().cpuset_cpus(0..4), Limits::new().cpuset_cpus([3, 2, 1, 0]));
+    /// assert!(Limits::new().cpuset_cpus([]).validate().is_err());
+    /// ```
     #[must_use]
     pub fn cpuset_cpus(mut self, cpus: impl IntoIterator<Item = u32>) -> Limits {
         let mut cpus: Vec<u32> = cpus.into_iter().collect();
@@ -157,6 +231,13 @@ impl Limits {
     ///
     /// The name must have no slash. Files that are not limits are refused: `cgroup.procs`, `cgroup.threads`,
     /// `cgroup.kill`, `cgroup.freeze`, `cgroup.type` and `cgroup.subtree_control`.
+    ///
+    /// ```
+    /// # use pidherd::cgroup::Limits;
+    /// let limits = Limits::new().file("memory.low", "50M").file("io.latency", "8:0 target=10000");
+    /// assert!(limits.validate().is_ok());
+    /// assert!(limits.file("cgroup.procs", "1").validate().is_err());
+    /// ```
     #[must_use]
     pub fn file(mut self, name: impl AsRef<OsStr>, value: impl AsRef<[u8]>) -> Limits {
         self.files.push(CgroupFile {
@@ -174,6 +255,12 @@ impl Limits {
 
     /// Checks the ranges of all values and the names of all files. It makes no system call, and so it does not find out
     /// whether the kernel has a file or accepts a value.
+    ///
+    /// ```
+    /// # use pidherd::cgroup::{CgroupError, Limits};
+    /// let wrong = Limits::new().memory_max(1 << 20).cpu_weight(20_000);
+    /// assert!(matches!(wrong.validate(), Err(CgroupError::OutOfRange { .. })));
+    /// ```
     ///
     /// # Errors
     /// [`CgroupError::OutOfRange`], [`CgroupError::FileName`].
@@ -252,12 +339,25 @@ pub struct IoMax {
 
 impl IoMax {
     /// No limit of any rate.
+    ///
+    /// ```
+    /// # use pidherd::cgroup::{IoMax, Limits};
+    /// // Without a rate, an earlier limit of this device is taken back.
+    /// let limits = Limits::new().io_max(8, 0, IoMax::new().read_bytes(1_000)).io_max(8, 0, IoMax::new());
+    /// assert_eq!(limits, Limits::new().io_max(8, 0, IoMax::new()));
+    /// ```
     #[must_use]
     pub fn new() -> IoMax {
         IoMax::default()
     }
 
     /// Sets the number of bytes that may be read in a second (`rbps`), 1 or more.
+    ///
+    /// ```
+    /// # use pidherd::cgroup::{IoMax, Limits};
+    /// assert!(Limits::new().io_max(8, 0, IoMax::new().read_bytes(5_000_000)).validate().is_ok());
+    /// assert!(Limits::new().io_max(8, 0, IoMax::new().read_bytes(0)).validate().is_err());
+    /// ```
     #[must_use]
     pub fn read_bytes(mut self, rate: u64) -> IoMax {
         self.read_bytes = Some(rate);
@@ -265,6 +365,12 @@ impl IoMax {
     }
 
     /// Sets the number of bytes that may be written in a second (`wbps`), 1 or more.
+    ///
+    /// ```
+    /// # use pidherd::cgroup::{IoMax, Limits};
+    /// let backup = IoMax::new().read_bytes(20_000_000).write_bytes(5_000_000);
+    /// assert!(Limits::new().io_max(8, 0, backup).validate().is_ok());
+    /// ```
     #[must_use]
     pub fn write_bytes(mut self, rate: u64) -> IoMax {
         self.write_bytes = Some(rate);
@@ -272,6 +378,12 @@ impl IoMax {
     }
 
     /// Sets the number of reads in a second (`riops`), 1 or more.
+    ///
+    /// ```
+    /// # use pidherd::cgroup::{IoMax, Limits};
+    /// let scanner = IoMax::new().read_operations(200);
+    /// assert!(Limits::new().io_max(8, 0, scanner).validate().is_ok());
+    /// ```
     #[must_use]
     pub fn read_operations(mut self, rate: u64) -> IoMax {
         self.read_operations = Some(rate);
@@ -279,6 +391,12 @@ impl IoMax {
     }
 
     /// Sets the number of writes in a second (`wiops`), 1 or more.
+    ///
+    /// ```
+    /// # use pidherd::cgroup::{IoMax, Limits};
+    /// let logger = IoMax::new().write_operations(100).write_bytes(1_000_000);
+    /// assert!(Limits::new().io_max(8, 0, logger).validate().is_ok());
+    /// ```
     #[must_use]
     pub fn write_operations(mut self, rate: u64) -> IoMax {
         self.write_operations = Some(rate);

@@ -37,6 +37,14 @@ impl CgroupDir {
     /// root can start a child in it only if the host may also write to `cgroup.procs` of the nearest common ancestor of
     /// the directory and its own cgroup. Therefore the host should itself live in the delegated tree.
     ///
+    /// ```
+    /// # use pidherd::cgroup::{CgroupDir, CgroupError};
+    /// assert!(matches!(CgroupDir::open("/no/such/directory"), Err(CgroupError::Missing { .. })));
+    /// // A directory of another file system is no cgroup.
+    /// let error = CgroupDir::open("/proc").expect_err("it is no cgroup");
+    /// println!("{error}");
+    /// ```
+    ///
     /// # Errors
     /// [`CgroupError`]: the path does not exist, is no directory, is no cgroup or is a cgroup of version 1; the
     /// directory cannot be written to; or the cgroup is threaded, and a cgroup in it cannot hold a process.
@@ -47,6 +55,20 @@ impl CgroupDir {
 
     /// Like [`open`](CgroupDir::open), for a directory that is already open, possibly with `O_PATH`. The directory is
     /// opened again and the descriptor is not kept.
+    ///
+    /// ```
+    /// # use pidherd::cgroup::CgroupDir;
+    /// # let own = std::fs::read_to_string("/proc/self/cgroup")?;
+    /// # let own = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    /// # let Ok(directory) = CgroupDir::open(format!("/sys/fs/cgroup{own}")) else { return Ok(()) };
+    /// # let name = format!("pidherd-doc-{}", std::process::id());
+    /// use std::fs::File;
+    ///
+    /// // It was inherited, or received over a socket.
+    /// let given = File::open(directory.path())?;
+    /// assert_eq!(CgroupDir::from_fd(&given)?, directory);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`open`](CgroupDir::open). Errors name the directory by the path that /proc shows.
@@ -111,6 +133,19 @@ impl CgroupDir {
     /// killed, takes the difference for a kill that raced with the fork, and kills the child (seen on Linux 6.18). A
     /// new cgroup of the same name does not have this problem.
     ///
+    /// ```
+    /// # use pidherd::cgroup::{CgroupDir, CgroupError};
+    /// # let own = std::fs::read_to_string("/proc/self/cgroup")?;
+    /// # let own = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    /// # let Ok(directory) = CgroupDir::open(format!("/sys/fs/cgroup{own}")) else { return Ok(()) };
+    /// # let name = format!("pidherd-doc-{}", std::process::id());
+    /// let cgroup = directory.make(&name)?;
+    /// // It exists now.
+    /// assert!(matches!(directory.make(&name), Err(CgroupError::Exists { .. })));
+    /// cgroup.remove()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`CgroupError::Exists`], and otherwise the errors of [`leaf`](CgroupDir::leaf).
     pub fn make(&self, name: impl AsRef<OsStr>) -> Result<Cgroup, CgroupError> {
@@ -137,6 +172,13 @@ impl CgroupDir {
 
     /// Checks whether [`leaf`](CgroupDir::leaf) accepts this name.
     ///
+    /// ```
+    /// # use pidherd::cgroup::CgroupDir;
+    /// assert!(CgroupDir::check_name("web-0").is_ok());
+    /// // A file of the kernel could have this name.
+    /// assert!(CgroupDir::check_name("memory.max").is_err());
+    /// ```
+    ///
     /// # Errors
     /// [`CgroupError::Name`].
     pub fn check_name(name: impl AsRef<OsStr>) -> Result<(), CgroupError> {
@@ -156,6 +198,23 @@ impl CgroupDir {
     /// it cannot be enabled is no error.
     ///
     /// A supervisor calls this for the limits of its groups ([`GroupSpec::limits`](crate::GroupSpec::limits)).
+    ///
+    /// ```
+    /// # use pidherd::cgroup::{CgroupDir, Limits};
+    /// # let own = std::fs::read_to_string("/proc/self/cgroup")?;
+    /// # let own = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    /// # let Ok(directory) = CgroupDir::open(format!("/sys/fs/cgroup{own}")) else { return Ok(()) };
+    /// # let name = format!("pidherd-doc-{}", std::process::id());
+    /// let limits = Limits::new().pids_max(50);
+    /// # if name.is_empty() {
+    /// match directory.enable_controllers(&limits) {
+    ///     Ok(()) => directory.make("web-0")?.set_limits(&limits)?,
+    ///     // The controller was not delegated to the host.
+    ///     Err(error) => println!("{error}"),
+    /// }
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`CgroupError::NoController`], [`CgroupError::CannotEnable`]. Then no controller was enabled.
