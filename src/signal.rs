@@ -77,6 +77,13 @@ const RTMAX: u8 = 64;
 impl Signal {
     /// The signal with this number.
     ///
+    /// ```
+    /// # use pidherd::Signal;
+    /// assert_eq!(Signal::from_raw(15)?, Signal::TERM);
+    /// assert!(Signal::from_raw(0).is_err() && Signal::from_raw(65).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`UnknownSignal`] unless `raw` is between 1 and 64.
     pub fn from_raw(raw: i32) -> Result<Signal, UnknownSignal> {
@@ -126,6 +133,12 @@ impl Signal {
     }
 
     /// Every signal, in ascending order of the numbers.
+    ///
+    /// ```
+    /// # use pidherd::Signal;
+    /// let stops: Vec<Signal> = Signal::all().filter(|signal| signal.is_stop()).collect();
+    /// assert_eq!(stops, [Signal::STOP, Signal::TSTP, Signal::TTIN, Signal::TTOU]);
+    /// ```
     pub fn all() -> impl Iterator<Item = Signal> {
         (1..=RTMAX).map(Signal)
     }
@@ -235,18 +248,35 @@ impl SignalSet {
         .without(Signal(33));
 
     /// This set with `signal` added.
+    ///
+    /// ```
+    /// # use pidherd::{Signal, SignalSet};
+    /// let set = SignalSet::EMPTY.with(Signal::INT).with(Signal::TERM);
+    /// assert!(set.iter().eq([Signal::INT, Signal::TERM]));
+    /// ```
     #[must_use]
     pub const fn with(self, signal: Signal) -> SignalSet {
         SignalSet(self.0 | SignalSet::bit(signal))
     }
 
     /// This set with `signal` removed.
+    ///
+    /// ```
+    /// # use pidherd::{Signal, SignalSet};
+    /// let set = SignalSet::ALL.without(Signal::CHLD);
+    /// assert_eq!(set.iter().count(), 63);
+    /// ```
     #[must_use]
     pub const fn without(self, signal: Signal) -> SignalSet {
         SignalSet(self.0 & !SignalSet::bit(signal))
     }
 
     /// Whether the set contains `signal`.
+    ///
+    /// ```
+    /// # use pidherd::{Signal, SignalSet};
+    /// assert!(SignalSet::ALL.contains(Signal::HUP) && !SignalSet::EMPTY.contains(Signal::HUP));
+    /// ```
     #[must_use]
     pub const fn contains(self, signal: Signal) -> bool {
         self.0 & SignalSet::bit(signal) != 0
@@ -270,6 +300,14 @@ impl SignalSet {
     }
 
     /// The set with the signals of the kernel's 64-bit mask.
+    ///
+    /// ```
+    /// # use pidherd::{Signal, SignalSet};
+    /// // SigCgt of /proc/PID/status: the signals with a handler. SIGTERM is number 15.
+    /// let caught = SignalSet::from_bits(u64::from_str_radix("0000000000004000", 16)?);
+    /// assert!(caught.iter().eq([Signal::TERM]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn from_bits(bits: u64) -> SignalSet {
         SignalSet(bits)

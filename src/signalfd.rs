@@ -63,6 +63,16 @@ pub struct SignalFd {
 impl SignalFd {
     /// A signalfd for these signals. The caller must block them; see [`MaskGuard`].
     ///
+    /// ```
+    /// # use pidherd::{MaskGuard, Signal, SignalFd, SignalSet};
+    /// let set = SignalSet::EMPTY.with(Signal::TERM);
+    /// let _blocked = MaskGuard::block(set)?;
+    /// let signals = SignalFd::new(set)?;
+    /// assert!(signals.read()?.is_none());
+    /// assert!(SignalFd::new(set.with(Signal::KILL)).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `InvalidInput` with [`CannotBeCaught`] inside, if the set contains `KILL` or `STOP` (the kernel would silently
     /// ignore them). EMFILE, ENFILE and ENOMEM from signalfd(2).
@@ -91,6 +101,18 @@ impl SignalFd {
 
     /// Reads the next pending signal of the set; `None` if there is none. Never blocks. Signals to the thread come
     /// before signals to the process, and lower numbers come first.
+    ///
+    /// ```
+    /// # use pidherd::{MaskGuard, Signal, SignalFd, SignalSet};
+    /// let set = SignalSet::EMPTY.with(Signal::HUP);
+    /// let _blocked = MaskGuard::block(set)?;
+    /// let signals = SignalFd::new(set)?;
+    /// rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::HUP)?;
+    /// let info = signals.read()?.ok_or("no signal")?;
+    /// assert_eq!(info.signal, Signal::HUP);
+    /// assert_eq!(info.sender.map(|sender| sender.as_raw()), Some(std::process::id()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`OtherProcess`] inside, in a copy that fork(2) made. Otherwise those of read(2), which no use of this type

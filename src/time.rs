@@ -24,6 +24,14 @@ impl Instant {
     pub const NEVER: Instant = Instant(u64::MAX);
 
     /// The instant `nanos` nanoseconds after the clock's origin.
+    ///
+    /// ```
+    /// # use pidherd::time::Instant;
+    /// # use std::time::Duration;
+    /// // A test has a clock of its own.
+    /// let now = Instant::from_nanos(5_000_000_000);
+    /// assert_eq!(now, Instant::ZERO.saturating_add(Duration::from_secs(5)));
+    /// ```
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> Instant {
         Instant(nanos)
@@ -36,6 +44,14 @@ impl Instant {
     }
 
     /// The instant that is `by` later, at most [`Instant::NEVER`].
+    ///
+    /// ```
+    /// # use pidherd::time::Instant;
+    /// # use std::time::Duration;
+    /// let now = pidherd::Clock::Monotonic.now();
+    /// let deadline = now.saturating_add(Duration::from_secs(5));
+    /// assert!(deadline > now && deadline.saturating_add(Duration::MAX) == Instant::NEVER);
+    /// ```
     #[must_use]
     pub fn saturating_add(self, by: Duration) -> Instant {
         let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
@@ -43,6 +59,15 @@ impl Instant {
     }
 
     /// The instant that is `by` earlier, at least [`Instant::ZERO`].
+    ///
+    /// ```
+    /// # use pidherd::time::Instant;
+    /// # use std::time::Duration;
+    /// let window = Duration::from_secs(10);
+    /// let now = Instant::from_nanos(3_000_000_000);
+    /// // The window is longer than the clock has run.
+    /// assert_eq!(now.saturating_sub(window), Instant::ZERO);
+    /// ```
     #[must_use]
     pub fn saturating_sub(self, by: Duration) -> Instant {
         let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
@@ -50,6 +75,14 @@ impl Instant {
     }
 
     /// The time from `earlier` to this instant. Zero if this instant is not after `earlier`.
+    ///
+    /// ```
+    /// # use pidherd::time::Instant;
+    /// # use std::time::Duration;
+    /// let (began, ended) = (Instant::from_nanos(500), Instant::from_nanos(2_500));
+    /// assert_eq!(ended.saturating_duration_since(began), Duration::from_micros(2));
+    /// assert_eq!(began.saturating_duration_since(ended), Duration::ZERO);
+    /// ```
     #[must_use]
     pub const fn saturating_duration_since(self, earlier: Instant) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

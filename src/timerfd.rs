@@ -87,6 +87,14 @@ pub struct TimerFd {
 impl TimerFd {
     /// A timer on this clock, which is not armed.
     ///
+    /// ```
+    /// # use pidherd::{Clock, TimerFd};
+    /// // A deadline that passes while the machine is suspended fires when it wakes up.
+    /// let timer = TimerFd::new(Clock::Boottime)?;
+    /// assert_eq!(timer.deadline(), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// Those of timerfd_create(2): EMFILE, ENFILE, ENOMEM, and EINVAL for a clock that the kernel lacks.
     pub fn new(clock: Clock) -> io::Result<TimerFd> {
@@ -121,6 +129,18 @@ impl TimerFd {
     /// Makes no system call if this deadline is already armed. An expiry of the previous deadline that was not
     /// acknowledged is lost.
     ///
+    /// ```
+    /// # use pidherd::{Clock, TimerFd};
+    /// use rustix::event::{PollFd, PollFlags, poll};
+    /// use std::time::Duration;
+    ///
+    /// let mut timer = TimerFd::new(Clock::Monotonic)?;
+    /// timer.arm(Some(Clock::Monotonic.now().saturating_add(Duration::from_millis(1))))?;
+    /// poll(&mut [PollFd::new(&timer, PollFlags::IN)], None)?;
+    /// assert!(timer.acknowledge()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`OtherProcess`](crate::OtherProcess) inside, in a copy that fork(2) made. Otherwise those of
     /// timerfd_settime(2), which no use of this type causes. The timer is then unchanged.
@@ -148,6 +168,16 @@ impl TimerFd {
     /// the descriptor is not readable. Never blocks.
     ///
     /// `false` is normal even if the descriptor was readable before: the timer may have been armed again meanwhile.
+    ///
+    /// ```
+    /// # use pidherd::time::Instant;
+    /// # use pidherd::{Clock, TimerFd};
+    /// let mut timer = TimerFd::new(Clock::Monotonic)?;
+    /// timer.arm(Some(Instant::ZERO))?;
+    /// assert!(timer.acknowledge()?, "the deadline is in the past");
+    /// assert!(!timer.acknowledge()?, "it is reported once");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`OtherProcess`](crate::OtherProcess) inside, in a copy that fork(2) made. Otherwise those of read(2), which no

@@ -57,6 +57,19 @@ impl Waker {
 
     /// Wakes the host: the supervisor's set is readable until the host has dispatched. Many calls wake it once. Never
     /// blocks and never fails; after the end of the supervisor it has no effect.
+    ///
+    /// ```
+    /// # use pidherd::Supervisor;
+    /// use rustix::event::{PollFd, PollFlags, poll};
+    ///
+    /// let mut supervisor = Supervisor::new()?;
+    /// let waker = supervisor.waker()?;
+    /// let other_thread = std::thread::spawn(move || waker.wake());
+    /// poll(&mut [PollFd::new(&supervisor, PollFlags::IN)], None)?;
+    /// supervisor.dispatch()?;
+    /// # other_thread.join().map_err(|_| "the thread panicked")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn wake(&self) {
         // EAGAIN: the counter is at its limit, so the descriptor is readable already.
         let _awake = write(&self.counter, &1_u64.to_ne_bytes());

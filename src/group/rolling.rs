@@ -44,6 +44,20 @@ impl Rolling {
     }
 
     /// Sets how many instances may be down at the same time: 1 or more, 1 by default.
+    ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Supervisor};
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let spec = GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2);
+    /// # let group = supervisor.add(spec)?;
+    /// use pidherd::group::Rolling;
+    ///
+    /// supervisor.start(group)?;
+    /// supervisor.rolling_restart(group, Rolling::new().max_unavailable(2))?;
+    /// // None may be down, so none can be restarted.
+    /// assert!(supervisor.rolling_restart(group, Rolling::new().max_unavailable(0)).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn max_unavailable(mut self, instances: u32) -> Rolling {
         self.max_unavailable = instances;
@@ -51,6 +65,20 @@ impl Rolling {
     }
 
     /// Sets how many additional instances are started first: 0 by default.
+    ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Supervisor};
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let spec = GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2);
+    /// # let group = supervisor.add(spec)?;
+    /// use pidherd::group::Rolling;
+    ///
+    /// supervisor.start(group)?;
+    /// // A third instance is started first, so that two are always running.
+    /// supervisor.rolling_restart(group, Rolling::new().surge(1))?;
+    /// assert_eq!(supervisor.group(group).ok_or("no group")?.instances.len(), 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn surge(mut self, instances: u32) -> Rolling {
         self.surge = instances;

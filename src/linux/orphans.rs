@@ -152,6 +152,19 @@ pub struct ReapPause<'a>(&'a KnownChildren);
 impl KnownChildren {
     /// Spawns a child and registers it. If no pidfd of the child can be opened, the child is killed.
     ///
+    /// ```
+    /// # use pidherd::{MaskGuard, Signal, SignalSet, Supervisor};
+    /// # use std::process::Command;
+    /// # let _blocked = MaskGuard::block(SignalSet::EMPTY.with(Signal::CHLD))?;
+    /// let mut supervisor = Supervisor::builder().adopt_orphans(true).build()?;
+    /// let known_children = supervisor.known_children().ok_or("it adopts")?.clone();
+    /// let mut child = known_children.spawn(Command::new("sh").args(["-c", "exit 7"]))?;
+    /// supervisor.dispatch()?;
+    /// // The supervisor has left the status to the host.
+    /// assert_eq!(child.wait()?.code(), Some(7));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// Those of [`Command::spawn`] and of [`KnownChildren::register`].
     pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
@@ -173,6 +186,23 @@ impl KnownChildren {
     ///
     /// The child may end and be reaped before it is registered. To prevent that, start and register it under one
     /// [`KnownChildren::pause`], or in the supervisor's thread with no call of the supervisor in between.
+    ///
+    /// ```
+    /// # use pidherd::{MaskGuard, Signal, SignalSet, Supervisor};
+    /// # use std::process::Command;
+    /// # let _blocked = MaskGuard::block(SignalSet::EMPTY.with(Signal::CHLD))?;
+    /// let mut supervisor = Supervisor::builder().adopt_orphans(true).build()?;
+    /// let known_children = supervisor.known_children().ok_or("it adopts")?.clone();
+    /// let mut child = {
+    ///     let _pause = known_children.pause();
+    ///     let child = Command::new("sh").args(["-c", "exit 7"]).spawn()?;
+    ///     known_children.register(child.id())?;
+    ///     child
+    /// };
+    /// supervisor.dispatch()?;
+    /// assert_eq!(child.wait()?.code(), Some(7));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// ECHILD: the process is not a child of this process, or was reaped. EMFILE, ENFILE, ENOMEM: no pidfd can

@@ -57,6 +57,21 @@ impl ReadyFd {
     /// Makes a pipe: the read end, and the write end for the child. Both are close-on-exec. Only the read end is
     /// non-blocking.
     ///
+    /// ```
+    /// # use pidherd::Command;
+    /// # use pidherd::notify::{Readiness, ReadyFd};
+    /// use rustix::event::{PollFd, PollFlags, poll};
+    ///
+    /// let (mut ready, write_end) = ReadyFd::pipe()?;
+    /// let command = Command::new("sh").args(["-c", "echo >&3; exec sleep 1000"]).fd(3, write_end);
+    /// let _child = command.spawn()?;
+    /// // It holds the host's copy of the write end.
+    /// drop(command);
+    /// poll(&mut [PollFd::new(&ready, PollFlags::IN)], None)?;
+    /// assert_eq!(ready.read()?, Readiness::Ready);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// EMFILE, ENFILE: the process, or the system, has the maximum number of descriptors.
     pub fn pipe() -> io::Result<(ReadyFd, OwnedFd)> {
@@ -66,6 +81,17 @@ impl ReadyFd {
 
     /// Takes the read end of a pipe (or of a socket pair) that the host has made. It becomes non-blocking, together
     /// with all copies of it.
+    ///
+    /// ```
+    /// # use pidherd::notify::{Readiness, ReadyFd};
+    /// use std::io::{Write, pipe};
+    ///
+    /// let (reader, mut writer) = pipe()?;
+    /// let mut ready = ReadyFd::new(reader.into())?;
+    /// writer.write_all(b"\n")?;
+    /// assert_eq!(ready.read()?, Readiness::Ready);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// The errors of fcntl(2). No caller can cause one.
@@ -88,6 +114,16 @@ impl ReadyFd {
     ///
     /// After [`Readiness::Ready`] or [`Readiness::Closed`] the result stays the same, and nothing more is read. Until
     /// then the descriptor stays readable as long as there are more bytes.
+    ///
+    /// ```
+    /// # use pidherd::notify::{Readiness, ReadyFd};
+    /// let (mut ready, write_end) = ReadyFd::pipe()?;
+    /// assert_eq!(ready.read()?, Readiness::Waiting);
+    /// // The child has ended.
+    /// drop(write_end);
+    /// assert_eq!(ready.read()?, Readiness::Closed);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`OtherProcess`](crate::OtherProcess) inside, in a copy that fork(2) made, because it would take the bytes from

@@ -50,6 +50,24 @@ impl Credentials {
     ///
     /// `owner_of` must have results only for processes that have not been reaped. Otherwise another process that was
     /// given such a number would be taken for its predecessor. The [module](super) describes the remaining races.
+    ///
+    /// ```
+    /// # use pidherd::notify::{Buffer, NotifySocket, Received};
+    /// # use std::os::linux::net::SocketAddrExt;
+    /// # use std::os::unix::ffi::OsStrExt;
+    /// # use std::os::unix::net::{SocketAddr, UnixDatagram};
+    /// # let mut socket = NotifySocket::new()?;
+    /// # let name = socket.address().as_bytes().strip_prefix(b"@").ok_or("it is abstract")?;
+    /// # UnixDatagram::unbound()?.send_to_addr(b"READY=1", &SocketAddr::from_abstract_name(name)?)?;
+    /// let running = [(std::process::id(), "web")];
+    /// let owner_of = |pid: pidherd::Pid| {
+    ///     running.iter().find(|(number, _)| *number == pid.as_raw()).map(|(_, name)| *name)
+    /// };
+    /// let mut buffer = Buffer::new();
+    /// let received = socket.receive(&mut buffer, |sender| sender.find_by_pid(owner_of))?;
+    /// assert!(matches!(received, Received::Message(message) if message.owner == "web"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn find_by_pid<T>(&self, owner_of: impl FnMut(Pid) -> Option<T>) -> Option<T> {
         procfs::lineage(self.pid).find_map(owner_of)
     }
@@ -60,6 +78,23 @@ impl Credentials {
     ///
     /// Allocates the path. [`Path::starts_with`] compares whole names, so it shows whether the path is a certain cgroup
     /// or one below it.
+    ///
+    /// ```
+    /// # use pidherd::notify::{Buffer, NotifySocket, Received};
+    /// # use std::os::linux::net::SocketAddrExt;
+    /// # use std::os::unix::ffi::OsStrExt;
+    /// # use std::os::unix::net::{SocketAddr, UnixDatagram};
+    /// # let mut socket = NotifySocket::new()?;
+    /// # let name = socket.address().as_bytes().strip_prefix(b"@").ok_or("it is abstract")?;
+    /// # UnixDatagram::unbound()?.send_to_addr(b"READY=1", &SocketAddr::from_abstract_name(name)?)?;
+    /// let mut buffer = Buffer::new();
+    /// let received = socket.receive(&mut buffer, |sender| {
+    ///     sender.find_by_cgroup(|path| path.starts_with("/my-service/web-0").then_some("web"))
+    /// })?;
+    /// // The sender is in another cgroup.
+    /// assert!(matches!(received, Received::Ignored));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn find_by_cgroup<T>(&self, owner_of: impl FnOnce(&Path) -> Option<T>) -> Option<T> {
         owner_of(&procfs::cgroup(self.pid)?)
     }

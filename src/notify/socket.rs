@@ -105,6 +105,15 @@ impl NotifySocket {
     /// Makes a socket with an abstract address that the kernel chooses. Abstract addresses belong to the network
     /// namespace, and every process in it can send.
     ///
+    /// ```
+    /// # use pidherd::notify::NotifySocket;
+    /// let socket = NotifySocket::new()?;
+    /// let command = pidherd::Command::new("sh").args(["-c", "test -n $NOTIFY_SOCKET"]);
+    /// let command = command.env(NotifySocket::VARIABLE, socket.address());
+    /// assert!(command.status()?.exit.success());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// EMFILE, ENFILE, ENOBUFS, ENOMEM; ENOSPC if all abstract addresses are taken.
     pub fn new() -> io::Result<NotifySocket> {
@@ -123,6 +132,16 @@ impl NotifySocket {
     /// processes can send. The directory must not be writable for other users, which could replace the socket. A socket
     /// that no process has open, for example that of a killed supervisor, is replaced. The file is removed when the
     /// value is dropped, unless another socket has replaced it meanwhile, or the value is in a copy that fork(2) made.
+    ///
+    /// ```
+    /// # use pidherd::notify::NotifySocket;
+    /// # let path = std::env::temp_dir().join(format!("pidherd-doc-bind-{}", std::process::id()));
+    /// let socket = NotifySocket::bind(&path)?;
+    /// assert_eq!(socket.address(), path.as_os_str());
+    /// drop(socket);
+    /// assert!(!path.exists());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// `InvalidInput` with [`BadPath`] inside, for a path that is relative, too long or contains a NUL; EADDRINUSE if
@@ -236,6 +255,21 @@ impl NotifySocket {
     ///
     /// A [barrier](super::Notice::Barrier) is counted, its descriptor is closed, and the result is
     /// [`Received::Ignored`], for any sender. So handle each message before the next call.
+    ///
+    /// ```
+    /// # use pidherd::notify::{Buffer, NotifySocket, Received};
+    /// let mut socket = NotifySocket::new()?;
+    /// let mut buffer = Buffer::new();
+    /// // Until nothing is left.
+    /// loop {
+    ///     match socket.receive(&mut buffer, |sender| (sender.uid == 0).then_some("root"))? {
+    ///         Received::Message(message) => println!("{}: {:?}", message.owner, message.notices().next()),
+    ///         Received::Ignored => {}
+    ///         Received::Nothing => break,
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`OtherProcess`](crate::OtherProcess) inside, in a copy that fork(2) made, because it would take the messages of
@@ -370,6 +404,24 @@ impl<'b, T> Datagram<'b, T> {
 
     /// Takes the descriptors of the message, in their order; at most 253. They are close-on-exec. There are none unless
     /// [`NotifySocket::receive_descriptors`] was called before.
+    ///
+    /// ```
+    /// # use pidherd::notify::{Buffer, NotifySocket, Received};
+    /// # use std::os::linux::net::SocketAddrExt;
+    /// # use std::os::unix::ffi::OsStrExt;
+    /// # use std::os::unix::net::{SocketAddr, UnixDatagram};
+    /// let mut socket = NotifySocket::new()?;
+    /// socket.receive_descriptors(true);
+    /// # let name = socket.address().as_bytes().strip_prefix(b"@").ok_or("it is abstract")?;
+    /// # UnixDatagram::unbound()?.send_to_addr(b"FDSTORE=1", &SocketAddr::from_abstract_name(name)?)?;
+    /// let mut buffer = Buffer::new();
+    /// if let Received::Message(mut message) = socket.receive(&mut buffer, |_| Some("web"))? {
+    ///     let descriptors = message.take_descriptors();
+    ///     // This message came without any.
+    ///     assert!(descriptors.is_empty());
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn take_descriptors(&mut self) -> Vec<OwnedFd> {
         self.descriptors.take()
     }
@@ -402,6 +454,15 @@ pub struct Buffer([u8; DATAGRAM_MAX]);
 
 impl Buffer {
     /// Makes an empty buffer.
+    ///
+    /// ```
+    /// # use pidherd::notify::{Buffer, NotifySocket, Received};
+    /// // One for all messages.
+    /// let mut buffer = Buffer::new();
+    /// let mut socket = NotifySocket::new()?;
+    /// assert!(matches!(socket.receive(&mut buffer, |_| Some(()))?, Received::Nothing));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn new() -> Buffer {
         Buffer([0; DATAGRAM_MAX])
