@@ -36,5 +36,6 @@ pub(crate) mod run;
 pub(crate) mod run_command;
 mod spawning;
 pub(crate) mod spec;
+mod spec_around;
 pub(crate) mod status;
 pub(crate) mod turn;

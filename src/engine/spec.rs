@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::context::CgroupPath;
 use super::error::SpecError;
-use super::place::{GroupRef, OrderSpec};
+use super::place::OrderSpec;
 use super::run_command::{MARK, RunCommand};
 use crate::cgroup::{CgroupDir, Limits};
 use crate::command::{Command, Lifetime, Program, Stdio};
@@ -143,6 +143,16 @@ impl GroupSpec {
 
     /// A group of instances with different commands. `make` gets the instance's number, from 0 up. It is called in the
     /// host's process when an instance is added, never in a child.
+    ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Supervisor};
+    /// // A port for each instance.
+    /// let web = GroupSpec::with("web", |number| Command::new("/usr/bin/web").arg((8_000 + number).to_string()));
+    /// assert!(web.command(2).get_args().eq(["8002"]));
+    /// let mut supervisor = Supervisor::new()?;
+    /// supervisor.add(web.instances(3))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn with(name: &str, make: impl Fn(u32) -> Command + Send + Sync + 'static) -> GroupSpec {
         let commands = Commands::Each(Arc::new(make));
@@ -165,6 +175,15 @@ impl GroupSpec {
     ///
     /// A group without instances keeps its description, its id and its place among the other groups, until it is
     /// [scaled](crate::Supervisor::scale) up or removed. Its command is checked as that of the instance with number 0.
+    ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Supervisor};
+    /// let mut supervisor = Supervisor::new()?;
+    /// let web = supervisor.add(GroupSpec::new("web", Command::new("/usr/bin/web")).instances(3))?;
+    /// let names = supervisor.instances().filter_map(|id| Some(supervisor.status(id)?.name.to_string()));
+    /// assert!(names.eq(["web:0", "web:1", "web:2"]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn instances(mut self, instances: u32) -> GroupSpec {
         self.instances = instances;
@@ -195,6 +214,29 @@ impl GroupSpec {
     /// Gives each instance a pipe at this descriptor number. The process writes a newline to it when it is ready (the
     /// protocol of s6). With [`Startup::Notify`] the instance is running only from then on, and closing the pipe before
     /// the newline is a failed start.
+    ///
+    /// ```
+    /// # use pidherd::lifecycle::StateName;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Startup, Supervisor};
+    /// # use std::time::Duration;
+    /// # use rustix::event::{PollFd, PollFlags, poll};
+    /// let policy = Policy::new().startup(Startup::Notify { timeout: Duration::from_secs(30) });
+    /// let web = Command::new("sh").args(["-c", "echo ready >&3; exec sleep 1000"]);
+    /// let mut supervisor = Supervisor::new()?;
+    /// let web = supervisor.add(GroupSpec::new("web", web).policy(policy).ready_fd(3))?;
+    /// supervisor.start(web)?;
+    /// let mut state = StateName::Stopped;
+    /// while state != StateName::Running {
+    ///     poll(&mut [PollFd::new(&supervisor, PollFlags::IN)], None)?;
+    ///     supervisor.dispatch()?;
+    ///     while let Some(event) = supervisor.next_event() {
+    ///         if let Event::Transition(step) = event {
+    ///             state = step.to;
+    ///         }
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn ready_fd(mut self, number: RawFd) -> GroupSpec {
         self.notify.ready_fd = Some(number);
@@ -211,6 +253,20 @@ impl GroupSpec {
     ///
     /// Use it for trusted programs: with EXTEND_TIMEOUT_USEC a process can put off the next rung of its stop ladder by
     /// an hour, any number of times. [`kill`](crate::supervisor::Supervisor::kill) is not put off.
+    ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Policy, Startup, Supervisor};
+    /// # use std::time::Duration;
+    /// // A service of systemd's type `notify`, with `WatchdogSec=10`.
+    /// let policy = Policy::new()
+    ///     .startup(Startup::Notify { timeout: Duration::from_secs(90) })
+    ///     .watchdog(Duration::from_secs(10));
+    /// let web = GroupSpec::new("web", Command::new("/usr/sbin/nginx")).policy(policy).notify_socket(true);
+    /// let mut supervisor = Supervisor::new()?;
+    /// supervisor.add(web)?;
+    /// assert!(supervisor.notify_counts().is_some_and(|counts| counts.received == 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn notify_socket(mut self, yes: bool) -> GroupSpec {
         self.notify.socket = yes;
@@ -287,6 +343,21 @@ impl GroupSpec {
     ///
     /// Each running instance needs one more descriptor. An existing cgroup of that name is taken over, and the
     /// processes in it are killed.
+    ///
+    /// ```
+    /// # use pidherd::cgroup::CgroupDir;
+    /// # use pidherd::{Command, GroupSpec, Scope, Signal, StopLadder, Supervisor};
+    /// # use std::time::Duration;
+    /// # let own = std::fs::read_to_string("/proc/self/cgroup")?;
+    /// # let own = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    /// # let Ok(directory) = CgroupDir::open(format!("/sys/fs/cgroup{own}")) else { return Ok(()) };
+    /// # let name = format!("pidherd-doc-{}", std::process::id());
+    /// // A stop ends all descendants, also those in sessions of their own.
+    /// let ladder = StopLadder::signal(Signal::TERM, Scope::Cgroup, Duration::from_secs(10));
+    /// let mut supervisor = Supervisor::new()?;
+    /// supervisor.add(GroupSpec::new("web", Command::new("/usr/bin/web")).cgroup(directory).stop(ladder))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn cgroup(mut self, directory: CgroupDir) -> GroupSpec {
         self.cgroup = Some(directory);
@@ -362,6 +433,15 @@ impl GroupSpec {
 
     /// Sets what becomes of the instances when the host's process ends without stopping them: the
     /// [lifetime](Command::lifetime) of each command.
+    ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Lifetime, Supervisor};
+    /// let mut supervisor = Supervisor::new()?;
+    /// let spec = GroupSpec::new("worker", Command::new("/usr/bin/worker")).lifetime(Lifetime::BoundOrSignal);
+    /// assert_eq!(spec.command(0).get_lifetime(), Lifetime::BoundOrSignal);
+    /// supervisor.add(spec)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn lifetime(mut self, lifetime: Lifetime) -> GroupSpec {
         self.commands = match self.commands {
@@ -372,6 +452,14 @@ impl GroupSpec {
     }
 
     /// Sets [`Policy::restart`]: whether an instance that ran and ended by itself is started again.
+    ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Restart, Supervisor};
+    /// let mut supervisor = Supervisor::new()?;
+    /// let job = supervisor.add(GroupSpec::new("job", Command::new("true")).restart(Restart::Never))?;
+    /// supervisor.start(job)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn restart(mut self, restart: Restart) -> GroupSpec {
         self.own.restart = Some(restart);
@@ -380,6 +468,17 @@ impl GroupSpec {
     }
 
     /// Sets [`Policy::startup`] to a grace: how long a process must live until its instance is running.
+    ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Supervisor};
+    /// # use std::time::Duration;
+    /// let mut supervisor = Supervisor::new()?;
+    /// // Zero: it is running as soon as its program has been executed.
+    /// let web = GroupSpec::new("web", Command::new("sleep").arg("1000")).grace(Duration::ZERO);
+    /// let web = supervisor.add(web)?;
+    /// supervisor.start(web)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> GroupSpec {
         self.own.grace = Some(grace);
@@ -388,106 +487,19 @@ impl GroupSpec {
     }
 
     /// Sets [`Policy::stop`]: how an instance is stopped.
+    ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Scope, Signal, StopLadder, Supervisor};
+    /// # use std::time::Duration;
+    /// let ladder = StopLadder::signal(Signal::QUIT, Scope::ProcessGroup, Duration::from_secs(30));
+    /// let mut supervisor = Supervisor::new()?;
+    /// supervisor.add(GroupSpec::new("nginx", Command::new("/usr/sbin/nginx")).stop(ladder))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn stop(mut self, ladder: StopLadder) -> GroupSpec {
         self.own.stop = Some(ladder.clone());
         self.policy.stop = ladder;
-        self
-    }
-
-    /// Starts the instances after those of another group, and stops them before. Each call adds a group.
-    ///
-    /// The order holds between requests of the host, and changes nothing about what is started or stopped:
-    ///
-    /// - The start of an instance waits while an instance of the other group is on its way up or down: until each is
-    ///   running, a job that is done, stopped, or given up. If the other group is down and stays down, nothing waits.
-    ///   [`Startup::Completes`] makes a group of jobs that are waited for until they are done.
-    /// - The stop of an instance of the other group waits while an instance of this group is being stopped, until its
-    ///   process has ended. A process that not even SIGKILL ends is not waited for.
-    ///
-    /// This is true for all instances together ([`Target::All`](crate::Target)), a group, or one instance, for a
-    /// [shutdown](crate::Supervisor::shutdown), a scaling, and the removal of a group. All that need not wait for each
-    /// other are started and stopped at the same time. What does not wait: a restart by the policy, the restart of an
-    /// instance that is up (so a restart of the other group restarts nothing of this one), and a
-    /// [kill](crate::Supervisor::kill).
-    ///
-    /// A start that waits is reported ([`Event::StartWaits`](crate::supervisor::Event::StartWaits)), and visible in the
-    /// [status](crate::supervisor::Status::waits_for). A stop withdraws it.
-    ///
-    /// The group is given by its id, or by its name if it is the only one of that name. A group that does not exist or
-    /// is being removed, the group itself, and a cycle are errors of [`add`](crate::Supervisor::add) and
-    /// [`reload`](crate::Supervisor::reload). When the other group is removed, the order ends. A host that takes over
-    /// the groups of another program describes the order again by names; a description without any order keeps the
-    /// one that its group has. It is systemd's `After=`.
-    ///
-    /// ```
-    /// use pidherd::lifecycle::{Policy, Startup};
-    /// use pidherd::{Command, GroupSpec, Supervisor, Target};
-    /// use std::time::Duration;
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let mut supervisor = Supervisor::new()?;
-    /// let mut migration = GroupSpec::new("migration", Command::new("true"));
-    /// let timeout = Duration::from_secs(60);
-    /// migration = migration.policy(Policy::new().startup(Startup::Completes { timeout }));
-    /// let migration = supervisor.add(migration)?;
-    /// let web = GroupSpec::new("web", Command::new("sleep").arg("1000")).after(migration);
-    /// let web = supervisor.add(web)?;
-    ///
-    /// supervisor.start(Target::All)?;
-    /// let instance = supervisor.group(web).unwrap().instances[0];
-    /// assert_eq!(supervisor.status(instance).unwrap().waits_for, [migration]);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn after(mut self, group: impl Into<GroupRef>) -> GroupSpec {
-        self.order.after.push(group.into());
-        self
-    }
-
-    /// Starts the instances only when another group is running, and stops them before it. Each call adds a group.
-    ///
-    /// It is an order as that of [`after`](GroupSpec::after), with these differences:
-    ///
-    /// - The start of an instance waits until at least one instance of the other group is running (or is a job that is
-    ///   done) and none is on its way up or down. If the other group is down, the start waits until it is started: it
-    ///   does not start it.
-    /// - If an instance of the other group fails (it is `Fatal`, or has ended unexpectedly and is not restarted), if the
-    ///   other group is stopped, or if its own start is withdrawn for such a reason, the start that waits is withdrawn.
-    ///   [`Event::StartWithdrawn`](crate::supervisor::Event::StartWithdrawn) reports it with the cause.
-    /// - A [stop](crate::Supervisor::stop) of the other group stops this group first, and those that require this group
-    ///   before it. They stay down until they are started. The cause of their transitions is
-    ///   [`Cause::RequirementStopped`](crate::lifecycle::Cause::RequirementStopped).
-    /// - A group with 0 [instances](GroupSpec::instances) is down, whether it is wanted up or not. Scaling it to 0 is not
-    ///   a stop of it: this group is not stopped, and a start that waits goes on to wait until it is scaled up and running.
-    /// - While this group is not being removed, the other one cannot be removed
-    ///   ([`Error::Required`](crate::supervisor::Error::Required)).
-    ///
-    /// As with systemd's `Requires=`, an end of the other group that the host did not request does not stop this group,
-    /// and neither does the stop of one of its instances.
-    ///
-    /// ```
-    /// use pidherd::lifecycle::StateName;
-    /// use pidherd::{Command, GroupSpec, Supervisor, Target};
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let mut supervisor = Supervisor::new()?;
-    /// let sleeper = || Command::new("sleep").arg("1000");
-    /// let database = supervisor.add(GroupSpec::new("database", sleeper()))?;
-    /// let web = supervisor.add(GroupSpec::new("web", sleeper()).requires("database"))?;
-    ///
-    /// // The web server waits for the database, and the host's loop goes on.
-    /// supervisor.start(Target::All)?;
-    /// let instance = supervisor.group(web).unwrap().instances[0];
-    /// let status = supervisor.status(instance).unwrap();
-    /// assert_eq!((status.state.name(), &status.waits_for[..]), (StateName::Stopped, &[database][..]));
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn requires(mut self, group: impl Into<GroupRef>) -> GroupSpec {
-        self.order.requires.push(group.into());
         self
     }
 
@@ -499,137 +511,6 @@ impl GroupSpec {
     /// with the number of the instance, from 0 up.
     pub const INSTANCE_VARIABLE: &str = super::run_command::INSTANCE_VARIABLE;
 
-    /// Runs a command before each run, and starts the program only when it has ended with exit code 0: systemd's
-    /// `ExecStartPre=`. While it runs, the instance is [`Preparing`](crate::lifecycle::StateName::Preparing), and its
-    /// status has the PID of the command.
-    ///
-    /// Every other end of the command is a failed start: another exit code, a signal, an error of its spawn, or that it
-    /// has not ended within `limit`. The program is not started, and the cause is
-    /// [`Failure::Before`](crate::lifecycle::Failure::Before). The delays and the number of tries are those of every
-    /// failed start ([`Policy::backoff`], [`Policy::start_retries`]), and the whole run is tried again, from this
-    /// command on. A `limit` of zero is refused. The limit counts from the spawn of the command. When it is over, the
-    /// command is stopped by the [ladder](GroupSpec::stop) of the group.
-    ///
-    /// After a [recovery](crate::supervisor::Builder::recover) the exit status of a command is known only from Linux 6.15
-    /// on. A status that is not known is a failed start.
-    ///
-    /// A stop request, a restart and a kill reach the command as they reach the program: it is stopped by the ladder, or
-    /// killed, and the run never starts.
-    ///
-    /// The command has the user, the descriptors and the environment of its own [`Command`], and leads a process group
-    /// of its own by default. In addition to that, its environment contains `PIDHERD_GROUP` and `PIDHERD_INSTANCE`: the
-    /// name of the group and the number of the instance. With a [`cgroup`](GroupSpec::cgroup) it is in a cgroup of the
-    /// name and with the limits of that of the run. That cgroup is removed when the command has ended, so processes that it
-    /// has left are killed before the program is started. With a stop scope of a process group, those that it has left
-    /// in its group are killed too. It has neither the [`ready_fd`](GroupSpec::ready_fd) nor the
-    /// [`notify_socket`](GroupSpec::notify_socket), and it cannot have a piped descriptor
-    /// ([`SpecError::RunCommandPiped`](crate::supervisor::SpecError::RunCommandPiped)).
-    ///
-    /// A reload with another command has the effect
-    /// [`AtNextStart`](crate::group::Effect::AtNextStart); a reload with another limit is a change of the policy.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use pidherd::lifecycle::StateName;
-    /// use pidherd::{Command, Event, GroupSpec, Supervisor};
-    /// use rustix::event::{PollFd, PollFlags, poll};
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let mut supervisor = Supervisor::new()?;
-    /// let web = GroupSpec::new("web", Command::new("/bin/sleep").arg("1000"))
-    ///     .grace(Duration::ZERO)
-    ///     .before_run(Command::new("/bin/true"), Duration::from_secs(30));
-    /// let web = supervisor.add(web)?;
-    /// supervisor.start(web)?;
-    /// let mut states = Vec::new();
-    /// while states.last() != Some(&StateName::Running) {
-    ///     poll(&mut [PollFd::new(&supervisor, PollFlags::IN)], None)?;
-    ///     supervisor.dispatch()?;
-    ///     while let Some(event) = supervisor.next_event() {
-    ///         if let Event::Transition(step) = event {
-    ///             states.push(step.to);
-    ///         }
-    ///     }
-    /// }
-    /// assert_eq!(states, [StateName::Preparing, StateName::Starting, StateName::Running]);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn before_run(mut self, command: Command, limit: Duration) -> GroupSpec {
-        self.before = Some(RunCommand { command, limit });
-        self
-    }
-
-    /// Runs a command after each run: systemd's `ExecStopPost=`. While it runs, the instance is
-    /// [`CleaningUp`](crate::lifecycle::StateName::CleaningUp), and its status has the PID of the command.
-    ///
-    /// It runs after every run in which a program was executed, the one of the group or that of the command
-    /// [before the run](GroupSpec::before_run), however the run has ended: by itself, by a stop, a kill or a failure. It
-    /// also runs when the program could not be spawned after the command before the run had succeeded. It does not run if
-    /// the first spawn of a run has failed, after a [release](crate::Supervisor::release), and when the supervisor is
-    /// dropped.
-    ///
-    /// What follows the run is decided when the command has ended: the restart, its delay, or the state that a stop
-    /// request leads to. A start, a stop or a restart meanwhile is remembered. A kill ends the command. A shutdown waits
-    /// for it. The command's own failure does not change how the run is judged. It is reported as
-    /// [`Event::CommandFailed`](crate::Event::CommandFailed).
-    ///
-    /// A `limit` of zero is refused. The limit counts from the spawn of the command. When it is over, the command is
-    /// stopped by the [ladder](GroupSpec::stop) of the group.
-    ///
-    /// Its environment contains, besides that of [`before_run`](GroupSpec::before_run), how the run has ended, as
-    /// systemd.exec(5) describes it:
-    ///
-    /// - `SERVICE_RESULT`: `success` (an expected end, or a stop), `exit-code`, `signal`, `core-dump`, `timeout` (of the
-    ///   start, the run, the stop, or the command before the run), `watchdog`, `protocol` (the readiness descriptor was
-    ///   closed), `oom-kill` or `resources` (the program could not be spawned). Two words are not known to systemd:
-    ///   `unhealthy` (the host reported a failure) and `unknown`.
-    /// - `EXIT_CODE` and `EXIT_STATUS`: `exited` and the exit code, or `killed` or `dumped` and the name of the signal
-    ///   without `SIG`. They are not set if the exit status is not known, or if there was no process.
-    ///
-    /// `MAINPID` is not set: the process is gone, and its PID may be that of another process.
-    ///
-    /// The command is that of the group's description when the run ends, so a reload with another one takes effect at
-    /// the end of the present run. Everything else is as for [`before_run`](GroupSpec::before_run).
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use pidherd::lifecycle::StateName;
-    /// use pidherd::{Command, Event, GroupSpec, Supervisor};
-    /// use rustix::event::{PollFd, PollFlags, poll};
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let mut supervisor = Supervisor::new()?;
-    /// let clean_up = Command::new("/bin/sh").args(["-c", "test $EXIT_STATUS = TERM"]);
-    /// let web = GroupSpec::new("web", Command::new("/bin/sleep").arg("1000"))
-    ///     .grace(Duration::ZERO)
-    ///     .after_run(clean_up, Duration::from_secs(30));
-    /// let web = supervisor.add(web)?;
-    /// supervisor.start(web)?;
-    /// let mut states = Vec::new();
-    /// while states.last() != Some(&StateName::Stopped) {
-    ///     poll(&mut [PollFd::new(&supervisor, PollFlags::IN)], None)?;
-    ///     supervisor.dispatch()?;
-    ///     while let Some(event) = supervisor.next_event() {
-    ///         assert!(!matches!(event, Event::CommandFailed { .. }));
-    ///         let Event::Transition(step) = event else { continue };
-    ///         if step.to == StateName::Running {
-    ///             supervisor.stop(web)?;
-    ///         }
-    ///         states.push(step.to);
-    ///     }
-    /// }
-    /// assert_eq!(states[2..], [StateName::Stopping, StateName::CleaningUp, StateName::Stopped]);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn after_run(mut self, command: Command, limit: Duration) -> GroupSpec {
-        self.after = Some(RunCommand { command, limit });
-        self
-    }
-
     /// The policy with the limits of the commands around a run.
     pub(crate) fn policy_in_force(&self) -> Policy {
         Policy {
@@ -640,6 +521,13 @@ impl GroupSpec {
     }
 
     /// The command of the instance with this number.
+    ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec};
+    /// let spec = GroupSpec::with("web", |number| Command::new("/usr/bin/web").env("NUMBER", number.to_string()));
+    /// println!("the first one runs {}", spec.command(0));
+    /// assert!(spec.command(1) != spec.command(2));
+    /// ```
     #[must_use]
     pub fn command(&self, number: u32) -> Command {
         self.commands.of(number)

@@ -46,6 +46,18 @@ impl Supervisor {
     /// Restarts every instance of the target that is up, and leaves the others down. An instance that waits for another
     /// try is up. [`Outcome::already`] counts those that are down.
     ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Supervisor};
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let spec = GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2);
+    /// # let group = supervisor.add(spec)?;
+    /// // They are down, and stay down.
+    /// assert_eq!(supervisor.restart_if_up(group)?.already, 2);
+    /// supervisor.start(group)?;
+    /// assert_eq!(supervisor.restart_if_up(group)?.already, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As for [`Supervisor::start`].
     pub fn restart_if_up(&mut self, target: impl Into<Target>) -> Result<Outcome, Error> {
@@ -54,6 +66,19 @@ impl Supervisor {
 
     /// Sends a signal to the processes of the target, not to their process groups. The supervisor does not treat it as
     /// a stop.
+    ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Supervisor};
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let spec = GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2);
+    /// # let group = supervisor.add(spec)?;
+    /// use pidherd::Signal;
+    ///
+    /// supervisor.start(group)?;
+    /// let outcome = supervisor.signal(group, Signal::WINCH)?;
+    /// assert_eq!((outcome.accepted, outcome.failed), (2, 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::UnknownGroup`], [`Error::UnknownInstance`]; for a single instance [`Error::NotAlive`] and
@@ -151,6 +176,17 @@ impl Supervisor {
 
     /// Thaws what [`Supervisor::freeze`] froze. The time of a watchdog begins anew.
     ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Supervisor};
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let spec = GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2);
+    /// # let group = supervisor.add(spec)?;
+    /// supervisor.start(group)?;
+    /// // They have no cgroup, so they can be neither frozen nor thawed.
+    /// assert!(matches!(supervisor.thaw(group), Err(pidherd::Error::NoCgroup(_))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As for [`Supervisor::freeze`].
     pub fn thaw(&mut self, target: impl Into<Target>) -> Result<Outcome, Error> {
@@ -222,6 +258,17 @@ impl Supervisor {
 
     /// A handle with which other threads wake this supervisor's host: it makes the set readable. The first call adds a
     /// descriptor to the set; every handle is a copy of the same one.
+    ///
+    /// ```
+    /// # use pidherd::Supervisor;
+    /// let mut supervisor = Supervisor::new()?;
+    /// let waker = supervisor.waker()?;
+    /// // One for each thread.
+    /// for copy in [waker.clone(), waker] {
+    ///     std::thread::spawn(move || copy.wake());
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Io`] of eventfd(2) and epoll_ctl(2): EMFILE, ENFILE, ENOMEM, ENOSPC.

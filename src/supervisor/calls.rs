@@ -1,33 +1,26 @@
 //! The supervisor, and the calls of the host.
 
-use super::adopt::{self, AdoptRefusal, NotAdopted};
 use super::builder::Builder;
-use super::fd_change::FdChange;
 use super::supervise::{Driven, Supervise};
-use crate::child::Pipes;
 use crate::command::Spawner;
 use crate::engine::core::Engine;
 use crate::engine::error::Error;
-use crate::engine::event::{Event, Events};
+use crate::engine::event::Events;
 use crate::engine::ids::{GroupId, InstanceId, Target};
-use crate::engine::progress::Progress;
 use crate::engine::request::Outcome;
 use crate::engine::run::Run;
 use crate::engine::spec::GroupSpec;
 use crate::engine::status::{GroupStatus, Status};
 use crate::linux::orphans::{KnownChildren, OrphanCounts};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::PathBuf;
 
 use crate::errno::SetupError;
-use crate::fdset::{Change, Entry, FdSet, Token};
 use crate::group::{ReloadPlan, Rolling};
-use crate::lifecycle::State;
 use crate::linux::core::Linux;
 use crate::notify::Counts;
 use crate::owner::OtherProcess;
-use crate::pidfd::PidFd;
 use crate::time::Instant;
 
 /// Groups of processes, and the descriptors to watch them; see the [module](super).
@@ -104,6 +97,15 @@ impl Builder {
 impl Supervisor {
     /// Builds a supervisor with the default settings.
     ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Supervisor};
+    /// let mut supervisor = Supervisor::new()?;
+    /// let web = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")))?;
+    /// supervisor.start(web)?;
+    /// // Dropping the supervisor leaves no process.
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As for [`Builder::build`].
     pub fn new() -> io::Result<Supervisor> {
@@ -111,6 +113,14 @@ impl Supervisor {
     }
 
     /// The settings of a new supervisor, all at their defaults.
+    ///
+    /// ```
+    /// # use pidherd::{Clock, Supervisor};
+    /// # use std::time::Duration;
+    /// let supervisor = Supervisor::builder().clock(Clock::Boottime).slice(Duration::from_millis(1)).build()?;
+    /// assert_eq!(supervisor.groups().count(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn builder() -> Builder {
         Builder::default()
@@ -124,6 +134,17 @@ impl Supervisor {
     /// looks up user names, which may block on a name service, and allocates an environment for each command. For
     /// thousands of instances, use numeric ids instead of names.
     ///
+    /// ```
+    /// # use pidherd::{Command, Error, GroupSpec, Supervisor};
+    /// let mut supervisor = Supervisor::new()?;
+    /// let web = supervisor.add(GroupSpec::new("web", Command::new("/usr/bin/web")).instances(2))?;
+    /// assert_eq!(supervisor.group(web).ok_or("no group")?.instances.len(), 2);
+    /// // What is wrong is found here, not at the start.
+    /// let wrong = supervisor.add(GroupSpec::new("wrong", Command::new("a\0b")));
+    /// assert!(matches!(wrong, Err(Error::Spec(_))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Spec`] if the description is wrong: everything about it is checked here, and the group is not
     /// added then. [`Error::ShuttingDown`].
@@ -131,8 +152,8 @@ impl Supervisor {
         Supervise::add(self, spec)
     }
 
-    /// Stops a group, and removes it when its last instance has ended, which [`Event::GroupRemoved`] reports. From now
-    /// on the group accepts no start.
+    /// Stops a group, and removes it when its last instance has ended, which
+    /// [`Event::GroupRemoved`](crate::Event::GroupRemoved) reports. From now on the group accepts no start.
     ///
     /// ```
     /// # use pidherd::{Command, GroupSpec, Supervisor, Target};
@@ -152,11 +173,11 @@ impl Supervisor {
     /// Changes the number of instances: 0 to [`GroupSpec::MOST_INSTANCES`]. The instances with the highest numbers are
     /// stopped first; the others keep their processes. New instances are started if the group is wanted up.
     ///
-    /// A group that is scaled to 0 stays, with its id, its description and its place in the order of the groups, until it
-    /// is [removed](Supervisor::remove). A start or a stop of it finds no instance, and decides whether the instances of a
-    /// later scale are started. For the groups that come [after](GroupSpec::after) it, it is down. Those that
-    /// [require](GroupSpec::requires) it are not stopped by the scale; their next start waits until an instance is running
-    /// again.
+    /// A group that is scaled to 0 stays, with its id, its description and its place in the order of the groups, until
+    /// it is [removed](Supervisor::remove). A start or a stop of it finds no instance, and decides whether the
+    /// instances of a later scale are started. For the groups that come [after](GroupSpec::after) it, it is down. Those
+    /// that [require](GroupSpec::requires) it are not stopped by the scale; their next start waits until an instance is
+    /// running again.
     ///
     /// ```
     /// use pidherd::{Command, GroupSpec, Supervisor};
@@ -186,6 +207,20 @@ impl Supervisor {
     /// Returns what [`Supervisor::reload`] would do, and changes nothing, except that it enables the controllers that
     /// the [limits](GroupSpec::limits) need in the directory for cgroups.
     ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Supervisor};
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let spec = GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2);
+    /// # let group = supervisor.add(spec)?;
+    /// use pidherd::group::Effect;
+    ///
+    /// let longer = GroupSpec::new("web", Command::new("sleep").arg("2000")).instances(3);
+    /// let plan = supervisor.plan_reload(group, &longer)?;
+    /// // Both instances have another command, and there is one more.
+    /// assert_eq!((plan.restarts().count(), plan.is_empty()), (2, false));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As for [`Supervisor::reload`], except that errors in the commands are found by the reload alone.
     pub fn plan_reload(&self, group: GroupId, spec: &GroupSpec) -> Result<ReloadPlan, Error> {
@@ -196,6 +231,18 @@ impl Supervisor {
     /// [limits](GroupSpec::limits) are written to the cgroups of living runs at once. A new environment applies at the
     /// next start. Only instances with a changed command are restarted. Such an instance is also started if it is
     /// `Fatal` and wanted up. An instance that was stopped, or that has ended and was not to be restarted, stays down.
+    ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Supervisor};
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let spec = GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2);
+    /// # let group = supervisor.add(spec)?;
+    /// let plan = supervisor.reload(group, GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(5))?;
+    /// // The two instances that were there keep their processes.
+    /// assert_eq!(plan.restarts().count(), 0);
+    /// assert_eq!(supervisor.group(group).ok_or("no group")?.instances.len(), 5);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::UnknownGroup`], [`Error::Leaving`], [`Error::Rolling`], [`Error::ShuttingDown`];
@@ -214,6 +261,18 @@ impl Supervisor {
     ///
     /// An instance that is leaving, because its group is scaled down or is being removed, is not started: for a single
     /// instance that is an error, and a command for many instances skips it.
+    ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Supervisor};
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let spec = GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2);
+    /// # let group = supervisor.add(spec)?;
+    /// let outcome = supervisor.start(group)?;
+    /// assert_eq!(outcome.accepted, 2);
+    /// // They are up already.
+    /// assert_eq!(supervisor.start(group)?.already, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::UnknownGroup`], [`Error::UnknownInstance`], [`Error::Leaving`], [`Error::LeavingInstance`],
@@ -278,8 +337,23 @@ impl Supervisor {
         Supervise::kill(self, target)
     }
 
-    /// Restarts the instances of a group that are up, a few at a time. [`Event::Rolled`] reports the end. Instances
-    /// that are down stay down. For a group with 0 instances the restart is over at once, without additional ones.
+    /// Restarts the instances of a group that are up, a few at a time. [`Event::Rolled`](crate::Event::Rolled) reports
+    /// the end. Instances that are down stay down. For a group with 0 instances the restart is over at once, without
+    /// additional ones.
+    ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Supervisor};
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let spec = GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2);
+    /// # let group = supervisor.add(spec)?;
+    /// use pidherd::group::Rolling;
+    ///
+    /// supervisor.start(group)?;
+    /// // One at a time; Event::Rolled follows in the loop.
+    /// let outcome = supervisor.rolling_restart(group, Rolling::new())?;
+    /// assert_eq!(outcome.total(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::UnknownGroup`], [`Error::Leaving`], [`Error::ShuttingDown`]; [`Error::Rolling`] if a rolling
@@ -292,6 +366,20 @@ impl Supervisor {
     /// Reports that an instance is ready, for a host that has its own check. With
     /// [`Startup::Notify`](crate::lifecycle::Startup::Notify) the instance is running from now on.
     ///
+    /// ```
+    /// # use pidherd::lifecycle::{Startup, StateName};
+    /// # use pidherd::{Command, GroupSpec, Policy, Supervisor};
+    /// # use std::time::Duration;
+    /// let mut supervisor = Supervisor::new()?;
+    /// let policy = Policy::new().startup(Startup::Notify { timeout: Duration::from_secs(30) });
+    /// let web = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).policy(policy))?;
+    /// supervisor.start(web)?;
+    /// let instance = supervisor.group(web).ok_or("no group")?.instances[0];
+    /// // The host has reached its port.
+    /// supervisor.report_ready(instance)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::UnknownInstance`]; [`Error::NotAlive`] unless the instance is starting.
     pub fn report_ready(&mut self, instance: InstanceId) -> Result<(), Error> {
@@ -300,6 +388,20 @@ impl Supervisor {
 
     /// Reports that an instance is alive, for a host that has its own check. The time of the
     /// [watchdog](crate::lifecycle::Policy::watchdog) begins again.
+    ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Supervisor};
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let spec = GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2);
+    /// # let group = supervisor.add(spec)?;
+    /// let instance = supervisor.group(group).ok_or("no group")?.instances[0];
+    /// // The host calls it at each answer to its health check. An instance that does not run needs none.
+    /// match supervisor.report_alive(instance) {
+    ///     Ok(()) => {}
+    ///     Err(error) => assert!(matches!(error, pidherd::Error::NotAlive(_))),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::UnknownInstance`]; [`Error::NotAlive`] unless the instance is running.
@@ -332,140 +434,6 @@ impl Supervisor {
     #[must_use]
     pub fn is_down(&self) -> bool {
         Supervise::is_down(self)
-    }
-
-    // The event loop.
-
-    /// All descriptors, for a host that waits for each by itself. The set is also an epoll itself, the one that `as_fd`
-    /// returns.
-    #[must_use]
-    pub fn fds(&self) -> &FdSet {
-        &self.driver.kernel.fds
-    }
-
-    /// The descriptor of an entry of the set; `None` if the token is out of date.
-    #[must_use]
-    pub fn fd(&self, token: Token) -> Option<BorrowedFd<'_>> {
-        self.driver.kernel.fd(token)
-    }
-
-    /// Another descriptor of the one that `as_fd` returns, for a loop that needs to own what it waits for, or that would
-    /// borrow the supervisor for too long. [`FdSet::try_clone_fd`] has the rules for it.
-    ///
-    /// ```
-    /// use pidherd::Supervisor;
-    /// use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let mut supervisor = Supervisor::new()?;
-    /// let fd = supervisor.try_clone_fd()?;
-    /// supervisor.shutdown()?;
-    /// // The set is readable when all is down.
-    /// assert_eq!(poll(&mut [PollFd::new(&fd, PollFlags::IN)], None)?, 1);
-    /// supervisor.dispatch()?;
-    /// assert!(supervisor.is_down());
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::Io`] with EMFILE; [`Error::OtherProcess`].
-    pub fn try_clone_fd(&self) -> Result<OwnedFd, Error> {
-        self.driver.kernel.owner.check()?;
-        Ok(self.fds().try_clone_fd()?)
-    }
-
-    /// Turns the log of changes to the set on or off, for a host that waits for each descriptor by itself. Turning it on
-    /// logs each present descriptor as [`FdChange::Added`]. While it is off, nothing is logged, and a removed descriptor
-    /// is closed at once. See [`FdSet::track_changes`].
-    pub fn track_fd_changes(&mut self, on: bool) {
-        self.driver.kernel.fds.track_changes(on);
-    }
-
-    /// Takes the oldest change of the set from the log. Take all of them before each wait: the log keeps removed
-    /// descriptors open.
-    ///
-    /// ```
-    /// use pidherd::Supervisor;
-    /// use pidherd::supervisor::FdChange;
-    /// use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-    /// let mut supervisor = Supervisor::new()?;
-    /// supervisor.track_fd_changes(true);
-    /// while let Some(change) = supervisor.next_fd_change() {
-    ///     match change {
-    ///         FdChange::Added { fd, interest, token } => {
-    ///             let flags = EventFlags::from_bits_retain(interest.bits());
-    ///             epoll::add(&epoll, fd, EventData::new_u64(token.to_raw()), flags)?;
-    ///         }
-    ///         FdChange::Removed { fd, .. } => epoll::delete(&epoll, fd)?,
-    ///     }
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn next_fd_change(&mut self) -> Option<FdChange<'_>> {
-        let linux = &mut self.driver.kernel;
-        let entry = loop {
-            match linux.fds.next_change()? {
-                Change::Removed { token, fd } => return Some(FdChange::Removed { token, fd }),
-                Change::Added(entry) if linux.fd(entry.token).is_some() => break entry,
-                // Each entry has a descriptor, so this does not happen.
-                Change::Added(_) => {}
-            }
-        };
-        let Entry { interest, token, .. } = entry;
-        linux.fd(token).map(|fd| FdChange::Added { fd, interest, token })
-    }
-
-    /// Handles a descriptor of the set that is ready, after the deadlines that are due.
-    ///
-    /// A call for a descriptor that is not ready is harmless; the result is [`Progress::Nothing`]. The same is true for
-    /// a number that is not in the set: an earlier call of the same batch can remove an entry with an event that is
-    /// still in the batch, and the kernel can give the number to another descriptor in between.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn process_ready(&mut self, fd: RawFd) -> Result<Progress, Error> {
-        match self.fds().token_of(fd) {
-            Some(token) => self.process_token(token),
-            None => Ok(Progress::Nothing),
-        }
-    }
-
-    /// Handles one descriptor of the set, for a host that registered tokens instead of numbers
-    /// ([`Token::to_raw`](crate::fdset::Token::to_raw)). A token that is out of date, or of another set, is answered by
-    /// [`Progress::Nothing`].
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn process_token(&mut self, token: Token) -> Result<Progress, Error> {
-        self.turn(|driver| driver.process_token(token))
-    }
-
-    /// Serves the deadlines that are due, then pending requests and ready descriptors, for one [slice](Builder::slice).
-    /// If work is left, the set stays readable.
-    ///
-    /// # Errors
-    /// [`Error::Io`]: the kernel refused to list the ready descriptors, or to arm the timer.
-    pub fn dispatch(&mut self) -> Result<Progress, Error> {
-        Supervise::dispatch(self)
-    }
-
-    /// Takes the oldest event. `None` if the host has fetched all of them.
-    ///
-    /// Commands bring events as well. They make the set readable, so a host may fetch them when it is woken the next
-    /// time. With the last event of a wakeup the timer is armed anew, which is one system call.
-    pub fn next_event(&mut self) -> Option<Event> {
-        Supervise::next_event(self)
-    }
-
-    /// How many events were dropped since the supervisor was built, because the host did not fetch them in time.
-    #[must_use]
-    pub const fn dropped_events(&self) -> u64 {
-        self.driver.events.dropped()
     }
 
     // How things stand.
@@ -559,130 +527,6 @@ impl Supervisor {
         Supervise::instances(self)
     }
 
-    /// The pidfd of an instance's process; `None` while it has none. It becomes readable when the process ends. The
-    /// process may have ended already, and the supervisor reaps it: use the pidfd to look at it, to signal it, or to
-    /// pass it on ([`PidFd::try_clone`]), and not to reap.
-    #[must_use]
-    pub fn pidfd(&self, instance: InstanceId) -> Option<&PidFd> {
-        self.driver.instances.get(instance)?.process?;
-        self.driver.kernel.pidfd(instance.index())
-    }
-
-    /// Takes over a process that was started elsewhere: by the host itself, by an earlier host, or by hand. The
-    /// instance is running from now on, in a new run, and its policy applies: the process is watched, stopped and
-    /// restarted like one that the supervisor has started. The next run is a start of the instance's own command.
-    ///
-    /// The pidfd comes from [`PidFd::open`], [`PidFd::try_from`], [`Child::into_pidfd`](crate::Child::into_pidfd) or
-    /// [`Supervisor::release`]. The process need not be a child of the host, with these differences:
-    ///
-    /// - Its exit status is known when its own parent has reaped it, from Linux 6.15 on. If the parent does not reap it
-    ///   within about ten seconds, and on older kernels, the status is [`Exit::Unknown`](crate::Exit::Unknown).
-    /// - What it used is not known ([`ExitRecord::usage`](crate::exit::ExitRecord::usage) is `None`).
-    ///
-    /// The supervisor sees the end of such a process when its status is known, or after these ten seconds; until then
-    /// the instance is not restarted, and a stop is not over.
-    ///
-    /// The instance may be at rest in any way: stopped, exited, in a backoff or fatal. A request of it that waits for
-    /// its turn is withdrawn. The events are a transition to `Starting` and one to `Running`, both with
-    /// [`Cause::Adopted`](crate::lifecycle::Cause::Adopted). A watchdog of the policy begins at once. Whether the group
-    /// is [wanted](crate::supervisor::GroupStatus) up does not change.
-    ///
-    /// Nothing stops a host from adopting what it must not: another supervisor's process, its own parent or process 1.
-    /// The supervisor stops and kills an adopted process like its own.
-    ///
-    /// The run has no pipes, no readiness descriptor and no cgroup. Messages to the notify socket count if the group
-    /// accepts them. A stop with the scope of a process group reaches the group that the process leads; if it leads
-    /// none, the process alone. Dropping the supervisor kills the process like the others.
-    ///
-    /// ```
-    /// use pidherd::{Command, GroupSpec, Supervisor, Target};
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let sleeper = Command::new("sleep").arg("1000");
-    /// let mut supervisor = Supervisor::new()?;
-    /// let group = supervisor.add(GroupSpec::new("sleeper", sleeper.clone()))?;
-    /// let instance = supervisor.instances().next().unwrap();
-    ///
-    /// let child = sleeper.process_group(0).spawn()?;
-    /// supervisor.adopt(instance, child.into_pidfd())?;
-    /// supervisor.stop(group)?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// A [`NotAdopted`], which gives the pidfd back. Nothing has changed.
-    pub fn adopt(&mut self, instance: InstanceId, pidfd: PidFd) -> Result<(), NotAdopted> {
-        let mut given = Some(pidfd);
-        let mut reason = None;
-        let called = self.call(|driver| {
-            match given.as_ref().map(|pidfd| adopt::check(driver, instance, pidfd)) {
-                Some(Ok(())) => {}
-                Some(Err(refusal)) => {
-                    reason = Some(refusal);
-                    return Ok(());
-                }
-                None => return Ok(()),
-            }
-            let Some(pidfd) = given.take() else { return Ok(()) };
-            let pid = pidfd.pid();
-            match driver.kernel.take_in(instance.index(), pidfd) {
-                Ok(()) => driver.adopted(instance, pid),
-                Err((pidfd, error)) => {
-                    given = Some(pidfd);
-                    reason = Some(AdoptRefusal::Error(Error::Io(error)));
-                }
-            }
-            Ok(())
-        });
-        let reason = reason.or_else(|| called.err().map(AdoptRefusal::Error));
-        match (given, reason) {
-            (Some(pidfd), Some(reason)) => Err(NotAdopted { pidfd, reason }),
-            // The process is adopted. An error of the timer shows again at the next call.
-            _ => Ok(()),
-        }
-    }
-
-    /// Lets the process of an instance that is running or in its grace go on by itself, and returns its pidfd. A
-    /// request of the instance that waits for its turn is withdrawn. The run ends as
-    /// [`End::Released`](super::End::Released), and the instance is stopped. The process gets no signal.
-    ///
-    /// It stays a child of the host: when it has ended, the holder of the pidfd reaps it ([`PidFd::reap`]), or another
-    /// instance adopts it ([`Supervisor::adopt`]). The supervisor closes its end of the readiness pipe, and messages of
-    /// the process no longer count. What binds the process to the host stays: with
-    /// [`Lifetime::Bound`](crate::Lifetime::Bound) it dies with the last descriptor of its pidfd, and with a
-    /// parent-death signal when the host's thread ends. A rolling restart in which it is the instance's turn fails.
-    ///
-    /// # Errors
-    /// [`Error::UnknownInstance`]; [`Error::NotAlive`] if the instance has no process; [`Error::NotReleasable`] while
-    /// its spawn is in flight, while it is being stopped, and if its run has a cgroup, because the next run would kill
-    /// what is in it; [`Error::Io`] with EMFILE if no descriptor is free.
-    pub fn release(&mut self, instance: InstanceId) -> Result<PidFd, Error> {
-        self.call(|driver| {
-            let known = driver.instances.get(instance).ok_or(Error::UnknownInstance(instance))?;
-            if known.process.is_none() {
-                return Err(Error::NotAlive(instance));
-            }
-            let is_up = matches!(
-                *known.life.state(),
-                State::Starting { executed: Some(_), .. } | State::Running { .. }
-            );
-            if !is_up || known.run_cgroup.is_some() {
-                return Err(Error::NotReleasable(instance));
-            }
-            let pidfd = driver.kernel.let_go(instance.index())?;
-            driver.released(instance);
-            pidfd.ok_or(Error::NotAlive(instance))
-        })
-    }
-
-    /// The host's ends of the piped streams of an instance's last run. They can be taken once per run. Pipes that were
-    /// not taken are closed when the next run begins. Take them at the transition to `Starting`: at the transition to
-    /// `Exited` the next run may have begun already. The pipes are blocking, and not in the set.
-    pub fn take_pipes(&mut self, instance: InstanceId) -> Option<Pipes> {
-        self.driver.instances.get_mut(instance)?.pipes.take()
-    }
-
     /// How many messages the notify socket received, and how many of them were ignored; `None` if no group uses the
     /// socket.
     #[must_use]
@@ -704,22 +548,6 @@ impl Supervisor {
     #[must_use]
     pub fn orphans(&self) -> Option<OrphanCounts> {
         self.driver.kernel.orphans.as_ref().map(|orphans| orphans.counts)
-    }
-
-    /// Looks for orphans that have ended, without waiting for a SIGCHLD. A host needs this after descriptors have
-    /// become free again, or after pidfds were closed unused.
-    ///
-    /// # Errors
-    /// [`Error::Io`] as for [`Supervisor::dispatch`].
-    pub fn reap_orphans(&mut self) -> Result<Progress, Error> {
-        self.turn(|driver| {
-            let entry = driver
-                .kernel
-                .orphans
-                .as_ref()
-                .map(crate::linux::orphans::Orphans::entry);
-            entry.map_or(Ok(Progress::Nothing), |entry| driver.reap_orphans(entry))
-        })
     }
 
     /// The time on the supervisor's clock.

@@ -104,6 +104,17 @@ impl HandOver {
     /// Receives what [`Supervisor::hand_over`] left for this program; `None` if it left nothing. Call it once, early,
     /// and before other code could take the descriptors for its own.
     ///
+    /// ```
+    /// # use pidherd::supervisor::{HandOver, Supervisor};
+    /// // At the beginning of main.
+    /// let mut supervisor = match HandOver::receive()? {
+    ///     // The version before this one has left its state; see Builder::take_over.
+    ///     Some(state) => return Err(format!("{state:?}").into()),
+    ///     None => Supervisor::new()?,
+    /// };
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// A [`ReceiveError`]. Nothing is closed then, and no process is touched.
     pub fn receive() -> Result<Option<HandOver>, ReceiveError> {
@@ -213,6 +224,19 @@ impl Supervisor {
     /// has the same number there.
     ///
     /// While it runs, a process that another thread starts can inherit the supervisor's descriptors.
+    ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Supervisor};
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let spec = GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2);
+    /// # let group = supervisor.add(spec)?;
+    /// supervisor.start(group)?;
+    /// // A new version that cannot be executed: the host goes on.
+    /// let error = supervisor.hand_over("/no/such/program", ["--resume"]);
+    /// println!("{error}");
+    /// assert_eq!(supervisor.start(group)?.already, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn hand_over<A: AsRef<OsStr>>(
         &mut self,
         program: impl AsRef<Path>,

@@ -155,11 +155,13 @@ mod adopt;
 mod builder;
 mod by_hand;
 mod calls;
+mod event_loop;
 mod fd_change;
 mod format;
 #[cfg(test)]
 mod golden;
 mod hand_over;
+mod processes;
 mod recover;
 mod subscription;
 pub(crate) mod supervise;

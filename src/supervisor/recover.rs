@@ -96,6 +96,22 @@ impl Builder {
     ///
     /// The groups are described as for [`Builder::take_over`].
     ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Supervisor, Target};
+    /// use pidherd::supervisor::Undescribed;
+    ///
+    /// # let path = std::env::temp_dir().join(format!("pidherd-doc-recover-{}", std::process::id()));
+    /// let groups = vec![GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2)];
+    /// let builder = Supervisor::builder().state_file(&path);
+    /// let mut recovered = builder.recover(groups, Undescribed::Stop)?;
+    /// // The file was not there: all groups are new, and nothing has ended meanwhile.
+    /// assert!(recovered.groups.iter().all(|group| group.is_new) && recovered.ended.is_empty());
+    /// recovered.supervisor.start(Target::All)?;
+    /// # drop(recovered);
+    /// # std::fs::remove_file(&path)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// A [`RecoverError`]. No process was touched, and the state is still there.
     pub fn recover(mut self, groups: Vec<GroupSpec>, undescribed: Undescribed) -> Result<Recovered, RecoverError> {

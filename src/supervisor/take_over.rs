@@ -122,6 +122,18 @@ impl Builder {
     /// inherited epoll waits for under this number, or, for a process that has ended, a pidfd of its PID. The memory for
     /// later restarts is allocated by the calls of the host's loop that follow, after their other work.
     ///
+    /// ```
+    /// # use pidherd::{Command, GroupSpec, Supervisor};
+    /// use pidherd::supervisor::{HandOver, Undescribed};
+    ///
+    /// let groups = || vec![GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2)];
+    /// let mut supervisor = match HandOver::receive()? {
+    ///     Some(state) => Supervisor::builder().take_over(state, groups(), Undescribed::Stop)?.supervisor,
+    ///     None => Supervisor::new()?,
+    /// };
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// A [`NotTakenOver`], which gives the state back. No process was touched.
     pub fn take_over(
