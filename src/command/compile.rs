@@ -12,6 +12,18 @@ impl Command {
     ///
     /// Blocks during a look-up in the user database, if one is needed.
     ///
+    /// ```
+    /// # use pidherd::{Command, CommandError, Spawner};
+    /// // Everything that can be checked without a process is checked here.
+    /// let wrong = Command::new("true").umask(0o7777).compile();
+    /// assert!(matches!(wrong, Err(CommandError::Umask { mask: 0o7777 })));
+    ///
+    /// let program = Command::new("true").compile()?;
+    /// let mut spawner = Spawner::new()?;
+    /// assert!(spawner.spawn(&program)?.wait()?.exit.success());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// The fault of the command.
     pub fn compile(&self) -> Result<Program, CommandError> {
@@ -22,6 +34,16 @@ impl Command {
     /// program and the spawner instead.
     ///
     /// Blocks as [`Spawner::spawn`] does.
+    ///
+    /// ```
+    /// # use pidherd::{Command, SpawnStep};
+    /// let mut child = Command::new("true").spawn()?;
+    /// assert!(child.wait()?.exit.success());
+    ///
+    /// let error = Command::new("true").current_dir("/no/such").spawn().map(drop).expect_err("it is missing");
+    /// assert_eq!(error.step(), SpawnStep::CurrentDir);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Command::compile`] and [`Spawner::spawn`].

@@ -38,6 +38,23 @@ pub struct Behavior {
 
 impl Behavior {
     /// Every run follows this script.
+    ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// # let web = simulation.add(GroupSpec::new("web", Command::new("web")))?;
+    /// # let instance = simulation.group(web).ok_or("no group")?.instances[0];
+    /// // As a script alone, in every run.
+    /// simulation.assign(web, Behavior::new(Script::new().exits(5 * second, 1)))?;
+    /// simulation.start(web)?;
+    /// simulation.advance(20 * second)?;
+    /// assert!(simulation.runs(instance).count() > 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn new(usual: Script) -> Behavior {
         Behavior {
@@ -49,6 +66,24 @@ impl Behavior {
 
     /// The run with this number follows another script. The first run of an instance is 1; failed starts count
     /// ([`TransitionEvent::run`](crate::supervisor::TransitionEvent::run)).
+    ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// # let web = simulation.add(GroupSpec::new("web", Command::new("web")))?;
+    /// # let instance = simulation.group(web).ok_or("no group")?.instances[0];
+    /// // The first start fails, and the second one succeeds.
+    /// simulation.assign(web, Behavior::new(Script::new()).run(1, Script::not_spawned(SpawnFailure::NotFound)))?;
+    /// simulation.start(web)?;
+    /// simulation.advance(10 * second)?;
+    /// let status = simulation.status(instance).ok_or("no status")?;
+    /// assert_eq!((status.state.name(), status.runs), (StateName::Running, 2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn run(mut self, number: u64, script: Script) -> Behavior {
         self.runs.insert(number, Arc::new(script));
@@ -57,6 +92,25 @@ impl Behavior {
 
     /// Each run follows another script with this probability, from 0 to 1. Further calls add further scripts; of all of
     /// them a run follows one at most.
+    ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// # let web = simulation.add(GroupSpec::new("web", Command::new("web")))?;
+    /// # let instance = simulation.group(web).ok_or("no group")?.instances[0];
+    /// // One process in ten ends after five seconds, and the others stay.
+    /// simulation.assign(web, Behavior::new(Script::new()).sometimes(0.1, Script::new().exits(5 * second, 1)))?;
+    /// simulation.scale(web, 100)?;
+    /// simulation.start(web)?;
+    /// simulation.advance(6 * second)?;
+    /// let ended = simulation.instances().filter(|&instance| simulation.runs(instance).next().is_some()).count();
+    /// assert!((1..30).contains(&ended), "{ended}");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn sometimes(mut self, share: f64, script: Script) -> Behavior {
         self.chances.push((share, Arc::new(script)));
@@ -146,6 +200,25 @@ pub enum Subject {
 
 impl Subject {
     /// All processes of this program.
+    ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// // A command before a run has no instance of its own.
+    /// let migrate = Command::new("/usr/bin/migrate");
+    /// let web = GroupSpec::new("web", Command::new("web")).before_run(migrate, 60 * second);
+    /// let web = simulation.add(web)?;
+    /// simulation.assign(Subject::program("/usr/bin/migrate"), Script::new().exits(5 * second, 0))?;
+    /// simulation.start(web)?;
+    /// simulation.advance(second)?;
+    /// let instance = simulation.group(web).ok_or("no group")?.instances[0];
+    /// assert_eq!(simulation.status(instance).ok_or("no status")?.state.name(), StateName::Preparing);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn program(name: impl Into<OsString>) -> Subject {
         Subject::Program(name.into())

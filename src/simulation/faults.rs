@@ -27,12 +27,47 @@ pub struct Faults {
 
 impl Faults {
     /// No fault.
+    ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// simulation.set_faults(Faults::new().signals(0.5))?;
+    /// // The bad time is over.
+    /// simulation.set_faults(Faults::new())?;
+    /// assert_eq!(Faults::new(), Faults::default());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn new() -> Faults {
         Faults::default()
     }
 
     /// A spawn fails in this way with this probability, from 0 to 1. Further calls add further ways.
+    ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// # let web = simulation.add(GroupSpec::new("web", Command::new("web")))?;
+    /// # let instance = simulation.group(web).ok_or("no group")?.instances[0];
+    /// // No process can be made.
+    /// simulation.set_faults(Faults::new().spawns(1.0, SpawnFailure::NoProcess))?;
+    /// simulation.start(web)?;
+    /// simulation.advance(10 * second)?;
+    /// assert_eq!(simulation.living(), 0);
+    /// // It can again. A shortage has used up no retry.
+    /// simulation.set_faults(Faults::new())?;
+    /// simulation.advance(60 * second)?;
+    /// assert_eq!(simulation.living(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn spawns(mut self, share: f64, failure: SpawnFailure) -> Faults {
         self.spawns.push((share, failure));
@@ -41,6 +76,27 @@ impl Faults {
 
     /// The kernel refuses a signal with this probability: EPERM, which a stop reports as
     /// [`Event::SignalFailed`](crate::Event::SignalFailed). SIGKILL is never refused.
+    ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// # let web = simulation.add(GroupSpec::new("web", Command::new("web")))?;
+    /// # let instance = simulation.group(web).ok_or("no group")?.instances[0];
+    /// simulation.start(web)?;
+    /// simulation.advance(5 * second)?;
+    /// simulation.set_faults(Faults::new().signals(1.0))?;
+    /// // SIGTERM is refused, and SIGKILL follows when its time has come.
+    /// simulation.stop(web)?;
+    /// simulation.advance(second)?;
+    /// assert_eq!(simulation.living(), 1);
+    /// simulation.advance(10 * second)?;
+    /// assert_eq!(simulation.living(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn signals(mut self, share: f64) -> Faults {
         self.signals = share;
@@ -48,6 +104,23 @@ impl Faults {
     }
 
     /// An execution takes this much longer with this probability, as it does on a slow disk.
+    ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// # let web = simulation.add(GroupSpec::new("web", Command::new("web")))?;
+    /// # let instance = simulation.group(web).ok_or("no group")?.instances[0];
+    /// simulation.set_faults(Faults::new().executions(1.0, 30 * second))?;
+    /// simulation.start(web)?;
+    /// simulation.advance(10 * second)?;
+    /// // It has not been executed yet.
+    /// assert_eq!(simulation.status(instance).ok_or("no status")?.state.name(), StateName::Starting);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn executions(mut self, share: f64, longer: impl Into<Span>) -> Faults {
         self.slow = Some((share, longer.into()));

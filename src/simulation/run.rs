@@ -68,12 +68,35 @@ impl Builder {
 
 impl Simulation {
     /// A simulation with the default settings and this seed.
+    ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// assert_eq!((simulation.living(), simulation.elapsed()), (0, Duration::ZERO));
+    /// # let web = simulation.add(GroupSpec::new("web", Command::new("web")))?;
+    /// # let instance = simulation.group(web).ok_or("no group")?.instances[0];
+    /// simulation.start(web)?;
+    /// simulation.advance(second)?;
+    /// assert_eq!(simulation.living(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn new(seed: u64) -> Simulation {
         Simulation::builder().seed(seed).build()
     }
 
     /// The settings of a new simulation, all at their defaults.
+    ///
+    /// ```
+    /// # use pidherd::sim::Simulation;
+    /// # use pidherd::supervisor::Supervise;
+    /// let simulation = Simulation::builder().seed(7).remembered_runs(100).build();
+    /// assert_eq!(simulation.groups().count(), 0);
+    /// ```
     #[must_use]
     pub fn builder() -> Builder {
         Builder::default()
@@ -179,6 +202,19 @@ impl Simulation {
 
     /// Sends a signal to the host, as if its supervisor had a [`SignalFd`](crate::SignalFd) for it: the next turn reports
     /// [`Event::Signal`]. A signal that is already pending is not sent a second time.
+    ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// simulation.signal_host(Signal::HUP);
+    /// simulation.step()?;
+    /// assert!(matches!(simulation.next_event(), Some(Event::Signal(info)) if info.signal == Signal::HUP));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn signal_host(&mut self, signal: Signal) {
         self.world_mut().signal_host(SignalInfo {
             signal,
@@ -227,6 +263,22 @@ impl Simulation {
     /// supervisor, if there is nothing now, and [dispatches](Supervise::dispatch). Returns whether there was anything:
     /// after `false` nothing will ever happen again without a command.
     ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// # let web = simulation.add(GroupSpec::new("web", Command::new("web")))?;
+    /// # let instance = simulation.group(web).ok_or("no group")?.instances[0];
+    /// simulation.start(web)?;
+    /// while simulation.step()? {}
+    /// // It is running, and nothing else will ever happen.
+    /// assert_eq!(simulation.status(instance).ok_or("no status")?.state.name(), StateName::Running);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As for [`Supervise::dispatch`].
     pub fn step(&mut self) -> Result<bool, Error> {
@@ -235,6 +287,22 @@ impl Simulation {
 
     /// Moves the time by this much; the supervisor does what is to be done meanwhile. The events stay in the queue, until
     /// [`next_event`](Supervise::next_event) fetches them.
+    ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// # let web = simulation.add(GroupSpec::new("web", Command::new("web")))?;
+    /// # let instance = simulation.group(web).ok_or("no group")?.instances[0];
+    /// simulation.start(web)?;
+    /// simulation.advance(24 * 3_600 * second)?;
+    /// let status = simulation.status(instance).ok_or("no status")?;
+    /// assert_eq!(status.uptime.map(|uptime| uptime.as_secs()), Some(24 * 3_600));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As for [`Supervise::dispatch`]. The time has moved up to the turn that failed.
@@ -296,6 +364,24 @@ impl Simulation {
     /// Moves the time until an event comes that the filter accepts, by at most this much, and returns the event. The
     /// events before it are fetched, and are gone; those after it stay in the queue. `None` if no such event came; then
     /// the whole time has passed.
+    ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// # let web = simulation.add(GroupSpec::new("web", Command::new("web")))?;
+    /// # let instance = simulation.group(web).ok_or("no group")?.instances[0];
+    /// simulation.assign(web, Script::not_spawned(SpawnFailure::NotFound))?;
+    /// simulation.start(web)?;
+    /// let is_fatal = |event: &Event| matches!(event, Event::Transition(step) if step.to == StateName::Fatal);
+    /// let event = simulation.run_until(3_600 * second, is_fatal)?;
+    /// // Three retries, after 1 s, 2 s and 3 s.
+    /// assert!(event.is_some() && simulation.elapsed().as_secs() == 6);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As for [`Supervise::dispatch`].

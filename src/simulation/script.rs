@@ -71,6 +71,22 @@ const EXECUTION: Duration = Duration::from_micros(300);
 
 impl Script {
     /// A process that runs until a signal ends it.
+    ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// # let web = simulation.add(GroupSpec::new("web", Command::new("web")))?;
+    /// # let instance = simulation.group(web).ok_or("no group")?.instances[0];
+    /// simulation.assign(web, Script::new())?;
+    /// simulation.start(web)?;
+    /// simulation.advance(3_600 * second)?;
+    /// assert_eq!(simulation.status(instance).ok_or("no status")?.runs, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn new() -> Script {
         Script {
@@ -88,6 +104,22 @@ impl Script {
     }
 
     /// A process that cannot be spawned. The other settings have no effect.
+    ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// # let web = simulation.add(GroupSpec::new("web", Command::new("web")))?;
+    /// # let instance = simulation.group(web).ok_or("no group")?.instances[0];
+    /// simulation.assign(web, Script::not_spawned(SpawnFailure::NotFound))?;
+    /// simulation.start(web)?;
+    /// simulation.advance(60 * second)?;
+    /// assert_eq!(simulation.status(instance).ok_or("no status")?.state.name(), StateName::Fatal);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn not_spawned(failure: SpawnFailure) -> Script {
         let mut script = Script::new();
@@ -97,6 +129,23 @@ impl Script {
 
     /// The process is executed this long after it was cloned; by default after 300 µs. It is [in
     /// flight](super::Builder::spawns_in_flight) until then. Less than a microsecond counts as a microsecond.
+    ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// # let web = simulation.add(GroupSpec::new("web", Command::new("web")))?;
+    /// # let instance = simulation.group(web).ok_or("no group")?.instances[0];
+    /// simulation.assign(web, Script::new().executes(30 * second))?;
+    /// simulation.start(web)?;
+    /// // The grace of a second begins with the execution.
+    /// simulation.advance(30 * second)?;
+    /// assert_eq!(simulation.status(instance).ok_or("no status")?.state.name(), StateName::Starting);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn executes(mut self, after: impl Into<Span>) -> Script {
         self.executes = after.into();
@@ -104,6 +153,23 @@ impl Script {
     }
 
     /// The process exits after this time with this code.
+    ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// # let web = simulation.add(GroupSpec::new("web", Command::new("web")))?;
+    /// # let instance = simulation.group(web).ok_or("no group")?.instances[0];
+    /// simulation.assign(web, Script::new().exits(5 * second, 3))?;
+    /// simulation.start(web)?;
+    /// simulation.advance(6 * second)?;
+    /// let run = simulation.runs(instance).next().ok_or("no run has ended")?;
+    /// assert_eq!(run.exit.and_then(|record| record.exit.code()), Some(3));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn exits(mut self, after: impl Into<Span>, code: u8) -> Script {
         self.ends.push((after.into(), Ending::Exit(code)));
@@ -111,6 +177,23 @@ impl Script {
     }
 
     /// The process is ended after this time by a signal that it raises itself, such as SIGSEGV. No core is dumped.
+    ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// # let web = simulation.add(GroupSpec::new("web", Command::new("web")))?;
+    /// # let instance = simulation.group(web).ok_or("no group")?.instances[0];
+    /// simulation.assign(web, Script::new().crashes(5 * second, Signal::SEGV))?;
+    /// simulation.start(web)?;
+    /// simulation.advance(6 * second)?;
+    /// let run = simulation.runs(instance).next().ok_or("no run has ended")?;
+    /// assert_eq!(run.exit.and_then(|record| record.exit.signal()), Some(Signal::SEGV));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn crashes(mut self, after: impl Into<Span>, signal: Signal) -> Script {
         self.ends.push((after.into(), Ending::Signal(signal)));
@@ -119,6 +202,26 @@ impl Script {
 
     /// The kernel kills the process after this time because this limit of memory is reached. In a group without
     /// [cgroups](crate::GroupSpec::cgroup) that is an end by SIGKILL without a known reason.
+    ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// use pidherd::cgroup::OomLimit;
+    ///
+    /// let directory = simulation.cgroup_dir()?;
+    /// let web = simulation.add(GroupSpec::new("web", Command::new("web")).cgroup(directory))?;
+    /// simulation.assign(web, Script::new().runs_out_of_memory(5 * second, OomLimit::Own))?;
+    /// simulation.start(web)?;
+    /// simulation.advance(6 * second)?;
+    /// let instance = simulation.group(web).ok_or("no group")?.instances[0];
+    /// let run = simulation.runs(instance).next().ok_or("no run has ended")?;
+    /// println!("{}", run.end.as_str());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn runs_out_of_memory(mut self, after: impl Into<Span>, limit: OomLimit) -> Script {
         self.ends.push((after.into(), Ending::OutOfMemory(limit)));
@@ -126,6 +229,25 @@ impl Script {
     }
 
     /// The process ignores this signal. A later setting for the same signal replaces it.
+    ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// # let web = simulation.add(GroupSpec::new("web", Command::new("web")))?;
+    /// # let instance = simulation.group(web).ok_or("no group")?.instances[0];
+    /// simulation.assign(web, Script::new().ignores(Signal::TERM))?;
+    /// simulation.start(web)?;
+    /// simulation.advance(5 * second)?;
+    /// simulation.stop(web)?;
+    /// // SIGKILL comes after ten seconds.
+    /// simulation.advance(9 * second)?;
+    /// assert_eq!(simulation.living(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn ignores(self, signal: Signal) -> Script {
         self.reacts(signal, Reaction::Ignore)
@@ -133,6 +255,25 @@ impl Script {
 
     /// The process handles this signal: it exits with this code this long after the signal. A process that stops slowly
     /// takes some time here. A second signal does not make it later.
+    ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// # let web = simulation.add(GroupSpec::new("web", Command::new("web")))?;
+    /// # let instance = simulation.group(web).ok_or("no group")?.instances[0];
+    /// simulation.assign(web, Script::new().handles(Signal::TERM, 3 * second, 0))?;
+    /// simulation.start(web)?;
+    /// simulation.advance(5 * second)?;
+    /// simulation.stop(web)?;
+    /// simulation.advance(4 * second)?;
+    /// let run = simulation.runs(instance).next().ok_or("no run has ended")?;
+    /// assert!(run.exit.is_some_and(|record| record.exit.success()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn handles(self, signal: Signal, takes: impl Into<Span>, code: u8) -> Script {
         self.reacts(signal, Reaction::Exit(takes.into(), code))
@@ -140,6 +281,23 @@ impl Script {
 
     /// At this signal the process reads its configuration again: it sends `RELOADING=1` at once and `READY=1` after this
     /// time, as [`reload_program`](crate::supervisor::Supervise::reload_program) expects.
+    ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// let web = simulation.add(GroupSpec::new("web", Command::new("web")).notify_socket(true))?;
+    /// simulation.assign(web, Script::new().reloads(Signal::HUP, 3 * second))?;
+    /// simulation.start(web)?;
+    /// simulation.advance(5 * second)?;
+    /// simulation.reload_program(web, Signal::HUP, Some(10 * second))?;
+    /// let is_reload = |event: &Event| matches!(event, Event::Reloaded { .. });
+    /// assert!(simulation.run_until(4 * second, is_reload)?.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn reloads(self, signal: Signal, takes: impl Into<Span>) -> Script {
         self.reacts(signal, Reaction::Reload(takes.into()))
@@ -154,6 +312,23 @@ impl Script {
     /// The process reports after this time that it is ready, in the way that its group expects: through the [readiness
     /// descriptor](crate::GroupSpec::ready_fd), or by `READY=1` to the [notify socket](crate::GroupSpec::notify_socket).
     /// In a group with neither, nothing happens. By default a process never reports it.
+    ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// let policy = Policy::new().startup(Startup::Notify { timeout: 30 * second });
+    /// let web = simulation.add(GroupSpec::new("web", Command::new("web")).policy(policy).ready_fd(3))?;
+    /// simulation.assign(web, Script::new().ready(10 * second))?;
+    /// simulation.start(web)?;
+    /// let is_up = |event: &Event| matches!(event, Event::Transition(step) if step.to == StateName::Running);
+    /// assert!(simulation.run_until(30 * second, is_up)?.is_some());
+    /// assert_eq!(simulation.elapsed().as_secs(), 10);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn ready(mut self, after: impl Into<Span>) -> Script {
         self.readiness = Some((after.into(), true));
@@ -161,6 +336,23 @@ impl Script {
     }
 
     /// The process closes its readiness descriptor after this time without a report, which is a failed start.
+    ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// let policy = Policy::new().startup(Startup::Notify { timeout: 30 * second });
+    /// let web = simulation.add(GroupSpec::new("web", Command::new("web")).policy(policy).ready_fd(3))?;
+    /// simulation.assign(web, Script::new().closes_readiness(second))?;
+    /// simulation.start(web)?;
+    /// simulation.advance(2 * second)?;
+    /// let instance = simulation.group(web).ok_or("no group")?.instances[0];
+    /// assert_eq!(simulation.status(instance).ok_or("no status")?.failed_starts, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn closes_readiness(mut self, after: impl Into<Span>) -> Script {
         self.readiness = Some((after.into(), false));
@@ -169,6 +361,23 @@ impl Script {
 
     /// The process sends this message to the notify socket after this time (sd_notify(3)), for example `STOPPING=1`. In a
     /// group without a socket nothing is sent.
+    ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// let web = simulation.add(GroupSpec::new("web", Command::new("web")).notify_socket(true))?;
+    /// simulation.assign(web, Script::new().notifies(second, "STATUS=3 clients"))?;
+    /// simulation.start(web)?;
+    /// simulation.advance(2 * second)?;
+    /// let instance = simulation.group(web).ok_or("no group")?.instances[0];
+    /// let status = simulation.status(instance).ok_or("no status")?;
+    /// assert_eq!(status.status_text.as_deref(), Some("3 clients"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn notifies(mut self, after: impl Into<Span>, message: impl Into<Cow<'static, str>>) -> Script {
         self.messages.push((after.into(), message.into()));
@@ -176,6 +385,23 @@ impl Script {
     }
 
     /// The process sends `WATCHDOG=1` to the notify socket again and again, the first time after one period.
+    ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// let web = GroupSpec::new("web", Command::new("web")).notify_socket(true);
+    /// let web = simulation.add(web.policy(Policy::new().watchdog(10 * second)))?;
+    /// simulation.assign(web, Script::new().pings(4 * second))?;
+    /// simulation.start(web)?;
+    /// simulation.advance(3_600 * second)?;
+    /// let instance = simulation.group(web).ok_or("no group")?.instances[0];
+    /// assert_eq!(simulation.status(instance).ok_or("no status")?.runs, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn pings(mut self, period: Duration) -> Script {
         self.pings = Some(period);
@@ -184,6 +410,24 @@ impl Script {
 
     /// The process hangs after this time: it sends nothing any more, does not end by itself, and the signals that it
     /// would handle have no effect. Signals with their default effect end it.
+    ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// let web = GroupSpec::new("web", Command::new("web")).notify_socket(true);
+    /// let web = simulation.add(web.policy(Policy::new().watchdog(10 * second)))?;
+    /// simulation.assign(web, Script::new().pings(4 * second).hangs(60 * second))?;
+    /// simulation.start(web)?;
+    /// simulation.advance(90 * second)?;
+    /// let instance = simulation.group(web).ok_or("no group")?.instances[0];
+    /// let run = simulation.runs(instance).next().ok_or("no run has ended")?;
+    /// assert_eq!(run.end.as_str(), "watchdog");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn hangs(mut self, after: impl Into<Span>) -> Script {
         self.hangs = Some(after.into());
@@ -192,6 +436,24 @@ impl Script {
 
     /// The process takes this long to die of SIGKILL; by default no time. A process that waits for a disk or a network
     /// file system does.
+    ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// # let web = simulation.add(GroupSpec::new("web", Command::new("web")))?;
+    /// # let instance = simulation.group(web).ok_or("no group")?.instances[0];
+    /// simulation.assign(web, Script::new().dies(60 * second))?;
+    /// simulation.start(web)?;
+    /// simulation.advance(5 * second)?;
+    /// simulation.kill(web)?;
+    /// let is_report = |event: &Event| matches!(event, Event::Unkillable { .. });
+    /// assert!(simulation.run_until(10 * second, is_report)?.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn dies(mut self, takes: impl Into<Span>) -> Script {
         self.dies = takes.into();
@@ -199,6 +461,23 @@ impl Script {
     }
 
     /// The process starts another one as soon as it is executed. Further calls add further ones.
+    ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// # let web = simulation.add(GroupSpec::new("web", Command::new("web")))?;
+    /// # let instance = simulation.group(web).ok_or("no group")?.instances[0];
+    /// simulation.assign(web, Script::new().exits(5 * second, 0).forks(Fork::new().leaves_group()))?;
+    /// simulation.start(web)?;
+    /// simulation.advance(6 * second)?;
+    /// // The run is over, and nothing has reached what it has started.
+    /// assert_eq!(simulation.strays(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn forks(mut self, fork: Fork) -> Script {
         self.forks.push(fork);
@@ -266,6 +545,22 @@ pub struct Fork {
 
 impl Fork {
     /// A process that lives until a signal ends it.
+    ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// # let web = simulation.add(GroupSpec::new("web", Command::new("web")))?;
+    /// # let instance = simulation.group(web).ok_or("no group")?.instances[0];
+    /// simulation.assign(web, Script::new().forks(Fork::new()))?;
+    /// simulation.start(web)?;
+    /// simulation.advance(second)?;
+    /// assert_eq!(simulation.living(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn new() -> Fork {
         Fork {
@@ -276,6 +571,22 @@ impl Fork {
     }
 
     /// It ends by itself this long after its start.
+    ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// # let web = simulation.add(GroupSpec::new("web", Command::new("web")))?;
+    /// # let instance = simulation.group(web).ok_or("no group")?.instances[0];
+    /// simulation.assign(web, Script::new().forks(Fork::new().lives(5 * second)))?;
+    /// simulation.start(web)?;
+    /// simulation.advance(10 * second)?;
+    /// assert_eq!(simulation.living(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn lives(mut self, time: impl Into<Span>) -> Fork {
         self.lives = Some(time.into());

@@ -32,6 +32,13 @@ enum Shape {
 
 impl Span {
     /// Always this time. A [`Duration`] converts to it.
+    ///
+    /// ```
+    /// # use pidherd::sim::Span;
+    /// # use std::time::Duration;
+    /// let second = Duration::from_secs(1);
+    /// assert_eq!(Span::fixed(second), second.into());
+    /// ```
     #[must_use]
     pub const fn fixed(time: Duration) -> Span {
         Span(Shape::Fixed(time))
@@ -39,6 +46,25 @@ impl Span {
 
     /// Any time from the shortest to the longest, all equally likely. A shortest time above the longest is found when
     /// the script is [assigned](super::Simulation::assign).
+    ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// # let web = simulation.add(GroupSpec::new("web", Command::new("web")))?;
+    /// # let instance = simulation.group(web).ok_or("no group")?.instances[0];
+    /// simulation.scale(web, 20)?;
+    /// simulation.assign(web, Script::new().exits(Span::between(5 * second, 10 * second), 0))?;
+    /// simulation.start(web)?;
+    /// simulation.advance(4 * second)?;
+    /// assert_eq!(simulation.living(), 20);
+    /// simulation.advance(7 * second)?;
+    /// assert_eq!(simulation.living(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn between(shortest: Duration, longest: Duration) -> Span {
         Span(Shape::Between(shortest, longest))
@@ -47,6 +73,24 @@ impl Span {
     /// The time until something that happens at the same rate always, once in `mean` on average: a crash that does not
     /// depend on the age of the process. Short times are the most likely; one in three is longer than the mean, and one
     /// in twenty longer than three times the mean.
+    ///
+    /// ```
+    /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
+    /// # use pidherd::supervisor::Supervise;
+    /// # use pidherd::{Command, Event, GroupSpec, Policy, Restart, Scope, Signal, Startup, StateName, StopLadder};
+    /// # use std::time::Duration;
+    /// # let second = Duration::from_secs(1);
+    /// # let mut simulation = Simulation::new(1);
+    /// # let web = simulation.add(GroupSpec::new("web", Command::new("web")))?;
+    /// # let instance = simulation.group(web).ok_or("no group")?.instances[0];
+    /// simulation.scale(web, 100)?;
+    /// // Half-lives: after the mean, about a third is left.
+    /// simulation.assign(web, Script::new().exits(Span::exponential(3_600 * second), 0))?;
+    /// simulation.start(web)?;
+    /// simulation.advance(3_600 * second)?;
+    /// assert!((20..60).contains(&simulation.living()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn exponential(mean: Duration) -> Span {
         Span(Shape::Exponential(mean))

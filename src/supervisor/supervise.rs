@@ -110,6 +110,18 @@ pub trait Supervise: Driven {
 
     /// Adds a group; see [`Supervisor::add`](crate::Supervisor::add).
     ///
+    /// ```
+    /// # use pidherd::supervisor::{GroupId, InstanceId, Supervise};
+    /// # use pidherd::{Command, Error, Event, GroupSpec, Restart, Signal, StateName, Supervisor, Target};
+    /// fn add_worker(supervisor: &mut impl Supervise) -> Result<GroupId, Error> {
+    ///     supervisor.add(GroupSpec::new("worker", Command::new("/usr/bin/worker")).instances(4))
+    /// }
+    /// # let mut supervisor = Supervisor::new()?;
+    /// let worker = add_worker(&mut supervisor)?;
+    /// assert_eq!(supervisor.group_named("worker"), Some(worker));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Spec`], [`Error::ShuttingDown`].
     fn add(&mut self, spec: GroupSpec) -> Result<GroupId, Error> {
@@ -124,6 +136,25 @@ pub trait Supervise: Driven {
     /// Stops a group, and removes it when its last instance has ended; see
     /// [`Supervisor::remove`](crate::Supervisor::remove).
     ///
+    /// ```
+    /// # use pidherd::supervisor::{GroupId, InstanceId, Supervise};
+    /// # use pidherd::{Command, Error, Event, GroupSpec, Restart, Signal, StateName, Supervisor, Target};
+    /// /// The host's configuration does not have these any more.
+    /// fn forget(supervisor: &mut impl Supervise, names: &[&str]) -> Result<(), Error> {
+    ///     for name in names {
+    ///         if let Some(group) = supervisor.group_named(name) {
+    ///             supervisor.remove(group)?;
+    ///         }
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// forget(&mut supervisor, &["web", "unknown"])?;
+    /// assert_eq!(supervisor.group_named("web"), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::UnknownGroup`], [`Error::Required`].
     fn remove(&mut self, group: GroupId) -> Result<Outcome, Error> {
@@ -131,6 +162,21 @@ pub trait Supervise: Driven {
     }
 
     /// Changes the number of instances; see [`Supervisor::scale`](crate::Supervisor::scale).
+    ///
+    /// ```
+    /// # use pidherd::supervisor::{GroupId, InstanceId, Supervise};
+    /// # use pidherd::{Command, Error, Event, GroupSpec, Restart, Signal, StateName, Supervisor, Target};
+    /// /// One worker for ten jobs.
+    /// fn follow_load(supervisor: &mut impl Supervise, workers: GroupId, jobs: u32) -> Result<(), Error> {
+    ///     supervisor.scale(workers, jobs.div_ceil(10))?;
+    ///     Ok(())
+    /// }
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// follow_load(&mut supervisor, group, 35)?;
+    /// assert_eq!(supervisor.group(group).ok_or("no group")?.target, 4);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::UnknownGroup`], [`Error::Leaving`], [`Error::Rolling`], [`Error::ShuttingDown`], [`Error::Spec`].
@@ -141,6 +187,19 @@ pub trait Supervise: Driven {
 
     /// What a reload would do; see [`Supervisor::plan_reload`](crate::Supervisor::plan_reload).
     ///
+    /// ```
+    /// # use pidherd::supervisor::{GroupId, InstanceId, Supervise};
+    /// # use pidherd::{Command, Error, Event, GroupSpec, Restart, Signal, StateName, Supervisor, Target};
+    /// fn needs_restart(supervisor: &impl Supervise, group: GroupId, spec: &GroupSpec) -> Result<bool, Error> {
+    ///     Ok(supervisor.plan_reload(group, spec)?.restarts().next().is_some())
+    /// }
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// let same = GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2);
+    /// assert!(!needs_restart(&supervisor, group, &same)?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As for [`Supervise::reload`].
     fn plan_reload(&self, group: GroupId, spec: &GroupSpec) -> Result<ReloadPlan, Error> {
@@ -149,6 +208,22 @@ pub trait Supervise: Driven {
     }
 
     /// Gives a group a new description; see [`Supervisor::reload`](crate::Supervisor::reload).
+    ///
+    /// ```
+    /// # use pidherd::supervisor::{GroupId, InstanceId, Supervise};
+    /// # use pidherd::{Command, Error, Event, GroupSpec, Restart, Signal, StateName, Supervisor, Target};
+    /// /// Exchanges the program, and keeps the number of instances.
+    /// fn upgrade(supervisor: &mut impl Supervise, group: GroupId, command: Command) -> Result<(), Error> {
+    ///     let Some(status) = supervisor.group(group) else { return Ok(()) };
+    ///     supervisor.reload(group, GroupSpec::new(&status.name, command).instances(status.target))?;
+    ///     Ok(())
+    /// }
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// upgrade(&mut supervisor, group, Command::new("sleep").arg("2000"))?;
+    /// assert_eq!(supervisor.group(group).ok_or("no group")?.instances.len(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::UnknownGroup`], [`Error::Leaving`], [`Error::Rolling`], [`Error::ShuttingDown`], [`Error::Spec`].
@@ -165,6 +240,21 @@ pub trait Supervise: Driven {
 
     /// Starts what is not up; see [`Supervisor::start`](crate::Supervisor::start).
     ///
+    /// ```
+    /// # use pidherd::supervisor::{GroupId, InstanceId, Supervise};
+    /// # use pidherd::{Command, Error, Event, GroupSpec, Restart, Signal, StateName, Supervisor, Target};
+    /// fn start_one(supervisor: &mut impl Supervise, name: &str) -> Result<bool, Error> {
+    ///     match supervisor.group_named(name) {
+    ///         Some(group) => Ok(supervisor.start(group)?.accepted > 0),
+    ///         None => Ok(false),
+    ///     }
+    /// }
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// assert!(start_one(&mut supervisor, "web")? && !start_one(&mut supervisor, "mail")?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::UnknownGroup`], [`Error::UnknownInstance`], [`Error::Leaving`], [`Error::LeavingInstance`],
     /// [`Error::ShuttingDown`].
@@ -174,6 +264,22 @@ pub trait Supervise: Driven {
 
     /// Stops what is up, by the ladder of its policy; see [`Supervisor::stop`](crate::Supervisor::stop).
     ///
+    /// ```
+    /// # use pidherd::supervisor::{GroupId, InstanceId, Supervise};
+    /// # use pidherd::{Command, Error, Event, GroupSpec, Restart, Signal, StateName, Supervisor, Target};
+    /// /// At night, only this group stays.
+    /// fn only(supervisor: &mut impl Supervise, stays: GroupId) -> Result<(), Error> {
+    ///     for group in supervisor.groups().filter(|&group| group != stays) {
+    ///         supervisor.stop(group)?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// only(&mut supervisor, group)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::UnknownGroup`], [`Error::UnknownInstance`].
     fn stop(&mut self, target: impl Into<Target>) -> Result<Outcome, Error> {
@@ -181,6 +287,22 @@ pub trait Supervise: Driven {
     }
 
     /// Stops what is up, by this ladder; see [`Supervisor::stop_with`](crate::Supervisor::stop_with).
+    ///
+    /// ```
+    /// # use pidherd::supervisor::{GroupId, InstanceId, Supervise};
+    /// # use pidherd::{Command, Error, Event, GroupSpec, Restart, Signal, StateName, Supervisor, Target};
+    /// # use pidherd::{Scope, StopLadder};
+    /// # use std::time::Duration;
+    /// fn stop_quickly(supervisor: &mut impl Supervise) -> Result<u32, Error> {
+    ///     let ladder = StopLadder::signal(Signal::TERM, Scope::Process, Duration::from_secs(1));
+    ///     Ok(supervisor.stop_with(Target::All, &ladder)?.accepted)
+    /// }
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// supervisor.start(group)?;
+    /// assert_eq!(stop_quickly(&mut supervisor)?, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::UnknownGroup`], [`Error::UnknownInstance`], [`Error::Spec`].
@@ -190,6 +312,21 @@ pub trait Supervise: Driven {
 
     /// Restarts what is up, and starts what is down; see [`Supervisor::restart`](crate::Supervisor::restart).
     ///
+    /// ```
+    /// # use pidherd::supervisor::{GroupId, InstanceId, Supervise};
+    /// # use pidherd::{Command, Error, Event, GroupSpec, Restart, Signal, StateName, Supervisor, Target};
+    /// fn renew(supervisor: &mut impl Supervise, instance: InstanceId) -> Result<(), Error> {
+    ///     supervisor.restart(instance)?;
+    ///     Ok(())
+    /// }
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// let instance = supervisor.group(group).ok_or("no group")?.instances[0];
+    /// renew(&mut supervisor, instance)?;
+    /// assert_eq!(supervisor.status(instance).ok_or("no status")?.state.name(), StateName::Starting);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As for [`Supervise::start`].
     fn restart(&mut self, target: impl Into<Target>) -> Result<Outcome, Error> {
@@ -197,6 +334,21 @@ pub trait Supervise: Driven {
     }
 
     /// Restarts what is up; see [`Supervisor::restart_if_up`](crate::Supervisor::restart_if_up).
+    ///
+    /// ```
+    /// # use pidherd::supervisor::{GroupId, InstanceId, Supervise};
+    /// # use pidherd::{Command, Error, Event, GroupSpec, Restart, Signal, StateName, Supervisor, Target};
+    /// /// The certificate is a new one. What is down reads it when it is started.
+    /// fn certificate_changed(supervisor: &mut impl Supervise) -> Result<(), Error> {
+    ///     supervisor.restart_if_up(Target::All)?;
+    ///     Ok(())
+    /// }
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// certificate_changed(&mut supervisor)?;
+    /// assert!(supervisor.instances().all(|instance| supervisor.pidfd(instance).is_none()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As for [`Supervise::start`].
@@ -206,6 +358,25 @@ pub trait Supervise: Driven {
 
     /// Stops what is up with SIGKILL at once; see [`Supervisor::kill`](crate::Supervisor::kill).
     ///
+    /// ```
+    /// # use pidherd::supervisor::{GroupId, InstanceId, Supervise};
+    /// # use pidherd::{Command, Error, Event, GroupSpec, Restart, Signal, StateName, Supervisor, Target};
+    /// /// A second Ctrl-C ends the patience of the first.
+    /// fn interrupted(supervisor: &mut impl Supervise, times: u32) -> Result<(), Error> {
+    ///     match times {
+    ///         1 => supervisor.shutdown()?,
+    ///         _ => supervisor.kill(Target::All)?,
+    ///     };
+    ///     Ok(())
+    /// }
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// supervisor.start(group)?;
+    /// interrupted(&mut supervisor, 1)?;
+    /// interrupted(&mut supervisor, 2)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::UnknownGroup`], [`Error::UnknownInstance`].
     fn kill(&mut self, target: impl Into<Target>) -> Result<Outcome, Error> {
@@ -214,6 +385,22 @@ pub trait Supervise: Driven {
 
     /// Restarts the instances of a group that are up, a few at a time; see
     /// [`Supervisor::rolling_restart`](crate::Supervisor::rolling_restart).
+    ///
+    /// ```
+    /// # use pidherd::supervisor::{GroupId, InstanceId, Supervise};
+    /// # use pidherd::{Command, Error, Event, GroupSpec, Restart, Signal, StateName, Supervisor, Target};
+    /// use pidherd::group::Rolling;
+    ///
+    /// fn renew_all(supervisor: &mut impl Supervise, group: GroupId) -> Result<u32, Error> {
+    ///     Ok(supervisor.rolling_restart(group, Rolling::new().surge(1))?.total())
+    /// }
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// supervisor.start(group)?;
+    /// renew_all(&mut supervisor, group)?;
+    /// assert_eq!(supervisor.group(group).ok_or("no group")?.instances.len(), 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::UnknownGroup`], [`Error::Leaving`], [`Error::ShuttingDown`], [`Error::Rolling`],
@@ -225,6 +412,19 @@ pub trait Supervise: Driven {
 
     /// Sends a signal to the processes of the target; see [`Supervisor::signal`](crate::Supervisor::signal).
     ///
+    /// ```
+    /// # use pidherd::supervisor::{GroupId, InstanceId, Supervise};
+    /// # use pidherd::{Command, Error, Event, GroupSpec, Restart, Signal, StateName, Supervisor, Target};
+    /// fn rotate_logs(supervisor: &mut impl Supervise, group: GroupId) -> Result<u32, Error> {
+    ///     Ok(supervisor.signal(group, Signal::WINCH)?.accepted)
+    /// }
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// supervisor.start(group)?;
+    /// assert_eq!(rotate_logs(&mut supervisor, group)?, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::UnknownGroup`], [`Error::UnknownInstance`], [`Error::NotAlive`], [`Error::Signal`].
     fn signal(&mut self, target: impl Into<Target>, signal: Signal) -> Result<Outcome, Error> {
@@ -234,6 +434,22 @@ pub trait Supervise: Driven {
     /// Sends a signal to all processes of a scope; see
     /// [`Supervisor::signal_scope`](crate::Supervisor::signal_scope).
     ///
+    /// ```
+    /// # use pidherd::supervisor::{GroupId, InstanceId, Supervise};
+    /// # use pidherd::{Command, Error, Event, GroupSpec, Restart, Signal, StateName, Supervisor, Target};
+    /// use pidherd::Scope;
+    ///
+    /// fn window_changed(supervisor: &mut impl Supervise) -> Result<(), Error> {
+    ///     supervisor.signal_scope(Target::All, Signal::WINCH, Scope::ProcessGroup)?;
+    ///     Ok(())
+    /// }
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// supervisor.start(group)?;
+    /// window_changed(&mut supervisor)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As for [`Supervise::signal`]; [`Error::NoCgroup`].
     fn signal_scope(&mut self, target: impl Into<Target>, signal: Signal, scope: Scope) -> Result<Outcome, Error> {
@@ -242,6 +458,19 @@ pub trait Supervise: Driven {
 
     /// Lets running processes read their configuration again; see
     /// [`Supervisor::reload_program`](crate::Supervisor::reload_program).
+    ///
+    /// ```
+    /// # use pidherd::supervisor::{GroupId, InstanceId, Supervise};
+    /// # use pidherd::{Command, Error, Event, GroupSpec, Restart, Signal, StateName, Supervisor, Target};
+    /// fn read_again(supervisor: &mut impl Supervise, group: GroupId) -> Result<u32, Error> {
+    ///     Ok(supervisor.reload_program(group, Signal::HUP, None)?.accepted)
+    /// }
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// // None of them is running.
+    /// assert_eq!(read_again(&mut supervisor, group)?, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::UnknownGroup`], [`Error::UnknownInstance`], [`Error::NotAlive`], [`Error::CannotNotify`],
@@ -258,6 +487,25 @@ pub trait Supervise: Driven {
     /// Freezes the processes of the target with their cgroups; see
     /// [`Supervisor::freeze`](crate::Supervisor::freeze).
     ///
+    /// ```
+    /// # use pidherd::supervisor::{GroupId, InstanceId, Supervise};
+    /// # use pidherd::{Command, Error, Event, GroupSpec, Restart, Signal, StateName, Supervisor, Target};
+    /// /// Whether all of them stand still.
+    /// fn pause(supervisor: &mut impl Supervise, batch: GroupId) -> Result<bool, Error> {
+    ///     match supervisor.freeze(batch) {
+    ///         Ok(_) => Ok(true),
+    ///         // They have no cgroups.
+    ///         Err(Error::NoCgroup(_)) => Ok(false),
+    ///         Err(error) => Err(error),
+    ///     }
+    /// }
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// supervisor.start(group)?;
+    /// assert!(!pause(&mut supervisor, group)?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::UnknownGroup`], [`Error::UnknownInstance`], [`Error::NoCgroup`], [`Error::NotAlive`],
     /// [`Error::Freeze`].
@@ -267,6 +515,19 @@ pub trait Supervise: Driven {
 
     /// Thaws what [`Supervise::freeze`] froze; see [`Supervisor::thaw`](crate::Supervisor::thaw).
     ///
+    /// ```
+    /// # use pidherd::supervisor::{GroupId, InstanceId, Supervise};
+    /// # use pidherd::{Command, Error, Event, GroupSpec, Restart, Signal, StateName, Supervisor, Target};
+    /// fn resume_all(supervisor: &mut impl Supervise) -> Result<u32, Error> {
+    ///     Ok(supervisor.thaw(Target::All)?.accepted)
+    /// }
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// // Nothing was frozen.
+    /// assert_eq!(resume_all(&mut supervisor)?, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As for [`Supervise::freeze`].
     fn thaw(&mut self, target: impl Into<Target>) -> Result<Outcome, Error> {
@@ -275,6 +536,24 @@ pub trait Supervise: Driven {
 
     /// Reports that an instance is ready; see [`Supervisor::report_ready`](crate::Supervisor::report_ready).
     ///
+    /// ```
+    /// # use pidherd::supervisor::{GroupId, InstanceId, Supervise};
+    /// # use pidherd::{Command, Error, Event, GroupSpec, Restart, Signal, StateName, Supervisor, Target};
+    /// /// The host has seen that the port answers.
+    /// fn answers(supervisor: &mut impl Supervise, instance: InstanceId) -> Result<(), Error> {
+    ///     match supervisor.report_ready(instance) {
+    ///         // It has ended meanwhile.
+    ///         Err(Error::NotAlive(_)) => Ok(()),
+    ///         result => result,
+    ///     }
+    /// }
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// let instance = supervisor.group(group).ok_or("no group")?.instances[0];
+    /// answers(&mut supervisor, instance)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::UnknownInstance`], [`Error::NotAlive`].
     fn report_ready(&mut self, instance: InstanceId) -> Result<(), Error> {
@@ -282,6 +561,22 @@ pub trait Supervise: Driven {
     }
 
     /// Reports that an instance is alive; see [`Supervisor::report_alive`](crate::Supervisor::report_alive).
+    ///
+    /// ```
+    /// # use pidherd::supervisor::{GroupId, InstanceId, Supervise};
+    /// # use pidherd::{Command, Error, Event, GroupSpec, Restart, Signal, StateName, Supervisor, Target};
+    /// fn check(supervisor: &mut impl Supervise, instance: InstanceId, answer: Result<(), &str>) -> Result<(), Error> {
+    ///     match answer {
+    ///         Ok(()) => supervisor.report_alive(instance),
+    ///         Err(reason) => supervisor.report_failed(instance, reason),
+    ///     }
+    /// }
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// let instance = supervisor.group(group).ok_or("no group")?.instances[0];
+    /// assert!(matches!(check(&mut supervisor, instance, Ok(())), Err(Error::NotAlive(_))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::UnknownInstance`], [`Error::NotAlive`].
@@ -292,6 +587,21 @@ pub trait Supervise: Driven {
     /// Reports that an instance has failed although its process is alive; see
     /// [`Supervisor::report_failed`](crate::Supervisor::report_failed).
     ///
+    /// ```
+    /// # use pidherd::supervisor::{GroupId, InstanceId, Supervise};
+    /// # use pidherd::{Command, Error, Event, GroupSpec, Restart, Signal, StateName, Supervisor, Target};
+    /// fn give_up(supervisor: &mut impl Supervise, instance: InstanceId) -> Result<(), Error> {
+    ///     supervisor.report_failed(instance, "no answer from /health")
+    /// }
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// supervisor.start(group)?;
+    /// let instance = supervisor.group(group).ok_or("no group")?.instances[0];
+    /// give_up(&mut supervisor, instance)?;
+    /// assert_eq!(supervisor.status(instance).ok_or("no status")?.state.name(), StateName::Stopping);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::UnknownInstance`], [`Error::NotAlive`].
     fn report_failed(&mut self, instance: InstanceId, reason: &str) -> Result<(), Error> {
@@ -300,6 +610,26 @@ pub trait Supervise: Driven {
 
     /// Stops everything gracefully, and starts nothing any more; see
     /// [`Supervisor::shutdown`](crate::Supervisor::shutdown).
+    ///
+    /// ```
+    /// # use pidherd::supervisor::{GroupId, InstanceId, Supervise};
+    /// # use pidherd::{Command, Error, Event, GroupSpec, Restart, Signal, StateName, Supervisor, Target};
+    /// fn on_signal(supervisor: &mut impl Supervise, event: &Event) -> Result<(), Error> {
+    ///     if let Event::Signal(info) = event {
+    ///         if info.signal == Signal::TERM {
+    ///             supervisor.shutdown()?;
+    ///         }
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// while let Some(event) = supervisor.next_event() {
+    ///     on_signal(&mut supervisor, &event)?;
+    /// }
+    /// assert!(!supervisor.is_down());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -317,6 +647,21 @@ pub trait Supervise: Driven {
 
     /// Serves what is due and ready; see [`Supervisor::dispatch`](crate::Supervisor::dispatch).
     ///
+    /// ```
+    /// # use pidherd::supervisor::{GroupId, InstanceId, Supervise};
+    /// # use pidherd::{Command, Error, Event, GroupSpec, Restart, Signal, StateName, Supervisor, Target};
+    /// /// One turn of a loop that was woken.
+    /// fn turn(supervisor: &mut impl Supervise) -> Result<usize, Error> {
+    ///     supervisor.dispatch()?;
+    ///     Ok(std::iter::from_fn(|| supervisor.next_event()).count())
+    /// }
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// supervisor.start(group)?;
+    /// assert!(turn(&mut supervisor)? >= 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Io`].
     fn dispatch(&mut self) -> Result<Progress, Error> {
@@ -324,6 +669,22 @@ pub trait Supervise: Driven {
     }
 
     /// Takes the oldest event; see [`Supervisor::next_event`](crate::Supervisor::next_event).
+    ///
+    /// ```
+    /// # use pidherd::supervisor::{GroupId, InstanceId, Supervise};
+    /// # use pidherd::{Command, Error, Event, GroupSpec, Restart, Signal, StateName, Supervisor, Target};
+    /// fn count_ends(supervisor: &mut impl Supervise) -> usize {
+    ///     let mut ends = 0;
+    ///     while let Some(event) = supervisor.next_event() {
+    ///         ends += usize::from(matches!(event, Event::Transition(step) if step.exit.is_some()));
+    ///     }
+    ///     ends
+    /// }
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// assert_eq!(count_ends(&mut supervisor), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     fn next_event(&mut self) -> Option<Event> {
         self.engine_mut().next_event()
     }
@@ -337,12 +698,38 @@ pub trait Supervise: Driven {
     // How things stand.
 
     /// The status of an instance; see [`Supervisor::status`](crate::Supervisor::status).
+    ///
+    /// ```
+    /// # use pidherd::supervisor::{GroupId, InstanceId, Supervise};
+    /// # use pidherd::{Command, Error, Event, GroupSpec, Restart, Signal, StateName, Supervisor, Target};
+    /// fn is_up(supervisor: &impl Supervise, instance: InstanceId) -> bool {
+    ///     supervisor.status(instance).is_some_and(|status| status.state.name() == StateName::Running)
+    /// }
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// let instance = supervisor.group(group).ok_or("no group")?.instances[0];
+    /// assert!(!is_up(&supervisor, instance));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     fn status(&self, instance: InstanceId) -> Option<Status> {
         self.engine().status(instance)
     }
 
     /// The last runs of an instance that have ended; see [`Supervisor::runs`](crate::Supervisor::runs).
+    ///
+    /// ```
+    /// # use pidherd::supervisor::{GroupId, InstanceId, Supervise};
+    /// # use pidherd::{Command, Error, Event, GroupSpec, Restart, Signal, StateName, Supervisor, Target};
+    /// fn last_end(supervisor: &impl Supervise, instance: InstanceId) -> Option<&'static str> {
+    ///     supervisor.runs(instance).next_back().map(|run| run.end.as_str())
+    /// }
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// let instance = supervisor.group(group).ok_or("no group")?.instances[0];
+    /// assert_eq!(last_end(&supervisor, instance), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     fn runs(&self, instance: InstanceId) -> impl DoubleEndedIterator<Item = &Run> {
         let instance = self.engine().instances.get(instance);
         instance.into_iter().flat_map(|instance| instance.history.runs())
@@ -350,18 +737,59 @@ pub trait Supervise: Driven {
 
     /// The resources that the present run of an instance has used in its cgroup; see
     /// [`Supervisor::usage`](crate::Supervisor::usage).
+    ///
+    /// ```
+    /// # use pidherd::supervisor::{GroupId, InstanceId, Supervise};
+    /// # use pidherd::{Command, Error, Event, GroupSpec, Restart, Signal, StateName, Supervisor, Target};
+    /// fn memory(supervisor: &impl Supervise, group: GroupId) -> u64 {
+    ///     let members = supervisor.group(group).map_or(Vec::new(), |group| group.instances);
+    ///     members.iter().filter_map(|&instance| supervisor.usage(instance)?.memory_current).sum()
+    /// }
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// // Without cgroups, nothing is counted.
+    /// assert_eq!(memory(&supervisor, group), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     fn usage(&self, instance: InstanceId) -> Option<CgroupUsage> {
         self.engine().usage(instance)
     }
 
     /// The status of a group; see [`Supervisor::group`](crate::Supervisor::group).
+    ///
+    /// ```
+    /// # use pidherd::supervisor::{GroupId, InstanceId, Supervise};
+    /// # use pidherd::{Command, Error, Event, GroupSpec, Restart, Signal, StateName, Supervisor, Target};
+    /// fn is_wanted(supervisor: &impl Supervise, group: GroupId) -> bool {
+    ///     supervisor.group(group).is_some_and(|group| group.wanted == pidherd::lifecycle::Wanted::Up)
+    /// }
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// assert!(!is_wanted(&supervisor, group));
+    /// supervisor.start(group)?;
+    /// assert!(is_wanted(&supervisor, group));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     fn group(&self, group: GroupId) -> Option<GroupStatus> {
         self.engine().group_status(group)
     }
 
     /// The group with this name; see [`Supervisor::group_named`](crate::Supervisor::group_named).
+    ///
+    /// ```
+    /// # use pidherd::supervisor::{GroupId, InstanceId, Supervise};
+    /// # use pidherd::{Command, Error, Event, GroupSpec, Restart, Signal, StateName, Supervisor, Target};
+    /// fn require(supervisor: &impl Supervise, name: &str) -> Result<GroupId, String> {
+    ///     supervisor.group_named(name).ok_or_else(|| format!("there is no group {name}"))
+    /// }
+    /// # let mut supervisor = Supervisor::new()?;
+    /// # let group = supervisor.add(GroupSpec::new("web", Command::new("sleep").arg("1000")).instances(2))?;
+    /// assert_eq!(require(&supervisor, "web"), Ok(group));
+    /// assert!(require(&supervisor, "mail").is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     fn group_named(&self, name: &str) -> Option<GroupId> {
         self.engine().group_named(name)
