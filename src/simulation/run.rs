@@ -16,7 +16,8 @@ use crate::engine::event::{Event, Events};
 use crate::owner::OtherProcess;
 use crate::signal::Signal;
 use crate::signalfd::SignalInfo;
-use crate::supervisor::supervise::{Driven, Supervise};
+use crate::supervisor::driven::Driven;
+use crate::supervisor::supervise::Supervise;
 use crate::time::Instant;
 
 /// A supervisor on a simulated kernel, in virtual time; see the [module](crate::sim).

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::calls::Supervisor;
+use super::driven::Driven;
 use super::subscription::Subscription;
-use super::supervise::{Driven, Supervise};
+use super::supervise::Supervise;
 use crate::engine::error::Error;
 use crate::engine::event::Event;
 use crate::engine::ids::{InstanceId, Target};

@@ -1,7 +1,8 @@
 //! The supervisor, and the calls of the host.
 
 use super::builder::Builder;
-use super::supervise::{Driven, Supervise};
+use super::driven::Driven;
+use super::supervise::Supervise;
 use crate::command::Spawner;
 use crate::engine::core::Engine;
 use crate::engine::error::Error;

@@ -3,8 +3,9 @@
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
 use super::calls::Supervisor;
+use super::driven::Driven;
 use super::fd_change::FdChange;
-use super::supervise::{Driven, Supervise};
+use super::supervise::Supervise;
 use crate::engine::error::Error;
 use crate::engine::event::Event;
 use crate::engine::progress::Progress;

@@ -155,6 +155,7 @@ mod adopt;
 mod builder;
 mod by_hand;
 mod calls;
+pub(crate) mod driven;
 mod event_loop;
 mod fd_change;
 mod format;

@@ -2,7 +2,7 @@
 
 use super::adopt::{self, AdoptRefusal, NotAdopted};
 use super::calls::Supervisor;
-use super::supervise::Driven;
+use super::driven::Driven;
 use crate::child::Pipes;
 use crate::engine::error::Error;
 use crate::engine::ids::InstanceId;

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::builder::Builder;
 use super::calls::Supervisor;
+use super::driven::Driven;
 use super::format::StateError;
 use super::hand_over::HandOver;
-use super::supervise::Driven;
 use super::take_over::{TakeOverReason, TakenGroup, Undescribed};
 use crate::codec::{Reader, Stored};
 use crate::engine::error::Error;

@@ -5,9 +5,9 @@ use std::os::fd::RawFd;
 
 use super::builder::Builder;
 use super::calls::Supervisor;
+use super::driven::Driven;
 use super::format::StateError;
 use super::hand_over::HandOver;
-use super::supervise::Driven;
 use crate::engine::error::Error;
 use crate::engine::event::Name;
 use crate::engine::ids::GroupId;
