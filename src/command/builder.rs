@@ -409,7 +409,7 @@ impl Command {
     /// ```
     /// use pidherd::{Command, Scheduling};
     ///
-    /// let command = Command::new("true").scheduling(Scheduling::Batch).nice(5);
+    /// let command = Command::new("true").scheduling(Scheduling::Batch).nice(19);
     /// assert!(command.status()?.exit.success());
     /// # Ok::<(), std::io::Error>(())
     /// ```
