@@ -172,9 +172,13 @@ impl Supervisor {
     /// not taken are closed when the next run begins. Take them at the transition to `Starting`: at the transition to
     /// `Exited` the next run may have begun already. The pipes are blocking, and not in the set.
     ///
+    /// While the spawn is in flight, the supervisor itself may hold the child's ends. The loop closes them. So a thread
+    /// that reads to the end of a pipe must not be the one that runs the loop, unless the run is over.
+    ///
     /// ```
-    /// # use pidherd::{Command, GroupSpec, Restart, Stdio, Supervisor};
+    /// # use pidherd::{Command, GroupSpec, Restart, StateName, Stdio, Supervisor};
     /// use std::io::Read;
+    /// use rustix::event::{PollFd, PollFlags, poll};
     ///
     /// let mut supervisor = Supervisor::new()?;
     /// let echo = Command::new("echo").arg("hello").stdout(Stdio::piped());
@@ -182,6 +186,10 @@ impl Supervisor {
     /// supervisor.start(group)?;
     /// let instance = supervisor.group(group).ok_or("no group")?.instances[0];
     /// let mut pipes = supervisor.take_pipes(instance).ok_or("no pipes")?;
+    /// while supervisor.status(instance).is_some_and(|status| status.state.name() != StateName::Exited) {
+    ///     poll(&mut [PollFd::new(&supervisor, PollFlags::IN)], None)?;
+    ///     supervisor.dispatch()?;
+    /// }
     /// let mut text = String::new();
     /// std::fs::File::from(pipes.take(1).ok_or("no pipe")?).read_to_string(&mut text)?;
     /// assert_eq!(text, "hello\n");
