@@ -451,8 +451,12 @@ impl<K: Kernel> Engine<K> {
 
     /// Gives the groups the orders of their descriptions, and of the image if they are described without any.
     fn restore_orders(&mut self, orders: Orders) -> Result<(), NotRestored> {
+        let mut lost = Vec::new();
         for (id, mut edges) in orders.kept {
             let exists = |id: &GroupId| self.groups.get(*id).is_some();
+            if !edges.requires.iter().all(exists) {
+                lost.push(id);
+            }
             edges.after.retain(exists);
             edges.requires.retain(exists);
             self.place_in_order(id, edges);
@@ -464,6 +468,7 @@ impl<K: Kernel> Engine<K> {
             let edges = self.resolve_order(&order, Some(id))?;
             self.place_in_order(id, edges);
         }
+        lost.into_iter().for_each(|id| self.withdraw_again_in_order(id));
         self.restore_order();
         Ok(())
     }

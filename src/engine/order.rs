@@ -174,6 +174,8 @@ impl<K: Kernel> Engine<K> {
         for &id in &ids {
             if let Some(group) = self.groups.get_mut(id) {
                 group.order.rank = 0;
+                // What comes after it later has not lost it.
+                group.order.ended = group.order.ended.filter(|_| !group.order.followers.is_empty());
             }
         }
         // No chain is longer than the number of groups.
@@ -381,9 +383,17 @@ impl<K: Kernel> Engine<K> {
         if self.ranked.is_empty() || to != StateName::Stopped || from == StateName::Stopped || self.is_retiring(id) {
             return;
         }
-        let group = self.instances.get(id).map(|instance| instance.group);
-        if let Some(group) = group.and_then(|group| self.groups.get_mut(group)) {
-            group.order.ended = Some(Cause::RequirementStopped);
+        if let Some(group) = self.instances.get(id).map(|instance| instance.group) {
+            self.note_end(group, Cause::RequirementStopped);
+        }
+    }
+
+    /// Notes why the starts that wait for a group must not go on to wait. A group that nothing comes after is not
+    /// looked at, so nothing would forget it.
+    fn note_end(&mut self, id: GroupId, cause: Cause) {
+        let group = self.groups.get_mut(id);
+        if let Some(group) = group.filter(|group| !group.order.followers.is_empty()) {
+            group.order.ended = Some(cause);
         }
     }
 
@@ -443,8 +453,8 @@ impl<K: Kernel> Engine<K> {
                 self.drop_descriptors_at_rest(member);
             }
         }
-        if let Some(group) = self.groups.get_mut(id).filter(|_| is_any) {
-            group.order.ended = Some(Cause::RequirementFailed);
+        if is_any {
+            self.note_end(id, Cause::RequirementFailed);
         }
         is_any
     }
@@ -466,6 +476,33 @@ impl<K: Kernel> Engine<K> {
         self.rolled_to(id);
         self.roll_on(group);
         true
+    }
+
+    /// Withdraws the starts of a group that have waited for one that is gone. The host was killed after it had removed
+    /// that group and before it had recorded that these starts are withdrawn. The records are stored with the next base.
+    pub(super) fn withdraw_again_in_order(&mut self, id: GroupId) {
+        let members: Vec<_> = self
+            .groups
+            .get(id)
+            .into_iter()
+            .flat_map(|group| group.roster.iter())
+            .collect();
+        for member in members {
+            let waits =
+                |instance: &&Instance| instance.pending.is_some_and(Request::wants_up) && is_startable(instance);
+            let Some(instance) = self.instances.get(member).filter(waits) else {
+                continue;
+            };
+            let name = instance.name.clone();
+            self.put_pending(member, None);
+            self.events.push(Event::StartWithdrawn {
+                instance: member,
+                group: id,
+                name,
+                cause: Cause::RequirementRemoved,
+            });
+            self.note_end(id, Cause::RequirementFailed);
+        }
     }
 
     /// Lets the pending requests of a group that need not wait join the queue, and takes those that must wait out of it.

@@ -46,6 +46,8 @@ pub(super) struct Known {
     woken: Instant,
     /// The group that the next host does not describe.
     pub(super) left_out: Option<GroupId>,
+    /// The groups that required another one before the step, or were to require one.
+    requirers: Vec<GroupId>,
 }
 
 impl Known {
@@ -74,6 +76,7 @@ impl Known {
             foreign: Vec::new(),
             woken: host.woken,
             left_out: None,
+            requirers: Vec::new(),
         }
     }
 
@@ -107,7 +110,7 @@ impl Known {
     }
 
     /// Compares the groups that were left with the model, which follows what the state file has.
-    pub(super) fn compare_groups(&self, model: &mut Model, image: &Image) -> Result<(), Broken> {
+    pub(super) fn compare_groups(&mut self, model: &mut Model, image: &Image) -> Result<(), Broken> {
         let there = |id: GroupId| {
             let place = image.groups.get(id.index() as usize)?;
             place.value.as_ref().filter(|_| place.is(id))
@@ -122,6 +125,10 @@ impl Known {
                 gone.push(group.id);
                 continue;
             };
+            let required = before.map_or(&[][..], |before| &before.requires);
+            if !(required.is_empty() && group.requires.is_empty()) {
+                self.requirers.push(group.id);
+            }
             one_group(&mut group, before, left, |id| there(id).is_some())
                 .map_err(|broken| format!("group {:?} after the recovery: {broken}", group.id))?;
             model.groups.push(group);
@@ -187,7 +194,9 @@ impl Known {
             .find(|&&(born, ..)| born == slot)
             .map(|&(_, _, age)| age);
         let was_born = born.is_some();
-        follow_wish(instance, group, known, wish_before)?;
+        let may_be_withdrawn = self.requirers.contains(&group.id);
+        follow_wish(instance, group, known, wish_before, may_be_withdrawn)?;
+        host.lacks_no_group(group, instance)?;
         let is_described = !group.leaving && self.left_out != Some(group.id);
         let is_whole = is_described && !is_leaving && !was_born && ended.is_none();
         let record = self.records.iter().find(|(id, _)| *id == known.id);
@@ -318,15 +327,22 @@ fn one_group(
 }
 
 /// It is wanted as it was, or as the step was to make it.
-fn follow_wish(instance: &Supervised, group: &Group, known: &mut Instance, wish_before: Wanted) -> Result<(), Broken> {
+fn follow_wish(
+    instance: &Supervised,
+    group: &Group,
+    known: &mut Instance,
+    wish_before: Wanted,
+    may_be_withdrawn: bool,
+) -> Result<(), Broken> {
     let wanted = instance.life.wanted();
     let wish = instance.pending.map_or(wanted, |request| match request.wants_up() {
         true => Wanted::Up,
         false => Wanted::Down,
     });
     let is_leaving = known.number >= group.target;
-    // A rolling restart may have ended in the step, and a start that waited for a group that has failed was withdrawn.
-    let is_withdrawn = wish == Wanted::Down && !group.requires.is_empty();
+    // A rolling restart may have ended in the step, and a start that waited for a group that has failed or is gone was
+    // withdrawn.
+    let is_withdrawn = wish == Wanted::Down && may_be_withdrawn;
     ensure(
         is_leaving || is_withdrawn || wish == known.wish || wish == wish_before,
         || format!("it is wanted {wish:?}, and was wanted {wish_before:?}"),

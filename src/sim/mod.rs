@@ -46,6 +46,7 @@ mod stored;
 mod storms;
 mod stream;
 mod tally;
+mod withdrawals;
 mod world;
 
 use campaign::Episode;

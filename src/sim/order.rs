@@ -10,6 +10,7 @@ use super::model::{Group, Instance};
 use super::oracle::{before as before_step, ensure};
 use super::process::Phase;
 use crate::engine::ids::{GroupId, InstanceId};
+use crate::engine::instance::Instance as Supervised;
 use crate::engine::request::Request;
 use crate::lifecycle::{Prospect, State, Stopping, Wanted};
 use crate::time::Instant;
@@ -260,12 +261,16 @@ pub(super) fn follow_first_call(host: &mut Host) {
 /// The host learns which of its starts were withdrawn, because a group that they require was lost.
 fn follow_withdrawals(host: &mut Host, now: &[Snapshot]) {
     // A start that is withdrawn may be what another one waits for.
+    let mut withdrawn = Vec::new();
     for _ in 0..host.model.groups.len() {
         let lost: Vec<_> = host
             .model
             .groups
             .iter()
-            .filter(|group| group.requires.iter().any(|&id| is_lost(host, id, now)) || group.lost_a_group)
+            .filter(|group| {
+                let is_lost = |&id: &GroupId| withdrawn.contains(&id) || is_lost(host, id, now);
+                group.requires.iter().any(is_lost) || group.lost_a_group
+            })
             .map(|group| group.id)
             .collect();
         let mut is_any_new = false;
@@ -274,7 +279,10 @@ fn follow_withdrawals(host: &mut Host, now: &[Snapshot]) {
             let instance = host.driver.instances.get(known.id);
             let is_off = instance.is_some_and(|instance| instance.life.wanted() == Wanted::Down);
             if lost.contains(&known.group) && after.pending.is_none() && is_off {
-                is_any_new |= known.wish == Wanted::Up;
+                if known.wish == Wanted::Up {
+                    is_any_new = true;
+                    withdrawn.push(known.group);
+                }
                 known.wish = Wanted::Down;
             }
         }
@@ -287,8 +295,44 @@ fn follow_withdrawals(host: &mut Host, now: &[Snapshot]) {
     }
 }
 
-/// Whether a group has failed, or no instance of it is up or about to be.
+/// Whether a group has failed, or has gone down in this step: no instance of it is up or about to be any more. A group
+/// that was down before is waited for.
 fn is_lost(host: &Host, id: GroupId, now: &[Snapshot]) -> bool {
     let members = || staying(host, id).filter_map(|known| of(now, known.id));
-    members().any(is_failed) || !members().any(|now| is_up(now) || is_moving(now))
+    members().any(is_failed) || (!members().any(|now| is_up(now) || is_moving(now)) && has_moved(host, id))
+}
+
+/// Whether an instance of a group was up or about to be, before this step or during it.
+fn has_moved(host: &Host, id: GroupId) -> bool {
+    let was_down = |then: &Snapshot| then.state == State::Stopped && then.pending.is_none();
+    let has_moved = |known: &Instance| {
+        let then = before_step(host, known.id);
+        known.group == id && then.is_some_and(|then| !was_down(then) || then.runs != known.runs())
+    };
+    let is_new = |known: &Instance| known.group == id && before_step(host, known.id).is_none();
+    let (present, departed) = (&host.model.instances, &host.model.departed);
+    present.iter().chain(departed).any(has_moved) || present.iter().any(is_new)
+}
+
+impl Host {
+    /// Whether the next host describes a group with its order. Otherwise the group keeps the one that it has.
+    pub(super) fn describes_order(&self, group: &Group) -> bool {
+        let leaves = |&id: &GroupId| self.model.group(id).is_none_or(|group| group.leaving);
+        let mut others = group.after.iter().chain(&group.requires);
+        self.tally.steps % 2 != 0 && !others.any(leaves)
+    }
+
+    /// After a crash, no start waits that has waited for a group that is gone.
+    pub(super) fn lacks_no_group(&self, group: &Group, instance: &Supervised) -> Result<(), Broken> {
+        let is_start = instance.pending.is_some_and(Request::wants_up);
+        let waits = match instance.life.state() {
+            State::Stopped | State::Exited { .. } | State::Fatal { .. } => true,
+            State::Stopping(_) | State::CleaningUp { .. } => instance.life.wanted() == Wanted::Down,
+            _ => false,
+        };
+        let is_kept = !(self.describes_order(group) && !(group.after.is_empty() && group.requires.is_empty()));
+        ensure(!(group.lost_a_group && is_kept && is_start && waits), || {
+            "it is to be started without a group that it required".into()
+        })
+    }
 }

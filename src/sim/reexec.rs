@@ -130,10 +130,8 @@ impl Host {
             .filter(|group| !group.leaving && !is_left_out(group.id))
             .collect();
         described.sort_by_key(|group| group.id.index());
-        let leaves = |&id: &GroupId| self.model.group(id).is_none_or(|group| group.leaving);
         let spec = |group: &&Group| {
-            let mut others = group.after.iter().chain(&group.requires);
-            let is_kept = self.tally.steps % 2 == 0 || others.any(leaves);
+            let is_kept = !self.describes_order(group);
             let instances = match change {
                 Some(Redescribed::Resized(id, size)) if id == group.id => size,
                 _ => group.after_roll.unwrap_or(group.target),

@@ -22,12 +22,12 @@ use crate::time::Instant;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A host in a world without faults.
-struct Scene {
-    host: Host,
+pub(super) struct Scene {
+    pub(super) host: Host,
 }
 
 /// Instances of one command that are running at once after a spawn.
-fn draft(instances: u32) -> Draft {
+pub(super) fn draft(instances: u32) -> Draft {
     Draft {
         name: "web",
         recipe: Recipe {
@@ -63,7 +63,7 @@ fn changed(draft: &Draft) -> Draft {
 }
 
 impl Scene {
-    fn new() -> Scene {
+    pub(super) fn new() -> Scene {
         Scene::in_flight(0)
     }
 
@@ -77,21 +77,21 @@ impl Scene {
         }
     }
 
-    fn act(&mut self, act: Act) {
+    pub(super) fn act(&mut self, act: Act) {
         let played = self.host.step(act, Chance::new(1));
         played.unwrap_or_else(|broken| panic!("{broken}"));
     }
 
-    fn add(&mut self, draft: &Draft) -> GroupId {
+    pub(super) fn add(&mut self, draft: &Draft) -> GroupId {
         self.act(Act::Add(Box::new(draft.clone())));
         self.host.model.groups.last().unwrap().id
     }
 
-    fn reload(&mut self, group: GroupId, draft: &Draft) {
+    pub(super) fn reload(&mut self, group: GroupId, draft: &Draft) {
         self.act(Act::Reload(group, Box::new(draft.clone())));
     }
 
-    fn request(&mut self, target: impl Into<Target>, request: Request) {
+    pub(super) fn request(&mut self, target: impl Into<Target>, request: Request) {
         self.act(Act::Request(target.into(), request));
     }
 
@@ -107,19 +107,19 @@ impl Scene {
         self.act(Act::Faults(faults));
     }
 
-    fn pass(&mut self, time: Duration) {
+    pub(super) fn pass(&mut self, time: Duration) {
         let until = self.host.world.borrow().now.saturating_add(time);
         self.act(Act::Pass(until));
     }
 
     /// Advances the time, and handles everything that becomes ready.
-    fn wait(&mut self, time: Duration) {
+    pub(super) fn wait(&mut self, time: Duration) {
         self.pass(time);
         self.handle_all();
     }
 
     /// Handles every readable entry.
-    fn handle_all(&mut self) {
+    pub(super) fn handle_all(&mut self) {
         loop {
             let (ready, timer) = {
                 let world = self.host.world.borrow();
@@ -134,12 +134,12 @@ impl Scene {
         }
     }
 
-    fn id(&self, group: GroupId, number: u32) -> InstanceId {
+    pub(super) fn id(&self, group: GroupId, number: u32) -> InstanceId {
         let group = self.host.driver.groups.get(group).unwrap();
         group.roster.get(number).unwrap()
     }
 
-    fn state(&self, group: GroupId, number: u32) -> StateName {
+    pub(super) fn state(&self, group: GroupId, number: u32) -> StateName {
         let instance = self.host.driver.instances.get(self.id(group, number)).unwrap();
         instance.life.state().name()
     }
