@@ -311,7 +311,9 @@ fn has_moved(host: &Host, id: GroupId) -> bool {
     };
     let is_new = |known: &Instance| known.group == id && before_step(host, known.id).is_none();
     let (present, departed) = (&host.model.instances, &host.model.departed);
-    present.iter().chain(departed).any(has_moved) || present.iter().any(is_new)
+    // A recovery has withdrawn starts that have waited for a group that is gone.
+    let has_lost = host.model.group(id).is_some_and(|group| group.lost_a_group);
+    has_lost || present.iter().chain(departed).any(has_moved) || present.iter().any(is_new)
 }
 
 impl Host {
