@@ -313,7 +313,9 @@ fn has_moved(host: &Host, id: GroupId) -> bool {
     let (present, departed) = (&host.model.instances, &host.model.departed);
     // A recovery has withdrawn starts that have waited for a group that is gone.
     let has_lost = host.model.group(id).is_some_and(|group| group.lost_a_group);
-    has_lost || present.iter().chain(departed).any(has_moved) || present.iter().any(is_new)
+    // The starts of additional instances may be withdrawn at once, and these have left.
+    let rolls = matches!(host.act, Act::Roll(of, _) if of == id);
+    has_lost || rolls || present.iter().chain(departed).any(has_moved) || present.iter().any(is_new)
 }
 
 impl Host {
