@@ -17,7 +17,7 @@ use crate::engine::image::Image;
 use crate::engine::kernel::Kernel;
 use crate::engine::request::Request;
 use crate::exit::Exit;
-use crate::lifecycle::{Input, Lifecycle, State, StateName};
+use crate::lifecycle::{Cause, Input, Lifecycle, State, StateName};
 use crate::time::Instant;
 
 /// The largest number of episodes in which a planted fault may go unnoticed.
@@ -499,6 +499,16 @@ fn that_a_group_forgets_what_it_requires() {
     };
     let as_what = "must wait for other groups: true|is started before|does not tell what it waits for|the answer should be|the plan is|has failed";
     is_noticed(meddle, as_what);
+}
+
+#[test]
+fn that_a_group_that_was_down_counts_as_just_stopped() {
+    let meddle = |host: &mut Host| {
+        for group in host.driver.groups.values_mut() {
+            group.order.ended = Some(Cause::RequirementStopped);
+        }
+    };
+    is_noticed(meddle, "it is wanted Down, and the host requested Up");
 }
 
 #[test]
