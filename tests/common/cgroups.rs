@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::wait::wait_until;
+use super::wait::{patience, wait_until};
 
 /// The file system type that statfs(2) returns for cgroup v2.
 const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
@@ -78,7 +78,7 @@ fn entered(cgroup: &Path) -> io::Result<()> {
 }
 
 fn within(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
-    let end = Instant::now() + limit;
+    let end = Instant::now() + limit * patience();
     while !holds() {
         if Instant::now() > end {
             return false;

@@ -128,8 +128,8 @@ impl Isolation {
         let mut command = inner_command(&marker, &output);
         block_in(&mut command, self.blocked);
         let mut child = command.spawn().expect("cannot start this test binary again");
+        let hung = !wait::wait_gone(child.id(), self.limit);
         let limit = self.limit * patience();
-        let hung = !wait::wait_gone(child.id(), limit);
         let report = hung.then(|| processes::report(&marker));
         let _already_gone = child.kill();
         let status = child.wait().expect("cannot wait for the inner process");

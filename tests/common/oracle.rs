@@ -92,7 +92,7 @@ impl Oracle {
     /// The differences to the state at the start. A joined thread stays in /proc for a moment, so a
     /// difference in the number of threads is read again until it disappears.
     fn changes(&self) -> Vec<String> {
-        let end = Instant::now() + SETTLE;
+        let end = Instant::now() + SETTLE * wait::patience();
         loop {
             let changes = differences(&self.before, &snapshot(), &self.may_change);
             let only_threads = changes.iter().all(|change| change.starts_with("Threads"));

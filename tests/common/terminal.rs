@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcgetpgrp, tcsetattr};
 
-use super::wait::wait_readable;
+use super::wait::{patience, wait_readable};
 
 /// `^C`, `^Z` and `^D`.
 pub const INTERRUPT: &str = "\x03";
@@ -94,7 +94,7 @@ impl Terminal {
 
     /// Waits until this is on the screen, and returns what came before it. Each part is seen once.
     pub fn expect(&mut self, text: &str, limit: Duration) -> String {
-        let end = Instant::now() + limit;
+        let end = Instant::now() + limit * patience();
         loop {
             if let Some(at) = self.seen.find(text) {
                 let rest = self.seen.split_off(at + text.len());

@@ -23,7 +23,11 @@ const INTERVAL: Duration = Duration::from_millis(2);
 /// Waits until the descriptor is readable (or has an error or a hangup). Returns `false` if the limit passes
 /// first. The limit [`SOON`], after which a test fails, is longer on slow machines.
 pub fn wait_readable(fd: impl AsFd, limit: Duration) -> bool {
-    let end = Instant::now() + if limit == SOON { limit * patience() } else { limit };
+    readable_within(fd, if limit == SOON { limit * patience() } else { limit })
+}
+
+fn readable_within(fd: impl AsFd, limit: Duration) -> bool {
+    let end = Instant::now() + limit;
     loop {
         let left = end.saturating_duration_since(Instant::now());
         let left = Timespec {
@@ -39,11 +43,11 @@ pub fn wait_readable(fd: impl AsFd, limit: Duration) -> bool {
 }
 
 /// Waits until the process has ended, so that it is a zombie or gone. Returns `false` if the limit passes
-/// first.
+/// first. The limit is longer on slow machines.
 pub fn wait_gone(pid: u32, limit: Duration) -> bool {
     let raw = Pid::from_raw(i32::try_from(pid).expect("a pid")).expect("a pid");
     match pidfd_open(raw, PidfdFlags::empty()) {
-        Ok(pidfd) => wait_readable(pidfd, limit),
+        Ok(pidfd) => readable_within(pidfd, limit * patience()),
         // Kernels before 6.9 return EINVAL for a number that belongs only to a process group, or that is just
         // being freed.
         Err(Errno::SRCH | Errno::INVAL) => true,

@@ -15,15 +15,11 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use pidherd::Pid;
 use pidherd::notify::{Buffer, Credentials, Notice, NotifySocket, Received};
 
-use common::wait_readable;
-
-/// How long anything here may take that takes no time.
-const SOON: Duration = Duration::from_secs(10);
+use common::{SOON, wait_readable};
 
 /// What a process started by [`sender`] is to send, and how many generations below it.
 const TEXT: &str = "PIDHERD_TEST_TEXT";

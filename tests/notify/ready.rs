@@ -10,8 +10,7 @@ use pidherd::{Command, Stdio};
 use rustix::fs::OFlags;
 use rustix::io::{FdFlags, ioctl_fionread};
 
-use super::SOON;
-use super::common::{isolated, wait_readable};
+use super::common::{SOON, isolated, wait_readable};
 
 /// A pipe, and what the child would write to.
 fn pipe() -> (ReadyFd, File) {

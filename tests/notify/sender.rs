@@ -9,9 +9,9 @@ use std::process::{Command, Stdio};
 
 use pidherd::notify::{Buffer, Credentials, Notice, NotifySocket};
 
-use super::common::{isolated, kernel_since, root_or_skip, tempdir, test_cgroup};
+use super::common::{SOON, isolated, kernel_since, root_or_skip, tempdir, test_cgroup};
 use super::systemd::installed;
-use super::{DEPTH, SOON, connected, finish, hear, hear_own, only, own_pid, send, sender};
+use super::{DEPTH, connected, finish, hear, hear_own, only, own_pid, send, sender};
 
 /// Where a receiver in a namespace of its own binds its socket.
 const PLACE: &str = "PIDHERD_TEST_PLACE";

@@ -18,8 +18,8 @@ use rustix::io::FdFlags;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 
-use super::common::{isolated, tempdir};
-use super::{SOON, connected, hear, hear_own, is_empty, only, own_pid, send};
+use super::common::{SOON, isolated, tempdir};
+use super::{connected, hear, hear_own, is_empty, only, own_pid, send};
 
 /// Sends a text with descriptors.
 fn send_with(socket: &NotifySocket, text: &[u8], descriptors: &[BorrowedFd<'_>]) {

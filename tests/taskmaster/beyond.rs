@@ -13,7 +13,7 @@ use rustix::net::{
     socket,
 };
 
-use crate::common::{TestCgroup, skipped, test_cgroup};
+use crate::common::{TestCgroup, patience, skipped, test_cgroup};
 use crate::driver::{Dir, PATIENCE, Taskmaster, binary, fifo, refused};
 
 /// The environment variable with the message of the test's own notify client.
@@ -61,7 +61,7 @@ fn program(name: &str, script: &str, more: &str) -> String {
 
 /// Asks for the status of `name` until the status contains `word`.
 fn status_with(herd: &mut Taskmaster, name: &str, word: &str) -> String {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + PATIENCE * patience();
     loop {
         let line = herd.ask(&format!("status {name}"));
         if line.contains(word) {

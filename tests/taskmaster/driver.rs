@@ -20,7 +20,7 @@ use rustix::fs::{FileType, Mode};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use serde_json::Value;
 
-use crate::common::{processes, wait_readable, wait_until};
+use crate::common::{patience, processes, wait_readable, wait_until};
 
 /// The time limit of each wait.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -400,7 +400,7 @@ impl Taskmaster {
     }
 
     fn wait<T>(&mut self, what: &str, mut look: impl FnMut(&mut Taskmaster) -> Option<T>) -> T {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + PATIENCE * patience();
         loop {
             if let Some(found) = look(self) {
                 return found;
@@ -455,7 +455,7 @@ impl Taskmaster {
     pub fn ended(&mut self) -> ExitStatus {
         let status = self.ended_among_orphans();
         // A command that a shell ran in the foreground may still be on its way out.
-        let until = Instant::now() + Duration::from_secs(5);
+        let until = Instant::now() + Duration::from_secs(5) * patience();
         while !marked(&self.marker).is_empty() && Instant::now() < until {
             thread::sleep(Duration::from_millis(1));
         }
@@ -472,7 +472,7 @@ impl Taskmaster {
     pub fn ended_among_orphans(&mut self) -> ExitStatus {
         let pidfd = rustix::process::pidfd_open(self.pid(), PidfdFlags::empty()).unwrap();
         let limit = Timespec {
-            tv_sec: PATIENCE.as_secs().try_into().unwrap(),
+            tv_sec: (PATIENCE * patience()).as_secs().try_into().unwrap(),
             tv_nsec: 0,
         };
         let ready = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&limit)).unwrap();
@@ -480,7 +480,7 @@ impl Taskmaster {
         let status = self.child.wait().unwrap();
         // If the taskmaster never opened the FIFO, the reader still waits for a writer.
         drop(File::options().read(true).write(true).open(self.dir.path("events")));
-        self.listen_until(Instant::now() + PATIENCE);
+        self.listen_until(Instant::now() + PATIENCE * patience());
         status
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use crate::common::patience;
 use crate::driver::{Dir, Taskmaster, binary};
 
 const POLITE: &str = "[program:a]\ncommand=sleep 1000\nstartsecs=0\n";
@@ -45,7 +46,7 @@ fn a_second_signal_kills_at_once_and_the_exit_status_says_so() {
     let stopped = herd.reached("deaf:deaf", "STOPPED");
     assert_eq!(stopped.exit, serde_json::json!({"signal": "SIGKILL", "core": false}));
     assert_eq!(herd.ended().code(), Some(1));
-    assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(began.elapsed() < Duration::from_secs(5) * patience());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
-use crate::common::{wait_gone, wait_readable, wait_until};
+use crate::common::{patience, wait_gone, wait_readable, wait_until};
 use crate::driver::{Dir, MARKER, PATIENCE, binary, kill_marked, marked};
 use crate::terminal::{lead_a_session, pseudo_terminal};
 
@@ -142,7 +142,7 @@ impl Screen {
 
     /// Waits until the screen is as wanted.
     pub fn until(&mut self, what: &str, wanted: impl Fn(&Screen) -> bool) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + PATIENCE * patience();
         while !wanted(self) {
             let left = end.saturating_duration_since(Instant::now());
             assert!(
@@ -211,7 +211,7 @@ impl Screen {
 
     /// Waits for the end, and checks that no process is left and the terminal is as it was. Returns the exit status.
     pub fn ended(&mut self) -> Option<i32> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + PATIENCE * patience();
         // The terminal stays open here, so its end is that of the taskmaster.
         while !wait_gone(self.child.id(), std::time::Duration::ZERO) {
             assert!(Instant::now() < end, "it does not end:\n{}", self.raw);

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
-use crate::common::{processes, wait_gone, wait_readable, wait_until};
+use crate::common::{patience, processes, wait_gone, wait_readable, wait_until};
 use crate::driver::{Dir, MARKER, PATIENCE, binary, kill_marked, marked};
 
 /// Ctrl-C. The terminal sends SIGINT.
@@ -101,7 +101,7 @@ impl Terminal {
     /// Waits until the terminal displays this text after the consumed output. Returns the output up to the end of
     /// that line.
     pub fn shows(&mut self, text: &str) -> String {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + PATIENCE * patience();
         loop {
             if let Some(found) = self.screen[self.read..].find(text) {
                 let from = self.read;
