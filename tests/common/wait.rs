@@ -7,6 +7,7 @@
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -55,10 +56,14 @@ pub fn wait_gone(pid: u32, limit: Duration) -> bool {
     }
 }
 
-/// The factor of each time limit after which a test fails: `PIDHERD_TEST_PATIENCE`, for slow machines; 1 by default.
+/// The factor of each time limit after which a test fails: `PIDHERD_TEST_PATIENCE`, for slow machines; 1 by default. It
+/// is read once, because a test that counts its allocations waits too.
 pub fn patience() -> u32 {
-    let factor = std::env::var("PIDHERD_TEST_PATIENCE").ok();
-    factor.map_or(1, |text| text.parse().expect("PIDHERD_TEST_PATIENCE is a whole number"))
+    static FACTOR: OnceLock<u32> = OnceLock::new();
+    *FACTOR.get_or_init(|| {
+        let factor = std::env::var("PIDHERD_TEST_PATIENCE").ok();
+        factor.map_or(1, |text| text.parse().expect("PIDHERD_TEST_PATIENCE is a whole number"))
+    })
 }
 
 /// Waits until `condition` holds, for a state that has no event. Panics with `what` after the limit.
