@@ -173,9 +173,12 @@ impl Abandon for Begun {
 
 impl Begun {
     pub(super) fn end_until(self, until: Instant) {
+        let is_here = self.child.is_here();
         let pidfd = self.child.end_until(until);
         if self.launch.flight.is_in_use() {
             self.launch.keep_for(pidfd);
+        } else if is_here {
+            lost::keep_unreaped(pidfd);
         }
     }
 }

@@ -4,7 +4,7 @@
 //! overloaded machine, or has changed its ids in a host without CAP_KILL. Such a child still shares the memory of the
 //! host. Everything that it may use is kept until it has released the memory: its stack and its steps, and the cleared
 //! dumpable flag of the host, without which the new user of the child could read this memory. The zombie is reaped
-//! after the child has ended.
+//! after the child has ended. A child that has released the memory already, and whose end is not known, is reaped too.
 //!
 //! The list belongs to the process, because a spawner can be dropped together with its spawns. The next spawn of any
 //! spawner checks the list.
@@ -31,13 +31,26 @@ struct Lost {
     shared: Option<(Flight, Option<KeepDumpable>)>,
 }
 
-/// Keeps the resources that the child of this pidfd may still use.
+/// Keeps the resources that the child of this pidfd may still use, until the child has released them, and the pidfd until
+/// the child was reaped.
 pub(super) fn keep(flight: Flight, dumpable: Option<KeepDumpable>, pidfd: PidFd) {
+    let shared = (flight, dumpable);
+    add(pidfd, Some(shared).filter(|(flight, _)| flight.is_in_use()));
+}
+
+/// Keeps the pidfd of a child that has released the memory, until the child was reaped.
+pub(super) fn keep_unreaped(pidfd: PidFd) {
+    if matches!(pidfd.look(Wait::Reap), Ok(Look::Alive | Look::Held)) {
+        add(pidfd, None);
+    }
+}
+
+fn add(pidfd: PidFd, shared: Option<(Flight, Option<KeepDumpable>)>) {
     let mut lost = LOST.lock().unwrap_or_else(PoisonError::into_inner);
     lost.push(Lost {
         owner: Owner::this_process(),
         pidfd,
-        shared: Some((flight, dumpable)),
+        shared,
     });
     COUNT.store(lost.len(), Ordering::Relaxed);
 }

@@ -347,7 +347,7 @@ impl Spawner {
     }
 
     /// Takes back the resources of a child that was killed. If the child has not ended yet, they are kept until it has
-    /// released them.
+    /// released them, and a later spawn reaps it.
     pub(crate) fn abandon(&mut self, in_flight: InFlight, pidfd: io::Result<PidFd>) {
         let InFlight(mut launch) = in_flight;
         let Ok(pidfd) = pidfd else {
@@ -362,6 +362,7 @@ impl Spawner {
             launch.keep_for(pidfd);
         } else {
             self.take_back(launch);
+            lost::keep_unreaped(pidfd);
         }
     }
 
@@ -638,6 +639,7 @@ fn leave_pid_namespace(
             // An error means that the child has ended by itself.
             let _ended = pidfd.signal(Signal::KILL);
             pidfd.end_until(Instant::now() + DROP_WAIT);
+            lost::keep_unreaped(pidfd);
             let errno = error.raw_os_error().unwrap_or(libc::EIO);
             Err(Refusal::Clone(program.error(*label, errno)))
         }

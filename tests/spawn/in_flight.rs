@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 
 use pidherd::exit::Exit;
 use pidherd::{
-    Child, Command, Launcher, Program, Signal, SpawnError, SpawnProgress, SpawnStep, Spawner, Spawning, Stdio,
+    Child, Command, GroupSpec, Launcher, Program, Signal, SpawnError, SpawnProgress, SpawnStep, Spawner, Spawning,
+    Stdio, Supervisor,
 };
 
 use super::common::lease::Lease;
+use super::common::processes::children;
+use super::common::tracer::Tracer;
 use super::common::{SOON, TempDir, isolated, tempdir, wait_readable, wait_until};
 use super::helpers::{root, sh};
 
@@ -158,6 +161,69 @@ fn a_child_that_is_dropped_in_flight_is_killed() {
         assert!(launcher.finish().is_none());
         drop(launcher);
         lease.end();
+    });
+}
+
+/// Waits until no child is left, not even a zombie. A spawn reaps the children of earlier ones that ended late.
+pub fn reaped_by_later_spawns() {
+    let next = sh("exit 0").compile().unwrap();
+    wait_until("a later spawn reaps the child", SOON, || {
+        let mut child = Spawner::new().unwrap().spawn(&next).unwrap();
+        assert!(child.wait().unwrap().exit.success());
+        children().is_empty()
+    });
+}
+
+/// The child releases the memory of the host, and its end is known only after the drop has stopped waiting: a tracer
+/// holds it.
+fn is_reaped_after(begin_and_drop: impl FnOnce(&Program, &mut Option<Tracer>)) {
+    isolated(|| {
+        let place = tempdir();
+        let path = program(&place);
+        let Some((lease, hanging)) = hangs(&path) else { return };
+        let mut tracer = None;
+        begin_and_drop(&hanging, &mut tracer);
+        if tracer.is_some() {
+            assert_eq!(children().len(), 2, "the tracer and its tracee");
+        }
+        drop(tracer);
+        reaped_by_later_spawns();
+        lease.end();
+    });
+}
+
+#[test]
+fn a_spawn_that_ends_after_its_drop_is_reaped_by_a_later_spawn() {
+    is_reaped_after(|hanging, tracer| {
+        let spawning = Spawner::new().unwrap().begin(hanging).unwrap();
+        *tracer = Tracer::attach(spawning.pid().as_raw());
+        drop(spawning);
+    });
+}
+
+#[test]
+fn a_spawn_that_ends_after_the_drop_of_its_launcher_is_reaped_by_a_later_spawn() {
+    is_reaped_after(|hanging, tracer| {
+        let mut launcher = Launcher::new().unwrap();
+        launcher.begin(hanging).unwrap();
+        *tracer = Tracer::attach(children()[0]);
+        drop(launcher);
+    });
+}
+
+#[test]
+fn a_spawn_that_ends_after_the_drop_of_its_supervisor_is_reaped_by_a_later_spawn() {
+    is_reaped_after(|hanging, tracer| {
+        let mut supervisor = Supervisor::builder().spawns_in_flight(1).build().unwrap();
+        let command = Command::new(hanging.name());
+        let group = supervisor.add(GroupSpec::new("a", command)).unwrap();
+        supervisor.start(group).unwrap();
+        wait_until("the child exists", SOON, || {
+            supervisor.dispatch().unwrap();
+            !children().is_empty()
+        });
+        *tracer = Tracer::attach(children()[0]);
+        drop(supervisor);
     });
 }
 

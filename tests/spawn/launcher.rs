@@ -10,6 +10,7 @@ use crate::common::tracer::Tracer;
 use crate::common::{SOON, elf, isolated, skipped, tempdir, wait_readable};
 use crate::held::{Frozen, hanging};
 use crate::helpers::sh;
+use crate::in_flight::reaped_by_later_spawns;
 
 fn is_readable(launcher: &Launcher) -> bool {
     wait_readable(launcher.as_fd(), Duration::ZERO)
@@ -84,13 +85,6 @@ fn looks_become_rarer_with_time_and_not_with_their_number() {
     });
 }
 
-/// Waits for a child that nothing else waits for.
-fn reap(pid: u32) {
-    // SAFETY: a child of this process, and a status that nothing wants.
-    let reaped = unsafe { libc::waitpid(pid as i32, std::ptr::null_mut(), 0) };
-    assert_eq!(reaped, pid as i32);
-}
-
 /// A tracer holds each of them when it has been killed.
 #[test]
 fn dropping_a_launcher_waits_for_all_together() {
@@ -115,7 +109,7 @@ fn dropping_a_launcher_waits_for_all_together() {
         assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
         lease.end();
         drop(tracers);
-        pids.into_iter().for_each(reap);
+        reaped_by_later_spawns();
     });
 }
 
