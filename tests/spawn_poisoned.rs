@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use common::lease::Lease;
 use common::processes::children;
 use common::storm::{self, Storm};
-use common::{Isolation, SOON, TempDir, elf, tempdir, wait_readable, wait_until};
+use common::{Isolation, SOON, TempDir, elf, patience, tempdir, wait_readable, wait_until};
 use fastrand::Rng;
 use pidherd::exit::Exit;
 use pidherd::{Child, Command, Launcher, Signal, SpawnError, SpawnProgress, SpawnStep, Spawner, Spawning, Stdio};
@@ -421,7 +421,7 @@ fn assert_failure(error: &SpawnError, expected: Expected) {
 /// A lease on the program, where the file system has leases. The last child that executed it may keep it open for
 /// another moment.
 fn take(path: &Path) -> Option<Lease> {
-    let until = Instant::now() + SOON;
+    let until = Instant::now() + SOON * patience();
     loop {
         match Lease::try_take(path) {
             Ok(lease) => return Some(lease),

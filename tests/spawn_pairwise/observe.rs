@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::thread;
-use std::time::Instant;
 
-use crate::common::{SOON, elf, processes};
+use crate::common::{SOON, elf, wait_until};
 
 pub type Facts = BTreeMap<String, String>;
 
@@ -86,27 +84,22 @@ pub fn io_priority(pid: u32) -> String {
     unsafe { libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, pid) }.to_string()
 }
 
-/// Waits until the program runs, which it reports in its own memory, and returns its parent-death signal.
+/// Waits until the program runs, which it reports in its own memory, and returns its parent-death signal. The wait pauses
+/// between two looks. Otherwise a child with the lowest priority gets no time on a machine with one processor.
 fn wait_for_report(pid: u32) -> u32 {
-    let end = Instant::now() + SOON;
-    loop {
+    let mut death_signal = None;
+    wait_until(&format!("the program of {pid} reports that it runs"), SOON, || {
         // The parent continues as soon as the child has left the old memory, possibly before the child has the new
         // memory. An open file keeps the memory of the time of its opening, so each read opens the file again.
         let memory = File::open(format!("/proc/{pid}/mem")).expect("cannot open the child's memory");
         let mut report = [0; 8];
         // The new memory is empty at first; then the read fails with EIO.
         let _not_yet = memory.read_exact_at(&mut report, elf::REPORT);
-        let [running, death_signal] = [0, 4].map(|at| u32::from_ne_bytes(report[at..at + 4].try_into().unwrap()));
-        if running == 1 {
-            return death_signal;
-        }
-        assert!(
-            Instant::now() < end,
-            "the program does not report that it runs: {}",
-            processes::describe(pid)
-        );
-        thread::yield_now();
-    }
+        let [running, signal] = [0, 4].map(|at| u32::from_ne_bytes(report[at..at + 4].try_into().unwrap()));
+        death_signal = (running == 1).then_some(signal);
+        death_signal.is_some()
+    });
+    death_signal.unwrap()
 }
 
 fn facts(directory: &str) -> Facts {
