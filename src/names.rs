@@ -68,8 +68,10 @@ mod tests {
     use std::str::FromStr;
 
     use super::*;
+    use crate::cgroup::OomLimitName;
     use crate::command::{Namespace, SpawnStep};
-    use crate::lifecycle::{CauseName, EndName, FailureName, StateName};
+    use crate::lifecycle::{CauseName, CommandFailureName, EndName, FailureName, Part, Prospect, StateName, Wanted};
+    use crate::supervisor::{RefusalName, ReloadResult, RemovalReason, Request};
 
     fn come_back<T: FromStr<Err = UnknownName> + Copy + Debug + PartialEq>(
         all: &[T],
@@ -94,5 +96,18 @@ mod tests {
         come_back(FailureName::ALL, FailureName::as_str, "failure");
         come_back(SpawnStep::ALL, SpawnStep::as_str, "step of a spawn");
         come_back(Namespace::ALL, Namespace::as_str, "kind of namespace");
+        come_back(
+            CommandFailureName::ALL,
+            CommandFailureName::as_str,
+            "failure of a command",
+        );
+        come_back(Part::ALL, Part::as_str, "part of a run");
+        come_back(Prospect::ALL, Prospect::as_str, "prospect of a stop");
+        come_back(Wanted::ALL, Wanted::as_str, "wanted state");
+        come_back(Request::ALL, Request::as_str, "request");
+        come_back(ReloadResult::ALL, ReloadResult::as_str, "result of a reload");
+        come_back(RemovalReason::ALL, RemovalReason::as_str, "reason of a removal");
+        come_back(RefusalName::ALL, RefusalName::as_str, "reason of a refusal");
+        come_back(OomLimitName::ALL, OomLimitName::as_str, "limit of memory");
     }
 }

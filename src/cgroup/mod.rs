@@ -57,8 +57,8 @@ pub use error::CgroupError;
 pub(crate) use files::CgroupFile;
 pub use leaf::Cgroup;
 pub use limits::{IoMax, Limits};
-pub use oom::OomLimit;
 pub(crate) use oom::{Above, OomKill};
+pub use oom::{OomLimit, OomLimitName};
 pub use usage::CgroupUsage;
 
 mod changes;

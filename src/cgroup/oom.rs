@@ -20,6 +20,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use super::tree;
 use super::usage::{event_count, number_after, number_in};
 use crate::codec::stored;
+use crate::names::{machine_names, shown_by_name};
 
 /// The limit of memory that was reached when the kernel killed a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +45,59 @@ pub enum OomLimit {
     /// the run, and the kernel does not tell for which of them it has killed.
     Unknown,
 }
+
+impl OomLimit {
+    /// The name of the kind of limit, without its data, for programs. It does not change in later versions.
+    ///
+    /// ```
+    /// assert_eq!(pidherd::cgroup::OomLimit::Ancestor { levels: 2 }.as_str(), "ancestor");
+    /// ```
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        self.name().as_str()
+    }
+
+    /// The kind, without its data.
+    ///
+    /// ```
+    /// use pidherd::cgroup::{OomLimit, OomLimitName};
+    ///
+    /// assert_eq!(OomLimit::Machine.name(), OomLimitName::Machine);
+    /// assert_eq!("machine".parse(), Ok(OomLimitName::Machine));
+    /// ```
+    #[must_use]
+    pub const fn name(&self) -> OomLimitName {
+        match self {
+            OomLimit::Own => OomLimitName::Own,
+            OomLimit::Ancestor { .. } => OomLimitName::Ancestor,
+            OomLimit::Machine => OomLimitName::Machine,
+            OomLimit::Unknown => OomLimitName::Unknown,
+        }
+    }
+}
+
+/// The kinds of an [`OomLimit`]. Their texts are those of [`OomLimit::as_str`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OomLimitName {
+    /// See [`OomLimit::Own`].
+    Own,
+    /// See [`OomLimit::Ancestor`].
+    Ancestor,
+    /// See [`OomLimit::Machine`].
+    Machine,
+    /// See [`OomLimit::Unknown`].
+    Unknown,
+}
+
+machine_names! { OomLimitName, "limit of memory",
+    Own = "own"
+    Ancestor = "ancestor"
+    Machine = "machine"
+    Unknown = "unknown"
+}
+
+shown_by_name! { OomLimitName }
 
 impl fmt::Display for OomLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

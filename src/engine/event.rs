@@ -11,6 +11,7 @@ use crate::codec::stored;
 use crate::command::SpawnError;
 use crate::exit::{ExitRecord, Pid};
 use crate::lifecycle::{Cause, CommandFailure, StateName};
+use crate::names::{machine_names, shown_by_name};
 use crate::signal::Signal;
 use crate::signalfd::SignalInfo;
 use crate::time::Instant;
@@ -215,6 +216,11 @@ pub enum RemovalReason {
     HungUp,
 }
 
+machine_names! { RemovalReason, "reason of a removal",
+    Requested = "requested"
+    HungUp = "hung-up"
+}
+
 /// Why descriptors were not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -239,6 +245,67 @@ pub enum RefusalReason {
     Errno(i32),
 }
 
+impl RefusalReason {
+    /// The name of the kind of reason, without its data, for programs. It does not change in later versions.
+    ///
+    /// ```
+    /// assert_eq!(pidherd::supervisor::RefusalReason::NoStore.as_str(), "no-store");
+    /// ```
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        self.name().as_str()
+    }
+
+    /// The kind, without its data.
+    ///
+    /// ```
+    /// use pidherd::supervisor::{RefusalName, RefusalReason};
+    ///
+    /// assert_eq!(RefusalReason::Errno(9).name(), RefusalName::Errno);
+    /// assert_eq!("full".parse(), Ok(RefusalName::Full));
+    /// ```
+    #[must_use]
+    pub const fn name(&self) -> RefusalName {
+        match self {
+            RefusalReason::NoStore => RefusalName::NoStore,
+            RefusalReason::Full => RefusalName::Full,
+            RefusalReason::Duplicate => RefusalName::Duplicate,
+            RefusalReason::Name => RefusalName::Name,
+            RefusalReason::Lost => RefusalName::Lost,
+            RefusalReason::Errno(_) => RefusalName::Errno,
+        }
+    }
+}
+
+/// The kinds of a [`RefusalReason`]. Their texts are those of [`RefusalReason::as_str`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RefusalName {
+    /// See [`RefusalReason::NoStore`].
+    NoStore,
+    /// See [`RefusalReason::Full`].
+    Full,
+    /// See [`RefusalReason::Duplicate`].
+    Duplicate,
+    /// See [`RefusalReason::Name`].
+    Name,
+    /// See [`RefusalReason::Lost`].
+    Lost,
+    /// See [`RefusalReason::Errno`].
+    Errno,
+}
+
+machine_names! { RefusalName, "reason of a refusal",
+    NoStore = "no-store"
+    Full = "full"
+    Duplicate = "duplicate"
+    Name = "name"
+    Lost = "lost"
+    Errno = "errno"
+}
+
+shown_by_name! { RefusalName }
+
 /// How a reload of a program has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -254,6 +321,12 @@ pub enum ReloadResult {
     TimedOut,
     /// The process ended, or its stop began.
     Ended,
+}
+
+machine_names! { ReloadResult, "result of a reload",
+    Done = "done"
+    TimedOut = "timed-out"
+    Ended = "ended"
 }
 
 /// An instance's group name and its number in the group.

@@ -5,6 +5,7 @@
 
 use crate::codec::stored;
 use crate::lifecycle::{Input, Reply};
+use crate::names::{machine_names, shown_by_name};
 
 /// A request of the host for an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,6 +25,15 @@ pub enum Request {
     /// Stop the instance with SIGKILL at once.
     Kill,
 }
+
+machine_names! { Request, "request",
+    Start = "start"
+    Stop = "stop"
+    Restart = "restart"
+    Kill = "kill"
+}
+
+shown_by_name! { Request }
 
 impl Request {
     pub(crate) const fn input(self) -> Input {

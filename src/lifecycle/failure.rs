@@ -1,6 +1,6 @@
 //! What can go wrong with a start, a run, and the commands around it.
 
-use super::kinds::FailureName;
+use super::kinds::{CommandFailureName, FailureName};
 use std::fmt;
 
 use crate::codec::stored;
@@ -111,6 +111,33 @@ pub enum CommandFailure {
 }
 
 impl CommandFailure {
+    /// The name of the kind of failure, without its data, for programs. It does not change in later versions.
+    ///
+    /// ```
+    /// assert_eq!(pidherd::lifecycle::CommandFailure::TimedOut.as_str(), "timed-out");
+    /// ```
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        self.name().as_str()
+    }
+
+    /// The kind, without its data.
+    ///
+    /// ```
+    /// use pidherd::lifecycle::{CommandFailure, CommandFailureName};
+    ///
+    /// assert_eq!(CommandFailure::TimedOut.name(), CommandFailureName::TimedOut);
+    /// assert_eq!("timed-out".parse(), Ok(CommandFailureName::TimedOut));
+    /// ```
+    #[must_use]
+    pub const fn name(&self) -> CommandFailureName {
+        match self {
+            CommandFailure::Spawn { .. } => CommandFailureName::Spawn,
+            CommandFailure::Ended(_) => CommandFailureName::Ended,
+            CommandFailure::TimedOut => CommandFailureName::TimedOut,
+        }
+    }
+
     /// The failure of a command that ended by itself; `None` for exit code 0.
     ///
     /// ```

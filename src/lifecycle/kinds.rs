@@ -156,4 +156,23 @@ machine_names! { FailureName, "failure",
     Before = "before"
 }
 
-shown_by_name! { CauseName EndName FailureName }
+/// The kinds of a [`CommandFailure`](super::CommandFailure). Their texts are those of
+/// [`CommandFailure::as_str`](super::CommandFailure::as_str).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CommandFailureName {
+    /// See [`CommandFailure::Spawn`](crate::lifecycle::CommandFailure::Spawn).
+    Spawn,
+    /// See [`CommandFailure::Ended`](crate::lifecycle::CommandFailure::Ended).
+    Ended,
+    /// See [`CommandFailure::TimedOut`](crate::lifecycle::CommandFailure::TimedOut).
+    TimedOut,
+}
+
+machine_names! { CommandFailureName, "failure of a command",
+    Spawn = "spawn"
+    Ended = "ended"
+    TimedOut = "timed-out"
+}
+
+shown_by_name! { CauseName CommandFailureName EndName FailureName }

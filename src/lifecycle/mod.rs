@@ -67,7 +67,7 @@ pub use end::RunEnd;
 pub use error::PolicyError;
 pub use failure::{CommandFailure, Failure};
 pub use input::{Action, Input, Reaction, Reply};
-pub use kinds::{CauseName, EndName, FailureName};
+pub use kinds::{CauseName, CommandFailureName, EndName, FailureName};
 pub use machine::Lifecycle;
 pub use policy::{CrashBudget, Delay, DelayFrom, ExitSet, Policy, Restart, RunTimeout, Startup};
 pub use state::{Ended, Failed, Part, Phase, Prospect, Remaining, State, StateName, Stopping, Wanted};

@@ -181,6 +181,14 @@ pub enum Prospect {
     EndedBefore,
 }
 
+machine_names! { Prospect, "prospect of a stop",
+    Open = "open"
+    KillRequested = "kill-requested"
+    EndedBefore = "ended-before"
+}
+
+shown_by_name! { Prospect }
+
 /// A failure of a process that is alive, or that has left other living processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -426,6 +434,12 @@ pub enum Part {
     After,
 }
 
+machine_names! { Part, "part of a run",
+    Before = "before"
+    Program = "program"
+    After = "after"
+}
+
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -449,6 +463,13 @@ pub enum Wanted {
     /// The process must not be alive.
     Down,
 }
+
+machine_names! { Wanted, "wanted state",
+    Up = "up"
+    Down = "down"
+}
+
+shown_by_name! { Wanted }
 
 stored!(enum State {
     0 = Stopped,

@@ -7,6 +7,7 @@ use super::error::ScriptError;
 use super::span::Span;
 use crate::cgroup::OomLimit;
 use crate::command::SpawnStep;
+use crate::names::{machine_names, shown_by_name};
 use crate::signal::Signal;
 
 /// What one process does, from its execution to its end.
@@ -639,6 +640,17 @@ pub enum SpawnFailure {
     /// No descriptor is free: EMFILE of clone(2), which makes the pidfd.
     NoDescriptor,
 }
+
+machine_names! { SpawnFailure, "failure of a spawn",
+    NotFound = "not-found"
+    NotPermitted = "not-permitted"
+    Busy = "busy"
+    NoProcess = "no-process"
+    NoMemory = "no-memory"
+    NoDescriptor = "no-descriptor"
+}
+
+shown_by_name! { SpawnFailure }
 
 impl SpawnFailure {
     /// The step that fails, and its errno.

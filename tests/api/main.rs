@@ -166,6 +166,50 @@ fn each_type_that_cannot_grow_has_a_reason() {
     );
 }
 
+/// The public enums without data that have no names for programs, with the reason.
+const NAMELESS: &[(&str, &str)] = &[
+    ("pidherd::Clock", "a setting"),
+    ("pidherd::Lifetime", "a setting"),
+    ("pidherd::Resource", "a setting"),
+    ("pidherd::Restart", "a setting"),
+    ("pidherd::Scope", "a setting"),
+    ("pidherd::group::Effect", "an answer to a question of the host"),
+    ("pidherd::lifecycle::DelayFrom", "a setting"),
+    ("pidherd::lifecycle::Reply", "an answer to a question of the host"),
+    ("pidherd::notify::NotifyAccess", "a setting"),
+    ("pidherd::notify::ParseError", "an error, which has a text"),
+    ("pidherd::notify::Readiness", "an answer to a question of the host"),
+    ("pidherd::supervisor::AdoptError", "an error, which has a text"),
+    ("pidherd::supervisor::Progress", "an answer to a question of the host"),
+    ("pidherd::supervisor::Undescribed", "a setting"),
+];
+
+/// Programs read states, causes, ends, steps and failures in logs and statistics. So each enum without data can be read
+/// back from its name. An enum with data has its kinds in an enum without.
+#[test]
+fn each_enum_without_data_has_names_for_programs_or_a_reason() {
+    let lines: Vec<String> = surface().entries().iter().map(Entry::line).collect();
+    let enums = lines.iter().filter(|line| line.ends_with(" enum"));
+    let paths = enums.filter_map(|line| Some(line.split_once(": ")?.0));
+    let is_plain = |path: &&str| {
+        let of_it = format!("{path}::");
+        let mut variants = lines.iter().filter_map(|line| line.strip_prefix(&of_it));
+        !variants.any(|rest| !rest.contains(": ") && rest.contains(['(', '{']) || rest.contains(" { "))
+    };
+    let is_read_back = |path: &&str| {
+        let traits = format!("{path}: ");
+        lines
+            .iter()
+            .any(|line| line.starts_with(&traits) && line.contains("FromStr"))
+    };
+    let nameless: Vec<&str> = paths.filter(is_plain).filter(|path| !is_read_back(path)).collect();
+    let listed: Vec<&str> = NAMELESS.iter().map(|(name, _)| *name).collect();
+    assert_eq!(
+        nameless, listed,
+        "on the left the enums without names, on the right those with a reason"
+    );
+}
+
 /// A type is made by a host if it has a public function that returns it without a receiver.
 #[test]
 fn every_type_that_a_host_makes_has_an_example() {
