@@ -7,6 +7,7 @@
 mod common;
 #[path = "../host/mod.rs"]
 mod host;
+mod namespaces;
 mod sizes;
 mod waiting;
 

@@ -263,6 +263,59 @@ fn a_process_in_namespaces_of_its_own_is_found_again() {
 }
 
 #[test]
+fn a_process_in_namespaces_of_its_own_that_ended_with_its_host_is_started_in_new_ones() {
+    if !root_or_skip("namespaces") {
+        return;
+    }
+    with_hosts(120, |state| {
+        let pids = state.with_file_name("pids");
+        let kinds = [Namespace::Pid, Namespace::Mount];
+        let alone = kinds.into_iter().fold(quiet_sh("sleep 1000 & wait"), Command::unshare);
+        let alone = alone.mount_proc(true);
+        let groups = || {
+            let spec = GroupSpec::new("alone", alone.clone()).policy(for_ever());
+            vec![spec.stop(term(Scope::Process, ms(10)))]
+        };
+        let family = |pid: u32| {
+            wait_until("it has a child", SOON, || {
+                common::processes::children_of(pid).len() == 1
+            });
+            common::processes::children_of(pid)[0]
+        };
+        killed_host(
+            || {
+                let mut host = host(state, groups());
+                host.until_executed();
+                let pid = host.pid(named(&host, "alone:0"));
+                tell(&pids, &format!("{pid} {}", family(pid)));
+                stay(host);
+            },
+            || drop(told(&pids)),
+        );
+        let old: Vec<u32> = told(&pids).split(' ').map(|pid| pid.parse().unwrap()).collect();
+        let raw = rustix::process::Pid::from_raw(old[0] as i32).unwrap();
+        rustix::process::kill_process(raw, rustix::process::Signal::KILL).unwrap();
+        // With process 1 of the namespace, the kernel ends all others in it.
+        for pid in old {
+            wait_until("it is reaped", SOON, || common::processes::state(pid).is_none());
+        }
+        let recovered = recover(state, groups());
+        assert_eq!(recovered.ended.len(), 1);
+        let mut host = Host::with(recovered.supervisor);
+        let id = named(&host, "alone:0");
+        host.until("it runs again", |host| {
+            host.status(id).runs == 2 && host.state(id) == Running
+        });
+        let pid = host.pid(id);
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        assert!(status.contains(&format!("\nNSpid:\t{pid}\t1\n")), "{status}");
+        let child = family(pid);
+        host.shut_down();
+        assert!(wait_gone(child, SOON));
+    });
+}
+
+#[test]
 fn the_status_of_a_process_that_ends_after_the_recovery_is_known() {
     with_hosts(120, |state| {
         if !kernel_since(6, 15) {
