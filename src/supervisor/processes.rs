@@ -150,7 +150,8 @@ impl Supervisor {
     /// its spawn is in flight, while it is being stopped, and if its run has a cgroup, because the next run would kill
     /// what is in it; [`Error::Io`] with EMFILE if no descriptor is free.
     pub fn release(&mut self, instance: InstanceId) -> Result<PidFd, Error> {
-        self.call(|driver| {
+        let mut released = None;
+        let called = self.call(|driver| {
             let known = driver.instances.get(instance).ok_or(Error::UnknownInstance(instance))?;
             if known.process.is_none() {
                 return Err(Error::NotAlive(instance));
@@ -162,10 +163,15 @@ impl Supervisor {
             if !is_up || known.run_cgroup.is_some() {
                 return Err(Error::NotReleasable(instance));
             }
-            let pidfd = driver.kernel.let_go(instance.index())?;
+            released = driver.kernel.let_go(instance.index())?;
             driver.released(instance);
-            pidfd.ok_or(Error::NotAlive(instance))
-        })
+            Ok(())
+        });
+        match (released, called) {
+            // No other descriptor refers to the process. An error of the timer shows again at the next call.
+            (Some(pidfd), _) => Ok(pidfd),
+            (None, called) => called.and(Err(Error::NotAlive(instance))),
+        }
     }
 
     /// The host's ends of the piped streams of an instance's last run. They can be taken once per run. Pipes that were
