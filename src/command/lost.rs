@@ -40,9 +40,23 @@ pub(super) fn keep(flight: Flight, dumpable: Option<KeepDumpable>, pidfd: PidFd)
 
 /// Keeps the pidfd of a child that has released the memory, until the child was reaped.
 pub(super) fn keep_unreaped(pidfd: PidFd) {
-    if matches!(pidfd.look(Wait::Reap), Ok(Look::Alive | Look::Held)) {
+    if is_left(&pidfd) {
         add(pidfd, None);
     }
+}
+
+/// The same for the pidfd of another owner. Without a free descriptor the child is not reaped.
+pub(super) fn keep_copy_if_unreaped(pidfd: &PidFd) {
+    if is_left(pidfd) {
+        if let Ok(copy) = pidfd.try_clone() {
+            add(copy, None);
+        }
+    }
+}
+
+/// Reaps the child if it has ended. Returns whether it must be reaped later.
+fn is_left(pidfd: &PidFd) -> bool {
+    matches!(pidfd.look(Wait::Reap), Ok(Look::Alive | Look::Held))
 }
 
 fn add(pidfd: PidFd, shared: Option<(Flight, Option<KeepDumpable>)>) {

@@ -347,22 +347,21 @@ impl Spawner {
     }
 
     /// Takes back the resources of a child that was killed. If the child has not ended yet, they are kept until it has
-    /// released them, and a later spawn reaps it.
-    pub(crate) fn abandon(&mut self, in_flight: InFlight, pidfd: io::Result<PidFd>) {
+    /// released them, and a later spawn reaps it. The pidfd is duplicated in that case alone, because there may be no free
+    /// descriptor.
+    pub(crate) fn abandon(&mut self, in_flight: InFlight, pidfd: &PidFd) {
         let InFlight(mut launch) = in_flight;
-        let Ok(pidfd) = pidfd else {
-            // The pidfd could not be duplicated, so the end of the child cannot be observed. Leaking the memory is
-            // safe.
-            return forget(launch);
-        };
-        if launch.flight.is_in_use() && has_ended(&pidfd) {
+        if launch.flight.is_in_use() && has_ended(pidfd) {
             launch.flight.child_has_ended();
         }
-        if launch.flight.is_in_use() {
-            launch.keep_for(pidfd);
-        } else {
+        if !launch.flight.is_in_use() {
             self.take_back(launch);
-            lost::keep_unreaped(pidfd);
+            return lost::keep_copy_if_unreaped(pidfd);
+        }
+        match pidfd.try_clone() {
+            Ok(pidfd) => launch.keep_for(pidfd),
+            // The end of the child cannot be observed. Leaking the memory is safe.
+            Err(_) => forget(launch),
         }
     }
 

@@ -226,7 +226,7 @@ impl Linux {
                 let _gone = pidfd.signal(Signal::KILL);
                 wait_for_end(&pidfd, LAST_PATIENCE);
                 if let Some(in_flight) = in_flight {
-                    self.spawner.abandon(in_flight, Ok(pidfd));
+                    self.spawner.abandon(in_flight, &pidfd);
                 }
                 Err(watch_failed(program, &error))
             }
@@ -247,9 +247,12 @@ impl Linux {
         Ok((ready, token))
     }
 
-    fn abandon(&mut self, token: Token, pidfd: PidFd) {
+    fn abandon(&mut self, token: Token, pidfd: PidFd, in_flight: Option<InFlight>) {
         let _gone = pidfd.signal(Signal::KILL);
         wait_for_end(&pidfd, LAST_PATIENCE);
+        if let Some(in_flight) = in_flight {
+            self.spawner.abandon(in_flight, &pidfd);
+        }
         self.forget(token, pidfd);
     }
 
@@ -467,11 +470,7 @@ impl Kernel for Linux {
             match ready {
                 Ok(ready) => Ok((pidfd, token, ready, pipes, in_flight)),
                 Err(error) => {
-                    let in_flight = in_flight.map(|launch| (launch, pidfd.try_clone()));
-                    self.abandon(token, pidfd);
-                    if let Some((in_flight, pidfd)) = in_flight {
-                        self.spawner.abandon(in_flight, pidfd);
-                    }
+                    self.abandon(token, pidfd, in_flight);
                     Err(watch_failed(program, &error))
                 }
             }
@@ -602,7 +601,6 @@ impl Kernel for Linux {
             in_flight,
             inherited_flight,
         } = process;
-        let in_flight = in_flight.map(|launch| (launch, pidfd.try_clone()));
         self.in_flight = self.in_flight.saturating_sub(usize::from(inherited_flight.is_some()));
         self.looks.clear(slot);
         if let Some(run_cgroup) = &run_cgroup {
@@ -612,21 +610,22 @@ impl Kernel for Linux {
             drop(self.fds.remove(token, OwnedFd::from(ready)));
         }
         match watch {
-            Watch::Alive(token) => {
+            Watch::Alive(_) => {
                 let _gone = pidfd.signal(Signal::KILL);
                 wait_for_end(&pidfd, patience);
-                self.forget(token, pidfd);
             }
             // The process has ended, and the wait is for its tracer.
             Watch::Late(_) => wait_for_end(&pidfd, patience),
-            Watch::Reaped(token) => self.forget(token, pidfd),
-            Watch::Group => {}
+            Watch::Reaped(_) | Watch::Group => {}
             // The process has ended, so this does not block. An error cannot be handled here.
             Watch::Zombie => drop(pidfd.reap()),
         }
-        if let Some((in_flight, pidfd)) = in_flight {
+        if let Some(in_flight) = in_flight {
             self.in_flight = self.in_flight.saturating_sub(1);
-            self.spawner.abandon(in_flight, pidfd);
+            self.spawner.abandon(in_flight, &pidfd);
+        }
+        if let Watch::Alive(token) | Watch::Reaped(token) = watch {
+            self.forget(token, pidfd);
         }
         self.retire(run_cgroup);
     }
