@@ -272,9 +272,13 @@ impl Linux {
             Some(Readiness::Waiting) => Collected::Nothing,
             Some(Readiness::Ready) => Collected::Ready,
             // A process that is ending closes all its descriptors. Its end is reported by its exit status, so this is
-            // no failure.
-            Some(Readiness::Closed) if procfs::is_ending(process.pidfd.pid()) => Collected::Nothing,
-            Some(Readiness::Closed) => Collected::NotReady,
+            // no failure. If that cannot be read (EMFILE), only a process that has ended already counts as ending: the
+            // pipe reports its end once.
+            Some(Readiness::Closed) => match procfs::is_ending(process.pidfd.pid()) {
+                Ok(true) => Collected::Nothing,
+                Err(_) if !process.pidfd.is_alive() => Collected::Nothing,
+                Ok(false) | Err(_) => Collected::NotReady,
+            },
         })
     }
 

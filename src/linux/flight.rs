@@ -88,7 +88,11 @@ impl Linux {
     ) -> Option<Collected> {
         let pid = process.pidfd.pid();
         let looked = process.pidfd.look(Wait::Peek);
-        let has_never_executed = procfs::has_never_executed(pid);
+        // What cannot be read for lack of a descriptor is read at the next look.
+        let Some(has_never_executed) = procfs::was_seen_unexecuted(pid) else {
+            process.inherited_flight = Some((began, program));
+            return Some(Collected::Nothing);
+        };
         if has_never_executed && !matches!(looked, Ok(Look::Ended(_))) {
             // As for a spawn of this program: a tracer holds the status, and the descriptor would stay readable.
             let is_held = matches!(looked, Ok(Look::Held)) && matches!(process.watch, Watch::Alive(_));

@@ -61,22 +61,33 @@ fn is_shortage(error: &io::Error) -> bool {
 /// Whether a process that has not been reaped has begun to end. A process closes its descriptors shortly before its
 /// pidfd becomes readable. The end of one thread does not end the process, so all threads are checked if there are
 /// several.
-pub(crate) fn is_ending(pid: Pid) -> bool {
-    let Ok(stat) = fs::read(format!("/proc/{pid}/stat")) else {
-        return true;
-    };
-    if !is_exiting(&stat) {
-        return false;
+///
+/// # Errors
+/// It cannot be read: EMFILE, ENFILE, ENOMEM.
+pub(crate) fn is_ending(pid: Pid) -> io::Result<bool> {
+    let answer = fs::read(format!("/proc/{pid}/stat")).and_then(|stat| {
+        let one = is_exiting(&stat);
+        Ok(one && (has_one_thread(&stat) || all_threads(pid, is_exiting)?))
+    });
+    match answer {
+        Err(error) if is_gone(&error) => Ok(true),
+        answer => answer,
     }
-    has_one_thread(&stat) || all_threads(pid, is_exiting).unwrap_or(true)
+}
+
+/// Whether the error says that the process or the thread does not exist any more.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
 
 /// Whether `holds` is true for the stat of each thread of the process.
 fn all_threads(pid: Pid, holds: impl Fn(&[u8]) -> bool) -> io::Result<bool> {
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        // A thread without this file has ended meanwhile.
-        if fs::read(thread?.path().join("stat")).is_ok_and(|stat| !holds(&stat)) {
-            return Ok(false);
+        match fs::read(thread?.path().join("stat")) {
+            Ok(stat) if !holds(&stat) => return Ok(false),
+            Err(error) if is_shortage(&error) => return Err(error),
+            // A thread without this file has ended meanwhile.
+            Ok(_) | Err(_) => {}
         }
     }
     Ok(true)
@@ -85,7 +96,15 @@ fn all_threads(pid: Pid, holds: impl Fn(&[u8]) -> bool) -> io::Result<bool> {
 /// Whether no execve of a process has succeeded since the process was made. The process must not have been reaped.
 /// False if it is not known.
 pub(crate) fn has_never_executed(pid: Pid) -> bool {
-    with_stat(pid, was_never_executed).unwrap_or(false)
+    was_seen_unexecuted(pid).unwrap_or(false)
+}
+
+/// The same; `None` if a later look can succeed, because no descriptor or memory is free now.
+pub(crate) fn was_seen_unexecuted(pid: Pid) -> Option<bool> {
+    match with_stat(pid, was_never_executed) {
+        Err(error) if is_shortage(&error) => None,
+        answer => Some(answer.unwrap_or(false)),
+    }
 }
 
 /// The same of a process that ends or has ended, and that has not been reaped; false for one that lives on.
@@ -261,7 +280,7 @@ mod tests {
         assert!(!has_one_thread(b"5 (x) Z 1 77 77 0 -1 4 0 0 0 0 1 2 3 4 20 0 2 0 99"));
         let own = pid(std::process::id());
         std::thread::scope(|scope| {
-            scope.spawn(|| assert!(!is_ending(own)));
+            scope.spawn(|| assert!(!is_ending(own).unwrap()));
         });
         assert!(!all_threads(own, is_exiting).unwrap());
         assert!(all_threads(own, |stat| !stat.is_empty()).unwrap());
