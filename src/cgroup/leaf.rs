@@ -470,6 +470,12 @@ impl Cgroup {
         if !self.is_in_place()? {
             return Ok(());
         }
+        // A cgroup without processes and without cgroups below it is removed even if no descriptor is free.
+        match tree::remove(self.dir.as_fd(), &self.name) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::BUSY | Errno::NOTEMPTY) => {}
+            Err(errno) => return Err(errno.into()),
+        }
         if self.is_populated()? {
             return Err(Errno::BUSY.into());
         }
