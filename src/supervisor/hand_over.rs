@@ -10,7 +10,6 @@ use std::{env, fmt, process};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
 use rustix::io::Errno;
-use rustix::process::{Resource, getrlimit};
 
 use super::calls::Supervisor;
 use super::format::{self, StateError};
@@ -22,6 +21,7 @@ use crate::linux::inherited::Descriptors;
 use crate::owner::OtherProcess;
 use crate::sys::descriptors::above_standard;
 use crate::sys::exec::{exec, set_close_on_exec, set_close_on_exec_of_all, take_inherited};
+use crate::sys::process::soft_limit;
 
 /// The environment variable that names the descriptor of a handed-over state: the PID of the process, a colon, and the
 /// number. Commands do not inherit it.
@@ -301,10 +301,7 @@ impl Supervisor {
             self.driver.put_image(to);
         });
         // A write beyond the limit would raise SIGXFSZ, which ends the host.
-        if getrlimit(Resource::Fsize)
-            .current
-            .is_some_and(|most| most < state.len() as u64)
-        {
+        if soft_limit(libc::RLIMIT_FSIZE as usize)? < state.len() as u64 {
             return Err(Errno::FBIG.into());
         }
         let mut file = File::from(above_standard(new_file()?)?);

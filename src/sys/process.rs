@@ -182,22 +182,31 @@ fn dumpable() -> usize {
 /// alone was rejected: it can be outdated when it is used.
 pub(crate) fn highest_descriptor() -> u32 {
     const ROOM: u32 = 1024;
+    const MANY: u32 = 64 * 1024;
     let listed = std::fs::read_dir("/proc/self/fd").ok().and_then(|entries| {
         entries
             .flatten()
             .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
             .max()
     });
-    let limit = u32::try_from(
-        rustix::process::getrlimit(rustix::process::Resource::Nofile)
-            .current
-            .unwrap_or(0),
-    )
-    .unwrap_or(u32::MAX);
+    let limit = soft_limit(libc::RLIMIT_NOFILE as usize).map_or(MANY, |limit| u32::try_from(limit).unwrap_or(u32::MAX));
     match listed {
-        Some(highest) => highest.saturating_add(ROOM).max(limit.min(64 * 1024)),
+        Some(highest) => highest.saturating_add(ROOM).max(limit.min(MANY)),
         None => limit,
     }
+}
+
+/// The soft limit of a resource (prlimit(2)), `u64::MAX` if there is none.
+///
+/// # Errors
+/// A filter refuses the call. (rustix's getrlimit panics then.)
+pub(crate) fn soft_limit(resource: usize) -> io::Result<u64> {
+    // The soft and the hard limit.
+    let mut limits = [0_u64; 2];
+    let args = [0, resource, 0, limits.as_mut_ptr() as usize, 0, 0];
+    // SAFETY: the kernel writes two limits to this address, and none if the call fails.
+    check(unsafe { arch::syscall(libc::SYS_prlimit64, &args) })?;
+    Ok(limits[0])
 }
 
 #[cfg(test)]
