@@ -491,7 +491,7 @@ impl Process {
             return;
         }
         // A process that has not ended by then remains.
-        let _remains = self.pidfd.reap_until(until);
+        self.pidfd.end_until(until);
     }
 }
 

@@ -143,8 +143,9 @@ impl PidFd {
     pub(crate) fn is_unreaped(&self) -> bool {
         match process::send_signal(self.as_fd(), 0, false) {
             Ok(()) => true,
-            Err(error) if is_refusal(&error) => self.is_own_child(),
-            Err(_) => false,
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => false,
+            // No other errno says anything about the process: a filter refuses the call, for example.
+            Err(_) => self.is_own_child(),
         }
     }
 
@@ -271,7 +272,8 @@ impl PidFd {
 
     /// Waits for the end of the process, at most until `until`, and reaps it if it is a child. Blocks.
     pub(crate) fn end_until(&self, until: Instant) {
-        if !wait_for(self, PollFlags::IN, Some(until)).unwrap_or(false) {
+        // After an error the process may have ended, so it is looked at.
+        if matches!(wait_for(self, PollFlags::IN, Some(until)), Ok(false)) {
             return;
         }
         match self.look(Wait::Reap) {
