@@ -26,8 +26,9 @@ impl Linux {
         Ok(())
     }
 
-    /// Makes the notify socket with the address of one that is gone. If another process has that address, it is made as
-    /// by [`Linux::listen`].
+    /// Makes the notify socket with the address of one that is gone. If another process has that address, or it cannot
+    /// be bound any more, the socket is made as by [`Linux::listen`]. The processes of the socket that is gone then cannot
+    /// be heard, so a shortage that passes is an error instead.
     pub(crate) fn listen_again(&mut self, address: &OsStr, path: Option<&Path>) -> io::Result<()> {
         match NotifySocket::again(address) {
             Ok(socket) => {
@@ -35,6 +36,7 @@ impl Linux {
                 self.notify = Some((socket, token));
                 Ok(())
             }
+            Err(error) if is_shortage(&error) => Err(error),
             Err(_) => self.listen(path),
         }
     }
@@ -126,4 +128,12 @@ impl Lookup<'_> {
         let main = self.senders.get(&process.unreaped()?).copied()?;
         (main.access >= NotifyAccess::All && process.contains(sender)).then_some(main)
     }
+}
+
+/// Whether the machine lacks something now that it can have later.
+fn is_shortage(error: &std::io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)
+    )
 }
