@@ -89,6 +89,13 @@ impl Oracle {
         findings
     }
 
+    /// The findings about this process itself, without other processes and cgroups.
+    pub fn own_findings(&self) -> Vec<String> {
+        let mut findings = children_left();
+        findings.extend(self.changes());
+        findings
+    }
+
     /// The differences to the state at the start. A joined thread stays in /proc for a moment, so a
     /// difference in the number of threads is read again until it disappears.
     fn changes(&self) -> Vec<String> {

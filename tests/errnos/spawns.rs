@@ -4,12 +4,6 @@
 //! The spawn must either succeed, or return an error that names the step. It must leave nothing
 //! behind, and the next spawn must succeed.
 
-mod calls;
-#[path = "../common/mod.rs"]
-mod common;
-mod notifier;
-mod ways;
-
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_int, c_long};
 use std::fs::{self, File, OpenOptions};
@@ -18,17 +12,18 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use calls::{CALLS, Outcome, counts, is_transient, outcome};
-use common::{Isolation, TempDir, elf, isolated, root_or_skip, skipped, tempdir};
-use notifier::{Call, Fault, Known, Notifier, Place, install};
+use crate::calls::{Outcome, counts, is_transient, outcome};
+use crate::common::{Isolation, TempDir, elf, isolated, root_or_skip, skipped, tempdir};
+use crate::shim::{Call, Fault, Place, Shim, install};
+use crate::ways::{Failure, Way};
+use crate::{campaign, manual};
 use pidherd::exit::Exit;
 use pidherd::signal::Signal;
 use pidherd::{Capabilities, Child, Command, IoPriority, Namespace, Pipe, Resource, Scheduling, SpawnStep, Stdio};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource as Limit, Rlimit, getrlimit, setrlimit};
-use ways::{Failure, Way};
 
 /// A spawn makes many calls of some kinds (for example one for each signal). Only this many of each kind
 /// fail.
@@ -56,11 +51,11 @@ fn fails_everywhere(way: Way, most_of_a_kind: usize) {
     if !elf::runs_or_skip() || !root_or_skip("changes ids and the root directory, and installs a filter") {
         return;
     }
-    Isolation::new().limit(Duration::from_secs(300)).run(|| {
+    Isolation::new().limit(Duration::from_secs(3_000)).run(|| {
         let place = tempdir();
         elf::install(&place.join("exit"), elf::EXITING);
         with_few_descriptors(|| {
-            under_notifier(|notifier| fail_everything(notifier, &place, way, most_of_a_kind));
+            under_shim(|shim| fail_everything(shim, &place, way, most_of_a_kind));
         });
     });
 }
@@ -80,21 +75,20 @@ fn with_few_descriptors(body: impl FnOnce()) {
 }
 
 /// Runs `body` in a thread. The system calls of the thread and of its children can fail.
-fn under_notifier(body: impl FnOnce(&Notifier) + Send) {
-    let notifier = Notifier::new(counts);
+fn under_shim(body: impl FnOnce(&Shim) + Send) {
+    let shim = Shim::new(counts);
     let (send, receive) = mpsc::channel();
     thread::scope(|scope| {
-        let notifier = &notifier;
+        let shim = &shim;
         let answering = scope.spawn(move || {
             let (listener, asking) = receive.recv().unwrap();
-            notifier.answer(&listener, asking);
+            shim.answer(&listener, asking);
         });
         let failing = scope.spawn(move || {
-            let numbers: Vec<c_long> = CALLS.iter().map(|&(nr, _)| nr).collect();
             // SAFETY: gettid(2) has no arguments.
             let asking = unsafe { libc::gettid() };
-            send.send((install(&numbers), asking as u32)).unwrap();
-            body(notifier);
+            send.send((install(), asking as u32)).unwrap();
+            body(shim);
         });
         let outcome = failing.join();
         answering.join().unwrap();
@@ -132,9 +126,9 @@ fn a_failing_directory_of_path_does_not_end_the_search() {
         elf::install(&place.join("exit"), elf::EXITING);
         let here = place.path().display();
         let searched = Command::new("exit").arg("7").env("PATH", format!("/one:{here}:{here}"));
-        under_notifier(|notifier| {
+        under_shim(|shim| {
             let mut seen = Vec::new();
-            let child = notifier.during(None, &mut seen, || searched.spawn());
+            let child = shim.during(None, &mut seen, || searched.spawn());
             assert!(exits_well(child.unwrap()));
             let is_execve = |call: &Call| call.nr == libc::SYS_execve;
             let first = seen.iter().position(is_execve).unwrap();
@@ -145,16 +139,16 @@ fn a_failing_directory_of_path_does_not_end_the_search() {
                 // another one.
                 for at in [first, second] {
                     let fault = Some(Fault::Once { at, errno });
-                    let child = notifier.during(fault, &mut seen, || searched.spawn());
+                    let child = shim.during(fault, &mut seen, || searched.spawn());
                     assert!(exits_well(child.unwrap()), "{errno}");
                 }
                 let everywhere = Some(Fault::ForGood { at: first, errno });
-                let error = notifier.during(everywhere, &mut seen, || searched.spawn()).unwrap_err();
+                let error = shim.during(everywhere, &mut seen, || searched.spawn()).unwrap_err();
                 assert_eq!((error.step(), error.errno()), (SpawnStep::Exec, errno));
             }
             for errno in [libc::ENOEXEC, libc::ENOMEM, libc::EAGAIN, libc::ENFILE, libc::E2BIG] {
                 let fault = Some(Fault::Once { at: second, errno });
-                let error = notifier.during(fault, &mut seen, || searched.spawn()).unwrap_err();
+                let error = shim.during(fault, &mut seen, || searched.spawn()).unwrap_err();
                 let program = place.join("exit");
                 assert_eq!((error.errno(), error.path()), (errno, Some(program.as_path())));
             }
@@ -179,55 +173,46 @@ fn commands(way: Way) -> &'static [fn(&TempDir, &Arc<OwnedFd>) -> Command] {
     }
 }
 
-fn fail_everything(notifier: &Notifier, place: &TempDir, way: Way, most_of_a_kind: usize) {
+fn fail_everything(shim: &Shim, place: &TempDir, way: Way, most_of_a_kind: usize) {
+    let began = Instant::now();
     let high = fcntl_dupfd_cloexec(File::open("/dev/null").unwrap(), 700).unwrap();
     let given = Arc::new(high);
-    let (mut sites, mut faults) = (0, 0);
-    let mut numbers = BTreeMap::<c_long, usize>::new();
+    let mut sites = 0;
+    let mut faults = Vec::new();
     for make in commands(way) {
         let mut seen = Vec::new();
         let command = make(place, &given);
         let mut starter = None;
-        let child = notifier.during(None, &mut seen, || way.start(&command, &mut starter));
+        let child = shim.during(None, &mut seen, || way.start(&command, &mut starter));
         assert!(exits_well(child.unwrap()), "{command:?}");
         drop((command, starter));
         let mut of_a_kind = BTreeMap::<(c_long, bool), usize>::new();
-        for (index, call) in seen.clone().iter().enumerate() {
+        for (index, call) in seen.iter().enumerate() {
             let count = of_a_kind.entry((call.nr, call.in_child)).or_default();
             *count += 1;
             if *count > most_of_a_kind {
                 continue;
             }
             sites += 1;
-            *numbers.entry(call.nr).or_default() += 1;
             let at = Place::of(&seen, index);
-            let errnos = CALLS.iter().find(|&&(nr, _)| nr == call.nr).unwrap().1;
+            let errnos = manual::errnos(call.nr);
+            assert!(!errnos.is_empty(), "no manual page for {call:?}");
             for &errno in errnos {
-                for fault in [Fault::Once { at, errno }, Fault::ForGood { at, errno }] {
-                    if is_retried_for_ever(call, fault) {
-                        continue;
-                    }
-                    faults += 1;
-                    try_fault(notifier, way, &make(place, &given), call, fault);
-                }
+                let both = [Fault::Once { at, errno }, Fault::ForGood { at, errno }];
+                let ending = both.into_iter().filter(|&fault| !is_retried_for_ever(call, fault));
+                faults.extend(ending.map(|fault| (make, *call, fault)));
             }
         }
     }
-    let never: Vec<c_long> = CALLS
-        .iter()
-        .map(|&(nr, _)| nr)
-        .filter(|nr| !numbers.contains_key(nr))
-        .collect();
-    let mut other_ways = vec![if cfg!(pidherd_portable) {
-        libc::SYS_clone3
-    } else {
-        libc::SYS_clone
-    }];
-    if way != Way::Launched {
-        other_ways.extend([libc::SYS_epoll_create1, libc::SYS_epoll_ctl, libc::SYS_timerfd_create]);
+    let all = faults.len();
+    let chosen = campaign::chosen(faults, |&(_, _, fault)| fault);
+    for (make, call, fault) in &chosen {
+        try_fault(shim, way, &make(place, &given), call, *fault);
     }
-    assert_eq!(never, other_ways, "the table has calls that no spawn made");
-    println!("{sites} calls of {} kinds failed {faults} times", numbers.len());
+    let (injected, seconds) = (chosen.len(), began.elapsed().as_secs());
+    println!(
+        "errnos: {way:?}: {sites} sites, {all} faults, {injected} injected, 0 not reached, 0 failures, {seconds} s"
+    );
 }
 
 /// Whether the fault makes the standard library loop without end: it repeats an interrupted open(2).
@@ -236,11 +221,11 @@ fn is_retried_for_ever(call: &Call, fault: Fault) -> bool {
     !call.in_child && call.nr == libc::SYS_openat && interrupted
 }
 
-fn try_fault(notifier: &Notifier, way: Way, command: &Command, call: &Call, fault: Fault) {
+fn try_fault(shim: &Shim, way: Way, command: &Command, call: &Call, fault: Fault) {
     let context = || format!("{call:?} with {fault:?} in {command:?}");
     let before = descriptors();
     let (mut seen, mut starter) = (Vec::new(), None);
-    let result = notifier.during(Some(fault), &mut seen, || way.start(command, &mut starter));
+    let result = shim.during(Some(fault), &mut seen, || way.start(command, &mut starter));
     assert!(fault.at().was_reached(&seen), "{}", context());
     let in_flight = way != Way::Waiting && is_in_flight(&seen);
     assert_outcome(result, outcome(call, fault, in_flight), &context);
@@ -263,7 +248,7 @@ fn try_fault(notifier: &Notifier, way: Way, command: &Command, call: &Call, faul
 
 /// Whether the host has created a child that it did not wait for.
 fn is_in_flight(seen: &[Call]) -> bool {
-    !cfg!(pidherd_portable) && !seen.iter().any(|call| call.path == Known::OomScore)
+    !cfg!(pidherd_portable) && !seen.iter().any(|call| call.subject() == "/proc/self/oom_score_adj")
 }
 
 fn assert_outcome(result: Result<Child, Failure>, expected: Outcome, context: &dyn Fn() -> String) {

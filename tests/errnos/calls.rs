@@ -5,120 +5,10 @@ use std::ffi::{c_int, c_long};
 
 use pidherd::SpawnStep;
 
-use crate::notifier::{Call, Fault, Known};
+use crate::expected;
+use crate::shim::{Call, Fault};
 
 const CLOSE_RANGE: c_long = 436;
-
-/// The calls that fail, with the errnos from the manual pages, from old kernels and from seccomp filters.
-///
-/// Three kinds of calls are missing. close(2), munmap(2) and waitid(2): no kernel returns an errno without
-/// doing the operation, so the test would be unrealistic. Calls that cannot fail: the parent's sigprocmask(2),
-/// and the prctl(2) for its dumpable flag.
-pub const CALLS: &[(c_long, &[c_int])] = &[
-    (
-        libc::SYS_openat,
-        &[
-            libc::EMFILE,
-            libc::ENFILE,
-            libc::ENOMEM,
-            libc::EACCES,
-            libc::EINTR,
-            libc::ENOSPC,
-        ],
-    ),
-    (libc::SYS_fcntl, &[libc::EMFILE, libc::EINVAL]),
-    (libc::SYS_pipe2, &[libc::EMFILE, libc::ENFILE, libc::ENOMEM]),
-    (libc::SYS_dup3, &[libc::EBUSY, libc::EINTR, libc::EMFILE, libc::EBADF]),
-    (
-        libc::SYS_clone3,
-        &[
-            libc::EAGAIN,
-            libc::ENOMEM,
-            libc::ENOSPC,
-            libc::EPERM,
-            libc::ENOSYS,
-            libc::EINVAL,
-            libc::E2BIG,
-        ],
-    ),
-    (
-        libc::SYS_clone,
-        &[libc::EAGAIN, libc::ENOMEM, libc::ENOSPC, libc::EPERM],
-    ),
-    (
-        CLOSE_RANGE,
-        &[libc::EMFILE, libc::ENOMEM, libc::EINVAL, libc::ENOSYS, libc::EPERM],
-    ),
-    (libc::SYS_capget, &[libc::EPERM, libc::EINVAL]),
-    (libc::SYS_capset, &[libc::EPERM, libc::EINVAL]),
-    (libc::SYS_prctl, &[libc::EINVAL, libc::EPERM]),
-    (libc::SYS_setsid, &[libc::EPERM]),
-    (
-        libc::SYS_setpgid,
-        &[libc::EACCES, libc::EINVAL, libc::EPERM, libc::ESRCH],
-    ),
-    (libc::SYS_getpgid, &[libc::EPERM, libc::ESRCH]),
-    (libc::SYS_ioctl, &[libc::EPERM, libc::ENOTTY, libc::EIO]),
-    (libc::SYS_setpriority, &[libc::EACCES, libc::EPERM, libc::ESRCH]),
-    (libc::SYS_sched_setscheduler, &[libc::EINVAL, libc::EPERM, libc::ESRCH]),
-    (libc::SYS_ioprio_set, &[libc::EINVAL, libc::EPERM, libc::ESRCH]),
-    (libc::SYS_sched_setaffinity, &[libc::EINVAL, libc::EPERM]),
-    (libc::SYS_write, &[libc::EACCES, libc::EINVAL, libc::EINTR]),
-    (libc::SYS_prlimit64, &[libc::EINVAL, libc::EPERM]),
-    (libc::SYS_umask, &[libc::ENOSYS]),
-    (libc::SYS_chroot, &[libc::EACCES, libc::EPERM, libc::EIO, libc::ENOMEM]),
-    (libc::SYS_chdir, &[libc::EACCES, libc::EIO, libc::ENOMEM, libc::ELOOP]),
-    (libc::SYS_setgroups, &[libc::EPERM, libc::EINVAL, libc::ENOMEM]),
-    (libc::SYS_getgroups, &[libc::EINVAL]),
-    (libc::SYS_setresgid, &[libc::EPERM, libc::EINVAL]),
-    (libc::SYS_setresuid, &[libc::EPERM, libc::EAGAIN, libc::EINVAL]),
-    (libc::SYS_getuid, &[libc::ENOSYS]),
-    (libc::SYS_geteuid, &[libc::ENOSYS]),
-    (libc::SYS_getgid, &[libc::ENOSYS]),
-    (libc::SYS_getegid, &[libc::ENOSYS]),
-    (libc::SYS_getpid, &[libc::ENOSYS]),
-    (libc::SYS_getppid, &[libc::ENOSYS]),
-    (libc::SYS_rt_sigaction, &[libc::EINVAL]),
-    (libc::SYS_rt_sigprocmask, &[libc::EINVAL]),
-    (
-        libc::SYS_execve,
-        &[
-            libc::E2BIG,
-            libc::EACCES,
-            libc::EAGAIN,
-            libc::EIO,
-            libc::ELOOP,
-            libc::EMFILE,
-            libc::ENFILE,
-            libc::ENOENT,
-            libc::ENOEXEC,
-            libc::ENOMEM,
-            libc::ENOTDIR,
-            libc::EPERM,
-            libc::ETXTBSY,
-        ],
-    ),
-    (libc::SYS_epoll_create1, &[libc::EMFILE, libc::ENFILE, libc::ENOMEM]),
-    (libc::SYS_epoll_ctl, &[libc::ENOMEM, libc::ENOSPC]),
-    (
-        libc::SYS_timerfd_create,
-        &[libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENODEV],
-    ),
-    (
-        libc::SYS_unshare,
-        &[libc::EPERM, libc::EINVAL, libc::ENOMEM, libc::ENOSPC],
-    ),
-    (
-        libc::SYS_setns,
-        &[libc::EBADF, libc::EINVAL, libc::EPERM, libc::ENOMEM, libc::ESRCH],
-    ),
-    (
-        libc::SYS_mount,
-        &[libc::EPERM, libc::EACCES, libc::EBUSY, libc::EINVAL, libc::ENOENT],
-    ),
-    (libc::SYS_mmap, &[libc::ENOMEM, libc::EAGAIN]),
-    (libc::SYS_mprotect, &[libc::ENOMEM, libc::EACCES]),
-];
 
 /// Whether a call belongs to the spawn: every call of the child, and the parent's calls that create pipes,
 /// slots, the stack and the child.
@@ -134,7 +24,7 @@ pub fn counts(call: &Call) -> bool {
         libc::SYS_mprotect => call.args[1] == STACK,
         _ => false,
     };
-    own || call.in_child
+    (own || call.in_child) && expected::counts(call)
 }
 
 /// The expected outcome of a failed call.
@@ -183,7 +73,7 @@ pub fn outcome(call: &Call, fault: Fault, in_flight: bool) -> Outcome {
         libc::SYS_setgroups => fails(SpawnStep::Groups),
         libc::SYS_getgroups => with(SpawnStep::Groups, libc::EPERM),
         libc::SYS_getppid => with(SpawnStep::ParentDeathSignal, libc::ESRCH),
-        libc::SYS_openat if call.path == Known::OomScore => fails(SpawnStep::OomScore),
+        libc::SYS_openat if call.subject() == "/proc/self/oom_score_adj" => fails(SpawnStep::OomScore),
         libc::SYS_openat => fails(SpawnStep::Open),
         libc::SYS_write => fails(SpawnStep::OomScore),
         libc::SYS_dup3 => Outcome::Fails(PLACING, errno),
@@ -220,8 +110,8 @@ fn in_parent(call: &Call, fault: Fault) -> Outcome {
     let fails = |step| Outcome::Fails([step; 4], errno);
     match call.nr {
         libc::SYS_mmap | libc::SYS_mprotect => fails(SpawnStep::Prepare),
-        libc::SYS_openat if call.path == Known::OwnDescriptors || (errno == libc::EINTR && once) => Outcome::Started,
-        libc::SYS_openat if call.path == Known::PidForChildren => fails(SpawnStep::Namespace),
+        libc::SYS_openat if call.subject() == "/proc/self/fd" || (errno == libc::EINTR && once) => Outcome::Started,
+        libc::SYS_openat if call.subject() == "/proc/thread-self/ns/pid_for_children" => fails(SpawnStep::Namespace),
         libc::SYS_openat => fails(SpawnStep::Prepare),
         // The third call restores the namespace of later children, and is repeated.
         libc::SYS_setns if once && fault.at().nth() == 2 => Outcome::Started,
