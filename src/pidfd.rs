@@ -28,7 +28,7 @@ use crate::sys::wait::{self, Remembered, Wait};
 
 /// The longest wait for a status that will soon be available, because another thread or the kernel is reaping the
 /// process. This usually takes microseconds.
-const STATUS_WAIT: Duration = Duration::from_millis(20);
+pub(crate) const STATUS_WAIT: Duration = Duration::from_millis(20);
 
 /// The limit of [`PidFd::wait_and_reap`] for the status of a process that has ended and is not a child of this one. Its
 /// parent may never reap it.

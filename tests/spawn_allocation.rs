@@ -9,9 +9,11 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use common::{SOON, isolated, tempdir, wait_readable};
+use common::{SOON, guide, isolated, tempdir, wait_readable};
 use pidherd::lifecycle::{Cause, Delay, Policy, Restart, Startup, StateName};
-use pidherd::{Command, Event, GroupSpec, Launcher, SpawnProgress, Spawner, Stdio, Supervisor};
+use pidherd::{
+    Command, Event, GroupId, GroupSpec, InstanceId, Launcher, Signal, SpawnProgress, Spawner, Stdio, Supervisor,
+};
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
@@ -196,5 +198,100 @@ fn a_supervisor_that_restarts_hundreds_of_instances_in_order_allocates_nothing()
             while supervisor.next_event().is_some() {}
         }
         restarts_of_allocate_nothing(supervisor, |group| group.requires(root).after(down));
+    });
+}
+
+fn spec() -> GroupSpec {
+    GroupSpec::new("a", Command::new("/bin/sleep").arg("1000")).grace(Duration::ZERO)
+}
+
+/// A supervisor whose group `a` runs, with room for everything that has happened once.
+fn running() -> (Supervisor, GroupId, InstanceId) {
+    let mut supervisor = Supervisor::new().unwrap();
+    let group = supervisor.add(spec()).unwrap();
+    let instance = supervisor.group(group).unwrap().instances[0];
+    supervisor.start(group).unwrap();
+    until(&mut supervisor, instance, StateName::Running);
+    (supervisor, group, instance)
+}
+
+fn until(supervisor: &mut Supervisor, instance: InstanceId, state: StateName) {
+    while supervisor.status(instance).unwrap().state.name() != state {
+        assert!(wait_readable(&*supervisor, SOON));
+        supervisor.dispatch().unwrap();
+        while supervisor.next_event().is_some() {}
+    }
+}
+
+type Call = fn(&mut Supervisor, GroupId, InstanceId);
+
+/// The calls in the guide's table, and whether they allocate.
+const CALLS: &[(&str, bool, Call)] = &[
+    ("dispatch", false, |supervisor, _, _| drop(supervisor.dispatch())),
+    ("next_event", false, |supervisor, _, _| drop(supervisor.next_event())),
+    ("status", false, |supervisor, _, instance| {
+        drop(supervisor.status(instance))
+    }),
+    ("runs", false, |supervisor, _, instance| {
+        assert!(supervisor.runs(instance).count() <= 5);
+    }),
+    ("group", true, |supervisor, group, _| drop(supervisor.group(group))),
+    ("groups", true, |supervisor, _, _| {
+        assert_eq!(supervisor.groups().count(), 1)
+    }),
+    ("group_named", false, |supervisor, group, _| {
+        assert_eq!(supervisor.group_named("a"), Some(group));
+    }),
+    ("signal", true, |supervisor, _, instance| {
+        supervisor.signal(instance, Signal::CONT).unwrap();
+    }),
+    ("report_alive", false, |supervisor, _, instance| {
+        supervisor.report_alive(instance).unwrap();
+    }),
+    ("restart", true, |supervisor, _, instance| {
+        supervisor.restart(instance).unwrap();
+        until(supervisor, instance, StateName::Running);
+    }),
+    ("stop", true, |supervisor, _, instance| {
+        supervisor.stop(instance).unwrap();
+        until(supervisor, instance, StateName::Stopped);
+    }),
+    ("start", true, |supervisor, _, instance| {
+        supervisor.start(instance).unwrap();
+        until(supervisor, instance, StateName::Running);
+    }),
+    ("scale", true, |supervisor, group, _| {
+        supervisor.scale(group, 2).unwrap();
+        supervisor.scale(group, 1).unwrap();
+    }),
+    ("reload", true, |supervisor, group, _| {
+        supervisor.reload(group, spec()).unwrap();
+    }),
+    ("add", true, |supervisor, _, _| {
+        supervisor.add(GroupSpec::new("", Command::new("/bin/true"))).unwrap();
+    }),
+];
+
+#[test]
+fn the_guide_has_what_allocates() {
+    isolated(|| {
+        let (mut supervisor, group, instance) = running();
+        // What happens the first time may allocate.
+        for again in [false, true] {
+            for &(name, allocates, call) in &CALLS[..CALLS.len() - usize::from(!again)] {
+                let before = ALLOCATIONS.with(Cell::get);
+                call(&mut supervisor, group, instance);
+                let found = ALLOCATIONS.with(Cell::get) - before;
+                assert!(!again || (found > 0) == allocates, "{name}: {found} allocations");
+            }
+        }
+        let rows: Vec<_> = CALLS
+            .iter()
+            .map(|(name, allocates, _)| {
+                let name = format!("[`Supervisor::{name}`](crate::Supervisor::{name})");
+                [name, if *allocates { "yes" } else { "no" }.to_owned()]
+            })
+            .collect();
+        guide::agrees("allocations.md", ["call", "allocates"], &rows);
     });
 }

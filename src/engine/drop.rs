@@ -9,7 +9,7 @@ use crate::lifecycle::Scope;
 use crate::signal::Signal;
 
 /// How long [`Drop`] waits for all processes together after SIGKILL.
-const LAST_PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
 impl<K: Kernel> Drop for Engine<K> {
     /// Leaves no child and no zombie: every process gets SIGKILL, then every process is reaped. In a copy that fork(2)

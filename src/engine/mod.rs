@@ -10,7 +10,7 @@ mod by_hand;
 pub(crate) mod commands;
 pub(crate) mod context;
 pub(crate) mod core;
-mod drop;
+pub(crate) mod drop;
 pub(crate) mod error;
 pub(crate) mod event;
 mod group_names;

@@ -25,7 +25,7 @@ use crate::lifecycle::{Failure, Input, Scope, StateName};
 use crate::signal::Signal;
 
 /// The longest extension by one message. A process may ask again, and must be alive to do so.
-const LONGEST_EXTENSION: Duration = Duration::from_secs(3_600);
+pub(crate) const LONGEST_EXTENSION: Duration = Duration::from_secs(3_600);
 
 impl<K: Kernel> Engine<K> {
     /// Handles every message that was in the queue of the notify socket at the time of the call.

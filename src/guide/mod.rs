@@ -71,6 +71,14 @@ pub mod comparison {
 
 pub mod kernels {
     #![doc = include_str!("kernels.md")]
+    #![doc = include_str!("kernels/defaults.md")]
+    #![doc = include_str!("kernels/costs.md")]
+    #![doc = include_str!("kernels/waits.md")]
+    #![doc = include_str!("kernels/allocates.md")]
+    #![doc = include_str!("kernels/allocations.md")]
+    #![doc = include_str!("kernels/takes.md")]
+    #![doc = include_str!("kernels/descriptors.md")]
+    #![doc = include_str!("kernels/versions.md")]
     #![doc = include_str!("kernel_table.md")]
 }
 

@@ -155,6 +155,8 @@ mod adopt;
 mod builder;
 mod by_hand;
 mod calls;
+#[cfg(test)]
+mod defaults;
 pub(crate) mod driven;
 mod event_loop;
 mod fd_change;

@@ -22,6 +22,7 @@
 pub mod cgroups;
 pub mod elf;
 pub mod fork;
+pub mod guide;
 pub mod interrupt;
 pub mod lease;
 pub mod memory;
