@@ -19,9 +19,11 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::common::fork::in_fork;
 
 /// A system call of the observed thread or of its child.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -495,8 +497,11 @@ fn code() -> Vec<Range<u64>> {
 
 /// Installs the filter for the calling thread and its later children, and returns the descriptor that receives the
 /// notifications.
+///
+/// If the kernel does not tell where a call was made, the filter asks about every call, also of executed programs.
 pub fn install() -> OwnedFd {
-    let mut filter = program(&code());
+    let code = if tells_addresses() { code() } else { Vec::new() };
+    let mut filter = program(&code, libc::SECCOMP_RET_USER_NOTIF);
     let program = libc::sock_fprog {
         len: u16::try_from(filter.len()).unwrap(),
         filter: filter.as_mut_ptr(),
@@ -517,8 +522,30 @@ pub fn install() -> OwnedFd {
     }
 }
 
-/// A filter that notifies of each call from these addresses, except futex(2), which the shim itself needs.
-fn program(code: &[Range<u64>]) -> Vec<libc::sock_filter> {
+/// Whether the kernel tells a filter where a call was made. User-mode Linux does not.
+pub fn tells_addresses() -> bool {
+    static TELLS: OnceLock<bool> = OnceLock::new();
+    *TELLS.get_or_init(|| {
+        let mut filter = program(&code(), libc::SECCOMP_RET_ERRNO | libc::EXDEV as u32);
+        in_fork(|| {
+            let program = libc::sock_fprog {
+                len: u16::try_from(filter.len()).unwrap(),
+                filter: filter.as_mut_ptr(),
+            };
+            // SAFETY: the program is valid and has the given length. The calls take numbers otherwise, and the copy of
+            // the process ends at once, because all its calls fail then.
+            unsafe {
+                libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+                libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program);
+                libc::_exit(i32::from(libc::syscall(libc::SYS_getuid) != -1));
+            }
+        })
+    })
+}
+
+/// A filter with this action for each call from these addresses, or for every call if there are none. futex(2), which
+/// the shim itself needs, and the end of a process pass.
+fn program(code: &[Range<u64>], action: u32) -> Vec<libc::sock_filter> {
     /// The places in `seccomp_data`, for a little-endian machine.
     const NUMBER: u32 = 0;
     const LOW: u32 = 8;
@@ -535,9 +562,13 @@ fn program(code: &[Range<u64>]) -> Vec<libc::sock_filter> {
     let ret = |action| step(libc::BPF_RET | libc::BPF_K, 0, 0, action);
     let mut filter = vec![
         load(NUMBER),
-        step(equal, 0, 1, libc::SYS_futex as u32),
+        step(equal, 1, 0, libc::SYS_futex as u32),
+        step(equal, 0, 1, libc::SYS_exit_group as u32),
         ret(libc::SECCOMP_RET_ALLOW),
     ];
+    if code.is_empty() {
+        filter.push(ret(action));
+    }
     for range in code {
         // A range that crosses a multiple of 4 GiB is two ranges.
         let mut start = range.start;
@@ -550,7 +581,7 @@ fn program(code: &[Range<u64>]) -> Vec<libc::sock_filter> {
                 load(LOW),
                 step(at_least, 0, 2, start as u32),
                 step(libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K, 1, 0, last as u32),
-                ret(libc::SECCOMP_RET_USER_NOTIF),
+                ret(action),
             ]);
             start = end;
         }
