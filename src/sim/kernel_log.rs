@@ -203,7 +203,8 @@ fn received(host: &mut Host, serial: u64, owner: Option<InstanceId>) -> Result<(
         .flat_map(|known| &known.attempts)
         .find(|attempt| attempt.serial == serial);
     let Some(sent_by) = sent_by.copied() else { return Ok(()) };
-    if let Some(owner) = owner.filter(|&owner| owner != sender && sent_by.is_foreign) {
+    let may_be_taken_for = |owner| sent_by.is_foreign || are_both_reaped(host, owner, &sent_by);
+    if let Some(owner) = owner.filter(|&owner| owner != sender && may_be_taken_for(owner)) {
         return has_its_number(host, owner, &sent_by);
     }
     if owner.is_none() && has_given_its_number_away(host, &sent_by) {
@@ -231,6 +232,13 @@ fn has_its_number(host: &mut Host, owner: InstanceId, sender: &Attempt) -> Resul
     let last = last.ok_or_else(|| format!("a message of {sender:?} is taken for one of {owner:?}"))?;
     last.reported_ready_by_host = true;
     Ok(())
+}
+
+/// Whether the sender of a message was reaped, and before it, by another parent, the process of this instance with the
+/// same number. No pidfd tells the two apart: the message may be the last one of the first process.
+fn are_both_reaped(host: &Host, owner: InstanceId, sender: &Attempt) -> bool {
+    let last = host.model.instance(owner).and_then(|known| known.attempts.last());
+    sender.exit.is_some() && last.is_some_and(|last| last.is_foreign && last.pid == sender.pid)
 }
 
 /// Whether another process of the host has got the number of this one, which another parent has reaped. A message is found
