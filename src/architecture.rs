@@ -10,7 +10,7 @@
 //!
 //! | room | contents | may import, besides plain data |
 //! |---|---|---|
-//! | `time`, `signal`, `exit`, `errno`, `random`, `codec`, `names` | plain data, its encoding, and names for programs | nothing |
+//! | `time`, `signal`, `exit`, `errno`, `random`, `codec`, `growth`, `names` | plain data, its encoding, how lists of it grow, and names for programs | nothing |
 //! | `serde_forms` | forms of plain data for the feature `serde` | `engine`, `lifecycle`, `command` |
 //! | `guide` | pages of the guide, without code | nothing |
 //! | `lifecycle` | the decisions about one process: states, the transition table, policies, stop ladders | nothing |

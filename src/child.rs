@@ -124,6 +124,25 @@ impl Others {
 }
 
 impl Pipes {
+    pub(crate) const fn none() -> Pipes {
+        Pipes {
+            stdin: None,
+            stdout: None,
+            stderr: None,
+            extra: None,
+            others: Others {
+                extra: None,
+                pipes: Vec::new(),
+            },
+        }
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        let has_others = self.extra.is_some() || self.others.extra.is_some() || !self.others.pipes.is_empty();
+        self.stdin.is_none() && self.stdout.is_none() && self.stderr.is_none() && !has_others
+    }
+
     /// Takes the host's end of the pipe that is descriptor `target` of the child: 0 to 2 for the standard streams.
     /// `None` if that is no pipe, or was taken before.
     ///

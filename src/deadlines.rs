@@ -14,6 +14,7 @@
     reason = "every index comes from the heap itself; the tests compare all short sequences of calls with a model"
 )]
 
+use crate::growth::grow_to;
 use crate::time::Instant;
 
 /// The index of a key without a deadline.
@@ -30,11 +31,28 @@ pub(crate) struct Deadlines {
     position: Vec<u32>,
 }
 
-/// A heap entry. Entries are ordered by time, then by key.
+/// A heap entry. Entries are ordered by time, then by key. The time is in halves, because an entry with a `u64` takes
+/// four bytes more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Entry {
-    at: Instant,
+    high: u32,
+    low: u32,
     key: u32,
+}
+
+impl Entry {
+    const fn new(at: Instant, key: u32) -> Entry {
+        let nanos = at.as_nanos();
+        Entry {
+            high: (nanos >> 32) as u32,
+            low: nanos as u32,
+            key,
+        }
+    }
+
+    const fn at(self) -> Instant {
+        Instant::from_nanos((self.high as u64) << 32 | self.low as u64)
+    }
 }
 
 impl Deadlines {
@@ -43,13 +61,19 @@ impl Deadlines {
         Deadlines::default()
     }
 
-    /// Reserves capacity: no later call allocates as long as the keys are below `keys`.
-    pub(crate) fn reserve(&mut self, keys: u32) {
+    /// Reserves capacity: no later call allocates as long as the keys are below `keys`, and at most `entries` of them
+    /// have a deadline at a time.
+    pub(crate) fn reserve(&mut self, keys: u32, entries: usize) {
+        self.add_keys(keys);
+        grow_to(&mut self.heap, entries);
+    }
+
+    fn add_keys(&mut self, keys: u32) {
         let keys = keys as usize;
         if self.position.len() < keys {
+            grow_to(&mut self.position, keys);
             self.position.resize(keys, NO_INDEX);
         }
-        self.heap.reserve(keys.saturating_sub(self.heap.len()));
     }
 
     /// Sets the deadline of `key`, and replaces an older one. [`Instant::NEVER`] removes it.
@@ -57,14 +81,16 @@ impl Deadlines {
         if at == Instant::NEVER {
             return self.clear(key);
         }
-        self.reserve(key.saturating_add(1));
+        self.add_keys(key.saturating_add(1));
         let index = match self.position[key as usize] {
             NO_INDEX => {
-                self.heap.push(Entry { at, key });
+                let room = self.heap.len() + 1;
+                grow_to(&mut self.heap, room);
+                self.heap.push(Entry::new(at, key));
                 self.heap.len() - 1
             }
             index => {
-                self.heap[index as usize].at = at;
+                self.heap[index as usize] = Entry::new(at, key);
                 index as usize
             }
         };
@@ -82,13 +108,13 @@ impl Deadlines {
 
     /// The earliest deadline.
     pub(crate) fn earliest(&self) -> Option<Instant> {
-        self.heap.first().map(|entry| entry.at)
+        self.heap.first().map(|entry| entry.at())
     }
 
     /// Removes the earliest deadline and returns its key. `None` if that deadline is after `now`.
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<u32> {
         let first = *self.heap.first()?;
-        if first.at > now {
+        if first.at() > now {
             return None;
         }
         self.take(0);
@@ -99,7 +125,7 @@ impl Deadlines {
     #[cfg(test)]
     pub(crate) fn of(&self, key: u32) -> Option<Instant> {
         let index = *self.position.get(key as usize).filter(|&&index| index != NO_INDEX)?;
-        self.heap.get(index as usize).map(|entry| entry.at)
+        self.heap.get(index as usize).map(|entry| entry.at())
     }
 
     /// The number of deadlines.
@@ -221,7 +247,7 @@ mod tests {
         assert_eq!(real.earliest(), model.earliest());
         assert_eq!(real.heap.len(), model.0.len());
         for (index, entry) in real.heap.iter().enumerate() {
-            assert_eq!(model.0.get(&entry.key), Some(&entry.at));
+            assert_eq!(model.0.get(&entry.key), Some(&entry.at()));
             assert_eq!(real.position[entry.key as usize] as usize, index);
             assert!(index == 0 || real.heap[(index - 1) / 2] < *entry);
         }
@@ -260,7 +286,7 @@ mod tests {
     #[test]
     fn keys_within_the_reserved_capacity_allocate_nothing() {
         let mut deadlines = Deadlines::new();
-        deadlines.reserve(100);
+        deadlines.reserve(100, 100);
         let room = |deadlines: &Deadlines| (deadlines.heap.capacity(), deadlines.position.capacity());
         let reserved = room(&deadlines);
         for round in 0..3 {

@@ -111,6 +111,7 @@ mod codec;
 mod deadlines;
 mod engine;
 mod errno;
+mod growth;
 mod linux;
 mod names;
 mod owner;

@@ -133,7 +133,7 @@ fn a_failed_command_before_a_run_is_a_failed_start_with_its_cause() {
                 assert_eq!(step.error.is_some(), failure == missing);
                 assert_eq!(step.exit, None);
             }
-            let is_it = |run: &pidherd::supervisor::Run| run.end == End::BeforeFailed(failure) && run.pid.is_none();
+            let is_it = |run: pidherd::supervisor::Run| run.end == End::BeforeFailed(failure) && run.pid.is_none();
             assert!(host.supervisor.runs(id).all(is_it));
             host.shut_down();
         }

@@ -187,7 +187,7 @@ fn what_a_program_tells_reaches_the_host() {
         told.send("WATCHDOG_USEC=20000");
         assert_eq!(told.next_notice(), ProcessNotice::WatchdogEvery(ms(20)));
         told.host.until_state(told.id, StateName::Exited);
-        let end = told.host.supervisor.runs(told.id).last().unwrap().end.clone();
+        let end = told.host.supervisor.runs(told.id).last().unwrap().end;
         assert_eq!(end, pidherd::supervisor::End::Watchdog);
         told.host.shut_down();
     });

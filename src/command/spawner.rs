@@ -381,8 +381,14 @@ impl Spawner {
     /// # Errors
     /// Those of mmap(2): each spawn takes nine pages of address space.
     pub fn reserve(&mut self, in_flight: usize) -> io::Result<()> {
+        self.reserve_beside(in_flight, 0)
+    }
+
+    /// The same, if this many of them are in flight now.
+    pub(crate) fn reserve_beside(&mut self, in_flight: usize, present: usize) -> io::Result<()> {
         self.kept = self.kept.max(in_flight);
-        while self.idle.len() < in_flight {
+        self.idle.reserve(in_flight.saturating_sub(self.idle.len()));
+        while self.idle.len() + present < in_flight {
             self.idle.push(Box::new(Launch::new()?));
         }
         Ok(())

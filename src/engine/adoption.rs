@@ -34,13 +34,15 @@ impl<K: Kernel> Engine<K> {
     /// The kernel watches a process from elsewhere for this instance.
     pub(crate) fn adopted(&mut self, id: InstanceId, pid: Pid) {
         let wall = self.kernel.wall();
+        self.give_room(id);
         let Some(instance) = self.instances.get_mut(id) else {
             return;
         };
         instance.process = Some(pid);
-        instance.run_cgroup = None;
-        instance.pipes = None;
-        instance.status_text = None;
+        instance.set_pipes(None);
+        if let Some(extra) = instance.known_extra() {
+            (extra.run_cgroup, extra.status_text) = (None, None);
+        }
         instance.history.began(self.now, wall);
         self.withdraw_start(id, Cause::Adopted);
         self.set_pending(id, None);

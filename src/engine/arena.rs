@@ -6,13 +6,27 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::num::NonZeroU32;
 
 use crate::codec::{Damaged, Reader, Stored, Writer};
+use crate::growth::grow_to;
+
+/// The number of an arena.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Home(NonZeroU32);
+
+impl Home {
+    /// Only so many supervisors can be distinguished.
+    fn new(number: u32) -> Home {
+        Home(NonZeroU32::MIN.saturating_add(number))
+    }
+}
 
 /// An arena, a slot, and the slot's generation: the content of an id of any kind.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RawId {
-    home: u32,
+    /// Not zero, so that an optional id takes no more memory than an id.
+    home: Home,
     index: u32,
     generation: u32,
 }
@@ -23,8 +37,11 @@ impl RawId {
     }
 
     /// The same id in the arena with this number.
-    pub(crate) const fn at_home(self, home: u32) -> RawId {
-        RawId { home, ..self }
+    pub(crate) fn at_home(self, home: u32) -> RawId {
+        RawId {
+            home: Home::new(home),
+            ..self
+        }
     }
 }
 
@@ -105,12 +122,19 @@ impl<I: Id, T> Arena<I, T> {
                 return self.id(index, generation);
             }
         }
-        let index = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+        let index = self.slots();
+        grow_to(&mut self.slots, index as usize + 1);
         self.slots.push(Slot {
             generation: 0,
             value: Some(value),
         });
         self.id(index, 0)
+    }
+
+    /// Makes room for this many more values.
+    pub(crate) fn reserve(&mut self, additional: usize) {
+        let room = self.slots.len() + additional.saturating_sub(self.free.len());
+        grow_to(&mut self.slots, room);
     }
 
     /// The number that distinguishes its ids from those of other arenas.
@@ -153,7 +177,7 @@ impl<I: Id, T> Arena<I, T> {
 
     pub(crate) fn id(&self, index: u32, generation: u32) -> I {
         I::from_raw(RawId {
-            home: self.home,
+            home: Home::new(self.home),
             index,
             generation,
         })
@@ -172,7 +196,7 @@ impl<I: Id, T> Arena<I, T> {
     pub(crate) fn get(&self, id: I) -> Option<&T> {
         let id = id.raw();
         let slot = self.slots.get(id.index as usize)?;
-        let is_meant = (self.home, slot.generation) == (id.home, id.generation);
+        let is_meant = (Home::new(self.home), slot.generation) == (id.home, id.generation);
         slot.value.as_ref().filter(|_| is_meant)
     }
 
@@ -183,7 +207,7 @@ impl<I: Id, T> Arena<I, T> {
     fn slot_mut(&mut self, id: I) -> Option<&mut Slot<T>> {
         let id = id.raw();
         let slot = self.slots.get_mut(id.index as usize)?;
-        let is_meant = (self.home, slot.generation) == (id.home, id.generation);
+        let is_meant = (Home::new(self.home), slot.generation) == (id.home, id.generation);
         is_meant.then_some(slot)
     }
 
@@ -214,9 +238,8 @@ impl Stored for RawId {
     }
 
     fn get(from: &mut Reader<'_>) -> Result<RawId, Damaged> {
-        let home = from.home;
         Ok(RawId {
-            home,
+            home: Home::new(from.home),
             index: u32::get(from)?,
             generation: u32::get(from)?,
         })

@@ -27,7 +27,7 @@ impl<K: Kernel> Engine<K> {
         for &id in &members {
             let instance = self.instances.get_mut(id);
             if let Some(instance) = instance.filter(|instance| instance.life.state().name().is_in_run()) {
-                instance.ladder = Some(Box::new(ladder.clone()));
+                instance.extra_mut().ladder = Some(Box::new(ladder.clone()));
             }
         }
         self.request(target, Request::Stop)

@@ -6,11 +6,11 @@ use super::arena::Place;
 use super::core::Engine;
 use super::error::{Error, SpecError};
 use super::event::Name;
+use super::history::History;
 use super::ids::{GroupId, InstanceId, Target};
 use super::instance::{Group, GroupPrograms, Instance};
 use super::kernel::Kernel;
 use super::request::{Outcome, Request};
-use super::run::History;
 use super::run_command::RunCommand;
 use super::spec::{GroupSpec, check_count};
 use super::status::{GroupStatus, Status};
@@ -179,6 +179,7 @@ impl<K: Kernel> Engine<K> {
         let instance = self.instances.get(id)?;
         let state = *instance.life.state();
         let history = &instance.history;
+        let over = history.over();
         Some(Status {
             instance: id,
             group: instance.group,
@@ -194,11 +195,11 @@ impl<K: Kernel> Engine<K> {
             runs: instance.life.runs(),
             failed_starts: instance.life.failed_starts(),
             restarts: instance.life.restarts(),
-            started_at: history.started_at,
-            ended_at: history.over.map(|(at, _)| at),
-            lasted: history.over.map(|(_, lasted)| lasted),
-            last_exit: history.last_exit,
-            last_error: history.last_error.clone(),
+            started_at: history.started_at(),
+            ended_at: over.map(|(at, _)| at),
+            lasted: over.map(|(_, lasted)| lasted),
+            last_exit: history.last_exit(),
+            last_error: history.last_error().cloned(),
             is_frozen: instance.is_frozen,
             status_text: instance.status_text.clone(),
         })
@@ -337,6 +338,9 @@ impl<K: Kernel> Engine<K> {
         if ids.iter().any(|&id| self.may_notify(id)) {
             self.receive_queued_once();
         }
+        if request.wants_up() {
+            self.reserve_for_starts(ids);
+        }
         let mut budget = K::SLICE;
         let mut outcome = Outcome::default();
         for &id in ids {
@@ -438,13 +442,15 @@ impl<K: Kernel> Engine<K> {
         let Some(group) = self.groups.get_mut(id) else {
             return made;
         };
+        self.instances.reserve(members.len());
+        group.roster.reserve(members.len());
         for (number, program) in members {
             self.seed = self.seed.wrapping_add(1);
             let name = Name {
                 group: Arc::clone(&group.name),
                 number,
             };
-            let life = Lifecycle::new(&group.policy, self.seed);
+            let life = Lifecycle::without_room(self.seed);
             let context = group.context(number);
             let instance = Instance {
                 program,
@@ -456,7 +462,7 @@ impl<K: Kernel> Engine<K> {
             made.push(instance);
         }
         let notify_pids = if group.notify.accepts() { made.len() } else { 0 };
-        self.reserve(made.len(), notify_pids);
+        self.reserve(notify_pids);
         made
     }
 

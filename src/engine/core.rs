@@ -72,7 +72,9 @@ pub(crate) struct Engine<K: Kernel> {
     pub(crate) mark: Option<OsString>,
     /// The number of remembered runs per instance.
     pub(crate) kept_runs: usize,
-    /// The slot of the next instance that has no memory for its runs yet; `None` if all have it.
+    /// The number of instances that have the memory for their runs.
+    pub(super) roomy: usize,
+    /// The slot of the next instance that may need this memory after a restoration; `None` if all have it.
     pub(super) next_without_room: Option<u32>,
     /// The notify socket's address, if there is one.
     pub(crate) socket: Option<OsString>,
@@ -126,6 +128,7 @@ impl<K: Kernel> Engine<K> {
             must_save: false,
             mark: None,
             kept_runs: KEPT_RUNS,
+            roomy: 0,
             next_without_room: None,
             socket: None,
             queue: 1,
@@ -210,16 +213,6 @@ impl<K: Kernel> Engine<K> {
     /// Whether no process is alive and no request is pending.
     pub(crate) fn is_quiet(&self) -> bool {
         self.alive == 0 && self.pending == 0
-    }
-
-    /// Allocates for new instances, so that no restart allocates.
-    pub(crate) fn reserve(&mut self, made: usize, notify_pids: usize) {
-        self.notify_pids.reserve(notify_pids);
-        self.kernel.reserve(made, self.instances.slots());
-        self.deadlines.reserve(self.instances.slots());
-        let room = self.instances.slots() as usize;
-        self.waiting.reserve(room.saturating_sub(self.waiting.len()));
-        self.spawns.reserve(room.saturating_sub(self.spawns.len()));
     }
 
     /// Whether the process of an instance has ended.
@@ -340,12 +333,13 @@ impl<K: Kernel> Engine<K> {
                 break;
             };
             let before = *instance.life.state();
+            let (life, extra) = instance.life_and_extra();
             let own = Own {
-                ladder: instance.ladder.as_deref(),
-                watchdog: instance.watchdog,
-                because: instance.because.filter(|_| input == Input::Stop),
+                ladder: extra.ladder.as_deref(),
+                watchdog: extra.watchdog,
+                because: extra.because.filter(|_| input == Input::Stop),
             };
-            let reaction = instance.life.handle_with(&group.policy, own, input, self.now);
+            let reaction = life.handle_with(&group.policy, own, input, self.now);
             let after = *instance.life.state();
             self.note_stop(id, before.name(), after.name());
             let exit = self.note_runs(id, &reaction);
@@ -400,6 +394,7 @@ impl<K: Kernel> Engine<K> {
         let Some(instance) = self.instances.remove(id) else {
             return;
         };
+        self.roomy -= usize::from(instance.has_room);
         self.deadlines.clear(id.index());
         self.kernel.drop_descriptors(id.index());
         // An empty slot has an empty record.

@@ -34,7 +34,7 @@ impl InstanceId {
     }
 
     /// The same id in the arena with this number.
-    pub(crate) const fn at_home(self, home: u32) -> InstanceId {
+    pub(crate) fn at_home(self, home: u32) -> InstanceId {
         InstanceId(self.0.at_home(home))
     }
 }

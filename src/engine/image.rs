@@ -13,12 +13,12 @@ use super::core::Engine;
 use super::error::Error;
 use super::event::{Event, Name};
 use super::group_names::check_names;
+use super::history::History;
 use super::ids::{GroupId, InstanceId};
-use super::instance::{Group, GroupPrograms, Instance, Reload};
+use super::instance::{Extra, Group, GroupPrograms, Instance, Reload, Start};
 use super::kernel::{Kernel, Sender};
 use super::place::{Edges, OrderSpec};
 use super::request::Request;
-use super::run::History;
 use super::spec::GroupSpec;
 use crate::codec::{Damaged, Reader, Stored, Writer, put_list, stored};
 use crate::command::{Command, Program};
@@ -291,7 +291,7 @@ impl<K: Kernel> Engine<K> {
             instance.is_frozen.put(to);
             instance.pending.put(to);
             instance.because.put(to);
-            instance.start.put(to);
+            instance.start().put(to);
             instance.history.put(to);
         });
         self.waiting_once().put(to);
@@ -348,7 +348,7 @@ impl<K: Kernel> Engine<K> {
                 is_frozen: instance.is_frozen,
                 pending: instance.pending,
                 because: instance.because,
-                start: instance.start,
+                start: instance.start(),
                 history: instance.history.clone(),
             })
         };
@@ -513,18 +513,21 @@ impl<K: Kernel> Engine<K> {
                 }
                 pending.extend(image.pending.map(|request| (id, request)));
                 let history = image.history.with_most(self.kept_runs);
-                Some(Instance {
-                    process: image.process,
-                    program,
-                    context: group.context(image.number),
+                let extra = Extra {
                     status_text: image.status_text,
                     ladder: image.ladder,
                     watchdog: image.watchdog,
                     reload: image.reload,
-                    is_frozen: image.is_frozen,
                     because: image.because,
-                    start: image.start,
-                    ..Instance::new(image.group, name, image.life, history)
+                    ..Extra::default()
+                };
+                Some(Instance {
+                    process: image.process,
+                    program,
+                    context: group.context(image.number),
+                    is_frozen: image.is_frozen,
+                    start: image.start.map(|(step, exit)| Start::new(step, exit.as_ref())),
+                    ..Instance::new(image.group, name, image.life, history).with_extra(extra)
                 })
             });
             if let Some(instance) = &instance {
@@ -541,7 +544,7 @@ impl<K: Kernel> Engine<K> {
         self.next_without_room = Some(0);
         heard.into_iter().for_each(|(pid, sender)| self.hear(pid, sender));
         let ids: Vec<_> = self.instances.ids().collect();
-        self.deadlines.reserve(self.instances.slots());
+        self.deadlines.reserve(self.instances.slots(), 0);
         for id in ids {
             self.set_deadline(id);
         }

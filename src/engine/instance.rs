@@ -1,14 +1,15 @@
 //! The engine's data about a supervised process and its group.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::context::{CgroupPath, SpawnContext};
 use super::event::Name;
+use super::history::History;
 use super::ids::{GroupId, InstanceId};
 use super::place::Order;
 use super::request::Request;
-use super::run::History;
 use super::run_command::RunCommand;
 use super::spec::{Commands, GroupSpec, NotifySpec, OwnSettings};
 use crate::cgroup::{CgroupDir, CgroupFile, Limits};
@@ -17,22 +18,74 @@ use crate::codec::stored;
 use crate::command::{Program, SpawnError};
 use crate::exit::{ExitRecord, Pid};
 use crate::group::{Roll, Roster};
-use crate::lifecycle::{Cause, Lifecycle, Policy, StopLadder, Transition, Wanted};
+use crate::lifecycle::{Cause, Lifecycle, Policy, StateName, StopLadder, Transition, Wanted};
 use crate::time::Instant;
 
-/// One supervised process.
+/// One supervised process. What only some instances have is in its [`Extra`], which can be read like fields of the
+/// instance.
 pub(crate) struct Instance {
     pub(crate) group: GroupId,
     pub(crate) name: Name,
     pub(crate) life: Lifecycle,
     /// The process that is alive, or that has ended while its group may still have members.
     pub(crate) process: Option<Pid>,
-    /// The host's ends of the last run's piped streams, until it takes them.
-    pub(crate) pipes: Option<Pipes>,
     /// The program of this instance, if each instance of the group has its own.
     pub(crate) program: Option<Program>,
     /// The cgroup and the readiness descriptor of its next runs.
-    pub(crate) context: SpawnContext,
+    pub(crate) context: Arc<SpawnContext>,
+    /// Whether the host can take the pipes of the last run. Most runs have none.
+    pub(crate) has_pipes: bool,
+    /// Whether it has the memory for its runs ([`room`](super::room)).
+    pub(super) has_room: bool,
+    /// Whether the host has frozen the cgroup of the present process.
+    pub(crate) is_frozen: bool,
+    /// The request that waits for its turn.
+    pub(crate) pending: Option<Request>,
+    /// The request that was pending and is being applied. A record contains it until its effect is recorded.
+    pub(crate) applying: Option<Request>,
+    /// Whether the pending request waits because the maximum number of spawns is in flight.
+    pub(crate) is_held: bool,
+    /// Whether the pending request waits for other groups ([`order`](super::order)).
+    pub(crate) awaits_order: bool,
+    /// The transition to `Starting` or `Preparing` while the spawn waits: the event is not emitted yet.
+    pub(crate) start: Option<Start>,
+    pub(crate) history: History,
+    pub(super) extra: Option<Box<Extra>>,
+}
+
+/// A transition whose event is not emitted yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Start {
+    pub(crate) from: StateName,
+    pub(crate) to: StateName,
+    /// Whether it ended a run with an exit record, which is the last one.
+    pub(crate) has_exit: bool,
+    pub(crate) cause: Cause,
+}
+
+impl Start {
+    pub(crate) const fn new(step: Transition, exit: Option<&ExitRecord>) -> Start {
+        let Transition { from, to, cause } = step;
+        Start {
+            from,
+            to,
+            has_exit: exit.is_some(),
+            cause,
+        }
+    }
+
+    pub(crate) const fn step(&self) -> Transition {
+        let Start { from, to, cause, .. } = *self;
+        Transition { from, to, cause }
+    }
+}
+
+/// What only some instances have: those of groups with certain settings, and those that something rare has happened to.
+/// An instance keeps it from the first time on, so that no later restart allocates it again.
+#[derive(Default)]
+pub(crate) struct Extra {
+    /// The host's ends of the last run's piped streams, until it takes them.
+    pub(super) pipes: Option<Pipes>,
     /// The last status message of its process.
     pub(crate) status_text: Option<Arc<str>>,
     /// The cgroup of the present process. A reload may have changed the path in `context` since.
@@ -46,25 +99,36 @@ pub(crate) struct Instance {
     /// The files that were written to the cgroup of the present process; `None` if there is none, or if another host
     /// has written them.
     pub(crate) run_files: Option<Arc<[CgroupFile]>>,
-    /// Whether the host has frozen the cgroup of the present process.
-    pub(crate) is_frozen: bool,
-    /// The request that waits for its turn.
-    pub(crate) pending: Option<Request>,
-    /// The request that was pending and is being applied. A record contains it until its effect is recorded.
-    pub(crate) applying: Option<Request>,
-    /// Whether the pending request waits because the maximum number of spawns is in flight.
-    pub(crate) is_held: bool,
-    /// Whether the pending request waits for other groups ([`order`](super::order)).
-    pub(crate) awaits_order: bool,
     /// Why the last request was made; `None` if the host made it.
     pub(crate) because: Option<Cause>,
     /// Why the command after the last run could not be spawned, until that is reported.
     pub(crate) after_error: Option<SpawnError>,
-    /// The transition to `Starting` or `Preparing` and the exit record of the run that it ended, while the spawn waits:
-    /// the event is
-    /// not emitted yet.
-    pub(crate) start: Option<(Transition, Option<ExitRecord>)>,
-    pub(crate) history: History,
+}
+
+/// That of most instances.
+static NO_EXTRA: Extra = Extra {
+    pipes: None,
+    status_text: None,
+    run_cgroup: None,
+    ladder: None,
+    watchdog: None,
+    reload: None,
+    run_files: None,
+    because: None,
+    after_error: None,
+};
+
+/// The pipes of most runs.
+static NO_PIPES: Pipes = Pipes::none();
+
+/// The fields of the [`Extra`] can be read. A change tells whether it may need the memory: [`Instance::extra_mut`] or
+/// [`Instance::known_extra`].
+impl Deref for Instance {
+    type Target = Extra;
+
+    fn deref(&self) -> &Extra {
+        self.extra.as_deref().unwrap_or(&NO_EXTRA)
+    }
 }
 
 /// A reload of a program that the host waits for.
@@ -89,25 +153,107 @@ impl Instance {
             name,
             life,
             process: None,
-            pipes: None,
             program: None,
-            context: SpawnContext::default(),
+            context: Arc::default(),
+            has_pipes: false,
+            has_room: false,
+            is_frozen: false,
+            pending: None,
+            applying: None,
+            is_held: false,
+            awaits_order: false,
+            start: None,
+            history,
+            extra: None,
+        }
+    }
+
+    /// The same instance with this; an empty one takes no memory.
+    pub(crate) fn with_extra(self, extra: Extra) -> Instance {
+        let extra = (!extra.is_empty()).then(|| Box::new(extra));
+        Instance { extra, ..self }
+    }
+
+    /// The lifecycle, for an input, and what its reaction depends on.
+    pub(crate) fn life_and_extra(&mut self) -> (&mut Lifecycle, &Extra) {
+        (&mut self.life, self.extra.as_deref().unwrap_or(&NO_EXTRA))
+    }
+
+    /// What only some instances have, for a change that makes this one of them.
+    pub(crate) fn extra_mut(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    /// What only some instances have, for a change that removes something from it. `None` if it has nothing.
+    pub(crate) fn known_extra(&mut self) -> Option<&mut Extra> {
+        self.extra.as_deref_mut()
+    }
+
+    /// What only some instances have, for a change to a value that most have not. `None` if nothing need be changed.
+    pub(crate) fn extra_for<T>(&mut self, value: Option<&T>) -> Option<&mut Extra> {
+        if value.is_some() {
+            return Some(self.extra_mut());
+        }
+        self.known_extra()
+    }
+
+    /// The pipes that the host has not taken.
+    pub(crate) fn pipes(&self) -> Option<&Pipes> {
+        self.has_pipes.then(|| self.pipes.as_ref().unwrap_or(&NO_PIPES))
+    }
+
+    pub(crate) fn set_pipes(&mut self, pipes: Option<Pipes>) {
+        self.has_pipes = pipes.is_some();
+        let pipes = pipes.filter(|pipes| !pipes.is_empty());
+        if let Some(extra) = self.extra_for(pipes.as_ref()) {
+            extra.pipes = pipes;
+        }
+    }
+
+    pub(crate) fn take_pipes(&mut self) -> Option<Pipes> {
+        let taken = self.known_extra().and_then(|extra| extra.pipes.take());
+        std::mem::take(&mut self.has_pipes).then(|| taken.unwrap_or_default())
+    }
+
+    pub(crate) fn set_because(&mut self, because: Option<Cause>) {
+        if let Some(extra) = self.extra_for(because.as_ref()) {
+            extra.because = because;
+        }
+    }
+
+    pub(crate) fn set_run_cgroup(&mut self, run_cgroup: Option<Arc<CgroupPath>>) {
+        if let Some(extra) = self.extra_for(run_cgroup.as_ref()) {
+            extra.run_cgroup = run_cgroup;
+        }
+    }
+
+    /// Notes the cgroup of the process that was spawned, and the files that were written to it.
+    pub(crate) fn enter_cgroup(&mut self) {
+        let context = Arc::clone(&self.context);
+        if let Some(extra) = self.extra_for(context.cgroup.as_ref()) {
+            extra.run_cgroup.clone_from(&context.cgroup);
+            extra.run_files = context.cgroup.as_ref().map(|_| Arc::clone(&context.files));
+        }
+    }
+}
+
+impl Extra {
+    const fn is_empty(&self) -> bool {
+        let Extra {
+            pipes: None,
             status_text: None,
             run_cgroup: None,
             ladder: None,
             watchdog: None,
             reload: None,
-            is_frozen: false,
             run_files: None,
-            pending: None,
-            applying: None,
-            is_held: false,
-            awaits_order: false,
             because: None,
             after_error: None,
-            start: None,
-            history,
-        }
+        } = self
+        else {
+            return false;
+        };
+        true
     }
 }
 
@@ -140,6 +286,8 @@ pub(crate) struct Group {
     pub(crate) cgroup_files: Arc<[CgroupFile]>,
     /// How instances can notify the supervisor.
     pub(crate) notify: NotifySpec,
+    /// The context of the runs, but for the cgroup.
+    pub(super) context: Arc<SpawnContext>,
     pub(crate) roster: Roster<InstanceId>,
     /// Whether instances that are added later are started.
     pub(crate) wanted: Wanted,
@@ -153,6 +301,13 @@ pub(crate) struct Group {
 
 impl Group {
     pub(crate) fn new(spec: GroupSpec, programs: GroupPrograms) -> Group {
+        let cgroup_files: Arc<[CgroupFile]> = spec.limits.files().into();
+        let context = SpawnContext {
+            cgroup: None,
+            files: Arc::clone(&cgroup_files),
+            ready_fd: spec.notify.ready_fd.is_some(),
+            gets_stored: true,
+        };
         Group {
             policy: spec.policy_in_force(),
             name: spec.name,
@@ -160,7 +315,8 @@ impl Group {
             before: spec.before,
             after: spec.after,
             cgroup: spec.cgroup,
-            cgroup_files: spec.limits.files().into(),
+            cgroup_files,
+            context: context.into(),
             limits: spec.limits,
             notify: spec.notify,
             programs,
@@ -172,17 +328,16 @@ impl Group {
         }
     }
 
-    /// The context for the runs of the instance with this number.
-    pub(crate) fn context(&self, number: u32) -> SpawnContext {
-        SpawnContext {
-            cgroup: self
-                .cgroup
-                .as_ref()
-                .map(|directory| Arc::new(CgroupPath::new(directory, &self.name, number))),
-            files: Arc::clone(&self.cgroup_files),
-            ready_fd: self.notify.ready_fd.is_some(),
-            gets_stored: true,
-        }
+    /// The context for the runs of the instance with this number. Instances without cgroups share it.
+    pub(crate) fn context(&self, number: u32) -> Arc<SpawnContext> {
+        let Some(directory) = &self.cgroup else {
+            return Arc::clone(&self.context);
+        };
+        let path = CgroupPath::new(directory, &self.name, number);
+        Arc::new(SpawnContext {
+            cgroup: Some(Arc::new(path)),
+            ..SpawnContext::clone(&self.context)
+        })
     }
 
     /// The current description of the group, for `instances` instances.

@@ -122,8 +122,8 @@ pub(crate) trait Kernel {
     /// Closes the descriptors that are stored for the instance in this slot.
     fn drop_descriptors(&mut self, slot: u32);
 
-    /// Allocates for this many additional processes; the slots of all are below `slots`.
-    fn reserve(&mut self, additional: usize, slots: u32);
+    /// Allocates for this many processes in all; the slots of all are below `slots`.
+    fn reserve(&mut self, processes: usize, slots: u32);
 
     /// Removes what is left of released processes, and waits at most until this time.
     fn close(&mut self, until: Instant);

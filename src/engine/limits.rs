@@ -73,6 +73,7 @@ impl<K: Kernel> Engine<K> {
                 .filter(|instance| instance.run_cgroup.is_some())
             {
                 instance
+                    .extra_mut()
                     .run_files
                     .get_or_insert_with(|| Arc::clone(&group.cgroup_files));
             }
@@ -97,7 +98,8 @@ impl<K: Kernel> Engine<K> {
         let Some(changes) = changes(before, &instance.context.files) else {
             return;
         };
-        instance.run_files = Some(Arc::clone(&instance.context.files));
+        let files = Arc::clone(&instance.context.files);
+        instance.extra_mut().run_files = Some(files);
         for file in changes {
             if let Err(error) = self.kernel.change_limit(id.index(), &file) {
                 self.events.push(Event::LimitFailed {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::core::{Engine, starts};
 use super::event::{Event, TransitionEvent};
 use super::ids::InstanceId;
+use super::instance::{Instance, Start};
 use super::kernel::Kernel;
 use crate::exit::{ExitRecord, Pid};
 use crate::lifecycle::{
@@ -13,6 +14,14 @@ use crate::lifecycle::{
 };
 use crate::signal::Signal;
 use crate::time::Instant;
+
+impl Instance {
+    /// The transition whose event is not emitted yet, and the exit record of the run that it ended.
+    pub(super) fn start(&self) -> Option<(Transition, Option<ExitRecord>)> {
+        let exit = |start: &Start| start.has_exit.then(|| self.history.last_exit()).flatten();
+        self.start.as_ref().map(|start| (start.step(), exit(start)))
+    }
+}
 
 impl<K: Kernel> Engine<K> {
     /// Carries out a reaction. `exit` is that of the run that ends. Returns the input that follows from it, if any.
@@ -57,8 +66,11 @@ impl<K: Kernel> Engine<K> {
     fn release_process(&mut self, id: InstanceId) -> Option<Pid> {
         let instance = self.instances.get_mut(id)?;
         let pid = instance.process.take()?;
-        let had_cgroup = instance.run_cgroup.take().is_some();
-        (instance.run_files, instance.is_frozen) = (None, false);
+        instance.is_frozen = false;
+        let had_cgroup = instance.known_extra().is_some_and(|extra| {
+            extra.run_files = None;
+            extra.run_cgroup.take().is_some()
+        });
         self.kernel.discard(id.index(), Duration::ZERO);
         if had_cgroup {
             // The cgroup may belong to another run from now on.
@@ -70,6 +82,7 @@ impl<K: Kernel> Engine<K> {
     /// Reports that the command after a run has failed. `begun` is the number of runs that have begun since.
     fn report_failed_command(&mut self, id: InstanceId, pid: Option<Pid>, failure: CommandFailure, begun: u64) {
         if let Some(instance) = self.instances.get_mut(id) {
+            let error = instance.known_extra().and_then(|extra| extra.after_error.take());
             self.events.push(Event::CommandFailed {
                 instance: id,
                 group: instance.group,
@@ -77,7 +90,7 @@ impl<K: Kernel> Engine<K> {
                 run: instance.life.runs().saturating_sub(begun),
                 pid,
                 failure,
-                error: instance.after_error.take(),
+                error,
             });
         }
     }
@@ -100,7 +113,8 @@ impl<K: Kernel> Engine<K> {
         let state = *instance.life.state();
         // The spawn of another part of the run may wait by now.
         let still_waits = |step: Transition| state.is_unspawned() && state.name() == step.to;
-        let waited = instance.start.take_if(|(step, _)| !still_waits(*step));
+        let waited = instance.start().filter(|(step, _)| !still_waits(*step));
+        instance.start.take_if(|start| !still_waits(start.step()));
         let part_of = |to| match to {
             StateName::Preparing => Part::Before,
             _ => Part::Program,
@@ -108,7 +122,9 @@ impl<K: Kernel> Engine<K> {
         let names_process = |to| matches!(to, StateName::Starting | StateName::Preparing);
         let waits = |step: &Transition| spawn_waits && names_process(step.to);
         let with_exit = |step: Transition| (step, ended.and_then(|(_, exit)| exit).filter(|_| step.ends_run()));
-        instance.start = reaction.transitions().find(waits).map(with_exit).or(instance.start);
+        let start = reaction.transitions().find(waits).map(with_exit);
+        let start = start.map(|(step, exit)| Start::new(step, exit.as_ref()));
+        instance.start = start.or(instance.start);
         let current = instance.process;
         // After the end of a process, the present one belongs to the last transition.
         let former = current.filter(|_| !reaction.transitions().any(Transition::ends_process));
@@ -137,7 +153,7 @@ impl<K: Kernel> Engine<K> {
                 exit,
                 error: match step.cause {
                     Cause::Failed(Failure::Spawn { .. } | Failure::Before(CommandFailure::Spawn { .. })) => {
-                        instance.history.last_error.clone()
+                        instance.history.last_error().cloned()
                     }
                     _ => None,
                 },

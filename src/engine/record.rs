@@ -10,12 +10,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::core::{Engine, starts};
+use super::history::History;
 use super::ids::InstanceId;
 use super::image::Image;
 use super::instance::Instance;
 use super::kernel::Kernel;
 use super::request::Request;
-use super::run::{End, EndedRun, History};
+use super::run::{End, EndedRun};
 use crate::codec::{Damaged, Reader, Stored, Writer, put_text};
 use crate::exit::{ExitRecord, Pid};
 use crate::lifecycle::{Action, Cause, Input, Lifecycle, Part, Policy, Reaction, RunEnd, State, Transition};
@@ -110,10 +111,12 @@ impl<K: Kernel> Engine<K> {
             let number = instance.life.runs().saturating_sub(starts(reaction));
             let (record, oom) = instance.history.take_exit();
             exit = record;
-            let error = instance.history.last_error.as_ref();
+            let error = instance.history.last_error();
             let complaint = instance.history.complaint().cloned();
             let end = End::new(reaction.end.unwrap_or(RunEnd::Unknown), error, oom, complaint);
-            (instance.ladder, instance.watchdog) = (None, None);
+            if let Some(extra) = instance.known_extra() {
+                (extra.ladder, extra.watchdog) = (None, None);
+            }
             let cgroup = instance.process.and_then(|_| self.kernel.usage(id.index()));
             let over = EndedRun { end, exit, cgroup };
             instance.history.ended(number, over, self.now, wall);

@@ -16,7 +16,7 @@ use super::core::Engine;
 use super::error::Error;
 use super::event::{Event, ProcessNotice, ReloadResult};
 use super::ids::{InstanceId, Target};
-use super::instance::Reload;
+use super::instance::{Instance, Reload};
 use super::kernel::{Happening, Kernel, Report, Sender};
 use super::request::Outcome;
 use super::spec::NotifySpec;
@@ -128,7 +128,9 @@ impl<K: Kernel> Engine<K> {
             Report::Extend(by) => drop(self.apply_input(id, Input::Extend(by.min(LONGEST_EXTENSION)))),
             Report::Status(text) => {
                 if let Some(instance) = self.instances.get_mut(id) {
-                    instance.status_text = text;
+                    if let Some(extra) = instance.extra_for(text.as_ref()) {
+                        extra.status_text = text;
+                    }
                 }
             }
             Report::Reloading => {
@@ -141,7 +143,7 @@ impl<K: Kernel> Engine<K> {
             Report::Notice(notice) => self.notice(id, notice),
             Report::WatchdogEvery(every) => {
                 if let Some(instance) = self.instances.get_mut(id) {
-                    instance.watchdog = Some(every);
+                    instance.extra_mut().watchdog = Some(every);
                 }
                 self.notice(id, ProcessNotice::WatchdogEvery(every));
                 self.apply_input(id, Input::Alive);
@@ -224,12 +226,15 @@ impl<K: Kernel> Engine<K> {
                 }
             }
             if let Some(instance) = self.instances.get_mut(id) {
-                instance.reload = until.map(|until| Reload {
+                let reload = until.map(|until| Reload {
                     since,
                     until,
                     has_begun: false,
                     began: None,
                 });
+                if let Some(extra) = instance.extra_for(reload.as_ref()) {
+                    extra.reload = reload;
+                }
             }
             self.set_deadline(id);
         }
@@ -247,7 +252,8 @@ impl<K: Kernel> Engine<K> {
     }
 
     fn with_reload(&mut self, id: InstanceId, change: impl FnOnce(&mut Reload)) {
-        if let Some(reload) = self.instances.get_mut(id).and_then(|instance| instance.reload.as_mut()) {
+        let extra = self.instances.get_mut(id).and_then(Instance::known_extra);
+        if let Some(reload) = extra.and_then(|extra| extra.reload.as_mut()) {
             change(reload);
         }
     }
@@ -256,7 +262,7 @@ impl<K: Kernel> Engine<K> {
         let Some(instance) = self.instances.get_mut(id) else {
             return;
         };
-        if instance.reload.take().is_some() {
+        if instance.known_extra().and_then(|extra| extra.reload.take()).is_some() {
             self.events.push(Event::Reloaded {
                 instance: id,
                 group: instance.group,

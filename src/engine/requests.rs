@@ -25,11 +25,14 @@ impl<K: Kernel> Engine<K> {
         if request.wants_up() && self.is_retiring(id) {
             return Reply::Ignored;
         }
+        if request.wants_up() {
+            self.give_room(id);
+        }
         self.replace_waiting(id, request, because);
         let Some(instance) = self.instances.get_mut(id) else {
             return Reply::Ignored;
         };
-        instance.because = because;
+        instance.set_because(because);
         let waited = instance.awaits_order;
         let Some(earlier) = instance.pending else {
             if self.waits_in_order(id, request) {

@@ -1,17 +1,15 @@
-//! The history of an instance: its last runs, each with a typed cause of its end.
+//! A run that is over, with a typed cause of its end.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::cgroup::{CgroupUsage, OomKill, OomLimit};
-use crate::codec::{Damaged, Reader, Stored, Writer, stored};
+use crate::codec::stored;
 use crate::command::SpawnError;
 use crate::exit::{ExitRecord, Pid};
 use crate::lifecycle::{CommandFailure, EndName, RunEnd};
 use crate::signal::Signal;
-use crate::time::Instant;
 
 /// A run that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -226,133 +224,6 @@ pub(crate) struct EndedRun {
     pub(crate) cgroup: Option<CgroupUsage>,
 }
 
-/// The current run, and the last few that have ended.
-#[derive(Clone)]
-pub(crate) struct History {
-    pub(crate) started_at: Option<SystemTime>,
-    pub(crate) last_error: Option<SpawnError>,
-    pub(crate) last_exit: Option<ExitRecord>,
-    /// When the last run ended and how long it lasted; `None` while a run is alive.
-    pub(crate) over: Option<(SystemTime, Duration)>,
-    /// The exit record of the current run, if its process was reaped.
-    exit: Option<ExitRecord>,
-    /// Why the host reported the current run as failed.
-    complaint: Option<Arc<str>>,
-    /// The kernel's kills in the current run for lack of memory, if SIGKILL has ended its process.
-    oom: Option<OomKill>,
-    start: Instant,
-    runs: VecDeque<Run>,
-    most: usize,
-}
-
-impl History {
-    /// An empty history with room for `most` runs. The room is reserved now, so a restart allocates nothing.
-    pub(crate) fn new(most: usize) -> History {
-        let runs = VecDeque::with_capacity(most);
-        History {
-            started_at: None,
-            last_error: None,
-            last_exit: None,
-            over: None,
-            exit: None,
-            complaint: None,
-            oom: None,
-            start: Instant::ZERO,
-            runs,
-            most,
-        }
-    }
-
-    /// The same history with at most `most` runs. Older ones are dropped. It has no room for more runs yet.
-    pub(crate) fn with_most(mut self, most: usize) -> History {
-        let surplus = self.runs.len().saturating_sub(most);
-        self.runs.drain(..surplus);
-        self.most = most;
-        self
-    }
-
-    /// Allocates for all runs that may come.
-    pub(crate) fn make_room(&mut self) {
-        self.runs.reserve(self.most.saturating_sub(self.runs.len()));
-    }
-
-    pub(crate) fn began(&mut self, now: Instant, wall: SystemTime) {
-        self.start = now;
-        self.started_at = Some(wall);
-        self.last_error = None;
-        self.complaint = None;
-        self.over = None;
-    }
-
-    /// Sets the reason for which the host reports the current run as failed.
-    pub(crate) fn set_complaint(&mut self, reason: Option<Arc<str>>) {
-        self.complaint = reason;
-    }
-
-    /// The reason for which the host reported the current run as failed.
-    pub(crate) const fn complaint(&self) -> Option<&Arc<str>> {
-        self.complaint.as_ref()
-    }
-
-    /// The facts about the current run that a record contains.
-    pub(crate) fn put_current(&self, to: &mut Writer<'_>) {
-        self.started_at.put(to);
-        self.start.put(to);
-        self.last_exit.put(to);
-        self.over.put(to);
-    }
-
-    /// A history that goes on with these facts. It contains no run that is over.
-    pub(crate) fn get_current(from: &mut Reader<'_>) -> Result<History, Damaged> {
-        let mut history = History::new(0);
-        history.started_at = Stored::get(from)?;
-        history.start = Stored::get(from)?;
-        history.last_exit = Stored::get(from)?;
-        history.over = Stored::get(from)?;
-        Ok(history)
-    }
-
-    /// The process of the current run was reaped.
-    pub(crate) const fn exited(&mut self, record: ExitRecord, oom: Option<OomKill>) {
-        self.exit = Some(record);
-        self.oom = oom;
-        self.last_exit = Some(record);
-    }
-
-    /// The exit record of the current run, which is over, and the kernel's kills for lack of memory.
-    pub(crate) const fn take_exit(&mut self) -> (Option<ExitRecord>, Option<OomKill>) {
-        (self.exit.take(), self.oom.take())
-    }
-
-    /// Records the end of the run with this number.
-    pub(crate) fn ended(&mut self, number: u64, over: EndedRun, now: Instant, wall: SystemTime) {
-        let EndedRun { end, exit, cgroup } = over;
-        let lasted = now.saturating_duration_since(self.start);
-        self.over = Some((wall, lasted));
-        if self.runs.len() == self.most {
-            self.runs.pop_front();
-        }
-        if self.most == 0 {
-            return;
-        }
-        self.runs.push_back(Run {
-            number,
-            pid: exit.map(|record| record.pid),
-            started_at: self.started_at.unwrap_or(wall),
-            ended_at: wall,
-            lasted,
-            exit,
-            cgroup,
-            end,
-        });
-    }
-
-    /// The last runs, the oldest first.
-    pub(crate) fn runs(&self) -> impl DoubleEndedIterator<Item = &Run> {
-        self.runs.iter()
-    }
-}
-
 stored!(struct Run { number, pid, started_at, ended_at, lasted, exit, cgroup, end });
 stored!(enum End {
     0 = NotSpawned(error),
@@ -372,35 +243,6 @@ stored!(enum End {
     14 = BeforeFailed(failure),
     15 = MaybeOutOfMemory(limit),
 });
-impl Stored for History {
-    fn put(&self, to: &mut Writer<'_>) {
-        self.started_at.put(to);
-        self.last_error.put(to);
-        self.last_exit.put(to);
-        self.over.put(to);
-        self.exit.put(to);
-        self.complaint.put(to);
-        self.oom.put(to);
-        self.start.put(to);
-        self.runs.put(to);
-    }
-
-    /// The room is that for the runs; see [`History::make_room`].
-    fn get(from: &mut Reader<'_>) -> Result<History, Damaged> {
-        let mut history = History::new(0);
-        history.started_at = Stored::get(from)?;
-        history.last_error = Stored::get(from)?;
-        history.last_exit = Stored::get(from)?;
-        history.over = Stored::get(from)?;
-        history.exit = Stored::get(from)?;
-        history.complaint = Stored::get(from)?;
-        history.oom = Stored::get(from)?;
-        history.start = Stored::get(from)?;
-        history.runs = Stored::get(from)?;
-        history.most = history.runs.len();
-        Ok(history)
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -440,30 +282,5 @@ mod tests {
                 assert_eq!(of(other, oom(true)), of(other, None));
             }
         }
-    }
-
-    #[test]
-    fn a_history_that_goes_on_gets_its_room_later() {
-        let mut history = History::new(0).with_most(3);
-        assert_eq!(history.runs.capacity(), 0);
-        history.make_room();
-        assert!(history.runs.capacity() >= 3);
-    }
-
-    #[test]
-    fn only_the_last_few_are_kept() {
-        let over = || EndedRun {
-            end: End::Stopped,
-            exit: None,
-            cgroup: None,
-        };
-        let mut history = History::new(2);
-        for number in 1..=3 {
-            history.ended(number, over(), Instant::ZERO, SystemTime::UNIX_EPOCH);
-        }
-        assert_eq!(history.runs().map(|run| run.number).collect::<Vec<_>>(), [2, 3]);
-        let mut none = History::new(0);
-        none.ended(1, over(), Instant::ZERO, SystemTime::UNIX_EPOCH);
-        assert_eq!(none.runs().count(), 0);
     }
 }

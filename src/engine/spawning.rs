@@ -1,7 +1,5 @@
 //! The spawns that the lifecycles decide: at once, or in turn while the maximum of spawns is in flight.
 
-use std::sync::Arc;
-
 use rustix::io::Errno;
 
 use super::context::SpawnContext;
@@ -98,13 +96,11 @@ impl<K: Kernel> Engine<K> {
         match spawned {
             Ok(Spawned { pid, pipes, executed }) => {
                 instance.process = Some(pid);
-                instance.run_cgroup.clone_from(&instance.context.cgroup);
-                instance.run_files = instance
-                    .run_cgroup
-                    .as_ref()
-                    .map(|_| Arc::clone(&instance.context.files));
-                instance.pipes = Some(pipes);
-                instance.status_text = None;
+                instance.enter_cgroup();
+                instance.set_pipes(Some(pipes));
+                if let Some(extra) = instance.known_extra() {
+                    extra.status_text = None;
+                }
                 self.hear_if_described(id, pid);
                 if executed {
                     Input::Spawned(pid)
@@ -136,17 +132,18 @@ impl<K: Kernel> Engine<K> {
             Part::Program | Part::After => group.programs.after.as_ref(),
         };
         let Some(program) = program else { return nothing };
+        let last = instance.history.last_run();
         let told = Told {
             name: &instance.name,
             ended: instance.life.state().ended(),
-            last: instance.history.runs().next_back(),
+            last: last.as_ref(),
             expected: &group.policy.expected,
         };
         let program = program.with_environment(&told.entries());
         let context = SpawnContext {
             ready_fd: false,
             gets_stored: false,
-            ..instance.context.clone()
+            ..SpawnContext::clone(&instance.context)
         };
         self.kernel.begin_birth(id.index(), instance.life.process_number());
         self.kernel.announce(&instance.coming(id, false));
@@ -159,8 +156,7 @@ impl<K: Kernel> Engine<K> {
             Ok(Spawned { pid, executed, .. }) => {
                 if let Some(instance) = self.instances.get_mut(id) {
                     instance.process = Some(pid);
-                    instance.run_files = context.cgroup.as_ref().map(|_| Arc::clone(&context.files));
-                    instance.run_cgroup = context.cgroup;
+                    instance.enter_cgroup();
                 }
                 if executed {
                     Input::Spawned(pid)
@@ -181,8 +177,8 @@ impl<K: Kernel> Engine<K> {
         if let Some(instance) = self.instances.get_mut(id) {
             let process = instance.process;
             match instance.life.state().part() {
-                Part::Before | Part::Program => instance.history.last_error = Some(error),
-                Part::After => instance.after_error = Some(error),
+                Part::Before | Part::Program => instance.history.set_last_error(Some(error)),
+                Part::After => instance.extra_mut().after_error = Some(error),
             }
             if let Some(pid) = process {
                 self.stop_hearing(id, pid);

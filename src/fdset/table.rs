@@ -13,9 +13,13 @@ use std::os::fd::RawFd;
 
 use super::entry::{Entry, Interest, Token};
 use super::image::SlotImage;
+use crate::growth::grow_to;
 
 /// The end of a chain, and of the list of free slots.
 const NONE: u32 = u32::MAX;
+
+/// There is at least one bucket for this many slots. The kernel gives the lowest free numbers, so chains are short.
+const LOAD: usize = 2;
 
 /// All operations are O(1), except for growth.
 #[derive(Debug)]
@@ -27,7 +31,7 @@ pub(super) struct Table {
     vacant: usize,
     /// The number of slots with an entry.
     len: usize,
-    /// The first slot of each chain. The length is a power of two, and at least the capacity for slots.
+    /// The first slot of each chain. The length is a power of two.
     buckets: Vec<u32>,
 }
 
@@ -37,10 +41,40 @@ struct Slot {
     generation: u32,
     /// The next slot of the same chain, or the next free one.
     next: u32,
-    /// `None` if the slot is free.
-    held: Option<(RawFd, Interest)>,
-    /// Whether the change log holds the addition of the entry.
-    is_news: bool,
+    held: Held,
+    interest: Interest,
+}
+
+/// The descriptor of a slot, or none if the slot is free. A descriptor's number is not negative, and its sign bit tells
+/// whether the change log holds the addition of the entry.
+#[derive(Clone, Copy, Debug)]
+struct Held(u32);
+
+const NEWS: u32 = 1 << 31;
+
+impl Held {
+    const FREE: Held = Held(u32::MAX);
+
+    const fn new(fd: RawFd) -> Held {
+        Held(fd as u32)
+    }
+
+    fn fd(self) -> Option<RawFd> {
+        (self.0 != u32::MAX).then_some((self.0 & !NEWS) as RawFd)
+    }
+
+    /// Sets whether the addition of the entry is news. Returns whether it was.
+    fn set_news(&mut self, is_news: bool) -> bool {
+        let was_news = self.0 & NEWS != 0;
+        self.0 = self.0 & !NEWS | if is_news { NEWS } else { 0 };
+        was_news
+    }
+}
+
+impl Slot {
+    fn held(&self) -> Option<(RawFd, Interest)> {
+        self.held.fd().map(|fd| (fd, self.interest))
+    }
 }
 
 impl Table {
@@ -58,7 +92,7 @@ impl Table {
     pub(super) fn image(&self) -> Vec<SlotImage> {
         let slot = |slot: &Slot| SlotImage {
             generation: slot.generation,
-            entry: slot.held.map(|(fd, interest)| (fd, interest.bits())),
+            entry: slot.held().map(|(fd, interest)| (fd, interest.bits())),
         };
         self.slots.iter().map(slot).collect()
     }
@@ -87,13 +121,13 @@ impl Table {
             table.slots.push(Slot {
                 generation: slot.generation,
                 next,
-                held,
-                is_news: false,
+                held: held.map_or(Held::FREE, |(fd, _)| Held::new(fd)),
+                interest: held.map_or(Interest::empty(), |(_, interest)| interest),
             });
         }
         table.rehash();
         let is_alone = |(index, slot): (usize, &Slot)| {
-            let found = slot.held.map(|(fd, _)| table.token_of(fd));
+            let found = slot.held.fd().map(|fd| table.token_of(fd));
             found.is_none_or(|token| token.is_some_and(|token| token.index() == index))
         };
         let is_consistent = table.slots.iter().enumerate().all(is_alone);
@@ -106,8 +140,9 @@ impl Table {
 
     /// Reserves memory for this many more entries.
     pub(super) fn reserve(&mut self, additional: usize) {
-        self.slots.reserve(additional.saturating_sub(self.vacant));
-        if self.buckets.len() < self.slots.capacity() {
+        let room = self.slots.len() + additional.saturating_sub(self.vacant);
+        grow_to(&mut self.slots, room);
+        if self.buckets.len() < self.slots.capacity() / LOAD {
             self.rehash();
         }
     }
@@ -133,20 +168,19 @@ impl Table {
         let token = self.next_token();
         let bucket = self.bucket(fd);
         let next = mem::replace(&mut self.buckets[bucket], token.slot);
-        let held = Some((fd, interest));
+        let held = Held::new(fd);
         match self.slots.get_mut(token.slot as usize) {
             Some(slot) => {
                 self.free = slot.next;
                 self.vacant -= 1;
                 slot.next = next;
-                slot.held = held;
-                slot.is_news = false;
+                (slot.held, slot.interest) = (held, interest);
             }
             None => self.slots.push(Slot {
                 generation: token.generation,
                 next,
                 held,
-                is_news: false,
+                interest,
             }),
         }
         self.len += 1;
@@ -157,8 +191,8 @@ impl Table {
     /// name.
     pub(super) fn set_news(&mut self, token: Token, is_news: bool) -> bool {
         match self.slots.get_mut(token.slot as usize) {
-            Some(slot) if slot.generation == token.generation && slot.held.is_some() => {
-                mem::replace(&mut slot.is_news, is_news)
+            Some(slot) if slot.generation == token.generation && slot.held.fd().is_some() => {
+                slot.held.set_news(is_news)
             }
             _ => false,
         }
@@ -170,7 +204,7 @@ impl Table {
         self.unlink(token.slot, entry.fd);
         self.len -= 1;
         let slot = &mut self.slots[token.slot as usize];
-        slot.held = None;
+        slot.held = Held::FREE;
         // A slot without further generations stays empty for ever: no name is used twice.
         if let Some(generation) = slot.generation.checked_add(1) {
             slot.generation = generation;
@@ -183,7 +217,7 @@ impl Table {
     pub(super) fn token_of(&self, fd: RawFd) -> Option<Token> {
         let mut index = *self.buckets.get(self.bucket(fd))?;
         while let Some(slot) = self.slots.get(index as usize) {
-            if slot.held.is_some_and(|(held, _)| held == fd) {
+            if slot.held.fd() == Some(fd) {
                 return Some(Token {
                     slot: index,
                     generation: slot.generation,
@@ -196,13 +230,13 @@ impl Table {
 
     pub(super) fn get(&self, token: Token) -> Option<Entry> {
         let slot = self.slots.get(token.slot as usize)?;
-        let (fd, interest) = slot.held.filter(|_| slot.generation == token.generation)?;
+        let (fd, interest) = slot.held().filter(|_| slot.generation == token.generation)?;
         Some(Entry { fd, interest, token })
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = Entry> + '_ {
         (0..).zip(&self.slots).filter_map(|(index, slot)| {
-            let (fd, interest) = slot.held?;
+            let (fd, interest) = slot.held()?;
             let token = Token {
                 slot: index,
                 generation: slot.generation,
@@ -231,12 +265,13 @@ impl Table {
         self.slots[before as usize].next = after;
     }
 
-    /// Makes as many buckets as there can be slots, and chains every entry again.
+    /// Makes the buckets for all slots that there can be, and chains every entry again.
     fn rehash(&mut self) {
         self.buckets.clear();
-        self.buckets.resize(self.slots.capacity().next_power_of_two(), NONE);
+        self.buckets
+            .resize((self.slots.capacity() / LOAD).next_power_of_two(), NONE);
         for index in 0..self.slots.len() {
-            if let Some((fd, _)) = self.slots[index].held {
+            if let Some(fd) = self.slots[index].held.fd() {
                 let bucket = self.bucket(fd);
                 self.slots[index].next = mem::replace(&mut self.buckets[bucket], index as u32);
             }

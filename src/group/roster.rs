@@ -3,6 +3,8 @@
 //! There is only one rule: a member stays if its number is below the target, and goes otherwise. So the group
 //! stores no list of leaving members, and a new target needs no undoing of an older one.
 
+use crate::growth::grow_to;
+
 /// The members by number, and the target number of members.
 #[derive(Debug)]
 pub(crate) struct Roster<I> {
@@ -59,11 +61,18 @@ impl<I: Copy> Roster<I> {
     pub(crate) fn put(&mut self, number: u32, member: I) {
         let index = number as usize;
         if self.members.len() <= index {
+            grow_to(&mut self.members, index + 1);
             self.members.resize(index + 1, None);
         }
         if let Some(slot) = self.members.get_mut(index) {
             *slot = Some(member);
         }
+    }
+
+    /// Makes room for this many more members.
+    pub(crate) fn reserve(&mut self, additional: usize) {
+        let room = self.members.len() + additional;
+        grow_to(&mut self.members, room);
     }
 
     pub(crate) fn take(&mut self, number: u32) {

@@ -160,7 +160,7 @@ pub(super) fn with_commands(policies: &[Policy]) -> Vec<Policy> {
 /// visible.
 fn shape(name: &'static str, state: State, wanted: Wanted) -> Shape {
     let policy = Policy::default();
-    let mut counters = Counters::new(&policy, 0);
+    let mut counters = Counters::new(0);
     counters.start_failed(&policy, false);
     counters.crashed(&policy, Duration::ZERO, NOW);
     let life = Lifecycle {

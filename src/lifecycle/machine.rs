@@ -42,10 +42,17 @@ impl Lifecycle {
     /// ```
     #[must_use]
     pub fn new(policy: &Policy, seed: u64) -> Lifecycle {
+        let mut life = Lifecycle::without_room(seed);
+        life.make_room(policy);
+        life
+    }
+
+    /// The same, without the memory for crashes yet.
+    pub(crate) fn without_room(seed: u64) -> Lifecycle {
         Lifecycle {
             state: State::Stopped,
             wanted: Wanted::Down,
-            counters: Counters::new(policy, seed),
+            counters: Counters::new(seed),
             runs: 0,
             prepared: false,
         }

@@ -17,23 +17,21 @@ pub(super) struct Counters {
     tries_used: u32,
     /// Automatic restarts since it was last stable.
     pub(super) restarts: u32,
-    /// The times of the crashes in the window. Memory for all of them is reserved when the lifecycle is made, so that
-    /// a restart does not allocate.
+    /// The times of the crashes in the window. Memory for all of them is reserved before the first start, so that a
+    /// restart does not allocate.
     crashes: VecDeque<Instant>,
     random: Random,
 }
 
 impl Counters {
-    pub(super) fn new(policy: &Policy, seed: u64) -> Counters {
-        let mut counters = Counters {
+    pub(super) const fn new(seed: u64) -> Counters {
+        Counters {
             failed_starts: 0,
             tries_used: 0,
             restarts: 0,
             crashes: VecDeque::new(),
             random: Random::new(seed),
-        };
-        counters.reserve(policy);
-        counters
+        }
     }
 
     /// How many crashes may be in the window at a time.
@@ -183,7 +181,7 @@ mod tests {
             start_retries: 2,
             ..Policy::default()
         };
-        let mut counters = Counters::new(&policy, 0);
+        let mut counters = Counters::new(0);
         let waits: Vec<_> = (0..4).map(|_| counters.start_failed(&policy, false)).collect();
         assert_eq!(
             waits,
@@ -199,7 +197,7 @@ mod tests {
             start_retries: 0,
             ..Policy::default()
         };
-        let mut counters = Counters::new(&patient, 0);
+        let mut counters = Counters::new(0);
         let waits: Vec<_> = (0..3).map(|_| counters.start_failed(&patient, true)).collect();
         assert_eq!(waits, [1, 2, 3].map(|seconds| Some(Duration::from_secs(seconds))));
         assert_eq!(counters.start_failed(&patient, false), None);
@@ -207,13 +205,13 @@ mod tests {
             count_shortages: true,
             ..patient
         };
-        assert_eq!(Counters::new(&strict, 0).start_failed(&strict, true), None);
+        assert_eq!(Counters::new(0).start_failed(&strict, true), None);
     }
 
     #[test]
     fn the_window_slides() {
         let policy = policy(2, 10);
-        let mut counters = Counters::new(&policy, 0);
+        let mut counters = Counters::new(0);
         let fits: Vec<_> = [0, 5, 10, 11, 14, 16]
             .map(|s| counters.crashed(&policy, Duration::ZERO, at(s)).is_some())
             .to_vec();
@@ -223,7 +221,7 @@ mod tests {
 
     #[test]
     fn no_budget_is_no_bound_and_zero_is_none() {
-        let mut counters = Counters::new(&Policy::default(), 0);
+        let mut counters = Counters::new(0);
         let unbounded = Policy {
             crash_budget: None,
             ..Policy::default()
@@ -235,7 +233,7 @@ mod tests {
     #[test]
     fn an_expected_exit_uses_up_no_budget_and_waits_after_a_brief_run() {
         let policy = policy(1, 1_000);
-        let mut counters = Counters::new(&policy, 0);
+        let mut counters = Counters::new(0);
         let (brief, long) = (Policy::BRIEF_RUN - Duration::from_nanos(1), Policy::BRIEF_RUN);
         for _ in 0..100 {
             assert_eq!(counters.ended_as_expected(&policy, brief), Policy::BRIEF_RUN_PAUSE);
@@ -254,7 +252,7 @@ mod tests {
     #[test]
     fn a_stable_run_clears_the_slate() {
         let policy = policy(1, 1_000);
-        let mut counters = Counters::new(&policy, 0);
+        let mut counters = Counters::new(0);
         assert!(counters.crashed(&policy, Duration::ZERO, at(0)).is_some());
         counters.ran_for(Duration::from_secs(59), &policy);
         assert!(counters.crashed(&policy, Duration::ZERO, at(1)).is_none());
@@ -266,7 +264,8 @@ mod tests {
     #[test]
     fn counting_a_crash_allocates_nothing() {
         let policy = policy(CrashBudget::LIMIT, 10);
-        let mut counters = Counters::new(&policy, 0);
+        let mut counters = Counters::new(0);
+        counters.reserve(&policy);
         let room = counters.crashes.capacity();
         while counters.crashed(&policy, Duration::ZERO, at(0)).is_some() {}
         assert_eq!(counters.crashes.len(), 1_000);
@@ -281,7 +280,7 @@ mod tests {
                 jitter,
                 ..Policy::default()
             };
-            let mut counters = Counters::new(&policy, 7);
+            let mut counters = Counters::new(7);
             let waits: Vec<_> = (0..1_000).map(|_| counters.shortened(second, &policy)).collect();
             assert!(
                 waits.iter().all(|wait| (shortest..=second).contains(wait)),
@@ -297,7 +296,7 @@ mod tests {
             jitter: 50,
             ..Policy::default()
         };
-        let longest = Counters::new(&endless, 7).shortened(Duration::MAX, &endless);
+        let longest = Counters::new(7).shortened(Duration::MAX, &endless);
         assert!(longest > Duration::from_secs(u64::MAX / 1_000_000_000));
     }
 
@@ -312,7 +311,7 @@ mod tests {
             immediate_restarts: 1,
             ..Policy::default()
         };
-        let mut counters = Counters::new(&policy, 0);
+        let mut counters = Counters::new(0);
         let waits: Vec<_> = (0..7)
             .map(|_| counters.restarted(&policy, second * 4).as_secs())
             .collect();
@@ -322,7 +321,7 @@ mod tests {
             restart_delay_from: DelayFrom::Start,
             ..policy
         };
-        let mut counters = Counters::new(&from_start, 0);
+        let mut counters = Counters::new(0);
         let waits: Vec<_> = (0..4)
             .map(|_| counters.restarted(&from_start, second * 4).as_secs())
             .collect();

@@ -17,7 +17,7 @@ impl Linux {
 
     /// Whether the process in this slot is frozen with its cgroup.
     pub(crate) fn is_frozen(&self, slot: u32) -> bool {
-        let run_cgroup = self.process(slot).and_then(|process| process.run_cgroup.as_ref());
+        let run_cgroup = self.process(slot).and_then(|process| process.run_cgroup());
         run_cgroup.is_some_and(RunCgroup::is_frozen)
     }
 
@@ -34,11 +34,9 @@ impl Linux {
         self.put(Watched {
             pidfd,
             watch: Watch::Alive(token),
-            run_cgroup: None,
-            ready: None,
             slot,
             in_flight: None,
-            inherited_flight: None,
+            rest: None,
         });
         Ok(())
     }
@@ -56,7 +54,7 @@ impl Linux {
             return Ok(None);
         };
         self.looks.clear(slot);
-        if let Some((ready, token)) = process.ready {
+        if let Some((ready, token)) = process.rest.and_then(|rest| rest.ready) {
             drop(self.fds.remove(token, OwnedFd::from(ready)));
         }
         if let Watch::Alive(token) | Watch::Reaped(token) = process.watch {

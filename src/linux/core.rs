@@ -8,22 +8,23 @@ use std::time::{Duration, SystemTime};
 
 use rustix::io::Errno;
 
+use super::failures::{cgroup_failed, watch_failed};
 use super::orphans::Orphans;
 use super::run_cgroup::{RunCgroup, RunCgroups};
 use super::state_file::StateFile;
 use super::stored_fd::Stores;
-use super::watched::{Watch, Watched, group_is_alive, is_errno, keeps_number, send, wait_for_end};
+use super::watched::{Rest, Spare, Watch, Watched, group_is_alive, is_errno, keeps_number, send, wait_for_end};
 use crate::cgroup::{CgroupError, CgroupFile, CgroupUsage, OomKill};
 use crate::child::Pipes;
 use crate::codec::{Stored, Writer};
-use crate::command::error::Subject;
-use crate::command::{InFlight, Program, SpawnError, SpawnStep, Spawner};
+use crate::command::{InFlight, Program, SpawnError, Spawner};
 use crate::deadlines::Deadlines;
 use crate::engine::context::SpawnContext;
 use crate::engine::ids::InstanceId;
 use crate::engine::kernel::{Collected, Happening, Kernel, Report, Senders, Spawned};
 use crate::exit::{ExitRecord, Pid};
 use crate::fdset::{FdSet, Interest, Token};
+use crate::growth::grow_to;
 use crate::launcher::next_look;
 use crate::lifecycle::Scope;
 use crate::notify::{Buffer, NotifySocket, Readiness, ReadyFd};
@@ -63,6 +64,7 @@ pub(crate) struct Linux {
     pub(crate) orphans: Option<Orphans>,
     /// The processes, by the slot of their instance.
     pub(super) processes: Vec<Option<Watched>>,
+    pub(super) spare: Spare,
     /// The number of processes in flight, and its maximum.
     pub(super) in_flight: usize,
     pub(crate) most_in_flight: usize,
@@ -114,6 +116,7 @@ impl Linux {
             buffer: Box::new(Buffer::new()),
             orphans: None,
             processes: Vec::new(),
+            spare: Spare::default(),
             in_flight: 0,
             most_in_flight: SPAWNS_IN_FLIGHT,
             state: None,
@@ -135,6 +138,7 @@ impl Linux {
     /// Remembers the slot that an entry of the set belongs to.
     pub(super) fn set_slot(&mut self, token: Token, slot: u32) {
         if self.slots.len() <= token.index() {
+            grow_to(&mut self.slots, token.index() + 1);
             self.slots.resize(token.index() + 1, slot);
         }
         if let Some(place) = self.slots.get_mut(token.index()) {
@@ -259,13 +263,16 @@ impl Linux {
     /// Reads the readiness descriptor. It is read before the end of the process is looked for, because a process may
     /// report its readiness and then end.
     fn read_readiness(&mut self, process: &mut Watched) -> io::Result<Collected> {
-        let Some((mut ready, token)) = process.ready.take() else {
+        let Some(rest) = process.rest.as_mut() else {
+            return Ok(Collected::Nothing);
+        };
+        let Some((mut ready, token)) = rest.ready.take() else {
             return Ok(Collected::Nothing);
         };
         let read = ready.read_portion();
         match read {
             Ok(Some(Readiness::Ready | Readiness::Closed)) => drop(self.fds.remove(token, OwnedFd::from(ready))),
-            Ok(Some(Readiness::Waiting) | None) | Err(_) => process.ready = Some((ready, token)),
+            Ok(Some(Readiness::Waiting) | None) | Err(_) => rest.ready = Some((ready, token)),
         }
         Ok(match read? {
             None => Collected::Spurious,
@@ -286,7 +293,7 @@ impl Linux {
     /// signalled.
     fn keep_others(&mut self, process: &mut Watched) -> io::Result<Option<ExitRecord>> {
         let record = self.keep_group(process)?;
-        if let (Some(_), Some(run_cgroup)) = (record, &mut process.run_cgroup) {
+        if let (Some(_), Some(run_cgroup)) = (record, process.run_cgroup_mut()) {
             // Without this descriptor, looking from time to time finds the empty cgroup.
             if let Ok(token) = run_cgroup.watch(&mut self.fds) {
                 self.set_slot(token, process.slot);
@@ -349,7 +356,7 @@ impl Linux {
 
     /// Sets the time of the next look at a process after it was collected, if it needs one.
     fn schedule_look(&mut self, process: &Watched) {
-        if let Some((began, _)) = &process.inherited_flight {
+        if let Some((began, _)) = process.inherited_flight() {
             let now = self.clock.now();
             let age = now.saturating_duration_since(*began);
             return self.looks.set(process.slot, next_look(now, age));
@@ -375,7 +382,7 @@ impl Linux {
         if readiness != Collected::Nothing {
             return Ok(readiness);
         }
-        match (&process.watch, &process.run_cgroup) {
+        match (&process.watch, process.run_cgroup()) {
             (Watch::Alive(_) | Watch::Late(_), _) => {
                 let record = if hold {
                     self.keep_others(process)?
@@ -423,6 +430,7 @@ impl Linux {
     pub(super) fn put(&mut self, process: Watched) {
         let slot = process.slot as usize;
         if self.processes.len() <= slot {
+            grow_to(&mut self.processes, slot + 1);
             self.processes.resize_with(slot + 1, || None);
         }
         if let Some(place) = self.processes.get_mut(slot) {
@@ -495,14 +503,13 @@ impl Kernel for Linux {
                     self.in_flight += 1;
                     self.set_flight_look(slot, in_flight);
                 }
+                let rest = self.spare.rest(run_cgroup, ready);
                 self.put(Watched {
                     pidfd,
                     watch,
-                    run_cgroup,
-                    ready,
                     slot,
                     in_flight,
-                    inherited_flight: None,
+                    rest,
                 });
                 Ok(Spawned { pid, pipes, executed })
             }
@@ -539,16 +546,17 @@ impl Kernel for Linux {
         send(process, signal, scope)
     }
 
-    fn reserve(&mut self, additional: usize, slots: u32) {
-        self.fds.reserve(additional);
-        // The index counts all entries of the set, not only those of processes.
-        let places = self.fds.len() + additional;
+    fn reserve(&mut self, processes: usize, slots: u32) {
+        // The set has not only the entries of processes.
+        let places = processes + OWN_ENTRIES;
+        self.fds.reserve(places.saturating_sub(self.fds.len()));
         // If this fails, the spawn that needs the memory tries to allocate it again, and reports the failure.
-        let _for_later = self.spawner.reserve(self.most_in_flight.min(slots as usize));
-        self.looks.reserve(slots);
-        self.slots.reserve(places.saturating_sub(self.slots.len()));
-        self.processes
-            .reserve((slots as usize).saturating_sub(self.processes.len()));
+        let most_in_flight = self.most_in_flight.min(slots as usize);
+        let _for_later = self.spawner.reserve_beside(most_in_flight, self.in_flight);
+        // Almost only spawns in flight are looked at.
+        self.looks.reserve(slots, most_in_flight);
+        grow_to(&mut self.slots, places);
+        grow_to(&mut self.processes, slots as usize);
     }
 
     fn is_empty(&mut self, slot: u32, scope: Scope, looks: u8) -> io::Result<bool> {
@@ -558,8 +566,8 @@ impl Kernel for Linux {
         match (&process.watch, scope) {
             // This holds also for a process that moved itself to another cgroup.
             (Watch::Alive(_) | Watch::Late(_), _) => Ok(false),
-            (Watch::Reaped(_) | Watch::Group | Watch::Zombie, Scope::Cgroup) if process.run_cgroup.is_some() => {
-                process.run_cgroup.as_ref().map_or(Ok(true), RunCgroup::is_empty)
+            (Watch::Reaped(_) | Watch::Group | Watch::Zombie, Scope::Cgroup) if process.run_cgroup().is_some() => {
+                process.run_cgroup().map_or(Ok(true), RunCgroup::is_empty)
             }
             (Watch::Reaped(_), _) | (Watch::Group | Watch::Zombie, Scope::Process) => Ok(true),
             (Watch::Group, Scope::ProcessGroup | Scope::Cgroup) => {
@@ -575,20 +583,20 @@ impl Kernel for Linux {
     }
 
     fn usage(&self, slot: u32) -> Option<CgroupUsage> {
-        self.process(slot)?.run_cgroup.as_ref().map(RunCgroup::usage)
+        self.process(slot)?.run_cgroup().map(RunCgroup::usage)
     }
 
     fn out_of_memory(&self, slot: u32) -> Option<OomKill> {
-        self.process(slot)?.run_cgroup.as_ref()?.out_of_memory()
+        self.process(slot)?.run_cgroup()?.out_of_memory()
     }
 
     fn change_limit(&mut self, slot: u32, file: &CgroupFile) -> Result<(), CgroupError> {
-        let run_cgroup = self.process(slot).and_then(|process| process.run_cgroup.as_ref());
+        let run_cgroup = self.process(slot).and_then(Watched::run_cgroup);
         run_cgroup.map_or(Ok(()), |run_cgroup| run_cgroup.change_limit(file))
     }
 
     fn freeze(&mut self, slot: u32, on: bool) -> io::Result<()> {
-        let run_cgroup = self.process(slot).and_then(|process| process.run_cgroup.as_ref());
+        let run_cgroup = self.process(slot).and_then(Watched::run_cgroup);
         run_cgroup.map_or(Ok(()), |run_cgroup| run_cgroup.freeze(on))
     }
 
@@ -599,12 +607,15 @@ impl Kernel for Linux {
         let Watched {
             pidfd,
             watch,
-            run_cgroup,
-            ready,
             slot,
             in_flight,
-            inherited_flight,
+            rest,
         } = process;
+        let Rest {
+            run_cgroup,
+            ready,
+            inherited_flight,
+        } = self.spare.emptied(rest);
         self.in_flight = self.in_flight.saturating_sub(usize::from(inherited_flight.is_some()));
         self.looks.clear(slot);
         if let Some(run_cgroup) = &run_cgroup {
@@ -746,6 +757,10 @@ impl Kernel for Linux {
     }
 }
 
+/// The entries of the set besides those of processes: the timer, the signals, the waker, the notify socket and the
+/// orphans.
+const OWN_ENTRIES: usize = 6;
+
 /// The default maximum of spawns in flight. More do not start sooner on two processors (`benches/fleet`), and each
 /// takes a stack.
 pub(crate) const SPAWNS_IN_FLIGHT: usize = 32;
@@ -773,21 +788,3 @@ const CAREFUL_LOOK: u8 = 6;
 
 /// How long to wait for the end of a process that was killed because it cannot be watched.
 const LAST_PATIENCE: Duration = Duration::from_secs(1);
-
-/// The error of a child that could not be added to the set.
-fn watch_failed(program: &Program, error: &io::Error) -> SpawnError {
-    SpawnError::new(program.name().to_owned(), SpawnStep::Watch, errno_of(error), None)
-}
-
-/// The errno of an error, which has one if it comes from the kernel.
-pub(super) fn errno_of(error: &io::Error) -> i32 {
-    error.raw_os_error().unwrap_or(libc::EIO)
-}
-
-/// The error of a cgroup that could not be made for a run.
-fn cgroup_failed(program: &Program, error: &CgroupError) -> SpawnError {
-    let subject = error.path().map(|path| Subject::Path(path.to_owned()));
-    // What is left of an earlier run is still there. The kernel has no errno for that.
-    let errno = Some(error.errno()).filter(|&errno| errno != 0).unwrap_or(libc::EBUSY);
-    SpawnError::new(program.name().to_owned(), SpawnStep::Cgroup, errno, subject)
-}

@@ -47,7 +47,8 @@ impl Linux {
     /// Finds out what happened to a spawn in flight. `None` if the process is not in flight, or no longer is and may
     /// have more to report.
     pub(super) fn see_flight(&mut self, process: &mut Watched) -> Option<Collected> {
-        if let Some((began, program)) = process.inherited_flight.take() {
+        let inherited = process.rest.as_mut().and_then(|rest| rest.inherited_flight.take());
+        if let Some((began, program)) = inherited {
             return self.see_inherited_flight(process, began, program);
         }
         let in_flight = process.in_flight.take()?;
@@ -90,7 +91,7 @@ impl Linux {
         let looked = process.pidfd.look(Wait::Peek);
         // What cannot be read for lack of a descriptor is read at the next look.
         let Some(has_never_executed) = procfs::was_seen_unexecuted(pid) else {
-            process.inherited_flight = Some((began, program));
+            process.rest.get_or_insert_default().inherited_flight = Some((began, program));
             return Some(Collected::Nothing);
         };
         if has_never_executed && !matches!(looked, Ok(Look::Ended(_))) {
@@ -99,7 +100,7 @@ impl Linux {
             if is_held && self.take_out(process).is_ok() {
                 process.watch = Watch::Late(0);
             }
-            process.inherited_flight = Some((began, program));
+            process.rest.get_or_insert_default().inherited_flight = Some((began, program));
             return Some(Collected::Nothing);
         }
         self.in_flight = self.in_flight.saturating_sub(1);

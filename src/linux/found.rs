@@ -13,7 +13,7 @@ use super::core::Linux;
 use super::image::{Belongings, Directories, NotTaken};
 use super::run_cgroup::RunCgroup;
 use super::state_file::StateFile;
-use super::watched::{Watch, Watched};
+use super::watched::{Rest, Watch, Watched};
 use crate::engine::recovery::{Birth, Candidate, Found, Suspect};
 use crate::exit::Pid;
 use crate::fdset::Interest;
@@ -129,11 +129,14 @@ impl Linux {
         self.put(Watched {
             pidfd,
             watch: Watch::Alive(token),
-            run_cgroup,
-            ready: None,
             slot,
             in_flight: None,
-            inherited_flight: in_flight.map(|began| (began, std::ffi::OsString::new())),
+            rest: Rest {
+                run_cgroup,
+                ready: None,
+                inherited_flight: in_flight.map(|began| (began, std::ffi::OsString::new())),
+            }
+            .boxed(),
         });
         Ok(())
     }

@@ -17,7 +17,7 @@ use super::inherited::Descriptors;
 use super::orphans::OrphanCounts;
 use super::run_cgroup::RunCgroup;
 use super::stored_fd::StoredImage;
-use super::watched::{Watch, Watched};
+use super::watched::{Rest, Watch, Watched};
 use crate::cgroup::{CgroupDir, CgroupError};
 use crate::child::Pipes;
 use crate::codec::stored;
@@ -204,8 +204,8 @@ impl Linux {
                 Watch::Group => WatchImage::Group,
                 Watch::Zombie => WatchImage::Zombie,
             },
-            ready: process.ready.as_ref().map(|(ready, _)| ready.as_fd().as_raw_fd()),
-            cgroup: process.run_cgroup.as_ref().map(RunCgroup::place),
+            ready: process.ready().map(|(ready, _)| ready.as_fd().as_raw_fd()),
+            cgroup: process.run_cgroup().map(RunCgroup::place),
             in_flight: process.flight(self.clock.now()),
             pipes: pipes(process.slot).map(|pipes| PipesImage {
                 stdin: number(&pipes.stdin),
@@ -392,11 +392,14 @@ impl Linux {
         let mut process = Watched {
             pidfd,
             watch,
-            run_cgroup,
-            ready,
             slot,
             in_flight: None,
-            inherited_flight,
+            rest: Rest {
+                run_cgroup,
+                ready,
+                inherited_flight,
+            }
+            .boxed(),
         };
         self.watch_emptying(&mut process);
         self.put(process);
@@ -421,10 +424,11 @@ impl Linux {
 
     /// Waits for the end of the others in the cgroup of a process that has ended.
     fn watch_emptying(&mut self, process: &mut Watched) {
-        let Some(run_cgroup) = &mut process.run_cgroup else {
+        let is_emptying = matches!(process.watch, Watch::Reaped(_) | Watch::Group | Watch::Zombie);
+        let Some(run_cgroup) = process.run_cgroup_mut() else {
             return;
         };
-        if matches!(process.watch, Watch::Reaped(_) | Watch::Group | Watch::Zombie) {
+        if is_emptying {
             // Without this descriptor, looking from time to time finds the empty cgroup.
             if let Ok(token) = run_cgroup.watch(&mut self.fds) {
                 self.set_slot(token, process.slot);
@@ -456,7 +460,7 @@ impl Linux {
         }
         for process in self.processes.drain(..).flatten() {
             fds.give_back(process.pidfd.into());
-            if let Some((ready, _)) = process.ready {
+            if let Some((ready, _)) = process.rest.and_then(|rest| rest.ready) {
                 fds.give_back(ready.into());
             }
         }

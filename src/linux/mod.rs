@@ -2,6 +2,7 @@
 
 mod adoption;
 pub(crate) mod core;
+mod failures;
 mod flight;
 pub(crate) mod found;
 pub(crate) mod image;

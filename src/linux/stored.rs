@@ -10,7 +10,8 @@ use std::sync::Arc;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
-use super::core::{Linux, errno_of};
+use super::core::Linux;
+use super::failures::errno_of;
 use super::image::NotTaken;
 use super::inherited::Descriptors;
 use super::stored_fd::{StoredFd, StoredImage};

@@ -23,15 +23,63 @@ use crate::time::Instant;
 pub(crate) struct Watched {
     pub(crate) pidfd: PidFd,
     pub(crate) watch: Watch,
-    pub(crate) run_cgroup: Option<RunCgroup>,
-    /// The readiness descriptor, until the process is ready or has closed it.
-    pub(crate) ready: Option<(ReadyFd, Token)>,
     pub(crate) slot: u32,
     /// The resources that the child uses until it executes its program.
     pub(crate) in_flight: Option<InFlight>,
+    /// What only some processes have.
+    pub(crate) rest: Option<Box<Rest>>,
+}
+
+/// What only processes of some groups have. Each instance has a place for a process, so this is in a box.
+#[derive(Default)]
+pub(crate) struct Rest {
+    pub(crate) run_cgroup: Option<RunCgroup>,
+    /// The readiness descriptor, until the process is ready or has closed it.
+    pub(crate) ready: Option<(ReadyFd, Token)>,
     /// When its spawn began, and the name of its program, if the program before this one began it (exec(2) of the
     /// host) and no execve was seen yet.
     pub(crate) inherited_flight: Option<(Instant, OsString)>,
+}
+
+impl Rest {
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.run_cgroup.is_none() && self.ready.is_none() && self.inherited_flight.is_none()
+    }
+
+    /// The same in a box; `None` if it is empty.
+    pub(crate) fn boxed(self) -> Option<Box<Rest>> {
+        (!self.is_empty()).then(|| Box::new(self))
+    }
+}
+
+/// The boxes of processes that have ended, for later ones: a restart does not allocate.
+#[derive(Default)]
+#[allow(
+    clippy::vec_box,
+    reason = "a process takes the box, so that nothing is allocated for it"
+)]
+pub(crate) struct Spare(Vec<Box<Rest>>);
+
+impl Spare {
+    /// A box with these; `None` if there are none.
+    pub(crate) fn rest(&mut self, run_cgroup: Option<RunCgroup>, ready: Option<(ReadyFd, Token)>) -> Option<Box<Rest>> {
+        if run_cgroup.is_none() && ready.is_none() {
+            return None;
+        }
+        let mut rest = self.0.pop().unwrap_or_default();
+        (rest.run_cgroup, rest.ready) = (run_cgroup, ready);
+        Some(rest)
+    }
+
+    /// Empties a box and keeps it. Returns its content.
+    pub(crate) fn emptied(&mut self, rest: Option<Box<Rest>>) -> Rest {
+        let Some(mut rest) = rest else {
+            return Rest::default();
+        };
+        let content = std::mem::take(&mut *rest);
+        self.0.push(rest);
+        content
+    }
 }
 
 pub(crate) enum Watch {
@@ -49,9 +97,25 @@ pub(crate) enum Watch {
 }
 
 impl Watched {
+    pub(crate) fn run_cgroup(&self) -> Option<&RunCgroup> {
+        self.rest.as_ref()?.run_cgroup.as_ref()
+    }
+
+    pub(crate) fn run_cgroup_mut(&mut self) -> Option<&mut RunCgroup> {
+        self.rest.as_mut()?.run_cgroup.as_mut()
+    }
+
+    pub(crate) fn ready(&self) -> Option<&(ReadyFd, Token)> {
+        self.rest.as_ref()?.ready.as_ref()
+    }
+
+    pub(crate) fn inherited_flight(&self) -> Option<&(Instant, OsString)> {
+        self.rest.as_ref()?.inherited_flight.as_ref()
+    }
+
     /// The age of its spawn in flight and the name of the program, if the spawn is in flight.
     pub(crate) fn flight(&self, now: Instant) -> Option<(Duration, OsString)> {
-        match (&self.in_flight, &self.inherited_flight) {
+        match (&self.in_flight, self.inherited_flight()) {
             (Some(in_flight), _) => Some((in_flight.age(), in_flight.program_name())),
             (None, Some((began, program))) => Some((now.saturating_duration_since(*began), program.clone())),
             (None, None) => None,
@@ -62,18 +126,16 @@ impl Watched {
     pub(crate) fn fd(&self, token: Token) -> Option<BorrowedFd<'_>> {
         match self.watch {
             Watch::Alive(own) | Watch::Reaped(own) if own == token => Some(self.pidfd.as_fd()),
-            _ => match &self.ready {
+            _ => match self.ready() {
                 Some((ready, own)) if *own == token => Some(ready.as_fd()),
-                _ => self.run_cgroup.as_ref()?.events_fd(token),
+                _ => self.run_cgroup()?.events_fd(token),
             },
         }
     }
 
     /// Whether the process with this pid is in the cgroup of this run or below.
     pub(crate) fn contains(&self, pid: Pid) -> bool {
-        self.run_cgroup
-            .as_ref()
-            .is_some_and(|run_cgroup| run_cgroup.contains(pid))
+        self.run_cgroup().is_some_and(|run_cgroup| run_cgroup.contains(pid))
     }
 
     /// The pid, while it cannot be given to another process.
@@ -84,7 +146,7 @@ impl Watched {
 
 /// Sends one signal to a scope.
 pub(crate) fn send(process: &Watched, signal: Signal, scope: Scope) -> io::Result<()> {
-    match (scope, &process.run_cgroup) {
+    match (scope, process.run_cgroup()) {
         (Scope::Cgroup, Some(run_cgroup)) => deliver_to_cgroup(process, run_cgroup, signal),
         (Scope::Process | Scope::ProcessGroup | Scope::Cgroup, _) => deliver(process, signal, scope),
     }

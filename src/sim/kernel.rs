@@ -196,7 +196,7 @@ impl Kernel for SimKernel {
         self.0.borrow_mut().drop_descriptors(slot);
     }
 
-    fn reserve(&mut self, _additional: usize, _slots: u32) {}
+    fn reserve(&mut self, _processes: usize, _slots: u32) {}
 
     fn signal(&mut self, slot: u32, signal: Signal, scope: Scope) -> io::Result<()> {
         self.strike();

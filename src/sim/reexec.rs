@@ -165,7 +165,7 @@ impl Host {
             };
             let id = next.instances.id_at(process.owner);
             if let Some(instance) = id.and_then(|id| next.instances.get_mut(id)) {
-                instance.run_cgroup = Some(path.into());
+                instance.set_run_cgroup(Some(path.into()));
             }
         }
     }

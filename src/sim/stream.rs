@@ -46,7 +46,7 @@ fn caught_up(host: &mut Host) -> Result<(), Broken> {
         let instance = host.driver.instances.get(known.id);
         // The event of a start that waits is emitted when its spawn begins.
         let state = instance.map(|instance| match instance.start {
-            Some((start, _)) if waits => start.from,
+            Some(start) if waits => start.from,
             Some(_) | None => instance.life.state().name(),
         });
         ensure(known.reported.is_none() || known.reported == state, || {

@@ -136,7 +136,7 @@ impl Kernel for SimKernel {
     /// No simulated process sends descriptors.
     fn drop_descriptors(&mut self, _slot: u32) {}
 
-    fn reserve(&mut self, _additional: usize, _slots: u32) {}
+    fn reserve(&mut self, _processes: usize, _slots: u32) {}
 
     fn close(&mut self, _until: Instant) {}
 

@@ -467,7 +467,7 @@ impl Supervisor {
     /// assert!(last.is_none(), "no run has ended");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn runs(&self, instance: InstanceId) -> impl DoubleEndedIterator<Item = &Run> {
+    pub fn runs(&self, instance: InstanceId) -> impl DoubleEndedIterator<Item = Run> {
         Supervise::runs(self, instance)
     }
 

@@ -293,7 +293,7 @@ impl Supervisor {
     fn store(&self) -> io::Result<(OwnedFd, Vec<RawFd>)> {
         let pipes = |slot| {
             let id = self.driver.instances.id_at(slot)?;
-            self.driver.instances.get(id)?.pipes.as_ref()
+            self.driver.instances.get(id)?.pipes()
         };
         let linux = self.driver.kernel.image(pipes);
         let state = format::write(format::HAND_OVER, |to| {

@@ -202,6 +202,6 @@ impl Supervisor {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn take_pipes(&mut self, instance: InstanceId) -> Option<Pipes> {
-        self.driver.instances.get_mut(instance)?.pipes.take()
+        self.driver.instances.get_mut(instance)?.take_pipes()
     }
 }

@@ -238,7 +238,7 @@ impl Supervisor {
         for belongings in self.driver.kernel.take_found(std::mem::take(&mut found.candidates))? {
             let id = self.driver.instances.id_at(belongings.slot);
             if let Some(instance) = id.and_then(|id| self.driver.instances.get_mut(id)) {
-                instance.run_cgroup = belongings.run_cgroup;
+                instance.set_run_cgroup(belongings.run_cgroup);
                 instance.is_frozen = self.driver.kernel.is_frozen(belongings.slot);
             }
         }

@@ -684,9 +684,9 @@ pub trait Supervise: Driven {
     /// assert_eq!(last_end(&supervisor, instance), None);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    fn runs(&self, instance: InstanceId) -> impl DoubleEndedIterator<Item = &Run> {
+    fn runs(&self, instance: InstanceId) -> impl DoubleEndedIterator<Item = Run> {
         let instance = self.engine().instances.get(instance);
-        instance.into_iter().flat_map(|instance| instance.history.runs())
+        instance.map(|instance| instance.history.runs()).into_iter().flatten()
     }
 
     /// The resources that the present run of an instance has used in its cgroup; see

@@ -196,8 +196,8 @@ impl Supervisor {
         for belongings in self.driver.kernel.take_processes(linux, fds)? {
             let id = self.driver.instances.id_at(belongings.slot);
             if let Some(instance) = id.and_then(|id| self.driver.instances.get_mut(id)) {
-                instance.run_cgroup = belongings.run_cgroup;
-                instance.pipes = belongings.pipes;
+                instance.set_run_cgroup(belongings.run_cgroup);
+                instance.set_pipes(belongings.pipes);
             }
         }
         self.driver.kernel.take_reports(&linux.reports, home);

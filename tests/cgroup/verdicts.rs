@@ -29,7 +29,7 @@ fn next_run(host: &mut Host, id: InstanceId) -> Run {
     host.until("it has run", |host| {
         host.status(id).runs > before && host.state(id) == Exited
     });
-    host.supervisor.runs(id).last().unwrap().clone()
+    host.supervisor.runs(id).last().unwrap()
 }
 
 fn run_of(host: &mut Host, name: &str, command: Command, dir: &CgroupDir, limits: Limits) -> Run {
@@ -163,7 +163,7 @@ fn a_kill_from_outside_beside_old_and_foreign_events() {
             host.until_state(id, Running);
             say(host, id, word);
             host.until_state(id, Exited);
-            host.supervisor.runs(id).last().unwrap().end.clone()
+            host.supervisor.runs(id).last().unwrap().end
         };
         let killed = End::KilledFromOutside(Signal::KILL);
         assert_eq!(end(&mut host, "eat"), alone(OomLimit::Own));
@@ -221,7 +221,7 @@ fn a_stop_and_a_crash_stay_what_they_are_after_a_child_was_killed() {
             ),
             "{run:?}"
         );
-        assert_eq!(used(run).oom_kills, Some(1));
+        assert_eq!(used(&run).oom_kills, Some(1));
     });
 }
 

@@ -177,7 +177,7 @@ fn every_state_counter_and_history_is_handed_over_and_goes_on() {
         let deadline = host.status(stubborn).state.deadline().unwrap();
         host.until_state(stubborn, Stopped);
         assert!(host.supervisor.now() >= deadline);
-        let end = host.supervisor.runs(stubborn).last().unwrap().end.clone();
+        let end = host.supervisor.runs(stubborn).last().unwrap().end;
         assert_eq!(end, End::StopTimeout);
         // A readiness descriptor that was handed over still works, and so does everything else.
         let silent = named(&host, "silent:0");
@@ -786,7 +786,7 @@ fn a_bound_child_lives_on_after_a_hand_over_and_its_end_is_known() {
         }
         host.supervisor.signal(id, Signal::USR1).unwrap();
         host.until("it has ended", |host| host.supervisor.runs(id).next().is_some());
-        let end = host.supervisor.runs(id).next().unwrap().end.clone();
+        let end = host.supervisor.runs(id).next().unwrap().end;
         assert_eq!(end, End::KilledFromOutside(Signal::USR1));
         host.shut_down();
     });

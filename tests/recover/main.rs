@@ -215,7 +215,7 @@ fn every_state_is_found_again_and_goes_on() {
         let deadline = host.status(stubborn).state.deadline().unwrap();
         host.until_state(stubborn, Stopped);
         assert!(host.supervisor.now() >= deadline);
-        let end = host.supervisor.runs(stubborn).last().unwrap().end.clone();
+        let end = host.supervisor.runs(stubborn).last().unwrap().end;
         assert_eq!(end, end_after_the_ladder());
         let runs = named(&host, "runs:0");
         host.supervisor.restart(runs).unwrap();
@@ -359,7 +359,7 @@ fn the_status_of_a_process_that_ends_after_the_recovery_is_known() {
         });
         let ends: Vec<_> = ids
             .iter()
-            .map(|&id| host.supervisor.runs(id).next().unwrap().end.clone())
+            .map(|&id| host.supervisor.runs(id).next().unwrap().end)
             .collect();
         assert_eq!(ends, [End::Unknown, End::KilledFromOutside(Signal::USR2)]);
         host.shut_down();

@@ -12,7 +12,7 @@ use super::common::{SOON, TestCgroup, isolated, kernel_since, skipped, test_cgro
 use super::host::{Host, LONG, at_once, for_ever, ms, quiet_sh, sh, sleeper, term};
 
 fn last_end(host: &Host, id: InstanceId) -> End {
-    host.supervisor.runs(id).last().expect("a run is over").end.clone()
+    host.supervisor.runs(id).last().expect("a run is over").end
 }
 
 /// Ends only at SIGINT, and says which signals it gets.

@@ -246,8 +246,8 @@ fn the_record_of_a_killed_run_contains_the_cause_of_the_kill() {
         assert_eq!(host.line(id), "ready");
         host.supervisor.stop(id).unwrap();
         host.until_state(id, Stopped);
-        let ends: Vec<&End> = host.supervisor.runs(id).map(|run| &run.end).collect();
-        assert_eq!(ends, [&End::Stopped, &End::StopTimeout]);
+        let ends: Vec<End> = host.supervisor.runs(id).map(|run| run.end).collect();
+        assert_eq!(ends, [End::Stopped, End::StopTimeout]);
     });
 }
 

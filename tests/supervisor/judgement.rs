@@ -10,7 +10,7 @@ use super::common::isolated;
 use super::host::{Host, LONG, at_once, for_ever, ms, sh, sleeper};
 
 fn last_end(host: &Host, id: InstanceId) -> End {
-    host.supervisor.runs(id).last().expect("a run is over").end.clone()
+    host.supervisor.runs(id).last().expect("a run is over").end
 }
 
 const fn limit(after: Duration) -> Option<RunTimeout> {
@@ -156,7 +156,7 @@ fn an_exit_code_asks_for_another_run_of_a_job() {
         host.until("the third run is over", |host| {
             host.status(ids[0]).runs == 3 && host.state(ids[0]) == StateName::Exited
         });
-        let ends: Vec<_> = host.supervisor.runs(ids[0]).map(|run| run.end.clone()).collect();
+        let ends: Vec<_> = host.supervisor.runs(ids[0]).map(|run| run.end).collect();
         assert_eq!(ends, [End::Exited(75), End::Exited(75), End::Exited(0)]);
         host.shut_down();
     });

@@ -19,8 +19,8 @@ use modules::{Arrow, Crate};
 /// The longest file, in lines.
 const LONGEST_FILE: usize = 800;
 
-/// The rooms of plain data, which every room may import.
-const DATA: &[&str] = &["time", "signal", "exit", "errno", "random", "codec"];
+/// The rooms of plain data, and of how lists of it grow, which every room may import.
+const DATA: &[&str] = &["time", "signal", "exit", "errno", "random", "codec", "growth"];
 
 /// Each room of the library (a module below the crate's root), and the rooms that it may import in addition to plain
 /// data. The top rooms may import all others.
@@ -33,6 +33,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("errno", &[]),
     ("random", &[]),
     ("codec", &[]),
+    ("growth", &[]),
     ("names", &[]),
     // Pure decisions.
     ("lifecycle", &[]),
