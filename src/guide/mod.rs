@@ -91,4 +91,34 @@ pub mod simulation {
 pub mod hosts {
     #![doc = include_str!("hosts.md")]
     #![doc = include_str!("hosts_table.md")]
+
+    /// A page for each loop: its text, and the programs in the directory of the examples.
+    macro_rules! loops {
+        ($($page:ident: $($program:ident)*;)*) => {
+            $(
+                pub mod $page {
+                    #![doc = include_str!(concat!("hosts/", stringify!($page), ".md"))]
+                    $(
+                        #![doc = ""]
+                        #![doc = concat!("# `examples/", stringify!($program), ".rs`")]
+                        #![doc = ""]
+                        #![doc = "```no_run"]
+                        #![doc = include_str!(concat!("../../examples/", stringify!($program), ".rs"))]
+                        #![doc = "```"]
+                    )*
+                }
+            )*
+        };
+    }
+
+    loops! {
+        poll: poll;
+        epoll: epoll epoll_numbers;
+        mio: mio mio_each;
+        polling: polling;
+        async_io: async_io;
+        calloop: calloop;
+        tokio: tokio tokio_each;
+        io_uring: io_uring;
+    }
 }
