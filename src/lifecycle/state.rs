@@ -72,8 +72,8 @@ pub enum State {
         /// How the run has ended.
         ended: Ended,
     },
-    /// The process ended by itself and is not restarted by the policy: it was running before, or it was a job that
-    /// was done within its grace.
+    /// The process ended by itself: it was running before, or it was a job that was done within its grace. If the policy
+    /// restarts it, a transition to [`State::Starting`] or [`State::Backoff`] follows in the same turn.
     Exited {
         /// The exit status.
         exit: Exit,
@@ -233,7 +233,7 @@ pub enum StateName {
     Running,
     /// The process is being stopped; see [`State::Stopping`].
     Stopping,
-    /// The process ended and is not restarted; see [`State::Exited`].
+    /// The process ended by itself; see [`State::Exited`]. If the policy restarts it, the state follows at once.
     Exited,
     /// The process waits for another try; see [`State::Backoff`].
     Backoff,
