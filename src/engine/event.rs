@@ -132,6 +132,8 @@ pub enum Event {
         name: Name,
         /// The first group that it waits for.
         awaited: GroupId,
+        /// The name of that group.
+        awaited_name: Arc<str>,
     },
     /// A start that waited for another group does not take place.
     StartWithdrawn {
@@ -538,7 +540,7 @@ stored!(enum Event {
     7 = Notice { instance, group, name, notice },
     8 = Reloaded { instance, group, name, result },
     9 = LimitFailed { instance, group, name, file, errno },
-    10 = StartWaits { instance, group, name, awaited },
+    10 = StartWaits { instance, group, name, awaited, awaited_name },
     11 = StartWithdrawn { instance, group, name, cause },
     12 = CommandFailed { instance, group, name, run, pid, failure, error },
 });

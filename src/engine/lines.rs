@@ -56,7 +56,7 @@ impl fmt::Display for Event {
                 write!(f, "{name} is not restarted further: {instance} did not come up")
             }
             Event::Orphan(record) => write!(f, "orphan {} {}", record.pid, record.exit),
-            Event::StartWaits { name, awaited, .. } => write!(f, "{name} waits for group {awaited}"),
+            Event::StartWaits { name, awaited_name, .. } => write!(f, "{name} waits for {awaited_name}"),
             Event::StartWithdrawn { name, cause, .. } => write!(f, "{name} is not started: {cause}"),
             Event::GroupRemoved { name, .. } => write!(f, "{name} was removed"),
         }

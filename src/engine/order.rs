@@ -543,13 +543,15 @@ impl<K: Kernel> Engine<K> {
             return;
         };
         let awaited = self.waits_for(instance).first().copied();
+        let awaited = awaited.and_then(|id| Some((id, self.groups.get(id)?.name.clone())));
         let is_start = instance.pending.is_some_and(Request::wants_up);
-        if let Some(awaited) = awaited.filter(|_| is_start) {
+        if let Some((awaited, awaited_name)) = awaited.filter(|_| is_start) {
             self.events.push(Event::StartWaits {
                 instance: id,
                 group: instance.group,
                 name: instance.name.clone(),
                 awaited,
+                awaited_name,
             });
         }
     }

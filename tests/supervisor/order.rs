@@ -59,6 +59,8 @@ fn a_start_of_all_waits_for_what_it_needs_and_a_shutdown_goes_the_other_way_roun
         host.until("both are executed", |host| {
             !host.is_in_flight(db) && !host.is_in_flight(ca)
         });
+        let lines: Vec<String> = host.events.iter().map(ToString::to_string).collect();
+        assert!(lines.iter().any(|line| line == "web:1 waits for database"), "{lines:?}");
         assert_eq!((host.state(db), host.state(ca)), (Starting, Starting));
         assert_eq!(host.status(webs[1]).waits_for, [database, cache]);
         assert_eq!(host.status(front).waits_for, [web]);

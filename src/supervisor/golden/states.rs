@@ -345,6 +345,7 @@ fn events_of_an_order(name: &Name) -> [Event; 2] {
         group,
         name: name.clone(),
         awaited: id(1),
+        awaited_name: "database".into(),
     };
     let cause = Cause::RequirementFailed;
     let withdrawn = Event::StartWithdrawn {
