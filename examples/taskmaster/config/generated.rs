@@ -218,7 +218,7 @@ fn every_text_is_a_configuration_or_has_mistakes_with_a_place() {
             Err(problems) => {
                 assert!(!problems.is_empty(), "{text}");
                 for problem in problems {
-                    let is_line = !problem.is_empty() && !problem.contains('\n');
+                    let is_line = !problem.is_empty() && !problem.contains(char::is_control);
                     assert!(
                         is_line && (is_damaged || !problem.contains("s3cr3t")),
                         "{problem:?}: {text}"

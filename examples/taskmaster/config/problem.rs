@@ -72,9 +72,16 @@ impl Problem {
     }
 }
 
+/// One line. A part of a value in the message may have several lines, so control characters are escaped.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.place, self.message)
+        for symbol in self.place.chars().chain(self.message.chars()) {
+            match symbol.is_control() {
+                true => write!(f, "{}", symbol.escape_default())?,
+                false => write!(f, "{symbol}")?,
+            }
+        }
+        Ok(())
     }
 }
 

@@ -640,6 +640,10 @@ fn event_listeners_and_fastcgi_programs_have_keys_of_their_own() {
         (listener.to_owned(), "events=... is missing"),
         (format!("{listener}events=\n"), "expected event types"),
         (format!("{listener}events=TICK_7\n"), "no event type TICK_7"),
+        (
+            format!("{listener}events=TICK_7\n  more\n"),
+            "no event type TICK_7\\nMORE",
+        ),
         (format!("{listener}events=TICK_5\nbuffer_size=0\n"), "buffer_size"),
         (format!("{listener}events=TICK_5\nredirect_stderr=true\n"), "protocol"),
         (
