@@ -3,7 +3,7 @@
 //! | page | contents |
 //! |---|---|
 //! | [`first_steps`] | from one process to a group that stays alive |
-//! | [`recipes`] | fourteen typical tasks |
+//! | [`recipes`] | sixteen typical tasks |
 //! | [`hosts`] | a host on each kind of event loop |
 //! | [`life`] | a process's life as a line of time, and the settings that rule it |
 //! | [`trees`] | stopping whole trees of processes |
