@@ -290,6 +290,7 @@ pub enum Restart {
     /// Unless it ended as expected.
     OnUnexpected,
     /// Never: a job that runs once. An expected exit ends it even within the grace ([`Policy::early_exit_fails`]).
+    /// A failure within the grace is a failed start, which is still tried again ([`Policy::start_retries`]).
     Never,
 }
 
