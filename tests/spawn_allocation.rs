@@ -205,7 +205,7 @@ fn spec() -> GroupSpec {
     GroupSpec::new("a", Command::new("/bin/sleep").arg("1000")).grace(Duration::ZERO)
 }
 
-/// A supervisor whose group `a` runs, with room for everything that has happened once.
+/// A supervisor with a group `a` that runs, with room for everything that has happened once.
 fn running() -> (Supervisor, GroupId, InstanceId) {
     let mut supervisor = Supervisor::new().unwrap();
     let group = supervisor.add(spec()).unwrap();

@@ -67,7 +67,7 @@ pub fn blocked(edits: bool) -> SignalSet {
     taken(edits).with(Signal::TTIN).with(Signal::TTOU)
 }
 
-/// Stops this process with SIGTSTP, which is blocked, until SIGCONT. A process whose group is orphaned does not stop,
+/// Stops this process with SIGTSTP, which is blocked, until SIGCONT. A process in an orphaned group does not stop,
 /// because no shell could continue it.
 pub fn stop_until_continued() {
     // SAFETY: zeros are a valid value of this set, and the calls fill it.

@@ -1,4 +1,4 @@
-//! A command as a line for sh(1), for logs and for a person who tries it by hand.
+//! A command as a line for sh(1), for logs and for a trial by hand.
 
 use std::ffi::OsStr;
 use std::fmt::{self, Display, Formatter, Write};

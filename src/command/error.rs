@@ -336,7 +336,7 @@ impl SpawnError {
 
     /// Whether the same command can succeed a little later: the system had a shortage (processes, memory, descriptors),
     /// or the program was being written. `ENOMEM` at [`SpawnStep::Namespace`] is not transient: it is also the kernel's
-    /// errno for a PID namespace whose process 1 has ended.
+    /// errno for a PID namespace after the end of its process 1.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match &*self.cause {

@@ -4,7 +4,7 @@
 //! overloaded machine, or has changed its ids in a host without CAP_KILL. Such a child still shares the memory of the
 //! host. Everything that it may use is kept until it has released the memory: its stack and its steps, and the cleared
 //! dumpable flag of the host, without which the new user of the child could read this memory. The zombie is reaped
-//! after the child has ended. A child that has released the memory already, and whose end is not known, is reaped too.
+//! after the child has ended. A child that has released the memory already, and has no known end, is reaped too.
 //!
 //! The list belongs to the process, because a spawner can be dropped together with its spawns. The next spawn of any
 //! spawner checks the list.

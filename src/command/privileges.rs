@@ -216,7 +216,7 @@ impl Command {
     ///
     /// ```
     /// # use pidherd::{Capabilities, Command, SpawnStep};
-    /// // A program file whose own inheritable set has it gets this capability.
+    /// // A program file with it in its own inheritable set gets this capability.
     /// let command = Command::new("grep").args(["-q", "^CapInh:.*0400$", "/proc/self/status"]);
     /// match command.inheritable_capabilities(Capabilities::NET_BIND_SERVICE).spawn() {
     ///     Ok(mut child) => assert!(child.wait()?.exit.success()),

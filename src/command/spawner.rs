@@ -629,7 +629,7 @@ fn enter_pid_namespace(program: &Compiled) -> Result<Option<ChildrenElsewhere>, 
     })
 }
 
-/// Ends that. A child whose spawn fails nevertheless is killed.
+/// Ends that. The child of a spawn that fails nevertheless is killed.
 fn leave_pid_namespace(
     program: &Compiled,
     elsewhere: Option<ChildrenElsewhere>,

@@ -82,7 +82,7 @@ pub(crate) struct Engine<K: Kernel> {
     pub(crate) queue: usize,
     /// The processes with accepted messages: those with an end that was not yet handled.
     pub(crate) notify_pids: Senders,
-    /// The instance whose end is handled because it is to be started now.
+    /// The instance that is to be started now, so that its end is handled first.
     pub(super) about_to_start: Option<InstanceId>,
     /// Whether the socket was already read in this call.
     pub(crate) received: bool,

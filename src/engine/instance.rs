@@ -53,7 +53,7 @@ pub(crate) struct Instance {
     pub(super) extra: Option<Box<Extra>>,
 }
 
-/// A transition whose event is not emitted yet.
+/// A transition without an emitted event yet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Start {
     pub(crate) from: StateName,

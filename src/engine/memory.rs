@@ -197,7 +197,7 @@ impl DoubleEndedIterator for Runs<'_> {
     }
 }
 
-/// An index as it is stored. The texts in runs are those of images, whose lengths have 32 bits too.
+/// An index as it is stored. The texts in runs are those of images: their lengths have 32 bits too.
 fn place(index: usize) -> u32 {
     u32::try_from(index).unwrap_or(NOWHERE)
 }

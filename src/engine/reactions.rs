@@ -16,7 +16,7 @@ use crate::signal::Signal;
 use crate::time::Instant;
 
 impl Instance {
-    /// The transition whose event is not emitted yet, and the exit record of the run that it ended.
+    /// The transition without an emitted event yet, and the exit record of the run that it ended.
     pub(super) fn start(&self) -> Option<(Transition, Option<ExitRecord>)> {
         let exit = |start: &Start| start.has_exit.then(|| self.history.last_exit()).flatten();
         self.start.as_ref().map(|start| (start.step(), exit(start)))

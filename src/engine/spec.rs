@@ -281,7 +281,7 @@ impl GroupSpec {
     /// use pidherd::notify::NotifyAccess;
     /// use pidherd::{Command, GroupSpec};
     ///
-    /// // A shell script whose tools must not report anything:
+    /// // A shell script with tools that must not report anything:
     /// let web = GroupSpec::new("web", Command::new("/usr/bin/web.sh"))
     ///     .notify_socket(true)
     ///     .notify_access(NotifyAccess::Main);

@@ -1,4 +1,4 @@
-//! The errors of spawns for which a cgroup could not be made, or whose child cannot be watched.
+//! The errors of spawns for which a cgroup could not be made, or with a child that cannot be watched.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! Namespaces (namespaces(7)): the kind of one, and a thread whose children begin in another PID namespace.
+//! Namespaces (namespaces(7)): the kind of one, and a thread with children that begin in another PID namespace.
 
 use std::ffi::c_int;
 use std::fs::File;

@@ -93,7 +93,7 @@ fn go_on(stage: &mut Stage, state: &Path) -> Tried {
     let builder = builder().state_file(state);
     let recovered = stage.alone("recover", || builder.recover(groups(), Undescribed::Stop))?;
     stage.supervisor = Some(recovered.supervisor);
-    // A process whose identity cannot be read is not touched.
+    // A process without a readable identity is not touched.
     if !recovered.unproven.is_empty() {
         return Err(stage.note("unproven", None));
     }

@@ -184,7 +184,7 @@ fn kill(pid: Option<u32>) {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
-/// A stop ladder with two rungs for a process group whose leader ends first.
+/// A stop ladder with two rungs for a process group with a leader that ends first.
 fn ladder(stage: &mut Stage) -> Tried {
     build(stage, "build", builder())?;
     // The second process ignores SIGTERM. Its standard output tells that it does.

@@ -194,7 +194,7 @@ fn only_kept_variables_of_the_host_are_inherited() {
         for key in ["", "a=b", "nul\0"] {
             assert!(env().env_keep([key]).compile().is_err(), "{key:?}");
         }
-        // A person who pastes the command gets the same.
+        // The pasted command gives the same.
         let command = env().env_keep(["PATH", "NO_SUCH_VARIABLE"]).env("B", "x y");
         let pasted = std::process::Command::new("/bin/sh")
             .arg("-c")

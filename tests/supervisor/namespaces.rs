@@ -1,4 +1,4 @@
-//! Groups whose processes have namespaces of their own.
+//! Groups of processes that have namespaces of their own.
 
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;

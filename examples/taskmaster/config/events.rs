@@ -55,7 +55,7 @@ impl Kind {
         (Kind::ProcessGroupRemoved, "PROCESS_GROUP_REMOVED"),
     ];
 
-    /// The names that stand for several types: all whose names begin with them and an underscore.
+    /// The names that stand for several types: all with a name that begins with them and an underscore.
     const ABSTRACT: [&'static str; 6] = [
         "PROCESS_STATE",
         "PROCESS_LOG",

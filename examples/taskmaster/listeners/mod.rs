@@ -181,7 +181,7 @@ impl Pool {
     }
 }
 
-/// An event as it is sent. The length counts characters, as in supervisord 4.3, whose listeners in Python read so many.
+/// An event as it is sent. The length counts characters, as in supervisord 4.3: its listeners in Python read so many.
 fn envelope(server: &str, pool: &str, event: &Event, pool_serial: u64) -> Vec<u8> {
     let Event { kind, serial, payload } = event;
     let (name, length) = (kind.name(), payload.chars().count());
