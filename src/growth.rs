@@ -21,33 +21,27 @@ pub(crate) trait Growing {
     fn reserve_exactly(&mut self, additional: usize);
 }
 
-impl<T> Growing for Vec<T> {
-    fn length(&self) -> usize {
-        self.len()
-    }
+macro_rules! growing {
+    ($($list:ident)*) => {
+        $(
+            impl<T> Growing for $list<T> {
+                fn length(&self) -> usize {
+                    self.len()
+                }
 
-    fn room(&self) -> usize {
-        self.capacity()
-    }
+                fn room(&self) -> usize {
+                    self.capacity()
+                }
 
-    fn reserve_exactly(&mut self, additional: usize) {
-        self.reserve_exact(additional);
-    }
+                fn reserve_exactly(&mut self, additional: usize) {
+                    self.reserve_exact(additional);
+                }
+            }
+        )*
+    };
 }
 
-impl<T> Growing for VecDeque<T> {
-    fn length(&self) -> usize {
-        self.len()
-    }
-
-    fn room(&self) -> usize {
-        self.capacity()
-    }
-
-    fn reserve_exactly(&mut self, additional: usize) {
-        self.reserve_exact(additional);
-    }
-}
+growing! { Vec VecDeque }
 
 #[cfg(test)]
 mod tests {
