@@ -32,6 +32,8 @@ pub struct Screen {
     pub raw: String,
     /// What is checked after each read.
     check: fn(&[String]),
+    /// The most bytes of a read.
+    chunk: usize,
     marker: String,
     pub dir: Dir,
 }
@@ -102,6 +104,7 @@ impl Screen {
             emulator: vt100::Parser::new(rows, columns, 0),
             raw: String::new(),
             check: |_| (),
+            chunk: 64,
             marker,
             dir,
         }
@@ -116,9 +119,11 @@ impl Screen {
         self.master.write_all(text.as_bytes()).unwrap();
     }
 
-    /// Checks the rows of the screen after each read from now on.
+    /// Checks the rows of the screen after each read from now on. A read has fewer bytes than fill the screen, so no row
+    /// is missed.
     pub fn always(&mut self, check: fn(&[String])) {
         self.check = check;
+        self.chunk = 512;
     }
 
     /// The rows of the screen, without blanks at their ends.
@@ -162,10 +167,10 @@ impl Screen {
         }
     }
 
-    /// Reads a few bytes only: no row is missed, and a test that looks at what is not yet read fails each time.
+    /// Reads a few bytes only, so that a test fails each time if it looks at a row that it has not waited for.
     fn read(&mut self) -> usize {
-        let mut chunk = [0; 16];
-        let read = self.master.read(&mut chunk).unwrap_or(0);
+        let mut chunk = [0; 512];
+        let read = self.master.read(&mut chunk[..self.chunk]).unwrap_or(0);
         self.emulator.process(&chunk[..read]);
         self.raw.push_str(&String::from_utf8_lossy(&chunk[..read]));
         (self.check)(&self.rows());

@@ -109,7 +109,7 @@ impl Terminal {
                 return self.screen[from..self.read].to_owned();
             }
             let left = end.saturating_duration_since(Instant::now());
-            let mut chunk = [0; 16];
+            let mut chunk = [0; 4096];
             let master = self.master.as_mut().unwrap();
             assert!(
                 wait_readable(master.as_fd(), left),
