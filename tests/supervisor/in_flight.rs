@@ -16,7 +16,7 @@ use pidherd::{Command, Event, GroupId, GroupSpec, InstanceId, Resource, Signal, 
 use super::common::lease::Lease;
 use super::common::tracer::Tracer;
 use super::common::{SOON, TempDir, isolated, processes, skipped, tempdir, wait_gone, wait_readable, wait_until};
-use super::host::{Host, LONG, at_once, for_ever, ms, quiet_sh, sh, sleeper, term};
+use super::host::{Host, LONG, at_once, for_ever, kernel_since, ms, quiet_sh, sh, sleeper, term};
 use StateName::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
 
 /// How many spawns may be in flight in most tests.
@@ -535,6 +535,9 @@ fn an_execve_that_fails_late_is_a_failed_start_with_step_and_errno() {
 
 #[test]
 fn a_host_sleeps_while_a_tracer_holds_a_child_whose_execve_has_failed() {
+    if !kernel_since(6, 8) {
+        return skipped("a tracer cannot attach while execve(2) opens its program (before Linux 6.8)");
+    }
     in_both_ways(|mut host| {
         let directory = tempdir();
         let (script, interpreter) = script_with_interpreter(&directory);
