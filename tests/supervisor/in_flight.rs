@@ -15,7 +15,9 @@ use pidherd::{Command, Event, GroupId, GroupSpec, InstanceId, Resource, Signal, 
 
 use super::common::lease::Lease;
 use super::common::tracer::Tracer;
-use super::common::{SOON, TempDir, isolated, processes, skipped, tempdir, wait_gone, wait_readable, wait_until};
+use super::common::{
+    SOON, TempDir, isolated, patience, processes, skipped, tempdir, wait_gone, wait_readable, wait_until,
+};
 use super::host::{Host, LONG, at_once, for_ever, kernel_since, ms, quiet_sh, sh, sleeper, term};
 use StateName::{Backoff, Exited, Fatal, Running, Starting, Stopped, Stopping};
 
@@ -275,7 +277,7 @@ fn a_shutdown_ends_hanging_programs_within_their_ladders() {
         hang(&mut host, spec);
         let began = Instant::now();
         host.shut_down();
-        assert!(began.elapsed() < SOON / 4);
+        assert!(began.elapsed() < SOON / 4 * patience());
     });
 }
 
@@ -443,7 +445,7 @@ fn a_restart_that_waits_for_its_spawn_is_told_with_its_process_or_withdrawn() {
                 let run = host.supervisor.runs(id).last().unwrap();
                 assert_eq!((run.number, run.pid, &run.end), (2, None, &End::Stopped));
                 assert_eq!(Some(run.started_at), before);
-                assert!(run.lasted < SOON);
+                assert!(run.lasted < SOON * patience());
             } else {
                 host.supervisor.kill(others[0]).unwrap();
                 host.until_state(id, Running);

@@ -379,7 +379,10 @@ fn ask_until_nothing(supervisor: &mut Supervisor, what: &str) -> u32 {
         if supervisor.dispatch().unwrap() == Progress::Nothing {
             return calls;
         }
-        assert!(began.elapsed() < SOON, "{what}: still asking, after {calls} calls");
+        assert!(
+            began.elapsed() < SOON * patience(),
+            "{what}: still asking, after {calls} calls"
+        );
     }
     0
 }
