@@ -17,14 +17,16 @@ impl<K: Kernel> Engine<K> {
     /// Spawns a process for an instance. If the maximum of spawns is in flight, the spawn waits in the queue. It also
     /// waits behind the spawns of others that wait: restarts that are due again and again must not keep those waiting
     /// for ever. With a pending stop, which may have waited for other groups, the spawn waits too, so that the stop
-    /// withdraws it. No stop withdraws the command after a run.
+    /// withdraws it. No stop withdraws the command after a run. The command of a stop does not wait: what it stops may be
+    /// one of those in flight, which hang.
     pub(super) fn spawn(&mut self, id: InstanceId) -> Option<Input> {
         let others_wait = self.unspawned > 1;
         let is_to_stop = self.instances.get(id).is_some_and(|instance| {
             let may_be_withdrawn = instance.life.state().part() != Part::After;
             may_be_withdrawn && matches!(instance.pending, Some(Request::Stop | Request::Kill))
         });
-        if others_wait || is_to_stop || self.kernel.is_saturated() {
+        let must_wait = others_wait || is_to_stop || self.kernel.is_saturated();
+        if must_wait && !self.is_stop_command(id) {
             self.spawns.push_back((id, self.now));
             return None;
         }

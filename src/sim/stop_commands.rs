@@ -305,7 +305,7 @@ fn goes_on(host: &Host, state: State, last: Option<&Known>) -> Result<(), Broken
         return Ok(());
     };
     let is_on_it = stopping.rung == known.rung && known.rung != Stopping::SIGKILL && !stopping.has_command;
-    if !is_on_it || !known.is_over || stopping.since > known.at {
+    if !is_on_it || !known.is_over || stopping.since >= known.at {
         return Ok(());
     }
     let group = host
@@ -318,7 +318,7 @@ fn goes_on(host: &Host, state: State, last: Option<&Known>) -> Result<(), Broken
     let is_command = matches!(group.policy.stop.rung(known.rung).1, Rung::Command { .. });
     let has_succeeded = known.exit == Some(Exit::Code(0)) && !known.failed;
     ensure(has_succeeded || !is_command, || {
-        format!("its stop command has failed, and the ladder waits: {known:?}")
+        format!("its stop command has failed, and the ladder waits in {state:?}: {known:?}")
     })?;
     let wait = group.policy.stop.rung(known.rung).1.wait();
     ensure(stopping.until >= known.at.saturating_add(wait), || {
