@@ -28,8 +28,7 @@ impl<K: Kernel> Engine<K> {
                 .get(*id)
                 .is_some_and(|instance| instance.process == Some(pid))
         };
-        let found = self.instances.ids().find(has_it)?;
-        self.instances.get(found).map(|instance| instance.known_as(found))
+        self.instances.ids().find(has_it)
     }
 
     /// The kernel watches a process from elsewhere for this instance.

@@ -184,12 +184,8 @@ impl<'a> Turn<'a> {
             // A step before the program failed, so the process has ended. It had no time to start other processes.
             (S::Stopping(stopping @ Stopping { remaining: Remaining::Leader, .. }), I::SpawnFailed { errno, permanent })
                                                            => self.spawn_failed_during_stop(stopping, errno, permanent),
-            (S::Stopping(stopping @ Stopping { has_command: true, .. }), I::StopCommandEnded { succeeded })
-                                                           => self.stop_command_ended(stopping, succeeded),
-            (S::Stopping(stopping @ Stopping { has_command: true, .. }), I::StopCommandUnkillable)
-                                                           => self.go_on_without_command(stopping),
             (S::Stopping(stopping @ Stopping { remaining: Remaining::Others { exit, .. }, .. }), I::Empty)
-                                                           => self.all_ended(stopping, exit),
+                                                           => self.finish_stop(stopping, exit),
 
             // Inputs without a meaning in the state.
             (S::Stopped | S::Exited { .. },      I::Timeout)
@@ -216,11 +212,9 @@ impl<'a> Turn<'a> {
             | (S::Running { .. },  I::Spawned(_) | I::Cloned(_) | I::Executed | I::SpawnWithdrawn | I::EndedBefore | I::Empty
                | I::Ready | I::NotReady | I::Extend(_))
             | (S::Stopping(_),     I::Spawned(_) | I::Cloned(_) | I::Executed | I::SpawnWithdrawn | I::Ready | I::NotReady | I::Alive | I::Failed(_))
-            | (S::Stopped | S::Exited { .. } | S::Backoff { .. } | S::Fatal { .. } | S::Preparing { .. } | S::Starting { .. } | S::Running { .. }
-               | S::CleaningUp { .. } | S::Stopping(Stopping { has_command: false, .. }), I::StopCommandEnded { .. } | I::StopCommandUnkillable)
-            | (S::Stopping(Stopping { remaining: Remaining::Others { .. } | Remaining::Command { .. }, .. }),
+            | (S::Stopping(Stopping { remaining: Remaining::Others { .. }, .. }),
                I::SpawnFailed { .. } | I::Exited(_) | I::ExitedLeaving(_) | I::EndedBefore)
-            | (S::Stopping(Stopping { remaining: Remaining::Leader | Remaining::Command { .. }, .. }), I::Empty) => Reply::Ignored,
+            | (S::Stopping(Stopping { remaining: Remaining::Leader, .. }),        I::Empty) => Reply::Ignored,
         }
     }
 
@@ -475,10 +469,9 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// After SIGKILL the process cannot extend its stop. A process that has ended cannot either.
+    /// After SIGKILL the process cannot extend its stop.
     fn extend_stop(&mut self, stopping: Stopping, by: Duration) -> Reply {
-        let has_ended = matches!(stopping.remaining, Remaining::Command { .. });
-        if stopping.rung == Stopping::SIGKILL || has_ended {
+        if stopping.rung == Stopping::SIGKILL {
             return Reply::Ignored;
         }
         let until = stopping.until.max(self.now.saturating_add(by));

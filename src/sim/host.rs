@@ -15,7 +15,6 @@ use super::model::{Attempt, Concerned, Model, Refusal};
 use super::oracle::{self, ensure};
 use super::recipe::Draft;
 use super::reexec::Spoiler;
-use super::stop_commands;
 use super::stream;
 use super::tally::Tally;
 use super::world::{Did, Sight, Taken, World};
@@ -43,8 +42,6 @@ pub(super) struct Host {
     pub(super) batch: Vec<u64>,
     /// The instances before the current step.
     pub(super) before: Vec<Snapshot>,
-    /// The instances of stop commands before the current step.
-    pub(super) commands_before: Vec<(InstanceId, Snapshot)>,
     /// The current step's act.
     pub(super) act: Act,
     /// The time that the engine read in this step.
@@ -129,7 +126,6 @@ impl Host {
             model: Model::default(),
             batch: Vec::new(),
             before: Vec::new(),
-            commands_before: Vec::new(),
             act: Act::Poll,
             woken: now,
             dropped: 0,
@@ -176,9 +172,6 @@ impl Host {
     pub(super) fn look(&mut self) {
         self.before.clear();
         self.before.extend(snapshots(&self.driver));
-        self.commands_before.clear();
-        let of = |now: Snapshot| Some((stop_commands::stop_of(&self.driver, now.id)?.program, now));
-        self.commands_before.extend(all_snapshots(&self.driver).filter_map(of));
         self.pushed = self.driver.events.pushed();
         self.had_room = self.world.borrow().has_room();
     }
@@ -291,15 +284,15 @@ impl Host {
 
     /// Whether something was due or waiting before the step.
     fn was_due(&self) -> bool {
-        let commands = self.commands_before.iter().map(|(_, before)| before);
-        let mut all = self.before.iter().chain(commands);
-        all.any(|before| before.is_due(self.woken, self.had_room))
+        self.before
+            .iter()
+            .any(|before| before.is_due(self.woken, self.had_room))
     }
 
     /// Whether something is due or waiting.
     fn is_due(&self) -> bool {
         let has_room = self.world.borrow().has_room();
-        all_snapshots(&self.driver).any(|now| now.is_due(self.woken, has_room))
+        snapshots(&self.driver).any(|now| now.is_due(self.woken, has_room))
     }
 
     fn process_ready(&mut self, id: InstanceId) -> Result<Touched, Broken> {
@@ -421,8 +414,7 @@ impl Host {
         });
         let is_inhabited = there.any(|process| {
             let mut members = self.model.instances.iter();
-            let owner = stop_commands::known_as(&self.driver, process.owner);
-            let owner = members.find(|known| Some(known.id) == owner);
+            let owner = members.find(|known| known.id.index() == process.owner);
             owner.is_some_and(|owner| Some(owner.group) != own)
         });
         // The next process of a run may be spawned there.
@@ -630,13 +622,8 @@ pub(super) fn serial_of(driver: &Engine<SimKernel>, id: InstanceId) -> Option<u6
     driver.kernel.0.borrow().serial_in(id.index())
 }
 
-/// All instances of groups as they stand.
+/// All instances as they stand.
 pub(super) fn snapshots(driver: &Engine<SimKernel>) -> impl Iterator<Item = Snapshot> + '_ {
-    all_snapshots(driver).filter(|now| !driver.is_stop_command(now.id))
-}
-
-/// The same with those of stop commands.
-pub(super) fn all_snapshots(driver: &Engine<SimKernel>) -> impl Iterator<Item = Snapshot> + '_ {
     driver.instances.ids().filter_map(|id| {
         let instance = driver.instances.get(id)?;
         Some(Snapshot {

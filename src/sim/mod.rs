@@ -42,7 +42,6 @@ mod recipe;
 mod reexec;
 mod regressions;
 mod state_file;
-mod stop_commands;
 mod stored;
 mod storms;
 mod stream;

@@ -9,7 +9,6 @@ mod common;
 mod host;
 mod namespaces;
 mod sizes;
-mod stop_command;
 mod waiting;
 
 use std::collections::{BTreeSet, HashMap};

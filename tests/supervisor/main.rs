@@ -17,6 +17,5 @@ mod order;
 mod orphans;
 mod reports;
 mod requests;
-mod stop_command;
 mod subscriptions;
 mod turns;

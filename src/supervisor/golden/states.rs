@@ -116,7 +116,6 @@ fn instance(group: u32, number: u32, state: State) -> InstanceImage {
         because: Some(Cause::RequirementStopped),
         start: None,
         history,
-        stop_of: None,
     }
 }
 
@@ -203,8 +202,6 @@ fn stopping(number: u32, prospect: Prospect, remaining: Remaining) -> State {
         until: at(20),
         remaining,
         phase: Phase::Program,
-        has_command: false,
-        awaits_command: false,
     })
 }
 
@@ -428,7 +425,11 @@ fn events() -> VecDeque<Event> {
 }
 
 fn policies() -> [Policy; 2] {
-    let rung = |scope| Rung::new(Signal::INT, scope, SECOND);
+    let rung = |scope| Rung {
+        signal: Signal::INT,
+        scope,
+        wait: SECOND,
+    };
     let first = Policy {
         startup: Startup::Notify { timeout: SECOND },
         watchdog: Some(SECOND * 9),
