@@ -17,7 +17,7 @@ use crate::engine::image::Image;
 use crate::engine::kernel::Kernel;
 use crate::engine::request::Request;
 use crate::exit::Exit;
-use crate::lifecycle::{Cause, Input, Lifecycle, State, StateName};
+use crate::lifecycle::{AutoShutdown, Cause, Input, Joint, Lifecycle, Policy, State, StateName, Strategy, Wanted};
 use crate::time::Instant;
 
 /// The largest number of episodes in which a planted fault may go unnoticed.
@@ -403,6 +403,19 @@ fn that_an_image_forgets_the_failed_starts() {
 }
 
 #[test]
+fn that_the_siblings_of_an_instance_do_not_use_up_the_shared_budget() {
+    let forget = |host: &mut Host| {
+        let ids: Vec<_> = host.driver.groups.ids().collect();
+        for id in ids {
+            if let Some(group) = host.driver.groups.get_mut(id) {
+                group.policy.shared_budget = None;
+            }
+        }
+    };
+    is_noticed_from_the_start(forget, "restarts of all together|another policy|policy: false");
+}
+
+#[test]
 fn that_an_image_forgets_the_crashes() {
     let forget = |image: &mut Image| lives(image).for_each(Lifecycle::forget);
     is_noticed_in_an_image(forget, false, "the image of the next engine differs");
@@ -476,6 +489,87 @@ fn that_the_next_run_does_not_get_a_stored_descriptor() {
         |host| host.world.borrow_mut().planted = Some(Planted::LastDescriptorNotPassed),
         "other descriptors are passed",
     );
+}
+
+/// Changes the policy of every group in the engine alone.
+fn change_policies(host: &mut Host, change: fn(&mut Policy)) {
+    for group in host.driver.groups.values_mut() {
+        change(&mut group.policy);
+    }
+}
+
+#[test]
+fn that_the_siblings_of_an_instance_that_has_ended_go_on() {
+    let meddle = |host: &mut Host| change_policies(host, |policy| policy.strategy = Strategy::OneForOne);
+    is_noticed_from_the_start(meddle, "and its sibling goes on|another policy");
+}
+
+#[test]
+fn that_siblings_are_stopped_that_no_strategy_concerns() {
+    let meddle = |host: &mut Host| change_policies(host, |policy| policy.strategy = Strategy::OneForAll);
+    is_noticed_from_the_start(
+        meddle,
+        "the end of a sibling does not concern it|was not concerned|it is wanted|another policy",
+    );
+}
+
+#[test]
+fn that_a_joint_restart_does_not_wait_for_the_last_end() {
+    let meddle = |host: &mut Host| {
+        let waits = |now: &Snapshot| now.joint == Joint::Waits && now.serial.is_some();
+        let groups = snapshots(&host.driver).filter(waits);
+        let groups: Vec<_> = groups
+            .filter_map(|now| Some(host.driver.instances.get(now.id)?.group))
+            .collect();
+        let is_ready = |now: &Snapshot| {
+            let group = host.driver.instances.get(now.id).map(|instance| instance.group);
+            now.joint == Joint::Ready && group.is_some_and(|group| groups.contains(&group))
+        };
+        let ready: Vec<_> = snapshots(&host.driver).filter(is_ready).map(|now| now.id).collect();
+        for id in ready {
+            host.driver.apply_input(id, Input::StartWithSiblings);
+        }
+    };
+    // Before every step, since the start follows in the next one.
+    is_noticed_from_the_start(meddle, "has not ended|is started with its siblings");
+}
+
+#[test]
+fn that_a_joint_restart_is_forgotten() {
+    let forget = |image: &mut Image| lives(image).for_each(Lifecycle::forget_siblings);
+    is_noticed_in_an_image(forget, false, "the image of the next engine differs");
+}
+
+#[test]
+fn that_a_ready_instance_waits_for_ever() {
+    let meddle = |host: &mut Host| {
+        let waits = snapshots(&host.driver).find(|now| now.joint == Joint::Waits && now.serial.is_some());
+        if let Some(instance) = waits.and_then(|now| host.driver.instances.get_mut(now.id)) {
+            instance.life.forget_siblings();
+        }
+    };
+    is_noticed(meddle, "all wait for each other|it is wanted|the start of");
+}
+
+#[test]
+fn that_the_end_of_an_instance_does_not_stop_its_group() {
+    let meddle = |host: &mut Host| {
+        change_policies(host, |policy| {
+            (policy.auto_shutdown, policy.strategy) = (AutoShutdown::Never, Strategy::OneForOne);
+        });
+    };
+    is_noticed_from_the_start(meddle, "it is wanted|and its sibling goes on|another policy");
+}
+
+#[test]
+fn that_a_group_stops_without_the_end_of_an_instance() {
+    let meddle = |host: &mut Host| {
+        let id = host.driver.groups.ids().next();
+        if let Some(group) = id.and_then(|id| host.driver.groups.get_mut(id)) {
+            group.wanted = Wanted::Down;
+        }
+    };
+    is_noticed(meddle, "it is wanted Down, and should be Up");
 }
 
 #[test]
