@@ -350,6 +350,7 @@ fn a_request_during_a_joint_restart_wins() {
         // A stop of the group ends a joint restart as well.
         host.go_on(ids[0]);
         host.until_state(ids[2], Stopping);
+        assert_eq!(host.line(ids[2]), "asked");
         host.supervisor.stop(group).unwrap();
         host.go_on(ids[2]);
         host.until_state(ids[2], Stopped);
