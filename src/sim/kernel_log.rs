@@ -459,9 +459,9 @@ pub(super) fn starts_that_wait(host: &mut Host) -> Result<(), Broken> {
         let has_before = group.is_some_and(|group| group.recipe.before.is_some());
         let has_after = group.is_some_and(|group| group.recipe.after.is_some());
         let begun = instance.life.runs().saturating_sub(known.runs());
-        // A start that waits may be put off for its siblings, and decided again.
-        let most = if tied.contains(&known.group) { begun } else { 1 };
-        ensure(begun <= u64::from(may_wait) * most, || {
+        // A start that was decided may be put off for its siblings, and decided again.
+        let is_right = begun <= u64::from(may_wait) || tied.contains(&known.group);
+        ensure(is_right, || {
             format!(
                 "{:?} has begun {begun} runs without a spawn, and may: {may_wait}",
                 known.id

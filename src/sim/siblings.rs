@@ -79,7 +79,8 @@ fn stops(host: &Host, group: &Group, since: &[Snapshot], now: &[Snapshot]) -> bo
     };
     let was_to_start = |(known, _): &(&Instance, &Snapshot)| {
         let then = since.iter().find(|then| then.id == known.id);
-        then.is_some_and(|then| then.pending.is_some_and(Request::wants_up))
+        // A new one is started, and its start may have been withdrawn in this step too.
+        then.is_none_or(|then| then.pending.is_some_and(Request::wants_up))
     };
     let is_down = host
         .driver
