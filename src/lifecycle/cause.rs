@@ -104,8 +104,6 @@ pub enum Cause {
     RequirementRemoved,
     /// The command before the run has succeeded.
     Prepared,
-    /// Another instance of the group has ended ([`GroupSpec::strategy`](crate::GroupSpec::strategy)).
-    SiblingEnded,
 }
 
 impl fmt::Display for Cause {
@@ -130,7 +128,6 @@ impl fmt::Display for Cause {
             Cause::RequirementFailed => f.write_str("a required group has failed"),
             Cause::RequirementRemoved => f.write_str("a required group was removed"),
             Cause::Prepared => f.write_str("prepared"),
-            Cause::SiblingEnded => f.write_str("a sibling has ended"),
         }
     }
 }
@@ -178,7 +175,6 @@ impl Cause {
             Cause::RequirementFailed => CauseName::RequirementFailed,
             Cause::RequirementRemoved => CauseName::RequirementRemoved,
             Cause::Prepared => CauseName::Prepared,
-            Cause::SiblingEnded => CauseName::SiblingEnded,
         }
     }
 }
@@ -202,7 +198,6 @@ stored!(enum Cause {
     15 = RequirementFailed,
     16 = RequirementRemoved,
     17 = Prepared,
-    18 = SiblingEnded,
 });
 stored!(struct Transition { from, to, cause });
 

@@ -64,7 +64,6 @@ impl RunEnd {
             Failure::Ended(exit) => RunEnd::of_exit(exit),
             Failure::Spawn { .. } => RunEnd::NotSpawned,
             Failure::Before(failure) => RunEnd::BeforeFailed(failure),
-            Failure::Sibling => RunEnd::Stopped,
         }
     }
 }

@@ -161,8 +161,7 @@ pub(super) fn check(host: &mut Host) -> Result<(), Broken> {
             Some(Request::Stop | Request::Kill) => has_none(known.id),
             Some(Request::Start | Request::Restart) => false,
         };
-        let may_start = instance.life.deadline().is_some() || instance.life.awaits_siblings();
-        if !is_alive && is_at_rest && !may_start {
+        if !is_alive && is_at_rest && instance.life.deadline().is_none() {
             known.stored.clear();
         }
     }

@@ -8,7 +8,6 @@ mod common;
 #[path = "../host/mod.rs"]
 mod host;
 mod namespaces;
-mod siblings;
 mod sizes;
 mod waiting;
 

@@ -10,7 +10,6 @@ mod host;
 
 mod files;
 mod parts;
-mod siblings;
 mod sizes;
 
 use std::collections::HashMap;

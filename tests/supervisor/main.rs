@@ -17,6 +17,5 @@ mod order;
 mod orphans;
 mod reports;
 mod requests;
-mod siblings;
 mod subscriptions;
 mod turns;
