@@ -227,7 +227,7 @@ fn try_fault(shim: &Shim, way: Way, command: &Command, call: &Call, fault: Fault
     let (mut seen, mut starter) = (Vec::new(), None);
     let result = shim.during(Some(fault), &mut seen, || way.start(command, &mut starter));
     assert!(fault.at().was_reached(&seen), "{}", context());
-    let in_flight = way != Way::Waiting && is_in_flight(&seen);
+    let in_flight = way != Way::Waiting && is_in_flight(command);
     assert_outcome(result, outcome(call, fault, in_flight), &context);
     assert!(no_child_left(), "a child is left: {}", context());
     // SAFETY: prctl(2) takes only numbers here.
@@ -246,9 +246,9 @@ fn try_fault(shim: &Shim, way: Way, command: &Command, call: &Call, fault: Fault
     assert!(exits_well(command.spawn().unwrap()), "{}", context());
 }
 
-/// Whether the host has created a child that it did not wait for.
-fn is_in_flight(seen: &[Call]) -> bool {
-    !cfg!(pidherd_portable) && !seen.iter().any(|call| call.subject() == "/proc/self/oom_score_adj")
+/// Whether the host creates a child for this command that it does not wait for.
+fn is_in_flight(command: &Command) -> bool {
+    !cfg!(pidherd_portable) && command.get_oom_score_adj().is_none()
 }
 
 fn assert_outcome(result: Result<Child, Failure>, expected: Outcome, context: &dyn Fn() -> String) {
