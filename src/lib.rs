@@ -140,7 +140,9 @@ pub use errno::SetupError;
 pub use exit::{Exit, ExitRecord, NotAnExit, Pid, UnknownExit, Usage};
 pub use fdset::FdSet;
 pub use launcher::{LaunchId, Launcher};
-pub use lifecycle::{CrashBudget, Delay, Lifecycle, Policy, Restart, Scope, Startup, StateName, StopLadder};
+pub use lifecycle::{
+    AutoShutdown, CrashBudget, Delay, Lifecycle, Policy, Restart, Scope, Startup, StateName, StopLadder, Strategy,
+};
 pub use names::UnknownName;
 pub use owner::OtherProcess;
 pub use pidfd::{NotAPidFd, PidFd};

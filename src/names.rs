@@ -70,8 +70,10 @@ mod tests {
     use super::*;
     use crate::cgroup::OomLimitName;
     use crate::command::{Namespace, SpawnStep};
-    use crate::lifecycle::{CauseName, CommandFailureName, EndName, FailureName, Part, Prospect, StateName, Wanted};
-    use crate::supervisor::{RefusalName, ReloadResult, RemovalReason, Request};
+    use crate::lifecycle::{
+        AutoShutdown, CauseName, CommandFailureName, EndName, FailureName, Part, Prospect, StateName, Strategy, Wanted,
+    };
+    use crate::supervisor::{RefusalName, ReloadResult, RemovalReason, Request, StopReason};
 
     fn come_back<T: FromStr<Err = UnknownName> + Copy + Debug + PartialEq>(
         all: &[T],
@@ -104,6 +106,9 @@ mod tests {
         come_back(Part::ALL, Part::as_str, "part of a run");
         come_back(Prospect::ALL, Prospect::as_str, "prospect of a stop");
         come_back(Wanted::ALL, Wanted::as_str, "wanted state");
+        come_back(AutoShutdown::ALL, AutoShutdown::as_str, "automatic shutdown");
+        come_back(StopReason::ALL, StopReason::as_str, "reason of a stop of a group");
+        come_back(Strategy::ALL, Strategy::as_str, "strategy");
         come_back(Request::ALL, Request::as_str, "request");
         come_back(ReloadResult::ALL, ReloadResult::as_str, "result of a reload");
         come_back(RemovalReason::ALL, RemovalReason::as_str, "reason of a removal");

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use pidherd::lifecycle::{Cause, Failure, StateName};
-use pidherd::supervisor::{Builder, Name, Outcome, SpecError, TransitionEvent};
+use pidherd::supervisor::{Builder, Name, Outcome, SpecError, StopReason, TransitionEvent};
 use pidherd::{Error, Event, GroupId, InstanceId, Supervisor, Target};
 
 use crate::config::{Config, Program};
@@ -329,6 +329,19 @@ impl Herd {
                 let reason = error.as_ref().map_or_else(|| failure.to_string(), ToString::to_string);
                 format!("{}: after_command failed: {reason}", self.shown(*instance, name))
             }
+            Event::GroupStops {
+                instance,
+                group,
+                name,
+                reason,
+            } => match reason {
+                StopReason::AllEnd => format!("{}: all processes have ended", self.called(*group)),
+                _ => format!(
+                    "{}: is stopped, since {} has ended",
+                    self.called(*group),
+                    self.shown(*instance, name)
+                ),
+            },
             Event::Rolled { group, failed, .. } => match failed.and_then(|failed| self.name_of(failed)) {
                 None => format!("{}: all processes were restarted", self.called(*group)),
                 Some(failed) => format!("{}: the restart has ended at {failed}", self.called(*group)),

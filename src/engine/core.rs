@@ -55,6 +55,10 @@ pub(crate) struct Engine<K: Kernel> {
     pub(crate) ranked: Vec<GroupId>,
     /// Whether anything has changed that a request that waits for other groups can depend on.
     pub(super) order_changed: bool,
+    /// Whether siblings are being told, so that nothing follows from each of them yet ([`siblings`](super::siblings)).
+    pub(super) tells_siblings: bool,
+    /// The instances that have ended for good in this call, which may mean something for their groups.
+    pub(super) ended: Vec<InstanceId>,
     /// The instances with a spawn that waits until fewer spawns are in flight, and since when. An entry may be stale.
     pub(super) spawns: VecDeque<(InstanceId, Instant)>,
     /// The number of instances with a spawn that was decided and has not begun.
@@ -119,6 +123,8 @@ impl<K: Kernel> Engine<K> {
             ordered: 0,
             ranked: Vec::new(),
             order_changed: false,
+            tells_siblings: false,
+            ended: Vec::new(),
             spawns: VecDeque::new(),
             unspawned: 0,
             is_spawns_turn: false,
@@ -154,6 +160,7 @@ impl<K: Kernel> Engine<K> {
     /// Ends a call: arms the timer for the next deadline, or for the past if work is left. `asked` is the answer to a
     /// call of the host's loop; it is `None` for a command.
     pub(crate) fn settle(&mut self, asked: Option<Progress>) -> io::Result<()> {
+        self.follow_ends();
         self.follow_order();
         self.save()?;
         if asked.is_some() {
@@ -324,8 +331,10 @@ impl<K: Kernel> Engine<K> {
     /// Gives an input to a lifecycle and carries out its decision, until no further input follows.
     pub(crate) fn apply_input(&mut self, id: InstanceId, input: Input) -> Reply {
         let mut reply = None;
+        let mut is_joint = false;
         let mut next = Some(input);
         while let Some(input) = next {
+            let others_crashes = self.others_crashes(id, input);
             let Some(instance) = self.instances.get_mut(id) else {
                 break;
             };
@@ -338,8 +347,11 @@ impl<K: Kernel> Engine<K> {
                 ladder: extra.ladder.as_deref(),
                 watchdog: extra.watchdog,
                 because: extra.because.filter(|_| input == Input::Stop),
+                others_crashes,
             };
+            is_joint |= life.is_joint();
             let reaction = life.handle_with(&group.policy, own, input, self.now);
+            is_joint |= life.is_joint();
             let after = *instance.life.state();
             self.note_stop(id, before.name(), after.name());
             let exit = self.note_runs(id, &reaction);
@@ -356,6 +368,9 @@ impl<K: Kernel> Engine<K> {
             self.spawns.clear();
         }
         self.order_changed = true;
+        if is_joint {
+            self.follow_siblings(id);
+        }
         self.follow_up(id);
         reply.unwrap_or(Reply::Ignored)
     }
@@ -381,7 +396,8 @@ impl<K: Kernel> Engine<K> {
     /// Closes the stored descriptors of an instance if no run of it follows without another request.
     pub(super) fn drop_descriptors_at_rest(&mut self, id: InstanceId) {
         let is_at_rest = |instance: &Instance| {
-            let is_to_act = instance.pending.is_some() || instance.life.deadline().is_some();
+            let has_deadline = instance.life.deadline().is_some();
+            let is_to_act = instance.pending.is_some() || has_deadline || instance.life.awaits_siblings();
             !instance.life.state().name().is_alive() && !is_to_act
         };
         let is_to_start = self.about_to_start == Some(id);
@@ -406,6 +422,9 @@ impl<K: Kernel> Engine<K> {
         group.roster.take(instance.name.number);
         if let Some((roll, _)) = &mut group.roll {
             roll.left(id);
+        }
+        if instance.life.is_joint() {
+            self.start_jointly(instance.group);
         }
         self.remove_if_empty(instance.group);
     }

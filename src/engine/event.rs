@@ -143,10 +143,23 @@ pub enum Event {
         group: GroupId,
         /// The group's name and the instance's number.
         name: Name,
-        /// Why: [`Cause::Requested`] for a stop, [`Cause::RequirementFailed`], [`Cause::RequirementStopped`] or
+        /// Why: [`Cause::Requested`] for a stop, [`Cause::SiblingEnded`] for a stop of the group, [`Cause::RequirementFailed`], [`Cause::RequirementStopped`] or
         /// [`Cause::RequirementRemoved`] for a group that it requires, [`Cause::Adopted`] if the instance has got a
         /// process.
         cause: Cause,
+    },
+    /// The end of one instance has ended its group
+    /// ([`GroupSpec::auto_shutdown`](crate::GroupSpec::auto_shutdown), [`GroupSpec::strategy`](crate::GroupSpec::strategy)).
+    /// The instances that were up are being stopped ([`Cause::SiblingEnded`]), and all stay down until they are started.
+    GroupStops {
+        /// The instance that has ended for good.
+        instance: InstanceId,
+        /// The group that stops.
+        group: GroupId,
+        /// The group's name and the instance's number.
+        name: Name,
+        /// Why its end is that of the group.
+        reason: StopReason,
     },
     /// A group was removed, together with its last instance.
     GroupRemoved {
@@ -156,6 +169,39 @@ pub enum Event {
         name: Arc<str>,
     },
 }
+
+/// Why the end of one instance is that of its group.
+///
+/// ```
+/// use pidherd::supervisor::StopReason;
+///
+/// assert_eq!("given-up".parse(), Ok(StopReason::GivenUp));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+pub enum StopReason {
+    /// The group ends with the first of them
+    /// ([`AutoShutdown::AnyEnd`](crate::lifecycle::AutoShutdown::AnyEnd)).
+    AnyEnd,
+    /// It was the last one, and the group ends with it
+    /// ([`AutoShutdown::AllEnd`](crate::lifecycle::AutoShutdown::AllEnd)). Nothing was left to stop.
+    AllEnd,
+    /// It was given up, and its siblings do not work without it ([`Strategy`](crate::lifecycle::Strategy)).
+    GivenUp,
+}
+
+machine_names! { StopReason, "reason of a stop of a group",
+    AnyEnd = "any-end"
+    AllEnd = "all-end"
+    GivenUp = "given-up"
+}
+
+shown_by_name! { StopReason }
 
 /// What a process has told about itself, besides what changes its state (sd_notify(3)).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -543,6 +589,7 @@ stored!(enum Event {
     10 = StartWaits { instance, group, name, awaited, awaited_name },
     11 = StartWithdrawn { instance, group, name, cause },
     12 = CommandFailed { instance, group, name, run, pid, failure, error },
+    13 = GroupStops { instance, group, name, reason },
 });
 stored!(enum ProcessNotice { 0 = Reloading, 1 = Ready, 2 = Stopping, 3 = Errno(errno), 4 = WatchdogEvery(every),
     5 = DescriptorsStored { name, count },
@@ -551,6 +598,7 @@ stored!(enum ProcessNotice { 0 = Reloading, 1 = Ready, 2 = Stopping, 3 = Errno(e
 });
 stored!(enum RemovalReason { 0 = Requested, 1 = HungUp });
 stored!(enum RefusalReason { 0 = NoStore, 1 = Full, 2 = Duplicate, 3 = Name, 4 = Lost, 5 = Errno(errno) });
+stored!(enum StopReason { 0 = AnyEnd, 1 = AllEnd, 2 = GivenUp });
 stored!(enum ReloadResult { 0 = Done, 1 = TimedOut, 2 = Ended });
 stored!(struct Name { group, number });
 stored!(struct TransitionEvent {

@@ -172,7 +172,8 @@ impl Image {
             let heard = unreaped.filter(|_| instance.heard.is_some());
             let is_heard_alone = heard.is_none_or(|pid| pids.insert(pid));
             let is_heard_alive = instance.heard.is_none() || unreaped.is_some();
-            if !(has_number && is_heard_alone && is_heard_alive && instance.process == state.pid()) {
+            let is_possible = instance.life.is_joint_possible();
+            if !(has_number && is_heard_alone && is_heard_alive && is_possible && instance.process == state.pid()) {
                 return false;
             }
         }
@@ -575,6 +576,7 @@ impl<K: Kernel> Engine<K> {
     /// Does what follows from the descriptions: groups get their numbers of instances. During a rolling restart, the
     /// number applies when it is over. A group that was not described is removed, which stops its instances.
     pub(crate) fn follow_descriptions(&mut self, restored: &Restored) {
+        self.follow_all_siblings();
         for &(id, instances, was_known) in &restored.groups {
             let Some(group) = self.groups.get_mut(id).filter(|_| was_known) else {
                 continue;

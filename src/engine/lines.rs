@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::event::{Event, ProcessNotice, RefusalReason, ReloadResult, RemovalReason, TransitionEvent};
+use super::event::{Event, ProcessNotice, RefusalReason, ReloadResult, RemovalReason, StopReason, TransitionEvent};
 use crate::errno::ErrnoText;
 
 impl fmt::Display for TransitionEvent {
@@ -58,6 +58,12 @@ impl fmt::Display for Event {
             Event::Orphan(record) => write!(f, "orphan {} {}", record.pid, record.exit),
             Event::StartWaits { name, awaited_name, .. } => write!(f, "{name} waits for {awaited_name}"),
             Event::StartWithdrawn { name, cause, .. } => write!(f, "{name} is not started: {cause}"),
+            Event::GroupStops {
+                name,
+                reason: StopReason::AllEnd,
+                ..
+            } => write!(f, "{name} was the last one of its group"),
+            Event::GroupStops { name, .. } => write!(f, "{name} has ended, and its group stops"),
             Event::GroupRemoved { name, .. } => write!(f, "{name} was removed"),
         }
     }

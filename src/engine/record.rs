@@ -198,7 +198,7 @@ impl<K: Kernel> Engine<K> {
     pub(crate) fn stored_size(&self, more: usize, policy: Option<&Policy>, text: usize) -> usize {
         let base = self.base();
         let groups = self.groups.ids().filter_map(|id| self.groups.get(id));
-        let crashes = |policy: &Policy| policy.crash_budget.map_or(0, |budget| usize::from(budget.max));
+        let crashes = Policy::most_crashes;
         let most = groups
             .map(|group| crashes(&group.policy))
             .chain(policy.map(crashes))

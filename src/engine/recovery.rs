@@ -296,6 +296,8 @@ impl<K: Kernel> Engine<K> {
         for &(slot, _) in unproven {
             self.kernel.forget_birth(slot);
         }
+        // No instance is started with its siblings before the ends of all are known.
+        self.tells_siblings = true;
         let stopping = self.rungs();
         for (slot, pid, age) in born {
             if let Some(id) = self.instances.id_at(slot) {
@@ -321,6 +323,8 @@ impl<K: Kernel> Engine<K> {
         for (id, record) in ended {
             self.ended_unseen(id, record);
         }
+        self.tells_siblings = false;
+        self.follow_all_siblings();
         self.signal_again(stopping);
     }
 

@@ -12,7 +12,7 @@ use super::place::OrderSpec;
 use super::run_command::{MARK, RunCommand};
 use crate::cgroup::{CgroupDir, Limits};
 use crate::command::{Command, Lifetime, Program, Stdio};
-use crate::lifecycle::{Policy, Restart, Scope, Startup, StopLadder};
+use crate::lifecycle::{AutoShutdown, CrashBudget, Policy, Restart, Scope, Startup, StopLadder, Strategy};
 use crate::notify::{MOST_STORED, NotifyAccess, NotifySocket, watchdog_usec};
 
 /// The description of a group: `instances` processes of one command, under one policy.
@@ -62,6 +62,9 @@ pub(super) struct OwnSettings {
     restart: Option<Restart>,
     grace: Option<Duration>,
     stop: Option<StopLadder>,
+    pub(super) shared_budget: Option<CrashBudget>,
+    pub(super) strategy: Option<Strategy>,
+    pub(super) auto_shutdown: Option<AutoShutdown>,
     /// Files of the cgroup: the name and the value of each.
     files: Vec<(OsString, Vec<u8>)>,
 }
@@ -205,6 +208,9 @@ impl GroupSpec {
         self.policy = policy;
         self.policy.restart = self.own.restart.unwrap_or(self.policy.restart);
         self.policy.startup = self.own.grace.map_or(self.policy.startup, Startup::Grace);
+        self.policy.shared_budget = self.own.shared_budget.or(self.policy.shared_budget);
+        self.policy.strategy = self.own.strategy.unwrap_or(self.policy.strategy);
+        self.policy.auto_shutdown = self.own.auto_shutdown.unwrap_or(self.policy.auto_shutdown);
         if let Some(ladder) = &self.own.stop {
             self.policy.stop.clone_from(ladder);
         }

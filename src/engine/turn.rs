@@ -105,6 +105,7 @@ impl<K: Kernel> Engine<K> {
             did |= self.serve_due(&mut Budget::new(end, K::TURN));
         }
         // Before the answer: what waited for other groups may be work that is left.
+        self.follow_ends();
         self.follow_order();
         result.map(|()| did)
     }

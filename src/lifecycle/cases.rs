@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use super::restart::Counters;
 use super::{
-    Cause, CommandFailure, CrashBudget, Delay, Ended, Failed, Failure, Input, Lifecycle, Phase, Policy, Prospect,
-    Reaction, Remaining, Restart, RunEnd, RunTimeout, Rung, Scope, Startup, State, StopLadder, Stopping, Wanted,
+    Cause, CommandFailure, CrashBudget, Delay, Ended, Failed, Failure, Input, Joint, Lifecycle, Phase, Policy,
+    Prospect, Reaction, Remaining, Restart, RunEnd, RunTimeout, Rung, Scope, Startup, State, StopLadder, Stopping,
+    Wanted,
 };
 use crate::exit::{Exit, Pid};
 use crate::signal::Signal;
@@ -162,13 +163,14 @@ fn shape(name: &'static str, state: State, wanted: Wanted) -> Shape {
     let policy = Policy::default();
     let mut counters = Counters::new(0);
     counters.start_failed(&policy, false);
-    counters.crashed(&policy, Duration::ZERO, NOW);
+    counters.crashed(&policy, 0, Duration::ZERO, NOW);
     let life = Lifecycle {
         state,
         wanted,
         counters,
         runs: 1,
         prepared: false,
+        joint: Joint::None,
     };
     let (like, has_commands) = (None, false);
     Shape {
@@ -189,6 +191,11 @@ impl Shape {
 }
 
 impl Shape {
+    fn jointly(mut self, joint: Joint) -> Shape {
+        self.life.joint = joint;
+        self
+    }
+
     fn with_commands(mut self) -> Shape {
         self.has_commands = true;
         self
@@ -327,6 +334,13 @@ fn cleaning_up() -> Vec<Shape> {
         )
         .like(base),
         shape("CLEANING_UP, timed out", stopping, Wanted::Up),
+        shape(
+            "CLEANING_UP, with siblings",
+            state(Some(PID), Some(NOW), requested),
+            Wanted::Up,
+        )
+        .like("CLEANING_UP, start queued")
+        .jointly(Joint::Waits),
     ]
 }
 
@@ -340,11 +354,24 @@ fn resting() -> Vec<Shape> {
         until: later(SECOND),
         failure,
     };
+    let ready = State::Backoff {
+        until: Instant::NEVER,
+        failure: Failure::Sibling,
+    };
     let fatal = |until| State::Fatal { until, failure };
     vec![
         shape("STOPPED", State::Stopped, Wanted::Down),
         shape("EXITED, not restarted by the policy", exited, Wanted::Up),
         shape("BACKOFF", backoff, Wanted::Up),
+        shape("BACKOFF, siblings to be told", backoff, Wanted::Up)
+            .like("BACKOFF")
+            .jointly(Joint::Tells),
+        shape("BACKOFF, with siblings", backoff, Wanted::Up)
+            .like("BACKOFF")
+            .jointly(Joint::Waits),
+        shape("BACKOFF, ready for a start with siblings", ready, Wanted::Up)
+            .like("BACKOFF")
+            .jointly(Joint::Ready),
         shape("FATAL, without a cool-off", fatal(Instant::NEVER), Wanted::Up),
         shape("FATAL, with a cool-off", fatal(later(SECOND)), Wanted::Up),
     ]
@@ -573,6 +600,8 @@ impl Shape {
             ("extend", "", Input::Extend(SECOND * 30)),
             ("failed", "watchdog", Input::Failed(Failure::Watchdog)),
             ("failed", "unhealthy", Input::Failed(Failure::Unhealthy)),
+            ("stop with siblings", "", Input::StopWithSiblings),
+            ("start with siblings", "", Input::StartWithSiblings),
         ]
         .map(|(name, kind, input)| TimedInput {
             name,

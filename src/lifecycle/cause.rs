@@ -104,6 +104,8 @@ pub enum Cause {
     RequirementRemoved,
     /// The command before the run has succeeded.
     Prepared,
+    /// Another instance of the group has ended ([`GroupSpec::strategy`](crate::GroupSpec::strategy)).
+    SiblingEnded,
 }
 
 impl fmt::Display for Cause {
@@ -128,6 +130,7 @@ impl fmt::Display for Cause {
             Cause::RequirementFailed => f.write_str("a required group has failed"),
             Cause::RequirementRemoved => f.write_str("a required group was removed"),
             Cause::Prepared => f.write_str("prepared"),
+            Cause::SiblingEnded => f.write_str("a sibling has ended"),
         }
     }
 }
@@ -175,6 +178,7 @@ impl Cause {
             Cause::RequirementFailed => CauseName::RequirementFailed,
             Cause::RequirementRemoved => CauseName::RequirementRemoved,
             Cause::Prepared => CauseName::Prepared,
+            Cause::SiblingEnded => CauseName::SiblingEnded,
         }
     }
 }
@@ -198,6 +202,7 @@ stored!(enum Cause {
     15 = RequirementFailed,
     16 = RequirementRemoved,
     17 = Prepared,
+    18 = SiblingEnded,
 });
 stored!(struct Transition { from, to, cause });
 

@@ -64,6 +64,7 @@ impl RunEnd {
             Failure::Ended(exit) => RunEnd::of_exit(exit),
             Failure::Spawn { .. } => RunEnd::NotSpawned,
             Failure::Before(failure) => RunEnd::BeforeFailed(failure),
+            Failure::Sibling => RunEnd::Stopped,
         }
     }
 }

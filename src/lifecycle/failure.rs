@@ -37,6 +37,9 @@ pub enum Failure {
     Unhealthy,
     /// The [command before the run](super::Policy::before_run) failed, and the program was not started.
     Before(CommandFailure),
+    /// The process itself did not fail: another instance of its group has ended, and the
+    /// [strategy](super::Strategy) of the group starts them again together.
+    Sibling,
 }
 
 impl Failure {
@@ -69,6 +72,7 @@ impl Failure {
             Failure::TimedOut => FailureName::TimedOut,
             Failure::Unhealthy => FailureName::Unhealthy,
             Failure::Before(_) => FailureName::Before,
+            Failure::Sibling => FailureName::Sibling,
         }
     }
 }
@@ -84,6 +88,7 @@ impl fmt::Display for Failure {
             Failure::TimedOut => f.write_str("run timed out"),
             Failure::Unhealthy => f.write_str("reported as failed by the host"),
             Failure::Before(failure) => write!(f, "command before the run: {failure}"),
+            Failure::Sibling => f.write_str("a sibling has ended"),
         }
     }
 }
@@ -176,4 +181,5 @@ stored!(enum Failure {
     5 = TimedOut,
     6 = Unhealthy,
     7 = Before(failure),
+    8 = Sibling,
 });

@@ -64,8 +64,23 @@ pub enum Input {
     Extend(Duration),
     /// The process is alive and has failed: it is stopped, and then judged as if it had ended.
     Failed(Failure),
+    /// A sibling has ended, and the [strategy](super::Strategy) of the group concerns this process: it is stopped, stays
+    /// wanted, and waits in [`State::Backoff`](super::State::Backoff) for [`Input::StartWithSiblings`].
+    StopWithSiblings,
+    /// All that are restarted together have ended, and all their delays are over.
+    StartWithSiblings,
     /// The deadline has passed.
     Timeout,
+}
+
+impl Input {
+    /// Whether a run can be over after this input, so that its end is judged.
+    pub(crate) const fn may_end_run(self) -> bool {
+        matches!(
+            self,
+            Input::Exited(_) | Input::ExitedLeaving(_) | Input::Empty | Input::SpawnFailed { .. }
+        )
+    }
 }
 
 /// An operation for the driver.

@@ -42,6 +42,8 @@ pub enum CauseName {
     RequirementRemoved,
     /// See [`Cause::Prepared`](crate::lifecycle::Cause::Prepared).
     Prepared,
+    /// See [`Cause::SiblingEnded`](crate::lifecycle::Cause::SiblingEnded).
+    SiblingEnded,
 }
 
 machine_names! { CauseName, "cause",
@@ -63,6 +65,7 @@ machine_names! { CauseName, "cause",
     RequirementFailed = "requirement-failed"
     RequirementRemoved = "requirement-removed"
     Prepared = "prepared"
+    SiblingEnded = "sibling-ended"
 }
 
 /// The kinds of an [`End`](crate::supervisor::End) and of a [`RunEnd`](super::RunEnd). Their texts are those of
@@ -143,6 +146,8 @@ pub enum FailureName {
     Unhealthy,
     /// See [`Failure::Before`](crate::lifecycle::Failure::Before).
     Before,
+    /// See [`Failure::Sibling`](crate::lifecycle::Failure::Sibling).
+    Sibling,
 }
 
 machine_names! { FailureName, "failure",
@@ -154,6 +159,7 @@ machine_names! { FailureName, "failure",
     TimedOut = "timed-out"
     Unhealthy = "unhealthy"
     Before = "before"
+    Sibling = "sibling"
 }
 
 /// The kinds of a [`CommandFailure`](super::CommandFailure). Their texts are those of

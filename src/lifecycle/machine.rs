@@ -1,9 +1,12 @@
 //! The state of one process, its counters, and queries about them.
 
+use std::time::Duration;
+
 use super::policy::{Policy, Startup};
 use super::restart::Counters;
 use super::state::{Part, State, Wanted};
 use super::stop::Scope;
+use super::strategy::Joint;
 use crate::codec::stored;
 use crate::time::Instant;
 
@@ -27,6 +30,8 @@ pub struct Lifecycle {
     pub(super) runs: u64,
     /// Whether the command before the present run has succeeded.
     pub(super) prepared: bool,
+    /// Its part in a restart together with its siblings.
+    pub(super) joint: Joint,
 }
 
 impl Lifecycle {
@@ -55,6 +60,7 @@ impl Lifecycle {
             counters: Counters::new(seed),
             runs: 0,
             prepared: false,
+            joint: Joint::None,
         }
     }
 
@@ -161,6 +167,11 @@ impl Lifecycle {
         self.runs
     }
 
+    /// The number of crashes that count within a window that ends now.
+    pub(crate) fn crashes_within(&self, window: Duration, now: Instant) -> usize {
+        self.counters.crashes_within(window, now)
+    }
+
     /// A number for the process of the present state. No other process of this lifecycle has it: a run has at most one
     /// process for each of its parts.
     pub(crate) const fn process_number(&self) -> u64 {
@@ -183,6 +194,12 @@ impl Lifecycle {
     pub(crate) fn forget(&mut self) {
         self.counters.forget();
     }
+
+    /// Ends its part in a joint restart, for the same tests.
+    #[cfg(test)]
+    pub(crate) fn forget_siblings(&mut self) {
+        self.joint = Joint::None;
+    }
 }
 
-stored!(struct Lifecycle { state, wanted, counters, runs, prepared });
+stored!(struct Lifecycle { state, wanted, counters, runs, prepared, joint });

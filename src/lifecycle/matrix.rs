@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 
 use super::cases::{AFTER, BEFORE, CHOICES, Shape, TimedInput, cause_text, policies, shapes, with_commands};
 use super::{
-    Action, Input, Lifecycle, Phase, Policy, Prospect, Remaining, Reply, Scope, Startup, State, Stopping, Transition,
-    Wanted,
+    Action, Input, Joint, Lifecycle, Phase, Policy, Prospect, Remaining, Reply, Scope, Startup, State, Stopping,
+    Transition, Wanted,
 };
 use crate::signal::Signal;
 use crate::time::Instant;
@@ -171,6 +171,9 @@ fn changes(before: &Lifecycle, after: &Lifecycle, policy: &Policy, now: Instant)
     if before.wanted != after.wanted {
         changes.push(format!("wanted {}", wanted(after)));
     }
+    if before.joint != after.joint {
+        changes.push(joint(after.joint).into());
+    }
     let of = |life: &Lifecycle| (life.failed_starts(), life.restarts());
     let (failed_starts, restarts) = of(after);
     match (failed_starts != of(before).0, restarts != of(before).1) {
@@ -181,6 +184,15 @@ fn changes(before: &Lifecycle, after: &Lifecycle, policy: &Policy, now: Instant)
         }
     }
     changes
+}
+
+fn joint(joint: Joint) -> &'static str {
+    match joint {
+        Joint::None => "alone",
+        Joint::Tells => "siblings to be told",
+        Joint::Waits => "with siblings",
+        Joint::Ready => "ready for a start with siblings",
+    }
 }
 
 /// The changes of the state's data, except pids.
@@ -233,7 +245,10 @@ fn state_changes(before: &State, after: &State, policy: &Policy, now: Instant) -
             };
             vec![limit.into()]
         }
-        (_, State::Backoff { until, .. }) => vec![format!("for {:?}", wait(*until))],
+        (_, State::Backoff { until, .. }) => vec![match *until {
+            Instant::NEVER => "without a deadline".into(),
+            until => format!("for {:?}", wait(until)),
+        }],
         (_, State::Fatal { until, .. }) => {
             let rest = policy.cool_off.map_or(Instant::NEVER, |rest| now.saturating_add(rest));
             assert_eq!(*until, rest);

@@ -57,9 +57,11 @@ mod machine;
 mod policy;
 mod restart;
 mod setters;
+mod siblings;
 mod state;
 mod stop;
 mod stops;
+mod strategy;
 mod table;
 
 pub use cause::{Cause, Transition};
@@ -72,7 +74,9 @@ pub use machine::Lifecycle;
 pub use policy::{CrashBudget, Delay, DelayFrom, ExitSet, Policy, Restart, RunTimeout, Startup};
 pub use state::{Ended, Failed, Part, Phase, Prospect, Remaining, State, StateName, Stopping, Wanted};
 pub use stop::{Rung, Scope, StopLadder};
+pub use strategy::{AutoShutdown, Strategy};
 
+pub(crate) use strategy::Joint;
 pub(crate) use table::Own;
 
 /// The effect of every input in every state, under each class of policy, as a table for readers.

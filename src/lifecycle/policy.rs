@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::error::{CRASHES_MAX, PolicyError};
 use super::stop::{Scope, StopLadder};
+use super::strategy::{AutoShutdown, Strategy};
 use crate::codec::stored;
 use crate::exit::Exit;
 use crate::signal::{Signal, SignalSet};
@@ -83,6 +84,16 @@ pub struct Policy {
     /// The number of restarts after a crash within a window; `None` for no bound. An [expected](Policy::expected)
     /// exit is no crash: it uses up no budget, and a loop of such exits is slowed down and never given up.
     pub crash_budget: Option<CrashBudget>,
+    /// The number of restarts after a crash within a window for all instances of a group together; `None` for no such
+    /// bound, which is the default. It holds besides [`Policy::crash_budget`], which each instance has for itself. See
+    /// [`GroupSpec::shared_budget`](crate::GroupSpec::shared_budget). A lifecycle alone counts its own crashes.
+    pub shared_budget: Option<CrashBudget>,
+    /// What the end of one instance means for its siblings, if it ran and is started again. The default is
+    /// [`Strategy::OneForOne`]: nothing. See [`GroupSpec::strategy`](crate::GroupSpec::strategy).
+    pub strategy: Strategy,
+    /// What it means for the group that an instance has ended for good by itself. The default is
+    /// [`AutoShutdown::Never`]: nothing. See [`GroupSpec::auto_shutdown`](crate::GroupSpec::auto_shutdown).
+    pub auto_shutdown: AutoShutdown,
     /// An uptime after which earlier crashes are forgotten. The default is 60 s.
     pub stable_after: Duration,
     /// The time after which a `Fatal` process is started again; `None` for never.
@@ -123,6 +134,9 @@ impl Default for Policy {
                 max: 10,
                 window: Duration::from_secs(10),
             }),
+            shared_budget: None,
+            strategy: Strategy::OneForOne,
+            auto_shutdown: AutoShutdown::Never,
             stable_after: Duration::from_secs(60),
             cool_off: None,
             stop: StopLadder::default(),
@@ -173,7 +187,7 @@ impl Policy {
         if self.jitter > 100 {
             return Err(PolicyError::Jitter(self.jitter));
         }
-        if let Some(budget) = self.crash_budget {
+        for budget in self.budgets() {
             budget.validate()?;
         }
         if let Some(ladder) = &self.watchdog_stop {
@@ -183,6 +197,17 @@ impl Policy {
             }
         }
         self.stop.validate()
+    }
+
+    /// The budgets that a crash must fit into.
+    pub(crate) fn budgets(&self) -> impl Iterator<Item = CrashBudget> + use<> {
+        self.crash_budget.into_iter().chain(self.shared_budget)
+    }
+
+    /// The largest number of crashes that a lifecycle remembers under this policy.
+    pub(crate) fn most_crashes(&self) -> usize {
+        let most = self.budgets().map(|budget| budget.max.min(CrashBudget::LIMIT)).max();
+        most.map_or(0, usize::from)
     }
 
     /// Whether any signal of its ladders has this very scope.
@@ -487,6 +512,9 @@ stored!(struct Policy {
     immediate_restarts,
     jitter,
     crash_budget,
+    shared_budget,
+    strategy,
+    auto_shutdown,
     stable_after,
     cool_off,
     stop,

@@ -36,18 +36,12 @@ impl Counters {
 
     /// How many crashes may be in the window at a time.
     pub(super) fn room(&self, policy: &Policy) -> usize {
-        let budget = policy
-            .crash_budget
-            .map_or(0, |budget| budget.max.min(CrashBudget::LIMIT));
-        usize::from(budget).max(self.crashes.len())
+        policy.most_crashes().max(self.crashes.len())
     }
 
     /// Reserves memory for the crashes that the policy allows.
     pub(super) fn reserve(&mut self, policy: &Policy) {
-        let budget = policy
-            .crash_budget
-            .map_or(0, |budget| budget.max.min(CrashBudget::LIMIT));
-        let room = usize::from(budget).saturating_sub(self.crashes.len());
+        let room = policy.most_crashes().saturating_sub(self.crashes.len());
         self.crashes.reserve_exact(room);
     }
 
@@ -82,12 +76,25 @@ impl Counters {
         }
     }
 
-    /// Counts an automatic restart after a crash. Returns the wait before it, or `None` if the budget is used up.
-    pub(super) fn crashed(&mut self, policy: &Policy, uptime: Duration, now: Instant) -> Option<Duration> {
-        if let Some(budget) = policy.crash_budget {
-            self.spend(budget, now).then_some(())?;
-        }
+    /// Counts an automatic restart after a crash. Returns the wait before it, or `None` if a budget is used up.
+    /// `others` is the number of crashes of the other instances within the window of the shared budget.
+    pub(super) fn crashed(
+        &mut self,
+        policy: &Policy,
+        others: usize,
+        uptime: Duration,
+        now: Instant,
+    ) -> Option<Duration> {
+        self.spend(policy, others, now).then_some(())?;
         Some(self.restarted(policy, uptime))
+    }
+
+    /// The number of remembered crashes within a window that ends now.
+    pub(super) fn crashes_within(&self, window: Duration, now: Instant) -> usize {
+        let latest = self.crashes.iter().rev();
+        latest
+            .take_while(|&&at| now.saturating_duration_since(at) <= window)
+            .count()
     }
 
     /// Counts an automatic restart after an expected exit, and returns the wait before it. Such an exit uses up no
@@ -133,15 +140,19 @@ impl Counters {
         wait.saturating_sub(self.part_of(most))
     }
 
-    /// Whether one more crash fits into the window that ends now.
-    fn spend(&mut self, budget: CrashBudget, now: Instant) -> bool {
-        while let Some(&oldest) = self.crashes.front() {
-            if now.saturating_duration_since(oldest) <= budget.window {
-                break;
-            }
-            self.crashes.pop_front();
-        }
-        let fits = self.crashes.len() < usize::from(budget.max);
+    /// Whether one more crash fits into each budget's window, which ends now. Crashes that are older than every window
+    /// are forgotten.
+    fn spend(&mut self, policy: &Policy, others: usize, now: Instant) -> bool {
+        let Some(longest) = policy.budgets().map(|budget| budget.window).max() else {
+            return true;
+        };
+        let recent = self.crashes_within(longest, now);
+        self.crashes.drain(..self.crashes.len() - recent);
+        let fits = |budget: CrashBudget, others: usize| {
+            self.crashes_within(budget.window, now).saturating_add(others) < usize::from(budget.max)
+        };
+        let fits = policy.crash_budget.is_none_or(|budget| fits(budget, 0))
+            && policy.shared_budget.is_none_or(|budget| fits(budget, others));
         if fits {
             self.crashes.push_back(now);
         }
@@ -213,7 +224,7 @@ mod tests {
         let policy = policy(2, 10);
         let mut counters = Counters::new(0);
         let fits: Vec<_> = [0, 5, 10, 11, 14, 16]
-            .map(|s| counters.crashed(&policy, Duration::ZERO, at(s)).is_some())
+            .map(|s| counters.crashed(&policy, 0, Duration::ZERO, at(s)).is_some())
             .to_vec();
         // The crash at 0 has left the window at 11, the one at 5 at 16; a crash that did not fit is not stored.
         assert_eq!(fits, [true, true, false, true, false, true]);
@@ -226,8 +237,8 @@ mod tests {
             crash_budget: None,
             ..Policy::default()
         };
-        assert!((0..1_000).all(|_| counters.crashed(&unbounded, Duration::ZERO, at(0)).is_some()));
-        assert_eq!(counters.crashed(&policy(0, 1), Duration::ZERO, at(0)), None);
+        assert!((0..1_000).all(|_| counters.crashed(&unbounded, 0, Duration::ZERO, at(0)).is_some()));
+        assert_eq!(counters.crashed(&policy(0, 1), 0, Duration::ZERO, at(0)), None);
     }
 
     #[test]
@@ -240,8 +251,8 @@ mod tests {
             assert_eq!(counters.ended_as_expected(&policy, long), Duration::ZERO);
         }
         assert_eq!(counters.restarts, 200);
-        assert!(counters.crashed(&policy, Duration::ZERO, at(0)).is_some());
-        assert!(counters.crashed(&policy, Duration::ZERO, at(0)).is_none());
+        assert!(counters.crashed(&policy, 0, Duration::ZERO, at(0)).is_some());
+        assert!(counters.crashed(&policy, 0, Duration::ZERO, at(0)).is_none());
         let patient = Policy {
             restart_delay: Delay::Fixed(Duration::from_secs(3)),
             ..policy
@@ -253,12 +264,43 @@ mod tests {
     fn a_stable_run_clears_the_slate() {
         let policy = policy(1, 1_000);
         let mut counters = Counters::new(0);
-        assert!(counters.crashed(&policy, Duration::ZERO, at(0)).is_some());
+        assert!(counters.crashed(&policy, 0, Duration::ZERO, at(0)).is_some());
         counters.ran_for(Duration::from_secs(59), &policy);
-        assert!(counters.crashed(&policy, Duration::ZERO, at(1)).is_none());
+        assert!(counters.crashed(&policy, 0, Duration::ZERO, at(1)).is_none());
         counters.ran_for(Duration::from_secs(60), &policy);
-        assert!(counters.crashed(&policy, Duration::ZERO, at(2)).is_some());
+        assert!(counters.crashed(&policy, 0, Duration::ZERO, at(2)).is_some());
         assert_eq!(counters.restarts, 1);
+    }
+
+    #[test]
+    fn the_crashes_of_others_use_up_the_shared_budget_alone() {
+        let own = policy(3, 1_000);
+        let shared = Policy {
+            shared_budget: Some(CrashBudget {
+                max: 3,
+                window: Duration::from_secs(10),
+            }),
+            ..own
+        };
+        let fits = |counters: &mut Counters, policy: &Policy, others, second| {
+            counters.crashed(policy, others, Duration::ZERO, at(second)).is_some()
+        };
+        let mut counters = Counters::new(0);
+        assert!(fits(&mut counters, &shared, 2, 0), "it is the third one");
+        assert!(!fits(&mut counters, &shared, 2, 1), "with its own it is the fourth one");
+        assert!(
+            fits(&mut counters, &shared, 2, 11),
+            "its own has left the shared window"
+        );
+        assert!(fits(&mut counters, &shared, 1, 12));
+        assert!(!fits(&mut counters, &shared, 0, 100), "its own window is longer");
+        assert_eq!(counters.crashes_within(Duration::from_secs(10), at(20)), 2);
+        let only_shared = Policy {
+            crash_budget: None,
+            ..shared
+        };
+        assert!(fits(&mut counters, &only_shared, 2, 100));
+        assert_eq!(counters.crashes.len(), 1, "the older ones are forgotten");
     }
 
     #[test]
@@ -267,7 +309,7 @@ mod tests {
         let mut counters = Counters::new(0);
         counters.reserve(&policy);
         let room = counters.crashes.capacity();
-        while counters.crashed(&policy, Duration::ZERO, at(0)).is_some() {}
+        while counters.crashed(&policy, 0, Duration::ZERO, at(0)).is_some() {}
         assert_eq!(counters.crashes.len(), 1_000);
         assert_eq!(counters.crashes.capacity(), room);
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::policy::{CrashBudget, Delay, DelayFrom, ExitSet, Policy, Restart, RunTimeout, Startup};
 use super::stop::{Rung, Scope, StopLadder};
+use super::strategy::{AutoShutdown, Strategy};
 use crate::signal::Signal;
 
 impl Policy {
@@ -330,6 +331,52 @@ impl Policy {
     #[must_use]
     pub fn crash_budget(mut self, budget: impl Into<Option<CrashBudget>>) -> Policy {
         self.crash_budget = budget.into();
+        self
+    }
+
+    /// Sets the number of restarts after a crash within a window for all instances of a group together, or `None` for no
+    /// such bound, which is the default. See [`GroupSpec::shared_budget`](crate::GroupSpec::shared_budget).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pidherd::lifecycle::CrashBudget;
+    /// use pidherd::Policy;
+    ///
+    /// let policy = Policy::new().shared_budget(CrashBudget::new(20, Duration::from_secs(60)));
+    /// ```
+    #[must_use]
+    pub fn shared_budget(mut self, budget: impl Into<Option<CrashBudget>>) -> Policy {
+        self.shared_budget = budget.into();
+        self
+    }
+
+    /// Sets what the end of one instance means for its siblings. The default is [`Strategy::OneForOne`]. See
+    /// [`GroupSpec::strategy`](crate::GroupSpec::strategy).
+    ///
+    /// ```
+    /// use pidherd::Policy;
+    /// use pidherd::lifecycle::Strategy;
+    ///
+    /// let policy = Policy::new().strategy(Strategy::OneForAll);
+    /// ```
+    #[must_use]
+    pub fn strategy(mut self, strategy: Strategy) -> Policy {
+        self.strategy = strategy;
+        self
+    }
+
+    /// Sets what it means for the group that an instance has ended for good by itself. The default is
+    /// [`AutoShutdown::Never`]. See [`GroupSpec::auto_shutdown`](crate::GroupSpec::auto_shutdown).
+    ///
+    /// ```
+    /// use pidherd::Policy;
+    /// use pidherd::lifecycle::AutoShutdown;
+    ///
+    /// let policy = Policy::new().auto_shutdown(AutoShutdown::AnyEnd);
+    /// ```
+    #[must_use]
+    pub fn auto_shutdown(mut self, when: AutoShutdown) -> Policy {
+        self.auto_shutdown = when;
         self
     }
 

@@ -80,9 +80,10 @@ pub enum State {
         /// Whether the policy expects this exit.
         expected: bool,
     },
-    /// The process waits for another try.
+    /// The process waits for another try, or for the other instances of its group
+    /// ([`GroupSpec::strategy`](crate::GroupSpec::strategy)).
     Backoff {
-        /// The end of the wait.
+        /// The end of the wait; [`Instant::NEVER`] while only the other instances are waited for.
         until: Instant,
         /// The failure before the wait.
         failure: Failure,
@@ -162,6 +163,15 @@ impl Stopping {
     /// The number of the rung at the end of every ladder. It is not the ladder's length: the ladder can be exchanged
     /// for a longer or a shorter one during a stop.
     pub const SIGKILL: u8 = u8::MAX;
+
+    /// Whether the policy decides what follows the stop.
+    pub(super) const fn is_judged(&self) -> bool {
+        match self.phase {
+            Phase::After(ended) => ended.failed.is_some(),
+            Phase::LeftByBefore => true,
+            Phase::Program | Phase::Before => self.failed.is_some(),
+        }
+    }
 }
 
 /// The known cause of the end, while a process is being stopped.

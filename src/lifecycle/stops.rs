@@ -263,7 +263,9 @@ impl<'a> Turn<'a> {
     /// All processes of the stop have ended.
     pub(super) fn finish_stop(&mut self, stopping: Stopping, exit: Exit) -> Reply {
         match stopping.phase {
-            Phase::LeftByBefore if self.life.wanted == Wanted::Up => return self.start_prepared(),
+            Phase::LeftByBefore if self.life.wanted == Wanted::Up && !self.life.is_joint() => {
+                return self.start_prepared();
+            }
             Phase::After(ended) => {
                 let failure = match stopping.failed.map(|failed| failed.failure) {
                     Some(Failure::TimedOut) => Some(CommandFailure::TimedOut),

@@ -14,6 +14,7 @@ use super::machine::Lifecycle;
 use super::policy::{Policy, Restart, Startup};
 use super::state::{Ended, Failed, Phase, Remaining, State, Stopping, Wanted};
 use super::stop::StopLadder;
+use super::strategy::Joint;
 use crate::exit::{Exit, Pid};
 use crate::time::Instant;
 
@@ -52,6 +53,8 @@ pub(crate) struct Own<'a> {
     pub(crate) watchdog: Option<Duration>,
     /// Why it is stopped, if it is stopped and the host did not request that itself.
     pub(crate) because: Option<Cause>,
+    /// The number of crashes of the other instances within the window of the shared budget.
+    pub(crate) others_crashes: usize,
 }
 
 /// The handling of one input.
@@ -77,7 +80,7 @@ impl<'a> Turn<'a> {
     pub(super) fn take(mut self, input: Input) -> Reaction {
         let early = input == Input::Timeout && self.life.deadline().is_none_or(|at| self.now < at);
         if !early {
-            self.reaction.reply = self.step(input);
+            self.reaction.reply = self.take_jointly(input);
         }
         self.reaction
     }
@@ -85,7 +88,7 @@ impl<'a> Turn<'a> {
     /// The table. [`Input::Timeout`] arrives here only when the state's deadline has passed.
     #[rustfmt::skip] // One line a rule.
     #[expect(clippy::too_many_lines, reason = "it is the table: one line a rule")]
-    fn step(&mut self, input: Input) -> Reply {
+    pub(super) fn step(&mut self, input: Input) -> Reply {
         use {Input as I, State as S};
         match (self.life.state, input) {
             // At rest: nothing is alive.
@@ -94,7 +97,9 @@ impl<'a> Turn<'a> {
             (S::Stopped | S::Exited { .. },          I::Stop | I::Kill) => self.confirm_down(),
             (S::Fatal { until: Instant::NEVER, .. }, I::Stop | I::Kill) => self.confirm_down(),
             (S::Fatal { .. } | S::Backoff { .. },    I::Stop | I::Kill) => self.cancel_start(),
-            (S::Backoff { .. },                      I::Timeout)   => self.begin_run(Cause::DelayOver),
+            (S::Backoff { .. },                      I::Timeout)   => self.delay_over(),
+            (S::Backoff { .. },              I::StopWithSiblings)  => self.join(true),
+            (S::Backoff { .. },              I::StartWithSiblings) => self.start_with_siblings(),
             (S::Fatal { .. },                        I::Timeout)   => self.start(Cause::CoolOffOver),
             (S::Stopped | S::Exited { .. } | S::Backoff { .. } | S::Fatal { .. }, I::Adopted(pid))
                                                                    => self.adopt(pid),
@@ -114,6 +119,13 @@ impl<'a> Turn<'a> {
             (S::Preparing { pid: Some(_), since, .. },   I::Exited(exit)) => self.before_ended(exit, since),
             (S::Preparing { pid: Some(pid), since, .. }, I::ExitedLeaving(exit)) => self.before_ended_leaving_others(exit, pid, since),
             (S::Preparing { pid: Some(pid), since, .. }, I::Timeout)      => self.stop_after_failure(pid, since, Failure::Before(CommandFailure::TimedOut), false),
+
+            // A sibling has ended.
+            (S::Preparing { pid: None, .. } | S::Starting { pid: None, .. }, I::StopWithSiblings) => self.put_start_off(),
+            (S::Preparing { pid: Some(pid), since, .. } | S::Starting { pid: Some(pid), since, .. } | S::Running { pid, since, .. },
+             I::StopWithSiblings)                                    => self.stop_with_siblings(pid, since),
+            (S::CleaningUp { ended, .. }, I::StopWithSiblings)       => self.join(ended.failed.is_some()),
+            (S::Stopping(stopping),       I::StopWithSiblings)       => self.join(stopping.is_judged()),
 
             // The spawn has been decided and not yet been reported.
             (S::Starting { pid: None, .. }, I::Start | I::Restart) => self.record_wanted(Wanted::Up),
@@ -189,6 +201,9 @@ impl<'a> Turn<'a> {
 
             // Inputs without a meaning in the state.
             (S::Stopped | S::Exited { .. },      I::Timeout)
+            | (S::Stopped | S::Exited { .. } | S::Fatal { .. }, I::StopWithSiblings)
+            | (S::Stopped | S::Exited { .. } | S::Fatal { .. } | S::Preparing { .. } | S::Starting { .. } | S::Running { .. } | S::Stopping(_)
+               | S::CleaningUp { .. }, I::StartWithSiblings)
             | (S::Stopped | S::Exited { .. } | S::Backoff { .. } | S::Fatal { .. },
                I::Spawned(_) | I::Cloned(_) | I::Executed | I::SpawnWithdrawn | I::SpawnFailed { .. } | I::Exited(_) | I::ExitedLeaving(_) | I::EndedBefore
                | I::Empty | I::Ready | I::NotReady | I::Alive | I::Extend(_) | I::Failed(_) | I::Released)
@@ -597,17 +612,21 @@ impl<'a> Turn<'a> {
     }
 
     fn crashed(&mut self, failure: Failure, uptime: Duration) -> Reply {
-        match self.life.counters.crashed(self.policy, uptime, self.now) {
+        match self
+            .life
+            .counters
+            .crashed(self.policy, self.own.others_crashes, uptime, self.now)
+        {
             None => self.enter_fatal(failure, Cause::CrashBudgetUsedUp),
             Some(wait) => self.restart_after(wait, failure),
         }
     }
 
     fn restart_after(&mut self, wait: Duration, failure: Failure) -> Reply {
-        if wait.is_zero() {
+        let until = self.now.saturating_add(wait);
+        if !self.restarts_jointly(until) && wait.is_zero() {
             return self.begin_run(Cause::Restart);
         }
-        let until = self.now.saturating_add(wait);
         self.transition(State::Backoff { until, failure }, Cause::Restart)
     }
 
@@ -677,6 +696,7 @@ impl<'a> Turn<'a> {
                 self.life.counters.forget();
                 self.transition(State::Stopped, Cause::Gone)
             }
+            (Wanted::Up, None) if self.life.joint == Joint::Waits => self.wait_for_siblings(),
             (Wanted::Up, None) => self.start(Cause::Requested),
             (
                 Wanted::Up,

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use super::act::Act;
 use super::crashed_model::Known;
-use super::host::{Broken, Host, Touched};
+use super::host::{Broken, Host, Touched, snapshots};
 use super::kernel::SimKernel;
 use super::model::Instance;
 use super::oracle::{self, ensure};
 use super::reexec::Redescribed;
 use super::state_file::{Holder, Killed};
 use super::world::Planted;
-use super::{kernel_log, order};
+use super::{kernel_log, order, siblings};
 use crate::codec::{Reader, Writer};
 use crate::engine::core::Engine;
 use crate::engine::ids::InstanceId;
@@ -228,6 +228,8 @@ impl Host {
         ensure(untold.is_empty(), || {
             format!("the ends in the slots {untold:?} are not told")
         })?;
+        siblings::follow_group_stops(self);
+        self.between = Some(snapshots(&self.driver).collect());
         order::follow_first_call(self);
         let mut concerned = self.follow(change);
         self.call(|driver| driver.follow_descriptions(&restored));

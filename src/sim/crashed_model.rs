@@ -6,6 +6,7 @@ use super::host::{Broken, Host};
 use super::model::{Attempt, Group, Instance, Model, Spawn};
 use super::oracle::ensure;
 use super::reexec::moved;
+use super::siblings;
 use super::state_file::Holder;
 use super::world::World;
 use crate::engine::core::Engine;
@@ -194,7 +195,7 @@ impl Known {
             .find(|&&(born, ..)| born == slot)
             .map(|&(_, _, age)| age);
         let was_born = born.is_some();
-        let may_be_withdrawn = self.requirers.contains(&group.id);
+        let may_be_withdrawn = self.requirers.contains(&group.id) || siblings::may_stop(&group.policy);
         follow_wish(instance, group, known, wish_before, may_be_withdrawn)?;
         host.lacks_no_group(group, instance)?;
         let is_described = !group.leaving && self.left_out != Some(group.id);
@@ -293,6 +294,8 @@ fn one_group(
         format!("its target is {target}, and should be {}", group.target)
     })?;
     let is_wish = wanted == group.wanted || before.is_some_and(|before| wanted == before.wanted);
+    // It may have been stopped because of the end of an instance.
+    let is_wish = is_wish || (wanted == Wanted::Down && siblings::may_stop(&left.policy));
     ensure(is_wish || leaving, || {
         format!("it is wanted {wanted:?}, and should be {:?}", group.wanted)
     })?;

@@ -26,7 +26,7 @@ use crate::engine::progress::Progress;
 use crate::engine::request::{Outcome, Request};
 use crate::fdset::Token;
 use crate::group::Rolling;
-use crate::lifecycle::{Input, Scope, State, Wanted};
+use crate::lifecycle::{Input, Joint, Scope, State, Wanted};
 use crate::signal::Signal;
 use crate::time::Instant;
 
@@ -42,6 +42,8 @@ pub(super) struct Host {
     pub(super) batch: Vec<u64>,
     /// The instances before the current step.
     pub(super) before: Vec<Snapshot>,
+    /// The instances after the first of two calls in the current step.
+    pub(super) between: Option<Vec<Snapshot>>,
     /// The current step's act.
     pub(super) act: Act,
     /// The time that the engine read in this step.
@@ -81,6 +83,8 @@ pub(super) struct Host {
     pub(super) room: usize,
     /// Whether the host was killed in the middle of this step.
     pub(super) is_killed: bool,
+    /// Whether a spawn has ever waited. The event of such a start is later than its effect on the counters.
+    pub(super) has_waited: bool,
 }
 
 /// An instance before a step.
@@ -99,6 +103,8 @@ pub(super) struct Snapshot {
     pub(super) runs: u64,
     /// The time of the next look at the process.
     pub(super) look: Option<Instant>,
+    /// Its part in a restart together with its siblings.
+    pub(super) joint: Joint,
 }
 
 /// The instances that a step may change.
@@ -126,6 +132,7 @@ impl Host {
             model: Model::default(),
             batch: Vec::new(),
             before: Vec::new(),
+            between: None,
             act: Act::Poll,
             woken: now,
             dropped: 0,
@@ -146,6 +153,7 @@ impl Host {
             spoiler: None,
             room: events,
             is_killed: false,
+            has_waited: false,
         }
     }
 
@@ -636,6 +644,7 @@ pub(super) fn snapshots(driver: &Engine<SimKernel>) -> impl Iterator<Item = Snap
             runs: instance.life.runs(),
             serial: serial_of(driver, id),
             look: driver.kernel.look_of(id.index()),
+            joint: instance.life.joint(),
         })
     })
 }

@@ -16,7 +16,7 @@ use crate::child::Pipes;
 use crate::codec::Writer;
 use crate::command::{Program, SpawnError, SpawnStep};
 use crate::engine::context;
-use crate::engine::kernel::{Collected, Happening, Kernel, Senders, Spawned};
+use crate::engine::kernel::{Collected, Coming, Happening, Kernel, Senders, Spawned};
 use crate::exit::{Exit, ExitRecord, Usage};
 use crate::fdset::Token;
 use crate::lifecycle::{Part, Scope};
@@ -76,6 +76,10 @@ impl Kernel for SimKernel {
         is_saturated
     }
 
+    fn announce(&mut self, coming: &Coming<'_>) {
+        self.0.borrow_mut().coming = coming.run;
+    }
+
     fn spawn(&mut self, owner: u32, program: &Program, place: &context::SpawnContext) -> Result<Spawned, SpawnError> {
         self.strike();
         let mut world = self.0.borrow_mut();
@@ -97,12 +101,13 @@ impl Kernel for SimKernel {
         if let Ok((_, pid, _)) = made {
             world.file.note_pid(owner, pid);
         }
-        let at = world.now;
+        let (at, run) = (world.now, world.coming);
         let flies = matches!(made, Ok((_, _, true)));
         let made = made.map(|(serial, pid, _)| (serial, pid));
         world.log.push(Did::Spawn {
             owner,
             label,
+            run,
             at,
             made,
             flies,

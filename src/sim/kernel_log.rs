@@ -8,8 +8,8 @@ use super::host::{Broken, Host, Snapshot};
 use super::model::{Attempt, Group, Instance, Spawn};
 use super::oracle::{before, ensure};
 use super::recipe::Label;
-use super::stored;
 use super::world::{Did, Sight};
+use super::{siblings, stored};
 use crate::engine::ids::InstanceId;
 use crate::engine::request::Request;
 use crate::exit::{Exit, Pid};
@@ -102,13 +102,14 @@ fn one(host: &mut Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(),
         Did::Spawn {
             owner,
             label,
+            run,
             at,
             made,
             flies,
             passed,
         } => {
             let id = owner_in(host, owner, earlier, later).ok_or(NOT_THERE)?;
-            spawned(host, id, label, at, made, flies)?;
+            spawned(host, id, (label, run), at, made, flies)?;
             gets_stored(host, id, label.part, passed)
         }
         Did::Collect {
@@ -283,14 +284,15 @@ fn with_group<'a>(host: &'a Host, instance: Option<&'a Instance>) -> Result<(&'a
 fn spawned(
     host: &mut Host,
     id: InstanceId,
-    label: Label,
+    (label, announced): (Label, u64),
     at: Instant,
     made: Result<(u64, Pid), i32>,
     flies: bool,
 ) -> Result<(), Broken> {
     let (instance, group) = with_group(host, host.model.instance(id))?;
     // The command after a run is spawned whatever is wanted.
-    ensure(instance.wish == Wanted::Up || label.part == Part::After, || {
+    let is_wanted = instance.wish == Wanted::Up || group.is_just_stopped;
+    ensure(is_wanted || label.part == Part::After, || {
         format!("{:?} is spawned, and is not wanted", instance.id)
     })?;
     let mut expected = group.recipe.label_of(label.part, group.name, instance.number);
@@ -304,7 +306,7 @@ fn spawned(
     let epoch = group.epoch;
     let may_notify = group.recipe.is_heard() && label.part == Part::Program;
     let most_stored = group.recipe.most_stored;
-    let place = in_its_order(host, instance, group, label.part)?;
+    let place = in_its_order(host, instance, group, label.part, announced)?;
     let attempt = Attempt {
         serial: made.map_or(0, |(serial, _)| serial),
         pid: made.ok().map(|(_, pid)| pid),
@@ -332,12 +334,26 @@ fn spawned(
             last.spawn = Spawn::Withdrawn;
         }
     }
+    put_off_before(attempts, attempt.run, at);
     attempts.pop_if(|last| last.spawn == Spawn::Waits);
     attempts.push(Attempt {
         reported_ready,
         ..attempt
     });
     Ok(())
+}
+
+/// The runs before this one that were not spawned were put off, because a sibling has ended.
+fn put_off_before(attempts: &mut Vec<Attempt>, run: u64, at: Instant) {
+    let waiting = attempts.last_mut().filter(|last| last.spawn == Spawn::Waits);
+    if let Some(waiting) = waiting.filter(|waiting| waiting.run < run) {
+        waiting.spawn = Spawn::Withdrawn;
+    }
+    let last = attempts.last().map_or(0, |last| last.run);
+    attempts.extend((last + 1..run).map(|run| Attempt {
+        spawn: Spawn::Withdrawn,
+        ..Attempt::waiting((run, Part::Program), at, 0)
+    }));
 }
 
 /// The program of an instance gets what it has stored. The commands around a run get nothing.
@@ -352,9 +368,22 @@ fn gets_stored(host: &mut Host, id: InstanceId, part: Part, passed: u64) -> Resu
 }
 
 /// The run that a spawn belongs to. The program is started when the command before it has succeeded, and the command
-/// after a run is started once, when the run is over.
-fn in_its_order(host: &Host, instance: &Instance, group: &Group, part: Part) -> Result<(u64, Part), Broken> {
+/// after a run is started once, when the run is over. With siblings, runs may have been put off in the same step before
+/// the one that the engine has announced.
+fn in_its_order(
+    host: &Host,
+    instance: &Instance,
+    group: &Group,
+    part: Part,
+    announced: u64,
+) -> Result<(u64, Part), Broken> {
     let last = instance.attempts.last();
+    let first = group.recipe.before.map_or(Part::Program, |_| Part::Before);
+    let waits = last.is_some_and(|last| last.spawn == Spawn::Waits);
+    let was_put_off = announced > instance.runs() + u64::from(!waits);
+    if part == first && was_put_off && siblings::are_tied(host, group.id) {
+        return Ok((announced, part));
+    }
     // A command after a run that waits for its turn is skipped when it is not described any more.
     let is_skipped = |last: &Attempt| last.part == Part::After && part != Part::After && group.recipe.after.is_none();
     if let Some(waiting) = last.filter(|last| last.spawn == Spawn::Waits && !is_skipped(last)) {
@@ -413,6 +442,7 @@ pub(super) fn starts_that_wait(host: &mut Host) -> Result<(), Broken> {
         .map(|known| known.id)
         .collect();
     let now = host.world.borrow().now;
+    let tied = siblings::tied(host);
     for known in &mut host.model.instances {
         let Some(instance) = host.driver.instances.get(known.id) else {
             // It has left. A start may have been decided and withdrawn in the same step.
@@ -429,7 +459,9 @@ pub(super) fn starts_that_wait(host: &mut Host) -> Result<(), Broken> {
         let has_before = group.is_some_and(|group| group.recipe.before.is_some());
         let has_after = group.is_some_and(|group| group.recipe.after.is_some());
         let begun = instance.life.runs().saturating_sub(known.runs());
-        ensure(begun <= u64::from(may_wait), || {
+        // A start that was decided may be put off for its siblings, and decided again.
+        let is_right = begun <= u64::from(may_wait) || tied.contains(&known.group);
+        ensure(is_right, || {
             format!(
                 "{:?} has begun {begun} runs without a spawn, and may: {may_wait}",
                 known.id
@@ -447,9 +479,11 @@ pub(super) fn starts_that_wait(host: &mut Host) -> Result<(), Broken> {
             format!("{:?} has no {part:?}, and need not wait", known.id)
         })?;
         if begun > 0 || goes_on {
+            put_off_before(&mut known.attempts, instance.life.runs(), now);
             let place = (instance.life.runs(), part);
             let since = state.since().unwrap_or(now);
             known.attempts.push(Attempt::waiting(place, since, epoch));
+            host.has_waited = true;
         }
         let Some(last) = known.attempts.last_mut() else {
             continue;
@@ -459,9 +493,11 @@ pub(super) fn starts_that_wait(host: &mut Host) -> Result<(), Broken> {
         if last.spawn == Spawn::Waits && !waits {
             // A reload has removed the command.
             let is_removed = last.part == Part::After && !has_after;
-            ensure(known.wish == Wanted::Down || was_pending || is_removed, || {
-                format!("the start of {:?} was withdrawn, and it is wanted: {state:?}", known.id)
-            })?;
+            let is_put_off = siblings::is_put_off(&state, instance.life.joint());
+            ensure(
+                known.wish == Wanted::Down || was_pending || is_removed || is_put_off,
+                || format!("the start of {:?} was withdrawn, and it is wanted: {state:?}", known.id),
+            )?;
             last.spawn = Spawn::Withdrawn;
         }
         ensure(waits == (last.spawn == Spawn::Waits), || {

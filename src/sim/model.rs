@@ -47,6 +47,10 @@ pub(super) struct Group {
     pub(super) requires: Vec<GroupId>,
     /// Whether a group that it required was removed in this step.
     pub(super) lost_a_group: bool,
+    /// How many times it was stopped because of the end of an instance, and that was not reported yet.
+    pub(super) stops: u32,
+    /// Whether it was stopped because of the end of an instance in this step. Something may have been spawned before.
+    pub(super) is_just_stopped: bool,
 }
 
 pub(super) struct Instance {
@@ -544,6 +548,7 @@ impl Model {
             instance.crashes.clear();
             (instance.last_end, instance.last_exit) = (None, None);
         }
+        self.groups.iter_mut().for_each(|group| group.stops = 0);
     }
 }
 

@@ -36,7 +36,9 @@ pub(super) fn check(host: &mut Host, touched: Touched) -> Result<(), Broken> {
     kernel_log::starts_that_wait(host)?;
     remove_the_departed(host)?;
     forget_the_gone(host);
+    super::siblings::follow_group_stops(host);
     super::order::check(host)?;
+    super::siblings::check(host, &rolling)?;
     every_instance(host)?;
     super::stored::check(host)?;
     no_other_instance_was_changed(host, &touched, &rolling)?;
@@ -110,6 +112,8 @@ pub(super) fn enlist(host: &mut Host, id: GroupId, draft: &Draft) {
         after: draft.edges().0,
         requires: draft.edges().1,
         lost_a_group: false,
+        stops: 0,
+        is_just_stopped: false,
     });
     // Missing instances are then found by the comparison.
     let _found = enlist_the_missing(host);
@@ -466,8 +470,7 @@ fn no_other_instance_was_changed(host: &Host, touched: &Touched, rolling: &[Grou
         };
         world.log.iter().any(is_of_it)
     };
-    let mut now = snapshots(&host.driver).peekable();
-    for before in &host.before {
+    let is_touched = |before: &Snapshot| {
         // Room may have been made in this step.
         let is_due = before.is_due(host.woken, true);
         let meant = match touched {
@@ -475,7 +478,19 @@ fn no_other_instance_was_changed(host: &Host, touched: &Touched, rolling: &[Grou
             Touched::Due(these) => is_due || these.contains(&before.id),
             Touched::Ready => is_due || was_seen(before),
         };
-        let meant = meant || host.senders.contains(&before.id);
+        meant || host.senders.contains(&before.id)
+    };
+    let touched: Vec<_> = host
+        .before
+        .iter()
+        .filter(|before| is_touched(before))
+        .map(|before| before.id)
+        .collect();
+    let tied = super::siblings::with_siblings(host, &touched);
+    let rolling: Vec<_> = rolling.iter().chain(&tied).copied().collect();
+    let mut now = snapshots(&host.driver).peekable();
+    for before in &host.before {
+        let meant = touched.contains(&before.id);
         let rolls = |known: &Instance| rolling.contains(&known.group);
         let all = host.model.instances.iter().chain(&host.model.departed);
         let meant =

@@ -224,6 +224,11 @@ fn stops_in_order(
     if !was_up || prospect != Prospect::Open || is_wanted || matches!(host.act, Act::Crash(_)) {
         return Ok(());
     }
+    // With a joint restart the stop has waited for nothing. Its group may have been stopped in the same step.
+    let is_just_stopped = |id| host.model.group(id).is_some_and(|group| group.is_just_stopped);
+    if is_just_stopped(known.group) {
+        return Ok(());
+    }
     // A rolling restart may have ended in the step, before the stop of the others was requested.
     let is_over = host
         .model
@@ -238,7 +243,8 @@ fn stops_in_order(
     if processes.any(|process| Some(process.serial) == after.serial && process.phase != Phase::Alive) {
         return Ok(());
     }
-    for group in followers(host, known.group) {
+    // One that was stopped because of an end in this step may have gone on when this stop began.
+    for group in followers(host, known.group).filter(|group| !is_just_stopped(group.id)) {
         let members = host.model.instances.iter().filter(|other| other.group == group.id);
         let mut both = members.filter_map(|other| Some((before_step(host, other.id)?, of(now, other.id)?)));
         // One that was up before the step may get its stop in this step, but not after this one.

@@ -10,7 +10,8 @@ use crate::engine::context::SpawnContext;
 use crate::engine::ids::GroupId;
 use crate::engine::spec::GroupSpec;
 use crate::lifecycle::{
-    CrashBudget, Delay, DelayFrom, ExitSet, Part, Policy, Restart, Rung, Scope, Startup, StopLadder,
+    AutoShutdown, CrashBudget, Delay, DelayFrom, ExitSet, Part, Policy, Restart, Rung, Scope, Startup, StopLadder,
+    Strategy,
 };
 use crate::notify::NotifyAccess;
 use crate::signal::Signal;
@@ -427,6 +428,23 @@ fn any_policy(chance: &mut Chance) -> Policy {
             max: chance.below(5) as u16,
             window: chance.time() + Duration::from_nanos(1),
         }),
+        shared_budget: chance.happens(4).then(|| CrashBudget {
+            max: chance.below(5) as u16,
+            window: chance.time() + Duration::from_nanos(1),
+        }),
+        strategy: chance.pick(&[
+            Strategy::OneForOne,
+            Strategy::OneForOne,
+            Strategy::OneForAll,
+            Strategy::RestForOne,
+        ]),
+        auto_shutdown: chance.pick(&[
+            AutoShutdown::Never,
+            AutoShutdown::Never,
+            AutoShutdown::Never,
+            AutoShutdown::AnyEnd,
+            AutoShutdown::AllEnd,
+        ]),
         stable_after: chance.pick(&[Duration::ZERO, second * 5, second * 60]),
         cool_off: chance.pick(&[None, None, Some(Duration::ZERO), Some(second * 3), Some(Duration::MAX)]),
         watchdog: chance.happens(6).then(|| second + chance.time()),

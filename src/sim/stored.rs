@@ -161,7 +161,8 @@ pub(super) fn check(host: &mut Host) -> Result<(), Broken> {
             Some(Request::Stop | Request::Kill) => has_none(known.id),
             Some(Request::Start | Request::Restart) => false,
         };
-        if !is_alive && is_at_rest && instance.life.deadline().is_none() {
+        let may_start = instance.life.deadline().is_some() || instance.life.awaits_siblings();
+        if !is_alive && is_at_rest && !may_start {
             known.stored.clear();
         }
     }

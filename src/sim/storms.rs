@@ -61,6 +61,7 @@ fn in_a_storm(seed: u64, kind: Kind, slice: Duration) -> Result<Host, Broken> {
         backoff: Delay::NONE,
         restart_delay: Delay::NONE,
         crash_budget: None,
+        shared_budget: None,
         watchdog: None,
         retry_permanent: true,
         ..draft.policy

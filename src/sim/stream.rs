@@ -6,12 +6,14 @@
 use super::host::{Broken, Host};
 use super::model::{Attempt, Group, Instance, Spawn};
 use super::oracle::ensure;
+use super::siblings;
 use super::world::Taken;
 use crate::engine::event::{Event, TransitionEvent};
 use crate::engine::ids::InstanceId;
 use crate::exit::Exit;
 use crate::lifecycle::{
-    Cause, CommandFailure, ExitSet, Failure, Part, Policy, Restart, Startup, StateName, Transition,
+    AutoShutdown, Cause, CommandFailure, ExitSet, Failure, Part, Policy, Restart, Startup, StateName, Strategy,
+    Transition,
 };
 
 /// Fetches at most this many events, and checks each.
@@ -40,6 +42,11 @@ fn caught_up(host: &mut Host) -> Result<(), Broken> {
         format!("{unreported:?} was not reported")
     })?;
     host.taken.clear();
+    let silent = host.model.groups.iter().find(|group| group.stops > 0);
+    ensure(host.has_gaps || silent.is_none(), || {
+        format!("the stop of {:?} was not reported", silent.map(|group| group.id))
+    })?;
+    host.model.groups.iter_mut().for_each(|group| group.stops = 0);
     host.has_gaps = false;
     for known in &host.model.instances {
         let waits = known.attempts.last().is_some_and(|last| last.spawn == Spawn::Waits);
@@ -81,6 +88,12 @@ fn one(host: &mut Host, event: &Event) -> Result<(), Broken> {
             })
         }
         Event::Notice { instance, .. } => attempts(host, *instance).map(|_| ()),
+        Event::GroupStops {
+            instance,
+            group,
+            reason,
+            ..
+        } => siblings::reported(host, *instance, *group, *reason),
         Event::Reloaded { .. } => Err("no reload was requested".into()),
         Event::LimitFailed { .. } => Err("no limit can fail".into()),
         Event::StartWaits {
@@ -240,7 +253,7 @@ fn transition(host: &mut Host, event: &TransitionEvent) -> Result<(), Broken> {
     };
     let all = host.model.instances.iter().chain(&host.model.departed);
     let known = all.into_iter().find(|known| known.id == id).ok_or("it has vanished")?;
-    follows_the_policy(known, group, event)
+    follows_the_policy(host, known, group, event)
 }
 
 /// The transition begins in the state in which the last one ended.
@@ -378,7 +391,7 @@ fn crashed(event: &TransitionEvent) -> u64 {
 }
 
 /// The transition agrees with the policy, as far as the policy was not changed meanwhile.
-fn follows_the_policy(known: &Instance, group: &Group, event: &TransitionEvent) -> Result<(), Broken> {
+fn follows_the_policy(host: &Host, known: &Instance, group: &Group, event: &TransitionEvent) -> Result<(), Broken> {
     let policy = &group.policy;
     cleaned_up(known, group, event)?;
     let since = |run: u64| known.start(run).filter(|attempt| attempt.epoch == group.epoch);
@@ -416,11 +429,27 @@ fn follows_the_policy(known: &Instance, group: &Group, event: &TransitionEvent) 
             let is_known = since(crashed(event)).is_some() && known.last_end.is_some();
             ensure(!(never && is_known), || "it is never to be restarted".into())?;
             pauses_after_a_brief_run(known, event)?;
-            within_the_budget(known, policy, |run| since(run).is_some())
+            within_the_budget(known, policy, |run| since(run).is_some())?;
+            within_the_shared_budget(host, known, group)
         }
-        Cause::CrashBudgetUsedUp => ensure(known.last_end.is_none_or(|(_, expected)| !expected), || {
-            "it has ended as expected".into()
-        }),
+        Cause::SiblingEnded => {
+            let has_lower = known.number > 0 || policy.strategy != Strategy::RestForOne;
+            let is_right = policy.strategy != Strategy::OneForOne && has_lower;
+            // A group that stops stops all.
+            let is_right = is_right || policy.auto_shutdown != AutoShutdown::Never;
+            let is_right = is_right || (policy.strategy != Strategy::OneForOne && event.to != StateName::Backoff);
+            ensure(is_right || since(event.run).is_none(), || {
+                "the end of a sibling does not concern it".into()
+            })
+        }
+        Cause::CrashBudgetUsedUp => {
+            ensure(known.last_end.is_none_or(|(_, expected)| !expected), || {
+                "it has ended as expected".into()
+            })?;
+            // The crash itself has no restart.
+            let (is_bound, is_known) = (policy.budgets().next().is_some(), since(event.run).is_some());
+            ensure(is_bound || !is_known, || "it has no budget".into())
+        }
         _ => Ok(()),
     }
 }
@@ -480,5 +509,27 @@ fn within_the_budget(known: &Instance, policy: &Policy, unchanged: impl Fn(u64) 
     let recent = recent.count();
     ensure(recent <= budget.max.into(), || {
         format!("{recent} restarts, {} are allowed", budget.max)
+    })
+}
+
+/// The restarts of all instances of a group fit into its budget together.
+fn within_the_shared_budget(host: &Host, known: &Instance, group: &Group) -> Result<(), Broken> {
+    let (Some(budget), Some(&(now, _))) = (group.policy.shared_budget, known.crashes.last()) else {
+        return Ok(());
+    };
+    if group.policy.stable_after <= budget.window || host.has_waited {
+        return Ok(());
+    }
+    let members = host.model.instances.iter().filter(|other| other.group == group.id);
+    let counts = |other: &Instance| {
+        let recent = other.crashes.iter().filter(|&&(at, run)| {
+            let is_unchanged = other.start(run).is_some_and(|start| start.epoch == group.epoch);
+            at <= now && now.saturating_duration_since(at) <= budget.window && is_unchanged
+        });
+        recent.count()
+    };
+    let recent: usize = members.map(counts).sum();
+    ensure(recent <= budget.max.into(), || {
+        format!("{recent} restarts of all together, {} are allowed", budget.max)
     })
 }

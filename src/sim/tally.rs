@@ -72,7 +72,7 @@ const STEPS: &[(StateName, StateName)] = &[
     (StateName::CleaningUp, StateName::Starting),
 ];
 
-const CAUSES: [&str; 22] = [
+const CAUSES: [&str; 23] = [
     "requested",
     "grace over",
     "ready",
@@ -95,9 +95,10 @@ const CAUSES: [&str; 22] = [
     "command before the run not spawned",
     "command before the run failed",
     "command before the run timed out",
+    "a sibling has ended",
 ];
 
-const DEEDS: [&str; 29] = [
+const DEEDS: [&str; 30] = [
     "spawned",
     "spawn refused",
     "collected",
@@ -127,6 +128,7 @@ const DEEDS: [&str; 29] = [
     "handed over",
     "handed over with a spawn in flight",
     "handed over without a description",
+    "stopped a group because of the end of an instance",
 ];
 
 /// What happens when a host is killed.
@@ -187,8 +189,11 @@ impl Tally {
             Cause::Failed(Failure::Unhealthy) => 17,
             // The simulated host adopts and releases nothing.
             Cause::RequirementStopped => 0,
+            // Nothing fails because of a sibling.
+            Cause::Failed(Failure::Sibling) => return false,
             Cause::Adopted | Cause::Released | Cause::RequirementFailed | Cause::RequirementRemoved => return false,
             Cause::Prepared => 18,
+            Cause::SiblingEnded => 22,
             Cause::Failed(Failure::Before(CommandFailure::Spawn { .. })) => 19,
             Cause::Failed(Failure::Before(CommandFailure::Ended(_))) => 20,
             Cause::Failed(Failure::Before(CommandFailure::TimedOut)) => 21,
@@ -210,6 +215,11 @@ impl Tally {
     /// Counts a group that the next program did not describe.
     pub(super) fn saw_left_out(&mut self) {
         self.deeds[28] += 1;
+    }
+
+    /// Counts a group that was stopped because of the end of one of its instances.
+    pub(super) fn saw_group_stop(&mut self) {
+        self.deeds[29] += 1;
     }
 
     /// Counts a host that was killed.

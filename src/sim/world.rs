@@ -56,6 +56,8 @@ pub(super) struct World {
     pub(super) most_in_flight: usize,
     /// Whether the maximum was in flight at any time in this step.
     pub(super) was_saturated: Cell<bool>,
+    /// The number of the run of the next spawn.
+    pub(super) coming: u64,
     /// How the next process in flight comes to execute its program, instead of by chance.
     pub(super) next_takeoff: Option<Takeoff>,
     /// A planted fault of the kernel's side, which an oracle must notice.
@@ -102,6 +104,8 @@ pub(super) enum Did {
     Spawn {
         owner: u32,
         label: Label,
+        /// The number of its run, as the engine has announced it.
+        run: u64,
         /// The time at the end of the call.
         at: Instant,
         /// The serial number and the pid of the process, or the errno.
@@ -208,6 +212,7 @@ impl World {
             set: Set::default(),
             in_flight: 0,
             was_saturated: Cell::new(false),
+            coming: 0,
             next_takeoff: None,
             planted: None,
         }

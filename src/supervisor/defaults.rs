@@ -151,6 +151,9 @@ fn of_policy() -> Vec<[String; 3]> {
         immediate_restarts: _,
         jitter: _,
         crash_budget: _,
+        shared_budget: _,
+        strategy: _,
+        auto_shutdown: _,
         stable_after: _,
         cool_off: _,
         stop: _,
@@ -163,7 +166,7 @@ fn of_policy() -> Vec<[String; 3]> {
         of_stops(&policy),
     ]
     .concat();
-    assert_eq!(rows.len(), 24, "23 settings of a policy, and one of a ladder");
+    assert_eq!(rows.len(), 27, "26 settings of a policy, and one of a ladder");
     rows
 }
 
@@ -232,7 +235,18 @@ fn of_waits(policy: &Policy) -> Vec<[String; 3]> {
             "restarts, any number",
         ),
         row("Policy::jitter", policy.jitter, "percent of each wait, 0 to 100"),
-        row("Policy::crash_budget", or_none(policy.crash_budget, budget), most),
+        row("Policy::crash_budget", or_none(policy.crash_budget, budget), &most),
+        row(
+            "Policy::shared_budget",
+            or_none(policy.shared_budget, budget),
+            format!("for all instances together; {most}"),
+        ),
+        row(
+            "Policy::strategy",
+            policy.strategy,
+            "one-for-one, one-for-all, rest-for-one",
+        ),
+        row("Policy::auto_shutdown", policy.auto_shutdown, "never, any-end, all-end"),
         row("Policy::stable_after", time(policy.stable_after), "uptime"),
         row("Policy::cool_off", cool_off, "time in `Fatal`"),
     ]

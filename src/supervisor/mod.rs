@@ -173,7 +173,7 @@ mod usage;
 
 pub use crate::engine::error::{Error, SpecError};
 pub use crate::engine::event::{
-    Event, Name, ProcessNotice, RefusalName, RefusalReason, ReloadResult, RemovalReason, TransitionEvent,
+    Event, Name, ProcessNotice, RefusalName, RefusalReason, ReloadResult, RemovalReason, StopReason, TransitionEvent,
 };
 pub use crate::engine::ids::{GroupId, InstanceId, Target};
 pub use crate::engine::place::GroupRef;

@@ -8,6 +8,7 @@ mod common;
 #[path = "../host/mod.rs"]
 mod host;
 mod namespaces;
+mod siblings;
 mod sizes;
 mod waiting;
 

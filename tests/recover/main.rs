@@ -10,6 +10,7 @@ mod host;
 
 mod files;
 mod parts;
+mod siblings;
 mod sizes;
 
 use std::collections::HashMap;

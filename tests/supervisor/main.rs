@@ -17,5 +17,6 @@ mod order;
 mod orphans;
 mod reports;
 mod requests;
+mod siblings;
 mod subscriptions;
 mod turns;

@@ -28,6 +28,7 @@ mod reloading;
 mod rules;
 mod screen;
 mod session;
+mod siblings;
 mod signals;
 mod standard_streams;
 mod supervisorctl;

@@ -4,8 +4,8 @@
 //! actions. An input that the model rules out is impossible, and the table must ignore it.
 
 use super::super::{
-    Action, Input, Lifecycle, Part, Phase, Policy, Reaction, Remaining, Reply, State, StateName, Stopping, Transition,
-    Wanted,
+    Action, Input, Joint, Lifecycle, Part, Phase, Policy, Reaction, Remaining, Reply, State, StateName, Stopping,
+    Transition, Wanted,
 };
 use crate::exit::{Exit, Pid};
 use crate::signal::Signal;
@@ -63,6 +63,7 @@ impl Model {
             Input::Extend(_) => !self.leader && !self.others,
             Input::Empty => !self.others,
             Input::Start | Input::Stop | Input::Restart | Input::Kill | Input::Timeout => false,
+            Input::StopWithSiblings | Input::StartWithSiblings => false,
         }
     }
 }
@@ -74,7 +75,7 @@ impl Model {
             Input::Released => false,
             // Of a process that ran, it is news that comes too late.
             Input::SpawnFailed { .. } => self.prepared || before.state.name() == StateName::Running,
-            Input::SpawnWithdrawn => self.prepared,
+            Input::SpawnWithdrawn | Input::StopWithSiblings => self.prepared,
             _ => true,
         }
     }
@@ -87,6 +88,9 @@ impl Model {
             Input::Spawned(_) => (self.spawn_pending, self.leader) = (false, true),
             Input::Cloned(_) => (self.spawn_pending, self.leader, self.in_flight) = (false, true, true),
             Input::SpawnWithdrawn => self.spawn_pending = false,
+            Input::StopWithSiblings if self.part == Some(Part::After) => (),
+            Input::StopWithSiblings => self.spawn_pending = false,
+            Input::StartWithSiblings => (),
             Input::Executed => self.in_flight = false,
             Input::Adopted(_) => (self.leader, self.part, self.prepared) = (true, Some(Part::Program), false),
             Input::Released => self.leader = false,
@@ -173,6 +177,7 @@ impl Checked {
         let model = self.model;
         self.update_model(policy, input, &reaction);
         self.assert_consistent(now);
+        self.assert_takes_part_or_not();
         let ends = reaction.transitions().filter(|step| step.ends_run()).count();
         let was_in_run = model.is_alive() && model.part != Some(Part::After);
         let begins = self.life.runs > before.runs;
@@ -259,6 +264,16 @@ impl Checked {
             }
         }
         model.given_up = stopping.is_some_and(|stopping| stopping.until == Instant::NEVER);
+    }
+
+    /// A part in a joint restart agrees with the state. The siblings are told at once.
+    fn assert_takes_part_or_not(&mut self) {
+        assert!(self.life.is_joint_possible(), "{:?}", self.life);
+        let tells = self.life.joint() == Joint::Tells;
+        self.life.note_told();
+        assert!(self.life.is_joint_possible(), "{:?}", self.life);
+        let is_over = matches!(self.life.state, State::Exited { .. } | State::Fatal { .. });
+        assert!(!tells || self.life.is_joint() != is_over);
     }
 
     fn assert_consistent(&self, now: Instant) {
@@ -444,8 +459,17 @@ impl Step<'_> {
             let gives_up = self.reaction.action == Some(Action::ReportUnkillable);
             return next_rung || gives_up || later;
         }
+        // A watchdog that a new policy does not have is dropped, and the run may have timed out as well.
+        if let (State::Running { until: before, .. }, State::Running { until: after, .. }) =
+            (self.before.state, self.after.state)
+        {
+            return later || (before <= self.now && after > self.now);
+        }
         // A new policy with a longer time may have replaced the old one, so the deadline moves.
-        let waits = matches!(self.after.state, State::Starting { .. } | State::Running { .. }) && later;
+        let waits = matches!(
+            self.after.state,
+            State::Starting { .. } | State::Running { .. } | State::Backoff { .. }
+        ) && later;
         waits || std::mem::discriminant(&self.before.state) != std::mem::discriminant(&self.after.state)
     }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::super::restart::Counters;
 use super::super::{
-    CrashBudget, Delay, Failure, Input, Lifecycle, Policy, Restart, Rung, Scope, Startup, State, StateName, StopLadder,
-    Wanted,
+    AutoShutdown, CrashBudget, Delay, Failure, Input, Joint, Lifecycle, Policy, Restart, Rung, Scope, Startup, State,
+    StateName, StopLadder, Strategy, Wanted,
 };
 use super::checked::{Checked, Model};
 use super::reach::{Spawn, assert_start_succeeds, assert_stop_succeeds};
@@ -30,7 +30,7 @@ struct Node {
 }
 
 /// The data by which two nodes differ.
-type Key = (State, Wanted, Counters, u64, bool, Model, Instant);
+type Key = (State, Wanted, Counters, u64, (bool, Joint), Model, Instant);
 
 impl Node {
     fn key(&self) -> Key {
@@ -40,8 +40,10 @@ impl Node {
             counters,
             runs,
             prepared,
+            joint,
         } = self.checked.life.clone();
-        (state, wanted, counters, runs, prepared, self.checked.model, self.now)
+        let rest = (prepared, joint);
+        (state, wanted, counters, runs, rest, self.checked.model, self.now)
     }
 
     /// Every input at the present time. The inputs that depend on the time are also tried at the deadline, or
@@ -75,6 +77,8 @@ impl Node {
             Input::Failed(Failure::Watchdog),
             Input::Failed(Failure::TimedOut),
             Input::PolicyChanged,
+            Input::StopWithSiblings,
+            Input::StartWithSiblings,
             Input::Timeout,
         ];
         let then = [
@@ -192,6 +196,20 @@ fn all_rules_hold_with_process_groups_and_delays() {
         crash_budget: budget(1),
         cool_off: Some(SECOND),
         stop: group_ladder(),
+        ..Policy::default()
+    };
+    assert_eq!(explore(&policy), [StateName::Exited]);
+}
+
+#[test]
+fn all_rules_hold_in_restarts_with_siblings() {
+    let policy = Policy {
+        restart: Restart::Always,
+        strategy: Strategy::OneForAll,
+        auto_shutdown: AutoShutdown::AnyEnd,
+        start_retries: 1,
+        after_run: Some(SECOND),
+        crash_budget: budget(1),
         ..Policy::default()
     };
     assert_eq!(explore(&policy), [StateName::Exited]);

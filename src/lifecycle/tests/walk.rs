@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use super::super::{
-    CrashBudget, Delay, DelayFrom, ExitSet, Failure, Input, Policy, Restart, RunTimeout, Rung, Scope, Startup,
-    StopLadder,
+    AutoShutdown, CrashBudget, Delay, DelayFrom, ExitSet, Failure, Input, Policy, Restart, RunTimeout, Rung, Scope,
+    Startup, StopLadder, Strategy,
 };
 use super::checked::Checked;
 use super::reach::{Spawn, assert_start_succeeds, assert_stop_succeeds};
@@ -137,6 +137,9 @@ impl Dice {
             immediate_restarts: self.of(&[0, 0, 1, u32::MAX]),
             jitter: self.of(&[0, 20, 100]),
             crash_budget: self.of(&[None, Some(budget)]),
+            shared_budget: self.of(&[None, Some(budget)]),
+            strategy: self.of(Strategy::ALL),
+            auto_shutdown: self.of(AutoShutdown::ALL),
             stable_after: self.duration(),
             cool_off: self.of(&[None, Some(rest)]),
             stop: self.ladder(),
@@ -216,6 +219,8 @@ impl Dice {
             Input::PolicyChanged,
             Input::Extend(extension),
             Input::Failed(failure),
+            Input::StopWithSiblings,
+            Input::StartWithSiblings,
             Input::Timeout,
         ];
         match self.below(10) {
@@ -242,7 +247,7 @@ impl Dice {
                 Input::Timeout,
             ]),
             _ if checked.model.others => self.of(&[Input::Empty, Input::Timeout]),
-            _ => self.of(&[Input::Start, Input::Timeout]),
+            _ => self.of(&[Input::Start, Input::Timeout, Input::StartWithSiblings]),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::codec::{Stored, decoded, encoded};
 use crate::command::error::Subject;
 use crate::command::{SpawnError, SpawnStep};
 use crate::engine::arena::Place;
-use crate::engine::event::{Event, Name, ProcessNotice, RefusalReason, RemovalReason, TransitionEvent};
+use crate::engine::event::{Event, Name, ProcessNotice, RefusalReason, RemovalReason, StopReason, TransitionEvent};
 use crate::engine::history::History;
 use crate::engine::ids::{GroupId, InstanceId};
 use crate::engine::image::{GroupImage, Image, InstanceImage};
@@ -22,8 +22,9 @@ use crate::exit::{Exit, ExitRecord, Pid, Usage};
 use crate::fdset::{Interest, SetImage, SlotImage};
 use crate::group::{Roll, Rolling};
 use crate::lifecycle::{
-    Cause, CrashBudget, Delay, DelayFrom, ExitSet, Failed, Failure, Input, Lifecycle, Phase, Policy, Prospect,
-    Remaining, Restart, RunTimeout, Rung, Scope, Startup, State, StateName, StopLadder, Stopping, Transition, Wanted,
+    AutoShutdown, Cause, CrashBudget, Delay, DelayFrom, ExitSet, Failed, Failure, Input, Lifecycle, Phase, Policy,
+    Prospect, Remaining, Restart, RunTimeout, Rung, Scope, Startup, State, StateName, StopLadder, Stopping, Strategy,
+    Transition, Wanted,
 };
 use crate::linux::image::{LinuxImage, PipesImage, ProcessImage, SocketImage, WatchImage};
 use crate::linux::orphans::OrphanCounts;
@@ -410,6 +411,12 @@ fn events() -> VecDeque<Event> {
             status: 3,
             value: 4,
         }),
+        Event::GroupStops {
+            instance,
+            group,
+            name: name(),
+            reason: StopReason::AnyEnd,
+        },
         Event::Rolled {
             group,
             name: "web".into(),
@@ -459,6 +466,12 @@ fn policies() -> [Policy; 2] {
             max: 5,
             window: SECOND * 10,
         }),
+        shared_budget: Some(CrashBudget {
+            max: 7,
+            window: SECOND * 30,
+        }),
+        strategy: Strategy::RestForOne,
+        auto_shutdown: AutoShutdown::AllEnd,
         stable_after: SECOND * 60,
         cool_off: Some(Duration::MAX),
         stop: StopLadder {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use pidherd::lifecycle::{CrashBudget, Delay, DelayFrom, ExitSet, Rung, Scope};
+use pidherd::lifecycle::{AutoShutdown, CrashBudget, Delay, DelayFrom, ExitSet, Rung, Scope, Strategy};
 use pidherd::signal::Signal;
 
 use super::super::values;
@@ -89,6 +89,26 @@ pub fn crash_budget(text: &str) -> Result<Option<CrashBudget>, String> {
     let max = max.trim().parse().ok().filter(|&max| max <= CrashBudget::LIMIT);
     let max = max.ok_or_else(|| format!("the number must be from 0 to {}", CrashBudget::LIMIT))?;
     Ok(Some(CrashBudget::new(max, some_seconds(window)?)))
+}
+
+/// Parses `one_for_one`, `one_for_all` or `rest_for_one`.
+pub fn strategy(text: &str) -> Result<Strategy, String> {
+    match text {
+        "one_for_one" => Ok(Strategy::OneForOne),
+        "one_for_all" => Ok(Strategy::OneForAll),
+        "rest_for_one" => Ok(Strategy::RestForOne),
+        _ => Err("expected one_for_one, one_for_all or rest_for_one".to_owned()),
+    }
+}
+
+/// Parses `never`, `any` or `all`.
+pub fn auto_shutdown(text: &str) -> Result<AutoShutdown, String> {
+    match text {
+        "never" => Ok(AutoShutdown::Never),
+        "any" => Ok(AutoShutdown::AnyEnd),
+        "all" => Ok(AutoShutdown::AllEnd),
+        _ => Err("expected never, any or all".to_owned()),
+    }
 }
 
 /// Parses a percentage from 0 to 100.

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use pidherd::Policy;
 use pidherd::group::Rolling;
-use pidherd::lifecycle::{CrashBudget, Delay, DelayFrom, ExitSet, RunTimeout, Scope, StopLadder};
+use pidherd::lifecycle::{
+    AutoShutdown, CrashBudget, Delay, DelayFrom, ExitSet, RunTimeout, Scope, StopLadder, Strategy,
+};
 use pidherd::signal::Signal;
 
 use super::super::keys::Keys;
@@ -25,6 +27,9 @@ pub const KEYS: &[&str] = &[
     "immediate_restarts",
     "jitter",
     "crash_budget",
+    "shared_crash_budget",
+    "strategy",
+    "autoshutdown",
     "stable_after",
     "cool_off",
     "runsecs",
@@ -56,6 +61,9 @@ pub struct Rules {
     immediate_restarts: Option<u32>,
     jitter: Option<u8>,
     crash_budget: Option<Option<CrashBudget>>,
+    shared_budget: Option<CrashBudget>,
+    strategy: Option<Strategy>,
+    auto_shutdown: Option<AutoShutdown>,
     stable_after: Option<Duration>,
     cool_off: Option<Duration>,
     run_timeout: Option<RunTimeout>,
@@ -82,6 +90,9 @@ impl Rules {
             immediate_restarts: keys.optional("immediate_restarts", values::count),
             jitter: keys.optional("jitter", parts::percent),
             crash_budget: keys.optional("crash_budget", parts::crash_budget),
+            shared_budget: keys.optional("shared_crash_budget", parts::crash_budget).flatten(),
+            strategy: keys.optional("strategy", parts::strategy),
+            auto_shutdown: keys.optional("autoshutdown", parts::auto_shutdown),
             stable_after: keys.optional("stable_after", parts::seconds),
             cool_off: keys.optional("cool_off", parts::seconds),
             run_timeout: run_timeout(keys),
@@ -109,6 +120,7 @@ impl Rules {
             .prevent_restart(self.prevent_restart)
             .force_restart(self.force_restart)
             .run_timeout(self.run_timeout)
+            .shared_budget(self.shared_budget)
             .cool_off(self.cool_off);
         let signals = self.expected_signals.iter();
         policy.expected = signals.fold(policy.expected, |exits, &signal| exits.signal(signal));
@@ -121,6 +133,8 @@ impl Rules {
         put(&mut policy.immediate_restarts, self.immediate_restarts);
         put(&mut policy.jitter, self.jitter);
         put(&mut policy.crash_budget, self.crash_budget);
+        put(&mut policy.strategy, self.strategy);
+        put(&mut policy.auto_shutdown, self.auto_shutdown);
         put(&mut policy.stable_after, self.stable_after);
         policy
     }

@@ -1,0 +1,202 @@
+//! What the end of one instance means for its siblings: the other instances of its group.
+//!
+//! The crashes that use up a shared budget are those that each instance remembers in its lifecycle, so they are stored
+//! with its record, and a start by request forgets those of the instance that is started. Rejected: one list for the
+//! group, which would have to be stored apart from the records, and could differ from them after a crash of the host.
+//!
+//! A joint restart ([`GroupSpec::strategy`](crate::GroupSpec::strategy)) is in no list either. Each lifecycle knows its
+//! own part ([`Joint`]), and the gate is a function of these parts: all that take part are started when each of them
+//! waits for nothing else. So another host finds the same gate. The instance that has ended is marked until its siblings
+//! are told, so that a host that recovers tells those that the killed one has not told. The starts are those of a delay
+//! that is over, so many of them are served in slices.
+//!
+//! An end for good is marked in the same way until it is known what it means for the group.
+
+use super::core::Engine;
+use super::event::{Event, StopReason};
+use super::ids::{GroupId, InstanceId};
+use super::instance::Instance;
+use super::kernel::Kernel;
+use super::request::Request;
+use crate::lifecycle::{AutoShutdown, Cause, Input, Joint, State, StateName, Strategy, Wanted};
+use crate::time::Instant;
+
+impl<K: Kernel> Engine<K> {
+    /// The number of crashes of the siblings within the window of the shared budget, for an input that can be a crash.
+    pub(super) fn others_crashes(&self, id: InstanceId, input: Input) -> usize {
+        if !input.may_end_run() {
+            return 0;
+        }
+        let group = self.instances.get(id).map(|instance| instance.group);
+        let Some(group) = group.and_then(|group| self.groups.get(group)) else {
+            return 0;
+        };
+        let Some(budget) = group.policy.shared_budget else {
+            return 0;
+        };
+        let others = group.roster.iter().filter(|&other| other != id);
+        let lives = others.filter_map(|other| Some(&self.instances.get(other)?.life));
+        lives.map(|life| life.crashes_within(budget.window, self.now)).sum()
+    }
+
+    /// After an input to an instance that takes part in a joint restart, or took part before: tells its siblings of its
+    /// end, and starts them together when nothing is left to wait for.
+    pub(super) fn follow_siblings(&mut self, id: InstanceId) {
+        if self.tells_siblings {
+            return;
+        }
+        let Some(group) = self.instances.get(id).map(|instance| instance.group) else {
+            return;
+        };
+        // It may leave meanwhile: a rolling restart that ends takes its additional instances down.
+        self.tell_siblings(id);
+        self.start_jointly(group);
+    }
+
+    /// After another host: what it has not done.
+    pub(super) fn follow_all_siblings(&mut self) {
+        let is_joint = |id: &InstanceId| self.instances.get(*id).is_some_and(|instance| instance.life.is_joint());
+        let joint: Vec<_> = self.instances.ids().filter(is_joint).collect();
+        for id in joint {
+            self.follow_siblings(id);
+        }
+    }
+
+    /// Stops the siblings of an instance that has ended and is started again, if it has not been done. What an end for
+    /// good means is decided at the end of the call: a request of the host may follow in it.
+    fn tell_siblings(&mut self, id: InstanceId) {
+        let tells = |instance: &&Instance| instance.life.joint() == Joint::Tells;
+        let Some(instance) = self.instances.get(id).filter(tells) else {
+            return;
+        };
+        let (group, ended) = (instance.group, instance.name.number);
+        if instance.life.state().name() != StateName::Backoff {
+            self.ended.push(id);
+            return;
+        }
+        self.for_members(group, |engine, number, member| {
+            let policy = engine.groups.get(group).map(|group| &group.policy);
+            if policy.is_some_and(|policy| policy.strategy.concerns(number, ended)) && engine.is_to_be_told(member) {
+                engine.apply_input(member, Input::StopWithSiblings);
+            }
+        });
+        self.note_told(id);
+    }
+
+    fn note_told(&mut self, id: InstanceId) {
+        if let Some(instance) = self.instances.get_mut(id) {
+            instance.life.note_told();
+        }
+        self.store(id);
+    }
+
+    /// At the end of a call: what the ends for good mean for the groups.
+    pub(super) fn follow_ends(&mut self) {
+        for id in std::mem::take(&mut self.ended) {
+            let tells = |instance: &&Instance| instance.life.joint() == Joint::Tells;
+            let ended = self.instances.get(id).filter(tells);
+            let Some(group) = ended.map(|instance| instance.group) else {
+                continue;
+            };
+            if let Some(reason) = self.reason_to_stop(group, id) {
+                self.stop_group(group, id, reason);
+            }
+            self.note_told(id);
+            self.start_jointly(group);
+        }
+    }
+
+    /// Why a group stops after the end of this instance; `None` if it does not.
+    fn reason_to_stop(&self, id: GroupId, ended: InstanceId) -> Option<StopReason> {
+        let group = self.groups.get(id).filter(|group| !group.leaving)?;
+        // The host has stopped it since, or it has ended together with another one.
+        if !self.is_wanted(ended) || self.is_retiring(ended) {
+            return None;
+        }
+        let is_fatal = self.instances.get(ended)?.life.state().name() == StateName::Fatal;
+        let goes_on = |member| member != ended && self.goes_on(member);
+        match group.policy.auto_shutdown {
+            AutoShutdown::AnyEnd => Some(StopReason::AnyEnd),
+            _ if is_fatal && group.policy.strategy != Strategy::OneForOne => Some(StopReason::GivenUp),
+            AutoShutdown::AllEnd if !group.roster.iter().any(goes_on) => Some(StopReason::AllEnd),
+            AutoShutdown::AllEnd | AutoShutdown::Never => None,
+        }
+    }
+
+    /// Whether an instance is up or is going to be.
+    fn goes_on(&self, id: InstanceId) -> bool {
+        let Some(instance) = self.instances.get(id).filter(|_| self.is_wanted(id)) else {
+            return false;
+        };
+        let is_over = match instance.life.state() {
+            State::Stopped | State::Exited { .. } => true,
+            State::Fatal { until, .. } => *until == Instant::NEVER,
+            _ => false,
+        };
+        instance.pending.is_some() || !is_over
+    }
+
+    /// Stops a group because of the end of one of its instances. The stops are pending requests, so that many are served
+    /// in slices, and a stop waits for the groups that come after this one.
+    fn stop_group(&mut self, id: GroupId, ended: InstanceId, reason: StopReason) {
+        let Some(group) = self.groups.get_mut(id) else { return };
+        group.wanted = Wanted::Down;
+        let members: Vec<_> = group.roster.iter().collect();
+        self.save_before_starts();
+        if let Some(name) = self.instances.get(ended).map(|instance| instance.name.clone()) {
+            self.events.push(Event::GroupStops {
+                instance: ended,
+                group: id,
+                name,
+                reason,
+            });
+        }
+        for member in members {
+            if self.is_wanted(member) {
+                self.submit_because(member, Request::Stop, Some(Cause::SiblingEnded), &mut 0);
+            }
+        }
+    }
+
+    /// Whether the end of a sibling concerns an instance: not if the host has requested another thing of it.
+    fn is_to_be_told(&self, id: InstanceId) -> bool {
+        let pending = self.instances.get(id).and_then(|instance| instance.pending);
+        matches!(pending, None | Some(Request::Start))
+    }
+
+    /// Whether an instance that takes part in a joint restart waits for something else than its siblings.
+    fn is_any_unready(&self, group: GroupId) -> bool {
+        let waits = |member| {
+            let joint = self.instances.get(member).map(|instance| instance.life.joint());
+            matches!(joint, Some(Joint::Tells | Joint::Waits))
+        };
+        let group = self.groups.get(group);
+        group.is_some_and(|group| group.roster.iter().any(waits))
+    }
+
+    /// Starts the instances that take part in a joint restart, when each of them waits for nothing else.
+    pub(super) fn start_jointly(&mut self, group: GroupId) {
+        if self.tells_siblings || self.is_any_unready(group) {
+            return;
+        }
+        self.for_members(group, |engine, _, member| {
+            let instance = engine.instances.get(member);
+            if instance.is_some_and(|instance| instance.life.joint() == Joint::Ready) {
+                engine.apply_input(member, Input::StartWithSiblings);
+            }
+        });
+    }
+
+    /// Does something for each member of a group. Nothing follows from one of them before it is done for all.
+    fn for_members(&mut self, group: GroupId, mut act: impl FnMut(&mut Engine<K>, u32, InstanceId)) {
+        let end = self.groups.get(group).map_or(0, |group| group.roster.end());
+        self.tells_siblings = true;
+        for number in 0..end {
+            let member = self.groups.get(group).and_then(|group| group.roster.get(number));
+            if let Some(member) = member {
+                act(self, number, member);
+            }
+        }
+        self.tells_siblings = false;
+    }
+}

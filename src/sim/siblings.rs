@@ -1,0 +1,280 @@
+//! Restarts of several instances of a group together: which ones are stopped, and when they are started again.
+//!
+//! The states before and after a step are compared with the strategy that the host has described. That an instance has
+//! been told is taken from the engine; that it had to be told is not.
+
+use std::time::Duration;
+
+use super::host::{Broken, Host, Snapshot, snapshots};
+use super::model::{Group, Instance};
+use super::oracle::{before as before_step, ensure};
+use crate::engine::event::StopReason;
+use crate::engine::ids::{GroupId, InstanceId};
+use crate::engine::request::Request;
+use crate::lifecycle::{AutoShutdown, Failure, Joint, Policy, State, StateName, Stopping, Strategy, Wanted};
+use crate::time::Instant;
+
+/// Checks the joint restarts after a step.
+pub(super) fn check(host: &mut Host, rolling: &[GroupId]) -> Result<(), Broken> {
+    let now: Vec<_> = snapshots(&host.driver).collect();
+    for group in &host.model.groups {
+        let members: Vec<_> = members(host, group.id, &now).collect();
+        nothing_waits_for_ever(&members)?;
+        let is_rolling = rolling.contains(&group.id) || group.after_roll.is_some();
+        if !is_rolling {
+            all_have_ended_before_a_start(host, &members)?;
+            siblings_are_stopped(host, group, &members)?;
+        }
+    }
+    host.model
+        .groups
+        .iter_mut()
+        .for_each(|group| group.is_just_stopped = false);
+    Ok(())
+}
+
+/// The host learns which groups were stopped because of the end of an instance in this step, or since the first of two
+/// calls in it. What was decided before such an end does not follow from it.
+pub(super) fn follow_group_stops(host: &mut Host) {
+    let now: Vec<_> = snapshots(&host.driver).collect();
+    let since = host.between.take().unwrap_or_else(|| host.before.clone());
+    for place in 0..host.model.groups.len() {
+        let group = &host.model.groups[place];
+        if !stops(host, group, &since, &now) {
+            continue;
+        }
+        let id = group.id;
+        host.model.groups[place].wanted = Wanted::Down;
+        host.model.groups[place].stops += 1;
+        host.model.groups[place].is_just_stopped = true;
+        host.tally.saw_group_stop();
+        let members = host.model.instances.iter_mut().filter(|known| known.group == id);
+        members.for_each(|known| known.wish = Wanted::Down);
+    }
+}
+
+/// Whether an instance of a group has ended for good in this step, and the group ends with it.
+fn stops(host: &Host, group: &Group, since: &[Snapshot], now: &[Snapshot]) -> bool {
+    let is_given_up = |now: &Snapshot| {
+        matches!(
+            now.state,
+            State::Fatal {
+                until: Instant::NEVER,
+                ..
+            }
+        )
+    };
+    let is_over = |now: &Snapshot| is_given_up(now) || matches!(now.state, State::Exited { .. });
+    let has_just_ended = |known: &Instance, now: &Snapshot| {
+        let then = since.iter().find(|then| then.id == known.id);
+        let is_new = then.is_none_or(|then| {
+            then.joint == Joint::Tells || then.runs != now.runs || then.state.name() != now.state.name()
+        });
+        is_new && is_over(now) && known.wish == Wanted::Up && !host.model.leaves(known)
+    };
+    let members: Vec<_> = members(host, group.id, now).collect();
+    let goes_on = |(known, now): &(&Instance, &Snapshot)| {
+        let rests = is_over(now) || now.state == State::Stopped;
+        known.wish == Wanted::Up && (now.pending.is_some_and(Request::wants_up) || !rests)
+    };
+    let was_to_start = |(known, _): &(&Instance, &Snapshot)| {
+        let then = since.iter().find(|then| then.id == known.id);
+        // A new one is started, and its start may have been withdrawn in this step too.
+        then.is_none_or(|then| then.pending.is_some_and(Request::wants_up))
+    };
+    let is_down = host
+        .driver
+        .groups
+        .get(group.id)
+        .is_some_and(|group| group.wanted == Wanted::Down);
+    let mut ended = members.iter().filter(|(known, now)| has_just_ended(known, now));
+    let (auto, strategy) = (group.policy.auto_shutdown, group.policy.strategy);
+    ended.any(|(_, now)| match auto {
+        _ if group.leaving => false,
+        AutoShutdown::AnyEnd => true,
+        _ if strategy != Strategy::OneForOne && is_given_up(now) => true,
+        // A start that is withdrawn in this step may have been pending when the last one ended.
+        AutoShutdown::AllEnd => !members.iter().any(goes_on) && (!members.iter().any(was_to_start) || is_down),
+        AutoShutdown::Never => false,
+    })
+}
+
+/// The event of such a stop: it is reported once, and about an instance that has ended.
+pub(super) fn reported(host: &mut Host, id: InstanceId, group: GroupId, reason: StopReason) -> Result<(), Broken> {
+    let all = host.model.instances.iter().chain(&host.model.departed);
+    let known = all.into_iter().find(|known| known.id == id);
+    let state = known.ok_or("the model has no such instance")?.reported;
+    let is_over = match state {
+        None | Some(StateName::Fatal) => true,
+        Some(state) => state == StateName::Exited && reason != StopReason::GivenUp,
+    };
+    ensure(is_over, || format!("it is {state:?}"))?;
+    let has_gaps = host.has_gaps;
+    let Some(known) = host.model.group_mut(group) else {
+        return Ok(());
+    };
+    ensure(known.stops > 0 || has_gaps, || "its group was not to stop".into())?;
+    known.stops = known.stops.saturating_sub(1);
+    Ok(())
+}
+
+fn members<'a>(
+    host: &'a Host,
+    group: GroupId,
+    now: &'a [Snapshot],
+) -> impl Iterator<Item = (&'a Instance, &'a Snapshot)> + 'a {
+    let members = host.model.instances.iter().filter(move |known| known.group == group);
+    members.filter_map(|known| Some((known, now.iter().find(|now| now.id == known.id)?)))
+}
+
+/// The groups in which an instance may be changed by what happens to another one.
+pub(super) fn tied(host: &Host) -> Vec<GroupId> {
+    let groups = host.model.groups.iter().map(|group| group.id);
+    groups.filter(|&id| are_tied(host, id)).collect()
+}
+
+/// Whether an instance of this group may be changed by what happens to another one.
+pub(super) fn are_tied(host: &Host, id: GroupId) -> bool {
+    let has_strategy = |group: &Group| {
+        group.policy.strategy != Strategy::OneForOne || group.policy.auto_shutdown != AutoShutdown::Never
+    };
+    let is_joint = |known: &Instance| {
+        let now = host.driver.instances.get(known.id);
+        let then = before_step(host, known.id);
+        now.is_some_and(|now| now.life.is_joint()) || then.is_some_and(|then| then.joint != Joint::None)
+    };
+    let all = host.model.instances.iter().chain(&host.model.departed);
+    let mut members = all.into_iter().filter(|known| known.group == id);
+    host.model.group(id).is_some_and(has_strategy) || members.any(is_joint)
+}
+
+/// Whoever is ready waits for one that is not, and that one has a deadline or a process that is being stopped.
+fn nothing_waits_for_ever(members: &[(&Instance, &Snapshot)]) -> Result<(), Broken> {
+    let is = |joint| members.iter().any(|(_, now)| now.joint == joint);
+    let untold = members.iter().find(|(_, now)| now.joint == Joint::Tells);
+    ensure(untold.is_none(), || {
+        format!(
+            "the siblings are not told of {untold:?}",
+            untold = untold.map(|(_, now)| now)
+        )
+    })?;
+    ensure(!is(Joint::Ready) || is(Joint::Waits), || {
+        let all: Vec<_> = members.iter().map(|(_, now)| now).collect();
+        format!("all wait for each other: {all:?}")
+    })?;
+    let stuck = members.iter().find(|(_, now)| {
+        let moves = now.state.name().is_alive() || now.state.deadline().is_some();
+        now.joint == Joint::Waits && !moves
+    });
+    ensure(stuck.is_none(), || {
+        format!("nothing ends the wait of {:?}", stuck.map(|(_, now)| now))
+    })
+}
+
+/// What waits for its siblings is started only when each of them has ended, unless the host has requested it.
+fn all_have_ended_before_a_start(host: &Host, members: &[(&Instance, &Snapshot)]) -> Result<(), Broken> {
+    if !host.act.is_of_the_loop() {
+        return Ok(());
+    }
+    let was_held = |known: &Instance, now: &Snapshot| {
+        let then = before_step(host, known.id);
+        then.is_some_and(|then| {
+            then.joint == Joint::Ready && then.pending.is_none() && then.runs < now.runs && now.pending.is_none()
+        })
+    };
+    let started = members.iter().find(|(known, now)| was_held(known, now));
+    let is_ending = |known: &Instance, now: &Snapshot| {
+        let then = before_step(host, known.id);
+        let was_joint = then.is_some_and(|then| then.joint == Joint::Waits && then.serial.is_some());
+        was_joint && now.joint == Joint::Waits && then.is_some_and(|then| then.serial == now.serial)
+    };
+    let ending = members.iter().find(|(known, now)| is_ending(known, now));
+    ensure(started.is_none() || ending.is_none(), || {
+        format!(
+            "{:?} is started with its siblings, and {:?} has not ended",
+            started.map(|(known, _)| known.id),
+            ending.map(|(known, _)| known.id)
+        )
+    })
+}
+
+/// After the end of an instance that ran and is started again, none of the siblings that it concerns goes on.
+fn siblings_are_stopped(host: &Host, group: &Group, members: &[(&Instance, &Snapshot)]) -> Result<(), Broken> {
+    if group.policy.strategy == Strategy::OneForOne || group.leaving || !host.act.is_of_the_loop() {
+        return Ok(());
+    }
+    for (ended, now) in members {
+        let Some(then) = before_step(host, ended.id) else {
+            continue;
+        };
+        // A run after a cool-off begins alone, and one that takes no time may end in the same step.
+        let is_after_a_cool_off = group.policy.cool_off == Some(Duration::ZERO) && now.runs > then.runs;
+        if is_after_a_cool_off || !has_ended_and_is_restarted(ended, then, now) {
+            continue;
+        }
+        let goes_on = |known: &Instance, now: &Snapshot| {
+            let is_up = |state: &State| matches!(state, State::Starting { pid: Some(_), .. } | State::Running { .. });
+            let is_undisturbed =
+                |it: &Snapshot| !matches!(it.pending, Some(Request::Stop | Request::Kill | Request::Restart));
+            before_step(host, known.id).is_some_and(|then| {
+                let is_same = then.serial.is_some() && then.serial == now.serial;
+                is_same && is_up(&then.state) && is_up(&now.state) && is_undisturbed(then) && is_undisturbed(now)
+            })
+        };
+        let concerned = |number: u32| match group.policy.strategy {
+            Strategy::OneForAll => number != ended.number,
+            _ => number > ended.number,
+        };
+        let mut concerned = members.iter().filter(|(known, _)| concerned(known.number));
+        let left = concerned.find(|(known, now)| goes_on(known, now));
+        ensure(left.is_none(), || {
+            format!(
+                "{:?} has ended, and its sibling goes on: {:?}",
+                ended.id,
+                left.map(|(_, now)| now)
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// Whether a run that was running ended in this step by itself, and another one follows by the policy.
+fn has_ended_and_is_restarted(known: &Instance, then: &Snapshot, now: &Snapshot) -> bool {
+    let ran = match then.state {
+        State::Running { .. } => true,
+        State::Stopping(Stopping {
+            failed: Some(failed), ..
+        }) => failed.ran && then.was_wanted,
+        _ => false,
+    };
+    let follows = now.runs > then.runs || matches!(now.state, State::Backoff { until, .. } if until != Instant::NEVER);
+    let is_free = then.pending.is_none() && now.pending.is_none() && known.wish == Wanted::Up;
+    ran && follows && is_free && then.serial.is_some() && then.serial != now.serial
+}
+
+/// Whether a start was put off because a sibling has ended.
+pub(super) fn is_put_off(state: &State, joint: Joint) -> bool {
+    match state {
+        State::Backoff { failure, .. } => *failure == Failure::Sibling,
+        State::CleaningUp { .. } => joint == Joint::Waits,
+        _ => false,
+    }
+}
+
+/// The tied groups in which one of these instances is, or one that is new in this step.
+pub(super) fn with_siblings(host: &Host, meant: &[InstanceId]) -> Vec<GroupId> {
+    let all = host.model.instances.iter().chain(&host.model.departed);
+    let is_meant = |known: &&Instance| meant.contains(&known.id) || before_step(host, known.id).is_none();
+    let mut tied: Vec<GroupId> = Vec::new();
+    for known in all.into_iter().filter(is_meant) {
+        if !tied.contains(&known.group) && are_tied(host, known.group) {
+            tied.push(known.group);
+        }
+    }
+    tied
+}
+
+/// Whether a group with this policy is stopped after the end of an instance.
+pub(super) fn may_stop(policy: &Policy) -> bool {
+    policy.strategy != Strategy::OneForOne || policy.auto_shutdown != AutoShutdown::Never
+}
