@@ -13,7 +13,7 @@ use super::{siblings, stored};
 use crate::engine::ids::InstanceId;
 use crate::engine::request::Request;
 use crate::exit::{Exit, Pid};
-use crate::lifecycle::{Part, Policy, Remaining, Scope, State, Stopping, Wanted};
+use crate::lifecycle::{Joint, Part, Policy, Remaining, Scope, State, Stopping, Wanted};
 use crate::signal::Signal;
 use crate::time::Instant;
 
@@ -41,9 +41,19 @@ fn ended(host: &mut Host, serial: u64, exit: Exit, later: &[Did]) {
         return;
     };
     attempt.exit = Some(exit);
-    if attempt.spawn != Spawn::InFlight {
+    let copy = *attempt;
+    if has_given_its_number_away(host, &copy) {
+        // Its last messages, which are still in the queue, will be dropped.
+        host.attempt_mut(serial)
+            .into_iter()
+            .for_each(|it| it.reported_ready = false);
+    }
+    if copy.spawn != Spawn::InFlight {
         return;
     }
+    let Some(attempt) = host.attempt_mut(serial) else {
+        return;
+    };
     // Only a program that was executed can have started others. If the kernel cannot answer, this is assumed.
     let has_others = match later.first() {
         Some(Did::Look {
@@ -398,14 +408,15 @@ fn in_its_order(
         return Ok((waiting.run, part));
     }
     let (goes_on, _) = instance.next(part);
-    // A stop has ended the run if it came before the end of a command that is not described any more, and so has an end
-    // with an unknown status.
+    // A stop, on request or with the siblings, has ended the run if it came before the end of a command that is not
+    // described any more, and so has an end with an unknown status.
     let is_undescribed = part == Part::Program && goes_on == instance.runs() && group.recipe.before.is_none();
     let runs = host.driver.instances.get(instance.id).map(|engine| engine.life.runs());
-    let was_down = before(host, instance.id).is_some_and(|before| !before.was_wanted && before.runs == goes_on);
+    let was_stopped = before(host, instance.id)
+        .is_some_and(|before| (!before.was_wanted || before.joint != Joint::None) && before.runs == goes_on);
     let is_lost = last.is_some_and(|last| last.is_foreign && last.exit == Some(Exit::Unknown));
     let run = match runs {
-        Some(runs) if is_undescribed && (was_down || is_lost) && runs > goes_on => goes_on + 1,
+        Some(runs) if is_undescribed && (was_stopped || is_lost) && runs > goes_on => goes_on + 1,
         _ => goes_on,
     };
     let is_next = match part {
@@ -605,8 +616,9 @@ fn signalled(host: &Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(
     let follows = later.first().and_then(to_it) == Some(Signal::CONT);
     // The SIGCONT of another rung that is due now. If it is refused, the signal of that rung is not sent.
     let is_refused = matches!(later.first(), Some(Did::Signal { failed: Some(_), .. }));
-    let is_anothers = is_refused || later.get(1).and_then(to_it).is_some_and(Signal::is_stop);
     // A host that is killed may not come to the second signal.
+    let is_cut_off = host.is_killed && later.len() == 1;
+    let is_anothers = is_refused || is_cut_off || later.get(1).and_then(to_it).is_some_and(Signal::is_stop);
     let is_killed = later.is_empty() && host.is_killed;
     let goes_on = match signal {
         _ if is_killed => true,

@@ -234,7 +234,11 @@ fn stops_in_order(
         .model
         .group(known.group)
         .is_some_and(|group| known.number >= group.target);
-    if is_over && !matches!(host.act, Act::Scale(..) | Act::Reload(..) | Act::Remove(_)) {
+    let shrinks = match host.act {
+        Act::Scale(id, _) | Act::Reload(id, _) | Act::Remove(id) => id == known.group,
+        _ => false,
+    };
+    if is_over && !shrinks {
         return Ok(());
     }
     // The stop of a process that has ended waits for nothing.

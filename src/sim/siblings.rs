@@ -53,50 +53,68 @@ pub(super) fn follow_group_stops(host: &mut Host) {
     }
 }
 
-/// Whether an instance of a group has ended for good in this step, and the group ends with it.
+/// Whether a group ends with an instance that has ended for good in this step.
+///
+/// The last of all ends means a stop, and whether it was the last depends on what was requested of the others when the
+/// engine looked. If nothing was, in the whole step, then the group must have stopped. Otherwise it may have: the engine's
+/// word counts, unless an instance went on through the whole step.
 fn stops(host: &Host, group: &Group, since: &[Snapshot], now: &[Snapshot]) -> bool {
-    let is_given_up = |now: &Snapshot| {
-        matches!(
-            now.state,
-            State::Fatal {
-                until: Instant::NEVER,
-                ..
-            }
-        )
-    };
-    let is_over = |now: &Snapshot| is_given_up(now) || matches!(now.state, State::Exited { .. });
-    let has_just_ended = |known: &Instance, now: &Snapshot| {
-        let then = since.iter().find(|then| then.id == known.id);
+    if group.leaving {
+        return false;
+    }
+    let members: Vec<_> = members(host, group.id, now)
+        .map(|(known, now)| (known, since.iter().find(|then| then.id == known.id), now))
+        .collect();
+    let has_just_ended = |(known, then, now): &&(&Instance, Option<&Snapshot>, &Snapshot)| {
         let is_new = then.is_none_or(|then| {
             then.joint == Joint::Tells || then.runs != now.runs || then.state.name() != now.state.name()
         });
         is_new && is_over(now) && known.wish == Wanted::Up && !host.model.leaves(known)
     };
-    let members: Vec<_> = members(host, group.id, now).collect();
-    let goes_on = |(known, now): &(&Instance, &Snapshot)| {
+    let (auto, strategy) = (group.policy.auto_shutdown, group.policy.strategy);
+    let mut ended = members.iter().filter(has_just_ended).peekable();
+    if ended.peek().is_none() {
+        return false;
+    }
+    let gives_up = strategy != Strategy::OneForOne && ended.any(|(_, _, now)| is_given_up(now));
+    if auto == AutoShutdown::AnyEnd || gives_up {
+        return true;
+    }
+    let goes_on = |known: &Instance, now: &Snapshot| {
         let rests = is_over(now) || now.state == State::Stopped;
         known.wish == Wanted::Up && (now.pending.is_some_and(Request::wants_up) || !rests)
     };
-    let was_to_start = |(known, _): &(&Instance, &Snapshot)| {
-        let then = since.iter().find(|then| then.id == known.id);
-        // A new one is started, and its start may have been withdrawn in this step too.
-        then.is_none_or(|then| then.pending.is_some_and(Request::wants_up))
+    let went_on = |known: &Instance, then: &Snapshot, now: &Snapshot| {
+        then.serial.is_some() && then.serial == now.serial && known.wish == Wanted::Up && !host.model.leaves(known)
     };
-    let is_down = host
-        .driver
-        .groups
-        .get(group.id)
-        .is_some_and(|group| group.wanted == Wanted::Down);
-    let mut ended = members.iter().filter(|(known, now)| has_just_ended(known, now));
-    let (auto, strategy) = (group.policy.auto_shutdown, group.policy.strategy);
-    ended.any(|(_, now)| match auto {
-        _ if group.leaving => false,
-        AutoShutdown::AnyEnd => true,
-        _ if strategy != Strategy::OneForOne && is_given_up(now) => true,
-        // A start that is withdrawn in this step may have been pending when the last one ended.
-        AutoShutdown::AllEnd => !members.iter().any(goes_on) && (!members.iter().any(was_to_start) || is_down),
-        AutoShutdown::Never => false,
-    })
+    let was_to_start = |then: &Snapshot| then.pending.is_some_and(Request::wants_up);
+    // A new one is started, and its start may have been withdrawn in this step too.
+    let may_have_gone_on =
+        !host.act.is_of_the_loop() || members.iter().any(|(_, then, _)| then.is_none_or(was_to_start));
+    let is_last = !members.iter().any(|(known, _, now)| goes_on(known, now));
+    let was_last = !members
+        .iter()
+        .any(|(known, then, now)| then.is_some_and(|then| went_on(known, then, now)));
+    match auto {
+        AutoShutdown::AllEnd if may_have_gone_on => was_last && has_stopped(host, group.id, now),
+        AutoShutdown::AllEnd => is_last,
+        AutoShutdown::Never | AutoShutdown::AnyEnd => false,
+    }
+}
+
+fn is_given_up(now: &Snapshot) -> bool {
+    matches!(now.state, State::Fatal { until, .. } if until == Instant::NEVER)
+}
+
+fn is_over(now: &Snapshot) -> bool {
+    is_given_up(now) || matches!(now.state, State::Exited { .. })
+}
+
+/// Whether the engine wants nothing of a group up.
+fn has_stopped(host: &Host, id: GroupId, now: &[Snapshot]) -> bool {
+    let wanted = host.driver.groups.get(id).map(|group| group.wanted);
+    let wants_up = |now: &Snapshot| now.pending.map_or(now.was_wanted, Request::wants_up);
+    wanted == Some(Wanted::Down) && !members(host, id, now).any(|(_, now)| wants_up(now))
 }
 
 /// The event of such a stop: it is reported once, and about an instance that has ended.
