@@ -183,9 +183,11 @@ fn the_hosts_signals_come_through_its_signalfd() {
         let signals = SignalFd::new(set).unwrap();
         let mut host = Host::with(builder().signals(signals).build().unwrap());
         assert_eq!(host.supervisor.fds().len(), 2, "timer and signals");
-        let script = "kill -HUP $PPID; kill -USR1 $PPID; kill -USR1 $PPID; echo sent; read never";
+        // While the process is being started, the host reads its signals.
+        let script = "read go; kill -HUP $PPID; kill -USR1 $PPID; kill -USR1 $PPID; echo sent; read never";
         let id = host.start(sh(script), at_once());
         let pid = host.status(id).pid;
+        host.go_on(id);
         assert_eq!(host.line(id), "sent");
         let told = |host: &Host| -> Vec<_> {
             let infos = host.events.iter().filter_map(|event| match event {
