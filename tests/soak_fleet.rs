@@ -1,0 +1,396 @@
+//! One supervisor with many children, and things that happen to them all the time: kills from outside, restarts, stops that
+//! need SIGKILL, runs that end by themselves, runs that take too long, changes of the number of instances. From time to time
+//! everything comes to rest, and then the descriptors, the threads and the memory are compared with those at the first
+//! rest.
+//!
+//! The engine's lateness is printed for three kinds of deadlines: the wait before a restart, the time until SIGKILL, and
+//! the longest time of a run. No time is asserted.
+//!
+//! `cargo test` takes 200 children and a few seconds. `PIDHERD_SOAK_CHILDREN` and `PIDHERD_SOAK_SECONDS` set other numbers;
+//! `ci/soak hour` takes 15,000 children and an hour.
+
+mod common;
+mod host;
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::time::{Duration, Instant};
+
+use common::processes::children;
+use common::{Isolation, SOON, patience, wait_readable};
+use fastrand::Rng;
+use host::{at_once, builder, for_ever, ms, quiet_sh, sleeper, term};
+use pidherd::lifecycle::{Cause, Delay, Failure, RunTimeout, Scope, StateName};
+use pidherd::supervisor::TransitionEvent;
+use pidherd::{Event, GroupId, GroupSpec, InstanceId, Supervisor, Target};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, kill_process, setrlimit};
+
+/// The wait before each restart.
+const DELAY: Duration = ms(200);
+
+/// How often the fleet comes to rest.
+const PARTS: u32 = 12;
+
+/// The time that a process has to end after SIGTERM.
+const WAIT: Duration = ms(300);
+
+/// The length of the runs that end by themselves, and the longest time of those in the group `timed`. In a large fleet
+/// they take longer, so that the machine is not busy with them alone.
+fn length_of_runs(children: u32) -> Duration {
+    ms(u64::from(100 + children))
+}
+
+/// How many instances may be on their way at a time before the host lets more happen.
+fn at_once_on_their_way(children: u32) -> usize {
+    48 + children as usize / 50
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+}
+
+/// The resources of this process when every instance is up.
+#[derive(Clone, Copy, Debug)]
+struct Resources {
+    descriptors: usize,
+    threads: usize,
+    resident: u64,
+}
+
+impl Resources {
+    fn now() -> Resources {
+        let count = |path| fs::read_dir(path).unwrap().count();
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = resident.and_then(|text| text.trim().strip_suffix(" kB")).unwrap();
+        Resources {
+            descriptors: count("/proc/self/fd"),
+            threads: count("/proc/self/task"),
+            resident: 1024 * kib.parse::<u64>().unwrap(),
+        }
+    }
+}
+
+/// How late the deadlines of a kind were served, in microseconds.
+#[derive(Default)]
+struct Lateness {
+    micros: Vec<u32>,
+}
+
+impl Lateness {
+    fn add(&mut self, late: Duration) {
+        self.micros.push(u32::try_from(late.as_micros()).unwrap_or(u32::MAX));
+    }
+
+    fn show(&mut self, what: &str) {
+        self.micros.sort_unstable();
+        let at = |part: usize| self.micros.get(self.micros.len().saturating_sub(1) * part / 1000);
+        let [median, most, max] = [500, 999, 1000].map(|part| at(part).copied().unwrap_or(0));
+        let number = self.micros.len();
+        println!("{what}: {number} deadlines, late by {median} us (median), {most} us (99.9 %), {max} us (at most)");
+    }
+}
+
+/// The last step of an instance.
+#[derive(Clone, Copy)]
+struct Last {
+    at: pidherd::time::Instant,
+    /// When its present run was spawned.
+    spawned: pidherd::time::Instant,
+}
+
+/// A supervisor, and what its events have told.
+struct Fleet {
+    supervisor: Supervisor,
+    /// The number of its instances changes.
+    elastic: GroupId,
+    /// The groups with runs that end after some time. They are down while the fleet is at rest.
+    passing: Vec<GroupId>,
+    /// The length of these runs.
+    length: Duration,
+    /// How many instances may be away before the host lets more happen.
+    most_away: usize,
+    random: Rng,
+    last: HashMap<InstanceId, Last>,
+    /// The instances that are not up.
+    away: HashSet<InstanceId>,
+    /// Those that the host has stopped, to be started again.
+    stopped: Vec<InstanceId>,
+    starts: u64,
+    deaths: u64,
+    slow_kills: u64,
+    delays: Lateness,
+    kills: Lateness,
+    timeouts: Lateness,
+}
+
+impl Fleet {
+    fn new(children: u32) -> Fleet {
+        let mut supervisor = builder().event_capacity(4 * children as usize).build().unwrap();
+        let restarted = for_ever().restart_delay(Delay::Fixed(DELAY)).jitter(0);
+        let length = length_of_runs(children);
+        let timed = restarted.clone().run_timeout(RunTimeout::new(length));
+        let ending = quiet_sh(&format!("exec sleep {}", length.as_secs_f64()));
+        let specs = [
+            (70, "steady", sleeper(), restarted.clone()),
+            (10, "ending", ending, restarted.clone()),
+            (10, "timed", sleeper(), timed),
+            (10, "stubborn", stubborn(), restarted.stop(term(Scope::Process, WAIT))),
+        ];
+        let mut passing = Vec::new();
+        for (part, name, command, policy) in specs {
+            let spec = GroupSpec::new(name, command).instances(children * part / 100);
+            let group = supervisor.add(spec.policy(policy)).unwrap();
+            if matches!(name, "ending" | "timed") {
+                passing.push(group);
+            }
+        }
+        let spec = GroupSpec::new("elastic", sleeper()).policy(at_once());
+        let elastic = supervisor.add(spec).unwrap();
+        Fleet {
+            supervisor,
+            elastic,
+            passing,
+            length,
+            most_away: at_once_on_their_way(children),
+            random: Rng::new(),
+            last: HashMap::new(),
+            away: HashSet::new(),
+            stopped: Vec::new(),
+            starts: 0,
+            deaths: 0,
+            slow_kills: 0,
+            delays: Lateness::default(),
+            kills: Lateness::default(),
+            timeouts: Lateness::default(),
+        }
+    }
+
+    /// Waits, dispatches and takes the events once. Returns whether something was ready.
+    fn turn(&mut self, limit: Duration) -> bool {
+        let ready = wait_readable(&self.supervisor, limit);
+        if ready {
+            self.supervisor.dispatch().unwrap();
+        }
+        while let Some(event) = self.supervisor.next_event() {
+            match event {
+                Event::Transition(step) => self.follow(&step),
+                // The machine was too busy to end it for the time of the policy.
+                Event::Unkillable { .. } => self.slow_kills += 1,
+                _ => {}
+            }
+        }
+        ready
+    }
+
+    fn follow(&mut self, step: &TransitionEvent) {
+        let last = self.last.get(&step.instance).copied();
+        let late = |since: pidherd::time::Instant, time: Duration| {
+            step.at.saturating_duration_since(since.saturating_add(time))
+        };
+        match (step.from, step.to, step.cause) {
+            (StateName::Backoff, _, Cause::DelayOver) => {
+                self.delays.extend(last.map(|last| late(last.at, DELAY)));
+            }
+            (StateName::Running, _, Cause::Failed(Failure::TimedOut)) => {
+                self.timeouts.extend(last.map(|last| late(last.spawned, self.length)));
+            }
+            // A process that ends before SIGKILL has not needed it.
+            (StateName::Stopping, _, Cause::Gone) => {
+                let waited = last.filter(|last| step.at >= last.at.saturating_add(WAIT));
+                self.kills.extend(waited.map(|last| late(last.at, WAIT)));
+            }
+            _ => {}
+        }
+        self.starts += u64::from(step.to == StateName::Starting);
+        self.deaths += u64::from(step.exit.is_some());
+        // An instance that has left is stopped, and not known any more.
+        if step.to == StateName::Running || self.supervisor.status(step.instance).is_none() {
+            self.away.remove(&step.instance);
+        } else {
+            self.away.insert(step.instance);
+        }
+        if step.to == StateName::Stopped {
+            self.stopped.push(step.instance);
+        }
+        let spawned = match step.to {
+            StateName::Starting => step.at,
+            _ => last.map_or(step.at, |last| last.spawned),
+        };
+        self.last.insert(step.instance, Last { at: step.at, spawned });
+    }
+
+    /// Stops the groups with runs that end by themselves, and turns until every other instance is up.
+    fn come_to_rest(&mut self) {
+        self.supervisor.scale(self.elastic, 20).unwrap();
+        self.supervisor.start(Target::All).unwrap();
+        for &group in &self.passing {
+            self.supervisor.stop(group).unwrap();
+        }
+        let mut end = Instant::now() + SOON * patience();
+        let mut seen = (self.starts, self.deaths);
+        while !self.is_at_rest() {
+            self.turn(ms(20));
+            self.start_the_stopped(true);
+            if (self.starts, self.deaths) != seen {
+                seen = (self.starts, self.deaths);
+                end = Instant::now() + SOON * patience();
+            }
+            assert!(Instant::now() < end, "it does not come to rest: {:?}", self.states());
+        }
+    }
+
+    /// How many instances of each group are in each state.
+    fn states(&self) -> HashMap<(String, StateName), usize> {
+        let mut states = HashMap::new();
+        for id in self.supervisor.instances() {
+            let status = self.supervisor.status(id).unwrap();
+            *states
+                .entry((status.name.group.to_string(), status.state.name()))
+                .or_default() += 1;
+        }
+        states
+    }
+
+    fn is_at_rest(&self) -> bool {
+        let is_at_rest = |id| {
+            let status = self.supervisor.status(id).unwrap();
+            let wanted = if self.passing.contains(&status.group) {
+                StateName::Stopped
+            } else {
+                StateName::Running
+            };
+            status.state.name() == wanted && status.pending.is_none()
+        };
+        // Most looks end here: each of thousands of instances is asked only when the number is right.
+        let passing = self.passing.iter().filter_map(|&group| self.supervisor.group(group));
+        let stopped: usize = passing.map(|group| group.instances.len()).sum();
+        self.away.len() <= stopped && self.supervisor.instances().all(is_at_rest)
+    }
+
+    fn start_the_stopped(&mut self, comes_to_rest: bool) {
+        for id in std::mem::take(&mut self.stopped) {
+            let Some(status) = self.supervisor.status(id) else {
+                continue;
+            };
+            if !comes_to_rest || !self.passing.contains(&status.group) {
+                self.supervisor.start(id).unwrap();
+            }
+        }
+    }
+
+    /// Does one thing to one instance that is up.
+    fn act(&mut self, ids: &[InstanceId]) {
+        let Some(&id) = self.random.choice(ids) else { return };
+        let Some(status) = self.supervisor.status(id) else {
+            return;
+        };
+        let Some(pid) = status.pid.filter(|_| status.state.name() == StateName::Running) else {
+            return;
+        };
+        match self.random.u32(..100) {
+            0..50 => {
+                // It may have ended by itself, but it is not reaped before the next turn.
+                let pid = Pid::from_raw(pid.as_raw().try_into().unwrap()).unwrap();
+                kill_process(pid, rustix::process::Signal::KILL).unwrap();
+            }
+            50..75 => drop(self.supervisor.restart(id).unwrap()),
+            75..95 => drop(self.supervisor.stop(id).unwrap()),
+            _ => drop(self.supervisor.scale(self.elastic, self.random.u32(1..=20)).unwrap()),
+        }
+    }
+
+    /// Lets things happen for this time.
+    fn churn(&mut self, time: Duration) {
+        self.supervisor.start(Target::All).unwrap();
+        let ids: Vec<_> = self.supervisor.instances().collect();
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            if self.away.len() < self.most_away {
+                self.act(&ids);
+            }
+            self.turn(ms(2));
+            self.start_the_stopped(false);
+        }
+    }
+
+    /// What happened while the whole fleet was started does not count.
+    fn forget_lateness(&mut self) {
+        self.slow_kills = 0;
+        (self.delays, self.kills, self.timeouts) = Default::default();
+    }
+
+    /// Comes to rest, and returns the resources.
+    fn rest(&mut self) -> Resources {
+        self.come_to_rest();
+        let up = |id: &InstanceId| self.supervisor.status(*id).unwrap().pid.is_some();
+        assert_eq!(
+            children().len(),
+            self.supervisor.instances().filter(up).count(),
+            "children"
+        );
+        assert_eq!(self.supervisor.dropped_events(), 0);
+        Resources::now()
+    }
+}
+
+impl Extend<Duration> for Lateness {
+    fn extend<T: IntoIterator<Item = Duration>>(&mut self, late: T) {
+        late.into_iter().for_each(|late| self.add(late));
+    }
+}
+
+/// A process that ignores SIGTERM.
+fn stubborn() -> pidherd::Command {
+    quiet_sh("trap '' TERM; exec sleep 1000")
+}
+
+#[test]
+fn a_fleet_under_churn_takes_no_more_resources_after_any_time() {
+    let wanted = u32::try_from(number("PIDHERD_SOAK_CHILDREN", 200)).unwrap();
+    let time = Duration::from_secs(number("PIDHERD_SOAK_SECONDS", 6));
+    let limit = 2 * time + Duration::from_secs(60 + u64::from(wanted) / 20);
+    Isolation::new().limit(limit).run(|| {
+        allow_descriptors(2 * u64::from(wanted) + 200);
+        let mut fleet = Fleet::new(wanted);
+        fleet.rest();
+        fleet.forget_lateness();
+        // Everything happens once before the first look.
+        fleet.churn(time / PARTS);
+        let before = fleet.rest();
+        let mut after = before;
+        for _ in 1..PARTS {
+            fleet.churn(time / PARTS);
+            after = fleet.rest();
+            println!("{} starts, {} deaths, {after:?}", fleet.starts, fleet.deaths);
+            assert_eq!(
+                (after.descriptors, after.threads),
+                (before.descriptors, before.threads),
+                "{after:?}, after {before:?}"
+            );
+        }
+        let tolerance = 512 * 1024 + 64 * u64::from(wanted);
+        assert!(
+            after.resident <= before.resident + tolerance,
+            "{after:?}, after {before:?}"
+        );
+        println!("{wanted} children, {time:?}; before: {before:?}, after: {after:?}");
+        println!("processes that SIGKILL did not end in time: {}", fleet.slow_kills);
+        fleet.delays.show("waits before a restart");
+        fleet.kills.show("SIGKILL after SIGTERM, until the process is gone");
+        fleet.timeouts.show("ends by time");
+        fleet.supervisor.shutdown().unwrap();
+        while !fleet.supervisor.is_down() {
+            assert!(fleet.turn(SOON), "it does not come down");
+        }
+        assert_eq!(children(), [0; 0], "zombies or children are left");
+    });
+}
+
+/// Allows this many open descriptors, as far as the hard limit goes.
+fn allow_descriptors(wanted: u64) {
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    let current = limit.current.map(|current| current.max(most));
+    setrlimit(Resource::Nofile, Rlimit { current, ..limit }).unwrap();
+}
