@@ -22,7 +22,7 @@ use fastrand::Rng;
 use host::{at_once, builder, for_ever, ms, quiet_sh, sleeper, term};
 use pidherd::lifecycle::{Cause, Delay, Failure, RunTimeout, Scope, StateName};
 use pidherd::supervisor::TransitionEvent;
-use pidherd::{Event, GroupId, GroupSpec, InstanceId, Supervisor, Target};
+use pidherd::{Error, Event, GroupId, GroupSpec, InstanceId, Supervisor, Target};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, kill_process, setrlimit};
 
 /// The wait before each restart.
@@ -274,7 +274,7 @@ impl Fleet {
                 continue;
             };
             if !comes_to_rest || !self.passing.contains(&status.group) {
-                self.supervisor.start(id).unwrap();
+                asked(self.supervisor.start(id));
             }
         }
     }
@@ -294,8 +294,8 @@ impl Fleet {
                 let pid = Pid::from_raw(pid.as_raw().try_into().unwrap()).unwrap();
                 kill_process(pid, rustix::process::Signal::KILL).unwrap();
             }
-            50..75 => drop(self.supervisor.restart(id).unwrap()),
-            75..95 => drop(self.supervisor.stop(id).unwrap()),
+            50..75 => asked(self.supervisor.restart(id)),
+            75..95 => asked(self.supervisor.stop(id)),
             _ => drop(self.supervisor.scale(self.elastic, self.random.u32(1..=20)).unwrap()),
         }
     }
@@ -338,6 +338,11 @@ impl Extend<Duration> for Lateness {
     fn extend<T: IntoIterator<Item = Duration>>(&mut self, late: T) {
         late.into_iter().for_each(|late| self.add(late));
     }
+}
+
+/// A request about one instance is accepted, unless the instance leaves with a smaller number of instances.
+fn asked<T: std::fmt::Debug>(answer: Result<T, Error>) {
+    assert!(matches!(answer, Ok(_) | Err(Error::LeavingInstance(_))), "{answer:?}");
 }
 
 /// A process that ignores SIGTERM.
