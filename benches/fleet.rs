@@ -15,6 +15,9 @@
 //! execve, and its [`Launcher`], which does not. The last columns tell how long one spawn holds the thread: the median,
 //! and the 99th percentile. *bare clone3 in flight* makes the system calls of a launcher without its code.
 //!
+//! *processkit* runs in a process of its own (benches/processkit), because it needs a newer Rust than pidherd:
+//! `bash ci/ratios fleet` builds it. Without it its row has no numbers.
+//!
 //! Only one contender runs at a time. The contenders take turns, and the table shows the median of the runs.
 
 #[cfg(target_arch = "x86_64")]
@@ -32,6 +35,8 @@ mod chart;
 mod contender;
 #[path = "common/descriptors.rs"]
 mod descriptors;
+#[path = "fleet/processkit.rs"]
+mod processkit;
 #[path = "spawn/program.rs"]
 mod program;
 #[path = "common/ratios.rs"]
@@ -61,6 +66,7 @@ const CONTENDERS: &[Contender] = &[
     ("std (no pidfds)", std_process),
     ("tokio", tokio_process),
     ("async-process", async_process),
+    ("processkit", processkit::processkit),
 ];
 
 const FLEET: usize = 5_000;
