@@ -346,7 +346,7 @@ impl<K: Kernel> Engine<K> {
             let own = Own {
                 ladder: extra.ladder.as_deref(),
                 watchdog: extra.watchdog,
-                because: extra.because.filter(|_| input == Input::Stop),
+                because: extra.because.filter(|_| input.may_stop_for_request()),
                 others_crashes,
             };
             is_joint |= life.is_joint();

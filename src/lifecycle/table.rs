@@ -359,10 +359,10 @@ impl<'a> Turn<'a> {
         self.record_end(RunEnd::Stopped);
         if self.life.prepared && self.policy.after_run.is_some() {
             let since = self.now;
-            return self.clean_up(Exit::Unknown, None, since, Cause::Requested);
+            return self.clean_up(Exit::Unknown, None, since, self.stop_cause());
         }
         self.life.counters.forget();
-        self.transition(State::Stopped, Cause::Requested)
+        self.transition(State::Stopped, self.stop_cause())
     }
 
     /// The start can have been extended in flight. Without a timeout for readiness it had no end until now.

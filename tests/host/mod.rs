@@ -288,8 +288,13 @@ impl Host {
 
     /// Writes an empty line to an instance's process: whatever it waits for may go on.
     pub fn go_on(&mut self, id: InstanceId) {
+        self.write(id, b"\n");
+    }
+
+    /// Writes this to an instance's process.
+    pub fn write(&mut self, id: InstanceId, text: &[u8]) {
         let stdin = self.pipes(id).stdin.as_ref().expect("a piped stdin");
-        assert_eq!(rustix::io::write(stdin, b"\n"), Ok(1));
+        assert_eq!(rustix::io::write(stdin, text), Ok(text.len()));
     }
 
     /// Closes the streams of an instance.

@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use pidherd::group::Rolling;
-use pidherd::lifecycle::{Cause, CrashBudget, Delay, Failure, Policy, Scope, Startup, State, StateName, StopLadder};
+use pidherd::lifecycle::{
+    AutoShutdown, Cause, CrashBudget, Delay, Failure, Policy, Restart, Scope, Startup, State, StateName, StopLadder,
+};
 use pidherd::supervisor::{End, Outcome};
 use pidherd::{Command, Event, GroupId, GroupSpec, InstanceId, Resource, Signal, SpawnStep, Stdio, Supervisor, Target};
 
@@ -454,6 +456,33 @@ fn a_restart_that_waits_for_its_spawn_is_told_with_its_process_or_withdrawn() {
             }
             host.shut_down();
         }
+    });
+}
+
+#[test]
+fn a_start_that_is_withdrawn_tells_why() {
+    isolated(|| {
+        if cfg!(pidherd_portable) {
+            return skipped("the portable path waits for execve");
+        }
+        if !Lease::is_possible() {
+            return;
+        }
+        let hanging = Hanging::copy_of("/bin/sleep");
+        let mut host = host_with(1);
+        let policy_of_jobs = for_ever().restart(Restart::OnUnexpected);
+        let jobs = GroupSpec::new("job", sh("read code; exit $code")).policy(policy_of_jobs);
+        let (group, ids) = host.add(jobs.instances(3).auto_shutdown(AutoShutdown::AnyEnd));
+        host.start_these(group);
+        let (_, others) = hang(&mut host, GroupSpec::new("hanging", hanging.sleeper()).policy(policy()));
+        // One ends as its policy expects it, while the restart of another one waits for its spawn.
+        host.write(ids[1], b"1\n");
+        host.until("its restart waits", |host| host.status(ids[1]).runs == 2);
+        host.write(ids[0], b"0\n");
+        host.until_state(ids[1], Stopped);
+        assert_eq!(host.steps(ids[1]).last().unwrap().cause, Cause::SiblingEnded);
+        host.supervisor.kill(others[0]).unwrap();
+        host.shut_down();
     });
 }
 
