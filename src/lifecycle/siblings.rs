@@ -108,9 +108,14 @@ impl Turn<'_> {
         true
     }
 
-    /// The process is stopped because a sibling has ended. It stays wanted.
+    /// The process is stopped because a sibling has ended. It stays wanted. Its run was no failure, and clears the
+    /// counters if it was stable.
     pub(super) fn stop_with_siblings(&mut self, pid: Pid, since: Instant) -> Reply {
         self.life.joint = Joint::Waits;
+        if matches!(self.life.state, State::Running { .. }) {
+            let uptime = self.now.saturating_duration_since(since);
+            self.life.counters.ran_for(uptime, self.policy);
+        }
         self.begin_stop(pid, since, None, Cause::SiblingEnded)
     }
 

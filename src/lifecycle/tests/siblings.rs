@@ -1,0 +1,62 @@
+//! A lifecycle in a restart together with its siblings: one test for each rule.
+
+use std::time::Duration;
+
+use super::super::{CrashBudget, Input, Lifecycle, Policy, Startup, StateName, Strategy};
+use super::world::{SECOND, always};
+use crate::exit::{Exit, Pid};
+use crate::time::Instant;
+
+fn policy() -> Policy {
+    Policy {
+        startup: Startup::Grace(Duration::ZERO),
+        strategy: Strategy::OneForAll,
+        ..always()
+    }
+}
+
+fn at(seconds: u32) -> Instant {
+    Instant::ZERO.saturating_add(SECOND * seconds)
+}
+
+/// Starts it, or begins the run that was decided.
+fn run(life: &mut Lifecycle, policy: &Policy, input: Input, now: Instant) {
+    life.handle(policy, input, now);
+    life.handle(policy, Input::Spawned(Pid::new(1).unwrap()), now);
+    assert_eq!(life.state().name(), StateName::Running);
+}
+
+/// A host that has one lifecycle starts it again when it finds its siblings ready.
+fn start_again(life: &mut Lifecycle, policy: &Policy, now: Instant) {
+    life.note_told();
+    if life.deadline().is_some() {
+        life.handle(policy, Input::Timeout, now);
+    }
+    life.handle(policy, Input::StartWithSiblings, now);
+    run(life, policy, Input::Timeout, now);
+}
+
+#[test]
+fn a_stable_run_that_is_stopped_with_its_siblings_forgets_earlier_crashes() {
+    for (stopped_at, is_stable) in [(59, false), (60, true)] {
+        let policy = Policy {
+            crash_budget: Some(CrashBudget::new(1, SECOND * 1_000)),
+            ..policy()
+        };
+        let mut life = Lifecycle::new(&policy, 0);
+        run(&mut life, &policy, Input::Start, at(0));
+        life.handle(&policy, Input::Exited(Exit::Code(1)), at(0));
+        start_again(&mut life, &policy, at(0));
+        life.handle(&policy, Input::StopWithSiblings, at(stopped_at));
+        assert_eq!(life.restarts(), u32::from(!is_stable));
+        life.handle(&policy, Input::Exited(Exit::Code(0)), at(stopped_at));
+        start_again(&mut life, &policy, at(stopped_at));
+        life.handle(&policy, Input::Exited(Exit::Code(1)), at(stopped_at));
+        let expected = if is_stable {
+            StateName::Backoff
+        } else {
+            StateName::Fatal
+        };
+        assert_eq!(life.state().name(), expected);
+    }
+}
