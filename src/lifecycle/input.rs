@@ -67,7 +67,9 @@ pub enum Input {
     /// A sibling has ended, and the [strategy](super::Strategy) of the group concerns this process: it is stopped, stays
     /// wanted, and waits in [`State::Backoff`](super::State::Backoff) for [`Input::StartWithSiblings`].
     StopWithSiblings,
-    /// All that are restarted together have ended, and all their delays are over.
+    /// All that are restarted together have ended, and all their delays are over: each is in
+    /// [`State::Backoff`](super::State::Backoff) without a [deadline](super::Lifecycle::deadline). The run begins with the
+    /// next [`Input::Timeout`], which is due at once. A lifecycle with a deadline ignores it.
     StartWithSiblings,
     /// The deadline has passed.
     Timeout,

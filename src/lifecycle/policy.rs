@@ -89,7 +89,8 @@ pub struct Policy {
     /// [`GroupSpec::shared_budget`](crate::GroupSpec::shared_budget). A lifecycle alone counts its own crashes.
     pub shared_budget: Option<CrashBudget>,
     /// What the end of one instance means for its siblings, if it ran and is started again. The default is
-    /// [`Strategy::OneForOne`]: nothing. See [`GroupSpec::strategy`](crate::GroupSpec::strategy).
+    /// [`Strategy::OneForOne`]: nothing. See [`GroupSpec::strategy`](crate::GroupSpec::strategy). With another strategy a
+    /// lifecycle alone, too, goes on after its delay only by [`Input::StartWithSiblings`](super::Input::StartWithSiblings).
     pub strategy: Strategy,
     /// What it means for the group that an instance has ended for good by itself. The default is
     /// [`AutoShutdown::Never`]: nothing. See [`GroupSpec::auto_shutdown`](crate::GroupSpec::auto_shutdown).

@@ -165,9 +165,10 @@ impl Turn<'_> {
         self.set_wait(Instant::NEVER)
     }
 
-    /// All siblings that take part have ended, and all their delays are over.
+    /// All siblings that take part have ended, and all their delays are over. The own delay must be over too. Only a
+    /// supervisor notes that the siblings are told; a host that has only lifecycles gives this input when they are.
     pub(super) fn start_with_siblings(&mut self) -> Reply {
-        if self.life.joint != Joint::Ready {
+        if !self.life.is_joint() || self.life.deadline().is_some() {
             return Reply::Ignored;
         }
         self.life.joint = Joint::None;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::{CrashBudget, Input, Lifecycle, Policy, Startup, StateName, Strategy};
+use super::super::{CrashBudget, Delay, Input, Lifecycle, Policy, Reply, Startup, StateName, Strategy};
 use super::world::{SECOND, always};
 use crate::exit::{Exit, Pid};
 use crate::time::Instant;
@@ -28,7 +28,6 @@ fn run(life: &mut Lifecycle, policy: &Policy, input: Input, now: Instant) {
 
 /// A host that has one lifecycle starts it again when it finds its siblings ready.
 fn start_again(life: &mut Lifecycle, policy: &Policy, now: Instant) {
-    life.note_told();
     if life.deadline().is_some() {
         life.handle(policy, Input::Timeout, now);
     }
@@ -59,4 +58,23 @@ fn a_stable_run_that_is_stopped_with_its_siblings_forgets_earlier_crashes() {
         };
         assert_eq!(life.state().name(), expected);
     }
+}
+
+#[test]
+fn a_lifecycle_without_a_supervisor_waits_for_the_start_with_its_siblings() {
+    let policy = Policy {
+        restart_delay: Delay::Fixed(SECOND),
+        ..policy()
+    };
+    let mut life = Lifecycle::new(&policy, 0);
+    run(&mut life, &policy, Input::Start, at(0));
+    life.handle(&policy, Input::Exited(Exit::Code(1)), at(0));
+    // Its delay comes first.
+    let early = life.handle(&policy, Input::StartWithSiblings, at(0));
+    assert_eq!((early.reply, life.deadline()), (Reply::Ignored, Some(at(1))));
+    life.handle(&policy, Input::Timeout, at(1));
+    assert_eq!((life.state().name(), life.deadline()), (StateName::Backoff, None));
+    let start = life.handle(&policy, Input::StartWithSiblings, at(2));
+    assert_eq!((start.reply, life.deadline()), (Reply::Accepted, Some(at(2))));
+    run(&mut life, &policy, Input::Timeout, at(2));
 }
