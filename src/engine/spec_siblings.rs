@@ -11,13 +11,16 @@ impl GroupSpec {
     /// up: it is `Fatal`, with the cause
     /// [`Cause::CrashBudgetUsedUp`](crate::lifecycle::Cause::CrashBudgetUsedUp). So is every other one that crashes
     /// before a crash has left the window. The instances that are up go on: a budget limits restarts, and does not judge
-    /// an instance that works. What is counted, and what uses up nothing, is as for the budget of one instance
-    /// ([`Policy::crash_budget`](crate::Policy::crash_budget)), which holds besides this one. An expected exit uses up
-    /// nothing. A failed start has its own limit ([`Policy::start_retries`](crate::Policy::start_retries)).
+    /// an instance that works. With a [strategy](GroupSpec::strategy) other than one-for-one, or with
+    /// [`AutoShutdown::AnyEnd`], the group stops instead. What is counted, and what uses up nothing, is as for the budget
+    /// of one instance ([`Policy::crash_budget`](crate::Policy::crash_budget)), which holds besides this one. An expected
+    /// exit uses up nothing. A failed start has its own limit
+    /// ([`Policy::start_retries`](crate::Policy::start_retries)).
     ///
     /// Each instance remembers its own crashes. A start on request and a stop on request forget those of the instance
     /// concerned, and so does a run that was longer than [`Policy::stable_after`](crate::Policy::stable_after); a removed
-    /// instance takes its crashes with it. So a start of the group clears the crashes of all instances that were down.
+    /// instance takes its crashes with it. So a start of the group clears the crashes of all instances that were down. A
+    /// reload with another budget forgets none: the next crash is compared with the new one.
     ///
     /// ```
     /// use pidherd::lifecycle::CrashBudget;
@@ -45,28 +48,41 @@ impl GroupSpec {
     /// instances of the group. The default is [`Strategy::OneForOne`]: nothing. These are Erlang's supervision
     /// strategies, for instances that do not work without each other, or that must have the same state.
     ///
-    /// When an instance that was running has ended by itself, and its policy starts it again:
+    /// When an instance that was running has ended without a request, and its policy starts it again: after an exit, a
+    /// signal (also one that the [host has sent](crate::Supervisor::signal)), a missed [watchdog](crate::Policy::watchdog), a
+    /// [`run_timeout`](crate::Policy::run_timeout) or a [report of the host](crate::Supervisor::report_failed):
     ///
     /// 1. With [`Strategy::OneForAll`] all siblings that are starting or running are stopped, at the same time, each by
     ///    the ladder of the policy ([`Cause::SiblingEnded`](crate::lifecycle::Cause::SiblingEnded)). With
     ///    [`Strategy::RestForOne`] these are the siblings with a higher number.
     /// 2. Each that has ended waits in [`State::Backoff`](crate::lifecycle::State) for the others; a sibling has
     ///    [`Failure::Sibling`](crate::lifecycle::Failure::Sibling) there.
-    /// 3. When all of them have ended and the delay of the first one is over, all are started, at the same time. With a
-    ///    [command after the run](GroupSpec::after_run), each has ended when that has ended. A process that not even SIGKILL
-    ///    ends is waited for.
+    /// 3. When all of them have ended and the delay of the first one is over, all are started, at the same time
+    ///    ([`Cause::DelayOver`](crate::lifecycle::Cause::DelayOver)). With a [command after the run](GroupSpec::after_run),
+    ///    each has ended when that has ended. A process that not even SIGKILL ends is waited for.
+    ///
+    /// With a [delay](crate::Policy::restart_delay) without an end the failed one is not started again, and its siblings go
+    /// on.
     ///
     /// A second one that fails meanwhile takes part, and its delay counts too. A joint restart uses up the crash budget
-    /// of the instances that have failed, and of no sibling. An instance that ends before it was running has not been
-    /// relied on: it is [tried again](crate::Policy::start_retries) alone. If it waits for such a try when a sibling ends,
-    /// it takes part.
+    /// of the instances that have failed, and of no sibling. A sibling that has ended by itself, and whose end the
+    /// supervisor has not seen yet, is treated as one that was stopped: of several that crash at the same moment one uses up
+    /// its budget, and one that has just ended as expected is started again.
+    ///
+    /// An instance that ends before it was running has not been relied on: it is [tried
+    /// again](crate::Policy::start_retries) alone. If it waits for such a try when a sibling ends, it takes part. A
+    /// [job](crate::Startup::Completes) is never running, so no end of one restarts a sibling.
     ///
     /// Each request of the host wins over the strategy. An instance that is down by a request stays down. One that is
-    /// started, stopped, restarted or killed meanwhile takes no further part: a start does not wait for the siblings. So
-    /// does one that is scaled down, restarted by a reload, or stopped by a shutdown. An instance of a [rolling
-    /// restart](crate::Supervisor::rolling_restart) that is stopped with its siblings has not come up, so the rolling
-    /// restart ends. An instance that was given up for the time of its [cool-off](crate::Policy::cool_off) takes no part
-    /// either: its siblings go on without it.
+    /// started, stopped, restarted or killed meanwhile takes no further part: a start does not wait for the siblings, and
+    /// they do not wait for a process that is being stopped on request. The same holds for one that is scaled down,
+    /// restarted by a reload, or stopped by a shutdown. One that is added is started at once. A start and a restart on
+    /// request concern no sibling.
+    ///
+    /// An instance of a [rolling restart](crate::Supervisor::rolling_restart) that is stopped with its siblings has not come
+    /// up, so the rolling restart ends. An instance that was given up for the time of its
+    /// [cool-off](crate::Policy::cool_off) takes no part: its siblings go on without it, also when it is started again. A
+    /// reload with another strategy concerns the next end, and a joint restart that has begun goes on.
     ///
     /// When an instance is given up for good (it is `Fatal`, and has no cool-off), its siblings do not work without it: the
     /// group stops. All siblings that are up are stopped, also with [`Strategy::RestForOne`], and stay down until they are
@@ -105,7 +121,11 @@ impl GroupSpec {
     /// - With [`AutoShutdown::AnyEnd`] the first such end stops the group: all instances that are up, or wait for a start,
     ///   are stopped, at the same time and by their ladders.
     /// - With [`AutoShutdown::AllEnd`] the group is over with the last such end, when no other instance is up or is going
-    ///   to be. Those that a request has stopped do not count.
+    ///   to be. Those that a request has stopped do not count. When the last one that is up is stopped on request or scaled
+    ///   down, that is no such end, even if all others have ended: nothing is reported.
+    ///
+    /// An instance that waits in [`State::Backoff`](crate::lifecycle::State) has not ended for good, also with a delay
+    /// without an end. A reload with another setting concerns the next end.
     ///
     /// [`Event::GroupStops`](crate::supervisor::Event::GroupStops) tells which instance it was, once. The cause of the
     /// stops is [`Cause::SiblingEnded`](crate::lifecycle::Cause::SiblingEnded). From then on the group is down as after
