@@ -133,7 +133,9 @@ impl<K: Kernel> Engine<K> {
             State::Fatal { until, .. } => *until == Instant::NEVER,
             _ => false,
         };
-        instance.pending.is_some() || !is_over
+        // Its end is looked at later, so that the last one of several is that of the group.
+        let is_next = instance.life.joint() == Joint::Tells;
+        instance.pending.is_some() || is_next || !is_over
     }
 
     /// Stops a group because of the end of one of its instances. The stops are pending requests, so that many are served

@@ -508,6 +508,23 @@ fn a_group_is_over_with_the_last_end_for_good() {
 }
 
 #[test]
+fn the_last_of_several_ends_that_are_seen_together_ends_the_group() {
+    isolated(|| {
+        let mut host = Host::new();
+        let (_, ids) = running(&mut host, jobs(AutoShutdown::AllEnd));
+        for &id in &ids {
+            let pid = host.pid(id);
+            host.go_on(id);
+            wait_zombie(pid);
+        }
+        host.until("it is over", |host| stops(host).len() == 1);
+        let last = host.all_steps().filter(|step| step.to == Exited).last().unwrap();
+        assert_eq!(stops(&host), [(last.instance, StopReason::AllEnd)]);
+        host.shut_down();
+    });
+}
+
+#[test]
 fn an_end_that_a_restart_follows_and_a_stop_on_request_stop_no_group() {
     isolated(|| {
         let mut host = Host::new();
