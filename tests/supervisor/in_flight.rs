@@ -486,6 +486,44 @@ fn a_start_that_is_withdrawn_tells_why() {
     });
 }
 
+#[test]
+fn a_rolling_restart_ends_when_the_start_that_it_waits_for_is_replaced_by_a_stop() {
+    isolated(|| {
+        if cfg!(pidherd_portable) {
+            return skipped("the portable path waits for execve");
+        }
+        if !Lease::is_possible() {
+            return;
+        }
+        for kills in [false, true] {
+            let hanging = Hanging::copy_of("/bin/sleep");
+            let mut host = host_with(1);
+            let (group, ids) = host.add(GroupSpec::new("x", sleeper()).policy(policy()).instances(2));
+            host.start_these(group);
+            let (_, others) = hang(&mut host, GroupSpec::new("hanging", hanging.sleeper()).policy(policy()));
+            // The additional instance waits until the other spawn is over.
+            let rolling = Rolling::new().surge(1);
+            host.supervisor.rolling_restart(group, rolling).unwrap();
+            let more = host.supervisor.group(group).unwrap().instances[2];
+            assert!(host.status(more).pending.is_some());
+            if kills {
+                host.supervisor.kill(group).unwrap();
+            } else {
+                host.supervisor.stop(group).unwrap();
+            }
+            host.until("the rolling restart is over", |host| {
+                let is_it = |event: &Event| matches!(event, Event::Rolled { failed, .. } if *failed == Some(more));
+                host.events.iter().any(is_it)
+            });
+            ids.iter().for_each(|&id| host.until_state(id, Stopped));
+            assert!(host.supervisor.status(more).is_none());
+            host.supervisor.scale(group, 1).unwrap();
+            host.supervisor.kill(others[0]).unwrap();
+            host.shut_down();
+        }
+    });
+}
+
 // Ends before the program.
 
 #[test]
