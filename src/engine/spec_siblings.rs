@@ -88,11 +88,14 @@ impl GroupSpec {
     /// group stops. All siblings that are up are stopped, also with [`Strategy::RestForOne`], and stay down until they are
     /// started; [`Event::GroupStops`](crate::supervisor::Event::GroupStops) tells it, with
     /// [`StopReason::GivenUp`](crate::supervisor::StopReason::GivenUp). In Erlang the supervisor ends then. So an instance
-    /// that cannot be started ends its group, when it has no [retry](crate::Policy::start_retries) left.
+    /// that cannot be started ends its group, when it has no [retry](crate::Policy::start_retries) left: also in a rolling
+    /// restart, unless it is an additional instance ([`Rolling::surge`](crate::group::Rolling::surge)).
     ///
     /// The order among the instances of a group is not kept: for one that must be up before another one, use two groups
     /// and [`after`](GroupSpec::after). Joint stops and starts do not wait for [other groups](GroupSpec::requires), as
     /// every restart by the policy.
+    /// The siblings are stopped in the call that sees the end: with thousands of them it takes longer than a
+    /// [slice](crate::supervisor::Builder::slice). They are started in slices.
     ///
     /// ```
     /// use pidherd::lifecycle::Strategy;
