@@ -76,6 +76,13 @@
 //! ended. Since Linux 6.9 a pidfd reaches the process group after the leader was reaped. On older kernels the leader
 //! stays a zombie until the group is empty, because a zombie keeps its number from being given to another process.
 //!
+//! # A command of a stop ladder
+//!
+//! The command runs beside the program, so it has an instance of its own (`engine/stop_command.rs`), which no group counts
+//! and `Engine::ids` leaves out. `Turn::send_rung` in `lifecycle/stops.rs` decides `Action::RunStopCommand`, and
+//! `Engine::begin_stop_command` starts the instance of the command: a job that is done once. When its lifecycle has come to
+//! rest, `Engine::follow_stop_command` gives `Input::StopCommandEnded` to that of the program.
+//!
 //! # A stop during a backoff
 //!
 //! In `Backoff` no process exists, and the lifecycle has a deadline. A stop that is one of many may wait for its turn

@@ -70,7 +70,8 @@ mod tests {
     use super::*;
     use crate::cgroup::OomLimitName;
     use crate::command::{Namespace, SpawnStep};
-    use crate::lifecycle::{CauseName, CommandFailureName, EndName, FailureName, Part, Prospect, StateName, Wanted};
+    use crate::lifecycle::{CauseName, CommandFailureName, EndName, FailureName, Part, Prospect, StateName};
+    use crate::lifecycle::{StopCommandEndName, Wanted};
     use crate::supervisor::{RefusalName, ReloadResult, RemovalReason, Request};
 
     fn come_back<T: FromStr<Err = UnknownName> + Copy + Debug + PartialEq>(
@@ -100,6 +101,11 @@ mod tests {
             CommandFailureName::ALL,
             CommandFailureName::as_str,
             "failure of a command",
+        );
+        come_back(
+            StopCommandEndName::ALL,
+            StopCommandEndName::as_str,
+            "end of a stop command",
         );
         come_back(Part::ALL, Part::as_str, "part of a run");
         come_back(Prospect::ALL, Prospect::as_str, "prospect of a stop");

@@ -48,11 +48,10 @@ fn unusual() -> Policy {
         }))
         .stable_after(Duration::from_secs(10))
         .cool_off(Some(Duration::from_secs(600)))
-        .stop(StopLadder::kill(Scope::Cgroup).rungs(vec![Rung {
-            signal: Signal::QUIT,
-            scope: Scope::ProcessGroup,
-            wait: Duration::from_secs(3),
-        }]))
+        .stop(StopLadder::kill(Scope::Cgroup).rungs([
+            Rung::new(Signal::QUIT, Scope::ProcessGroup, Duration::from_secs(3)),
+            Rung::command(1, Duration::from_secs(9), Duration::from_secs(4)),
+        ]))
         .watchdog_stop(Some(StopLadder::signal(
             Signal::ABRT,
             Scope::Cgroup,

@@ -40,4 +40,6 @@ mod spawning;
 pub(crate) mod spec;
 mod spec_around;
 pub(crate) mod status;
+pub(crate) mod stop_command;
+pub(crate) mod stop_of;
 pub(crate) mod turn;

@@ -17,9 +17,10 @@ use super::instance::Instance;
 use super::kernel::Kernel;
 use super::request::Request;
 use super::run::{End, EndedRun};
+use super::stop_of::StopOf;
 use crate::codec::{Damaged, Reader, Stored, Writer, put_text};
 use crate::exit::{ExitRecord, Pid};
-use crate::lifecycle::{Action, Cause, Input, Lifecycle, Part, Policy, Reaction, RunEnd, State, Transition};
+use crate::lifecycle::{Action, Cause, Input, Lifecycle, Part, Policy, Reaction, RunEnd, Rung, State, Transition};
 
 /// The state of an instance, as its record contains it.
 pub(crate) struct Record {
@@ -29,6 +30,8 @@ pub(crate) struct Record {
     pub(crate) history: History,
     /// The directory and the name of the cgroup of the present run, or of the last one until it is released.
     pub(crate) cgroup: Option<(PathBuf, String)>,
+    /// What it is for, if it is that of a stop command.
+    pub(crate) stop_of: Option<StopOf>,
 }
 
 impl Stored for Record {
@@ -38,6 +41,7 @@ impl Stored for Record {
         self.because.put(to);
         self.history.put_current(to);
         self.cgroup.put(to);
+        self.stop_of.put(to);
     }
 
     fn get(from: &mut Reader<'_>) -> Result<Record, Damaged> {
@@ -47,6 +51,7 @@ impl Stored for Record {
             because: Stored::get(from)?,
             history: History::get_current(from)?,
             cgroup: Stored::get(from)?,
+            stop_of: Stored::get(from)?,
         })
     }
 }
@@ -75,6 +80,7 @@ impl Instance {
             put_text(cgroup.dir.path().as_os_str().as_bytes(), to);
             put_text(cgroup.name.as_bytes(), to);
         }
+        self.stop_of().put(to);
     }
 
     /// An upper limit for the length of a record before the next base.
@@ -117,7 +123,8 @@ impl<K: Kernel> Engine<K> {
             if let Some(extra) = instance.known_extra() {
                 (extra.ladder, extra.watchdog) = (None, None);
             }
-            let cgroup = instance.process.and_then(|_| self.kernel.usage(id.index()));
+            let earlier = instance.known_extra().and_then(|extra| extra.usage.take());
+            let cgroup = instance.process.and_then(|_| self.kernel.usage(id.index())).or(earlier);
             let over = EndedRun { end, exit, cgroup };
             instance.history.ended(number, over, self.now, wall);
         }
@@ -164,7 +171,7 @@ impl<K: Kernel> Engine<K> {
             if let Some(instance) = id.and_then(|id| self.instances.get(id)) {
                 instance.put_record(&mut Writer::new(&mut record));
                 let group = self.groups.get(instance.group);
-                longest = longest.max(group.map_or(0, |group| instance.longest_record(&group.policy)));
+                longest = longest.max(group.map_or(0, |group| instance.longest_record(instance.policy(group))));
             }
             records.push(record);
         }
@@ -205,17 +212,25 @@ impl<K: Kernel> Engine<K> {
             .max();
         let instances = self.instances.ids().filter_map(|id| self.instances.get(id));
         let longest = instances
-            .filter_map(|instance| Some(instance.longest_record(&self.groups.get(instance.group)?.policy)))
+            .filter_map(|instance| Some(instance.longest_record(instance.policy(self.groups.get(instance.group)?))))
             .max()
             .unwrap_or(0);
         let longest = longest.max(2 * FIXED + text) + 8 * most.unwrap_or(0);
+        // Each can have a stop command.
+        let has_commands = |policy: &Policy| policy.stop_commands().next().is_some();
+        let mut policies = self
+            .groups
+            .ids()
+            .filter_map(|id| Some(&self.groups.get(id)?.policy))
+            .chain(policy);
+        let more = if policies.any(has_commands) { 2 * more } else { more };
         let slots = self.instances.slots() as usize + more;
         base.len() + 2 * text + more * FIXED + slots * (2 * longest + FIXED)
     }
 
     /// Accepts the messages of the processes of groups with the notify socket, except for these instances.
     pub(super) fn hear_groups(&mut self, silent: &HashSet<InstanceId>) {
-        let ids: Vec<_> = self.instances.ids().filter(|id| !silent.contains(id)).collect();
+        let ids: Vec<_> = self.ids().filter(|id| !silent.contains(id)).collect();
         for id in ids {
             let Some(instance) = self.instances.get(id) else {
                 continue;
@@ -240,13 +255,14 @@ impl<K: Kernel> Engine<K> {
         // Its times began with the spawn and not with the recovery.
         self.now = now.saturating_sub(age).max(decided);
         instance.process = Some(pid);
-        let part = instance.life.state().part();
-        if part != Part::After {
+        let part = instance.part();
+        if matches!(part, Part::Before | Part::Program) {
             instance.history.began(self.now, wall.checked_sub(age).unwrap_or(wall));
         }
         if part == Part::Program {
             self.hear_if_described(id, pid);
         }
+        self.report_stop_command(id, pid);
         self.apply_input(id, Input::Cloned(pid));
         self.now = now;
     }
@@ -265,14 +281,17 @@ impl<K: Kernel> Engine<K> {
     /// had sent the signal.
     pub(super) fn signal_again(&mut self, rungs: Vec<(InstanceId, u8)>) {
         for (id, rung) in rungs {
-            let Some(instance) = self.instances.get(id) else {
+            let Some(instance) = self.instances.get(id).filter(|instance| instance.process.is_some()) else {
                 continue;
             };
             let is_there = matches!(instance.life.state(), State::Stopping(stopping) if stopping.rung == rung);
             let group = self.groups.get(instance.group);
-            let rung = group.map(|group| group.policy.stop.rung(rung)).filter(|_| is_there);
-            if let Some((_, rung)) = rung {
-                self.send(id, rung.signal, rung.scope);
+            let rung = group
+                .map(|group| instance.policy(group).stop.rung(rung))
+                .filter(|_| is_there);
+            // A command is not begun again: its record tells whether it was.
+            if let Some((_, Rung::Signal { signal, scope, .. })) = rung {
+                self.send(id, signal, scope);
             }
         }
     }
@@ -293,7 +312,7 @@ impl<K: Kernel> Engine<K> {
             let instance = self.instances.get(id);
             instance.is_some_and(|instance| !instance.life.state().name().is_alive())
         };
-        let ids = self.instances.ids().filter(|&id| self.is_retiring(id));
+        let ids = self.ids().filter(|&id| self.is_retiring(id));
         // One that is at rest is removed.
         let retiring: Vec<_> = ids.filter(|&id| self.is_wanted(id) || is_at_rest(id)).collect();
         for id in retiring {
@@ -365,6 +384,7 @@ impl Image {
                     instance.pending = record.pending;
                     instance.because = record.because;
                     instance.history = record.history;
+                    instance.stop_of = record.stop_of;
                 }
                 (value, None) => *value = None,
                 (None, Some(_)) => return Err(Damaged),

@@ -82,10 +82,7 @@ impl Known {
 
     /// Between two steps, the state file has everything.
     pub(super) fn note_records(&mut self, driver: &Engine<SimKernel>) {
-        let records = driver
-            .instances
-            .ids()
-            .filter_map(|id| Some((id, record_of(driver, id)?)));
+        let records = driver.ids().filter_map(|id| Some((id, record_of(driver, id)?)));
         self.records = records.collect();
     }
 
@@ -161,7 +158,7 @@ impl Known {
             instances.push(known);
         }
         host.model.instances = instances;
-        let count = host.driver.instances.ids().count();
+        let count = host.driver.ids().count();
         let known = host.model.instances.len();
         ensure(count == known, || {
             format!("{count} instances are restored, and {known} are known")
@@ -255,7 +252,7 @@ impl Known {
 /// An instance that was added for a rolling restart, and removed when that ended at once, is in the state file until its
 /// record is emptied.
 fn enlist_the_passing(host: &mut Host) {
-    let ids: Vec<_> = host.driver.instances.ids().collect();
+    let ids: Vec<_> = host.driver.ids().collect();
     for id in ids {
         let Some(instance) = host.driver.instances.get(id) else {
             continue;

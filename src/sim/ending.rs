@@ -16,7 +16,7 @@ use crate::engine::core::Engine;
 use crate::engine::ids::{GroupId, Target};
 use crate::engine::request::Request;
 use crate::group::Rolling;
-use crate::lifecycle::{Input, Scope, Startup, State, StateName, Stopping};
+use crate::lifecycle::{Input, Rung, Scope, Startup, State, StateName, Stopping};
 use crate::time::Instant;
 
 /// More steps than any ending needs.
@@ -286,7 +286,10 @@ impl Host {
     fn ladders(&self) -> Option<Duration> {
         let mut longest = Duration::ZERO;
         for group in &self.model.groups {
-            let waits = group.policy.stop.rungs.iter().map(|rung| rung.wait);
+            let waits = group.policy.stop.rungs.iter().map(|rung| match rung {
+                Rung::Command { limit, wait, .. } => wait.saturating_add(*limit).saturating_add(LONG),
+                Rung::Signal { wait, .. } => *wait,
+            });
             let ladder = waits.fold(group.policy.stop.patience, Duration::saturating_add);
             // The command after a run can take its whole time, and is stopped then.
             let after = group
@@ -324,6 +327,9 @@ impl Host {
         self.world.borrow_mut().dropping = true;
         let began = self.world.borrow().now;
         let whole_group = |id| {
+            if self.driver.is_stop_command(id) {
+                return Some(true);
+            }
             let group = self.model.group(self.model.instance(id)?.group)?;
             Some(group.policy.stop.scope() >= Scope::ProcessGroup)
         };

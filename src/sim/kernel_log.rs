@@ -8,6 +8,7 @@ use super::host::{Broken, Host, Snapshot};
 use super::model::{Attempt, Group, Instance, Spawn};
 use super::oracle::{before, ensure};
 use super::recipe::Label;
+use super::stop_commands;
 use super::stored;
 use super::world::{Did, Sight};
 use crate::engine::ids::InstanceId;
@@ -95,6 +96,9 @@ fn note_executions(host: &mut Host) {
 
 fn one(host: &mut Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(), Broken> {
     host.tally.saw(did);
+    if stop_commands::one(host, did)? {
+        return Ok(());
+    }
     if is_passing(host, did, earlier, later) {
         return Ok(());
     }
@@ -403,6 +407,7 @@ pub(super) fn leaves_something(last: &Attempt) -> bool {
 pub(super) fn starts_that_wait(host: &mut Host) -> Result<(), Broken> {
     let waits = |before: &Snapshot| before.awaits_spawn();
     let mut may_wait = host.world.borrow().was_saturated.get() || host.before.iter().any(waits);
+    may_wait |= host.commands_before.iter().any(|(_, before)| waits(before));
     // A start waits too if a stop is pending, which then withdraws it. Others wait behind it.
     may_wait |= host.model.instances.iter().any(|known| awaits_its_stop(host, known));
     let to_stop: Vec<_> = host
@@ -539,7 +544,9 @@ fn signalled(host: &Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(
         let kills = signal == Signal::KILL && scope == group.policy.stop.kill;
         // A message that was received when its end was known may have led to a stop by the ladder: its own message, or
         // one that ended a rolling restart.
-        let is_stopped = is_heard_out(earlier, serial);
+        // A stop that begins with a command begins without a signal.
+        let begins_with_command = group.policy.stop.rung(0).1.signal().is_none();
+        let is_stopped = is_heard_out(earlier, serial) || begins_with_command;
         ensure(kills || is_stopped, || {
             format!("{:?} has ended, and {signal} goes to those it left", instance.id)
         })?;
@@ -647,10 +654,15 @@ fn was_to_be_killed(host: &Host, instance: &Instance) -> bool {
     waits || matches!(host.act, Act::Request(_, Request::Kill))
 }
 
-/// The time from the beginning of the ladder to its first SIGKILL.
+/// The time from the beginning of the ladder to its first SIGKILL, at least. A command may fail at once.
 fn patience(policy: &Policy) -> Duration {
-    let before_kill = policy.stop.rungs.iter().take_while(|rung| rung.signal != Signal::KILL);
-    before_kill.fold(Duration::ZERO, |sum, rung| sum.saturating_add(rung.wait))
+    let before_kill = policy
+        .stop
+        .rungs
+        .iter()
+        .take_while(|rung| rung.signal() != Some(Signal::KILL));
+    let signals = before_kill.filter(|rung| rung.signal().is_some());
+    signals.fold(Duration::ZERO, |sum, rung| sum.saturating_add(rung.wait()))
 }
 
 /// A stop begins with the first rung of the ladder.
@@ -673,8 +685,9 @@ fn first_rung(
     let ladder = &group.policy.stop;
     let expected = ladder
         .rungs
-        .first()
-        .map_or((Signal::KILL, ladder.kill), |rung| (rung.signal, rung.scope));
+        .iter()
+        .find_map(|rung| rung.signal().zip(rung.scope()))
+        .unwrap_or((Signal::KILL, ladder.kill));
     ensure(sent == expected, || {
         format!(
             "the stop of {:?} begins with {sent:?} instead of {expected:?}",

@@ -42,6 +42,7 @@ mod recipe;
 mod reexec;
 mod regressions;
 mod state_file;
+mod stop_commands;
 mod stored;
 mod storms;
 mod stream;

@@ -28,6 +28,8 @@ pub(super) struct Model {
     /// The ids of removed groups.
     pub(super) old_groups: Vec<GroupId>,
     pub(super) old_instances: Vec<InstanceId>,
+    /// The commands of stops, the last one last.
+    pub(super) commands: Vec<super::stop_commands::Known>,
 }
 
 pub(super) struct Group {
@@ -512,7 +514,10 @@ impl Model {
                 |recipe: &Recipe| [recipe.before, recipe.after].map(|around| around.map(|around| around.version));
             if told_another || command(old) != command(new) {
                 Some((number, Effect::Restart))
-            } else if old != new || around(&group.recipe) != around(&draft.recipe) {
+            } else if old != new
+                || around(&group.recipe) != around(&draft.recipe)
+                || group.recipe.stop_version != draft.recipe.stop_version
+            {
                 Some((number, Effect::AtNextStart))
             } else {
                 None

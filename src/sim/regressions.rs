@@ -39,6 +39,7 @@ pub(super) fn draft(instances: u32) -> Draft {
             ready_fd: false,
             before: None,
             after: None,
+            stop_version: 1,
             socket: false,
             access: NotifyAccess::All,
             most_stored: 0,

@@ -3,7 +3,7 @@
 use super::world::{Did, Sight, Taken};
 use crate::engine::event::TransitionEvent;
 use crate::engine::recovery::LeftBehind;
-use crate::lifecycle::{Cause, CommandFailure, Failure, StateName};
+use crate::lifecycle::{Cause, CommandFailure, Failure, StateName, StopCommandEnd};
 
 /// How often each kind of event occurred.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +14,7 @@ pub(super) struct Tally {
     causes: [u64; CAUSES.len()],
     deeds: [u64; DEEDS.len()],
     crashes: [u64; CRASHES.len()],
+    stop_commands: [u64; STOP_COMMANDS.len()],
     /// How often an episode had each kind of ending.
     pub(super) endings: [u64; ENDINGS.len()],
 }
@@ -129,6 +130,15 @@ const DEEDS: [&str; 29] = [
     "handed over without a description",
 ];
 
+/// How stop commands end.
+const STOP_COMMANDS: [&str; 5] = [
+    "stop command succeeded",
+    "stop command not spawned",
+    "stop command failed",
+    "stop command timed out",
+    "stop command killed",
+];
+
 /// What happens when a host is killed.
 const CRASHES: [&str; 7] = [
     "host killed",
@@ -158,6 +168,7 @@ impl Tally {
         let pairs = pairs.chain(self.causes.iter_mut().zip(&other.causes));
         let pairs = pairs.chain(self.deeds.iter_mut().zip(&other.deeds));
         let pairs = pairs.chain(self.crashes.iter_mut().zip(&other.crashes));
+        let pairs = pairs.chain(self.stop_commands.iter_mut().zip(&other.stop_commands));
         for (sum, more) in pairs.chain(self.endings.iter_mut().zip(&other.endings)) {
             *sum += more;
         }
@@ -210,6 +221,17 @@ impl Tally {
     /// Counts a group that the next program did not describe.
     pub(super) fn saw_left_out(&mut self) {
         self.deeds[28] += 1;
+    }
+
+    /// Counts the end of a stop command.
+    pub(super) fn saw_stop_command(&mut self, end: StopCommandEnd) {
+        self.stop_commands[match end {
+            StopCommandEnd::Succeeded => 0,
+            StopCommandEnd::NotSpawned { .. } => 1,
+            StopCommandEnd::Failed(_) => 2,
+            StopCommandEnd::TimedOut => 3,
+            StopCommandEnd::Killed => 4,
+        }] += 1;
     }
 
     /// Counts a host that was killed.
@@ -274,6 +296,7 @@ impl Tally {
             .map(|(from, to)| format!("{from} -> {to}"));
         let named = CAUSES.iter().zip(&self.causes).chain(DEEDS.iter().zip(&self.deeds));
         let named = named.chain(CRASHES.iter().zip(&self.crashes));
+        let named = named.chain(STOP_COMMANDS.iter().zip(&self.stop_commands));
         let named = named.chain(ENDINGS.iter().zip(&self.endings));
         let unseen = named
             .filter(|&(_, &count)| count == 0)
@@ -291,6 +314,7 @@ impl std::fmt::Display for Tally {
         }
         let named = CAUSES.iter().zip(&self.causes).chain(DEEDS.iter().zip(&self.deeds));
         let named = named.chain(CRASHES.iter().zip(&self.crashes));
+        let named = named.chain(STOP_COMMANDS.iter().zip(&self.stop_commands));
         for (name, count) in named.chain(ENDINGS.iter().zip(&self.endings)) {
             writeln!(f, "  {count:>12} {name}")?;
         }

@@ -9,6 +9,7 @@ mod common;
 mod host;
 mod namespaces;
 mod sizes;
+mod stop_command;
 mod waiting;
 
 use std::collections::{BTreeSet, HashMap};

@@ -17,5 +17,6 @@ mod order;
 mod orphans;
 mod reports;
 mod requests;
+mod stop_command;
 mod subscriptions;
 mod turns;
