@@ -9,10 +9,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::arena::Place;
 use super::core::{Engine, starts};
 use super::history::History;
 use super::ids::InstanceId;
-use super::image::Image;
+use super::image::{GroupImage, Image};
 use super::instance::Instance;
 use super::kernel::Kernel;
 use super::request::Request;
@@ -386,7 +387,7 @@ impl Image {
                     instance.history = record.history;
                     instance.stop_of = record.stop_of;
                 }
-                (value, None) => *value = None,
+                (_, None) => place.clear(),
                 (None, Some(_)) => return Err(Damaged),
             }
         }
@@ -394,8 +395,9 @@ impl Image {
         for index in 0..self.groups.len() {
             let mut instances = self.instances.iter().filter_map(|place| place.value.as_ref());
             let is_used = instances.any(|instance| instance.group.index() as usize == index);
-            if let Some(place) = self.groups.get_mut(index).filter(|_| !is_used) {
-                place.value.take_if(|group| group.leaving);
+            let is_over = |place: &&mut Place<Box<GroupImage>>| place.value.as_ref().is_some_and(|group| group.leaving);
+            if let Some(place) = self.groups.get_mut(index).filter(|_| !is_used).filter(is_over) {
+                place.clear();
             }
         }
         Ok(())
