@@ -330,7 +330,9 @@ impl<K: Kernel> Engine<K> {
         };
         // What its cgroup has counted is not read here.
         if instance.life.state().part() == Part::Program {
-            instance.history.exited(record, None);
+            // The last host may have reaped it.
+            let exit = instance.life.state().exit_of_reaped().unwrap_or(record.exit);
+            instance.history.exited(ExitRecord { exit, ..record }, None);
         }
         self.stop_hearing(id, record.pid);
         self.apply_input(id, Input::Exited(record.exit));

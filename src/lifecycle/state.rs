@@ -399,6 +399,17 @@ impl State {
         )
     }
 
+    /// How the process has ended, if the stop is for others of its scope, or for a command.
+    pub(crate) const fn exit_of_reaped(&self) -> Option<Exit> {
+        match self {
+            State::Stopping(Stopping {
+                remaining: Remaining::Others { exit, .. } | Remaining::Command { exit, executed: true },
+                ..
+            }) => Some(*exit),
+            _ => None,
+        }
+    }
+
     /// Whether nothing of a stop is left but the command of a rung.
     pub(crate) const fn is_left_to_command(&self) -> bool {
         matches!(

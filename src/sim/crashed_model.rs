@@ -234,6 +234,12 @@ impl Known {
         ensure(last.pid == Some(record.pid), || {
             format!("{record:?} has ended, and its process was {:?}", last.pid)
         })?;
+        if let Some(exit) = state.exit_of_reaped() {
+            // The killed host had collected the end, and stored it.
+            return ensure(last.exit == Some(exit), || {
+                format!("it has ended with {exit:?}, and it was {:?}", last.exit)
+            });
+        }
         let is_unknown = record.exit == Exit::Unknown;
         let was_reaped = last.exit.filter(|_| !self.foreign.contains(&last.serial));
         let is_right = was_reaped.map_or(is_unknown || last.exit == Some(record.exit), |exit| exit == record.exit);
