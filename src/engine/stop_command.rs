@@ -26,26 +26,13 @@ use super::kernel::Kernel;
 use super::stop_of::{StopCommand, StopOf, policy_of};
 use crate::exit::{Exit, ExitRecord, Pid};
 use crate::lifecycle::{
-    Failure, Input, Lifecycle, Part, Policy, Reaction, Remaining, Rung, State, StateName, StopCommandEnd, Stopping,
+    Failure, Input, Lifecycle, Part, Policy, Reaction, Remaining, Rung, State, StopCommandEnd, Stopping,
 };
 
 impl Instance {
     /// Whether it is the instance of a command.
     pub(crate) fn is_stop_command(&self) -> bool {
         self.stop_command.is_some()
-    }
-
-    /// After a crash of the host: notes how the process of its run has ended, while a command of its stop is left.
-    fn remember_end(&mut self) {
-        if let State::Stopping(Stopping {
-            pid,
-            remaining: Remaining::Command { exit, executed: true },
-            ..
-        }) = *self.life.state()
-        {
-            let usage = None;
-            self.history.exited(ExitRecord { pid, exit, usage }, None);
-        }
     }
 
     /// What it is for, if it is the instance of a command.
@@ -164,6 +151,7 @@ impl<K: Kernel> Engine<K> {
         }
         let of = StopOf {
             program,
+            run: 0,
             index: 0,
             rung: 0,
             limit: Duration::ZERO,
@@ -203,10 +191,13 @@ impl<K: Kernel> Engine<K> {
     /// Begins the command of the rung that an instance has come to. Returns what follows if nothing can be begun.
     pub(super) fn begin_stop_command(&mut self, program: InstanceId, index: u8, limit: Duration) -> Option<Input> {
         let not_begun = Some(Input::StopCommandEnded { succeeded: false });
-        let Some(State::Stopping(stopping)) = self.instances.get(program).map(|known| *known.life.state()) else {
+        let Some(instance) = self.instances.get(program) else {
             return not_begun;
         };
-        let known = self.instances.get(program).and_then(|known| known.stopper);
+        let State::Stopping(stopping) = *instance.life.state() else {
+            return not_begun;
+        };
+        let (known, run) = (instance.stopper, instance.life.runs());
         let Some(id) = known.or_else(|| self.give_stop_command(program)) else {
             return not_begun;
         };
@@ -224,6 +215,7 @@ impl<K: Kernel> Engine<K> {
         command.policy = policy;
         command.of = StopOf {
             program,
+            run,
             index,
             rung: stopping.rung,
             limit,
@@ -242,19 +234,25 @@ impl<K: Kernel> Engine<K> {
         if state.name().is_alive() {
             return;
         }
-        let Some(program) = command.stop_command.as_ref().map(|command| command.of.program) else {
+        let extra = command.known_extra();
+        let Some(known) = extra.and_then(|extra| extra.stop_command.as_deref_mut()) else {
             return;
         };
+        let program = known.of.program;
+        known.of.run = 0;
         let succeeded = matches!(end_in(&state), StopCommandEnd::Succeeded);
         command.life.rest();
         self.deadlines.clear(id.index());
-        let ended = Input::StopCommandEnded { succeeded };
-        let is_awaited = self
-            .instances
-            .get(program)
-            .is_some_and(|known| known.life.state().has_stop_command());
-        if is_awaited {
-            self.apply_input(program, ended);
+        let is_awaited = |engine: &Self| {
+            let known = engine.instances.get(program);
+            known.is_some_and(|known| known.life.state().has_stop_command())
+        };
+        if is_awaited(self) {
+            // The run may be over with the command, and is not followed by another one while a stop is pending.
+            self.run_pending(program);
+        }
+        if is_awaited(self) {
+            self.apply_input(program, Input::StopCommandEnded { succeeded });
         }
         // If the next command has begun, this stores it once more.
         self.store(id);
@@ -354,14 +352,20 @@ impl<K: Kernel> Engine<K> {
 
     /// After a crash of the host: notes the ends of the runs of which only a command is left.
     pub(super) fn remember_ends(&mut self) {
-        let is_left = |id: &InstanceId| {
-            let instance = self.instances.get(*id);
-            instance.is_some_and(|instance| instance.life.state().is_left_to_command())
-        };
-        let left: Vec<_> = self.instances.ids().filter(is_left).collect();
-        for id in left {
-            self.instances.get_mut(id).into_iter().for_each(Instance::remember_end);
-            self.store(id);
+        let ids: Vec<_> = self.instances.ids().collect();
+        for id in ids {
+            let Some(instance) = self.instances.get_mut(id) else {
+                continue;
+            };
+            let State::Stopping(Stopping { pid, .. }) = *instance.life.state() else {
+                continue;
+            };
+            let exit = instance.life.state().exit_of_reaped();
+            if let Some(exit) = exit.filter(|_| instance.life.state().is_left_to_command()) {
+                let usage = None;
+                instance.history.exited(ExitRecord { pid, exit, usage }, None);
+                self.store(id);
+            }
         }
     }
 
@@ -372,7 +376,6 @@ impl<K: Kernel> Engine<K> {
         for &(slot, pid) in unproven {
             if let Some(id) = self.instances.id_at(slot).filter(|&id| self.is_stop_command(id)) {
                 self.report_stop_command_end(id, Some(pid), StopCommandEnd::Failed(Exit::Unknown));
-                self.tell_end(id, false);
             }
         }
         let commands: Vec<_> = self.instances.ids().filter(|&id| self.is_stop_command(id)).collect();
@@ -381,28 +384,27 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
+    /// A command is begun once for a rung of a run, and the record of its instance tells for which one it was. So it is
+    /// begun if this is another one than its program waits at. Otherwise its end was not told.
     fn resume_stop_command(&mut self, id: InstanceId) {
-        let Some((instance, of, _)) = self.stop_command_of(id) else {
+        let Some((instance, of, run)) = self.stop_command_of(id) else {
             return;
         };
-        let state = *instance.life.state();
+        let is_alive = instance.life.state().name().is_alive();
         let program = self.instances.get(of.program).map(|program| *program.life.state());
-        let waits = match program {
-            Some(State::Stopping(stopping)) if stopping.has_command => Some(stopping),
-            _ => None,
-        };
-        match waits {
-            None if state.name().is_alive() => drop(self.apply_input(id, Input::Kill)),
-            None => self.follow_stop_command(id),
-            Some(_) if state.name().is_alive() => {}
-            Some(stopping) if stopping.rung == of.rung && state.name() != StateName::Stopped => {
-                self.follow_stop_command(id);
+        match program {
+            Some(State::Stopping(stopping)) if stopping.has_command => {
+                let was_begun = (of.run, of.rung) == (run, stopping.rung);
+                let is_left = matches!(stopping.remaining, Remaining::Command { .. });
+                let is_over = was_begun || is_left || !stopping.awaits_command;
+                match (is_alive, is_over) {
+                    (true, _) => {}
+                    (false, true) => self.follow_stop_command(id),
+                    (false, false) => self.begin_again(of.program, stopping),
+                }
             }
-            // The end was not stored, or there is nothing left to be stopped.
-            Some(stopping) if stopping.rung == Stopping::SIGKILL || state_is_reaped(program) => {
-                self.tell_end(id, true);
-            }
-            Some(stopping) => self.begin_again(of.program, stopping),
+            _ if is_alive => drop(self.apply_input(id, Input::Kill)),
+            _ => self.follow_stop_command(id),
         }
     }
 
@@ -419,16 +421,4 @@ impl<K: Kernel> Engine<K> {
             self.apply_input(program, input);
         }
     }
-
-    /// Tells the program of a command that it is over.
-    fn tell_end(&mut self, id: InstanceId, succeeded: bool) {
-        let Some((_, of, _)) = self.stop_command_of(id) else {
-            return;
-        };
-        self.apply_input(of.program, Input::StopCommandEnded { succeeded });
-    }
-}
-
-fn state_is_reaped(state: Option<State>) -> bool {
-    state.is_some_and(|state| state.is_reaped())
 }

@@ -11,6 +11,8 @@ use crate::lifecycle::{Policy, Restart, Scope, Startup, StopLadder};
 pub(crate) struct StopOf {
     /// The instance with the program that is stopped.
     pub(crate) program: InstanceId,
+    /// The run that it stops; 0 if it was never begun, or if its end was told.
+    pub(crate) run: u64,
     /// The number of the command among those of the group.
     pub(crate) index: u8,
     /// The rung of the ladder that runs it.
@@ -19,7 +21,7 @@ pub(crate) struct StopOf {
     pub(crate) limit: Duration,
 }
 
-stored!(struct StopOf { program, index, rung, limit });
+stored!(struct StopOf { program, run, index, rung, limit });
 
 /// What makes an instance that of a command.
 pub(crate) struct StopCommand {

@@ -708,10 +708,12 @@ fn remembered_runs(host: &Host, known: &Instance) -> Result<(), Broken> {
         }
         let exit = run.exit.map(|record| record.exit);
         let spawned = !matches!(run.end, End::NotSpawned(_));
+        // The error may have been lost with the host, while a command of the stop ran.
+        let is_lost = attempt.is_error_lost && run.end == End::Unknown;
         let pid = attempt.pid.filter(|_| !attempt.has_failed());
         let withdrawn = attempt.spawn == Spawn::Withdrawn;
         ensure(
-            run.pid == pid && exit == attempt.exit && spawned != attempt.has_failed(),
+            run.pid == pid && exit == attempt.exit && (spawned != attempt.has_failed() || is_lost),
             || format!("{run:?} was {attempt:?}"),
         )?;
         let told = match run.end {

@@ -183,8 +183,7 @@ fn spawned(host: &mut Host, slot: u32, label: Label, at: Instant, made: Result<(
         .instances
         .id_at(slot)
         .and_then(|id| stop_of(&host.driver, id));
-    let Some(of) = of else {
-        // Its instance has left in the same step.
+    let Some(of) = of.or_else(|| left_in_the_step(host, slot)) else {
         return Ok(());
     };
     let earlier = host
@@ -224,6 +223,19 @@ fn spawned(host: &mut Host, slot: u32, label: Label, at: Instant, made: Result<(
     };
     host.model.commands.push(known);
     Ok(())
+}
+
+/// What the instance in this slot was for, if it has left in the step in which its command was spawned.
+fn left_in_the_step(host: &Host, slot: u32) -> Option<StopOf> {
+    let is_it = |(_, before): &&(InstanceId, Snapshot)| before.id.index() == slot;
+    let (program, _) = host.commands_before.iter().find(is_it)?;
+    Some(StopOf {
+        program: *program,
+        run: 0,
+        index: 0,
+        rung: 0,
+        limit: Duration::ZERO,
+    })
 }
 
 /// The promises that hold after every step.
