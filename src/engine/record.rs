@@ -285,11 +285,11 @@ impl<K: Kernel> Engine<K> {
             let Some(instance) = self.instances.get(id).filter(|instance| instance.process.is_some()) else {
                 continue;
             };
-            let is_there = matches!(instance.life.state(), State::Stopping(stopping) if stopping.rung == rung);
-            let group = self.groups.get(instance.group);
-            let rung = group
-                .map(|group| instance.policy(group).stop.rung(rung))
-                .filter(|_| is_there);
+            let State::Stopping(stopping) = *instance.life.state() else {
+                continue;
+            };
+            let group = self.groups.get(instance.group).filter(|_| stopping.rung == rung);
+            let rung = group.map(|group| stopping.ladder(instance.policy(group)).rung(rung));
             // A command is not begun again: its record tells whether it was.
             if let Some((_, Rung::Signal { signal, scope, .. })) = rung {
                 self.send(id, signal, scope);
@@ -360,6 +360,7 @@ impl Image {
         for instance in self.instances.iter_mut().filter_map(|place| place.value.as_mut()) {
             instance.history = History::new(0);
             instance.status_text = None;
+            instance.ladder = None;
             instance.start = None;
         }
     }
