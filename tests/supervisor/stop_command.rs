@@ -1,8 +1,9 @@
 //! Stop ladders with commands.
 
 use std::fs;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use StateName::{CleaningUp, Fatal, Running, Starting, Stopped, Stopping};
 use pidherd::cgroup::CgroupDir;
@@ -11,8 +12,8 @@ use pidherd::lifecycle::{PolicyError, Rung, Scope, Startup, StateName, StopComma
 use pidherd::supervisor::{End, SpecError};
 use pidherd::{Command, Error, Event, Exit, GroupSpec, InstanceId, Pid, Signal, Stdio, Target};
 
-use super::common::{SOON, isolated, kernel_since, processes, skipped, tempdir, test_cgroup, wait_until};
-use super::host::{Host, LONG, at_once, for_ever, ms, quiet_sh, sh, sleeper, term};
+use super::common::{SOON, isolated, kernel_since, patience, processes, skipped, tempdir, test_cgroup, wait_until};
+use super::host::{Host, LONG, at_once, builder, for_ever, ms, quiet_sh, sh, sleeper, term};
 
 /// A ladder that runs the first command and then waits for this time, and that ends with SIGKILL.
 fn first(wait: Duration) -> StopLadder {
@@ -173,7 +174,7 @@ fn what_a_command_has_started_ends_with_it() {
         let left = directory.join("left");
         let script = format!("sleep 1000 & echo $! >{}; kill -TERM $MAINPID", left.display());
         let hangs = format!("sleep 1000 & echo $! >{}; wait", left.display());
-        for (script, limit) in [(script, LONG), (hangs, ms(200))] {
+        for (script, limit) in [(script, LONG), (hangs, ms(200) * patience())] {
             let mut host = Host::new();
             let ladder = StopLadder::kill(Scope::Process).then_command(0, limit, LONG);
             let id = start_script(&mut host, OBEDIENT, |spec| {
@@ -225,7 +226,7 @@ fn a_stop_is_over_when_the_command_has_ended_too() {
 fn a_command_keeps_its_limit_when_the_program_has_ended() {
     isolated(|| {
         let mut host = Host::new();
-        let ladder = StopLadder::kill(Scope::Process).then_command(0, ms(100), LONG);
+        let ladder = StopLadder::kill(Scope::Process).then_command(0, ms(100) * patience(), LONG);
         let id = start_script(&mut host, OBEDIENT, |spec| {
             spec.stop_command(quiet_sh("kill -TERM $MAINPID; sleep 1000"))
                 .stop(ladder.clone())
@@ -234,6 +235,73 @@ fn a_command_keeps_its_limit_when_the_program_has_ended() {
         host.until_state(id, Stopped);
         assert_eq!(ends(&host), [StopCommandEnd::TimedOut]);
         assert_eq!(last_end(&host, id), End::Stopped);
+        host.shut_down();
+    });
+}
+
+/// Set for a test binary that is the program of an instance.
+const EXTENDS: &str = "PIDHERD_TEST_EXTENDS";
+
+#[test]
+fn a_program_that_asks_for_more_time() {
+    if std::env::var_os(EXTENDS).is_none() {
+        return;
+    }
+    let socket = UnixDatagram::unbound().unwrap();
+    let path = std::env::var_os("NOTIFY_SOCKET").unwrap();
+    for number in 0.. {
+        let message = format!("EXTEND_TIMEOUT_USEC=600000000\nSTATUS={number}");
+        socket.send_to(message.as_bytes(), &path).unwrap();
+        std::thread::sleep(ms(5));
+    }
+}
+
+#[test]
+fn a_program_can_extend_the_limit_of_the_command_that_stops_it() {
+    isolated(|| {
+        let directory = tempdir();
+        let go_on = directory.join("go-on");
+        let limit = ms(300) * patience();
+        let script = format!("{}; kill -TERM $MAINPID", waits_for(&go_on));
+        let name = "stop_command::a_program_that_asks_for_more_time";
+        let program = Command::new(std::env::current_exe().unwrap()).args([name, "--exact", "--test-threads=1"]);
+        let program = program.env(EXTENDS, "1").stdout(Stdio::null());
+        let mut host = Host::with(builder().notify_path(directory.join("notify")).build().unwrap());
+        let ladder = StopLadder::kill(Scope::Process).then_command(0, limit, LONG);
+        let spec = group(program).notify_socket(true).stop_command(quiet_sh(&script));
+        let id = start(&mut host, spec.stop(ladder));
+        let number = |host: &Host| host.status(id).status_text?.parse::<u64>().ok();
+        host.until("it asks for more time", |host| number(host).is_some());
+        host.supervisor.stop(id).unwrap();
+        until_command_runs(&mut host);
+        let began = Instant::now();
+        let before = number(&host).unwrap();
+        host.until("it has asked again", |host| number(host) > Some(before + 1));
+        host.until("the limit is over", |_| began.elapsed() > 2 * limit);
+        assert_eq!((host.state(id), ends(&host)), (Stopping, vec![]));
+        fs::write(&go_on, "").unwrap();
+        host.until_state(id, Stopped);
+        assert_eq!(ends(&host), [StopCommandEnd::Succeeded]);
+        host.shut_down();
+    });
+}
+
+#[test]
+fn a_command_that_ignores_all_signals_is_killed_with_its_program() {
+    isolated(|| {
+        let mut host = Host::new();
+        let ladder = StopLadder::kill(Scope::Process)
+            .then_command(0, ms(50), LONG)
+            .then(Signal::TERM, Scope::Process, ms(20))
+            .then(Signal::INT, Scope::Process, ms(20));
+        let id = start_script(&mut host, STUBBORN, |spec| {
+            let command = "trap '' HUP INT QUIT TERM USR1 USR2 ALRM; while :; do sleep 1000; done";
+            spec.stop_command(quiet_sh(command)).stop(ladder.clone())
+        });
+        host.supervisor.stop(id).unwrap();
+        host.until_state(id, Stopped);
+        assert_eq!(ends(&host), [StopCommandEnd::TimedOut]);
+        assert_eq!(last_end(&host, id), End::StopTimeout);
         host.shut_down();
     });
 }
