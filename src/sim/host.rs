@@ -206,6 +206,7 @@ impl Host {
             Act::Report(id, input) => return self.report(id, input),
             Act::Add(draft) => return self.add(&draft),
             Act::Request(target, request) => return self.request(target, request),
+            Act::StopWith(target, ladder) => return self.stop_with(target, &ladder),
             Act::Signal(target, signal) => return self.signal(target, signal),
             Act::Scale(id, instances) => return self.scale(id, instances),
             Act::Reload(id, draft) => return self.reload(id, &draft),
@@ -520,7 +521,7 @@ impl Host {
     }
 
     /// A command that returns the number of instances it applied to.
-    fn concerned(
+    pub(super) fn concerned(
         &self,
         expected: Result<Concerned, Refusal>,
         result: Result<Outcome, Error>,
@@ -584,7 +585,7 @@ impl Host {
 }
 
 impl Touched {
-    fn and(self, more: Concerned) -> Touched {
+    pub(super) fn and(self, more: Concerned) -> Touched {
         match self {
             Touched::These(mut these) => {
                 these.extend(more);

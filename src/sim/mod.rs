@@ -36,6 +36,7 @@ mod kernel_log;
 mod model;
 mod oracle;
 mod order;
+mod own_ladders;
 mod planted_faults;
 mod process;
 mod recipe;

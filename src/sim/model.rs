@@ -10,7 +10,7 @@ use crate::engine::ids::{GroupId, InstanceId, Target};
 use crate::engine::request::Request;
 use crate::exit::{Exit, Pid};
 use crate::group::{Effect, Rolling};
-use crate::lifecycle::{Part, Policy, StateName, Wanted};
+use crate::lifecycle::{Part, Policy, StateName, StopLadder, Wanted};
 use crate::time::Instant;
 
 /// The groups and instances that the host expects.
@@ -81,6 +81,8 @@ pub(super) struct Instance {
     pub(super) forgotten: usize,
     /// The names and the numbers of the descriptors that it has stored.
     pub(super) stored: Vec<(String, u64)>,
+    /// The ladders that the host has given for the stop of a run, and the run. They are lost with the host.
+    pub(super) own_ladders: Vec<(u64, StopLadder)>,
 }
 
 /// The progress of a spawn, by the reports to the engine.
@@ -603,6 +605,7 @@ impl Instance {
             last_exit: None,
             forgotten: 0,
             stored: Vec::new(),
+            own_ladders: Vec::new(),
         }
     }
 }

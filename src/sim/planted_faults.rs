@@ -126,7 +126,7 @@ fn that_an_end_is_made_up() {
             host.driver.apply_input(id, Input::Exited(Exit::Code(0)));
         }
     };
-    is_noticed(meddle, "is let go of, and was never collected");
+    is_noticed(meddle, "was never collected");
 }
 
 #[test]
@@ -301,7 +301,7 @@ fn that_a_failed_execution_is_reported_as_an_end() {
     is_noticed_in_flight(
         Planted::FailureAsEnd,
         32,
-        "was Attempt|it ended like this: None|it may notify|the last exit is",
+        "was Attempt|it ended like this: None|it may notify|the last exit is|a stop command of",
     );
 }
 
@@ -362,7 +362,7 @@ fn that_an_image_forgets_a_pending_request() {
             waits.pending = None;
         }
     };
-    is_noticed_in_an_image(forget, true, "was not concerned|it is wanted");
+    is_noticed_in_an_image(forget, true, "was not concerned|it is wanted|it is to leave");
 }
 
 #[test]

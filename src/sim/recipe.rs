@@ -416,6 +416,7 @@ fn any_policy(chance: &mut Chance) -> Policy {
         1 => ExitSet::SUCCESS,
         _ => ExitSet::SUCCESS.signal(Signal::TERM),
     };
+    let stop = any_ladder(chance);
     Policy {
         startup,
         restart: chance.pick(&[Restart::Always, Restart::Always, Restart::OnUnexpected, Restart::Never]),
@@ -445,8 +446,8 @@ fn any_policy(chance: &mut Chance) -> Policy {
         stable_after: chance.pick(&[Duration::ZERO, second * 5, second * 60]),
         cool_off: chance.pick(&[None, None, Some(Duration::ZERO), Some(second * 3), Some(Duration::MAX)]),
         watchdog: chance.happens(6).then(|| second + chance.time()),
-        stop: any_ladder(chance),
-        watchdog_stop: None,
+        watchdog_stop: chance.happens(3).then(|| ladder_like(chance, &stop)),
+        stop,
     }
 }
 
@@ -476,6 +477,20 @@ fn any_ladder(chance: &mut Chance) -> StopLadder {
             .fold(any_scope(chance, widest), Scope::max),
         rungs,
         patience: chance.pick(&[Duration::ZERO, patience, patience, Duration::MAX]),
+    }
+}
+
+/// Another ladder for the same processes.
+pub(super) fn ladder_like(chance: &mut Chance, stop: &StopLadder) -> StopLadder {
+    let mut ladder = any_ladder(chance);
+    for rung in &mut ladder.rungs {
+        if let Rung::Signal { scope, .. } = rung {
+            *scope = if stop.has(*scope) { *scope } else { Scope::Process };
+        }
+    }
+    StopLadder {
+        kill: stop.kill,
+        ..ladder
     }
 }
 

@@ -92,6 +92,11 @@ impl Host {
         }
     }
 
+    /// Whether a signal to a process of this instance of a command was refused.
+    pub(super) fn was_refused_a_command(&self, id: InstanceId) -> bool {
+        stop_of(&self.driver, id).is_some_and(|of| was_refused(self, of.program))
+    }
+
     pub(super) fn move_commands(&mut self, home: u32) {
         for known in &mut self.model.commands {
             known.program = moved(&known.program, home);
@@ -320,19 +325,20 @@ fn goes_on(host: &Host, state: State, last: Option<&Known>) -> Result<(), Broken
     if !is_on_it || !known.is_over || stopping.since >= known.at {
         return Ok(());
     }
-    let group = host
-        .model
-        .instance(known.program)
-        .and_then(|known| host.model.group(known.group));
+    let Some(instance) = host.model.instance(known.program) else {
+        return Ok(());
+    };
+    let group = host.model.group(instance.group);
     let Some(group) = group.filter(|group| group.epoch == known.epoch && !known.is_foreign) else {
         return Ok(());
     };
-    let is_command = matches!(group.policy.stop.rung(known.rung).1, Rung::Command { .. });
+    let rungs = || instance.ladders(&group.policy).map(|ladder| ladder.rung(known.rung).1);
+    let is_command = rungs().all(|rung| matches!(rung, Rung::Command { .. }));
     let has_succeeded = known.exit == Some(Exit::Code(0)) && !known.failed;
     ensure(has_succeeded || !is_command, || {
         format!("its stop command has failed, and the ladder waits in {state:?}: {known:?}")
     })?;
-    let wait = group.policy.stop.rung(known.rung).1.wait();
+    let wait = rungs().map(|rung| rung.wait()).min().unwrap_or_default();
     ensure(stopping.until >= known.at.saturating_add(wait), || {
         format!(
             "the ladder goes on at {:?}, before its wait is over: {known:?}",
