@@ -31,6 +31,7 @@ mod ending;
 mod fault_profile;
 mod host;
 mod images;
+mod interrupted;
 mod kernel;
 mod kernel_log;
 mod model;

@@ -92,6 +92,11 @@ impl Host {
         }
     }
 
+    /// How many commands of this rung were begun.
+    pub(super) fn commands_begun(&self, rung: u8) -> usize {
+        self.model.commands.iter().filter(|known| known.rung == rung).count()
+    }
+
     /// Whether a signal to a process of this instance of a command was refused.
     pub(super) fn was_refused_a_command(&self, id: InstanceId) -> bool {
         stop_of(&self.driver, id).is_some_and(|of| was_refused(self, of.program))

@@ -240,6 +240,11 @@ impl Tally {
         self.crashes[1] += u64::from(in_mid_step);
     }
 
+    /// The number of hosts that were killed in the middle of a step.
+    pub(super) const fn killed_in_mid_step(&self) -> u64 {
+        self.crashes[1]
+    }
+
     /// Counts the numbers of processes that were given to others while no host was there.
     pub(super) fn saw_strangers(&mut self, count: u64) {
         self.crashes[4] += count;
