@@ -76,6 +76,15 @@
 //! ended. Since Linux 6.9 a pidfd reaches the process group after the leader was reaped. On older kernels the leader
 //! stays a zombie until the group is empty, because a zombie keeps its number from being given to another process.
 //!
+//! # A command of a stop ladder
+//!
+//! The command runs beside the program, so it has an instance of its own (`engine/stop_command.rs`), which no group counts
+//! and `Engine::ids` leaves out. `Turn::send_rung` in `lifecycle/stops.rs` decides `Action::RunStopCommand`, and
+//! `Engine::begin_stop_command` starts the instance of the command: a job that is done once. When its lifecycle has come to
+//! rest, `Engine::follow_stop_command` gives `Input::StopCommandEnded` to that of the program. The record of the
+//! command has the run and the rung that it was begun for, so the next host begins it if the program waits at another
+//! one (`Engine::resume_stop_commands`).
+//!
 //! # A stop during a backoff
 //!
 //! In `Backoff` no process exists, and the lifecycle has a deadline. A stop that is one of many may wait for its turn
@@ -161,7 +170,7 @@
 //! step the oracles compare the engine with the kernel's log (`sim/oracle.rs`, `sim/kernel_log.rs`, `sim/stream.rs`)
 //! and with a model of the requests (`sim/model.rs`). `sim/planted_faults.rs` injects a fault into the engine or the
 //! simulated kernel between two steps, and checks that an oracle notices it. `sim/regressions.rs` holds the episodes
-//! that once failed.
+//! that once failed, and `sim/interrupted.rs` kills the host at each call of an act in turn.
 //!
 //! A failed run prints the seed of its episode. This command replays the episode:
 //!

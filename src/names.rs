@@ -71,7 +71,8 @@ mod tests {
     use crate::cgroup::OomLimitName;
     use crate::command::{Namespace, SpawnStep};
     use crate::lifecycle::{
-        AutoShutdown, CauseName, CommandFailureName, EndName, FailureName, Part, Prospect, StateName, Strategy, Wanted,
+        AutoShutdown, CauseName, CommandFailureName, EndName, FailureName, Part, Prospect, StateName,
+        StopCommandEndName, Strategy, Wanted,
     };
     use crate::supervisor::{RefusalName, ReloadResult, RemovalReason, Request, StopReason};
 
@@ -102,6 +103,11 @@ mod tests {
             CommandFailureName::ALL,
             CommandFailureName::as_str,
             "failure of a command",
+        );
+        come_back(
+            StopCommandEndName::ALL,
+            StopCommandEndName::as_str,
+            "end of a stop command",
         );
         come_back(Part::ALL, Part::as_str, "part of a run");
         come_back(Prospect::ALL, Prospect::as_str, "prospect of a stop");

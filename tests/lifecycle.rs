@@ -351,7 +351,7 @@ fn a_stopped_process_leaves_through_its_handler_without_sigkill() {
 
 /// A ladder of these rungs, each with this wait, then SIGKILL, all with this scope.
 fn ladder(signals: &[Signal], scope: Scope, wait: Duration) -> StopLadder {
-    let rung = |&signal: &Signal| Rung { signal, scope, wait };
+    let rung = |&signal: &Signal| Rung::new(signal, scope, wait);
     StopLadder::kill(scope).rungs(signals.iter().map(rung))
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pidherd::lifecycle::{DelayFrom, ExitSet, RunTimeout, Rung};
+use pidherd::lifecycle::{DelayFrom, ExitSet, RunTimeout, Rung, StopCommandEnd};
 use pidherd::notify::NotifyAccess;
 use pidherd::supervisor::{ProcessNotice, RefusalReason};
 use pidherd::{
@@ -48,11 +48,10 @@ fn unusual() -> Policy {
         }))
         .stable_after(Duration::from_secs(10))
         .cool_off(Some(Duration::from_secs(600)))
-        .stop(StopLadder::kill(Scope::Cgroup).rungs(vec![Rung {
-            signal: Signal::QUIT,
-            scope: Scope::ProcessGroup,
-            wait: Duration::from_secs(3),
-        }]))
+        .stop(StopLadder::kill(Scope::Cgroup).rungs([
+            Rung::new(Signal::QUIT, Scope::ProcessGroup, Duration::from_secs(3)),
+            Rung::command(1, Duration::from_secs(9), Duration::from_secs(4)),
+        ]))
         .watchdog_stop(Some(StopLadder::signal(
             Signal::ABRT,
             Scope::Cgroup,
@@ -122,12 +121,29 @@ fn plain_values_have_the_form_that_a_person_writes() {
             .unwrap(),
             json!({ "descriptors_refused": { "count": 2, "reason": { "errno": 24 } } }),
         ),
+        (
+            to_value(Rung::command(1, Duration::from_secs(9), Duration::ZERO)).unwrap(),
+            json!({ "command": { "index": 1, "limit": { "secs": 9, "nanos": 0 }, "wait": { "secs": 0, "nanos": 0 } } }),
+        ),
+        (
+            to_value(StopCommandEnd::NotSpawned { errno: 2 }).unwrap(),
+            json!({ "not_spawned": { "errno": 2 } }),
+        ),
+        (
+            to_value(StopCommandEnd::Failed(Exit::Code(3))).unwrap(),
+            json!({ "failed": { "code": 3 } }),
+        ),
+        (to_value(StopCommandEnd::TimedOut).unwrap(), json!("timed_out")),
     ] {
         assert_eq!(value, form);
     }
     assert_eq!(
         from_value::<Exit>(json!({ "signal": { "signal": "SIGSEGV", "core": true } })).unwrap(),
         signal
+    );
+    assert_eq!(
+        from_value::<StopCommandEnd>(json!("succeeded")).unwrap(),
+        StopCommandEnd::Succeeded
     );
     assert_eq!(from_value::<StateName>(json!("FATAL")).unwrap(), StateName::Fatal);
     assert!(from_value::<StateName>(json!("fatal")).is_err());

@@ -342,6 +342,19 @@ impl Herd {
                     self.shown(*instance, name)
                 ),
             },
+            Event::StopCommandStarted {
+                instance, name, pid, ..
+            } => format!("{}: stop_command has begun, pid {pid}", self.shown(*instance, name)),
+            Event::StopCommandEnded {
+                instance,
+                name,
+                end,
+                error,
+                ..
+            } => {
+                let result = error.as_ref().map_or_else(|| end.to_string(), ToString::to_string);
+                format!("{}: stop_command: {result}", self.shown(*instance, name))
+            }
             Event::Rolled { group, failed, .. } => match failed.and_then(|failed| self.name_of(failed)) {
                 None => format!("{}: all processes were restarted", self.called(*group)),
                 Some(failed) => format!("{}: the restart has ended at {failed}", self.called(*group)),

@@ -45,13 +45,17 @@ pub fn group(program: &Arc<Program>, name: &str, instances: u32, shared: Shared)
         Some(around) => spec.before_run(around_run(program, around, shared), around.limit),
         None => spec,
     };
-    match &program.beyond.after {
+    let spec = match &program.beyond.after {
         Some(around) => spec.after_run(around_run(program, around, shared), around.limit),
+        None => spec,
+    };
+    match &program.beyond.rules.stop_command {
+        Some(around) => spec.stop_command(around_run(program, around, shared)),
         None => spec,
     }
 }
 
-/// A command before or after each run. It has the settings of the program's first process. Its output is appended to
+/// A command before or after each run, or for its stop. It has the settings of the program's first process. Its output is appended to
 /// the logs by itself, because a pipe would need a reader for each run.
 fn around_run(program: &Program, around: &Around, shared: Shared) -> Command {
     let made = program.instance(0).map(|mut instance| {

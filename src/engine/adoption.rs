@@ -28,7 +28,8 @@ impl<K: Kernel> Engine<K> {
                 .get(*id)
                 .is_some_and(|instance| instance.process == Some(pid))
         };
-        self.instances.ids().find(has_it)
+        let found = self.instances.ids().find(has_it)?;
+        self.instances.get(found).map(|instance| instance.known_as(found))
     }
 
     /// The kernel watches a process from elsewhere for this instance.

@@ -87,6 +87,13 @@ impl<T> Place<T> {
     pub(crate) fn is<I: Id>(&self, id: I) -> bool {
         self.generation == id.raw().generation
     }
+
+    /// Empties the place, as [`Arena::remove`] empties a slot: no later value gets the same id.
+    pub(crate) fn clear(&mut self) {
+        if self.value.take().is_some() {
+            self.generation = self.generation.saturating_add(1);
+        }
+    }
 }
 
 impl<T: Stored> Stored for Place<T> {

@@ -30,6 +30,12 @@ impl<K: Kernel> Engine<K> {
                 instance.extra_mut().ladder = Some(Box::new(ladder.clone()));
             }
         }
+        if ladder.commands().next().is_some() {
+            for &id in &members {
+                self.give_stop_command(id);
+            }
+            self.save_if_changed();
+        }
         self.request(target, Request::Stop)
     }
 
@@ -42,6 +48,12 @@ impl<K: Kernel> Engine<K> {
         let group = self.group(id)?;
         if ladder.scope() < group.policy.stop.scope() {
             return Err(SpecError::from(PolicyError::StopScope).into());
+        }
+        if let Some(index) = ladder
+            .commands()
+            .find(|&index| usize::from(index) >= group.stop_commands.len())
+        {
+            return Err(SpecError::NoStopCommand { index }.into());
         }
         if ladder.has(Scope::Cgroup) && group.cgroup.is_none() {
             return Err(SpecError::NoCgroup.into());

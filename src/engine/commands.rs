@@ -37,6 +37,7 @@ impl<K: Kernel> Engine<K> {
         self.enter_name(id);
         self.set_order(id, edges);
         self.create_instances(id, own);
+        self.give_stop_commands(id);
         self.set_target(id, instances);
         self.must_save = true;
         Ok(id)
@@ -170,13 +171,13 @@ impl<K: Kernel> Engine<K> {
         self.closing = true;
         self.events.announce_down_again();
         self.set_wanted(Target::All, Wanted::Down);
-        let mut all: Vec<_> = self.instances.ids().collect();
+        let mut all: Vec<_> = self.ids().collect();
         self.sort_in_order(&mut all, Request::Stop);
         self.submit_all(&all, Request::Stop)
     }
 
     pub(crate) fn status(&self, id: InstanceId) -> Option<Status> {
-        let instance = self.instances.get(id)?;
+        let instance = self.instances.get(id).filter(|instance| !instance.is_stop_command())?;
         let state = *instance.life.state();
         let history = &instance.history;
         let over = history.over();
@@ -300,10 +301,11 @@ impl<K: Kernel> Engine<K> {
     /// The instances that a command applies to, by number.
     pub(super) fn members(&self, target: Target) -> Result<Vec<InstanceId>, Error> {
         match target {
-            Target::All => Ok(self.instances.ids().collect()),
+            Target::All => Ok(self.ids().collect()),
             Target::Group(id) => Ok(self.group(id)?.roster.iter().collect()),
             Target::Instance(id) => match self.instances.get(id) {
-                Some(_) => Ok(vec![id]),
+                Some(instance) if !instance.is_stop_command() => Ok(vec![id]),
+                Some(_) => Err(Error::UnknownInstance(id)),
                 None => Err(Error::UnknownInstance(id)),
             },
         }
@@ -385,6 +387,7 @@ impl<K: Kernel> Engine<K> {
         let wanted = group.wanted;
         let scaling = group.roster.scaling(target);
         let made = self.create_instances(id, missing);
+        self.give_stop_commands(id);
         self.set_target(id, target);
         self.save_before_starts();
         let mut outcome = self.submit_all(&scaling.leaving, Request::Stop);
@@ -482,6 +485,7 @@ impl<K: Kernel> Engine<K> {
             program: if each { None } else { Some(compile(0)?) },
             before: around(Part::Before, before)?,
             after: around(Part::After, after)?,
+            stop: spec.stop_programs(self.mark.as_deref())?,
         };
         let own = |number| Ok((number, if each { Some(compile(number)?) } else { None }));
         Ok((shared, numbers.into_iter().map(own).collect::<Result<_, SpecError>>()?))

@@ -253,13 +253,13 @@ impl<K: Kernel> Engine<K> {
             Progress::Nothing
         };
         let heard_out = self.receive_last_messages(id);
-        let Some(instance) = self.instances.get_mut(id) else {
+        let Some(instance) = self.instances.get(id) else {
             return Ok((nothing, false));
         };
         if instance.process.is_none() {
             return Ok((nothing, false));
         }
-        let policy = self.groups.get(instance.group).map(|group| &group.policy);
+        let policy = self.groups.get(instance.group).map(|group| instance.policy(group));
         let own = instance.ladder.as_deref().map(StopLadder::scope);
         let scope = own
             .or(policy.map(|policy| policy.stop.scope()))
@@ -343,6 +343,8 @@ impl<K: Kernel> Engine<K> {
             };
             let before = *instance.life.state();
             let (life, extra) = instance.life_and_extra();
+            let command = extra.stop_command.as_ref();
+            let policy = command.map_or(&group.policy, |command| &command.policy);
             let own = Own {
                 ladder: extra.ladder.as_deref(),
                 watchdog: extra.watchdog,
@@ -350,7 +352,7 @@ impl<K: Kernel> Engine<K> {
                 others_crashes,
             };
             is_joint |= life.is_joint();
-            let reaction = life.handle_with(&group.policy, own, input, self.now);
+            let reaction = life.handle_with(policy, own, input, self.now);
             is_joint |= life.is_joint();
             let after = *instance.life.state();
             self.note_stop(id, before.name(), after.name());
@@ -366,6 +368,9 @@ impl<K: Kernel> Engine<K> {
         }
         if self.unspawned == 0 {
             self.spawns.clear();
+        }
+        if input == Input::Kill {
+            self.kill_stop_command(id);
         }
         self.order_changed = true;
         if is_joint {
@@ -384,13 +389,23 @@ impl<K: Kernel> Engine<K> {
         self.note_end_of_reload(id);
         self.set_deadline(id);
         let Some(instance) = self.instances.get(id) else { return };
+        if instance.is_stop_command() {
+            self.follow_stop_command(id);
+            return;
+        }
         let group = instance.group;
-        let at_rest = !instance.life.state().name().is_alive() && instance.pending.is_none();
         self.drop_descriptors_at_rest(id);
-        if at_rest && self.is_retiring(id) {
+        self.remove_at_rest(id);
+        self.roll_on(group);
+    }
+
+    /// Removes an instance that is retiring, if nothing of it is alive or pending.
+    pub(super) fn remove_at_rest(&mut self, id: InstanceId) {
+        let is_at_rest = |instance: &Instance| !instance.life.state().name().is_alive() && instance.pending.is_none();
+        let at_rest = self.instances.get(id).is_some_and(is_at_rest);
+        if at_rest && self.is_retiring(id) && self.has_no_living_command(id) {
             self.remove_instance(id);
         }
-        self.roll_on(group);
     }
 
     /// Closes the stored descriptors of an instance if no run of it follows without another request.
@@ -407,6 +422,11 @@ impl<K: Kernel> Engine<K> {
     }
 
     fn remove_instance(&mut self, id: InstanceId) {
+        let command = self.instances.get(id).and_then(|instance| instance.stopper);
+        if let Some(command) = command {
+            // Before its program, so that no record is left of a command alone.
+            self.remove_instance(command);
+        }
         let Some(instance) = self.instances.remove(id) else {
             return;
         };
@@ -415,6 +435,9 @@ impl<K: Kernel> Engine<K> {
         self.kernel.drop_descriptors(id.index());
         // An empty slot has an empty record.
         self.kernel.record(id.index(), &|_| ());
+        if instance.is_stop_command() {
+            return;
+        }
         let Some(group) = self.groups.get_mut(instance.group) else {
             return;
         };

@@ -25,7 +25,7 @@ impl<K: Kernel> Drop for Engine<K> {
                 continue;
             };
             let group = self.groups.get(instance.group);
-            let scope = group.map_or(Scope::Process, |group| group.policy.stop.scope());
+            let scope = group.map_or(Scope::Process, |group| instance.policy(group).stop.scope());
             // A process that may not be signalled is waited for like the others, for the same time.
             let _refused = self.kernel.signal(id.index(), Signal::KILL, scope);
         }

@@ -149,6 +149,12 @@ pub enum SpecError {
         /// Which of the commands.
         part: Part,
     },
+    /// A rung of a stop ladder runs a [stop command](super::spec::GroupSpec::stop_command) that the group does not have.
+    #[error("the stop ladder runs the stop command {index}, which the group does not have")]
+    NoStopCommand {
+        /// The number of the command, from 0 up.
+        index: u8,
+    },
     /// The stop ladder has the scope of a cgroup, and the group has no directory for cgroups.
     #[error("the stop ladder's scope is a cgroup, and the group has no directory for cgroups")]
     NoCgroup,

@@ -10,7 +10,7 @@ use super::progress::Progress;
 use crate::codec::stored;
 use crate::command::SpawnError;
 use crate::exit::{ExitRecord, Pid};
-use crate::lifecycle::{Cause, CommandFailure, StateName};
+use crate::lifecycle::{Cause, CommandFailure, StateName, StopCommandEnd};
 use crate::names::{machine_names, shown_by_name};
 use crate::signal::Signal;
 use crate::signalfd::SignalInfo;
@@ -101,6 +101,45 @@ pub enum Event {
         pid: Option<Pid>,
         /// Why the command failed.
         failure: CommandFailure,
+        /// Why the spawn failed; `None` if it succeeded.
+        error: Option<SpawnError>,
+    },
+    /// A [command of a stop ladder](crate::lifecycle::Rung::Command) runs: its process was made.
+    StopCommandStarted {
+        /// The instance that is being stopped.
+        instance: InstanceId,
+        /// The group of the instance.
+        group: GroupId,
+        /// The group's name and the instance's number.
+        name: Name,
+        /// The number of the run.
+        run: u64,
+        /// The number of the rung in its ladder, from 0 up.
+        rung: u8,
+        /// The number of the command among the [stop commands](crate::GroupSpec::stop_command) of the group, from 0 up.
+        index: u8,
+        /// The process of the command.
+        pid: Pid,
+    },
+    /// A [command of a stop ladder](crate::lifecycle::Rung::Command) is over, and no process of it is left. If it could
+    /// not be spawned, no [`Event::StopCommandStarted`] may have come before.
+    StopCommandEnded {
+        /// The instance that is being stopped.
+        instance: InstanceId,
+        /// The group of the instance.
+        group: GroupId,
+        /// The group's name and the instance's number.
+        name: Name,
+        /// The number of the run.
+        run: u64,
+        /// The number of the rung in its ladder, from 0 up.
+        rung: u8,
+        /// The number of the command among the [stop commands](crate::GroupSpec::stop_command) of the group, from 0 up.
+        index: u8,
+        /// The process of the command; `None` if there was none.
+        pid: Option<Pid>,
+        /// How the command has ended.
+        end: StopCommandEnd,
         /// Why the spawn failed; `None` if it succeeded.
         error: Option<SpawnError>,
     },
@@ -590,6 +629,8 @@ stored!(enum Event {
     11 = StartWithdrawn { instance, group, name, cause },
     12 = CommandFailed { instance, group, name, run, pid, failure, error },
     13 = GroupStops { instance, group, name, reason },
+    14 = StopCommandStarted { instance, group, name, run, rung, index, pid },
+    15 = StopCommandEnded { instance, group, name, run, rung, index, pid, end, error },
 });
 stored!(enum ProcessNotice { 0 = Reloading, 1 = Ready, 2 = Stopping, 3 = Errno(errno), 4 = WatchdogEvery(every),
     5 = DescriptorsStored { name, count },

@@ -20,6 +20,7 @@ use super::kernel::{Kernel, Sender};
 use super::place::{Edges, OrderSpec};
 use super::request::Request;
 use super::spec::GroupSpec;
+use super::stop_of::{StopCommand, StopOf};
 use crate::codec::{Damaged, Reader, Stored, Writer, put_list, stored};
 use crate::command::{Command, Program};
 use crate::exit::{ExitRecord, Pid};
@@ -101,6 +102,8 @@ pub(crate) struct InstanceImage {
     pub(crate) because: Option<Cause>,
     pub(crate) start: Option<(Transition, Option<ExitRecord>)>,
     pub(crate) history: History,
+    /// What it is for, if it is that of a stop command.
+    pub(crate) stop_of: Option<StopOf>,
 }
 
 stored!(struct InstanceImage {
@@ -118,6 +121,7 @@ stored!(struct InstanceImage {
     because,
     start,
     history,
+    stop_of,
 });
 
 /// Why an image was not restored.
@@ -152,13 +156,29 @@ impl Image {
             let place = self.groups.get(id.index() as usize)?;
             place.value.as_ref().filter(|_| place.is(id))
         };
-        let (mut numbers, mut pids) = (HashSet::new(), HashSet::new());
+        let (mut numbers, mut pids, mut stopped) = (HashSet::new(), HashSet::new(), HashSet::new());
+        let member = |id: InstanceId| {
+            let place = self.instances.get(id.index() as usize).filter(|place| place.is(id));
+            place.and_then(|place| place.value.as_ref())
+        };
         // For each group, how many numbers below its target have an instance, and whether it has one at all.
         let mut present = vec![(0, false); self.groups.len()];
         for instance in self.instances.iter().filter_map(|place| place.value.as_ref()) {
             let Some(known) = group(instance.group).filter(|_| instance.number < GroupSpec::MOST_INSTANCES) else {
                 return false;
             };
+            if let Some(of) = instance.stop_of {
+                let is_its_program = |program: &InstanceImage| {
+                    let is_named = (program.group, program.number) == (instance.group, instance.number);
+                    program.stop_of.is_none() && is_named
+                };
+                let is_alone = stopped.insert(of.program) && instance.heard.is_none() && instance.pending.is_none();
+                let is_of_program = member(of.program).is_some_and(|program| is_its_program(program));
+                if !(is_alone && is_of_program && instance.process == instance.life.state().pid()) {
+                    return false;
+                }
+                continue;
+            }
             let has_number = numbers.insert((instance.group, instance.number));
             if let Some((below, has_any)) = present.get_mut(instance.group.index() as usize) {
                 *below += u32::from(instance.number < known.target);
@@ -188,9 +208,7 @@ impl Image {
                 is_size(group.target)
             };
             let is_member = |id: InstanceId| {
-                let place = self.instances.get(id.index() as usize).filter(|place| place.is(id));
-                let member = place.and_then(|place| place.value.as_ref());
-                member.is_some_and(|member| member.group.index() == index)
+                member(id).is_some_and(|known| known.group.index() == index && known.stop_of.is_none())
             };
             let roll = group.roll.as_ref();
             let rolls = roll.is_none_or(|(roll, after)| {
@@ -294,6 +312,7 @@ impl<K: Kernel> Engine<K> {
             instance.because.put(to);
             instance.start().put(to);
             instance.history.put(to);
+            instance.stop_of().put(to);
         });
         self.waiting_once().put(to);
         self.spawns_once().put(to);
@@ -351,6 +370,7 @@ impl<K: Kernel> Engine<K> {
                 because: instance.because,
                 start: instance.start(),
                 history: instance.history.clone(),
+                stop_of: instance.stop_of(),
             })
         };
         Image {
@@ -431,6 +451,7 @@ impl<K: Kernel> Engine<K> {
         self.seed = image.seed;
         self.is_spawns_turn = image.is_spawns_turn;
         self.restore_instances(image.instances, own_programs);
+        self.restore_stop_commands();
         self.restore_queues(image.waiting, image.spawns);
         self.events.restore(image.events, image.dropped);
         for (at, spec) in specs.into_iter().enumerate() {
@@ -497,12 +518,15 @@ impl<K: Kernel> Engine<K> {
             let id = self.instances.id(u32::try_from(index).unwrap_or(u32::MAX), generation);
             let instance = value.and_then(|image| {
                 let group = self.groups.get_mut(image.group)?;
-                group.roster.put(image.number, id);
+                let stop_command = image.stop_of.map(|of| Box::new(StopCommand::new(of, &group.policy)));
+                if stop_command.is_none() {
+                    group.roster.put(image.number, id);
+                }
                 let name = Name {
                     group: Arc::clone(&group.name),
                     number: image.number,
                 };
-                let own = programs.get_mut(&image.group);
+                let own = programs.get_mut(&image.group).filter(|_| stop_command.is_none());
                 let program = own.and_then(|own| own.remove(&image.number)).flatten();
                 if let (Some(pid), Some((access, most_stored))) = (image.process, image.heard) {
                     let sender = Sender {
@@ -513,19 +537,21 @@ impl<K: Kernel> Engine<K> {
                     heard.push((pid, sender));
                 }
                 pending.extend(image.pending.map(|request| (id, request)));
-                let history = image.history.with_most(self.kept_runs);
+                let is_command = stop_command.is_some();
+                let history = image.history.with_most(if is_command { 0 } else { self.kept_runs });
                 let extra = Extra {
                     status_text: image.status_text,
                     ladder: image.ladder,
                     watchdog: image.watchdog,
                     reload: image.reload,
                     because: image.because,
+                    stop_command,
                     ..Extra::default()
                 };
                 Some(Instance {
                     process: image.process,
                     program,
-                    context: group.context(image.number),
+                    context: group.context_of(image.number, is_command),
                     is_frozen: image.is_frozen,
                     start: image.start.map(|(step, exit)| Start::new(step, exit.as_ref())),
                     ..Instance::new(image.group, name, image.life, history).with_extra(extra)

@@ -12,10 +12,11 @@ use super::place::Order;
 use super::request::Request;
 use super::run_command::RunCommand;
 use super::spec::{Commands, GroupSpec, NotifySpec, OwnSettings};
-use crate::cgroup::{CgroupDir, CgroupFile, Limits};
+use super::stop_of::StopCommand;
+use crate::cgroup::{CgroupDir, CgroupFile, CgroupUsage, Limits};
 use crate::child::Pipes;
 use crate::codec::stored;
-use crate::command::{Program, SpawnError};
+use crate::command::{Command, Program, SpawnError};
 use crate::exit::{ExitRecord, Pid};
 use crate::group::{Roll, Roster};
 use crate::lifecycle::{Cause, Lifecycle, Policy, StateName, StopLadder, Transition, Wanted};
@@ -103,6 +104,12 @@ pub(crate) struct Extra {
     pub(crate) because: Option<Cause>,
     /// Why the command after the last run could not be spawned, until that is reported.
     pub(crate) after_error: Option<SpawnError>,
+    /// The instance of the commands that its stop runs.
+    pub(crate) stopper: Option<InstanceId>,
+    /// What makes this the instance of a stop command.
+    pub(crate) stop_command: Option<Box<StopCommand>>,
+    /// The usage of the cgroup of a run that has ended, while a command of its stop runs.
+    pub(crate) usage: Option<CgroupUsage>,
 }
 
 /// That of most instances.
@@ -116,6 +123,9 @@ static NO_EXTRA: Extra = Extra {
     run_files: None,
     because: None,
     after_error: None,
+    stopper: None,
+    stop_command: None,
+    usage: None,
 };
 
 /// The pipes of most runs.
@@ -249,6 +259,9 @@ impl Extra {
             run_files: None,
             because: None,
             after_error: None,
+            stopper: None,
+            stop_command: None,
+            usage: None,
         } = self
         else {
             return false;
@@ -266,6 +279,8 @@ pub(crate) struct GroupPrograms {
     pub(crate) before: Option<Program>,
     /// That of the command after each run.
     pub(crate) after: Option<Program>,
+    /// Those of the stop commands.
+    pub(crate) stop: Vec<Program>,
 }
 
 /// A group: instances of one command.
@@ -277,6 +292,8 @@ pub(crate) struct Group {
     pub(crate) before: Option<RunCommand>,
     /// The command after each run.
     pub(crate) after: Option<RunCommand>,
+    /// The commands that the ladders of its stops can run.
+    pub(crate) stop_commands: Vec<Command>,
     pub(crate) programs: GroupPrograms,
     /// The directory for the cgroups of the instances; `None` if they have no cgroups.
     pub(crate) cgroup: Option<CgroupDir>,
@@ -314,6 +331,7 @@ impl Group {
             commands: spec.commands,
             before: spec.before,
             after: spec.after,
+            stop_commands: spec.stop_commands,
             cgroup: spec.cgroup,
             cgroup_files,
             context: context.into(),
@@ -350,6 +368,7 @@ impl Group {
             notify: self.notify,
             before: self.before.clone(),
             after: self.after.clone(),
+            stop_commands: self.stop_commands.clone(),
             instances,
             policy: self.policy.clone(),
             order: self.order.edges.spec(),

@@ -42,6 +42,7 @@ impl<K: Kernel> Engine<K> {
         let command_of = |around: &Option<RunCommand>| around.as_ref().map(|around| around.command.clone());
         let same_around = command_of(&group.before) == command_of(&spec.before);
         let same_around = same_around && command_of(&group.after) == command_of(&spec.after);
+        let same_around = same_around && group.stop_commands == spec.stop_commands;
         let around = if same_around { Effect::None } else { Effect::AtNextStart };
         limits.max(command).max(around)
     }
@@ -103,7 +104,7 @@ impl<K: Kernel> Engine<K> {
         for file in changes {
             if let Err(error) = self.kernel.change_limit(id.index(), &file) {
                 self.events.push(Event::LimitFailed {
-                    instance: id,
+                    instance: instance.known_as(id),
                     group: instance.group,
                     name: instance.name.clone(),
                     file: file.name.to_string_lossy().into(),

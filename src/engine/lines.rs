@@ -43,6 +43,10 @@ impl fmt::Display for Event {
             Event::CommandFailed { name, run, failure, .. } => {
                 write!(f, "{name} command after run {run} failed: {failure}")
             }
+            Event::StopCommandStarted { name, index, pid, .. } => {
+                write!(f, "{name} is being stopped by command {index}, pid {pid}")
+            }
+            Event::StopCommandEnded { name, index, end, .. } => write!(f, "{name} stop command {index} {end}"),
             Event::Signal(signal) => match signal.sender {
                 Some(sender) => write!(f, "received {} from pid {sender}", signal.signal),
                 None => write!(f, "received {}", signal.signal),
@@ -129,7 +133,7 @@ mod tests {
     use crate::engine::event::Name;
     use crate::engine::ids::{GroupId, InstanceId};
     use crate::exit::{Exit, ExitRecord, Pid};
-    use crate::lifecycle::{Cause, Failure, StateName};
+    use crate::lifecycle::{Cause, Failure, StateName, StopCommandEnd};
     use crate::signal::Signal;
     use crate::time::Instant;
 
@@ -199,6 +203,20 @@ mod tests {
                     result: ReloadResult::TimedOut,
                 },
                 "web:1 has not reloaded in time",
+            ),
+            (
+                Event::StopCommandEnded {
+                    instance,
+                    group,
+                    name: name(),
+                    run: 1,
+                    rung: 0,
+                    index: 0,
+                    pid: None,
+                    end: StopCommandEnd::TimedOut,
+                    error: None,
+                },
+                "web:1 stop command 0 timed out",
             ),
             (
                 Event::GroupRemoved {

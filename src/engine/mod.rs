@@ -42,4 +42,6 @@ pub(crate) mod spec;
 mod spec_around;
 mod spec_siblings;
 pub(crate) mod status;
+pub(crate) mod stop_command;
+pub(crate) mod stop_of;
 pub(crate) mod turn;

@@ -383,6 +383,9 @@ impl<K: Kernel> Engine<K> {
         if self.ranked.is_empty() || to != StateName::Stopped || from == StateName::Stopped || self.is_retiring(id) {
             return;
         }
+        if self.is_stop_command(id) {
+            return;
+        }
         if let Some(group) = self.instances.get(id).map(|instance| instance.group) {
             self.note_end(group, Cause::RequirementStopped);
         }

@@ -31,10 +31,15 @@ impl<K: Kernel> Engine<K> {
         let ended_before = stops && self.has_ended(id);
         let ends = reaction.transitions().any(Transition::ends_process);
         let process = ends.then(|| self.release_process(id)).flatten();
+        self.release_to_command(id);
         if let Some(failure) = reaction.after_failed {
             self.report_failed_command(id, process, failure, starts(reaction));
         }
-        let ended = process.map(|pid| (pid, exit));
+        if self.is_stop_command(id) {
+            return self.carry_out_for_command(id, reaction, process);
+        }
+        // Its process may have been released before.
+        let ended = process.or(exit.map(|exit| exit.pid)).map(|pid| (pid, exit));
         let at = self.now;
         // The spawn comes before the event, so that the transition to Starting can contain the pid.
         let spawns = reaction.action.is_some_and(Action::spawns);
@@ -48,17 +53,58 @@ impl<K: Kernel> Engine<K> {
                 self.thaw_for_stop(id);
                 ended_before.then_some(Input::EndedBefore)
             }
+            Action::RunStopCommand { .. } if ended_before => Some(Input::EndedBefore),
+            Action::RunStopCommand { index, limit } => self.begin_stop_command(id, index, limit),
             Action::Look { scope, looks } => self.is_empty(id, scope, looks).then_some(Input::Empty),
             Action::ReportUnkillable => {
-                let instance = self.instances.get(id)?;
-                self.events.push(Event::Unkillable {
-                    instance: id,
-                    group: instance.group,
-                    name: instance.name.clone(),
-                    pid: instance.life.state().pid(),
-                });
+                self.report_unkillable(id);
                 None
             }
+        }
+    }
+
+    /// The same for the lifecycle of a stop command. `process` is the process that has ended.
+    fn carry_out_for_command(&mut self, id: InstanceId, reaction: &Reaction, process: Option<Pid>) -> Option<Input> {
+        let answer = reaction.action.filter(|action| action.spawns());
+        let answer = answer.and_then(|_| self.spawn(id));
+        self.emit_of_stop_command(id, reaction, process);
+        match reaction.action? {
+            Action::Signal { signal, scope } => {
+                self.send(id, signal, scope);
+                None
+            }
+            Action::Look { scope, looks } => self.is_empty(id, scope, looks).then_some(Input::Empty),
+            Action::ReportUnkillable => {
+                self.report_unkillable(id);
+                self.stop_command_is_unkillable(id);
+                None
+            }
+            Action::Spawn | Action::SpawnBefore | Action::SpawnAfter | Action::RunStopCommand { .. } => answer,
+        }
+    }
+
+    fn report_unkillable(&mut self, id: InstanceId) {
+        if let Some(instance) = self.instances.get(id) {
+            self.events.push(Event::Unkillable {
+                instance: instance.known_as(id),
+                group: instance.group,
+                name: instance.name.clone(),
+                pid: instance.life.state().pid(),
+            });
+        }
+    }
+
+    /// Releases the process of a run that has ended, if only a command of its stop is left.
+    fn release_to_command(&mut self, id: InstanceId) {
+        let is_left =
+            |instance: &&mut Instance| instance.process.is_some() && instance.life.state().is_left_to_command();
+        if let Some(instance) = self.instances.get_mut(id).filter(is_left) {
+            let usage = self.kernel.usage(id.index());
+            if let Some(extra) = instance.extra_for(usage.as_ref()) {
+                extra.usage = usage;
+            }
+            self.release_process(id);
+            self.withdraw_stop_command(id);
         }
     }
 
@@ -179,7 +225,7 @@ impl<K: Kernel> Engine<K> {
     pub(crate) fn signal_failed(&mut self, id: InstanceId, signal: Signal, error: &io::Error) {
         if let Some(instance) = self.instances.get(id) {
             self.events.push(Event::SignalFailed {
-                instance: id,
+                instance: instance.known_as(id),
                 group: instance.group,
                 name: instance.name.clone(),
                 signal,

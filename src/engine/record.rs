@@ -9,17 +9,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::arena::Place;
 use super::core::{Engine, starts};
 use super::history::History;
 use super::ids::InstanceId;
-use super::image::Image;
+use super::image::{GroupImage, Image};
 use super::instance::Instance;
 use super::kernel::Kernel;
 use super::request::Request;
 use super::run::{End, EndedRun};
+use super::stop_of::StopOf;
 use crate::codec::{Damaged, Reader, Stored, Writer, put_text};
 use crate::exit::{ExitRecord, Pid};
-use crate::lifecycle::{Action, Cause, Input, Lifecycle, Part, Policy, Reaction, RunEnd, State, Transition};
+use crate::lifecycle::{Action, Cause, Input, Lifecycle, Part, Policy, Reaction, RunEnd, Rung, State, Transition};
 
 /// The state of an instance, as its record contains it.
 pub(crate) struct Record {
@@ -29,6 +31,8 @@ pub(crate) struct Record {
     pub(crate) history: History,
     /// The directory and the name of the cgroup of the present run, or of the last one until it is released.
     pub(crate) cgroup: Option<(PathBuf, String)>,
+    /// What it is for, if it is that of a stop command.
+    pub(crate) stop_of: Option<StopOf>,
 }
 
 impl Stored for Record {
@@ -38,6 +42,7 @@ impl Stored for Record {
         self.because.put(to);
         self.history.put_current(to);
         self.cgroup.put(to);
+        self.stop_of.put(to);
     }
 
     fn get(from: &mut Reader<'_>) -> Result<Record, Damaged> {
@@ -47,6 +52,7 @@ impl Stored for Record {
             because: Stored::get(from)?,
             history: History::get_current(from)?,
             cgroup: Stored::get(from)?,
+            stop_of: Stored::get(from)?,
         })
     }
 }
@@ -75,6 +81,7 @@ impl Instance {
             put_text(cgroup.dir.path().as_os_str().as_bytes(), to);
             put_text(cgroup.name.as_bytes(), to);
         }
+        self.stop_of().put(to);
     }
 
     /// An upper limit for the length of a record before the next base.
@@ -117,7 +124,8 @@ impl<K: Kernel> Engine<K> {
             if let Some(extra) = instance.known_extra() {
                 (extra.ladder, extra.watchdog) = (None, None);
             }
-            let cgroup = instance.process.and_then(|_| self.kernel.usage(id.index()));
+            let earlier = instance.known_extra().and_then(|extra| extra.usage.take());
+            let cgroup = instance.process.and_then(|_| self.kernel.usage(id.index())).or(earlier);
             let over = EndedRun { end, exit, cgroup };
             instance.history.ended(number, over, self.now, wall);
         }
@@ -164,7 +172,7 @@ impl<K: Kernel> Engine<K> {
             if let Some(instance) = id.and_then(|id| self.instances.get(id)) {
                 instance.put_record(&mut Writer::new(&mut record));
                 let group = self.groups.get(instance.group);
-                longest = longest.max(group.map_or(0, |group| instance.longest_record(&group.policy)));
+                longest = longest.max(group.map_or(0, |group| instance.longest_record(instance.policy(group))));
             }
             records.push(record);
         }
@@ -205,17 +213,25 @@ impl<K: Kernel> Engine<K> {
             .max();
         let instances = self.instances.ids().filter_map(|id| self.instances.get(id));
         let longest = instances
-            .filter_map(|instance| Some(instance.longest_record(&self.groups.get(instance.group)?.policy)))
+            .filter_map(|instance| Some(instance.longest_record(instance.policy(self.groups.get(instance.group)?))))
             .max()
             .unwrap_or(0);
         let longest = longest.max(2 * FIXED + text) + 8 * most.unwrap_or(0);
+        // Each can have a stop command.
+        let has_commands = |policy: &Policy| policy.stop_commands().next().is_some();
+        let mut policies = self
+            .groups
+            .ids()
+            .filter_map(|id| Some(&self.groups.get(id)?.policy))
+            .chain(policy);
+        let more = if policies.any(has_commands) { 2 * more } else { more };
         let slots = self.instances.slots() as usize + more;
         base.len() + 2 * text + more * FIXED + slots * (2 * longest + FIXED)
     }
 
     /// Accepts the messages of the processes of groups with the notify socket, except for these instances.
     pub(super) fn hear_groups(&mut self, silent: &HashSet<InstanceId>) {
-        let ids: Vec<_> = self.instances.ids().filter(|id| !silent.contains(id)).collect();
+        let ids: Vec<_> = self.ids().filter(|id| !silent.contains(id)).collect();
         for id in ids {
             let Some(instance) = self.instances.get(id) else {
                 continue;
@@ -240,13 +256,14 @@ impl<K: Kernel> Engine<K> {
         // Its times began with the spawn and not with the recovery.
         self.now = now.saturating_sub(age).max(decided);
         instance.process = Some(pid);
-        let part = instance.life.state().part();
-        if part != Part::After {
+        let part = instance.part();
+        if matches!(part, Part::Before | Part::Program) {
             instance.history.began(self.now, wall.checked_sub(age).unwrap_or(wall));
         }
         if part == Part::Program {
             self.hear_if_described(id, pid);
         }
+        self.report_stop_command(id, pid);
         self.apply_input(id, Input::Cloned(pid));
         self.now = now;
     }
@@ -265,14 +282,17 @@ impl<K: Kernel> Engine<K> {
     /// had sent the signal.
     pub(super) fn signal_again(&mut self, rungs: Vec<(InstanceId, u8)>) {
         for (id, rung) in rungs {
-            let Some(instance) = self.instances.get(id) else {
+            let Some(instance) = self.instances.get(id).filter(|instance| instance.process.is_some()) else {
                 continue;
             };
-            let is_there = matches!(instance.life.state(), State::Stopping(stopping) if stopping.rung == rung);
-            let group = self.groups.get(instance.group);
-            let rung = group.map(|group| group.policy.stop.rung(rung)).filter(|_| is_there);
-            if let Some((_, rung)) = rung {
-                self.send(id, rung.signal, rung.scope);
+            let State::Stopping(stopping) = *instance.life.state() else {
+                continue;
+            };
+            let group = self.groups.get(instance.group).filter(|_| stopping.rung == rung);
+            let rung = group.map(|group| stopping.ladder(instance.policy(group)).rung(rung));
+            // A command is not begun again: its record tells whether it was.
+            if let Some((_, Rung::Signal { signal, scope, .. })) = rung {
+                self.send(id, signal, scope);
             }
         }
     }
@@ -293,7 +313,7 @@ impl<K: Kernel> Engine<K> {
             let instance = self.instances.get(id);
             instance.is_some_and(|instance| !instance.life.state().name().is_alive())
         };
-        let ids = self.instances.ids().filter(|&id| self.is_retiring(id));
+        let ids = self.ids().filter(|&id| self.is_retiring(id));
         // One that is at rest is removed.
         let retiring: Vec<_> = ids.filter(|&id| self.is_wanted(id) || is_at_rest(id)).collect();
         for id in retiring {
@@ -310,7 +330,9 @@ impl<K: Kernel> Engine<K> {
         };
         // What its cgroup has counted is not read here.
         if instance.life.state().part() == Part::Program {
-            instance.history.exited(record, None);
+            // The last host may have reaped it.
+            let exit = instance.life.state().exit_of_reaped().unwrap_or(record.exit);
+            instance.history.exited(ExitRecord { exit, ..record }, None);
         }
         self.stop_hearing(id, record.pid);
         self.apply_input(id, Input::Exited(record.exit));
@@ -338,6 +360,7 @@ impl Image {
         for instance in self.instances.iter_mut().filter_map(|place| place.value.as_mut()) {
             instance.history = History::new(0);
             instance.status_text = None;
+            instance.ladder = None;
             instance.start = None;
         }
     }
@@ -365,8 +388,9 @@ impl Image {
                     instance.pending = record.pending;
                     instance.because = record.because;
                     instance.history = record.history;
+                    instance.stop_of = record.stop_of;
                 }
-                (value, None) => *value = None,
+                (_, None) => place.clear(),
                 (None, Some(_)) => return Err(Damaged),
             }
         }
@@ -374,8 +398,9 @@ impl Image {
         for index in 0..self.groups.len() {
             let mut instances = self.instances.iter().filter_map(|place| place.value.as_ref());
             let is_used = instances.any(|instance| instance.group.index() as usize == index);
-            if let Some(place) = self.groups.get_mut(index).filter(|_| !is_used) {
-                place.value.take_if(|group| group.leaving);
+            let is_over = |place: &&mut Place<Box<GroupImage>>| place.value.as_ref().is_some_and(|group| group.leaving);
+            if let Some(place) = self.groups.get_mut(index).filter(|_| !is_used).filter(is_over) {
+                place.clear();
             }
         }
         Ok(())

@@ -298,6 +298,7 @@ impl<K: Kernel> Engine<K> {
         }
         // No instance is started with its siblings before the ends of all are known.
         self.tells_siblings = true;
+        self.remember_ends();
         let stopping = self.rungs();
         for (slot, pid, age) in born {
             if let Some(id) = self.instances.id_at(slot) {
@@ -314,8 +315,14 @@ impl<K: Kernel> Engine<K> {
         self.hear_groups(&silent);
         // Before the ends, so that none of these is started again.
         self.stop_the_retiring();
-        for &(id, _) in &ended {
-            if !self.stays(id, restored) && self.is_wanted(id) {
+        // A run may be over with the end of a command of its stop.
+        let with_command = |id: &InstanceId| {
+            let instance = self.instances.get(*id);
+            instance.is_some_and(|instance| instance.life.state().has_stop_command())
+        };
+        let with_command: Vec<_> = self.instances.ids().filter(with_command).collect();
+        for id in ended.iter().map(|&(id, _)| id).chain(with_command) {
+            if !self.is_stop_command(id) && !self.stays(id, restored) && self.is_wanted(id) {
                 self.submit(id, Request::Stop, &mut 0);
             }
         }
@@ -326,6 +333,7 @@ impl<K: Kernel> Engine<K> {
         self.tells_siblings = false;
         self.follow_all_siblings();
         self.signal_again(stopping);
+        self.resume_stop_commands(unproven);
     }
 
     /// Whether an instance is described.

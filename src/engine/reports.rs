@@ -76,7 +76,7 @@ impl<K: Kernel> Engine<K> {
             return false;
         };
         let group = self.groups.get(instance.group);
-        group.is_some_and(|group| instance.life.judges_silence(&group.policy))
+        group.is_some_and(|group| instance.life.judges_silence(instance.policy(group)))
     }
 
     /// Whether messages of an instance's process are accepted.
@@ -125,7 +125,11 @@ impl<K: Kernel> Engine<K> {
             Report::Ready => self.ready(id),
             Report::Alive => drop(self.apply_input(id, Input::Alive)),
             Report::WatchdogTrigger => drop(self.apply_input(id, Input::Failed(Failure::Watchdog))),
-            Report::Extend(by) => drop(self.apply_input(id, Input::Extend(by.min(LONGEST_EXTENSION)))),
+            Report::Extend(by) => {
+                let extend = Input::Extend(by.min(LONGEST_EXTENSION));
+                self.apply_input(id, extend);
+                self.apply_to_stop_command(id, extend);
+            }
             Report::Status(text) => {
                 if let Some(instance) = self.instances.get_mut(id) {
                     if let Some(extra) = instance.extra_for(text.as_ref()) {

@@ -71,7 +71,8 @@ impl<K: Kernel> Engine<K> {
             (Some(Request::Start | Request::Restart), Request::Stop | Request::Kill) => {
                 self.withdraw_start(id, because.unwrap_or(Cause::Requested));
             }
-            (Some(Request::Stop), Request::Kill) => drop(self.set_pending(id, None)),
+            // It is stored with the SIGKILL: a host that is killed in between must not forget both.
+            (Some(Request::Stop), Request::Kill) => drop(self.put_pending(id, None)),
             (Some(_) | None, _) => {}
         }
     }

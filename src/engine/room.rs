@@ -72,11 +72,16 @@ impl<K: Kernel> Engine<K> {
         }
         instance.has_room = true;
         instance.history.make_room();
-        if let Some(group) = self.groups.get(instance.group) {
+        // A stop command has no crashes.
+        let group = self.groups.get(instance.group).filter(|_| !instance.is_stop_command());
+        if let Some(group) = group {
             instance.life.make_room(&group.policy);
         }
         self.roomy += 1;
         self.reserve_places(self.roomy);
+        if let Some(command) = self.instances.get(id).and_then(|instance| instance.stopper) {
+            self.give_room(command);
+        }
     }
 
     /// Allocates the places of this many instances that run.

@@ -8,7 +8,7 @@ use super::error::SpecError;
 use super::event::Name;
 use super::run::{End, Run};
 use crate::command::{Command, Program};
-use crate::exit::Exit;
+use crate::exit::{Exit, Pid};
 use crate::lifecycle::{CommandFailure, Ended, ExitSet, Part, Policy, RunEnd, Scope};
 
 /// The environment variable with the mark of the host's state file. It proves that a process belongs to that host.
@@ -17,6 +17,9 @@ pub(crate) const MARK: &str = "PIDHERD_STATE";
 /// The variables with the name of the group and the number of the instance.
 pub(super) const GROUP_VARIABLE: &str = "PIDHERD_GROUP";
 pub(super) const INSTANCE_VARIABLE: &str = "PIDHERD_INSTANCE";
+
+/// The variable with the number of the process that a stop command stops.
+const MAIN_VARIABLE: &str = "MAINPID";
 
 /// A command before or after each run of a group.
 #[derive(Clone, PartialEq, Eq)]
@@ -32,35 +35,48 @@ const VARIABLES: [&str; 6] = [
     "SERVICE_RESULT",
     "EXIT_CODE",
     "EXIT_STATUS",
-    "MAINPID",
+    MAIN_VARIABLE,
 ];
 
 impl RunCommand {
     /// The program, checked against the policy of the group.
     pub(crate) fn compile(&self, part: Part, policy: &Policy, mark: Option<&OsStr>) -> Result<Program, SpecError> {
-        let mut command = self.command.clone().or_own_process_group();
-        for variable in VARIABLES {
-            command = command.env_remove(variable);
-        }
-        if let Some(mark) = mark {
-            command = command.env(MARK, mark);
-        }
-        let program = command
-            .compile()
-            .map_err(|error| SpecError::RunCommand { part, error })?;
-        if program.has_pipes() {
-            return Err(SpecError::RunCommandPiped { part });
-        }
-        if policy.has_scope(Scope::ProcessGroup) && !command.leads_process_group() {
-            return Err(SpecError::RunCommandNoProcessGroup { part });
-        }
-        Ok(program)
+        let needs_group = policy.has_scope(Scope::ProcessGroup);
+        compile_command(&self.command, part, needs_group, mark)
     }
+}
+
+/// The program of a command around a run or of a stop. With `needs_group` it must lead a process group.
+pub(super) fn compile_command(
+    command: &Command,
+    part: Part,
+    needs_group: bool,
+    mark: Option<&OsStr>,
+) -> Result<Program, SpecError> {
+    let mut command = command.clone().or_own_process_group();
+    for variable in VARIABLES {
+        command = command.env_remove(variable);
+    }
+    if let Some(mark) = mark {
+        command = command.env(MARK, mark);
+    }
+    let program = command
+        .compile()
+        .map_err(|error| SpecError::RunCommand { part, error })?;
+    if program.has_pipes() {
+        return Err(SpecError::RunCommandPiped { part });
+    }
+    if needs_group && !command.leads_process_group() {
+        return Err(SpecError::RunCommandNoProcessGroup { part });
+    }
+    Ok(program)
 }
 
 /// What a command before or after a run is told.
 pub(super) struct Told<'a> {
     pub(super) name: &'a Name,
+    /// The process that a stop command stops.
+    pub(super) main: Option<Pid>,
     /// How the run has ended; `None` for a command before a run.
     pub(super) ended: Option<Ended>,
     /// The last run that is remembered.
@@ -75,6 +91,7 @@ impl Told<'_> {
             entry(GROUP_VARIABLE, &self.name.group),
             entry(INSTANCE_VARIABLE, &self.name.number.to_string()),
         ];
+        entries.extend(self.main.map(|main| entry(MAIN_VARIABLE, &main.to_string())));
         if let Some(ended) = self.ended {
             entries.push(entry("SERVICE_RESULT", self.result(ended)));
             entries.extend(exit_entries(ended.exit));
@@ -146,6 +163,7 @@ mod tests {
         };
         let told = Told {
             name: &name,
+            main: None,
             ended: Some(ended),
             last: None,
             expected: &ExitSet::SUCCESS.code(3),

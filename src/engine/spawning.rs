@@ -9,6 +9,7 @@ use super::instance::Instance;
 use super::kernel::{Coming, Kernel, Spawned};
 use super::request::Request;
 use super::run_command::Told;
+use super::stop_of::StopCommand;
 use crate::command::SpawnError;
 use crate::lifecycle::{Input, Part, Wanted};
 
@@ -16,14 +17,16 @@ impl<K: Kernel> Engine<K> {
     /// Spawns a process for an instance. If the maximum of spawns is in flight, the spawn waits in the queue. It also
     /// waits behind the spawns of others that wait: restarts that are due again and again must not keep those waiting
     /// for ever. With a pending stop, which may have waited for other groups, the spawn waits too, so that the stop
-    /// withdraws it. No stop withdraws the command after a run.
+    /// withdraws it. No stop withdraws the command after a run. The command of a stop does not wait: what it stops may be
+    /// one of those in flight, which hang.
     pub(super) fn spawn(&mut self, id: InstanceId) -> Option<Input> {
         let others_wait = self.unspawned > 1;
         let is_to_stop = self.instances.get(id).is_some_and(|instance| {
             let may_be_withdrawn = instance.life.state().part() != Part::After;
             may_be_withdrawn && matches!(instance.pending, Some(Request::Stop | Request::Kill))
         });
-        if others_wait || is_to_stop || self.kernel.is_saturated() {
+        let must_wait = others_wait || is_to_stop || self.kernel.is_saturated();
+        if must_wait && !self.is_stop_command(id) {
             self.spawns.push_back((id, self.now));
             return None;
         }
@@ -74,8 +77,8 @@ impl<K: Kernel> Engine<K> {
             errno: Errno::NOENT.raw_os_error(),
             permanent: true,
         };
-        let part = self.instances.get(id).map(|instance| instance.life.state().part());
-        if let Some(part @ (Part::Before | Part::After)) = part {
+        let part = self.instances.get(id).map(Instance::part);
+        if let Some(part @ (Part::Before | Part::After | Part::Stop)) = part {
             return self.spawn_command(id, part);
         }
         let Some(instance) = self.instances.get_mut(id) else {
@@ -112,8 +115,8 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    /// Spawns the command before or after the present run. It has the cgroup of the run, made anew, and neither the
-    /// readiness descriptor nor the notify socket.
+    /// Spawns the command before or after the present run, or one that stops it. It has the cgroup of the run, made anew,
+    /// or one beside it, and neither the readiness descriptor nor the notify socket.
     fn spawn_command(&mut self, id: InstanceId, part: Part) -> Input {
         let wall = self.kernel.wall();
         // A reload can have removed the command since its spawn was decided.
@@ -130,11 +133,17 @@ impl<K: Kernel> Engine<K> {
         let program = match part {
             Part::Before => group.programs.before.as_ref(),
             Part::Program | Part::After => group.programs.after.as_ref(),
+            Part::Stop => {
+                let index = instance.stop_command.as_ref().map(|command| command.of.index);
+                index.and_then(|index| group.programs.stop.get(usize::from(index)))
+            }
         };
+        let program_of = |command: &StopCommand| self.instances.get(command.of.program)?.process;
         let Some(program) = program else { return nothing };
         let last = instance.history.last_run();
         let told = Told {
             name: &instance.name,
+            main: instance.stop_command.as_deref().and_then(program_of),
             ended: instance.life.state().ended(),
             last: last.as_ref(),
             expected: &group.policy.expected,
@@ -146,7 +155,13 @@ impl<K: Kernel> Engine<K> {
             ..SpawnContext::clone(&instance.context)
         };
         self.kernel.begin_birth(id.index(), instance.life.process_number());
-        self.kernel.announce(&instance.coming(id, false));
+        let coming = instance.coming(id, false);
+        let run_of = |command: &StopCommand| Some(self.instances.get(command.of.program)?.life.runs());
+        self.kernel.announce(&Coming {
+            id: instance.known_as(id),
+            run: instance.stop_command.as_deref().and_then(run_of).unwrap_or(coming.run),
+            ..coming
+        });
         let spawned = self.kernel.spawn(id.index(), &program, &context);
         self.now = self.kernel.now();
         if let Some(instance) = self.instances.get_mut(id).filter(|_| part == Part::Before) {
@@ -158,6 +173,7 @@ impl<K: Kernel> Engine<K> {
                     instance.process = Some(pid);
                     instance.enter_cgroup();
                 }
+                self.report_stop_command(id, pid);
                 if executed {
                     Input::Spawned(pid)
                 } else {
@@ -176,8 +192,8 @@ impl<K: Kernel> Engine<K> {
         };
         if let Some(instance) = self.instances.get_mut(id) {
             let process = instance.process;
-            match instance.life.state().part() {
-                Part::Before | Part::Program => instance.history.set_last_error(Some(error)),
+            match instance.part() {
+                Part::Before | Part::Program | Part::Stop => instance.history.set_last_error(Some(error)),
                 Part::After => instance.extra_mut().after_error = Some(error),
             }
             if let Some(pid) = process {
@@ -195,7 +211,7 @@ impl Instance {
             id,
             group: self.group,
             name: &self.name,
-            part: self.life.state().part(),
+            part: self.part(),
             run: self.life.runs(),
             has_socket,
         }

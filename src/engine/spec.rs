@@ -52,6 +52,8 @@ pub struct GroupSpec {
     pub(crate) order: OrderSpec,
     pub(crate) before: Option<RunCommand>,
     pub(crate) after: Option<RunCommand>,
+    /// The commands that the ladders of its stops can run.
+    pub(crate) stop_commands: Vec<Command>,
     /// What was set besides the policy and the limits as a whole.
     pub(super) own: OwnSettings,
 }
@@ -140,6 +142,7 @@ impl GroupSpec {
             order: OrderSpec::default(),
             before: None,
             after: None,
+            stop_commands: Vec::new(),
             own: OwnSettings::default(),
         }
     }
@@ -170,6 +173,7 @@ impl GroupSpec {
             order: OrderSpec::default(),
             before: None,
             after: None,
+            stop_commands: Vec::new(),
             own: OwnSettings::default(),
         }
     }
@@ -574,6 +578,13 @@ impl GroupSpec {
             return Err(SpecError::DescriptorStore(self.notify.most_stored));
         }
         self.policy_in_force().validate()?;
+        if let Some(index) = self
+            .policy
+            .stop_commands()
+            .find(|&index| usize::from(index) >= self.stop_commands.len())
+        {
+            return Err(SpecError::NoStopCommand { index });
+        }
         if self.instances == 0 && self.has_one_each() {
             // No instance needs a program yet. Without this check the first larger number would find the error.
             self.compile(0, None, None)?;

@@ -1,11 +1,14 @@
 //! The settings of a group that concern what surrounds its runs: other groups, and commands.
 
+use std::ffi::OsStr;
 use std::time::Duration;
 
+use super::error::SpecError;
 use super::place::GroupRef;
-use super::run_command::RunCommand;
+use super::run_command::{RunCommand, compile_command};
 use super::spec::GroupSpec;
-use crate::command::Command;
+use crate::command::{Command, Program};
+use crate::lifecycle::Part;
 
 impl GroupSpec {
     /// Starts the instances after those of another group, and stops them before. Each call adds a group.
@@ -236,5 +239,81 @@ impl GroupSpec {
     pub fn after_run(mut self, command: Command, limit: Duration) -> GroupSpec {
         self.after = Some(RunCommand { command, limit });
         self
+    }
+    /// Adds a command that a [ladder](crate::lifecycle::Rung::Command) can run to stop an instance: systemd's
+    /// `ExecStop=`. Its number is the number of calls before, from 0 up; the rungs refer to it. By default a group has
+    /// none, and a command that no rung refers to is never run.
+    ///
+    /// When the stop of an instance comes to a rung with a command, the command runs beside the program. The instance is
+    /// [`Stopping`](crate::lifecycle::StateName::Stopping), and its status has the PID of the program until that has ended.
+    /// What follows the command is described at [`Rung::command`](crate::lifecycle::Rung::command). If the program ends while the command
+    /// runs, the command keeps its time, and the stop is over when both have ended. Then the
+    /// [command after the run](GroupSpec::after_run) and the next start follow. The processes that the command has left
+    /// in its process group get SIGKILL. A command that not even SIGKILL ends is reported as
+    /// [`Event::Unkillable`](crate::Event::Unkillable) with its PID. The ladder then goes on without it.
+    ///
+    /// A stop during the command changes nothing, and a start is remembered. A
+    /// [kill](crate::Supervisor::kill) ends both the program and the command. `EXTEND_TIMEOUT_USEC=` of the program
+    /// extends the time of the command while it runs. The stop of a command before or after a run skips the rungs with a
+    /// command. A program that had ended by itself when its stop began is not stopped by a command.
+    ///
+    /// [`Event::StopCommandStarted`](crate::Event::StopCommandStarted) and
+    /// [`Event::StopCommandEnded`](crate::Event::StopCommandEnded) report the command.
+    ///
+    /// The command has the user, the descriptors and the environment of its own [`Command`]. In addition to that, its
+    /// environment contains `PIDHERD_GROUP`, `PIDHERD_INSTANCE` and `MAINPID`: the PID of the program. It leads a process
+    /// group of its own. With a [`cgroup`](GroupSpec::cgroup) it has a cgroup beside that of the run, with the name
+    /// `NAME-NUMBER.stop` and the same limits. It has neither the [`ready_fd`](GroupSpec::ready_fd) nor the
+    /// [`notify_socket`](GroupSpec::notify_socket), and it cannot have a piped descriptor
+    /// ([`SpecError::RunCommandPiped`](crate::supervisor::SpecError::RunCommandPiped)). A rung that refers to a command
+    /// that the group does not have is refused
+    /// ([`SpecError::NoStopCommand`](crate::supervisor::SpecError::NoStopCommand)).
+    ///
+    /// A reload with other commands has the effect [`AtNextStart`](crate::group::Effect::AtNextStart): the next stop runs
+    /// them.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pidherd::lifecycle::{StateName, StopCommandEnd};
+    /// use pidherd::{Command, Event, GroupSpec, Scope, StopLadder, Supervisor};
+    /// use rustix::event::{PollFd, PollFlags, poll};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let second = Duration::from_secs(1);
+    /// let mut supervisor = Supervisor::new()?;
+    /// let web = GroupSpec::new("web", Command::new("/bin/sleep").arg("1000"))
+    ///     .grace(Duration::ZERO)
+    ///     .stop_command(Command::new("/bin/sh").args(["-c", "kill -TERM $MAINPID"]))
+    ///     .stop(StopLadder::kill(Scope::Process).then_command(0, 30 * second, 10 * second));
+    /// let web = supervisor.add(web)?;
+    /// supervisor.start(web)?;
+    /// let (mut ends, mut is_down) = (Vec::new(), false);
+    /// while !is_down {
+    ///     poll(&mut [PollFd::new(&supervisor, PollFlags::IN)], None)?;
+    ///     supervisor.dispatch()?;
+    ///     while let Some(event) = supervisor.next_event() {
+    ///         match event {
+    ///             Event::Transition(step) if step.to == StateName::Running => drop(supervisor.stop(web)?),
+    ///             Event::Transition(step) => is_down = step.to == StateName::Stopped,
+    ///             Event::StopCommandEnded { end, .. } => ends.push(end),
+    ///             _ => {}
+    ///         }
+    ///     }
+    /// }
+    /// assert_eq!(ends, [StopCommandEnd::Succeeded]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn stop_command(mut self, command: Command) -> GroupSpec {
+        self.stop_commands.push(command);
+        self
+    }
+
+    /// The programs of the stop commands.
+    pub(super) fn stop_programs(&self, mark: Option<&OsStr>) -> Result<Vec<Program>, SpecError> {
+        // What a command has started ends with it, which takes a process group.
+        let compile = |command| compile_command(command, Part::Stop, true, mark);
+        self.stop_commands.iter().map(compile).collect()
     }
 }

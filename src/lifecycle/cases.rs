@@ -97,11 +97,7 @@ fn policy(class: &[usize]) -> Policy {
 }
 
 fn ladder(scope: Scope, has_rungs: bool) -> StopLadder {
-    let rung = |signal, seconds| Rung {
-        signal,
-        scope,
-        wait: SECOND * seconds,
-    };
+    let rung = |signal, seconds| Rung::new(signal, scope, SECOND * seconds);
     let rungs = if has_rungs {
         vec![rung(Signal::TERM, 10), rung(Signal::INT, 5)]
     } else {
@@ -130,6 +126,7 @@ pub(super) fn shapes() -> Vec<Shape> {
     all.extend(going_up());
     all.extend(going_down());
     all.extend(others_left());
+    all.extend(with_stop_command());
     let same = |shape: &Shape| Shape {
         name: format!("{}, with commands", shape.name).leak(),
         like: Some(shape.name),
@@ -444,6 +441,8 @@ const FIRST: Stopping = Stopping {
     until: later(Duration::from_secs(10)),
     remaining: Remaining::Leader,
     phase: Phase::Program,
+    has_command: false,
+    awaits_command: false,
 };
 const KILLED: Stopping = Stopping {
     rung: Stopping::SIGKILL,
@@ -507,6 +506,69 @@ fn going_down() -> Vec<Shape> {
         shape("STOPPING, after a failure while running", FAILED_LATER, Wanted::Up).like(base),
         shape("STOPPING, after a timeout of the run", TIMED_OUT, Wanted::Up).like(base),
         shape("STOPPING, after a failure, stop requested", FAILED_LATER, Wanted::Down).like(base),
+    ]
+}
+
+/// The command of the first rung runs.
+const COMMAND: Stopping = Stopping {
+    until: Instant::NEVER,
+    has_command: true,
+    awaits_command: true,
+    ..FIRST
+};
+
+fn with_stop_command() -> Vec<Shape> {
+    let killed = Stopping {
+        has_command: true,
+        ..KILLED
+    };
+    // The ladder went on without a command that not even SIGKILL ends.
+    let gone_on = Stopping {
+        rung: 1,
+        has_command: true,
+        ..FIRST
+    };
+    let others = Remaining::Others {
+        exit: Exit::Code(0),
+        look_at: later(Duration::from_millis(1)),
+        looks: 1,
+    };
+    let exit = Exit::Code(0);
+    let alone = |executed| Stopping {
+        remaining: Remaining::Command { exit, executed },
+        ..COMMAND
+    };
+    let others_left = Stopping {
+        remaining: others,
+        ..COMMAND
+    };
+    let failed = Stopping {
+        failed: FAILED_LATER.failed,
+        ..COMMAND
+    };
+    let base = "STOPPING, a command runs";
+    let shape = |name, stopping, wanted| shape(name, State::Stopping(stopping), wanted);
+    vec![
+        shape(base, COMMAND, Wanted::Down),
+        shape("STOPPING, a command runs, start queued", COMMAND, Wanted::Up).like(base),
+        shape("STOPPING, a command runs, after a failure", failed, Wanted::Up).like(base),
+        shape("STOPPING, a command runs, SIGKILL sent", killed, Wanted::Down).like(base),
+        shape(
+            "STOPPING, a command runs, without being waited for",
+            gone_on,
+            Wanted::Down,
+        )
+        .like(base),
+        shape("STOPPING, a command runs, others left", others_left, Wanted::Down).like(base),
+        shape("STOPPING, only a command left", alone(true), Wanted::Down),
+        shape("STOPPING, only a command left, start queued", alone(true), Wanted::Up)
+            .like("STOPPING, only a command left"),
+        shape(
+            "STOPPING, only a command left, program not executed",
+            alone(false),
+            Wanted::Down,
+        )
+        .like("STOPPING, only a command left"),
     ]
 }
 
@@ -575,6 +637,7 @@ impl Shape {
     pub(super) fn inputs(&self) -> Vec<TimedInput> {
         let exited = |code| Input::Exited(Exit::Code(code));
         let spawn_failed = |permanent| Input::SpawnFailed { errno: 2, permanent };
+        let command_ended = |succeeded| Input::StopCommandEnded { succeeded };
         let mut inputs: Vec<TimedInput> = [
             ("start", "", Input::Start),
             ("stop", "", Input::Stop),
@@ -602,6 +665,9 @@ impl Shape {
             ("failed", "unhealthy", Input::Failed(Failure::Unhealthy)),
             ("stop with siblings", "", Input::StopWithSiblings),
             ("start with siblings", "", Input::StartWithSiblings),
+            ("stop command ended", "succeeded", command_ended(true)),
+            ("stop command ended", "failed", command_ended(false)),
+            ("stop command unkillable", "", Input::StopCommandUnkillable),
         ]
         .map(|(name, kind, input)| TimedInput {
             name,
@@ -632,7 +698,8 @@ impl Shape {
             input: Input::Timeout,
             at,
         };
-        moments.into_iter().map(timeout).collect()
+        let comes = |&(_, at): &(&str, Instant)| at != Instant::NEVER;
+        moments.into_iter().filter(comes).map(timeout).collect()
     }
 
     /// Applies an input, and returns the reaction and the lifecycle after it.

@@ -25,6 +25,9 @@ pub enum PolicyError {
     /// The time limit of the command before or after a run is zero, so the command would time out at once.
     #[error("the time limit of a command before or after a run cannot be 0: the command would time out at once")]
     CommandLimit,
+    /// The time limit of a command of a stop ladder is zero, so the command would time out at once.
+    #[error("the time limit of a command of a stop ladder cannot be 0: the command would time out at once")]
+    StopCommandLimit,
     /// The policy both prevents and forces a restart after this end.
     #[error("the policy both prevents and forces a restart after \"{0}\"")]
     Contradiction(Exit),

@@ -1,6 +1,6 @@
 //! What can go wrong with a start, a run, and the commands around it.
 
-use super::kinds::{CommandFailureName, FailureName};
+use super::kinds::{CommandFailureName, FailureName, StopCommandEndName};
 use std::fmt;
 
 use crate::codec::stored;
@@ -169,6 +169,76 @@ impl fmt::Display for CommandFailure {
         }
     }
 }
+
+/// How a command of a stop ladder has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+pub enum StopCommandEnd {
+    /// The command ended with exit code 0. The next rung follows after the wait of this one.
+    Succeeded,
+    /// The command could not be spawned. The next rung follows at once.
+    NotSpawned {
+        /// The kernel's reason.
+        errno: i32,
+    },
+    /// The command ended otherwise. The next rung follows at once.
+    Failed(Exit),
+    /// The command did not end within its time, and was killed. The next rung follows at once.
+    TimedOut,
+    /// The command was killed because a [kill](crate::Supervisor::kill) was requested. If it had no process yet, it was
+    /// withdrawn, for that reason or because the program had ended.
+    Killed,
+}
+
+impl StopCommandEnd {
+    /// The name of the kind of end, without its data, for programs. It does not change in later versions.
+    ///
+    /// ```
+    /// assert_eq!(pidherd::lifecycle::StopCommandEnd::TimedOut.as_str(), "timed-out");
+    /// ```
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        self.name().as_str()
+    }
+
+    /// The kind, without its data.
+    ///
+    /// ```
+    /// use pidherd::lifecycle::{StopCommandEnd, StopCommandEndName};
+    ///
+    /// assert_eq!(StopCommandEnd::Succeeded.name(), StopCommandEndName::Succeeded);
+    /// assert_eq!("succeeded".parse(), Ok(StopCommandEndName::Succeeded));
+    /// ```
+    #[must_use]
+    pub const fn name(&self) -> StopCommandEndName {
+        match self {
+            StopCommandEnd::Succeeded => StopCommandEndName::Succeeded,
+            StopCommandEnd::NotSpawned { .. } => StopCommandEndName::NotSpawned,
+            StopCommandEnd::Failed(_) => StopCommandEndName::Failed,
+            StopCommandEnd::TimedOut => StopCommandEndName::TimedOut,
+            StopCommandEnd::Killed => StopCommandEndName::Killed,
+        }
+    }
+}
+
+impl fmt::Display for StopCommandEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StopCommandEnd::Succeeded => f.write_str("succeeded"),
+            StopCommandEnd::NotSpawned { errno } => write!(f, "could not be spawned: {}", ErrnoText(*errno)),
+            StopCommandEnd::Failed(exit) => exit.fmt(f),
+            StopCommandEnd::TimedOut => f.write_str("timed out"),
+            StopCommandEnd::Killed => f.write_str("killed or withdrawn"),
+        }
+    }
+}
+
+stored!(enum StopCommandEnd { 0 = Succeeded, 1 = NotSpawned { errno }, 2 = Failed(exit), 3 = TimedOut, 4 = Killed });
 
 stored!(enum CommandFailure { 0 = Spawn { errno, permanent }, 1 = Ended(exit), 2 = TimedOut });
 

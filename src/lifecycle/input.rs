@@ -73,6 +73,14 @@ pub enum Input {
     StartWithSiblings,
     /// The deadline has passed.
     Timeout,
+    /// The command that [`Action::RunStopCommand`] has begun is over, and no process of it is left.
+    StopCommandEnded {
+        /// Whether it has ended with exit code 0. If not, or if it could not be spawned, the next rung follows at once.
+        succeeded: bool,
+    },
+    /// Not even SIGKILL has ended the command that [`Action::RunStopCommand`] has begun: the ladder goes on without it.
+    /// The stop is over when the command has ended too, so [`Input::StopCommandEnded`] is still awaited.
+    StopCommandUnkillable,
 }
 
 impl Input {
@@ -111,6 +119,14 @@ pub enum Action {
         signal: Signal,
         /// The processes that it is sent to.
         scope: Scope,
+    },
+    /// Run a [stop command](super::Rung::Command) beside the process. The result is [`Input::StopCommandEnded`]; no other
+    /// command of the ladder runs before it. The host ends the command when its time is over.
+    RunStopCommand {
+        /// The number of the command.
+        index: u8,
+        /// The time that it has.
+        limit: Duration,
     },
     /// Check whether any process of this scope is alive; the result is [`Input::Empty`] if not, and no input otherwise.
     Look {

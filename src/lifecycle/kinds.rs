@@ -181,4 +181,29 @@ machine_names! { CommandFailureName, "failure of a command",
     TimedOut = "timed-out"
 }
 
-shown_by_name! { CauseName CommandFailureName EndName FailureName }
+/// The kinds of a [`StopCommandEnd`](super::StopCommandEnd). Their texts are those of
+/// [`StopCommandEnd::as_str`](super::StopCommandEnd::as_str).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StopCommandEndName {
+    /// See [`StopCommandEnd::Succeeded`](crate::lifecycle::StopCommandEnd::Succeeded).
+    Succeeded,
+    /// See [`StopCommandEnd::NotSpawned`](crate::lifecycle::StopCommandEnd::NotSpawned).
+    NotSpawned,
+    /// See [`StopCommandEnd::Failed`](crate::lifecycle::StopCommandEnd::Failed).
+    Failed,
+    /// See [`StopCommandEnd::TimedOut`](crate::lifecycle::StopCommandEnd::TimedOut).
+    TimedOut,
+    /// See [`StopCommandEnd::Killed`](crate::lifecycle::StopCommandEnd::Killed).
+    Killed,
+}
+
+machine_names! { StopCommandEndName, "end of a stop command",
+    Succeeded = "succeeded"
+    NotSpawned = "not-spawned"
+    Failed = "failed"
+    TimedOut = "timed-out"
+    Killed = "killed"
+}
+
+shown_by_name! { CauseName CommandFailureName EndName FailureName StopCommandEndName }

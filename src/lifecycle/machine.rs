@@ -177,10 +177,17 @@ impl Lifecycle {
     pub(crate) const fn process_number(&self) -> u64 {
         let part = match self.state.part() {
             Part::Before => 1,
-            Part::Program => 2,
+            // A stop command has a lifecycle of its own, in which it is the program.
+            Part::Program | Part::Stop => 2,
             Part::After => 3,
         };
         self.runs.saturating_mul(4).saturating_add(part)
+    }
+
+    /// Puts a lifecycle that is at rest into its first state again.
+    pub(crate) fn rest(&mut self) {
+        (self.state, self.wanted) = (State::Stopped, Wanted::Down);
+        self.counters.forget();
     }
 
     /// For tests of the image of a lifecycle.

@@ -117,6 +117,7 @@ fn outcome(shape: &Shape, input: TimedInput, policy: &Policy) -> Outcome {
         Some(Action::Spawn) => "spawn",
         Some(Action::SpawnBefore) => "spawn before",
         Some(Action::SpawnAfter) => "spawn after",
+        Some(Action::RunStopCommand { .. }) => panic!("no ladder of the matrix has a command"),
         Some(Action::Look { .. }) => "look",
         Some(Action::ReportUnkillable) => "report it",
         Some(Action::Signal { signal, scope }) => rung(shape, input, (signal, scope), policy, &life),
@@ -137,11 +138,11 @@ fn rung(shape: &Shape, input: TimedInput, sent: (Signal, Scope), policy: &Policy
         panic!("a signal was sent outside of a stop");
     };
     let (number, expected) = policy.stop.rung(rung);
-    assert_eq!(sent, (expected.signal, expected.scope));
+    assert_eq!((Some(sent.0), Some(sent.1)), (expected.signal(), expected.scope()));
     assert_eq!(number, rung);
     let again = matches!(shape.life.state, State::Stopping(before)
         if (before.rung, before.until) == (Stopping::SIGKILL, until));
-    assert!(again || until.saturating_duration_since(input.at) == expected.wait);
+    assert!(again || until.saturating_duration_since(input.at) == expected.wait());
     // A kill skips the ladder's rungs.
     let at_once = matches!(input.input, Input::Kill | Input::ExitedLeaving(_));
     let begins = !matches!(shape.life.state, State::Stopping(_)) && !at_once;
@@ -316,7 +317,11 @@ fn stopping_changes(before: &Stopping, after: &Stopping, now: Instant) -> Vec<St
         Remaining::Others { look_at, .. } if before.remaining != after.remaining => {
             changes.push(format!("next look in {:?}", look_at.saturating_duration_since(now)));
         }
-        Remaining::Leader | Remaining::Others { .. } => (),
+        Remaining::Command { .. } if before.remaining != after.remaining => changes.push("the command is left".into()),
+        Remaining::Leader | Remaining::Others { .. } | Remaining::Command { .. } => (),
+    }
+    if before.has_command && !after.has_command {
+        changes.push("no command".into());
     }
     changes
 }

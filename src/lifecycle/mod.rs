@@ -19,6 +19,9 @@
 #![doc = include_str!("around.txt")]
 //! ```
 //!
+//! A [ladder](StopLadder) can run [commands](Rung::Command) beside the process. [`Action::RunStopCommand`] begins one, and
+//! the ladder goes on with [`Input::StopCommandEnded`].
+//!
 //! [`TRANSITIONS`] lists the reaction to each input in each state. Both are generated from the table, and a test
 //! keeps them current:
 //! ```text
@@ -67,9 +70,9 @@ mod table;
 pub use cause::{Cause, Transition};
 pub use end::RunEnd;
 pub use error::PolicyError;
-pub use failure::{CommandFailure, Failure};
+pub use failure::{CommandFailure, Failure, StopCommandEnd};
 pub use input::{Action, Input, Reaction, Reply};
-pub use kinds::{CauseName, CommandFailureName, EndName, FailureName};
+pub use kinds::{CauseName, CommandFailureName, EndName, FailureName, StopCommandEndName};
 pub use machine::Lifecycle;
 pub use policy::{CrashBudget, Delay, DelayFrom, ExitSet, Policy, Restart, RunTimeout, Startup};
 pub use state::{Ended, Failed, Part, Phase, Prospect, Remaining, State, StateName, Stopping, Wanted};

@@ -211,6 +211,12 @@ impl Policy {
         most.map_or(0, usize::from)
     }
 
+    /// The numbers of the commands that its ladders run.
+    pub(crate) fn stop_commands(&self) -> impl Iterator<Item = u8> + '_ {
+        let ladders = [Some(&self.stop), self.watchdog_stop.as_ref()];
+        ladders.into_iter().flatten().flat_map(StopLadder::commands)
+    }
+
     /// Whether any signal of its ladders has this very scope.
     pub(crate) fn has_scope(&self, scope: Scope) -> bool {
         let ladders = [Some(&self.stop), self.watchdog_stop.as_ref()];

@@ -510,7 +510,28 @@ impl Rung {
     /// ```
     #[must_use]
     pub const fn new(signal: Signal, scope: Scope, wait: Duration) -> Rung {
-        Rung { signal, scope, wait }
+        Rung::Signal { signal, scope, wait }
+    }
+
+    /// The [stop command](crate::GroupSpec::stop_command) with this number, from 0 up, the time that it has, and the wait
+    /// after it.
+    ///
+    /// When the command has succeeded (exit code 0) and the process is alive, the next rung follows after `wait`. When
+    /// the command has failed, could not be spawned, or has not ended within `limit`, the next rung follows at once. A
+    /// command that has not ended within `limit` gets SIGKILL, with the processes of its process group. A limit of zero
+    /// is refused ([`PolicyError::StopCommandLimit`](super::PolicyError::StopCommandLimit)).
+    ///
+    /// If the process ends while the command runs, the stop is over when the command has ended too. The command keeps
+    /// its time.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pidherd::lifecycle::Rung;
+    /// let rung = Rung::command(0, Duration::from_secs(30), Duration::from_secs(10));
+    /// ```
+    #[must_use]
+    pub const fn command(index: u8, limit: Duration, wait: Duration) -> Rung {
+        Rung::Command { index, limit, wait }
     }
 }
 
@@ -530,6 +551,27 @@ impl StopLadder {
     #[must_use]
     pub fn then(mut self, signal: Signal, scope: Scope, wait: Duration) -> StopLadder {
         self.rungs.push(Rung::new(signal, scope, wait));
+        self
+    }
+
+    /// Adds a rung that runs a command, after the present ones and before the final SIGKILL; see [`Rung::command`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use pidherd::{Command, GroupSpec, Scope, Signal, StopLadder};
+    ///
+    /// // `webctl stop` asks the program to end. SIGTERM follows after 10 s, and SIGKILL after 5 s more.
+    /// let second = Duration::from_secs(1);
+    /// let ladder = StopLadder::kill(Scope::Process)
+    ///     .then_command(0, 30 * second, 10 * second)
+    ///     .then(Signal::TERM, Scope::Process, 5 * second);
+    /// let web = GroupSpec::new("web", Command::new("/usr/bin/web"))
+    ///     .stop_command(Command::new("/usr/bin/webctl").arg("stop"))
+    ///     .stop(ladder);
+    /// ```
+    #[must_use]
+    pub fn then_command(mut self, index: u8, limit: Duration, wait: Duration) -> StopLadder {
+        self.rungs.push(Rung::command(index, limit, wait));
         self
     }
 

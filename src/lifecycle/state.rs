@@ -119,6 +119,10 @@ pub struct Stopping {
     pub remaining: Remaining,
     /// The part of the run that is being stopped.
     pub phase: Phase,
+    /// Whether the command of a rung was begun and has not ended. Until then the stop is not over.
+    pub has_command: bool,
+    /// Whether the ladder goes on when that command has ended, and not before.
+    pub awaits_command: bool,
 }
 
 /// The part of a run that is being stopped.
@@ -229,6 +233,13 @@ pub enum Remaining {
         /// The number of checks so far; it stops growing after a few dozen.
         looks: u8,
     },
+    /// No process of the stop's scope is alive. The command of a rung still runs.
+    Command {
+        /// The exit status of the process.
+        exit: Exit,
+        /// Whether the process had executed its program.
+        executed: bool,
+    },
 }
 
 /// The name of a [`State`], without its data.
@@ -311,11 +322,16 @@ impl State {
         }
     }
 
-    /// The pid, where a process exists, or existed and its descendants have not ended.
+    /// The pid, where a process exists, or existed and its descendants have not ended. It is not that of a command of a
+    /// stop ladder.
     #[must_use]
     pub const fn pid(&self) -> Option<Pid> {
         match self {
             State::Preparing { pid, .. } | State::Starting { pid, .. } | State::CleaningUp { pid, .. } => *pid,
+            State::Stopping(Stopping {
+                remaining: Remaining::Command { .. },
+                ..
+            }) => None,
             State::Running { pid, .. } | State::Stopping(Stopping { pid, .. }) => Some(*pid),
             State::Stopped | State::Exited { .. } | State::Backoff { .. } | State::Fatal { .. } => None,
         }
@@ -387,10 +403,37 @@ impl State {
         matches!(
             self,
             State::Stopping(Stopping {
-                remaining: Remaining::Others { .. },
+                remaining: Remaining::Others { .. } | Remaining::Command { .. },
                 ..
             })
         )
+    }
+
+    /// How the process has ended, if the stop is for others of its scope, or for a command.
+    pub(crate) const fn exit_of_reaped(&self) -> Option<Exit> {
+        match self {
+            State::Stopping(Stopping {
+                remaining: Remaining::Others { exit, .. } | Remaining::Command { exit, executed: true },
+                ..
+            }) => Some(*exit),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing of a stop is left but the command of a rung.
+    pub(crate) const fn is_left_to_command(&self) -> bool {
+        matches!(
+            self,
+            State::Stopping(Stopping {
+                remaining: Remaining::Command { .. },
+                ..
+            })
+        )
+    }
+
+    /// Whether the command of a rung of a stop was begun and has not ended.
+    pub(crate) const fn has_stop_command(&self) -> bool {
+        matches!(self, State::Stopping(Stopping { has_command: true, .. }))
     }
 
     /// The spawn time of the living process.
@@ -427,12 +470,17 @@ impl State {
                 remaining: Remaining::Others { look_at, .. },
                 ..
             }) => until.min(look_at),
+            // The command has a time of its own.
+            State::Stopping(Stopping {
+                remaining: Remaining::Command { .. },
+                ..
+            }) => Instant::NEVER,
         };
         (at != Instant::NEVER).then_some(at)
     }
 }
 
-/// The parts of a run. Each has a process of its own, one after the other.
+/// The parts of a run. Each has a process of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Part {
@@ -442,12 +490,15 @@ pub enum Part {
     Program,
     /// The command after the run.
     After,
+    /// A command of the [ladder](super::Rung::Command) by which the program is stopped. It runs beside the program.
+    Stop,
 }
 
 machine_names! { Part, "part of a run",
     Before = "before"
     Program = "program"
     After = "after"
+    Stop = "stop"
 }
 
 impl fmt::Display for Part {
@@ -456,6 +507,7 @@ impl fmt::Display for Part {
             Part::Before => "command before the run",
             Part::Program => "program",
             Part::After => "command after the run",
+            Part::Stop => "stop command",
         })
     }
 }
@@ -492,13 +544,13 @@ stored!(enum State {
     7 = Preparing { pid, executed, since, until },
     8 = CleaningUp { pid, executed, since, until, ended },
 });
-stored!(struct Stopping { pid, since, failed, prospect, rung, until, remaining, phase });
+stored!(struct Stopping { pid, since, failed, prospect, rung, until, remaining, phase, has_command, awaits_command });
 stored!(enum Phase { 0 = Program, 1 = Before, 2 = LeftByBefore, 3 = After(ended) });
 stored!(struct Ended { end, exit, failed, uptime, executed });
-stored!(enum Part { 0 = Before, 1 = Program, 2 = After });
+stored!(enum Part { 0 = Before, 1 = Program, 2 = After, 3 = Stop });
 stored!(enum Prospect { 0 = Open, 1 = KillRequested, 2 = EndedBefore });
 stored!(struct Failed { failure, ran });
-stored!(enum Remaining { 0 = Leader, 1 = Others { exit, look_at, looks } });
+stored!(enum Remaining { 0 = Leader, 1 = Others { exit, look_at, looks }, 2 = Command { exit, executed } });
 stored!(enum StateName {
     0 = Stopped,
     1 = Starting,

@@ -1,4 +1,4 @@
-//! The stop of a process: a ladder of signals with a wait after each, and SIGKILL at its end.
+//! The stop of a process: a ladder of signals and commands with a wait after each, and SIGKILL at its end.
 
 use std::time::Duration;
 
@@ -28,20 +28,88 @@ pub enum Scope {
     Cgroup,
 }
 
-/// One rung: a signal, the processes that it is sent to, and how long to wait for its effect.
+/// One rung: a signal or a command, and how long to wait for its effect. See [`Rung::new`] and [`Rung::command`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Rung {
-    /// The signal. SIGCONT is sent with it, since a stopped process acts on no other signal; see
-    /// [`Rung::sequence`].
-    pub signal: Signal,
-    /// The processes that get the signal.
-    pub scope: Scope,
-    /// The wait before the next rung; with zero the next rung follows at the next turn of the loop.
-    pub wait: Duration,
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+#[non_exhaustive]
+pub enum Rung {
+    /// A signal is sent.
+    Signal {
+        /// The signal. SIGCONT is sent with it, since a stopped process acts on no other signal; see
+        /// [`Rung::sequence`].
+        signal: Signal,
+        /// The processes that get the signal.
+        scope: Scope,
+        /// The wait before the next rung; with zero the next rung follows at the next turn of the loop.
+        wait: Duration,
+    },
+    /// A command is run. Only the stop of a program runs it: the stop of a command before or after a run skips the rung.
+    Command {
+        /// The number of the command among the [stop commands](crate::GroupSpec::stop_command) of the group, from 0 up.
+        index: u8,
+        /// The time that the command has; not zero.
+        limit: Duration,
+        /// The wait before the next rung, after the command has succeeded. After a failure the next rung follows at
+        /// once.
+        wait: Duration,
+    },
 }
 
 impl Rung {
+    /// The signal; `None` for a command.
+    ///
+    /// ```
+    /// # use pidherd::{Scope, Signal};
+    /// # use pidherd::lifecycle::Rung;
+    /// # use std::time::Duration;
+    /// let second = Duration::from_secs(1);
+    /// assert_eq!(Rung::new(Signal::TERM, Scope::Process, second).signal(), Some(Signal::TERM));
+    /// assert_eq!(Rung::command(0, second, second).signal(), None);
+    /// ```
+    #[must_use]
+    pub const fn signal(&self) -> Option<Signal> {
+        match self {
+            Rung::Signal { signal, .. } => Some(*signal),
+            Rung::Command { .. } => None,
+        }
+    }
+
+    /// The processes that get the signal; `None` for a command.
+    ///
+    /// ```
+    /// # use pidherd::{Scope, Signal};
+    /// # use pidherd::lifecycle::Rung;
+    /// # use std::time::Duration;
+    /// let rung = Rung::new(Signal::TERM, Scope::ProcessGroup, Duration::from_secs(1));
+    /// assert_eq!(rung.scope(), Some(Scope::ProcessGroup));
+    /// ```
+    #[must_use]
+    pub const fn scope(&self) -> Option<Scope> {
+        match self {
+            Rung::Signal { scope, .. } => Some(*scope),
+            Rung::Command { .. } => None,
+        }
+    }
+
+    /// The wait before the next rung: after the signal, or after the command has succeeded.
+    ///
+    /// ```
+    /// # use pidherd::lifecycle::Rung;
+    /// # use std::time::Duration;
+    /// let (limit, wait) = (Duration::from_secs(30), Duration::from_secs(5));
+    /// assert_eq!(Rung::command(0, limit, wait).wait(), wait);
+    /// ```
+    #[must_use]
+    pub const fn wait(&self) -> Duration {
+        match self {
+            Rung::Signal { wait, .. } | Rung::Command { wait, .. } => *wait,
+        }
+    }
+
     /// The signals that are sent for a rung with this signal, in their order.
     ///
     /// SIGCONT follows the signal, so that a stopped process acts on it. It comes before TSTP, TTIN and TTOU: the
@@ -107,7 +175,7 @@ impl StopLadder {
     #[must_use]
     pub fn signal(signal: Signal, scope: Scope, wait: Duration) -> StopLadder {
         StopLadder {
-            rungs: vec![Rung { signal, scope, wait }],
+            rungs: vec![Rung::new(signal, scope, wait)],
             ..StopLadder::kill(scope)
         }
     }
@@ -131,10 +199,11 @@ impl StopLadder {
         }
     }
 
-    /// The widest scope of the ladder: a stop is over when it is empty.
+    /// The widest scope of the ladder: a stop is over when it is empty. The processes of a [command](Rung::Command) are
+    /// not part of it, and a stop is not over while its command runs.
     #[must_use]
     pub fn scope(&self) -> Scope {
-        self.rungs.iter().map(|rung| rung.scope).fold(self.kill, Scope::max)
+        self.rungs.iter().filter_map(Rung::scope).fold(self.kill, Scope::max)
     }
 
     /// Whether any of its signals has this very scope.
@@ -148,17 +217,20 @@ impl StopLadder {
     /// ```
     #[must_use]
     pub fn has(&self, scope: Scope) -> bool {
-        self.kill == scope || self.rungs.iter().any(|rung| rung.scope == scope)
+        self.kill == scope || self.rungs.iter().any(|rung| rung.scope() == Some(scope))
     }
 
-    /// The rung with this number: the signal, its scope, and the wait after it. Beyond the last rung the result is
-    /// SIGKILL with its own number.
+    /// The numbers of the commands that its rungs run.
+    pub(crate) fn commands(&self) -> impl Iterator<Item = u8> + '_ {
+        self.rungs.iter().filter_map(|rung| match rung {
+            Rung::Signal { .. } => None,
+            Rung::Command { index, .. } => Some(*index),
+        })
+    }
+
+    /// The rung with this number. Beyond the last rung the result is SIGKILL with its own number.
     pub(crate) fn rung(&self, number: u8) -> (u8, Rung) {
-        let last = Rung {
-            signal: Signal::KILL,
-            scope: self.kill,
-            wait: self.patience,
-        };
+        let last = Rung::new(Signal::KILL, self.kill, self.patience);
         let mut rungs = self.rungs.iter().take(StopLadder::LIMIT);
         match rungs.nth(number.into()) {
             Some(rung) => (number, *rung),
@@ -173,12 +245,16 @@ impl StopLadder {
         if self.kill < self.scope() {
             return Err(PolicyError::KillScope);
         }
+        let has_no_time = |rung: &Rung| matches!(rung, Rung::Command { limit, .. } if limit.is_zero());
+        if self.rungs.iter().any(has_no_time) {
+            return Err(PolicyError::StopCommandLimit);
+        }
         Ok(())
     }
 }
 
 stored!(enum Scope { 0 = Process, 1 = ProcessGroup, 2 = Cgroup });
-stored!(struct Rung { signal, scope, wait });
+stored!(enum Rung { 0 = Signal { signal, scope, wait }, 1 = Command { index, limit, wait } });
 stored!(struct StopLadder { rungs, kill, patience });
 
 #[cfg(test)]
@@ -189,11 +265,7 @@ mod tests {
     fn sigkill_is_the_rung_after_the_last() {
         let ladder = StopLadder::signal(Signal::HUP, Scope::ProcessGroup, Duration::from_secs(3));
         assert_eq!(ladder.rung(0), (0, ladder.rungs[0]));
-        let sigkill = Rung {
-            signal: Signal::KILL,
-            scope: Scope::ProcessGroup,
-            wait: ladder.patience,
-        };
+        let sigkill = Rung::new(Signal::KILL, Scope::ProcessGroup, ladder.patience);
         for beyond in [1, 2, Stopping::SIGKILL] {
             assert_eq!(ladder.rung(beyond), (Stopping::SIGKILL, sigkill));
         }
@@ -210,7 +282,7 @@ mod tests {
         ladder.rungs = vec![ladder.rungs[0]; 300];
         assert_eq!(ladder.rung(15).0, 15);
         assert_eq!(ladder.rung(16).0, Stopping::SIGKILL);
-        assert_eq!(ladder.rung(Stopping::SIGKILL).1.signal, Signal::KILL);
+        assert_eq!(ladder.rung(Stopping::SIGKILL).1.signal(), Some(Signal::KILL));
     }
 
     #[test]
@@ -233,17 +305,13 @@ mod tests {
         ladder.kill = Scope::ProcessGroup;
         assert_eq!(ladder.scope(), Scope::ProcessGroup);
         ladder.kill = Scope::Process;
-        ladder.rungs[0].scope = Scope::ProcessGroup;
+        ladder.rungs[0] = Rung::new(Signal::TERM, Scope::ProcessGroup, Duration::ZERO);
         assert_eq!(ladder.scope(), Scope::ProcessGroup);
     }
 
     #[test]
     fn a_ladder_has_an_end() {
-        let rung = Rung {
-            signal: Signal::TERM,
-            scope: Scope::Process,
-            wait: Duration::ZERO,
-        };
+        let rung = Rung::new(Signal::TERM, Scope::Process, Duration::ZERO);
         let of = |rungs| {
             StopLadder {
                 rungs: vec![rung; rungs],
@@ -253,6 +321,16 @@ mod tests {
         };
         assert_eq!(of(StopLadder::LIMIT), Ok(()));
         assert_eq!(of(StopLadder::LIMIT + 1), Err(PolicyError::StopLadder(17)));
+    }
+
+    #[test]
+    fn a_command_of_a_ladder_has_time() {
+        let of = |limit| {
+            let ladder = StopLadder::kill(Scope::Process);
+            ladder.then_command(0, limit, Duration::ZERO).validate()
+        };
+        assert_eq!(of(Duration::ZERO), Err(PolicyError::StopCommandLimit));
+        assert_eq!(of(Duration::from_nanos(1)), Ok(()));
     }
 
     #[test]

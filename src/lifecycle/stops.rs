@@ -7,8 +7,9 @@ use super::cause::Cause;
 use super::end::RunEnd;
 use super::failure::{CommandFailure, Failure};
 use super::input::{Action, Reply};
+use super::policy::Policy;
 use super::state::{Ended, Failed, Phase, Prospect, Remaining, State, Stopping, Wanted};
-use super::stop::{Scope, StopLadder};
+use super::stop::{Rung, Scope, StopLadder};
 use super::table::Turn;
 use crate::exit::{Exit, Pid};
 use crate::signal::Signal;
@@ -35,6 +36,19 @@ impl RunEnd {
             (_, Some(failed)) => RunEnd::of_failure(failed.failure),
             (Prospect::Open, None) if timed_out(stopping, exit, ladder) => RunEnd::StopTimeout,
             (Prospect::Open | Prospect::KillRequested, None) => RunEnd::Stopped,
+        }
+    }
+}
+
+impl Stopping {
+    /// The ladder of the policy for this stop: that for the failure, else the general one.
+    pub(crate) fn ladder<'a>(&self, policy: &'a Policy) -> &'a StopLadder {
+        match self.failed {
+            Some(Failed {
+                failure: Failure::Watchdog,
+                ..
+            }) => policy.watchdog_stop.as_ref().unwrap_or(&policy.stop),
+            Some(_) | None => &policy.stop,
         }
     }
 }
@@ -89,6 +103,8 @@ impl<'a> Turn<'a> {
             until: Instant::NEVER,
             remaining: Remaining::Leader,
             phase: self.present_phase(),
+            has_command: false,
+            awaits_command: false,
         }
     }
 
@@ -140,6 +156,10 @@ impl<'a> Turn<'a> {
             Prospect::KillRequested | Prospect::EndedBefore => stopping,
         };
         self.life.state = State::Stopping(stopping);
+        if let Remaining::Command { .. } = stopping.remaining {
+            // The host ends the command.
+            return reply;
+        }
         if stopping.rung == Stopping::SIGKILL && stopping.until != Instant::NEVER {
             reply
         } else {
@@ -167,34 +187,84 @@ impl<'a> Turn<'a> {
         if let Phase::After(_) = stopping.phase {
             return &self.policy.stop;
         }
-        let by_failure = match stopping.failed {
-            Some(Failed {
-                failure: Failure::Watchdog,
-                ..
-            }) => self.policy.watchdog_stop.as_ref(),
-            Some(_) | None => None,
-        };
-        self.own.ladder.or(by_failure).unwrap_or(&self.policy.stop)
+        self.own.ladder.unwrap_or_else(|| stopping.ladder(self.policy))
     }
 
+    /// Begins a rung. A command is for the stop of the program: a command around a run has no use for it. No two commands
+    /// run at once. The ladder waits for a command without a deadline of its own, because the command has one.
     pub(super) fn send_rung(&mut self, stopping: Stopping, number: u8) -> Reply {
-        let (number, rung) = self.ladder_of(stopping).rung(number);
-        self.reaction.action = Some(Action::Signal {
-            signal: rung.signal,
-            scope: rung.scope,
-        });
-        let until = self.now.saturating_add(rung.wait);
+        let ladder = self.ladder_of(stopping);
+        let mut found = ladder.rung(number);
+        while (stopping.phase != Phase::Program || stopping.has_command) && matches!(found.1, Rung::Command { .. }) {
+            found = ladder.rung(found.0.saturating_add(1));
+        }
+        let (rung, until, begins_command) = match found {
+            (number, Rung::Signal { signal, scope, wait }) => {
+                self.reaction.action = Some(Action::Signal { signal, scope });
+                (number, self.now.saturating_add(wait), false)
+            }
+            (number, Rung::Command { index, limit, .. }) => {
+                self.reaction.action = Some(Action::RunStopCommand { index, limit });
+                (number, Instant::NEVER, true)
+            }
+        };
         self.life.state = State::Stopping(Stopping {
-            rung: number,
+            rung,
             until,
+            has_command: stopping.has_command || begins_command,
+            awaits_command: begins_command,
             ..stopping
         });
         Reply::Accepted
     }
 
+    /// The command of a rung is over. After a success the program has the time of the rung to end.
+    pub(super) fn stop_command_ended(&mut self, stopping: Stopping, succeeded: bool) -> Reply {
+        let waited = stopping.awaits_command;
+        let stopping = Stopping {
+            has_command: false,
+            awaits_command: false,
+            ..stopping
+        };
+        self.life.state = State::Stopping(stopping);
+        match stopping.remaining {
+            Remaining::Command { exit, executed: true } => self.finish_stop(stopping, exit),
+            Remaining::Command { executed: false, .. } => self.end_unspawned(stopping),
+            // The ladder has gone on without the command, or SIGKILL was requested.
+            Remaining::Leader | Remaining::Others { .. } if !waited => Reply::Accepted,
+            Remaining::Leader | Remaining::Others { .. } if succeeded => {
+                let (_, rung) = self.ladder_of(stopping).rung(stopping.rung);
+                let until = self.now.saturating_add(rung.wait());
+                self.life.state = State::Stopping(Stopping { until, ..stopping });
+                Reply::Accepted
+            }
+            Remaining::Leader | Remaining::Others { .. } => self.send_rung(stopping, stopping.rung.saturating_add(1)),
+        }
+    }
+
+    /// The end of a command that not even SIGKILL ends is not waited for before the next rung.
+    pub(super) fn go_on_without_command(&mut self, stopping: Stopping) -> Reply {
+        match stopping.remaining {
+            Remaining::Leader | Remaining::Others { .. } if stopping.awaits_command => {
+                self.send_rung(stopping, stopping.rung.saturating_add(1))
+            }
+            Remaining::Leader | Remaining::Others { .. } | Remaining::Command { .. } => Reply::Ignored,
+        }
+    }
+
+    /// No process of the stop's scope is alive. A command of the ladder keeps the time that it has.
+    pub(super) fn all_ended(&mut self, stopping: Stopping, exit: Exit) -> Reply {
+        if !stopping.has_command {
+            return self.finish_stop(stopping, exit);
+        }
+        let remaining = Remaining::Command { exit, executed: true };
+        self.life.state = State::Stopping(Stopping { remaining, ..stopping });
+        Reply::Accepted
+    }
+
     pub(super) fn leader_ended(&mut self, stopping: Stopping, exit: Exit) -> Reply {
         match self.ladder_of(stopping).scope() {
-            Scope::Process => self.finish_stop(stopping, exit),
+            Scope::Process => self.all_ended(stopping, exit),
             Scope::ProcessGroup | Scope::Cgroup => {
                 let remaining = Remaining::Others {
                     exit,
@@ -244,9 +314,20 @@ impl<'a> Turn<'a> {
         self.ended(Exit::Unknown, since)
     }
 
+    /// A command is not begun for a process that has ended by itself.
     pub(super) fn mark_ended_before(&mut self, stopping: Stopping) -> Reply {
-        let prospect = Prospect::EndedBefore;
-        self.life.state = State::Stopping(Stopping { prospect, ..stopping });
+        let (_, rung) = self.ladder_of(stopping).rung(stopping.rung);
+        let until = match stopping.awaits_command {
+            true => self.now.saturating_add(rung.wait()),
+            false => stopping.until,
+        };
+        self.life.state = State::Stopping(Stopping {
+            prospect: Prospect::EndedBefore,
+            until,
+            has_command: false,
+            awaits_command: false,
+            ..stopping
+        });
         Reply::Accepted
     }
 
@@ -254,9 +335,21 @@ impl<'a> Turn<'a> {
         let failure = CommandFailure::Spawn { errno, permanent };
         match stopping.phase {
             Phase::After(ended) => return self.after_ended(Some(failure), ended),
-            Phase::Program => self.record_end(RunEnd::NotSpawned),
+            Phase::Program if stopping.has_command => {
+                let (exit, executed) = (Exit::Unknown, false);
+                let remaining = Remaining::Command { exit, executed };
+                self.life.state = State::Stopping(Stopping { remaining, ..stopping });
+                return Reply::Accepted;
+            }
+            Phase::Program => return self.end_unspawned(stopping),
             Phase::Before | Phase::LeftByBefore => self.record_end(RunEnd::BeforeFailed(failure)),
         }
+        self.end_stop(stopping, Exit::Unknown, self.life.prepared)
+    }
+
+    /// The process that was being stopped has not executed its program.
+    fn end_unspawned(&mut self, stopping: Stopping) -> Reply {
+        self.record_end(RunEnd::NotSpawned);
         self.end_stop(stopping, Exit::Unknown, self.life.prepared)
     }
 
@@ -325,6 +418,8 @@ mod tests {
             until: Instant::NEVER,
             remaining: Remaining::Leader,
             phase: Phase::Program,
+            has_command: false,
+            awaits_command: false,
         }
     }
 

@@ -196,8 +196,12 @@ impl<'a> Turn<'a> {
             // A step before the program failed, so the process has ended. It had no time to start other processes.
             (S::Stopping(stopping @ Stopping { remaining: Remaining::Leader, .. }), I::SpawnFailed { errno, permanent })
                                                            => self.spawn_failed_during_stop(stopping, errno, permanent),
+            (S::Stopping(stopping @ Stopping { has_command: true, .. }), I::StopCommandEnded { succeeded })
+                                                           => self.stop_command_ended(stopping, succeeded),
+            (S::Stopping(stopping @ Stopping { has_command: true, .. }), I::StopCommandUnkillable)
+                                                           => self.go_on_without_command(stopping),
             (S::Stopping(stopping @ Stopping { remaining: Remaining::Others { exit, .. }, .. }), I::Empty)
-                                                           => self.finish_stop(stopping, exit),
+                                                           => self.all_ended(stopping, exit),
 
             // Inputs without a meaning in the state.
             (S::Stopped | S::Exited { .. },      I::Timeout)
@@ -227,9 +231,11 @@ impl<'a> Turn<'a> {
             | (S::Running { .. },  I::Spawned(_) | I::Cloned(_) | I::Executed | I::SpawnWithdrawn | I::EndedBefore | I::Empty
                | I::Ready | I::NotReady | I::Extend(_))
             | (S::Stopping(_),     I::Spawned(_) | I::Cloned(_) | I::Executed | I::SpawnWithdrawn | I::Ready | I::NotReady | I::Alive | I::Failed(_))
-            | (S::Stopping(Stopping { remaining: Remaining::Others { .. }, .. }),
+            | (S::Stopped | S::Exited { .. } | S::Backoff { .. } | S::Fatal { .. } | S::Preparing { .. } | S::Starting { .. } | S::Running { .. }
+               | S::CleaningUp { .. } | S::Stopping(Stopping { has_command: false, .. }), I::StopCommandEnded { .. } | I::StopCommandUnkillable)
+            | (S::Stopping(Stopping { remaining: Remaining::Others { .. } | Remaining::Command { .. }, .. }),
                I::SpawnFailed { .. } | I::Exited(_) | I::ExitedLeaving(_) | I::EndedBefore)
-            | (S::Stopping(Stopping { remaining: Remaining::Leader, .. }),        I::Empty) => Reply::Ignored,
+            | (S::Stopping(Stopping { remaining: Remaining::Leader | Remaining::Command { .. }, .. }), I::Empty) => Reply::Ignored,
         }
     }
 
@@ -484,9 +490,10 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// After SIGKILL the process cannot extend its stop.
+    /// After SIGKILL the process cannot extend its stop. A process that has ended cannot either.
     fn extend_stop(&mut self, stopping: Stopping, by: Duration) -> Reply {
-        if stopping.rung == Stopping::SIGKILL {
+        let has_ended = matches!(stopping.remaining, Remaining::Command { .. });
+        if stopping.rung == Stopping::SIGKILL || has_ended {
             return Reply::Ignored;
         }
         let until = stopping.until.max(self.now.saturating_add(by));

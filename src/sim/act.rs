@@ -8,13 +8,14 @@ use super::descriptors::{ORPHANS, SIGNALS};
 use super::fault_profile::FaultProfile;
 use super::host::Host;
 use super::model::Model;
+use super::own_ladders;
 use super::recipe::Draft;
 use super::reexec::Redescribed;
 use crate::engine::ids::{GroupId, InstanceId, Target};
 use crate::engine::request::Request;
 use crate::fdset::Token;
 use crate::group::Rolling;
-use crate::lifecycle::{Failure, Input};
+use crate::lifecycle::{Failure, Input, StopLadder};
 use crate::signal::Signal;
 use crate::time::Instant;
 
@@ -65,6 +66,8 @@ pub(super) enum Act {
     // Commands.
     Add(Box<Draft>),
     Request(Target, Request),
+    /// A stop by this ladder.
+    StopWith(Target, Box<StopLadder>),
     Signal(Target, Signal),
     Scale(GroupId, u32),
     Reload(GroupId, Box<Draft>),
@@ -129,6 +132,7 @@ impl Act {
             self,
             Act::Add(_)
                 | Act::Request(..)
+                | Act::StopWith(..)
                 | Act::Signal(..)
                 | Act::Scale(..)
                 | Act::Reload(..)
@@ -264,7 +268,8 @@ fn command(chance: &mut Chance, model: &Model) -> Option<Act> {
             Some(Act::Add(Box::new(draft)))
         }
         0..24 => Some(Act::Request(target(chance, model)?, Request::Start)),
-        24..38 => Some(Act::Request(target(chance, model)?, Request::Stop)),
+        24..28 => own_ladders::act(chance, model),
+        28..38 => Some(Act::Request(target(chance, model)?, Request::Stop)),
         38..50 => Some(Act::Request(target(chance, model)?, Request::Restart)),
         50..56 => Some(Act::Request(target(chance, model)?, Request::Kill)),
         56..64 => {

@@ -69,6 +69,7 @@ impl Host {
         self.tally.saw_crash(in_mid_step);
         self.act = act;
         known.note_foreign(&self.world.borrow());
+        self.commands_are_foreign();
         let next = self.next_engine();
         // The memory of the old engine is gone, and nothing was told to the kernel.
         self.world.borrow_mut().is_replaced = true;
@@ -122,7 +123,7 @@ impl Host {
                 oracle::enlist(self, id, &draft);
             }
         }
-        let ids: Vec<InstanceId> = self.driver.instances.ids().collect();
+        let ids: Vec<InstanceId> = self.driver.ids().collect();
         for id in ids {
             let Some(instance) = self.driver.instances.get(id) else {
                 continue;

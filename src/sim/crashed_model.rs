@@ -83,10 +83,7 @@ impl Known {
 
     /// Between two steps, the state file has everything.
     pub(super) fn note_records(&mut self, driver: &Engine<SimKernel>) {
-        let records = driver
-            .instances
-            .ids()
-            .filter_map(|id| Some((id, record_of(driver, id)?)));
+        let records = driver.ids().filter_map(|id| Some((id, record_of(driver, id)?)));
         self.records = records.collect();
     }
 
@@ -162,7 +159,7 @@ impl Known {
             instances.push(known);
         }
         host.model.instances = instances;
-        let count = host.driver.instances.ids().count();
+        let count = host.driver.ids().count();
         let known = host.model.instances.len();
         ensure(count == known, || {
             format!("{count} instances are restored, and {known} are known")
@@ -238,6 +235,12 @@ impl Known {
         ensure(last.pid == Some(record.pid), || {
             format!("{record:?} has ended, and its process was {:?}", last.pid)
         })?;
+        if let Some(exit) = state.exit_of_reaped() {
+            // The killed host had collected the end, and stored it.
+            return ensure(last.exit == Some(exit), || {
+                format!("it has ended with {exit:?}, and it was {:?}", last.exit)
+            });
+        }
         let is_unknown = record.exit == Exit::Unknown;
         let was_reaped = last.exit.filter(|_| !self.foreign.contains(&last.serial));
         let is_right = was_reaped.map_or(is_unknown || last.exit == Some(record.exit), |exit| exit == record.exit);
@@ -256,7 +259,7 @@ impl Known {
 /// An instance that was added for a rolling restart, and removed when that ended at once, is in the state file until its
 /// record is emptied.
 fn enlist_the_passing(host: &mut Host) {
-    let ids: Vec<_> = host.driver.instances.ids().collect();
+    let ids: Vec<_> = host.driver.ids().collect();
     for id in ids {
         let Some(instance) = host.driver.instances.get(id) else {
             continue;

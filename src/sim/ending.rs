@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::act::Act;
 use super::chance::Chance;
 use super::descriptors::{ORPHANS, SIGNALS};
-use super::host::{Broken, Host, Snapshot, snapshots};
+use super::host::{Broken, Host, Snapshot, all_snapshots, snapshots};
 use super::oracle::ensure;
 use super::process::{Phase, SOON};
 use super::tally::Tally;
@@ -16,7 +16,7 @@ use crate::engine::core::Engine;
 use crate::engine::ids::{GroupId, Target};
 use crate::engine::request::Request;
 use crate::group::Rolling;
-use crate::lifecycle::{Input, Scope, Startup, State, StateName, Stopping};
+use crate::lifecycle::{Input, Rung, Scope, Startup, State, StateName, StopLadder, Stopping};
 use crate::time::Instant;
 
 /// More steps than any ending needs.
@@ -253,8 +253,8 @@ impl Host {
         let mut down = self.settle(graceful.unwrap_or(Duration::from_secs(30)), is_down)?;
         ensure(down || graceful.is_none(), || {
             format!(
-                "it has not gone down: {:?}",
-                snapshots(&self.driver).collect::<Vec<_>>()
+                "it has not gone down in {graceful:?}: {:?}",
+                all_snapshots(&self.driver).collect::<Vec<_>>()
             )
         })?;
         for _ in 0..ROUNDS {
@@ -285,9 +285,16 @@ impl Host {
     /// be delivered.
     fn ladders(&self) -> Option<Duration> {
         let mut longest = Duration::ZERO;
-        for group in &self.model.groups {
-            let waits = group.policy.stop.rungs.iter().map(|rung| rung.wait);
-            let ladder = waits.fold(group.policy.stop.patience, Duration::saturating_add);
+        let length = |ladder: &StopLadder| {
+            let waits = ladder.rungs.iter().map(|rung| match rung {
+                Rung::Command { limit, wait, .. } => wait.saturating_add(*limit).saturating_add(LONG),
+                Rung::Signal { wait, .. } => *wait,
+            });
+            waits.fold(ladder.patience, Duration::saturating_add)
+        };
+        for instance in &self.model.instances {
+            let group = self.model.group(instance.group)?;
+            let ladder = instance.ladders(&group.policy).map(length).max().unwrap_or_default();
             // The command after a run can take its whole time, and is stopped then.
             let after = group
                 .policy
@@ -312,6 +319,21 @@ impl Host {
             // A stop that is under way may follow an earlier policy.
             longest = longest.saturating_add(until.saturating_duration_since(now));
         }
+        // So may its command.
+        for command in all_snapshots(&self.driver).filter(|known| self.driver.is_stop_command(known.id)) {
+            match command.state {
+                State::Starting { until, .. } => {
+                    longest = longest.saturating_add(until.saturating_duration_since(now));
+                }
+                // Its SIGKILL was refused, or came to nothing.
+                State::Stopping(Stopping { until, .. })
+                    if until == Instant::NEVER || self.was_refused_a_command(command.id) =>
+                {
+                    return None;
+                }
+                _ => {}
+            }
+        }
         (longest < Duration::from_secs(3_600)).then(|| longest * self.longest_chain() + Duration::from_secs(10))
     }
 
@@ -324,6 +346,9 @@ impl Host {
         self.world.borrow_mut().dropping = true;
         let began = self.world.borrow().now;
         let whole_group = |id| {
+            if self.driver.is_stop_command(id) {
+                return Some(true);
+            }
             let group = self.model.group(self.model.instance(id)?.group)?;
             Some(group.policy.stop.scope() >= Scope::ProcessGroup)
         };

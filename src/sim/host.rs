@@ -15,6 +15,7 @@ use super::model::{Attempt, Concerned, Model, Refusal};
 use super::oracle::{self, ensure};
 use super::recipe::Draft;
 use super::reexec::Spoiler;
+use super::stop_commands;
 use super::stream;
 use super::tally::Tally;
 use super::world::{Did, Sight, Taken, World};
@@ -44,6 +45,8 @@ pub(super) struct Host {
     pub(super) before: Vec<Snapshot>,
     /// The instances after the first of two calls in the current step.
     pub(super) between: Option<Vec<Snapshot>>,
+    /// The instances of stop commands before the current step.
+    pub(super) commands_before: Vec<(InstanceId, Snapshot)>,
     /// The current step's act.
     pub(super) act: Act,
     /// The time that the engine read in this step.
@@ -133,6 +136,7 @@ impl Host {
             batch: Vec::new(),
             before: Vec::new(),
             between: None,
+            commands_before: Vec::new(),
             act: Act::Poll,
             woken: now,
             dropped: 0,
@@ -180,6 +184,9 @@ impl Host {
     pub(super) fn look(&mut self) {
         self.before.clear();
         self.before.extend(snapshots(&self.driver));
+        self.commands_before.clear();
+        let of = |now: Snapshot| Some((stop_commands::stop_of(&self.driver, now.id)?.program, now));
+        self.commands_before.extend(all_snapshots(&self.driver).filter_map(of));
         self.pushed = self.driver.events.pushed();
         self.had_room = self.world.borrow().has_room();
     }
@@ -207,6 +214,7 @@ impl Host {
             Act::Report(id, input) => return self.report(id, input),
             Act::Add(draft) => return self.add(&draft),
             Act::Request(target, request) => return self.request(target, request),
+            Act::StopWith(target, ladder) => return self.stop_with(target, &ladder),
             Act::Signal(target, signal) => return self.signal(target, signal),
             Act::Scale(id, instances) => return self.scale(id, instances),
             Act::Reload(id, draft) => return self.reload(id, &draft),
@@ -292,15 +300,15 @@ impl Host {
 
     /// Whether something was due or waiting before the step.
     fn was_due(&self) -> bool {
-        self.before
-            .iter()
-            .any(|before| before.is_due(self.woken, self.had_room))
+        let commands = self.commands_before.iter().map(|(_, before)| before);
+        let mut all = self.before.iter().chain(commands);
+        all.any(|before| before.is_due(self.woken, self.had_room))
     }
 
     /// Whether something is due or waiting.
     fn is_due(&self) -> bool {
         let has_room = self.world.borrow().has_room();
-        snapshots(&self.driver).any(|now| now.is_due(self.woken, has_room))
+        all_snapshots(&self.driver).any(|now| now.is_due(self.woken, has_room))
     }
 
     fn process_ready(&mut self, id: InstanceId) -> Result<Touched, Broken> {
@@ -422,7 +430,8 @@ impl Host {
         });
         let is_inhabited = there.any(|process| {
             let mut members = self.model.instances.iter();
-            let owner = members.find(|known| known.id.index() == process.owner);
+            let owner = stop_commands::known_as(&self.driver, process.owner);
+            let owner = members.find(|known| Some(known.id) == owner);
             owner.is_some_and(|owner| Some(owner.group) != own)
         });
         // The next process of a run may be spawned there.
@@ -520,7 +529,7 @@ impl Host {
     }
 
     /// A command that returns the number of instances it applied to.
-    fn concerned(
+    pub(super) fn concerned(
         &self,
         expected: Result<Concerned, Refusal>,
         result: Result<Outcome, Error>,
@@ -584,7 +593,7 @@ impl Host {
 }
 
 impl Touched {
-    fn and(self, more: Concerned) -> Touched {
+    pub(super) fn and(self, more: Concerned) -> Touched {
         match self {
             Touched::These(mut these) => {
                 these.extend(more);
@@ -630,8 +639,13 @@ pub(super) fn serial_of(driver: &Engine<SimKernel>, id: InstanceId) -> Option<u6
     driver.kernel.0.borrow().serial_in(id.index())
 }
 
-/// All instances as they stand.
+/// All instances of groups as they stand.
 pub(super) fn snapshots(driver: &Engine<SimKernel>) -> impl Iterator<Item = Snapshot> + '_ {
+    all_snapshots(driver).filter(|now| !driver.is_stop_command(now.id))
+}
+
+/// The same with those of stop commands.
+pub(super) fn all_snapshots(driver: &Engine<SimKernel>) -> impl Iterator<Item = Snapshot> + '_ {
     driver.instances.ids().filter_map(|id| {
         let instance = driver.instances.get(id)?;
         Some(Snapshot {

@@ -9,11 +9,11 @@ use super::model::{Attempt, Group, Instance, Spawn};
 use super::oracle::{before, ensure};
 use super::recipe::Label;
 use super::world::{Did, Sight};
-use super::{siblings, stored};
+use super::{siblings, stop_commands, stored};
 use crate::engine::ids::InstanceId;
 use crate::engine::request::Request;
 use crate::exit::{Exit, Pid};
-use crate::lifecycle::{Joint, Part, Policy, Remaining, Scope, State, Stopping, Wanted};
+use crate::lifecycle::{Joint, Part, Remaining, Rung, Scope, State, StopLadder, Stopping, Wanted};
 use crate::signal::Signal;
 use crate::time::Instant;
 
@@ -105,6 +105,9 @@ fn note_executions(host: &mut Host) {
 
 fn one(host: &mut Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(), Broken> {
     host.tally.saw(did);
+    if stop_commands::one(host, did)? {
+        return Ok(());
+    }
     if is_passing(host, did, earlier, later) {
         return Ok(());
     }
@@ -443,6 +446,7 @@ pub(super) fn leaves_something(last: &Attempt) -> bool {
 pub(super) fn starts_that_wait(host: &mut Host) -> Result<(), Broken> {
     let waits = |before: &Snapshot| before.awaits_spawn();
     let mut may_wait = host.world.borrow().was_saturated.get() || host.before.iter().any(waits);
+    may_wait |= host.commands_before.iter().any(|(_, before)| waits(before));
     // A start waits too if a stop is pending, which then withdraws it. Others wait behind it.
     may_wait |= host.model.instances.iter().any(|known| awaits_its_stop(host, known));
     let to_stop: Vec<_> = host
@@ -545,8 +549,9 @@ fn held(host: &Host, serial: u64, hold: bool) -> Result<(), Broken> {
     if before(host, instance.id).is_none_or(|before| before.pending.is_some()) {
         return Ok(());
     }
-    let expected = group.policy.stop.scope() > Scope::Process;
-    ensure(hold == expected, || {
+    let mut ladders = instance.ladders(&group.policy);
+    let is_expected = ladders.any(|ladder| hold == (ladder.scope() > Scope::Process));
+    ensure(is_expected, || {
         format!("{:?} is collected with hold {hold}", instance.id)
     })
 }
@@ -554,7 +559,8 @@ fn held(host: &Host, serial: u64, hold: bool) -> Result<(), Broken> {
 /// If the policy stops a group, no process of the group outlives a run, whether the run was stopped or ended by itself.
 fn released(host: &Host, serial: u64, abandons: bool) -> Result<(), Broken> {
     let (instance, group) = owner_of(host, serial)?;
-    let concerned = group.policy.stop.scope() > Scope::Process;
+    let mut ladders = instance.ladders(&group.policy);
+    let concerned = ladders.all(|ladder| ladder.scope() > Scope::Process);
     ensure(!(abandons && concerned), || {
         format!(
             "the run of {:?} is over, and others of its group are alive",
@@ -583,10 +589,13 @@ fn signalled(host: &Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(
         .iter()
         .any(|did| matches!(did, Did::Signal { serial: other, .. } if *other == serial));
     if !was_stopped && cleans_up(host, instance, group, serial) {
-        let kills = signal == Signal::KILL && scope == group.policy.stop.kill;
+        let ladders = || instance.ladders(&group.policy);
+        let kills = signal == Signal::KILL && ladders().any(|ladder| scope == ladder.kill);
         // A message that was received when its end was known may have led to a stop by the ladder: its own message, or
         // one that ended a rolling restart.
-        let is_stopped = is_heard_out(earlier, serial);
+        // A stop that begins with a command begins without a signal.
+        let begins_with_command = ladders().any(|ladder| ladder.rung(0).1.signal().is_none());
+        let is_stopped = is_heard_out(earlier, serial) || begins_with_command;
         ensure(kills || is_stopped, || {
             format!("{:?} has ended, and {signal} goes to those it left", instance.id)
         })?;
@@ -652,7 +661,8 @@ fn cleans_up(host: &Host, instance: &Instance, group: &Group, serial: u64) -> bo
         .is_some_and(|last| last.serial == serial && last.exit.is_some());
     let is_stopping = |before: &Snapshot| before.serial == Some(serial) && matches!(before.state, State::Stopping(_));
     let stopping = before(host, instance.id).is_some_and(is_stopping);
-    ended && !stopping && group.policy.stop.scope() > Scope::Process
+    let mut ladders = instance.ladders(&group.policy);
+    ended && !stopping && ladders.any(|ladder| ladder.scope() > Scope::Process)
 }
 
 /// SIGKILL is sent only if it was requested, if it is sent again to the remaining processes, or if every rung before it
@@ -666,7 +676,7 @@ fn not_killed_early(host: &Host, instance: &Instance, group: &Group, at: Instant
         .stopping
         .filter(|&(_, _, of)| of == run)
         .unwrap_or((host.woken, group.epoch, run));
-    let earliest = since.saturating_add(patience(&group.policy));
+    let earliest = since.saturating_add(patience(instance.ladders(&group.policy)));
     ensure(epoch != group.epoch || at >= earliest, || {
         format!(
             "SIGKILL goes to {:?} at {at:?}, and is due at {earliest:?}",
@@ -695,10 +705,23 @@ fn was_to_be_killed(host: &Host, instance: &Instance) -> bool {
     waits || matches!(host.act, Act::Request(_, Request::Kill))
 }
 
-/// The time from the beginning of the ladder to its first SIGKILL.
-fn patience(policy: &Policy) -> Duration {
-    let before_kill = policy.stop.rungs.iter().take_while(|rung| rung.signal != Signal::KILL);
-    before_kill.fold(Duration::ZERO, |sum, rung| sum.saturating_add(rung.wait))
+/// The time from the beginning of a stop to its first SIGKILL, at least. A command may fail at once, and a stop may change
+/// from one of these ladders to another one between two rungs.
+fn patience<'a>(ladders: impl Iterator<Item = &'a StopLadder> + Clone) -> Duration {
+    let mut patience = Duration::ZERO;
+    for number in 0..=StopLadder::LIMIT {
+        let rungs = ladders.clone().map(|ladder| ladder.rungs.get(number));
+        let wait = |rung: Option<&Rung>| match rung {
+            Some(Rung::Signal { signal, wait, .. }) if *signal != Signal::KILL => Some(*wait),
+            Some(Rung::Command { .. }) => Some(Duration::ZERO),
+            _ => None,
+        };
+        let Some(waits) = rungs.map(wait).collect::<Option<Vec<_>>>() else {
+            break;
+        };
+        patience = patience.saturating_add(waits.into_iter().min().unwrap_or_default());
+    }
+    patience
 }
 
 /// A stop begins with the first rung of the ladder.
@@ -718,12 +741,18 @@ fn first_rung(
     if !is_first || !was_up || was_to_be_killed(host, instance) {
         return Ok(());
     }
-    let ladder = &group.policy.stop;
-    let expected = ladder
-        .rungs
-        .first()
-        .map_or((Signal::KILL, ladder.kill), |rung| (rung.signal, rung.scope));
-    ensure(sent == expected, || {
+    let first = |ladder: &StopLadder| {
+        let mut signals = ladder.rungs.iter().filter_map(|rung| rung.signal().zip(rung.scope()));
+        signals.next().unwrap_or((Signal::KILL, ladder.kill))
+    };
+    let ladders = || instance.ladders(&group.policy);
+    let begins_with_command = ladders().any(|ladder| ladder.rung(0).1.signal().is_none());
+    if begins_with_command && ladders().count() > 1 {
+        // The command has failed, and a request in the same step may have changed the ladder.
+        return Ok(());
+    }
+    let expected: Vec<_> = ladders().map(first).collect();
+    ensure(expected.contains(&sent), || {
         format!(
             "the stop of {:?} begins with {sent:?} instead of {expected:?}",
             instance.id

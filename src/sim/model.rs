@@ -10,7 +10,7 @@ use crate::engine::ids::{GroupId, InstanceId, Target};
 use crate::engine::request::Request;
 use crate::exit::{Exit, Pid};
 use crate::group::{Effect, Rolling};
-use crate::lifecycle::{Part, Policy, StateName, Wanted};
+use crate::lifecycle::{Part, Policy, StateName, StopLadder, Wanted};
 use crate::time::Instant;
 
 /// The groups and instances that the host expects.
@@ -28,6 +28,8 @@ pub(super) struct Model {
     /// The ids of removed groups.
     pub(super) old_groups: Vec<GroupId>,
     pub(super) old_instances: Vec<InstanceId>,
+    /// The commands of stops, the last one last.
+    pub(super) commands: Vec<super::stop_commands::Known>,
 }
 
 pub(super) struct Group {
@@ -83,6 +85,8 @@ pub(super) struct Instance {
     pub(super) forgotten: usize,
     /// The names and the numbers of the descriptors that it has stored.
     pub(super) stored: Vec<(String, u64)>,
+    /// The ladders that the host has given for the stop of a run, and the run. They are lost with the host.
+    pub(super) own_ladders: Vec<(u64, StopLadder)>,
 }
 
 /// The progress of a spawn, by the reports to the engine.
@@ -516,7 +520,10 @@ impl Model {
                 |recipe: &Recipe| [recipe.before, recipe.after].map(|around| around.map(|around| around.version));
             if told_another || command(old) != command(new) {
                 Some((number, Effect::Restart))
-            } else if old != new || around(&group.recipe) != around(&draft.recipe) {
+            } else if old != new
+                || around(&group.recipe) != around(&draft.recipe)
+                || group.recipe.stop_version != draft.recipe.stop_version
+            {
                 Some((number, Effect::AtNextStart))
             } else {
                 None
@@ -603,6 +610,7 @@ impl Instance {
             last_exit: None,
             forgotten: 0,
             stored: Vec::new(),
+            own_ladders: Vec::new(),
         }
     }
 }

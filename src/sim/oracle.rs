@@ -6,11 +6,12 @@
 use std::time::Duration;
 
 use super::act::Act;
-use super::host::{Broken, Host, Snapshot, Touched, serial_of, snapshots};
+use super::host::{Broken, Host, Snapshot, Touched, all_snapshots, serial_of, snapshots};
 use super::kernel_log;
 use super::model::{Group, Instance, Spawn};
 use super::process::{KILLED, Phase, SimProcess, oom_of};
 use super::recipe::Draft;
+use super::stop_commands;
 use super::world::{Did, Sight};
 use crate::cgroup::OomKill;
 use crate::engine::ids::{GroupId, InstanceId};
@@ -41,6 +42,7 @@ pub(super) fn check(host: &mut Host, touched: Touched) -> Result<(), Broken> {
     super::siblings::check(host, &rolling)?;
     every_instance(host)?;
     super::stored::check(host)?;
+    stop_commands::check(host)?;
     no_other_instance_was_changed(host, &touched, &rolling)?;
     every_group(host)?;
     the_whole(host)
@@ -172,7 +174,7 @@ fn remove_the_departed(host: &mut Host) -> Result<(), Broken> {
         host.model.departed.push(gone);
     }
     let known = host.model.instances.len();
-    let there = host.driver.instances.ids().count();
+    let there = host.driver.ids().count();
     ensure(known == there, || {
         format!("{there} instances are there, and should be {known}")
     })
@@ -201,7 +203,8 @@ fn in_its_time(host: &Host, known: &Instance) -> Result<(), Broken> {
     // In one step a run may end, and the next one may begin.
     let is_same_run = before.serial.is_some() && before.serial == serial_of(&host.driver, known.id);
     let ran = is_same_run && matches!(before.state, State::Running { .. });
-    let was_stopping = is_same_run && matches!(before.state, State::Stopping(_));
+    let is_left = now.is_left_to_command() && instance.life.runs() == before.runs;
+    let was_stopping = (is_same_run || is_left) && matches!(before.state, State::Stopping(_));
     if !was_stopping {
         stops_for_a_reason(host, group, known.id, &now, ran)?;
     }
@@ -433,7 +436,7 @@ fn process_of(host: &Host, id: InstanceId, state: &State, serial: Option<u64>) -
     let world = host.world.borrow();
     let process = serial.and_then(|serial| world.process(serial));
     let Some(process) = process else {
-        let may_be_alive = state.name().is_alive() && !state.is_unspawned();
+        let may_be_alive = state.name().is_alive() && state.pid().is_some();
         return ensure(!may_be_alive && serial.is_none(), || {
             format!("no process is left, and it is {state:?}")
         });
@@ -478,19 +481,19 @@ fn no_other_instance_was_changed(host: &Host, touched: &Touched, rolling: &[Grou
             Touched::Due(these) => is_due || these.contains(&before.id),
             Touched::Ready => is_due || was_seen(before),
         };
-        meant || host.senders.contains(&before.id)
+        meant || host.senders.contains(&before.id) || host.concerns_command(before.id, touched)
     };
-    let touched: Vec<_> = host
+    let is_meant: Vec<_> = host
         .before
         .iter()
         .filter(|before| is_touched(before))
         .map(|before| before.id)
         .collect();
-    let tied = super::siblings::with_siblings(host, &touched);
+    let tied = super::siblings::with_siblings(host, &is_meant);
     let rolling: Vec<_> = rolling.iter().chain(&tied).copied().collect();
     let mut now = snapshots(&host.driver).peekable();
     for before in &host.before {
-        let meant = touched.contains(&before.id);
+        let meant = is_meant.contains(&before.id);
         let rolls = |known: &Instance| rolling.contains(&known.group);
         let all = host.model.instances.iter().chain(&host.model.departed);
         let meant =
@@ -580,8 +583,8 @@ fn the_whole(host: &Host) -> Result<(), Broken> {
         )
     })?;
     let has_room = world.has_room();
-    let waits = snapshots(&host.driver).any(|now| now.waits(has_room));
-    let is_pending = snapshots(&host.driver).any(|now| now.pending.is_some() || now.awaits_spawn());
+    let waits = all_snapshots(&host.driver).any(|now| now.waits(has_room));
+    let is_pending = all_snapshots(&host.driver).any(|now| now.pending.is_some() || now.awaits_spawn());
     let quiet = world.processes.is_empty() && !is_pending;
     let holds_back = |now: &Snapshot| now.is_held && matches!(now.pending, Some(Request::Stop | Request::Kill));
     let held = snapshots(&host.driver).find(holds_back);
@@ -589,7 +592,7 @@ fn the_whole(host: &Host) -> Result<(), Broken> {
     ensure(host.driver.is_quiet() == quiet, || {
         format!("quiet: {}, and it is {quiet}", host.driver.is_quiet())
     })?;
-    let deadlines = snapshots(&host.driver).filter_map(|now| now.state.deadline());
+    let deadlines = all_snapshots(&host.driver).filter_map(|now| now.state.deadline());
     let (count, earliest) = deadlines.fold((0, None), |(count, earliest), at| {
         (count + 1, Some(earliest.map_or(at, |other: Instant| other.min(at))))
     });
@@ -649,7 +652,9 @@ pub(super) fn status(host: &Host, id: InstanceId) -> Result<(), Broken> {
     let world = host.world.borrow();
     let last = known.attempts.last();
     let alive = last.filter(|_| status.state.name().is_alive());
-    let pid = alive.and_then(|attempt| attempt.pid);
+    let pid = alive
+        .filter(|_| !status.state.is_left_to_command())
+        .and_then(|attempt| attempt.pid);
     ensure(status.pid == pid, || {
         format!("the status has pid {:?}, and it is {pid:?}", status.pid)
     })?;
@@ -718,10 +723,12 @@ fn remembered_runs(host: &Host, known: &Instance) -> Result<(), Broken> {
         }
         let exit = run.exit.map(|record| record.exit);
         let spawned = !matches!(run.end, End::NotSpawned(_));
+        // The error may have been lost with the host, while a command of the stop ran.
+        let is_lost = attempt.is_error_lost && run.end == End::Unknown;
         let pid = attempt.pid.filter(|_| !attempt.has_failed());
         let withdrawn = attempt.spawn == Spawn::Withdrawn;
         ensure(
-            run.pid == pid && exit == attempt.exit && spawned != attempt.has_failed(),
+            run.pid == pid && exit == attempt.exit && (spawned != attempt.has_failed() || is_lost),
             || format!("{run:?} was {attempt:?}"),
         )?;
         let told = match run.end {

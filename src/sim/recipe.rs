@@ -38,6 +38,8 @@ pub(super) struct Recipe {
     /// The commands before and after each run.
     pub(super) before: Option<Around>,
     pub(super) after: Option<Around>,
+    /// The version of the first stop command. The second one has the next.
+    pub(super) stop_version: u32,
 }
 
 /// A command before or after each run: its version, and its limit.
@@ -83,6 +85,7 @@ impl Label {
         let part = match parts.next().unwrap() {
             "before" => Part::Before,
             "after" => Part::After,
+            "stop" => Part::Stop,
             _ => Part::Program,
         };
         let version = parts.next().and_then(|part| part.parse().ok()).unwrap();
@@ -95,7 +98,8 @@ impl Label {
             env,
             leads: parts.next() == Some("leads"),
             home: place.cgroup.as_ref().map(|home| {
-                let (group, number) = home.name.rsplit_once('-').unwrap();
+                let name = home.name.strip_suffix(".stop").unwrap_or(&home.name);
+                let (group, number) = name.rsplit_once('-').unwrap();
                 let group = NAMES.iter().find(|name| **name == group).unwrap();
                 let directory = home.dir.path().file_name().and_then(|name| name.to_str()).unwrap();
                 (directory.parse().unwrap(), *group, number.parse().unwrap())
@@ -120,6 +124,7 @@ impl Recipe {
             most_stored: _,
             before: _,
             after: _,
+            stop_version: _,
         } = *self;
         Label {
             part: Part::Program,
@@ -220,12 +225,14 @@ impl Recipe {
             most_stored: if socket { some } else { 0 },
             before: Around::random(chance),
             after: Around::random(chance),
+            stop_version: versions[0] + 1,
         }
     }
 
     /// The same commands, or some with one difference.
     pub(super) fn altered(mut self, chance: &mut Chance) -> Recipe {
-        match chance.below(11) {
+        match chance.below(12) {
+            10 => self.stop_version += 1,
             8 => self.before = Around::random(chance),
             9 => self.after = Around::random(chance),
             0 | 1 => (),
@@ -333,6 +340,10 @@ impl Draft {
             }
             0 | 1 => self.instances = GroupSpec::MOST_INSTANCES + 1,
             2 => self.policy.jitter = 101,
+            3 if chance.happens(3) => {
+                let (index, limit) = chance.pick(&[(2, Duration::MAX), (0, Duration::ZERO)]);
+                self.policy.stop.rungs = vec![Rung::command(index, limit, Duration::ZERO)];
+            }
             3 => self.policy.stop.rungs = vec![any_rung(chance, Scope::Process); StopLadder::LIMIT + 1],
             4 => {
                 self.recipe.leads = false;
@@ -368,6 +379,10 @@ impl Draft {
         if let Some(after) = recipe.after {
             spec = spec.after_run(Recipe::around("after", after), after.limit);
         }
+        for version in [recipe.stop_version, recipe.stop_version + 1] {
+            let limit = Duration::MAX;
+            spec = spec.stop_command(Recipe::around("stop", Around { version, limit }));
+        }
         if let Some(number) = recipe.cgroup {
             spec = spec.cgroup(directory(number));
         }
@@ -402,6 +417,7 @@ fn any_policy(chance: &mut Chance) -> Policy {
         1 => ExitSet::SUCCESS,
         _ => ExitSet::SUCCESS.signal(Signal::TERM),
     };
+    let stop = any_ladder(chance);
     Policy {
         startup,
         restart: chance.pick(&[Restart::Always, Restart::Always, Restart::OnUnexpected, Restart::Never]),
@@ -448,8 +464,8 @@ fn any_policy(chance: &mut Chance) -> Policy {
         stable_after: chance.pick(&[Duration::ZERO, second * 5, second * 60]),
         cool_off: chance.pick(&[None, None, Some(Duration::ZERO), Some(second * 3), Some(Duration::MAX)]),
         watchdog: chance.happens(6).then(|| second + chance.time()),
-        stop: any_ladder(chance),
-        watchdog_stop: None,
+        watchdog_stop: chance.happens(3).then(|| ladder_like(chance, &stop)),
+        stop,
     }
 }
 
@@ -475,27 +491,43 @@ fn any_ladder(chance: &mut Chance) -> StopLadder {
     StopLadder {
         kill: rungs
             .iter()
-            .map(|rung| rung.scope)
+            .filter_map(Rung::scope)
             .fold(any_scope(chance, widest), Scope::max),
         rungs,
         patience: chance.pick(&[Duration::ZERO, patience, patience, Duration::MAX]),
     }
 }
 
+/// Another ladder for the same processes.
+pub(super) fn ladder_like(chance: &mut Chance, stop: &StopLadder) -> StopLadder {
+    let mut ladder = any_ladder(chance);
+    for rung in &mut ladder.rungs {
+        if let Rung::Signal { scope, .. } = rung {
+            *scope = if stop.has(*scope) { *scope } else { Scope::Process };
+        }
+    }
+    StopLadder {
+        kill: stop.kill,
+        ..ladder
+    }
+}
+
 fn any_rung(chance: &mut Chance, widest: Scope) -> Rung {
     let wait = chance.time();
-    Rung {
-        signal: chance.pick(&[
-            Signal::TERM,
-            Signal::TERM,
-            Signal::INT,
-            Signal::TSTP,
-            Signal::STOP,
-            Signal::KILL,
-        ]),
-        scope: any_scope(chance, widest),
-        wait: chance.pick(&[Duration::ZERO, wait, wait, wait, wait, Duration::MAX]),
+    let signal = chance.pick(&[
+        Signal::TERM,
+        Signal::TERM,
+        Signal::INT,
+        Signal::TSTP,
+        Signal::STOP,
+        Signal::KILL,
+    ]);
+    let scope = any_scope(chance, widest);
+    let wait = chance.pick(&[Duration::ZERO, wait, wait, wait, wait, Duration::MAX]);
+    if chance.happens(4) {
+        return Rung::command(chance.below(2) as u8, any_limit(chance), wait);
     }
+    Rung::new(signal, scope, wait)
 }
 
 const SCOPES: [Scope; 3] = [Scope::Process, Scope::ProcessGroup, Scope::Cgroup];

@@ -97,6 +97,7 @@ impl Host {
 
     /// The host and its records know the instances and groups by the ids of the next program.
     pub(super) fn move_ids(&mut self, home: u32) {
+        self.move_commands(home);
         let model = &mut self.model;
         for group in &mut model.groups {
             group.id = moved(&group.id, home);

@@ -39,6 +39,7 @@ pub(super) fn draft(instances: u32) -> Draft {
             ready_fd: false,
             before: None,
             after: None,
+            stop_version: 1,
             socket: false,
             access: NotifyAccess::All,
             most_stored: 0,
@@ -65,6 +66,13 @@ fn changed(draft: &Draft) -> Draft {
 impl Scene {
     pub(super) fn new() -> Scene {
         Scene::in_flight(0)
+    }
+
+    /// A scene with a host that keeps its state.
+    pub(super) fn with_state_file() -> Scene {
+        let scene = Scene::new();
+        scene.host.world.borrow_mut().file.is_kept = true;
+        scene
     }
 
     /// A scene with at most this many spawns in flight. With 0, each spawn waits for the execution.
@@ -96,7 +104,7 @@ impl Scene {
     }
 
     /// Submits a request, and serves every pending request.
-    fn ask_and_serve_all(&mut self, target: impl Into<Target>, request: Request) {
+    pub(super) fn ask_and_serve_all(&mut self, target: impl Into<Target>, request: Request) {
         self.request(target, request);
         self.handle_all();
     }
@@ -118,15 +126,18 @@ impl Scene {
         self.handle_all();
     }
 
+    /// A process with a readable descriptor.
+    pub(super) fn ready_process(&self) -> Option<u64> {
+        let world = self.host.world.borrow();
+        let ready = world.processes.iter().find(|process| process.is_ready());
+        ready.map(|process| process.serial)
+    }
+
     /// Handles every readable entry.
     pub(super) fn handle_all(&mut self) {
         loop {
-            let (ready, timer) = {
-                let world = self.host.world.borrow();
-                let ready = world.processes.iter().find(|process| process.is_ready());
-                (ready.map(|process| process.serial), world.timer_is_ready())
-            };
-            match (ready, timer) {
+            let timer = self.host.world.borrow().timer_is_ready();
+            match (self.ready_process(), timer) {
                 (Some(serial), _) => self.act(Act::Ready { serial }),
                 (None, true) => self.act(Act::Timer),
                 (None, false) => return,
@@ -150,7 +161,7 @@ impl Scene {
     }
 
     /// Makes a process ignore every signal but SIGKILL.
-    fn defies(&mut self, group: GroupId, number: u32) {
+    pub(super) fn defies(&mut self, group: GroupId, number: u32) {
         let serial = serial_of(&self.host.driver, self.id(group, number)).unwrap();
         self.host
             .world
@@ -200,7 +211,7 @@ impl Scene {
     }
 
     /// The signals that were sent in the last step.
-    fn sent(&self) -> Vec<Signal> {
+    pub(super) fn sent(&self) -> Vec<Signal> {
         let world = self.host.world.borrow();
         let signals = world.log.iter().filter_map(|did| match did {
             Did::Signal { signal, .. } => Some(*signal),

@@ -148,6 +148,8 @@ pub(super) fn passed(known: &mut Instance, most: u32, passed: u64) -> Result<(),
 
 /// The host has exactly the descriptors that the instances have stored. One at rest has none.
 pub(super) fn check(host: &mut Host) -> Result<(), Broken> {
+    let groups = &host.model.groups;
+    let is_rolling = |id| groups.iter().any(|group| group.id == id && group.after_roll.is_some());
     for known in &mut host.model.instances {
         let Some(instance) = host.driver.instances.get(known.id) else {
             known.stored.clear();
@@ -159,7 +161,9 @@ pub(super) fn check(host: &mut Host) -> Result<(), Broken> {
             None => true,
             // The stop may have been requested after the end, in the same step.
             Some(Request::Stop | Request::Kill) => has_none(known.id),
-            Some(Request::Start | Request::Restart) => false,
+            // So may a restart, by a rolling restart that goes on.
+            Some(Request::Restart) => is_rolling(known.group) && has_none(known.id),
+            Some(Request::Start) => false,
         };
         let may_start = instance.life.deadline().is_some() || instance.life.awaits_siblings();
         if !is_alive && is_at_rest && !may_start {

@@ -6,8 +6,8 @@
 use super::host::{Broken, Host};
 use super::model::{Attempt, Group, Instance, Spawn};
 use super::oracle::ensure;
-use super::siblings;
 use super::world::Taken;
+use super::{siblings, stop_commands};
 use crate::engine::event::{Event, TransitionEvent};
 use crate::engine::ids::InstanceId;
 use crate::exit::Exit;
@@ -76,12 +76,18 @@ fn one(host: &mut Host, event: &Event) -> Result<(), Broken> {
     match event {
         Event::Transition(step) => transition(host, step),
         Event::Unkillable { instance, pid, .. } => {
+            if stop_commands::started(host, *instance, pid.ok_or("it has no process")?).is_ok() {
+                return Ok(());
+            }
             let killed = |attempt: &Attempt| attempt.killed && attempt.pid == *pid;
             ensure(attempts(host, *instance)?.iter().any(killed), || {
                 "no SIGKILL was tried".into()
             })
         }
         Event::SignalFailed { instance, .. } => {
+            if stop_commands::was_refused(host, *instance) {
+                return Ok(());
+            }
             let refused = |attempt: &Attempt| attempt.refused > 0;
             ensure(attempts(host, *instance)?.iter().any(refused), || {
                 "no signal to it failed".into()
@@ -109,6 +115,8 @@ fn one(host: &mut Host, event: &Event) -> Result<(), Broken> {
         Event::CommandFailed {
             instance, run, failure, ..
         } => command_failed(host, *instance, *run, *failure),
+        Event::StopCommandStarted { instance, pid, .. } => stop_commands::started(host, *instance, *pid),
+        Event::StopCommandEnded { instance, pid, end, .. } => stop_commands::ended(host, *instance, *pid, *end),
         Event::GroupRemoved { group, .. } => {
             let gone = host.driver.groups.get(*group).is_none() && host.model.old_groups.contains(group);
             ensure(gone, || "it is there".into())
@@ -280,7 +288,9 @@ fn matches_its_run(known: &Instance, event: &TransitionEvent) -> Result<(), Brok
         "it had reported readiness".into()
     })?;
     let pid = subject(known, event).and_then(|attempt| attempt.pid);
-    ensure(event.pid == pid, || format!("the process is {pid:?}"))?;
+    // One that did not execute its program may be forgotten while a command of its stop runs.
+    let is_forgotten = event.pid.is_none() && this.is_some_and(Attempt::has_failed);
+    ensure(event.pid == pid || is_forgotten, || format!("the process is {pid:?}"))?;
     let step = step_of(event);
     // In a transition from one run to the next, the earlier run ends.
     let ended = if step.begins_run() {

@@ -3,7 +3,7 @@
 use super::world::{Did, Sight, Taken};
 use crate::engine::event::TransitionEvent;
 use crate::engine::recovery::LeftBehind;
-use crate::lifecycle::{Cause, CommandFailure, Failure, StateName};
+use crate::lifecycle::{Cause, CommandFailure, Failure, StateName, StopCommandEnd};
 
 /// How often each kind of event occurred.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +14,7 @@ pub(super) struct Tally {
     causes: [u64; CAUSES.len()],
     deeds: [u64; DEEDS.len()],
     crashes: [u64; CRASHES.len()],
+    stop_commands: [u64; STOP_COMMANDS.len()],
     /// How often an episode had each kind of ending.
     pub(super) endings: [u64; ENDINGS.len()],
 }
@@ -131,6 +132,15 @@ const DEEDS: [&str; 30] = [
     "stopped a group because of the end of an instance",
 ];
 
+/// How stop commands end.
+const STOP_COMMANDS: [&str; 5] = [
+    "stop command succeeded",
+    "stop command not spawned",
+    "stop command failed",
+    "stop command timed out",
+    "stop command killed",
+];
+
 /// What happens when a host is killed.
 const CRASHES: [&str; 7] = [
     "host killed",
@@ -160,6 +170,7 @@ impl Tally {
         let pairs = pairs.chain(self.causes.iter_mut().zip(&other.causes));
         let pairs = pairs.chain(self.deeds.iter_mut().zip(&other.deeds));
         let pairs = pairs.chain(self.crashes.iter_mut().zip(&other.crashes));
+        let pairs = pairs.chain(self.stop_commands.iter_mut().zip(&other.stop_commands));
         for (sum, more) in pairs.chain(self.endings.iter_mut().zip(&other.endings)) {
             *sum += more;
         }
@@ -222,10 +233,26 @@ impl Tally {
         self.deeds[29] += 1;
     }
 
+    /// Counts the end of a stop command.
+    pub(super) fn saw_stop_command(&mut self, end: StopCommandEnd) {
+        self.stop_commands[match end {
+            StopCommandEnd::Succeeded => 0,
+            StopCommandEnd::NotSpawned { .. } => 1,
+            StopCommandEnd::Failed(_) => 2,
+            StopCommandEnd::TimedOut => 3,
+            StopCommandEnd::Killed => 4,
+        }] += 1;
+    }
+
     /// Counts a host that was killed.
     pub(super) fn saw_crash(&mut self, in_mid_step: bool) {
         self.crashes[0] += 1;
         self.crashes[1] += u64::from(in_mid_step);
+    }
+
+    /// The number of hosts that were killed in the middle of a step.
+    pub(super) const fn killed_in_mid_step(&self) -> u64 {
+        self.crashes[1]
     }
 
     /// Counts the numbers of processes that were given to others while no host was there.
@@ -284,6 +311,7 @@ impl Tally {
             .map(|(from, to)| format!("{from} -> {to}"));
         let named = CAUSES.iter().zip(&self.causes).chain(DEEDS.iter().zip(&self.deeds));
         let named = named.chain(CRASHES.iter().zip(&self.crashes));
+        let named = named.chain(STOP_COMMANDS.iter().zip(&self.stop_commands));
         let named = named.chain(ENDINGS.iter().zip(&self.endings));
         let unseen = named
             .filter(|&(_, &count)| count == 0)
@@ -301,6 +329,7 @@ impl std::fmt::Display for Tally {
         }
         let named = CAUSES.iter().zip(&self.causes).chain(DEEDS.iter().zip(&self.deeds));
         let named = named.chain(CRASHES.iter().zip(&self.crashes));
+        let named = named.chain(STOP_COMMANDS.iter().zip(&self.stop_commands));
         for (name, count) in named.chain(ENDINGS.iter().zip(&self.endings)) {
             writeln!(f, "  {count:>12} {name}")?;
         }

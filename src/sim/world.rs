@@ -344,7 +344,8 @@ impl World {
 
     /// Makes a process. Returns its serial number and its pid, and whether its program is executed later.
     pub(super) fn spawn(&mut self, place: Place, owner: u32) -> Result<(u64, Pid, bool), i32> {
-        if !self.has_room() {
+        // The command of a stop does not wait for what may hang.
+        if !self.has_room() && place.part != Part::Stop {
             let (count, most) = (self.count_in_flight(), self.most_in_flight);
             self.never(|| format!("a spawn begins while {count} are in flight, and {most} may be"));
         }

@@ -194,7 +194,8 @@ pub enum Subject {
     /// later.
     Name(String),
     /// All processes of the program that a [`Command`](crate::Command) names. This is also the only way to the commands
-    /// [before](crate::GroupSpec::before_run) and [after](crate::GroupSpec::after_run) a run.
+    /// [before](crate::GroupSpec::before_run) and [after](crate::GroupSpec::after_run) a run, and to those of
+    /// [stops](crate::GroupSpec::stop_command), which signal no process of the simulation.
     Program(OsString),
 }
 
@@ -335,6 +336,7 @@ impl Role {
             Part::Before => 1,
             Part::Program => 2,
             Part::After => 3,
+            Part::Stop => 4,
         };
         // FNV-1a over the name, then a mix of the numbers.
         let hash = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);

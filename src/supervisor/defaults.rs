@@ -15,7 +15,7 @@ use crate::engine::reports::LONGEST_EXTENSION;
 use crate::engine::spec::GroupSpec;
 use crate::group::Rolling;
 use crate::lifecycle::{
-    CrashBudget, Delay, DelayFrom, ExitSet, Policy, Restart, RunTimeout, Scope, Startup, StopLadder,
+    CrashBudget, Delay, DelayFrom, ExitSet, Policy, Restart, RunTimeout, Rung, Scope, Startup, StopLadder,
 };
 use crate::notify::{DATAGRAM_MAX, DESCRIPTOR_NAME_MAX, NotifyAccess, STATUS_MAX};
 use crate::pidfd::STATUS_WAIT;
@@ -47,6 +47,7 @@ fn row(setting: &str, default: impl ToString, range: impl ToString) -> [String; 
     let path = match of {
         "Builder" => "crate::supervisor::",
         "Rolling" => "crate::group::",
+        "Rung" => "crate::lifecycle::",
         _ => "crate::",
     };
     [
@@ -115,8 +116,11 @@ fn scope(scope: Scope) -> &'static str {
 
 fn ladder(ladder: &StopLadder) -> String {
     let rungs = ladder.rungs.iter().map(|rung| {
-        assert_eq!(rung.scope, ladder.kill, "the words are for one scope");
-        format!("{}, {}, ", rung.signal, time(rung.wait))
+        let Rung::Signal { signal, scope, wait } = *rung else {
+            panic!("no ladder has a command by default");
+        };
+        assert_eq!(scope, ladder.kill, "the words are for one scope");
+        format!("{signal}, {}, ", time(wait))
     });
     format!("{}{}; {}", rungs.collect::<String>(), Signal::KILL, scope(ladder.kill))
 }
@@ -166,7 +170,7 @@ fn of_policy() -> Vec<[String; 3]> {
         of_stops(&policy),
     ]
     .concat();
-    assert_eq!(rows.len(), 27, "26 settings of a policy, and one of a ladder");
+    assert_eq!(rows.len(), 28, "26 settings of a policy, and two of a ladder");
     rows
 }
 
@@ -254,11 +258,16 @@ fn of_waits(policy: &Policy) -> Vec<[String; 3]> {
 
 fn of_stops(policy: &Policy) -> Vec<[String; 3]> {
     assert!(policy.watchdog_stop.is_none());
-    let most = format!("at most {} signals before SIGKILL", StopLadder::LIMIT);
+    let most = format!("at most {} rungs before SIGKILL", StopLadder::LIMIT);
     let patience = time(policy.stop.patience);
     vec![
         row("Policy::stop", ladder(&policy.stop), most),
         row("Policy::watchdog_stop", "as `Policy::stop`", "the same scope"),
+        row(
+            "Rung::command",
+            "none",
+            "the limit: time since the spawn of the command, more than 0",
+        ),
         row(
             "StopLadder::patience",
             patience,
@@ -438,6 +447,8 @@ fn the_ranges_in_the_guide_are_those_of_the_checks() {
     assert!(valid(policy().watchdog(short)) && !valid(policy().watchdog(Duration::ZERO)));
     assert!(valid(policy().before_run(short)) && !valid(policy().before_run(Duration::ZERO)));
     assert!(valid(policy().after_run(short)) && !valid(policy().after_run(Duration::ZERO)));
+    let command_for = |limit| policy().stop(policy().stop.then_command(0, limit, Duration::ZERO));
+    assert!(valid(command_for(short)) && !valid(command_for(Duration::ZERO)));
     let limit = |after| policy().run_timeout(RunTimeout::new(after));
     assert!(valid(limit(short)) && !valid(limit(Duration::ZERO)));
     let budget = |max, window| policy().crash_budget(CrashBudget::new(max, window));

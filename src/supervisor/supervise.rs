@@ -758,7 +758,7 @@ pub trait Supervise: Driven {
     /// The ids of all instances; see [`Supervisor::instances`](crate::Supervisor::instances).
     #[must_use]
     fn instances(&self) -> vec::IntoIter<InstanceId> {
-        self.engine().instances.ids().collect::<Vec<_>>().into_iter()
+        self.engine().ids().collect::<Vec<_>>().into_iter()
     }
 
     /// The time on the supervisor's clock; see [`Supervisor::now`](crate::Supervisor::now).

@@ -111,10 +111,6 @@ const EXHAUSTIVE: &[(&str, &str)] = &[
         "pidherd::lifecycle::RunTimeout",
         "a time and its random part, which a host writes as a literal",
     ),
-    (
-        "pidherd::lifecycle::Rung",
-        "a signal, its scope and a wait, which a host writes as a literal",
-    ),
     ("pidherd::lifecycle::Wanted", "up or down"),
     ("pidherd::notify::BadPath", "an error with the rejected path"),
     (

@@ -10,6 +10,7 @@ mod host;
 mod namespaces;
 mod siblings;
 mod sizes;
+mod stop_command;
 mod waiting;
 
 use std::collections::{BTreeSet, HashMap};

@@ -31,7 +31,7 @@ use host::{Host, LONG, at_once, builder, for_ever, ms, quiet_sh, sh, sleeper, te
 use pidherd::cgroup::CgroupDir;
 use pidherd::exit::Exit;
 use pidherd::group::Rolling;
-use pidherd::lifecycle::{Delay, Policy, Scope, Startup, StateName};
+use pidherd::lifecycle::{Delay, Policy, Scope, Startup, StateName, StopCommandEnd, StopLadder};
 use pidherd::supervisor::{End, RecoverError, Recovered, StateError, Undescribed};
 use pidherd::{Clock, Command, Error, Event, GroupSpec, InstanceId, Lifetime, Namespace, Signal, Stdio, Supervisor};
 use rustix::pipe::{PipeFlags, pipe_with};

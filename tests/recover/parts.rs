@@ -434,3 +434,102 @@ fn the_order_of_groups_is_found_again_and_what_waits_goes_on_to_wait() {
         host.shut_down();
     });
 }
+
+/// A group with a program that ends at SIGTERM, and a command that stops it when this file is there.
+fn stopped_by_a_command(go_on: &Path, began: &Path) -> Vec<GroupSpec> {
+    let script = format!(
+        "echo $MAINPID >{}; while ! test -e {}; do sleep .01; done; kill -TERM $MAINPID",
+        began.display(),
+        go_on.display()
+    );
+    let ladder = StopLadder::kill(Scope::Process).then_command(0, LONG, LONG);
+    let spec = GroupSpec::new("a", sleeper()).policy(at_once());
+    vec![spec.stop_command(quiet_sh(&script)).stop(ladder)]
+}
+
+fn stop_ends(host: &Host) -> Vec<StopCommandEnd> {
+    let ends = host.events.iter().filter_map(|event| match event {
+        Event::StopCommandEnded { end, .. } => Some(*end),
+        _ => None,
+    });
+    ends.collect()
+}
+
+#[test]
+fn the_command_of_a_stop_is_found_again_and_its_end_decides() {
+    with_hosts(120, |state| {
+        let (go_on, began) = (state.with_file_name("go-on"), state.with_file_name("began"));
+        let ready = state.with_file_name("ready");
+        killed_host(
+            || {
+                let mut host = host(state, stopped_by_a_command(&go_on, &began));
+                let id = named(&host, "a:0");
+                host.until_state(id, Running);
+                host.supervisor.stop(id).unwrap();
+                host.until("the command runs", |_| {
+                    fs::read_to_string(&began).is_ok_and(|text| !text.is_empty())
+                });
+                tell(&ready, &format!("{:?}", host.status(id).pid));
+                stay(host);
+            },
+            || drop(told(&ready)),
+        );
+        let mut host = host(state, stopped_by_a_command(&go_on, &began));
+        let id = named(&host, "a:0");
+        assert_eq!(host.supervisor.instances().count(), 1);
+        assert_eq!(
+            (host.state(id), told(&ready)),
+            (StateName::Stopping, format!("{:?}", host.status(id).pid))
+        );
+        assert_eq!(stop_ends(&host), []);
+        fs::write(&go_on, "").unwrap();
+        host.until_state(id, StateName::Stopped);
+        let end = match kernel_since(6, 15) {
+            true => StopCommandEnd::Succeeded,
+            false => StopCommandEnd::Failed(Exit::Unknown),
+        };
+        assert_eq!(stop_ends(&host), [end]);
+        host.shut_down();
+    });
+}
+
+#[test]
+fn a_command_that_ended_without_a_host_is_followed_by_the_next_rung() {
+    with_hosts(120, |state| {
+        let (go_on, began) = (state.with_file_name("go-on"), state.with_file_name("began"));
+        let ready = state.with_file_name("ready");
+        let groups = || {
+            let ladder = StopLadder::kill(Scope::Process).then_command(0, LONG, Duration::MAX);
+            let script = format!(
+                "echo $$ >{}; while ! test -e {}; do sleep .01; done",
+                began.display(),
+                go_on.display()
+            );
+            let spec = GroupSpec::new("a", sleeper()).policy(at_once());
+            vec![spec.stop_command(quiet_sh(&script)).stop(ladder)]
+        };
+        killed_host(
+            || {
+                let mut host = host(state, groups());
+                let id = named(&host, "a:0");
+                host.until_state(id, Running);
+                host.supervisor.stop(id).unwrap();
+                host.until("the command runs", |_| {
+                    fs::read_to_string(&began).is_ok_and(|text| !text.is_empty())
+                });
+                tell(&ready, "");
+                stay(host);
+            },
+            || drop(told(&ready)),
+        );
+        fs::write(&go_on, "").unwrap();
+        let command = fs::read_to_string(&began).unwrap().trim().parse().unwrap();
+        assert!(wait_gone(command, SOON));
+        let mut host = host(state, groups());
+        let id = named(&host, "a:0");
+        // Its status is not known, which is no success.
+        host.until_state(id, StateName::Stopped);
+        assert_eq!(stop_ends(&host), [StopCommandEnd::Failed(Exit::Unknown)]);
+        host.shut_down();
+    });
+}

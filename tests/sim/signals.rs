@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use pidherd::sim::{Script, Simulation, Span};
+use pidherd::lifecycle::StopCommandEnd;
+use pidherd::sim::{Script, Simulation, Span, Subject};
 use pidherd::supervisor::Supervise;
-use pidherd::{Event, Exit, Scope, Signal, StateName, StopLadder};
+use pidherd::{Command, Event, Exit, Scope, Signal, StateName, StopLadder};
 
 use super::{
     HOUR, MINUTE, SECOND, assert_about, events, exits, killed_by, policy, start, started, state, steps, until, web,
@@ -63,6 +64,34 @@ fn sigkill_takes_its_time_and_more_of_it_is_reported() {
     let last = steps(&events).last().unwrap();
     assert_eq!(last.to, StateName::Stopped);
     assert_eq!(last.exit.map(|record| record.exit), Some(killed_by(Signal::KILL)));
+}
+
+#[test]
+fn a_ladder_goes_on_without_a_stop_command_that_nothing_ends() {
+    let ladder =
+        StopLadder::kill(Scope::Process)
+            .then_command(0, SECOND, HOUR)
+            .then(Signal::TERM, Scope::Process, HOUR);
+    let spec = web(policy()).stop_command(Command::new("/usr/bin/webctl")).stop(ladder);
+    let (mut simulation, group, id) = started(spec, Script::new());
+    let hangs = Script::new().ignores(Signal::TERM).dies(HOUR / 2);
+    simulation.assign(Subject::program("/usr/bin/webctl"), hangs).unwrap();
+    until(&mut simulation, StateName::Running);
+    simulation.stop(group).unwrap();
+    let before = events(&mut simulation, HOUR / 4);
+    assert!(before.iter().any(|event| matches!(event, Event::Unkillable { .. })));
+    // The program has ended of SIGTERM, and the command is waited for.
+    assert_eq!(state(&simulation, id), StateName::Stopping);
+    assert!(simulation.status(id).unwrap().pid.is_none());
+    let after = events(&mut simulation, HOUR / 2);
+    let end = after.iter().find_map(|event| match event {
+        Event::StopCommandEnded { end, .. } => Some(*end),
+        _ => None,
+    });
+    assert_eq!(end, Some(StopCommandEnd::TimedOut));
+    let last = steps(&after).last().unwrap();
+    assert_eq!(last.to, StateName::Stopped);
+    assert_eq!(last.exit.map(|record| record.exit), Some(killed_by(Signal::TERM)));
 }
 
 #[test]

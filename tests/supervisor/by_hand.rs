@@ -52,12 +52,7 @@ fn a_ladder_that_comes_during_a_stop_decides_its_next_rungs() {
         assert_eq!(host.line(id), "ready");
         host.supervisor.stop(id).unwrap();
         let mut ladder = term(Scope::Process, ms(1));
-        let second = pidherd::lifecycle::Rung {
-            signal: Signal::INT,
-            scope: Scope::Process,
-            wait: LONG,
-        };
-        ladder.rungs.push(second);
+        ladder = ladder.then(Signal::INT, Scope::Process, LONG);
         assert_eq!(host.supervisor.stop_with(id, &ladder).unwrap().already, 1);
         host.until_state(id, StateName::Stopped);
         assert_eq!((host.line(id), host.line(id)), ("term".into(), "int".into()));

@@ -18,5 +18,6 @@ mod orphans;
 mod reports;
 mod requests;
 mod siblings;
+mod stop_command;
 mod subscriptions;
 mod turns;

@@ -92,6 +92,32 @@ fn a_run_ends_when_its_time_is_over() {
 }
 
 #[test]
+fn a_command_stops_the_program_before_any_signal_does() {
+    let trap = "trap 'echo signalled >>told; exit 1' TERM; trap 'echo drained >>told; exit 0' USR1; echo up >&2; \
+        while :; do sleep 0.05; done";
+    let more = "stop_command=sh -c \"echo asks $PIDHERD_INSTANCE $MARK >>told; \
+        test ! -e broken && kill -USR1 $MAINPID\"\nstop_secs=20\nstopsteps=command 20, TERM 20\nenvironment=MARK=mine\n";
+    let mut herd = Taskmaster::start(&program("a", trap, more));
+    let told = herd.dir.path("told");
+    herd.complaint("up");
+    assert!(herd.ask("stop a").starts_with("ok: "));
+    herd.complaint("a: stop_command has begun, pid ");
+    herd.complaint("a: stop_command: succeeded");
+    herd.reached("a:a", "STOPPED");
+    assert_eq!(fs::read_to_string(&told).unwrap(), "asks 0 mine\ndrained\n");
+    // After a command that fails, the signal follows at once.
+    fs::write(herd.dir.path("broken"), "").unwrap();
+    fs::remove_file(&told).unwrap();
+    assert!(herd.ask("start a").starts_with("ok: "));
+    herd.complaint("up");
+    assert!(herd.ask("stop a").starts_with("ok: "));
+    herd.complaint("a: stop_command: exited with code 1");
+    herd.reached("a:a", "STOPPED");
+    assert_eq!(fs::read_to_string(&told).unwrap(), "asks 0 mine\nsignalled\n");
+    herd.shut_down();
+}
+
+#[test]
 fn commands_run_before_and_after_each_run() {
     let more = "before_command=sh -c \"echo before $PIDHERD_INSTANCE $MARK >&2; test ! -e broken\"\nbefore_secs=20\n\
         after_command=sh -c \"echo after $SERVICE_RESULT $EXIT_STATUS >&2\"\nenvironment=MARK=mine\nstartretries=0\n";

@@ -123,6 +123,7 @@ const LINES: &[&str] = &[
     "runsecs=60",
     "runsecs_random=5",
     "stopsteps=INT 2, TERM 5",
+    "stopsteps=command 2, TERM 5\nstop_command=/bin/true",
     "killsecs=1",
     "before_command=/bin/true",
     "before_secs=2",

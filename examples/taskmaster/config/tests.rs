@@ -621,6 +621,9 @@ fn keys_that_need_another_key_are_refused_without_it() {
         ("watchdog_stopsignal=ABRT", "needs watchdogsecs"),
         ("rolling_surge=1", "needs rolling"),
         ("before_secs=1", "needs before_command"),
+        ("stop_secs=1", "needs stop_command"),
+        ("stopsteps=command 1, INT 1", "needs stop_command"),
+        ("stop_command=true", "in stopsteps"),
         ("stopsteps=INT 1\nstopsignal=TERM", "cannot be combined"),
         ("readiness=completes\nautorestart=true", "never done"),
     ] {

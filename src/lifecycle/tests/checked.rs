@@ -40,12 +40,14 @@ pub(super) struct Model {
     part: Option<Part>,
     /// The command before the present run has succeeded.
     prepared: bool,
+    /// A command of the ladder runs.
+    pub(super) command: bool,
 }
 
 impl Model {
     /// Whether a process may be alive, so that no other may be spawned.
     pub(super) fn is_alive(self) -> bool {
-        self.spawn_pending || self.leader || self.others
+        self.spawn_pending || self.leader || self.others || self.command
     }
 
     fn rules_out(self, input: Input) -> bool {
@@ -62,6 +64,7 @@ impl Model {
             Input::Ready | Input::NotReady | Input::Alive | Input::PolicyChanged | Input::Failed(_) => !self.leader,
             Input::Extend(_) => !self.leader && !self.others,
             Input::Empty => !self.others,
+            Input::StopCommandEnded { .. } | Input::StopCommandUnkillable => !self.command,
             Input::Start | Input::Stop | Input::Restart | Input::Kill | Input::Timeout => false,
             Input::StopWithSiblings | Input::StartWithSiblings => false,
         }
@@ -76,6 +79,13 @@ impl Model {
             // Of a process that ran, it is news that comes too late.
             Input::SpawnFailed { .. } => self.prepared || before.state.name() == StateName::Running,
             Input::SpawnWithdrawn | Input::StopWithSiblings => self.prepared,
+            Input::StopCommandEnded { .. } => match before.state {
+                State::Stopping(Stopping {
+                    remaining: Remaining::Command { executed: false, .. },
+                    ..
+                }) => self.prepared,
+                _ => true,
+            },
             _ => true,
         }
     }
@@ -96,7 +106,10 @@ impl Model {
             Input::Released => self.leader = false,
             Input::SpawnFailed { .. } => (self.spawn_pending, self.leader) = (false, false),
             Input::Exited(_) | Input::ExitedLeaving(_) => self.leader = false,
-            Input::EndedBefore | Input::NotReady => (),
+            // The command of the first rung is not begun then.
+            Input::EndedBefore => self.command = false,
+            Input::StopCommandEnded { .. } => self.command = false,
+            Input::NotReady | Input::StopCommandUnkillable => (),
             Input::Empty => self.others = false,
             // The command after a run is skipped if it was not spawned yet.
             Input::Kill if self.part == Some(Part::After) => self.spawn_pending = false,
@@ -234,6 +247,10 @@ impl Checked {
             Some(action @ (Action::Spawn | Action::SpawnBefore | Action::SpawnAfter)) => {
                 model.spawns(action, input, self.life.prepared);
             }
+            Some(Action::RunStopCommand { .. }) => {
+                assert!(!model.command, "a second command runs beside the first one");
+                model.command = true;
+            }
             Some(Action::Signal { signal, scope }) => {
                 let Stopping { rung, .. } = stopping.expect("a signal was sent outside of a stop");
                 if rung == Stopping::SIGKILL {
@@ -297,6 +314,8 @@ impl Checked {
         );
         assert_eq!((spawn_pending, alive), (model.spawn_pending, model.leader), "{life:?}");
         assert_eq!(life.state.pid(), (alive || model.others).then(|| self.pid()));
+        let has_command = matches!(life.state, State::Stopping(stopping) if stopping.has_command);
+        assert_eq!(has_command, model.command, "{life:?}");
         assert!(life.state.since().is_none_or(|since| since <= now));
         let zero = (life.failed_starts(), life.restarts()) == (0, 0);
         match life.state {

@@ -12,11 +12,7 @@ use crate::time::Instant;
 
 #[test]
 fn a_stop_sends_each_rung_of_the_ladder_and_ends_with_sigkill() {
-    let rung = |signal, wait| Rung {
-        signal,
-        scope: Scope::Process,
-        wait,
-    };
+    let rung = |signal, wait| Rung::new(signal, Scope::Process, wait);
     let policy = Policy {
         stop: StopLadder {
             rungs: vec![
@@ -320,11 +316,7 @@ fn sigkill_is_repeated_while_processes_of_the_scope_remain() {
 
 #[test]
 fn a_policy_may_be_replaced_during_a_stop() {
-    let rung = Rung {
-        signal: Signal::TERM,
-        scope: Scope::Process,
-        wait: SECOND,
-    };
+    let rung = Rung::new(Signal::TERM, Scope::Process, SECOND);
     let of = |rungs| Policy {
         stop: StopLadder {
             rungs: vec![rung; rungs],

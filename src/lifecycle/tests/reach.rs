@@ -54,6 +54,8 @@ pub(super) fn assert_stop_succeeds(mut checked: Checked, policy: &Policy, mut no
                 },
                 _,
             ) => (now, spawn_result(&checked, spawn)),
+            // A command that the ladder does not wait for is not even ended by SIGKILL yet.
+            (Model { command: true, .. }, None) => (now, Input::StopCommandEnded { succeeded: false }),
             (Model { killed: false, .. }, Some(at)) if looks < LOOKS_BEFORE_EMPTY => (now.max(at), Input::Timeout),
             (Model { leader: true, .. }, _) => (now, Input::Exited(KILLED)),
             (Model { killed: true, .. }, Some(at)) if looks < LOOKS_BEFORE_EMPTY => (now.max(at), Input::Timeout),
@@ -85,6 +87,7 @@ pub(super) fn assert_start_succeeds(mut checked: Checked, policy: &Policy, now: 
         }
         let input = match checked.model {
             model if model.spawn_pending => spawn_result(&checked, Spawn::Succeeds),
+            model if model.command => Input::StopCommandEnded { succeeded: true },
             model if model.leader && name == StateName::Preparing => Input::Exited(Exit::Code(0)),
             model if model.leader => Input::Exited(KILLED),
             _ => Input::Empty,

@@ -168,7 +168,7 @@ impl Drop for PrintPath<'_> {
 }
 
 fn group_ladder() -> StopLadder {
-    let rung = |signal, scope, wait| Rung { signal, scope, wait };
+    let rung = Rung::new;
     StopLadder {
         rungs: vec![
             rung(Signal::TERM, Scope::Process, SECOND),

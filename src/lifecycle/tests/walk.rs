@@ -157,11 +157,14 @@ impl Dice {
     fn ladder(&mut self) -> StopLadder {
         let kill = self.of(&[Scope::Process, Scope::ProcessGroup]);
         let rungs = self.of(&[0, 1, 1, 2, 3, StopLadder::LIMIT as u64]);
-        let rung = |dice: &mut Dice| Rung {
-            signal: dice.of(&[Signal::TERM, Signal::INT, Signal::KILL]),
+        let rung = |dice: &mut Dice| {
+            let signal = dice.of(&[Signal::TERM, Signal::INT, Signal::KILL]);
             // A scope must not be wider than that of the SIGKILL at the end.
-            scope: dice.of(&[Scope::Process, kill]),
-            wait: dice.duration(),
+            let scope = dice.of(&[Scope::Process, kill]);
+            match dice.of(&[true, true, false]) {
+                true => Rung::new(signal, scope, dice.duration()),
+                false => Rung::command(0, Duration::from_secs(1), dice.duration()),
+            }
         };
         StopLadder {
             rungs: (0..rungs).map(|_| rung(self)).collect(),
@@ -227,6 +230,11 @@ impl Dice {
             0 => self.of(&any_input),
             1 | 2 => command,
             3..6 => Input::Timeout,
+            6 if checked.model.command => self.of(&[
+                Input::StopCommandEnded { succeeded: true },
+                Input::StopCommandEnded { succeeded: false },
+                Input::StopCommandUnkillable,
+            ]),
             _ if checked.model.spawn_pending => self.of(&[spawned, cloned, Input::SpawnWithdrawn, spawn_failed]),
             _ if checked.model.in_flight => self.of(&[
                 Input::Executed,

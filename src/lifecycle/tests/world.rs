@@ -199,7 +199,9 @@ impl World {
     fn carry_out(&mut self, action: Action) {
         match action {
             Action::Spawn => self.spawn(),
-            Action::SpawnBefore | Action::SpawnAfter => panic!("no command belongs to these runs"),
+            Action::SpawnBefore | Action::SpawnAfter | Action::RunStopCommand { .. } => {
+                panic!("no command belongs to these runs")
+            }
             Action::Signal { signal, scope } => {
                 self.append(format!("{signal} to {scope:?}"));
                 self.signal(signal, scope);

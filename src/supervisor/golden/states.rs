@@ -117,6 +117,7 @@ fn instance(group: u32, number: u32, state: State) -> InstanceImage {
         because: Some(Cause::RequirementStopped),
         start: None,
         history,
+        stop_of: None,
     }
 }
 
@@ -203,6 +204,8 @@ fn stopping(number: u32, prospect: Prospect, remaining: Remaining) -> State {
         until: at(20),
         remaining,
         phase: Phase::Program,
+        has_command: false,
+        awaits_command: false,
     })
 }
 
@@ -432,11 +435,7 @@ fn events() -> VecDeque<Event> {
 }
 
 fn policies() -> [Policy; 2] {
-    let rung = |scope| Rung {
-        signal: Signal::INT,
-        scope,
-        wait: SECOND,
-    };
+    let rung = |scope| Rung::new(Signal::INT, scope, SECOND);
     let first = Policy {
         startup: Startup::Notify { timeout: SECOND },
         watchdog: Some(SECOND * 9),

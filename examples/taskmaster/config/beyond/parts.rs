@@ -118,21 +118,36 @@ pub fn percent(text: &str) -> Result<u8, String> {
     percent.ok_or_else(|| "expected a percentage from 0 to 100".to_owned())
 }
 
-/// Parses the steps of a stop: `QUIT 30, TERM 5`, each a signal and the seconds to wait after it.
-pub fn steps(text: &str) -> Result<Vec<(Signal, Duration)>, String> {
+/// A step of a stop, and the time to wait after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Signal(Signal, Duration),
+    /// The `stop_command` is run.
+    Command(Duration),
+}
+
+/// Parses the steps of a stop: `command 10, QUIT 30, TERM 5`, each a signal or the word `command`, and the seconds to
+/// wait after it.
+pub fn steps(text: &str) -> Result<Vec<Step>, String> {
     let step = |part: &str| {
-        let (signal, wait) = part
+        let (what, wait) = part
             .trim()
             .split_once(char::is_whitespace)
-            .ok_or("expected SIGNAL SECONDS, separated by commas")?;
-        Ok((values::signal(signal)?, seconds(wait)?))
+            .ok_or("expected SIGNAL SECONDS or command SECONDS, separated by commas")?;
+        Ok(match what {
+            "command" => Step::Command(seconds(wait)?),
+            signal => Step::Signal(values::signal(signal)?, seconds(wait)?),
+        })
     };
     text.split(',').map(step).collect()
 }
 
-/// The rungs of these steps, in one scope.
-pub fn rungs(steps: &[(Signal, Duration)], scope: Scope) -> Vec<Rung> {
-    let rung = |&(signal, wait): &(Signal, Duration)| Rung::new(signal, scope, wait);
+/// The rungs of these steps, in one scope. The command has this time.
+pub fn rungs(steps: &[Step], scope: Scope, limit: Duration) -> Vec<Rung> {
+    let rung = |&step: &Step| match step {
+        Step::Signal(signal, wait) => Rung::new(signal, scope, wait),
+        Step::Command(wait) => Rung::command(0, limit, wait),
+    };
     steps.iter().map(rung).collect()
 }
 
@@ -224,7 +239,7 @@ mod tests {
         assert_eq!((percent("20"), percent("100%")), (Ok(20), Ok(100)));
         assert!(percent("101").is_err() && percent("-1").is_err());
         let steps = steps("QUIT 30, TERM 0.5").unwrap();
-        assert_eq!(steps[1], (Signal::TERM, Duration::from_millis(500)));
+        assert_eq!(steps[1], Step::Signal(Signal::TERM, Duration::from_millis(500)));
         assert!(super::steps("QUIT").is_err() && super::steps("").is_err());
         assert_eq!(references("a, g:b"), Ok(vec!["a".to_owned(), "g:b".to_owned()]));
         assert!(references("a b").is_err() && references("g:").is_err());

@@ -5,13 +5,14 @@ use std::time::Duration;
 use pidherd::Policy;
 use pidherd::group::Rolling;
 use pidherd::lifecycle::{
-    AutoShutdown, CrashBudget, Delay, DelayFrom, ExitSet, RunTimeout, Scope, StopLadder, Strategy,
+    AutoShutdown, CrashBudget, Delay, DelayFrom, ExitSet, RunTimeout, Rung, Scope, StopLadder, Strategy,
 };
 use pidherd::signal::Signal;
 
 use super::super::keys::Keys;
 use super::super::values;
-use super::parts;
+use super::around::{self, Around};
+use super::parts::{self, Step};
 
 /// The keys of this part.
 pub const KEYS: &[&str] = &[
@@ -67,7 +68,9 @@ pub struct Rules {
     stable_after: Option<Duration>,
     cool_off: Option<Duration>,
     run_timeout: Option<RunTimeout>,
-    stopsteps: Vec<(Signal, Duration)>,
+    stopsteps: Vec<Step>,
+    /// The command that a step of a stop runs.
+    pub stop_command: Option<Around>,
     killsecs: Option<Duration>,
     watchdog_stop: Option<(Signal, Duration)>,
     /// How `restart` of a whole group of processes proceeds. `None` means all at once.
@@ -97,10 +100,17 @@ impl Rules {
             cool_off: keys.optional("cool_off", parts::seconds),
             run_timeout: run_timeout(keys),
             stopsteps: keys.optional("stopsteps", parts::steps).unwrap_or_default(),
+            stop_command: around::read_one(keys, "stop"),
             killsecs: keys.optional("killsecs", parts::some_seconds),
             watchdog_stop: watchdog_stop(keys),
             rolling: rolling(keys),
         };
+        let has_step = rules.stopsteps.iter().any(|step| matches!(step, Step::Command(_)));
+        match (has_step, rules.stop_command.is_some()) {
+            (true, false) if !keys.has("stop_command") => keys.complain("stopsteps", "needs stop_command"),
+            (false, true) => keys.complain("stop_command", "needs a step \"command SECONDS\" in stopsteps"),
+            _ => {}
+        }
         if !rules.stopsteps.is_empty() {
             for key in ["stopsignal", "stopwaitsecs"] {
                 if keys.has(key) {
@@ -143,12 +153,16 @@ impl Rules {
     /// its first signal.
     pub fn ladders(&self, mut ladder: StopLadder, scope: Scope) -> (StopLadder, Option<StopLadder>) {
         if !self.stopsteps.is_empty() {
-            ladder = ladder.rungs(parts::rungs(&self.stopsteps, scope));
+            let limit = self
+                .stop_command
+                .as_ref()
+                .map_or(Duration::ZERO, |command| command.limit);
+            ladder = ladder.rungs(parts::rungs(&self.stopsteps, scope, limit));
         }
         put(&mut ladder.patience, self.killsecs);
         let watchdog = self.watchdog_stop.as_ref().map(|&step| {
-            let rungs = parts::rungs(&[step], scope);
-            ladder.clone().rungs(rungs)
+            let (signal, wait) = step;
+            ladder.clone().rungs([Rung::new(signal, scope, wait)])
         });
         (ladder, watchdog)
     }
