@@ -39,6 +39,7 @@ mod oracle;
 mod order;
 mod own_ladders;
 mod planted_faults;
+mod planted_stop_commands;
 mod process;
 mod recipe;
 mod reexec;
