@@ -331,7 +331,7 @@ impl<K: Kernel> Engine<K> {
     /// Gives an input to a lifecycle and carries out its decision, until no further input follows.
     pub(crate) fn apply_input(&mut self, id: InstanceId, input: Input) -> Reply {
         let mut reply = None;
-        let mut is_joint = false;
+        let mut joint = None;
         let mut next = Some(input);
         while let Some(input) = next {
             let others_crashes = self.others_crashes(id, input);
@@ -351,9 +351,11 @@ impl<K: Kernel> Engine<K> {
                 because: extra.because.filter(|_| input.may_stop_for_request()),
                 others_crashes,
             };
-            is_joint |= life.is_joint();
+            let was_joint = life.is_joint();
             let reaction = life.handle_with(policy, own, input, self.now);
-            is_joint |= life.is_joint();
+            if was_joint || life.is_joint() {
+                joint = Some(instance.group);
+            }
             let after = *instance.life.state();
             self.note_stop(id, before.name(), after.name());
             let exit = self.note_runs(id, &reaction);
@@ -373,8 +375,8 @@ impl<K: Kernel> Engine<K> {
             self.kill_stop_command(id);
         }
         self.order_changed = true;
-        if is_joint {
-            self.follow_siblings(id);
+        if let Some(group) = joint {
+            self.follow_siblings(id, group);
         }
         self.follow_up(id);
         reply.unwrap_or(Reply::Ignored)

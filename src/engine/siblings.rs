@@ -40,14 +40,11 @@ impl<K: Kernel> Engine<K> {
     }
 
     /// After an input to an instance that takes part in a joint restart, or took part before: tells its siblings of its
-    /// end, and starts them together when nothing is left to wait for.
-    pub(super) fn follow_siblings(&mut self, id: InstanceId) {
+    /// end, and starts them together when nothing is left to wait for. The instance may have left with the input.
+    pub(super) fn follow_siblings(&mut self, id: InstanceId, group: GroupId) {
         if self.tells_siblings {
             return;
         }
-        let Some(group) = self.instances.get(id).map(|instance| instance.group) else {
-            return;
-        };
         // It may leave meanwhile: a rolling restart that ends takes its additional instances down.
         self.tell_siblings(id);
         self.start_jointly(group);
@@ -55,10 +52,13 @@ impl<K: Kernel> Engine<K> {
 
     /// After another host: what it has not done.
     pub(super) fn follow_all_siblings(&mut self) {
-        let is_joint = |id: &InstanceId| self.instances.get(*id).is_some_and(|instance| instance.life.is_joint());
-        let joint: Vec<_> = self.instances.ids().filter(is_joint).collect();
-        for id in joint {
-            self.follow_siblings(id);
+        let joint = |id| {
+            let instance = self.instances.get(id).filter(|instance| instance.life.is_joint())?;
+            Some((id, instance.group))
+        };
+        let all: Vec<_> = self.instances.ids().filter_map(joint).collect();
+        for (id, group) in all {
+            self.follow_siblings(id, group);
         }
     }
 
