@@ -110,7 +110,7 @@ impl<K: Kernel> Engine<K> {
     fn reason_to_stop(&self, id: GroupId, ended: InstanceId) -> Option<StopReason> {
         let group = self.groups.get(id).filter(|group| !group.leaving)?;
         // The host has stopped it since, or it has ended together with another one.
-        if !self.is_wanted(ended) || self.is_retiring(ended) {
+        if !self.is_wanted(ended) || self.is_retiring(ended) || self.is_additional(ended) {
             return None;
         }
         let is_fatal = self.instances.get(ended)?.life.state().name() == StateName::Fatal;
@@ -121,6 +121,15 @@ impl<K: Kernel> Engine<K> {
             AutoShutdown::AllEnd if !group.roster.iter().any(goes_on) => Some(StopReason::AllEnd),
             AutoShutdown::AllEnd | AutoShutdown::Never => None,
         }
+    }
+
+    /// Whether it is in the group for the time of a rolling restart only.
+    fn is_additional(&self, id: InstanceId) -> bool {
+        let Some(instance) = self.instances.get(id) else {
+            return false;
+        };
+        let roll = self.groups.get(instance.group).and_then(|group| group.roll.as_ref());
+        roll.is_some_and(|&(_, target)| instance.name.number >= target)
     }
 
     /// Whether an instance is up or is going to be.

@@ -69,7 +69,8 @@ fn stops(host: &Host, group: &Group, since: &[Snapshot], now: &[Snapshot]) -> bo
         let is_new = then.is_none_or(|then| {
             then.joint == Joint::Tells || then.runs != now.runs || then.state.name() != now.state.name()
         });
-        is_new && is_over(now) && known.wish == Wanted::Up && !host.model.leaves(known)
+        let stays = !host.model.leaves(known) && group.after_roll.is_none_or(|after| known.number < after);
+        is_new && is_over(now) && known.wish == Wanted::Up && stays
     };
     let (auto, strategy) = (group.policy.auto_shutdown, group.policy.strategy);
     let mut ended = members.iter().filter(has_just_ended).peekable();
