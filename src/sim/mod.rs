@@ -41,6 +41,7 @@ mod process;
 mod recipe;
 mod reexec;
 mod regressions;
+mod rolls;
 mod siblings;
 mod state_file;
 mod stored;

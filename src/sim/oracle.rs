@@ -39,6 +39,7 @@ pub(super) fn check(host: &mut Host, touched: Touched) -> Result<(), Broken> {
     super::siblings::follow_group_stops(host);
     super::order::check(host)?;
     super::siblings::check(host, &rolling)?;
+    super::rolls::check(host)?;
     every_instance(host)?;
     super::stored::check(host)?;
     no_other_instance_was_changed(host, &touched, &rolling)?;

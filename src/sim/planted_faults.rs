@@ -9,6 +9,7 @@ use super::act::Act;
 use super::campaign::{Episode, Meddler};
 use super::chance::{Chance, mix};
 use super::host::{Host, Snapshot, serial_of, snapshots};
+use super::model::Instance;
 use super::process::SimProcess;
 use super::reexec::Spoiler;
 use super::regressions::{Scene, draft};
@@ -20,6 +21,7 @@ use crate::engine::image::Image;
 use crate::engine::kernel::Kernel;
 use crate::engine::request::Request;
 use crate::exit::Exit;
+use crate::group::{Roll, Rolling};
 use crate::lifecycle::{
     AutoShutdown, Cause, CrashBudget, Input, Joint, Lifecycle, Policy, Restart, State, StateName, Strategy, Wanted,
 };
@@ -610,6 +612,37 @@ fn that_a_ready_instance_waits_for_ever() {
         }
     };
     is_noticed(meddle, "all wait for each other|it is wanted|the start of");
+}
+
+#[test]
+fn that_a_rolling_restart_waits_for_an_instance_that_does_not_move() {
+    // The engine and the model agree that the restart is not over, so nothing else is wrong.
+    let meddle = |host: &mut Host| {
+        let rests = |host: &Host, id| snapshots(&host.driver).any(|now| now.id == id && now.state == State::Stopped);
+        let is_it = |known: &&Instance| {
+            host.driver
+                .instances
+                .get(known.id)
+                .is_some_and(|it| it.pending.is_none())
+        };
+        let mut stopped = host.model.instances.iter().filter(is_it);
+        let Some((id, group)) = stopped
+            .find(|known| rests(host, known.id))
+            .map(|known| (known.id, known.group))
+        else {
+            return;
+        };
+        let known = host
+            .model
+            .group_mut(group)
+            .filter(|known| known.after_roll.is_none() && !known.leaving);
+        if let (Some(known), Some(group)) = (known, host.driver.groups.get_mut(group)) {
+            let target = group.roster.target();
+            group.roll = Some((Roll::new(Rolling::new(), [], vec![id]), target));
+            known.after_roll = Some(target);
+        }
+    };
+    is_noticed(meddle, "is not over, and nothing moves|which does not move");
 }
 
 #[test]
