@@ -228,7 +228,7 @@ impl Host {
         ensure(untold.is_empty(), || {
             format!("the ends in the slots {untold:?} are not told")
         })?;
-        siblings::follow_group_stops(self);
+        siblings::follow_group_stops(self, &[]);
         self.between = Some(snapshots(&self.driver).collect());
         order::follow_first_call(self);
         let mut concerned = self.follow(change);

@@ -35,12 +35,15 @@ pub(super) fn check(host: &mut Host, rolling: &[GroupId]) -> Result<(), Broken> 
 
 /// The host learns which groups were stopped because of the end of an instance in this step, or since the first of two
 /// calls in it. What was decided before such an end does not follow from it.
-pub(super) fn follow_group_stops(host: &mut Host) {
+///
+/// `rolling` are the groups in a rolling restart, now or before this step.
+pub(super) fn follow_group_stops(host: &mut Host, rolling: &[GroupId]) {
     let now: Vec<_> = snapshots(&host.driver).collect();
     let since = host.between.take().unwrap_or_else(|| host.before.clone());
     for place in 0..host.model.groups.len() {
         let group = &host.model.groups[place];
-        if !stops(host, group, &since, &now) {
+        let has_just_rolled = rolling.contains(&group.id) && group.after_roll.is_none();
+        if !stops(host, group, has_just_rolled, &since, &now) {
             continue;
         }
         let id = group.id;
@@ -57,8 +60,9 @@ pub(super) fn follow_group_stops(host: &mut Host) {
 ///
 /// The last of all ends means a stop, and whether it was the last depends on what was requested of the others when the
 /// engine looked. If nothing was, in the whole step, then the group must have stopped. Otherwise it may have: the engine's
-/// word counts, unless an instance went on through the whole step.
-fn stops(host: &Host, group: &Group, since: &[Snapshot], now: &[Snapshot]) -> bool {
+/// word counts, unless an instance went on through the whole step. The same holds for the end of an instance that leaves
+/// with a rolling restart that has just ended: that may have been before or after the end of the instance.
+fn stops(host: &Host, group: &Group, has_just_rolled: bool, since: &[Snapshot], now: &[Snapshot]) -> bool {
     if group.leaving {
         return false;
     }
@@ -69,16 +73,19 @@ fn stops(host: &Host, group: &Group, since: &[Snapshot], now: &[Snapshot]) -> bo
         let is_new = then.is_none_or(|then| {
             then.joint == Joint::Tells || then.runs != now.runs || then.state.name() != now.state.name()
         });
-        is_new && is_over(now) && known.wish == Wanted::Up && !host.model.leaves(known)
+        let leaves = host.model.leaves(known);
+        is_new && is_over(now) && ((known.wish == Wanted::Up && !leaves) || (has_just_rolled && leaves))
     };
     let (auto, strategy) = (group.policy.auto_shutdown, group.policy.strategy);
-    let mut ended = members.iter().filter(has_just_ended).peekable();
-    if ended.peek().is_none() {
+    let ended: Vec<_> = members.iter().filter(has_just_ended).collect();
+    if ended.is_empty() {
         return false;
     }
-    let gives_up = strategy != Strategy::OneForOne && ended.any(|(_, _, now)| is_given_up(now));
-    if auto == AutoShutdown::AnyEnd || gives_up {
-        return true;
+    let is_enough =
+        |now: &Snapshot| auto == AutoShutdown::AnyEnd || (strategy != Strategy::OneForOne && is_given_up(now));
+    let mut enough = ended.iter().filter(|(_, _, now)| is_enough(now)).peekable();
+    if enough.peek().is_some() {
+        return enough.any(|(known, _, _)| !host.model.leaves(known)) || has_stopped(host, group.id, now);
     }
     let goes_on = |known: &Instance, now: &Snapshot| {
         let rests = is_over(now) || now.state == State::Stopped;
@@ -89,8 +96,9 @@ fn stops(host: &Host, group: &Group, since: &[Snapshot], now: &[Snapshot]) -> bo
     };
     let was_to_start = |then: &Snapshot| then.pending.is_some_and(Request::wants_up);
     // A new one is started, and its start may have been withdrawn in this step too.
-    let may_have_gone_on =
-        !host.act.is_of_the_loop() || members.iter().any(|(_, then, _)| then.is_none_or(was_to_start));
+    let may_have_gone_on = !host.act.is_of_the_loop()
+        || has_just_rolled
+        || members.iter().any(|(_, then, _)| then.is_none_or(was_to_start));
     let is_last = !members.iter().any(|(known, _, now)| goes_on(known, now));
     let was_last = !members
         .iter()
