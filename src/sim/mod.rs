@@ -22,6 +22,7 @@
 
 mod act;
 mod campaign;
+mod causes;
 mod chance;
 mod crash;
 mod crashed_model;
@@ -36,6 +37,7 @@ mod kernel_log;
 mod model;
 mod oracle;
 mod order;
+mod planted_causes;
 mod planted_faults;
 mod process;
 mod recipe;

@@ -4,13 +4,14 @@
 //! It contains what the commands promise, and nothing about their implementation: no states, no deadlines, no queue.
 //! After each step the engine is compared with it.
 
+use super::causes::Reasons;
 use super::recipe::{Draft, Label, Recipe};
 use crate::engine::error::Error;
 use crate::engine::ids::{GroupId, InstanceId, Target};
 use crate::engine::request::Request;
 use crate::exit::{Exit, Pid};
 use crate::group::{Effect, Rolling};
-use crate::lifecycle::{Part, Policy, StateName, Wanted};
+use crate::lifecycle::{Cause, Part, Policy, StateName, Wanted};
 use crate::time::Instant;
 
 /// The groups and instances that the host expects.
@@ -58,6 +59,8 @@ pub(super) struct Instance {
     pub(super) group: GroupId,
     pub(super) number: u32,
     pub(super) wish: Wanted,
+    /// Why it may be stopped.
+    pub(super) reasons: Reasons,
     /// Every spawn, successful or not: of the command before a run, of its program, and of the command after it.
     pub(super) attempts: Vec<Attempt>,
     /// When its stop began, the epoch of the policy at that time, and the run.
@@ -300,7 +303,14 @@ impl Model {
         if let (Target::Group(id), Request::Stop) = (target, request) {
             self.also = self.stop_requirers(id);
         }
+        self.give_reason(&members, Cause::Requested);
         Ok(self.wish(&members, wish))
+    }
+
+    fn give_reason(&mut self, members: &[usize], reason: Cause) {
+        for &place in members {
+            self.instances[place].reasons.replace(reason);
+        }
     }
 
     /// The stop of a group stops those that require it.
@@ -321,6 +331,7 @@ impl Model {
         let members: Vec<_> = places
             .filter(|&place| lost.contains(&self.instances[place].group))
             .collect();
+        self.give_reason(&members, Cause::RequirementStopped);
         self.wish(&members, Wanted::Down)
     }
 
@@ -440,6 +451,10 @@ impl Model {
             places.filter(is_meant).collect::<Vec<_>>()
         };
         let leaving = with(self, &|number| number >= target);
+        for &place in &leaving {
+            // The stop is not requested again of one that leaves already.
+            self.instances[place].reasons.add(Cause::Requested);
+        }
         let mut concerned = self.wish(&leaving, Wanted::Down);
         if wanted == Wanted::Up {
             let recalled = with(self, &|number| (before..target).contains(&number));
@@ -535,6 +550,7 @@ impl Model {
         self.closing = true;
         self.groups.iter_mut().for_each(|group| group.wanted = Wanted::Down);
         let everyone: Vec<usize> = (0..self.instances.len()).collect();
+        self.give_reason(&everyone, Cause::Requested);
         self.wish(&everyone, Wanted::Down)
     }
 
@@ -590,6 +606,7 @@ impl Instance {
             group,
             number,
             wish,
+            reasons: Reasons::default(),
             attempts: Vec::new(),
             stopping: None,
             reported: Some(StateName::Stopped),

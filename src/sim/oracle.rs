@@ -37,6 +37,7 @@ pub(super) fn check(host: &mut Host, touched: Touched) -> Result<(), Broken> {
     remove_the_departed(host)?;
     forget_the_gone(host);
     super::siblings::follow_group_stops(host, &rolling);
+    super::causes::check(host, &rolling)?;
     super::order::check(host)?;
     super::siblings::check(host, &rolling)?;
     super::rolls::check(host)?;

@@ -11,7 +11,7 @@ use super::oracle::{before as before_step, ensure};
 use crate::engine::event::StopReason;
 use crate::engine::ids::{GroupId, InstanceId};
 use crate::engine::request::Request;
-use crate::lifecycle::{AutoShutdown, Failure, Joint, Policy, State, StateName, Stopping, Strategy, Wanted};
+use crate::lifecycle::{AutoShutdown, Cause, Failure, Joint, Policy, State, StateName, Stopping, Strategy, Wanted};
 use crate::time::Instant;
 
 /// Checks the joint restarts after a step.
@@ -52,7 +52,17 @@ pub(super) fn follow_group_stops(host: &mut Host, rolling: &[GroupId]) {
         host.model.groups[place].is_just_stopped = true;
         host.tally.saw_group_stop();
         let members = host.model.instances.iter_mut().filter(|known| known.group == id);
-        members.for_each(|known| known.wish = Wanted::Down);
+        for known in members {
+            // No stop is requested of one that is not wanted.
+            match known.wish {
+                Wanted::Up => known.reasons.replace(Cause::SiblingEnded),
+                Wanted::Down => known.reasons.add(Cause::SiblingEnded),
+            }
+            known.wish = Wanted::Down;
+        }
+        // It may have left in the same step.
+        let departed = host.model.departed.iter_mut().filter(|known| known.group == id);
+        departed.for_each(|known| known.reasons.add(Cause::SiblingEnded));
     }
 }
 
