@@ -67,6 +67,11 @@ impl Host {
             known.note_records(&self.driver);
         }
         self.tally.saw_crash(in_mid_step);
+        // The last crash may not have been stored.
+        self.model
+            .instances
+            .iter_mut()
+            .for_each(|known| known.remembered = None);
         self.act = act;
         known.note_foreign(&self.world.borrow());
         let next = self.next_engine();

@@ -74,6 +74,9 @@ pub(super) struct Instance {
     pub(super) first_failure: u64,
     /// The crashes since the last request that a restart followed, by the events: when, and which run.
     pub(super) crashes: Vec<(Instant, u64)>,
+    /// The restarts after crashes that an instance can still remember, by the events; `None` after events were dropped, and
+    /// after a crash of the host.
+    pub(super) remembered: Option<Vec<Instant>>,
     /// When the last reported end was, and whether it was expected; `None` after events were dropped.
     pub(super) last_end: Option<(Instant, bool)>,
     /// The last run with a command after it that was reported as failed.
@@ -562,6 +565,7 @@ impl Model {
             instance.failures = None;
             instance.cleaned_up = None;
             instance.crashes.clear();
+            instance.remembered = None;
             (instance.last_end, instance.last_exit) = (None, None);
         }
         self.groups.iter_mut().for_each(|group| group.stops = 0);
@@ -614,6 +618,7 @@ impl Instance {
             failures: Some(0),
             first_failure: 0,
             crashes: Vec::new(),
+            remembered: Some(Vec::new()),
             last_end: None,
             failed_command: None,
             cleaned_up: None,

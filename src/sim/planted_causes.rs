@@ -1,13 +1,17 @@
-//! Planted faults of the causes of stops, which the comparison with the model's reasons must report.
+//! Planted faults of what is remembered: the causes of stops, and the crashes.
+
+use std::time::Duration;
 
 use super::act::Act;
 use super::chance::Chance;
-use super::host::Host;
+use super::host::{Host, serial_of};
 use super::planted_faults::{is_noticed_besides_comparisons, is_noticed_from_the_start};
 use super::recipe::Draft;
 use super::regressions::{Scene, draft};
+use super::stream;
 use crate::engine::request::Request;
-use crate::lifecycle::Cause;
+use crate::lifecycle::{Cause, CrashBudget, Restart, Strategy};
+use crate::signal::Signal;
 
 /// Gives the stops that wait another reason: those that wait for `from`.
 fn change_reasons(host: &mut Host, from: Option<Cause>, to: Option<Cause>) {
@@ -57,4 +61,44 @@ fn that_a_stop_because_of_a_required_group_counts_as_requested() {
     assert_eq!(report(false), Ok(()));
     let broken = report(true).unwrap_err();
     assert!(broken.contains("the cause of a stop is wrong"), "{broken}");
+}
+
+#[test]
+fn that_a_stable_run_that_ends_with_its_siblings_does_not_forget_the_crashes() {
+    let second = Duration::from_secs(1);
+    let report = |is_shared: bool, is_planted: bool| {
+        let mut scene = Scene::new();
+        let mut pair = draft(2);
+        pair.policy.restart = Restart::Always;
+        pair.policy.strategy = Strategy::OneForAll;
+        pair.policy.stable_after = second * 60;
+        let budget = |max| Some(CrashBudget::new(max, second * 3_600));
+        pair.policy.crash_budget = budget(1).filter(|_| !is_shared);
+        pair.policy.shared_budget = budget(2).filter(|_| is_shared);
+        let group = scene.add(&pair);
+        scene.request(group, Request::Start);
+        scene.handle_all();
+        if is_planted {
+            for group in scene.host.driver.groups.values_mut() {
+                group.policy.stable_after = Duration::MAX;
+            }
+        }
+        for (number, ran_for) in [(0, second), (1, second * 60), (0, second)] {
+            scene.wait(ran_for);
+            let serial = serial_of(&scene.host.driver, scene.id(group, number)).unwrap();
+            let signal = Signal::KILL;
+            scene.act(Act::Outside { serial, signal });
+            scene.handle_all();
+            scene.wait(second);
+        }
+        stream::drain(&mut scene.host, 1_000)
+    };
+    for is_shared in [false, true] {
+        assert_eq!(report(is_shared, false), Ok(()));
+        let broken = report(is_shared, true).unwrap_err();
+        assert!(
+            broken.contains("it is given up, and remembers only these crashes"),
+            "{broken}"
+        );
+    }
 }
