@@ -161,6 +161,12 @@ impl<I: Copy + PartialEq> Roll<I> {
         parts.copied()
     }
 
+    /// The instances that must come up, or fail to, before anything else is done.
+    #[cfg(test)]
+    pub(crate) fn awaits(&self) -> impl Iterator<Item = I> + '_ {
+        self.awaited.iter().chain(&self.under_way).copied()
+    }
+
     /// The instance that did not come up again.
     pub(crate) const fn failed(&self) -> Option<I> {
         self.failed

@@ -67,6 +67,11 @@ impl Host {
             known.note_records(&self.driver);
         }
         self.tally.saw_crash(in_mid_step);
+        // The last crash may not have been stored.
+        self.model
+            .instances
+            .iter_mut()
+            .for_each(|known| known.remembered = None);
         self.act = act;
         known.note_foreign(&self.world.borrow());
         self.commands_are_foreign();
@@ -229,7 +234,7 @@ impl Host {
         ensure(untold.is_empty(), || {
             format!("the ends in the slots {untold:?} are not told")
         })?;
-        siblings::follow_group_stops(self);
+        siblings::follow_group_stops(self, &[]);
         self.between = Some(snapshots(&self.driver).collect());
         order::follow_first_call(self);
         let mut concerned = self.follow(change);

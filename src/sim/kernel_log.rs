@@ -11,6 +11,7 @@ use super::recipe::Label;
 use super::world::{Did, Sight};
 use super::{siblings, stop_commands, stored};
 use crate::engine::ids::InstanceId;
+use crate::engine::instance::Instance as Supervised;
 use crate::engine::request::Request;
 use crate::exit::{Exit, Pid};
 use crate::lifecycle::{Joint, Part, Remaining, Rung, Scope, State, StopLadder, Stopping, Wanted};
@@ -530,11 +531,16 @@ fn withdrawn(known: &Instance, now: Instant) -> Attempt {
     }
 }
 
-/// Whether a run of this instance has begun without a spawn, because a stop of it is or was pending. The stop was pending
-/// before the step, or a rolling restart that ended in the step has requested it.
+/// Whether a run of this instance, or its program after the command before it, has begun without a spawn, because a stop
+/// of it is or was pending. The stop was pending before the step, or a rolling restart that ended in the step has
+/// requested it.
 fn awaits_its_stop(host: &Host, known: &Instance) -> bool {
-    let instance = host.driver.instances.get(known.id);
-    is_to_stop(host, known) && instance.is_some_and(|instance| instance.life.runs() > known.runs())
+    let is_prepared = known.attempts.last().is_some_and(|last| last.part == Part::Before);
+    let begins = |instance: &Supervised| {
+        let state = instance.life.state();
+        instance.life.runs() > known.runs() || (is_prepared && state.is_unspawned() && state.part() == Part::Program)
+    };
+    is_to_stop(host, known) && host.driver.instances.get(known.id).is_some_and(begins)
 }
 
 /// Whether a stop of this instance is or was pending.

@@ -22,6 +22,7 @@
 
 mod act;
 mod campaign;
+mod causes;
 mod chance;
 mod crash;
 mod crashed_model;
@@ -38,12 +39,14 @@ mod model;
 mod oracle;
 mod order;
 mod own_ladders;
+mod planted_causes;
 mod planted_faults;
 mod planted_stop_commands;
 mod process;
 mod recipe;
 mod reexec;
 mod regressions;
+mod rolls;
 mod siblings;
 mod state_file;
 mod stop_commands;

@@ -4,13 +4,14 @@
 //! It contains what the commands promise, and nothing about their implementation: no states, no deadlines, no queue.
 //! After each step the engine is compared with it.
 
+use super::causes::Reasons;
 use super::recipe::{Draft, Label, Recipe};
 use crate::engine::error::Error;
 use crate::engine::ids::{GroupId, InstanceId, Target};
 use crate::engine::request::Request;
 use crate::exit::{Exit, Pid};
 use crate::group::{Effect, Rolling};
-use crate::lifecycle::{Part, Policy, StateName, StopLadder, Wanted};
+use crate::lifecycle::{Cause, Part, Policy, StateName, StopLadder, Wanted};
 use crate::time::Instant;
 
 /// The groups and instances that the host expects.
@@ -60,6 +61,8 @@ pub(super) struct Instance {
     pub(super) group: GroupId,
     pub(super) number: u32,
     pub(super) wish: Wanted,
+    /// Why it may be stopped.
+    pub(super) reasons: Reasons,
     /// Every spawn, successful or not: of the command before a run, of its program, and of the command after it.
     pub(super) attempts: Vec<Attempt>,
     /// When its stop began, the epoch of the policy at that time, and the run.
@@ -73,6 +76,9 @@ pub(super) struct Instance {
     pub(super) first_failure: u64,
     /// The crashes since the last request that a restart followed, by the events: when, and which run.
     pub(super) crashes: Vec<(Instant, u64)>,
+    /// The restarts after crashes that an instance can still remember, by the events; `None` after events were dropped, and
+    /// after a crash of the host.
+    pub(super) remembered: Option<Vec<Instant>>,
     /// When the last reported end was, and whether it was expected; `None` after events were dropped.
     pub(super) last_end: Option<(Instant, bool)>,
     /// The last run with a command after it that was reported as failed.
@@ -304,7 +310,14 @@ impl Model {
         if let (Target::Group(id), Request::Stop) = (target, request) {
             self.also = self.stop_requirers(id);
         }
+        self.give_reason(&members, Cause::Requested);
         Ok(self.wish(&members, wish))
+    }
+
+    fn give_reason(&mut self, members: &[usize], reason: Cause) {
+        for &place in members {
+            self.instances[place].reasons.replace(reason);
+        }
     }
 
     /// The stop of a group stops those that require it.
@@ -325,6 +338,7 @@ impl Model {
         let members: Vec<_> = places
             .filter(|&place| lost.contains(&self.instances[place].group))
             .collect();
+        self.give_reason(&members, Cause::RequirementStopped);
         self.wish(&members, Wanted::Down)
     }
 
@@ -444,6 +458,10 @@ impl Model {
             places.filter(is_meant).collect::<Vec<_>>()
         };
         let leaving = with(self, &|number| number >= target);
+        for &place in &leaving {
+            // The stop is not requested again of one that leaves already.
+            self.instances[place].reasons.add(Cause::Requested);
+        }
         let mut concerned = self.wish(&leaving, Wanted::Down);
         if wanted == Wanted::Up {
             let recalled = with(self, &|number| (before..target).contains(&number));
@@ -542,6 +560,7 @@ impl Model {
         self.closing = true;
         self.groups.iter_mut().for_each(|group| group.wanted = Wanted::Down);
         let everyone: Vec<usize> = (0..self.instances.len()).collect();
+        self.give_reason(&everyone, Cause::Requested);
         self.wish(&everyone, Wanted::Down)
     }
 
@@ -553,6 +572,7 @@ impl Model {
             instance.failures = None;
             instance.cleaned_up = None;
             instance.crashes.clear();
+            instance.remembered = None;
             (instance.last_end, instance.last_exit) = (None, None);
         }
         self.groups.iter_mut().for_each(|group| group.stops = 0);
@@ -597,6 +617,7 @@ impl Instance {
             group,
             number,
             wish,
+            reasons: Reasons::default(),
             attempts: Vec::new(),
             stopping: None,
             reported: Some(StateName::Stopped),
@@ -604,6 +625,7 @@ impl Instance {
             failures: Some(0),
             first_failure: 0,
             crashes: Vec::new(),
+            remembered: Some(Vec::new()),
             last_end: None,
             failed_command: None,
             cleaned_up: None,

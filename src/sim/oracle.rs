@@ -37,9 +37,11 @@ pub(super) fn check(host: &mut Host, touched: Touched) -> Result<(), Broken> {
     kernel_log::starts_that_wait(host)?;
     remove_the_departed(host)?;
     forget_the_gone(host);
-    super::siblings::follow_group_stops(host);
+    super::siblings::follow_group_stops(host, &rolling);
+    super::causes::check(host, &rolling)?;
     super::order::check(host)?;
     super::siblings::check(host, &rolling)?;
+    super::rolls::check(host)?;
     every_instance(host)?;
     super::stored::check(host)?;
     stop_commands::check(host)?;

@@ -9,6 +9,7 @@ use super::act::Act;
 use super::campaign::{Episode, Meddler};
 use super::chance::{Chance, mix};
 use super::host::{Host, Snapshot, serial_of, snapshots};
+use super::model::Instance;
 use super::process::SimProcess;
 use super::reexec::Spoiler;
 use super::regressions::{Scene, draft};
@@ -20,6 +21,7 @@ use crate::engine::image::Image;
 use crate::engine::kernel::Kernel;
 use crate::engine::request::Request;
 use crate::exit::Exit;
+use crate::group::{Roll, Rolling};
 use crate::lifecycle::{
     AutoShutdown, Cause, CrashBudget, Input, Joint, Lifecycle, Policy, Restart, State, StateName, Strategy, Wanted,
 };
@@ -53,7 +55,7 @@ const COMPARISONS: &str = "the image of the next engine differs|another policy|t
 /// Plants a fault before every step, and expects a report of another oracle than the comparison of descriptions.
 /// Episodes in which that one is the first to report do not count.
 #[track_caller]
-fn is_noticed_besides_comparisons(meddle: impl Fn(&mut Host), as_what: &str) {
+pub(super) fn is_noticed_besides_comparisons(meddle: impl Fn(&mut Host), as_what: &str) {
     is_reported_besides(2, &|host: &mut Host, _| meddle(host), COMPARISONS, as_what);
 }
 
@@ -478,7 +480,7 @@ fn is_noticed_after_a_crash(planted: Planted, as_what: &str) {
 }
 
 #[track_caller]
-fn is_noticed_from_the_start(meddle: impl Fn(&mut Host), as_what: &str) {
+pub(super) fn is_noticed_from_the_start(meddle: impl Fn(&mut Host), as_what: &str) {
     let always = |host: &mut Host, _: u64| meddle(host);
     is_reported(2, &always, as_what);
 }
@@ -613,6 +615,37 @@ fn that_a_ready_instance_waits_for_ever() {
 }
 
 #[test]
+fn that_a_rolling_restart_waits_for_an_instance_that_does_not_move() {
+    // The engine and the model agree that the restart is not over, so nothing else is wrong.
+    let meddle = |host: &mut Host| {
+        let rests = |host: &Host, id| snapshots(&host.driver).any(|now| now.id == id && now.state == State::Stopped);
+        let is_it = |known: &&Instance| {
+            host.driver
+                .instances
+                .get(known.id)
+                .is_some_and(|it| it.pending.is_none())
+        };
+        let mut stopped = host.model.instances.iter().filter(is_it);
+        let Some((id, group)) = stopped
+            .find(|known| rests(host, known.id))
+            .map(|known| (known.id, known.group))
+        else {
+            return;
+        };
+        let known = host
+            .model
+            .group_mut(group)
+            .filter(|known| known.after_roll.is_none() && !known.leaving);
+        if let (Some(known), Some(group)) = (known, host.driver.groups.get_mut(group)) {
+            let target = group.roster.target();
+            group.roll = Some((Roll::new(Rolling::new(), [], vec![id]), target));
+            known.after_roll = Some(target);
+        }
+    };
+    is_noticed(meddle, "is not over, and nothing moves|which does not move");
+}
+
+#[test]
 fn that_the_end_of_an_instance_does_not_stop_its_group() {
     let meddle = |host: &mut Host| {
         change_policies(host, |policy| {
@@ -662,7 +695,10 @@ fn that_a_group_that_was_down_counts_as_just_stopped() {
             group.order.ended = Some(Cause::RequirementStopped);
         }
     };
-    is_noticed(meddle, "it is wanted Down, and the host requested Up");
+    is_noticed(
+        meddle,
+        "it is wanted Down, and the host requested Up|the cause of a start that is withdrawn is wrong",
+    );
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::oracle::{before as before_step, ensure};
 use crate::engine::event::StopReason;
 use crate::engine::ids::{GroupId, InstanceId};
 use crate::engine::request::Request;
-use crate::lifecycle::{AutoShutdown, Failure, Joint, Policy, State, StateName, Stopping, Strategy, Wanted};
+use crate::lifecycle::{AutoShutdown, Cause, Failure, Joint, Policy, State, StateName, Stopping, Strategy, Wanted};
 use crate::time::Instant;
 
 /// Checks the joint restarts after a step.
@@ -35,12 +35,15 @@ pub(super) fn check(host: &mut Host, rolling: &[GroupId]) -> Result<(), Broken> 
 
 /// The host learns which groups were stopped because of the end of an instance in this step, or since the first of two
 /// calls in it. What was decided before such an end does not follow from it.
-pub(super) fn follow_group_stops(host: &mut Host) {
+///
+/// `rolling` are the groups in a rolling restart, now or before this step.
+pub(super) fn follow_group_stops(host: &mut Host, rolling: &[GroupId]) {
     let now: Vec<_> = snapshots(&host.driver).collect();
     let since = host.between.take().unwrap_or_else(|| host.before.clone());
     for place in 0..host.model.groups.len() {
         let group = &host.model.groups[place];
-        if !stops(host, group, &since, &now) {
+        let has_just_rolled = rolling.contains(&group.id) && group.after_roll.is_none();
+        if !stops(host, group, has_just_rolled, &since, &now) {
             continue;
         }
         let id = group.id;
@@ -49,7 +52,17 @@ pub(super) fn follow_group_stops(host: &mut Host) {
         host.model.groups[place].is_just_stopped = true;
         host.tally.saw_group_stop();
         let members = host.model.instances.iter_mut().filter(|known| known.group == id);
-        members.for_each(|known| known.wish = Wanted::Down);
+        for known in members {
+            // No stop is requested of one that is not wanted.
+            match known.wish {
+                Wanted::Up => known.reasons.replace(Cause::SiblingEnded),
+                Wanted::Down => known.reasons.add(Cause::SiblingEnded),
+            }
+            known.wish = Wanted::Down;
+        }
+        // It may have left in the same step.
+        let departed = host.model.departed.iter_mut().filter(|known| known.group == id);
+        departed.for_each(|known| known.reasons.add(Cause::SiblingEnded));
     }
 }
 
@@ -57,8 +70,9 @@ pub(super) fn follow_group_stops(host: &mut Host) {
 ///
 /// The last of all ends means a stop, and whether it was the last depends on what was requested of the others when the
 /// engine looked. If nothing was, in the whole step, then the group must have stopped. Otherwise it may have: the engine's
-/// word counts, unless an instance went on through the whole step.
-fn stops(host: &Host, group: &Group, since: &[Snapshot], now: &[Snapshot]) -> bool {
+/// word counts, unless an instance went on through the whole step. The same holds for the end of an instance that leaves
+/// with a rolling restart that has just ended: that may have been before or after the end of the instance.
+fn stops(host: &Host, group: &Group, has_just_rolled: bool, since: &[Snapshot], now: &[Snapshot]) -> bool {
     if group.leaving {
         return false;
     }
@@ -73,13 +87,15 @@ fn stops(host: &Host, group: &Group, since: &[Snapshot], now: &[Snapshot]) -> bo
         is_new && is_over(now) && known.wish == Wanted::Up && stays
     };
     let (auto, strategy) = (group.policy.auto_shutdown, group.policy.strategy);
-    let mut ended = members.iter().filter(has_just_ended).peekable();
-    if ended.peek().is_none() {
+    let ended: Vec<_> = members.iter().filter(has_just_ended).collect();
+    if ended.is_empty() {
         return false;
     }
-    let gives_up = strategy != Strategy::OneForOne && ended.any(|(_, _, now)| is_given_up(now));
-    if auto == AutoShutdown::AnyEnd || gives_up {
-        return true;
+    let is_enough =
+        |now: &Snapshot| auto == AutoShutdown::AnyEnd || (strategy != Strategy::OneForOne && is_given_up(now));
+    let mut enough = ended.iter().filter(|(_, _, now)| is_enough(now)).peekable();
+    if enough.peek().is_some() {
+        return enough.any(|(known, _, _)| !host.model.leaves(known)) || has_stopped(host, group.id, now);
     }
     let goes_on = |known: &Instance, now: &Snapshot| {
         let rests = is_over(now) || now.state == State::Stopped;
@@ -90,8 +106,9 @@ fn stops(host: &Host, group: &Group, since: &[Snapshot], now: &[Snapshot]) -> bo
     };
     let was_to_start = |then: &Snapshot| then.pending.is_some_and(Request::wants_up);
     // A new one is started, and its start may have been withdrawn in this step too.
-    let may_have_gone_on =
-        !host.act.is_of_the_loop() || members.iter().any(|(_, then, _)| then.is_none_or(was_to_start));
+    let may_have_gone_on = !host.act.is_of_the_loop()
+        || has_just_rolled
+        || members.iter().any(|(_, then, _)| then.is_none_or(was_to_start));
     let is_last = !members.iter().any(|(known, _, now)| goes_on(known, now));
     let was_last = !members
         .iter()

@@ -3,6 +3,8 @@
 //! The events must agree with each other and with the world: the transitions of an instance are connected, each run is
 //! a spawn, and each end is the end of the process.
 
+use std::time::Duration;
+
 use super::host::{Broken, Host};
 use super::model::{Attempt, Group, Instance, Spawn};
 use super::oracle::ensure;
@@ -15,6 +17,7 @@ use crate::lifecycle::{
     AutoShutdown, Cause, CommandFailure, ExitSet, Failure, Part, Policy, Restart, Startup, StateName, Strategy,
     Transition,
 };
+use crate::time::Instant;
 
 /// Fetches at most this many events, and checks each.
 pub(super) fn drain(host: &mut Host, most: usize) -> Result<(), Broken> {
@@ -255,6 +258,12 @@ fn transition(host: &mut Host, event: &TransitionEvent) -> Result<(), Broken> {
     let strict = host.model.group(group).is_none_or(|group| group.policy.count_shortages);
     let known = find(host, event.instance).ok_or("it has vanished")?;
     count_failures(known, event, strict);
+    let policy = host
+        .model
+        .group(group)
+        .map(|group| (group.policy.stable_after, group.epoch));
+    let known = find(host, event.instance).ok_or("it has vanished")?;
+    remember_crashes(known, event, policy);
     let (id, group) = (known.id, known.group);
     let Some(group) = host.model.groups.iter().find(|known| known.id == group) else {
         return Ok(());
@@ -395,6 +404,55 @@ fn count_failures(known: &mut Instance, event: &TransitionEvent, strict: bool) {
     }
 }
 
+/// Notes which crashes an instance may remember. `policy` has the length of a stable run, and its epoch.
+fn remember_crashes(known: &mut Instance, event: &TransitionEvent, policy: Option<(Duration, u32)>) {
+    let begins_anew = step_of(event).begins_run() && matches!(event.cause, Cause::Requested | Cause::CoolOffOver);
+    if event.to == StateName::Stopped || begins_anew {
+        known.remembered = Some(Vec::new());
+    }
+    let is_over = matches!(
+        event.cause,
+        Cause::Ended { .. } | Cause::Failed(_) | Cause::SiblingEnded
+    );
+    if event.from == StateName::Running && is_over {
+        let was_stable = policy.zip(known.attempt(event.run, Part::Program));
+        let was_stable = was_stable.is_some_and(|((stable_after, epoch), attempt)| {
+            attempt.epoch == epoch && event.at.saturating_duration_since(attempt.at) >= stable_after
+        });
+        if was_stable {
+            known.remembered = Some(Vec::new());
+        }
+    }
+    let is_crash = known.last_end.is_some_and(|(_, expected)| !expected);
+    if event.cause == Cause::Restart && is_crash {
+        known.remembered.iter_mut().for_each(|crashes| crashes.push(event.at));
+    }
+}
+
+/// An instance is given up for as many crashes as a budget allows, within its window. A crash is not later than the event
+/// of the restart that follows it.
+fn has_used_up_a_budget(host: &Host, known: &Instance, group: &Group, now: Instant) -> Result<(), Broken> {
+    let recent = |of: &Instance, window| {
+        let is_recent = |&&at: &&Instant| now.saturating_duration_since(at) <= window;
+        Some(of.remembered.as_ref()?.iter().filter(is_recent).count())
+    };
+    let own = group.policy.crash_budget;
+    let uses_up_own = own.is_some_and(|own| recent(known, own.window).is_none_or(|count| count >= own.max.into()));
+    let uses_up_shared = group.policy.shared_budget.is_some_and(|shared| {
+        let all = host.model.instances.iter().chain(&host.model.departed);
+        let members = all.filter(|other| other.group == group.id);
+        let counts: Option<Vec<_>> = members.map(|other| recent(other, shared.window)).collect();
+        let count = counts.map(|counts| counts.iter().sum::<usize>());
+        host.has_waited || count.is_none_or(|count| count >= shared.max.into())
+    });
+    ensure(uses_up_own || uses_up_shared, || {
+        format!(
+            "it is given up, and remembers only these crashes: {:?}",
+            known.remembered
+        )
+    })
+}
+
 /// The number of the run that the restart follows.
 fn crashed(event: &TransitionEvent) -> u64 {
     event.run.saturating_sub(u64::from(step_of(event).begins_run()))
@@ -458,7 +516,11 @@ fn follows_the_policy(host: &Host, known: &Instance, group: &Group, event: &Tran
             })?;
             // The crash itself has no restart.
             let (is_bound, is_known) = (policy.budgets().next().is_some(), since(event.run).is_some());
-            ensure(is_bound || !is_known, || "it has no budget".into())
+            ensure(is_bound || !is_known, || "it has no budget".into())?;
+            match is_known {
+                true => has_used_up_a_budget(host, known, group, event.at),
+                false => Ok(()),
+            }
         }
         _ => Ok(()),
     }
