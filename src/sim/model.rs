@@ -54,6 +54,8 @@ pub(super) struct Group {
     pub(super) stops: u32,
     /// Whether it was stopped because of the end of an instance in this step. Something may have been spawned before.
     pub(super) is_just_stopped: bool,
+    /// Whether it was ever stopped because of the end of an instance. The stops may be served after another description.
+    pub(super) was_stopped: bool,
 }
 
 pub(super) struct Instance {

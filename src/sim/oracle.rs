@@ -118,6 +118,7 @@ pub(super) fn enlist(host: &mut Host, id: GroupId, draft: &Draft) {
         lost_a_group: false,
         stops: 0,
         is_just_stopped: false,
+        was_stopped: false,
     });
     // Missing instances are then found by the comparison.
     let _found = enlist_the_missing(host);

@@ -50,6 +50,7 @@ pub(super) fn follow_group_stops(host: &mut Host, rolling: &[GroupId]) {
         host.model.groups[place].wanted = Wanted::Down;
         host.model.groups[place].stops += 1;
         host.model.groups[place].is_just_stopped = true;
+        host.model.groups[place].was_stopped = true;
         host.tally.saw_group_stop();
         let members = host.model.instances.iter_mut().filter(|known| known.group == id);
         for known in members {
