@@ -255,7 +255,8 @@ impl GroupSpec {
     /// A stop during the command changes nothing, and a start is remembered. A
     /// [kill](crate::Supervisor::kill) ends both the program and the command. `EXTEND_TIMEOUT_USEC=` of the program
     /// extends the time of the command while it runs. The stop of a command before or after a run skips the rungs with a
-    /// command. A program that had ended by itself when its stop began is not stopped by a command.
+    /// command. A program that had ended by itself when its stop began is not stopped by a command: the
+    /// next rung with a signal follows at once, for what the program has left.
     ///
     /// [`Event::StopCommandStarted`](crate::Event::StopCommandStarted) and
     /// [`Event::StopCommandEnded`](crate::Event::StopCommandEnded) report the command.

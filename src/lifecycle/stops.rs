@@ -190,12 +190,14 @@ impl<'a> Turn<'a> {
         self.own.ladder.unwrap_or_else(|| stopping.ladder(self.policy))
     }
 
-    /// Begins a rung. A command is for the stop of the program: a command around a run has no use for it. No two commands
-    /// run at once. The ladder waits for a command without a deadline of its own, because the command has one.
+    /// Begins a rung. A command is for the stop of the program: a command around a run has no use for it, and neither has
+    /// a program that ended by itself. No two commands run at once. The ladder waits for a command without a deadline of
+    /// its own, because the command has one.
     pub(super) fn send_rung(&mut self, stopping: Stopping, number: u8) -> Reply {
         let ladder = self.ladder_of(stopping);
         let mut found = ladder.rung(number);
-        while (stopping.phase != Phase::Program || stopping.has_command) && matches!(found.1, Rung::Command { .. }) {
+        let is_useless = stopping.phase != Phase::Program || stopping.prospect == Prospect::EndedBefore;
+        while (is_useless || stopping.has_command) && matches!(found.1, Rung::Command { .. }) {
             found = ladder.rung(found.0.saturating_add(1));
         }
         let (rung, until, begins_command) = match found {
@@ -314,20 +316,18 @@ impl<'a> Turn<'a> {
         self.ended(Exit::Unknown, since)
     }
 
-    /// A command is not begun for a process that has ended by itself.
+    /// A command is not begun for a process that has ended by itself: the next rung is for what it has left.
     pub(super) fn mark_ended_before(&mut self, stopping: Stopping) -> Reply {
-        let (_, rung) = self.ladder_of(stopping).rung(stopping.rung);
-        let until = match stopping.awaits_command {
-            true => self.now.saturating_add(rung.wait()),
-            false => stopping.until,
-        };
-        self.life.state = State::Stopping(Stopping {
+        let ended = Stopping {
             prospect: Prospect::EndedBefore,
-            until,
             has_command: false,
             awaits_command: false,
             ..stopping
-        });
+        };
+        if stopping.awaits_command {
+            return self.send_rung(ended, stopping.rung.saturating_add(1));
+        }
+        self.life.state = State::Stopping(ended);
         Reply::Accepted
     }
 

@@ -12,7 +12,7 @@ use super::recipe::Draft;
 use super::world::World;
 use crate::engine::ids::Target;
 use crate::engine::request::Request;
-use crate::lifecycle::{Delay, ExitSet, Policy, Restart, Startup, StateName};
+use crate::lifecycle::{Delay, ExitSet, Policy, Restart, Startup, StateName, StopLadder};
 
 /// The kinds of storms.
 #[derive(Clone, Copy, Debug)]
@@ -53,8 +53,12 @@ fn in_a_storm(seed: u64, kind: Kind, slice: Duration) -> Result<Host, Broken> {
         draft = Draft::random(&mut chance, None, 7);
     }
     draft.instances = 7;
+    // A stop with a sibling that is under way when the storm is over must not wait for long.
+    let stop = StopLadder::kill(draft.policy.stop.scope());
     draft.policy = Policy {
         startup: Startup::Grace(Duration::ZERO),
+        stop,
+        watchdog_stop: None,
         restart: Restart::Always,
         expected: ExitSet::EMPTY,
         start_retries: u32::MAX,

@@ -472,6 +472,37 @@ fn a_process_that_has_ended_already_is_not_stopped_by_a_command() {
     });
 }
 
+/// A program that leaves a process behind, which ignores SIGHUP and ends at SIGTERM.
+const LEAVES_A_CHILD: &str =
+    "(trap '' HUP; exec sleep 1000) & trap 'exit 7' TERM; echo ready; while :; do sleep .01; done";
+
+#[test]
+fn what_a_process_that_has_ended_already_has_left_is_not_stopped_by_a_command() {
+    isolated(|| {
+        let mut host = Host::new();
+        let ladder = StopLadder::kill(Scope::ProcessGroup)
+            .then_command(0, LONG, LONG)
+            .then(Signal::HUP, Scope::ProcessGroup, ms(1))
+            .then_command(0, LONG, LONG)
+            .then(Signal::TERM, Scope::ProcessGroup, LONG);
+        let id = start_script(&mut host, LEAVES_A_CHILD, |spec| {
+            spec.stop_command(sleeper()).stop(ladder.clone())
+        });
+        let pid = host.pid(id);
+        rustix::process::kill_process(
+            rustix::process::Pid::from_raw(pid as i32).unwrap(),
+            rustix::process::Signal::KILL,
+        )
+        .unwrap();
+        wait_until("it has ended", SOON, || processes::state(pid) == Some('Z'));
+        host.supervisor.stop(id).unwrap();
+        host.until_state(id, Stopped);
+        assert_eq!((commands(&host), ends(&host)), (vec![], vec![]));
+        assert_eq!(last_end(&host, id), End::KilledFromOutside(Signal::KILL));
+        host.shut_down();
+    });
+}
+
 #[test]
 fn a_wrong_command_or_rung_is_refused_before_anything_has_happened() {
     isolated(|| {
