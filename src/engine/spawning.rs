@@ -138,7 +138,7 @@ impl<K: Kernel> Engine<K> {
                 index.and_then(|index| group.programs.stop.get(usize::from(index)))
             }
         };
-        let program_of = |command: &StopCommand| self.instances.get(command.of.program)?.process;
+        let program_of = |command: &StopCommand| self.instances.get(command.of.program)?.main_process();
         let Some(program) = program else { return nothing };
         let last = instance.history.last_run();
         let told = Told {

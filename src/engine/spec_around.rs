@@ -262,7 +262,8 @@ impl GroupSpec {
     /// [`Event::StopCommandEnded`](crate::Event::StopCommandEnded) report the command.
     ///
     /// The command has the user, the descriptors and the environment of its own [`Command`]. In addition to that, its
-    /// environment contains `PIDHERD_GROUP`, `PIDHERD_INSTANCE` and `MAINPID`: the PID of the program. It leads a process
+    /// environment contains `PIDHERD_GROUP`, `PIDHERD_INSTANCE` and `MAINPID`: the PID of the program. `MAINPID` is not set
+    /// if the program has ended, and the command is for other processes of the stop's scope. The command leads a process
     /// group of its own. With a [`cgroup`](GroupSpec::cgroup) it has a cgroup beside that of the run, with the name
     /// `NAME-NUMBER.stop` and the same limits. It has neither the [`ready_fd`](GroupSpec::ready_fd) nor the
     /// [`notify_socket`](GroupSpec::notify_socket), and it cannot have a piped descriptor

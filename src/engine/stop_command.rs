@@ -55,6 +55,18 @@ impl Instance {
         }
     }
 
+    /// The process that a stop command is for. It may have ended while others of the stop's scope are alive: then its PID
+    /// can be that of another process.
+    pub(super) fn main_process(&self) -> Option<Pid> {
+        match *self.life.state() {
+            State::Stopping(Stopping {
+                remaining: Remaining::Leader,
+                ..
+            }) => self.process,
+            _ => None,
+        }
+    }
+
     /// The instance that the host knows of: the one of the program, if this one is that of a command.
     pub(super) fn known_as(&self, own: InstanceId) -> InstanceId {
         self.stop_command.as_ref().map_or(own, |command| command.of.program)

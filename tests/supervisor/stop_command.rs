@@ -504,6 +504,33 @@ fn what_a_process_that_has_ended_already_has_left_is_not_stopped_by_a_command() 
 }
 
 #[test]
+fn a_command_is_not_told_the_pid_of_a_program_that_has_ended() {
+    isolated(|| {
+        let directory = tempdir();
+        let told = directory.join("told");
+        let mut host = Host::new();
+        let ladder = StopLadder::kill(Scope::ProcessGroup)
+            .then_command(0, LONG, ms(1))
+            .then_command(1, LONG, ms(1))
+            .then(Signal::TERM, Scope::ProcessGroup, LONG);
+        let main = format!(
+            "while kill -0 $MAINPID; do kill -TERM $MAINPID; sleep .01; done 2>{}",
+            told.display()
+        );
+        let rest = format!("echo ${{MAINPID-none}} >{}", told.display());
+        let id = start_script(&mut host, LEAVES_A_CHILD, |spec| {
+            let spec = spec.stop_command(quiet_sh(&main)).stop_command(quiet_sh(&rest));
+            spec.stop(ladder.clone())
+        });
+        host.supervisor.stop(id).unwrap();
+        host.until_state(id, Stopped);
+        assert_eq!(ends(&host), [StopCommandEnd::Succeeded; 2]);
+        assert_eq!(fs::read_to_string(&told).unwrap(), "none\n");
+        host.shut_down();
+    });
+}
+
+#[test]
 fn a_wrong_command_or_rung_is_refused_before_anything_has_happened() {
     isolated(|| {
         let mut host = Host::new();
