@@ -288,7 +288,9 @@ impl<K: Kernel> Engine<K> {
             let State::Stopping(stopping) = *instance.life.state() else {
                 continue;
             };
-            let group = self.groups.get(instance.group).filter(|_| stopping.rung == rung);
+            // While the ladder waits for a command, no signal was sent, even if the ladder is another one by now.
+            let is_there = stopping.rung == rung && !stopping.awaits_command;
+            let group = self.groups.get(instance.group).filter(|_| is_there);
             let rung = group.map(|group| stopping.ladder(instance.policy(group)).rung(rung));
             // A command is not begun again: its record tells whether it was.
             if let Some((_, Rung::Signal { signal, scope, .. })) = rung {

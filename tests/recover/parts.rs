@@ -494,6 +494,50 @@ fn the_command_of_a_stop_is_found_again_and_its_end_decides() {
 }
 
 #[test]
+fn a_description_without_the_command_that_runs_sends_no_signal_beside_it() {
+    with_hosts(120, |state| {
+        let (go_on, began) = (state.with_file_name("go-on"), state.with_file_name("began"));
+        let (ready, got) = (state.with_file_name("ready"), state.with_file_name("got"));
+        let script = format!(
+            "trap 'echo TERM >{}' TERM; trap 'exit 7' USR1; echo >{}; while :; do sleep .01; done",
+            got.display(),
+            ready.display()
+        );
+        let groups = |is_new: bool| {
+            let stop = format!(
+                "echo >{}; while ! test -e {}; do sleep .01; done; kill -USR1 $MAINPID",
+                began.display(),
+                go_on.display()
+            );
+            let spec = GroupSpec::new("a", quiet_sh(&script)).policy(at_once());
+            vec![match is_new {
+                true => spec.stop(term(Scope::Process, LONG)),
+                false => spec
+                    .stop_command(quiet_sh(&stop))
+                    .stop(StopLadder::kill(Scope::Process).then_command(0, LONG, LONG)),
+            }]
+        };
+        killed_host(
+            || {
+                let mut host = host(state, groups(false));
+                let id = named(&host, "a:0");
+                host.until("it has its traps", |_| ready.exists());
+                host.supervisor.stop(id).unwrap();
+                stay(host);
+            },
+            || wait_until("the command runs", SOON, || began.exists()),
+        );
+        let mut host = host(state, groups(true));
+        let id = named(&host, "a:0");
+        fs::write(&go_on, "").unwrap();
+        host.until_state(id, StateName::Stopped);
+        assert_eq!(stop_ends(&host).len(), 1);
+        assert!(!got.exists(), "the rung of the new ladder was not begun");
+        host.shut_down();
+    });
+}
+
+#[test]
 fn a_command_that_ended_without_a_host_is_followed_by_the_next_rung() {
     with_hosts(120, |state| {
         let (go_on, began) = (state.with_file_name("go-on"), state.with_file_name("began"));
