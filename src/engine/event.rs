@@ -121,8 +121,8 @@ pub enum Event {
         /// The process of the command.
         pid: Pid,
     },
-    /// A [command of a stop ladder](crate::lifecycle::Rung::Command) is over, and no process of it is left. If it could
-    /// not be spawned, no [`Event::StopCommandStarted`] may have come before.
+    /// A [command of a stop ladder](crate::lifecycle::Rung::Command) is over, and nothing is left of its process
+    /// group. If it could not be spawned, there may have been no [`Event::StopCommandStarted`].
     StopCommandEnded {
         /// The instance that is being stopped.
         instance: InstanceId,
@@ -140,7 +140,7 @@ pub enum Event {
         pid: Option<Pid>,
         /// How the command has ended.
         end: StopCommandEnd,
-        /// Why the spawn failed; `None` if it succeeded.
+        /// Why the spawn failed; `None` if it succeeded, or if a reload has removed the command.
         error: Option<SpawnError>,
     },
     /// A signal of the supervisor's [`SignalFd`](crate::SignalFd) arrived at the host's process.

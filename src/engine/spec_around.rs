@@ -20,7 +20,7 @@ impl GroupSpec {
     ///   [`Startup::Completes`](crate::Startup::Completes) makes a group of jobs that are waited for until they are
     ///   done.
     /// - The stop of an instance of the other group waits while an instance of this group is being stopped, until its
-    ///   process has ended. A process that not even SIGKILL ends is not waited for.
+    ///   process, and the command that stops it, have ended. A process that not even SIGKILL ends is not waited for.
     ///
     /// This is true for all instances together ([`Target::All`](crate::Target)), a group, or one instance, for a
     /// [shutdown](crate::Supervisor::shutdown), a scaling, and the removal of a group. All that need not wait for each
@@ -240,6 +240,7 @@ impl GroupSpec {
         self.after = Some(RunCommand { command, limit });
         self
     }
+
     /// Adds a command that a [ladder](crate::lifecycle::Rung::Command) can run to stop an instance: systemd's
     /// `ExecStop=`. Its number is the number of calls before, from 0 up; the rungs refer to it. By default a group has
     /// none, and a command that no rung refers to is never run.
@@ -249,7 +250,7 @@ impl GroupSpec {
     /// What follows the command is described at [`Rung::command`](crate::lifecycle::Rung::command). If the program ends while the command
     /// runs, the command keeps its time, and the stop is over when both have ended. Then the
     /// [command after the run](GroupSpec::after_run) and the next start follow. The processes that the command has left
-    /// in its process group get SIGKILL. A command that not even SIGKILL ends is reported as
+    /// in its process group or its cgroup get SIGKILL. A command that not even SIGKILL ends is reported as
     /// [`Event::Unkillable`](crate::Event::Unkillable) with its PID. The ladder then goes on without it.
     ///
     /// A stop during the command changes nothing, and a start is remembered. A
@@ -272,7 +273,8 @@ impl GroupSpec {
     /// ([`SpecError::NoStopCommand`](crate::supervisor::SpecError::NoStopCommand)).
     ///
     /// A reload with other commands has the effect [`AtNextStart`](crate::group::Effect::AtNextStart): the next stop runs
-    /// them.
+    /// them, and a stop that is under way from its next rung on. If the command of that rung is gone, the rung fails with
+    /// ENOENT.
     ///
     /// ```
     /// use std::time::Duration;

@@ -610,6 +610,36 @@ fn a_reload_with_another_command_applies_to_the_next_stop() {
 }
 
 #[test]
+fn a_command_that_a_reload_has_removed_fails_without_the_error_of_another_one() {
+    isolated(|| {
+        let mut host = Host::new();
+        let ladder = first(LONG)
+            .then(Signal::HUP, Scope::Process, ms(1))
+            .then_command(1, LONG, LONG)
+            .then(Signal::TERM, Scope::Process, LONG);
+        let id = start_script(&mut host, OBEDIENT, |spec| {
+            // It is no program.
+            spec.stop_command(Command::new("/dev/null")).stop_command(sleeper())
+        });
+        host.supervisor.stop_with(id, &ladder).unwrap();
+        host.supervisor
+            .reload(host.status(id).group, group(sh(OBEDIENT)))
+            .unwrap();
+        host.until_state(id, Stopped);
+        let told = host.events.iter().filter_map(|event| match event {
+            Event::StopCommandEnded { end, error, .. } => Some((*end, error.as_ref().map(pidherd::SpawnError::errno))),
+            _ => None,
+        });
+        let failed = |errno| StopCommandEnd::NotSpawned { errno };
+        assert_eq!(
+            told.collect::<Vec<_>>(),
+            [(failed(libc::EACCES), Some(libc::EACCES)), (failed(libc::ENOENT), None)]
+        );
+        host.shut_down();
+    });
+}
+
+#[test]
 fn a_failed_start_is_stopped_by_a_command_too() {
     isolated(|| {
         let mut host = Host::new();
