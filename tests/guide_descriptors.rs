@@ -3,11 +3,12 @@
 mod common;
 
 use std::fs;
+use std::time::Duration;
 
 use common::lease::Lease;
 use common::{Isolation, SOON, guide, isolated, skipped, tempdir, test_cgroup, wait_readable};
 use pidherd::cgroup::CgroupDir;
-use pidherd::lifecycle::{Policy, Startup, StateName};
+use pidherd::lifecycle::{Policy, Scope, Startup, StateName, StopLadder};
 use pidherd::{Command, GroupSpec, InstanceId, Signal, SignalFd, SignalSet, Stdio, Supervisor};
 
 /// What an instance with a cgroup takes in addition. The test of it needs a cgroup, and the table does not.
@@ -34,7 +35,7 @@ fn until(supervisor: &mut Supervisor, instance: InstanceId, state: StateName) {
 }
 
 fn at_once() -> Policy {
-    Policy::new().startup(Startup::Grace(std::time::Duration::ZERO))
+    Policy::new().startup(Startup::Grace(Duration::ZERO))
 }
 
 fn sleeper() -> Command {
@@ -101,6 +102,20 @@ fn of_settings() -> Vec<(&'static str, usize)> {
     ]
 }
 
+/// The descriptors that the command of a stop takes in addition to those of its program.
+fn of_stop_command(supervisor: &mut Supervisor) -> usize {
+    let long = Duration::from_secs(1000);
+    let spec = GroupSpec::new("stopping", sleeper())
+        .policy(at_once())
+        .stop_command(sleeper());
+    let spec = spec.stop(StopLadder::kill(Scope::Process).then_command(0, long, long));
+    let group = supervisor.add(spec).unwrap();
+    let instance = supervisor.group(group).unwrap().instances[0];
+    supervisor.start(group).unwrap();
+    until(supervisor, instance, StateName::Running);
+    taken(|| supervisor.stop(group).unwrap()).0
+}
+
 /// The descriptors of an instance in addition to those of its process.
 fn of_instances() -> Vec<(&'static str, usize)> {
     let mut supervisor = Supervisor::new().unwrap();
@@ -117,6 +132,7 @@ fn of_instances() -> Vec<(&'static str, usize)> {
         &mut supervisor,
         GroupSpec::new("ready", says_it).policy(policy).ready_fd(3),
     );
+    let stopper = of_stop_command(&mut supervisor);
     let piped = sleeper()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -128,6 +144,7 @@ fn of_instances() -> Vec<(&'static str, usize)> {
         ("its process, from the spawn to the end", running),
         ("its readiness descriptor, until it is ready", not_ready - running),
         ("its readiness descriptor, when it is ready", ready - running),
+        ("the command that stops it, until that has ended", stopper),
         ("its cgroup", OF_CGROUP),
         (
             "each of its pipes, until the host takes or drops it",

@@ -38,8 +38,8 @@ impl Supervisor {
     ///
     /// # Errors
     /// [`Error::UnknownGroup`], [`Error::UnknownInstance`]; [`Error::Spec`] if the ladder is wrong, if its scope is
-    /// narrower than that of the policy's ladder, or if it has a scope that the group does not allow. Nothing is stopped
-    /// then.
+    /// narrower than that of the policy's ladder, or if it has a scope that the group does not allow or a command that the
+    /// group does not have. Nothing is stopped then.
     pub fn stop_with(&mut self, target: impl Into<Target>, ladder: &StopLadder) -> Result<Outcome, Error> {
         Supervise::stop_with(self, target, ladder)
     }
