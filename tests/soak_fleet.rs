@@ -230,7 +230,11 @@ impl Fleet {
         let mut end = Instant::now() + SOON * patience();
         let mut seen = (self.starts, self.deaths);
         while !self.is_at_rest() {
-            self.turn(ms(20));
+            if !self.turn(ms(20)) {
+                // One that has left may have been there still when its last event was fetched.
+                let supervisor = &self.supervisor;
+                self.away.retain(|&id| supervisor.status(id).is_some());
+            }
             self.start_the_stopped(true);
             if (self.starts, self.deaths) != seen {
                 seen = (self.starts, self.deaths);
