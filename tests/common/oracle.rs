@@ -96,14 +96,14 @@ impl Oracle {
         findings
     }
 
-    /// The differences to the state at the start. A joined thread stays in /proc for a moment, so a
-    /// difference in the number of threads is read again until it disappears.
+    /// The differences to the state at the start. A joined thread stays in /proc for a moment, and until it is gone a
+    /// signal to the process may wait for it. So differences in these two are read again until they disappear.
     fn changes(&self) -> Vec<String> {
         let end = Instant::now() + SETTLE * wait::patience();
         loop {
             let changes = differences(&self.before, &snapshot(), &self.may_change);
-            let only_threads = changes.iter().all(|change| change.starts_with("Threads"));
-            if changes.is_empty() || !only_threads || Instant::now() > end {
+            let may_settle = |change: &String| change.starts_with("Threads") || change.starts_with("ShdPnd");
+            if changes.is_empty() || !changes.iter().all(may_settle) || Instant::now() > end {
                 return changes;
             }
             std::thread::sleep(Duration::from_millis(1));
