@@ -82,24 +82,27 @@ fn allocations(command: Command, others: usize) -> usize {
 
 #[test]
 fn a_restart_allocates_nothing() {
-    let piped = Command::new("true")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::append("/dev/null"));
-    assert_eq!(allocations(piped.clone(), 0), 0);
-    let null = || OwnedFd::from(File::open("/dev/null").unwrap());
-    // So many descriptors need the slower way to pass them, and some must be moved out of the way first.
-    let many = (3..24).fold(piped.stderr(Stdio::null()), |command, target| {
-        command.fd(target, null())
+    // By itself: what a spawn has to do depends on the descriptors of the process, and other tests open some.
+    isolated(|| {
+        let piped = Command::new("true")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::append("/dev/null"));
+        assert_eq!(allocations(piped.clone(), 0), 0);
+        let null = || OwnedFd::from(File::open("/dev/null").unwrap());
+        // So many descriptors need the slower way to pass them, and some must be moved out of the way first.
+        let many = (3..24).fold(piped.stderr(Stdio::null()), |command, target| {
+            command.fd(target, null())
+        });
+        assert_eq!(allocations(many, 1), 0);
+        let error = || Command::new("/no/such").spawn();
+        let before = ALLOCATIONS.with(Cell::get);
+        assert!(error().is_err());
+        assert!(
+            ALLOCATIONS.with(Cell::get) > before,
+            "the counter did not count the allocations of an error"
+        );
     });
-    assert_eq!(allocations(many, 1), 0);
-    let error = || Command::new("/no/such").spawn();
-    let before = ALLOCATIONS.with(Cell::get);
-    assert!(error().is_err());
-    assert!(
-        ALLOCATIONS.with(Cell::get) > before,
-        "the counter did not count the allocations of an error"
-    );
 }
 
 #[test]
