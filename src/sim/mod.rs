@@ -62,7 +62,7 @@ use campaign::Episode;
 use crate::testing::from_environment;
 
 /// How many steps the normal run takes, in all.
-const STEPS: u64 = 400_000;
+const STEPS: u64 = 300_000;
 
 /// The seed of the episodes that are the same in every run.
 const FIXED: u64 = 0x7069_6468_6572_6400;
