@@ -71,22 +71,45 @@ impl Resources {
     }
 }
 
-/// How late the deadlines of a kind were served, in microseconds.
-#[derive(Default)]
+/// How late the deadlines of a kind were served: the number of them in each step of [`STEP`] microseconds. All of its memory
+/// is in use from the beginning, because that of the process must not grow.
 struct Lateness {
-    micros: Vec<u32>,
+    counts: Vec<u32>,
+    most: Duration,
+}
+
+/// The precision, in microseconds, and the number of steps. What is later counts in the last one.
+const STEP: u128 = 50;
+const STEPS: usize = 40_000;
+
+impl Default for Lateness {
+    fn default() -> Lateness {
+        let mut counts = vec![1; STEPS];
+        counts.fill(0);
+        let most = Duration::ZERO;
+        Lateness { counts, most }
+    }
 }
 
 impl Lateness {
     fn add(&mut self, late: Duration) {
-        self.micros.push(u32::try_from(late.as_micros()).unwrap_or(u32::MAX));
+        let step = usize::try_from(late.as_micros() / STEP).unwrap_or(STEPS);
+        self.counts[step.min(STEPS - 1)] += 1;
+        self.most = self.most.max(late);
     }
 
-    fn show(&mut self, what: &str) {
-        self.micros.sort_unstable();
-        let at = |part: usize| self.micros.get(self.micros.len().saturating_sub(1) * part / 1000);
-        let [median, most, max] = [500, 999, 1000].map(|part| at(part).copied().unwrap_or(0));
-        let number = self.micros.len();
+    fn show(&self, what: &str) {
+        let number: u32 = self.counts.iter().sum();
+        let at = |thousandths: u64| {
+            let wanted = u64::from(number) * thousandths / 1000;
+            let mut seen = 0;
+            let steps = self.counts.iter().take_while(|&&count| {
+                seen += u64::from(count);
+                seen <= wanted
+            });
+            steps.count() as u128 * STEP
+        };
+        let (median, most, max) = (at(500), at(999), self.most.as_micros());
         println!("{what}: {number} deadlines, late by {median} us (median), {most} us (99.9 %), {max} us (at most)");
     }
 }
