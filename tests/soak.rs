@@ -6,9 +6,9 @@
 mod common;
 mod host;
 
-use std::fs;
 use std::time::Duration;
 
+use common::resources::Resources;
 use common::{Isolation, SOON, wait_readable};
 use host::{at_once, builder, for_ever, ms, quiet_sh, sh, sleeper, term};
 use pidherd::lifecycle::{Delay, Scope, StateName, StopLadder};
@@ -21,40 +21,6 @@ const TOLERANCE: u64 = 512 * 1024;
 fn starts() -> u64 {
     let asked = std::env::var("PIDHERD_SOAK_STARTS").ok();
     asked.map_or(2_000, |number| number.parse().expect("a number of starts"))
-}
-
-/// The resources of this process.
-#[derive(Clone, Copy, Debug)]
-struct Resources {
-    descriptors: usize,
-    threads: usize,
-    resident: u64,
-}
-
-impl Resources {
-    fn now() -> Resources {
-        let count = |path| fs::read_dir(path).unwrap().count();
-        let status = fs::read_to_string("/proc/self/status").unwrap();
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = resident.and_then(|text| text.trim().strip_suffix(" kB")).unwrap();
-        Resources {
-            descriptors: count("/proc/self/fd"),
-            threads: count("/proc/self/task"),
-            resident: 1024 * kib.parse::<u64>().unwrap(),
-        }
-    }
-
-    fn assert_no_more_than(&self, before: &Resources) {
-        assert_eq!(
-            (self.descriptors, self.threads),
-            (before.descriptors, before.threads),
-            "{self:?}, after {before:?}"
-        );
-        assert!(
-            self.resident <= before.resident + TOLERANCE,
-            "{self:?}, after {before:?}"
-        );
-    }
 }
 
 /// A supervisor that gets the same commands again and again.
@@ -111,7 +77,7 @@ fn soak<R: FnMut() -> u64>(make: impl FnOnce() -> R) {
         let mut done = 0;
         while done < starts() {
             done += round();
-            Resources::now().assert_no_more_than(&before);
+            Resources::now().assert_no_more_than(&before, TOLERANCE);
         }
         println!("{done} starts; before: {before:?}, after: {:?}", Resources::now());
     });

@@ -13,10 +13,10 @@ mod common;
 mod host;
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
 use std::time::{Duration, Instant};
 
 use common::processes::children;
+use common::resources::Resources;
 use common::{Isolation, SOON, patience, wait_readable};
 use fastrand::Rng;
 use host::{at_once, builder, for_ever, ms, quiet_sh, sleeper, term};
@@ -47,28 +47,6 @@ fn at_once_on_their_way(children: u32) -> usize {
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
-}
-
-/// The resources of this process when every instance is up.
-#[derive(Clone, Copy, Debug)]
-struct Resources {
-    descriptors: usize,
-    threads: usize,
-    resident: u64,
-}
-
-impl Resources {
-    fn now() -> Resources {
-        let count = |path| fs::read_dir(path).unwrap().count();
-        let status = fs::read_to_string("/proc/self/status").unwrap();
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = resident.and_then(|text| text.trim().strip_suffix(" kB")).unwrap();
-        Resources {
-            descriptors: count("/proc/self/fd"),
-            threads: count("/proc/self/task"),
-            resident: 1024 * kib.parse::<u64>().unwrap(),
-        }
-    }
 }
 
 /// How late the deadlines of a kind were served: the number of them in each step of [`STEP`] microseconds. All of its memory
@@ -390,22 +368,14 @@ fn a_fleet_under_churn_takes_no_more_resources_after_any_time() {
         // Everything happens once before the first look.
         fleet.churn(time / PARTS);
         let before = fleet.rest();
+        let tolerance = 512 * 1024 + 64 * u64::from(wanted);
         let mut after = before;
         for _ in 1..PARTS {
             fleet.churn(time / PARTS);
             after = fleet.rest();
             println!("{} starts, {} deaths, {after:?}", fleet.starts, fleet.deaths);
-            assert_eq!(
-                (after.descriptors, after.threads),
-                (before.descriptors, before.threads),
-                "{after:?}, after {before:?}"
-            );
+            after.assert_no_more_than(&before, tolerance);
         }
-        let tolerance = 512 * 1024 + 64 * u64::from(wanted);
-        assert!(
-            after.resident <= before.resident + tolerance,
-            "{after:?}, after {before:?}"
-        );
         println!("{wanted} children, {time:?}; before: {before:?}, after: {after:?}");
         println!("processes that SIGKILL did not end in time: {}", fleet.slow_kills);
         fleet.delays.show("waits before a restart");

@@ -29,6 +29,7 @@ pub mod memory;
 pub mod oracle;
 pub mod places;
 pub mod processes;
+pub mod resources;
 pub mod storm;
 pub mod terminal;
 pub mod tracer;
