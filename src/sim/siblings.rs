@@ -71,8 +71,8 @@ pub(super) fn follow_group_stops(host: &mut Host, rolling: &[GroupId]) {
 ///
 /// The last of all ends means a stop, and whether it was the last depends on what was requested of the others when the
 /// engine looked. If nothing was, in the whole step, then the group must have stopped. Otherwise it may have: the engine's
-/// word counts, unless an instance went on through the whole step. The same holds for the end of an instance that leaves
-/// with a rolling restart that has just ended: that may have been before or after the end of the instance.
+/// word counts, unless an instance went on through the whole step. An additional instance of a rolling restart ends nothing,
+/// and whether one that has just left was counted depends on the order in the step.
 fn stops(host: &Host, group: &Group, has_just_rolled: bool, since: &[Snapshot], now: &[Snapshot]) -> bool {
     if group.leaving {
         return false;
@@ -94,9 +94,8 @@ fn stops(host: &Host, group: &Group, has_just_rolled: bool, since: &[Snapshot], 
     }
     let is_enough =
         |now: &Snapshot| auto == AutoShutdown::AnyEnd || (strategy != Strategy::OneForOne && is_given_up(now));
-    let mut enough = ended.iter().filter(|(_, _, now)| is_enough(now)).peekable();
-    if enough.peek().is_some() {
-        return enough.any(|(known, _, _)| !host.model.leaves(known)) || has_stopped(host, group.id, now);
+    if ended.iter().any(|(_, _, now)| is_enough(now)) {
+        return true;
     }
     let goes_on = |known: &Instance, now: &Snapshot| {
         let rests = is_over(now) || now.state == State::Stopped;
