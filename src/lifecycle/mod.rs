@@ -90,12 +90,4 @@ pub const TRANSITIONS: &str = include_str!("transitions.txt");
 const AROUND: &str = include_str!("around.txt");
 
 #[cfg(test)]
-mod cases;
-#[cfg(test)]
-mod golden;
-#[cfg(test)]
-mod graph;
-#[cfg(test)]
-mod matrix;
-#[cfg(test)]
 mod tests;

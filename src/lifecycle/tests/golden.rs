@@ -1,9 +1,9 @@
-//! Golden files: files that are generated from the table and committed next to it. Readers can read them, and
+//! Golden files: files that are generated from the table and committed beside it. Readers can read them, and
 //! reviewers see each change of them.
 
 use std::path::Path;
 
-/// Fails unless `kept`, the text of `file` in this directory, equals `current`. If `PIDHERD_UPDATE_GOLDEN` is
+/// Fails unless `kept`, the text of `file` beside the table, equals `current`. If `PIDHERD_UPDATE_GOLDEN` is
 /// set, writes the file instead.
 pub(super) fn compare(file: &str, kept: &str, current: &str) {
     if std::env::var_os("PIDHERD_UPDATE_GOLDEN").is_some() {

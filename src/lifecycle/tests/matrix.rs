@@ -6,11 +6,11 @@
 
 use std::fmt::Write as _;
 
-use super::cases::{AFTER, BEFORE, CHOICES, Shape, TimedInput, cause_text, policies, shapes, with_commands};
-use super::{
+use super::super::{
     Action, Input, Joint, Lifecycle, Phase, Policy, Prospect, Remaining, Reply, Scope, Startup, State, Stopping,
     Transition, Wanted,
 };
+use super::cases::{AFTER, BEFORE, CHOICES, Shape, TimedInput, cause_text, policies, shapes, with_commands};
 use crate::signal::Signal;
 use crate::time::Instant;
 
@@ -36,7 +36,7 @@ cool-off, or for ever without one. There is no command before or after a run, ex
 
 #[test]
 fn transitions_txt_agrees_with_the_table() {
-    super::golden::compare("transitions.txt", super::TRANSITIONS, &matrix());
+    super::golden::compare("transitions.txt", super::super::TRANSITIONS, &matrix());
 }
 
 fn matrix() -> String {

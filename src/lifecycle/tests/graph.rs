@@ -10,8 +10,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use super::super::{Cause, Failure, Input, StateName, Transition};
 use super::cases::{TimedInput, cause_text, policies, shapes, with_commands};
-use super::{Cause, Failure, Input, StateName, Transition};
 
 /// A point in the units of the drawing.
 type Point = (i32, i32);
@@ -106,7 +106,7 @@ const NAMES_GROUP: &str = "<g font-size=\"16\" font-weight=\"bold\" fill=\"#2429
 
 #[test]
 fn states_svg_agrees_with_the_table() {
-    super::golden::compare("states.svg", include_str!("states.svg"), &drawing());
+    super::golden::compare("states.svg", include_str!("../states.svg"), &drawing());
 }
 
 /// The reasons for a transition.
@@ -143,7 +143,7 @@ fn around_txt_agrees_with_the_table() {
             let _ = writeln!(text, "{from:<11} -> {to:<11}  {}", reasons.lines().join("; "));
         }
     }
-    super::golden::compare("around.txt", super::AROUND, &text);
+    super::golden::compare("around.txt", super::super::AROUND, &text);
 }
 
 /// Every transition that the table makes in runs with commands, or without.

@@ -9,8 +9,8 @@
 
 use std::time::Duration;
 
-use super::restart::Counters;
-use super::{
+use super::super::restart::Counters;
+use super::super::{
     Cause, CommandFailure, CrashBudget, Delay, Ended, Failed, Failure, Input, Joint, Lifecycle, Phase, Policy,
     Prospect, Reaction, Remaining, Restart, RunEnd, RunTimeout, Rung, Scope, Startup, State, StopLadder, Stopping,
     Wanted,
