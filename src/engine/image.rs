@@ -570,6 +570,11 @@ impl<K: Kernel> Engine<K> {
         self.instances.replace(places);
         self.next_without_room = Some(0);
         heard.into_iter().for_each(|(pid, sender)| self.hear(pid, sender));
+        self.restore_waits(pending);
+    }
+
+    /// Sets the deadlines of all instances, and the requests that are pending.
+    fn restore_waits(&mut self, pending: Vec<(InstanceId, Request)>) {
         let ids: Vec<_> = self.instances.ids().collect();
         self.deadlines.reserve(self.instances.slots(), 0);
         for id in ids {

@@ -148,22 +148,12 @@ fn one(host: &mut Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(),
         Did::Signal {
             serial, signal, failed, ..
         } => {
-            let is_stop = !matches!(host.act, Act::Signal(..));
-            if let Some(attempt) = host.attempt_mut(serial) {
-                attempt.is_stopped |= is_stop && attempt.exit.is_none();
-                attempt.killed |= signal == Signal::KILL;
-                attempt.refused += u32::from(failed.is_some());
-            }
+            note_signal(host, serial, signal, failed.is_some());
             signalled(host, did, earlier, later)
         }
         Did::Release { serial, abandons, .. } => released(host, serial, abandons),
         Did::Send { serial, text } => {
-            match host.attempt_mut(serial) {
-                Some(attempt) => attempt.reported_ready |= is_ready(text) && attempt.may_notify,
-                // The process was spawned in this step and has already sent this.
-                None if is_ready(text) => host.early_reports.push(serial),
-                None => {}
-            }
+            note_sent(host, serial, text);
             Ok(())
         }
         Did::Take(taken) => {
@@ -175,6 +165,26 @@ fn one(host: &mut Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(),
             received(host, serial, owner)
         }
         Did::Collect { .. } | Did::Look { .. } | Did::Arm { .. } | Did::Leave { .. } => Ok(()),
+    }
+}
+
+/// What a signal means for the attempt of a process that gets it.
+fn note_signal(host: &mut Host, serial: u64, signal: Signal, is_refused: bool) {
+    let is_stop = !matches!(host.act, Act::Signal(..));
+    if let Some(attempt) = host.attempt_mut(serial) {
+        attempt.is_stopped |= is_stop && attempt.exit.is_none();
+        attempt.killed |= signal == Signal::KILL;
+        attempt.refused += u32::from(is_refused);
+    }
+}
+
+/// What a message means for the attempt of a process that sends it.
+fn note_sent(host: &mut Host, serial: u64, text: &str) {
+    match host.attempt_mut(serial) {
+        Some(attempt) => attempt.reported_ready |= is_ready(text) && attempt.may_notify,
+        // The process was spawned in this step and has already sent this.
+        None if is_ready(text) => host.early_reports.push(serial),
+        None => {}
     }
 }
 
