@@ -639,25 +639,32 @@ fn signalled(host: &Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(
         return Ok(());
     }
     let follows = later.first().and_then(to_it) == Some(Signal::CONT);
-    // The SIGCONT of another rung that is due now. If it is refused, the signal of that rung is not sent.
-    let is_refused = matches!(later.first(), Some(Did::Signal { failed: Some(_), .. }));
-    // A host that is killed may not come to the second signal.
-    let is_cut_off = host.is_killed && later.len() == 1;
-    let is_anothers = is_refused || is_cut_off || later.get(1).and_then(to_it).is_some_and(Signal::is_stop);
-    let is_killed = later.is_empty() && host.is_killed;
-    let goes_on = match signal {
-        _ if is_killed => true,
-        Signal::KILL | Signal::STOP => true,
-        // SIGCONT discards a pending stop signal.
-        Signal::TSTP | Signal::TTIN | Signal::TTOU => precedes && (!follows || is_anothers),
-        _ => follows,
-    };
+    let next_stops = later.get(1).and_then(to_it).is_some_and(Signal::is_stop);
+    let goes_on = goes_with_sigcont(host, signal, (precedes, follows), next_stops, later);
     ensure(goes_on, || {
         format!(
             "{signal} to {:?}: SIGCONT before it: {precedes}, after it: {follows}",
             instance.id
         )
     })
+}
+
+/// Whether SIGCONT was sent with this signal as it should be: `sent` is whether before it, and after it. `next_stops` is
+/// whether a stop signal to the same process comes after the next signal.
+fn goes_with_sigcont(host: &Host, signal: Signal, sent: (bool, bool), next_stops: bool, later: &[Did]) -> bool {
+    let (precedes, follows) = sent;
+    // The SIGCONT of another rung that is due now. If it is refused, the signal of that rung is not sent.
+    let is_refused = matches!(later.first(), Some(Did::Signal { failed: Some(_), .. }));
+    // A host that is killed may not come to the second signal.
+    let is_cut_off = host.is_killed && later.len() == 1;
+    let is_anothers = is_refused || is_cut_off || next_stops;
+    match signal {
+        _ if later.is_empty() && host.is_killed => true,
+        Signal::KILL | Signal::STOP => true,
+        // SIGCONT discards a pending stop signal.
+        Signal::TSTP | Signal::TTIN | Signal::TTOU => precedes && (!follows || is_anothers),
+        _ => follows,
+    }
 }
 
 /// Whether messages were received after the end of this process was collected, and before that end was judged.
