@@ -28,6 +28,8 @@ impl Session {
         command
             .args(&shell[1..])
             .env("INIT", init)
+            // Its lines do not go to a file of the account.
+            .env("HISTFILE", "")
             .env("PS1", "")
             .env("PS2", "");
         command.env_remove("ENV").env_remove("BASH_ENV");

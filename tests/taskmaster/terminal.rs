@@ -70,6 +70,8 @@ impl Terminal {
             .args(&shell[1..])
             .env(MARKER, &marker)
             .env("T", binary())
+            // Its lines do not go to a file of the account.
+            .env("HISTFILE", "")
             .env("PS1", "prompt: ")
             .env("NO_COLOR", "1")
             .env("TERM", "xterm")
