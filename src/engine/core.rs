@@ -76,10 +76,8 @@ pub(crate) struct Engine<K: Kernel> {
     pub(crate) mark: Option<OsString>,
     /// The number of remembered runs per instance.
     pub(crate) kept_runs: usize,
-    /// The number of instances that have the memory for their runs.
+    /// The number of instances that have places in the lists of what runs.
     pub(super) roomy: usize,
-    /// The slot of the next instance that may need this memory after a restoration; `None` if all have it.
-    pub(super) next_without_room: Option<u32>,
     /// The notify socket's address, if there is one.
     pub(crate) socket: Option<OsString>,
     /// The largest number of messages in the socket's queue.
@@ -135,7 +133,6 @@ impl<K: Kernel> Engine<K> {
             mark: None,
             kept_runs: KEPT_RUNS,
             roomy: 0,
-            next_without_room: None,
             socket: None,
             queue: 1,
             notify_pids: Senders::new(),
@@ -163,9 +160,6 @@ impl<K: Kernel> Engine<K> {
         self.follow_ends();
         self.follow_order();
         self.save()?;
-        if asked.is_some() {
-            self.make_room();
-        }
         let has_news = self.events.announce(self.is_down(), asked);
         if std::mem::take(&mut self.wakes_anew) {
             // Arming the timer again makes a new edge, which an edge-triggered host needs.
@@ -174,7 +168,7 @@ impl<K: Kernel> Engine<K> {
         }
         let looks = self.kernel.look_at();
         let next = self.deadlines.earliest().into_iter().chain(looks).min();
-        let waits = has_news || self.may_serve() || self.lacks_room();
+        let waits = has_news || self.may_serve();
         self.kernel.arm(if waits { Some(Instant::ZERO) } else { next })
     }
 

@@ -22,7 +22,8 @@ pub(crate) struct History {
     clock: u64,
     /// What few runs have.
     rare: Option<Box<Rare>>,
-    memory: Memory,
+    /// The runs that are over, and the last exit record. Without any, an instance has no memory for them.
+    memory: Option<Box<Memory>>,
     most: u32,
     /// Whether the last exit record is that of the current run.
     has_exited: bool,
@@ -43,31 +44,36 @@ struct Rare {
 }
 
 impl History {
-    /// An empty history of at most `most` runs, without room for them ([`History::make_room`]).
+    /// An empty history of at most `most` runs, without room for them.
     pub(crate) fn new(most: usize) -> History {
         History {
             started_at: NO_TIME,
             ended_at: NO_TIME,
             clock: 0,
             rare: None,
-            memory: Memory::default(),
+            memory: None,
             most: u32::try_from(most).unwrap_or(u32::MAX),
             has_exited: false,
         }
     }
 
-    /// The same history with at most `most` runs. Older ones are dropped. It has no room for more runs yet.
+    /// The same history with at most `most` runs. Older ones are dropped.
     pub(crate) fn with_most(mut self, most: usize) -> History {
-        while self.memory.len() > most {
-            self.memory.forget_oldest();
+        if let Some(memory) = &mut self.memory {
+            while memory.len() > most {
+                memory.forget_oldest();
+            }
         }
         self.most = u32::try_from(most).unwrap_or(u32::MAX);
         self
     }
 
-    /// Allocates for all runs that may come.
-    pub(crate) fn make_room(&mut self) {
-        self.memory.reserve(self.most as usize);
+    /// The memory for all runs that may come. It is allocated when the first process has ended: most run for a long time,
+    /// and need none.
+    fn memory(&mut self) -> &mut Memory {
+        let memory = self.memory.get_or_insert_default();
+        memory.reserve(self.most as usize);
+        memory
     }
 
     pub(crate) fn began(&mut self, now: Instant, wall: SystemTime) {
@@ -118,7 +124,7 @@ impl History {
 
     /// The exit record of the last process that has ended.
     pub(crate) fn last_exit(&self) -> Option<ExitRecord> {
-        self.memory.last_exit()
+        self.memory.as_ref()?.last_exit()
     }
 
     /// Sets the reason for which the host reports the current run as failed.
@@ -146,7 +152,7 @@ impl History {
         let mut history = History::new(0);
         history.get_start(from)?;
         history.clock = Instant::get(from)?.as_nanos();
-        history.memory.set_last_exit(Option::get(from)?.as_ref());
+        history.set_last_exit(Option::get(from)?.as_ref());
         history.set_over(Stored::get(from)?);
         Ok(history)
     }
@@ -159,8 +165,14 @@ impl History {
     /// The process of the current run was reaped.
     pub(crate) fn exited(&mut self, record: ExitRecord, oom: Option<OomKill>) {
         self.has_exited = true;
-        self.memory.set_last_exit(Some(&record));
+        self.set_last_exit(Some(&record));
         self.set_oom(oom);
+    }
+
+    fn set_last_exit(&mut self, record: Option<&ExitRecord>) {
+        if record.is_some() || self.memory.is_some() {
+            self.memory().set_last_exit(record);
+        }
     }
 
     fn set_oom(&mut self, oom: Option<OomKill>) {
@@ -189,13 +201,16 @@ impl History {
         if self.most == 0 {
             return;
         }
-        if self.memory.len() >= self.most as usize {
-            self.memory.forget_oldest();
+        let started_at = self.started_at().unwrap_or(wall);
+        let most = self.most as usize;
+        let memory = self.memory();
+        if memory.len() >= most {
+            memory.forget_oldest();
         }
-        self.memory.push(&Run {
+        memory.push(&Run {
             number,
             pid: exit.map(|record| record.pid),
-            started_at: self.started_at().unwrap_or(wall),
+            started_at,
             ended_at: wall,
             lasted,
             exit,
@@ -206,12 +221,12 @@ impl History {
 
     /// The last runs, the oldest first.
     pub(crate) fn runs(&self) -> impl DoubleEndedIterator<Item = Run> {
-        self.memory.iter()
+        self.memory.iter().flat_map(|memory| memory.iter())
     }
 
     /// The last run.
     pub(crate) fn last_run(&self) -> Option<Run> {
-        self.memory.iter().next_back()
+        self.runs().next_back()
     }
 }
 
@@ -233,11 +248,11 @@ impl Stored for History {
         self.complaint().cloned().put(to);
         self.rare.as_ref().and_then(|rare| rare.oom).put(to);
         self.start().put(to);
-        u32::try_from(self.memory.len()).unwrap_or(u32::MAX).put(to);
-        self.memory.iter().for_each(|run| run.put(to));
+        let runs = self.memory.as_ref().map_or(0, |memory| memory.len());
+        u32::try_from(runs).unwrap_or(u32::MAX).put(to);
+        self.runs().for_each(|run| run.put(to));
     }
 
-    /// The room is that for the runs; see [`History::make_room`].
     fn get(from: &mut Reader<'_>) -> Result<History, Damaged> {
         let mut history = History::new(0);
         history.get_start(from)?;
@@ -247,14 +262,17 @@ impl Stored for History {
         // The exit record of the current run is the last one.
         let exit: Option<ExitRecord> = Stored::get(from)?;
         history.has_exited = exit.is_some();
-        history.memory.set_last_exit(exit.or(last).as_ref());
+        history.set_last_exit(exit.or(last).as_ref());
         history.set_complaint(Stored::get(from)?);
         history.set_oom(Stored::get(from)?);
         history.clock = Instant::get(from)?.as_nanos();
         history.set_over(over);
         let runs: Vec<Run> = Stored::get(from)?;
-        runs.iter().for_each(|run| history.memory.push(run));
         history.most = u32::try_from(runs.len()).unwrap_or(u32::MAX);
+        if !runs.is_empty() {
+            let memory = history.memory();
+            runs.iter().for_each(|run| memory.push(run));
+        }
         Ok(history)
     }
 }
@@ -264,13 +282,34 @@ mod tests {
     use super::super::memory::TYPICAL;
     use super::super::run::End;
     use super::*;
+    use crate::exit::{Exit, Pid};
 
     #[test]
-    fn a_history_that_goes_on_gets_its_room_later() {
+    fn the_first_end_allocates_for_all_runs() {
         let mut history = History::new(0).with_most(3);
-        assert_eq!(history.memory.len(), 0);
-        history.make_room();
-        assert!(history.memory.capacity() >= 3 * TYPICAL);
+        history.began(Instant::ZERO, SystemTime::UNIX_EPOCH);
+        assert!(history.memory.is_none() && history.last_exit().is_none());
+        assert_eq!((history.runs().count(), history.last_run()), (0, None));
+        let end = |history: &mut History, number| {
+            let record = ExitRecord {
+                pid: Pid::new(7).unwrap(),
+                exit: Exit::Code(0),
+                usage: None,
+            };
+            history.exited(record, None);
+            let (exit, _) = history.take_exit();
+            let over = EndedRun {
+                end: End::Exited(0),
+                exit,
+                cgroup: None,
+            };
+            history.ended(number, over, Instant::ZERO, SystemTime::UNIX_EPOCH);
+            history.memory.as_ref().unwrap().capacity()
+        };
+        let first = end(&mut history, 1);
+        assert!(first >= 3 * TYPICAL);
+        assert!((2..50).all(|number| end(&mut history, number) == first));
+        assert_eq!(history.runs().count(), 3);
     }
 
     #[test]

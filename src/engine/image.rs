@@ -568,9 +568,9 @@ impl<K: Kernel> Engine<K> {
             });
         }
         self.instances.replace(places);
-        self.next_without_room = Some(0);
         heard.into_iter().for_each(|(pid, sender)| self.hear(pid, sender));
         self.restore_waits(pending);
+        self.make_room();
     }
 
     /// Sets the deadlines of all instances, and the requests that are pending.

@@ -36,7 +36,7 @@ pub(crate) struct Instance {
     pub(crate) context: Arc<SpawnContext>,
     /// Whether the host can take the pipes of the last run. Most runs have none.
     pub(crate) has_pipes: bool,
-    /// Whether it has the memory for its runs ([`room`](super::room)).
+    /// Whether it has its places in the lists of what runs ([`room`](super::room)).
     pub(super) has_room: bool,
     /// Whether the host has frozen the cgroup of the present process.
     pub(crate) is_frozen: bool,

@@ -48,11 +48,11 @@ impl Lifecycle {
     #[must_use]
     pub fn new(policy: &Policy, seed: u64) -> Lifecycle {
         let mut life = Lifecycle::without_room(seed);
-        life.make_room(policy);
+        life.counters.reserve(policy);
         life
     }
 
-    /// The same, without the memory for crashes yet.
+    /// The same. The first crash allocates the memory for all.
     pub(crate) fn without_room(seed: u64) -> Lifecycle {
         Lifecycle {
             state: State::Stopped,
@@ -62,11 +62,6 @@ impl Lifecycle {
             prepared: false,
             joint: Joint::None,
         }
-    }
-
-    /// Allocates the memory that the policy needs, so that no crash allocates.
-    pub(crate) fn make_room(&mut self, policy: &Policy) {
-        self.counters.reserve(policy);
     }
 
     /// An upper limit for the length of its encoding under this policy.

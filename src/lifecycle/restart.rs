@@ -17,8 +17,8 @@ pub(super) struct Counters {
     tries_used: u32,
     /// Automatic restarts since it was last stable.
     pub(super) restarts: u32,
-    /// The times of the crashes in the window. Memory for all of them is reserved before the first start, so that a
-    /// restart does not allocate.
+    /// The times of the crashes in the window. The memory for all of them is reserved at once, at the latest for the first
+    /// one, so that later restarts do not allocate.
     crashes: VecDeque<Instant>,
     random: Random,
 }
@@ -154,6 +154,7 @@ impl Counters {
         let fits = policy.crash_budget.is_none_or(|budget| fits(budget, 0))
             && policy.shared_budget.is_none_or(|budget| fits(budget, others));
         if fits {
+            self.reserve(policy);
             self.crashes.push_back(now);
         }
         fits

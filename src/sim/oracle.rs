@@ -628,7 +628,6 @@ fn the_whole(host: &Host) -> Result<(), Broken> {
 fn is_woken(host: &Host, waits: bool, earliest: Option<Instant>) -> Result<(), Broken> {
     let world = host.world.borrow();
     let events = &host.driver.events;
-    let waits = waits || host.driver.lacks_room();
     let is_told = host.fetches || !host.act.is_of_the_loop();
     let is_new = is_told && events.pushed() > host.pushed && !events.is_empty();
     let is_at_once = world.armed == Some(Instant::ZERO);

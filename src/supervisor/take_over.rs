@@ -119,8 +119,7 @@ impl Builder {
     /// no meaning here.
     ///
     /// Each process is proven to be the one of the state before anything happens: its pidfd is the descriptor that the
-    /// inherited epoll waits for under this number, or, for a process that has ended, a pidfd of its PID. The memory for
-    /// later restarts is allocated by the calls of the host's loop that follow, after their other work.
+    /// inherited epoll waits for under this number, or, for a process that has ended, a pidfd of its PID.
     ///
     /// ```
     /// # use pidherd::{Command, GroupSpec, Supervisor};
