@@ -81,6 +81,8 @@ pub(super) struct Instance {
     /// The restarts after crashes that an instance can still remember, by the events; `None` after events were dropped, and
     /// after a crash of the host.
     pub(super) remembered: Option<Vec<Instant>>,
+    /// The run that was stable, and is over or being stopped.
+    pub(super) stable_run: Option<u64>,
     /// When the last reported end was, and whether it was expected; `None` after events were dropped.
     pub(super) last_end: Option<(Instant, bool)>,
     /// The last run with a command after it that was reported as failed.
@@ -628,6 +630,7 @@ impl Instance {
             first_failure: 0,
             crashes: Vec::new(),
             remembered: Some(Vec::new()),
+            stable_run: None,
             last_end: None,
             failed_command: None,
             cleaned_up: None,

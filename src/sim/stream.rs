@@ -419,9 +419,13 @@ fn remember_crashes(known: &mut Instance, event: &TransitionEvent, policy: Optio
         let was_stable = was_stable.is_some_and(|((stable_after, epoch), attempt)| {
             attempt.epoch == epoch && event.at.saturating_duration_since(attempt.at) >= stable_after
         });
-        if was_stable {
-            known.remembered = Some(Vec::new());
-        }
+        known.stable_run = was_stable.then_some(event.run);
+    }
+    // It forgets them when its end is judged: after a stop, and after the command that follows the run.
+    let is_judged = event.to == StateName::Exited || event.cause == Cause::SiblingEnded;
+    if is_judged && known.stable_run == Some(event.run) {
+        known.remembered = Some(Vec::new());
+        known.stable_run = None;
     }
     let is_crash = known.last_end.is_some_and(|(_, expected)| !expected);
     if event.cause == Cause::Restart && is_crash {
