@@ -233,6 +233,20 @@ impl FdSet {
         Ok(())
     }
 
+    /// Removes an entry with a descriptor that stays open. Returns false, and does nothing, if the host tracks changes: it
+    /// may have registered the descriptor elsewhere, and only the close after its news removes it there.
+    pub(crate) fn release(&mut self, token: Token, fd: BorrowedFd<'_>) -> bool {
+        if self.changes.is_some() || !self.owner.is_here() {
+            return false;
+        }
+        if self.get(token).is_none_or(|entry| entry.fd != fd.as_raw_fd()) {
+            return false;
+        }
+        let _absent = epoll::delete(&self.epoll, fd);
+        self.table.remove(token);
+        true
+    }
+
     /// The name of the entry with this descriptor number. O(1).
     ///
     /// ```

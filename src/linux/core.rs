@@ -302,7 +302,7 @@ impl Linux {
         Ok(record)
     }
 
-    /// Takes a process that has ended out of the set, and keeps another descriptor of it.
+    /// Takes a process that has ended out of the set, and keeps a descriptor of it.
     fn keep_group(&mut self, process: &mut Watched) -> io::Result<Option<ExitRecord>> {
         // Since Linux 6.9 a pidfd reaches the process group while it has members. On an older kernel, and if a filter
         // refuses the call, only the number of the group reaches it. An unreaped leader keeps that number from being
@@ -382,6 +382,10 @@ impl Linux {
         if readiness != Collected::Nothing {
             return Ok(readiness);
         }
+        if matches!(process.watch, Watch::Reaped(_)) && self.take_out(process).is_ok() {
+            // Before, no descriptor was free for a copy, and the entry was still readable.
+            process.watch = Watch::Group;
+        }
         match (&process.watch, process.run_cgroup()) {
             (Watch::Alive(_) | Watch::Late(_), _) => {
                 let record = if hold {
@@ -408,9 +412,13 @@ impl Linux {
         Ok(record)
     }
 
-    /// Replaces the descriptor of a process in the set by another descriptor that is not in the set.
+    /// Takes the descriptor of a process out of the set. A host that tracks changes gets it, to close it, and the process
+    /// keeps a copy.
     pub(super) fn take_out(&mut self, process: &mut Watched) -> io::Result<()> {
-        if let Watch::Alive(token) = process.watch {
+        if let Watch::Alive(token) | Watch::Reaped(token) = process.watch {
+            if self.fds.release(token, process.pidfd.as_fd()) {
+                return Ok(());
+            }
             let kept = process.pidfd.try_clone()?;
             let watched = std::mem::replace(&mut process.pidfd, kept);
             self.forget(token, watched);

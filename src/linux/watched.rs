@@ -85,12 +85,12 @@ impl Spare {
 pub(crate) enum Watch {
     /// Alive at the last look, and in the set.
     Alive(Token),
-    /// The process has ended, and its status is not available yet. Another descriptor of it is kept outside of the set,
-    /// because a pidfd of an ended process stays readable. The number counts the looks so far.
+    /// The process has ended, and its status is not available yet. Its descriptor is kept outside of the set, because a
+    /// pidfd of an ended process stays readable. The number counts the looks so far.
     Late(u32),
     /// Reaped, and still in the set.
     Reaped(Token),
-    /// Reaped and not in the set. Another descriptor of it is kept, to reach its process group.
+    /// Reaped and not in the set. Its descriptor is kept, to reach its process group.
     Group,
     /// The same for kernels before 6.9: a zombie, which keeps its number and so the number of its group.
     Zombie,

@@ -17,6 +17,7 @@ mod order;
 mod orphans;
 mod reports;
 mod requests;
+mod shortage;
 mod siblings;
 mod stop_command;
 mod subscriptions;

@@ -1,0 +1,95 @@
+//! Stops while no descriptor is free.
+
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use pidherd::cgroup::CgroupDir;
+use pidherd::lifecycle::Scope;
+use pidherd::lifecycle::StateName::{Running, Stopped, Stopping};
+use pidherd::{GroupSpec, InstanceId};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit, test_kill_process};
+
+use super::common::{isolated, test_cgroup};
+use super::host::{Host, LONG, at_once, ms, sh, term};
+
+/// Allows no more descriptors than those that are open. Returns the limit of before.
+fn use_up_descriptors() -> Rlimit {
+    let before = getrlimit(Resource::Nofile);
+    let next = std::fs::File::open("/dev/null").unwrap();
+    let current = Some(next.as_raw_fd() as u64);
+    setrlimit(Resource::Nofile, Rlimit { current, ..before }).unwrap();
+    drop(next);
+    assert!(std::fs::File::open("/dev/null").is_err());
+    before
+}
+
+/// The child of a process of the tests.
+const CHILD: &str = "sh -c \"trap '' TERM; echo up \\$\\$; exec sleep 1000\"";
+
+/// A process that SIGTERM ends, with a child that ignores it. Returns the number of the child.
+fn with_a_child(host: &mut Host, child: &str, spec: impl FnOnce(GroupSpec) -> GroupSpec) -> (InstanceId, u32) {
+    let script = format!("trap 'exit 0' TERM; {child} & read never");
+    let group = GroupSpec::new("a", sh(&script).process_group(0));
+    let id = host.add(spec(group)).1[0];
+    host.start_these(id);
+    let line = host.line(id);
+    let child = line.strip_prefix("up ").unwrap().parse().unwrap();
+    host.until_state(id, Running);
+    (id, child)
+}
+
+/// Whether a process exists. Without a free descriptor, /proc does not tell.
+fn exists(pid: u32) -> bool {
+    test_kill_process(Pid::from_raw(pid as i32).unwrap()).is_ok()
+}
+
+/// Stops an instance, and turns until its process has ended and is reaped.
+fn stop_the_leader(host: &mut Host, id: InstanceId) {
+    let leader = host.pid(id);
+    host.supervisor.stop(id).unwrap();
+    // The processes of a cgroup cannot be listed without a descriptor, so they did not get the signal.
+    let _ended = kill_process(Pid::from_raw(leader as i32).unwrap(), Signal::TERM);
+    host.until("the process has ended", |_| !exists(leader));
+}
+
+#[test]
+fn the_other_processes_of_a_group_still_have_the_time_to_end() {
+    isolated(|| {
+        let mut host = Host::new();
+        let policy = at_once().stop(term(Scope::ProcessGroup, LONG));
+        let (id, child) = with_a_child(&mut host, CHILD, |group| group.policy(policy));
+        let before = use_up_descriptors();
+        stop_the_leader(&mut host, id);
+        for _ in 0..3 {
+            host.turn(ms(50));
+        }
+        assert_eq!(host.state(id), Stopping);
+        assert!(exists(child));
+        host.supervisor.kill(id).unwrap();
+        host.until_state(id, Stopped);
+        setrlimit(Resource::Nofile, before).unwrap();
+    });
+}
+
+#[test]
+fn a_host_with_an_epoll_of_its_own_sleeps_again_when_a_descriptor_is_free() {
+    isolated(|| {
+        let Some(root) = test_cgroup() else { return };
+        let mut host = Host::with_own_epoll();
+        let policy = at_once().stop(term(Scope::Cgroup, LONG));
+        let directory = CgroupDir::open(root.path()).unwrap();
+        // The stop kills the process group at once, because it cannot watch it.
+        let child = format!("setsid {CHILD}");
+        let (id, child) = with_a_child(&mut host, &child, |group| group.cgroup(directory).policy(policy));
+        host.turn(ms(10));
+        let before = use_up_descriptors();
+        stop_the_leader(&mut host, id);
+        setrlimit(Resource::Nofile, before).unwrap();
+        // It looks at the cgroup from time to time, which it cannot wait for.
+        assert!((0..1_000).any(|_| !host.turn(Duration::ZERO)), "it is always ready");
+        assert_eq!(host.state(id), Stopping);
+        assert!(exists(child));
+        host.supervisor.kill(id).unwrap();
+        host.until_state(id, Stopped);
+    });
+}
