@@ -13,7 +13,7 @@ use rustix::net::{
     socket,
 };
 
-use crate::common::{TestCgroup, patience, skipped, test_cgroup};
+use crate::common::{TestCgroup, patience, root_or_skip, skipped, test_cgroup};
 use crate::driver::{Dir, PATIENCE, Taskmaster, binary, fifo, refused};
 
 /// The environment variable with the message of the test's own notify client.
@@ -275,6 +275,9 @@ fn a_directory_that_cannot_hold_cgroups_is_refused() {
 
 #[test]
 fn a_cgroup_of_another_user_is_refused() {
+    if !root_or_skip("it runs the example as another user") {
+        return;
+    }
     let Some(cgroup) = test_cgroup() else { return };
     let dir = Dir::new();
     let config = dir.file(
