@@ -88,7 +88,12 @@ impl Input {
     pub(crate) const fn may_end_run(self) -> bool {
         matches!(
             self,
-            Input::Exited(_) | Input::ExitedLeaving(_) | Input::Empty | Input::SpawnFailed { .. }
+            Input::Exited(_)
+                | Input::ExitedLeaving(_)
+                | Input::Empty
+                | Input::SpawnFailed { .. }
+                | Input::StopCommandEnded { .. }
+                | Input::StopCommandUnkillable
         )
     }
 

@@ -4,8 +4,8 @@
 //! actions. An input that the model rules out is impossible, and the table must ignore it.
 
 use super::super::{
-    Action, Input, Joint, Lifecycle, Part, Phase, Policy, Reaction, Remaining, Reply, State, StateName, Stopping,
-    Transition, Wanted,
+    Action, Cause, Input, Joint, Lifecycle, Part, Phase, Policy, Reaction, Remaining, Reply, State, StateName,
+    Stopping, Transition, Wanted,
 };
 use crate::exit::{Exit, Pid};
 use crate::signal::Signal;
@@ -180,6 +180,7 @@ impl Checked {
         step.assert_command_is_remembered();
         step.assert_spawn_enters_starting();
         step.assert_timeout_makes_progress();
+        step.assert_only_an_end_is_judged();
         if self.model.rules_out(input) {
             assert_eq!(
                 reaction.reply,
@@ -449,6 +450,18 @@ impl Step<'_> {
         let action = self.reaction.action.filter(|action| action.spawns());
         assert_eq!(action, last);
         assert_eq!(self.after.runs - self.before.runs, begins);
+    }
+
+    /// A budget that the siblings share is looked at only for an input that can end a run.
+    fn assert_only_an_end_is_judged(&self) {
+        let is_judged = |step: Transition| matches!(step.cause, Cause::Restart | Cause::CrashBudgetUsedUp);
+        let is_judged = self.reaction.transitions().any(is_judged);
+        assert!(
+            !is_judged || self.input.may_end_run(),
+            "{:?} in {:?}",
+            self.input,
+            self.before
+        );
     }
 
     /// A timeout is accepted exactly if a deadline has passed. It must make progress, so that it cannot repeat
