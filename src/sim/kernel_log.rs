@@ -695,10 +695,12 @@ fn not_killed_early(host: &Host, instance: &Instance, group: &Group, at: Instant
         return Ok(());
     }
     let run = instance.attempts.len();
-    let (since, epoch, _) = instance
-        .stopping
-        .filter(|&(_, _, of)| of == run)
-        .unwrap_or((host.woken, group.epoch, run));
+    // A stop of this step began before the last of its calls: a recovery makes two.
+    let (since, epoch, _) =
+        instance
+            .stopping
+            .filter(|&(_, _, of)| of == run)
+            .unwrap_or((host.woken.min(at), group.epoch, run));
     let earliest = since.saturating_add(patience(instance.ladders(&group.policy)));
     ensure(epoch != group.epoch || at >= earliest, || {
         format!(
