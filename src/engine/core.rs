@@ -18,6 +18,7 @@ use super::instance::{Group, Instance};
 use super::kernel::{Collected, Kernel, Senders};
 use super::progress::Progress;
 use super::round::{Round, Streak};
+use super::telling::Telling;
 use crate::deadlines::Deadlines;
 use crate::exit::ExitRecord;
 use crate::lifecycle::{Input, Own, Part, Reaction, Reply, Scope, State, StopLadder};
@@ -57,6 +58,8 @@ pub(crate) struct Engine<K: Kernel> {
     pub(super) order_changed: bool,
     /// Whether siblings are being told, so that nothing follows from each of them yet ([`siblings`](super::siblings)).
     pub(super) tells_siblings: bool,
+    /// The instances that have ended, and still have siblings to be told.
+    pub(crate) telling: VecDeque<Telling>,
     /// The instances that have ended for good in this call, which may mean something for their groups.
     pub(super) ended: Vec<InstanceId>,
     /// The instances with a spawn that waits until fewer spawns are in flight, and since when. An entry may be stale.
@@ -122,6 +125,7 @@ impl<K: Kernel> Engine<K> {
             ranked: Vec::new(),
             order_changed: false,
             tells_siblings: false,
+            telling: VecDeque::new(),
             ended: Vec::new(),
             spawns: VecDeque::new(),
             unspawned: 0,
@@ -196,6 +200,9 @@ impl<K: Kernel> Engine<K> {
 
     /// The same, without spawns that wait since a later time.
     pub(crate) fn may_serve_from(&self, time: Instant) -> bool {
+        if !self.telling.is_empty() {
+            return true;
+        }
         if self.kernel.is_saturated() {
             return self.pending > self.held + self.ordered;
         }
@@ -204,8 +211,12 @@ impl<K: Kernel> Engine<K> {
     }
 
     /// Serves a waiting spawn or a pending request, and returns whether there was one. They alternate: processes that
-    /// end and are restarted again and again must not keep a requested start waiting for ever.
+    /// end and are restarted again and again must not keep a requested start waiting for ever. The stop of a sibling comes
+    /// first, because it would have been at once if there were fewer.
     pub(crate) fn serve_next(&mut self) -> bool {
+        if self.tell_next() {
+            return true;
+        }
         self.is_spawns_turn = !self.is_spawns_turn;
         let served_spawn = self.is_spawns_turn && self.serve_spawn();
         served_spawn || self.serve_request() || self.serve_spawn()

@@ -44,4 +44,5 @@ mod spec_siblings;
 pub(crate) mod status;
 pub(crate) mod stop_command;
 pub(crate) mod stop_of;
+mod telling;
 pub(crate) mod turn;

@@ -7,8 +7,9 @@
 //! A joint restart ([`GroupSpec::strategy`](crate::GroupSpec::strategy)) is in no list either. Each lifecycle knows its
 //! own part ([`Joint`]), and the gate is a function of these parts: all that take part are started when each of them
 //! waits for nothing else. So another host finds the same gate. The instance that has ended is marked until its siblings
-//! are told, so that a host that recovers tells those that the killed one has not told. The starts are those of a delay
-//! that is over, so many of them are served in slices.
+//! are told, so that a host that recovers tells those that the killed one has not told. The first few siblings are told at
+//! once, and the others in the turns that follow ([`Telling`]), because a stop takes as long as any other. The starts are
+//! those of a delay that is over, so many of them are served in slices too.
 //!
 //! An end for good is marked in the same way until it is known what it means for the group.
 
@@ -18,7 +19,8 @@ use super::ids::{GroupId, InstanceId};
 use super::instance::Instance;
 use super::kernel::Kernel;
 use super::request::Request;
-use crate::lifecycle::{AutoShutdown, Cause, Input, Joint, State, StateName, Strategy, Wanted};
+use super::telling::Telling;
+use crate::lifecycle::{AutoShutdown, Cause, Input, Joint, Reply, State, StateName, Strategy, Wanted};
 use crate::time::Instant;
 
 impl<K: Kernel> Engine<K> {
@@ -69,18 +71,71 @@ impl<K: Kernel> Engine<K> {
         let Some(instance) = self.instances.get(id).filter(tells) else {
             return;
         };
-        let (group, ended) = (instance.group, instance.name.number);
+        let (group, number, run) = (instance.group, instance.name.number, instance.life.runs());
         if instance.life.state().name() != StateName::Backoff {
             self.ended.push(id);
             return;
         }
-        self.for_members(group, |engine, number, member| {
-            let policy = engine.groups.get(group).map(|group| &group.policy);
-            if policy.is_some_and(|policy| policy.strategy.concerns(number, ended)) && engine.is_to_be_told(member) {
-                engine.apply_input(member, Input::StopWithSiblings);
+        if self.telling.iter().any(|begun| begun.ended == id && begun.run == run) {
+            return;
+        }
+        let Some(known) = self.groups.get(group) else { return };
+        let telling = Telling {
+            ended: id,
+            group,
+            number,
+            run,
+            strategy: known.policy.strategy,
+            next: 0,
+        };
+        // A request of the host has started it before all were told of an earlier end.
+        self.telling.retain(|earlier| earlier.ended != id);
+        if let Some(rest) = self.tell(telling, K::SLICE) {
+            self.telling.push_back(rest);
+        }
+    }
+
+    /// Tells the next sibling of an instance that has ended; whether there was one to be told.
+    pub(super) fn tell_next(&mut self) -> bool {
+        let Some(telling) = self.telling.pop_front() else {
+            return false;
+        };
+        let group = telling.group;
+        match self.tell(telling, 1) {
+            Some(rest) => self.telling.push_front(rest),
+            None => self.start_jointly(group),
+        }
+        true
+    }
+
+    /// Tells at most so many siblings. Returns what is left.
+    fn tell(&mut self, mut telling: Telling, most: u32) -> Option<Telling> {
+        let end = self.groups.get(telling.group).map_or(0, |group| group.roster.end());
+        let mut left = most;
+        self.tells_siblings = true;
+        while telling.next < end && left > 0 {
+            let number = telling.next;
+            telling.next += 1;
+            let member = self
+                .groups
+                .get(telling.group)
+                .and_then(|group| group.roster.get(number));
+            let concerned = member.filter(|_| telling.strategy.concerns(number, telling.number));
+            if let Some(member) = concerned.filter(|&member| self.is_to_be_told(member)) {
+                let reply = self.apply_input(member, Input::StopWithSiblings);
+                left -= u32::from(reply == Reply::Accepted);
             }
-        });
-        self.note_told(id);
+        }
+        self.tells_siblings = false;
+        if telling.next < end {
+            return Some(telling);
+        }
+        // A request of the host may have begun another run, which may have ended for good since.
+        let ended = self.instances.get(telling.ended);
+        if ended.is_some_and(|ended| ended.life.runs() == telling.run) {
+            self.note_told(telling.ended);
+        }
+        None
     }
 
     fn note_told(&mut self, id: InstanceId) {
@@ -187,7 +242,8 @@ impl<K: Kernel> Engine<K> {
 
     /// Starts the instances that take part in a joint restart, when each of them waits for nothing else.
     pub(super) fn start_jointly(&mut self, group: GroupId) {
-        if self.tells_siblings || self.is_any_unready(group) {
+        let is_telling = self.telling.iter().any(|telling| telling.group == group);
+        if self.tells_siblings || is_telling || self.is_any_unready(group) {
             return;
         }
         self.for_members(group, |engine, _, member| {

@@ -94,8 +94,10 @@ impl GroupSpec {
     /// The order among the instances of a group is not kept: for one that must be up before another one, use two groups
     /// and [`after`](GroupSpec::after). Joint stops and starts do not wait for [other groups](GroupSpec::requires), as
     /// every restart by the policy.
-    /// The siblings are stopped in the call that sees the end: with thousands of them it takes longer than a
-    /// [slice](crate::supervisor::Builder::slice). They are started in slices.
+    ///
+    /// The first 64 siblings are stopped in the call that sees the end, and more of them in the calls that follow, each
+    /// within its [slice](crate::supervisor::Builder::slice). One that the host starts in between is stopped once more. The
+    /// starts are in slices too.
     ///
     /// ```
     /// use pidherd::lifecycle::Strategy;

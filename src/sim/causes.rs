@@ -113,8 +113,8 @@ fn stops_for_its_reason(host: &Host, step: &TransitionEvent, rolling: &[GroupId]
 /// Whether a run, or a wait for the next one, may end together with that of a sibling.
 fn ends_with_a_sibling(host: &Host, known: &Instance, step: &TransitionEvent) -> bool {
     let then = before_step(host, known.id);
-    // It was told before this step.
-    if then.is_some_and(|then| then.joint != Joint::None) {
+    // It was told before this step, or was still to be told.
+    if then.is_some_and(|then| then.joint != Joint::None) || host.telling_before.contains(&known.group) {
         return true;
     }
     let strategy = host.model.group(known.group).map(|group| group.policy.strategy);

@@ -47,6 +47,8 @@ pub(super) struct Host {
     pub(super) between: Option<Vec<Snapshot>>,
     /// The instances of stop commands before the current step.
     pub(super) commands_before: Vec<(InstanceId, Snapshot)>,
+    /// The groups that had siblings to be told of an end before the current step.
+    pub(super) telling_before: Vec<GroupId>,
     /// The current step's act.
     pub(super) act: Act,
     /// The time that the engine read in this step.
@@ -135,6 +137,7 @@ impl Host {
             model: Model::default(),
             batch: Vec::new(),
             before: Vec::new(),
+            telling_before: Vec::new(),
             between: None,
             commands_before: Vec::new(),
             act: Act::Poll,
@@ -187,6 +190,9 @@ impl Host {
         self.commands_before.clear();
         let of = |now: Snapshot| Some((stop_commands::stop_of(&self.driver, now.id)?.program, now));
         self.commands_before.extend(all_snapshots(&self.driver).filter_map(of));
+        self.telling_before.clear();
+        self.telling_before
+            .extend(self.driver.telling.iter().map(|telling| telling.group));
         self.pushed = self.driver.events.pushed();
         self.had_room = self.world.borrow().has_room();
     }
@@ -302,13 +308,13 @@ impl Host {
     fn was_due(&self) -> bool {
         let commands = self.commands_before.iter().map(|(_, before)| before);
         let mut all = self.before.iter().chain(commands);
-        all.any(|before| before.is_due(self.woken, self.had_room))
+        all.any(|before| before.is_due(self.woken, self.had_room)) || !self.telling_before.is_empty()
     }
 
     /// Whether something is due or waiting.
     fn is_due(&self) -> bool {
         let has_room = self.world.borrow().has_room();
-        all_snapshots(&self.driver).any(|now| now.is_due(self.woken, has_room))
+        all_snapshots(&self.driver).any(|now| now.is_due(self.woken, has_room)) || !self.driver.telling.is_empty()
     }
 
     fn process_ready(&mut self, id: InstanceId) -> Result<Touched, Broken> {

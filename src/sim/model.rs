@@ -31,6 +31,8 @@ pub(super) struct Model {
     pub(super) old_instances: Vec<InstanceId>,
     /// The commands of stops, the last one last.
     pub(super) commands: Vec<super::stop_commands::Known>,
+    /// The siblings that are still to be told of an end.
+    pub(super) untold: Vec<super::siblings::Untold>,
 }
 
 pub(super) struct Group {

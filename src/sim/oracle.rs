@@ -586,7 +586,7 @@ fn the_whole(host: &Host) -> Result<(), Broken> {
         )
     })?;
     let has_room = world.has_room();
-    let waits = all_snapshots(&host.driver).any(|now| now.waits(has_room));
+    let waits = all_snapshots(&host.driver).any(|now| now.waits(has_room)) || !host.driver.telling.is_empty();
     let is_pending = all_snapshots(&host.driver).any(|now| now.pending.is_some() || now.awaits_spawn());
     let quiet = world.processes.is_empty() && !is_pending;
     let holds_back = |now: &Snapshot| now.is_held && matches!(now.pending, Some(Request::Stop | Request::Kill));

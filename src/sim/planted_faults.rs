@@ -604,6 +604,19 @@ fn that_a_joint_restart_is_forgotten() {
 }
 
 #[test]
+fn that_only_the_first_siblings_are_told() {
+    let meddle = |host: &mut Host| {
+        let told = std::mem::take(&mut host.driver.telling);
+        for telling in told {
+            if let Some(instance) = host.driver.instances.get_mut(telling.ended) {
+                instance.life.note_told();
+            }
+        }
+    };
+    is_noticed_besides_comparisons(meddle, "and its sibling goes on");
+}
+
+#[test]
 fn that_a_ready_instance_waits_for_ever() {
     let meddle = |host: &mut Host| {
         let waits = snapshots(&host.driver).find(|now| now.joint == Joint::Waits && now.serial.is_some());

@@ -77,7 +77,10 @@ fn that_a_second_command_runs_beside_the_first_one() {
             instance.extra_mut().stopper = None;
         }
     };
-    is_noticed(forget, "a second command runs beside|its command is Starting");
+    is_noticed(
+        forget,
+        "a second command runs beside|its command is Starting|the image is not restored: Damaged",
+    );
 }
 
 #[test]

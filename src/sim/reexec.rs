@@ -118,6 +118,11 @@ impl Host {
         for id in &mut model.old_instances {
             *id = moved(id, home);
         }
+        // The next engine tells all of them again.
+        model.untold.clear();
+        for group in &mut self.telling_before {
+            *group = moved(group, home);
+        }
         for before in &mut self.before {
             before.id = moved(&before.id, home);
         }

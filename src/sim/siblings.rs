@@ -17,15 +17,19 @@ use crate::time::Instant;
 /// Checks the joint restarts after a step.
 pub(super) fn check(host: &mut Host, rolling: &[GroupId]) -> Result<(), Broken> {
     let now: Vec<_> = snapshots(&host.driver).collect();
+    let mut untold = std::mem::take(&mut host.model.untold);
     for group in &host.model.groups {
         let members: Vec<_> = members(host, group.id, &now).collect();
-        nothing_waits_for_ever(&members)?;
+        nothing_waits_for_ever(host, group.id, &members)?;
         let is_rolling = rolling.contains(&group.id) || group.after_roll.is_some();
-        if !is_rolling {
+        if is_rolling {
+            untold.retain(|one| members.iter().all(|(known, _)| known.id != one.sibling));
+        } else {
             all_have_ended_before_a_start(host, &members)?;
-            siblings_are_stopped(host, group, &members)?;
+            untold.extend(siblings_that_go_on(host, group, &members));
         }
     }
+    host.model.untold = all_are_told(host, untold, &now)?;
     host.model
         .groups
         .iter_mut()
@@ -184,17 +188,32 @@ pub(super) fn are_tied(host: &Host, id: GroupId) -> bool {
     host.model.group(id).is_some_and(has_strategy) || members.any(is_joint)
 }
 
-/// Whoever is ready waits for one that is not, and that one has a deadline or a process that is being stopped.
-fn nothing_waits_for_ever(members: &[(&Instance, &Snapshot)]) -> Result<(), Broken> {
+/// A sibling that is to be told of an end, and its process.
+pub(super) struct Untold {
+    ended: InstanceId,
+    sibling: InstanceId,
+    serial: u64,
+}
+
+/// Whether the siblings of an instance are being told of its end.
+fn tells(host: &Host, ended: InstanceId) -> bool {
+    host.driver.telling.iter().any(|telling| telling.ended == ended)
+}
+
+/// Whoever is ready waits for one that is not, and that one has a deadline or a process that is being stopped, or its
+/// siblings are being told.
+fn nothing_waits_for_ever(host: &Host, group: GroupId, members: &[(&Instance, &Snapshot)]) -> Result<(), Broken> {
     let is = |joint| members.iter().any(|(_, now)| now.joint == joint);
-    let untold = members.iter().find(|(_, now)| now.joint == Joint::Tells);
+    let is_untold = |now: &Snapshot| now.joint == Joint::Tells && !tells(host, now.id);
+    let untold = members.iter().find(|(_, now)| is_untold(now));
+    let is_telling = host.driver.telling.iter().any(|telling| telling.group == group);
     ensure(untold.is_none(), || {
         format!(
             "the siblings are not told of {untold:?}",
             untold = untold.map(|(_, now)| now)
         )
     })?;
-    ensure(!is(Joint::Ready) || is(Joint::Waits), || {
+    ensure(!is(Joint::Ready) || is(Joint::Waits) || is_telling, || {
         let all: Vec<_> = members.iter().map(|(_, now)| now).collect();
         format!("all wait for each other: {all:?}")
     })?;
@@ -234,10 +253,12 @@ fn all_have_ended_before_a_start(host: &Host, members: &[(&Instance, &Snapshot)]
     })
 }
 
-/// After the end of an instance that ran and is started again, none of the siblings that it concerns goes on.
-fn siblings_are_stopped(host: &Host, group: &Group, members: &[(&Instance, &Snapshot)]) -> Result<(), Broken> {
+/// The siblings of an instance that ran and has ended in this step, and is started again: those that the end concerns, and
+/// that go on.
+fn siblings_that_go_on(host: &Host, group: &Group, members: &[(&Instance, &Snapshot)]) -> Vec<Untold> {
+    let mut untold = Vec::new();
     if group.policy.strategy == Strategy::OneForOne || group.leaving || !host.act.is_of_the_loop() {
-        return Ok(());
+        return untold;
     }
     for (ended, now) in members {
         let Some(then) = before_step(host, ended.id) else {
@@ -248,30 +269,44 @@ fn siblings_are_stopped(host: &Host, group: &Group, members: &[(&Instance, &Snap
         if is_after_a_cool_off || !has_ended_and_is_restarted(ended, then, now) {
             continue;
         }
-        let goes_on = |known: &Instance, now: &Snapshot| {
-            let is_up = |state: &State| matches!(state, State::Starting { pid: Some(_), .. } | State::Running { .. });
-            let is_undisturbed =
-                |it: &Snapshot| !matches!(it.pending, Some(Request::Stop | Request::Kill | Request::Restart));
-            before_step(host, known.id).is_some_and(|then| {
-                let is_same = then.serial.is_some() && then.serial == now.serial;
-                is_same && is_up(&then.state) && is_up(&now.state) && is_undisturbed(then) && is_undisturbed(now)
-            })
-        };
         let concerned = |number: u32| match group.policy.strategy {
             Strategy::OneForAll => number != ended.number,
             _ => number > ended.number,
         };
-        let mut concerned = members.iter().filter(|(known, _)| concerned(known.number));
-        let left = concerned.find(|(known, now)| goes_on(known, now));
-        ensure(left.is_none(), || {
-            format!(
-                "{:?} has ended, and its sibling goes on: {:?}",
-                ended.id,
-                left.map(|(_, now)| now)
-            )
-        })?;
+        let concerned = members.iter().filter(|(known, _)| concerned(known.number));
+        untold.extend(concerned.filter_map(|(known, now)| {
+            let then = before_step(host, known.id)?;
+            let serial = then.serial.filter(|_| then.serial == now.serial)?;
+            let one = Untold {
+                ended: ended.id,
+                sibling: known.id,
+                serial,
+            };
+            (goes_on(then) && goes_on(now)).then_some(one)
+        }));
     }
-    Ok(())
+    untold
+}
+
+/// Whether an instance is up, and the host has requested nothing else of it.
+fn goes_on(it: &Snapshot) -> bool {
+    let is_up = matches!(it.state, State::Starting { pid: Some(_), .. } | State::Running { .. });
+    is_up && !matches!(it.pending, Some(Request::Stop | Request::Kill | Request::Restart))
+}
+
+/// Those that are still to be told. When all are told of an end, no sibling that it concerns goes on.
+fn all_are_told(host: &Host, untold: Vec<Untold>, now: &[Snapshot]) -> Result<Vec<Untold>, Broken> {
+    let (left, told): (Vec<_>, Vec<_>) = untold.into_iter().partition(|one| tells(host, one.ended));
+    let goes_on = |one: &Untold| {
+        now.iter()
+            .find(|now| now.id == one.sibling && now.serial == Some(one.serial) && goes_on(now))
+            .map(|now| (one.ended, now))
+    };
+    let missed = told.iter().find_map(goes_on);
+    ensure(missed.is_none(), || {
+        format!("an instance has ended, and its sibling goes on: {missed:?}")
+    })?;
+    Ok(left)
 }
 
 /// Whether a run that was running ended in this step by itself, and another one follows by the policy.
@@ -297,11 +332,12 @@ pub(super) fn is_put_off(state: &State, joint: Joint) -> bool {
     }
 }
 
-/// The tied groups in which one of these instances is, or one that is new in this step.
+/// The tied groups in which one of these instances is, or one that is new in this step, or one that was to be told of an
+/// end.
 pub(super) fn with_siblings(host: &Host, meant: &[InstanceId]) -> Vec<GroupId> {
     let all = host.model.instances.iter().chain(&host.model.departed);
     let is_meant = |known: &&Instance| meant.contains(&known.id) || before_step(host, known.id).is_none();
-    let mut tied: Vec<GroupId> = Vec::new();
+    let mut tied = host.telling_before.clone();
     for known in all.into_iter().filter(is_meant) {
         if !tied.contains(&known.group) && are_tied(host, known.group) {
             tied.push(known.group);

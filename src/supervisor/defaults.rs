@@ -477,11 +477,6 @@ fn the_guide_has_every_wait() {
             ),
         ),
         call(
-            "the call that sees an end in a group with a [strategy](crate::GroupSpec::strategy)",
-            "nothing, but it stops all siblings at once",
-            "about 0.1 ms for each sibling".into(),
-        ),
-        call(
             "a spawn that cannot be in flight ([`Spawner::begin`](crate::Spawner::begin)), [`Spawner::spawn`](crate::Spawner::spawn)",
             "the execve of the program",
             "no limit".into(),

@@ -625,3 +625,35 @@ fn a_group_that_stops_withdraws_the_starts_that_wait() {
         host.shut_down();
     });
 }
+
+#[test]
+fn more_siblings_than_one_call_stops_are_all_stopped_before_one_is_started() {
+    isolated(|| {
+        let mut host = Host::new();
+        let spec = GroupSpec::new("x", sleeper()).policy(for_ever()).instances(200);
+        let (group, ids) = host.add(spec.strategy(Strategy::OneForAll));
+        host.start_these(group);
+        host.until("all run", |host| ids.iter().all(|&id| host.state(id) == Running));
+        host.events.clear();
+        host.supervisor.signal(ids[7], pidherd::Signal::KILL).unwrap();
+        host.until("one is stopped", |host| {
+            ids.iter().any(|&id| host.state(id) == Stopping)
+        });
+        // The others are not stopped by the call that has seen the end.
+        assert!(ids.iter().any(|&id| host.state(id) == Running));
+        host.until("all run again", |host| {
+            ids.iter()
+                .all(|&id| host.status(id).runs == 2 && host.state(id) == Running)
+        });
+        let steps: Vec<_> = host.all_steps().map(|step| (step.to, step.cause)).collect();
+        let last = steps
+            .iter()
+            .rposition(|&(_, cause)| cause == Cause::SiblingEnded)
+            .unwrap();
+        let first = steps.iter().position(|&(to, _)| to == Starting).unwrap();
+        assert!(last < first, "{}", host.story());
+        let stops = steps.iter().filter(|&&(to, _)| to == Stopping).count();
+        assert_eq!(stops, 199);
+        host.shut_down();
+    });
+}
