@@ -14,7 +14,7 @@ use super::core::{Engine, starts};
 use super::history::History;
 use super::ids::InstanceId;
 use super::image::{GroupImage, Image};
-use super::instance::Instance;
+use super::instance::{Instance, Reload};
 use super::kernel::Kernel;
 use super::request::Request;
 use super::run::{End, EndedRun};
@@ -33,6 +33,10 @@ pub(crate) struct Record {
     pub(crate) cgroup: Option<(PathBuf, String)>,
     /// What it is for, if it is that of a stop command.
     pub(crate) stop_of: Option<StopOf>,
+    /// How often its process reports by its own word.
+    pub(crate) watchdog: Option<Duration>,
+    /// The reload of its program that is under way.
+    pub(crate) reload: Option<Reload>,
 }
 
 impl Stored for Record {
@@ -43,6 +47,8 @@ impl Stored for Record {
         self.history.put_current(to);
         self.cgroup.put(to);
         self.stop_of.put(to);
+        self.watchdog.put(to);
+        self.reload.put(to);
     }
 
     fn get(from: &mut Reader<'_>) -> Result<Record, Damaged> {
@@ -53,6 +59,8 @@ impl Stored for Record {
             history: History::get_current(from)?,
             cgroup: Stored::get(from)?,
             stop_of: Stored::get(from)?,
+            watchdog: Stored::get(from)?,
+            reload: Stored::get(from)?,
         })
     }
 }
@@ -82,6 +90,8 @@ impl Instance {
             put_text(cgroup.name.as_bytes(), to);
         }
         self.stop_of().put(to);
+        self.watchdog.put(to);
+        self.reload.put(to);
     }
 
     /// An upper limit for the length of a record before the next base.
@@ -391,6 +401,7 @@ impl Image {
                     instance.because = record.because;
                     instance.history = record.history;
                     instance.stop_of = record.stop_of;
+                    (instance.watchdog, instance.reload) = (record.watchdog, record.reload);
                 }
                 (_, None) => place.clear(),
                 (None, Some(_)) => return Err(Damaged),

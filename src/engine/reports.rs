@@ -240,6 +240,7 @@ impl<K: Kernel> Engine<K> {
                     extra.reload = reload;
                 }
             }
+            self.store(id);
             self.set_deadline(id);
         }
         Ok(outcome)
@@ -259,6 +260,7 @@ impl<K: Kernel> Engine<K> {
         let extra = self.instances.get_mut(id).and_then(Instance::known_extra);
         if let Some(reload) = extra.and_then(|extra| extra.reload.as_mut()) {
             change(reload);
+            self.store(id);
         }
     }
 
@@ -273,6 +275,7 @@ impl<K: Kernel> Engine<K> {
                 name: instance.name.clone(),
                 result,
             });
+            self.store(id);
         }
     }
 

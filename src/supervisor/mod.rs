@@ -107,7 +107,7 @@
 //! another process (init, or the nearest subreaper) and its status is known after that has reaped it (Linux 6.15).
 //!
 //! What was in the memory of the host is lost: events that were not fetched, runs that are over, pipes, readiness
-//! descriptors and rolling restarts. A notify socket gets its address again; messages from in between are lost. After
+//! descriptors, rolling restarts, and the ladder of [`Supervisor::stop_with`]: that stop goes on by the ladder of the group. A notify socket gets its address again; messages from in between are lost. After
 //! the end of a leader, what is left of its process group is not found again; what is left in its cgroup is.
 //!
 //! ## What proves that a process is the same

@@ -9,6 +9,7 @@ mod common;
 mod host;
 
 mod files;
+mod notices;
 mod parts;
 mod siblings;
 mod sizes;
