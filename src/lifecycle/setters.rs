@@ -435,7 +435,9 @@ impl Policy {
         self
     }
 
-    /// Sets how a process that missed its watchdog is stopped, or `None` as by [`Policy::stop`], which is the default.
+    /// Sets how a process that missed its watchdog is stopped, or `None` as by [`Policy::stop`], which is the default. A start
+    /// or a restart that is requested meanwhile makes this a stop on request: it goes on at the next rung of
+    /// [`Policy::stop`].
     ///
     /// ```
     /// # use pidherd::{Policy, Scope, Signal, StopLadder};
