@@ -63,7 +63,8 @@
 //! too:
 //!
 //! - `wait_for_end` in `linux/watched.rs`, when a process is killed and given up.
-//! - `Linux::discard`, for a zombie that kept its number, and `Linux::keep_group`, when no descriptor is free.
+//! - `Linux::discard`, for a zombie that kept its number, and `Linux::keep_group` in `linux/keeping.rs`, when no
+//!   descriptor is free.
 //! - `Spawner::look` and `reap_failed` in `command/flight.rs`, for a child that failed before `execve`, and
 //!   `command/lost.rs`, for a child in flight that was dropped and is slow to end.
 //! - `linux/orphans.rs`, for an orphan. It opens a pidfd when the orphan has ended.

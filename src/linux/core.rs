@@ -13,7 +13,9 @@ use super::orphans::Orphans;
 use super::run_cgroup::{RunCgroup, RunCgroups};
 use super::state_file::StateFile;
 use super::stored_fd::Stores;
-use super::watched::{Rest, Spare, Watch, Watched, group_is_alive, is_errno, keeps_number, send, wait_for_end};
+use super::watched::{
+    Rest, Spare, Watch, Watched, group_is_alive, is_errno, keeps_number, reaches_group, send, wait_for_end,
+};
 use crate::cgroup::{CgroupError, CgroupFile, CgroupUsage, OomKill};
 use crate::child::Pipes;
 use crate::codec::{Stored, Writer};
@@ -289,49 +291,9 @@ impl Linux {
         })
     }
 
-    /// Reaps a process that is being stopped and has ended, so that the other processes of its scope can still be
-    /// signalled.
-    fn keep_others(&mut self, process: &mut Watched) -> io::Result<Option<ExitRecord>> {
-        let record = self.keep_group(process)?;
-        if let (Some(_), Some(run_cgroup)) = (record, process.run_cgroup_mut()) {
-            // Without this descriptor, looking from time to time finds the empty cgroup.
-            if let Ok(token) = run_cgroup.watch(&mut self.fds) {
-                self.set_slot(token, process.slot);
-            }
-        }
-        Ok(record)
-    }
-
-    /// Takes a process that has ended out of the set, and keeps a descriptor of it.
-    fn keep_group(&mut self, process: &mut Watched) -> io::Result<Option<ExitRecord>> {
-        // Since Linux 6.9 a pidfd reaches the process group while it has members. On an older kernel, and if a filter
-        // refuses the call, only the number of the group reaches it. An unreaped leader keeps that number from being
-        // given to another process.
-        let asked = process.pidfd.signal_group(None);
-        let by_pidfd = asked.is_ok() || is_errno(&asked, Errno::SRCH);
-        let Some(record) = self.look(process, if by_pidfd { Wait::Reap } else { Wait::Peek })? else {
-            return Ok(None);
-        };
-        if let Err(error) = self.take_out(process) {
-            let Watch::Alive(token) = process.watch else {
-                return Err(error);
-            };
-            // No descriptor is free to wait with, so everything that cannot be watched is killed.
-            let _gone = send(process, Signal::KILL, Scope::ProcessGroup);
-            process.watch = Watch::Reaped(token);
-            return if process.pidfd.reap()?.is_some() {
-                Ok(Some(record))
-            } else {
-                Err(error)
-            };
-        }
-        process.watch = if by_pidfd { Watch::Group } else { Watch::Zombie };
-        Ok(Some(record))
-    }
-
     /// Looks whether a process has ended. If its status is not available yet, the process is taken out of the set,
     /// where its descriptor would stay readable, and looked at again later.
-    fn look(&mut self, process: &mut Watched, how: Wait) -> io::Result<Option<ExitRecord>> {
+    pub(super) fn look(&mut self, process: &mut Watched, how: Wait) -> io::Result<Option<ExitRecord>> {
         let state = self.state.as_ref().filter(|_| how == Wait::Reap);
         let cell = state.and_then(|state| state.exit_cell(process.slot));
         let looked = process.pidfd.look_into(how, cell.as_ref());
@@ -382,7 +344,8 @@ impl Linux {
         if readiness != Collected::Nothing {
             return Ok(readiness);
         }
-        if matches!(process.watch, Watch::Reaped(_)) && self.take_out(process).is_ok() {
+        let is_left = matches!(process.watch, Watch::Reaped(_)) && reaches_group(process);
+        if is_left && self.take_out(process).is_ok() {
             // Before, no descriptor was free for a copy, and the entry was still readable.
             process.watch = Watch::Group;
         }
@@ -410,20 +373,6 @@ impl Linux {
             };
         }
         Ok(record)
-    }
-
-    /// Takes the descriptor of a process out of the set. A host that tracks changes gets it, to close it, and the process
-    /// keeps a copy.
-    pub(super) fn take_out(&mut self, process: &mut Watched) -> io::Result<()> {
-        if let Watch::Alive(token) | Watch::Reaped(token) = process.watch {
-            if self.fds.release(token, process.pidfd.as_fd()) {
-                return Ok(());
-            }
-            let kept = process.pidfd.try_clone()?;
-            let watched = std::mem::replace(&mut process.pidfd, kept);
-            self.forget(token, watched);
-        }
-        Ok(())
     }
 
     /// Kills what is left in the cgroup of a run that has ended, and removes the cgroup.

@@ -7,6 +7,7 @@ mod flight;
 pub(crate) mod found;
 pub(crate) mod image;
 pub(crate) mod inherited;
+mod keeping;
 pub(crate) mod orphans;
 mod run_cgroup;
 mod socket;

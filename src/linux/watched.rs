@@ -199,6 +199,12 @@ fn deliver_to_group(process: &Watched, signal: Signal) -> io::Result<()> {
     }
 }
 
+/// Whether the pidfd reaches the process group, which may be empty.
+pub(crate) fn reaches_group(process: &Watched) -> bool {
+    let asked = process.pidfd.signal_group(None);
+    asked.is_ok() || is_errno(&asked, Errno::SRCH)
+}
+
 /// Whether a number still refers to this process and its group. It does while the process is unreaped. If other code
 /// has reaped the process (a host that ignores SIGCHLD, or waits for any child), it does while no process has the
 /// number, because a group with members keeps its number from being given to another process.

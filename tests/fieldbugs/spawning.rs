@@ -73,7 +73,8 @@ fn bun_40080_supervisor_1082_emfile_leaves_nobody_running_and_is_not_for_good() 
 }
 
 /// The same at the other end: no descriptor is left when a leader has ended, and its group is not empty. A host that tracks
-/// changes gets the descriptor of the leader, and nothing reaches the group then; so it is killed at once.
+/// changes gets the descriptor of the leader, and nothing reaches the group then; so it is killed at once, and so it is
+/// before Linux 6.9.
 #[test]
 fn emfile_in_the_middle_of_a_stop_leaves_no_process_of_the_group() {
     isolated(|| {

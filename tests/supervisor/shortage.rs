@@ -9,7 +9,7 @@ use pidherd::lifecycle::StateName::{Running, Stopped, Stopping};
 use pidherd::{GroupSpec, InstanceId};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit, test_kill_process};
 
-use super::common::{isolated, test_cgroup};
+use super::common::{isolated, kernel_since, skipped, test_cgroup};
 use super::host::{Host, LONG, at_once, ms, sh, term};
 
 /// Allows no more descriptors than those that are open. Returns the limit of before.
@@ -52,9 +52,21 @@ fn stop_the_leader(host: &mut Host, id: InstanceId) {
     host.until("the process has ended", |_| !exists(leader));
 }
 
+/// Whether the kernel lets a pidfd reach a process group. Otherwise the group is killed at once.
+fn reaches_groups() -> bool {
+    let reaches = kernel_since(6, 9);
+    if !reaches {
+        skipped("a pidfd reaches no process group before Linux 6.9");
+    }
+    reaches
+}
+
 #[test]
 fn the_other_processes_of_a_group_still_have_the_time_to_end() {
     isolated(|| {
+        if !reaches_groups() {
+            return;
+        }
         let mut host = Host::new();
         let policy = at_once().stop(term(Scope::ProcessGroup, LONG));
         let (id, child) = with_a_child(&mut host, CHILD, |group| group.policy(policy));
@@ -74,7 +86,9 @@ fn the_other_processes_of_a_group_still_have_the_time_to_end() {
 #[test]
 fn a_host_with_an_epoll_of_its_own_sleeps_again_when_a_descriptor_is_free() {
     isolated(|| {
-        let Some(root) = test_cgroup() else { return };
+        let Some(root) = test_cgroup().filter(|_| reaches_groups()) else {
+            return;
+        };
         let mut host = Host::with_own_epoll();
         let policy = at_once().stop(term(Scope::Cgroup, LONG));
         let directory = CgroupDir::open(root.path()).unwrap();
