@@ -131,3 +131,24 @@ fn an_end_that_came_before_the_stop_is_judged_by_itself() {
         assert_eq!(ended.end, Some(end));
     }
 }
+
+#[test]
+fn without_its_command_a_process_that_is_not_wanted_is_not_started() {
+    let with_command = Policy {
+        before_run: Some(SECOND),
+        ..Policy::default()
+    };
+    for (stops, state) in [(false, StateName::Starting), (true, StateName::Stopped)] {
+        let mut checked = Checked::new(&with_command, 0);
+        checked.handle(&with_command, Input::Start, at(0));
+        if stops {
+            checked.handle(&with_command, Input::Stop, at(0));
+        }
+        let failed = Input::SpawnFailed {
+            errno: libc::ENOENT,
+            permanent: false,
+        };
+        checked.handle(&Policy::default(), failed, at(1));
+        assert_eq!(checked.life.state().name(), state);
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::strategy::Joint;
 use super::super::{CrashBudget, Delay, Input, Lifecycle, Policy, Reply, Startup, StateName, Strategy};
 use super::world::{SECOND, always};
 use crate::exit::{Exit, Pid};
@@ -77,4 +78,20 @@ fn a_lifecycle_without_a_supervisor_waits_for_the_start_with_its_siblings() {
     let start = life.handle(&policy, Input::StartWithSiblings, at(2));
     assert_eq!((start.reply, life.deadline()), (Reply::Accepted, Some(at(2))));
     run(&mut life, &policy, Input::Timeout, at(2));
+}
+
+#[test]
+fn a_delay_can_be_over_before_the_siblings_are_told() {
+    let policy = Policy {
+        restart_delay: Delay::Fixed(SECOND),
+        ..policy()
+    };
+    for (told_at, joint) in [(0, Joint::Waits), (1, Joint::Ready)] {
+        let mut life = Lifecycle::new(&policy, 0);
+        run(&mut life, &policy, Input::Start, at(0));
+        life.handle(&policy, Input::Exited(Exit::Code(1)), at(0));
+        life.handle(&policy, Input::Timeout, at(told_at));
+        life.note_told();
+        assert_eq!(life.joint(), joint);
+    }
 }
