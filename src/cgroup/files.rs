@@ -128,6 +128,7 @@ impl CgroupFile {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::with_files;
     use super::*;
 
     fn file(name: &str, value: &str) -> CgroupFile {
@@ -149,6 +150,24 @@ mod tests {
         }
         for name in ["memory.max", "cgroup.max.depth", "io.bfq.weight", "of.a.later.kernel"] {
             file(name, "").check().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_is_missing_because_of_its_controller_or_by_itself() {
+        for (enabled, file_is_missing) in [("cpu pids\n", false), ("cpu memory\n", true)] {
+            let missing = with_files(&[("cgroup.subtree_control", enabled)], |fd| {
+                let path = Path::new("/cgroup");
+                file("memory.max", "1")
+                    .write(Place { fd, path }, Place { fd, path })
+                    .unwrap_err()
+            });
+            let named = match &missing {
+                CgroupError::NoFile { path } => file_is_missing && path == Path::new("/cgroup/memory.max"),
+                CgroupError::NoController { controller, .. } => !file_is_missing && controller == "memory",
+                _ => false,
+            };
+            assert!(named, "{missing}");
         }
     }
 

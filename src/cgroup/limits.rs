@@ -503,6 +503,7 @@ mod tests {
             .io_weight(7)
             .io_max(8, 16, IoMax::new().read_bytes(5).write_operations(6))
             .io_max(8, 0, IoMax::new())
+            .io_max(8, 32, IoMax::new().write_bytes(8).read_operations(9))
             .cpuset_cpus([7, 0, 1, 2, 5, 1]);
         limits.validate().unwrap();
         assert_eq!(
@@ -518,6 +519,7 @@ mod tests {
                 "io.weight default 7",
                 "io.max 8:0 rbps=max wbps=max riops=max wiops=max",
                 "io.max 8:16 rbps=5 wbps=max riops=max wiops=6",
+                "io.max 8:32 rbps=max wbps=8 riops=9 wiops=max",
                 "cpuset.cpus 0-2,5,7",
                 "memory.low 1G",
             ]

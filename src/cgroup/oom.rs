@@ -228,6 +228,7 @@ impl OomLimit {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::with_files;
     use super::*;
 
     fn above(counts: &[u64], complete: bool) -> Above {
@@ -277,5 +278,77 @@ mod tests {
         assert_eq!(judge(counts(2, 1), &[1, 1], &[2, 1], true), OomLimit::Unknown);
         assert_eq!(OomLimit::judge(&counts(2, 2), || None), OomLimit::Unknown);
         assert_eq!(judge(counts(1, 0), &[7, 1], &[8, 2], true), OomLimit::Unknown);
+    }
+
+    #[test]
+    fn a_kill_is_read_from_the_files_of_the_cgroup() {
+        let read = |events: &str, local: &str, group: &str, peak: &str| {
+            let files = [
+                ("memory.events", events),
+                ("memory.events.local", local),
+                ("memory.oom.group", group),
+                ("pids.peak", peak),
+            ];
+            let counts = with_files(&files, Counts::of)?;
+            Some((counts.kills, counts.own, counts.whole, counts.single))
+        };
+        assert_eq!(read("oom 1\noom_kill 0\n", "", "0", "1"), None);
+        let local = |count| format!("oom 1\noom_group_kill {count}\n");
+        assert_eq!(
+            read("oom 2\noom_kill 1\n", &local(0), "1", "1"),
+            Some((1, 2, false, true))
+        );
+        assert_eq!(
+            read("oom 2\noom_kill 3\n", &local(1), "0", "2"),
+            Some((3, 2, true, false))
+        );
+        // Before Linux 5.17.
+        for (own, local, group, whole) in [
+            (0, 0, "1", true),
+            (1, 0, "1", false),
+            (1, 1, "1", true),
+            (0, 0, "0", false),
+        ] {
+            let events = format!("oom {own}\noom_kill 1\n");
+            let local = format!("oom {local}\n");
+            assert_eq!(read(&events, &local, group, "2"), Some((1, own, whole, false)));
+        }
+    }
+
+    #[test]
+    fn the_only_process_and_a_whole_cgroup_are_certainly_killed() {
+        let kill = |local: &str, peak: &str| {
+            let files = [
+                ("memory.events", "oom 1\noom_kill 1\n"),
+                ("memory.events.local", local),
+                ("pids.peak", peak),
+            ];
+            with_files(&files, |cgroup| OomKill::of(cgroup, None, || unreachable!()))
+        };
+        for (local, peak, is_certain) in [("", "1", true), ("oom_group_kill 1\n", "2", true), ("", "2", false)] {
+            let limit = OomLimit::Own;
+            assert_eq!(kill(local, peak), Some(OomKill { limit, is_certain }));
+        }
+    }
+
+    #[test]
+    fn the_counts_above_end_where_no_cgroup_is() {
+        let files = [("memory.events.local", "oom 7\n")];
+        assert_eq!(with_files(&files, Above::of), above(&[7], false));
+        let root = [("cgroup.controllers", "")];
+        assert_eq!(with_files(&root, Above::of), above(&[], true));
+    }
+
+    #[test]
+    fn a_limit_is_shown_by_its_distance() {
+        let texts = [1, 2].map(|levels| OomLimit::Ancestor { levels }.to_string());
+        assert_eq!(
+            texts,
+            [
+                "the limit of the cgroup above",
+                "the limit of the cgroup 2 levels above"
+            ]
+        );
+        assert_eq!(OomLimit::Ancestor { levels: 2 }.as_str(), "ancestor");
     }
 }

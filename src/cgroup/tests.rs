@@ -5,7 +5,7 @@
 mod common;
 
 use std::fs::{self, File};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::Duration;
@@ -30,6 +30,15 @@ fn without_kill_file() -> Option<(TestCgroup, CgroupDir)> {
     let identity = identity(&fd).unwrap();
     let dir = CgroupDir::new(fd, cgroup.path().into(), identity, c"cgroup.no-such-file");
     Some((cgroup, dir))
+}
+
+/// Calls `check` with a directory that has these files, as a cgroup has.
+pub(super) fn with_files<T>(files: &[(&str, &str)], check: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
+    let directory = common::tempdir();
+    for (name, content) in files {
+        fs::write(directory.join(name), content).unwrap();
+    }
+    check(File::open(directory.path()).unwrap().as_fd())
 }
 
 fn wait_empty(leaf: &Cgroup) {
@@ -262,4 +271,10 @@ fn without_clone3_a_child_enters_its_cgroup_itself() {
             assert_eq!(error.step(), crate::SpawnStep::Cgroup, "{error}");
         });
     });
+}
+
+#[test]
+fn a_directory_has_one_descriptor() {
+    let directory = CgroupDir::pretended(1);
+    assert_eq!(directory.as_raw_fd(), directory.as_fd().as_raw_fd());
 }

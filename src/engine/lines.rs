@@ -132,6 +132,8 @@ mod tests {
     use crate::engine::arena::{Arena, Id};
     use crate::engine::event::Name;
     use crate::engine::ids::{GroupId, InstanceId};
+    use crate::engine::place::GroupRef;
+    use crate::engine::run::End;
     use crate::exit::{Exit, ExitRecord, Pid};
     use crate::lifecycle::{Cause, Failure, StateName, StopCommandEnd};
     use crate::signal::Signal;
@@ -228,5 +230,37 @@ mod tests {
         ] {
             assert_eq!(event.to_string(), line);
         }
+    }
+
+    #[test]
+    fn a_notice_is_a_line_with_its_reason() {
+        let count = 2;
+        let removed = ProcessNotice::DescriptorsRemoved {
+            name: "db".into(),
+            count,
+            reason: RemovalReason::HungUp,
+        };
+        let reason = RefusalReason::Full;
+        assert_eq!(
+            removed.to_string(),
+            "2 stored descriptors \"db\" removed: the other side is gone"
+        );
+        assert_eq!(
+            ProcessNotice::DescriptorsRefused { count, reason }.to_string(),
+            "2 descriptors not stored: the store is full"
+        );
+    }
+
+    #[test]
+    fn a_group_is_shown_by_its_number_or_its_name() {
+        let id = Arena::<GroupId, ()>::new(1).insert(());
+        assert_eq!(GroupRef::Id(id).to_string(), "#0.0");
+        assert_eq!(GroupRef::from("web").to_string(), "\"web\"");
+    }
+
+    #[test]
+    fn a_value_with_data_has_the_name_of_its_kind() {
+        assert_eq!(RefusalReason::Errno(9).as_str(), "errno");
+        assert_eq!(End::Exited(3).as_str(), "exited");
     }
 }

@@ -48,3 +48,17 @@ impl Progress {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_waits_only_after_a_call_that_found_nothing() {
+        let all = [Progress::Nothing, Progress::Done, Progress::More];
+        assert_eq!(
+            all.map(Progress::timeout),
+            [None, Some(Duration::ZERO), Some(Duration::ZERO)]
+        );
+    }
+}

@@ -119,3 +119,18 @@ pub struct Entry {
     /// The entry's name in the set.
     pub token: Token,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interest_has_no_flag_but_its_own() {
+        let all = [Interest::READ, Interest::WRITE, Interest::PRIORITY];
+        let flags = all.map(|interest| [interest.is_readable(), interest.is_writable(), interest.is_priority()]);
+        assert_eq!(
+            flags,
+            [[true, false, false], [false, true, false], [false, false, true]]
+        );
+    }
+}

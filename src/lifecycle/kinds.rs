@@ -207,3 +207,19 @@ machine_names! { StopCommandEndName, "end of a stop command",
 }
 
 shown_by_name! { CauseName CommandFailureName EndName FailureName StopCommandEndName }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Cause, CommandFailure, Failure, Part, RunEnd, StopCommandEnd};
+
+    #[test]
+    fn a_value_with_data_has_the_name_of_its_kind() {
+        assert_eq!(Cause::Failed(Failure::Watchdog).as_str(), "failed");
+        assert_eq!(RunEnd::Exited(3).as_str(), "exited");
+        let failure = CommandFailure::TimedOut;
+        assert_eq!(Failure::Before(failure).as_str(), "before");
+        assert_eq!(failure.as_str(), "timed-out");
+        assert_eq!(StopCommandEnd::Failed(crate::exit::Exit::Code(1)).as_str(), "failed");
+        assert_eq!(Part::Before.to_string(), "command before the run");
+    }
+}

@@ -627,3 +627,39 @@ impl StopLadder {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setter_changes_its_field_and_no_other() {
+        let policy = Policy::new()
+            .early_exit_fails(true)
+            .immediate_restarts(3)
+            .retry_permanent(false)
+            .count_shortages(true)
+            .restart_delay_from(DelayFrom::Start)
+            .strategy(Strategy::OneForAll)
+            .auto_shutdown(AutoShutdown::AnyEnd)
+            .stable_after(Duration::from_secs(7))
+            .stop(StopLadder::kill(Scope::Process).patience(Duration::from_secs(8)));
+        let expected = Policy {
+            early_exit_fails: true,
+            immediate_restarts: 3,
+            retry_permanent: false,
+            count_shortages: true,
+            restart_delay_from: DelayFrom::Start,
+            strategy: Strategy::OneForAll,
+            auto_shutdown: AutoShutdown::AnyEnd,
+            stable_after: Duration::from_secs(7),
+            stop: StopLadder {
+                rungs: Vec::new(),
+                kill: Scope::Process,
+                patience: Duration::from_secs(8),
+            },
+            ..Policy::default()
+        };
+        assert_eq!(policy, expected);
+    }
+}

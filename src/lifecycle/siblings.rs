@@ -89,9 +89,8 @@ impl Turn<'_> {
         let is_shut_down = self.policy.auto_shutdown != AutoShutdown::Never;
         let concerns = match self.life.state {
             State::Exited { .. } => is_shut_down,
-            State::Fatal { until, .. } if until == Instant::NEVER => {
-                is_shut_down || self.policy.strategy != Strategy::OneForOne
-            }
+            // With a cool-off it takes no part: it is started again.
+            State::Fatal { .. } => is_shut_down || self.policy.strategy != Strategy::OneForOne,
             _ => false,
         };
         concerns && self.reaction.transitions().next().is_some()

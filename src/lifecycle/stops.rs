@@ -321,7 +321,6 @@ impl<'a> Turn<'a> {
         let ended = Stopping {
             prospect: Prospect::EndedBefore,
             has_command: false,
-            awaits_command: false,
             ..stopping
         };
         if stopping.awaits_command {

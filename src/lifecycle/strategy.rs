@@ -97,3 +97,16 @@ pub(crate) enum Joint {
 stored!(enum Strategy { 0 = OneForOne, 1 = OneForAll, 2 = RestForOne });
 stored!(enum AutoShutdown { 0 = Never, 1 = AnyEnd, 2 = AllEnd });
 stored!(enum Joint { 0 = None, 1 = Tells, 2 = Waits, 3 = Ready });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_concerns_all_others_or_those_after_it() {
+        let concerned = |strategy: Strategy| [1, 2, 3].map(|number| strategy.concerns(number, 2));
+        assert_eq!(concerned(Strategy::OneForOne), [false, false, false]);
+        assert_eq!(concerned(Strategy::OneForAll), [true, false, true]);
+        assert_eq!(concerned(Strategy::RestForOne), [false, false, true]);
+    }
+}

@@ -10,6 +10,7 @@ use crate::engine::event::{ProcessNotice, RefusalReason, RemovalReason};
 use crate::engine::ids::InstanceId;
 use crate::engine::kernel::{Report, Sender};
 use crate::engine::request::Request;
+use crate::lifecycle::{Joint, StateName};
 use crate::notify::{Refusal, Request as Asked, Store, parse};
 
 /// The descriptors of the host that came with messages. Each has a number of its own.
@@ -165,7 +166,9 @@ pub(super) fn check(host: &mut Host) -> Result<(), Broken> {
             Some(Request::Restart) => is_rolling(known.group) && has_none(known.id),
             Some(Request::Start) => false,
         };
-        let may_start = instance.life.deadline().is_some() || instance.life.awaits_siblings();
+        let is_in_backoff = instance.life.state().name() == StateName::Backoff;
+        let awaits_siblings = is_in_backoff && instance.life.joint() != Joint::None;
+        let may_start = instance.life.deadline().is_some() || awaits_siblings;
         if !is_alive && is_at_rest && !may_start {
             known.stored.clear();
         }

@@ -229,6 +229,14 @@ mod tests {
     }
 
     #[test]
+    fn a_number_is_taken_while_a_process_has_it() {
+        let own = Pid::new(std::process::id()).unwrap();
+        // The kernel gives out no numbers above 4,194,304.
+        let beyond = Pid::new(1 << 30).unwrap();
+        assert_eq!([own, beyond].map(number_is_taken), [true, false]);
+    }
+
+    #[test]
     fn threads_that_wait_for_the_dumpable_flag_keep_their_errno() {
         const ERRNO: c_int = 4242;
         let contend = || {

@@ -121,11 +121,18 @@ unsafe fn text(text: *const c_char, default: &str) -> OsString {
 }
 
 fn groups_of(name: &CStr, primary: u32) -> io::Result<Vec<u32>> {
+    group_list(|groups, count| {
+        // SAFETY: the name ends with a NUL, and the array has `count` ids.
+        unsafe { libc::getgrouplist(name.as_ptr(), primary, groups.as_mut_ptr(), count) }
+    })
+}
+
+/// Calls getgrouplist(3), with a larger array as long as it needs one.
+fn group_list(look_up: impl Fn(&mut [libc::gid_t], &mut c_int) -> c_int) -> io::Result<Vec<u32>> {
     let mut groups: Vec<libc::gid_t> = vec![0; 32];
     loop {
         let mut count = c_int::try_from(groups.len()).unwrap_or(c_int::MAX);
-        // SAFETY: the name ends with a NUL, and the array has `count` ids.
-        let result = unsafe { libc::getgrouplist(name.as_ptr(), primary, groups.as_mut_ptr(), &raw mut count) };
+        let result = look_up(&mut groups, &mut count);
         let count = usize::try_from(count).unwrap_or(0);
         if result >= 0 {
             groups.truncate(count);
@@ -135,5 +142,69 @@ fn groups_of(name: &CStr, primary: u32) -> io::Result<Vec<u32>> {
             return Err(io::Error::from_raw_os_error(libc::ERANGE));
         }
         groups.resize((groups.len() * 2).max(count).min(GROUPS_MAX), 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// The errno and the number of calls, with a database of one record that needs a buffer of this length.
+    fn find(needed: usize) -> (Option<i32>, u32) {
+        let calls = Cell::new(0);
+        let look_up = |record: *mut libc::group, buffer: &mut [c_char], found: *mut *mut libc::group| {
+            calls.set(calls.get() + 1);
+            if buffer.len() < needed {
+                return libc::ERANGE;
+            }
+            // SAFETY: both are locals of the caller.
+            unsafe {
+                (*record).gr_gid = 7;
+                *found = record;
+            }
+            0
+        };
+        let found = record(&look_up, |record| record.gr_gid);
+        assert!(found.as_ref().is_ok_and(|gid| *gid == Some(7)) || found.is_err());
+        (found.err().and_then(|error| error.raw_os_error()), calls.get())
+    }
+
+    #[test]
+    fn a_record_takes_a_mebibyte_at_most() {
+        assert_eq!([1, 1_024, 1_025].map(find), [(None, 1), (None, 1), (None, 2)]);
+        assert_eq!(find(RECORD_MAX), (None, 11));
+        assert_eq!(find(RECORD_MAX + 1), (Some(libc::ERANGE), 11));
+    }
+
+    /// The length of the list and the number of calls, with a database that tells how many groups there are or not.
+    fn list(groups: usize, tells: bool) -> (Option<usize>, u32) {
+        let calls = Cell::new(0);
+        let found = group_list(|array, count| {
+            calls.set(calls.get() + 1);
+            let fits = array.len() >= groups;
+            if fits || tells {
+                *count = groups as c_int;
+            }
+            if fits { *count } else { -1 }
+        });
+        (found.ok().map(|groups| groups.len()), calls.get())
+    }
+
+    #[test]
+    fn a_user_is_in_65536_groups_at_most() {
+        assert_eq!(
+            [3, 32, 33].map(|groups| list(groups, true)),
+            [(Some(3), 1), (Some(32), 1), (Some(33), 2)]
+        );
+        assert_eq!(
+            [true, false].map(|tells| list(GROUPS_MAX, tells)),
+            [(Some(GROUPS_MAX), 2), (Some(GROUPS_MAX), 12)]
+        );
+        assert_eq!(
+            [true, false].map(|tells| list(GROUPS_MAX + 1, tells)),
+            [(None, 2), (None, 12)]
+        );
     }
 }

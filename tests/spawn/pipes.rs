@@ -60,6 +60,33 @@ fn a_child_has_any_number_of_pipes() {
 }
 
 #[test]
+fn a_standard_stream_is_taken_by_its_number() {
+    isolated(|| {
+        let command = sh("cat; echo error >&2")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let talk = |take: &mut dyn FnMut(i32) -> Option<OwnedFd>| {
+            File::from(take(0).unwrap()).write_all(b"text").unwrap();
+            assert_eq!(read_to_end(take(1).unwrap()), "text");
+            assert_eq!(read_to_end(take(2).unwrap()), "error\n");
+            assert!((0..3).all(|number| take(number).is_none()));
+        };
+        both_ways(&command, |mut child| {
+            talk(&mut |number| child.take_pipe(number));
+            assert!(child.wait().unwrap().exit.success());
+        });
+        both_ways(&command, |child| {
+            let (pidfd, mut pipes) = child.into_parts();
+            talk(&mut |number| pipes.take(number));
+            while pidfd.reap().unwrap().is_none() {
+                std::thread::yield_now();
+            }
+        });
+    });
+}
+
+#[test]
 fn the_pipes_of_a_child_are_taken_out_with_their_numbers() {
     isolated(|| {
         let command = sh("cat <&4 >&6; cat <&5 >&6")

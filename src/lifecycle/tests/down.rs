@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::super::{
-    Action, CrashBudget, Failure, Input, Policy, Reply, Restart, Rung, Scope, State, StateName, StopLadder, Stopping,
+    Action, CrashBudget, Failure, Input, Lifecycle, Policy, Reply, Restart, Rung, Scope, Startup, State, StateName,
+    StopLadder, Stopping,
 };
 use super::world::{Program, SECOND, SLEEP, World, always};
-use crate::exit::Exit;
+use crate::exit::{Exit, Pid};
 use crate::signal::Signal;
 use crate::time::Instant;
 
@@ -390,4 +391,49 @@ fn the_last_rung_is_sigkill_even_on_an_overlong_ladder() {
         panic!("{checked:?}")
     };
     assert_eq!(rung, Stopping::SIGKILL);
+}
+
+#[test]
+fn an_extension_puts_the_next_rung_off_until_sigkill() {
+    let program = Program {
+        survives_sigkill: true,
+        ..Program::ignores_signals()
+    };
+    let mut world = World::started(Policy::default(), program);
+    world.run_until(1.0);
+    world.send(Input::Stop);
+    let replies = [20, 1].map(|seconds| world.send(Input::Extend(SECOND * seconds)));
+    assert_eq!(replies, [Reply::Accepted; 2]);
+    assert_eq!(world.log_until(21.0), ["21 SIGKILL to Process"]);
+    assert_eq!(world.send(Input::Extend(SECOND * 20)), Reply::Ignored);
+}
+
+#[test]
+fn an_end_before_the_stop_does_not_cut_the_wait_after_a_command_short() {
+    let rung = Rung::Command {
+        index: 0,
+        limit: SECOND,
+        wait: SECOND * 10,
+    };
+    let policy = Policy {
+        startup: Startup::Grace(Duration::ZERO),
+        stop: StopLadder {
+            rungs: vec![rung],
+            ..StopLadder::default()
+        },
+        ..Policy::default()
+    };
+    let at = |second| Instant::ZERO.saturating_add(SECOND * second);
+    let mut life = Lifecycle::new(&policy, 0);
+    let spawned = Input::Spawned(Pid::new(1).unwrap());
+    for input in [
+        Input::Start,
+        spawned,
+        Input::Stop,
+        Input::StopCommandEnded { succeeded: true },
+    ] {
+        life.handle(&policy, input, at(1));
+    }
+    let reaction = life.handle(&policy, Input::EndedBefore, at(2));
+    assert_eq!((reaction.action, life.deadline()), (None, Some(at(11))));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::checked::Checked;
 use super::world::SECOND;
 use crate::exit::Exit;
-use crate::lifecycle::{Input, Policy, RunEnd, Startup, StateName};
+use crate::lifecycle::{Input, Policy, Restart, RunEnd, Startup, State, StateName};
 use crate::signal::Signal;
 use crate::time::Instant;
 
@@ -130,4 +130,57 @@ fn an_end_that_came_before_the_stop_is_judged_by_itself() {
         let ended = checked.handle(&policy, Input::Exited(Exit::Code(3)), at(1));
         assert_eq!(ended.end, Some(end));
     }
+}
+
+#[test]
+fn without_its_command_a_process_that_is_not_wanted_is_not_started() {
+    let with_command = Policy {
+        before_run: Some(SECOND),
+        ..Policy::default()
+    };
+    for (stops, state) in [(false, StateName::Starting), (true, StateName::Stopped)] {
+        let mut checked = Checked::new(&with_command, 0);
+        checked.handle(&with_command, Input::Start, at(0));
+        if stops {
+            checked.handle(&with_command, Input::Stop, at(0));
+        }
+        let failed = Input::SpawnFailed {
+            errno: libc::ENOENT,
+            permanent: false,
+        };
+        checked.handle(&Policy::default(), failed, at(1));
+        assert_eq!(checked.life.state().name(), state);
+    }
+}
+
+#[test]
+fn an_end_before_the_execution_is_a_failed_start_after_the_command_after_the_run_too() {
+    let policy = Policy {
+        restart: Restart::Never,
+        after_run: Some(SECOND),
+        ..Policy::default()
+    };
+    let mut checked = in_flight(&policy);
+    checked.handle(&policy, Input::Exited(Exit::Code(0)), at(0));
+    assert_eq!(checked.life.state().name(), StateName::CleaningUp);
+    checked.handle(&policy, Input::Spawned(checked.pid()), at(0));
+    checked.handle(&policy, Input::Exited(Exit::Code(0)), at(0));
+    assert_eq!(checked.life.state().name(), StateName::Backoff);
+}
+
+#[test]
+fn the_exit_of_the_command_before_a_run_is_that_of_the_run() {
+    let policy = Policy {
+        before_run: Some(SECOND),
+        after_run: Some(SECOND),
+        ..Policy::default()
+    };
+    let mut checked = Checked::new(&policy, 0);
+    checked.handle(&policy, Input::Start, at(0));
+    checked.handle(&policy, Input::Spawned(checked.pid()), at(0));
+    checked.handle(&policy, Input::Exited(Exit::Code(3)), at(0));
+    let State::CleaningUp { ended, .. } = checked.life.state() else {
+        panic!("{:?}", checked.life.state());
+    };
+    assert_eq!(ended.exit, Exit::Code(3));
 }

@@ -4,9 +4,11 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::super::{
-    Delay, ExitSet, Failure, Input, Policy, PolicyError, Reply, Restart, RunEnd, RunTimeout, Startup, State, StateName,
+    CrashBudget, Delay, ExitSet, Failure, Input, Policy, PolicyError, Reply, Restart, RunEnd, RunTimeout, Startup,
+    State, StateName,
 };
 use super::world::{Program, SECOND, SLEEP, World, always};
+use crate::codec::{Stored, Writer};
 use crate::exit::Exit;
 use crate::time::Instant;
 
@@ -238,4 +240,26 @@ fn a_policy_that_contradicts_itself_is_refused() {
     };
     assert_eq!(both.validate(), Err(PolicyError::Contradiction(Exit::Code(200))));
     assert_eq!(limited(Restart::Never, 0).validate(), Err(PolicyError::RunTimeout));
+}
+
+#[test]
+fn the_room_for_an_encoding_is_enough_for_all_crashes() {
+    let policy = Policy {
+        crash_budget: Some(CrashBudget::new(100, SECOND * 1_000_000)),
+        restart_delay: Delay::Fixed(Duration::ZERO),
+        startup: Startup::Grace(Duration::ZERO),
+        ..always()
+    };
+    let mut world = World::new(policy.clone(), fails_with(1, 0.5));
+    let room = world.checked.life.longest_encoding(&policy);
+    world.send(Input::Start);
+    world.run_until(1_000.0);
+    assert_eq!(world.checked.life.restarts(), 100);
+    let mut encoding = Vec::new();
+    world.checked.life.put(&mut Writer::new(&mut encoding));
+    assert!(
+        (room / 2..=room).contains(&encoding.len()),
+        "{} of {room}",
+        encoding.len()
+    );
 }

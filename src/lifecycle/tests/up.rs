@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::super::{
-    Action, CrashBudget, Delay, Failure, Input, Policy, Reply, Restart, Startup, State, StateName, Wanted,
+    Action, CrashBudget, Delay, Failure, Input, Policy, Reply, Restart, Scope, Startup, State, StateName, StopLadder,
+    Wanted,
 };
 use super::world::{Program, SECOND, SLEEP, World, always};
 use crate::exit::Exit;
@@ -485,5 +486,47 @@ fn a_stable_run_resets_the_crash_count() {
         world.program = Program::ends(SECOND * uptime, 1);
         world.run_until(2.0 + f64::from(uptime));
         assert_eq!(world.state(), reached);
+    }
+}
+
+// What a supervisor asks before it judges.
+
+#[test]
+fn silence_is_a_failure_until_readiness_and_while_running() {
+    let grace = Policy {
+        startup: Startup::Grace(SECOND * 9),
+        ..Policy::default()
+    };
+    for (policy, starts_by_message) in [(notify(9), true), (grace, false)] {
+        let mut world = World::new(policy.clone(), SLEEP);
+        let judged = |world: &World| {
+            let life = &world.checked.life;
+            [life.awaits_readiness(&policy), life.judges_silence(&policy)]
+        };
+        assert_eq!(judged(&world), [false, false]);
+        world.send(Input::Start);
+        assert_eq!(judged(&world), [starts_by_message, starts_by_message]);
+        world.send(Input::Ready);
+        world.run_until(9.0);
+        assert_eq!(world.checked.life.state().name(), StateName::Running);
+        assert_eq!(judged(&world), [false, true]);
+        world.program = Program::ignores_signals();
+        world.send(Input::Stop);
+        assert_eq!(judged(&world), [false, false]);
+    }
+}
+
+#[test]
+fn other_processes_matter_if_a_stop_reaches_them_and_has_not_begun() {
+    for scope in [Scope::Process, Scope::ProcessGroup] {
+        let policy = Policy {
+            stop: StopLadder::signal(Signal::TERM, scope, SECOND),
+            ..Policy::default()
+        };
+        let mut world = World::started(policy.clone(), Program::ignores_signals());
+        let matter = |world: &World| world.checked.life.judges_others(&policy);
+        assert_eq!(matter(&world), scope == Scope::ProcessGroup);
+        world.send(Input::Stop);
+        assert!(!matter(&world));
     }
 }

@@ -1,0 +1,206 @@
+//! Compiles all mutants that cargo-mutants lists into one build of the tests, chooses one after another with a variable
+//! of the environment, and runs the tests that reach it.
+//!
+//! `pidherd-mutate [OPTIONS] -- ARGUMENTS`, in the project's folder. The arguments select mutants, and are those of
+//! `cargo mutants --list`.
+//!
+//! - `--work FOLDER`: where the copy of the project, the builds and the results are.
+//! - `--test NAME`: a test binary that runs besides the unit tests. It may be repeated.
+//! - `--features NAMES`: features of the project.
+//! - `--jobs N`: how many mutants are tried at the same time, by default 2.
+//! - `--first PATH`: the mutants in files below this path are tried first. It may be repeated.
+//! - `--shard K/N`: only each N-th mutant, beginning with number K, from 0.
+//! - `--quick`: tests that take longer than half a second are left out. Without it they run for the mutants that all
+//!   others let pass.
+//! - `--build-only`: builds the mutants, and finds the tests that reach them.
+//!
+//! In the work folder, `results` has a line of JSON for each mutant, and a second run continues there: it tries neither
+//! those in unchanged functions that were caught, nor those that have survived the same tests. `survivors` lists the
+//! mutants that no test notices, `single` those that can only be tried in a build of their own, and `unviable` those
+//! that do not compile. The exit status is 1 if a mutant has survived.
+
+mod list;
+mod plan;
+mod reach;
+mod render;
+mod sandbox;
+mod source;
+mod tree;
+mod trial;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use list::Mutant;
+use plan::Plan;
+use sandbox::Sandbox;
+use tree::{Binary, Tree};
+use trial::{Outcome, Trials};
+
+struct Options {
+    work: PathBuf,
+    tests: Vec<String>,
+    features: String,
+    jobs: usize,
+    shard: (usize, usize),
+    build_only: bool,
+    first: Vec<String>,
+    quick: bool,
+    arguments: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    match options().and_then(|options| run(&options)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("pidherd-mutate: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn options() -> Result<Options, String> {
+    let mut options = Options {
+        work: PathBuf::from("target/mutants"),
+        tests: vec!["--lib".to_owned()],
+        features: String::new(),
+        jobs: 2,
+        shard: (0, 1),
+        build_only: false,
+        first: Vec::new(),
+        quick: false,
+        arguments: Vec::new(),
+    };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let (name, mut given) = match argument.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (argument.as_str(), None),
+        };
+        let mut value = || {
+            given
+                .take()
+                .or_else(|| arguments.next())
+                .ok_or(format!("{name} needs a value"))
+        };
+        match name {
+            "--work" => options.work = value()?.into(),
+            "--test" => options.tests.extend(["--test".to_owned(), value()?]),
+            "--features" => options.features = value()?,
+            "--jobs" => options.jobs = value()?.parse().map_err(|_| "--jobs needs a number")?,
+            "--shard" => {
+                let text = value()?;
+                let parts = text
+                    .split_once('/')
+                    .and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
+                options.shard = parts
+                    .filter(|(k, n)| k < n)
+                    .ok_or("--shard needs two numbers, as in 0/4")?;
+            }
+            "--first" => options.first.push(value()?),
+            "--quick" => options.quick = true,
+            "--build-only" => options.build_only = true,
+            "--" => options.arguments = arguments.by_ref().collect(),
+            _ => return Err(format!("unknown option {name}")),
+        }
+    }
+    Ok(options)
+}
+
+/// Returns whether no mutant survives.
+fn run(options: &Options) -> Result<bool, String> {
+    let from = std::env::current_dir().map_err(|error| error.to_string())?;
+    let work = from.join(&options.work);
+    let tree = Tree {
+        to: work.join("tree"),
+        target: work.join("target"),
+        tests: options.tests.clone(),
+        features: options.features.clone(),
+        from,
+    };
+    fs::create_dir_all(&tree.to).map_err(|error| format!("{}: {error}", tree.to.display()))?;
+    let mutants = list::mutants(&tree.from, &options.arguments)?;
+    tree.copy()?;
+    let (binaries, [single, unviable]) = build(&tree, &work, &mutants)?;
+    write_names(
+        &work.join("single"),
+        mutants.iter().filter(|mutant| single.contains(&mutant.number)),
+    )?;
+    write_names(
+        &work.join("unviable"),
+        mutants.iter().filter(|mutant| unviable.contains(&mutant.number)),
+    )?;
+
+    let sandbox = Sandbox {
+        tree: tree.to.clone(),
+        temporary: work.join("tmp"),
+    };
+    fs::create_dir_all(&sandbox.temporary).map_err(|error| error.to_string())?;
+    let tests = reach::tests(&sandbox, &binaries, &work.join("reached"), mutants.len(), options.jobs)?;
+    eprintln!("{} tests pass without a mutant", tests.len());
+    if options.build_only {
+        return Ok(true);
+    }
+    let in_build = |mutant: &&Mutant| !single.contains(&mutant.number) && !unviable.contains(&mutant.number);
+    let in_shard = |mutant: &&Mutant| mutant.number as usize % options.shard.1 == options.shard.0;
+    let mut chosen: Vec<&Mutant> = mutants.iter().filter(in_build).filter(in_shard).collect();
+    let rank = |mutant: &Mutant| options.first.iter().position(|first| mutant.file.starts_with(first));
+    chosen.sort_by_key(|mutant| rank(mutant).unwrap_or(usize::MAX));
+    let trials = Trials::new(&sandbox, &binaries, &tests, work.join("results"));
+    let outcomes = trials.run(&chosen, options.jobs, !options.quick)?;
+    let count = |wanted: Outcome| outcomes.values().filter(|outcome| **outcome == wanted).count();
+    for outcome in [
+        Outcome::Caught,
+        Outcome::Timeout,
+        Outcome::Suspect,
+        Outcome::Survived,
+        Outcome::Unreached,
+    ] {
+        println!("{:>6} {}", count(outcome), outcome.name());
+    }
+    println!(
+        "{:>6} need a build of their own\n{:>6} do not compile",
+        single.len(),
+        unviable.len()
+    );
+    let survives = |mutant: &&Mutant| {
+        let outcome = outcomes.get(&mutant.number);
+        matches!(outcome, Some(Outcome::Suspect | Outcome::Survived | Outcome::Unreached))
+    };
+    let survivors: Vec<&Mutant> = chosen.iter().copied().filter(survives).collect();
+    for mutant in &survivors {
+        println!("survived: {}", mutant.name);
+    }
+    write_names(&work.join("survivors"), survivors.iter().copied())?;
+    Ok(survivors.is_empty())
+}
+
+/// The test binaries, the mutants that need a build of their own, and those that do not compile.
+fn build(tree: &Tree, work: &Path, mutants: &[Mutant]) -> Result<(Vec<Binary>, [BTreeSet<u32>; 2]), String> {
+    let mut plan = Plan::new(tree, mutants, work.join("left_out"))?;
+    let binaries = plan.build()?;
+    let with = |compiles: bool| {
+        let left_out = plan
+            .without
+            .iter()
+            .filter(|(_, left_out)| left_out.compiles == Some(compiles));
+        left_out.map(|(number, _)| *number).collect()
+    };
+    Ok((binaries, [with(true), with(false)]))
+}
+
+fn write_names<'a>(path: &Path, mutants: impl Iterator<Item = &'a Mutant>) -> Result<(), String> {
+    let text: String = mutants.map(|mutant| format!("{}\n", mutant.name)).collect();
+    fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// A number that changes with the value.
+fn digest(value: &(impl Hash + ?Sized)) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
