@@ -437,3 +437,23 @@ fn an_end_before_the_stop_does_not_cut_the_wait_after_a_command_short() {
     let reaction = life.handle(&policy, Input::EndedBefore, at(2));
     assert_eq!((reaction.action, life.deadline()), (None, Some(at(11))));
 }
+
+#[test]
+fn the_end_of_the_process_is_kept_while_a_stop_waits_for_others() {
+    let policy = Policy {
+        startup: Startup::Grace(Duration::ZERO),
+        stop: StopLadder::signal(Signal::TERM, Scope::ProcessGroup, SECOND),
+        ..Policy::default()
+    };
+    let now = Instant::ZERO;
+    let mut life = Lifecycle::new(&policy, 0);
+    for input in [Input::Start, Input::Spawned(Pid::new(1).unwrap()), Input::Stop] {
+        life.handle(&policy, input, now);
+        assert_eq!((life.state().is_reaped(), life.state().exit_of_reaped()), (false, None));
+    }
+    life.handle(&policy, Input::ExitedLeaving(Exit::Code(3)), now);
+    assert_eq!(
+        (life.state().is_reaped(), life.state().exit_of_reaped()),
+        (true, Some(Exit::Code(3)))
+    );
+}
