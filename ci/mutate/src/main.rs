@@ -8,7 +8,7 @@
 //! - `--test NAME`: a test binary that runs besides the unit tests. It may be repeated.
 //! - `--features NAMES`: features of the project.
 //! - `--jobs N`: how many mutants are tried at the same time, by default 2.
-//! - `--first PATH`: the mutants in files below this path are tried first. It may be repeated.
+//! - `--first PATH`: the mutants in files below this path are tried first, with all tests. It may be repeated.
 //! - `--shard K/N`: only each N-th mutant, beginning with number K, from 0.
 //! - `--quick`: tests that take longer than half a second are left out. Without it they run for the mutants that all
 //!   others let pass.
@@ -28,7 +28,7 @@ mod source;
 mod tree;
 mod trial;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -148,10 +148,19 @@ fn run(options: &Options) -> Result<bool, String> {
     let in_build = |mutant: &&Mutant| !single.contains(&mutant.number) && !unviable.contains(&mutant.number);
     let in_shard = |mutant: &&Mutant| mutant.number as usize % options.shard.1 == options.shard.0;
     let mut chosen: Vec<&Mutant> = mutants.iter().filter(in_build).filter(in_shard).collect();
-    let rank = |mutant: &Mutant| options.first.iter().position(|first| mutant.file.starts_with(first));
-    chosen.sort_by_key(|mutant| rank(mutant).unwrap_or(usize::MAX));
+    let rank = |mutant: &Mutant| {
+        options
+            .first
+            .iter()
+            .position(|first| mutant.file.starts_with(first))
+            .unwrap_or(usize::MAX)
+    };
+    chosen.sort_by_key(|mutant| rank(mutant));
     let trials = Trials::new(&sandbox, &binaries, &tests, work.join("results"));
-    let outcomes = trials.run(&chosen, options.jobs, !options.quick)?;
+    let mut outcomes = BTreeMap::new();
+    for group in chosen.chunk_by(|one, other| rank(one) == rank(other)) {
+        outcomes.extend(trials.run(group, options.jobs, !options.quick)?);
+    }
     let count = |wanted: Outcome| outcomes.values().filter(|outcome| **outcome == wanted).count();
     for outcome in [
         Outcome::Caught,
