@@ -116,10 +116,7 @@ impl<K: Kernel> Engine<K> {
         while telling.next < end && left > 0 {
             let number = telling.next;
             telling.next += 1;
-            let member = self
-                .groups
-                .get(telling.group)
-                .and_then(|group| group.roster.get(number));
+            let member = self.member(telling.group, number);
             let concerned = member.filter(|_| telling.strategy.concerns(number, telling.number));
             if let Some(member) = concerned.filter(|&member| self.is_to_be_told(member)) {
                 let reply = self.apply_input(member, Input::StopWithSiblings);
@@ -230,8 +227,12 @@ impl<K: Kernel> Engine<K> {
         matches!(pending, None | Some(Request::Start))
     }
 
-    /// Whether an instance that takes part in a joint restart waits for something else than its siblings.
+    /// Whether siblings are still to be told of an end, or an instance that takes part in a joint restart waits for
+    /// something else than its siblings.
     fn is_any_unready(&self, group: GroupId) -> bool {
+        if self.telling.iter().any(|telling| telling.group == group) {
+            return true;
+        }
         let waits = |member| {
             let joint = self.instances.get(member).map(|instance| instance.life.joint());
             matches!(joint, Some(Joint::Tells | Joint::Waits))
@@ -242,28 +243,25 @@ impl<K: Kernel> Engine<K> {
 
     /// Starts the instances that take part in a joint restart, when each of them waits for nothing else.
     pub(super) fn start_jointly(&mut self, group: GroupId) {
-        let is_telling = self.telling.iter().any(|telling| telling.group == group);
-        if self.tells_siblings || is_telling || self.is_any_unready(group) {
+        if self.tells_siblings || self.is_any_unready(group) {
             return;
         }
-        self.for_members(group, |engine, _, member| {
-            let instance = engine.instances.get(member);
-            if instance.is_some_and(|instance| instance.life.joint() == Joint::Ready) {
-                engine.apply_input(member, Input::StartWithSiblings);
-            }
-        });
-    }
-
-    /// Does something for each member of a group. Nothing follows from one of them before it is done for all.
-    fn for_members(&mut self, group: GroupId, mut act: impl FnMut(&mut Engine<K>, u32, InstanceId)) {
         let end = self.groups.get(group).map_or(0, |group| group.roster.end());
+        // Nothing follows from one of them before it is done for all.
         self.tells_siblings = true;
         for number in 0..end {
-            let member = self.groups.get(group).and_then(|group| group.roster.get(number));
-            if let Some(member) = member {
-                act(self, number, member);
+            let Some(member) = self.member(group, number) else {
+                continue;
+            };
+            let instance = self.instances.get(member);
+            if instance.is_some_and(|instance| instance.life.joint() == Joint::Ready) {
+                self.apply_input(member, Input::StartWithSiblings);
             }
         }
         self.tells_siblings = false;
+    }
+
+    fn member(&self, group: GroupId, number: u32) -> Option<InstanceId> {
+        self.groups.get(group)?.roster.get(number)
     }
 }
