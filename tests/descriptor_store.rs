@@ -8,8 +8,6 @@ use std::fs;
 use std::io::{BufRead, IoSlice, stdin};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::PathBuf;
 use std::process::{Command as StdCommand, exit};
 use std::time::Duration;
@@ -146,10 +144,7 @@ fn inode(fd: &OwnedFd) -> String {
 }
 
 fn send(text: &str, descriptors: &[BorrowedFd<'_>]) {
-    let address = env::var("NOTIFY_SOCKET").unwrap();
-    let address = SocketAddr::from_abstract_name(address.strip_prefix('@').unwrap()).unwrap();
-    let socket = UnixDatagram::unbound().unwrap();
-    socket.connect_addr(&address).unwrap();
+    let socket = common::notify::to_the_supervisor();
     let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     assert!(descriptors.is_empty() || control.push(SendAncillaryMessage::ScmRights(descriptors)));

@@ -6,8 +6,6 @@ mod host;
 
 use std::env;
 use std::fs;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process;
 use std::time::Duration;
 
@@ -39,10 +37,7 @@ const SAID: &str = "said";
 #[test]
 fn a_program_that_sends_messages_and_ends() {
     let Ok(says) = env::var(SAYS) else { return };
-    let address = env::var("NOTIFY_SOCKET").unwrap();
-    let address = SocketAddr::from_abstract_name(address.strip_prefix('@').unwrap()).unwrap();
-    let socket = UnixDatagram::unbound().unwrap();
-    socket.connect_addr(&address).unwrap();
+    let socket = common::notify::to_the_supervisor();
     if says == FLOODS {
         loop {
             // It blocks as long as the queue is full.

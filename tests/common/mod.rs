@@ -20,12 +20,14 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 
 pub mod cgroups;
+pub mod descriptors;
 pub mod elf;
 pub mod fork;
 pub mod guide;
 pub mod interrupt;
 pub mod lease;
 pub mod memory;
+pub mod notify;
 pub mod oracle;
 pub mod places;
 pub mod processes;

@@ -1,14 +1,13 @@
 //! What goes wrong between the decision to start and the program.
 
 use std::fs::{self, File};
-use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
 use pidherd::lifecycle::{Cause, Delay, Failure, Policy, Scope, StateName};
 use pidherd::{Command, GroupSpec, Signal, SignalFd, SignalSet, SpawnStep, Stdio};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::common::descriptors::NoDescriptors;
 use super::common::{Isolation, SOON, isolated, processes, tempdir, wait_gone, wait_until};
 use super::host::{Host, LONG, at_once, builder, ms, quiet_sh, sh, sleeper, term, wait_for_sleep};
 use StateName::{Backoff as BackOff, Exited, Running, Stopped};
@@ -19,29 +18,6 @@ fn hopeful() -> Policy {
         .start_retries(1_000)
         .retry_permanent(false)
         .backoff(Delay::Fixed(ms(10)))
-}
-
-/// Allows no descriptor more than there are now, until it is dropped.
-struct NoDescriptors(Rlimit);
-
-impl NoDescriptors {
-    fn left() -> NoDescriptors {
-        let before = getrlimit(Resource::Nofile);
-        // The lowest free number is the next one.
-        let used = rustix::io::dup(std::io::stdin()).unwrap().as_raw_fd() as u64;
-        let none_more = Rlimit {
-            current: Some(used),
-            ..before
-        };
-        setrlimit(Resource::Nofile, none_more).unwrap();
-        NoDescriptors(before)
-    }
-}
-
-impl Drop for NoDescriptors {
-    fn drop(&mut self) {
-        setrlimit(Resource::Nofile, self.0).unwrap();
-    }
 }
 
 /// bun#40080: with no descriptor left for the pidfd, the child ran on without a supervisor.

@@ -19,8 +19,6 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::Read;
 use std::os::fd::AsRawFd;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -466,13 +464,15 @@ fn events_pipes_and_signals_that_were_not_read_are_handed_over() {
     });
 }
 
+/// The variable that makes a process of this binary send a message.
+const SENDS: &str = "PIDHERD_TEST_SENDS";
+
+/// Another test runs this test as its child. Without the variable it does nothing.
 #[test]
-#[ignore = "no test, but what another one runs as a child"]
 fn child_that_sends() {
-    let Ok(address) = env::var("NOTIFY_SOCKET") else { return };
-    let address = SocketAddr::from_abstract_name(address.trim_start_matches('@')).unwrap();
-    let socket = UnixDatagram::unbound().unwrap();
-    socket.send_to_addr(b"READY=1\nSTATUS=well", &address).unwrap();
+    let Some(message) = env::var_os(SENDS) else { return };
+    let socket = common::notify::to_the_supervisor();
+    socket.send(message.as_encoded_bytes()).unwrap();
     println!("sent");
     loop {
         std::thread::park();
@@ -484,13 +484,8 @@ fn the_notify_socket_keeps_its_address_and_its_unread_messages() {
     generations(120, |mut generation| {
         let policy = at_once().startup(Startup::Notify { timeout: LONG });
         let sending = Command::new(env::current_exe().unwrap())
-            .args([
-                "child_that_sends",
-                "--exact",
-                "--ignored",
-                "--nocapture",
-                "--test-threads=1",
-            ])
+            .args(["child_that_sends", "--exact", "--nocapture", "--test-threads=1"])
+            .env(SENDS, "READY=1\nSTATUS=well")
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         let spec = GroupSpec::new("sending", sending).policy(policy).notify_socket(true);

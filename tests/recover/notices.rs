@@ -1,8 +1,6 @@
 //! What a process has told its host by the notify socket holds for the next host.
 
 use std::env;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use pidherd::lifecycle::State;
 use pidherd::supervisor::ReloadResult;
@@ -16,10 +14,7 @@ const SENDS: &str = "PIDHERD_TEST_SENDS";
 #[test]
 fn a_program_that_sends_its_message() {
     let Some(message) = env::var_os(SENDS) else { return };
-    let address = env::var("NOTIFY_SOCKET").unwrap();
-    let address = SocketAddr::from_abstract_name(address.strip_prefix('@').unwrap()).unwrap();
-    let socket = UnixDatagram::unbound().unwrap();
-    socket.connect_addr(&address).unwrap();
+    let socket = common::notify::to_the_supervisor();
     socket.send(message.as_encoded_bytes()).unwrap();
     loop {
         thread::park();

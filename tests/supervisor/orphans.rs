@@ -12,6 +12,7 @@ use pidherd::supervisor::{AdoptError, OrphanCounts};
 use pidherd::{Event, Exit, ExitRecord, GroupSpec, MaskGuard, Signal, SignalFd, SignalSet, StateName, Supervisor};
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, pidfd_open, set_child_subreaper};
 
+use super::common::descriptors::NoDescriptors;
 use super::common::{Isolation, SOON, isolated, processes, wait_gone, wait_until};
 use super::host::{Host, at_once, builder, for_ever, ms, quiet_sh, sh, sleeper};
 use StateName::{Exited, Running};
@@ -329,15 +330,12 @@ fn without_a_free_descriptor_it_is_put_off() {
 fn what_was_put_off_for_want_of_descriptors_is_done_when_there_are_some_again() {
     adopting(|mut host| {
         leave_orphans(&host, 10, 0);
-        let before = rustix::process::getrlimit(Resource::Nofile);
-        let next = std::fs::File::open("/dev/null").unwrap();
-        let current = Some(std::os::fd::AsRawFd::as_raw_fd(&next) as u64 + 1);
-        rustix::process::setrlimit(Resource::Nofile, Rlimit { current, ..before }).unwrap();
+        let limit = NoDescriptors::left();
         host.until("looks have failed", |host| {
             host.supervisor.orphans().unwrap().postponed > 2
         });
         assert_eq!(reaped(&host), 0);
-        rustix::process::setrlimit(Resource::Nofile, before).unwrap();
+        drop(limit);
         // Nothing ends any more, and no call asks for a look.
         until_reaped(&mut host, 10);
         host.nothing_for(ms(50));

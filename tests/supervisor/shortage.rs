@@ -1,27 +1,16 @@
 //! Stops while no descriptor is free.
 
-use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use pidherd::cgroup::CgroupDir;
 use pidherd::lifecycle::Scope;
 use pidherd::lifecycle::StateName::{Running, Stopped, Stopping};
 use pidherd::{GroupSpec, InstanceId};
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
+use super::common::descriptors::NoDescriptors;
 use super::common::{isolated, kernel_since, skipped, test_cgroup};
 use super::host::{Host, LONG, at_once, ms, sh, term};
-
-/// Allows no more descriptors than those that are open. Returns the limit of before.
-fn use_up_descriptors() -> Rlimit {
-    let before = getrlimit(Resource::Nofile);
-    let next = std::fs::File::open("/dev/null").unwrap();
-    let current = Some(next.as_raw_fd() as u64);
-    setrlimit(Resource::Nofile, Rlimit { current, ..before }).unwrap();
-    drop(next);
-    assert!(std::fs::File::open("/dev/null").is_err());
-    before
-}
 
 /// The child of a process of the tests.
 const CHILD: &str = "sh -c \"trap '' TERM; echo up \\$\\$; exec sleep 1000\"";
@@ -70,7 +59,7 @@ fn the_other_processes_of_a_group_still_have_the_time_to_end() {
         let mut host = Host::new();
         let policy = at_once().stop(term(Scope::ProcessGroup, LONG));
         let (id, child) = with_a_child(&mut host, CHILD, |group| group.policy(policy));
-        let before = use_up_descriptors();
+        let limit = NoDescriptors::left();
         stop_the_leader(&mut host, id);
         for _ in 0..3 {
             host.turn(ms(50));
@@ -79,7 +68,7 @@ fn the_other_processes_of_a_group_still_have_the_time_to_end() {
         assert!(exists(child));
         host.supervisor.kill(id).unwrap();
         host.until_state(id, Stopped);
-        setrlimit(Resource::Nofile, before).unwrap();
+        drop(limit);
     });
 }
 
@@ -96,9 +85,9 @@ fn a_host_with_an_epoll_of_its_own_sleeps_again_when_a_descriptor_is_free() {
         let child = format!("setsid {CHILD}");
         let (id, child) = with_a_child(&mut host, &child, |group| group.cgroup(directory).policy(policy));
         host.turn(ms(10));
-        let before = use_up_descriptors();
+        let limit = NoDescriptors::left();
         stop_the_leader(&mut host, id);
-        setrlimit(Resource::Nofile, before).unwrap();
+        drop(limit);
         // It looks at the cgroup from time to time, which it cannot wait for.
         assert!((0..1_000).any(|_| !host.turn(Duration::ZERO)), "it is always ready");
         assert_eq!(host.state(id), Stopping);
