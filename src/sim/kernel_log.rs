@@ -9,9 +9,8 @@ use super::model::{Attempt, Group, Instance, Spawn};
 use super::oracle::{before, ensure};
 use super::recipe::Label;
 use super::world::{Did, Sight};
-use super::{siblings, stop_commands, stored};
+use super::{siblings, stop_commands, stored, waiting_starts};
 use crate::engine::ids::InstanceId;
-use crate::engine::instance::Instance as Supervised;
 use crate::engine::request::Request;
 use crate::exit::{Exit, Pid};
 use crate::lifecycle::{Joint, Part, Remaining, Rung, Scope, State, StopLadder, Stopping, Wanted};
@@ -358,26 +357,13 @@ fn spawned(
             last.spawn = Spawn::Withdrawn;
         }
     }
-    put_off_before(attempts, attempt.run, at);
+    waiting_starts::put_off_before(attempts, attempt.run, at);
     attempts.pop_if(|last| last.spawn == Spawn::Waits);
     attempts.push(Attempt {
         reported_ready,
         ..attempt
     });
     Ok(())
-}
-
-/// The runs before this one that were not spawned were put off, because a sibling has ended.
-fn put_off_before(attempts: &mut Vec<Attempt>, run: u64, at: Instant) {
-    let waiting = attempts.last_mut().filter(|last| last.spawn == Spawn::Waits);
-    if let Some(waiting) = waiting.filter(|waiting| waiting.run < run) {
-        waiting.spawn = Spawn::Withdrawn;
-    }
-    let last = attempts.last().map_or(0, |last| last.run);
-    attempts.extend((last + 1..run).map(|run| Attempt {
-        spawn: Spawn::Withdrawn,
-        ..Attempt::waiting((run, Part::Program), at, 0)
-    }));
 }
 
 /// The program of an instance gets what it has stored. The commands around a run get nothing.
@@ -450,113 +436,6 @@ pub(super) fn leaves_something(last: &Attempt) -> bool {
         Part::After => false,
         _ => last.exit.is_some() || last.has_failed() || last.spawn == Spawn::Withdrawn,
     }
-}
-
-/// A start waits only while the maximum of spawns is in flight, or behind another one that waits. If it is not wanted
-/// any more, it is withdrawn.
-pub(super) fn starts_that_wait(host: &mut Host) -> Result<(), Broken> {
-    let waits = |before: &Snapshot| before.awaits_spawn();
-    let mut may_wait = host.world.borrow().was_saturated.get() || host.before.iter().any(waits);
-    may_wait |= host.commands_before.iter().any(|(_, before)| waits(before));
-    // A start waits too if a stop is pending, which then withdraws it. Others wait behind it.
-    may_wait |= host.model.instances.iter().any(|known| awaits_its_stop(host, known));
-    let to_stop: Vec<_> = host
-        .model
-        .instances
-        .iter()
-        .filter(|known| is_to_stop(host, known))
-        .map(|known| known.id)
-        .collect();
-    let now = host.world.borrow().now;
-    let tied = siblings::tied(host);
-    for known in &mut host.model.instances {
-        let Some(instance) = host.driver.instances.get(known.id) else {
-            // It has left. A start may have been decided and withdrawn in the same step.
-            let may_wait = may_wait || to_stop.contains(&known.id);
-            known.attempts.extend(may_wait.then(|| withdrawn(known, now)));
-            continue;
-        };
-        // A request that was pending can have been served before a later one was submitted.
-        let was_pending = |before: &Snapshot| before.id == known.id && before.pending.is_some();
-        let was_pending = host.before.iter().any(was_pending);
-        let state = *instance.life.state();
-        let group = host.model.groups.iter().find(|group| group.id == known.group);
-        let epoch = group.map_or(0, |group| group.epoch);
-        let has_before = group.is_some_and(|group| group.recipe.before.is_some());
-        let has_after = group.is_some_and(|group| group.recipe.after.is_some());
-        let begun = instance.life.runs().saturating_sub(known.runs());
-        // A start that was decided may be put off for its siblings, and decided again.
-        let is_right = begun <= u64::from(may_wait) || tied.contains(&known.group);
-        ensure(is_right, || {
-            format!(
-                "{:?} has begun {begun} runs without a spawn, and may: {may_wait}",
-                known.id
-            )
-        })?;
-        let waits = state.is_unspawned();
-        let part = match state.part() {
-            part if waits => part,
-            _ if has_before => Part::Before,
-            _ => Part::Program,
-        };
-        let has_it = |last: &Attempt| last.spawn == Spawn::Waits && last.part == part;
-        let goes_on = begun == 0 && waits && !known.attempts.last().is_some_and(has_it);
-        ensure(!goes_on || may_wait, || {
-            format!("{:?} has no {part:?}, and need not wait", known.id)
-        })?;
-        if begun > 0 || goes_on {
-            put_off_before(&mut known.attempts, instance.life.runs(), now);
-            let place = (instance.life.runs(), part);
-            let since = state.since().unwrap_or(now);
-            known.attempts.push(Attempt::waiting(place, since, epoch));
-            host.has_waited = true;
-        }
-        let Some(last) = known.attempts.last_mut() else {
-            continue;
-        };
-        // The run is over, so the next program is that of another run.
-        last.is_stopped |= !state.name().is_in_run();
-        if last.spawn == Spawn::Waits && !waits {
-            // A reload has removed the command.
-            let is_removed = last.part == Part::After && !has_after;
-            let is_put_off = siblings::is_put_off(&state, instance.life.joint());
-            ensure(
-                known.wish == Wanted::Down || was_pending || is_removed || is_put_off,
-                || format!("the start of {:?} was withdrawn, and it is wanted: {state:?}", known.id),
-            )?;
-            last.spawn = Spawn::Withdrawn;
-        }
-        ensure(waits == (last.spawn == Spawn::Waits), || {
-            format!("{:?} is {state:?}, and its start is {:?}", known.id, last.spawn)
-        })?;
-    }
-    Ok(())
-}
-
-/// A start that was decided and withdrawn in one step.
-fn withdrawn(known: &Instance, now: Instant) -> Attempt {
-    Attempt {
-        spawn: Spawn::Withdrawn,
-        ..Attempt::waiting(known.next(Part::Before), now, 0)
-    }
-}
-
-/// Whether a run of this instance, or its program after the command before it, has begun without a spawn, because a stop
-/// of it is or was pending. The stop was pending before the step, or a rolling restart that ended in the step has
-/// requested it.
-fn awaits_its_stop(host: &Host, known: &Instance) -> bool {
-    let is_prepared = known.attempts.last().is_some_and(|last| last.part == Part::Before);
-    let begins = |instance: &Supervised| {
-        let state = instance.life.state();
-        instance.life.runs() > known.runs() || (is_prepared && state.is_unspawned() && state.part() == Part::Program)
-    };
-    is_to_stop(host, known) && host.driver.instances.get(known.id).is_some_and(begins)
-}
-
-/// Whether a stop of this instance is or was pending.
-fn is_to_stop(host: &Host, known: &Instance) -> bool {
-    let stops = |before: &Snapshot| matches!(before.pending, Some(Request::Stop | Request::Kill));
-    known.wish == Wanted::Down || before(host, known.id).is_some_and(stops)
 }
 
 /// The other processes of a scope are kept in reach exactly if the run ends with the last of them.

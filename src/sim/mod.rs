@@ -54,6 +54,7 @@ mod stored;
 mod storms;
 mod stream;
 mod tally;
+mod waiting_starts;
 mod withdrawals;
 mod world;
 

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use super::act::Act;
 use super::host::{Broken, Host, Snapshot, Touched, all_snapshots, serial_of, snapshots};
-use super::kernel_log;
 use super::model::{Group, Instance, Spawn};
 use super::process::{KILLED, Phase, SimProcess, oom_of};
 use super::recipe::Draft;
 use super::stop_commands;
 use super::world::{Did, Sight};
+use super::{kernel_log, waiting_starts};
 use crate::cgroup::OomKill;
 use crate::engine::ids::{GroupId, InstanceId};
 use crate::engine::request::Request;
@@ -34,7 +34,7 @@ pub(super) fn check(host: &mut Host, touched: Touched) -> Result<(), Broken> {
     let mut rolling = rolling(host);
     rolling.extend(grown);
     // The end of a rolling restart may have requested stops.
-    kernel_log::starts_that_wait(host)?;
+    waiting_starts::check(host)?;
     remove_the_departed(host)?;
     forget_the_gone(host);
     super::siblings::follow_group_stops(host, &rolling);
