@@ -385,7 +385,12 @@ fn events() -> VecDeque<Event> {
     };
     let mut events: VecDeque<_> = causes().into_iter().map(transition).collect();
     events.extend(events_of_an_order(&name()));
-    events.extend([
+    events.extend(other_events(name, group, instance));
+    events
+}
+
+fn other_events(name: impl Fn() -> Name, group: GroupId, instance: InstanceId) -> [Event; 8] {
+    [
         Event::Unkillable {
             instance,
             group,
@@ -430,8 +435,7 @@ fn events() -> VecDeque<Event> {
             group,
             name: "old".into(),
         },
-    ]);
-    events
+    ]
 }
 
 fn policies() -> [Policy; 2] {
