@@ -18,7 +18,7 @@ use super::instance::{Group, Instance};
 use super::kernel::{Collected, Kernel, Senders};
 use super::progress::Progress;
 use super::round::{Round, Streak};
-use super::telling::Telling;
+use super::telling::{Telling, begins_apart};
 use crate::deadlines::Deadlines;
 use crate::exit::ExitRecord;
 use crate::lifecycle::{Input, Own, Part, Reaction, Reply, Scope, State, StopLadder};
@@ -361,6 +361,7 @@ impl<K: Kernel> Engine<K> {
             if was_joint || life.is_joint() {
                 joint = Some(instance.group);
             }
+            instance.is_untold &= !begins_apart(&reaction);
             let after = *instance.life.state();
             self.note_stop(id, before.name(), after.name());
             let exit = self.note_runs(id, &reaction);

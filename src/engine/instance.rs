@@ -48,6 +48,8 @@ pub(crate) struct Instance {
     pub(crate) is_held: bool,
     /// Whether the pending request waits for other groups ([`order`](super::order)).
     pub(crate) awaits_order: bool,
+    /// Whether it is still to be told that a sibling has ended ([`siblings`](super::siblings)).
+    pub(super) is_untold: bool,
     /// The transition to `Starting` or `Preparing` while the spawn waits: the event is not emitted yet.
     pub(crate) start: Option<Start>,
     pub(crate) history: History,
@@ -172,6 +174,7 @@ impl Instance {
             applying: None,
             is_held: false,
             awaits_order: false,
+            is_untold: false,
             start: None,
             history,
             extra: None,

@@ -79,19 +79,30 @@ impl<K: Kernel> Engine<K> {
         if self.telling.iter().any(|begun| begun.ended == id && begun.run == run) {
             return;
         }
-        let Some(known) = self.groups.get(group) else { return };
+        self.mark_siblings(group, number);
         let telling = Telling {
             ended: id,
             group,
-            number,
             run,
-            strategy: known.policy.strategy,
             next: 0,
         };
         // A request of the host has started it before all were told of an earlier end.
         self.telling.retain(|earlier| earlier.ended != id);
         if let Some(rest) = self.tell(telling, K::SLICE) {
             self.telling.push_back(rest);
+        }
+    }
+
+    /// Marks the siblings that the end of the instance with this number concerns. What the host starts from now on is not
+    /// concerned.
+    fn mark_siblings(&mut self, group: GroupId, ended: u32) {
+        let Some(known) = self.groups.get(group) else { return };
+        let (strategy, end) = (known.policy.strategy, known.roster.end());
+        for number in (0..end).filter(|&number| strategy.concerns(number, ended)) {
+            let member = self.member(group, number);
+            if let Some(instance) = member.and_then(|member| self.instances.get_mut(member)) {
+                instance.is_untold = true;
+            }
         }
     }
 
@@ -116,9 +127,12 @@ impl<K: Kernel> Engine<K> {
         while telling.next < end && left > 0 {
             let number = telling.next;
             telling.next += 1;
-            let member = self.member(telling.group, number);
-            let concerned = member.filter(|_| telling.strategy.concerns(number, telling.number));
-            if let Some(member) = concerned.filter(|&member| self.is_to_be_told(member)) {
+            let Some(member) = self.member(telling.group, number) else {
+                continue;
+            };
+            let instance = self.instances.get_mut(member);
+            let is_untold = instance.is_some_and(|instance| std::mem::take(&mut instance.is_untold));
+            if is_untold && self.is_to_be_told(member) {
                 let reply = self.apply_input(member, Input::StopWithSiblings);
                 left -= u32::from(reply == Reply::Accepted);
             }

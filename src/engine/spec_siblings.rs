@@ -96,8 +96,8 @@ impl GroupSpec {
     /// every restart by the policy.
     ///
     /// The first 64 siblings are stopped in the call that sees the end, and more of them in the calls that follow, each
-    /// within its [slice](crate::supervisor::Builder::slice). One that the host starts in between is stopped once more. The
-    /// starts are in slices too.
+    /// within its [slice](crate::supervisor::Builder::slice). One that the host starts in between takes no part. The starts
+    /// are in slices too.
     ///
     /// ```
     /// use pidherd::lifecycle::Strategy;

@@ -1,17 +1,23 @@
 //! What is left to be done about the siblings of an instance that has ended ([`siblings`](super::siblings)).
 
 use super::ids::{GroupId, InstanceId};
-use crate::lifecycle::Strategy;
+use crate::lifecycle::{Cause, Reaction};
 
-/// The siblings of an instance that has ended are told of it one by one.
+/// The siblings of an instance that has ended are told of it one by one. They are marked at the time of the end
+/// ([`Instance::is_untold`](super::instance::Instance)).
 pub(crate) struct Telling {
     pub(crate) ended: InstanceId,
     pub(crate) group: GroupId,
-    pub(super) number: u32,
     /// Its run that has ended.
     pub(super) run: u64,
-    /// That of the time of the end.
-    pub(super) strategy: Strategy,
     /// The number of the next sibling.
     pub(super) next: u32,
+}
+
+/// Whether a run begins that no end of before concerns: not one that follows another by the policy.
+pub(super) fn begins_apart(reaction: &Reaction) -> bool {
+    let is_apart = |cause| matches!(cause, Cause::Requested | Cause::CoolOffOver | Cause::Adopted);
+    reaction
+        .transitions()
+        .any(|step| step.begins_run() && is_apart(step.cause))
 }

@@ -58,6 +58,8 @@ pub(super) struct Group {
     pub(super) is_just_stopped: bool,
     /// Whether it was ever stopped because of the end of an instance. The stops may be served after another description.
     pub(super) was_stopped: bool,
+    /// Whether siblings were still told of an end after another description. What concerned them was the strategy of before.
+    pub(super) was_told_late: bool,
 }
 
 pub(super) struct Instance {

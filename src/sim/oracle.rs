@@ -119,6 +119,7 @@ pub(super) fn enlist(host: &mut Host, id: GroupId, draft: &Draft) {
         stops: 0,
         is_just_stopped: false,
         was_stopped: false,
+        was_told_late: false,
     });
     // Missing instances are then found by the comparison.
     let _found = enlist_the_missing(host);

@@ -30,10 +30,11 @@ pub(super) fn check(host: &mut Host, rolling: &[GroupId]) -> Result<(), Broken> 
         }
     }
     host.model.untold = all_are_told(host, untold, &now)?;
-    host.model
-        .groups
-        .iter_mut()
-        .for_each(|group| group.is_just_stopped = false);
+    for group in &mut host.model.groups {
+        let is_telling = host.driver.telling.iter().any(|telling| telling.group == group.id);
+        group.was_told_late |= is_telling && group.policy.strategy == Strategy::OneForOne;
+        group.is_just_stopped = false;
+    }
     Ok(())
 }
 

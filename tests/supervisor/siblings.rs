@@ -657,3 +657,30 @@ fn more_siblings_than_one_call_stops_are_all_stopped_before_one_is_started() {
         host.shut_down();
     });
 }
+
+#[test]
+fn what_is_started_before_it_is_told_of_an_end_is_not_stopped() {
+    isolated(|| {
+        let mut host = Host::with(super::host::builder().slice(Duration::ZERO).build().unwrap());
+        let spec = GroupSpec::new("x", sleeper()).policy(for_ever()).instances(100);
+        let (group, ids) = host.add(spec.strategy(Strategy::OneForAll));
+        host.start_these(group);
+        host.until("all run", |host| ids.iter().all(|&id| host.state(id) == Running));
+        let last = ids[99];
+        host.supervisor.stop(last).unwrap();
+        host.until_state(last, Stopped);
+        host.supervisor.signal(ids[7], pidherd::Signal::KILL).unwrap();
+        host.until("one is stopped", |host| {
+            ids.iter().any(|&id| host.state(id) == Stopping)
+        });
+        assert_eq!(host.state(ids[98]), Running, "more are still to be told");
+        host.supervisor.start(last).unwrap();
+        let expected = [2; 100];
+        host.until("all run again", |host| {
+            runs(host, &ids) == expected && ids.iter().all(|&id| host.state(id) == Running)
+        });
+        let is_told = |host: &Host| host.steps(last).iter().any(|step| step.cause == Cause::SiblingEnded);
+        assert!(!is_told(&host), "{}", host.story());
+        host.shut_down();
+    });
+}
