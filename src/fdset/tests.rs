@@ -434,3 +434,39 @@ fn within_what_was_reserved_the_log_does_not_grow() {
     }
     assert_eq!(both.set.changes.as_ref().unwrap().capacity(), reserved);
 }
+
+#[test]
+fn a_released_entry_leaves_the_set_and_its_descriptor_stays_open() {
+    let mut set = FdSet::new().unwrap();
+    let (pipe, other) = (Pipe::new(), Pipe::new());
+    let reader = pipe.reader.as_ref().unwrap();
+    let token = set.add(reader.as_fd(), Interest::READ).unwrap();
+    pipe.make_readable();
+    assert_eq!(ready(&set), [token]);
+
+    let not_its_own = other.reader.as_ref().unwrap().as_fd();
+    assert!(!set.release(token, not_its_own));
+    assert_eq!((ready(&set), set.token_of(pipe.number)), (vec![token], Some(token)));
+
+    assert!(set.release(token, reader.as_fd()));
+    assert_eq!((ready(&set), set.token_of(pipe.number)), (vec![], None));
+    assert!(pipe.is_open());
+    assert!(!set.release(token, reader.as_fd()), "it is no longer in the set");
+    let again = set.add(reader.as_fd(), Interest::READ).unwrap();
+    assert_ne!(again, token);
+    assert_eq!(ready(&set), [again]);
+}
+
+#[test]
+fn nothing_is_released_from_a_set_whose_changes_are_tracked() {
+    let mut set = FdSet::new().unwrap();
+    let pipe = Pipe::new();
+    let reader = pipe.reader.as_ref().unwrap();
+    let token = set.add(reader.as_fd(), Interest::READ).unwrap();
+    set.track_changes(true);
+    pipe.make_readable();
+    assert!(!set.release(token, reader.as_fd()));
+    assert_eq!((ready(&set), set.token_of(pipe.number)), (vec![token], Some(token)));
+    assert!(matches!(set.next_change(), Some(Change::Added { .. })));
+    assert!(set.next_change().is_none());
+}
