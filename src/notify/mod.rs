@@ -33,13 +33,13 @@
 //! No call of this module blocks. A message of a child causes no allocation, except for the path of the sender's cgroup
 //! if the host requests it.
 
-#[cfg(test)]
-mod generated;
 mod notice;
 mod ready;
 mod sender;
 mod socket;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use notice::{DESCRIPTOR_NAME_MAX, Notice, Notices, ParseError, STATUS_MAX, is_barrier, parse};
 pub(crate) use notice::{is_descriptor_name, watchdog_usec};

@@ -155,8 +155,6 @@ mod adopt;
 mod builder;
 mod by_hand;
 mod calls;
-#[cfg(test)]
-mod defaults;
 pub(crate) mod driven;
 mod event_loop;
 mod fd_change;
@@ -169,6 +167,8 @@ mod recover;
 mod subscription;
 pub(crate) mod supervise;
 mod take_over;
+#[cfg(test)]
+mod tests;
 mod usage;
 
 pub use crate::engine::error::{Error, SpecError};
