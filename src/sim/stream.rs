@@ -508,7 +508,8 @@ fn follows_the_policy(host: &Host, known: &Instance, group: &Group, event: &Tran
             let has_lower = known.number > 0 || policy.strategy != Strategy::RestForOne;
             let is_right = policy.strategy != Strategy::OneForOne && has_lower;
             // A group that stops stops all.
-            let is_right = is_right || policy.auto_shutdown != AutoShutdown::Never || group.was_stopped || group.was_told_late;
+            let is_right =
+                is_right || policy.auto_shutdown != AutoShutdown::Never || group.was_stopped || group.was_told_late;
             let is_right = is_right || (policy.strategy != Strategy::OneForOne && event.to != StateName::Backoff);
             ensure(is_right || since(event.run).is_none(), || {
                 "the end of a sibling does not concern it".into()
