@@ -43,10 +43,15 @@ fn length_of_runs(children: u32) -> Duration {
     ms(u64::from(100 + children))
 }
 
-/// How many instances may be on their way at a time before the host lets more happen. So many that the processors are not
-/// busy all the time: a deadline that is served late would say nothing then.
+/// How many instances may be on their way at a time before the host lets more happen.
 fn at_once_on_their_way(children: u32) -> usize {
     48 + children as usize / 150
+}
+
+/// The time between two things that the host lets happen. In a large fleet it is so long that the processors are not busy
+/// all the time: a deadline that is served late would say nothing then.
+fn pause(children: u32) -> Duration {
+    ms(2 + u64::from(children) / 2_500)
 }
 
 fn number(name: &str, default: u64) -> u64 {
@@ -117,6 +122,7 @@ struct Fleet {
     length: Duration,
     /// How many instances may be away before the host lets more happen.
     most_away: usize,
+    pause: Duration,
     /// Whether deadlines count: while the whole fleet starts or stops, the machine is busy with it.
     is_measured: bool,
     random: Rng,
@@ -162,6 +168,7 @@ impl Fleet {
             passing,
             length,
             most_away: at_once_on_their_way(children),
+            pause: pause(children),
             is_measured: false,
             random: Rng::new(),
             last: HashMap::new(),
@@ -320,14 +327,17 @@ impl Fleet {
     fn churn(&mut self, time: Duration) {
         self.supervisor.start(Target::All).unwrap();
         let ids: Vec<_> = self.supervisor.instances().collect();
-        let end = Instant::now() + time;
-        while Instant::now() < end {
-            if self.away.len() < self.most_away {
+        let (mut now, mut next) = (Instant::now(), Instant::now());
+        let end = now + time;
+        while now < end {
+            if now >= next && self.away.len() < self.most_away {
                 // What was stopped for the rest is up again.
                 self.is_measured = true;
                 self.act(&ids);
+                next = now + self.pause;
             }
-            self.turn(ms(2));
+            self.turn(next.saturating_duration_since(now).max(ms(1)));
+            now = Instant::now();
             self.start_the_stopped(false);
         }
     }
