@@ -353,7 +353,7 @@ impl<K: Kernel> Engine<K> {
             let own = Own {
                 ladder: extra.ladder.as_deref(),
                 watchdog: extra.watchdog,
-                because: extra.because.filter(|_| input.may_stop_for_request()),
+                because: extra.because,
                 others_crashes,
             };
             let was_joint = life.is_joint();

@@ -83,7 +83,7 @@ impl Memory {
             return;
         }
         let front = place(self.end as usize - rest.left());
-        let exit = self.last_exit().filter(|_| self.exit < front);
+        let exit = self.last_exit().filter(|_| (self.front..front).contains(&self.exit));
         self.front = front;
         self.runs -= 1;
         if exit.is_some() {
@@ -463,7 +463,7 @@ pub(super) fn wall_nanos(time: SystemTime) -> Option<i64> {
 /// The time that is this many nanoseconds after 1970.
 pub(super) fn wall(nanos: i64) -> SystemTime {
     let distance = Duration::from_nanos(nanos.unsigned_abs());
-    let time = match nanos < 0 {
+    let time = match nanos.is_negative() {
         true => SystemTime::UNIX_EPOCH.checked_sub(distance),
         false => SystemTime::UNIX_EPOCH.checked_add(distance),
     };
@@ -718,5 +718,106 @@ mod tests {
         memory.push(&run(3, Some(exit), End::Exited(3)));
         assert!(memory.exit < memory.end && memory.bytes.len() > length, "in its run");
         assert_eq!(memory.last_exit(), Some(exit));
+    }
+
+    #[test]
+    fn a_run_of_any_length_comes_back_as_it_was() {
+        let runs = |length: usize| {
+            let reason = "x".repeat(length).into();
+            run(1, None, End::Unhealthy { reason })
+        };
+        for length in 200..300 {
+            let mut memory = Memory::default();
+            memory.push(&runs(length));
+            memory.push(&runs(0));
+            let read: Vec<_> = memory.iter().collect();
+            assert_eq!(read, [runs(length), runs(0)], "{length}");
+        }
+    }
+
+    #[test]
+    fn a_large_run_leaves_no_more_room_than_a_run_takes() {
+        let mut memory = Memory::default();
+        for number in 0..20 {
+            let reason = "x".repeat(10_000).into();
+            memory.push(&run(number, None, End::Unhealthy { reason }));
+            assert_eq!(memory.capacity() - memory.bytes.len(), TYPICAL + TYPICAL_EXIT);
+        }
+    }
+
+    #[test]
+    fn an_end_is_that_of_the_exit_only_if_they_agree() {
+        let (term, kill) = (Signal::TERM, Signal::KILL);
+        let by = |signal, core| Some(Exit::Signal { signal, core });
+        let crash = |core| End::Crashed { signal: term, core };
+        let rows = [
+            (End::Exited(3), Some(Exit::Code(3)), EXITED),
+            (End::Exited(3), Some(Exit::Code(4)), OTHER),
+            (crash(true), by(term, true), CRASHED),
+            (crash(false), by(term, false), CRASHED),
+            (crash(false), by(term, true), OTHER),
+            (crash(false), by(kill, false), OTHER),
+            (crash(false), None, OTHER),
+            (End::KilledFromOutside(term), by(term, false), KILLED),
+            (End::KilledFromOutside(term), by(term, true), OTHER),
+            (End::KilledFromOutside(term), by(kill, false), OTHER),
+            (End::Stopped, by(term, false), FIRST_PLAIN),
+        ];
+        for (end, exit, number) in rows {
+            assert_eq!(number_of(&end, exit), number, "{end:?} {exit:?}");
+            let whole = run(1, exit.map(|exit| record(7, exit, None)), end);
+            let mut memory = Memory::default();
+            memory.push(&whole);
+            assert_eq!(memory.iter().next(), Some(whole));
+        }
+    }
+
+    #[test]
+    fn numbers_are_short_and_come_back() {
+        let rows = [(0, 1), (0x7f, 1), (0x80, 2), (0x3fff, 2), (0x4000, 3), (u64::MAX, 10)];
+        for (number, length) in rows {
+            let mut bytes = Vec::new();
+            put_number(number, &mut bytes);
+            assert_eq!(bytes.len(), length, "{number}");
+            assert_eq!(get_number(&mut Reader::new(&bytes, 0)).ok(), Some(number));
+        }
+        for number in [0, 1, -1, 63, -64, 64, -65, i64::MAX, i64::MIN] {
+            let mut bytes = Vec::new();
+            put_signed(number, &mut bytes);
+            assert_eq!(bytes.len() == 1, (-64..64).contains(&number), "{number}");
+            assert_eq!(get_signed(&mut Reader::new(&bytes, 0)).ok(), Some(number));
+        }
+    }
+
+    #[test]
+    fn a_time_before_1970_comes_back_as_it_was() {
+        for nanos in [-1, 0, 1, i64::MAX, i64::MIN + 1] {
+            assert_eq!(wall_nanos(wall(nanos)), Some(nanos));
+        }
+        assert!(wall(-1) < SystemTime::UNIX_EPOCH);
+    }
+
+    #[test]
+    fn the_usage_of_a_cgroup_fits_into_the_short_form() {
+        let full = |unit: u64| CgroupUsage {
+            cpu: Some(Duration::from_micros(unit)),
+            cpu_user: Some(Duration::from_micros(unit + 1)),
+            cpu_system: Some(Duration::from_micros(unit + 2)),
+            memory_current: Some(unit + 3),
+            memory_peak: Some(unit + 4),
+            memory_swap_current: Some(unit + 5),
+            oom_kills: Some(unit + 6),
+            pids_current: Some(unit + 7),
+            pids_peak: Some(unit + 8),
+            pids_refused: Some(unit + 9),
+            io_read: Some(unit + 10),
+            io_written: Some(unit + 11),
+        };
+        for unit in [0, 100, 1 << 40] {
+            let mut bytes = Vec::new();
+            assert_eq!(put_cgroup(&full(unit), &mut bytes), Some(()));
+            assert!(bytes.len() < 90, "{}", bytes.len());
+            assert_eq!(get_cgroup(&mut Reader::new(&bytes, 0)).ok(), Some(full(unit)));
+        }
     }
 }
