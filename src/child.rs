@@ -509,17 +509,13 @@ impl Process {
     /// Sends SIGKILL, waits until this time, and reaps. If the signal may not be sent, or the process hangs in the
     /// kernel, the process remains: errors have no remedy here.
     fn end_until(&self, until: Instant) {
-        if !self.owner.is_here() {
-            return;
-        }
-        if self.record.is_some() || matches!(self.pidfd.reap(), Ok(Some(_))) {
-            return;
-        }
-        if self.pidfd.signal(Signal::KILL).is_err() {
+        if !self.owner.is_here() || self.record.is_some() {
             return;
         }
         // A process that has not ended by then remains.
-        self.pidfd.end_until(until);
+        if self.pidfd.signal(Signal::KILL).is_ok() {
+            self.pidfd.end_until(until);
+        }
     }
 }
 

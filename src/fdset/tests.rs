@@ -425,6 +425,7 @@ fn within_what_was_reserved_the_log_does_not_grow() {
     both.track(true);
     both.set.reserve(20);
     let reserved = both.set.changes.as_ref().unwrap().capacity();
+    assert!(reserved >= 40, "each of them is added and removed");
     for _ in 0..3 {
         (0..20).for_each(|which| both.add(which));
         for which in 0..20 {
