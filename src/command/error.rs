@@ -695,6 +695,10 @@ mod tests {
         assert_eq!(io.kind(), io::ErrorKind::NotFound);
         assert_eq!(io.to_string(), text);
         assert_eq!(io.get_ref().and_then(|inner| inner.downcast_ref()), Some(&error));
+        assert!(
+            std::error::Error::source(&error).is_none(),
+            "the errno has no other cause"
+        );
     }
 
     #[test]
