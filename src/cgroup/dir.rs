@@ -57,13 +57,13 @@ impl CgroupDir {
         CgroupDir { inner }
     }
 
-    /// A value for tests that differs from others only by its number.
+    /// A directory for tests that differs from others only by its number. Nothing is read or written in it.
     #[cfg(test)]
     pub(crate) fn pretended(number: u64) -> CgroupDir {
         let inner = Inner {
             fd: std::fs::File::open("/dev/null").unwrap().into(),
             path: PathBuf::from(format!("/pretended/{number}")),
-            identity: (0, number),
+            identity: (SIMULATED, number),
             kill_file: c"cgroup.kill",
         };
         CgroupDir { inner: Arc::new(inner) }
