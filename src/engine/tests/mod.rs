@@ -1,6 +1,7 @@
 //! Tests of single decisions, in situations that are rare: the simulation (`sim`) meets them seldom or cannot tell them
 //! apart.
 
+mod by_hand;
 mod cgroups;
 mod core;
 mod image;
