@@ -69,6 +69,14 @@ impl CgroupDir {
         CgroupDir { inner: Arc::new(inner) }
     }
 
+    /// A plain directory in place of one for cgroups. What is in it is no cgroup, and does not change by itself.
+    #[cfg(test)]
+    pub(crate) fn plain(path: &Path) -> CgroupDir {
+        let fd = OwnedFd::from(std::fs::File::open(path).unwrap());
+        let identity = identity(&fd).unwrap();
+        CgroupDir::new(fd, path.to_owned(), identity, c"cgroup.kill")
+    }
+
     /// A directory for simulations. Nothing is read or written in it.
     #[cfg(all(feature = "sim", not(test)))]
     pub(crate) fn simulated(number: u64) -> std::io::Result<CgroupDir> {

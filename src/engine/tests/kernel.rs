@@ -146,7 +146,8 @@ impl Kernel for TestKernel {
 
     fn change_limit(&mut self, slot: u32, file: &CgroupFile) -> Result<(), CgroupError> {
         let value = String::from_utf8_lossy(&file.value);
-        self.written.push((slot, format!("{}={value}", file.name.to_string_lossy())));
+        self.written
+            .push((slot, format!("{}={value}", file.name.to_string_lossy())));
         Ok(())
     }
 
