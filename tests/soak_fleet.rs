@@ -323,6 +323,13 @@ impl Fleet {
         }
     }
 
+    /// Lets every process crash. The first crash of an instance allocates memory for those that follow.
+    fn crash_all(&mut self) {
+        for id in self.supervisor.instances().collect::<Vec<_>>() {
+            self.supervisor.signal(id, pidherd::Signal::KILL).ok();
+        }
+    }
+
     /// Lets things happen for this time.
     fn churn(&mut self, time: Duration) {
         self.supervisor.start(Target::All).unwrap();
@@ -383,6 +390,8 @@ fn a_fleet_under_churn_takes_no_more_resources_after_any_time() {
         fleet.rest();
         fleet.slow_kills = 0;
         // Everything happens once before the first look.
+        fleet.supervisor.start(Target::All).unwrap();
+        fleet.crash_all();
         fleet.churn(time / PARTS);
         let before = fleet.rest();
         let tolerance = 512 * 1024 + 64 * u64::from(wanted);
