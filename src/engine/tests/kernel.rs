@@ -68,8 +68,16 @@ impl Kernel for TestKernel {
         self.now
     }
 
+    fn monotonic(&self) -> Instant {
+        self.now
+    }
+
     fn wall(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH
+    }
+
+    fn keeps_state(&self) -> bool {
+        false
     }
 
     fn arm(&mut self, _at: Option<Instant>) -> io::Result<()> {
