@@ -471,3 +471,30 @@ fn nothing_is_released_from_a_set_whose_changes_are_tracked() {
     assert!(matches!(set.next_change(), Some(Change::Added { .. })));
     assert!(set.next_change().is_none());
 }
+
+#[test]
+fn what_leaves_the_epoll_of_a_set_at_its_end_is_out_though_a_copy_lives_on() {
+    for ends in [false, true] {
+        let mut set = FdSet::new().unwrap();
+        let mut pipe = Pipe::new();
+        let reader = pipe.reader.take().unwrap();
+        let _copy = reader.try_clone().unwrap();
+        set.add(reader.as_fd(), Interest::READ).unwrap();
+        pipe.make_readable();
+        assert!(is_readable(set.as_fd()));
+        if ends {
+            let epoll = set.into_epoll();
+            end(epoll.as_fd(), reader);
+            assert!(!is_readable(epoll.as_fd()));
+        } else {
+            set.leave(reader.as_fd());
+            assert!(!is_readable(set.as_fd()) && !set.is_empty());
+        }
+    }
+}
+
+/// Whether an epoll has anything to report.
+fn is_readable(epoll: BorrowedFd<'_>) -> bool {
+    let mut polled = [PollFd::new(&epoll, PollFlags::IN)];
+    poll(&mut polled, Some(&NOW)).unwrap() > 0
+}
