@@ -491,6 +491,18 @@ fn bad_commands_are_refused_before_anything_happens() {
 }
 
 #[test]
+fn the_hosts_process_group_is_refused_in_a_new_session() {
+    let error = CommandError::Needs {
+        what: "the host's process group",
+        needs: "the host's session",
+    };
+    let command = Command::new("/bin/true").inherit_process_group();
+    for command in [command.clone().setsid(true), command.controlling_terminal(0)] {
+        assert_eq!(command.compile().unwrap_err(), error);
+    }
+}
+
+#[test]
 fn the_ends_of_each_range() {
     let new = || Command::new("/bin/true");
     let file = |mode| new().stdout(OpenFile::append("/dev/null").mode(mode));
