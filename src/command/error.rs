@@ -683,6 +683,7 @@ impl Stored for Subject {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Command;
     use super::*;
 
     #[test]
@@ -699,6 +700,9 @@ mod tests {
             std::error::Error::source(&error).is_none(),
             "the errno has no other cause"
         );
+        let refused = Command::new("").spawn().unwrap_err();
+        let source = std::error::Error::source(&refused).and_then(|source| source.downcast_ref());
+        assert_eq!(source, Some(&CommandError::EmptyProgram));
     }
 
     #[test]
