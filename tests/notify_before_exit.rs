@@ -10,7 +10,6 @@ use std::process;
 use std::time::Duration;
 
 use StateName::{Exited, Running, Starting, Stopped, Stopping};
-use common::descriptors::readable;
 use common::{SOON, isolated, processes, skipped, wait_readable, wait_until};
 use host::{Host, LONG, at_once, builder, ms, sh, spawns_in_flight, term};
 use pidherd::fdset::Entry;
@@ -114,10 +113,11 @@ fn wait_until_sent(host: &Host, id: InstanceId) {
 fn pidfd_of(host: &Host, id: InstanceId) -> Entry {
     let line = format!("Pid:\t{}\n", host.pid(id));
     let is_its = |entry: &Entry| {
-        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", entry.fd));
-        info.unwrap().contains(&line)
+        fs::read_to_string(format!("/proc/self/fdinfo/{}", entry.fd))
+            .unwrap()
+            .contains(&line)
     };
-    readable(|| host.supervisor.fds().iter().find(is_its).unwrap())
+    host.supervisor.fds().iter().find(is_its).unwrap()
 }
 
 /// The order in which a host handles what is ready.

@@ -83,7 +83,7 @@ impl Memory {
             return;
         }
         let front = place(self.end as usize - rest.left());
-        let exit = self.last_exit().filter(|_| (self.front..front).contains(&self.exit));
+        let exit = self.last_exit().filter(|_| self.exit < front);
         self.front = front;
         self.runs -= 1;
         if exit.is_some() {
@@ -463,7 +463,7 @@ pub(super) fn wall_nanos(time: SystemTime) -> Option<i64> {
 /// The time that is this many nanoseconds after 1970.
 pub(super) fn wall(nanos: i64) -> SystemTime {
     let distance = Duration::from_nanos(nanos.unsigned_abs());
-    let time = match nanos.is_negative() {
+    let time = match nanos < 0 {
         true => SystemTime::UNIX_EPOCH.checked_sub(distance),
         false => SystemTime::UNIX_EPOCH.checked_add(distance),
     };
@@ -502,4 +502,221 @@ fn get_signed(from: &mut Reader<'_>) -> Result<i64, Damaged> {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::cgroup::OomLimit;
+    use crate::command::{SpawnError, SpawnStep};
+    use crate::lifecycle::CommandFailure;
+    use crate::random::Random;
+
+    fn record(pid: u32, exit: Exit, usage: Option<Usage>) -> ExitRecord {
+        let pid = Pid::new(pid).unwrap();
+        ExitRecord { pid, exit, usage }
+    }
+
+    fn run(number: u64, exit: Option<ExitRecord>, end: End) -> Run {
+        Run {
+            number,
+            pid: exit.map(|exit| exit.pid),
+            started_at: wall(1_700_000_000_123_456_789),
+            ended_at: wall(1_700_000_007_123_499_111),
+            lasted: Duration::from_nanos(7_000_042_321),
+            exit,
+            cgroup: None,
+            end,
+        }
+    }
+
+    fn usage(unit: u64) -> Usage {
+        Usage {
+            user: Duration::from_micros(3 * unit),
+            system: Duration::from_micros(unit),
+            max_rss: unit * 4_096,
+            major_faults: unit / 1_000,
+            minor_faults: unit,
+        }
+    }
+
+    /// Runs with every end and every kind of exit record.
+    fn runs() -> Vec<Run> {
+        let signal = Signal::SEGV;
+        let exits = [
+            Exit::Code(0),
+            Exit::Code(255),
+            Exit::Signal { signal, core: false },
+            Exit::Signal { signal, core: true },
+            Exit::Unknown,
+        ];
+        let mut ends = PLAIN.to_vec();
+        ends.extend([
+            End::NotSpawned(SpawnError::new("web".into(), SpawnStep::Exec, 2, None)),
+            End::Exited(0),
+            End::Exited(255),
+            End::Crashed { signal, core: true },
+            End::KilledFromOutside(signal),
+            End::OutOfMemory(OomLimit::Ancestor { levels: 3 }),
+            End::MaybeOutOfMemory(OomLimit::Own),
+            End::Unhealthy {
+                reason: "x".repeat(300).into(),
+            },
+            End::BeforeFailed(CommandFailure::TimedOut),
+        ]);
+        let usages = [
+            None,
+            Some(usage(1)),
+            Some(usage(1 << 40)),
+            Some(Usage { max_rss: 1, ..usage(5) }),
+        ];
+        let mut runs = Vec::new();
+        for end in ends {
+            runs.push(run(1, None, end.clone()));
+            for (number, exit) in (2..).zip(exits) {
+                let usage = usages[number as usize % usages.len()];
+                runs.push(run(number, Some(record(1 << 22, exit, usage)), end.clone()));
+            }
+        }
+        runs.extend(odd_runs());
+        runs
+    }
+
+    /// Runs with rare fields, or that only the form of images fits.
+    fn odd_runs() -> Vec<Run> {
+        let plain = || run(u64::MAX, None, End::Stopped);
+        let far = Duration::from_secs(u64::MAX / 4);
+        let usage = CgroupUsage {
+            cpu: Some(Duration::from_micros(7)),
+            io_written: Some(1 << 50),
+            ..CgroupUsage::default()
+        };
+        [
+            Run {
+                pid: Pid::new(7),
+                ..plain()
+            },
+            Run {
+                started_at: SystemTime::UNIX_EPOCH - far,
+                ..plain()
+            },
+            Run {
+                ended_at: wall(i64::MIN + 1),
+                ..plain()
+            },
+            Run {
+                lasted: Duration::MAX,
+                ..plain()
+            },
+            Run {
+                lasted: Duration::ZERO,
+                ..plain()
+            },
+            Run {
+                cgroup: Some(CgroupUsage::default()),
+                ..plain()
+            },
+            Run {
+                cgroup: Some(usage),
+                ..plain()
+            },
+            Run {
+                cgroup: Some(CgroupUsage {
+                    cpu: Some(Duration::from_nanos(1)),
+                    ..usage
+                }),
+                ..plain()
+            },
+        ]
+        .into()
+    }
+
+    #[test]
+    fn every_run_comes_back_as_it_was() {
+        let mut memory = Memory::default();
+        let runs = runs();
+        runs.iter().for_each(|run| memory.push(run));
+        assert_eq!(memory.iter().collect::<Vec<_>>(), runs);
+        assert_eq!(memory.len(), runs.len());
+        assert!(memory.iter().rev().eq(runs.iter().rev().cloned()));
+        let mut ends = memory.iter();
+        assert_eq!(
+            (ends.next_back().as_ref(), ends.next().as_ref()),
+            (runs.last(), runs.first())
+        );
+        assert_eq!(ends.count(), runs.len() - 2);
+    }
+
+    #[test]
+    fn the_last_runs_and_the_last_exit_are_those_of_a_list() {
+        let all = runs();
+        for most in [1, 3, 40] {
+            let (mut memory, mut random) = (Memory::default(), Random::new(most));
+            let (mut model, mut last) = (std::collections::VecDeque::new(), None);
+            memory.reserve(most as usize);
+            for _ in 0..2_000 {
+                let next = &all[random.below(all.len() as u64) as usize];
+                match random.below(4) {
+                    0 => {
+                        last = next.exit;
+                        memory.set_last_exit(last.as_ref());
+                    }
+                    1 => {
+                        memory.forget_oldest();
+                        model.pop_front();
+                    }
+                    _ => {
+                        if model.len() == most as usize {
+                            memory.forget_oldest();
+                            model.pop_front();
+                        }
+                        memory.push(next);
+                        model.push_back(next.clone());
+                    }
+                }
+                assert!(memory.iter().eq(model.iter().cloned()));
+                assert_eq!((memory.len(), memory.last_exit()), (model.len(), last));
+            }
+        }
+    }
+
+    #[test]
+    fn runs_of_a_day_fit_into_the_memory_that_is_reserved() {
+        let usage = Usage {
+            user: Duration::from_micros(36_000_123_456),
+            system: Duration::from_micros(7_200_123_456),
+            max_rss: 8 << 30,
+            major_faults: 1_000,
+            minor_faults: 1 << 24,
+        };
+        let exit = record(4_000_000, Exit::Code(1), Some(usage));
+        let day = Duration::from_secs(24 * 3_600);
+        let mut long = run(10_000, Some(exit), End::Exited(1));
+        (long.lasted, long.ended_at) = (day, long.started_at + day + Duration::from_micros(500));
+        let mut memory = Memory::default();
+        memory.reserve(5);
+        let reserved = memory.capacity();
+        for number in 0..50 {
+            memory.set_last_exit(Some(&exit));
+            if memory.len() == 5 {
+                memory.forget_oldest();
+            }
+            memory.push(&Run { number, ..long.clone() });
+        }
+        assert_eq!(memory.capacity(), reserved);
+        assert_eq!(memory.iter().next_back(), Some(Run { number: 49, ..long }));
+    }
+
+    #[test]
+    fn the_last_exit_outlives_its_run() {
+        let exit = record(7, Exit::Code(3), Some(usage(5)));
+        let mut memory = Memory::default();
+        memory.set_last_exit(Some(&exit));
+        memory.push(&run(1, Some(exit), End::Exited(3)));
+        let length = memory.bytes.len();
+        memory.push(&run(2, None, End::Stopped));
+        memory.forget_oldest();
+        assert_eq!((memory.len(), memory.last_exit()), (1, Some(exit)));
+        assert_eq!(memory.exit, memory.end, "after all runs");
+        memory.push(&run(3, Some(exit), End::Exited(3)));
+        assert!(memory.exit < memory.end && memory.bytes.len() > length, "in its run");
+        assert_eq!(memory.last_exit(), Some(exit));
+    }
+}

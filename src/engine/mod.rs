@@ -45,6 +45,4 @@ pub(crate) mod status;
 pub(crate) mod stop_command;
 pub(crate) mod stop_of;
 mod telling;
-#[cfg(test)]
-mod tests;
 pub(crate) mod turn;

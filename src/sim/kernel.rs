@@ -65,10 +65,6 @@ impl Kernel for SimKernel {
         self.0.borrow().now
     }
 
-    fn monotonic(&self) -> Instant {
-        self.now()
-    }
-
     fn wall(&self) -> SystemTime {
         self.0.borrow().wall
     }
