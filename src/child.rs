@@ -139,8 +139,17 @@ impl Pipes {
 
     /// Whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
-        let has_others = self.extra.is_some() || self.others.extra.is_some() || !self.others.pipes.is_empty();
-        self.stdin.is_none() && self.stdout.is_none() && self.stderr.is_none() && !has_others
+        let Pipes {
+            stdin: None,
+            stdout: None,
+            stderr: None,
+            extra: None,
+            others: Others { extra: None, pipes },
+        } = self
+        else {
+            return false;
+        };
+        pipes.is_empty()
     }
 
     /// Takes the host's end of the pipe that is descriptor `target` of the child: 0 to 2 for the standard streams.
@@ -500,22 +509,42 @@ impl Process {
     /// Sends SIGKILL, waits until this time, and reaps. If the signal may not be sent, or the process hangs in the
     /// kernel, the process remains: errors have no remedy here.
     fn end_until(&self, until: Instant) {
-        if !self.owner.is_here() {
-            return;
-        }
-        if self.record.is_some() || matches!(self.pidfd.reap(), Ok(Some(_))) {
-            return;
-        }
-        if self.pidfd.signal(Signal::KILL).is_err() {
+        if !self.owner.is_here() || self.record.is_some() {
             return;
         }
         // A process that has not ended by then remains.
-        self.pidfd.end_until(until);
+        if self.pidfd.signal(Signal::KILL).is_ok() {
+            self.pidfd.end_until(until);
+        }
     }
 }
 
 impl Abandon for Process {
     fn abandon(self) {
         self.end_until(Instant::now() + DROP_WAIT);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pipes_are_empty_only_without_any_end_and_any_number() {
+        let end = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let mut any = [const { Pipes::none() }; 6];
+        assert!(any.iter().all(Pipes::is_empty));
+        any[0].stdin = Some(end());
+        any[1].stdout = Some(end());
+        any[2].stderr = Some(end());
+        any[3].extra = Some(end());
+        any[4].add(7, end());
+        // The host has taken the end, and its number is still known.
+        any[5].set_extra(8, end());
+        any[5].extra = None;
+        assert!(!any.iter().any(Pipes::is_empty));
+        assert_eq!((any[5].extra_target(), any[4].extra_target()), (Some(8), None));
+        let others: Vec<_> = any[4].others().iter().map(|(number, _)| *number).collect();
+        assert_eq!(others, [7]);
     }
 }

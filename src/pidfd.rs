@@ -143,8 +143,8 @@ impl PidFd {
     pub(crate) fn is_unreaped(&self) -> bool {
         match process::send_signal(self.as_fd(), 0, false) {
             Ok(()) => true,
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => false,
-            // No other errno says anything about the process: a filter refuses the call, for example.
+            // Only ESRCH says anything about the process, and one that was reaped is no child: a filter refuses the call,
+            // for example.
             Err(_) => self.is_own_child(),
         }
     }
@@ -235,11 +235,10 @@ impl PidFd {
 
     /// Waits for the end of the process and reaps it. Blocks without a limit.
     pub(crate) fn wait_and_reap(&self) -> io::Result<ExitRecord> {
-        match wait::wait(self.as_fd(), Wait::Block) {
-            Ok(Some((exit, usage))) => return Ok(self.record((exit, Some(usage)))),
-            Err(error) if error.raw_os_error() != Some(libc::ECHILD) => return Err(error),
-            Ok(None) | Err(_) => {}
+        if let Ok(Some((exit, usage))) = wait::wait(self.as_fd(), Wait::Block) {
+            return Ok(self.record((exit, Some(usage))));
         }
+        // ECHILD: it was reaped already, or it is the child of another process.
         wait_for(self, PollFlags::IN, None)?;
         let ended = self.reap_until(Instant::now() + STATUS_LIMIT)?;
         Ok(ended.unwrap_or_else(|| self.unknown()))
@@ -470,14 +469,13 @@ impl From<PidFd> for OwnedFd {
 #[cfg(test)]
 mod tests {
     use std::io::{BufRead, BufReader};
-    use std::process::{Command, Stdio};
+    use std::process::{Child, Command, Stdio};
 
     use super::*;
+    use crate::sys::refuse::refusing;
 
-    /// The wait would last for an hour.
-    #[test]
-    fn the_zombie_of_another_parent_is_not_waited_for() {
-        // The parent reaps its child when its own input ends.
+    /// A shell that has a child, and reaps it when its own input ends.
+    fn parent() -> (Child, PidFd) {
         let mut parent = Command::new("/bin/sh")
             .args(["-c", "sleep 1000 >/dev/null & echo $!; read go; wait"])
             .stdin(Stdio::piped())
@@ -488,10 +486,40 @@ mod tests {
         let stdout = parent.stdout.take().unwrap();
         BufReader::new(stdout).read_line(&mut line).unwrap();
         let pidfd = PidFd::open(line.trim().parse().unwrap()).unwrap();
+        (parent, pidfd)
+    }
+
+    fn reap(mut parent: Child) {
+        drop(parent.stdin.take());
+        parent.wait().unwrap();
+    }
+
+    /// The wait would last for an hour.
+    #[test]
+    fn the_zombie_of_another_parent_is_not_waited_for() {
+        let (parent, pidfd) = parent();
         pidfd.signal(Signal::KILL).unwrap();
         pidfd.end_until(Instant::now() + Duration::from_secs(3_600));
         assert!(!pidfd.is_alive());
-        drop(parent.stdin.take());
-        parent.wait().unwrap();
+        reap(parent);
+    }
+
+    #[test]
+    fn only_a_child_is_signalled_by_its_number() {
+        let (parent, theirs) = parent();
+        let ours = PidFd::open(parent.id()).unwrap();
+        for errno in [libc::EPERM, libc::ENOSYS] {
+            refusing(libc::SYS_pidfd_send_signal, errno, || {
+                let error = theirs.signal(Signal::KILL).unwrap_err();
+                assert_eq!(error.raw_os_error(), Some(errno));
+                assert_eq!((theirs.is_unreaped(), ours.is_unreaped()), (false, true));
+                ours.signal(Signal::CONT).unwrap();
+            });
+        }
+        assert!(theirs.is_alive() && theirs.is_unreaped());
+        theirs.signal(Signal::KILL).unwrap();
+        reap(parent);
+        assert_eq!((theirs.is_unreaped(), ours.is_unreaped()), (false, false));
+        assert_eq!(ours.signal(Signal::CONT).unwrap_err().raw_os_error(), Some(libc::ESRCH));
     }
 }

@@ -10,6 +10,7 @@ use std::process;
 use std::time::Duration;
 
 use StateName::{Exited, Running, Starting, Stopped, Stopping};
+use common::descriptors::readable;
 use common::{SOON, isolated, processes, skipped, wait_readable, wait_until};
 use host::{Host, LONG, at_once, builder, ms, sh, spawns_in_flight, term};
 use pidherd::fdset::Entry;
@@ -113,11 +114,10 @@ fn wait_until_sent(host: &Host, id: InstanceId) {
 fn pidfd_of(host: &Host, id: InstanceId) -> Entry {
     let line = format!("Pid:\t{}\n", host.pid(id));
     let is_its = |entry: &Entry| {
-        fs::read_to_string(format!("/proc/self/fdinfo/{}", entry.fd))
-            .unwrap()
-            .contains(&line)
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", entry.fd));
+        info.unwrap().contains(&line)
     };
-    host.supervisor.fds().iter().find(is_its).unwrap()
+    readable(|| host.supervisor.fds().iter().find(is_its).unwrap())
 }
 
 /// The order in which a host handles what is ready.

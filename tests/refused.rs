@@ -110,6 +110,36 @@ fn children_and_supervisors_are_dropped_without_pidfd_signals() {
 }
 
 #[test]
+fn a_command_that_takes_too_long_is_stopped_with_its_group_without_pidfd_signals() {
+    isolated(|| {
+        for errno in [libc::EPERM, libc::ENOSYS, libc::EINVAL] {
+            refusing(libc::SYS_pidfd_send_signal, errno, || {
+                let run = |script: &str| {
+                    let command = sh(script).process_group(0);
+                    let exchange = command.exchange().time_limit(ms(200));
+                    exchange.stop(Signal::TERM, host::LONG).run().unwrap()
+                };
+                // The group gets the signal, and what is left of it is killed when the leader has ended.
+                let output = run(
+                    "(trap 'echo heard; exit' TERM; while :; do sleep 0.01; done) & trap 'wait; exit 7' TERM; wait",
+                );
+                assert_eq!(
+                    (output.record.exit, output.stdout.as_slice()),
+                    (Exit::Code(7), &b"heard\n"[..])
+                );
+                let output = run("sh -c 'trap \"\" TERM; echo $$; exec sleep 1000' & trap 'exit 7' TERM; wait");
+                assert_eq!(
+                    (output.record.exit, output.timed_out, output.forced),
+                    (Exit::Code(7), true, false)
+                );
+                let left = std::str::from_utf8(&output.stdout).unwrap().trim().parse().unwrap();
+                assert!(wait_gone(left, SOON));
+            });
+        }
+    });
+}
+
+#[test]
 fn a_cgroup_is_stopped_where_neither_its_members_nor_its_kill_can_be_had() {
     isolated(|| {
         let Some(cgroup) = test_cgroup() else { return };

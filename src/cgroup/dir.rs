@@ -57,16 +57,24 @@ impl CgroupDir {
         CgroupDir { inner }
     }
 
-    /// A value for tests that differs from others only by its number.
+    /// A directory for tests that differs from others only by its number. Nothing is read or written in it.
     #[cfg(test)]
     pub(crate) fn pretended(number: u64) -> CgroupDir {
         let inner = Inner {
             fd: std::fs::File::open("/dev/null").unwrap().into(),
             path: PathBuf::from(format!("/pretended/{number}")),
-            identity: (0, number),
+            identity: (SIMULATED, number),
             kill_file: c"cgroup.kill",
         };
         CgroupDir { inner: Arc::new(inner) }
+    }
+
+    /// A plain directory in place of one for cgroups. What is in it is no cgroup, and does not change by itself.
+    #[cfg(test)]
+    pub(crate) fn plain(path: &Path) -> CgroupDir {
+        let fd = OwnedFd::from(std::fs::File::open(path).unwrap());
+        let identity = identity(&fd).unwrap();
+        CgroupDir::new(fd, path.to_owned(), identity, c"cgroup.kill")
     }
 
     /// A directory for simulations. Nothing is read or written in it.

@@ -72,6 +72,6 @@ mod name;
 mod oom;
 mod open;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tree;
 mod usage;

@@ -2,7 +2,7 @@
 
 #[allow(unsafe_code, reason = "the helpers of the tests in tests/ make system calls")]
 #[path = "../../tests/common/mod.rs"]
-mod common;
+pub(crate) mod common;
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};

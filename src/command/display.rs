@@ -332,5 +332,6 @@ mod tests {
         for plain in ["/", "./x", "../x", ".", ".."] {
             assert_eq!(into(plain), format!("cd {plain} && a"));
         }
+        assert_eq!(into(""), "cd '' && a", "it exists nowhere");
     }
 }

@@ -683,6 +683,7 @@ impl Stored for Subject {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Command;
     use super::*;
 
     #[test]
@@ -695,6 +696,13 @@ mod tests {
         assert_eq!(io.kind(), io::ErrorKind::NotFound);
         assert_eq!(io.to_string(), text);
         assert_eq!(io.get_ref().and_then(|inner| inner.downcast_ref()), Some(&error));
+        assert!(
+            std::error::Error::source(&error).is_none(),
+            "the errno has no other cause"
+        );
+        let refused = Command::new("").spawn().unwrap_err();
+        let source = std::error::Error::source(&refused).and_then(|source| source.downcast_ref());
+        assert_eq!(source, Some(&CommandError::EmptyProgram));
     }
 
     #[test]

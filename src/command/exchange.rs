@@ -297,6 +297,12 @@ impl Exchange<'_> {
     /// `EPERM` if the process has become another user, and this process may not signal it. Otherwise those of poll(2),
     /// read(2) and write(2). The process is then ended as by dropping a [`Child`].
     pub fn run(self) -> io::Result<Output> {
+        let mut talk = self.begin()?;
+        let record = talk.run()?;
+        Ok(talk.into_output(record))
+    }
+
+    fn begin(&self) -> io::Result<Talk<'_>> {
         let mut command = self.command.clone();
         let [stdin, stdout, stderr] = &mut command.stdio;
         if self.input.is_some() {
@@ -309,7 +315,7 @@ impl Exchange<'_> {
         let bytes = self.input.as_deref().unwrap_or_default();
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         child.close_pipes();
-        let mut talk = Talk {
+        Ok(Talk {
             leads_group: command.leads_process_group(),
             began: Instant::now(),
             ended: None,
@@ -320,11 +326,9 @@ impl Exchange<'_> {
                 Stream::new(pipes.1, self.output_limit)?,
                 Stream::new(pipes.2, self.output_limit)?,
             ],
-            exchange: &self,
+            exchange: self,
             child,
-        };
-        let record = talk.run()?;
-        Ok(talk.into_output(record))
+        })
     }
 }
 
@@ -621,4 +625,32 @@ impl Stream {
 /// Only this end of the pipe: the other one is another open file description.
 fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
     Ok(fcntl_setfl(fd.as_fd(), fcntl_getfl(fd)? | OFlags::NONBLOCK)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::refuse::refusing;
+
+    /// Another part of the host has reaped the process, so its number may be that of another group.
+    #[test]
+    fn a_group_is_not_signalled_by_the_number_of_a_process_that_was_reaped() {
+        let script = "sleep 1000 >/dev/null 2>&1 & echo $!";
+        let command = Command::new("sh").args(["-c", script]).process_group(0);
+        let exchange = command.exchange();
+        let mut talk = exchange.begin().unwrap();
+        while talk.outputs[0].read().unwrap() || talk.outputs[0].bytes.is_empty() {}
+        let left = std::str::from_utf8(&talk.outputs[0].bytes).unwrap().trim();
+        let left = crate::pidfd::PidFd::open(left.parse().unwrap()).unwrap();
+        let number = rustix::process::Pid::from_raw(talk.child.pid().as_raw() as i32);
+        let reaped = rustix::process::waitpid(number, rustix::process::WaitOptions::empty());
+        assert_eq!(reaped.unwrap().map(|(pid, _)| pid), number);
+        for errno in [libc::EPERM, libc::ENOSYS] {
+            refusing(libc::SYS_pidfd_send_signal, errno, || {
+                assert_eq!(talk.send(Signal::KILL).unwrap_err().raw_os_error(), Some(errno));
+            });
+        }
+        assert!(left.is_alive());
+        left.signal(Signal::KILL).unwrap();
+    }
 }

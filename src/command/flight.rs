@@ -260,3 +260,137 @@ pub(super) fn reap_failed(child: Child) {
 pub(super) fn has_ended(pidfd: &PidFd) -> bool {
     is_ready(pidfd, PollFlags::IN).unwrap_or(false)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Command, Spawner, Stdio};
+    use super::*;
+    use crate::cgroup::tests::common::lease::Lease;
+    use crate::cgroup::tests::common::processes::state;
+    use crate::cgroup::tests::common::tracer::Tracer;
+    use crate::cgroup::tests::common::{SOON, isolated, skipped, tempdir, wait_readable, wait_until};
+    use crate::exit::Exit;
+    use crate::signal::Signal;
+    use crate::sys::refuse::refusing;
+    use crate::sys::spawn::clone::Method;
+
+    fn sh(script: &str) -> Command {
+        Command::new("/bin/sh").arg("-c").arg(script)
+    }
+
+    fn begin(spawner: &mut Spawner, command: &Command) -> Spawning {
+        spawner.begin(&command.compile().unwrap()).unwrap()
+    }
+
+    /// What a spawner finds out about a child that has run the script and was reaped by other code, and how it ended.
+    fn flown_after_reaping(script: &str, is_signalled: bool) -> (Flown, Exit) {
+        let mut spawner = Spawner::new().unwrap();
+        let (pidfd, _pipes, mut in_flight) = begin(&mut spawner, &sh(script)).into_parts();
+        if is_signalled {
+            in_flight.note_signal();
+        }
+        pidfd.wait_and_reap().unwrap();
+        let known = pidfd.peek().unwrap().unwrap().exit;
+        (spawner.look(in_flight, &pidfd), known)
+    }
+
+    /// As for a child that is bound to its host, which the kernel reaps at once.
+    #[test]
+    fn a_child_that_was_reaped_has_executed_unless_the_host_has_signalled_it_and_a_signal_ended_it() {
+        for (script, is_signalled) in [("exit 0", false), ("exit 0", true), ("kill -9 $$", false)] {
+            let (flown, _) = flown_after_reaping(script, is_signalled);
+            let has_executed = matches!(flown, Flown::Executed { ended: true });
+            assert!(has_executed, "{script}, {is_signalled}: {flown:?}");
+        }
+        let (flown, exit) = flown_after_reaping("kill -9 $$", true);
+        if exit == Exit::Unknown {
+            return skipped("the kernel keeps no status of a process that was reaped (Linux 6.15)");
+        }
+        assert!(matches!(flown, Flown::Killed), "{flown:?}");
+    }
+
+    #[test]
+    fn a_child_that_cannot_be_waited_for_has_not_ended() {
+        let (pidfd, input, flown) = refusing(libc::SYS_waitid, libc::EPERM, || {
+            let mut spawner = Spawner::new().unwrap();
+            let spawning = begin(&mut spawner, &Command::new("cat").stdin(Stdio::piped()));
+            wait_until("the program runs", SOON, || spawning.is_finished());
+            let (pidfd, pipes, in_flight) = spawning.into_parts();
+            let flown = spawner.look(in_flight, &pidfd);
+            (pidfd, pipes.stdin, flown)
+        });
+        drop(input);
+        pidfd.wait_and_reap().unwrap();
+        assert!(matches!(flown, Flown::Executed { ended: false }), "{flown:?}");
+    }
+
+    /// A tracer holds its status, so that waitid(2) does not show the end.
+    #[test]
+    fn an_end_before_the_execve_is_noticed_if_the_host_has_signalled_or_the_execve_takes_long() {
+        isolated(|| {
+            let hour = Duration::from_secs(3600);
+            for (is_signalled, began) in [
+                (true, Instant::now() + hour),
+                (false, Instant::now().checked_sub(LONG_EXECVE).unwrap()),
+            ] {
+                if cfg!(pidherd_portable) {
+                    return skipped("the portable path waits for exec");
+                }
+                let place = tempdir();
+                let path = place.join("program");
+                std::fs::copy("/bin/true", &path).unwrap();
+                let Some(lease) = Lease::take(&path) else { return };
+                let mut spawner = Spawner::new().unwrap();
+                let (pidfd, _pipes, mut in_flight) = begin(&mut spawner, &Command::new(&path)).into_parts();
+                let pid = pidfd.pid().as_raw();
+                Lease::wait_for(pid);
+                let Some(tracer) = Tracer::attach(pid) else { return };
+                pidfd.signal(Signal::KILL).unwrap();
+                wait_until("the child has ended", SOON, || state(pid) == Some('Z'));
+                in_flight.0.began = began;
+                if is_signalled {
+                    in_flight.note_signal();
+                }
+                let flown = spawner.look(in_flight, &pidfd);
+                drop(tracer);
+                pidfd.wait_and_reap().unwrap();
+                lease.end();
+                assert!(matches!(flown, Flown::Killed), "{is_signalled}: {flown:?}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_spawn_has_failed_if_a_step_has_and_the_child_has_released_the_memory() {
+        let mut spawner = Spawner::new().unwrap();
+        for (command, fails) in [(sh(""), false), (sh("").current_dir("/no/such"), true)] {
+            let mut spawning = begin(&mut spawner, &command);
+            assert!(wait_readable(spawning.pidfd(), SOON));
+            spawning.pretend_in_flight();
+            let (pidfd, _pipes, mut in_flight) = spawning.into_parts();
+            assert!(!in_flight.has_failed(), "{command:?} in flight");
+            in_flight.0.flight.child_has_ended();
+            assert_eq!(in_flight.has_failed(), fails, "{command:?}");
+            pidfd.wait_and_reap().unwrap();
+        }
+    }
+
+    #[test]
+    fn the_child_of_a_spawn_ends_when_it_is_killed() {
+        let mut spawner = Spawner::new().unwrap();
+        let spawning = begin(&mut spawner, &Command::new("sleep").arg("1000"));
+        assert!(!spawning.has_ended());
+        spawning.pidfd().signal(Signal::KILL).unwrap();
+        assert!(wait_readable(spawning.pidfd(), SOON));
+        assert!(spawning.has_ended());
+    }
+
+    #[test]
+    fn a_spawn_waits_for_the_child_only_without_clone3() {
+        let mut spawner = Spawner::new().unwrap();
+        let is_portable = cfg!(pidherd_portable);
+        assert_eq!(begin(&mut spawner, &sh("")).was_waited_for(), is_portable);
+        spawner.method = Method::Clone;
+        assert!(begin(&mut spawner, &sh("")).was_waited_for());
+    }
+}

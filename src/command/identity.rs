@@ -383,7 +383,7 @@ mod tests {
         assert_eq!(login(of_daemon).map(name), Ok(Some("daemon".to_owned())));
         let unknown = Identity {
             uid: Some(3_999_999),
-            ..asked
+            ..asked.clone()
         };
         assert_eq!(
             login(unknown),
@@ -397,6 +397,37 @@ mod tests {
             ..Identity::default()
         };
         assert_eq!(login(unasked), Ok(None));
+        let named = Identity {
+            user: Some("daemon".to_owned()),
+            uid: Some(0),
+            ..asked
+        };
+        assert_eq!(
+            login(named).map(name),
+            Ok(Some("daemon".to_owned())),
+            "the name takes precedence"
+        );
+    }
+
+    #[test]
+    fn the_shared_memory_loses_its_dumpable_flag_by_each_kind_of_id() {
+        assert!(!Ids::default().any());
+        for ids in [
+            Ids {
+                uid: Some(0),
+                ..Ids::default()
+            },
+            Ids {
+                gid: Some(0),
+                ..Ids::default()
+            },
+            Ids {
+                groups: Some(Vec::new()),
+                ..Ids::default()
+            },
+        ] {
+            assert!(ids.any(), "{ids:?}");
+        }
     }
 
     #[test]

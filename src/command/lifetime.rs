@@ -70,3 +70,15 @@ impl Lifetime {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_gets_a_parent_death_signal_only_where_the_kernel_cannot_bind_it() {
+        let bound = Lifetime::Bound.resolve(None);
+        let expected = bound.unwrap_or((false, Some(Signal::KILL)));
+        assert_eq!(Lifetime::BoundOrSignal.resolve(None), Ok(expected));
+    }
+}

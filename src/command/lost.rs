@@ -99,3 +99,36 @@ impl Lost {
         self.shared.is_some() || matches!(look, Ok(Look::Alive | Look::Held))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Command;
+    use super::*;
+    use crate::cgroup::tests::common::{SOON, isolated, wait_until};
+    use crate::signal::Signal;
+
+    /// Keeps the pidfd of a process that lives on.
+    fn keeps(keep: impl FnOnce(PidFd)) {
+        isolated(|| {
+            let pidfd = Command::new("sleep").arg("1000").spawn().unwrap().into_pidfd();
+            let own = pidfd.try_clone().unwrap();
+            keep(pidfd);
+            free();
+            own.signal(Signal::KILL).unwrap();
+            wait_until("a later look reaps it", SOON, || {
+                free();
+                !own.is_unreaped()
+            });
+        });
+    }
+
+    #[test]
+    fn a_process_that_lives_on_is_reaped_after_its_end() {
+        keeps(keep_unreaped);
+    }
+
+    #[test]
+    fn a_process_with_another_owner_is_reaped_after_its_end() {
+        keeps(|pidfd| keep_copy_if_unreaped(&pidfd));
+    }
+}

@@ -15,6 +15,10 @@ use crate::sys::nr::CGROUP2_SUPER_MAGIC;
 /// The largest number of levels that are checked.
 const DEEPEST: usize = 64;
 
+const PATH: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+
+const READING: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC);
+
 /// Whether this cgroup, or one above it, has a limit of memory. `true` also if a limit cannot be read.
 pub(super) fn is_limited(cgroup: BorrowedFd<'_>) -> bool {
     let mut above: Option<OwnedFd> = None;
@@ -24,8 +28,7 @@ pub(super) fn is_limited(cgroup: BorrowedFd<'_>) -> bool {
             Ok(false) => {}
             Ok(true) | Err(_) => return true,
         }
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let Ok(parent) = openat(here, c"..", flags, Mode::empty()) else {
+        let Ok(parent) = openat(here, c"..", PATH, Mode::empty()) else {
             return true;
         };
         if fstatfs(&parent).is_ok_and(|place| place.f_type != CGROUP2_SUPER_MAGIC) {
@@ -39,8 +42,7 @@ pub(super) fn is_limited(cgroup: BorrowedFd<'_>) -> bool {
 /// Whether this cgroup has a limit of its own. The file does not exist where the controller is not enabled, and in the
 /// root cgroup.
 fn has_limit(cgroup: BorrowedFd<'_>) -> Result<bool, Errno> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let file = match retry_on_intr(|| openat(cgroup, c"memory.max", flags, Mode::empty())) {
+    let file = match retry_on_intr(|| openat(cgroup, c"memory.max", READING, Mode::empty())) {
         Err(Errno::NOENT) => return Ok(false),
         file => file?,
     };

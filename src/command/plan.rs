@@ -390,3 +390,41 @@ fn write_opening(program: &Compiled, prelude: &mut Prelude) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::super::flight::Launch;
+    use super::super::{Command, Stdio};
+    use super::*;
+
+    #[test]
+    fn all_steps_before_the_script_fit_in_the_room_that_is_reserved_for_them() {
+        let null = Arc::new(OwnedFd::from(File::open("/dev/null").unwrap()));
+        let given = || Stdio::from(Arc::clone(&null));
+        let streams = |stdio: fn() -> Stdio| Command::new("true").stdin(stdio()).stdout(stdio()).stderr(stdio());
+        // With gaps, which are closed one by one.
+        let targets = || (4..44).step_by(2);
+        for command in [
+            streams(Stdio::null),
+            streams(|| Stdio::append("/dev/null")),
+            targets().fold(streams(Stdio::null), |command, target| command.fd(target, given())),
+            targets().fold(streams(Stdio::null), |command, target| {
+                command.fd(target, Stdio::append("/dev/null"))
+            }),
+        ] {
+            let program = command.compile().unwrap();
+            for closing in [Closing::Range, Closing::Each, Closing::OnExec, Closing::EachOnExec] {
+                let mut launch = Launch::new().unwrap();
+                let mut slots = Slots::new().unwrap();
+                let Launch { flight, staging, .. } = &mut launch;
+                let prelude = flight.prelude().unwrap();
+                let inherited = Inherited::new(&program.0, &slots).unwrap();
+                plan(&program.0, prelude, inherited, staging, &mut slots, closing).unwrap();
+                let (steps, reserved) = (prelude.steps().len(), program.0.prelude_steps());
+                assert!(steps <= reserved, "{steps} in {reserved}: {closing:?}, {command:?}");
+            }
+        }
+    }
+}

@@ -182,3 +182,49 @@ fn low(null: &OwnedFd) -> Option<OwnedFd> {
     let slot = fcntl_dupfd_cloexec(null, SLOTS_FROM).ok()?;
     (slot.as_raw_fd() < UNSHARE_FROM).then_some(slot)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::iter::from_fn;
+
+    use super::*;
+    use crate::cgroup::tests::common::isolated;
+
+    #[test]
+    fn slots_are_reserved_when_none_is_free_up_to_a_limit_and_are_free_after_their_drop() {
+        isolated(|| {
+            let source = File::open("/dev/null").unwrap();
+            let mut slots = Slots::new().unwrap();
+            let before = slots.numbers().len();
+            let alone = slots.fill(source.as_fd()).unwrap();
+            let number = alone.as_raw_fd();
+            drop(alone);
+            assert!(!slots.owns(number) && slots.numbers().len() == before - 1);
+            for _ in 0..2 {
+                let filled: Vec<Slot> = from_fn(|| slots.fill(source.as_fd())).collect();
+                assert_eq!(filled.len(), MOST_SLOTS);
+                let numbers: Vec<RawFd> = filled.iter().map(AsRawFd::as_raw_fd).collect();
+                assert!(numbers.iter().all(|&number| slots.owns(number)), "{numbers:?}");
+                drop(filled);
+                assert!(!numbers.iter().any(|&number| slots.owns(number)), "{numbers:?}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_number_that_a_child_drops_is_no_slot() {
+        isolated(|| {
+            let source = File::open("/dev/null").unwrap();
+            let first_dropped = fcntl_dupfd_cloexec(&source, UNSHARE_FROM).unwrap();
+            assert_eq!(first_dropped.as_raw_fd(), UNSHARE_FROM);
+            let mut slots = Slots::new().unwrap();
+            let low = || fcntl_dupfd_cloexec(&source, SLOTS_FROM).unwrap();
+            let taken: Vec<OwnedFd> = from_fn(|| Some(low()).filter(|fd| fd.as_raw_fd() < UNSHARE_FROM)).collect();
+            drop(first_dropped);
+            let filled: Vec<Slot> = from_fn(|| slots.fill(source.as_fd())).collect();
+            assert_eq!(filled.len(), SLOTS);
+            drop(taken);
+        });
+    }
+}

@@ -395,6 +395,11 @@ impl Spawner {
     }
 
     #[cfg(test)]
+    pub(super) fn idle_launches(&self) -> usize {
+        self.idle.len()
+    }
+
+    #[cfg(test)]
     pub(super) fn slot_numbers(&self) -> Vec<std::os::fd::RawFd> {
         self.slots.numbers()
     }

@@ -2,15 +2,24 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread;
 
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::io::fcntl_dupfd_cloexec;
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::lost;
 use super::plan::FdTable;
 use super::slots::{SLOTS_FROM, UNSHARE_FROM};
 use super::{Command, Program, SpawnError, SpawnProgress, SpawnStep, Spawner, Stdio};
+use crate::cgroup::tests::common::{SOON, isolated, wait_readable, wait_until};
 use crate::exit::Exit;
+use crate::signal::Signal;
+use crate::sys::mapping::{BirthCell, Mapping};
 use crate::sys::nr;
-use crate::sys::refuse::{keep_capabilities_across_ids, refusing};
+use crate::sys::refuse::{keep_capabilities_across_ids, lock_keep_capabilities, refusing};
 use crate::sys::spawn::clone::Method;
 
 const BEST: Method = if cfg!(pidherd_portable) {
@@ -144,6 +153,33 @@ fn a_spawner_without_slots_takes_the_plain_path() {
         last.last_table == Some(FdTable::Copied)
     };
     assert!((0..20).any(is_plain));
+}
+
+#[test]
+fn descriptors_at_low_numbers_and_inherited_ones_need_no_slot() {
+    isolated(|| {
+        let null = File::open("/dev/null").unwrap();
+        let at = |number| {
+            let fd = fcntl_dupfd_cloexec(&null, number).unwrap();
+            assert_eq!(fd.as_raw_fd(), number);
+            Arc::new(fd)
+        };
+        // More targets than there are slots, and a number that needs one.
+        let (low, first_high) = (at(26), at(UNSHARE_FROM));
+        let many = (3..25).fold(sh(""), |command, target| command.fd(target, Arc::clone(&low)));
+        let mut spawner = Spawner::new().unwrap();
+        let runs = |spawner: &mut Spawner, command: Command| {
+            let program = command.compile().unwrap();
+            assert!(spawner.spawn(&program).unwrap().wait().unwrap().exit.success());
+            assert_eq!(spawner.last_table, Some(FdTable::Unshared), "{command:?}");
+        };
+        runs(&mut spawner, many);
+        runs(&mut spawner, sh("").fd(3, first_high));
+        let _others: Vec<Spawner> = (0..12).map(|_| Spawner::new().unwrap()).collect();
+        let mut without_slots = Spawner::new().unwrap();
+        assert!(without_slots.slot_numbers().is_empty());
+        runs(&mut without_slots, sh(""));
+    });
 }
 
 #[test]
@@ -352,4 +388,99 @@ fn slots_come_back_however_a_spawn_in_flight_ends() {
         };
         assert!(child.wait().unwrap().exit.success());
     }
+}
+
+#[test]
+fn a_launch_is_used_again_only_after_its_child_has_released_it() {
+    let mut spawner = Spawner::new().unwrap();
+    let program = Command::new("cat").stdin(Stdio::piped()).compile().unwrap();
+    for ends_first in [false, true] {
+        let mut spawning = spawner.begin(&program).unwrap();
+        wait_until("the program runs", SOON, || spawning.is_finished());
+        if ends_first {
+            spawning.pidfd().signal(Signal::KILL).unwrap();
+            assert!(wait_readable(spawning.pidfd(), SOON));
+        }
+        spawning.pretend_in_flight();
+        let (pidfd, _pipes, in_flight) = spawning.into_parts();
+        spawner.abandon(in_flight, &pidfd);
+        assert_eq!(spawner.idle_launches(), usize::from(ends_first));
+        if !ends_first {
+            pidfd.signal(Signal::KILL).unwrap();
+        }
+        wait_until("a later spawn reaps the child", SOON, || {
+            lost::free();
+            !pidfd.is_unreaped()
+        });
+    }
+}
+
+#[test]
+fn launches_are_reserved_for_as_many_spawns_as_asked() {
+    let mut spawner = Spawner::new().unwrap();
+    spawner.reserve(3).unwrap();
+    assert_eq!(spawner.idle_launches(), 3);
+    spawner.reserve(2).unwrap();
+    assert_eq!(spawner.idle_launches(), 3);
+}
+
+#[test]
+fn the_kernel_writes_the_pids_of_children_where_it_is_told() {
+    if cfg!(pidherd_portable) {
+        return crate::cgroup::tests::common::skipped("only clone3(2) writes them");
+    }
+    let file = File::from(memfd_create("a test", MemfdFlags::CLOEXEC).unwrap());
+    file.set_len(4096).unwrap();
+    let mapping = Arc::new(Mapping::new(file.as_fd(), 4096).unwrap());
+    let cell = BirthCell::new(&mapping, 8).unwrap();
+    let mut spawner = Spawner::new().unwrap();
+    let program = sh("").compile().unwrap();
+    spawner.set_birth(Some(cell.clone()));
+    let mut child = spawner.spawn(&program).unwrap();
+    let pid = child.pid().as_raw();
+    child.wait().unwrap();
+    assert_eq!(cell.load(), pid);
+    spawner.set_birth(None);
+    spawner.spawn(&program).unwrap().wait().unwrap();
+    assert_eq!(cell.load(), pid);
+}
+
+/// The host has waited for the execve, and must not wait for the end.
+#[test]
+fn a_spawn_without_clone3_returns_while_the_program_runs() {
+    let (input, end) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let program = Command::new("cat").stdin(input).compile().unwrap();
+    let (sender, receiver) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        let mut spawner = Spawner::new().unwrap();
+        spawner.method = Method::Clone;
+        sender.send(spawner.begin(&program).unwrap()).unwrap();
+    });
+    let begun = receiver.recv_timeout(SOON);
+    drop(end);
+    thread.join().unwrap();
+    let progress = Spawner::new().unwrap().finish(begun.unwrap());
+    let SpawnProgress::Running(mut child) = progress else {
+        panic!("{progress:?}");
+    };
+    assert!(child.wait().unwrap().exit.success());
+}
+
+/// A capability that no setting names is not kept when the ids change, so the host need not be able to keep it.
+#[test]
+fn a_host_that_may_not_keep_capabilities_can_change_the_ids_of_a_child() {
+    if crate::sys::process::effective_uid() != 0 {
+        eprintln!("SKIPPED: a_host_that_may_not_keep_capabilities_can_change_the_ids_of_a_child needs root");
+        return;
+    }
+    let thread = thread::spawn(|| {
+        lock_keep_capabilities();
+        let ambient = super::Capabilities::KILL;
+        for command in [sh("").uid(12345).gid(12346), sh("").ambient_capabilities(ambient)] {
+            assert!(command.spawn().unwrap().wait().unwrap().exit.success(), "{command:?}");
+        }
+        let error = sh("").uid(12345).ambient_capabilities(ambient).spawn().unwrap_err();
+        assert_eq!((error.step(), error.errno()), (SpawnStep::Capabilities, libc::EPERM));
+    });
+    thread.join().unwrap();
 }

@@ -130,7 +130,7 @@ impl<I: Id, T> Arena<I, T> {
             }
         }
         let index = self.slots();
-        grow_to(&mut self.slots, index as usize + 1);
+        self.reserve(1);
         self.slots.push(Slot {
             generation: 0,
             value: Some(value),
@@ -307,5 +307,49 @@ mod tests {
         let next = arena.insert(2);
         assert_ne!(next.index(), last.index());
         assert_eq!(arena.get(last), None);
+    }
+
+    #[test]
+    fn there_is_room_for_as_many_values_as_were_reserved() {
+        let mut arena: Arena<RawId, u8> = Arena::new(0);
+        let ids: Vec<_> = (0..10).map(|value| arena.insert(value)).collect();
+        for &id in &ids[..4] {
+            assert!(arena.remove(id).is_some());
+        }
+        arena.reserve(1_000);
+        let room = arena.slots.capacity();
+        assert_eq!(room, 1_006, "four slots are free");
+        for value in 0..1_000_u32 {
+            arena.insert(value as u8);
+        }
+        assert_eq!((arena.slots.len(), arena.slots.capacity()), (room, room));
+    }
+
+    #[test]
+    fn only_an_empty_place_with_generations_left_is_used_again() {
+        let mut arena: Arena<RawId, &str> = Arena::new(0);
+        let places = [(u32::MAX, None), (3, Some("kept")), (u32::MAX - 1, None), (0, None)];
+        arena.replace(places.map(|(generation, value)| Place::new(generation, value)).into());
+        let ids: Vec<_> = (0..3).map(|_| arena.insert("new")).collect();
+        assert_eq!(ids, [arena.id(2, u32::MAX - 1), arena.id(3, 0), arena.id(4, 0)]);
+        assert_eq!(arena.get(arena.id(1, 3)), Some(&"kept"));
+    }
+
+    #[test]
+    fn a_place_is_that_of_the_ids_with_its_generation() {
+        let mut arena: Arena<RawId, u8> = Arena::new(0);
+        let first = arena.insert(1);
+        arena.remove(first);
+        let second = arena.insert(2);
+        let places = arena.places(|_, value| *value);
+        assert!(places[0].is(second) && !places[0].is(first));
+    }
+
+    #[test]
+    fn an_id_can_be_taken_to_another_arena() {
+        let (mut ours, mut theirs): (Arena<RawId, u8>, Arena<RawId, u8>) = (Arena::new(0), Arena::new(1));
+        let (here, there) = (ours.insert(1), theirs.insert(2));
+        assert_eq!(here.at_home(1), there);
+        assert_eq!(theirs.get(here.at_home(theirs.home())), Some(&2));
     }
 }

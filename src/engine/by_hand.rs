@@ -165,11 +165,12 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    /// Whether the time of a watchdog is over, and the process cannot report because it is frozen.
+    /// Whether the time of a watchdog is over, and the process cannot report because it is frozen. Its report is then
+    /// assumed, whether or not the time of the run is over too: that is judged by itself.
     pub(super) fn is_silent_because_frozen(&self, id: InstanceId) -> bool {
         let instance = self.instances.get(id).filter(|instance| instance.is_frozen);
         instance.is_some_and(|instance| match *instance.life.state() {
-            State::Running { until, ends, .. } => until <= self.now && self.now < ends,
+            State::Running { until, ends, .. } => until <= self.now && until < ends,
             _ => false,
         })
     }

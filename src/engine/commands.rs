@@ -276,16 +276,6 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    /// Checks the same against groups that are not in the engine yet.
-    pub(super) fn check_cgroup_among(&self, spec: &GroupSpec, groups: &[Place<Group>]) -> Result<(), SpecError> {
-        let mut groups = groups.iter().filter_map(|place| place.value.as_ref());
-        let has_it = |group: &Group| group.cgroup.is_some() && group.cgroup == spec.cgroup && group.name == spec.name;
-        match groups.any(has_it) {
-            true => Err(SpecError::CgroupTaken(spec.name.to_string())),
-            false => self.check_cgroup(spec, None),
-        }
-    }
-
     /// Changes the number of instances to one that was checked. The programs of the present instances stay.
     pub(super) fn resize(&mut self, id: GroupId, target: u32) {
         let Ok(group) = self.group(id) else { return };
@@ -305,8 +295,7 @@ impl<K: Kernel> Engine<K> {
             Target::Group(id) => Ok(self.group(id)?.roster.iter().collect()),
             Target::Instance(id) => match self.instances.get(id) {
                 Some(instance) if !instance.is_stop_command() => Ok(vec![id]),
-                Some(_) => Err(Error::UnknownInstance(id)),
-                None => Err(Error::UnknownInstance(id)),
+                Some(_) | None => Err(Error::UnknownInstance(id)),
             },
         }
     }
@@ -489,6 +478,16 @@ impl<K: Kernel> Engine<K> {
         };
         let own = |number| Ok((number, if each { Some(compile(number)?) } else { None }));
         Ok((shared, numbers.into_iter().map(own).collect::<Result<_, SpecError>>()?))
+    }
+}
+
+/// Checks the cgroups of a group against those of groups that are not in an engine yet.
+pub(super) fn check_cgroup_among(spec: &GroupSpec, groups: &[Place<Group>]) -> Result<(), SpecError> {
+    let mut groups = groups.iter().filter_map(|place| place.value.as_ref());
+    let has_it = |group: &Group| group.cgroup.is_some() && group.cgroup == spec.cgroup && group.name == spec.name;
+    match groups.any(has_it) {
+        true => Err(SpecError::CgroupTaken(spec.name.to_string())),
+        false => Ok(()),
     }
 }
 

@@ -206,8 +206,9 @@ impl<K: Kernel> Engine<K> {
         if self.kernel.is_saturated() {
             return self.pending > self.held + self.ordered;
         }
+        // The queue is empty when no spawn waits any more.
         let has_waited = self.spawns.front().is_some_and(|&(_, since)| since <= time);
-        self.pending > self.ordered || (self.unspawned > 0 && has_waited)
+        self.pending > self.ordered || has_waited
     }
 
     /// Serves a waiting spawn or a pending request, and returns whether there was one. They alternate: processes that
@@ -353,7 +354,7 @@ impl<K: Kernel> Engine<K> {
             let own = Own {
                 ladder: extra.ladder.as_deref(),
                 watchdog: extra.watchdog,
-                because: extra.because.filter(|_| input.may_stop_for_request()),
+                because: extra.because,
                 others_crashes,
             };
             let was_joint = life.is_joint();

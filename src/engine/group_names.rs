@@ -46,13 +46,3 @@ impl<K: Kernel> Engine<K> {
         ids.into_iter().for_each(|id| self.enter_name(id));
     }
 }
-
-/// Rejects descriptions of which two have one name.
-pub(super) fn check_names(specs: &[GroupSpec]) -> Result<(), SpecError> {
-    let mut names = std::collections::HashSet::with_capacity(specs.len());
-    let mut named = specs.iter().filter(|spec| !spec.name.is_empty());
-    match named.find(|spec| !names.insert(&spec.name)) {
-        Some(second) => Err(SpecError::NameTaken(second.name.to_string())),
-        None => Ok(()),
-    }
-}

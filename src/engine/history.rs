@@ -32,6 +32,9 @@ pub(crate) struct History {
 /// No time on the wall clock.
 const NO_TIME: i64 = i64::MIN;
 
+/// The first time.
+const EARLIEST: i64 = NO_TIME.saturating_add(1);
+
 /// What few runs have. It is kept from the first time on, so that later runs do not allocate it again.
 #[derive(Clone, Default)]
 struct Rare {
@@ -232,10 +235,8 @@ impl History {
 
 /// The time in nanoseconds since 1970, or the nearest that can be told.
 fn nanos_of(wall: SystemTime) -> i64 {
-    wall_nanos(wall).unwrap_or(match wall < SystemTime::UNIX_EPOCH {
-        true => NO_TIME + 1,
-        false => i64::MAX,
-    })
+    let is_before = wall.duration_since(SystemTime::UNIX_EPOCH).is_err();
+    wall_nanos(wall).unwrap_or(if is_before { EARLIEST } else { i64::MAX })
 }
 
 impl Stored for History {
@@ -324,8 +325,22 @@ mod tests {
             history.ended(number, over(), Instant::ZERO, SystemTime::UNIX_EPOCH);
         }
         assert_eq!(history.runs().map(|run| run.number).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(history.last_run().map(|run| run.number), Some(3));
         let mut none = History::new(0);
         none.ended(1, over(), Instant::ZERO, SystemTime::UNIX_EPOCH);
         assert_eq!(none.runs().count(), 0);
+    }
+
+    #[test]
+    fn a_time_that_cannot_be_told_is_the_nearest_one() {
+        let far = std::time::Duration::from_secs(u64::MAX / 4);
+        let [before, after] = [SystemTime::UNIX_EPOCH - far, SystemTime::UNIX_EPOCH + far];
+        let mut history = History::new(1);
+        for (wall, nearest) in [(before, wall_time(EARLIEST)), (after, wall_time(i64::MAX))] {
+            history.began(Instant::ZERO, wall);
+            assert_eq!(history.started_at(), Some(nearest));
+        }
+        assert!(wall_time(EARLIEST) < SystemTime::UNIX_EPOCH);
+        assert_ne!(EARLIEST, NO_TIME);
     }
 }

@@ -125,3 +125,22 @@ impl Stored for InstanceId {
         RawId::get(from).map(InstanceId)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::arena::Arena;
+
+    #[test]
+    fn ids_are_shown_with_their_slot_and_generation() {
+        let (mut groups, mut instances): (Arena<GroupId, ()>, Arena<InstanceId, ()>) = (Arena::new(0), Arena::new(0));
+        let first = instances.insert(());
+        instances.remove(first);
+        let (group, instance) = (groups.insert(()), instances.insert(()));
+        assert_eq!(
+            (group.to_string(), instance.to_string()),
+            ("#0.0".into(), "#0.1".into())
+        );
+        assert_eq!(format!("{group:?} {instance:?}"), "GroupId(#0.0) InstanceId(#0.1)");
+    }
+}

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::arena::Place;
+use super::commands::check_cgroup_among;
 use super::core::Engine;
 use super::error::Error;
 use super::event::{Event, Name};
-use super::group_names::check_names;
 use super::history::History;
 use super::ids::{GroupId, InstanceId};
 use super::instance::{Extra, Group, GroupPrograms, Instance, Reload, Start};
@@ -148,9 +148,9 @@ pub(crate) struct Restored {
 }
 
 impl Image {
-    /// Whether its parts agree: every instance has a group and a number of its own there, every number that a group
-    /// needs has an instance, a group that is leaving has one at all, the policies are valid, and exactly the instances with a process that is alive name a
-    /// process.
+    /// Whether its parts agree: every group has a name of its own, every instance has a group and a number of its own
+    /// there, every number that a group needs has an instance, a group that is leaving has one at all, the policies are
+    /// valid, and exactly the instances with a process that is alive name a process.
     fn is_consistent(&self) -> bool {
         let group = |id: GroupId| {
             let place = self.groups.get(id.index() as usize)?;
@@ -197,24 +197,22 @@ impl Image {
                 return false;
             }
         }
+        let mut names = HashSet::new();
         let mut groups = (0_u32..).zip(self.groups.iter().zip(present));
         groups.all(|(index, (place, (below, has_any)))| {
             let Some(group) = &place.value else { return true };
-            let is_size = |size| size <= GroupSpec::MOST_INSTANCES;
             // A group that is leaving ends with its last instance.
-            let has_size = if group.leaving {
-                group.target == 0 && has_any
-            } else {
-                is_size(group.target)
-            };
+            let has_size = !group.leaving || (group.target == 0 && has_any);
+            let has_own_name = group.leaving || group.name.is_empty() || names.insert(&group.name);
             let is_member = |id: InstanceId| {
                 member(id).is_some_and(|known| known.group.index() == index && known.stop_of.is_none())
             };
             let roll = group.roll.as_ref();
             let rolls = roll.is_none_or(|(roll, after)| {
-                !group.leaving && is_size(*after) && roll.can_go_on() && roll.members().all(is_member)
+                let is_size = *after <= GroupSpec::MOST_INSTANCES;
+                !group.leaving && is_size && roll.can_go_on() && roll.members().all(is_member)
             });
-            group.policy.validate().is_ok() && has_size && below == group.target && rolls
+            group.policy.validate().is_ok() && has_size && has_own_name && below == group.target && rolls
         })
     }
 
@@ -256,9 +254,9 @@ impl Orders {
 }
 
 /// A queue without stale entries: only the first one of an instance counts.
-fn first_of_each<'a, T: Clone + 'a>(queue: impl Iterator<Item = &'a T>, id: impl Fn(&T) -> InstanceId) -> VecDeque<T> {
+fn first_of_each<T>(queue: impl Iterator<Item = T>, id: impl Fn(&T) -> InstanceId) -> VecDeque<T> {
     let mut queued = HashSet::new();
-    queue.filter(|entry| queued.insert(id(entry))).cloned().collect()
+    queue.filter(|entry| queued.insert(id(entry))).collect()
 }
 
 /// The places of the descriptions of each name, in order.
@@ -331,12 +329,13 @@ impl<K: Kernel> Engine<K> {
 
     /// The instances with a request that waits for its turn, in order.
     fn waiting_once(&self) -> VecDeque<InstanceId> {
-        first_of_each(self.waiting.iter().filter(|&&id| self.is_queued(id)), |&id| id)
+        let waiting = self.waiting.iter().copied().filter(|&id| self.is_queued(id));
+        first_of_each(waiting, |&id| id)
     }
 
     /// The instances with a spawn that waits, in order.
     fn spawns_once(&self) -> VecDeque<(InstanceId, Instant)> {
-        let waiting = self.spawns.iter().filter(|&&(id, _)| self.awaits_spawn(id));
+        let waiting = self.spawns.iter().copied().filter(|&(id, _)| self.awaits_spawn(id));
         first_of_each(waiting, |&(id, _)| id)
     }
 
@@ -386,12 +385,8 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    pub(super) fn has_request(&self, id: InstanceId) -> bool {
-        self.instances.get(id).is_some_and(|known| known.pending.is_some())
-    }
-
     /// Whether it has a request that waits for nothing but its turn.
-    fn is_queued(&self, id: InstanceId) -> bool {
+    pub(super) fn is_queued(&self, id: InstanceId) -> bool {
         let instance = self.instances.get(id);
         instance.is_some_and(|known| known.pending.is_some() && !known.awaits_order)
     }
@@ -405,7 +400,6 @@ impl<K: Kernel> Engine<K> {
         if !image.is_consistent() {
             return Err(NotRestored::Damaged);
         }
-        check_names(&specs)?;
         let mut specs: Vec<Option<GroupSpec>> = specs.into_iter().map(Some).collect();
         let mut described: Vec<Option<(GroupId, u32, bool)>> = vec![None; specs.len()];
         let mut restored = Vec::with_capacity(image.groups.len());
@@ -427,7 +421,7 @@ impl<K: Kernel> Engine<K> {
             let mut group = match spec {
                 Some(spec) => {
                     spec.check()?;
-                    self.check_cgroup_among(&spec, &restored)?;
+                    check_cgroup_among(&spec, &restored)?;
                     let mut numbers = numbers.remove(&id).unwrap_or_default();
                     numbers.extend(0..spec.instances);
                     let (shared, own) = self.programs(&spec, numbers)?;
@@ -586,22 +580,17 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    /// Continues the queues. What has no place in them, although it waits, is added at their ends.
+    /// Continues the queues. What has no place in them, although it waits, is added at their ends. Which requests wait
+    /// for nothing but their turn is known with the order ([`Engine::restore_order`]).
     fn restore_queues(&mut self, waiting: VecDeque<InstanceId>, spawns: VecDeque<(InstanceId, Instant)>) {
-        let mut queued = HashSet::new();
-        let ids: Vec<_> = self.instances.ids().collect();
-        for id in waiting.into_iter().chain(ids.iter().copied()) {
-            if self.has_request(id) && queued.insert(id) {
-                self.waiting.push_back(id);
-            }
-        }
-        queued.clear();
+        let waiting = waiting.into_iter().chain(self.instances.ids());
+        let waiting = first_of_each(waiting, |&id| id);
         let now = self.kernel.now();
-        for (id, since) in spawns.into_iter().chain(ids.into_iter().map(|id| (id, now))) {
-            if self.awaits_spawn(id) && queued.insert(id) {
-                self.spawns.push_back((id, since));
-            }
-        }
+        let spawns = spawns.into_iter().chain(self.instances.ids().map(|id| (id, now)));
+        let spawns = spawns.filter(|&(id, _)| self.awaits_spawn(id));
+        let spawns = first_of_each(spawns, |&(id, _)| id);
+        self.waiting.extend(waiting);
+        self.spawns.extend(spawns);
     }
 
     /// Does what follows from the descriptions: groups get their numbers of instances. During a rolling restart, the

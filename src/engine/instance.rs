@@ -379,3 +379,26 @@ impl Group {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::arena::Arena;
+
+    #[test]
+    fn what_few_runs_have_takes_no_memory_when_there_is_none() {
+        let group = Arena::<GroupId, ()>::new(0).insert(());
+        let name = Name {
+            group: "x".into(),
+            number: 0,
+        };
+        let instance = Instance::new(group, name, Lifecycle::new(&Policy::default(), 0), History::new(0));
+        let text = Extra {
+            status_text: Some("ready".into()),
+            ..Extra::default()
+        };
+        let instance = instance.with_extra(text);
+        assert_eq!(instance.status_text.as_deref(), Some("ready"));
+        assert!(instance.with_extra(Extra::default()).extra.is_none());
+    }
+}

@@ -43,9 +43,7 @@ pub(crate) trait Kernel {
     fn wall(&self) -> SystemTime;
 
     /// The time on `CLOCK_MONOTONIC`, whatever the clock of [`Kernel::now`] is.
-    fn monotonic(&self) -> Instant {
-        self.now()
-    }
+    fn monotonic(&self) -> Instant;
 
     /// Arms the timer, which makes the set readable at this time. A time in the past means at once.
     fn arm(&mut self, at: Option<Instant>) -> io::Result<()>;
@@ -131,12 +129,10 @@ pub(crate) trait Kernel {
     /// Whether the processes are children of the calling process. They are not in a copy that fork(2) made.
     fn is_ours(&self) -> bool;
 
-    // The state that outlives the host. By default none is kept.
+    // The state that outlives the host. By default nothing is done.
 
     /// Whether the state is stored.
-    fn keeps_state(&self) -> bool {
-        false
-    }
+    fn keeps_state(&self) -> bool;
 
     /// Stores the record of a slot. `put` writes it.
     fn record(&mut self, _slot: u32, _put: &dyn Fn(&mut Writer<'_>)) {}

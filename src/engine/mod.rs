@@ -45,4 +45,6 @@ pub(crate) mod status;
 pub(crate) mod stop_command;
 pub(crate) mod stop_of;
 mod telling;
+#[cfg(test)]
+mod tests;
 pub(crate) mod turn;

@@ -200,7 +200,7 @@ impl<K: Kernel> Engine<K> {
         self.ranked.clear();
         for id in ids {
             let order = self.groups.get(id).map(|group| &group.order);
-            if order.is_some_and(|order| order.rank > 0 || !order.followers.is_empty()) {
+            if order.is_some_and(|order| order.edges != Edges::default() || !order.followers.is_empty()) {
                 self.ranked.push(id);
             }
         }
@@ -563,16 +563,12 @@ impl<K: Kernel> Engine<K> {
     pub(super) fn restore_order(&mut self) {
         self.rank_groups();
         let ids: Vec<_> = self.instances.ids().collect();
-        for &id in &ids {
+        for id in ids {
             let pending = self.instances.get(id).and_then(|instance| instance.pending);
             self.put_pending(id, pending);
         }
-        let waits = |id| self.instances.get(id).is_some_and(|instance| instance.awaits_order);
         let mut waiting = std::mem::take(&mut self.waiting);
-        waiting.retain(|&id| !waits(id));
-        let missing = ids.into_iter().filter(|&id| self.has_request(id) && !waits(id));
-        let missing: Vec<_> = missing.filter(|id| !waiting.contains(id)).collect();
-        waiting.extend(missing);
+        waiting.retain(|&id| self.is_queued(id));
         self.waiting = waiting;
     }
 }

@@ -272,6 +272,10 @@ impl GroupSpec {
     /// that the group does not have is refused
     /// ([`SpecError::NoStopCommand`](crate::supervisor::SpecError::NoStopCommand)).
     ///
+    /// A command that waits until `kill -0 $MAINPID` fails is done when the program was reaped. Before Linux 6.9, with
+    /// [`Scope::ProcessGroup`](crate::lifecycle::Scope::ProcessGroup), that is when the rest of its process group has ended
+    /// too, because the number of the group is that of the program.
+    ///
     /// A reload with other commands has the effect [`AtNextStart`](crate::group::Effect::AtNextStart): the next stop runs
     /// them, and a stop that is under way from its next rung on. If the command of that rung is gone, the rung fails with
     /// ENOENT.

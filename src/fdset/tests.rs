@@ -425,6 +425,7 @@ fn within_what_was_reserved_the_log_does_not_grow() {
     both.track(true);
     both.set.reserve(20);
     let reserved = both.set.changes.as_ref().unwrap().capacity();
+    assert!(reserved >= 40, "each of them is added and removed");
     for _ in 0..3 {
         (0..20).for_each(|which| both.add(which));
         for which in 0..20 {
@@ -469,4 +470,31 @@ fn nothing_is_released_from_a_set_whose_changes_are_tracked() {
     assert_eq!((ready(&set), set.token_of(pipe.number)), (vec![token], Some(token)));
     assert!(matches!(set.next_change(), Some(Change::Added { .. })));
     assert!(set.next_change().is_none());
+}
+
+#[test]
+fn what_leaves_the_epoll_of_a_set_at_its_end_is_out_though_a_copy_lives_on() {
+    for ends in [false, true] {
+        let mut set = FdSet::new().unwrap();
+        let mut pipe = Pipe::new();
+        let reader = pipe.reader.take().unwrap();
+        let _copy = reader.try_clone().unwrap();
+        set.add(reader.as_fd(), Interest::READ).unwrap();
+        pipe.make_readable();
+        assert!(is_readable(set.as_fd()));
+        if ends {
+            let epoll = set.into_epoll();
+            end(epoll.as_fd(), reader);
+            assert!(!is_readable(epoll.as_fd()));
+        } else {
+            set.leave(reader.as_fd());
+            assert!(!is_readable(set.as_fd()) && !set.is_empty());
+        }
+    }
+}
+
+/// Whether an epoll has anything to report.
+fn is_readable(epoll: BorrowedFd<'_>) -> bool {
+    let mut polled = [PollFd::new(&epoll, PollFlags::IN)];
+    poll(&mut polled, Some(&NOW)).unwrap() > 0
 }

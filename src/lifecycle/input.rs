@@ -96,15 +96,6 @@ impl Input {
                 | Input::StopCommandUnkillable
         )
     }
-
-    /// Whether a stop that was requested can begin with this input: a start that is under way is stopped, or withdrawn,
-    /// when its process is known.
-    pub(crate) const fn may_stop_for_request(self) -> bool {
-        matches!(
-            self,
-            Input::Stop | Input::Spawned(_) | Input::Cloned(_) | Input::SpawnWithdrawn
-        )
-    }
 }
 
 /// An operation for the driver.

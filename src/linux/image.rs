@@ -526,3 +526,88 @@ impl Directories {
         Ok(Some((RunCgroup::of(cgroup), Arc::new(path))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::pipe::{PipeFlags, pipe_with};
+    use rustix::process::{PidfdFlags, getpid, getppid, pidfd_open};
+
+    use super::*;
+    use crate::command::Spawner;
+    use crate::fdset::Interest;
+
+    fn pidfd(pid: rustix::process::Pid) -> (OwnedFd, Pid) {
+        let number = Pid::new(pid.as_raw_nonzero().get().unsigned_abs()).unwrap();
+        (pidfd_open(pid, PidfdFlags::empty()).unwrap(), number)
+    }
+
+    fn image(pid: Pid, pidfd: RawFd, watch: WatchImage) -> ProcessImage {
+        ProcessImage {
+            slot: 0,
+            pid,
+            pidfd,
+            watch,
+            ready: None,
+            cgroup: None,
+            in_flight: None,
+            pipes: None,
+        }
+    }
+
+    fn linux() -> Linux {
+        Linux::new(Clock::Monotonic, Spawner::new().unwrap(), None).unwrap()
+    }
+
+    const NOT_WATCHED: [WatchImage; 3] = [WatchImage::Late(1), WatchImage::Group, WatchImage::Zombie];
+    const WATCHED: [WatchImage; 2] = [WatchImage::Alive, WatchImage::Reaped];
+
+    #[test]
+    fn a_process_that_the_set_does_not_wait_for_is_known_by_its_pidfd() {
+        let linux = linux();
+        let ((own, pid), (parents, _)) = (pidfd(getpid()), pidfd(getppid().unwrap()));
+        let (own_number, parents_number) = (own.as_raw_fd(), parents.as_raw_fd());
+        let file = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let others = [parents_number, file.as_raw_fd()];
+        let fds = Descriptors::left(vec![own, parents, file]);
+        for watch in NOT_WATCHED {
+            linux.check_process(&image(pid, own_number, watch), &fds).unwrap();
+            for number in others {
+                let refused = linux.check_process(&image(pid, number, watch), &fds).unwrap_err();
+                assert!(matches!(refused, NotTaken::Descriptor(known) if known == number));
+            }
+        }
+        for watch in WATCHED {
+            let refused = linux.check_process(&image(pid, own_number, watch), &fds).unwrap_err();
+            assert!(matches!(refused, NotTaken::Damaged));
+        }
+        for watch in NOT_WATCHED.into_iter().chain(WATCHED) {
+            let refused = linux.check_process(&image(pid, 1_000_000, watch), &fds).unwrap_err();
+            assert!(matches!(refused, NotTaken::Descriptor(1_000_000)));
+        }
+    }
+
+    #[test]
+    fn the_readiness_descriptor_of_a_process_is_open_and_in_the_set() {
+        let mut linux = linux();
+        let (own, pid) = pidfd(getpid());
+        let (ready, _writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let number = own.as_raw_fd();
+        let ready_number = ready.as_raw_fd();
+        linux.fds.add(own.as_fd(), Interest::READ).unwrap();
+        let with = |ready| ProcessImage {
+            ready: Some(ready),
+            ..image(pid, number, WatchImage::Alive)
+        };
+        let fds = Descriptors::left(vec![own, ready]);
+        linux
+            .check_process(&image(pid, number, WatchImage::Alive), &fds)
+            .unwrap();
+        let refused = linux.check_process(&with(1_000_000), &fds).unwrap_err();
+        assert!(matches!(refused, NotTaken::Descriptor(1_000_000)));
+        let refused = linux.check_process(&with(ready_number), &fds).unwrap_err();
+        assert!(matches!(refused, NotTaken::Damaged));
+        let ready = fds.get(ready_number).unwrap().as_fd();
+        linux.fds.add(ready, Interest::READ).unwrap();
+        linux.check_process(&with(ready_number), &fds).unwrap();
+    }
+}

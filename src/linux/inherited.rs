@@ -21,6 +21,16 @@ impl Descriptors {
         Ok(Descriptors { numbers, fds })
     }
 
+    /// These descriptors, as if the program before this one had left them.
+    #[cfg(test)]
+    pub(crate) fn left(mut fds: Vec<OwnedFd>) -> Descriptors {
+        fds.sort_by_key(AsRawFd::as_raw_fd);
+        Descriptors {
+            numbers: fds.iter().map(AsRawFd::as_raw_fd).collect(),
+            fds: fds.into_iter().map(Some).collect(),
+        }
+    }
+
     /// The number of descriptors that are present.
     pub(crate) fn len(&self) -> usize {
         self.fds.iter().flatten().count()

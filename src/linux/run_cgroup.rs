@@ -319,3 +319,71 @@ fn wait_for_change(cgroup: &Cgroup, limit: Duration) {
 fn place(cgroup: &Cgroup) -> (PathBuf, OsString) {
     (cgroup.dir().path().to_owned(), cgroup.name().to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::cgroup::tests::common::tempdir;
+
+    const NOW: Instant = Instant::ZERO;
+    const LATER: Instant = Instant::NEVER;
+
+    /// Makes what looks like a cgroup with a process that is dying.
+    fn occupy(directory: &CgroupDir, name: &str) -> PathBuf {
+        let path = directory.path().join(name);
+        fs::create_dir(&path).unwrap();
+        for (file, content) in [
+            ("cgroup.events", "populated 1\nfrozen 0\n"),
+            ("cgroup.freeze", "0"),
+            ("cgroup.kill", "0"),
+            ("cgroup.procs", ""),
+            ("cgroup.threads", ""),
+        ] {
+            fs::write(path.join(file), content).unwrap();
+        }
+        path
+    }
+
+    fn is_taken<T>(made: &Result<T, CgroupError>) -> bool {
+        matches!(made, Err(CgroupError::Exists { .. }))
+    }
+
+    #[test]
+    fn a_cgroup_that_is_replaced_is_killed_and_removed_later_and_the_new_one_stays() {
+        let directories = [tempdir(), tempdir()];
+        let [first, second] = directories
+            .each_ref()
+            .map(|directory| CgroupDir::plain(directory.path()));
+        let mut groups = RunCgroups::default();
+        let places = [(&first, "web-0"), (&first, "web-1"), (&second, "web-0")];
+        let paths = places.map(|(directory, name)| occupy(directory, name));
+        // Each is tried twice, and is to be removed once.
+        for _ in 0..2 {
+            for ((directory, name), path) in places.into_iter().zip(&paths) {
+                assert!(is_taken(&groups.replace(directory, name, NOW)));
+                assert_eq!(fs::read_to_string(path.join("cgroup.kill")).unwrap(), "1");
+            }
+        }
+        let dying = |groups: &RunCgroups| {
+            let mut paths: Vec<_> = groups.dying().map(|(directory, name)| directory.join(name)).collect();
+            paths.sort();
+            paths
+        };
+        let mut all = paths.to_vec();
+        all.sort();
+        assert_eq!(dying(&groups), all);
+
+        // The process in the first one has died.
+        for file in fs::read_dir(&paths[0]).unwrap() {
+            fs::remove_file(file.unwrap().path()).unwrap();
+        }
+        let made = groups.replace(&first, "web-0", NOW).unwrap();
+        assert_eq!(made.path(), paths[0]);
+        all.retain(|path| *path != paths[0]);
+        assert_eq!(dying(&groups), all);
+        groups.sweep(LATER);
+        assert!(paths[0].exists());
+    }
+}

@@ -15,7 +15,7 @@ use crate::engine::image::{GroupImage, Image};
 use crate::engine::instance::Instance as Supervised;
 use crate::engine::recovery::{Candidate, LeftBehind};
 use crate::exit::{Exit, ExitRecord};
-use crate::lifecycle::{Part, Policy, State, Wanted};
+use crate::lifecycle::{Part, Policy, Remaining, State, Wanted};
 use crate::time::Instant;
 
 use super::kernel::SimKernel;
@@ -235,8 +235,7 @@ impl Known {
         ensure(last.pid == Some(record.pid), || {
             format!("{record:?} has ended, and its process was {:?}", last.pid)
         })?;
-        if let Some(exit) = state.exit_of_reaped() {
-            // The killed host had collected the end, and stored it.
+        if let Some(exit) = collected(state) {
             return ensure(last.exit == Some(exit), || {
                 format!("it has ended with {exit:?}, and it was {:?}", last.exit)
             });
@@ -253,6 +252,15 @@ impl Known {
             (last.spawn, last.is_unseen) = (Spawn::InFlight, true);
         }
         Ok(())
+    }
+}
+
+/// The end of a process that the killed host had collected, and stored.
+fn collected(state: &State) -> Option<Exit> {
+    let State::Stopping(stopping) = state else { return None };
+    match stopping.remaining {
+        Remaining::Others { exit, .. } | Remaining::Command { exit, executed: true } => Some(exit),
+        Remaining::Command { .. } | Remaining::Leader => None,
     }
 }
 

@@ -65,6 +65,10 @@ impl Kernel for SimKernel {
         self.0.borrow().now
     }
 
+    fn monotonic(&self) -> Instant {
+        self.now()
+    }
+
     fn wall(&self) -> SystemTime {
         self.0.borrow().wall
     }

@@ -24,6 +24,14 @@ impl Kernel for SimKernel {
         self.0.now
     }
 
+    fn monotonic(&self) -> Instant {
+        self.now()
+    }
+
+    fn keeps_state(&self) -> bool {
+        false
+    }
+
     fn wall(&self) -> SystemTime {
         self.0.wall()
     }

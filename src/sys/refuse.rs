@@ -59,3 +59,11 @@ pub(crate) fn keep_capabilities_across_ids() {
     // SAFETY: prctl(2) takes only numbers here.
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, NO_SETUID_FIXUP) }, 0);
 }
+
+/// From now on, no process of this thread may ask to keep its capabilities when its ids change
+/// (SECBIT_KEEP_CAPS_LOCKED). This needs CAP_SETPCAP.
+pub(crate) fn lock_keep_capabilities() {
+    const KEEP_CAPS_LOCKED: libc::c_ulong = 1 << 5;
+    // SAFETY: prctl(2) takes only numbers here.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, KEEP_CAPS_LOCKED) }, 0);
+}

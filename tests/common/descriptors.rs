@@ -2,7 +2,8 @@
 
 use std::os::fd::AsRawFd;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, dumpable_behavior};
+use rustix::process::{getrlimit, set_dumpable_behavior, setrlimit};
 
 /// Allows no descriptor more than there are now, until it is dropped.
 pub struct NoDescriptors(Rlimit);
@@ -22,4 +23,16 @@ impl Drop for NoDescriptors {
     fn drop(&mut self) {
         setrlimit(Resource::Nofile, self.0).unwrap();
     }
+}
+
+/// Lets a test look at its own /proc/self/fdinfo. While a spawn is in flight the process is not dumpable, and before
+/// Linux 5.14 only root can read these files then.
+pub fn readable<T>(look: impl FnOnce() -> T) -> T {
+    let before = dumpable_behavior().unwrap();
+    set_dumpable_behavior(DumpableBehavior::Dumpable).unwrap();
+    let seen = look();
+    if before == DumpableBehavior::NotDumpable {
+        set_dumpable_behavior(before).unwrap();
+    }
+    seen
 }

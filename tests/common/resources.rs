@@ -7,7 +7,7 @@ use std::fs;
 pub struct Resources {
     pub descriptors: usize,
     pub threads: usize,
-    /// The resident memory, in bytes.
+    /// The resident memory that is of no file, in bytes. The kernel reclaims pages of files, and brings them back.
     pub resident: u64,
 }
 
@@ -15,7 +15,7 @@ impl Resources {
     pub fn now() -> Resources {
         let count = |path| fs::read_dir(path).unwrap().count();
         let status = fs::read_to_string("/proc/self/status").unwrap();
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let resident = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
         let kib = resident.and_then(|text| text.trim().strip_suffix(" kB")).unwrap();
         Resources {
             descriptors: count("/proc/self/fd"),

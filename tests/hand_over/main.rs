@@ -8,6 +8,7 @@ mod common;
 #[path = "../host/mod.rs"]
 mod host;
 mod namespaces;
+mod orphans;
 mod siblings;
 mod sizes;
 mod stop_command;
@@ -44,7 +45,12 @@ struct Generation {
 
 /// Runs the body once in each generation.
 fn generations(limit: u64, body: impl FnOnce(Generation)) {
-    Isolation::new().limit(Duration::from_secs(limit)).run(|| {
+    generations_in(Isolation::new().limit(Duration::from_secs(limit)), body);
+}
+
+/// The same in such a process.
+fn generations_in(isolation: Isolation, body: impl FnOnce(Generation)) {
+    isolation.run(|| {
         let handed_over = HandOver::receive().unwrap();
         let notes = match &handed_over {
             Some(_) => fs::read_to_string(notes_path()).unwrap(),

@@ -8,6 +8,7 @@ use std::process;
 
 use pidherd::{Command, Exit, Stdio};
 
+use crate::common::fork::in_fork;
 use crate::common::{isolated, tempdir};
 use crate::helpers::{output, read_to_end, sh};
 
@@ -96,6 +97,12 @@ fn a_stream_of_the_host_can_be_any_stream_of_the_child() {
         assert_eq!(Stdio::from(io::stdout()), Stdio::from(io::stdout()));
         assert_ne!(Stdio::from(io::stdout()), Stdio::from(io::stderr()));
         assert_ne!(Stdio::from(io::stdout()), Stdio::stdout());
+        assert!(in_fork(|| {
+            // SAFETY: this copy of the process uses its standard output for nothing else.
+            unsafe { libc::close(1) };
+            let closed = sh("test ! -e /proc/self/fd/1").stdout(io::stdout());
+            assert!(wait(closed).success(), "a closed stream is inherited as a closed one");
+        }));
     });
 }
 

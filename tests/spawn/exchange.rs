@@ -146,6 +146,12 @@ fn a_program_that_takes_too_long_is_stopped() {
         assert!(output.timed_out && output.forced && output.input_written < MIB);
         let output = sh("echo quick").exchange().time_limit(Duration::MAX).run().unwrap();
         assert_eq!((text(&output), output.timed_out), (("quick\n", ""), false));
+        // So long a wait for its end cannot be added to the time.
+        let output = run(
+            "trap 'sleep 0.1; exit 6' TERM; while :; do sleep 0.01; done",
+            Duration::MAX,
+        );
+        assert_eq!((output.record.exit, output.forced), (Exit::Code(6), false));
     });
 }
 
@@ -187,7 +193,7 @@ fn another_process_with_the_pipe_holds_nothing_beyond_the_limit() {
         let output =
             sh("(trap '' PIPE; exec sh -c 'echo $$; while echo x; do :; done' 2>/dev/null) & sleep 0.1; exit 0")
                 .exchange()
-                .time_limit(SHORT * 6)
+                .time_limit(SHORT * 20)
                 .output_limit(20)
                 .run()
                 .unwrap();
@@ -234,6 +240,8 @@ fn no_more_bytes_than_the_limit_are_kept() {
             let output = run(limit);
             assert_eq!(text(&output), (stdout, stderr));
             assert_eq!((output.stdout_truncated, output.stderr_truncated), truncated, "{limit}");
+            assert_eq!(output.is_truncated(), truncated.0, "of either stream");
+            assert!(!output.success());
             assert_eq!(
                 output.record.exit,
                 Exit::Code(2),

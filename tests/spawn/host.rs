@@ -10,6 +10,7 @@ use std::time::Duration;
 use pidherd::exit::Exit;
 use pidherd::{Command, LaunchId, Launcher, Program, SpawnError, SpawnProgress, SpawnStep, Spawner, Spawning, Stdio};
 
+use crate::common::descriptors::readable;
 use crate::common::fork::in_fork;
 use crate::common::lease::Lease;
 use crate::common::{SOON, TempDir, isolated, skipped, tempdir, wait_readable, wait_until};
@@ -32,7 +33,8 @@ fn script(shell: &Path, script: &str) -> Command {
 }
 
 fn registrations(epoll: impl AsFd) -> usize {
-    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", epoll.as_fd().as_raw_fd())).unwrap();
+    let path = format!("/proc/self/fdinfo/{}", epoll.as_fd().as_raw_fd());
+    let info = readable(|| fs::read_to_string(path)).unwrap();
     info.lines().filter(|line| line.starts_with("tfd:")).count()
 }
 

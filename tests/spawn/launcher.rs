@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use pidherd::{Command, LaunchId, Launcher, Signal};
 
+use crate::common::descriptors::readable;
 use crate::common::tracer::Tracer;
 use crate::common::{SOON, elf, isolated, patience, skipped, tempdir, wait_readable};
 use crate::held::{Frozen, hanging};
@@ -55,13 +56,13 @@ fn one_spawn_after_the_other_does_not_put_off_the_news() {
 
 /// The time until the one timer of this process fires.
 fn time_to_look() -> Duration {
-    let timers = fs::read_dir("/proc/self/fdinfo").unwrap().filter_map(|entry| {
+    let timer = |entry: std::io::Result<fs::DirEntry>| {
         let info = fs::read_to_string(entry.unwrap().path()).ok()?;
         let (_, value) = info.split_once("it_value: (")?;
         let (seconds, nanos) = value.split_once(')')?.0.split_once(", ")?;
         Some(Duration::new(seconds.parse().ok()?, nanos.parse().ok()?))
-    });
-    let timers: Vec<Duration> = timers.collect();
+    };
+    let timers: Vec<Duration> = readable(|| fs::read_dir("/proc/self/fdinfo").unwrap().filter_map(timer).collect());
     assert_eq!(timers.len(), 1);
     timers[0]
 }

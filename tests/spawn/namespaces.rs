@@ -34,6 +34,11 @@ fn own(name: &str) -> OwnedFd {
     of("self", name)
 }
 
+fn own_pidfd() -> OwnedFd {
+    let own = rustix::process::getpid();
+    rustix::process::pidfd_open(own, rustix::process::PidfdFlags::empty()).unwrap()
+}
+
 fn of(process: &str, name: &str) -> OwnedFd {
     OwnedFd::from(File::open(format!("/proc/{process}/ns/{name}")).unwrap())
 }
@@ -275,6 +280,48 @@ fn mounts_of_the_child_stay_in_its_namespace_and_its_files_are_the_hosts() {
     });
 }
 
+/// Makes a mount namespace for the calling thread. Its mounts are shared with copies of the namespace.
+fn share_mounts() {
+    let none = std::ptr::null();
+    // SAFETY: the path is a text that ends with a NUL, and the other arguments are numbers and null pointers.
+    unsafe {
+        assert_eq!(libc::unshare(libc::CLONE_NEWNS), 0);
+        for propagation in [libc::MS_PRIVATE, libc::MS_SHARED] {
+            let flags = libc::MS_REC | propagation;
+            assert_eq!(libc::mount(none, c"/".as_ptr(), none, flags, none.cast()), 0);
+        }
+    }
+}
+
+/// How mounts on the root directory of a process propagate, from its mountinfo (proc_pid_mountinfo(5)).
+fn propagation(mounts: &str) -> &str {
+    let root = mounts.lines().find(|line| line.split(' ').nth(4) == Some("/")).unwrap();
+    root.split(' ').nth(6).unwrap().split(':').next().unwrap()
+}
+
+#[test]
+fn only_a_new_mount_namespace_gets_mounts_that_follow_those_of_the_host() {
+    if !root("mounts") {
+        return;
+    }
+    isolated(|| {
+        let check = || {
+            share_mounts();
+            let mounts = || Command::new("cat").arg("/proc/thread-self/mountinfo");
+            let seen = |command| propagation(&output(command)).to_owned();
+            assert_eq!(seen(mounts()), "shared");
+            assert_eq!(seen(mounts().unshare(Namespace::Mount)), "master");
+            assert_eq!(seen(mounts().unshare(Namespace::Uts)), "shared");
+            assert_eq!(
+                seen(mounts().setns(Namespace::Mount, of("thread-self", "mnt"))),
+                "shared"
+            );
+        };
+        // The namespace ends with the thread.
+        std::thread::spawn(check).join().unwrap();
+    });
+}
+
 #[test]
 fn a_program_gets_no_descriptor_of_a_given_namespace() {
     if !root("setns") {
@@ -306,7 +353,9 @@ fn what_is_no_namespace_of_the_kind_is_refused_before_anything_happens() {
         for (other, _) in KINDS.iter().filter(|(other, _)| *other != kind) {
             refused(*other, own(name));
         }
-        assert!(Command::new("true").setns(kind, own(name)).compile().is_ok());
+        for fd in [own(name), own_pidfd()] {
+            assert!(Command::new("true").setns(kind, fd).compile().is_ok(), "{kind}");
+        }
     }
     let text = refused(Namespace::Network, null());
     assert_eq!(text, "the descriptor is not one of a network namespace, and no pidfd");

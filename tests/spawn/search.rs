@@ -229,6 +229,28 @@ fn a_script_that_is_itself_at_fault_is_not_blamed_on_its_interpreter() {
     assert_eq!(refused(&arguments, libc::E2BIG).interpreter(), None);
 }
 
+/// The kernel reads a program that its user may only execute. The child cannot.
+#[test]
+fn a_missing_interpreter_of_a_program_that_may_not_be_read_has_no_name() {
+    if !root("a_missing_interpreter_of_a_program_that_may_not_be_read_has_no_name") {
+        return;
+    }
+    let tree = Tree::new("unreadable");
+    let path = tree.program("unreadable/probe", "#!/no/such\n", 0o711);
+    for command in [Command::new(&path), tree.searched(&["missing", "unreadable"])] {
+        let error = refused(&command.uid(65534).gid(65534), libc::ENOENT);
+        assert_eq!(
+            (error.path(), error.interpreter()),
+            (Some(path.as_path()), None),
+            "{error}"
+        );
+        assert!(
+            error.to_string().contains("with an interpreter that is missing"),
+            "{error}"
+        );
+    }
+}
+
 #[test]
 fn a_script_without_its_interpreter_does_not_end_the_search() {
     let tree = Tree::new("goes-on");

@@ -35,6 +35,12 @@ fn limits_nice_affinity_and_oom() {
         .arg("/proc/self/oom_score_adj")
         .oom_score_adj(321);
     assert_eq!(output(adjusted), "321\n");
+    let lists = sh("cd /proc/self/fd; echo *").oom_score_adj(321).fd(4, Stdio::null());
+    assert_eq!(
+        output(lists),
+        "0 1 2 3 4\n",
+        "the numbers of its descriptors are not used"
+    );
     assert_eq!(
         fs::read_to_string("/proc/self/oom_score_adj").unwrap(),
         own,
@@ -96,6 +102,9 @@ fn capabilities_are_empty_or_as_asked() {
         bits(keep)
     );
     assert_eq!(status(cat_status().ambient_capabilities(keep), "CapAmb"), bits(keep));
+    let both = cat_status().inheritable_capabilities(keep).ambient_capabilities(keep);
+    assert_eq!(status(both.clone(), "CapInh"), bits(keep));
+    assert_eq!(status(both, "CapAmb"), bits(keep));
     // With CAP_SETUID on purpose, the old user can be had again on purpose.
     assert_eq!(
         status(cat_status().user("nobody").ambient_capabilities(keep), "CapAmb"),
@@ -487,6 +496,18 @@ fn bad_commands_are_refused_before_anything_happens() {
             (spawned.step(), spawned.command_error()),
             (SpawnStep::Check, Some(&error))
         );
+    }
+}
+
+#[test]
+fn the_hosts_process_group_is_refused_in_a_new_session() {
+    let error = CommandError::Needs {
+        what: "the host's process group",
+        needs: "the host's session",
+    };
+    let command = Command::new("/bin/true").inherit_process_group();
+    for command in [command.clone().setsid(true), command.controlling_terminal(0)] {
+        assert_eq!(command.compile().unwrap_err(), error);
     }
 }
 

@@ -145,7 +145,9 @@ const GETTERS: &[fn(&Command) -> String] = &[
     |c| format!("{:?}", c.get_env_clear()),
     |c| format!("{:?}", c.get_current_dir()),
     |c| format!("{:?}", c.get_chroot()),
-    |c| format!("{:?}", (c.get_stdin(), c.get_stdout(), c.get_stderr())),
+    |c| format!("{:?}", c.get_stdin()),
+    |c| format!("{:?}", c.get_stdout()),
+    |c| format!("{:?}", c.get_stderr()),
     |c| format!("{:?}", c.get_fds().collect::<Vec<_>>()),
     |c| format!("{:?}", c.get_umask()),
     |c| format!("{:?}", c.get_user()),
@@ -161,16 +163,14 @@ const GETTERS: &[fn(&Command) -> String] = &[
     |c| format!("{:?}", c.get_cpu_affinity()),
     |c| format!("{:?}", c.get_oom_score_adj()),
     |c| format!("{:?}", c.get_limits().collect::<Vec<_>>()),
-    |c| format!("{:?}", (c.get_controlling_terminal(), c.get_foreground())),
-    |c| format!("{:?}", (c.get_lifetime(), c.get_parent_death_signal())),
-    |c| {
-        format!(
-            "{:?}",
-            (c.get_bounding_capabilities(), c.get_inheritable_capabilities())
-        )
-    },
+    |c| format!("{:?}", c.get_controlling_terminal()),
+    |c| format!("{:?}", c.get_foreground()),
+    |c| format!("{:?}", c.get_lifetime()),
+    |c| format!("{:?}", c.get_parent_death_signal()),
+    |c| format!("{:?}", c.get_bounding_capabilities()),
+    |c| format!("{:?}", c.get_inheritable_capabilities()),
     |c| format!("{:?}", c.get_ambient_capabilities()),
-    |c| format!("{:?}", (c.get_inherit_process_group(), c.get_listen_fds())),
+    |c| format!("{:?}", c.get_listen_fds()),
     |c| format!("{:?}", c.get_env_keep().map(|kept| kept.collect::<Vec<_>>())),
     |c| format!("{:?}", c.get_group()),
     |c| format!("{:?}", c.get_group_names()),
@@ -247,6 +247,7 @@ fn every_setting_can_be_read_back() {
         (inherits.get_inherit_process_group(), inherits.get_process_group()),
         (true, None)
     );
+    assert!(!plain.get_inherit_process_group() && !full.get_inherit_process_group());
     let directory = std::sync::Arc::new(std::os::fd::OwnedFd::from(fs::File::open("/").unwrap()));
     assert!(Command::new("a").get_cgroup().is_none() && Command::new("a").cgroup(directory).get_cgroup().is_some());
 }

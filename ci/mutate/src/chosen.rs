@@ -20,6 +20,16 @@ pub(crate) fn is(number: u32) -> bool {
     CHOSEN.load(Ordering::Relaxed) == number
 }
 
+/// The items of an iterator, or if a mutant of them is chosen, only this item.
+pub(crate) fn items<I: Iterator>(
+    unchanged: I,
+    is_chosen: bool,
+    only: Option<I::Item>,
+) -> impl Iterator<Item = I::Item> {
+    let most = if is_chosen { 0 } else { usize::MAX };
+    only.into_iter().chain(unchanged.take(most))
+}
+
 extern "C" fn choose() {
     // SAFETY: no other thread exists before main, and the strings are terminated.
     unsafe {

@@ -108,6 +108,25 @@ impl Writer<'_> {
                     self.out.text.push_str("; } ");
                 }
             }
+            Kind::Items(choices) => {
+                self.out.text.push_str("crate::mutant::items({ ");
+                self.write(site.range.end, inner);
+                let chosen: Vec<String> = numbers
+                    .iter()
+                    .map(|number| format!("crate::mutant::is({number})"))
+                    .collect();
+                self.out.text.push_str(&format!(" }}, {}, ", chosen.join(" | ")));
+                for (number, item) in choices.iter().filter(|choice| numbers.contains(&choice.0)) {
+                    if let Some(item) = item {
+                        self.out
+                            .text
+                            .push_str(&format!("if crate::mutant::is({number}) {{ Some("));
+                        self.changed(*number, item);
+                        self.out.text.push_str(") } else ");
+                    }
+                }
+                self.out.text.push_str("{ None })");
+            }
             Kind::Expression(choices) => {
                 self.out.text.push('(');
                 for (number, text) in choices.iter().filter(|choice| numbers.contains(&choice.0)) {

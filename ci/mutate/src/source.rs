@@ -21,6 +21,9 @@ pub struct Site {
 pub enum Kind {
     /// The start of a function's body: each mutant with the value that it returns.
     Body(Vec<(u32, String)>),
+    /// The body of a function that returns `impl Iterator`, which is one type: each mutant with the only item that it
+    /// returns, if it returns any.
+    Items(Vec<(u32, Option<String>)>),
     /// An expression: each mutant with the text that replaces it.
     Expression(Vec<(u32, String)>),
     /// The guard of a match arm, or the place behind a pattern without a guard.
@@ -37,6 +40,7 @@ impl Site {
     pub fn numbers(&self) -> Vec<u32> {
         match &self.kind {
             Kind::Match(arms) => arms.clone(),
+            Kind::Items(choices) => choices.iter().map(|choice| choice.0).collect(),
             Kind::Body(choices) | Kind::Expression(choices) => choices.iter().map(|choice| choice.0).collect(),
             Kind::Guard { always, never, deleted } => [always, never, deleted].into_iter().flatten().copied().collect(),
         }
@@ -56,7 +60,7 @@ pub struct Source {
     pub text: String,
     pub sites: Vec<Site>,
     pub const_fns: Vec<ConstFn>,
-    /// Mutants without a site: what is evaluated at compile time, and other types of a returned `impl Iterator`.
+    /// Mutants without a site: what is evaluated at compile time, and types that contain an `impl Iterator`.
     pub fixed: Vec<u32>,
 }
 
@@ -110,6 +114,15 @@ struct Finder<'a> {
     constant: usize,
 }
 
+/// The item of a mutant that returns an iterator; `None` if it returns something else.
+fn items(mutant: &Mutant) -> Option<Option<String>> {
+    if mutant.replacement == "::std::iter::empty()" {
+        return Some(None);
+    }
+    let item = mutant.replacement.strip_prefix("::std::iter::once(")?;
+    item.strip_suffix(')').map(|item| Some(item.to_owned()))
+}
+
 fn place(at: LineColumn) -> Place {
     (at.line, at.column + 1)
 }
@@ -154,17 +167,21 @@ impl<'a> Finder<'a> {
                 token: token.span.byte_range(),
             });
         }
-        if let Some(first) = block.stmts.first() {
+        if let (Some(first), Some(last)) = (block.stmts.first(), block.stmts.last()) {
+            let body = first.span().byte_range().start..last.span().byte_range().end;
             let mutants = self.mutants(Genre::FnValue, first.span());
-            // A function that returns `impl Iterator` returns one type.
-            let mutants = mutants
+            let items = mutants
+                .iter()
+                .filter_map(|mutant| Some((mutant.number, items(mutant)?)));
+            self.add(body.clone(), Kind::Items(items.collect()));
+            // Other types that contain such an iterator cannot be chosen.
+            let values = mutants
                 .iter()
                 .filter(|mutant| !mutant.replacement.contains("::std::iter::"));
-            let choices = mutants
+            let choices = values
                 .map(|mutant| (mutant.number, mutant.replacement.clone()))
                 .collect();
-            let start = first.span().byte_range().start;
-            self.add(start..start, Kind::Body(choices));
+            self.add(body.start..body.start, Kind::Body(choices));
         }
         signature.constness.is_some()
     }
