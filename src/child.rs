@@ -512,10 +512,9 @@ impl Process {
         if !self.owner.is_here() || self.record.is_some() {
             return;
         }
-        // A process that has not ended by then remains.
-        if self.pidfd.signal(Signal::KILL).is_ok() {
-            self.pidfd.end_until(until);
-        }
+        // Without the permission, it may have ended nevertheless. A process that has not ended by then remains.
+        let sent = self.pidfd.signal(Signal::KILL);
+        self.pidfd.end_until(sent.map_or_else(|_| Instant::now(), |()| until));
     }
 }
 

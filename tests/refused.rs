@@ -8,7 +8,7 @@ mod host;
 
 use std::time::Duration;
 
-use common::{SOON, isolated, skipped, test_cgroup, wait_gone, wait_until};
+use common::{SOON, isolated, skipped, test_cgroup, wait_gone, wait_readable, wait_until};
 use filter::refusing;
 use host::{Host, at_once, ms, sh, sleeper, term};
 use pidherd::cgroup::CgroupDir;
@@ -106,6 +106,19 @@ fn children_and_supervisors_are_dropped_without_pidfd_signals() {
         let pids: Vec<u32> = ids.iter().map(|&id| host.pid(id)).collect();
         drop(host);
         assert!(pids.into_iter().all(|pid| wait_gone(pid, SOON)));
+    });
+}
+
+#[test]
+fn a_child_that_has_ended_and_cannot_be_signalled_is_reaped_when_it_is_dropped() {
+    without_pidfd_signals(|| {
+        refusing(libc::SYS_kill, libc::EPERM, || {
+            let child = sh("exit").spawn().unwrap();
+            let pid = child.pid().as_raw();
+            assert!(wait_readable(child.pidfd(), SOON));
+            drop(child);
+            assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+        });
     });
 }
 
