@@ -1,4 +1,4 @@
-//! A process without a free descriptor.
+//! The test's own descriptors: a process without a free one, and what /proc tells about them.
 
 use std::os::fd::AsRawFd;
 

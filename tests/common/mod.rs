@@ -132,13 +132,14 @@ impl Isolation {
         let mut command = inner_command(&marker, &output);
         block_in(&mut command, self.blocked);
         let mut child = command.spawn().expect("cannot start this test binary again");
+        let cgroups = places::cgroups_of(child.id());
         let hung = !wait::wait_gone(child.id(), self.limit);
         let limit = self.limit * patience();
         let report = hung.then(|| processes::report(&marker));
         let _already_gone = child.kill();
         let status = child.wait().expect("cannot wait for the inner process");
         let left = processes::kill_marked(&marker);
-        places::remove_cgroups(child.id());
+        places::remove_cgroups(&cgroups);
         let output = take_output(&mut output).expect("cannot read the captured output");
         pass_on(&output);
         match verdict(status, report, limit, &left, &output) {

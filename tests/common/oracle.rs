@@ -81,7 +81,7 @@ impl Oracle {
         let mut findings = children_left();
         findings.extend(marked_left());
         findings.extend(
-            places::cgroups_left(std::process::id())
+            places::cgroups_left(&places::cgroups_of(std::process::id()))
                 .iter()
                 .map(|path| format!("a cgroup is left: {}", path.display())),
         );

@@ -94,7 +94,7 @@ pub fn test_cgroup() -> Option<TestCgroup> {
         skipped("needs cgroup v2, which is not mounted");
         return None;
     };
-    let path = root.join(format!("{}{}", cgroup_prefix(process::id()), new_count()));
+    let path = root.join(format!("{}{}", cgroups_of(process::id()), new_count()));
     let lacking = match fs::create_dir(&path) {
         Ok(()) => cgroups::lacking(&path),
         Err(error) => Some(error.to_string()),
@@ -135,21 +135,27 @@ impl Drop for TestCgroup {
     }
 }
 
-/// The test cgroups that process `pid` has created and that still exist.
-pub fn cgroups_left(pid: u32) -> Vec<PathBuf> {
+/// The test cgroups with names that [begin](cgroups_of) so.
+pub fn cgroups_left(prefix: &str) -> Vec<PathBuf> {
     let Some(root) = cgroup_root() else { return Vec::new() };
     let entries = fs::read_dir(root).into_iter().flatten().flatten();
-    let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&cgroup_prefix(pid)));
+    let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
     ours.map(|entry| entry.path()).collect()
 }
 
-/// Removes the test cgroups that process `pid` has created. They must contain no process.
-pub fn remove_cgroups(pid: u32) {
-    cgroups_left(pid).iter().for_each(|path| remove_tree(path));
+/// Removes them. They must contain no process.
+pub fn remove_cgroups(prefix: &str) {
+    cgroups_left(prefix).iter().for_each(|path| remove_tree(path));
 }
 
-fn cgroup_prefix(pid: u32) -> String {
-    format!("pidherd-test-{pid}-")
+/// How the names of the test cgroups of a living process begin. A killed one may have left its own, and its number may
+/// be in use again, also in another PID namespace, so the name has the time of its start too.
+pub fn cgroups_of(pid: u32) -> String {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // Field 22 (proc_pid_stat(5)). The second one is in parentheses, and may contain spaces.
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let started = fields.split_whitespace().nth(19).unwrap_or_default();
+    format!("pidherd-test-{pid}-{started}-")
 }
 
 /// Removes a cgroup and all cgroups below it, bottom up. The files in a cgroup cannot be removed; they go
