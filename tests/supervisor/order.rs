@@ -440,8 +440,8 @@ fn a_group_that_is_scaled_to_no_instances_waits_for_those_that_come_after_it_to_
 /// How often the traced host restarts its instance.
 const RESTARTS: u64 = 200;
 
+/// Another test runs this test under strace. Without the variable it does nothing.
 #[test]
-#[ignore = "no test, but what another one runs under strace"]
 fn a_traced_host() {
     let Some(in_order) = std::env::var_os("TRACED_ORDER") else {
         return;
@@ -482,7 +482,7 @@ fn a_restart_in_order_makes_no_system_call_more() {
                 .arg("-o")
                 .arg(&trace)
                 .arg(std::env::current_exe().unwrap())
-                .args(["order::a_traced_host", "--exact", "--ignored", "--test-threads=1"])
+                .args(["order::a_traced_host", "--exact", "--test-threads=1"])
                 .env("TRACED_ORDER", in_order)
                 .env_remove(MARKER)
                 .output();
