@@ -198,5 +198,5 @@
 //! PIDHERD_UPDATE_GOLDEN=1 cargo test --lib lifecycle
 //! ```
 //!
-//! `supervisor/golden/` holds two stored states as bytes, and a page with all stored types. The same variable writes
+//! `supervisor/tests/golden/` holds two stored states as bytes, and a page with all stored types. The same variable writes
 //! them with `cargo test --lib golden`. A change of them needs a new version of the format.

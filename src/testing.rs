@@ -1,5 +1,10 @@
 //! Helpers that the unit tests of several modules share.
 
+/// Those of the tests in tests/.
+#[allow(unsafe_code, reason = "they make system calls")]
+#[path = "../tests/common/mod.rs"]
+pub(crate) mod common;
+
 /// Calls `check` with every sequence of `length` numbers below `choices`.
 pub(crate) fn every_sequence(choices: usize, length: u32, mut check: impl FnMut(&[usize])) {
     let mut sequence = vec![0; length as usize];

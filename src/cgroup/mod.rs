@@ -72,6 +72,6 @@ mod name;
 mod oom;
 mod open;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 mod tree;
 mod usage;

@@ -1,9 +1,5 @@
 //! Tests of private behaviour: kernels without `cgroup.kill`, and a number that was given to another process.
 
-#[allow(unsafe_code, reason = "the helpers of the tests in tests/ make system calls")]
-#[path = "../../tests/common/mod.rs"]
-pub(crate) mod common;
-
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::process::ExitStatusExt;
@@ -18,8 +14,8 @@ use super::{Cgroup, CgroupDir, tree};
 use crate::exit::Pid;
 use crate::signal::Signal;
 use crate::sys::refuse::refusing;
-use common::cgroups::{FORKING_CHAINS, members, run_in, sleepers};
-use common::{TestCgroup, isolated, test_cgroup, wait_gone, wait_readable, wait_until};
+use crate::testing::common::cgroups::{FORKING_CHAINS, members, run_in, sleepers};
+use crate::testing::common::{self, TestCgroup, isolated, test_cgroup, wait_gone, wait_readable, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(10);
 

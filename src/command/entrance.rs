@@ -43,10 +43,10 @@ mod tests {
 
     use super::super::{Command, Spawner, Stdio};
     use super::*;
-    use crate::cgroup::tests::common::{isolated, tempdir, test_cgroup};
     use crate::child::Child;
     use crate::sys::refuse::refusing;
     use crate::sys::spawn::clone::Method;
+    use crate::testing::common::{isolated, tempdir, test_cgroup};
 
     /// Spawns where the child must enter its cgroup itself.
     fn spawn_in(place: &Path, command: Command) -> Result<Child, SpawnError> {

@@ -265,14 +265,14 @@ pub(super) fn has_ended(pidfd: &PidFd) -> bool {
 mod tests {
     use super::super::{Command, Spawner, Stdio};
     use super::*;
-    use crate::cgroup::tests::common::lease::Lease;
-    use crate::cgroup::tests::common::processes::state;
-    use crate::cgroup::tests::common::tracer::Tracer;
-    use crate::cgroup::tests::common::{SOON, isolated, skipped, tempdir, wait_readable, wait_until};
     use crate::exit::Exit;
     use crate::signal::Signal;
     use crate::sys::refuse::refusing;
     use crate::sys::spawn::clone::Method;
+    use crate::testing::common::lease::Lease;
+    use crate::testing::common::processes::state;
+    use crate::testing::common::tracer::Tracer;
+    use crate::testing::common::{SOON, isolated, skipped, tempdir, wait_readable, wait_until};
 
     fn sh(script: &str) -> Command {
         Command::new("/bin/sh").arg("-c").arg(script)

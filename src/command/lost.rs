@@ -104,8 +104,8 @@ impl Lost {
 mod tests {
     use super::super::Command;
     use super::*;
-    use crate::cgroup::tests::common::{SOON, isolated, wait_until};
     use crate::signal::Signal;
+    use crate::testing::common::{SOON, isolated, wait_until};
 
     /// Keeps the pidfd of a process that lives on.
     fn keeps(keep: impl FnOnce(PidFd)) {

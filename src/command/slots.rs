@@ -189,7 +189,7 @@ mod tests {
     use std::iter::from_fn;
 
     use super::*;
-    use crate::cgroup::tests::common::isolated;
+    use crate::testing::common::isolated;
 
     #[test]
     fn slots_are_reserved_when_none_is_free_up_to_a_limit_and_are_free_after_their_drop() {

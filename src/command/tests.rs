@@ -14,13 +14,13 @@ use super::lost;
 use super::plan::FdTable;
 use super::slots::{SLOTS_FROM, UNSHARE_FROM};
 use super::{Command, Program, SpawnError, SpawnProgress, SpawnStep, Spawner, Stdio};
-use crate::cgroup::tests::common::{SOON, isolated, wait_readable, wait_until};
 use crate::exit::Exit;
 use crate::signal::Signal;
 use crate::sys::mapping::{BirthCell, Mapping};
 use crate::sys::nr;
 use crate::sys::refuse::{keep_capabilities_across_ids, lock_keep_capabilities, refusing};
 use crate::sys::spawn::clone::Method;
+use crate::testing::common::{SOON, isolated, wait_readable, wait_until};
 
 const BEST: Method = if cfg!(pidherd_portable) {
     Method::Clone
@@ -427,7 +427,7 @@ fn launches_are_reserved_for_as_many_spawns_as_asked() {
 #[test]
 fn the_kernel_writes_the_pids_of_children_where_it_is_told() {
     if cfg!(pidherd_portable) {
-        return crate::cgroup::tests::common::skipped("only clone3(2) writes them");
+        return crate::testing::common::skipped("only clone3(2) writes them");
     }
     let file = File::from(memfd_create("a test", MemfdFlags::CLOEXEC).unwrap());
     file.set_len(4096).unwrap();

@@ -325,7 +325,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::cgroup::tests::common::tempdir;
+    use crate::testing::common::tempdir;
 
     const NOW: Instant = Instant::ZERO;
     const LATER: Instant = Instant::NEVER;

@@ -11,7 +11,7 @@
 //!
 //! All numbers are little-endian. The module `codec` describes the encoding of values.
 //!
-//! The state is a `LinuxImage` and then an `Image`. `golden/types.txt` lists every stored struct with its fields in the
+//! The state is a `LinuxImage` and then an `Image`. `tests/golden/types.txt` lists every stored struct with its fields in the
 //! order of the encoding, and every stored enum with the numbers of its variants. The page is made of the sources, and
 //! a test fails when it is out of date. These types are not on it:
 //!
@@ -35,7 +35,7 @@
 //! | 4 `Interpreted` | a path, and an optional path |
 //! | 5 `Value` | a text |
 //!
-//! `golden/` has two whole states as bytes, which this version must read and write.
+//! `tests/golden/` has two whole states as bytes, which this version must read and write.
 
 use std::env::consts::ARCH;
 

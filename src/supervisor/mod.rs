@@ -159,8 +159,6 @@ pub(crate) mod driven;
 mod event_loop;
 mod fd_change;
 mod format;
-#[cfg(test)]
-mod golden;
 mod hand_over;
 mod processes;
 mod recover;

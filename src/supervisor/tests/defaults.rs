@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use super::builder::Builder;
+use super::super::builder::Builder;
 use crate::child::{DROP_WAIT, KILL_WAIT};
 use crate::command::{Command, Exchange, Lifetime, OpenFile};
 use crate::engine::core::SLICE;
@@ -524,7 +524,7 @@ fn the_guide_has_every_wait() {
     ];
     agrees("waits.md", "| call | waits for | at most |", &rows);
     let sizes = [DATAGRAM_MAX, STATUS_MAX, DESCRIPTOR_NAME_MAX].map(number);
-    let costs = include_str!("../guide/kernels/costs.md");
+    let costs = include_str!("../../guide/kernels/costs.md");
     let sentence = format!(
         "at most {} bytes, its `STATUS=` {}, and the name of a descriptor {}",
         sizes[0], sizes[1], sizes[2]

@@ -1,6 +1,6 @@
 //! Stored states that are committed as bytes, and the page that lists the stored types.
 //!
-//! A change of a stored type changes them, and needs a new [version](super::format::VERSION). After an intended change,
+//! A change of a stored type changes them, and needs a new [version](super::super::format::VERSION). After an intended change,
 //! this command writes them:
 //!
 //! ```text
@@ -12,14 +12,14 @@ mod states;
 
 use std::path::{Path, PathBuf};
 
-use super::format;
+use super::super::format;
 use crate::codec::{Damaged, Reader, Stored};
 use crate::engine::image::Image;
 use crate::linux::image::LinuxImage;
 
 fn path(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("src/supervisor/golden")
+        .join("src/supervisor/tests/golden")
         .join(file)
 }
 
