@@ -175,6 +175,7 @@ impl<K: Kernel> Engine<K> {
             let _later = self.process_ready(id);
             self.about_to_start = None;
         }
+        self.tell_the_rest(id);
         let is_ended = self.end_pending(id);
         // A rolling restart may have waited for this end, and may now retire the instance.
         if request.wants_up() && self.is_retiring(id) {

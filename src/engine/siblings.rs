@@ -8,8 +8,9 @@
 //! own part ([`Joint`]), and the gate is a function of these parts: all that take part are started when each of them
 //! waits for nothing else. So another host finds the same gate. The instance that has ended is marked until its siblings
 //! are told, so that a host that recovers tells those that the killed one has not told. The first few siblings are told at
-//! once, and the others in the turns that follow ([`Telling`]), because a stop takes as long as any other. The starts are
-//! those of a delay that is over, so many of them are served in slices too.
+//! once, and the others in the turns that follow ([`Telling`]), because a stop takes as long as any other. A request for the
+//! instance itself tells all that are left, because it removes the mark. The starts are those of a delay that is over, so
+//! many of them are served in slices too.
 //!
 //! An end for good is marked in the same way until it is known what it means for the group.
 
@@ -147,6 +148,18 @@ impl<K: Kernel> Engine<K> {
             self.note_told(telling.ended);
         }
         None
+    }
+
+    /// Before a request that can begin another run of an instance, or end the wait for one: tells all siblings that are left
+    /// to be told of its end, because the end is not in its record any more after that.
+    pub(super) fn tell_the_rest(&mut self, id: InstanceId) {
+        if self.tells_siblings {
+            return;
+        }
+        let begun = self.telling.iter().position(|telling| telling.ended == id);
+        if let Some(rest) = begun.and_then(|place| self.telling.remove(place)) {
+            self.tell(rest, u32::MAX);
+        }
     }
 
     fn note_told(&mut self, id: InstanceId) {

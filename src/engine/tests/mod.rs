@@ -7,6 +7,7 @@ mod core;
 mod image;
 mod kernel;
 mod order;
+mod siblings;
 
 use std::time::Duration;
 
