@@ -430,8 +430,7 @@ fn process_of(fd: &OwnedFd) -> io::Result<Pid> {
     }
     match wait::number_of(fd.as_fd()) {
         Ok(number) => Pid::new(number).map_or_else(|| failed(libc::EREMOTE), Ok),
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Err(error),
-        // Before Linux 6.13.
+        // Before Linux 6.13. Since then, the process was reaped, or it has no number in this PID namespace.
         Err(_) => procfs::self_::process_of_pidfd(fd),
     }
 }
@@ -473,6 +472,7 @@ mod tests {
 
     use super::*;
     use crate::sys::refuse::refusing;
+    use crate::testing::common::{SOON, kernel_since, processes, wait_until};
 
     /// A shell that has a child, and reaps it when its own input ends.
     fn parent() -> (Child, PidFd) {
@@ -501,6 +501,49 @@ mod tests {
         pidfd.signal(Signal::KILL).unwrap();
         pidfd.end_until(Instant::now() + Duration::from_secs(3_600));
         assert!(!pidfd.is_alive());
+        reap(parent);
+    }
+
+    #[test]
+    fn the_status_of_an_ended_process_is_waited_for_until_its_parent_has_reaped_it() {
+        let (parent, pidfd) = parent();
+        pidfd.signal(Signal::KILL).unwrap();
+        wait_for(&pidfd, PollFlags::IN, None).unwrap();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| {
+                let thread = std::fs::read_link("/proc/thread-self").unwrap();
+                let number = thread.file_name().unwrap().to_str().unwrap();
+                sender.send(number.parse::<u32>().unwrap()).unwrap();
+                pidfd.wait_and_reap().unwrap()
+            });
+            let thread = receiver.recv().unwrap();
+            wait_until("it waits or has returned", SOON, || {
+                waiter.is_finished() || processes::state(thread) == Some('S')
+            });
+            // Before Linux 6.13, the kernel remembers nothing, so there is nothing to wait for.
+            assert!(!waiter.is_finished() || !kernel_since(6, 13));
+            reap(parent);
+            let exit = waiter.join().unwrap().exit;
+            let known = exit.signal() == Some(Signal::KILL);
+            assert!(known || (exit == Exit::Unknown && !kernel_since(6, 15)), "{exit}");
+        });
+    }
+
+    /// The lower limit of the time can be tested: a wait never returns early.
+    #[test]
+    fn a_status_that_may_soon_be_available_is_waited_for_briefly() {
+        let (parent, pidfd) = parent();
+        pidfd.signal(Signal::KILL).unwrap();
+        wait_for(&pidfd, PollFlags::IN, None).unwrap();
+        let begin = Instant::now();
+        let peeked = pidfd.peek().unwrap().map(|record| record.exit);
+        if kernel_since(6, 13) {
+            assert_eq!(peeked, None);
+            assert!(begin.elapsed() >= STATUS_WAIT);
+        } else {
+            assert_eq!(peeked, Some(Exit::Unknown));
+        }
         reap(parent);
     }
 

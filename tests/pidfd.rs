@@ -10,7 +10,8 @@ use pidherd::signal::Signal;
 use pidherd::{Command, PidFd, Stdio};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use common::{isolated, skipped};
+use common::fork::in_fork;
+use common::{isolated, root_or_skip, skipped};
 
 fn start(script: &str) -> PidFd {
     Command::new("/bin/sh")
@@ -247,5 +248,24 @@ fn a_pidfd_from_elsewhere_is_taken_over_and_another_descriptor_is_given_back() {
             assert!(refused.to_string().starts_with(&text), "{refused}");
             assert_eq!(std::os::fd::AsRawFd::as_raw_fd(&refused.into_fd()), number);
         }
+    });
+}
+
+#[test]
+fn a_process_of_another_pid_namespace_is_not_reported_as_reaped() {
+    if !root_or_skip("a PID namespace") {
+        return;
+    }
+    isolated(|| {
+        let outside = PidFd::open(std::process::id()).unwrap();
+        assert!(in_fork(|| {
+            // SAFETY: the call concerns the later children of this copy of the process.
+            assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWPID) }, 0);
+            assert!(in_fork(|| {
+                assert_eq!(std::process::id(), 1);
+                let refused = PidFd::try_from(outside.as_fd().try_clone_to_owned().unwrap()).unwrap_err();
+                assert_eq!(refused.errno(), libc::EREMOTE, "{refused}");
+            }));
+        }));
     });
 }

@@ -1,10 +1,20 @@
 //! A helper for tests: the kernel refuses a system call, through a seccomp filter of the calling thread.
 
-use std::ffi::{c_int, c_long};
+use std::ffi::{c_int, c_long, c_ulong};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 
 /// Makes the system call `nr` fail with `errno` in this thread and in its children, for good. With an errno of 0, the
 /// call does nothing and reports success.
 pub(crate) fn refuse(nr: c_long, errno: c_int) {
+    assert_eq!(filter(nr, libc::SECCOMP_RET_ERRNO | errno as u32, 0), 0);
+}
+
+/// Installs a filter with this action for the system call `nr`. Returns what seccomp(2) returns.
+fn filter(nr: c_long, action: u32, flags: c_ulong) -> c_long {
     let instruction = |code: u32, jt, jf, k| libc::sock_filter {
         code: code as u16,
         jt,
@@ -19,12 +29,7 @@ pub(crate) fn refuse(nr: c_long, errno: c_int) {
             1,
             u32::try_from(nr).unwrap(),
         ),
-        instruction(
-            libc::BPF_RET | libc::BPF_K,
-            0,
-            0,
-            libc::SECCOMP_RET_ERRNO | errno as u32,
-        ),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, action),
         instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];
     let program = libc::sock_fprog {
@@ -34,10 +39,12 @@ pub(crate) fn refuse(nr: c_long, errno: c_int) {
     // SAFETY: the program is valid and has the given length. The kernel copies it.
     unsafe {
         assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-        assert_eq!(
-            libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program),
-            0
-        );
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flags,
+            &raw const program,
+        )
     }
 }
 
@@ -50,6 +57,68 @@ pub(crate) fn refusing<T: Send>(nr: c_long, errno: c_int, body: impl FnOnce() ->
         });
         thread.join().unwrap()
     })
+}
+
+/// Runs `body` in a new thread, in which the first call of `nr` fails with `errno`, and each further one is made. (The
+/// kernel asks another thread about each call: seccomp_unotify(2).) The children of that thread must end in `body`.
+pub(crate) fn refusing_once<T: Send>(nr: c_long, errno: c_int, body: impl FnOnce() -> T + Send) -> T {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(move || {
+            let listener = filter(nr, libc::SECCOMP_RET_USER_NOTIF, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
+            let listener = RawFd::try_from(listener).ok().filter(|&number| number >= 0);
+            // SAFETY: the kernel has just made this descriptor, and no other code knows its number.
+            sender.send(unsafe { OwnedFd::from_raw_fd(listener.unwrap()) }).unwrap();
+            body()
+        });
+        let listener = receiver.recv().unwrap();
+        let mut errnos = std::iter::once(errno);
+        while let Some(id) = next_call(&listener) {
+            answer(&listener, id, errnos.next());
+        }
+        thread.join().unwrap()
+    })
+}
+
+/// The next call that a filter asks about; `None` when no thread with the filter is left.
+fn next_call(listener: &OwnedFd) -> Option<u64> {
+    loop {
+        let mut fds = [PollFd::new(listener, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Err(Errno::INTR) => continue,
+            polled => assert_eq!(polled, Ok(1)),
+        }
+        if !fds[0].revents().contains(PollFlags::IN) {
+            return None;
+        }
+        let mut call = MaybeUninit::<libc::seccomp_notif>::zeroed();
+        // SAFETY: the request fills a zeroed structure of the right type, for which all zeros are valid.
+        let (result, call) = unsafe {
+            let number = listener.as_raw_fd();
+            let result = libc::ioctl(number, libc::SECCOMP_IOCTL_NOTIF_RECV, call.as_mut_ptr());
+            (result, call.assume_init())
+        };
+        // It fails if the thread has ended meanwhile.
+        if result == 0 {
+            return Some(call.id);
+        }
+    }
+}
+
+/// Lets a call fail with this errno, or be made.
+fn answer(listener: &OwnedFd, id: u64, errno: Option<c_int>) {
+    let flags = match errno {
+        None => libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32,
+        Some(_) => 0,
+    };
+    let mut answer = libc::seccomp_notif_resp {
+        id,
+        val: 0,
+        error: -errno.unwrap_or(0),
+        flags,
+    };
+    // SAFETY: the structure is a local of the right type. Without the thread, the kernel returns an error.
+    unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut answer) };
 }
 
 /// From now on, a change of ids in this thread and its children keeps all capabilities (SECBIT_NO_SETUID_FIXUP). This

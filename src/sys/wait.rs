@@ -171,17 +171,13 @@ pub(crate) fn remembered_exit(pidfd: BorrowedFd<'_>) -> Remembered {
     })
 }
 
-/// The number of the process of a pidfd in this PID namespace; 0 if it has none here (PIDFD_GET_INFO, Linux 6.13).
+/// The number of the process of a pidfd in this PID namespace (PIDFD_GET_INFO, Linux 6.13).
 ///
 /// # Errors
-/// ESRCH: the process was reaped. ENOTTY or EINVAL before Linux 6.13.
+/// ESRCH: the process was reaped, or has no number here. ENOTTY or EINVAL before Linux 6.13.
 pub(crate) fn number_of(pidfd: BorrowedFd<'_>) -> io::Result<u32> {
-    let wanted = u64::from(libc::PIDFD_INFO_PID);
-    let info = pidfd_info(pidfd, wanted)?;
-    match info.mask & wanted {
-        0 => Err(io::Error::from_raw_os_error(libc::ESRCH)),
-        _ => Ok(info.pid),
-    }
+    // The kernel sets this field without a request too.
+    Ok(pidfd_info(pidfd, u64::from(libc::PIDFD_INFO_PID))?.pid)
 }
 
 fn pidfd_info(pidfd: BorrowedFd<'_>, mask: u64) -> io::Result<libc::pidfd_info> {
@@ -205,4 +201,60 @@ fn pidfd_info(pidfd: BorrowedFd<'_>, mask: u64) -> io::Result<libc::pidfd_info> 
         return Err(io::Error::from_raw_os_error(result.wrapping_neg() as c_int));
     }
     Ok(info)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::process::Command;
+
+    use super::*;
+    use crate::pidfd::PidFd;
+    use crate::sys::refuse::{refusing, refusing_once};
+    use crate::testing::common::kernel_since;
+
+    #[test]
+    fn each_kind_of_end_is_told_apart() {
+        let killed = |core| Exit::Signal {
+            signal: Signal::ABRT,
+            core,
+        };
+        for (code, status, expected) in [
+            (libc::CLD_EXITED, 3, Exit::Code(3)),
+            (libc::CLD_KILLED, libc::SIGABRT, killed(false)),
+            (libc::CLD_DUMPED, libc::SIGABRT, killed(true)),
+            (libc::CLD_STOPPED, libc::SIGSTOP, Exit::Unknown),
+            (0, 0, Exit::Unknown),
+        ] {
+            assert_eq!(exit_of(code, status), expected, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_was_not_reaped_has_no_remembered_end() {
+        let own = PidFd::open(std::process::id()).unwrap();
+        let expected = if kernel_since(6, 13) {
+            Remembered::NotYet
+        } else {
+            Remembered::Nothing
+        };
+        assert_eq!(remembered_exit(own.as_fd()), expected);
+    }
+
+    #[test]
+    fn a_refused_look_for_children_is_an_error_and_no_children_are_none() {
+        let look = |errno| refusing(libc::SYS_waitid, errno, ended_child).map_err(|error| error.raw_os_error());
+        assert_eq!(look(libc::ECHILD), Ok(None));
+        assert_eq!(look(libc::EPERM), Err(Some(libc::EPERM)));
+    }
+
+    #[test]
+    fn an_interrupted_wait_is_repeated() {
+        let mut child = Command::new("sh").args(["-c", "exit 3"]).spawn().unwrap();
+        let pidfd = PidFd::open(child.id()).unwrap();
+        let ended = refusing_once(libc::SYS_waitid, libc::EINTR, || wait(pidfd.as_fd(), Wait::Block));
+        assert_eq!(ended.unwrap().map(|(exit, _)| exit), Some(Exit::Code(3)));
+        // It was reaped.
+        assert!(child.try_wait().is_err());
+    }
 }
