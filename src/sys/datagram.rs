@@ -220,6 +220,7 @@ pub(crate) fn request_pidfds(socket: BorrowedFd<'_>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::c_int;
     use std::fs;
     use std::io::IoSlice;
     use std::os::fd::AsFd;
@@ -228,6 +229,7 @@ mod tests {
     use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
 
     use super::*;
+    use crate::sys::refuse::refusing_once;
 
     /// Sends a datagram with `count` copies of a descriptor.
     fn send(socket: &UnixDatagram, text: &[u8], count: usize) {
@@ -291,6 +293,66 @@ mod tests {
         assert_eq!(truncated(), Some(false));
         assert_eq!(truncated(), Some(true));
         assert_eq!(truncated(), None);
+    }
+
+    /// What is read from one control message with `data`, which has only the first `length` bytes of it.
+    fn opened(kind: c_int, data: [i32; 3], length: usize) -> Arrival {
+        // SAFETY: pure arithmetic.
+        let head = unsafe { libc::CMSG_LEN(0) } as usize;
+        let mut bytes = [0; CONTROL];
+        for (place, number) in bytes[head..].chunks_mut(4).zip(data) {
+            place.copy_from_slice(&number.to_ne_bytes());
+        }
+        let mut control = Control { bytes };
+        control.header.cmsg_len = (head + length) as _;
+        control.header.cmsg_level = libc::SOL_SOCKET;
+        control.header.cmsg_type = kind;
+        let mut arrival = Arrival {
+            length: 0,
+            truncated: false,
+            sender: None,
+            process: SenderProcess::Unknown,
+            descriptors: Passed::default(),
+            is_cut: false,
+        };
+        // SAFETY: all bytes of the union are initialized, and the buffer is longer than the message.
+        open_control(unsafe { &control.header }, &mut arrival);
+        arrival
+    }
+
+    #[test]
+    fn nothing_is_read_beyond_the_end_of_a_control_message() {
+        let sender = |length| {
+            let sender = opened(libc::SCM_CREDENTIALS, [7, 8, 9], length).sender;
+            sender.map(|sender| (sender.pid, sender.uid, sender.gid))
+        };
+        assert_eq!([0, 11, 12].map(sender), [None, None, Some((7, 8, 9))]);
+        let none = opened(SCM_PIDFD, [-libc::ESRCH, 0, 0], 0).process;
+        assert!(matches!(none, SenderProcess::Unknown), "{none:?}");
+    }
+
+    #[test]
+    fn a_reaped_sender_is_told_from_a_lack_of_descriptors() {
+        for (errno, is_gone) in [
+            (libc::EINVAL, true),
+            (libc::ESRCH, true),
+            (libc::EMFILE, false),
+            (libc::ENOMEM, false),
+        ] {
+            let process = opened(SCM_PIDFD, [-errno, 0, 0], 4).process;
+            assert_eq!(matches!(process, SenderProcess::Gone), is_gone, "{errno}: {process:?}");
+            assert_eq!(matches!(process, SenderProcess::Unknown), !is_gone);
+        }
+    }
+
+    #[test]
+    fn an_interrupted_receive_is_repeated() {
+        let (here, there) = UnixDatagram::pair().unwrap();
+        send(&there, b"text", 0);
+        let arrival = refusing_once(libc::SYS_recvmsg, libc::EINTR, || {
+            receive(here.as_fd(), &mut [0; 8], Room::Few)
+        });
+        assert_eq!(arrival.unwrap().unwrap().length, 4);
     }
 
     #[test]
