@@ -114,6 +114,13 @@ pub(crate) fn is_same_open_file(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::refuse::refusing;
+    use crate::testing::common::fork::in_fork;
+
+    fn close(number: RawFd) {
+        // SAFETY: a copy of the process closes numbers that none of its code uses.
+        unsafe { libc::close(number) };
+    }
 
     #[test]
     fn flags_are_those_of_an_open_number() {
@@ -143,5 +150,84 @@ mod tests {
         }
         assert_eq!(is_same, Some(true));
         assert_eq!(is_same_open_file(one.as_fd(), other.as_fd()), Some(false));
+    }
+
+    #[test]
+    fn open_files_are_compared_by_kcmp_before_linux_6_10() {
+        let open = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let (one, other) = (open(), open());
+        let copy = one.try_clone().unwrap();
+        let own = std::process::id();
+        // SAFETY: the arguments are numbers only.
+        let compared = unsafe { libc::syscall(libc::SYS_kcmp, own, own, KCMP_FILE, one.as_raw_fd(), one.as_raw_fd()) };
+        if compared < 0 {
+            eprintln!("SKIPPED: open_files_are_compared_by_kcmp_before_linux_6_10 needs CONFIG_KCMP");
+            return;
+        }
+        let answers =
+            || [(&one, &copy), (&one, &other), (&other, &one)].map(|(a, b)| is_same_open_file(a.as_fd(), b.as_fd()));
+        refusing(libc::SYS_fcntl, libc::EINVAL, || {
+            assert_eq!(answers(), [Some(true), Some(false), Some(false)]);
+            assert_eq!(refusing(libc::SYS_kcmp, libc::ENOSYS, answers), [None; 3]);
+        });
+    }
+
+    #[test]
+    fn only_a_stream_that_is_close_on_exec_and_has_no_access_counts_as_closed() {
+        for (flags, expected) in [
+            (OFlags::empty(), Some(0)),
+            (OFlags::CLOEXEC, Some(libc::FD_CLOEXEC)),
+            (OFlags::PATH, Some(0)),
+            (OFlags::PATH | OFlags::CLOEXEC, None),
+        ] {
+            let stream = open("/", flags, Mode::empty()).unwrap();
+            assert_eq!(flags_of_stream(stream.as_raw_fd()), expected, "{flags:?}");
+        }
+        assert_eq!(flags_of_stream(RawFd::MAX), None);
+    }
+
+    #[test]
+    fn the_numbers_of_closed_streams_are_occupied_and_no_others() {
+        for closed in [&[][..], &[0], &[1], &[0, 2], &[0, 1, 2]] {
+            assert!(in_fork(|| {
+                // The next number is free too, so an open that is one too many would get it.
+                closed.iter().copied().chain([FIRST]).for_each(close);
+                let occupied = occupy_standard();
+                let numbers: Vec<RawFd> = occupied.iter().flatten().map(AsRawFd::as_raw_fd).collect();
+                assert_eq!(numbers, closed);
+                for number in 0..FIRST {
+                    assert_eq!(flags_of_stream(number).is_none(), closed.contains(&number));
+                    assert!(flags_of(number).is_some());
+                }
+                assert_eq!(flags_of(FIRST), None);
+            }));
+        }
+    }
+
+    #[test]
+    fn a_descriptor_leaves_the_number_of_a_closed_stream_if_another_is_free() {
+        let null = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let fd = null();
+        let number = fd.as_raw_fd();
+        assert_eq!(above_standard_if_possible(fd).as_raw_fd(), number);
+        assert!(in_fork(|| {
+            close(0);
+            let fd = null();
+            assert_eq!(fd.as_raw_fd(), 0);
+            let moved = above_standard_if_possible(fd);
+            assert!(moved.as_raw_fd() >= FIRST);
+            assert_eq!(flags_of(moved.as_raw_fd()), Some(libc::FD_CLOEXEC));
+            assert_eq!(flags_of(0), None);
+
+            let fd = null();
+            assert_eq!(fd.as_raw_fd(), 0);
+            let one = libc::rlimit {
+                rlim_cur: 1,
+                rlim_max: 1,
+            };
+            // SAFETY: the limits are a local, and concern the copy of the process alone.
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const one) }, 0);
+            assert_eq!(above_standard_if_possible(fd).as_raw_fd(), 0);
+        }));
     }
 }

@@ -86,6 +86,8 @@ fn unmap(page: *mut AtomicU64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::refuse::refuse;
+    use crate::testing::common::fork::in_fork;
 
     #[test]
     fn every_thread_sees_the_same_number() {
@@ -109,5 +111,32 @@ mod tests {
         // SAFETY: the status is a local, and the process is a child of this one.
         assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
         assert_eq!((status, process_number()), (0, number));
+    }
+
+    #[test]
+    fn without_a_page_that_the_kernel_empties_the_number_is_the_pid() {
+        assert!(in_fork(|| {
+            refuse(libc::SYS_madvise, libc::EINVAL);
+            PAGE.store(ptr::null_mut(), Ordering::Release);
+            let pid = u64::from(std::process::id());
+            for _ in 0..2 {
+                assert_eq!(process_number(), IS_PID + pid);
+            }
+        }));
+    }
+
+    #[test]
+    fn a_page_that_is_not_needed_is_unmapped() {
+        // In a copy, because another thread could map something at that address.
+        assert!(in_fork(|| {
+            let page = map().unwrap();
+            unmap(page);
+            // SAFETY: the kernel checks the address.
+            let synchronized = unsafe { libc::msync(page.cast(), size_of::<AtomicU64>(), libc::MS_ASYNC) };
+            assert_eq!(
+                (synchronized, std::io::Error::last_os_error().raw_os_error()),
+                (-1, Some(libc::ENOMEM))
+            );
+        }));
     }
 }

@@ -138,8 +138,28 @@ impl ExitCell {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::common::fork::in_fork;
     use rustix::fs::{MemfdFlags, memfd_create};
     use std::os::fd::AsFd;
+
+    #[test]
+    fn a_dropped_mapping_is_unmapped() {
+        let file = std::fs::File::from(memfd_create("a test", MemfdFlags::CLOEXEC).unwrap());
+        file.set_len(4096).unwrap();
+        // In a copy, because another thread could map something at that address.
+        assert!(in_fork(|| {
+            let start = {
+                let mapping = Mapping::new(file.as_fd(), 4096).unwrap();
+                mapping.start.as_ptr()
+            };
+            // SAFETY: the kernel checks the address.
+            let synchronized = unsafe { libc::msync(start.cast(), 4096, libc::MS_ASYNC) };
+            assert_eq!(
+                (synchronized, io::Error::last_os_error().raw_os_error()),
+                (-1, Some(libc::ENOMEM))
+            );
+        }));
+    }
 
     #[test]
     fn what_is_stored_is_there_for_another_mapping_and_nothing_is_written_outside() {
