@@ -92,3 +92,53 @@ fn set_for_children(namespace: BorrowedFd<'_>) -> io::Result<()> {
         errno => Err(io::Error::from_raw_os_error(errno.wrapping_neg() as c_int)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::sys::refuse::{refuse, refusing};
+    use crate::testing::common::root_or_skip;
+    use crate::{Command, Namespace};
+
+    #[test]
+    fn a_descriptor_of_another_kind_and_a_refused_question_are_errors() {
+        let namespace = File::open("/proc/self/ns/uts").unwrap();
+        let kind = || kind_of(namespace.as_fd()).map_err(|error| error.raw_os_error());
+        assert_eq!(kind(), Ok(libc::CLONE_NEWUTS));
+        assert_eq!(refusing(libc::SYS_ioctl, libc::EPERM, kind), Err(Some(libc::EPERM)));
+        // A device can give the request another meaning, and report success.
+        assert_eq!(refusing(libc::SYS_ioctl, 0, kind), Err(Some(libc::ENOTTY)));
+        let null = File::open("/dev/null").unwrap();
+        assert_eq!(kind_of(null.as_fd()).unwrap_err().raw_os_error(), Some(libc::ENOTTY));
+    }
+
+    #[test]
+    fn the_children_of_a_thread_begin_elsewhere_until_it_leaves_or_the_value_is_dropped() {
+        if !root_or_skip("a PID namespace") {
+            return;
+        }
+        let command = Command::new("sleep").arg("1000").unshare(Namespace::Pid);
+        let child = command.spawn().unwrap();
+        let namespace = File::open(format!("/proc/{}/ns/pid", child.pid())).unwrap();
+        let of_children = || fs::read_link("/proc/thread-self/ns/pid_for_children").unwrap();
+        let body = move || {
+            let before = of_children();
+            for leaves in [true, false] {
+                let elsewhere = ChildrenElsewhere::enter(namespace.as_fd()).unwrap();
+                assert_ne!(of_children(), before);
+                if leaves {
+                    elsewhere.leave().unwrap();
+                } else {
+                    drop(elsewhere);
+                }
+                assert_eq!(of_children(), before);
+            }
+            let elsewhere = ChildrenElsewhere::enter(namespace.as_fd()).unwrap();
+            refuse(libc::SYS_setns, libc::ENOMEM);
+            assert_eq!(elsewhere.leave().unwrap_err().raw_os_error(), Some(libc::ENOMEM));
+        };
+        std::thread::spawn(body).join().unwrap();
+    }
+}

@@ -146,7 +146,11 @@ pub(crate) fn core_dump_ends_sharers() -> bool {
     let release = CStr::from_bytes_until_nul(&release)
         .ok()
         .and_then(|text| text.to_str().ok());
-    release.and_then(version).is_some_and(|version| version < (5, 16))
+    release.is_some_and(is_before_5_16)
+}
+
+fn is_before_5_16(release: &str) -> bool {
+    version(release).is_some_and(|version| version < (5, 16))
 }
 
 /// The first two numbers of the release of a kernel.
@@ -211,20 +215,62 @@ pub(crate) fn soft_limit(resource: usize) -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::IntoRawFd;
+
     use super::*;
+    use crate::sys::refuse::refusing;
+    use crate::testing::common::fork::in_fork;
+    use crate::testing::common::kernel_since;
 
     #[test]
     fn a_kernel_is_compared_by_its_version() {
-        for (release, expected) in [
-            ("5.10.46", Some((5, 10))),
-            ("5.16.0-rc1", Some((5, 16))),
-            ("6.1.0-18-amd64", Some((6, 1))),
-            ("7.2", Some((7, 2))),
-            ("5.9-rc2+", Some((5, 9))),
-            ("", None),
-            ("mine", None),
+        for (release, expected, is_older) in [
+            ("5.10.46", Some((5, 10)), true),
+            ("5.15.0-100-generic", Some((5, 15)), true),
+            ("5.16.0-rc1", Some((5, 16)), false),
+            ("6.1.0-18-amd64", Some((6, 1)), false),
+            ("7.2", Some((7, 2)), false),
+            ("5.9-rc2+", Some((5, 9)), true),
+            ("", None, false),
+            ("mine", None, false),
         ] {
             assert_eq!(version(release), expected, "{release}");
+            assert_eq!(is_before_5_16(release), is_older, "{release}");
+        }
+        assert_eq!(core_dump_ends_sharers(), !kernel_since(5, 16));
+    }
+
+    #[test]
+    fn the_group_and_the_ids_are_those_of_the_process() {
+        assert!(in_fork(|| {
+            let own = Pid::new(std::process::id()).unwrap();
+            rustix::process::setsid().unwrap();
+            assert_eq!(process_group(own).unwrap(), own.as_raw());
+            let beyond = Pid::new(1 << 30).unwrap();
+            assert_eq!(process_group(beyond).unwrap_err().raw_os_error(), Some(libc::ESRCH));
+            // SAFETY: the calls take numbers, and change the ids of this copy of the process.
+            let (is_changed, ids) = unsafe {
+                let is_changed = libc::setresgid(5, 6, 7) == 0 && libc::setresuid(8, 9, 10) == 0;
+                (is_changed, [libc::geteuid(), libc::getegid()])
+            };
+            assert_eq!([effective_uid(), effective_gid()], ids);
+            assert!(!is_changed || ids == [9, 6]);
+        }));
+    }
+
+    #[test]
+    fn close_range_is_there_unless_it_is_refused() {
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let number = rustix::io::fcntl_dupfd_cloexec(&null, 900).unwrap().into_raw_fd();
+        // SAFETY: the number belongs to a descriptor that this test has given up.
+        let closed = unsafe { libc::syscall(nr::CLOSE_RANGE, number, number, 0) } == 0;
+        if !closed {
+            // SAFETY: as above.
+            unsafe { libc::close(number) };
+        }
+        assert_eq!(has_close_range(), closed);
+        for errno in [libc::ENOSYS, libc::EPERM] {
+            assert!(!refusing(nr::CLOSE_RANGE, errno, has_close_range), "{errno}");
         }
     }
 

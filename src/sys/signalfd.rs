@@ -135,3 +135,21 @@ pub(crate) fn raise(signal: crate::signal::Signal) {
     let result = unsafe { libc::raise(signal.as_raw()) };
     assert_eq!(result, 0);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::refuse::refusing;
+
+    #[test]
+    fn a_refusal_is_an_error_with_its_errno() {
+        let set = SignalSet::EMPTY.with(Signal::USR1);
+        let made = refusing(libc::SYS_signalfd4, libc::EMFILE, || create(set));
+        assert_eq!(made.unwrap_err().raw_os_error(), Some(libc::EMFILE));
+        refusing(libc::SYS_rt_sigprocmask, libc::EPERM, || {
+            for changed in [block(set), set_mask(set)] {
+                assert_eq!(changed.unwrap_err().raw_os_error(), Some(libc::EPERM));
+            }
+        });
+    }
+}

@@ -193,6 +193,12 @@ mod tests {
     }
 
     #[test]
+    fn the_primary_group_is_among_the_groups_of_a_user() {
+        assert!(groups_of(c"root", 4_242).unwrap().contains(&4_242));
+        assert_eq!(groups_of(c"no such user", 4_242).unwrap(), [4_242]);
+    }
+
+    #[test]
     fn a_user_is_in_65536_groups_at_most() {
         assert_eq!(
             [3, 32, 33].map(|groups| list(groups, true)),
