@@ -527,6 +527,21 @@ impl Abandon for Process {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Command;
+    use crate::sys::refuse::refusing;
+
+    #[test]
+    fn a_refused_signal_is_an_error_and_a_reaped_child_needs_none() {
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let refused = refusing(libc::SYS_pidfd_send_signal, libc::EPERM, || {
+            refusing(libc::SYS_kill, libc::EPERM, || child.kill())
+        });
+        assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::EPERM));
+        assert_eq!(child.try_wait().unwrap(), None);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        child.kill().unwrap();
+    }
 
     #[test]
     fn pipes_are_empty_only_without_any_end_and_any_number() {
