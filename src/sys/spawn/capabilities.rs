@@ -74,6 +74,13 @@ pub(super) const CAPABILITY_WORDS: usize = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::refuse::refusing;
+
+    #[test]
+    fn sets_that_a_filter_hides_are_an_error() {
+        let sets = refusing(libc::SYS_capget, libc::EPERM, CapabilitySets::current);
+        assert_eq!(sets, Err(libc::EPERM));
+    }
 
     #[test]
     fn the_words_of_capset_contain_all_sets() {

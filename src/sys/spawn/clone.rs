@@ -104,7 +104,7 @@ pub(crate) fn clone_child(flight: &mut Flight, request: &CloneRequest<'_>) -> Re
     let (Ok(pid @ 1..), true) = (u32::try_from(pid), pidfd >= 0) else {
         // A child without a pidfd is impossible (Linux 5.2). If it existed, it could still use the memory, so the
         // memory is not taken back.
-        if pid < 0 {
+        if pid.is_negative() {
             flight.take_back();
         }
         return Err(errno.max(1));
@@ -165,7 +165,7 @@ const UNCOPIED: c_int = 64;
 /// # Errors
 /// EINVAL before Linux 7.1. ENOSYS or EPERM where a filter refuses clone3(2), ENOSYS in a build without it.
 pub(crate) fn can_bind() -> Result<(), c_int> {
-    let mut pidfd: c_int = -1;
+    let mut pidfd: c_int = 0;
     let mut word = [0_u64; 2];
     let args = CloneArgs {
         flags: BOUND | CLONE_NNP | CLONE_INTO_CGROUP,
@@ -259,7 +259,11 @@ fn clone(lent: &Lent, request: &CloneRequest<'_>, pidfd: *mut c_int) -> isize {
         let pid = libc::clone(enter, lent.stack_top, flags, lent.run.cast(), pidfd);
         let failure = *errno;
         *errno = before;
-        if pid < 0 { -(failure as isize) } else { pid as isize }
+        if pid.is_negative() {
+            -(failure as isize)
+        } else {
+            pid as isize
+        }
     }
 }
 
@@ -294,14 +298,20 @@ fn set_mask(new: *const u64, old: *mut u64) {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
+    use std::os::fd::{AsFd, IntoRawFd};
     use std::sync::Arc;
 
-    use super::super::script::{Image, Script};
+    use rustix::event::PollFlags;
+
+    use super::super::script::{Image, Script, Then};
     use super::*;
+    use crate::poll::wait_for;
     use crate::signal::SignalSet;
+    use crate::sys::descriptors::flags_of;
     use crate::sys::refuse::refusing;
     use crate::sys::wait::{Wait, wait};
+    use crate::testing::common::fork::in_fork;
+    use crate::testing::common::{cgroup_root, kernel_since, root_or_skip};
 
     const VFORK: CloneRequest<'_> = CloneRequest {
         birth: None,
@@ -392,5 +402,184 @@ mod tests {
         assert_eq!(clone_child(&mut flight, &VFORK).unwrap_err(), libc::EBUSY);
         flight.take_back();
         assert!(clone_child(&mut flight, &VFORK).is_ok());
+    }
+
+    /// The methods that this build has.
+    fn methods() -> impl Iterator<Item = Method> {
+        [Method::Clone3, Method::Clone3KeepingHandlers, Method::Clone]
+            .into_iter()
+            .filter(|&method| method == Method::Clone || !cfg!(pidherd_portable))
+    }
+
+    #[test]
+    fn each_refusal_that_may_concern_the_method_leads_to_the_next_one() {
+        use Method::{Clone, Clone3, Clone3KeepingHandlers as Keeping};
+        for (errno, after) in [
+            (libc::EINVAL, [Some(Keeping), Some(Clone), None]),
+            (libc::ENOSYS, [Some(Clone), Some(Clone), None]),
+            (libc::EPERM, [Some(Clone), Some(Clone), None]),
+            (libc::E2BIG, [Some(Clone), Some(Clone), None]),
+            (libc::EAGAIN, [None; 3]),
+            (libc::ENOMEM, [None; 3]),
+        ] {
+            assert_eq!(
+                [Clone3, Keeping, Clone].map(|method| method.after(errno)),
+                after,
+                "{errno}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_refused_clone_leaves_the_flight_free() {
+        if cfg!(pidherd_portable) {
+            return;
+        }
+        let mut flight = flight();
+        let request = CloneRequest {
+            method: Method::Clone3,
+            in_flight: true,
+            ..VFORK
+        };
+        let refused = refusing(libc::SYS_clone3, libc::EAGAIN, || {
+            clone_child(&mut flight, &request).map(drop)
+        });
+        assert_eq!((refused, flight.is_in_use()), (Err(libc::EAGAIN), false));
+        let cloned = clone_child(&mut flight, &VFORK).unwrap();
+        wait(cloned.pidfd.as_fd(), Wait::Block).unwrap();
+    }
+
+    /// A child that closes the descriptor with this number, and looks whether it is process 1.
+    fn closing(number: c_int) -> Flight {
+        let mut script = Script::default();
+        script.call(1, libc::SYS_close, &[number as usize]);
+        script.push(2, libc::SYS_getpid, [0; 6], Then::Equal(1));
+        let mut flight = Flight::new().unwrap();
+        flight.prelude().unwrap().begin(&Arc::new(script), 0);
+        flight
+    }
+
+    #[test]
+    fn the_child_shares_the_table_and_gets_a_namespace_only_if_that_is_requested() {
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let is_root = root_or_skip("a PID namespace");
+        for method in methods() {
+            for (share_descriptors, new_pid_namespace) in [(false, false), (true, false), (false, true), (true, true)] {
+                if new_pid_namespace && !is_root {
+                    continue;
+                }
+                let number = fcntl_dupfd_cloexec(&null, 900).unwrap().into_raw_fd();
+                let mut flight = closing(number);
+                let request = CloneRequest {
+                    method,
+                    share_descriptors,
+                    new_pid_namespace,
+                    ..VFORK
+                };
+                let cloned = clone_child(&mut flight, &request).unwrap();
+                wait(cloned.pidfd.as_fd(), Wait::Block).unwrap();
+                let failed = if new_pid_namespace {
+                    (0, libc::ENOENT)
+                } else {
+                    (2, libc::EPERM)
+                };
+                assert_eq!(flight.failure(), Some(failed), "{request:?}");
+                assert_eq!(flags_of(number).is_none(), share_descriptors, "{request:?}");
+                if !share_descriptors {
+                    // SAFETY: the number belongs to a descriptor that this test has given up.
+                    unsafe { libc::close(number) };
+                }
+            }
+        }
+    }
+
+    /// The line of a process's status in proc(5) with this key.
+    fn status(process: &str, key: &str) -> String {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+        status.lines().find(|line| line.starts_with(key)).unwrap().to_owned()
+    }
+
+    #[test]
+    fn only_the_first_method_clears_the_handlers_before_the_child_runs() {
+        let handlers = status("self", "SigCgt:");
+        assert!(!handlers.ends_with(" 0") && handlers.contains(|letter| ('1'..='9').contains(&letter)));
+        for method in methods().filter(|&method| method != Method::Clone) {
+            let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+            let mut script = Script::default();
+            let byte = script.hold(&[0]);
+            script.call(1, libc::SYS_read, &[reader.as_raw_fd() as usize, byte, 1]);
+            let mut flight = Flight::new().unwrap();
+            flight.prelude().unwrap().begin(&Arc::new(script), 0);
+            let request = CloneRequest {
+                method,
+                in_flight: true,
+                ..VFORK
+            };
+            let cloned = clone_child(&mut flight, &request).unwrap();
+            let inherited = status(&cloned.pid.to_string(), "SigCgt:") == handlers;
+            assert_eq!(inherited, method == Method::Clone3KeepingHandlers);
+            rustix::io::write(&writer, b"x").unwrap();
+            wait(cloned.pidfd.as_fd(), Wait::Block).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_range_of_descriptors_is_marked_where_the_question_says_so() {
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let fd = rustix::io::fcntl_dupfd_cloexec(&null, 900).unwrap();
+        rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::empty()).unwrap();
+        let number = fd.as_raw_fd();
+        // SAFETY: the call takes numbers, and changes a descriptor of this test.
+        let result = unsafe { libc::syscall(nr::CLOSE_RANGE, number, number, libc::CLOSE_RANGE_CLOEXEC) };
+        assert_eq!(flags_of(number) == Some(libc::FD_CLOEXEC), result == 0);
+        assert_eq!(can_close_range_on_exec(), result == 0);
+        for errno in [libc::EINVAL, libc::ENOSYS, libc::EPERM] {
+            assert!(!refusing(nr::CLOSE_RANGE, errno, can_close_range_on_exec), "{errno}");
+        }
+    }
+
+    /// What clone3 tells about a bound child.
+    fn binding() -> Result<(), c_int> {
+        match kernel_since(7, 1) {
+            _ if cfg!(pidherd_portable) => Err(libc::ENOSYS),
+            true => Ok(()),
+            false => Err(libc::EINVAL),
+        }
+    }
+
+    #[test]
+    fn the_question_about_binding_makes_no_child() {
+        assert_eq!(can_bind(), binding());
+        // Not even if standard input is the directory of a cgroup.
+        assert!(in_fork(|| {
+            if let Some(root) = cgroup_root() {
+                let root = std::fs::File::open(root).unwrap();
+                // SAFETY: this copy of the process does not use its standard input.
+                assert_eq!(unsafe { libc::dup2(root.as_raw_fd(), 0) }, 0);
+            }
+            assert_eq!(can_bind(), binding());
+        }));
+        for errno in [libc::ENOSYS, libc::EPERM] {
+            let asked = refusing(libc::SYS_clone3, errno, can_bind);
+            assert!(asked == Err(errno) || cfg!(pidherd_portable));
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_cannot_bind_a_child_makes_none() {
+        for is_unprivileged in [false, true] {
+            let mut flight = flight();
+            let request = CloneRequest {
+                method: Method::Clone3,
+                bound: Some(is_unprivileged),
+                ..VFORK
+            };
+            let made = clone_child(&mut flight, &request);
+            assert_eq!(made.as_ref().map(drop).map_err(|&errno| errno), binding());
+            if let Ok(cloned) = made {
+                wait_for(&cloned.pidfd, PollFlags::IN, None).unwrap();
+                assert_eq!(flight.failure(), Some((7, libc::ENOENT)));
+            }
+        }
     }
 }

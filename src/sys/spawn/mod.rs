@@ -12,3 +12,5 @@ mod parent;
 pub(crate) mod script;
 pub(crate) mod settings;
 mod stack;
+#[cfg(test)]
+mod tests;

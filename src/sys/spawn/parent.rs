@@ -96,9 +96,9 @@ fn word_of(thread: isize) -> usize {
         0,
         0,
     ];
-    // SAFETY: the kernel writes one pointer to a local of that size.
-    let result = unsafe { syscall(libc::SYS_prctl, &args) };
-    if result != 0 || address == 0 {
+    // SAFETY: the kernel writes one pointer to a local of that size, and none if the call fails.
+    unsafe { syscall(libc::SYS_prctl, &args) };
+    if address == 0 {
         return 0;
     }
     // SAFETY: the C library has given this address to the kernel, which writes to it at the end of this thread. The

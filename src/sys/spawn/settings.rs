@@ -180,12 +180,12 @@ mod tests {
     #[test]
     fn a_mask_of_cpus_is_as_long_as_the_last_cpu_requires() {
         let mut script = Script::default();
-        script.affinity(0, &[1, 64, 130]);
+        script.affinity(0, &[1, 64, 200]);
         let [step] = script.steps() else { panic!("{script:?}") };
-        assert_eq!((step.nr, step.args[1]), (libc::SYS_sched_setaffinity, 24));
+        assert_eq!((step.nr, step.args[1]), (libc::SYS_sched_setaffinity, 32));
         let address = std::ptr::with_exposed_provenance::<u64>(step.args[2]);
         // SAFETY: the address is that of a buffer in the script with this length.
-        let mask = unsafe { std::slice::from_raw_parts(address, 3) };
-        assert_eq!(mask, [2, 1, 4]);
+        let mask = unsafe { std::slice::from_raw_parts(address, 4) };
+        assert_eq!(mask, [2, 1, 0, 1 << 8]);
     }
 }

@@ -66,7 +66,7 @@ impl Drop for Stack {
 /// page size of the supported architectures.
 fn page_size() -> usize {
     // SAFETY: the call takes a number and reads the auxiliary vector.
-    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(64 * 1024)
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(65_536)
 }
 
 #[cfg(test)]
