@@ -517,9 +517,9 @@ mod tests {
             };
             let cloned = clone_child(&mut flight, &request).unwrap();
             let inherited = status(&cloned.pid.to_string(), "SigCgt:") == handlers;
-            assert_eq!(inherited, method == Method::Clone3KeepingHandlers);
             rustix::io::write(&writer, b"x").unwrap();
             wait(cloned.pidfd.as_fd(), Wait::Block).unwrap();
+            assert_eq!(inherited, method == Method::Clone3KeepingHandlers);
         }
     }
 
