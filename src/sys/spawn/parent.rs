@@ -125,6 +125,10 @@ mod tests {
         assert_eq!(check(own, 0), 0, "as in another namespace");
         assert_eq!(check(own, 1), libc::ESRCH, "as an orphan");
         assert_eq!(check(own, -(libc::ENOSYS as isize)), libc::ESRCH);
+        let mut address: usize = 0;
+        // SAFETY: the kernel writes one pointer to a local of that size.
+        let is_told = unsafe { libc::prctl(libc::PR_GET_TID_ADDRESS, &raw mut address) } == 0;
+        assert_eq!(own.word != 0, is_told && cfg!(target_env = "gnu"));
         if own.word == 0 {
             eprintln!(
                 "SKIPPED: a_thread_counts_as_the_parent_until_it_has_ended needs glibc and CONFIG_CHECKPOINT_RESTORE"
