@@ -184,6 +184,9 @@ mod tests {
         let changed = lines(disk(0, 1), disk(16, 1)).unwrap();
         let reset = "io.max=8:0 rbps=max wbps=max riops=max wiops=max";
         assert_eq!(changed, [reset, "io.max=8:16 rbps=1 wbps=max riops=max wiops=max"]);
+        // A line that names all needs no reset before it.
+        let changed = lines(disk(0, 1), disk(0, 2)).unwrap();
+        assert_eq!(changed, ["io.max=8:0 rbps=2 wbps=max riops=max wiops=max"]);
         // A line by name leaves alone what it does not name.
         let named = |lines: &[&str]| {
             lines

@@ -244,18 +244,30 @@ mod tests {
     #[test]
     fn it_reads_like_a_sentence() {
         let path = Path::new("/sys/fs/cgroup/x");
-        for (errno, text) in [
-            (Errno::NOENT, r#"there is no cgroup "/sys/fs/cgroup/x""#),
+        for (doing, errno, text) in [
+            ("thaw", Errno::NOENT, r#"there is no cgroup "/sys/fs/cgroup/x""#),
             (
+                "thaw",
                 Errno::ROFS,
                 r#"cannot write to cgroup "/sys/fs/cgroup/x": Read-only file system"#,
             ),
             (
+                "thaw",
                 Errno::MFILE,
                 r#"cannot thaw cgroup "/sys/fs/cgroup/x": Too many open files"#,
             ),
+            (
+                "open",
+                Errno::ACCESS,
+                r#"cannot open cgroup "/sys/fs/cgroup/x": Permission denied"#,
+            ),
+            (
+                "make",
+                Errno::AGAIN,
+                r#"cannot make cgroup "/sys/fs/cgroup/x": cgroup.max.descendants or cgroup.max.depth does not allow it"#,
+            ),
         ] {
-            let error = CgroupError::failed(path, "thaw", errno);
+            let error = CgroupError::failed(path, doing, errno);
             assert_eq!(error.to_string(), text);
             assert_eq!((error.path(), error.errno()), (Some(path), errno.raw_os_error()));
             let io = io::Error::from(error.clone());

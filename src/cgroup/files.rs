@@ -68,7 +68,6 @@ impl CgroupFile {
             (_, Some((_, why))) => why,
             (b"" | b"." | b"..", _) => "it names no file",
             _ if bytes.contains(&b'/') => "it contains a slash",
-            _ if bytes.contains(&0) => "it contains a NUL byte",
             _ => return CString::new(bytes).map_err(|_| self.refused("it contains a NUL byte")),
         };
         Err(self.refused(why))

@@ -227,12 +227,22 @@ fn hold(numbers: &mut Peekable<impl Iterator<Item = u32>>) -> io::Result<Vec<(u3
 /// processors could fork faster than one processor can list and kill them.
 pub(super) fn kill_each(cgroup: BorrowedFd<'_>) -> io::Result<()> {
     let _thawed_at_the_end = Freeze::new(cgroup);
-    let mut known = BTreeSet::new();
-    let mut quiet = 0;
-    for _ in 0..MOST_ROUNDS {
+    kill_in_rounds(|| {
         let mut sent = Sent::default();
         signal_each(cgroup, Signal::KILL, &mut sent)?;
-        let left = Members::below(cgroup)?;
+        Ok((sent, Members::below(cgroup)?))
+    })
+}
+
+/// Repeats a round until no process is left, or all that are left have got the signal. A round sends SIGKILL to each
+/// process, and returns the processes that are left after it.
+fn kill_in_rounds(mut round: impl FnMut() -> io::Result<(Sent, Members)>) -> io::Result<()> {
+    let mut known = BTreeSet::new();
+    let mut quiet = 0;
+    let mut left = Members::default();
+    for _ in 0..MOST_ROUNDS {
+        let sent;
+        (sent, left) = round()?;
         if left.numbers.is_empty() && !left.hidden {
             return Ok(());
         }
@@ -249,7 +259,7 @@ pub(super) fn kill_each(cgroup: BorrowedFd<'_>) -> io::Result<()> {
         // A killed process ends only when it gets a processor.
         thread::yield_now();
     }
-    Err(Remaining(Members::below(cgroup)?).into())
+    Err(Remaining(left).into())
 }
 
 /// Keeps a cgroup frozen until it is dropped. Does nothing if the cgroup was frozen before or cannot be frozen.
@@ -300,7 +310,31 @@ impl From<Remaining> for io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::iter::{once, repeat_n};
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    use super::super::tests::with_files;
     use super::*;
+    use crate::sys::refuse::refusing;
+    use crate::testing::common::{isolated, tempdir};
+
+    /// A number that the kernel gives to no process.
+    const NO_PROCESS: u32 = 77_777_777;
+
+    fn members(numbers: impl IntoIterator<Item = u32>, hidden: bool) -> Members {
+        Members {
+            numbers: numbers.into_iter().collect(),
+            hidden,
+        }
+    }
+
+    fn raw<T>(result: io::Result<T>) -> Result<T, Option<i32>> {
+        result.map_err(|error| error.raw_os_error())
+    }
 
     #[test]
     fn a_list_may_be_unsorted_and_name_some_twice() {
@@ -311,18 +345,167 @@ mod tests {
         assert!(members.numbers.is_empty() && !members.hidden);
     }
 
+    /// The process of a number may have ended since the kernel made the list.
+    #[test]
+    fn the_processes_are_those_of_the_list_here_and_below() {
+        let directory = tempdir();
+        let below = directory.join("below");
+        fs::create_dir(&below).unwrap();
+        let read = |here: &str, there: &str| {
+            fs::write(directory.join("cgroup.procs"), here).unwrap();
+            fs::write(below.join("cgroup.procs"), there).unwrap();
+            let found = Members::below(File::open(directory.path()).unwrap().as_fd()).unwrap();
+            (found.numbers.into_iter().collect::<Vec<_>>(), found.hidden)
+        };
+        assert_eq!(read("", ""), (vec![], false));
+        assert_eq!(read(&format!("{NO_PROCESS}\n"), "7\n"), (vec![7, NO_PROCESS], false));
+        // Each of the two has processes of another PID namespace.
+        assert_eq!(read("7\n", "0\n"), (vec![7], true));
+        assert_eq!(read("0\n", "7\n"), (vec![7], true));
+    }
+
+    #[test]
+    fn the_threads_of_an_otherwise_empty_list_stand_for_their_processes() {
+        let thread = fs::read_link("/proc/thread-self").unwrap();
+        let thread = thread.file_name().unwrap().to_str().unwrap();
+        let files = [
+            ("cgroup.procs", ""),
+            ("cgroup.threads", &format!("{thread}\n{NO_PROCESS}\n")),
+        ];
+        let found = with_files(&files, |cgroup| Members::below(cgroup).unwrap());
+        assert_eq!(found.numbers.into_iter().collect::<Vec<_>>(), [std::process::id()]);
+    }
+
+    #[test]
+    fn a_list_that_was_removed_or_is_of_threads_is_empty() {
+        let list = |errno| {
+            with_files(&[("cgroup.procs", "7\n"), ("cgroup.threads", "7\n")], |cgroup| {
+                refusing(libc::SYS_read, errno, || {
+                    raw(Members::below(cgroup)).map(|found| found.numbers)
+                })
+            })
+        };
+        assert_eq!(list(libc::ENODEV), Ok(BTreeSet::new()));
+        assert_eq!(list(libc::EOPNOTSUPP), Ok(BTreeSet::new()));
+        assert_eq!(list(libc::EIO), Err(Some(libc::EIO)));
+    }
+
+    #[test]
+    fn no_more_processes_are_held_than_there_may_be_descriptors() {
+        let own = std::process::id();
+        let mut numbers = repeat_n(own, BATCH + 1).peekable();
+        assert_eq!(hold(&mut numbers).unwrap().len(), BATCH);
+        assert_eq!(numbers.count(), 1);
+        let held = refusing(libc::SYS_pidfd_open, libc::EMFILE, || {
+            raw(hold(&mut once(own).peekable())).map(|held| held.len())
+        });
+        assert_eq!(held, Err(Some(libc::EMFILE)));
+    }
+
+    #[test]
+    fn as_many_processes_are_held_as_descriptors_are_free() {
+        isolated(|| {
+            let before = getrlimit(Resource::Nofile);
+            let current = Some(64);
+            setrlimit(Resource::Nofile, Rlimit { current, ..before }).unwrap();
+            let mut others: Vec<_> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+            others.truncate(others.len() - 2);
+            let mut numbers = repeat_n(std::process::id(), 5).peekable();
+            assert_eq!(hold(&mut numbers).unwrap().len(), 2);
+            assert_eq!(numbers.count(), 3);
+            setrlimit(Resource::Nofile, before).unwrap();
+        });
+    }
+
+    /// A filter refuses pidfd_send_signal(2); other errors are those of the kernel.
+    #[test]
+    fn a_signal_that_a_filter_refuses_is_sent_by_number() {
+        isolated(|| {
+            for (errno, is_reached, refused) in [
+                (libc::ENOSYS, true, None),
+                (libc::EPERM, true, None),
+                (libc::EACCES, false, Some(libc::EACCES)),
+                (libc::ESRCH, false, None),
+            ] {
+                let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+                let mut sent = Sent::default();
+                with_files(&[("cgroup.procs", &child.id().to_string())], |cgroup| {
+                    refusing(libc::SYS_pidfd_send_signal, errno, || {
+                        signal_each(cgroup, Signal::TERM, &mut sent).unwrap();
+                    });
+                });
+                assert_eq!(sent.reached.contains(&child.id()), is_reached, "{errno}");
+                assert_eq!(sent.beyond.contains(&child.id()), refused.is_some(), "{errno}");
+                assert_eq!(sent.refused.and_then(|error| error.raw_os_error()), refused);
+                if !is_reached {
+                    child.kill().unwrap();
+                }
+                let expected = if is_reached { libc::SIGTERM } else { libc::SIGKILL };
+                assert_eq!(child.wait().unwrap().signal(), Some(expected), "{errno}");
+            }
+        });
+    }
+
+    /// Kills in rounds that leave these processes, and that reach all of them or are refused for all. Returns the
+    /// number of rounds, too.
+    fn play(refused: Option<Errno>, left: impl Fn(u32) -> (Vec<u32>, bool)) -> (Result<(), String>, u32) {
+        let mut rounds = 0;
+        let killed = kill_in_rounds(|| {
+            rounds += 1;
+            let (numbers, hidden) = left(rounds);
+            let mut sent = Sent::default();
+            match refused {
+                Some(errno) => {
+                    sent.beyond.extend(&numbers);
+                    sent.refused = Some(errno.into());
+                }
+                None => sent.reached.extend(&numbers),
+            }
+            Ok((sent, members(numbers, hidden)))
+        });
+        (killed.map_err(|error| error.to_string()), rounds)
+    }
+
+    #[test]
+    fn it_is_killed_in_rounds_until_none_is_new_for_a_while() {
+        assert_eq!(play(None, |_| (vec![], false)), (Ok(()), 1));
+        assert_eq!(play(None, |_| (vec![1], false)), (Ok(()), 1 + QUIET_ROUNDS));
+        // Another process appears when the first one seems to have been the last.
+        let second = |round| (1..=1 + round / (1 + QUIET_ROUNDS)).take(2);
+        let killed = play(None, |round| (second(round).collect(), false));
+        assert_eq!(killed, (Ok(()), 1 + 2 * QUIET_ROUNDS));
+        // They never end to appear.
+        let (killed, rounds) = play(None, |round| (vec![round], false));
+        assert_eq!(rounds, MOST_ROUNDS);
+        assert_eq!(
+            killed.unwrap_err(),
+            format!("1 processes remain in the cgroup: {MOST_ROUNDS}")
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_killed_is_an_error() {
+        let refused = play(Some(Errno::PERM), |_| (vec![1], false));
+        assert_eq!(
+            refused,
+            (Err(io::Error::from(Errno::PERM).to_string()), 1 + QUIET_ROUNDS)
+        );
+        let (hidden, rounds) = play(None, |_| (vec![], true));
+        assert!(hidden.unwrap_err().contains("not visible from here"));
+        assert_eq!(rounds, QUIET_ROUNDS);
+        assert_eq!(play(None, |round| (vec![], round < 2)), (Ok(()), 2));
+    }
+
     #[test]
     fn what_remains_is_said() {
-        let members = Members {
-            numbers: (1..=10).collect(),
-            hidden: true,
-        };
-        let error = io::Error::from(Remaining(members));
-        assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
+        let text = |count| io::Error::from(Remaining(members(1..=count, count > 9))).to_string();
+        assert_eq!(text(8), "8 processes remain in the cgroup: 1, 2, 3, 4, 5, 6, 7, 8");
         assert_eq!(
-            error.to_string(),
+            text(10),
             "10 processes remain in the cgroup: 1, 2, 3, 4, 5, 6, 7, 8 and so on, and others in a PID namespace \
              that is not visible from here"
         );
+        let error = io::Error::from(Remaining(members([1], false)));
+        assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
     }
 }

@@ -258,6 +258,12 @@ mod tests {
         assert_eq!(judge(counts(2, 0), &[7, 1], &[7, 2], false), ancestor(2));
         assert_eq!(judge(counts(1, 0), &[7, 1], &[7, 1], true), OomLimit::Machine);
         assert_eq!(judge(counts(1, 0), &[7, 1], &[7, 1], false), OomLimit::Unknown);
+        // The root was visible at one of the two times.
+        let half = |complete: [bool; 2]| {
+            let [before, now] = complete.map(|complete| above(&[7, 1], complete));
+            OomLimit::judge(&counts(1, 0), || Some((before, now)))
+        };
+        assert_eq!([[true, false], [false, true]].map(half), [OomLimit::Unknown; 2]);
         // A controller was enabled or disabled above meanwhile.
         assert_eq!(judge(counts(1, 0), &[7], &[7, 1], true), OomLimit::Unknown);
         assert_eq!(OomLimit::judge(&counts(1, 0), || None), OomLimit::Unknown);

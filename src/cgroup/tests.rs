@@ -1,5 +1,7 @@
 //! Tests of private behaviour: kernels without `cgroup.kill`, and a number that was given to another process.
 
+mod plain;
+
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::process::ExitStatusExt;
@@ -270,7 +272,10 @@ fn without_clone3_a_child_enters_its_cgroup_itself() {
 }
 
 #[test]
-fn a_directory_has_one_descriptor() {
+fn a_directory_and_a_leaf_have_one_descriptor_each() {
     let directory = CgroupDir::pretended(1);
     assert_eq!(directory.as_raw_fd(), directory.as_fd().as_raw_fd());
+    let place = common::tempdir();
+    let leaf = CgroupDir::plain(place.path()).make("leaf").unwrap();
+    assert_eq!(leaf.as_raw_fd(), leaf.fd().as_raw_fd());
 }
