@@ -572,3 +572,96 @@ fn add(count: &mut u64, more: usize) {
 }
 
 stored!(struct Counts { received, truncated, nameless, unknown_senders, descriptors, barriers, garbage });
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+    use std::mem::MaybeUninit;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::{UnixDatagram, UnixStream};
+
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+    use super::*;
+    use crate::testing::common::tempdir;
+
+    #[test]
+    fn a_descriptor_that_is_no_datagram_socket_of_this_machine_is_given_back() {
+        let others: [OwnedFd; 3] = [
+            UnixStream::pair().unwrap().0.into(),
+            rustix::net::socket(AddressFamily::NETLINK, SocketType::DGRAM, None).unwrap(),
+            fs::File::open("/dev/null").unwrap().into(),
+        ];
+        for fd in others {
+            let number = fd.as_raw_fd();
+            let refused = NotifySocket::inherited(fd, "@x".into(), Counts::default()).unwrap_err();
+            assert_eq!(refused.as_raw_fd(), number);
+        }
+    }
+
+    fn send(sender: &UnixDatagram, descriptors: usize) {
+        let null = fs::File::open("/dev/null").unwrap();
+        let all = vec![null.as_fd(); descriptors];
+        let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(20))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !all.is_empty() {
+            assert!(control.push(SendAncillaryMessage::ScmRights(&all)));
+        }
+        sendmsg(sender, &[IoSlice::new(b"FDSTORE=1")], &mut control, SendFlags::empty()).unwrap();
+    }
+
+    #[test]
+    fn a_message_tells_whether_it_had_descriptors_and_whether_some_are_lost() {
+        let (here, sender) = UnixDatagram::pair().unwrap();
+        sockopt::set_socket_passcred(&here, true).unwrap();
+        let mut socket = NotifySocket::inherited(here.into(), "@x".into(), Counts::default()).unwrap();
+        let mut buffer = Buffer::new();
+        for (all, descriptors, is_lost) in [
+            (false, 0, false),
+            (false, 1, false),
+            (false, 20, true),
+            (true, 0, false),
+            (true, 20, false),
+        ] {
+            socket.receive_descriptors(all);
+            send(&sender, descriptors);
+            let Received::Message(mut message) = socket.receive(&mut buffer, Some).unwrap() else {
+                panic!("no message with {descriptors} descriptors");
+            };
+            assert_eq!(message.had_descriptors(), descriptors > 0, "{descriptors}");
+            assert_eq!(message.has_lost_descriptors(), is_lost, "{descriptors}");
+            assert_eq!(message.take_descriptors().len(), if all { descriptors } else { 0 });
+        }
+    }
+
+    /// Between the bind and the change of the mode, another user may replace a file in a directory that is open to all.
+    #[test]
+    fn another_file_in_the_place_of_the_socket_keeps_its_mode() {
+        let directory = tempdir();
+        let (path, moved) = (directory.join("socket"), directory.join("moved"));
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        let _bound = UnixDatagram::bind(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let file = BoundFile::find(&path).unwrap();
+        fs::rename(&path, &moved).unwrap();
+        let is_refused = || {
+            let refused = file.open_to_all().map_err(|error| error.raw_os_error());
+            refused == Err(Some(libc::ESTALE))
+        };
+
+        symlink(&moved, &path).unwrap();
+        assert!(is_refused());
+        assert_eq!(mode(&moved), 0o600);
+        fs::remove_file(&path).unwrap();
+
+        let _another = UnixDatagram::bind(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(is_refused());
+        assert_eq!(mode(&path), 0o600);
+        fs::remove_file(&path).unwrap();
+
+        fs::rename(&moved, &path).unwrap();
+        file.open_to_all().unwrap();
+        assert_eq!(mode(&path), 0o666);
+    }
+}

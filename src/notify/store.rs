@@ -175,7 +175,17 @@ mod tests {
         assert_eq!(store.remove("c").len(), 0);
         assert_eq!(store.remove("a").iter().map(|entry| entry.fd).collect::<Vec<_>>(), [1]);
         assert!(store.take_first(|&fd| fd == 1).is_none());
+        store.push("a".into(), 3);
+        let left = store
+            .split_off(1)
+            .into_iter()
+            .map(|entry| (entry.name.to_string(), entry.fd));
+        assert_eq!(left.collect::<Vec<_>>(), [("a".to_owned(), 3)]);
         assert!(store.take_first(|&fd| fd == 2).is_some());
         assert!(store.is_empty());
+        store.push("a".into(), 4);
+        store.push("b".into(), 5);
+        let all = store.into_entries();
+        assert_eq!(all.iter().map(|entry| entry.fd).collect::<Vec<_>>(), [4, 5]);
     }
 }
