@@ -53,7 +53,7 @@ pub(crate) struct Linux {
     signals: Option<(SignalFd, Token)>,
     waker: Option<(Waker, Token)>,
     /// For each entry of the set, by its index: the slot of the instance that the entry belongs to.
-    slots: Vec<u32>,
+    pub(super) slots: Vec<u32>,
     pub(super) run_cgroups: RunCgroups,
     /// The time of the next look at a process that has ended and has no status yet, or that is in flight, by slot.
     pub(super) looks: Deadlines,
@@ -140,8 +140,9 @@ impl Linux {
     /// Remembers the slot that an entry of the set belongs to.
     pub(super) fn set_slot(&mut self, token: Token, slot: u32) {
         if self.slots.len() <= token.index() {
-            grow_to(&mut self.slots, token.index() + 1);
-            self.slots.resize(token.index() + 1, slot);
+            let needed = token.index() + 1;
+            grow_to(&mut self.slots, needed);
+            self.slots.resize(needed, slot);
         }
         if let Some(place) = self.slots.get_mut(token.index()) {
             *place = slot;
@@ -387,8 +388,9 @@ impl Linux {
     pub(super) fn put(&mut self, process: Watched) {
         let slot = process.slot as usize;
         if self.processes.len() <= slot {
-            grow_to(&mut self.processes, slot + 1);
-            self.processes.resize_with(slot + 1, || None);
+            let needed = slot + 1;
+            grow_to(&mut self.processes, needed);
+            self.processes.resize_with(needed, || None);
         }
         if let Some(place) = self.processes.get_mut(slot) {
             *place = Some(process);

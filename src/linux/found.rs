@@ -152,3 +152,138 @@ impl Linux {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command};
+
+    use super::*;
+    use crate::command::Spawner;
+    use crate::engine::run_command::MARK;
+    use crate::exit::Exit;
+    use crate::sys::refuse::refusing;
+    use crate::testing::common::fork::waiting_copy;
+    use crate::testing::common::{SOON, TempDir, isolated, tempdir, wait_gone};
+    use crate::timerfd::Clock;
+
+    fn state() -> (TempDir, StateFile) {
+        let directory = tempdir();
+        let state = StateFile::open(&directory.join("state")).unwrap().0;
+        (directory, state)
+    }
+
+    fn sleep(mark: &str) -> Child {
+        Command::new("sleep").arg("1000").env(MARK, mark).spawn().unwrap()
+    }
+
+    /// What became of a process, of which the host had not noted the time after it was made.
+    fn found(number: u32, state: &StateFile) -> io::Result<Found<u32>> {
+        let pid = Pid::new(number).unwrap();
+        let birth = Birth {
+            number: 1,
+            pid: Some(pid),
+            ..Birth::default()
+        };
+        Ok(match find(&birth, pid, state)? {
+            Found::Present(pidfd) => Found::Present(pidfd.pid().as_raw()),
+            Found::Ended(record) => Found::Ended(record),
+            Found::Unproven(pid) => Found::Unproven(pid),
+        })
+    }
+
+    fn has_ended(found: &io::Result<Found<u32>>) -> bool {
+        matches!(found, Ok(Found::Ended(record)) if record.exit == Exit::Unknown)
+    }
+
+    fn end(pid: u32) {
+        let pidfd = PidFd::open(pid).unwrap();
+        pidfd.signal(crate::Signal::KILL).unwrap();
+        pidfd.wait_and_reap().unwrap();
+    }
+
+    #[test]
+    fn a_process_of_a_host_has_its_mark_or_still_its_memory() {
+        isolated(|| {
+            let (_directory, state) = state();
+            for pid in [sleep(state.mark()).id(), waiting_copy()] {
+                let found = found(pid, &state).unwrap();
+                assert!(matches!(found, Found::Present(present) if present == pid), "{found:?}");
+                end(pid);
+            }
+            // A zombie has neither.
+            let mut child = sleep(state.mark());
+            child.kill().unwrap();
+            assert!(wait_gone(child.id(), SOON));
+            assert!(has_ended(&found(child.id(), &state)));
+            child.wait().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_process_of_another_host_is_not_proven() {
+        isolated(|| {
+            let (_directory, state) = state();
+            let pid = sleep("another").id();
+            let found = found(pid, &state).unwrap();
+            assert!(matches!(found, Found::Unproven(_)), "{found:?}");
+            end(pid);
+        });
+    }
+
+    #[test]
+    fn a_process_before_its_execve_without_the_memory_of_the_host_is_not_proven() {
+        isolated(|| {
+            let pid = waiting_copy();
+            let (_directory, state) = state();
+            let found = found(pid, &state).unwrap();
+            assert!(matches!(found, Found::Unproven(_)), "{found:?}");
+            end(pid);
+        });
+    }
+
+    #[test]
+    fn a_number_without_a_process_is_that_of_one_that_has_ended() {
+        let (_directory, state) = state();
+        let found = |errno| refusing(libc::SYS_pidfd_open, errno, || found(std::process::id(), &state));
+        for errno in [libc::ESRCH, libc::EINVAL, libc::ENOENT] {
+            assert!(has_ended(&found(errno)), "{errno}");
+        }
+        for errno in [libc::EMFILE, libc::EPERM] {
+            assert_eq!(found(errno).unwrap_err().raw_os_error(), Some(errno));
+        }
+    }
+
+    #[test]
+    fn the_number_of_a_reaped_process_is_not_its_own() {
+        isolated(|| {
+            let (_directory, state) = state();
+            let mut child = sleep(state.mark());
+            let pidfd = PidFd::open(child.id()).unwrap();
+            let opened = Opened { pidfd, state: &state };
+            assert!(opened.is_unreaped());
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert!(!opened.is_unreaped());
+        });
+    }
+
+    #[test]
+    fn a_spawn_in_flight_that_is_found_is_counted_and_looked_at() {
+        let mut linux = Linux::new(Clock::Monotonic, Spawner::new().unwrap(), None).unwrap();
+        let candidate = |slot, in_flight| Candidate {
+            slot,
+            process: PidFd::open(std::process::id()).unwrap(),
+            in_flight,
+            cgroup: None,
+        };
+        let began = linux.clock.now();
+        linux.take_found(vec![candidate(0, None)]).unwrap();
+        assert_eq!((linux.in_flight, linux.looks.earliest()), (0, None));
+        linux
+            .take_found(vec![candidate(1, Some(began)), candidate(2, Some(began))])
+            .unwrap();
+        assert_eq!(linux.in_flight, 2);
+        assert!(linux.looks.earliest().is_some_and(|look| look > began));
+        assert!(linux.process(2).unwrap().inherited_flight().is_some());
+    }
+}

@@ -610,4 +610,29 @@ mod tests {
         linux.fds.add(ready, Interest::READ).unwrap();
         linux.check_process(&with(ready_number), &fds).unwrap();
     }
+
+    #[test]
+    fn a_slot_and_a_descriptor_are_given_once() {
+        let (_, pid) = pidfd(getpid());
+        let image_of = |processes: [(u32, RawFd, RawFd); 2]| {
+            let process = |(slot, pidfd, ready)| ProcessImage {
+                slot,
+                ready: Some(ready),
+                ..image(pid, pidfd, WatchImage::Alive)
+            };
+            let mut image = linux().image(|_| None);
+            image.processes = processes.map(process).into();
+            image
+        };
+        assert!(image_of([(0, 1_000, 1_001), (1, 1_002, 1_003)]).is_consistent());
+        assert!(image_of([(1, 1_003, 1_002), (0, 1_001, 1_000)]).is_consistent());
+        for twice in [
+            [(0, 1_000, 1_001), (0, 1_002, 1_003)],
+            [(0, 1_000, 1_001), (1, 1_000, 1_002)],
+            [(0, 1_000, 1_001), (1, 1_002, 1_000)],
+        ] {
+            let refused = linux().take_processes(&image_of(twice), &mut Descriptors::default());
+            assert!(matches!(refused, Err(NotTaken::Damaged)), "{twice:?}");
+        }
+    }
 }

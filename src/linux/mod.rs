@@ -14,4 +14,6 @@ mod socket;
 pub(crate) mod state_file;
 mod stored;
 pub(crate) mod stored_fd;
+#[cfg(test)]
+mod tests;
 mod watched;

@@ -23,6 +23,21 @@ pub fn in_fork(body: impl FnOnce()) -> bool {
     status == 0
 }
 
+/// Makes a copy of this process that only waits, and returns its PID. It has executed no program since fork(2). The
+/// caller kills and reaps it.
+pub fn waiting_copy() -> u32 {
+    // SAFETY: the copy only calls pause(2), which takes no arguments, and never returns.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
+    if pid == 0 {
+        loop {
+            // SAFETY: as above.
+            unsafe { libc::pause() };
+        }
+    }
+    pid.unsigned_abs()
+}
+
 /// Gives up all privileges of root for good. Only a copy of the test's process may call this.
 pub fn drop_privileges() {
     const UNPRIVILEGED: libc::uid_t = 65_534;
