@@ -489,8 +489,20 @@ mod tests {
         (parent, pidfd)
     }
 
+    /// The same after the end of the child. The shell is stopped, because it may reap its children at any time.
+    fn zombie() -> (Child, PidFd) {
+        let (parent, pidfd) = parent();
+        let number = parent.id();
+        PidFd::open(number).unwrap().signal(Signal::STOP).unwrap();
+        wait_until("the shell is stopped", SOON, || processes::state(number) == Some('T'));
+        pidfd.signal(Signal::KILL).unwrap();
+        wait_for(&pidfd, PollFlags::IN, None).unwrap();
+        (parent, pidfd)
+    }
+
     fn reap(mut parent: Child) {
         drop(parent.stdin.take());
+        PidFd::open(parent.id()).unwrap().signal(Signal::CONT).unwrap();
         parent.wait().unwrap();
     }
 
@@ -506,9 +518,7 @@ mod tests {
 
     #[test]
     fn the_status_of_an_ended_process_is_waited_for_until_its_parent_has_reaped_it() {
-        let (parent, pidfd) = parent();
-        pidfd.signal(Signal::KILL).unwrap();
-        wait_for(&pidfd, PollFlags::IN, None).unwrap();
+        let (parent, pidfd) = zombie();
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
             let waiter = scope.spawn(|| {
@@ -533,9 +543,7 @@ mod tests {
     /// The lower limit of the time can be tested: a wait never returns early.
     #[test]
     fn a_status_that_may_soon_be_available_is_waited_for_briefly() {
-        let (parent, pidfd) = parent();
-        pidfd.signal(Signal::KILL).unwrap();
-        wait_for(&pidfd, PollFlags::IN, None).unwrap();
+        let (parent, pidfd) = zombie();
         let begin = Instant::now();
         let peeked = pidfd.peek().unwrap().map(|record| record.exit);
         if kernel_since(6, 13) {
