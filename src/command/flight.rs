@@ -345,6 +345,13 @@ mod tests {
                 let pid = pidfd.pid().as_raw();
                 Lease::wait_for(pid);
                 let Some(tracer) = Tracer::attach(pid) else { return };
+                if !procfs::has_never_executed(pidfd.pid()) {
+                    // Seen on Linux 5.10 in user mode.
+                    pidfd.signal(Signal::KILL).unwrap();
+                    drop(tracer);
+                    pidfd.wait_and_reap().unwrap();
+                    return skipped("a child that is traced does not wait for the lease of its program here");
+                }
                 pidfd.signal(Signal::KILL).unwrap();
                 wait_until("the child has ended", SOON, || state(pid) == Some('Z'));
                 in_flight.0.began = began;
