@@ -301,3 +301,142 @@ impl Linux {
         stores.flat_map(Store::into_entries).map(|entry| entry.fd.fd)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Spawner;
+    use crate::engine::arena::Arena;
+    use crate::engine::ids::InstanceId;
+    use crate::notify::NotifyAccess;
+    use crate::sys::refuse::refusing;
+    use crate::testing::common::tempdir;
+    use crate::timerfd::Clock;
+    use rustix::fs::{Mode, OFlags, open};
+    use std::fs::File;
+    use std::io::{PipeReader, Read, pipe};
+
+    const SLOT: u32 = 0;
+
+    fn linux() -> Linux {
+        Linux::new(Clock::Monotonic, Spawner::new().unwrap(), None).unwrap()
+    }
+
+    fn sender() -> Sender {
+        Sender {
+            id: Arena::<InstanceId, ()>::new(0).insert(()),
+            access: NotifyAccess::All,
+            most_stored: 3,
+        }
+    }
+
+    /// Stores a descriptor, and watches it.
+    fn store(linux: &mut Linux, name: &str, fd: impl Into<OwnedFd>) -> Result<(), RefusalReason> {
+        linux.store_one(sender(), &name.into(), fd.into(), true)
+    }
+
+    /// Stores the end of a pipe. Returns the other end.
+    fn store_pipe(linux: &mut Linux, name: &str) -> PipeReader {
+        let (reader, writer) = pipe().unwrap();
+        store(linux, name, writer).unwrap();
+        reader
+    }
+
+    fn is_closed(mut reader: PipeReader) -> bool {
+        reader.read(&mut [0]).unwrap() == 0
+    }
+
+    #[test]
+    fn a_store_lasts_until_its_last_descriptor_is_removed() {
+        let mut linux = linux();
+        let one = store_pipe(&mut linux, "one");
+        let others = [store_pipe(&mut linux, "other"), store_pipe(&mut linux, "other")];
+        assert_eq!(linux.remove_descriptors(SLOT, "other"), 2);
+        assert!(others.into_iter().all(is_closed));
+        assert!(linux.stores.contains_key(&SLOT));
+        assert_eq!(linux.remove_descriptors(SLOT, "one"), 1);
+        assert!(is_closed(one));
+        assert!(linux.stores.is_empty());
+    }
+
+    #[test]
+    fn all_stores_are_closed_together() {
+        let mut linux = linux();
+        let one = store_pipe(&mut linux, "one");
+        linux.close_stores();
+        assert!(linux.stores.is_empty() && is_closed(one));
+    }
+
+    #[test]
+    fn what_epoll_does_not_support_is_stored_and_not_watched() {
+        let mut linux = linux();
+        let path = open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        store(&mut linux, "path", path).unwrap();
+        store(&mut linux, "file", File::open("/proc/self/exe").unwrap()).unwrap();
+        let (_reader, writer) = pipe().unwrap();
+        let refused = refusing(libc::SYS_epoll_ctl, libc::ENOSPC, || store(&mut linux, "pipe", writer));
+        assert_eq!(refused, Err(RefusalReason::Errno(libc::ENOSPC)));
+        let images = linux.stored_images();
+        let names: Vec<_> = images.iter().map(|image| (&*image.name, image.is_watched)).collect();
+        assert_eq!(names, [("path", false), ("file", false)]);
+    }
+
+    #[test]
+    fn two_descriptors_are_the_same_if_they_share_an_open_file() {
+        let mut linux = linux();
+        let directory = tempdir();
+        let path = directory.join("file");
+        let file = File::create(&path).unwrap();
+        store(&mut linux, "one", file.try_clone().unwrap()).unwrap();
+        store(&mut linux, "opened again", File::open(&path).unwrap()).unwrap();
+        let again = store(&mut linux, "copy", file);
+        assert!(matches!(again, Err(RefusalReason::Duplicate)), "{again:?}");
+    }
+
+    #[test]
+    fn a_request_to_store_without_descriptors_is_none() {
+        let mut linux = linux();
+        let request = || Request::Store {
+            name: "one".into(),
+            is_polled: true,
+        };
+        for (had_any, notices) in [(false, 0), (true, 1)] {
+            linux.reports.clear();
+            linux.store_descriptors(Delivery {
+                sender: Sender {
+                    most_stored: 0,
+                    ..sender()
+                },
+                request: request(),
+                descriptors: Passed::default(),
+                had_any,
+                has_lost: false,
+            });
+            assert_eq!(linux.reports.len(), notices);
+        }
+    }
+
+    #[test]
+    fn a_stored_descriptor_of_an_image_is_there_and_is_watched_as_the_image_says() {
+        let mut linux = linux();
+        let (_reader, writer) = pipe().unwrap();
+        let fd = OwnedFd::from(writer);
+        let image = |is_watched| StoredImage {
+            slot: SLOT,
+            name: "one".into(),
+            fd: fd.as_raw_fd(),
+            is_watched,
+        };
+        let damaged = [image(true), image(false)];
+        let none = linux.check_stored(&damaged[1], &Descriptors::default());
+        assert!(matches!(none, Err(NotTaken::Descriptor(number)) if number == fd.as_raw_fd()));
+        let mut left = Descriptors::left(vec![fd]);
+        let check =
+            |linux: &Linux, left: &Descriptors| damaged.each_ref().map(|image| linux.check_stored(image, left).is_ok());
+        assert_eq!(check(&linux, &left), [false, true]);
+        let fd = left.take(damaged[0].fd).unwrap();
+        linux.fds.add(fd.as_fd(), Interest::empty()).unwrap();
+        let left = Descriptors::left(vec![fd]);
+        assert_eq!(check(&linux, &left), [true, false]);
+    }
+}
