@@ -20,8 +20,8 @@ pub(crate) const DROP_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait for the end of a child after SIGKILL, in a call that stops it.
 pub(crate) const KILL_WAIT: Duration = Duration::from_secs(10);
 
-/// A practically unlimited wait, for a limit that exceeds the range of the clock.
-pub(crate) const VERY_LONG: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
+/// A practically unlimited wait, a hundred years, for a limit that exceeds the range of the clock.
+pub(crate) const VERY_LONG: Duration = Duration::from_secs(3_153_600_000);
 
 /// A child that is alive, or that has ended and was not reaped.
 ///

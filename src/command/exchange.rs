@@ -23,7 +23,7 @@ use crate::sys::process::signal_group_by_number;
 use crate::sys::signalfd::{discard_pending, is_pending};
 
 /// The size of one read, in bytes: what a pipe usually holds.
-const PORTION: usize = 64 * 1024;
+const PORTION: usize = 65_536;
 
 /// The pause before the next look at a process that has ended and is held by a tracer (ptrace(2)).
 const HELD_PAUSE: Duration = Duration::from_millis(10);

@@ -186,7 +186,7 @@ fn dumpable() -> usize {
 /// alone was rejected: it can be outdated when it is used.
 pub(crate) fn highest_descriptor() -> u32 {
     const ROOM: u32 = 1024;
-    const MANY: u32 = 64 * 1024;
+    const MANY: u32 = 65_536;
     let listed = std::fs::read_dir("/proc/self/fd").ok().and_then(|entries| {
         entries
             .flatten()

@@ -28,7 +28,7 @@ pub(crate) struct Account {
 }
 
 /// The largest record in bytes, and the longest list of groups, that are read.
-const RECORD_MAX: usize = 1024 * 1024;
+const RECORD_MAX: usize = 1_048_576;
 const GROUPS_MAX: usize = 65_536;
 
 /// getpwnam_r(3) and getgrouplist(3); `None` if there is no such user. The configuration of the machine decides whether

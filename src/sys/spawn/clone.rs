@@ -20,9 +20,9 @@ use crate::sys::nr;
 
 /// Signal handlers of the parent become default actions in the child (Linux 5.5). libc's constant is a c_int, which is
 /// too small for the value, so it is 0 there.
-const CLONE_CLEAR_SIGHAND: u64 = 1 << 32;
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 /// The child starts in the cgroup with the given directory (Linux 5.7). The libc crate lacks it on some targets.
-const CLONE_INTO_CGROUP: u64 = 1 << 33;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// The methods to make a child, the best one first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,11 +149,11 @@ pub(crate) fn can_close_range_on_exec() -> bool {
 }
 
 /// The child is never a zombie (Linux 7.1).
-const CLONE_AUTOREAP: u64 = 1 << 34;
+const CLONE_AUTOREAP: u64 = 0x4_0000_0000;
 /// The child begins with no_new_privs (Linux 7.1).
-const CLONE_NNP: u64 = 1 << 35;
+const CLONE_NNP: u64 = 0x8_0000_0000;
 /// The child is killed when the last descriptor of its pidfd is closed (Linux 7.1).
-const CLONE_PIDFD_AUTOKILL: u64 = 1 << 36;
+const CLONE_PIDFD_AUTOKILL: u64 = 0x10_0000_0000;
 
 /// The first number that no child has in a descriptor table of its own before its execve. The pidfd of a bound child
 /// has such a number: a copy in a child with a hanging execve would keep the bound child alive.

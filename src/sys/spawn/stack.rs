@@ -6,7 +6,7 @@ use std::io;
 use std::ptr::NonNull;
 
 /// The usable size in bytes. The child's loop needs only a small part of it, even in a debug build.
-const USABLE: usize = 32 * 1024;
+const USABLE: usize = 32_768;
 
 /// A stack, used by one child at a time.
 #[derive(Debug)]
