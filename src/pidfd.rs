@@ -517,6 +517,20 @@ mod tests {
     }
 
     #[test]
+    fn a_signal_that_fails_for_another_reason_than_a_refusal_is_not_sent_by_number() {
+        let mut child = crate::Command::new("sleep").arg("1000").spawn().unwrap();
+        for (errno, is_sent) in [(libc::EINVAL, false), (libc::EPERM, true)] {
+            let pidfd = child.pidfd();
+            let sent = refusing(libc::SYS_pidfd_send_signal, errno, || pidfd.signal(Signal::KILL));
+            assert_eq!(sent.map_err(|error| error.raw_os_error()).is_ok(), is_sent, "{errno}");
+            if !is_sent {
+                assert_eq!(child.try_wait().unwrap(), None);
+            }
+        }
+        assert_eq!(child.wait().unwrap().exit.signal(), Some(Signal::KILL));
+    }
+
+    #[test]
     fn the_status_of_an_ended_process_is_waited_for_until_its_parent_has_reaped_it() {
         let (parent, pidfd) = zombie();
         let (sender, receiver) = std::sync::mpsc::channel();

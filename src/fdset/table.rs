@@ -381,6 +381,32 @@ mod tests {
         assert_eq!((table.len(), table.vacant), (1, 0));
     }
 
+    fn slot(generation: u32, fd: Option<RawFd>) -> SlotImage {
+        let entry = fd.map(|fd| (fd, Interest::READ.bits()));
+        SlotImage { generation, entry }
+    }
+
+    #[test]
+    fn a_slot_that_has_used_up_its_generations_stays_empty_in_the_next_program() {
+        let image = [slot(u32::MAX, None), slot(u32::MAX - 1, None), slot(1, Some(7))];
+        let mut table = Table::of(&image).unwrap();
+        assert_eq!((table.len(), table.vacant), (1, 1));
+        let slots = [8, 9].map(|fd| table.insert(fd, Interest::READ).token.index());
+        assert_eq!(slots, [1, 3]);
+    }
+
+    #[test]
+    fn slots_that_contradict_each_other_make_no_table() {
+        for image in [
+            &[slot(1, Some(-1))][..],
+            &[slot(1, Some(-5))],
+            &[slot(0, None)],
+            &[slot(1, Some(7)), slot(1, Some(7))],
+        ] {
+            assert!(Table::of(image).is_none(), "{:?}", image[0].entry);
+        }
+    }
+
     #[test]
     fn within_what_was_reserved_nothing_is_allocated() {
         let mut table = Table::new();
