@@ -155,15 +155,18 @@ impl Linux {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::process::ExitStatusExt;
     use std::process::{Child, Command};
 
     use super::*;
     use crate::command::Spawner;
+    use crate::engine::kernel::Kernel;
     use crate::engine::run_command::MARK;
     use crate::exit::Exit;
     use crate::sys::refuse::refusing;
     use crate::testing::common::fork::waiting_copy;
-    use crate::testing::common::{SOON, TempDir, isolated, tempdir, wait_gone};
+    use crate::testing::common::{SOON, TempDir, isolated, tempdir, test_cgroup, wait_gone};
     use crate::timerfd::Clock;
 
     fn state() -> (TempDir, StateFile) {
@@ -279,11 +282,29 @@ mod tests {
         let began = linux.clock.now();
         linux.take_found(vec![candidate(0, None)]).unwrap();
         assert_eq!((linux.in_flight, linux.looks.earliest()), (0, None));
+        assert!(linux.process(0).unwrap().rest.is_none(), "nothing is allocated");
         linux
             .take_found(vec![candidate(1, Some(began)), candidate(2, Some(began))])
             .unwrap();
         assert_eq!(linux.in_flight, 2);
         assert!(linux.looks.earliest().is_some_and(|look| look > began));
         assert!(linux.process(2).unwrap().inherited_flight().is_some());
+    }
+    #[test]
+    fn the_cgroups_of_runs_that_have_ended_are_emptied_and_removed() {
+        isolated(|| {
+            let Some(cgroup) = test_cgroup() else { return };
+            let mut linux = Linux::new(Clock::Monotonic, Spawner::new().unwrap(), None).unwrap();
+            let run = cgroup.path().join("run");
+            fs::create_dir(&run).unwrap();
+            let mut child = sleep("none");
+            fs::write(run.join("cgroup.procs"), child.id().to_string()).unwrap();
+            let (here, elsewhere) = (cgroup.path().to_owned(), cgroup.path().join("none"));
+            let places = [(&here, "gone"), (&elsewhere, "run"), (&here, "run")];
+            linux.clear_cgroups(places.map(|(path, name)| (path.clone(), name.to_owned())).into());
+            assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
+            linux.close(linux.now().saturating_add(SOON));
+            assert!(!run.exists());
+        });
     }
 }

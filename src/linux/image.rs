@@ -534,7 +534,11 @@ mod tests {
 
     use super::*;
     use crate::command::Spawner;
+    use crate::engine::arena::Arena;
+    use crate::engine::kernel::{Collected, Kernel};
     use crate::fdset::Interest;
+    use crate::testing::common::descriptors::NoDescriptors;
+    use crate::testing::common::{SOON, isolated, kernel_since, skipped, test_cgroup, wait_until};
 
     fn pidfd(pid: rustix::process::Pid) -> (OwnedFd, Pid) {
         let number = Pid::new(pid.as_raw_nonzero().get().unsigned_abs()).unwrap();
@@ -634,5 +638,115 @@ mod tests {
             let refused = linux().take_processes(&image_of(twice), &mut Descriptors::default());
             assert!(matches!(refused, Err(NotTaken::Damaged)), "{twice:?}");
         }
+    }
+    #[test]
+    fn a_process_that_was_reaped_is_known_by_the_kind_of_its_descriptor() {
+        isolated(|| {
+            let linux = linux();
+            let mut child = std::process::Command::new("true").spawn().unwrap();
+            let (reaped, pid) = pidfd(rustix::process::Pid::from_child(&child));
+            child.wait().unwrap();
+            let (own, own_pid) = pidfd(getpid());
+            let images = [(pid, &reaped), (own_pid, &own)]
+                .map(|(pid, fd)| NOT_WATCHED.map(|watch| image(pid, fd.as_raw_fd(), watch)));
+            let fds = Descriptors::left(vec![reaped, own]);
+            let check = || {
+                let images = images.as_flattened().iter();
+                images.for_each(|image| linux.check_process(image, &fds).unwrap());
+            };
+            check();
+            // Since then the kernel tells the number of a pidfd without /proc.
+            if kernel_since(6, 13) {
+                let none = NoDescriptors::left();
+                check();
+                drop(none);
+            }
+        });
+    }
+
+    #[test]
+    fn the_pidfd_of_a_thread_is_refused() {
+        // PIDFD_THREAD
+        let flags = PidfdFlags::from_bits_retain(OFlags::EXCL.bits());
+        let Ok(thread) = pidfd_open(getpid(), flags) else {
+            return skipped("needs pidfds of threads (Linux 6.9)");
+        };
+        let (_, pid) = pidfd(getpid());
+        let number = thread.as_raw_fd();
+        let fds = Descriptors::left(vec![thread]);
+        for watch in NOT_WATCHED {
+            let refused = linux().check_process(&image(pid, number, watch), &fds).unwrap_err();
+            assert!(matches!(refused, NotTaken::Io(error) if error.raw_os_error() == Some(libc::EINVAL)));
+        }
+    }
+
+    #[test]
+    fn messages_that_were_read_are_those_of_the_same_instances_in_the_new_program() {
+        let mut instances: Arena<InstanceId, ()> = Arena::new(3);
+        let (first, second) = (instances.insert(()), instances.insert(()));
+        let read = VecDeque::from([(second, Report::Ready), (first, Report::Stopping)]);
+        let mut linux = linux();
+        linux.take_reports(&read, 4);
+        let taken = linux.image(|_| None).reports;
+        let expected = [(second.at_home(4), Report::Ready), (first.at_home(4), Report::Stopping)];
+        assert_eq!(taken, expected);
+    }
+
+    #[test]
+    fn spawns_in_flight_are_counted_and_looked_at_and_what_belongs_to_nothing_is_closed() {
+        let mut linux = linux();
+        let [(first, pid), (second, _)] = [pidfd(getpid()), pidfd(getpid())];
+        let (rest, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        linux.fds.add(rest.as_fd(), Interest::READ).unwrap();
+        let entries = linux.entries();
+        let mut taken = linux.image(|_| None);
+        for (slot, fd) in [(0, &first), (1, &second)] {
+            taken.processes.push(ProcessImage {
+                slot,
+                in_flight: Some((Duration::from_secs(1), "program".into())),
+                ..image(pid, fd.as_raw_fd(), WatchImage::Group)
+            });
+        }
+        let mut fds = Descriptors::left(vec![first, second, rest]);
+        let belongings = linux.take_processes(&taken, &mut fds).unwrap();
+        assert_eq!(belongings.len(), 2);
+        assert_eq!(linux.in_flight, 2);
+        assert!(linux.look_at().is_some());
+        assert_eq!(linux.entries(), entries - 1);
+        assert!(rustix::io::write(&writer, b"x").is_err(), "its other end is closed");
+    }
+
+    #[test]
+    fn the_cgroup_of_an_ended_process_is_waited_for() {
+        isolated(|| {
+            let Some(cgroup) = test_cgroup() else { return };
+            let run = cgroup.path().join("run");
+            std::fs::create_dir(&run).unwrap();
+            let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+            std::fs::write(run.join("cgroup.procs"), child.id().to_string()).unwrap();
+            let mut linux = linux();
+            let (own, pid) = pidfd(getpid());
+            let mut taken = linux.image(|_| None);
+            taken.processes.push(ProcessImage {
+                cgroup: Some((cgroup.path().to_owned(), "run".into())),
+                ..image(pid, own.as_raw_fd(), WatchImage::Group)
+            });
+            let mut fds = Descriptors::left(vec![own]);
+            let belongings = linux.take_processes(&taken, &mut fds).unwrap();
+            let path = belongings[0].run_cgroup.as_ref().unwrap();
+            assert_eq!((path.dir.path(), path.name.as_str()), (cgroup.path(), "run"));
+            assert_eq!(linux.entries(), 2);
+            for entry in linux.fds.iter() {
+                assert_eq!(linux.fd(entry.token).map(|fd| fd.as_raw_fd()), Some(entry.fd));
+            }
+            assert_eq!(linux.collect(0, true).unwrap(), Collected::Nothing);
+            child.kill().unwrap();
+            child.wait().unwrap();
+            wait_until("the cgroup is empty", SOON, || {
+                linux.collect(0, true).unwrap() == Collected::CgroupEmpty
+            });
+            linux.discard(0, SOON);
+            assert!(!run.exists());
+        });
     }
 }

@@ -62,3 +62,34 @@ impl Descriptors {
         self.fds.iter_mut().filter_map(Option::take)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    #[test]
+    fn a_descriptor_is_present_until_it_is_taken_and_again_when_it_is_given_back() {
+        let open = || OwnedFd::from(File::open("/dev/null").unwrap());
+        let opened = [open(), open(), open()];
+        let [first, second, third] = opened.each_ref().map(AsRawFd::as_raw_fd);
+        let mut fds = Descriptors::left(opened.into());
+        assert_eq!(fds.len(), 3);
+        let taken = fds.take(second).unwrap();
+        assert_eq!(taken.as_raw_fd(), second);
+        assert!(fds.get(second).is_none() && fds.take(second).is_none());
+        assert_eq!(fds.len(), 2);
+        fds.give_back(taken);
+        assert_eq!(fds.get(second).map(AsRawFd::as_raw_fd), Some(second));
+        assert_eq!(fds.len(), 3);
+        // One that was never there.
+        fds.give_back(open());
+        drop(fds.take(first));
+        let mut left: Vec<_> = fds.drain().map(|fd| fd.as_raw_fd()).collect();
+        left.sort_unstable();
+        let mut expected = [second, third];
+        expected.sort_unstable();
+        assert_eq!((left, fds.len()), (expected.to_vec(), 0));
+    }
+}

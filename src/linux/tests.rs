@@ -117,6 +117,19 @@ fn each_entry_and_each_process_has_the_slot_that_it_was_given() {
 }
 
 #[test]
+fn a_process_that_is_let_go_with_all_others_gets_no_signal() {
+    isolated(|| {
+        let mut linux = linux();
+        let mut child = sh("read go; exit 3").spawn().unwrap();
+        linux.take_in(0, pidfd(&child)).unwrap();
+        linux.let_all_go();
+        linux.discard(0, SOON);
+        drop(child.stdin.take());
+        assert_eq!(child.wait().unwrap().code(), Some(3));
+    });
+}
+
+#[test]
 fn a_late_status_is_looked_for_at_times_that_double_up_to_a_limit() {
     let mut linux = linux();
     put(&mut linux, own(), Watch::Late(0), Rest::default());
@@ -340,6 +353,7 @@ fn a_readiness_that_is_closed_is_a_failure_of_a_process_that_lives() {
                 let mut child = sh("read go").spawn().unwrap();
                 linux.take_in(0, pidfd(&child)).unwrap();
                 drop(add_readiness(&mut linux));
+                while linux.fds.next_change().is_some() {}
                 if has_ended {
                     wait_for_end(&mut child);
                 }
