@@ -302,6 +302,7 @@ mod tests {
             let (here, elsewhere) = (cgroup.path().to_owned(), cgroup.path().join("none"));
             let places = [(&here, "gone"), (&elsewhere, "run"), (&here, "run")];
             linux.clear_cgroups(places.map(|(path, name)| (path.clone(), name.to_owned())).into());
+            assert!(wait_gone(child.id(), SOON));
             assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
             linux.close(linux.now().saturating_add(SOON));
             assert!(!run.exists());

@@ -418,12 +418,9 @@ fn look(own: impl Iterator<Item = Pid>, fds: &FdSet) -> io::Result<(Vec<ExitReco
     let Some(named) = ended_child()? else {
         return Ok((Vec::new(), false));
     };
-    let own: HashSet<Pid> = own.collect();
-    let mut children = self_::children()?;
-    if !children.contains(&named) {
-        children.push(named);
-    }
-    let mut left = children.into_iter().filter(|pid| !own.contains(pid));
+    let mut known: HashSet<Pid> = own.collect();
+    let children = self_::children()?.into_iter().chain([named]);
+    let mut left = children.filter(|&pid| known.insert(pid));
     let mut held = HashSet::new();
     loop {
         let (mut ended, mut more) = open_ended(left.by_ref().filter(|pid| !held.contains(pid)))?;
@@ -431,13 +428,13 @@ fn look(own: impl Iterator<Item = Pid>, fds: &FdSet) -> io::Result<(Vec<ExitReco
             return Ok((Vec::new(), more));
         }
         let holders = match held_by_others(&ended, fds) {
-            // About as many children have ended as descriptors are free.
-            Err(_) if ended.len() > 1 => {
+            Ok(holders) => holders,
+            // At least as many children have ended as descriptors are free.
+            Err(_) => {
                 ended.truncate(ended.len().saturating_sub(ROOM).max(1));
                 more = true;
                 held_by_others(&ended, fds)?
             }
-            found => found?,
         };
         held.extend(holders);
         let orphans = ended.iter().filter(|pidfd| !held.contains(&pidfd.pid()));
@@ -479,12 +476,9 @@ fn open_ended(children: impl Iterator<Item = Pid>) -> io::Result<(Vec<PidFd>, bo
         match open(pid) {
             Ok(pidfd) => ended.extend(Some(pidfd).filter(is_child)),
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
-            // The last free descriptors are needed to handle the ones found so far.
-            Err(_) if ended.len() > ROOM => {
-                ended.truncate(ended.len() - ROOM);
-                return Ok((ended, true));
-            }
-            Err(error) => return Err(error),
+            Err(error) if ended.is_empty() => return Err(error),
+            // No descriptor is free for more.
+            Err(_) => return Ok((ended, true)),
         }
         if ended.len() == BATCH {
             return Ok((ended, true));
@@ -523,3 +517,180 @@ fn raw(pid: Pid) -> Option<RawPid> {
 }
 
 stored!(struct OrphanCounts { reaped, postponed });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::refuse::refusing;
+    use crate::testing::common::descriptors::NoDescriptors;
+    use crate::testing::common::{SOON, isolated, wait_gone};
+
+    fn known_children() -> KnownChildren {
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
+        KnownChildren(Arc::new(Shared {
+            owner: Owner::this_process(),
+            state: Mutex::default(),
+            bell,
+        }))
+    }
+
+    /// The mode without the checks of the process, and the set that it is in.
+    fn orphans() -> (Orphans, FdSet) {
+        let mut fds = FdSet::new().unwrap();
+        let signals = SignalFd::new(SignalSet::EMPTY.with(Signal::CHLD)).unwrap();
+        let known_children = known_children();
+        let orphans = Orphans {
+            signals_token: fds.add(signals.as_fd(), Interest::READ).unwrap(),
+            bell_token: fds.add(known_children.0.bell.as_fd(), Interest::READ).unwrap(),
+            signals,
+            known_children,
+            counts: OrphanCounts::default(),
+            reaped: VecDeque::new(),
+            again: None,
+            wait: FIRST_WAIT,
+        };
+        (orphans, fds)
+    }
+
+    fn is_readable(fds: &mut FdSet, token: Token) -> bool {
+        let mut ready = Vec::new();
+        fds.ready(&mut ready).unwrap();
+        ready.contains(&token)
+    }
+
+    fn pid_of(child: &Child) -> Pid {
+        Pid::new(child.id()).unwrap()
+    }
+
+    fn zombie() -> Child {
+        let child = Command::new("true").spawn().unwrap();
+        assert!(wait_gone(child.id(), SOON));
+        child
+    }
+
+    #[test]
+    fn a_child_that_is_gone_is_none_and_other_errors_of_its_registration_are_returned() {
+        let register = |errno| {
+            refusing(libc::SYS_pidfd_open, errno, || {
+                known_children().register(process::id()).unwrap_err().raw_os_error()
+            })
+        };
+        for (errno, expected) in [
+            (libc::ESRCH, libc::ECHILD),
+            (libc::EMFILE, libc::EMFILE),
+            (libc::ENOMEM, libc::ENOMEM),
+        ] {
+            assert_eq!(register(errno), Some(expected));
+        }
+    }
+
+    #[test]
+    fn looks_that_fail_are_repeated_at_intervals_that_double_up_to_a_limit() {
+        let (mut orphans, _fds) = orphans();
+        let after = |orphans: &Orphans| orphans.look_at().map(|at| at.saturating_duration_since(Instant::ZERO));
+        for millis in [10, 20, 40, 80, 160, 320, 640, 1_280, 2_560, 4_000, 4_000] {
+            orphans.looked(true, Instant::ZERO);
+            assert_eq!(after(&orphans), Some(Duration::from_millis(millis)));
+        }
+        assert_eq!(orphans.counts.postponed, 11);
+        orphans.looked(false, Instant::ZERO);
+        assert_eq!(after(&orphans), None);
+        orphans.looked(true, Instant::ZERO);
+        assert_eq!(after(&orphans), Some(FIRST_WAIT));
+    }
+
+    #[test]
+    fn the_set_is_readable_until_no_orphan_is_left() {
+        isolated(|| {
+            let (mut orphans, mut fds) = orphans();
+            let bell = orphans.bell_token;
+            let zombies = [zombie(), zombie()];
+            let mut left: HashSet<Pid> = zombies.iter().map(pid_of).collect();
+            while !left.is_empty() {
+                let next = orphans.next(std::iter::empty(), &fds, Instant::ZERO).unwrap();
+                assert!(left.remove(&next.unwrap().pid));
+                assert!(is_readable(&mut fds, bell));
+            }
+            assert_eq!(orphans.next(std::iter::empty(), &fds, Instant::ZERO).unwrap(), None);
+            assert!(!is_readable(&mut fds, bell));
+        });
+    }
+
+    #[test]
+    fn pidfds_are_opened_only_of_children_that_have_ended() {
+        isolated(|| {
+            let mut living = Command::new("sleep").arg("1000").spawn().unwrap();
+            let mut zombie = zombie();
+            let children = [&living, &zombie].map(pid_of);
+            let (ended, more) = open_ended(children.into_iter()).unwrap();
+            let ended: Vec<Pid> = ended.iter().map(PidFd::pid).collect();
+            assert_eq!((ended, more), (vec![pid_of(&zombie)], false));
+            zombie.wait().unwrap();
+            living.kill().unwrap();
+            living.wait().unwrap();
+        });
+    }
+    /// Leaves this many descriptors free.
+    fn descriptors_left(number: usize) -> NoDescriptors {
+        let free: Vec<_> = (0..number)
+            .map(|_| rustix::io::dup(std::io::stdin()).unwrap())
+            .collect();
+        let none = NoDescriptors::left();
+        drop(free);
+        none
+    }
+
+    #[test]
+    fn a_look_that_can_open_no_pidfd_fails_unless_the_child_is_gone() {
+        isolated(|| {
+            let mut zombie = zombie();
+            let open = |errno| {
+                refusing(libc::SYS_pidfd_open, errno, || {
+                    open_ended([pid_of(&zombie)].into_iter())
+                })
+            };
+            let (ended, more) = open(libc::ESRCH).unwrap();
+            assert!(ended.is_empty() && !more);
+            for errno in [libc::EMFILE, libc::ENOMEM] {
+                assert_eq!(open(errno).unwrap_err().raw_os_error(), Some(errno));
+            }
+            zombie.wait().unwrap();
+        });
+    }
+
+    /// Besides the pidfd, two are needed to see which others this process has.
+    #[test]
+    fn all_orphans_are_reaped_with_three_free_descriptors() {
+        isolated(|| {
+            let _another = open(Pid::new(process::id()).unwrap()).unwrap();
+            for free in [3, 4, 5] {
+                let (mut orphans, fds) = orphans();
+                let zombies: Vec<Child> = (0..6).map(|_| zombie()).collect();
+                let few = descriptors_left(free);
+                let mut reaped = 0;
+                while let Some(record) = orphans.next(std::iter::empty(), &fds, Instant::ZERO).unwrap() {
+                    assert!(zombies.iter().any(|zombie| pid_of(zombie) == record.pid));
+                    reaped += 1;
+                }
+                drop(few);
+                assert_eq!((reaped, orphans.counts.postponed), (6, 0), "{free}");
+            }
+        });
+    }
+
+    #[test]
+    fn with_two_free_descriptors_a_look_is_postponed() {
+        isolated(|| {
+            let _another = open(Pid::new(process::id()).unwrap()).unwrap();
+            let (mut orphans, fds) = orphans();
+            let mut zombies = [zombie(), zombie(), zombie()];
+            let few = descriptors_left(2);
+            assert_eq!(orphans.next(std::iter::empty(), &fds, Instant::ZERO).unwrap(), None);
+            drop(few);
+            assert_eq!((orphans.counts.reaped, orphans.counts.postponed), (0, 1));
+            for zombie in &mut zombies {
+                zombie.wait().unwrap();
+            }
+        });
+    }
+}
