@@ -322,6 +322,7 @@ fn place(cgroup: &Cgroup) -> (PathBuf, OsString) {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::fs;
 
     use super::*;
@@ -385,5 +386,64 @@ mod tests {
         assert_eq!(dying(&groups), all);
         groups.sweep(LATER);
         assert!(paths[0].exists());
+    }
+    /// The cgroup of a run, with a process that is dying.
+    fn occupied(directory: &CgroupDir, name: &str) -> RunCgroup {
+        occupy(directory, name);
+        RunCgroup::of(directory.leaf(name).unwrap())
+    }
+
+    #[test]
+    fn a_run_may_have_sent_a_message_while_it_uses_its_cgroup() {
+        let directory = tempdir();
+        let directory = CgroupDir::plain(directory.path());
+        let (web, db) = (occupied(&directory, "web"), occupied(&directory, "db"));
+        let mut groups = RunCgroups::default();
+        let sent = |groups: &RunCgroups| groups.candidates(Path::new("/all/web/below")).collect::<Vec<_>>();
+        groups.move_in(&web, 1);
+        groups.move_in(&db, 2);
+        groups.move_in(&web, 3);
+        assert_eq!(sent(&groups), [1, 3]);
+        groups.move_out(&web, 1);
+        assert_eq!(sent(&groups), [3]);
+        groups.move_out(&web, 3);
+        assert!(sent(&groups).is_empty());
+    }
+
+    #[test]
+    fn a_removal_is_tried_again_at_intervals_that_double_up_to_a_limit() {
+        let directory = tempdir();
+        let run_cgroup = occupied(&CgroupDir::plain(directory.path()), "web");
+        let mut groups = RunCgroups::default();
+        groups.retire(run_cgroup, &mut FdSet::new().unwrap(), NOW);
+        let mut before = NOW;
+        for millis in [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_000, 4_000] {
+            let at = before.saturating_add(Duration::from_millis(millis));
+            assert_eq!(groups.sweep_at(), Some(at));
+            groups.sweep(before);
+            assert_eq!(groups.sweep_at(), Some(at), "it is not due");
+            groups.sweep(at);
+            before = at;
+        }
+    }
+
+    #[test]
+    fn a_close_does_not_spin_while_processes_are_dying() {
+        // The kernel reports no change of the first. The second is empty, and cannot be removed all the same.
+        for content in ["populated 1\n", "populated 0\n"] {
+            let directory = tempdir();
+            let run_cgroup = occupied(&CgroupDir::plain(directory.path()), "web");
+            fs::write(directory.join("web/cgroup.events"), content).unwrap();
+            let mut groups = RunCgroups::default();
+            groups.retire(run_cgroup, &mut FdSet::new().unwrap(), NOW);
+            let until = std::time::Instant::now() + Duration::from_millis(100);
+            let looks = Cell::new(0);
+            groups.close(|| {
+                looks.set(looks.get() + 1);
+                until.saturating_duration_since(std::time::Instant::now())
+            });
+            // After waits of 1, 2, 4, 8 ... milliseconds.
+            assert!(looks.get() < 20, "{}", looks.get());
+        }
     }
 }
