@@ -137,3 +137,32 @@ fn is_shortage(error: &std::io::Error) -> bool {
         Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Spawner;
+    use crate::sys::refuse::refusing_once;
+    use crate::timerfd::Clock;
+
+    #[test]
+    fn a_shortage_is_an_error_and_another_socket_is_made_if_the_address_cannot_be_had() {
+        for (errno, is_error) in [
+            (libc::EMFILE, true),
+            (libc::ENFILE, true),
+            (libc::ENOMEM, true),
+            (libc::ENOBUFS, true),
+            (libc::EADDRINUSE, false),
+            (libc::EACCES, false),
+        ] {
+            let mut linux = Linux::new(Clock::Monotonic, Spawner::new().unwrap(), None).unwrap();
+            let listened = refusing_once(libc::SYS_bind, errno, || {
+                let listened = linux.listen_again(OsStr::new("@pidherd a test"), None);
+                listened.map_err(|error| error.raw_os_error())
+            });
+            let expected = if is_error { Err(Some(errno)) } else { Ok(()) };
+            assert_eq!(listened, expected);
+            assert_eq!(linux.socket().is_some(), !is_error);
+        }
+    }
+}
