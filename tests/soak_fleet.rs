@@ -306,6 +306,11 @@ impl Fleet {
             let Some(status) = self.supervisor.status(id) else {
                 continue;
             };
+            // An end that another run follows passes through the state of an exit too.
+            let is_down = matches!(status.state.name(), StateName::Stopped | StateName::Exited);
+            if !is_down {
+                continue;
+            }
             if !comes_to_rest || !self.passing.contains(&status.group) {
                 asked(self.supervisor.start(id));
             }
