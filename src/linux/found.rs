@@ -166,7 +166,7 @@ mod tests {
     use crate::exit::Exit;
     use crate::sys::refuse::refusing;
     use crate::testing::common::fork::waiting_copy;
-    use crate::testing::common::{SOON, TempDir, isolated, tempdir, test_cgroup, wait_gone};
+    use crate::testing::common::{SOON, TempDir, isolated, tempdir, test_cgroup, wait_gone, wait_until};
     use crate::timerfd::Clock;
 
     fn state() -> (TempDir, StateFile) {
@@ -176,7 +176,11 @@ mod tests {
     }
 
     fn sleep(mark: &str) -> Child {
-        Command::new("sleep").arg("1000").env(MARK, mark).spawn().unwrap()
+        let child = Command::new("sleep").arg("1000").env(MARK, mark).spawn().unwrap();
+        // For a moment after the spawn it still has the memory of this process.
+        let pid = Pid::new(child.id()).unwrap();
+        wait_until("it has executed its program", SOON, || !procfs::has_never_executed(pid));
+        child
     }
 
     /// What became of a process, of which the host had not noted the time after it was made.
