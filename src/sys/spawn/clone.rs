@@ -309,20 +309,10 @@ mod tests {
     use crate::signal::SignalSet;
     use crate::sys::descriptors::flags_of;
     use crate::sys::refuse::refusing;
+    use crate::sys::spawn::tests::VFORK;
     use crate::sys::wait::{Wait, wait};
     use crate::testing::common::fork::in_fork;
     use crate::testing::common::{cgroup_root, kernel_since, root_or_skip};
-
-    const VFORK: CloneRequest<'_> = CloneRequest {
-        birth: None,
-        method: Method::Clone,
-        share_descriptors: false,
-        cgroup: None,
-        in_flight: false,
-        bound: None,
-        new_pid_namespace: false,
-        pauses: 0,
-    };
 
     /// A flight with all steps of a child, up to an execve that fails.
     fn flight() -> Flight {

@@ -32,20 +32,23 @@ fn run_here(script: Script, prelude: impl FnOnce(&mut Prelude)) -> (usize, c_int
     execute_here(&mut flight, 0)
 }
 
+/// A child that has nothing of its own, made by vfork(2)'s flags.
+pub(super) const VFORK: CloneRequest<'_> = CloneRequest {
+    birth: None,
+    method: Method::Clone,
+    share_descriptors: false,
+    cgroup: None,
+    in_flight: false,
+    bound: None,
+    new_pid_namespace: false,
+    pauses: 0,
+};
+
 /// Runs a script in a child, and returns the flight after its end.
 fn run_in_child(script: Script) -> Flight {
     let mut flight = Flight::new().unwrap();
     flight.prelude().unwrap().begin(&Arc::new(script), 0);
-    let request = CloneRequest {
-        method: Method::Clone,
-        share_descriptors: false,
-        cgroup: None,
-        in_flight: false,
-        bound: None,
-        new_pid_namespace: false,
-        pauses: 1_000,
-        birth: None,
-    };
+    let request = CloneRequest { pauses: 1_000, ..VFORK };
     let cloned = clone_child(&mut flight, &request).unwrap();
     wait(cloned.pidfd.as_fd(), Wait::Block).unwrap();
     flight
