@@ -23,7 +23,7 @@ use crate::codec::{Damaged, Reader, Stored, Writer, put_text};
 use crate::exit::{ExitRecord, Pid};
 use crate::lifecycle::{Action, Cause, Input, Lifecycle, Part, Policy, Reaction, RunEnd, Rung, State, Transition};
 
-/// The state of an instance, as its record contains it.
+/// The state of an instance, as its record contains it ([`Instance::put_record`]).
 pub(crate) struct Record {
     pub(crate) life: Lifecycle,
     pub(crate) pending: Option<Request>,
@@ -39,19 +39,9 @@ pub(crate) struct Record {
     pub(crate) reload: Option<Reload>,
 }
 
-impl Stored for Record {
-    fn put(&self, to: &mut Writer<'_>) {
-        self.life.put(to);
-        self.pending.put(to);
-        self.because.put(to);
-        self.history.put_current(to);
-        self.cgroup.put(to);
-        self.stop_of.put(to);
-        self.watchdog.put(to);
-        self.reload.put(to);
-    }
-
-    fn get(from: &mut Reader<'_>) -> Result<Record, Damaged> {
+impl Record {
+    /// Reads what [`Instance::put_record`] has written.
+    pub(crate) fn get(from: &mut Reader<'_>) -> Result<Record, Damaged> {
         Ok(Record {
             life: Stored::get(from)?,
             pending: Stored::get(from)?,
@@ -69,7 +59,7 @@ impl Stored for Record {
 const FIXED: usize = 256;
 
 impl Instance {
-    /// Writes a [`Record`] of this instance, without an allocation.
+    /// Writes the [`Record`] of this instance, without an allocation.
     pub(crate) fn put_record(&self, to: &mut Writer<'_>) {
         self.life.put(to);
         let pending = match (self.applying, self.pending) {
@@ -95,7 +85,7 @@ impl Instance {
     }
 
     /// An upper limit for the length of a record before the next base.
-    fn longest_record(&self, policy: &Policy) -> usize {
+    pub(super) fn longest_record(&self, policy: &Policy) -> usize {
         let cgroups = [&self.run_cgroup, &self.context.cgroup].into_iter().flatten();
         let texts = cgroups.map(|cgroup| cgroup.dir.path().as_os_str().len() + cgroup.name.len());
         FIXED + self.life.longest_encoding(policy) + texts.max().unwrap_or(0)

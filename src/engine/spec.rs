@@ -585,7 +585,7 @@ impl GroupSpec {
         {
             return Err(SpecError::NoStopCommand { index });
         }
-        if self.instances == 0 && self.has_one_each() {
+        if self.instances == 0 {
             // No instance needs a program yet. Without this check the first larger number would find the error.
             self.compile(0, None, None)?;
         }
@@ -660,6 +660,22 @@ mod tests {
 
     fn spec() -> GroupSpec {
         GroupSpec::new("web", Command::new("true"))
+    }
+
+    #[test]
+    fn a_process_is_told_only_of_what_its_group_has() {
+        let told = |spec: GroupSpec| spec.with_notify(Command::new("x"), Some("@address".as_ref()), None);
+        let with_socket = || {
+            let command = Command::new("x").env_remove("WATCHDOG_PID").env_remove("WATCHDOG_USEC");
+            command.env(NotifySocket::VARIABLE, "@address")
+        };
+        assert_eq!(told(spec()), Command::new("x"));
+        assert_eq!(told(spec().notify_socket(true)), with_socket());
+        let stores = told(spec().descriptor_store(3));
+        assert_eq!(stores, with_socket().env("FDSTORE", "3").with_store(3));
+        let policy = Policy::new().watchdog(Duration::from_millis(2));
+        let watched = told(spec().policy(policy).notify_socket(true));
+        assert_eq!(watched, with_socket().env("WATCHDOG_USEC", "2000"));
     }
 
     #[test]

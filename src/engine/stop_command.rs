@@ -96,8 +96,6 @@ impl Group {
         });
         Arc::new(SpawnContext {
             cgroup,
-            ready_fd: false,
-            gets_stored: false,
             ..SpawnContext::clone(&self.context)
         })
     }
@@ -106,8 +104,8 @@ impl Group {
 /// How a command has ended that has come to rest in this state.
 fn end_in(state: &State) -> StopCommandEnd {
     match *state {
-        State::Exited { expected: true, .. } => StopCommandEnd::Succeeded,
-        State::Exited { exit, .. } => StopCommandEnd::Failed(exit),
+        // With another code than 0 it has failed to start, as its policy says (`Startup::Completes`).
+        State::Exited { .. } => StopCommandEnd::Succeeded,
         State::Fatal { failure, .. } | State::Backoff { failure, .. } => match failure {
             Failure::Spawn { errno, .. } => StopCommandEnd::NotSpawned { errno },
             Failure::Ended(exit) => StopCommandEnd::Failed(exit),
@@ -149,19 +147,15 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    /// Gives an instance a command, or brings the one that it has up to date with the group. Returns the instance of the
-    /// command.
+    /// Gives an instance a command, or brings the one that it has up to date with the group. Its policy follows when it
+    /// is begun. Returns the instance of the command.
     pub(super) fn give_stop_command(&mut self, program: InstanceId) -> Option<InstanceId> {
         let instance = self.instances.get(program)?;
         let group = self.groups.get(instance.group)?;
         let (name, context) = (instance.name.clone(), group.stop_context(instance.name.number));
         if let Some(id) = instance.stopper {
             let command = self.instances.get_mut(id)?;
-            let is_at_rest = !command.life.state().name().is_alive();
             (command.name, command.context) = (name, context);
-            if let Some(known) = command.extra_mut().stop_command.as_deref_mut().filter(|_| is_at_rest) {
-                *known = StopCommand::new(known.of, &group.policy);
-            }
             return Some(id);
         }
         let of = StopOf {
