@@ -283,6 +283,35 @@ mod tests {
     }
 
     #[test]
+    fn a_full_report_may_not_be_all_that_is_ready() {
+        let (mut round, mut ready) = (Round::new(4), Ready::of(4));
+        round.begin(at(0), 4);
+        let handled = (0..4).map_while(|_| next(&mut round, &mut ready)).count();
+        assert!(handled == 4 && ready.reports == 1);
+        assert!(round.end(false));
+    }
+
+    #[test]
+    fn a_round_without_a_place_asks_for_no_report() {
+        let (mut round, mut ready) = (Round::new(4), Ready::of(4));
+        round.begin(at(0), 0);
+        let handled = std::iter::from_fn(|| next(&mut round, &mut ready)).count();
+        assert_eq!((handled, ready.reports), (REPEATS, REPEATS as u32 / 4));
+        assert!(!round.end(false));
+    }
+
+    #[test]
+    fn a_report_that_fails_may_hide_something_ready() {
+        let mut round = Round::new(4);
+        assert!(round.is_anything_ready(|tokens| {
+            tokens.push(token(1));
+            Ok(())
+        }));
+        assert!(!round.is_anything_ready(|_| Ok(())), "that report is forgotten");
+        assert!(round.is_anything_ready(|_| Err(io::ErrorKind::Other.into())));
+    }
+
+    #[test]
     fn an_error_of_a_report_ends_it_for_this_call() {
         let mut round = Round::new(4);
         round.begin(at(0), 1);
@@ -320,10 +349,28 @@ mod tests {
     }
 
     #[test]
+    fn a_gap_as_long_as_the_patience_is_a_pause() {
+        let enough = |gap: u64| {
+            let mut streak = Streak::default();
+            streak.begin(at(0), 5 * MS);
+            assert!(!streak.end(Progress::Done, at(1), 5 * MS));
+            streak.begin(at(1 + gap), 5 * MS);
+            streak.end(Progress::Done, at(1 + gap + 5), 5 * MS)
+        };
+        assert!(enough(4));
+        assert!(
+            !enough(5),
+            "it is another streak, and its first round is done to the end"
+        );
+    }
+
+    #[test]
     fn the_first_item_of_a_budget_is_free() {
         let mut budget = Budget::new(at(0), 2);
         assert!(budget.take(at(9)));
         assert!(!budget.take(at(9)), "the time is over");
+        let mut budget = Budget::new(at(9), 2);
+        assert!(budget.take(at(0)) && !budget.take(at(9)), "the time is over at its end");
         let mut budget = Budget::new(at(9), 2);
         assert!(budget.take(at(0)) && budget.take(at(8)));
         assert!(!budget.take(at(8)), "no item is left");

@@ -249,6 +249,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_failure_is_described_with_its_reason_if_there_is_one() {
+        let unhealthy = |reason: &str| End::Unhealthy { reason: reason.into() }.to_string();
+        assert_eq!(unhealthy(""), "stopped, reported as failed");
+        assert_eq!(unhealthy("no disk"), "stopped, reported as failed: no disk");
+    }
+
+    #[test]
     fn only_a_kill_from_outside_can_be_for_lack_of_memory() {
         let crashed = |core| RunEnd::Crashed {
             signal: Signal::KILL,

@@ -146,10 +146,28 @@ fn entry(key: &str, value: &str) -> Option<CString> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
+    use crate::cgroup::OomLimit;
     use crate::signal::Signal;
 
     fn told(end: RunEnd, exit: Exit) -> Vec<String> {
+        told_after(end, exit, None)
+    }
+
+    /// What a command is told if the history has noted this about the run.
+    fn told_after(end: RunEnd, exit: Exit, noted: Option<End>) -> Vec<String> {
+        let last = noted.map(|end| Run {
+            number: 1,
+            pid: None,
+            started_at: SystemTime::UNIX_EPOCH,
+            ended_at: SystemTime::UNIX_EPOCH,
+            lasted: Duration::ZERO,
+            exit: None,
+            cgroup: None,
+            end,
+        });
         let name = Name {
             group: "web".into(),
             number: 3,
@@ -165,11 +183,29 @@ mod tests {
             name: &name,
             main: None,
             ended: Some(ended),
-            last: None,
+            last: last.as_ref(),
             expected: &ExitSet::SUCCESS.code(3),
         };
         let entries = told.entries().into_iter();
         entries.map(|entry| entry.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn only_a_kill_from_outside_that_the_history_explains_is_a_lack_of_memory() {
+        let killed = |noted| {
+            let signal = Signal::KILL;
+            told_after(
+                RunEnd::KilledFromOutside(signal),
+                Exit::Signal { signal, core: false },
+                Some(noted),
+            )
+        };
+        let is_oom = |entries: Vec<String>| entries.contains(&"SERVICE_RESULT=oom-kill".to_owned());
+        assert!(is_oom(killed(End::OutOfMemory(OomLimit::Own))));
+        assert!(!is_oom(killed(End::MaybeOutOfMemory(OomLimit::Own))));
+        assert!(!is_oom(killed(End::KilledFromOutside(Signal::KILL))));
+        let own_end = told_after(RunEnd::Exited(1), Exit::Code(1), Some(End::OutOfMemory(OomLimit::Own)));
+        assert!(!is_oom(own_end));
     }
 
     #[test]

@@ -9,10 +9,10 @@ use crate::child::Pipes;
 use crate::command::{Program, SpawnError};
 use crate::engine::context::SpawnContext;
 use crate::engine::ids::InstanceId;
-use crate::engine::kernel::{Collected, Happening, Kernel, Report, Senders, Spawned};
+use crate::engine::kernel::{Collected, Coming, Happening, Kernel, Report, Senders, Spawned};
 use crate::exit::Pid;
 use crate::fdset::Token;
-use crate::lifecycle::Scope;
+use crate::lifecycle::{Part, Scope};
 use crate::signal::Signal;
 use crate::time::Instant;
 
@@ -36,6 +36,8 @@ pub(super) struct TestKernel {
     // What it was asked for.
     /// The slots and the programs of the processes.
     pub(super) spawned: Vec<(u32, String)>,
+    /// What was announced of them: the instance, the part of the run, and the number of the run.
+    pub(super) announced: Vec<(InstanceId, Part, u64)>,
     pub(super) signals: Vec<(u32, Signal)>,
     pub(super) frozen: Vec<(u32, bool)>,
     /// The files that were written to cgroups.
@@ -55,6 +57,7 @@ impl TestKernel {
             messages: VecDeque::new(),
             usage: None,
             spawned: Vec::new(),
+            announced: Vec::new(),
             signals: Vec::new(),
             frozen: Vec::new(),
             written: Vec::new(),
@@ -125,6 +128,10 @@ impl Kernel for TestKernel {
             pipes: Pipes::default(),
             executed: !self.is_slow,
         })
+    }
+
+    fn announce(&mut self, coming: &Coming<'_>) {
+        self.announced.push((coming.id, coming.part, coming.run));
     }
 
     fn collect(&mut self, _slot: u32, _hold: bool) -> io::Result<Collected> {

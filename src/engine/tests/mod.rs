@@ -7,7 +7,10 @@ mod core;
 mod image;
 mod kernel;
 mod order;
+mod record;
+mod room;
 mod siblings;
+mod stop_command;
 
 use std::time::Duration;
 
