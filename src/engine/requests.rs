@@ -125,9 +125,6 @@ impl<K: Kernel> Engine<K> {
             } else if self.run_pending(id) {
                 return true;
             }
-            if self.pending == self.held + self.ordered && self.kernel.is_saturated() {
-                break;
-            }
         }
         false
     }
