@@ -8,7 +8,7 @@ use super::context::{CgroupPath, SpawnContext};
 use super::event::Name;
 use super::history::History;
 use super::ids::{GroupId, InstanceId};
-use super::place::Order;
+use super::place::{Order, OrderSpec};
 use super::request::Request;
 use super::run_command::RunCommand;
 use super::spec::{Commands, GroupSpec, NotifySpec, OwnSettings};
@@ -361,7 +361,7 @@ impl Group {
         })
     }
 
-    /// The current description of the group, for `instances` instances.
+    /// The current description of the group, for `instances` instances. The group keeps its place in the order.
     pub(crate) fn spec(&self, instances: u32) -> GroupSpec {
         GroupSpec {
             name: self.name.clone(),
@@ -374,7 +374,7 @@ impl Group {
             stop_commands: self.stop_commands.clone(),
             instances,
             policy: self.policy.clone(),
-            order: self.order.edges.spec(),
+            order: OrderSpec::default(),
             own: OwnSettings::default(),
         }
     }

@@ -403,7 +403,7 @@ impl<K: Kernel> Engine<K> {
     /// Looks at what waits, after anything has changed that it can depend on: requests that need no longer wait join
     /// the queue, and starts that have lost what they require are withdrawn.
     pub(crate) fn follow_order(&mut self) {
-        if !std::mem::take(&mut self.order_changed) || self.ranked.is_empty() {
+        if !std::mem::take(&mut self.order_changed) {
             return;
         }
         // A rolling restart may go on with a start in place of one that was withdrawn. It must be looked at too.

@@ -74,15 +74,6 @@ impl Edges {
     pub(crate) fn iter(&self) -> impl Iterator<Item = GroupId> + '_ {
         self.after.iter().chain(&self.requires).copied()
     }
-
-    /// The same order, as a description.
-    pub(crate) fn spec(&self) -> OrderSpec {
-        let refs = |ids: &[GroupId]| ids.iter().copied().map(GroupRef::Id).collect();
-        OrderSpec {
-            after: refs(&self.after),
-            requires: refs(&self.requires),
-        }
-    }
 }
 
 /// The place of a group among the others.

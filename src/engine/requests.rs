@@ -182,14 +182,14 @@ impl<K: Kernel> Engine<K> {
             return Reply::Ignored;
         }
         let reply = self.apply_input(id, request.input());
-        if reply == Reply::Already && !request.wants_up() {
-            self.note_that_it_stays_down(id);
+        if reply == Reply::Already {
+            self.note_that_it_stays(id);
         }
         reply
     }
 
-    /// A rolling restart can have waited for a start of this instance that the stop has replaced. No transition tells it.
-    fn note_that_it_stays_down(&mut self, id: InstanceId) {
+    /// A rolling restart can have waited for a start of this instance that a stop has replaced. No transition tells it.
+    fn note_that_it_stays(&mut self, id: InstanceId) {
         if let Some(group) = self.instances.get(id).map(|instance| instance.group) {
             self.rolled_to(id);
             self.roll_on(group);
