@@ -1,25 +1,17 @@
 //! Queues, messages, memory, and the ids that a host can use.
 
 use super::kernel::TestKernel;
-use super::{SECOND, end, engine, instance, member, pass, policy, spec, started, state};
+use super::{SECOND, end, engine, instance, member, pass, restarted, spec, started, state};
 use crate::command::Command;
 use crate::engine::error::Error;
 use crate::engine::ids::{InstanceId, Target};
 use crate::engine::kernel::{Collected, Kernel, Report};
 use crate::engine::request::Request;
 use crate::exit::{Exit, ExitRecord};
-use crate::lifecycle::{Policy, Restart, Scope, StateName, StopLadder};
+use crate::lifecycle::{Scope, StateName, StopLadder};
 use crate::time::Instant;
 
 const EARLIER: Instant = Instant::ZERO;
-
-/// A policy under which a process is started again at once.
-fn restarted() -> Policy {
-    Policy {
-        restart: Restart::Always,
-        ..policy()
-    }
-}
 
 #[test]
 fn waiting_spawns_and_requests_take_turns() {

@@ -1,18 +1,20 @@
 //! Images: what an engine goes on with, and the damage that is found.
 
-use super::{SECOND, TestEngine, end, engine, instance, member, nameless, policy, spec, started};
+use super::{
+    SECOND, TestEngine, end, engine, instance, member, nameless, once, policy, restarted, spec, started, withdrawn,
+};
 use crate::cgroup::CgroupDir;
 use crate::codec::{Writer, encoded};
 use crate::command::Command;
 use crate::engine::error::{Error, SpecError};
 use crate::engine::ids::{GroupId, InstanceId, Target};
 use crate::engine::image::{GroupImage, Image, InstanceImage, NotRestored, Restored};
-use crate::engine::kernel::Report;
+use crate::engine::kernel::{Collected, Report};
 use crate::engine::request::Request;
 use crate::engine::spec::GroupSpec;
 use crate::exit::Exit;
 use crate::group::{Roll, Rolling};
-use crate::lifecycle::{Cause, Policy, Restart, Scope, State, StopLadder, Strategy};
+use crate::lifecycle::{Cause, Policy, Scope, State, StopLadder, Strategy};
 use crate::notify::NotifyAccess;
 use crate::signal::Signal;
 
@@ -214,11 +216,7 @@ fn an_image_with_one_thing_damaged_is_refused() {
 
 /// Adds two spawns and two requests that wait, those of the higher numbers first.
 fn queue(engine: &mut TestEngine) {
-    let policy = Policy {
-        restart: Restart::Always,
-        ..policy()
-    };
-    let again = started(engine, spec("again").policy(policy).instances(2));
+    let again = started(engine, spec("again").policy(restarted()).instances(2));
     let late = engine.add(spec("late").instances(3)).unwrap();
     engine.kernel.now = engine.kernel.now.saturating_add(SECOND * 2);
     engine.wake();
@@ -349,4 +347,77 @@ fn descriptions_that_contradict_each_other_are_refused() {
     ));
     assert!(matches!(refused(vec![spec("web"), spec("web")]), Some(SpecError::NameTaken(name)) if name == "web"));
     assert!(matches!(refused(vec![spec("new"), spec("new")]), Some(SpecError::NameTaken(name)) if name == "new"));
+}
+
+#[test]
+fn a_described_order_replaces_the_old_one_and_no_order_keeps_it() {
+    let mut before = engine();
+    let [database, cache] = ["database", "cache"].map(|name| before.add(spec(name)).unwrap().index());
+    let web = before.add(spec("web").after("cache")).unwrap().index();
+    let image = before.image();
+    for (described, after, requires) in [
+        (spec("web").after("database"), vec![database], vec![]),
+        (spec("web").requires("database"), vec![], vec![database]),
+        (spec("web"), vec![cache], vec![]),
+    ] {
+        let (engine, restored) = restored(&image, vec![described, spec("database"), spec("cache")]).unwrap();
+        let id = restored.groups[0].0;
+        assert_eq!(id.index(), web);
+        let status = engine.group_status(id).unwrap();
+        let indices = |ids: &[GroupId]| ids.iter().map(|id| id.index()).collect::<Vec<_>>();
+        assert_eq!((indices(&status.after), indices(&status.requires)), (after, requires));
+    }
+}
+
+/// The host was killed after it had removed the group that others require, and before it had recorded that their starts
+/// are withdrawn.
+#[test]
+fn the_starts_that_required_a_removed_group_are_withdrawn_and_no_other_request() {
+    let mut before = engine();
+    let database = started(&mut before, spec("database"));
+    let required = member(&before, database, 0);
+    let web = before.add(spec("web").requires("database").instances(3)).unwrap();
+    let [waiting, running, resting] = [0, 1, 2].map(|number| member(&before, web, number));
+    before.request(Target::Instance(running), Request::Start).unwrap();
+    before.kernel.is_saturated = true;
+    before.request(Target::Instance(running), Request::Restart).unwrap();
+    before.request(Target::Instance(waiting), Request::Start).unwrap();
+    let mut image = before.image();
+    image.groups[database.index() as usize].clear();
+    image.instances[required.index() as usize].clear();
+
+    let (mut engine, _) = restored(&image, Vec::new()).unwrap();
+    let [waiting, running, resting] = [waiting, running, resting].map(|id| engine.instances.id_at(id.index()).unwrap());
+    assert_eq!(withdrawn(&mut engine), [(waiting, Cause::RequirementRemoved)]);
+    let pending = [waiting, running, resting].map(|id| instance(&engine, id).pending);
+    assert_eq!(pending, [None, Some(Request::Restart), None]);
+}
+
+/// The program that took over wants more instances than the rolling restart had, so its end adds one.
+#[test]
+fn a_start_that_follows_from_a_withdrawn_one_is_withdrawn_too() {
+    let mut before = engine();
+    before.kernel.is_slow = true;
+    started(&mut before, spec("database").policy(once()));
+    let web = started(&mut before, spec("web").requires("database"));
+    before.roll(web, Rolling::new().surge(1)).unwrap();
+    let specs = vec![
+        spec("database").policy(once()),
+        spec("web").requires("database").instances(3),
+    ];
+    let (mut engine, restored) = restored(&before.image(), specs).unwrap();
+    engine.follow_descriptions(&restored);
+    let [database, web] = [0, 1].map(|place: usize| restored.groups[place].0);
+    for number in 0..2 {
+        assert!(instance(&engine, member(&engine, web, number)).awaits_order);
+    }
+    // It has executed its program and failed in one turn.
+    let required = member(&engine, database, 0);
+    engine.kernel.found.push_back(Collected::Executed { ended: true });
+    engine.process_ready(required).unwrap();
+    end(&mut engine, required, Exit::Code(1));
+    engine.settle(None).unwrap();
+    let members = [0, 1, 2].map(|number| member(&engine, web, number));
+    assert_eq!(members.map(|id| instance(&engine, id).pending), [None; 3]);
+    assert_eq!(withdrawn(&mut engine), members.map(|id| (id, Cause::RequirementFailed)));
 }

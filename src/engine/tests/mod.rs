@@ -9,13 +9,14 @@ mod kernel;
 mod order;
 mod record;
 mod room;
+mod requests;
 mod siblings;
 mod stop_command;
 
 use std::time::Duration;
 
 use super::core::Engine;
-use super::event::Events;
+use super::event::{Event, Events};
 use super::ids::{GroupId, InstanceId};
 use super::instance::Instance;
 use super::kernel::Collected;
@@ -23,7 +24,7 @@ use super::request::Request;
 use super::spec::GroupSpec;
 use crate::command::Command;
 use crate::exit::{Exit, ExitRecord};
-use crate::lifecycle::{Policy, Startup, StateName};
+use crate::lifecycle::{Cause, Policy, Restart, Startup, StateName};
 use kernel::TestKernel;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -32,6 +33,22 @@ type TestEngine = Engine<TestKernel>;
 
 fn engine() -> TestEngine {
     Engine::new(TestKernel::new(), Events::new(64), 1)
+}
+
+/// A policy under which a process is started again at once.
+fn restarted() -> Policy {
+    Policy {
+        restart: Restart::Always,
+        ..policy()
+    }
+}
+
+/// A policy under which a process that has ended is not started again.
+fn once() -> Policy {
+    Policy {
+        restart: Restart::Never,
+        ..policy()
+    }
 }
 
 /// A policy under which a process is running as soon as it has executed its program.
@@ -88,4 +105,18 @@ fn pass(engine: &mut TestEngine, time: Duration) {
     engine.wake();
     engine.dispatch().unwrap();
     engine.settle(None).unwrap();
+}
+
+/// The events that nothing has fetched.
+fn events(engine: &mut TestEngine) -> impl Iterator<Item = Event> + '_ {
+    std::iter::from_fn(|| engine.events.fetch().0)
+}
+
+/// The starts that were withdrawn, and why.
+fn withdrawn(engine: &mut TestEngine) -> Vec<(InstanceId, Cause)> {
+    let withdrawn = events(engine).filter_map(|event| match event {
+        Event::StartWithdrawn { instance, cause, .. } => Some((instance, cause)),
+        _ => None,
+    });
+    withdrawn.collect()
 }
