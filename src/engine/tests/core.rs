@@ -1,6 +1,6 @@
 //! Queues, messages, memory, and the ids that a host can use.
 
-use super::kernel::TestKernel;
+use super::kernel::{TestKernel, message};
 use super::{SECOND, end, engine, instance, member, pass, restarted, spec, started, state};
 use crate::command::Command;
 use crate::engine::error::Error;
@@ -80,7 +80,7 @@ fn a_message_that_came_between_the_look_and_the_end_of_its_sender_counts() {
     let text = Report::Status(Some("last words".into()));
     // The process lives when the engine looks, and then sends this and ends.
     engine.kernel.has_ended = false;
-    engine.kernel.messages.push_back((id, text));
+    engine.kernel.messages.push_back(message(id, text));
     let record = ExitRecord {
         pid,
         exit: Exit::Code(0),

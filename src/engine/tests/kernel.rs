@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, SystemTime};
 
+use rustix::io::Errno;
+
 use crate::cgroup::{CgroupError, CgroupFile, CgroupUsage, OomKill};
 use crate::child::Pipes;
 use crate::command::{Program, SpawnError};
@@ -30,8 +32,10 @@ pub(super) struct TestKernel {
     pub(super) has_ended: bool,
     /// What the next calls find out about a process.
     pub(super) found: VecDeque<Collected>,
-    /// The messages in the notify socket.
-    pub(super) messages: VecDeque<(InstanceId, Report)>,
+    /// What is in the notify socket.
+    pub(super) messages: VecDeque<Happening>,
+    /// Whether no signal can be sent.
+    pub(super) refuses_signals: bool,
     pub(super) usage: Option<CgroupUsage>,
     // What it was asked for.
     /// The slots and the programs of the processes.
@@ -44,6 +48,22 @@ pub(super) struct TestKernel {
     pub(super) written: Vec<(u32, String)>,
     /// The numbers of processes that memory was allocated for.
     pub(super) reserved: Vec<usize>,
+    /// What was left in the notify socket when a process was reaped.
+    pub(super) unread: Vec<usize>,
+}
+
+/// A line of a message from an instance.
+pub(super) fn line(from: InstanceId, report: Report, ends_message: bool) -> Happening {
+    Happening::Report {
+        from,
+        report,
+        ends_message,
+    }
+}
+
+/// A message of one line.
+pub(super) fn message(from: InstanceId, report: Report) -> Happening {
+    line(from, report, true)
 }
 
 impl TestKernel {
@@ -55,6 +75,7 @@ impl TestKernel {
             has_ended: false,
             found: VecDeque::new(),
             messages: VecDeque::new(),
+            refuses_signals: false,
             usage: None,
             spawned: Vec::new(),
             announced: Vec::new(),
@@ -62,6 +83,7 @@ impl TestKernel {
             frozen: Vec::new(),
             written: Vec::new(),
             reserved: Vec::new(),
+            unread: Vec::new(),
         }
     }
 }
@@ -96,12 +118,10 @@ impl Kernel for TestKernel {
     }
 
     fn next(&mut self, entry: Token, _senders: &Senders) -> io::Result<Option<Happening>> {
-        let message = self.messages.pop_front().filter(|_| entry == SOCKET);
-        Ok(message.map(|(from, report)| Happening::Report {
-            from,
-            report,
-            ends_message: true,
-        }))
+        Ok(match entry {
+            SOCKET => self.messages.pop_front(),
+            _ => None,
+        })
     }
 
     fn notify_entry(&self) -> Option<Token> {
@@ -135,7 +155,11 @@ impl Kernel for TestKernel {
     }
 
     fn collect(&mut self, _slot: u32, _hold: bool) -> io::Result<Collected> {
-        Ok(self.found.pop_front().unwrap_or(Collected::Nothing))
+        let found = self.found.pop_front().unwrap_or(Collected::Nothing);
+        if matches!(found, Collected::Ended(_)) {
+            self.unread.push(self.messages.len());
+        }
+        Ok(found)
     }
 
     fn has_ended(&self, _slot: u32) -> bool {
@@ -143,6 +167,9 @@ impl Kernel for TestKernel {
     }
 
     fn signal(&mut self, slot: u32, signal: Signal, _scope: Scope) -> io::Result<()> {
+        if self.refuses_signals {
+            return Err(Errno::PERM.into());
+        }
         self.signals.push((slot, signal));
         Ok(())
     }

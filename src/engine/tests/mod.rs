@@ -8,8 +8,10 @@ mod image;
 mod kernel;
 mod order;
 mod record;
-mod room;
+mod recovery;
+mod reports;
 mod requests;
+mod room;
 mod siblings;
 mod stop_command;
 
