@@ -263,10 +263,13 @@ pub(super) fn has_ended(pidfd: &PidFd) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use rustix::process::{DumpableBehavior, dumpable_behavior};
+
     use super::super::{Command, Spawner, Stdio};
     use super::*;
     use crate::exit::Exit;
     use crate::signal::Signal;
+    use crate::sys::process::core_dump_ends_sharers;
     use crate::sys::refuse::refusing;
     use crate::sys::spawn::clone::Method;
     use crate::testing::common::lease::Lease;
@@ -393,11 +396,47 @@ mod tests {
     }
 
     #[test]
-    fn a_spawn_waits_for_the_child_only_without_clone3() {
+    fn a_spawn_waits_for_the_child_only_without_clone3_or_if_the_command_needs_it() {
         let mut spawner = Spawner::new().unwrap();
         let is_portable = cfg!(pidherd_portable);
         assert_eq!(begin(&mut spawner, &sh("")).was_waited_for(), is_portable);
+        assert!(begin(&mut spawner, &sh("").oom_score_adj(1000)).was_waited_for());
+        refusing(libc::SYS_clone3, libc::ENOSYS, || {
+            for _ in 0..2 {
+                assert!(begin(&mut spawner, &sh("")).was_waited_for());
+            }
+        });
         spawner.method = Method::Clone;
         assert!(begin(&mut spawner, &sh("")).was_waited_for());
+    }
+
+    #[test]
+    fn the_host_can_dump_core_beside_a_child_in_flight_unless_that_would_end_the_host() {
+        isolated(|| {
+            if cfg!(pidherd_portable) {
+                return skipped("the portable path waits for exec");
+            }
+            let place = tempdir();
+            let path = place.join("program");
+            std::fs::copy("/bin/true", &path).unwrap();
+            let Some(lease) = Lease::take(&path) else { return };
+            let before = dumpable_behavior().unwrap();
+            let mut spawner = Spawner::new().unwrap();
+            let spawning = begin(&mut spawner, &Command::new(&path));
+            Lease::wait_for(spawning.pid().as_raw());
+            let expected = if core_dump_ends_sharers() {
+                DumpableBehavior::NotDumpable
+            } else {
+                before
+            };
+            assert_eq!(dumpable_behavior().unwrap(), expected);
+            lease.end();
+            assert!(wait_readable(spawning.pidfd(), SOON));
+            let SpawnProgress::Running(mut child) = spawner.finish(spawning) else {
+                panic!("it was not killed")
+            };
+            assert!(child.wait().unwrap().exit.success());
+            assert_eq!(dumpable_behavior().unwrap(), before);
+        });
     }
 }

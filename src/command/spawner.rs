@@ -261,12 +261,7 @@ impl Spawner {
         let mut launch = self.launch(program)?;
         launch.program = Some(program.clone());
         let waits = program.0.waits_for_exec || cgroup.or(program.0.cgroup()).is_some_and(memory::is_limited);
-        let child = if waits {
-            self.launch_until_released(&mut launch, program, cgroup)
-        } else {
-            self.launch_in_flight(&mut launch, program, cgroup)
-        };
-        match child {
+        match self.launch_child(&mut launch, program, cgroup, !waits) {
             Ok(child) => {
                 if launch.waited && launch.flight.failure().is_some() {
                     // It is exiting. An error only means that the outcome is told a little later.
@@ -436,7 +431,7 @@ impl Spawner {
         program: &Program,
         cgroup: Option<BorrowedFd<'_>>,
     ) -> Result<Child, SpawnError> {
-        let child = self.launch_until_released(launch, program, cgroup)?;
+        let child = self.launch_child(launch, program, cgroup, false)?;
         match launch.failure(program) {
             None => Ok(child),
             Some(error) => {
@@ -446,44 +441,25 @@ impl Spawner {
         }
     }
 
-    /// Spawns, and waits until the program runs or a step of the child has failed. A failed child is not reaped.
-    fn launch_until_released(
+    /// Spawns again until nothing is learned from the attempt. In flight it waits only where clone3 is refused,
+    /// otherwise until the program runs or a step of the child has failed. A failed child is not reaped.
+    fn launch_child(
         &mut self,
         launch: &mut Launch,
         program: &Program,
         cgroup: Option<BorrowedFd<'_>>,
+        in_flight: bool,
     ) -> Result<Child, SpawnError> {
         loop {
-            match self.attempt(launch, program, cgroup, false)? {
-                Ok(child) => match launch.failure(program) {
-                    Some(error) if self.learn(&error) => reap_failed(child),
-                    _ => return Ok(child),
-                },
-                Err(Refusal::IntoCgroup) => {}
-                Err(Refusal::Clone(error)) if self.learn(&error) => {}
-                Err(Refusal::Clone(error)) => return Err(error),
-            }
-        }
-    }
-
-    /// Spawns, and waits only where clone3 is refused.
-    fn launch_in_flight(
-        &mut self,
-        launch: &mut Launch,
-        program: &Program,
-        cgroup: Option<BorrowedFd<'_>>,
-    ) -> Result<Child, SpawnError> {
-        loop {
-            if self.method == Method::Clone {
-                return self.launch_until_released(launch, program, cgroup);
-            }
-            match self.attempt(launch, program, cgroup, true)? {
-                // clone3 was refused during this attempt, so the attempt has waited for the child.
-                Ok(child) if launch.waited => match launch.failure(program) {
-                    Some(error) if self.learn(&error) => reap_failed(child),
-                    _ => return Ok(child),
-                },
-                Ok(child) => return Ok(child),
+            let in_flight = in_flight && self.method != Method::Clone;
+            match self.attempt(launch, program, cgroup, in_flight)? {
+                Ok(child) => {
+                    let failure = if launch.waited { launch.failure(program) } else { None };
+                    match failure {
+                        Some(error) if self.learn(&error) => reap_failed(child),
+                        _ => return Ok(child),
+                    }
+                }
                 Err(Refusal::IntoCgroup) => {}
                 Err(Refusal::Clone(error)) => return Err(error),
             }
@@ -710,5 +686,91 @@ fn clone_step(in_cgroup: bool, errno: i32) -> SpawnStep {
     match (in_cgroup, errno) {
         (false, _) | (true, libc::EAGAIN | libc::ENOMEM) => SpawnStep::Clone,
         (true, _) => SpawnStep::Cgroup,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::super::Command;
+    use super::*;
+    use crate::sys::refuse::{answering, refusing};
+    use crate::testing::common::skipped;
+
+    fn program(is_bound: bool, may_gain_privileges: bool) -> Program {
+        let mut program = Command::new("/bin/true").compile().unwrap();
+        let compiled = Arc::make_mut(&mut program.0);
+        (compiled.is_bound, compiled.may_gain_privileges) = (is_bound, may_gain_privileges);
+        program
+    }
+
+    #[test]
+    fn only_a_refusal_at_a_step_with_close_range_is_learned_and_only_once() {
+        let program = program(false, false);
+        for (step, errno, is_learned) in [
+            (SpawnStep::CloseDescriptors, libc::ENOSYS, true),
+            (SpawnStep::CloseDescriptors, libc::EPERM, true),
+            (SpawnStep::Unshare, libc::EINVAL, true),
+            (SpawnStep::Unshare, libc::ENOMEM, false),
+            (SpawnStep::Exec, libc::EPERM, false),
+        ] {
+            let mut spawner = Spawner::new().unwrap();
+            spawner.close_range = true;
+            let error = program.parent_error(step, errno);
+            assert_eq!(spawner.learn(&error), is_learned, "{error}");
+            assert_eq!(spawner.close_range, !is_learned, "{error}");
+            spawner.close_range = false;
+            assert!(!spawner.learn(&error), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_error_of_a_clone_names_the_cgroup_only_if_it_can_be_at_fault() {
+        let directory = File::open("/").unwrap();
+        let directory = Some(directory.as_fd());
+        for (is_bound, cgroup, errno, step) in [
+            (false, directory, libc::EPERM, SpawnStep::Cgroup),
+            (false, directory, libc::EAGAIN, SpawnStep::Clone),
+            (false, None, libc::EPERM, SpawnStep::Clone),
+            (true, directory, libc::EBUSY, SpawnStep::Cgroup),
+            (true, directory, libc::EPERM, SpawnStep::Clone),
+        ] {
+            let error = clone_error(&program(is_bound, false).0, cgroup, errno);
+            assert_eq!((error.step(), error.errno()), (step, errno), "{is_bound} {cgroup:?}");
+        }
+    }
+
+    /// A kernel before 7.1 refuses the second attempt too, and by another errno.
+    #[test]
+    fn a_child_is_bound_without_privileges_only_if_it_needs_none_and_is_never_made_unbound() {
+        if cfg!(pidherd_portable) {
+            return skipped("only clone3(2) binds children");
+        }
+        for (is_unprivileged, may_gain_privileges, is_tried_again) in
+            [(false, false, true), (true, false, false), (false, true, false)]
+        {
+            let program = program(true, may_gain_privileges);
+            let errno = answering(libc::SYS_clone3, [Some(libc::EPERM)], || {
+                let mut spawner = Spawner::new().unwrap();
+                spawner.binds_unprivileged = is_unprivileged;
+                let spawned = spawner.spawn(&program);
+                spawned
+                    .map(|mut child| drop(child.wait()))
+                    .err()
+                    .map(|error| error.errno())
+            });
+            assert_eq!(
+                errno != Some(libc::EPERM),
+                is_tried_again,
+                "{is_unprivileged} {may_gain_privileges}"
+            );
+        }
+        for errno in [libc::ENOSYS, libc::EPERM] {
+            refusing(libc::SYS_clone3, errno, || {
+                let error = Spawner::new().unwrap().spawn(&program(true, false)).unwrap_err();
+                assert_eq!((error.step(), error.errno()), (SpawnStep::Clone, errno));
+            });
+        }
     }
 }

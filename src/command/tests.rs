@@ -13,14 +13,15 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use super::lost;
 use super::plan::FdTable;
 use super::slots::{SLOTS_FROM, UNSHARE_FROM};
-use super::{Command, Program, SpawnError, SpawnProgress, SpawnStep, Spawner, Stdio};
+use super::{Command, Namespace, Program, SpawnError, SpawnProgress, SpawnStep, Spawner, Stdio};
 use crate::exit::Exit;
 use crate::signal::Signal;
 use crate::sys::mapping::{BirthCell, Mapping};
 use crate::sys::nr;
-use crate::sys::refuse::{keep_capabilities_across_ids, lock_keep_capabilities, refusing};
+use crate::sys::refuse::{answering, keep_capabilities_across_ids, lock_keep_capabilities, refuse, refusing};
 use crate::sys::spawn::clone::Method;
-use crate::testing::common::{SOON, isolated, wait_readable, wait_until};
+use crate::testing::common::processes::children;
+use crate::testing::common::{SOON, isolated, root_or_skip, skipped, wait_readable, wait_until};
 
 const BEST: Method = if cfg!(pidherd_portable) {
     Method::Clone
@@ -263,6 +264,97 @@ fn close_range_refused_is_close() {
     drop(odd);
 }
 
+/// What becomes of a spawn that was begun.
+fn land(spawner: &mut Spawner, program: &Program) -> Result<Exit, SpawnError> {
+    let mut progress = SpawnProgress::InFlight(spawner.begin(program)?);
+    loop {
+        match progress {
+            SpawnProgress::InFlight(spawning) => {
+                assert!(spawning.is_finished() || wait_readable(spawning.pidfd(), SOON));
+                progress = spawner.finish(spawning);
+            }
+            SpawnProgress::Running(mut child) => return Ok(child.wait().unwrap().exit),
+            SpawnProgress::Failed(error) => return Err(error),
+            SpawnProgress::Killed(child) => panic!("{child:?}"),
+        }
+    }
+}
+
+/// The clone that replaces clone3 waits for the child, so that the spawn can be repeated without close_range.
+#[test]
+fn a_spawn_in_flight_is_repeated_if_both_clone3_and_close_range_are_refused() {
+    let program = sh("exit 3").compile().unwrap();
+    let mut spawner = Spawner::new().unwrap();
+    refusing(libc::SYS_clone3, libc::EPERM, || {
+        refuse(nr::CLOSE_RANGE, libc::EPERM);
+        assert_eq!(land(&mut spawner, &program), Ok(Exit::Code(3)));
+    });
+}
+
+/// The child waits a millisecond before each further attempt.
+#[test]
+fn a_program_that_is_being_written_is_executed_at_the_second_attempt_or_in_flight_at_the_seventeenth() {
+    let program = Command::new("/bin/true").compile().unwrap();
+    let spawn = |refusals: usize, is_begun: bool, has_clone3: bool| {
+        answering(libc::SYS_execve, vec![Some(libc::ETXTBSY); refusals], || {
+            if !has_clone3 {
+                refuse(libc::SYS_clone3, libc::ENOSYS);
+            }
+            let mut spawner = Spawner::new().unwrap();
+            let exit = if is_begun {
+                land(&mut spawner, &program)
+            } else {
+                spawner.spawn(&program).map(|mut child| child.wait().unwrap().exit)
+            };
+            exit.map_err(|error| (error.step(), error.errno()))
+        })
+    };
+    for (is_begun, has_clone3, most) in [(false, true, 1), (true, true, 16), (true, false, 1)] {
+        let most = if cfg!(pidherd_portable) { 1 } else { most };
+        assert_eq!(
+            spawn(most, is_begun, has_clone3),
+            Ok(Exit::Code(0)),
+            "{is_begun} {has_clone3}"
+        );
+        let error = spawn(most + 1, is_begun, has_clone3);
+        assert_eq!(error, Err((SpawnStep::Exec, libc::ETXTBSY)), "{is_begun} {has_clone3}");
+    }
+}
+
+#[test]
+fn a_child_in_another_pid_namespace_is_killed_if_its_parent_cannot_come_back() {
+    isolated(|| {
+        if !root_or_skip("a PID namespace") {
+            return;
+        }
+        let sleep = || Command::new("sleep").arg("1000").stdin(Stdio::null());
+        let mut first = sleep().unshare(Namespace::Pid).spawn().unwrap();
+        let namespace = File::open(format!("/proc/{}/ns/pid", first.pid())).unwrap();
+        let second = sleep().setns(Namespace::Pid, OwnedFd::from(namespace));
+        // Two calls enter the namespace.
+        let answers = [None, None].into_iter().chain(std::iter::repeat(Some(libc::ENOMEM)));
+        let error = answering(libc::SYS_setns, answers, || second.spawn().unwrap_err());
+        assert_eq!((error.step(), error.errno()), (SpawnStep::Namespace, libc::ENOMEM));
+        assert_eq!(children(), [first.pid().as_raw()]);
+        first.kill().unwrap();
+        first.wait().unwrap();
+    });
+}
+
+/// `Stdio::stdout` is that of the child.
+#[test]
+fn the_streams_of_the_standard_library_are_those_of_the_host() {
+    let command = sh("readlink /proc/self/fd/5 /proc/self/fd/6");
+    let output = command
+        .fd(5, std::io::stdout())
+        .fd(6, std::io::stderr())
+        .output()
+        .unwrap();
+    let link = |number| std::fs::read_link(format!("/proc/self/fd/{number}")).unwrap();
+    let expected = format!("{}\n{}\n", link(1).display(), link(2).display());
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+}
+
 #[test]
 fn a_shortage_passes() {
     let mut spawner = Spawner::new().unwrap();
@@ -427,7 +519,7 @@ fn launches_are_reserved_for_as_many_spawns_as_asked() {
 #[test]
 fn the_kernel_writes_the_pids_of_children_where_it_is_told() {
     if cfg!(pidherd_portable) {
-        return crate::testing::common::skipped("only clone3(2) writes them");
+        return skipped("only clone3(2) writes them");
     }
     let file = File::from(memfd_create("a test", MemfdFlags::CLOEXEC).unwrap());
     file.set_len(4096).unwrap();

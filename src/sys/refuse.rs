@@ -59,9 +59,20 @@ pub(crate) fn refusing<T: Send>(nr: c_long, errno: c_int, body: impl FnOnce() ->
     })
 }
 
-/// Runs `body` in a new thread, in which the first call of `nr` fails with `errno`, and each further one is made. (The
-/// kernel asks another thread about each call: seccomp_unotify(2).) The children of that thread must end in `body`.
+/// Runs `body` in a new thread, in which the first call of `nr` fails with `errno`, and each further one is made. The
+/// children of that thread must end in `body`.
 pub(crate) fn refusing_once<T: Send>(nr: c_long, errno: c_int, body: impl FnOnce() -> T + Send) -> T {
+    answering(nr, [Some(errno)], body)
+}
+
+/// Runs `body` in a new thread, in which the calls of `nr` have these answers in turn: each one fails with the errno, or
+/// is made if there is none. (The kernel asks another thread about each call: seccomp_unotify(2).) The children of that
+/// thread must end in `body`.
+pub(crate) fn answering<T: Send>(
+    nr: c_long,
+    answers: impl IntoIterator<Item = Option<c_int>>,
+    body: impl FnOnce() -> T + Send,
+) -> T {
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
         let thread = scope.spawn(move || {
@@ -72,9 +83,9 @@ pub(crate) fn refusing_once<T: Send>(nr: c_long, errno: c_int, body: impl FnOnce
             body()
         });
         let listener = receiver.recv().unwrap();
-        let mut errnos = std::iter::once(errno);
+        let mut answers = answers.into_iter();
         while let Some(id) = next_call(&listener) {
-            answer(&listener, id, errnos.next());
+            answer(&listener, id, answers.next().flatten());
         }
         thread.join().unwrap()
     })
