@@ -12,18 +12,20 @@
 //! - `--shard K/N`: only each N-th mutant, beginning with number K, from 0.
 //! - `--quick`: tests that take longer than half a second are left out. Without it they run for the mutants that all
 //!   others let pass.
+//! - `--shared`: leaves out the mutants that need a build of their own. Without it they are tried after all others.
 //! - `--build-only`: builds the mutants, and finds the tests that reach them.
 //!
 //! In the work folder, `results` has a line of JSON for each mutant, and a second run continues there: it tries neither
 //! those in unchanged functions that were caught, nor those that have survived the same tests. `survivors` lists the
-//! mutants that no test notices, `single` those that can only be tried in a build of their own, and `unviable` those
-//! that do not compile. The exit status is 1 if a mutant has survived.
+//! mutants that no test notices, `single` those that need a build of their own, and `unviable` those that do not
+//! compile. The exit status is 1 if a mutant has survived.
 
 mod list;
 mod plan;
 mod reach;
 mod render;
 mod sandbox;
+mod single;
 mod source;
 mod tree;
 mod trial;
@@ -36,7 +38,9 @@ use std::process::ExitCode;
 
 use list::Mutant;
 use plan::Plan;
+use reach::Test;
 use sandbox::Sandbox;
+use single::Singles;
 use tree::{Binary, Tree};
 use trial::{Outcome, Trials};
 
@@ -46,6 +50,7 @@ struct Options {
     features: String,
     jobs: usize,
     shard: (usize, usize),
+    shared: bool,
     build_only: bool,
     first: Vec<String>,
     quick: bool,
@@ -70,6 +75,7 @@ fn options() -> Result<Options, String> {
         features: String::new(),
         jobs: 2,
         shard: (0, 1),
+        shared: false,
         build_only: false,
         first: Vec::new(),
         quick: false,
@@ -103,6 +109,7 @@ fn options() -> Result<Options, String> {
             }
             "--first" => options.first.push(value()?),
             "--quick" => options.quick = true,
+            "--shared" => options.shared = true,
             "--build-only" => options.build_only = true,
             "--" => options.arguments = arguments.by_ref().collect(),
             _ => return Err(format!("unknown option {name}")),
@@ -125,15 +132,15 @@ fn run(options: &Options) -> Result<bool, String> {
     fs::create_dir_all(&tree.to).map_err(|error| format!("{}: {error}", tree.to.display()))?;
     let mutants = list::mutants(&tree.from, &options.arguments)?;
     tree.copy()?;
-    let (binaries, [single, unviable]) = build(&tree, &work, &mutants)?;
-    write_names(
-        &work.join("single"),
-        mutants.iter().filter(|mutant| single.contains(&mutant.number)),
-    )?;
-    write_names(
-        &work.join("unviable"),
-        mutants.iter().filter(|mutant| unviable.contains(&mutant.number)),
-    )?;
+    let mut plan = Plan::new(&tree, &mutants, work.join("left_out"))?;
+    let binaries = plan.build()?;
+    let (single, mut unviable) = (plan.left_out(true), plan.left_out(false));
+    let write = |name: &str, numbers: &BTreeSet<u32>| {
+        let mutants = mutants.iter().filter(|mutant| numbers.contains(&mutant.number));
+        write_names(&work.join(name), mutants)
+    };
+    write("single", &single)?;
+    write("unviable", &unviable)?;
 
     let sandbox = Sandbox {
         tree: tree.to.clone(),
@@ -145,61 +152,84 @@ fn run(options: &Options) -> Result<bool, String> {
     if options.build_only {
         return Ok(true);
     }
-    let in_build = |mutant: &&Mutant| !single.contains(&mutant.number) && !unviable.contains(&mutant.number);
     let in_shard = |mutant: &&Mutant| mutant.number as usize % options.shard.1 == options.shard.0;
-    let mut chosen: Vec<&Mutant> = mutants.iter().filter(in_build).filter(in_shard).collect();
+    let compiles = |mutant: &&Mutant| !unviable.contains(&mutant.number);
+    let chosen: Vec<&Mutant> = mutants.iter().filter(in_shard).filter(compiles).collect();
+    let (alone, together): (Vec<&Mutant>, Vec<&Mutant>) =
+        chosen.into_iter().partition(|mutant| single.contains(&mutant.number));
+    let mut outcomes = try_together(options, &sandbox, &binaries, &tests, &work, together)?;
+    let singles = Singles {
+        plan: &plan,
+        sandbox: &sandbox,
+        binaries: &binaries,
+        tests: &tests,
+        results: work.join("results"),
+        slow: !options.quick,
+    };
+    for mutant in alone.into_iter().filter(|_| !options.shared) {
+        eprintln!("alone: {}", mutant.name);
+        match singles.outcome(mutant)? {
+            Some(outcome) => {
+                outcomes.insert(mutant.number, outcome);
+            }
+            None => {
+                unviable.insert(mutant.number);
+            }
+        }
+    }
+    write("unviable", &unviable)?;
+    let survivors = report(&mutants, &outcomes);
+    let waiting = single
+        .iter()
+        .filter(|number| !outcomes.contains_key(number) && !unviable.contains(number));
+    println!(
+        "{:>6} need a build of their own\n{:>6} do not compile",
+        waiting.count(),
+        unviable.len()
+    );
+    write("survivors", &survivors)?;
+    Ok(survivors.is_empty())
+}
+
+/// Tries mutants that are in the build, those that are wanted first before the others.
+fn try_together(
+    options: &Options,
+    sandbox: &Sandbox,
+    binaries: &[Binary],
+    tests: &[Test],
+    work: &Path,
+    mut mutants: Vec<&Mutant>,
+) -> Result<BTreeMap<u32, Outcome>, String> {
     let rank = |mutant: &Mutant| {
-        options
-            .first
-            .iter()
+        let mut first = options.first.iter();
+        first
             .position(|first| mutant.file.starts_with(first))
             .unwrap_or(usize::MAX)
     };
-    chosen.sort_by_key(|mutant| rank(mutant));
-    let trials = Trials::new(&sandbox, &binaries, &tests, work.join("results"));
+    mutants.sort_by_key(|mutant| rank(mutant));
+    let trials = Trials::new(sandbox, binaries, tests, work.join("results"), trial::digest(binaries));
     let mut outcomes = BTreeMap::new();
-    for group in chosen.chunk_by(|one, other| rank(one) == rank(other)) {
+    for group in mutants.chunk_by(|one, other| rank(one) == rank(other)) {
         outcomes.extend(trials.run(group, options.jobs, !options.quick)?);
     }
-    let count = |wanted: Outcome| outcomes.values().filter(|outcome| **outcome == wanted).count();
-    for outcome in [
-        Outcome::Caught,
-        Outcome::Timeout,
-        Outcome::Suspect,
-        Outcome::Survived,
-        Outcome::Unreached,
-    ] {
-        println!("{:>6} {}", count(outcome), outcome.name());
+    Ok(outcomes)
+}
+
+/// Prints how many mutants have which outcome, and the survivors, which are returned.
+fn report(mutants: &[Mutant], outcomes: &BTreeMap<u32, Outcome>) -> BTreeSet<u32> {
+    for outcome in Outcome::ALL {
+        let count = outcomes.values().filter(|known| **known == outcome).count();
+        println!("{count:>6} {}", outcome.name());
     }
-    println!(
-        "{:>6} need a build of their own\n{:>6} do not compile",
-        single.len(),
-        unviable.len()
-    );
     let survives = |mutant: &&Mutant| {
         let outcome = outcomes.get(&mutant.number);
         matches!(outcome, Some(Outcome::Suspect | Outcome::Survived | Outcome::Unreached))
     };
-    let survivors: Vec<&Mutant> = chosen.iter().copied().filter(survives).collect();
-    for mutant in &survivors {
-        println!("survived: {}", mutant.name);
-    }
-    write_names(&work.join("survivors"), survivors.iter().copied())?;
-    Ok(survivors.is_empty())
-}
-
-/// The test binaries, the mutants that need a build of their own, and those that do not compile.
-fn build(tree: &Tree, work: &Path, mutants: &[Mutant]) -> Result<(Vec<Binary>, [BTreeSet<u32>; 2]), String> {
-    let mut plan = Plan::new(tree, mutants, work.join("left_out"))?;
-    let binaries = plan.build()?;
-    let with = |compiles: bool| {
-        let left_out = plan
-            .without
-            .iter()
-            .filter(|(_, left_out)| left_out.compiles == Some(compiles));
-        left_out.map(|(number, _)| *number).collect()
-    };
-    Ok((binaries, [with(true), with(false)]))
+    let survivors = mutants.iter().filter(survives);
+    survivors
+        .inspect(|mutant| println!("survived: {}", mutant.name))
+        .map(|mutant| mutant.number)
+        .collect()
 }
 
 fn write_names<'a>(path: &Path, mutants: impl Iterator<Item = &'a Mutant>) -> Result<(), String> {

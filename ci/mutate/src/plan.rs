@@ -23,15 +23,15 @@ pub struct Plan<'a> {
     /// The constant functions that must stay constant, as file and index.
     keep: BTreeMap<String, BTreeSet<usize>>,
     /// The mutants that are not in the build.
-    pub without: BTreeMap<u32, LeftOut>,
+    without: BTreeMap<u32, LeftOut>,
     rendered: HashMap<String, Rendered>,
 }
 
 /// Why a mutant is not in the build.
-pub struct LeftOut {
-    pub reason: String,
+struct LeftOut {
+    reason: String,
     /// Whether it compiles in a build of its own, once that is known.
-    pub compiles: Option<bool>,
+    compiles: Option<bool>,
 }
 
 impl LeftOut {
@@ -125,7 +125,7 @@ impl<'a> Plan<'a> {
             self.check_left_out()?;
             self.remember()?;
             self.write()?;
-            match self.tree.build()? {
+            match self.tree.build(&self.tree.tests)? {
                 Ok(binaries) => return Ok(binaries),
                 Err(faults) => self.leave_out(&faults)?,
             }
@@ -222,7 +222,7 @@ impl<'a> Plan<'a> {
 
     /// Finds out which of the mutants that are not in the build compile alone.
     fn check_left_out(&mut self) -> Result<(), String> {
-        // The length of an array in a type is checked where the type is used. Those are left to cargo-mutants.
+        // The length of an array in a type is checked where the type is used, so that only a whole build can tell.
         let outside: Vec<&Mutant> = self.mutants.iter().filter(|mutant| mutant.function.is_none()).collect();
         self.note_compiles(outside.into_iter().map(|mutant| mutant.number), true);
         let is_open = |mutant: &&Mutant| {
@@ -251,6 +251,13 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
+    /// The mutants that are not in the build and compile in a build of their own, or do not.
+    pub fn left_out(&self, compiles: bool) -> BTreeSet<u32> {
+        let left_out = self.without.iter();
+        let left_out = left_out.filter(|(_, left_out)| left_out.compiles == Some(compiles));
+        left_out.map(|(number, _)| *number).collect()
+    }
+
     fn note_compiles(&mut self, numbers: impl Iterator<Item = u32>, compiles: bool) {
         for number in numbers {
             if let Some(left_out) = self.without.get_mut(&number) {
@@ -259,7 +266,16 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn check_in_place(&self, now: &[&Mutant]) -> Result<BTreeSet<u32>, String> {
+    /// Builds the unit tests with this mutant and no other one, or all tests. `None` if it does not compile.
+    pub fn build_alone(&self, mutant: &Mutant, all_tests: bool) -> Result<Option<Vec<Binary>>, String> {
+        self.write_in_place(&[mutant])?;
+        let unit_tests = ["--lib".to_owned()];
+        let tests = if all_tests { &self.tree.tests[..] } else { &unit_tests };
+        Ok(self.tree.build(tests)?.ok())
+    }
+
+    /// Writes the sources with these mutants in place, and without a choice.
+    fn write_in_place(&self, now: &[&Mutant]) -> Result<HashMap<String, Rendered>, String> {
         let mut all = HashMap::new();
         for (name, source) in &self.sources {
             let own: Vec<&Mutant> = now.iter().filter(|mutant| mutant.file == *name).copied().collect();
@@ -267,6 +283,11 @@ impl<'a> Plan<'a> {
             self.tree.write(name, rendered.text.as_bytes())?;
             all.insert(name.clone(), rendered);
         }
+        Ok(all)
+    }
+
+    fn check_in_place(&self, now: &[&Mutant]) -> Result<BTreeSet<u32>, String> {
+        let all = self.write_in_place(now)?;
         let mut found = BTreeSet::new();
         for fault in self.tree.check()? {
             found.extend(culprits(&all, &fault));

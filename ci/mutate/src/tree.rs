@@ -132,9 +132,9 @@ impl Tree {
         self.faults(&messages)
     }
 
-    /// Builds the tests.
-    pub fn build(&self) -> Result<Result<Vec<Binary>, Vec<Fault>>, String> {
-        let messages = self.cargo(&["test", "--no-run"], &self.tests)?;
+    /// Builds these tests, which arguments of `cargo test` select.
+    pub fn build(&self, tests: &[String]) -> Result<Result<Vec<Binary>, Vec<Fault>>, String> {
+        let messages = self.cargo(&["test", "--no-run"], tests)?;
         let faults = self.faults(&messages)?;
         if !faults.is_empty() {
             return Ok(Err(faults));

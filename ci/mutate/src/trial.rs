@@ -36,6 +36,14 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    pub const ALL: [Outcome; 5] = [
+        Outcome::Caught,
+        Outcome::Timeout,
+        Outcome::Suspect,
+        Outcome::Survived,
+        Outcome::Unreached,
+    ];
+
     pub fn name(self) -> &'static str {
         match self {
             Outcome::Caught => "caught",
@@ -47,14 +55,7 @@ impl Outcome {
     }
 
     fn from_name(name: &str) -> Option<Outcome> {
-        let all = [
-            Outcome::Caught,
-            Outcome::Timeout,
-            Outcome::Suspect,
-            Outcome::Survived,
-            Outcome::Unreached,
-        ];
-        all.into_iter().find(|outcome| outcome.name() == name)
+        Outcome::ALL.into_iter().find(|outcome| outcome.name() == name)
     }
 }
 
@@ -67,10 +68,18 @@ pub struct Trials<'a> {
     /// How many mutants of a file each test has caught.
     catches: Mutex<HashMap<&'a str, BTreeMap<usize, usize>>>,
     results: PathBuf,
+    /// What tells the results from those of other builds.
+    build: String,
 }
 
 impl<'a> Trials<'a> {
-    pub fn new(sandbox: &'a Sandbox, binaries: &'a [Binary], tests: &'a [Test], results: PathBuf) -> Trials<'a> {
+    pub fn new(
+        sandbox: &'a Sandbox,
+        binaries: &'a [Binary],
+        tests: &'a [Test],
+        results: PathBuf,
+        build: String,
+    ) -> Trials<'a> {
         let mut reaching: HashMap<u32, Vec<usize>> = HashMap::new();
         for (index, test) in tests.iter().enumerate() {
             for number in &test.reached {
@@ -84,15 +93,14 @@ impl<'a> Trials<'a> {
             reaching,
             catches: Mutex::default(),
             results,
+            build,
         }
     }
 
     /// Tries these mutants, except those with a result in the file, and returns all results: at first with the quick
     /// tests, and then those that passed them with the slow ones, if they are wanted.
     pub fn run(&self, mutants: &[&'a Mutant], jobs: usize, slow: bool) -> Result<BTreeMap<u32, Outcome>, String> {
-        let digests: Vec<u64> = self.binaries.iter().map(|binary| binary.digest).collect();
-        let build = format!("{:x}", crate::digest(&digests));
-        let known = known(&self.results, &build);
+        let known = known(&self.results, &self.build);
         let known = |mutant: &&Mutant| Some((mutant.number, *known.get(&mutant.key)?));
         let mut outcomes: BTreeMap<u32, Outcome> = mutants.iter().filter_map(known).collect();
         for slow in [false, true].into_iter().filter(|pass| slow || !pass) {
@@ -103,18 +111,12 @@ impl<'a> Trials<'a> {
             let waiting: Vec<&Mutant> = mutants.iter().filter(waits).copied().collect();
             let tests = if slow { "slow" } else { "quick" };
             eprintln!("{} mutants are tried with the {tests} tests", waiting.len());
-            outcomes.extend(self.try_all(&waiting, jobs, &build, slow)?);
+            outcomes.extend(self.try_all(&waiting, jobs, slow)?);
         }
         Ok(outcomes)
     }
 
-    fn try_all(
-        &self,
-        mutants: &[&'a Mutant],
-        jobs: usize,
-        build: &str,
-        slow: bool,
-    ) -> Result<BTreeMap<u32, Outcome>, String> {
+    fn try_all(&self, mutants: &[&'a Mutant], jobs: usize, slow: bool) -> Result<BTreeMap<u32, Outcome>, String> {
         let file = OpenOptions::new().create(true).append(true).open(&self.results);
         let file = Mutex::new(file.map_err(|error| format!("{}: {error}", self.results.display()))?);
         let outcomes = Mutex::new(BTreeMap::new());
@@ -126,7 +128,7 @@ impl<'a> Trials<'a> {
                 let seconds = began.elapsed().as_secs_f64();
                 let line = json!({
                     "name": mutant.name, "outcome": outcome.name(), "by": by, "seconds": seconds,
-                    "key": mutant.key, "build": build,
+                    "key": mutant.key, "build": self.build,
                 });
                 let _ = writeln!(file.lock().unwrap_or_else(|error| error.into_inner()), "{line}");
                 let mut outcomes = outcomes.lock().unwrap_or_else(|error| error.into_inner());
@@ -245,8 +247,14 @@ impl<'a> Trials<'a> {
     }
 }
 
+/// A name that changes with the binaries.
+pub fn digest(binaries: &[Binary]) -> String {
+    let digests: Vec<u64> = binaries.iter().map(|binary| binary.digest).collect();
+    format!("{:x}", crate::digest(&digests))
+}
+
 /// The results that need no repetition: those of caught mutants, and those of this build.
-fn known(results: &Path, build: &str) -> HashMap<String, Outcome> {
+pub fn known(results: &Path, build: &str) -> HashMap<String, Outcome> {
     let text = fs::read_to_string(results).unwrap_or_default();
     let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let entry = |line: Value| {
