@@ -115,7 +115,8 @@ impl Launch {
     ///
     /// A child that is killed releases the memory shortly before waitid(2) and its pidfd show the end. Only `/proc`
     /// distinguishes this from an execve, and reading it takes as long as a spawn. It is read if the host has signalled
-    /// the child, or if the execve has lasted long. A kill by another process within the first milliseconds is unlikely
+    /// the child, or if the execve has lasted long. On a busy machine many last long, and the stat of such a child can
+    /// be read only after its execve: so the size of its memory is asked for first. A kill by another process within the first milliseconds is unlikely
     /// to be missed.
     pub(super) fn landed(&self, pidfd: &PidFd) -> Flown {
         if !self.flight.has_reached_exec() {
@@ -131,6 +132,7 @@ impl Launch {
             }
             Ok(None) | Err(_) => {
                 let may_be_killed = self.signalled || self.began.elapsed() >= LONG_EXECVE;
+                let may_be_killed = may_be_killed && !procfs::has_memory_of_its_own(pidfd.pid());
                 (may_be_killed && procfs::ends_unexecuted(pidfd.pid()), false)
             }
         };

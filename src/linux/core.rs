@@ -519,7 +519,7 @@ impl Kernel for Linux {
     }
 
     fn is_empty(&mut self, slot: u32, scope: Scope, looks: u8) -> io::Result<bool> {
-        let Some(process) = self.process(slot) else {
+        let Some(process) = self.processes.get_mut(slot as usize).and_then(Option::as_mut) else {
             return Ok(true);
         };
         match (&process.watch, scope) {
@@ -531,8 +531,8 @@ impl Kernel for Linux {
             (Watch::Reaped(_), _) | (Watch::Group | Watch::Zombie, Scope::Process) => Ok(true),
             (Watch::Group, Scope::ProcessGroup | Scope::Cgroup) => {
                 let probe = process.pidfd.signal_group(None);
-                // A zombie that its parent does not reap answers the probe too. All of /proc is read only for the few
-                // groups that stay.
+                // A zombie that its parent does not reap answers the probe too. All of /proc is listed only for the
+                // few groups that stay.
                 Ok(is_errno(&probe, Errno::SRCH) || (looks >= CAREFUL_LOOK && !group_is_alive(process)?))
             }
             (Watch::Zombie, Scope::ProcessGroup | Scope::Cgroup) => {
@@ -574,6 +574,7 @@ impl Kernel for Linux {
             run_cgroup,
             ready,
             inherited_flight,
+            member: _,
         } = self.spare.emptied(rest);
         self.in_flight = self.in_flight.saturating_sub(usize::from(inherited_flight.is_some()));
         self.looks.clear(slot);

@@ -135,6 +135,7 @@ impl Linux {
                 run_cgroup,
                 ready: None,
                 inherited_flight: in_flight.map(|began| (began, std::ffi::OsString::new())),
+                member: None,
             }
             .boxed(),
         });

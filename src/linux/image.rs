@@ -398,6 +398,7 @@ impl Linux {
                 run_cgroup,
                 ready,
                 inherited_flight,
+                member: None,
             }
             .boxed(),
         };

@@ -39,11 +39,14 @@ pub(crate) struct Rest {
     /// When its spawn began, and the name of its program, if the program before this one began it (exec(2) of the
     /// host) and no execve was seen yet.
     pub(crate) inherited_flight: Option<(Instant, OsString)>,
+    /// A member of its process group that was alive at the last look at /proc.
+    pub(crate) member: Option<Pid>,
 }
 
 impl Rest {
     pub(crate) const fn is_empty(&self) -> bool {
-        self.run_cgroup.is_none() && self.ready.is_none() && self.inherited_flight.is_none()
+        let has_facts = self.inherited_flight.is_some() || self.member.is_some();
+        self.run_cgroup.is_none() && self.ready.is_none() && !has_facts
     }
 
     /// The same in a box; `None` if it is empty.
@@ -212,8 +215,13 @@ pub(crate) fn keeps_number(process: &Watched) -> bool {
     process.pidfd.is_unreaped() || !number_is_taken(process.pidfd.pid())
 }
 
-pub(crate) fn group_is_alive(process: &Watched) -> io::Result<bool> {
-    procfs::group_is_alive(process.pidfd.pid())
+pub(crate) fn group_is_alive(process: &mut Watched) -> io::Result<bool> {
+    let last = process.rest.as_ref().and_then(|rest| rest.member);
+    let member = procfs::live_member(process.pidfd.pid(), last)?;
+    if member != last {
+        process.rest.get_or_insert_default().member = member;
+    }
+    Ok(member.is_some())
 }
 
 /// Waits until the process has ended, for at most `patience`, and reaps it. A process that does not end in time stays.

@@ -21,36 +21,53 @@ use std::io::{self, Write};
 use std::iter;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::str;
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{read, retry_on_intr};
 
 use crate::exit::Pid;
-use stat::{Origin, fields, number, origin};
+use crate::sys::process::process_group;
+use stat::{Origin, STAT_ROOM, fields, number, origin};
 
 /// The largest number of generations in [`lineage`], including the process itself.
 const GENERATIONS: usize = 64;
 
-/// Whether any process of this group is alive. This reads all of /proc, so it is used only where no cheaper check
-/// exists.
+/// A process of this group that is alive; `None` if there is none. The one that was found last is asked first (`last`).
+/// Otherwise this lists all of /proc, so it is used only where no cheaper check exists.
+///
+/// The group of each process comes from getpgid(2). Only what belongs to this one is read: the stat of a process that
+/// executes a program can be read only after that, and with thousands of processes one of them always does.
 ///
 /// # Errors
 /// /proc is not mounted or may not be read, or no descriptor or memory is free. A process that ends meanwhile is not an
 /// error.
-pub(crate) fn group_is_alive(group: Pid) -> io::Result<bool> {
-    for entry in fs::read_dir("/proc")? {
-        let name = entry?.file_name();
-        let is_process = name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
-        if !is_process {
-            continue;
-        }
-        match fs::read(format!("/proc/{}/stat", name.to_string_lossy())) {
-            Ok(stat) if is_live_member(&stat, group) => return Ok(true),
-            Err(error) if is_shortage(&error) => return Err(error),
-            Ok(_) | Err(_) => {}
+pub(crate) fn live_member(group: Pid, last: Option<Pid>) -> io::Result<Option<Pid>> {
+    if let Some(last) = last {
+        if is_live_member(last, group)? {
+            return Ok(Some(last));
         }
     }
-    Ok(false)
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.parse().ok());
+        let Some(pid) = number.and_then(Pid::new) else {
+            continue;
+        };
+        // A security module may refuse the question. Then the stat tells.
+        let is_other = process_group(pid).is_ok_and(|of| of != group.as_raw());
+        if !is_other && is_live_member(pid, group)? {
+            return Ok(Some(pid));
+        }
+    }
+    Ok(None)
+}
+
+fn is_live_member(pid: Pid, group: Pid) -> io::Result<bool> {
+    match with_stat(pid, |stat| describes_live_member(stat, group)) {
+        Err(error) if is_shortage(&error) => Err(error),
+        answer => Ok(answer.unwrap_or(false)),
+    }
 }
 
 /// Whether a read failed because no descriptor or memory was free.
@@ -65,6 +82,10 @@ fn is_shortage(error: &io::Error) -> bool {
 /// # Errors
 /// It cannot be read: EMFILE, ENFILE, ENOMEM.
 pub(crate) fn is_ending(pid: Pid) -> io::Result<bool> {
+    // It gives its memory back before it closes its descriptors.
+    if has_memory_of_its_own(pid) {
+        return Ok(false);
+    }
     let answer = fs::read(format!("/proc/{pid}/stat")).and_then(|stat| {
         let one = is_exiting(&stat);
         Ok(one && (has_one_thread(&stat) || all_threads(pid, is_exiting)?))
@@ -141,14 +162,36 @@ pub(crate) fn has_mapped(pid: Pid, inode: u64, path: &Path) -> io::Result<bool> 
     }))
 }
 
-/// Applies `judge` to the beginning of the stat of a process, which contains the flags. Allocates nothing.
+/// Whether a process has other memory than this one. A process that ends has none, and one that this process has made
+/// with clone(2) has the same until it executes a program. False if it is not known, or if both have the same size.
+///
+/// This can be read at any time. A read of the stat waits on Linux 6.18 while execve(2) replaces the memory of the
+/// process and closes its descriptors. If others keep the process from the processor meanwhile, the reader waits too.
+pub(crate) fn has_memory_of_its_own(pid: Pid) -> bool {
+    let size = |pid| with_file(pid, "statm", size_of).ok().flatten();
+    let own = Pid::new(std::process::id()).and_then(size);
+    size(pid).is_some_and(|other| other != 0 && own.is_some_and(|own| own != other))
+}
+
+/// The size of the memory, in pages: the first field of /proc/PID/statm.
+fn size_of(statm: &[u8]) -> Option<u64> {
+    let size = statm.split(u8::is_ascii_whitespace).next()?;
+    str::from_utf8(size).ok()?.parse().ok()
+}
+
+/// Applies `judge` to the stat of a process, at least up to its 22nd field.
 fn with_stat<T>(pid: Pid, judge: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
+    with_file(pid, "stat", judge)
+}
+
+/// Applies `judge` to the beginning of a file of a process in /proc. Allocates nothing.
+fn with_file<T>(pid: Pid, name: &str, judge: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
     let mut path = [0; 32];
-    write!(&mut path[..], "/proc/{pid}/stat")?;
+    write!(&mut path[..], "/proc/{pid}/{name}")?;
     let path = CStr::from_bytes_until_nul(&path).map_err(io::Error::other)?;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let file = retry_on_intr(|| open(path, flags, Mode::empty()))?;
-    let mut stat = [0; 512];
+    let mut stat = [0; STAT_ROOM];
     let length = retry_on_intr(|| read(&file, &mut stat))?;
     Ok(judge(stat.get(..length).unwrap_or(&[])))
 }
@@ -220,7 +263,7 @@ fn cgroup_of(lines: &[u8]) -> Option<PathBuf> {
 }
 
 /// Whether this line of /proc/PID/stat describes a member of the group that is alive.
-fn is_live_member(stat: &[u8], group: Pid) -> bool {
+fn describes_live_member(stat: &[u8], group: Pid) -> bool {
     let Some(state) = fields(stat).and_then(|mut fields| fields.next()) else {
         return false;
     };
@@ -233,7 +276,10 @@ mod tests {
     use std::os::unix::process::{CommandExt, parent_id};
     use std::process::{Command, Stdio};
 
+    use rustix::process::{WaitId, WaitIdOptions};
+
     use super::*;
+    use crate::sys::refuse::refusing;
 
     fn pid(raw: u32) -> Pid {
         Pid::new(raw).unwrap()
@@ -256,7 +302,12 @@ mod tests {
             (b"nonsense", false),
             (b"", false),
         ] {
-            assert_eq!(is_live_member(stat, group), lives, "{}", String::from_utf8_lossy(stat));
+            assert_eq!(
+                describes_live_member(stat, group),
+                lives,
+                "{}",
+                String::from_utf8_lossy(stat)
+            );
         }
     }
 
@@ -294,10 +345,48 @@ mod tests {
             .spawn()
             .unwrap();
         let group = pid(child.id());
-        assert!(group_is_alive(group).unwrap());
+        let own = pid(std::process::id());
+        // The one of another group, or that has ended, is no answer.
+        for last in [None, Some(group), Some(own)] {
+            assert_eq!(live_member(group, last).unwrap(), Some(group), "{last:?}");
+        }
+        refusing(libc::SYS_getpgid, libc::EPERM, || {
+            assert_eq!(live_member(group, None).unwrap(), Some(group));
+        });
         child.kill().unwrap();
+        let number = rustix::process::Pid::from_raw(child.id() as i32);
+        let looked = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        rustix::process::waitid(WaitId::Pid(number.unwrap()), looked).unwrap();
+        for last in [None, Some(group), Some(own)] {
+            assert_eq!(live_member(group, last).unwrap(), None, "a zombie is not alive");
+        }
         child.wait().unwrap();
-        assert!(!group_is_alive(group).unwrap());
+        assert_eq!(live_member(group, Some(group)).unwrap(), None);
+    }
+
+    #[test]
+    fn a_process_has_memory_of_its_own_until_it_ends() {
+        assert!(!has_memory_of_its_own(pid(std::process::id())));
+        let mut child = Command::new("cat")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let number = pid(child.id());
+        // It answers, so it has executed its program.
+        child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+        io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+        assert!(has_memory_of_its_own(number));
+        child.kill().unwrap();
+        let id = WaitId::Pid(rustix::process::Pid::from_raw(child.id() as i32).unwrap());
+        rustix::process::waitid(id, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+        assert!(!has_memory_of_its_own(number));
+        child.wait().unwrap();
+        assert!(!has_memory_of_its_own(number));
+        assert_eq!(
+            [size_of(b"12 3"), size_of(b""), size_of(b"x 1")],
+            [Some(12), None, None]
+        );
     }
 
     #[test]

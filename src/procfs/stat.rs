@@ -9,7 +9,7 @@ use rustix::io::retry_on_intr;
 use crate::exit::Pid;
 
 /// More than the length of a line of /proc/PID/stat up to and including its 22nd field.
-const STAT_ROOM: usize = 1024;
+pub(super) const STAT_ROOM: usize = 1024;
 
 /// The origin of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
