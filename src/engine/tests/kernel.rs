@@ -19,7 +19,9 @@ use crate::signal::Signal;
 use crate::time::Instant;
 
 /// The entry of the notify socket.
-const SOCKET: Token = Token::from_raw(1 << 32);
+pub(super) const SOCKET: Token = Token::from_raw(1 << 32);
+/// The entry of the timer.
+pub(super) const TIMER: Token = Token::from_raw(1 << 32 | 1);
 
 pub(super) struct TestKernel {
     // What the test says.
@@ -32,6 +34,8 @@ pub(super) struct TestKernel {
     pub(super) has_ended: bool,
     /// What the next calls find out about a process.
     pub(super) found: VecDeque<Collected>,
+    /// What the set reports as ready, one time after the other.
+    pub(super) ready: VecDeque<Vec<Token>>,
     /// What is in the notify socket.
     pub(super) messages: VecDeque<Happening>,
     /// Whether no signal can be sent.
@@ -74,6 +78,7 @@ impl TestKernel {
             is_slow: false,
             has_ended: false,
             found: VecDeque::new(),
+            ready: VecDeque::new(),
             messages: VecDeque::new(),
             refuses_signals: false,
             usage: None,
@@ -109,7 +114,8 @@ impl Kernel for TestKernel {
         Ok(())
     }
 
-    fn ready(&mut self, _entries: &mut Vec<Token>) -> io::Result<()> {
+    fn ready(&mut self, entries: &mut Vec<Token>) -> io::Result<()> {
+        entries.extend(self.ready.pop_front().unwrap_or_default());
         Ok(())
     }
 
@@ -120,6 +126,7 @@ impl Kernel for TestKernel {
     fn next(&mut self, entry: Token, _senders: &Senders) -> io::Result<Option<Happening>> {
         Ok(match entry {
             SOCKET => self.messages.pop_front(),
+            TIMER => Some(Happening::TimerExpired),
             _ => None,
         })
     }

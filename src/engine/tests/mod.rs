@@ -14,6 +14,7 @@ mod requests;
 mod room;
 mod siblings;
 mod stop_command;
+mod turn;
 
 use std::time::Duration;
 
