@@ -239,3 +239,6 @@ fn is_refused<T>(result: &io::Result<T>) -> bool {
 pub(crate) fn is_errno<T>(result: &io::Result<T>, errno: Errno) -> bool {
     matches!(result, Err(error) if error.raw_os_error() == Some(errno.raw_os_error()))
 }
+
+#[cfg(test)]
+mod tests;
