@@ -493,7 +493,7 @@ fn read_area(mapping: &Arc<Mapping>, area: u64, length: usize) -> Result<(Left, 
     let (base, start, stride, number) = (inside(base)?, inside(start)?, inside(stride)?, inside(number)?);
     let end = stride.checked_mul(number).and_then(|all| all.checked_add(area + start));
     let is_shape = stride >= COPIES + 2 * COPY && stride % 8 == 0 && start % 8 == 0;
-    if end.is_none_or(|end| end > length) || (number > 0 && !is_shape) || AREA + base > start {
+    if end.is_none_or(|end| end > length) || !is_shape || AREA + base > start {
         return Err(FileError::Damaged);
     }
     let mut bytes = vec![0; base];

@@ -1,12 +1,15 @@
 //! Tests of the file: what it refuses, what it stores, and how it grows.
 
+use std::iter;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 
 use rustix::fs::{FileType, mknodat};
 
 use super::*;
+use crate::sys::refuse::answering;
 use crate::sys::wait::{Wait, wait_into};
-use crate::testing::common::{TempDir, skipped, tempdir};
+use crate::testing::common::descriptors::readable;
+use crate::testing::common::{TempDir, isolated, skipped, tempdir};
 
 /// The path of a state file, below a directory that is removed with the first value.
 fn place() -> (TempDir, PathBuf) {
@@ -51,6 +54,56 @@ fn a_new_file_is_for_its_user_only() {
     let (_directory, path) = place();
     let _state = made(&path);
     assert_eq!(path.metadata().unwrap().mode() & 0o7777, 0o600);
+}
+
+#[test]
+fn a_file_in_use_is_locked() {
+    let (_directory, path) = place();
+    let _state = made(&path);
+    let another = File::open(&path).unwrap();
+    let locked = flock(another, FlockOperation::NonBlockingLockExclusive);
+    assert_eq!(locked, Err(Errno::WOULDBLOCK));
+}
+
+#[test]
+fn the_header_has_the_boot_id_of_the_kernel() {
+    let (_directory, path) = place();
+    let _state = made(&path);
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let header = std::fs::read(&path).unwrap();
+    assert_eq!(&header[BOOT_ID..BOOT_ID + 36], id.trim_end().as_bytes());
+}
+
+/// For each descriptor of the file in this process, whether a new program keeps it.
+fn kept_by_programs(path: &Path) -> Vec<bool> {
+    let mut kept = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/fd").unwrap().flatten() {
+        if std::fs::read_link(entry.path()).is_ok_and(|target| target == path) {
+            let info = Path::new("/proc/self/fdinfo").join(entry.file_name());
+            let info = readable(|| std::fs::read_to_string(info)).unwrap();
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
+            let flags = u32::from_str_radix(flags.trim(), 8).unwrap();
+            kept.push(flags & OFlags::CLOEXEC.bits() == 0);
+        }
+    }
+    kept
+}
+
+/// Another thread of the host may start one at any moment. It would keep the lock.
+#[test]
+fn no_program_gets_a_descriptor_of_the_file() {
+    isolated(|| {
+        let (_directory, path) = place();
+        let mut seen = Vec::new();
+        // Each time when a descriptor is about to be closed.
+        let looks = iter::from_fn(|| {
+            seen.push(kept_by_programs(&path));
+            Some(None)
+        });
+        answering(libc::SYS_close, looks, || drop(made(&path)));
+        assert!(seen.iter().any(|kept| kept.len() > 1), "{seen:?}");
+        assert!(seen.iter().flatten().all(|&is_kept| !is_kept), "{seen:?}");
+    });
 }
 
 #[test]
@@ -112,6 +165,48 @@ fn a_header_with_one_thing_damaged_is_refused() {
     for text in [&b""[..], &[0; 100], &[1; PAGE]] {
         std::fs::write(&path, text).unwrap();
         assert_eq!(is_damaged(&path), !text.is_empty(), "{} bytes", text.len());
+    }
+}
+
+/// The size of a record without room for any state.
+const STRIDE: usize = COPIES + 2 * COPY;
+
+#[test]
+fn an_area_is_read_if_its_records_are_whole_and_in_place() {
+    let (_directory, path) = place();
+    let whole = PAGE + AREA + STRIDE;
+    // The start, the size and the number of the records, where the file ends, and how many are read.
+    for (start, stride, number, end, expected) in [
+        (AREA, STRIDE, 1, whole, Some(1)),
+        (AREA, STRIDE, 0, PAGE + AREA, Some(0)),
+        // Only the copy that is not the present one is incomplete.
+        (AREA, STRIDE, 1, whole - 8, None),
+        (AREA, STRIDE - 8, 1, whole, None),
+        (AREA, STRIDE + 4, 1, whole + 8, None),
+        (AREA + 4, STRIDE, 0, whole, None),
+        (AREA - 8, STRIDE, 0, whole, None),
+    ] {
+        let _removed = std::fs::remove_file(&path);
+        let mut state = made(&path);
+        state.save(b"", &[Vec::new()], 0).unwrap();
+        for (place, number) in [(16, start), (24, stride), (32, number)] {
+            state.mapping.store(PAGE + place, number as u64);
+        }
+        drop(state);
+        File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(end as u64)
+            .unwrap();
+        let case = format!("{number} of {stride} at {start} until {end}");
+        match StateFile::open(&path) {
+            Ok((_, left)) => assert_eq!(left.map(|left| left.records.len()), expected, "{case}"),
+            Err(error) => assert!(
+                matches!(error, FileError::Damaged) && expected.is_none(),
+                "{case}: {error:?}"
+            ),
+        }
     }
 }
 
