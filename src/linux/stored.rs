@@ -315,7 +315,7 @@ mod tests {
     use crate::timerfd::Clock;
     use rustix::fs::{Mode, OFlags, open};
     use std::fs::File;
-    use std::io::{PipeReader, Read, pipe};
+    use std::io::{PipeReader, Read, Write, pipe};
 
     const SLOT: u32 = 0;
 
@@ -366,6 +366,22 @@ mod tests {
         let one = store_pipe(&mut linux, "one");
         linux.close_stores();
         assert!(linux.stores.is_empty() && is_closed(one));
+    }
+
+    #[test]
+    fn a_descriptor_that_is_given_back_is_open_and_in_no_store() {
+        let mut linux = linux();
+        let readers = ["one", "other"].map(|name| store_pipe(&mut linux, name));
+        let given: Vec<_> = linux.give_stored_back().map(File::from).collect();
+        assert!(linux.stores.is_empty());
+        for mut file in given {
+            file.write_all(b"x").unwrap();
+        }
+        for mut reader in readers {
+            let mut text = String::new();
+            reader.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "x");
+        }
     }
 
     #[test]
