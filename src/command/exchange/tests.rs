@@ -1,6 +1,8 @@
 use std::fs::File;
 use std::io::Write;
+use std::iter;
 use std::os::fd::AsRawFd;
+use std::process;
 use std::thread;
 
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
@@ -8,10 +10,10 @@ use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use super::super::stdio::Pipe;
 use super::*;
 use crate::pidfd::PidFd;
-use crate::sys::refuse::refusing;
+use crate::sys::refuse::{answering, refusing};
 use crate::testing::common::processes::state;
 use crate::testing::common::tracer::Tracer;
-use crate::testing::common::{SOON, isolated, wait_readable, wait_until};
+use crate::testing::common::{Isolation, SOON, isolated, wait_readable, wait_until};
 
 /// A time that no test waits for.
 const LONG: Duration = Duration::from_secs(1_000);
@@ -255,4 +257,22 @@ fn a_write_to_a_closed_pipe_leaves_exactly_the_signals_that_were_pending() {
         assert_eq!(is_pending(Signal::PIPE), is_pending_before, "{is_closed}");
         discard_pending(Signal::PIPE);
     }
+}
+
+/// It was not pending before, and is not from the write.
+#[test]
+fn a_signal_that_another_process_sends_during_a_write_stays_pending() {
+    let blocked = SignalSet::EMPTY.with(Signal::PIPE);
+    Isolation::new().blocked(blocked).run(|| {
+        let (_reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let at_write = iter::once_with(|| {
+            let own = PidFd::open(process::id()).unwrap();
+            own.signal(Signal::PIPE).unwrap();
+            None
+        });
+        let written = answering(libc::SYS_write, at_write, || write_without_signal(&writer, b"x"));
+        assert_eq!(written, Ok(1));
+        assert!(is_pending(Signal::PIPE));
+        discard_pending(Signal::PIPE);
+    });
 }
