@@ -86,10 +86,11 @@ pub(crate) fn is_ending(pid: Pid) -> io::Result<bool> {
     if has_memory_of_its_own(pid) {
         return Ok(false);
     }
-    let answer = fs::read(format!("/proc/{pid}/stat")).and_then(|stat| {
-        let one = is_exiting(&stat);
-        Ok(one && (has_one_thread(&stat) || all_threads(pid, is_exiting)?))
+    let answer = with_stat(pid, |stat| {
+        let one = is_exiting(stat);
+        Ok(one && (has_one_thread(stat) || all_threads(pid, is_exiting)?))
     });
+    let answer = answer.and_then(|answer| answer);
     match answer {
         Err(error) if is_gone(&error) => Ok(true),
         answer => answer,

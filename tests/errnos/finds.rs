@@ -9,7 +9,7 @@ fn a_released_process_is_given_to_the_host_even_if_the_timer_fails() {
 
 #[test]
 fn a_closed_readiness_pipe_is_a_failure_even_if_no_descriptor_is_free() {
-    run_kind("readiness", "failed", "openat", libc::EMFILE);
+    run_kind("readiness", "failed", "open", libc::EMFILE);
 }
 
 #[test]
