@@ -528,7 +528,7 @@ impl Abandon for Process {
 mod tests {
     use super::*;
     use crate::Command;
-    use crate::sys::refuse::refusing;
+    use crate::testing::common::refuse::refusing;
 
     #[test]
     fn a_refused_signal_is_an_error_and_a_reaped_child_needs_none() {

@@ -471,7 +471,7 @@ mod tests {
     use std::process::{Child, Command, Stdio};
 
     use super::*;
-    use crate::sys::refuse::refusing;
+    use crate::testing::common::refuse::refusing;
     use crate::testing::common::{SOON, kernel_since, processes, wait_until};
 
     /// A shell that has a child, and reaps it when its own input ends.

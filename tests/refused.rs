@@ -1,15 +1,12 @@
 //! Supervision under a filter that refuses the calls that the library tries first, as in an old container.
 
 mod common;
-#[allow(dead_code, reason = "the library's own tests use the rest")]
-#[path = "../src/sys/refuse.rs"]
-mod filter;
 mod host;
 
 use std::time::Duration;
 
+use common::refuse::refusing;
 use common::{SOON, isolated, skipped, test_cgroup, wait_gone, wait_readable, wait_until};
-use filter::refusing;
 use host::{Host, at_once, ms, sh, sleeper, term};
 use pidherd::cgroup::CgroupDir;
 use pidherd::lifecycle::StateName::{Exited, Running, Stopped};

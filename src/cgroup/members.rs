@@ -319,7 +319,7 @@ mod tests {
 
     use super::super::tests::with_files;
     use super::*;
-    use crate::sys::refuse::refusing;
+    use crate::testing::common::refuse::refusing;
     use crate::testing::common::{isolated, tempdir};
 
     /// A number that the kernel gives to no process.

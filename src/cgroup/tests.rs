@@ -15,8 +15,8 @@ use super::members::{List, Sent, signal_listed};
 use super::{Cgroup, CgroupDir, tree};
 use crate::exit::Pid;
 use crate::signal::Signal;
-use crate::sys::refuse::refusing;
 use crate::testing::common::cgroups::{FORKING_CHAINS, members, run_in, sleepers};
+use crate::testing::common::refuse::refusing;
 use crate::testing::common::{self, TestCgroup, isolated, test_cgroup, wait_gone, wait_readable, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(10);

@@ -44,8 +44,8 @@ mod tests {
     use super::super::{Command, Spawner, Stdio};
     use super::*;
     use crate::child::Child;
-    use crate::sys::refuse::refusing;
     use crate::sys::spawn::clone::Method;
+    use crate::testing::common::refuse::refusing;
     use crate::testing::common::{isolated, tempdir, test_cgroup};
 
     /// Spawns where the child must enter its cgroup itself.

@@ -116,8 +116,8 @@ impl Launch {
     /// A child that is killed releases the memory shortly before waitid(2) and its pidfd show the end. Only `/proc`
     /// distinguishes this from an execve, and reading it takes as long as a spawn. It is read if the host has signalled
     /// the child, or if the execve has lasted long. On a busy machine many last long, and the stat of such a child can
-    /// be read only after its execve: so the size of its memory is asked for first. A kill by another process within the first milliseconds is unlikely
-    /// to be missed.
+    /// be read only after its execve: so the size of its memory is asked for first. A kill by another process within the
+    /// first milliseconds is unlikely to be missed.
     pub(super) fn landed(&self, pidfd: &PidFd) -> Flown {
         if !self.flight.has_reached_exec() {
             return Flown::Killed;
@@ -272,12 +272,12 @@ mod tests {
     use crate::exit::Exit;
     use crate::signal::Signal;
     use crate::sys::process::core_dump_ends_sharers;
-    use crate::sys::refuse::refusing;
     use crate::sys::spawn::clone::Method;
     use crate::testing::common::lease::Lease;
     use crate::testing::common::processes::state;
+    use crate::testing::common::refuse::refusing;
     use crate::testing::common::tracer::Tracer;
-    use crate::testing::common::{SOON, isolated, skipped, tempdir, wait_readable, wait_until};
+    use crate::testing::common::{SOON, TempDir, isolated, skipped, tempdir, wait_readable, wait_until};
 
     fn sh(script: &str) -> Command {
         Command::new("/bin/sh").arg("-c").arg(script)
@@ -285,6 +285,15 @@ mod tests {
 
     fn begin(spawner: &mut Spawner, command: &Command) -> Spawning {
         spawner.begin(&command.compile().unwrap()).unwrap()
+    }
+
+    /// A command with an execve that waits for the end of the lease. `None` if no file here can have one.
+    fn held_program() -> Option<(TempDir, Command, Lease)> {
+        let place = tempdir();
+        let path = place.join("program");
+        std::fs::copy("/bin/true", &path).unwrap();
+        let lease = Lease::take(&path)?;
+        Some((place, Command::new(path), lease))
     }
 
     /// What a spawner finds out about a child that has run the script and was reaped by other code, and how it ended.
@@ -341,12 +350,11 @@ mod tests {
                 if cfg!(pidherd_portable) {
                     return skipped("the portable path waits for exec");
                 }
-                let place = tempdir();
-                let path = place.join("program");
-                std::fs::copy("/bin/true", &path).unwrap();
-                let Some(lease) = Lease::take(&path) else { return };
+                let Some((_place, command, lease)) = held_program() else {
+                    return;
+                };
                 let mut spawner = Spawner::new().unwrap();
-                let (pidfd, _pipes, mut in_flight) = begin(&mut spawner, &Command::new(&path)).into_parts();
+                let (pidfd, _pipes, mut in_flight) = begin(&mut spawner, &command).into_parts();
                 let pid = pidfd.pid().as_raw();
                 Lease::wait_for(pid);
                 let Some(tracer) = Tracer::attach(pid) else { return };
@@ -418,13 +426,12 @@ mod tests {
             if cfg!(pidherd_portable) {
                 return skipped("the portable path waits for exec");
             }
-            let place = tempdir();
-            let path = place.join("program");
-            std::fs::copy("/bin/true", &path).unwrap();
-            let Some(lease) = Lease::take(&path) else { return };
+            let Some((_place, command, lease)) = held_program() else {
+                return;
+            };
             let before = dumpable_behavior().unwrap();
             let mut spawner = Spawner::new().unwrap();
-            let spawning = begin(&mut spawner, &Command::new(&path));
+            let spawning = begin(&mut spawner, &command);
             Lease::wait_for(spawning.pid().as_raw());
             let expected = if core_dump_ends_sharers() {
                 DumpableBehavior::NotDumpable

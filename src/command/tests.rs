@@ -18,9 +18,11 @@ use crate::exit::Exit;
 use crate::signal::Signal;
 use crate::sys::mapping::{BirthCell, Mapping};
 use crate::sys::nr;
-use crate::sys::refuse::{answering, keep_capabilities_across_ids, lock_keep_capabilities, refuse, refusing};
 use crate::sys::spawn::clone::Method;
 use crate::testing::common::processes::children;
+use crate::testing::common::refuse::{
+    answering, keep_capabilities_across_ids, lock_keep_capabilities, refuse, refusing,
+};
 use crate::testing::common::{SOON, isolated, root_or_skip, skipped, wait_readable, wait_until};
 
 const BEST: Method = if cfg!(pidherd_portable) {

@@ -133,9 +133,8 @@ impl Linux {
             in_flight: None,
             rest: Rest {
                 run_cgroup,
-                ready: None,
                 inherited_flight: in_flight.map(|began| (began, std::ffi::OsString::new())),
-                member: None,
+                ..Rest::default()
             }
             .boxed(),
         });
@@ -165,8 +164,8 @@ mod tests {
     use crate::engine::kernel::Kernel;
     use crate::engine::run_command::MARK;
     use crate::exit::Exit;
-    use crate::sys::refuse::refusing;
     use crate::testing::common::fork::waiting_copy;
+    use crate::testing::common::refuse::refusing;
     use crate::testing::common::{SOON, TempDir, isolated, tempdir, test_cgroup, wait_gone, wait_until};
     use crate::timerfd::Clock;
 

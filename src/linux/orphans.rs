@@ -521,8 +521,8 @@ stored!(struct OrphanCounts { reaped, postponed });
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::refuse::refusing;
     use crate::testing::common::descriptors::NoDescriptors;
+    use crate::testing::common::refuse::refusing;
     use crate::testing::common::{SOON, isolated, wait_gone};
 
     fn known_children() -> KnownChildren {

@@ -142,7 +142,7 @@ fn is_shortage(error: &std::io::Error) -> bool {
 mod tests {
     use super::*;
     use crate::command::Spawner;
-    use crate::sys::refuse::refusing_once;
+    use crate::testing::common::refuse::refusing_once;
     use crate::timerfd::Clock;
 
     #[test]

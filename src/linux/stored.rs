@@ -310,7 +310,7 @@ mod tests {
     use crate::engine::ids::InstanceId;
     use crate::notify::NotifyAccess;
     use crate::sys::descriptors::is_same_open_file;
-    use crate::sys::refuse::refusing;
+    use crate::testing::common::refuse::refusing;
     use crate::testing::common::{skipped, tempdir};
     use crate::timerfd::Clock;
     use rustix::fs::{Mode, OFlags, open};

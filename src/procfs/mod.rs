@@ -1,5 +1,5 @@
-//! Information that only /proc has: whether a process group has a member that is not a zombie, and the ancestors of a
-//! process.
+//! Information that only /proc has: whether a process group has a member that is not a zombie, whether a process has
+//! executed a program or is ending, and its ancestors.
 //!
 //! A signal to a group also succeeds if the group has only zombies, so a signal does not show whether a member is
 //! alive.
@@ -170,8 +170,8 @@ pub(crate) fn has_mapped(pid: Pid, inode: u64, path: &Path) -> io::Result<bool> 
 /// process and closes its descriptors. If others keep the process from the processor meanwhile, the reader waits too.
 pub(crate) fn has_memory_of_its_own(pid: Pid) -> bool {
     let size = |pid| with_file(pid, "statm", size_of).ok().flatten();
-    let own = Pid::new(std::process::id()).and_then(size);
-    size(pid).is_some_and(|other| other != 0 && own.is_some_and(|own| own != other))
+    let own = || Pid::new(std::process::id()).and_then(size);
+    size(pid).is_some_and(|other| other != 0 && own().is_some_and(|own| own != other))
 }
 
 /// The size of the memory, in pages: the first field of /proc/PID/statm.
@@ -280,7 +280,7 @@ mod tests {
     use rustix::process::{WaitId, WaitIdOptions};
 
     use super::*;
-    use crate::sys::refuse::refusing;
+    use crate::testing::common::refuse::refusing;
 
     fn pid(raw: u32) -> Pid {
         Pid::new(raw).unwrap()

@@ -229,7 +229,7 @@ mod tests {
     use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
 
     use super::*;
-    use crate::sys::refuse::refusing_once;
+    use crate::testing::common::refuse::refusing_once;
 
     /// Sends a datagram with `count` copies of a descriptor.
     fn send(socket: &UnixDatagram, text: &[u8], count: usize) {

@@ -114,8 +114,8 @@ pub(crate) fn is_same_open_file(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::refuse::refusing;
     use crate::testing::common::fork::in_fork;
+    use crate::testing::common::refuse::refusing;
 
     fn close(number: RawFd) {
         // SAFETY: a copy of the process closes numbers that none of its code uses.

@@ -86,8 +86,8 @@ fn unmap(page: *mut AtomicU64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::refuse::refuse;
     use crate::testing::common::fork::in_fork;
+    use crate::testing::common::refuse::refuse;
 
     #[test]
     fn every_thread_sees_the_same_number() {

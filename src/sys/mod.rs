@@ -15,8 +15,6 @@ pub(crate) mod mapping;
 pub(crate) mod namespace;
 pub(crate) mod nr;
 pub(crate) mod process;
-#[cfg(test)]
-pub(crate) mod refuse;
 pub(crate) mod signalfd;
 pub(crate) mod spawn;
 pub(crate) mod users;

@@ -98,7 +98,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::sys::refuse::{refuse, refusing};
+    use crate::testing::common::refuse::{refuse, refusing};
     use crate::testing::common::root_or_skip;
     use crate::{Command, Namespace};
 

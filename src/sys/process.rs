@@ -218,9 +218,9 @@ mod tests {
     use std::os::fd::IntoRawFd;
 
     use super::*;
-    use crate::sys::refuse::refusing;
     use crate::testing::common::fork::in_fork;
     use crate::testing::common::kernel_since;
+    use crate::testing::common::refuse::refusing;
 
     #[test]
     fn a_kernel_is_compared_by_its_version() {

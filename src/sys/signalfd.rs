@@ -139,7 +139,7 @@ pub(crate) fn raise(signal: crate::signal::Signal) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::refuse::refusing;
+    use crate::testing::common::refuse::refusing;
 
     #[test]
     fn a_refusal_is_an_error_with_its_errno() {

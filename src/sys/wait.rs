@@ -210,8 +210,8 @@ mod tests {
 
     use super::*;
     use crate::pidfd::PidFd;
-    use crate::sys::refuse::{refusing, refusing_once};
     use crate::testing::common::kernel_since;
+    use crate::testing::common::refuse::{refusing, refusing_once};
 
     #[test]
     fn each_kind_of_end_is_told_apart() {

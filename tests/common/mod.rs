@@ -31,6 +31,7 @@ pub mod notify;
 pub mod oracle;
 pub mod places;
 pub mod processes;
+pub mod refuse;
 pub mod resources;
 pub mod storm;
 pub mod terminal;

@@ -10,8 +10,8 @@ use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use super::super::stdio::Pipe;
 use super::*;
 use crate::pidfd::PidFd;
-use crate::sys::refuse::{answering, refusing};
 use crate::testing::common::processes::state;
+use crate::testing::common::refuse::{answering, refusing};
 use crate::testing::common::tracer::Tracer;
 use crate::testing::common::{Isolation, SOON, isolated, wait_readable, wait_until};
 

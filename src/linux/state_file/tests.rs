@@ -6,9 +6,9 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use rustix::fs::{FileType, mknodat};
 
 use super::*;
-use crate::sys::refuse::answering;
 use crate::sys::wait::{Wait, wait_into};
 use crate::testing::common::descriptors::readable;
+use crate::testing::common::refuse::answering;
 use crate::testing::common::{TempDir, isolated, skipped, tempdir};
 
 /// The path of a state file, below a directory that is removed with the first value.

@@ -9,9 +9,9 @@ use rustix::process::{Pid as RawPid, getpgrp, setpgid};
 use super::*;
 use crate::cgroup::CgroupDir;
 use crate::signal::SignalSet;
-use crate::sys::refuse::refusing;
 use crate::sys::signalfd::{discard_pending, is_pending};
 use crate::testing::common::fork::waiting_copy;
+use crate::testing::common::refuse::refusing;
 use crate::testing::common::{Isolation, SOON, isolated, tempdir, wait_readable};
 
 /// A process that has not been reaped, and is in no set.

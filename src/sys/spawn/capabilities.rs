@@ -74,7 +74,7 @@ pub(super) const CAPABILITY_WORDS: usize = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::refuse::refusing;
+    use crate::testing::common::refuse::refusing;
 
     #[test]
     fn sets_that_a_filter_hides_are_an_error() {

@@ -308,10 +308,10 @@ mod tests {
     use crate::poll::wait_for;
     use crate::signal::SignalSet;
     use crate::sys::descriptors::flags_of;
-    use crate::sys::refuse::refusing;
     use crate::sys::spawn::tests::VFORK;
     use crate::sys::wait::{Wait, wait};
     use crate::testing::common::fork::in_fork;
+    use crate::testing::common::refuse::refusing;
     use crate::testing::common::{cgroup_root, kernel_since, root_or_skip};
 
     /// A flight with all steps of a child, up to an execve that fails.

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 /// Makes the system call `nr` fail with `errno` in this thread and in its children, for good. With an errno of 0, the
 /// call does nothing and reports success.
-pub(crate) fn refuse(nr: c_long, errno: c_int) {
+pub fn refuse(nr: c_long, errno: c_int) {
     assert_eq!(filter(nr, libc::SECCOMP_RET_ERRNO | errno as u32, 0), 0);
 }
 
@@ -49,7 +49,7 @@ fn filter(nr: c_long, action: u32, flags: c_ulong) -> c_long {
 }
 
 /// Runs `body` in a new thread, in which `nr` fails with `errno`.
-pub(crate) fn refusing<T: Send>(nr: c_long, errno: c_int, body: impl FnOnce() -> T + Send) -> T {
+pub fn refusing<T: Send>(nr: c_long, errno: c_int, body: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             refuse(nr, errno);
@@ -61,14 +61,14 @@ pub(crate) fn refusing<T: Send>(nr: c_long, errno: c_int, body: impl FnOnce() ->
 
 /// Runs `body` in a new thread, in which the first call of `nr` fails with `errno`, and each further one is made. The
 /// children of that thread must end in `body`.
-pub(crate) fn refusing_once<T: Send>(nr: c_long, errno: c_int, body: impl FnOnce() -> T + Send) -> T {
+pub fn refusing_once<T: Send>(nr: c_long, errno: c_int, body: impl FnOnce() -> T + Send) -> T {
     answering(nr, [Some(errno)], body)
 }
 
 /// Runs `body` in a new thread, in which the calls of `nr` have these answers in turn: each one fails with the errno, or
 /// is made if there is none. (The kernel asks another thread about each call: seccomp_unotify(2).) The children of that
 /// thread must end in `body`.
-pub(crate) fn answering<T: Send>(
+pub fn answering<T: Send>(
     nr: c_long,
     answers: impl IntoIterator<Item = Option<c_int>>,
     body: impl FnOnce() -> T + Send,
@@ -134,7 +134,7 @@ fn answer(listener: &OwnedFd, id: u64, errno: Option<c_int>) {
 
 /// From now on, a change of ids in this thread and its children keeps all capabilities (SECBIT_NO_SETUID_FIXUP). This
 /// needs CAP_SETPCAP.
-pub(crate) fn keep_capabilities_across_ids() {
+pub fn keep_capabilities_across_ids() {
     const NO_SETUID_FIXUP: libc::c_ulong = 1 << 2;
     // SAFETY: prctl(2) takes only numbers here.
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, NO_SETUID_FIXUP) }, 0);
@@ -142,7 +142,7 @@ pub(crate) fn keep_capabilities_across_ids() {
 
 /// From now on, no process of this thread may ask to keep its capabilities when its ids change
 /// (SECBIT_KEEP_CAPS_LOCKED). This needs CAP_SETPCAP.
-pub(crate) fn lock_keep_capabilities() {
+pub fn lock_keep_capabilities() {
     const KEEP_CAPS_LOCKED: libc::c_ulong = 1 << 5;
     // SAFETY: prctl(2) takes only numbers here.
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, KEEP_CAPS_LOCKED) }, 0);
