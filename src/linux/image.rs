@@ -95,6 +95,22 @@ pub(crate) struct PipesImage {
     pub(crate) others: Vec<(RawFd, RawFd)>,
 }
 
+impl PipesImage {
+    /// The ends, which were checked.
+    fn take(&self, fds: &mut Descriptors) -> Pipes {
+        let mut end = |number: Option<RawFd>| number.and_then(|number| fds.take(number));
+        let mut pipes = Pipes::default();
+        (pipes.stdin, pipes.stdout, pipes.stderr) = (end(self.stdin), end(self.stdout), end(self.stderr));
+        if let Some((target, extra)) = self.extra_target.zip(end(self.extra)) {
+            pipes.set_extra(target, extra);
+        }
+        for &(target, number) in &self.others {
+            end(Some(number)).into_iter().for_each(|fd| pipes.add(target, fd));
+        }
+        pipes
+    }
+}
+
 stored!(struct PipesImage { stdin, stdout, stderr, extra, extra_target, others });
 
 /// The notify socket.
@@ -398,28 +414,16 @@ impl Linux {
                 run_cgroup,
                 ready,
                 inherited_flight,
-                member: None,
+                ..Rest::default()
             }
             .boxed(),
         };
         self.watch_emptying(&mut process);
         self.put(process);
-        let mut end = |number: Option<RawFd>| number.and_then(|number| fds.take(number));
-        let pipes = image.pipes.as_ref().map(|image| {
-            let mut pipes = Pipes::default();
-            (pipes.stdin, pipes.stdout, pipes.stderr) = (end(image.stdin), end(image.stdout), end(image.stderr));
-            if let Some((target, extra)) = image.extra_target.zip(end(image.extra)) {
-                pipes.set_extra(target, extra);
-            }
-            for &(target, number) in &image.others {
-                end(Some(number)).into_iter().for_each(|fd| pipes.add(target, fd));
-            }
-            pipes
-        });
         Some(Belongings {
             slot,
             run_cgroup: path,
-            pipes,
+            pipes: image.pipes.as_ref().map(|image| image.take(fds)),
         })
     }
 
