@@ -150,6 +150,12 @@ impl InFlight {
         !self.0.flight.is_in_use() && self.0.flight.failure().is_some()
     }
 
+    /// Whether the child has executed its program, unless it was killed before.
+    pub(crate) fn has_executed(&self) -> bool {
+        let flight = &self.0.flight;
+        !flight.is_in_use() && flight.has_reached_exec() && flight.failure().is_none()
+    }
+
     /// The time since the spawn began.
     pub(crate) fn age(&self) -> Duration {
         self.0.began.elapsed()
@@ -381,16 +387,25 @@ mod tests {
     }
 
     #[test]
-    fn a_spawn_has_failed_if_a_step_has_and_the_child_has_released_the_memory() {
+    fn a_spawn_has_failed_or_executed_when_the_child_has_released_the_memory() {
         let mut spawner = Spawner::new().unwrap();
-        for (command, fails) in [(sh(""), false), (sh("").current_dir("/no/such"), true)] {
+        let commands = [
+            (sh(""), false),
+            (sh("").current_dir("/no/such"), true),
+            (Command::new("/no/such"), true),
+        ];
+        for (command, fails) in commands {
             let mut spawning = begin(&mut spawner, &command);
             assert!(wait_readable(spawning.pidfd(), SOON));
             spawning.pretend_in_flight();
             let (pidfd, _pipes, mut in_flight) = spawning.into_parts();
-            assert!(!in_flight.has_failed(), "{command:?} in flight");
+            assert!(
+                !in_flight.has_failed() && !in_flight.has_executed(),
+                "{command:?} in flight"
+            );
             in_flight.0.flight.child_has_ended();
             assert_eq!(in_flight.has_failed(), fails, "{command:?}");
+            assert_eq!(in_flight.has_executed(), !fails, "{command:?}");
             pidfd.wait_and_reap().unwrap();
         }
     }

@@ -274,10 +274,7 @@ impl<K: Kernel> Engine<K> {
         match self.kernel.collect(id.index(), scope > Scope::Process)? {
             Collected::Nothing => return Ok((nothing, false)),
             Collected::Executed { ended } => {
-                // The program may have been executed during this call, and its grace must not begin before that.
-                self.now = self.kernel.now();
-                self.apply_input(id, Input::Executed);
-                self.update_limits(id);
+                self.executed(id);
                 return Ok((Progress::Done, ended));
             }
             Collected::SpawnFailed(error) => {
@@ -297,6 +294,14 @@ impl<K: Kernel> Engine<K> {
             Collected::Spurious => {}
         }
         Ok((Progress::Done, false))
+    }
+
+    /// Handles the execution of an instance's program.
+    pub(super) fn executed(&mut self, id: InstanceId) {
+        // The program may have been executed during this call, and its grace must not begin before that.
+        self.now = self.kernel.now();
+        self.apply_input(id, Input::Executed);
+        self.update_limits(id);
     }
 
     /// Handles the end of an instance's process. `judged` is the scope with other processes that count, if any do.

@@ -48,7 +48,8 @@ pub enum Event {
         /// The kernel's errno; see kill(2).
         errno: i32,
     },
-    /// A process has told something that changes no state, by a message to the notify socket.
+    /// A process has told something that changes no state, by a message to the notify socket. The event of its start
+    /// comes before this one.
     Notice {
         /// The instance of the process.
         instance: InstanceId,

@@ -88,6 +88,9 @@ pub(crate) trait Kernel {
     /// later ([`Kernel::look_again`]), and no descriptor of it stays readable until then.
     fn collect(&mut self, slot: u32, keep_scope: bool) -> io::Result<Collected>;
 
+    /// Whether a process in flight is known to have executed its program. [`Kernel::collect`] finds it out too, later.
+    fn has_executed(&self, slot: u32) -> bool;
+
     /// Whether the process has ended, reaped or not.
     fn has_ended(&self, slot: u32) -> bool;
 

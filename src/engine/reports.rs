@@ -121,6 +121,7 @@ impl<K: Kernel> Engine<K> {
 
     /// Gives a report of a process to its lifecycle.
     pub(crate) fn apply_report(&mut self, id: InstanceId, report: Report) {
+        self.see_execution(id);
         match report {
             Report::Ready => self.ready(id),
             Report::Alive => drop(self.apply_input(id, Input::Alive)),
@@ -152,6 +153,14 @@ impl<K: Kernel> Engine<K> {
                 self.notice(id, ProcessNotice::WatchdogEvery(every));
                 self.apply_input(id, Input::Alive);
             }
+        }
+    }
+
+    /// A program that reports was executed. This is seen first, so that its start comes before what it reports.
+    fn see_execution(&mut self, id: InstanceId) {
+        let is_in_flight = |instance: &Instance| instance.life.state().is_in_flight();
+        if self.instances.get(id).is_some_and(is_in_flight) && self.kernel.has_executed(id.index()) {
+            self.executed(id);
         }
     }
 

@@ -488,6 +488,11 @@ impl Kernel for Linux {
         seen.unwrap_or(Ok(Collected::Nothing))
     }
 
+    fn has_executed(&self, slot: u32) -> bool {
+        let in_flight = self.process(slot).and_then(|process| process.in_flight.as_ref());
+        in_flight.is_some_and(InFlight::has_executed)
+    }
+
     fn has_ended(&self, slot: u32) -> bool {
         self.process(slot).is_none_or(|process| match process.watch {
             Watch::Alive(_) | Watch::Late(_) => matches!(process.pidfd.look(Wait::Peek), Ok(Look::Ended(_))),

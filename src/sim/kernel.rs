@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::crash::When;
 use super::descriptors::{ORPHANS, SIGNALS, SOCKET, TIMER};
-use super::process::{Phase, Place, oom_of};
+use super::process::{Phase, Place, SimProcess, oom_of};
 use super::recipe::Label;
 use super::state_file::Killed;
 use super::world::{Did, Planted, Sight, Taken, World};
@@ -190,6 +190,16 @@ impl Kernel for SimKernel {
                 usage: is_child.then(Usage::default),
             }),
         })
+    }
+
+    fn has_executed(&self, slot: u32) -> bool {
+        let mut world = self.0.borrow_mut();
+        let Some(serial) = world.serial_in(slot) else {
+            return false;
+        };
+        let at = world.process(serial).and_then(SimProcess::has_executed);
+        world.log.extend(at.map(|at| Did::SeeExecution { serial, at }));
+        at.is_some()
     }
 
     fn has_ended(&self, slot: u32) -> bool {

@@ -129,7 +129,8 @@ fn one(host: &mut Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(),
             serial,
             result: Ok(Sight::Executed(at)),
             ..
-        } => landed(host, serial, Some(at)),
+        }
+        | Did::SeeExecution { serial, at } => landed(host, serial, Some(at)),
         Did::Collect {
             serial,
             result: Ok(Sight::NotExecuted(_)),

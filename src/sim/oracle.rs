@@ -367,8 +367,9 @@ fn flight_of(host: &Host, known: &Instance, state: &State, serial: Option<u64>) 
     };
     let world = host.world.borrow();
     let process = serial.and_then(|serial| world.process(serial));
-    let is_in_flight = process.is_some_and(SimProcess::is_in_flight);
     let was_told = attempt.spawn == Spawn::Executed;
+    // A report shows an execution before the spawn is looked at.
+    let is_in_flight = process.is_some_and(SimProcess::is_in_flight) && !was_told;
     match *state {
         State::Preparing {
             pid: Some(_), executed, ..

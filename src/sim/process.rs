@@ -295,6 +295,13 @@ impl SimProcess {
         self.flight.as_ref().is_some_and(|flight| flight.is_watched)
     }
 
+    /// When it executed its program, if the supervisor can know that and has not learned it.
+    pub(super) fn has_executed(&self) -> Option<Instant> {
+        let flight = self.flight.as_ref()?;
+        let is_known = flight.is_watched && !flight.is_inherited && flight.failed.is_none();
+        self.executed.filter(|_| is_known)
+    }
+
     /// Forgets that its spawn is in flight, so that nothing reports the execution.
     pub(super) fn forget_flight(&mut self) {
         self.flight = None;

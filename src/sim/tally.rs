@@ -99,7 +99,7 @@ const CAUSES: [&str; 23] = [
     "a sibling has ended",
 ];
 
-const DEEDS: [&str; 30] = [
+const DEEDS: [&str; 31] = [
     "spawned",
     "spawn refused",
     "collected",
@@ -130,6 +130,7 @@ const DEEDS: [&str; 30] = [
     "handed over with a spawn in flight",
     "handed over without a description",
     "stopped a group because of the end of an instance",
+    "seen to have executed because of a report",
 ];
 
 /// How stop commands end.
@@ -285,6 +286,7 @@ impl Tally {
                 (Ok(Sight::NotReady), _) => 16,
                 (Ok(Sight::Late), _) => 17,
             },
+            Did::SeeExecution { .. } => 30,
             Did::Signal { failed: None, .. } => 6,
             Did::Signal { failed: Some(_), .. } => 7,
             Did::Look { result, .. } => match result {

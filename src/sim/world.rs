@@ -121,6 +121,11 @@ pub(super) enum Did {
         hold: bool,
         result: Result<Sight, i32>,
     },
+    /// The engine learned, because of a report, that a program was executed.
+    SeeExecution {
+        serial: u64,
+        at: Instant,
+    },
     Signal {
         owner: u32,
         serial: u64,

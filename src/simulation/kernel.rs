@@ -4,7 +4,7 @@ use std::io;
 use std::time::{Duration, SystemTime};
 
 use super::behavior::Role;
-use super::process::Phase;
+use super::process::{Phase, Process};
 use super::world::{SIGNALS, SOCKET, TIMER, World};
 use crate::cgroup::{CgroupError, CgroupFile, CgroupUsage, OomKill};
 use crate::child::Pipes;
@@ -102,6 +102,10 @@ impl Kernel for SimKernel {
             self.0.landed();
         }
         Ok(collected.unwrap_or(Collected::Nothing))
+    }
+
+    fn has_executed(&self, slot: u32) -> bool {
+        self.0.process(slot).is_some_and(Process::has_executed)
     }
 
     fn has_ended(&self, slot: u32) -> bool {

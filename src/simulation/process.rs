@@ -260,6 +260,11 @@ impl Process {
         self.flight.is_some()
     }
 
+    /// Whether it has executed its program, and the supervisor has not learned it.
+    pub(super) const fn has_executed(&self) -> bool {
+        matches!(self.flight, Some(Flight::Executed))
+    }
+
     /// Whether its execution is over, and the supervisor has not learned how it went.
     pub(super) const fn has_landed(&self) -> bool {
         match &self.flight {

@@ -30,6 +30,8 @@ pub(super) struct TestKernel {
     pub(super) is_saturated: bool,
     /// Whether a process that is spawned has not executed its program yet.
     pub(super) is_slow: bool,
+    /// Whether every process in flight has executed its program.
+    pub(super) has_executed: bool,
     /// Whether every process has ended.
     pub(super) has_ended: bool,
     /// What the next calls find out about a process.
@@ -76,6 +78,7 @@ impl TestKernel {
             now: Instant::from_nanos(1_000_000_000),
             is_saturated: false,
             is_slow: false,
+            has_executed: false,
             has_ended: false,
             found: VecDeque::new(),
             ready: VecDeque::new(),
@@ -167,6 +170,10 @@ impl Kernel for TestKernel {
             self.unread.push(self.messages.len());
         }
         Ok(found)
+    }
+
+    fn has_executed(&self, _slot: u32) -> bool {
+        self.has_executed
     }
 
     fn has_ended(&self, _slot: u32) -> bool {

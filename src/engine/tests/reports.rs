@@ -3,7 +3,7 @@
 use super::kernel::{line, message};
 use super::{SECOND, TestEngine, end, engine, events, instance, member, pass, policy, spec, started, state};
 use crate::engine::error::Error;
-use crate::engine::event::Event;
+use crate::engine::event::{Event, ProcessNotice};
 use crate::engine::ids::{InstanceId, Target};
 use crate::engine::kernel::{Collected, Happening, Report};
 use crate::engine::request::Outcome;
@@ -39,6 +39,34 @@ fn no_more_messages_are_read_than_the_queue_has_room_for() {
     engine.receive_queued();
     assert_eq!(instance(&engine, id).status_text.as_deref(), Some("the last one"));
     assert_eq!(engine.kernel.messages.len(), 1);
+}
+
+/// The news of an execution comes by a look, and a message by the socket, in any order.
+#[test]
+fn a_program_that_reports_runs_before_its_report_is_told() {
+    let mut engine = engine();
+    engine.kernel.is_slow = true;
+    let group = started(&mut engine, spec("web").policy(policy()).notify_socket(true));
+    let id = member(&engine, group, 0);
+    let report = || Report::Notice(ProcessNotice::Stopping);
+    engine.apply_report(id, report());
+    assert_eq!(
+        state(&engine, id),
+        StateName::Starting,
+        "nothing tells that its program was executed"
+    );
+    let runs = |event: &Event| matches!(event, Event::Transition(event) if event.to == StateName::Running);
+    assert!(!events(&mut engine).any(|event| runs(&event)));
+
+    engine.kernel.has_executed = true;
+    engine.apply_report(id, report());
+    let told: Vec<Event> = events(&mut engine).collect();
+    let is_notice = |event: &Event| matches!(event, Event::Notice { .. });
+    assert!(
+        matches!(&told[..], [first, last] if runs(first) && is_notice(last)),
+        "{told:?}"
+    );
+    assert_eq!(engine.reload_program(id.into(), Signal::HUP, None).unwrap().accepted, 1);
 }
 
 /// After that, the kernel may give its number to another process.
