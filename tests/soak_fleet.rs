@@ -4,7 +4,9 @@
 //! rest.
 //!
 //! The engine's lateness is printed for three kinds of deadlines: the wait before a restart, the time until SIGKILL, and
-//! the longest time of a run. No time is asserted. The processes of a large fleet often want the processor at the same time
+//! the longest time of a run. It counts until the call that served the deadline has returned, because no event tells when a
+//! spawn is decided or a signal is sent. The first two are printed again with what follows: the start of the process, which
+//! may wait for its place among the spawns in flight, and the death. No time is asserted. The processes of a large fleet often want the processor at the same time
 //! as their supervisor, which would then be late because of the scheduler of the kernel. So the host of a large fleet is
 //! scheduled before all others (SCHED_FIFO in sched(7)), if it may: what is late then is late because of the library.
 //!
@@ -92,6 +94,9 @@ impl Lateness {
 
     fn show(&self, what: &str) {
         let number: u32 = self.counts.iter().sum();
+        if number == 0 {
+            return println!("{what}: none");
+        }
         let at = |thousandths: u64| {
             let wanted = u64::from(number) * thousandths / 1000;
             let mut seen = 0;
@@ -110,6 +115,14 @@ impl Lateness {
     fn too_late(&self) -> u32 {
         self.counts.iter().skip((SLICE.as_micros() / STEP) as usize).sum()
     }
+}
+
+/// A deadline that the supervisor has to serve.
+struct Awaited {
+    instance: InstanceId,
+    /// Whether it ends a wait before a restart. Otherwise SIGKILL follows.
+    is_delay: bool,
+    at: pidherd::time::Instant,
 }
 
 /// The last step of an instance.
@@ -142,12 +155,15 @@ struct Fleet {
     away: HashSet<InstanceId>,
     /// Those that are down, to be started again.
     stopped: Vec<InstanceId>,
+    awaited: Vec<Awaited>,
     starts: u64,
     deaths: u64,
     slow_kills: u64,
     delays: Lateness,
     kills: Lateness,
     timeouts: Lateness,
+    restarts: Lateness,
+    deaths_by_kill: Lateness,
 }
 
 impl Fleet {
@@ -186,12 +202,16 @@ impl Fleet {
             last: HashMap::new(),
             away: HashSet::new(),
             stopped: Vec::new(),
+            // No more are awaited at a time, so this does not grow.
+            awaited: Vec::with_capacity(children as usize),
             starts: 0,
             deaths: 0,
             slow_kills: 0,
             delays: Lateness::default(),
             kills: Lateness::default(),
             timeouts: Lateness::default(),
+            restarts: Lateness::default(),
+            deaths_by_kill: Lateness::default(),
         }
     }
 
@@ -200,6 +220,7 @@ impl Fleet {
         let ready = wait_readable(&self.supervisor, limit);
         if ready {
             self.supervisor.dispatch().unwrap();
+            self.note_served();
         }
         while let Some(event) = self.supervisor.next_event() {
             match event {
@@ -212,7 +233,44 @@ impl Fleet {
         ready
     }
 
+    /// The deadline of an instance, if it has one and is still in this state.
+    fn deadline(&self, id: InstanceId, is_delay: bool) -> Option<pidherd::time::Instant> {
+        let wanted = if is_delay {
+            StateName::Backoff
+        } else {
+            StateName::Stopping
+        };
+        let state = self.supervisor.status(id)?.state;
+        state.deadline().filter(|_| state.name() == wanted)
+    }
+
+    /// Counts the deadlines that the last call has served.
+    fn note_served(&mut self) {
+        let now = self.supervisor.now();
+        let mut awaited = std::mem::take(&mut self.awaited);
+        awaited.retain(|awaited| {
+            let waits = self.deadline(awaited.instance, awaited.is_delay) == Some(awaited.at);
+            // What ends before its deadline was ended by something else.
+            if !waits && now >= awaited.at && self.is_measured {
+                let lateness = if awaited.is_delay {
+                    &mut self.delays
+                } else {
+                    &mut self.kills
+                };
+                lateness.add(now.saturating_duration_since(awaited.at));
+            }
+            waits
+        });
+        self.awaited = awaited;
+    }
+
     fn follow(&mut self, step: &TransitionEvent) {
+        if matches!(step.to, StateName::Backoff | StateName::Stopping) {
+            let (instance, is_delay) = (step.instance, step.to == StateName::Backoff);
+            let at = self.deadline(instance, is_delay);
+            let awaited = at.map(|at| Awaited { instance, is_delay, at });
+            self.awaited.extend(awaited);
+        }
         let last = self.last.get(&step.instance).copied();
         let late = |since: pidherd::time::Instant, time: Duration| {
             step.at.saturating_duration_since(since.saturating_add(time))
@@ -220,7 +278,7 @@ impl Fleet {
         match (step.from, step.to, step.cause) {
             _ if !self.is_measured => {}
             (StateName::Backoff, _, Cause::DelayOver) => {
-                self.delays.extend(last.map(|last| late(last.at, DELAY)));
+                self.restarts.extend(last.map(|last| late(last.at, DELAY)));
             }
             (StateName::Running, _, Cause::Failed(Failure::TimedOut)) => {
                 self.timeouts.extend(last.map(|last| late(last.spawned, self.length)));
@@ -228,7 +286,7 @@ impl Fleet {
             // A process that ends before SIGKILL has not needed it.
             (StateName::Stopping, _, Cause::Gone) => {
                 let waited = last.filter(|last| step.at >= last.at.saturating_add(WAIT));
-                self.kills.extend(waited.map(|last| late(last.at, WAIT)));
+                self.deaths_by_kill.extend(waited.map(|last| late(last.at, WAIT)));
             }
             _ => {}
         }
@@ -431,8 +489,12 @@ fn a_fleet_under_churn_takes_no_more_resources_after_any_time() {
         println!("{wanted} children, {time:?}; before: {before:?}, after: {after:?}");
         println!("processes that SIGKILL did not end in time: {}", fleet.slow_kills);
         fleet.delays.show("waits before a restart");
-        fleet.kills.show("SIGKILL after SIGTERM, until the process is gone");
+        fleet.kills.show("SIGKILL after SIGTERM");
         fleet.timeouts.show("ends by time");
+        fleet.restarts.show("waits before a restart, until the process exists");
+        fleet
+            .deaths_by_kill
+            .show("SIGKILL after SIGTERM, until the process is gone");
         fleet.supervisor.shutdown().unwrap();
         while !fleet.supervisor.is_down() {
             assert!(fleet.turn(SOON), "it does not come down");
