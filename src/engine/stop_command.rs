@@ -412,8 +412,8 @@ impl<K: Kernel> Engine<K> {
                     (false, false) => self.begin_again(of.program, stopping),
                 }
             }
-            _ if is_alive => drop(self.apply_input(id, Input::Kill)),
-            _ => self.follow_stop_command(id),
+            // A kill of one that is over leaves it as it is, and it is followed.
+            _ => drop(self.apply_input(id, Input::Kill)),
         }
     }
 

@@ -30,6 +30,8 @@ pub(super) struct TestKernel {
     pub(super) is_saturated: bool,
     /// Whether a process that is spawned has not executed its program yet.
     pub(super) is_slow: bool,
+    /// How long a spawn takes.
+    pub(super) spawn_takes: Duration,
     /// Whether every process in flight has executed its program.
     pub(super) has_executed: bool,
     /// Whether every process has ended.
@@ -78,6 +80,7 @@ impl TestKernel {
             now: Instant::from_nanos(1_000_000_000),
             is_saturated: false,
             is_slow: false,
+            spawn_takes: Duration::ZERO,
             has_executed: false,
             has_ended: false,
             found: VecDeque::new(),
@@ -151,6 +154,7 @@ impl Kernel for TestKernel {
     }
 
     fn spawn(&mut self, slot: u32, program: &Program, _context: &SpawnContext) -> Result<Spawned, SpawnError> {
+        self.now = self.now.saturating_add(self.spawn_takes);
         self.spawned.push((slot, program.name().to_string_lossy().into()));
         let pid = Pid::new(1_000 + self.spawned.len() as u32).unwrap();
         Ok(Spawned {

@@ -3,6 +3,7 @@
 use super::{SECOND, TestEngine, end, engine, instance, member, pass, policy, spec, started, state};
 use crate::command::Command;
 use crate::engine::event::Event;
+use crate::engine::history::History;
 use crate::engine::ids::{GroupId, InstanceId};
 use crate::engine::kernel::Collected;
 use crate::engine::request::Request;
@@ -11,6 +12,7 @@ use crate::exit::{Exit, ExitRecord};
 use crate::lifecycle::{
     Input, Lifecycle, Part, Policy, Restart, Scope, Startup, StateName, StopCommandEnd, StopLadder,
 };
+use crate::signal::Signal;
 
 /// A group with a stop that begins with a command.
 fn with_command() -> GroupSpec {
@@ -97,6 +99,92 @@ fn a_command_that_waits_for_its_spawn_is_withdrawn_when_its_program_ends() {
     assert_eq!(state(&engine, id), StateName::Stopped);
     pass(&mut engine, SECOND);
     assert_eq!(engine.kernel.spawned, []);
+}
+
+// What the last host had not done when it was killed.
+
+/// Sets the lifecycle of a command to the state that these inputs lead to, and lets its process be gone.
+fn set_life(engine: &mut TestEngine, command: InstanceId, inputs: &[Input]) {
+    let now = engine.now;
+    let instance = engine.instances.get_mut(command).unwrap();
+    let policy = Policy::new()
+        .restart(Restart::Never)
+        .start_retries(0)
+        .startup(Startup::Completes { timeout: SECOND });
+    instance.life = Lifecycle::new(&policy, 1);
+    for &input in inputs {
+        instance.life.handle(&policy, input, now);
+    }
+    instance.process = None;
+}
+
+#[test]
+fn a_command_that_nothing_waits_for_is_killed_after_a_crash_of_the_host_and_its_instance_stays_until_it_is_gone() {
+    let (mut engine, group, id, command) = stopping();
+    engine.scale(group, 0).unwrap();
+    // The ladder has come to SIGKILL, and the record of the command is older.
+    engine.apply_input(id, Input::StopCommandEnded { succeeded: false });
+    engine.kernel.signals.clear();
+    engine.resume_stop_commands(&[]);
+    assert_eq!(engine.kernel.signals, [(command.index(), Signal::KILL)]);
+    let exit = Exit::Signal {
+        signal: Signal::KILL,
+        core: false,
+    };
+    end(&mut engine, id, exit);
+    assert_eq!(state(&engine, id), StateName::Stopped);
+    end(&mut engine, command, exit);
+    assert!(engine.instances.get(id).is_none());
+    assert!(engine.instances.get(command).is_none());
+}
+
+#[test]
+fn an_end_of_a_command_that_nothing_waits_for_is_not_told_again_after_a_crash_of_the_host() {
+    let (mut engine, _, id, command) = stopping();
+    engine.apply_input(id, Input::StopCommandEnded { succeeded: false });
+    let pid = instance(&engine, command).process.unwrap();
+    set_life(
+        &mut engine,
+        command,
+        &[Input::Start, Input::Spawned(pid), Input::Exited(Exit::Code(3))],
+    );
+    assert_eq!(state(&engine, command), StateName::Fatal);
+    assert_eq!(ends(&mut engine), []);
+    engine.resume_stop_commands(&[]);
+    assert_eq!(ends(&mut engine), []);
+    assert_eq!(state(&engine, command), StateName::Stopped);
+}
+
+/// An engine with a run that has ended, and the wait for its command that is left.
+fn left_to_command() -> (TestEngine, InstanceId, InstanceId) {
+    let (mut engine, _, id, command) = stopping();
+    end(&mut engine, id, Exit::Code(3));
+    assert!(instance(&engine, id).life.state().is_left_to_command());
+    (engine, id, command)
+}
+
+#[test]
+fn a_command_that_was_not_begun_is_not_begun_after_a_crash_of_the_host_if_its_run_is_over() {
+    let (mut engine, id, command) = left_to_command();
+    set_life(&mut engine, command, &[]);
+    let extra = engine.instances.get_mut(command).unwrap().extra_mut();
+    extra.stop_command.as_mut().unwrap().of.run = 0;
+    engine.kernel.spawned.clear();
+    engine.resume_stop_commands(&[]);
+    assert_eq!(engine.kernel.spawned, []);
+    assert_eq!(state(&engine, id), StateName::Stopped);
+}
+
+#[test]
+fn the_end_of_a_run_with_a_command_left_is_noted_after_a_crash_of_the_host() {
+    let (mut engine, id, _) = left_to_command();
+    let known = instance(&engine, id).history.last_exit();
+    assert!(known.is_some());
+    // The records contain no exit of a run that is not over.
+    engine.instances.get_mut(id).unwrap().history = History::new(1);
+    engine.remember_ends();
+    let noted = instance(&engine, id).history.last_exit();
+    assert_eq!(noted.map(|record| record.exit), known.map(|record| record.exit));
 }
 
 /// A pending stop withdraws a spawn that waits. The command after a run is no such spawn.

@@ -8,6 +8,7 @@ use crate::engine::ids::{InstanceId, Target};
 use crate::engine::kernel::{Kernel, Report};
 use crate::engine::progress::Progress;
 use crate::engine::request::Request;
+use crate::engine::spec::GroupSpec;
 use crate::exit::Exit;
 use crate::lifecycle::{Delay, Policy, StateName};
 
@@ -52,14 +53,19 @@ fn a_report_of_this_call_needs_no_other_one() {
     assert_eq!(engine.kernel.ready.len(), 1);
 }
 
-/// An engine with an instance that waits for its restart.
-fn waiting() -> (TestEngine, InstanceId) {
-    let mut engine = engine();
+/// A group with restarts that wait for a second.
+fn late_restarts() -> GroupSpec {
     let policy = Policy {
         restart_delay: Delay::Fixed(SECOND),
         ..policy()
     };
-    let group = started(&mut engine, spec("web").policy(policy));
+    spec("late").policy(policy)
+}
+
+/// An engine with an instance that waits for its restart.
+fn waiting() -> (TestEngine, InstanceId) {
+    let mut engine = engine();
+    let group = started(&mut engine, late_restarts());
     let id = member(&engine, group, 0);
     end(&mut engine, id, Exit::Code(1));
     assert_eq!(state(&engine, id), StateName::Backoff);
@@ -90,6 +96,74 @@ fn the_answer_for_another_descriptor_tells_whether_there_was_anything() {
     engine.kernel.messages.truncate(2);
     assert_eq!(engine.process_token(SOCKET).unwrap(), Progress::Done);
     assert_eq!(engine.process_token(SOCKET).unwrap(), Progress::Nothing);
+}
+
+#[test]
+fn deadlines_have_half_of_a_slice_and_what_the_others_leave_of_it() {
+    let mut engine = engine();
+    let group = started(&mut engine, late_restarts().instances(10));
+    for number in 0..10 {
+        let id = member(&engine, group, number);
+        end(&mut engine, id, Exit::Code(1));
+    }
+    engine.kernel.spawned.clear();
+    engine.kernel.spawn_takes = engine.slice / 5;
+    pass(&mut engine, SECOND);
+    assert_eq!(engine.kernel.spawned.len(), 5);
+}
+
+/// Makes the next answer that of a host that has been kept for a slice.
+fn keep(engine: &mut TestEngine) {
+    for _ in 0..2 {
+        engine.streak.begin(engine.woken, engine.slice);
+        engine.streak.end(Progress::Done, engine.kernel.now, engine.slice);
+        engine.kernel.now = engine.kernel.now.saturating_add(engine.slice / 2);
+    }
+    engine.wake();
+}
+
+/// The timer is armed for the past then.
+#[test]
+fn a_host_that_was_kept_is_woken_anew_for_whatever_is_left() {
+    let dispatched = |engine: &mut TestEngine| {
+        keep(engine);
+        engine.wakes_anew = false;
+        assert_eq!(engine.dispatch().unwrap(), Progress::Nothing);
+        engine.wakes_anew
+    };
+    let mut left_in_the_round = flooded();
+    left_in_the_round.kernel.ready.push_back(vec![SOCKET]);
+    assert!(dispatched(&mut left_in_the_round));
+
+    let mut ready_again = flooded();
+    ready_again.kernel.messages.truncate(1);
+    ready_again.kernel.ready = [vec![SOCKET], vec![SOCKET]].into();
+    assert!(dispatched(&mut ready_again));
+
+    let mut nothing_left = flooded();
+    nothing_left.kernel.messages.truncate(1);
+    nothing_left.kernel.ready.push_back(vec![SOCKET]);
+    assert!(!dispatched(&mut nothing_left));
+
+    // Restarts that wait since the round has begun belong to the next one.
+    let mut later = flooded();
+    let restarts = TestKernel::SLICE + 1;
+    let group = started(&mut later, late_restarts().instances(restarts));
+    pass(&mut later, Duration::ZERO);
+    for number in 0..restarts {
+        let id = member(&later, group, number);
+        end(&mut later, id, Exit::Code(1));
+    }
+    later.kernel.ready.push_back(vec![SOCKET]);
+    assert_eq!(later.dispatch().unwrap(), Progress::More);
+    later.kernel.now = later.kernel.now.saturating_add(SECOND);
+    later.wake();
+    later.kernel.is_saturated = true;
+    later.process_token(TIMER).unwrap();
+    later.kernel.is_saturated = false;
+    later.kernel.spawned.clear();
+    assert!(dispatched(&mut later));
+    assert_eq!(later.kernel.spawned.len(), TestKernel::SLICE as usize);
 }
 
 #[test]
