@@ -19,7 +19,7 @@ use crate::cgroup::{CgroupDir, CgroupUsage};
 use crate::command::{Command, Spawner};
 use crate::engine::context::{CgroupPath, SpawnContext};
 use crate::engine::kernel::{Collected, Kernel};
-use crate::exit::Exit;
+use crate::exit::{Exit, Pid};
 use crate::fdset::Interest;
 use crate::lifecycle::Scope;
 use crate::notify::ReadyFd;
@@ -213,6 +213,8 @@ fn a_group_with_nothing_but_a_zombie_is_empty_for_a_careful_look() {
         wait_for_end(&mut leader);
         assert!(matches!(linux.collect(0, true).unwrap(), Collected::Ended(_)));
         assert!(!linux.is_empty(0, Scope::ProcessGroup, 6).unwrap());
+        let found = linux.process(0).unwrap().rest.as_ref().unwrap().member;
+        assert_eq!(found.map(Pid::as_raw), Some(member.id()), "it is asked first next time");
         wait_for_end(&mut member);
         // Before Linux 6.9 each look is a careful one.
         if kernel_since(6, 9) {
@@ -394,6 +396,29 @@ fn a_failed_spawn_stays_in_the_set_until_it_has_ended() {
             });
             alive.join().unwrap();
         });
+        assert!(matches!(linux.collect(0, false).unwrap(), Collected::SpawnFailed(_)));
+        linux.discard(0, SOON);
+    });
+}
+
+#[test]
+fn a_program_is_known_to_be_executed_before_its_spawn_is_collected() {
+    isolated(|| {
+        let mut linux = linux();
+        linux.most_in_flight = 1;
+        let program = Command::new("/bin/sleep").arg("1000").compile().unwrap();
+        linux.spawn(0, &program, &SpawnContext::default()).unwrap();
+        if linux.in_flight == 0 {
+            return skipped("each spawn is waited for");
+        }
+        wait_until("the program runs", SOON, || linux.has_executed(0));
+        assert_eq!(linux.collect(0, false).unwrap(), Collected::Executed { ended: false });
+        assert!(!linux.has_executed(0), "there is no news any more");
+        linux.discard(0, SOON);
+        let missing = Command::new("/no/such").compile().unwrap();
+        linux.spawn(0, &missing, &SpawnContext::default()).unwrap();
+        assert!(wait_readable(linux.pidfd(0).unwrap(), SOON));
+        assert!(!linux.has_executed(0));
         assert!(matches!(linux.collect(0, false).unwrap(), Collected::SpawnFailed(_)));
         linux.discard(0, SOON);
     });

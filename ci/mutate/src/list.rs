@@ -8,6 +8,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::allowed::Allowed;
+
 /// What kind of change it is, named as in cargo-mutants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Genre {
@@ -39,8 +41,8 @@ pub struct Mutant {
     pub replacement: String,
 }
 
-/// Calls cargo-mutants in this tree.
-pub fn mutants(tree: &Path, arguments: &[String]) -> Result<Vec<Mutant>, String> {
+/// Calls cargo-mutants in this tree. Returns those that are not allowed.
+pub fn mutants(tree: &Path, arguments: &[String], allowed: &Allowed) -> Result<Vec<Mutant>, String> {
     let mut command = Command::new("cargo");
     command
         .current_dir(tree)
@@ -57,6 +59,9 @@ pub fn mutants(tree: &Path, arguments: &[String]) -> Result<Vec<Mutant>, String>
     }
     let list: Value = serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())?;
     let list = list.as_array().ok_or("cargo mutants --list printed no array")?;
+    let is_allowed = |value: &&Value| value["name"].as_str().is_some_and(|name| allowed.contains(name));
+    let (left_out, list): (Vec<_>, Vec<_>) = list.iter().partition(is_allowed);
+    println!("{} mutants, and {} that are allowed", list.len(), left_out.len());
     let mutants = (1..).zip(list).map(|(number, value)| mutant(number, value));
     let mutants: Option<Vec<Mutant>> = mutants.collect();
     let mut mutants = mutants.ok_or("cargo mutants --list printed an unknown form")?;

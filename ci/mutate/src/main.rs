@@ -13,6 +13,7 @@
 //! - `--quick`: tests that take longer than half a second are left out. Without it they run for the mutants that all
 //!   others let pass.
 //! - `--shared`: leaves out the mutants that need a build of their own. Without it they are tried after all others.
+//! - `--allowed FILE`: leaves out the mutants that a line of the file allows: `REASON | REGULAR EXPRESSION`.
 //! - `--build-only`: builds the mutants, and finds the tests that reach them.
 //!
 //! In the work folder, `results` has a line of JSON for each mutant, and a second run continues there: it tries neither
@@ -20,6 +21,7 @@
 //! mutants that no test notices, `single` those that need a build of their own, and `unviable` those that do not
 //! compile. The exit status is 1 if a mutant has survived.
 
+mod allowed;
 mod list;
 mod plan;
 mod reach;
@@ -36,6 +38,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use allowed::Allowed;
 use list::Mutant;
 use plan::Plan;
 use reach::Test;
@@ -54,6 +57,7 @@ struct Options {
     build_only: bool,
     first: Vec<String>,
     quick: bool,
+    allowed: Option<PathBuf>,
     arguments: Vec<String>,
 }
 
@@ -79,6 +83,7 @@ fn options() -> Result<Options, String> {
         build_only: false,
         first: Vec::new(),
         quick: false,
+        allowed: None,
         arguments: Vec::new(),
     };
     let mut arguments = std::env::args().skip(1);
@@ -108,6 +113,7 @@ fn options() -> Result<Options, String> {
                     .ok_or("--shard needs two numbers, as in 0/4")?;
             }
             "--first" => options.first.push(value()?),
+            "--allowed" => options.allowed = Some(value()?.into()),
             "--quick" => options.quick = true,
             "--shared" => options.shared = true,
             "--build-only" => options.build_only = true,
@@ -130,7 +136,9 @@ fn run(options: &Options) -> Result<bool, String> {
         from,
     };
     fs::create_dir_all(&tree.to).map_err(|error| format!("{}: {error}", tree.to.display()))?;
-    let mutants = list::mutants(&tree.from, &options.arguments)?;
+    let allowed = options.allowed.as_deref().map(Allowed::read).transpose()?;
+    let allowed = allowed.unwrap_or_default();
+    let mutants = list::mutants(&tree.from, &options.arguments, &allowed)?;
     tree.copy()?;
     let mut plan = Plan::new(&tree, &mutants, work.join("left_out"))?;
     let binaries = plan.build()?;

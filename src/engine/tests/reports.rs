@@ -95,7 +95,7 @@ fn a_deadline_waits_for_what_is_known_already() {
     let pid = instance(&engine, id).process.unwrap();
     let exit = Exit::Code(0);
     let record = ExitRecord { pid, exit, usage: None };
-    engine.kernel.found.push_back(Collected::Ended(record));
+    engine.kernel.found = [Collected::Spurious, Collected::Ended(record)].into();
     pass(&mut engine, SECOND * 2);
     assert_eq!(state(&engine, id), StateName::Exited, "it was done");
     assert_eq!(engine.kernel.signals, []);

@@ -187,6 +187,20 @@ fn the_end_of_a_run_with_a_command_left_is_noted_after_a_crash_of_the_host() {
     assert_eq!(noted.map(|record| record.exit), known.map(|record| record.exit));
 }
 
+/// The last host had reaped the program, and only the exit that it had recorded tells how it ended.
+#[test]
+fn the_recorded_exit_of_a_run_is_kept_when_its_process_is_found_to_have_ended() {
+    let (mut engine, id, _) = left_to_command();
+    let record = ExitRecord {
+        pid: instance(&engine, id).history.last_exit().unwrap().pid,
+        exit: Exit::Unknown,
+        usage: None,
+    };
+    engine.ended_unseen(id, record);
+    let noted = instance(&engine, id).history.last_exit();
+    assert_eq!(noted.map(|record| record.exit), Some(Exit::Code(3)));
+}
+
 /// A pending stop withdraws a spawn that waits. The command after a run is no such spawn.
 #[test]
 fn the_command_after_a_run_does_not_wait_for_a_pending_stop() {

@@ -110,6 +110,13 @@ fn deadlines_have_half_of_a_slice_and_what_the_others_leave_of_it() {
     engine.kernel.spawn_takes = engine.slice / 5;
     pass(&mut engine, SECOND);
     assert_eq!(engine.kernel.spawned.len(), 5);
+    engine.wake();
+    engine.process_token(SOCKET).unwrap();
+    assert_eq!(
+        engine.kernel.spawned.len(),
+        5 + 3,
+        "the rest is left for the descriptor"
+    );
 }
 
 /// Makes the next answer that of a host that has been kept for a slice.
