@@ -27,6 +27,11 @@ fn a_run_in_a_cgroup_is_found_with_all_that_lives_there() {
             };
             texts.flat_map(pids).collect::<Vec<_>>()
         };
+        let is_frozen = || {
+            let leaves = fs::read_dir(&directory).unwrap().flatten();
+            let mut texts = leaves.filter_map(|leaf| fs::read_to_string(leaf.path().join("cgroup.freeze")).ok());
+            texts.any(|text| text == "1\n")
+        };
         let ready = state.with_file_name("ready");
         for round in 0..2 {
             let _none = fs::remove_file(&ready);
@@ -35,8 +40,11 @@ fn a_run_in_a_cgroup_is_found_with_all_that_lives_there() {
                     let mut host = host(state, vec![spec()]);
                     host.until_executed();
                     wait_until("both live there", SOON, || inhabitants().len() == 2);
-                    let pid = host.pid(named(&host, "family:0"));
-                    tell(&ready, &pid.to_string());
+                    let id = named(&host, "family:0");
+                    host.supervisor.freeze(id).unwrap();
+                    assert!(is_frozen(), "in round {round}");
+                    host.supervisor.thaw(id).unwrap();
+                    tell(&ready, &host.pid(id).to_string());
                     stay(host);
                 },
                 || drop(told(&ready)),
