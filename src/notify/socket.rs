@@ -431,8 +431,9 @@ impl<'b, T> Datagram<'b, T> {
         mem::take(&mut self.descriptors)
     }
 
-    /// Whether the kernel has discarded some descriptors of the message: this process had no more free numbers
-    /// (RLIMIT_NOFILE), or descriptors are not received.
+    /// Whether the kernel has discarded some descriptors of the message, because this process had no more free numbers
+    /// (RLIMIT_NOFILE). Without [`NotifySocket::receive_descriptors`] all are closed, and this tells only that there were
+    /// more than a few.
     #[must_use]
     pub const fn has_lost_descriptors(&self) -> bool {
         self.is_cut
