@@ -531,6 +531,7 @@ mod tests {
     fn a_value_outside_of_its_range_is_refused() {
         let ms = Duration::from_millis;
         let new = Limits::new;
+        let longest = Duration::from_micros(17_592_186_044_415);
         for (limits, file) in [
             (new().cpu_weight(0), "cpu.weight"),
             (new().cpu_weight(10_001), "cpu.weight"),
@@ -539,6 +540,7 @@ mod tests {
             (new().pids_max(0), "pids.max"),
             (new().pids_max(4_194_305), "pids.max"),
             (new().cpu_max(Duration::from_micros(999), ms(100)), "cpu.max"),
+            (new().cpu_max(longest + Duration::from_micros(1), ms(100)), "cpu.max"),
             (new().cpu_max(Duration::MAX, ms(100)), "cpu.max"),
             (new().cpu_max(ms(1), Duration::from_micros(999)), "cpu.max"),
             (new().cpu_max(ms(1), Duration::from_micros(1_000_001)), "cpu.max"),
@@ -553,6 +555,7 @@ mod tests {
         for limits in [
             new().cpu_weight(1).io_weight(1).cpu_max(ms(1), ms(1)),
             new().cpu_weight(10_000).io_weight(10_000).cpu_max(ms(5_000), ms(1_000)),
+            new().cpu_max(longest, ms(100)),
             new().pids_max(4_194_304).memory_max(0).memory_high(u64::MAX),
         ] {
             limits.validate().unwrap();
