@@ -67,6 +67,7 @@ fn processes_states_and_numbers_of_runs_are_kept() {
     let mut herd = Taskmaster::start(HERD);
     herd.reached("web:web_1", "RUNNING");
     herd.reached("doomed:doomed", "FATAL");
+    herd.reached("api:api", "RUNNING");
     herd.ask("signal KILL api");
     herd.reached("api:api", "EXITED");
     assert_eq!(herd.reached("api:api", "RUNNING").run, 2);
