@@ -203,7 +203,7 @@ impl<K: Kernel> Engine<K> {
         if !self.telling.is_empty() {
             return true;
         }
-        if self.kernel.is_saturated() {
+        if !self.may_begin_spawn() {
             return self.pending > self.held + self.ordered;
         }
         // The queue is empty when no spawn waits any more.
@@ -380,9 +380,7 @@ impl<K: Kernel> Engine<K> {
             reply.get_or_insert(reaction.reply);
             next = self.carry_out(id, &reaction, exit);
         }
-        if self.unspawned == 0 {
-            self.spawns.clear();
-        }
+        self.forget_stale_spawns();
         if input == Input::Kill {
             self.kill_stop_command(id);
         }
@@ -398,6 +396,9 @@ impl<K: Kernel> Engine<K> {
     fn follow_up(&mut self, id: InstanceId) {
         if self.is_to_be_withdrawn(id) {
             self.apply_input(id, Input::SpawnWithdrawn);
+            return;
+        }
+        if self.spawn_for_stop(id) {
             return;
         }
         self.note_end_of_reload(id);

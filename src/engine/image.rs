@@ -589,8 +589,9 @@ impl<K: Kernel> Engine<K> {
         let spawns = spawns.into_iter().chain(self.instances.ids().map(|id| (id, now)));
         let spawns = spawns.filter(|&(id, _)| self.awaits_spawn(id));
         let spawns = first_of_each(spawns, |&(id, _)| id);
+        let (first, others): (Vec<_>, Vec<_>) = spawns.into_iter().partition(|&(id, _)| self.spawns_for_stop(id));
         self.waiting.extend(waiting);
-        self.spawns.extend(spawns);
+        self.spawns.extend(first.into_iter().chain(others));
     }
 
     /// Does what follows from the descriptions: groups get their numbers of instances. During a rolling restart, the

@@ -12,13 +12,13 @@ use super::run_command::Told;
 use super::stop_of::StopCommand;
 use crate::command::SpawnError;
 use crate::lifecycle::{Input, Part, Wanted};
+use crate::time::Instant;
 
 impl<K: Kernel> Engine<K> {
     /// Spawns a process for an instance. If the maximum of spawns is in flight, the spawn waits in the queue. It also
     /// waits behind the spawns of others that wait: restarts that are due again and again must not keep those waiting
     /// for ever. With a pending stop, which may have waited for other groups, the spawn waits too, so that the stop
-    /// withdraws it. No stop withdraws the command after a run. The command of a stop does not wait: what it stops may be
-    /// one of those in flight, which hang.
+    /// withdraws it. A spawn that belongs to a stop does not wait ([`Engine::spawns_for_stop`]).
     pub(super) fn spawn(&mut self, id: InstanceId) -> Option<Input> {
         let others_wait = self.unspawned > 1;
         let is_to_stop = self.instances.get(id).is_some_and(|instance| {
@@ -26,17 +26,54 @@ impl<K: Kernel> Engine<K> {
             may_be_withdrawn && matches!(instance.pending, Some(Request::Stop | Request::Kill))
         });
         let must_wait = others_wait || is_to_stop || self.kernel.is_saturated();
-        if must_wait && !self.is_stop_command(id) {
+        if must_wait && !self.spawns_for_stop(id) {
             self.spawns.push_back((id, self.now));
             return None;
         }
         Some(self.spawn_now(id))
     }
 
+    /// Whether the next spawn of an instance belongs to its stop: it is that of a command of the ladder, or of the
+    /// command after the last run. The processes in flight may hang, and may be what is to be stopped. Their stop may
+    /// wait for the end of this one, if the order of the groups says so, so this one must not wait for theirs.
+    pub(super) fn spawns_for_stop(&self, id: InstanceId) -> bool {
+        self.instances.get(id).is_some_and(|instance| match instance.part() {
+            Part::Stop => true,
+            Part::After => instance.life.wanted() == Wanted::Down,
+            Part::Before | Part::Program => false,
+        })
+    }
+
+    /// Whether the first spawn that waits may begin. One that belongs to a stop waits only after a change of the host.
+    pub(super) fn may_begin_spawn(&self) -> bool {
+        let is_for_stop = |&(id, _): &(InstanceId, Instant)| self.awaits_spawn(id) && self.spawns_for_stop(id);
+        !self.kernel.is_saturated() || self.spawns.front().is_some_and(is_for_stop)
+    }
+
+    /// Forgets the first entries of the queue that nothing waits for any more.
+    pub(super) fn forget_stale_spawns(&mut self) {
+        if self.unspawned == 0 {
+            self.spawns.clear();
+        }
+        while self.spawns.front().is_some_and(|&(id, _)| !self.awaits_spawn(id)) {
+            self.spawns.pop_front();
+        }
+    }
+
+    /// Begins a spawn that has waited, because it belongs to a stop that was requested meanwhile.
+    pub(super) fn spawn_for_stop(&mut self, id: InstanceId) -> bool {
+        let is_due = self.awaits_spawn(id) && self.spawns_for_stop(id);
+        if is_due {
+            let input = self.spawn_now(id);
+            self.apply_input(id, input);
+        }
+        is_due
+    }
+
     /// Begins the next waiting spawn, or applies the pending request of its instance, which may withdraw the spawn.
     /// Returns whether there was one.
     pub(super) fn serve_spawn(&mut self) -> bool {
-        while !self.kernel.is_saturated() {
+        while self.may_begin_spawn() {
             let Some((id, _)) = self.spawns.pop_front() else { break };
             if !self.awaits_spawn(id) {
                 continue;

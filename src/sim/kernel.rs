@@ -101,6 +101,7 @@ impl Kernel for SimKernel {
             true => world.pass_descriptors(owner, program.most_stored()),
             false => 0,
         };
+        let is_beyond = !world.has_room();
         let made = world.spawn(place, owner);
         if let Ok((_, pid, _)) = made {
             world.file.note_pid(owner, pid);
@@ -115,6 +116,7 @@ impl Kernel for SimKernel {
             at,
             made,
             flies,
+            is_beyond,
             passed,
         });
         drop(world);

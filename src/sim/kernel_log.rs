@@ -119,9 +119,13 @@ fn one(host: &mut Host, did: &Did, earlier: &[Did], later: &[Did]) -> Result<(),
             at,
             made,
             flies,
+            is_beyond,
             passed,
         } => {
             let id = owner_in(host, owner, earlier, later).ok_or(NOT_THERE)?;
+            ensure(!is_beyond || label.part != Part::After || is_unwanted(host, id), || {
+                format!("the command after a run of {id:?} does not wait, and a restart follows")
+            })?;
             spawned(host, id, (label, run), at, made, flies)?;
             gets_stored(host, id, label.part, passed)
         }
@@ -302,6 +306,14 @@ fn with_group<'a>(host: &'a Host, instance: Option<&'a Instance>) -> Result<(&'a
     let instance = instance.ok_or(NOT_THERE)?;
     let group = host.model.group(instance.group).ok_or("its group is gone")?;
     Ok((instance, group))
+}
+
+/// Whether an instance was to stay down at some time of the step: a start may have been requested after the spawn, or a
+/// rolling restart may have ended before it.
+fn is_unwanted(host: &Host, id: InstanceId) -> bool {
+    let is_down = |known: &Instance| known.wish == Wanted::Down;
+    let was_down = |before: &Snapshot| !before.was_wanted;
+    host.model.instance(id).is_none_or(is_down) || before(host, id).is_some_and(was_down) || host.driver.is_retiring(id)
 }
 
 /// Only a wanted instance is spawned, and with the newest description.

@@ -90,6 +90,10 @@ fn follow(known: &mut Instance, life: &Lifecycle, begun: u64, has: &Conditions, 
         let since = state.since().unwrap_or(now);
         known.attempts.push(Attempt::waiting(place, since, has.epoch));
     }
+    let is_left = state.part() == Part::After && life.wanted() == Wanted::Down;
+    ensure(!(is_new && is_left), || {
+        format!("the command after the last run of {:?} waits", known.id)
+    })?;
     let Some(last) = known.attempts.last_mut() else {
         return Ok(is_new);
     };

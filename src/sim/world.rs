@@ -112,6 +112,8 @@ pub(super) enum Did {
         made: Result<(u64, Pid), i32>,
         /// Whether the program is executed later.
         flies: bool,
+        /// Whether the maximum of spawns was in flight.
+        is_beyond: bool,
         /// A digest of the stored descriptors that it gets.
         passed: u64,
     },
@@ -349,8 +351,8 @@ impl World {
 
     /// Makes a process. Returns its serial number and its pid, and whether its program is executed later.
     pub(super) fn spawn(&mut self, place: Place, owner: u32) -> Result<(u64, Pid, bool), i32> {
-        // The command of a stop does not wait for what may hang.
-        if !self.has_room() && place.part != Part::Stop {
+        // What belongs to a stop does not wait for what may hang. Whether this command does is checked after the step.
+        if !self.has_room() && matches!(place.part, Part::Before | Part::Program) {
             let (count, most) = (self.count_in_flight(), self.most_in_flight);
             self.never(|| format!("a spawn begins while {count} are in flight, and {most} may be"));
         }

@@ -130,9 +130,10 @@ impl Builder {
     /// A spawn in flight returns as soon as the process exists, however long its execve(2) takes.
     /// [`State::Starting`](crate::lifecycle::State) begins then, with the pid. A grace begins when the program is
     /// executed. An error of a step before that is reported when the step fails. While the maximum is in flight,
-    /// further starts wait and stops do not: the commands of stops are spawned beyond the maximum, as many at once as
-    /// instances are stopped. Each process in flight takes nine pages of address space. If a command cannot be spawned in
-    /// flight (see [`Spawner::begin`](crate::Spawner::begin)), its spawn blocks until execve.
+    /// further starts wait and stops do not: the commands of stops, and the commands after runs that no other run
+    /// follows, are spawned beyond the maximum, as many at once as instances are stopped. Each process in flight takes
+    /// nine pages of address space. If a command cannot be spawned in flight (see
+    /// [`Spawner::begin`](crate::Spawner::begin)), its spawn blocks until execve.
     ///
     /// With 0 each spawn blocks until execve, which takes about a hundred microseconds, or as long as a network file
     /// system hangs. The call that starts an instance then also reports each failed start.

@@ -350,6 +350,40 @@ fn more_hanging_programs_than_may_be_in_flight_hold_up_no_stop() {
     });
 }
 
+/// The stop of what hangs may wait for the end of the command.
+#[test]
+fn the_command_after_the_last_run_does_not_wait_for_programs_that_hang() {
+    in_both_ways(|mut host| {
+        let hanging = Hanging::copy_of("/bin/sleep");
+        let crowd = GroupSpec::new("x", hanging.sleeper()).instances(MOST as u32);
+        let (crowd, _) = host.add(crowd.policy(policy()));
+        let cleaned = |name, policy| {
+            let spec = GroupSpec::new(name, sleeper()).after("x").policy(policy);
+            spec.after_run(quiet_sh("exit 0"), LONG)
+        };
+        let groups = [
+            ("ended", for_ever().stop(term(Scope::Process, ms(50)))),
+            ("up", policy()),
+        ];
+        let [ended, up] = groups.map(|(name, policy)| host.add(cleaned(name, policy)).1[0]);
+        for id in [ended, up] {
+            host.supervisor.start(id).unwrap();
+            host.until_state(id, Running);
+        }
+        host.supervisor.start(crowd).unwrap();
+        host.supervisor.signal(ended, Signal::KILL).unwrap();
+        host.until_state(ended, StateName::CleaningUp);
+        assert_eq!(
+            host.status(ended).pid,
+            None,
+            "it waits, as the restart does that follows"
+        );
+        host.supervisor.stop(ended).unwrap();
+        host.until_state(ended, Stopped);
+        host.shut_down();
+    });
+}
+
 #[test]
 fn a_restart_of_what_hangs_does_not_wait_for_itself() {
     isolated(|| {

@@ -1,7 +1,8 @@
 //! Images: what an engine goes on with, and the damage that is found.
 
 use super::{
-    SECOND, TestEngine, end, engine, instance, member, nameless, once, policy, restarted, spec, started, withdrawn,
+    SECOND, TestEngine, end, engine, instance, member, nameless, once, pass, policy, restarted, spec, started,
+    withdrawn,
 };
 use crate::cgroup::CgroupDir;
 use crate::codec::{Writer, encoded};
@@ -14,7 +15,7 @@ use crate::engine::request::Request;
 use crate::engine::spec::GroupSpec;
 use crate::exit::Exit;
 use crate::group::{Roll, Rolling};
-use crate::lifecycle::{Cause, Policy, Scope, State, StopLadder, Strategy};
+use crate::lifecycle::{Cause, Input, Part, Policy, Scope, State, StopLadder, Strategy};
 use crate::notify::NotifyAccess;
 use crate::signal::Signal;
 
@@ -391,6 +392,36 @@ fn the_starts_that_required_a_removed_group_are_withdrawn_and_no_other_request()
     assert_eq!(withdrawn(&mut engine), [(waiting, Cause::RequirementRemoved)]);
     let pending = [waiting, running, resting].map(|id| instance(&engine, id).pending);
     assert_eq!(pending, [None, Some(Request::Restart), None]);
+}
+
+/// The last host was killed between the stop and the spawn.
+#[test]
+fn a_spawn_that_belongs_to_a_stop_begins_whatever_hangs() {
+    let mut before = engine();
+    let web = || spec("web").policy(restarted()).after_run(Command::new("after"), SECOND);
+    let group = started(&mut before, web().instances(3));
+    pass(&mut before, SECOND);
+    before.kernel.is_saturated = true;
+    let ids = [0, 1, 2].map(|number| member(&before, group, number));
+    for id in ids {
+        end(&mut before, id, Exit::Code(1));
+        assert!(before.awaits_spawn(id));
+    }
+    let now = before.now;
+    let stopped = before.instances.get_mut(ids[1]).unwrap();
+    stopped.life.handle(&restarted(), Input::Stop, now);
+    let (mut engine, _) = restored(&before.image(), vec![web().instances(3)]).unwrap();
+    engine.kernel.is_saturated = true;
+    assert!(engine.may_serve());
+    pass(&mut engine, SECOND);
+    let spawned: Vec<_> = engine
+        .kernel
+        .announced
+        .iter()
+        .map(|&(id, part, _)| (id.index(), part))
+        .collect();
+    assert_eq!(spawned, [(ids[1].index(), Part::After)]);
+    assert!(!engine.may_serve());
 }
 
 /// The program that took over wants more instances than the rolling restart had, so its end adds one.
