@@ -31,7 +31,6 @@ pub struct Status {
     /// [`GroupSpec::requires`](crate::GroupSpec::requires)): a start for those before this one, a stop for those after
     /// it. Empty if nothing waits for another group.
     pub waits_for: Vec<GroupId>,
-    /// The process; `None` if there is none.
     /// The process: that of the program, or of the command before or after the run. `None` if there is none.
     pub pid: Option<Pid>,
     /// How long the process has been up; `None` if there is none.

@@ -257,7 +257,7 @@ impl Policy {
 pub enum Startup {
     /// The process has lived this long after exec succeeded; zero: as soon as exec has succeeded.
     Grace(Duration),
-    /// The process reports readiness within this time (the host passes it on as
+    /// The process reports readiness within this time from its spawn (the host passes it on as
     /// [`Input::Ready`](super::Input::Ready)). If it does not, it is stopped and the start has failed.
     Notify {
         /// The longest wait for readiness.

@@ -308,11 +308,12 @@ fn with_group<'a>(host: &'a Host, instance: Option<&'a Instance>) -> Result<(&'a
     Ok((instance, group))
 }
 
-/// Whether an instance was to stay down at some time of the step: a start may have been requested after the spawn, or a
-/// rolling restart may have ended before it.
+/// Whether an instance was to stay down at some time of the step: a start may have been requested after the spawn, a
+/// pending stop may have been applied before it, or a rolling restart may have ended.
 fn is_unwanted(host: &Host, id: InstanceId) -> bool {
     let is_down = |known: &Instance| known.wish == Wanted::Down;
-    let was_down = |before: &Snapshot| !before.was_wanted;
+    let is_stop = |pending| matches!(pending, Request::Stop | Request::Kill);
+    let was_down = |before: &Snapshot| !before.was_wanted || before.pending.is_some_and(is_stop);
     host.model.instance(id).is_none_or(is_down) || before(host, id).is_some_and(was_down) || host.driver.is_retiring(id)
 }
 

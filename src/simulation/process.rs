@@ -19,6 +19,9 @@ use crate::time::Instant;
 /// Messages in the notify socket, the oldest first.
 pub(super) type Socket = VecDeque<(Pid, Text)>;
 
+/// No ping is sent while so many messages wait. The queue of a real socket is limited too (`net.unix.max_dgram_qlen`).
+const MOST_QUEUED: usize = 512;
+
 /// The environment that the supervisor gives a process.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
@@ -68,7 +71,10 @@ pub(super) struct Process {
     oom: Option<OomLimit>,
     end: Option<End>,
     killed: Option<Instant>,
-    readiness: Option<(Instant, bool)>,
+    /// When it reports that it is ready.
+    ready: Option<Instant>,
+    /// When it closes its readiness descriptor.
+    closes: Option<Instant>,
     unread: Option<bool>,
     /// The messages that it is going to send, the next one last.
     messages: Vec<(Instant, Text)>,
@@ -111,7 +117,8 @@ impl Process {
             oom: None,
             end: None,
             killed: None,
-            readiness: None,
+            ready: None,
+            closes: None,
             unread: None,
             messages: Vec::new(),
             ping: None,
@@ -146,7 +153,8 @@ impl Process {
             Ending::OutOfMemory(limit) => (time, killed_by(Signal::KILL), Some(limit)),
         });
         self.hang = script.hangs.map(&mut at);
-        self.readiness = script.readiness.map(|(span, ready)| (at(span), ready));
+        self.ready = script.ready.map(&mut at);
+        self.closes = script.closes.map(&mut at).filter(|_| self.place.has_ready_fd);
         if self.place.has_socket {
             self.messages = script
                 .messages
@@ -174,8 +182,7 @@ impl Process {
         };
         let message = self.messages.last().map(|&(at, _)| at);
         let end = self.end.map(|(at, ..)| at);
-        let ready = self.readiness.map(|(at, _)| at);
-        let own = [executes, self.hang, self.ping, message, ready, end];
+        let own = [executes, self.hang, self.ping, message, self.ready, self.closes, end];
         let own = own.into_iter().flatten().filter(|_| self.still.is_none());
         own.chain(self.killed).chain(forks).min()
     }
@@ -209,11 +216,14 @@ impl Process {
             self.hang = None;
             self.is_hung = true;
             self.messages.clear();
-            (self.ping, self.readiness, self.end) = (None, None, None);
+            (self.ping, self.ready, self.closes, self.end) = (None, None, None, None);
         }
         if let (Some(at), Some(period)) = (self.ping, self.script.pings) {
             if at <= now {
-                socket.push_back((self.pid, PING.into()));
+                // A sender would have to wait.
+                if socket.len() < MOST_QUEUED {
+                    socket.push_back((self.pid, PING.into()));
+                }
                 self.ping = Some(now.saturating_add(period));
             }
         }
@@ -222,14 +232,22 @@ impl Process {
                 socket.push_back((self.pid, text));
             }
         }
-        if let Some((_, is_ready)) = self.readiness.take_if(|(at, _)| *at <= now) {
-            if self.place.has_ready_fd {
-                self.unread = Some(is_ready);
-            } else if self.place.has_socket && is_ready {
-                socket.push_back((self.pid, READY.into()));
-            }
-        }
+        self.report_readiness(now, socket);
         self.end_by(now);
+    }
+
+    /// What the process tells by its readiness descriptor is told once. Of both at the same time it is ready.
+    fn report_readiness(&mut self, now: Instant, socket: &mut Socket) {
+        let closes = self.closes.filter(|at| *at <= now);
+        let ready = self.ready.take_if(|at| *at <= now);
+        if !self.place.has_ready_fd {
+            let is_sent = ready.is_some() && self.place.has_socket;
+            socket.extend(is_sent.then(|| (self.pid, READY.into())));
+        } else if ready.is_some() || closes.is_some() {
+            let is_ready = ready.is_some_and(|ready| closes.is_none_or(|closes| ready <= closes));
+            self.unread = Some(is_ready);
+            (self.ready, self.closes) = (None, None);
+        }
     }
 
     fn end_by(&mut self, now: Instant) {
@@ -446,7 +464,8 @@ impl Process {
             later(at);
         }
         self.end.iter_mut().for_each(|(at, ..)| later(at));
-        self.readiness.iter_mut().for_each(|(at, _)| later(at));
+        self.ready.iter_mut().for_each(later);
+        self.closes.iter_mut().for_each(later);
         self.messages.iter_mut().for_each(|(at, _)| later(at));
         self.ping.iter_mut().for_each(later);
         self.hang.iter_mut().for_each(later);

@@ -54,6 +54,9 @@ pub struct Simulation {
 /// The number of messages that are read before the end of a process is handled.
 const QUEUE: usize = 1_024;
 
+/// The last moment of the clock: the instant after it is "never".
+const LATEST: Instant = Instant::from_nanos(u64::MAX - 1);
+
 impl Builder {
     /// Builds the simulation.
     #[must_use]
@@ -202,7 +205,8 @@ impl Simulation {
     }
 
     /// Sends a signal to the host, as if its supervisor had a [`SignalFd`](crate::SignalFd) for it: the next turn reports
-    /// [`Event::Signal`]. A signal that is already pending is not sent a second time.
+    /// [`Event::Signal`]. A signal that is already pending is not sent a second time. SIGKILL and SIGSTOP are not sent,
+    /// because no signalfd receives them.
     ///
     /// ```
     /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
@@ -217,6 +221,9 @@ impl Simulation {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn signal_host(&mut self, signal: Signal) {
+        if matches!(signal, Signal::KILL | Signal::STOP) {
+            return;
+        }
         self.world_mut().signal_host(SignalInfo {
             signal,
             sender: None,
@@ -227,7 +234,8 @@ impl Simulation {
         });
     }
 
-    /// The number of processes that were made since the beginning.
+    /// The number of processes that were made for instances since the beginning, without those that they have
+    /// [forked](super::Fork).
     #[must_use]
     pub fn spawned(&self) -> u64 {
         self.world().made
@@ -262,7 +270,7 @@ impl Simulation {
 
     /// One turn of the host's loop: moves the time to the next moment at which there is something to do for the
     /// supervisor, if there is nothing now, and [dispatches](Supervise::dispatch). Returns whether there was anything:
-    /// after `false` nothing will ever happen again without a command.
+    /// after `false` nothing will ever happen again without a command. The events stay in the queue.
     ///
     /// ```
     /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
@@ -286,8 +294,9 @@ impl Simulation {
         self.step_until(Instant::NEVER)
     }
 
-    /// Moves the time by this much; the supervisor does what is to be done meanwhile. The events stay in the queue, until
-    /// [`next_event`](Supervise::next_event) fetches them.
+    /// Moves the time by this much, at most to the end of the clock, 584 years after its beginning; the supervisor does
+    /// what is to be done meanwhile. The events stay in the queue, until [`next_event`](Supervise::next_event) fetches them.
+    /// Before that [`is_down`](Supervise::is_down) is `false`.
     ///
     /// ```
     /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
@@ -308,13 +317,13 @@ impl Simulation {
     /// # Errors
     /// As for [`Supervise::dispatch`]. The time has moved up to the turn that failed.
     pub fn advance(&mut self, by: Duration) -> Result<(), Error> {
-        let until = self.world().now.saturating_add(by);
+        let until = self.after(by);
         while self.step_until(until)? {}
         Ok(())
     }
 
-    /// Moves the time by this much, as a host that fetches each event when it is there: the host's own code gets each
-    /// one, and may issue any command.
+    /// Moves the time by this much, at most to the end of the clock, as a host that fetches each event when it is there:
+    /// the host's own code gets each one, and may issue any command.
     ///
     /// ```
     /// use std::time::Duration;
@@ -351,7 +360,7 @@ impl Simulation {
         by: Duration,
         mut host: impl FnMut(&mut Simulation, &Event) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let until = self.world().now.saturating_add(by);
+        let until = self.after(by);
         loop {
             while let Some(event) = self.next_event() {
                 host(self, &event)?;
@@ -364,7 +373,7 @@ impl Simulation {
 
     /// Moves the time until an event comes that the filter accepts, by at most this much, and returns the event. The
     /// events before it are fetched, and are gone; those after it stay in the queue. `None` if no such event came; then
-    /// the whole time has passed.
+    /// the whole time has passed, at most to the end of the clock.
     ///
     /// ```
     /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
@@ -391,7 +400,7 @@ impl Simulation {
         limit: Duration,
         mut accepts: impl FnMut(&Event) -> bool,
     ) -> Result<Option<Event>, Error> {
-        let until = self.world().now.saturating_add(limit);
+        let until = self.after(limit);
         loop {
             while let Some(event) = self.next_event() {
                 if accepts(&event) {
@@ -402,6 +411,10 @@ impl Simulation {
                 return Ok(None);
             }
         }
+    }
+
+    fn after(&self, time: Duration) -> Instant {
+        self.world().now.saturating_add(time).min(LATEST)
     }
 
     /// One turn, if there is anything to do until this time. Otherwise it is this time afterwards.

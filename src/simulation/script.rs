@@ -13,8 +13,9 @@ use crate::signal::Signal;
 /// What one process does, from its execution to its end.
 ///
 /// A new script is the ideal process: it is executed after 300 µs, runs for ever, handles no signal, and ends at once
-/// when a signal arrives that ends a process by default. Each setting adds to that. All times are counted from the
-/// execution of the program. Of several ends the first one counts: a script with two ends has two independent risks.
+/// when a signal arrives that ends a process by default. Each setting adds to that; the same setting once more takes the
+/// place of the first, except for ends, messages and forks, and for reactions to other signals. All times are counted from
+/// the execution of the program. Of several ends the first one counts: a script with two ends has two independent risks.
 ///
 /// Everything that a process does at one time happens in this order: it hangs, sends its messages, reports its readiness,
 /// ends.
@@ -39,7 +40,8 @@ pub struct Script {
     pub(super) executes: Span,
     pub(super) ends: Vec<(Span, Ending)>,
     pub(super) reactions: Vec<(Signal, Reaction)>,
-    pub(super) readiness: Option<(Span, bool)>,
+    pub(super) ready: Option<Span>,
+    pub(super) closes: Option<Span>,
     pub(super) messages: Vec<(Span, Text)>,
     pub(super) pings: Option<Duration>,
     pub(super) hangs: Option<Span>,
@@ -95,7 +97,8 @@ impl Script {
             executes: Span::fixed(EXECUTION),
             ends: Vec::new(),
             reactions: Vec::new(),
-            readiness: None,
+            ready: None,
+            closes: None,
             messages: Vec::new(),
             pings: None,
             hangs: None,
@@ -312,7 +315,8 @@ impl Script {
 
     /// The process reports after this time that it is ready, in the way that its group expects: through the [readiness
     /// descriptor](crate::GroupSpec::ready_fd), or by `READY=1` to the [notify socket](crate::GroupSpec::notify_socket).
-    /// In a group with neither, nothing happens. By default a process never reports it.
+    /// In a group with neither, nothing happens. By default a process never reports it. The time is counted from the
+    /// execution, and that of [`Startup::Notify`](crate::Startup::Notify) from the spawn, some hundred microseconds before.
     ///
     /// ```
     /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
@@ -332,11 +336,11 @@ impl Script {
     /// ```
     #[must_use]
     pub fn ready(mut self, after: impl Into<Span>) -> Script {
-        self.readiness = Some((after.into(), true));
+        self.ready = Some(after.into());
         self
     }
 
-    /// The process closes its readiness descriptor after this time without a report, which is a failed start.
+    /// The process closes its readiness descriptor after this time. Without a report before, that is a failed start.
     ///
     /// ```
     /// # use pidherd::sim::{Behavior, Faults, Fork, Script, Simulation, Span, SpawnFailure, Subject};
@@ -356,7 +360,7 @@ impl Script {
     /// ```
     #[must_use]
     pub fn closes_readiness(mut self, after: impl Into<Span>) -> Script {
-        self.readiness = Some((after.into(), false));
+        self.closes = Some(after.into());
         self
     }
 
@@ -511,9 +515,7 @@ impl Script {
         let others = self.forks.iter().filter_map(|fork| fork.lives);
         let single = [self.executes, self.dies].into_iter().chain(self.hangs);
         let spans = single.chain(messages).chain(others);
-        spans
-            .chain(self.readiness.map(|(span, _)| span))
-            .try_for_each(Span::check)
+        spans.chain(self.ready).chain(self.closes).try_for_each(Span::check)
     }
 }
 

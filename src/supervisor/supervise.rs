@@ -591,7 +591,8 @@ pub trait Supervise: Driven {
         self.call(|driver| Ok(driver.shutdown()))
     }
 
-    /// Whether a shutdown is over; see [`Supervisor::is_down`](crate::Supervisor::is_down).
+    /// Whether a shutdown is over, and its last event was fetched; see
+    /// [`Supervisor::is_down`](crate::Supervisor::is_down).
     #[must_use]
     fn is_down(&self) -> bool {
         self.engine().is_down()

@@ -6,7 +6,7 @@ use pidherd::cgroup::OomLimit;
 use pidherd::lifecycle::{Cause, CommandFailure, Failure};
 use pidherd::sim::{Behavior, Script, Simulation, Span, Subject};
 use pidherd::supervisor::{End, ReloadResult, Supervise};
-use pidherd::{Command, Event, Exit, Signal, Startup, StateName};
+use pidherd::{Command, Event, Exit, GroupSpec, Signal, Startup, StateName};
 
 use super::{
     DAY, HOUR, MINUTE, SECOND, SPAWN, assert_about, events, exits, for_ever, killed_by, policy, start, started, state,
@@ -111,6 +111,46 @@ fn a_readiness_descriptor_that_is_closed_is_a_failed_start() {
     let events = events(&mut simulation, HOUR);
     let causes: Vec<_> = steps(&events).map(|step| step.cause).collect();
     assert!(causes.contains(&Cause::Failed(Failure::NotReady)), "{causes:?}");
+}
+
+#[test]
+fn what_is_told_first_about_readiness_counts() {
+    let notified = policy().startup(Startup::Notify { timeout: MINUTE });
+    for (ready, closes, is_up) in [(1, 2, true), (2, 2, true), (2, 1, false)] {
+        let [ready, closes] = [ready, closes].map(|seconds| seconds * SECOND);
+        for script in [
+            Script::new().ready(ready).closes_readiness(closes),
+            Script::new().closes_readiness(closes).ready(ready),
+        ] {
+            let (mut simulation, _, instance) = started(web(notified.clone()).ready_fd(3), script.clone());
+            simulation.advance(5 * SECOND / 2).unwrap();
+            let is_running = state(&simulation, instance) == StateName::Running;
+            assert_eq!(is_running, is_up, "{ready:?}, {closes:?}");
+            // There is no such descriptor.
+            let (mut simulation, _, instance) = started(web(notified.clone()).notify_socket(true), script);
+            simulation.advance(5 * SECOND / 2).unwrap();
+            assert_eq!(state(&simulation, instance), StateName::Running);
+        }
+    }
+}
+
+#[test]
+fn pings_that_nobody_reads_take_no_memory() {
+    let mut simulation = Simulation::builder().spawns_in_flight(0).build();
+    let pinging = Script::new().pings(Duration::from_millis(10));
+    simulation.assign("web", pinging).unwrap();
+    simulation.assign("slow", Script::new().executes(HOUR)).unwrap();
+    start(&mut simulation, web(policy()).notify_socket(true));
+    let slow = GroupSpec::new("slow", Command::new("slow"));
+    let (_, instance) = start(&mut simulation, slow);
+    assert_eq!(state(&simulation, instance), StateName::Starting);
+    assert!(simulation.elapsed() >= HOUR);
+    // What waits is read at the next turns, and no more than a socket has room for.
+    let mut turns = 0;
+    while simulation.elapsed() < HOUR + SECOND && simulation.step().unwrap() {
+        turns += 1;
+    }
+    assert!(turns < 1_000, "{turns}");
 }
 
 #[test]

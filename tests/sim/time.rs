@@ -114,9 +114,33 @@ fn time_moves_exactly_as_far_as_it_is_told() {
     }
     assert!(simulation.run_until(DAY, |_| true).unwrap().is_none());
     assert_eq!(simulation.elapsed(), 101 * DAY + SECOND + Duration::from_nanos(1));
-    // 584 years after the origin the clock stands still.
-    simulation.advance(Duration::MAX).unwrap();
-    simulation.advance(SECOND).unwrap();
+}
+
+#[test]
+fn more_time_than_the_clock_has_ends_with_the_clock() {
+    let end = Duration::from_nanos(u64::MAX - 1);
+    type Move = fn(&mut Simulation, Duration);
+    let moves: [Move; 3] = [
+        |simulation, by| simulation.advance(by).unwrap(),
+        |simulation, by| simulation.run_for(by, |_, _| Ok(())).unwrap(),
+        |simulation, by| assert!(simulation.run_until(by, |_| false).unwrap().is_none()),
+    ];
+    for move_by in moves {
+        for by in [Duration::MAX, end] {
+            let (mut simulation, _, instance) = started(web(policy()), Script::new());
+            let began = simulation.now();
+            move_by(&mut simulation, by);
+            let never = pidherd::time::Instant::NEVER;
+            assert!(simulation.now().saturating_add(Duration::from_nanos(1)) == never);
+            move_by(&mut simulation, by);
+            assert!(simulation.status(instance).unwrap().uptime.unwrap() > end / 2);
+            assert!(simulation.now() > began);
+            // It still works.
+            simulation.shutdown().unwrap();
+            simulation.run_for(SECOND, |_, _| Ok(())).unwrap();
+            assert!(simulation.is_down());
+        }
+    }
 }
 
 #[test]
