@@ -83,6 +83,7 @@ mod tests {
     use std::os::fd::{AsRawFd, IntoRawFd};
 
     use super::*;
+    use crate::testing::common::refuse::refusing;
 
     fn opened() -> RawFd {
         std::fs::File::open("/dev/null").unwrap().into_raw_fd()
@@ -106,5 +107,20 @@ mod tests {
         assert!(take_inherited(named[0]).is_none(), "it is taken");
         // SAFETY: no value owns these two.
         drop(unsafe { [OwnedFd::from_raw_fd(own), OwnedFd::from_raw_fd(other)] });
+    }
+
+    #[test]
+    fn without_a_call_for_a_row_each_of_its_descriptors_is_set() {
+        // No other test has these numbers.
+        let row = [900, 901];
+        let file = std::fs::File::open("/dev/null").unwrap();
+        for number in row {
+            // SAFETY: the numbers are free, and both descriptors are open.
+            assert_eq!(unsafe { libc::dup2(file.as_raw_fd(), number) }, number);
+        }
+        refusing(libc::SYS_close_range, libc::EINVAL, || set_close_on_exec_of_all(&row)).unwrap();
+        assert!(row.iter().all(|&number| flags_of(number) == Some(libc::FD_CLOEXEC)));
+        // SAFETY: no value owns them.
+        drop(row.map(|number| unsafe { OwnedFd::from_raw_fd(number) }));
     }
 }

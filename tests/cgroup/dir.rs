@@ -102,6 +102,26 @@ fn the_root_of_the_hierarchy_will_do() {
     });
 }
 
+/// A process that was killed leaves its probe, and its number is given away.
+#[test]
+fn a_probe_that_is_there_already_is_passed_over() {
+    isolated(|| {
+        let Some((cgroup, _)) = delegated() else { return };
+        let left = |number| {
+            cgroup
+                .path()
+                .join(format!("pidherd-probe-{}-{number}", std::process::id()))
+        };
+        (0..16).for_each(|number| fs::create_dir(left(number)).unwrap());
+        let error = refusal(cgroup.path());
+        assert!(error.to_string().ends_with(": File exists"), "{error}");
+        fs::remove_dir(left(15)).unwrap();
+        CgroupDir::open(cgroup.path()).unwrap();
+        assert_eq!(entries(cgroup.path()).len(), 15);
+        (0..15).for_each(|number| fs::remove_dir(left(number)).unwrap());
+    });
+}
+
 /// Ended when this is dropped.
 struct Holder(Child);
 
