@@ -1,10 +1,10 @@
 //! The commands of a stop ladder, and those before and after a run.
 
-use super::{SECOND, TestEngine, end, engine, instance, member, pass, policy, spec, started, state};
+use super::{SECOND, TestEngine, end, engine, instance, member, pass, policy, restarted, spec, started, state};
 use crate::command::Command;
 use crate::engine::event::Event;
 use crate::engine::history::History;
-use crate::engine::ids::{GroupId, InstanceId};
+use crate::engine::ids::{GroupId, InstanceId, Target};
 use crate::engine::kernel::Collected;
 use crate::engine::request::Request;
 use crate::engine::spec::GroupSpec;
@@ -199,6 +199,24 @@ fn the_recorded_exit_of_a_run_is_kept_when_its_process_is_found_to_have_ended() 
     engine.ended_unseen(id, record);
     let noted = instance(&engine, id).history.last_exit();
     assert_eq!(noted.map(|record| record.exit), Some(Exit::Code(3)));
+}
+
+#[test]
+fn the_command_after_a_run_waits_for_what_hangs_only_if_a_restart_follows() {
+    let mut engine = engine();
+    let web = spec("web").policy(restarted()).after_run(Command::new("after"), SECOND);
+    let group = started(&mut engine, web.instances(2));
+    pass(&mut engine, SECOND);
+    let [waiting, stopped] = [0, 1].map(|number| member(&engine, group, number));
+    engine.kernel.is_saturated = true;
+    for id in [waiting, stopped] {
+        end(&mut engine, id, Exit::Code(1));
+        assert!(engine.awaits_spawn(id));
+    }
+    engine.kernel.announced.clear();
+    engine.request(Target::Instance(stopped), Request::Stop).unwrap();
+    assert_eq!(engine.kernel.announced, [(stopped, Part::After, 1)]);
+    assert!(engine.awaits_spawn(waiting));
 }
 
 /// A pending stop withdraws a spawn that waits. The command after a run is no such spawn.
