@@ -27,7 +27,7 @@ use crate::engine::progress::Progress;
 use crate::engine::request::{Outcome, Request};
 use crate::fdset::Token;
 use crate::group::Rolling;
-use crate::lifecycle::{Input, Joint, Scope, State, Wanted};
+use crate::lifecycle::{Input, Joint, Part, Scope, State, Wanted};
 use crate::signal::Signal;
 use crate::time::Instant;
 
@@ -105,6 +105,8 @@ pub(super) struct Snapshot {
     pub(super) awaits_order: bool,
     /// Whether the lifecycle wants it up.
     pub(super) was_wanted: bool,
+    /// Whether it is a command of a stop.
+    pub(super) is_command: bool,
     pub(super) runs: u64,
     /// The time of the next look at the process.
     pub(super) look: Option<Instant>,
@@ -627,10 +629,11 @@ impl Snapshot {
         self.waits(has_room) || next.is_some_and(|at| at <= now)
     }
 
-    /// Whether a request or a spawn waits and can be served. A start waits for room.
+    /// Whether a request or a spawn waits and can be served. A start waits for room, and what belongs to a stop does not.
     pub(super) fn waits(&self, has_room: bool) -> bool {
         let is_pending = self.pending.is_some() && !self.is_held && !self.awaits_order;
-        is_pending || (has_room && (self.is_held || self.awaits_spawn()))
+        let is_for_stop = self.is_command || (self.state.part() == Part::After && !self.was_wanted);
+        is_pending || (has_room && self.is_held) || (self.awaits_spawn() && (has_room || is_for_stop))
     }
 
     /// Whether its spawn waits.
@@ -661,6 +664,7 @@ pub(super) fn all_snapshots(driver: &Engine<SimKernel>) -> impl Iterator<Item = 
             is_held: instance.is_held,
             awaits_order: instance.awaits_order,
             was_wanted: instance.life.wanted() == Wanted::Up,
+            is_command: instance.is_stop_command(),
             runs: instance.life.runs(),
             serial: serial_of(driver, id),
             look: driver.kernel.look_of(id.index()),
