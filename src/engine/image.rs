@@ -580,7 +580,8 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    /// Continues the queues. What has no place in them, although it waits, is added at their ends. Which requests wait
+    /// Continues the queues. What has no place in them, although it waits, is added at their ends, and the spawns that
+    /// belong to a stop come first, because they need no place among those in flight. Which requests wait
     /// for nothing but their turn is known with the order ([`Engine::restore_order`]).
     fn restore_queues(&mut self, waiting: VecDeque<InstanceId>, spawns: VecDeque<(InstanceId, Instant)>) {
         let waiting = waiting.into_iter().chain(self.instances.ids());

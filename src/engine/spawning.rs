@@ -52,15 +52,12 @@ impl<K: Kernel> Engine<K> {
 
     /// Forgets the first entries of the queue that nothing waits for any more.
     pub(super) fn forget_stale_spawns(&mut self) {
-        if self.unspawned == 0 {
-            self.spawns.clear();
-        }
         while self.spawns.front().is_some_and(|&(id, _)| !self.awaits_spawn(id)) {
             self.spawns.pop_front();
         }
     }
 
-    /// Begins a spawn that has waited, because it belongs to a stop that was requested meanwhile.
+    /// Begins a spawn that has waited, if it belongs to a stop that was requested meanwhile. Returns whether it did.
     pub(super) fn spawn_for_stop(&mut self, id: InstanceId) -> bool {
         let is_due = self.awaits_spawn(id) && self.spawns_for_stop(id);
         if is_due {
