@@ -21,7 +21,7 @@
 //! | `pidfd`, `cgroup`, `notify`, `child`, `command`, `launcher` | primitives too | `sys`, other primitives |
 //! | `engine` | the decisions about many processes: requests, turns, events | `lifecycle`, `group`, `deadlines` |
 //! | `linux` | the real side of the seam | `engine` and the primitives |
-//! | `sim` | the simulated side of the seam, for tests | `engine` and plain data; it makes no system call |
+//! | `proof` | the simulated side of the seam, for the tests of the library | `engine` and plain data; it makes no system call |
 //! | `supervisor` | the calls of the host | every room |
 //! | `simulation` | the simulated side of the seam, for hosts (feature `sim`) | `supervisor`, `engine` and plain data |
 //!
@@ -31,7 +31,7 @@
 //! # The seam
 //!
 //! The seam is the interface between decisions and the kernel. `engine/kernel.rs` defines it: the trait `Kernel`. The
-//! engine is generic over it, with static dispatch. `linux/core.rs` implements it with descriptors, and `sim/kernel.rs`
+//! engine is generic over it, with static dispatch. `linux/core.rs` implements it with descriptors, and `proof/kernel.rs`
 //! implements it in virtual time. Everything from outside reaches the engine as one type, `Happening`: the timer
 //! expired, a signal arrived, a process sent a report, an orphan ended, or a descriptor of a process is ready. The
 //! kernel side finds out what happened. The engine and the lifecycle decide what follows.
@@ -99,10 +99,10 @@
 //! Add a variant to `Scope` in `lifecycle/stop.rs`. The enum is ordered from the narrowest to the widest. The compiler
 //! then names the other places: `leader_ended` in `lifecycle/table.rs` (when the stop is over), `send` and `deliver` in
 //! `linux/watched.rs` (how a signal reaches the scope), `Linux::is_empty` in `linux/core.rs` (how to find out that
-//! nothing of the scope is alive), and the same two questions in `sim/world.rs`. It does not name these:
+//! nothing of the scope is alive), and the same two questions in `proof/world.rs`. It does not name these:
 //! `GroupSpec::check` and `GroupSpec::compile` in `engine/spec.rs`, which reject a scope without a cgroup directory or
 //! a process group; the comparisons of scopes in `Engine::collect` and `Lifecycle::judges_others`; the list
-//! `SCOPES` in `sim/recipe.rs`; and `ladder` in `examples/taskmaster/spec.rs`. `tests/lifecycle.rs` and
+//! `SCOPES` in `proof/recipe.rs`; and `ladder` in `examples/taskmaster/spec.rs`. `tests/lifecycle.rs` and
 //! `tests/trees.rs` hold the tests.
 //!
 //! # How a host learns that a spawn failed
@@ -166,27 +166,27 @@
 //!
 //! # The simulation
 //!
-//! `sim` runs the real engine and the real lifecycles over a simulated kernel. An episode draws some hundred steps from
+//! `proof` runs the real engine and the real lifecycles over a simulated kernel. An episode draws some hundred steps from
 //! a seed: requests of the host, ends of processes, refused signals, late readiness, jumps of the clock. After each
-//! step the oracles compare the engine with the kernel's log (`sim/oracle.rs`, `sim/kernel_log.rs`, `sim/stream.rs`)
-//! and with a model of the requests (`sim/model.rs`). `sim/planted_faults.rs` injects a fault into the engine or the
-//! simulated kernel between two steps, and checks that an oracle notices it. `sim/regressions.rs` holds the episodes
-//! that once failed, and `sim/interrupted.rs` kills the host at each call of an act in turn.
+//! step the oracles compare the engine with the kernel's log (`proof/oracle.rs`, `proof/kernel_log.rs`, `proof/stream.rs`)
+//! and with a model of the requests (`proof/model.rs`). `proof/planted_faults.rs` injects a fault into the engine or the
+//! simulated kernel between two steps, and checks that an oracle notices it. `proof/regressions.rs` holds the episodes
+//! that once failed, and `proof/interrupted.rs` kills the host at each call of an act in turn.
 //!
 //! A failed run prints the seed of its episode. This command replays the episode:
 //!
 //! ```text
-//! PIDHERD_SIM_SEED=0x1234 cargo test --lib sim::every
+//! PIDHERD_SIM_SEED=0x1234 cargo test --lib proof::every
 //! ```
 //!
 //! `bash ci/sim 10000000` runs ten million steps from a new seed.
 //!
-//! One of the acts replaces the engine by one that goes on with its image (`sim/reexec.rs`). Another one kills the host
-//! between any two calls, and another engine goes on with its state file (`sim/crash.rs`). `sim/images.rs` restores
+//! One of the acts replaces the engine by one that goes on with its image (`proof/reexec.rs`). Another one kills the host
+//! between any two calls, and another engine goes on with its state file (`proof/crash.rs`). `proof/images.rs` restores
 //! damaged images. `bash ci/fuzz` does that ten million times.
 //!
 //! `simulation` is another one, for the tests of hosts: scripts instead of chance, errors instead of oracles. It shares
-//! the engine with `sim`, and nothing else. `supervisor/supervise.rs` has the calls that it shares with the real
+//! the engine with `proof`, and nothing else. `supervisor/supervise.rs` has the calls that it shares with the real
 //! supervisor.
 //!
 //! # Golden files

@@ -97,7 +97,7 @@ pub mod time;
 pub mod timerfd;
 mod waker;
 
-// In the library's own tests, `sim` is the simulation that proves the library.
+// The library's own tests have another simulation, `proof`.
 #[cfg(all(feature = "sim", not(test)))]
 pub mod sim {
     #![doc = include_str!("simulation/about.md")]
@@ -117,11 +117,11 @@ mod names;
 mod owner;
 mod poll;
 mod procfs;
+#[cfg(test)]
+mod proof;
 mod random;
 #[cfg(feature = "serde")]
 mod serde_forms;
-#[cfg(test)]
-mod sim;
 #[cfg(all(feature = "sim", not(test)))]
 mod simulation;
 mod sys;

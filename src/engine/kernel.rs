@@ -1,7 +1,7 @@
 //! The seam between the engine's decisions and the kernel.
 //!
 //! The engine is generic over [`Kernel`], with static dispatch. The real implementation is in `linux`, and the
-//! simulated one, in virtual time, is in `sim`. Everything from outside reaches the engine as a [`Happening`]. An
+//! simulated one, in virtual time, is in `proof`. Everything from outside reaches the engine as a [`Happening`]. An
 //! implementation finds out what happened and carries out what is decided. It decides nothing itself.
 
 use std::collections::HashMap;

@@ -101,7 +101,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "sim",
+        "proof",
         &[
             "engine",
             "lifecycle",
@@ -131,6 +131,8 @@ const ROOMS: &[(&str, &[&str])] = &[
             "signalfd",
         ],
     ),
+    // Its public name.
+    ("sim", &["simulation"]),
 ];
 const TOP_ROOMS: &[&str] = &["supervisor"];
 

@@ -1,4 +1,4 @@
-//! Tests of single decisions, in situations that are rare: the simulation (`sim`) meets them seldom or cannot tell them
+//! Tests of single decisions, in situations that are rare: the simulation (`proof`) meets them seldom or cannot tell them
 //! apart.
 
 mod by_hand;

@@ -16,7 +16,7 @@
 //! `regressions.rs`. A diamond of 50 groups in order is a scenario of its own (`diamond.rs`).
 //!
 //! ```text
-//! PIDHERD_SIM_SEED=0x1234 cargo test --lib sim      repeats one episode
+//! PIDHERD_SIM_SEED=0x1234 cargo test --lib proof    repeats one episode
 //! bash ci/sim 100000000                             runs long
 //! ```
 

@@ -6,7 +6,7 @@
 //! goes through two groups at most. Here it goes through seven, and a gate has up to eight groups on either side.
 //!
 //! ```text
-//! PIDHERD_SIM_DIAMOND=0x1234 cargo test --lib sim::diamond      repeats one episode
+//! PIDHERD_SIM_DIAMOND=0x1234 cargo test --lib proof::diamond      repeats one episode
 //! ```
 
 use std::cell::RefCell;
