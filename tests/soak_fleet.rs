@@ -6,9 +6,11 @@
 //! The engine's lateness is printed for three kinds of deadlines: the wait before a restart, the time until SIGKILL, and
 //! the longest time of a run. It counts until the call that served the deadline has returned, because no event tells when a
 //! spawn is decided or a signal is sent. The first two are printed again with what follows: the start of the process, which
-//! may wait for its place among the spawns in flight, and the death. No time is asserted. The processes of a large fleet often want the processor at the same time
-//! as their supervisor, which would then be late because of the scheduler of the kernel. So the host of a large fleet is
-//! scheduled before all others (SCHED_FIFO in sched(7)), if it may: what is late then is late because of the library.
+//! may wait for its place among the spawns in flight, and the death. No time is asserted. The processes of a large fleet
+//! often want the processor at the same time as their supervisor, which would then be late because of the scheduler of
+//! the kernel. So the host of a large fleet is scheduled before all others (SCHED_FIFO in sched(7)), if it may. For each
+//! call that serves a deadline late by more than a slice, its time is printed, and how much of it the host ran: the rest
+//! was spent in a wait in the kernel.
 //!
 //! `cargo test` takes 200 children and a few seconds. `PIDHERD_SOAK_CHILDREN` and `PIDHERD_SOAK_SECONDS` set other numbers;
 //! `ci/soak hour` takes 15,000 children and an hour.
@@ -117,6 +119,47 @@ impl Lateness {
     }
 }
 
+/// What the host's thread has used so far. The difference of two says where a call's time went: what it did on the
+/// processor, or a wait in the kernel.
+#[derive(Clone, Copy)]
+struct Used {
+    at: Instant,
+    processor: Duration,
+    waits: i64,
+    preemptions: i64,
+    page_ins: i64,
+}
+
+impl Used {
+    fn now() -> Used {
+        // SAFETY: all zero bytes are a valid `rusage`.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: the structure lives until the call returns.
+        let answer = unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) };
+        assert_eq!(answer, 0, "getrusage");
+        let time = |time: libc::timeval| Duration::new(time.tv_sec as u64, 1000 * time.tv_usec as u32);
+        Used {
+            at: Instant::now(),
+            processor: time(usage.ru_utime) + time(usage.ru_stime),
+            waits: usage.ru_nvcsw,
+            preemptions: usage.ru_nivcsw,
+            page_ins: usage.ru_majflt,
+        }
+    }
+
+    /// Prints what was used since then.
+    fn show_since(&self, before: &Used, what: &str) {
+        println!(
+            "  {what} took {:?}, {:?} of it on the processor, with {} waits, {} preemptions and {} pages read",
+            self.at - before.at,
+            self.processor.saturating_sub(before.processor),
+            self.waits - before.waits,
+            self.preemptions - before.preemptions,
+            self.page_ins - before.page_ins
+        );
+    }
+}
+
 /// A deadline that the supervisor has to serve.
 struct Awaited {
     instance: InstanceId,
@@ -159,6 +202,8 @@ struct Fleet {
     starts: u64,
     deaths: u64,
     slow_kills: u64,
+    /// When the last call returned, and what was used until then.
+    left: Used,
     delays: Lateness,
     kills: Lateness,
     timeouts: Lateness,
@@ -207,6 +252,7 @@ impl Fleet {
             starts: 0,
             deaths: 0,
             slow_kills: 0,
+            left: Used::now(),
             delays: Lateness::default(),
             kills: Lateness::default(),
             timeouts: Lateness::default(),
@@ -219,8 +265,16 @@ impl Fleet {
     fn turn(&mut self, limit: Duration) -> bool {
         let ready = wait_readable(&self.supervisor, limit);
         if ready {
+            let before = Used::now();
             self.supervisor.dispatch().unwrap();
-            self.note_served();
+            let after = Used::now();
+            let most = self.note_served();
+            if most > SLICE {
+                println!("a deadline was served {most:?} late:");
+                before.show_since(&self.left, "the time from the last call to this one, with the wait,");
+                after.show_since(&before, "the call");
+            }
+            self.left = after;
         }
         while let Some(event) = self.supervisor.next_event() {
             match event {
@@ -244,9 +298,10 @@ impl Fleet {
         state.deadline().filter(|_| state.name() == wanted)
     }
 
-    /// Counts the deadlines that the last call has served.
-    fn note_served(&mut self) {
+    /// Counts the deadlines that the last call has served. Returns by how much it was late at most.
+    fn note_served(&mut self) -> Duration {
         let now = self.supervisor.now();
+        let mut most = Duration::ZERO;
         let mut awaited = std::mem::take(&mut self.awaited);
         awaited.retain(|awaited| {
             let waits = self.deadline(awaited.instance, awaited.is_delay) == Some(awaited.at);
@@ -257,11 +312,14 @@ impl Fleet {
                 } else {
                     &mut self.kills
                 };
-                lateness.add(now.saturating_duration_since(awaited.at));
+                let late = now.saturating_duration_since(awaited.at);
+                lateness.add(late);
+                most = most.max(late);
             }
             waits
         });
         self.awaited = awaited;
+        most
     }
 
     fn follow(&mut self, step: &TransitionEvent) {
