@@ -412,7 +412,11 @@ impl Request<'_> {
         writeln!(report, "reached").unwrap();
         let expected = expected::expected(&failed, fault);
         if expected.may_leave {
-            problems.retain(|problem| !problem.contains(" is left: "));
+            // The pidfd of a process that was in flight is kept, so that a later spawn reaps it.
+            let is_of_what_stays = |problem: &str| {
+                problem.contains(" is left: ") || problem.contains("was nothing, is \"anon_inode:[pidfd]")
+            };
+            problems.retain(|problem| !is_of_what_stays(problem));
             if expected.is_lie {
                 // What the scenario waits for may never come.
                 problems.retain(|problem| problem.contains("panicked at src/"));
