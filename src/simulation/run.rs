@@ -323,7 +323,8 @@ impl Simulation {
     }
 
     /// Moves the time by this much, at most to the end of the clock, as a host that fetches each event when it is there:
-    /// the host's own code gets each one, and may issue any command.
+    /// the host's own code gets each one, and may issue any command. A command takes no time, so this does not return if the
+    /// host answers each signal with another one ([`Simulation::signal_host`]).
     ///
     /// ```
     /// use std::time::Duration;
