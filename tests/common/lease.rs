@@ -52,13 +52,14 @@ impl Lease {
         }
     }
 
-    /// Waits until this process hangs in its execve. Some kernels do not tell where a process sleeps, or name only the
-    /// timer of the lease's break; before its execve a child sleeps nowhere else.
+    /// Waits until this process hangs in its execve. Some kernels do not tell where a process sleeps, or name only a
+    /// function that the wait for the lease calls; before its execve a child sleeps nowhere else.
     pub fn wait_for(pid: u32) {
         super::wait_until("it hangs in execve", super::SOON, || {
             let place = fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
             let sleeps = matches!(super::processes::state(pid), Some('S' | 'D'));
-            place.contains("lease") || (matches!(place.as_str(), "0" | "process_timeout") && sleeps)
+            let is_vague = matches!(place.as_str(), "0" | "process_timeout" | "prepare_to_wait_event");
+            place.contains("lease") || (is_vague && sleeps)
         });
     }
 
