@@ -11,6 +11,11 @@ use std::path::Path;
 /// The operation of fcntl(2) that sets the signal for an open. libc lacks it.
 const F_SETSIG: libc::c_int = 10;
 
+/// Whether the kernel is User-mode Linux.
+fn is_user_mode() -> bool {
+    fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("User Mode Linux"))
+}
+
 /// A lease on a file. While it exists, an execve of the file hangs; only SIGKILL interrupts it.
 pub struct Lease(File);
 
@@ -52,14 +57,14 @@ impl Lease {
         }
     }
 
-    /// Waits until this process hangs in its execve. Some kernels do not tell where a process sleeps, or name only a
-    /// function that the wait for the lease calls; before its execve a child sleeps nowhere else.
+    /// Waits until this process, a child of its host, hangs in its execve. Some kernels do not tell where a process sleeps,
+    /// and User-mode Linux names any function. But before its execve a child sleeps nowhere else.
     pub fn wait_for(pid: u32) {
         super::wait_until("it hangs in execve", super::SOON, || {
             let place = fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+            let is_unknown = place == "0" || is_user_mode();
             let sleeps = matches!(super::processes::state(pid), Some('S' | 'D'));
-            let is_vague = matches!(place.as_str(), "0" | "process_timeout" | "prepare_to_wait_event");
-            place.contains("lease") || (is_vague && sleeps)
+            place.contains("lease") || (is_unknown && sleeps && !super::processes::has_own_program(pid))
         });
     }
 

@@ -57,6 +57,13 @@ pub fn state(pid: u32) -> Option<char> {
     stat_field(pid, STATE)?.chars().next()
 }
 
+/// Whether the process runs another program than its parent.
+pub fn has_own_program(pid: u32) -> bool {
+    let parent = stat_field(pid, PARENT).and_then(|parent| parent.parse().ok());
+    let program = |pid| fs::read_link(path(pid, "exe")).ok();
+    parent.is_some_and(|parent| program(parent) != program(pid))
+}
+
 /// Describes a process in one line.
 pub fn describe(pid: u32) -> String {
     let command = fs::read(path(pid, "cmdline")).unwrap_or_default();
