@@ -707,7 +707,8 @@ fn a_hanging_execve_is_no_excuse_for_a_readiness_that_does_not_come() {
 fn a_readiness_in_time_counts_though_the_execution_is_seen_at_the_deadline() {
     in_both_ways(|mut host| {
         let hanging = Hanging::copy_of("/bin/sh");
-        let timeout = ms(1_000);
+        // The slower the machine, the longer the time in which it must make the last look and start the program.
+        let timeout = ms(1_000) * patience();
         let notify = policy().startup(Startup::Notify { timeout });
         let script = "echo >&3; echo told; read never";
         let command = Command::new(&hanging.path).args(["-c", script]);
@@ -716,11 +717,11 @@ fn a_readiness_in_time_counts_though_the_execution_is_seen_at_the_deadline() {
         host.supervisor.start(ids[0]).unwrap();
         let due = host.status(ids[0]).state.deadline().unwrap();
         let is_due_in = |host: &Host, time: Duration| due.saturating_duration_since(host.supervisor.now()) < time;
-        while !is_due_in(&host, ms(200)) {
+        while !is_due_in(&host, timeout / 5) {
             host.turn(ms(20));
         }
         // A look just before the deadline: the next one comes after it, since this flight has lasted for long.
-        wait_until("it is due soon", SOON, || is_due_in(&host, ms(60)));
+        wait_until("it is due soon", SOON, || is_due_in(&host, timeout / 16));
         let entries: Vec<_> = host.supervisor.fds().iter().collect();
         for entry in entries {
             host.supervisor.process_token(entry.token).unwrap();
