@@ -8,9 +8,9 @@
 //! spawn is decided or a signal is sent. The first two are printed again with what follows: the start of the process, which
 //! may wait for its place among the spawns in flight, and the death. No time is asserted. The processes of a large fleet
 //! often want the processor at the same time as their supervisor, which would then be late because of the scheduler of
-//! the kernel. So the host of a large fleet is scheduled before all others (SCHED_FIFO in sched(7)), if it may. For each
-//! call that serves a deadline late by more than a slice, its time is printed, and how much of it the host ran: the rest
-//! was spent in a wait in the kernel.
+//! the kernel. So the host of a large fleet is scheduled before all others (SCHED_FIFO in sched(7)), if it may. For a
+//! call that begins a restart or sends SIGKILL late by more than a slice, its time is printed, and how much of it the host
+//! ran, which the kernel brings up to date at its ticks and switches only: a time below a tick says nothing.
 //!
 //! `cargo test` takes 200 children and a few seconds. `PIDHERD_SOAK_CHILDREN` and `PIDHERD_SOAK_SECONDS` set other numbers;
 //! `ci/soak hour` takes 15,000 children and an hour.
