@@ -531,6 +531,15 @@ mod tests {
     }
 
     #[test]
+    fn a_status_that_cannot_be_asked_for_is_an_error_and_no_unknown_status() {
+        let mut child = crate::Command::new("true").spawn().unwrap();
+        assert!(wait_for(child.pidfd(), PollFlags::IN, None).unwrap());
+        let looked = refusing(libc::SYS_waitid, libc::EPERM, || child.pidfd().look(Wait::Reap));
+        assert_eq!(looked.unwrap_err().raw_os_error(), Some(libc::EPERM));
+        assert!(child.wait().unwrap().exit.success());
+    }
+
+    #[test]
     fn the_status_of_an_ended_process_is_waited_for_until_its_parent_has_reaped_it() {
         let (parent, pidfd) = zombie();
         let (sender, receiver) = std::sync::mpsc::channel();

@@ -21,3 +21,31 @@ pub(super) fn begins_apart(reaction: &Reaction) -> bool {
         .transitions()
         .any(|step| step.begins_run() && is_apart(step.cause))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::{Exit, Pid};
+    use crate::lifecycle::{Input, Lifecycle, Policy, Restart};
+    use crate::time::Instant;
+
+    #[test]
+    fn only_a_run_that_was_asked_for_begins_apart() {
+        let policy = Policy {
+            restart: Restart::Always,
+            ..Policy::default()
+        };
+        let mut life = Lifecycle::new(&policy, 1);
+        let pid = Pid::new(1).unwrap();
+        let mut handle = |input| begins_apart(&life.handle(&policy, input, Instant::ZERO));
+        assert!(handle(Input::Start));
+        assert!(!handle(Input::Spawned(pid)));
+        assert!(!handle(Input::Ready));
+        assert!(
+            !handle(Input::Exited(Exit::Code(0))),
+            "it is started again by the policy"
+        );
+        assert!(!handle(Input::Spawned(pid)));
+        assert!(!handle(Input::Stop));
+    }
+}

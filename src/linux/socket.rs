@@ -141,7 +141,11 @@ fn is_shortage(error: &std::io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::Spawner;
+    use crate::command::{Command, Spawner};
+    use crate::engine::arena::Arena;
+    use crate::engine::ids::InstanceId;
+    use crate::linux::watched::Watch;
+    use crate::pidfd::PidFd;
     use crate::testing::common::refuse::refusing_once;
     use crate::timerfd::Clock;
 
@@ -163,6 +167,41 @@ mod tests {
             let expected = if is_error { Err(Some(errno)) } else { Ok(()) };
             assert_eq!(listened, expected);
             assert_eq!(linux.socket().is_some(), !is_error);
+        }
+    }
+
+    /// Its number can belong to another process.
+    #[test]
+    fn a_message_from_another_process_with_the_number_of_one_that_was_reaped_has_no_owner() {
+        let mut child = Command::new("true").spawn().unwrap();
+        let reaped = child.pidfd().try_clone().unwrap();
+        child.wait().unwrap();
+        let main = Sender {
+            id: Arena::<InstanceId, ()>::new(0).insert(()),
+            access: NotifyAccess::Main,
+            most_stored: 0,
+        };
+        let number = Pid::new(1).unwrap();
+        let from = Credentials {
+            pid: number,
+            uid: 0,
+            gid: 0,
+        };
+        let own = || PidFd::open(std::process::id()).unwrap();
+        for (watched, owner) in [(own(), Some(main)), (reaped, None)] {
+            let watched = Watched {
+                pidfd: watched,
+                watch: Watch::Group,
+                slot: 0,
+                in_flight: None,
+                rest: None,
+            };
+            let lookup = Lookup {
+                run_cgroups: &RunCgroups::default(),
+                processes: &[Some(watched)],
+                senders: &Senders::from([(number, main)]),
+            };
+            assert_eq!(lookup.owner(from, &SenderProcess::Pidfd(own().into())), owner);
         }
     }
 }

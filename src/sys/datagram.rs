@@ -229,6 +229,7 @@ mod tests {
     use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
 
     use super::*;
+    use crate::testing::common::kernel_since;
     use crate::testing::common::refuse::refusing_once;
 
     /// Sends a datagram with `count` copies of a descriptor.
@@ -278,6 +279,27 @@ mod tests {
             }
             assert!(receive(here.as_fd(), &mut [0; 8], Room::All).unwrap().is_none());
         }
+    }
+
+    #[test]
+    fn a_socket_that_cannot_be_read_or_changed_is_an_error() {
+        let (here, _there) = UnixDatagram::pair().unwrap();
+        let fd = here.as_fd();
+        let errno = |error: io::Error| error.raw_os_error().unwrap();
+        let read = refusing_once(libc::SYS_recvmsg, libc::ENOMEM, || {
+            let mut buffer = [0; 8];
+            [0; 2].map(|_| receive(fd, &mut buffer, Room::Few).map(drop).map_err(errno))
+        });
+        assert_eq!(read, [Err(libc::ENOMEM), Ok(())]);
+        let requested = refusing_once(libc::SYS_setsockopt, libc::ENOPROTOOPT, || {
+            [0; 2].map(|_| request_pidfds(fd).map_err(errno))
+        });
+        let supported = if kernel_since(6, 5) {
+            Ok(())
+        } else {
+            Err(libc::ENOPROTOOPT)
+        };
+        assert_eq!(requested, [Err(libc::ENOPROTOOPT), supported]);
     }
 
     #[test]

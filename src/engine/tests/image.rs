@@ -256,6 +256,8 @@ fn a_restored_engine_is_in_the_same_situation() {
     assert!(encoded(&restored.image()) == encoded(&image));
     // Nothing stale is in the queues.
     assert_eq!((restored.waiting.len(), restored.spawns.len()), lengths);
+    assert!(engine.unspawned >= 2);
+    assert_eq!((restored.alive, restored.unspawned), (engine.alive, engine.unspawned));
     let mut written = Vec::new();
     restored.put_image(&mut Writer::new(&mut written));
     assert!(written == encoded(&image));

@@ -100,15 +100,9 @@ fn the_answer_for_another_descriptor_tells_whether_there_was_anything() {
 
 #[test]
 fn deadlines_have_half_of_a_slice_and_what_the_others_leave_of_it() {
-    let mut engine = engine();
-    let group = started(&mut engine, late_restarts().instances(10));
-    for number in 0..10 {
-        let id = member(&engine, group, number);
-        end(&mut engine, id, Exit::Code(1));
-    }
-    engine.kernel.spawned.clear();
+    let mut engine = due(10);
     engine.kernel.spawn_takes = engine.slice / 5;
-    pass(&mut engine, SECOND);
+    pass(&mut engine, Duration::ZERO);
     assert_eq!(engine.kernel.spawned.len(), 5);
     engine.wake();
     engine.process_token(SOCKET).unwrap();
@@ -117,6 +111,39 @@ fn deadlines_have_half_of_a_slice_and_what_the_others_leave_of_it() {
         5 + 3,
         "the rest is left for the descriptor"
     );
+}
+
+/// The group of late restarts, which are all due.
+fn due(instances: u32) -> TestEngine {
+    let mut engine = engine();
+    let group = started(&mut engine, late_restarts().instances(instances));
+    for number in 0..instances {
+        let id = member(&engine, group, number);
+        end(&mut engine, id, Exit::Code(1));
+    }
+    engine.kernel.spawned.clear();
+    engine.kernel.now = engine.kernel.now.saturating_add(SECOND);
+    engine.wake();
+    engine
+}
+
+#[test]
+fn deadlines_that_are_left_are_more_work_even_if_nothing_else_is() {
+    let mut engine = due(8);
+    engine.kernel.spawn_takes = engine.slice / 5;
+    assert_eq!(engine.dispatch().unwrap(), Progress::More);
+    assert_eq!(engine.kernel.spawned.len(), 5);
+    engine.wake();
+    assert_eq!(engine.dispatch().unwrap(), Progress::Done);
+    assert_eq!(engine.kernel.spawned.len(), 8);
+}
+
+#[test]
+fn no_deadline_is_begun_at_the_end_of_the_slice() {
+    let mut engine = due(3);
+    engine.kernel.spawn_takes = engine.slice;
+    engine.dispatch().unwrap();
+    assert_eq!(engine.kernel.spawned.len(), 1);
 }
 
 /// Makes the next answer that of a host that has been kept for a slice.
