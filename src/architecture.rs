@@ -18,7 +18,7 @@
 //! | `deadlines` | a heap of deadlines by slot | nothing |
 //! | `sys` | system calls without a safe wrapper; the only room with `unsafe` | nothing |
 //! | `owner`, `poll`, `procfs`, `timerfd`, `signalfd`, `waker`, `fdset` | primitives, each useful alone | `sys`, other primitives |
-//! | `pidfd`, `cgroup`, `notify`, `child`, `command`, `launcher` | primitives too | `sys`, other primitives |
+//! | `pidfd`, `cgroup`, `notify`, `lost`, `child`, `command`, `launcher` | primitives too | `sys`, other primitives |
 //! | `engine` | the decisions about many processes: requests, turns, events | `lifecycle`, `group`, `deadlines` |
 //! | `linux` | the real side of the seam | `engine` and the primitives |
 //! | `proof` | the simulated side of the seam, for the tests of the library | `engine` and plain data; it makes no system call |
@@ -66,7 +66,7 @@
 //! - `Linux::discard`, for a zombie that kept its number, and `Linux::keep_group` in `linux/keeping.rs`, when no
 //!   descriptor is free.
 //! - `Spawner::look` and `reap_failed` in `command/flight.rs`, for a child that failed before `execve`, and
-//!   `command/lost.rs`, for a child in flight that was dropped and is slow to end.
+//!   `lost.rs`, for a child that was killed and dropped and is slow to end.
 //! - `linux/orphans.rs`, for an orphan. It opens a pidfd when the orphan has ended.
 //!
 //! A child that is bound to the host is reaped by the kernel, and an adopted process by its own parent; their status

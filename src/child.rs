@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use crate::exit::{ExitRecord, Pid};
+use crate::lost;
 use crate::owner::Owner;
 use crate::pidfd::PidFd;
 use crate::signal::Signal;
@@ -25,9 +26,10 @@ pub(crate) const VERY_LONG: Duration = Duration::from_secs(3_153_600_000);
 
 /// A child that is alive, or that has ended and was not reaped.
 ///
-/// Dropping it sends SIGKILL to the process, waits for its end for at most a second, and reaps it. Processes that the
-/// child has started get no signal. [`Child::into_pidfd`], [`Child::into_parts`] and [`Child::detach`] let the child
-/// continue.
+/// Dropping it sends SIGKILL to the process, waits for its end for at most a second, and reaps it. A process that ends
+/// later, because it hangs in the kernel or the signal was refused, is reaped by a later spawn of this host; its pidfd
+/// stays open until then. Processes that the child has started get no signal. [`Child::into_pidfd`],
+/// [`Child::into_parts`] and [`Child::detach`] let the child continue.
 ///
 /// It belongs to the process that started it. In a copy that fork(2) made, calls that wait or signal fail with
 /// [`OtherProcess`](crate::OtherProcess) inside, and dropping it closes the copy's descriptors and does nothing else.
@@ -521,6 +523,9 @@ impl Process {
 impl Abandon for Process {
     fn abandon(self) {
         self.end_until(Instant::now() + DROP_WAIT);
+        if self.record.is_none() {
+            lost::keep_unreaped(self.pidfd);
+        }
     }
 }
 
@@ -528,7 +533,9 @@ impl Abandon for Process {
 mod tests {
     use super::*;
     use crate::Command;
+    use crate::command::Lifetime;
     use crate::testing::common::refuse::refusing;
+    use crate::testing::common::{SOON, isolated, skipped, wait_readable, wait_until};
 
     #[test]
     fn a_refused_signal_is_an_error_and_a_reaped_child_needs_none() {
@@ -541,6 +548,42 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         child.kill().unwrap();
+    }
+
+    /// Where the signal is refused for good, for example for a child that has become another user.
+    #[test]
+    fn a_child_that_cannot_be_killed_on_drop_is_reaped_after_its_end() {
+        isolated(|| {
+            let child = Command::new("sleep").arg("1000").spawn().unwrap();
+            let pidfd = child.pidfd().try_clone().unwrap();
+            refusing(libc::SYS_pidfd_send_signal, libc::EPERM, || {
+                refusing(libc::SYS_kill, libc::EPERM, || drop(child));
+            });
+            assert!(pidfd.is_alive());
+            pidfd.signal(Signal::KILL).unwrap();
+            wait_until("a later spawn reaps it", SOON, || {
+                Command::new("true").spawn().unwrap().wait().unwrap();
+                !pidfd.is_unreaped()
+            });
+        });
+    }
+
+    #[test]
+    fn a_bound_child_that_cannot_be_killed_on_drop_ends_with_its_pidfd() {
+        isolated(|| {
+            let command = Command::new("sleep").arg("1000").lifetime(Lifetime::Bound);
+            let child = match command.spawn() {
+                Ok(child) => child,
+                Err(error) => return skipped(&format!("no child can be bound: {error}")),
+            };
+            assert!(child.pidfd().is_bound());
+            assert!(!PidFd::open(child.pid().as_raw()).unwrap().is_bound());
+            let other = PidFd::open(child.pid().as_raw()).unwrap();
+            refusing(libc::SYS_pidfd_send_signal, libc::EPERM, || {
+                refusing(libc::SYS_kill, libc::EPERM, || drop(child));
+            });
+            assert!(wait_readable(&other, SOON));
+        });
     }
 
     #[test]

@@ -113,6 +113,7 @@ mod engine;
 mod errno;
 mod growth;
 mod linux;
+mod lost;
 mod names;
 mod owner;
 mod poll;

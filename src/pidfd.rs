@@ -154,6 +154,13 @@ impl PidFd {
         !is_ready(self, PollFlags::IN).unwrap_or(false)
     }
 
+    /// Whether the kernel kills the process when the last copy of this pidfd is closed (CLONE_PIDFD_AUTOKILL, Linux
+    /// 7.1), and reaps it.
+    pub(crate) fn is_bound(&self) -> bool {
+        // The kernel keeps the property in the flag with the value of O_TRUNC.
+        fcntl_getfl(self).is_ok_and(|flags| flags.contains(OFlags::TRUNC))
+    }
+
     /// Whether the process is a child of this process that has not been reaped.
     fn is_own_child(&self) -> bool {
         wait::wait(self.as_fd(), Wait::Peek).is_ok()

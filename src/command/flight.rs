@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFlags;
 
 use super::error::{SpawnError, SpawnStep};
-use super::lost;
 use super::plan::Staging;
 use super::program::Program;
 use crate::child::{Child, DROP_WAIT, Pipes};
 use crate::exit::Pid;
+use crate::lost;
 use crate::pidfd::PidFd;
 use crate::poll::is_ready;
 use crate::procfs;

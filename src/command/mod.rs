@@ -20,7 +20,6 @@ mod from_std;
 mod getters;
 mod identity;
 mod lifetime;
-mod lost;
 mod lower;
 mod lower_namespaces;
 mod memory;

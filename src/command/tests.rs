@@ -10,11 +10,11 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::lost;
 use super::plan::FdTable;
 use super::slots::{SLOTS_FROM, UNSHARE_FROM};
 use super::{Command, Namespace, Program, SpawnError, SpawnProgress, SpawnStep, Spawner, Stdio};
 use crate::exit::Exit;
+use crate::lost;
 use crate::signal::Signal;
 use crate::sys::mapping::{BirthCell, Mapping};
 use crate::sys::nr;

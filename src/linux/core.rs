@@ -29,6 +29,7 @@ use crate::fdset::{FdSet, Interest, Token};
 use crate::growth::grow_to;
 use crate::launcher::next_look;
 use crate::lifecycle::Scope;
+use crate::lost;
 use crate::notify::{Buffer, NotifySocket, Readiness, ReadyFd};
 use crate::owner::Owner;
 use crate::pidfd::{Look, PidFd};
@@ -230,11 +231,7 @@ impl Linux {
         match self.fds.add(pidfd.as_fd(), Interest::READ) {
             Ok(token) => Ok((pidfd, token, pipes, in_flight)),
             Err(error) => {
-                let _gone = pidfd.signal(Signal::KILL);
-                wait_for_end(&pidfd, LAST_PATIENCE);
-                if let Some(in_flight) = in_flight {
-                    self.spawner.abandon(in_flight, &pidfd);
-                }
+                self.end(&pidfd, in_flight);
                 Err(watch_failed(program, &error))
             }
         }
@@ -255,12 +252,23 @@ impl Linux {
     }
 
     fn abandon(&mut self, token: Token, pidfd: PidFd, in_flight: Option<InFlight>) {
-        let _gone = pidfd.signal(Signal::KILL);
-        wait_for_end(&pidfd, LAST_PATIENCE);
-        if let Some(in_flight) = in_flight {
-            self.spawner.abandon(in_flight, &pidfd);
-        }
+        self.end(&pidfd, in_flight);
         self.forget(token, pidfd);
+    }
+
+    /// Kills a new child that cannot be watched.
+    fn end(&mut self, pidfd: &PidFd, in_flight: Option<InFlight>) {
+        let _gone = pidfd.signal(Signal::KILL);
+        wait_for_end(pidfd, LAST_PATIENCE);
+        self.release(pidfd, in_flight);
+    }
+
+    /// Takes back the resources of a child that was killed. One that has not ended yet is reaped by a later spawn.
+    fn release(&mut self, pidfd: &PidFd, in_flight: Option<InFlight>) {
+        match in_flight {
+            Some(in_flight) => self.spawner.abandon(in_flight, pidfd),
+            None => lost::keep_copy_if_unreaped(pidfd),
+        }
     }
 
     /// Reads the readiness descriptor. It is read before the end of the process is looked for, because a process may
@@ -600,9 +608,10 @@ impl Kernel for Linux {
             // The process has ended, so this does not block. An error cannot be handled here.
             Watch::Zombie => drop(pidfd.reap()),
         }
-        if let Some(in_flight) = in_flight {
-            self.in_flight = self.in_flight.saturating_sub(1);
-            self.spawner.abandon(in_flight, &pidfd);
+        self.in_flight = self.in_flight.saturating_sub(usize::from(in_flight.is_some()));
+        // What is usually let go of was reaped, and costs no system call here.
+        if in_flight.is_some() || !matches!(watch, Watch::Reaped(_) | Watch::Group) {
+            self.release(&pidfd, in_flight);
         }
         if let Watch::Alive(token) | Watch::Reaped(token) = watch {
             self.forget(token, pidfd);

@@ -28,7 +28,7 @@ use crate::signal::Signal;
 use crate::sys::wait::exit_of_cell;
 use crate::testing::common::descriptors::NoDescriptors;
 use crate::testing::common::fork::waiting_copy;
-use crate::testing::common::refuse::refuse;
+use crate::testing::common::refuse::{refuse, refusing};
 use crate::testing::common::tracer::Tracer;
 use crate::testing::common::{SOON, isolated, kernel_since, skipped, tempdir, test_cgroup, wait_readable, wait_until};
 use crate::time::Instant;
@@ -371,6 +371,27 @@ fn a_readiness_that_is_closed_is_a_failure_of_a_process_that_lives() {
                 assert!(child.wait().is_err(), "it was reaped");
             }
         }
+    });
+}
+
+#[test]
+fn a_process_that_cannot_be_killed_is_reaped_after_its_end() {
+    isolated(|| {
+        let mut linux = linux();
+        let program = Command::new("/bin/sleep").arg("1000").compile().unwrap();
+        linux.spawn(0, &program, &SpawnContext::default()).unwrap();
+        let own = linux.pidfd(0).unwrap().try_clone().unwrap();
+        refusing(libc::SYS_pidfd_send_signal, libc::EPERM, || {
+            refusing(libc::SYS_kill, libc::EPERM, || linux.discard(0, Duration::ZERO));
+        });
+        assert_eq!(linux.entries(), 1);
+        own.signal(Signal::KILL).unwrap();
+        wait_until("a later spawn reaps it", SOON, || {
+            let program = Command::new("/bin/true").compile().unwrap();
+            linux.spawn(0, &program, &SpawnContext::default()).unwrap();
+            linux.discard(0, SOON);
+            !own.is_unreaped()
+        });
     });
 }
 

@@ -412,7 +412,7 @@ impl Request<'_> {
         writeln!(report, "reached").unwrap();
         let expected = expected::expected(&failed, fault);
         if expected.may_leave {
-            // The pidfd of a process that was in flight is kept, so that a later spawn reaps it.
+            // The pidfd of a process that stays is kept, so that a later spawn reaps it.
             let is_of_what_stays = |problem: &str| {
                 problem.contains(" is left: ") || problem.contains("was nothing, is \"anon_inode:[pidfd]")
             };

@@ -51,10 +51,13 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("fdset", &["sys", "owner"]),
     ("cgroup", &["sys", "poll", "procfs"]),
     ("pidfd", &["sys", "poll", "procfs"]),
-    ("child", &["sys", "owner", "poll", "pidfd"]),
+    ("lost", &["sys", "owner", "pidfd"]),
+    ("child", &["sys", "owner", "poll", "pidfd", "lost"]),
     (
         "command",
-        &["sys", "owner", "poll", "procfs", "notify", "signalfd", "pidfd", "child"],
+        &[
+            "sys", "owner", "poll", "procfs", "notify", "signalfd", "pidfd", "lost", "child",
+        ],
     ),
     ("launcher", &["sys", "owner", "command", "child", "timerfd"]),
     // Forms of plain values for the feature serde.
@@ -95,6 +98,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "fdset",
             "cgroup",
             "pidfd",
+            "lost",
             "child",
             "command",
             "launcher",

@@ -1,14 +1,17 @@
-//! Spawns in flight that were dropped before their children had ended.
+//! Children that were killed and dropped before they had ended.
 //!
 //! SIGKILL usually ends a child in microseconds. It does not if the child hangs in the kernel, gets no processor on an
-//! overloaded machine, or has changed its ids in a host without CAP_KILL. Such a child still shares the memory of the
-//! host. Everything that it may use is kept until it has released the memory: its stack and its steps, and the cleared
-//! dumpable flag of the host, without which the new user of the child could read this memory. The zombie is reaped
-//! after the child has ended. A child that has released the memory already, and has no known end, is reaped too.
+//! overloaded machine, or has changed its ids in a host without CAP_KILL. The pidfd of such a child is kept until the
+//! child has ended and is reaped, so that it leaves no zombie.
 //!
-//! The list belongs to the process, because a spawner can be dropped together with its spawns. The next spawn of any
-//! spawner checks the list.
+//! A child whose spawn is in flight still shares the memory of the host. Everything that it may use is kept until it has
+//! released the memory: its stack and its steps, and the cleared dumpable flag of the host, without which the new user
+//! of the child could read this memory.
+//!
+//! The list belongs to the process, because a supervisor or a spawner can be dropped together with its children. The next
+//! spawn of any spawner checks the list.
 
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, TryLockError};
 
@@ -16,7 +19,7 @@ use crate::owner::Owner;
 use crate::pidfd::{Look, PidFd};
 use crate::sys::process::KeepDumpable;
 use crate::sys::spawn::flight::Flight;
-use crate::sys::wait::Wait;
+use crate::sys::wait::{Wait, wait};
 
 static LOST: Mutex<Vec<Lost>> = Mutex::new(Vec::new());
 
@@ -33,20 +36,20 @@ struct Lost {
 
 /// Keeps the resources that the child of this pidfd may still use, until the child has released them, and the pidfd until
 /// the child was reaped.
-pub(super) fn keep(flight: Flight, dumpable: Option<KeepDumpable>, pidfd: PidFd) {
+pub(crate) fn keep(flight: Flight, dumpable: Option<KeepDumpable>, pidfd: PidFd) {
     let shared = (flight, dumpable);
     add(pidfd, Some(shared).filter(|(flight, _)| flight.is_in_use()));
 }
 
-/// Keeps the pidfd of a child that has released the memory, until the child was reaped.
-pub(super) fn keep_unreaped(pidfd: PidFd) {
+/// Keeps the pidfd of a child that shares no memory with the host, until the child was reaped.
+pub(crate) fn keep_unreaped(pidfd: PidFd) {
     if is_left(&pidfd) {
         add(pidfd, None);
     }
 }
 
 /// The same for the pidfd of another owner. Without a free descriptor the child is not reaped.
-pub(super) fn keep_copy_if_unreaped(pidfd: &PidFd) {
+pub(crate) fn keep_copy_if_unreaped(pidfd: &PidFd) {
     if is_left(pidfd) {
         if let Ok(copy) = pidfd.try_clone() {
             add(copy, None);
@@ -54,9 +57,11 @@ pub(super) fn keep_copy_if_unreaped(pidfd: &PidFd) {
     }
 }
 
-/// Reaps the child if it has ended. Returns whether it must be reaped later.
+/// Reaps the child if it has ended. Returns whether it must be reaped later. That is never so for a process that is not a
+/// child of this one, or no longer. A child that is bound to its pidfd leaves no zombie, and the kernel kills it when the
+/// last copy is closed, so none may be kept.
 fn is_left(pidfd: &PidFd) -> bool {
-    matches!(pidfd.look(Wait::Reap), Ok(Look::Alive | Look::Held))
+    matches!(wait(pidfd.as_fd(), Wait::Reap), Ok(None)) && !pidfd.is_bound()
 }
 
 fn add(pidfd: PidFd, shared: Option<(Flight, Option<KeepDumpable>)>) {
@@ -70,7 +75,7 @@ fn add(pidfd: PidFd, shared: Option<(Flight, Option<KeepDumpable>)>) {
 }
 
 /// Frees the resources that no child uses any more. Costs one atomic load if nothing is kept.
-pub(super) fn free() {
+pub(crate) fn free() {
     if COUNT.load(Ordering::Relaxed) == 0 {
         return;
     }
@@ -96,14 +101,14 @@ impl Lost {
             flight.child_has_ended();
         }
         self.shared.take_if(|(flight, _)| !flight.is_in_use());
-        self.shared.is_some() || matches!(look, Ok(Look::Alive | Look::Held))
+        self.shared.is_some() || is_left(&self.pidfd)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Command;
     use super::*;
+    use crate::Command;
     use crate::signal::Signal;
     use crate::testing::common::{SOON, isolated, wait_until};
 
@@ -125,6 +130,16 @@ mod tests {
     #[test]
     fn a_process_that_lives_on_is_reaped_after_its_end() {
         keeps(keep_unreaped);
+    }
+
+    #[test]
+    fn a_process_that_is_no_child_is_not_kept() {
+        isolated(|| {
+            let own = PidFd::open(std::process::id()).unwrap();
+            keep_copy_if_unreaped(&own);
+            keep_unreaped(own);
+            assert_eq!(COUNT.load(Ordering::Relaxed), 0);
+        });
     }
 
     #[test]
