@@ -8,6 +8,7 @@ use super::host::{Broken, Host, Snapshot};
 use super::model::{Attempt, Group, Instance, Spawn};
 use super::oracle::{before, ensure};
 use super::recipe::Label;
+use super::reexec::Redescribed;
 use super::world::{Did, Sight};
 use super::{siblings, stop_commands, stored, waiting_starts};
 use crate::engine::ids::InstanceId;
@@ -309,12 +310,22 @@ fn with_group<'a>(host: &'a Host, instance: Option<&'a Instance>) -> Result<(&'a
 }
 
 /// Whether an instance was to stay down at some time of the step: a start may have been requested after the spawn, a
-/// pending stop may have been applied before it, or a rolling restart may have ended.
+/// pending stop may have been applied before it, or a rolling restart may have ended. What a recovery finds beyond the
+/// size of its group stays down until the description of the host makes the group larger.
 fn is_unwanted(host: &Host, id: InstanceId) -> bool {
     let is_down = |known: &Instance| known.wish == Wanted::Down;
     let is_stop = |pending| matches!(pending, Request::Stop | Request::Kill);
     let was_down = |before: &Snapshot| !before.was_wanted || before.pending.is_some_and(is_stop);
-    host.model.instance(id).is_none_or(is_down) || before(host, id).is_some_and(was_down) || host.driver.is_retiring(id)
+    let known = host.model.instance(id);
+    let grows = |known: &Instance| match &host.act {
+        Act::Crash(crash) => {
+            matches!(crash.change, Some(Redescribed::Resized(group, _)) if group.index() == known.group.index())
+        }
+        _ => false,
+    };
+    known.is_none_or(|known| is_down(known) || grows(known))
+        || before(host, id).is_some_and(was_down)
+        || host.driver.is_retiring(id)
 }
 
 /// Only a wanted instance is spawned, and with the newest description.
