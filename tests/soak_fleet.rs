@@ -8,9 +8,10 @@
 //! spawn is decided or a signal is sent. The first two are printed again with what follows: the start of the process, which
 //! may wait for its place among the spawns in flight, and the death. No time is asserted. The processes of a large fleet
 //! often want the processor at the same time as their supervisor, which would then be late because of the scheduler of
-//! the kernel. So the host of a large fleet is scheduled before all others (SCHED_FIFO in sched(7)), if it may. For a
-//! call that begins a restart or sends SIGKILL late by more than a slice, its time is printed, and how much of it the host
-//! ran, which the kernel brings up to date at its ticks and switches only: a time below a tick says nothing.
+//! the kernel. So the host of a large fleet is scheduled before all others (SCHED_FIFO in sched(7)), if it may. What
+//! remains is the time in which the host could run and had no processor: the kernel counts it
+//! (/proc/thread-self/schedstat), and the number of late deadlines is printed without it too. After a call that begins a
+//! restart or sends SIGKILL late by more than a slice, its times are printed.
 //!
 //! `cargo test` takes 200 children and a few seconds. `PIDHERD_SOAK_CHILDREN` and `PIDHERD_SOAK_SECONDS` set other numbers;
 //! `ci/soak hour` takes 15,000 children and an hour.
@@ -18,7 +19,9 @@
 mod common;
 mod host;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use common::processes::children;
@@ -60,6 +63,9 @@ fn pause(children: u32) -> Duration {
     ms(2 + u64::from(children) / 1_250)
 }
 
+/// How many looks at the clock are kept: two for each call.
+const RECENT: usize = 256;
+
 /// The host of a fleet with this many instances comes before all other processes.
 const LARGE: u32 = 1_000;
 
@@ -72,6 +78,8 @@ fn number(name: &str, default: u64) -> u64 {
 struct Lateness {
     counts: Vec<u32>,
     most: Duration,
+    /// How many were late by more than a slice without the time in which the host waited for a processor.
+    too_late_by_itself: u32,
 }
 
 /// The precision, in microseconds, and the number of steps. What is later counts in the last one.
@@ -82,13 +90,18 @@ impl Default for Lateness {
     fn default() -> Lateness {
         let mut counts = vec![1; STEPS];
         counts.fill(0);
-        let most = Duration::ZERO;
-        Lateness { counts, most }
+        Lateness {
+            counts,
+            most: Duration::ZERO,
+            too_late_by_itself: 0,
+        }
     }
 }
 
 impl Lateness {
-    fn add(&mut self, late: Duration) {
+    /// Counts one; `queued`: for how long the host had waited for a processor.
+    fn add(&mut self, late: Duration, queued: Duration) {
+        self.too_late_by_itself += u32::from(late > queued + SLICE);
         let step = usize::try_from(late.as_micros() / STEP).unwrap_or(STEPS);
         self.counts[step.min(STEPS - 1)] += 1;
         self.most = self.most.max(late);
@@ -110,7 +123,11 @@ impl Lateness {
         };
         let (median, most, max) = (at(500), at(999), self.most.as_micros());
         println!("{what}: {number} deadlines, late by {median} us (median), {most} us (99.9 %), {max} us (at most)");
-        println!("  {} of them by more than a slice, {SLICE:?}", self.too_late());
+        println!(
+            "  {} of them by more than a slice, {SLICE:?}; {} without the waits for a processor",
+            self.too_late(),
+            self.too_late_by_itself
+        );
     }
 
     /// How many were late by more than a slice.
@@ -119,43 +136,54 @@ impl Lateness {
     }
 }
 
-/// What the host's thread has used so far. The difference of two says where a call's time went: what it did on the
-/// processor, or a wait in the kernel.
+/// The times of the host's thread so far: on a processor, and able to run without one. The rest of a call's time is
+/// sleep. A processor of a virtual machine can itself be without one, which counts as on the processor.
 #[derive(Clone, Copy)]
-struct Used {
+struct Times {
     at: Instant,
-    processor: Duration,
-    waits: i64,
-    preemptions: i64,
-    page_ins: i64,
+    ran: Duration,
+    queued: Duration,
 }
 
-impl Used {
-    fn now() -> Used {
-        // SAFETY: all zero bytes are a valid `rusage`.
-        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-        // SAFETY: the structure lives until the call returns.
-        let answer = unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) };
-        assert_eq!(answer, 0, "getrusage");
-        let time = |time: libc::timeval| Duration::new(time.tv_sec as u64, 1000 * time.tv_usec as u32);
-        Used {
-            at: Instant::now(),
-            processor: time(usage.ru_utime) + time(usage.ru_stime),
-            waits: usage.ru_nvcsw,
-            preemptions: usage.ru_nivcsw,
-            page_ins: usage.ru_majflt,
+/// The kernel's count of these times (/proc/PID/schedstat, with CONFIG_SCHED_INFO). Without it, both are zero.
+struct Clock(Option<File>);
+
+impl Clock {
+    fn of_this_thread() -> Clock {
+        let file = File::open("/proc/thread-self/schedstat");
+        if let Err(error) = &file {
+            println!("SKIPPED: waits for a processor are not counted: {error}");
         }
+        Clock(file.ok())
     }
 
-    /// Prints what was used since then.
-    fn show_since(&self, before: &Used, what: &str) {
+    fn now(&self) -> Times {
+        let mut text = [0; 80];
+        let length = self.0.as_ref().map_or(0, |file| file.read_at(&mut text, 0).unwrap());
+        let text = std::str::from_utf8(&text[..length]).unwrap();
+        let mut numbers = text.split_whitespace().map(|number| number.parse().unwrap());
+        let [ran, queued] = [0; 2].map(|none| Duration::from_nanos(numbers.next().unwrap_or(none)));
+        Times {
+            at: Instant::now(),
+            ran,
+            queued,
+        }
+    }
+}
+
+impl Times {
+    /// For how long the host has waited for a processor since then.
+    fn queued_since(&self, before: &Times) -> Duration {
+        self.queued.saturating_sub(before.queued)
+    }
+
+    /// Prints the times since then.
+    fn show_since(&self, before: &Times, what: &str) {
         println!(
-            "  {what} took {:?}, {:?} of it on the processor, with {} waits, {} preemptions and {} pages read",
+            "  {what} took {:?}, {:?} of it on a processor and {:?} waiting for one",
             self.at - before.at,
-            self.processor.saturating_sub(before.processor),
-            self.waits - before.waits,
-            self.preemptions - before.preemptions,
-            self.page_ins - before.page_ins
+            self.ran.saturating_sub(before.ran),
+            self.queued_since(before),
         );
     }
 }
@@ -202,8 +230,11 @@ struct Fleet {
     starts: u64,
     deaths: u64,
     slow_kills: u64,
-    /// When the last call returned, and what was used until then.
-    left: Used,
+    clock: Clock,
+    /// When the last call returned.
+    left: Times,
+    /// The last of the times before and after calls.
+    recent: VecDeque<(pidherd::time::Instant, Times)>,
     delays: Lateness,
     kills: Lateness,
     timeouts: Lateness,
@@ -224,6 +255,7 @@ impl Fleet {
             (10, "timed", sleeper(), timed),
             (10, "stubborn", stubborn(), restarted.stop(term(Scope::Process, WAIT))),
         ];
+        let clock = Clock::of_this_thread();
         let mut passing = Vec::new();
         for (part, name, command, policy) in specs {
             let spec = GroupSpec::new(name, command).instances(children * part / 100);
@@ -252,7 +284,9 @@ impl Fleet {
             starts: 0,
             deaths: 0,
             slow_kills: 0,
-            left: Used::now(),
+            left: clock.now(),
+            clock,
+            recent: VecDeque::with_capacity(RECENT),
             delays: Lateness::default(),
             kills: Lateness::default(),
             timeouts: Lateness::default(),
@@ -265,16 +299,16 @@ impl Fleet {
     fn turn(&mut self, limit: Duration) -> bool {
         let ready = wait_readable(&self.supervisor, limit);
         if ready {
-            let before = Used::now();
+            let before = self.look_at_the_clock();
             self.supervisor.dispatch().unwrap();
-            let after = Used::now();
+            let after = self.look_at_the_clock();
+            let left = std::mem::replace(&mut self.left, after);
             let most = self.note_served();
             if most > SLICE {
                 println!("a deadline was served {most:?} late:");
-                before.show_since(&self.left, "the time from the last call to this one, with the wait,");
+                before.show_since(&left, "the time from the last call to this one, with the wait,");
                 after.show_since(&before, "the call");
             }
-            self.left = after;
         }
         while let Some(event) = self.supervisor.next_event() {
             match event {
@@ -285,6 +319,23 @@ impl Fleet {
             }
         }
         ready
+    }
+
+    fn look_at_the_clock(&mut self) -> Times {
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        let times = self.clock.now();
+        self.recent.push_back((self.supervisor.now(), times));
+        times
+    }
+
+    /// For how long the host has waited for a processor until the end of the last call, since it looked at the clock for
+    /// the last time before a deadline.
+    fn queued_since(&self, deadline: pidherd::time::Instant) -> Duration {
+        let is_before = |(at, _): &&(pidherd::time::Instant, Times)| *at <= deadline;
+        let since = self.recent.iter().rev().find(is_before).or(self.recent.front());
+        since.map_or(Duration::ZERO, |(_, since)| self.left.queued_since(since))
     }
 
     /// The deadline of an instance, if it has one and is still in this state.
@@ -307,13 +358,14 @@ impl Fleet {
             let waits = self.deadline(awaited.instance, awaited.is_delay) == Some(awaited.at);
             // What ends before its deadline was ended by something else.
             if !waits && now >= awaited.at && self.is_measured {
+                let queued = self.queued_since(awaited.at);
                 let lateness = if awaited.is_delay {
                     &mut self.delays
                 } else {
                     &mut self.kills
                 };
                 let late = now.saturating_duration_since(awaited.at);
-                lateness.add(late);
+                lateness.add(late, queued);
                 most = most.max(late);
             }
             waits
@@ -331,20 +383,24 @@ impl Fleet {
         }
         let last = self.last.get(&step.instance).copied();
         let late = |since: pidherd::time::Instant, time: Duration| {
-            step.at.saturating_duration_since(since.saturating_add(time))
+            let deadline = since.saturating_add(time);
+            (step.at.saturating_duration_since(deadline), self.queued_since(deadline))
         };
         match (step.from, step.to, step.cause) {
             _ if !self.is_measured => {}
             (StateName::Backoff, _, Cause::DelayOver) => {
-                self.restarts.extend(last.map(|last| late(last.at, DELAY)));
+                let late = last.map(|last| late(last.at, DELAY));
+                self.restarts.extend(late);
             }
             (StateName::Running, _, Cause::Failed(Failure::TimedOut)) => {
-                self.timeouts.extend(last.map(|last| late(last.spawned, self.length)));
+                let late = last.map(|last| late(last.spawned, self.length));
+                self.timeouts.extend(late);
             }
             // A process that ends before SIGKILL has not needed it.
             (StateName::Stopping, _, Cause::Gone) => {
                 let waited = last.filter(|last| step.at >= last.at.saturating_add(WAIT));
-                self.deaths_by_kill.extend(waited.map(|last| late(last.at, WAIT)));
+                let late = waited.map(|last| late(last.at, WAIT));
+                self.deaths_by_kill.extend(late);
             }
             _ => {}
         }
@@ -497,9 +553,9 @@ impl Fleet {
     }
 }
 
-impl Extend<Duration> for Lateness {
-    fn extend<T: IntoIterator<Item = Duration>>(&mut self, late: T) {
-        late.into_iter().for_each(|late| self.add(late));
+impl Extend<(Duration, Duration)> for Lateness {
+    fn extend<T: IntoIterator<Item = (Duration, Duration)>>(&mut self, late: T) {
+        late.into_iter().for_each(|(late, queued)| self.add(late, queued));
     }
 }
 
