@@ -9,6 +9,7 @@ use super::host::{Broken, Host, Snapshot, snapshots};
 use super::model::{Group, Instance};
 use super::oracle::{before as before_step, ensure};
 use super::process::Phase;
+use super::siblings;
 use crate::engine::ids::{GroupId, InstanceId};
 use crate::engine::instance::Instance as Supervised;
 use crate::engine::request::Request;
@@ -226,7 +227,7 @@ fn stops_in_order(
     }
     // With a joint restart the stop has waited for nothing. Its group may have been stopped in the same step.
     let is_just_stopped = |id| host.model.group(id).is_some_and(|group| group.is_just_stopped);
-    if is_just_stopped(known.group) {
+    if is_just_stopped(known.group) || siblings::was_to_be_told(host, before) {
         return Ok(());
     }
     // A rolling restart may have ended in the step, before the stop of the others was requested.

@@ -196,6 +196,12 @@ pub(super) struct Untold {
     serial: u64,
 }
 
+/// Whether an instance was to be told of the end of a sibling before this step, which a request does first.
+pub(super) fn was_to_be_told(host: &Host, before: &Snapshot) -> bool {
+    let mut untold = host.model.untold.iter();
+    untold.any(|one| one.sibling == before.id && Some(one.serial) == before.serial)
+}
+
 /// Whether the siblings of an instance are being told of its end.
 fn tells(host: &Host, ended: InstanceId) -> bool {
     host.driver.telling.iter().any(|telling| telling.ended == ended)
