@@ -57,11 +57,14 @@ pub fn state(pid: u32) -> Option<char> {
     stat_field(pid, STATE)?.chars().next()
 }
 
-/// Whether the process runs another program than its parent.
+/// Whether the process has executed another program. Until then it has the name of the thread that made it, which every
+/// user may read.
 pub fn has_own_program(pid: u32) -> bool {
     let parent = stat_field(pid, PARENT).and_then(|parent| parent.parse().ok());
-    let program = |pid| fs::read_link(path(pid, "exe")).ok();
-    parent.is_some_and(|parent| program(parent) != program(pid))
+    let own = fs::read_to_string(path(pid, "comm")).ok();
+    let is_named_otherwise = |thread: fs::DirEntry| fs::read_to_string(thread.path().join("comm")).ok() != own;
+    let threads = parent.and_then(|parent| fs::read_dir(path(parent, "task")).ok());
+    threads.is_some_and(|threads| threads.flatten().all(is_named_otherwise))
 }
 
 /// Describes a process in one line.
