@@ -250,8 +250,7 @@ fn received(host: &mut Host, serial: u64, owner: Option<InstanceId>) -> Result<(
     })
 }
 
-/// The message of a process that has ended is taken for one of the process that has got its number since. This cannot be
-/// prevented if another parent than the host has reaped the first one.
+/// The message of a process that has ended is taken for one of the process that has got its number since.
 fn has_its_number(host: &mut Host, owner: InstanceId, sender: &Attempt) -> Result<(), Broken> {
     host.senders.push(owner);
     let mut known = host.model.instances.iter_mut();
@@ -264,11 +263,13 @@ fn has_its_number(host: &mut Host, owner: InstanceId, sender: &Attempt) -> Resul
     Ok(())
 }
 
-/// Whether the sender of a message was reaped, and before it, by another parent, the process of this instance with the
-/// same number. No pidfd tells the two apart: the message may be the last one of the first process.
+/// Whether the sender of a message was reaped, and so was the process of this instance with the same number: by another
+/// parent, or by the host, which had seen it alive just before and has not read its last messages. No pidfd tells the two
+/// apart: the message may be the last one of that process.
 fn are_both_reaped(host: &Host, owner: InstanceId, sender: &Attempt) -> bool {
     let last = host.model.instance(owner).and_then(|known| known.attempts.last());
-    sender.exit.is_some() && last.is_some_and(|last| last.is_foreign && last.pid == sender.pid)
+    let last = last.filter(|last| last.pid == sender.pid);
+    sender.exit.is_some() && last.is_some_and(|last| last.is_foreign || last.exit.is_some())
 }
 
 /// Whether another process of the host has got the number of this one, which another parent has reaped. A message is found
