@@ -172,7 +172,16 @@ impl<K: Kernel> Engine<K> {
             let _later = self.process_ready(id);
             self.about_to_start = None;
         }
-        self.tell_the_rest(id);
+        let told = self.tell_the_rest(id);
+        let reply = self.apply_now(id, request);
+        if let Some(group) = told {
+            // The request may have done nothing: the instance may have left when its end was handled.
+            self.start_jointly(group);
+        }
+        reply
+    }
+
+    fn apply_now(&mut self, id: InstanceId, request: Request) -> Reply {
         let is_ended = self.end_pending(id);
         // A rolling restart may have waited for this end, and may now retire the instance.
         if request.wants_up() && self.is_retiring(id) {

@@ -151,15 +151,17 @@ impl<K: Kernel> Engine<K> {
     }
 
     /// Before a request that can begin another run of an instance, or end the wait for one: tells all siblings that are left
-    /// to be told of its end, because the end is not in its record any more after that.
-    pub(super) fn tell_the_rest(&mut self, id: InstanceId) {
+    /// to be told of its end, because the end is not in its record any more after that. Returns the group if there were any;
+    /// its joint restart may have waited for nothing else.
+    pub(super) fn tell_the_rest(&mut self, id: InstanceId) -> Option<GroupId> {
         if self.tells_siblings {
-            return;
+            return None;
         }
-        let begun = self.telling.iter().position(|telling| telling.ended == id);
-        if let Some(rest) = begun.and_then(|place| self.telling.remove(place)) {
-            self.tell(rest, u32::MAX);
-        }
+        let begun = self.telling.iter().position(|telling| telling.ended == id)?;
+        let rest = self.telling.remove(begun)?;
+        let group = rest.group;
+        self.tell(rest, u32::MAX);
+        Some(group)
     }
 
     fn note_told(&mut self, id: InstanceId) {

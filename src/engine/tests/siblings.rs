@@ -6,11 +6,11 @@ use super::kernel::TestKernel;
 use super::{SECOND, TestEngine, end, engine, instance, member, pass, policy, spec, started, state};
 use crate::engine::event::Event;
 use crate::engine::ids::{GroupId, InstanceId, Target};
-use crate::engine::kernel::Kernel;
+use crate::engine::kernel::{Collected, Kernel};
 use crate::engine::request::Request;
-use crate::exit::Exit;
+use crate::exit::{Exit, ExitRecord};
 use crate::group::Rolling;
-use crate::lifecycle::{AutoShutdown, Joint, Policy, Restart, StateName, Strategy};
+use crate::lifecycle::{AutoShutdown, Joint, Policy, Restart, Startup, StateName, Strategy};
 
 /// So many instances that those of the last numbers are not told in two turns.
 const MANY: u32 = 2 * TestKernel::SLICE + 20;
@@ -136,4 +136,48 @@ fn the_end_of_an_additional_instance_is_not_that_of_the_group() {
     end(&mut engine, old, Exit::Code(0));
     engine.settle(None).unwrap();
     assert!(stops(&mut engine));
+}
+
+/// The end is found by a request that comes before it, and with it the rolling restart is over, so the instance leaves.
+#[test]
+fn siblings_are_started_together_although_the_ended_one_has_left_meanwhile() {
+    let mut engine = engine();
+    let number = TestKernel::SLICE + 2;
+    let policy = Policy {
+        startup: Startup::Grace(SECOND),
+        restart: Restart::Always,
+        strategy: Strategy::OneForAll,
+        ..policy()
+    };
+    let group = started(&mut engine, spec("x").policy(policy).instances(number));
+    (0..4).for_each(|_| pass(&mut engine, SECOND));
+    engine
+        .roll(group, Rolling::new().surge(1).max_unavailable(number))
+        .unwrap();
+    (0..4).for_each(|_| pass(&mut engine, SECOND));
+    let members: Vec<_> = (0..number).map(|place| member(&engine, group, place)).collect();
+    // Their spawns wait, so that nothing has to end before they are started together.
+    engine.kernel.is_saturated = true;
+    for &id in &members {
+        assert_eq!(state(&engine, id), StateName::Stopping);
+        end(&mut engine, id, Exit::Code(0));
+    }
+    let additional = member(&engine, group, number);
+    assert_eq!(state(&engine, additional), StateName::Running);
+    assert_eq!(count(&engine, &members, StateName::Starting), members.len());
+
+    engine.kernel.has_ended = true;
+    let record = ExitRecord {
+        pid: instance(&engine, additional).process.unwrap(),
+        exit: Exit::Code(1),
+        usage: None,
+    };
+    engine.kernel.found.push_back(Collected::Ended(record));
+    engine.request(Target::Instance(additional), Request::Start).unwrap();
+    assert!(
+        engine.instances.get(additional).is_none(),
+        "the rolling restart is over"
+    );
+    (engine.kernel.has_ended, engine.kernel.is_saturated) = (false, false);
+    run_until_all_are_up(&mut engine, &members);
 }
