@@ -8,10 +8,10 @@
 //! spawn is decided or a signal is sent. The first two are printed again with what follows: the start of the process, which
 //! may wait for its place among the spawns in flight, and the death. No time is asserted. The processes of a large fleet
 //! often want the processor at the same time as their supervisor, which would then be late because of the scheduler of
-//! the kernel. So the host of a large fleet is scheduled before all others (SCHED_FIFO in sched(7)), if it may. What
-//! remains is the time in which the host could run and had no processor: the kernel counts it
-//! (/proc/thread-self/schedstat), and the number of late deadlines is printed without it too. After a call that begins a
-//! restart or sends SIGKILL late by more than a slice, its times are printed.
+//! the kernel. So the host of a large fleet is scheduled before all others (SCHED_FIFO in sched(7)), if it may. The
+//! kernel counts the time in which the host could run and had no processor (/proc/thread-self/schedstat), and the number
+//! of late deadlines is printed without it too. After a call that begins a restart or sends SIGKILL late by more than a
+//! slice, its times are printed.
 //!
 //! `cargo test` takes 200 children and a few seconds. `PIDHERD_SOAK_CHILDREN` and `PIDHERD_SOAK_SECONDS` set other numbers;
 //! `ci/soak hour` takes 15,000 children and an hour.

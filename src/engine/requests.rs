@@ -181,6 +181,7 @@ impl<K: Kernel> Engine<K> {
         reply
     }
 
+    /// The same, when nothing is left to be done before it.
     fn apply_now(&mut self, id: InstanceId, request: Request) -> Reply {
         let is_ended = self.end_pending(id);
         // A rolling restart may have waited for this end, and may now retire the instance.

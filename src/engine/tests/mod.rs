@@ -96,10 +96,15 @@ fn state(engine: &TestEngine, id: InstanceId) -> StateName {
 
 /// The process of an instance ends, and the engine handles that.
 fn end(engine: &mut TestEngine, id: InstanceId, exit: Exit) {
+    end_unnoticed(engine, id, exit);
+    engine.process_ready(id).unwrap();
+}
+
+/// The process of an instance ends, and the next look at a process finds that.
+fn end_unnoticed(engine: &mut TestEngine, id: InstanceId, exit: Exit) {
     let pid = instance(engine, id).process.unwrap();
     let record = ExitRecord { pid, exit, usage: None };
     engine.kernel.found.push_back(Collected::Ended(record));
-    engine.process_ready(id).unwrap();
 }
 
 /// Time passes, and the host calls.

@@ -1,11 +1,10 @@
 //! Requests that wait, and the ones that follow them.
 
-use super::{SECOND, TestEngine, end, engine, events, instance, member, pass, spec, started, state};
+use super::{SECOND, TestEngine, end, end_unnoticed, engine, events, instance, member, pass, spec, started, state};
 use crate::engine::event::Event;
 use crate::engine::ids::{InstanceId, Target};
-use crate::engine::kernel::Collected;
 use crate::engine::request::{Outcome, Request};
-use crate::exit::{Exit, ExitRecord};
+use crate::exit::Exit;
 use crate::group::Rolling;
 use crate::lifecycle::StateName;
 
@@ -110,12 +109,7 @@ fn a_start_during_a_stop_is_remembered_even_if_the_process_has_ended_since() {
     let id = member(&engine, group, 0);
     engine.request(group.into(), Request::Stop).unwrap();
     engine.kernel.has_ended = true;
-    let record = ExitRecord {
-        pid: instance(&engine, id).process.unwrap(),
-        exit: Exit::Code(0),
-        usage: None,
-    };
-    engine.kernel.found.push_back(Collected::Ended(record));
+    end_unnoticed(&mut engine, id, Exit::Code(0));
     engine.kernel.spawned.clear();
     let outcome = engine.request(group.into(), Request::Start).unwrap();
     assert_eq!((outcome.queued, outcome.total()), (1, 1));

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::kernel::TestKernel;
-use super::{SECOND, TestEngine, end, engine, instance, member, pass, policy, spec, started, state};
+use super::{SECOND, TestEngine, end, end_unnoticed, engine, instance, member, pass, policy, spec, started, state};
 use crate::engine::event::Event;
 use crate::engine::ids::{GroupId, InstanceId, Target};
-use crate::engine::kernel::{Collected, Kernel};
+use crate::engine::kernel::Kernel;
 use crate::engine::request::Request;
-use crate::exit::{Exit, ExitRecord};
+use crate::exit::Exit;
 use crate::group::Rolling;
 use crate::lifecycle::{AutoShutdown, Joint, Policy, Restart, Startup, StateName, Strategy};
 
@@ -167,12 +167,7 @@ fn siblings_are_started_together_although_the_ended_one_has_left_meanwhile() {
     assert_eq!(count(&engine, &members, StateName::Starting), members.len());
 
     engine.kernel.has_ended = true;
-    let record = ExitRecord {
-        pid: instance(&engine, additional).process.unwrap(),
-        exit: Exit::Code(1),
-        usage: None,
-    };
-    engine.kernel.found.push_back(Collected::Ended(record));
+    end_unnoticed(&mut engine, additional, Exit::Code(1));
     engine.request(Target::Instance(additional), Request::Start).unwrap();
     assert!(
         engine.instances.get(additional).is_none(),
